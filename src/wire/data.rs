@@ -1,0 +1,191 @@
+//! Market data messages: the header that all share, and a body of 24 bytes each.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::frame::{FRAME_BYTES, Flags, Kind, Message};
+use super::{I64, I128, Symbol, U16, U32, U64};
+
+/// The price that says "there is none", as in Databento's DBN.
+pub const PRICE_UNDEFINED: i64 = i64::MAX;
+
+/// Declares a data message: the shared header around the given body fields.
+macro_rules! data_message {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq,
+            FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+        )]
+        #[repr(C)]
+        pub struct $name {
+            /// Set by [`super::Frame::seal`].
+            pub kind: u8,
+            /// Set by [`super::Frame::seal`].
+            pub version: u8,
+            /// See [`Flags`].
+            pub flags: U16,
+            /// Upper 8 bits the source, lower 24 the instrument within it.
+            pub instrument: U32,
+            /// Contiguous per source within an epoch; 0 = none.
+            pub seq: U64,
+            /// Exchange time, nanoseconds since the Unix epoch, UTC.
+            pub ts_event: U64,
+            /// Receive time of core, same clock.
+            pub ts_recv: U64,
+            $($(#[$field_doc])* pub $field: $type,)*
+            /// Contiguous per instrument within an epoch; 0 = none.
+            pub instrument_seq: U32,
+            /// Set by [`super::Frame::seal`].
+            pub crc: U32,
+        }
+
+        const _: () = assert!(size_of::<$name>() == FRAME_BYTES);
+
+        impl Message for $name {
+            const KIND: Kind = Kind::$name;
+
+            fn is_well_formed(&self) -> bool {
+                WellFormed::body(self)
+            }
+        }
+    };
+}
+
+/// What a data body has to satisfy beyond its layout; by default nothing.
+trait WellFormed {
+    fn body(&self) -> bool {
+        true
+    }
+}
+
+data_message! {
+    /// Names an instrument. Comes before its first data frame on every connection and in every log.
+    /// The flags' upper four bits say how many decimals its prices are shown with (0 to 9).
+    Definition {
+        /// The instrument's name.
+        symbol: Symbol,
+    }
+}
+
+data_message! {
+    /// Best bid and ask after a change. Prices in units of 1e-9; [`PRICE_UNDEFINED`] = that side is empty.
+    Quote {
+        /// Best price somebody pays.
+        bid: I64,
+        /// Best price somebody asks.
+        ask: I64,
+        /// Size at the bid, saturated at `u32::MAX`.
+        bid_qty: U32,
+        /// Size at the ask, saturated at `u32::MAX`.
+        ask_qty: U32,
+    }
+}
+
+data_message! {
+    /// One trade. [`Flags::BUY`] or [`Flags::SELL`] is the aggressor's side; neither = unknown.
+    Trade {
+        /// Price in units of 1e-9.
+        price: I64,
+        /// Quantity in the instrument's own units.
+        qty: U64,
+        /// The exchange's number of the trade, unique within instrument and trading date; 0 = none.
+        trade_id: U64,
+    }
+}
+
+data_message! {
+    /// The exchange withdrew an earlier trade: same fields as the trade it cancels.
+    Cancel {
+        /// Price of the cancelled trade in units of 1e-9.
+        price: I64,
+        /// Its quantity.
+        qty: U64,
+        /// Its number.
+        trade_id: U64,
+    }
+}
+
+data_message! {
+    /// First of the three frames of a bar. `ts_event` is the bar's start, `seq` that of its last trade.
+    BarPrices {
+        /// Price of the first trade in units of 1e-9.
+        open: I64,
+        /// Highest price.
+        high: I64,
+        /// Lowest price.
+        low: I64,
+    }
+}
+
+data_message! {
+    /// Second frame of a bar.
+    BarTotals {
+        /// Price of the last trade in units of 1e-9.
+        close: I64,
+        /// Sum of quantities.
+        volume: U64,
+        /// Number of trades.
+        trades: U64,
+    }
+}
+
+data_message! {
+    /// Third frame of a bar.
+    BarNotional {
+        /// Sum of price × quantity in units of 1e-9; divided by the volume it is the VWAP.
+        notional: I128,
+        /// Length of the bar.
+        interval_ns: U64,
+    }
+}
+
+data_message! {
+    /// A circuit breaker changed its state; on the system topic `$sys.breaker`.
+    BreakerChange {
+        /// State before, numbered as in PROTOCOL.md.
+        from: u8,
+        /// State after.
+        to: u8,
+        /// Why, numbered as in PROTOCOL.md.
+        reason: u8,
+        /// Zero.
+        reserved: u8,
+        /// The generation that the change began.
+        generation: U32,
+        /// Which breaker.
+        name: [u8; 16],
+    }
+}
+
+impl WellFormed for Definition {
+    fn body(&self) -> bool {
+        self.symbol.is_valid() && self.decimals() <= 9
+    }
+}
+impl WellFormed for Quote {}
+impl WellFormed for Trade {}
+impl WellFormed for Cancel {}
+impl WellFormed for BarPrices {}
+impl WellFormed for BarTotals {}
+impl WellFormed for BarNotional {}
+impl WellFormed for BreakerChange {}
+
+impl Definition {
+    /// A definition that shows prices with this many decimals (0 to 9).
+    #[must_use]
+    pub fn new(instrument: u32, symbol: Symbol, decimals: u8) -> Definition {
+        Definition {
+            flags: U16::new(u16::from(decimals.min(9)) << Flags::DECIMALS_SHIFT),
+            instrument: U32::new(instrument),
+            symbol,
+            ..Definition::default()
+        }
+    }
+
+    /// How many decimals the instrument's prices are shown with.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "four bits")]
+    pub fn decimals(&self) -> u8 {
+        (self.flags.get() >> Flags::DECIMALS_SHIFT) as u8
+    }
+}

@@ -1,0 +1,438 @@
+//! The frame: 64 bytes, one header for all data frames, and the checks that every peer's bytes pass.
+
+use std::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::{U16, U32, U64};
+
+/// Bytes of every message on every connection and of every log record.
+pub const FRAME_BYTES: usize = 64;
+
+/// The protocol version in byte 1 of every frame.
+pub const VERSION: u8 = 1;
+
+/// What the CRC covers: everything before it.
+const CRC_OFFSET: usize = 60;
+
+/// What a frame is. The numbers are part of the protocol and are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "each kind is described on its message type")]
+pub enum Kind {
+    Definition = 1,
+    Quote = 2,
+    Trade = 3,
+    Cancel = 4,
+    BarPrices = 5,
+    BarTotals = 6,
+    BarNotional = 7,
+    BreakerChange = 8,
+    /// Inside logs only; never on a connection.
+    LogMark = 16,
+    Session = 32,
+    Error = 33,
+    Heartbeat = 34,
+    Ack = 35,
+    Subscribe = 36,
+    Subscribed = 37,
+    SnapshotEnd = 38,
+    Gap = 39,
+    Resume = 40,
+    Query = 41,
+    Run = 42,
+    NodeAnswer = 43,
+    End = 44,
+    Metric = 45,
+    Text = 46,
+}
+
+impl Kind {
+    /// Every kind, in numerical order.
+    pub const ALL: [Kind; 24] = [
+        Kind::Definition,
+        Kind::Quote,
+        Kind::Trade,
+        Kind::Cancel,
+        Kind::BarPrices,
+        Kind::BarTotals,
+        Kind::BarNotional,
+        Kind::BreakerChange,
+        Kind::LogMark,
+        Kind::Session,
+        Kind::Error,
+        Kind::Heartbeat,
+        Kind::Ack,
+        Kind::Subscribe,
+        Kind::Subscribed,
+        Kind::SnapshotEnd,
+        Kind::Gap,
+        Kind::Resume,
+        Kind::Query,
+        Kind::Run,
+        Kind::NodeAnswer,
+        Kind::End,
+        Kind::Metric,
+        Kind::Text,
+    ];
+
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Kind> {
+        KIND_BY_NUMBER.get(usize::from(number)).copied().flatten()
+    }
+
+    /// Whether frames of this kind are market data: sequenced, journaled, published.
+    #[must_use]
+    pub const fn is_data(self) -> bool {
+        (self as u8) < Kind::LogMark as u8
+    }
+
+    /// The bit of this kind in a subscription's kind mask; zero for kinds nobody can subscribe to.
+    #[must_use]
+    pub const fn mask(self) -> u16 {
+        if self.is_data() { 1 << (self as u8) } else { 0 }
+    }
+
+    /// The flags that a frame of this kind may carry.
+    const fn flags_allowed(self) -> u16 {
+        const DELIVERY: u16 = Flags::STALE | Flags::SNAPSHOT | Flags::REPLAY;
+        match self {
+            Kind::Definition => Flags::DECIMALS | DELIVERY,
+            Kind::Quote => Flags::LAST | Flags::GAP_BEFORE | Flags::AFTER_MARKET | DELIVERY,
+            Kind::Trade | Kind::Cancel => {
+                Flags::LAST
+                    | Flags::GAP_BEFORE
+                    | Flags::BUY
+                    | Flags::SELL
+                    | Flags::AFTER_MARKET
+                    | DELIVERY
+            }
+            Kind::BarPrices | Kind::BarTotals | Kind::BarNotional | Kind::BreakerChange => DELIVERY,
+            Kind::Heartbeat | Kind::Subscribe => Flags::MORE,
+            _ => 0,
+        }
+    }
+}
+
+const KIND_BY_NUMBER: [Option<Kind>; 64] = {
+    let mut table = [None; 64];
+    let mut index = 0;
+    while index < Kind::ALL.len() {
+        table[Kind::ALL[index] as usize] = Some(Kind::ALL[index]);
+        index += 1;
+    }
+    table
+};
+
+/// By kind number: the flags that are *not* allowed; all bits for an unknown kind, plus bit 16,
+/// which no flag reaches, so that an unknown kind is refused whatever its flags.
+const FLAGS_REFUSED: [u32; 256] = {
+    let mut table = [1 << 16; 256];
+    let mut index = 0;
+    while index < Kind::ALL.len() {
+        let kind = Kind::ALL[index];
+        table[kind as usize] = !kind.flags_allowed() as u32;
+        index += 1;
+    }
+    table
+};
+
+/// The flags of a frame, as bit masks.
+///
+/// The low byte is fixed when core sequences the frame. The delivery flags in the high byte are
+/// set by whoever hands a stored frame out again; that sender renews the CRC.
+pub struct Flags;
+
+impl Flags {
+    /// Last frame of one exchange event.
+    pub const LAST: u16 = 1 << 0;
+    /// The source lost frames of this instrument before this one.
+    pub const GAP_BEFORE: u16 = 1 << 1;
+    /// The buyer was the aggressor.
+    pub const BUY: u16 = 1 << 2;
+    /// The seller was the aggressor.
+    pub const SELL: u16 = 1 << 3;
+    /// From the after-market session.
+    pub const AFTER_MARKET: u16 = 1 << 4;
+    /// Delivery: no longer known to be current.
+    pub const STALE: u16 = 1 << 8;
+    /// Delivery: part of a late joiner's snapshot.
+    pub const SNAPSHOT: u16 = 1 << 9;
+    /// Delivery: from history, not live.
+    pub const REPLAY: u16 = 1 << 10;
+    /// Control: more frames of the same request follow; on a heartbeat, an answer is wanted.
+    pub const MORE: u16 = 1 << 11;
+    /// Definition frames: how many decimals the instrument's prices are shown with.
+    pub const DECIMALS: u16 = 0xF << 12;
+    /// Where the decimals begin.
+    pub const DECIMALS_SHIFT: u32 = 12;
+    /// All delivery flags.
+    pub const DELIVERY: u16 = Flags::STALE | Flags::SNAPSHOT | Flags::REPLAY;
+}
+
+/// Why a peer's frame was refused. The peer is to blame, and is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum FrameError {
+    #[error("frame version {0}; this node speaks version {VERSION}")]
+    Version(u8),
+    #[error("unknown frame kind {0}")]
+    Kind(u8),
+    #[error("reserved bits are set in a frame of kind {0}")]
+    Reserved(u8),
+    #[error("frame checksum {got:08x}, computed {want:08x}")]
+    Crc { got: u32, want: u32 },
+}
+
+/// Any frame. The named fields are the header that all data frames share; control frames keep
+/// only `kind`, `version`, `flags` and `crc` in place (see [`Message`]).
+#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Frame {
+    /// A [`Kind`] by number.
+    pub kind: u8,
+    /// [`VERSION`].
+    pub version: u8,
+    /// [`Flags`].
+    pub flags: U16,
+    /// Upper 8 bits the source, lower 24 the instrument within it.
+    pub instrument: U32,
+    /// Contiguous per source within an epoch; 0 = none.
+    pub seq: U64,
+    /// Exchange time, nanoseconds since the Unix epoch, UTC.
+    pub ts_event: U64,
+    /// Receive time of core, same clock.
+    pub ts_recv: U64,
+    /// What the kind says.
+    pub body: [u8; 24],
+    /// Contiguous per instrument within an epoch; 0 = none.
+    pub instrument_seq: U32,
+    /// CRC-32C of bytes 0..60.
+    pub crc: U32,
+}
+
+/// A message type: a 64-byte layout that starts with `kind`, `version`, `flags` and ends with the CRC.
+pub trait Message: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned + Copy {
+    /// The kind number that announces this layout.
+    const KIND: Kind;
+
+    /// Whether all reserved fields are zero and all enumerations known.
+    fn is_well_formed(&self) -> bool {
+        true
+    }
+}
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(size_of::<Frame>() == FRAME_BYTES);
+    assert!(align_of::<Frame>() == 1);
+    assert!(offset_of!(Frame, instrument) == 4);
+    assert!(offset_of!(Frame, seq) == 8);
+    assert!(offset_of!(Frame, ts_event) == 16);
+    assert!(offset_of!(Frame, ts_recv) == 24);
+    assert!(offset_of!(Frame, body) == 32);
+    assert!(offset_of!(Frame, instrument_seq) == 56);
+    assert!(offset_of!(Frame, crc) == CRC_OFFSET);
+};
+
+impl Frame {
+    /// A frame of zeros: what unwritten log space holds, and never a valid frame.
+    pub const ZERO: Frame = Frame {
+        kind: 0,
+        version: 0,
+        flags: U16::ZERO,
+        instrument: U32::ZERO,
+        seq: U64::ZERO,
+        ts_event: U64::ZERO,
+        ts_recv: U64::ZERO,
+        body: [0; 24],
+        instrument_seq: U32::ZERO,
+        crc: U32::ZERO,
+    };
+
+    /// Makes a sendable frame of a message: sets kind, version and CRC.
+    #[must_use]
+    pub fn seal<M: Message>(message: M) -> Frame {
+        let mut frame: Frame = zerocopy::transmute!(Bytes::of(&message));
+        frame.kind = M::KIND as u8;
+        frame.version = VERSION;
+        frame.renew_crc();
+        frame
+    }
+
+    /// The frame as a message of type `M`, when its kind says so.
+    #[must_use]
+    pub fn view<M: Message>(&self) -> Option<&M> {
+        if self.kind != M::KIND as u8 {
+            return None;
+        }
+        M::ref_from_bytes(self.as_bytes()).ok()
+    }
+
+    /// The frame's kind, when it is a known one.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::from_number(self.kind)
+    }
+
+    /// Whether the flags have all bits of `mask`.
+    #[must_use]
+    pub fn has(&self, mask: u16) -> bool {
+        self.flags.get() & mask == mask
+    }
+
+    /// The CRC-32C that bytes 0..60 should have.
+    #[must_use]
+    pub fn computed_crc(&self) -> u32 {
+        crc32c::crc32c(&self.as_bytes()[..CRC_OFFSET])
+    }
+
+    /// Makes the CRC right again after a change.
+    pub fn renew_crc(&mut self) {
+        self.crc = U32::new(self.computed_crc());
+    }
+
+    /// The same frame with delivery flags added and its CRC renewed.
+    #[must_use]
+    pub fn delivered(mut self, delivery: u16) -> Frame {
+        let flags = self.flags.get() | (delivery & Flags::DELIVERY);
+        self.flags = U16::new(flags);
+        self.renew_crc();
+        self
+    }
+
+    /// Checks version, kind and flags: all that can be known without reading the whole frame.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    #[inline]
+    pub fn check_header(&self) -> Result<(), FrameError> {
+        let refused = FLAGS_REFUSED[usize::from(self.kind)];
+        // The sentinel of an unknown kind lies above the flags, so `|` keeps it in the sum.
+        let wrong_flags = (u32::from(self.flags.get()) | (1 << 16)) & refused;
+        if self.version == VERSION && wrong_flags == 0 {
+            return Ok(());
+        }
+        Err(if self.version != VERSION {
+            FrameError::Version(self.version)
+        } else if Kind::from_number(self.kind).is_none() {
+            FrameError::Kind(self.kind)
+        } else {
+            FrameError::Reserved(self.kind)
+        })
+    }
+
+    /// Checks everything that a peer can get wrong in a frame: header, CRC, and for control frames
+    /// the reserved fields.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    #[inline]
+    pub fn check(&self) -> Result<(), FrameError> {
+        self.check_header()?;
+        let want = self.computed_crc();
+        if self.crc.get() != want {
+            return Err(FrameError::Crc { got: self.crc.get(), want });
+        }
+        if self.kind >= Kind::LogMark as u8 || self.kind == Kind::Definition as u8 {
+            return super::control::check_body(self);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind() {
+            Some(kind) => write!(f, "{kind:?}")?,
+            None => write!(f, "kind {}", self.kind)?,
+        }
+        write!(
+            f,
+            "(seq {} instrument {:#x}/{} flags {:#06x})",
+            self.seq, self.instrument, self.instrument_seq, self.flags
+        )
+    }
+}
+
+/// Whole frames at the start of `bytes`, cast in place, and the rest (fewer than 64 bytes).
+#[must_use]
+pub fn as_frames(bytes: &[u8]) -> (&[Frame], &[u8]) {
+    let whole = bytes.len() - bytes.len() % FRAME_BYTES;
+    let (frames, rest) = bytes.split_at(whole);
+    (<[Frame]>::ref_from_bytes(frames).unwrap_or(&[]), rest)
+}
+
+/// The 64 bytes of a message; proves at compile time that it has 64.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Bytes([u8; FRAME_BYTES]);
+
+impl Bytes {
+    fn of<M: Message>(message: &M) -> Bytes {
+        const { assert!(size_of::<M>() == FRAME_BYTES) };
+        let mut bytes = [0; FRAME_BYTES];
+        bytes.copy_from_slice(message.as_bytes());
+        Bytes(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Quote, Trade};
+    use super::*;
+
+    #[test]
+    fn every_single_bit_flip_is_refused() {
+        let good = Frame::seal(Quote { seq: U64::new(7), ..Quote::default() });
+        assert_eq!(good.check(), Ok(()));
+        for bit in 0..FRAME_BYTES * 8 {
+            let mut bad = good;
+            bad.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
+            assert!(bad.check().is_err(), "bit {bit} was not noticed");
+        }
+    }
+
+    #[test]
+    fn each_refusal_names_its_cause() {
+        let good = Frame::seal(Trade::default());
+        let mut version = good;
+        version.version = 9;
+        assert_eq!(version.check(), Err(FrameError::Version(9)));
+        let mut kind = good;
+        kind.kind = 200;
+        assert_eq!(kind.check(), Err(FrameError::Kind(200)));
+        let mut flags = good;
+        flags.flags = U16::new(Flags::MORE);
+        assert_eq!(flags.check(), Err(FrameError::Reserved(Kind::Trade as u8)));
+        assert!(matches!(Frame::ZERO.check(), Err(FrameError::Version(0))));
+    }
+
+    #[test]
+    fn frames_are_cast_from_any_offset() {
+        let frame = Frame::seal(Quote::default());
+        let mut bytes = vec![0xAA; 3];
+        bytes.extend_from_slice(frame.as_bytes());
+        bytes.extend_from_slice(&[1, 2]);
+        let (frames, rest) = as_frames(&bytes[3..]);
+        assert_eq!(frames, [frame]);
+        assert_eq!(rest, [1, 2]);
+    }
+
+    #[test]
+    fn kind_numbers_round_trip() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_number(kind as u8), Some(kind));
+        }
+        assert_eq!(Kind::from_number(255), None);
+    }
+
+    #[test]
+    fn delivery_flags_keep_the_checksum_right() {
+        let frame = Frame::seal(Quote::default()).delivered(Flags::STALE | Flags::BUY);
+        assert!(frame.has(Flags::STALE));
+        assert!(!frame.has(Flags::BUY), "only delivery flags may be added");
+        assert_eq!(frame.check(), Ok(()));
+    }
+}

@@ -1,0 +1,21 @@
+#![doc = include_str!("PROTOCOL.md")]
+
+mod control;
+mod data;
+mod frame;
+mod symbol;
+
+pub use control::{
+    Ack, EndStatus, Ended, ErrorCode, Gap, GapReason, Heartbeat, Metric, Mode, NodeAnswer,
+    NodeStatus, Op, Query, Refusal, Resume, Role, Run, Session, SnapshotEnd, Subscribe, Subscribed,
+    Text, padded, unpadded,
+};
+pub use data::{
+    BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, PRICE_UNDEFINED, Quote,
+    Trade,
+};
+pub use frame::{FRAME_BYTES, Flags, Frame, FrameError, Kind, Message, VERSION, as_frames};
+pub use symbol::{Symbol, SymbolError};
+
+/// Little-endian integers of alignment 1, as they stand in every frame.
+pub use zerocopy::byteorder::little_endian::{I64, I128, U16, U32, U64};

@@ -1,0 +1,105 @@
+//! Instrument names: up to 24 printable ASCII characters, padded with zeros.
+
+use std::fmt;
+use std::str::FromStr;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Longest symbol in bytes.
+const SYMBOL_BYTES_MAX: usize = 24;
+
+/// An instrument's name as it stands in frames: 1 to 24 printable ASCII characters without `*`,
+/// not starting or ending with a space, padded with zero bytes.
+#[derive(
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
+#[repr(transparent)]
+pub struct Symbol([u8; SYMBOL_BYTES_MAX]);
+
+/// Why a text is no symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a symbol is 1 to 24 printable ASCII characters without '*', and neither starts nor ends with a space"
+)]
+pub struct SymbolError;
+
+impl Symbol {
+    /// The symbol as text. Bytes that are no symbol (see [`Symbol::is_valid`]) read as empty.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let end = self.0.iter().position(|&b| b == 0).unwrap_or(SYMBOL_BYTES_MAX);
+        std::str::from_utf8(&self.0[..end]).unwrap_or("")
+    }
+
+    /// Whether bytes that came from a peer are a symbol.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        let end = self.0.iter().position(|&b| b == 0).unwrap_or(SYMBOL_BYTES_MAX);
+        let (text, padding) = self.0.split_at(end);
+        let printable = text.iter().all(|&b| (b' '..=b'~').contains(&b) && b != b'*');
+        let ends = [text.first(), text.last()];
+        printable
+            && ends.iter().all(|b| b.is_some_and(|&b| b != b' '))
+            && padding.iter().all(|&b| b == 0)
+    }
+}
+
+impl FromStr for Symbol {
+    type Err = SymbolError;
+
+    fn from_str(text: &str) -> Result<Symbol, SymbolError> {
+        let mut bytes = [0; SYMBOL_BYTES_MAX];
+        bytes.get_mut(..text.len()).ok_or(SymbolError)?.copy_from_slice(text.as_bytes());
+        let symbol = Symbol(bytes);
+        if symbol.is_valid() { Ok(symbol) } else { Err(SymbolError) }
+    }
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_are_checked_on_the_way_in() {
+        let longest = "X".repeat(24);
+        for good in ["PETR4", "BRK.B", "SPY   240621C00500000", "$sys.breaker", &longest] {
+            assert_eq!(good.parse::<Symbol>().unwrap().as_str(), good);
+        }
+        let too_long = "X".repeat(25);
+        for bad in ["", " PETR4", "PETR4 ", "PETR*", "PÉTR4", "a\nb", "a\0b", &too_long] {
+            assert_eq!(bad.parse::<Symbol>(), Err(SymbolError), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_after_the_padding_began_are_refused() {
+        let mut bytes = [0; SYMBOL_BYTES_MAX];
+        bytes[0] = b'A';
+        bytes[2] = b'B';
+        assert!(!Symbol(bytes).is_valid());
+    }
+}

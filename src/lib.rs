@@ -1,4 +1,8 @@
 //! pregao: a real-time market-quote system.
 
+pub mod feed;
+pub mod limits;
+pub mod node;
+pub mod reactor;
 pub mod time;
 pub mod wire;

@@ -1,0 +1,13 @@
+//! Publish/subscribe: the ring that holds a sequence once for all its readers, the last value of every
+//! instrument, and what a reader is interested in. What is *not* here: connections (see
+//! `node::broker`) and history older than the ring (see `log`).
+
+mod interest;
+mod last_value;
+mod ring;
+mod topic;
+
+pub use interest::{Interest, InterestId, Interests};
+pub use last_value::LastValues;
+pub use ring::Ring;
+pub use topic::{Pattern, PatternError};

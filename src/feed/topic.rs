@@ -1,0 +1,114 @@
+//! Topic patterns: which instruments, and which kinds of their frames.
+
+use crate::wire::Symbol;
+
+/// Longest pattern in bytes, as it travels.
+const PATTERN_BYTES_MAX: usize = 36;
+
+/// A symbol, a prefix and `*`, or `*`; and a kind mask.
+///
+/// System instruments (their symbols begin with `$`) are matched only by patterns that begin with
+/// `$`, so that `*` means the market.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pattern {
+    text: String,
+    is_prefix: bool,
+    kinds: u16,
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a pattern is a symbol, a prefix and '*', or '*', of at most 36 printable characters")]
+pub struct PatternError;
+
+impl Pattern {
+    /// Parses a pattern without kind prefix; `kinds` is a sum of [`crate::wire::Kind::mask`], 0 = all.
+    ///
+    /// # Errors
+    /// When `*` stands anywhere but last, or the text is empty, too long or not printable ASCII.
+    pub fn new(text: &str, kinds: u16) -> Result<Pattern, PatternError> {
+        let (stem, is_prefix) = match text.strip_suffix('*') {
+            Some(stem) => (stem, true),
+            None => (text, false),
+        };
+        let is_printable = stem.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'*');
+        if !is_printable || text.is_empty() || text.len() > PATTERN_BYTES_MAX {
+            return Err(PatternError);
+        }
+        let kinds = if kinds == 0 { u16::MAX } else { kinds };
+        Ok(Pattern { text: stem.to_owned(), is_prefix, kinds })
+    }
+
+    /// Parses a pattern out of a frame's field.
+    ///
+    /// # Errors
+    /// As [`Pattern::new`], and when bytes follow the padding.
+    pub fn from_field(field: &[u8], kinds: u16) -> Result<Pattern, PatternError> {
+        let end = field.iter().position(|&b| b == 0).unwrap_or(field.len());
+        let (text, padding) = field.split_at(end);
+        if padding.iter().any(|&b| b != 0) {
+            return Err(PatternError);
+        }
+        Pattern::new(std::str::from_utf8(text).map_err(|_| PatternError)?, kinds)
+    }
+
+    /// Which kinds it asks for: a sum of [`crate::wire::Kind::mask`].
+    #[must_use]
+    pub fn kinds(&self) -> u16 {
+        self.kinds
+    }
+
+    /// Whether it asks for every frame of the market: `*` with all kinds.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.text.is_empty() && self.is_prefix && self.kinds == u16::MAX
+    }
+
+    /// Whether the instrument of this name is meant.
+    #[must_use]
+    pub fn matches(&self, symbol: &Symbol) -> bool {
+        let symbol = symbol.as_str();
+        if !self.is_prefix {
+            return symbol == self.text;
+        }
+        symbol.starts_with(&self.text) && (!symbol.starts_with('$') || self.text.starts_with('$'))
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{}{}", self.text, if self.is_prefix { "*" } else { "" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, symbol: &str) -> bool {
+        Pattern::new(pattern, 0).unwrap().matches(&symbol.parse().unwrap())
+    }
+
+    #[test]
+    fn symbols_prefixes_and_everything() {
+        assert!(matches("PETR4", "PETR4") && !matches("PETR4", "PETR44"));
+        assert!(matches("PETR*", "PETR4") && matches("PETR*", "PETR") && !matches("PETR*", "PET"));
+        assert!(matches("*", "PETR4"));
+    }
+
+    #[test]
+    fn the_market_does_not_contain_the_system() {
+        assert!(!matches("*", "$sys.breaker"));
+        assert!(matches("$sys.*", "$sys.breaker") && matches("$sys.breaker", "$sys.breaker"));
+    }
+
+    #[test]
+    fn hostile_patterns_are_refused() {
+        for bad in ["", "PE*R4", "**", "a\u{7f}", "é", &"X".repeat(37)] {
+            assert!(Pattern::new(bad, 0).is_err(), "{bad:?}");
+        }
+        assert!(Pattern::from_field(b"AB\0C", 0).is_err());
+        assert!(Pattern::from_field(&[0xFF; 36], 0).is_err());
+        assert_eq!(Pattern::from_field(b"AB\0\0", 0), Pattern::new("AB", 0));
+    }
+}

@@ -1,0 +1,44 @@
+//! Every bound of the system, decided before anything is built on it.
+
+use std::time::Duration;
+
+use crate::wire::FRAME_BYTES;
+
+/// What may wait to be sent to one peer outside a ring.
+pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
+/// Log lines and wishes that a node may queue within one turn before log lines are dropped.
+pub const ACTIONS_MAX: usize = 4096;
+/// How often silence is looked for.
+pub const LINK_TICK: Duration = Duration::from_secs(1);
+/// We greet a peer that we sent nothing to for this long.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+/// A peer that said nothing for this long is dead.
+pub const SILENCE_MAX: Duration = Duration::from_secs(45);
+
+/// Connections accepted in one turn.
+pub const ACCEPTS_PER_TURN_MAX: usize = 256;
+/// Bytes read from one connection in one turn.
+pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
+/// Bytes written to one connection in one turn.
+pub const WRITE_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
+/// Connections that one process keeps at once, below the usual descriptor limit.
+pub const CONNECTIONS_MAX: usize = 65_536;
+/// Readiness events taken from the kernel in one turn.
+pub const EVENTS_PER_TURN_MAX: usize = 4096;
+/// Connections that may wait in the kernel to be accepted.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// How long a closed connection is still read, so that its peer can read why.
+pub const LINGER_MAX: Duration = Duration::from_secs(1);
+/// How long accepting pauses when descriptors have run out.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How long a node may take to stop before it is ended as it stands.
+pub const STOP_MAX: Duration = Duration::from_secs(3);
+
+const _: () = {
+    assert!(OUTBOX_BYTES_MAX.is_multiple_of(FRAME_BYTES));
+    assert!(READ_BYTES_PER_TURN_MAX.is_multiple_of(FRAME_BYTES));
+    assert!(HEARTBEAT_EVERY.as_secs() * 2 < SILENCE_MAX.as_secs());
+};
+
+/// Instruments of one source.
+pub const INSTRUMENTS_MAX: usize = 65_536;

@@ -1,0 +1,405 @@
+//! The connections of one node: who they are, what waits to be sent to them, and when they were last
+//! heard. Every node keeps its connections in a [`Links`]; what a connection is *for* is the node's
+//! own type `P`. Not here: what any frame means.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use zerocopy::IntoBytes;
+
+use super::{Action, ConnId, DialId, Level};
+use crate::limits;
+use crate::time::{Mono, Now};
+use crate::wire::{
+    ErrorCode, Flags, Frame, FrameError, Heartbeat, Message, Refusal, U16, U32, U64,
+};
+
+/// One connection.
+#[derive(Debug)]
+pub struct Link<P> {
+    /// What it is for.
+    pub peer: P,
+    id: ConnId,
+    outbox: BytesMut,
+    last_heard: Mono,
+    last_sent: Mono,
+    is_dirty: bool,
+    is_closing: bool,
+}
+
+impl<P> Link<P> {
+    /// The connection's id.
+    #[must_use]
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub fn outbox_bytes(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Whether it has been refused and only waits for its last frame to leave.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+}
+
+/// All connections of a node, and the node's wishes to its shell.
+#[derive(Debug)]
+pub struct Links<P> {
+    slots: Vec<Option<Link<P>>>,
+    open: usize,
+    dirty: VecDeque<ConnId>,
+    actions: VecDeque<Action>,
+    next_tick: Mono,
+    refused: u64,
+}
+
+impl<P> Default for Links<P> {
+    fn default() -> Self {
+        Links {
+            slots: Vec::new(),
+            open: 0,
+            dirty: VecDeque::new(),
+            actions: VecDeque::new(),
+            next_tick: Mono::default(),
+            refused: 0,
+        }
+    }
+}
+
+impl<P> Links<P> {
+    /// Takes in a connection.
+    pub fn insert(&mut self, now: Now, id: ConnId, peer: P) {
+        let slot = id.slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        self.open += usize::from(self.slots[slot].is_none());
+        self.slots[slot] = Some(Link {
+            peer,
+            id,
+            outbox: BytesMut::new(),
+            last_heard: now.mono,
+            last_sent: now.mono,
+            is_dirty: false,
+            is_closing: false,
+        });
+    }
+
+    /// Forgets a connection that has ended.
+    pub fn remove(&mut self, id: ConnId) -> Option<P> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        if slot.as_ref()?.id != id {
+            return None;
+        }
+        self.open -= 1;
+        slot.take().map(|link| link.peer)
+    }
+
+    /// The connection, unless it has ended or is being closed: to a closing one nobody speaks.
+    #[must_use]
+    pub fn get(&self, id: ConnId) -> Option<&Link<P>> {
+        self.slots.get(id.slot as usize)?.as_ref().filter(|link| link.id == id && !link.is_closing)
+    }
+
+    /// The same, to change it.
+    #[must_use]
+    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Link<P>> {
+        self.slots
+            .get_mut(id.slot as usize)?
+            .as_mut()
+            .filter(|link| link.id == id && !link.is_closing)
+    }
+
+    /// What the connection is for.
+    #[must_use]
+    pub fn peer_mut(&mut self, id: ConnId) -> Option<&mut P> {
+        self.get_mut(id).map(|link| &mut link.peer)
+    }
+
+    /// Open connections, closing ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Peers refused so far.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// All connections that are not closing.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Link<P>> {
+        self.slots.iter_mut().flatten().filter(|link| !link.is_closing)
+    }
+
+    /// All connections that are not closing.
+    pub fn iter(&self) -> impl Iterator<Item = &Link<P>> {
+        self.slots.iter().flatten().filter(|link| !link.is_closing)
+    }
+
+    /// How many slots there are to walk with [`Links::at_slot`].
+    #[must_use]
+    pub fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The connection in a slot, for walks that also mark dirty.
+    #[must_use]
+    pub fn at_slot(&mut self, slot: usize) -> Option<&mut Link<P>> {
+        self.slots.get_mut(slot)?.as_mut().filter(|link| !link.is_closing)
+    }
+
+    /// Queues a message.
+    pub fn send<M: Message>(&mut self, id: ConnId, message: M) {
+        self.send_frame(id, &Frame::seal(message));
+    }
+
+    /// Queues a frame as it is. A peer that lets more than the outbox's bound pile up is refused.
+    pub fn send_frame(&mut self, id: ConnId, frame: &Frame) {
+        let Some(link) = self.get_mut(id) else { return };
+        if link.outbox.len() >= limits::OUTBOX_BYTES_MAX {
+            self.refuse(id, ErrorCode::Limit, "you do not read your answers");
+            return;
+        }
+        link.outbox.extend_from_slice(frame.as_bytes());
+        self.mark_dirty(id);
+    }
+
+    /// Bytes still free in the outbox; sources that produce long runs fill no more than this.
+    #[must_use]
+    pub fn room(&self, id: ConnId) -> usize {
+        self.get(id).map_or(0, |link| limits::OUTBOX_BYTES_MAX.saturating_sub(link.outbox.len()))
+    }
+
+    /// Notes that a connection has something to send.
+    pub fn mark_dirty(&mut self, id: ConnId) {
+        if let Some(link) = self.slots.get_mut(id.slot as usize).and_then(Option::as_mut) {
+            if link.id == id && !link.is_dirty {
+                link.is_dirty = true;
+                self.dirty.push_back(id);
+            }
+        }
+    }
+
+    /// Tells a peer why, and closes behind it.
+    pub fn refuse(&mut self, id: ConnId, code: ErrorCode, text: &str) {
+        let Some(link) = self.get_mut(id) else { return };
+        // What waits before it could hold the reason back for ever; a half-sent frame must be ended.
+        let half = link.outbox.len() % crate::wire::FRAME_BYTES;
+        link.outbox.truncate(half);
+        link.outbox.extend_from_slice(Frame::seal(Refusal::new(code, 0, text)).as_bytes());
+        self.refused += 1;
+        self.log(Level::Warn, format!("closed a connection: {text}"));
+        self.close_after_flush(id);
+    }
+
+    /// Refuses a peer for a frame that does not pass the checks.
+    pub fn refuse_frame(&mut self, id: ConnId, error: FrameError) {
+        self.refuse(id, ErrorCode::BadFrame, &error.to_string());
+    }
+
+    /// Closes once the outbox has been handed to the kernel (or cannot be).
+    pub fn close_after_flush(&mut self, id: ConnId) {
+        if let Some(link) = self.get_mut(id) {
+            link.is_closing = true;
+            self.actions.push_back(Action::Close(id));
+        }
+    }
+
+    /// Asks the shell to connect.
+    pub fn dial(&mut self, dial: DialId, to: std::net::SocketAddr, within: Duration) {
+        self.actions.push_back(Action::Dial { dial, to, within });
+    }
+
+    /// Asks the shell to write a log line.
+    pub fn log(&mut self, level: Level, text: String) {
+        if self.actions.len() < limits::ACTIONS_MAX {
+            self.actions.push_back(Action::Log(level, text));
+        }
+    }
+
+    /// Notes that a peer spoke.
+    pub fn heard(&mut self, now: Now, id: ConnId) {
+        if let Some(link) = self.get_mut(id) {
+            link.last_heard = now.mono;
+        }
+    }
+
+    /// Once a second: closes peers that have been silent too long, and greets those that we have been
+    /// silent to. `next_seq` says what a connection's heartbeat states (0 = it sends no sequence).
+    pub fn tick(&mut self, now: Now, next_seq: impl Fn(&P) -> u64) {
+        if now.mono < self.next_tick {
+            return;
+        }
+        self.next_tick = now.mono + limits::LINK_TICK;
+        for slot in 0..self.slots.len() {
+            let Some(link) = self.at_slot(slot) else { continue };
+            let id = link.id;
+            if now.mono.since(link.last_heard) > limits::SILENCE_MAX {
+                self.refuse(id, ErrorCode::Silent, "silent for 45 s; send heartbeats");
+            } else if now.mono.since(link.last_sent) >= limits::HEARTBEAT_EVERY
+                && link.outbox.is_empty()
+            {
+                let beat = Heartbeat {
+                    flags: U16::new(Flags::MORE),
+                    token: U32::new(1),
+                    next_seq: U64::new(next_seq(&link.peer)),
+                    sent_at: U64::new(now.wall_ns),
+                    ..Heartbeat::default()
+                };
+                link.last_sent = now.mono;
+                self.send(id, beat);
+            }
+        }
+    }
+
+    /// When [`Links::tick`] is due; never while nobody is connected, so that a quiet node sleeps.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Mono> {
+        (self.open > 0).then_some(self.next_tick)
+    }
+
+    /// Answers a heartbeat that wants an answer.
+    pub fn answer_heartbeat(&mut self, now: Now, id: ConnId, beat: &Heartbeat, next_seq: u64) {
+        if beat.flags.get() & Flags::MORE != 0 {
+            self.send(
+                id,
+                Heartbeat {
+                    token: beat.token,
+                    next_seq: U64::new(next_seq),
+                    sent_at: U64::new(now.wall_ns),
+                    ..Heartbeat::default()
+                },
+            );
+        }
+    }
+
+    /// The next wish to the shell.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next connection with something to send; see [`super::Node::poll_dirty`].
+    pub fn poll_dirty(&mut self) -> Option<ConnId> {
+        let id = self.dirty.pop_front()?;
+        if let Some(Some(link)) = self.slots.get_mut(id.slot as usize) {
+            if link.id == id {
+                link.is_dirty = false;
+            }
+        }
+        Some(id)
+    }
+
+    /// The outbox of a connection, closing ones included.
+    #[must_use]
+    pub fn outbox(&self, id: ConnId) -> &[u8] {
+        match self.slots.get(id.slot as usize) {
+            Some(Some(link)) if link.id == id => &link.outbox,
+            _ => &[],
+        }
+    }
+
+    /// Appends bytes to the outbox without marking it dirty: for sources that fill it while the
+    /// shell is already asking.
+    pub fn fill(&mut self, id: ConnId, bytes: &[u8]) {
+        if let Some(link) = self.get_mut(id) {
+            link.outbox.extend_from_slice(bytes);
+        }
+    }
+
+    /// The kernel took bytes from the outbox.
+    pub fn sent(&mut self, now: Now, id: ConnId, bytes: usize) {
+        if let Some(Some(link)) = self.slots.get_mut(id.slot as usize) {
+            if link.id == id {
+                link.last_sent = now.mono;
+                link.outbox.advance(bytes.min(link.outbox.len()));
+                if link.outbox.is_empty() {
+                    // An idle connection keeps no buffer.
+                    link.outbox = BytesMut::new();
+                }
+            }
+        }
+    }
+
+    /// Notes that bytes left by another way than the outbox.
+    pub fn sent_elsewhere(&mut self, now: Now, id: ConnId) {
+        if let Some(link) = self.get_mut(id) {
+            link.last_sent = now.mono;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Run, as_frames};
+
+    fn now(seconds: u64) -> Now {
+        Now { mono: Mono(seconds * 1_000_000_000), wall_ns: 0 }
+    }
+
+    fn conn(generation: u32) -> ConnId {
+        ConnId { generation, slot: 0 }
+    }
+
+    #[test]
+    fn a_late_word_to_a_reused_slot_meets_nobody() {
+        let mut links = Links::default();
+        links.insert(now(0), conn(1), ());
+        assert_eq!(links.remove(conn(1)), Some(()));
+        links.insert(now(0), conn(2), ());
+        links.send(conn(1), Run::default());
+        assert!(links.outbox(conn(2)).is_empty());
+        assert!(links.remove(conn(1)).is_none());
+        assert_eq!(links.len(), 1);
+    }
+
+    #[test]
+    fn a_peer_that_never_reads_is_refused_at_the_bound() {
+        let mut links = Links::default();
+        links.insert(now(0), conn(1), ());
+        for _ in 0..limits::OUTBOX_BYTES_MAX {
+            links.send(conn(1), Run::default());
+        }
+        assert!(links.outbox(conn(1)).len() <= limits::OUTBOX_BYTES_MAX + 64);
+        assert!(links.get(conn(1)).is_none(), "it is closing");
+    }
+
+    #[test]
+    fn the_reason_of_a_refusal_follows_a_half_sent_frame() {
+        let mut links = Links::default();
+        links.insert(now(0), conn(1), ());
+        links.send(conn(1), Run::default());
+        links.send(conn(1), Run::default());
+        links.sent(now(0), conn(1), 40);
+        links.refuse(conn(1), ErrorCode::Limit, "enough");
+        let bytes = links.outbox(conn(1)).to_vec();
+        assert_eq!(bytes.len(), 24 + 64, "the rest of the first frame, then the reason");
+        let (frames, _) = as_frames(&bytes[24..]);
+        assert!(frames[0].view::<Refusal>().is_some());
+    }
+
+    #[test]
+    fn a_silent_peer_is_closed_and_a_quiet_one_greeted() {
+        let mut links = Links::default();
+        links.insert(now(0), conn(1), ());
+        links.tick(now(16), |()| 7);
+        let (frames, _) = as_frames(links.outbox(conn(1)));
+        assert_eq!(frames[0].view::<Heartbeat>().map(|beat| beat.next_seq.get()), Some(7));
+        links.tick(now(46), |()| 7);
+        assert!(links.get(conn(1)).is_none());
+    }
+}

@@ -1,0 +1,193 @@
+//! The seam between machines and shells, and the nodes themselves.
+//!
+//! A node is a machine: plain state behind the [`Node`] trait. It is told what happened
+//! (`handle_*`), with the time passed in, and asked what it wants (`poll_*`, [`Node::outgoing`]). It
+//! has no clock, socket, file or thread, so the same node runs in the reactor on real sockets and in
+//! a simulator on virtual ones. What is *not* here: any code that knows mio, and any `dyn` or async.
+
+mod links;
+
+pub use links::{Link, Links};
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::time::{Mono, Now};
+use crate::wire::Frame;
+
+/// One connection for as long as it lives. Never given out twice: a late event of a closed
+/// connection meets nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    /// Counts up with every connection of the process.
+    pub generation: u32,
+    /// A small index that is used again after a close.
+    pub slot: u32,
+}
+
+/// A node's own name for one thing it dials; the same peer keeps the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub u32);
+
+/// How a connection came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A peer connected to our listener.
+    Accepted,
+    /// Our own [`Action::Dial`] came through.
+    Dialed(DialId),
+}
+
+/// A resource of this machine that ran out. Never the peer's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalFault {
+    /// No descriptor left in this process or on this machine.
+    Descriptors,
+    /// No local address or port left.
+    Addresses,
+    /// No memory or socket buffers left.
+    Memory,
+}
+
+/// Why a dial did not become a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// Somebody answered, and said no.
+    Refused,
+    /// No route, or the network said no.
+    Unreachable,
+    /// Nobody answered in time.
+    Deadline,
+    /// Answered and broken off at once.
+    Reset,
+    /// The kernel connected the socket to itself; nobody listens there.
+    SelfConnect,
+    /// Our own machine could not even try.
+    Local(LocalFault),
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The node asked for it.
+    Ours,
+    /// The peer closed it between two frames.
+    PeerClosed,
+    /// The peer closed it inside a frame.
+    MidFrame,
+    /// Broken by the peer or the network.
+    Reset,
+}
+
+/// How loud a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something is lost or wrong.
+    Error,
+    /// Something is odd, and handled.
+    Warn,
+    /// Something that an operator follows.
+    Info,
+    /// Something for whoever looks for a bug.
+    Debug,
+}
+
+/// What a node wants its shell to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Connect. Ends in exactly one `handle_open` or `handle_dial_failed`.
+    Dial {
+        /// The node's name for it.
+        dial: DialId,
+        /// Whom.
+        to: SocketAddr,
+        /// How long to wait for the handshake.
+        within: Duration,
+    },
+    /// Close, after trying once more to send what is outgoing. Ends in `handle_close`.
+    Close(ConnId),
+    /// Write a log line.
+    Log(Level, String),
+}
+
+/// The bytes that a connection has ready, in order, as up to two slices.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outgoing<'a> {
+    /// First.
+    pub head: &'a [u8],
+    /// Behind it; empty unless the source wraps around.
+    pub tail: &'a [u8],
+}
+
+impl Outgoing<'_> {
+    /// Bytes in both slices.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.tail.is_empty()
+    }
+}
+
+/// A machine that a shell can drive. The shell promises the order of the turn (see the reactor).
+pub trait Node {
+    /// A connection stands.
+    fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin);
+
+    /// A dial failed.
+    fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure);
+
+    /// Whole frames arrived, unchecked.
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]);
+
+    /// A connection ended. Every `handle_open` is followed by exactly one of these.
+    fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason);
+
+    /// The shell ran out of something while accepting.
+    fn handle_local_fault(&mut self, now: Now, fault: LocalFault);
+
+    /// Storage may have finished something.
+    fn handle_storage(&mut self, now: Now) {
+        let _ = now;
+    }
+
+    /// Called every turn, and no later than [`Node::next_deadline`].
+    fn handle_timers(&mut self, now: Now);
+
+    /// All input of this turn has been handled: make it visible, publish it.
+    fn commit(&mut self, now: Now) {
+        let _ = now;
+    }
+
+    /// The operator wants the node to end. It is done when [`Node::is_stopped`] says so.
+    fn handle_stop(&mut self, now: Now);
+
+    /// Whether everything that must survive has been handed over.
+    fn is_stopped(&self) -> bool;
+
+    /// When [`Node::handle_timers`] must be called at the latest.
+    fn next_deadline(&self) -> Option<Mono>;
+
+    /// The next thing that the node wants done.
+    fn poll_action(&mut self) -> Option<Action>;
+
+    /// A connection that has something new to send. Each is named at most once until it was asked
+    /// for its [`Node::outgoing`] bytes.
+    fn poll_dirty(&mut self) -> Option<ConnId>;
+
+    /// What `conn` has ready now; empty when nothing, or when the connection is unknown.
+    fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_>;
+
+    /// The kernel took the first `bytes` of what [`Node::outgoing`] showed.
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize);
+
+    /// Whether `conn` may be read now. A node that says no is asked again every turn.
+    fn wants_frames(&self, conn: ConnId) -> bool {
+        let _ = conn;
+        true
+    }
+}

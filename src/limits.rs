@@ -42,3 +42,19 @@ const _: () = {
 
 /// Instruments of one source.
 pub const INSTRUMENTS_MAX: usize = 65_536;
+/// Sources (publishers with a sequence of their own) of one broker.
+pub const SOURCES_MAX: usize = 8;
+/// How long a new connection may take to say what it wants.
+pub const GREETING_MAX: Duration = Duration::from_secs(5);
+/// Patterns in one subscription.
+pub const PATTERNS_MAX: usize = 1024;
+/// Frames gathered for one connection before the kernel is asked to take them.
+pub const FILL_FRAMES_MAX: usize = 1024;
+/// Log lines about refused peers per tick; the rest is counted.
+pub const REFUSALS_LOGGED_PER_TICK_MAX: u64 = 5;
+/// Shortest interval of a conflated subscription.
+pub const CONFLATE_MIN: Duration = Duration::from_millis(1);
+/// Longest interval of a conflated subscription.
+pub const CONFLATE_MAX: Duration = Duration::from_secs(60);
+
+const _: () = assert!(FILL_FRAMES_MAX * FRAME_BYTES * 2 <= OUTBOX_BYTES_MAX);

@@ -26,6 +26,7 @@ pub struct Link<P> {
     last_sent: Mono,
     is_dirty: bool,
     is_closing: bool,
+    is_greeted: bool,
 }
 
 impl<P> Link<P> {
@@ -57,6 +58,8 @@ pub struct Links<P> {
     actions: VecDeque<Action>,
     next_tick: Mono,
     refused: u64,
+    /// Refusals since the last tick: a flood of bad peers must not become a flood of log lines.
+    refused_lately: u64,
 }
 
 impl<P> Default for Links<P> {
@@ -68,6 +71,7 @@ impl<P> Default for Links<P> {
             actions: VecDeque::new(),
             next_tick: Mono::default(),
             refused: 0,
+            refused_lately: 0,
         }
     }
 }
@@ -88,6 +92,7 @@ impl<P> Links<P> {
             last_sent: now.mono,
             is_dirty: false,
             is_closing: false,
+            is_greeted: false,
         });
     }
 
@@ -202,8 +207,29 @@ impl<P> Links<P> {
         link.outbox.truncate(half);
         link.outbox.extend_from_slice(Frame::seal(Refusal::new(code, 0, text)).as_bytes());
         self.refused += 1;
-        self.log(Level::Warn, format!("closed a connection: {text}"));
+        self.refused_lately += 1;
+        if self.refused_lately <= limits::REFUSALS_LOGGED_PER_TICK_MAX {
+            self.log(Level::Warn, format!("closed a connection: {text}"));
+        }
         self.close_after_flush(id);
+    }
+
+    /// Refuses everybody: the node stops.
+    pub fn refuse_all(&mut self, code: ErrorCode, text: &str) {
+        for slot in 0..self.slots.len() {
+            if let Some(id) = self.at_slot(slot).map(|link| link.id) {
+                self.refused_lately = limits::REFUSALS_LOGGED_PER_TICK_MAX;
+                self.refuse(id, code, text);
+            }
+        }
+    }
+
+    /// The peer has said what it wants: from here on it may be silent for longer.
+    pub fn greet(&mut self, id: ConnId, peer: P) {
+        if let Some(link) = self.get_mut(id) {
+            link.is_greeted = true;
+            link.peer = peer;
+        }
     }
 
     /// Refuses a peer for a frame that does not pass the checks.
@@ -245,11 +271,19 @@ impl<P> Links<P> {
             return;
         }
         self.next_tick = now.mono + limits::LINK_TICK;
+        let unlogged = self.refused_lately.saturating_sub(limits::REFUSALS_LOGGED_PER_TICK_MAX);
+        if unlogged > 0 {
+            self.log(Level::Warn, format!("closed {unlogged} more connections"));
+        }
+        self.refused_lately = 0;
         for slot in 0..self.slots.len() {
             let Some(link) = self.at_slot(slot) else { continue };
             let id = link.id;
-            if now.mono.since(link.last_heard) > limits::SILENCE_MAX {
+            let silence = now.mono.since(link.last_heard);
+            if silence > limits::SILENCE_MAX {
                 self.refuse(id, ErrorCode::Silent, "silent for 45 s; send heartbeats");
+            } else if !link.is_greeted && silence > limits::GREETING_MAX {
+                self.refuse(id, ErrorCode::Silent, "no SESSION frame within 5 s");
             } else if now.mono.since(link.last_sent) >= limits::HEARTBEAT_EVERY
                 && link.outbox.is_empty()
             {
@@ -396,10 +430,21 @@ mod tests {
     fn a_silent_peer_is_closed_and_a_quiet_one_greeted() {
         let mut links = Links::default();
         links.insert(now(0), conn(1), ());
+        links.greet(conn(1), ());
         links.tick(now(16), |()| 7);
         let (frames, _) = as_frames(links.outbox(conn(1)));
         assert_eq!(frames[0].view::<Heartbeat>().map(|beat| beat.next_seq.get()), Some(7));
         links.tick(now(46), |()| 7);
+        assert!(links.get(conn(1)).is_none());
+    }
+
+    #[test]
+    fn a_peer_that_never_says_what_it_wants_is_closed_soon() {
+        let mut links = Links::default();
+        links.insert(now(0), conn(1), ());
+        links.tick(now(4), |()| 0);
+        assert!(links.get(conn(1)).is_some());
+        links.tick(now(6), |()| 0);
         assert!(links.get(conn(1)).is_none());
     }
 }

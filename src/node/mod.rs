@@ -5,7 +5,9 @@
 //! has no clock, socket, file or thread, so the same node runs in the reactor on real sockets and in
 //! a simulator on virtual ones. What is *not* here: any code that knows mio, and any `dyn` or async.
 
+pub mod broker;
 mod links;
+pub mod status;
 
 pub use links::{Link, Links};
 

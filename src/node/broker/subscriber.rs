@@ -1,0 +1,341 @@
+//! One subscriber: a cursor, an interest, and what happens when it is too slow.
+
+use std::time::Duration;
+
+use zerocopy::IntoBytes;
+
+use crate::feed::{Interest, InterestId, LastValues, Pattern, Ring};
+use crate::limits;
+use crate::time::Mono;
+use crate::wire::{
+    ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, Mode, SnapshotEnd, Subscribe, Subscribed, U32,
+    U64,
+};
+
+use super::SNAPSHOT;
+use super::source::Source;
+
+/// Where the bytes to send are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filled {
+    /// In the frames just gathered, or there are none.
+    Outbox,
+    /// In the ring, from the cursor on.
+    Ring,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    /// The subscription is not complete.
+    #[default]
+    Idle,
+    /// Its patterns so far.
+    Collecting(Vec<Pattern>),
+    /// The source has to become ready before the subscription can be confirmed.
+    Waiting,
+    /// Definitions (and last values) up to this instrument index have been sent.
+    Snapshot {
+        next_index: u32,
+        frames: u32,
+        live_from: u64,
+    },
+    Live,
+}
+
+/// A subscriber.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    phase: Phase,
+    id: u32,
+    source: u8,
+    mode: Mode,
+    wants_history: bool,
+    is_due: bool,
+    interest: Option<InterestId>,
+    conflate: Duration,
+    due: Mono,
+    /// The next `seq` to look at.
+    cursor: u64,
+}
+
+impl Default for Subscriber {
+    fn default() -> Subscriber {
+        Subscriber {
+            phase: Phase::Idle,
+            id: 0,
+            source: 0,
+            mode: Mode::Lossless,
+            wants_history: false,
+            is_due: false,
+            interest: None,
+            conflate: Duration::ZERO,
+            due: Mono::default(),
+            cursor: 0,
+        }
+    }
+}
+
+impl Subscriber {
+    pub(super) fn source(&self) -> u8 {
+        self.source
+    }
+
+    pub(super) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    pub(super) fn interest(&self) -> Option<InterestId> {
+        self.interest
+    }
+
+    pub(super) fn conflate_due(&self) -> Option<Mono> {
+        (self.mode == Mode::Conflate && self.interest.is_some()).then_some(self.due)
+    }
+
+    /// Collects one frame of a subscription; all its patterns when it was the last.
+    pub(super) fn add_pattern(
+        &mut self,
+        subscribe: &Subscribe,
+    ) -> Result<Option<Vec<Pattern>>, (ErrorCode, &'static str)> {
+        let mut patterns = match std::mem::take(&mut self.phase) {
+            Phase::Idle => Vec::new(),
+            Phase::Collecting(patterns) => patterns,
+            other => {
+                self.phase = other;
+                return Err((ErrorCode::Limit, "one subscription per connection"));
+            }
+        };
+        if patterns.len() >= limits::PATTERNS_MAX {
+            return Err((ErrorCode::Limit, "too many patterns in one subscription"));
+        }
+        let bad = (ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *");
+        patterns
+            .push(Pattern::from_field(&subscribe.pattern, subscribe.kinds.get()).map_err(|_| bad)?);
+        if subscribe.flags.get() & crate::wire::Flags::MORE != 0 {
+            self.phase = Phase::Collecting(patterns);
+            return Ok(None);
+        }
+        Ok(Some(patterns))
+    }
+
+    /// The subscription is complete. Returns when its first conflated batch is due.
+    pub(super) fn begin(
+        &mut self,
+        now: Mono,
+        subscribe: &Subscribe,
+        interest: InterestId,
+    ) -> Option<Mono> {
+        self.phase = Phase::Waiting;
+        self.id = subscribe.id.get();
+        self.source = subscribe.source;
+        self.mode = Mode::from_number(subscribe.mode).unwrap_or(Mode::Lossless);
+        self.wants_history = subscribe.from_seq.get() != 0;
+        self.cursor = subscribe.from_seq.get();
+        self.interest = Some(interest);
+        self.conflate = Duration::from_millis(u64::from(subscribe.conflate_ms.get()))
+            .clamp(limits::CONFLATE_MIN, limits::CONFLATE_MAX);
+        self.due = now + self.conflate;
+        self.conflate_due()
+    }
+
+    /// A conflated batch may go out. Returns when the next one may.
+    pub(super) fn make_due(&mut self, now: Mono) -> Mono {
+        self.is_due = true;
+        self.due = now + self.conflate;
+        self.due
+    }
+
+    /// Everything from `seq` on is void. The GAP frame to send, when this subscriber was past it.
+    pub(super) fn void_from(&mut self, seq: u64) -> Option<Gap> {
+        if matches!(self.phase, Phase::Idle | Phase::Collecting(_) | Phase::Waiting)
+            || self.cursor <= seq
+        {
+            return None;
+        }
+        let gap = gap(GapReason::Void, seq, self.cursor - 1, u64::MAX);
+        self.cursor = seq;
+        Some(gap)
+    }
+
+    /// Decides what is sent next: gathers it into `out`, or points at the ring.
+    pub(super) fn fill(&mut self, source: &mut Source, out: &mut Vec<Frame>) -> Filled {
+        if !source.is_ready() {
+            return Filled::Outbox;
+        }
+        let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
+            return Filled::Outbox;
+        };
+        if matches!(self.phase, Phase::Waiting) {
+            self.confirm(source, interest, out);
+        }
+        if matches!(self.phase, Phase::Snapshot { .. }) {
+            self.fill_snapshot(&source.values, interest, out);
+        }
+        if !matches!(self.phase, Phase::Live) || !out.is_empty() {
+            return Filled::Outbox;
+        }
+        let (oldest, next) = (source.ring.oldest_seq(), source.ring.next_seq());
+        match self.mode {
+            Mode::Conflate => {
+                if std::mem::take(&mut self.is_due) {
+                    self.fill_last_values(&source.ring, &source.values, interest, out);
+                }
+                return Filled::Outbox;
+            }
+            Mode::Latest if self.cursor < oldest => {
+                source.gaps_told += 1;
+                self.fill_last_values(&source.ring, &source.values, interest, out);
+                return Filled::Outbox;
+            }
+            Mode::Lossless if self.cursor < oldest => {
+                source.gaps_told += 1;
+                // Half a ring ahead of the edge, or the next frame would push it out again.
+                let resume = oldest + (next - oldest) / 2;
+                out.push(Frame::seal(gap(GapReason::Lapped, self.cursor, resume - 1, u64::MAX)));
+                self.cursor = resume;
+                return Filled::Outbox;
+            }
+            _ => {}
+        }
+        if interest.is_everything() {
+            return Filled::Ring;
+        }
+        self.fill_matching(&source.ring, interest, out);
+        Filled::Outbox
+    }
+
+    fn confirm(&mut self, source: &Source, interest: &Interest, out: &mut Vec<Frame>) {
+        let (oldest, next) = (source.ring.oldest_seq(), source.ring.next_seq());
+        out.push(Frame::seal(Subscribed {
+            id: U32::new(self.id),
+            matched: U32::new(u32::try_from(interest.matched()).unwrap_or(u32::MAX)),
+            epoch: U32::new(source.epoch),
+            epoch_start: U64::new(source.epoch_start),
+            next_seq: U64::new(next),
+            oldest_seq: U64::new(oldest),
+            ..Subscribed::default()
+        }));
+        let mut live_from = next;
+        if self.wants_history {
+            live_from = self.cursor;
+            if self.cursor < oldest {
+                let reason = GapReason::BeforeRing;
+                out.push(Frame::seal(gap(reason, self.cursor, oldest - 1, u64::MAX)));
+                live_from = oldest;
+            }
+        }
+        self.phase = Phase::Snapshot { next_index: 0, frames: 0, live_from };
+    }
+
+    /// Sends definitions and, to who did not ask for history, last values.
+    ///
+    /// A snapshot may take several turns while the feed goes on. Values that are newer than its start
+    /// are left out: the ring delivers them, in order, from `live_from` on.
+    fn fill_snapshot(&mut self, values: &LastValues, interest: &Interest, out: &mut Vec<Frame>) {
+        let Phase::Snapshot { mut next_index, mut frames, live_from } = self.phase else { return };
+        let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        while next_index < end {
+            if out.len() >= limits::FILL_FRAMES_MAX {
+                self.phase = Phase::Snapshot { next_index, frames, live_from };
+                return;
+            }
+            if interest.kinds_of(next_index) != 0 {
+                let before = out.len();
+                out.extend(values.definition(next_index).map(|frame| frame.delivered(SNAPSHOT)));
+                if !self.wants_history {
+                    let last = [values.quote(next_index), values.trade(next_index)];
+                    let wanted = last
+                        .into_iter()
+                        .flatten()
+                        .filter(|frame| frame.seq.get() < live_from && interest.wants(frame));
+                    out.extend(wanted.map(|frame| frame.delivered(SNAPSHOT)));
+                }
+                frames += u32::try_from(out.len() - before).unwrap_or(0);
+            }
+            next_index += 1;
+        }
+        out.push(Frame::seal(SnapshotEnd {
+            id: U32::new(self.id),
+            frames: U32::new(frames),
+            next_seq: U64::new(live_from),
+            ..SnapshotEnd::default()
+        }));
+        self.cursor = live_from;
+        self.phase = Phase::Live;
+    }
+
+    /// Gathers matching frames between cursor and head.
+    fn fill_matching(&mut self, ring: &Ring, interest: &Interest, out: &mut Vec<Frame>) {
+        let (head, tail) = ring.slices(self.cursor, usize::MAX);
+        for frame in head.iter().chain(tail) {
+            if out.len() >= limits::FILL_FRAMES_MAX {
+                return;
+            }
+            self.cursor = frame.seq.get() + 1;
+            if interest.wants(frame) {
+                out.push(*frame);
+            }
+        }
+    }
+
+    /// Sends the newest value of every matching instrument that changed since the cursor, in order of
+    /// `seq`, and says how much was left out.
+    fn fill_last_values(
+        &mut self,
+        ring: &Ring,
+        values: &LastValues,
+        interest: &Interest,
+        out: &mut Vec<Frame>,
+    ) {
+        if self.cursor >= ring.next_seq() {
+            return;
+        }
+        let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        let changed = indexes
+            .flat_map(|index| [values.quote(index), values.trade(index)])
+            .flatten()
+            .filter(|frame| frame.seq.get() >= self.cursor && interest.wants(frame));
+        let mut changed: Vec<Frame> = changed.copied().collect();
+        changed.sort_unstable_by_key(|frame| frame.seq.get());
+        let mut end = ring.next_seq();
+        if changed.len() > limits::FILL_FRAMES_MAX {
+            changed.truncate(limits::FILL_FRAMES_MAX);
+            end = changed.last().map_or(end, |frame| frame.seq.get() + 1);
+        }
+        let missed = if self.cursor < ring.oldest_seq() {
+            u64::MAX
+        } else {
+            let span = usize::try_from(end - self.cursor).unwrap_or(usize::MAX);
+            let (head, tail) = ring.slices(self.cursor, span);
+            let matching = head.iter().chain(tail).filter(|frame| interest.wants(frame)).count();
+            matching.saturating_sub(changed.len()) as u64
+        };
+        if missed > 0 {
+            out.push(Frame::seal(gap(GapReason::Skipped, self.cursor, end - 1, missed)));
+        }
+        out.append(&mut changed);
+        self.cursor = end;
+    }
+
+    /// The kernel took this many bytes from the ring. Returns the rest of a half-sent frame.
+    pub(super) fn advance(&mut self, ring: &Ring, bytes: usize) -> Option<Vec<u8>> {
+        self.cursor += (bytes / FRAME_BYTES) as u64;
+        let half = bytes % FRAME_BYTES;
+        if half == 0 {
+            return None;
+        }
+        let rest = ring.get(self.cursor).map(|frame| frame.as_bytes()[half..].to_vec());
+        self.cursor += 1;
+        rest
+    }
+}
+
+fn gap(reason: GapReason, from_seq: u64, to_seq: u64, missed: u64) -> Gap {
+    Gap {
+        reason: reason as u8,
+        from_seq: U64::new(from_seq),
+        to_seq: U64::new(to_seq),
+        missed: U64::new(missed),
+        ..Gap::default()
+    }
+}

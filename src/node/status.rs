@@ -1,0 +1,39 @@
+//! How every node answers a status query: METRIC and TEXT frames, then the end.
+
+use super::{ConnId, Links};
+use crate::wire::{EndStatus, Ended, I64, Metric, Run, Text, U32, padded};
+
+/// What a node says about itself.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    metrics: Vec<(String, i64)>,
+    texts: Vec<(String, String)>,
+}
+
+impl Status {
+    /// Adds a figure; the name ends with its unit, when it has one.
+    pub fn metric(&mut self, name: impl Into<String>, value: impl TryInto<i64>) {
+        self.metrics.push((name.into(), value.try_into().unwrap_or(i64::MAX)));
+    }
+
+    /// Adds a word.
+    pub fn text(&mut self, name: impl Into<String>, text: impl Into<String>) {
+        self.texts.push((name.into(), text.into()));
+    }
+
+    /// Sends it all as the answer to query `id`.
+    pub fn send<P>(&self, links: &mut Links<P>, conn: ConnId, id: u32) {
+        let id = U32::new(id);
+        links.send(conn, Run { id, ..Run::default() });
+        for (name, text) in &self.texts {
+            let (name, text) = (padded(name), padded(text));
+            links.send(conn, Text { id, name, text, ..Text::default() });
+        }
+        for (name, value) in &self.metrics {
+            let (name, value) = (padded(name), I64::new(*value));
+            links.send(conn, Metric { id, value, name, ..Metric::default() });
+        }
+        let status = EndStatus::Complete as u8;
+        links.send(conn, Ended { id, status, ..Ended::default() });
+    }
+}

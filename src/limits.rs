@@ -58,3 +58,12 @@ pub const CONFLATE_MIN: Duration = Duration::from_millis(1);
 pub const CONFLATE_MAX: Duration = Duration::from_secs(60);
 
 const _: () = assert!(FILL_FRAMES_MAX * FRAME_BYTES * 2 <= OUTBOX_BYTES_MAX);
+
+/// First wait of a client that lost its node.
+pub const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(50);
+/// Longest wait of a client that lost its node.
+pub const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a client waits for a connection and the first answer on it.
+pub const CLIENT_CONNECT_MAX: Duration = Duration::from_secs(2);
+/// What an answer may need to travel after its deadline.
+pub const ANSWER_GRACE: Duration = Duration::from_millis(250);

@@ -1,0 +1,152 @@
+//! The blocking shell for questions: one connection, several queries in flight, their answers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{ClientError, Connection, Symbols};
+use crate::time::{Clock, nanos};
+use crate::wire::{
+    EndStatus, Ended, ErrorCode, Flags, Frame, I64, Kind, Metric, NodeAnswer, Query, Refusal, Role,
+    Run, Text, U32, unpadded,
+};
+
+/// The whole answer to one query.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The data frames, in order.
+    pub rows: Vec<Frame>,
+    /// What each node contributed.
+    pub nodes: Vec<NodeAnswer>,
+    /// Figures of a status answer.
+    pub metrics: Vec<(String, i64)>,
+    /// Words of a status answer.
+    pub texts: Vec<(String, String)>,
+    /// How it ended; `None` only while it has not.
+    pub end: Option<Ended>,
+    /// Why it failed, in words.
+    pub refusal: Option<(Option<ErrorCode>, String)>,
+}
+
+impl Answer {
+    /// How the query ended; failed when it was refused.
+    #[must_use]
+    pub fn status(&self) -> EndStatus {
+        let status = self.end.and_then(|end| EndStatus::from_number(end.status));
+        status.unwrap_or(EndStatus::Failed)
+    }
+
+    /// Why it is not complete, as a number.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        let of_end = self.end.and_then(|end| ErrorCode::from_number(end.code.get()));
+        of_end.or(self.refusal.as_ref().and_then(|(code, _)| *code))
+    }
+}
+
+/// A connection for questions.
+#[derive(Debug)]
+pub struct Asker {
+    node: &'static str,
+    connection: Connection,
+    clock: Clock,
+    symbols: Symbols,
+}
+
+impl Asker {
+    /// Connects to a node that answers queries.
+    ///
+    /// # Errors
+    /// When it cannot be reached within `within`.
+    pub fn open(
+        node: &'static str,
+        address: SocketAddr,
+        within: Duration,
+    ) -> Result<Asker, ClientError> {
+        let clock = Clock::start();
+        let connection = Connection::open(node, address, Role::Querier, within, clock)?;
+        Ok(Asker { node, connection, clock, symbols: Symbols::default() })
+    }
+
+    /// Names of the instruments in the answers so far.
+    #[must_use]
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// Asks all of these at once, each with a fresh id, and waits for all answers, in the same order.
+    ///
+    /// # Errors
+    /// When the connection breaks or the deadline passes before the last answer has ended.
+    pub fn ask(
+        &mut self,
+        queries: &[Query],
+        deadline: Duration,
+    ) -> Result<Vec<Answer>, ClientError> {
+        let node = self.node;
+        let mut answers: BTreeMap<u32, Answer> = BTreeMap::new();
+        let deadline_us = u32::try_from(nanos(deadline) / 1000).unwrap_or(u32::MAX);
+        for (id, query) in (1..).zip(queries) {
+            let (id_field, deadline_us) = (U32::new(id), U32::new(deadline_us));
+            self.connection.send(Query { id: id_field, deadline_us, ..*query })?;
+            answers.insert(id, Answer::default());
+        }
+        // The node answers by the deadline; its last words need a moment to get here.
+        let until = self.clock.now().mono + deadline + crate::limits::ANSWER_GRACE;
+        let mut open = answers.len();
+        let mut current = 0;
+        while open > 0 {
+            let frame = self.connection.read(until)?.ok_or(ClientError::Deadline { node })?;
+            if Connection::refused_id(&frame).is_some_and(|id| id == U32::ZERO) {
+                return Err(self.connection.refused(&frame));
+            }
+            if let Some(run) = frame.view::<Run>() {
+                current = run.id.get();
+            }
+            if note(&mut answers, &mut self.symbols, current, &frame) {
+                open -= 1;
+            }
+        }
+        Ok(answers.into_values().collect())
+    }
+}
+
+/// Files a frame under its query. `true` when that query is over.
+fn note(
+    answers: &mut BTreeMap<u32, Answer>,
+    symbols: &mut Symbols,
+    current: u32,
+    frame: &Frame,
+) -> bool {
+    let id_of = |id: U32| id.get();
+    if let Some(end) = frame.view::<Ended>() {
+        let Some(answer) = answers.get_mut(&id_of(end.id)) else { return false };
+        return answer.end.replace(*end).is_none() && answer.refusal.is_none();
+    }
+    if let Some(refusal) = frame.view::<Refusal>() {
+        let Some(answer) = answers.get_mut(&id_of(refusal.id)) else { return false };
+        let code = ErrorCode::from_number(refusal.code.get());
+        let why = (code, unpadded(&refusal.text));
+        // A refusal ends a query unless an END follows; both together count once.
+        return answer.refusal.replace(why).is_none() && answer.end.is_none();
+    }
+    if let Some(node) = frame.view::<NodeAnswer>() {
+        if let Some(answer) = answers.get_mut(&id_of(node.id)) {
+            answer.nodes.push(*node);
+        }
+        return false;
+    }
+    let Some(answer) = answers.get_mut(&current) else { return false };
+    if let Some(Metric { value, name, .. }) = frame.view::<Metric>() {
+        answer.metrics.push((unpadded(name), I64::get(*value)));
+    } else if let Some(text) = frame.view::<Text>() {
+        answer.texts.push((unpadded(&text.name), unpadded(&text.text)));
+    } else if frame.kind().is_some_and(Kind::is_data) {
+        symbols.note(frame);
+        // Definitions that only name the instruments of the rows are no rows.
+        if frame.kind != Kind::Definition as u8 || !frame.has(Flags::SNAPSHOT) {
+            answer.rows.push(*frame);
+        }
+    }
+    false
+}

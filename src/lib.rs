@@ -1,6 +1,8 @@
 //! pregao: a real-time market-quote system.
 
+pub mod breaker;
 pub mod duration;
+pub mod limits;
 pub mod random;
 pub mod time;
 pub mod wire;

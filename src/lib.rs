@@ -3,6 +3,7 @@
 pub mod breaker;
 pub mod duration;
 pub mod limits;
+pub mod market;
 pub mod random;
 pub mod time;
 pub mod wire;

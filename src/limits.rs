@@ -8,3 +8,6 @@ pub const BREAKER_WINDOW_SECONDS_MAX: u32 = 600;
 
 /// Breaker transitions kept for a node that does not fetch them; the oldest go first.
 pub const BREAKER_TRANSITIONS_MAX: usize = 16;
+
+/// Shards of one partition.
+pub const SHARDS_MAX: u16 = 1_024;

@@ -1,8 +1,11 @@
 //! pregao: a real-time market-quote system.
 
+pub mod breaker;
 pub mod client;
+pub mod duration;
 pub mod feed;
 pub mod limits;
+pub mod market;
 pub mod node;
 pub mod random;
 pub mod reactor;

@@ -67,3 +67,15 @@ pub const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 pub const CLIENT_CONNECT_MAX: Duration = Duration::from_secs(2);
 /// What an answer may need to travel after its deadline.
 pub const ANSWER_GRACE: Duration = Duration::from_millis(250);
+
+/// Calls that a count-based breaker window can hold; one byte each.
+pub const BREAKER_WINDOW_CALLS_MAX: u32 = 10_000;
+
+/// Seconds that a time-based breaker window can span; ten buckets of twelve bytes each.
+pub const BREAKER_WINDOW_SECONDS_MAX: u32 = 600;
+
+/// Breaker transitions kept for a node that does not fetch them; the oldest go first.
+pub const BREAKER_TRANSITIONS_MAX: usize = 16;
+
+/// Shards of one partition.
+pub const SHARDS_MAX: u16 = 1_024;

@@ -14,6 +14,7 @@ pub use links::{Link, Links};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use crate::breaker::LocalFault;
 use crate::time::{Mono, Now};
 use crate::wire::Frame;
 
@@ -38,17 +39,6 @@ pub enum Origin {
     Accepted,
     /// Our own [`Action::Dial`] came through.
     Dialed(DialId),
-}
-
-/// A resource of this machine that ran out. Never the peer's fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LocalFault {
-    /// No descriptor left in this process or on this machine.
-    Descriptors,
-    /// No local address or port left.
-    Addresses,
-    /// No memory or socket buffers left.
-    Memory,
 }
 
 /// Why a dial did not become a connection.

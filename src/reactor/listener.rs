@@ -86,7 +86,7 @@ impl Listener {
                 _ => {
                     self.turn_one_away();
                     self.retry_at = Some(now + limits::ACCEPT_RETRY);
-                    return Err(local_fault_of(&error).unwrap_or(LocalFault::Descriptors));
+                    return Err(local_fault_of(&error).unwrap_or(LocalFault::ProcessDescriptors));
                 }
             }
         }

@@ -73,9 +73,11 @@ pub(super) fn failure_of(error: &io::Error) -> DialFailure {
 /// Whether an error says that this machine ran out of something.
 pub(super) fn local_fault_of(error: &io::Error) -> Option<LocalFault> {
     match Errno::from_io_error(error)? {
-        Errno::MFILE | Errno::NFILE => Some(LocalFault::Descriptors),
-        Errno::ADDRNOTAVAIL => Some(LocalFault::Addresses),
-        Errno::NOBUFS | Errno::NOMEM => Some(LocalFault::Memory),
+        Errno::MFILE => Some(LocalFault::ProcessDescriptors),
+        Errno::NFILE => Some(LocalFault::SystemDescriptors),
+        Errno::ADDRNOTAVAIL => Some(LocalFault::LocalAddresses),
+        Errno::NOBUFS => Some(LocalFault::SocketBuffers),
+        Errno::NOMEM => Some(LocalFault::Memory),
         _ => None,
     }
 }

@@ -333,7 +333,7 @@ impl Node for Broker {
 
     fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
         self.local_faults += 1;
-        self.links.log(Level::Warn, format!("cannot accept: {fault:?} ran out on this machine"));
+        self.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
     }
 
     fn handle_timers(&mut self, now: Now) {

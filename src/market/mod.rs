@@ -1,0 +1,3 @@
+//! Instruments and their data.
+
+pub mod partition;

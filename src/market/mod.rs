@@ -1,0 +1,9 @@
+//! The market itself: prices, instruments, recorded tapes, a synthetic market, and the ways in
+//! which an exchange misbehaves. Everything here is pure: readers take bytes, never a file.
+
+pub mod instrument;
+pub mod price;
+
+
+pub use instrument::{Instrument, Instruments, TableFull, instrument_id, instrument_index};
+pub use price::{DecimalMark, Price, PriceError};

@@ -3,6 +3,7 @@
 
 pub mod instrument;
 pub mod price;
+pub mod tape;
 
 
 pub use instrument::{Instrument, Instruments, TableFull, instrument_id, instrument_index};

@@ -1,10 +1,10 @@
 //! The market itself: prices, instruments, recorded tapes, a synthetic market, and the ways in
 //! which an exchange misbehaves. Everything here is pure: readers take bytes, never a file.
 
+pub mod chaos;
 pub mod instrument;
 pub mod price;
 pub mod tape;
-
 
 pub use instrument::{Instrument, Instruments, TableFull, instrument_id, instrument_index};
 pub use price::{DecimalMark, Price, PriceError};

@@ -4,6 +4,7 @@
 pub mod chaos;
 pub mod instrument;
 pub mod price;
+pub mod synthetic;
 pub mod tape;
 
 pub use instrument::{Instrument, Instruments, TableFull, instrument_id, instrument_index};

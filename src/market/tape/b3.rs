@@ -370,6 +370,14 @@ mod tests {
     }
 
     #[test]
+    fn a_stray_quotation_mark_does_not_swallow_the_next_lines() {
+        let line = "2026-07-14;X;0;1,5;1;000000000;1;1;2026-07-14;;";
+        let header = FILE.lines().next().unwrap();
+        let text = format!("{header}\n{}\n{line}\n", line.replace("X", "\"X"));
+        assert_eq!(read_text(&text).unwrap().events.len(), 2);
+    }
+
+    #[test]
     fn civil_days_agree_with_known_dates() {
         assert_eq!(days_from_civil(1970, 1, 1), Some(0));
         assert_eq!(days_from_civil(2000, 2, 29), Some(11_016));

@@ -1,3 +1,12 @@
-//! Instruments and their data.
+//! The market itself: prices, instruments, recorded tapes, a synthetic market, and the ways in
+//! which an exchange misbehaves. Everything here is pure: readers take bytes, never a file.
 
+pub mod chaos;
+pub mod instrument;
 pub mod partition;
+pub mod price;
+pub mod synthetic;
+pub mod tape;
+
+pub use instrument::{Instrument, Instruments, TableFull, instrument_id, instrument_index};
+pub use price::{DecimalMark, Price, PriceError};

@@ -1,0 +1,450 @@
+//! The schedule: several tapes merged by time since their own start, as sealed frames that can be
+//! replayed once or for ever. It says what comes when; whoever replays owns the clock.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use zerocopy::IntoBytes;
+
+use super::{Tape, TapeBody, TapeEvent};
+use crate::limits::{INSTRUMENTS_MAX, TAPE_EVENTS_MAX, TAPES_MAX};
+use crate::market::instrument::{Instruments, TableFull};
+use crate::wire::{Cancel, Definition, Frame, I64, Quote, Trade, U16, U32, U64};
+
+/// Silence between the end of one lap and the first event of the next.
+const LAP_PAUSE_NS: u64 = 1_000_000_000;
+
+/// Nanoseconds of one day.
+const DAY_NS: u64 = 86_400_000_000_000;
+
+/// Why tapes make no schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// Nothing to replay.
+    #[error("the tapes hold no quote and no trade; give at least one that does")]
+    Empty,
+    /// Too many tapes.
+    #[error("more than {TAPES_MAX} tapes; replay fewer at once")]
+    TooManyTapes,
+    /// Too many events in all tapes together.
+    #[error("the tapes have more than {TAPE_EVENTS_MAX} events together; replay fewer at once")]
+    TooManyEvents,
+    /// Too many instruments in all tapes together.
+    #[error(
+        "the tapes have more than {INSTRUMENTS_MAX} instruments together; replay fewer at once"
+    )]
+    TooManyInstruments,
+}
+
+impl From<TableFull> for ScheduleError {
+    fn from(_: TableFull) -> ScheduleError {
+        ScheduleError::TooManyInstruments
+    }
+}
+
+/// Tapes merged into one feed.
+///
+/// Frame 1 to [`Schedule::definitions`] define the instruments, in the order of their indexes; then
+/// come the events. `seq` is a frame's position, counted from 1. `instrument_seq` counts an
+/// instrument's events from 1; definitions have 0. `ts_event` is the tape's own time (a
+/// definition's is that of its instrument's first event), `ts_recv` is 0, the source is 0.
+///
+/// Invariant: offsets never go back, even where a tape's times do.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    instruments: Instruments,
+    frames: Vec<Frame>,
+    offset_ns: Vec<u64>,
+    /// Events of each instrument in one lap.
+    events_per_lap: Vec<u32>,
+    lap_offset_ns: u64,
+    lap_ts_event_ns: u64,
+    identity: u64,
+}
+
+impl Schedule {
+    /// Merges tapes by the time since each one's first event. Events of the same time stay in the
+    /// order of the tapes, and within a tape in the order of its records. Instruments of the same
+    /// symbol become one.
+    ///
+    /// # Errors
+    /// When there is nothing to replay, or a bound is exceeded.
+    pub fn new(tapes: &[Tape]) -> Result<Schedule, ScheduleError> {
+        if tapes.len() > TAPES_MAX {
+            return Err(ScheduleError::TooManyTapes);
+        }
+        let events: usize = tapes.iter().map(|tape| tape.events.len()).sum();
+        if events > TAPE_EVENTS_MAX {
+            return Err(ScheduleError::TooManyEvents);
+        }
+        if events == 0 {
+            return Err(ScheduleError::Empty);
+        }
+        let (instruments, indexes) = merged_instruments(tapes)?;
+        let merged = merged_events(tapes);
+        let frames_max = instruments.len() + events;
+        let mut schedule = Schedule {
+            frames: Vec::with_capacity(frames_max),
+            offset_ns: Vec::with_capacity(frames_max),
+            events_per_lap: vec![0; instruments.len()],
+            instruments,
+            lap_offset_ns: 0,
+            lap_ts_event_ns: lap_ts_event_ns(tapes),
+            identity: 0,
+        };
+        schedule.push_definitions(&merged, tapes, &indexes);
+        for &(offset_ns, tape, event) in &merged {
+            let event = &tapes[tape].events[event];
+            let index = indexes[tape][event.instrument as usize];
+            let count = &mut schedule.events_per_lap[index as usize];
+            *count += 1;
+            let frame = sealed(event, index, schedule.frames.len() as u64 + 1, *count);
+            schedule.frames.push(frame);
+            schedule.offset_ns.push(offset_ns);
+        }
+        let span_ns = schedule.offset_ns.last().copied().unwrap_or(0);
+        schedule.lap_offset_ns = span_ns.saturating_add(LAP_PAUSE_NS);
+        schedule.identity = fnv1a_64(schedule.frames.as_slice().as_bytes());
+        Ok(schedule)
+    }
+
+    /// The instruments; an instrument's row is its index in the frames.
+    #[must_use]
+    pub fn instruments(&self) -> &Instruments {
+        &self.instruments
+    }
+
+    /// How many frames at the start are definitions.
+    #[must_use]
+    pub fn definitions(&self) -> usize {
+        self.instruments.len()
+    }
+
+    /// The frames of the first lap; a frame's position is its `seq` - 1.
+    #[must_use]
+    pub fn frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// For each of [`Schedule::frames`], when it is due after the start of the replay.
+    #[must_use]
+    pub fn offsets_ns(&self) -> &[u64] {
+        &self.offset_ns
+    }
+
+    /// A number that stands for the content: FNV-1a (64 bits, <http://isthe.com/chongo/tech/comp/fnv/>)
+    /// over the bytes of all frames of the first lap. Processes that replay the same tapes in the
+    /// same order offer the same feed and the same identity.
+    #[must_use]
+    pub fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    /// The frame with this `seq` and when it is due after the start of the replay; none for 0,
+    /// and, unless `looped`, none after the last.
+    ///
+    /// A looped schedule has no end: lap `k` repeats the events (not the definitions), with `seq`
+    /// and `instrument_seq` going on, offsets later by `k` times the span and a second, and
+    /// `ts_event` later by `k` times the first number of whole days that is longer than any tape,
+    /// so that a lap's exchange times come after those of the lap before.
+    #[must_use]
+    pub fn frame_at(&self, seq: u64, looped: bool) -> Option<(Frame, u64)> {
+        let position = seq.checked_sub(1)?;
+        let within = usize::try_from(position).ok().filter(|&at| at < self.frames.len());
+        if let Some(at) = within {
+            return Some((self.frames[at], self.offset_ns[at]));
+        }
+        if !looped {
+            return None;
+        }
+        let definitions = self.definitions();
+        // Not zero: a schedule has at least one event.
+        let events = (self.frames.len() - definitions) as u64;
+        let event = position - definitions as u64;
+        let (lap, at) = (event / events, usize::try_from(event % events).ok()? + definitions);
+        let mut frame = self.frames[at];
+        frame.seq = U64::new(seq);
+        let later = lap.saturating_mul(self.lap_ts_event_ns);
+        frame.ts_event = U64::new(frame.ts_event.get().saturating_add(later));
+        let per_lap = self.events_per_lap.get(frame.instrument.get() as usize)?;
+        // The field has 32 bits and wraps; the remainder fits them.
+        let before = lap.wrapping_mul(u64::from(*per_lap)) & u64::from(u32::MAX);
+        let before = u32::try_from(before).unwrap_or(0);
+        frame.instrument_seq = U32::new(frame.instrument_seq.get().wrapping_add(before));
+        frame.renew_crc();
+        let pause = lap.saturating_mul(self.lap_offset_ns);
+        Some((frame, self.offset_ns[at].saturating_add(pause)))
+    }
+
+    fn push_definitions(
+        &mut self,
+        merged: &[(u64, usize, usize)],
+        tapes: &[Tape],
+        indexes: &[Vec<u32>],
+    ) {
+        let mut first_ts_event = vec![None; self.instruments.len()];
+        for &(_, tape, event) in merged {
+            let event = &tapes[tape].events[event];
+            let index = indexes[tape][event.instrument as usize];
+            first_ts_event[index as usize].get_or_insert(event.ts_event);
+        }
+        for (index, (row, ts_event)) in
+            (0..).zip(self.instruments.rows().iter().zip(first_ts_event))
+        {
+            self.frames.push(Frame::seal(Definition {
+                seq: U64::new(u64::from(index) + 1),
+                ts_event: U64::new(ts_event.unwrap_or(0)),
+                ..Definition::new(index, row.symbol, row.decimals)
+            }));
+            self.offset_ns.push(0);
+        }
+    }
+}
+
+/// One table for all tapes, and for each tape its own indexes in that table.
+fn merged_instruments(tapes: &[Tape]) -> Result<(Instruments, Vec<Vec<u32>>), TableFull> {
+    let mut all = Instruments::new();
+    let mut indexes = Vec::with_capacity(tapes.len());
+    for tape in tapes {
+        let rows = tape.instruments.rows().iter();
+        let own: Result<Vec<u32>, TableFull> =
+            rows.map(|row| all.insert(row.symbol, row.decimals)).collect();
+        indexes.push(own?);
+    }
+    Ok((all, indexes))
+}
+
+/// Offset, tape and position of every event, in the order of replay.
+fn merged_events(tapes: &[Tape]) -> Vec<(u64, usize, usize)> {
+    let mut merged = Vec::with_capacity(tapes.iter().map(|tape| tape.events.len()).sum());
+    // The next event of each tape. The tape's number breaks ties.
+    let mut next: BinaryHeap<Reverse<(u64, usize, usize)>> = BinaryHeap::new();
+    for (number, tape) in tapes.iter().enumerate() {
+        if !tape.events.is_empty() {
+            next.push(Reverse((0, number, 0)));
+        }
+    }
+    while let Some(Reverse((offset_ns, number, position))) = next.pop() {
+        merged.push((offset_ns, number, position));
+        let events = &tapes[number].events;
+        if let Some(following) = events.get(position + 1) {
+            let since_start = following.ts_event.saturating_sub(events[0].ts_event);
+            next.push(Reverse((since_start.max(offset_ns), number, position + 1)));
+        }
+    }
+    merged
+}
+
+/// The first number of whole days that is longer than every tape.
+fn lap_ts_event_ns(tapes: &[Tape]) -> u64 {
+    let span_ns = |tape: &Tape| {
+        let times = tape.events.iter().map(|event| event.ts_event);
+        let earliest = times.clone().min().unwrap_or(0);
+        times.max().unwrap_or(0) - earliest
+    };
+    let longest = tapes.iter().map(span_ns).max().unwrap_or(0);
+    (longest / DAY_NS + 1).saturating_mul(DAY_NS)
+}
+
+fn sealed(event: &TapeEvent, index: u32, seq: u64, instrument_seq: u32) -> Frame {
+    let (flags, instrument) = (U16::new(event.flags), U32::new(index));
+    let (seq, ts_event) = (U64::new(seq), U64::new(event.ts_event));
+    let instrument_seq = U32::new(instrument_seq);
+    match event.body {
+        TapeBody::Quote { bid, ask, bid_qty, ask_qty } => Frame::seal(Quote {
+            flags,
+            instrument,
+            seq,
+            ts_event,
+            instrument_seq,
+            bid: I64::new(bid.0),
+            ask: I64::new(ask.0),
+            bid_qty: U32::new(bid_qty),
+            ask_qty: U32::new(ask_qty),
+            ..Quote::default()
+        }),
+        TapeBody::Trade { price, qty, trade_id } => Frame::seal(Trade {
+            flags,
+            instrument,
+            seq,
+            ts_event,
+            instrument_seq,
+            price: I64::new(price.0),
+            qty: U64::new(qty),
+            trade_id: U64::new(trade_id),
+            ..Trade::default()
+        }),
+        TapeBody::Cancel { price, qty, trade_id } => Frame::seal(Cancel {
+            flags,
+            instrument,
+            seq,
+            ts_event,
+            instrument_seq,
+            price: I64::new(price.0),
+            qty: U64::new(qty),
+            trade_id: U64::new(trade_id),
+            ..Cancel::default()
+        }),
+    }
+}
+
+/// FNV-1a with 64 bits; offset basis and prime from its authors' page.
+fn fnv1a_64(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::TapeBody;
+    use super::*;
+    use crate::market::price::Price;
+    use crate::wire::Kind;
+    use proptest::prelude::*;
+
+    /// A tape of trades at these times, of instruments by name.
+    fn tape(rows: &[(u64, &str, &str)]) -> Tape {
+        let mut tape = Tape::default();
+        for &(ts_event, symbol, price) in rows {
+            let instrument = tape.instrument(symbol.parse().unwrap()).unwrap();
+            let price: Price = price.parse().unwrap();
+            let body = TapeBody::Trade { price, qty: 1, trade_id: 0 };
+            tape.push(TapeEvent { ts_event, instrument, flags: 0, body }).unwrap();
+        }
+        tape
+    }
+
+    fn numbers(frames: &[Frame]) -> Vec<(u64, u32, u32, u64)> {
+        let row =
+            |f: &Frame| (f.seq.get(), f.instrument.get(), f.instrument_seq.get(), f.ts_event.get());
+        frames.iter().map(row).collect()
+    }
+
+    #[test]
+    fn tapes_merge_by_their_own_clocks_and_ties_keep_their_order() {
+        let first = tape(&[(1_000, "A", "1"), (1_005, "B", "1.125"), (1_005, "A", "2")]);
+        let second = tape(&[(70, "B", "1"), (75, "C", "1"), (76, "A", "3.5")]);
+        let schedule = Schedule::new(&[first, second]).unwrap();
+        assert_eq!(schedule.offsets_ns(), [0, 0, 0, 0, 0, 5, 5, 5, 6]);
+        assert_eq!(
+            numbers(schedule.frames()),
+            [
+                (1, 0, 0, 1_000),
+                (2, 1, 0, 70),
+                (3, 2, 0, 75),
+                (4, 0, 1, 1_000),
+                (5, 1, 1, 70),
+                (6, 1, 2, 1_005),
+                (7, 0, 2, 1_005),
+                (8, 2, 1, 75),
+                (9, 0, 3, 76),
+            ]
+        );
+        let definition = schedule.frames()[1].view::<Definition>().unwrap();
+        assert_eq!((definition.symbol.as_str(), definition.decimals()), ("B", 3));
+        assert!(schedule.frames().iter().all(|frame| frame.check().is_ok()));
+    }
+
+    #[test]
+    fn times_that_go_back_keep_their_stamp_and_never_move_the_offset_back() {
+        let schedule = Schedule::new(&[tape(&[
+            (50, "A", "1"),
+            (60, "A", "1"),
+            (10, "A", "1"),
+            (61, "A", "1"),
+        ])])
+        .unwrap();
+        assert_eq!(schedule.offsets_ns(), [0, 0, 10, 10, 11]);
+        assert_eq!(schedule.frames()[3].ts_event.get(), 10);
+    }
+
+    #[test]
+    fn the_loop_goes_on_where_the_lap_ended() {
+        let schedule =
+            Schedule::new(&[tape(&[(100, "A", "1"), (150, "B", "1"), (190, "A", "1")])]).unwrap();
+        assert_eq!(schedule.frame_at(0, true), None);
+        assert_eq!(schedule.frame_at(5, true), Some((schedule.frames()[4], 90)));
+        assert_eq!(schedule.frame_at(6, false), None);
+        let mut seen = vec![];
+        for seq in 6..=11 {
+            let (frame, offset_ns) = schedule.frame_at(seq, true).unwrap();
+            assert_eq!(frame.check(), Ok(()));
+            assert_eq!(frame.kind(), Some(Kind::Trade));
+            seen.push((numbers(&[frame])[0], offset_ns));
+        }
+        let lap = 90 + LAP_PAUSE_NS;
+        assert_eq!(
+            seen,
+            [
+                ((6, 0, 3, DAY_NS + 100), lap),
+                ((7, 1, 2, DAY_NS + 150), lap + 50),
+                ((8, 0, 4, DAY_NS + 190), lap + 90),
+                ((9, 0, 5, 2 * DAY_NS + 100), 2 * lap),
+                ((10, 1, 3, 2 * DAY_NS + 150), 2 * lap + 50),
+                ((11, 0, 6, 2 * DAY_NS + 190), 2 * lap + 90),
+            ]
+        );
+        // The very last number is still a frame and no overflow.
+        assert_eq!(schedule.frame_at(u64::MAX, true).unwrap().0.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_lap_of_exactly_a_day_does_not_meet_the_next() {
+        let schedule = Schedule::new(&[tape(&[(7, "A", "1"), (7 + DAY_NS, "A", "1")])]).unwrap();
+        let time = |seq| schedule.frame_at(seq, true).unwrap().0.ts_event.get();
+        assert!(time(4) > time(3), "the second lap begins after the first one's end");
+    }
+
+    #[test]
+    fn nothing_to_replay_is_an_error() {
+        assert_eq!(Schedule::new(&[]).unwrap_err(), ScheduleError::Empty);
+        assert_eq!(Schedule::new(&[Tape::default()]).unwrap_err(), ScheduleError::Empty);
+        let many: Vec<Tape> = (0..=TAPES_MAX).map(|_| Tape::default()).collect();
+        assert_eq!(Schedule::new(&many).unwrap_err(), ScheduleError::TooManyTapes);
+    }
+
+    #[test]
+    fn the_identity_is_stable_and_tells_tapes_apart() {
+        assert_eq!(fnv1a_64(b""), 0xCBF2_9CE4_8422_2325);
+        assert_eq!(fnv1a_64(b"foobar"), 0x8594_4171_F739_67E8);
+        let identity = |price| Schedule::new(&[tape(&[(5, "A", price)])]).unwrap().identity();
+        assert_eq!(identity("1"), identity("1.0"));
+        assert_ne!(identity("1"), identity("1.01"));
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_contiguous_for_ever(
+            rows in proptest::collection::vec(
+                proptest::collection::vec((0_u64..50, 0_usize..4), 0..20), 1..4),
+            laps in 1_u64..5,
+        ) {
+            let names = ["A", "B", "C", "D"];
+            let tapes: Vec<Tape> = rows
+                .iter()
+                .map(|rows| {
+                    let rows: Vec<_> = rows.iter().map(|&(t, i)| (t, names[i], "1.5")).collect();
+                    tape(&rows)
+                })
+                .collect();
+            let Ok(schedule) = Schedule::new(&tapes) else { return Ok(()) };
+            let end = schedule.frames().len() as u64 * laps;
+            let mut instrument_seq = vec![0; schedule.definitions()];
+            let mut offset_ns = 0;
+            for seq in 1..=end {
+                let (frame, due_ns) = schedule.frame_at(seq, true).unwrap();
+                prop_assert_eq!(frame.seq.get(), seq);
+                prop_assert!(due_ns >= offset_ns);
+                offset_ns = due_ns;
+                let last: &mut u32 = &mut instrument_seq[frame.instrument.get() as usize];
+                if frame.kind() == Some(Kind::Definition) {
+                    prop_assert_eq!(frame.instrument_seq.get(), 0);
+                } else {
+                    *last += 1;
+                    prop_assert_eq!(frame.instrument_seq.get(), *last);
+                }
+            }
+        }
+    }
+}

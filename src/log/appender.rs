@@ -1,0 +1,786 @@
+//! The log: appends frames, publishes them, and has them made durable as its policy says.
+//!
+//! It owns the positions and decides when something is synced, rolled or removed; it knows no file,
+//! no thread and no clock. What it is not: an index. Which instrument stands where is the shard's.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::backend::{Completion, Segment, Storage, StorageError};
+use super::breaks::Breaks;
+use super::header::{Header, segment_bytes};
+use super::held::Held;
+use super::mark::{Mark, Reason, Record};
+use super::read::total_bytes;
+use super::recovery::{self, OpenError, Recovery};
+use super::standing::{Rules, Sequence, Standing, UpstreamRule};
+use crate::limits::{SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN, SEGMENTS_MAX, SPACE_RETRY_WAIT};
+use crate::time::{Mono, Now};
+use crate::wire::{Frame, Kind};
+
+/// When appended records are made durable. Whatever the policy, nothing committed is lost when the
+/// process dies; the policy says what is lost with the power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Only when a segment is left and when the log is closed.
+    None,
+    /// At most this long after the commit.
+    Interval(Duration),
+    /// As soon as the sync before has ended: one sync for all that was committed meanwhile.
+    Batch,
+}
+
+/// What is removed, in whole sealed segments, oldest first. The default keeps everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Segments that were left longer ago than this, by the wall clock.
+    pub age_max: Option<Duration>,
+    /// The oldest segments, while all segment files together are larger than this.
+    pub bytes_max: Option<u64>,
+}
+
+/// How a log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Whose log it is, zero-padded; a directory with another name is refused.
+    pub name: [u8; 16],
+    /// Records of a new segment; existing ones keep their size.
+    pub segment_records: u64,
+    /// When records are made durable.
+    pub policy: SyncPolicy,
+    /// How frames move the upstream position.
+    pub upstream: UpstreamRule,
+    /// Which seq may follow which.
+    pub sequence: Sequence,
+    /// What is removed.
+    pub retention: Retention,
+}
+
+/// Whether the log can take frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It can.
+    Open,
+    /// There is no space for another segment. It can while the current one has room.
+    NoSpace(StorageError),
+    /// A sync failed, or the storage broke: never again. What was acknowledged is durable.
+    Failed(StorageError),
+    /// It was closed.
+    Closed,
+}
+
+/// Why a frame was not appended. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Back-pressure: the next segment, or the sync of the last one, is not ready yet.
+    #[error("the log's next segment is not ready yet")]
+    NotReady,
+    /// The disk is full; asked again once a second.
+    #[error("the disk is full")]
+    Full,
+    /// A sync failed, so that nothing can be promised any more.
+    #[error("the log's storage has failed")]
+    Failed,
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+    /// The seq, or the epoch, does not follow: an error of the caller.
+    #[error("the frame is out of order: the log expects seq {next_seq} in epoch {epoch}")]
+    OutOfOrder {
+        /// The seq that may come next.
+        next_seq: u64,
+        /// The epoch the log stands in.
+        epoch: u32,
+    },
+    /// Only data frames can be appended: an error of the caller.
+    #[error("only data frames are logged, not kind {0}")]
+    NotData(u8),
+}
+
+/// What completed jobs changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The durable watermark moved: acknowledgements may be due.
+    pub durable: bool,
+    /// A segment arrived: whoever was told [`AppendError::NotReady`] or `Full` may try again.
+    pub room: bool,
+    /// The log failed: see [`Log::health`].
+    pub failed: bool,
+}
+
+/// A point that a sync covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Point {
+    position: u64,
+    next_seq: u64,
+    upstream_seq: u64,
+}
+
+/// An append-only log of frames.
+#[derive(Debug)]
+pub struct Log<S: Storage> {
+    storage: S,
+    config: LogConfig,
+    rules: Rules,
+    /// Left for good, ascending; there may be gaps where a segment is left out.
+    sealed: VecDeque<Held<S::Segment>>,
+    current: Held<S::Segment>,
+    /// Made ahead; the first one continues `current`.
+    prepared: VecDeque<Held<S::Segment>>,
+    standing: Standing,
+    /// Where the next record goes.
+    position: u64,
+    committed: Point,
+    durable: Point,
+    /// What the syncs under way cover, in the order they were started.
+    syncs: VecDeque<Point>,
+    /// What the last started sync covers.
+    sync_target: u64,
+    sync_at: Option<Mono>,
+    /// The watermark moved since the last mark.
+    mark_due: bool,
+    preparing: bool,
+    removing: bool,
+    retry_at: Option<Mono>,
+    health: Health,
+    wall_ns: u64,
+    breaks: Breaks,
+    /// Records from this position on were written by this process.
+    written_from: u64,
+}
+
+impl<S: Storage> Log<S> {
+    /// Opens the log, cuts what a crash left behind its end, and writes a durable Open mark, so that
+    /// the log is clean again only once it is closed. Blocks.
+    ///
+    /// # Errors
+    /// When the storage is refused or fails. What is refused is not changed.
+    pub fn open(
+        mut storage: S,
+        config: LogConfig,
+        now: Now,
+    ) -> Result<(Log<S>, Recovery), OpenError> {
+        if !(SEGMENT_RECORDS_MIN..=SEGMENT_RECORDS_MAX).contains(&config.segment_records) {
+            return Err(OpenError::SegmentRecords(config.segment_records));
+        }
+        let rules = Rules { sequence: config.sequence, upstream: config.upstream };
+        let (mut held, skipped) = recovery::open_segments(&mut storage, config.name)?;
+        if held.is_empty() {
+            held.push(first_segment(&mut storage, &config, now)?);
+        }
+        let walked = recovery::walk(&held, rules)
+            .and_then(|tail| recovery::check_end(&held, tail.end).map(|()| tail));
+        let tail = walked.map_err(|error| match skipped.last() {
+            // What cannot be known without the segment that was left out: that one is to blame.
+            Some((segment, fault)) => {
+                OpenError::Refused { segment: *segment, fault: fault.clone() }
+            }
+            None => error,
+        })?;
+        let mut damaged = tail.damaged;
+        let breaks = recovery::survey(&held, tail.end, &mut damaged);
+        // From here on the disk is changed, and only behind the end.
+        for segment in held.iter_mut().filter(|segment| segment.end() > tail.end) {
+            let bytes = segment.bytes();
+            if segment.segment.len() < bytes {
+                storage.extend(&mut segment.segment, bytes)?;
+            }
+        }
+        let cut_records = recovery::cut(&mut held, tail.end);
+        let first_position = held.first().map_or(0, |segment| segment.base);
+        let last = held.len() - 1;
+        let at = held.iter().position(|segment| segment.end() > tail.end).unwrap_or(last);
+        let prepared: VecDeque<_> = held.split_off(at + 1).into();
+        let current = held.pop().expect("the split leaves the segments up to `at`");
+        let end = Point {
+            position: tail.end,
+            next_seq: tail.standing.next_seq,
+            upstream_seq: tail.standing.upstream_seq,
+        };
+        let mut log = Log {
+            storage,
+            config,
+            rules,
+            sealed: held.into(),
+            current,
+            prepared,
+            standing: tail.standing,
+            position: tail.end,
+            committed: end,
+            durable: Point { position: first_position, next_seq: 0, upstream_seq: 0 },
+            syncs: VecDeque::new(),
+            sync_target: first_position,
+            sync_at: None,
+            mark_due: false,
+            preparing: false,
+            removing: false,
+            retry_at: None,
+            health: Health::Open,
+            wall_ns: now.wall_ns,
+            breaks,
+            written_from: tail.end,
+        };
+        let clean = tail.clean && cut_records == 0;
+        if !clean {
+            log.sync_what_was_found()?;
+        }
+        log.durable = end;
+        log.sync_target = end.position;
+        log.wait_for_room(1, now).and_then(|()| log.put_open_mark(now)).map_err(|failed| {
+            OpenError::Storage(match log.health.clone() {
+                Health::NoSpace(error) | Health::Failed(error) => error,
+                _ => StorageError::Io {
+                    action: "mark the opening of",
+                    path: "the log".to_owned(),
+                    cause: failed.to_string(),
+                },
+            })
+        })?;
+        let recovery = Recovery {
+            fresh: !tail.any && first_position == 0 && tail.end == 0,
+            clean,
+            first_position,
+            end_position: end.position,
+            cut_records,
+            epoch: tail.standing.epoch,
+            epoch_start: tail.standing.epoch_start,
+            next_seq: end.next_seq,
+            upstream_feed: tail.standing.upstream_feed,
+            upstream_seq: end.upstream_seq,
+            damaged,
+            skipped_segments: skipped.into_iter().map(|(number, _)| number).collect(),
+        };
+        Ok((log, recovery))
+    }
+
+    /// Begins the next epoch at the next seq, durable when this returns, so that no crash can make
+    /// another start take the same epoch number for other frames. Blocks: for a sequencer that starts.
+    /// Returns the epoch.
+    ///
+    /// # Errors
+    /// When the log cannot take the mark or the sync fails.
+    pub fn begin_epoch(&mut self, now: Now) -> Result<u32, AppendError> {
+        let Some(epoch) = self.standing.epoch.checked_add(1) else {
+            return Err(self.out_of_order());
+        };
+        self.wait_for_room(1, now)?;
+        self.put_epoch_mark(epoch, self.standing.next_seq)?;
+        self.publish();
+        self.sync_and_wait(now)?;
+        Ok(epoch)
+    }
+
+    /// Follows upstream into an epoch that began at `start_seq`. Held frames with that seq or a
+    /// higher one are void from here on; the result is the seq from which any are.
+    ///
+    /// # Errors
+    /// When the log cannot take the mark now, or the epoch is not above its own.
+    pub fn follow_epoch(
+        &mut self,
+        epoch: u32,
+        start_seq: u64,
+        now: Now,
+    ) -> Result<Option<u64>, AppendError> {
+        self.wall_ns = now.wall_ns;
+        let gap =
+            self.config.sequence == Sequence::Contiguous && start_seq != self.standing.next_seq;
+        if epoch <= self.standing.epoch || start_seq == 0 || gap {
+            return Err(self.out_of_order());
+        }
+        self.make_room(1)?;
+        let fell_back = start_seq < self.standing.next_seq;
+        self.put_epoch_mark(epoch, start_seq)?;
+        Ok(fell_back.then_some(start_seq))
+    }
+
+    /// Appends a sealed data frame and returns its position. Readers see it after [`Log::commit`].
+    ///
+    /// # Errors
+    /// When it is not the log's turn to take it; then nothing was changed.
+    #[inline]
+    pub fn append(&mut self, frame: &Frame) -> Result<u64, AppendError> {
+        self.admit(frame)?;
+        self.make_room(1)?;
+        self.put_data(frame)
+    }
+
+    /// Appends a frame that consumes no upstream number.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_local(&mut self, frame: &Frame) -> Result<u64, AppendError> {
+        self.admit(frame)?;
+        self.make_room(2)?;
+        // The mark stands before the frame: were it behind, a crash between the two would count one
+        // number too many, and that upstream frame would never be asked for.
+        self.put_mark(Reason::Local)?;
+        self.put_data(frame)
+    }
+
+    /// Says which number is wanted next from which feed; a mark is written only when that is news.
+    ///
+    /// # Errors
+    /// When the log cannot take the mark now.
+    pub fn set_upstream(&mut self, feed: u64, next_seq: u64, now: Now) -> Result<(), AppendError> {
+        self.wall_ns = now.wall_ns;
+        if (feed, next_seq) == (self.standing.upstream_feed, self.standing.upstream_seq) {
+            return Ok(());
+        }
+        self.make_room(1)?;
+        self.standing.upstream_feed = feed;
+        self.standing.upstream_seq = next_seq;
+        self.put_mark(Reason::Upstream)
+    }
+
+    /// Remembers that upstream has nothing for this log before `next_seq`. The next mark says it;
+    /// no mark is written for it, so a quiet partition costs no writes.
+    pub fn advance_upstream(&mut self, next_seq: u64) {
+        self.standing.upstream_seq = self.standing.upstream_seq.max(next_seq);
+    }
+
+    /// Publishes what was appended, and starts what the policy and the fill level ask for.
+    pub fn commit(&mut self, now: Now) {
+        self.wall_ns = now.wall_ns;
+        if self.committed.position < self.position {
+            self.publish();
+            self.sync_if_due(now);
+            if self.current.end() - self.position <= self.current.records / 2 {
+                self.prepare_next();
+            }
+        }
+        self.retain();
+    }
+
+    /// Takes in what the storage has completed.
+    pub fn handle_completions(&mut self, now: Now) -> Progress {
+        self.wall_ns = now.wall_ns;
+        let mut progress = Progress::default();
+        while let Some(completion) = self.storage.poll_completion() {
+            self.complete(completion, now, &mut progress);
+        }
+        self.sync_if_due(now);
+        progress
+    }
+
+    /// Does what has become due by time alone.
+    pub fn handle_timers(&mut self, now: Now) {
+        self.wall_ns = now.wall_ns;
+        if self.retry_at.is_some_and(|at| at <= now.mono) {
+            self.retry_at = None;
+            self.prepare_next();
+        }
+        self.sync_if_due(now);
+        self.retain();
+    }
+
+    /// When [`Log::handle_timers`] wants to be called next. `None` while nothing is due by time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let sync_at = self.sync_at.filter(|_| self.syncs.is_empty());
+        [sync_at, self.retry_at].into_iter().flatten().min()
+    }
+
+    /// Makes everything durable and says so in the last record, so that the next open is clean.
+    /// Blocks. The log stays readable.
+    ///
+    /// # Errors
+    /// When a sync fails; then the next open is not clean.
+    pub fn close(&mut self, now: Now) -> Result<(), AppendError> {
+        self.check_health()?;
+        self.wall_ns = now.wall_ns;
+        self.publish();
+        self.sync_and_wait(now)?;
+        if self.position == self.current.end() {
+            // Only an open that never got a segment for its Open mark leaves no slot for this one.
+            return Err(AppendError::NotReady);
+        }
+        self.put_mark(Reason::Close)?;
+        self.publish();
+        self.sync_and_wait(now)?;
+        self.health = Health::Closed;
+        Ok(())
+    }
+
+    /// First position that the log still has.
+    #[must_use]
+    pub fn first_position(&self) -> u64 {
+        self.sealed.front().unwrap_or(&self.current).base
+    }
+
+    /// The position behind the last record that readers see.
+    #[must_use]
+    pub fn committed_position(&self) -> u64 {
+        self.committed.position
+    }
+
+    /// The position behind the last record that is durable.
+    #[must_use]
+    pub fn durable_position(&self) -> u64 {
+        self.durable.position
+    }
+
+    /// The seq that the next data frame has (contiguous), or at least has (increasing).
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.standing.next_seq
+    }
+
+    /// All frames with a lower seq are durable.
+    #[must_use]
+    pub fn durable_seq(&self) -> u64 {
+        self.durable.next_seq
+    }
+
+    /// Feed and number wanted next from upstream.
+    #[must_use]
+    pub fn upstream(&self) -> (u64, u64) {
+        (self.standing.upstream_feed, self.standing.upstream_seq)
+    }
+
+    /// Everything that upstream numbered below this, and that belongs into this log, is durable.
+    #[must_use]
+    pub fn durable_upstream_seq(&self) -> u64 {
+        // With nothing waiting for a sync, what upstream skipped since needs none either.
+        if self.durable.position >= self.position {
+            self.standing.upstream_seq
+        } else {
+            self.durable.upstream_seq
+        }
+    }
+
+    /// The epoch the log stands in; 0 = none has begun.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.standing.epoch
+    }
+
+    /// First seq of that epoch.
+    #[must_use]
+    pub fn epoch_start(&self) -> u64 {
+        self.standing.epoch_start
+    }
+
+    /// Whether the log can take frames, and if not, why.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Positions of the whole log.
+    #[must_use]
+    pub fn positions(&self) -> Range<u64> {
+        self.first_position()..self.committed.position
+    }
+
+    /// Bytes of all segment files, the one made ahead included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let ahead = self.prepared.iter().chain([&self.current]);
+        total_bytes(self.sealed.iter().chain(ahead))
+    }
+
+    pub(super) fn held(&self) -> (&VecDeque<Held<S::Segment>>, &Held<S::Segment>) {
+        (&self.sealed, &self.current)
+    }
+
+    pub(super) fn breaks(&self) -> &Breaks {
+        &self.breaks
+    }
+
+    pub(super) fn written_from(&self) -> u64 {
+        self.written_from
+    }
+}
+
+/// How records get in.
+impl<S: Storage> Log<S> {
+    #[inline]
+    fn admit(&self, frame: &Frame) -> Result<(), AppendError> {
+        // What recovery would refuse must not get in. The CRC is the caller's: it has just made it.
+        let is_data = match frame.kind() {
+            Some(Kind::Definition) => frame.check().is_ok(),
+            Some(kind) => kind.is_data() && frame.check_header().is_ok(),
+            None => false,
+        };
+        if !is_data {
+            return Err(AppendError::NotData(frame.kind));
+        }
+        debug_assert_eq!(frame.check(), Ok(()), "an unsealed frame was appended");
+        if !self.standing.accepts(frame.seq.get(), self.rules) {
+            return Err(self.out_of_order());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn out_of_order(&self) -> AppendError {
+        AppendError::OutOfOrder { next_seq: self.standing.next_seq, epoch: self.standing.epoch }
+    }
+
+    fn check_health(&self) -> Result<(), AppendError> {
+        match self.health {
+            Health::Open | Health::NoSpace(_) => Ok(()),
+            Health::Failed(_) => Err(AppendError::Failed),
+            Health::Closed => Err(AppendError::Closed),
+        }
+    }
+
+    /// Makes sure that so many records fit into the current segment and leave the slot for the mark
+    /// that ends it; writes the Sync mark if one is due.
+    #[inline]
+    fn make_room(&mut self, records: u64) -> Result<(), AppendError> {
+        self.check_health()?;
+        let wanted = records + u64::from(self.mark_due) + 1;
+        if self.current.end() - self.position < wanted {
+            self.roll()?;
+        }
+        if self.mark_due { self.put_mark(Reason::Sync) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn roll(&mut self) -> Result<(), AppendError> {
+        // Invariant: only the last two used segments are not durable. Recovery relies on it.
+        if self.durable.position < self.current.base {
+            return Err(AppendError::NotReady);
+        }
+        let Some(next) = self.prepared.pop_front() else {
+            self.prepare_next();
+            let full = matches!(self.health, Health::NoSpace(_));
+            return Err(if full { AppendError::Full } else { AppendError::NotReady });
+        };
+        while self.position < self.current.end() {
+            self.put_mark(Reason::Seal)?;
+        }
+        if self.sync_target < self.position {
+            self.start_sync();
+        }
+        self.sealed.push_back(std::mem::replace(&mut self.current, next));
+        self.put_mark(Reason::Segment)
+    }
+
+    #[inline]
+    fn put_data(&mut self, frame: &Frame) -> Result<u64, AppendError> {
+        self.standing.pass_data(frame.seq.get(), self.rules);
+        self.put(frame)
+    }
+
+    #[cold]
+    fn put_mark(&mut self, reason: Reason) -> Result<(), AppendError> {
+        let mark = self.standing.mark(reason, self.durable.position, self.wall_ns);
+        self.standing.pass_mark(&mark);
+        self.mark_due = false;
+        self.put(&Frame::seal(mark)).map(|_| ())
+    }
+
+    fn put_epoch_mark(&mut self, epoch: u32, start_seq: u64) -> Result<(), AppendError> {
+        let next_seq_before = self.standing.next_seq;
+        self.standing.begin_epoch(epoch, start_seq, self.rules);
+        if self.standing.next_seq < next_seq_before {
+            self.breaks.push(self.position, self.standing.next_seq);
+        }
+        self.put_mark(Reason::Epoch)
+    }
+
+    fn put_open_mark(&mut self, now: Now) -> Result<(), AppendError> {
+        self.put_mark(Reason::Open)?;
+        self.publish();
+        self.sync_and_wait(now)
+    }
+
+    #[inline]
+    fn put(&mut self, frame: &Frame) -> Result<u64, AppendError> {
+        let position = self.position;
+        self.current.write(position, frame);
+        self.position = position + 1;
+        Ok(position)
+    }
+
+    fn publish(&mut self) {
+        self.committed = self.here();
+    }
+
+    fn here(&self) -> Point {
+        Point {
+            position: self.position,
+            next_seq: self.standing.next_seq,
+            upstream_seq: self.standing.upstream_seq,
+        }
+    }
+}
+
+/// What is asked of the storage, and what it answers.
+impl<S: Storage> Log<S> {
+    fn sync_if_due(&mut self, now: Now) {
+        // One sync at a time: what is committed meanwhile shares the next one.
+        if !self.syncs.is_empty()
+            || self.committed.position <= self.sync_target
+            || self.check_health().is_err()
+        {
+            return;
+        }
+        match (self.config.policy, self.sync_at) {
+            (SyncPolicy::None, _) => {}
+            (SyncPolicy::Interval(wait), None) => self.sync_at = Some(now.mono + wait),
+            (SyncPolicy::Interval(_), Some(at)) if now.mono < at => {}
+            (SyncPolicy::Interval(_) | SyncPolicy::Batch, _) => self.start_sync(),
+        }
+    }
+
+    fn start_sync(&mut self) {
+        self.sync_at = None;
+        self.sync_target = self.position;
+        self.syncs.push_back(self.here());
+        self.storage.start_sync(&self.current.segment);
+    }
+
+    fn prepare_next(&mut self) {
+        let waiting = self.preparing || self.retry_at.is_some() || !self.prepared.is_empty();
+        if waiting || self.check_health().is_err() {
+            return;
+        }
+        if self.sealed.len() + 2 > SEGMENTS_MAX {
+            self.health = Health::NoSpace(StorageError::NoSpace {
+                path: format!("segment {SEGMENTS_MAX} of the log"),
+            });
+            return;
+        }
+        let Some(number) = self.current.segment.number().checked_add(1) else { return };
+        let records = self.config.segment_records;
+        let header =
+            Header::new(self.config.name, number, self.current.end(), records, self.wall_ns);
+        self.preparing = true;
+        self.storage.start_prepare(number, &header.page(), segment_bytes(records));
+    }
+
+    fn complete(&mut self, completion: Completion<S::Segment>, now: Now, progress: &mut Progress) {
+        match completion {
+            Completion::Synced(Ok(())) => {
+                if let Some(covered) = self.syncs.pop_front() {
+                    self.durable = covered;
+                    self.mark_due = true;
+                    progress.durable = true;
+                }
+            }
+            Completion::Prepared(Ok(segment)) => {
+                self.preparing = false;
+                if matches!(self.health, Health::NoSpace(_)) {
+                    self.health = Health::Open;
+                }
+                let base = self.current.end();
+                self.prepared.push_back(Held {
+                    base,
+                    records: self.config.segment_records,
+                    segment,
+                });
+                progress.room = true;
+            }
+            Completion::Prepared(Err(error @ StorageError::NoSpace { .. })) => {
+                self.preparing = false;
+                self.retry_at = Some(now.mono + SPACE_RETRY_WAIT);
+                if self.check_health().is_ok() {
+                    self.health = Health::NoSpace(error);
+                }
+            }
+            // A retried sync can report success for pages that the kernel already dropped.
+            Completion::Synced(Err(error)) | Completion::Prepared(Err(error)) => {
+                self.fail(error);
+                progress.failed = true;
+            }
+            // A file that could not be removed costs space, and the next open finds it.
+            Completion::Removed(_) => self.removing = false,
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, error: StorageError) {
+        if self.check_health().is_ok() {
+            self.health = Health::Failed(error);
+        }
+        self.retry_at = None;
+        self.sync_at = None;
+        self.syncs.clear();
+    }
+
+    /// Removes the oldest sealed segment when the retention says so; one at a time.
+    fn retain(&mut self) {
+        let Retention { age_max, bytes_max } = self.config.retention;
+        let Some(oldest) = self.sealed.front() else { return };
+        if self.removing || oldest.end() > self.durable.position || self.check_health().is_err() {
+            return;
+        }
+        let too_old = age_max.is_some_and(|age_max| {
+            let last = oldest.record(oldest.end() - 1).and_then(Record::mark);
+            let left_at = last.map_or(0, |mark: &Mark| mark.written_at.get());
+            self.wall_ns.saturating_sub(left_at) > crate::time::nanos(age_max)
+        });
+        let too_large = bytes_max.is_some_and(|bytes_max| self.bytes() > bytes_max);
+        if too_old || too_large {
+            if let Some(oldest) = self.sealed.pop_front() {
+                self.removing = true;
+                self.storage.start_remove(oldest.segment);
+            }
+            self.breaks.forget_before(self.first_position());
+        }
+    }
+
+    fn sync_and_wait(&mut self, now: Now) -> Result<(), AppendError> {
+        if self.sync_target < self.position {
+            self.start_sync();
+        }
+        while self.durable.position < self.position {
+            self.wait(now)?;
+        }
+        Ok(())
+    }
+
+    /// [`Log::make_room`] for the few places that may block.
+    fn wait_for_room(&mut self, records: u64, now: Now) -> Result<(), AppendError> {
+        self.wall_ns = now.wall_ns;
+        loop {
+            match self.make_room(records) {
+                Err(AppendError::NotReady) => self.wait(now)?,
+                done => return done,
+            }
+        }
+    }
+
+    fn wait(&mut self, now: Now) -> Result<(), AppendError> {
+        match self.storage.wait_completion() {
+            Some(completion) => self.complete(completion, now, &mut Progress::default()),
+            None => self.fail(StorageError::Gone),
+        }
+        self.check_health()
+    }
+
+    /// After a crash of the process alone, what was found may be in memory only: the Open mark, whose
+    /// watermark covers it, must not become durable before it.
+    fn sync_what_was_found(&mut self) -> Result<(), OpenError> {
+        let last_sealed = self.sealed.iter().rev().take(2);
+        let touched = last_sealed.chain([&self.current]).chain(&self.prepared);
+        for held in touched {
+            self.storage.start_sync(&held.segment);
+            match self.storage.wait_completion() {
+                Some(Completion::Synced(Ok(()))) => {}
+                Some(Completion::Synced(Err(error))) => return Err(error.into()),
+                _ => return Err(StorageError::Gone.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn first_segment<S: Storage>(
+    storage: &mut S,
+    config: &LogConfig,
+    now: Now,
+) -> Result<Held<S::Segment>, OpenError> {
+    let records = config.segment_records;
+    let header = Header::new(config.name, 1, 0, records, now.wall_ns);
+    storage.start_prepare(1, &header.page(), segment_bytes(records));
+    match storage.wait_completion() {
+        Some(Completion::Prepared(Ok(segment))) => Ok(Held { base: 0, records, segment }),
+        Some(Completion::Prepared(Err(error))) => Err(error.into()),
+        _ => Err(StorageError::Gone.into()),
+    }
+}

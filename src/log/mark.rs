@@ -1,0 +1,159 @@
+//! The mark: the log's own record, between data frames, that says where everything stands.
+//!
+//! Every mark carries every value, so one valid mark is enough to go on from. Marks never leave a
+//! log; what a peer gets are the data frames between them.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::wire::{FRAME_BYTES, Frame, Kind, Message, U16, U32, U64};
+
+/// Why a mark was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// The log was opened; until a [`Reason::Close`] follows as the last record, it is not clean.
+    Open = 1,
+    /// First record of a segment that the writer rolled into.
+    Segment = 2,
+    /// A sync moved the durable watermark.
+    Sync = 3,
+    /// An epoch begins. `seq` may fall back here, which makes earlier frames from it on void.
+    Epoch = 4,
+    /// The upstream position changed other than by the appended frames.
+    Upstream = 5,
+    /// The data frame that follows consumes no upstream number.
+    Local = 6,
+    /// Fills the end of a segment that the writer left.
+    Seal = 7,
+    /// The log was closed, and everything before this mark was durable.
+    Close = 8,
+}
+
+impl Reason {
+    /// The reason with this number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Reason> {
+        use Reason::{Close, Epoch, Local, Open, Seal, Segment, Sync, Upstream};
+        [Open, Segment, Sync, Epoch, Upstream, Local, Seal, Close]
+            .into_iter()
+            .find(|reason| *reason as u8 == number)
+    }
+}
+
+/// A mark, as FORMAT.md lays it out.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq,
+    FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[rustfmt::skip]
+#[repr(C)]
+pub struct Mark {
+    /// Set by [`Frame::seal`].
+    pub kind: u8,
+    /// Set by [`Frame::seal`].
+    pub version: u8,
+    /// Zero.
+    pub flags: U16,
+    /// The epoch that the following frames belong to; 0 = none has begun.
+    pub epoch: U32,
+    /// The lowest seq that the next data frame may have.
+    pub seq: U64,
+    /// The watermark: all records before this position were durable when the mark was written.
+    pub durable_records: U64,
+    /// First seq of the epoch.
+    pub epoch_start: U64,
+    /// Which feed `upstream_seq` counts in; 0 = none yet.
+    pub upstream_feed: U64,
+    /// The next number wanted from upstream.
+    pub upstream_seq: U64,
+    /// Wall clock of the turn that wrote the mark: nanoseconds since the Unix epoch, UTC.
+    pub written_at: U64,
+    /// A [`Reason`] by number.
+    pub reason: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+    /// Set by [`Frame::seal`].
+    pub crc: U32,
+}
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(size_of::<Mark>() == FRAME_BYTES);
+    assert!(offset_of!(Mark, epoch) == 4);
+    assert!(offset_of!(Mark, seq) == offset_of!(Frame, seq));
+    assert!(offset_of!(Mark, durable_records) == 16);
+    assert!(offset_of!(Mark, epoch_start) == 24);
+    assert!(offset_of!(Mark, upstream_feed) == 32);
+    assert!(offset_of!(Mark, upstream_seq) == 40);
+    assert!(offset_of!(Mark, written_at) == 48);
+    assert!(offset_of!(Mark, reason) == 56);
+    assert!(offset_of!(Mark, crc) == offset_of!(Frame, crc));
+};
+
+impl Message for Mark {
+    const KIND: Kind = Kind::LogMark;
+
+    fn is_well_formed(&self) -> bool {
+        self.reserved == [0; 3] && Reason::from_number(self.reason).is_some()
+    }
+}
+
+impl Mark {
+    /// Whether the mark was written for this reason.
+    #[must_use]
+    pub fn is(&self, reason: Reason) -> bool {
+        self.reason == reason as u8
+    }
+}
+
+/// A record that passed all checks a record can be given without its neighbours.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Record<'a> {
+    Data(&'a Frame),
+    Mark(&'a Mark),
+}
+
+impl<'a> Record<'a> {
+    /// The record in these 64 bytes; `None` when they are rot, torn, or never written.
+    pub(super) fn checked(frame: &'a Frame) -> Option<Record<'a>> {
+        if frame.check().is_err() {
+            return None;
+        }
+        match frame.view::<Mark>() {
+            Some(mark) => mark.is_well_formed().then_some(Record::Mark(mark)),
+            None => frame.kind()?.is_data().then_some(Record::Data(frame)),
+        }
+    }
+
+    /// By what records are searched: the seq of a frame, the next seq of a mark.
+    pub(super) fn seq(self) -> u64 {
+        match self {
+            Record::Data(frame) => frame.seq.get(),
+            Record::Mark(mark) => mark.seq.get(),
+        }
+    }
+
+    pub(super) fn mark(self) -> Option<&'a Mark> {
+        match self {
+            Record::Mark(mark) => Some(mark),
+            Record::Data(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Heartbeat, Quote};
+
+    #[test]
+    fn only_data_and_well_formed_marks_are_records() {
+        let mark = Mark { reason: Reason::Sync as u8, ..Mark::default() };
+        assert!(matches!(Record::checked(&Frame::seal(mark)), Some(Record::Mark(_))));
+        assert!(matches!(Record::checked(&Frame::seal(Quote::default())), Some(Record::Data(_))));
+        assert!(Record::checked(&Frame::seal(Mark { reason: 9, ..mark })).is_none());
+        assert!(Record::checked(&Frame::seal(Mark { reserved: [0, 0, 1], ..mark })).is_none());
+        assert!(Record::checked(&Frame::seal(Heartbeat::default())).is_none());
+        assert!(Record::checked(&Frame::ZERO).is_none());
+    }
+}

@@ -1,0 +1,25 @@
+#![doc = include_str!("FORMAT.md")]
+
+mod appender;
+mod backend;
+mod breaks;
+mod header;
+mod held;
+mod mark;
+pub mod memory;
+mod read;
+mod recovery;
+mod standing;
+
+pub use appender::{AppendError, Health, Log, LogConfig, Progress, Retention, SyncPolicy};
+pub use backend::{Completion, Segment, Storage, StorageError};
+pub use header::{FORMAT_VERSION, HEADER_BYTES, HeaderFault};
+pub use mark::{Mark, Reason};
+pub use read::Read;
+pub use recovery::{OpenError, Recovery};
+pub use standing::{Sequence, UpstreamRule};
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod tests;

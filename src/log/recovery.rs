@@ -1,0 +1,319 @@
+//! What an open finds out: where the log ends, what of it is torn, what is rot, where it stands.
+//!
+//! Invariant: when the writer rolls out of a segment, the segment before that one is durable. So a
+//! crash can leave holes in the last two used segments only, and the last three always contain a
+//! record that was durable. These three are walked record by record.
+//!
+//! A bad record below the watermark W was durable once: it is rot, and stays, and is reported. A bad
+//! record at or above W is where the crash cut the log: it and what follows are zeroed. W is in the
+//! marks, and any good mark counts, also one behind the bad record.
+
+use std::ops::Range;
+
+use super::backend::{Segment, Storage, StorageError};
+use super::breaks::Breaks;
+use super::header::{Header, HeaderFault};
+use super::held::Held;
+use super::mark::{Reason, Record};
+use super::standing::{Rules, Standing};
+use crate::limits::{DAMAGED_RANGES_MAX, SEGMENTS_MAX};
+use crate::wire::Frame;
+
+/// Why a log cannot be opened. Nothing on disk was changed, except for [`OpenError::Storage`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The configuration is to blame.
+    #[error("a log segment cannot have {0} records")]
+    SegmentRecords(u64),
+    /// What is on disk is to blame.
+    #[error("segment {segment} is refused: {fault}")]
+    Refused {
+        /// Its number, which is also its file name.
+        segment: u64,
+        /// What is wrong with it.
+        fault: HeaderFault,
+    },
+    /// There are more segments than one process can map.
+    #[error("the log has {0} segments, more than {SEGMENTS_MAX}")]
+    Segments(usize),
+    /// The disk is to blame.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// What an open found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// There were no records.
+    pub fresh: bool,
+    /// The last record was a Close mark: nothing that was published can be missing. A sequencer
+    /// whose log is not clean has to begin a new epoch.
+    pub clean: bool,
+    /// First position that the log still has.
+    pub first_position: u64,
+    /// Where the log ended: the position that the Open mark of this open then took.
+    pub end_position: u64,
+    /// Records behind the end that a crash had left, and that are zero now.
+    pub cut_records: u64,
+    /// The epoch the log stands in; 0 = none has begun.
+    pub epoch: u32,
+    /// First seq of that epoch.
+    pub epoch_start: u64,
+    /// The seq that comes next (contiguous), or the lowest that may (increasing).
+    pub next_seq: u64,
+    /// The feed that `upstream_seq` counts in; 0 = none yet.
+    pub upstream_feed: u64,
+    /// The number wanted next from upstream.
+    pub upstream_seq: u64,
+    /// Positions that are rot, as far as an open looks; [`super::Log::verify`] looks everywhere.
+    pub damaged: Vec<Range<u64>>,
+    /// Segments left out because their header is rot. Their files are untouched.
+    pub skipped_segments: Vec<u64>,
+}
+
+/// What the walk over the end of the log found.
+pub(super) struct Tail {
+    pub(super) standing: Standing,
+    /// The position behind the last record that is kept.
+    pub(super) end: u64,
+    pub(super) clean: bool,
+    /// Whether any good record was seen.
+    pub(super) any: bool,
+    pub(super) damaged: Vec<Range<u64>>,
+}
+
+/// All segments, and those left out with the reason.
+pub(super) type Opened<G> = (Vec<Held<G>>, Vec<(u64, HeaderFault)>);
+
+/// Opens and checks all segments; leaves out sealed ones with a rotten header.
+pub(super) fn open_segments<S: Storage>(
+    storage: &mut S,
+    name: [u8; 16],
+) -> Result<Opened<S::Segment>, OpenError> {
+    let numbers = storage.list()?;
+    if numbers.len() > SEGMENTS_MAX {
+        return Err(OpenError::Segments(numbers.len()));
+    }
+    let mut held: Vec<Held<S::Segment>> = Vec::with_capacity(numbers.len());
+    let mut skipped = Vec::new();
+    let last = numbers.last().copied();
+    for number in numbers {
+        let segment = storage.open(number)?;
+        let header = match Header::read(segment.read(0, super::HEADER_BYTES), name, number) {
+            Ok(header) => header,
+            // The last segment says where the log ends; without it nothing may be appended.
+            Err(fault) if fault.is_damage() && Some(number) != last => {
+                skipped.push((number, fault));
+                continue;
+            }
+            Err(fault) => return Err(OpenError::Refused { segment: number, fault }),
+        };
+        let held_now = Held { base: header.base_position(), records: header.records(), segment };
+        if let Some(before) = held.last() {
+            let adjacent = before.segment.number().checked_add(1) == Some(number);
+            let continues = held_now.base == before.end() || !adjacent;
+            if held_now.base < before.end() || !continues {
+                let fault = HeaderFault::Chain;
+                return Err(OpenError::Refused { segment: number, fault });
+            }
+        }
+        held.push(held_now);
+    }
+    Ok((held, skipped))
+}
+
+/// Walks the last three used segments.
+pub(super) fn walk<G: Segment>(held: &[Held<G>], rules: Rules) -> Result<Tail, OpenError> {
+    let used = held.iter().rposition(|segment| {
+        segment.frames(segment.base, segment.end()).iter().any(|frame| *frame != Frame::ZERO)
+    });
+    let base = held.first().map_or(0, |segment| segment.base);
+    let mut tail = Tail {
+        standing: Standing::FRESH,
+        end: base,
+        clean: false,
+        any: false,
+        damaged: Vec::new(),
+    };
+    let Some(used) = used else {
+        // Only position 0 may begin without a record that says where the log stands.
+        return match held.first() {
+            Some(segment) if segment.base > 0 => Err(nothing_stands(&segment.segment)),
+            _ => Ok(tail),
+        };
+    };
+    let walked = &held[used.saturating_sub(2)..=used];
+    let mut watermark = watermark(walked);
+    if walked.len() == 3 {
+        watermark = watermark.max(walked[1].base);
+    }
+    let start = walked[0].base;
+    // A walk that begins inside the log knows nothing until its first mark.
+    let mut lost = start > 0;
+    let mut stands = start == 0;
+    tail.end = start;
+    'walk: for (index, segment) in walked.iter().enumerate() {
+        if index > 0 && tail.end < segment.base {
+            note_damage(&mut tail.damaged, tail.end..segment.base);
+            lost = true;
+            tail.end = segment.base;
+        }
+        for position in segment.base..segment.end() {
+            let mut closes = false;
+            let good = match segment.record(position) {
+                Some(Record::Mark(mark)) => {
+                    let fits = tail.standing.accepts_mark(mark, position, rules)
+                        || (lost && mark.durable_records.get() <= position);
+                    if fits {
+                        tail.standing.pass_mark(mark);
+                        closes = mark.is(Reason::Close);
+                        stands = true;
+                    }
+                    fits
+                }
+                Some(Record::Data(frame)) => {
+                    let seq = frame.seq.get();
+                    if position == segment.base {
+                        false
+                    } else if lost && seq >= tail.standing.next_seq && seq != u64::MAX {
+                        tail.standing.pass_data_after_damage(seq, rules);
+                        true
+                    } else if !lost && tail.standing.accepts(seq, rules) {
+                        tail.standing.pass_data(seq, rules);
+                        true
+                    } else {
+                        false
+                    }
+                }
+                None => false,
+            };
+            if good {
+                lost = false;
+                tail.any = true;
+            } else if position < watermark {
+                note_damage(&mut tail.damaged, position..position + 1);
+                lost = true;
+            } else {
+                break 'walk;
+            }
+            tail.clean = closes;
+            tail.end = position + 1;
+        }
+    }
+    // Rot right up to the end: the seq of the lost frames is not known, and must not be used twice.
+    if !stands || (lost && tail.end > start) {
+        return Err(nothing_stands(&walked[walked.len() - 1].segment));
+    }
+    Ok(tail)
+}
+
+/// Refuses a log whose end lies in a segment that is not there: what follows is not known then.
+pub(super) fn check_end<G: Segment>(held: &[Held<G>], end: u64) -> Result<(), OpenError> {
+    match held.iter().find(|segment| segment.end() > end) {
+        Some(behind) if behind.base > end => {
+            let segment = behind.segment.number();
+            Err(OpenError::Refused { segment, fault: HeaderFault::Chain })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn nothing_stands<G: Segment>(segment: &G) -> OpenError {
+    OpenError::Refused { segment: segment.number(), fault: HeaderFault::NothingStands }
+}
+
+/// The highest watermark that any good mark states.
+fn watermark<G: Segment>(walked: &[Held<G>]) -> u64 {
+    let mut highest = 0;
+    for segment in walked {
+        for (position, frame) in (segment.base..).zip(segment.frames(segment.base, segment.end())) {
+            // Data frames are checked by the walk; here only marks cost a CRC.
+            if frame.kind().is_some_and(|kind| kind.is_data()) {
+                continue;
+            }
+            let stated = Record::checked(frame).and_then(Record::mark);
+            let stated = stated.map_or(0, |mark| mark.durable_records.get());
+            if stated <= position {
+                highest = highest.max(stated);
+            }
+        }
+    }
+    highest
+}
+
+/// Zeroes what stands behind the end of the log. Repeating it after a crash changes nothing: the
+/// record at `end` stays bad until a new one is written there, which is after the caller's sync.
+pub(super) fn cut<G: Segment>(held: &mut [Held<G>], end: u64) -> u64 {
+    let mut cut = 0;
+    for segment in held.iter_mut().filter(|segment| segment.end() > end) {
+        for position in end.max(segment.base)..segment.end() {
+            if segment.is_written(position) {
+                segment.write(position, &Frame::ZERO);
+                cut += 1;
+            }
+        }
+    }
+    cut
+}
+
+/// Finds where the sequence fell back, looking only into segments whose first and last marks
+/// disagree about the epoch; and notes first and last records that are rot.
+pub(super) fn survey<G: Segment>(
+    held: &[Held<G>],
+    end: u64,
+    damaged: &mut Vec<Range<u64>>,
+) -> Breaks {
+    let mut breaks = Breaks::default();
+    let mut epoch_before = None;
+    let mut next_seq = 1;
+    let mut expected = held.first().map_or(0, |segment| segment.base);
+    for segment in held.iter().filter(|segment| segment.base < end) {
+        if expected < segment.base {
+            note_damage(damaged, expected..segment.base);
+        }
+        expected = segment.end();
+        let last_position = segment.end().min(end) - 1;
+        let first = segment.record(segment.base).and_then(Record::mark);
+        let last = segment.record(last_position);
+        let last_mark = last.and_then(Record::mark);
+        if first.is_none() {
+            note_damage(damaged, segment.base..segment.base + 1);
+        }
+        if last.is_none() && last_position > segment.base {
+            note_damage(damaged, last_position..last_position + 1);
+        }
+        let epochs = (first.map(|mark| mark.epoch), last_mark.map(|mark| mark.epoch));
+        let same = epochs.0.is_some() && epochs.0 == epochs.1 && epochs.0 == epoch_before;
+        if !same {
+            for position in segment.base..=last_position {
+                let Some(record) = segment.record(position) else { continue };
+                let seq = record.seq();
+                // Only an Epoch mark falls back; when it is rot, the record behind it tells.
+                if seq < next_seq {
+                    breaks.push(position, seq);
+                }
+                next_seq = seq.saturating_add(u64::from(record.mark().is_none()));
+            }
+        } else if let Some(mark) = last_mark {
+            next_seq = mark.seq.get();
+        }
+        epoch_before = epochs.1;
+    }
+    damaged.sort_by_key(|range| range.start);
+    breaks
+}
+
+/// Adds a range to an ascending list, joining neighbours and keeping the list bounded.
+pub(super) fn note_damage(damaged: &mut Vec<Range<u64>>, range: Range<u64>) {
+    if damaged.iter().any(|known| known.start <= range.start && range.end <= known.end) {
+        return;
+    }
+    let full = damaged.len() >= DAMAGED_RANGES_MAX;
+    match damaged.last_mut() {
+        Some(last) if last.end == range.start || full => {
+            last.start = last.start.min(range.start);
+            last.end = last.end.max(range.end);
+        }
+        _ => damaged.push(range),
+    }
+}

@@ -1,0 +1,141 @@
+//! Where a log stands after each record: the one place that knows how a frame or a mark moves the
+//! counters. Appending and recovery both go through it, so they cannot disagree.
+
+use super::mark::{Mark, Reason};
+use crate::wire::U64;
+
+/// Which seq may follow which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sequence {
+    /// Each frame has the seq after the one before: the journal of a sequencer.
+    Contiguous,
+    /// Each frame has a greater seq than the one before: a shard, which keeps only its part.
+    Increasing,
+}
+
+/// How appended frames move the upstream position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamRule {
+    /// Upstream has numbers of its own, and each appended frame consumes one unless it is local.
+    CountAppended,
+    /// The frame's own seq is upstream's: what is wanted next is the one after it.
+    FollowSeq,
+}
+
+/// What is fixed for the life of a log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) sequence: Sequence,
+    pub(super) upstream: UpstreamRule,
+}
+
+/// Where the log stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) epoch: u32,
+    pub(super) epoch_start: u64,
+    pub(super) next_seq: u64,
+    pub(super) upstream_feed: u64,
+    pub(super) upstream_seq: u64,
+    /// The next frame consumes no upstream number.
+    local_next: bool,
+}
+
+impl Standing {
+    /// Where a log without records stands.
+    pub(super) const FRESH: Standing = Standing {
+        epoch: 0,
+        epoch_start: 1,
+        next_seq: 1,
+        upstream_feed: 0,
+        upstream_seq: 1,
+        local_next: false,
+    };
+
+    /// Whether a data frame of this seq may come next.
+    #[inline]
+    pub(super) fn accepts(&self, seq: u64, rules: Rules) -> bool {
+        let in_order = match rules.sequence {
+            Sequence::Contiguous => seq == self.next_seq,
+            Sequence::Increasing => seq >= self.next_seq,
+        };
+        // The greatest number has no successor, so it can never be used.
+        in_order && seq != 0 && seq != u64::MAX
+    }
+
+    /// Moves past a data frame that [`Standing::accepts`].
+    #[inline]
+    pub(super) fn pass_data(&mut self, seq: u64, rules: Rules) {
+        self.next_seq = seq.saturating_add(1);
+        match rules.upstream {
+            UpstreamRule::CountAppended if self.local_next => {}
+            UpstreamRule::CountAppended => {
+                self.upstream_seq = self.upstream_seq.saturating_add(1);
+            }
+            UpstreamRule::FollowSeq => self.upstream_seq = self.upstream_seq.max(self.next_seq),
+        }
+        self.local_next = false;
+    }
+
+    /// Moves past a data frame behind a damaged range, whose frames are taken to be upstream's.
+    pub(super) fn pass_data_after_damage(&mut self, seq: u64, rules: Rules) {
+        if rules.upstream == UpstreamRule::CountAppended {
+            let lost = seq.saturating_sub(self.next_seq);
+            self.upstream_seq = self.upstream_seq.saturating_add(lost);
+        }
+        self.local_next = false;
+        self.pass_data(seq, rules);
+    }
+
+    /// Whether this mark can stand at `position`.
+    pub(super) fn accepts_mark(&self, mark: &Mark, position: u64, rules: Rules) -> bool {
+        let seq = mark.seq.get();
+        let in_order = if mark.is(Reason::Epoch) {
+            let seq_fits = match rules.sequence {
+                Sequence::Contiguous => seq == self.next_seq,
+                Sequence::Increasing => seq <= self.next_seq,
+            };
+            seq_fits && mark.epoch.get() > self.epoch
+        } else {
+            seq == self.next_seq && mark.epoch.get() == self.epoch
+        };
+        in_order && mark.durable_records.get() <= position
+    }
+
+    /// Adopts what a mark says.
+    pub(super) fn pass_mark(&mut self, mark: &Mark) {
+        *self = Standing {
+            epoch: mark.epoch.get(),
+            epoch_start: mark.epoch_start.get(),
+            next_seq: mark.seq.get(),
+            upstream_feed: mark.upstream_feed.get(),
+            upstream_seq: mark.upstream_seq.get(),
+            local_next: mark.is(Reason::Local),
+        };
+    }
+
+    /// Begins an epoch. Frames before this point with a seq from the new `next_seq` on are void.
+    pub(super) fn begin_epoch(&mut self, epoch: u32, start_seq: u64, rules: Rules) {
+        self.epoch = epoch;
+        self.epoch_start = start_seq;
+        self.next_seq = self.next_seq.min(start_seq);
+        if rules.upstream == UpstreamRule::FollowSeq {
+            self.upstream_seq = self.upstream_seq.min(start_seq);
+        }
+    }
+
+    /// The mark that says all this.
+    pub(super) fn mark(&self, reason: Reason, durable_records: u64, written_at: u64) -> Mark {
+        Mark {
+            epoch: self.epoch.into(),
+            seq: U64::new(self.next_seq),
+            durable_records: U64::new(durable_records),
+            epoch_start: U64::new(self.epoch_start),
+            upstream_feed: U64::new(self.upstream_feed),
+            upstream_seq: U64::new(self.upstream_seq),
+            written_at: U64::new(written_at),
+            reason: reason as u8,
+            ..Mark::default()
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A log's directory: its lock, its segment files, and the thread that works on them.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::mapping::Mapping;
+use super::worker::{self, Job, allocate, failure, sync_directory};
+use crate::limits::STORAGE_JOBS_MAX;
+use crate::log::{Completion, HEADER_BYTES, Segment, Storage, StorageError};
+
+/// Called by the storage thread after each completion; wakes the reactor that polls for it.
+pub type Wake = Box<dyn Fn() + Send>;
+
+/// The files of one log.
+pub struct FileStorage {
+    directory: PathBuf,
+    jobs: Option<Sender<Job>>,
+    completions: Receiver<Completion<FileSegment>>,
+    under_way: usize,
+    worker: Option<JoinHandle<()>>,
+    /// Held, and with it the directory, until this is dropped or the process ends.
+    _lock: File,
+}
+
+/// A mapped segment file.
+#[derive(Debug)]
+pub struct FileSegment {
+    number: u64,
+    file: Arc<File>,
+    mapping: Mapping,
+}
+
+impl FileStorage {
+    /// Takes the directory, which is made if it does not exist, and starts its thread.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] when another process has it; otherwise what the system refused.
+    pub fn open(directory: &Path, wake: Wake) -> Result<FileStorage, StorageError> {
+        std::fs::create_dir_all(directory).map_err(|error| failure("create", directory, error))?;
+        let lock = lock(&directory.join("LOCK"))?;
+        let temporaries =
+            worker::temporaries(directory).map_err(|error| failure("list", directory, error))?;
+        for path in temporaries {
+            std::fs::remove_file(&path).map_err(|error| failure("remove", &path, error))?;
+        }
+        sync_directory(directory)?;
+        let (jobs, todo) = bounded(STORAGE_JOBS_MAX);
+        let (done, completions) = bounded(STORAGE_JOBS_MAX);
+        let owned = directory.to_owned();
+        let worker = std::thread::Builder::new()
+            .name("storage".to_owned())
+            .spawn(move || worker::run(&owned, &todo, &done, &wake))
+            .map_err(|error| failure("start a thread for", directory, error))?;
+        Ok(FileStorage {
+            directory: directory.to_owned(),
+            jobs: Some(jobs),
+            completions,
+            under_way: 0,
+            worker: Some(worker),
+            _lock: lock,
+        })
+    }
+
+    fn start(&mut self, job: Job) {
+        // The log keeps fewer jobs under way than the queue holds. A job that is lost because the
+        // thread has ended is reported by the next poll, which finds the other end gone as well.
+        self.under_way += 1;
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.try_send(job);
+        }
+    }
+
+    fn ended(&mut self) -> Option<Completion<FileSegment>> {
+        if self.under_way == 0 {
+            return None;
+        }
+        self.under_way = 0;
+        Some(Completion::Synced(Err(StorageError::Gone)))
+    }
+}
+
+impl Storage for FileStorage {
+    type Segment = FileSegment;
+
+    fn list(&mut self) -> Result<Vec<u64>, StorageError> {
+        let listed = |error| failure("list", &self.directory, error);
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(listed)? {
+            let path = entry.map_err(listed)?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                numbers.extend(segment_number(&path));
+            }
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn open(&mut self, number: u64) -> Result<FileSegment, StorageError> {
+        let path = segment_path(&self.directory, number);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|error| failure("open", &path, error))?;
+        let bytes = file.metadata().map_err(|error| failure("examine", &path, error))?.len();
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mapping = Mapping::new(&file, bytes).map_err(|error| failure("map", &path, error))?;
+        Ok(FileSegment::new(number, file, mapping))
+    }
+
+    fn extend(&mut self, segment: &mut FileSegment, bytes: usize) -> Result<(), StorageError> {
+        let path = segment_path(&self.directory, segment.number);
+        allocate(&segment.file, &path, bytes)?;
+        segment.file.sync_all().map_err(|error| failure("sync", &path, error))?;
+        segment.mapping =
+            Mapping::new(&segment.file, bytes).map_err(|error| failure("map", &path, error))?;
+        Ok(())
+    }
+
+    fn start_prepare(&mut self, number: u64, header: &[u8; HEADER_BYTES], bytes: usize) {
+        self.start(Job::Prepare { number, header: Box::new(*header), bytes });
+    }
+
+    fn start_sync(&mut self, segment: &FileSegment) {
+        self.start(Job::Sync { file: Arc::clone(&segment.file), number: segment.number });
+    }
+
+    fn start_remove(&mut self, segment: FileSegment) {
+        self.start(Job::Remove { segment });
+    }
+
+    fn poll_completion(&mut self) -> Option<Completion<FileSegment>> {
+        match self.completions.try_recv() {
+            Ok(completion) => {
+                self.under_way = self.under_way.saturating_sub(1);
+                Some(completion)
+            }
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => self.ended(),
+        }
+    }
+
+    fn wait_completion(&mut self) -> Option<Completion<FileSegment>> {
+        if self.under_way == 0 {
+            return None;
+        }
+        match self.completions.recv() {
+            Ok(completion) => {
+                self.under_way = self.under_way.saturating_sub(1);
+                Some(completion)
+            }
+            Err(_) => self.ended(),
+        }
+    }
+}
+
+impl Drop for FileStorage {
+    fn drop(&mut self) {
+        // The lock must outlive the thread: a sync or a rename of ours must not meet a successor.
+        self.jobs = None;
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.join();
+        }
+    }
+}
+
+impl fmt::Debug for FileStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileStorage")
+            .field("directory", &self.directory)
+            .field("under_way", &self.under_way)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FileSegment {
+    pub(super) fn new(number: u64, file: File, mapping: Mapping) -> FileSegment {
+        FileSegment { number, file: Arc::new(file), mapping }
+    }
+}
+
+impl Segment for FileSegment {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn len(&self) -> usize {
+        self.mapping.len()
+    }
+
+    fn read(&self, offset: usize, len: usize) -> &[u8] {
+        self.mapping.read(offset, len)
+    }
+
+    #[inline]
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.mapping.write(offset, bytes);
+    }
+}
+
+/// The file of segment `number`.
+pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:020}.log"))
+}
+
+/// The number in a segment's file name; `None` for any other file.
+pub(super) fn segment_number(path: &Path) -> Option<u64> {
+    let stem = path.file_stem()?.to_str()?;
+    if stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit()) {
+        stem.parse().ok()
+    } else {
+        None
+    }
+}
+
+fn lock(path: &Path) -> Result<File, StorageError> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|error| failure("create", path, error))?;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => {
+                return Err(StorageError::Locked { path: path.display().to_string() });
+            }
+            Err(errno) => return Err(failure("lock", path, errno.into())),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A file mapped for one writer: the one place with `unsafe`.
+//!
+//! Invariant: bytes change only through [`Mapping::write`], which takes `&mut self`, so no slice that
+//! [`Mapping::read`] lent is alive then. Other processes are kept out by the directory's lock; the
+//! storage thread touches the pages through the kernel only and changes no byte.
+//!
+//! What this cannot prevent: a program that ignores the lock and shortens the file makes the next
+//! access die of SIGBUS, as does a device that cannot deliver a page. Recovery is made for that.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+/// A shared, writable mapping of a whole file.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    /// `None` for an empty file, which cannot be mapped.
+    map: Option<Arc<MmapRaw>>,
+}
+
+impl Mapping {
+    /// Maps as many bytes of the file as it has.
+    pub(super) fn new(file: &File, len: usize) -> io::Result<Mapping> {
+        if len == 0 {
+            return Ok(Mapping { map: None });
+        }
+        let map = MmapOptions::new().len(len).map_raw(file)?;
+        Ok(Mapping { map: Some(Arc::new(map)) })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.map.as_ref().map_or(0, |map| map.len())
+    }
+
+    /// Makes the first `len` bytes' pages present and writable, so that storing to them takes no
+    /// fault. Only a speed-up: an old kernel that cannot is no error.
+    pub(super) fn touch(&self, len: usize) {
+        if let Some(map) = &self.map {
+            let _ = map.advise_range(Advice::PopulateWrite, 0, len.min(map.len()));
+        }
+    }
+
+    /// The bytes of this range, as far as the file has them.
+    pub(super) fn read(&self, offset: usize, len: usize) -> &[u8] {
+        let Some(map) = &self.map else { return &[] };
+        let start = offset.min(map.len());
+        let len = len.min(map.len() - start);
+        // SAFETY: `start` is at most the mapping's length, so this stays within or one behind it.
+        let first = unsafe { map.as_ptr().add(start) };
+        // SAFETY: `start + len` is within the mapping, which lives as long as `self`; and nobody
+        // writes while the slice lives, by this module's invariant.
+        unsafe { std::slice::from_raw_parts(first, len) }
+    }
+
+    /// Stores the bytes.
+    ///
+    /// # Panics
+    /// When the range is not within the mapping.
+    #[inline]
+    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let map_len = self.len();
+        assert!(
+            offset <= map_len && bytes.len() <= map_len - offset,
+            "a store outside the mapped segment"
+        );
+        let Some(map) = &self.map else { return };
+        // SAFETY: `offset` is within the mapping, as just asserted.
+        let target = unsafe { map.as_mut_ptr().add(offset) };
+        // SAFETY: target and its `bytes.len()` bytes are within the mapping, which is writable;
+        // `bytes` cannot overlap it, because a slice of it would borrow `self`.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
+    }
+}

@@ -1,0 +1,17 @@
+//! The only code that knows files and mappings.
+//!
+//! A log's directory holds `LOCK`, the segments `<number>.log`, and while a segment is being made its
+//! `.tmp`. One process at a time: the lock is held until the storage is dropped.
+//!
+//! Whatever may take long (making, syncing and removing segments) is done by one thread per log,
+//! behind bounded queues; its completions wake the reactor through the function given at the opening.
+//! The appending store itself goes from the caller's thread into mapped pages.
+
+mod directory;
+mod mapping;
+mod worker;
+
+pub use directory::{FileSegment, FileStorage, Wake};
+
+#[cfg(test)]
+mod tests;

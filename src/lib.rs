@@ -2,6 +2,7 @@
 
 pub mod breaker;
 pub mod duration;
+pub mod gather;
 pub mod limits;
 pub mod market;
 pub mod random;

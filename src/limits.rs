@@ -11,3 +11,23 @@ pub const BREAKER_TRANSITIONS_MAX: usize = 16;
 
 /// Shards of one partition.
 pub const SHARDS_MAX: u16 = 1_024;
+
+/// Gathers in flight, answers that nobody fetched yet included.
+pub const GATHERS_MAX: usize = 1_024;
+
+/// Nodes in the plan of one gather.
+pub const GATHER_LEAVES_MAX: usize = 64;
+
+/// Frames that the leaves of one gather may send together: 2 MiB.
+pub const GATHER_FRAMES_MAX: usize = 32_768;
+
+/// Frames that all gathers together may hold: 64 MiB.
+pub const GATHER_FRAMES_TOTAL_MAX: usize = 1 << 20;
+
+/// Cancellations not fetched yet; beyond it the oldest are dropped, since they are a courtesy.
+pub const GATHER_CANCELS_MAX: usize = 4_096;
+
+/// Longest that a gather runs, whatever its query says, in microseconds.
+pub const GATHER_DEADLINE_US_MAX: u32 = 60_000_000;
+
+const _: () = assert!(GATHER_FRAMES_MAX <= GATHER_FRAMES_TOTAL_MAX);

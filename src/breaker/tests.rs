@@ -216,6 +216,17 @@ fn the_third_refusal_in_a_row_opens_and_an_answer_starts_the_count_anew() {
 }
 
 #[test]
+fn a_threshold_of_no_refusals_turns_the_rule_off() {
+    let mut breaker = breaker(|c| c.consecutive_refusals_threshold = 0);
+    for _ in 0..9 {
+        call(&mut breaker, Outcome::Refused, Mono(0));
+    }
+    assert_eq!(breaker.state(), State::Closed);
+    call(&mut breaker, Outcome::Refused, Mono(0));
+    assert_eq!(breaker.poll_transition().unwrap().reason, Reason::FailureRate);
+}
+
+#[test]
 fn local_faults_never_open_the_breaker() {
     let mut breaker = breaker(|c| c.minimum_number_of_calls = 1);
     for _ in 0..100 {
@@ -424,9 +435,11 @@ fn a_permit_of_another_breaker_goes_home() {
 #[test]
 fn unfetched_transitions_are_bounded_and_the_newest_stay() {
     let mut breaker = breaker(|_| {});
+    let capacity = breaker.transitions.capacity();
     for ns in 0..100 {
         breaker.reset(Mono(ns));
     }
+    assert_eq!(breaker.transitions.capacity(), capacity, "nothing is allocated after the start");
     assert_eq!(breaker.counts.transitions_lost, 84);
     let kept: Vec<u32> =
         std::iter::from_fn(|| breaker.poll_transition()).map(|c| c.generation).collect();

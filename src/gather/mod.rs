@@ -211,7 +211,6 @@ impl Gather {
             })
             .copied()
             .collect();
-        self.asks.retain(|ask| ask.leaf != leaf);
         self.cancels.retain(|(cancelled, _)| *cancelled != leaf);
         for (id, index) in lost {
             let Some(gathering) = self.gathers.get(&id) else { continue };

@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod client;
 pub mod duration;
 pub mod feed;
+pub mod gather;
 pub mod limits;
 pub mod log;
 pub mod market;

@@ -104,7 +104,6 @@ pub const CHAOS_WAIT_MAX: Duration = Duration::from_hours(1);
 const _: () = assert!(INSTRUMENTS_MAX <= 1 << 24);
 const _: () = assert!(TAPE_EVENTS_MAX + INSTRUMENTS_MAX <= u32::MAX as usize);
 
-
 /// Records of a log segment unless configured: 64 MiB of records.
 pub const SEGMENT_RECORDS_DEFAULT: u64 = 1 << 20;
 
@@ -135,3 +134,22 @@ pub const SPACE_RETRY_WAIT: Duration = Duration::from_secs(1);
 const _: () = assert!(SEGMENT_RECORDS_MIN <= SEGMENT_RECORDS_DEFAULT);
 const _: () = assert!(SEGMENT_RECORDS_DEFAULT <= SEGMENT_RECORDS_MAX);
 const _: () = assert!(STORAGE_JOBS_MAX >= 4);
+/// Gathers in flight, answers that nobody fetched yet included.
+pub const GATHERS_MAX: usize = 1_024;
+
+/// Nodes in the plan of one gather.
+pub const GATHER_LEAVES_MAX: usize = 64;
+
+/// Frames that the leaves of one gather may send together: 2 MiB.
+pub const GATHER_FRAMES_MAX: usize = 32_768;
+
+/// Frames that all gathers together may hold: 64 MiB.
+pub const GATHER_FRAMES_TOTAL_MAX: usize = 1 << 20;
+
+/// Cancellations not fetched yet; beyond it the oldest are dropped, since they are a courtesy.
+pub const GATHER_CANCELS_MAX: usize = 4_096;
+
+/// Longest that a gather runs, whatever its query says, in microseconds.
+pub const GATHER_DEADLINE_US_MAX: u32 = 60_000_000;
+
+const _: () = assert!(GATHER_FRAMES_MAX <= GATHER_FRAMES_TOTAL_MAX);

@@ -153,3 +153,8 @@ pub const GATHER_CANCELS_MAX: usize = 4_096;
 pub const GATHER_DEADLINE_US_MAX: u32 = 60_000_000;
 
 const _: () = assert!(GATHER_FRAMES_MAX <= GATHER_FRAMES_TOTAL_MAX);
+
+/// Shortest wait between the end of a connection and the next dial of the same peer.
+pub const REDIAL_MIN: Duration = Duration::from_millis(50);
+/// Heartbeats of silence after which the exchange's session is given up.
+pub const EXCHANGE_SILENT_HEARTBEATS_MAX: u32 = 5;

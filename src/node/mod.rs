@@ -6,9 +6,12 @@
 //! a simulator on virtual ones. What is *not* here: any code that knows mio, and any `dyn` or async.
 
 pub mod broker;
+mod guard;
 mod links;
+pub mod sequencer;
 pub mod status;
 
+pub use guard::{breaker_outcome, describe_breaker};
 pub use links::{Link, Links};
 
 use std::net::SocketAddr;
@@ -160,6 +163,11 @@ pub trait Node {
 
     /// Whether everything that must survive has been handed over.
     fn is_stopped(&self) -> bool;
+
+    /// Why the node cannot go on, once it cannot: the shell then ends the process loudly.
+    fn failure(&self) -> Option<&str> {
+        None
+    }
 
     /// When [`Node::handle_timers`] must be called at the latest.
     fn next_deadline(&self) -> Option<Mono>;

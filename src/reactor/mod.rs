@@ -150,11 +150,14 @@ impl Reactor {
     /// Runs the node until it is stopped.
     ///
     /// # Errors
-    /// Only when polling itself fails.
+    /// When polling fails, or the node says that it cannot go on.
     pub fn run<N: Node>(&mut self, node: &mut N) -> io::Result<()> {
         let mut stop_by: Option<Mono> = None;
         loop {
             let now = self.turn(node, stop_by)?;
+            if let Some(failure) = node.failure() {
+                return Err(io::Error::other(failure.to_owned()));
+            }
             if self.stop_asked && stop_by.is_none() {
                 stop_by = Some(now.mono + limits::STOP_MAX);
                 node.handle_stop(now);

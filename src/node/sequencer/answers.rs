@@ -1,0 +1,206 @@
+//! What core answers: the current quote of an instrument, with its provenance, and replays of the
+//! journal, which stream at the asker's pace.
+
+use super::followers::first_seq_from;
+use super::{Peer, Sequencer};
+use crate::feed::Pattern;
+use crate::limits;
+use crate::log::{Read, Storage};
+use crate::node::ConnId;
+use crate::time::Now;
+use crate::wire::{
+    EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Refusal, Run, U16, U32, U64,
+};
+
+/// A replay under way.
+#[derive(Debug)]
+pub(super) struct Replay {
+    id: u32,
+    /// By own index: the kinds wanted of it.
+    kinds: Vec<u16>,
+    /// Definitions up to this index have been sent.
+    next_index: u32,
+    position: u64,
+    to_seq: u64,
+    rows: u32,
+    first_seq: u64,
+}
+
+impl<S: Storage> Sequencer<S> {
+    pub(super) fn handle_query(&mut self, now: Now, conn: ConnId, query: &Query) {
+        match Op::from_number(query.op) {
+            Some(Op::Quote) => self.answer_quote(now, conn, query),
+            Some(Op::Replay) => self.begin_replay(conn, query),
+            Some(Op::Status) => self.status(now).send(&mut self.links, conn, query.id.get()),
+            Some(Op::Stop) => {
+                if let Some(Peer::Querier(replay)) = self.links.peer_mut(conn) {
+                    replay.take_if(|replay| replay.id == query.id.get());
+                }
+            }
+            _ => self.refuse_query(conn, query, ErrorCode::NotOwner, "core keeps no such history"),
+        }
+    }
+
+    fn refuse_query(&mut self, conn: ConnId, query: &Query, code: ErrorCode, text: &str) {
+        self.links.send(conn, Refusal::new(code, query.id.get(), text));
+    }
+
+    /// The fallback ladder: a live quote, the last one flagged STALE, or an explicit none.
+    fn answer_quote(&mut self, now: Now, conn: ConnId, query: &Query) {
+        let instrument = query.symbol().and_then(|symbol| self.market.instrument_of(&symbol));
+        let Some(instrument) = instrument else {
+            let text = "no instrument of this name is known";
+            self.refuse_query(conn, query, ErrorCode::UnknownSymbol, text);
+            return;
+        };
+        let provenance = if self.exchange.is_live(now) { 0 } else { Flags::STALE };
+        let values = self.market.values();
+        let definition = values.definition(instrument).map(|f| f.delivered(Flags::SNAPSHOT));
+        let quote = values.quote(instrument).map(|frame| frame.delivered(provenance));
+        let id = query.id;
+        self.links.send(conn, Run { id, ..Run::default() });
+        for frame in definition.iter().chain(&quote) {
+            self.links.send_frame(conn, frame);
+        }
+        let none = if quote.is_some() { 0 } else { ErrorCode::NoData as u16 };
+        let end = Ended {
+            id,
+            status: EndStatus::Complete as u8,
+            code: U16::new(none),
+            rows: U32::new(u32::from(quote.is_some())),
+            ..self.end()
+        };
+        self.links.send(conn, end);
+    }
+
+    /// The parts of an END frame that say how far this node is.
+    fn end(&self) -> Ended {
+        Ended {
+            covered_to: U64::new(u64::MAX),
+            as_of: U64::new(self.journal.next_seq()),
+            durable_seq: U64::new(self.journal.durable_seq()),
+            ..Ended::default()
+        }
+    }
+
+    fn begin_replay(&mut self, conn: ConnId, query: &Query) {
+        let Ok(pattern) = Pattern::from_field(&query.symbol, query.kinds.get()) else {
+            let text = "a pattern is SYMBOL, PREFIX* or *";
+            self.refuse_query(conn, query, ErrorCode::BadPattern, text);
+            return;
+        };
+        let values = self.market.values();
+        let kinds_of = |index: u32| {
+            let symbol = values.symbol(index)?;
+            pattern.matches(&symbol).then_some(pattern.kinds())
+        };
+        let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        let replay = Replay {
+            id: query.id.get(),
+            kinds: indexes.map(|index| kinds_of(index).unwrap_or(0)).collect(),
+            next_index: 0,
+            position: self.journal.position_of_seq(query.from.get()),
+            to_seq: query.to.get(),
+            rows: 0,
+            first_seq: first_seq_from(&self.journal, self.journal.first_position())
+                .unwrap_or(self.journal.next_seq()),
+        };
+        let Some(Peer::Querier(place)) = self.links.peer_mut(conn) else { return };
+        if place.is_some() {
+            let text = "one replay per connection at a time";
+            self.refuse_query(conn, query, ErrorCode::Limit, text);
+            return;
+        }
+        *place = Some(replay);
+        self.links.send(conn, Run { id: query.id, ..Run::default() });
+    }
+
+    /// Fills the empty outbox of a connection that streams something.
+    pub(super) fn refill(&mut self, _now: Now, conn: ConnId) {
+        let Some(link) = self.links.get_mut(conn) else { return };
+        self.scratch.clear();
+        match &mut link.peer {
+            Peer::Follower(index) => {
+                self.followers.fill(*index, &self.journal, &self.market, &mut self.scratch);
+            }
+            Peer::Querier(place) => {
+                let Some(replay) = place else { return };
+                let values = self.market.values();
+                // Another answer may stand between this piece and the one before.
+                let run = Run { id: U32::new(replay.id), ..Run::default() };
+                self.scratch.push(Frame::seal(run));
+                replay.fill_definitions(values, &mut self.scratch);
+                if self.scratch.len() == 1 && replay.fill_frames(&self.journal, &mut self.scratch) {
+                    let end = Ended {
+                        id: U32::new(replay.id),
+                        status: EndStatus::Complete as u8,
+                        rows: U32::new(replay.rows),
+                        covered_from: U64::new(replay.first_seq),
+                        covered_to: U64::new(self.journal.next_seq()),
+                        as_of: U64::new(self.journal.next_seq()),
+                        durable_seq: U64::new(self.journal.durable_seq()),
+                        ..Ended::default()
+                    };
+                    *place = None;
+                    self.scratch.push(Frame::seal(end));
+                }
+            }
+            _ => return,
+        }
+        if !self.scratch.is_empty() {
+            self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+        }
+    }
+}
+
+impl Replay {
+    fn fill_definitions(&mut self, values: &crate::feed::LastValues, out: &mut Vec<Frame>) {
+        while (self.next_index as usize) < self.kinds.len() && out.len() < limits::FILL_FRAMES_MAX {
+            if self.kinds[self.next_index as usize] != 0 {
+                let definition = values.definition(self.next_index);
+                let delivery = Flags::SNAPSHOT | Flags::REPLAY;
+                out.extend(definition.map(|frame| frame.delivered(delivery)));
+            }
+            self.next_index += 1;
+        }
+    }
+
+    /// `true` when the replay is over.
+    fn fill_frames<S: Storage>(
+        &mut self,
+        journal: &crate::log::Log<S>,
+        out: &mut Vec<Frame>,
+    ) -> bool {
+        loop {
+            if out.len() >= limits::FILL_FRAMES_MAX {
+                return false;
+            }
+            let frames = match journal.read(self.position, limits::FILL_FRAMES_MAX - out.len()) {
+                Read::End => return true,
+                Read::Damaged(range) => {
+                    self.position = range.end;
+                    continue;
+                }
+                Read::Frames(frames) => frames,
+            };
+            let void_from = journal.void_from(self.position);
+            for frame in frames {
+                if !frame.kind().is_some_and(Kind::is_data) || frame.seq.get() >= void_from {
+                    continue;
+                }
+                if frame.seq.get() >= self.to_seq {
+                    return true;
+                }
+                let index = (frame.instrument.get() & 0x00FF_FFFF) as usize;
+                let wanted = self.kinds.get(index).copied().unwrap_or(0);
+                let bit = frame.kind().map_or(0, Kind::mask);
+                let is_definition = frame.kind == Kind::Definition as u8 && wanted != 0;
+                if wanted & bit != 0 || is_definition {
+                    out.push(frame.delivered(Flags::REPLAY));
+                    self.rows = self.rows.saturating_add(1);
+                }
+            }
+            self.position += frames.len() as u64;
+        }
+    }
+}

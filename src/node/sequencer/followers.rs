@@ -1,0 +1,450 @@
+//! The nodes that follow the journal: the broker gets all of it, each shard its own part, each at its
+//! own pace from its own place. Because they read the journal and not a queue, one that was away asks
+//! for what it missed and nothing had to be kept for it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::market::Market;
+use super::{ConnId, DialFailure, DialId, FollowerConfig, MARKET_SOURCE, SequencerConfig};
+use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
+use crate::limits;
+use crate::log::{Log, Read, Storage};
+use crate::node::status::Status;
+use crate::node::{breaker_outcome, describe_breaker};
+use crate::time::{Mono, Now};
+use crate::wire::{Ack, Flags, Frame, Heartbeat, Kind, Role, Session, U32, U64, padded};
+
+#[derive(Debug)]
+enum Phase {
+    Idle {
+        not_before: Mono,
+    },
+    Dialing {
+        permit: Permit,
+        since: Mono,
+    },
+    Greeting {
+        permit: Permit,
+        since: Mono,
+        conn: ConnId,
+    },
+    /// An empty broker first gets every definition and last value, up to this index.
+    Snapshot {
+        conn: ConnId,
+        next_index: u32,
+    },
+    Streaming {
+        conn: ConnId,
+        position: u64,
+    },
+    Closing {
+        conn: ConnId,
+    },
+}
+
+#[derive(Debug)]
+struct Follower {
+    config: FollowerConfig,
+    breaker_name: String,
+    breaker: Breaker,
+    phase: Phase,
+    /// The next `seq` that its stream will bring it, as it was last told.
+    told_seq: u64,
+    /// The next `seq` that `Streaming` has passed.
+    passed_seq: u64,
+    accepted_seq: u64,
+    durable_seq: u64,
+    next_word: Mono,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Followers {
+    all: Vec<Follower>,
+    connect_deadline: Duration,
+    request_deadline: Duration,
+    warmup_frames: u64,
+}
+
+impl Followers {
+    pub(super) fn new(config: &SequencerConfig) -> Result<Followers, ConfigError> {
+        let follower = |(index, follower): (usize, &FollowerConfig)| {
+            Ok(Follower {
+                config: follower.clone(),
+                breaker_name: format!("core.{}", follower.name),
+                breaker: Breaker::new(&config.breaker, config.seed ^ (index as u64 + 2))?,
+                phase: Phase::Idle { not_before: Mono::default() },
+                told_seq: 0,
+                passed_seq: 0,
+                accepted_seq: 0,
+                durable_seq: 0,
+                next_word: Mono::default(),
+            })
+        };
+        Ok(Followers {
+            all: config.followers.iter().enumerate().map(follower).collect::<Result<_, _>>()?,
+            connect_deadline: config.connect_deadline,
+            request_deadline: config.request_deadline,
+            warmup_frames: config.broker_warmup_frames,
+        })
+    }
+
+    pub(super) fn index_of(&self, dial: DialId) -> Option<usize> {
+        let index = (dial.0 as usize).checked_sub(1)?;
+        (index < self.all.len()).then_some(index)
+    }
+
+    pub(super) fn name(&self, index: usize) -> &str {
+        self.all.get(index).map_or("?", |follower| &follower.config.name)
+    }
+
+    /// Whom to dial now.
+    pub(super) fn dials_due(&mut self, now: Now) -> Vec<(DialId, SocketAddr, Duration)> {
+        let within = self.connect_deadline;
+        let due = |(number, follower): (u32, &mut Follower)| {
+            let Phase::Idle { not_before } = follower.phase else { return None };
+            if now.mono < not_before {
+                return None;
+            }
+            let permit = follower.breaker.try_acquire(now.mono).ok()?;
+            follower.phase = Phase::Dialing { permit, since: now.mono };
+            Some((DialId(number), follower.config.address, within))
+        };
+        (1..).zip(&mut self.all).filter_map(due).collect()
+    }
+
+    /// Connected: what to say first.
+    pub(super) fn handle_open<S: Storage>(
+        &mut self,
+        _now: Now,
+        index: usize,
+        conn: ConnId,
+        journal: &Log<S>,
+    ) -> Session {
+        let mut role = Role::Publisher;
+        if let Some(follower) = self.all.get_mut(index) {
+            if follower.config.shard.is_some() {
+                role = Role::Feeder;
+            }
+            let phase = std::mem::replace(&mut follower.phase, Phase::Closing { conn });
+            if let Phase::Dialing { permit, since } = phase {
+                follower.phase = Phase::Greeting { permit, since, conn };
+            }
+        }
+        Session {
+            role: role as u8,
+            source: MARKET_SOURCE,
+            epoch: U32::new(journal.epoch()),
+            epoch_start: U64::new(journal.epoch_start()),
+            next_seq: U64::new(journal.next_seq()),
+            name: padded("core"),
+            ..Session::default()
+        }
+    }
+
+    pub(super) fn handle_dial_failed(&mut self, now: Now, index: usize, failure: DialFailure) {
+        let Some(follower) = self.all.get_mut(index) else { return };
+        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
+        if let Phase::Dialing { permit, .. } = std::mem::replace(&mut follower.phase, idle) {
+            follower.breaker.record(permit, breaker_outcome(failure), now.mono);
+        }
+    }
+
+    pub(super) fn handle_close(&mut self, now: Now, index: usize, conn: ConnId) {
+        let Some(follower) = self.all.get_mut(index) else { return };
+        if follower.conn() != Some(conn) {
+            return;
+        }
+        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
+        match std::mem::replace(&mut follower.phase, idle) {
+            Phase::Greeting { permit, .. } => {
+                follower.breaker.record(permit, Outcome::Reset, now.mono);
+            }
+            Phase::Snapshot { .. } | Phase::Streaming { .. } => {
+                follower.breaker.observe(Outcome::Reset, now.mono);
+            }
+            _ => {}
+        }
+    }
+
+    /// A frame of a follower. An error is a reason to close.
+    pub(super) fn handle_frame<S: Storage>(
+        &mut self,
+        now: Now,
+        index: usize,
+        frame: &Frame,
+        journal: &Log<S>,
+    ) -> Result<(), &'static str> {
+        let Some(follower) = self.all.get_mut(index) else { return Ok(()) };
+        match frame.kind() {
+            Some(Kind::Session) => match frame.view::<Session>() {
+                Some(session) => follower.begin(now, session, journal),
+                None => Ok(()),
+            },
+            Some(Kind::Ack) => {
+                if let Some(ack) = frame.view::<Ack>() {
+                    if ack.epoch.get() == journal.epoch() {
+                        follower.accepted_seq = ack.accepted_seq.get();
+                        follower.durable_seq = ack.durable_seq.get();
+                    }
+                }
+                Ok(())
+            }
+            Some(Kind::Heartbeat) => Ok(()),
+            Some(Kind::Error) => Err("the follower refused"),
+            _ => Err("a follower may not send this"),
+        }
+    }
+
+    /// Connections to which frames are streamed.
+    pub(super) fn streaming(&self) -> impl Iterator<Item = ConnId> {
+        self.all.iter().filter_map(|follower| match follower.phase {
+            Phase::Streaming { conn, .. } | Phase::Snapshot { conn, .. } => Some(conn),
+            _ => None,
+        })
+    }
+
+    /// Gathers the next frames of a follower from the journal.
+    pub(super) fn fill<S: Storage>(
+        &mut self,
+        index: usize,
+        journal: &Log<S>,
+        market: &Market,
+        out: &mut Vec<Frame>,
+    ) {
+        let warmup = self.warmup_frames;
+        let Some(follower) = self.all.get_mut(index) else { return };
+        if let Phase::Snapshot { conn, next_index } = follower.phase {
+            follower.fill_snapshot(conn, next_index, warmup, journal, market, out);
+        }
+        if let Phase::Streaming { conn, position } = follower.phase {
+            if out.is_empty() {
+                let position = follower.fill_frames(position, journal, market, out);
+                follower.phase = Phase::Streaming { conn, position };
+            }
+        }
+    }
+
+    /// Once a second a follower is told how far its stream has come, when that is news: a shard that
+    /// owns nothing of what happened would otherwise ask for all of it again after a restart.
+    pub(super) fn words_due<S: Storage>(
+        &mut self,
+        now: Now,
+        journal: &Log<S>,
+    ) -> Vec<(ConnId, Frame)> {
+        let word = |follower: &mut Follower| {
+            let Phase::Streaming { conn, position } = follower.phase else { return None };
+            if now.mono < follower.next_word {
+                return None;
+            }
+            follower.next_word = now.mono + limits::LINK_TICK;
+            if position == journal.committed_position() {
+                follower.passed_seq = journal.next_seq();
+            }
+            if follower.told_seq >= follower.passed_seq {
+                return None;
+            }
+            follower.told_seq = follower.passed_seq;
+            let next_seq = U64::new(follower.passed_seq);
+            let sent_at = U64::new(now.wall_ns);
+            Some((conn, Frame::seal(Heartbeat { next_seq, sent_at, ..Heartbeat::default() })))
+        };
+        self.all.iter_mut().filter_map(word).collect()
+    }
+
+    /// Followers that did not answer our SESSION in time.
+    pub(super) fn overdue(&mut self, now: Now) -> Vec<ConnId> {
+        let patience = self.connect_deadline + self.request_deadline;
+        let overdue = |follower: &mut Follower| {
+            let Phase::Greeting { since, conn, .. } = follower.phase else { return None };
+            if now.mono.since(since) < patience {
+                return None;
+            }
+            let closing = Phase::Closing { conn };
+            if let Phase::Greeting { permit, .. } = std::mem::replace(&mut follower.phase, closing)
+            {
+                follower.breaker.record(permit, Outcome::RequestDeadline, now.mono);
+            }
+            Some(conn)
+        };
+        self.all.iter_mut().filter_map(overdue).collect()
+    }
+
+    pub(super) fn handle_timers(&mut self, now: Now) {
+        for follower in &mut self.all {
+            follower.breaker.handle_timeout(now.mono);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let patience = self.connect_deadline + self.request_deadline;
+        let of = |follower: &Follower| {
+            let of_phase = match follower.phase {
+                Phase::Idle { not_before } => {
+                    let waits = matches!(follower.breaker.state(), State::Open | State::ForcedOpen);
+                    if waits { None } else { Some(not_before) }
+                }
+                Phase::Greeting { since, .. } => Some(since + patience),
+                Phase::Streaming { .. } if follower.told_seq < follower.passed_seq => {
+                    Some(follower.next_word)
+                }
+                _ => None,
+            };
+            of_phase.into_iter().chain(follower.breaker.next_deadline()).min()
+        };
+        self.all.iter().filter_map(of).min()
+    }
+
+    pub(super) fn poll_transition(&mut self) -> Option<(String, Transition)> {
+        self.all.iter_mut().find_map(|follower| {
+            let change = follower.breaker.poll_transition()?;
+            Some((follower.breaker_name.clone(), change))
+        })
+    }
+
+    pub(super) fn describe(&self, now: Now, status: &mut Status) {
+        for follower in &self.all {
+            let name = &follower.config.name;
+            let phase = match follower.phase {
+                Phase::Idle { .. } => "waiting",
+                Phase::Dialing { .. } => "dialing",
+                Phase::Greeting { .. } => "greeting",
+                Phase::Snapshot { .. } => "snapshot",
+                Phase::Streaming { .. } => "streaming",
+                Phase::Closing { .. } => "closing",
+            };
+            status.text(name.clone(), phase);
+            status.metric(format!("{name}.accepted_seq"), follower.accepted_seq);
+            status.metric(format!("{name}.durable_seq"), follower.durable_seq);
+            describe_breaker(&follower.breaker_name, &follower.breaker, now, status);
+        }
+    }
+}
+
+impl Follower {
+    fn conn(&self) -> Option<ConnId> {
+        match self.phase {
+            Phase::Greeting { conn, .. }
+            | Phase::Snapshot { conn, .. }
+            | Phase::Streaming { conn, .. }
+            | Phase::Closing { conn } => Some(conn),
+            _ => None,
+        }
+    }
+
+    /// It has answered our SESSION: it says what it wants next.
+    fn begin<S: Storage>(
+        &mut self,
+        now: Now,
+        session: &Session,
+        journal: &Log<S>,
+    ) -> Result<(), &'static str> {
+        let Some(conn) = self.conn() else { return Ok(()) };
+        let phase = std::mem::replace(&mut self.phase, Phase::Closing { conn });
+        let Phase::Greeting { permit, since, .. } = phase else {
+            return Err("a second SESSION");
+        };
+        let latency = now.mono.since(since);
+        let wanted = session.next_seq.get();
+        if wanted > journal.next_seq() {
+            self.breaker.record(permit, Outcome::ProtocolError, now.mono);
+            return Err("it holds frames that this journal never had");
+        }
+        self.breaker.record(permit, Outcome::Answered { latency }, now.mono);
+        self.told_seq = 0;
+        self.passed_seq = wanted.max(1);
+        self.next_word = now.mono;
+        self.phase = if wanted == 0 {
+            Phase::Snapshot { conn, next_index: 0 }
+        } else {
+            Phase::Streaming { conn, position: journal.position_of_seq(wanted) }
+        };
+        Ok(())
+    }
+
+    fn fill_snapshot<S: Storage>(
+        &mut self,
+        conn: ConnId,
+        mut next_index: u32,
+        warmup: u64,
+        journal: &Log<S>,
+        market: &Market,
+        out: &mut Vec<Frame>,
+    ) {
+        let values = market.values();
+        let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        while next_index < end {
+            if out.len() >= limits::FILL_FRAMES_MAX {
+                self.phase = Phase::Snapshot { conn, next_index };
+                return;
+            }
+            let all =
+                [values.definition(next_index), values.quote(next_index), values.trade(next_index)];
+            out.extend(all.into_iter().flatten().map(|frame| frame.delivered(Flags::SNAPSHOT)));
+            next_index += 1;
+        }
+        let start = journal.next_seq().saturating_sub(warmup).max(1);
+        let position = journal.position_of_seq(start);
+        let start = first_seq_from(journal, position).unwrap_or(journal.next_seq());
+        self.told_seq = start;
+        self.passed_seq = start;
+        let next_seq = U64::new(start);
+        out.push(Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() }));
+        self.phase = Phase::Streaming { conn, position };
+    }
+
+    /// Returns the position behind what was looked at.
+    fn fill_frames<S: Storage>(
+        &mut self,
+        mut position: u64,
+        journal: &Log<S>,
+        market: &Market,
+        out: &mut Vec<Frame>,
+    ) -> u64 {
+        while out.len() < limits::FILL_FRAMES_MAX {
+            let frames = match journal.read(position, limits::FILL_FRAMES_MAX - out.len()) {
+                Read::End => break,
+                Read::Damaged(range) => {
+                    position = range.end;
+                    continue;
+                }
+                Read::Frames(frames) => frames,
+            };
+            let void_from = journal.void_from(position);
+            for frame in frames {
+                let is_data = frame.kind().is_some_and(Kind::is_data);
+                if !is_data || frame.seq.get() >= void_from {
+                    continue;
+                }
+                self.passed_seq = self.passed_seq.max(frame.seq.get() + 1);
+                let is_theirs = match self.config.shard {
+                    None => true,
+                    shard => market.owner(frame.instrument.get()) == shard,
+                };
+                if is_theirs {
+                    out.push(*frame);
+                }
+            }
+            position += frames.len() as u64;
+        }
+        position
+    }
+}
+
+/// The `seq` of the first data frame at or behind a position.
+pub(super) fn first_seq_from<S: Storage>(journal: &Log<S>, mut position: u64) -> Option<u64> {
+    loop {
+        match journal.read(position, limits::FILL_FRAMES_MAX) {
+            Read::End => return None,
+            Read::Damaged(range) => position = range.end,
+            Read::Frames(frames) => {
+                let data = frames.iter().find(|f| f.kind().is_some_and(Kind::is_data));
+                if let Some(frame) = data {
+                    return Some(frame.seq.get());
+                }
+                position += frames.len() as u64;
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What core knows of the market: its own instrument numbers, the counters that stamp every frame, and
+//! the last value of everything. Rebuilt from the journal, so it never disagrees with it.
+
+use std::collections::BTreeMap;
+
+use super::MARKET_SOURCE;
+use crate::feed::LastValues;
+use crate::limits;
+use crate::log::{Log, Read, Storage};
+use crate::market::partition::Partition;
+use crate::time::Now;
+use crate::wire::{Definition, Flags, Frame, Kind, Symbol, U16, U32, U64};
+
+/// Stamps and remembers.
+#[derive(Debug)]
+pub(super) struct Market {
+    partition: Partition,
+    values: LastValues,
+    instrument_by_symbol: BTreeMap<Symbol, u32>,
+    /// By own index.
+    instruments: Vec<Instrument>,
+    /// The exchange's index to ours: valid within one session, since the exchange assigns it.
+    own_index: BTreeMap<u32, u32>,
+    last_ts_recv: u64,
+    /// Counts losses at the source.
+    gaps: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Instrument {
+    next_seq: u32,
+    owner: u16,
+    /// The value of `gaps` that this instrument's frames have told.
+    gaps_told: u64,
+}
+
+/// The part of an instrument number that is an index within its source.
+fn index_of(instrument: u32) -> u32 {
+    instrument & 0x00FF_FFFF
+}
+
+impl Market {
+    /// Reads the whole journal.
+    pub(super) fn rebuild<S: Storage>(journal: &Log<S>, partition: Partition) -> Market {
+        let mut market = Market {
+            partition,
+            values: LastValues::default(),
+            instrument_by_symbol: BTreeMap::new(),
+            instruments: Vec::new(),
+            own_index: BTreeMap::new(),
+            last_ts_recv: 0,
+            gaps: 0,
+        };
+        let mut position = journal.first_position();
+        loop {
+            match journal.read(position, limits::FILL_FRAMES_MAX) {
+                Read::End => return market,
+                Read::Damaged(range) => position = range.end,
+                Read::Frames(frames) => {
+                    let void_from = journal.void_from(position);
+                    let is_data = |f: &&Frame| f.kind().is_some_and(Kind::is_data);
+                    for frame in frames.iter().filter(is_data) {
+                        if frame.seq.get() < void_from {
+                            market.note(frame);
+                        }
+                    }
+                    position += frames.len() as u64;
+                }
+            }
+        }
+    }
+
+    /// Instruments known, the system's own included.
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    pub(super) fn values(&self) -> &LastValues {
+        &self.values
+    }
+
+    pub(super) fn instrument_of(&self, symbol: &Symbol) -> Option<u32> {
+        self.instrument_by_symbol.get(symbol).copied()
+    }
+
+    /// The shard that owns an instrument.
+    pub(super) fn owner(&self, instrument: u32) -> Option<u16> {
+        self.instruments.get(index_of(instrument) as usize).map(|known| known.owner)
+    }
+
+    /// A journaled frame: from now on it is the truth.
+    pub(super) fn note(&mut self, frame: &Frame) {
+        let index = index_of(frame.instrument.get());
+        if let Some(definition) = frame.view::<Definition>() {
+            let owner = self.partition.owner(&definition.symbol);
+            self.instrument_by_symbol.insert(definition.symbol, frame.instrument.get());
+            if index as usize == self.instruments.len() {
+                self.instruments.push(Instrument { next_seq: 1, owner, gaps_told: self.gaps });
+            }
+        } else if let Some(known) = self.instruments.get_mut(index as usize) {
+            known.next_seq = frame.instrument_seq.get().wrapping_add(1);
+        }
+        self.last_ts_recv = self.last_ts_recv.max(frame.ts_recv.get());
+        self.values.note(frame);
+    }
+
+    /// A new session: the exchange's numbers start over.
+    pub(super) fn forget_exchange_instruments(&mut self) {
+        self.own_index.clear();
+    }
+
+    /// The exchange calls a known instrument by this number.
+    pub(super) fn map_exchange_instrument(&mut self, definition: &Definition) {
+        let theirs = index_of(definition.instrument.get());
+        let ours = match self.instrument_by_symbol.get(&definition.symbol) {
+            Some(&instrument) => index_of(instrument),
+            // The journal had no room for it: the session is taken up again when it has.
+            None => return,
+        };
+        if self.own_index.len() < limits::INSTRUMENTS_MAX {
+            self.own_index.insert(theirs, ours);
+        }
+    }
+
+    /// Frames were lost at the source: the next frame of every instrument says so.
+    pub(super) fn note_gap(&mut self) {
+        self.gaps += 1;
+    }
+
+    /// Turns a frame of the exchange into ours: own number, place in the sequence, receive time. The
+    /// caller renews the CRC. `None` when its instrument was never defined or the table is full.
+    pub(super) fn sequence(&mut self, now: Now, frame: &Frame, seq: u64) -> Option<Frame> {
+        let theirs = index_of(frame.instrument.get());
+        let mut own = *frame;
+        let mut flags = frame.flags.get() & !Flags::DELIVERY & !Flags::GAP_BEFORE;
+        if let Some(definition) = frame.view::<Definition>() {
+            let ours = match self.instrument_by_symbol.get(&definition.symbol) {
+                Some(&instrument) => index_of(instrument),
+                None => self.next_index()?,
+            };
+            self.own_index.insert(theirs, ours);
+            own.instrument = number(ours);
+            own.instrument_seq = U32::ZERO;
+        } else {
+            let ours = *self.own_index.get(&theirs)?;
+            let known = self.instruments.get_mut(ours as usize)?;
+            if known.gaps_told != self.gaps && frame.kind().is_some_and(has_gap_flag) {
+                known.gaps_told = self.gaps;
+                flags |= Flags::GAP_BEFORE;
+            }
+            own.instrument = number(ours);
+            own.instrument_seq = U32::new(known.next_seq);
+        }
+        own.flags = U16::new(flags);
+        own.seq = U64::new(seq);
+        own.ts_recv = U64::new(self.receive_time(now));
+        Some(own)
+    }
+
+    /// Whether this is the definition of an instrument that the journal already defines.
+    pub(super) fn is_known_definition(&self, sequenced: &Frame) -> bool {
+        let definition = sequenced.view::<Definition>();
+        definition
+            .is_some_and(|definition| self.instrument_by_symbol.contains_key(&definition.symbol))
+    }
+
+    /// The journal did not take the frame: it will be sequenced again.
+    pub(super) fn take_back(&mut self, frame: &Frame) {
+        if frame.has(Flags::GAP_BEFORE) {
+            let index = index_of(frame.instrument.get()) as usize;
+            if let Some(known) = self.instruments.get_mut(index) {
+                known.gaps_told = self.gaps.wrapping_sub(1);
+            }
+        }
+    }
+
+    /// The definition of an instrument that is not defined yet.
+    pub(super) fn define_local(
+        &mut self,
+        symbol: Symbol,
+        decimals: u8,
+        seq: u64,
+        now: Now,
+    ) -> Option<Frame> {
+        if self.instrument_by_symbol.contains_key(&symbol) {
+            return None;
+        }
+        let index = self.next_index()?;
+        let mut definition = Definition::new(number(index).get(), symbol, decimals);
+        definition.seq = U64::new(seq);
+        definition.ts_event = U64::new(now.wall_ns);
+        definition.ts_recv = U64::new(self.receive_time(now));
+        Some(Frame::seal(definition))
+    }
+
+    /// Gives a frame of our own its place.
+    pub(super) fn stamp_local(
+        &mut self,
+        now: Now,
+        mut frame: Frame,
+        instrument: u32,
+        seq: u64,
+    ) -> Frame {
+        let known = self.instruments.get(index_of(instrument) as usize);
+        frame.instrument = U32::new(instrument);
+        frame.instrument_seq = U32::new(known.map_or(0, |known| known.next_seq));
+        frame.seq = U64::new(seq);
+        frame.ts_event = U64::new(now.wall_ns);
+        frame.ts_recv = U64::new(self.receive_time(now));
+        frame.renew_crc();
+        frame
+    }
+
+    /// The wall clock, never going back: stored receive times are monotone whatever the clock does.
+    fn receive_time(&mut self, now: Now) -> u64 {
+        self.last_ts_recv = self.last_ts_recv.max(now.wall_ns);
+        self.last_ts_recv
+    }
+
+    fn next_index(&self) -> Option<u32> {
+        let next = self.instruments.len();
+        (next < limits::INSTRUMENTS_MAX).then(|| u32::try_from(next).ok())?
+    }
+}
+
+fn has_gap_flag(kind: Kind) -> bool {
+    matches!(kind, Kind::Quote | Kind::Trade | Kind::Cancel)
+}
+
+fn number(index: u32) -> U32 {
+    U32::new((u32::from(MARKET_SOURCE) << 24) | index)
+}

@@ -1,0 +1,562 @@
+//! The sequencer: the machine of the node that is called core.
+//!
+//! It holds the session with the exchange behind a circuit breaker, gives every frame its place in the
+//! one sequence, journals it, and only then lets anybody see it: the broker and the shards follow the
+//! journal, each at its own pace. It answers current quotes and replays from the journal. What it does
+//! not do: fan out (the broker does) or answer history queries (the shards do).
+//!
+//! Invariant: nothing leaves this node that the journal has not committed.
+
+mod answers;
+mod exchange;
+mod followers;
+mod market;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::status::Status;
+use super::{
+    Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
+    Outgoing,
+};
+use crate::breaker::{self, Transition};
+use crate::log::{AppendError, Health, Log, Recovery, Storage};
+use crate::market::partition::Partition;
+use crate::time::{Mono, Now};
+use crate::wire::{
+    BreakerChange, Definition, ErrorCode, Flags, Frame, Heartbeat, Kind, Query, Role, Session, U32,
+    U64, padded,
+};
+
+use answers::Replay;
+use exchange::{Exchange, Verdict};
+use followers::Followers;
+use market::Market;
+
+/// The source number that core publishes as.
+pub const MARKET_SOURCE: u8 = 1;
+/// The instrument that breaker transitions are published under.
+const BREAKER_TOPIC: &str = "$sys.breaker";
+/// The dial id of the exchange; followers count up from here.
+const EXCHANGE_DIAL: DialId = DialId(0);
+
+/// One node that follows the journal.
+#[derive(Clone, Debug)]
+pub struct FollowerConfig {
+    /// Its name in logs and status, such as `broker` or `shard-A`.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Which part of the sequence it gets; `None` = all of it (the broker).
+    pub shard: Option<u16>,
+}
+
+/// What core is configured with.
+#[derive(Clone, Debug)]
+pub struct SequencerConfig {
+    /// Where the exchange listens.
+    pub exchange: SocketAddr,
+    /// Who follows the journal.
+    pub followers: Vec<FollowerConfig>,
+    /// Which shard owns which symbol.
+    pub partition: Partition,
+    /// For the exchange session, the exchange's requests and each follower.
+    pub breaker: breaker::Config,
+    /// How often the exchange is asked whether it lives.
+    pub heartbeat: Duration,
+    /// How long a request to the exchange may take.
+    pub request_deadline: Duration,
+    /// How long a connect may take.
+    pub connect_deadline: Duration,
+    /// How many of the newest frames an empty broker is sent.
+    pub broker_warmup_frames: u64,
+    /// For jitter.
+    pub seed: u64,
+}
+
+/// What a connection is for.
+#[derive(Debug)]
+enum Peer {
+    Unknown,
+    Exchange,
+    /// Index into the followers.
+    Follower(usize),
+    Querier(Option<Replay>),
+}
+
+/// The sequencer node.
+pub struct Sequencer<S: Storage> {
+    journal: Log<S>,
+    market: Market,
+    exchange: Exchange,
+    followers: Followers,
+    links: Links<Peer>,
+    scratch: Vec<Frame>,
+    /// The exchange's next number. Ahead of the journal's own count by the frames that were taken in
+    /// but not journaled, such as definitions that are known already.
+    upstream_seq: u64,
+    /// The journal refused a frame; nothing is read from the exchange until it has room.
+    is_held_back: bool,
+    has_news: bool,
+    failure: Option<String>,
+    local_faults: u64,
+    local_dropped: u64,
+    is_stopped: bool,
+}
+
+impl<S: Storage> Sequencer<S> {
+    /// A sequencer on an opened journal. Reads the whole journal to know every instrument.
+    ///
+    /// # Errors
+    /// When the breaker's configuration is not valid, or the journal cannot begin an epoch.
+    pub fn new(
+        config: SequencerConfig,
+        mut journal: Log<S>,
+        recovery: &Recovery,
+        now: Now,
+    ) -> Result<Sequencer<S>, String> {
+        let mut links = Links::default();
+        if !recovery.clean || journal.epoch() == 0 {
+            let epoch = journal.begin_epoch(now).map_err(|error| error.to_string())?;
+            tell_recovery(&mut links, recovery, epoch);
+        }
+        let market = Market::rebuild(&journal, config.partition.clone());
+        let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
+        let followers = Followers::new(&config).map_err(|error| error.to_string())?;
+        Ok(Sequencer {
+            upstream_seq: journal.upstream().1,
+            journal,
+            market,
+            exchange,
+            followers,
+            links,
+            scratch: Vec::new(),
+            is_held_back: false,
+            has_news: false,
+            failure: None,
+            local_faults: 0,
+            local_dropped: 0,
+            is_stopped: false,
+        })
+    }
+
+    fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        if self.links.get(conn).is_none() {
+            return;
+        }
+        if let Err(error) = frame.check() {
+            if self.exchange.conn() == Some(conn) {
+                self.exchange.handle_protocol_error(now);
+            }
+            self.links.refuse_frame(conn, error);
+            return;
+        }
+        let Some(link) = self.links.get(conn) else { return };
+        match (&link.peer, frame.kind()) {
+            (Peer::Exchange, Some(kind)) => self.handle_exchange_frame(now, conn, kind, frame),
+            (Peer::Follower(index), _) => {
+                let index = *index;
+                let said = self.followers.handle_frame(now, index, frame, &self.journal);
+                if let Err(text) = said {
+                    self.links.refuse(conn, ErrorCode::Unexpected, text);
+                }
+                self.links.mark_dirty(conn);
+            }
+            (Peer::Unknown, Some(Kind::Session)) => self.greet(conn, frame),
+            (Peer::Unknown, _) => {
+                self.links.refuse(conn, ErrorCode::Unexpected, "the first frame must be a SESSION");
+            }
+            (Peer::Querier(_), Some(Kind::Query)) => {
+                if let Some(query) = frame.view::<Query>() {
+                    let query = *query;
+                    self.handle_query(now, conn, &query);
+                }
+            }
+            (Peer::Querier(_), Some(Kind::Heartbeat)) => {
+                if let Some(beat) = frame.view::<Heartbeat>() {
+                    let beat = *beat;
+                    self.links.answer_heartbeat(now, conn, &beat, 0);
+                }
+            }
+            _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
+        }
+    }
+
+    fn greet(&mut self, conn: ConnId, frame: &Frame) {
+        let role = frame.view::<Session>().and_then(|session| Role::from_number(session.role));
+        if role != Some(Role::Querier) {
+            self.links.refuse(conn, ErrorCode::Unexpected, "core takes queries only");
+            return;
+        }
+        self.links.greet(conn, Peer::Querier(None));
+        let answer = Session {
+            source: MARKET_SOURCE,
+            epoch: U32::new(self.journal.epoch()),
+            epoch_start: U64::new(self.journal.epoch_start()),
+            next_seq: U64::new(self.journal.next_seq()),
+            durable_seq: U64::new(self.journal.durable_seq()),
+            name: padded("core"),
+            ..Session::default()
+        };
+        self.links.send(conn, answer);
+    }
+
+    fn handle_exchange_frame(&mut self, now: Now, conn: ConnId, kind: Kind, frame: &Frame) {
+        if kind.is_data() {
+            self.handle_market_frame(now, conn, frame);
+            return;
+        }
+        match self.exchange.handle_control(now, frame) {
+            Verdict::Ok => {}
+            Verdict::Close(text) => self.links.refuse(conn, ErrorCode::Unexpected, text),
+            Verdict::Start { feed, next_seq } => self.start_feed(now, feed, next_seq),
+        }
+    }
+
+    /// The exchange has said which feed it offers and where it starts.
+    fn start_feed(&mut self, now: Now, feed: u64, next_seq: u64) {
+        let (known_feed, wanted) = (self.journal.upstream().0, self.upstream_seq);
+        self.market.forget_exchange_instruments();
+        let is_other = known_feed != feed;
+        if is_other || next_seq > wanted {
+            if known_feed != 0 {
+                let text = if is_other {
+                    "the exchange offers another feed than before".to_owned()
+                } else {
+                    format!("the exchange no longer has its frames {wanted} to {}", next_seq - 1)
+                };
+                self.links.log(Level::Warn, text);
+                self.market.note_gap();
+            }
+            match self.journal.set_upstream(feed, next_seq, now) {
+                Ok(()) => self.upstream_seq = next_seq,
+                Err(error) => self.hold_back(error),
+            }
+            self.has_news = true;
+        }
+        let text = format!("exchange session established, feed {feed:016x} from {next_seq}");
+        self.links.log(Level::Info, text);
+    }
+
+    /// A data frame of the exchange: checks its place, sequences and journals it.
+    fn handle_market_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        if self.is_held_back {
+            // What is not taken now is asked for again when there is room.
+            self.exchange.note_left_out();
+            return;
+        }
+        if frame.has(Flags::SNAPSHOT) {
+            self.meet_instrument(now, frame);
+            return;
+        }
+        let (feed, journaled) = self.journal.upstream();
+        let (seq, wanted) = (frame.seq.get(), self.upstream_seq);
+        if !self.exchange.is_streaming() || seq < wanted {
+            self.exchange.duplicates += 1;
+            return;
+        }
+        if seq > wanted {
+            self.exchange.note_left_out();
+            return;
+        }
+        let Some(mut sequenced) = self.market.sequence(now, frame, self.journal.next_seq()) else {
+            self.exchange.handle_protocol_error(now);
+            self.links.refuse(conn, ErrorCode::Unexpected, "frame of an undefined instrument");
+            return;
+        };
+        if self.market.is_known_definition(&sequenced) {
+            // It was journaled when the instrument was first seen; only its number is used up.
+            self.upstream_seq += 1;
+            return;
+        }
+        sequenced.renew_crc();
+        let appended = if journaled == seq {
+            self.journal.append(&sequenced)
+        } else {
+            let told = self.journal.set_upstream(feed, seq, now);
+            told.and_then(|()| self.journal.append(&sequenced))
+        };
+        match appended {
+            Ok(_) => {
+                self.upstream_seq += 1;
+                self.market.note(&sequenced);
+                self.has_news = true;
+            }
+            Err(error) => {
+                self.market.take_back(&sequenced);
+                self.hold_back(error);
+            }
+        }
+    }
+
+    /// A definition ahead of the feed: gives a new instrument its number here. The feed may start
+    /// behind the place where the exchange defined it.
+    fn meet_instrument(&mut self, now: Now, frame: &Frame) {
+        let Some(definition) = frame.view::<Definition>() else { return };
+        let (symbol, decimals) = (definition.symbol, definition.decimals());
+        let seq = self.journal.next_seq();
+        if let Some(local) = self.market.define_local(symbol, decimals, seq, now) {
+            self.append_local(&local);
+        }
+        self.market.map_exchange_instrument(definition);
+    }
+
+    fn hold_back(&mut self, error: AppendError) {
+        if !self.is_held_back {
+            self.is_held_back = true;
+            let level = if error == AppendError::NotReady { Level::Debug } else { Level::Error };
+            self.links.log(level, format!("the journal takes no more for now: {error}"));
+        }
+        self.exchange.note_left_out();
+    }
+
+    /// A breaker changed its state: a line, and a frame on the system topic.
+    fn tell_transition(&mut self, now: Now, name: &str, change: Transition) {
+        self.links.log(
+            Level::Warn,
+            format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason),
+        );
+        let topic = match BREAKER_TOPIC.parse() {
+            Ok(symbol) => symbol,
+            Err(_) => return,
+        };
+        if let Some(definition) = self.market.define_local(topic, 0, self.journal.next_seq(), now) {
+            self.append_local(&definition);
+        }
+        let Some(instrument) = self.market.instrument_of(&topic) else { return };
+        let frame = Frame::seal(BreakerChange {
+            from: change.from as u8,
+            to: change.to as u8,
+            reason: change.reason as u8,
+            generation: U32::new(change.generation),
+            name: padded(name),
+            ..BreakerChange::default()
+        });
+        let frame = self.market.stamp_local(now, frame, instrument, self.journal.next_seq());
+        self.append_local(&frame);
+    }
+
+    fn append_local(&mut self, frame: &Frame) {
+        match self.journal.append_local(frame) {
+            Ok(_) => {
+                self.market.note(frame);
+                self.has_news = true;
+            }
+            Err(_) => {
+                self.market.take_back(frame);
+                self.local_dropped += 1;
+            }
+        }
+    }
+
+    /// Lets the exchange machine act: dial, ask, close.
+    fn drive_exchange(&mut self, now: Now) {
+        let wanted = self.upstream_seq;
+        while let Some(step) = self.exchange.poll_step(now, wanted, !self.is_held_back) {
+            match step {
+                exchange::Step::Dial(to, within) => self.links.dial(EXCHANGE_DIAL, to, within),
+                exchange::Step::Send(conn, frame) => self.links.send_frame(conn, &frame),
+                exchange::Step::Close(conn, why) => {
+                    self.links.log(Level::Info, format!("closing the exchange session: {why}"));
+                    self.links.close_after_flush(conn);
+                }
+            }
+        }
+        while let Some((name, change)) = self.exchange.poll_transition() {
+            self.tell_transition(now, name, change);
+        }
+    }
+
+    fn drive_followers(&mut self, now: Now) {
+        for (dial, to, within) in self.followers.dials_due(now) {
+            self.links.dial(dial, to, within);
+        }
+        for (conn, frame) in self.followers.words_due(now, &self.journal) {
+            self.links.send_frame(conn, &frame);
+        }
+        for conn in self.followers.overdue(now) {
+            self.links.refuse(conn, ErrorCode::Deadline, "no answer to SESSION");
+        }
+        while let Some((name, change)) = self.followers.poll_transition() {
+            self.tell_transition(now, &name, change);
+        }
+    }
+
+    fn status(&self, now: Now) -> Status {
+        let mut status = Status::default();
+        status.text("role", "core");
+        status.metric("epoch", self.journal.epoch());
+        status.metric("next_seq", self.journal.next_seq());
+        status.metric("durable_seq", self.journal.durable_seq());
+        status.metric("journal_bytes", self.journal.bytes());
+        status.metric("instruments", self.market.len());
+        status.metric("upstream_seq", self.upstream_seq);
+        status.metric("held_back", i64::from(self.is_held_back));
+        status.metric("connections", self.links.len());
+        status.metric("refused", self.links.refused());
+        status.metric("local_faults", self.local_faults);
+        status.metric("local_frames_dropped", self.local_dropped);
+        if !matches!(self.journal.health(), Health::Open) {
+            status.text("journal", format!("{:?}", self.journal.health()));
+        }
+        self.exchange.describe(now, &mut status);
+        self.followers.describe(now, &mut status);
+        status
+    }
+}
+
+impl<S: Storage> Node for Sequencer<S> {
+    fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
+        match origin {
+            Origin::Accepted => self.links.insert(now, conn, Peer::Unknown),
+            Origin::Dialed(EXCHANGE_DIAL) => {
+                self.links.insert(now, conn, Peer::Unknown);
+                self.links.greet(conn, Peer::Exchange);
+                let feed = self.journal.upstream().0;
+                let hello = self.exchange.handle_open(now, conn, feed, self.upstream_seq);
+                self.links.send(conn, hello);
+            }
+            Origin::Dialed(dial) => {
+                let Some(index) = self.followers.index_of(dial) else { return };
+                self.links.insert(now, conn, Peer::Unknown);
+                self.links.greet(conn, Peer::Follower(index));
+                let hello = self.followers.handle_open(now, index, conn, &self.journal);
+                self.links.send(conn, hello);
+            }
+        }
+    }
+
+    fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
+        if dial == EXCHANGE_DIAL {
+            self.exchange.handle_dial_failed(now, failure);
+        } else if let Some(index) = self.followers.index_of(dial) {
+            self.followers.handle_dial_failed(now, index, failure);
+        }
+    }
+
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        self.links.heard(now, conn);
+        if self.exchange.conn() == Some(conn) {
+            self.exchange.note_heard(now);
+        }
+        for frame in frames {
+            self.handle_frame(now, conn, frame);
+        }
+    }
+
+    fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {
+        match self.links.remove(conn) {
+            Some(Peer::Exchange) => {
+                self.exchange.handle_close(now, conn, reason);
+                self.links.log(Level::Info, format!("the exchange session ended: {reason:?}"));
+            }
+            Some(Peer::Follower(index)) => {
+                self.followers.handle_close(now, index, conn);
+                let name = self.followers.name(index);
+                self.links.log(Level::Info, format!("the link to {name} ended: {reason:?}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
+        self.local_faults += 1;
+        self.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
+    }
+
+    fn handle_storage(&mut self, now: Now) {
+        let progress = self.journal.handle_completions(now);
+        if progress.room {
+            self.is_held_back = false;
+        }
+        if progress.failed {
+            self.failure = Some(format!("the journal failed: {:?}", self.journal.health()));
+        }
+    }
+
+    fn handle_timers(&mut self, now: Now) {
+        self.journal.handle_timers(now);
+        self.exchange.handle_timers(now);
+        self.drive_exchange(now);
+        self.followers.handle_timers(now);
+        self.drive_followers(now);
+        self.links.tick(now, |_| 0);
+    }
+
+    fn commit(&mut self, now: Now) {
+        if !std::mem::take(&mut self.has_news) {
+            return;
+        }
+        self.journal.commit(now);
+        for conn in self.followers.streaming() {
+            self.links.mark_dirty(conn);
+        }
+    }
+
+    fn handle_stop(&mut self, now: Now) {
+        self.links.refuse_all(ErrorCode::Stopping, "core stops; come back later");
+        if let Err(error) = self.journal.close(now) {
+            self.links.log(Level::Error, format!("the journal was not closed cleanly: {error}"));
+        }
+        self.is_stopped = true;
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        [
+            self.links.next_tick(),
+            self.journal.next_deadline(),
+            self.exchange.next_deadline(),
+            self.followers.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.links.poll_action()
+    }
+
+    fn poll_dirty(&mut self) -> Option<ConnId> {
+        self.links.poll_dirty()
+    }
+
+    fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
+        if self.links.outbox(conn).is_empty() {
+            self.refill(now, conn);
+        }
+        Outgoing { head: self.links.outbox(conn), tail: &[] }
+    }
+
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        self.links.sent(now, conn, bytes);
+    }
+
+    fn wants_frames(&self, conn: ConnId) -> bool {
+        !self.is_held_back || self.exchange.conn() != Some(conn)
+    }
+}
+
+fn tell_recovery(links: &mut Links<Peer>, recovery: &Recovery, epoch: u32) {
+    if recovery.fresh {
+        links.log(Level::Info, format!("new journal, epoch {epoch}"));
+        return;
+    }
+    let text = format!(
+        "the journal was not closed; {} torn records were cut, epoch {epoch} begins at seq {}",
+        recovery.cut_records, recovery.next_seq
+    );
+    links.log(Level::Warn, text);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,7 @@
 //! pregao: a real-time market-quote system.
 
+pub mod config;
+pub mod duration;
+pub mod limits;
 pub mod time;
 pub mod wire;

@@ -3,5 +3,6 @@
 pub mod config;
 pub mod duration;
 pub mod limits;
+pub mod supervisor;
 pub mod time;
 pub mod wire;

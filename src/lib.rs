@@ -1,5 +1,6 @@
 //! pregao: a real-time market-quote system.
 
+pub mod cli;
 pub mod config;
 pub mod duration;
 pub mod limits;

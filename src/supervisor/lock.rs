@@ -233,8 +233,29 @@ mod tests {
         let wait = Duration::from_secs(1);
         assert_eq!(stop(dir.path(), wait).unwrap(), Stopped::NothingRuns);
         // A file that an unclean end left behind names a process that must not be signalled.
-        fs::write(dir.path().join(LOCK_FILE), std::process::id().to_string()).unwrap();
-        assert_eq!(stop(dir.path(), wait).unwrap(), Stopped::NothingRuns);
+        for pid in [std::process::id().to_string(), i32::MAX.to_string(), String::new()] {
+            fs::write(dir.path().join(LOCK_FILE), &pid).unwrap();
+            assert_eq!(stop(dir.path(), wait).unwrap(), Stopped::NothingRuns, "pid {pid:?}");
+        }
+    }
+
+    #[test]
+    fn stop_returns_when_the_lock_is_free_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataLock::take(dir.path()).unwrap();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        // This process plays the supervisor: SIGTERM becomes a message.
+        let mut signals =
+            signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM]).unwrap();
+        let deaf = stop(dir.path(), Duration::from_millis(20)).unwrap_err();
+        assert!(matches!(deaf, StopError::StillRuns { .. }), "{deaf}");
+        assert_eq!(signals.wait().count(), 1);
+        let supervisor = thread::spawn(move || {
+            assert_eq!(signals.wait().count(), 1);
+            drop(held);
+        });
+        assert_eq!(stop(dir.path(), Duration::from_secs(10)).unwrap(), Stopped::Pid(pid));
+        supervisor.join().unwrap();
     }
 
     #[test]

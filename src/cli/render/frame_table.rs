@@ -46,7 +46,7 @@ impl FrameTable {
     }
 
     /// The frame's line, with a header line before it when one is due; without its end. `None` as
-    /// for [`super::frame_json`], and for definitions, which say nothing that the symbol does not.
+    /// for [`super::frame_json()`], and for definitions, which say nothing that the symbol does not.
     pub fn line(
         &mut self,
         frame: &Frame,

@@ -1,7 +1,9 @@
 //! pregao: a real-time market-quote system.
 
 pub mod breaker;
+pub mod cli;
 pub mod client;
+pub mod config;
 pub mod duration;
 pub mod feed;
 pub mod gather;
@@ -12,5 +14,6 @@ pub mod node;
 pub mod random;
 pub mod reactor;
 pub mod storage;
+pub mod supervisor;
 pub mod time;
 pub mod wire;

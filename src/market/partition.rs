@@ -9,7 +9,7 @@ use std::fmt;
 use crate::wire::Symbol;
 
 /// Most shards of one partition.
-pub use crate::limits::SHARDS_MAX;
+pub use crate::limits::PARTITIONS_MAX;
 
 /// How symbols are divided among shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct SymbolRange {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum PartitionError {
-    #[error("a partition needs 1 to {SHARDS_MAX} shards, not {0}")]
+    #[error("a partition needs 1 to {PARTITIONS_MAX} shards, not {0}")]
     Shards(usize),
     #[error("the range {0:?} is not of the form FIRST-LAST, such as A-M")]
     Form(String),
@@ -104,7 +104,7 @@ impl Partition {
 }
 
 fn check_shards(shards: usize) -> Result<(), PartitionError> {
-    if shards == 0 || shards > usize::from(SHARDS_MAX) {
+    if shards == 0 || shards > usize::from(PARTITIONS_MAX) {
         return Err(PartitionError::Shards(shards));
     }
     Ok(())

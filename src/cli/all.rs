@@ -1,0 +1,172 @@
+//! `pregao all`: checks what would make every node fail, then supervises them.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::time::Duration;
+
+use super::args::{MarketFlags, NodeFlags};
+use super::exit::{Exit, Failure};
+use super::output::color_wanted;
+use crate::config::{Config, NodeId};
+use crate::supervisor::lines::Printer;
+use crate::supervisor::lock::DataLock;
+use crate::supervisor::{ChildSpec, Outcome, ports, stop_signals, supervise};
+
+/// How long the last lines of the nodes may take to reach a slow terminal.
+const LAST_LINES_WAIT: Duration = Duration::from_secs(1);
+
+/// Everything that is to run. The flags are kept because the children get them again: each child
+/// resolves the same file and flags by itself, so a node alone and a node of seven start alike.
+#[derive(Debug)]
+pub(super) struct AllRequest {
+    pub(super) config: Config,
+    pub(super) node: NodeFlags,
+    pub(super) market: MarketFlags,
+}
+
+pub(super) fn run(request: &AllRequest) -> Result<Exit, Failure> {
+    // Handlers first: a Ctrl-C from here on is never lost.
+    let stops = stop_signals().map_err(Failure::cannot_start)?;
+    // Held until this function returns, which is after the last child is gone.
+    let _lock = DataLock::take(&request.config.data.dir).map_err(Failure::cannot_start)?;
+    ports::check_all(&request.config.net).map_err(Failure::cannot_start)?;
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::cannot_start(format!("cannot find this program's own file: {error}"))
+    })?;
+    let specs = child_specs(request, &program, std::process::id());
+    let color = color_wanted(io::stdout().is_terminal() && io::stderr().is_terminal());
+    let (printer, printed) =
+        Printer::start(io::stdout(), io::stderr(), color).map_err(Failure::cannot_start)?;
+    // On the main thread, as `supervise` asks.
+    let outcome = supervise(&specs, &stops, &printer);
+    drop(printer);
+    printed.wait(LAST_LINES_WAIT);
+    conclude(outcome)
+}
+
+fn child_specs(request: &AllRequest, program: &Path, parent: u32) -> Vec<ChildSpec> {
+    let nodes = request.config.net.nodes().into_iter();
+    let spec = |node: NodeId| {
+        let mut arguments: Vec<OsString> = match node {
+            NodeId::External => vec!["external".into()],
+            NodeId::Broker => vec!["broker".into()],
+            NodeId::Core => vec!["core".into()],
+            NodeId::Shard(partition) => {
+                vec!["shard".into(), format!("--partition={partition}").into()]
+            }
+            NodeId::Aggregator => vec!["aggregator".into()],
+        };
+        arguments.extend(request.node.to_arguments(parent));
+        if node == NodeId::External {
+            arguments.extend(request.market.to_arguments());
+        }
+        ChildSpec { name: node.to_string().into(), program: program.to_owned(), arguments }
+    };
+    nodes.map(spec).collect()
+}
+
+fn conclude(outcome: Outcome) -> Result<Exit, Failure> {
+    match outcome {
+        Outcome::Stopped => Ok(Exit::Complete),
+        Outcome::Failed { name, code, line } => {
+            let line = line.strip_prefix("error: ").unwrap_or(&line);
+            let message = format!("{name}: {line}");
+            Err(match code == Exit::Usage as i32 {
+                true => Failure::usage(message),
+                false => Failure::cannot_start(message),
+            })
+        }
+        Outcome::Abandoned { names } => Err(Failure::failed(format!(
+            "{} did not end even when killed; they may be waiting for a disk",
+            names.join(", ")
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::Command;
+    use super::super::resolve::{Request, resolve};
+    use super::super::tests::parse;
+    use super::*;
+
+    fn specs(flags: &[&str]) -> Vec<(String, Vec<String>)> {
+        let flags: Vec<&str> = ["all"].iter().chain(flags).copied().collect();
+        let Ok(Request::All(request)) = resolve(parse(&flags).unwrap()) else {
+            panic!("{flags:?} is not `all`")
+        };
+        child_specs(&request, Path::new("/pregao"), 77)
+            .into_iter()
+            .map(|spec| {
+                let arguments = spec.arguments.into_iter();
+                (spec.name.to_string(), arguments.map(|it| it.into_string().unwrap()).collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn children_get_the_flags_and_only_the_exchange_gets_the_market() {
+        let specs = specs(&[
+            "--data-dir",
+            "/d",
+            "--host",
+            "127.0.0.2",
+            "--log",
+            "debug",
+            "--seed",
+            "3",
+            "--loop",
+            "--tape",
+            "a",
+            "b c",
+            "--speed",
+            "max",
+            "--chaos=--x",
+        ]);
+        let common = ["--data-dir=/d", "--host=127.0.0.2", "--log=debug", "--parent=77"];
+        let with = |command: &[&str], market: &[&str]| -> Vec<String> {
+            command.iter().chain(&common).chain(market).map(|&it| it.to_owned()).collect()
+        };
+        let market = ["--tape=a", "--tape=b c", "--speed=max", "--seed=3", "--chaos=--x", "--loop"];
+        let want = [
+            ("external", with(&["external"], &market)),
+            ("broker", with(&["broker"], &[])),
+            ("core", with(&["core"], &[])),
+            ("shard-A", with(&["shard", "--partition=A"], &[])),
+            ("shard-B", with(&["shard", "--partition=B"], &[])),
+            ("shard-C", with(&["shard", "--partition=C"], &[])),
+            ("aggregator", with(&["aggregator"], &[])),
+        ];
+        assert_eq!(specs, want.map(|(name, arguments)| (name.to_owned(), arguments)));
+    }
+
+    #[test]
+    fn every_child_understands_the_flags_it_gets() {
+        for (name, arguments) in specs(&["--rate", "5", "--chaos=-x", "--speed", "0.5"]) {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let command = parse(&arguments).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            assert!(!matches!(command, Command::All { .. }));
+            let Ok(Request::Node { request, parent, .. }) = resolve(command) else {
+                panic!("{name} is no node")
+            };
+            assert_eq!((request.node.to_string(), parent), (name, Some(77)));
+            if request.node == NodeId::External {
+                assert_eq!(request.config.external.rate, Some(5));
+                assert_eq!(request.config.external.chaos, "-x");
+            }
+        }
+    }
+
+    #[test]
+    fn a_childs_own_words_and_code_are_ours() {
+        for (code, exit) in [(2, Exit::Usage), (5, Exit::CannotStart)] {
+            let line = "error: the tape is damaged".to_owned();
+            let failure =
+                conclude(Outcome::Failed { name: "external".into(), code, line }).unwrap_err();
+            assert_eq!(failure.message(), Some("external: the tape is damaged"));
+            assert_eq!(failure.exit(), exit);
+        }
+        assert_eq!(conclude(Outcome::Stopped), Ok(Exit::Complete));
+    }
+}

@@ -1,0 +1,293 @@
+//! The command line as typed: flags and their values, each read by itself.
+//!
+//! What one flag demands of another, and the configuration file, come in the second stage
+//! (`resolve.rs`). The comments on commands and flags are the help text.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use log::LevelFilter;
+
+use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline};
+use crate::config::{Partition, Speed};
+use crate::duration;
+use crate::limits::{PATTERNS_MAX, RATE_EVENTS_PER_S_MAX, REPORT_ROWS_MAX, REPORT_SYMBOLS_MAX};
+use crate::wire::Symbol;
+
+/// A real-time market-quote system: sequenced, journaled, fanned out, sharded and queried.
+#[derive(Debug, Parser)]
+#[command(name = "pregao", version, arg_required_else_help = false)]
+#[command(after_help = "Exit codes: 0 complete, 2 usage, 3 partial, 4 failed, 5 cannot start.")]
+pub(super) struct CommandLine {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the whole system: seven nodes under one supervisor
+    All {
+        #[command(flatten)]
+        node: NodeFlags,
+        #[command(flatten)]
+        market: MarketFlags,
+    },
+    /// Run the exchange: replayed tapes or a synthetic market
+    External {
+        #[command(flatten)]
+        node: NodeFlags,
+        #[command(flatten)]
+        market: MarketFlags,
+    },
+    /// Run the broker: 1:N distribution by topic
+    Broker {
+        #[command(flatten)]
+        node: NodeFlags,
+    },
+    /// Run core: sequences, journals and publishes the exchange's feed
+    Core {
+        #[command(flatten)]
+        node: NodeFlags,
+    },
+    /// Run one shard of the history
+    Shard {
+        /// Which part of the history, A to P
+        #[arg(long, value_name = "LETTER")]
+        partition: Partition,
+        #[command(flatten)]
+        node: NodeFlags,
+    },
+    /// Run the aggregator: one answer from current price and history
+    Aggregator {
+        #[command(flatten)]
+        node: NodeFlags,
+    },
+    /// Show frames as they come
+    Subscribe(SubscribeFlags),
+    /// Show the current quote and history of symbols
+    Report(ReportFlags),
+    /// Show what each node says about itself
+    Status(StatusFlags),
+    /// Stop the system that runs on a data directory
+    Stop {
+        #[command(flatten)]
+        config: ConfigFlag,
+        #[command(flatten)]
+        data_dir: DataDirFlag,
+    },
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct ConfigFlag {
+    /// Configuration file; flags override it
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct DataDirFlag {
+    /// Directory of all logs [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct HostFlag {
+    /// IP address of the nodes that the configuration gives by port alone [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    pub(super) host: Option<std::net::IpAddr>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct NodeFlags {
+    #[command(flatten)]
+    pub(super) config: ConfigFlag,
+    #[command(flatten)]
+    pub(super) data_dir: DataDirFlag,
+    #[command(flatten)]
+    pub(super) host: HostFlag,
+    /// Least severe log lines shown: off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(super) log: LevelFilter,
+    /// Process id of the supervisor that started this node
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(super) parent: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct MarketFlags {
+    /// Tapes to replay, in order of time; none: a synthetic market
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(super) tape: Vec<PathBuf>,
+    /// Replay speed: 1 is real time, 10 ten times that, 0.5 half, max or 0 without waiting
+    #[arg(long, value_name = "FACTOR")]
+    pub(super) speed: Option<Speed>,
+    /// Begin again at the end of the tapes
+    #[arg(long = "loop")]
+    pub(super) looped: bool,
+    /// Events a second of the synthetic market
+    #[arg(long, value_name = "EVENTS_PER_S", conflicts_with = "tape",
+          value_parser = clap::value_parser!(u64).range(1..=RATE_EVENTS_PER_S_MAX))]
+    pub(super) rate: Option<u64>,
+    /// Seed of the synthetic market and of the chaos
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// How the exchange misbehaves on purpose
+    #[arg(long, value_name = "SPEC")]
+    pub(super) chaos: Option<String>,
+}
+
+impl MarketFlags {
+    /// The same flags again, for the child that they are meant for.
+    pub(super) fn to_arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        // `--flag=value`, so that a value which begins with a dash stays a value.
+        let mut add = |flag: &str, value: &OsString| {
+            let mut argument = OsString::from(flag);
+            argument.push("=");
+            argument.push(value);
+            arguments.push(argument);
+        };
+        for tape in &self.tape {
+            add("--tape", &tape.clone().into());
+        }
+        let numbers = [
+            ("--speed", self.speed.map(|speed| speed.to_string())),
+            ("--rate", self.rate.map(|rate| rate.to_string())),
+            ("--seed", self.seed.map(|seed| seed.to_string())),
+            ("--chaos", self.chaos.clone()),
+        ];
+        for (flag, value) in numbers {
+            if let Some(value) = value {
+                add(flag, &value.into());
+            }
+        }
+        if self.looped {
+            arguments.push("--loop".into());
+        }
+        arguments
+    }
+}
+
+impl NodeFlags {
+    /// The same flags again, for a child.
+    pub(super) fn to_arguments(&self, parent: u32) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut add = |flag: &str, value: &OsString| {
+            let mut argument = OsString::from(flag);
+            argument.push("=");
+            argument.push(value);
+            arguments.push(argument);
+        };
+        if let Some(file) = &self.config.config {
+            add("--config", &file.clone().into());
+        }
+        if let Some(dir) = &self.data_dir.data_dir {
+            add("--data-dir", &dir.clone().into());
+        }
+        if let Some(host) = self.host.host {
+            add("--host", &host.to_string().into());
+        }
+        add("--log", &self.log.to_string().to_lowercase().into());
+        add("--parent", &parent.to_string().into());
+        arguments
+    }
+}
+
+/// How results are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned text.
+    #[default]
+    Table,
+    /// One object a line.
+    Json,
+}
+
+/// What to do with an answer of which a part is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Partial {
+    #[default]
+    Allow,
+    Deny,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SubscribeFlags {
+    /// PETR4, PETR*, * (all, the default), or one of these behind trade., quote., cancel. or bar.1m.
+    #[arg(value_name = "PATTERN", num_args = 0..=PATTERNS_MAX)]
+    pub(super) patterns: Vec<Pattern>,
+    /// Stop after so many quotes, trades, cancels and bars
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+    /// Stop after this time, as in 10s
+    #[arg(long = "for", value_name = "DURATION", value_parser = positive_duration)]
+    pub(super) duration: Option<Duration>,
+    /// When too slow: lossless, latest, or conflate=250ms
+    #[arg(long, value_name = "MODE", default_value = "lossless")]
+    pub(super) mode: DeliveryMode,
+    /// First sequence number wanted, instead of a snapshot
+    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) from: Option<u64>,
+    #[command(flatten)]
+    pub(super) config: ConfigFlag,
+    #[command(flatten)]
+    pub(super) host: HostFlag,
+    /// How frames are shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReportFlags {
+    /// Symbols to report on
+    #[arg(value_name = "SYMBOL", required = true, num_args = 1..=REPORT_SYMBOLS_MAX)]
+    pub(super) symbols: Vec<Symbol>,
+    /// The last N trades [default: 10]
+    #[arg(long, value_name = "N", conflicts_with_all = ["from", "to", "bars"],
+          value_parser = clap::value_parser!(u32).range(0..=i64::from(REPORT_ROWS_MAX)))]
+    pub(super) last: Option<u32>,
+    /// Trades from this time on: nanoseconds since 1970, or 2012-06-21T13:30:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(super) from: Option<TimeNs>,
+    /// Trades before this time
+    #[arg(long, value_name = "TIME")]
+    pub(super) to: Option<TimeNs>,
+    /// Bars of this length instead of trades: 5s, 1m, 1h, 1d
+    #[arg(long, value_name = "LENGTH")]
+    pub(super) bars: Option<BarInterval>,
+    /// How long to wait for the whole answer
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = deadline)]
+    pub(super) deadline: Duration,
+    /// Whether a list may miss a part (exit code 3) or fails instead
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) partial: Partial,
+    #[command(flatten)]
+    pub(super) config: ConfigFlag,
+    #[command(flatten)]
+    pub(super) host: HostFlag,
+    /// How the report is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusFlags {
+    /// How long to wait for each node
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = deadline)]
+    pub(super) deadline: Duration,
+    #[command(flatten)]
+    pub(super) config: ConfigFlag,
+    #[command(flatten)]
+    pub(super) host: HostFlag,
+    /// How the status is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = duration::parse(text).map_err(|error| error.to_string())?;
+    if duration.is_zero() { Err("give it some time, as in 10s".into()) } else { Ok(duration) }
+}

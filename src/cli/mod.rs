@@ -1,0 +1,99 @@
+//! The command line: from arguments to an exit code.
+//!
+//! Two stages: `args` reads each flag by itself, `resolve` reads the configuration file, applies the
+//! flags over it, and checks what they demand of each other. Commands get a checked request. Nothing
+//! here prints an error; that is `main.rs`'s part.
+
+mod all;
+mod args;
+pub mod exit;
+mod logging;
+pub mod output;
+pub mod parse;
+pub mod render;
+pub mod report;
+mod resolve;
+pub mod run;
+pub mod status;
+mod stop;
+pub mod subscribe;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use self::args::CommandLine;
+pub use self::args::Format;
+use self::exit::{Exit, Failure};
+use self::output::Output;
+use self::resolve::{Request, resolve};
+use crate::supervisor::parent;
+
+/// Does what the arguments (with the program's name first) ask for.
+///
+/// # Errors
+/// The exit code and the one line to print.
+pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Failure> {
+    let mut output = Output::stdout();
+    let command = match CommandLine::try_parse_from(arguments) {
+        Ok(line) => line.command,
+        Err(error) if is_answer(error.kind()) => {
+            let text = match output.screen().color {
+                true => error.render().ansi().to_string(),
+                false => error.render().to_string(),
+            };
+            output.line(text.trim_end())?;
+            output.flush()?;
+            return Ok(Exit::Complete);
+        }
+        Err(error) => return Err(Failure::usage(in_one_line(&error.render().to_string()))),
+    };
+    let exit = match resolve(command)? {
+        Request::All(request) => all::run(&request)?,
+        Request::Node { request, log, parent } => {
+            if let Some(supervisor) = parent {
+                parent::die_with_parent(supervisor).map_err(Failure::failed)?;
+            }
+            logging::start(log, parent.is_some());
+            run::node(&request)?
+        }
+        Request::Subscribe(request) => subscribe::run(&request, &mut output)?,
+        Request::Report(request) => report::run(&request, &mut output)?,
+        Request::Status(request) => status::run(&request, &mut output)?,
+        Request::Stop(request) => stop::run(&request, &mut output)?,
+    };
+    output.flush()?;
+    Ok(exit)
+}
+
+/// Whether what the parser calls an error is the help or the version that was asked for.
+fn is_answer(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+}
+
+/// The parser's message without its usage block, on one line, with where to look instead.
+fn in_one_line(rendered: &str) -> String {
+    const HELP_HINT: &str = "For more information";
+    const USAGE: &str = "Usage: pregao";
+    let usage = rendered.lines().find_map(|line| line.strip_prefix(USAGE)).unwrap_or("");
+    // The usage begins with the command, when one was recognised.
+    let command = usage
+        .split_whitespace()
+        .next()
+        .filter(|word| word.chars().all(|letter| letter.is_ascii_lowercase()));
+    let body: Vec<&str> = rendered
+        .lines()
+        .take_while(|line| !line.starts_with(USAGE) && !line.starts_with(HELP_HINT))
+        .flat_map(str::split_whitespace)
+        .collect();
+    let body = body.join(" ");
+    let body = body.strip_prefix("error: ").unwrap_or(&body);
+    match command {
+        Some(command) => format!("{body}; see `pregao {command} --help`"),
+        None => format!("{body}; see `pregao --help`"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

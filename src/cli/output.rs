@@ -1,0 +1,114 @@
+//! Standard output: buffered lines, and what the terminal behind it can show.
+
+use std::ffi::OsStr;
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+
+use super::exit::Failure;
+
+/// Lines of a terminal that does not say.
+const SCREEN_LINES_DEFAULT: u32 = 24;
+
+/// What the output can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Screen {
+    /// Whether colours are wanted.
+    pub color: bool,
+    /// Lines of the terminal; `None` = no terminal.
+    pub lines: Option<u32>,
+}
+
+/// Buffered lines. Whoever writes flushes when nothing more is at hand, so that a reader sees each
+/// line in time and a flood costs few writes.
+#[derive(Debug)]
+pub struct Output<W: Write> {
+    writer: BufWriter<W>,
+    screen: Screen,
+}
+
+impl Output<Stdout> {
+    /// This process's standard output.
+    #[must_use]
+    pub fn stdout() -> Output<Stdout> {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let lines = std::env::var("LINES").ok().and_then(|lines| lines.parse().ok());
+        let screen = Screen {
+            color: color_wanted(is_terminal),
+            lines: is_terminal.then_some(lines.unwrap_or(SCREEN_LINES_DEFAULT)),
+        };
+        Output::new(stdout, screen)
+    }
+}
+
+impl<W: Write> Output<W> {
+    /// An output to any writer.
+    pub fn new(writer: W, screen: Screen) -> Output<W> {
+        Output { writer: BufWriter::new(writer), screen }
+    }
+
+    /// What it can show.
+    #[must_use]
+    pub fn screen(&self) -> Screen {
+        self.screen
+    }
+
+    /// Writes a text and ends its line.
+    ///
+    /// # Errors
+    /// When the output takes no more; see [`Failure::ClosedPipe`].
+    pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        let written =
+            self.writer.write_all(text.as_bytes()).and_then(|()| self.writer.write_all(b"\n"));
+        written.map_err(|error| Failure::of_output(&error))
+    }
+
+    /// Sends on what was written.
+    ///
+    /// # Errors
+    /// When the output takes no more; see [`Failure::ClosedPipe`].
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.writer.flush().map_err(|error| Failure::of_output(&error))
+    }
+}
+
+/// Whether a stream should get colours: a terminal, and `NO_COLOR` (no-color.org) unset or empty.
+#[must_use]
+pub fn color_wanted(is_terminal: bool) -> bool {
+    color_allowed(is_terminal, std::env::var_os("NO_COLOR").as_deref())
+}
+
+fn color_allowed(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_need_a_terminal_and_no_veto() {
+        assert!(color_allowed(true, None));
+        assert!(color_allowed(true, Some(OsStr::new(""))));
+        assert!(!color_allowed(true, Some(OsStr::new("1"))));
+        assert!(!color_allowed(false, None));
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_left_is_noticed_at_the_flush() {
+        let mut output = Output::new(Closed, Screen { color: false, lines: None });
+        output.line("x").unwrap();
+        assert_eq!(output.flush(), Err(Failure::ClosedPipe));
+    }
+}

@@ -1,0 +1,302 @@
+//! Frames as JSON lines.
+//!
+//! | kind | fields behind the shared ones |
+//! |---|---|
+//! | `quote` | `bid ask bid_qty ask_qty` |
+//! | `trade`, `cancel` | `price qty side trade_id` |
+//! | `bar` | `start open high low close volume trades vwap interval_ns` |
+//! | `gap` | `from_seq to_seq reason missed` |
+//! | `breaker` | `name from to reason generation` |
+//! | `definition` | `decimals` |
+//! | `snapshot_end` | `frames next_seq` |
+//!
+//! The shared ones are `kind symbol seq instrument_seq ts_event ts_recv flags`. A gap and the end
+//! of a snapshot belong to no instrument and have no number of their own: there these are `null`.
+
+use serde::Serialize;
+
+use super::bar::BarJson;
+use super::price::price;
+use super::{Bar, SymbolTable, breaker_state_word, flag_words, gap_reason_word, json_line};
+use super::{side_word, symbols};
+use crate::wire::{
+    BreakerChange, Cancel, Definition, Frame, Gap, Quote, SnapshotEnd, Trade, unpadded,
+};
+
+/// A frame as an object, in the order of its fields.
+#[derive(Serialize)]
+pub(super) struct FrameJson<'a> {
+    kind: &'static str,
+    symbol: Option<&'a str>,
+    seq: Option<u64>,
+    instrument_seq: Option<u32>,
+    ts_event: Option<u64>,
+    ts_recv: Option<u64>,
+    flags: Vec<&'static str>,
+    #[serde(flatten)]
+    body: Body,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body {
+    Quote {
+        bid: Option<String>,
+        ask: Option<String>,
+        bid_qty: u32,
+        ask_qty: u32,
+    },
+    Trade {
+        price: Option<String>,
+        qty: u64,
+        side: Option<&'static str>,
+        trade_id: u64,
+    },
+    Bar {
+        #[serde(flatten)]
+        bar: BarJson,
+        interval_ns: u64,
+    },
+    Gap {
+        from_seq: u64,
+        to_seq: u64,
+        reason: &'static str,
+        missed: Option<u64>,
+    },
+    Breaker {
+        name: String,
+        from: &'static str,
+        to: &'static str,
+        reason: u8,
+        generation: u32,
+    },
+    Definition {
+        decimals: u8,
+    },
+    SnapshotEnd {
+        frames: u32,
+        next_seq: u64,
+    },
+}
+
+/// A frame as a line of JSON, without its end; `None` for frames that are the connection's own
+/// matter, and for the first two frames of a bar. `bar` is what the [`super::BarAssembler`] made
+/// of this frame.
+#[must_use]
+pub fn frame_json(frame: &Frame, bar: Option<&Bar>, symbols: &SymbolTable) -> Option<String> {
+    frame_object(frame, bar, symbols).map(|object| json_line(&object))
+}
+
+pub(super) fn frame_object<'a>(
+    frame: &Frame,
+    bar: Option<&Bar>,
+    symbols: &'a symbols::SymbolTable,
+) -> Option<FrameJson<'a>> {
+    let decimals = symbols.decimals(frame.instrument.get());
+    let (kind, body) = if let Some(quote) = frame.view::<Quote>() {
+        let body = Body::Quote {
+            bid: price(quote.bid.get(), decimals),
+            ask: price(quote.ask.get(), decimals),
+            bid_qty: quote.bid_qty.get(),
+            ask_qty: quote.ask_qty.get(),
+        };
+        ("quote", body)
+    } else if let Some(trade) = frame.view::<Trade>() {
+        let body = Body::Trade {
+            price: price(trade.price.get(), decimals),
+            qty: trade.qty.get(),
+            side: side_word(trade.flags.get()),
+            trade_id: trade.trade_id.get(),
+        };
+        ("trade", body)
+    } else if let Some(cancel) = frame.view::<Cancel>() {
+        let body = Body::Trade {
+            price: price(cancel.price.get(), decimals),
+            qty: cancel.qty.get(),
+            side: side_word(cancel.flags.get()),
+            trade_id: cancel.trade_id.get(),
+        };
+        ("cancel", body)
+    } else if let Some(change) = frame.view::<BreakerChange>() {
+        let body = Body::Breaker {
+            name: unpadded(&change.name),
+            from: breaker_state_word(change.from),
+            to: breaker_state_word(change.to),
+            reason: change.reason,
+            generation: change.generation.get(),
+        };
+        ("breaker", body)
+    } else if let Some(definition) = frame.view::<Definition>() {
+        ("definition", Body::Definition { decimals: definition.decimals() })
+    } else if let Some(gap) = frame.view::<Gap>() {
+        let missed = gap.missed.get();
+        let body = Body::Gap {
+            from_seq: gap.from_seq.get(),
+            to_seq: gap.to_seq.get(),
+            reason: gap_reason_word(gap.reason),
+            missed: (missed != u64::MAX).then_some(missed),
+        };
+        return Some(unnumbered("gap", body));
+    } else if let Some(end) = frame.view::<SnapshotEnd>() {
+        let body = Body::SnapshotEnd { frames: end.frames.get(), next_seq: end.next_seq.get() };
+        return Some(unnumbered("snapshot_end", body));
+    } else {
+        let bar = bar?;
+        ("bar", Body::Bar { bar: bar.json(decimals), interval_ns: bar.interval_ns })
+    };
+    Some(FrameJson {
+        kind,
+        symbol: symbols.symbol(frame.instrument.get()),
+        seq: Some(frame.seq.get()),
+        instrument_seq: Some(frame.instrument_seq.get()),
+        ts_event: Some(frame.ts_event.get()),
+        ts_recv: Some(frame.ts_recv.get()),
+        flags: flag_words(frame.flags.get()),
+        body,
+    })
+}
+
+/// A control frame: it has no header of data.
+fn unnumbered<'a>(kind: &'static str, body: Body) -> FrameJson<'a> {
+    FrameJson {
+        kind,
+        symbol: None,
+        seq: None,
+        instrument_seq: None,
+        ts_event: None,
+        ts_recv: None,
+        flags: Vec::new(),
+        body,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::cli::render::BarAssembler;
+    use crate::cli::render::bar::tests::bar_frames;
+    use crate::wire::{Flags, Heartbeat, I64, PRICE_UNDEFINED, U16, U32, U64, padded};
+
+    pub(in super::super) const PETR4: u32 = 0x0100_0007;
+
+    pub(in super::super) fn symbols() -> SymbolTable {
+        let mut symbols = SymbolTable::default();
+        symbols.learn(&Frame::seal(Definition::new(PETR4, "PETR4".parse().unwrap(), 2)));
+        symbols
+    }
+
+    pub(in super::super) fn quote() -> Quote {
+        Quote {
+            flags: U16::new(Flags::LAST | Flags::STALE | Flags::SNAPSHOT),
+            instrument: U32::new(PETR4),
+            seq: U64::new(42),
+            instrument_seq: U32::new(5),
+            ts_event: U64::new(1_340_285_400_123_456_789),
+            ts_recv: U64::new(1_340_285_400_123_460_000),
+            bid: I64::new(32_010_000_000),
+            ask: I64::new(PRICE_UNDEFINED),
+            bid_qty: U32::new(300),
+            ..Quote::default()
+        }
+    }
+
+    pub(in super::super) fn trade() -> Trade {
+        Trade {
+            flags: U16::new(Flags::LAST | Flags::SELL | Flags::REPLAY),
+            instrument: U32::new(PETR4),
+            seq: U64::new(43),
+            instrument_seq: U32::new(6),
+            ts_event: U64::new(1_340_285_400_123_456_790),
+            ts_recv: U64::new(1_340_285_400_123_460_001),
+            price: I64::new(32_015_000_000),
+            qty: U64::new(u64::MAX),
+            trade_id: U64::new(77),
+            ..Trade::default()
+        }
+    }
+
+    fn json(frame: Frame) -> String {
+        assert_eq!(frame.check(), Ok(()), "the test's frame is a valid one");
+        frame_json(&frame, None, &symbols()).unwrap()
+    }
+
+    #[test]
+    fn each_kind_is_the_documented_line() {
+        assert_eq!(
+            json(Frame::seal(quote())),
+            r#"{"kind":"quote","symbol":"PETR4","seq":42,"instrument_seq":5,"ts_event":1340285400123456789,"ts_recv":1340285400123460000,"flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0}"#
+        );
+        assert_eq!(
+            json(Frame::seal(trade())),
+            r#"{"kind":"trade","symbol":"PETR4","seq":43,"instrument_seq":6,"ts_event":1340285400123456790,"ts_recv":1340285400123460001,"flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"side":"sell","trade_id":77}"#
+        );
+        let cancel = Cancel { trade_id: U64::new(3), ..Cancel::default() };
+        assert_eq!(
+            json(Frame::seal(cancel)),
+            r#"{"kind":"cancel","symbol":null,"seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"price":"0.00","qty":0,"side":null,"trade_id":3}"#
+        );
+        let gap = Gap {
+            reason: 1,
+            from_seq: U64::new(10),
+            to_seq: U64::new(20),
+            missed: U64::new(u64::MAX),
+            ..Gap::default()
+        };
+        assert_eq!(
+            json(Frame::seal(gap)),
+            r#"{"kind":"gap","symbol":null,"seq":null,"instrument_seq":null,"ts_event":null,"ts_recv":null,"flags":[],"from_seq":10,"to_seq":20,"reason":"lapped","missed":null}"#
+        );
+        let change = BreakerChange {
+            from: 0,
+            to: 1,
+            reason: 3,
+            generation: U32::new(4),
+            name: padded("exchange"),
+            ..BreakerChange::default()
+        };
+        assert_eq!(
+            json(Frame::seal(change)),
+            r#"{"kind":"breaker","symbol":null,"seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"name":"exchange","from":"closed","to":"open","reason":3,"generation":4}"#
+        );
+        let definition = Definition::new(PETR4, "PETR4".parse().unwrap(), 9);
+        assert_eq!(
+            json(Frame::seal(definition)),
+            r#"{"kind":"definition","symbol":"PETR4","seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"decimals":9}"#
+        );
+        let end =
+            SnapshotEnd { frames: U32::new(2), next_seq: U64::new(8), ..SnapshotEnd::default() };
+        assert_eq!(
+            json(Frame::seal(end)),
+            r#"{"kind":"snapshot_end","symbol":null,"seq":null,"instrument_seq":null,"ts_event":null,"ts_recv":null,"flags":[],"frames":2,"next_seq":8}"#
+        );
+    }
+
+    #[test]
+    fn a_bar_is_one_line_of_three_frames() {
+        let mut assembler = BarAssembler::default();
+        let lines: Vec<String> = bar_frames(PETR4, 60)
+            .iter()
+            .filter_map(|frame| frame_json(frame, assembler.take(frame).as_ref(), &symbols()))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                r#"{"kind":"bar","symbol":"PETR4","seq":9,"instrument_seq":0,"ts_event":60,"ts_recv":0,"flags":[],"start":60,"open":"10.00","high":"12.00","low":"9.00","close":"11.00","volume":3,"trades":2,"vwap":"10.666666667","interval_ns":60000000000}"#
+            ]
+        );
+    }
+
+    #[test]
+    fn frames_of_the_connection_are_not_shown() {
+        let symbols = symbols();
+        assert_eq!(frame_json(&Frame::seal(Heartbeat::default()), None, &symbols), None);
+        assert_eq!(frame_json(&Frame::ZERO, None, &symbols), None);
+    }
+
+    #[test]
+    fn a_trade_with_both_sides_has_none() {
+        let both = Trade { flags: U16::new(Flags::BUY | Flags::SELL), ..trade() };
+        assert!(json(Frame::seal(both)).contains(r#""flags":["buy","sell"],"#));
+        assert!(json(Frame::seal(both)).contains(r#""side":null"#));
+    }
+}

@@ -1,0 +1,291 @@
+//! Frames as aligned lines for people: one a frame, 80 columns, a header once a screenful.
+//!
+//! A value that is wider than its column widens its line; nothing is cut, but a note that finds no
+//! room is left out.
+
+use anstyle::{AnsiColor, Style};
+
+use super::price::{decimal, price};
+use super::{Bar, SymbolTable, breaker_state_word, gap_reason_word, side_word};
+use crate::cli::parse::TimeNs;
+use crate::wire::{
+    BreakerChange, Cancel, Definition, Flags, Frame, Gap, Quote, SnapshotEnd, Trade, unpadded,
+};
+
+/// What a line fits into, as long as its values do.
+const COLUMNS: usize = 80;
+const SYMBOL_COLUMNS_MIN: usize = 12;
+const NONE: &str = "-";
+
+/// Turns frames into lines. Keeps count of them for the header.
+#[derive(Clone, Debug)]
+pub struct FrameTable {
+    color: bool,
+    /// Lines from one header to the next; `None` = one header only.
+    screen_lines: Option<u32>,
+    lines_since_header: Option<u32>,
+}
+
+/// One line's cells.
+struct Row<'a> {
+    time: String,
+    kind: &'static str,
+    symbol: &'a str,
+    bid: String,
+    ask: String,
+    qty: String,
+    note: String,
+    style: Style,
+}
+
+impl FrameTable {
+    /// A table for a terminal of so many lines, or with a single header for a file.
+    #[must_use]
+    pub fn new(color: bool, screen_lines: Option<u32>) -> FrameTable {
+        FrameTable { color, screen_lines, lines_since_header: None }
+    }
+
+    /// The frame's line, with a header line before it when one is due; without its end. `None` as
+    /// for [`super::frame_json()`], and for definitions, which say nothing that the symbol does not.
+    pub fn line(
+        &mut self,
+        frame: &Frame,
+        bar: Option<&Bar>,
+        symbols: &SymbolTable,
+    ) -> Option<String> {
+        if frame.view::<Definition>().is_some() {
+            return None;
+        }
+        let symbol_columns = symbols.symbol_columns().max(SYMBOL_COLUMNS_MIN);
+        let line = match remark(frame) {
+            Some((kind, remark)) => {
+                self.styled(warning(), &format!("{:12} {kind:<6} {remark}", ""))
+            }
+            None => {
+                let row = row(frame, bar, symbols)?;
+                self.styled(row.style, &row.text(symbol_columns))
+            }
+        };
+        let due = match (self.lines_since_header, self.screen_lines) {
+            (None, _) => true,
+            (Some(lines), Some(screen)) => lines.saturating_add(2) >= screen,
+            (Some(_), None) => false,
+        };
+        if !due {
+            self.lines_since_header = self.lines_since_header.map(|lines| lines.saturating_add(1));
+            return Some(line);
+        }
+        self.lines_since_header = Some(0);
+        let header = Row {
+            time: "TIME UTC".into(),
+            kind: "KIND",
+            symbol: "SYMBOL",
+            bid: "BID/PRICE".into(),
+            ask: "ASK".into(),
+            qty: "QTY".into(),
+            note: "NOTE".into(),
+            style: Style::new().bold(),
+        };
+        let header = self.styled(header.style, &header.text(symbol_columns));
+        Some(format!("{header}\n{line}"))
+    }
+
+    fn styled(&self, style: Style, text: &str) -> String {
+        let text = text.trim_end();
+        if self.color && !style.is_plain() {
+            format!("{style}{text}{style:#}")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+impl Row<'_> {
+    fn text(&self, symbol_columns: usize) -> String {
+        let line = format!(
+            "{:12} {:6} {:symbol_columns$} {:>10} {:>10} {:>11}",
+            self.time, self.kind, self.symbol, self.bid, self.ask, self.qty
+        );
+        // The note takes what is left, in whole words: half a price would be another price.
+        let words = self.note.split_whitespace();
+        words.fold(line, |line, word| {
+            let fits = line.len() + 1 + word.len() <= COLUMNS;
+            if fits { format!("{line} {word}") } else { line }
+        })
+    }
+}
+
+fn warning() -> Style {
+    AnsiColor::Yellow.on_default()
+}
+
+/// Frames that are a sentence, not a row.
+fn remark(frame: &Frame) -> Option<(&'static str, String)> {
+    if let Some(gap) = frame.view::<Gap>() {
+        let reason = gap_reason_word(gap.reason);
+        let mut text = format!("seq {} to {} missing: {reason}", gap.from_seq, gap.to_seq);
+        if gap.missed.get() != u64::MAX {
+            text.push_str(&format!(", {} of ours", gap.missed));
+        }
+        return Some(("gap", text));
+    }
+    if let Some(end) = frame.view::<SnapshotEnd>() {
+        return Some(("live", format!("from seq {}", end.next_seq)));
+    }
+    let change = frame.view::<BreakerChange>()?;
+    let (from, to) = (breaker_state_word(change.from), breaker_state_word(change.to));
+    Some(("break", format!("{}: {from} to {to}", unpadded(&change.name))))
+}
+
+fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a SymbolTable) -> Option<Row<'a>> {
+    let decimals = symbols.decimals(frame.instrument.get());
+    let shown = |units| price(units, decimals).unwrap_or_else(|| NONE.to_owned());
+    let mut row = Row {
+        time: match frame.ts_event.get() {
+            0 => NONE.to_owned(),
+            ns => TimeNs(ns).time_of_day(),
+        },
+        kind: "quote",
+        symbol: symbols.symbol(frame.instrument.get()).unwrap_or("?"),
+        bid: String::new(),
+        ask: String::new(),
+        qty: String::new(),
+        note: note(frame.flags.get()),
+        style: Style::new(),
+    };
+    if let Some(quote) = frame.view::<Quote>() {
+        row.bid = shown(quote.bid.get());
+        row.ask = shown(quote.ask.get());
+        row.qty = format!("{}x{}", quote.bid_qty, quote.ask_qty);
+        if frame.has(Flags::STALE) {
+            row.style = warning();
+        }
+    } else if let Some(trade) = frame.view::<Trade>() {
+        row.kind = "trade";
+        row.bid = shown(trade.price.get());
+        row.qty = trade.qty.to_string();
+        row.style = match side_word(trade.flags.get()) {
+            Some("buy") => AnsiColor::Green.on_default(),
+            Some(_) => AnsiColor::Red.on_default(),
+            None => Style::new(),
+        };
+    } else if let Some(cancel) = frame.view::<Cancel>() {
+        row.kind = "cancel";
+        row.bid = shown(cancel.price.get());
+        row.qty = cancel.qty.to_string();
+        row.style = warning();
+    } else {
+        let bar = bar?;
+        row.kind = "bar";
+        row.bid = shown(bar.close);
+        row.ask = bar.vwap().map_or_else(|| NONE.to_owned(), |vwap| decimal(vwap, decimals));
+        row.qty = bar.volume.to_string();
+        let range = format!("{}..{} ", shown(bar.low), shown(bar.high));
+        row.note.insert_str(0, &range);
+    }
+    Some(row)
+}
+
+/// What a reader has to know about the line before believing it; the most important first, since
+/// words at the end may find no room.
+fn note(flags: u16) -> String {
+    const NOTES: [(u16, &str); 7] = [
+        (Flags::STALE, "stale"),
+        (Flags::GAP_BEFORE, "gap-before"),
+        (Flags::BUY, "buy"),
+        (Flags::SELL, "sell"),
+        (Flags::SNAPSHOT, "snap"),
+        (Flags::REPLAY, "replay"),
+        (Flags::AFTER_MARKET, "after"),
+    ];
+    let words = NOTES.iter().filter(|(mask, _)| flags & mask != 0).map(|(_, word)| *word);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::BarAssembler;
+    use super::super::bar::tests::bar_frames;
+    use super::super::frame_json::tests::{PETR4, quote, symbols, trade};
+    use super::*;
+    use crate::wire::{I64, U32, U64, padded};
+
+    #[test]
+    fn each_kind_is_one_aligned_line() {
+        let mut table = FrameTable::new(false, None);
+        let mut assembler = BarAssembler::default();
+        let symbols = symbols();
+        let gap = Gap {
+            reason: 1,
+            from_seq: U64::new(10),
+            to_seq: U64::new(20),
+            missed: U64::new(4),
+            ..Gap::default()
+        };
+        let change = BreakerChange { to: 1, name: padded("exchange"), ..BreakerChange::default() };
+        let end = SnapshotEnd { next_seq: U64::new(44), ..SnapshotEnd::default() };
+        let definition = Definition::new(1, "X".parse().unwrap(), 2);
+        let frames = [
+            Frame::seal(definition),
+            Frame::seal(quote()),
+            Frame::seal(end),
+            Frame::seal(trade()),
+            Frame::seal(Cancel::default()),
+        ];
+        let frames = frames.iter().copied().chain(bar_frames(PETR4, 60_000_000_000));
+        let lines: Vec<String> = frames
+            .chain([Frame::seal(gap), Frame::seal(change)])
+            .filter_map(|frame| table.line(&frame, assembler.take(&frame).as_ref(), &symbols))
+            .collect();
+        let want = "\
+TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE
+13:30:00.123 quote  PETR4             32.01          -       300x0 stale snap
+             live   from seq 44
+13:30:00.123 trade  PETR4            32.015            18446744073709551615 sell
+-            cancel ?                  0.00                      0
+00:01:00.000 bar    PETR4             11.00 10.666666667           3 9.00..12.00
+             gap    seq 10 to 20 missing: lapped, 4 of ours
+             break  exchange: closed to open";
+        assert_eq!(lines.join("\n"), want);
+    }
+
+    #[test]
+    fn the_longest_usual_symbol_fits_80_columns() {
+        let mut symbols = SymbolTable::default();
+        let symbol = "SPY   240621C00500000".parse().unwrap();
+        symbols.learn(&Frame::seal(Definition::new(PETR4, symbol, 2)));
+        let mut table = FrameTable::new(false, None);
+        let quote = Quote {
+            ask: I64::new(99_999_990_000_000),
+            bid_qty: U32::new(99_999),
+            ask_qty: U32::new(99_999),
+            ..quote()
+        };
+        let lines = table.line(&Frame::seal(quote), None, &symbols).unwrap();
+        for line in lines.lines() {
+            assert!(line.len() <= COLUMNS, "{} columns: {line}", line.len());
+        }
+        assert!(lines.contains("SPY   240621C00500000"));
+        assert!(lines.contains("99999.99"));
+    }
+
+    #[test]
+    fn the_header_returns_once_a_screenful() {
+        let mut table = FrameTable::new(false, Some(5));
+        let frame = Frame::seal(quote());
+        let headers: Vec<bool> = (0..9)
+            .map(|_| table.line(&frame, None, &symbols()).unwrap().starts_with("TIME"))
+            .collect();
+        assert_eq!(headers, [true, false, false, false, true, false, false, false, true]);
+    }
+
+    #[test]
+    fn colours_are_only_where_they_are_wanted() {
+        let line = |color| {
+            let mut table = FrameTable::new(color, None);
+            table.line(&Frame::seal(trade()), None, &symbols()).unwrap()
+        };
+        assert!(!line(false).contains('\u{1b}'));
+        assert!(line(true).contains("\u{1b}[31m"), "a sale is red");
+    }
+}

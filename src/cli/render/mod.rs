@@ -1,0 +1,83 @@
+//! Frames and answers as text: JSON lines for programs, tables for people.
+//!
+//! Nothing here writes, connects or waits. JSON has one object a line; prices are decimal strings,
+//! since a JSON number is a float to most readers; times are integer nanoseconds; what is undefined
+//! or unknown is `null`, never left out, so that every line of a kind has the same fields.
+
+mod bar;
+mod frame_json;
+mod frame_table;
+mod price;
+mod report;
+mod status;
+mod symbols;
+
+pub use bar::{Bar, BarAssembler};
+pub use frame_json::frame_json;
+pub use frame_table::FrameTable;
+pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, report_table};
+pub use status::{NodeReport, Reachability, status_json, status_table};
+pub use symbols::SymbolTable;
+
+use crate::wire::{Flags, GapReason, NodeStatus};
+
+/// The flags of a data frame as words, lowest bit first.
+const FLAG_WORDS: [(u16, &str); 8] = [
+    (Flags::LAST, "last"),
+    (Flags::GAP_BEFORE, "gap_before"),
+    (Flags::BUY, "buy"),
+    (Flags::SELL, "sell"),
+    (Flags::AFTER_MARKET, "after_market"),
+    (Flags::STALE, "stale"),
+    (Flags::SNAPSHOT, "snapshot"),
+    (Flags::REPLAY, "replay"),
+];
+
+fn flag_words(flags: u16) -> Vec<&'static str> {
+    FLAG_WORDS.iter().filter(|(mask, _)| flags & mask != 0).map(|(_, word)| *word).collect()
+}
+
+/// The aggressor's side; `None` when it is unknown, or contradicts itself.
+fn side_word(flags: u16) -> Option<&'static str> {
+    match (flags & Flags::BUY != 0, flags & Flags::SELL != 0) {
+        (true, false) => Some("buy"),
+        (false, true) => Some("sell"),
+        _ => None,
+    }
+}
+
+fn gap_reason_word(reason: u8) -> &'static str {
+    match GapReason::from_number(reason) {
+        Some(GapReason::Lapped) => "lapped",
+        Some(GapReason::BeforeRing) => "before_ring",
+        Some(GapReason::Skipped) => "skipped",
+        Some(GapReason::SourceLost) => "source_lost",
+        Some(GapReason::Corrupt) => "corrupt",
+        Some(GapReason::Void) => "void",
+        None => "unknown",
+    }
+}
+
+/// A breaker's state by its number in BREAKER frames.
+fn breaker_state_word(state: u8) -> &'static str {
+    const WORDS: [&str; 6] =
+        ["closed", "open", "half-open", "forced-open", "disabled", "metrics-only"];
+    WORDS.get(usize::from(state)).copied().unwrap_or("unknown")
+}
+
+fn node_status_word(status: NodeStatus) -> &'static str {
+    match status {
+        NodeStatus::Ok => "ok",
+        NodeStatus::Pruned => "pruned",
+        NodeStatus::Timeout => "timeout",
+        NodeStatus::Refused => "refused",
+        NodeStatus::BreakerOpen => "breaker-open",
+        NodeStatus::Corrupt => "corrupt",
+        NodeStatus::Failed => "failed",
+    }
+}
+
+/// One line of JSON.
+fn json_line(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("string keys and no fallible Serialize: cannot fail")
+}

@@ -1,0 +1,319 @@
+//! `pregao report`: one symbol's answer as JSON or as tables.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::bar::BarJson;
+use super::frame_json::{FrameJson, frame_object};
+use super::price::{decimal, price};
+use super::{Bar, SymbolTable, json_line, node_status_word, side_word};
+use crate::cli::parse::TimeNs;
+use crate::wire::{Definition, Flags, Frame, NodeStatus, Quote, Symbol, Trade};
+
+/// Where a report's quote comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuoteSource {
+    /// Core has a live session with the exchange.
+    Live,
+    /// The last value known, and its age.
+    Stale,
+    /// There is none.
+    None,
+}
+
+/// The rows of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Trades (and what else the query asked for), in order.
+    History(Vec<Frame>),
+    /// Bars, in order.
+    Bars(Vec<Bar>),
+}
+
+/// What one node contributed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeShare {
+    /// Its name.
+    pub node: String,
+    /// What became of its share.
+    pub status: NodeStatus,
+    /// Rows from it.
+    pub rows: u32,
+    /// From asking to its last frame.
+    pub elapsed_us: u32,
+}
+
+/// The answer about one symbol, as the client received it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// About which instrument.
+    pub symbol: Symbol,
+    /// Decimals that its prices have at least.
+    pub decimals: u8,
+    /// The current quote, a quote frame.
+    pub quote: Option<Frame>,
+    /// How current it is.
+    pub quote_source: QuoteSource,
+    /// Its age; `None` when there is no quote.
+    pub age_ms: Option<u64>,
+    /// History or bars.
+    pub rows: Rows,
+    /// Whether nothing is missing.
+    pub complete: bool,
+    /// Every node asked, and every one left out on purpose.
+    pub nodes: Vec<NodeShare>,
+}
+
+#[derive(Serialize)]
+struct ReportJson<'a> {
+    symbol: &'a str,
+    quote: Option<FrameJson<'a>>,
+    quote_source: QuoteSource,
+    age_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<Vec<FrameJson<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bars: Option<Vec<BarJson>>,
+    complete: bool,
+    nodes: Vec<NodeShareJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct NodeShareJson<'a> {
+    node: &'a str,
+    status: &'static str,
+    rows: u32,
+    elapsed_us: u32,
+}
+
+/// A table of one symbol: the instruments of all frames of a report are this one.
+fn symbols_of(report: &Report) -> SymbolTable {
+    let mut symbols = SymbolTable::default();
+    let rows: &[Frame] = match &report.rows {
+        Rows::History(frames) => frames,
+        Rows::Bars(_) => &[],
+    };
+    for frame in report.quote.iter().chain(rows) {
+        let instrument = frame.instrument.get();
+        if symbols.symbol(instrument).is_none() {
+            let definition = Definition::new(instrument, report.symbol, report.decimals);
+            symbols.learn(&Frame::seal(definition));
+        }
+    }
+    symbols
+}
+
+/// A report as one line of JSON, without its end.
+#[must_use]
+pub fn report_json(report: &Report) -> String {
+    let symbols = symbols_of(report);
+    let object = |frame: &Frame| frame_object(frame, None, &symbols);
+    let (history, bars) = match &report.rows {
+        Rows::History(frames) => (Some(frames.iter().filter_map(object).collect()), None),
+        Rows::Bars(bars) => {
+            (None, Some(bars.iter().map(|bar| bar.json(report.decimals)).collect()))
+        }
+    };
+    let nodes = report.nodes.iter().map(|share| NodeShareJson {
+        node: &share.node,
+        status: node_status_word(share.status),
+        rows: share.rows,
+        elapsed_us: share.elapsed_us,
+    });
+    json_line(&ReportJson {
+        symbol: report.symbol.as_str(),
+        quote: report.quote.as_ref().and_then(object),
+        quote_source: report.quote_source,
+        age_ms: report.age_ms,
+        history,
+        bars,
+        complete: report.complete,
+        nodes: nodes.collect(),
+    })
+}
+
+/// A report as text: the quote, the rows, the nodes; without the last line's end.
+#[must_use]
+pub fn report_table(report: &Report) -> String {
+    let mut text = quote_line(report);
+    let rows = match &report.rows {
+        Rows::History(frames) => history_table(frames, report.decimals),
+        Rows::Bars(bars) => bars_table(bars, report.decimals),
+    };
+    let nodes = nodes_table(&report.nodes);
+    for part in [rows, nodes].into_iter().flatten() {
+        text.push_str("\n\n");
+        text.push_str(&part);
+    }
+    if !report.complete {
+        text.push_str("\n\nincomplete: the nodes above say what is missing");
+    }
+    text
+}
+
+fn quote_line(report: &Report) -> String {
+    let symbol = report.symbol;
+    let Some(quote) = report.quote.as_ref().and_then(Frame::view::<Quote>) else {
+        return format!("{symbol}  no quote");
+    };
+    let side = |units| price(units, report.decimals).unwrap_or_else(|| "-".to_owned());
+    let age = report.age_ms.map_or_else(String::new, |ms| format!(", {ms} ms old"));
+    let source = match report.quote_source {
+        QuoteSource::Live => "live",
+        QuoteSource::Stale => "STALE",
+        QuoteSource::None => "unknown",
+    };
+    format!(
+        "{symbol}  bid {} x {}  ask {} x {}  ({source}{age})",
+        side(quote.bid.get()),
+        quote.bid_qty,
+        side(quote.ask.get()),
+        quote.ask_qty
+    )
+}
+
+/// A table whose columns from `first_number` on are numbers.
+fn table(header: &[&str], first_number: usize, rows: Vec<Vec<String>>) -> Option<String> {
+    if rows.is_empty() {
+        return None;
+    }
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
+    for row in rows {
+        table.add_row(row.into_iter().map(Cell::new));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+        if column.index >= first_number {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let lines = table.to_string();
+    Some(lines.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
+}
+
+fn history_table(frames: &[Frame], decimals: u8) -> Option<String> {
+    let rows = frames.iter().filter_map(|frame| {
+        let trade = frame.view::<Trade>()?;
+        Some(vec![
+            TimeNs(trade.ts_event.get()).to_string(),
+            side_word(trade.flags.get()).unwrap_or("-").to_owned(),
+            price(trade.price.get(), decimals).unwrap_or_else(|| "-".to_owned()),
+            trade.qty.to_string(),
+            trade.trade_id.to_string(),
+            trade.seq.to_string(),
+            if frame.has(Flags::GAP_BEFORE) { "gap before".into() } else { String::new() },
+        ])
+    });
+    table(&["TIME", "SIDE", "PRICE", "QTY", "TRADE", "SEQ", ""], 2, rows.collect())
+}
+
+fn bars_table(bars: &[Bar], decimals: u8) -> Option<String> {
+    let shown = |units| price(units, decimals).unwrap_or_else(|| "-".to_owned());
+    let rows = bars.iter().map(|bar| {
+        vec![
+            TimeNs(bar.start).to_string(),
+            shown(bar.open),
+            shown(bar.high),
+            shown(bar.low),
+            shown(bar.close),
+            bar.volume.to_string(),
+            bar.trades.to_string(),
+            bar.vwap().map_or_else(|| "-".to_owned(), |vwap| decimal(vwap, decimals)),
+        ]
+    });
+    let header = ["START", "OPEN", "HIGH", "LOW", "CLOSE", "VOLUME", "TRADES", "VWAP"];
+    table(&header, 1, rows.collect())
+}
+
+fn nodes_table(nodes: &[NodeShare]) -> Option<String> {
+    let rows = nodes.iter().map(|share| {
+        vec![
+            share.node.clone(),
+            node_status_word(share.status).to_owned(),
+            share.rows.to_string(),
+            format!("{} us", share.elapsed_us),
+        ]
+    });
+    table(&["NODE", "STATUS", "ROWS", "ELAPSED"], 2, rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bar::tests::bar_frames;
+    use super::super::frame_json::tests::{PETR4, quote, trade};
+    use super::*;
+    use crate::cli::render::BarAssembler;
+
+    fn report() -> Report {
+        Report {
+            symbol: "PETR4".parse().unwrap(),
+            decimals: 2,
+            quote: Some(Frame::seal(quote())),
+            quote_source: QuoteSource::Stale,
+            age_ms: Some(1500),
+            rows: Rows::History(vec![Frame::seal(trade())]),
+            complete: false,
+            nodes: vec![
+                NodeShare { node: "core".into(), status: NodeStatus::Ok, rows: 1, elapsed_us: 120 },
+                NodeShare {
+                    node: "shard-A".into(),
+                    status: NodeStatus::BreakerOpen,
+                    rows: 0,
+                    elapsed_us: 0,
+                },
+            ],
+        }
+    }
+
+    fn bars() -> Rows {
+        let mut assembler = BarAssembler::default();
+        Rows::Bars(bar_frames(PETR4, 60).iter().filter_map(|it| assembler.take(it)).collect())
+    }
+
+    #[test]
+    fn json_has_exactly_the_documented_fields() {
+        assert_eq!(
+            report_json(&report()),
+            r#"{"symbol":"PETR4","quote":{"kind":"quote","symbol":"PETR4","seq":42,"instrument_seq":5,"ts_event":1340285400123456789,"ts_recv":1340285400123460000,"flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0},"quote_source":"stale","age_ms":1500,"history":[{"kind":"trade","symbol":"PETR4","seq":43,"instrument_seq":6,"ts_event":1340285400123456790,"ts_recv":1340285400123460001,"flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"side":"sell","trade_id":77}],"complete":false,"nodes":[{"node":"core","status":"ok","rows":1,"elapsed_us":120},{"node":"shard-A","status":"breaker-open","rows":0,"elapsed_us":0}]}"#
+        );
+        let empty = Report {
+            quote: None,
+            quote_source: QuoteSource::None,
+            age_ms: None,
+            rows: bars(),
+            complete: true,
+            nodes: Vec::new(),
+            ..report()
+        };
+        assert_eq!(
+            report_json(&empty),
+            r#"{"symbol":"PETR4","quote":null,"quote_source":"none","age_ms":null,"bars":[{"start":60,"open":"10.00","high":"12.00","low":"9.00","close":"11.00","volume":3,"trades":2,"vwap":"10.666666667"}],"complete":true,"nodes":[]}"#
+        );
+    }
+
+    #[test]
+    fn the_table_says_what_is_missing() {
+        let want = "\
+PETR4  bid 32.01 x 300  ask - x 0  (STALE, 1500 ms old)
+
+TIME                            SIDE   PRICE                   QTY  TRADE  SEQ
+2012-06-21T13:30:00.123456790Z  sell  32.015  18446744073709551615     77   43
+
+NODE     STATUS        ROWS  ELAPSED
+core     ok               1   120 us
+shard-A  breaker-open     0     0 us
+
+incomplete: the nodes above say what is missing";
+        let got = report_table(&report());
+        assert_eq!(got, want, "\n{got}");
+        let with_bars = report_table(&Report { rows: bars(), complete: true, ..report() });
+        assert!(with_bars.contains("VWAP"), "{with_bars}");
+        assert!(with_bars.contains("10.666666667"), "{with_bars}");
+        assert!(!with_bars.contains("incomplete"));
+    }
+}

@@ -1,0 +1,48 @@
+//! Which instrument number is which symbol, as the peer announced it.
+
+use std::collections::BTreeMap;
+
+use crate::limits::SYMBOL_TABLE_INSTRUMENTS_MAX;
+use crate::wire::{Definition, Frame, Symbol};
+
+/// Decimals of a price whose instrument nobody announced.
+const DECIMALS_DEFAULT: u8 = 2;
+
+/// Symbols and decimals by instrument, fed by definition frames. Bounded: instruments beyond the
+/// limit show no symbol.
+#[derive(Clone, Debug, Default)]
+pub struct SymbolTable {
+    by_instrument: BTreeMap<u32, (Symbol, u8)>,
+    symbol_columns: usize,
+}
+
+impl SymbolTable {
+    /// Learns from a frame when it is a definition; to be shown every frame.
+    pub fn learn(&mut self, frame: &Frame) {
+        let Some(definition) = frame.view::<Definition>() else { return };
+        let instrument = definition.instrument.get();
+        let known = self.by_instrument.contains_key(&instrument);
+        if known || self.by_instrument.len() < SYMBOL_TABLE_INSTRUMENTS_MAX {
+            let symbol = definition.symbol;
+            self.symbol_columns = self.symbol_columns.max(symbol.as_str().len());
+            self.by_instrument.insert(instrument, (symbol, definition.decimals()));
+        }
+    }
+
+    /// The instrument's symbol, when it was announced.
+    #[must_use]
+    pub fn symbol(&self, instrument: u32) -> Option<&str> {
+        self.by_instrument.get(&instrument).map(|(symbol, _)| symbol.as_str())
+    }
+
+    /// Decimals that its prices have at least.
+    #[must_use]
+    pub fn decimals(&self, instrument: u32) -> u8 {
+        self.by_instrument.get(&instrument).map_or(DECIMALS_DEFAULT, |(_, decimals)| *decimals)
+    }
+
+    /// Length of the longest symbol so far.
+    pub(super) fn symbol_columns(&self) -> usize {
+        self.symbol_columns
+    }
+}

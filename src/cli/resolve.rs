@@ -1,0 +1,185 @@
+//! From flags to a checked request: configuration file read, flags applied over it, limits checked.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use log::LevelFilter;
+
+use super::args::{
+    Command, ConfigFlag, DataDirFlag, HostFlag, MarketFlags, NodeFlags, Partial, ReportFlags,
+    StatusFlags, SubscribeFlags,
+};
+use super::exit::Failure;
+use super::report::{Question, ReportRequest};
+use super::run::NodeRequest;
+use super::status::StatusRequest;
+use super::subscribe::SubscribeRequest;
+use super::{all, stop};
+use crate::config::{Config, NodeId};
+use crate::limits::{CONFIG_BYTES_MAX, REPORT_ROWS_DEFAULT};
+
+/// What is to be done, checked.
+#[derive(Debug)]
+pub(super) enum Request {
+    All(all::AllRequest),
+    Node { request: NodeRequest, log: LevelFilter, parent: Option<u32> },
+    Subscribe(SubscribeRequest),
+    Report(ReportRequest),
+    Status(StatusRequest),
+    Stop(stop::StopRequest),
+}
+
+pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
+    match command {
+        Command::All { node, market } => {
+            let config = node_config(&node, &market)?;
+            Ok(Request::All(all::AllRequest { config, node, market }))
+        }
+        Command::External { node, market } => node_request(NodeId::External, &node, &market),
+        Command::Broker { node } => node_request(NodeId::Broker, &node, &MarketFlags::default()),
+        Command::Core { node } => node_request(NodeId::Core, &node, &MarketFlags::default()),
+        Command::Shard { partition, node } => {
+            node_request(NodeId::Shard(partition), &node, &MarketFlags::default())
+        }
+        Command::Aggregator { node } => {
+            node_request(NodeId::Aggregator, &node, &MarketFlags::default())
+        }
+        Command::Subscribe(flags) => subscribe_request(flags).map(Request::Subscribe),
+        Command::Report(flags) => report_request(flags).map(Request::Report),
+        Command::Status(flags) => status_request(&flags).map(Request::Status),
+        Command::Stop { config, data_dir } => {
+            let config = config_of(&config, &data_dir, &HostFlag::default())?;
+            Ok(Request::Stop(stop::StopRequest { dir: checked(config)?.data.dir }))
+        }
+    }
+}
+
+fn node_request(node: NodeId, flags: &NodeFlags, market: &MarketFlags) -> Result<Request, Failure> {
+    let config = node_config(flags, market)?;
+    let address = config.net.listen(node).ok_or_else(|| {
+        let shards = config.net.shards.len();
+        Failure::usage(format!("there is no {node}: [net] shards lists {shards}, named from A on"))
+    })?;
+    let request = NodeRequest { node, address, config };
+    Ok(Request::Node { request, log: flags.log, parent: flags.parent })
+}
+
+fn node_config(flags: &NodeFlags, market: &MarketFlags) -> Result<Config, Failure> {
+    let mut config = config_of(&flags.config, &flags.data_dir, &flags.host)?;
+    let external = &mut config.external;
+    // A tape on the command line replaces a synthetic market of the file, and the other way round.
+    if !market.tape.is_empty() {
+        external.tapes.clone_from(&market.tape);
+        external.rate = None;
+    }
+    if market.rate.is_some() {
+        external.rate = market.rate;
+        external.tapes.clear();
+    }
+    external.speed = market.speed.unwrap_or(external.speed);
+    external.looped |= market.looped;
+    external.seed = market.seed.unwrap_or(external.seed);
+    if let Some(chaos) = &market.chaos {
+        external.chaos.clone_from(chaos);
+    }
+    checked(config)
+}
+
+fn config_of(
+    file: &ConfigFlag,
+    data_dir: &DataDirFlag,
+    host: &HostFlag,
+) -> Result<Config, Failure> {
+    let mut config = match &file.config {
+        Some(file) => read_config(file)?,
+        None => Config::default(),
+    };
+    if let Some(dir) = &data_dir.data_dir {
+        config.data.dir.clone_from(dir);
+    }
+    config.net.host = host.host.unwrap_or(config.net.host);
+    Ok(config)
+}
+
+fn checked(config: Config) -> Result<Config, Failure> {
+    config.validate().map_err(Failure::usage)?;
+    Ok(config)
+}
+
+fn read_config(file: &Path) -> Result<Config, Failure> {
+    let name = file.display().to_string();
+    let failed = |error: std::io::Error| {
+        Failure::usage(format!("cannot read the configuration {name}: {error}"))
+    };
+    let mut text = String::new();
+    let mut read = File::open(file).map_err(failed)?.take(CONFIG_BYTES_MAX + 1);
+    read.read_to_string(&mut text).map_err(failed)?;
+    if read.limit() == 0 {
+        let problem = format!("{name} is larger than {CONFIG_BYTES_MAX} bytes: no configuration");
+        return Err(Failure::usage(problem));
+    }
+    Config::from_toml(&text, &name).map_err(Failure::usage)
+}
+
+/// Where a client finds a node that every configuration has.
+fn address_of(config: &Config, node: NodeId) -> Result<SocketAddr, Failure> {
+    config.net.connect(node).ok_or_else(|| Failure::usage(format!("no address of {node}")))
+}
+
+fn client_config(file: &ConfigFlag, host: &HostFlag) -> Result<Config, Failure> {
+    checked(config_of(file, &DataDirFlag::default(), host)?)
+}
+
+fn subscribe_request(flags: SubscribeFlags) -> Result<SubscribeRequest, Failure> {
+    let config = client_config(&flags.config, &flags.host)?;
+    let mut patterns = flags.patterns;
+    if patterns.is_empty() {
+        patterns.push("*".parse().map_err(Failure::usage)?);
+    }
+    Ok(SubscribeRequest {
+        address: address_of(&config, NodeId::Broker)?,
+        patterns,
+        count: flags.count,
+        duration: flags.duration,
+        mode: flags.mode,
+        from_seq: flags.from,
+        format: flags.format,
+        config,
+    })
+}
+
+fn report_request(flags: ReportFlags) -> Result<ReportRequest, Failure> {
+    let config = client_config(&flags.config, &flags.host)?;
+    let from = flags.from.map_or(0, |time| time.0);
+    let to = flags.to.map_or(u64::MAX, |time| time.0);
+    if from >= to {
+        return Err(Failure::usage(
+            "--from is not before --to, so nothing lies between them; exchange them",
+        ));
+    }
+    let question = match flags.bars {
+        Some(interval) => Question::Bars { interval, from, to },
+        None if flags.from.is_some() || flags.to.is_some() => Question::Range { from, to },
+        None => Question::Last(flags.last.unwrap_or(REPORT_ROWS_DEFAULT)),
+    };
+    Ok(ReportRequest {
+        address: address_of(&config, NodeId::Aggregator)?,
+        symbols: flags.symbols,
+        question,
+        deadline: flags.deadline,
+        partial_allowed: flags.partial == Partial::Allow,
+        format: flags.format,
+    })
+}
+
+fn status_request(flags: &StatusFlags) -> Result<StatusRequest, Failure> {
+    let config = client_config(&flags.config, &flags.host)?;
+    let address = |node| Some((node, config.net.connect(node)?));
+    Ok(StatusRequest {
+        nodes: config.net.nodes().into_iter().filter_map(address).collect(),
+        deadline: flags.deadline,
+        format: flags.format,
+    })
+}

@@ -1,0 +1,183 @@
+//! `pregao subscribe`: from a request to lines. The connection itself is not here.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::args::Format;
+use super::exit::{Exit, Failure};
+use super::output::Output;
+use super::parse::{DeliveryMode, Pattern};
+use super::render::{BarAssembler, FrameTable, SymbolTable, frame_json};
+use crate::config::Config;
+use crate::wire::{Frame, Gap, GapReason, Kind};
+
+/// What to subscribe to, and until when.
+#[derive(Clone, Debug)]
+pub struct SubscribeRequest {
+    /// The broker.
+    pub address: SocketAddr,
+    /// At least one.
+    pub patterns: Vec<Pattern>,
+    /// Stop after so many lines of market data.
+    pub count: Option<u64>,
+    /// Stop after this time.
+    pub duration: Option<Duration>,
+    /// When too slow.
+    pub mode: DeliveryMode,
+    /// First `seq` wanted; `None` = a snapshot, then live.
+    pub from_seq: Option<u64>,
+    /// How frames are shown.
+    pub format: Format,
+    /// For what `lossless` needs besides the broker: where history is.
+    pub config: Config,
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More frames are wanted.
+    More,
+    /// `--count` is reached.
+    Done,
+}
+
+/// Shows the frames of one subscription.
+#[derive(Debug)]
+pub struct FramePrinter<'a, W: Write> {
+    output: &'a mut Output<W>,
+    format: Format,
+    table: FrameTable,
+    symbols: SymbolTable,
+    bars: BarAssembler,
+    /// Lines of market data still wanted; `None` = no end.
+    wanted: Option<u64>,
+    lost: bool,
+}
+
+impl<'a, W: Write> FramePrinter<'a, W> {
+    /// A printer for this request.
+    pub fn new(request: &SubscribeRequest, output: &'a mut Output<W>) -> FramePrinter<'a, W> {
+        let screen = output.screen();
+        FramePrinter {
+            output,
+            format: request.format,
+            table: FrameTable::new(screen.color, screen.lines),
+            symbols: SymbolTable::default(),
+            bars: BarAssembler::default(),
+            wanted: request.count,
+            lost: false,
+        }
+    }
+
+    /// Shows the next frame, which passed [`Frame::check`]. Frames that are the connection's own
+    /// matter are ignored.
+    ///
+    /// # Errors
+    /// When the output takes no more.
+    pub fn take(&mut self, frame: &Frame) -> Result<Progress, Failure> {
+        self.symbols.learn(frame);
+        if let Some(gap) = frame.view::<Gap>() {
+            // What a mode leaves out on purpose was asked for; everything else is a loss.
+            self.lost |= GapReason::from_number(gap.reason) != Some(GapReason::Skipped);
+        }
+        let bar = self.bars.take(frame);
+        let line = match self.format {
+            Format::Json => frame_json(frame, bar.as_ref(), &self.symbols),
+            Format::Table => self.table.line(frame, bar.as_ref(), &self.symbols),
+        };
+        let Some(line) = line else { return Ok(Progress::More) };
+        self.output.line(&line)?;
+        if counts(frame) {
+            self.wanted = self.wanted.map(|wanted| wanted.saturating_sub(1));
+        }
+        Ok(if self.wanted == Some(0) { Progress::Done } else { Progress::More })
+    }
+
+    /// Sends on what was shown; to be called when no more frames are at hand.
+    ///
+    /// # Errors
+    /// When the output takes no more.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.output.flush()
+    }
+
+    /// The exit code of a subscription that ended as asked: partial when a gap was shown.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.lost { Exit::Partial } else { Exit::Complete }
+    }
+}
+
+/// Whether a shown frame is one of those that `--count` counts.
+fn counts(frame: &Frame) -> bool {
+    frame.kind().is_some_and(|kind| kind.is_data() && kind != Kind::Definition)
+}
+
+/// Runs the subscription until its count, its time, or the connection ends.
+///
+/// # Errors
+/// When the broker cannot be reached, refuses, or the output takes no more.
+pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
+    let printer = FramePrinter::new(request, output);
+    let _ = printer;
+    Err(Failure::failed(format!("the subscription to {} is not wired yet", request.address)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::Screen;
+    use crate::wire::{Definition, Heartbeat, Quote, Trade, U64};
+
+    fn request(count: u64) -> SubscribeRequest {
+        SubscribeRequest {
+            address: "127.0.0.1:8081".parse().unwrap(),
+            patterns: vec!["*".parse().unwrap()],
+            count: Some(count),
+            duration: None,
+            mode: DeliveryMode::Lossless,
+            from_seq: None,
+            format: Format::Json,
+            config: Config::default(),
+        }
+    }
+
+    fn gap(reason: GapReason) -> Frame {
+        Frame::seal(Gap { reason: reason as u8, ..Gap::default() })
+    }
+
+    #[test]
+    fn only_market_data_counts() {
+        let mut text = Vec::new();
+        let mut output = Output::new(&mut text, Screen { color: false, lines: None });
+        let mut printer = FramePrinter::new(&request(2), &mut output);
+        let definition = Frame::seal(Definition::new(1, "X".parse().unwrap(), 2));
+        let quote = Frame::seal(Quote { seq: U64::new(1), ..Quote::default() });
+        for frame in [definition, gap(GapReason::Skipped), quote, Frame::seal(Heartbeat::default())]
+        {
+            assert_eq!(printer.take(&frame), Ok(Progress::More));
+        }
+        assert_eq!(printer.take(&Frame::seal(Trade::default())), Ok(Progress::Done));
+        assert_eq!(printer.exit(), Exit::Complete, "skipping on purpose is no loss");
+        printer.flush().unwrap();
+        drop(output);
+        let kinds: Vec<String> = String::from_utf8(text)
+            .unwrap()
+            .lines()
+            .map(|line| {
+                let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                value["kind"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        assert_eq!(kinds, ["definition", "gap", "quote", "trade"]);
+    }
+
+    #[test]
+    fn a_loss_makes_the_exit_partial() {
+        let mut output = Output::new(Vec::new(), Screen { color: false, lines: None });
+        let mut printer = FramePrinter::new(&request(2), &mut output);
+        printer.take(&gap(GapReason::Lapped)).unwrap();
+        assert_eq!(printer.exit(), Exit::Partial);
+    }
+}

@@ -1,0 +1,421 @@
+//! The configuration: what a TOML file can say, what holds when it does not, and what is refused.
+//!
+//! Every key has a default, so no file is needed. An unknown key is an error, never ignored.
+//! Precedence: a flag on the command line, then the file given with `--config`, then the default.
+//! Reading the file and applying the flags is done in `cli/`; nothing here touches a file.
+//!
+//! | section | keys |
+//! |---|---|
+//! | [`[net]`](Net) | `host`, `external`, `broker`, `core`, `shards`, `aggregator` |
+//! | [`[data]`](Data) | `dir`, `segment_bytes`, `durability`, `sync_interval` |
+//! | [`[partition]`](PartitionRule) | `by`, `ranges` |
+//! | [`[external]`](External) | `tapes`, `speed`, `loop`, `rate`, `seed`, `chaos` |
+//! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max` |
+//! | [`[core]`](CoreNode) | `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline` |
+//! | `[breaker]` | the circuit breaker's own keys |
+//!
+//! Durations are texts: `"50ms"`, `"10s"` (see [`crate::duration`]).
+//!
+//! ```
+//! let text = r#"
+//!     [net]
+//!     host = "127.0.0.1"
+//!     external = 8080                    # on host
+//!     core = "127.0.0.2:8082"            # exactly there
+//!     shards = [9001, 9002]
+//!
+//!     [data]
+//!     dir = "/var/lib/pregao"
+//!     segment_bytes = 67108864
+//!     durability = "interval"            # "none" | "interval" | "batch"
+//!     sync_interval = "50ms"
+//!
+//!     [partition]
+//!     by = "range"                       # or "hash"
+//!     ranges = ["A-M", "N-Z"]
+//!
+//!     [external]
+//!     tapes = ["tape.dbn.zst"]           # none: a synthetic market
+//!     speed = "10"                       # times real time, or "max"
+//!     loop = true
+//!
+//!     [broker]
+//!     ring_frames = 262144
+//!     subscribers_max = 10000
+//!
+//!     [core]
+//!     heartbeat_deadline = "1s"
+//! "#;
+//! let config = pregao::config::Config::from_toml(text, "example.toml")?;
+//! config.validate()?;
+//! # Ok::<(), pregao::config::ConfigError>(())
+//! ```
+
+mod net;
+mod partition;
+mod speed;
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use net::{Listen, Net, NodeId, Partition, PartitionError};
+pub use partition::{PartitionBy, PartitionRule, SymbolRange};
+pub use speed::{Speed, SpeedError};
+
+use crate::duration;
+use crate::limits;
+
+/// Everything that can be configured. [`Config::default`] is what holds without a file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the nodes listen.
+    pub net: Net,
+    /// Where and how history is kept.
+    pub data: Data,
+    /// Which shard owns which symbols.
+    pub partition: PartitionRule,
+    /// The exchange.
+    pub external: External,
+    /// Distribution.
+    pub broker: Broker,
+    /// The sequencer.
+    pub core: CoreNode,
+    /// The circuit breaker's section, unread: the breaker's own type reads and checks it.
+    pub breaker: toml::Table,
+}
+
+/// Section `[data]`: where and how history is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// `dir`: the directory of all logs. Default `./data`.
+    pub dir: PathBuf,
+    /// `segment_bytes`: size of one log segment, allocated whole; a multiple of 4096 from 64 KiB to
+    /// 4 GiB. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// `durability`: what an acknowledgement waits for. Default `"interval"`.
+    pub durability: Durability,
+    /// `sync_interval`: under `durability = "interval"`, time between two syncs. Default `"50ms"`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub sync_interval: Duration,
+}
+
+/// What survives what. All three survive the death of a process, since the kernel has the pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// No syncs: a loss of power may lose everything the kernel had not written by itself.
+    None,
+    /// A sync every `sync_interval`: a loss of power loses at most about that much.
+    #[default]
+    Interval,
+    /// Acknowledged after the sync that covers it: a loss of power loses nothing acknowledged.
+    Batch,
+}
+
+/// Section `[external]`: the exchange, replayed or generated.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct External {
+    /// `tapes`: files to replay, in order of time. Default none: a synthetic market.
+    pub tapes: Vec<PathBuf>,
+    /// `speed`: `"1"` real time (default), `"10"`, `"0.5"`, `"max"`.
+    pub speed: Speed,
+    /// `loop`: begin again at the end of the tapes. Default false.
+    #[serde(rename = "loop")]
+    pub looped: bool,
+    /// `rate`: events a second of the synthetic market. Not together with `tapes`. Default 1000.
+    pub rate: Option<u64>,
+    /// `seed`: of the synthetic market and of the chaos. Default 1.
+    pub seed: u64,
+    /// `chaos`: how the exchange misbehaves on purpose. Default empty: not at all.
+    pub chaos: String,
+}
+
+/// Events a second of a synthetic market that does not say.
+const RATE_DEFAULT: u64 = 1000;
+
+impl External {
+    /// Events a second of the synthetic market.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        self.rate.unwrap_or(RATE_DEFAULT)
+    }
+}
+
+/// Section `[broker]`: distribution.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Broker {
+    /// `ring_frames`: frames held for slow subscribers, 64 bytes each; a power of two from 64 to
+    /// 2^24. Default 262144 (16 MiB).
+    pub ring_frames: u32,
+    /// `send_buffer_bytes`: the kernel's send buffer of each subscriber (SO_SNDBUF), 4 KiB to
+    /// 64 MiB; 0 leaves the kernel's own. Default 32768.
+    pub send_buffer_bytes: u32,
+    /// `notsent_lowat_bytes`: unsent bytes above which a subscriber counts as not writable
+    /// (TCP_NOTSENT_LOWAT), 4 KiB to 64 MiB; 0 leaves the kernel's own. Default 16384.
+    pub notsent_lowat_bytes: u32,
+    /// `subscribers_max`: connections beyond it are refused. Default 10000.
+    pub subscribers_max: u32,
+}
+
+/// Section `[core]`: the sequencer's session with the exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CoreNode {
+    /// `connect_deadline`: time for a connect, our own and not the kernel's two minutes. Default
+    /// `"500ms"`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub connect_deadline: Duration,
+    /// `request_deadline`: time for the exchange to answer. Default `"500ms"`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub request_deadline: Duration,
+    /// `heartbeat_interval`: how often a silent connection is asked for a heartbeat. Default
+    /// `"250ms"`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub heartbeat_interval: Duration,
+    /// `heartbeat_deadline`: silence after which a connection is given up; longer than the
+    /// interval. Default `"1s"`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub heartbeat_deadline: Duration,
+}
+
+impl Default for Data {
+    fn default() -> Data {
+        Data {
+            dir: PathBuf::from("./data"),
+            segment_bytes: 64 * 1024 * 1024,
+            durability: Durability::default(),
+            sync_interval: Duration::from_millis(50),
+        }
+    }
+}
+
+impl Default for External {
+    fn default() -> External {
+        External {
+            tapes: Vec::new(),
+            speed: Speed::REAL_TIME,
+            looped: false,
+            rate: None,
+            seed: 1,
+            chaos: String::new(),
+        }
+    }
+}
+
+impl Default for Broker {
+    fn default() -> Broker {
+        Broker {
+            ring_frames: 1 << 18,
+            send_buffer_bytes: 32 * 1024,
+            notsent_lowat_bytes: 16 * 1024,
+            subscribers_max: 10_000,
+        }
+    }
+}
+
+impl Default for CoreNode {
+    fn default() -> CoreNode {
+        CoreNode {
+            connect_deadline: Duration::from_millis(500),
+            request_deadline: Duration::from_millis(500),
+            heartbeat_interval: Duration::from_millis(250),
+            heartbeat_deadline: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What is wrong with a configuration: one line with the place and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct ConfigError {
+    place: String,
+    problem: String,
+}
+
+impl ConfigError {
+    /// An error at `place`, which names the section and the key.
+    pub fn new(place: impl Into<String>, problem: impl Into<String>) -> ConfigError {
+        ConfigError { place: place.into(), problem: problem.into() }
+    }
+
+    /// An error in a TOML text: its line, its section, and the line itself, which has the key.
+    fn in_toml(text: &str, file: &str, error: &toml::de::Error) -> ConfigError {
+        const QUOTED_CHARS_MAX: usize = 60;
+        let problem = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+            return ConfigError::new(file, problem);
+        };
+        let number = before.matches('\n').count() + 1;
+        let line = text.lines().nth(number - 1).unwrap_or("").trim();
+        let mut quoted: String = line
+            .chars()
+            .map(|c| if c.is_control() { '?' } else { c })
+            .take(QUOTED_CHARS_MAX)
+            .collect();
+        if line.chars().nth(QUOTED_CHARS_MAX).is_some() {
+            quoted.push('…');
+        }
+        let mut place = format!("{file} line {number}");
+        // The span of a whole section (a missing or wrong section) begins at its own header line.
+        let header =
+            text.lines().take(number).map(str::trim).filter(|line| line.starts_with('[')).last();
+        if let Some(header) = header.and_then(|header| header.split(']').next())
+            && !line.starts_with('[')
+        {
+            place.push_str(&format!(", {}]", header.replace(char::is_control, "?")));
+        }
+        ConfigError::new(format!("{place}, `{quoted}`"), problem)
+    }
+}
+
+impl Config {
+    /// Reads a configuration file's text; `file` is its name for messages. The limits are not yet
+    /// checked: flags may still change values, then comes [`Config::validate`].
+    ///
+    /// # Errors
+    /// When the text is no TOML, has an unknown key or a value of the wrong form.
+    pub fn from_toml(text: &str, file: &str) -> Result<Config, ConfigError> {
+        toml::from_str(text).map_err(|error| ConfigError::in_toml(text, file, &error))
+    }
+
+    /// Checks all limits, and what one key demands of another.
+    ///
+    /// # Errors
+    /// The first key that is wrong, and what it may be.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.net.validate()?;
+        self.data.validate()?;
+        self.partition.validate(self.net.shards.len())?;
+        self.external.validate()?;
+        self.broker.validate()?;
+        self.core.validate()
+    }
+}
+
+impl Data {
+    fn validate(&self) -> Result<(), ConfigError> {
+        if self.dir.as_os_str().is_empty() {
+            return Err(ConfigError::new("[data] dir", "is empty; name a directory"));
+        }
+        let bytes = self.segment_bytes;
+        let range = limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_MAX;
+        if !range.contains(&bytes) || !bytes.is_multiple_of(limits::SEGMENT_BYTES_STEP) {
+            let problem = format!(
+                "{bytes} is no size of a segment; use a multiple of {} from {} to {}",
+                limits::SEGMENT_BYTES_STEP,
+                range.start(),
+                range.end()
+            );
+            return Err(ConfigError::new("[data] segment_bytes", problem));
+        }
+        let range = limits::SYNC_INTERVAL_MIN..=limits::SYNC_INTERVAL_MAX;
+        duration_within("[data] sync_interval", self.sync_interval, &range)
+    }
+}
+
+impl External {
+    fn validate(&self) -> Result<(), ConfigError> {
+        if self.tapes.len() > limits::TAPES_MAX {
+            let problem =
+                format!("{} tapes; replay at most {}", self.tapes.len(), limits::TAPES_MAX);
+            return Err(ConfigError::new("[external] tapes", problem));
+        }
+        if let Some(rate) = self.rate {
+            if !self.tapes.is_empty() {
+                let problem = "belongs to a synthetic market and tapes are given; leave out one \
+                               (the pace of tapes is set by speed)";
+                return Err(ConfigError::new("[external] rate", problem));
+            }
+            within("[external] rate", rate, &(1..=limits::RATE_EVENTS_PER_S_MAX))?;
+        }
+        if self.chaos.len() > limits::CHAOS_BYTES_MAX {
+            let problem = format!("is longer than {} bytes", limits::CHAOS_BYTES_MAX);
+            return Err(ConfigError::new("[external] chaos", problem));
+        }
+        Ok(())
+    }
+}
+
+impl Broker {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let frames = self.ring_frames;
+        let range = limits::RING_FRAMES_MIN..=limits::RING_FRAMES_MAX;
+        if !frames.is_power_of_two() || !range.contains(&frames) {
+            let problem = format!(
+                "{frames} is no size of the ring; use a power of two from {} to {}, like 262144",
+                range.start(),
+                range.end()
+            );
+            return Err(ConfigError::new("[broker] ring_frames", problem));
+        }
+        let range = limits::SEND_BUFFER_BYTES_MIN..=limits::SEND_BUFFER_BYTES_MAX;
+        for (key, bytes) in [
+            ("[broker] send_buffer_bytes", self.send_buffer_bytes),
+            ("[broker] notsent_lowat_bytes", self.notsent_lowat_bytes),
+        ] {
+            if bytes != 0 && !range.contains(&bytes) {
+                let problem = format!(
+                    "{bytes} is outside {} to {}; 0 leaves the kernel's own",
+                    range.start(),
+                    range.end()
+                );
+                return Err(ConfigError::new(key, problem));
+            }
+        }
+        within("[broker] subscribers_max", self.subscribers_max, &(1..=limits::SUBSCRIBERS_MAX))
+    }
+}
+
+impl CoreNode {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let range = limits::DEADLINE_MIN..=limits::DEADLINE_MAX;
+        duration_within("[core] connect_deadline", self.connect_deadline, &range)?;
+        duration_within("[core] request_deadline", self.request_deadline, &range)?;
+        duration_within("[core] heartbeat_interval", self.heartbeat_interval, &range)?;
+        duration_within("[core] heartbeat_deadline", self.heartbeat_deadline, &range)?;
+        if self.heartbeat_deadline <= self.heartbeat_interval {
+            let problem = format!(
+                "{} would give up every silent peer before it is asked; make it longer than \
+                 heartbeat_interval, which is {}",
+                duration::show(self.heartbeat_deadline),
+                duration::show(self.heartbeat_interval)
+            );
+            return Err(ConfigError::new("[core] heartbeat_deadline", problem));
+        }
+        Ok(())
+    }
+}
+
+fn within<N: PartialOrd + std::fmt::Display>(
+    key: &str,
+    value: N,
+    range: &RangeInclusive<N>,
+) -> Result<(), ConfigError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::new(key, format!("{value} is outside {} to {}", range.start(), range.end())))
+}
+
+fn duration_within(
+    key: &str,
+    value: Duration,
+    range: &RangeInclusive<Duration>,
+) -> Result<(), ConfigError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let [value, start, end] =
+        [value, *range.start(), *range.end()].map(|d| duration::show(d).to_string());
+    Err(ConfigError::new(key, format!("{value} is outside {start} to {end}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! Who the nodes are and where they listen.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, Visitor};
+
+use super::ConfigError;
+use crate::limits::SHARDS_MAX;
+
+/// One node of the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NodeId {
+    /// The exchange.
+    External,
+    /// 1:N distribution.
+    Broker,
+    /// The sequencer.
+    Core,
+    /// One part of the history.
+    Shard(Partition),
+    /// Scatter/gather.
+    Aggregator,
+}
+
+/// A shard's number, below [`SHARDS_MAX`]; shown as a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Partition(u8);
+
+/// A text that is no shard's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a partition is one capital letter, A to P")]
+pub struct PartitionError;
+
+impl Partition {
+    /// The partition with this number, when there can be one.
+    #[must_use]
+    pub fn from_index(index: usize) -> Option<Partition> {
+        u8::try_from(index).ok().filter(|_| index < SHARDS_MAX).map(Partition)
+    }
+
+    /// Its number, from 0.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Its letter, from `A`.
+    #[must_use]
+    pub fn letter(self) -> char {
+        char::from(b'A' + self.0)
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.letter())
+    }
+}
+
+impl std::str::FromStr for Partition {
+    type Err = PartitionError;
+
+    fn from_str(text: &str) -> Result<Partition, PartitionError> {
+        let [letter @ b'A'..=b'Z'] = text.as_bytes() else { return Err(PartitionError) };
+        Partition::from_index(usize::from(letter - b'A')).ok_or(PartitionError)
+    }
+}
+
+/// `external`, `broker`, `core`, `shard-A`, `aggregator`: one word, for logs and answers.
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NodeId::External => f.pad("external"),
+            NodeId::Broker => f.pad("broker"),
+            NodeId::Core => f.pad("core"),
+            NodeId::Shard(partition) => f.pad(&format!("shard-{partition}")),
+            NodeId::Aggregator => f.pad("aggregator"),
+        }
+    }
+}
+
+impl NodeId {
+    /// The configuration key of its address, for messages.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            NodeId::External => "external",
+            NodeId::Broker => "broker",
+            NodeId::Core => "core",
+            NodeId::Shard(_) => "shards",
+            NodeId::Aggregator => "aggregator",
+        }
+    }
+}
+
+/// An address as written: a port, which takes `[net] host`, or an IP address with a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// On `[net] host`.
+    Port(u16),
+    /// Exactly here.
+    Address(SocketAddr),
+}
+
+impl Listen {
+    fn on(self, host: IpAddr) -> SocketAddr {
+        match self {
+            Listen::Port(port) => SocketAddr::new(host, port),
+            Listen::Address(address) => address,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Listen, D::Error> {
+        struct ListenVisitor;
+
+        impl Visitor<'_> for ListenVisitor {
+            type Value = Listen;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port like 8081 or an address like \"127.0.0.1:8081\"")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, port: i64) -> Result<Listen, E> {
+                u16::try_from(port)
+                    .map(Listen::Port)
+                    .map_err(|_| E::custom(format!("{port} is no port; use 1 to 65535")))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Listen, E> {
+                if let Ok(address) = text.parse() {
+                    return Ok(Listen::Address(address));
+                }
+                text.parse().map(Listen::Port).map_err(|_| {
+                    E::custom(format!(
+                        "{text:?} is no address; write a port like 8081 or \"IP:port\" like \
+                         \"127.0.0.1:8081\""
+                    ))
+                })
+            }
+        }
+
+        from.deserialize_any(ListenVisitor)
+    }
+}
+
+/// Section `[net]`: where the nodes listen.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Net {
+    /// `host`: the IP address of every node that is given by its port alone. Default 127.0.0.1.
+    #[serde(deserialize_with = "deserialize_host")]
+    pub host: IpAddr,
+    /// `external`: the exchange. Default 8080.
+    pub external: Listen,
+    /// `broker`: default 8081.
+    pub broker: Listen,
+    /// `core`: default 8082.
+    pub core: Listen,
+    /// `shards`: a list of 1 to 16; they are named A, B, C… Default `[9001, 9002, 9003]`.
+    pub shards: Vec<Listen>,
+    /// `aggregator`: default 8000.
+    pub aggregator: Listen,
+}
+
+impl Default for Net {
+    fn default() -> Net {
+        Net {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            external: Listen::Port(8080),
+            broker: Listen::Port(8081),
+            core: Listen::Port(8082),
+            shards: vec![Listen::Port(9001), Listen::Port(9002), Listen::Port(9003)],
+            aggregator: Listen::Port(8000),
+        }
+    }
+}
+
+fn deserialize_host<'de, D: Deserializer<'de>>(from: D) -> Result<IpAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!(
+            "host {text:?} is no IP address; write one like \"127.0.0.1\" (names are not looked up)"
+        ))
+    })
+}
+
+impl Net {
+    /// Every node: external, broker, core, the shards, aggregator.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        let shards = (0..self.shards.len()).filter_map(Partition::from_index).map(NodeId::Shard);
+        [NodeId::External, NodeId::Broker, NodeId::Core]
+            .into_iter()
+            .chain(shards)
+            .chain([NodeId::Aggregator])
+            .collect()
+    }
+
+    /// Where a node listens; `None` for a shard that the configuration does not have.
+    #[must_use]
+    pub fn listen(&self, node: NodeId) -> Option<SocketAddr> {
+        let listen = match node {
+            NodeId::External => self.external,
+            NodeId::Broker => self.broker,
+            NodeId::Core => self.core,
+            NodeId::Shard(partition) => *self.shards.get(partition.index())?,
+            NodeId::Aggregator => self.aggregator,
+        };
+        Some(listen.on(self.host))
+    }
+
+    /// Where to connect to reach a node. It differs from [`Net::listen`] when the node listens on
+    /// all interfaces: "all" is nowhere to connect to, loopback is.
+    #[must_use]
+    pub fn connect(&self, node: NodeId) -> Option<SocketAddr> {
+        let mut address = self.listen(node)?;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.ip() {
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            });
+        }
+        Some(address)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if !(1..=SHARDS_MAX).contains(&self.shards.len()) {
+            return Err(ConfigError::new(
+                "[net] shards",
+                format!("lists {} shards; list 1 to {SHARDS_MAX}", self.shards.len()),
+            ));
+        }
+        let mut seen: Vec<(NodeId, SocketAddr)> = Vec::new();
+        for node in self.nodes() {
+            let Some(address) = self.listen(node) else { continue };
+            let key = format!("[net] {}", node.key());
+            if address.port() == 0 {
+                let problem = "port 0 is a port that no other node can find; use 1 to 65535";
+                return Err(ConfigError::new(key, problem));
+            }
+            if let Some((other, _)) = seen.iter().find(|(_, taken)| overlaps(*taken, address)) {
+                return Err(ConfigError::new(
+                    key,
+                    format!("{node} and {other} both listen on {address}; give each its own port"),
+                ));
+            }
+            seen.push((node, address));
+        }
+        Ok(())
+    }
+}
+
+/// Whether two listeners get in each other's way: same port, and same IP or one of them on all.
+fn overlaps(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_letters_within_the_limit() {
+        assert_eq!("A".parse::<Partition>().unwrap().index(), 0);
+        assert_eq!("P".parse::<Partition>().unwrap().to_string(), "P");
+        for bad in ["", "a", "Q", "AB", "1", "É"] {
+            assert_eq!(bad.parse::<Partition>(), Err(PartitionError), "{bad:?}");
+        }
+        assert_eq!(Partition::from_index(SHARDS_MAX), None);
+    }
+
+    #[test]
+    fn a_node_on_all_interfaces_is_reached_over_loopback() {
+        let net = Net { host: "0.0.0.0".parse().unwrap(), ..Net::default() };
+        assert_eq!(net.listen(NodeId::Core), Some("0.0.0.0:8082".parse().unwrap()));
+        assert_eq!(net.connect(NodeId::Core), Some("127.0.0.1:8082".parse().unwrap()));
+        let net = Net { host: "::".parse().unwrap(), ..Net::default() };
+        assert_eq!(net.connect(NodeId::Core), Some("[::1]:8082".parse().unwrap()));
+    }
+
+    #[test]
+    fn node_names_are_one_word() {
+        let names: Vec<String> = Net::default().nodes().iter().map(NodeId::to_string).collect();
+        assert_eq!(
+            names,
+            ["external", "broker", "core", "shard-A", "shard-B", "shard-C", "aggregator"]
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! Are all ports free? Asked before any child starts, so that a busy one is a single clear line.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use crate::config::{Net, NodeId};
+
+/// A node cannot listen where it should.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// Somebody else listens there.
+    #[error(
+        "port {port} on {ip} is taken; stop what listens there or set [net] {key} in --config",
+        port = address.port(), ip = address.ip(), key = node.key()
+    )]
+    Taken {
+        /// Whose port.
+        node: NodeId,
+        /// Which.
+        address: SocketAddr,
+    },
+    /// The system refuses the address.
+    #[error("{node} cannot listen on {address}: {error}; set [net] {key} or --host", key = node.key())]
+    Refused {
+        /// Whose address.
+        node: NodeId,
+        /// Which.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// Binds and releases the address of every node.
+///
+/// # Errors
+/// The first one that cannot be had.
+pub fn check_all(net: &Net) -> Result<(), PortError> {
+    for node in net.nodes() {
+        let Some(address) = net.listen(node) else { continue };
+        if let Err(error) = TcpListener::bind(address) {
+            return Err(match error.kind() {
+                io::ErrorKind::AddrInUse => PortError::Taken { node, address },
+                _ => PortError::Refused { node, address, error },
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Listen;
+
+    #[test]
+    fn a_busy_port_is_named_with_its_key() {
+        let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = busy.local_addr().unwrap();
+        let free = || Listen::Address(SocketAddr::new(address.ip(), 0));
+        let mut net = Net {
+            external: free(),
+            broker: Listen::Address(address),
+            core: free(),
+            shards: vec![free()],
+            aggregator: free(),
+            ..Net::default()
+        };
+        let message = check_all(&net).unwrap_err().to_string();
+        let port = address.port();
+        assert_eq!(
+            message,
+            format!(
+                "port {port} on 127.0.0.1 is taken; stop what listens there or set [net] broker in --config"
+            )
+        );
+        net.broker = free();
+        assert!(check_all(&net).is_ok());
+        // TEST-NET-1 is no machine's own address.
+        net.core = Listen::Address("192.0.2.1:8082".parse().unwrap());
+        assert!(check_all(&net).unwrap_err().to_string().starts_with("core cannot listen on"));
+    }
+}

@@ -95,7 +95,7 @@ fn a_misspelt_key_is_refused_with_its_line() {
     );
     assert!(message.contains("`broker`"), "{message} does not name the right key");
     assert!(refusal("[nets]\n").contains("unknown field `nets`"));
-    assert!(refusal("[data]\nsync_interval = \"50\"\n").contains("ends with its unit"));
+    assert!(refusal("[data]\nsync_interval = \"50\"\n").contains("a whole number and a unit"));
     assert!(refusal("[data]\nsync_interval = 50\n").contains("`sync_interval = 50`"));
     assert!(refusal("[data]\ndurability = \"fsync\"\n").contains("`batch`"));
 }

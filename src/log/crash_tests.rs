@@ -67,7 +67,7 @@ fn upstream_after(next_seq: u64) -> u64 {
 fn recovers(disk: &MemoryDisk, config: LogConfig, promise: &Promise, last_seq: u64) -> Recovery {
     let (log, recovery) = open(disk, config);
     assert_eq!(recovery.damaged, [], "a crash is not rot");
-    assert_eq!(recovery.skipped_segments, []);
+    assert_eq!(recovery.skipped_segments, Vec::<u64>::new());
     let next_seq = recovery.next_seq;
     assert!(next_seq >= promise.durable_seq, "{next_seq}: {} was promised", promise.durable_seq);
     assert!(next_seq <= last_seq + 1, "{next_seq}: never appended");

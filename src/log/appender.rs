@@ -15,7 +15,7 @@ use super::mark::Reason;
 use super::read::total_bytes;
 use super::recovery::{self, OpenError, Recovery};
 use super::standing::{Rules, Sequence, Standing};
-use crate::limits::{SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN};
+use crate::limits::{SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN, SEGMENT_TOUCH_BYTES};
 use crate::time::{Mono, Now};
 use crate::wire::{Frame, Kind};
 
@@ -51,6 +51,9 @@ pub struct Log<S: Storage> {
     /// The watermark moved since the last mark.
     pub(super) mark_due: bool,
     pub(super) preparing: bool,
+    pub(super) touching: bool,
+    /// Up to this offset the pages of the current segment are touched, or are being.
+    pub(super) touched: usize,
     pub(super) removing: bool,
     pub(super) retry_at: Option<Mono>,
     pub(super) health: Health,
@@ -124,6 +127,8 @@ impl<S: Storage> Log<S> {
             sync_at: None,
             mark_due: false,
             preparing: false,
+            touching: false,
+            touched: 0,
             removing: false,
             retry_at: None,
             health: Health::Open,
@@ -147,6 +152,9 @@ impl<S: Storage> Log<S> {
                 },
             })
         })?;
+        // What can be slow is done before the first frame comes.
+        log.touch_ahead();
+        while log.touching && log.wait(now).is_ok() {}
         let recovery = Recovery {
             fresh: !tail.any && first_position == 0 && tail.end == 0,
             clean,
@@ -255,6 +263,7 @@ impl<S: Storage> Log<S> {
         if self.committed.position < self.position {
             self.publish();
             self.sync_if_due(now);
+            self.touch_ahead();
             if self.current.end() - self.position <= self.current.records / 2 {
                 self.prepare_next();
             }
@@ -454,6 +463,7 @@ impl<S: Storage> Log<S> {
             self.start_sync();
         }
         self.sealed.push_back(std::mem::replace(&mut self.current, next));
+        self.touched = SEGMENT_TOUCH_BYTES;
         self.put_mark(Reason::Segment)
     }
 

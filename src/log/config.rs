@@ -91,6 +91,6 @@ pub struct Progress {
     pub durable: bool,
     /// A segment arrived: whoever was told [`AppendError::NotReady`] or `Full` may try again.
     pub room: bool,
-    /// The log failed: see [`Log::health`].
+    /// The log failed: see [`super::Log::health`].
     pub failed: bool,
 }

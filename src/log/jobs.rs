@@ -8,7 +8,7 @@ use super::header::{Header, segment_bytes};
 use super::held::Held;
 use super::mark::Record;
 use super::recovery::OpenError;
-use crate::limits::{SEGMENTS_MAX, SPACE_RETRY_WAIT};
+use crate::limits::{SEGMENT_TOUCH_BYTES, SEGMENTS_MAX, SPACE_RETRY_WAIT};
 use crate::time::Now;
 
 impl<S: Storage> Log<S> {
@@ -33,6 +33,21 @@ impl<S: Storage> Log<S> {
         self.sync_target = self.position;
         self.syncs.push_back(self.here());
         self.storage.start_sync(&self.current.segment);
+    }
+
+    /// Keeps at least half a portion of touched pages ahead of the stores.
+    pub(super) fn touch_ahead(&mut self) {
+        let stored = self.current.offset(self.position);
+        if self.touching
+            || self.touched >= self.current.bytes()
+            || self.touched > stored + SEGMENT_TOUCH_BYTES / 2
+        {
+            return;
+        }
+        let from = self.touched.max(stored);
+        self.touching = true;
+        self.touched = from + SEGMENT_TOUCH_BYTES;
+        self.storage.start_touch(&self.current.segment, from, SEGMENT_TOUCH_BYTES);
     }
 
     pub(super) fn prepare_next(&mut self) {
@@ -95,6 +110,7 @@ impl<S: Storage> Log<S> {
             }
             // A file that could not be removed costs space, and the next open finds it.
             Completion::Removed(_) => self.removing = false,
+            Completion::Touched => self.touching = false,
         }
     }
 
@@ -151,7 +167,7 @@ impl<S: Storage> Log<S> {
         }
     }
 
-    fn wait(&mut self, now: Now) -> Result<(), AppendError> {
+    pub(super) fn wait(&mut self, now: Now) -> Result<(), AppendError> {
         match self.storage.wait_completion() {
             Some(completion) => self.complete(completion, now, &mut Progress::default()),
             None => self.fail(StorageError::Gone),

@@ -121,11 +121,12 @@ pub const SEGMENTS_MAX: usize = 16_384;
 pub const DAMAGED_RANGES_MAX: usize = 1_024;
 
 /// Jobs that may wait for the storage thread. A log has at most two syncs, one new segment and one
-/// removal under way, so a full queue means that this bound is broken.
+/// removal and one touching under way, so a full queue means that this bound is broken.
 pub const STORAGE_JOBS_MAX: usize = 16;
 
-/// How much of a new segment is made present in memory ahead of the first store. Touched pages are
-/// dirty, and the next sync writes them, so this is not the whole segment.
+/// How much of a segment is made present in memory at a time, ahead of the stores. Touched pages are
+/// dirty, and the next sync writes them, so this is not the whole segment; it is a few milliseconds of
+/// the highest rate, which is what touching as much takes.
 pub const SEGMENT_TOUCH_BYTES: usize = 4 << 20;
 
 /// How long a log without space waits before it asks for a new segment again.
@@ -133,7 +134,6 @@ pub const SPACE_RETRY_WAIT: Duration = Duration::from_secs(1);
 
 const _: () = assert!(SEGMENT_RECORDS_MIN <= SEGMENT_RECORDS_DEFAULT);
 const _: () = assert!(SEGMENT_RECORDS_DEFAULT <= SEGMENT_RECORDS_MAX);
-const _: () = assert!(STORAGE_JOBS_MAX >= 4);
 /// Gathers in flight, answers that nobody fetched yet included.
 pub const GATHERS_MAX: usize = 1_024;
 
@@ -240,3 +240,4 @@ const _: () = {
     assert!(STOP_COMMAND_WAIT.as_millis() > STOP_WAIT.as_millis() + KILL_WAIT.as_millis());
     assert!(RESTART_WAIT_MIN.as_millis() <= RESTART_WAIT_MAX.as_millis());
 };
+const _: () = assert!(STORAGE_JOBS_MAX >= 5);

@@ -5,149 +5,62 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::time::Duration;
 
 use super::backend::{Completion, Segment, Storage, StorageError};
 use super::breaks::Breaks;
+use super::config::{AppendError, Health, LogConfig, Progress};
 use super::header::{Header, segment_bytes};
 use super::held::Held;
-use super::mark::{Mark, Reason, Record};
+use super::mark::Reason;
 use super::read::total_bytes;
 use super::recovery::{self, OpenError, Recovery};
-use super::standing::{Rules, Sequence, Standing, UpstreamRule};
-use crate::limits::{SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN, SEGMENTS_MAX, SPACE_RETRY_WAIT};
+use super::standing::{Rules, Sequence, Standing};
+use crate::limits::{SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN, SEGMENT_TOUCH_BYTES};
 use crate::time::{Mono, Now};
 use crate::wire::{Frame, Kind};
 
-/// When appended records are made durable. Whatever the policy, nothing committed is lost when the
-/// process dies; the policy says what is lost with the power.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SyncPolicy {
-    /// Only when a segment is left and when the log is closed.
-    None,
-    /// At most this long after the commit.
-    Interval(Duration),
-    /// As soon as the sync before has ended: one sync for all that was committed meanwhile.
-    Batch,
-}
-
-/// What is removed, in whole sealed segments, oldest first. The default keeps everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retention {
-    /// Segments that were left longer ago than this, by the wall clock.
-    pub age_max: Option<Duration>,
-    /// The oldest segments, while all segment files together are larger than this.
-    pub bytes_max: Option<u64>,
-}
-
-/// How a log is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogConfig {
-    /// Whose log it is, zero-padded; a directory with another name is refused.
-    pub name: [u8; 16],
-    /// Records of a new segment; existing ones keep their size.
-    pub segment_records: u64,
-    /// When records are made durable.
-    pub policy: SyncPolicy,
-    /// How frames move the upstream position.
-    pub upstream: UpstreamRule,
-    /// Which seq may follow which.
-    pub sequence: Sequence,
-    /// What is removed.
-    pub retention: Retention,
-}
-
-/// Whether the log can take frames.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// It can.
-    Open,
-    /// There is no space for another segment. It can while the current one has room.
-    NoSpace(StorageError),
-    /// A sync failed, or the storage broke: never again. What was acknowledged is durable.
-    Failed(StorageError),
-    /// It was closed.
-    Closed,
-}
-
-/// Why a frame was not appended. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// Back-pressure: the next segment, or the sync of the last one, is not ready yet.
-    #[error("the log's next segment is not ready yet")]
-    NotReady,
-    /// The disk is full; asked again once a second.
-    #[error("the disk is full")]
-    Full,
-    /// A sync failed, so that nothing can be promised any more.
-    #[error("the log's storage has failed")]
-    Failed,
-    /// The log was closed.
-    #[error("the log is closed")]
-    Closed,
-    /// The seq, or the epoch, does not follow: an error of the caller.
-    #[error("the frame is out of order: the log expects seq {next_seq} in epoch {epoch}")]
-    OutOfOrder {
-        /// The seq that may come next.
-        next_seq: u64,
-        /// The epoch the log stands in.
-        epoch: u32,
-    },
-    /// Only data frames can be appended: an error of the caller.
-    #[error("only data frames are logged, not kind {0}")]
-    NotData(u8),
-}
-
-/// What completed jobs changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The durable watermark moved: acknowledgements may be due.
-    pub durable: bool,
-    /// A segment arrived: whoever was told [`AppendError::NotReady`] or `Full` may try again.
-    pub room: bool,
-    /// The log failed: see [`Log::health`].
-    pub failed: bool,
-}
-
 /// A point that a sync covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Point {
-    position: u64,
-    next_seq: u64,
-    upstream_seq: u64,
+pub(super) struct Point {
+    pub(super) position: u64,
+    pub(super) next_seq: u64,
+    pub(super) upstream_seq: u64,
 }
 
 /// An append-only log of frames.
 #[derive(Debug)]
 pub struct Log<S: Storage> {
-    storage: S,
-    config: LogConfig,
-    rules: Rules,
+    pub(super) storage: S,
+    pub(super) config: LogConfig,
+    pub(super) rules: Rules,
     /// Left for good, ascending; there may be gaps where a segment is left out.
-    sealed: VecDeque<Held<S::Segment>>,
-    current: Held<S::Segment>,
+    pub(super) sealed: VecDeque<Held<S::Segment>>,
+    pub(super) current: Held<S::Segment>,
     /// Made ahead; the first one continues `current`.
-    prepared: VecDeque<Held<S::Segment>>,
-    standing: Standing,
+    pub(super) prepared: VecDeque<Held<S::Segment>>,
+    pub(super) standing: Standing,
     /// Where the next record goes.
-    position: u64,
-    committed: Point,
-    durable: Point,
+    pub(super) position: u64,
+    pub(super) committed: Point,
+    pub(super) durable: Point,
     /// What the syncs under way cover, in the order they were started.
-    syncs: VecDeque<Point>,
+    pub(super) syncs: VecDeque<Point>,
     /// What the last started sync covers.
-    sync_target: u64,
-    sync_at: Option<Mono>,
+    pub(super) sync_target: u64,
+    pub(super) sync_at: Option<Mono>,
     /// The watermark moved since the last mark.
-    mark_due: bool,
-    preparing: bool,
-    removing: bool,
-    retry_at: Option<Mono>,
-    health: Health,
-    wall_ns: u64,
-    breaks: Breaks,
+    pub(super) mark_due: bool,
+    pub(super) preparing: bool,
+    pub(super) touching: bool,
+    /// Up to this offset the pages of the current segment are touched, or are being.
+    pub(super) touched: usize,
+    pub(super) removing: bool,
+    pub(super) retry_at: Option<Mono>,
+    pub(super) health: Health,
+    pub(super) wall_ns: u64,
+    pub(super) breaks: Breaks,
     /// Records from this position on were written by this process.
-    written_from: u64,
+    pub(super) written_from: u64,
 }
 
 impl<S: Storage> Log<S> {
@@ -214,6 +127,8 @@ impl<S: Storage> Log<S> {
             sync_at: None,
             mark_due: false,
             preparing: false,
+            touching: false,
+            touched: 0,
             removing: false,
             retry_at: None,
             health: Health::Open,
@@ -237,6 +152,9 @@ impl<S: Storage> Log<S> {
                 },
             })
         })?;
+        // What can be slow is done before the first frame comes.
+        log.touch_ahead();
+        while log.touching && log.wait(now).is_ok() {}
         let recovery = Recovery {
             fresh: !tail.any && first_position == 0 && tail.end == 0,
             clean,
@@ -345,6 +263,7 @@ impl<S: Storage> Log<S> {
         if self.committed.position < self.position {
             self.publish();
             self.sync_if_due(now);
+            self.touch_ahead();
             if self.current.end() - self.position <= self.current.records / 2 {
                 self.prepare_next();
             }
@@ -479,18 +398,6 @@ impl<S: Storage> Log<S> {
         let ahead = self.prepared.iter().chain([&self.current]);
         total_bytes(self.sealed.iter().chain(ahead))
     }
-
-    pub(super) fn held(&self) -> (&VecDeque<Held<S::Segment>>, &Held<S::Segment>) {
-        (&self.sealed, &self.current)
-    }
-
-    pub(super) fn breaks(&self) -> &Breaks {
-        &self.breaks
-    }
-
-    pub(super) fn written_from(&self) -> u64 {
-        self.written_from
-    }
 }
 
 /// How records get in.
@@ -518,7 +425,7 @@ impl<S: Storage> Log<S> {
         AppendError::OutOfOrder { next_seq: self.standing.next_seq, epoch: self.standing.epoch }
     }
 
-    fn check_health(&self) -> Result<(), AppendError> {
+    pub(super) fn check_health(&self) -> Result<(), AppendError> {
         match self.health {
             Health::Open | Health::NoSpace(_) => Ok(()),
             Health::Failed(_) => Err(AppendError::Failed),
@@ -529,7 +436,7 @@ impl<S: Storage> Log<S> {
     /// Makes sure that so many records fit into the current segment and leave the slot for the mark
     /// that ends it; writes the Sync mark if one is due.
     #[inline]
-    fn make_room(&mut self, records: u64) -> Result<(), AppendError> {
+    pub(super) fn make_room(&mut self, records: u64) -> Result<(), AppendError> {
         self.check_health()?;
         let wanted = records + u64::from(self.mark_due) + 1;
         if self.current.end() - self.position < wanted {
@@ -556,6 +463,7 @@ impl<S: Storage> Log<S> {
             self.start_sync();
         }
         self.sealed.push_back(std::mem::replace(&mut self.current, next));
+        self.touched = SEGMENT_TOUCH_BYTES;
         self.put_mark(Reason::Segment)
     }
 
@@ -600,173 +508,12 @@ impl<S: Storage> Log<S> {
         self.committed = self.here();
     }
 
-    fn here(&self) -> Point {
+    pub(super) fn here(&self) -> Point {
         Point {
             position: self.position,
             next_seq: self.standing.next_seq,
             upstream_seq: self.standing.upstream_seq,
         }
-    }
-}
-
-/// What is asked of the storage, and what it answers.
-impl<S: Storage> Log<S> {
-    fn sync_if_due(&mut self, now: Now) {
-        // One sync at a time: what is committed meanwhile shares the next one.
-        if !self.syncs.is_empty()
-            || self.committed.position <= self.sync_target
-            || self.check_health().is_err()
-        {
-            return;
-        }
-        match (self.config.policy, self.sync_at) {
-            (SyncPolicy::None, _) => {}
-            (SyncPolicy::Interval(wait), None) => self.sync_at = Some(now.mono + wait),
-            (SyncPolicy::Interval(_), Some(at)) if now.mono < at => {}
-            (SyncPolicy::Interval(_) | SyncPolicy::Batch, _) => self.start_sync(),
-        }
-    }
-
-    fn start_sync(&mut self) {
-        self.sync_at = None;
-        self.sync_target = self.position;
-        self.syncs.push_back(self.here());
-        self.storage.start_sync(&self.current.segment);
-    }
-
-    fn prepare_next(&mut self) {
-        let waiting = self.preparing || self.retry_at.is_some() || !self.prepared.is_empty();
-        if waiting || self.check_health().is_err() {
-            return;
-        }
-        if self.sealed.len() + 2 > SEGMENTS_MAX {
-            self.health = Health::NoSpace(StorageError::NoSpace {
-                path: format!("segment {SEGMENTS_MAX} of the log"),
-            });
-            return;
-        }
-        let Some(number) = self.current.segment.number().checked_add(1) else { return };
-        let records = self.config.segment_records;
-        let header =
-            Header::new(self.config.name, number, self.current.end(), records, self.wall_ns);
-        self.preparing = true;
-        self.storage.start_prepare(number, &header.page(), segment_bytes(records));
-    }
-
-    fn complete(&mut self, completion: Completion<S::Segment>, now: Now, progress: &mut Progress) {
-        match completion {
-            Completion::Synced(Ok(())) => {
-                if let Some(covered) = self.syncs.pop_front() {
-                    self.durable = covered;
-                    self.mark_due = true;
-                    progress.durable = true;
-                }
-            }
-            Completion::Prepared(Ok(segment)) => {
-                self.preparing = false;
-                if matches!(self.health, Health::NoSpace(_)) {
-                    self.health = Health::Open;
-                }
-                let base = self.current.end();
-                self.prepared.push_back(Held {
-                    base,
-                    records: self.config.segment_records,
-                    segment,
-                });
-                progress.room = true;
-            }
-            Completion::Prepared(Err(error @ StorageError::NoSpace { .. })) => {
-                self.preparing = false;
-                self.retry_at = Some(now.mono + SPACE_RETRY_WAIT);
-                if self.check_health().is_ok() {
-                    self.health = Health::NoSpace(error);
-                }
-            }
-            // A retried sync can report success for pages that the kernel already dropped.
-            Completion::Synced(Err(error)) | Completion::Prepared(Err(error)) => {
-                self.fail(error);
-                progress.failed = true;
-            }
-            // A file that could not be removed costs space, and the next open finds it.
-            Completion::Removed(_) => self.removing = false,
-        }
-    }
-
-    #[cold]
-    fn fail(&mut self, error: StorageError) {
-        if self.check_health().is_ok() {
-            self.health = Health::Failed(error);
-        }
-        self.retry_at = None;
-        self.sync_at = None;
-        self.syncs.clear();
-    }
-
-    /// Removes the oldest sealed segment when the retention says so; one at a time.
-    fn retain(&mut self) {
-        let Retention { age_max, bytes_max } = self.config.retention;
-        let Some(oldest) = self.sealed.front() else { return };
-        if self.removing || oldest.end() > self.durable.position || self.check_health().is_err() {
-            return;
-        }
-        let too_old = age_max.is_some_and(|age_max| {
-            let last = oldest.record(oldest.end() - 1).and_then(Record::mark);
-            let left_at = last.map_or(0, |mark: &Mark| mark.written_at.get());
-            self.wall_ns.saturating_sub(left_at) > crate::time::nanos(age_max)
-        });
-        let too_large = bytes_max.is_some_and(|bytes_max| self.bytes() > bytes_max);
-        if too_old || too_large {
-            if let Some(oldest) = self.sealed.pop_front() {
-                self.removing = true;
-                self.storage.start_remove(oldest.segment);
-            }
-            self.breaks.forget_before(self.first_position());
-        }
-    }
-
-    fn sync_and_wait(&mut self, now: Now) -> Result<(), AppendError> {
-        if self.sync_target < self.position {
-            self.start_sync();
-        }
-        while self.durable.position < self.position {
-            self.wait(now)?;
-        }
-        Ok(())
-    }
-
-    /// [`Log::make_room`] for the few places that may block.
-    fn wait_for_room(&mut self, records: u64, now: Now) -> Result<(), AppendError> {
-        self.wall_ns = now.wall_ns;
-        loop {
-            match self.make_room(records) {
-                Err(AppendError::NotReady) => self.wait(now)?,
-                done => return done,
-            }
-        }
-    }
-
-    fn wait(&mut self, now: Now) -> Result<(), AppendError> {
-        match self.storage.wait_completion() {
-            Some(completion) => self.complete(completion, now, &mut Progress::default()),
-            None => self.fail(StorageError::Gone),
-        }
-        self.check_health()
-    }
-
-    /// After a crash of the process alone, what was found may be in memory only: the Open mark, whose
-    /// watermark covers it, must not become durable before it.
-    fn sync_what_was_found(&mut self) -> Result<(), OpenError> {
-        let last_sealed = self.sealed.iter().rev().take(2);
-        let touched = last_sealed.chain([&self.current]).chain(&self.prepared);
-        for held in touched {
-            self.storage.start_sync(&held.segment);
-            match self.storage.wait_completion() {
-                Some(Completion::Synced(Ok(()))) => {}
-                Some(Completion::Synced(Err(error))) => return Err(error.into()),
-                _ => return Err(StorageError::Gone.into()),
-            }
-        }
-        Ok(())
     }
 }
 

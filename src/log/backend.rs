@@ -44,6 +44,8 @@ pub enum Completion<G> {
     Synced(Result<(), StorageError>),
     /// The segment's file is gone; or stays where it is.
     Removed(Result<(), StorageError>),
+    /// The pages are present, if the system could do that.
+    Touched,
 }
 
 /// The files of one log.
@@ -75,6 +77,10 @@ pub trait Storage {
 
     /// Starts to make durable what was written to this segment so far.
     fn start_sync(&mut self, segment: &Self::Segment);
+
+    /// Starts to make these bytes present in memory, so that storing to them does not wait. Changes
+    /// nothing else.
+    fn start_touch(&mut self, segment: &Self::Segment, offset: usize, len: usize);
 
     /// Starts to remove a segment.
     fn start_remove(&mut self, segment: Self::Segment);

@@ -34,7 +34,7 @@ impl<G: Segment> Held<G> {
 
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "SEGMENT_RECORDS_MAX keeps it below 2^33")]
-    fn offset(&self, position: u64) -> usize {
+    pub(super) fn offset(&self, position: u64) -> usize {
         debug_assert!(position >= self.base && position <= self.end());
         HEADER_BYTES + (position - self.base) as usize * FRAME_BYTES
     }

@@ -51,6 +51,7 @@ enum Job {
     Prepare { number: u64, header: Box<[u8; HEADER_BYTES]>, bytes: usize },
     Sync { number: u64, stored: Vec<u8> },
     Remove { number: u64 },
+    Touch,
 }
 
 /// What a job did, before the segment object of the log is made of it.
@@ -58,6 +59,7 @@ enum Done {
     Prepared(u64),
     Synced,
     Removed,
+    Touched,
 }
 
 impl MemoryDisk {
@@ -250,6 +252,7 @@ impl Disk {
                 self.files.remove(&number);
                 Ok(Done::Removed)
             }
+            Job::Touch => Ok(Done::Touched),
         })
     }
 
@@ -319,6 +322,10 @@ impl Storage for MemoryStorage {
         self.start(Job::Sync { number: segment.number, stored: segment.bytes.clone() });
     }
 
+    fn start_touch(&mut self, _segment: &MemorySegment, _offset: usize, _len: usize) {
+        self.start(Job::Touch);
+    }
+
     fn start_remove(&mut self, segment: MemorySegment) {
         self.start(Job::Remove { number: segment.number });
     }
@@ -341,6 +348,7 @@ impl Storage for MemoryStorage {
             Err((Done::Prepared(_), error)) => Completion::Prepared(Err(error)),
             Err((Done::Synced, error)) => Completion::Synced(Err(error)),
             Err((Done::Removed, error)) => Completion::Removed(Err(error)),
+            Ok(Done::Touched) | Err((Done::Touched, _)) => Completion::Touched,
         })
     }
 }

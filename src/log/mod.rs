@@ -3,16 +3,19 @@
 mod appender;
 mod backend;
 mod breaks;
+mod config;
 mod header;
 mod held;
+mod jobs;
 mod mark;
 pub mod memory;
 mod read;
 mod recovery;
 mod standing;
 
-pub use appender::{AppendError, Health, Log, LogConfig, Progress, Retention, SyncPolicy};
+pub use appender::Log;
 pub use backend::{Completion, Segment, Storage, StorageError};
+pub use config::{AppendError, Health, LogConfig, Progress, Retention, SyncPolicy};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, HeaderFault};
 pub use mark::{Mark, Reason};
 pub use read::Read;

@@ -38,7 +38,7 @@ impl<S: Storage> Log<S> {
         }
         let wanted = position.saturating_add(records_max.max(1) as u64).min(committed);
         let frames = held.frames(position, wanted);
-        let unchecked_from = self.written_from().saturating_sub(position);
+        let unchecked_from = self.written_from.saturating_sub(position);
         let unchecked_from = usize::try_from(unchecked_from).unwrap_or(usize::MAX);
         let suspects = &frames[..unchecked_from.min(frames.len())];
         let bad = suspects.iter().position(|frame| Record::checked(frame).is_none());
@@ -59,7 +59,7 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub fn position_of_seq(&self, seq: u64) -> u64 {
         let committed = self.committed_position();
-        let stretch = self.breaks().stretch(seq, self.first_position(), committed);
+        let stretch = self.breaks.stretch(seq, self.first_position(), committed);
         let (mut low, mut high) = (stretch.from, stretch.until.min(committed));
         while low < high {
             let middle = low + (high - low) / 2;
@@ -78,7 +78,7 @@ impl<S: Storage> Log<S> {
     /// later epoch began at that seq. `u64::MAX`: none is.
     #[must_use]
     pub fn void_from(&self, position: u64) -> u64 {
-        self.breaks().void_from(position)
+        self.breaks.void_from(position)
     }
 
     /// Checks every committed record of the whole log and lists the damaged positions. Takes as long
@@ -118,7 +118,7 @@ impl<S: Storage> Log<S> {
 
     /// The segment with this position, or the next one when no segment has it.
     fn segment_from(&self, position: u64) -> Option<&Held<S::Segment>> {
-        let (sealed, current) = self.held();
+        let (sealed, current) = (&self.sealed, &self.current);
         if current.holds(position) {
             return Some(current);
         }

@@ -132,6 +132,10 @@ impl Storage for FileStorage {
         self.start(Job::Sync { file: Arc::clone(&segment.file), number: segment.number });
     }
 
+    fn start_touch(&mut self, segment: &FileSegment, offset: usize, len: usize) {
+        self.start(Job::Touch { pages: segment.mapping.pages(), offset, len });
+    }
+
     fn start_remove(&mut self, segment: FileSegment) {
         self.start(Job::Remove { segment });
     }

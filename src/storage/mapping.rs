@@ -15,6 +15,24 @@ use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+/// A mapping's pages without its bytes: can be touched, not read or written.
+#[derive(Debug)]
+pub(super) struct Pages {
+    map: Option<Arc<MmapRaw>>,
+}
+
+impl Pages {
+    /// Makes these bytes' pages present and writable, so that storing to them takes no fault. Only a
+    /// speed-up: an old kernel that cannot is no error.
+    pub(super) fn touch(&self, offset: usize, len: usize) {
+        if let Some(map) = &self.map {
+            let offset = offset.min(map.len());
+            let len = len.min(map.len() - offset);
+            let _ = map.advise_range(Advice::PopulateWrite, offset, len);
+        }
+    }
+}
+
 /// A shared, writable mapping of a whole file.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -36,12 +54,9 @@ impl Mapping {
         self.map.as_ref().map_or(0, |map| map.len())
     }
 
-    /// Makes the first `len` bytes' pages present and writable, so that storing to them takes no
-    /// fault. Only a speed-up: an old kernel that cannot is no error.
-    pub(super) fn touch(&self, len: usize) {
-        if let Some(map) = &self.map {
-            let _ = map.advise_range(Advice::PopulateWrite, 0, len.min(map.len()));
-        }
+    /// The pages, for another thread to touch.
+    pub(super) fn pages(&self) -> Pages {
+        Pages { map: self.map.clone() }
     }
 
     /// The bytes of this range, as far as the file has them.

@@ -11,7 +11,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use super::directory::{FileSegment, Wake, segment_path};
-use super::mapping::Mapping;
+use super::mapping::{Mapping, Pages};
 use crate::limits::SEGMENT_TOUCH_BYTES;
 use crate::log::{Completion, HEADER_BYTES, Segment, StorageError};
 
@@ -19,6 +19,7 @@ pub(super) enum Job {
     Prepare { number: u64, header: Box<[u8; HEADER_BYTES]>, bytes: usize },
     Sync { file: Arc<File>, number: u64 },
     Remove { segment: FileSegment },
+    Touch { pages: Pages, offset: usize, len: usize },
 }
 
 /// Works until the storage is dropped.
@@ -37,6 +38,10 @@ pub(super) fn run(
                 Completion::Synced(rustix::fs::fdatasync(&*file).map_err(|errno| {
                     failure("sync", &segment_path(directory, number), errno.into())
                 }))
+            }
+            Job::Touch { pages, offset, len } => {
+                pages.touch(offset, len);
+                Completion::Touched
             }
             Job::Remove { segment } => Completion::Removed(remove(directory, segment)),
         };
@@ -65,7 +70,7 @@ fn prepare(
     std::fs::rename(&temporary, &path).map_err(|error| failure("rename", &temporary, error))?;
     sync_directory(directory)?;
     let mapping = Mapping::new(&file, bytes).map_err(|error| failure("map", &path, error))?;
-    mapping.touch(SEGMENT_TOUCH_BYTES);
+    mapping.pages().touch(0, SEGMENT_TOUCH_BYTES);
     Ok(FileSegment::new(number, file, mapping))
 }
 

@@ -1,0 +1,96 @@
+//! What a log is told (its configuration) and what it answers (health, progress, refusals).
+
+use std::time::Duration;
+
+use super::backend::StorageError;
+use super::standing::{Sequence, UpstreamRule};
+
+/// When appended records are made durable. Whatever the policy, nothing committed is lost when the
+/// process dies; the policy says what is lost with the power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Only when a segment is left and when the log is closed.
+    None,
+    /// At most this long after the commit.
+    Interval(Duration),
+    /// As soon as the sync before has ended: one sync for all that was committed meanwhile.
+    Batch,
+}
+
+/// What is removed, in whole sealed segments, oldest first. The default keeps everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Segments that were left longer ago than this, by the wall clock.
+    pub age_max: Option<Duration>,
+    /// The oldest segments, while all segment files together are larger than this.
+    pub bytes_max: Option<u64>,
+}
+
+/// How a log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Whose log it is, zero-padded; a directory with another name is refused.
+    pub name: [u8; 16],
+    /// Records of a new segment; existing ones keep their size.
+    pub segment_records: u64,
+    /// When records are made durable.
+    pub policy: SyncPolicy,
+    /// How frames move the upstream position.
+    pub upstream: UpstreamRule,
+    /// Which seq may follow which.
+    pub sequence: Sequence,
+    /// What is removed.
+    pub retention: Retention,
+}
+
+/// Whether the log can take frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It can.
+    Open,
+    /// There is no space for another segment. It can while the current one has room.
+    NoSpace(StorageError),
+    /// A sync failed, or the storage broke: never again. What was acknowledged is durable.
+    Failed(StorageError),
+    /// It was closed.
+    Closed,
+}
+
+/// Why a frame was not appended. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Back-pressure: the next segment, or the sync of the last one, is not ready yet.
+    #[error("the log's next segment is not ready yet")]
+    NotReady,
+    /// The disk is full; asked again once a second.
+    #[error("the disk is full")]
+    Full,
+    /// A sync failed, so that nothing can be promised any more.
+    #[error("the log's storage has failed")]
+    Failed,
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+    /// The seq, or the epoch, does not follow: an error of the caller.
+    #[error("the frame is out of order: the log expects seq {next_seq} in epoch {epoch}")]
+    OutOfOrder {
+        /// The seq that may come next.
+        next_seq: u64,
+        /// The epoch the log stands in.
+        epoch: u32,
+    },
+    /// Only data frames can be appended: an error of the caller.
+    #[error("only data frames are logged, not kind {0}")]
+    NotData(u8),
+}
+
+/// What completed jobs changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The durable watermark moved: acknowledgements may be due.
+    pub durable: bool,
+    /// A segment arrived: whoever was told [`AppendError::NotReady`] or `Full` may try again.
+    pub room: bool,
+    /// The log failed: see [`super::Log::health`].
+    pub failed: bool,
+}

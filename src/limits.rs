@@ -241,3 +241,18 @@ const _: () = {
     assert!(RESTART_WAIT_MIN.as_millis() <= RESTART_WAIT_MAX.as_millis());
 };
 const _: () = assert!(STORAGE_JOBS_MAX >= 5);
+/// Frames that the exchange still holds of a synthetic market, 4 MiB of them. A tape is held whole.
+pub const EXCHANGE_WINDOW_FRAMES: usize = 65_536;
+/// Events that a synthetic market makes in one turn.
+pub const EXCHANGE_EVENTS_PER_TURN_MAX: usize = 16_384;
+/// How far a paced synthetic market may be behind its clock, at least, before it skips.
+pub const EXCHANGE_LAG_MIN: Duration = Duration::from_secs(1);
+/// How many frames ahead a consumer may send the market by wanting what is not due yet. A synthetic
+/// market has to make them all, which takes some seconds.
+pub const EXCHANGE_FORWARD_FRAMES_MAX: u64 = 1 << 27;
+/// Answers that the exchange holds back for one connection.
+pub const EXCHANGE_ANSWERS_PENDING_MAX: usize = 64;
+
+// A consumer that reads as fast as the market is made must never be lapped.
+const _: () = assert!(EXCHANGE_EVENTS_PER_TURN_MAX * 2 <= EXCHANGE_WINDOW_FRAMES);
+const _: () = assert!(FILL_FRAMES_MAX <= EXCHANGE_EVENTS_PER_TURN_MAX);

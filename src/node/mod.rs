@@ -6,6 +6,7 @@
 //! a simulator on virtual ones. What is *not* here: any code that knows mio, and any `dyn` or async.
 
 pub mod broker;
+pub mod external;
 mod guard;
 mod links;
 pub mod sequencer;

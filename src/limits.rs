@@ -156,8 +156,6 @@ const _: () = assert!(GATHER_FRAMES_MAX <= GATHER_FRAMES_TOTAL_MAX);
 
 /// Shortest wait between the end of a connection and the next dial of the same peer.
 pub const REDIAL_MIN: Duration = Duration::from_millis(50);
-/// Heartbeats of silence after which the exchange's session is given up.
-pub const EXCHANGE_SILENT_HEARTBEATS_MAX: u32 = 5;
 
 /// Most shards. Their names are the letters from `A` on.
 pub const SHARDS_MAX: usize = 16;
@@ -194,8 +192,6 @@ pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
 
 /// Most synthetic events a second.
 pub const RATE_EVENTS_PER_S_MAX: u64 = 100_000_000;
-/// Longest chaos specification in bytes.
-pub const CHAOS_BYTES_MAX: usize = 4096;
 
 /// Slowest and fastest replay that is not `max`, in thousandths of real time.
 pub const SPEED_THOUSANDTHS_MAX: u64 = 1_000_000_000;
@@ -256,3 +252,16 @@ pub const EXCHANGE_ANSWERS_PENDING_MAX: usize = 64;
 // A consumer that reads as fast as the market is made must never be lapped.
 const _: () = assert!(EXCHANGE_EVENTS_PER_TURN_MAX * 2 <= EXCHANGE_WINDOW_FRAMES);
 const _: () = assert!(FILL_FRAMES_MAX <= EXCHANGE_EVENTS_PER_TURN_MAX);
+/// Trades of one block in a shard's index: what a time range skips at once.
+pub const INDEX_BLOCK_TRADES: usize = 1024;
+/// Data frames of one shard's answer.
+pub const ANSWER_ROWS_MAX: usize = 32_000;
+/// Queries that one connection may have open at one node.
+pub const QUERIES_PER_CLIENT_MAX: usize = 256;
+
+const _: () =
+    assert!(ANSWER_ROWS_MAX < GATHER_FRAMES_MAX && REPORT_ROWS_MAX as usize <= ANSWER_ROWS_MAX);
+/// Sessions that the exchange holds at once.
+pub const EXCHANGE_SESSIONS_MAX: usize = 64;
+/// What a subscriber costs besides its buffers: its slots in the reactor and in the broker.
+pub const SUBSCRIBER_STATE_BYTES: usize = 512;

@@ -122,13 +122,13 @@ mod tests {
             "b c",
             "--speed",
             "max",
-            "--chaos=--x",
+            "--chaos=off",
         ]);
         let common = ["--data-dir=/d", "--host=127.0.0.2", "--log=debug", "--parent=77"];
         let with = |command: &[&str], market: &[&str]| -> Vec<String> {
             command.iter().chain(&common).chain(market).map(|&it| it.to_owned()).collect()
         };
-        let market = ["--tape=a", "--tape=b c", "--speed=max", "--seed=3", "--chaos=--x", "--loop"];
+        let market = ["--tape=a", "--tape=b c", "--speed=max", "--seed=3", "--chaos=off", "--loop"];
         let want = [
             ("external", with(&["external"], &market)),
             ("broker", with(&["broker"], &[])),
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn every_child_understands_the_flags_it_gets() {
-        for (name, arguments) in specs(&["--rate", "5", "--chaos=-x", "--speed", "0.5"]) {
+        for (name, arguments) in specs(&["--rate", "5", "--chaos=off", "--speed", "0.5"]) {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             let command = parse(&arguments).unwrap_or_else(|error| panic!("{name}: {error:?}"));
             assert!(!matches!(command, Command::All { .. }));
@@ -153,7 +153,7 @@ mod tests {
             assert_eq!((request.node.to_string(), parent), (name, Some(77)));
             if request.node == NodeId::External {
                 assert_eq!(request.config.external.rate, Some(5));
-                assert_eq!(request.config.external.chaos, "-x");
+                assert_eq!(request.config.external.chaos, "off");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `pregao report`: from a request to text. The connection itself is not here.
+//! `pregao report`: from a request to text. The connection itself is the client library's.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -8,8 +8,14 @@ use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::BarInterval;
-use super::render::{Report, report_json, report_table};
-use crate::wire::Symbol;
+use super::render::{
+    BarAssembler, NodeShare, QuoteSource, Report, Rows, node_status_word, report_json, report_table,
+};
+use crate::client::{Answer, Asker, ClientError, Symbols};
+use crate::wire::{
+    EndStatus, ErrorCode, Flags, Frame, Kind, NodeAnswer, NodeStatus, Op, Query, Symbol, U32, U64,
+    padded, unpadded,
+};
 
 /// What is asked about each symbol, besides its quote. Times are nanoseconds since the epoch,
 /// `from` included, `to` not; 0 and `u64::MAX` are open ends.
@@ -99,8 +105,112 @@ pub fn show(
 /// # Errors
 /// When it cannot be reached, refuses, or the output takes no more.
 pub fn run(request: &ReportRequest, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
-    let _ = show(&[], request.format, output)?;
-    Err(Failure::failed(format!("the question to {} is not wired yet", request.address)))
+    let failed = |error: ClientError| Failure::failed(error.to_string());
+    let mut asker = Asker::open("aggregator", request.address, request.deadline).map_err(failed)?;
+    let queries: Vec<Query> = request.symbols.iter().map(|symbol| request.query(symbol)).collect();
+    let answers = asker.ask(&queries, request.deadline).map_err(failed)?;
+    let wall_ns = asker.clock().now().wall_ns;
+    let symbols = asker.symbols();
+    let reports: Vec<_> = request
+        .symbols
+        .iter()
+        .zip(&answers)
+        .map(|(symbol, answer)| request.report(*symbol, answer, symbols, wall_ns))
+        .collect();
+    show(&reports, request.format, output)
+}
+
+impl ReportRequest {
+    fn query(&self, symbol: &Symbol) -> Query {
+        let partial = if self.partial_allowed { Query::PARTIAL } else { 0 };
+        let (op, limit, from, to) = match self.question {
+            Question::Last(0) => (Op::Quote, 0, 0, u64::MAX),
+            Question::Last(rows) => (Op::Last, rows, 0, u64::MAX),
+            Question::Range { from, to } => (Op::Range, 0, from, to),
+            Question::Bars { interval, from, to } => (Op::Bars, interval.seconds(), from, to),
+        };
+        Query {
+            op: op as u8,
+            options: partial | Query::WITH_QUOTE,
+            limit: U32::new(limit),
+            symbol: padded(symbol.as_str()),
+            from: U64::new(from),
+            to: U64::new(to),
+            ..Query::default()
+        }
+    }
+
+    /// The answer about one symbol; refused when there is none at all.
+    fn report(
+        &self,
+        symbol: Symbol,
+        answer: &Answer,
+        symbols: &Symbols,
+        wall_ns: u64,
+    ) -> Result<Report, Refused> {
+        if answer.status() == EndStatus::Failed {
+            return Err(Refused { symbol, reason: refusal_reason(answer) });
+        }
+        let is_quote = |frame: &&Frame| frame.kind == Kind::Quote as u8;
+        let quote = answer.rows.iter().find(is_quote).copied();
+        let instrument = answer.rows.first().map_or(0, |frame| frame.instrument.get());
+        let rows: Vec<Frame> =
+            answer.rows.iter().filter(|frame| !is_quote(frame)).copied().collect();
+        let rows = match self.question {
+            Question::Bars { .. } => {
+                let mut bars = BarAssembler::default();
+                Rows::Bars(rows.iter().filter_map(|frame| bars.take(frame)).collect())
+            }
+            _ => Rows::History(rows),
+        };
+        let age = |quote: Frame| wall_ns.saturating_sub(quote.ts_recv.get()) / 1_000_000;
+        Ok(Report {
+            symbol,
+            decimals: symbols.decimals(instrument),
+            quote,
+            quote_source: match quote {
+                None => QuoteSource::None,
+                Some(quote) if quote.has(Flags::STALE) => QuoteSource::Stale,
+                Some(_) => QuoteSource::Live,
+            },
+            age_ms: quote.map(age),
+            rows,
+            complete: answer.status() == EndStatus::Complete,
+            nodes: answer.nodes.iter().map(node_share).collect(),
+        })
+    }
+}
+
+fn node_share(node: &NodeAnswer) -> NodeShare {
+    NodeShare {
+        node: unpadded(&node.name),
+        status: NodeStatus::from_number(node.status).unwrap_or(NodeStatus::Failed),
+        rows: node.rows.get(),
+        elapsed_us: node.elapsed_us.get(),
+    }
+}
+
+/// Why there is no answer, which nodes are missing, and what to do.
+fn refusal_reason(answer: &Answer) -> String {
+    let missing: Vec<String> = answer
+        .nodes
+        .iter()
+        .map(node_share)
+        .filter(|share| !matches!(share.status, NodeStatus::Ok | NodeStatus::Pruned))
+        .map(|share| format!("{} {}", share.node, node_status_word(share.status)))
+        .collect();
+    let said = answer.refusal.as_ref().map_or("no answer", |(_, text)| text.as_str());
+    let advice = match answer.code() {
+        Some(ErrorCode::UnknownSymbol) => {
+            return format!("{said}; `pregao subscribe '*' --count 5` shows what trades");
+        }
+        Some(ErrorCode::Deadline) => "; allow more time with --deadline",
+        Some(ErrorCode::Incomplete) => "; see `pregao status`",
+        _ => "",
+    };
+    let missing =
+        if missing.is_empty() { String::new() } else { format!(" ({})", missing.join(", ")) };
+    format!("{said}{missing}{advice}")
 }
 
 #[cfg(test)]

@@ -1,9 +1,26 @@
-//! The node commands: from a checked request to a running node.
+//! The node commands: from a checked request to a running node. Here machines meet their shell.
 
+use std::io::BufReader;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use super::exit::{Exit, Failure};
-use crate::config::{Config, NodeId, Partition};
+use crate::config::{self, Config, Durability, NodeId};
+use crate::limits;
+use crate::log::{
+    Log, LogConfig, OpenError, Recovery, Retention, Sequence, StorageError, SyncPolicy,
+    UpstreamRule,
+};
+use crate::market::tape::{Schedule, Tape};
+use crate::node::Node;
+use crate::node::broker::{Broker, BrokerConfig};
+use crate::node::external::{External, ExternalConfig, FeedConfig, Speed};
+use crate::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
+use crate::node::shard::{Shard, ShardConfig};
+use crate::reactor::{Options, Reactor, SocketOptions};
+use crate::storage::FileStorage;
+use crate::wire::{FRAME_BYTES, padded};
 
 /// A node to run.
 #[derive(Clone, Debug)]
@@ -31,46 +48,213 @@ pub fn node(request: &NodeRequest) -> Result<Exit, Failure> {
 }
 
 /// The exchange.
-///
-/// # Errors
-/// As for [`node`].
-pub fn external(request: &NodeRequest) -> Result<Exit, Failure> {
-    Err(not_wired(request))
+fn external(request: &NodeRequest) -> Result<Exit, Failure> {
+    let settings = &request.config.external;
+    let mut reactor = reactor(request, SocketOptions::default())?;
+    let feed = if settings.tapes.is_empty() {
+        FeedConfig::Synthetic {
+            seed: settings.seed,
+            events_per_second: settings.rate(),
+            start_wall_ns: reactor.clock().now().wall_ns,
+        }
+    } else {
+        FeedConfig::Tapes { schedule: schedule(&settings.tapes)?, looped: settings.looped }
+    };
+    let config = ExternalConfig {
+        feed,
+        speed: match settings.speed {
+            config::Speed::Max => Speed::Max,
+            config::Speed::Thousandths(thousandths) => Speed::Times { thousandths },
+        },
+        chaos: settings.chaos().map_err(Failure::usage)?,
+        sessions_max: limits::EXCHANGE_SESSIONS_MAX,
+    };
+    let now = reactor.clock().now();
+    run(request, &mut reactor, &mut External::new(config, now))
+}
+
+/// Reads all tapes and merges them.
+fn schedule(tapes: &[PathBuf]) -> Result<Schedule, Failure> {
+    let read = |path: &PathBuf| {
+        let name = path.display();
+        let file = std::fs::File::open(path).map_err(|error| {
+            Failure::cannot_start(format!("cannot read the tape {name}: {error}"))
+        })?;
+        Tape::read(BufReader::new(file)).map_err(|error| {
+            Failure::cannot_start(format!("the tape {name} cannot be replayed: {error}"))
+        })
+    };
+    let tapes = tapes.iter().map(read).collect::<Result<Vec<Tape>, Failure>>()?;
+    Schedule::new(&tapes).map_err(|error| {
+        Failure::cannot_start(format!("the tapes cannot be replayed together: {error}"))
+    })
 }
 
 /// The broker.
-///
-/// # Errors
-/// As for [`node`].
-pub fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
-    Err(not_wired(request))
+fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
+    let settings = &request.config.broker;
+    let accepted = SocketOptions {
+        send_buffer_bytes: Some(settings.send_buffer_bytes as usize).filter(|&bytes| bytes > 0),
+        notsent_lowat_bytes: Some(settings.notsent_lowat_bytes).filter(|&bytes| bytes > 0),
+    };
+    let ring_frames = settings.ring_frames as usize;
+    let subscribers_max = settings.subscribers_max as usize;
+    let per_subscriber = limits::OUTBOX_BYTES_MAX / 2
+        + 2 * settings.send_buffer_bytes as usize
+        + limits::SUBSCRIBER_STATE_BYTES;
+    log::info!(
+        "memory at most: ring {} MiB per source, {subscribers_max} subscribers x {} KiB",
+        ring_frames * FRAME_BYTES >> 20,
+        per_subscriber >> 10,
+    );
+    let mut reactor = reactor(request, accepted)?;
+    run(request, &mut reactor, &mut Broker::new(BrokerConfig { ring_frames, subscribers_max }))
 }
 
 /// The sequencer.
-///
-/// # Errors
-/// As for [`node`].
-pub fn core(request: &NodeRequest) -> Result<Exit, Failure> {
-    Err(not_wired(request))
+fn core(request: &NodeRequest) -> Result<Exit, Failure> {
+    let (config, settings) = (&request.config, &request.config.core);
+    let mut reactor = reactor(request, SocketOptions::default())?;
+    let rules = (UpstreamRule::CountAppended, Sequence::Contiguous);
+    let (journal, recovery) = open_log(request, &reactor, "core", rules)?;
+    let now = reactor.clock().now();
+    let mut followers = vec![FollowerConfig {
+        name: "broker".to_owned(),
+        address: connect(config, NodeId::Broker)?,
+        shard: None,
+    }];
+    for (number, node) in shards(config) {
+        let (name, address) = (node.to_string(), connect(config, node)?);
+        followers.push(FollowerConfig { name, address, shard: Some(number) });
+    }
+    let sequencer_config = SequencerConfig {
+        exchange: connect(config, NodeId::External)?,
+        followers,
+        partition: partition(config)?,
+        breaker: config.breaker.clone(),
+        heartbeat: settings.heartbeat_interval,
+        silence_max: settings.heartbeat_deadline,
+        request_deadline: settings.request_deadline,
+        connect_deadline: settings.connect_deadline,
+        broker_warmup_frames: u64::from(config.broker.ring_frames) / 2,
+        seed: seed(&reactor),
+    };
+    let mut node =
+        Sequencer::new(sequencer_config, journal, &recovery, now).map_err(Failure::cannot_start)?;
+    run(request, &mut reactor, &mut node)
 }
 
 /// One shard.
-///
-/// # Errors
-/// As for [`node`].
-pub fn shard(request: &NodeRequest, _partition: Partition) -> Result<Exit, Failure> {
-    Err(not_wired(request))
+fn shard(request: &NodeRequest, which: config::Partition) -> Result<Exit, Failure> {
+    let mut reactor = reactor(request, SocketOptions::default())?;
+    let name = request.node.to_string();
+    let rules = (UpstreamRule::FollowSeq, Sequence::Increasing);
+    let (log, recovery) = open_log(request, &reactor, &name, rules)?;
+    let shard = u16::try_from(which.index()).unwrap_or(u16::MAX);
+    let config = ShardConfig { name, shard, partition: partition(&request.config)? };
+    run(request, &mut reactor, &mut Shard::new(config, log, &recovery))
 }
 
-/// The aggregator.
-///
-/// # Errors
-/// As for [`node`].
-pub fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
-    Err(not_wired(request))
+fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
+    Err(Failure::cannot_start(format!("{} is not part of this build", request.node)))
 }
 
-/// Stands where a node will be started.
-fn not_wired(request: &NodeRequest) -> Failure {
-    Failure::cannot_start(format!("{} is not wired yet", request.node))
+/// Binds the node's port.
+fn reactor(request: &NodeRequest, accepted: SocketOptions) -> Result<Reactor, Failure> {
+    let address = request.address;
+    let options = Options { listen: Some(address), accepted };
+    let mut reactor = Reactor::new(options).map_err(|error| {
+        Failure::cannot_start(format!(
+            "{} cannot listen on {address}: {error}; stop what listens there, or set [net] {} in \
+             --config",
+            request.node,
+            request.node.key(),
+        ))
+    })?;
+    let signals = stop_pipe()
+        .map_err(|error| Failure::cannot_start(format!("cannot watch for signals: {error}")))?;
+    reactor
+        .stop_on(signals)
+        .map_err(|error| Failure::cannot_start(format!("cannot watch for signals: {error}")))?;
+    Ok(reactor)
+}
+
+/// A stream that becomes readable at SIGTERM and SIGINT.
+fn stop_pipe() -> std::io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+    }
+    Ok(read)
+}
+
+fn run<N: Node>(
+    request: &NodeRequest,
+    reactor: &mut Reactor,
+    node: &mut N,
+) -> Result<Exit, Failure> {
+    log::info!("{} listens on {}", request.node, request.address);
+    reactor.run(node).map_err(|error| Failure::failed(format!("{}: {error}", request.node)))?;
+    log::info!("{} stopped", request.node);
+    Ok(Exit::Complete)
+}
+
+/// Opens the log of a node, in a directory of the node's name.
+fn open_log(
+    request: &NodeRequest,
+    reactor: &Reactor,
+    name: &str,
+    (upstream, sequence): (UpstreamRule, Sequence),
+) -> Result<(Log<FileStorage>, Recovery), Failure> {
+    let data = &request.config.data;
+    let directory = data.dir.join(name);
+    let waker = reactor.waker();
+    let storage = FileStorage::open(&directory, Box::new(move || waker()))
+        .map_err(|error| storage_failure(&directory, &error))?;
+    let config = LogConfig {
+        name: padded(name),
+        segment_records: (data.segment_bytes - limits::SEGMENT_BYTES_STEP) / FRAME_BYTES as u64,
+        policy: match data.durability {
+            Durability::None => SyncPolicy::None,
+            Durability::Interval => SyncPolicy::Interval(data.sync_interval),
+            Durability::Batch => SyncPolicy::Batch,
+        },
+        upstream,
+        sequence,
+        retention: Retention::default(),
+    };
+    let now = reactor.clock().now();
+    let (log, recovery) = Log::open(storage, config, now).map_err(|error| match error {
+        OpenError::Storage(error) => storage_failure(&directory, &error),
+        error => Failure::cannot_start(format!(
+            "the log in {} cannot be used: {error}; nothing was changed. Restore it from a copy or \
+             choose another --data-dir",
+            directory.display()
+        )),
+    })?;
+    log::info!("{name}: {} opened, next seq {}", directory.display(), log.next_seq());
+    Ok((log, recovery))
+}
+
+fn storage_failure(directory: &Path, error: &StorageError) -> Failure {
+    let place = directory.display();
+    Failure::cannot_start(format!("{error}; the log in {place} needs a directory it can write to"))
+}
+
+fn connect(config: &Config, node: NodeId) -> Result<SocketAddr, Failure> {
+    config.net.connect(node).ok_or_else(|| Failure::usage(format!("no address of {node}")))
+}
+
+fn shards(config: &Config) -> impl Iterator<Item = (u16, NodeId)> {
+    let nodes = config.net.nodes().into_iter();
+    (0..).zip(nodes.filter(|node| matches!(node, NodeId::Shard(_))))
+}
+
+fn partition(config: &Config) -> Result<crate::market::partition::Partition, Failure> {
+    config.partition.partition(config.net.shards.len()).map_err(Failure::usage)
+}
+
+/// A number for jitter that differs between processes.
+fn seed(reactor: &Reactor) -> u64 {
+    reactor.clock().now().wall_ns ^ u64::from(std::process::id()).rotate_left(40)
 }

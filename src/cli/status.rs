@@ -1,14 +1,17 @@
-//! `pregao status`: from a request to text. The connections themselves are not here.
+//! `pregao status`: from a request to text. The connections themselves are the client library's.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::render::{NodeReport, Reachability, status_json, status_table};
+use crate::client::{Answer, Asker, ClientError};
 use crate::config::NodeId;
+use crate::wire::{Op, Query};
 
 /// Whom to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,11 +46,53 @@ pub fn show(
     }
 }
 
-/// Asks every node and shows what it says.
+/// Asks every node at once and shows what each says.
 ///
 /// # Errors
 /// When none answers, or the output takes no more.
 pub fn run(request: &StatusRequest, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
-    let _ = (request.nodes.len(), output);
-    Err(Failure::failed("the question to the nodes is not wired yet"))
+    let deadline = request.deadline;
+    let reports: Vec<NodeReport> = std::thread::scope(|scope| {
+        let ask = |&(node, address)| (node, address, scope.spawn(move || ask(address, deadline)));
+        let asked: Vec<_> = request.nodes.iter().map(ask).collect();
+        let report = |(node, address, thread): (NodeId, SocketAddr, ScopedJoinHandle<'_, _>)| {
+            let answer = thread.join().unwrap_or(Err(Reachability::Failed));
+            report(node, address, answer)
+        };
+        asked.into_iter().map(report).collect()
+    });
+    show(&reports, request.format, output)
+}
+
+/// What one node answered, and how long it took.
+type Asked = Result<(Answer, Duration), Reachability>;
+
+fn ask(address: SocketAddr, deadline: Duration) -> Asked {
+    let unreached = |error: ClientError| match error {
+        ClientError::Deadline { .. } => Reachability::Timeout,
+        ClientError::Unreachable { error, .. } if error.kind() == io::ErrorKind::TimedOut => {
+            Reachability::Timeout
+        }
+        ClientError::Unreachable { .. } | ClientError::Broken { .. } => Reachability::Refused,
+        ClientError::Refused { .. } | ClientError::BadFrame { .. } => Reachability::Failed,
+    };
+    let mut asker = Asker::open("the node", address, deadline).map_err(unreached)?;
+    let start = asker.clock().now().mono;
+    let query = Query { op: Op::Status as u8, ..Query::default() };
+    let mut answers = asker.ask(&[query], deadline).map_err(unreached)?;
+    let elapsed = asker.clock().now().mono.since(start);
+    answers.pop().map(|answer| (answer, elapsed)).ok_or(Reachability::Failed)
+}
+
+fn report(node: NodeId, address: SocketAddr, asked: Asked) -> NodeReport {
+    let status = asked.as_ref().err().copied().unwrap_or(Reachability::Ok);
+    let (answer, elapsed) = asked.unwrap_or_default();
+    NodeReport {
+        node: node.to_string(),
+        address,
+        status,
+        elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        figures: answer.metrics.into_iter().collect(),
+        words: answer.texts.into_iter().collect(),
+    }
 }

@@ -1,4 +1,4 @@
-//! `pregao subscribe`: from a request to lines. The connection itself is not here.
+//! `pregao subscribe`: from a request to lines. The connection itself is the client library's.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -9,8 +9,11 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::{DeliveryMode, Pattern};
 use super::render::{BarAssembler, FrameTable, SymbolTable, frame_json};
-use crate::config::Config;
-use crate::wire::{Frame, Gap, GapReason, Kind};
+use crate::client::{self, ClientError, Event, Subscription};
+use crate::config::{Config, NodeId};
+use crate::feed;
+use crate::time::Mono;
+use crate::wire::{Frame, Gap, GapReason, Kind, U64};
 
 /// What to subscribe to, and until when.
 #[derive(Clone, Debug)]
@@ -77,6 +80,10 @@ impl<'a, W: Write> FramePrinter<'a, W> {
     /// When the output takes no more.
     pub fn take(&mut self, frame: &Frame) -> Result<Progress, Failure> {
         self.symbols.learn(frame);
+        if frame.kind == Kind::Definition as u8 {
+            // Every line carries its symbol, so the definition itself says nothing more.
+            return Ok(Progress::More);
+        }
         if let Some(gap) = frame.view::<Gap>() {
             // What a mode leaves out on purpose was asked for; everything else is a loss.
             self.lost |= GapReason::from_number(gap.reason) != Some(GapReason::Skipped);
@@ -114,14 +121,68 @@ fn counts(frame: &Frame) -> bool {
     frame.kind().is_some_and(|kind| kind.is_data() && kind != Kind::Definition)
 }
 
-/// Runs the subscription until its count, its time, or the connection ends.
+/// Runs the subscription until its count or its time. A broken connection is mended meanwhile.
 ///
 /// # Errors
-/// When the broker cannot be reached, refuses, or the output takes no more.
+/// When the broker cannot be reached at the start, refuses, or the output takes no more.
 pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
-    let printer = FramePrinter::new(request, output);
-    let _ = printer;
-    Err(Failure::failed(format!("the subscription to {} is not wired yet", request.address)))
+    let core = request.config.net.connect(NodeId::Core);
+    let core = core.ok_or_else(|| Failure::usage("no address of core"))?;
+    let wanted = client::Request {
+        source: client::Request::MARKET,
+        patterns: request.patterns.iter().map(feed_pattern).collect::<Result<_, _>>()?,
+        mode: request.mode.wire_mode(),
+        conflate_ms: request.mode.conflate_ms(),
+        from_seq: request.from_seq.unwrap_or(0),
+    };
+    let failed = |error: ClientError| Failure::failed(error.to_string());
+    let mut subscription = Subscription::open(request.address, core, wanted).map_err(failed)?;
+    let clock = subscription.clock();
+    let started = clock.now().mono;
+    let end = request.duration.map_or(Mono(u64::MAX), |duration| started + duration);
+    let mut printer = FramePrinter::new(request, output);
+    loop {
+        // What is at hand is shown before waiting for more.
+        let next = match subscription.next(clock.now().mono).map_err(failed)? {
+            Some(event) => Some(event),
+            None => {
+                printer.flush()?;
+                subscription.next(end.min(clock.now().mono + FLUSH_EVERY)).map_err(failed)?
+            }
+        };
+        let progress = match next {
+            Some(Event::Data(frame)) => printer.take(&frame)?,
+            Some(Event::Lost { reason, from_seq, to_seq }) => {
+                printer.take(&gap_frame(reason, from_seq, to_seq))?
+            }
+            Some(Event::Live) | None => Progress::More,
+        };
+        if progress == Progress::Done || clock.now().mono >= end {
+            printer.flush()?;
+            return Ok(printer.exit());
+        }
+    }
+}
+
+/// How long to wait for a frame before looking at the clock again.
+const FLUSH_EVERY: Duration = Duration::from_millis(250);
+
+fn feed_pattern(pattern: &Pattern) -> Result<feed::Pattern, Failure> {
+    if pattern.bars.is_some() {
+        let text = "live bars are not served; ask for them with `pregao report SYMBOL --bars 1m`";
+        return Err(Failure::usage(text));
+    }
+    feed::Pattern::new(&pattern.symbols, pattern.kinds).map_err(Failure::usage)
+}
+
+fn gap_frame(reason: GapReason, from_seq: u64, to_seq: u64) -> Frame {
+    Frame::seal(Gap {
+        reason: reason as u8,
+        from_seq: U64::new(from_seq),
+        to_seq: U64::new(to_seq),
+        missed: U64::new(u64::MAX),
+        ..Gap::default()
+    })
 }
 
 #[cfg(test)]
@@ -170,7 +231,7 @@ mod tests {
                 value["kind"].as_str().unwrap().to_owned()
             })
             .collect();
-        assert_eq!(kinds, ["definition", "gap", "quote", "trade"]);
+        assert_eq!(kinds, ["gap", "quote", "trade"]);
     }
 
     #[test]

@@ -68,6 +68,12 @@ impl Asker {
         Ok(Asker { node, connection, clock, symbols: Symbols::default() })
     }
 
+    /// The clock that deadlines are measured with.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// Names of the instruments in the answers so far.
     #[must_use]
     pub fn symbols(&self) -> &Symbols {
@@ -140,7 +146,12 @@ fn note(
     if let Some(Metric { value, name, .. }) = frame.view::<Metric>() {
         answer.metrics.push((unpadded(name), I64::get(*value)));
     } else if let Some(text) = frame.view::<Text>() {
-        answer.texts.push((unpadded(&text.name), unpadded(&text.text)));
+        let (name, text) = (unpadded(&text.name), unpadded(&text.text));
+        match answer.texts.last_mut() {
+            // A longer word comes in pieces.
+            Some((before, word)) if *before == name => word.push_str(&text),
+            _ => answer.texts.push((name, text)),
+        }
     } else if frame.kind().is_some_and(Kind::is_data) {
         symbols.note(frame);
         // Definitions that only name the instruments of the rows are no rows.

@@ -62,11 +62,13 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use net::{Listen, Net, NodeId, Partition, PartitionError};
-pub use partition::{PartitionBy, PartitionRule, SymbolRange};
+pub use partition::{PartitionBy, PartitionRule};
 pub use speed::{Speed, SpeedError};
 
+use crate::breaker;
 use crate::duration;
 use crate::limits;
+use crate::market::chaos::ChaosConfig;
 
 /// Everything that can be configured. [`Config::default`] is what holds without a file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -84,8 +86,8 @@ pub struct Config {
     pub broker: Broker,
     /// The sequencer.
     pub core: CoreNode,
-    /// The circuit breaker's section, unread: the breaker's own type reads and checks it.
-    pub breaker: toml::Table,
+    /// Every circuit breaker.
+    pub breaker: breaker::Config,
 }
 
 /// Section `[data]`: where and how history is kept.
@@ -123,7 +125,7 @@ pub enum Durability {
 pub struct External {
     /// `tapes`: files to replay, in order of time. Default none: a synthetic market.
     pub tapes: Vec<PathBuf>,
-    /// `speed`: `"1"` real time (default), `"10"`, `"0.5"`, `"max"`.
+    /// `speed`: `"1"` real time (default), `"10"`, `"0.5"`, `"max"`; `"0"`: nothing moves.
     pub speed: Speed,
     /// `loop`: begin again at the end of the tapes. Default false.
     #[serde(rename = "loop")]
@@ -132,7 +134,9 @@ pub struct External {
     pub rate: Option<u64>,
     /// `seed`: of the synthetic market and of the chaos. Default 1.
     pub seed: u64,
-    /// `chaos`: how the exchange misbehaves on purpose. Default empty: not at all.
+    /// `chaos`: how the exchange misbehaves on purpose: `"off"`, or a list such as
+    /// `"refuse=0.2,stall=0.2,stall-for=2s,drop=0.001"`. Default empty: a fifth of the sessions and
+    /// requests fail, another fifth stalls for two seconds.
     pub chaos: String,
 }
 
@@ -144,6 +148,18 @@ impl External {
     #[must_use]
     pub fn rate(&self) -> u64 {
         self.rate.unwrap_or(RATE_DEFAULT)
+    }
+
+    /// How the exchange misbehaves.
+    ///
+    /// # Errors
+    /// When the text is no chaos specification.
+    pub fn chaos(&self) -> Result<ChaosConfig, ConfigError> {
+        if self.chaos.is_empty() {
+            return Ok(ChaosConfig { seed: self.seed, ..ChaosConfig::default() });
+        }
+        let parsed = self.chaos.parse();
+        parsed.map_err(|error| ConfigError::new("[external] chaos (--chaos)", format!("{error}")))
     }
 }
 
@@ -169,18 +185,18 @@ pub struct Broker {
 #[serde(default, deny_unknown_fields)]
 pub struct CoreNode {
     /// `connect_deadline`: time for a connect, our own and not the kernel's two minutes. Default
-    /// `"500ms"`.
+    /// `"1s"`.
     #[serde(deserialize_with = "duration::deserialize")]
     pub connect_deadline: Duration,
-    /// `request_deadline`: time for the exchange to answer. Default `"500ms"`.
+    /// `request_deadline`: time for the exchange to answer. Default `"1s"`.
     #[serde(deserialize_with = "duration::deserialize")]
     pub request_deadline: Duration,
-    /// `heartbeat_interval`: how often a silent connection is asked for a heartbeat. Default
-    /// `"250ms"`.
+    /// `heartbeat_interval`: how often the exchange is asked whether it lives. Default
+    /// `"1s"`.
     #[serde(deserialize_with = "duration::deserialize")]
     pub heartbeat_interval: Duration,
-    /// `heartbeat_deadline`: silence after which a connection is given up; longer than the
-    /// interval. Default `"1s"`.
+    /// `heartbeat_deadline`: silence after which its session is given up; longer than the
+    /// interval. Default `"5s"`.
     #[serde(deserialize_with = "duration::deserialize")]
     pub heartbeat_deadline: Duration,
 }
@@ -223,10 +239,10 @@ impl Default for Broker {
 impl Default for CoreNode {
     fn default() -> CoreNode {
         CoreNode {
-            connect_deadline: Duration::from_millis(500),
-            request_deadline: Duration::from_millis(500),
-            heartbeat_interval: Duration::from_millis(250),
-            heartbeat_deadline: Duration::from_secs(1),
+            connect_deadline: Duration::from_secs(1),
+            request_deadline: Duration::from_secs(1),
+            heartbeat_interval: Duration::from_secs(1),
+            heartbeat_deadline: Duration::from_secs(5),
         }
     }
 }
@@ -292,10 +308,11 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.net.validate()?;
         self.data.validate()?;
-        self.partition.validate(self.net.shards.len())?;
+        self.partition.partition(self.net.shards.len())?;
         self.external.validate()?;
         self.broker.validate()?;
-        self.core.validate()
+        self.core.validate()?;
+        self.breaker.validate().map_err(|error| ConfigError::new("[breaker]", error.to_string()))
     }
 }
 
@@ -335,10 +352,7 @@ impl External {
             }
             within("[external] rate", rate, &(1..=limits::RATE_EVENTS_PER_S_MAX))?;
         }
-        if self.chaos.len() > limits::CHAOS_BYTES_MAX {
-            let problem = format!("is longer than {} bytes", limits::CHAOS_BYTES_MAX);
-            return Err(ConfigError::new("[external] chaos", problem));
-        }
+        self.chaos()?;
         Ok(())
     }
 }

@@ -8,18 +8,20 @@ use serde::de::{Deserializer, Error as _};
 
 use crate::limits::SPEED_THOUSANDTHS_MAX;
 
-/// Replay speed. `0` and `max` are the same: no waiting at all.
+/// Replay speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speed {
     /// As fast as the reader takes it.
     Max,
-    /// So many thousandths of real time, at least 1; 1000 is real time.
+    /// So many thousandths of real time: 1000 is real time, 0 stands still.
     Thousandths(u64),
 }
 
 /// A text that is no speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a speed is 1 (real time), a factor like 10 or 0.5 (0.001 to 1000000), or max")]
+#[error(
+    "a speed is 1 (real time), a factor like 10 or 0.5 (0.001 to 1000000), 0 (standing still), or max"
+)]
 pub struct SpeedError;
 
 impl Speed {
@@ -43,7 +45,6 @@ impl FromStr for Speed {
         let fraction: u64 = format!("{fraction:0<3}").parse().map_err(|_| SpeedError)?;
         let thousandths = whole.checked_mul(1000).and_then(|whole| whole.checked_add(fraction));
         match thousandths.ok_or(SpeedError)? {
-            0 => Ok(Speed::Max),
             thousandths if thousandths <= SPEED_THOUSANDTHS_MAX => {
                 Ok(Speed::Thousandths(thousandths))
             }
@@ -81,8 +82,8 @@ mod tests {
             ("0.001", Speed::Thousandths(1), "0.001"),
             ("1000000", Speed::Thousandths(1_000_000_000), "1000000"),
             ("max", Speed::Max, "max"),
-            ("0", Speed::Max, "max"),
-            ("0.0", Speed::Max, "max"),
+            ("0", Speed::Thousandths(0), "0"),
+            ("0.0", Speed::Thousandths(0), "0"),
         ] {
             assert_eq!(text.parse(), Ok(speed), "{text}");
             assert_eq!(speed.to_string(), written);

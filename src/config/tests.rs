@@ -40,7 +40,7 @@ fn every_key_reaches_its_field() {
         speed = "max"
         loop = true
         seed = 9
-        chaos = "x"
+        chaos = "refuse=0.1,stall=0.3"
         [broker]
         ring_frames = 64
         send_buffer_bytes = 0
@@ -52,7 +52,7 @@ fn every_key_reaches_its_field() {
         heartbeat_interval = "3ms"
         heartbeat_deadline = "4ms"
         [breaker]
-        anything = 1
+        failure_rate_threshold = 40.0
     "#;
     let config = Config::from_toml(text, "p.toml").unwrap();
     assert_eq!(config.validate(), Ok(()));
@@ -69,11 +69,11 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.data.durability, Durability::Batch);
     assert_eq!(config.data.sync_interval, Duration::from_millis(2));
     assert_eq!(config.partition.by, PartitionBy::Range);
-    assert_eq!(config.partition.ranges[1], SymbolRange { first: b'B', last: b'~' });
+    assert_eq!(config.partition.ranges[1], "B-~");
     assert_eq!(config.external.tapes, [PathBuf::from("a"), PathBuf::from("b")]);
     assert_eq!(config.external.speed, Speed::Max);
     assert!(config.external.looped);
-    assert_eq!((config.external.seed, config.external.chaos.as_str()), (9, "x"));
+    assert_eq!((config.external.seed, config.external.chaos.as_str()), (9, "refuse=0.1,stall=0.3"));
     assert_eq!(config.external.rate(), 1000);
     assert_eq!(config.broker.ring_frames, 64);
     assert_eq!(config.broker.send_buffer_bytes, 0);
@@ -83,7 +83,7 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.core.request_deadline, Duration::from_millis(2));
     assert_eq!(config.core.heartbeat_interval, Duration::from_millis(3));
     assert_eq!(config.core.heartbeat_deadline, Duration::from_millis(4));
-    assert_eq!(config.breaker.len(), 1);
+    assert!((config.breaker.failure_rate_threshold - 40.0).abs() < f64::EPSILON);
 }
 
 #[test]
@@ -120,8 +120,9 @@ fn every_refusal_is_one_line_that_names_its_key() {
         ("[data]\nsegment_bytes = -1", "segment_bytes"),
         ("[data]\nsync_interval = \"0s\"", "[data] sync_interval"),
         ("[data]\nsync_interval = \"2h\"", "[data] sync_interval"),
-        ("[partition]\nranges = [\"H-A\"]", "ranges"),
-        ("[partition]\nranges = [\"A\"]", "ranges"),
+        ("[partition]\nby = \"range\"\nranges = [\"H-A\",\"I-P\",\"Q-Z\"]", "[partition] ranges"),
+        ("[external]\nchaos = \"refuse=2\"", "chaos"),
+        ("[breaker]\nfailure_rate_threshold = 0.0", "breaker"),
         ("[partition]\nby = \"range\"\nranges = [\"A-Z\"]", "[partition] ranges"),
         ("[partition]\nby = \"range\"\nranges = [\"A-H\",\"H-P\",\"Q-Z\"]", "[partition] ranges"),
         ("[net]\nshards = [1]\n[partition]\nby = \"range\"", "[partition] ranges"),

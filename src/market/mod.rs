@@ -1,6 +1,7 @@
 //! The market itself: prices, instruments, recorded tapes, a synthetic market, and the ways in
 //! which an exchange misbehaves. Everything here is pure: readers take bytes, never a file.
 
+pub mod bar;
 pub mod chaos;
 pub mod instrument;
 pub mod partition;

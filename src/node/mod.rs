@@ -10,6 +10,7 @@ pub mod external;
 mod guard;
 mod links;
 pub mod sequencer;
+pub mod shard;
 pub mod status;
 
 pub use guard::{breaker_outcome, describe_breaker};

@@ -3,6 +3,9 @@
 use super::{ConnId, Links};
 use crate::wire::{EndStatus, Ended, I64, Metric, Run, Text, U32, padded};
 
+/// Bytes of a word that one TEXT frame has room for.
+const TEXT_BYTES: usize = 28;
+
 /// What a node says about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
@@ -26,8 +29,11 @@ impl Status {
         let id = U32::new(id);
         links.send(conn, Run { id, ..Run::default() });
         for (name, text) in &self.texts {
-            let (name, text) = (padded(name), padded(text));
-            links.send(conn, Text { id, name, text, ..Text::default() });
+            let name = padded(name);
+            for piece in text.as_bytes().chunks(TEXT_BYTES) {
+                let text = padded(&String::from_utf8_lossy(piece));
+                links.send(conn, Text { id, name, text, ..Text::default() });
+            }
         }
         for (name, value) in &self.metrics {
             let (name, value) = (padded(name), I64::new(*value));

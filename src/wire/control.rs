@@ -475,9 +475,9 @@ control_message! {
         /// The query.
         id: U32,
         /// What it is about, padded with zeros.
-        name: [u8; 20],
-        /// The word, padded with zeros.
-        text: [u8; 32],
+        name: [u8; 24],
+        /// The word, padded with zeros. A longer one goes on in the next frame of the same name.
+        text: [u8; 28],
     } well_formed(_it) true
 }
 

@@ -33,7 +33,7 @@ macro_rules! data_message {
             /// Receive time of core, same clock.
             pub ts_recv: U64,
             $($(#[$field_doc])* pub $field: $type,)*
-            /// Contiguous per instrument within an epoch; 0 = none.
+            /// Contiguous per instrument and kind, so that whoever reads one topic sees its own gaps; 0 = none.
             pub instrument_seq: U32,
             /// Set by [`super::Frame::seal`].
             pub crc: U32,

@@ -206,7 +206,7 @@ pub struct Frame {
     pub ts_recv: U64,
     /// What the kind says.
     pub body: [u8; 24],
-    /// Contiguous per instrument within an epoch; 0 = none.
+    /// Contiguous per instrument and kind, so that whoever reads one topic sees its own gaps; 0 = none.
     pub instrument_seq: U32,
     /// CRC-32C of bytes 0..60.
     pub crc: U32,

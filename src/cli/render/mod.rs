@@ -65,7 +65,9 @@ fn breaker_state_word(state: u8) -> &'static str {
     WORDS.get(usize::from(state)).copied().unwrap_or("unknown")
 }
 
-fn node_status_word(status: NodeStatus) -> &'static str {
+/// What became of a node's share, in a word.
+#[must_use]
+pub fn node_status_word(status: NodeStatus) -> &'static str {
     match status {
         NodeStatus::Ok => "ok",
         NodeStatus::Pruned => "pruned",

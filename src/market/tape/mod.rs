@@ -158,7 +158,7 @@ pub struct TapeEvent {
 /// A tape as it was read, in the order of its records.
 #[derive(Debug, Default)]
 pub struct Tape {
-    /// Its instruments, with the decimals that their prices need.
+    /// Its instruments, with the decimals of their quotes.
     pub instruments: Instruments,
     /// Its events.
     pub events: Vec<TapeEvent>,
@@ -191,13 +191,11 @@ impl Tape {
         if self.events.len() >= TAPE_EVENTS_MAX {
             return Err(TapeError::TooManyEvents);
         }
-        let decimals = match event.body {
-            TapeBody::Quote { bid, ask, .. } => bid.decimals_needed().max(ask.decimals_needed()),
-            TapeBody::Trade { price, .. } | TapeBody::Cancel { price, .. } => {
-                price.decimals_needed()
-            }
-        };
-        self.instruments.raise_decimals(event.instrument, decimals);
+        // The grid of the quotes: a trade between two ticks shows its further digits by itself.
+        if let TapeBody::Quote { bid, ask, .. } = event.body {
+            let decimals = bid.decimals_needed().max(ask.decimals_needed());
+            self.instruments.raise_decimals(event.instrument, decimals);
+        }
         self.events.push(event);
         Ok(())
     }

@@ -342,7 +342,7 @@ mod tests {
             ]
         );
         let definition = schedule.frames()[1].view::<Definition>().unwrap();
-        assert_eq!((definition.symbol.as_str(), definition.decimals()), ("B", 3));
+        assert_eq!((definition.symbol.as_str(), definition.decimals()), ("B", 2));
         assert!(schedule.frames().iter().all(|frame| frame.check().is_ok()));
     }
 

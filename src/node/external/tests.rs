@@ -568,7 +568,7 @@ fn a_feed_of_which_all_is_lost_takes_turns_and_still_ends() {
     let offsets: Vec<u64> = (0..5_000).collect();
     let mut bench = Bench::with_chaos(tapes(&offsets, false), Speed::Max, chaos("lose=1"));
     let conn = bench.connect(0, 0);
-    assert_eq!(seqs(&bench.flush(conn)), []);
+    assert_eq!(seqs(&bench.flush(conn)), Vec::<u64>::new());
     let mut turns = 0;
     while bench.external.next_deadline() == Some(bench.now.mono) {
         bench.turn();

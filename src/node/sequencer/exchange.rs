@@ -71,6 +71,7 @@ struct Request {
 pub(super) struct Exchange {
     address: SocketAddr,
     heartbeat: Duration,
+    silence_max: Duration,
     request_deadline: Duration,
     connect_deadline: Duration,
     session: Breaker,
@@ -94,6 +95,7 @@ impl Exchange {
         Ok(Exchange {
             address: config.exchange,
             heartbeat: config.heartbeat,
+            silence_max: config.silence_max,
             request_deadline: config.request_deadline,
             connect_deadline: config.connect_deadline,
             session: Breaker::new(&config.breaker, config.seed)?,
@@ -129,11 +131,7 @@ impl Exchange {
     /// the exchange was heard lately.
     pub(super) fn is_live(&self, now: Now) -> bool {
         let silence = now.mono.since(self.last_heard);
-        self.is_streaming() && !self.is_incomplete && silence <= self.silence_max()
-    }
-
-    fn silence_max(&self) -> Duration {
-        self.heartbeat * limits::EXCHANGE_SILENT_HEARTBEATS_MAX
+        self.is_streaming() && !self.is_incomplete && silence <= self.silence_max
     }
 
     /// Connected. The SESSION frame to send says what we have.
@@ -293,7 +291,7 @@ impl Exchange {
         // its quotes are stale, but the session is left alone.
         let was_asked = self.requests.state() == State::Closed;
         let silence = now.mono.since(self.last_heard);
-        if self.is_streaming() && was_asked && silence > self.silence_max() {
+        if self.is_streaming() && was_asked && silence > self.silence_max {
             self.session.observe(Outcome::RequestDeadline, now.mono);
             self.give_up = Some("the exchange is silent");
         }
@@ -376,7 +374,7 @@ impl Exchange {
             Phase::Greeting { opened, .. } => Some(opened + self.request_deadline),
             Phase::Streaming { .. } => {
                 // One nanosecond later, since silence is given up on when it is *over* its bound.
-                let silence = self.last_heard + self.silence_max() + Duration::from_nanos(1);
+                let silence = self.last_heard + self.silence_max + Duration::from_nanos(1);
                 let silence = (self.requests.state() == State::Closed).then_some(silence);
                 let probe = self.request.is_none().then_some(self.next_probe);
                 silence.into_iter().chain(probe).min()

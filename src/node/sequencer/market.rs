@@ -28,11 +28,15 @@ pub(super) struct Market {
 
 #[derive(Clone, Copy, Debug)]
 struct Instrument {
-    next_seq: u32,
+    /// The next `instrument_seq` of each kind.
+    next_seqs: [u32; KINDS],
     owner: u16,
     /// The value of `gaps` that this instrument's frames have told.
     gaps_told: u64,
 }
+
+/// Data kinds, by number.
+const KINDS: usize = Kind::LogMark as usize;
 
 /// The part of an instrument number that is an index within its source.
 fn index_of(instrument: u32) -> u32 {
@@ -95,10 +99,13 @@ impl Market {
             let owner = self.partition.owner(&definition.symbol);
             self.instrument_by_symbol.insert(definition.symbol, frame.instrument.get());
             if index as usize == self.instruments.len() {
-                self.instruments.push(Instrument { next_seq: 1, owner, gaps_told: self.gaps });
+                let next_seqs = [1; KINDS];
+                self.instruments.push(Instrument { next_seqs, owner, gaps_told: self.gaps });
             }
         } else if let Some(known) = self.instruments.get_mut(index as usize) {
-            known.next_seq = frame.instrument_seq.get().wrapping_add(1);
+            if let Some(next) = known.next_seqs.get_mut(usize::from(frame.kind)) {
+                *next = frame.instrument_seq.get().wrapping_add(1);
+            }
         }
         self.last_ts_recv = self.last_ts_recv.max(frame.ts_recv.get());
         self.values.note(frame);
@@ -149,7 +156,7 @@ impl Market {
                 flags |= Flags::GAP_BEFORE;
             }
             own.instrument = number(ours);
-            own.instrument_seq = U32::new(known.next_seq);
+            own.instrument_seq = U32::new(known.next_seq(frame));
         }
         own.flags = U16::new(flags);
         own.seq = U64::new(seq);
@@ -203,7 +210,7 @@ impl Market {
     ) -> Frame {
         let known = self.instruments.get(index_of(instrument) as usize);
         frame.instrument = U32::new(instrument);
-        frame.instrument_seq = U32::new(known.map_or(0, |known| known.next_seq));
+        frame.instrument_seq = U32::new(known.map_or(0, |known| known.next_seq(&frame)));
         frame.seq = U64::new(seq);
         frame.ts_event = U64::new(now.wall_ns);
         frame.ts_recv = U64::new(self.receive_time(now));
@@ -220,6 +227,12 @@ impl Market {
     fn next_index(&self) -> Option<u32> {
         let next = self.instruments.len();
         (next < limits::INSTRUMENTS_MAX).then(|| u32::try_from(next).ok())?
+    }
+}
+
+impl Instrument {
+    fn next_seq(&self, frame: &Frame) -> u32 {
+        self.next_seqs.get(usize::from(frame.kind)).copied().unwrap_or(0)
     }
 }
 

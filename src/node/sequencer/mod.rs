@@ -65,6 +65,8 @@ pub struct SequencerConfig {
     pub breaker: breaker::Config,
     /// How often the exchange is asked whether it lives.
     pub heartbeat: Duration,
+    /// How long the exchange may be silent before its session is given up.
+    pub silence_max: Duration,
     /// How long a request to the exchange may take.
     pub request_deadline: Duration,
     /// How long a connect may take.

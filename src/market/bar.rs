@@ -1,0 +1,170 @@
+//! Bars (OHLCV): one fold, used for history and for live bars, so that they cannot disagree.
+//!
+//! A bar covers `[start, start + interval)` of event time, with `start` a multiple of the interval since
+//! the Unix epoch. Only trades count; there is no bar where there was no trade. Trades must come in
+//! order of `(ts_event, seq)`. VWAP is notional divided by volume, both exact integers.
+
+use crate::wire::{BarNotional, BarPrices, BarTotals, Frame, I64, I128, Trade, U32, U64};
+
+/// One bar. Prices in units of 1e-9.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bar {
+    /// Beginning, nanoseconds since the Unix epoch.
+    pub start: u64,
+    /// Price of the first trade.
+    pub open: i64,
+    /// Highest price.
+    pub high: i64,
+    /// Lowest price.
+    pub low: i64,
+    /// Price of the last trade.
+    pub close: i64,
+    /// Sum of quantities, saturating.
+    pub volume: u64,
+    /// Number of trades.
+    pub trades: u64,
+    /// Sum of price × quantity in units of 1e-9, saturating.
+    pub notional: i128,
+    /// `seq` of the last trade.
+    pub last_seq: u64,
+}
+
+impl Bar {
+    fn begin(start: u64, price: i64) -> Bar {
+        Bar {
+            start,
+            open: price,
+            high: price,
+            low: price,
+            close: price,
+            volume: 0,
+            trades: 0,
+            notional: 0,
+            last_seq: 0,
+        }
+    }
+
+    fn add(&mut self, trade: &Trade) {
+        let (price, qty) = (trade.price.get(), trade.qty.get());
+        self.high = self.high.max(price);
+        self.low = self.low.min(price);
+        self.close = price;
+        self.volume = self.volume.saturating_add(qty);
+        self.trades += 1;
+        // An i64 times a u64 fits an i128; only the sum of very many can reach its end.
+        self.notional = self.notional.saturating_add(i128::from(price) * i128::from(qty));
+        self.last_seq = self.last_seq.max(trade.seq.get());
+    }
+
+    /// The three frames that carry a bar.
+    #[must_use]
+    pub fn frames(&self, instrument: u32, interval_ns: u64) -> [Frame; 3] {
+        let instrument = U32::new(instrument);
+        let (seq, ts_event) = (U64::new(self.last_seq), U64::new(self.start));
+        let prices = BarPrices {
+            instrument,
+            seq,
+            ts_event,
+            open: I64::new(self.open),
+            high: I64::new(self.high),
+            low: I64::new(self.low),
+            ..BarPrices::default()
+        };
+        let totals = BarTotals {
+            instrument,
+            seq,
+            ts_event,
+            close: I64::new(self.close),
+            volume: U64::new(self.volume),
+            trades: U64::new(self.trades),
+            ..BarTotals::default()
+        };
+        let notional = BarNotional {
+            instrument,
+            seq,
+            ts_event,
+            notional: I128::new(self.notional),
+            interval_ns: U64::new(interval_ns),
+            ..BarNotional::default()
+        };
+        [Frame::seal(prices), Frame::seal(totals), Frame::seal(notional)]
+    }
+}
+
+/// Folds trades into bars.
+#[derive(Clone, Debug)]
+pub struct BarFold {
+    interval_ns: u64,
+    current: Option<Bar>,
+}
+
+impl BarFold {
+    /// A fold of bars of this length, at least one nanosecond.
+    #[must_use]
+    pub fn new(interval_ns: u64) -> BarFold {
+        BarFold { interval_ns: interval_ns.max(1), current: None }
+    }
+
+    /// Takes the next trade; the bar before it, when the trade begins a new one.
+    pub fn add(&mut self, trade: &Trade) -> Option<Bar> {
+        let ts = trade.ts_event.get();
+        let start = ts - ts % self.interval_ns;
+        let finished = self.current.take_if(|bar| bar.start != start);
+        let bar = self.current.get_or_insert_with(|| Bar::begin(start, trade.price.get()));
+        bar.add(trade);
+        finished
+    }
+
+    /// The bar under way.
+    pub fn finish(&mut self) -> Option<Bar> {
+        self.current.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trade(ts: u64, price: i64, qty: u64) -> Trade {
+        Trade {
+            seq: U64::new(ts),
+            ts_event: U64::new(ts),
+            price: I64::new(price),
+            qty: U64::new(qty),
+            ..Trade::default()
+        }
+    }
+
+    #[test]
+    fn a_bar_is_open_high_low_close_volume_and_no_bar_stands_where_nothing_traded() {
+        let mut fold = BarFold::new(100);
+        let trades = [trade(105, 10, 1), trade(110, 30, 2), trade(199, 20, 3), trade(300, 7, 4)];
+        let bars: Vec<Bar> = trades.iter().filter_map(|trade| fold.add(trade)).collect();
+        let last = fold.finish().unwrap();
+        assert_eq!(bars.len(), 1, "no bar for 200..300");
+        let expected = Bar {
+            start: 100,
+            open: 10,
+            high: 30,
+            low: 10,
+            close: 20,
+            volume: 6,
+            trades: 3,
+            notional: 10 + 60 + 60,
+            last_seq: 199,
+        };
+        assert_eq!(bars[0], expected);
+        assert_eq!((last.start, last.open, last.close, last.trades), (300, 7, 7, 1));
+        assert!(fold.finish().is_none());
+    }
+
+    #[test]
+    fn sums_saturate_and_do_not_wrap() {
+        let mut fold = BarFold::new(100);
+        fold.add(&trade(1, i64::MAX - 1, u64::MAX));
+        fold.add(&trade(2, i64::MAX - 1, u64::MAX));
+        let bar = fold.finish().unwrap();
+        assert_eq!(bar.volume, u64::MAX);
+        assert_eq!(bar.notional, i128::MAX);
+    }
+}

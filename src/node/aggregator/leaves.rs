@@ -12,80 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::leaf::{Fault, Leaf, Phase, Question};
 use super::plan::question;
 use super::{AggregatorConfig, ConnId, DialFailure, DialId, LeafConfig};
-use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
+use crate::breaker::{Breaker, ConfigError, Outcome, Permit, Transition};
 use crate::gather::{Ask, Availability, Gather, LeafId, LeafPlan, Reply};
 use crate::limits;
 use crate::market::partition::Partition;
 use crate::node::status::Status;
 use crate::node::{CloseReason, breaker_outcome, describe_breaker};
 use crate::time::{Mono, Now};
-use crate::wire::{
-    Ended, ErrorCode, Frame, Kind, NodeStatus, Query, Refusal, Run, Session, Symbol, padded,
-    unpadded,
-};
-
-#[derive(Debug)]
-enum Phase {
-    Idle {
-        not_before: Mono,
-    },
-    Dialing {
-        permit: Permit,
-        since: Mono,
-    },
-    Greeting {
-        permit: Permit,
-        since: Mono,
-        conn: ConnId,
-    },
-    Ready {
-        conn: ConnId,
-        /// The question that data frames answer now.
-        run: Option<u32>,
-    },
-    Closing {
-        conn: ConnId,
-    },
-}
-
-/// A question that the gather waits for.
-#[derive(Debug)]
-struct Question {
-    /// `None` once the breaker knows the outcome: the leaf's time was over before the gather's.
-    permit: Option<Permit>,
-    asked: Mono,
-    deadline: Mono,
-}
-
-#[derive(Debug)]
-struct Leaf {
-    config: LeafConfig,
-    breaker: Breaker,
-    phase: Phase,
-    questions: BTreeMap<u32, Question>,
-}
-
-/// Why a leaf's connection is given up.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// It broke the protocol.
-    Protocol {
-        code: ErrorCode,
-        text: String,
-        /// The question whose part the gather has ended for it already.
-        blamed: Option<u32>,
-    },
-    /// It refused us.
-    Refused { text: String },
-}
-
-impl Fault {
-    fn unexpected(text: &str, blamed: Option<u32>) -> Fault {
-        Fault::Protocol { code: ErrorCode::Unexpected, text: text.to_owned(), blamed }
-    }
-}
+use crate::wire::{Ended, Frame, Kind, NodeStatus, Query, Refusal, Run, Symbol, padded, unpadded};
 
 /// All of them: core first, then the shards in order.
 #[derive(Debug)]
@@ -413,6 +350,11 @@ impl Leaves {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn has_no_questions(&self) -> bool {
+        self.by_deadline.is_empty() && self.all.iter().all(|leaf| leaf.questions.is_empty())
+    }
+
     fn take_question(&mut self, index: usize, id: u32) -> Option<Question> {
         let question = self.all.get_mut(index)?.questions.remove(&id)?;
         self.by_deadline.remove(&(question.deadline, index, id));
@@ -457,62 +399,5 @@ impl Leaves {
         }
         gather.handle_leaf_lost(leaf_id, now.mono);
         is_judged
-    }
-}
-
-impl Leaf {
-    fn conn(&self) -> Option<ConnId> {
-        match self.phase {
-            Phase::Greeting { conn, .. }
-            | Phase::Ready { conn, .. }
-            | Phase::Closing { conn } => Some(conn),
-            _ => None,
-        }
-    }
-
-    /// Whether not even a dial is permitted.
-    fn is_shut_out(&self) -> bool {
-        matches!(self.breaker.state(), State::Open | State::ForcedOpen)
-    }
-
-    /// Whether the breaker wants the standing connection closed.
-    fn is_drained(&self) -> bool {
-        match self.breaker.state() {
-            State::Open | State::ForcedOpen => self.questions.is_empty(),
-            // The wait is over, or one handshake was not enough.
-            State::HalfOpen => true,
-            _ => false,
-        }
-    }
-
-    /// The right to ask one question, or why there is none.
-    fn acquire(&mut self, now: Now) -> Result<Permit, Availability> {
-        if self.is_shut_out() || self.breaker.state() == State::HalfOpen {
-            return Err(Availability::BreakerOpen);
-        }
-        if !matches!(self.phase, Phase::Ready { .. }) {
-            return Err(Availability::Refused);
-        }
-        self.breaker.try_acquire(now.mono).map_err(|_| Availability::BreakerOpen)
-    }
-
-    /// A frame ahead of the answer to our SESSION, which it should be.
-    fn handle_greeting(&mut self, now: Now, frame: &Frame) -> Result<(), Fault> {
-        if let Some(refusal) = frame.view::<Refusal>() {
-            return Err(Fault::Refused { text: unpadded(&refusal.text) });
-        }
-        let is_answer = frame.view::<Session>().is_some_and(|session| session.role == 0);
-        let Some(conn) = self.conn() else { return Ok(()) };
-        if !is_answer {
-            return Err(Fault::unexpected("no answer to our SESSION", None));
-        }
-        match std::mem::replace(&mut self.phase, Phase::Ready { conn, run: None }) {
-            Phase::Greeting { permit, since, .. } => {
-                let latency = now.mono.since(since);
-                self.breaker.record(permit, Outcome::Answered { latency }, now.mono);
-            }
-            other => self.phase = other,
-        }
-        Ok(())
     }
 }

@@ -8,6 +8,7 @@
 //! unless its client left or stopped it.
 
 mod client;
+mod leaf;
 mod leaves;
 mod plan;
 
@@ -29,7 +30,8 @@ use crate::wire::{
 };
 
 use client::Client;
-use leaves::{Fault, Leaves};
+use leaf::Fault;
+use leaves::Leaves;
 
 /// One node that is asked.
 #[derive(Clone, Debug)]
@@ -307,10 +309,8 @@ impl Aggregator {
             self.deliver(answer);
         }
         while let Some((name, change)) = self.leaves.poll_transition() {
-            let text = format!(
-                "breaker {name}: {} -> {} ({})",
-                change.from, change.to, change.reason
-            );
+            let text =
+                format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason);
             self.links.log(Level::Warn, text);
         }
     }

@@ -154,6 +154,17 @@ pub const GATHER_DEADLINE_US_MAX: u32 = 60_000_000;
 
 const _: () = assert!(GATHER_FRAMES_MAX <= GATHER_FRAMES_TOTAL_MAX);
 
+/// Frames of finished answers that may wait for one client: 16 MiB.
+pub const ANSWER_FRAMES_PER_CLIENT_MAX: usize = 1 << 18;
+/// Frames of finished answers that may wait for all clients together: 64 MiB.
+pub const ANSWER_FRAMES_TOTAL_MAX: usize = 1 << 20;
+
+// Beside the rows an answer has RUN, ERROR, END and a NODE for each leaf.
+const _: () = assert!(GATHER_FRAMES_MAX + GATHER_LEAVES_MAX + 3 <= ANSWER_FRAMES_PER_CLIENT_MAX);
+const _: () = assert!(ANSWER_FRAMES_PER_CLIENT_MAX <= ANSWER_FRAMES_TOTAL_MAX);
+// Each gather asks at most core and one shard, so no cancellation is dropped before it is fetched.
+const _: () = assert!(GATHERS_MAX * 2 <= GATHER_CANCELS_MAX);
+
 /// Shortest wait between the end of a connection and the next dial of the same peer.
 pub const REDIAL_MIN: Duration = Duration::from_millis(50);
 

@@ -5,6 +5,7 @@
 //! has no clock, socket, file or thread, so the same node runs in the reactor on real sockets and in
 //! a simulator on virtual ones. What is *not* here: any code that knows mio, and any `dyn` or async.
 
+pub mod aggregator;
 pub mod broker;
 pub mod external;
 mod guard;

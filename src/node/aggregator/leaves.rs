@@ -1,0 +1,403 @@
+//! The nodes that the aggregator asks: a kept connection and a breaker each, and what each was asked.
+//!
+//! A leaf's breaker judges questions and handshakes alike. When it opens while the leaf is connected,
+//! the connection is drained: no new question goes out, those under way may end, and with the last of
+//! them, or when the breaker's wait is over, the connection is closed. The half-open probe is always
+//! the next handshake: the SESSION frame is answered by the process, not by its kernel, and a healed
+//! leaf comes back without anybody having to risk a question on it.
+//!
+//! Invariant: a question stands in the table exactly as long as the gather waits for its answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::leaf::{Fault, Leaf, Phase, Question};
+use super::plan::question;
+use super::{AggregatorConfig, ConnId, DialFailure, DialId, LeafConfig};
+use crate::breaker::{Breaker, ConfigError, Outcome, Permit, Transition};
+use crate::gather::{Ask, Availability, Gather, LeafId, LeafPlan, Reply};
+use crate::limits;
+use crate::market::partition::Partition;
+use crate::node::status::Status;
+use crate::node::{CloseReason, breaker_outcome, describe_breaker};
+use crate::time::{Mono, Now};
+use crate::wire::{Ended, Frame, Kind, NodeStatus, Query, Refusal, Run, Symbol, padded, unpadded};
+
+/// All of them: core first, then the shards in order.
+#[derive(Debug)]
+pub(super) struct Leaves {
+    all: Vec<Leaf>,
+    partition: Partition,
+    /// When a leaf's time for a question is over.
+    by_deadline: BTreeSet<(Mono, usize, u32)>,
+    connect_deadline: Duration,
+    /// From dialing to the answer to our SESSION.
+    patience: Duration,
+}
+
+impl Leaves {
+    pub(super) fn new(config: &AggregatorConfig) -> Result<Leaves, ConfigError> {
+        let mut configs = config.leaves.clone();
+        configs.sort_by_key(|leaf| leaf.shard);
+        let leaf = |(number, leaf): (u64, LeafConfig)| {
+            Ok(Leaf {
+                config: leaf,
+                breaker: Breaker::new(&config.breaker, config.seed ^ number)?,
+                phase: Phase::Idle { not_before: Mono::default() },
+                questions: BTreeMap::new(),
+            })
+        };
+        Ok(Leaves {
+            all: (1..).zip(configs).map(leaf).collect::<Result<_, _>>()?,
+            partition: config.partition.clone(),
+            by_deadline: BTreeSet::new(),
+            connect_deadline: config.connect_deadline,
+            patience: config.connect_deadline + config.request_deadline,
+        })
+    }
+
+    pub(super) fn index_of(&self, dial: DialId) -> Option<usize> {
+        let index = dial.0 as usize;
+        (index < self.all.len()).then_some(index)
+    }
+
+    pub(super) fn name(&self, index: usize) -> &str {
+        self.all.get(index).map_or("?", |leaf| &leaf.config.name)
+    }
+
+    /// The connection of a leaf that can be spoken to.
+    pub(super) fn conn(&self, id: LeafId) -> Option<ConnId> {
+        match self.all.get(id.0 as usize)?.phase {
+            Phase::Ready { conn, .. } => Some(conn),
+            _ => None,
+        }
+    }
+
+    /// Plans a query: one entry for each leaf, and a permit for each that will be asked.
+    pub(super) fn plan(
+        &mut self,
+        now: Now,
+        query: &Query,
+        symbol: &Symbol,
+    ) -> (Vec<LeafPlan>, Vec<(LeafId, Permit)>) {
+        let mut permits = Vec::new();
+        let mut plan = Vec::with_capacity(self.all.len());
+        for (number, leaf) in (0..).zip(&mut self.all) {
+            let id = LeafId(number);
+            let asked = question(query, symbol, &self.partition, leaf.config.shard);
+            let availability = match asked {
+                None => Availability::Pruned,
+                Some(_) => match leaf.acquire(now) {
+                    Ok(permit) => {
+                        permits.push((id, permit));
+                        Availability::Ask
+                    }
+                    Err(availability) => availability,
+                },
+            };
+            plan.push(LeafPlan {
+                leaf: id,
+                name: padded(&leaf.config.name),
+                question: asked.unwrap_or(*query),
+                availability,
+            });
+        }
+        (plan, permits)
+    }
+
+    /// A question has been sent.
+    pub(super) fn note_asked(&mut self, now: Now, ask: &Ask, permit: Permit) {
+        let index = ask.leaf.0 as usize;
+        let Some(leaf) = self.all.get_mut(index) else { return };
+        let id = ask.query.id.get();
+        let question = Question { permit: Some(permit), asked: now.mono, deadline: ask.deadline };
+        leaf.questions.insert(id, question);
+        self.by_deadline.insert((ask.deadline, index, id));
+    }
+
+    /// Nobody waits for the answer any more. A permit that has no outcome yet is given back: that the
+    /// asker left says nothing about the leaf.
+    pub(super) fn note_cancelled(&mut self, leaf: LeafId, id: u32) {
+        self.take_question(leaf.0 as usize, id);
+    }
+
+    /// Whom to dial now.
+    pub(super) fn dials_due(&mut self, now: Now) -> Vec<(DialId, SocketAddr, Duration)> {
+        let within = self.connect_deadline;
+        let due = |(number, leaf): (u32, &mut Leaf)| {
+            let Phase::Idle { not_before } = leaf.phase else { return None };
+            if now.mono < not_before || leaf.is_shut_out() {
+                return None;
+            }
+            let Ok(permit) = leaf.breaker.try_acquire(now.mono) else {
+                leaf.phase = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
+                return None;
+            };
+            leaf.phase = Phase::Dialing { permit, since: now.mono };
+            Some((DialId(number), leaf.config.address, within))
+        };
+        (0..).zip(&mut self.all).filter_map(due).collect()
+    }
+
+    pub(super) fn handle_open(&mut self, index: usize, conn: ConnId) {
+        let Some(leaf) = self.all.get_mut(index) else { return };
+        let phase = std::mem::replace(&mut leaf.phase, Phase::Closing { conn });
+        if let Phase::Dialing { permit, since } = phase {
+            leaf.phase = Phase::Greeting { permit, since, conn };
+        }
+    }
+
+    pub(super) fn handle_dial_failed(&mut self, now: Now, index: usize, failure: DialFailure) {
+        let Some(leaf) = self.all.get_mut(index) else { return };
+        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
+        if let Phase::Dialing { permit, .. } = std::mem::replace(&mut leaf.phase, idle) {
+            leaf.breaker.record(permit, breaker_outcome(failure), now.mono);
+        }
+    }
+
+    pub(super) fn handle_close(
+        &mut self,
+        now: Now,
+        index: usize,
+        conn: ConnId,
+        reason: CloseReason,
+        gather: &mut Gather,
+    ) {
+        let Some(leaf) = self.all.get_mut(index) else { return };
+        if leaf.conn() != Some(conn) {
+            return;
+        }
+        // What we close ourselves without having said so before was silent for too long.
+        let outcome = match reason {
+            CloseReason::Ours => Outcome::RequestDeadline,
+            _ => Outcome::Reset,
+        };
+        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
+        match std::mem::replace(&mut leaf.phase, idle) {
+            Phase::Greeting { permit, .. } => leaf.breaker.record(permit, outcome, now.mono),
+            Phase::Ready { .. } => {
+                if !self.end_questions(now, index, outcome, NodeStatus::Refused, None, gather) {
+                    self.all[index].breaker.observe(outcome, now.mono);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A frame of a leaf that has passed the checks. An error is a reason to give it up.
+    pub(super) fn handle_frame(
+        &mut self,
+        now: Now,
+        index: usize,
+        frame: &Frame,
+        gather: &mut Gather,
+    ) -> Result<(), Fault> {
+        let Some(leaf) = self.all.get_mut(index) else { return Ok(()) };
+        let Phase::Ready { run, .. } = &mut leaf.phase else {
+            return leaf.handle_greeting(now, frame);
+        };
+        let leaf_id = LeafId(u32::try_from(index).unwrap_or(u32::MAX));
+        if frame.kind().is_some_and(Kind::is_data) {
+            let Some(id) = *run else {
+                return Err(Fault::unexpected("a row without a RUN before it", None));
+            };
+            return match gather.handle_row(leaf_id, id, frame) {
+                Reply::Taken | Reply::Late => Ok(()),
+                Reply::Unexpected => {
+                    Err(Fault::unexpected("a row that answers no question", Some(id)))
+                }
+            };
+        }
+        // Rows belong to a RUN until the next control frame.
+        *run = None;
+        match frame.kind() {
+            Some(Kind::Run) => {
+                *run = frame.view::<Run>().map(|run| run.id.get());
+                Ok(())
+            }
+            Some(Kind::End) => {
+                let Some(end) = frame.view::<Ended>() else { return Ok(()) };
+                let id = end.id.get();
+                if gather.handle_end(leaf_id, id, end, now.mono) == Reply::Unexpected {
+                    return Err(Fault::unexpected("an END inside a bar", Some(id)));
+                }
+                self.note_answered(now, index, id);
+                Ok(())
+            }
+            Some(Kind::Error) => {
+                let Some(refusal) = frame.view::<Refusal>() else { return Ok(()) };
+                let id = refusal.id.get();
+                if id == 0 {
+                    return Err(Fault::Refused { text: unpadded(&refusal.text) });
+                }
+                // Late or not, the machine has counted it.
+                let _ = gather.handle_refusal(leaf_id, id, refusal, now.mono);
+                self.note_answered(now, index, id);
+                Ok(())
+            }
+            Some(Kind::Heartbeat) => Ok(()),
+            _ => Err(Fault::unexpected("a leaf may not send this", None)),
+        }
+    }
+
+    /// Gives a leaf's connection up: the caller closes it.
+    pub(super) fn give_up(&mut self, now: Now, index: usize, fault: &Fault, gather: &mut Gather) {
+        let Some(leaf) = self.all.get_mut(index) else { return };
+        let Some(conn) = leaf.conn() else { return };
+        let (of_greeting, of_question, status, blamed) = match fault {
+            Fault::Protocol { blamed, .. } => {
+                (Outcome::ProtocolError, Outcome::ProtocolError, NodeStatus::Failed, *blamed)
+            }
+            Fault::Refused { .. } => (Outcome::Refused, Outcome::Reset, NodeStatus::Refused, None),
+        };
+        match std::mem::replace(&mut leaf.phase, Phase::Closing { conn }) {
+            Phase::Greeting { permit, .. } => leaf.breaker.record(permit, of_greeting, now.mono),
+            Phase::Ready { .. } => {
+                if !self.end_questions(now, index, of_question, status, blamed, gather) {
+                    self.all[index].breaker.observe(of_question, now.mono);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Does what has become due, ahead of the gather's own timeouts.
+    pub(super) fn handle_timers(&mut self, now: Now) {
+        while let Some(&(deadline, index, id)) = self.by_deadline.first() {
+            if deadline > now.mono {
+                break;
+            }
+            self.by_deadline.pop_first();
+            let Some(leaf) = self.all.get_mut(index) else { continue };
+            let permit = leaf.questions.get_mut(&id).and_then(|question| question.permit.take());
+            if let Some(permit) = permit {
+                leaf.breaker.record(permit, Outcome::RequestDeadline, now.mono);
+            }
+        }
+        for leaf in &mut self.all {
+            leaf.breaker.handle_timeout(now.mono);
+        }
+    }
+
+    /// Connections to close now, and why: leaves that did not answer our SESSION in time, and those
+    /// whose breaker wants a new handshake (see the module).
+    pub(super) fn closes_due(
+        &mut self,
+        now: Now,
+        gather: &mut Gather,
+    ) -> Vec<(ConnId, &'static str)> {
+        let mut due = Vec::new();
+        for index in 0..self.all.len() {
+            let patience = self.patience;
+            let leaf = &mut self.all[index];
+            let Some(conn) = leaf.conn() else { continue };
+            let (is_due, text) = match leaf.phase {
+                Phase::Greeting { since, .. } => {
+                    (now.mono.since(since) >= patience, "no answer to SESSION")
+                }
+                Phase::Ready { .. } => (leaf.is_drained(), "its breaker opened"),
+                _ => continue,
+            };
+            if !is_due {
+                continue;
+            }
+            due.push((conn, text));
+            let phase = std::mem::replace(&mut leaf.phase, Phase::Closing { conn });
+            if let Phase::Greeting { permit, .. } = phase {
+                leaf.breaker.record(permit, Outcome::RequestDeadline, now.mono);
+            } else {
+                let (outcome, status) = (Outcome::RequestDeadline, NodeStatus::Timeout);
+                self.end_questions(now, index, outcome, status, None, gather);
+            }
+        }
+        due
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let of = |leaf: &Leaf| {
+            let of_phase = match leaf.phase {
+                Phase::Idle { not_before } => (!leaf.is_shut_out()).then_some(not_before),
+                Phase::Greeting { since, .. } => Some(since + self.patience),
+                _ => None,
+            };
+            of_phase.into_iter().chain(leaf.breaker.next_deadline()).min()
+        };
+        let of_question = self.by_deadline.first().map(|(deadline, _, _)| *deadline);
+        self.all.iter().filter_map(of).chain(of_question).min()
+    }
+
+    pub(super) fn poll_transition(&mut self) -> Option<(String, Transition)> {
+        self.all.iter_mut().find_map(|leaf| {
+            let change = leaf.breaker.poll_transition()?;
+            Some((format!("aggregator.{}", leaf.config.name), change))
+        })
+    }
+
+    pub(super) fn describe(&self, now: Now, status: &mut Status) {
+        for leaf in &self.all {
+            let name = &leaf.config.name;
+            let phase = match leaf.phase {
+                Phase::Idle { .. } => "waiting",
+                Phase::Dialing { .. } => "dialing",
+                Phase::Greeting { .. } => "greeting",
+                Phase::Ready { .. } => "ready",
+                Phase::Closing { .. } => "closing",
+            };
+            status.text(name.clone(), phase);
+            status.metric(format!("{name}.questions"), leaf.questions.len());
+            describe_breaker(name, &leaf.breaker, now, status);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_no_questions(&self) -> bool {
+        self.by_deadline.is_empty() && self.all.iter().all(|leaf| leaf.questions.is_empty())
+    }
+
+    fn take_question(&mut self, index: usize, id: u32) -> Option<Question> {
+        let question = self.all.get_mut(index)?.questions.remove(&id)?;
+        self.by_deadline.remove(&(question.deadline, index, id));
+        Some(question)
+    }
+
+    /// A question has its END or its refusal: either is an answer of a healthy node, unless it is late.
+    fn note_answered(&mut self, now: Now, index: usize, id: u32) {
+        let Some(question) = self.take_question(index, id) else { return };
+        let Some(permit) = question.permit else { return };
+        let outcome = if now.mono < question.deadline {
+            Outcome::Answered { latency: now.mono.since(question.asked) }
+        } else {
+            Outcome::RequestDeadline
+        };
+        self.all[index].breaker.record(permit, outcome, now.mono);
+    }
+
+    /// Ends all questions of a leaf, and says whether the breaker was told an outcome.
+    fn end_questions(
+        &mut self,
+        now: Now,
+        index: usize,
+        outcome: Outcome,
+        status: NodeStatus,
+        blamed: Option<u32>,
+        gather: &mut Gather,
+    ) -> bool {
+        let Some(leaf) = self.all.get_mut(index) else { return false };
+        let leaf_id = LeafId(u32::try_from(index).unwrap_or(u32::MAX));
+        let mut is_judged = false;
+        for (id, question) in std::mem::take(&mut leaf.questions) {
+            self.by_deadline.remove(&(question.deadline, index, id));
+            if let Some(permit) = question.permit {
+                leaf.breaker.record(permit, outcome, now.mono);
+                is_judged = true;
+            }
+            if blamed != Some(id) {
+                // Every question in the table is open in the gather, so this is taken.
+                let _ = gather.handle_leaf_error(leaf_id, id, status, now.mono);
+            }
+        }
+        gather.handle_leaf_lost(leaf_id, now.mono);
+        is_judged
+    }
+}

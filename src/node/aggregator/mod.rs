@@ -1,0 +1,480 @@
+//! The aggregator: one question in, a question to each node that owns a part of it, one answer out.
+//!
+//! It wires the gather to connections: kept ones to core and the shards, a breaker each, and those of
+//! clients. What it does not do: keep any data, ask a node twice, or decide what an answer with holes
+//! is worth (the gather does).
+//!
+//! Invariant: every query that is taken gets its whole answer in order, or a refusal with its id,
+//! unless its client left or stopped it.
+
+mod client;
+mod leaf;
+mod leaves;
+mod plan;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::status::Status;
+use super::{
+    Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
+    Outgoing,
+};
+use crate::breaker;
+use crate::gather::{Answer, Gather};
+use crate::limits;
+use crate::market::partition::Partition;
+use crate::time::{Mono, Now};
+use crate::wire::{
+    ErrorCode, Frame, Heartbeat, Kind, Op, Query, Refusal, Role, Session, U32, padded,
+};
+
+use client::Client;
+use leaf::Fault;
+use leaves::Leaves;
+
+/// One node that is asked.
+#[derive(Clone, Debug)]
+pub struct LeafConfig {
+    /// Its name in answers, logs and status: `core`, `shard-A` …; 16 bytes of it travel.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Which part of the history it owns; `None` = core, which owns the quotes.
+    pub shard: Option<u16>,
+}
+
+/// What the aggregator is configured with.
+#[derive(Clone, Debug)]
+pub struct AggregatorConfig {
+    /// Core and every shard of the partition, once each, in any order.
+    pub leaves: Vec<LeafConfig>,
+    /// Which shard owns which symbol.
+    pub partition: Partition,
+    /// For each leaf.
+    pub breaker: breaker::Config,
+    /// How long a connect to a leaf may take.
+    pub connect_deadline: Duration,
+    /// How long a leaf may take to answer our SESSION. Questions bring their own deadlines.
+    pub request_deadline: Duration,
+    /// Queries that one client may have in flight.
+    pub queries_per_client_max: usize,
+    /// For jitter.
+    pub seed: u64,
+}
+
+/// What is wrong with an [`AggregatorConfig`]. Whoever configured it is to blame.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum AggregatorError {
+    #[error("the aggregator needs core once among its leaves, not {0} times")]
+    Core(usize),
+    #[error("shard {shard} of the partition stands {times} times among the leaves, not once")]
+    Shard { shard: u16, times: usize },
+    #[error("{count} leaves are more than core and the {shards} shards of the partition")]
+    TooMany { count: usize, shards: u16 },
+    #[error("{0} leaves are more than {max}", max = limits::GATHER_LEAVES_MAX)]
+    Leaves(usize),
+    #[error(transparent)]
+    Breaker(#[from] breaker::ConfigError),
+}
+
+impl AggregatorConfig {
+    /// Checks that every part of a query has exactly one owner: a part without one would be missing
+    /// from answers that call themselves complete.
+    fn validate(&self) -> Result<(), AggregatorError> {
+        let times = |shard| self.leaves.iter().filter(|leaf| leaf.shard == shard).count();
+        if times(None) != 1 {
+            return Err(AggregatorError::Core(times(None)));
+        }
+        let shards = self.partition.shards();
+        for shard in 0..shards {
+            let times = times(Some(shard));
+            if times != 1 {
+                return Err(AggregatorError::Shard { shard, times });
+            }
+        }
+        let count = self.leaves.len();
+        if count != usize::from(shards) + 1 {
+            return Err(AggregatorError::TooMany { count, shards });
+        }
+        if count > limits::GATHER_LEAVES_MAX {
+            return Err(AggregatorError::Leaves(count));
+        }
+        Ok(())
+    }
+}
+
+/// What a connection is for.
+#[derive(Debug)]
+enum Peer {
+    /// Has not said it yet.
+    Unknown,
+    Client(Client),
+    /// Index into the leaves.
+    Leaf(usize),
+}
+
+/// The aggregator node.
+#[derive(Debug)]
+pub struct Aggregator {
+    queries_per_client_max: usize,
+    links: Links<Peer>,
+    leaves: Leaves,
+    gather: Gather,
+    /// Frames of finished answers that wait for their clients.
+    answer_frames: usize,
+    answers_dropped: u64,
+    /// One piece for one client; kept to save the allocation.
+    scratch: Vec<Frame>,
+    local_faults: u64,
+    is_stopped: bool,
+}
+
+impl Aggregator {
+    /// An aggregator that is not connected to anybody yet.
+    ///
+    /// # Errors
+    /// When the leaves do not fit the partition, or the breaker's configuration is not valid.
+    pub fn new(config: &AggregatorConfig) -> Result<Aggregator, AggregatorError> {
+        config.validate()?;
+        Ok(Aggregator {
+            queries_per_client_max: config.queries_per_client_max,
+            links: Links::default(),
+            leaves: Leaves::new(config)?,
+            gather: Gather::new(),
+            answer_frames: 0,
+            answers_dropped: 0,
+            scratch: Vec::new(),
+            local_faults: 0,
+            is_stopped: false,
+        })
+    }
+
+    fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        let Some(link) = self.links.get(conn) else { return };
+        if let Peer::Leaf(index) = link.peer {
+            self.handle_leaf_frame(now, conn, index, frame);
+            return;
+        }
+        if let Err(error) = frame.check() {
+            self.links.refuse_frame(conn, error);
+            return;
+        }
+        match (&link.peer, frame.kind()) {
+            (Peer::Unknown, Some(Kind::Session)) => self.greet(conn, frame),
+            (Peer::Unknown, _) => {
+                self.links.refuse(conn, ErrorCode::Unexpected, "the first frame must be a SESSION");
+            }
+            (_, Some(Kind::Heartbeat)) => self.answer_heartbeat(now, conn, frame),
+            (Peer::Client(_), Some(Kind::Query)) => {
+                if let Some(query) = frame.view::<Query>() {
+                    let query = *query;
+                    self.handle_query(now, conn, &query);
+                }
+            }
+            _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
+        }
+    }
+
+    fn greet(&mut self, conn: ConnId, frame: &Frame) {
+        let role = frame.view::<Session>().and_then(|session| Role::from_number(session.role));
+        if role != Some(Role::Querier) {
+            let text = "the aggregator takes queries only";
+            self.links.refuse(conn, ErrorCode::Unexpected, text);
+            return;
+        }
+        self.links.greet(conn, Peer::Client(Client::default()));
+        self.links.send(conn, Session { name: padded("aggregator"), ..Session::default() });
+    }
+
+    fn answer_heartbeat(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        if let Some(beat) = frame.view::<Heartbeat>() {
+            self.links.answer_heartbeat(now, conn, beat, 0);
+        }
+    }
+
+    fn handle_leaf_frame(&mut self, now: Now, conn: ConnId, index: usize, frame: &Frame) {
+        let said = match frame.check() {
+            Ok(()) => self.leaves.handle_frame(now, index, frame, &mut self.gather),
+            Err(error) => Err(Fault::Protocol {
+                code: ErrorCode::BadFrame,
+                text: error.to_string(),
+                blamed: None,
+            }),
+        };
+        let Err(fault) = said else {
+            self.answer_heartbeat(now, conn, frame);
+            return;
+        };
+        self.leaves.give_up(now, index, &fault, &mut self.gather);
+        let name = self.leaves.name(index);
+        match fault {
+            Fault::Protocol { code, text, .. } => {
+                self.links.log(Level::Warn, format!("{name} broke the protocol: {text}"));
+                self.links.refuse(conn, code, &text);
+            }
+            Fault::Refused { text } => {
+                self.links.log(Level::Warn, format!("{name} refused us: {text}"));
+                self.links.close_after_flush(conn);
+            }
+        }
+    }
+
+    fn handle_query(&mut self, now: Now, conn: ConnId, query: &Query) {
+        let id = query.id.get();
+        if id == 0 {
+            // A refusal with id 0 speaks of the connection, so the connection ends with it.
+            self.links.refuse(conn, ErrorCode::Unexpected, "a query's id is not 0");
+            return;
+        }
+        let op = Op::from_number(query.op);
+        if op == Some(Op::Stop) {
+            self.stop_query(conn, id);
+        } else if let Err((code, text)) = self.take_query(now, conn, query, op) {
+            self.links.send(conn, Refusal::new(code, id, &text));
+        }
+        // At once: a STOP in the same read must find the answer where answers wait.
+        self.settle(now);
+    }
+
+    fn take_query(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        query: &Query,
+        op: Option<Op>,
+    ) -> Result<(), (ErrorCode, String)> {
+        let refused = |code, text: &str| Err((code, text.to_owned()));
+        let id = query.id.get();
+        let Some(Peer::Client(client)) = self.links.peer_mut(conn) else { return Ok(()) };
+        if client.has_open(id) {
+            return refused(ErrorCode::Unexpected, "a query with this id is in flight");
+        }
+        if op == Some(Op::Status) {
+            self.status(now).send(&mut self.links, conn, id);
+            return Ok(());
+        }
+        if op == Some(Op::Replay) {
+            return refused(ErrorCode::NotOwner, "ask core for a replay");
+        }
+        if client.open() >= self.queries_per_client_max {
+            return refused(ErrorCode::Limit, "too many of your queries are in flight");
+        }
+        let Some(symbol) = query.symbol() else {
+            return refused(ErrorCode::BadPattern, "a query names one symbol");
+        };
+        let (plan, mut permits) = self.leaves.plan(now, query, &symbol);
+        // Permits that are not used are given back where this returns.
+        let begun = self.gather.begin(now.mono, asker_of(conn), query, &plan);
+        begun.map_err(|refused| (refused.code(), refused.to_string()))?;
+        client.begin(id);
+        while let Some(ask) = self.gather.poll_ask() {
+            let place = permits.iter().position(|(leaf, _)| *leaf == ask.leaf);
+            let permit = place.map(|place| permits.swap_remove(place).1);
+            if let (Some(permit), Some(to)) = (permit, self.leaves.conn(ask.leaf)) {
+                self.leaves.note_asked(now, &ask, permit);
+                self.links.send(to, ask.query);
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_query(&mut self, conn: ConnId, id: u32) {
+        self.gather.stop(asker_of(conn), id);
+        if let Some(Peer::Client(client)) = self.links.peer_mut(conn) {
+            let before = client.frames();
+            client.stop(id);
+            self.answer_frames -= before - client.frames();
+        }
+    }
+
+    /// Carries out what the machines want after something happened.
+    fn settle(&mut self, now: Now) {
+        for (conn, text) in self.leaves.closes_due(now, &mut self.gather) {
+            if let Some(Peer::Leaf(index)) = self.links.peer_mut(conn) {
+                let name = self.leaves.name(*index);
+                self.links.log(Level::Warn, format!("the link to {name} is closed: {text}"));
+            }
+            self.links.close_after_flush(conn);
+        }
+        while let Some((leaf, id)) = self.gather.poll_cancel() {
+            self.leaves.note_cancelled(leaf, id);
+            if let Some(conn) = self.leaves.conn(leaf) {
+                let id = U32::new(id);
+                self.links.send(conn, Query { id, op: Op::Stop as u8, ..Query::default() });
+            }
+        }
+        while let Some(answer) = self.gather.poll_answer() {
+            self.deliver(answer);
+        }
+        while let Some((name, change)) = self.leaves.poll_transition() {
+            let text =
+                format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason);
+            self.links.log(Level::Warn, text);
+        }
+    }
+
+    fn deliver(&mut self, answer: Answer) {
+        let conn = conn_of(answer.asker);
+        // A client that is being closed is not answered any more.
+        let Some(Peer::Client(client)) = self.links.peer_mut(conn) else { return };
+        let before = client.frames();
+        if !client.push(answer, self.answer_frames) {
+            self.answers_dropped += 1;
+        }
+        self.answer_frames += client.frames() - before;
+        self.links.mark_dirty(conn);
+    }
+
+    /// Puts the next piece of a client's answers into its empty outbox.
+    fn refill(&mut self, conn: ConnId) {
+        let Some(Peer::Client(client)) = self.links.peer_mut(conn) else { return };
+        self.scratch.clear();
+        let before = client.frames();
+        client.fill(&mut self.scratch);
+        self.answer_frames -= before - client.frames();
+        if !self.scratch.is_empty() {
+            self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+        }
+    }
+
+    fn status(&self, now: Now) -> Status {
+        let counts = self.gather.counts();
+        let mut status = Status::default();
+        status.text("role", "aggregator");
+        status.metric("in_flight", self.gather.in_flight());
+        status.metric("connections", self.links.len());
+        status.metric("refused", self.links.refused());
+        status.metric("local_faults", self.local_faults);
+        status.metric("answer_frames_waiting", self.answer_frames);
+        status.metric("answers_dropped", self.answers_dropped);
+        for (name, count) in [
+            ("begun", counts.begun),
+            ("refused", counts.refused),
+            ("complete", counts.complete),
+            ("partial", counts.partial),
+            ("failed", counts.failed),
+            ("abandoned", counts.abandoned),
+            ("late", counts.late),
+            ("unexpected", counts.unexpected),
+            ("cancels_dropped", counts.cancels_dropped),
+        ] {
+            status.metric(format!("gather.{name}"), count);
+        }
+        self.leaves.describe(now, &mut status);
+        status
+    }
+}
+
+impl Node for Aggregator {
+    fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
+        self.links.insert(now, conn, Peer::Unknown);
+        let Origin::Dialed(dial) = origin else { return };
+        let Some(index) = self.leaves.index_of(dial) else { return };
+        self.leaves.handle_open(index, conn);
+        self.links.greet(conn, Peer::Leaf(index));
+        let role = Role::Querier as u8;
+        self.links.send(conn, Session { role, name: padded("aggregator"), ..Session::default() });
+    }
+
+    fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
+        if let Some(index) = self.leaves.index_of(dial) {
+            self.leaves.handle_dial_failed(now, index, failure);
+            self.settle(now);
+        }
+    }
+
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        self.links.heard(now, conn);
+        for frame in frames {
+            self.handle_frame(now, conn, frame);
+        }
+        self.settle(now);
+    }
+
+    fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {
+        match self.links.remove(conn) {
+            Some(Peer::Client(client)) => {
+                self.answer_frames -= client.frames();
+                self.gather.handle_asker_left(asker_of(conn));
+            }
+            Some(Peer::Leaf(index)) => {
+                self.leaves.handle_close(now, index, conn, reason, &mut self.gather);
+                let name = self.leaves.name(index);
+                self.links.log(Level::Info, format!("the link to {name} ended: {reason:?}"));
+            }
+            _ => {}
+        }
+        self.settle(now);
+    }
+
+    fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
+        self.local_faults += 1;
+        self.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
+    }
+
+    fn handle_timers(&mut self, now: Now) {
+        if self.is_stopped {
+            return;
+        }
+        self.leaves.handle_timers(now);
+        self.gather.handle_timeout(now.mono);
+        for (dial, to, within) in self.leaves.dials_due(now) {
+            self.links.dial(dial, to, within);
+        }
+        self.links.tick(now, |_| 0);
+        self.settle(now);
+    }
+
+    fn handle_stop(&mut self, _now: Now) {
+        self.links.refuse_all(ErrorCode::Stopping, "the aggregator stops; come back later");
+        self.is_stopped = true;
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        if self.is_stopped {
+            return None;
+        }
+        [self.links.next_tick(), self.gather.next_deadline(), self.leaves.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.links.poll_action()
+    }
+
+    fn poll_dirty(&mut self) -> Option<ConnId> {
+        self.links.poll_dirty()
+    }
+
+    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
+        if self.links.outbox(conn).is_empty() {
+            self.refill(conn);
+        }
+        Outgoing { head: self.links.outbox(conn), tail: &[] }
+    }
+
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        self.links.sent(now, conn, bytes);
+    }
+}
+
+/// The number by which the gather knows a connection. Connections are never given out twice.
+fn asker_of(conn: ConnId) -> u64 {
+    (u64::from(conn.generation) << 32) | u64::from(conn.slot)
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "each half is 32 bits")]
+fn conn_of(asker: u64) -> ConnId {
+    ConnId { generation: (asker >> 32) as u32, slot: asker as u32 }
+}
+
+#[cfg(test)]
+mod tests;

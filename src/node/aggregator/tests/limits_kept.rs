@@ -1,0 +1,246 @@
+//! Clients that leave, ask too much, or read too slowly; and that nothing stays behind.
+
+use super::*;
+
+const OWNER: usize = 2;
+
+#[test]
+fn a_client_that_leaves_or_stops_has_its_leaves_told() {
+    for leaves in [true, false] {
+        let mut bench = Bench::new();
+        let client = bench.client();
+        bench.ask(client, query(1, Op::Last, "PETR4", Query::WITH_QUOTE));
+        let asked = [CORE, OWNER].map(|leaf| bench.questions(leaf)[0].id.get());
+        if leaves {
+            bench.aggregator.handle_close(bench.now, client, CloseReason::PeerClosed);
+        } else {
+            bench.ask(client, Query { op: Op::Stop as u8, ..query(1, Op::Stop, "", 0) });
+        }
+        for (leaf, id) in [CORE, OWNER].into_iter().zip(asked) {
+            let told: Vec<_> = bench.questions(leaf).iter().map(|q| (q.op, q.id.get())).collect();
+            assert_eq!(told, [(Op::Stop as u8, id)], "leaf {leaf}");
+        }
+        bench.assert_nothing_pending();
+        // It is over for good: no answer, and nothing held against the leaf.
+        bench.wait_ms(600);
+        assert!(bench.read(client).is_empty() && bench.closed.is_empty());
+    }
+}
+
+#[test]
+fn a_stop_in_the_same_read_as_its_query_leaves_no_answer() {
+    let mut bench = Bench::new();
+    bench.lose(OWNER);
+    let client = bench.client();
+    let ask = Frame::seal(query(1, Op::Last, "PETR4", 0));
+    let stop = Frame::seal(query(1, Op::Stop, "", 0));
+    // Nobody can be asked, so each answer is ready at once; only the last query's may come.
+    bench.say(client, &[ask, stop, ask]);
+    let frames = bench.read(client);
+    assert_eq!(kinds(&frames).iter().filter(|kind| **kind == Kind::End).count(), 1);
+    bench.assert_nothing_pending();
+}
+
+#[test]
+fn queries_that_cannot_be_taken_are_refused_and_the_connection_stays() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    bench.ask(client, query(1, Op::Last, "PETR4", 0));
+    let cases = [
+        (query(1, Op::Last, "PETR4", 0), ErrorCode::Unexpected),
+        (query(1, Op::Status, "", 0), ErrorCode::Unexpected),
+        (query(2, Op::Last, "PETR*", 0), ErrorCode::BadPattern),
+        (query(3, Op::Last, "", 0), ErrorCode::BadPattern),
+        (query(4, Op::Replay, "*", 0), ErrorCode::NotOwner),
+        (Query { deadline_us: U32::ZERO, ..query(5, Op::Last, "PETR4", 0) }, ErrorCode::Deadline),
+    ];
+    for (bad, code) in cases {
+        bench.ask(client, bad);
+        let frames = bench.read(client);
+        assert_eq!(refusals(&frames), [(bad.id.get(), code as u16)], "{bad:?}");
+        assert_eq!(frames.len(), 1);
+    }
+    assert!(bench.closed.is_empty());
+    bench.answer(OWNER, &[trade(1)]);
+    assert_eq!(seqs(&bench.read(client)), [1], "the first query was not disturbed");
+    bench.assert_nothing_pending();
+}
+
+#[test]
+fn peers_that_misbehave_are_told_why_and_closed() {
+    let mut bad_crc = trade(1);
+    bad_crc.crc = U32::new(1);
+    let hello = |role: Role| Frame::seal(Session { role: role as u8, ..Session::default() });
+    let ask = Frame::seal(query(1, Op::Last, "PETR4", 0));
+    let cases = [
+        (vec![bad_crc], ErrorCode::BadFrame),
+        (vec![ask], ErrorCode::Unexpected),
+        (vec![hello(Role::Subscriber)], ErrorCode::Unexpected),
+        (vec![hello(Role::Querier), trade(1)], ErrorCode::Unexpected),
+        (vec![hello(Role::Querier), hello(Role::Querier)], ErrorCode::Unexpected),
+        (
+            vec![hello(Role::Querier), Frame::seal(query(0, Op::Last, "X", 0))],
+            ErrorCode::Unexpected,
+        ),
+    ];
+    for (frames, code) in cases {
+        let mut bench = Bench::new();
+        let slot = 50;
+        let conn = bench.fresh(slot);
+        bench.aggregator.handle_open(bench.now, conn, Origin::Accepted);
+        bench.aggregator.handle_frames(bench.now, conn, &frames);
+        let answer = bench.read(conn);
+        assert_eq!(refusals(&answer), [(0, code as u16)], "{frames:?}");
+        bench.act();
+        assert_eq!(bench.closed, [conn]);
+    }
+}
+
+#[test]
+fn a_client_has_so_many_queries_in_flight_and_no_more() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    let other = bench.client();
+    for id in 1..=5 {
+        bench.ask(client, query(id, Op::Last, "PETR4", 0));
+    }
+    assert_eq!(refusals(&bench.read(client)), [(5, ErrorCode::Limit as u16)]);
+    let asked: Vec<u32> = bench.questions(OWNER).iter().map(|q| q.id.get()).collect();
+    assert_eq!(asked.len(), 4);
+    for id in asked {
+        bench.leaf_says(OWNER, &answer_to(id, &[]));
+    }
+    // Answers that the client has not taken are still in flight.
+    bench.ask(client, query(6, Op::Last, "PETR4", 0));
+    assert!(bench.questions(OWNER).is_empty());
+    bench.ask(other, query(1, Op::Last, "PETR4", 0));
+    assert_eq!(bench.questions(OWNER).len(), 1, "one client's bound is not another's");
+    let frames = bench.read(client);
+    assert_eq!(kinds(&frames).iter().filter(|kind| **kind == Kind::End).count(), 4);
+    bench.ask(client, query(6, Op::Last, "PETR4", 0));
+    assert_eq!(bench.questions(OWNER).len(), 1);
+}
+
+#[test]
+fn an_answer_larger_than_the_outbox_arrives_whole_in_small_bites() {
+    for bite in [1_000, 64, 100_000] {
+        let mut bench = Bench::new();
+        let client = bench.client();
+        let rows: Vec<Frame> = (1..=6_000).map(trade).collect();
+        assert!(rows.len() * 64 > limits::OUTBOX_BYTES_MAX);
+        for id in 1..=2 {
+            bench.ask(client, Query { limit: U32::new(9_000), ..query(id, Op::Last, "PETR4", 0) });
+            bench.answer(OWNER, &rows);
+        }
+        // Words that come between two pieces must not end a run unnoticed.
+        bench.aggregator.outgoing(bench.now, client);
+        bench.ask(client, query(9, Op::Replay, "*", 0));
+        let frames = bench.read_bites(client, bite);
+        let mut of_query = BTreeMap::<u32, Vec<u64>>::new();
+        let mut current = None;
+        for frame in &frames {
+            match frame.kind() {
+                Some(Kind::Run) => current = frame.view::<Run>().map(|run| run.id.get()),
+                Some(Kind::Trade) => {
+                    let id = current.expect("a row belongs to a run");
+                    of_query.entry(id).or_default().push(frame.seq.get());
+                }
+                _ => current = None,
+            }
+        }
+        let whole: Vec<u64> = (1..=6_000).collect();
+        assert_eq!(of_query, BTreeMap::from([(1, whole.clone()), (2, whole)]), "bite {bite}");
+        assert_eq!(kinds(&frames).iter().filter(|kind| **kind == Kind::End).count(), 2);
+        assert_eq!(refusals(&frames), [(9, ErrorCode::NotOwner as u16)]);
+        bench.assert_nothing_pending();
+    }
+}
+
+#[test]
+fn answers_that_nobody_reads_stop_growing() {
+    let mut config = config();
+    config.queries_per_client_max = 100;
+    let mut bench = Bench::dialing(&config);
+    for leaf in 0..4 {
+        bench.connect(leaf);
+    }
+    let client = bench.client();
+    let rows: Vec<Frame> = (1..=30_000).map(trade).collect();
+    for id in 1..=12 {
+        bench.ask(client, Query { limit: U32::ZERO, ..query(id, Op::Last, "PETR4", 0) });
+        bench.answer(OWNER, &rows);
+        assert!(bench.aggregator.answer_frames <= limits::ANSWER_FRAMES_PER_CLIENT_MAX + 12);
+    }
+    let frames = bench.read(client);
+    let refused: Vec<u32> = refusals(&frames).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(refused, [9, 10, 11, 12], "eight fit, and each query has its answer");
+    assert_eq!(kinds(&frames).iter().filter(|kind| **kind == Kind::End).count(), 8);
+    bench.assert_nothing_pending();
+}
+
+#[test]
+fn a_client_that_leaves_with_answers_waiting_leaves_nothing_behind() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    bench.ask(client, query(1, Op::Last, "PETR4", 0));
+    let rows: Vec<Frame> = (1..=10).map(trade).collect();
+    bench.answer(OWNER, &rows);
+    assert!(bench.aggregator.answer_frames > 0);
+    bench.aggregator.handle_close(bench.now, client, CloseReason::Reset);
+    bench.assert_nothing_pending();
+}
+
+#[test]
+fn a_thousand_queries_of_every_fate_leave_no_state() {
+    let mut bench = Bench::new();
+    let mut client = bench.client();
+    for round in 0..1_000_u32 {
+        if !bench.leaves.contains_key(&OWNER) && bench.dials.contains(&OWNER) {
+            bench.connect(OWNER);
+        }
+        bench.ask(client, query(round + 1, Op::Last, "PETR4", Query::WITH_QUOTE));
+        let core = bench.questions(CORE).iter().map(|q| q.id.get()).max();
+        let owner = bench.questions(OWNER).iter().map(|q| q.id.get()).max();
+        if let Some(core) = core.filter(|_| round % 3 != 0) {
+            bench.leaf_says(CORE, &answer_to(core, &[quote()]));
+        }
+        match (owner, round % 7) {
+            (Some(owner), 0..4) => bench.leaf_says(OWNER, &answer_to(owner, &[trade(1)])),
+            (Some(owner), 4) => bench.leaf_says(OWNER, &[run(owner), quote()]),
+            (Some(_), 5) => bench.lose(OWNER),
+            _ => bench.wait_ms(10),
+        }
+        if round % 11 == 0 {
+            bench.aggregator.handle_close(bench.now, client, CloseReason::Reset);
+            client = bench.client();
+        }
+        bench.wait_ms(500);
+        bench.read(client);
+        if !bench.leaves.contains_key(&CORE) && bench.dials.contains(&CORE) {
+            bench.connect(CORE);
+        }
+        bench.assert_nothing_pending();
+    }
+    let counts = bench.aggregator.gather.counts();
+    assert_eq!(counts.begun, 1_000);
+    assert_eq!(counts.complete + counts.partial + counts.failed + counts.abandoned, 1_000);
+    assert!(counts.complete > 100 && counts.failed > 100 && counts.abandoned > 10, "{counts:?}");
+}
+
+#[test]
+fn leaves_that_do_not_fit_the_partition_are_a_configuration_error() {
+    let change = |change: fn(&mut AggregatorConfig)| {
+        let mut config = config();
+        change(&mut config);
+        Aggregator::new(&config).unwrap_err()
+    };
+    let missing = change(|config| {
+        config.leaves.pop();
+    });
+    assert_eq!(missing, AggregatorError::Shard { shard: 2, times: 0 });
+    assert_eq!(change(|config| config.leaves[0].shard = None), AggregatorError::Core(2));
+    let twice = change(|config| config.leaves[0].shard = Some(0));
+    assert_eq!(twice, AggregatorError::Shard { shard: 0, times: 2 });
+    let breaker = change(|config| config.breaker.minimum_number_of_calls = 0);
+    assert!(matches!(breaker, AggregatorError::Breaker(_)));
+}

@@ -14,6 +14,7 @@ use crate::log::{
 };
 use crate::market::tape::{Schedule, Tape};
 use crate::node::Node;
+use crate::node::aggregator::{Aggregator, AggregatorConfig, LeafConfig};
 use crate::node::broker::{Broker, BrokerConfig};
 use crate::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use crate::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
@@ -155,8 +156,31 @@ fn shard(request: &NodeRequest, which: config::Partition) -> Result<Exit, Failur
     run(request, &mut reactor, &mut Shard::new(config, log, &recovery))
 }
 
+/// The aggregator.
 fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
-    Err(Failure::cannot_start(format!("{} is not part of this build", request.node)))
+    let config = &request.config;
+    let mut reactor = reactor(request, SocketOptions::default())?;
+    let core = LeafConfig {
+        name: NodeId::Core.to_string(),
+        address: connect(config, NodeId::Core)?,
+        shard: None,
+    };
+    let mut leaves = vec![core];
+    for (number, node) in shards(config) {
+        let (name, address) = (node.to_string(), connect(config, node)?);
+        leaves.push(LeafConfig { name, address, shard: Some(number) });
+    }
+    let aggregator_config = AggregatorConfig {
+        leaves,
+        partition: partition(config)?,
+        breaker: config.breaker.clone(),
+        connect_deadline: config.core.connect_deadline,
+        request_deadline: config.core.request_deadline,
+        queries_per_client_max: limits::QUERIES_PER_CLIENT_MAX,
+        seed: seed(&reactor),
+    };
+    let mut node = Aggregator::new(&aggregator_config).map_err(Failure::usage)?;
+    run(request, &mut reactor, &mut node)
 }
 
 /// Binds the node's port.

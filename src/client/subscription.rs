@@ -8,7 +8,7 @@ use super::follower::{Event, Follower, Request, Want};
 use super::{Backoff, ClientError, Connection, Symbols};
 use crate::limits;
 use crate::time::{Clock, Mono};
-use crate::wire::{Ended, ErrorCode, Frame, Kind, Refusal, Role};
+use crate::wire::{Ended, ErrorCode, Frame, Gap, Kind, Refusal, Role};
 
 /// A subscription that survives the broker's restarts.
 #[derive(Debug)]
@@ -72,6 +72,9 @@ impl Subscription {
                     None if self.clock.now().mono >= deadline => return Ok(None),
                     None => continue,
                 }
+            }
+            if self.follower.must_resubscribe() {
+                self.lose_broker();
             }
             let Some(connection) = &mut self.connection else {
                 if !self.reconnect(deadline)? {
@@ -139,6 +142,9 @@ impl Subscription {
             let wait = self.backoff.next_wait();
             self.wait(wait, deadline);
             return None;
+        }
+        if let Some(gap) = frame.view::<Gap>() {
+            return self.follower.handle_history_gap(gap);
         }
         if !frame.kind().is_some_and(Kind::is_data) {
             return None;

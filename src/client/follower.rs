@@ -298,9 +298,10 @@ impl Follower {
         }
         let bit = frame.kind().map_or(0, Kind::mask);
         let is_definition = frame.kind == Kind::Definition as u8;
-        self.request.patterns.iter().any(|pattern| {
-            pattern.matches(&symbol) && (is_definition || pattern.kinds() & bit != 0)
-        })
+        self.request
+            .patterns
+            .iter()
+            .any(|pattern| pattern.matches(symbol) && (is_definition || pattern.kinds() & bit != 0))
     }
 
     /// Notes when the broker was last heard; [`Follower::is_silent`] compares with it.
@@ -409,9 +410,9 @@ mod tests {
     fn an_epoch_that_began_while_connected_voids_nothing_later() {
         let mut follower = follower("*", 0, 1);
         follower.handle_broker_frame(&subscribed(1, 1, 10));
-        (1..10).for_each(|seq| drop(follower.handle_broker_frame(&trade(seq, 1))));
+        assert!((1..10).all(|seq| follower.handle_broker_frame(&trade(seq, 1)).is_some()));
         assert_eq!(follower.handle_broker_frame(&subscribed(2, 10, 10)), None);
-        (10..20).for_each(|seq| drop(follower.handle_broker_frame(&trade(seq, 1))));
+        assert!((10..20).all(|seq| follower.handle_broker_frame(&trade(seq, 1)).is_some()));
         follower.handle_broker_lost();
         assert_eq!(follower.handle_broker_frame(&subscribed(2, 10, 20)), None);
         assert_eq!(follower.next_seq(), 20);

@@ -187,11 +187,14 @@ impl Process {
         Finished { status, stdout: self.stdout.all(), stderr: self.stderr.all() }
     }
 
-    /// Ends it now and returns what it had printed until then.
+    /// Ends it now and returns the whole lines that it had printed until then.
     pub(crate) fn end(mut self) -> Vec<String> {
         self.end_now();
         self.stdout.wait_end(&Deadline::after(PATIENCE));
-        self.stdout.all()
+        let mut lines = self.stdout.all();
+        // It was ended between two writes, and a write may end within a line.
+        lines.pop();
+        lines
     }
 
     /// Asks it to end, and makes it.

@@ -76,6 +76,8 @@ pub struct Follower {
     history_to: Option<u64>,
     last_heard: Mono,
     is_raw: bool,
+    /// A new epoch took back frames that were delivered: the subscription begins again at its start.
+    must_resubscribe: bool,
 }
 
 impl Follower {
@@ -93,6 +95,7 @@ impl Follower {
             history_to: None,
             last_heard: Mono::default(),
             is_raw,
+            must_resubscribe: false,
         }
     }
 
@@ -212,7 +215,8 @@ impl Follower {
         }
         let to_seq = self.next_seq - 1;
         self.next_seq = start;
-        self.history_to = Some(subscribed.next_seq.get()).filter(|&to| to > start);
+        // The broker goes on from what we asked for, which is beyond the start of the new epoch.
+        self.must_resubscribe = true;
         Some(Event::Lost { reason: GapReason::Void, from_seq: start, to_seq })
     }
 
@@ -264,9 +268,26 @@ impl Follower {
         })
     }
 
+    /// Whether the connection to the broker has to be closed and the subscription made anew.
+    #[must_use]
+    pub fn must_resubscribe(&self) -> bool {
+        self.must_resubscribe
+    }
+
     /// The connection to the broker is gone: what was asked of history is asked again on the next one.
     pub fn handle_broker_lost(&mut self) {
         self.history_to = None;
+        self.must_resubscribe = false;
+    }
+
+    /// Core says that a piece of its history cannot be read.
+    pub fn handle_history_gap(&mut self, gap: &Gap) -> Option<Event> {
+        let (from_seq, to_seq) = (gap.from_seq.get(), gap.to_seq.get());
+        if to_seq < self.next_seq || to_seq == u64::MAX {
+            return None;
+        }
+        self.next_seq = to_seq + 1;
+        Some(Event::Lost { reason: GapReason::from_number(gap.reason)?, from_seq, to_seq })
     }
 
     fn wants(&self, frame: &Frame) -> bool {
@@ -277,9 +298,10 @@ impl Follower {
         }
         let bit = frame.kind().map_or(0, Kind::mask);
         let is_definition = frame.kind == Kind::Definition as u8;
-        self.request.patterns.iter().any(|pattern| {
-            pattern.matches(&symbol) && (is_definition || pattern.kinds() & bit != 0)
-        })
+        self.request
+            .patterns
+            .iter()
+            .any(|pattern| pattern.matches(symbol) && (is_definition || pattern.kinds() & bit != 0))
     }
 
     /// Notes when the broker was last heard; [`Follower::is_silent`] compares with it.
@@ -378,7 +400,22 @@ mod tests {
         }
         let void = Event::Lost { reason: GapReason::Void, from_seq: 15, to_seq: 19 };
         assert_eq!(follower.handle_broker_frame(&subscribed(2, 15, 18)), Some(void));
-        assert_eq!(follower.want(), Want::History { from_seq: 15, to_seq: 18 });
+        assert!(follower.must_resubscribe(), "this broker goes on at 20, and 18 and 19 are new");
+        follower.handle_broker_lost();
+        assert_eq!(follower.want(), Want::Broker { from_seq: 15 });
+        assert_eq!(follower.handle_broker_frame(&subscribed(2, 15, 18)), None);
+    }
+
+    #[test]
+    fn an_epoch_that_began_while_connected_voids_nothing_later() {
+        let mut follower = follower("*", 0, 1);
+        follower.handle_broker_frame(&subscribed(1, 1, 10));
+        assert!((1..10).all(|seq| follower.handle_broker_frame(&trade(seq, 1)).is_some()));
+        assert_eq!(follower.handle_broker_frame(&subscribed(2, 10, 10)), None);
+        assert!((10..20).all(|seq| follower.handle_broker_frame(&trade(seq, 1)).is_some()));
+        follower.handle_broker_lost();
+        assert_eq!(follower.handle_broker_frame(&subscribed(2, 10, 20)), None);
+        assert_eq!(follower.next_seq(), 20);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::follower::{Event, Follower, Request, Want};
 use super::{Backoff, ClientError, Connection, Symbols};
 use crate::limits;
 use crate::time::{Clock, Mono};
-use crate::wire::{Ended, ErrorCode, Frame, Kind, Refusal, Role};
+use crate::wire::{Ended, ErrorCode, Frame, Gap, Kind, Refusal, Role};
 
 /// A subscription that survives the broker's restarts.
 #[derive(Debug)]
@@ -76,6 +76,9 @@ impl Subscription {
                     None => continue,
                 }
             }
+            if self.follower.must_resubscribe() {
+                self.lose_broker();
+            }
             let Some(connection) = &mut self.connection else {
                 if !self.reconnect(deadline)? {
                     return Ok(None);
@@ -143,6 +146,9 @@ impl Subscription {
             self.history = None;
             self.retry_later();
             return None;
+        }
+        if let Some(gap) = frame.view::<Gap>() {
+            return self.follower.handle_history_gap(gap);
         }
         if !frame.kind().is_some_and(Kind::is_data) {
             return None;

@@ -152,6 +152,7 @@ impl Broker {
                     self.links.refuse(conn, ErrorCode::Limit, "source numbers are 0 to 7");
                     return;
                 };
+                let known_epoch = source.epoch;
                 let previous = source.begin_session(conn, session);
                 answer.epoch = U32::new(source.epoch);
                 answer.epoch_start = U64::new(source.epoch_start);
@@ -163,7 +164,10 @@ impl Broker {
                         "another publisher took over",
                     );
                 }
-                self.tell_void(number);
+                if known_epoch != session.epoch.get() {
+                    let void_from = self.source_mut(number).and_then(Source::take_void);
+                    self.tell_epoch(number, void_from);
+                }
                 self.links.log(
                     Level::Info,
                     format!("publisher of source {number} connected, epoch {}", session.epoch),
@@ -205,15 +209,25 @@ impl Broker {
         }
     }
 
-    /// A new epoch took frames back that subscribers have seen or were about to see.
-    fn tell_void(&mut self, number: u8) {
-        let Some(Some(source)) = self.sources.get_mut(usize::from(number)) else { return };
-        let Some(from_seq) = source.take_void() else { return };
-        for conn in source.readers.clone() {
+    /// A new epoch began: subscribers are told what it took back from them, if anything, and then
+    /// its number, so that none of them takes its frames for those of the old one later.
+    fn tell_epoch(&mut self, number: u8, void_from: Option<u64>) {
+        let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
+        for &conn in &source.readers {
             let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { continue };
-            if let Some(gap) = subscriber.void_from(from_seq) {
+            if !subscriber.is_confirmed() {
+                continue;
+            }
+            let gap = void_from.and_then(|seq| subscriber.void_from(seq));
+            let interest = subscriber.interest().and_then(|id| source.interests.get(id));
+            let Some(subscribed) = interest.map(|interest| subscriber.subscribed(source, interest))
+            else {
+                continue;
+            };
+            if let Some(gap) = gap {
                 self.links.send(conn, gap);
             }
+            self.links.send(conn, subscribed);
         }
     }
 
@@ -225,7 +239,6 @@ impl Broker {
         let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return };
         match subscriber.add_pattern(subscribe) {
             Err((code, text)) => {
-                self.links.send(conn, Refusal::new(code, subscribe.id.get(), text));
                 self.links.refuse(conn, code, text);
             }
             Ok(None) => {}
@@ -293,19 +306,19 @@ impl Broker {
                 if let Some(due) = subscriber.conflate_due() {
                     self.conflating.remove(&(due, conn));
                 }
-                if let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source())) {
-                    if let Some(interest) = subscriber.interest() {
-                        source.interests.leave(interest);
-                        source.readers.retain(|&reader| reader != conn);
-                    }
+                if let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source()))
+                    && let Some(interest) = subscriber.interest()
+                {
+                    source.interests.leave(interest);
+                    source.readers.retain(|&reader| reader != conn);
                 }
             }
             Some(Peer::Publisher { source: number }) => {
-                if let Some(Some(source)) = self.sources.get_mut(usize::from(number)) {
-                    if source.publisher == Some(conn) {
-                        source.publisher = None;
-                        self.links.log(Level::Warn, format!("publisher of source {number} left"));
-                    }
+                if let Some(Some(source)) = self.sources.get_mut(usize::from(number))
+                    && source.publisher == Some(conn)
+                {
+                    source.publisher = None;
+                    self.links.log(Level::Warn, format!("publisher of source {number} left"));
                 }
             }
             _ => {}
@@ -399,15 +412,14 @@ impl Node for Broker {
     }
 
     fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        if self.links.outbox(conn).is_empty() && self.refill(conn) == Filled::Ring {
-            if let Some(Peer::Subscriber(subscriber)) = self.links.get(conn).map(|link| &link.peer)
-            {
-                if let Some(Some(source)) = self.sources.get(usize::from(subscriber.source())) {
-                    let frames = limits::WRITE_BYTES_PER_TURN_MAX / crate::wire::FRAME_BYTES;
-                    let (head, tail) = source.ring.bytes(subscriber.cursor(), frames);
-                    return Outgoing { head, tail };
-                }
-            }
+        if self.links.outbox(conn).is_empty()
+            && self.refill(conn) == Filled::Ring
+            && let Some(Peer::Subscriber(subscriber)) = self.links.get(conn).map(|link| &link.peer)
+            && let Some(Some(source)) = self.sources.get(usize::from(subscriber.source()))
+        {
+            let frames = limits::WRITE_BYTES_PER_TURN_MAX / crate::wire::FRAME_BYTES;
+            let (head, tail) = source.ring.bytes(subscriber.cursor(), frames);
+            return Outgoing { head, tail };
         }
         Outgoing { head: self.links.outbox(conn), tail: &[] }
     }

@@ -147,14 +147,22 @@ impl Subscriber {
 
     /// Everything from `seq` on is void. The GAP frame to send, when this subscriber was past it.
     pub(super) fn void_from(&mut self, seq: u64) -> Option<Gap> {
-        if matches!(self.phase, Phase::Idle | Phase::Collecting(_) | Phase::Waiting)
-            || self.cursor <= seq
-        {
+        let place = match &mut self.phase {
+            Phase::Live => &mut self.cursor,
+            Phase::Snapshot { live_from, .. } => live_from,
+            _ => return None,
+        };
+        if *place <= seq {
             return None;
         }
-        let gap = gap(GapReason::Void, seq, self.cursor - 1, u64::MAX);
-        self.cursor = seq;
+        let gap = gap(GapReason::Void, seq, *place - 1, u64::MAX);
+        *place = seq;
         Some(gap)
+    }
+
+    /// Whether it has been told of its source: it must hear of a new epoch too.
+    pub(super) fn is_confirmed(&self) -> bool {
+        matches!(self.phase, Phase::Live | Phase::Snapshot { .. })
     }
 
     /// Decides what is sent next: gathers it into `out`, or points at the ring.
@@ -206,15 +214,7 @@ impl Subscriber {
 
     fn confirm(&mut self, source: &Source, interest: &Interest, out: &mut Vec<Frame>) {
         let (oldest, next) = (source.ring.oldest_seq(), source.ring.next_seq());
-        out.push(Frame::seal(Subscribed {
-            id: U32::new(self.id),
-            matched: U32::new(u32::try_from(interest.matched()).unwrap_or(u32::MAX)),
-            epoch: U32::new(source.epoch),
-            epoch_start: U64::new(source.epoch_start),
-            next_seq: U64::new(next),
-            oldest_seq: U64::new(oldest),
-            ..Subscribed::default()
-        }));
+        out.push(Frame::seal(self.subscribed(source, interest)));
         let mut live_from = next;
         if self.wants_history {
             live_from = self.cursor;
@@ -225,6 +225,19 @@ impl Subscriber {
             }
         }
         self.phase = Phase::Snapshot { next_index: 0, frames: 0, live_from };
+    }
+
+    /// What the source is, as this subscriber sees it.
+    pub(super) fn subscribed(&self, source: &Source, interest: &Interest) -> Subscribed {
+        Subscribed {
+            id: U32::new(self.id),
+            matched: U32::new(u32::try_from(interest.matched()).unwrap_or(u32::MAX)),
+            epoch: U32::new(source.epoch),
+            epoch_start: U64::new(source.epoch_start),
+            next_seq: U64::new(source.ring.next_seq()),
+            oldest_seq: U64::new(source.ring.oldest_seq()),
+            ..Subscribed::default()
+        }
     }
 
     /// Sends definitions and, to who did not ask for history, last values.

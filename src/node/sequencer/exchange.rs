@@ -270,15 +270,14 @@ impl Exchange {
     pub(super) fn handle_timers(&mut self, now: Now) {
         self.session.handle_timeout(now.mono);
         self.requests.handle_timeout(now.mono);
-        if let Phase::Greeting { opened, conn, .. } = self.phase {
-            if now.mono.since(opened) >= self.request_deadline {
-                let closing = Phase::Closing { conn };
-                if let Phase::Greeting { permit, .. } = std::mem::replace(&mut self.phase, closing)
-                {
-                    self.session.record(permit, Outcome::RequestDeadline, now.mono);
-                }
-                self.give_up = Some("no answer to SESSION in time");
+        if let Phase::Greeting { opened, conn, .. } = self.phase
+            && now.mono.since(opened) >= self.request_deadline
+        {
+            let closing = Phase::Closing { conn };
+            if let Phase::Greeting { permit, .. } = std::mem::replace(&mut self.phase, closing) {
+                self.session.record(permit, Outcome::RequestDeadline, now.mono);
             }
+            self.give_up = Some("no answer to SESSION in time");
         }
         let deadline = self.request_deadline;
         if let Some(late) = self.request.take_if(|r| now.mono.since(r.since) >= deadline) {

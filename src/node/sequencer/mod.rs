@@ -209,6 +209,13 @@ impl<S: Storage> Sequencer<S> {
             self.handle_market_frame(now, conn, frame);
             return;
         }
+        if let Some(beat) = frame.view::<Heartbeat>()
+            && beat.flags.get() & Flags::MORE != 0
+        {
+            let beat = *beat;
+            self.links.answer_heartbeat(now, conn, &beat, 0);
+            return;
+        }
         match self.exchange.handle_control(now, frame) {
             Verdict::Ok => {}
             Verdict::Close(text) => self.links.refuse(conn, ErrorCode::Unexpected, text),

@@ -95,8 +95,7 @@ impl Lines {
             }
             if state.is_ended || deadline.is_over() {
                 let why = if state.is_ended { "the output ended" } else { "time is over" };
-                let from = state.lines.len().saturating_sub(60);
-                panic!("{what}: {why} after these lines:\n{}", state.lines[from..].join("\n"));
+                panic!("{what}: {why} after these lines:\n{}", tail(&state.lines));
             }
             let waited = self.0.1.wait_timeout(state, deadline.left());
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -239,6 +238,14 @@ impl Finished {
     pub(crate) fn json(&self) -> Vec<serde_json::Value> {
         self.stdout.iter().map(|line| json(line)).collect()
     }
+}
+
+/// The last lines, for a message about a failure.
+pub(crate) fn tail(lines: &[String]) -> String {
+    const LINES: usize = 80;
+    const CHARS: usize = 300;
+    let last = lines.iter().skip(lines.len().saturating_sub(LINES));
+    last.map(|line| line.chars().take(CHARS).chain(['\n']).collect::<String>()).collect()
 }
 
 /// A line of JSON.

@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::process::{Deadline, Finished, PATIENCE, Process};
+use super::process::{Deadline, Finished, PATIENCE, Process, tail};
 
 /// The nodes of the default configuration, in the order of their start.
 pub(crate) const NODES: [&str; 7] =
@@ -220,9 +220,7 @@ impl System {
             match try_it() {
                 Ok(it) => return it,
                 Err(problem) if deadline.is_over() => {
-                    let log = self.all.stderr.all();
-                    let from = log.len().saturating_sub(60);
-                    panic!("{what}: at last {problem}; the log:\n{}", log[from..].join("\n"));
+                    panic!("{what}: at last {problem}; the log:\n{}", tail(&self.log()));
                 }
                 Err(_) => self.all.stderr.pause(),
             }

@@ -67,7 +67,8 @@ fn nonsense() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let mut late = hello().as_bytes().to_vec();
     late.extend_from_slice(crc.as_bytes());
     // Any bytes will do, as long as they are the same each time.
-    let garbage = |length: usize| (0..length).map(|i| (i * 7 + i / 64 * 13 + 5) as u8).collect();
+    let byte = |index: usize| u8::try_from((index * 7 + index / 64 * 13 + 5) % 251).unwrap();
+    let garbage = |length: usize| (0..length).map(byte).collect();
     vec![
         ("garbage", garbage(FRAME_BYTES), "version"),
         ("much garbage", garbage(FRAME_BYTES * 5000), "version"),

@@ -130,7 +130,7 @@ fn a_frozen_shard_is_named_and_misses_nothing() {
     let subscriber = system.place.start("subscribe", &flags);
 
     let frozen = Frozen::new(&system, &owner);
-    let (code, report, _) = system.report(&symbol, &["--last", "5", "--deadline", "1s"]);
+    let (code, report, _) = system.report(&symbol, &["--last", "5", "--deadline", "3s"]);
     let report = report.unwrap();
     assert_eq!((code, &report["complete"]), (3, &Value::Bool(false)), "{report}");
     assert_eq!(share(&report, &owner), "timeout", "{report}");
@@ -138,11 +138,18 @@ fn a_frozen_shard_is_named_and_misses_nothing() {
     // Who does not want a part of the list gets none, and nobody gets a part of a sum.
     for flags in [&["--last", "5", "--partial", "deny"][..], &["--bars", "1m"]] {
         let (code, report, finished) =
-            system.report(&symbol, &[flags, &["--deadline", "1s"]].concat());
+            system.report(&symbol, &[flags, &["--deadline", "3s"]].concat());
         assert_eq!((code, report), (4, None), "{finished:?}");
         assert!(finished.stderr.len() == 1 && finished.stderr[0].contains(&owner), "{finished:?}");
     }
     system.wait_report(&other, &["--last", "5"], |report| report["complete"] == true);
+    let status = system.place.run("status", &["--deadline", "3s", "--format", "json"]).expect(3);
+    for node in status.json() {
+        let is_frozen = node["node"] == *owner;
+        assert_eq!(node["status"], if is_frozen { "timeout" } else { "ok" }, "{node}");
+        let waited_ms = node["elapsed_us"].as_u64().unwrap() / 1000;
+        assert!(!is_frozen || waited_ms >= 3000, "{node}");
+    }
     subscriber.stdout.wait_len(subscriber.stdout.len() + 500);
     drop(frozen);
 

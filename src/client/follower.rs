@@ -71,6 +71,9 @@ pub struct Follower {
     symbols: Symbols,
     wants_system: bool,
     epoch: u32,
+    epoch_start: u64,
+    /// The broker goes on behind frames that a new epoch made void, and that have to come again.
+    is_misplaced: bool,
     /// The next `seq` to deliver; 0 before it is known.
     next_seq: u64,
     history_to: Option<u64>,
@@ -90,6 +93,8 @@ impl Follower {
             symbols: Symbols::default(),
             wants_system,
             epoch: 0,
+            epoch_start: 0,
+            is_misplaced: false,
             history_to: None,
             last_heard: Mono::default(),
             is_raw,
@@ -205,15 +210,27 @@ impl Follower {
     }
 
     fn handle_subscribed(&mut self, subscribed: &Subscribed) -> Option<Event> {
-        let (epoch, start) = (subscribed.epoch.get(), subscribed.epoch_start.get());
+        let (epoch, mut start) = (subscribed.epoch.get(), subscribed.epoch_start.get());
         let known = std::mem::replace(&mut self.epoch, epoch);
+        let known_start = std::mem::replace(&mut self.epoch_start, start);
+        if epoch.saturating_sub(known) > 1 {
+            // Where a missed epoch began is not known, but it was not before the one known here.
+            start = start.min(known_start);
+        }
         if known == 0 || known == epoch || self.next_seq <= start {
             return None;
         }
         let to_seq = self.next_seq - 1;
         self.next_seq = start;
-        self.history_to = Some(subscribed.next_seq.get()).filter(|&to| to > start);
+        self.is_misplaced = true;
         Some(Event::Lost { reason: GapReason::Void, from_seq: start, to_seq })
+    }
+
+    /// Whether the broker goes on at a place that this follower has just been taken back from: the
+    /// shell then leaves this connection and subscribes again.
+    #[must_use]
+    pub fn must_subscribe_again(&self) -> bool {
+        self.is_misplaced
     }
 
     fn handle_gap(&mut self, gap: &Gap) -> Option<Event> {
@@ -266,6 +283,7 @@ impl Follower {
 
     /// The connection to the broker is gone: what was asked of history is asked again on the next one.
     pub fn handle_broker_lost(&mut self) {
+        self.is_misplaced = false;
         self.history_to = None;
     }
 
@@ -378,7 +396,21 @@ mod tests {
         }
         let void = Event::Lost { reason: GapReason::Void, from_seq: 15, to_seq: 19 };
         assert_eq!(follower.handle_broker_frame(&subscribed(2, 15, 18)), Some(void));
-        assert_eq!(follower.want(), Want::History { from_seq: 15, to_seq: 18 });
+        assert!(follower.must_subscribe_again(), "the broker would go on at 20");
+        follower.handle_broker_lost();
+        assert_eq!(follower.want(), Want::Broker { from_seq: 15 });
+        assert!(!follower.must_subscribe_again());
+    }
+
+    #[test]
+    fn a_missed_epoch_may_have_begun_anywhere() {
+        let mut follower = follower("*", 0, 1);
+        follower.handle_broker_frame(&subscribed(4, 8, 9));
+        for seq in 1..20 {
+            follower.handle_broker_frame(&trade(seq, 1));
+        }
+        let void = Event::Lost { reason: GapReason::Void, from_seq: 8, to_seq: 19 };
+        assert_eq!(follower.handle_broker_frame(&subscribed(6, 18, 18)), Some(void));
     }
 
     #[test]

@@ -152,7 +152,9 @@ impl Broker {
                     self.links.refuse(conn, ErrorCode::Limit, "source numbers are 0 to 7");
                     return;
                 };
+                let epoch_before = source.epoch;
                 let previous = source.begin_session(conn, session);
+                let is_new_epoch = source.epoch != epoch_before;
                 answer.epoch = U32::new(source.epoch);
                 answer.epoch_start = U64::new(source.epoch_start);
                 answer.next_seq = U64::new(source.wanted_seq());
@@ -163,7 +165,9 @@ impl Broker {
                         "another publisher took over",
                     );
                 }
-                self.tell_void(number);
+                if is_new_epoch {
+                    self.tell_epoch(number);
+                }
                 self.links.log(
                     Level::Info,
                     format!("publisher of source {number} connected, epoch {}", session.epoch),
@@ -205,14 +209,20 @@ impl Broker {
         }
     }
 
-    /// A new epoch took frames back that subscribers have seen or were about to see.
-    fn tell_void(&mut self, number: u8) {
+    /// A new epoch began. It may have taken back what subscribers have seen or were about to see; and
+    /// all of them must know that they are in it, or they would take it for a loss on their next visit.
+    fn tell_epoch(&mut self, number: u8) {
         let Some(Some(source)) = self.sources.get_mut(usize::from(number)) else { return };
-        let Some(from_seq) = source.take_void() else { return };
-        for conn in source.readers.clone() {
+        let void_from = source.take_void();
+        for &conn in &source.readers {
             let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { continue };
-            if let Some(gap) = subscriber.void_from(from_seq) {
+            let gap = void_from.and_then(|seq| subscriber.void_from(seq));
+            let standing = subscriber.standing(source);
+            if let Some(gap) = gap {
                 self.links.send(conn, gap);
+            }
+            if let Some(standing) = standing {
+                self.links.send(conn, standing);
             }
         }
     }

@@ -147,14 +147,36 @@ impl Subscriber {
 
     /// Everything from `seq` on is void. The GAP frame to send, when this subscriber was past it.
     pub(super) fn void_from(&mut self, seq: u64) -> Option<Gap> {
-        if matches!(self.phase, Phase::Idle | Phase::Collecting(_) | Phase::Waiting)
-            || self.cursor <= seq
-        {
+        let place = match &mut self.phase {
+            Phase::Idle | Phase::Collecting(_) | Phase::Waiting => return None,
+            Phase::Snapshot { live_from, .. } => live_from,
+            Phase::Live => &mut self.cursor,
+        };
+        if *place <= seq {
             return None;
         }
-        let gap = gap(GapReason::Void, seq, self.cursor - 1, u64::MAX);
-        self.cursor = seq;
+        let gap = gap(GapReason::Void, seq, *place - 1, u64::MAX);
+        *place = seq;
         Some(gap)
+    }
+
+    /// What says that the subscription stands, and in which epoch; none before it does.
+    pub(super) fn standing(&self, source: &Source) -> Option<Subscribed> {
+        let stands = matches!(self.phase, Phase::Snapshot { .. } | Phase::Live);
+        let interest = source.interests.get(self.interest.filter(|_| stands)?)?;
+        Some(self.subscribed(source, interest))
+    }
+
+    fn subscribed(&self, source: &Source, interest: &Interest) -> Subscribed {
+        Subscribed {
+            id: U32::new(self.id),
+            matched: U32::new(u32::try_from(interest.matched()).unwrap_or(u32::MAX)),
+            epoch: U32::new(source.epoch),
+            epoch_start: U64::new(source.epoch_start),
+            next_seq: U64::new(source.ring.next_seq()),
+            oldest_seq: U64::new(source.ring.oldest_seq()),
+            ..Subscribed::default()
+        }
     }
 
     /// Decides what is sent next: gathers it into `out`, or points at the ring.
@@ -206,15 +228,7 @@ impl Subscriber {
 
     fn confirm(&mut self, source: &Source, interest: &Interest, out: &mut Vec<Frame>) {
         let (oldest, next) = (source.ring.oldest_seq(), source.ring.next_seq());
-        out.push(Frame::seal(Subscribed {
-            id: U32::new(self.id),
-            matched: U32::new(u32::try_from(interest.matched()).unwrap_or(u32::MAX)),
-            epoch: U32::new(source.epoch),
-            epoch_start: U64::new(source.epoch_start),
-            next_seq: U64::new(next),
-            oldest_seq: U64::new(oldest),
-            ..Subscribed::default()
-        }));
+        out.push(Frame::seal(self.subscribed(source, interest)));
         let mut live_from = next;
         if self.wants_history {
             live_from = self.cursor;
@@ -239,10 +253,13 @@ impl Subscriber {
                 self.phase = Phase::Snapshot { next_index, frames, live_from };
                 return;
             }
-            if interest.kinds_of(next_index) != 0 {
+            let is_wanted = interest.kinds_of(next_index) != 0;
+            // The ring brings the system's frames to who asked for everything: they need names, or
+            // nobody could tell them apart.
+            if is_wanted || interest.is_everything() {
                 let before = out.len();
                 out.extend(values.definition(next_index).map(|frame| frame.delivered(SNAPSHOT)));
-                if !self.wants_history {
+                if is_wanted && !self.wants_history {
                     let last = [values.quote(next_index), values.trade(next_index)];
                     let wanted = last
                         .into_iter()

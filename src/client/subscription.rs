@@ -76,9 +76,6 @@ impl Subscription {
                     None => continue,
                 }
             }
-            if self.follower.must_resubscribe() {
-                self.lose_broker();
-            }
             let Some(connection) = &mut self.connection else {
                 if !self.reconnect(deadline)? {
                     return Ok(None);
@@ -91,7 +88,11 @@ impl Subscription {
                     if let Some(error) = Self::final_refusal(connection, &frame) {
                         return Err(error);
                     }
-                    if let Some(event) = self.follower.handle_broker_frame(&frame) {
+                    let event = self.follower.handle_broker_frame(&frame);
+                    if self.follower.must_subscribe_again() {
+                        self.lose_broker();
+                    }
+                    if let Some(event) = event {
                         return Ok(Some(event));
                     }
                 }

@@ -5,28 +5,36 @@
 //! compute the checksum of one in 64), and a run in which the generator itself was the limit says so.
 
 mod check;
+mod compare;
 mod connect;
+mod hdr_log;
 mod limits;
 mod measure;
 mod options;
 mod pace;
+mod peers;
 mod plan;
+mod plot;
 mod process;
 mod progress;
 mod publish;
 mod receive;
 mod report;
 mod run;
+mod search;
 mod shared;
 mod target;
 mod timebase;
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use measure::Window;
 use options::{Command, CommandLine, Format, RunFlags};
 use progress::Bar;
 use report::Row;
@@ -45,7 +53,10 @@ fn main() -> ExitCode {
     let line = CommandLine::parse();
     let result = match line.command {
         None => single(&line.run),
-        Some(Command::Compare(_)) => Err((FAILED, "not yet".to_owned())),
+        Some(Command::Compare(flags)) => {
+            let result = compare::compare(&flags, |text| print(text).map_err(|(_, why)| why));
+            result.map(|all_valid| if all_valid { VALID } else { INVALID }).map_err(|w| (FAILED, w))
+        }
     };
     match result {
         Ok(code) => code.into(),
@@ -70,6 +81,21 @@ fn single(flags: &RunFlags) -> Result<u8, (u8, String)> {
         Format::Json => row.json(),
         Format::Table => row.table(),
     })?;
+    let unwritten = |file: &Path, error: &dyn std::fmt::Display| {
+        (FAILED, format!("cannot write {}: {error}", file.display()))
+    };
+    if let Some(file) = &flags.hdr {
+        let interval = Window::interval_of(spec.duration);
+        let written = File::create(file).map(BufWriter::new).and_then(|mut to| {
+            hdr_log::write(&mut to, &outcome.measured, outcome.started_s, interval)?;
+            to.flush()
+        });
+        written.map_err(|error| unwritten(file, &error))?;
+    }
+    if let Some(file) = &flags.plot {
+        let title = format!("{}, {} subscribers", spec.target.name(), spec.subscribers);
+        plot::write(file, &title, &outcome.measured).map_err(|error| unwritten(file, &error))?;
+    }
     Ok(if outcome.objections().is_empty() { VALID } else { INVALID })
 }
 

@@ -65,15 +65,22 @@ impl Publisher {
         let (target, source) = (self.dialer.target, self.plan.source());
         self.stream.set_read_timeout(Some(limits::CONNECT_MAX))?;
         self.stream.write_all(&target.hello_publisher(source, epoch))?;
-        let mut confirmed = false;
-        while !confirmed {
-            confirmed = self.read()?;
+        self.await_confirmed()?;
+        let preparations = target.prepare(source, self.plan.symbols());
+        if !preparations.is_empty() {
+            self.stream.write_all(&preparations)?;
+            self.await_confirmed()?;
+        }
+        self.stream.set_nonblocking(true)
+    }
+
+    fn await_confirmed(&mut self) -> io::Result<()> {
+        while !self.read()? {
             if let Some(refusal) = self.refusal.take() {
                 return Err(io::Error::other(refusal));
             }
         }
-        self.stream.write_all(&target.prepare(source, self.plan.symbols()))?;
-        self.stream.set_nonblocking(true)
+        Ok(())
     }
 
     /// Reads once; whether a confirmation was in it. Answers what wants an answer.

@@ -52,6 +52,8 @@ pub(crate) struct Tally {
     pub(crate) latency_ns_sum: u64,
     pub(crate) faults: Faults,
     pub(crate) was_cut_off: bool,
+    /// Stamp of the newest message that came.
+    pub(crate) newest_stamp: u64,
 }
 
 /// What a thread comes back with.
@@ -224,6 +226,9 @@ impl Receiver {
         let mut quiet: Option<(u64, Mono)> = None;
         let mut done_at: Option<Mono> = None;
         let mut look_at = Mono(0);
+        // The live market goes on by itself: that more comes says nothing.
+        let is_live = self.share.plan.is_none();
+        let longest_drain = if is_live { limits::DRAIN_QUIET_MAX } else { limits::DRAIN_MAX };
         loop {
             self.turn(&mut events)?;
             let now = self.share.timebase.mono();
@@ -245,11 +250,9 @@ impl Receiver {
                 self.churn_if_due(now);
                 continue;
             }
-            if self.share.plan.is_none() {
-                break;
-            }
             // Checking every subscriber for what it still misses is not free: look now and then.
-            if self.shared.published.get().is_none() || now < look_at {
+            let has_ended = self.share.plan.is_none() || self.shared.published.get().is_some();
+            if !has_ended || now < look_at {
                 continue;
             }
             look_at = now + limits::POLL_MAX;
@@ -258,9 +261,9 @@ impl Receiver {
                 Some((delivered, since)) if delivered == self.delivered => since,
                 _ => quiet.insert((self.delivered, now)).1,
             };
-            if self.nothing_is_missing()
+            if self.nothing_is_missing(window.to_stamp)
                 || now.since(since) > limits::DRAIN_QUIET_MAX
-                || now.since(done_at) > limits::DRAIN_MAX
+                || now.since(done_at) > longest_drain
             {
                 break;
             }
@@ -268,12 +271,17 @@ impl Receiver {
         Ok(self.finish(busy_percent))
     }
 
-    fn nothing_is_missing(&self) -> bool {
-        let Some(published) = self.shared.published.get() else { return false };
+    /// Whether every subscriber that reads has what was sent in the measured part. On the live market
+    /// the first message from behind that part says so: stopping earlier would leave out the latest.
+    fn nothing_is_missing(&self, to_stamp: u64) -> bool {
+        let published = self.shared.published.get();
         self.subscribers.iter().all(|subscriber| {
             subscriber.pace != Pace::Full
                 || subscriber.is_closed
-                || subscriber.continuity.missing(published) == 0
+                || match published {
+                    Some(published) => subscriber.continuity.missing(published) == 0,
+                    None => subscriber.tally.newest_stamp >= to_stamp,
+                }
         })
     }
 
@@ -559,6 +567,10 @@ fn note(
             recorder.record_service(sink.stamp.saturating_sub(sent).max(1));
             recorder.note_skew(seq, sink.now);
         }
+    }
+    if let Some(newest) = frames.last() {
+        let stamp = if sink.is_live { newest.ts_recv } else { newest.ts_event };
+        tally.newest_stamp = stamp.get();
     }
     tally.deliveries += counted;
     counted

@@ -99,6 +99,11 @@ impl Row {
         }
     }
 
+    /// Whether the figures may be used.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.valid
+    }
+
     /// The object on one line.
     pub(crate) fn json(&self) -> String {
         // Numbers, words and lists of words: nothing that serialization can fail on.
@@ -174,14 +179,12 @@ impl Row {
         if let Some(bytes) = self.bytes_per_subscriber {
             row("broker memory", format!("{} bytes per idle subscriber", grouped(bytes)));
         }
-        row(
-            "generator",
-            format!(
-                "busiest thread {}, messages late by p99 {}",
-                self.generator_busy_percent.map_or("unknown".to_owned(), |p| format!("{p:.0} %")),
-                time(self.generator_lag_p99_us)
-            ),
-        );
+        let busy = self.generator_busy_percent.map_or("-".to_owned(), |p| format!("{p:.0} %"));
+        let late = match self.offered_per_s {
+            Some(_) => format!(", messages late by p99 {}", time(self.generator_lag_p99_us)),
+            None => String::new(),
+        };
+        row("generator", format!("busiest thread {busy}{late}"));
         let verdict = if self.valid { "valid".to_owned() } else { "INVALID".to_owned() };
         row("verdict", verdict);
         let mut text = table.trim_fmt();

@@ -157,6 +157,9 @@ impl Outcome {
         if self.measured.latency.is_empty() {
             losses.push("nothing was delivered".to_owned());
         }
+        if let (Some(why), false) = (&self.first_refusal, losses.is_empty()) {
+            losses.push(format!("the first complaint: {why}"));
+        }
         losses
     }
 
@@ -189,7 +192,10 @@ pub(crate) fn run(spec: &RunSpec, progress: &dyn Progress) -> Result<Outcome, St
     let plan = spec
         .load
         .map(|load| Arc::new(Plan::new(load.source, load.instruments, load.watch, spec.seed)));
-    let epoch = u32::try_from(timebase.wall_ns() / 1_000_000_000).unwrap_or(u32::MAX);
+    // Different from any recent run's, so that the broker begins anew: milliseconds, wrapping every 49
+    // days; 0 would say that there is no epoch.
+    let epoch =
+        u32::try_from(timebase.wall_ns() / 1_000_000 % u64::from(u32::MAX)).unwrap_or(0) + 1;
     let publisher = match &plan {
         Some(plan) => Some(Publisher::open(dialer, Arc::clone(plan), epoch)?),
         None => {
@@ -481,3 +487,6 @@ fn ratio(sum: u64, count: u64) -> f64 {
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
+
+#[cfg(test)]
+mod tests;

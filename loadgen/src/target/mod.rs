@@ -111,6 +111,7 @@ impl Target {
     }
 
     /// What a publisher says between its greeting and its first message: instruments by their names.
+    /// Unless it is nothing, one [`Event::Confirmed`] answers it.
     pub(crate) fn prepare(self, source: u8, symbols: &[String]) -> Vec<u8> {
         match self {
             Target::Pregao => pregao::prepare(source, symbols),

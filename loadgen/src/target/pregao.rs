@@ -20,6 +20,9 @@ const HEARTBEAT_ANSWER: Heartbeat = Heartbeat {
     crc: U32::ZERO,
 };
 
+/// Token of the heartbeat behind a publisher's preparations.
+const PREPARED: u32 = 7;
+
 fn say<M: Message>(out: &mut Vec<u8>, message: M) {
     out.extend_from_slice(Frame::seal(message).as_bytes());
 }
@@ -72,7 +75,16 @@ pub(super) fn prepare(source: u8, symbols: &[String]) -> Vec<u8> {
         let definition = Definition::new(instrument_id(source, index), symbol, 2);
         out.extend_from_slice(Frame::seal(definition).delivered(Flags::SNAPSHOT).as_bytes());
     }
-    say(&mut out, Heartbeat { next_seq: U64::new(1), ..Heartbeat::default() });
+    // The answer says that the broker has done with all of this.
+    say(
+        &mut out,
+        Heartbeat {
+            flags: U16::new(Flags::MORE),
+            token: U32::new(PREPARED),
+            next_seq: U64::new(1),
+            ..Heartbeat::default()
+        },
+    );
     out
 }
 
@@ -120,6 +132,11 @@ fn control(frame: &Frame, on: &mut impl FnMut(Event<'_>)) {
         Some(Kind::Gap) => on(Event::Gap),
         Some(Kind::Heartbeat) if frame.has(Flags::MORE) => {
             on(Event::Reply(Frame::seal(HEARTBEAT_ANSWER).as_bytes()));
+        }
+        Some(Kind::Heartbeat)
+            if frame.view::<Heartbeat>().is_some_and(|b| b.token.get() == PREPARED) =>
+        {
+            on(Event::Confirmed);
         }
         Some(Kind::Error) => {
             let text = frame.view::<Refusal>().map(|refusal| unpadded(&refusal.text));

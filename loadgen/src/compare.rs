@@ -3,7 +3,7 @@
 //! Each trial has a server of its own, freshly started, and subscribers of its own: what a trial that
 //! was too much left behind does not spoil the next one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pregao::time::nanos;
@@ -116,7 +116,7 @@ fn measure(
     flags: &CompareFlags,
     shape: &Shape,
     target: Target,
-    pregao: &PathBuf,
+    pregao: &Path,
 ) -> Result<Row, Trouble> {
     let trials = if shape.is_search { TRIALS_MAX } else { 1 };
     let mut search = Search::new(shape.rate, trials);

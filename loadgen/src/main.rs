@@ -23,6 +23,7 @@ mod report;
 mod run;
 mod search;
 mod shared;
+mod subscriber;
 mod target;
 mod timebase;
 

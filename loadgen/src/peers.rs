@@ -109,11 +109,9 @@ impl Peer {
 
     fn stop(&mut self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            if rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_err() {
-                // Gone already, or never to be asked kindly.
-                drop(self.child.kill());
-            }
+        let terminate = |pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        if pid.is_none_or(|pid| terminate(pid).is_err()) {
+            drop(self.child.kill());
         }
         let clock = Clock::start();
         let deadline = clock.now().mono + PEER_STOP_MAX;

@@ -18,8 +18,9 @@ use crate::pace::Pacer;
 use crate::plan::Plan;
 use crate::process::{self, Counted, Reading, SyscallCounter};
 use crate::publish::{Offered, Publisher};
-use crate::receive::{Pace, Received, Receiver, Share};
+use crate::receive::{Received, Receiver, Share};
 use crate::shared::Shared;
+use crate::subscriber::Pace;
 use crate::target::Target;
 use crate::timebase::{Timebase, per_second};
 
@@ -180,6 +181,8 @@ pub(crate) trait Progress {
 }
 
 type Worker = JoinHandle<Result<Received, String>>;
+/// Each receiving thread says once whether its subscribers stand.
+type Ready = Inbox<Result<(), String>>;
 
 /// Runs.
 ///
@@ -287,7 +290,7 @@ fn spawn_receivers(
     dialer: Dialer,
     plan: &Option<Arc<Plan>>,
     shared: &Arc<Shared>,
-) -> Result<(Vec<Worker>, Inbox<Result<(), String>>), String> {
+) -> Result<(Vec<Worker>, Ready), String> {
     let (tell, ready) = mpsc::channel();
     let mut workers: Vec<Worker> = Vec::new();
     let threads = spec.threads.clamp(1, spec.subscribers.max(1));
@@ -330,7 +333,7 @@ fn spawn_receivers(
 
 fn await_confirmed(
     spec: &RunSpec,
-    ready: &Inbox<Result<(), String>>,
+    ready: &Ready,
     threads: usize,
     shared: &Shared,
     progress: &dyn Progress,
@@ -377,7 +380,7 @@ fn schedule(spec: &RunSpec, timebase: Timebase, start: Mono) -> (Window, Option<
 fn wait_until(
     until: Mono,
     timebase: Timebase,
-    quiet: &Inbox<Result<(), String>>,
+    quiet: &Ready,
     show: impl Fn(Mono),
 ) -> Result<(), String> {
     loop {

@@ -36,6 +36,7 @@ fn by_percentile(area: &Area<'_>, title: &str, measured: &Measured) -> Result<()
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 18))
         .margin(12)
+        .margin_right(28)
         .x_label_area_size(36)
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..NINES_MAX, 0.0..top)?;
@@ -69,6 +70,7 @@ fn by_time(area: &Area<'_>, measured: &Measured) -> Result<(), Failed> {
     let top = milliseconds(measured.latency.max()).max(0.001) * 1.1;
     let mut chart = ChartBuilder::on(area)
         .margin(12)
+        .margin_right(28)
         .x_label_area_size(36)
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..end, 0.0..top)?;

@@ -42,11 +42,10 @@ impl Pacer {
             return 0;
         }
         let elapsed = u128::from(nanos(now.since(self.start)));
-        // Message k is due at the rounded-down k/rate; so the first moment that counts it is exact.
-        let due = (elapsed * u128::from(self.rate) + u128::from(self.rate) - 1) / SECOND_NS + 1;
-        let due = u64::try_from(due).unwrap_or(u64::MAX);
-        let over = due > 0 && self.due_at(due - 1) > now;
-        (due - u64::from(over)).min(self.total)
+        // Message k is due at k/rate rounded down, so by `elapsed` when k < (elapsed + 1) x rate: that
+        // many are due, rounded up.
+        let due = ((elapsed + 1) * u128::from(self.rate)).div_ceil(SECOND_NS);
+        u64::try_from(due).unwrap_or(u64::MAX).min(self.total)
     }
 }
 

@@ -89,6 +89,7 @@ impl Subscriber {
         self.bytes += held.len().saturating_sub(self.carry.len()) as u64;
         self.carry.clear();
         self.carry.extend_from_slice(&held[taken..]);
+
         if self.carry.len() > limits::CARRY_BYTES_MAX {
             return Err("a message longer than any that was published".to_owned());
         }
@@ -149,4 +150,94 @@ fn note(
     }
     tally.deliveries += counted;
     counted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pregao::wire::{Trade, U64};
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::measure::Window;
+
+    fn subscriber(continuity: Continuity) -> Subscriber {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        Subscriber {
+            number: 0,
+            stream: mio::net::TcpStream::from_std(stream),
+            pace: Pace::Full,
+            carry: Vec::new(),
+            confirmations_left: 0,
+            continuity,
+            bytes: 0,
+            is_waiting: false,
+            is_closed: false,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Hears the chunks one by one, as reads bring them; how many deliveries counted.
+    fn hear(subscriber: &mut Subscriber, recorder: &mut Recorder, chunks: &[&[u8]]) -> u64 {
+        let (shared, mut counted) = (Shared::default(), 0);
+        for chunk in chunks {
+            let held = [&subscriber.carry[..], chunk].concat();
+            let mut sink = Sink {
+                recorder: Some(&mut *recorder),
+                shared: &shared,
+                is_live: false,
+                now: Mono(0),
+                stamp: 1_000,
+            };
+            subscriber.hear(Target::Pregao, &held, &mut sink, &mut counted).unwrap();
+        }
+        counted
+    }
+
+    fn recorder() -> Recorder {
+        Recorder::new(Window {
+            from: Mono(0),
+            to: Mono(100),
+            from_stamp: 100,
+            to_stamp: 200,
+            interval: Duration::from_secs(1),
+            skew_stride: 1,
+            messages: 10,
+        })
+    }
+
+    fn trades(seqs_and_stamps: &[(u64, u64)]) -> Vec<u8> {
+        let frame = |&(seq, stamp): &(u64, u64)| {
+            let (seq, ts_event) = (U64::new(seq), U64::new(stamp));
+            Frame::seal(Trade { seq, ts_event, ts_recv: ts_event, ..Trade::default() })
+        };
+        let frames: Vec<Frame> = seqs_and_stamps.iter().map(frame).collect();
+        frames.as_bytes().to_vec()
+    }
+
+    #[test]
+    fn a_frame_that_two_reads_bring_is_one_delivery() {
+        let bytes = trades(&[(1, 150), (2, 150), (3, 150)]);
+        for cut in 0..bytes.len() {
+            let (mut subscriber, mut recorder) = (subscriber(Continuity::Feed(1)), recorder());
+            let chunks = [&bytes[..cut], &bytes[cut..]];
+            assert_eq!(hear(&mut subscriber, &mut recorder, &chunks), 3, "cut at {cut}");
+            assert_eq!(subscriber.tally.faults, Faults::default());
+            assert!(subscriber.carry.is_empty());
+            assert_eq!(subscriber.bytes, bytes.len() as u64);
+        }
+    }
+
+    #[test]
+    fn warm_up_is_checked_and_counted_but_not_timed() {
+        let bytes = trades(&[(1, 50), (3, 150), (4, 250)]);
+        let (mut subscriber, mut recorder) = (subscriber(Continuity::Feed(1)), recorder());
+        assert_eq!(hear(&mut subscriber, &mut recorder, &[&bytes]), 3);
+        let Tally { deliveries, measured, latency_ns_sum, faults, .. } = subscriber.tally;
+        assert_eq!((deliveries, measured, latency_ns_sum, faults.lost), (3, 1, 850, 1));
+        let measured = crate::measure::merge(vec![recorder]);
+        assert_eq!((measured.latency.len(), measured.latency.max()), (1, 850));
+    }
 }

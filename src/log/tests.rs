@@ -233,6 +233,50 @@ fn frames_of_an_epoch_that_never_happened_are_void() {
 }
 
 #[test]
+fn what_an_epoch_made_void_is_not_called_durable() {
+    let disk = MemoryDisk::new(512);
+    let (mut log, _) = open(&disk, shard(64));
+    log.follow_epoch(1, 1, at(1)).unwrap();
+    turn(&mut log, 1..=9);
+    log.handle_completions(at(1));
+    assert_eq!((log.durable_seq(), log.durable_upstream_seq()), (10, 10));
+    disk.hold_jobs(true);
+    log.follow_epoch(2, 4, at(2)).unwrap();
+    log.commit(at(2));
+    assert_eq!((log.durable_seq(), log.durable_upstream_seq()), (4, 4));
+    assert_eq!((log.committed_seq(), log.upstream().1), (4, 4));
+}
+
+#[test]
+fn the_end_of_a_sync_that_was_waited_for_is_room() {
+    let disk = MemoryDisk::new(512);
+    let (mut log, _) = open(&disk, journal(16));
+    let mut seq = 1;
+    // Segments come in time; from the second on the syncs do not.
+    loop {
+        disk.hold_jobs(seq > 16 && !log.syncs.is_empty());
+        log.handle_completions(at(1));
+        match log.append(&frame(seq)) {
+            Ok(_) => seq += 1,
+            Err(error) => {
+                assert_eq!(error, AppendError::NotReady);
+                break;
+            }
+        }
+        log.commit(at(1));
+        assert!(seq < 1_000);
+    }
+    assert!(!log.prepared.is_empty() || log.preparing);
+    disk.hold_jobs(false);
+    let mut room = false;
+    for _ in 0..3 {
+        room |= log.handle_completions(at(2)).room;
+    }
+    assert!(room);
+    assert!(log.append(&frame(seq)).is_ok());
+}
+
+#[test]
 fn the_interval_timer_runs_only_while_something_waits() {
     let disk = MemoryDisk::new(4096);
     let config =

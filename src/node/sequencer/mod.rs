@@ -321,12 +321,12 @@ impl<S: Storage> Sequencer<S> {
         let Some(definition) = frame.view::<Definition>() else { return };
         let (symbol, decimals) = (definition.symbol, definition.decimals());
         let seq = self.journal.next_seq();
-        if let Some(local) = self.market.define_local(symbol, decimals, seq, now) {
-            if let Err(error) = self.append_local(&local) {
-                self.hold_back(error);
-                self.exchange.abandon("the journal has no room for the exchange's instruments");
-                return;
-            }
+        if let Some(local) = self.market.define_local(symbol, decimals, seq, now)
+            && let Err(error) = self.append_local(&local)
+        {
+            self.hold_back(error);
+            self.exchange.abandon("the journal has no room for the exchange's instruments");
+            return;
         }
         self.market.map_exchange_instrument(definition);
     }
@@ -350,10 +350,11 @@ impl<S: Storage> Sequencer<S> {
             Ok(symbol) => symbol,
             Err(_) => return,
         };
-        if let Some(definition) = self.market.define_local(topic, 0, self.journal.next_seq(), now) {
-            if self.append_local(&definition).is_err() {
-                self.local_dropped += 1;
-            }
+        let seq = self.journal.next_seq();
+        if let Some(definition) = self.market.define_local(topic, 0, seq, now)
+            && self.append_local(&definition).is_err()
+        {
+            self.local_dropped += 1;
         }
         let Some(instrument) = self.market.instrument_of(&topic) else { return };
         let frame = Frame::seal(BreakerChange {

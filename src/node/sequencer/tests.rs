@@ -33,7 +33,7 @@ fn ahead(index: u32, symbol: &str) -> Frame {
 
 fn quote(seq: u64, index: u32) -> Frame {
     let (seq, instrument) = (U64::new(seq), U32::new(index));
-    let bid_qty = U32::new(seq.get() as u32);
+    let bid_qty = U32::new(u32::try_from(seq.get()).unwrap());
     Frame::seal(Quote { seq, instrument, bid_qty, ..Quote::default() })
 }
 
@@ -590,7 +590,7 @@ fn a_replay_and_a_quote_share_a_connection() {
     let of_vale3: Vec<u64> = (10..2_900).filter(|seq| seq % 2 == 0).collect();
     assert_eq!(rows[&1], of_vale3);
     assert_eq!(rows[&2], [3_001]);
-    assert_eq!(ended, [(2, 1), (1, of_vale3.len() as u32)]);
+    assert_eq!(ended, [(2, 1), (1, u32::try_from(of_vale3.len()).unwrap())]);
 }
 
 #[test]

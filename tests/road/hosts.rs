@@ -2,6 +2,7 @@
 
 use pregao::log::memory::{MemoryDisk, MemoryStorage};
 use pregao::log::{Log, LogConfig, Recovery, Retention, Sequence, SyncPolicy, UpstreamRule};
+use pregao::node::aggregator::{Aggregator, AggregatorConfig};
 use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::node::external::{External, ExternalConfig};
 use pregao::node::sequencer::{Sequencer, SequencerConfig};
@@ -22,6 +23,7 @@ pub(crate) enum Spec {
     Core(SequencerConfig, SyncPolicy),
     Shard(ShardConfig, SyncPolicy),
     Broker(BrokerConfig),
+    Aggregator(AggregatorConfig),
     Client(ClientConfig),
     Asker(AskerConfig),
 }
@@ -32,6 +34,7 @@ pub(crate) enum AnyNode {
     Core(Box<Sequencer<MemoryStorage>>),
     Shard(Box<Shard<MemoryStorage>>),
     Broker(Box<Broker>),
+    Aggregator(Box<Aggregator>),
     Client(Box<Client>),
     Asker(Box<Asker>),
 }
@@ -84,6 +87,9 @@ impl Spec {
                 AnyNode::Shard(Box::new(Shard::new(config.clone(), log, &recovery)))
             }
             Spec::Broker(config) => AnyNode::Broker(Box::new(Broker::new(config.clone()))),
+            Spec::Aggregator(config) => {
+                AnyNode::Aggregator(Box::new(Aggregator::new(config).unwrap()))
+            }
             Spec::Client(config) => AnyNode::Client(Box::new(Client::new(config.clone()))),
             Spec::Asker(config) => AnyNode::Asker(Box::new(Asker::new(config.clone()))),
         }
@@ -97,6 +103,7 @@ macro_rules! each {
             AnyNode::Core($node) => $call,
             AnyNode::Shard($node) => $call,
             AnyNode::Broker($node) => $call,
+            AnyNode::Aggregator($node) => $call,
             AnyNode::Client($node) => $call,
             AnyNode::Asker($node) => $call,
         }

@@ -10,12 +10,13 @@ use pregao::market::Price;
 use pregao::market::chaos::ChaosConfig;
 use pregao::market::partition::Partition;
 use pregao::market::tape::{Schedule, Tape, TapeBody, TapeEvent};
+use pregao::node::aggregator::{AggregatorConfig, LeafConfig};
 use pregao::node::broker::BrokerConfig;
 use pregao::node::external::{ExternalConfig, FeedConfig, Speed};
 use pregao::node::sequencer::{FollowerConfig, SequencerConfig};
 use pregao::node::shard::ShardConfig;
 use pregao::random::Random;
-use pregao::wire::{Definition, Frame, Kind, Op, Query, Symbol, padded};
+use pregao::wire::{Definition, EndStatus, Ended, Frame, Kind, Op, Query, Symbol, padded};
 
 use crate::asker::AskerConfig;
 use crate::client::ClientConfig;
@@ -57,6 +58,8 @@ pub(crate) struct Road {
     pub(crate) system: usize,
     /// Asks core.
     pub(crate) asker: usize,
+    pub(crate) aggregator: usize,
+    pub(crate) aggregator_asker: usize,
     /// Asks the shards.
     pub(crate) shard_askers: Vec<usize>,
 }
@@ -128,6 +131,22 @@ impl Road {
                 shard: Some(shard),
             });
         }
+        let leaf = |follower: &FollowerConfig| {
+            let FollowerConfig { name, address, shard } = follower.clone();
+            LeafConfig { name, address, shard }
+        };
+        let mut leaves: Vec<LeafConfig> = followers[1..].iter().map(leaf).collect();
+        leaves.push(LeafConfig { name: "core".to_owned(), address: address(8082), shard: None });
+        let config = AggregatorConfig {
+            leaves,
+            partition: partition.clone(),
+            breaker: breaker::Config::default(),
+            connect_deadline: Duration::from_secs(1),
+            request_deadline: Duration::from_millis(500),
+            queries_per_client_max: 16,
+            seed: options.seed,
+        };
+        let aggregator = world.add("aggregator", address(8000), Spec::Aggregator(config));
         let config = SequencerConfig {
             exchange: address(8080),
             followers,
@@ -154,6 +173,7 @@ impl Road {
             world.add(name, address(1), Spec::Asker(config))
         };
         let asker = ask(&mut world, "asker", 8082);
+        let aggregator_asker = ask(&mut world, "aggregator asker", 8000);
         let shard_askers =
             (0..SHARDS).map(|shard| ask(&mut world, "shard asker", 9001 + shard)).collect();
         Road {
@@ -167,6 +187,8 @@ impl Road {
             one,
             system,
             asker,
+            aggregator,
+            aggregator_asker,
             shard_askers,
         }
     }
@@ -285,6 +307,20 @@ impl Road {
             to: u64::MAX.into(),
             ..Query::default()
         }
+    }
+
+    /// Asks the aggregator, again until the answer is complete: a breaker may still be open.
+    pub(crate) fn ask_aggregator(&mut self, query: Query) -> &crate::asker::Asker {
+        for _ in 0..60 {
+            let asker = self.world.ask(self.aggregator_asker, query);
+            let end = asker.messages::<Ended>().next().map(|end| end.status);
+            if end == Some(EndStatus::Complete as u8) {
+                break;
+            }
+            let now_ns = self.world.now_ns();
+            self.world.run_until(now_ns + 500 * MS);
+        }
+        self.world.asker(self.aggregator_asker)
     }
 
     /// Asks the owner of a symbol.

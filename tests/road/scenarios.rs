@@ -48,12 +48,17 @@ fn verify_bars(road: &mut Road) {
     for (name, (volume, trades, notional)) in totals(road) {
         let query = pregao::wire::Query { limit: 60.into(), ..Road::query(Op::Bars, &name) };
         let asker = road.ask_shard(query);
+        let is_row = |f: &&Frame| f.kind().is_some_and(Kind::is_data) && !f.has(Flags::SNAPSHOT);
+        let rows: Vec<Frame> = asker.frames.iter().filter(is_row).copied().collect();
         let totals: Vec<BarTotals> = asker.messages().copied().collect();
         let bar_volume: u64 = totals.iter().map(|bar| bar.volume.get()).sum();
         let bar_trades: u64 = totals.iter().map(|bar| bar.trades.get()).sum();
         let bar_notional: i128 =
             asker.messages::<BarNotional>().map(|bar| bar.notional.get()).sum();
         assert_eq!((bar_volume, bar_trades, bar_notional), (volume, trades, notional), "{name}");
+        let asker = road.ask_aggregator(query);
+        let gathered: Vec<Frame> = asker.frames.iter().filter(is_row).copied().collect();
+        assert_eq!(gathered, rows, "{name} through the aggregator");
     }
 }
 
@@ -214,6 +219,7 @@ fn anything_may_happen_at_once() {
         for _ in 0..random.between(3, 12) {
             let at = random.between(1, 2_500) * MS;
             let nodes = [
+                road.aggregator,
                 road.exchange,
                 road.core,
                 road.broker,
@@ -221,7 +227,7 @@ fn anything_may_happen_at_once() {
                 road.shards[1],
                 road.shards[2],
             ];
-            let host = nodes[random.below(6) as usize];
+            let host = nodes[random.below(7) as usize];
             let down = random.between(1, 500) * MS;
             let fault = match random.below(3) {
                 0 => Fault::Cut(host),

@@ -105,7 +105,7 @@ fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
         + limits::SUBSCRIBER_STATE_BYTES;
     log::info!(
         "memory at most: ring {} MiB per source, {subscribers_max} subscribers x {} KiB",
-        ring_frames * FRAME_BYTES >> 20,
+        (ring_frames * FRAME_BYTES) >> 20,
         per_subscriber >> 10,
     );
     let mut reactor = reactor(request, accepted)?;
@@ -233,7 +233,7 @@ fn open_log(
     let data = &request.config.data;
     let directory = data.dir.join(name);
     let waker = reactor.waker();
-    let storage = FileStorage::open(&directory, Box::new(move || waker()))
+    let storage = FileStorage::open(&directory, Box::new(waker))
         .map_err(|error| storage_failure(&directory, &error))?;
     let config = LogConfig {
         name: padded(name),

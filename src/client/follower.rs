@@ -287,6 +287,16 @@ impl Follower {
         self.history_to = None;
     }
 
+    /// Core says that a piece of its history cannot be read.
+    pub fn handle_history_gap(&mut self, gap: &Gap) -> Option<Event> {
+        let (from_seq, to_seq) = (gap.from_seq.get(), gap.to_seq.get());
+        if to_seq < self.next_seq || to_seq == u64::MAX {
+            return None;
+        }
+        self.next_seq = to_seq + 1;
+        Some(Event::Lost { reason: GapReason::from_number(gap.reason)?, from_seq, to_seq })
+    }
+
     fn wants(&self, frame: &Frame) -> bool {
         let symbol = self.symbols.symbol(frame.instrument.get());
         let Some(symbol) = symbol else { return self.is_raw };
@@ -295,9 +305,10 @@ impl Follower {
         }
         let bit = frame.kind().map_or(0, Kind::mask);
         let is_definition = frame.kind == Kind::Definition as u8;
-        self.request.patterns.iter().any(|pattern| {
-            pattern.matches(&symbol) && (is_definition || pattern.kinds() & bit != 0)
-        })
+        self.request
+            .patterns
+            .iter()
+            .any(|pattern| pattern.matches(symbol) && (is_definition || pattern.kinds() & bit != 0))
     }
 
     /// Notes when the broker was last heard; [`Follower::is_silent`] compares with it.

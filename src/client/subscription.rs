@@ -2,13 +2,12 @@
 //! gaps from core's history.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::follower::{Event, Follower, Request, Want};
 use super::{Backoff, ClientError, Connection, Symbols};
 use crate::limits;
 use crate::time::{Clock, Mono};
-use crate::wire::{Ended, ErrorCode, Frame, Kind, Refusal, Role};
+use crate::wire::{Ended, ErrorCode, Frame, Gap, Kind, Refusal, Role};
 
 /// A subscription that survives the broker's restarts.
 #[derive(Debug)]
@@ -21,6 +20,9 @@ pub struct Subscription {
     /// The connection to core on which a piece of history arrives.
     history: Option<Connection>,
     backoff: Backoff,
+    /// Not to connect again before this. It outlives a call: a caller whose deadlines are shorter than
+    /// the wait would never see its end.
+    retry_at: Option<Mono>,
 }
 
 impl Subscription {
@@ -43,6 +45,7 @@ impl Subscription {
             connection: None,
             history: None,
             backoff: Backoff::new(limits::RECONNECT_WAIT_MIN, limits::RECONNECT_WAIT_MAX, seed),
+            retry_at: None,
         };
         subscription.connect()?;
         Ok(subscription)
@@ -113,12 +116,14 @@ impl Subscription {
     /// One step of filling a gap. `None` when it brought no event: look again at what is wanted.
     fn next_of_history(&mut self, deadline: Mono) -> Option<Event> {
         if self.history.is_none() {
+            if !self.wait_to_retry(deadline) {
+                return None;
+            }
             match self.open_history() {
                 Ok(connection) => self.history = Some(connection),
                 Err(error) => {
                     log::debug!("history is missing: {error}");
-                    let wait = self.backoff.next_wait();
-                    self.wait(wait, deadline);
+                    self.retry_later();
                     return None;
                 }
             }
@@ -140,9 +145,11 @@ impl Subscription {
         if frame.view::<Refusal>().is_some() {
             log::info!("{}; asking again", connection.refused(&frame));
             self.history = None;
-            let wait = self.backoff.next_wait();
-            self.wait(wait, deadline);
+            self.retry_later();
             return None;
+        }
+        if let Some(gap) = frame.view::<Gap>() {
+            return self.follower.handle_history_gap(gap);
         }
         if !frame.kind().is_some_and(Kind::is_data) {
             return None;
@@ -172,6 +179,7 @@ impl Subscription {
         self.connection = None;
         self.history = None;
         self.follower.handle_broker_lost();
+        self.retry_later();
     }
 
     fn connect(&mut self) -> Result<(), ClientError> {
@@ -190,8 +198,7 @@ impl Subscription {
 
     /// Waits and tries again. `false` when the deadline comes first.
     fn reconnect(&mut self, deadline: Mono) -> Result<bool, ClientError> {
-        let wait = self.backoff.next_wait();
-        if !self.wait(wait, deadline) {
+        if !self.wait_to_retry(deadline) {
             return Ok(false);
         }
         match self.connect() {
@@ -201,16 +208,28 @@ impl Subscription {
             {
                 return Err(ClientError::Refused { node, code, text });
             }
-            Err(error) => log::debug!("{error}"),
+            Err(error) => {
+                log::debug!("{error}");
+                self.retry_later();
+            }
         }
         Ok(true)
     }
 
-    /// Waits for `wait`; `false` when the deadline comes first.
-    fn wait(&self, wait: Duration, deadline: Mono) -> bool {
-        let left = deadline.since(self.clock.now().mono);
-        let timer = crossbeam::channel::after(wait.min(left));
+    /// Leaves the peer alone for a while, longer each time.
+    fn retry_later(&mut self) {
+        self.retry_at = Some(self.clock.now().mono + self.backoff.next_wait());
+    }
+
+    /// Waits until connecting may be tried again; `false` when the deadline comes first.
+    fn wait_to_retry(&mut self, deadline: Mono) -> bool {
+        let Some(at) = self.retry_at else { return true };
+        let timer = crossbeam::channel::after(at.min(deadline).since(self.clock.now().mono));
         let _ = timer.recv();
-        wait < left
+        if at > deadline {
+            return false;
+        }
+        self.retry_at = None;
+        true
     }
 }

@@ -12,7 +12,7 @@
 //! | [`[external]`](External) | `tapes`, `speed`, `loop`, `rate`, `seed`, `chaos` |
 //! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max` |
 //! | [`[core]`](CoreNode) | `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline` |
-//! | `[breaker]` | the circuit breaker's own keys |
+//! | [`[breaker]`](breaker::Config) | the circuit breakers: names of resilience4j where the meaning is the same |
 //!
 //! Durations are texts: `"50ms"`, `"10s"` (see [`crate::duration`]).
 //!
@@ -44,7 +44,7 @@
 //!     subscribers_max = 10000
 //!
 //!     [core]
-//!     heartbeat_deadline = "1s"
+//!     heartbeat_deadline = "5s"
 //! "#;
 //! let config = pregao::config::Config::from_toml(text, "example.toml")?;
 //! config.validate()?;

@@ -41,18 +41,18 @@ impl PartitionRule {
     /// When the ranges do not divide all symbols among so many shards.
     pub fn partition(&self, shards: usize) -> Result<Partition, ConfigError> {
         let place = "[partition] ranges";
-        let wrong = |problem: &dyn std::fmt::Display| ConfigError::new(place, problem.to_string());
+        let wrong = |problem: String| ConfigError::new(place, problem);
         if self.by == PartitionBy::Hash {
             let shards = u16::try_from(shards).unwrap_or(u16::MAX);
-            return Partition::hash(shards).map_err(|error| wrong(&error));
+            return Partition::hash(shards).map_err(|error| wrong(error.to_string()));
         }
         if self.ranges.len() != shards {
             let problem = format!(
                 "has {} ranges for {shards} shards; give one for each of [net] shards",
                 self.ranges.len()
             );
-            return Err(wrong(&problem));
+            return Err(wrong(problem));
         }
-        Partition::range(&self.ranges).map_err(|error| wrong(&error))
+        Partition::range(&self.ranges).map_err(|error| wrong(error.to_string()))
     }
 }

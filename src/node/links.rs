@@ -15,6 +15,9 @@ use crate::wire::{
     ErrorCode, Flags, Frame, FrameError, Heartbeat, Message, Refusal, U16, U32, U64,
 };
 
+/// The token of the heartbeats that [`Links::tick`] sends; nobody else counts so far.
+const TICK_TOKEN: u32 = u32::MAX;
+
 /// One connection.
 #[derive(Debug)]
 pub struct Link<P> {
@@ -191,11 +194,12 @@ impl<P> Links<P> {
 
     /// Notes that a connection has something to send.
     pub fn mark_dirty(&mut self, id: ConnId) {
-        if let Some(link) = self.slots.get_mut(id.slot as usize).and_then(Option::as_mut) {
-            if link.id == id && !link.is_dirty {
-                link.is_dirty = true;
-                self.dirty.push_back(id);
-            }
+        if let Some(link) = self.slots.get_mut(id.slot as usize).and_then(Option::as_mut)
+            && link.id == id
+            && !link.is_dirty
+        {
+            link.is_dirty = true;
+            self.dirty.push_back(id);
         }
     }
 
@@ -289,7 +293,7 @@ impl<P> Links<P> {
             {
                 let beat = Heartbeat {
                     flags: U16::new(Flags::MORE),
-                    token: U32::new(1),
+                    token: U32::new(TICK_TOKEN),
                     next_seq: U64::new(next_seq(&link.peer)),
                     sent_at: U64::new(now.wall_ns),
                     ..Heartbeat::default()
@@ -329,10 +333,10 @@ impl<P> Links<P> {
     /// The next connection with something to send; see [`super::Node::poll_dirty`].
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
         let id = self.dirty.pop_front()?;
-        if let Some(Some(link)) = self.slots.get_mut(id.slot as usize) {
-            if link.id == id {
-                link.is_dirty = false;
-            }
+        if let Some(Some(link)) = self.slots.get_mut(id.slot as usize)
+            && link.id == id
+        {
+            link.is_dirty = false;
         }
         Some(id)
     }
@@ -356,14 +360,14 @@ impl<P> Links<P> {
 
     /// The kernel took bytes from the outbox.
     pub fn sent(&mut self, now: Now, id: ConnId, bytes: usize) {
-        if let Some(Some(link)) = self.slots.get_mut(id.slot as usize) {
-            if link.id == id {
-                link.last_sent = now.mono;
-                link.outbox.advance(bytes.min(link.outbox.len()));
-                if link.outbox.is_empty() {
-                    // An idle connection keeps no buffer.
-                    link.outbox = BytesMut::new();
-                }
+        if let Some(Some(link)) = self.slots.get_mut(id.slot as usize)
+            && link.id == id
+        {
+            link.last_sent = now.mono;
+            link.outbox.advance(bytes.min(link.outbox.len()));
+            if link.outbox.is_empty() {
+                // An idle connection keeps no buffer.
+                link.outbox = BytesMut::new();
             }
         }
     }

@@ -261,11 +261,11 @@ impl Reactor {
     }
 
     fn wake_reader(&mut self, id: ConnId) {
-        if let Some(connection) = self.get_mut(id) {
-            if !connection.is_ready_to_read {
-                connection.is_ready_to_read = true;
-                self.ready_to_read.push_back(id);
-            }
+        if let Some(connection) = self.get_mut(id)
+            && !connection.is_ready_to_read
+        {
+            connection.is_ready_to_read = true;
+            self.ready_to_read.push_back(id);
         }
     }
 

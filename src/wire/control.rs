@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::frame::{FRAME_BYTES, Frame, FrameError, Kind, Message};
-use super::{Definition, I64, Symbol, U16, U32, U64};
+use super::{BreakerChange, Definition, I64, Symbol, U16, U32, U64};
 
 /// Declares a control message: kind, version and flags before the given fields, the CRC behind them.
 macro_rules! control_message {
@@ -506,6 +506,7 @@ pub(super) fn check_body(frame: &Frame) -> Result<(), FrameError> {
     }
     let well_formed = match frame.kind() {
         Some(Kind::Definition) => holds::<Definition>(frame),
+        Some(Kind::BreakerChange) => holds::<BreakerChange>(frame),
         Some(Kind::Session) => holds::<Session>(frame),
         Some(Kind::Error) => holds::<Refusal>(frame),
         Some(Kind::Heartbeat) => holds::<Heartbeat>(frame),

@@ -168,7 +168,11 @@ impl WellFormed for Cancel {}
 impl WellFormed for BarPrices {}
 impl WellFormed for BarTotals {}
 impl WellFormed for BarNotional {}
-impl WellFormed for BreakerChange {}
+impl WellFormed for BreakerChange {
+    fn body(&self) -> bool {
+        self.reserved == 0
+    }
+}
 
 impl Definition {
     /// A definition that shows prices with this many decimals (0 to 9).

@@ -177,9 +177,7 @@ impl Leaves {
         match std::mem::replace(&mut leaf.phase, idle) {
             Phase::Greeting { permit, .. } => leaf.breaker.record(permit, outcome, now.mono),
             Phase::Ready { .. } => {
-                if !self.end_questions(now, index, outcome, NodeStatus::Refused, None, gather) {
-                    self.all[index].breaker.observe(outcome, now.mono);
-                }
+                self.lose_link(now, index, outcome, NodeStatus::Refused, None, gather);
             }
             _ => {}
         }
@@ -254,9 +252,7 @@ impl Leaves {
         match std::mem::replace(&mut leaf.phase, Phase::Closing { conn }) {
             Phase::Greeting { permit, .. } => leaf.breaker.record(permit, of_greeting, now.mono),
             Phase::Ready { .. } => {
-                if !self.end_questions(now, index, of_question, status, blamed, gather) {
-                    self.all[index].breaker.observe(of_question, now.mono);
-                }
+                self.lose_link(now, index, of_question, status, blamed, gather);
             }
             _ => {}
         }
@@ -373,6 +369,23 @@ impl Leaves {
         self.all[index].breaker.record(permit, outcome, now.mono);
     }
 
+    /// A standing connection has ended by the leaf's fault: its breaker hears of it once for each
+    /// question that was under way, or once when there was none.
+    fn lose_link(
+        &mut self,
+        now: Now,
+        index: usize,
+        outcome: Outcome,
+        status: NodeStatus,
+        blamed: Option<u32>,
+        gather: &mut Gather,
+    ) {
+        let is_judged = self.end_questions(now, index, outcome, status, blamed, gather);
+        if let Some(leaf) = self.all.get_mut(index).filter(|_| !is_judged) {
+            leaf.breaker.observe(outcome, now.mono);
+        }
+    }
+
     /// Ends all questions of a leaf, and says whether the breaker was told an outcome.
     fn end_questions(
         &mut self,
@@ -397,7 +410,6 @@ impl Leaves {
                 let _ = gather.handle_leaf_error(leaf_id, id, status, now.mono);
             }
         }
-        gather.handle_leaf_lost(leaf_id, now.mono);
         is_judged
     }
 }

@@ -235,7 +235,6 @@ impl Broker {
         let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return };
         match subscriber.add_pattern(subscribe) {
             Err((code, text)) => {
-                self.links.send(conn, Refusal::new(code, subscribe.id.get(), text));
                 self.links.refuse(conn, code, text);
             }
             Ok(None) => {}
@@ -303,19 +302,19 @@ impl Broker {
                 if let Some(due) = subscriber.conflate_due() {
                     self.conflating.remove(&(due, conn));
                 }
-                if let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source())) {
-                    if let Some(interest) = subscriber.interest() {
-                        source.interests.leave(interest);
-                        source.readers.retain(|&reader| reader != conn);
-                    }
+                if let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source()))
+                    && let Some(interest) = subscriber.interest()
+                {
+                    source.interests.leave(interest);
+                    source.readers.retain(|&reader| reader != conn);
                 }
             }
             Some(Peer::Publisher { source: number }) => {
-                if let Some(Some(source)) = self.sources.get_mut(usize::from(number)) {
-                    if source.publisher == Some(conn) {
-                        source.publisher = None;
-                        self.links.log(Level::Warn, format!("publisher of source {number} left"));
-                    }
+                if let Some(Some(source)) = self.sources.get_mut(usize::from(number))
+                    && source.publisher == Some(conn)
+                {
+                    source.publisher = None;
+                    self.links.log(Level::Warn, format!("publisher of source {number} left"));
                 }
             }
             _ => {}
@@ -409,15 +408,14 @@ impl Node for Broker {
     }
 
     fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        if self.links.outbox(conn).is_empty() && self.refill(conn) == Filled::Ring {
-            if let Some(Peer::Subscriber(subscriber)) = self.links.get(conn).map(|link| &link.peer)
-            {
-                if let Some(Some(source)) = self.sources.get(usize::from(subscriber.source())) {
-                    let frames = limits::WRITE_BYTES_PER_TURN_MAX / crate::wire::FRAME_BYTES;
-                    let (head, tail) = source.ring.bytes(subscriber.cursor(), frames);
-                    return Outgoing { head, tail };
-                }
-            }
+        if self.links.outbox(conn).is_empty()
+            && self.refill(conn) == Filled::Ring
+            && let Some(Peer::Subscriber(subscriber)) = self.links.get(conn).map(|link| &link.peer)
+            && let Some(Some(source)) = self.sources.get(usize::from(subscriber.source()))
+        {
+            let frames = limits::WRITE_BYTES_PER_TURN_MAX / crate::wire::FRAME_BYTES;
+            let (head, tail) = source.ring.bytes(subscriber.cursor(), frames);
+            return Outgoing { head, tail };
         }
         Outgoing { head: self.links.outbox(conn), tail: &[] }
     }

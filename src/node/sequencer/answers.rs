@@ -9,7 +9,8 @@ use crate::log::{Read, Storage};
 use crate::node::ConnId;
 use crate::time::Now;
 use crate::wire::{
-    EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Refusal, Run, U16, U32, U64,
+    EndStatus, Ended, ErrorCode, Flags, Frame, Gap, GapReason, Kind, Op, Query, Refusal, Run, U16,
+    U32, U64,
 };
 
 /// A replay under way.
@@ -24,6 +25,11 @@ pub(super) struct Replay {
     to_seq: u64,
     rows: u32,
     first_seq: u64,
+    /// Behind the last frame looked at, wanted or not.
+    next_seq: u64,
+    /// Damage was skipped since then.
+    is_damaged: bool,
+    had_damage: bool,
 }
 
 impl<S: Storage> Sequencer<S> {
@@ -105,6 +111,9 @@ impl<S: Storage> Sequencer<S> {
             rows: 0,
             first_seq: first_seq_from(&self.journal, self.journal.first_position())
                 .unwrap_or(self.journal.next_seq()),
+            next_seq: query.from.get(),
+            is_damaged: false,
+            had_damage: false,
         };
         let Some(Peer::Querier(place)) = self.links.peer_mut(conn) else { return };
         if place.is_some() {
@@ -133,9 +142,11 @@ impl<S: Storage> Sequencer<S> {
                 replay.fill_definitions(values, &mut self.scratch);
                 let to_seq = replay.to_seq;
                 if self.scratch.len() == 1 && replay.fill_frames(&self.journal, &mut self.scratch) {
+                    let status =
+                        if replay.had_damage { EndStatus::Partial } else { EndStatus::Complete };
                     let end = Ended {
                         id: U32::new(replay.id),
-                        status: EndStatus::Complete as u8,
+                        status: status as u8,
                         rows: U32::new(replay.rows),
                         covered_from: U64::new(replay.first_seq),
                         covered_to: U64::new(to_seq),
@@ -181,6 +192,8 @@ impl Replay {
                 Read::End => return true,
                 Read::Damaged(range) => {
                     self.position = range.end;
+                    self.is_damaged = true;
+                    self.had_damage = true;
                     continue;
                 }
                 Read::Frames(frames) => frames,
@@ -193,6 +206,16 @@ impl Replay {
                 if frame.seq.get() >= self.to_seq {
                     return true;
                 }
+                if std::mem::take(&mut self.is_damaged) && frame.seq.get() > self.next_seq {
+                    out.push(Frame::seal(Gap {
+                        reason: GapReason::Corrupt as u8,
+                        from_seq: U64::new(self.next_seq),
+                        to_seq: U64::new(frame.seq.get() - 1),
+                        missed: U64::new(u64::MAX),
+                        ..Gap::default()
+                    }));
+                }
+                self.next_seq = frame.seq.get() + 1;
                 let index = (frame.instrument.get() & 0x00FF_FFFF) as usize;
                 let wanted = self.kinds.get(index).copied().unwrap_or(0);
                 let bit = frame.kind().map_or(0, Kind::mask);

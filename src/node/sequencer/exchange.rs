@@ -306,6 +306,7 @@ impl Exchange {
                 }
                 self.give_up = Some("no answer to SESSION in time");
             }
+            self.give_up = Some("no answer to SESSION in time");
         }
         let deadline = self.request_deadline;
         if let Some(late) = self.request.take_if(|r| now.mono.since(r.since) >= deadline) {

@@ -183,11 +183,11 @@ impl Followers {
                 None => Ok(()),
             },
             Some(Kind::Ack) => {
-                if let Some(ack) = frame.view::<Ack>() {
-                    if ack.epoch.get() == journal.epoch() {
-                        follower.accepted_seq = ack.accepted_seq.get();
-                        follower.durable_seq = ack.durable_seq.get();
-                    }
+                if let Some(ack) = frame.view::<Ack>()
+                    && ack.epoch.get() == journal.epoch()
+                {
+                    follower.accepted_seq = ack.accepted_seq.get();
+                    follower.durable_seq = ack.durable_seq.get();
                 }
                 Ok(())
             }
@@ -218,11 +218,11 @@ impl Followers {
         if let Phase::Snapshot { conn, next_index } = follower.phase {
             follower.fill_snapshot(conn, next_index, warmup, journal, market, out);
         }
-        if let Phase::Streaming { conn, position } = follower.phase {
-            if out.is_empty() {
-                let position = follower.fill_frames(position, journal, market, out);
-                follower.phase = Phase::Streaming { conn, position };
-            }
+        if let Phase::Streaming { conn, position } = follower.phase
+            && out.is_empty()
+        {
+            let position = follower.fill_frames(position, journal, market, out);
+            follower.phase = Phase::Streaming { conn, position };
         }
     }
 

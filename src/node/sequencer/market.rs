@@ -102,10 +102,10 @@ impl Market {
                 let next_seqs = [1; KINDS];
                 self.instruments.push(Instrument { next_seqs, owner, gaps_told: self.gaps });
             }
-        } else if let Some(known) = self.instruments.get_mut(index as usize) {
-            if let Some(next) = known.next_seqs.get_mut(usize::from(frame.kind)) {
-                *next = frame.instrument_seq.get().wrapping_add(1);
-            }
+        } else if let Some(known) = self.instruments.get_mut(index as usize)
+            && let Some(next) = known.next_seqs.get_mut(usize::from(frame.kind))
+        {
+            *next = frame.instrument_seq.get().wrapping_add(1);
         }
         self.last_ts_recv = self.last_ts_recv.max(frame.ts_recv.get());
         self.values.note(frame);

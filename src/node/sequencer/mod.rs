@@ -209,6 +209,12 @@ impl<S: Storage> Sequencer<S> {
             self.handle_market_frame(now, conn, frame);
             return;
         }
+        if let Some(beat) = frame.view::<Heartbeat>()
+            && beat.flags.get() & Flags::MORE != 0
+        {
+            let beat = *beat;
+            self.links.answer_heartbeat(now, conn, &beat, 0);
+        }
         match self.exchange.handle_control(now, frame) {
             Verdict::Ok => {}
             Verdict::Close(text) => self.links.refuse(conn, ErrorCode::Unexpected, text),
@@ -350,8 +356,7 @@ impl<S: Storage> Sequencer<S> {
             Ok(symbol) => symbol,
             Err(_) => return,
         };
-        let seq = self.journal.next_seq();
-        if let Some(definition) = self.market.define_local(topic, 0, seq, now)
+        if let Some(definition) = self.market.define_local(topic, 0, self.journal.next_seq(), now)
             && self.append_local(&definition).is_err()
         {
             self.local_dropped += 1;

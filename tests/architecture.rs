@@ -1,0 +1,598 @@
+//! The house rules, enforced: who may use whom, and what machines may not touch.
+//!
+//! The source is read as text: comments and literals are blanked, the rest is cut into tokens, and
+//! every path that begins with `crate`, `super`, `self` or the name of a crate is made absolute, groups
+//! in braces included. What this is *not*: a compiler. A path that begins with a name brought in by
+//! an earlier `use` is not followed; the `use` itself is seen.
+//!
+//! A guard that cannot fail is a defect, so each rule is also shown a small text that breaks it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Top-level modules from the bottom up: each may use only those before it.
+///
+/// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
+/// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
+const ORDER: [&str; 17] = [
+    "wire",
+    "limits",
+    "time",
+    "duration",
+    "random",
+    "market",
+    "feed",
+    "log",
+    "breaker",
+    "gather",
+    "node",
+    "reactor",
+    "storage",
+    "client",
+    "config",
+    "supervisor",
+    "cli",
+];
+
+/// Modules of `node` that nodes share; all others are nodes, and no node uses another.
+const SHARED_BY_NODES: [&str; 3] = ["guard", "links", "status"];
+
+/// Files that touch the operating system. Everything else is a machine.
+const SHELLS: [&str; 8] = [
+    "main.rs",
+    "reactor/",
+    "storage/",
+    "supervisor/",
+    "cli/",
+    "client/asker.rs",
+    "client/connection.rs",
+    "client/subscription.rs",
+];
+
+/// What a machine may not name, as beginnings of paths.
+const BANNED_PATHS: [&str; 15] = [
+    "std::fs",
+    "std::thread",
+    "std::process",
+    "std::env",
+    "std::os",
+    "std::sync::mpsc",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "std::collections::HashMap",
+    "std::collections::HashSet",
+    "crossbeam",
+    "rustix",
+    "signal_hook",
+    "socket2",
+    "tempfile",
+];
+
+/// Modules of `std` that machines may use in part only: they must name the part.
+const NAMED_IN_FULL: [&str; 5] = ["std", "std::net", "std::time", "std::collections", "std::sync"];
+
+/// The parts of `std::net` that are plain values.
+const ADDRESSES: [&str; 6] =
+    ["AddrParseError", "IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "SocketAddrV4"];
+
+/// Lines of a file, tests included.
+const FILE_LINES_MAX: usize = 600;
+
+/// Files that are longer, with their own bound and the reason.
+const LONG_FILES: [(&str, usize, &str); 2] = [
+    ("log/tests.rs", 680, "the log's cases share one set of helpers"),
+    ("node/external/tests.rs", 690, "the exchange's cases share one bench"),
+];
+
+#[test]
+fn modules_use_only_what_stands_below_them() {
+    check_all(direction);
+}
+
+#[test]
+fn no_node_knows_a_sibling() {
+    let nodes = nodes();
+    assert!(nodes.contains("broker") && !nodes.contains("links"), "{nodes:?}");
+    check_all(|file, text| siblings(file, text, &nodes));
+}
+
+#[test]
+fn machines_touch_nothing_outside() {
+    check_all(bans);
+}
+
+#[test]
+fn files_stay_short() {
+    check_all(length);
+}
+
+#[test]
+fn every_top_level_module_has_its_place_in_the_order_and_in_the_map() {
+    let map = std::fs::read_to_string(source_root().join("ARCHITECTURE.md")).expect("the map");
+    let found = top_level();
+    let named: BTreeSet<String> = ORDER.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(found.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>(), named);
+    assert_eq!(missing_from(&map, &found), Vec::<String>::new(), "not in src/ARCHITECTURE.md");
+    assert!(map.contains("Invariant:"));
+}
+
+// ---- The rules. Each says what is wrong in one file.
+
+fn direction(file: &str, text: &str) -> Vec<String> {
+    let module = module_of(file);
+    let Some(own) = module.first().and_then(|name| place(name)) else { return Vec::new() };
+    let used = paths(&module, text);
+    let above = used.iter().filter_map(|path| {
+        let target = path.strip_prefix("crate::")?.split("::").next()?;
+        match place(target) {
+            Some(there) if there > own => Some(format!("{path}: {target} stands above")),
+            _ => None,
+        }
+    });
+    above.collect()
+}
+
+fn siblings(file: &str, text: &str, nodes: &BTreeSet<String>) -> Vec<String> {
+    let module = module_of(file);
+    let [top, own, ..] = module.as_slice() else { return Vec::new() };
+    if top != "node" {
+        return Vec::new();
+    }
+    let used = paths(&module, text);
+    let wrong = used.iter().filter(|path| {
+        let target = path.strip_prefix("crate::node::").and_then(|rest| rest.split("::").next());
+        target.is_some_and(|target| target != own && nodes.contains(target))
+    });
+    wrong.map(|path| format!("{path}: nodes do not know each other")).collect()
+}
+
+fn bans(file: &str, text: &str) -> Vec<String> {
+    let is_shell = SHELLS.iter().any(|shell| file == *shell || is_below(file, shell));
+    let mut wrong = Vec::new();
+    for path in paths(&module_of(file), text) {
+        let is = |banned: &str| path == banned || path.starts_with(&format!("{banned}::"));
+        if is("mio") && !is_below(file, "reactor/") {
+            wrong.push(format!("{path}: only reactor/ knows mio"));
+        }
+        if is("memmap2") && !is_below(file, "storage/") {
+            wrong.push(format!("{path}: only storage/ maps files"));
+        }
+        let is_clock = file == "time.rs" && path.starts_with("std::time::");
+        if is_shell || is_clock {
+            continue;
+        }
+        let is_socket = path
+            .strip_prefix("std::net::")
+            .is_some_and(|rest| !ADDRESSES.iter().any(|&a| rest.split("::").next() == Some(a)));
+        let whole = path.strip_suffix("::*").unwrap_or(&path);
+        if BANNED_PATHS.iter().any(|banned| is(banned))
+            || is_socket
+            || NAMED_IN_FULL.contains(&whole)
+        {
+            wrong.push(format!("{path}: not in a machine"));
+        }
+    }
+    let tokens = tokens(&blanked(text));
+    for (index, token) in tokens.iter().enumerate() {
+        let next = tokens.get(index + 1).map_or("", String::as_str);
+        let may_print = file == "main.rs" || is_below(file, "cli/");
+        match token.as_str() {
+            "unsafe" if !is_below(file, "storage/") => {
+                wrong.push("unsafe: only in storage/".to_owned());
+            }
+            "print" | "println" | "eprint" | "eprintln" | "dbg" if next == "!" && !may_print => {
+                wrong.push(format!("{token}!: only main.rs and cli/ print"));
+            }
+            "HashMap" | "HashSet" | "dyn" | "async" | "await" if !is_shell => {
+                wrong.push(format!("{token}: not in a machine"));
+            }
+            _ => {}
+        }
+    }
+    wrong
+}
+
+fn length(file: &str, text: &str) -> Vec<String> {
+    let lines = text.lines().count();
+    let long = LONG_FILES.iter().find(|(name, _, _)| *name == file);
+    let bound = long.map_or(FILE_LINES_MAX, |(_, bound, _)| *bound);
+    if lines > bound {
+        return vec![format!("{lines} lines; the bound is {bound}: is it two subjects?")];
+    }
+    if long.is_some() && lines <= FILE_LINES_MAX {
+        return vec![format!("{lines} lines: take it off the list of long files")];
+    }
+    Vec::new()
+}
+
+/// Modules that the map does not name as `` `name/` `` or `` `name.rs` ``.
+fn missing_from(map: &str, modules: &[(String, String)]) -> Vec<String> {
+    let missing = modules.iter().filter(|(_, file)| !map.contains(&format!("`{file}`")));
+    missing.map(|(_, file)| file.clone()).collect()
+}
+
+// ---- The source tree.
+
+fn source_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Every `.rs` file under `src/`, by its path from there with `/`, and its text.
+fn sources() -> Vec<(String, String)> {
+    let root = source_root();
+    let mut folders = vec![root.clone()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder of the source") {
+            let path = entry.expect("an entry of the source").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&root).expect("it is under the root");
+                let name = name.to_str().expect("file names are ASCII").replace('\\', "/");
+                files.push((name, std::fs::read_to_string(&path).expect("source is UTF-8")));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn check_all(rule: impl Fn(&str, &str) -> Vec<String>) {
+    let files = sources();
+    assert!(files.len() > 50, "the source was not found");
+    let wrong: Vec<String> = files
+        .iter()
+        .flat_map(|(file, text)| rule(file, text).into_iter().map(move |w| format!("{file}: {w}")))
+        .collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// Top-level modules: name, and file or folder as the map names it.
+fn top_level() -> Vec<(String, String)> {
+    let files = sources();
+    let names: BTreeSet<(String, String)> = files
+        .iter()
+        .filter(|(file, _)| file != "main.rs" && file != "lib.rs")
+        .map(|(file, _)| match file.split_once('/') {
+            Some((folder, _)) => (folder.to_owned(), format!("{folder}/")),
+            None => (file.trim_end_matches(".rs").to_owned(), file.clone()),
+        })
+        .collect();
+    names.into_iter().collect()
+}
+
+fn nodes() -> BTreeSet<String> {
+    let files = sources();
+    let inside = files.iter().filter_map(|(file, _)| file.strip_prefix("node/"));
+    let names = inside.filter_map(|rest| rest.split(['/', '.']).next());
+    names
+        .filter(|name| *name != "mod" && !SHARED_BY_NODES.contains(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn place(module: &str) -> Option<usize> {
+    ORDER.iter().position(|name| *name == module)
+}
+
+fn is_below(file: &str, folder: &str) -> bool {
+    folder.ends_with('/') && file.starts_with(folder)
+}
+
+/// The module that a file is, from the crate's root.
+fn module_of(file: &str) -> Vec<String> {
+    let path = file.trim_end_matches(".rs").trim_end_matches("/mod");
+    path.split('/').filter(|name| !matches!(*name, "lib" | "main")).map(str::to_owned).collect()
+}
+
+// ---- Reading Rust just well enough.
+
+/// The text with comments and literals replaced by blanks.
+fn blanked(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
+    let mut out = String::with_capacity(text.len());
+    let mut index = 0;
+    while index < chars.len() {
+        let is_word_before = index > 0 && is_word(at(index - 1));
+        let end = match at(index) {
+            '/' if at(index + 1) == '/' => find(&chars, index, |i| at(i) == '\n'),
+            '/' if at(index + 1) == '*' => end_of_block_comment(&chars, index),
+            'r' | 'b' | 'c' if !is_word_before => end_of_prefixed_string(&chars, index),
+            '"' => end_of_string(&chars, index),
+            // A quote begins a character when it is closed behind one, else a lifetime.
+            '\'' if at(index + 1) == '\\' => find(&chars, index + 3, |i| at(i) == '\'') + 1,
+            '\'' if at(index + 2) == '\'' => index + 3,
+            _ => index,
+        };
+        if end > index {
+            out.push(' ');
+            index = end;
+        } else {
+            out.push(at(index));
+            index += 1;
+        }
+    }
+    out
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn find(chars: &[char], from: usize, is_end: impl Fn(usize) -> bool) -> usize {
+    (from..chars.len()).find(|&index| is_end(index)).unwrap_or(chars.len())
+}
+
+fn end_of_block_comment(chars: &[char], start: usize) -> usize {
+    let mut depth = 0;
+    let mut index = start;
+    while index < chars.len() {
+        match (chars[index], chars.get(index + 1)) {
+            ('/', Some('*')) => (depth, index) = (depth + 1, index + 2),
+            ('*', Some('/')) => (depth, index) = (depth - 1, index + 2),
+            _ => index += 1,
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    index
+}
+
+fn end_of_string(chars: &[char], quote: usize) -> usize {
+    let mut index = quote + 1;
+    while index < chars.len() && chars[index] != '"' {
+        index += if chars[index] == '\\' { 2 } else { 1 };
+    }
+    (index + 1).min(chars.len())
+}
+
+/// The end of `r"…"`, `r#"…"#`, `b"…"` and the like; `start` when none begins here.
+fn end_of_prefixed_string(chars: &[char], start: usize) -> usize {
+    let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
+    let mut index = find(chars, start, |i| !matches!(chars[i], 'r' | 'b' | 'c'));
+    let is_raw = chars[start..index].contains(&'r');
+    let hashes = find(chars, index, |i| chars[i] != '#') - index;
+    index += hashes;
+    if at(index) != '"' || index - start > 8 || (hashes > 0 && !is_raw) {
+        return start;
+    }
+    if !is_raw {
+        return end_of_string(chars, index);
+    }
+    let closes = |i: usize| at(i) == '"' && (1..=hashes).all(|hash| at(i + hash) == '#');
+    (find(chars, index + 1, closes) + 1 + hashes).min(chars.len())
+}
+
+/// Words, `::`, and single other characters.
+fn tokens(text: &str) -> Vec<String> {
+    let mut tokens: Vec<String> = Vec::new();
+    let mut is_in_word = false;
+    for c in text.chars() {
+        match tokens.last_mut() {
+            Some(last) if is_word(c) && is_in_word => last.push(c),
+            Some(last) if c == ':' && last == ":" => last.push(c),
+            _ if c.is_whitespace() => {}
+            _ => tokens.push(c.to_string()),
+        }
+        is_in_word = is_word(c);
+    }
+    tokens
+}
+
+/// All absolute paths in a file of `module`: `crate::…`, or a crate's name and what follows.
+fn paths(module: &[String], text: &str) -> Vec<String> {
+    let tokens = tokens(&blanked(text));
+    let mut found = Vec::new();
+    // Inline modules, with the depth of braces at which each ends.
+    let mut inline: Vec<(String, usize)> = Vec::new();
+    let mut depth = 0;
+    let mut index = 0;
+    while let Some(token) = tokens.get(index) {
+        let next = |ahead: usize| tokens.get(index + ahead).map_or("", String::as_str);
+        let is_start = index == 0 || tokens[index - 1] != "::";
+        match token.as_str() {
+            "mod" if next(2) == "{" => {
+                inline.push((next(1).to_owned(), depth));
+                depth += 1;
+                index += 2;
+            }
+            "{" => depth += 1,
+            "}" => {
+                depth = depth.saturating_sub(1);
+                inline.pop_if(|(_, end)| *end == depth);
+            }
+            root if is_start && next(1) == "::" && root.starts_with(is_word) => {
+                let here = module.iter().chain(inline.iter().map(|(name, _)| name)).cloned();
+                let here: Vec<String> = std::iter::once("crate".to_owned()).chain(here).collect();
+                index = follow(&tokens, index, &here, &[], &mut found);
+                continue;
+            }
+            _ => {}
+        }
+        index += 1;
+    }
+    found
+}
+
+/// Reads one path or group of paths; returns the index behind it.
+fn follow(
+    tokens: &[String],
+    mut index: usize,
+    here: &[String],
+    before: &[String],
+    found: &mut Vec<String>,
+) -> usize {
+    let at = |index: usize| tokens.get(index).map_or("", String::as_str);
+    let mut path = before.to_vec();
+    loop {
+        match at(index) {
+            "{" => {
+                index += 1;
+                while !matches!(at(index), "}" | "") {
+                    let behind = follow(tokens, index, here, &path, found);
+                    // `as name` and commas lie between two paths of a group.
+                    index = find_token(tokens, behind.max(index), |t| matches!(t, "," | "}"));
+                    index += usize::from(at(index) == ",");
+                }
+                return index + 1;
+            }
+            "self" if path.is_empty() => path = here.to_vec(),
+            "super" => {
+                if path.is_empty() {
+                    path = here.to_vec();
+                }
+                path.pop();
+            }
+            "self" => {}
+            word if word == "*" || word.starts_with(is_word) => path.push(word.to_owned()),
+            // The `::` of a turbofish.
+            _ => break,
+        }
+        index += 1;
+        if at(index) != "::" {
+            break;
+        }
+        index += 1;
+    }
+    found.push(path.join("::"));
+    index
+}
+
+fn find_token(tokens: &[String], from: usize, is_end: impl Fn(&str) -> bool) -> usize {
+    (from..tokens.len()).find(|&index| is_end(&tokens[index])).unwrap_or(tokens.len())
+}
+
+// ---- The checker itself, shown texts that break each rule.
+
+#[test]
+fn an_upward_use_is_seen_in_every_form() {
+    let cases = [
+        ("feed/ring.rs", "use crate::node::ConnId;"),
+        ("feed/ring.rs", "use crate::{limits, node::{self, Node}};"),
+        ("feed/ring.rs", "fn f() -> crate::reactor::Reactor { g() }"),
+        ("feed/mod.rs", "use super::node::Node;"),
+        ("feed/ring.rs", "mod tests { use super::super::super::node::Node; }"),
+        ("wire/frame.rs", "use crate::limits::OUTBOX_BYTES_MAX;"),
+        ("config/mod.rs", "pub fn f() { crate::cli::execute() }"),
+    ];
+    for (file, text) in cases {
+        assert!(!direction(file, text).is_empty(), "{file}: {text}");
+    }
+}
+
+#[test]
+fn a_downward_use_and_a_mere_mention_are_fine() {
+    let fine = [
+        ("node/links.rs", "use crate::{limits, wire::{Frame, U64}}; use super::status::Status;"),
+        (
+            "feed/ring.rs",
+            "//! See [`crate::node`].\n/* use crate::node; /* nested */ */ use crate::wire::Frame;",
+        ),
+        (
+            "feed/ring.rs",
+            r##"const A: &str = r#"crate::node"#; const B: &str = "\"crate::cli::x";"##,
+        ),
+        ("feed/ring.rs", "mod tests { use super::*; } use super::topic::Pattern; use log::info;"),
+        (
+            "log/read.rs",
+            "fn f<'a>(x: &'a str) -> char { '\"' } // crate::cli::f\nuse crate::time::Now;",
+        ),
+        ("main.rs", "fn main() { pregao::cli::execute(); }"),
+    ];
+    for (file, text) in fine {
+        assert_eq!(direction(file, text), Vec::<String>::new(), "{file}: {text}");
+    }
+}
+
+#[test]
+fn a_node_that_uses_a_sibling_is_seen() {
+    let nodes: BTreeSet<String> = ["broker", "exchange", "sequencer"].map(str::to_owned).into();
+    let bad = [
+        ("node/broker/mod.rs", "use super::sequencer::Sequencer;"),
+        ("node/broker/source.rs", "use crate::node::{ConnId, sequencer::MARKET_SOURCE};"),
+        ("node/broker/tests.rs", "use super::super::sequencer;"),
+        ("node/links.rs", "use super::broker::Broker;"),
+    ];
+    for (file, text) in bad {
+        assert_eq!(siblings(file, text, &nodes).len(), 1, "{file}: {text}");
+    }
+    let fine = [
+        // Its own submodule of the same name as a node.
+        ("node/sequencer/mod.rs", "use self::exchange::Exchange; mod exchange;"),
+        (
+            "node/sequencer/followers.rs",
+            "use super::exchange::Step; use crate::node::links::Links;",
+        ),
+        ("node/mod.rs", "pub mod broker; pub use guard::f;"),
+        ("cli/run.rs", "use crate::node::{broker::Broker, sequencer::Sequencer};"),
+    ];
+    for (file, text) in fine {
+        assert_eq!(siblings(file, text, &nodes), Vec::<String>::new(), "{file}: {text}");
+    }
+}
+
+#[test]
+fn a_machine_that_touches_the_world_is_seen() {
+    let bad = [
+        "use std::net::TcpStream;",
+        "use std::net::{SocketAddr, UdpSocket};",
+        "use std::net;",
+        "use std::{fmt, fs::File};",
+        "fn f() { std::thread::spawn(g); }",
+        "use std::time::{Duration, Instant};",
+        "use std::time::*;",
+        "fn f() -> u64 { std::time::SystemTime::now() }",
+        "use std::collections::HashMap;",
+        "fn f(x: Box<dyn Node>) {}",
+        "async fn f() {}",
+        "use mio::Poll;",
+        "use memmap2::MmapRaw;",
+        "fn f() { unsafe { g() } }",
+        "unsafe impl Send for A {}",
+        "fn f() { println!(\"{}\", 1); }",
+        "use crossbeam::channel;",
+    ];
+    for text in bad {
+        assert!(!bans("feed/ring.rs", text).is_empty(), "{text}");
+    }
+    let elsewhere = [
+        ("cli/run.rs", "use mio::Poll;"),
+        ("reactor/mod.rs", "fn f() { unsafe { g() } }"),
+        ("supervisor/mod.rs", "fn f() { eprintln!(); }"),
+        ("time.rs", "use std::fs::File;"),
+        ("client/follower.rs", "use std::net::TcpStream;"),
+    ];
+    for (file, text) in elsewhere {
+        assert!(!bans(file, text).is_empty(), "{file}: {text}");
+    }
+}
+
+#[test]
+fn what_is_allowed_does_not_trip_the_bans() {
+    let fine = [
+        ("feed/ring.rs", "use std::{fmt, net::SocketAddr, time::Duration}; // println! unsafe dyn"),
+        ("feed/ring.rs", "const A: &str = \"unsafe { HashMap }\"; #![allow(unsafe_code)]"),
+        ("feed/ring.rs", "fn print(dynamic: u8) { print(dynamic) }"),
+        ("reactor/mod.rs", "use mio::{Events, Poll}; use std::net::TcpStream; use std::thread;"),
+        ("storage/mapping.rs", "use memmap2::MmapRaw; fn f() { unsafe { g() } }"),
+        ("time.rs", "use std::time::{Duration, Instant, SystemTime};"),
+        ("cli/output.rs", "fn f() { println!(); }"),
+        ("client/connection.rs", "use std::net::TcpStream;"),
+    ];
+    for (file, text) in fine {
+        assert_eq!(bans(file, text), Vec::<String>::new(), "{file}: {text}");
+    }
+}
+
+#[test]
+fn long_files_and_unnamed_modules_are_seen() {
+    assert_eq!(length("feed/ring.rs", &"\n".repeat(FILE_LINES_MAX)).len(), 0);
+    assert_eq!(length("feed/ring.rs", &"\n".repeat(FILE_LINES_MAX + 1)).len(), 1);
+    assert_eq!(length("log/tests.rs", "").len(), 1, "a stale exception");
+    let modules =
+        [("wire".to_owned(), "wire/".to_owned()), ("time".to_owned(), "time.rs".to_owned())];
+    assert_eq!(missing_from("| `wire/` |", &modules), ["time.rs"]);
+}

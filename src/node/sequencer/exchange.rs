@@ -297,14 +297,12 @@ impl Exchange {
             // Nothing is read: its silence says nothing about the exchange.
             return;
         }
-        if let Phase::Greeting { opened, conn, .. } = self.phase {
-            if now.mono.since(opened) >= self.request_deadline {
-                let closing = Phase::Closing { conn };
-                if let Phase::Greeting { permit, .. } = std::mem::replace(&mut self.phase, closing)
-                {
-                    self.session.record(permit, Outcome::RequestDeadline, now.mono);
-                }
-                self.give_up = Some("no answer to SESSION in time");
+        if let Phase::Greeting { opened, conn, .. } = self.phase
+            && now.mono.since(opened) >= self.request_deadline
+        {
+            let closing = Phase::Closing { conn };
+            if let Phase::Greeting { permit, .. } = std::mem::replace(&mut self.phase, closing) {
+                self.session.record(permit, Outcome::RequestDeadline, now.mono);
             }
             self.give_up = Some("no answer to SESSION in time");
         }

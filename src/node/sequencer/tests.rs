@@ -317,6 +317,16 @@ fn a_question_of_the_exchange_is_no_answer_to_ours() {
 }
 
 #[test]
+fn an_exchange_may_take_until_the_deadline_to_greet() {
+    let mut bench = Bench::new();
+    let conn = bench.open(Origin::Dialed(EXCHANGE_DIAL));
+    bench.sleep_ms(499);
+    assert!(!bench.closes(conn));
+    bench.sleep_ms(1);
+    assert!(bench.closes(conn));
+}
+
+#[test]
 fn a_frame_of_an_undefined_instrument_ends_the_session() {
     let mut bench = Bench::new();
     let conn = bench.market();

@@ -233,6 +233,47 @@ fn frames_of_an_epoch_that_never_happened_are_void() {
 }
 
 #[test]
+fn what_an_epoch_made_void_is_not_called_durable() {
+    let disk = MemoryDisk::new(512);
+    let (mut log, _) = open(&disk, shard(64));
+    log.follow_epoch(1, 1, at(1)).unwrap();
+    turn(&mut log, 1..=9);
+    log.handle_completions(at(1));
+    assert_eq!((log.durable_seq(), log.durable_upstream_seq()), (10, 10));
+    disk.hold_jobs(true);
+    log.follow_epoch(2, 4, at(2)).unwrap();
+    log.commit(at(2));
+    assert_eq!((log.durable_seq(), log.durable_upstream_seq()), (4, 4));
+    assert_eq!((log.committed_seq(), log.upstream().1), (4, 4));
+}
+
+#[test]
+fn the_end_of_a_sync_that_was_waited_for_is_room() {
+    let disk = MemoryDisk::new(4096);
+    let (mut log, _) = open(&disk, journal(8));
+    (1..=60).for_each(|seq| turn(&mut log, [seq]));
+    drop(log);
+    // A crash cut the log far back: segments are there, and none has to be waited for.
+    for number in disk.numbers().into_iter().skip(1) {
+        let mut bytes = disk.bytes(number);
+        bytes[HEADER_BYTES..].fill(0);
+        disk.put(number, bytes);
+    }
+    let (mut log, _) = open(&disk, journal(8));
+    disk.hold_jobs(true);
+    let mut seq = log.next_seq();
+    while log.append(&frame(seq)).is_ok() {
+        log.commit(at(1));
+        seq += 1;
+    }
+    assert_eq!(log.append(&frame(seq)), Err(AppendError::NotReady));
+    log.commit(at(1));
+    disk.hold_jobs(false);
+    assert!(log.handle_completions(at(2)).room, "nothing else will ever say so");
+    assert!(log.append(&frame(seq)).is_ok());
+}
+
+#[test]
 fn the_interval_timer_runs_only_while_something_waits() {
     let disk = MemoryDisk::new(4096);
     let config =

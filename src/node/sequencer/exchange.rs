@@ -387,6 +387,27 @@ impl Exchange {
         of_session.or_else(|| self.requests.poll_transition().map(|c| (REQUEST_BREAKER, c)))
     }
 
+    #[cfg(test)]
+    pub(super) fn request_token(&self) -> Option<u32> {
+        self.request.as_ref().map(|request| request.token)
+    }
+
+    /// Outcomes that were counted against the exchange.
+    #[cfg(test)]
+    pub(super) fn failures(&self) -> u64 {
+        let good = crate::breaker::OutcomeClass::Answered as usize;
+        let of = |breaker: &Breaker| {
+            let counts = breaker.snapshot(Mono::default()).counts.by_class;
+            counts
+                .iter()
+                .enumerate()
+                .filter(|&(class, _)| class != good)
+                .map(|(_, n)| *n)
+                .sum::<u64>()
+        };
+        of(&self.session) + of(&self.requests)
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         let of_breakers = self.session.next_deadline().into_iter();
         let of_breakers = of_breakers.chain(self.requests.next_deadline()).min();

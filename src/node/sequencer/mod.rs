@@ -214,7 +214,6 @@ impl<S: Storage> Sequencer<S> {
         {
             let beat = *beat;
             self.links.answer_heartbeat(now, conn, &beat, 0);
-            return;
         }
         match self.exchange.handle_control(now, frame) {
             Verdict::Ok => {}

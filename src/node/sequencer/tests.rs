@@ -1,1 +1,654 @@
+//! The sequencer as a machine: the exchange and the followers are played by hand, the disk is in memory.
 
+use super::*;
+use crate::log::memory::{MemoryDisk, MemoryStorage};
+use crate::log::{LogConfig, Read, Retention, Sequence, SyncPolicy, UpstreamRule};
+use crate::wire::{
+    Ended, Op, Quote, Refusal, Resume, Run, Symbol, Trade, U16, as_frames, unpadded,
+};
+
+const FEED: u64 = 0xFEED;
+const MS: u64 = 1_000_000;
+/// A segment with this many records, and its header.
+const SEGMENT_RECORDS: u64 = 32;
+const SEGMENT_BYTES: usize = 4096 + 32 * 64;
+
+struct Bench {
+    core: Sequencer<MemoryStorage>,
+    disk: MemoryDisk,
+    now: Now,
+    next_slot: u32,
+    actions: Vec<Action>,
+}
+
+fn definition(seq: u64, index: u32, symbol: &str) -> Frame {
+    let mut definition = Definition::new(index, symbol.parse().unwrap(), 2);
+    definition.seq = U64::new(seq);
+    Frame::seal(definition)
+}
+
+fn ahead(index: u32, symbol: &str) -> Frame {
+    definition(u64::from(index) + 1, index, symbol).delivered(Flags::SNAPSHOT)
+}
+
+fn quote(seq: u64, index: u32) -> Frame {
+    let (seq, instrument) = (U64::new(seq), U32::new(index));
+    let bid_qty = U32::new(u32::try_from(seq.get()).unwrap());
+    Frame::seal(Quote { seq, instrument, bid_qty, ..Quote::default() })
+}
+
+fn trade(seq: u64, index: u32) -> Frame {
+    let (seq, instrument) = (U64::new(seq), U32::new(index));
+    Frame::seal(Trade { seq, instrument, trade_id: seq, ..Trade::default() })
+}
+
+fn beat(token: u32, next_seq: u64) -> Frame {
+    let (token, next_seq) = (U32::new(token), U64::new(next_seq));
+    Frame::seal(Heartbeat { token, next_seq, ..Heartbeat::default() })
+}
+
+fn log_config() -> LogConfig {
+    LogConfig {
+        name: padded("core"),
+        segment_records: SEGMENT_RECORDS,
+        policy: SyncPolicy::Batch,
+        upstream: UpstreamRule::CountAppended,
+        sequence: Sequence::Contiguous,
+        retention: Retention::default(),
+    }
+}
+
+fn config() -> SequencerConfig {
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let follower = |name: &str, shard| FollowerConfig { name: name.to_owned(), address, shard };
+    SequencerConfig {
+        exchange: address,
+        followers: vec![follower("broker", None), follower("shard-A", Some(0))],
+        partition: Partition::hash(1).unwrap(),
+        breaker: breaker::Config::default(),
+        heartbeat: Duration::from_secs(1),
+        silence_max: Duration::from_secs(3),
+        request_deadline: Duration::from_millis(500),
+        connect_deadline: Duration::from_secs(1),
+        broker_warmup_frames: 2,
+        seed: 1,
+    }
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench::on(MemoryDisk::new(4096), Now { mono: Mono(1_000 * MS), wall_ns: 1_000_000 })
+    }
+
+    fn on(disk: MemoryDisk, now: Now) -> Bench {
+        let (log, recovery) = Log::open(disk.storage(), log_config(), now).unwrap();
+        let core = Sequencer::new(config(), log, &recovery, now).unwrap();
+        let mut bench = Bench { core, disk, now, next_slot: 0, actions: Vec::new() };
+        bench.turn();
+        bench
+    }
+
+    /// The process dies and starts again.
+    fn restart(self) -> Bench {
+        Bench::on(self.disk.kill(), self.now)
+    }
+
+    fn turn(&mut self) {
+        self.core.handle_storage(self.now);
+        self.finish_turn();
+    }
+
+    fn finish_turn(&mut self) {
+        self.core.handle_timers(self.now);
+        self.core.commit(self.now);
+        self.actions.extend(std::iter::from_fn(|| self.core.poll_action()));
+    }
+
+    fn say(&mut self, conn: ConnId, frames: &[Frame]) {
+        self.core.handle_storage(self.now);
+        self.core.handle_frames(self.now, conn, frames);
+        self.finish_turn();
+    }
+
+    fn sleep_ms(&mut self, ms: u64) {
+        self.now.mono = self.now.mono + Duration::from_millis(ms);
+        self.now.wall_ns += ms * MS;
+        self.turn();
+    }
+
+    fn open(&mut self, origin: Origin) -> ConnId {
+        self.next_slot += 1;
+        let conn = ConnId { generation: self.next_slot, slot: self.next_slot };
+        self.core.handle_open(self.now, conn, origin);
+        conn
+    }
+
+    fn close(&mut self, conn: ConnId, reason: CloseReason) {
+        self.core.handle_close(self.now, conn, reason);
+        self.turn();
+    }
+
+    /// A session with the exchange, that begins at `next_seq`, and the definitions ahead of it.
+    fn exchange(&mut self, feed: u64, next_seq: u64, ahead: &[Frame]) -> ConnId {
+        let redials = |action: &Action| matches!(action, Action::Dial { dial: EXCHANGE_DIAL, .. });
+        while !self.actions.iter().any(redials) {
+            self.sleep_ms(10);
+        }
+        self.actions.retain(|action| !redials(action));
+        let conn = self.open(Origin::Dialed(EXCHANGE_DIAL));
+        assert!(self.read(conn)[0].view::<Session>().is_some());
+        let (feed, next_seq) = (U64::new(feed), U64::new(next_seq));
+        let session = Frame::seal(Session { feed, next_seq, ..Session::default() });
+        self.say(conn, &[&[session], ahead].concat());
+        conn
+    }
+
+    /// A session from the beginning, with PETR4 (0) and VALE3 (1) defined by frames 1 and 2.
+    fn market(&mut self) -> ConnId {
+        let names = [ahead(0, "PETR4"), ahead(1, "VALE3")];
+        let conn = self.exchange(FEED, 1, &names);
+        self.say(conn, &[definition(1, 0, "PETR4"), definition(2, 1, "VALE3")]);
+        conn
+    }
+
+    fn follower(&mut self, dial: u32, next_seq: u64) -> (ConnId, Vec<Frame>) {
+        let conn = self.open(Origin::Dialed(DialId(dial)));
+        assert!(self.read(conn)[0].view::<Session>().is_some());
+        let next_seq = U64::new(next_seq);
+        self.say(conn, &[Frame::seal(Session { next_seq, ..Session::default() })]);
+        let frames = self.read(conn);
+        (conn, frames)
+    }
+
+    fn querier(&mut self) -> ConnId {
+        let conn = self.open(Origin::Accepted);
+        let role = Role::Querier as u8;
+        self.say(conn, &[Frame::seal(Session { role, ..Session::default() })]);
+        self.read(conn);
+        conn
+    }
+
+    /// Reads at most so many bytes, all at once.
+    fn read_bytes(&mut self, conn: ConnId, limit: usize) -> Vec<u8> {
+        let mut read = Vec::new();
+        while read.len() < limit {
+            let outgoing = self.core.outgoing(self.now, conn);
+            let taken = outgoing.len().min(limit - read.len());
+            if taken == 0 {
+                break;
+            }
+            read.extend_from_slice(&outgoing.head[..taken]);
+            self.core.handle_sent(self.now, conn, taken);
+        }
+        read
+    }
+
+    fn read(&mut self, conn: ConnId) -> Vec<Frame> {
+        frames_of(&self.read_bytes(conn, usize::MAX))
+    }
+
+    fn journaled(&self) -> Vec<Frame> {
+        let journal = &self.core.journal;
+        let (mut frames, mut position) = (Vec::new(), 0);
+        while let Read::Frames(read) = journal.read(position, usize::MAX) {
+            frames.extend(read.iter().filter(|f| f.kind().is_some_and(Kind::is_data)));
+            position += read.len() as u64;
+        }
+        frames
+    }
+
+    /// What the journal holds of the market, named by symbol and by the exchange's own numbers.
+    fn kept(&self) -> Vec<u64> {
+        let id = |frame: &Frame| {
+            let trade = frame.view::<Trade>().map(|trade| trade.trade_id.get());
+            trade.or(frame.view::<Quote>().map(|quote| u64::from(quote.bid_qty.get())))
+        };
+        self.journaled().iter().filter_map(id).collect()
+    }
+
+    fn closes(&mut self, conn: ConnId) -> bool {
+        self.actions.contains(&Action::Close(conn))
+    }
+}
+
+fn frames_of(bytes: &[u8]) -> Vec<Frame> {
+    let (frames, rest) = as_frames(bytes);
+    assert!(rest.is_empty(), "the stream ends inside a frame");
+    assert!(frames.iter().all(|frame| frame.check().is_ok()));
+    frames.to_vec()
+}
+
+fn resumes(frames: &[Frame]) -> Vec<(u32, u64)> {
+    let resumes = frames.iter().filter_map(Frame::view::<Resume>);
+    resumes.map(|resume| (resume.id.get(), resume.next_seq.get())).collect()
+}
+
+fn kinds(frames: &[Frame]) -> Vec<Kind> {
+    frames.iter().filter_map(Frame::kind).collect()
+}
+
+fn seqs(frames: &[Frame]) -> Vec<u64> {
+    let data = frames.iter().filter(|f| f.kind().is_some_and(Kind::is_data));
+    data.map(|f| f.seq.get()).collect()
+}
+
+fn ask(id: u32, op: Op, symbol: &str, kinds: u16, from: u64, to: u64) -> Frame {
+    Frame::seal(Query {
+        id: U32::new(id),
+        op: op as u8,
+        kinds: U16::new(kinds),
+        symbol: padded(symbol),
+        from: U64::new(from),
+        to: U64::new(to),
+        ..Query::default()
+    })
+}
+
+#[test]
+fn a_hole_in_the_feed_is_asked_for_once_and_filled_in_order() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.say(conn, &[quote(3, 0), quote(5, 0), quote(6, 1)]);
+    let asked = resumes(&bench.read(conn));
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].1, 4);
+    // What was under way before the exchange went back changes nothing.
+    bench.say(conn, &[quote(7, 0), quote(8, 0)]);
+    assert!(resumes(&bench.read(conn)).is_empty(), "one request is enough");
+    let answer = beat(asked[0].0, 4);
+    bench.say(conn, &[answer, trade(4, 1), quote(5, 0), quote(6, 1), quote(7, 0)]);
+    assert_eq!(bench.kept(), [3, 4, 5, 6, 7]);
+    assert!(resumes(&bench.read(conn)).is_empty());
+    assert!(!bench.closes(conn));
+}
+
+#[test]
+fn a_duplicate_is_dropped() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.say(conn, &[quote(3, 0), quote(3, 0), definition(2, 1, "VALE3"), quote(4, 0)]);
+    assert_eq!(bench.kept(), [3, 4]);
+    assert_eq!(bench.core.exchange.duplicates, 2);
+}
+
+#[test]
+fn the_loss_of_the_last_frame_is_noticed_by_the_next_heartbeat() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.say(conn, &[quote(3, 0), beat(0, 4)]);
+    assert!(resumes(&bench.read(conn)).is_empty());
+    bench.say(conn, &[beat(0, 6)]);
+    let asked = resumes(&bench.read(conn));
+    assert_eq!(asked.iter().map(|r| r.1).collect::<Vec<_>>(), [4]);
+    bench.say(conn, &[beat(asked[0].0, 4), quote(4, 0), quote(5, 0)]);
+    assert_eq!(bench.kept(), [3, 4, 5]);
+}
+
+#[test]
+fn an_exchange_that_cannot_go_back_so_far_is_not_asked_for_ever() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.say(conn, &[quote(9, 0)]);
+    let asked = resumes(&bench.read(conn));
+    bench.say(conn, &[beat(asked[0].0, 7), quote(7, 0), quote(8, 0), quote(9, 1)]);
+    assert_eq!(bench.kept(), [7, 8, 9]);
+    assert!(resumes(&bench.read(conn)).is_empty());
+    let marked: Vec<bool> =
+        bench.journaled()[2..].iter().map(|frame| frame.has(Flags::GAP_BEFORE)).collect();
+    assert_eq!(marked, [true, false, true], "the next frame of each instrument tells of the loss");
+}
+
+#[test]
+fn a_question_of_the_exchange_is_no_answer_to_ours() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.say(conn, &[quote(4, 0)]);
+    let id = resumes(&bench.read(conn))[0].0;
+    let question = Heartbeat {
+        flags: U16::new(Flags::MORE),
+        token: U32::new(id),
+        next_seq: U64::new(5),
+        ..Heartbeat::default()
+    };
+    bench.say(conn, &[Frame::seal(question), quote(5, 0)]);
+    assert!(bench.core.exchange.request_token().is_some(), "the request still waits");
+    bench.say(conn, &[beat(id, 3), quote(3, 0), quote(4, 0)]);
+    assert_eq!(bench.kept(), [3, 4]);
+}
+
+#[test]
+fn an_exchange_may_take_until_the_deadline_to_greet() {
+    let mut bench = Bench::new();
+    let conn = bench.open(Origin::Dialed(EXCHANGE_DIAL));
+    bench.sleep_ms(499);
+    assert!(!bench.closes(conn));
+    bench.sleep_ms(1);
+    assert!(bench.closes(conn));
+}
+
+#[test]
+fn a_frame_of_an_undefined_instrument_ends_the_session() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.say(conn, &[quote(3, 7)]);
+    assert!(bench.closes(conn));
+    let last = *bench.read(conn).last().unwrap();
+    assert_eq!(last.view::<Refusal>().unwrap().code.get(), ErrorCode::Unexpected as u16);
+    assert!(bench.kept().is_empty());
+}
+
+#[test]
+fn numbers_of_an_earlier_session_mean_nothing_in_the_next() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.say(conn, &[quote(3, 0)]);
+    bench.close(conn, CloseReason::Reset);
+    let conn = bench.exchange(FEED, 4, &[ahead(0, "VALE3"), ahead(1, "PETR4")]);
+    bench.say(conn, &[quote(4, 0)]);
+    let journaled = bench.journaled();
+    let vale3 = journaled.iter().filter_map(Frame::view::<Definition>).nth(1).unwrap();
+    assert_eq!(vale3.symbol, "VALE3".parse::<Symbol>().unwrap());
+    assert_eq!(journaled.last().unwrap().instrument, vale3.instrument);
+}
+
+#[test]
+fn another_feed_is_taken_up_and_told_once_per_instrument() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.say(conn, &[quote(3, 0), quote(4, 1)]);
+    bench.close(conn, CloseReason::Reset);
+    let names = [ahead(0, "PETR4"), ahead(1, "VALE3")];
+    let conn = bench.exchange(FEED + 1, 1, &names);
+    let frames = [definition(1, 0, "PETR4"), definition(2, 1, "VALE3"), quote(3, 0), quote(4, 0)];
+    bench.say(conn, &frames);
+    bench.say(conn, &[trade(5, 1), quote(6, 1)]);
+    let journaled = bench.journaled();
+    let definitions = journaled.iter().filter(|f| f.kind == Kind::Definition as u8).count();
+    assert_eq!(definitions, 2, "known definitions use up their number only");
+    let marked: Vec<bool> = journaled[4..].iter().map(|f| f.has(Flags::GAP_BEFORE)).collect();
+    assert_eq!(marked, [true, false, true, false]);
+    assert_eq!(bench.core.journal.upstream(), (FEED + 1, 7));
+    let mut bench = bench.restart();
+    assert_eq!(bench.core.upstream_seq, 7);
+    let conn = bench.exchange(FEED + 1, 7, &names);
+    bench.say(conn, &[quote(7, 0)]);
+    assert!(!bench.journaled().last().unwrap().has(Flags::GAP_BEFORE));
+}
+
+#[test]
+fn a_full_journal_stops_the_reading_and_loses_nothing() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.disk.set_bytes_max(SEGMENT_BYTES);
+    let feed: Vec<Frame> = (3..103).map(|seq| quote(seq, 0)).collect();
+    bench.say(conn, &feed);
+    assert!(!bench.core.wants_frames(conn));
+    let kept = bench.kept().len();
+    assert!(kept > 10 && kept < 100, "{kept}");
+    for _ in 0..20 {
+        bench.sleep_ms(500);
+        assert!(!bench.core.wants_frames(conn));
+    }
+    assert!(!bench.closes(conn), "the exchange is not to blame for our disk");
+    let counts = bench.core.exchange.failures();
+    assert_eq!(counts, 0, "nor is it counted");
+    bench.read(conn);
+    bench.disk.set_bytes_max(usize::MAX);
+    bench.sleep_ms(1_000);
+    bench.sleep_ms(1);
+    assert!(bench.core.wants_frames(conn));
+    resume_until(&mut bench, conn, &feed);
+    assert_eq!(bench.kept(), (3..103).collect::<Vec<_>>());
+}
+
+/// Plays the exchange: goes back whenever it is asked to, until all of the feed has been taken.
+fn resume_until(bench: &mut Bench, conn: ConnId, feed: &[Frame]) {
+    for _ in 0..100 {
+        let asked = resumes(&bench.read(conn));
+        if let Some(&(id, next_seq)) = asked.last() {
+            let rest = feed.iter().filter(|frame| frame.seq.get() >= next_seq);
+            let frames: Vec<Frame> =
+                std::iter::once(beat(id, next_seq)).chain(rest.copied()).collect();
+            bench.say(conn, &frames);
+        }
+        bench.turn();
+    }
+}
+
+#[test]
+fn a_journal_that_waits_for_a_sync_goes_on_after_it() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    let feed: Vec<Frame> = (3..163).map(|seq| quote(seq, 0)).collect();
+    // The next segment is there in time; only the syncs are late.
+    for part in feed.chunks(8) {
+        bench.core.handle_storage(bench.now);
+        bench.disk.hold_jobs(bench.disk.jobs() > 0 && part[0].seq.get() > 30);
+        bench.core.handle_frames(bench.now, conn, part);
+        bench.finish_turn();
+    }
+    assert!(!bench.core.wants_frames(conn), "the syncs have not kept up");
+    bench.disk.hold_jobs(false);
+    bench.turn();
+    bench.turn();
+    assert!(bench.core.wants_frames(conn), "and now they have");
+    resume_until(&mut bench, conn, &feed);
+    assert_eq!(bench.kept(), (3..163).collect::<Vec<_>>());
+}
+
+#[test]
+fn another_feed_that_meets_a_full_journal_is_met_again_later() {
+    let mut met_again = 0;
+    // Whatever the journal has room for: the new place, some names, or nothing.
+    for count in 0..40 {
+        let mut bench = Bench::new();
+        let conn = bench.market();
+        bench.disk.set_bytes_max(SEGMENT_BYTES);
+        let old: Vec<u64> = (3..3 + count).collect();
+        for &seq in &old {
+            bench.say(conn, &[quote(seq, 0)]);
+        }
+        if bench.core.is_held_back {
+            break;
+        }
+        bench.close(conn, CloseReason::Reset);
+        let names = [ahead(0, "PETR4"), ahead(1, "ITUB4"), ahead(2, "BBDC4")];
+        let mut feed = vec![definition(1, 0, "PETR4"), definition(2, 1, "ITUB4")];
+        feed.extend([definition(3, 2, "BBDC4"), quote(4, 1), quote(5, 0), quote(6, 2)]);
+        let all = [&names[..], &feed].concat();
+        let conn = bench.exchange(FEED + 1, 1, &[]);
+        let is_read = bench.core.wants_frames(conn);
+        if is_read {
+            bench.say(conn, &all);
+        }
+        bench.disk.set_bytes_max(usize::MAX);
+        if bench.closes(conn) {
+            met_again += 1;
+            bench.close(conn, CloseReason::Ours);
+            bench.sleep_ms(1_000);
+            let wanted = bench.core.upstream_seq;
+            let at = if bench.core.journal.upstream().0 == FEED { 1 } else { wanted };
+            let conn = bench.exchange(FEED + 1, at, &names);
+            let rest = feed.iter().filter(|frame| frame.seq.get() >= at);
+            bench.say(conn, &rest.copied().collect::<Vec<_>>());
+            resume_until(&mut bench, conn, &feed);
+        } else {
+            bench.sleep_ms(1_000);
+            if !is_read {
+                bench.say(conn, &all);
+            }
+            resume_until(&mut bench, conn, &feed);
+        }
+        assert_eq!(bench.kept(), [&old[..], &[4, 5, 6]].concat(), "after {count} frames");
+        assert_eq!(bench.core.journal.upstream(), (FEED + 1, 7));
+        assert_eq!(bench.core.exchange.failures(), 1, "only the reset is counted");
+    }
+    assert!(met_again > 0);
+}
+
+#[test]
+fn an_empty_broker_gets_a_snapshot_and_then_the_stream() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    bench.say(exchange, &[quote(3, 0), quote(4, 0), trade(5, 0), quote(6, 1)]);
+    let (conn, frames) = bench.follower(1, 0);
+    let snapshot: Vec<Kind> =
+        kinds(&frames.iter().filter(|f| f.has(Flags::SNAPSHOT)).copied().collect::<Vec<_>>());
+    let expected = [Kind::Definition, Kind::Quote, Kind::Trade, Kind::Definition, Kind::Quote];
+    assert_eq!(snapshot, expected);
+    let start = frames[5].view::<Heartbeat>().unwrap().next_seq.get();
+    assert_eq!(start, 5, "two frames of warm-up");
+    assert_eq!(seqs(&frames[6..]), [5, 6]);
+    bench.say(exchange, &[quote(7, 0)]);
+    assert_eq!(seqs(&bench.read(conn)), [7]);
+}
+
+#[test]
+fn a_follower_goes_on_where_it_says_and_gets_its_part_only() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    bench.say(exchange, &[quote(3, 0), quote(4, 1), trade(5, 0)]);
+    let (_, frames) = bench.follower(1, 4);
+    assert_eq!(seqs(&frames), [4, 5]);
+    let (_, frames) = bench.follower(2, 1);
+    let data: Vec<Frame> =
+        frames.into_iter().filter(|f| f.kind().is_some_and(Kind::is_data)).collect();
+    assert_eq!(data, bench.journaled(), "the very same bytes");
+}
+
+#[test]
+fn a_follower_ahead_of_the_journal_is_refused() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    bench.say(exchange, &[quote(3, 0)]);
+    let (conn, frames) = bench.follower(2, 5);
+    assert!(bench.closes(conn));
+    assert!(seqs(&frames).is_empty());
+    assert!(unpadded(&frames[0].view::<Refusal>().unwrap().text).contains("never had"));
+}
+
+#[test]
+fn a_follower_is_never_told_of_frames_that_it_was_not_sent() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    let (conn, frames) = bench.follower(2, 1);
+    let mut sent = seqs(&frames).last().unwrap() + 1;
+    for seq in 3..20 {
+        bench.now.mono = bench.now.mono + Duration::from_secs(1);
+        bench.say(exchange, &[quote(seq, 0), beat(0, seq + 1)]);
+        for frame in bench.read(conn) {
+            match frame.view::<Heartbeat>() {
+                Some(word) => assert!(word.next_seq.get() <= sent, "{frame:?} before {sent}"),
+                None => sent = frame.seq.get() + 1,
+            }
+        }
+    }
+}
+
+#[test]
+fn receive_times_never_go_back_whatever_the_clock_does() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.say(conn, &[quote(3, 0)]);
+    bench.now.wall_ns -= 500_000;
+    bench.say(conn, &[quote(4, 0)]);
+    let mut bench = bench.restart();
+    bench.now.wall_ns = 3;
+    let conn = bench.exchange(FEED, 5, &[ahead(0, "PETR4")]);
+    bench.say(conn, &[quote(5, 0)]);
+    bench.now.wall_ns = 2_000_000;
+    bench.say(conn, &[quote(6, 0)]);
+    let times: Vec<u64> = bench.journaled().iter().map(|f| f.ts_recv.get()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    assert_eq!(times.last(), Some(&2_000_000));
+}
+
+#[test]
+fn counters_go_on_across_a_restart() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.say(conn, &[quote(3, 0), quote(4, 1), trade(5, 0), quote(6, 0)]);
+    let mut bench = bench.restart();
+    assert_eq!(bench.core.journal.epoch(), 2, "an unclean start is a new epoch");
+    let conn = bench.exchange(FEED, 7, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
+    bench.say(conn, &[trade(7, 0), quote(8, 0), quote(9, 1)]);
+    let journaled = bench.journaled();
+    assert_eq!(seqs(&journaled), (1..=9).collect::<Vec<_>>());
+    let counted: Vec<(u8, u32)> =
+        journaled[2..].iter().map(|f| (f.kind, f.instrument_seq.get())).collect();
+    let (q, t) = (Kind::Quote as u8, Kind::Trade as u8);
+    assert_eq!(counted, [(q, 1), (q, 1), (t, 1), (q, 2), (t, 2), (q, 3), (q, 2)]);
+}
+
+#[test]
+fn a_replay_and_a_quote_share_a_connection() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    let feed: Vec<Frame> = (3..3003).map(|seq| quote(seq, u32::from(seq % 2 == 0))).collect();
+    for part in feed.chunks(8) {
+        bench.say(exchange, part);
+    }
+    let conn = bench.querier();
+    bench.say(conn, &[ask(1, Op::Replay, "VALE3", Kind::Quote.mask(), 10, 2_900)]);
+    let mut bytes = bench.read_bytes(conn, 64 * 40 + 13);
+    bench.say(conn, &[ask(2, Op::Quote, "PETR4", 0, 0, 0)]);
+    bytes.extend(bench.read_bytes(conn, usize::MAX));
+    let (mut rows, mut current) = (std::collections::BTreeMap::<u32, Vec<u64>>::new(), 0);
+    let mut ended = Vec::new();
+    for frame in frames_of(&bytes) {
+        if let Some(run) = frame.view::<Run>() {
+            current = run.id.get();
+        } else if let Some(end) = frame.view::<Ended>() {
+            ended.push((end.id.get(), end.rows.get()));
+        } else if frame.kind == Kind::Quote as u8 {
+            rows.entry(current).or_default().push(frame.seq.get());
+        }
+    }
+    let of_vale3: Vec<u64> = (10..2_900).filter(|seq| seq % 2 == 0).collect();
+    assert_eq!(rows[&1], of_vale3);
+    assert_eq!(rows[&2], [3_001]);
+    assert_eq!(ended, [(2, 1), (1, u32::try_from(of_vale3.len()).unwrap())]);
+}
+
+#[test]
+fn a_replay_ends_where_the_journal_ended_when_it_was_asked() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    bench.say(exchange, &[quote(3, 0)]);
+    let conn = bench.querier();
+    bench.say(conn, &[ask(1, Op::Replay, "*", 0, 1, u64::MAX)]);
+    bench.say(exchange, &[definition(4, 2, "ITUB4"), quote(5, 2)]);
+    let frames = bench.read(conn);
+    let replayed: Vec<Frame> = frames.iter().filter(|f| !f.has(Flags::SNAPSHOT)).copied().collect();
+    assert_eq!(seqs(&replayed), [1, 2, 3]);
+    let end = frames.last().unwrap().view::<Ended>().unwrap();
+    assert_eq!((end.as_of.get(), end.rows.get()), (4, 3), "it claims no more than it has");
+}
+
+#[test]
+fn a_second_replay_and_unknown_names_are_refused() {
+    let mut bench = Bench::new();
+    bench.market();
+    let conn = bench.querier();
+    let queries = [
+        ask(1, Op::Replay, "*", 0, 1, 9),
+        ask(2, Op::Replay, "*", 0, 1, 9),
+        ask(3, Op::Replay, "A*B", 0, 1, 9),
+        ask(4, Op::Quote, "NOBODY", 0, 0, 0),
+        ask(5, Op::Bars, "PETR4", 0, 0, 9),
+    ];
+    bench.say(conn, &queries);
+    let frames = bench.read(conn);
+    let refused: Vec<(u32, u16)> = frames
+        .iter()
+        .filter_map(Frame::view::<Refusal>)
+        .map(|refusal| (refusal.id.get(), refusal.code.get()))
+        .collect();
+    let codes = [
+        (2, ErrorCode::Limit),
+        (3, ErrorCode::BadPattern),
+        (4, ErrorCode::UnknownSymbol),
+        (5, ErrorCode::NotOwner),
+    ];
+    assert_eq!(refused, codes.map(|(id, code)| (id, code as u16)));
+}

@@ -1,0 +1,114 @@
+//! A peer that asks one node what it is told to ask, and keeps all that comes back.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pregao::node::{
+    Action, CloseReason, ConnId, DialFailure, DialId, Links, LocalFault, Node, Origin, Outgoing,
+};
+use pregao::time::{Mono, Now};
+use pregao::wire::{Ended, Frame, Message, Query, Refusal, Role, Session, U32};
+
+#[derive(Clone, Debug)]
+pub(crate) struct AskerConfig {
+    pub(crate) node: SocketAddr,
+}
+
+/// The peer.
+pub(crate) struct Asker {
+    config: AskerConfig,
+    links: Links<()>,
+    conn: Option<ConnId>,
+    redial_at: Option<Mono>,
+    next_id: u32,
+    pub(crate) frames: Vec<Frame>,
+}
+
+impl Asker {
+    pub(crate) fn new(config: AskerConfig) -> Asker {
+        let redial_at = Some(Mono::default());
+        let links = Links::default();
+        Asker { config, links, conn: None, redial_at, next_id: 1, frames: Vec::new() }
+    }
+
+    /// Asks; what came before is forgotten. Returns the number of the query.
+    pub(crate) fn ask(&mut self, query: Query) -> Option<u32> {
+        let conn = self.conn?;
+        let id = self.next_id;
+        self.next_id += 1;
+        self.frames.clear();
+        self.links.send(conn, Query { id: U32::new(id), ..query });
+        Some(id)
+    }
+
+    /// Whether the last query is over.
+    pub(crate) fn is_done(&self) -> bool {
+        self.messages::<Ended>().next().is_some() || self.messages::<Refusal>().next().is_some()
+    }
+
+    pub(crate) fn messages<M: Message + 'static>(&self) -> impl Iterator<Item = &M> {
+        self.frames.iter().filter_map(Frame::view::<M>)
+    }
+}
+
+impl Node for Asker {
+    fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
+        self.conn = Some(conn);
+        self.links.insert(now, conn, ());
+        self.links.send(conn, Session { role: Role::Querier as u8, ..Session::default() });
+    }
+
+    fn handle_dial_failed(&mut self, now: Now, _dial: DialId, _failure: DialFailure) {
+        self.redial_at = Some(now.mono + Duration::from_millis(100));
+    }
+
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        for frame in frames {
+            assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
+            if let Some(beat) = frame.view() {
+                self.links.answer_heartbeat(now, conn, beat, 0);
+            }
+        }
+        self.frames.extend_from_slice(frames);
+    }
+
+    fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
+        self.links.remove(conn);
+        self.conn = None;
+        self.redial_at = Some(now.mono + Duration::from_millis(100));
+    }
+
+    fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
+
+    fn handle_timers(&mut self, now: Now) {
+        if self.redial_at.take_if(|at| *at <= now.mono).is_some() {
+            self.links.dial(DialId(0), self.config.node, Duration::from_secs(1));
+        }
+    }
+
+    fn handle_stop(&mut self, _now: Now) {}
+
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        self.redial_at
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.links.poll_action()
+    }
+
+    fn poll_dirty(&mut self) -> Option<ConnId> {
+        self.links.poll_dirty()
+    }
+
+    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
+        Outgoing { head: self.links.outbox(conn), tail: &[] }
+    }
+
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        self.links.sent(now, conn, bytes);
+    }
+}

@@ -1,0 +1,265 @@
+//! A subscriber as a node: the shell of `client::Subscription` once more, on the simulated network.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pregao::client::{Event, Follower, Request, Want};
+use pregao::feed::Pattern;
+use pregao::node::{
+    Action, CloseReason, ConnId, DialFailure, DialId, Links, LocalFault, Node, Origin, Outgoing,
+};
+use pregao::time::{Mono, Now};
+use pregao::wire::{Ended, Flags, Frame, GapReason, Heartbeat, Kind, Mode, Refusal, Role, Session};
+
+const BROKER: DialId = DialId(0);
+const CORE: DialId = DialId(1);
+const RETRY: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Debug)]
+pub(crate) struct ClientConfig {
+    pub(crate) broker: SocketAddr,
+    pub(crate) core: SocketAddr,
+    /// Pattern and kind mask.
+    pub(crate) patterns: Vec<(&'static str, u16)>,
+    pub(crate) from_seq: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Idle(Mono),
+    Dialing,
+    Open(ConnId),
+}
+
+/// The subscriber.
+pub(crate) struct Client {
+    config: ClientConfig,
+    pub(crate) follower: Follower,
+    links: Links<()>,
+    broker: Line,
+    core: Line,
+    /// Frames of the broker that wait until history has been read.
+    pending: VecDeque<Frame>,
+    /// What was delivered and still stands, in the order of delivery; snapshots apart.
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) snapshot: Vec<Frame>,
+    /// Losses that were told, void ones apart.
+    pub(crate) lost: Vec<(GapReason, u64, u64)>,
+    pub(crate) voids: Vec<(u64, u64)>,
+    pub(crate) replayed: usize,
+    pub(crate) refusals: Vec<String>,
+}
+
+impl Client {
+    pub(crate) fn new(config: ClientConfig) -> Client {
+        let pattern = |&(text, kinds): &(&str, u16)| Pattern::new(text, kinds).unwrap();
+        let follower = Follower::new(Request {
+            source: Request::MARKET,
+            patterns: config.patterns.iter().map(pattern).collect(),
+            mode: Mode::Lossless,
+            conflate_ms: 0,
+            from_seq: config.from_seq,
+        });
+        Client {
+            config,
+            follower,
+            links: Links::default(),
+            broker: Line::Idle(Mono::default()),
+            core: Line::Idle(Mono::default()),
+            pending: VecDeque::new(),
+            frames: Vec::new(),
+            snapshot: Vec::new(),
+            lost: Vec::new(),
+            voids: Vec::new(),
+            replayed: 0,
+            refusals: Vec::new(),
+        }
+    }
+
+    fn note(&mut self, event: Option<Event>) {
+        match event {
+            Some(Event::Data(frame)) if frame.has(Flags::SNAPSHOT) => self.snapshot.push(frame),
+            Some(Event::Data(frame)) => {
+                self.replayed += usize::from(frame.has(Flags::REPLAY));
+                self.frames.push(frame);
+            }
+            Some(Event::Lost { reason: GapReason::Void, from_seq, to_seq }) => {
+                self.voids.push((from_seq, to_seq));
+                self.frames.retain(|frame| frame.seq.get() < from_seq);
+            }
+            Some(Event::Lost { reason, from_seq, to_seq }) => {
+                self.lost.push((reason, from_seq, to_seq));
+            }
+            Some(Event::Live) | None => {}
+        }
+    }
+
+    fn wants_history(&self) -> bool {
+        matches!(self.follower.want(), Want::History { .. })
+    }
+
+    fn drain(&mut self, now: Now) {
+        while !self.wants_history() {
+            let Some(frame) = self.pending.pop_front() else { return };
+            let event = self.follower.handle_broker_frame(&frame);
+            self.note(event);
+            if self.follower.must_subscribe_again() {
+                self.lose_broker(now);
+            }
+        }
+    }
+
+    fn lose_broker(&mut self, now: Now) {
+        for line in [&mut self.broker, &mut self.core] {
+            if let Line::Open(conn) = *line {
+                self.links.close_after_flush(conn);
+                *line = Line::Idle(now.mono + RETRY);
+            }
+        }
+        self.pending.clear();
+        self.follower.handle_broker_lost();
+    }
+
+    fn hang_up_core(&mut self, now: Now, wait: Duration) {
+        if let Line::Open(conn) = self.core {
+            self.links.close_after_flush(conn);
+            self.core = Line::Idle(now.mono + wait);
+        }
+    }
+
+    fn handle_core_frame(&mut self, now: Now, frame: &Frame) {
+        if let Some(end) = frame.view::<Ended>() {
+            let event = self.follower.handle_history_end(end.covered_from.get());
+            self.note(event);
+            self.hang_up_core(now, Duration::ZERO);
+        } else if let Some(refusal) = frame.view::<Refusal>() {
+            self.refusals.push(pregao::wire::unpadded(&refusal.text));
+            self.hang_up_core(now, RETRY);
+        } else if frame.kind().is_some_and(Kind::is_data) {
+            let event = self.follower.handle_history_frame(frame);
+            self.note(event);
+        }
+    }
+
+    fn greet(&mut self, now: Now, conn: ConnId, role: Role) {
+        self.links.insert(now, conn, ());
+        self.links.greet(conn, ());
+        self.links.send(conn, Session { role: role as u8, ..Session::default() });
+    }
+}
+
+impl Node for Client {
+    fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
+        if origin == Origin::Dialed(BROKER) {
+            self.broker = Line::Open(conn);
+            self.greet(now, conn, Role::Subscriber);
+            let Want::Broker { from_seq } = self.follower.want() else { panic!("dialed too soon") };
+            for frame in self.follower.subscribe_frames(from_seq) {
+                self.links.send(conn, frame);
+            }
+        } else {
+            self.core = Line::Open(conn);
+            self.greet(now, conn, Role::Querier);
+            if let Want::History { from_seq, to_seq } = self.follower.want() {
+                let query = self.follower.history_query(from_seq, to_seq, u32::MAX);
+                self.links.send(conn, query);
+            } else {
+                self.hang_up_core(now, RETRY);
+            }
+        }
+    }
+
+    fn handle_dial_failed(&mut self, now: Now, dial: DialId, _failure: DialFailure) {
+        let line = if dial == BROKER { &mut self.broker } else { &mut self.core };
+        *line = Line::Idle(now.mono + RETRY);
+    }
+
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        for frame in frames {
+            assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
+            if let Some(beat) = frame.view::<Heartbeat>() {
+                let beat = *beat;
+                self.links.answer_heartbeat(now, conn, &beat, 0);
+            }
+            if self.broker == Line::Open(conn) {
+                if let Some(refusal) = frame.view::<Refusal>() {
+                    self.refusals.push(pregao::wire::unpadded(&refusal.text));
+                }
+                self.pending.push_back(*frame);
+                self.drain(now);
+            } else if self.core == Line::Open(conn) {
+                self.handle_core_frame(now, frame);
+                self.drain(now);
+            }
+        }
+    }
+
+    fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
+        self.links.remove(conn);
+        if self.broker == Line::Open(conn) {
+            // What arrived before the end is still read.
+            self.drain(now);
+            if self.broker == Line::Open(conn) {
+                self.broker = Line::Idle(now.mono + RETRY);
+                self.lose_broker(now);
+            }
+        } else if self.core == Line::Open(conn) {
+            self.core = Line::Idle(now.mono + RETRY);
+        }
+    }
+
+    fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
+
+    fn handle_timers(&mut self, now: Now) {
+        self.drain(now);
+        let within = Duration::from_secs(2);
+        if matches!(self.broker, Line::Idle(at) if at <= now.mono) && !self.wants_history() {
+            self.broker = Line::Dialing;
+            self.links.dial(BROKER, self.config.broker, within);
+        }
+        if matches!(self.core, Line::Idle(at) if at <= now.mono) && self.wants_history() {
+            self.core = Line::Dialing;
+            self.links.dial(CORE, self.config.core, within);
+        }
+    }
+
+    fn handle_stop(&mut self, _now: Now) {}
+
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        let broker = match self.broker {
+            Line::Idle(at) if !self.wants_history() => Some(at),
+            _ => None,
+        };
+        let core = match self.core {
+            Line::Idle(at) if self.wants_history() => Some(at),
+            _ => None,
+        };
+        broker.into_iter().chain(core).min()
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.links.poll_action()
+    }
+
+    fn poll_dirty(&mut self) -> Option<ConnId> {
+        self.links.poll_dirty()
+    }
+
+    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
+        Outgoing { head: self.links.outbox(conn), tail: &[] }
+    }
+
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        self.links.sent(now, conn, bytes);
+    }
+
+    /// While history is read the broker is not, and so learns what back-pressure is.
+    fn wants_frames(&self, conn: ConnId) -> bool {
+        self.broker != Line::Open(conn) || !self.wants_history()
+    }
+}

@@ -1,0 +1,165 @@
+//! What can stand on a host: every node of the system, and the hand-made clients.
+
+use pregao::log::memory::{MemoryDisk, MemoryStorage};
+use pregao::log::{Log, LogConfig, Recovery, Retention, Sequence, SyncPolicy, UpstreamRule};
+use pregao::node::aggregator::{Aggregator, AggregatorConfig};
+use pregao::node::broker::{Broker, BrokerConfig};
+use pregao::node::external::{External, ExternalConfig};
+use pregao::node::sequencer::{Sequencer, SequencerConfig};
+use pregao::node::shard::{Shard, ShardConfig};
+use pregao::node::{
+    Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing,
+};
+use pregao::time::{Mono, Now};
+use pregao::wire::{Frame, padded};
+
+use crate::asker::{Asker, AskerConfig};
+use crate::client::{Client, ClientConfig};
+
+/// How a host's node is made, again and again.
+#[derive(Clone, Debug)]
+pub(crate) enum Spec {
+    External(ExternalConfig),
+    Core(SequencerConfig, SyncPolicy),
+    Shard(ShardConfig, SyncPolicy),
+    Broker(BrokerConfig),
+    Aggregator(AggregatorConfig),
+    Client(ClientConfig),
+    Asker(AskerConfig),
+}
+
+/// Any node.
+pub(crate) enum AnyNode {
+    External(Box<External>),
+    Core(Box<Sequencer<MemoryStorage>>),
+    Shard(Box<Shard<MemoryStorage>>),
+    Broker(Box<Broker>),
+    Aggregator(Box<Aggregator>),
+    Client(Box<Client>),
+    Asker(Box<Asker>),
+}
+
+/// Small segments, so that every run rolls many of them.
+const SEGMENT_RECORDS: u64 = 128;
+
+impl Spec {
+    pub(crate) fn has_disk(&self) -> bool {
+        matches!(self, Spec::Core(..) | Spec::Shard(..))
+    }
+
+    pub(crate) fn log_config(&self) -> LogConfig {
+        let (name, policy, upstream, sequence) = match self {
+            Spec::Core(_, policy) => {
+                ("core", *policy, UpstreamRule::CountAppended, Sequence::Contiguous)
+            }
+            Spec::Shard(config, policy) => {
+                (config.name.as_str(), *policy, UpstreamRule::FollowSeq, Sequence::Increasing)
+            }
+            _ => panic!("this node has no log"),
+        };
+        LogConfig {
+            name: padded(name),
+            segment_records: SEGMENT_RECORDS,
+            policy,
+            upstream,
+            sequence,
+            retention: Retention::default(),
+        }
+    }
+
+    /// Opens the log of this node on a disk.
+    pub(crate) fn open_log(&self, disk: &MemoryDisk, now: Now) -> (Log<MemoryStorage>, Recovery) {
+        Log::open(disk.storage(), self.log_config(), now).unwrap()
+    }
+
+    pub(crate) fn start(&self, disk: Option<&MemoryDisk>, now: Now) -> AnyNode {
+        match self {
+            Spec::External(config) => {
+                AnyNode::External(Box::new(External::new(config.clone(), now)))
+            }
+            Spec::Core(config, _) => {
+                let (log, recovery) = self.open_log(disk.unwrap(), now);
+                let core = Sequencer::new(config.clone(), log, &recovery, now).unwrap();
+                AnyNode::Core(Box::new(core))
+            }
+            Spec::Shard(config, _) => {
+                let (log, recovery) = self.open_log(disk.unwrap(), now);
+                AnyNode::Shard(Box::new(Shard::new(config.clone(), log, &recovery)))
+            }
+            Spec::Broker(config) => AnyNode::Broker(Box::new(Broker::new(config.clone()))),
+            Spec::Aggregator(config) => {
+                AnyNode::Aggregator(Box::new(Aggregator::new(config).unwrap()))
+            }
+            Spec::Client(config) => AnyNode::Client(Box::new(Client::new(config.clone()))),
+            Spec::Asker(config) => AnyNode::Asker(Box::new(Asker::new(config.clone()))),
+        }
+    }
+}
+
+macro_rules! each {
+    ($self:expr, $node:ident => $call:expr) => {
+        match $self {
+            AnyNode::External($node) => $call,
+            AnyNode::Core($node) => $call,
+            AnyNode::Shard($node) => $call,
+            AnyNode::Broker($node) => $call,
+            AnyNode::Aggregator($node) => $call,
+            AnyNode::Client($node) => $call,
+            AnyNode::Asker($node) => $call,
+        }
+    };
+}
+
+impl Node for AnyNode {
+    fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
+        each!(self, node => node.handle_open(now, conn, origin));
+    }
+    fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
+        each!(self, node => node.handle_dial_failed(now, dial, failure));
+    }
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        each!(self, node => node.handle_frames(now, conn, frames));
+    }
+    fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {
+        each!(self, node => node.handle_close(now, conn, reason));
+    }
+    fn handle_local_fault(&mut self, now: Now, fault: LocalFault) {
+        each!(self, node => node.handle_local_fault(now, fault));
+    }
+    fn handle_storage(&mut self, now: Now) {
+        each!(self, node => node.handle_storage(now));
+    }
+    fn handle_timers(&mut self, now: Now) {
+        each!(self, node => node.handle_timers(now));
+    }
+    fn commit(&mut self, now: Now) {
+        each!(self, node => node.commit(now));
+    }
+    fn handle_stop(&mut self, now: Now) {
+        each!(self, node => node.handle_stop(now));
+    }
+    fn is_stopped(&self) -> bool {
+        each!(self, node => node.is_stopped())
+    }
+    fn failure(&self) -> Option<&str> {
+        each!(self, node => node.failure())
+    }
+    fn next_deadline(&self) -> Option<Mono> {
+        each!(self, node => node.next_deadline())
+    }
+    fn poll_action(&mut self) -> Option<Action> {
+        each!(self, node => node.poll_action())
+    }
+    fn poll_dirty(&mut self) -> Option<ConnId> {
+        each!(self, node => node.poll_dirty())
+    }
+    fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
+        each!(self, node => node.outgoing(now, conn))
+    }
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        each!(self, node => node.handle_sent(now, conn, bytes));
+    }
+    fn wants_frames(&self, conn: ConnId) -> bool {
+        each!(self, node => node.wants_frames(conn))
+    }
+}

@@ -1,0 +1,374 @@
+//! The whole road on simulated hosts, and what has to be true of it in the end.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pregao::breaker;
+use pregao::log::{Log, Read, Storage, SyncPolicy};
+use pregao::market::Price;
+use pregao::market::chaos::ChaosConfig;
+use pregao::market::partition::Partition;
+use pregao::market::tape::{Schedule, Tape, TapeBody, TapeEvent};
+use pregao::node::aggregator::{AggregatorConfig, LeafConfig};
+use pregao::node::broker::BrokerConfig;
+use pregao::node::external::{ExternalConfig, FeedConfig, Speed};
+use pregao::node::sequencer::{FollowerConfig, SequencerConfig};
+use pregao::node::shard::ShardConfig;
+use pregao::random::Random;
+use pregao::wire::{Definition, EndStatus, Ended, Frame, Kind, Op, Query, Symbol, padded};
+
+use crate::asker::AskerConfig;
+use crate::client::ClientConfig;
+use crate::hosts::Spec;
+use crate::world::{World, plain};
+
+pub(crate) const MS: u64 = 1_000_000;
+pub(crate) const SHARDS: u16 = 3;
+const SYMBOLS: [&str; 6] = ["PETR4", "VALE3", "ITUB4", "BBDC4", "WINZ26", "NOQUOTE"];
+
+/// What differs between scenarios.
+pub(crate) struct Options {
+    pub(crate) seed: u64,
+    pub(crate) events: u64,
+    /// Between two events of the tape; 0 plays it as fast as it goes.
+    pub(crate) pace_ns: u64,
+    pub(crate) chaos: ChaosConfig,
+    pub(crate) ring_frames: usize,
+}
+
+impl Options {
+    pub(crate) fn new(seed: u64) -> Options {
+        Options { seed, events: 400, pace_ns: 0, chaos: ChaosConfig::OFF, ring_frames: 64 }
+    }
+}
+
+pub(crate) struct Road {
+    pub(crate) world: World,
+    pub(crate) schedule: Schedule,
+    pub(crate) exchange: usize,
+    pub(crate) core: usize,
+    pub(crate) broker: usize,
+    pub(crate) shards: Vec<usize>,
+    /// Subscribes to `*` from the first frame.
+    pub(crate) all: usize,
+    /// Subscribes to `trade.PETR4` from the first frame.
+    pub(crate) one: usize,
+    /// Subscribes to `$sys.*` from the first frame.
+    pub(crate) system: usize,
+    /// Asks core.
+    pub(crate) asker: usize,
+    pub(crate) aggregator: usize,
+    pub(crate) aggregator_asker: usize,
+    /// Asks the shards.
+    pub(crate) shard_askers: Vec<usize>,
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// A known small tape: a few instruments, quotes, trades and cancellations, times that go back.
+pub(crate) fn schedule(events: u64, pace_ns: u64, seed: u64) -> Schedule {
+    let mut random = Random::new(seed ^ 0x7A9E);
+    let mut tape = Tape::default();
+    let indexes = SYMBOLS.map(|s| tape.instruments.insert(s.parse().unwrap(), 2).unwrap());
+    let mut last = BTreeMap::new();
+    for number in 0..events {
+        let instrument = indexes[usize::try_from(random.below(6)).unwrap()];
+        let price = Price(i64::try_from(random.between(10, 99)).unwrap() * 1_000_000_000);
+        let is_quote = random.below(2) == 0 && instrument != indexes[5];
+        let trade = (price, random.between(1, 900), number);
+        let body = match last.get(&instrument) {
+            _ if is_quote => {
+                let (bid_qty, ask_qty) = (1, u32::try_from(number).unwrap());
+                TapeBody::Quote { bid: price, ask: Price(price.0 + 1), bid_qty, ask_qty }
+            }
+            Some(&(price, qty, trade_id)) if random.below(9) == 0 => {
+                TapeBody::Cancel { price, qty, trade_id }
+            }
+            _ => {
+                last.insert(instrument, trade);
+                TapeBody::Trade { price: trade.0, qty: trade.1, trade_id: trade.2 }
+            }
+        };
+        let jitter = random.below(3 * pace_ns.max(1));
+        let ts_event = 1_600_000_000 * 1_000_000_000 + number * pace_ns.max(1000) + jitter;
+        tape.events.push(TapeEvent { ts_event, instrument, flags: 0, body });
+    }
+    Schedule::new(&[tape]).unwrap()
+}
+
+impl Road {
+    pub(crate) fn new(options: &Options) -> Road {
+        let mut world = World::new(options.seed);
+        let partition = Partition::hash(SHARDS).unwrap();
+        let policy = match options.seed % 3 {
+            0 => SyncPolicy::Batch,
+            _ => SyncPolicy::Interval(Duration::from_millis(50)),
+        };
+        let schedule = schedule(options.events, options.pace_ns, options.seed);
+        let speed = match options.pace_ns {
+            0 => Speed::Max,
+            _ => Speed::Times { thousandths: 1_000 },
+        };
+        let feed = FeedConfig::Tapes { schedule: schedule.clone(), looped: false };
+        let chaos = options.chaos;
+        let config = ExternalConfig { feed, speed, chaos, sessions_max: 4 };
+        let exchange = world.add("exchange", address(8080), Spec::External(config));
+        let broker_config = BrokerConfig { ring_frames: options.ring_frames, subscribers_max: 10 };
+        let broker = world.add("broker", address(8081), Spec::Broker(broker_config));
+        let mut followers =
+            vec![FollowerConfig { name: "broker".to_owned(), address: address(8081), shard: None }];
+        let mut shards = Vec::new();
+        for shard in 0..SHARDS {
+            let name = format!("shard-{shard}");
+            let config = ShardConfig { name: name.clone(), shard, partition: partition.clone() };
+            shards.push(world.add(&name, address(9001 + shard), Spec::Shard(config, policy)));
+            followers.push(FollowerConfig {
+                name,
+                address: address(9001 + shard),
+                shard: Some(shard),
+            });
+        }
+        let leaf = |follower: &FollowerConfig| {
+            let FollowerConfig { name, address, shard } = follower.clone();
+            LeafConfig { name, address, shard }
+        };
+        let mut leaves: Vec<LeafConfig> = followers[1..].iter().map(leaf).collect();
+        leaves.push(LeafConfig { name: "core".to_owned(), address: address(8082), shard: None });
+        let config = AggregatorConfig {
+            leaves,
+            partition: partition.clone(),
+            breaker: breaker::Config::default(),
+            connect_deadline: Duration::from_secs(1),
+            request_deadline: Duration::from_millis(500),
+            queries_per_client_max: 16,
+            seed: options.seed,
+        };
+        let aggregator = world.add("aggregator", address(8000), Spec::Aggregator(config));
+        let config = SequencerConfig {
+            exchange: address(8080),
+            followers,
+            partition,
+            breaker: breaker::Config::default(),
+            heartbeat: Duration::from_millis(500),
+            silence_max: Duration::from_secs(2),
+            request_deadline: Duration::from_millis(500),
+            connect_deadline: Duration::from_secs(1),
+            broker_warmup_frames: 32,
+            seed: options.seed,
+        };
+        let core = world.add("core", address(8082), Spec::Core(config, policy));
+        let client = |world: &mut World, name: &str, patterns| {
+            let (broker, core) = (address(8081), address(8082));
+            let config = ClientConfig { broker, core, patterns, from_seq: 1 };
+            world.add(name, address(1), Spec::Client(config))
+        };
+        let all = client(&mut world, "all", vec![("*", 0)]);
+        let one = client(&mut world, "one", vec![("PETR4", Kind::Trade.mask())]);
+        let system = client(&mut world, "system", vec![("$sys.*", 0)]);
+        let ask = |world: &mut World, name: &str, port: u16| {
+            let config = AskerConfig { node: address(port) };
+            world.add(name, address(1), Spec::Asker(config))
+        };
+        let asker = ask(&mut world, "asker", 8082);
+        let aggregator_asker = ask(&mut world, "aggregator asker", 8000);
+        let shard_askers =
+            (0..SHARDS).map(|shard| ask(&mut world, "shard asker", 9001 + shard)).collect();
+        Road {
+            world,
+            schedule,
+            exchange,
+            core,
+            broker,
+            shards,
+            all,
+            one,
+            system,
+            asker,
+            aggregator,
+            aggregator_asker,
+            shard_askers,
+        }
+    }
+
+    /// A subscriber that comes later, without history.
+    pub(crate) fn late_client(&mut self) -> usize {
+        let patterns = vec![("*", 0)];
+        let (broker, core) = (address(8081), address(8082));
+        let config = ClientConfig { broker, core, patterns, from_seq: 0 };
+        self.world.add("late", address(1), Spec::Client(config))
+    }
+
+    pub(crate) fn run_until_ms(&mut self, ms: u64) {
+        self.world.run_until(ms * MS);
+    }
+
+    /// The live frames of a host's log as a process that starts now would find them.
+    pub(crate) fn stored(&self, host: usize) -> Vec<Frame> {
+        let host = &self.world.hosts[host];
+        let (log, _) = host.spec.open_log(&host.disk.as_ref().unwrap().kill(), self.world.now());
+        live_frames(&log)
+    }
+
+    /// Runs on until every consumer has what the journal has, or the patience is over.
+    pub(crate) fn settle(&mut self, from_ms: u64, patience_ms: u64) {
+        for step in 1..=10 {
+            self.run_until_ms(from_ms + patience_ms * step / 10);
+            if self.is_settled() {
+                // A little longer, so that what should not come has a chance to.
+                let now_ns = self.world.now_ns();
+                self.world.run_until(now_ns + 1_500 * MS);
+                return;
+            }
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let journal = self.stored(self.core);
+        let events = self.schedule.frames().len() - self.schedule.definitions();
+        let is_market = |f: &&Frame| f.kind != Kind::BreakerChange as u8;
+        let market = journal.iter().filter(is_market).filter(|f| f.kind != 1).count();
+        let delivered = self.world.client(self.all).frames.iter().filter(|f| f.kind != 1).count();
+        market >= events && delivered >= market
+    }
+
+    /// Everything that must hold in the end, whatever happened before.
+    pub(crate) fn verify(&mut self) {
+        let journal = self.stored(self.core);
+        let told = self.world.tell();
+        self.verify_journal(&journal, &told);
+        let symbols = symbols(&journal);
+        for shard in 0..SHARDS {
+            let partition = Partition::hash(SHARDS).unwrap();
+            let is_owned = |f: &&Frame| partition.owner(&symbols[&f.instrument.get()]) == shard;
+            let owned: Vec<Frame> = journal.iter().filter(is_owned).copied().collect();
+            let held = self.stored(self.shards[usize::from(shard)]);
+            assert_same(&held, &owned, &format!("shard {shard}"), &told);
+        }
+        let is_system = |f: &Frame| symbols[&f.instrument.get()].as_str().starts_with('$');
+        let market: Vec<Frame> = journal.iter().filter(|f| !is_system(f)).copied().collect();
+        let client = self.world.client(self.all);
+        let delivered: Vec<Frame> = client.frames.iter().map(plain).collect();
+        assert_same(&delivered, &market, "the subscriber of *", &told);
+        assert!(client.lost.is_empty(), "{:?}\n{told}", client.lost);
+        let petr4: Symbol = "PETR4".parse().unwrap();
+        let is_one =
+            |f: &&Frame| f.kind == Kind::Trade as u8 && symbols[&f.instrument.get()] == petr4;
+        let trades: Vec<Frame> = journal.iter().filter(is_one).copied().collect();
+        let client = self.world.client(self.one);
+        let delivered = client.frames.iter().filter(|f| f.kind != Kind::Definition as u8);
+        let delivered: Vec<Frame> = delivered.map(plain).collect();
+        assert_same(&delivered, &trades, "the subscriber of trade.PETR4", &told);
+        let changes: Vec<Frame> = journal.iter().filter(|f| is_system(f)).copied().collect();
+        let client = self.world.client(self.system);
+        let delivered: Vec<Frame> = client.frames.iter().map(plain).collect();
+        assert_same(&delivered, &changes, "the subscriber of $sys.*", &told);
+    }
+
+    /// The journal is contiguous, and holds exactly what is on the tape.
+    fn verify_journal(&self, journal: &[Frame], told: &str) {
+        let mut next = BTreeMap::new();
+        for (seq, frame) in (1..).zip(journal) {
+            assert_eq!(frame.seq.get(), seq, "the journal is not contiguous\n{told}");
+            if frame.kind == Kind::Definition as u8 {
+                continue;
+            }
+            let next = next.entry((frame.instrument.get(), frame.kind)).or_insert(1);
+            assert_eq!(frame.instrument_seq.get(), *next, "{frame:?}\n{told}");
+            *next += 1;
+        }
+        let times: Vec<u64> = journal.iter().map(|f| f.ts_recv.get()).collect();
+        assert!(times.is_sorted(), "receive times go back\n{told}");
+        let (ours, theirs) = (symbols(journal), symbols(self.schedule.frames()));
+        let event = |symbols: &BTreeMap<u32, Symbol>, f: &Frame| {
+            (symbols[&f.instrument.get()], f.kind, f.ts_event.get(), f.body)
+        };
+        let is_event =
+            |f: &&Frame| f.kind != Kind::Definition as u8 && f.kind != Kind::BreakerChange as u8;
+        let kept: Vec<_> = journal.iter().filter(is_event).map(|f| event(&ours, f)).collect();
+        let tape = self.schedule.frames().iter().filter(is_event);
+        let tape: Vec<_> = tape.map(|f| event(&theirs, f)).collect();
+        let first = kept.iter().zip(&tape).position(|(a, b)| a != b);
+        assert_eq!(
+            (kept.len(), first),
+            (tape.len(), None),
+            "the journal is not the tape (length, first difference)\n{told}"
+        );
+    }
+
+    pub(crate) fn query(op: Op, symbol: &str) -> Query {
+        Query {
+            op: op as u8,
+            deadline_us: 1_000_000.into(),
+            limit: 30_000.into(),
+            symbol: padded(symbol),
+            to: u64::MAX.into(),
+            ..Query::default()
+        }
+    }
+
+    /// Asks the aggregator, again until the answer is complete: a breaker may still be open.
+    pub(crate) fn ask_aggregator(&mut self, query: Query) -> &crate::asker::Asker {
+        for _ in 0..60 {
+            let asker = self.world.ask(self.aggregator_asker, query);
+            let end = asker.messages::<Ended>().next().map(|end| end.status);
+            if end == Some(EndStatus::Complete as u8) {
+                break;
+            }
+            let now_ns = self.world.now_ns();
+            self.world.run_until(now_ns + 500 * MS);
+        }
+        self.world.asker(self.aggregator_asker)
+    }
+
+    /// Asks the owner of a symbol.
+    pub(crate) fn ask_shard(&mut self, query: Query) -> &crate::asker::Asker {
+        let symbol = query.symbol().unwrap();
+        let owner = usize::from(Partition::hash(SHARDS).unwrap().owner(&symbol));
+        self.world.ask(self.shard_askers[owner], query)
+    }
+}
+
+/// All live data frames of a log.
+pub(crate) fn live_frames<S: Storage>(log: &Log<S>) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    let mut position = log.first_position();
+    loop {
+        match log.read(position, usize::MAX) {
+            Read::End => return frames,
+            Read::Damaged(range) => panic!("damaged: {range:?}"),
+            Read::Frames(read) => {
+                for (frame, at) in read.iter().zip(position..) {
+                    let is_data = frame.kind().is_some_and(Kind::is_data);
+                    if is_data && frame.seq.get() < log.void_from(at) {
+                        frames.push(*frame);
+                    }
+                }
+                position += read.len() as u64;
+            }
+        }
+    }
+}
+
+pub(crate) fn symbols(frames: &[Frame]) -> BTreeMap<u32, Symbol> {
+    let definitions = frames.iter().filter_map(Frame::view::<Definition>);
+    definitions.map(|d| (d.instrument.get(), d.symbol)).collect()
+}
+
+fn assert_same(got: &[Frame], want: &[Frame], who: &str, told: &str) {
+    let first = got.iter().zip(want).position(|(a, b)| a != b);
+    let around = |frames: &[Frame]| -> Vec<u64> {
+        let from = first.unwrap_or(got.len().min(want.len())).saturating_sub(3);
+        frames.iter().skip(from).take(8).map(|f| f.seq.get()).collect()
+    };
+    assert!(
+        got == want,
+        "{who} has {} frames, not {}; first difference {first:?}; around it {:?}, not {:?}\n{told}",
+        got.len(),
+        want.len(),
+        around(got),
+        around(want),
+    );
+}

@@ -1,0 +1,323 @@
+//! The scenarios: what is done to the road, and what has to come out of it.
+
+use std::collections::BTreeMap;
+
+use pregao::market::bar::BarFold;
+use pregao::random::Random;
+use pregao::wire::{
+    BarNotional, BarTotals, BreakerChange, Cancel, Ended, ErrorCode, Flags, Frame, Kind, Op, Quote,
+    Refusal, Trade,
+};
+
+use crate::road::{MS, Options, Road, symbols};
+use crate::world::Fault;
+
+/// The seeds of one scenario, each its own stream of numbers.
+fn seeds(count: u64) -> impl Iterator<Item = u64> {
+    let wanted = std::env::var("ROAD_SEEDS").ok().and_then(|text| text.parse().ok());
+    let first: u64 = std::env::var("ROAD_SEED").ok().and_then(|t| t.parse().ok()).unwrap_or(0);
+    (first..first + wanted.unwrap_or(count)).inspect(|seed| println!("seed {seed}"))
+}
+
+/// Trades that stand at the end of a tape: volume, count and notional by symbol.
+fn totals(road: &Road) -> BTreeMap<String, (u64, u64, i128)> {
+    let names = symbols(road.schedule.frames());
+    let mut standing: BTreeMap<String, Vec<Trade>> = BTreeMap::new();
+    for frame in road.schedule.frames() {
+        let name = names[&frame.instrument.get()].to_string();
+        let trades = standing.entry(name).or_default();
+        if let Some(trade) = frame.view::<Trade>() {
+            trades.push(*trade);
+        } else if let Some(cancel) = frame.view::<Cancel>() {
+            let same = |t: &Trade| t.trade_id == cancel.trade_id && t.price == cancel.price;
+            if let Some(at) = trades.iter().rposition(same) {
+                trades.remove(at);
+            }
+        }
+    }
+    let sum = |trades: &Vec<Trade>| {
+        let volume = trades.iter().map(|t| t.qty.get()).sum();
+        let notional = trades.iter().map(|t| i128::from(t.price.get()) * i128::from(t.qty.get()));
+        (volume, trades.len() as u64, notional.sum())
+    };
+    standing.iter().map(|(name, trades)| (name.clone(), sum(trades))).collect()
+}
+
+/// The shards' bars add up to the tape's totals.
+fn verify_bars(road: &mut Road) {
+    for (name, (volume, trades, notional)) in totals(road) {
+        let query = pregao::wire::Query { limit: 60.into(), ..Road::query(Op::Bars, &name) };
+        let asker = road.ask_shard(query);
+        let is_row = |f: &&Frame| f.kind().is_some_and(Kind::is_data) && !f.has(Flags::SNAPSHOT);
+        let rows: Vec<Frame> = asker.frames.iter().filter(is_row).copied().collect();
+        let totals: Vec<BarTotals> = asker.messages().copied().collect();
+        let bar_volume: u64 = totals.iter().map(|bar| bar.volume.get()).sum();
+        let bar_trades: u64 = totals.iter().map(|bar| bar.trades.get()).sum();
+        let bar_notional: i128 =
+            asker.messages::<BarNotional>().map(|bar| bar.notional.get()).sum();
+        assert_eq!((bar_volume, bar_trades, bar_notional), (volume, trades, notional), "{name}");
+        let asker = road.ask_aggregator(query);
+        let gathered: Vec<Frame> = asker.frames.iter().filter(is_row).copied().collect();
+        assert_eq!(gathered, rows, "{name} through the aggregator");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let run = |seed| {
+        let mut road = Road::new(&Options { pace_ns: MS, ..Options::new(seed) });
+        road.world.plan_fault(100 * MS, Fault::Kill(road.core, 50 * MS));
+        road.run_until_ms(1_500);
+        (road.world.hash(), road.world.turns)
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7).0, run(8).0);
+}
+
+#[test]
+fn a_tape_at_full_speed_arrives_whole_everywhere() {
+    for seed in seeds(20) {
+        let mut road = Road::new(&Options::new(seed));
+        road.settle(0, 10_000);
+        road.verify();
+        verify_bars(&mut road);
+        let client = road.world.client(road.all);
+        assert!(client.voids.is_empty() && client.refusals.is_empty());
+    }
+}
+
+#[test]
+fn a_misbehaving_exchange_costs_time_and_nothing_else() {
+    for seed in seeds(20) {
+        let text = format!(
+            "refuse=0.2,stall=0.1,stall-for=700ms,drop=0.004,garbage=0.004,lose=0.02,seed={seed}"
+        );
+        let chaos = text.parse().unwrap();
+        let options = Options { chaos, events: 250, pace_ns: 2 * MS, ..Options::new(seed) };
+        let mut road = Road::new(&options);
+        road.settle(1_000, 300_000);
+        road.verify();
+        verify_bars(&mut road);
+    }
+}
+
+/// Kills at random moments while the tape is played.
+fn kill(seed: u64, pick: impl Fn(&Road) -> usize) {
+    let options = Options { events: 300, pace_ns: 4 * MS, ..Options::new(seed) };
+    let mut road = Road::new(&options);
+    let mut random = Random::new(seed ^ 0xDEAD);
+    let host = pick(&road);
+    for _ in 0..random.between(1, 4) {
+        let at = random.between(1, 1_300) * MS;
+        road.world.plan_fault(at, Fault::Kill(host, random.between(1, 400) * MS));
+    }
+    road.settle(1_800, 30_000);
+    road.verify();
+    verify_bars(&mut road);
+}
+
+#[test]
+fn an_exchange_that_dies_is_taken_up_where_it_was() {
+    seeds(15).for_each(|seed| kill(seed, |road| road.exchange));
+}
+
+#[test]
+fn a_core_that_dies_loses_nothing() {
+    seeds(20).for_each(|seed| kill(seed, |road| road.core));
+}
+
+#[test]
+fn a_broker_that_dies_loses_nothing() {
+    seeds(15).for_each(|seed| kill(seed, |road| road.broker));
+}
+
+#[test]
+fn a_shard_that_dies_loses_nothing() {
+    seeds(20).for_each(|seed| kill(seed, |road| road.shards[seed as usize % 3]));
+}
+
+#[test]
+fn a_core_without_power_takes_back_what_it_lost() {
+    let mut voids = 0;
+    for seed in seeds(25) {
+        let options = Options { events: 300, pace_ns: 4 * MS, ..Options::new(seed) };
+        let mut road = Road::new(&options);
+        let mut random = Random::new(seed ^ 0xF00D);
+        for _ in 0..random.between(1, 3) {
+            let at = random.between(50, 1_300) * MS;
+            let down = random.between(1, 300) * MS;
+            road.world.plan_fault(at, Fault::PowerLoss(road.core, down));
+            if random.below(2) == 0 {
+                // Somebody else is away while it happens.
+                let others = [road.broker, road.shards[0], road.shards[1], road.shards[2]];
+                let other = others[random.below(4) as usize];
+                let at = at.saturating_sub(random.below(100) * MS);
+                road.world.plan_fault(at, Fault::Kill(other, random.between(1, 900) * MS));
+            }
+            if random.below(2) == 0 {
+                let again = at + down + random.between(1, 200) * MS;
+                road.world.plan_fault(again, Fault::Kill(road.core, random.between(1, 100) * MS));
+            }
+        }
+        road.settle(2_500, 30_000);
+        road.verify();
+        verify_bars(&mut road);
+        voids += road.world.client(road.all).voids.len();
+    }
+    assert!(voids > 0, "no run had anything to take back: the scenario shows nothing");
+}
+
+#[test]
+fn a_shard_without_power_asks_again() {
+    for seed in seeds(20) {
+        let options = Options { events: 300, pace_ns: 4 * MS, ..Options::new(seed) };
+        let mut road = Road::new(&options);
+        let mut random = Random::new(seed ^ 0x5EED);
+        let shard = road.shards[seed as usize % 3];
+        for _ in 0..random.between(1, 3) {
+            let at = random.between(50, 1_300);
+            road.run_until_ms(at.max(road.world.now_ns() / MS));
+            let told = road.world.durable_told.get(&shard).copied().unwrap_or(0);
+            let before: Vec<Frame> = road.stored(shard);
+            let now = road.world.now_ns();
+            road.world.plan_fault(now, Fault::PowerLoss(shard, 50 * MS));
+            road.world.run_until(now + MS);
+            let kept = road.stored(shard);
+            let promised = before.iter().filter(|frame| frame.seq.get() < told).count();
+            assert!(kept.len() >= promised, "{promised} were durable, {} are left", kept.len());
+            assert_eq!(kept[..promised], before[..promised]);
+        }
+        road.settle(1_800, 30_000);
+        road.verify();
+    }
+}
+
+#[test]
+fn connections_that_break_anywhere_break_nothing_else() {
+    for seed in seeds(20) {
+        let options = Options { events: 300, pace_ns: 4 * MS, ..Options::new(seed) };
+        let mut road = Road::new(&options);
+        let mut random = Random::new(seed ^ 0xC07);
+        for _ in 0..random.between(5, 25) {
+            let host = random.below(road.world.hosts.len() as u64) as usize;
+            road.world.plan_fault(random.between(1, 1_300) * MS, Fault::Cut(host));
+        }
+        road.settle(1_800, 30_000);
+        road.verify();
+    }
+}
+
+#[test]
+fn anything_may_happen_at_once() {
+    for seed in seeds(15) {
+        let chaos =
+            format!("refuse=0.1,stall=0.05,stall-for=600ms,drop=0.002,lose=0.005,seed={seed}");
+        let chaos = chaos.parse().unwrap();
+        let options = Options { events: 300, pace_ns: 8 * MS, chaos, ..Options::new(seed) };
+        let mut road = Road::new(&options);
+        let mut random = Random::new(seed ^ 0xA11);
+        for _ in 0..random.between(3, 12) {
+            let at = random.between(1, 2_500) * MS;
+            let nodes = [
+                road.aggregator,
+                road.exchange,
+                road.core,
+                road.broker,
+                road.shards[0],
+                road.shards[1],
+                road.shards[2],
+            ];
+            let host = nodes[random.below(7) as usize];
+            let down = random.between(1, 500) * MS;
+            let fault = match random.below(3) {
+                0 => Fault::Cut(host),
+                1 => Fault::Kill(host, down),
+                _ => Fault::PowerLoss(host, down),
+            };
+            road.world.plan_fault(at, fault);
+        }
+        road.settle(3_500, 200_000);
+        road.verify();
+        verify_bars(&mut road);
+    }
+}
+
+#[test]
+fn a_quote_says_whether_it_is_live() {
+    for seed in seeds(5) {
+        let mut road = Road::new(&Options::new(seed));
+        road.settle(0, 10_000);
+        let names = symbols(road.schedule.frames());
+        let quotes = road.schedule.frames().iter().filter_map(Frame::view::<Quote>);
+        let of_petr4 = quotes.filter(|q| names[&q.instrument.get()].as_str() == "PETR4");
+        let last = *of_petr4.max_by_key(|q| q.seq.get()).unwrap();
+        let asker = road.world.ask(road.asker, Road::query(Op::Quote, "PETR4"));
+        let quote = asker.frames.iter().find(|f| f.kind == Kind::Quote as u8).unwrap();
+        assert!(!quote.has(Flags::STALE), "the session stands");
+        assert_eq!(quote.view::<Quote>().unwrap().ask_qty, last.ask_qty);
+
+        let asker = road.world.ask(road.asker, Road::query(Op::Quote, "NOQUOTE"));
+        let end = asker.messages::<Ended>().next().unwrap();
+        assert_eq!((end.rows.get(), end.code.get()), (0, ErrorCode::NoData as u16));
+        let asker = road.world.ask(road.asker, Road::query(Op::Quote, "NOBODY"));
+        let refusal = asker.messages::<Refusal>().next().unwrap();
+        assert_eq!(refusal.code.get(), ErrorCode::UnknownSymbol as u16);
+
+        let now = road.world.now_ns();
+        road.world.plan_fault(now, Fault::Kill(road.exchange, 3_000 * MS));
+        road.world.run_until(now + 500 * MS);
+        let asker = road.world.ask(road.asker, Road::query(Op::Quote, "PETR4"));
+        let quote = asker.frames.iter().find(|f| f.kind == Kind::Quote as u8).unwrap();
+        assert!(quote.has(Flags::STALE), "the exchange is gone");
+        assert_eq!(quote.view::<Quote>().unwrap().ask_qty, last.ask_qty);
+
+        road.world.run_until(now + 15_000 * MS);
+        let asker = road.world.ask(road.asker, Road::query(Op::Quote, "PETR4"));
+        let quote = asker.frames.iter().find(|f| f.kind == Kind::Quote as u8).unwrap();
+        assert!(!quote.has(Flags::STALE), "it is back\n{}", road.world.tell());
+    }
+}
+
+#[test]
+fn breaker_changes_are_frames_of_the_system_topic() {
+    for seed in seeds(5) {
+        let options = Options { events: 200, pace_ns: 20 * MS, ..Options::new(seed) };
+        let mut road = Road::new(&options);
+        road.world.plan_fault(300 * MS, Fault::Kill(road.exchange, 2_000 * MS));
+        road.world.plan_fault(500 * MS, Fault::Kill(road.shards[1], 1_500 * MS));
+        road.run_until_ms(3_500);
+        let late = road.late_client();
+        road.world.plan_fault(3_600 * MS, Fault::Kill(road.exchange, 2_000 * MS));
+        road.settle(6_000, 30_000);
+        road.verify();
+        let is_change = |f: &&Frame| f.view::<BreakerChange>().is_some();
+        let system = &road.world.client(road.system).frames;
+        let changes: Vec<u32> =
+            system.iter().filter(is_change).map(|f| f.instrument_seq.get()).collect();
+        assert!(changes.len() >= 4, "{changes:?}\n{}", road.world.tell());
+        assert_eq!(changes, (1..=changes.len() as u32).collect::<Vec<_>>());
+        for host in [road.all, late] {
+            let client = road.world.client(host);
+            assert_eq!(client.frames.iter().filter(is_change).count(), 0, "host {host}");
+            assert!(!client.frames.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_bar_is_the_same_whoever_folds_it() {
+    let mut road = Road::new(&Options::new(3));
+    road.settle(0, 10_000);
+    let asker = road.ask_shard(Road::query(Op::Range, "NOQUOTE"));
+    let mut trades: Vec<Trade> = asker.messages().copied().collect();
+    for cancel in asker.messages::<Cancel>() {
+        trades.retain(|trade| trade.trade_id != cancel.trade_id);
+    }
+    let mut fold = BarFold::new(60_000_000_000);
+    let mut bars: Vec<_> = trades.iter().filter_map(|trade| fold.add(trade)).collect();
+    bars.extend(fold.finish());
+    let query = pregao::wire::Query { limit: 60.into(), ..Road::query(Op::Bars, "NOQUOTE") };
+    let asker = road.ask_shard(query);
+    let volumes: Vec<u64> = asker.messages::<BarTotals>().map(|bar| bar.volume.get()).collect();
+    assert_eq!(volumes, bars.iter().map(|bar| bar.volume).collect::<Vec<_>>());
+}

@@ -5,6 +5,7 @@
 //! or unknown is `null`, never left out, so that every line of a kind has the same fields.
 
 mod bar;
+mod breaker;
 mod frame_json;
 mod frame_table;
 mod price;
@@ -13,10 +14,11 @@ mod status;
 mod symbols;
 
 pub use bar::{Bar, BarAssembler};
+pub use breaker::{BreakerReport, breaker_json, take_breakers};
 pub use frame_json::frame_json;
 pub use frame_table::FrameTable;
 pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, report_table};
-pub use status::{NodeReport, Reachability, status_json, status_table};
+pub use status::{Detail, NodeReport, Reachability, breaker_text, status_json, status_table};
 pub use symbols::SymbolTable;
 
 use crate::wire::{Flags, GapReason, NodeStatus};

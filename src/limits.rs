@@ -242,8 +242,6 @@ pub const REPORT_ROWS_MAX: u32 = 30_000;
 pub const REPORT_ROWS_DEFAULT: u32 = 10;
 /// Longest bar in seconds.
 pub const BAR_SECONDS_MAX: u32 = 86_400;
-/// Instruments that a client remembers the names of; the frames of others show no symbol.
-pub const SYMBOL_TABLE_INSTRUMENTS_MAX: usize = 1 << 20;
 
 const _: () = {
     assert!((REPORT_ROWS_MAX as usize) < GATHER_FRAMES_MAX);

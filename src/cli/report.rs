@@ -9,9 +9,10 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::BarInterval;
 use super::render::{
-    BarAssembler, NodeShare, QuoteSource, Report, Rows, node_status_word, report_json, report_table,
+    NodeShare, QuoteSource, Report, Rows, node_status_word, report_json, report_table,
 };
 use crate::client::{Answer, Asker, ClientError, Symbols};
+use crate::market::bar::BarAssembler;
 use crate::wire::{
     EndStatus, ErrorCode, Flags, Frame, Kind, NodeAnswer, NodeStatus, Op, Query, Symbol, U32, U64,
     padded, unpadded,

@@ -11,6 +11,7 @@ use super::output::Output;
 use super::render::{Detail, NodeReport, Reachability, status_json, status_table, take_breakers};
 use crate::client::{Answer, Asker, ClientError};
 use crate::config::NodeId;
+use crate::time::Clock;
 use crate::wire::{Op, Query};
 
 /// Whom to ask.
@@ -65,36 +66,46 @@ pub fn ask_all(nodes: &[(NodeId, SocketAddr)], deadline: Duration) -> Vec<NodeRe
         let ask = |&(node, address)| (node, address, scope.spawn(move || ask(address, deadline)));
         let asked: Vec<_> = nodes.iter().map(ask).collect();
         let report = |(node, address, thread): (NodeId, SocketAddr, ScopedJoinHandle<'_, _>)| {
-            let answer = thread.join().unwrap_or(Err(Reachability::Failed));
+            let answer = thread.join().unwrap_or((Err(Reachability::Failed), Duration::ZERO));
             report(node, address, answer)
         };
         asked.into_iter().map(report).collect()
     })
 }
 
-/// What one node answered, and how long it took.
-type Asked = Result<(Answer, Duration), Reachability>;
+/// What one node answered, and how long that (or waiting for it in vain) took.
+type Asked = (Result<Answer, Reachability>, Duration);
 
 fn ask(address: SocketAddr, deadline: Duration) -> Asked {
-    let unreached = |error: ClientError| match error {
+    let clock = Clock::start();
+    let start = clock.now().mono;
+    let mut asker = match Asker::open("the node", address, deadline) {
+        Ok(asker) => asker,
+        Err(error) => return (Err(unreached(&error)), clock.now().mono.since(start)),
+    };
+    let start = clock.now().mono;
+    let query = Query { op: Op::Status as u8, ..Query::default() };
+    let answer = match asker.ask(&[query], deadline) {
+        Ok(mut answers) => answers.pop().ok_or(Reachability::Failed),
+        Err(error) => Err(unreached(&error)),
+    };
+    (answer, clock.now().mono.since(start))
+}
+
+fn unreached(error: &ClientError) -> Reachability {
+    match error {
         ClientError::Deadline { .. } => Reachability::Timeout,
         ClientError::Unreachable { error, .. } if error.kind() == io::ErrorKind::TimedOut => {
             Reachability::Timeout
         }
         ClientError::Unreachable { .. } | ClientError::Broken { .. } => Reachability::Refused,
         ClientError::Refused { .. } | ClientError::BadFrame { .. } => Reachability::Failed,
-    };
-    let mut asker = Asker::open("the node", address, deadline).map_err(unreached)?;
-    let start = asker.clock().now().mono;
-    let query = Query { op: Op::Status as u8, ..Query::default() };
-    let mut answers = asker.ask(&[query], deadline).map_err(unreached)?;
-    let elapsed = asker.clock().now().mono.since(start);
-    answers.pop().map(|answer| (answer, elapsed)).ok_or(Reachability::Failed)
+    }
 }
 
-fn report(node: NodeId, address: SocketAddr, asked: Asked) -> NodeReport {
-    let status = asked.as_ref().err().copied().unwrap_or(Reachability::Ok);
-    let (answer, elapsed) = asked.unwrap_or_default();
+fn report(node: NodeId, address: SocketAddr, (answer, elapsed): Asked) -> NodeReport {
+    let status = answer.as_ref().err().copied().unwrap_or(Reachability::Ok);
+    let answer = answer.unwrap_or_default();
     let (mut figures, mut words) =
         (answer.metrics.into_iter().collect(), answer.texts.into_iter().collect());
     NodeReport {

@@ -8,10 +8,11 @@ use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::{DeliveryMode, Pattern};
-use super::render::{BarAssembler, FrameTable, SymbolTable, frame_json};
-use crate::client::{self, ClientError, Event, Subscription};
+use super::render::{FrameTable, frame_json};
+use crate::client::{self, ClientError, Event, Subscription, Symbols};
 use crate::config::{Config, NodeId};
 use crate::feed;
+use crate::market::bar::BarAssembler;
 use crate::time::Mono;
 use crate::wire::{Frame, Gap, GapReason, Kind, U64};
 
@@ -51,7 +52,7 @@ pub struct FramePrinter<'a, W: Write> {
     output: &'a mut Output<W>,
     format: Format,
     table: FrameTable,
-    symbols: SymbolTable,
+    symbols: Symbols,
     bars: BarAssembler,
     /// Lines of market data still wanted; `None` = no end.
     wanted: Option<u64>,
@@ -66,7 +67,7 @@ impl<'a, W: Write> FramePrinter<'a, W> {
             output,
             format: request.format,
             table: FrameTable::new(screen.color, screen.lines),
-            symbols: SymbolTable::default(),
+            symbols: Symbols::default(),
             bars: BarAssembler::default(),
             wanted: request.count,
             lost: false,
@@ -79,7 +80,7 @@ impl<'a, W: Write> FramePrinter<'a, W> {
     /// # Errors
     /// When the output takes no more.
     pub fn take(&mut self, frame: &Frame) -> Result<Progress, Failure> {
-        self.symbols.learn(frame);
+        self.symbols.note(frame);
         if frame.kind == Kind::Definition as u8 {
             // Every line carries its symbol, so the definition itself says nothing more.
             return Ok(Progress::More);

@@ -71,13 +71,14 @@ pub struct Follower {
     symbols: Symbols,
     wants_system: bool,
     epoch: u32,
+    epoch_start: u64,
+    /// The broker goes on behind frames that a new epoch made void, and that have to come again.
+    is_misplaced: bool,
     /// The next `seq` to deliver; 0 before it is known.
     next_seq: u64,
     history_to: Option<u64>,
     last_heard: Mono,
     is_raw: bool,
-    /// A new epoch took back frames that were delivered: the subscription begins again at its start.
-    must_resubscribe: bool,
 }
 
 impl Follower {
@@ -92,10 +93,11 @@ impl Follower {
             symbols: Symbols::default(),
             wants_system,
             epoch: 0,
+            epoch_start: 0,
+            is_misplaced: false,
             history_to: None,
             last_heard: Mono::default(),
             is_raw,
-            must_resubscribe: false,
         }
     }
 
@@ -208,16 +210,27 @@ impl Follower {
     }
 
     fn handle_subscribed(&mut self, subscribed: &Subscribed) -> Option<Event> {
-        let (epoch, start) = (subscribed.epoch.get(), subscribed.epoch_start.get());
+        let (epoch, mut start) = (subscribed.epoch.get(), subscribed.epoch_start.get());
         let known = std::mem::replace(&mut self.epoch, epoch);
+        let known_start = std::mem::replace(&mut self.epoch_start, start);
+        if epoch.saturating_sub(known) > 1 {
+            // Where a missed epoch began is not known, but it was not before the one known here.
+            start = start.min(known_start);
+        }
         if known == 0 || known == epoch || self.next_seq <= start {
             return None;
         }
         let to_seq = self.next_seq - 1;
         self.next_seq = start;
-        // The broker goes on from what we asked for, which is beyond the start of the new epoch.
-        self.must_resubscribe = true;
+        self.is_misplaced = true;
         Some(Event::Lost { reason: GapReason::Void, from_seq: start, to_seq })
+    }
+
+    /// Whether the broker goes on at a place that this follower has just been taken back from: the
+    /// shell then leaves this connection and subscribes again.
+    #[must_use]
+    pub fn must_subscribe_again(&self) -> bool {
+        self.is_misplaced
     }
 
     fn handle_gap(&mut self, gap: &Gap) -> Option<Event> {
@@ -268,16 +281,10 @@ impl Follower {
         })
     }
 
-    /// Whether the connection to the broker has to be closed and the subscription made anew.
-    #[must_use]
-    pub fn must_resubscribe(&self) -> bool {
-        self.must_resubscribe
-    }
-
     /// The connection to the broker is gone: what was asked of history is asked again on the next one.
     pub fn handle_broker_lost(&mut self) {
+        self.is_misplaced = false;
         self.history_to = None;
-        self.must_resubscribe = false;
     }
 
     /// Core says that a piece of its history cannot be read.
@@ -298,9 +305,10 @@ impl Follower {
         }
         let bit = frame.kind().map_or(0, Kind::mask);
         let is_definition = frame.kind == Kind::Definition as u8;
-        self.request.patterns.iter().any(|pattern| {
-            pattern.matches(&symbol) && (is_definition || pattern.kinds() & bit != 0)
-        })
+        self.request
+            .patterns
+            .iter()
+            .any(|pattern| pattern.matches(symbol) && (is_definition || pattern.kinds() & bit != 0))
     }
 
     /// Notes when the broker was last heard; [`Follower::is_silent`] compares with it.
@@ -399,22 +407,21 @@ mod tests {
         }
         let void = Event::Lost { reason: GapReason::Void, from_seq: 15, to_seq: 19 };
         assert_eq!(follower.handle_broker_frame(&subscribed(2, 15, 18)), Some(void));
-        assert!(follower.must_resubscribe(), "this broker goes on at 20, and 18 and 19 are new");
+        assert!(follower.must_subscribe_again(), "the broker would go on at 20");
         follower.handle_broker_lost();
         assert_eq!(follower.want(), Want::Broker { from_seq: 15 });
-        assert_eq!(follower.handle_broker_frame(&subscribed(2, 15, 18)), None);
+        assert!(!follower.must_subscribe_again());
     }
 
     #[test]
-    fn an_epoch_that_began_while_connected_voids_nothing_later() {
+    fn a_missed_epoch_may_have_begun_anywhere() {
         let mut follower = follower("*", 0, 1);
-        follower.handle_broker_frame(&subscribed(1, 1, 10));
-        (1..10).for_each(|seq| drop(follower.handle_broker_frame(&trade(seq, 1))));
-        assert_eq!(follower.handle_broker_frame(&subscribed(2, 10, 10)), None);
-        (10..20).for_each(|seq| drop(follower.handle_broker_frame(&trade(seq, 1))));
-        follower.handle_broker_lost();
-        assert_eq!(follower.handle_broker_frame(&subscribed(2, 10, 20)), None);
-        assert_eq!(follower.next_seq(), 20);
+        follower.handle_broker_frame(&subscribed(4, 8, 9));
+        for seq in 1..20 {
+            follower.handle_broker_frame(&trade(seq, 1));
+        }
+        let void = Event::Lost { reason: GapReason::Void, from_seq: 8, to_seq: 19 };
+        assert_eq!(follower.handle_broker_frame(&subscribed(6, 18, 18)), Some(void));
     }
 
     #[test]

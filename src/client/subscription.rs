@@ -2,7 +2,6 @@
 //! gaps from core's history.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::follower::{Event, Follower, Request, Want};
 use super::{Backoff, ClientError, Connection, Symbols};
@@ -21,6 +20,9 @@ pub struct Subscription {
     /// The connection to core on which a piece of history arrives.
     history: Option<Connection>,
     backoff: Backoff,
+    /// Not to connect again before this. It outlives a call: a caller whose deadlines are shorter than
+    /// the wait would never see its end.
+    retry_at: Option<Mono>,
 }
 
 impl Subscription {
@@ -43,6 +45,7 @@ impl Subscription {
             connection: None,
             history: None,
             backoff: Backoff::new(limits::RECONNECT_WAIT_MIN, limits::RECONNECT_WAIT_MAX, seed),
+            retry_at: None,
         };
         subscription.connect()?;
         Ok(subscription)
@@ -73,9 +76,6 @@ impl Subscription {
                     None => continue,
                 }
             }
-            if self.follower.must_resubscribe() {
-                self.lose_broker();
-            }
             let Some(connection) = &mut self.connection else {
                 if !self.reconnect(deadline)? {
                     return Ok(None);
@@ -88,7 +88,11 @@ impl Subscription {
                     if let Some(error) = Self::final_refusal(connection, &frame) {
                         return Err(error);
                     }
-                    if let Some(event) = self.follower.handle_broker_frame(&frame) {
+                    let event = self.follower.handle_broker_frame(&frame);
+                    if self.follower.must_subscribe_again() {
+                        self.lose_broker();
+                    }
+                    if let Some(event) = event {
                         return Ok(Some(event));
                     }
                 }
@@ -112,12 +116,14 @@ impl Subscription {
     /// One step of filling a gap. `None` when it brought no event: look again at what is wanted.
     fn next_of_history(&mut self, deadline: Mono) -> Option<Event> {
         if self.history.is_none() {
+            if !self.wait_to_retry(deadline) {
+                return None;
+            }
             match self.open_history() {
                 Ok(connection) => self.history = Some(connection),
                 Err(error) => {
                     log::debug!("history is missing: {error}");
-                    let wait = self.backoff.next_wait();
-                    self.wait(wait, deadline);
+                    self.retry_later();
                     return None;
                 }
             }
@@ -139,8 +145,7 @@ impl Subscription {
         if frame.view::<Refusal>().is_some() {
             log::info!("{}; asking again", connection.refused(&frame));
             self.history = None;
-            let wait = self.backoff.next_wait();
-            self.wait(wait, deadline);
+            self.retry_later();
             return None;
         }
         if let Some(gap) = frame.view::<Gap>() {
@@ -174,6 +179,7 @@ impl Subscription {
         self.connection = None;
         self.history = None;
         self.follower.handle_broker_lost();
+        self.retry_later();
     }
 
     fn connect(&mut self) -> Result<(), ClientError> {
@@ -192,8 +198,7 @@ impl Subscription {
 
     /// Waits and tries again. `false` when the deadline comes first.
     fn reconnect(&mut self, deadline: Mono) -> Result<bool, ClientError> {
-        let wait = self.backoff.next_wait();
-        if !self.wait(wait, deadline) {
+        if !self.wait_to_retry(deadline) {
             return Ok(false);
         }
         match self.connect() {
@@ -203,16 +208,28 @@ impl Subscription {
             {
                 return Err(ClientError::Refused { node, code, text });
             }
-            Err(error) => log::debug!("{error}"),
+            Err(error) => {
+                log::debug!("{error}");
+                self.retry_later();
+            }
         }
         Ok(true)
     }
 
-    /// Waits for `wait`; `false` when the deadline comes first.
-    fn wait(&self, wait: Duration, deadline: Mono) -> bool {
-        let left = deadline.since(self.clock.now().mono);
-        let timer = crossbeam::channel::after(wait.min(left));
+    /// Leaves the peer alone for a while, longer each time.
+    fn retry_later(&mut self) {
+        self.retry_at = Some(self.clock.now().mono + self.backoff.next_wait());
+    }
+
+    /// Waits until connecting may be tried again; `false` when the deadline comes first.
+    fn wait_to_retry(&mut self, deadline: Mono) -> bool {
+        let Some(at) = self.retry_at else { return true };
+        let timer = crossbeam::channel::after(at.min(deadline).since(self.clock.now().mono));
         let _ = timer.recv();
-        wait < left
+        if at > deadline {
+            return false;
+        }
+        self.retry_at = None;
+        true
     }
 }

@@ -1,35 +1,49 @@
-//! Instrument numbers and names, learned from DEFINITION frames.
+//! Which instrument number is which symbol, as the peer announced it.
 
 use std::collections::BTreeMap;
 
-use crate::limits;
+use crate::limits::INSTRUMENTS_MAX;
 use crate::wire::{Definition, Frame, Symbol};
 
-/// A table of what DEFINITION frames said.
+/// Decimals of a price whose instrument nobody announced.
+const DECIMALS_DEFAULT: u8 = 2;
+
+/// Symbols and decimals by instrument, fed by definition frames. Bounded: instruments beyond the
+/// limit show no symbol.
 #[derive(Clone, Debug, Default)]
 pub struct Symbols {
-    known: BTreeMap<u32, (Symbol, u8)>,
+    by_instrument: BTreeMap<u32, (Symbol, u8)>,
+    symbol_columns: usize,
 }
 
 impl Symbols {
-    /// Takes note of a DEFINITION frame; other frames change nothing.
+    /// Learns from a frame when it is a definition; to be shown every frame.
     pub fn note(&mut self, frame: &Frame) {
         let Some(definition) = frame.view::<Definition>() else { return };
-        if self.known.len() < limits::INSTRUMENTS_MAX {
-            let instrument = definition.instrument.get();
-            self.known.insert(instrument, (definition.symbol, definition.decimals()));
+        let instrument = definition.instrument.get();
+        let known = self.by_instrument.contains_key(&instrument);
+        if known || self.by_instrument.len() < INSTRUMENTS_MAX {
+            let symbol = definition.symbol;
+            self.symbol_columns = self.symbol_columns.max(symbol.as_str().len());
+            self.by_instrument.insert(instrument, (symbol, definition.decimals()));
         }
     }
 
-    /// The name of an instrument.
+    /// The instrument's symbol, when it was announced.
     #[must_use]
-    pub fn symbol(&self, instrument: u32) -> Option<Symbol> {
-        self.known.get(&instrument).map(|&(symbol, _)| symbol)
+    pub fn symbol(&self, instrument: u32) -> Option<&Symbol> {
+        self.by_instrument.get(&instrument).map(|(symbol, _)| symbol)
     }
 
-    /// How many decimals its prices are shown with; 2 for an unknown one.
+    /// Decimals that its prices have at least.
     #[must_use]
     pub fn decimals(&self, instrument: u32) -> u8 {
-        self.known.get(&instrument).map_or(2, |&(_, decimals)| decimals)
+        self.by_instrument.get(&instrument).map_or(DECIMALS_DEFAULT, |(_, decimals)| *decimals)
+    }
+
+    /// Length of the longest symbol so far.
+    #[must_use]
+    pub fn symbol_columns(&self) -> usize {
+        self.symbol_columns
     }
 }

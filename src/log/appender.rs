@@ -345,6 +345,12 @@ impl<S: Storage> Log<S> {
         self.standing.next_seq
     }
 
+    /// All frames with a lower seq are committed: readers see them.
+    #[must_use]
+    pub fn committed_seq(&self) -> u64 {
+        self.committed.next_seq
+    }
+
     /// All frames with a lower seq are durable.
     #[must_use]
     pub fn durable_seq(&self) -> u64 {
@@ -486,6 +492,12 @@ impl<S: Storage> Log<S> {
         self.standing.begin_epoch(epoch, start_seq, self.rules);
         if self.standing.next_seq < next_seq_before {
             self.breaks.push(self.position, self.standing.next_seq);
+        }
+        // What was durable of the void frames is durable no more: the numbers will be used again.
+        let points = self.syncs.iter_mut().chain([&mut self.committed, &mut self.durable]);
+        for point in points {
+            point.next_seq = point.next_seq.min(self.standing.next_seq);
+            point.upstream_seq = point.upstream_seq.min(self.standing.upstream_seq);
         }
         self.put_mark(Reason::Epoch)
     }

@@ -89,7 +89,8 @@ pub enum AppendError {
 pub struct Progress {
     /// The durable watermark moved: acknowledgements may be due.
     pub durable: bool,
-    /// A segment arrived: whoever was told [`AppendError::NotReady`] or `Full` may try again.
+    /// A segment, or the sync it waited for, arrived: whoever was told [`AppendError::NotReady`] or
+    /// `Full` may try again.
     pub room: bool,
     /// The log failed: see [`super::Log::health`].
     pub failed: bool,

@@ -81,6 +81,9 @@ impl<S: Storage> Log<S> {
                     self.durable = covered;
                     self.mark_due = true;
                     progress.durable = true;
+                    // The segment may have been ready long ago, and have waited for this.
+                    let may_roll = self.durable.position >= self.current.base;
+                    progress.room |= may_roll && !self.prepared.is_empty();
                 }
             }
             Completion::Prepared(Ok(segment)) => {

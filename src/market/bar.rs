@@ -27,10 +27,12 @@ pub struct Bar {
     pub notional: i128,
     /// `seq` of the last trade.
     pub last_seq: u64,
+    /// Length of the bar.
+    pub interval_ns: u64,
 }
 
 impl Bar {
-    fn begin(start: u64, price: i64) -> Bar {
+    fn begin(start: u64, interval_ns: u64, price: i64) -> Bar {
         Bar {
             start,
             open: price,
@@ -41,6 +43,7 @@ impl Bar {
             trades: 0,
             notional: 0,
             last_seq: 0,
+            interval_ns,
         }
     }
 
@@ -56,9 +59,25 @@ impl Bar {
         self.last_seq = self.last_seq.max(trade.seq.get());
     }
 
+    /// The volume-weighted average price: notional / volume, rounded half to even at 1e-9; `None`
+    /// without volume.
+    #[must_use]
+    pub fn vwap(&self) -> Option<i128> {
+        let volume = i128::from(self.volume);
+        let quotient = self.notional.checked_div_euclid(volume)?;
+        let remainder = self.notional.checked_rem_euclid(volume)?;
+        let round_up = match (remainder * 2).cmp(&volume) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal => quotient % 2 != 0,
+            std::cmp::Ordering::Greater => true,
+        };
+        // Cannot overflow: with volume 1 there is no remainder, with more the quotient is small.
+        Some(quotient + i128::from(round_up))
+    }
+
     /// The three frames that carry a bar.
     #[must_use]
-    pub fn frames(&self, instrument: u32, interval_ns: u64) -> [Frame; 3] {
+    pub fn frames(&self, instrument: u32) -> [Frame; 3] {
         let instrument = U32::new(instrument);
         let (seq, ts_event) = (U64::new(self.last_seq), U64::new(self.start));
         let prices = BarPrices {
@@ -84,7 +103,7 @@ impl Bar {
             seq,
             ts_event,
             notional: I128::new(self.notional),
-            interval_ns: U64::new(interval_ns),
+            interval_ns: U64::new(self.interval_ns),
             ..BarNotional::default()
         };
         [Frame::seal(prices), Frame::seal(totals), Frame::seal(notional)]
@@ -110,7 +129,9 @@ impl BarFold {
         let ts = trade.ts_event.get();
         let start = ts - ts % self.interval_ns;
         let finished = self.current.take_if(|bar| bar.start != start);
-        let bar = self.current.get_or_insert_with(|| Bar::begin(start, trade.price.get()));
+        let bar = self
+            .current
+            .get_or_insert_with(|| Bar::begin(start, self.interval_ns, trade.price.get()));
         bar.add(trade);
         finished
     }
@@ -121,9 +142,49 @@ impl BarFold {
     }
 }
 
+/// Puts the three frames of a bar together. They come back to back; any other frame between them
+/// drops what was begun.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BarAssembler {
+    prices: Option<BarPrices>,
+    totals: Option<BarTotals>,
+}
+
+impl BarAssembler {
+    /// Takes the next frame, of any kind; gives a bar when it was the last of three.
+    pub fn take(&mut self, frame: &Frame) -> Option<Bar> {
+        let begun = std::mem::take(self);
+        if let Some(prices) = frame.view::<BarPrices>() {
+            self.prices = Some(*prices);
+            return None;
+        }
+        let prices = begun.prices.filter(|prices| {
+            prices.instrument == frame.instrument && prices.ts_event == frame.ts_event
+        })?;
+        if let Some(totals) = frame.view::<BarTotals>() {
+            *self = BarAssembler { prices: Some(prices), totals: Some(*totals) };
+            return None;
+        }
+        let (notional, totals) = (frame.view::<BarNotional>()?, begun.totals?);
+        Some(Bar {
+            start: prices.ts_event.get(),
+            open: prices.open.get(),
+            high: prices.high.get(),
+            low: prices.low.get(),
+            close: totals.close.get(),
+            volume: totals.volume.get(),
+            trades: totals.trades.get(),
+            notional: notional.notional.get(),
+            last_seq: prices.seq.get(),
+            interval_ns: notional.interval_ns.get(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Quote;
 
     fn trade(ts: u64, price: i64, qty: u64) -> Trade {
         Trade {
@@ -152,6 +213,7 @@ mod tests {
             trades: 3,
             notional: 10 + 60 + 60,
             last_seq: 199,
+            interval_ns: 100,
         };
         assert_eq!(bars[0], expected);
         assert_eq!((last.start, last.open, last.close, last.trades), (300, 7, 7, 1));
@@ -166,5 +228,65 @@ mod tests {
         let bar = fold.finish().unwrap();
         assert_eq!(bar.volume, u64::MAX);
         assert_eq!(bar.notional, i128::MAX);
+    }
+
+    fn bar_frames(instrument: u32, start: u64) -> [Frame; 3] {
+        Bar::begin(start, 60, 10).frames(instrument)
+    }
+
+    #[test]
+    fn frames_of_different_bars_are_never_mixed() {
+        let [prices, totals, notional] = bar_frames(7, 60);
+        let [_, other_totals, other_notional] = bar_frames(8, 60);
+        let [_, late_totals, _] = bar_frames(7, 120);
+        let quote = Frame::seal(Quote::default());
+        for frames in [
+            vec![prices, other_totals, notional],
+            vec![prices, totals, other_notional],
+            vec![prices, late_totals, notional],
+            vec![prices, quote, totals, notional],
+            vec![prices, notional],
+            vec![totals, notional],
+            vec![notional],
+        ] {
+            let mut assembler = BarAssembler::default();
+            assert!(frames.iter().all(|frame| assembler.take(frame).is_none()), "{frames:?}");
+        }
+    }
+
+    #[test]
+    fn vwap_is_rounded_half_to_even_and_never_overflows() {
+        let vwap = |notional, volume| {
+            let zero = Bar {
+                start: 0,
+                open: 0,
+                high: 0,
+                low: 0,
+                close: 0,
+                volume,
+                trades: 0,
+                notional,
+                last_seq: 0,
+                interval_ns: 0,
+            };
+            zero.vwap()
+        };
+        for (notional, volume, want) in [
+            (5, 2, 2),
+            (7, 2, 4),
+            (-5, 2, -2),
+            (-7, 2, -4),
+            (8, 3, 3),
+            (7, 3, 2),
+            (-8, 3, -3),
+            (-7, 3, -2),
+            (i128::MAX, 1, i128::MAX),
+            (i128::MIN, 1, i128::MIN),
+        ] {
+            assert_eq!(vwap(notional, volume), Some(want), "{notional} / {volume}");
+        }
+        assert!(vwap(i128::MAX, u64::MAX).is_some());
+        assert!(vwap(i128::MIN, u64::MAX).is_some());
+        assert_eq!(vwap(5, 0), None);
     }
 }

@@ -139,18 +139,28 @@ impl fmt::Display for WithDecimals {
         if !self.price.is_defined() {
             return f.pad("-");
         }
-        let decimals = self.decimals.min(DECIMALS_MAX).max(self.price.decimals_needed());
-        let units = self.price.0.unsigned_abs();
-        let (whole, rest) = (units / UNITS.unsigned_abs(), units % UNITS.unsigned_abs());
-        let text = if decimals == 0 {
-            format!("{whole}")
-        } else {
-            let rest = rest / 10_u64.pow(u32::from(DECIMALS_MAX - decimals));
-            format!("{whole}.{rest:0width$}", width = usize::from(decimals))
-        };
         // Honours width and alignment, so that columns of prices line up.
+        let text = magnitude(i128::from(self.price.0), self.decimals);
         f.pad_integral(self.price.0 >= 0, "", &text)
     }
+}
+
+/// Any number of units of 1e-9 as decimal text, exact, with at least this many decimals: for sums and
+/// averages that do not fit a price.
+#[must_use]
+pub fn decimal(units: i128, decimals: u8) -> String {
+    let sign = if units < 0 { "-" } else { "" };
+    format!("{sign}{}", magnitude(units, decimals))
+}
+
+fn magnitude(units: i128, decimals: u8) -> String {
+    let per_one = u128::from(UNITS.unsigned_abs());
+    let units = units.unsigned_abs();
+    let fraction = format!("{:09}", units % per_one);
+    let needed = fraction.trim_end_matches('0').len();
+    let shown = needed.max(usize::from(decimals)).min(usize::from(DECIMALS_MAX));
+    let point = if shown == 0 { "" } else { "." };
+    format!("{}{point}{}", units / per_one, &fraction[..shown])
 }
 
 #[cfg(test)]
@@ -225,6 +235,24 @@ mod tests {
         fn no_text_panics(text in ".{0,40}") {
             let _ = Price::parse(&text, DecimalMark::Point);
             let _ = Price::parse(&text, DecimalMark::Comma);
+        }
+    }
+
+    #[test]
+    fn sums_are_exact_at_every_edge() {
+        for (units, decimals_min, text) in [
+            (0, 0, "0"),
+            (0, 2, "0.00"),
+            (32_100_000_000, 2, "32.10"),
+            (32_000_000_000, 0, "32"),
+            (1, 2, "0.000000001"),
+            (-1, 0, "-0.000000001"),
+            (-32_015_000_000, 2, "-32.015"),
+            (5, 200, "0.000000005"),
+            (i128::from(i64::MIN), 0, "-9223372036.854775808"),
+            (i128::MIN, 0, "-170141183460469231731687303715.884105728"),
+        ] {
+            assert_eq!(decimal(units, decimals_min), text);
         }
     }
 }

@@ -1,1 +1,278 @@
-//! Real-socket hazards.
+//! Hazards of real sockets. Each test says which one it covers.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+
+use zerocopy::IntoBytes;
+
+use super::*;
+use crate::node::{DialId, LocalFault, Outgoing};
+use crate::wire::{ErrorCode, Frame, Refusal, Run, as_frames};
+
+type Links = crate::node::Links<()>;
+
+/// Echoes good frames, refuses bad ones, and writes down what it was told.
+#[derive(Default)]
+struct Echo {
+    links: Links,
+    opened: Vec<(ConnId, Origin)>,
+    closed: Vec<CloseReason>,
+    failed: Vec<DialFailure>,
+    frames: usize,
+    is_paused: bool,
+    is_stopped: bool,
+}
+
+impl Node for Echo {
+    fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
+        self.links.insert(now, conn, ());
+        self.opened.push((conn, origin));
+    }
+    fn handle_dial_failed(&mut self, _now: Now, _dial: DialId, failure: DialFailure) {
+        self.failed.push(failure);
+    }
+    fn handle_frames(&mut self, _now: Now, conn: ConnId, frames: &[Frame]) {
+        for frame in frames {
+            match frame.check() {
+                Ok(()) => self.links.send_frame(conn, frame),
+                Err(error) => self.links.refuse_frame(conn, error),
+            }
+        }
+        self.frames += frames.len();
+    }
+    fn handle_close(&mut self, _now: Now, conn: ConnId, reason: CloseReason) {
+        self.links.remove(conn);
+        self.closed.push(reason);
+    }
+    fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
+    fn handle_timers(&mut self, _now: Now) {}
+    fn handle_stop(&mut self, _now: Now) {
+        self.links.refuse_all(ErrorCode::Stopping, "stopping");
+        self.is_stopped = true;
+    }
+    fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+    fn next_deadline(&self) -> Option<Mono> {
+        None
+    }
+    fn poll_action(&mut self) -> Option<Action> {
+        self.links.poll_action()
+    }
+    fn poll_dirty(&mut self) -> Option<ConnId> {
+        self.links.poll_dirty()
+    }
+    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
+        Outgoing { head: self.links.outbox(conn), tail: &[] }
+    }
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        self.links.sent(now, conn, bytes);
+    }
+    fn wants_frames(&self, _conn: ConnId) -> bool {
+        !self.is_paused
+    }
+}
+
+struct Bench {
+    reactor: Reactor,
+    node: Echo,
+    address: SocketAddr,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let reactor = Reactor::new(Options { listen, ..Options::default() }).unwrap();
+        let address = reactor.local_addr().unwrap();
+        Bench { reactor, node: Echo::default(), address }
+    }
+
+    fn peer(&self) -> TcpStream {
+        let peer = TcpStream::connect(self.address).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        peer
+    }
+
+    /// Turns until it is so. Each turn ends by an event or a deadline; a test that waits for what
+    /// never comes fails after half a minute.
+    fn turn_until(&mut self, mut is_so: impl FnMut(&Bench) -> bool) {
+        let by = self.reactor.clock.now().mono + Duration::from_secs(30);
+        while !is_so(self) {
+            let now = self.reactor.turn(&mut self.node, Some(by)).unwrap();
+            assert!(now.mono < by, "it never came");
+        }
+    }
+
+    fn dial(&mut self, to: SocketAddr, within: Duration) {
+        self.node.links.dial(DialId(1), to, within);
+        let now = self.reactor.clock.now();
+        self.reactor.flush_and_act(&mut self.node, now);
+    }
+}
+
+fn frame() -> Frame {
+    Frame::seal(Run::default())
+}
+
+#[test]
+fn frames_arrive_whole_however_the_stream_is_cut() {
+    let mut bench = Bench::new();
+    let mut peer = bench.peer();
+    peer.set_nodelay(true).unwrap();
+    for (sent, byte) in frame().as_bytes().iter().chain(frame().as_bytes()).enumerate() {
+        peer.write_all(&[*byte]).unwrap();
+        let frames = (sent + 1) / 64;
+        let turns_needed = frames > bench.node.frames;
+        if turns_needed {
+            bench.turn_until(|bench| bench.node.frames == frames);
+        }
+    }
+    let mut echoed = [0; 128];
+    bench.turn_until(|bench| bench.node.links.iter().all(|link| link.outbox_bytes() == 0));
+    peer.read_exact(&mut echoed).unwrap();
+    assert_eq!(as_frames(&echoed).0, [frame(), frame()]);
+}
+
+#[test]
+fn a_peer_that_leaves_inside_a_frame_is_told_apart() {
+    let mut bench = Bench::new();
+    let mut peer = bench.peer();
+    peer.write_all(&frame().as_bytes()[..10]).unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    bench.turn_until(|bench| bench.node.closed == [CloseReason::MidFrame]);
+    drop(bench.peer());
+    bench.turn_until(|bench| bench.node.closed.get(1) == Some(&CloseReason::PeerClosed));
+}
+
+#[test]
+fn the_reason_of_a_refusal_outruns_the_reset_of_unread_bytes() {
+    let mut bench = Bench::new();
+    let mut peer = bench.peer();
+    // More than one turn reads: the rest is unread when the node has had enough.
+    let garbage = vec![0xA5; 4 * limits::READ_BYTES_PER_TURN_MAX];
+    let writer = std::thread::spawn({
+        let mut peer = peer.try_clone().unwrap();
+        // The node may close before the last byte is out.
+        move || drop(peer.write_all(&garbage))
+    });
+    bench.turn_until(|bench| bench.node.closed == [CloseReason::Ours]);
+    let reader = std::thread::spawn(move || {
+        let mut answer = Vec::new();
+        drop(peer.read_to_end(&mut answer));
+        answer
+    });
+    bench.turn_until(|bench| bench.reactor.connections.is_empty());
+    writer.join().unwrap();
+    let answer = reader.join().unwrap();
+    let refusal = as_frames(&answer).0[0];
+    assert_eq!(refusal.view::<Refusal>().unwrap().code.get(), ErrorCode::BadFrame as u16);
+}
+
+#[test]
+fn peers_that_connect_and_leave_leave_no_slot_behind() {
+    let mut bench = Bench::new();
+    for _ in 0..300 {
+        drop(bench.peer());
+    }
+    bench.turn_until(|bench| bench.node.closed.len() == 300);
+    assert_eq!(bench.node.opened.len(), 300);
+    assert!(bench.reactor.connections.is_empty() && bench.node.links.is_empty());
+    assert!(bench.reactor.ready_to_write.len() + bench.reactor.timed.len() < 300);
+}
+
+#[test]
+fn a_stale_token_meets_nobody_after_its_slot_is_used_again() {
+    let mut bench = Bench::new();
+    drop(bench.peer());
+    bench.turn_until(|bench| bench.node.closed.len() == 1);
+    let _second = bench.peer();
+    bench.turn_until(|bench| bench.node.opened.len() == 2);
+    let [(first, _), (second, _)] = bench.node.opened[..] else { panic!("two were opened") };
+    assert_eq!(first.slot, second.slot, "slab gives the slot away at once");
+    assert_ne!(token_of(first), token_of(second));
+    assert!(bench.reactor.get(first).is_none() && bench.reactor.get(second).is_some());
+    assert_eq!(connection_of(token_of(second)), second);
+}
+
+#[test]
+fn a_paused_peer_is_read_when_the_node_wants_it_again() {
+    let mut bench = Bench::new();
+    bench.node.is_paused = true;
+    let mut peer = bench.peer();
+    bench.turn_until(|bench| bench.node.opened.len() == 1);
+    peer.write_all(frame().as_bytes()).unwrap();
+    bench.turn_until(|bench| !bench.reactor.ready_to_read.is_empty());
+    assert_eq!(bench.node.frames, 0);
+    // The edge is gone: only the ready list knows.
+    bench.node.is_paused = false;
+    bench.turn_until(|bench| bench.node.frames == 1);
+}
+
+#[test]
+fn more_than_the_kernel_takes_is_sent_when_it_has_room() {
+    let mut bench = Bench::new();
+    let mut peer = bench.peer();
+    let sent = vec![frame(); 60_000];
+    let writer = std::thread::spawn({
+        let (mut peer, sent) = (peer.try_clone().unwrap(), sent.clone());
+        move || {
+            for piece in sent.chunks(1000) {
+                peer.write_all(piece.as_bytes()).unwrap();
+            }
+        }
+    });
+    let reader = std::thread::spawn(move || {
+        let mut echoed = vec![0; 60_000 * 64];
+        peer.read_exact(&mut echoed).unwrap();
+        as_frames(&echoed).0 == sent
+    });
+    bench.turn_until(|bench| {
+        bench.node.frames == 60_000 && bench.node.links.iter().all(|link| link.outbox_bytes() == 0)
+    });
+    writer.join().unwrap();
+    assert!(reader.join().unwrap(), "everything came back, in order");
+}
+
+#[test]
+fn a_dial_to_a_port_that_nobody_listens_on_is_refused() {
+    let mut bench = Bench::new();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    bench.dial(gone, Duration::from_secs(20));
+    bench.turn_until(|bench| !bench.node.failed.is_empty());
+    assert_eq!(bench.node.failed, [DialFailure::Refused]);
+    assert!(bench.reactor.connections.is_empty());
+}
+
+#[test]
+fn a_dial_that_nobody_answers_ends_at_our_deadline_not_at_the_kernels() {
+    let mut bench = Bench::new();
+    // A listener whose queue is full drops further handshakes.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(peer) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+        queued.push(peer);
+        assert!(queued.len() < 100, "the queue never fills");
+    }
+    bench.dial(address, Duration::from_millis(50));
+    bench.turn_until(|bench| !bench.node.failed.is_empty());
+    assert_eq!(bench.node.failed, [DialFailure::Deadline]);
+    assert!(bench.reactor.connections.is_empty() && bench.reactor.timed.is_empty());
+}
+
+#[test]
+fn a_stop_tells_everybody_and_ends_the_run() {
+    let mut bench = Bench::new();
+    let (signal, stop) = std::os::unix::net::UnixStream::pair().unwrap();
+    bench.reactor.stop_on(stop).unwrap();
+    let mut peer = bench.peer();
+    bench.turn_until(|bench| bench.node.opened.len() == 1);
+    (&signal).write_all(&[1]).unwrap();
+    bench.reactor.run(&mut bench.node).unwrap();
+    let mut answer = [0; 64];
+    peer.read_exact(&mut answer).unwrap();
+    let refusal = as_frames(&answer).0[0];
+    assert_eq!(refusal.view::<Refusal>().unwrap().code.get(), ErrorCode::Stopping as u16);
+}

@@ -254,7 +254,9 @@ impl Frame {
     /// Makes a sendable frame of a message: sets kind, version and CRC.
     #[must_use]
     pub fn seal<M: Message>(message: M) -> Frame {
-        let mut frame: Frame = zerocopy::transmute!(Bytes::of(&message));
+        const { assert!(size_of::<M>() == FRAME_BYTES) };
+        // The sizes are equal, so the read cannot fail.
+        let mut frame = Frame::read_from_bytes(message.as_bytes()).unwrap_or(Frame::ZERO);
         frame.kind = M::KIND as u8;
         frame.version = VERSION;
         frame.renew_crc();
@@ -363,20 +365,6 @@ pub fn as_frames(bytes: &[u8]) -> (&[Frame], &[u8]) {
     let whole = bytes.len() - bytes.len() % FRAME_BYTES;
     let (frames, rest) = bytes.split_at(whole);
     (<[Frame]>::ref_from_bytes(frames).unwrap_or(&[]), rest)
-}
-
-/// The 64 bytes of a message; proves at compile time that it has 64.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Bytes([u8; FRAME_BYTES]);
-
-impl Bytes {
-    fn of<M: Message>(message: &M) -> Bytes {
-        const { assert!(size_of::<M>() == FRAME_BYTES) };
-        let mut bytes = [0; FRAME_BYTES];
-        bytes.copy_from_slice(message.as_bytes());
-        Bytes(bytes)
-    }
 }
 
 #[cfg(test)]

@@ -16,11 +16,11 @@
 use serde::Serialize;
 
 use super::bar::BarJson;
-use super::price::price;
-use super::{Bar, SymbolTable, breaker_state_word, flag_words, gap_reason_word, json_line};
-use super::{side_word, symbols};
+use super::{breaker_state_word, flag_words, gap_reason_word, json_line, price, side_word};
+use crate::client::Symbols;
+use crate::market::bar::Bar;
 use crate::wire::{
-    BreakerChange, Cancel, Definition, Frame, Gap, Quote, SnapshotEnd, Trade, unpadded,
+    BreakerChange, Cancel, Definition, Frame, Gap, Quote, SnapshotEnd, Symbol, Trade, unpadded,
 };
 
 /// A frame as an object, in the order of its fields.
@@ -65,8 +65,8 @@ enum Body {
     },
     Breaker {
         name: String,
-        from: &'static str,
-        to: &'static str,
+        from: String,
+        to: String,
         reason: u8,
         generation: u16,
     },
@@ -83,14 +83,14 @@ enum Body {
 /// matter, and for the first two frames of a bar. `bar` is what the [`super::BarAssembler`] made
 /// of this frame.
 #[must_use]
-pub fn frame_json(frame: &Frame, bar: Option<&Bar>, symbols: &SymbolTable) -> Option<String> {
+pub fn frame_json(frame: &Frame, bar: Option<&Bar>, symbols: &Symbols) -> Option<String> {
     frame_object(frame, bar, symbols).map(|object| json_line(&object))
 }
 
 pub(super) fn frame_object<'a>(
     frame: &Frame,
     bar: Option<&Bar>,
-    symbols: &'a symbols::SymbolTable,
+    symbols: &'a Symbols,
 ) -> Option<FrameJson<'a>> {
     let decimals = symbols.decimals(frame.instrument.get());
     let (kind, body) = if let Some(quote) = frame.view::<Quote>() {
@@ -142,11 +142,11 @@ pub(super) fn frame_object<'a>(
         return Some(unnumbered("snapshot_end", body));
     } else {
         let bar = bar?;
-        ("bar", Body::Bar { bar: bar.json(decimals), interval_ns: bar.interval_ns })
+        ("bar", Body::Bar { bar: BarJson::new(bar, decimals), interval_ns: bar.interval_ns })
     };
     Some(FrameJson {
         kind,
-        symbol: symbols.symbol(frame.instrument.get()),
+        symbol: symbols.symbol(frame.instrument.get()).map(Symbol::as_str),
         seq: Some(frame.seq.get()),
         instrument_seq: Some(frame.instrument_seq.get()),
         ts_event: Some(frame.ts_event.get()),
@@ -173,15 +173,15 @@ fn unnumbered<'a>(kind: &'static str, body: Body) -> FrameJson<'a> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::cli::render::BarAssembler;
     use crate::cli::render::bar::tests::bar_frames;
+    use crate::market::bar::BarAssembler;
     use crate::wire::{Flags, Heartbeat, I64, PRICE_UNDEFINED, U16, U32, U64, padded};
 
     pub(in super::super) const PETR4: u32 = 0x0100_0007;
 
-    pub(in super::super) fn symbols() -> SymbolTable {
-        let mut symbols = SymbolTable::default();
-        symbols.learn(&Frame::seal(Definition::new(PETR4, "PETR4".parse().unwrap(), 2)));
+    pub(in super::super) fn symbols() -> Symbols {
+        let mut symbols = Symbols::default();
+        symbols.note(&Frame::seal(Definition::new(PETR4, "PETR4".parse().unwrap(), 2)));
         symbols
     }
 

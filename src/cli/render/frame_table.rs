@@ -5,11 +5,14 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::price::{decimal, price};
-use super::{Bar, SymbolTable, breaker_state_word, gap_reason_word, side_word};
+use super::{breaker_state_word, gap_reason_word, price, side_word};
 use crate::cli::parse::TimeNs;
+use crate::client::Symbols;
+use crate::market::bar::Bar;
+use crate::market::price::decimal;
 use crate::wire::{
-    BreakerChange, Cancel, Definition, Flags, Frame, Gap, Quote, SnapshotEnd, Trade, unpadded,
+    BreakerChange, Cancel, Definition, Flags, Frame, Gap, Quote, SnapshotEnd, Symbol, Trade,
+    unpadded,
 };
 
 /// What a line fits into, as long as its values do.
@@ -47,12 +50,7 @@ impl FrameTable {
 
     /// The frame's line, with a header line before it when one is due; without its end. `None` as
     /// for [`super::frame_json()`], and for definitions, which say nothing that the symbol does not.
-    pub fn line(
-        &mut self,
-        frame: &Frame,
-        bar: Option<&Bar>,
-        symbols: &SymbolTable,
-    ) -> Option<String> {
+    pub fn line(&mut self, frame: &Frame, bar: Option<&Bar>, symbols: &Symbols) -> Option<String> {
         if frame.view::<Definition>().is_some() {
             return None;
         }
@@ -137,7 +135,7 @@ fn remark(frame: &Frame) -> Option<(&'static str, String)> {
     Some(("break", format!("{}: {from} to {to}", unpadded(&change.name))))
 }
 
-fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a SymbolTable) -> Option<Row<'a>> {
+fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a Symbols) -> Option<Row<'a>> {
     let decimals = symbols.decimals(frame.instrument.get());
     let shown = |units| price(units, decimals).unwrap_or_else(|| NONE.to_owned());
     let mut row = Row {
@@ -146,7 +144,7 @@ fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a SymbolTable) -> Option
             ns => TimeNs(ns).time_of_day(),
         },
         kind: "quote",
-        symbol: symbols.symbol(frame.instrument.get()).unwrap_or("?"),
+        symbol: symbols.symbol(frame.instrument.get()).map_or("?", Symbol::as_str),
         bid: String::new(),
         ask: String::new(),
         qty: String::new(),
@@ -204,10 +202,10 @@ fn note(flags: u16) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::BarAssembler;
     use super::super::bar::tests::bar_frames;
     use super::super::frame_json::tests::{PETR4, quote, symbols, trade};
     use super::*;
+    use crate::market::bar::BarAssembler;
     use crate::wire::{I64, U32, U64, padded};
 
     #[test]
@@ -251,9 +249,9 @@ TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE
 
     #[test]
     fn the_longest_usual_symbol_fits_80_columns() {
-        let mut symbols = SymbolTable::default();
+        let mut symbols = Symbols::default();
         let symbol = "SPY   240621C00500000".parse().unwrap();
-        symbols.learn(&Frame::seal(Definition::new(PETR4, symbol, 2)));
+        symbols.note(&Frame::seal(Definition::new(PETR4, symbol, 2)));
         let mut table = FrameTable::new(false, None);
         let quote = Quote {
             ask: I64::new(99_999_990_000_000),

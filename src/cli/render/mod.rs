@@ -8,20 +8,18 @@ mod bar;
 mod breaker;
 mod frame_json;
 mod frame_table;
-mod price;
 mod report;
 mod status;
-mod symbols;
 
-pub use bar::{Bar, BarAssembler};
 pub use breaker::{BreakerReport, breaker_json, take_breakers};
 pub use frame_json::frame_json;
 pub use frame_table::FrameTable;
 pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, report_table};
 pub use status::{Detail, NodeReport, Reachability, breaker_text, status_json, status_table};
-pub use symbols::SymbolTable;
 
-use crate::wire::{Flags, GapReason, NodeStatus};
+use crate::breaker::State;
+use crate::market::price::decimal;
+use crate::wire::{Flags, GapReason, NodeStatus, PRICE_UNDEFINED};
 
 /// The flags of a data frame as words, lowest bit first.
 const FLAG_WORDS: [(u16, &str); 8] = [
@@ -61,10 +59,13 @@ fn gap_reason_word(reason: u8) -> &'static str {
 }
 
 /// A breaker's state by its number in BREAKER frames.
-fn breaker_state_word(state: u8) -> &'static str {
-    const WORDS: [&str; 6] =
-        ["closed", "open", "half-open", "forced-open", "disabled", "metrics-only"];
-    WORDS.get(usize::from(state)).copied().unwrap_or("unknown")
+fn breaker_state_word(state: u8) -> String {
+    State::from_number(state).map_or("unknown".to_owned(), |state| state.to_string())
+}
+
+/// A price in a frame as exact decimal text; `None` when it is undefined.
+fn price(units: i64, decimals: u8) -> Option<String> {
+    (units != PRICE_UNDEFINED).then(|| decimal(i128::from(units), decimals))
 }
 
 /// What became of a node's share, in a word.

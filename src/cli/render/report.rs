@@ -5,9 +5,11 @@ use serde::Serialize;
 
 use super::bar::BarJson;
 use super::frame_json::{FrameJson, frame_object};
-use super::price::{decimal, price};
-use super::{Bar, SymbolTable, json_line, node_status_word, side_word};
+use super::{json_line, node_status_word, price, side_word};
 use crate::cli::parse::TimeNs;
+use crate::client::Symbols;
+use crate::market::bar::Bar;
+use crate::market::price::decimal;
 use crate::wire::{Definition, Flags, Frame, NodeStatus, Quote, Symbol, Trade};
 
 /// Where a report's quote comes from.
@@ -88,8 +90,8 @@ struct NodeShareJson<'a> {
 }
 
 /// A table of one symbol: the instruments of all frames of a report are this one.
-fn symbols_of(report: &Report) -> SymbolTable {
-    let mut symbols = SymbolTable::default();
+fn symbols_of(report: &Report) -> Symbols {
+    let mut symbols = Symbols::default();
     let rows: &[Frame] = match &report.rows {
         Rows::History(frames) => frames,
         Rows::Bars(_) => &[],
@@ -98,7 +100,7 @@ fn symbols_of(report: &Report) -> SymbolTable {
         let instrument = frame.instrument.get();
         if symbols.symbol(instrument).is_none() {
             let definition = Definition::new(instrument, report.symbol, report.decimals);
-            symbols.learn(&Frame::seal(definition));
+            symbols.note(&Frame::seal(definition));
         }
     }
     symbols
@@ -112,7 +114,7 @@ pub fn report_json(report: &Report) -> String {
     let (history, bars) = match &report.rows {
         Rows::History(frames) => (Some(frames.iter().filter_map(object).collect()), None),
         Rows::Bars(bars) => {
-            (None, Some(bars.iter().map(|bar| bar.json(report.decimals)).collect()))
+            (None, Some(bars.iter().map(|bar| BarJson::new(bar, report.decimals)).collect()))
         }
     };
     let nodes = report.nodes.iter().map(|share| NodeShareJson {
@@ -247,7 +249,7 @@ mod tests {
     use super::super::bar::tests::bar_frames;
     use super::super::frame_json::tests::{PETR4, quote, trade};
     use super::*;
-    use crate::cli::render::BarAssembler;
+    use crate::market::bar::BarAssembler;
 
     fn report() -> Report {
         Report {

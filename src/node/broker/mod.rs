@@ -152,8 +152,9 @@ impl Broker {
                     self.links.refuse(conn, ErrorCode::Limit, "source numbers are 0 to 7");
                     return;
                 };
-                let known_epoch = source.epoch;
+                let epoch_before = source.epoch;
                 let previous = source.begin_session(conn, session);
+                let is_new_epoch = source.epoch != epoch_before;
                 answer.epoch = U32::new(source.epoch);
                 answer.epoch_start = U64::new(source.epoch_start);
                 answer.next_seq = U64::new(source.wanted_seq());
@@ -164,9 +165,8 @@ impl Broker {
                         "another publisher took over",
                     );
                 }
-                if known_epoch != session.epoch.get() {
-                    let void_from = self.source_mut(number).and_then(Source::take_void);
-                    self.tell_epoch(number, void_from);
+                if is_new_epoch {
+                    self.tell_epoch(number);
                 }
                 self.links.log(
                     Level::Info,
@@ -209,25 +209,21 @@ impl Broker {
         }
     }
 
-    /// A new epoch began: subscribers are told what it took back from them, if anything, and then
-    /// its number, so that none of them takes its frames for those of the old one later.
-    fn tell_epoch(&mut self, number: u8, void_from: Option<u64>) {
-        let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
+    /// A new epoch began. It may have taken back what subscribers have seen or were about to see; and
+    /// all of them must know that they are in it, or they would take it for a loss on their next visit.
+    fn tell_epoch(&mut self, number: u8) {
+        let Some(Some(source)) = self.sources.get_mut(usize::from(number)) else { return };
+        let void_from = source.take_void();
         for &conn in &source.readers {
             let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { continue };
-            if !subscriber.is_confirmed() {
-                continue;
-            }
             let gap = void_from.and_then(|seq| subscriber.void_from(seq));
-            let interest = subscriber.interest().and_then(|id| source.interests.get(id));
-            let Some(subscribed) = interest.map(|interest| subscriber.subscribed(source, interest))
-            else {
-                continue;
-            };
+            let standing = subscriber.standing(source);
             if let Some(gap) = gap {
                 self.links.send(conn, gap);
             }
-            self.links.send(conn, subscribed);
+            if let Some(standing) = standing {
+                self.links.send(conn, standing);
+            }
         }
     }
 

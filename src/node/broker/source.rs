@@ -51,7 +51,11 @@ impl Source {
     ///
     /// Another epoch than the known one means that everything from its first `seq` on is void.
     pub(super) fn begin_session(&mut self, conn: ConnId, session: &Session) -> Option<ConnId> {
-        let start = session.epoch_start.get();
+        let mut start = session.epoch_start.get();
+        if session.epoch.get().saturating_sub(self.epoch) > 1 {
+            // Where a missed epoch began is not known, but it was not before the one known here.
+            start = start.min(self.epoch_start);
+        }
         if self.is_ready && session.epoch.get() != self.epoch && start < self.ring.next_seq() {
             self.ring.restart_at(start);
             self.values.void_from(start);
@@ -62,7 +66,7 @@ impl Source {
             }
         }
         self.epoch = session.epoch.get();
-        self.epoch_start = start;
+        self.epoch_start = session.epoch_start.get();
         self.publisher.replace(conn)
     }
 

@@ -148,9 +148,9 @@ impl Subscriber {
     /// Everything from `seq` on is void. The GAP frame to send, when this subscriber was past it.
     pub(super) fn void_from(&mut self, seq: u64) -> Option<Gap> {
         let place = match &mut self.phase {
-            Phase::Live => &mut self.cursor,
+            Phase::Idle | Phase::Collecting(_) | Phase::Waiting => return None,
             Phase::Snapshot { live_from, .. } => live_from,
-            _ => return None,
+            Phase::Live => &mut self.cursor,
         };
         if *place <= seq {
             return None;
@@ -160,9 +160,23 @@ impl Subscriber {
         Some(gap)
     }
 
-    /// Whether it has been told of its source: it must hear of a new epoch too.
-    pub(super) fn is_confirmed(&self) -> bool {
-        matches!(self.phase, Phase::Live | Phase::Snapshot { .. })
+    /// What says that the subscription stands, and in which epoch; none before it does.
+    pub(super) fn standing(&self, source: &Source) -> Option<Subscribed> {
+        let stands = matches!(self.phase, Phase::Snapshot { .. } | Phase::Live);
+        let interest = source.interests.get(self.interest.filter(|_| stands)?)?;
+        Some(self.subscribed(source, interest))
+    }
+
+    fn subscribed(&self, source: &Source, interest: &Interest) -> Subscribed {
+        Subscribed {
+            id: U32::new(self.id),
+            matched: U32::new(u32::try_from(interest.matched()).unwrap_or(u32::MAX)),
+            epoch: U32::new(source.epoch),
+            epoch_start: U64::new(source.epoch_start),
+            next_seq: U64::new(source.ring.next_seq()),
+            oldest_seq: U64::new(source.ring.oldest_seq()),
+            ..Subscribed::default()
+        }
     }
 
     /// Decides what is sent next: gathers it into `out`, or points at the ring.
@@ -227,19 +241,6 @@ impl Subscriber {
         self.phase = Phase::Snapshot { next_index: 0, frames: 0, live_from };
     }
 
-    /// What the source is, as this subscriber sees it.
-    pub(super) fn subscribed(&self, source: &Source, interest: &Interest) -> Subscribed {
-        Subscribed {
-            id: U32::new(self.id),
-            matched: U32::new(u32::try_from(interest.matched()).unwrap_or(u32::MAX)),
-            epoch: U32::new(source.epoch),
-            epoch_start: U64::new(source.epoch_start),
-            next_seq: U64::new(source.ring.next_seq()),
-            oldest_seq: U64::new(source.ring.oldest_seq()),
-            ..Subscribed::default()
-        }
-    }
-
     /// Sends definitions and, to who did not ask for history, last values.
     ///
     /// A snapshot may take several turns while the feed goes on. Values that are newer than its start
@@ -252,10 +253,13 @@ impl Subscriber {
                 self.phase = Phase::Snapshot { next_index, frames, live_from };
                 return;
             }
-            if interest.kinds_of(next_index) != 0 {
+            let is_wanted = interest.kinds_of(next_index) != 0;
+            // The ring brings the system's frames to who asked for everything: they need names, or
+            // nobody could tell them apart.
+            if is_wanted || interest.is_everything() {
                 let before = out.len();
                 out.extend(values.definition(next_index).map(|frame| frame.delivered(SNAPSHOT)));
-                if !self.wants_history {
+                if is_wanted && !self.wants_history {
                     let last = [values.quote(next_index), values.trade(next_index)];
                     let wanted = last
                         .into_iter()

@@ -121,7 +121,8 @@ impl<S: Storage> Sequencer<S> {
             kinds: indexes.map(|index| kinds_of(index).unwrap_or(0)).collect(),
             next_index: 0,
             position: self.journal.position_of_seq(query.from.get()),
-            to_seq: query.to.get(),
+            // Instruments that come later are not in `kinds`, and a replay must end.
+            to_seq: query.to.get().min(self.journal.next_seq()),
             rows: 0,
             first_seq: first_seq_from(&self.journal, self.journal.first_position())
                 .unwrap_or(self.journal.next_seq()),
@@ -154,6 +155,7 @@ impl<S: Storage> Sequencer<S> {
                 let run = Run { id: U32::new(replay.id), ..Run::default() };
                 self.scratch.push(Frame::seal(run));
                 replay.fill_definitions(values, &mut self.scratch);
+                let to_seq = replay.to_seq;
                 if self.scratch.len() == 1 && replay.fill_frames(&self.journal, &mut self.scratch) {
                     let status =
                         if replay.had_damage { EndStatus::Partial } else { EndStatus::Complete };
@@ -162,8 +164,8 @@ impl<S: Storage> Sequencer<S> {
                         status: status as u8,
                         rows: U32::new(replay.rows),
                         covered_from: U64::new(replay.first_seq),
-                        covered_to: U64::new(self.journal.next_seq()),
-                        as_of: U64::new(self.journal.next_seq()),
+                        covered_to: U64::new(to_seq),
+                        as_of: U64::new(to_seq),
                         durable_seq: U64::new(self.journal.durable_seq()),
                         ..Ended::default()
                     };

@@ -53,12 +53,16 @@ impl<S: Storage> Sequencer<S> {
             Ok(symbol) => symbol,
             Err(_) => return,
         };
-        if let Some(definition) = self.market.define_local(topic, 0, self.journal.next_seq(), now) {
-            self.append_local(&definition);
+        if let Some(definition) = self.market.define_local(topic, 0, self.journal.next_seq(), now)
+            && self.append_local(&definition).is_err()
+        {
+            self.local_dropped += 1;
         }
         let Some(instrument) = self.market.instrument_of(&topic) else { return };
         let frame = Frame::seal(change);
         let frame = self.market.stamp_local(now, frame, instrument, self.journal.next_seq());
-        self.append_local(&frame);
+        if self.append_local(&frame).is_err() {
+            self.local_dropped += 1;
+        }
     }
 }

@@ -23,7 +23,18 @@ const REQUEST_BREAKER: &str = "core.requests";
 pub(super) enum Verdict {
     Ok,
     Close(&'static str),
-    Start { feed: u64, next_seq: u64 },
+    Start {
+        feed: u64,
+        next_seq: u64,
+    },
+    /// It went back, as far as it could: this comes next.
+    Resumed {
+        next_seq: u64,
+    },
+    /// All before this number has been sent.
+    At {
+        next_seq: u64,
+    },
 }
 
 /// Something to do.
@@ -202,10 +213,14 @@ impl Exchange {
         match frame.kind() {
             Some(Kind::Session) => self.handle_session(now, frame),
             Some(Kind::Heartbeat) => {
-                if let Some(beat) = frame.view::<Heartbeat>() {
-                    self.conclude(now, beat.token.get(), None);
+                let Some(beat) = frame.view::<Heartbeat>() else { return Verdict::Ok };
+                let next_seq = beat.next_seq.get();
+                // A heartbeat that wants an answer is the exchange's own question.
+                let is_answer = !frame.has(Flags::MORE);
+                if is_answer && self.conclude(now, beat.token.get(), None) {
+                    return Verdict::Resumed { next_seq };
                 }
-                Verdict::Ok
+                Verdict::At { next_seq }
             }
             Some(Kind::Error) => self.handle_refusal(now, frame),
             _ => {
@@ -247,9 +262,11 @@ impl Exchange {
         Verdict::Close("refused by the exchange")
     }
 
-    /// A request was answered, or failed with this outcome.
-    fn conclude(&mut self, now: Now, token: u32, failed: Option<Outcome>) {
-        let Some(request) = self.request.take_if(|request| request.token == token) else { return };
+    /// A request was answered, or failed with this outcome. Whether it was a RESUME.
+    fn conclude(&mut self, now: Now, token: u32, failed: Option<Outcome>) -> bool {
+        let Some(request) = self.request.take_if(|request| request.token == token) else {
+            return false;
+        };
         let latency = now.mono.since(request.since);
         let outcome = failed.unwrap_or(Outcome::Answered { latency });
         self.requests.record(request.permit, outcome, now.mono);
@@ -259,6 +276,12 @@ impl Exchange {
             self.is_incomplete = false;
             self.give_up = failed.map(|_| "the exchange would not go back");
         }
+        request.is_resume
+    }
+
+    /// What arrived cannot be used, through no fault of the exchange: begin again when there is room.
+    pub(super) fn abandon(&mut self, why: &'static str) {
+        self.give_up = Some(why);
     }
 
     /// A frame came that is not the next one: what is between must be asked for again.
@@ -274,6 +297,10 @@ impl Exchange {
     pub(super) fn handle_timers(&mut self, now: Now) {
         self.session.handle_timeout(now.mono);
         self.requests.handle_timeout(now.mono);
+        if !self.has_room {
+            // Nothing is read: its silence says nothing about the exchange.
+            return;
+        }
         if let Phase::Greeting { opened, conn, .. } = self.phase
             && now.mono.since(opened) >= self.request_deadline
         {
@@ -337,7 +364,7 @@ impl Exchange {
                 if self.is_incomplete && has_room {
                     return self.ask_resume(now, conn, wanted);
                 }
-                if now.mono >= self.next_probe {
+                if now.mono >= self.next_probe && has_room {
                     return self.ask_probe(now, conn);
                 }
                 None
@@ -384,14 +411,15 @@ impl Exchange {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let of_breakers = self.session.next_deadline().into_iter();
+        let of_breakers = of_breakers.chain(self.requests.next_deadline()).min();
+        if !self.has_room {
+            return of_breakers;
+        }
         let of_phase = match self.phase {
             Phase::Idle { not_before } => {
                 let waits = matches!(self.session.state(), State::Open | State::ForcedOpen);
-                if waits || !self.has_room {
-                    self.session.next_deadline()
-                } else {
-                    Some(not_before)
-                }
+                if waits { None } else { Some(not_before) }
             }
             Phase::Greeting { opened, .. } => Some(opened + self.request_deadline),
             Phase::Streaming { .. } => {
@@ -404,10 +432,7 @@ impl Exchange {
             Phase::Dialing { .. } | Phase::Closing { .. } => None,
         };
         let of_request = self.request.as_ref().map(|request| request.since + self.request_deadline);
-        [of_phase, of_request, self.session.next_deadline(), self.requests.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [of_phase, of_request, of_breakers].into_iter().flatten().min()
     }
 
     pub(super) fn describe(&self, now: Now, status: &mut Status) {

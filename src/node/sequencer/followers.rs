@@ -242,7 +242,8 @@ impl Followers {
             }
             follower.next_word = now.mono + limits::LINK_TICK;
             if position == journal.committed_position() {
-                follower.passed_seq = journal.next_seq();
+                // What is appended in this turn has not been streamed: it is not committed yet.
+                follower.passed_seq = journal.committed_seq();
             }
             if follower.told_seq >= follower.passed_seq {
                 return None;

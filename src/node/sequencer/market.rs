@@ -121,7 +121,7 @@ impl Market {
         let theirs = index_of(definition.instrument.get());
         let ours = match self.instrument_by_symbol.get(&definition.symbol) {
             Some(&instrument) => index_of(instrument),
-            // The journal had no room for it: the session is taken up again when it has.
+            // The table is full: its frames will close the session.
             None => return,
         };
         if self.own_index.len() < limits::INSTRUMENTS_MAX {

@@ -232,39 +232,62 @@ impl<S: Storage> Sequencer<S> {
             Verdict::Ok => {}
             Verdict::Close(text) => self.links.refuse(conn, ErrorCode::Unexpected, text),
             Verdict::Start { feed, next_seq } => self.start_feed(now, feed, next_seq),
+            Verdict::Resumed { next_seq } => {
+                if next_seq > self.upstream_seq {
+                    self.skip_to(now, self.journal.upstream().0, next_seq);
+                }
+            }
+            Verdict::At { next_seq } => {
+                // Without this the loss of the last frame before a silence would not be noticed.
+                if self.exchange.is_streaming() && next_seq > self.upstream_seq {
+                    self.exchange.note_left_out();
+                }
+            }
         }
     }
 
     /// The exchange has said which feed it offers and where it starts.
     fn start_feed(&mut self, now: Now, feed: u64, next_seq: u64) {
-        let (known_feed, wanted) = (self.journal.upstream().0, self.upstream_seq);
         self.market.forget_exchange_instruments();
-        let is_other = known_feed != feed;
-        if is_other || next_seq > wanted {
-            if known_feed != 0 {
-                let text = if is_other {
-                    "the exchange offers another feed than before".to_owned()
-                } else {
-                    format!("the exchange no longer has its frames {wanted} to {}", next_seq - 1)
-                };
-                self.links.log(Level::Warn, text);
-                self.market.note_gap();
-            }
-            match self.journal.set_upstream(feed, next_seq, now) {
-                Ok(()) => self.upstream_seq = next_seq,
-                Err(error) => self.hold_back(error),
-            }
-            self.has_news = true;
+        if self.journal.upstream().0 != feed || next_seq > self.upstream_seq {
+            self.skip_to(now, feed, next_seq);
         }
         let text = format!("exchange session established, feed {feed:016x} from {next_seq}");
         self.links.log(Level::Info, text);
     }
 
+    /// What was wanted is not to be had: goes on at `next_seq`, and says so in the next frames.
+    fn skip_to(&mut self, now: Now, feed: u64, next_seq: u64) {
+        let (known_feed, wanted) = (self.journal.upstream().0, self.upstream_seq);
+        if let Err(error) = self.journal.set_upstream(feed, next_seq, now) {
+            // With the old place on record the frames of this session would be taken for others.
+            self.hold_back(error);
+            self.exchange.abandon("the journal has no room for the exchange's new place");
+            return;
+        }
+        self.upstream_seq = next_seq;
+        self.has_news = true;
+        if known_feed != 0 {
+            let text = if known_feed == feed {
+                let last = next_seq.saturating_sub(1);
+                format!("the exchange no longer has its frames {wanted} to {last}")
+            } else {
+                "the exchange offers another feed than before".to_owned()
+            };
+            self.links.log(Level::Warn, text);
+            self.market.note_gap();
+        }
+    }
+
     /// A data frame of the exchange: checks its place, sequences and journals it.
     fn handle_market_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
         if self.is_held_back {
-            // What is not taken now is asked for again when there is room.
+            // What is not taken now is asked for again when there is room. Definitions ahead of the
+            // feed come with a session only.
             self.exchange.note_left_out();
+            if frame.has(Flags::SNAPSHOT) {
+                self.exchange.abandon("the journal has no room for the exchange's instruments");
+            }
             return;
         }
         if frame.has(Flags::SNAPSHOT) {
@@ -317,8 +340,12 @@ impl<S: Storage> Sequencer<S> {
         let Some(definition) = frame.view::<Definition>() else { return };
         let (symbol, decimals) = (definition.symbol, definition.decimals());
         let seq = self.journal.next_seq();
-        if let Some(local) = self.market.define_local(symbol, decimals, seq, now) {
-            self.append_local(&local);
+        if let Some(local) = self.market.define_local(symbol, decimals, seq, now)
+            && let Err(error) = self.append_local(&local)
+        {
+            self.hold_back(error);
+            self.exchange.abandon("the journal has no room for the exchange's instruments");
+            return;
         }
         self.market.map_exchange_instrument(definition);
     }
@@ -332,17 +359,11 @@ impl<S: Storage> Sequencer<S> {
         self.exchange.note_left_out();
     }
 
-    fn append_local(&mut self, frame: &Frame) {
-        match self.journal.append_local(frame) {
-            Ok(_) => {
-                self.market.note(frame);
-                self.has_news = true;
-            }
-            Err(_) => {
-                self.market.take_back(frame);
-                self.local_dropped += 1;
-            }
-        }
+    fn append_local(&mut self, frame: &Frame) -> Result<(), AppendError> {
+        self.journal.append_local(frame)?;
+        self.market.note(frame);
+        self.has_news = true;
+        Ok(())
     }
 
     /// Lets the exchange machine act: dial, ask, close.

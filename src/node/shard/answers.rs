@@ -217,8 +217,7 @@ impl<S: Storage> Shard<S> {
         let mut fold = BarFold::new(interval_ns);
         let mut frames = Vec::new();
         for trade in trades.iter().filter_map(Frame::view::<Trade>) {
-            frames
-                .extend(fold.add(trade).iter().flat_map(|bar| bar.frames(instrument, interval_ns)));
+            frames.extend(fold.add(trade).iter().flat_map(|bar| bar.frames(instrument)));
             if frames.len() > limits::ANSWER_ROWS_MAX {
                 return Err((
                     ErrorCode::Limit,
@@ -226,7 +225,7 @@ impl<S: Storage> Shard<S> {
                 ));
             }
         }
-        frames.extend(fold.finish().iter().flat_map(|bar| bar.frames(instrument, interval_ns)));
+        frames.extend(fold.finish().iter().flat_map(|bar| bar.frames(instrument)));
         Ok(frames)
     }
 

@@ -89,9 +89,12 @@ impl Index {
                     position = range.end;
                 }
                 Read::Frames(frames) => {
-                    let void_from = log.void_from(position);
+                    let mut void_from = log.void_from(position);
                     for (frame, position) in frames.iter().zip(position..) {
-                        if frame.seq.get() < void_from {
+                        if frame.kind == Kind::LogMark as u8 {
+                            // An epoch may begin in the middle of what was read.
+                            void_from = log.void_from(position);
+                        } else if frame.seq.get() < void_from {
                             index.note(position, frame);
                         }
                     }

@@ -131,6 +131,8 @@ impl<S: Storage> Shard<S> {
             (Peer::Querier(_), Some(Kind::Query)) => {
                 if let Some(query) = frame.view::<Query>() {
                     let query = *query;
+                    // The index knows the frames of this turn; the answer must find them too.
+                    self.log.commit(now);
                     self.handle_query(conn, &query);
                 }
             }
@@ -190,6 +192,10 @@ impl<S: Storage> Shard<S> {
         if epoch == self.log.epoch() {
             return Ok(());
         }
+        // Where an epoch began that was missed is not known. No later one can begin before the one
+        // that this log stands in, so that is what is safe.
+        let missed = epoch - self.log.epoch() > 1;
+        let start = if missed { start.min(self.log.epoch_start()) } else { start };
         match self.log.follow_epoch(epoch, start, now) {
             Ok(None) => {}
             Ok(Some(void_from)) => {

@@ -1,0 +1,26 @@
+//! The whole system, watched from outside: the real program, started as a user starts it, and asked
+//! through its own commands and ports.
+//!
+//! Nothing here sleeps: every wait is for a line, an exit or a byte, with a deadline that only a
+//! broken system reaches. Each test runs its system on a loopback address of its own, in a
+//! temporary directory, and takes everything down when it ends, however it ends.
+//!
+//! What it is not: a test of the machines' corner cases, which the library's tests reach faster and
+//! in virtual time.
+
+#[cfg(test)]
+mod crashes;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod market;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
+mod system;
+#[cfg(test)]
+mod tapes;

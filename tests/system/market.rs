@@ -1,0 +1,67 @@
+//! What a user sees first: seven nodes, a feed, and reports on it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::process::json;
+use super::system::{NODES, System};
+
+/// The trades of a subscription, checked: nothing was lost, each instrument's own numbers rise one
+/// by one from 1, and `seq` rises. Gives the number of trades by symbol.
+pub(crate) fn check_trades<'a>(
+    lines: impl IntoIterator<Item = &'a String>,
+) -> BTreeMap<String, u64> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut last_seq = 0;
+    for line in lines {
+        let trade = json(line);
+        assert_eq!(trade["kind"], "trade", "{line}");
+        let seq = trade["seq"].as_u64().unwrap();
+        assert!(seq > last_seq, "after seq {last_seq}: {line}");
+        last_seq = seq;
+        let count = counts.entry(trade["symbol"].as_str().unwrap().to_owned()).or_default();
+        *count += 1;
+        assert_eq!(trade["instrument_seq"].as_u64(), Some(*count), "{line}");
+    }
+    counts
+}
+
+/// Seven nodes, five frames, an answer about one of the symbols, and a refusal about another.
+fn shows_a_market(system: &System) {
+    system.wait_well();
+    let status = system.status();
+    let mut nodes: Vec<&String> = status.keys().collect();
+    nodes.sort_by_key(|node| NODES.iter().position(|it| it == node));
+    assert_eq!(nodes, NODES);
+
+    let table = system.place.run("subscribe", &["--count", "5"]).expect(0);
+    assert!(table.stdout.len() >= 5 && table.stderr.is_empty(), "{table:?}");
+    let frames = system.place.run("subscribe", &["--count", "5", "--format", "json"]).expect(0);
+    assert_eq!(frames.stdout.len(), 5);
+    for frame in frames.json() {
+        assert!(["quote", "trade", "cancel"].contains(&frame["kind"].as_str().unwrap()), "{frame}");
+    }
+
+    let trade = system.place.run("subscribe", &["trade.*", "--count", "1", "--format", "json"]);
+    let trade = trade.expect(0).json().remove(0);
+    let symbol = trade["symbol"].as_str().unwrap();
+    let rows = |report: &Value| report["history"].as_array().unwrap().len();
+    let report = system.wait_report(symbol, &["--last", "1"], |report| rows(report) == 1);
+    assert_eq!((&report["symbol"], &report["complete"]), (&trade["symbol"], &Value::Bool(true)));
+    assert_eq!(report["history"][0]["symbol"], trade["symbol"]);
+
+    let unknown = system.place.run("report", &["NOSUCH", "--deadline", "10s"]).expect(4);
+    assert_eq!(unknown.stderr.len(), 1, "{unknown:?}");
+    assert!(unknown.stderr[0].starts_with("error: NOSUCH: "), "{unknown:?}");
+}
+
+#[test]
+fn the_default_market_is_seen_from_all_sides() {
+    shows_a_market(&System::start(&["--chaos", "off"]));
+}
+
+#[test]
+fn the_default_misbehaviour_is_not_seen_by_anybody() {
+    shows_a_market(&System::start(&[]));
+}

@@ -1,0 +1,254 @@
+//! A process under test: its lines as they come, its end, and the promise that it does not outlive
+//! the test.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam::channel::{self, Receiver};
+use pregao::time::{Clock, Mono};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// What only a broken system reaches, however slow the machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a process that was told to end may take before it is killed.
+const END_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a retry waits for something to happen before it looks again.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// A point in time that a wait must not reach.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline {
+    clock: Clock,
+    end: Mono,
+}
+
+impl Deadline {
+    pub(crate) fn after(wait: Duration) -> Deadline {
+        let clock = Clock::start();
+        Deadline { clock, end: clock.now().mono + wait }
+    }
+
+    pub(crate) fn left(&self) -> Duration {
+        self.end.since(self.clock.now().mono)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+}
+
+#[derive(Default)]
+struct LinesState {
+    lines: Vec<String>,
+    is_ended: bool,
+}
+
+/// The lines of a pipe, collected by a thread of their own so that the process never waits for us.
+#[derive(Clone, Default)]
+pub(crate) struct Lines(Arc<(Mutex<LinesState>, Condvar)>);
+
+impl Lines {
+    fn collect(pipe: impl Read + Send + 'static) -> Lines {
+        let lines = Lines::default();
+        let filled = lines.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                filled.state().lines.push(line);
+                filled.0.1.notify_all();
+            }
+            filled.state().is_ended = true;
+            filled.0.1.notify_all();
+        });
+        lines
+    }
+
+    fn state(&self) -> MutexGuard<'_, LinesState> {
+        // A test that panicked while it held the lock changed nothing.
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All lines so far.
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.state().lines.clone()
+    }
+
+    /// How many lines there are.
+    pub(crate) fn len(&self) -> usize {
+        self.state().lines.len()
+    }
+
+    /// Waits until `found` finds something in all lines so far.
+    pub(crate) fn wait<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
+        let deadline = Deadline::after(PATIENCE);
+        let mut state = self.state();
+        loop {
+            if let Some(it) = found(&state.lines) {
+                return it;
+            }
+            if state.is_ended || deadline.is_over() {
+                let why = if state.is_ended { "the output ended" } else { "time is over" };
+                panic!("{what}: {why} after these lines:\n{}", tail(&state.lines));
+            }
+            let waited = self.0.1.wait_timeout(state, deadline.left());
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits until there are so many lines.
+    pub(crate) fn wait_len(&self, count: usize) {
+        self.wait(&format!("{count} lines"), |lines| (lines.len() >= count).then_some(()));
+    }
+
+    /// Waits a moment for the next line: what a retry does between two looks at something that
+    /// tells nobody when it changes.
+    pub(crate) fn pause(&self) {
+        let state = self.state();
+        let _ = self.0.1.wait_timeout(state, RETRY);
+    }
+
+    fn wait_end(&self, deadline: &Deadline) {
+        let mut state = self.state();
+        while !state.is_ended && !deadline.is_over() {
+            let waited = self.0.1.wait_timeout(state, deadline.left());
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// A running process. Dropping it ends it.
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    /// Stands for this one process, whatever becomes of its number.
+    handle: OwnedFd,
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
+    exit: Receiver<ExitStatus>,
+    ended: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts `pregao` with these arguments.
+    pub(crate) fn start(arguments: &[impl AsRef<OsStr>]) -> Process {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pregao"))
+            .args(arguments)
+            .env_remove("RUST_BACKTRACE")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        // Not yet waited for, so the number is still this child's.
+        let handle = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let stdout = Lines::collect(child.stdout.take().unwrap());
+        let stderr = Lines::collect(child.stderr.take().unwrap());
+        let (sender, exit) = channel::bounded(1);
+        thread::spawn(move || {
+            let _ = sender.send(child.wait().unwrap());
+        });
+        Process { pid, handle, stdout, stderr, exit, ended: None }
+    }
+
+    /// Sends a signal; a process that is gone does not mind.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&self.handle, signal);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.wait_within(PATIENCE).unwrap_or_else(|| {
+            let (stdout, stderr) = (self.stdout.len(), self.stderr.all().join("\n"));
+            panic!("no end in time; {stdout} lines on stdout; stderr:\n{stderr}")
+        })
+    }
+
+    fn wait_within(&mut self, wait: Duration) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.exit.recv_timeout(wait).ok();
+        }
+        self.ended
+    }
+
+    /// Waits for its end and for the last line of both outputs.
+    pub(crate) fn finish(mut self) -> Finished {
+        let status = self.wait();
+        let deadline = Deadline::after(PATIENCE);
+        self.stdout.wait_end(&deadline);
+        self.stderr.wait_end(&deadline);
+        Finished { status, stdout: self.stdout.all(), stderr: self.stderr.all() }
+    }
+
+    /// Ends it now and returns the whole lines that it had printed until then.
+    pub(crate) fn end(mut self) -> Vec<String> {
+        self.end_now();
+        self.stdout.wait_end(&Deadline::after(PATIENCE));
+        let mut lines = self.stdout.all();
+        // It was ended between two writes, and a write may end within a line.
+        lines.pop();
+        lines
+    }
+
+    /// Asks it to end, and makes it.
+    pub(crate) fn end_now(&mut self) {
+        for (signal, wait) in [(Signal::TERM, END_WAIT), (Signal::KILL, PATIENCE)] {
+            if self.ended.is_none() {
+                self.signal(signal);
+                self.wait_within(wait);
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end_now();
+    }
+}
+
+/// A process that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    status: ExitStatus,
+    pub(crate) stdout: Vec<String>,
+    pub(crate) stderr: Vec<String>,
+}
+
+impl Finished {
+    /// Its exit code.
+    pub(crate) fn code(&self) -> i32 {
+        let signal = self.status.signal();
+        self.status.code().unwrap_or_else(|| panic!("ended by signal {signal:?}: {self:?}"))
+    }
+
+    /// Fails unless this is its exit code.
+    pub(crate) fn expect(self, code: i32) -> Finished {
+        assert_eq!(self.code(), code, "{self:?}");
+        self
+    }
+
+    /// Its lines as JSON.
+    pub(crate) fn json(&self) -> Vec<serde_json::Value> {
+        self.stdout.iter().map(|line| json(line)).collect()
+    }
+}
+
+/// The last lines, for a message about a failure.
+pub(crate) fn tail(lines: &[String]) -> String {
+    const LINES: usize = 80;
+    const CHARS: usize = 300;
+    let last = lines.iter().skip(lines.len().saturating_sub(LINES));
+    last.map(|line| line.chars().take(CHARS).chain(['\n']).collect::<String>()).collect()
+}
+
+/// A line of JSON.
+pub(crate) fn json(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}

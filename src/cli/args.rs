@@ -124,7 +124,7 @@ pub(super) struct MarketFlags {
     /// Tapes to replay, in order of time; none: a synthetic market
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(super) tape: Vec<PathBuf>,
-    /// Replay speed: 1 is real time, 10 ten times that, 0.5 half, max or 0 without waiting
+    /// Replay speed: 1 is real time, 10 ten times that, 0.5 half, max without waiting, 0 stands still
     #[arg(long, value_name = "FACTOR")]
     pub(super) speed: Option<Speed>,
     /// Begin again at the end of the tapes

@@ -171,7 +171,8 @@ pub struct Broker {
     /// 2^24. Default 262144 (16 MiB).
     pub ring_frames: u32,
     /// `send_buffer_bytes`: the kernel's send buffer of each subscriber (SO_SNDBUF), 4 KiB to
-    /// 64 MiB; 0 leaves the kernel's own. Default 32768.
+    /// 64 MiB; 0 leaves the kernel's own. Default 65536: with less, one loopback segment does not fit and a
+    /// single fast subscriber stalls.
     pub send_buffer_bytes: u32,
     /// `notsent_lowat_bytes`: unsent bytes above which a subscriber counts as not writable
     /// (TCP_NOTSENT_LOWAT), 4 KiB to 64 MiB; 0 leaves the kernel's own. Default 16384.
@@ -229,7 +230,7 @@ impl Default for Broker {
     fn default() -> Broker {
         Broker {
             ring_frames: 1 << 18,
-            send_buffer_bytes: 32 * 1024,
+            send_buffer_bytes: 64 * 1024,
             notsent_lowat_bytes: 16 * 1024,
             subscribers_max: 10_000,
         }

@@ -1,0 +1,72 @@
+//! Bounds of the load generator, decided before anything is built on them.
+
+use std::time::Duration;
+
+/// Bytes that one read asks the kernel for. Shared by all subscribers of a thread.
+pub(crate) const READ_BYTES: usize = 256 * 1024;
+/// Reads of one subscriber before its neighbours get their turn.
+pub(crate) const READS_PER_TURN_MAX: usize = 4;
+/// Longest incomplete message that a subscriber may leave behind: payload, topic and headers of the
+/// most talkative protocol have room in it many times over.
+pub(crate) const CARRY_BYTES_MAX: usize = 16 * 1024;
+/// Readiness events taken at once.
+pub(crate) const EVENTS_MAX: usize = 4096;
+/// Connects between two waits for confirmations: below every target's accept backlog.
+pub(crate) const CONNECTS_AT_ONCE: usize = 200;
+/// How long a target may take to accept and confirm one batch of subscribers.
+pub(crate) const CONFIRM_MAX: Duration = Duration::from_secs(15);
+/// How long one connect may take.
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Subscribers that never read fall silent; all others say this often that they live.
+pub(crate) const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+/// Longest sleep of a receiving thread: how soon it sees that the run is over.
+pub(crate) const POLL_MAX: Duration = Duration::from_millis(20);
+/// How often slow subscribers get what they may read.
+pub(crate) const SLOW_TICK: Duration = Duration::from_millis(10);
+
+/// Bytes that the publisher keeps for a socket that does not take them; it encodes no more.
+pub(crate) const PUBLISH_PENDING_BYTES_MAX: usize = 256 * 1024;
+/// Messages that the publisher encodes before it writes.
+pub(crate) const PUBLISH_BATCH_MAX: u64 = 2_048;
+/// Time between the last preparation and the first message.
+pub(crate) const LEAD_IN: Duration = Duration::from_millis(50);
+/// A run whose messages left this much after their time (99th percentile) did not offer its rate.
+pub(crate) const BEHIND_MAX: Duration = Duration::from_millis(50);
+/// A receiving thread that is busy or waits for a CPU for more than this share is saturated.
+pub(crate) const BUSY_PERCENT_MAX: f64 = 90.0;
+
+/// After the last message: how long deliveries may pause before the rest counts as lost.
+pub(crate) const DRAIN_QUIET_MAX: Duration = Duration::from_millis(700);
+/// After the last message: how long the run waits at all.
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// One frame in so many has its checksum computed; the generator shares the CPUs with the target.
+pub(crate) const CHECKSUM_EVERY: u64 = 64;
+/// Messages of which the first and the last delivery are noted, spread over the run.
+pub(crate) const SKEW_MESSAGES_MAX: u64 = 1 << 15;
+/// Longest latency that the histograms hold; longer ones count as this.
+pub(crate) const LATENCY_NS_MAX: u64 = 60_000_000_000;
+/// Intervals of the time line; longer runs get longer intervals.
+pub(crate) const INTERVALS_MAX: u32 = 600;
+
+/// Instruments that a run may drive.
+pub(crate) const INSTRUMENTS_MAX: u32 = 65_536;
+/// Connections of one source address: the usual ephemeral range holds 28,232.
+pub(crate) const CONNECTIONS_PER_ADDRESS: usize = 20_000;
+/// Descriptors kept for everything that is no subscriber.
+pub(crate) const DESCRIPTORS_SPARE: u64 = 64;
+
+/// 99th percentile that `compare` calls sustained.
+pub(crate) const SUSTAINED_P99_MAX: Duration = Duration::from_millis(250);
+/// Trials of one search.
+pub(crate) const TRIALS_MAX: u32 = 8;
+/// How long a peer may take to listen.
+pub(crate) const PEER_START_MAX: Duration = Duration::from_secs(5);
+/// How long a peer may take to stop before it is ended.
+pub(crate) const PEER_STOP_MAX: Duration = Duration::from_secs(2);
+
+const _: () = {
+    assert!(CARRY_BYTES_MAX * 4 <= READ_BYTES);
+    assert!(SKEW_MESSAGES_MAX.is_power_of_two() && CHECKSUM_EVERY.is_power_of_two());
+    assert!(INSTRUMENTS_MAX < 1 << 24, "an instrument's index has 24 bits");
+};

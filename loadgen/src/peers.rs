@@ -1,0 +1,232 @@
+//! Starting what is compared: our broker and whichever peers are installed, each on a free loopback
+//! port, with persistence off and otherwise as it comes.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pregao::time::Clock;
+
+use crate::limits::{PEER_START_MAX, PEER_STOP_MAX};
+use crate::target::Target;
+
+/// A started server; it ends with this value.
+pub(crate) struct Peer {
+    child: Child,
+    address: SocketAddr,
+    /// Configuration that it reads from a file.
+    files: Option<PathBuf>,
+}
+
+/// Why a target takes no part.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeerError {
+    /// It is not there.
+    #[error("{program} is not installed")]
+    Missing { program: String },
+    /// It is there and does not run.
+    #[error("{program} does not start: {why}")]
+    Broken { program: String, why: String },
+}
+
+impl Peer {
+    /// Starts a target for this many subscribers.
+    ///
+    /// # Errors
+    /// When it is not installed, or does not listen in time.
+    pub(crate) fn start(
+        target: Target,
+        host: IpAddr,
+        subscribers: usize,
+        pregao: &Path,
+    ) -> Result<Peer, PeerError> {
+        let program = match target {
+            Target::Pregao => pregao.to_path_buf(),
+            Target::Redis => find("redis-server"),
+            Target::Nats => find("nats-server"),
+            Target::Mqtt => find("mosquitto"),
+        };
+        let name = program.display().to_string();
+        let broken = |why: String| PeerError::Broken { program: name.clone(), why };
+        let free = TcpListener::bind((host, 0)).and_then(|listener| listener.local_addr());
+        let address = free.map_err(|error| broken(format!("no free port on {host}: {error}")))?;
+        let files = write_configuration(target, address, subscribers)
+            .map_err(|error| broken(format!("its configuration cannot be written: {error}")))?;
+        let mut command = Command::new(&program);
+        command.args(arguments(target, address, subscribers, files.as_deref()));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.spawn().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => PeerError::Missing { program: name.clone() },
+            _ => broken(error.to_string()),
+        });
+        let mut peer = match child {
+            Ok(child) => Peer { child, address, files },
+            Err(error) => {
+                remove(files.as_deref());
+                return Err(error);
+            }
+        };
+        peer.await_listening().map_err(broken)?;
+        Ok(peer)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn await_listening(&mut self) -> Result<(), String> {
+        let clock = Clock::start();
+        let deadline = clock.now().mono + PEER_START_MAX;
+        loop {
+            if TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok() {
+                break;
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let words = self.child.stderr.take().map(BufReader::new);
+                let last = words.and_then(|words| words.lines().map_while(Result::ok).last());
+                return Err(format!("{status}; {}", last.unwrap_or_default()));
+            }
+            if clock.now().mono > deadline {
+                return Err(format!("it did not listen within {} s", PEER_START_MAX.as_secs()));
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        // Nobody reads what it says from here on, and a full pipe must not hold it up.
+        if let Some(mut words) = self.child.stderr.take() {
+            let drain = move || drop(io::copy(&mut words, &mut io::sink()));
+            std::thread::Builder::new().spawn(drain).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let terminate = |pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        if pid.is_none_or(|pid| terminate(pid).is_err()) {
+            drop(self.child.kill());
+        }
+        let clock = Clock::start();
+        let deadline = clock.now().mono + PEER_STOP_MAX;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if clock.now().mono > deadline {
+                drop(self.child.kill());
+                break;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        drop(self.child.wait());
+        remove(self.files.as_deref());
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A server is often installed where only root looks.
+fn find(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let found = places.map(|place: PathBuf| place.join(program)).find(|file| file.is_file());
+    found.unwrap_or_else(|| program.into())
+}
+
+fn arguments(
+    target: Target,
+    address: SocketAddr,
+    subscribers: usize,
+    files: Option<&Path>,
+) -> Vec<std::ffi::OsString> {
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    // Room for the publisher and a few more.
+    let clients = (subscribers + 100).to_string();
+    let text: Vec<&str> = match target {
+        Target::Pregao => vec!["broker", "--log", "warn"],
+        Target::Redis => vec![
+            "--bind",
+            &ip,
+            "--port",
+            &port,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--maxclients",
+            &clients,
+            "--tcp-backlog",
+            "4096",
+        ],
+        Target::Nats => vec!["-a", &ip, "-p", &port],
+        Target::Mqtt => vec![],
+    };
+    let flag = match target {
+        Target::Pregao => Some("--config"),
+        Target::Mqtt => Some("-c"),
+        Target::Redis | Target::Nats => None,
+    };
+    let mut all: Vec<std::ffi::OsString> = text.into_iter().map(Into::into).collect();
+    if let (Some(flag), Some(file)) = (flag, files) {
+        all.extend([flag.into(), file.as_os_str().to_owned()]);
+    }
+    all
+}
+
+/// Writes what cannot be said by flags.
+fn write_configuration(
+    target: Target,
+    address: SocketAddr,
+    subscribers: usize,
+) -> io::Result<Option<PathBuf>> {
+    let (ip, port) = (address.ip(), address.port());
+    let text = match target {
+        Target::Pregao => format!(
+            "[net]\nbroker = \"{address}\"\n[broker]\nsubscribers_max = {}\n",
+            subscribers + 100
+        ),
+        Target::Mqtt => format!(
+            "listener {port} {ip}\nallow_anonymous true\npersistence false\nlog_type none\n"
+        ),
+        Target::Redis | Target::Nats => return Ok(None),
+    };
+    let name = format!("loadgen-{}-{port}.conf", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, text)?;
+    Ok(Some(file))
+}
+
+fn remove(file: Option<&Path>) {
+    if let Some(file) = file {
+        drop(std::fs::remove_file(file));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_server_is_missing_and_not_broken() {
+        let nowhere = Path::new("/nonexistent/pregao");
+        let started = Peer::start(Target::Pregao, [127, 0, 0, 1].into(), 1, nowhere);
+        assert!(matches!(started, Err(PeerError::Missing { .. })));
+    }
+
+    #[test]
+    fn a_server_that_ends_at_once_says_why_it_is_broken() {
+        let Err(error) = Peer::start(Target::Pregao, [127, 0, 0, 1].into(), 1, Path::new("false"))
+        else {
+            panic!("`false` does not listen");
+        };
+        assert!(error.to_string().contains("does not start: exit status: 1"), "{error}");
+    }
+}

@@ -1,0 +1,46 @@
+//! The progress bar: on standard error, and only when that is a terminal.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::run::Progress;
+
+/// Shows how far a run is.
+pub(crate) struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    pub(crate) fn new() -> Bar {
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr_with_hz(10)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(1), target);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {msg}") {
+            bar.set_style(style);
+        }
+        Bar { bar }
+    }
+}
+
+impl Progress for Bar {
+    fn connecting(&self, confirmed: u64, of: u64) {
+        self.bar.set_length(of);
+        self.bar.set_position(confirmed);
+        self.bar.set_message(format!("{confirmed} of {of} subscribers"));
+    }
+
+    fn running(&self, elapsed: Duration, of: Duration, delivered: u64) {
+        self.bar.set_length(u64::try_from(of.as_millis()).unwrap_or(u64::MAX));
+        self.bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+        self.bar.set_message(format!("{delivered} deliveries"));
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

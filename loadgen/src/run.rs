@@ -1,0 +1,495 @@
+//! One run: publisher first, then subscribers, then the clock starts; afterwards everything is added
+//! up and judged.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver as Inbox};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pregao::time::{Mono, nanos};
+
+use crate::check::Faults;
+use crate::connect::{Dialer, raise_descriptor_limit};
+use crate::limits;
+use crate::measure::{Measured, Recorder, Window, merge};
+use crate::pace::Pacer;
+use crate::plan::Plan;
+use crate::process::{self, Counted, Reading, SyscallCounter};
+use crate::publish::{Offered, Publisher};
+use crate::receive::{Received, Receiver, Share};
+use crate::shared::Shared;
+use crate::subscriber::Pace;
+use crate::target::Target;
+use crate::timebase::{Timebase, per_second};
+
+/// What to publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Messages a second.
+    pub(crate) rate: u64,
+    pub(crate) instruments: u32,
+    /// Instruments that each subscriber watches; 0 = all.
+    pub(crate) watch: usize,
+    pub(crate) source: u8,
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct RunSpec {
+    pub(crate) target: Target,
+    pub(crate) address: SocketAddr,
+    pub(crate) subscribers: usize,
+    pub(crate) threads: usize,
+    /// `None`: listen to the live market.
+    pub(crate) load: Option<Load>,
+    pub(crate) market_source: u8,
+    pub(crate) warm_up: Duration,
+    pub(crate) duration: Duration,
+    pub(crate) stalled: usize,
+    pub(crate) slow: usize,
+    /// Subscribers that leave and come back, a second.
+    pub(crate) churn_per_s: u32,
+    /// The process to read the costs from; found by its address when not given.
+    pub(crate) broker_pid: Option<u32>,
+    pub(crate) seed: u64,
+}
+
+/// Costs of the process under load.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Costs {
+    pub(crate) cpu_ns_per_delivery: Option<f64>,
+    pub(crate) syscalls_per_delivery: Option<f64>,
+    pub(crate) syscalls_counted: Option<Counted>,
+    pub(crate) bytes_per_subscriber: Option<f64>,
+}
+
+/// The generator's own condition.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Condition {
+    /// The busiest thread.
+    pub(crate) busy_percent_max: Option<f64>,
+    /// How late messages were offered, 99th percentile.
+    pub(crate) lag_p99_ns: u64,
+    /// How long the target took nothing from the publisher.
+    pub(crate) blocked: Duration,
+}
+
+impl Condition {
+    pub(crate) fn is_behind(&self) -> bool {
+        self.lag_p99_ns > nanos(limits::BEHIND_MAX)
+    }
+
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.busy_percent_max.is_some_and(|percent| percent > limits::BUSY_PERCENT_MAX)
+    }
+}
+
+/// Sums over groups of subscribers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Groups {
+    /// Full-speed subscribers: fewest and most measured deliveries of one of them.
+    pub(crate) deliveries_min: u64,
+    pub(crate) deliveries_max: u64,
+    /// Mean latency of the luckiest and the unluckiest of them.
+    pub(crate) mean_ns_min: u64,
+    pub(crate) mean_ns_max: u64,
+    /// Deliveries to slow subscribers, and what they missed.
+    pub(crate) slow_deliveries: u64,
+    pub(crate) slow_faults: Faults,
+    /// Full-speed subscribers that the target cut off.
+    pub(crate) cut_off: u64,
+    /// Slow and stalled ones that it cut off.
+    pub(crate) slow_cut_off: u64,
+    pub(crate) reconnects: u64,
+}
+
+/// What a run has shown.
+pub(crate) struct Outcome {
+    pub(crate) spec: RunSpec,
+    pub(crate) measured: Measured,
+    pub(crate) faults: Faults,
+    pub(crate) groups: Groups,
+    pub(crate) offered_per_s: Option<f64>,
+    pub(crate) deliveries_per_s: f64,
+    pub(crate) costs: Costs,
+    pub(crate) condition: Condition,
+    pub(crate) first_refusal: Option<String>,
+    /// Wall clock at the end of the warm-up, seconds since 1970, for the interval log.
+    pub(crate) started_s: f64,
+}
+
+impl Outcome {
+    /// Why the figures must not be used; empty = they may.
+    pub(crate) fn objections(&self) -> Vec<String> {
+        let mut objections = self.losses();
+        if self.condition.is_behind() {
+            objections.push(format!(
+                "the generator fell behind: 1 % of the messages left {} ms late or later (the target \
+                 took nothing for {} ms)",
+                self.condition.lag_p99_ns / 1_000_000,
+                self.condition.blocked.as_millis()
+            ));
+        }
+        if let (Some(percent), true) =
+            (self.condition.busy_percent_max, self.condition.is_saturated())
+        {
+            objections.push(format!(
+                "the generator is saturated: its busiest thread ran or waited for a CPU {percent:.0} % \
+                 of the time; use more --threads or a lower --rate"
+            ));
+        }
+        objections
+    }
+
+    /// What was lost, in words; empty = nothing.
+    pub(crate) fn losses(&self) -> Vec<String> {
+        let mut losses = Vec::new();
+        let mut say = |count: u64, what: &str| {
+            if count > 0 {
+                losses.push(format!("{count} {what}"));
+            }
+        };
+        say(self.faults.lost, "deliveries lost");
+        say(self.faults.out_of_order, "deliveries twice or out of order");
+        say(self.faults.corrupt, "deliveries with a wrong checksum");
+        say(self.groups.cut_off, "subscribers cut off by the target");
+        if self.measured.latency.is_empty() {
+            losses.push("nothing was delivered".to_owned());
+        }
+        if let (Some(why), false) = (&self.first_refusal, losses.is_empty()) {
+            losses.push(format!("the first complaint: {why}"));
+        }
+        losses
+    }
+
+    /// A percentile of the latency.
+    pub(crate) fn latency_ns(&self, percentile: f64) -> u64 {
+        self.measured.latency.value_at_percentile(percentile)
+    }
+}
+
+/// Told how far a run is.
+pub(crate) trait Progress {
+    /// Subscribers confirmed so far.
+    fn connecting(&self, confirmed: u64, of: u64);
+    /// Time since the first message, and deliveries so far.
+    fn running(&self, elapsed: Duration, of: Duration, delivered: u64);
+    /// The bar goes away.
+    fn finish(&self);
+}
+
+type Worker = JoinHandle<Result<Received, String>>;
+/// Each receiving thread says once whether its subscribers stand.
+type Ready = Inbox<Result<(), String>>;
+
+/// Runs.
+///
+/// # Errors
+/// A sentence, when there is nothing to report.
+pub(crate) fn run(spec: &RunSpec, progress: &dyn Progress) -> Result<Outcome, String> {
+    raise_descriptor_limit(spec.subscribers)?;
+    let timebase = Timebase::start();
+    let dialer = Dialer { target: spec.target, address: spec.address };
+    let plan = spec
+        .load
+        .map(|load| Arc::new(Plan::new(load.source, load.instruments, load.watch, spec.seed)));
+    // Different from any recent run's, so that the broker begins anew: milliseconds, wrapping every 49
+    // days; 0 would say that there is no epoch.
+    let epoch =
+        u32::try_from(timebase.wall_ns() / 1_000_000 % u64::from(u32::MAX)).unwrap_or(0) + 1;
+    let publisher = match &plan {
+        Some(plan) => Some(Publisher::open(dialer, Arc::clone(plan), epoch)?),
+        None => {
+            // Only to say at once that nobody is there.
+            drop(dialer.dial(0).map_err(|error| error.to_string())?);
+            None
+        }
+    };
+    let pid = spec.broker_pid.or_else(|| process::listening_on(spec.address));
+    let idle = pid.map(process::read).unwrap_or_default();
+
+    let shared = Arc::new(Shared::default());
+    let result = attempt(spec, timebase, dialer, plan, publisher, (pid, idle), &shared, progress);
+    if result.is_err() {
+        shared.abort.store(true, Ordering::Relaxed);
+    }
+    progress.finish();
+    result
+}
+
+#[allow(clippy::too_many_arguments, reason = "the second half of `run`, which ends with its abort")]
+fn attempt(
+    spec: &RunSpec,
+    timebase: Timebase,
+    dialer: Dialer,
+    plan: Option<Arc<Plan>>,
+    publisher: Option<Publisher>,
+    (pid, idle): (Option<u32>, Reading),
+    shared: &Arc<Shared>,
+    progress: &dyn Progress,
+) -> Result<Outcome, String> {
+    let (workers, ready) = spawn_receivers(spec, timebase, dialer, &plan, shared)?;
+    await_confirmed(spec, &ready, workers.len(), shared, progress)?;
+    let subscribed = pid.map(process::read).unwrap_or_default();
+
+    let start = timebase.mono() + limits::LEAD_IN;
+    let (window, pacer) = schedule(spec, timebase, start);
+    shared.window.get_or_init(|| window);
+    let publisher = match publisher.zip(pacer) {
+        Some((publisher, pacer)) => {
+            let shared = Arc::clone(shared);
+            let work = move || publisher.run(pacer, timebase, &shared);
+            let thread = std::thread::Builder::new().name("publisher".to_owned()).spawn(work);
+            Some(thread.map_err(|error| format!("cannot start a thread: {error}"))?)
+        }
+        None => None,
+    };
+    let syscalls = pid.and_then(SyscallCounter::start);
+    let show = |now: Mono| {
+        let delivered = shared.delivered.load(Ordering::Relaxed);
+        progress.running(now.since(start), window.to.since(start), delivered);
+    };
+    wait_until(window.from, timebase, &ready, show)?;
+    let at_start = (timebase.mono(), shared.delivered.load(Ordering::Relaxed));
+    let cost_start = pid.map(process::read).unwrap_or_default();
+    wait_until(window.to, timebase, &ready, show)?;
+    let at_end = (timebase.mono(), shared.delivered.load(Ordering::Relaxed));
+    let cost_end = pid.map(process::read).unwrap_or_default();
+    let calls_per_s = syscalls.and_then(SyscallCounter::finish);
+
+    let offered = match publisher {
+        Some(thread) => Some(thread.join().map_err(|_| "the publisher's thread ended badly")??),
+        None => None,
+    };
+    let mut received = Vec::new();
+    for worker in workers {
+        received.push(worker.join().map_err(|_| "a receiving thread ended badly")??);
+    }
+    drop(ready);
+    let span = at_end.0.since(at_start.0);
+    let deliveries = at_end.1 - at_start.1;
+    let deliveries_per_s = per_second(deliveries, span);
+    let mut costs = costs_of(cost_start, cost_end, deliveries);
+    if let Some(calls_per_s) = calls_per_s {
+        costs.syscalls_per_delivery = (deliveries > 0).then(|| calls_per_s / deliveries_per_s);
+        costs.syscalls_counted = Some(Counted::All);
+    }
+    costs.bytes_per_subscriber = subscribed
+        .rss_bytes
+        .zip(idle.rss_bytes)
+        .map(|(with, without)| ratio(with.saturating_sub(without), spec.subscribers as u64));
+    let started_s = seconds(timebase.stamp(window.from));
+    Ok(add_up(spec, received, offered, (deliveries_per_s, costs, started_s)))
+}
+
+fn spawn_receivers(
+    spec: &RunSpec,
+    timebase: Timebase,
+    dialer: Dialer,
+    plan: &Option<Arc<Plan>>,
+    shared: &Arc<Shared>,
+) -> Result<(Vec<Worker>, Ready), String> {
+    let (tell, ready) = mpsc::channel();
+    let mut workers: Vec<Worker> = Vec::new();
+    let threads = spec.threads.clamp(1, spec.subscribers.max(1));
+    let pace_of = |number| match number {
+        n if n < spec.stalled => Pace::Stalled,
+        n if n < spec.stalled + spec.slow => Pace::Half,
+        _ => Pace::Full,
+    };
+    for thread in 0..threads {
+        let mine = (thread..spec.subscribers).step_by(threads);
+        let churn = u64::from(spec.churn_per_s);
+        let share = Share {
+            dialer,
+            plan: plan.clone(),
+            market_source: spec.market_source,
+            subscribers: mine.map(|number| (number, pace_of(number))).collect(),
+            churn_every: (churn > 0)
+                .then(|| Duration::from_nanos(1_000_000_000 * threads as u64 / churn)),
+            timebase,
+        };
+        let (tell, shared) = (tell.clone(), Arc::clone(shared));
+        let work = move || {
+            let mut receiver =
+                Receiver::new(share, shared).map_err(|error| format!("cannot poll: {error}"))?;
+            let connected = receiver.connect();
+            let goes_on = connected.is_ok();
+            // The main thread has left when nobody listens; then the abort is set as well.
+            drop(tell.send(connected));
+            if !goes_on {
+                return Err("not connected".to_owned());
+            }
+            receiver.run().map_err(|error| format!("cannot poll: {error}"))
+        };
+        let name = format!("receiver-{thread}");
+        let spawned = std::thread::Builder::new().name(name).spawn(work);
+        workers.push(spawned.map_err(|error| format!("cannot start a thread: {error}"))?);
+    }
+    Ok((workers, ready))
+}
+
+fn await_confirmed(
+    spec: &RunSpec,
+    ready: &Ready,
+    threads: usize,
+    shared: &Shared,
+    progress: &dyn Progress,
+) -> Result<(), String> {
+    let mut waiting = threads;
+    while waiting > 0 {
+        match ready.recv_timeout(Duration::from_millis(50)) {
+            Ok(result) => {
+                result?;
+                waiting -= 1;
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err("a receiving thread ended before it was connected".to_owned());
+            }
+        }
+        let confirmed = shared.confirmed.load(Ordering::Relaxed);
+        progress.connecting(confirmed, spec.subscribers as u64);
+    }
+    Ok(())
+}
+
+fn schedule(spec: &RunSpec, timebase: Timebase, start: Mono) -> (Window, Option<Pacer>) {
+    let from = start + spec.warm_up;
+    let to = from + spec.duration;
+    let pacer = spec.load.map(|load| Pacer::new(start, load.rate, spec.warm_up + spec.duration));
+    let (messages, stride) = match &pacer {
+        Some(pacer) => (pacer.total(), Window::stride_of(pacer.total())),
+        None => (limits::SKEW_MESSAGES_MAX, 1),
+    };
+    let window = Window {
+        from,
+        to,
+        from_stamp: timebase.stamp(from),
+        to_stamp: timebase.stamp(to),
+        interval: Window::interval_of(spec.duration),
+        skew_stride: stride,
+        messages,
+    };
+    (window, pacer)
+}
+
+/// Waits, and shows how far it is. Nobody speaks on the channel any more; it is what one can wait on.
+fn wait_until(
+    until: Mono,
+    timebase: Timebase,
+    quiet: &Ready,
+    show: impl Fn(Mono),
+) -> Result<(), String> {
+    loop {
+        let now = timebase.mono();
+        let left = until.since(now);
+        if left.is_zero() {
+            return Ok(());
+        }
+        show(now);
+        match quiet.recv_timeout(left.min(Duration::from_millis(100))) {
+            Ok(result) => result?,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            // All threads have ended their connecting, so their ends of the channel are gone.
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                std::thread::park_timeout(left.min(Duration::from_millis(100)));
+            }
+        }
+    }
+}
+
+fn costs_of(start: Reading, end: Reading, deliveries: u64) -> Costs {
+    let per_delivery = |from: Option<u64>, to: Option<u64>| {
+        let spent = to?.saturating_sub(from?);
+        (deliveries > 0).then(|| ratio(spent, deliveries))
+    };
+    let syscalls_per_delivery = per_delivery(start.io_calls, end.io_calls);
+    Costs {
+        cpu_ns_per_delivery: per_delivery(start.cpu_ns, end.cpu_ns),
+        syscalls_per_delivery,
+        syscalls_counted: syscalls_per_delivery.map(|_| Counted::ReadsAndWrites),
+        bytes_per_subscriber: None,
+    }
+}
+
+fn add_up(
+    spec: &RunSpec,
+    received: Vec<Received>,
+    offered: Option<Offered>,
+    (deliveries_per_s, costs, started_s): (f64, Costs, f64),
+) -> Outcome {
+    let mut groups =
+        Groups { deliveries_min: u64::MAX, mean_ns_min: u64::MAX, ..Groups::default() };
+    let (mut faults, mut condition) = (Faults::default(), Condition::default());
+    let mut first_refusal = None;
+    let mut recorders: Vec<Recorder> = Vec::new();
+    for thread in received {
+        recorders.extend(thread.recorder);
+        condition.note_busy(thread.busy_percent);
+        first_refusal = first_refusal.or(thread.first_refusal);
+        groups.reconnects += thread.reconnects;
+        for (pace, tally) in thread.tallies {
+            if pace != Pace::Full {
+                groups.slow_deliveries += tally.deliveries;
+                groups.slow_faults.add(tally.faults);
+                groups.slow_cut_off += u64::from(tally.was_cut_off);
+                continue;
+            }
+            faults.add(tally.faults);
+            groups.cut_off += u64::from(tally.was_cut_off);
+            groups.deliveries_min = groups.deliveries_min.min(tally.measured);
+            groups.deliveries_max = groups.deliveries_max.max(tally.measured);
+            if let Some(mean) = tally.latency_ns_sum.checked_div(tally.measured) {
+                groups.mean_ns_min = groups.mean_ns_min.min(mean);
+                groups.mean_ns_max = groups.mean_ns_max.max(mean);
+            }
+        }
+    }
+    groups.deliveries_min = groups.deliveries_min.min(groups.deliveries_max);
+    groups.mean_ns_min = groups.mean_ns_min.min(groups.mean_ns_max);
+    let mut offered_per_s = None;
+    if let Some(offered) = offered {
+        condition.note_busy(offered.busy_percent);
+        condition.lag_p99_ns = offered.lag.value_at_percentile(99.0);
+        condition.blocked = offered.blocked;
+        offered_per_s = Some(per_second(offered.measured, spec.duration));
+        first_refusal = first_refusal.or(offered.refusal);
+    }
+    Outcome {
+        spec: spec.clone(),
+        measured: merge(recorders),
+        faults,
+        groups,
+        offered_per_s,
+        deliveries_per_s,
+        costs,
+        condition,
+        first_refusal,
+        started_s,
+    }
+}
+
+impl Condition {
+    fn note_busy(&mut self, percent: Option<f64>) {
+        self.busy_percent_max = match (self.busy_percent_max, percent) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        };
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+fn ratio(sum: u64, count: u64) -> f64 {
+    sum as f64 / count.max(1) as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests;

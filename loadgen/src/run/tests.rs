@@ -1,0 +1,122 @@
+//! The whole generator against a real broker in a thread of this process.
+
+use std::os::unix::net::UnixStream;
+use std::thread::JoinHandle;
+
+use pregao::node::broker::{Broker, BrokerConfig};
+use pregao::reactor::{Options, Reactor, SocketOptions};
+
+use super::*;
+
+struct Silent;
+
+impl Progress for Silent {
+    fn connecting(&self, _confirmed: u64, _of: u64) {}
+    fn running(&self, _elapsed: Duration, _of: Duration, _delivered: u64) {}
+    fn finish(&self) {}
+}
+
+/// A broker that stops with this value.
+struct Running {
+    address: SocketAddr,
+    stop: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(ring_frames: usize, send_buffer_bytes: Option<usize>) -> Running {
+        let (stop, stopped) = UnixStream::pair().unwrap();
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let accepted = SocketOptions { send_buffer_bytes, notsent_lowat_bytes: None };
+        let mut reactor = Reactor::new(Options { listen, accepted }).unwrap();
+        let address = reactor.local_addr().unwrap();
+        reactor.stop_on(stopped).unwrap();
+        let work = move || {
+            let mut broker = Broker::new(BrokerConfig { ring_frames, subscribers_max: 1_000 });
+            reactor.run(&mut broker).unwrap();
+        };
+        Running { address, stop: Some(stop), thread: Some(std::thread::spawn(work)) }
+    }
+
+    fn spec(&self, rate: u64, watch: usize) -> RunSpec {
+        RunSpec {
+            target: Target::Pregao,
+            address: self.address,
+            subscribers: 20,
+            threads: 2,
+            load: Some(Load { rate, instruments: 50, watch, source: 2 }),
+            market_source: 1,
+            warm_up: Duration::from_millis(50),
+            duration: Duration::from_millis(300),
+            stalled: 0,
+            slow: 0,
+            churn_per_s: 0,
+            broker_pid: Some(std::process::id()),
+            seed: 3,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+#[test]
+fn every_delivery_of_a_full_feed_is_counted_once() {
+    let broker = Running::start(1 << 14, None);
+    // Twice on one broker: what a run leaves behind must not reach the next one.
+    for _ in 0..2 {
+        let outcome = run(&broker.spec(2_000, 0), &Silent).unwrap();
+        assert_eq!(outcome.losses(), Vec::<String>::new());
+        assert_eq!(outcome.measured.latency.len(), 600 * 20);
+        assert_eq!(outcome.measured.service.len(), 600 * 20);
+        assert_eq!((outcome.groups.deliveries_min, outcome.groups.deliveries_max), (600, 600));
+        assert_eq!(outcome.measured.skew.len(), 600);
+    }
+}
+
+#[test]
+fn watch_lists_bring_what_is_watched_and_nothing_else() {
+    let broker = Running::start(1 << 14, None);
+    let spec = broker.spec(2_000, 5);
+    let outcome = run(&spec, &Silent).unwrap();
+    assert_eq!(outcome.losses(), Vec::<String>::new());
+    // The same plan says how much that is.
+    let plan = Plan::new(2, 50, 5, 3);
+    let mut messages = plan.messages();
+    let lists: Vec<Vec<u32>> = (0..20).map(|subscriber| plan.watch_list(subscriber)).collect();
+    let mut expected = 0;
+    for number in 0..700 {
+        let instrument = messages.next(0, 0).1.instrument.get() & 0x00FF_FFFF;
+        // The first 50 ms are warm-up.
+        if number >= 100 {
+            expected += lists.iter().filter(|list| list.contains(&instrument)).count() as u64;
+        }
+    }
+    assert_eq!(outcome.measured.latency.len(), expected);
+}
+
+#[test]
+fn who_stalls_reads_slowly_or_comes_and_goes_spoils_nothing_for_the_others() {
+    let broker = Running::start(1 << 14, None);
+    let spec = RunSpec { stalled: 1, slow: 2, churn_per_s: 50, ..broker.spec(2_000, 0) };
+    let outcome = run(&spec, &Silent).unwrap();
+    assert_eq!(outcome.losses(), Vec::<String>::new());
+    assert!(outcome.groups.reconnects > 0);
+    assert_eq!(outcome.groups.deliveries_max, 600);
+    assert!(outcome.groups.slow_deliveries < 2 * 700, "the slow ones read all of it");
+}
+
+#[test]
+fn a_broker_that_loses_is_found_out() {
+    // A ring of 64 frames under bursts of hundreds: cursors are lapped, and the broker says so.
+    let broker = Running::start(64, Some(4_096));
+    let outcome = run(&broker.spec(400_000, 0), &Silent).unwrap();
+    assert!(outcome.faults.lost > 0 && outcome.faults.gaps_told > 0);
+    assert!(!outcome.losses().is_empty());
+    let counted: u64 = outcome.measured.latency.len();
+    assert!(counted < 120_000 * 20);
+}

@@ -77,6 +77,13 @@ pub const BREAKER_WINDOW_SECONDS_MAX: u32 = 600;
 /// Breaker transitions kept for a node that does not fetch them; the oldest go first.
 pub const BREAKER_TRANSITIONS_MAX: usize = 16;
 
+/// Changes of other nodes' breakers that core journals in one [`LINK_TICK`]; the rest is dropped, so that
+/// nobody fills the journal with them.
+pub const BREAKER_REPORTS_PER_TICK_MAX: u32 = 64;
+
+/// Changes of its breakers that the aggregator keeps while core is away; of more the oldest are dropped.
+pub const BREAKER_REPORTS_WAITING_MAX: usize = 64;
+
 /// Parts that a partition can be made of.
 pub const PARTITIONS_MAX: u16 = 1_024;
 

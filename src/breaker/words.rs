@@ -261,6 +261,23 @@ impl OutcomeClass {
             OutcomeClass::LocalFault => "local fault",
         }
     }
+
+    /// The class as one word of at most 16 bytes: for names of figures.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            OutcomeClass::Answered => "answered",
+            OutcomeClass::Slow => "slow",
+            OutcomeClass::Refused => "refused",
+            OutcomeClass::Unreachable => "unreachable",
+            OutcomeClass::ConnectDeadline => "connect_deadline",
+            OutcomeClass::RequestDeadline => "request_deadline",
+            OutcomeClass::Reset => "reset",
+            OutcomeClass::ProtocolError => "protocol_error",
+            OutcomeClass::ComeBackLater => "come_back_later",
+            OutcomeClass::LocalFault => "local_fault",
+        }
+    }
 }
 
 impl fmt::Display for OutcomeClass {

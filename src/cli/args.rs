@@ -14,6 +14,7 @@ use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline};
 use crate::config::{Partition, Speed};
 use crate::duration;
 use crate::limits::{PATTERNS_MAX, RATE_EVENTS_PER_S_MAX, REPORT_ROWS_MAX, REPORT_SYMBOLS_MAX};
+use crate::node::BREAKER_NAME_BYTES_MAX;
 use crate::wire::Symbol;
 
 /// A real-time market-quote system: sequenced, journaled, fanned out, sharded and queried.
@@ -70,6 +71,8 @@ pub(super) enum Command {
     Report(ReportFlags),
     /// Show what each node says about itself
     Status(StatusFlags),
+    /// Open, close or disable a circuit breaker by hand
+    Breaker(BreakerFlags),
     /// Stop the system that runs on a data directory
     Stop {
         #[command(flatten)]
@@ -278,6 +281,9 @@ pub(super) struct StatusFlags {
     /// How long to wait for each node
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = deadline)]
     pub(super) deadline: Duration,
+    /// Show every figure, not only nodes and breakers
+    #[arg(long, short)]
+    pub(super) verbose: bool,
     #[command(flatten)]
     pub(super) config: ConfigFlag,
     #[command(flatten)]
@@ -285,6 +291,47 @@ pub(super) struct StatusFlags {
     /// How the status is shown
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BreakerFlags {
+    /// Which, as `pregao status` names it: core.exchange, aggregator.shard-A
+    #[arg(value_name = "NAME", value_parser = breaker_name)]
+    pub(super) name: String,
+    /// What to do
+    #[arg(value_enum, value_name = "ACTION")]
+    pub(super) action: Action,
+    /// How long to wait for its node
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = deadline)]
+    pub(super) deadline: Duration,
+    #[command(flatten)]
+    pub(super) config: ConfigFlag,
+    #[command(flatten)]
+    pub(super) host: HostFlag,
+    /// How the breaker is shown afterwards
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+/// What an operator does to a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Action {
+    /// Deny every call, and end the connection that it guards, until told otherwise
+    ForceOpen,
+    /// Let calls through and judge them anew
+    Close,
+    /// Let every call through and judge nothing
+    Disable,
+    /// Let every call through and keep rates without acting on them
+    MetricsOnly,
+    /// Start anew: closed, with the first wait and no last error
+    Reset,
+}
+
+fn breaker_name(text: &str) -> Result<String, String> {
+    let is_name = (1..=BREAKER_NAME_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_name { Ok(text.to_owned()) } else { Err("`pregao status` shows the names".into()) }
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

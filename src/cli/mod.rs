@@ -6,6 +6,7 @@
 
 mod all;
 mod args;
+pub mod breaker;
 pub mod exit;
 mod logging;
 pub mod output;
@@ -61,6 +62,7 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Fa
         Request::Subscribe(request) => subscribe::run(&request, &mut output)?,
         Request::Report(request) => report::run(&request, &mut output)?,
         Request::Status(request) => status::run(&request, &mut output)?,
+        Request::Breaker(request) => breaker::run(&request, &mut output)?,
         Request::Stop(request) => stop::run(&request, &mut output)?,
     };
     output.flush()?;

@@ -219,6 +219,7 @@ mod tests {
     use super::*;
     use crate::cli::output::Screen;
     use crate::cli::render::{QuoteSource, Rows};
+    use crate::wire::{Ended, Quote};
 
     fn report(symbol: &str, complete: bool) -> Report {
         Report {
@@ -239,6 +240,32 @@ mod tests {
         let exit = show(answers, Format::Json, &mut output);
         drop(output);
         (exit, String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn a_stale_quote_is_never_reported_as_live() {
+        let request = ReportRequest {
+            address: "127.0.0.1:8000".parse().unwrap(),
+            symbols: Vec::new(),
+            question: Question::Last(0),
+            deadline: Duration::from_millis(500),
+            partial_allowed: true,
+            format: Format::Json,
+        };
+        let quote = Quote { ts_recv: U64::new(5_000_000_000), ..Quote::default() };
+        let report = |delivery: Option<u16>, wall_ns: u64| {
+            let end = Some(Ended { status: EndStatus::Complete as u8, ..Ended::default() });
+            let rows = delivery.map(|flags| Frame::seal(quote).delivered(flags));
+            let answer = Answer { end, rows: rows.into_iter().collect(), ..Answer::default() };
+            let symbol = "PETR4".parse().unwrap();
+            let report = request.report(symbol, &answer, &Symbols::default(), wall_ns).unwrap();
+            (report.quote_source, report.age_ms)
+        };
+        assert_eq!(report(Some(0), 5_250_000_000), (QuoteSource::Live, Some(250)));
+        assert_eq!(report(Some(Flags::STALE), 65_000_000_000), (QuoteSource::Stale, Some(60_000)));
+        // This machine's clock went back: the age is not known to be anything, and never negative.
+        assert_eq!(report(Some(Flags::STALE), 0), (QuoteSource::Stale, Some(0)));
+        assert_eq!(report(None, 0), (QuoteSource::None, None));
     }
 
     #[test]

@@ -8,10 +8,12 @@ use std::path::Path;
 use log::LevelFilter;
 
 use super::args::{
-    Command, ConfigFlag, DataDirFlag, HostFlag, MarketFlags, NodeFlags, Partial, ReportFlags,
-    StatusFlags, SubscribeFlags,
+    Action, BreakerFlags, Command, ConfigFlag, DataDirFlag, HostFlag, MarketFlags, NodeFlags,
+    Partial, ReportFlags, StatusFlags, SubscribeFlags,
 };
+use super::breaker::BreakerRequest;
 use super::exit::Failure;
+use super::render::Detail;
 use super::report::{Question, ReportRequest};
 use super::run::NodeRequest;
 use super::status::StatusRequest;
@@ -19,6 +21,7 @@ use super::subscribe::SubscribeRequest;
 use super::{all, stop};
 use crate::config::{Config, NodeId};
 use crate::limits::{CONFIG_BYTES_MAX, REPORT_ROWS_DEFAULT};
+use crate::wire::BreakerAction;
 
 /// What is to be done, checked.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub(super) enum Request {
     Subscribe(SubscribeRequest),
     Report(ReportRequest),
     Status(StatusRequest),
+    Breaker(BreakerRequest),
     Stop(stop::StopRequest),
 }
 
@@ -49,6 +53,7 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
         Command::Subscribe(flags) => subscribe_request(flags).map(Request::Subscribe),
         Command::Report(flags) => report_request(flags).map(Request::Report),
         Command::Status(flags) => status_request(&flags).map(Request::Status),
+        Command::Breaker(flags) => breaker_request(flags).map(Request::Breaker),
         Command::Stop { config, data_dir } => {
             let config = config_of(&config, &data_dir, &HostFlag::default())?;
             Ok(Request::Stop(stop::StopRequest { dir: checked(config)?.data.dir }))
@@ -179,6 +184,25 @@ fn status_request(flags: &StatusFlags) -> Result<StatusRequest, Failure> {
     let address = |node| Some((node, config.net.connect(node)?));
     Ok(StatusRequest {
         nodes: config.net.nodes().into_iter().filter_map(address).collect(),
+        deadline: flags.deadline,
+        format: flags.format,
+        detail: if flags.verbose { Detail::Verbose } else { Detail::Brief },
+    })
+}
+
+fn breaker_request(flags: BreakerFlags) -> Result<BreakerRequest, Failure> {
+    let config = client_config(&flags.config, &flags.host)?;
+    let address = |node| Ok((node, address_of(&config, node)?));
+    Ok(BreakerRequest {
+        nodes: vec![address(NodeId::Core)?, address(NodeId::Aggregator)?],
+        name: flags.name,
+        action: match flags.action {
+            Action::ForceOpen => BreakerAction::ForceOpen,
+            Action::Close => BreakerAction::Close,
+            Action::Disable => BreakerAction::Disable,
+            Action::MetricsOnly => BreakerAction::MetricsOnly,
+            Action::Reset => BreakerAction::Reset,
+        },
         deadline: flags.deadline,
         format: flags.format,
     })

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::render::{NodeReport, Reachability, status_json, status_table};
+use super::render::{Detail, NodeReport, Reachability, status_json, status_table, take_breakers};
 use crate::client::{Answer, Asker, ClientError};
 use crate::config::NodeId;
 use crate::time::Clock;
@@ -23,6 +23,8 @@ pub struct StatusRequest {
     pub deadline: Duration,
     /// How the status is shown.
     pub format: Format,
+    /// How much of it is shown as a table.
+    pub detail: Detail,
 }
 
 /// Shows the answers: complete when all nodes answered, partial when some did.
@@ -32,11 +34,12 @@ pub struct StatusRequest {
 pub fn show(
     reports: &[NodeReport],
     format: Format,
+    detail: Detail,
     output: &mut Output<impl Write>,
 ) -> Result<Exit, Failure> {
     match format {
         Format::Json => reports.iter().try_for_each(|report| output.line(&status_json(report)))?,
-        Format::Table => output.line(&status_table(reports))?,
+        Format::Table => output.line(&status_table(reports, detail))?,
     }
     output.flush()?;
     let answered = reports.iter().filter(|report| report.status == Reachability::Ok).count();
@@ -53,16 +56,21 @@ pub fn show(
 /// When none answers, or the output takes no more.
 pub fn run(request: &StatusRequest, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
     let deadline = request.deadline;
-    let reports: Vec<NodeReport> = std::thread::scope(|scope| {
+    show(&ask_all(&request.nodes, deadline), request.format, request.detail, output)
+}
+
+/// Asks these nodes at once what each says about itself.
+#[must_use]
+pub fn ask_all(nodes: &[(NodeId, SocketAddr)], deadline: Duration) -> Vec<NodeReport> {
+    std::thread::scope(|scope| {
         let ask = |&(node, address)| (node, address, scope.spawn(move || ask(address, deadline)));
-        let asked: Vec<_> = request.nodes.iter().map(ask).collect();
+        let asked: Vec<_> = nodes.iter().map(ask).collect();
         let report = |(node, address, thread): (NodeId, SocketAddr, ScopedJoinHandle<'_, _>)| {
             let answer = thread.join().unwrap_or((Err(Reachability::Failed), Duration::ZERO));
             report(node, address, answer)
         };
         asked.into_iter().map(report).collect()
-    });
-    show(&reports, request.format, output)
+    })
 }
 
 /// What one node answered, and how long that (or waiting for it in vain) took.
@@ -98,12 +106,15 @@ fn unreached(error: &ClientError) -> Reachability {
 fn report(node: NodeId, address: SocketAddr, (answer, elapsed): Asked) -> NodeReport {
     let status = answer.as_ref().err().copied().unwrap_or(Reachability::Ok);
     let answer = answer.unwrap_or_default();
+    let (mut figures, mut words) =
+        (answer.metrics.into_iter().collect(), answer.texts.into_iter().collect());
     NodeReport {
         node: node.to_string(),
         address,
         status,
         elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-        figures: answer.metrics.into_iter().collect(),
-        words: answer.texts.into_iter().collect(),
+        breakers: take_breakers(&mut words, &mut figures),
+        figures,
+        words,
     }
 }

@@ -74,6 +74,9 @@ fn wrong_flags_are_one_line_that_names_the_flag() {
         (&["report", "X", "--deadline", "2h"], &["--deadline", "1m"]),
         (&["report", "X", "--partial", "maybe"], &["--partial", "allow"]),
         (&["status", "--data-dir", "x"], &["--data-dir"]),
+        (&["breaker", "core.exchange"], &["ACTION", "pregao breaker --help"]),
+        (&["breaker", "core.exchange", "open"], &["open", "ACTION"]),
+        (&["breaker", "core.exchange is a long name", "close"], &["NAME", "pregao status"]),
     ] {
         let message = refusal(arguments);
         assert!(!message.contains('\n'), "{message:?}");

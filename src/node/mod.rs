@@ -14,7 +14,10 @@ pub mod sequencer;
 pub mod shard;
 pub mod status;
 
-pub use guard::{breaker_outcome, describe_breaker};
+pub use guard::{
+    BREAKER_NAME_BYTES_MAX, breaker_change, breaker_described_by, breaker_outcome,
+    describe_breaker, obey_operator,
+};
 pub use links::{Link, Links};
 
 use std::net::SocketAddr;

@@ -36,7 +36,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::limits;
-use crate::node::{Action, CloseReason, ConnId, DialFailure, Level, Node, Origin};
+use crate::node::{Action, CloseReason, ConnId, DialFailure, DialId, Level, Node, Origin};
 use crate::time::{Clock, Mono, Now};
 
 use connection::{Connection, Flushed, ReadOutcome, State};
@@ -77,6 +77,9 @@ pub struct Reactor {
     dead: Vec<ConnId>,
     read_buffer: Box<[u8]>,
     stop_asked: bool,
+    /// The node was told something in step 8 or 9, behind its timers and its commit. What it makes of
+    /// that must not wait for the next deadline: the next turn follows at once.
+    has_late_input: bool,
 }
 
 impl Reactor {
@@ -107,6 +110,7 @@ impl Reactor {
             dead: Vec::new(),
             read_buffer: vec![0; limits::READ_BYTES_PER_TURN_MAX].into_boxed_slice(),
             stop_asked: false,
+            has_late_input: false,
         })
     }
 
@@ -199,7 +203,8 @@ impl Reactor {
             [node.next_deadline(), stop_by, retry].into_iter().flatten().chain(timed).min();
         let can_read = self.ready_to_read.iter().any(|&id| node.wants_frames(id));
         let accepting = self.listener.as_ref().is_some_and(Listener::has_more);
-        let timeout = if can_read || accepting || !self.ready_to_write.is_empty() {
+        let is_late = std::mem::take(&mut self.has_late_input);
+        let timeout = if can_read || accepting || is_late || !self.ready_to_write.is_empty() {
             Some(Duration::ZERO)
         } else {
             deadline.map(|at| at.since(self.clock.now().mono))
@@ -399,10 +404,10 @@ impl Reactor {
                         let state = State::Dialing { dial, deadline: now.mono + within };
                         match self.register(stream, state) {
                             Some(id) => self.timed.push(id),
-                            None => node.handle_dial_failed(now, dial, DialFailure::Reset),
+                            None => self.fail_dial(node, now, dial, DialFailure::Reset),
                         }
                     }
-                    Err(failure) => node.handle_dial_failed(now, dial, failure),
+                    Err(failure) => self.fail_dial(node, now, dial, failure),
                 },
                 Action::Close(id) => self.close(node, now, id),
                 Action::Log(level, text) => match level {
@@ -413,6 +418,12 @@ impl Reactor {
                 },
             }
         }
+    }
+
+    /// A dial that failed before it began, as most do that meet a bad route.
+    fn fail_dial<N: Node>(&mut self, node: &mut N, now: Now, dial: DialId, failure: DialFailure) {
+        self.has_late_input = true;
+        node.handle_dial_failed(now, dial, failure);
     }
 
     /// Closes for the node: the last words first, then our half, and the peer's half only when it is
@@ -428,6 +439,7 @@ impl Reactor {
             self.timed.push(id);
             self.wake_reader(id);
         }
+        self.has_late_input = true;
         node.handle_close(now, id, CloseReason::Ours);
     }
 

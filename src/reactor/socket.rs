@@ -64,7 +64,9 @@ pub(super) fn failure_of(error: &io::Error) -> DialFailure {
             | Errno::NETDOWN
             | Errno::HOSTDOWN
             | Errno::ACCESS
-            | Errno::PERM,
+            | Errno::PERM
+            // What Linux says to a connect that meets a blackhole route.
+            | Errno::INVAL,
         ) => DialFailure::Unreachable,
         _ => DialFailure::Reset,
     }

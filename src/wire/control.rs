@@ -162,6 +162,32 @@ numbered! {
         Status = 6,
         /// Stop the query with this id.
         Stop = 7,
+        /// Operator: do to the breaker that `symbol` names what `limit` says, a [`BreakerAction`].
+        Breaker = 8,
+    }
+}
+
+numbered! {
+    /// What an operator does to a circuit breaker.
+    BreakerAction: u8 {
+        /// Deny every call, and end the connection that the breaker guards, until told otherwise.
+        ForceOpen = 1,
+        /// Let calls through and judge them from an empty window.
+        Close = 2,
+        /// Let every call through and judge nothing.
+        Disable = 3,
+        /// Let every call through and keep rates without acting on them.
+        MetricsOnly = 4,
+        /// Start anew: closed, empty window, first wait.
+        Reset = 5,
+    }
+}
+
+impl BreakerAction {
+    /// The action that stands in a query's `limit`.
+    #[must_use]
+    pub fn from_limit(limit: U32) -> Option<BreakerAction> {
+        u8::try_from(limit.get()).ok().and_then(BreakerAction::from_number)
     }
 }
 
@@ -367,9 +393,9 @@ control_message! {
         kinds: U16,
         /// Time that the asker will wait from now on.
         deadline_us: U32,
-        /// Rows at most; for bars the interval in seconds.
+        /// Rows at most; for bars the interval in seconds; for breakers a [`BreakerAction`].
         limit: U32,
-        /// Symbol or pattern, padded with zeros.
+        /// Symbol, pattern or name of a breaker, padded with zeros.
         symbol: [u8; 24],
         /// First included: nanoseconds, or `seq` for replay.
         from: U64,

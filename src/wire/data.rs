@@ -151,9 +151,10 @@ data_message! {
         /// Zero.
         reserved: u8,
         /// The generation that the change began.
-        generation: U32,
-        /// Which breaker.
-        name: [u8; 16],
+        /// Modulo 65,536.
+        generation: U16,
+        /// Which breaker: room for the longest name of ours, `aggregator.shard-A`.
+        name: [u8; 18],
     }
 }
 

@@ -6,9 +6,9 @@ mod frame;
 mod symbol;
 
 pub use control::{
-    Ack, EndStatus, Ended, ErrorCode, Gap, GapReason, Heartbeat, Metric, Mode, NodeAnswer,
-    NodeStatus, Op, Query, Refusal, Resume, Role, Run, Session, SnapshotEnd, Subscribe, Subscribed,
-    Text, padded, unpadded,
+    Ack, BreakerAction, EndStatus, Ended, ErrorCode, Gap, GapReason, Heartbeat, Metric, Mode,
+    NodeAnswer, NodeStatus, Op, Query, Refusal, Resume, Role, Run, Session, SnapshotEnd, Subscribe,
+    Subscribed, Text, padded, unpadded,
 };
 pub use data::{
     BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, PRICE_UNDEFINED, Quote,

@@ -68,7 +68,7 @@ enum Body {
         from: String,
         to: String,
         reason: u8,
-        generation: u32,
+        generation: u16,
     },
     Definition {
         decimals: u8,
@@ -250,7 +250,7 @@ pub(super) mod tests {
             from: 0,
             to: 1,
             reason: 3,
-            generation: U32::new(4),
+            generation: U16::new(4),
             name: padded("exchange"),
             ..BreakerChange::default()
         };

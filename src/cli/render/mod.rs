@@ -5,17 +5,19 @@
 //! or unknown is `null`, never left out, so that every line of a kind has the same fields.
 
 mod bar;
+mod breaker;
 mod frame_json;
 mod frame_table;
 mod report;
 mod status;
 
+pub use breaker::{BreakerReport, breaker_json, take_breakers};
 pub use frame_json::frame_json;
 pub use frame_table::FrameTable;
 pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, report_table};
-pub use status::{NodeReport, Reachability, status_json, status_table};
+pub use status::{Detail, NodeReport, Reachability, breaker_text, status_json, status_table};
 
-use crate::breaker;
+use crate::breaker::State;
 use crate::market::price::decimal;
 use crate::wire::{Flags, GapReason, NodeStatus, PRICE_UNDEFINED};
 
@@ -58,7 +60,7 @@ fn gap_reason_word(reason: u8) -> &'static str {
 
 /// A breaker's state by its number in BREAKER frames.
 fn breaker_state_word(state: u8) -> String {
-    breaker::State::from_number(state).map_or("unknown".to_owned(), |state| state.to_string())
+    State::from_number(state).map_or("unknown".to_owned(), |state| state.to_string())
 }
 
 /// A price in a frame as exact decimal text; `None` when it is undefined.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use super::breaker::{BreakerReport, breaker_counts, breaker_header, breaker_line};
 use super::json_line;
 
 /// Whether a node could be asked.
@@ -22,7 +23,7 @@ pub enum Reachability {
 }
 
 /// One node's answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeReport {
     /// Its name.
     pub node: String,
@@ -32,9 +33,11 @@ pub struct NodeReport {
     pub status: Reachability,
     /// From asking to its last frame.
     pub elapsed_us: u64,
-    /// Its METRIC frames: dotted name with the unit last, and value.
+    /// Its circuit breakers.
+    pub breakers: Vec<BreakerReport>,
+    /// Its other METRIC frames: dotted name with the unit last, and value.
     pub figures: BTreeMap<String, i64>,
-    /// Its TEXT frames.
+    /// Its other TEXT frames.
     pub words: BTreeMap<String, String>,
 }
 
@@ -44,30 +47,73 @@ pub fn status_json(report: &NodeReport) -> String {
     json_line(report)
 }
 
-/// All nodes as text, without the last line's end: one line each, and its figures indented below.
+/// How much of a status is shown as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// A line for each node and for each breaker.
+    Brief,
+    /// Every figure too.
+    Verbose,
+}
+
+/// All nodes as text, without the last line's end: one line each, then the breakers under their nodes'
+/// order, then, if wanted, every node's figures.
 #[must_use]
-pub fn status_table(reports: &[NodeReport]) -> String {
-    let mut lines = Vec::new();
-    for report in reports {
-        let status = match report.status {
-            Reachability::Ok => format!("ok, {} us", report.elapsed_us),
-            Reachability::Refused => "refused: nobody listens there".to_owned(),
-            Reachability::Timeout => format!("no answer in {} us", report.elapsed_us),
-            Reachability::Failed => "answered with an error".to_owned(),
-        };
-        lines.push(format!("{:<10} {:<21} {status}", report.node, report.address.to_string()));
-        for (name, word) in &report.words {
-            lines.push(format!("  {name:<40} {word:>20}"));
+pub fn status_table(reports: &[NodeReport], detail: Detail) -> String {
+    let mut lines: Vec<String> = reports.iter().map(node_line).collect();
+    let breakers: Vec<&BreakerReport> =
+        reports.iter().flat_map(|report| &report.breakers).collect();
+    if !breakers.is_empty() {
+        lines.push(String::new());
+        lines.push(breaker_header());
+    }
+    for breaker in breakers {
+        lines.push(breaker_line(breaker));
+        if detail == Detail::Verbose {
+            lines.extend(breaker_counts(breaker));
         }
-        for (name, value) in &report.figures {
-            lines.push(format!("  {name:<40} {value:>20}"));
+    }
+    if detail == Detail::Verbose {
+        for report in reports.iter().filter(|report| report.status == Reachability::Ok) {
+            lines.push(String::new());
+            lines.push(report.node.clone());
+            for (name, word) in &report.words {
+                lines.push(format!("  {name:<40} {word:>20}"));
+            }
+            for (name, value) in &report.figures {
+                lines.push(format!("  {name:<40} {value:>20}"));
+            }
         }
     }
     lines.join("\n")
 }
 
+/// One breaker as text, with its heading and counters.
+#[must_use]
+pub fn breaker_text(breaker: &BreakerReport) -> String {
+    let mut lines = vec![breaker_header(), breaker_line(breaker)];
+    lines.extend(breaker_counts(breaker));
+    lines.join("\n")
+}
+
+fn node_line(report: &NodeReport) -> String {
+    let status = match report.status {
+        Reachability::Ok => {
+            // A sequence's place says most about its node in the least room.
+            let seq = report.figures.get("next_seq");
+            let seq = seq.map_or_else(String::new, |seq| format!(", next seq {seq}"));
+            format!("ok, {} us{seq}", report.elapsed_us)
+        }
+        Reachability::Refused => "refused: nobody listens there".to_owned(),
+        Reachability::Timeout => format!("no answer in {} us", report.elapsed_us),
+        Reachability::Failed => "answered with an error".to_owned(),
+    };
+    format!("{:<10} {:<21} {status}", report.node, report.address.to_string())
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::breaker::tests::breaker;
     use super::*;
 
     fn reports() -> [NodeReport; 2] {
@@ -77,7 +123,8 @@ mod tests {
             status: Reachability::Ok,
             elapsed_us: 250,
             figures: BTreeMap::from([("journal.accepted_seq".into(), i64::MIN)]),
-            words: BTreeMap::from([("breaker.state".into(), "closed".into())]),
+            words: BTreeMap::from([("exchange".into(), "live".into())]),
+            breakers: vec![breaker()],
         };
         let shard = NodeReport {
             node: "shard-A".into(),
@@ -85,6 +132,7 @@ mod tests {
             status: Reachability::Refused,
             figures: BTreeMap::new(),
             words: BTreeMap::new(),
+            breakers: Vec::new(),
             ..core.clone()
         };
         [core, shard]
@@ -94,18 +142,25 @@ mod tests {
     fn json_is_one_object_per_node() {
         assert_eq!(
             status_json(&reports()[0]),
-            r#"{"node":"core","address":"127.0.0.1:8082","status":"ok","elapsed_us":250,"figures":{"journal.accepted_seq":-9223372036854775808},"words":{"breaker.state":"closed"}}"#
+            r#"{"node":"core","address":"127.0.0.1:8082","status":"ok","elapsed_us":250,"breakers":[{"name":"aggregator.shard-A","state":"forced-open","since_ms":599999,"failure_rate":100.0,"slow_call_rate":null,"last_error":"no descriptor left in this process (EMFILE)","next_probe_ms":9999,"counts":{"answered":0,"come_back_later":0,"connect_deadline":0,"local_fault":0,"protocol_error":0,"refused":3,"request_deadline":0,"reset":0,"slow":0,"unreachable":0},"granted":5,"denied":0,"late":0,"opened":0,"changes":0}],"figures":{"journal.accepted_seq":-9223372036854775808},"words":{"exchange":"live"}}"#
         );
     }
 
     #[test]
     fn the_table_fits_80_columns() {
-        let text = status_table(&reports());
-        let want = "\
+        let brief = "\
 core       127.0.0.1:8082        ok, 250 us
-  breaker.state                                          closed
-  journal.accepted_seq                     -9223372036854775808
-shard-A    [::1]:9001            refused: nobody listens there";
-        assert_eq!(text, want);
+shard-A    [::1]:9001            refused: nobody listens there
+
+  BREAKER            STATE           FOR  FAIL  SLOW  PROBE  LAST ERROR
+  aggregator.shard-A forced-open    599s  100%     -   9.9s  EMFILE";
+        assert_eq!(status_table(&reports(), Detail::Brief), brief);
+        let verbose = "
+    refused 3, granted 5, denied 0, late 0, opened 0, changes 0
+
+core
+  exchange                                                 live
+  journal.accepted_seq                     -9223372036854775808";
+        assert_eq!(status_table(&reports(), Detail::Verbose), format!("{brief}{verbose}"));
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Question {
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) config: LeafConfig,
+    /// The breaker's name, everywhere.
+    pub(super) breaker_name: String,
     pub(super) breaker: Breaker,
     pub(super) phase: Phase,
     pub(super) questions: BTreeMap<u32, Question>,

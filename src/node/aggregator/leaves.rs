@@ -20,9 +20,11 @@ use crate::gather::{Ask, Availability, Gather, LeafId, LeafPlan, Reply};
 use crate::limits;
 use crate::market::partition::Partition;
 use crate::node::status::Status;
-use crate::node::{CloseReason, breaker_outcome, describe_breaker};
+use crate::node::{CloseReason, breaker_outcome, describe_breaker, obey_operator};
 use crate::time::{Mono, Now};
-use crate::wire::{Ended, Frame, Kind, NodeStatus, Query, Refusal, Run, Symbol, padded, unpadded};
+use crate::wire::{
+    BreakerAction, Ended, Frame, Kind, NodeStatus, Query, Refusal, Run, Symbol, padded, unpadded,
+};
 
 /// All of them: core first, then the shards in order.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ impl Leaves {
         configs.sort_by_key(|leaf| leaf.shard);
         let leaf = |(number, leaf): (u64, LeafConfig)| {
             Ok(Leaf {
+                breaker_name: format!("aggregator.{}", leaf.name),
                 config: leaf,
                 breaker: Breaker::new(&config.breaker, config.seed ^ number)?,
                 phase: Phase::Idle { not_before: Mono::default() },
@@ -326,7 +329,7 @@ impl Leaves {
     pub(super) fn poll_transition(&mut self) -> Option<(String, Transition)> {
         self.all.iter_mut().find_map(|leaf| {
             let change = leaf.breaker.poll_transition()?;
-            Some((format!("aggregator.{}", leaf.config.name), change))
+            Some((leaf.breaker_name.clone(), change))
         })
     }
 
@@ -342,8 +345,18 @@ impl Leaves {
             };
             status.text(name.clone(), phase);
             status.metric(format!("{name}.questions"), leaf.questions.len());
-            describe_breaker(name, &leaf.breaker, now, status);
+            describe_breaker(&leaf.breaker_name, &leaf.breaker, now, status);
         }
+    }
+
+    /// Does what an operator wants, if there is a breaker of this name.
+    pub(super) fn obey(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
+        let named = self.all.iter_mut().find(|leaf| leaf.breaker_name == name);
+        if let Some(leaf) = named {
+            obey_operator(&mut leaf.breaker, action, now);
+            return true;
+        }
+        false
     }
 
     #[cfg(test)]

@@ -12,26 +12,31 @@ mod leaf;
 mod leaves;
 mod plan;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::status::Status;
 use super::{
     Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
-    Outgoing,
+    Outgoing, breaker_change,
 };
 use crate::breaker;
-use crate::gather::{Answer, Gather};
+use crate::gather::{Answer, Gather, LeafId};
 use crate::limits;
 use crate::market::partition::Partition;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    ErrorCode, Frame, Heartbeat, Kind, Op, Query, Refusal, Role, Session, U32, padded,
+    BreakerAction, Ended, ErrorCode, Frame, Heartbeat, Kind, Op, Query, Refusal, Role, Session,
+    U32, padded, unpadded,
 };
 
 use client::Client;
 use leaf::Fault;
 use leaves::Leaves;
+
+/// Core's place among the leaves, which are in the order of their shards.
+const CORE: LeafId = LeafId(0);
 
 /// One node that is asked.
 #[derive(Clone, Debug)]
@@ -128,6 +133,8 @@ pub struct Aggregator {
     /// One piece for one client; kept to save the allocation.
     scratch: Vec<Frame>,
     local_faults: u64,
+    /// Changes of breakers that core has not been told.
+    reports: VecDeque<Frame>,
     is_stopped: bool,
 }
 
@@ -147,6 +154,7 @@ impl Aggregator {
             answers_dropped: 0,
             scratch: Vec::new(),
             local_faults: 0,
+            reports: VecDeque::new(),
             is_stopped: false,
         })
     }
@@ -255,6 +263,17 @@ impl Aggregator {
             self.status(now).send(&mut self.links, conn, id);
             return Ok(());
         }
+        if op == Some(Op::Breaker) {
+            let Some(action) = BreakerAction::from_limit(query.limit) else {
+                return refused(ErrorCode::Unexpected, "no such action on a breaker");
+            };
+            if !self.leaves.obey(now, &unpadded(&query.symbol), action) {
+                let text = "the aggregator has no breaker of this name";
+                return refused(ErrorCode::NotOwner, text);
+            }
+            self.links.send(conn, Ended { id: query.id, ..Ended::default() });
+            return Ok(());
+        }
         if op == Some(Op::Replay) {
             return refused(ErrorCode::NotOwner, "ask core for a replay");
         }
@@ -312,6 +331,16 @@ impl Aggregator {
             let text =
                 format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason);
             self.links.log(Level::Warn, text);
+            if self.reports.len() >= limits::BREAKER_REPORTS_WAITING_MAX {
+                self.reports.pop_front();
+            }
+            self.reports.push_back(Frame::seal(breaker_change(&name, change)));
+        }
+        // Core gives each its place on the system topic.
+        if let Some(core) = self.leaves.conn(CORE) {
+            for report in self.reports.drain(..) {
+                self.links.send_frame(core, &report);
+            }
         }
     }
 

@@ -9,8 +9,8 @@ use crate::log::{Read, Storage};
 use crate::node::ConnId;
 use crate::time::Now;
 use crate::wire::{
-    EndStatus, Ended, ErrorCode, Flags, Frame, Gap, GapReason, Kind, Op, Query, Refusal, Run, U16,
-    U32, U64,
+    BreakerAction, EndStatus, Ended, ErrorCode, Flags, Frame, Gap, GapReason, Kind, Op, Query,
+    Refusal, Run, U16, U32, U64, unpadded,
 };
 
 /// A replay under way.
@@ -38,6 +38,7 @@ impl<S: Storage> Sequencer<S> {
             Some(Op::Quote) => self.answer_quote(now, conn, query),
             Some(Op::Replay) => self.begin_replay(conn, query),
             Some(Op::Status) => self.status(now).send(&mut self.links, conn, query.id.get()),
+            Some(Op::Breaker) => self.obey_operator(now, conn, query),
             Some(Op::Stop) => {
                 if let Some(Peer::Querier(replay)) = self.links.peer_mut(conn) {
                     replay.take_if(|replay| replay.id == query.id.get());
@@ -49,6 +50,20 @@ impl<S: Storage> Sequencer<S> {
 
     fn refuse_query(&mut self, conn: ConnId, query: &Query, code: ErrorCode, text: &str) {
         self.links.send(conn, Refusal::new(code, query.id.get(), text));
+    }
+
+    fn obey_operator(&mut self, now: Now, conn: ConnId, query: &Query) {
+        let Some(action) = BreakerAction::from_limit(query.limit) else {
+            let text = "no such action on a breaker";
+            self.refuse_query(conn, query, ErrorCode::Unexpected, text);
+            return;
+        };
+        let name = unpadded(&query.symbol);
+        if self.exchange.obey(now, &name, action) || self.followers.obey(now, &name, action) {
+            self.links.send(conn, Ended { id: query.id, ..self.end() });
+        } else {
+            self.refuse_query(conn, query, ErrorCode::NotOwner, "core has no breaker of this name");
+        }
     }
 
     /// The fallback ladder: a live quote, the last one flagged STALE, or an explicit none.

@@ -8,10 +8,11 @@ use super::{ConnId, DialFailure, SequencerConfig};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
 use crate::limits;
 use crate::node::status::Status;
-use crate::node::{CloseReason, breaker_outcome, describe_breaker};
+use crate::node::{CloseReason, breaker_outcome, describe_breaker, obey_operator};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Flags, Frame, Heartbeat, Kind, Refusal, Resume, Role, Session, U16, U32, U64, padded,
+    BreakerAction, Flags, Frame, Heartbeat, Kind, Refusal, Resume, Role, Session, U16, U32, U64,
+    padded,
 };
 
 /// The names under which the two breakers are known to operators.
@@ -186,9 +187,12 @@ impl Exchange {
             }
             _ => {}
         }
-        if let Some(request) = self.request.take() {
+        // A session that we ended says nothing about a request that still had time: its permit is
+        // given back.
+        if let Some(request) = self.request.take_if(|_| reason != CloseReason::Ours) {
             self.requests.record(request.permit, Outcome::Reset, now.mono);
         }
+        self.request = None;
         self.is_incomplete = false;
         self.give_up = None;
     }
@@ -323,6 +327,17 @@ impl Exchange {
         }
     }
 
+    /// Does what an operator wants, if the breaker is one of these two.
+    pub(super) fn obey(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
+        let breaker = match name {
+            SESSION_BREAKER => &mut self.session,
+            REQUEST_BREAKER => &mut self.requests,
+            _ => return false,
+        };
+        obey_operator(breaker, action, now);
+        true
+    }
+
     /// What to do next, until there is nothing. `wanted` is the exchange's next number;
     /// `has_room` says whether the journal takes frames.
     pub(super) fn poll_step(&mut self, now: Now, wanted: u64, has_room: bool) -> Option<Step> {
@@ -330,6 +345,14 @@ impl Exchange {
         if let (Some(why), Some(conn)) = (self.give_up.take(), self.conn()) {
             self.phase = Phase::Closing { conn };
             return Some(Step::Close(conn, why));
+        }
+        // Forced open means that this exchange is not to be spoken to, not only that it is not to be
+        // dialed again. Nothing is held against it.
+        if self.session.state() == State::ForcedOpen
+            && let Phase::Greeting { conn, .. } | Phase::Streaming { conn } = self.phase
+        {
+            self.phase = Phase::Closing { conn };
+            return Some(Step::Close(conn, "an operator forced its breaker open"));
         }
         match self.phase {
             Phase::Idle { not_before } if now.mono >= not_before && has_room => {

@@ -11,9 +11,11 @@ use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
 use crate::limits;
 use crate::log::{Log, Read, Storage};
 use crate::node::status::Status;
-use crate::node::{breaker_outcome, describe_breaker};
+use crate::node::{breaker_outcome, describe_breaker, obey_operator};
 use crate::time::{Mono, Now};
-use crate::wire::{Ack, Flags, Frame, Heartbeat, Kind, Role, Session, U32, U64, padded};
+use crate::wire::{
+    Ack, BreakerAction, Flags, Frame, Heartbeat, Kind, Role, Session, U32, U64, padded,
+};
 
 #[derive(Debug)]
 enum Phase {
@@ -270,6 +272,30 @@ impl Followers {
             Some(conn)
         };
         self.all.iter_mut().filter_map(overdue).collect()
+    }
+
+    /// Does what an operator wants, if the breaker is one of these.
+    pub(super) fn obey(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
+        let named = self.all.iter_mut().find(|follower| follower.breaker_name == name);
+        if let Some(follower) = named {
+            obey_operator(&mut follower.breaker, action, now);
+            return true;
+        }
+        false
+    }
+
+    /// Standing connections whose breaker an operator forced open: they are to be closed.
+    pub(super) fn forced_out(&mut self) -> Vec<ConnId> {
+        let forced = |follower: &mut Follower| {
+            let conn = follower.conn()?;
+            let is_closing = matches!(follower.phase, Phase::Closing { .. });
+            if is_closing || follower.breaker.state() != State::ForcedOpen {
+                return None;
+            }
+            follower.phase = Phase::Closing { conn };
+            Some(conn)
+        };
+        self.all.iter_mut().filter_map(forced).collect()
     }
 
     pub(super) fn handle_timers(&mut self, now: Now) {

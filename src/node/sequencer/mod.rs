@@ -8,6 +8,7 @@
 //! Invariant: nothing leaves this node that the journal has not committed.
 
 mod answers;
+mod changes;
 mod exchange;
 mod followers;
 mod market;
@@ -20,7 +21,8 @@ use super::{
     Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
     Outgoing,
 };
-use crate::breaker::{self, Transition};
+use crate::breaker;
+use crate::limits;
 use crate::log::{AppendError, Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::time::{Mono, Now};
@@ -36,8 +38,6 @@ use market::Market;
 
 /// The source number that core publishes as.
 pub const MARKET_SOURCE: u8 = 1;
-/// The instrument that breaker transitions are published under.
-const BREAKER_TOPIC: &str = "$sys.breaker";
 /// The dial id of the exchange; followers count up from here.
 const EXCHANGE_DIAL: DialId = DialId(0);
 
@@ -103,7 +103,11 @@ pub struct Sequencer<S: Storage> {
     has_news: bool,
     failure: Option<String>,
     local_faults: u64,
+    local_fault_told: Option<Mono>,
     local_dropped: u64,
+    /// Changes of other nodes' breakers taken until `reports_until`.
+    reports: u32,
+    reports_until: Mono,
     is_stopped: bool,
 }
 
@@ -138,7 +142,10 @@ impl<S: Storage> Sequencer<S> {
             has_news: false,
             failure: None,
             local_faults: 0,
+            local_fault_told: None,
             local_dropped: 0,
+            reports: 0,
+            reports_until: Mono::default(),
             is_stopped: false,
         })
     }
@@ -173,6 +180,11 @@ impl<S: Storage> Sequencer<S> {
                 if let Some(query) = frame.view::<Query>() {
                     let query = *query;
                     self.handle_query(now, conn, &query);
+                }
+            }
+            (Peer::Querier(_), Some(Kind::BreakerChange)) => {
+                if let Some(change) = frame.view::<BreakerChange>() {
+                    self.take_report(now, change);
                 }
             }
             (Peer::Querier(_), Some(Kind::Heartbeat)) => {
@@ -346,36 +358,6 @@ impl<S: Storage> Sequencer<S> {
         self.exchange.note_left_out();
     }
 
-    /// A breaker changed its state: a line, and a frame on the system topic.
-    fn tell_transition(&mut self, now: Now, name: &str, change: Transition) {
-        self.links.log(
-            Level::Warn,
-            format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason),
-        );
-        let topic = match BREAKER_TOPIC.parse() {
-            Ok(symbol) => symbol,
-            Err(_) => return,
-        };
-        if let Some(definition) = self.market.define_local(topic, 0, self.journal.next_seq(), now)
-            && self.append_local(&definition).is_err()
-        {
-            self.local_dropped += 1;
-        }
-        let Some(instrument) = self.market.instrument_of(&topic) else { return };
-        let frame = Frame::seal(BreakerChange {
-            from: change.from as u8,
-            to: change.to as u8,
-            reason: change.reason as u8,
-            generation: U32::new(change.generation),
-            name: padded(name),
-            ..BreakerChange::default()
-        });
-        let frame = self.market.stamp_local(now, frame, instrument, self.journal.next_seq());
-        if self.append_local(&frame).is_err() {
-            self.local_dropped += 1;
-        }
-    }
-
     fn append_local(&mut self, frame: &Frame) -> Result<(), AppendError> {
         self.journal.append_local(frame)?;
         self.market.note(frame);
@@ -401,6 +383,16 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
+    /// Our own machine ran out of something: counted, and said once a second while it lasts, since it
+    /// is tried again many times a second.
+    fn note_local_fault(&mut self, now: Now, what: &str, fault: LocalFault) {
+        self.local_faults += 1;
+        if self.local_fault_told.is_none_or(|told| now.mono.since(told) >= limits::LINK_TICK) {
+            self.local_fault_told = Some(now.mono);
+            self.links.log(Level::Warn, format!("cannot {what}: {}", fault.as_str()));
+        }
+    }
+
     fn drive_followers(&mut self, now: Now) {
         for (dial, to, within) in self.followers.dials_due(now) {
             self.links.dial(dial, to, within);
@@ -410,6 +402,11 @@ impl<S: Storage> Sequencer<S> {
         }
         for conn in self.followers.overdue(now) {
             self.links.refuse(conn, ErrorCode::Deadline, "no answer to SESSION");
+        }
+        for conn in self.followers.forced_out() {
+            let text = "closing a follower's link: an operator forced its breaker open";
+            self.links.log(Level::Info, text.to_owned());
+            self.links.close_after_flush(conn);
         }
         while let Some((name, change)) = self.followers.poll_transition() {
             self.tell_transition(now, &name, change);
@@ -461,6 +458,9 @@ impl<S: Storage> Node for Sequencer<S> {
     }
 
     fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
+        if let DialFailure::Local(fault) = failure {
+            self.note_local_fault(now, "dial", fault);
+        }
         if dial == EXCHANGE_DIAL {
             self.exchange.handle_dial_failed(now, failure);
         } else if let Some(index) = self.followers.index_of(dial) {
@@ -493,9 +493,8 @@ impl<S: Storage> Node for Sequencer<S> {
         }
     }
 
-    fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
-        self.local_faults += 1;
-        self.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
+    fn handle_local_fault(&mut self, now: Now, fault: LocalFault) {
+        self.note_local_fault(now, "accept", fault);
     }
 
     fn handle_storage(&mut self, now: Now) {
@@ -591,5 +590,7 @@ fn tell_recovery(links: &mut Links<Peer>, recovery: &Recovery, epoch: u32) {
     links.log(Level::Warn, text);
 }
 
+#[cfg(test)]
+mod breaker_tests;
 #[cfg(test)]
 mod tests;

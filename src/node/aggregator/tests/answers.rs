@@ -1,6 +1,7 @@
 //! What an answer says: whole ones, and ones with holes.
 
 use super::*;
+use crate::wire::BreakerChange;
 use NodeStatus::{Failed, Ok, Pruned, Refused, Timeout};
 
 /// The shard of PETR4.
@@ -209,9 +210,52 @@ fn status_names_every_leaf_and_its_breaker() {
         ("role", "aggregator"),
         ("core", "ready"),
         ("shard-B", "waiting"),
-        ("breaker shard-C", "closed"),
-        ("error shard-B", "connection reset"),
+        ("aggregator.shard-C.state", "closed"),
+        ("aggregator.shard-B.error", "connection reset"),
     ] {
         assert!(texts.contains(&(name.to_owned(), text.to_owned())), "{name} in {texts:?}");
     }
+}
+
+fn breaker_query(id: u32, name: &str, action: u32) -> Query {
+    Query { limit: U32::new(action), ..query(id, Op::Breaker, name, 0) }
+}
+
+#[test]
+fn an_operator_shuts_a_leaf_out_and_lets_it_back_at_once() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    let link = bench.leaves[&OWNER];
+    bench.ask(client, breaker_query(3, "aggregator.shard-B", 1));
+    assert_eq!(ended(&bench.read(client)), EndStatus::Complete);
+    assert_eq!(bench.closed, [link], "the standing link is ended");
+    bench.wait_ms(30_000);
+    assert!(bench.dials.is_empty(), "no dial while forced open");
+    bench.ask(client, breaker_query(4, "aggregator.shard-B", 2));
+    bench.timers();
+    assert_eq!(bench.dials, [OWNER], "at once");
+
+    bench.read(client);
+    bench.ask(client, breaker_query(5, "core.exchange", 1));
+    bench.ask(client, breaker_query(6, "aggregator.core", 6));
+    let wanted = [(5, ErrorCode::NotOwner as u16), (6, ErrorCode::Unexpected as u16)];
+    assert_eq!(refusals(&bench.read(client)), wanted);
+}
+
+#[test]
+fn core_hears_of_every_change_once_even_when_it_was_away() {
+    let changes = |frames: &[Frame]| -> Vec<(String, u8)> {
+        let changes = frames.iter().filter_map(Frame::view::<BreakerChange>);
+        changes.map(|change| (unpadded(&change.name), change.to)).collect()
+    };
+    let mut bench = Bench::new();
+    let client = bench.client();
+    bench.ask(client, breaker_query(3, "aggregator.shard-B", 3));
+    let conn = bench.leaves[&CORE];
+    assert_eq!(changes(&bench.read(conn)), [("aggregator.shard-B".to_owned(), 4)]);
+    bench.lose(CORE);
+    bench.ask(client, breaker_query(4, "aggregator.shard-B", 2));
+    bench.wait_ms(100);
+    let conn = bench.connect(CORE);
+    assert_eq!(changes(&bench.read(conn)), [("aggregator.shard-B".to_owned(), 0)]);
 }

@@ -1,0 +1,68 @@
+//! Changes of circuit breakers, told to whoever listens: a log line, and a frame on `$sys.breaker`. Core
+//! gives a place in its sequence to its own breakers' changes and to those that the aggregator reports.
+
+use super::Sequencer;
+use crate::breaker::{Reason, State, Transition};
+use crate::limits;
+use crate::log::Storage;
+use crate::node::{Level, breaker_change};
+use crate::time::Now;
+use crate::wire::{BreakerChange, Frame};
+
+/// The instrument that breaker transitions are published under.
+const BREAKER_TOPIC: &str = "$sys.breaker";
+/// Whose breaker changes are taken from a querier: the names of the aggregator's breakers.
+const REPORTER: &[u8] = b"aggregator.";
+
+impl<S: Storage> Sequencer<S> {
+    /// A breaker of ours changed its state: a line, and a frame on the system topic.
+    pub(super) fn tell_transition(&mut self, now: Now, name: &str, change: Transition) {
+        self.links.log(
+            Level::Warn,
+            format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason),
+        );
+        self.publish_change(now, breaker_change(name, change));
+    }
+
+    /// Another node says that a breaker of its own changed: it gets its place on the system topic.
+    pub(super) fn take_report(&mut self, now: Now, change: &BreakerChange) {
+        if now.mono >= self.reports_until {
+            self.reports_until = now.mono + limits::LINK_TICK;
+            self.reports = 0;
+        }
+        let is_known = State::from_number(change.from).is_some()
+            && State::from_number(change.to).is_some()
+            && Reason::from_number(change.reason).is_some();
+        if self.reports >= limits::BREAKER_REPORTS_PER_TICK_MAX
+            || !is_known
+            || !change.name.starts_with(REPORTER)
+        {
+            self.local_dropped += 1;
+            return;
+        }
+        self.reports += 1;
+        let BreakerChange { from, to, reason, generation, name, .. } = *change;
+        // Nothing but the change itself is taken over.
+        let change =
+            BreakerChange { from, to, reason, generation, name, ..BreakerChange::default() };
+        self.publish_change(now, change);
+    }
+
+    fn publish_change(&mut self, now: Now, change: BreakerChange) {
+        let topic = match BREAKER_TOPIC.parse() {
+            Ok(symbol) => symbol,
+            Err(_) => return,
+        };
+        if let Some(definition) = self.market.define_local(topic, 0, self.journal.next_seq(), now)
+            && self.append_local(&definition).is_err()
+        {
+            self.local_dropped += 1;
+        }
+        let Some(instrument) = self.market.instrument_of(&topic) else { return };
+        let frame = Frame::seal(change);
+        let frame = self.market.stamp_local(now, frame, instrument, self.journal.next_seq());
+        if self.append_local(&frame).is_err() {
+            self.local_dropped += 1;
+        }
+    }
+}

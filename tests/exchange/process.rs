@@ -1,0 +1,124 @@
+//! The exchange as a process of its own: `pregao external`, which can be stopped and killed.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use pregao::client::Asker;
+use pregao::wire::{Flags, Kind, Op, Query, padded};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{Core, PATIENCE};
+use crate::stand_in::Reserved;
+use std::time::Duration;
+
+pub(crate) struct Exchange {
+    pub(crate) address: SocketAddr,
+    child: Child,
+    _directory: tempfile::TempDir,
+    /// Keeps the port from everybody else.
+    _reserved: Reserved,
+}
+
+impl Exchange {
+    /// Starts one that misbehaves like this.
+    pub(crate) fn start(chaos: &str) -> Exchange {
+        let reserved = Reserved::on(Ipv4Addr::LOCALHOST.into());
+        let address = reserved.address();
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("pregao.toml");
+        std::fs::write(&config, format!("[net]\nexternal = \"{address}\"\n")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pregao"));
+        command.arg("external").arg("--config").arg(&config).arg("--seed=7");
+        if !chaos.is_empty() {
+            command.arg(format!("--chaos={chaos}"));
+        }
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut lines = lines.map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("listens on")), "the exchange does not start");
+        // Read on, or its log would block it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Exchange { address, child, _directory: directory, _reserved: reserved }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn quote_query() -> Query {
+    Query { op: Op::Quote as u8, symbol: padded("PETR4"), ..Query::default() }
+}
+
+/// Asks for the quote once: whether it was stale. Fails when it is late or not there.
+fn ask(asker: &mut Asker, slowest: &mut Duration) -> bool {
+    const QUOTE_DEADLINE: Duration = Duration::from_millis(500);
+    let start = Instant::now();
+    let answers = asker.ask(&[quote_query()], QUOTE_DEADLINE).expect("an answer in time");
+    *slowest = start.elapsed().max(*slowest);
+    assert!(start.elapsed() <= QUOTE_DEADLINE, "{:?}", start.elapsed());
+    let quote = answers[0].rows.iter().find(|row| row.kind() == Some(Kind::Quote));
+    quote.expect("never an answer without the last value").has(Flags::STALE)
+}
+
+/// Five seconds of an exchange that fails one session and request in five and stalls another fifth.
+#[test]
+fn every_quote_is_answered_in_time_while_the_exchange_fails_and_stalls() {
+    let mut exchange = Exchange::start("");
+    let mut core = Core::start(exchange.address);
+    let mut asker = core.asker();
+    let mut slowest = Duration::ZERO;
+    let is_defined = |core: &mut Core| {
+        let quote = core.ask(&[quote_query()]).remove(0);
+        quote.rows.iter().any(|row| row.kind() == Some(Kind::Quote))
+    };
+    let until = Instant::now() + PATIENCE;
+    while !is_defined(&mut core) {
+        assert!(Instant::now() < until, "{:?}", core.status());
+        let _ = core.frame(Duration::from_millis(5));
+    }
+    let until = Instant::now() + Duration::from_secs(5);
+    let (mut live, mut stale) = (0, 0);
+    while Instant::now() < until {
+        match ask(&mut asker, &mut slowest) {
+            true => stale += 1,
+            false => live += 1,
+        }
+        // Paces the questions, and takes what core publishes.
+        let pause = Instant::now() + Duration::from_millis(2);
+        while let Some(left) = pause.checked_duration_since(Instant::now()) {
+            let _ = core.frame(left);
+        }
+    }
+    println!("under chaos: {live} live and {stale} stale quotes, the slowest in {slowest:?}");
+    assert!(live > 0, "{:?}", core.status());
+    // From the moment the death is noticed, nobody may call the price live again.
+    exchange.kill();
+    let until = Instant::now() + PATIENCE;
+    while !ask(&mut asker, &mut slowest) {
+        assert!(Instant::now() < until, "a dead exchange's quote stays live");
+    }
+    assert!((0..500).all(|_| ask(&mut asker, &mut slowest)), "live, and nobody is there");
+}

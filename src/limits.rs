@@ -281,3 +281,13 @@ const _: () =
 pub const EXCHANGE_SESSIONS_MAX: usize = 64;
 /// What a subscriber costs besides its buffers: its slots in the reactor and in the broker.
 pub const SUBSCRIBER_STATE_BYTES: usize = 512;
+
+/// Records that one piece of a replay or of a follower's stream looks at before others have their turn.
+pub const RECORDS_PER_FILL_MAX: usize = 65_536;
+/// Queries that one connection may have open at a shard: all that an aggregator can have in flight.
+pub const LEAF_QUERIES_MAX: usize = 2 * GATHERS_MAX;
+/// Trades of one instrument that one query may look at: some hundred milliseconds of work.
+pub const SCAN_TRADES_MAX: usize = 8 << 20;
+/// What may wait to be sent to one peer before it is taken for one that does not read. Its questions
+/// are not read any more long before.
+pub const UNREAD_BYTES_MAX: usize = 16 * OUTBOX_BYTES_MAX;

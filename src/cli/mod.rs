@@ -21,8 +21,8 @@ pub mod subscribe;
 
 use std::ffi::OsString;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use self::args::CommandLine;
 pub use self::args::Format;
@@ -37,7 +37,8 @@ use crate::supervisor::parent;
 /// The exit code and the one line to print.
 pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Failure> {
     let mut output = Output::stdout();
-    let command = match CommandLine::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let command = match CommandLine::try_parse_from(&arguments) {
         Ok(line) => line.command,
         Err(error) if is_answer(error.kind()) => {
             let text = match output.screen().color {
@@ -48,7 +49,12 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Fa
             output.flush()?;
             return Ok(Exit::Complete);
         }
-        Err(error) => return Err(Failure::usage(in_one_line(&error.render().to_string()))),
+        Err(error) => {
+            let given = arguments.get(1).and_then(|word| word.to_str()).filter(|word| {
+                CommandLine::command().get_subcommands().any(|known| known.get_name() == *word)
+            });
+            return Err(Failure::usage(in_one_line(&error.render().to_string(), given)));
+        }
     };
     let exit = match resolve(command)? {
         Request::All(request) => all::run(&request)?,
@@ -59,7 +65,10 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Fa
             logging::start(log, parent.is_some());
             run::node(&request)?
         }
-        Request::Subscribe(request) => subscribe::run(&request, &mut output)?,
+        Request::Subscribe(request) => {
+            logging::start(log::LevelFilter::Warn, true);
+            subscribe::run(&request, &mut output)?
+        }
         Request::Report(request) => report::run(&request, &mut output)?,
         Request::Status(request) => status::run(&request, &mut output)?,
         Request::Breaker(request) => breaker::run(&request, &mut output)?,
@@ -75,7 +84,7 @@ fn is_answer(kind: ErrorKind) -> bool {
 }
 
 /// The parser's message without its usage block, on one line, with where to look instead.
-fn in_one_line(rendered: &str) -> String {
+fn in_one_line(rendered: &str, given: Option<&str>) -> String {
     const HELP_HINT: &str = "For more information";
     const USAGE: &str = "Usage: pregao";
     let usage = rendered.lines().find_map(|line| line.strip_prefix(USAGE)).unwrap_or("");
@@ -83,7 +92,9 @@ fn in_one_line(rendered: &str) -> String {
     let command = usage
         .split_whitespace()
         .next()
-        .filter(|word| word.chars().all(|letter| letter.is_ascii_lowercase()));
+        .filter(|word| word.chars().all(|letter| letter.is_ascii_lowercase()))
+        // An error about a value brings no usage.
+        .or(given);
     let body: Vec<&str> = rendered
         .lines()
         .take_while(|line| !line.starts_with(USAGE) && !line.starts_with(HELP_HINT))

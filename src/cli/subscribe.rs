@@ -142,7 +142,12 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
     let started = clock.now().mono;
     let end = request.duration.map_or(Mono(u64::MAX), |duration| started + duration);
     let mut printer = FramePrinter::new(request, output);
+    let mut is_told = false;
     loop {
+        if !is_told && subscription.matched() == Some(0) {
+            is_told = true;
+            log::warn!("no instrument matches yet; waiting for one that does");
+        }
         // What is at hand is shown before waiting for more.
         let next = match subscription.next(clock.now().mono).map_err(failed)? {
             Some(event) => Some(event),

@@ -13,7 +13,7 @@ pub(super) fn parse(arguments: &[&str]) -> Result<Command, Failure> {
     let arguments = ["pregao"].iter().chain(arguments);
     match CommandLine::try_parse_from(arguments) {
         Ok(line) => Ok(line.command),
-        Err(error) => Err(Failure::usage(in_one_line(&error.render().to_string()))),
+        Err(error) => Err(Failure::usage(in_one_line(&error.render().to_string(), None))),
     }
 }
 

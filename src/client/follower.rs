@@ -79,6 +79,7 @@ pub struct Follower {
     history_to: Option<u64>,
     last_heard: Mono,
     is_raw: bool,
+    matched: Option<u32>,
 }
 
 impl Follower {
@@ -98,6 +99,7 @@ impl Follower {
             history_to: None,
             last_heard: Mono::default(),
             is_raw,
+            matched: None,
         }
     }
 
@@ -105,6 +107,12 @@ impl Follower {
     #[must_use]
     pub fn symbols(&self) -> &Symbols {
         &self.symbols
+    }
+
+    /// How many instruments matched when the broker confirmed the subscription.
+    #[must_use]
+    pub fn matched(&self) -> Option<u32> {
+        self.matched
     }
 
     /// The next `seq` to deliver: what to resume from.
@@ -211,6 +219,7 @@ impl Follower {
 
     fn handle_subscribed(&mut self, subscribed: &Subscribed) -> Option<Event> {
         let (epoch, mut start) = (subscribed.epoch.get(), subscribed.epoch_start.get());
+        self.matched = Some(subscribed.matched.get());
         let known = std::mem::replace(&mut self.epoch, epoch);
         let known_start = std::mem::replace(&mut self.epoch_start, start);
         if epoch.saturating_sub(known) > 1 {
@@ -243,6 +252,8 @@ impl Follower {
                 }
                 None
             }
+            // The values that stand for what was left out follow, with a `seq` inside the gap.
+            GapReason::Skipped => Some(Event::Lost { reason, from_seq, to_seq }),
             GapReason::Void => {
                 self.next_seq = self.next_seq.min(from_seq);
                 Some(Event::Lost { reason, from_seq, to_seq })
@@ -384,6 +395,23 @@ mod tests {
         let lost = Event::Lost { reason: GapReason::SourceLost, from_seq: 1, to_seq: 4 };
         assert_eq!(follower.handle_history_end(5), Some(lost));
         assert_eq!(follower.next_seq(), 10);
+    }
+
+    #[test]
+    fn values_behind_what_was_skipped_are_delivered() {
+        for mode in [Mode::Conflate, Mode::Latest] {
+            let mut follower = follower("*", 0, 0);
+            follower.request.mode = mode;
+            let end = SnapshotEnd { next_seq: U64::new(10), ..SnapshotEnd::default() };
+            follower.handle_broker_frame(&Frame::seal(end));
+            let lost = Event::Lost { reason: GapReason::Skipped, from_seq: 10, to_seq: 20 };
+            let gap = gap(GapReason::Skipped, 10, 20);
+            assert_eq!(follower.handle_broker_frame(&gap), Some(lost));
+            for seq in [15, 18, 21] {
+                assert!(follower.handle_broker_frame(&trade(seq, 1)).is_some(), "{mode:?} {seq}");
+            }
+            assert_eq!(follower.next_seq(), 22);
+        }
     }
 
     #[test]

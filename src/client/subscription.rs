@@ -19,6 +19,8 @@ pub struct Subscription {
     connection: Option<Connection>,
     /// The connection to core on which a piece of history arrives.
     history: Option<Connection>,
+    /// When core was last heard on it.
+    history_heard: Mono,
     backoff: Backoff,
     /// Not to connect again before this. It outlives a call: a caller whose deadlines are shorter than
     /// the wait would never see its end.
@@ -44,6 +46,7 @@ impl Subscription {
             clock,
             connection: None,
             history: None,
+            history_heard: Mono::default(),
             backoff: Backoff::new(limits::RECONNECT_WAIT_MIN, limits::RECONNECT_WAIT_MAX, seed),
             retry_at: None,
         };
@@ -55,6 +58,12 @@ impl Subscription {
     #[must_use]
     pub fn symbols(&self) -> &Symbols {
         self.follower.symbols()
+    }
+
+    /// How many instruments matched; `None` before the broker has confirmed the subscription.
+    #[must_use]
+    pub fn matched(&self) -> Option<u32> {
+        self.follower.matched()
     }
 
     /// The clock that deadlines are measured with.
@@ -120,7 +129,10 @@ impl Subscription {
                 return None;
             }
             match self.open_history() {
-                Ok(connection) => self.history = Some(connection),
+                Ok(connection) => {
+                    self.history = Some(connection);
+                    self.history_heard = self.clock.now().mono;
+                }
                 Err(error) => {
                     log::debug!("history is missing: {error}");
                     self.retry_later();
@@ -130,7 +142,19 @@ impl Subscription {
         }
         let connection = self.history.as_mut()?;
         let frame = match connection.read(deadline) {
-            Ok(frame) => frame?,
+            Ok(Some(frame)) => {
+                self.history_heard = self.clock.now().mono;
+                frame
+            }
+            Ok(None) => {
+                // Core greets everybody that it has nothing to say to; one that does not is stopped.
+                let silence = self.clock.now().mono.since(self.history_heard);
+                if silence > limits::SILENCE_MAX {
+                    self.history = None;
+                    self.retry_later();
+                }
+                return None;
+            }
             Err(error) => {
                 log::info!("{error}; asking again for the rest");
                 self.history = None;

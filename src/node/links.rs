@@ -178,7 +178,7 @@ impl<P> Links<P> {
     /// Queues a frame as it is. A peer that lets more than the outbox's bound pile up is refused.
     pub fn send_frame(&mut self, id: ConnId, frame: &Frame) {
         let Some(link) = self.get_mut(id) else { return };
-        if link.outbox.len() >= limits::OUTBOX_BYTES_MAX {
+        if link.outbox.len() >= limits::UNREAD_BYTES_MAX {
             self.refuse(id, ErrorCode::Limit, "you do not read your answers");
             return;
         }
@@ -190,6 +190,12 @@ impl<P> Links<P> {
     #[must_use]
     pub fn room(&self, id: ConnId) -> usize {
         self.get(id).map_or(0, |link| limits::OUTBOX_BYTES_MAX.saturating_sub(link.outbox.len()))
+    }
+
+    /// Whether a peer reads what it is sent, so that it may be given more to answer.
+    #[must_use]
+    pub fn wants_frames(&self, id: ConnId) -> bool {
+        self.get(id).is_none_or(|link| link.outbox.len() < limits::OUTBOX_BYTES_MAX / 2)
     }
 
     /// Notes that a connection has something to send.
@@ -409,10 +415,10 @@ mod tests {
     fn a_peer_that_never_reads_is_refused_at_the_bound() {
         let mut links = Links::default();
         links.insert(now(0), conn(1), ());
-        for _ in 0..limits::OUTBOX_BYTES_MAX {
+        for _ in 0..limits::UNREAD_BYTES_MAX / 32 {
             links.send(conn(1), Run::default());
         }
-        assert!(links.outbox(conn(1)).len() <= limits::OUTBOX_BYTES_MAX + 64);
+        assert!(links.outbox(conn(1)).len() <= limits::UNREAD_BYTES_MAX + 64);
         assert!(links.get(conn(1)).is_none(), "it is closing");
     }
 

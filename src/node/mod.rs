@@ -80,6 +80,17 @@ pub enum CloseReason {
     Reset,
 }
 
+impl std::fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            CloseReason::Ours => "closed by us",
+            CloseReason::PeerClosed => "closed by the peer",
+            CloseReason::MidFrame => "closed by the peer inside a frame",
+            CloseReason::Reset => "reset",
+        })
+    }
+}
+
 /// How loud a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {

@@ -30,6 +30,8 @@ pub(super) struct Connection {
     pub(super) is_blocked: bool,
     /// On the reactor's ready list.
     pub(super) is_ready_to_read: bool,
+    /// On the reactor's list of those to flush.
+    pub(super) is_ready_to_write: bool,
     /// The kernel said that the peer's half is over: reads go on until they say so too.
     pub(super) has_read_end: bool,
     /// Waits to be reaped.
@@ -69,6 +71,7 @@ impl Connection {
             state,
             is_blocked: false,
             is_ready_to_read: false,
+            is_ready_to_write: false,
             has_read_end: false,
             is_dead: false,
             carry: [0; FRAME_BYTES],

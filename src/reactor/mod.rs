@@ -114,6 +114,15 @@ impl Reactor {
         })
     }
 
+    /// Listens, when [`Options`] did not say where: for a node that must first be ready to answer.
+    ///
+    /// # Errors
+    /// The operating system's, most often a taken port.
+    pub fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
+        self.listener = Some(Listener::bind(address, self.poll.registry(), LISTENER)?);
+        Ok(())
+    }
+
     /// Where the listener really listens (port 0 asks the system to choose).
     ///
     /// # Errors
@@ -256,7 +265,9 @@ impl Reactor {
         let Some(connection) = self.get_mut(id) else { return };
         if event.is_writable() {
             connection.is_blocked = false;
-            self.ready_to_write.push_back(id);
+            if !std::mem::replace(&mut connection.is_ready_to_write, true) {
+                self.ready_to_write.push_back(id);
+            }
         }
         let Some(connection) = self.get_mut(id) else { return };
         connection.has_read_end |= event.is_read_closed() || event.is_error();
@@ -370,6 +381,9 @@ impl Reactor {
     fn flush<N: Node>(&mut self, node: &mut N, now: Now) {
         for _ in 0..self.ready_to_write.len() {
             let Some(id) = self.ready_to_write.pop_front() else { break };
+            if let Some(connection) = self.get_mut(id) {
+                connection.is_ready_to_write = false;
+            }
             self.flush_one(node, now, id);
         }
         while let Some(id) = node.poll_dirty() {
@@ -385,7 +399,11 @@ impl Reactor {
         match connection.flush(node, now) {
             Flushed::All => {}
             Flushed::Blocked => connection.is_blocked = true,
-            Flushed::Bounded => self.ready_to_write.push_back(id),
+            Flushed::Bounded => {
+                if !std::mem::replace(&mut connection.is_ready_to_write, true) {
+                    self.ready_to_write.push_back(id);
+                }
+            }
             Flushed::Broken => {
                 // Bytes of the peer may still wait to be read, its reason among them.
                 connection.has_read_end = true;

@@ -239,7 +239,8 @@ control_message! {
         epoch_start: U64,
         /// The next `seq` that the sender of this frame will send, or wants.
         next_seq: U64,
-        /// The next `seq` that is not yet durable at the sender; 0 = says nothing.
+        /// The next `seq` that is not yet durable at the sender; from an exchange, the next `seq` that
+        /// its feed has not released. 0 = says nothing.
         durable_seq: U64,
         /// Identity of the sequence: two feeds with one identity are the same feed.
         feed: U64,

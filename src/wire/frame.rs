@@ -109,7 +109,8 @@ impl Kind {
                     | DELIVERY
             }
             Kind::BarPrices | Kind::BarTotals | Kind::BarNotional | Kind::BreakerChange => DELIVERY,
-            Kind::Heartbeat | Kind::Subscribe => Flags::MORE,
+            Kind::Heartbeat => Flags::MORE | Flags::STALE,
+            Kind::Subscribe => Flags::MORE,
             _ => 0,
         }
     }
@@ -155,7 +156,7 @@ impl Flags {
     pub const SELL: u16 = 1 << 3;
     /// From the after-market session.
     pub const AFTER_MARKET: u16 = 1 << 4;
-    /// Delivery: no longer known to be current.
+    /// Delivery: no longer known to be current. On a publisher's heartbeat: its last values are not.
     pub const STALE: u16 = 1 << 8;
     /// Delivery: part of a late joiner's snapshot.
     pub const SNAPSHOT: u16 = 1 << 9;

@@ -39,7 +39,7 @@ pub enum PatternError {
     Symbol,
     #[error("a * stands only at the end of a pattern, as in PETR*")]
     Star,
-    #[error("bars are asked for with their length, as in bar.1m.PETR4: {0}")]
+    #[error("live bars are not served; ask for them with `pregao report SYMBOL --bars 1m`")]
     Bars(#[from] IntervalError),
 }
 

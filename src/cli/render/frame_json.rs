@@ -16,7 +16,10 @@
 use serde::Serialize;
 
 use super::bar::BarJson;
-use super::{breaker_state_word, flag_words, gap_reason_word, json_line, price, side_word};
+use super::{
+    breaker_reason_word, breaker_state_word, flag_words, gap_reason_word, json_line, price,
+    side_word,
+};
 use crate::client::Symbols;
 use crate::market::bar::Bar;
 use crate::wire::{
@@ -67,7 +70,7 @@ enum Body {
         name: String,
         from: String,
         to: String,
-        reason: u8,
+        reason: String,
         generation: u16,
     },
     Definition {
@@ -122,7 +125,7 @@ pub(super) fn frame_object<'a>(
             name: unpadded(&change.name),
             from: breaker_state_word(change.from),
             to: breaker_state_word(change.to),
-            reason: change.reason,
+            reason: breaker_reason_word(change.reason),
             generation: change.generation.get(),
         };
         ("breaker", body)
@@ -256,7 +259,7 @@ pub(super) mod tests {
         };
         assert_eq!(
             json(Frame::seal(change)),
-            r#"{"kind":"breaker","symbol":null,"seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"name":"exchange","from":"closed","to":"open","reason":3,"generation":4}"#
+            r#"{"kind":"breaker","symbol":null,"seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"name":"exchange","from":"closed","to":"open","reason":"slow rate reached the threshold","generation":4}"#
         );
         let definition = Definition::new(PETR4, "PETR4".parse().unwrap(), 9);
         assert_eq!(

@@ -5,7 +5,7 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::{breaker_state_word, gap_reason_word, price, side_word};
+use super::{breaker_reason_word, breaker_state_word, gap_reason_word, price, side_word};
 use crate::cli::parse::TimeNs;
 use crate::client::Symbols;
 use crate::market::bar::Bar;
@@ -57,7 +57,11 @@ impl FrameTable {
         let symbol_columns = symbols.symbol_columns().max(SYMBOL_COLUMNS_MIN);
         let line = match remark(frame) {
             Some((kind, remark)) => {
-                self.styled(warning(), &format!("{:12} {kind:<6} {remark}", ""))
+                let time = match frame.view::<BreakerChange>() {
+                    Some(change) => TimeNs(change.ts_event.get()).time_of_day(),
+                    None => String::new(),
+                };
+                self.styled(warning(), &format!("{time:12} {kind:<6} {remark}"))
             }
             None => {
                 let row = row(frame, bar, symbols)?;
@@ -132,7 +136,8 @@ fn remark(frame: &Frame) -> Option<(&'static str, String)> {
     }
     let change = frame.view::<BreakerChange>()?;
     let (from, to) = (breaker_state_word(change.from), breaker_state_word(change.to));
-    Some(("break", format!("{}: {from} to {to}", unpadded(&change.name))))
+    let reason = breaker_reason_word(change.reason);
+    Some(("break", format!("{}: {from} to {to} ({reason})", unpadded(&change.name))))
 }
 
 fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a Symbols) -> Option<Row<'a>> {
@@ -243,7 +248,7 @@ TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE
 -            cancel ?                  0.00                      0
 00:01:00.000 bar    PETR4             11.00 10.666666667           3 9.00..12.00
              gap    seq 10 to 20 missing: lapped, 4 of ours
-             break  exchange: closed to open";
+00:00:00.000 break  exchange: closed to open (unknown)";
         assert_eq!(lines.join("\n"), want);
     }
 

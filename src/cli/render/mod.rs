@@ -63,6 +63,12 @@ fn breaker_state_word(state: u8) -> String {
     State::from_number(state).map_or("unknown".to_owned(), |state| state.to_string())
 }
 
+/// Why a breaker changed, by its number in BREAKER frames.
+fn breaker_reason_word(reason: u8) -> String {
+    crate::breaker::Reason::from_number(reason)
+        .map_or("unknown".to_owned(), |reason| reason.to_string())
+}
+
 /// A price in a frame as exact decimal text; `None` when it is undefined.
 fn price(units: i64, decimals: u8) -> Option<String> {
     (units != PRICE_UNDEFINED).then(|| decimal(i128::from(units), decimals))

@@ -225,11 +225,18 @@ fn bars_table(bars: &[Bar], decimals: u8) -> Option<String> {
             shown(bar.close),
             bar.volume.to_string(),
             bar.trades.to_string(),
-            bar.vwap().map_or_else(|| "-".to_owned(), |vwap| decimal(vwap, decimals)),
+            bar.vwap().map_or_else(|| "-".to_owned(), |vwap| rounded(vwap, decimals + 1)),
         ]
     });
     let header = ["START", "OPEN", "HIGH", "LOW", "CLOSE", "VOLUME", "TRADES", "VWAP"];
     table(&header, 1, rows.collect())
+}
+
+/// For eyes: a computed value with this many decimals, rounded half up. JSON has it exact.
+fn rounded(units: i128, decimals: u8) -> String {
+    let step = 10_i128.pow(9_u32.saturating_sub(u32::from(decimals)));
+    let steps = units.saturating_add(step / 2).div_euclid(step);
+    decimal(steps.saturating_mul(step), decimals)
 }
 
 fn nodes_table(nodes: &[NodeShare]) -> Option<String> {
@@ -315,7 +322,7 @@ incomplete: the nodes above say what is missing";
         assert_eq!(got, want, "\n{got}");
         let with_bars = report_table(&Report { rows: bars(), complete: true, ..report() });
         assert!(with_bars.contains("VWAP"), "{with_bars}");
-        assert!(with_bars.contains("10.666666667"), "{with_bars}");
+        assert!(with_bars.contains("10.667"), "{with_bars}");
         assert!(!with_bars.contains("incomplete"));
     }
 }

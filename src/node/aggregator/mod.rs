@@ -431,7 +431,7 @@ impl Node for Aggregator {
             Some(Peer::Leaf(index)) => {
                 self.leaves.handle_close(now, index, conn, reason, &mut self.gather);
                 let name = self.leaves.name(index);
-                self.links.log(Level::Info, format!("the link to {name} ended: {reason:?}"));
+                self.links.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
             _ => {}
         }
@@ -473,6 +473,10 @@ impl Node for Aggregator {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    fn wants_frames(&self, conn: ConnId) -> bool {
+        self.links.wants_frames(conn)
     }
 
     fn poll_action(&mut self) -> Option<Action> {

@@ -110,7 +110,7 @@ impl Broker {
                     let beat = *beat;
                     self.links.answer_heartbeat(now, conn, &beat, 0);
                     if let Some(source) = publishes {
-                        self.note_publisher_at(conn, source, beat.next_seq.get());
+                        self.note_publisher_at(conn, source, &beat);
                     }
                 }
             }
@@ -196,10 +196,17 @@ impl Broker {
     }
 
     /// A publisher says which `seq` it sends next: an empty source begins there.
-    fn note_publisher_at(&mut self, conn: ConnId, number: u8, next_seq: u64) {
+    fn note_publisher_at(&mut self, conn: ConnId, number: u8, beat: &Heartbeat) {
         let frames = self.config.ring_frames;
+        let next_seq = beat.next_seq.get();
         let Some(Some(source)) = self.sources.get_mut(usize::from(number)) else { return };
-        if source.publisher != Some(conn) || next_seq == 0 {
+        if source.publisher != Some(conn) {
+            return;
+        }
+        if beat.flags.get() & Flags::MORE == 0 {
+            source.is_stale = beat.flags.get() & Flags::STALE != 0;
+        }
+        if next_seq == 0 {
             return;
         }
         if source.make_ready(frames, next_seq) {

@@ -19,6 +19,8 @@ pub(super) struct Source {
     pub(super) frames: u64,
     pub(super) duplicates: u64,
     pub(super) gaps_told: u64,
+    /// The publisher has said that its last values are not known to be current.
+    pub(super) is_stale: bool,
     /// The publisher has said where the sequence goes on; before, nobody can be served.
     is_ready: bool,
     void_from: Option<u64>,
@@ -39,6 +41,7 @@ impl Default for Source {
             frames: 0,
             duplicates: 0,
             gaps_told: 0,
+            is_stale: false,
             is_ready: false,
             void_from: None,
             has_news: false,
@@ -73,6 +76,13 @@ impl Source {
     /// The first void `seq`, once.
     pub(super) fn take_void(&mut self) -> Option<u64> {
         self.void_from.take()
+    }
+
+    /// The delivery flags of last values in a snapshot. Nobody vouches for those of a publisher that is
+    /// away.
+    pub(super) fn snapshot_flags(&self) -> u16 {
+        let is_stale = self.is_stale || self.publisher.is_none();
+        if is_stale { Flags::SNAPSHOT | Flags::STALE } else { Flags::SNAPSHOT }
     }
 
     /// The next `seq` wanted from the publisher; 0 = nothing is known, begin with a snapshot.

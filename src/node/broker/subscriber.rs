@@ -191,7 +191,7 @@ impl Subscriber {
             self.confirm(source, interest, out);
         }
         if matches!(self.phase, Phase::Snapshot { .. }) {
-            self.fill_snapshot(&source.values, interest, out);
+            self.fill_snapshot(source, interest, out);
         }
         if !matches!(self.phase, Phase::Live) || !out.is_empty() {
             return Filled::Outbox;
@@ -245,7 +245,8 @@ impl Subscriber {
     ///
     /// A snapshot may take several turns while the feed goes on. Values that are newer than its start
     /// are left out: the ring delivers them, in order, from `live_from` on.
-    fn fill_snapshot(&mut self, values: &LastValues, interest: &Interest, out: &mut Vec<Frame>) {
+    fn fill_snapshot(&mut self, source: &Source, interest: &Interest, out: &mut Vec<Frame>) {
+        let (values, value_flags) = (&source.values, source.snapshot_flags());
         let Phase::Snapshot { mut next_index, mut frames, live_from } = self.phase else { return };
         let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
         while next_index < end {
@@ -265,7 +266,7 @@ impl Subscriber {
                         .into_iter()
                         .flatten()
                         .filter(|frame| frame.seq.get() < live_from && interest.wants(frame));
-                    out.extend(wanted.map(|frame| frame.delivered(SNAPSHOT)));
+                    out.extend(wanted.map(|frame| frame.delivered(value_flags)));
                 }
                 frames += u32::try_from(out.len() - before).unwrap_or(0);
             }
@@ -309,7 +310,7 @@ impl Subscriber {
         }
         let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
         let changed = indexes
-            .flat_map(|index| [values.quote(index), values.trade(index)])
+            .flat_map(|index| [values.definition(index), values.quote(index), values.trade(index)])
             .flatten()
             .filter(|frame| frame.seq.get() >= self.cursor && interest.wants(frame));
         let mut changed: Vec<Frame> = changed.copied().collect();
@@ -318,6 +319,8 @@ impl Subscriber {
         if changed.len() > limits::FILL_FRAMES_MAX {
             changed.truncate(limits::FILL_FRAMES_MAX);
             end = changed.last().map_or(end, |frame| frame.seq.get() + 1);
+            // The rest belongs to the same batch, or what changes most would never be sent.
+            self.is_due = self.mode == Mode::Conflate;
         }
         let missed = if self.cursor < ring.oldest_seq() {
             u64::MAX

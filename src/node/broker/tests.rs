@@ -162,6 +162,28 @@ fn a_late_joiner_gets_definitions_last_values_and_then_the_live_feed() {
 }
 
 #[test]
+fn last_values_are_stale_when_nobody_vouches_for_them() {
+    let mut bench = Bench::new(64);
+    let publisher = bench.market();
+    bench.say(publisher, &[quote(3, 0)]);
+    let joined = |bench: &mut Bench| {
+        let conn = bench.subscribe("PETR4", Mode::Lossless, 0);
+        let quote = bench.read(conn).into_iter().find(|frame| frame.kind == Kind::Quote as u8);
+        quote.unwrap().has(Flags::STALE)
+    };
+    assert!(!joined(&mut bench));
+    let said = |flags| Frame::seal(Heartbeat { flags: U16::new(flags), ..Heartbeat::default() });
+    bench.say(publisher, &[said(Flags::STALE)]);
+    assert!(joined(&mut bench), "core says so");
+    bench.say(publisher, &[said(Flags::MORE)]);
+    assert!(joined(&mut bench), "a heartbeat that asks for an answer says nothing of it");
+    bench.say(publisher, &[said(0)]);
+    assert!(!joined(&mut bench));
+    bench.broker.handle_close(bench.now, publisher, CloseReason::Reset);
+    assert!(joined(&mut bench), "core is away");
+}
+
+#[test]
 fn a_full_feed_is_the_publishers_bytes_whatever_the_kernel_takes_at_once() {
     for bite in [1, 7, 63, 64, 65, 200] {
         let mut bench = Bench::new(8);

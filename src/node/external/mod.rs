@@ -292,6 +292,8 @@ impl External {
         let is_known = session.feed.get() == feed;
         let wanted = if is_known { session.next_seq.get() } else { 1 };
         let cursor = self.playback.seek(now.mono, wanted);
+        // An endless feed at full speed has no head that could be reached.
+        let head = Some(self.playback.next_seq()).filter(|&head| head != u64::MAX);
         let Some(consumer) = self.consumer_mut(conn) else { return };
         consumer.cursor = cursor;
         consumer.phase = Phase::Snapshot { position: 0 };
@@ -300,6 +302,7 @@ impl External {
             conn,
             Session {
                 next_seq: U64::new(cursor),
+                durable_seq: U64::new(head.unwrap_or(0)),
                 feed: U64::new(feed),
                 name: padded("external"),
                 ..Session::default()

@@ -5,7 +5,7 @@ use super::followers::first_seq_from;
 use super::{Peer, Sequencer};
 use crate::feed::Pattern;
 use crate::limits;
-use crate::log::{Read, Storage};
+use crate::log::{Log, Read, Storage};
 use crate::node::ConnId;
 use crate::time::Now;
 use crate::wire::{
@@ -27,8 +27,6 @@ pub(super) struct Replay {
     first_seq: u64,
     /// Behind the last frame looked at, wanted or not.
     next_seq: u64,
-    /// Damage was skipped since then.
-    is_damaged: bool,
     had_damage: bool,
 }
 
@@ -74,7 +72,7 @@ impl<S: Storage> Sequencer<S> {
             self.refuse_query(conn, query, ErrorCode::UnknownSymbol, text);
             return;
         };
-        let provenance = if self.exchange.is_live(now) { 0 } else { Flags::STALE };
+        let provenance = if self.is_live(now) { 0 } else { Flags::STALE };
         let values = self.market.values();
         let definition = values.definition(instrument).map(|f| f.delivered(Flags::SNAPSHOT));
         let quote = values.quote(instrument).map(|frame| frame.delivered(provenance));
@@ -116,6 +114,8 @@ impl<S: Storage> Sequencer<S> {
             pattern.matches(&symbol).then_some(pattern.kinds())
         };
         let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        let first_seq = first_seq_from(&self.journal, self.journal.first_position())
+            .unwrap_or(self.journal.next_seq());
         let replay = Replay {
             id: query.id.get(),
             kinds: indexes.map(|index| kinds_of(index).unwrap_or(0)).collect(),
@@ -124,10 +124,8 @@ impl<S: Storage> Sequencer<S> {
             // Instruments that come later are not in `kinds`, and a replay must end.
             to_seq: query.to.get().min(self.journal.next_seq()),
             rows: 0,
-            first_seq: first_seq_from(&self.journal, self.journal.first_position())
-                .unwrap_or(self.journal.next_seq()),
-            next_seq: query.from.get(),
-            is_damaged: false,
+            first_seq,
+            next_seq: query.from.get().max(first_seq),
             had_damage: false,
         };
         let Some(Peer::Querier(place)) = self.links.peer_mut(conn) else { return };
@@ -146,7 +144,11 @@ impl<S: Storage> Sequencer<S> {
         self.scratch.clear();
         match &mut link.peer {
             Peer::Follower(index) => {
-                self.followers.fill(*index, &self.journal, &self.market, &mut self.scratch);
+                let index = *index;
+                self.followers.fill(index, &self.journal, &self.market, &mut self.scratch);
+                if self.scratch.is_empty() && self.followers.is_behind(index, &self.journal) {
+                    self.scanning.push(conn);
+                }
             }
             Peer::Querier(place) => {
                 let Some(replay) = place else { return };
@@ -156,7 +158,15 @@ impl<S: Storage> Sequencer<S> {
                 self.scratch.push(Frame::seal(run));
                 replay.fill_definitions(values, &mut self.scratch);
                 let to_seq = replay.to_seq;
-                if self.scratch.len() == 1 && replay.fill_frames(&self.journal, &mut self.scratch) {
+                let mut progress = Progress::More;
+                if self.scratch.len() == 1 {
+                    progress = replay.fill_frames(&self.journal, &mut self.scratch);
+                }
+                if progress == Progress::Paused && self.scratch.len() == 1 {
+                    self.scratch.clear();
+                    self.scanning.push(conn);
+                }
+                if progress == Progress::Over {
                     let status =
                         if replay.had_damage { EndStatus::Partial } else { EndStatus::Complete };
                     let end = Ended {
@@ -193,44 +203,36 @@ impl Replay {
         }
     }
 
-    /// `true` when the replay is over.
-    fn fill_frames<S: Storage>(
-        &mut self,
-        journal: &crate::log::Log<S>,
-        out: &mut Vec<Frame>,
-    ) -> bool {
+    /// Gathers the next frames, after a bounded look.
+    fn fill_frames<S: Storage>(&mut self, journal: &Log<S>, out: &mut Vec<Frame>) -> Progress {
+        let mut looked = 0;
         loop {
             if out.len() >= limits::FILL_FRAMES_MAX {
-                return false;
+                return Progress::More;
+            }
+            if looked >= limits::RECORDS_PER_FILL_MAX {
+                return Progress::Paused;
             }
             let frames = match journal.read(self.position, limits::FILL_FRAMES_MAX - out.len()) {
-                Read::End => return true,
+                Read::End => return self.finish(out),
                 Read::Damaged(range) => {
                     self.position = range.end;
-                    self.is_damaged = true;
-                    self.had_damage = true;
                     continue;
                 }
                 Read::Frames(frames) => frames,
             };
+            looked += frames.len();
             let void_from = journal.void_from(self.position);
             for frame in frames {
                 if !frame.kind().is_some_and(Kind::is_data) || frame.seq.get() >= void_from {
                     continue;
                 }
                 if frame.seq.get() >= self.to_seq {
-                    return true;
+                    return self.finish(out);
                 }
-                if std::mem::take(&mut self.is_damaged) && frame.seq.get() > self.next_seq {
-                    out.push(Frame::seal(Gap {
-                        reason: GapReason::Corrupt as u8,
-                        from_seq: U64::new(self.next_seq),
-                        to_seq: U64::new(frame.seq.get() - 1),
-                        missed: U64::new(u64::MAX),
-                        ..Gap::default()
-                    }));
-                }
-                self.next_seq = frame.seq.get() + 1;
+                // The journal has no holes but those of damage.
+                self.tell_damage(frame.seq.get(), out);
+                self.next_seq = frame.seq.get().saturating_add(1);
                 let index = (frame.instrument.get() & 0x00FF_FFFF) as usize;
                 let wanted = self.kinds.get(index).copied().unwrap_or(0);
                 let bit = frame.kind().map_or(0, Kind::mask);
@@ -243,4 +245,36 @@ impl Replay {
             self.position += frames.len() as u64;
         }
     }
+
+    fn finish(&mut self, out: &mut Vec<Frame>) -> Progress {
+        self.tell_damage(self.to_seq, out);
+        Progress::Over
+    }
+
+    /// Everything before `seq` that has not come is rot.
+    fn tell_damage(&mut self, seq: u64, out: &mut Vec<Frame>) {
+        if seq <= self.next_seq {
+            return;
+        }
+        self.had_damage = true;
+        out.push(Frame::seal(Gap {
+            reason: GapReason::Corrupt as u8,
+            from_seq: U64::new(self.next_seq),
+            to_seq: U64::new(seq - 1),
+            missed: U64::new(u64::MAX),
+            ..Gap::default()
+        }));
+        self.next_seq = seq;
+    }
+}
+
+/// How far a piece of a replay came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Ask again when it has been sent.
+    More,
+    /// Much was looked at; go on in the next turn, so that others have theirs.
+    Paused,
+    /// That was all.
+    Over,
 }

@@ -9,6 +9,7 @@ use crate::log::{LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
 use crate::wire::{
     BreakerAction, Ended, Metric, Op, Quote, Refusal, Resume, Text, U16, as_frames, unpadded,
 };
+use crate::wire::{Definition, Flags};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -424,8 +425,11 @@ fn a_quote_is_live_only_while_somebody_vouches_for_it() {
     let resume = said.iter().find_map(Frame::view::<Resume>).expect("it asks for the rest");
     let beat = Heartbeat { token: resume.id, ..Heartbeat::default() };
     bench.say(session, beat);
-    assert!(!is_stale(&mut bench));
+    assert!(is_stale(&mut bench), "it goes back, but what it has is not here yet");
     bench.quote(session, 2);
+    assert!(is_stale(&mut bench), "3 has been seen, and is missing still");
+    bench.quote(session, 3);
+    assert!(!is_stale(&mut bench));
     bench.core.handle_close(bench.now, session, CloseReason::Reset);
     bench.turn();
     assert!(is_stale(&mut bench), "the session is gone");

@@ -95,6 +95,8 @@ pub(super) struct Exchange {
     last_heard: Mono,
     /// Frames were left out (by the exchange, or by us): the rest must be asked for again.
     is_incomplete: bool,
+    /// How far the exchange's feed was when the session began.
+    head_seq: u64,
     has_room: bool,
     give_up: Option<&'static str>,
     pub(super) duplicates: u64,
@@ -118,6 +120,7 @@ impl Exchange {
             next_probe: now.mono,
             last_heard: now.mono,
             is_incomplete: false,
+            head_seq: 0,
             has_room: true,
             give_up: None,
             duplicates: 0,
@@ -139,11 +142,15 @@ impl Exchange {
         matches!(self.phase, Phase::Streaming { .. })
     }
 
-    /// Whether the last values are known to be current: the session stands, nothing is missing, and
-    /// the exchange was heard lately.
-    pub(super) fn is_live(&self, now: Now) -> bool {
+    /// Whether the last values are known to be current: the session stands, nothing is missing, the
+    /// exchange was heard lately, and what it had released before the session began has been taken
+    /// in. `upstream_seq` is its next number.
+    pub(super) fn is_live(&self, now: Now, upstream_seq: u64) -> bool {
         let silence = now.mono.since(self.last_heard);
-        self.is_streaming() && !self.is_incomplete && silence <= self.silence_max
+        self.is_streaming()
+            && !self.is_incomplete
+            && silence <= self.silence_max
+            && upstream_seq >= self.head_seq
     }
 
     /// Connected. The SESSION frame to send says what we have.
@@ -239,10 +246,17 @@ impl Exchange {
             self.handle_protocol_error(now);
             return Verdict::Close("a second SESSION");
         };
+        let (next_seq, head_seq) = (session.next_seq.get(), session.durable_seq.get());
+        if next_seq == 0 || next_seq == u64::MAX || head_seq != 0 && next_seq > head_seq {
+            self.session.record(permit, Outcome::ProtocolError, now.mono);
+            self.phase = Phase::Closing { conn };
+            return Verdict::Close("a SESSION from a place that no feed has");
+        }
         let latency = now.mono.since(since);
         self.session.record(permit, Outcome::Answered { latency }, now.mono);
         self.sessions += 1;
         self.next_probe = now.mono + self.heartbeat;
+        self.head_seq = session.durable_seq.get();
         Verdict::Start { feed: session.feed.get(), next_seq: session.next_seq.get() }
     }
 
@@ -287,6 +301,11 @@ impl Exchange {
     /// A frame came that is not the next one: what is between must be asked for again.
     pub(super) fn note_left_out(&mut self) {
         self.is_incomplete = true;
+    }
+
+    /// The exchange has shown that it is at least this far: before it is taken in, values are old.
+    pub(super) fn expect(&mut self, next_seq: u64) {
+        self.head_seq = self.head_seq.max(next_seq);
     }
 
     /// The exchange said something.
@@ -456,12 +475,12 @@ impl Exchange {
         [of_phase, of_request, of_breakers].into_iter().flatten().min()
     }
 
-    pub(super) fn describe(&self, now: Now, status: &mut Status) {
+    pub(super) fn describe(&self, now: Now, upstream_seq: u64, status: &mut Status) {
         let phase = match self.phase {
             Phase::Idle { .. } => "waiting",
             Phase::Dialing { .. } => "dialing",
             Phase::Greeting { .. } => "greeting",
-            Phase::Streaming { .. } if self.is_live(now) => "live",
+            Phase::Streaming { .. } if self.is_live(now, upstream_seq) => "live",
             Phase::Streaming { .. } => "behind",
             Phase::Closing { .. } => "closing",
         };

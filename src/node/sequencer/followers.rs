@@ -14,7 +14,7 @@ use crate::node::status::Status;
 use crate::node::{breaker_outcome, describe_breaker, obey_operator};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, BreakerAction, Flags, Frame, Heartbeat, Kind, Role, Session, U32, U64, padded,
+    Ack, BreakerAction, Flags, Frame, Heartbeat, Kind, Role, Session, U16, U32, U64, padded,
 };
 
 #[derive(Debug)]
@@ -58,6 +58,8 @@ struct Follower {
     accepted_seq: u64,
     durable_seq: u64,
     next_word: Mono,
+    /// Whether it was last told that the last values are current; only a broker is told.
+    told_live: Option<bool>,
 }
 
 /// All of them.
@@ -82,6 +84,7 @@ impl Followers {
                 accepted_seq: 0,
                 durable_seq: 0,
                 next_word: Mono::default(),
+                told_live: None,
             })
         };
         Ok(Followers {
@@ -228,15 +231,44 @@ impl Followers {
         }
     }
 
+    /// Whether a follower has more of the journal before it.
+    pub(super) fn is_behind<S: Storage>(&self, index: usize, journal: &Log<S>) -> bool {
+        let phase = self.all.get(index).map(|follower| &follower.phase);
+        matches!(phase, Some(Phase::Streaming { position, .. })
+            if *position < journal.committed_position())
+    }
+
     /// Once a second a follower is told how far its stream has come, when that is news: a shard that
     /// owns nothing of what happened would otherwise ask for all of it again after a restart.
     pub(super) fn words_due<S: Storage>(
         &mut self,
         now: Now,
         journal: &Log<S>,
+        is_live: bool,
     ) -> Vec<(ConnId, Frame)> {
+        let stale = U16::new(if is_live { 0 } else { Flags::STALE });
         let word = |follower: &mut Follower| {
-            let Phase::Streaming { conn, position } = follower.phase else { return None };
+            // A broker hands last values out: it must know at once whether they are current.
+            let (Phase::Streaming { conn, .. } | Phase::Snapshot { conn, .. }) = follower.phase
+            else {
+                follower.told_live = None;
+                return None;
+            };
+            // Stale at once; live only when it has been sent all that makes it so.
+            let has_all = journal.committed_seq() == journal.next_seq()
+                && matches!(follower.phase, Phase::Streaming { position, .. }
+                    if position == journal.committed_position());
+            let is_news = follower.config.shard.is_none()
+                && follower.told_live != Some(is_live)
+                && (has_all || !is_live);
+            if is_news {
+                follower.told_live = Some(is_live);
+                return Some((
+                    conn,
+                    Frame::seal(Heartbeat { flags: stale, ..Heartbeat::default() }),
+                ));
+            }
+            let Phase::Streaming { position, .. } = follower.phase else { return None };
             if now.mono < follower.next_word {
                 return None;
             }
@@ -251,7 +283,9 @@ impl Followers {
             follower.told_seq = follower.passed_seq;
             let next_seq = U64::new(follower.passed_seq);
             let sent_at = U64::new(now.wall_ns);
-            Some((conn, Frame::seal(Heartbeat { next_seq, sent_at, ..Heartbeat::default() })))
+            let stale = U16::new(if follower.told_live == Some(true) { 0 } else { Flags::STALE });
+            let word = Heartbeat { flags: stale, next_seq, sent_at, ..Heartbeat::default() };
+            Some((conn, Frame::seal(word)))
         };
         self.all.iter_mut().filter_map(word).collect()
     }
@@ -417,7 +451,9 @@ impl Follower {
         self.told_seq = start;
         self.passed_seq = start;
         let next_seq = U64::new(start);
-        out.push(Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() }));
+        let stale = if self.told_live == Some(true) { 0 } else { Flags::STALE };
+        let start = Heartbeat { flags: U16::new(stale), next_seq, ..Heartbeat::default() };
+        out.push(Frame::seal(start));
         self.phase = Phase::Streaming { conn, position };
     }
 
@@ -429,7 +465,8 @@ impl Follower {
         market: &Market,
         out: &mut Vec<Frame>,
     ) -> u64 {
-        while out.len() < limits::FILL_FRAMES_MAX {
+        let mut looked = 0;
+        while out.len() < limits::FILL_FRAMES_MAX && looked < limits::RECORDS_PER_FILL_MAX {
             let frames = match journal.read(position, limits::FILL_FRAMES_MAX - out.len()) {
                 Read::End => break,
                 Read::Damaged(range) => {
@@ -438,6 +475,7 @@ impl Follower {
                 }
                 Read::Frames(frames) => frames,
             };
+            looked += frames.len();
             let void_from = journal.void_from(position);
             for frame in frames {
                 let is_data = frame.kind().is_some_and(Kind::is_data);

@@ -17,8 +17,8 @@ pub(super) struct Market {
     partition: Partition,
     values: LastValues,
     instrument_by_symbol: BTreeMap<Symbol, u32>,
-    /// By own index.
-    instruments: Vec<Instrument>,
+    /// By own index; a hole is one whose definition the journal has lost.
+    instruments: Vec<Option<Instrument>>,
     /// The exchange's index to ours: valid within one session, since the exchange assigns it.
     own_index: BTreeMap<u32, u32>,
     last_ts_recv: u64,
@@ -89,7 +89,7 @@ impl Market {
 
     /// The shard that owns an instrument.
     pub(super) fn owner(&self, instrument: u32) -> Option<u16> {
-        self.instruments.get(index_of(instrument) as usize).map(|known| known.owner)
+        self.instruments.get(index_of(instrument) as usize)?.map(|known| known.owner)
     }
 
     /// A journaled frame: from now on it is the truth.
@@ -98,17 +98,29 @@ impl Market {
         if let Some(definition) = frame.view::<Definition>() {
             let owner = self.partition.owner(&definition.symbol);
             self.instrument_by_symbol.insert(definition.symbol, frame.instrument.get());
-            if index as usize == self.instruments.len() {
-                let next_seqs = [1; KINDS];
-                self.instruments.push(Instrument { next_seqs, owner, gaps_told: self.gaps });
+            self.reserve(index);
+            if let Some(place) = self.instruments.get_mut(index as usize) {
+                let (next_seqs, gaps_told) = ([1; KINDS], self.gaps);
+                place.get_or_insert(Instrument { next_seqs, owner, gaps_told });
             }
-        } else if let Some(known) = self.instruments.get_mut(index as usize)
+        } else {
+            self.reserve(index);
+        }
+        if let Some(Some(known)) = self.instruments.get_mut(index as usize)
             && let Some(next) = known.next_seqs.get_mut(usize::from(frame.kind))
         {
             *next = frame.instrument_seq.get().wrapping_add(1);
         }
         self.last_ts_recv = self.last_ts_recv.max(frame.ts_recv.get());
         self.values.note(frame);
+    }
+
+    /// A number that the journal has used is never given to another instrument.
+    fn reserve(&mut self, index: u32) {
+        let index = index as usize;
+        if self.instruments.len() <= index && index < limits::INSTRUMENTS_MAX {
+            self.instruments.resize(index + 1, None);
+        }
     }
 
     /// A new session: the exchange's numbers start over.
@@ -145,12 +157,15 @@ impl Market {
                 Some(&instrument) => index_of(instrument),
                 None => self.next_index()?,
             };
+            if self.own_index.len() >= limits::INSTRUMENTS_MAX {
+                return None;
+            }
             self.own_index.insert(theirs, ours);
             own.instrument = number(ours);
             own.instrument_seq = U32::ZERO;
         } else {
             let ours = *self.own_index.get(&theirs)?;
-            let known = self.instruments.get_mut(ours as usize)?;
+            let known = self.instruments.get_mut(ours as usize)?.as_mut()?;
             if known.gaps_told != self.gaps && frame.kind().is_some_and(has_gap_flag) {
                 known.gaps_told = self.gaps;
                 flags |= Flags::GAP_BEFORE;
@@ -175,7 +190,7 @@ impl Market {
     pub(super) fn take_back(&mut self, frame: &Frame) {
         if frame.has(Flags::GAP_BEFORE) {
             let index = index_of(frame.instrument.get()) as usize;
-            if let Some(known) = self.instruments.get_mut(index) {
+            if let Some(Some(known)) = self.instruments.get_mut(index) {
                 known.gaps_told = self.gaps.wrapping_sub(1);
             }
         }
@@ -208,7 +223,7 @@ impl Market {
         instrument: u32,
         seq: u64,
     ) -> Frame {
-        let known = self.instruments.get(index_of(instrument) as usize);
+        let known = self.instruments.get(index_of(instrument) as usize).and_then(Option::as_ref);
         frame.instrument = U32::new(instrument);
         frame.instrument_seq = U32::new(known.map_or(0, |known| known.next_seq(&frame)));
         frame.seq = U64::new(seq);

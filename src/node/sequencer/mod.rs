@@ -11,6 +11,7 @@ mod answers;
 mod changes;
 mod exchange;
 mod followers;
+mod intake;
 mod market;
 
 use std::net::SocketAddr;
@@ -23,16 +24,15 @@ use super::{
 };
 use crate::breaker;
 use crate::limits;
-use crate::log::{AppendError, Health, Log, Recovery, Storage};
+use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerChange, Definition, ErrorCode, Flags, Frame, Heartbeat, Kind, Query, Role, Session, U32,
-    U64, padded,
+    BreakerChange, ErrorCode, Frame, Heartbeat, Kind, Query, Role, Session, U32, U64, padded,
 };
 
 use answers::Replay;
-use exchange::{Exchange, Verdict};
+use exchange::Exchange;
 use followers::Followers;
 use market::Market;
 
@@ -95,6 +95,8 @@ pub struct Sequencer<S: Storage> {
     followers: Followers,
     links: Links<Peer>,
     scratch: Vec<Frame>,
+    /// Connections whose source looked at much and found little: asked again in the next turn.
+    scanning: Vec<ConnId>,
     /// The exchange's next number. Ahead of the journal's own count by the frames that were taken in
     /// but not journaled, such as definitions that are known already.
     upstream_seq: u64,
@@ -138,6 +140,7 @@ impl<S: Storage> Sequencer<S> {
             followers,
             links,
             scratch: Vec::new(),
+            scanning: Vec::new(),
             is_held_back: false,
             has_news: false,
             failure: None,
@@ -216,155 +219,6 @@ impl<S: Storage> Sequencer<S> {
         self.links.send(conn, answer);
     }
 
-    fn handle_exchange_frame(&mut self, now: Now, conn: ConnId, kind: Kind, frame: &Frame) {
-        if kind.is_data() {
-            self.handle_market_frame(now, conn, frame);
-            return;
-        }
-        if let Some(beat) = frame.view::<Heartbeat>()
-            && beat.flags.get() & Flags::MORE != 0
-        {
-            let beat = *beat;
-            self.links.answer_heartbeat(now, conn, &beat, 0);
-        }
-        match self.exchange.handle_control(now, frame) {
-            Verdict::Ok => {}
-            Verdict::Close(text) => self.links.refuse(conn, ErrorCode::Unexpected, text),
-            Verdict::Start { feed, next_seq } => self.start_feed(now, feed, next_seq),
-            Verdict::Resumed { next_seq } => {
-                if next_seq > self.upstream_seq {
-                    self.skip_to(now, self.journal.upstream().0, next_seq);
-                }
-            }
-            Verdict::At { next_seq } => {
-                // Without this the loss of the last frame before a silence would not be noticed.
-                if self.exchange.is_streaming() && next_seq > self.upstream_seq {
-                    self.exchange.note_left_out();
-                }
-            }
-        }
-    }
-
-    /// The exchange has said which feed it offers and where it starts.
-    fn start_feed(&mut self, now: Now, feed: u64, next_seq: u64) {
-        self.market.forget_exchange_instruments();
-        if self.journal.upstream().0 != feed || next_seq > self.upstream_seq {
-            self.skip_to(now, feed, next_seq);
-        }
-        let text = format!("exchange session established, feed {feed:016x} from {next_seq}");
-        self.links.log(Level::Info, text);
-    }
-
-    /// What was wanted is not to be had: goes on at `next_seq`, and says so in the next frames.
-    fn skip_to(&mut self, now: Now, feed: u64, next_seq: u64) {
-        let (known_feed, wanted) = (self.journal.upstream().0, self.upstream_seq);
-        if let Err(error) = self.journal.set_upstream(feed, next_seq, now) {
-            // With the old place on record the frames of this session would be taken for others.
-            self.hold_back(error);
-            self.exchange.abandon("the journal has no room for the exchange's new place");
-            return;
-        }
-        self.upstream_seq = next_seq;
-        self.has_news = true;
-        if known_feed != 0 {
-            let text = if known_feed == feed {
-                let last = next_seq.saturating_sub(1);
-                format!("the exchange no longer has its frames {wanted} to {last}")
-            } else {
-                "the exchange offers another feed than before".to_owned()
-            };
-            self.links.log(Level::Warn, text);
-            self.market.note_gap();
-        }
-    }
-
-    /// A data frame of the exchange: checks its place, sequences and journals it.
-    fn handle_market_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        if self.is_held_back {
-            // What is not taken now is asked for again when there is room. Definitions ahead of the
-            // feed come with a session only.
-            self.exchange.note_left_out();
-            if frame.has(Flags::SNAPSHOT) {
-                self.exchange.abandon("the journal has no room for the exchange's instruments");
-            }
-            return;
-        }
-        if frame.has(Flags::SNAPSHOT) {
-            self.meet_instrument(now, frame);
-            return;
-        }
-        let (feed, journaled) = self.journal.upstream();
-        let (seq, wanted) = (frame.seq.get(), self.upstream_seq);
-        if !self.exchange.is_streaming() || seq < wanted {
-            self.exchange.duplicates += 1;
-            return;
-        }
-        if seq > wanted {
-            self.exchange.note_left_out();
-            return;
-        }
-        let Some(mut sequenced) = self.market.sequence(now, frame, self.journal.next_seq()) else {
-            self.exchange.handle_protocol_error(now);
-            self.links.refuse(conn, ErrorCode::Unexpected, "frame of an undefined instrument");
-            return;
-        };
-        if self.market.is_known_definition(&sequenced) {
-            // It was journaled when the instrument was first seen; only its number is used up.
-            self.upstream_seq += 1;
-            return;
-        }
-        sequenced.renew_crc();
-        let appended = if journaled == seq {
-            self.journal.append(&sequenced)
-        } else {
-            let told = self.journal.set_upstream(feed, seq, now);
-            told.and_then(|()| self.journal.append(&sequenced))
-        };
-        match appended {
-            Ok(_) => {
-                self.upstream_seq += 1;
-                self.market.note(&sequenced);
-                self.has_news = true;
-            }
-            Err(error) => {
-                self.market.take_back(&sequenced);
-                self.hold_back(error);
-            }
-        }
-    }
-
-    /// A definition ahead of the feed: gives a new instrument its number here. The feed may start
-    /// behind the place where the exchange defined it.
-    fn meet_instrument(&mut self, now: Now, frame: &Frame) {
-        let Some(definition) = frame.view::<Definition>() else { return };
-        let (symbol, decimals) = (definition.symbol, definition.decimals());
-        let seq = self.journal.next_seq();
-        if let Some(local) = self.market.define_local(symbol, decimals, seq, now)
-            && let Err(error) = self.append_local(&local)
-        {
-            self.hold_back(error);
-            self.exchange.abandon("the journal has no room for the exchange's instruments");
-            return;
-        }
-        self.market.map_exchange_instrument(definition);
-    }
-
-    fn hold_back(&mut self, error: AppendError) {
-        if !self.is_held_back {
-            self.is_held_back = true;
-            let level = if error == AppendError::NotReady { Level::Debug } else { Level::Error };
-            self.links.log(level, format!("the journal takes no more for now: {error}"));
-        }
-        self.exchange.note_left_out();
-    }
-
-    fn append_local(&mut self, frame: &Frame) -> Result<(), AppendError> {
-        self.journal.append_local(frame)?;
-        self.market.note(frame);
-        self.has_news = true;
-        Ok(())
-    }
-
     /// Lets the exchange machine act: dial, ask, close.
     fn drive_exchange(&mut self, now: Now) {
         let wanted = self.upstream_seq;
@@ -397,7 +251,8 @@ impl<S: Storage> Sequencer<S> {
         for (dial, to, within) in self.followers.dials_due(now) {
             self.links.dial(dial, to, within);
         }
-        for (conn, frame) in self.followers.words_due(now, &self.journal) {
+        let is_live = self.is_live(now);
+        for (conn, frame) in self.followers.words_due(now, &self.journal, is_live) {
             self.links.send_frame(conn, &frame);
         }
         for conn in self.followers.overdue(now) {
@@ -411,6 +266,11 @@ impl<S: Storage> Sequencer<S> {
         while let Some((name, change)) = self.followers.poll_transition() {
             self.tell_transition(now, &name, change);
         }
+    }
+
+    /// Whether the last values are known to be current.
+    fn is_live(&self, now: Now) -> bool {
+        self.exchange.is_live(now, self.upstream_seq)
     }
 
     fn status(&self, now: Now) -> Status {
@@ -430,7 +290,7 @@ impl<S: Storage> Sequencer<S> {
         if !matches!(self.journal.health(), Health::Open) {
             status.text("journal", format!("{:?}", self.journal.health()));
         }
-        self.exchange.describe(now, &mut status);
+        self.exchange.describe(now, self.upstream_seq, &mut status);
         self.followers.describe(now, &mut status);
         status
     }
@@ -482,12 +342,12 @@ impl<S: Storage> Node for Sequencer<S> {
         match self.links.remove(conn) {
             Some(Peer::Exchange) => {
                 self.exchange.handle_close(now, conn, reason);
-                self.links.log(Level::Info, format!("the exchange session ended: {reason:?}"));
+                self.links.log(Level::Info, format!("the exchange session ended: {reason}"));
             }
             Some(Peer::Follower(index)) => {
                 self.followers.handle_close(now, index, conn);
                 let name = self.followers.name(index);
-                self.links.log(Level::Info, format!("the link to {name} ended: {reason:?}"));
+                self.links.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
             _ => {}
         }
@@ -514,6 +374,9 @@ impl<S: Storage> Node for Sequencer<S> {
         self.followers.handle_timers(now);
         self.drive_followers(now);
         self.links.tick(now, |_| 0);
+        for conn in std::mem::take(&mut self.scanning) {
+            self.links.mark_dirty(conn);
+        }
     }
 
     fn commit(&mut self, now: Now) {
@@ -543,6 +406,9 @@ impl<S: Storage> Node for Sequencer<S> {
     }
 
     fn next_deadline(&self) -> Option<Mono> {
+        if !self.scanning.is_empty() {
+            return Some(Mono::default());
+        }
         [
             self.links.next_tick(),
             self.journal.next_deadline(),
@@ -574,7 +440,8 @@ impl<S: Storage> Node for Sequencer<S> {
     }
 
     fn wants_frames(&self, conn: ConnId) -> bool {
-        !self.is_held_back || self.exchange.conn() != Some(conn)
+        let has_room = !self.is_held_back || self.exchange.conn() != Some(conn);
+        has_room && self.links.wants_frames(conn)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Read, Retention, Sequence, SyncPolicy, UpstreamRule};
+use crate::wire::{Definition, Flags};
 use crate::wire::{
     Ended, Op, Quote, Refusal, Resume, Run, Symbol, Trade, U16, as_frames, unpadded,
 };

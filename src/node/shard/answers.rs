@@ -32,6 +32,14 @@ enum Rows {
 }
 
 impl Reply {
+    /// Frames' worth of memory that it holds.
+    fn held(&self) -> usize {
+        match &self.rows {
+            Rows::Stored(positions) => positions.len() / 8,
+            Rows::Made(frames) => frames.len(),
+        }
+    }
+
     /// Gathers the next frames. `true` when the reply is complete.
     fn fill<S: Storage>(&mut self, log: &Log<S>, out: &mut Vec<Frame>) -> bool {
         let room = limits::FILL_FRAMES_MAX.saturating_sub(out.len());
@@ -81,6 +89,9 @@ impl<S: Storage> Shard<S> {
                 }
                 return;
             }
+            Some(Op::Last | Op::Range | Op::Bars) if !self.has_room_for_answer(conn) => {
+                Err((ErrorCode::Limit, "too many unread answers on this connection"))
+            }
             Some(Op::Last | Op::Range | Op::Bars) => self.answer(query),
             _ => Err((ErrorCode::NotOwner, "a shard answers last, range, bars and status")),
         };
@@ -92,14 +103,18 @@ impl<S: Storage> Shard<S> {
             }
         };
         let Some(Peer::Querier(replies)) = self.links.peer_mut(conn) else { return };
-        if replies.len() >= limits::QUERIES_PER_CLIENT_MAX {
-            let text = "too many queries at once on this connection";
-            self.links.send(conn, Refusal::new(ErrorCode::Limit, query.id.get(), text));
-            return;
-        }
         replies.push_back(reply);
         self.links.send(conn, Run { id: query.id, ..Run::default() });
         self.links.send_frame(conn, &definition.delivered(Flags::SNAPSHOT));
+    }
+
+    /// Whether a connection's unread answers are within their bounds: checked before any work is done.
+    fn has_room_for_answer(&self, conn: ConnId) -> bool {
+        let Some(Peer::Querier(replies)) = self.links.get(conn).map(|link| &link.peer) else {
+            return false;
+        };
+        let held: usize = replies.iter().map(Reply::held).sum();
+        replies.len() < limits::LEAF_QUERIES_MAX && held < limits::ANSWER_FRAMES_PER_CLIENT_MAX
     }
 
     /// Finds the rows of an answer.
@@ -113,6 +128,9 @@ impl<S: Storage> Shard<S> {
                 (ErrorCode::NotOwner, "another shard owns this symbol")
             });
         };
+        if Op::from_number(query.op) != Some(Op::Last) && listed.len() > limits::SCAN_TRADES_MAX {
+            return Err((ErrorCode::Limit, "more trades than one query may look at"));
+        }
         let (from, to, limit) = (query.from.get(), query.to.get(), query.limit.get() as usize);
         let (rows, count) = match Op::from_number(query.op) {
             Some(Op::Last) => {

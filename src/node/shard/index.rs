@@ -54,6 +54,11 @@ impl Listed {
         self.ts_max = self.ts_max.max(ts);
     }
 
+    /// Trades and cancellations listed.
+    pub(super) fn len(&self) -> usize {
+        self.positions.len()
+    }
+
     /// Positions of its trades and cancellations, newest first.
     pub(super) fn newest_first(&self) -> impl Iterator<Item = u64> {
         self.positions.iter().rev().copied()

@@ -122,7 +122,9 @@ impl<S: Storage> Shard<S> {
                 if let Some(beat) = frame.view::<Heartbeat>() {
                     let beat = *beat;
                     self.links.answer_heartbeat(now, conn, &beat, 0);
-                    if feeds {
+                    if feeds && beat.next_seq.get() == u64::MAX {
+                        self.links.refuse(conn, ErrorCode::Unexpected, "no sequence ends there");
+                    } else if feeds {
                         self.log.advance_upstream(beat.next_seq.get());
                         self.has_news = true;
                     }
@@ -222,6 +224,9 @@ impl<S: Storage> Shard<S> {
                 self.index.note(position, frame);
                 self.has_news = true;
             }
+            Err(AppendError::OutOfOrder { .. } | AppendError::NotData(_)) => {
+                self.links.refuse(conn, ErrorCode::Unexpected, "no log can hold this frame");
+            }
             Err(error) => {
                 // Core begins again from what the log has: nothing of this connection is kept back.
                 self.is_held_back = true;
@@ -290,7 +295,7 @@ impl<S: Storage> Node for Shard<S> {
         self.links.remove(conn);
         if self.feeder == Some(conn) {
             self.feeder = None;
-            self.links.log(Level::Info, format!("core's feed ended: {reason:?}"));
+            self.links.log(Level::Info, format!("core's feed ended: {reason}"));
         }
     }
 
@@ -343,6 +348,10 @@ impl<S: Storage> Node for Shard<S> {
 
     fn next_deadline(&self) -> Option<Mono> {
         self.links.next_tick().into_iter().chain(self.log.next_deadline()).min()
+    }
+
+    fn wants_frames(&self, conn: ConnId) -> bool {
+        self.links.wants_frames(conn)
     }
 
     fn poll_action(&mut self) -> Option<Action> {

@@ -404,7 +404,7 @@ fn a_flood_of_questions_is_refused() {
     let (mut bench, core) = Bench::fed();
     bench.say(core, &[trade(3, 0, 10)]);
     let conn = bench.querier();
-    let count = u32::try_from(limits::QUERIES_PER_CLIENT_MAX).unwrap() + 1;
+    let count = u32::try_from(limits::LEAF_QUERIES_MAX).unwrap() + 1;
     let flood: Vec<Frame> =
         (1..=count).map(|id| question(id, Op::Last, "ABEV3", 1, 0, 0)).collect();
     bench.say(conn, &flood);

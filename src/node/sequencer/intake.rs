@@ -1,0 +1,170 @@
+//! The intake: what the exchange sends gets its place in the sequence, or is asked for again.
+
+use super::exchange::Verdict;
+use super::{ConnId, Level, Sequencer};
+use crate::log::{AppendError, Storage};
+use crate::time::Now;
+use crate::wire::{Definition, ErrorCode, Flags, Frame, Heartbeat, Kind};
+
+impl<S: Storage> Sequencer<S> {
+    pub(super) fn handle_exchange_frame(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        kind: Kind,
+        frame: &Frame,
+    ) {
+        if kind.is_data() {
+            self.handle_market_frame(now, conn, frame);
+            return;
+        }
+        if let Some(beat) = frame.view::<Heartbeat>()
+            && beat.flags.get() & Flags::MORE != 0
+        {
+            let beat = *beat;
+            self.links.answer_heartbeat(now, conn, &beat, 0);
+        }
+        match self.exchange.handle_control(now, frame) {
+            Verdict::Ok => {}
+            Verdict::Close(text) => self.links.refuse(conn, ErrorCode::Unexpected, text),
+            Verdict::Start { feed, next_seq } => self.start_feed(now, feed, next_seq),
+            Verdict::Resumed { next_seq } => {
+                if next_seq > self.upstream_seq {
+                    self.skip_to(now, self.journal.upstream().0, next_seq);
+                }
+            }
+            Verdict::At { next_seq } => {
+                // Without this the loss of the last frame before a silence would not be noticed.
+                if self.exchange.is_streaming() && next_seq > self.upstream_seq {
+                    self.exchange.expect(next_seq);
+                    self.exchange.note_left_out();
+                }
+            }
+        }
+    }
+
+    /// The exchange has said which feed it offers and where it starts.
+    pub(super) fn start_feed(&mut self, now: Now, feed: u64, next_seq: u64) {
+        self.market.forget_exchange_instruments();
+        if self.journal.upstream().0 != feed || next_seq > self.upstream_seq {
+            self.skip_to(now, feed, next_seq);
+        }
+        if next_seq < self.upstream_seq {
+            // It goes back over what is here already: nothing of it is news before it is past that.
+            self.exchange.expect(self.upstream_seq.saturating_add(1));
+        }
+        let text = format!("exchange session established, feed {feed:016x} from {next_seq}");
+        self.links.log(Level::Info, text);
+    }
+
+    /// What was wanted is not to be had: goes on at `next_seq`, and says so in the next frames.
+    pub(super) fn skip_to(&mut self, now: Now, feed: u64, next_seq: u64) {
+        let (known_feed, wanted) = (self.journal.upstream().0, self.upstream_seq);
+        if let Err(error) = self.journal.set_upstream(feed, next_seq, now) {
+            // With the old place on record the frames of this session would be taken for others.
+            self.hold_back(error);
+            self.exchange.abandon("the journal has no room for the exchange's new place");
+            return;
+        }
+        self.upstream_seq = next_seq;
+        self.has_news = true;
+        if known_feed != 0 {
+            let text = if known_feed == feed {
+                let last = next_seq.saturating_sub(1);
+                format!("the exchange no longer has its frames {wanted} to {last}")
+            } else {
+                "the exchange offers another feed than before".to_owned()
+            };
+            self.links.log(Level::Warn, text);
+            self.market.note_gap();
+        }
+    }
+
+    /// A data frame of the exchange: checks its place, sequences and journals it.
+    pub(super) fn handle_market_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        if self.is_held_back {
+            // What is not taken now is asked for again when there is room. Definitions ahead of the
+            // feed come with a session only.
+            self.exchange.note_left_out();
+            if frame.has(Flags::SNAPSHOT) {
+                self.exchange.abandon("the journal has no room for the exchange's instruments");
+            }
+            return;
+        }
+        if frame.has(Flags::SNAPSHOT) {
+            self.meet_instrument(now, frame);
+            return;
+        }
+        let (feed, journaled) = self.journal.upstream();
+        let (seq, wanted) = (frame.seq.get(), self.upstream_seq);
+        if !self.exchange.is_streaming() || seq < wanted {
+            self.exchange.duplicates += 1;
+            return;
+        }
+        if seq > wanted {
+            self.exchange.expect(seq.saturating_add(1));
+            self.exchange.note_left_out();
+            return;
+        }
+        let Some(mut sequenced) = self.market.sequence(now, frame, self.journal.next_seq()) else {
+            self.exchange.handle_protocol_error(now);
+            self.links.refuse(conn, ErrorCode::Unexpected, "frame of an undefined instrument");
+            return;
+        };
+        if self.market.is_known_definition(&sequenced) {
+            // It was journaled when the instrument was first seen; only its number is used up.
+            self.upstream_seq = self.upstream_seq.saturating_add(1);
+            return;
+        }
+        sequenced.renew_crc();
+        let appended = if journaled == seq {
+            self.journal.append(&sequenced)
+        } else {
+            let told = self.journal.set_upstream(feed, seq, now);
+            told.and_then(|()| self.journal.append(&sequenced))
+        };
+        match appended {
+            Ok(_) => {
+                self.upstream_seq = self.upstream_seq.saturating_add(1);
+                self.market.note(&sequenced);
+                self.has_news = true;
+            }
+            Err(error) => {
+                self.market.take_back(&sequenced);
+                self.hold_back(error);
+            }
+        }
+    }
+
+    /// A definition ahead of the feed: gives a new instrument its number here. The feed may start
+    /// behind the place where the exchange defined it.
+    pub(super) fn meet_instrument(&mut self, now: Now, frame: &Frame) {
+        let Some(definition) = frame.view::<Definition>() else { return };
+        let (symbol, decimals) = (definition.symbol, definition.decimals());
+        let seq = self.journal.next_seq();
+        if let Some(local) = self.market.define_local(symbol, decimals, seq, now)
+            && let Err(error) = self.append_local(&local)
+        {
+            self.hold_back(error);
+            self.exchange.abandon("the journal has no room for the exchange's instruments");
+            return;
+        }
+        self.market.map_exchange_instrument(definition);
+    }
+
+    pub(super) fn hold_back(&mut self, error: AppendError) {
+        if !self.is_held_back {
+            self.is_held_back = true;
+            let level = if error == AppendError::NotReady { Level::Debug } else { Level::Error };
+            self.links.log(level, format!("the journal takes no more for now: {error}"));
+        }
+        self.exchange.note_left_out();
+    }
+
+    pub(super) fn append_local(&mut self, frame: &Frame) -> Result<(), AppendError> {
+        self.journal.append_local(frame)?;
+        self.market.note(frame);
+        self.has_news = true;
+        Ok(())
+    }
+}

@@ -51,7 +51,7 @@ pub fn node(request: &NodeRequest) -> Result<Exit, Failure> {
 /// The exchange.
 fn external(request: &NodeRequest) -> Result<Exit, Failure> {
     let settings = &request.config.external;
-    let mut reactor = reactor(SocketOptions::default())?;
+    let mut reactor = reactor(request, SocketOptions::default())?;
     let feed = if settings.tapes.is_empty() {
         FeedConfig::Synthetic {
             seed: settings.seed,
@@ -108,14 +108,14 @@ fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
         (ring_frames * FRAME_BYTES) >> 20,
         per_subscriber >> 10,
     );
-    let mut reactor = reactor(accepted)?;
+    let mut reactor = reactor(request, accepted)?;
     run(request, &mut reactor, &mut Broker::new(BrokerConfig { ring_frames, subscribers_max }))
 }
 
 /// The sequencer.
 fn core(request: &NodeRequest) -> Result<Exit, Failure> {
     let (config, settings) = (&request.config, &request.config.core);
-    let mut reactor = reactor(SocketOptions::default())?;
+    let mut reactor = reactor(request, SocketOptions::default())?;
     let rules = (UpstreamRule::CountAppended, Sequence::Contiguous);
     let (journal, recovery) = open_log(request, &reactor, "core", rules)?;
     let now = reactor.clock().now();
@@ -147,7 +147,7 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
 
 /// One shard.
 fn shard(request: &NodeRequest, which: config::Partition) -> Result<Exit, Failure> {
-    let mut reactor = reactor(SocketOptions::default())?;
+    let mut reactor = reactor(request, SocketOptions::default())?;
     let name = request.node.to_string();
     let rules = (UpstreamRule::FollowSeq, Sequence::Increasing);
     let (log, recovery) = open_log(request, &reactor, &name, rules)?;
@@ -159,7 +159,7 @@ fn shard(request: &NodeRequest, which: config::Partition) -> Result<Exit, Failur
 /// The aggregator.
 fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
     let config = &request.config;
-    let mut reactor = reactor(SocketOptions::default())?;
+    let mut reactor = reactor(request, SocketOptions::default())?;
     let core = LeafConfig {
         name: NodeId::Core.to_string(),
         address: connect(config, NodeId::Core)?,
@@ -183,16 +183,22 @@ fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
     run(request, &mut reactor, &mut node)
 }
 
-/// A reactor that does not listen yet. A node listens when it is ready to answer: the kernel accepts
-/// for whoever listens, and a peer that is let wait takes that for a slow answer.
-fn reactor(accepted: SocketOptions) -> Result<Reactor, Failure> {
-    let cannot = |what: &str, error: std::io::Error| {
-        Failure::cannot_start(format!("cannot {what}: {error}"))
-    };
-    let mut reactor = Reactor::new(Options { listen: None, accepted })
-        .map_err(|error| cannot("wait for events", error))?;
-    let signals = stop_pipe().map_err(|error| cannot("watch for signals", error))?;
-    reactor.stop_on(signals).map_err(|error| cannot("watch for signals", error))?;
+/// Binds the node's port, first of all: while a log is opened, peers wait in the kernel's queue. Were
+/// they refused instead, every start would open their breakers.
+fn reactor(request: &NodeRequest, accepted: SocketOptions) -> Result<Reactor, Failure> {
+    let address = request.address;
+    let options = Options { listen: Some(address), accepted };
+    let mut reactor = Reactor::new(options).map_err(|error| {
+        Failure::cannot_start(format!(
+            "{} cannot listen on {address}: {error}; stop what listens there, or set [net] {} in \
+             --config",
+            request.node,
+            request.node.key(),
+        ))
+    })?;
+    let cannot =
+        |error: std::io::Error| Failure::cannot_start(format!("cannot watch for signals: {error}"));
+    reactor.stop_on(stop_pipe().map_err(cannot)?).map_err(cannot)?;
     Ok(reactor)
 }
 
@@ -210,16 +216,7 @@ fn run<N: Node>(
     reactor: &mut Reactor,
     node: &mut N,
 ) -> Result<Exit, Failure> {
-    let address = request.address;
-    reactor.listen(address).map_err(|error| {
-        Failure::cannot_start(format!(
-            "{} cannot listen on {address}: {error}; stop what listens there, or set [net] {} in \
-             --config",
-            request.node,
-            request.node.key(),
-        ))
-    })?;
-    log::info!("{} listens on {address}", request.node);
+    log::info!("{} listens on {}", request.node, request.address);
     reactor.run(node).map_err(|error| Failure::failed(format!("{}: {error}", request.node)))?;
     log::info!("{} stopped", request.node);
     Ok(Exit::Complete)

@@ -144,9 +144,12 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
     let mut printer = FramePrinter::new(request, output);
     let mut is_told = false;
     loop {
-        if !is_told && subscription.matched() == Some(0) {
+        let waited = clock.now().mono.since(started);
+        if !is_told && subscription.matched() == Some(0) && waited > LONELY_AFTER {
             is_told = true;
-            log::warn!("no instrument matches yet; waiting for one that does");
+            if subscription.symbols().is_empty() {
+                log::warn!("no instrument matches so far; waiting for one that does");
+            }
         }
         // What is at hand is shown before waiting for more.
         let next = match subscription.next(clock.now().mono).map_err(failed)? {
@@ -169,6 +172,9 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
         }
     }
 }
+
+/// How long a subscription that matches nothing waits before it says so.
+const LONELY_AFTER: Duration = Duration::from_secs(2);
 
 /// How long to wait for a frame before looking at the clock again.
 const FLUSH_EVERY: Duration = Duration::from_millis(250);

@@ -29,6 +29,12 @@ impl Symbols {
         }
     }
 
+    /// Whether nothing has been announced.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_instrument.is_empty()
+    }
+
     /// The instrument's symbol, when it was announced.
     #[must_use]
     pub fn symbol(&self, instrument: u32) -> Option<&Symbol> {

@@ -114,15 +114,6 @@ impl Reactor {
         })
     }
 
-    /// Listens, when [`Options`] did not say where: for a node that must first be ready to answer.
-    ///
-    /// # Errors
-    /// The operating system's, most often a taken port.
-    pub fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
-        self.listener = Some(Listener::bind(address, self.poll.registry(), LISTENER)?);
-        Ok(())
-    }
-
     /// Where the listener really listens (port 0 asks the system to choose).
     ///
     /// # Errors

@@ -22,7 +22,7 @@ pub fn breaker_outcome(failure: DialFailure) -> Outcome {
 }
 
 /// Bytes of a breaker's name: what a BREAKER_CHANGE frame has room for. The name is the same there, in
-/// status answers (whose fields have room for it and [`STATE`] or [`ERROR`] behind it) and in what
+/// status answers (whose fields have room for it and `STATE` or `ERROR` behind it) and in what
 /// operators type.
 pub const BREAKER_NAME_BYTES_MAX: usize = 18;
 /// Ends the name of the TEXT frames that say a breaker's state.

@@ -1,7 +1,7 @@
 //! The reactor: one thread, one poll, one node, and the only code that knows mio.
 //!
 //! A turn is always the same, in this order (each step is a method of [`Reactor`], called from
-//! [`Reactor::turn`]):
+//! `Reactor::turn`):
 //!
 //! 1. **poll** for readiness, no longer than the next deadline;
 //! 2. **read the clock once**; everything in this turn happens at that moment;

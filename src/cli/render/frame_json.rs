@@ -83,7 +83,7 @@ enum Body {
 }
 
 /// A frame as a line of JSON, without its end; `None` for frames that are the connection's own
-/// matter, and for the first two frames of a bar. `bar` is what the [`super::BarAssembler`] made
+/// matter, and for the first two frames of a bar. `bar` is what the [`crate::market::bar::BarAssembler`] made
 /// of this frame.
 #[must_use]
 pub fn frame_json(frame: &Frame, bar: Option<&Bar>, symbols: &Symbols) -> Option<String> {

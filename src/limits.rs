@@ -8,8 +8,10 @@ use crate::wire::FRAME_BYTES;
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 /// Log lines and wishes that a node may queue within one turn before log lines are dropped.
 pub const ACTIONS_MAX: usize = 4096;
-/// How often silence is looked for.
-pub const LINK_TICK: Duration = Duration::from_secs(1);
+/// How often silence is looked for. A wake-up costs more than the look, and a quiet system should sleep.
+pub const LINK_TICK: Duration = Duration::from_secs(2);
+/// How often a follower is told how far its stream has come, and local faults are logged, at most.
+pub const WORD_EVERY: Duration = Duration::from_secs(1);
 /// We greet a peer that we sent nothing to for this long.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// A peer that said nothing for this long is dead.

@@ -27,7 +27,7 @@ impl<S: Storage> Sequencer<S> {
     /// Another node says that a breaker of its own changed: it gets its place on the system topic.
     pub(super) fn take_report(&mut self, now: Now, change: &BreakerChange) {
         if now.mono >= self.reports_until {
-            self.reports_until = now.mono + limits::LINK_TICK;
+            self.reports_until = now.mono + limits::WORD_EVERY;
             self.reports = 0;
         }
         let is_known = State::from_number(change.from).is_some()

@@ -272,7 +272,7 @@ impl Followers {
             if now.mono < follower.next_word {
                 return None;
             }
-            follower.next_word = now.mono + limits::LINK_TICK;
+            follower.next_word = now.mono + limits::WORD_EVERY;
             if position == journal.committed_position() {
                 // What is appended in this turn has not been streamed: it is not committed yet.
                 follower.passed_seq = journal.committed_seq();

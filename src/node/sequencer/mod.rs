@@ -241,7 +241,7 @@ impl<S: Storage> Sequencer<S> {
     /// is tried again many times a second.
     fn note_local_fault(&mut self, now: Now, what: &str, fault: LocalFault) {
         self.local_faults += 1;
-        if self.local_fault_told.is_none_or(|told| now.mono.since(told) >= limits::LINK_TICK) {
+        if self.local_fault_told.is_none_or(|told| now.mono.since(told) >= limits::WORD_EVERY) {
             self.local_fault_told = Some(now.mono);
             self.links.log(Level::Warn, format!("cannot {what}: {}", fault.as_str()));
         }

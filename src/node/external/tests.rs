@@ -7,6 +7,8 @@ use crate::wire::{Ack, Metric, Quote, Text, U16, as_frames, unpadded};
 
 const START: Mono = Mono(5_000_000_000);
 const MS: u64 = 1_000_000;
+/// When nothing but silence is looked for.
+const TICK_MS: u64 = crate::limits::LINK_TICK.as_secs() * 1_000;
 
 struct Bench {
     external: External,
@@ -196,7 +198,7 @@ fn a_tape_arrives_whole_and_in_order_whatever_the_kernel_takes_at_once() {
         assert_eq!(&frames[3..], expected.frames(), "bites of {bite}");
         bench.turn();
         assert!(bench.read(conn).is_empty());
-        assert_eq!(bench.deadline_ms(), Some(1_000), "only the tick");
+        assert_eq!(bench.deadline_ms(), Some(TICK_MS), "only the tick");
     }
 }
 
@@ -219,7 +221,7 @@ fn a_paced_tape_releases_exactly_what_is_due() {
         assert_eq!(seqs(&bench.flush(conn)), [6]);
         bench.sleep_until(700);
         assert_eq!(seqs(&bench.flush(conn)), [7]);
-        assert_eq!(bench.deadline_ms(), Some(1_000), "after the end only the tick");
+        assert_eq!(bench.deadline_ms(), Some(TICK_MS), "after the end only the tick");
         bench.say(conn, &[beat(9)]);
         assert_eq!(beats(&bench.flush(conn)), [(9, 8)], "it still answers");
     }
@@ -235,7 +237,7 @@ fn a_market_that_nobody_watches_sleeps() {
     assert_eq!(bench.external.next_deadline(), None);
     // A consumer that is behind is not waited for by the market's clock.
     let behind = bench.connect(0, 0);
-    assert_eq!(bench.deadline_ms(), Some(1_000));
+    assert_eq!(bench.deadline_ms(), Some(TICK_MS));
     assert_eq!(seqs(&bench.read(behind)), [1, 2, 3]);
     assert_eq!(bench.deadline_ms(), Some(40));
 }
@@ -288,7 +290,7 @@ fn wanting_more_than_the_tape_has_is_answered_and_then_quiet() {
             assert!(seqs(&frames).is_empty());
             bench.sleep_until(500);
             assert!(bench.flush(conn).is_empty());
-            assert_eq!(bench.deadline_ms(), Some(1_000));
+            assert_eq!(bench.deadline_ms(), Some(TICK_MS));
         }
     }
 }
@@ -330,12 +332,12 @@ fn at_speed_zero_only_definitions_flow() {
         let definitions = snapshots(&frames) as u64;
         assert!(definitions > 0);
         assert_eq!(seqs(&frames), (1..=definitions).collect::<Vec<_>>());
-        assert_eq!(bench.deadline_ms(), Some(1_000));
+        assert_eq!(bench.deadline_ms(), Some(TICK_MS));
         bench.say(conn, &[resume(4, 500)]);
         assert_eq!(beats(&bench.flush(conn)), [(4, 500)]);
         bench.sleep_until(10_500);
         assert!(bench.flush(conn).is_empty());
-        assert_eq!(bench.deadline_ms(), Some(11_000), "it wakes for the tick only");
+        assert_eq!(bench.deadline_ms(), Some(10_000 + TICK_MS), "it wakes for the tick only");
     }
 }
 
@@ -576,7 +578,7 @@ fn a_feed_of_which_all_is_lost_takes_turns_and_still_ends() {
         turns += 1;
     }
     assert_eq!((turns, bench.external.frames.lost), (5, 5_002));
-    assert_eq!(bench.deadline_ms(), Some(1_000));
+    assert_eq!(bench.deadline_ms(), Some(TICK_MS));
 }
 
 #[test]

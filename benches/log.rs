@@ -35,7 +35,8 @@ fn seal(seq: u64) -> Frame {
 }
 
 fn open(segment_records: u64) -> (tempfile::TempDir, Log<FileStorage>) {
-    let directory = tempfile::tempdir_in(".").expect("the bench needs a directory here");
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("the bench needs a directory on the disk that it measures");
     let storage = FileStorage::open(directory.path(), Box::new(|| {})).expect("a new directory");
     let opened: (Log<FileStorage>, Recovery) =
         Log::open(storage, config(segment_records), Now::default()).expect("a new log");

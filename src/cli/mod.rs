@@ -7,6 +7,7 @@
 mod all;
 mod args;
 pub mod breaker;
+mod descriptors;
 pub mod exit;
 mod logging;
 pub mod output;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use super::descriptors;
 use super::exit::{Exit, Failure};
 use crate::config::{self, Config, Durability, NodeId};
 use crate::limits;
@@ -39,6 +40,7 @@ pub struct NodeRequest {
 /// # Errors
 /// [`Exit::CannotStart`] when it cannot start at all; [`Exit::Failed`] when it has to end.
 pub fn node(request: &NodeRequest) -> Result<Exit, Failure> {
+    descriptors::raise_limit();
     match request.node {
         NodeId::External => external(request),
         NodeId::Broker => broker(request),

@@ -1,42 +1,12 @@
 //! Nodes that die or stand still in the middle of it: who reads the feed notices nothing, who asks
 //! is told what is missing, and in the end nothing is missing.
 
-use std::collections::BTreeMap;
-
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::market::check_trades;
-use super::process::json;
+use super::checks::{check_trades, history_has};
 use super::system::{NODES, System, signal};
 use super::tapes::{self, AMZN};
-
-/// A frame without the flags that say how it was delivered.
-fn frame(mut frame: Value) -> Value {
-    frame["flags"].take();
-    frame
-}
-
-/// Whatever a subscriber saw is in the history, and equal.
-fn history_has(system: &System, seen: &[String]) {
-    let mut by_symbol: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for line in seen {
-        let trade = json(line);
-        let symbol = trade["symbol"].as_str().unwrap().to_owned();
-        by_symbol.entry(symbol).or_default().push(frame(trade));
-    }
-    assert!(by_symbol.len() > 1, "one symbol is too easy: {:?}", by_symbol.keys());
-    for (symbol, seen) in by_symbol {
-        let to = seen.last().unwrap()["ts_event"].as_u64().unwrap() + 1;
-        let rows = |report: &Value| report["history"].as_array().unwrap().len();
-        let report = system
-            .wait_report(&symbol, &["--to", &to.to_string()], |report| rows(report) >= seen.len());
-        let history = report["history"].as_array().unwrap().iter().cloned().map(frame);
-        // Trades of the last nanosecond may have followed the last one seen.
-        let history: Vec<Value> = history.take(seen.len()).collect();
-        assert!(history == seen, "{symbol}: the history is not what was seen");
-    }
-}
 
 #[test]
 fn a_lossless_subscriber_notices_no_crash_and_history_has_it_all() {

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use super::process::PATIENCE;
 use super::system::{NODES, System, is_node_of};
@@ -107,4 +107,19 @@ fn a_quiet_system_sleeps() {
     assert!(frames.stdout.is_empty(), "a market that stands still moved: {frames:?}");
     println!("a quiet system used {used} hundredths of a second in 3 s");
     assert!(used <= 9, "{used} hundredths of a second in 3 s are more than 3 %");
+}
+
+#[test]
+fn nodes_raise_the_soft_descriptor_limit_that_they_were_started_with() {
+    let system = System::start(&["--speed", "0"]);
+    let supervisor = Pid::from_raw(system.all.pid);
+    let low = Rlimit { current: Some(256), maximum: getrlimit(Resource::Nofile).maximum };
+    prlimit(supervisor, Resource::Nofile, low).unwrap();
+    // It is started again with the limit of who starts it.
+    system.kill("broker");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", system.pid("broker"))).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[3], words[4], "{line}");
+    assert_ne!(words[3], "256", "{line}");
 }

@@ -9,6 +9,8 @@
 //! in virtual time.
 
 #[cfg(test)]
+mod checks;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod failures;

@@ -1,31 +1,9 @@
 //! What a user sees first: seven nodes, a feed, and reports on it.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
-use super::process::json;
+pub(crate) use super::checks::check_trades;
 use super::system::{NODES, System};
-
-/// The trades of a subscription, checked: nothing was lost, each instrument's own numbers rise one
-/// by one from 1, and `seq` rises. Gives the number of trades by symbol.
-pub(crate) fn check_trades<'a>(
-    lines: impl IntoIterator<Item = &'a String>,
-) -> BTreeMap<String, u64> {
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    let mut last_seq = 0;
-    for line in lines {
-        let trade = json(line);
-        assert_eq!(trade["kind"], "trade", "{line}");
-        let seq = trade["seq"].as_u64().unwrap();
-        assert!(seq > last_seq, "after seq {last_seq}: {line}");
-        last_seq = seq;
-        let count = counts.entry(trade["symbol"].as_str().unwrap().to_owned()).or_default();
-        *count += 1;
-        assert_eq!(trade["instrument_seq"].as_u64(), Some(*count), "{line}");
-    }
-    counts
-}
 
 /// Seven nodes, five frames, an answer about one of the symbols, and a refusal about another.
 fn shows_a_market(system: &System) {

@@ -1,0 +1,30 @@
+//! Random bad days for the real program: processes killed, stopped and started at random moments
+//! under load, a network that delays, cuts and garbles, descriptors that run out, and a crowd of
+//! subscribers of which some never read. Bounded in time.
+//!
+//! What a moment does to whom comes from a seed, which a failure names; what the kernel makes of it
+//! is its own affair, so a seed repeats the plan and not the run. The simulator repeats runs.
+//!
+//! `PREGAO_CHAOS_SEED=N` chooses the plan, `PREGAO_CHAOS_SECONDS=N` makes it longer.
+
+#[cfg(test)]
+#[allow(dead_code, reason = "what other tests need of it")]
+#[path = "system/checks.rs"]
+mod checks;
+#[cfg(test)]
+#[path = "chaos/crowd.rs"]
+mod crowd;
+#[cfg(test)]
+#[path = "chaos/plan.rs"]
+mod plan;
+#[cfg(test)]
+#[allow(dead_code, reason = "what other tests need of it")]
+#[path = "system/process.rs"]
+mod process;
+#[cfg(test)]
+#[path = "chaos/proxy.rs"]
+mod proxy;
+#[cfg(test)]
+#[allow(dead_code, reason = "what other tests need of it")]
+#[path = "system/system.rs"]
+mod system;

@@ -271,6 +271,39 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_says_how_much_and_whose_it_was() {
+        let mut text = Vec::new();
+        let mut output = Output::new(&mut text, Screen { color: false, lines: None });
+        let mut printer = FramePrinter::new(&request(1), &mut output);
+        let mut symbols = Symbols::default();
+        symbols.note(&Frame::seal(Definition::new(1, "PETR4".parse().unwrap(), 2)));
+        let lost = |instrument, missed| Event::Lost {
+            reason: GapReason::SourceLost,
+            from_seq: 4,
+            to_seq: 9,
+            instrument,
+            missed,
+        };
+        for event in [lost(None, None), lost(None, Some(6)), lost(Some(1), Some(2))] {
+            assert_eq!(printer.lose(&symbols, &event), Ok(Progress::More));
+        }
+        assert_eq!(printer.exit(), Exit::Partial);
+        printer.flush().unwrap();
+        drop(output);
+        let told: Vec<(serde_json::Value, serde_json::Value)> = String::from_utf8(text)
+            .unwrap()
+            .lines()
+            .map(|line| {
+                let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                (value["symbol"].clone(), value["missed"].clone())
+            })
+            .collect();
+        let null = serde_json::Value::Null;
+        let want = [(null.clone(), null.clone()), (null, 6.into()), ("PETR4".into(), 2.into())];
+        assert_eq!(told, want);
+    }
+
+    #[test]
     fn a_loss_makes_the_exit_partial() {
         let mut output = Output::new(Vec::new(), Screen { color: false, lines: None });
         let mut printer = FramePrinter::new(&request(2), &mut output);

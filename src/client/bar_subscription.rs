@@ -25,7 +25,37 @@ pub enum BarEvent {
 ///
 /// The bars equal those of a report: the same trades in the same order through the same fold. The bar that
 /// is under way at the beginning is completed from history; while that is asked, it blocks for up to
-/// [`BACKFILL_DEADLINE`] beyond a caller's deadline.
+/// [`BACKFILL_DEADLINE`] beyond a caller's deadline. A caller with a loop of its own feeds [`LiveBars`] from
+/// its subscription instead.
+///
+/// ```
+/// use pregao::client::{BarEvent, BarPattern, BarSubscription, LocalBroker};
+/// use pregao::feed::Pattern;
+/// use pregao::time::Mono;
+/// use pregao::wire::{I64, Trade, U32, U64};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut broker = LocalBroker::start()?;
+/// let petr4 = broker.define("PETR4")?;
+/// for (second, price) in [(30, 38_410_000_000), (59, 38_430_000_000), (60, 38_420_000_000)] {
+///     broker.publish_trade(Trade {
+///         instrument: U32::new(petr4),
+///         ts_event: U64::new(second * 1_000_000_000),
+///         price: I64::new(price),
+///         qty: U64::new(100),
+///         ..Trade::default()
+///     })?;
+/// }
+/// let pattern = BarPattern { pattern: Pattern::new("PETR*", 0)?, seconds: 60 };
+/// // Nothing is missing here, so nobody is asked for history.
+/// let nobody = broker.address();
+/// let mut bars = BarSubscription::open(broker.address(), nobody, nobody, vec![pattern], 1)?;
+/// let Some(BarEvent::Bar(told)) = bars.next_before(Mono(u64::MAX))? else { panic!("a loss") };
+/// assert_eq!((told.bar.trades, told.bar.volume, told.bar.close), (2, 200, 38_430_000_000));
+/// assert!(!told.is_revised && !told.is_incomplete);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct BarSubscription {
     subscription: Subscription,

@@ -10,6 +10,9 @@
 //! | `definition` | `decimals` |
 //! | `snapshot_end` | `frames next_seq` |
 //!
+//! Flags of a bar are `revised`, when it was shown before and has changed, and `incomplete`, when trades of
+//! it are missing; both only in a live subscription.
+//!
 //! The shared ones are `kind symbol seq instrument_seq ts_event ts_recv flags`. A gap and the end
 //! of a snapshot belong to no instrument and have no number of their own: there these are `null`. Only a gap that
 //! says what one instrument missed of a loss has its `symbol`.

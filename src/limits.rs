@@ -61,10 +61,13 @@ pub const CONFLATE_MAX: Duration = Duration::from_secs(3600);
 
 const _: () = assert!(FILL_FRAMES_MAX * FRAME_BYTES * 2 <= OUTBOX_BYTES_MAX);
 
-/// First wait of a client that lost its node.
-pub const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(50);
+/// First step of a client's waits after it lost its node; the wait is a random part of the step. Thousands
+/// that lost the same node at the same moment are spread over it.
+pub const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(500);
 /// Longest wait of a client that lost its node.
 pub const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Told losses that a follower remembers, to recognize what later frames show to be missing.
+pub const LOSSES_REMEMBERED_MAX: usize = 64;
 /// How long a client waits for a connection and the first answer on it.
 pub const CLIENT_CONNECT_MAX: Duration = Duration::from_secs(2);
 /// What an answer may need to travel after its deadline.
@@ -293,3 +296,19 @@ pub const SCAN_TRADES_MAX: usize = 8 << 20;
 /// What may wait to be sent to one peer before it is taken for one that does not read. Its questions
 /// are not read any more long before.
 pub const UNREAD_BYTES_MAX: usize = 16 * OUTBOX_BYTES_MAX;
+
+/// How long after its end, in event time, a live bar waits for late trades before it is told.
+pub const LIVE_BAR_GRACE: Duration = Duration::from_secs(1);
+/// Trades that the live bars of one subscription keep, to revise a bar: about 100 MB. Of more, each
+/// series forgets its oldest bars, which are final then; one that has only the bar under way flags it.
+pub const LIVE_BAR_TRADES_MAX: usize = 1 << 20;
+/// Frames of one instrument that wait for what history has before them.
+pub const LIVE_BAR_HELD_MAX: usize = 65_536;
+/// How long one question for the beginning of a live bar may take.
+pub const BACKFILL_DEADLINE: Duration = Duration::from_millis(500);
+/// How long to wait before the aggregator is asked again for what it did not have yet.
+pub const BACKFILL_RETRY: Duration = Duration::from_millis(200);
+/// After so long, the beginning of a live bar is given up.
+pub const BACKFILL_GIVE_UP: Duration = Duration::from_secs(10);
+/// A span of event time that is not cut any more when it has too many trades for one answer.
+pub const BACKFILL_SPAN_MIN: Duration = Duration::from_millis(1);

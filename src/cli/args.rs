@@ -219,10 +219,10 @@ pub(super) enum Partial {
 
 #[derive(Debug, Args)]
 pub(super) struct SubscribeFlags {
-    /// PETR4, PETR*, * (all, the default), or one of these behind trade., quote. or cancel.
+    /// PETR4, PETR*, * (all, the default), or one of these behind trade., quote., cancel. or bar.1m.
     #[arg(value_name = "PATTERN", num_args = 0..=PATTERNS_MAX)]
     pub(super) patterns: Vec<Pattern>,
-    /// Stop after so many quotes, trades and cancels
+    /// Stop after so many quotes, trades and cancels, or bars
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
     /// Stop after this time, as in 10s

@@ -19,6 +19,7 @@ pub mod run;
 pub mod status;
 mod stop;
 pub mod subscribe;
+mod subscribe_bars;
 
 use std::ffi::OsString;
 

@@ -8,7 +8,8 @@ use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::{DeliveryMode, Pattern};
-use super::render::{FrameTable, frame_json};
+use super::render::{FrameTable, frame_json, instrument_gap_json};
+use super::subscribe_bars;
 use crate::client::{self, ClientError, Event, Subscription, Symbols};
 use crate::config::{Config, NodeId};
 use crate::feed;
@@ -85,10 +86,7 @@ impl<'a, W: Write> FramePrinter<'a, W> {
             // Every line carries its symbol, so the definition itself says nothing more.
             return Ok(Progress::More);
         }
-        if let Some(gap) = frame.view::<Gap>() {
-            // What a mode leaves out on purpose was asked for; everything else is a loss.
-            self.lost |= GapReason::from_number(gap.reason) != Some(GapReason::Skipped);
-        }
+        self.note_loss(frame);
         let bar = self.bars.take(frame);
         let line = match self.format {
             Format::Json => frame_json(frame, bar.as_ref(), &self.symbols),
@@ -100,6 +98,35 @@ impl<'a, W: Write> FramePrinter<'a, W> {
             self.wanted = self.wanted.map(|wanted| wanted.saturating_sub(1));
         }
         Ok(if self.wanted == Some(0) { Progress::Done } else { Progress::More })
+    }
+
+    /// Shows a loss, of one instrument or of all; another event shows nothing.
+    ///
+    /// # Errors
+    /// When the output takes no more.
+    pub fn lose(&mut self, symbols: &Symbols, event: &Event) -> Result<Progress, Failure> {
+        let Event::Lost { reason, from_seq, to_seq, instrument, missed } = *event else {
+            return Ok(Progress::More);
+        };
+        let gap = &gap_frame(reason, from_seq, to_seq, missed);
+        let symbol = instrument.and_then(|instrument| symbols.symbol(instrument));
+        let Some(symbol) = symbol else { return self.take(gap) };
+        self.note_loss(gap);
+        let line = match self.format {
+            Format::Json => instrument_gap_json(gap, symbol),
+            Format::Table => self.table.instrument_gap(gap, symbol),
+        };
+        if let Some(line) = line {
+            self.output.line(&line)?;
+        }
+        Ok(Progress::More)
+    }
+
+    fn note_loss(&mut self, frame: &Frame) {
+        if let Some(gap) = frame.view::<Gap>() {
+            // What a mode leaves out on purpose was asked for; everything else is a loss.
+            self.lost |= GapReason::from_number(gap.reason) != Some(GapReason::Skipped);
+        }
     }
 
     /// Sends on what was shown; to be called when no more frames are at hand.
@@ -127,6 +154,9 @@ fn counts(frame: &Frame) -> bool {
 /// # Errors
 /// When the broker cannot be reached at the start, refuses, or the output takes no more.
 pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
+    if subscribe_bars::wants_bars(request)? {
+        return subscribe_bars::run(request, output);
+    }
     let core = request.config.net.connect(NodeId::Core);
     let core = core.ok_or_else(|| Failure::usage("no address of core"))?;
     let wanted = client::Request {
@@ -152,19 +182,17 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
             }
         }
         // What is at hand is shown before waiting for more.
-        let next = match subscription.next(clock.now().mono).map_err(failed)? {
+        let next = match subscription.next_before(clock.now().mono).map_err(failed)? {
             Some(event) => Some(event),
             None => {
                 printer.flush()?;
-                subscription.next(end.min(clock.now().mono + FLUSH_EVERY)).map_err(failed)?
+                subscription.next_before(end.min(clock.now().mono + FLUSH_EVERY)).map_err(failed)?
             }
         };
         let progress = match next {
             Some(Event::Data(frame)) => printer.take(&frame)?,
-            Some(Event::Lost { reason, from_seq, to_seq }) => {
-                printer.take(&gap_frame(reason, from_seq, to_seq))?
-            }
-            Some(Event::Live) | None => Progress::More,
+            Some(event @ Event::Lost { .. }) => printer.lose(subscription.symbols(), &event)?,
+            Some(Event::Live { .. }) | None => Progress::More,
         };
         if progress == Progress::Done || clock.now().mono >= end {
             printer.flush()?;
@@ -180,19 +208,15 @@ const LONELY_AFTER: Duration = Duration::from_secs(2);
 const FLUSH_EVERY: Duration = Duration::from_millis(250);
 
 fn feed_pattern(pattern: &Pattern) -> Result<feed::Pattern, Failure> {
-    if pattern.bars.is_some() {
-        let text = "live bars are not served; ask for them with `pregao report SYMBOL --bars 1m`";
-        return Err(Failure::usage(text));
-    }
     feed::Pattern::new(&pattern.symbols, pattern.kinds).map_err(Failure::usage)
 }
 
-fn gap_frame(reason: GapReason, from_seq: u64, to_seq: u64) -> Frame {
+fn gap_frame(reason: GapReason, from_seq: u64, to_seq: u64, missed: Option<u64>) -> Frame {
     Frame::seal(Gap {
         reason: reason as u8,
         from_seq: U64::new(from_seq),
         to_seq: U64::new(to_seq),
-        missed: U64::new(u64::MAX),
+        missed: U64::new(missed.unwrap_or(u64::MAX)),
         ..Gap::default()
     })
 }
@@ -244,6 +268,39 @@ mod tests {
             })
             .collect();
         assert_eq!(kinds, ["gap", "quote", "trade"]);
+    }
+
+    #[test]
+    fn a_loss_says_how_much_and_whose_it_was() {
+        let mut text = Vec::new();
+        let mut output = Output::new(&mut text, Screen { color: false, lines: None });
+        let mut printer = FramePrinter::new(&request(1), &mut output);
+        let mut symbols = Symbols::default();
+        symbols.note(&Frame::seal(Definition::new(1, "PETR4".parse().unwrap(), 2)));
+        let lost = |instrument, missed| Event::Lost {
+            reason: GapReason::SourceLost,
+            from_seq: 4,
+            to_seq: 9,
+            instrument,
+            missed,
+        };
+        for event in [lost(None, None), lost(None, Some(6)), lost(Some(1), Some(2))] {
+            assert_eq!(printer.lose(&symbols, &event), Ok(Progress::More));
+        }
+        assert_eq!(printer.exit(), Exit::Partial);
+        printer.flush().unwrap();
+        drop(output);
+        let told: Vec<(serde_json::Value, serde_json::Value)> = String::from_utf8(text)
+            .unwrap()
+            .lines()
+            .map(|line| {
+                let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                (value["symbol"].clone(), value["missed"].clone())
+            })
+            .collect();
+        let null = serde_json::Value::Null;
+        let want = [(null.clone(), null.clone()), (null, 6.into()), ("PETR4".into(), 2.into())];
+        assert_eq!(told, want);
     }
 
     #[test]

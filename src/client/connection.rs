@@ -89,6 +89,21 @@ impl Connection {
         within: Duration,
         clock: Clock,
     ) -> Result<Connection, ClientError> {
+        let ours = Session { role: role as u8, name: padded("client"), ..Session::default() };
+        Connection::open_as(node, address, ours, within, clock)
+    }
+
+    /// Connects to `node` and says what it is in these words.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub fn open_as(
+        node: &'static str,
+        address: SocketAddr,
+        ours: Session,
+        within: Duration,
+        clock: Clock,
+    ) -> Result<Connection, ClientError> {
         let unreachable = |error| ClientError::Unreachable { node, address, error };
         let deadline = clock.now().mono + within;
         let stream = TcpStream::connect_timeout(&address, within).map_err(unreachable)?;
@@ -100,11 +115,7 @@ impl Connection {
         let session = Session::default();
         let (buffer, start) = (Vec::new(), 0);
         let mut connection = Connection { node, stream, clock, buffer, start, session };
-        connection.send(Session {
-            role: role as u8,
-            name: padded("client"),
-            ..Session::default()
-        })?;
+        connection.send(ours)?;
         let first = connection.read(deadline)?.ok_or(ClientError::Deadline { node })?;
         match first.view::<Session>() {
             Some(session) => connection.session = *session,
@@ -124,7 +135,15 @@ impl Connection {
     /// # Errors
     /// When the connection is broken.
     pub fn send<M: Message>(&mut self, message: M) -> Result<(), ClientError> {
-        let (node, frame) = (self.node, Frame::seal(message));
+        self.send_frame(&Frame::seal(message))
+    }
+
+    /// Sends a frame as it is.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn send_frame(&mut self, frame: &Frame) -> Result<(), ClientError> {
+        let node = self.node;
         let sent = self.stream.write_all(frame.as_bytes());
         sent.map_err(|error| ClientError::Broken { node, error })
     }

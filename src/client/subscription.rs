@@ -1,30 +1,57 @@
-//! The blocking shell around [`Follower`]: reconnects with jittered backoff, resumes by sequence, fills
-//! gaps from core's history.
+//! The blocking form of a subscription: the nonblocking one, and a wait.
 
 use std::net::SocketAddr;
 
-use super::follower::{Event, Follower, Request, Want};
-use super::{Backoff, ClientError, Connection, Symbols};
-use crate::limits;
+use super::nonblocking::{NonblockingSubscription, Waiter};
+use super::{ClientError, Event, Request, Symbols};
 use crate::time::{Clock, Mono};
-use crate::wire::{Ended, ErrorCode, Frame, Gap, Kind, Refusal, Role};
 
-/// A subscription that survives the broker's restarts.
+/// A subscription that survives the broker's restarts, to be read with a `for` loop.
+///
+/// Frames come in order, each once; what is missing is fetched from history or told as [`Event::Lost`].
+/// The iterator ends only when the broker refuses the subscription, which is its last item.
+///
+/// ```
+/// use pregao::client::{Event, LocalBroker, Request, Subscription};
+/// use pregao::feed::Pattern;
+/// use pregao::wire::{Kind, Trade};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A broker in this process; a running system has its own, on port 8081.
+/// let mut broker = LocalBroker::start()?;
+/// let petr4 = broker.define("PETR4")?;
+/// broker.trade(petr4, &[38_410_000_000, 38_420_000_000, 38_430_000_000])?;
+///
+/// // From the first frame on; `Request::market` alone is live, beginning with a snapshot. Core fills
+/// // gaps. There are none here, so anybody's address will do.
+/// let pattern = Pattern::new("PETR*", Kind::Trade.mask())?;
+/// let request = Request { from_seq: 1, ..Request::market(vec![pattern]) };
+/// let subscription = Subscription::open(broker.address(), broker.address(), request)?;
+/// let mut prices = Vec::new();
+/// for event in subscription {
+///     match event? {
+///         Event::Data(frame) => {
+///             prices.extend(frame.view::<Trade>().map(|trade| trade.price.get()));
+///         }
+///         Event::Lost { from_seq, to_seq, reason, missed, .. } => {
+///             eprintln!("{from_seq} to {to_seq} are missing ({reason:?}), {missed:?} of ours");
+///         }
+///         Event::Live { .. } => {}
+///     }
+///     if prices.len() == 3 {
+///         break;
+///     }
+/// }
+/// assert_eq!(prices, [38_410_000_000, 38_420_000_000, 38_430_000_000]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Subscription {
-    follower: Follower,
-    broker: SocketAddr,
-    core: SocketAddr,
-    clock: Clock,
-    connection: Option<Connection>,
-    /// The connection to core on which a piece of history arrives.
-    history: Option<Connection>,
-    /// When core was last heard on it.
-    history_heard: Mono,
-    backoff: Backoff,
-    /// Not to connect again before this. It outlives a call: a caller whose deadlines are shorter than
-    /// the wait would never see its end.
-    retry_at: Option<Mono>,
+    inner: NonblockingSubscription,
+    waiter: Waiter,
+    /// Came while the subscription was being opened.
+    first: Option<Event>,
 }
 
 impl Subscription {
@@ -37,223 +64,81 @@ impl Subscription {
         core: SocketAddr,
         request: Request,
     ) -> Result<Subscription, ClientError> {
-        let clock = Clock::start();
-        let seed = clock.now().wall_ns ^ u64::from(std::process::id()).rotate_left(32);
-        let mut subscription = Subscription {
-            follower: Follower::new(request),
-            broker,
-            core,
-            clock,
-            connection: None,
-            history: None,
-            history_heard: Mono::default(),
-            backoff: Backoff::new(limits::RECONNECT_WAIT_MIN, limits::RECONNECT_WAIT_MAX, seed),
-            retry_at: None,
-        };
-        subscription.connect()?;
+        let mut inner = NonblockingSubscription::new(broker, core, request, Clock::start());
+        let waiter = Waiter::new(&mut inner).map_err(local)?;
+        let mut subscription = Subscription { inner, waiter, first: None };
+        while subscription.first.is_none() && !subscription.inner.was_greeted() {
+            let far = Mono(u64::MAX);
+            subscription.first = subscription.step(far)?;
+        }
         Ok(subscription)
     }
 
     /// Names of the instruments seen so far.
     #[must_use]
     pub fn symbols(&self) -> &Symbols {
-        self.follower.symbols()
+        self.inner.symbols()
     }
 
     /// How many instruments matched; `None` before the broker has confirmed the subscription.
     #[must_use]
     pub fn matched(&self) -> Option<u32> {
-        self.follower.matched()
+        self.inner.matched()
+    }
+
+    /// The next `seq` to deliver: what a later subscription can begin from.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.inner.next_seq()
     }
 
     /// The clock that deadlines are measured with.
     #[must_use]
     pub fn clock(&self) -> Clock {
-        self.clock
+        self.inner.clock()
     }
 
-    /// The next event; `None` when `deadline` comes first.
+    /// The next event; `None` when `deadline` comes first, or the subscription was refused before.
     ///
     /// # Errors
     /// Only when the broker refuses the subscription itself; a broken connection is mended.
-    pub fn next(&mut self, deadline: Mono) -> Result<Option<Event>, ClientError> {
+    pub fn next_before(&mut self, deadline: Mono) -> Result<Option<Event>, ClientError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
         loop {
-            if matches!(self.follower.want(), Want::History { .. }) {
-                match self.next_of_history(deadline) {
-                    Some(event) => return Ok(Some(event)),
-                    None if self.clock.now().mono >= deadline => return Ok(None),
-                    None => continue,
-                }
+            if let Some(event) = self.step(deadline)? {
+                return Ok(Some(event));
             }
-            let Some(connection) = &mut self.connection else {
-                if !self.reconnect(deadline)? {
-                    return Ok(None);
-                }
-                continue;
-            };
-            match connection.read(deadline) {
-                Ok(Some(frame)) => {
-                    self.follower.heard(self.clock.now().mono);
-                    if let Some(error) = Self::final_refusal(connection, &frame) {
-                        return Err(error);
-                    }
-                    let event = self.follower.handle_broker_frame(&frame);
-                    if self.follower.must_subscribe_again() {
-                        self.lose_broker();
-                    }
-                    if let Some(event) = event {
-                        return Ok(Some(event));
-                    }
-                }
-                Ok(None) => {
-                    let now = self.clock.now().mono;
-                    if self.follower.is_silent(now) {
-                        self.lose_broker();
-                    }
-                    if now >= deadline {
-                        return Ok(None);
-                    }
-                }
-                Err(error) => {
-                    log::info!("{error}; reconnecting");
-                    self.lose_broker();
-                }
+            if self.inner.is_over() || self.clock().now().mono >= deadline {
+                return Ok(None);
             }
         }
     }
 
-    /// One step of filling a gap. `None` when it brought no event: look again at what is wanted.
-    fn next_of_history(&mut self, deadline: Mono) -> Option<Event> {
-        if self.history.is_none() {
-            if !self.wait_to_retry(deadline) {
-                return None;
-            }
-            match self.open_history() {
-                Ok(connection) => {
-                    self.history = Some(connection);
-                    self.history_heard = self.clock.now().mono;
-                }
-                Err(error) => {
-                    log::debug!("history is missing: {error}");
-                    self.retry_later();
-                    return None;
-                }
-            }
+    /// What is at hand; if nothing is, waits for something, once.
+    fn step(&mut self, deadline: Mono) -> Result<Option<Event>, ClientError> {
+        let now = self.clock().now();
+        self.inner.handle_timers(now);
+        let event = self.inner.poll_event()?;
+        if event.is_none() && now.mono < deadline && !self.inner.is_over() {
+            let until = self.inner.deadline().map_or(deadline, |own| own.min(deadline));
+            self.waiter.wait(until.since(now.mono)).map_err(local)?;
         }
-        let connection = self.history.as_mut()?;
-        let frame = match connection.read(deadline) {
-            Ok(Some(frame)) => {
-                self.history_heard = self.clock.now().mono;
-                frame
-            }
-            Ok(None) => {
-                // Core greets everybody that it has nothing to say to; one that does not is stopped.
-                let silence = self.clock.now().mono.since(self.history_heard);
-                if silence > limits::SILENCE_MAX {
-                    self.history = None;
-                    self.retry_later();
-                }
-                return None;
-            }
-            Err(error) => {
-                log::info!("{error}; asking again for the rest");
-                self.history = None;
-                return None;
-            }
-        };
-        if let Some(end) = frame.view::<Ended>() {
-            self.history = None;
-            self.backoff.reset();
-            return self.follower.handle_history_end(end.covered_from.get());
-        }
-        if frame.view::<Refusal>().is_some() {
-            log::info!("{}; asking again", connection.refused(&frame));
-            self.history = None;
-            self.retry_later();
-            return None;
-        }
-        if let Some(gap) = frame.view::<Gap>() {
-            return self.follower.handle_history_gap(gap);
-        }
-        if !frame.kind().is_some_and(Kind::is_data) {
-            return None;
-        }
-        self.follower.handle_history_frame(&frame)
+        Ok(event)
     }
+}
 
-    fn open_history(&self) -> Result<Connection, ClientError> {
-        let within = limits::CLIENT_CONNECT_MAX;
-        let mut connection =
-            Connection::open("core", self.core, Role::Querier, within, self.clock)?;
-        if let Want::History { from_seq, to_seq } = self.follower.want() {
-            connection.send(self.follower.history_query(from_seq, to_seq, u32::MAX))?;
-        }
-        Ok(connection)
-    }
+/// This machine has run out of something.
+fn local(error: std::io::Error) -> ClientError {
+    ClientError::Broken { node: "broker", error }
+}
 
-    /// A refusal that a reconnect would only meet again.
-    fn final_refusal(connection: &Connection, frame: &Frame) -> Option<ClientError> {
-        let refusal = frame.view::<Refusal>()?;
-        let code = ErrorCode::from_number(refusal.code.get());
-        let passes = matches!(code, Some(ErrorCode::Stopping | ErrorCode::Silent));
-        (!passes).then(|| connection.refused(frame))
-    }
+impl Iterator for Subscription {
+    type Item = Result<Event, ClientError>;
 
-    fn lose_broker(&mut self) {
-        self.connection = None;
-        self.history = None;
-        self.follower.handle_broker_lost();
-        self.retry_later();
-    }
-
-    fn connect(&mut self) -> Result<(), ClientError> {
-        let Want::Broker { from_seq } = self.follower.want() else { return Ok(()) };
-        let within = limits::CLIENT_CONNECT_MAX;
-        let mut connection =
-            Connection::open("broker", self.broker, Role::Subscriber, within, self.clock)?;
-        for frame in self.follower.subscribe_frames(from_seq) {
-            connection.send(frame)?;
-        }
-        self.follower.heard(self.clock.now().mono);
-        self.connection = Some(connection);
-        self.backoff.reset();
-        Ok(())
-    }
-
-    /// Waits and tries again. `false` when the deadline comes first.
-    fn reconnect(&mut self, deadline: Mono) -> Result<bool, ClientError> {
-        if !self.wait_to_retry(deadline) {
-            return Ok(false);
-        }
-        match self.connect() {
-            Ok(()) => log::info!("connected again; resuming at seq {}", self.follower.next_seq()),
-            Err(ClientError::Refused { node, code, text })
-                if !matches!(code, Some(ErrorCode::Stopping | ErrorCode::Limit)) =>
-            {
-                return Err(ClientError::Refused { node, code, text });
-            }
-            Err(error) => {
-                log::debug!("{error}");
-                self.retry_later();
-            }
-        }
-        Ok(true)
-    }
-
-    /// Leaves the peer alone for a while, longer each time.
-    fn retry_later(&mut self) {
-        self.retry_at = Some(self.clock.now().mono + self.backoff.next_wait());
-    }
-
-    /// Waits until connecting may be tried again; `false` when the deadline comes first.
-    fn wait_to_retry(&mut self, deadline: Mono) -> bool {
-        let Some(at) = self.retry_at else { return true };
-        let timer = crossbeam::channel::after(at.min(deadline).since(self.clock.now().mono));
-        let _ = timer.recv();
-        if at > deadline {
-            return false;
-        }
-        self.retry_at = None;
-        true
+    /// The next event, however long it takes.
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_before(Mono(u64::MAX)).transpose()
     }
 }

@@ -77,21 +77,23 @@ impl Client {
         }
     }
 
-    fn note(&mut self, event: Option<Event>) {
-        match event {
-            Some(Event::Data(frame)) if frame.has(Flags::SNAPSHOT) => self.snapshot.push(frame),
-            Some(Event::Data(frame)) => {
-                self.replayed += usize::from(frame.has(Flags::REPLAY));
-                self.frames.push(frame);
+    fn note(&mut self) {
+        while let Some(event) = self.follower.poll_event() {
+            match event {
+                Event::Data(frame) if frame.has(Flags::SNAPSHOT) => self.snapshot.push(frame),
+                Event::Data(frame) => {
+                    self.replayed += usize::from(frame.has(Flags::REPLAY));
+                    self.frames.push(frame);
+                }
+                Event::Lost { reason: GapReason::Void, from_seq, to_seq, .. } => {
+                    self.voids.push((from_seq, to_seq));
+                    self.frames.retain(|frame| frame.seq.get() < from_seq);
+                }
+                Event::Lost { reason, from_seq, to_seq, .. } => {
+                    self.lost.push((reason, from_seq, to_seq));
+                }
+                Event::Live { .. } => {}
             }
-            Some(Event::Lost { reason: GapReason::Void, from_seq, to_seq }) => {
-                self.voids.push((from_seq, to_seq));
-                self.frames.retain(|frame| frame.seq.get() < from_seq);
-            }
-            Some(Event::Lost { reason, from_seq, to_seq }) => {
-                self.lost.push((reason, from_seq, to_seq));
-            }
-            Some(Event::Live) | None => {}
         }
     }
 
@@ -102,8 +104,8 @@ impl Client {
     fn drain(&mut self, now: Now) {
         while !self.wants_history() {
             let Some(frame) = self.pending.pop_front() else { return };
-            let event = self.follower.handle_broker_frame(&frame);
-            self.note(event);
+            self.follower.handle_broker_frame(&frame);
+            self.note();
             if self.follower.must_subscribe_again() {
                 self.lose_broker(now);
             }
@@ -130,15 +132,15 @@ impl Client {
 
     fn handle_core_frame(&mut self, now: Now, frame: &Frame) {
         if let Some(end) = frame.view::<Ended>() {
-            let event = self.follower.handle_history_end(end.covered_from.get());
-            self.note(event);
+            self.follower.handle_history_end(end.covered_from.get());
+            self.note();
             self.hang_up_core(now, Duration::ZERO);
         } else if let Some(refusal) = frame.view::<Refusal>() {
             self.refusals.push(pregao::wire::unpadded(&refusal.text));
             self.hang_up_core(now, RETRY);
         } else if frame.kind().is_some_and(Kind::is_data) {
-            let event = self.follower.handle_history_frame(frame);
-            self.note(event);
+            self.follower.handle_history_frame(frame);
+            self.note();
         }
     }
 

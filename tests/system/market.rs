@@ -43,3 +43,24 @@ fn the_default_market_is_seen_from_all_sides() {
 fn the_default_misbehaviour_is_not_seen_by_anybody() {
     shows_a_market(&System::start(&[]));
 }
+
+#[test]
+fn who_joins_in_the_middle_of_a_bar_gets_all_of_it() {
+    let system = System::start(&["--chaos", "off"]);
+    system.wait_well();
+    let flags = ["bar.2s.*", "bar.5s.*", "--count", "12", "--format", "json"];
+    // Another exit would say that the beginning of a bar was missing.
+    let told = system.place.run("subscribe", &flags).expect(0).json();
+    assert_eq!(told.len(), 12);
+    for live in told {
+        let seconds = live["interval_ns"].as_u64().unwrap() / 1_000_000_000;
+        let length = format!("{seconds}s");
+        let symbol = live["symbol"].as_str().unwrap();
+        let same = |report: &Value| {
+            let bars = report["bars"].as_array().unwrap();
+            let bar = bars.iter().find(|bar| bar["start"] == live["start"]);
+            bar.is_some_and(|bar| bar.as_object().unwrap().iter().all(|(k, v)| live[k] == *v))
+        };
+        system.wait_report(symbol, &["--bars", &length], same);
+    }
+}

@@ -72,6 +72,26 @@ fn a_session_adds_up() {
     the_bars_add_up(&system);
 }
 
+#[test]
+fn live_bars_equal_the_bars_of_history() {
+    let system = System::start(&["--tape", AMZN, "--speed", "max", "--chaos", "off"]);
+    the_bars_add_up(&system);
+    let report = system.wait_report("AMZN", &["--bars", "1m"], |_| true);
+    let want: Vec<&Value> = report["bars"].as_array().unwrap().iter().collect();
+    let count = AMZN_BARS.to_string();
+    let flags = ["bar.1m.AMZN", "--from", "1", "--count", &count, "--format", "json"];
+    let told = system.place.run("subscribe", &flags).expect(0).stdout;
+    let told: Vec<Value> = told.iter().map(|line| super::process::json(line)).collect();
+    assert_eq!(told.len(), AMZN_BARS);
+    for (live, want) in told.iter().zip(want) {
+        for (key, value) in want.as_object().unwrap() {
+            assert_eq!(&live[key], value, "{key} of {live}");
+        }
+        assert_eq!((&live["kind"], &live["symbol"]), (&"bar".into(), &"AMZN".into()));
+        assert_eq!(live["flags"], Value::Array(Vec::new()), "none late, none incomplete");
+    }
+}
+
 /// Two tapes under this misbehaviour.
 fn merged(chaos: &[&str]) {
     let flags = [&["--tape", AMZN, ESU4, "--speed", "max"], chaos].concat();

@@ -39,7 +39,7 @@ pub enum PatternError {
     Symbol,
     #[error("a * stands only at the end of a pattern, as in PETR*")]
     Star,
-    #[error("live bars are not served; ask for them with `pregao report SYMBOL --bars 1m`")]
+    #[error("bars are asked for as bar.1m.PETR4, with a length from 1s to 1d")]
     Bars(#[from] IntervalError),
 }
 

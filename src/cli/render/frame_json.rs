@@ -10,17 +10,21 @@
 //! | `definition` | `decimals` |
 //! | `snapshot_end` | `frames next_seq` |
 //!
+//! Flags of a bar are `revised`, when it was shown before and has changed, and `incomplete`, when trades of
+//! it are missing; both only in a live subscription.
+//!
 //! The shared ones are `kind symbol seq instrument_seq ts_event ts_recv flags`. A gap and the end
-//! of a snapshot belong to no instrument and have no number of their own: there these are `null`.
+//! of a snapshot belong to no instrument and have no number of their own: there these are `null`. Only a gap that
+//! says what one instrument missed of a loss has its `symbol`.
 
 use serde::Serialize;
 
 use super::bar::BarJson;
 use super::{
-    breaker_reason_word, breaker_state_word, flag_words, gap_reason_word, json_line, price,
-    side_word,
+    breaker_reason_word, breaker_state_word, flag_words, gap_reason_word, json_line,
+    live_bar_words, price, side_word,
 };
-use crate::client::Symbols;
+use crate::client::{LiveBar, Symbols};
 use crate::market::bar::Bar;
 use crate::wire::{
     BreakerChange, Cancel, Definition, Frame, Gap, Quote, SnapshotEnd, Symbol, Trade, unpadded,
@@ -88,6 +92,22 @@ enum Body {
 #[must_use]
 pub fn frame_json(frame: &Frame, bar: Option<&Bar>, symbols: &Symbols) -> Option<String> {
     frame_object(frame, bar, symbols).map(|object| json_line(&object))
+}
+
+/// The part of a loss that one instrument missed, as a line of JSON.
+#[must_use]
+pub fn instrument_gap_json(gap: &Frame, symbol: &Symbol) -> Option<String> {
+    let symbols = Symbols::default();
+    let object = frame_object(gap, None, &symbols)?;
+    Some(json_line(&FrameJson { symbol: Some(symbol.as_str()), ..object }))
+}
+
+/// A live bar as a line of JSON: as a bar in frames, and its flags are `revised` and `incomplete`.
+#[must_use]
+pub fn live_bar_json(live: &LiveBar, symbols: &Symbols) -> Option<String> {
+    let [_, _, last] = live.bar.frames(live.instrument);
+    let object = frame_object(&last, Some(&live.bar), symbols)?;
+    Some(json_line(&FrameJson { flags: live_bar_words(live), ..object }))
 }
 
 pub(super) fn frame_object<'a>(
@@ -287,6 +307,16 @@ pub(super) mod tests {
                 r#"{"kind":"bar","symbol":"PETR4","seq":9,"instrument_seq":0,"ts_event":60,"ts_recv":0,"flags":[],"start":60,"open":"10.00","high":"12.00","low":"9.00","close":"11.00","volume":3,"trades":2,"vwap":"10.666666667","interval_ns":60000000000}"#
             ]
         );
+    }
+
+    #[test]
+    fn a_live_bar_says_what_it_lacks() {
+        let mut assembler = BarAssembler::default();
+        let bar = bar_frames(PETR4, 60).iter().find_map(|frame| assembler.take(frame)).unwrap();
+        let live = LiveBar { instrument: PETR4, bar, is_revised: true, is_incomplete: true };
+        let line = live_bar_json(&live, &symbols()).unwrap();
+        assert!(line.starts_with(r#"{"kind":"bar","symbol":"PETR4","seq":9,"#), "{line}");
+        assert!(line.contains(r#""flags":["revised","incomplete"],"start":60,"#), "{line}");
     }
 
     #[test]

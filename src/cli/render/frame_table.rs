@@ -5,9 +5,11 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::{breaker_reason_word, breaker_state_word, gap_reason_word, price, side_word};
+use super::{
+    breaker_reason_word, breaker_state_word, gap_reason_word, live_bar_words, price, side_word,
+};
 use crate::cli::parse::TimeNs;
-use crate::client::Symbols;
+use crate::client::{LiveBar, Symbols};
 use crate::market::bar::Bar;
 use crate::market::price::decimal;
 use crate::wire::{
@@ -68,6 +70,32 @@ impl FrameTable {
                 self.styled(row.style, &row.text(symbol_columns))
             }
         };
+        Some(self.below_header(line, symbol_columns))
+    }
+
+    /// The line of a live bar.
+    pub fn live_bar(&mut self, live: &LiveBar, symbols: &Symbols) -> Option<String> {
+        let [_, _, last] = live.bar.frames(live.instrument);
+        let mut row = row(&last, Some(&live.bar), symbols)?;
+        let words = live_bar_words(live);
+        if !words.is_empty() {
+            row.note = format!("{} {}", words.join(" "), row.note);
+            row.style = warning();
+        }
+        let symbol_columns = symbols.symbol_columns().max(SYMBOL_COLUMNS_MIN);
+        let line = self.styled(row.style, &row.text(symbol_columns));
+        Some(self.below_header(line, symbol_columns))
+    }
+
+    /// The line of what one instrument missed of a loss.
+    pub fn instrument_gap(&mut self, gap: &Frame, symbol: &Symbol) -> Option<String> {
+        let (kind, text) = remark(gap)?;
+        let line = self.styled(warning(), &format!("{:12} {kind:<6} {symbol}: {text}", ""));
+        Some(self.below_header(line, SYMBOL_COLUMNS_MIN))
+    }
+
+    /// A line, with the header before it when one is due.
+    fn below_header(&mut self, line: String, symbol_columns: usize) -> String {
         let due = match (self.lines_since_header, self.screen_lines) {
             (None, _) => true,
             (Some(lines), Some(screen)) => lines.saturating_add(2) >= screen,
@@ -75,7 +103,7 @@ impl FrameTable {
         };
         if !due {
             self.lines_since_header = self.lines_since_header.map(|lines| lines.saturating_add(1));
-            return Some(line);
+            return line;
         }
         self.lines_since_header = Some(0);
         let header = Row {
@@ -89,7 +117,7 @@ impl FrameTable {
             style: Style::new().bold(),
         };
         let header = self.styled(header.style, &header.text(symbol_columns));
-        Some(format!("{header}\n{line}"))
+        format!("{header}\n{line}")
     }
 
     fn styled(&self, style: Style, text: &str) -> String {

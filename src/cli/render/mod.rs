@@ -12,12 +12,13 @@ mod report;
 mod status;
 
 pub use breaker::{BreakerReport, breaker_json, take_breakers};
-pub use frame_json::frame_json;
+pub use frame_json::{frame_json, instrument_gap_json, live_bar_json};
 pub use frame_table::FrameTable;
 pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, report_table};
 pub use status::{Detail, NodeReport, Reachability, breaker_text, status_json, status_table};
 
 use crate::breaker::State;
+use crate::client::LiveBar;
 use crate::market::price::decimal;
 use crate::wire::{Flags, GapReason, NodeStatus, PRICE_UNDEFINED};
 
@@ -35,6 +36,12 @@ const FLAG_WORDS: [(u16, &str); 8] = [
 
 fn flag_words(flags: u16) -> Vec<&'static str> {
     FLAG_WORDS.iter().filter(|(mask, _)| flags & mask != 0).map(|(_, word)| *word).collect()
+}
+
+/// What a reader has to know of a live bar.
+fn live_bar_words(bar: &LiveBar) -> Vec<&'static str> {
+    let words = [(bar.is_revised, "revised"), (bar.is_incomplete, "incomplete")];
+    words.iter().filter(|(is_so, _)| *is_so).map(|(_, word)| *word).collect()
 }
 
 /// The aggressor's side; `None` when it is unknown, or contradicts itself.

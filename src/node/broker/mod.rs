@@ -102,13 +102,15 @@ impl Broker {
                 self.links.refuse(conn, ErrorCode::Unexpected, "the first frame must be a SESSION");
             }
             (peer, Some(Kind::Heartbeat)) => {
-                let publishes = match peer {
-                    Peer::Publisher { source } => Some(*source),
-                    _ => None,
+                let (publishes, next_seq) = match peer {
+                    Peer::Publisher { source } => (Some(*source), 0),
+                    // Who hears only frames of others learns that nothing of its own was missed.
+                    Peer::Subscriber(subscriber) => (None, subscriber.cursor()),
+                    _ => (None, 0),
                 };
                 if let Some(beat) = frame.view::<Heartbeat>() {
                     let beat = *beat;
-                    self.links.answer_heartbeat(now, conn, &beat, 0);
+                    self.links.answer_heartbeat(now, conn, &beat, next_seq);
                     if let Some(source) = publishes {
                         self.note_publisher_at(conn, source, &beat);
                     }

@@ -442,3 +442,19 @@ fn a_subscriber_that_leaves_leaves_nothing_behind() {
     assert!(source.readers.is_empty() && bench.broker.conflating.is_empty());
     assert_eq!((bench.broker.subscribers, bench.broker.links.len()), (0, 1));
 }
+
+#[test]
+fn a_subscriber_that_asks_learns_its_place() {
+    let mut bench = Bench::new(8);
+    let publisher = bench.market();
+    let conn = bench.subscribe("PETR4", Mode::Lossless, 1);
+    bench.say(publisher, &[trade(3, 1), trade(4, 1)]);
+    bench.read(conn);
+    let ask =
+        Heartbeat { flags: U16::new(Flags::MORE), token: U32::new(5), ..Heartbeat::default() };
+    bench.say(conn, &[Frame::seal(ask)]);
+    let answer = bench.read(conn);
+    let beat = answer[0].view::<Heartbeat>().unwrap();
+    // The frames of others are behind it: nothing of its own is.
+    assert_eq!((answer.len(), beat.token.get(), beat.next_seq.get()), (1, 5, 5));
+}

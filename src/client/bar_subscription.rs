@@ -1,0 +1,213 @@
+//! The blocking shell of live bars: a subscription to trades, the fold, and questions to the aggregator for
+//! what a bar under way lacks.
+
+use std::net::SocketAddr;
+
+use super::live_bars::{Backfill, BarPattern, LiveBar, LiveBars};
+use super::{Asker, ClientError, Event, Request, Subscription, Symbols};
+use crate::limits::{
+    BACKFILL_DEADLINE, BACKFILL_GIVE_UP, BACKFILL_RETRY, BACKFILL_SPAN_MIN, LIVE_BAR_TRADES_MAX,
+};
+use crate::time::{Clock, Mono, nanos};
+use crate::wire::{EndStatus, ErrorCode, Frame, Op, Query, U64, padded};
+
+/// What a subscription to bars brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BarEvent {
+    /// A bar that is over, or one that has changed since.
+    Bar(LiveBar),
+    /// Trades that are missing, as an [`Event::Lost`]; the bars concerned are flagged incomplete, or, after
+    /// what was void, told again.
+    Lost(Event),
+}
+
+/// A subscription to live bars.
+///
+/// The bars equal those of a report: the same trades in the same order through the same fold. The bar that
+/// is under way at the beginning is completed from history; while that is asked, it blocks for up to
+/// [`BACKFILL_DEADLINE`] beyond a caller's deadline. A caller with a loop of its own feeds [`LiveBars`] from
+/// its subscription instead.
+///
+/// ```
+/// use pregao::client::{BarEvent, BarPattern, BarSubscription, LocalBroker};
+/// use pregao::feed::Pattern;
+/// use pregao::time::Mono;
+/// use pregao::wire::{I64, Trade, U32, U64};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut broker = LocalBroker::start()?;
+/// let petr4 = broker.define("PETR4")?;
+/// for (second, price) in [(30, 38_410_000_000), (59, 38_430_000_000), (60, 38_420_000_000)] {
+///     broker.publish_trade(Trade {
+///         instrument: U32::new(petr4),
+///         ts_event: U64::new(second * 1_000_000_000),
+///         price: I64::new(price),
+///         qty: U64::new(100),
+///         ..Trade::default()
+///     })?;
+/// }
+/// let pattern = BarPattern { pattern: Pattern::new("PETR*", 0)?, seconds: 60 };
+/// // Nothing is missing here, so nobody is asked for history.
+/// let nobody = broker.address();
+/// let mut bars = BarSubscription::open(broker.address(), nobody, nobody, vec![pattern], 1)?;
+/// let Some(BarEvent::Bar(told)) = bars.next_before(Mono(u64::MAX))? else { panic!("a loss") };
+/// assert_eq!((told.bar.trades, told.bar.volume, told.bar.close), (2, 200, 38_430_000_000));
+/// assert!(!told.is_revised && !told.is_incomplete);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct BarSubscription {
+    subscription: Subscription,
+    bars: LiveBars,
+    aggregator: SocketAddr,
+    asker: Option<Asker>,
+    /// What is still to be asked, and until when.
+    waiting: Vec<(Backfill, Mono)>,
+    retry_at: Mono,
+}
+
+impl BarSubscription {
+    /// Subscribes to the bars of these patterns, live, or from `from_seq` on if that is not 0.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or refuses.
+    pub fn open(
+        broker: SocketAddr,
+        core: SocketAddr,
+        aggregator: SocketAddr,
+        patterns: Vec<BarPattern>,
+        from_seq: u64,
+    ) -> Result<BarSubscription, ClientError> {
+        let trades = LiveBars::subscription(&patterns).map_err(|error| ClientError::Refused {
+            node: "broker",
+            code: Some(ErrorCode::BadPattern),
+            text: error.to_string(),
+        })?;
+        let request = Request { from_seq, ..Request::market(trades) };
+        Ok(BarSubscription {
+            subscription: Subscription::open(broker, core, request)?,
+            bars: LiveBars::new(patterns, from_seq),
+            aggregator,
+            asker: None,
+            waiting: Vec::new(),
+            retry_at: Mono::default(),
+        })
+    }
+
+    /// Names of the instruments seen so far.
+    #[must_use]
+    pub fn symbols(&self) -> &Symbols {
+        self.subscription.symbols()
+    }
+
+    /// How many instruments matched; `None` before the broker has confirmed the subscription.
+    #[must_use]
+    pub fn matched(&self) -> Option<u32> {
+        self.subscription.matched()
+    }
+
+    /// The clock that deadlines are measured with.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.subscription.clock()
+    }
+
+    /// The next bar or loss; `None` when `deadline` comes first.
+    ///
+    /// # Errors
+    /// Only when the broker refuses the subscription itself.
+    pub fn next_before(&mut self, deadline: Mono) -> Result<Option<BarEvent>, ClientError> {
+        loop {
+            let now = self.clock().now();
+            self.bars.handle_timers(now);
+            if let Some(bar) = self.bars.poll_bar() {
+                return Ok(Some(BarEvent::Bar(bar)));
+            }
+            while let Some(backfill) = self.bars.poll_backfill() {
+                self.waiting.push((backfill, now.mono + BACKFILL_GIVE_UP));
+            }
+            if !self.waiting.is_empty() && self.retry_at <= now.mono {
+                self.fill();
+                continue;
+            }
+            let retry = (!self.waiting.is_empty()).then_some(self.retry_at);
+            let own = self.bars.deadline().into_iter().chain(retry).min();
+            let until = own.map_or(deadline, |own| own.min(deadline));
+            let Some(event) = self.subscription.next_before(until)? else {
+                if self.clock().now().mono >= deadline {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let now = self.clock().now();
+            self.bars.handle_event(now, &event, self.subscription.symbols());
+            if matches!(event, Event::Lost { .. }) {
+                return Ok(Some(BarEvent::Lost(event)));
+            }
+        }
+    }
+
+    /// Asks for what is waiting. What history does not have yet is asked for again, for a while.
+    fn fill(&mut self) {
+        for (backfill, until) in std::mem::take(&mut self.waiting) {
+            let now = self.clock().now();
+            // After one question that nobody answered the others wait too.
+            let found = if self.retry_at <= now.mono { self.ask(&backfill) } else { None };
+            let now = self.clock().now();
+            if found.is_some() || now.mono >= until {
+                if found.is_none() {
+                    log::warn!("history of {} is away: its bar is incomplete", backfill.symbol);
+                }
+                self.bars.handle_backfill(now, &backfill, found.as_deref());
+            } else {
+                self.retry_at = now.mono + BACKFILL_RETRY;
+                self.waiting.push((backfill, until));
+            }
+        }
+    }
+
+    /// All trades of a backfill, in as many questions as it takes. `None` when an answer is missing.
+    fn ask(&mut self, backfill: &Backfill) -> Option<Vec<Frame>> {
+        let mut rows = Vec::new();
+        let mut spans = vec![(backfill.from, backfill.to)];
+        while let Some((from, to)) = spans.pop() {
+            let asker = match self.asker.take() {
+                Some(asker) => asker,
+                None => Asker::open("aggregator", self.aggregator, BACKFILL_DEADLINE).ok()?,
+            };
+            let asker = self.asker.insert(asker);
+            let query = Query {
+                op: Op::Range as u8,
+                symbol: padded(backfill.symbol.as_str()),
+                from: U64::new(from),
+                to: U64::new(to),
+                ..Query::default()
+            };
+            let answer = match asker.ask(&[query], BACKFILL_DEADLINE) {
+                Ok(mut answers) => answers.pop()?,
+                Err(error) => {
+                    log::debug!("{error}");
+                    self.asker = None;
+                    return None;
+                }
+            };
+            let has_all = answer.end.is_some_and(|end| end.as_of.get() >= backfill.as_of);
+            if answer.status() == EndStatus::Complete && has_all {
+                rows.extend(answer.rows);
+            } else if answer.code() == Some(ErrorCode::Limit)
+                && to - from > nanos(BACKFILL_SPAN_MIN)
+            {
+                // More than one answer may have: half of the time at once.
+                let middle = from + (to - from) / 2;
+                spans.extend([(middle, to), (from, middle)]);
+            } else {
+                return None;
+            }
+            if rows.len() > LIVE_BAR_TRADES_MAX {
+                return None;
+            }
+        }
+        Some(rows)
+    }
+}

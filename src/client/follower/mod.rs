@@ -1,0 +1,509 @@
+//! The machine behind a subscription: keeps the place in the sequence, notices every loss, and decides
+//! whether the next frames come from the broker or from history.
+
+mod losses;
+
+use std::collections::VecDeque;
+
+use self::losses::Losses;
+use super::Symbols;
+use crate::feed::Pattern;
+use crate::wire::{
+    Flags, Frame, Gap, GapReason, Heartbeat, Kind, Mode, Op, Query, SnapshotEnd, Subscribe,
+    Subscribed, U16, U32, U64, padded,
+};
+
+/// What a caller subscribes to.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The source; [`Request::MARKET`] for the market.
+    pub source: u8,
+    /// At least one.
+    pub patterns: Vec<Pattern>,
+    /// What happens when the caller is too slow.
+    pub mode: Mode,
+    /// For [`Mode::Conflate`], in milliseconds.
+    pub conflate_ms: u32,
+    /// First `seq` wanted; 0 = live, beginning with a snapshot.
+    pub from_seq: u64,
+}
+
+impl Request {
+    /// The source that core publishes as.
+    pub const MARKET: u8 = 1;
+
+    /// These instruments and kinds of the market, live, beginning with a snapshot, and lossless.
+    #[must_use]
+    pub fn market(patterns: Vec<Pattern>) -> Request {
+        let mode = Mode::Lossless;
+        Request { source: Request::MARKET, patterns, mode, conflate_ms: 0, from_seq: 0 }
+    }
+}
+
+/// What the caller is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A data frame. Its delivery flags say whether it is live, from a snapshot or from history.
+    Data(Frame),
+    /// The snapshot, if one was asked for, is complete; what follows is newer.
+    Live {
+        /// Where the sequence begins, or goes on.
+        next_seq: u64,
+    },
+    /// Frames that this subscription will not get, and why.
+    ///
+    /// A loss is told where it lies in the sequence, as soon as it is known. What it cost is often known
+    /// only later, when the next frame of an instrument shows by its `instrument_seq` how many of its
+    /// frames were missed: that part follows as a further loss that names the `instrument`. No frame
+    /// is counted twice, so the sum of `missed` is what is known to be missing.
+    Lost {
+        /// Why. What a new epoch made void ([`GapReason::Void`]) is to be taken back, and comes again.
+        reason: GapReason,
+        /// First `seq` of the gap.
+        from_seq: u64,
+        /// Last `seq` of the gap.
+        to_seq: u64,
+        /// The one instrument whose part of a loss this is; `None` for the whole subscription.
+        instrument: Option<u32>,
+        /// Frames of this subscription in the gap that are missing; `None` when it is not known yet.
+        missed: Option<u64>,
+    },
+}
+
+/// A loss of the whole subscription.
+fn lost(reason: GapReason, from_seq: u64, to_seq: u64, missed: Option<u64>) -> Event {
+    Event::Lost { reason, from_seq, to_seq, instrument: None, missed }
+}
+
+/// A piece of history that is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    from_seq: u64,
+    to_seq: u64,
+    /// The frame of the broker that showed the hole; it follows behind the piece.
+    held: Option<Frame>,
+    /// Frames whose absence the piece's own frames have shown, and which no told loss explains.
+    missed: u64,
+}
+
+/// What the machine wants its shell to read from next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Frames of the broker, subscribed from this `seq` (0 = snapshot).
+    Broker {
+        /// To subscribe with after a reconnect.
+        from_seq: u64,
+    },
+    /// Frames `from_seq..to_seq` of core's history, before any further frame of the broker.
+    History {
+        /// First.
+        from_seq: u64,
+        /// Behind the last.
+        to_seq: u64,
+    },
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Follower {
+    request: Request,
+    symbols: Symbols,
+    wants_system: bool,
+    epoch: u32,
+    epoch_start: u64,
+    /// The broker goes on behind frames that a new epoch made void, and that have to come again.
+    is_misplaced: bool,
+    /// The next `seq` to deliver; 0 before it is known.
+    next_seq: u64,
+    /// Behind the last frame that came, or that is known not to be ours: a hole begins here at the earliest.
+    seen_seq: u64,
+    piece: Option<Piece>,
+    /// Holes before this were looked up in history already.
+    checked_seq: u64,
+    losses: Losses,
+    /// Frames that a snapshot's values have stepped over.
+    skipped: u64,
+    is_raw: bool,
+    matched: Option<u32>,
+    events: VecDeque<Event>,
+}
+
+impl Follower {
+    /// A follower of this request.
+    #[must_use]
+    pub fn new(request: Request) -> Follower {
+        let wants_system = request.patterns.iter().any(|pattern| pattern.text().starts_with('$'));
+        let is_raw = request.patterns.iter().any(Pattern::is_everything);
+        Follower {
+            next_seq: request.from_seq,
+            seen_seq: request.from_seq,
+            request,
+            symbols: Symbols::default(),
+            wants_system,
+            epoch: 0,
+            epoch_start: 0,
+            is_misplaced: false,
+            piece: None,
+            checked_seq: 0,
+            losses: Losses::default(),
+            skipped: 0,
+            is_raw,
+            matched: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// What the caller is told next. To be emptied after each input: a frame makes a few events at most.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether there is something to tell.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Names of the instruments seen so far.
+    #[must_use]
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// How many instruments matched when the broker confirmed the subscription.
+    #[must_use]
+    pub fn matched(&self) -> Option<u32> {
+        self.matched
+    }
+
+    /// The next `seq` to deliver: what to resume from.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// What to read from next.
+    #[must_use]
+    pub fn want(&self) -> Want {
+        match self.piece {
+            Some(Piece { to_seq, .. }) => Want::History { from_seq: self.next_seq, to_seq },
+            // Only a lossless reader goes back; the others begin again with the present.
+            None if self.request.mode == Mode::Lossless => Want::Broker { from_seq: self.next_seq },
+            None => Want::Broker { from_seq: 0 },
+        }
+    }
+
+    /// The frames that subscribe from `from_seq` on.
+    #[must_use]
+    pub fn subscribe_frames(&self, from_seq: u64) -> Vec<Subscribe> {
+        let last = self.request.patterns.len().saturating_sub(1);
+        let frame = |(index, pattern): (usize, &Pattern)| Subscribe {
+            flags: U16::new(if index < last { Flags::MORE } else { 0 }),
+            id: U32::new(1),
+            source: self.request.source,
+            mode: self.request.mode as u8,
+            kinds: U16::new(if pattern.kinds() == u16::MAX { 0 } else { pattern.kinds() }),
+            conflate_ms: U32::new(self.request.conflate_ms),
+            from_seq: U64::new(from_seq),
+            pattern: padded(&pattern.text()),
+            ..Subscribe::default()
+        };
+        self.request.patterns.iter().enumerate().map(frame).collect()
+    }
+
+    /// The query for a piece of history. Several patterns are asked for as one `*` and sorted out here:
+    /// a query has room for one.
+    #[must_use]
+    pub fn history_query(&self, from_seq: u64, to_seq: u64, deadline_us: u32) -> Query {
+        let only = match self.request.patterns.as_slice() {
+            [one] if one.text().len() <= 24 => Some(one),
+            _ => None,
+        };
+        let kinds = only.map_or(0, Pattern::kinds);
+        Query {
+            id: U32::new(1),
+            op: Op::Replay as u8,
+            options: Query::PARTIAL,
+            kinds: U16::new(if kinds == u16::MAX { 0 } else { kinds }),
+            deadline_us: U32::new(deadline_us),
+            limit: U32::new(u32::MAX),
+            symbol: padded(&only.map_or("*".to_owned(), Pattern::text)),
+            from: U64::new(from_seq),
+            to: U64::new(to_seq),
+            ..Query::default()
+        }
+    }
+
+    /// A checked frame of the broker. Not to be called while history is wanted.
+    pub fn handle_broker_frame(&mut self, frame: &Frame) {
+        if let Some(subscribed) = frame.view::<Subscribed>() {
+            self.handle_subscribed(subscribed);
+        } else if let Some(end) = frame.view::<SnapshotEnd>() {
+            self.handle_snapshot_end(end.next_seq.get());
+        } else if let Some(gap) = frame.view::<Gap>() {
+            self.handle_gap(gap);
+        } else if let Some(beat) = frame.view::<Heartbeat>() {
+            self.handle_heartbeat(beat.next_seq.get());
+        } else if frame.kind().is_some_and(Kind::is_data) {
+            self.symbols.note(frame);
+            if frame.has(Flags::SNAPSHOT) {
+                self.handle_snapshot_value(frame);
+            } else {
+                self.handle_live(frame);
+            }
+        }
+    }
+
+    fn is_lossless(&self) -> bool {
+        self.request.mode == Mode::Lossless
+    }
+
+    fn handle_snapshot_value(&mut self, frame: &Frame) {
+        if !self.wants(frame) {
+            return;
+        }
+        if !self.is_lossless() || self.next_seq == 0 {
+            // Those who begin again with the present see by the numbers what they missed.
+            self.skipped += self.losses.jump_to(frame, self.next_seq != 0);
+            self.losses.note(frame);
+        }
+        self.events.push_back(Event::Data(*frame));
+    }
+
+    fn handle_snapshot_end(&mut self, next_seq: u64) {
+        let missed_from = std::mem::replace(&mut self.next_seq, next_seq);
+        let skipped = std::mem::take(&mut self.skipped);
+        if missed_from != 0 && missed_from < next_seq && !self.is_lossless() {
+            let (reason, to_seq) = (GapReason::Skipped, next_seq - 1);
+            self.losses.tell(reason, missed_from, to_seq, false);
+            self.events.push_back(lost(reason, missed_from, to_seq, Some(skipped)));
+        }
+        self.next_seq = self.next_seq.max(missed_from);
+        self.seen_seq = self.seen_seq.max(self.next_seq);
+        self.events.push_back(Event::Live { next_seq: self.next_seq });
+    }
+
+    /// The broker states where its next frame for us will be at the earliest. For a watch list that is
+    /// its word that the frames before were not ours. A follower of everything has had them all, or
+    /// has lost the tail, and would not learn it before the next frame.
+    fn handle_heartbeat(&mut self, next_seq: u64) {
+        if self.next_seq == 0 || next_seq <= self.next_seq {
+            return;
+        }
+        if self.is_raw && self.is_lossless() {
+            self.look_up(self.next_seq, next_seq, None);
+        } else {
+            self.next_seq = next_seq;
+        }
+    }
+
+    /// Asks history for `from_seq..to_seq`; what `held` is comes behind it.
+    fn look_up(&mut self, from_seq: u64, to_seq: u64, held: Option<Frame>) {
+        self.next_seq = from_seq;
+        self.checked_seq = to_seq;
+        self.piece = Some(Piece { from_seq, to_seq, held, missed: 0 });
+    }
+
+    /// A frame of the sequence, from the broker.
+    fn handle_live(&mut self, frame: &Frame) {
+        let seq = frame.seq.get();
+        if seq < self.next_seq {
+            return;
+        }
+        let wanted = self.wants(frame);
+        let hole = if wanted { self.losses.hole_before(frame) } else { None };
+        if self.is_lossless() && seq > self.checked_seq {
+            let is_torn = self.is_raw && self.next_seq != 0 && seq > self.next_seq;
+            let unexplained = hole.filter(|hole| hole.told.is_none());
+            let from_seq = match unexplained {
+                _ if is_torn => Some(self.next_seq),
+                Some(hole) => Some(self.seen_seq.max(hole.from_seq)).filter(|&from| from < seq),
+                None => None,
+            };
+            if let Some(from_seq) = from_seq {
+                self.look_up(from_seq, seq, Some(*frame));
+                return;
+            }
+        }
+        self.deliver(frame, wanted);
+    }
+
+    /// Hands on the next frame, and tells what is missing before it.
+    fn deliver(&mut self, frame: &Frame, wanted: bool) {
+        self.next_seq = frame.seq.get() + 1;
+        self.seen_seq = self.next_seq;
+        if !wanted {
+            return;
+        }
+        if let Some(hole) = self.losses.hole_before(frame) {
+            match (hole.told, &mut self.piece) {
+                (Some(told), _) if told.is_counted => {}
+                // Why is known only at the end of the piece.
+                (None, Some(piece)) => piece.missed += hole.missed,
+                (told, _) => self.events.push_back(Event::Lost {
+                    reason: told.map_or(self.unexplained(), |told| told.reason),
+                    from_seq: hole.from_seq,
+                    to_seq: hole.to_seq,
+                    instrument: Some(frame.instrument.get()),
+                    missed: Some(hole.missed),
+                }),
+            }
+        }
+        self.losses.note(frame);
+        self.events.push_back(Event::Data(*frame));
+    }
+
+    /// What to call a hole that nobody announced and that history cannot fill.
+    fn unexplained(&self) -> GapReason {
+        if self.is_lossless() { GapReason::SourceLost } else { GapReason::Skipped }
+    }
+
+    fn handle_subscribed(&mut self, subscribed: &Subscribed) {
+        let (epoch, mut start) = (subscribed.epoch.get(), subscribed.epoch_start.get());
+        self.matched = Some(subscribed.matched.get());
+        let known = std::mem::replace(&mut self.epoch, epoch);
+        let known_start = std::mem::replace(&mut self.epoch_start, start);
+        if epoch.saturating_sub(known) > 1 {
+            // Where a missed epoch began is not known, but it was not before the one known here.
+            start = start.min(known_start);
+        }
+        if known == 0 || known == epoch || self.next_seq <= start {
+            return;
+        }
+        let to_seq = self.next_seq - 1;
+        self.go_back_to(start);
+        self.is_misplaced = true;
+        self.events.push_back(lost(GapReason::Void, start, to_seq, None));
+    }
+
+    /// Everything from `seq` on is void, its numbers come again.
+    fn go_back_to(&mut self, seq: u64) {
+        self.next_seq = self.next_seq.min(seq);
+        self.seen_seq = self.seen_seq.min(seq);
+        self.checked_seq = self.checked_seq.min(seq);
+        self.losses.forget_from(seq);
+    }
+
+    /// Whether the broker goes on at a place that this follower has just been taken back from: the
+    /// shell then leaves this connection and subscribes again.
+    #[must_use]
+    pub fn must_subscribe_again(&self) -> bool {
+        self.is_misplaced
+    }
+
+    fn handle_gap(&mut self, gap: &Gap) {
+        let (from_seq, to_seq) = (gap.from_seq.get(), gap.to_seq.get());
+        let missed = Some(gap.missed.get()).filter(|&missed| missed != u64::MAX);
+        let Some(reason) = GapReason::from_number(gap.reason) else { return };
+        match reason {
+            GapReason::Lapped | GapReason::BeforeRing if self.is_lossless() => {
+                if to_seq >= self.next_seq && to_seq < u64::MAX {
+                    self.look_up(self.next_seq, to_seq + 1, None);
+                }
+                return;
+            }
+            // The values that stand for what was left out follow, with a `seq` inside the gap.
+            GapReason::Skipped => {}
+            GapReason::Void => {
+                self.go_back_to(from_seq);
+                self.events.push_back(lost(reason, from_seq, to_seq, None));
+                return;
+            }
+            _ => {
+                self.next_seq = self.next_seq.max(to_seq.saturating_add(1));
+                self.seen_seq = self.seen_seq.max(self.next_seq);
+            }
+        }
+        self.losses.tell(reason, from_seq, to_seq, missed.is_some());
+        self.events.push_back(lost(reason, from_seq, to_seq, missed));
+    }
+
+    /// A checked data frame of core's history.
+    pub fn handle_history_frame(&mut self, frame: &Frame) {
+        self.symbols.note(frame);
+        let (seq, Some(piece)) = (frame.seq.get(), self.piece) else { return };
+        // A definition ahead of the replay is a name, not an event of the asked span.
+        if !frame.has(Flags::SNAPSHOT) && (self.next_seq..piece.to_seq).contains(&seq) {
+            self.deliver(frame, self.wants(frame));
+        }
+    }
+
+    /// Core has sent all that it has of the piece. What is still missing does not exist any more:
+    /// `first_held` is the oldest `seq` that core still has.
+    pub fn handle_history_end(&mut self, first_held: u64) {
+        let Some(piece) = self.piece.take() else { return };
+        self.next_seq = self.next_seq.max(piece.to_seq);
+        self.seen_seq = self.next_seq;
+        let lost_to = first_held.min(piece.to_seq);
+        let shown = Some(piece.missed).filter(|&missed| missed > 0);
+        if piece.from_seq < lost_to {
+            let all = lost_to - piece.from_seq;
+            let missed = if self.is_whole() { Some(all) } else { shown };
+            self.tell_lost(GapReason::SourceLost, piece.from_seq, lost_to - 1, missed);
+        } else if shown.is_some() {
+            // Core has the span, and not all frames that were numbered in it.
+            self.tell_lost(GapReason::SourceLost, piece.from_seq, piece.to_seq - 1, shown);
+        }
+        if let Some(held) = piece.held {
+            self.handle_live(&held);
+        }
+    }
+
+    /// Whether every frame of the sequence is wanted, so that `seq` itself counts what is missing.
+    fn is_whole(&self) -> bool {
+        self.is_raw && self.wants_system
+    }
+
+    /// Tells of frames that nobody has any more. What the count leaves out, each instrument adds later.
+    fn tell_lost(&mut self, reason: GapReason, from_seq: u64, to_seq: u64, missed: Option<u64>) {
+        self.losses.tell(reason, from_seq, to_seq, self.is_whole());
+        self.events.push_back(lost(reason, from_seq, to_seq, missed));
+    }
+
+    /// The connection to the broker is gone: what was asked of history is asked again on the next one.
+    pub fn handle_broker_lost(&mut self) {
+        self.is_misplaced = false;
+        self.piece = None;
+        self.checked_seq = 0;
+        self.skipped = 0;
+    }
+
+    /// The connection to core is gone before the end of the piece: the rest is asked for on the next one.
+    pub fn handle_history_lost(&mut self) {
+        if let Some(piece) = &mut self.piece {
+            // What it had already shown to be missing stays known; the span that is asked again is the rest.
+            piece.from_seq = piece.from_seq.max(self.next_seq);
+        }
+    }
+
+    /// Core says that a piece of its history cannot be read.
+    pub fn handle_history_gap(&mut self, gap: &Gap) {
+        let (from_seq, to_seq) = (gap.from_seq.get(), gap.to_seq.get());
+        let Some(reason) = GapReason::from_number(gap.reason) else { return };
+        if to_seq < self.next_seq || to_seq == u64::MAX {
+            return;
+        }
+        let from_seq = from_seq.max(self.next_seq);
+        let missed = self.is_whole().then(|| (to_seq - from_seq).saturating_add(1));
+        self.next_seq = to_seq + 1;
+        self.seen_seq = self.next_seq;
+        self.tell_lost(reason, from_seq, to_seq, missed);
+    }
+
+    fn wants(&self, frame: &Frame) -> bool {
+        let symbol = self.symbols.symbol(frame.instrument.get());
+        let Some(symbol) = symbol else { return self.is_raw };
+        if symbol.as_str().starts_with('$') && !self.wants_system {
+            return false;
+        }
+        let bit = frame.kind().map_or(0, Kind::mask);
+        let is_definition = frame.kind == Kind::Definition as u8;
+        self.request
+            .patterns
+            .iter()
+            .any(|pattern| pattern.matches(symbol) && (is_definition || pattern.kinds() & bit != 0))
+    }
+}
+
+#[cfg(test)]
+mod tests;

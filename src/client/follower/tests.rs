@@ -1,0 +1,312 @@
+use super::*;
+use crate::wire::{Definition, Quote, Trade};
+
+fn follower(pattern: &str, kinds: u16, from_seq: u64) -> Follower {
+    let patterns = vec![Pattern::new(pattern, kinds).unwrap()];
+    let mut follower = Follower::new(Request {
+        source: Request::MARKET,
+        patterns,
+        mode: Mode::Lossless,
+        conflate_ms: 0,
+        from_seq,
+    });
+    for (index, name) in [(1, "PETR4"), (2, "$sys.breaker")] {
+        let definition = Definition::new(index, name.parse().unwrap(), 2);
+        follower.handle_broker_frame(&Frame::seal(definition).delivered(Flags::SNAPSHOT));
+    }
+    told(&mut follower);
+    follower
+}
+
+/// What the follower has to say.
+fn told(follower: &mut Follower) -> Vec<Event> {
+    std::iter::from_fn(|| follower.poll_event()).collect()
+}
+
+fn broker(follower: &mut Follower, frame: &Frame) -> Vec<Event> {
+    follower.handle_broker_frame(frame);
+    told(follower)
+}
+
+fn history(follower: &mut Follower, frame: &Frame) -> Vec<Event> {
+    follower.handle_history_frame(frame);
+    told(follower)
+}
+
+fn history_end(follower: &mut Follower, first_held: u64) -> Vec<Event> {
+    follower.handle_history_end(first_held);
+    told(follower)
+}
+
+fn trade(seq: u64, index: u32) -> Frame {
+    let (seq, instrument) = (U64::new(seq), U32::new(index));
+    Frame::seal(Trade { seq, instrument, ..Trade::default() })
+}
+
+/// A trade with its place among those of its instrument.
+fn numbered(seq: u64, index: u32, instrument_seq: u32) -> Frame {
+    let (seq, instrument) = (U64::new(seq), U32::new(index));
+    let instrument_seq = U32::new(instrument_seq);
+    Frame::seal(Trade { seq, instrument, instrument_seq, ..Trade::default() })
+}
+
+/// A frame of a sequence that has nothing but the trades of one instrument.
+fn every(seq: u64) -> Frame {
+    numbered(seq, 1, u32::try_from(seq).unwrap())
+}
+
+fn beat(next_seq: u64) -> Frame {
+    Frame::seal(Heartbeat { next_seq: U64::new(next_seq), ..Heartbeat::default() })
+}
+
+fn snapshot_end(next_seq: u64) -> Frame {
+    Frame::seal(SnapshotEnd { next_seq: U64::new(next_seq), ..SnapshotEnd::default() })
+}
+
+fn part(reason: GapReason, (from_seq, to_seq): (u64, u64), instrument: u32, missed: u64) -> Event {
+    let (instrument, missed) = (Some(instrument), Some(missed));
+    Event::Lost { reason, from_seq, to_seq, instrument, missed }
+}
+
+fn subscribed(epoch: u32, epoch_start: u64, next_seq: u64) -> Frame {
+    Frame::seal(Subscribed {
+        epoch: U32::new(epoch),
+        epoch_start: U64::new(epoch_start),
+        next_seq: U64::new(next_seq),
+        ..Subscribed::default()
+    })
+}
+
+fn gap(reason: GapReason, from_seq: u64, to_seq: u64) -> Frame {
+    counted_gap(reason, from_seq, to_seq, u64::MAX)
+}
+
+fn counted_gap(reason: GapReason, from_seq: u64, to_seq: u64, missed: u64) -> Frame {
+    let (from_seq, to_seq, missed) = (U64::new(from_seq), U64::new(to_seq), U64::new(missed));
+    Frame::seal(Gap { reason: reason as u8, from_seq, to_seq, missed, ..Gap::default() })
+}
+
+#[test]
+fn a_gap_is_filled_from_history_before_the_feed_goes_on() {
+    let mut follower = follower("*", 0, 1);
+    assert!(broker(&mut follower, &gap(GapReason::BeforeRing, 1, 9)).is_empty());
+    assert_eq!(follower.want(), Want::History { from_seq: 1, to_seq: 10 });
+    for seq in 1..10 {
+        assert!(!history(&mut follower, &trade(seq, 1)).is_empty());
+    }
+    assert!(history(&mut follower, &trade(10, 1)).is_empty(), "that one the broker has");
+    assert_eq!(history_end(&mut follower, 1), []);
+    assert_eq!(follower.want(), Want::Broker { from_seq: 10 });
+    assert_eq!(broker(&mut follower, &trade(10, 1)), [Event::Data(trade(10, 1))]);
+}
+
+#[test]
+fn what_history_does_not_have_is_announced() {
+    let mut follower = follower("*", 0, 1);
+    follower.handle_broker_frame(&gap(GapReason::BeforeRing, 1, 9));
+    let lost = lost(GapReason::SourceLost, 1, 4, None);
+    assert_eq!(history_end(&mut follower, 5), [lost]);
+    assert_eq!(follower.next_seq(), 10);
+}
+
+#[test]
+fn values_behind_what_was_skipped_are_delivered() {
+    for mode in [Mode::Conflate, Mode::Latest] {
+        let mut follower = follower("*", 0, 0);
+        follower.request.mode = mode;
+        let end = SnapshotEnd { next_seq: U64::new(10), ..SnapshotEnd::default() };
+        broker(&mut follower, &Frame::seal(end));
+        let lost = lost(GapReason::Skipped, 10, 20, None);
+        let gap = gap(GapReason::Skipped, 10, 20);
+        assert_eq!(broker(&mut follower, &gap), [lost]);
+        for seq in [15, 18, 21] {
+            assert!(!broker(&mut follower, &trade(seq, 1)).is_empty(), "{mode:?} {seq}");
+        }
+        assert_eq!(follower.next_seq(), 22);
+    }
+}
+
+#[test]
+fn a_frame_seen_before_the_break_is_not_told_twice() {
+    let mut follower = follower("*", 0, 0);
+    let end = SnapshotEnd { next_seq: U64::new(5), ..SnapshotEnd::default() };
+    assert_eq!(broker(&mut follower, &Frame::seal(end)), [Event::Live { next_seq: 5 }]);
+    assert!(!broker(&mut follower, &trade(5, 1)).is_empty());
+    follower.handle_broker_lost();
+    assert_eq!(follower.want(), Want::Broker { from_seq: 6 });
+    assert!(broker(&mut follower, &trade(5, 1)).is_empty());
+    assert!(!broker(&mut follower, &trade(6, 1)).is_empty());
+}
+
+#[test]
+fn a_new_epoch_voids_what_was_seen_beyond_its_start() {
+    let mut follower = follower("*", 0, 1);
+    follower.handle_broker_frame(&subscribed(1, 1, 20));
+    for seq in 1..20 {
+        broker(&mut follower, &trade(seq, 1));
+    }
+    let void = lost(GapReason::Void, 15, 19, None);
+    assert_eq!(broker(&mut follower, &subscribed(2, 15, 18)), [void]);
+    assert!(follower.must_subscribe_again(), "the broker would go on at 20");
+    follower.handle_broker_lost();
+    assert_eq!(follower.want(), Want::Broker { from_seq: 15 });
+    assert!(!follower.must_subscribe_again());
+}
+
+#[test]
+fn a_missed_epoch_may_have_begun_anywhere() {
+    let mut follower = follower("*", 0, 1);
+    follower.handle_broker_frame(&subscribed(4, 8, 9));
+    for seq in 1..20 {
+        broker(&mut follower, &trade(seq, 1));
+    }
+    let void = lost(GapReason::Void, 8, 19, None);
+    assert_eq!(broker(&mut follower, &subscribed(6, 18, 18)), [void]);
+}
+
+#[test]
+fn the_raw_feed_is_freed_of_what_nobody_asked_for() {
+    let mut market = follower("*", 0, 1);
+    assert!(broker(&mut market, &trade(1, 2)).is_empty(), "a system topic");
+    assert_eq!(market.next_seq(), 2, "but its place in the sequence counts");
+    let mut system = follower("$sys.*", 0, 1);
+    assert!(broker(&mut system, &trade(1, 2)).len() == 1);
+    let mut quotes = follower("*", Kind::Quote.mask(), 1);
+    assert!(broker(&mut quotes, &trade(1, 1)).is_empty());
+    let quote = Quote { seq: U64::new(2), instrument: U32::new(1), ..Quote::default() };
+    assert!(broker(&mut quotes, &Frame::seal(quote)).len() == 1);
+}
+
+#[test]
+fn a_heartbeat_moves_the_place_over_frames_of_others() {
+    let mut follower = follower("PETR4", 0, 5);
+    let beat = Heartbeat { next_seq: U64::new(90), ..Heartbeat::default() };
+    assert!(broker(&mut follower, &Frame::seal(beat)).is_empty());
+    assert_eq!(follower.want(), Want::Broker { from_seq: 90 });
+}
+
+#[test]
+fn a_lost_tail_shows_in_the_next_heartbeat_and_is_fetched() {
+    let mut follower = follower("*", 0, 1);
+    for seq in 1..5 {
+        broker(&mut follower, &every(seq));
+    }
+    assert!(broker(&mut follower, &beat(5)).is_empty());
+    assert_eq!(follower.want(), Want::Broker { from_seq: 5 }, "nothing is missing");
+    assert!(broker(&mut follower, &beat(7)).is_empty());
+    assert_eq!(follower.want(), Want::History { from_seq: 5, to_seq: 7 });
+    for seq in [5, 6] {
+        let frame = every(seq);
+        assert_eq!(history(&mut follower, &frame), [Event::Data(frame)]);
+    }
+    assert_eq!(history_end(&mut follower, 1), []);
+    assert_eq!(follower.want(), Want::Broker { from_seq: 7 });
+}
+
+#[test]
+fn a_hole_that_nobody_announced_is_filled_before_the_frame_that_shows_it() {
+    // A watch list: the numbers of other instruments lie between, and a heartbeat has passed over them.
+    let mut follower = follower("PETR4", 0, 1);
+    let first = numbered(3, 1, 1);
+    assert_eq!(broker(&mut follower, &first), [Event::Data(first)]);
+    broker(&mut follower, &beat(20));
+    let third = numbered(30, 1, 3);
+    assert!(broker(&mut follower, &third).is_empty());
+    assert_eq!(follower.want(), Want::History { from_seq: 4, to_seq: 30 });
+    let second = numbered(9, 1, 2);
+    assert_eq!(history(&mut follower, &second), [Event::Data(second)]);
+    assert_eq!(history_end(&mut follower, 1), [Event::Data(third)]);
+    // Everything: the numbers of the sequence itself have a hole.
+    let mut follower = self::follower("*", 0, 1);
+    broker(&mut follower, &trade(1, 1));
+    assert!(broker(&mut follower, &trade(4, 1)).is_empty());
+    assert_eq!(follower.want(), Want::History { from_seq: 2, to_seq: 4 });
+    history(&mut follower, &trade(2, 1));
+    history(&mut follower, &trade(3, 1));
+    assert_eq!(history_end(&mut follower, 1), [Event::Data(trade(4, 1))]);
+}
+
+#[test]
+fn a_hole_that_history_has_too_is_told_once() {
+    let mut follower = follower("PETR4", 0, 1);
+    broker(&mut follower, &numbered(3, 1, 1));
+    let last = numbered(30, 1, 4);
+    assert!(broker(&mut follower, &last).is_empty());
+    let told = part(GapReason::SourceLost, (4, 29), 1, 2);
+    assert_eq!(history_end(&mut follower, 1), [told, Event::Data(last)]);
+    let next = numbered(31, 1, 5);
+    assert_eq!(broker(&mut follower, &next), [Event::Data(next)]);
+}
+
+#[test]
+fn what_core_has_trimmed_is_told_although_the_rest_came() {
+    let mut follower = follower("PETR4", 0, 1);
+    broker(&mut follower, &numbered(1, 1, 1));
+    follower.handle_broker_frame(&gap(GapReason::Lapped, 2, 9));
+    let kept = numbered(8, 1, 4);
+    assert_eq!(history(&mut follower, &kept), [Event::Data(kept)]);
+    assert_eq!(history_end(&mut follower, 7), [lost(GapReason::SourceLost, 2, 6, Some(2))]);
+    assert_eq!(follower.want(), Want::Broker { from_seq: 10 });
+}
+
+#[test]
+fn each_instrument_tells_later_what_a_loss_cost_it() {
+    let mut follower = follower("*", 0, 0);
+    let definition = Definition::new(3, "VALE3".parse().unwrap(), 2);
+    broker(&mut follower, &Frame::seal(definition).delivered(Flags::SNAPSHOT));
+    for frame in [numbered(1, 1, 10), numbered(2, 3, 20)] {
+        broker(&mut follower, &frame.delivered(Flags::SNAPSHOT));
+    }
+    broker(&mut follower, &snapshot_end(3));
+    let gap = gap(GapReason::SourceLost, 3, 9);
+    assert_eq!(broker(&mut follower, &gap), [lost(GapReason::SourceLost, 3, 9, None)]);
+    let petr4 = numbered(10, 1, 14);
+    let its_part = part(GapReason::SourceLost, (2, 9), 1, 3);
+    assert_eq!(broker(&mut follower, &petr4), [its_part, Event::Data(petr4)]);
+    let vale3 = numbered(11, 3, 21);
+    assert_eq!(broker(&mut follower, &vale3), [Event::Data(vale3)], "it lost nothing");
+}
+
+#[test]
+fn what_the_broker_has_counted_is_not_counted_again() {
+    let mut follower = follower("*", 0, 0);
+    follower.request.mode = Mode::Latest;
+    broker(&mut follower, &numbered(1, 1, 1).delivered(Flags::SNAPSHOT));
+    broker(&mut follower, &snapshot_end(2));
+    let gap = counted_gap(GapReason::Skipped, 2, 9, 6);
+    assert_eq!(broker(&mut follower, &gap), [lost(GapReason::Skipped, 2, 9, Some(6))]);
+    let last = numbered(9, 1, 8);
+    assert_eq!(broker(&mut follower, &last), [Event::Data(last)]);
+}
+
+#[test]
+fn who_begins_again_with_the_present_learns_how_much_was_skipped() {
+    for mode in [Mode::Conflate, Mode::Latest] {
+        let mut follower = follower("PETR4", 0, 0);
+        follower.request.mode = mode;
+        broker(&mut follower, &numbered(4, 1, 3).delivered(Flags::SNAPSHOT));
+        broker(&mut follower, &snapshot_end(5));
+        follower.handle_broker_lost();
+        assert_eq!(follower.want(), Want::Broker { from_seq: 0 });
+        broker(&mut follower, &numbered(40, 1, 9).delivered(Flags::SNAPSHOT));
+        let skipped = lost(GapReason::Skipped, 5, 49, Some(5));
+        let live = Event::Live { next_seq: 50 };
+        assert_eq!(broker(&mut follower, &snapshot_end(50)), [skipped, live], "{mode:?}");
+        let next = numbered(51, 1, 10);
+        assert_eq!(broker(&mut follower, &next), [Event::Data(next)]);
+    }
+}
+
+#[test]
+fn numbers_that_come_again_in_a_new_epoch_are_no_loss() {
+    let mut follower = follower("*", 0, 1);
+    broker(&mut follower, &subscribed(1, 1, 20));
+    for seq in 1..20 {
+        broker(&mut follower, &every(seq));
+    }
+    broker(&mut follower, &gap(GapReason::Void, 15, 19));
+    for seq in 15..18 {
+        let frame = every(seq);
+        assert_eq!(broker(&mut follower, &frame), [Event::Data(frame)]);
+    }
+}

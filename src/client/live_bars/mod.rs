@@ -1,0 +1,370 @@
+//! Live bars: folds the trades of a subscription into bars, with the fold that shards use for historical
+//! ones, and says which bars are over. It is a machine: events in, bars out, and wishes for the history
+//! that a bar under way lacks. What it is *not*: something on the wire. Bars that everybody computes
+//! alike need no place in the sequence, and frames without one are never sent.
+//!
+//! A bar is over when a later trade of its instrument begins another, or when its time has passed:
+//! event time goes on from an instrument's last trade as fast as the clock does. What comes later and
+//! changes the bar makes it come again, flagged as revised.
+
+mod series;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use self::series::Series;
+use super::{Event, Symbols};
+use crate::feed::Pattern;
+use crate::limits::{INSTRUMENTS_MAX, LIVE_BAR_GRACE, LIVE_BAR_HELD_MAX, LIVE_BAR_TRADES_MAX};
+use crate::market::bar::Bar;
+use crate::time::{Mono, Now, nanos};
+use crate::wire::{Cancel, Flags, Frame, GapReason, Kind, Symbol, Trade};
+
+/// Which instruments' bars, and how long they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BarPattern {
+    /// The instruments; its kinds are not looked at.
+    pub pattern: Pattern,
+    /// Whole seconds, 1 to a day.
+    pub seconds: u32,
+}
+
+/// A bar that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveBar {
+    /// Whose.
+    pub instrument: u32,
+    /// The bar. One whose every trade was taken back keeps its prices and has no trades.
+    pub bar: Bar,
+    /// It was told before, and is another now.
+    pub is_revised: bool,
+    /// Trades of it are missing: they were lost, or history was away.
+    pub is_incomplete: bool,
+}
+
+/// Trades from before the subscription that a bar under way lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backfill {
+    /// Whose.
+    pub instrument: u32,
+    /// Its name.
+    pub symbol: Symbol,
+    /// Event time of the first wanted.
+    pub from: u64,
+    /// Behind that of the last.
+    pub to: u64,
+    /// The subscription itself brings the trades from this `seq` on. An answer is good if it has all
+    /// before it.
+    pub as_of: u64,
+    before_seq: u64,
+}
+
+/// One instrument.
+#[derive(Debug)]
+struct Instrument {
+    series: Vec<Series>,
+    /// The last trade before the subscription's first.
+    prior: Option<Trade>,
+    /// Frames that wait for what history has before them.
+    held: Option<Vec<Frame>>,
+    has_begun: bool,
+    /// The newest event time, and when it was that late.
+    heard: Option<(u64, Mono)>,
+    /// Trades may be missing before the next one.
+    is_torn: bool,
+    due: Option<Mono>,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct LiveBars {
+    patterns: Vec<BarPattern>,
+    instruments: BTreeMap<u32, Instrument>,
+    due: BTreeSet<(Mono, u32)>,
+    /// Where the subscription's own frames begin; 0 before it is known.
+    from_seq: u64,
+    bars: VecDeque<LiveBar>,
+    backfills: VecDeque<Backfill>,
+    /// Trades held in all windows.
+    trades: usize,
+}
+
+impl LiveBars {
+    /// For a subscription that begins at `from_seq`, or live if that is 0.
+    #[must_use]
+    pub fn new(patterns: Vec<BarPattern>, from_seq: u64) -> LiveBars {
+        LiveBars {
+            patterns,
+            instruments: BTreeMap::new(),
+            due: BTreeSet::new(),
+            from_seq,
+            bars: VecDeque::new(),
+            backfills: VecDeque::new(),
+            trades: 0,
+        }
+    }
+
+    /// What to subscribe to: the trades and cancellations of the instruments, lossless.
+    ///
+    /// # Errors
+    /// Never for patterns that are some.
+    pub fn subscription(
+        patterns: &[BarPattern],
+    ) -> Result<Vec<Pattern>, crate::feed::PatternError> {
+        let kinds = Kind::Trade.mask() | Kind::Cancel.mask();
+        let all: BTreeSet<String> = patterns.iter().map(|p| p.pattern.text()).collect();
+        all.iter().map(|text| Pattern::new(text, kinds)).collect()
+    }
+
+    /// The next bar that is over.
+    pub fn poll_bar(&mut self) -> Option<LiveBar> {
+        self.bars.pop_front()
+    }
+
+    /// What history should be asked for. Each is to be answered by [`LiveBars::handle_backfill`].
+    pub fn poll_backfill(&mut self) -> Option<Backfill> {
+        self.backfills.pop_front()
+    }
+
+    /// When [`LiveBars::handle_timers`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        self.due.first().map(|&(due, _)| due)
+    }
+
+    /// An event of the subscription; `symbols` are the subscription's.
+    pub fn handle_event(&mut self, now: Now, event: &Event, symbols: &Symbols) {
+        match event {
+            Event::Data(frame) => self.handle_frame(now, frame, symbols),
+            Event::Live { next_seq } if self.from_seq == 0 => {
+                self.from_seq = *next_seq;
+                self.complete_what_is_under_way(now, symbols);
+            }
+            Event::Live { .. } => {}
+            Event::Lost { reason: GapReason::Void, from_seq, .. } => self.take_back(*from_seq),
+            Event::Lost { instrument, .. } => {
+                for (number, known) in &mut self.instruments {
+                    if instrument.is_none_or(|lost| lost == *number) {
+                        known.is_torn = true;
+                        known.series.iter_mut().for_each(Series::tear);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes the bars whose time has passed.
+    pub fn handle_timers(&mut self, now: Now) {
+        while let Some(&(due, number)) = self.due.first() {
+            if due > now.mono {
+                return;
+            }
+            self.due.pop_first();
+            let Some(known) = self.instruments.get_mut(&number) else { continue };
+            known.due = None;
+            if known.held.is_some() {
+                continue;
+            }
+            if let Some((ts, at)) = known.heard {
+                let event_now = ts.saturating_add(nanos(now.mono.since(at)));
+                for series in &mut known.series {
+                    series.close_until(number, event_now, &mut self.bars);
+                }
+            }
+            self.schedule(number);
+        }
+    }
+
+    /// The answer to a backfill: trades and cancellations, or `None` if history does not have them.
+    pub fn handle_backfill(&mut self, now: Now, backfill: &Backfill, found: Option<&[Frame]>) {
+        let Some(known) = self.instruments.get_mut(&backfill.instrument) else { return };
+        let Some(held) = known.held.take() else { return };
+        let mut frames: BTreeMap<u64, Frame> = BTreeMap::new();
+        for frame in found.unwrap_or_default() {
+            if frame.seq.get() < backfill.before_seq && frame.instrument == backfill.instrument {
+                frames.insert(frame.seq.get(), *frame);
+            }
+        }
+        if found.is_none() {
+            known.series.iter_mut().for_each(Series::begin_torn);
+        }
+        frames.extend(held.iter().map(|frame| (frame.seq.get(), *frame)));
+        for frame in frames.values() {
+            self.fold(now, frame);
+        }
+        self.schedule(backfill.instrument);
+    }
+
+    fn handle_frame(&mut self, now: Now, frame: &Frame, symbols: &Symbols) {
+        let number = frame.instrument.get();
+        let is_trade = frame.kind == Kind::Trade as u8;
+        if !is_trade && frame.kind != Kind::Cancel as u8 {
+            return;
+        }
+        let Some(symbol) = symbols.symbol(number) else { return };
+        if !self.instruments.contains_key(&number) {
+            self.meet(number, symbol);
+        }
+        let Some(known) = self.instruments.get_mut(&number) else { return };
+        if frame.has(Flags::SNAPSHOT) {
+            known.prior = frame.view::<Trade>().copied();
+            return;
+        }
+        if let Some(held) = &mut known.held {
+            if held.len() < LIVE_BAR_HELD_MAX {
+                held.push(*frame);
+            } else {
+                known.is_torn = true;
+            }
+            return;
+        }
+        if !known.has_begun {
+            if is_trade {
+                let ts = frame.ts_event.get();
+                known.heard = Some((ts, now.mono));
+                let lacks = match &known.prior {
+                    Some(prior) => known
+                        .series
+                        .iter()
+                        .any(|series| series.start_of(prior.ts_event.get()) >= series.start_of(ts)),
+                    // The very first trade of an instrument has nothing before it.
+                    None => frame.instrument_seq.get() != 1,
+                };
+                self.begin(number, symbol, ts, frame.seq.get(), lacks);
+            } else {
+                // It takes back a trade of a bar that was over before.
+                return;
+            }
+        }
+        if let Some(held) = self.instruments.get_mut(&number).and_then(|known| known.held.as_mut())
+        {
+            held.push(*frame);
+            return;
+        }
+        self.fold(now, frame);
+        self.schedule(number);
+    }
+
+    /// An instrument that shows up for the first time.
+    fn meet(&mut self, number: u32, symbol: &Symbol) {
+        if self.instruments.len() >= INSTRUMENTS_MAX {
+            return;
+        }
+        let wanted = self.patterns.iter().filter(|wanted| wanted.pattern.matches(symbol));
+        let lengths: BTreeSet<u32> = wanted.map(|wanted| wanted.seconds.max(1)).collect();
+        let second = nanos(Duration::from_secs(1));
+        let series =
+            lengths.iter().map(|&seconds| Series::new(u64::from(seconds) * second)).collect();
+        let known = Instrument {
+            series,
+            prior: None,
+            held: None,
+            has_begun: false,
+            heard: None,
+            is_torn: false,
+            due: None,
+        };
+        self.instruments.insert(number, known);
+    }
+
+    /// The snapshot is here: bars of its last trades may still be under way.
+    fn complete_what_is_under_way(&mut self, now: Now, symbols: &Symbols) {
+        let numbers: Vec<u32> = self.instruments.keys().copied().collect();
+        for number in numbers {
+            let Some(known) = self.instruments.get_mut(&number) else { continue };
+            let (Some(prior), Some(symbol)) = (&known.prior, symbols.symbol(number)) else {
+                continue;
+            };
+            // Core's clock is this machine's, or nearly. If not, the next trade will tell.
+            let age = now.wall_ns.saturating_sub(prior.ts_recv.get());
+            let ts = prior.ts_event.get();
+            let event_now = ts.saturating_add(age);
+            let is_under_way = known
+                .series
+                .iter()
+                .any(|series| series.end_of(ts).saturating_add(nanos(LIVE_BAR_GRACE)) > event_now);
+            if is_under_way {
+                known.heard = Some((ts, Mono(now.mono.0.saturating_sub(age))));
+                self.begin(number, symbol, ts, self.from_seq, true);
+            }
+        }
+    }
+
+    /// The first bars of an instrument begin, those around `ts`.
+    fn begin(&mut self, number: u32, symbol: &Symbol, ts: u64, before_seq: u64, lacks: bool) {
+        let Some(known) = self.instruments.get_mut(&number) else { return };
+        known.has_begun = true;
+        known.series.iter_mut().for_each(|series| series.begin(ts));
+        if !lacks {
+            return;
+        }
+        known.held = Some(Vec::new());
+        self.backfills.push_back(Backfill {
+            instrument: number,
+            symbol: *symbol,
+            from: known.series.iter().map(|series| series.start_of(ts)).min().unwrap_or(ts),
+            to: known.series.iter().map(|series| series.end_of(ts)).max().unwrap_or(ts),
+            as_of: self.from_seq,
+            before_seq,
+        });
+    }
+
+    fn fold(&mut self, now: Now, frame: &Frame) {
+        let number = frame.instrument.get();
+        let Some(known) = self.instruments.get_mut(&number) else { return };
+        if let Some(cancel) = frame.view::<Cancel>() {
+            for series in &mut known.series {
+                self.trades -= usize::from(series.cancel(number, cancel, &mut self.bars));
+            }
+            return;
+        }
+        let Some(trade) = frame.view::<Trade>() else { return };
+        let ts = trade.ts_event.get();
+        if known.heard.is_none_or(|(newest, _)| ts > newest) {
+            known.heard = Some((ts, now.mono));
+        }
+        let is_torn = std::mem::take(&mut known.is_torn);
+        for series in &mut known.series {
+            if self.trades >= LIVE_BAR_TRADES_MAX {
+                self.trades -= series.forget_oldest();
+            }
+            let has_room = self.trades < LIVE_BAR_TRADES_MAX;
+            let took = series.add(number, trade, has_room, is_torn, &mut self.bars);
+            self.trades += usize::from(took);
+        }
+    }
+
+    /// What came from `seq` on is void.
+    fn take_back(&mut self, seq: u64) {
+        for (&number, known) in &mut self.instruments {
+            if let Some(held) = &mut known.held {
+                held.retain(|frame| frame.seq.get() < seq);
+            }
+            for series in &mut known.series {
+                self.trades -= series.take_back(number, seq, &mut self.bars);
+            }
+        }
+    }
+
+    /// Notes when the next bar of this instrument is over.
+    fn schedule(&mut self, number: u32) {
+        let Some(known) = self.instruments.get_mut(&number) else { return };
+        let end = known.series.iter().filter_map(Series::next_end).min();
+        let due = match (end, known.heard, &known.held) {
+            (Some(end), Some((ts, at)), None) => {
+                Some(at + Duration::from_nanos(end.saturating_sub(ts)))
+            }
+            _ => None,
+        };
+        if due == known.due {
+            return;
+        }
+        if let Some(before) = std::mem::replace(&mut known.due, due) {
+            self.due.remove(&(before, number));
+        }
+        self.due.extend(due.map(|due| (due, number)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

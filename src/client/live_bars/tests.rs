@@ -1,0 +1,212 @@
+use super::*;
+use crate::wire::{Definition, I64, U32, U64};
+
+const MINUTE: u64 = 60;
+const PETR4: u32 = 1;
+
+/// Live bars in virtual time. Event times are in seconds, and so is the clock.
+struct Bench {
+    bars: LiveBars,
+    symbols: Symbols,
+    now: Now,
+}
+
+impl Bench {
+    fn new(seconds: &[u32], from_seq: u64) -> Bench {
+        let pattern = |&seconds| BarPattern { pattern: Pattern::new("PETR*", 0).unwrap(), seconds };
+        let patterns = seconds.iter().map(pattern).collect();
+        let mut symbols = Symbols::default();
+        for (number, name) in [(PETR4, "PETR4"), (2, "VALE3"), (3, "PETR3")] {
+            symbols.note(&Frame::seal(Definition::new(number, name.parse().unwrap(), 2)));
+        }
+        let now = Now { mono: Mono(nanos(Duration::from_hours(1))), wall_ns: 0 };
+        Bench { bars: LiveBars::new(patterns, from_seq), symbols, now }
+    }
+
+    fn say(&mut self, event: Event) -> Vec<(u64, u64, &'static str)> {
+        self.bars.handle_event(self.now, &event, &self.symbols);
+        self.told()
+    }
+
+    fn trade(&mut self, seq: u64, second: u64, price: i64) -> Vec<(u64, u64, &'static str)> {
+        self.say(Event::Data(trade(seq, second, price)))
+    }
+
+    /// Start in seconds, number of trades, and flags of the bars told.
+    fn told(&mut self) -> Vec<(u64, u64, &'static str)> {
+        let bars = std::iter::from_fn(|| self.bars.poll_bar());
+        let told = bars.map(|live| {
+            let flags = match (live.is_revised, live.is_incomplete) {
+                (false, false) => "",
+                (true, false) => "revised",
+                (false, true) => "incomplete",
+                (true, true) => "both",
+            };
+            (live.bar.start / 1_000_000_000, live.bar.trades, flags)
+        });
+        told.collect()
+    }
+
+    fn sleep_until_due(&mut self) -> Duration {
+        let before = self.now.mono;
+        self.now.mono = self.bars.deadline().unwrap();
+        self.bars.handle_timers(self.now);
+        self.now.mono.since(before)
+    }
+}
+
+fn event_ns(second: u64) -> U64 {
+    U64::new(second * 1_000_000_000)
+}
+
+fn trade(seq: u64, second: u64, price: i64) -> Frame {
+    Frame::seal(Trade {
+        instrument: U32::new(PETR4),
+        seq: U64::new(seq),
+        instrument_seq: U32::new(u32::try_from(seq).unwrap()),
+        ts_event: event_ns(second),
+        ts_recv: event_ns(second),
+        price: I64::new(price),
+        qty: U64::new(1),
+        trade_id: U64::new(seq),
+        ..Trade::default()
+    })
+}
+
+fn cancel(seq: u64, second: u64, of: u64, price: i64) -> Event {
+    Event::Data(Frame::seal(Cancel {
+        instrument: U32::new(PETR4),
+        seq: U64::new(seq),
+        ts_event: event_ns(second),
+        price: I64::new(price),
+        qty: U64::new(1),
+        trade_id: U64::new(of),
+        ..Cancel::default()
+    }))
+}
+
+fn lost(reason: GapReason, from_seq: u64) -> Event {
+    Event::Lost { reason, from_seq, to_seq: from_seq + 1, instrument: None, missed: None }
+}
+
+#[test]
+fn a_bar_is_told_when_the_next_begins_and_revised_by_what_comes_late() {
+    let mut bench = Bench::new(&[60], 1);
+    assert_eq!(bench.trade(1, 0, 10), []);
+    assert_eq!(bench.trade(2, 59, 30), []);
+    assert_eq!(bench.trade(3, 60, 20), [(0, 2, "")]);
+    assert_eq!(bench.trade(4, 200, 20), [(60, 1, "")], "no bar where nothing traded");
+    assert_eq!(bench.trade(5, 61, 20), [(60, 2, "revised")], "a late trade");
+    assert_eq!(bench.trade(6, 130, 20), [(120, 1, "")], "a late first trade");
+    assert_eq!(bench.say(cancel(7, 201, 2, 30)), [(0, 1, "revised")]);
+    assert_eq!(bench.say(cancel(8, 201, 1, 10)), [(0, 0, "revised")], "nothing of it stands");
+    assert_eq!(bench.say(cancel(9, 201, 99, 10)), [], "of a trade that nobody knows");
+}
+
+#[test]
+fn a_bar_of_a_quiet_instrument_is_told_when_its_time_has_passed() {
+    let mut bench = Bench::new(&[60], 1);
+    bench.trade(1, 10, 5);
+    let grace = LIVE_BAR_GRACE;
+    assert_eq!(bench.sleep_until_due(), Duration::from_secs(50) + grace);
+    assert_eq!(bench.told(), [(0, 1, "")]);
+    assert_eq!(bench.bars.deadline(), None);
+    assert_eq!(bench.trade(2, 20, 5), [(0, 2, "revised")]);
+}
+
+#[test]
+fn the_bar_under_way_is_completed_from_history() {
+    let mut bench = Bench::new(&[60], 0);
+    bench.now.wall_ns = 50 * 1_000_000_000;
+    bench.say(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
+    bench.say(Event::Live { next_seq: 10 });
+    let backfill = bench.bars.poll_backfill().unwrap();
+    assert_eq!((backfill.from, backfill.to), (0, event_ns(MINUTE).get()));
+    assert_eq!((backfill.as_of, backfill.symbol.as_str()), (10, "PETR4"));
+    // Meanwhile the feed goes on; history answers late, and has what the feed brought too.
+    assert_eq!(bench.trade(11, 55, 9), []);
+    assert_eq!(bench.trade(12, 61, 9), []);
+    let found = [trade(5, 1, 1), trade(7, 40, 5), trade(11, 55, 9)];
+    bench.bars.handle_backfill(bench.now, &backfill, Some(&found));
+    assert_eq!(bench.told(), [(0, 3, "")]);
+    assert_eq!(bench.trade(13, 62, 9), []);
+    assert_eq!(bench.trade(14, 120, 9), [(60, 2, "")]);
+    assert_eq!(bench.bars.poll_backfill(), None);
+}
+
+#[test]
+fn without_history_the_first_bar_says_that_it_is_incomplete() {
+    let mut bench = Bench::new(&[60], 0);
+    bench.now.wall_ns = 50 * 1_000_000_000;
+    bench.say(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
+    bench.say(Event::Live { next_seq: 10 });
+    let backfill = bench.bars.poll_backfill().unwrap();
+    bench.trade(11, 55, 9);
+    bench.bars.handle_backfill(bench.now, &backfill, None);
+    assert_eq!(bench.trade(12, 60, 9), [(0, 1, "incomplete")]);
+    assert_eq!(bench.trade(13, 120, 9), [(60, 1, "")], "only the first");
+}
+
+#[test]
+fn a_bar_that_was_over_before_is_not_ours() {
+    let mut bench = Bench::new(&[60], 0);
+    // The last trade is two minutes old, by core's clock.
+    bench.now.wall_ns = 160 * 1_000_000_000;
+    bench.say(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
+    bench.say(Event::Live { next_seq: 10 });
+    assert_eq!(bench.bars.poll_backfill(), None);
+    assert_eq!(bench.trade(11, 161, 9), []);
+    assert_eq!(bench.trade(12, 50, 9), [], "late for a bar that we never told");
+    assert_eq!(bench.trade(13, 180, 9), [(120, 1, "")]);
+    // But event time may have stood still: then the first trade shows that the bar goes on.
+    let mut bench = Bench::new(&[60], 0);
+    bench.now.wall_ns = 160 * 1_000_000_000;
+    bench.say(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
+    bench.say(Event::Live { next_seq: 10 });
+    bench.trade(11, 41, 9);
+    assert!(bench.bars.poll_backfill().is_some());
+}
+
+#[test]
+fn a_replay_from_the_middle_asks_for_what_is_before_it() {
+    let mut bench = Bench::new(&[60, 300], 20);
+    bench.trade(20, 130, 9);
+    let backfill = bench.bars.poll_backfill().unwrap();
+    assert_eq!((backfill.from, backfill.to), (0, event_ns(300).get()), "the longer bar's");
+    let found = [trade(18, 10, 1), trade(19, 125, 1), trade(25, 140, 1)];
+    bench.bars.handle_backfill(bench.now, &backfill, Some(&found));
+    assert_eq!(bench.told(), [], "nothing of before, and nothing that the replay brings itself");
+    assert_eq!(bench.trade(25, 140, 1), []);
+    assert_eq!(bench.trade(26, 300, 1), [(120, 3, ""), (0, 4, "")]);
+}
+
+#[test]
+fn bars_with_a_hole_say_so() {
+    let mut bench = Bench::new(&[60], 1);
+    bench.trade(1, 10, 5);
+    bench.say(lost(GapReason::SourceLost, 2));
+    assert_eq!(bench.trade(4, 70, 5), [(0, 1, "incomplete")]);
+    assert_eq!(bench.trade(5, 120, 5), [(60, 1, "incomplete")], "the hole may reach into it");
+    assert_eq!(bench.trade(6, 180, 5), [(120, 1, "")]);
+}
+
+#[test]
+fn what_a_new_epoch_takes_back_is_taken_out_of_the_bars() {
+    let mut bench = Bench::new(&[60], 1);
+    for (seq, second) in [(1, 10), (2, 20), (3, 70)] {
+        bench.trade(seq, second, 5);
+    }
+    assert_eq!(bench.say(lost(GapReason::Void, 2)), [(0, 1, "revised")]);
+    assert_eq!(bench.trade(2, 30, 5), [(0, 2, "revised")]);
+    assert_eq!(bench.trade(3, 130, 5), [], "its bar was emptied before anybody saw it");
+    assert_eq!(bench.trade(4, 190, 5), [(120, 1, "")]);
+}
+
+#[test]
+fn other_instruments_have_no_bars() {
+    let mut bench = Bench::new(&[60], 1);
+    let mut other = trade(1, 10, 5);
+    other.instrument = U32::new(2);
+    bench.say(Event::Data(other));
+    assert_eq!(bench.bars.deadline(), None);
+}

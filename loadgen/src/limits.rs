@@ -43,7 +43,7 @@ pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// One frame in so many has its checksum computed; the generator shares the CPUs with the target.
 pub(crate) const CHECKSUM_EVERY: u64 = 64;
 /// Messages of which the first and the last delivery are noted, spread over the run.
-pub(crate) const SKEW_MESSAGES_MAX: u64 = 1 << 15;
+pub(crate) const SKEW_MESSAGES_MAX: u64 = 1 << 13;
 /// Longest latency that the histograms hold; longer ones count as this.
 pub(crate) const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// Intervals of the time line; longer runs get longer intervals.

@@ -7,6 +7,7 @@
 mod check;
 mod compare;
 mod connect;
+mod counts;
 mod hdr_log;
 mod limits;
 mod measure;

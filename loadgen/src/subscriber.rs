@@ -5,7 +5,7 @@ use std::io::Write;
 use pregao::time::Mono;
 use pregao::wire::Frame;
 
-use crate::check::{Continuity, Faults};
+use crate::check::{Continuity, Faults, every};
 use crate::limits;
 use crate::measure::Recorder;
 use crate::shared::Shared;
@@ -120,6 +120,11 @@ fn note(
     sink: &mut Sink<'_>,
 ) -> u64 {
     let mut counted = 0;
+    if continuity.note_run(frames, &mut tally.faults) {
+        time_run(frames, tally, pace, sink);
+        tally.deliveries += frames.len() as u64;
+        return frames.len() as u64;
+    }
     for frame in frames {
         if !continuity.note(frame, &mut tally.faults) {
             continue;
@@ -150,6 +155,42 @@ fn note(
     }
     tally.deliveries += counted;
     counted
+}
+
+/// Times a contiguous run: what the loop of [`note`] does for each frame, without its questions that
+/// have one answer for the run.
+fn time_run(frames: &[Frame], tally: &mut Tally, pace: Pace, sink: &mut Sink<'_>) {
+    let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return };
+    let is_live = sink.is_live;
+    let stamp_of = |frame: &Frame| if is_live { frame.ts_recv.get() } else { frame.ts_event.get() };
+    tally.newest_stamp = stamp_of(last);
+    let (Some(recorder), Pace::Full) = (&mut sink.recorder, pace) else { return };
+    let (mut measured, mut sum) = (0, 0);
+    for frame in frames {
+        let intended = stamp_of(frame);
+        if !recorder.is_measured(intended) {
+            continue;
+        }
+        let latency_ns = sink.stamp.saturating_sub(intended).max(1);
+        recorder.record(latency_ns);
+        if !is_live {
+            recorder.record_service(sink.stamp.saturating_sub(frame.ts_recv.get()).max(1));
+        }
+        measured += 1;
+        sum += latency_ns;
+    }
+    tally.measured += measured;
+    tally.latency_ns_sum += sum;
+    if measured == 0 {
+        return;
+    }
+    let seq = first.seq.get();
+    let offset = if is_live { *sink.shared.first_seq.get_or_init(|| seq) } else { 0 };
+    for frame in every(frames, seq.wrapping_sub(offset), recorder.skew_stride()) {
+        if recorder.is_measured(stamp_of(frame)) {
+            recorder.note_skew(frame.seq.get().wrapping_sub(offset), sink.now);
+        }
+    }
 }
 
 #[cfg(test)]

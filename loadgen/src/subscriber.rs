@@ -30,6 +30,8 @@ pub(crate) struct Tally {
     pub(crate) latency_ns_sum: u64,
     pub(crate) faults: Faults,
     pub(crate) was_cut_off: bool,
+    /// The first thing that it was told about a loss of its own.
+    pub(crate) told: Option<&'static str>,
     /// Stamp of the newest message that came.
     pub(crate) newest_stamp: u64,
 }
@@ -55,6 +57,8 @@ pub(crate) struct Sink<'a> {
     pub(crate) recorder: Option<&'a mut Recorder>,
     pub(crate) shared: &'a Shared,
     pub(crate) is_live: bool,
+    /// The run is over, and who stalled reads what it was told: no delivery in time.
+    pub(crate) is_late: bool,
     pub(crate) now: Mono,
     pub(crate) stamp: u64,
 }
@@ -76,7 +80,10 @@ impl Subscriber {
                 *counted += note(frames, continuity, tally, *pace, sink);
             }
             Event::Confirmed => *confirmations_left = confirmations_left.saturating_sub(1),
-            Event::Gap => tally.faults.gaps_told += 1,
+            Event::Gap(what) => {
+                tally.faults.gaps_told += 1;
+                tally.told.get_or_insert(what);
+            }
             // A reply is smaller than any send buffer that has room; one that has none is a peer
             // that does not read, which it finds out by itself.
             Event::Reply(bytes) => drop(stream.write(bytes)),
@@ -84,6 +91,7 @@ impl Subscriber {
         };
         let taken = target.parse(held, &mut on).map_err(|error| error.to_string())?;
         if let Some(why) = refused {
+            tally.told.get_or_insert("ERROR");
             return Err(why);
         }
         self.bytes += held.len().saturating_sub(self.carry.len()) as u64;
@@ -122,7 +130,7 @@ fn note(
     let mut counted = 0;
     if continuity.note_run(frames, &mut tally.faults) {
         time_run(frames, tally, pace, sink);
-        tally.deliveries += frames.len() as u64;
+        tally.deliveries += if sink.is_late { 0 } else { frames.len() as u64 };
         return frames.len() as u64;
     }
     for frame in frames {
@@ -153,7 +161,7 @@ fn note(
         let stamp = if sink.is_live { newest.ts_recv } else { newest.ts_event };
         tally.newest_stamp = stamp.get();
     }
-    tally.deliveries += counted;
+    tally.deliveries += if sink.is_late { 0 } else { counted };
     counted
 }
 
@@ -229,6 +237,7 @@ mod tests {
                 recorder: Some(&mut *recorder),
                 shared: &shared,
                 is_live: false,
+                is_late: false,
                 now: Mono(0),
                 stamp: 1_000,
             };

@@ -51,6 +51,9 @@ impl Running {
             stalled: 0,
             slow: 0,
             churn_per_s: 0,
+            joiners: 0,
+            connect_max: limits::CONNECT_ALL_MAX,
+            drain_max: limits::DRAIN_MAX,
             broker_pid: Some(std::process::id()),
             seed: 3,
         }

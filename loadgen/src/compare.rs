@@ -187,13 +187,22 @@ impl Comparison<'_> {
         let mut best: Option<(u64, Outcome)> = None;
         let mut last: Result<Outcome, Trouble> = Err(no_trial());
         while let Some(rate) = search.propose() {
-            let outcome = self.trial(shape, target, rate);
+            let is_held = |outcome: &Result<Outcome, Trouble>| {
+                outcome.as_ref().is_ok_and(|outcome| objections(outcome).is_empty())
+            };
+            let mut outcome = self.trial(shape, target, rate);
+            if matches!(&outcome, Ok(_) | Err(Trouble::Run(Failure::Running(_))))
+                && !is_held(&outcome)
+            {
+                // A hiccup of the machine must not end a search: too much is what is too much twice.
+                outcome = self.trial(shape, target, rate);
+            }
             if let Err(trouble @ (Trouble::Server(_) | Trouble::Run(Failure::Connecting(_)))) =
                 outcome
             {
                 return Err(trouble);
             }
-            let sustained = outcome.as_ref().is_ok_and(|outcome| objections(outcome).is_empty());
+            let sustained = is_held(&outcome);
             search.note(sustained);
             match outcome {
                 Ok(outcome) if sustained => best = Some((rate, outcome)),

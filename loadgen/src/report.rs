@@ -205,7 +205,7 @@ pub(crate) fn heading(title: &str) -> String {
         ["target", "msg/s", "deliveries/s", "p50", "p99", "p99.9", "CPU/dlv", "calls", "B/sub"],
         "",
     );
-    format!("{title}\n{columns}")
+    format!("{}\n{columns}", folded(title, "", "  "))
 }
 
 /// Nine columns in 79 characters; the first is aligned left.
@@ -263,17 +263,27 @@ impl Row {
 
 /// A remark below a table, on as many lines of at most 79 characters as it takes.
 pub(crate) fn wrapped(text: &str) -> String {
-    let mut lines = String::from("\n  -");
-    let mut width = 3;
+    folded(text, "\n  - ", "    ")
+}
+
+/// The words on lines of at most 79 characters, as far as words allow.
+fn folded(text: &str, first: &str, further: &str) -> String {
+    let mut lines = first.to_owned();
+    let mut width = first.trim_start_matches('\n').len();
+    let mut is_begun = false;
     for word in text.split_whitespace() {
         let chars = word.chars().count();
-        if width + 1 + chars > 79 {
-            lines.push_str("\n   ");
-            width = 3;
+        if is_begun && width + 1 + chars > 79 {
+            lines.push('\n');
+            lines.push_str(further);
+            width = further.len();
+        } else if is_begun {
+            lines.push(' ');
+            width += 1;
         }
-        lines.push(' ');
         lines.push_str(word);
-        width += 1 + chars;
+        width += chars;
+        is_begun = true;
     }
     lines
 }
@@ -331,8 +341,8 @@ mod tests {
         let widest = ["pregao", "6,400,000", "37,712,999", "100 ms", "100 ms", "1.25 s", "9.6 µs"];
         let [a, b, c, d, e, f, g] = widest;
         assert!(width(&columns([a, b, c, d, e, f, g, "0.004", "131,072"], "!")) <= 79);
-        assert!(width(&heading("title")) <= 79);
         let long = "word ".repeat(100);
+        assert!(width(&heading(&long)) <= 79);
         assert!(width(&wrapped(&long)) <= 79);
         assert_eq!(wrapped(&long).split_whitespace().count(), 101, "no word is lost");
     }

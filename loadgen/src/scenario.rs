@@ -39,7 +39,7 @@ impl Shape {
         };
         let what = match self.watch {
             0 => String::new(),
-            watch => format!(" of {watch} instruments in {}", self.instruments),
+            watch => format!(" of {watch} in {}", self.instruments),
         };
         let rate = match self.offer {
             Offer::Fixed(rate) => format!("{rate} messages/s"),

@@ -56,7 +56,7 @@ impl Continuity {
         if !is_contiguous || first == 0 {
             return false;
         }
-        *expected += frames.len() as u64;
+        *expected = first.saturating_add(frames.len() as u64);
         for frame in every(frames, first, CHECKSUM_EVERY) {
             faults.corrupt += u64::from(frame.check().is_err());
         }
@@ -74,7 +74,7 @@ impl Continuity {
             Continuity::Feed(expected) => {
                 let missed = seq.wrapping_sub(*expected);
                 if missed == 0 || *expected == 0 {
-                    *expected = seq + 1;
+                    *expected = seq.saturating_add(1);
                     return true;
                 }
                 if seq < *expected {
@@ -134,7 +134,7 @@ impl Continuity {
 #[inline]
 pub(crate) fn every(frames: &[Frame], first: u64, stride: u64) -> impl Iterator<Item = &Frame> {
     let stride = stride.max(1);
-    let skip = first.next_multiple_of(stride) - first;
+    let skip = first.checked_next_multiple_of(stride).map_or(u64::MAX, |next| next - first);
     let skip = usize::try_from(skip).unwrap_or(usize::MAX);
     frames.iter().skip(skip).step_by(usize::try_from(stride).unwrap_or(usize::MAX))
 }

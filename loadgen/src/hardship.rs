@@ -70,7 +70,7 @@ pub(crate) fn hardship(to: &mut Comparison<'_>) -> Result<(), String> {
 
 /// How many of a pace there are, and what they were told, as `{"GAP lapped": 50}`; `nothing` stands for
 /// those that were told nothing.
-fn note_told(row: &mut Row, outcome: &Outcome, pace: Pace, name: &str) {
+pub(crate) fn note_told(row: &mut Row, outcome: &Outcome, pace: Pace, name: &str) {
     let mut told = serde_json::Map::new();
     for (_, what, count) in outcome.groups.told.iter().filter(|(p, _, _)| *p == pace) {
         told.insert(what.unwrap_or("nothing").to_owned(), (*count).into());

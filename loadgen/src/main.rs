@@ -47,6 +47,7 @@ use options::{Command, CommandLine, Format, RunFlags};
 use progress::Bar;
 use report::Row;
 use run::{Load, RunSpec};
+use subscriber::Pace;
 
 /// Measured, and the figures may be used.
 const VALID: u8 = 0;
@@ -93,7 +94,14 @@ fn single(flags: &RunFlags) -> Result<u8, (u8, String)> {
         Some(_) if spec.subscribers == 1 => "one-to-one",
         Some(_) => "full-feed",
     };
-    let row = Row::new(scenario, &outcome, outcome.objections());
+    let mut row = Row::new(scenario, &outcome, outcome.objections());
+    for (count, pace, name) in
+        [(spec.stalled, Pace::Stalled, "stalled"), (spec.slow, Pace::Half, "slow")]
+    {
+        if count > 0 {
+            hardship::note_told(&mut row, &outcome, pace, name);
+        }
+    }
     print(&match flags.format {
         Format::Json => row.json(),
         Format::Table => row.table(),

@@ -189,6 +189,9 @@ impl Row {
             None => String::new(),
         };
         row("generator", format!("busiest thread {busy}{late}"));
+        for (name, value) in &self.extra {
+            row(&name.replace('_', " "), value.to_string());
+        }
         let verdict = if self.valid { "valid".to_owned() } else { "INVALID".to_owned() };
         row("verdict", verdict);
         let mut text = table.trim_fmt();

@@ -192,11 +192,21 @@ fn time_run(frames: &[Frame], tally: &mut Tally, pace: Pace, sink: &mut Sink<'_>
     if measured == 0 {
         return;
     }
-    let seq = first.seq.get();
-    let offset = if is_live { *sink.shared.first_seq.get_or_init(|| seq) } else { 0 };
-    for frame in every(frames, seq.wrapping_sub(offset), recorder.skew_stride()) {
-        if recorder.is_measured(stamp_of(frame)) {
-            recorder.note_skew(frame.seq.get().wrapping_sub(offset), sink.now);
+    if is_live {
+        // The sequence began long ago: it is counted from the first message that was measured.
+        for frame in frames {
+            if !recorder.is_measured(frame.ts_recv.get()) {
+                continue;
+            }
+            let seq = frame.seq.get();
+            let first = *sink.shared.first_seq.get_or_init(|| seq);
+            recorder.note_skew(seq.wrapping_sub(first), sink.now);
+        }
+        return;
+    }
+    for frame in every(frames, first.seq.get(), recorder.skew_stride()) {
+        if recorder.is_measured(frame.ts_event.get()) {
+            recorder.note_skew(frame.seq.get(), sink.now);
         }
     }
 }
@@ -278,6 +288,30 @@ mod tests {
             assert!(subscriber.carry.is_empty());
             assert_eq!(subscriber.bytes, bytes.len() as u64);
         }
+    }
+
+    #[test]
+    fn a_live_run_that_began_before_the_measured_part_is_measured_from_where_that_begins() {
+        let (shared, mut recorder, mut counted) = (Shared::default(), recorder(), 0);
+        // The second subscriber reads the same and, in the same run, what came before.
+        for stamped in [&[(9, 150), (10, 150)][..], &[(7, 50), (8, 50), (9, 150), (10, 150)]] {
+            let mut subscriber = subscriber(Continuity::Feed(stamped[0].0));
+            let mut sink = Sink {
+                recorder: Some(&mut recorder),
+                shared: &shared,
+                is_live: true,
+                is_late: false,
+                now: Mono(7),
+                stamp: 1_000,
+            };
+            let bytes = trades(stamped);
+            subscriber.hear(Target::Pregao, &bytes, &mut sink, &mut counted).unwrap();
+            assert_eq!((subscriber.tally.measured, subscriber.tally.newest_stamp), (2, 150));
+        }
+        assert_eq!((counted, shared.first_seq.get()), (6, Some(&9)));
+        let measured = crate::measure::merge(vec![recorder]);
+        assert_eq!((measured.latency.len(), measured.skew.len()), (4, 2));
+        assert!(measured.service.is_empty(), "the market has one stamp");
     }
 
     #[test]

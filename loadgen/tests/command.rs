@@ -1,5 +1,11 @@
 //! The command as its users start it. What it starts itself is the bare loop, which is always there.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test outside the crate: a panic is its verdict"
+)]
+
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};

@@ -3,7 +3,9 @@
 //!
 //! A panic needs none of this: it unwinds, and the values that own servers and files end them.
 
+use std::io;
 use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +40,18 @@ impl Leftover {
         list().push(thing.clone());
         Leftover(thing)
     }
+}
+
+/// Starts a process and puts it on the list in one step: a signal meets it on the list or not started.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<(Child, Leftover)> {
+    let mut list = list();
+    let child = command.spawn()?;
+    let thing = Thing::Process(child.id());
+    list.push(thing.clone());
+    Ok((child, Leftover(thing)))
 }
 
 impl Drop for Leftover {
@@ -100,7 +114,6 @@ fn end(list: &[Thing]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     #[test]
     fn what_is_on_the_list_is_ended_and_what_was_taken_off_is_not() {

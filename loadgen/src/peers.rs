@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pregao::time::Clock;
 
-use crate::leftovers::{Leftover, Thing};
+use crate::leftovers::{self, Leftover, Thing};
 use crate::limits::{PEER_START_MAX, PEER_STOP_MAX};
 use crate::target::Target;
 
@@ -77,15 +77,15 @@ impl Peer {
             command.args(&ours.flags);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = command.spawn().map_err(|error| match error.kind() {
+        let child = leftovers::spawn(&mut command).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => PeerError::Missing { program: name.clone() },
             _ => broken(error.to_string()),
         });
         let mut leftovers: Vec<Leftover> =
             files.iter().map(|file| Leftover::new(Thing::Path(file.clone()))).collect();
         let mut peer = match child {
-            Ok(child) => {
-                leftovers.push(Leftover::new(Thing::Process(child.id())));
+            Ok((child, leftover)) => {
+                leftovers.push(leftover);
                 let memory = Arc::default();
                 Peer { child, address, files, _leftovers: leftovers, memory }
             }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::leftovers::{Leftover, Thing};
+use crate::leftovers::{self, Leftover};
 
 /// One reading of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,8 +136,8 @@ impl SyscallCounter {
         let mut command = Command::new("perf");
         command.args(arguments).arg(pid.to_string());
         let perf = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let perf = perf.spawn().ok()?;
-        Some(SyscallCounter { _leftover: Leftover::new(Thing::Process(perf.id())), perf })
+        let (perf, _leftover) = leftovers::spawn(perf).ok()?;
+        Some(SyscallCounter { perf, _leftover })
     }
 
     /// Ends counting: calls a second.

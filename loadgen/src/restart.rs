@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::check::{Continuity, Faults};
 use crate::compare::Comparison;
 use crate::connect::Dialer;
-use crate::leftovers::{Leftover, Thing};
+use crate::leftovers::{self, Leftover, Thing};
 use crate::limits;
 use crate::options::Format;
 use crate::process;
@@ -89,11 +89,10 @@ impl System {
         command.arg(limits::RESTART_RATE.to_string());
         command.arg("--config").arg(&config).arg("--data-dir").arg(directory.join("data"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let supervisor = command.spawn().map_err(|error| {
+        let (supervisor, child) = leftovers::spawn(&mut command).map_err(|error| {
             drop(std::fs::remove_dir_all(&directory));
             format!("{} does not start: {error}", to.ours.program.display())
         })?;
-        let child = Leftover::new(Thing::Process(supervisor.id()));
         let broker = SocketAddr::new(to.flags.host, broker);
         let mut system = System { supervisor, broker, directory, _leftovers: [files, child] };
         system.await_broker()?;

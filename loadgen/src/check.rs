@@ -45,6 +45,24 @@ impl Continuity {
         }
     }
 
+    /// Checks a run of a full feed at once, which is what comes as long as nothing goes wrong: whether
+    /// each frame is the next one. Then all of them are noted; else none is, and [`Continuity::note`]
+    /// finds out what is wrong. The checksums are computed of the same frames either way.
+    #[inline]
+    pub(crate) fn note_run(&mut self, frames: &[Frame], faults: &mut Faults) -> bool {
+        let Continuity::Feed(expected) = self else { return false };
+        let first = *expected;
+        let is_contiguous = (first..).zip(frames).all(|(seq, frame)| frame.seq.get() == seq);
+        if !is_contiguous || first == 0 {
+            return false;
+        }
+        *expected = first.saturating_add(frames.len() as u64);
+        for frame in every(frames, first, CHECKSUM_EVERY) {
+            faults.corrupt += u64::from(frame.check().is_err());
+        }
+        true
+    }
+
     /// Checks one delivery. `false` when it is not one: a duplicate, or a kind that is not counted.
     #[inline]
     pub(crate) fn note(&mut self, frame: &Frame, faults: &mut Faults) -> bool {
@@ -56,7 +74,7 @@ impl Continuity {
             Continuity::Feed(expected) => {
                 let missed = seq.wrapping_sub(*expected);
                 if missed == 0 || *expected == 0 {
-                    *expected = seq + 1;
+                    *expected = seq.saturating_add(1);
                     return true;
                 }
                 if seq < *expected {
@@ -109,6 +127,16 @@ impl Continuity {
                 .sum(),
         }
     }
+}
+
+/// The frames of a contiguous run that begins at `first` whose `seq` is a multiple of `stride`, a power
+/// of two.
+#[inline]
+pub(crate) fn every(frames: &[Frame], first: u64, stride: u64) -> impl Iterator<Item = &Frame> {
+    let stride = stride.max(1);
+    let skip = first.checked_next_multiple_of(stride).map_or(u64::MAX, |next| next - first);
+    let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+    frames.iter().skip(skip).step_by(usize::try_from(stride).unwrap_or(usize::MAX))
 }
 
 /// What a publisher has sent when it is done.
@@ -177,6 +205,41 @@ mod tests {
         continuity.restart();
         assert!(continuity.note(&trade(1, 7, 99), &mut faults));
         assert_eq!(faults.lost, 2, "who comes back begins anew");
+    }
+
+    #[test]
+    fn a_run_is_noted_whole_or_not_at_all() {
+        let run = |seqs: &[u64]| -> Vec<Frame> { seqs.iter().map(|&s| trade(s, 0, 0)).collect() };
+        let mut faults = Faults::default();
+        let mut continuity = Continuity::Feed(5);
+        assert!(continuity.note_run(&run(&[5, 6, 7]), &mut faults));
+        assert_eq!(continuity, Continuity::Feed(8));
+        for wrong in [[9, 10, 11], [8, 10, 11], [8, 9, 9], [7, 8, 9]] {
+            assert!(!continuity.note_run(&run(&wrong), &mut faults), "{wrong:?}");
+            assert_eq!(continuity, Continuity::Feed(8));
+        }
+        assert!(!Continuity::Feed(0).note_run(&run(&[0, 1]), &mut faults), "it has not begun");
+        let mut list = Continuity::Instruments(vec![(0, 1)]);
+        assert!(!list.note_run(&run(&[1, 2]), &mut faults), "a watch list has holes in its seqs");
+        assert_eq!(faults, Faults::default());
+    }
+
+    #[test]
+    fn a_run_has_the_same_checksums_computed_as_its_frames_one_by_one() {
+        for (first, count, at) in [(1, 200, 64), (1, 200, 128), (64, 1, 64), (65, 64, 128)] {
+            let mut frames: Vec<Frame> = (first..first + count).map(|s| trade(s, 0, 0)).collect();
+            let place = usize::try_from(at - first).unwrap();
+            frames[place].ts_event = U64::new(1);
+            let (mut whole, mut single) = (Faults::default(), Faults::default());
+            assert!(Continuity::Feed(first).note_run(&frames, &mut whole));
+            let mut continuity = Continuity::Feed(first);
+            frames.iter().for_each(|frame| assert!(continuity.note(frame, &mut single)));
+            assert_eq!((whole.corrupt, single.corrupt), (1, 1), "{first} {count} {at}");
+        }
+        let frames: Vec<Frame> = (3..20).map(|seq| trade(seq, 0, 0)).collect();
+        let seqs: Vec<u64> = every(&frames, 3, 4).map(|frame| frame.seq.get()).collect();
+        assert_eq!(seqs, [4, 8, 12, 16]);
+        assert_eq!(every(&frames[..1], 3, 64).count(), 0);
     }
 
     #[test]

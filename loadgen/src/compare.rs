@@ -3,53 +3,44 @@
 //! Each trial has a server of its own, freshly started, and subscribers of its own: what a trial that
 //! was too much left behind does not spoil the next one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pregao::time::nanos;
 
-use crate::limits::{SUSTAINED_P99_MAX, TRIALS_MAX};
+use crate::connect::raise_descriptor_limit;
+use crate::limits::{
+    CONFIRM_STEPS_MAX, CONNECT_ALL_MAX, SUSTAINED_P99_MAX, TRIAL_DRAIN_MAX, TRIALS_MAX,
+};
 use crate::options::{CompareFlags, Format, Scenario};
-use crate::peers::{Peer, PeerError};
+use crate::peers::{OurBroker, Peer, PeerError};
 use crate::progress::Bar;
-use crate::report::{Row, side_by_side};
-use crate::run::{Load, Outcome, RunSpec, run};
+use crate::report::{Row, heading};
+use crate::run::{Failure, Load, Outcome, RunSpec, run};
+use crate::scenario::{Offer, Shape, shapes};
 use crate::search::Search;
 use crate::target::Target;
+use crate::{hardship, restart};
 
-/// What a scenario means.
-struct Shape {
-    name: &'static str,
-    subscribers: usize,
-    instruments: u32,
-    watch: usize,
-    /// The rate; where a search begins.
-    rate: u64,
-    is_search: bool,
+/// What is measured without being asked for: the scenarios that peers take part in.
+const DEFAULT: [Scenario; 4] =
+    [Scenario::FullFeed, Scenario::WatchList, Scenario::LightLoad, Scenario::OneToOne];
+
+/// A comparison under way.
+pub(crate) struct Comparison<'a> {
+    pub(crate) flags: &'a CompareFlags,
+    pub(crate) ours: OurBroker,
+    print: &'a mut dyn FnMut(&str) -> Result<(), String>,
+    skipped: Vec<Target>,
+    rows: usize,
+    all_valid: bool,
 }
 
-impl Scenario {
-    const ALL: [Scenario; 4] =
-        [Scenario::FullFeed, Scenario::WatchList, Scenario::LightLoad, Scenario::OneToOne];
-
-    fn shape(self, subscribers: usize) -> Shape {
-        // Where searches begin: some 250,000 deliveries a second, which every peer but one takes.
-        let begin = (250_000 / subscribers as u64).max(20);
-        let shape = |name, subscribers, instruments, watch, rate, is_search| Shape {
-            name,
-            subscribers,
-            instruments,
-            watch,
-            rate,
-            is_search,
-        };
-        match self {
-            Scenario::FullFeed => shape("full-feed", subscribers, 100, 0, begin, true),
-            Scenario::WatchList => shape("watch-list", subscribers, 500, 20, begin * 4, true),
-            Scenario::LightLoad => shape("light-load", subscribers, 100, 0, 20, false),
-            Scenario::OneToOne => shape("one-to-one", 1, 100, 0, 100_000, true),
-        }
-    }
+/// Why there is no row.
+pub(crate) enum Trouble {
+    /// It cannot be started at all.
+    Server(PeerError),
+    Run(Failure),
 }
 
 /// Compares and prints. `true` when every row is valid.
@@ -60,44 +51,42 @@ pub(crate) fn compare(
     flags: &CompareFlags,
     mut print: impl FnMut(&str) -> Result<(), String>,
 ) -> Result<bool, String> {
-    let pregao = match &flags.pregao {
+    let program = match &flags.pregao {
         Some(path) => path.clone(),
         None => beside_us()?,
     };
-    let scenarios = if flags.scenario.is_empty() { &Scenario::ALL[..] } else { &flags.scenario };
-    let targets = if flags.target.is_empty() { &Target::ALL[..] } else { &flags.target };
-    let mut rows = Vec::new();
-    let mut skipped: Vec<Target> = Vec::new();
-    for scenario in scenarios {
-        let shape = scenario.shape(flags.subscribers as usize);
-        for &target in targets {
-            if skipped.contains(&target) {
-                continue;
-            }
-            match measure(flags, &shape, target, &pregao) {
-                Ok(row) => {
-                    if flags.format == Format::Json {
-                        print(&row.json())?;
-                    }
-                    rows.push(row);
-                }
-                Err(Trouble::Server(error)) => {
-                    eprintln!("loadgen: {} is skipped: {error}", target.name());
-                    skipped.push(target);
-                }
-                Err(Trouble::Run(why)) => {
-                    eprintln!("loadgen: {} {}: {why}", shape.name, target.name());
+    let reactors = flags.reactors.iter();
+    let more = reactors.flat_map(|count| ["--reactors".to_owned(), count.to_string()]).collect();
+    let ours = OurBroker { program, flags: more, settings: String::new() };
+    let mut comparison = Comparison {
+        flags,
+        ours,
+        print: &mut print,
+        skipped: Vec::new(),
+        rows: 0,
+        all_valid: true,
+    };
+    // The servers inherit the limit, so it is raised before the first is started.
+    raise_descriptor_limit(flags.subscribers as usize)?;
+    let scenarios = if flags.scenario.is_empty() { &DEFAULT[..] } else { &flags.scenario };
+    for &scenario in scenarios {
+        match scenario {
+            Scenario::Hardship => hardship::hardship(&mut comparison)?,
+            Scenario::LateJoin => hardship::late_join(&mut comparison)?,
+            Scenario::Many => hardship::many(&mut comparison)?,
+            Scenario::Churn => hardship::churn(&mut comparison)?,
+            Scenario::Restart => restart::restart(&mut comparison)?,
+            _ => {
+                for shape in shapes(scenario, flags.subscribers as usize) {
+                    comparison.beside_peers(&shape)?;
                 }
             }
         }
     }
-    if rows.is_empty() {
+    if comparison.rows == 0 {
         return Err("nothing could be compared".to_owned());
     }
-    if flags.format == Format::Table {
-        print(&side_by_side(&rows))?;
-    }
-    Ok(rows.iter().all(Row::is_valid))
+    Ok(comparison.all_valid)
 }
 
 fn beside_us() -> Result<PathBuf, String> {
@@ -105,64 +94,223 @@ fn beside_us() -> Result<PathBuf, String> {
     Ok(us.with_file_name("pregao"))
 }
 
-/// Why there is no row.
-enum Trouble {
-    Server(PeerError),
-    Run(String),
-}
+impl Comparison<'_> {
+    fn beside_peers(&mut self, shape: &Shape) -> Result<(), String> {
+        let flags = self.flags;
+        let targets = if flags.target.is_empty() { &Target::ALL[..] } else { &flags.target };
+        self.title(&shape.title())?;
+        for &target in targets {
+            // A bare loop keeps nothing for a subscriber, so it is no match for a high rate.
+            if self.skipped.contains(&target) || target == Target::Bare && !shape.with_bare {
+                continue;
+            }
+            match self.measure(shape, target) {
+                Ok(row) => self.show(&row)?,
+                Err(trouble) => self.tell(shape.name, target, trouble),
+            }
+        }
+        Ok(())
+    }
 
-/// Measures one scenario on one target: the best trial, or the last when none was good.
-fn measure(
-    flags: &CompareFlags,
-    shape: &Shape,
-    target: Target,
-    pregao: &Path,
-) -> Result<Row, Trouble> {
-    let trials = if shape.is_search { TRIALS_MAX } else { 1 };
-    let mut search = Search::new(shape.rate, trials);
-    let mut best: Option<Outcome> = None;
-    let mut last: Result<Outcome, String> = Err("no trial was made".to_owned());
-    while let Some(rate) = search.propose() {
-        let peer =
-            Peer::start(target, flags.host, shape.subscribers, pregao).map_err(Trouble::Server)?;
-        let outcome = run(&spec(flags, shape, target, &peer, rate), &Bar::new());
-        drop(peer);
-        let sustained = outcome.as_ref().is_ok_and(|outcome| objections(outcome).is_empty());
-        search.note(sustained);
-        match outcome {
-            Ok(outcome) if sustained => best = Some(outcome),
-            other => last = other,
+    /// What the rows to come are about.
+    pub(crate) fn title(&mut self, title: &str) -> Result<(), String> {
+        match self.flags.format {
+            Format::Json => Ok(()),
+            Format::Table => {
+                let gap = if self.rows > 0 { "\n" } else { "" };
+                (self.print)(&format!("{gap}{}", heading(title)))
+            }
         }
     }
-    let outcome = match best {
-        Some(best) => best,
-        None => last.map_err(Trouble::Run)?,
-    };
-    Ok(Row::new(shape.name, &outcome, objections(&outcome)))
+
+    /// A row, as soon as it is there.
+    pub(crate) fn show(&mut self, row: &Row) -> Result<(), String> {
+        let text = match self.flags.format {
+            Format::Json => row.json(),
+            Format::Table => row.line(),
+        };
+        self.show_text(&text, row.is_valid())
+    }
+
+    /// A result that is no row.
+    pub(crate) fn show_text(&mut self, text: &str, is_valid: bool) -> Result<(), String> {
+        self.rows += 1;
+        self.all_valid &= is_valid;
+        (self.print)(text)
+    }
+
+    /// Says why there is no row.
+    pub(crate) fn tell(&mut self, scenario: &str, target: Target, trouble: Trouble) {
+        match trouble {
+            Trouble::Server(error) => {
+                eprintln!("loadgen: {} is skipped: {error}", target.name());
+                self.skipped.push(target);
+            }
+            Trouble::Run(why) => {
+                eprintln!("loadgen: {scenario} {}: given up: {why}", target.name());
+                self.all_valid = false;
+            }
+        }
+    }
+
+    /// How often each figure is measured.
+    pub(crate) fn repeats(&self, otherwise: u16) -> usize {
+        usize::from(self.flags.repeat.unwrap_or(otherwise))
+    }
+
+    fn measure(&self, shape: &Shape, target: Target) -> Result<Row, Trouble> {
+        let (outcome, objections) = match shape.offer {
+            Offer::Fixed(rate) => {
+                let mut outcomes = Vec::new();
+                for _ in 0..self.repeats(1) {
+                    outcomes.push(self.trial(shape, target, rate)?);
+                }
+                let outcome = median(outcomes).ok_or_else(no_trial)?;
+                // That everything came in time is all that is asked; there is no bound to keep.
+                let objections = outcome.objections();
+                (outcome, objections)
+            }
+            Offer::Search => {
+                let outcome = self.search(shape, target)?;
+                let objections = objections(&outcome);
+                (outcome, objections)
+            }
+        };
+        Ok(Row::new(shape.name, &outcome, objections))
+    }
+
+    /// The highest rate that is sustained: the best trial, or the last when none was good. With
+    /// repeats, the rate must hold in most of them, and the median of those counts; one that does not
+    /// hold is followed by a slightly lower one.
+    fn search(&self, shape: &Shape, target: Target) -> Result<Outcome, Trouble> {
+        let mut search = Search::new(shape.first_guess(target), TRIALS_MAX);
+        let mut best: Option<(u64, Outcome)> = None;
+        let mut last: Result<Outcome, Trouble> = Err(no_trial());
+        while let Some(rate) = search.propose() {
+            let is_held = |outcome: &Result<Outcome, Trouble>| {
+                outcome.as_ref().is_ok_and(|outcome| objections(outcome).is_empty())
+            };
+            let mut outcome = self.trial(shape, target, rate);
+            if matches!(&outcome, Ok(_) | Err(Trouble::Run(Failure::Running(_))))
+                && !is_held(&outcome)
+            {
+                // A hiccup of the machine must not end a search: too much is what is too much twice.
+                outcome = self.trial(shape, target, rate);
+            }
+            if let Err(trouble @ (Trouble::Server(_) | Trouble::Run(Failure::Connecting(_)))) =
+                outcome
+            {
+                return Err(trouble);
+            }
+            let sustained = is_held(&outcome);
+            search.note(sustained);
+            match outcome {
+                Ok(outcome) if sustained => best = Some((rate, outcome)),
+                other => last = other,
+            }
+        }
+        let Some((mut rate, best)) = best else { return last };
+        let repeats = self.repeats(1);
+        let mut held = vec![best];
+        for _ in 0..CONFIRM_STEPS_MAX {
+            while held.len() < repeats {
+                let outcome = self.trial(shape, target, rate)?;
+                held.push(outcome);
+            }
+            let (good, bad): (Vec<_>, Vec<_>) =
+                held.into_iter().partition(|outcome| objections(outcome).is_empty());
+            if good.len() > bad.len() {
+                return median(good).ok_or_else(no_trial);
+            }
+            last = bad.into_iter().next().ok_or_else(no_trial);
+            rate = (rate - rate / 10).max(1);
+            held = Vec::new();
+        }
+        last
+    }
+
+    /// One run at one rate on a server of its own.
+    fn trial(&self, shape: &Shape, target: Target, rate: u64) -> Result<Outcome, Trouble> {
+        let spec = RunSpec {
+            drain_max: TRIAL_DRAIN_MAX,
+            load: Some(Load {
+                rate,
+                instruments: shape.instruments,
+                watch: shape.watch,
+                source: 2,
+            }),
+            duration: self.flags.duration.max(shape.duration_min),
+            ..self.spec(target, shape.subscribers, rate)
+        };
+        self.attempt(shape.name, spec).map(|(outcome, _)| outcome)
+    }
+
+    /// A run of a full feed on a server that does not stand yet.
+    pub(crate) fn spec(&self, target: Target, subscribers: usize, rate: u64) -> RunSpec {
+        RunSpec {
+            target,
+            // Where the server will listen is known when it does.
+            address: (self.flags.host, 0).into(),
+            subscribers,
+            threads: usize::from(self.flags.threads),
+            load: Some(Load { rate, instruments: 100, watch: 0, source: 2 }),
+            market_source: 0,
+            warm_up: self.flags.warm_up.max(Duration::from_millis(1)),
+            duration: self.flags.duration,
+            stalled: 0,
+            slow: 0,
+            churn_per_s: 0,
+            joiners: 0,
+            connect_max: CONNECT_ALL_MAX,
+            drain_max: crate::limits::DRAIN_MAX,
+            broker_pid: None,
+            seed: 1,
+        }
+    }
+
+    /// Starts the server, runs, and ends it. Also what the server said of its memory.
+    pub(crate) fn attempt(
+        &self,
+        scenario: &str,
+        spec: RunSpec,
+    ) -> Result<(Outcome, Option<String>), Trouble> {
+        let peer = Peer::start(spec.target, self.flags.host, spec.subscribers, &self.ours)
+            .map_err(Trouble::Server)?;
+        let spec = RunSpec { address: peer.address(), broker_pid: Some(peer.pid()), ..spec };
+        let rate = spec.load.map_or(0, |load| load.rate);
+        let what = format!("{scenario} {} {rate} msg/s", spec.target.name());
+        let outcome = run(&spec, &Bar::new(&what));
+        match &outcome {
+            Ok(outcome) => {
+                let verdict = match &objections(outcome)[..] {
+                    [] => "held".to_owned(),
+                    [first, ..] => format!("not held: {first}"),
+                };
+                let p99_ms = outcome.latency_ns(99.0) / 1_000_000;
+                eprintln!("loadgen: {what}: p99 {p99_ms} ms, {verdict}");
+            }
+            Err(why) => eprintln!("loadgen: {what}: {why}"),
+        }
+        let memory = peer.memory().map(str::to_owned);
+        outcome.map(|outcome| (outcome, memory)).map_err(Trouble::Run)
+    }
 }
 
-fn spec(flags: &CompareFlags, shape: &Shape, target: Target, peer: &Peer, rate: u64) -> RunSpec {
-    RunSpec {
-        target,
-        address: peer.address(),
-        subscribers: shape.subscribers,
-        threads: usize::from(flags.threads),
-        load: Some(Load { rate, instruments: shape.instruments, watch: shape.watch, source: 2 }),
-        market_source: 0,
-        warm_up: flags.warm_up.max(Duration::from_millis(1)),
-        duration: flags.duration,
-        stalled: 0,
-        slow: 0,
-        churn_per_s: 0,
-        broker_pid: Some(peer.pid()),
-        seed: 1,
-    }
+fn no_trial() -> Trouble {
+    Trouble::Run(Failure::Running("no trial was made".to_owned()))
+}
+
+/// The one with the median 99th percentile.
+pub(crate) fn median(mut outcomes: Vec<Outcome>) -> Option<Outcome> {
+    outcomes.sort_by_key(|outcome| outcome.latency_ns(99.0));
+    let middle = outcomes.len() / 2;
+    outcomes.into_iter().nth(middle)
 }
 
 /// What `compare` calls sustained: nothing lost, the 99th percentile below its bound, and the rate
 /// really offered. A generator that is merely busy does not spoil a rate that was sustained; the
 /// target could then do more, and the table says "at least".
-fn objections(outcome: &Outcome) -> Vec<String> {
+pub(crate) fn objections(outcome: &Outcome) -> Vec<String> {
     let mut objections = outcome.losses();
     let p99_ns = outcome.latency_ns(99.0);
     if p99_ns > nanos(SUSTAINED_P99_MAX) {

@@ -104,6 +104,7 @@ impl Dialer {
                     Target::Redis => "redis-server",
                     Target::Nats => "nats-server",
                     Target::Mqtt => "mosquitto",
+                    Target::Bare => "loadgen bare --listen IP:PORT",
                 };
                 return ConnectError::Nobody { address: self.address, start };
             }

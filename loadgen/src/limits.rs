@@ -15,6 +15,10 @@ pub(crate) const EVENTS_MAX: usize = 4096;
 pub(crate) const CONNECTS_AT_ONCE: usize = 200;
 /// How long a target may take to accept and confirm one batch of subscribers.
 pub(crate) const CONFIRM_MAX: Duration = Duration::from_secs(15);
+/// How long all subscribers together may take in `compare`: a target that takes longer is given up.
+pub(crate) const CONNECT_ALL_MAX: Duration = Duration::from_secs(45);
+/// The same in a single run, where nobody waits behind it.
+pub(crate) const CONNECT_LONGEST: Duration = Duration::from_secs(600);
 /// How long one connect may take.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Subscribers that never read fall silent; all others say this often that they live.
@@ -40,10 +44,13 @@ pub(crate) const DRAIN_QUIET_MAX: Duration = Duration::from_millis(700);
 /// After the last message: how long the run waits at all.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
 
+/// The same for one trial of a search: what comes later than this was not sustained.
+pub(crate) const TRIAL_DRAIN_MAX: Duration = Duration::from_secs(2);
+
 /// One frame in so many has its checksum computed; the generator shares the CPUs with the target.
 pub(crate) const CHECKSUM_EVERY: u64 = 64;
 /// Messages of which the first and the last delivery are noted, spread over the run.
-pub(crate) const SKEW_MESSAGES_MAX: u64 = 1 << 15;
+pub(crate) const SKEW_MESSAGES_MAX: u64 = 1 << 13;
 /// Longest latency that the histograms hold; longer ones count as this.
 pub(crate) const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// Intervals of the time line; longer runs get longer intervals.
@@ -59,7 +66,22 @@ pub(crate) const DESCRIPTORS_SPARE: u64 = 64;
 /// 99th percentile that `compare` calls sustained.
 pub(crate) const SUSTAINED_P99_MAX: Duration = Duration::from_millis(250);
 /// Trials of one search.
-pub(crate) const TRIALS_MAX: u32 = 8;
+pub(crate) const TRIALS_MAX: u32 = 10;
+/// Lower rates that are tried when the best one of a search does not hold again.
+pub(crate) const CONFIRM_STEPS_MAX: u32 = 3;
+/// The broker's ring in the hardship scenario: a stalled subscriber's sockets and this are full before
+/// the run is over, and those of one that reads at half speed are not.
+pub(crate) const HARDSHIP_RING_FRAMES: u32 = 4_096;
+/// Shortest span of the scenarios about our broker alone.
+pub(crate) const HARDSHIP_SPAN_MIN: Duration = Duration::from_secs(8);
+/// Subscribers of the largest scenario; 20,000 descriptors are a common hard limit.
+pub(crate) const MANY_SUBSCRIBERS: usize = 19_000;
+/// Events a second of the market under the restart scenario.
+pub(crate) const RESTART_RATE: u64 = 200;
+/// How long subscribers may take to come back after a restart.
+pub(crate) const RESTART_MAX: Duration = Duration::from_secs(30);
+/// Dials in one turn of the restart scenario.
+pub(crate) const DIALS_PER_TURN_MAX: usize = 200;
 /// How long a peer may take to listen.
 pub(crate) const PEER_START_MAX: Duration = Duration::from_secs(5);
 /// How long a peer may take to stop before it is ended.

@@ -4,10 +4,15 @@
 //! receiving thread does as little as it can for each delivery (count, check the number, time, and
 //! compute the checksum of one in 64), and a run in which the generator itself was the limit says so.
 
+mod bare;
 mod check;
 mod compare;
 mod connect;
+mod counts;
+mod hardship;
 mod hdr_log;
+mod late;
+mod leftovers;
 mod limits;
 mod measure;
 mod options;
@@ -20,7 +25,9 @@ mod progress;
 mod publish;
 mod receive;
 mod report;
+mod restart;
 mod run;
+mod scenario;
 mod search;
 mod shared;
 mod subscriber;
@@ -40,6 +47,7 @@ use options::{Command, CommandLine, Format, RunFlags};
 use progress::Bar;
 use report::Row;
 use run::{Load, RunSpec};
+use subscriber::Pace;
 
 /// Measured, and the figures may be used.
 const VALID: u8 = 0;
@@ -52,8 +60,17 @@ const FAILED: u8 = 4;
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
+    // The bare loop is a server like the others, which a signal simply ends.
+    if !matches!(line.command, Some(Command::Bare { .. }))
+        && let Err(why) = leftovers::end_on_signals()
+    {
+        eprintln!("loadgen: {why}");
+    }
     let result = match line.command {
         None => single(&line.run),
+        Some(Command::Bare { listen }) => bare::serve(listen)
+            .map(|()| VALID)
+            .map_err(|error| (FAILED, format!("cannot serve on {listen}: {error}"))),
         Some(Command::Compare(flags)) => {
             let result = compare::compare(&flags, |text| print(text).map_err(|(_, why)| why));
             result.map(|all_valid| if all_valid { VALID } else { INVALID }).map_err(|w| (FAILED, w))
@@ -70,14 +87,21 @@ fn main() -> ExitCode {
 
 fn single(flags: &RunFlags) -> Result<u8, (u8, String)> {
     let spec = spec_of(flags).map_err(|why| (USAGE, why))?;
-    let outcome = run::run(&spec, &Bar::new()).map_err(|why| (FAILED, why))?;
+    let outcome = run::run(&spec, &Bar::new("")).map_err(|why| (FAILED, why.to_string()))?;
     let scenario = match spec.load {
         None => "live-market",
         Some(load) if load.watch > 0 => "watch-list",
         Some(_) if spec.subscribers == 1 => "one-to-one",
         Some(_) => "full-feed",
     };
-    let row = Row::new(scenario, &outcome, outcome.objections());
+    let mut row = Row::new(scenario, &outcome, outcome.objections());
+    for (count, pace, name) in
+        [(spec.stalled, Pace::Stalled, "stalled"), (spec.slow, Pace::Half, "slow")]
+    {
+        if count > 0 {
+            hardship::note_told(&mut row, &outcome, pace, name);
+        }
+    }
     print(&match flags.format {
         Format::Json => row.json(),
         Format::Table => row.table(),
@@ -127,6 +151,9 @@ fn spec_of(flags: &RunFlags) -> Result<RunSpec, String> {
         stalled,
         slow,
         churn_per_s: flags.churn.unwrap_or(0),
+        joiners: 0,
+        connect_max: limits::CONNECT_LONGEST,
+        drain_max: limits::DRAIN_MAX,
         broker_pid: flags.broker_pid,
         seed: flags.seed,
     })

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use pregao::time::{Mono, nanos};
 
+use crate::counts::Counts;
 use crate::limits::{INTERVALS_MAX, LATENCY_NS_MAX, SKEW_MESSAGES_MAX};
 
 /// A histogram of nanoseconds with three significant digits.
@@ -56,9 +57,9 @@ impl Window {
 pub(crate) struct Recorder {
     window: Window,
     intervals: Vec<(usize, Histogram<u64>)>,
-    current: Histogram<u64>,
+    current: Counts,
     current_index: usize,
-    service: Histogram<u64>,
+    service: Counts,
     skew: Vec<Span>,
 }
 
@@ -75,9 +76,9 @@ impl Recorder {
         Recorder {
             window,
             intervals: Vec::new(),
-            current: histogram(),
+            current: Counts::new(),
             current_index: 0,
-            service: histogram(),
+            service: Counts::new(),
             skew: vec![Span { first: Mono(u64::MAX), last: Mono(0) }; noted],
         }
     }
@@ -87,8 +88,7 @@ impl Recorder {
         let index = self.window.index_of(now);
         if index != self.current_index {
             if !self.current.is_empty() {
-                let done = std::mem::replace(&mut self.current, histogram());
-                self.intervals.push((self.current_index, done));
+                self.intervals.push((self.current_index, self.current.take()));
             }
             self.current_index = index;
         }
@@ -103,13 +103,18 @@ impl Recorder {
     /// One delivery.
     #[inline]
     pub(crate) fn record(&mut self, latency_ns: u64) {
-        self.current.saturating_record(latency_ns);
+        self.current.record(latency_ns);
     }
 
     /// The same, from the actual send.
     #[inline]
     pub(crate) fn record_service(&mut self, service_ns: u64) {
-        self.service.saturating_record(service_ns);
+        self.service.record(service_ns);
+    }
+
+    /// The distance of the messages whose skew is noted; a power of two.
+    pub(crate) fn skew_stride(&self) -> u64 {
+        self.window.skew_stride
     }
 
     /// Notes when message `seq` (counted from 1) arrived somewhere.
@@ -152,7 +157,7 @@ pub(crate) fn merge(recorders: Vec<Recorder>) -> Measured {
     for mut recorder in recorders {
         length = recorder.window.interval;
         if !recorder.current.is_empty() {
-            recorder.intervals.push((recorder.current_index, recorder.current));
+            recorder.intervals.push((recorder.current_index, recorder.current.take()));
         }
         for (index, part) in recorder.intervals {
             // Adding fails only between histograms of different bounds, and these have the same.
@@ -164,7 +169,7 @@ pub(crate) fn merge(recorders: Vec<Recorder>) -> Measured {
                 }
             }
         }
-        measured.service += &recorder.service;
+        measured.service += &recorder.service.take();
         if spans.is_empty() {
             spans = recorder.skew;
         } else {

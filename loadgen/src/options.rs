@@ -29,6 +29,13 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Start our broker and whichever peers are installed, and measure them side by side
     Compare(CompareFlags),
+    /// A loop of bare writes, which `compare` starts
+    #[command(hide = true)]
+    Bare {
+        /// Where it listens
+        #[arg(long, value_name = "IP:PORT")]
+        listen: SocketAddr,
+    },
 }
 
 /// How results are shown.
@@ -111,10 +118,20 @@ pub(crate) enum Scenario {
     FullFeed,
     /// Everybody watches 20 of 500 instruments: the highest rate that is sustained
     WatchList,
-    /// Everybody gets 20 messages a second: latency and cost per delivery
+    /// Everybody gets 20, then 100 messages a second: cost per delivery and latency
     LightLoad,
-    /// One subscriber: the highest rate that is sustained
+    /// One subscriber: 20,000 messages a second, then the highest rate that is sustained
     OneToOne,
+    /// Our broker: 1 % never read and 5 % read slowly, beside the same run without them
+    Hardship,
+    /// Our broker: who joins while the feed runs
+    LateJoin,
+    /// A whole `pregao all` whose broker is killed under its subscribers
+    Restart,
+    /// Our broker: 19,000 subscribers beside --subscribers
+    Many,
+    /// Our broker: subscribers that leave and come back
+    Churn,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -123,7 +140,7 @@ pub(crate) struct CompareFlags {
     #[arg(long, value_name = "N", default_value = "1000",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) subscribers: u32,
-    /// Scenarios to run [default: all]
+    /// Scenarios to run [default: full-feed watch-list light-load one-to-one]
     #[arg(long, value_enum, num_args = 1..)]
     pub(crate) scenario: Vec<Scenario>,
     /// Systems to compare [default: all that are installed]
@@ -139,6 +156,28 @@ pub(crate) struct CompareFlags {
     #[arg(long, value_name = "T", default_value = "1",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: u16,
+    /// Repeats of each figure, of which the median counts [default: 1; hardship 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub(crate) repeat: Option<u16>,
+    /// Messages a second of hardship, late-join, many and churn [default: 1000, 100, 5, 400]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) rate: Option<u64>,
+    /// Share of the subscribers that never read, in hardship
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
+    pub(crate) stall: Share,
+    /// Share of the subscribers that read at half speed, in hardship
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share)]
+    pub(crate) slow: Share,
+    /// Subscribers that leave and come back, in churn
+    #[arg(long, value_name = "FREQUENCY", default_value = "10/s", value_parser = frequency)]
+    pub(crate) churn: u32,
+    /// Subscribers that join, in late-join
+    #[arg(long, value_name = "N", default_value = "50",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) joiners: u32,
+    /// Reactors of our broker, passed on to it
+    #[arg(long, value_name = "N")]
+    pub(crate) reactors: Option<u16>,
     /// Loopback address that the compared systems listen on
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub(crate) host: std::net::IpAddr,

@@ -5,10 +5,12 @@ use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pregao::time::Clock;
 
+use crate::leftovers::{self, Leftover, Thing};
 use crate::limits::{PEER_START_MAX, PEER_STOP_MAX};
 use crate::target::Target;
 
@@ -18,6 +20,20 @@ pub(crate) struct Peer {
     address: SocketAddr,
     /// Configuration that it reads from a file.
     files: Option<PathBuf>,
+    /// It and its file, for the case that a signal ends us.
+    _leftovers: Vec<Leftover>,
+    /// What it said of its memory when it started.
+    memory: Arc<OnceLock<String>>,
+}
+
+/// How our broker is started.
+#[derive(Clone, Debug)]
+pub(crate) struct OurBroker {
+    pub(crate) program: PathBuf,
+    /// More flags of `pregao broker`.
+    pub(crate) flags: Vec<String>,
+    /// More lines of its section in the configuration.
+    pub(crate) settings: String,
 }
 
 /// Why a target takes no part.
@@ -40,10 +56,11 @@ impl Peer {
         target: Target,
         host: IpAddr,
         subscribers: usize,
-        pregao: &Path,
+        ours: &OurBroker,
     ) -> Result<Peer, PeerError> {
         let program = match target {
-            Target::Pregao => pregao.to_path_buf(),
+            Target::Pregao => ours.program.clone(),
+            Target::Bare => std::env::current_exe().unwrap_or_else(|_| "loadgen".into()),
             Target::Redis => find("redis-server"),
             Target::Nats => find("nats-server"),
             Target::Mqtt => find("mosquitto"),
@@ -52,17 +69,26 @@ impl Peer {
         let broken = |why: String| PeerError::Broken { program: name.clone(), why };
         let free = TcpListener::bind((host, 0)).and_then(|listener| listener.local_addr());
         let address = free.map_err(|error| broken(format!("no free port on {host}: {error}")))?;
-        let files = write_configuration(target, address, subscribers)
+        let files = write_configuration(target, address, subscribers, &ours.settings)
             .map_err(|error| broken(format!("its configuration cannot be written: {error}")))?;
         let mut command = Command::new(&program);
         command.args(arguments(target, address, subscribers, files.as_deref()));
+        if target == Target::Pregao {
+            command.args(&ours.flags);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = command.spawn().map_err(|error| match error.kind() {
+        let child = leftovers::spawn(&mut command).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => PeerError::Missing { program: name.clone() },
             _ => broken(error.to_string()),
         });
+        let mut leftovers: Vec<Leftover> =
+            files.iter().map(|file| Leftover::new(Thing::Path(file.clone()))).collect();
         let mut peer = match child {
-            Ok(child) => Peer { child, address, files },
+            Ok((child, leftover)) => {
+                leftovers.push(leftover);
+                let memory = Arc::default();
+                Peer { child, address, files, _leftovers: leftovers, memory }
+            }
             Err(error) => {
                 remove(files.as_deref());
                 return Err(error);
@@ -82,6 +108,11 @@ impl Peer {
         self.child.id()
     }
 
+    /// What it said of its memory when it started; our broker does.
+    pub(crate) fn memory(&self) -> Option<&str> {
+        self.memory.get().map(String::as_str)
+    }
+
     fn await_listening(&mut self) -> Result<(), String> {
         let clock = Clock::start();
         let deadline = clock.now().mono + PEER_START_MAX;
@@ -99,9 +130,17 @@ impl Peer {
             }
             std::thread::park_timeout(Duration::from_millis(20));
         }
-        // Nobody reads what it says from here on, and a full pipe must not hold it up.
-        if let Some(mut words) = self.child.stderr.take() {
-            let drain = move || drop(io::copy(&mut words, &mut io::sink()));
+        // Nobody shows what it says from here on, and a full pipe must not hold it up.
+        if let Some(words) = self.child.stderr.take() {
+            let memory = Arc::clone(&self.memory);
+            let drain = move || {
+                for line in BufReader::new(words).split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line);
+                    if let Some((_, said)) = line.split_once("memory at most: ") {
+                        memory.get_or_init(|| said.to_owned());
+                    }
+                }
+            };
             std::thread::Builder::new().spawn(drain).map_err(|error| error.to_string())?;
         }
         Ok(())
@@ -151,7 +190,7 @@ fn arguments(
     // Room for the publisher and a few more.
     let clients = (subscribers + 100).to_string();
     let text: Vec<&str> = match target {
-        Target::Pregao => vec!["broker", "--log", "warn"],
+        Target::Pregao => vec!["broker", "--log", "info"],
         Target::Redis => vec![
             "--bind",
             &ip,
@@ -168,13 +207,17 @@ fn arguments(
         ],
         Target::Nats => vec!["-a", &ip, "-p", &port],
         Target::Mqtt => vec![],
+        Target::Bare => vec!["bare", "--listen"],
     };
     let flag = match target {
         Target::Pregao => Some("--config"),
         Target::Mqtt => Some("-c"),
-        Target::Redis | Target::Nats => None,
+        Target::Redis | Target::Nats | Target::Bare => None,
     };
     let mut all: Vec<std::ffi::OsString> = text.into_iter().map(Into::into).collect();
+    if target == Target::Bare {
+        all.push(address.to_string().into());
+    }
     if let (Some(flag), Some(file)) = (flag, files) {
         all.extend([flag.into(), file.as_os_str().to_owned()]);
     }
@@ -186,17 +229,18 @@ fn write_configuration(
     target: Target,
     address: SocketAddr,
     subscribers: usize,
+    settings: &str,
 ) -> io::Result<Option<PathBuf>> {
     let (ip, port) = (address.ip(), address.port());
     let text = match target {
         Target::Pregao => format!(
-            "[net]\nbroker = \"{address}\"\n[broker]\nsubscribers_max = {}\n",
+            "[net]\nbroker = \"{address}\"\n[broker]\nsubscribers_max = {}\n{settings}",
             subscribers + 100
         ),
         Target::Mqtt => format!(
             "listener {port} {ip}\nallow_anonymous true\npersistence false\nlog_type none\n"
         ),
-        Target::Redis | Target::Nats => return Ok(None),
+        Target::Redis | Target::Nats | Target::Bare => return Ok(None),
     };
     let name = format!("loadgen-{}-{port}.conf", std::process::id());
     let file = std::env::temp_dir().join(name);
@@ -214,16 +258,20 @@ fn remove(file: Option<&Path>) {
 mod tests {
     use super::*;
 
+    fn ours(program: &str) -> OurBroker {
+        OurBroker { program: program.into(), flags: Vec::new(), settings: String::new() }
+    }
+
     #[test]
     fn a_missing_server_is_missing_and_not_broken() {
-        let nowhere = Path::new("/nonexistent/pregao");
-        let started = Peer::start(Target::Pregao, [127, 0, 0, 1].into(), 1, nowhere);
+        let nowhere = ours("/nonexistent/pregao");
+        let started = Peer::start(Target::Pregao, [127, 0, 0, 1].into(), 1, &nowhere);
         assert!(matches!(started, Err(PeerError::Missing { .. })));
     }
 
     #[test]
     fn a_server_that_ends_at_once_says_why_it_is_broken() {
-        let Err(error) = Peer::start(Target::Pregao, [127, 0, 0, 1].into(), 1, Path::new("false"))
+        let Err(error) = Peer::start(Target::Pregao, [127, 0, 0, 1].into(), 1, &ours("false"))
         else {
             panic!("`false` does not listen");
         };

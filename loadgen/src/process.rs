@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::leftovers::{self, Leftover};
+
 /// One reading of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reading {
@@ -35,6 +37,13 @@ fn cpu_ns(pid: u32) -> Option<u64> {
         sum += text.split_whitespace().next()?.parse::<u64>().ok()?;
     }
     Some(sum)
+}
+
+/// What the kernel holds for TCP sockets, of the whole machine: what is under way and its overhead.
+pub(crate) fn kernel_tcp_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/net/sockstat").ok()?;
+    let pages = text.lines().find_map(|line| line.strip_prefix("TCP:"))?.split_once(" mem ")?.1;
+    Some(pages.split_whitespace().next()?.parse::<u64>().ok()? * rustix::param::page_size() as u64)
 }
 
 /// The number behind a name, whatever its unit.
@@ -109,6 +118,15 @@ impl Counted {
 /// Counts the system calls of a process with `perf stat`, where there is one that may.
 pub(crate) struct SyscallCounter {
     perf: Child,
+    _leftover: Leftover,
+}
+
+impl Drop for SyscallCounter {
+    fn drop(&mut self) {
+        // Nothing happens when it has ended already.
+        drop(self.perf.kill());
+        drop(self.perf.wait());
+    }
 }
 
 impl SyscallCounter {
@@ -118,7 +136,8 @@ impl SyscallCounter {
         let mut command = Command::new("perf");
         command.args(arguments).arg(pid.to_string());
         let perf = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        perf.spawn().ok().map(|perf| SyscallCounter { perf })
+        let (perf, _leftover) = leftovers::spawn(perf).ok()?;
+        Some(SyscallCounter { perf, _leftover })
     }
 
     /// Ends counting: calls a second.

@@ -10,20 +10,23 @@ use crate::run::Progress;
 /// Shows how far a run is.
 pub(crate) struct Bar {
     bar: ProgressBar,
+    /// What is running, when there is more than one run.
+    what: String,
 }
 
 impl Bar {
-    pub(crate) fn new() -> Bar {
+    pub(crate) fn new(what: &str) -> Bar {
         let target = if std::io::stderr().is_terminal() {
             ProgressDrawTarget::stderr_with_hz(10)
         } else {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(Some(1), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:20} {msg}") {
             bar.set_style(style);
         }
-        Bar { bar }
+        let what = if what.is_empty() { String::new() } else { format!("{what}: ") };
+        Bar { bar, what }
     }
 }
 
@@ -31,13 +34,13 @@ impl Progress for Bar {
     fn connecting(&self, confirmed: u64, of: u64) {
         self.bar.set_length(of);
         self.bar.set_position(confirmed);
-        self.bar.set_message(format!("{confirmed} of {of} subscribers"));
+        self.bar.set_message(format!("{}{confirmed} of {of} subscribers", self.what));
     }
 
     fn running(&self, elapsed: Duration, of: Duration, delivered: u64) {
         self.bar.set_length(u64::try_from(of.as_millis()).unwrap_or(u64::MAX));
         self.bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-        self.bar.set_message(format!("{delivered} deliveries"));
+        self.bar.set_message(format!("{}{delivered} deliveries", self.what));
     }
 
     fn finish(&self) {

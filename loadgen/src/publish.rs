@@ -95,7 +95,7 @@ impl Publisher {
             Event::Confirmed => confirmed = true,
             Event::Reply(bytes) => replies.extend_from_slice(bytes),
             Event::Refused(why) => refusal = Some(why),
-            Event::Frames(_) | Event::Gap => {}
+            Event::Frames(_) | Event::Gap(_) => {}
         };
         let taken = self.dialer.target.parse(&self.held, &mut on).map_err(io::Error::other)?;
         self.held.drain(..taken);

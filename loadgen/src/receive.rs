@@ -28,6 +28,10 @@ pub(crate) struct Share {
     pub(crate) market_source: u8,
     /// Subscribers by number, with how they read.
     pub(crate) subscribers: Vec<(usize, Pace)>,
+    /// How long connecting everybody may take.
+    pub(crate) connect_max: Duration,
+    /// How long the run waits for late deliveries at all.
+    pub(crate) drain_max: Duration,
     /// Time between two subscribers of this thread that leave and come back.
     pub(crate) churn_every: Option<Duration>,
     pub(crate) timebase: Timebase,
@@ -59,10 +63,14 @@ pub(crate) struct Receiver {
     /// a slow one may read.
     full_bytes: u64,
     full_count: u64,
+    /// Bytes that anybody has read: as long as they come, something may be under way.
+    bytes: u64,
     delivered: u64,
     /// What of that the other threads have been told.
     reported: u64,
     unconfirmed: usize,
+    /// Everything is sent: who never read, or slowly, now reads what it was told.
+    is_late: bool,
     beat: (Mono, usize),
     churn: (Mono, usize),
     reconnects: u64,
@@ -83,9 +91,11 @@ impl Receiver {
             slow_at: now,
             full_bytes: 0,
             full_count: full as u64,
+            bytes: 0,
             delivered: 0,
             reported: 0,
             unconfirmed: 0,
+            is_late: false,
             beat: (now, 0),
             churn: (now, 0),
             reconnects: 0,
@@ -102,22 +112,23 @@ impl Receiver {
     pub(crate) fn connect(&mut self) -> Result<(), String> {
         let all = std::mem::take(&mut self.share.subscribers);
         let mut events = Events::with_capacity(limits::EVENTS_MAX);
+        let give_up = self.share.timebase.mono() + self.share.connect_max;
         for batch in all.chunks(limits::CONNECTS_AT_ONCE) {
             for &(number, pace) in batch {
                 let subscriber = self.open(number, pace, self.subscribers.len())?;
                 self.subscribers.push(subscriber);
             }
-            let deadline = self.share.timebase.mono() + limits::CONFIRM_MAX;
+            let deadline = give_up.min(self.share.timebase.mono() + limits::CONFIRM_MAX);
             while self.unconfirmed > 0 {
                 self.turn(&mut events).map_err(|error| error.to_string())?;
                 if let Some(refusal) = self.first_refusal.take() {
                     return Err(format!("the target refused a subscriber: {refusal}"));
                 }
                 if self.share.timebase.mono() > deadline {
+                    let stand = self.subscribers.len() - self.unconfirmed;
                     return Err(format!(
-                        "{} subscribers were not confirmed within {} s",
-                        self.unconfirmed,
-                        limits::CONFIRM_MAX.as_secs()
+                        "the target takes too long: {stand} of {} subscribers stood when it was given up",
+                        all.len()
                     ));
                 }
                 if self.shared.abort.load(Ordering::Relaxed) {
@@ -190,7 +201,7 @@ impl Receiver {
         let mut look_at = Mono(0);
         // The live market goes on by itself: that more comes says nothing.
         let is_live = self.share.plan.is_none();
-        let longest_drain = if is_live { limits::DRAIN_QUIET_MAX } else { limits::DRAIN_MAX };
+        let longest_drain = if is_live { limits::DRAIN_QUIET_MAX } else { self.share.drain_max };
         loop {
             self.turn(&mut events)?;
             let now = self.share.timebase.mono();
@@ -219,9 +230,10 @@ impl Receiver {
             }
             look_at = now + limits::POLL_MAX;
             let done_at = *done_at.get_or_insert(now);
+            self.wake_up();
             let since = match quiet {
-                Some((delivered, since)) if delivered == self.delivered => since,
-                _ => quiet.insert((self.delivered, now)).1,
+                Some((bytes, since)) if bytes == self.bytes => since,
+                _ => quiet.insert((self.bytes, now)).1,
             };
             if self.nothing_is_missing(window.to_stamp)
                 || now.since(since) > limits::DRAIN_QUIET_MAX
@@ -233,13 +245,28 @@ impl Receiver {
         Ok(self.finish(busy_percent))
     }
 
-    /// Whether every subscriber that reads has what was sent in the measured part. On the live market
+    /// Who never read, or slowly, now reads: a loss that it was told of is in there, however late.
+    fn wake_up(&mut self) {
+        if std::mem::replace(&mut self.is_late, true) {
+            return;
+        }
+        for (place, subscriber) in self.subscribers.iter_mut().enumerate() {
+            if subscriber.pace != Pace::Full && !subscriber.is_waiting {
+                subscriber.is_waiting = true;
+                self.ready.push(place);
+            }
+        }
+        self.ready.append(&mut self.slow);
+    }
+
+    /// Whether every subscriber has what was sent in the measured part, or was told that it lacks some
+    /// of it; the slow ones read all of it late. On the live market
     /// the first message from behind that part says so: stopping earlier would leave out the latest.
     fn nothing_is_missing(&self, to_stamp: u64) -> bool {
         let published = self.shared.published.get();
         self.subscribers.iter().all(|subscriber| {
-            subscriber.pace != Pace::Full
-                || subscriber.is_closed
+            subscriber.is_closed
+                || published.is_none() && subscriber.pace != Pace::Full
                 || match published {
                     Some(published) => subscriber.continuity.missing(published) == 0,
                     None => subscriber.tally.newest_stamp >= to_stamp,
@@ -250,9 +277,7 @@ impl Receiver {
     fn finish(mut self, busy_percent: Option<f64>) -> Received {
         if let Some(published) = self.shared.published.get() {
             for subscriber in &mut self.subscribers {
-                if subscriber.pace == Pace::Full {
-                    subscriber.tally.faults.lost += subscriber.continuity.missing(published);
-                }
+                subscriber.tally.faults.lost += subscriber.continuity.missing(published);
             }
         }
         Received {
@@ -285,8 +310,8 @@ impl Receiver {
             let Some(subscriber) = self.subscribers.get_mut(index) else { continue };
             let is_confirmed = subscriber.confirmations_left == 0;
             match subscriber.pace {
-                Pace::Stalled if is_confirmed => {}
-                Pace::Half if is_confirmed => {
+                Pace::Stalled if is_confirmed && !self.is_late => {}
+                Pace::Half if is_confirmed && !self.is_late => {
                     if !std::mem::replace(&mut subscriber.is_waiting, true) {
                         self.slow.push(index);
                     }
@@ -351,10 +376,12 @@ impl Receiver {
                 recorder: self.recorder.as_mut(),
                 shared: &self.shared,
                 is_live,
+                is_late: self.is_late && subscriber.pace != Pace::Full,
                 now,
                 stamp,
             };
             let heard = subscriber.hear(self.share.dialer.target, held, &mut sink, &mut counted);
+            self.bytes += bytes as u64;
             if subscriber.pace == Pace::Full {
                 self.delivered += counted;
                 self.full_bytes += bytes as u64;
@@ -369,7 +396,8 @@ impl Receiver {
         }
         // Stopped before the kernel said that there is no more: the edge will not come again.
         subscriber.is_waiting = true;
-        if subscriber.pace == Pace::Half && subscriber.confirmations_left == 0 {
+        let is_half = subscriber.pace == Pace::Half && !self.is_late;
+        if is_half && subscriber.confirmations_left == 0 {
             self.slow.push(index);
         } else {
             self.ready.push(index);
@@ -380,6 +408,7 @@ impl Receiver {
     fn lose(&mut self, index: usize, why: &str) {
         if let Some(subscriber) = self.subscribers.get_mut(index) {
             subscriber.cut_off();
+            subscriber.tally.told.get_or_insert("closed without a word");
             self.first_refusal.get_or_insert_with(|| why.to_owned());
         }
     }

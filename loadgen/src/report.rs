@@ -1,7 +1,7 @@
 //! How results are shown: one JSON object per run, or a table.
 
+use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use crate::limits::BUSY_PERCENT_MAX;
@@ -48,6 +48,9 @@ pub(crate) struct Row {
     generator_lag_p99_us: f64,
     syscalls_counted: Option<&'static str>,
     objections: Vec<String>,
+    /// Figures of one scenario alone.
+    #[serde(flatten)]
+    extra: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Row {
@@ -96,6 +99,7 @@ impl Row {
             generator_lag_p99_us: round(micros(outcome.condition.lag_p99_ns)),
             syscalls_counted: outcome.costs.syscalls_counted.map(|counted| counted.as_str()),
             objections,
+            extra: serde_json::Map::new(),
         }
     }
 
@@ -185,72 +189,106 @@ impl Row {
             None => String::new(),
         };
         row("generator", format!("busiest thread {busy}{late}"));
+        for (name, value) in &self.extra {
+            row(&name.replace('_', " "), value.to_string());
+        }
         let verdict = if self.valid { "valid".to_owned() } else { "INVALID".to_owned() };
         row("verdict", verdict);
         let mut text = table.trim_fmt();
         for objection in &self.objections {
-            text.push_str(&format!("\n  - {objection}"));
+            text.push_str(&wrapped(objection));
         }
         text
     }
 }
 
-/// Several runs side by side.
-pub(crate) fn side_by_side(rows: &[Row]) -> String {
-    let mut table = plain();
-    table.set_header([
-        "scenario",
-        "target",
-        "subs",
-        "msg/s",
-        "deliveries/s",
-        "lost",
-        "p50",
-        "p99",
-        "p99.9",
-        "max",
-        "CPU ns/dlv",
-        "calls/dlv",
-        "bytes/sub",
+/// What stands above the lines of several runs.
+pub(crate) fn heading(title: &str) -> String {
+    let columns = columns(
+        ["target", "msg/s", "deliveries/s", "p50", "p99", "p99.9", "CPU/dlv", "calls", "B/sub"],
         "",
-    ]);
-    for row in rows {
-        let whole = |value: Option<f64>| value.map_or("-".to_owned(), grouped);
-        let mark = match (row.valid, row.generator_saturated) {
-            (true, false) => "",
-            (true, true) => "at least",
-            (false, _) => "INVALID",
-        };
-        table.add_row([
-            row.scenario.to_owned(),
-            row.target.to_owned(),
-            row.subscribers.to_string(),
-            whole(row.offered_per_s),
-            grouped(row.deliveries_per_s),
-            row.lost.to_string(),
-            time(row.p50_us),
-            time(row.p99_us),
-            time(row.p999_us),
-            time(row.max_us),
-            whole(row.broker_cpu_ns_per_delivery),
-            row.syscalls_per_delivery.map_or("-".to_owned(), |calls| format!("{calls:.3}")),
-            whole(row.bytes_per_subscriber),
-            mark.to_owned(),
-        ]);
+    );
+    format!("{}\n{columns}", folded(title, "", "  "))
+}
+
+/// Nine columns in 79 characters; the first is aligned left.
+fn columns(cells: [impl AsRef<str>; 9], mark: &str) -> String {
+    const WIDTHS: [usize; 9] = [6, 9, 12, 7, 7, 7, 8, 6, 7];
+    let mut text = String::new();
+    for (place, (cell, width)) in cells.iter().zip(WIDTHS).enumerate() {
+        let cell = cell.as_ref();
+        match place {
+            0 => text.push_str(&format!("{cell:<width$}")),
+            _ => text.push_str(&format!(" {cell:>width$}")),
+        }
     }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    let mut text = table.trim_fmt();
-    if rows.iter().any(|row| row.valid && row.generator_saturated) {
-        text.push_str(&format!(
-            "\nat least: the generator itself was busy for more than {BUSY_PERCENT_MAX} % of the time"
-        ));
-    }
-    if let Some(counted) = rows.iter().find_map(|row| row.syscalls_counted) {
-        text.push_str(&format!("\nsystem calls counted: {counted}"));
-    }
+    text.push_str(mark);
     text
+}
+
+impl Row {
+    /// The run as one line below [`heading`], and what there is to say about it below that.
+    pub(crate) fn line(&self) -> String {
+        let whole = |value: Option<f64>| value.map_or("-".to_owned(), grouped);
+        let cells = [
+            self.target.to_owned(),
+            whole(self.offered_per_s),
+            grouped(self.deliveries_per_s),
+            time(self.p50_us),
+            time(self.p99_us),
+            time(self.p999_us),
+            self.broker_cpu_ns_per_delivery.map_or("-".to_owned(), |ns| time(ns / 1e3)),
+            self.syscalls_per_delivery.map_or("-".to_owned(), |calls| format!("{calls:.3}")),
+            whole(self.bytes_per_subscriber),
+        ];
+        let mut text = columns(cells, if self.valid { "" } else { "!" });
+        let mut say = |what: &str| text.push_str(&wrapped(what));
+        if self.valid && self.generator_saturated {
+            say(&format!(
+                "at least: the generator was busy for more than {BUSY_PERCENT_MAX} % too"
+            ));
+        }
+        for (name, value) in &self.extra {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            say(&format!("{}: {value}", name.replace('_', " ")));
+        }
+        for objection in &self.objections {
+            say(&format!("INVALID: {objection}"));
+        }
+        text
+    }
+
+    /// Adds a figure that only this scenario has.
+    pub(crate) fn note(&mut self, name: &str, value: impl Into<serde_json::Value>) {
+        self.extra.insert(name.to_owned(), value.into());
+    }
+}
+
+/// A remark below a table, on as many lines of at most 79 characters as it takes.
+pub(crate) fn wrapped(text: &str) -> String {
+    folded(text, "\n  - ", "    ")
+}
+
+/// The words on lines of at most 79 characters, as far as words allow.
+fn folded(text: &str, first: &str, further: &str) -> String {
+    let mut lines = first.to_owned();
+    let mut width = first.trim_start_matches('\n').len();
+    let mut is_begun = false;
+    for word in text.split_whitespace() {
+        let chars = word.chars().count();
+        if is_begun && width + 1 + chars > 79 {
+            lines.push('\n');
+            lines.push_str(further);
+            width = further.len();
+        } else if is_begun {
+            lines.push(' ');
+            width += 1;
+        }
+        lines.push_str(word);
+        width += chars;
+        is_begun = true;
+    }
+    lines
 }
 
 fn plain() -> Table {
@@ -266,8 +304,11 @@ fn round(value: f64) -> f64 {
 /// Microseconds in the unit that reads best.
 fn time(us: f64) -> String {
     match us {
+        us if us < 1.0 => format!("{:.0} ns", us * 1e3),
+        us if us < 10.0 => format!("{us:.1} µs"),
         us if us < 1e3 => format!("{us:.0} µs"),
-        us if us < 1e6 => format!("{:.2} ms", us / 1e3),
+        us if us < 1e4 => format!("{:.1} ms", us / 1e3),
+        us if us < 1e6 => format!("{:.0} ms", us / 1e3),
         us => format!("{:.2} s", us / 1e6),
     }
 }
@@ -293,6 +334,19 @@ mod tests {
     #[test]
     fn figures_read_well() {
         assert_eq!([grouped(0.0), grouped(999.0), grouped(1_234_567.4)], ["0", "999", "1,234,567"]);
-        assert_eq!([time(12.0), time(1_234.0), time(2_500_000.0)], ["12 µs", "1.23 ms", "2.50 s"]);
+        let times = [0.058, 5.91, 12.0, 1_234.0, 123_456.0, 2_500_000.0].map(time);
+        assert_eq!(times, ["58 ns", "5.9 µs", "12 µs", "1.2 ms", "123 ms", "2.50 s"]);
+    }
+
+    #[test]
+    fn nothing_is_wider_than_a_terminal() {
+        let width = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        let widest = ["pregao", "6,400,000", "37,712,999", "100 ms", "100 ms", "1.25 s", "9.6 µs"];
+        let [a, b, c, d, e, f, g] = widest;
+        assert!(width(&columns([a, b, c, d, e, f, g, "0.004", "131,072"], "!")) <= 79);
+        let long = "word ".repeat(100);
+        assert!(width(&heading(&long)) <= 79);
+        assert!(width(&wrapped(&long)) <= 79);
+        assert_eq!(wrapped(&long).split_whitespace().count(), 101, "no word is lost");
     }
 }

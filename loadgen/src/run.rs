@@ -1,6 +1,7 @@
 //! One run: publisher first, then subscribers, then the clock starts; afterwards everything is added
 //! up and judged.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +13,7 @@ use pregao::time::{Mono, nanos};
 
 use crate::check::Faults;
 use crate::connect::{Dialer, raise_descriptor_limit};
+use crate::late;
 use crate::limits;
 use crate::measure::{Measured, Recorder, Window, merge};
 use crate::pace::Pacer;
@@ -51,6 +53,12 @@ pub(crate) struct RunSpec {
     pub(crate) slow: usize,
     /// Subscribers that leave and come back, a second.
     pub(crate) churn_per_s: u32,
+    /// Subscribers that join while the run is measured, one by one.
+    pub(crate) joiners: u32,
+    /// How long connecting everybody may take.
+    pub(crate) connect_max: Duration,
+    /// How long the run waits for late deliveries at all.
+    pub(crate) drain_max: Duration,
     /// The process to read the costs from; found by its address when not given.
     pub(crate) broker_pid: Option<u32>,
     pub(crate) seed: u64,
@@ -63,6 +71,11 @@ pub(crate) struct Costs {
     pub(crate) syscalls_per_delivery: Option<f64>,
     pub(crate) syscalls_counted: Option<Counted>,
     pub(crate) bytes_per_subscriber: Option<f64>,
+    /// Resident memory before anybody subscribed, and at the end.
+    pub(crate) rss_bytes_before: Option<u64>,
+    pub(crate) rss_bytes_after: Option<u64>,
+    /// Most memory that the kernel held for TCP, of the whole machine.
+    pub(crate) kernel_tcp_bytes_max: u64,
 }
 
 /// The generator's own condition.
@@ -87,7 +100,7 @@ impl Condition {
 }
 
 /// Sums over groups of subscribers.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Groups {
     /// Full-speed subscribers: fewest and most measured deliveries of one of them.
     pub(crate) deliveries_min: u64,
@@ -103,6 +116,8 @@ pub(crate) struct Groups {
     /// Slow and stalled ones that it cut off.
     pub(crate) slow_cut_off: u64,
     pub(crate) reconnects: u64,
+    /// What subscribers were told of losses, and how many of each kind were.
+    pub(crate) told: Vec<(Pace, Option<&'static str>, u64)>,
 }
 
 /// What a run has shown.
@@ -116,6 +131,8 @@ pub(crate) struct Outcome {
     pub(crate) costs: Costs,
     pub(crate) condition: Condition,
     pub(crate) first_refusal: Option<String>,
+    /// How long each late joiner waited for the end of its snapshot.
+    pub(crate) joins: Vec<Duration>,
     /// Wall clock at the end of the warm-up, seconds since 1970, for the interval log.
     pub(crate) started_s: f64,
 }
@@ -180,6 +197,29 @@ pub(crate) trait Progress {
     fn finish(&self);
 }
 
+/// Why a run has no outcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The subscribers never stood, whatever the rate.
+    #[error("{0}")]
+    Connecting(String),
+    /// It broke under the load.
+    #[error("{0}")]
+    Running(String),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Failure {
+        Failure::Running(why)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(why: &str) -> Failure {
+        Failure::Running(why.to_owned())
+    }
+}
+
 type Worker = JoinHandle<Result<Received, String>>;
 /// Each receiving thread says once whether its subscribers stand.
 type Ready = Inbox<Result<(), String>>;
@@ -188,8 +228,8 @@ type Ready = Inbox<Result<(), String>>;
 ///
 /// # Errors
 /// A sentence, when there is nothing to report.
-pub(crate) fn run(spec: &RunSpec, progress: &dyn Progress) -> Result<Outcome, String> {
-    raise_descriptor_limit(spec.subscribers)?;
+pub(crate) fn run(spec: &RunSpec, progress: &dyn Progress) -> Result<Outcome, Failure> {
+    raise_descriptor_limit(spec.subscribers).map_err(Failure::Connecting)?;
     let timebase = Timebase::start();
     let dialer = Dialer { target: spec.target, address: spec.address };
     let plan = spec
@@ -200,10 +240,13 @@ pub(crate) fn run(spec: &RunSpec, progress: &dyn Progress) -> Result<Outcome, St
     let epoch =
         u32::try_from(timebase.wall_ns() / 1_000_000 % u64::from(u32::MAX)).unwrap_or(0) + 1;
     let publisher = match &plan {
-        Some(plan) => Some(Publisher::open(dialer, Arc::clone(plan), epoch)?),
+        Some(plan) => {
+            let opened = Publisher::open(dialer, Arc::clone(plan), epoch);
+            Some(opened.map_err(Failure::Connecting)?)
+        }
         None => {
             // Only to say at once that nobody is there.
-            drop(dialer.dial(0).map_err(|error| error.to_string())?);
+            drop(dialer.dial(0).map_err(|error| Failure::Connecting(error.to_string()))?);
             None
         }
     };
@@ -229,9 +272,9 @@ fn attempt(
     (pid, idle): (Option<u32>, Reading),
     shared: &Arc<Shared>,
     progress: &dyn Progress,
-) -> Result<Outcome, String> {
+) -> Result<Outcome, Failure> {
     let (workers, ready) = spawn_receivers(spec, timebase, dialer, &plan, shared)?;
-    await_confirmed(spec, &ready, workers.len(), shared, progress)?;
+    await_confirmed(spec, &ready, workers.len(), shared, progress).map_err(Failure::Connecting)?;
     let subscribed = pid.map(process::read).unwrap_or_default();
 
     let start = timebase.mono() + limits::LEAD_IN;
@@ -246,8 +289,12 @@ fn attempt(
         }
         None => None,
     };
+    let joiners = join_late(spec, timebase, dialer, window)?;
     let syscalls = pid.and_then(SyscallCounter::start);
+    let kernel_tcp_bytes_max = Cell::new(0);
     let show = |now: Mono| {
+        let held = process::kernel_tcp_bytes().unwrap_or(0);
+        kernel_tcp_bytes_max.set(held.max(kernel_tcp_bytes_max.get()));
         let delivered = shared.delivered.load(Ordering::Relaxed);
         progress.running(now.since(start), window.to.since(start), delivered);
     };
@@ -268,6 +315,10 @@ fn attempt(
         received.push(worker.join().map_err(|_| "a receiving thread ended badly")??);
     }
     drop(ready);
+    let joins = match joiners {
+        Some(thread) => thread.join().map_err(|_| "the joining thread ended badly")??,
+        None => Vec::new(),
+    };
     let span = at_end.0.since(at_start.0);
     let deliveries = at_end.1 - at_start.1;
     let deliveries_per_s = per_second(deliveries, span);
@@ -280,8 +331,32 @@ fn attempt(
         .rss_bytes
         .zip(idle.rss_bytes)
         .map(|(with, without)| ratio(with.saturating_sub(without), spec.subscribers as u64));
+    costs.rss_bytes_before = idle.rss_bytes;
+    costs.rss_bytes_after = cost_end.rss_bytes;
+    costs.kernel_tcp_bytes_max = kernel_tcp_bytes_max.get();
     let started_s = seconds(timebase.stamp(window.from));
-    Ok(add_up(spec, received, offered, (deliveries_per_s, costs, started_s)))
+    let mut outcome = add_up(spec, received, offered, (deliveries_per_s, costs, started_s));
+    outcome.joins = joins;
+    Ok(outcome)
+}
+
+type Joining = JoinHandle<Result<Vec<Duration>, String>>;
+
+/// Starts the thread whose subscribers join one by one while the run is measured.
+fn join_late(
+    spec: &RunSpec,
+    timebase: Timebase,
+    dialer: Dialer,
+    window: Window,
+) -> Result<Option<Joining>, String> {
+    if spec.joiners == 0 {
+        return Ok(None);
+    }
+    let (number, joiners) = (spec.subscribers, spec.joiners);
+    let source = spec.load.map_or(spec.market_source, |load| load.source);
+    let work = move || late::join_all(dialer, source, timebase, window, number, joiners);
+    let thread = std::thread::Builder::new().name("joiners".to_owned()).spawn(work);
+    thread.map(Some).map_err(|error| format!("cannot start a thread: {error}"))
 }
 
 fn spawn_receivers(
@@ -307,6 +382,8 @@ fn spawn_receivers(
             plan: plan.clone(),
             market_source: spec.market_source,
             subscribers: mine.map(|number| (number, pace_of(number))).collect(),
+            connect_max: spec.connect_max,
+            drain_max: spec.drain_max,
             churn_every: (churn > 0)
                 .then(|| Duration::from_nanos(1_000_000_000 * threads as u64 / churn)),
             timebase,
@@ -411,7 +488,7 @@ fn costs_of(start: Reading, end: Reading, deliveries: u64) -> Costs {
         cpu_ns_per_delivery: per_delivery(start.cpu_ns, end.cpu_ns),
         syscalls_per_delivery,
         syscalls_counted: syscalls_per_delivery.map(|_| Counted::ReadsAndWrites),
-        bytes_per_subscriber: None,
+        ..Costs::default()
     }
 }
 
@@ -432,6 +509,7 @@ fn add_up(
         first_refusal = first_refusal.or(thread.first_refusal);
         groups.reconnects += thread.reconnects;
         for (pace, tally) in thread.tallies {
+            groups.note_told(pace, tally.told);
             if pace != Pace::Full {
                 groups.slow_deliveries += tally.deliveries;
                 groups.slow_faults.add(tally.faults);
@@ -468,7 +546,22 @@ fn add_up(
         costs,
         condition,
         first_refusal,
+        joins: Vec::new(),
         started_s,
+    }
+}
+
+impl Groups {
+    fn note_told(&mut self, pace: Pace, told: Option<&'static str>) {
+        match self.told.iter_mut().find(|(p, t, _)| (*p, *t) == (pace, told)) {
+            Some((_, _, count)) => *count += 1,
+            None => self.told.push((pace, told, 1)),
+        }
+    }
+
+    /// Subscribers of a pace that were told this.
+    pub(crate) fn told(&self, pace: Pace, is: impl Fn(Option<&'static str>) -> bool) -> u64 {
+        self.told.iter().filter(|(p, told, _)| *p == pace && is(*told)).map(|(_, _, n)| n).sum()
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use pregao::time::Mono;
 use pregao::wire::Frame;
 
-use crate::check::{Continuity, Faults};
+use crate::check::{Continuity, Faults, every};
 use crate::limits;
 use crate::measure::Recorder;
 use crate::shared::Shared;
@@ -30,6 +30,8 @@ pub(crate) struct Tally {
     pub(crate) latency_ns_sum: u64,
     pub(crate) faults: Faults,
     pub(crate) was_cut_off: bool,
+    /// The first thing that it was told about a loss of its own.
+    pub(crate) told: Option<&'static str>,
     /// Stamp of the newest message that came.
     pub(crate) newest_stamp: u64,
 }
@@ -55,6 +57,8 @@ pub(crate) struct Sink<'a> {
     pub(crate) recorder: Option<&'a mut Recorder>,
     pub(crate) shared: &'a Shared,
     pub(crate) is_live: bool,
+    /// The run is over, and who stalled reads what it was told: no delivery in time.
+    pub(crate) is_late: bool,
     pub(crate) now: Mono,
     pub(crate) stamp: u64,
 }
@@ -76,7 +80,10 @@ impl Subscriber {
                 *counted += note(frames, continuity, tally, *pace, sink);
             }
             Event::Confirmed => *confirmations_left = confirmations_left.saturating_sub(1),
-            Event::Gap => tally.faults.gaps_told += 1,
+            Event::Gap(what) => {
+                tally.faults.gaps_told += 1;
+                tally.told.get_or_insert(what);
+            }
             // A reply is smaller than any send buffer that has room; one that has none is a peer
             // that does not read, which it finds out by itself.
             Event::Reply(bytes) => drop(stream.write(bytes)),
@@ -84,6 +91,7 @@ impl Subscriber {
         };
         let taken = target.parse(held, &mut on).map_err(|error| error.to_string())?;
         if let Some(why) = refused {
+            tally.told.get_or_insert("ERROR");
             return Err(why);
         }
         self.bytes += held.len().saturating_sub(self.carry.len()) as u64;
@@ -120,6 +128,11 @@ fn note(
     sink: &mut Sink<'_>,
 ) -> u64 {
     let mut counted = 0;
+    if continuity.note_run(frames, &mut tally.faults) {
+        time_run(frames, tally, pace, sink);
+        tally.deliveries += if sink.is_late { 0 } else { frames.len() as u64 };
+        return frames.len() as u64;
+    }
     for frame in frames {
         if !continuity.note(frame, &mut tally.faults) {
             continue;
@@ -148,8 +161,54 @@ fn note(
         let stamp = if sink.is_live { newest.ts_recv } else { newest.ts_event };
         tally.newest_stamp = stamp.get();
     }
-    tally.deliveries += counted;
+    tally.deliveries += if sink.is_late { 0 } else { counted };
     counted
+}
+
+/// Times a contiguous run: what the loop of [`note`] does for each frame, without its questions that
+/// have one answer for the run.
+fn time_run(frames: &[Frame], tally: &mut Tally, pace: Pace, sink: &mut Sink<'_>) {
+    let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return };
+    let is_live = sink.is_live;
+    let stamp_of = |frame: &Frame| if is_live { frame.ts_recv.get() } else { frame.ts_event.get() };
+    tally.newest_stamp = stamp_of(last);
+    let (Some(recorder), Pace::Full) = (&mut sink.recorder, pace) else { return };
+    let (mut measured, mut sum) = (0, 0);
+    for frame in frames {
+        let intended = stamp_of(frame);
+        if !recorder.is_measured(intended) {
+            continue;
+        }
+        let latency_ns = sink.stamp.saturating_sub(intended).max(1);
+        recorder.record(latency_ns);
+        if !is_live {
+            recorder.record_service(sink.stamp.saturating_sub(frame.ts_recv.get()).max(1));
+        }
+        measured += 1;
+        sum += latency_ns;
+    }
+    tally.measured += measured;
+    tally.latency_ns_sum += sum;
+    if measured == 0 {
+        return;
+    }
+    if is_live {
+        // The sequence began long ago: it is counted from the first message that was measured.
+        for frame in frames {
+            if !recorder.is_measured(frame.ts_recv.get()) {
+                continue;
+            }
+            let seq = frame.seq.get();
+            let first = *sink.shared.first_seq.get_or_init(|| seq);
+            recorder.note_skew(seq.wrapping_sub(first), sink.now);
+        }
+        return;
+    }
+    for frame in every(frames, first.seq.get(), recorder.skew_stride()) {
+        if recorder.is_measured(frame.ts_event.get()) {
+            recorder.note_skew(frame.seq.get(), sink.now);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +247,7 @@ mod tests {
                 recorder: Some(&mut *recorder),
                 shared: &shared,
                 is_live: false,
+                is_late: false,
                 now: Mono(0),
                 stamp: 1_000,
             };
@@ -228,6 +288,30 @@ mod tests {
             assert!(subscriber.carry.is_empty());
             assert_eq!(subscriber.bytes, bytes.len() as u64);
         }
+    }
+
+    #[test]
+    fn a_live_run_that_began_before_the_measured_part_is_measured_from_where_that_begins() {
+        let (shared, mut recorder, mut counted) = (Shared::default(), recorder(), 0);
+        // The second subscriber reads the same and, in the same run, what came before.
+        for stamped in [&[(9, 150), (10, 150)][..], &[(7, 50), (8, 50), (9, 150), (10, 150)]] {
+            let mut subscriber = subscriber(Continuity::Feed(stamped[0].0));
+            let mut sink = Sink {
+                recorder: Some(&mut recorder),
+                shared: &shared,
+                is_live: true,
+                is_late: false,
+                now: Mono(7),
+                stamp: 1_000,
+            };
+            let bytes = trades(stamped);
+            subscriber.hear(Target::Pregao, &bytes, &mut sink, &mut counted).unwrap();
+            assert_eq!((subscriber.tally.measured, subscriber.tally.newest_stamp), (2, 150));
+        }
+        assert_eq!((counted, shared.first_seq.get()), (6, Some(&9)));
+        let measured = crate::measure::merge(vec![recorder]);
+        assert_eq!((measured.latency.len(), measured.skew.len()), (4, 2));
+        assert!(measured.service.is_empty(), "the market has one stamp");
     }
 
     #[test]

@@ -51,6 +51,9 @@ impl Running {
             stalled: 0,
             slow: 0,
             churn_per_s: 0,
+            joiners: 0,
+            connect_max: limits::CONNECT_ALL_MAX,
+            drain_max: limits::DRAIN_MAX,
             broker_pid: Some(std::process::id()),
             seed: 3,
         }
@@ -108,6 +111,29 @@ fn who_stalls_reads_slowly_or_comes_and_goes_spoils_nothing_for_the_others() {
     assert!(outcome.groups.reconnects > 0);
     assert_eq!(outcome.groups.deliveries_max, 600);
     assert!(outcome.groups.slow_deliveries < 2 * 700, "the slow ones read all of it");
+}
+
+#[test]
+fn who_never_read_is_told_why_and_nobody_else_is() {
+    // What the sockets hold and the ring are far less than what is sent.
+    let broker = Running::start(1 << 10, Some(4_096));
+    let spec =
+        RunSpec { stalled: 2, duration: Duration::from_millis(800), ..broker.spec(40_000, 0) };
+    let outcome = run(&spec, &Silent).unwrap();
+    let told = |pace, what| outcome.groups.told(pace, |told| told == what);
+    assert_eq!(told(Pace::Stalled, Some("GAP lapped")), 2, "{:?}", outcome.groups.told);
+    // A slow machine may lap others too; then they were told, and the run says that it lost.
+    let lost = outcome.losses();
+    assert_eq!(told(Pace::Full, None) == 18, lost.is_empty(), "{lost:?}");
+}
+
+#[test]
+fn late_joiners_are_timed_and_no_deliveries() {
+    let broker = Running::start(1 << 14, None);
+    let outcome = run(&RunSpec { joiners: 5, ..broker.spec(1_000, 0) }, &Silent).unwrap();
+    assert_eq!(outcome.losses(), Vec::<String>::new());
+    assert_eq!((outcome.joins.len(), outcome.measured.latency.len()), (5, 300 * 20));
+    assert!(outcome.joins.iter().all(|wait| !wait.is_zero()));
 }
 
 #[test]

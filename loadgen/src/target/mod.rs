@@ -3,7 +3,7 @@
 
 mod mqtt;
 mod nats;
-mod pregao;
+pub(crate) mod pregao;
 mod redis;
 #[cfg(test)]
 mod tests;
@@ -21,6 +21,8 @@ pub(crate) enum Target {
     Nats,
     /// An MQTT 3.1.1 broker, QoS 0
     Mqtt,
+    /// A loop of bare writes, for scale: `compare` starts it, in its light load alone
+    Bare,
 }
 
 /// What a subscriber's or publisher's stream says.
@@ -30,8 +32,8 @@ pub(crate) enum Event<'a> {
     Frames(&'a [Frame]),
     /// One more of the confirmations that [`Target::confirmations`] counts.
     Confirmed,
-    /// The target admits a loss.
-    Gap,
+    /// The target admits a loss, and says why.
+    Gap(&'static str),
     /// The target wants these bytes back.
     Reply(&'a [u8]),
     /// The target refuses; the connection is of no more use.
@@ -59,7 +61,8 @@ pub(crate) struct Interest<'a> {
 pub(crate) const FULL_FEED: &str = "FULLFEED";
 
 impl Target {
-    pub(crate) const ALL: [Target; 4] = [Target::Pregao, Target::Redis, Target::Nats, Target::Mqtt];
+    pub(crate) const ALL: [Target; 5] =
+        [Target::Pregao, Target::Redis, Target::Nats, Target::Mqtt, Target::Bare];
 
     /// The name in reports.
     pub(crate) const fn name(self) -> &'static str {
@@ -68,6 +71,7 @@ impl Target {
             Target::Redis => "redis",
             Target::Nats => "nats",
             Target::Mqtt => "mqtt",
+            Target::Bare => "bare",
         }
     }
 
@@ -78,13 +82,14 @@ impl Target {
             Target::Redis => 6379,
             Target::Nats => 4222,
             Target::Mqtt => 1883,
+            Target::Bare => 8099,
         }
     }
 
     /// What a subscriber says first.
     pub(crate) fn hello_subscriber(self, interest: Interest<'_>) -> Vec<u8> {
         match self {
-            Target::Pregao => pregao::hello_subscriber(interest),
+            Target::Pregao | Target::Bare => pregao::hello_subscriber(interest),
             Target::Redis => redis::hello_subscriber(interest),
             Target::Nats => nats::hello_subscriber(interest),
             Target::Mqtt => mqtt::hello_subscriber(interest),
@@ -96,14 +101,14 @@ impl Target {
         match self {
             Target::Redis => interest.topics.len().max(1),
             Target::Mqtt => 2,
-            Target::Pregao | Target::Nats => 1,
+            Target::Pregao | Target::Nats | Target::Bare => 1,
         }
     }
 
     /// What a publisher says first; one [`Event::Confirmed`] answers it.
     pub(crate) fn hello_publisher(self, source: u8, epoch: u32) -> Vec<u8> {
         match self {
-            Target::Pregao => pregao::hello_publisher(source, epoch),
+            Target::Pregao | Target::Bare => pregao::hello_publisher(source, epoch),
             Target::Redis => redis::hello_publisher(),
             Target::Nats => nats::hello_publisher(),
             Target::Mqtt => mqtt::hello_publisher(),
@@ -122,7 +127,7 @@ impl Target {
     /// Appends one message.
     pub(crate) fn publish(self, topic: &str, frame: &Frame, out: &mut Vec<u8>) {
         match self {
-            Target::Pregao => pregao::publish(frame, out),
+            Target::Pregao | Target::Bare => pregao::publish(frame, out),
             Target::Redis => redis::publish(topic, frame, out),
             Target::Nats => nats::publish(topic, frame, out),
             Target::Mqtt => mqtt::publish(topic, frame, out),
@@ -134,7 +139,7 @@ impl Target {
         match self {
             Target::Pregao => pregao::heartbeat(),
             // Neither hears silence as death within a run: no timeout, server-side pings, keep-alive 0.
-            Target::Redis | Target::Nats | Target::Mqtt => Vec::new(),
+            Target::Redis | Target::Nats | Target::Mqtt | Target::Bare => Vec::new(),
         }
     }
 
@@ -148,7 +153,7 @@ impl Target {
         on: &mut impl FnMut(Event<'_>),
     ) -> Result<usize, ProtocolError> {
         match self {
-            Target::Pregao => pregao::parse(bytes, on),
+            Target::Pregao | Target::Bare => pregao::parse(bytes, on),
             Target::Redis => redis::parse(bytes, on),
             Target::Nats => nats::parse(bytes, on),
             Target::Mqtt => mqtt::parse(bytes, on),

@@ -2,8 +2,8 @@
 
 use pregao::market::instrument_id;
 use pregao::wire::{
-    Definition, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Message, Mode, Refusal, Role, Session,
-    Subscribe, U16, U32, U64, as_frames, padded, unpadded,
+    Definition, FRAME_BYTES, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Message, Mode, Refusal,
+    Role, Session, Subscribe, U16, U32, U64, as_frames, padded, unpadded,
 };
 use zerocopy::IntoBytes;
 
@@ -39,6 +39,11 @@ fn session(role: Role, source: u8, epoch: u32) -> Session {
 }
 
 pub(super) fn hello_subscriber(interest: Interest<'_>) -> Vec<u8> {
+    resume_subscriber(interest, 0)
+}
+
+/// The greeting of a subscriber that has everything before `from_seq`; 0 = that has nothing.
+pub(crate) fn resume_subscriber(interest: Interest<'_>, from_seq: u64) -> Vec<u8> {
     let everything = ["*".to_owned()];
     let patterns = if interest.topics.is_empty() { &everything } else { interest.topics };
     let mut out = Vec::with_capacity((patterns.len() + 1) * FRAME_BYTES);
@@ -52,6 +57,7 @@ pub(super) fn hello_subscriber(interest: Interest<'_>) -> Vec<u8> {
                 id: U32::new(1),
                 source: interest.source,
                 mode: Mode::Lossless as u8,
+                from_seq: U64::new(from_seq),
                 pattern: padded(pattern),
                 ..Subscribe::default()
             },
@@ -121,6 +127,17 @@ fn is_live(frame: &Frame) -> bool {
     frame.kind < Kind::LogMark as u8 && !frame.has(Flags::SNAPSHOT)
 }
 
+fn gap_name(frame: &Frame) -> &'static str {
+    let reason = frame.view::<Gap>().and_then(|gap| GapReason::from_number(gap.reason));
+    match reason {
+        Some(GapReason::Lapped) => "GAP lapped",
+        Some(GapReason::BeforeRing) => "GAP before the ring",
+        Some(GapReason::Skipped) => "GAP skipped",
+        Some(GapReason::Void) => "GAP void",
+        _ => "GAP",
+    }
+}
+
 fn control(frame: &Frame, on: &mut impl FnMut(Event<'_>)) {
     match frame.kind() {
         Some(Kind::SnapshotEnd) => on(Event::Confirmed),
@@ -129,7 +146,7 @@ fn control(frame: &Frame, on: &mut impl FnMut(Event<'_>)) {
         Some(Kind::Session) if frame.view::<Session>().is_some_and(|s| s.source != 0) => {
             on(Event::Confirmed);
         }
-        Some(Kind::Gap) => on(Event::Gap),
+        Some(Kind::Gap) => on(Event::Gap(gap_name(frame))),
         Some(Kind::Heartbeat) if frame.has(Flags::MORE) => {
             on(Event::Reply(Frame::seal(HEARTBEAT_ANSWER).as_bytes()));
         }

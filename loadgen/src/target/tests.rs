@@ -32,7 +32,7 @@ impl Heard {
                 self.seqs.extend(frames.iter().map(|frame| frame.seq.get()));
             }
             Event::Confirmed => self.confirmed += 1,
-            Event::Gap => self.gaps += 1,
+            Event::Gap(_) => self.gaps += 1,
             Event::Reply(bytes) => self.replies.push(bytes.to_vec()),
             Event::Refused(text) => self.refused.push(text),
         }
@@ -96,6 +96,7 @@ fn sample(target: Target) -> Vec<u8> {
             b"\r\n-ERR bye\r\n".to_vec(),
         ]
         .concat(),
+        Target::Bare => sample(Target::Pregao),
         Target::Mqtt => {
             let mut out = vec![0x20, 2, 0, 0, 0x90, 3, 0, 1, 0];
             publish_all(target, &[2, 3], &mut out);
@@ -117,7 +118,7 @@ fn check(target: Target, heard: &Heard) {
     assert_eq!(heard.seqs, [2, 3, 4], "{target:?}");
     let interest = Interest { source: 2, topics: &[] };
     assert_eq!(heard.confirmed, target.confirmations(interest), "{target:?}");
-    assert_eq!(heard.gaps, usize::from(target == Target::Pregao));
+    assert_eq!(heard.gaps, usize::from(matches!(target, Target::Pregao | Target::Bare)));
     assert_eq!(heard.replies.len(), usize::from(target != Target::Redis), "{target:?}");
     assert_eq!(heard.refused.len(), 1, "{target:?}");
 }

@@ -293,3 +293,10 @@ pub const SCAN_TRADES_MAX: usize = 8 << 20;
 /// What may wait to be sent to one peer before it is taken for one that does not read. Its questions
 /// are not read any more long before.
 pub const UNREAD_BYTES_MAX: usize = 16 * OUTBOX_BYTES_MAX;
+
+/// What `verify`, `dump` and `export` read of a file at a time.
+pub const INSPECT_CHUNK_BYTES: usize = 1 << 20;
+/// Epochs of one log that `dump` and `export` tell apart: each is a start of core that was not clean.
+pub const INSPECT_EPOCHS_MAX: usize = 1 << 20;
+/// What is read of the kernel's list of locks.
+pub const LOCK_TABLE_BYTES_MAX: u64 = 16 << 20;

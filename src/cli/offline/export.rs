@@ -284,3 +284,60 @@ impl Earlier {
 fn cannot(action: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::failed(format!("cannot {action} {}: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Definition, Trade, U32, U64};
+
+    #[test]
+    fn many_instruments_cost_several_parts_and_never_more_than_the_bounds() {
+        let out = tempfile::tempdir().unwrap();
+        let mut symbols = Symbols::default();
+        for instrument in 0..20 {
+            let symbol = format!("S{instrument}").parse().unwrap();
+            symbols.note(&Frame::seal(Definition::new(instrument, symbol, 2)));
+        }
+        let mut export = Export::new(out.path(), ExportFormat::Csv);
+        (export.frames_max, export.files_max) = (64, 3);
+        let rows = 2_000_u32;
+        for seq in 0..rows {
+            let frame = Frame::seal(Trade {
+                seq: U64::new(u64::from(seq)),
+                instrument: U32::new(seq * seq % 20),
+                ..Trade::default()
+            });
+            export.take(Rows::Trade, &frame, &symbols).unwrap();
+            assert!(export.held < 64 && export.parts.len() <= 3);
+        }
+        let counts = export.finish(&symbols).unwrap();
+        let count = counts[&Rows::Trade];
+        assert_eq!(count.rows, u64::from(rows));
+        let mut lines = 0;
+        let mut files = 0;
+        for folder in fs::read_dir(out.path().join("kind=trade/date=1970-01-01")).unwrap() {
+            for file in fs::read_dir(folder.unwrap().path()).unwrap() {
+                let path = file.unwrap().path();
+                assert_eq!(path.extension().unwrap(), "csv", "a temporary file stayed: {path:?}");
+                lines += fs::read_to_string(path).unwrap().lines().count() - 1;
+                files += 1;
+            }
+        }
+        assert_eq!((lines, files), (rows as usize, count.files));
+        assert!(files > 6, "the bound was never reached");
+    }
+
+    #[test]
+    fn an_export_that_fails_leaves_no_half_files() {
+        let out = tempfile::tempdir().unwrap();
+        let mut export = Export::new(out.path(), ExportFormat::Csv);
+        let frame = Frame::seal(Trade::default());
+        export.take(Rows::Trade, &frame, &Symbols::default()).unwrap();
+        export.write((Rows::Trade, 0, None), &Symbols::default()).unwrap();
+        let folder =
+            out.path().join("kind=trade/date=1970-01-01").join(format!("symbol={NO_SYMBOL}"));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        drop(export);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+}

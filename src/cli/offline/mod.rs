@@ -36,10 +36,9 @@ struct Found {
 }
 
 impl Found {
-    fn outline(&mut self) -> Result<Outline, Failure> {
+    fn outline(&mut self) -> Result<Outline, StorageError> {
         let name = self.name.as_deref().map(padded);
-        let failed = |error: StorageError| Failure::failed(error.to_string());
-        Outline::of(&mut self.files, name).map_err(failed)
+        Outline::of(&mut self.files, name)
     }
 }
 
@@ -157,7 +156,7 @@ impl Selected {
         let mut bytes = 0;
         let mut is_short = false;
         for mut found in self.logs()? {
-            let outline = found.outline()?;
+            let outline = found.outline().map_err(|error| Failure::failed(error.to_string()))?;
             let place = found.files.directory().display().to_string();
             if let Some(refusal) = outline.refusal() {
                 let problem = format!(

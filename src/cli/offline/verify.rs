@@ -9,7 +9,8 @@ use super::{Bar, Found, logs_in};
 use crate::cli::args::Format;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
-use crate::log::inspect::{Finding, Severity, Summary, Verdict, Watch, verify};
+use crate::log::StorageError;
+use crate::log::inspect::{Finding, Outline, Severity, Summary, Verdict, Watch, verify};
 
 /// What to check.
 #[derive(Clone, Debug)]
@@ -35,20 +36,30 @@ pub fn run(request: &VerifyRequest, output: &mut Output<impl Write>) -> Result<E
 
 fn one(mut found: Found, format: Format, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
     let in_use = found.files.is_in_use();
-    let outline = found.outline()?;
     let dir = found.files.directory().display().to_string();
-    let name = found.name.clone().unwrap_or_else(|| outline.name());
+    let outline = found.outline();
+    let name = match (&found.name, &outline) {
+        (Some(name), _) => name.clone(),
+        (None, Ok(outline)) => outline.name(),
+        (None, Err(_)) => String::new(),
+    };
+    let bytes = outline.as_ref().map_or(0, Outline::record_bytes);
     let mut shown = Shown {
         output,
         format,
         log: &name,
         dir: &dir,
-        bar: Bar::new(outline.record_bytes()),
+        bar: Bar::new(bytes),
         passed: 0,
         failure: None,
     };
-    let summary = verify(&mut found.files, &outline, in_use, &mut shown)
-        .map_err(|error| Failure::failed(error.to_string()))?;
+    let verified =
+        outline.and_then(|outline| verify(&mut found.files, &outline, in_use, &mut shown));
+    let summary = verified.unwrap_or_else(|error| {
+        // The other logs of the directory are still looked at.
+        shown.found(&unreadable(&error));
+        Summary { verdict: Verdict::Corrupt, corruptions: 1, ..Summary::default() }
+    });
     if let Some(failure) = shown.failure.take() {
         return Err(failure);
     }
@@ -62,6 +73,19 @@ fn one(mut found: Found, format: Format, output: &mut Output<impl Write>) -> Res
         Verdict::Loss => Exit::Partial,
         Verdict::Corrupt => Exit::Failed,
     })
+}
+
+fn unreadable(error: &StorageError) -> Finding {
+    Finding {
+        severity: Severity::Corrupt,
+        file: String::new(),
+        offset: None,
+        position: None,
+        records: 0,
+        seq: None,
+        what: error.to_string(),
+        meaning: "what cannot be read cannot be judged".to_owned(),
+    }
 }
 
 struct Shown<'a, W: Write> {

@@ -150,10 +150,12 @@ impl Export<'_> {
         let mut part = match open.and_then(|index| self.parts.remove(index)) {
             Some((_, part)) => part,
             None => {
-                if self.parts.len() >= self.files_max {
-                    if let Some((_, oldest)) = self.parts.pop_front() {
-                        self.close(oldest)?;
-                    }
+                let oldest = match self.parts.len() >= self.files_max {
+                    true => self.parts.pop_front(),
+                    false => None,
+                };
+                if let Some((_, oldest)) = oldest {
+                    self.close(oldest)?;
                 }
                 Part::create(&folder, self.format, key.0).map_err(failed)?
             }

@@ -1,9 +1,11 @@
 //! What is said about a log from outside, held against what an open makes of the same bytes.
 
+use zerocopy::IntoBytes;
+
 use super::super::memory::MemoryDisk;
 use super::super::standing::Rules;
 use super::super::tests::{append, at, contents, frame, journal, open, shard, turn};
-use super::super::{Log, LogConfig, StorageError};
+use super::super::{Log, LogConfig, Reason, StorageError, SyncPolicy};
 use super::*;
 
 impl Files for MemoryDisk {
@@ -244,6 +246,61 @@ fn missing_swapped_and_foreign_segments_are_named() {
     let (_, summary, found) = judged(&disk, journal(8));
     assert_eq!(summary.verdict, Verdict::Corrupt);
     assert!(found.iter().any(|finding| finding.what.contains("other")), "{found:#?}");
+}
+
+#[test]
+fn a_segment_left_without_a_seal_is_found_though_every_record_is_good() {
+    let disk = many();
+    let mut bytes = disk.bytes(2);
+    let last = bytes.len() - 64;
+    let seal = *crate::wire::as_frames(&bytes[last..]).0[0].view::<Mark>().unwrap();
+    assert!(seal.is(Reason::Seal));
+    let sync = Frame::seal(Mark { reason: Reason::Sync as u8, ..seal });
+    bytes[last..].copy_from_slice(sync.as_bytes());
+    disk.put(2, bytes);
+    let (_, summary, found) = judged(&disk, journal(8));
+    assert_eq!((summary.verdict, summary.damaged_records), (Verdict::Corrupt, 0));
+    let [finding] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!((finding.position, finding.offset), (Some(15), Some(last as u64)));
+    assert!(finding.what.contains("seal"), "{finding:?}");
+}
+
+/// Files of which nobody can say what is durable.
+struct Unsettled(MemoryDisk);
+
+impl Files for Unsettled {
+    fn list(&mut self) -> Result<Listing, StorageError> {
+        self.0.list()
+    }
+
+    fn read_at(
+        &mut self,
+        number: u64,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, StorageError> {
+        self.0.read_at(number, offset, buffer)
+    }
+
+    fn settle(&mut self, _number: u64) -> Result<(), StorageError> {
+        Err(StorageError::Gone)
+    }
+}
+
+#[test]
+fn what_may_not_be_durable_is_read_only_when_it_was_made_so() {
+    let disk = MemoryDisk::new(4096);
+    let (mut log, _) = open(&disk, LogConfig { policy: SyncPolicy::None, ..journal(64) });
+    turn(&mut log, 1..=20);
+    let mut files = Unsettled(disk.kill());
+    let rules = rules(journal(64));
+    let outline = Outline::with_rules(&mut files, journal(64).name, rules).unwrap();
+    assert!(outline.watermark() < 3 && outline.end_position() > 20);
+    let mut reader = Reader::new(files, &outline).unwrap();
+    assert_eq!(reader.unsettled(), Some(&StorageError::Gone));
+    let read: Vec<Item> = std::iter::from_fn(|| reader.next_item().unwrap()).collect();
+    assert_eq!(seqs(&read), [0; 0]);
+    assert_eq!(seqs(&items(&disk.kill(), journal(64))), (1..=20).collect::<Vec<_>>());
 }
 
 /// A shard that fell back twice: frames of an earlier epoch are void.

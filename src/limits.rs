@@ -312,3 +312,20 @@ pub const BACKFILL_RETRY: Duration = Duration::from_millis(200);
 pub const BACKFILL_GIVE_UP: Duration = Duration::from_secs(10);
 /// A span of event time that is not cut any more when it has too many trades for one answer.
 pub const BACKFILL_SPAN_MIN: Duration = Duration::from_millis(1);
+
+/// What `verify`, `dump` and `export` read of a file at a time.
+pub const INSPECT_CHUNK_BYTES: usize = 1 << 20;
+/// Epochs of one log that `dump` and `export` tell apart: each is a start of core that was not clean.
+pub const INSPECT_EPOCHS_MAX: usize = 1 << 20;
+/// What is read of the kernel's list of locks.
+pub const LOCK_TABLE_BYTES_MAX: u64 = 16 << 20;
+/// Frames that `export` collects before it writes the largest of its batches: 128 MiB.
+pub const EXPORT_FRAMES_MAX: usize = 1 << 21;
+/// Frames of one batch of `export`; in Parquet a row group.
+pub const EXPORT_BATCH_FRAMES: usize = 1 << 17;
+/// Files that `export` has open at once, far below the usual descriptor limit.
+pub const EXPORT_FILES_MAX: usize = 64;
+/// Parts of one folder of an export.
+pub const EXPORT_PARTS_MAX: u32 = 100_000;
+
+const _: () = assert!(EXPORT_BATCH_FRAMES <= EXPORT_FRAMES_MAX);

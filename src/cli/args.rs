@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
+use super::offline::args::{DumpFlags, ExportFlags, VerifyFlags};
 use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline};
 use crate::config::{Partition, Speed};
 use crate::duration;
@@ -73,6 +74,9 @@ pub(super) enum Command {
     Status(StatusFlags),
     /// Open, close or disable a circuit breaker by hand
     Breaker(BreakerFlags),
+    Verify(VerifyFlags),
+    Dump(DumpFlags),
+    Export(ExportFlags),
     /// Stop the system that runs on a data directory
     Stop {
         #[command(flatten)]

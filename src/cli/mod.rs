@@ -10,6 +10,7 @@ pub mod breaker;
 mod descriptors;
 pub mod exit;
 mod logging;
+pub mod offline;
 pub mod output;
 pub mod parse;
 pub mod render;
@@ -74,6 +75,18 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Fa
         Request::Report(request) => report::run(&request, &mut output)?,
         Request::Status(request) => status::run(&request, &mut output)?,
         Request::Breaker(request) => breaker::run(&request, &mut output)?,
+        Request::Verify(request) => {
+            logging::start(log::LevelFilter::Warn, true);
+            offline::verify::run(&request, &mut output)?
+        }
+        Request::Dump(request) => {
+            logging::start(log::LevelFilter::Warn, true);
+            offline::dump::run(&request, &mut output)?
+        }
+        Request::Export(request) => {
+            logging::start(log::LevelFilter::Warn, true);
+            offline::export::run(&request, &mut output)?
+        }
         Request::Stop(request) => stop::run(&request, &mut output)?,
     };
     output.flush()?;

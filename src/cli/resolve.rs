@@ -13,6 +13,10 @@ use super::args::{
 };
 use super::breaker::BreakerRequest;
 use super::exit::Failure;
+use super::offline::Selected;
+use super::offline::dump::DumpRequest;
+use super::offline::export::ExportRequest;
+use super::offline::verify::VerifyRequest;
 use super::render::Detail;
 use super::report::{Question, ReportRequest};
 use super::run::NodeRequest;
@@ -33,6 +37,9 @@ pub(super) enum Request {
     Status(StatusRequest),
     Breaker(BreakerRequest),
     Stop(stop::StopRequest),
+    Verify(VerifyRequest),
+    Dump(DumpRequest),
+    Export(ExportRequest),
 }
 
 pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
@@ -54,6 +61,21 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
         Command::Report(flags) => report_request(flags).map(Request::Report),
         Command::Status(flags) => status_request(&flags).map(Request::Status),
         Command::Breaker(flags) => breaker_request(flags).map(Request::Breaker),
+        Command::Verify(flags) => {
+            Ok(Request::Verify(VerifyRequest { dir: flags.dir, format: flags.format }))
+        }
+        Command::Dump(flags) => Ok(Request::Dump(DumpRequest {
+            selected: Selected::resolve(flags.selection)?,
+            limit: flags.limit,
+            marks: flags.marks,
+            format: flags.format,
+        })),
+        Command::Export(flags) => Ok(Request::Export(ExportRequest {
+            selected: Selected::resolve(flags.selection)?,
+            format: flags.format,
+            out: flags.out,
+            overwrite: flags.overwrite,
+        })),
         Command::Stop { config, data_dir } => {
             let config = config_of(&config, &data_dir, &HostFlag::default())?;
             Ok(Request::Stop(stop::StopRequest { dir: checked(config)?.data.dir }))

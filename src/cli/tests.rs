@@ -77,6 +77,15 @@ fn wrong_flags_are_one_line_that_names_the_flag() {
         (&["breaker", "core.exchange"], &["ACTION", "pregao breaker --help"]),
         (&["breaker", "core.exchange", "open"], &["open", "ACTION"]),
         (&["breaker", "core.exchange is a long name", "close"], &["NAME", "pregao status"]),
+        (&["verify"], &["DIR", "pregao verify --help"]),
+        (&["dump", "x", "--from", "5", "--to", "5"], &["--from", "--to"]),
+        (&["dump", "x", "--symbol", "P*R"], &["P*R", "only at the end"]),
+        (&["dump", "x", "--symbol", "bar.1m.X"], &["--symbol", "bars"]),
+        (&["dump", "x", "--kind", "tick"], &["tick", "trade"]),
+        (&["dump", "x", "--limit", "0"], &["--limit"]),
+        (&["export", "x", "--out", "y"], &["--format"]),
+        (&["export", "x", "--format", "csv"], &["--out"]),
+        (&["export", "x", "--format", "xml", "--out", "y"], &["xml", "parquet"]),
     ] {
         let message = refusal(arguments);
         assert!(!message.contains('\n'), "{message:?}");

@@ -155,6 +155,14 @@ impl Header {
         Ok(header)
     }
 
+    /// Whose log an intact header says it is of.
+    pub(super) fn stated_name(page: &[u8]) -> Option<[u8; 16]> {
+        let mut header = Header::new_zeroed();
+        header.as_mut_bytes().copy_from_slice(page.get(..size_of::<Header>())?);
+        let intact = header.magic == MAGIC && header.crc.get() == header.computed_crc();
+        intact.then_some(header.name)
+    }
+
     pub(super) fn base_position(&self) -> u64 {
         self.base_position.get()
     }

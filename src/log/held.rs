@@ -8,7 +8,7 @@ use super::mark::Record;
 use crate::wire::{FRAME_BYTES, Frame, as_frames};
 
 /// A segment whose header was checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Held<G> {
     /// Position of its first record.
     pub(super) base: u64,
@@ -17,12 +17,19 @@ pub(super) struct Held<G> {
     pub(super) segment: G,
 }
 
-impl<G: Segment> Held<G> {
+impl<G> Held<G> {
     /// The position behind its last record.
     pub(super) fn end(&self) -> u64 {
         self.base + self.records
     }
 
+    /// Where in the file the record at `position` stands.
+    pub(super) fn offset_in_file(&self, position: u64) -> u64 {
+        HEADER_BYTES as u64 + position.saturating_sub(self.base) * FRAME_BYTES as u64
+    }
+}
+
+impl<G: Segment> Held<G> {
     pub(super) fn holds(&self, position: u64) -> bool {
         (self.base..self.end()).contains(&position)
     }

@@ -14,7 +14,8 @@ use super::backend::{Segment, Storage, StorageError};
 use super::breaks::Breaks;
 use super::header::{Header, HeaderFault};
 use super::held::Held;
-use super::mark::{Reason, Record};
+use super::judge::{self, Judge, Verdict};
+use super::mark::Record;
 use super::standing::{Rules, Standing};
 use crate::limits::{DAMAGED_RANGES_MAX, SEGMENTS_MAX};
 use crate::wire::Frame;
@@ -110,9 +111,8 @@ pub(super) fn open_segments<S: Storage>(
         };
         let held_now = Held { base: header.base_position(), records: header.records(), segment };
         if let Some(before) = held.last() {
-            let adjacent = before.segment.number().checked_add(1) == Some(number);
-            let continues = held_now.base == before.end() || !adjacent;
-            if held_now.base < before.end() || !continues {
+            let before = (before.segment.number(), before.end());
+            if !judge::continues(before.0, before.1, number, held_now.base) {
                 let fault = HeaderFault::Chain;
                 return Err(OpenError::Refused { segment: number, fault });
             }
@@ -148,60 +148,28 @@ pub(super) fn walk<G: Segment>(held: &[Held<G>], rules: Rules) -> Result<Tail, O
         watermark = watermark.max(walked[1].base);
     }
     let start = walked[0].base;
-    // A walk that begins inside the log knows nothing until its first mark.
-    let mut lost = start > 0;
-    let mut stands = start == 0;
+    let mut judge = Judge::begin(start, watermark, rules);
     tail.end = start;
     'walk: for (index, segment) in walked.iter().enumerate() {
         if index > 0 && tail.end < segment.base {
             note_damage(&mut tail.damaged, tail.end..segment.base);
-            lost = true;
+            judge.miss();
             tail.end = segment.base;
         }
         for position in segment.base..segment.end() {
-            let mut closes = false;
-            let good = match segment.record(position) {
-                Some(Record::Mark(mark)) => {
-                    let fits = tail.standing.accepts_mark(mark, position, rules)
-                        || (lost && mark.durable_records.get() <= position);
-                    if fits {
-                        tail.standing.pass_mark(mark);
-                        closes = mark.is(Reason::Close);
-                        stands = true;
-                    }
-                    fits
-                }
-                Some(Record::Data(frame)) => {
-                    let seq = frame.seq.get();
-                    if position == segment.base {
-                        false
-                    } else if lost && seq >= tail.standing.next_seq && seq != u64::MAX {
-                        tail.standing.pass_data_after_damage(seq, rules);
-                        true
-                    } else if !lost && tail.standing.accepts(seq, rules) {
-                        tail.standing.pass_data(seq, rules);
-                        true
-                    } else {
-                        false
-                    }
-                }
-                None => false,
-            };
-            if good {
-                lost = false;
-                tail.any = true;
-            } else if position < watermark {
-                note_damage(&mut tail.damaged, position..position + 1);
-                lost = true;
-            } else {
-                break 'walk;
+            let record = segment.record(position);
+            match judge.step(position, position == segment.base, record) {
+                Verdict::Good => {}
+                Verdict::Rot => note_damage(&mut tail.damaged, position..position + 1),
+                Verdict::End => break 'walk,
             }
-            tail.clean = closes;
             tail.end = position + 1;
         }
     }
-    // Rot right up to the end: the seq of the lost frames is not known, and must not be used twice.
-    if !stands || (lost && tail.end > start) {
+    tail.standing = judge.standing;
+    tail.clean = judge.closed;
+    tail.any = judge.any;
+    if !judge.knows(tail.end) {
         return Err(nothing_stands(&walked[walked.len() - 1].segment));
     }
     Ok(tail)

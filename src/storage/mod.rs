@@ -8,10 +8,12 @@
 //! The appending store itself goes from the caller's thread into mapped pages.
 
 mod directory;
+mod inspect;
 mod mapping;
 mod worker;
 
 pub use directory::{FileSegment, FileStorage, Wake};
+pub use inspect::LogFiles;
 
 #[cfg(test)]
 mod tests;

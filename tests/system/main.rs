@@ -21,6 +21,8 @@ mod lifecycle;
 #[cfg(test)]
 mod market;
 #[cfg(test)]
+mod offline;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod system;

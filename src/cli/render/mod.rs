@@ -34,7 +34,7 @@ const FLAG_WORDS: [(u16, &str); 8] = [
     (Flags::REPLAY, "replay"),
 ];
 
-fn flag_words(flags: u16) -> Vec<&'static str> {
+pub(super) fn flag_words(flags: u16) -> Vec<&'static str> {
     FLAG_WORDS.iter().filter(|(mask, _)| flags & mask != 0).map(|(_, word)| *word).collect()
 }
 
@@ -45,7 +45,7 @@ fn live_bar_words(bar: &LiveBar) -> Vec<&'static str> {
 }
 
 /// The aggressor's side; `None` when it is unknown, or contradicts itself.
-fn side_word(flags: u16) -> Option<&'static str> {
+pub(super) fn side_word(flags: u16) -> Option<&'static str> {
     match (flags & Flags::BUY != 0, flags & Flags::SELL != 0) {
         (true, false) => Some("buy"),
         (false, true) => Some("sell"),
@@ -66,18 +66,18 @@ fn gap_reason_word(reason: u8) -> &'static str {
 }
 
 /// A breaker's state by its number in BREAKER frames.
-fn breaker_state_word(state: u8) -> String {
+pub(super) fn breaker_state_word(state: u8) -> String {
     State::from_number(state).map_or("unknown".to_owned(), |state| state.to_string())
 }
 
 /// Why a breaker changed, by its number in BREAKER frames.
-fn breaker_reason_word(reason: u8) -> String {
+pub(super) fn breaker_reason_word(reason: u8) -> String {
     crate::breaker::Reason::from_number(reason)
         .map_or("unknown".to_owned(), |reason| reason.to_string())
 }
 
 /// A price in a frame as exact decimal text; `None` when it is undefined.
-fn price(units: i64, decimals: u8) -> Option<String> {
+pub(super) fn price(units: i64, decimals: u8) -> Option<String> {
     (units != PRICE_UNDEFINED).then(|| decimal(i128::from(units), decimals))
 }
 
@@ -96,6 +96,6 @@ pub fn node_status_word(status: NodeStatus) -> &'static str {
 }
 
 /// One line of JSON.
-fn json_line(value: &impl serde::Serialize) -> String {
+pub(super) fn json_line(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("string keys and no fallible Serialize: cannot fail")
 }

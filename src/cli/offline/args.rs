@@ -1,0 +1,114 @@
+//! The flags of `verify`, `dump` and `export`. The comments are the help text.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::rows::Rows;
+use crate::cli::args::Format;
+use crate::cli::parse::Pattern;
+
+/// Check every record of a log without opening it
+///
+/// DIR is a data directory (every log below it is checked) or the directory of one log. Nothing is
+/// locked or changed, and a running system may go on: its logs are judged up to what is written.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 everything is there; 3 something is missing, and an open goes on without it (a tail \
+torn by a crash, a missing segment); 4 durable bytes are damaged, an open would refuse, or it cannot be \
+read.")]
+pub(in crate::cli) struct VerifyFlags {
+    /// Data directory, or directory of one log
+    #[arg(value_name = "DIR")]
+    pub(in crate::cli) dir: PathBuf,
+    /// How findings are shown; json: one object per finding, and one per log
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) format: Format,
+}
+
+/// Which records of which log.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Selection {
+    /// Data directory, or directory of one log
+    #[arg(value_name = "DIR")]
+    pub(in crate::cli) dir: PathBuf,
+    /// Which log of a data directory: core, shard-A, …, or shards for all shards as one sequence, each
+    /// frame once [default: core when it is there, else shards]
+    #[arg(long, value_name = "LOG")]
+    pub(in crate::cli) log: Option<String>,
+    /// PETR4, PETR*, *, or one of these behind trade., quote. or cancel. [default: everything]
+    #[arg(long = "symbol", value_name = "PATTERN")]
+    pub(in crate::cli) symbols: Vec<Pattern>,
+    /// Records of this kind only; may be given more than once
+    #[arg(long = "kind", value_enum, value_name = "KIND")]
+    pub(in crate::cli) kinds: Vec<Rows>,
+    /// First sequence number wanted
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    pub(in crate::cli) from: u64,
+    /// Sequence numbers before this one [default: all]
+    #[arg(long, value_name = "SEQ", default_value_t = u64::MAX, hide_default_value = true)]
+    pub(in crate::cli) to: u64,
+}
+
+/// Show the records of a log without opening it
+///
+/// Nothing is locked or changed, and a running system may go on. Frames that a later epoch made void
+/// are left out, and so are definitions unless --kind asks for them: every record shows its symbol.
+/// What cannot be read is shown as a gap, and the exit code is 3.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct DumpFlags {
+    #[command(flatten)]
+    pub(in crate::cli) selection: Selection,
+    /// Stop after so many records
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(in crate::cli) limit: Option<u64>,
+    /// Show the log's own marks too
+    #[arg(long)]
+    pub(in crate::cli) marks: bool,
+    /// How records are shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) format: DumpFormat,
+}
+
+/// How records are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DumpFormat {
+    /// Aligned text.
+    #[default]
+    Table,
+    /// One object a line, as `subscribe --format json` shows it.
+    Json,
+    /// Comma-separated, the columns of all kinds in one header.
+    Csv,
+}
+
+/// Write a log's records as files for other programs
+///
+/// Makes OUT/kind=trade/date=2012-06-21/symbol=AMZN/part-00000.parquet and the like; the date is that
+/// of the event, UTC, and a symbol's characters are percent-encoded where a path needs it. Times are
+/// nanoseconds UTC, prices exact decimals. Nothing is locked or changed in DIR, and a running system
+/// may go on: what is written until then is made durable first and exported. Frames that a later epoch
+/// made void are left out. Exit code 3: something could not be read, and was left out.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ExportFlags {
+    #[command(flatten)]
+    pub(in crate::cli) selection: Selection,
+    /// What to write; parquet needs a program built with `--features parquet`
+    #[arg(long, value_enum)]
+    pub(in crate::cli) format: ExportFormat,
+    /// Directory to write to: a new or an empty one
+    #[arg(long, value_name = "OUT")]
+    pub(in crate::cli) out: PathBuf,
+    /// Remove an earlier export from OUT first, and nothing else
+    #[arg(long)]
+    pub(in crate::cli) overwrite: bool,
+}
+
+/// What `export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Apache Parquet, compressed with zstd.
+    Parquet,
+    /// Comma-separated, with a header in each file.
+    Csv,
+}

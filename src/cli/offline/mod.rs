@@ -1,0 +1,252 @@
+//! `pregao verify`, `dump` and `export`: what a log's files hold, without a node and without opening
+//! the log. Finding the logs, the selection of records and the progress bar are here; the walk and
+//! the judgement are `crate::log::inspect`'s.
+
+pub(super) mod args;
+pub mod dump;
+pub mod export;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod part;
+pub mod rows;
+pub mod verify;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use self::rows::Rows;
+use super::exit::Failure;
+use super::parse::Pattern;
+use crate::client::Symbols;
+use crate::feed;
+use crate::log::StorageError;
+use crate::log::inspect::{Item, Outline, Reader, Union};
+use crate::storage::LogFiles;
+use crate::wire::{Frame, padded};
+
+/// What `--log` calls the union of all shards.
+const SHARDS: &str = "shards";
+
+/// A log's files, and the name that its directory gives it.
+struct Found {
+    name: Option<String>,
+    files: LogFiles,
+}
+
+impl Found {
+    fn outline(&mut self) -> Result<Outline, StorageError> {
+        let name = self.name.as_deref().map(padded);
+        Outline::of(&mut self.files, name)
+    }
+}
+
+/// The log in `dir`, or the logs in its folders.
+fn logs_in(dir: &Path) -> Result<Vec<Found>, Failure> {
+    let failed = |error: StorageError| Failure::failed(error.to_string());
+    if let Some(files) = LogFiles::find(dir).map_err(failed)? {
+        return Ok(vec![Found { name: None, files }]);
+    }
+    let below = LogFiles::find_below(dir).map_err(failed)?;
+    if below.is_empty() {
+        let place = dir.display();
+        let problem = format!(
+            "{place} is no log and no data directory: neither it nor a folder in it has a segment \
+             (00000000000000000001.log)"
+        );
+        return Err(Failure::failed(problem));
+    }
+    Ok(below.into_iter().map(|(name, files)| Found { name: Some(name), files }).collect())
+}
+
+/// Which records of which log, checked.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// Data directory or log.
+    pub dir: PathBuf,
+    /// Which log.
+    pub log: Option<String>,
+    /// Which instruments; empty = all.
+    pub patterns: Vec<feed::Pattern>,
+    /// Which kinds; empty = all but definitions.
+    pub kinds: Vec<Rows>,
+    /// First seq.
+    pub from_seq: u64,
+    /// The seq behind the last one.
+    pub to_seq: u64,
+}
+
+impl Selected {
+    pub(super) fn resolve(selection: args::Selection) -> Result<Selected, Failure> {
+        if selection.from >= selection.to {
+            let problem = "--from is not below --to, so nothing lies between them; exchange them";
+            return Err(Failure::usage(problem));
+        }
+        let pattern = |pattern: &Pattern| {
+            if pattern.bars.is_some() {
+                return Err(Failure::usage("--symbol: a log has no bars; they are made of trades"));
+            }
+            feed::Pattern::new(&pattern.symbols, pattern.kinds).map_err(Failure::usage)
+        };
+        Ok(Selected {
+            dir: selection.dir,
+            log: selection.log,
+            patterns: selection.symbols.iter().map(pattern).collect::<Result<_, _>>()?,
+            kinds: selection.kinds,
+            from_seq: selection.from,
+            to_seq: selection.to,
+        })
+    }
+
+    /// Whether the frame is wanted, and as which rows.
+    fn wants(&self, frame: &Frame, symbols: &Symbols) -> Option<Rows> {
+        if !(self.from_seq..self.to_seq).contains(&frame.seq.get()) {
+            return None;
+        }
+        let rows = Rows::of(frame)?;
+        let kind_fits = match &self.kinds[..] {
+            [] => rows != Rows::Definition,
+            kinds => kinds.contains(&rows),
+        };
+        let mask = frame.kind().map_or(0, |kind| kind.mask());
+        let symbol = symbols.symbol(frame.instrument.get());
+        let symbol_fits = self.patterns.is_empty()
+            || self.patterns.iter().any(|pattern| {
+                pattern.kinds() & mask != 0 && symbol.is_some_and(|symbol| pattern.matches(symbol))
+            });
+        (kind_fits && symbol_fits).then_some(rows)
+    }
+
+    /// The logs that are meant.
+    fn logs(&self) -> Result<Vec<Found>, Failure> {
+        let mut logs = logs_in(&self.dir)?;
+        let is_shard =
+            |found: &Found| found.name.as_ref().is_some_and(|name| name.starts_with("shard"));
+        let has = |logs: &[Found], wanted: &str| {
+            logs.iter().any(|found| found.name.as_deref() == Some(wanted))
+        };
+        let wanted = match &self.log {
+            // A directory of one log.
+            None if logs.iter().all(|found| found.name.is_none()) => return Ok(logs),
+            None if has(&logs, "core") => "core",
+            None => SHARDS,
+            Some(wanted) => wanted,
+        };
+        let names: Vec<String> = logs.iter().filter_map(|found| found.name.clone()).collect();
+        if wanted == SHARDS {
+            logs.retain(is_shard);
+        } else {
+            logs.retain(|found| found.name.as_deref() == Some(wanted));
+        }
+        if logs.is_empty() {
+            let there = match names.is_empty() {
+                true => "is the directory of one log: leave --log out".to_owned(),
+                false => format!("has {}: choose with --log", names.join(", ")),
+            };
+            let problem = format!("no log {wanted:?} there; {} {there}", self.dir.display());
+            return Err(Failure::usage(problem));
+        }
+        Ok(logs)
+    }
+
+    /// Opens the logs that are meant for reading, and the bar that shows how far it is.
+    fn records(&self) -> Result<Records, Failure> {
+        let mut readers = Vec::new();
+        let mut bytes = 0;
+        let mut is_short = false;
+        for mut found in self.logs()? {
+            let outline = found.outline().map_err(|error| Failure::failed(error.to_string()))?;
+            let place = found.files.directory().display().to_string();
+            if let Some(refusal) = outline.refusal() {
+                let problem = format!(
+                    "the log in {place} cannot be read: {refusal}; `pregao verify` says more"
+                );
+                return Err(Failure::failed(problem));
+            }
+            bytes += outline.record_bytes();
+            let reader = Reader::new(found.files, &outline)
+                .map_err(|error| Failure::failed(error.to_string()))?;
+            if let Some(error) = reader.unsettled() {
+                log::warn!("{place}: {error}; what is not known to be durable is left out");
+                is_short = true;
+            }
+            readers.push(reader);
+        }
+        Ok(Records {
+            union: Union::new(readers),
+            symbols: Symbols::default(),
+            bar: Bar::new(bytes),
+            is_short,
+        })
+    }
+}
+
+/// The records of the logs that are meant.
+struct Records {
+    union: Union<LogFiles>,
+    symbols: Symbols,
+    bar: Bar,
+    /// Something could not be read.
+    is_short: bool,
+}
+
+impl Records {
+    /// The next item. What a definition says is noted.
+    fn next_item(&mut self) -> Result<Option<Item>, Failure> {
+        let item = self.union.next_item();
+        let item = item.map_err(|error| Failure::failed(error.to_string()))?;
+        if let Some(Item::Data(frame)) = &item {
+            self.symbols.note(frame);
+        }
+        self.bar.show(self.union.bytes_read());
+        Ok(item)
+    }
+}
+
+/// The progress bar: on standard error, and only when that is a terminal.
+struct Bar {
+    bar: ProgressBar,
+    next: u64,
+}
+
+impl Bar {
+    /// Bytes between two looks at the clock, which the bar takes.
+    const STEP_BYTES: u64 = 1 << 20;
+
+    fn new(bytes: u64) -> Bar {
+        let target = match std::io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr_with_hz(10),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(bytes), target);
+        let style = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        Bar { bar, next: 0 }
+    }
+
+    /// Where lines go to the same terminal, a bar between them would only garble both.
+    fn hide_beside_output(&mut self) {
+        if std::io::stdout().is_terminal() {
+            self.bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+    }
+
+    fn show(&mut self, bytes: u64) {
+        if bytes >= self.next {
+            self.next = bytes.saturating_add(Bar::STEP_BYTES);
+            self.bar.set_position(bytes);
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Rows as a Parquet file, column by column.
+//!
+//! Without the `arrow` crates: a batch of frames is one row group, and its columns are plain vectors.
+//! Prices are DECIMAL(19, 9), the least that holds every 64-bit price, so that a product with a
+//! quantity still fits the 38 digits that readers have.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::sync::Arc;
+
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::data_type::{
+    ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType, Int32Type, Int64Type,
+};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
+use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::{ColumnPath, TypePtr};
+
+use super::rows::{self, Rows, Type, Value};
+use crate::wire::{Frame, PRICE_UNDEFINED};
+
+/// Bytes of a DECIMAL(19, 9): 2^71 is more than 10^19.
+const PRICE_BYTES: usize = 9;
+
+/// One Parquet file.
+pub(super) struct ParquetWriter {
+    writer: SerializedFileWriter<BufWriter<File>>,
+}
+
+impl ParquetWriter {
+    /// Begins a file for rows of this kind.
+    pub(super) fn new(file: File, rows: Rows) -> io::Result<ParquetWriter> {
+        let schema = schema(rows).map_err(failed)?;
+        let properties = Arc::new(properties(rows).map_err(failed)?);
+        let writer = SerializedFileWriter::new(BufWriter::new(file), schema, properties);
+        Ok(ParquetWriter { writer: writer.map_err(failed)? })
+    }
+
+    /// Writes these frames as one row group.
+    pub(super) fn write(&mut self, rows: Rows, frames: &[Frame]) -> io::Result<()> {
+        let mut columns: Vec<Data> =
+            rows.columns().iter().map(|(_, kind)| Data::of(*kind)).collect();
+        let mut row: Vec<Value> = Vec::new();
+        for frame in frames {
+            rows::values(frame, &mut row);
+            for (column, value) in columns.iter_mut().zip(&row) {
+                column.push(value);
+            }
+        }
+        self.write_group(&columns).map_err(failed)
+    }
+
+    fn write_group(&mut self, columns: &[Data]) -> Result<(), ParquetError> {
+        let mut group = self.writer.next_row_group()?;
+        for column in columns {
+            if let Some(mut writer) = group.next_column()? {
+                column.write(&mut writer)?;
+                writer.close()?;
+            }
+        }
+        group.close().map(|_| ())
+    }
+
+    /// Ends the file.
+    pub(super) fn finish(self) -> io::Result<()> {
+        let mut file = self.writer.into_inner().map_err(failed)?;
+        io::Write::flush(&mut file)
+    }
+}
+
+/// A column of one row group: the values that are there, and for each row whether there is one.
+enum Data {
+    Long { values: Vec<i64>, is_time: bool, there: Vec<i16> },
+    Int { values: Vec<i32> },
+    Text { values: Vec<ByteArray>, there: Vec<i16> },
+    Price { values: Vec<FixedLenByteArray>, there: Vec<i16> },
+}
+
+impl Data {
+    fn of(kind: Type) -> Data {
+        match kind {
+            Type::U64 => Data::Long { values: Vec::new(), is_time: false, there: Vec::new() },
+            Type::Time => Data::Long { values: Vec::new(), is_time: true, there: Vec::new() },
+            Type::U32 => Data::Int { values: Vec::new() },
+            Type::Text => Data::Text { values: Vec::new(), there: Vec::new() },
+            Type::Price => Data::Price { values: Vec::new(), there: Vec::new() },
+        }
+    }
+
+    fn push(&mut self, value: &Value) {
+        match (self, value) {
+            (Data::Long { values, is_time, there }, Value::Number(number)) => {
+                // Unsigned numbers stand in the signed column bit by bit; a time after 2262 does not.
+                let is_there = !*is_time || i64::try_from(*number).is_ok();
+                there.push(i16::from(is_there));
+                if is_there {
+                    values.push(number.cast_signed());
+                }
+            }
+            (Data::Int { values }, Value::Number(number)) => {
+                values.push(u32::try_from(*number).unwrap_or(u32::MAX).cast_signed());
+            }
+            (Data::Text { values, there }, Value::Text(text)) => {
+                there.push(i16::from(text.is_some()));
+                values.extend(text.as_deref().map(ByteArray::from));
+            }
+            (Data::Price { values, there }, Value::Price(units)) => {
+                there.push(i16::from(*units != PRICE_UNDEFINED));
+                if *units != PRICE_UNDEFINED {
+                    let bytes = i128::from(*units).to_be_bytes();
+                    values.push(bytes[bytes.len() - PRICE_BYTES..].to_vec().into());
+                }
+            }
+            // The row is made by the same table of columns.
+            _ => {}
+        }
+    }
+
+    fn write(&self, writer: &mut SerializedColumnWriter<'_>) -> Result<(), ParquetError> {
+        let written = match self {
+            Data::Long { values, is_time, there } => {
+                let there = is_time.then_some(&there[..]);
+                writer.typed::<Int64Type>().write_batch(values, there, None)
+            }
+            Data::Int { values } => writer.typed::<Int32Type>().write_batch(values, None, None),
+            Data::Text { values, there } => {
+                writer.typed::<ByteArrayType>().write_batch(values, Some(there), None)
+            }
+            Data::Price { values, there } => {
+                writer.typed::<FixedLenByteArrayType>().write_batch(values, Some(there), None)
+            }
+        };
+        written.map(|_| ())
+    }
+}
+
+fn schema(rows: Rows) -> Result<TypePtr, ParquetError> {
+    let field = |(name, kind): &(&str, Type)| match kind {
+        Type::U64 => format!("required int64 {name} (INTEGER(64,false));"),
+        Type::U32 => format!("required int32 {name} (INTEGER(32,false));"),
+        Type::Time => format!("optional int64 {name} (TIMESTAMP(NANOS,true));"),
+        Type::Text => format!("optional byte_array {name} (STRING);"),
+        Type::Price => {
+            format!("optional fixed_len_byte_array({PRICE_BYTES}) {name} (DECIMAL(19,9));")
+        }
+    };
+    let fields: Vec<String> = rows.columns().iter().map(field).collect();
+    let message = format!("message {} {{ {} }}", rows.name(), fields.join(" "));
+    parse_message_type(&message).map(Arc::new)
+}
+
+fn properties(rows: Rows) -> Result<WriterProperties, ParquetError> {
+    let mut builder = WriterProperties::builder()
+        .set_created_by(format!("pregao {}", env!("CARGO_PKG_VERSION")))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?));
+    // Numbers that rise have hardly two alike: no dictionary, but small differences.
+    for (name, kind) in rows.columns() {
+        if kind == Type::Time || name == "seq" || name == "instrument_seq" {
+            let path = ColumnPath::from(name);
+            builder = builder
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        }
+    }
+    Ok(builder.build())
+}
+
+fn failed(error: ParquetError) -> io::Error {
+    match error {
+        ParquetError::External(cause) => match cause.downcast::<io::Error>() {
+            Ok(error) => *error,
+            Err(cause) => io::Error::other(cause),
+        },
+        error => io::Error::other(error),
+    }
+}

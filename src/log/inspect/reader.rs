@@ -1,0 +1,300 @@
+//! The records of a log in order, void frames left out, losses named.
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+
+use super::{Files, Outline, Place, each_record, load};
+use crate::limits::INSPECT_EPOCHS_MAX;
+use crate::log::backend::StorageError;
+use crate::log::mark::{Mark, Record};
+use crate::log::standing::Sequence;
+use crate::wire::{FRAME_BYTES, Frame};
+
+/// What a reader comes upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A data frame.
+    Data(Frame),
+    /// A mark of the log itself, and its position.
+    Mark(u64, Mark),
+    /// Records that cannot be read.
+    Lost {
+        /// First position.
+        from_position: u64,
+        /// The position behind the last one.
+        to_position: u64,
+        /// First seq that may have been there.
+        from_seq: u64,
+        /// Last seq that may have been there; less than `from_seq` when no frame was lost.
+        to_seq: u64,
+    },
+}
+
+/// Where epochs began: a frame of an earlier epoch with a seq from there on is void.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Epochs(BTreeMap<u32, u64>);
+
+impl Epochs {
+    fn note(&mut self, mark: &Mark) {
+        let (epoch, start) = (mark.epoch.get(), mark.epoch_start.get());
+        if epoch > 0 && self.0.len() < INSPECT_EPOCHS_MAX {
+            self.0.entry(epoch).or_insert(start);
+        }
+    }
+
+    /// Takes in what another log of the same sequence knows.
+    pub fn merge(&mut self, other: &Epochs) {
+        for (epoch, start) in &other.0 {
+            self.0.entry(*epoch).or_insert(*start);
+        }
+    }
+
+    /// Frames of `epoch` with this seq or a higher one are void; `u64::MAX`: none is.
+    fn void_from(&self, epoch: u32) -> u64 {
+        let later = epoch.checked_add(1).map(|next| self.0.range(next..));
+        later.and_then(|later| later.map(|(_, start)| *start).min()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Reads one log from its first record to its end.
+#[derive(Debug)]
+pub struct Reader<F> {
+    files: F,
+    sequence: Sequence,
+    places: Vec<Place>,
+    epochs: Epochs,
+    /// The next position to read, and where it stops.
+    position: u64,
+    end: u64,
+    /// Index of the segment with `position`.
+    place: usize,
+    chunk: Vec<u8>,
+    /// Position of the first record in `chunk`.
+    chunk_from: u64,
+    /// Bad positions since the last good record.
+    bad: Option<Range<u64>>,
+    /// Found behind a loss, which goes out first.
+    waiting: Option<Item>,
+    next_seq: u64,
+    epoch: u32,
+    void_from: u64,
+    bytes_read: u64,
+    unsettled: Option<StorageError>,
+}
+
+impl<F: Files> Reader<F> {
+    /// A reader up to the end of the log: what an open would keep. Records behind the watermark are
+    /// made durable first; where that fails, the reader ends at the watermark.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub fn new(mut files: F, outline: &Outline) -> Result<Reader<F>, StorageError> {
+        let mut end = outline.end;
+        let mut unsettled = None;
+        for place in outline.places.iter().filter(|place| place.end() > outline.watermark) {
+            if place.base < outline.end && unsettled.is_none() {
+                unsettled = files.settle(place.segment).err();
+            }
+        }
+        if unsettled.is_some() {
+            end = end.min(outline.watermark);
+        }
+        let epochs = epochs(&mut files, outline, end)?;
+        let position = outline.first_position();
+        let mut reader = Reader {
+            files,
+            sequence: outline.rules.sequence,
+            places: outline.places.clone(),
+            epochs,
+            position,
+            end,
+            place: 0,
+            chunk: Vec::new(),
+            chunk_from: position,
+            bad: None,
+            waiting: None,
+            next_seq: 0,
+            epoch: 0,
+            void_from: u64::MAX,
+            bytes_read: 0,
+            unsettled,
+        };
+        reader.void_from = reader.epochs.void_from(0);
+        Ok(reader)
+    }
+
+    /// The epochs that the log went through.
+    #[must_use]
+    pub fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    /// Tells of epochs that other logs of the same sequence went through.
+    pub fn learn(&mut self, epochs: &Epochs) {
+        self.epochs.merge(epochs);
+        self.void_from = self.epochs.void_from(self.epoch);
+    }
+
+    /// Why the reader stops at the watermark, when it does.
+    #[must_use]
+    pub fn unsettled(&self) -> Option<&StorageError> {
+        self.unsettled.as_ref()
+    }
+
+    /// Bytes of records gone through so far.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    /// The next item; `None` at the end.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn next_item(&mut self) -> Result<Option<Item>, StorageError> {
+        loop {
+            if let Some(item) = self.waiting.take() {
+                return Ok(Some(item));
+            }
+            if self.position >= self.end {
+                let behind = self.next_seq;
+                return Ok(self.bad.take().map(|bad| self.lost(&bad, behind)));
+            }
+            let Some(frame) = self.frame()? else { continue };
+            let position = self.position;
+            self.position += 1;
+            self.bytes_read += FRAME_BYTES as u64;
+            let Some(record) = Record::checked(&frame) else {
+                self.miss(position..position + 1);
+                continue;
+            };
+            let loss = self.bad.take().map(|bad| self.lost(&bad, record.seq()));
+            let item = self.pass(position, record);
+            match (loss.filter(|loss| self.is_loss(loss)), item) {
+                (None, None) => {}
+                (None, item) => return Ok(item),
+                (loss, item) => {
+                    self.waiting = item;
+                    return Ok(loss);
+                }
+            }
+        }
+    }
+
+    /// The frame at the position; `None` when positions are missing, which moves on behind them.
+    fn frame(&mut self) -> Result<Option<Frame>, StorageError> {
+        let held = (self.chunk.len() / FRAME_BYTES) as u64;
+        if self.position < self.chunk_from + held {
+            return Ok(self.frame_in_chunk());
+        }
+        while self.places.get(self.place).is_some_and(|place| place.end() <= self.position) {
+            self.place += 1;
+        }
+        let Some(place) = self.places.get(self.place) else {
+            self.miss(self.position..self.end);
+            return Ok(None);
+        };
+        if self.position < place.base {
+            let behind = place.base.min(self.end);
+            self.miss(self.position..behind);
+            return Ok(None);
+        }
+        let until = place.end().min(self.end);
+        load(&mut self.files, place, self.position, until, &mut self.chunk)?;
+        self.chunk_from = self.position;
+        if self.chunk.len() < FRAME_BYTES {
+            // The file has lost its end, or has been removed.
+            self.miss(self.position..until);
+            return Ok(None);
+        }
+        Ok(self.frame_in_chunk())
+    }
+
+    fn frame_in_chunk(&self) -> Option<Frame> {
+        let index = usize::try_from(self.position - self.chunk_from).ok()?;
+        crate::wire::as_frames(&self.chunk).0.get(index).copied()
+    }
+
+    /// Notes bad positions; moves behind them.
+    fn miss(&mut self, range: Range<u64>) {
+        let start = self.bad.as_ref().map_or(range.start, |bad| bad.start);
+        self.position = range.end;
+        self.bad = Some(start..range.end);
+    }
+
+    fn lost(&self, bad: &Range<u64>, seq_behind: u64) -> Item {
+        Item::Lost {
+            from_position: bad.start,
+            to_position: bad.end,
+            from_seq: self.next_seq,
+            to_seq: seq_behind.saturating_sub(1),
+        }
+    }
+
+    /// Whether a frame can be among what was lost. A journal's numbers prove it when none is.
+    fn is_loss(&self, loss: &Item) -> bool {
+        match loss {
+            Item::Lost { from_seq, to_seq, .. } => {
+                self.sequence == Sequence::Increasing || from_seq <= to_seq
+            }
+            _ => true,
+        }
+    }
+
+    /// Moves behind a good record.
+    fn pass(&mut self, position: u64, record: Record<'_>) -> Option<Item> {
+        match record {
+            Record::Mark(mark) => {
+                if mark.epoch.get() != self.epoch {
+                    self.epoch = mark.epoch.get();
+                    self.void_from = self.epochs.void_from(self.epoch);
+                }
+                self.next_seq = mark.seq.get();
+                Some(Item::Mark(position, *mark))
+            }
+            Record::Data(frame) => {
+                let seq = frame.seq.get();
+                if seq < self.next_seq {
+                    // Only a new epoch falls back; its mark is rot, and the next one tells which.
+                    self.void_from = u64::MAX;
+                }
+                self.next_seq = seq.saturating_add(1);
+                (seq < self.void_from).then_some(Item::Data(*frame))
+            }
+        }
+    }
+}
+
+/// The epochs that a log went through: in the first marks of its segments, and where two of these
+/// disagree, in between.
+fn epochs<F: Files>(files: &mut F, outline: &Outline, end: u64) -> Result<Epochs, StorageError> {
+    let mut epochs = Epochs::default();
+    let mut chunk = Vec::new();
+    let mut first_marks: Vec<Option<Mark>> = Vec::with_capacity(outline.places.len());
+    let used: Vec<&Place> = outline.places.iter().filter(|place| place.base < end).collect();
+    for place in &used {
+        let mut first = None;
+        let _ = each_record(files, place, 0, place.base + 1, &mut chunk, |_, slot| {
+            first = slot.mark().copied();
+            ControlFlow::Break(())
+        })?;
+        first_marks.push(first);
+    }
+    for (index, place) in used.iter().enumerate() {
+        let first = first_marks[index];
+        let next = first_marks.get(index + 1).copied().flatten();
+        if let Some(mark) = &first {
+            epochs.note(mark);
+        }
+        let same = first.zip(next).is_some_and(|(first, next)| first.epoch == next.epoch);
+        if !same {
+            let _ = each_record(files, place, 0, end, &mut chunk, |_, slot| {
+                if let Some(mark) = slot.mark() {
+                    epochs.note(mark);
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+    }
+    Ok(epochs)
+}

@@ -1,0 +1,354 @@
+//! What is said about a log from outside, held against what an open makes of the same bytes.
+
+use zerocopy::IntoBytes;
+
+use super::super::memory::MemoryDisk;
+use super::super::standing::Rules;
+use super::super::tests::{append, at, contents, frame, journal, open, shard, turn};
+use super::super::{Log, LogConfig, Reason, StorageError, SyncPolicy};
+use super::*;
+
+impl Files for MemoryDisk {
+    fn list(&mut self) -> Result<Listing, StorageError> {
+        let bytes = |number: &u64| (*number, self.bytes(*number).len() as u64);
+        Ok(Listing { segments: self.numbers().iter().map(bytes).collect(), half_made: Vec::new() })
+    }
+
+    fn read_at(
+        &mut self,
+        number: u64,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, StorageError> {
+        if !self.numbers().contains(&number) {
+            return Ok(None);
+        }
+        let bytes = self.bytes(number);
+        let start = usize::try_from(offset).unwrap().min(bytes.len());
+        let read = buffer.len().min(bytes.len() - start);
+        buffer[..read].copy_from_slice(&bytes[start..start + read]);
+        Ok(Some(read))
+    }
+
+    fn settle(&mut self, _number: u64) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+/// The name of a test's log does not say which kind of log it is.
+fn rules(config: LogConfig) -> Rules {
+    Rules { sequence: config.sequence, upstream: config.upstream }
+}
+
+#[derive(Default)]
+struct Found(Vec<Finding>);
+
+impl Watch for Found {
+    fn found(&mut self, finding: &Finding) {
+        self.0.push(finding.clone());
+    }
+
+    fn passed(&mut self, _bytes: u64) {}
+}
+
+fn judged(disk: &MemoryDisk, config: LogConfig) -> (Outline, Summary, Vec<Finding>) {
+    let mut files = disk.clone();
+    let outline = Outline::with_rules(&mut files, config.name, rules(config)).unwrap();
+    let mut found = Found::default();
+    let summary = verify(&mut files, &outline, false, &mut found).unwrap();
+    (outline, summary, found.0)
+}
+
+fn items(disk: &MemoryDisk, config: LogConfig) -> Vec<Item> {
+    let mut files = disk.clone();
+    let outline = Outline::with_rules(&mut files, config.name, rules(config)).unwrap();
+    let mut reader = Reader::new(files, &outline).unwrap();
+    std::iter::from_fn(|| reader.next_item().unwrap()).collect()
+}
+
+fn seqs(items: &[Item]) -> Vec<u64> {
+    let data = items.iter().filter_map(|item| match item {
+        Item::Data(frame) => Some(frame.seq.get()),
+        _ => None,
+    });
+    data.collect()
+}
+
+/// Holds the judgement against an open of the same bytes.
+fn agrees(disk: &MemoryDisk, config: LogConfig, what: &str) {
+    let (outline, summary, found) = judged(disk, config);
+    // Only then the open, which changes the disk.
+    let before: Vec<Vec<u8>> = disk.numbers().iter().map(|number| disk.bytes(*number)).collect();
+    let read = outline.refusal().is_none().then(|| items(disk, config));
+    let after: Vec<Vec<u8>> = disk.numbers().iter().map(|number| disk.bytes(*number)).collect();
+    assert!(before == after, "{what}: reading has changed the disk");
+    let (log, recovery) = match Log::open(disk.storage(), config, at(0)) {
+        Ok(opened) => opened,
+        Err(refused) => {
+            assert_eq!(outline.refusal(), Some(&refused), "{what}");
+            assert_eq!(summary.verdict, Verdict::Corrupt, "{what}");
+            return;
+        }
+    };
+    assert_eq!(outline.refusal(), None, "{what}");
+    assert_eq!(summary.end_position, recovery.end_position, "{what}");
+    assert_eq!(summary.next_seq, recovery.next_seq, "{what}");
+    assert_eq!(summary.epoch, recovery.epoch, "{what}");
+    assert_eq!(summary.cut_records, recovery.cut_records, "{what}");
+    assert_eq!(summary.is_closed && summary.cut_records == 0, recovery.clean, "{what}");
+    assert_eq!(outline.damaged, recovery.damaged, "{what}");
+    let whole = recovery.damaged.is_empty() && recovery.skipped_segments.is_empty();
+    let expected = match (whole, recovery.cut_records) {
+        (true, 0) => Verdict::Clean,
+        (true, _) => Verdict::Loss,
+        (false, _) => Verdict::Corrupt,
+    };
+    assert_eq!(summary.verdict, expected, "{what}: {found:#?}");
+    // What a reader without the log is given is what the log gives.
+    let (held, damaged) = contents(&log);
+    let read = read.unwrap();
+    assert_eq!(seqs(&read), held, "{what}");
+    assert_eq!(summary.damaged_records, damaged.len() as u64, "{what}");
+}
+
+/// A log of few records over two segments and a prepared one.
+fn few(config: LogConfig, closed: bool) -> MemoryDisk {
+    let disk = MemoryDisk::new(4096);
+    let (mut log, _) = open(&disk, config);
+    for seq in 1..=5 {
+        turn(&mut log, [seq]);
+    }
+    if closed {
+        log.handle_completions(at(1));
+        log.close(at(1)).unwrap();
+    }
+    drop(log);
+    disk
+}
+
+#[test]
+fn every_flipped_bit_is_judged_as_an_open_judges_it() {
+    for (config, closed) in [(journal(8), false), (journal(8), true), (shard(8), false)] {
+        let whole = few(config, closed);
+        for number in whole.numbers() {
+            let bytes = whole.bytes(number);
+            for bit in (0..128 * 8).chain(HEADER_BYTES * 8..bytes.len() * 8) {
+                let mut changed = bytes.clone();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                let disk = whole.kill();
+                disk.put(number, changed);
+                agrees(&disk, config, &format!("closed {closed}, segment {number}, bit {bit}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_truncation_is_judged_as_an_open_judges_it() {
+    for (config, closed) in [(journal(8), false), (journal(8), true), (shard(8), true)] {
+        let whole = few(config, closed);
+        for number in whole.numbers() {
+            let bytes = whole.bytes(number);
+            for len in (0..bytes.len()).filter(|len| *len < 4 || *len + 8 > HEADER_BYTES) {
+                let disk = whole.kill();
+                disk.put(number, bytes[..len].to_vec());
+                agrees(&disk, config, &format!("closed {closed}, segment {number} cut to {len}"));
+            }
+        }
+    }
+}
+
+/// A log of many segments.
+fn many() -> MemoryDisk {
+    let disk = MemoryDisk::new(4096);
+    let (mut log, _) = open(&disk, journal(8));
+    for seq in 1..=60 {
+        turn(&mut log, [seq]);
+    }
+    log.handle_completions(at(1));
+    log.close(at(1)).unwrap();
+    drop(log);
+    disk
+}
+
+#[test]
+fn a_whole_log_is_clean_and_all_of_it_is_read() {
+    let disk = many();
+    let (outline, summary, found) = judged(&disk, journal(8));
+    assert_eq!((summary.verdict, found), (Verdict::Clean, Vec::new()));
+    assert_eq!((summary.frames, summary.first_seq, summary.next_seq), (60, Some(1), 61));
+    assert_eq!(
+        outline.watermark() + 1,
+        outline.end_position(),
+        "a Close mark vouches for all else"
+    );
+    assert_eq!(seqs(&items(&disk, journal(8))), (1..=60).collect::<Vec<_>>());
+    agrees(&disk, journal(8), "whole");
+}
+
+#[test]
+fn rot_where_no_open_looks_is_found_with_its_place() {
+    let disk = many();
+    let mut bytes = disk.bytes(2);
+    bytes[HEADER_BYTES + 3 * 64 + 40] ^= 1;
+    disk.put(2, bytes);
+    let (_, summary, found) = judged(&disk, journal(8));
+    assert_eq!(summary.verdict, Verdict::Corrupt);
+    let [finding] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!((finding.file.as_str(), finding.position), ("00000000000000000002.log", Some(11)));
+    assert_eq!(finding.offset, Some(4096 + 3 * 64));
+    assert!(finding.what.contains("checksum"), "{finding:?}");
+    let items = items(&disk, journal(8));
+    let lost: Vec<&Item> = items.iter().filter(|item| matches!(item, Item::Lost { .. })).collect();
+    let seq = finding.seq.unwrap();
+    assert_eq!(
+        lost,
+        [&Item::Lost { from_position: 11, to_position: 12, from_seq: seq, to_seq: seq }]
+    );
+    assert_eq!(seqs(&items).len(), 59);
+}
+
+#[test]
+fn records_that_changed_places_are_found_though_each_is_good() {
+    let disk = many();
+    let mut bytes = disk.bytes(3);
+    let (a, b) = (HEADER_BYTES + 2 * 64, HEADER_BYTES + 4 * 64);
+    for index in 0..64 {
+        bytes.swap(a + index, b + index);
+    }
+    disk.put(3, bytes);
+    let (_, summary, found) = judged(&disk, journal(8));
+    assert_eq!(summary.verdict, Verdict::Corrupt, "{found:#?}");
+}
+
+#[test]
+fn missing_swapped_and_foreign_segments_are_named() {
+    let disk = many();
+    disk.take(4);
+    let (_, summary, found) = judged(&disk, journal(8));
+    assert_eq!(summary.verdict, Verdict::Loss, "{found:#?}");
+    assert!(found.iter().any(|finding| finding.what == "segment 4 is missing"), "{found:#?}");
+
+    let disk = many();
+    let (third, fourth) = (disk.bytes(3), disk.bytes(4));
+    disk.put(3, fourth);
+    disk.put(4, third);
+    let (outline, summary, found) = judged(&disk, journal(8));
+    assert!(outline.refusal().is_some() && summary.verdict == Verdict::Corrupt);
+    let names: Vec<&str> = found.iter().map(|finding| finding.file.as_str()).collect();
+    assert!(names.contains(&"00000000000000000003.log"), "{names:?}");
+    assert!(names.contains(&"00000000000000000004.log"), "{names:?}");
+
+    let disk = many();
+    let other = MemoryDisk::new(4096);
+    drop(open(&other, LogConfig { name: *b"other\0\0\0\0\0\0\0\0\0\0\0", ..journal(8) }));
+    disk.put(2, other.bytes(1));
+    let (_, summary, found) = judged(&disk, journal(8));
+    assert_eq!(summary.verdict, Verdict::Corrupt);
+    assert!(found.iter().any(|finding| finding.what.contains("other")), "{found:#?}");
+}
+
+#[test]
+fn a_segment_left_without_a_seal_is_found_though_every_record_is_good() {
+    let disk = many();
+    let mut bytes = disk.bytes(2);
+    let last = bytes.len() - 64;
+    let seal = *crate::wire::as_frames(&bytes[last..]).0[0].view::<Mark>().unwrap();
+    assert!(seal.is(Reason::Seal));
+    let sync = Frame::seal(Mark { reason: Reason::Sync as u8, ..seal });
+    bytes[last..].copy_from_slice(sync.as_bytes());
+    disk.put(2, bytes);
+    let (_, summary, found) = judged(&disk, journal(8));
+    assert_eq!((summary.verdict, summary.damaged_records), (Verdict::Corrupt, 0));
+    let [finding] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!((finding.position, finding.offset), (Some(15), Some(last as u64)));
+    assert!(finding.what.contains("seal"), "{finding:?}");
+}
+
+/// Files of which nobody can say what is durable.
+struct Unsettled(MemoryDisk);
+
+impl Files for Unsettled {
+    fn list(&mut self) -> Result<Listing, StorageError> {
+        self.0.list()
+    }
+
+    fn read_at(
+        &mut self,
+        number: u64,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, StorageError> {
+        self.0.read_at(number, offset, buffer)
+    }
+
+    fn settle(&mut self, _number: u64) -> Result<(), StorageError> {
+        Err(StorageError::Gone)
+    }
+}
+
+#[test]
+fn what_may_not_be_durable_is_read_only_when_it_was_made_so() {
+    let disk = MemoryDisk::new(4096);
+    let (mut log, _) = open(&disk, LogConfig { policy: SyncPolicy::None, ..journal(64) });
+    turn(&mut log, 1..=20);
+    let mut files = Unsettled(disk.kill());
+    let rules = rules(journal(64));
+    let outline = Outline::with_rules(&mut files, journal(64).name, rules).unwrap();
+    assert!(outline.watermark() < 3 && outline.end_position() > 20);
+    let mut reader = Reader::new(files, &outline).unwrap();
+    assert_eq!(reader.unsettled(), Some(&StorageError::Gone));
+    let read: Vec<Item> = std::iter::from_fn(|| reader.next_item().unwrap()).collect();
+    assert_eq!(seqs(&read), [0; 0]);
+    assert_eq!(seqs(&items(&disk.kill(), journal(64))), (1..=20).collect::<Vec<_>>());
+}
+
+/// A shard that fell back twice: frames of an earlier epoch are void.
+#[test]
+fn void_frames_are_left_out_as_the_log_leaves_them_out() {
+    let disk = MemoryDisk::new(4096);
+    let (mut log, _) = open(&disk, shard(8));
+    let mut epoch = 0;
+    for (last, start) in [(20, 15), (30, 12), (40, 38), (50, 51)] {
+        while log.next_seq() <= last {
+            let seq = log.next_seq();
+            append(&mut log, &frame(seq));
+            log.commit(at(0));
+        }
+        epoch += 1;
+        while log.follow_epoch(epoch, start, at(0)) == Err(super::super::AppendError::NotReady) {
+            log.commit(at(0));
+            log.handle_completions(at(0));
+        }
+    }
+    turn(&mut log, 51..=60);
+    assert_eq!(seqs(&items(&disk.kill(), shard(8))), contents(&log).0);
+    agrees(&disk.kill(), shard(8), "fallen back");
+}
+
+#[test]
+fn replicas_and_parts_are_one_sequence_and_a_shard_that_was_away_learns_of_the_epoch() {
+    let part = |wanted: &[u64], epoch: Option<u64>, then: &[u64]| {
+        let disk = MemoryDisk::new(4096);
+        let (mut log, _) = open(&disk, shard(8));
+        log.follow_epoch(1, 1, at(0)).unwrap();
+        turn(&mut log, wanted.iter().copied());
+        if let Some(start) = epoch {
+            log.follow_epoch(2, start, at(0)).unwrap();
+            turn(&mut log, then.iter().copied());
+        }
+        drop(log);
+        let mut files = disk.clone();
+        let outline = Outline::with_rules(&mut files, shard(8).name, rules(shard(8))).unwrap();
+        Reader::new(files, &outline).unwrap()
+    };
+    let readers = vec![
+        part(&[1, 4, 6], Some(5), &[5, 8]),
+        part(&[1, 4, 6], Some(5), &[5, 8]),
+        // Was away: 7 never happened.
+        part(&[2, 3, 7], None, &[]),
+    ];
+    let mut union = Union::new(readers);
+    let all: Vec<Item> = std::iter::from_fn(|| union.next_item().unwrap()).collect();
+    assert_eq!(seqs(&all), [1, 2, 3, 4, 5, 8]);
+}

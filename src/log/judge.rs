@@ -1,0 +1,120 @@
+//! Whether a record can stand where it stands: the one judgement over records in their order, for an
+//! open and for whoever looks at the files of a log without opening it.
+//!
+//! It is fed position by position and keeps where the log stands. What it is not: a reader; where the
+//! bytes come from is the caller's matter.
+
+use super::mark::{Reason, Record};
+use super::standing::{Rules, Standing};
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It continues the log.
+    Good,
+    /// It was durable, and is not what was written.
+    Rot,
+    /// Here a crash cut the log.
+    End,
+}
+
+/// The state of a walk over records.
+#[derive(Clone, Debug)]
+pub(super) struct Judge {
+    rules: Rules,
+    /// All positions below it were durable once.
+    watermark: u64,
+    start: u64,
+    pub(super) standing: Standing,
+    /// What came before the next record is not known.
+    lost: bool,
+    /// Something has said where the log stands.
+    stands: bool,
+    /// The last record was a Close mark.
+    pub(super) closed: bool,
+    /// Whether any good record was seen.
+    pub(super) any: bool,
+}
+
+impl Judge {
+    /// A walk from `start` on. One that begins inside the log knows nothing until its first mark; only
+    /// position 0 may begin without a record that says where the log stands.
+    pub(super) fn begin(start: u64, watermark: u64, rules: Rules) -> Judge {
+        Judge {
+            rules,
+            watermark,
+            start,
+            standing: Standing::FRESH,
+            lost: start > 0,
+            stands: start == 0,
+            closed: false,
+            any: false,
+        }
+    }
+
+    /// Positions are not there at all.
+    pub(super) fn miss(&mut self) {
+        self.lost = true;
+    }
+
+    /// Judges the record at `position`; `None` when its bytes are no record.
+    pub(super) fn step(
+        &mut self,
+        position: u64,
+        is_first_of_segment: bool,
+        record: Option<Record<'_>>,
+    ) -> Verdict {
+        let mut closes = false;
+        let rules = self.rules;
+        let good = match record {
+            Some(Record::Mark(mark)) => {
+                let fits = self.standing.accepts_mark(mark, position, rules)
+                    || (self.lost && mark.durable_records.get() <= position);
+                if fits {
+                    self.standing.pass_mark(mark);
+                    closes = mark.is(Reason::Close);
+                    self.stands = true;
+                }
+                fits
+            }
+            Some(Record::Data(frame)) => {
+                let seq = frame.seq.get();
+                if is_first_of_segment {
+                    false
+                } else if self.lost && seq >= self.standing.next_seq && seq != u64::MAX {
+                    self.standing.pass_data_after_damage(seq, rules);
+                    true
+                } else if !self.lost && self.standing.accepts(seq, rules) {
+                    self.standing.pass_data(seq, rules);
+                    true
+                } else {
+                    false
+                }
+            }
+            None => false,
+        };
+        if good {
+            self.lost = false;
+            self.any = true;
+        } else if position < self.watermark {
+            self.lost = true;
+        } else {
+            return Verdict::End;
+        }
+        self.closed = closes;
+        if good { Verdict::Good } else { Verdict::Rot }
+    }
+
+    /// Whether it is known where the log stands, having come to `end`. After rot right up to the end
+    /// it is not: the seq of the lost frames must not be used twice.
+    pub(super) fn knows(&self, end: u64) -> bool {
+        self.stands && !(self.lost && end > self.start)
+    }
+}
+
+/// Whether a segment that begins at `base` can stand behind one that ended at `end_before`; between
+/// neighbours by number nothing may lie.
+pub(super) fn continues(number_before: u64, end_before: u64, number: u64, base: u64) -> bool {
+    let adjacent = number_before.checked_add(1) == Some(number);
+    base == end_before || (base > end_before && !adjacent)
+}

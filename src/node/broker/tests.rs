@@ -4,8 +4,11 @@ use zerocopy::IntoBytes;
 
 use super::*;
 use crate::wire::{
-    Definition, Gap, GapReason, Mode, Quote, SnapshotEnd, Subscribed, Trade, U16, as_frames,
+    Definition, Gap, GapReason, Mode, Quote, SnapshotEnd, Subscribe, Subscribed, Trade, U16,
+    as_frames,
 };
+
+mod fanouts;
 
 const MARKET: u8 = 1;
 
@@ -438,7 +441,9 @@ fn a_subscriber_that_leaves_leaves_nothing_behind() {
         bench.broker.handle_close(bench.now, conn, CloseReason::Reset);
     }
     bench.say(publisher, &[quote(3, 0)]);
-    let source = bench.broker.sources[usize::from(MARKET)].as_ref().unwrap();
-    assert!(source.readers.is_empty() && bench.broker.conflating.is_empty());
-    assert_eq!((bench.broker.subscribers, bench.broker.links.len()), (0, 1));
+    let readers = &bench.broker.readers;
+    let source = readers.sources[usize::from(MARKET)].as_ref().unwrap();
+    assert!(source.readers.is_empty() && readers.conflating.is_empty());
+    assert_eq!((readers.subscribers, readers.links.len()), (0, 1));
+    assert_eq!(readers.interest_bytes(), 0);
 }

@@ -47,6 +47,8 @@ impl<W: Window> Readers<W> {
         let (source, name) = (session.source, padded("broker"));
         self.subscribers += 1;
         self.links.greet(conn, Peer::Subscriber(Subscriber::default()));
+        // Ahead of those who have had something already.
+        self.links.mark_dirty_first(conn);
         self.links.send(conn, Session { source, name, ..Session::default() });
     }
 
@@ -93,7 +95,6 @@ impl<W: Window> Readers<W> {
                 if let Some(due) = subscriber.begin(now.mono, subscribe, interest) {
                     self.conflating.insert((due, conn));
                 }
-                // Ahead of those who have had something already.
                 self.links.mark_dirty_first(conn);
             }
         }

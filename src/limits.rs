@@ -329,3 +329,16 @@ pub const EXPORT_FILES_MAX: usize = 64;
 pub const EXPORT_PARTS_MAX: u32 = 100_000;
 
 const _: () = assert!(EXPORT_BATCH_FRAMES <= EXPORT_FRAMES_MAX);
+
+/// Reactors of one broker: threads that share its rings.
+pub const REACTORS_MAX: u32 = 16;
+/// What the first reactor may have told a further one, and that one not taken in: values of a snapshot
+/// before all, 72 bytes and a frame each.
+pub const REACTOR_LETTERS_MAX: usize = 16_384;
+/// Letters that a further reactor takes in before its subscribers have their turn.
+pub const REACTOR_LETTERS_PER_TURN_MAX: usize = 4096;
+/// Connections on their way to a further reactor. Each may bring the frames of one read with it.
+pub const REACTOR_ARRIVALS_MAX: usize = 256;
+/// Connections flushed before what has come in meanwhile is looked at: whoever comes new among thousands
+/// must not wait until all of them are served.
+pub const FLUSHES_PER_TURN_MAX: usize = 512;

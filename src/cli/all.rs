@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-use super::args::{MarketFlags, NodeFlags};
+use super::args::{BrokerFlags, MarketFlags, NodeFlags};
 use super::exit::{Exit, Failure};
 use super::output::color_wanted;
 use crate::config::{Config, NodeId};
@@ -23,6 +23,7 @@ pub(super) struct AllRequest {
     pub(super) config: Config,
     pub(super) node: NodeFlags,
     pub(super) market: MarketFlags,
+    pub(super) broker: BrokerFlags,
 }
 
 pub(super) fn run(request: &AllRequest) -> Result<Exit, Failure> {
@@ -60,6 +61,9 @@ fn child_specs(request: &AllRequest, program: &Path, parent: u32) -> Vec<ChildSp
         arguments.extend(request.node.to_arguments(parent));
         if node == NodeId::External {
             arguments.extend(request.market.to_arguments());
+        }
+        if node == NodeId::Broker {
+            arguments.extend(request.broker.to_arguments());
         }
         ChildSpec { name: node.to_string().into(), program: program.to_owned(), arguments }
     };
@@ -106,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn children_get_the_flags_and_only_the_exchange_gets_the_market() {
+    fn children_get_the_flags_and_each_its_own() {
         let specs = specs(&[
             "--data-dir",
             "/d",
@@ -123,6 +127,8 @@ mod tests {
             "--speed",
             "max",
             "--chaos=off",
+            "--reactors",
+            "2",
         ]);
         let common = ["--data-dir=/d", "--host=127.0.0.2", "--log=debug", "--parent=77"];
         let with = |command: &[&str], market: &[&str]| -> Vec<String> {
@@ -131,7 +137,7 @@ mod tests {
         let market = ["--tape=a", "--tape=b c", "--speed=max", "--seed=3", "--chaos=off", "--loop"];
         let want = [
             ("external", with(&["external"], &market)),
-            ("broker", with(&["broker"], &[])),
+            ("broker", with(&["broker"], &["--reactors=2"])),
             ("core", with(&["core"], &[])),
             ("shard-A", with(&["shard", "--partition=A"], &[])),
             ("shard-B", with(&["shard", "--partition=B"], &[])),

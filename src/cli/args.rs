@@ -14,7 +14,9 @@ use super::offline::args::{DumpFlags, ExportFlags, VerifyFlags};
 use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline};
 use crate::config::{Partition, Speed};
 use crate::duration;
-use crate::limits::{PATTERNS_MAX, RATE_EVENTS_PER_S_MAX, REPORT_ROWS_MAX, REPORT_SYMBOLS_MAX};
+use crate::limits::{
+    PATTERNS_MAX, RATE_EVENTS_PER_S_MAX, REACTORS_MAX, REPORT_ROWS_MAX, REPORT_SYMBOLS_MAX,
+};
 use crate::node::BREAKER_NAME_BYTES_MAX;
 use crate::wire::Symbol;
 
@@ -35,6 +37,8 @@ pub(super) enum Command {
         node: NodeFlags,
         #[command(flatten)]
         market: MarketFlags,
+        #[command(flatten)]
+        broker: BrokerFlags,
     },
     /// Run the exchange: replayed tapes or a synthetic market
     External {
@@ -47,6 +51,8 @@ pub(super) enum Command {
     Broker {
         #[command(flatten)]
         node: NodeFlags,
+        #[command(flatten)]
+        broker: BrokerFlags,
     },
     /// Run core: sequences, journals and publishes the exchange's feed
     Core {
@@ -200,6 +206,21 @@ impl NodeFlags {
         add("--log", &self.log.to_string().to_lowercase().into());
         add("--parent", &parent.to_string().into());
         arguments
+    }
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct BrokerFlags {
+    /// Threads that share the broker's fan-out [default: 1]
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(REACTORS_MAX)))]
+    pub(super) reactors: Option<u32>,
+}
+
+impl BrokerFlags {
+    /// The same flags again, for the child that they are meant for.
+    pub(super) fn to_arguments(&self) -> Vec<OsString> {
+        self.reactors.iter().map(|count| format!("--reactors={count}").into()).collect()
     }
 }
 

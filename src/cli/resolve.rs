@@ -8,8 +8,8 @@ use std::path::Path;
 use log::LevelFilter;
 
 use super::args::{
-    Action, BreakerFlags, Command, ConfigFlag, DataDirFlag, HostFlag, MarketFlags, NodeFlags,
-    Partial, ReportFlags, StatusFlags, SubscribeFlags,
+    Action, BreakerFlags, BrokerFlags, Command, ConfigFlag, DataDirFlag, HostFlag, MarketFlags,
+    NodeFlags, Partial, ReportFlags, StatusFlags, SubscribeFlags,
 };
 use super::breaker::BreakerRequest;
 use super::exit::Failure;
@@ -44,19 +44,21 @@ pub(super) enum Request {
 
 pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
     match command {
-        Command::All { node, market } => {
-            let config = node_config(&node, &market)?;
-            Ok(Request::All(all::AllRequest { config, node, market }))
+        Command::All { node, market, broker } => {
+            let config = node_config(&node, &market, &broker)?;
+            Ok(Request::All(all::AllRequest { config, node, market, broker }))
         }
-        Command::External { node, market } => node_request(NodeId::External, &node, &market),
-        Command::Broker { node } => node_request(NodeId::Broker, &node, &MarketFlags::default()),
-        Command::Core { node } => node_request(NodeId::Core, &node, &MarketFlags::default()),
-        Command::Shard { partition, node } => {
-            node_request(NodeId::Shard(partition), &node, &MarketFlags::default())
+        Command::External { node, market } => {
+            let config = node_config(&node, &market, &BrokerFlags::default())?;
+            node_request(NodeId::External, &node, config)
         }
-        Command::Aggregator { node } => {
-            node_request(NodeId::Aggregator, &node, &MarketFlags::default())
+        Command::Broker { node, broker } => {
+            let config = node_config(&node, &MarketFlags::default(), &broker)?;
+            node_request(NodeId::Broker, &node, config)
         }
+        Command::Core { node } => plain_request(NodeId::Core, &node),
+        Command::Shard { partition, node } => plain_request(NodeId::Shard(partition), &node),
+        Command::Aggregator { node } => plain_request(NodeId::Aggregator, &node),
         Command::Subscribe(flags) => subscribe_request(flags).map(Request::Subscribe),
         Command::Report(flags) => report_request(flags).map(Request::Report),
         Command::Status(flags) => status_request(&flags).map(Request::Status),
@@ -83,8 +85,13 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
     }
 }
 
-fn node_request(node: NodeId, flags: &NodeFlags, market: &MarketFlags) -> Result<Request, Failure> {
-    let config = node_config(flags, market)?;
+/// A node without flags of its own.
+fn plain_request(node: NodeId, flags: &NodeFlags) -> Result<Request, Failure> {
+    let config = node_config(flags, &MarketFlags::default(), &BrokerFlags::default())?;
+    node_request(node, flags, config)
+}
+
+fn node_request(node: NodeId, flags: &NodeFlags, config: Config) -> Result<Request, Failure> {
     let address = config.net.listen(node).ok_or_else(|| {
         let shards = config.net.shards.len();
         Failure::usage(format!("there is no {node}: [net] shards lists {shards}, named from A on"))
@@ -93,8 +100,13 @@ fn node_request(node: NodeId, flags: &NodeFlags, market: &MarketFlags) -> Result
     Ok(Request::Node { request, log: flags.log, parent: flags.parent })
 }
 
-fn node_config(flags: &NodeFlags, market: &MarketFlags) -> Result<Config, Failure> {
+fn node_config(
+    flags: &NodeFlags,
+    market: &MarketFlags,
+    broker: &BrokerFlags,
+) -> Result<Config, Failure> {
     let mut config = config_of(&flags.config, &flags.data_dir, &flags.host)?;
+    config.broker.reactors = broker.reactors.unwrap_or(config.broker.reactors);
     let external = &mut config.external;
     // A tape on the command line replaces a synthetic market of the file, and the other way round.
     if !market.tape.is_empty() {

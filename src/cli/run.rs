@@ -20,7 +20,7 @@ use crate::node::broker::{Broker, BrokerConfig};
 use crate::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use crate::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
 use crate::node::shard::{Shard, ShardConfig};
-use crate::reactor::{Options, Reactor, SocketOptions};
+use crate::reactor::{Options, Reactor, SocketOptions, run_together};
 use crate::storage::FileStorage;
 use crate::wire::{FRAME_BYTES, padded};
 
@@ -102,16 +102,30 @@ fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
     };
     let ring_frames = settings.ring_frames as usize;
     let subscribers_max = settings.subscribers_max as usize;
-    let per_subscriber = limits::OUTBOX_BYTES_MAX / 2
-        + 2 * settings.send_buffer_bytes as usize
-        + limits::SUBSCRIBER_STATE_BYTES;
+    let fanouts = settings.reactors.max(1) as usize - 1;
+    let config = BrokerConfig { ring_frames, subscribers_max };
+    let kernel_bytes = 2 * settings.send_buffer_bytes as usize;
     log::info!(
         "memory at most: ring {} MiB per source, {subscribers_max} subscribers x {} KiB",
         (ring_frames * FRAME_BYTES) >> 20,
-        per_subscriber >> 10,
+        BrokerConfig::subscriber_bytes_max(kernel_bytes) >> 10,
     );
     let mut reactor = reactor(request, accepted)?;
-    run(request, &mut reactor, &mut Broker::new(BrokerConfig { ring_frames, subscribers_max }))
+    let (mut node, fanouts) = Broker::with_fanouts(config, fanouts);
+    node.note_kernel_bytes(kernel_bytes);
+    if fanouts.is_empty() {
+        return run(request, &mut reactor, &mut node);
+    }
+    let others = fanouts.into_iter().map(|fanout| Ok((Reactor::new(Options::default())?, fanout)));
+    let others = others.collect::<std::io::Result<Vec<_>>>().map_err(|error| {
+        Failure::cannot_start(format!("no room for {} reactors: {error}", settings.reactors))
+    })?;
+    log::info!("{} listens on {}", request.node, request.address);
+    log::info!("{} reactors share its rings", settings.reactors);
+    run_together(&mut reactor, &mut node, others)
+        .map_err(|error| Failure::failed(format!("{}: {error}", request.node)))?;
+    log::info!("{} stopped", request.node);
+    Ok(Exit::Complete)
 }
 
 /// The sequencer.

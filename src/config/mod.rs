@@ -10,7 +10,7 @@
 //! | [`[data]`](Data) | `dir`, `segment_bytes`, `durability`, `sync_interval` |
 //! | [`[partition]`](PartitionRule) | `by`, `ranges` |
 //! | [`[external]`](External) | `tapes`, `speed`, `loop`, `rate`, `seed`, `chaos` |
-//! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max` |
+//! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max`, `reactors` |
 //! | [`[core]`](CoreNode) | `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline` |
 //! | [`[breaker]`](breaker::Config) | the circuit breakers: names of resilience4j where the meaning is the same |
 //!
@@ -179,6 +179,9 @@ pub struct Broker {
     pub notsent_lowat_bytes: u32,
     /// `subscribers_max`: connections beyond it are refused. Default 10000.
     pub subscribers_max: u32,
+    /// `reactors`: threads that share the fan-out, 1 to 16. Default 1; more help only where there are
+    /// cores for them.
+    pub reactors: u32,
 }
 
 /// Section `[core]`: the sequencer's session with the exchange.
@@ -233,6 +236,7 @@ impl Default for Broker {
             send_buffer_bytes: 64 * 1024,
             notsent_lowat_bytes: 16 * 1024,
             subscribers_max: 10_000,
+            reactors: 1,
         }
     }
 }
@@ -384,6 +388,7 @@ impl Broker {
                 return Err(ConfigError::new(key, problem));
             }
         }
+        within("[broker] reactors (--reactors)", self.reactors, &(1..=limits::REACTORS_MAX))?;
         within("[broker] subscribers_max", self.subscribers_max, &(1..=limits::SUBSCRIBERS_MAX))
     }
 }

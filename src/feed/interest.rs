@@ -48,6 +48,14 @@ impl Interest {
         self.kinds.iter().filter(|&&kinds| kinds != 0).count()
     }
 
+    /// What it holds on the heap, or close to it.
+    fn bytes(&self) -> usize {
+        self.kinds.capacity() * size_of::<u16>()
+            + self.patterns.capacity() * size_of::<Pattern>()
+            + self.patterns.iter().map(Pattern::bytes).sum::<usize>()
+            + size_of::<Interest>()
+    }
+
     fn note_definition(&mut self, index: usize, symbol: &Symbol) {
         let wanted = self.patterns.iter().filter(|pattern| pattern.matches(symbol));
         let kinds = wanted.fold(0, |kinds, pattern| kinds | pattern.kinds());
@@ -64,6 +72,8 @@ impl Interest {
 #[derive(Debug, Default)]
 pub struct Interests {
     table: Slab<Interest>,
+    /// What all of them hold.
+    bytes: usize,
 }
 
 impl Interests {
@@ -82,6 +92,7 @@ impl Interests {
                 interest.note_definition(index as usize, &symbol);
             }
         }
+        self.bytes += interest.bytes();
         id_of(self.table.insert(interest))
     }
 
@@ -90,6 +101,7 @@ impl Interests {
         if let Some(interest) = self.table.get_mut(id.0 as usize) {
             interest.readers -= 1;
             if interest.readers == 0 {
+                self.bytes = self.bytes.saturating_sub(interest.bytes());
                 self.table.remove(id.0 as usize);
             }
         }
@@ -98,8 +110,16 @@ impl Interests {
     /// A new instrument: every interest decides whether it is meant.
     pub fn note_definition(&mut self, instrument: u32, symbol: &Symbol) {
         for (_, interest) in &mut self.table {
+            let before = interest.kinds.capacity();
             interest.note_definition((instrument & 0x00FF_FFFF) as usize, symbol);
+            self.bytes += (interest.kinds.capacity() - before) * size_of::<u16>();
         }
+    }
+
+    /// What all interests hold in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The interest with this id.

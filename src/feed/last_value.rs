@@ -25,6 +25,9 @@ fn index_of(instrument: u32) -> usize {
 }
 
 impl LastValues {
+    /// What each instrument takes.
+    pub const BYTES_PER_INSTRUMENT: usize = size_of::<Option<LastValue>>();
+
     /// Takes note of a data frame. `true` when it defined a new instrument. Frames older than what is
     /// known, of undefined instruments, or beyond the table's bound change nothing.
     pub fn note(&mut self, frame: &Frame) -> bool {

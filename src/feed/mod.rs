@@ -9,5 +9,5 @@ mod topic;
 
 pub use interest::{Interest, InterestId, Interests};
 pub use last_value::LastValues;
-pub use ring::Ring;
+pub use ring::{Ring, RingReader, RingView, Window};
 pub use topic::{Pattern, PatternError};

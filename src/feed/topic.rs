@@ -58,6 +58,12 @@ impl Pattern {
         self.kinds
     }
 
+    /// What it holds on the heap.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.text.capacity()
+    }
+
     /// Whether it asks for every frame of the market: `*` with all kinds.
     #[must_use]
     pub fn is_everything(&self) -> bool {

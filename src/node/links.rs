@@ -130,6 +130,13 @@ impl<P> Links<P> {
         self.get_mut(id).map(|link| &mut link.peer)
     }
 
+    /// The same, closing ones included: for a node's own bookkeeping.
+    #[must_use]
+    pub fn any_peer_mut(&mut self, id: ConnId) -> Option<&mut P> {
+        let link = self.slots.get_mut(id.slot as usize)?.as_mut().filter(|link| link.id == id);
+        link.map(|link| &mut link.peer)
+    }
+
     /// Open connections, closing ones included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -209,6 +216,30 @@ impl<P> Links<P> {
         }
     }
 
+    /// Whether anybody waits to be asked for what there is to send.
+    #[must_use]
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// The same as [`Links::mark_dirty`], ahead of all others: for who has not had anything yet.
+    pub fn mark_dirty_first(&mut self, id: ConnId) {
+        let queued = self.dirty.len();
+        self.mark_dirty(id);
+        if self.dirty.len() > queued
+            && let Some(id) = self.dirty.pop_back()
+        {
+            self.dirty.push_front(id);
+        }
+    }
+
+    /// Gives a connection to another reactor, with the frames that were read and not handled.
+    pub fn hand_over(&mut self, id: ConnId, reactor: usize, frames: Vec<Frame>) {
+        if self.remove(id).is_some() {
+            self.actions.push_back(Action::HandOver { conn: id, reactor, frames });
+        }
+    }
+
     /// Tells a peer why, and closes behind it.
     pub fn refuse(&mut self, id: ConnId, code: ErrorCode, text: &str) {
         let Some(link) = self.get_mut(id) else { return };
@@ -274,7 +305,7 @@ impl<P> Links<P> {
         }
     }
 
-    /// Once a second: closes peers that have been silent too long, and greets those that we have been
+    /// Every [`limits::LINK_TICK`]: closes peers that have been silent too long, and greets those that we have been
     /// silent to. `next_seq` says what a connection's heartbeat states (0 = it sends no sequence).
     pub fn tick(&mut self, now: Now, next_seq: impl Fn(&P) -> u64) {
         if now.mono < self.next_tick {
@@ -290,7 +321,8 @@ impl<P> Links<P> {
             let Some(link) = self.at_slot(slot) else { continue };
             let id = link.id;
             let silence = now.mono.since(link.last_heard);
-            if silence > limits::SILENCE_MAX {
+            if silence > limits::SILENCE_MAX - limits::LINK_TICK {
+                // Behind the next look the bound would be broken.
                 self.refuse(id, ErrorCode::Silent, "silent for 45 s; send heartbeats");
             } else if !link.is_greeted && silence > limits::GREETING_MAX {
                 self.refuse(id, ErrorCode::Silent, "no SESSION frame within 5 s");
@@ -444,7 +476,10 @@ mod tests {
         links.tick(now(16), |()| 7);
         let (frames, _) = as_frames(links.outbox(conn(1)));
         assert_eq!(frames[0].view::<Heartbeat>().map(|beat| beat.next_seq.get()), Some(7));
-        links.tick(now(46), |()| 7);
+        links.tick(now(43), |()| 7);
+        assert!(links.get(conn(1)).is_some());
+        // The last look before the bound.
+        links.tick(now(45), |()| 7);
         assert!(links.get(conn(1)).is_none());
     }
 

@@ -118,6 +118,17 @@ pub enum Action {
     },
     /// Close, after trying once more to send what is outgoing. Ends in `handle_close`.
     Close(ConnId),
+    /// Give the connection to another reactor of the process, which knows it by another id and tells its
+    /// node `handle_open` and then of these frames: they were read here and not handled. For this node
+    /// the connection is over without `handle_close`.
+    HandOver {
+        /// Which connection.
+        conn: ConnId,
+        /// The reactor's number; the first has 0.
+        reactor: usize,
+        /// What was read of it.
+        frames: Vec<Frame>,
+    },
     /// Write a log line.
     Log(Level, String),
 }
@@ -167,6 +178,11 @@ pub trait Node {
         let _ = now;
     }
 
+    /// Other reactors of the process may have left something.
+    fn handle_mail(&mut self, now: Now) {
+        let _ = now;
+    }
+
     /// Called every turn, and no later than [`Node::next_deadline`].
     fn handle_timers(&mut self, now: Now);
 
@@ -191,6 +207,12 @@ pub trait Node {
 
     /// The next thing that the node wants done.
     fn poll_action(&mut self) -> Option<Action>;
+
+    /// The next reactor of the process that has to be told, now that this turn is committed, that something
+    /// was left for it.
+    fn poll_wake(&mut self) -> Option<usize> {
+        None
+    }
 
     /// A connection that has something new to send. Each is named at most once until it was asked
     /// for its [`Node::outgoing`] bytes.

@@ -22,6 +22,16 @@ pub(super) enum State {
     Lingering { deadline: Mono },
 }
 
+impl State {
+    /// When a connection in this state wants attention even if nothing happens.
+    pub(super) fn deadline(self) -> Option<Mono> {
+        match self {
+            State::Dialing { deadline, .. } | State::Lingering { deadline } => Some(deadline),
+            State::Open => None,
+        }
+    }
+}
+
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) id: ConnId,
@@ -79,12 +89,16 @@ impl Connection {
         }
     }
 
-    /// When this connection wants attention even if nothing happens.
-    pub(super) fn deadline(&self) -> Option<Mono> {
-        match self.state {
-            State::Dialing { deadline, .. } | State::Lingering { deadline } => Some(deadline),
-            State::Open => None,
-        }
+    /// The beginning of a frame whose end has not arrived.
+    pub(super) fn carried(&self) -> &[u8] {
+        &self.carry[..self.carry_bytes]
+    }
+
+    /// Goes on behind such a beginning.
+    pub(super) fn carry_on(&mut self, carried: &[u8]) {
+        let bytes = carried.len().min(FRAME_BYTES - 1);
+        self.carry[..bytes].copy_from_slice(&carried[..bytes]);
+        self.carry_bytes = bytes;
     }
 
     /// After an event on a dialing socket: `None` = still under way.

@@ -5,12 +5,13 @@
 //!
 //! 1. **poll** for readiness, no longer than the next deadline;
 //! 2. **read the clock once**; everything in this turn happens at that moment;
-//! 3. **storage completions**;
+//! 3. **storage completions**, and what other reactors of the process have left;
 //! 4. **bounded accepts**;
 //! 5. **bounded reads**, decoded in place and handed to the node;
 //! 6. **timers**;
-//! 7. **log commit**, so that what was read becomes visible before anybody is told of it;
-//! 8. **flush** dirty connections;
+//! 7. **log commit**, so that what was read becomes visible before anybody is told of it, and a wake to
+//!    the reactors that have to know;
+//! 8. **bounded flush** of dirty connections;
 //! 9. **connects and closes** that the node asked for;
 //! 10. **reap** closed slots, last, so that nothing above meets a slot under its feet.
 //!
@@ -22,10 +23,11 @@
 //! event of the same batch would otherwise hit the newcomer.
 
 mod connection;
+mod group;
 mod listener;
 mod socket;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,8 +40,11 @@ use slab::Slab;
 use crate::limits;
 use crate::node::{Action, CloseReason, ConnId, DialFailure, DialId, Level, Node, Origin};
 use crate::time::{Clock, Mono, Now};
+use crate::wire::Frame;
 
 use connection::{Connection, Flushed, ReadOutcome, State};
+pub use group::run_together;
+use group::{Arrival, Membership};
 use listener::Listener;
 pub use socket::SocketOptions;
 
@@ -72,7 +77,7 @@ pub struct Reactor {
     /// Connections whose flush was cut short by its bound.
     ready_to_write: VecDeque<ConnId>,
     /// Dialing or lingering connections, which have a deadline each.
-    timed: Vec<ConnId>,
+    timed: BTreeSet<(Mono, ConnId)>,
     /// Closed in this turn; their slots are freed at its end.
     dead: Vec<ConnId>,
     read_buffer: Box<[u8]>,
@@ -80,6 +85,10 @@ pub struct Reactor {
     /// The node was told something in step 8 or 9, behind its timers and its commit. What it makes of
     /// that must not wait for the next deadline: the next turn follows at once.
     has_late_input: bool,
+    /// The node may have dirty connections that this turn's bound left for the next.
+    has_unflushed: bool,
+    /// The other reactors of the process, when there are any.
+    group: Option<Membership>,
 }
 
 impl Reactor {
@@ -106,11 +115,13 @@ impl Reactor {
             accepted: options.accepted,
             ready_to_read: VecDeque::new(),
             ready_to_write: VecDeque::new(),
-            timed: Vec::new(),
+            timed: BTreeSet::new(),
             dead: Vec::new(),
             read_buffer: vec![0; limits::READ_BYTES_PER_TURN_MAX].into_boxed_slice(),
             stop_asked: false,
             has_late_input: false,
+            has_unflushed: false,
+            group: None,
         })
     }
 
@@ -162,7 +173,16 @@ impl Reactor {
             if let Some(failure) = node.failure() {
                 return Err(io::Error::other(failure.to_owned()));
             }
+            if let Some(group) = &self.group {
+                if group.has_lost_one() && stop_by.is_none() {
+                    return Err(io::Error::other("another reactor has ended"));
+                }
+                self.stop_asked |= group.is_stopping();
+            }
             if self.stop_asked && stop_by.is_none() {
+                if let Some(group) = &self.group {
+                    group.announce_stop();
+                }
                 stop_by = Some(now.mono + limits::STOP_MAX);
                 node.handle_stop(now);
                 self.flush_and_act(node, now);
@@ -179,12 +199,19 @@ impl Reactor {
         self.poll_readiness(node, stop_by)?;
         let now = self.clock.now();
         node.handle_storage(now);
+        node.handle_mail(now);
         self.note_events(node, now);
         self.accept(node, now);
+        self.welcome(node, now);
         self.read(node, now);
         self.expire(node, now);
         node.handle_timers(now);
         node.commit(now);
+        while let Some(reactor) = node.poll_wake() {
+            if let Some(group) = &self.group {
+                group.wake(reactor);
+            }
+        }
         self.flush_and_act(node, now);
         Ok(now)
     }
@@ -197,13 +224,15 @@ impl Reactor {
 
     /// Step 1.
     fn poll_readiness<N: Node>(&mut self, node: &N, stop_by: Option<Mono>) -> io::Result<()> {
-        let timed = self.timed.iter().filter_map(|&id| self.get(id)?.deadline());
+        let timed = self.timed.first().map(|&(at, _)| at);
         let retry = self.listener.as_ref().and_then(Listener::retry_at);
         let deadline =
             [node.next_deadline(), stop_by, retry].into_iter().flatten().chain(timed).min();
         let can_read = self.ready_to_read.iter().any(|&id| node.wants_frames(id));
         let accepting = self.listener.as_ref().is_some_and(Listener::has_more);
-        let is_late = std::mem::take(&mut self.has_late_input);
+        let is_late = std::mem::take(&mut self.has_late_input)
+            || self.has_unflushed
+            || self.group.as_ref().is_some_and(Membership::has_arrivals);
         let timeout = if can_read || accepting || is_late || !self.ready_to_write.is_empty() {
             Some(Duration::ZERO)
         } else {
@@ -242,8 +271,8 @@ impl Reactor {
             match connection.conclude_dial() {
                 None => return,
                 Some(Ok(())) => {
-                    connection.state = State::Open;
-                    self.untime(id);
+                    let dialing = std::mem::replace(&mut connection.state, State::Open);
+                    self.untime(id, dialing.deadline());
                     node.handle_open(now, id, Origin::Dialed(dial));
                 }
                 Some(Err(failure)) => {
@@ -350,35 +379,38 @@ impl Reactor {
 
     /// Step 6, the reactor's own timers: dials and lingering closes.
     fn expire<N: Node>(&mut self, node: &mut N, now: Now) {
-        let mut index = 0;
-        while let Some(&id) = self.timed.get(index) {
-            let Some(connection) = self.get(id) else {
-                self.timed.swap_remove(index);
-                continue;
-            };
-            if connection.deadline().is_some_and(|at| at <= now.mono) {
-                let state = connection.state;
-                self.bury(id);
-                if let State::Dialing { dial, .. } = state {
-                    node.handle_dial_failed(now, dial, DialFailure::Deadline);
-                }
-                continue;
+        while let Some(&(at, id)) = self.timed.first()
+            && at <= now.mono
+        {
+            self.timed.pop_first();
+            let Some(connection) = self.get(id) else { continue };
+            let state = connection.state;
+            self.bury(id);
+            if let State::Dialing { dial, .. } = state {
+                node.handle_dial_failed(now, dial, DialFailure::Deadline);
             }
-            index += 1;
         }
     }
 
-    /// Step 8.
+    /// Step 8. What its bound leaves is dirty in the next turn, which follows at once; a node that stops
+    /// has no next turn.
     fn flush<N: Node>(&mut self, node: &mut N, now: Now) {
-        for _ in 0..self.ready_to_write.len() {
+        let mut left = if self.stop_asked { usize::MAX } else { limits::FLUSHES_PER_TURN_MAX };
+        for _ in 0..self.ready_to_write.len().min(left) {
             let Some(id) = self.ready_to_write.pop_front() else { break };
             if let Some(connection) = self.get_mut(id) {
                 connection.is_ready_to_write = false;
             }
             self.flush_one(node, now, id);
         }
+        self.has_unflushed = false;
         while let Some(id) = node.poll_dirty() {
             self.flush_one(node, now, id);
+            left -= 1;
+            if left == 0 {
+                self.has_unflushed = true;
+                return;
+            }
         }
     }
 
@@ -412,13 +444,14 @@ impl Reactor {
                     Ok(stream) => {
                         let state = State::Dialing { dial, deadline: now.mono + within };
                         match self.register(stream, state) {
-                            Some(id) => self.timed.push(id),
+                            Some(id) => drop(self.timed.insert((now.mono + within, id))),
                             None => self.fail_dial(node, now, dial, DialFailure::Reset),
                         }
                     }
                     Err(failure) => self.fail_dial(node, now, dial, failure),
                 },
                 Action::Close(id) => self.close(node, now, id),
+                Action::HandOver { conn, reactor, frames } => self.hand_over(conn, reactor, frames),
                 Action::Log(level, text) => match level {
                     Level::Error => log::error!("{text}"),
                     Level::Warn => log::warn!("{text}"),
@@ -441,11 +474,12 @@ impl Reactor {
     fn close<N: Node>(&mut self, node: &mut N, now: Now, id: ConnId) {
         self.flush_one(node, now, id);
         let Some(connection) = self.get_mut(id) else { return };
-        connection.state = State::Lingering { deadline: now.mono + limits::LINGER_MAX };
+        let deadline = now.mono + limits::LINGER_MAX;
+        connection.state = State::Lingering { deadline };
         if connection.stream.shutdown(std::net::Shutdown::Write).is_err() {
             self.bury(id);
         } else {
-            self.timed.push(id);
+            self.timed.insert((deadline, id));
             self.wake_reader(id);
         }
         self.has_late_input = true;
@@ -456,13 +490,53 @@ impl Reactor {
     fn bury(&mut self, id: ConnId) {
         if let Some(connection) = self.get_mut(id) {
             connection.is_dead = true;
-            self.untime(id);
+            let deadline = connection.state.deadline();
+            self.untime(id, deadline);
             self.dead.push(id);
         }
     }
 
-    fn untime(&mut self, id: ConnId) {
-        self.timed.retain(|&timed| timed != id);
+    fn untime(&mut self, id: ConnId, deadline: Option<Mono>) {
+        if let Some(at) = deadline {
+            self.timed.remove(&(at, id));
+        }
+    }
+
+    /// Gives a connection to another reactor. Both polls are told: an edge that this one has seen
+    /// comes anew where the socket is registered next.
+    fn hand_over(&mut self, id: ConnId, reactor: usize, frames: Vec<Frame>) {
+        if self.get(id).is_none() {
+            return;
+        }
+        let mut connection = self.connections.remove(id.slot as usize);
+        let is_free = self.poll.registry().deregister(&mut connection.stream).is_ok();
+        if let Some(group) = self.group.as_ref().filter(|_| is_free) {
+            let carry = connection.carried().to_vec();
+            group.send(reactor, Arrival { stream: connection.stream, frames, carry });
+        }
+    }
+
+    /// Step 4, of a further reactor: connections that another one hands over.
+    fn welcome<N: Node>(&mut self, node: &mut N, now: Now) {
+        for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
+            let Some(arrival) = self.group.as_ref().and_then(Membership::next_arrival) else {
+                return;
+            };
+            let Some(id) = self.register(arrival.stream, State::Open) else {
+                // It was counted; the node takes it off again.
+                let slot = u32::try_from(self.connections.vacant_key()).unwrap_or(u32::MAX);
+                let id = ConnId { generation: self.next_generation, slot };
+                self.next_generation = self.next_generation.wrapping_add(1).max(1);
+                node.handle_open(now, id, Origin::Accepted);
+                node.handle_close(now, id, CloseReason::Reset);
+                continue;
+            };
+            if let Some(connection) = self.get_mut(id) {
+                connection.carry_on(&arrival.carry);
+            }
+            node.handle_open(now, id, Origin::Accepted);
+            node.handle_frames(now, id, &arrival.frames);
+        }
     }
 
     /// Step 10.

@@ -21,10 +21,14 @@ struct Echo {
     frames: usize,
     is_paused: bool,
     is_stopped: bool,
+    /// Gives whoever speaks to the next reactor.
+    hands_on: bool,
+    panics: bool,
 }
 
 impl Node for Echo {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
+        assert!(!self.panics, "this node panics on purpose");
         self.links.insert(now, conn, ());
         self.opened.push((conn, origin));
     }
@@ -32,6 +36,10 @@ impl Node for Echo {
         self.failed.push(failure);
     }
     fn handle_frames(&mut self, _now: Now, conn: ConnId, frames: &[Frame]) {
+        if self.hands_on {
+            self.links.hand_over(conn, 1, frames.to_vec());
+            return;
+        }
         for frame in frames {
             match frame.check() {
                 Ok(()) => self.links.send_frame(conn, frame),
@@ -275,4 +283,55 @@ fn a_stop_tells_everybody_and_ends_the_run() {
     peer.read_exact(&mut answer).unwrap();
     let refusal = as_frames(&answer).0[0];
     assert_eq!(refusal.view::<Refusal>().unwrap().code.get(), ErrorCode::Stopping as u16);
+}
+
+/// A first reactor that hands everybody on to a further one, and a peer that can also stop them; what
+/// the run ended with.
+fn with_two_reactors(panics: bool, peer: impl FnOnce(TcpStream, &dyn Fn())) -> io::Result<()> {
+    let mut bench = Bench::new();
+    bench.node.hands_on = true;
+    let further = Echo { panics, ..Echo::default() };
+    let others = vec![(Reactor::new(Options::default()).unwrap(), further)];
+    let (signal, stop) = std::os::unix::net::UnixStream::pair().unwrap();
+    bench.reactor.stop_on(stop).unwrap();
+    let stream = bench.peer();
+    std::thread::scope(|scope| {
+        let Bench { mut reactor, mut node, .. } = bench;
+        let run = scope.spawn(move || run_together(&mut reactor, &mut node, others));
+        peer(stream, &|| (&signal).write_all(&[1]).unwrap());
+        run.join().unwrap()
+    })
+}
+
+#[test]
+fn a_handed_over_connection_loses_no_byte_and_learns_of_the_stop() {
+    let result = with_two_reactors(false, |mut peer, stop| {
+        peer.set_nodelay(true).unwrap();
+        let sent: Vec<Frame> = vec![frame(); 100];
+        // The first piece ends inside a frame: its beginning has to come along.
+        for piece in sent.as_bytes().chunks(100) {
+            peer.write_all(piece).unwrap();
+        }
+        let mut echoed = vec![0; 100 * 64];
+        peer.read_exact(&mut echoed).unwrap();
+        assert_eq!(as_frames(&echoed).0, sent);
+        stop();
+        let mut answer = [0; 64];
+        peer.read_exact(&mut answer).unwrap();
+        let refusal = as_frames(&answer).0[0];
+        assert_eq!(refusal.view::<Refusal>().unwrap().code.get(), ErrorCode::Stopping as u16);
+    });
+    assert!(result.is_ok(), "{result:?}");
+}
+
+#[test]
+fn a_panic_of_a_further_reactor_ends_the_whole() {
+    let result = with_two_reactors(true, |mut peer, _| {
+        peer.write_all(frame().as_bytes()).unwrap();
+        let mut rest = Vec::new();
+        // Reset or closed: either way it is over.
+        drop(peer.read_to_end(&mut rest));
+    });
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("reactor 1 panicked"), "{error}");
 }

@@ -166,6 +166,7 @@ impl World {
             match action {
                 Action::Dial { dial, .. } => self.connect(dial),
                 Action::Close(conn) => self.close(conn, CloseReason::Ours, CloseReason::PeerClosed),
+                Action::HandOver { .. } => unreachable!("the exchange has one reactor"),
                 Action::Log(..) => {}
             }
         }

@@ -558,6 +558,7 @@ impl World {
                         node.handle_close(now, conn, CloseReason::Ours);
                     }
                 }
+                Action::HandOver { .. } => unreachable!("every node here has one reactor"),
                 Action::Log(level, text) => {
                     self.note(host, "log", text.as_bytes());
                     self.hosts[host].log.push(format!("{} {level:?} {text}", self.now_ns));

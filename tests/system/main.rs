@@ -25,6 +25,8 @@ mod offline;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod reactors;
+#[cfg(test)]
 mod system;
 #[cfg(test)]
 mod tapes;

@@ -95,6 +95,7 @@ impl Bench {
                     self.aggregator.handle_close(self.now, conn, CloseReason::Ours);
                     self.leaves.retain(|_, leaf| *leaf != conn);
                 }
+                Action::HandOver { .. } => unreachable!(),
                 Action::Log(_, text) => self.log.push(text),
             }
         }

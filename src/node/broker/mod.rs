@@ -2,25 +2,32 @@
 //! cursor on one ring per source. What it does not do: keep history (a cursor that fell out of the
 //! ring is told so by a GAP frame) or wait for anybody.
 
+mod fanout;
+mod intake;
+mod post;
+mod readers;
 mod source;
 mod subscriber;
 
-use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use super::status::Status;
 use super::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
-    Outgoing,
+    Action, CloseReason, ConnId, DialFailure, DialId, Level, LocalFault, Node, Origin, Outgoing,
 };
+use crate::feed::{LastValues, Pattern, Ring};
 use crate::limits;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, ErrorCode, Flags, Frame, Heartbeat, Kind, Op, Query, Refusal, Role, Session, Subscribe,
+    Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Op, Query, Refusal, Role, Session,
     U32, U64, padded,
 };
 
-use source::Source;
-use subscriber::{Filled, Subscriber};
+pub use fanout::Fanout;
+use intake::Intake;
+use post::Outlets;
+use readers::Readers;
+use subscriber::Subscriber;
 
 /// What the broker is configured with.
 #[derive(Clone, Debug)]
@@ -30,6 +37,33 @@ pub struct BrokerConfig {
     /// Subscribers at once.
     pub subscribers_max: usize,
 }
+
+impl BrokerConfig {
+    /// What a subscriber costs at most: what is gathered for it, the kernel's buffers, its slots, and
+    /// a watch list of its own, as long as any may be, over as many instruments as there may be.
+    #[must_use]
+    pub fn subscriber_bytes_max(kernel_bytes: usize) -> usize {
+        limits::OUTBOX_BYTES_MAX / 2
+            + kernel_bytes
+            + limits::SUBSCRIBER_STATE_BYTES
+            + INTEREST_BYTES_MAX
+    }
+
+    /// The bound of the whole: rings (a second one while a reactor still holds that of before an
+    /// epoch), last values on each reactor, and subscribers.
+    fn bytes_max(&self, sources: usize, reactors: usize, kernel_bytes: usize) -> usize {
+        let rings = if reactors > 1 { 2 } else { 1 };
+        let ring = rings * self.ring_frames * FRAME_BYTES;
+        let values = reactors * limits::INSTRUMENTS_MAX * LastValues::BYTES_PER_INSTRUMENT;
+        sources * (ring + values)
+            + self.subscribers_max * BrokerConfig::subscriber_bytes_max(kernel_bytes)
+    }
+}
+
+/// The longest watch list: its patterns, twice for their texts, and two bytes for each instrument, which
+/// growing may double.
+const INTEREST_BYTES_MAX: usize = limits::PATTERNS_MAX * 2 * size_of::<Pattern>()
+    + 2 * size_of::<u16>() * limits::INSTRUMENTS_MAX;
 
 /// What a connection is for.
 #[derive(Debug)]
@@ -43,17 +77,21 @@ enum Peer {
     Querier,
 }
 
-/// The broker node.
+/// The broker node: of one reactor, all of it; of several, the first, with the publishers, who asks for
+/// its status, and its share of the subscribers.
 #[derive(Debug)]
 pub struct Broker {
     config: BrokerConfig,
-    links: Links<Peer>,
-    sources: Vec<Option<Source>>,
-    subscribers: usize,
-    /// When the next batch of each conflating subscriber is due.
-    conflating: BTreeSet<(Mono, ConnId)>,
-    /// Frames gathered for one subscriber; kept to save the allocation.
-    scratch: Vec<Frame>,
+    /// What the kernel may hold for each subscriber, for the bound that the status states.
+    kernel_bytes_per_subscriber: usize,
+    readers: Readers<Ring>,
+    intakes: Vec<Intake>,
+    outlets: Outlets,
+    /// The turns before have not flushed everybody yet. Publishers wait for that: one read of theirs is for
+    /// one round of the fan-out, or a market that comes faster than it goes would lap everybody.
+    is_mid_round: bool,
+    /// The next further reactor that the intake has news for.
+    next_wake: usize,
     local_faults: u64,
     is_stopped: bool,
 }
@@ -62,35 +100,47 @@ impl Broker {
     /// A broker that knows nothing yet.
     #[must_use]
     pub fn new(config: BrokerConfig) -> Broker {
-        let sources = (0..limits::SOURCES_MAX).map(|_| None).collect();
-        Broker {
-            config,
-            links: Links::default(),
-            sources,
-            subscribers: 0,
-            conflating: BTreeSet::new(),
-            scratch: Vec::new(),
-            local_faults: 0,
-            is_stopped: false,
-        }
+        Broker::with_fanouts(config, 0).0
     }
 
-    fn source_mut(&mut self, source: u8) -> Option<&mut Source> {
-        let place = self.sources.get_mut(usize::from(source))?;
-        Some(place.get_or_insert_with(Source::default))
+    /// A broker and the nodes of so many further reactors, which are numbered from 1 on in this order.
+    #[must_use]
+    pub fn with_fanouts(config: BrokerConfig, fanouts: usize) -> (Broker, Vec<Fanout>) {
+        let outlets = Outlets::new(fanouts);
+        let fanout = |post: &_| Fanout::new(std::sync::Arc::clone(post), outlets.stall.clone());
+        let fanouts = outlets.posts.iter().map(fanout).collect();
+        let numbers = 0..u8::try_from(limits::SOURCES_MAX).unwrap_or(u8::MAX);
+        let broker = Broker {
+            config,
+            kernel_bytes_per_subscriber: 0,
+            readers: Readers::default(),
+            intakes: numbers.map(Intake::new).collect(),
+            outlets,
+            is_mid_round: false,
+            next_wake: usize::MAX,
+            local_faults: 0,
+            is_stopped: false,
+        };
+        (broker, fanouts)
+    }
+
+    /// Says what the kernel may hold for each subscriber, so that the status counts it too.
+    pub fn note_kernel_bytes(&mut self, per_subscriber: usize) {
+        self.kernel_bytes_per_subscriber = per_subscriber;
     }
 
     fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        let Some(link) = self.links.get_mut(conn) else { return };
+        let Some(link) = self.readers.links.get_mut(conn) else { return };
         if let Err(error) = frame.check() {
-            self.links.refuse_frame(conn, error);
+            self.readers.links.refuse_frame(conn, error);
             return;
         }
         let kind = frame.kind();
         match (&mut link.peer, kind) {
-            (Peer::Publisher { source }, Some(kind)) if kind.is_data() => {
+            (Peer::Subscriber(_), _) => self.readers.handle_frame(now, conn, frame),
+            (Peer::Publisher { source }, Some(_)) => {
                 let source = *source;
-                self.publish(conn, source, frame);
+                self.handle_published(now, conn, source, frame);
             }
             (Peer::Unknown, Some(Kind::Session)) => {
                 if let Some(session) = frame.view::<Session>() {
@@ -99,27 +149,13 @@ impl Broker {
                 }
             }
             (Peer::Unknown, _) => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "the first frame must be a SESSION");
+                let text = "the first frame must be a SESSION";
+                self.readers.links.refuse(conn, ErrorCode::Unexpected, text);
             }
-            (peer, Some(Kind::Heartbeat)) => {
-                let (publishes, next_seq) = match peer {
-                    Peer::Publisher { source } => (Some(*source), 0),
-                    // Who hears only frames of others learns that nothing of its own was missed.
-                    Peer::Subscriber(subscriber) => (None, subscriber.cursor()),
-                    _ => (None, 0),
-                };
+            (Peer::Querier, Some(Kind::Heartbeat)) => {
                 if let Some(beat) = frame.view::<Heartbeat>() {
                     let beat = *beat;
-                    self.links.answer_heartbeat(now, conn, &beat, next_seq);
-                    if let Some(source) = publishes {
-                        self.note_publisher_at(conn, source, &beat);
-                    }
-                }
-            }
-            (Peer::Subscriber(_), Some(Kind::Subscribe)) => {
-                if let Some(subscribe) = frame.view::<Subscribe>() {
-                    let subscribe = *subscribe;
-                    self.handle_subscribe(now, conn, &subscribe);
+                    self.readers.links.answer_heartbeat(now, conn, &beat, 0);
                 }
             }
             (Peer::Querier, Some(Kind::Query)) => {
@@ -128,136 +164,169 @@ impl Broker {
                     self.handle_query(conn, &query);
                 }
             }
-            (Peer::Subscriber(_), Some(kind)) if kind.is_data() => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "subscribers do not publish");
-            }
-            _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
+            _ => self.refuse_out_of_place(conn),
         }
+    }
+
+    fn refuse_out_of_place(&mut self, conn: ConnId) {
+        let text = "this frame has no place here";
+        self.readers.links.refuse(conn, ErrorCode::Unexpected, text);
+    }
+
+    /// A frame, checked, from a publisher. While the further reactors have no room for it, it waits,
+    /// and with it everything behind it; the publisher is not read meanwhile.
+    fn handle_published(&mut self, now: Now, conn: ConnId, number: u8, frame: &Frame) {
+        let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
+        if intake.publisher != Some(conn) {
+            return;
+        }
+        let Some(source) = self.readers.source_mut(number) else { return };
+        if !intake.waiting.is_empty() || !intake.has_room(source, &mut self.outlets) {
+            intake.stalls += u64::from(intake.waiting.is_empty());
+            intake.waiting.push_back(*frame);
+            return;
+        }
+        self.take_in(now, conn, number, frame);
+    }
+
+    /// A frame from a publisher, for which there is room.
+    fn take_in(&mut self, now: Now, conn: ConnId, number: u8, frame: &Frame) {
+        match frame.kind() {
+            Some(kind) if kind.is_data() => self.publish(conn, number, frame),
+            Some(Kind::Heartbeat) => {
+                if let Some(beat) = frame.view::<Heartbeat>() {
+                    let beat = *beat;
+                    self.readers.links.answer_heartbeat(now, conn, &beat, 0);
+                    self.note_publisher_at(number, &beat);
+                }
+            }
+            _ => self.refuse_out_of_place(conn),
+        }
+    }
+
+    /// Takes in what waited, as far as there is room now. Whoever still waits is woken.
+    fn take_in_waiting(&mut self, now: Now) {
+        if self.intakes.iter().all(|intake| intake.waiting.is_empty()) {
+            return;
+        }
+        self.outlets.stall.announce();
+        for number in 0..u8::try_from(self.intakes.len()).unwrap_or(u8::MAX) {
+            while let Some(intake) = self.intakes.get_mut(usize::from(number))
+                && let Some(conn) = intake.publisher
+                && let Some(source) = self.readers.source_mut(number)
+                && intake.has_room(source, &mut self.outlets)
+                && let Some(frame) = intake.waiting.pop_front()
+            {
+                self.take_in(now, conn, number, &frame);
+            }
+        }
+    }
+
+    /// The further reactor that this connection, whose first frame this is, should be served by.
+    fn reactor_for(&self, conn: ConnId, frame: &Frame) -> Option<usize> {
+        let is_unknown = matches!(self.readers.links.get(conn)?.peer, Peer::Unknown);
+        let is_subscriber = frame.check().is_ok()
+            && frame.view::<Session>().is_some_and(|it| it.role == Role::Subscriber as u8);
+        if !is_unknown || !is_subscriber || self.subscribers() >= self.config.subscribers_max {
+            return None;
+        }
+        let posts = self.outlets.posts.iter().enumerate();
+        let open = posts
+            .filter(|(_, it)| it.arriving.load(Ordering::Relaxed) < limits::REACTOR_ARRIVALS_MAX);
+        let (count, index) =
+            open.map(|(index, it)| (it.connections.load(Ordering::Relaxed), index)).min()?;
+        (count < self.readers.subscribers).then_some(index + 1)
+    }
+
+    /// Subscribers of all reactors.
+    fn subscribers(&self) -> usize {
+        let posts = self.outlets.posts.iter();
+        let elsewhere: usize = posts.map(|post| post.connections.load(Ordering::Relaxed)).sum();
+        self.readers.subscribers + elsewhere
     }
 
     fn handle_session(&mut self, conn: ConnId, session: &Session) {
-        let mut answer =
-            Session { source: session.source, name: padded("broker"), ..Session::default() };
-        let peer = match Role::from_number(session.role) {
+        let links = &mut self.readers.links;
+        match Role::from_number(session.role) {
             Some(Role::Subscriber) => {
-                if self.subscribers >= self.config.subscribers_max {
-                    self.links.refuse(conn, ErrorCode::Limit, "all subscriber places are taken");
-                    return;
+                if self.subscribers() < self.config.subscribers_max {
+                    self.readers.greet(conn, session);
+                } else {
+                    let text = "all subscriber places are taken";
+                    self.readers.links.refuse(conn, ErrorCode::Limit, text);
                 }
-                self.subscribers += 1;
-                Peer::Subscriber(Subscriber::default())
             }
-            Some(Role::Querier) => Peer::Querier,
-            Some(Role::Publisher) => {
-                let number = session.source;
-                let Some(source) = self.source_mut(number) else {
-                    self.links.refuse(conn, ErrorCode::Limit, "source numbers are 0 to 7");
-                    return;
-                };
-                let epoch_before = source.epoch;
-                let previous = source.begin_session(conn, session);
-                let is_new_epoch = source.epoch != epoch_before;
-                answer.epoch = U32::new(source.epoch);
-                answer.epoch_start = U64::new(source.epoch_start);
-                answer.next_seq = U64::new(source.wanted_seq());
-                if let Some(previous) = previous {
-                    self.links.refuse(
-                        previous,
-                        ErrorCode::Unexpected,
-                        "another publisher took over",
-                    );
-                }
-                if is_new_epoch {
-                    self.tell_epoch(number);
-                }
-                self.links.log(
-                    Level::Info,
-                    format!("publisher of source {number} connected, epoch {}", session.epoch),
-                );
-                Peer::Publisher { source: number }
+            Some(Role::Querier) => {
+                links.greet(conn, Peer::Querier);
+                let (source, name) = (session.source, padded("broker"));
+                links.send(conn, Session { source, name, ..Session::default() });
             }
-            _ => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "the broker has no such role");
-                return;
-            }
-        };
-        self.links.greet(conn, peer);
-        self.links.send(conn, answer);
+            Some(Role::Publisher) => self.begin_publisher(conn, session),
+            _ => links.refuse(conn, ErrorCode::Unexpected, "the broker has no such role"),
+        }
     }
 
-    /// A frame from a publisher.
-    fn publish(&mut self, conn: ConnId, number: u8, frame: &Frame) {
-        if (frame.instrument.get() >> 24) != u32::from(number) {
-            self.links.refuse(conn, ErrorCode::Unexpected, "instrument of another source");
+    fn begin_publisher(&mut self, conn: ConnId, session: &Session) {
+        let number = session.source;
+        let Some(intake) = self.intakes.get_mut(usize::from(number)) else {
+            self.readers.links.refuse(conn, ErrorCode::Limit, "source numbers are 0 to 7");
+            return;
+        };
+        let Some(source) = self.readers.source_mut(number) else { return };
+        if !intake.has_room(source, &mut self.outlets) {
+            // Its epoch would need a third ring, or one letter more.
+            let text = "the last session is still taken in; come back";
+            self.readers.links.refuse(conn, ErrorCode::Limit, text);
             return;
         }
-        let Some(Some(source)) = self.sources.get_mut(usize::from(number)) else { return };
-        if let Err(text) = source.publish(frame) {
-            self.links.refuse(conn, ErrorCode::Unexpected, text);
+        let begun = intake.begin_session(source, &mut self.outlets, conn, session);
+        let answer = Session {
+            source: number,
+            name: padded("broker"),
+            epoch: U32::new(source.epoch),
+            epoch_start: U64::new(source.epoch_start),
+            next_seq: U64::new(source.wanted_seq()),
+            ..Session::default()
+        };
+        if let Some(previous) = begun.displaced {
+            let text = "another publisher took over";
+            self.readers.links.refuse(previous, ErrorCode::Unexpected, text);
+        }
+        if begun.is_new_epoch {
+            self.readers.tell_epoch(number, begun.void_from);
+        }
+        let text = format!("publisher of source {number} connected, epoch {}", session.epoch);
+        self.readers.links.log(Level::Info, text);
+        self.readers.links.greet(conn, Peer::Publisher { source: number });
+        self.readers.links.send(conn, answer);
+    }
+
+    /// A data frame from a publisher.
+    fn publish(&mut self, conn: ConnId, number: u8, frame: &Frame) {
+        if (frame.instrument.get() >> 24) != u32::from(number) {
+            let text = "instrument of another source";
+            self.readers.links.refuse(conn, ErrorCode::Unexpected, text);
+            return;
+        }
+        let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
+        let Some(source) = self.readers.source_mut(number) else { return };
+        if let Err(text) = intake.publish(source, &mut self.outlets, frame) {
+            self.readers.links.refuse(conn, ErrorCode::Unexpected, text);
         }
     }
 
     /// A publisher says which `seq` it sends next: an empty source begins there.
-    fn note_publisher_at(&mut self, conn: ConnId, number: u8, beat: &Heartbeat) {
+    fn note_publisher_at(&mut self, number: u8, beat: &Heartbeat) {
         let frames = self.config.ring_frames;
         let next_seq = beat.next_seq.get();
-        let Some(Some(source)) = self.sources.get_mut(usize::from(number)) else { return };
-        if source.publisher != Some(conn) {
-            return;
-        }
+        let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
+        let Some(source) = self.readers.source_mut(number) else { return };
         if beat.flags.get() & Flags::MORE == 0 {
-            source.is_stale = beat.flags.get() & Flags::STALE != 0;
+            let is_stale = beat.flags.get() & Flags::STALE != 0;
+            intake.note_standing(source, &mut self.outlets, is_stale);
         }
-        if next_seq == 0 {
-            return;
-        }
-        if source.make_ready(frames, next_seq) {
-            for conn in source.readers.clone() {
-                self.links.mark_dirty(conn);
-            }
-        }
-    }
-
-    /// A new epoch began. It may have taken back what subscribers have seen or were about to see; and
-    /// all of them must know that they are in it, or they would take it for a loss on their next visit.
-    fn tell_epoch(&mut self, number: u8) {
-        let Some(Some(source)) = self.sources.get_mut(usize::from(number)) else { return };
-        let void_from = source.take_void();
-        for &conn in &source.readers {
-            let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { continue };
-            let gap = void_from.and_then(|seq| subscriber.void_from(seq));
-            let standing = subscriber.standing(source);
-            if let Some(gap) = gap {
-                self.links.send(conn, gap);
-            }
-            if let Some(standing) = standing {
-                self.links.send(conn, standing);
-            }
-        }
-    }
-
-    fn handle_subscribe(&mut self, now: Now, conn: ConnId, subscribe: &Subscribe) {
-        if self.source_mut(subscribe.source).is_none() {
-            self.links.refuse(conn, ErrorCode::Limit, "source numbers are 0 to 7");
-            return;
-        }
-        let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return };
-        match subscriber.add_pattern(subscribe) {
-            Err((code, text)) => {
-                self.links.refuse(conn, code, text);
-            }
-            Ok(None) => {}
-            Ok(Some(patterns)) => {
-                let Some(Some(source)) = self.sources.get_mut(usize::from(subscribe.source)) else {
-                    return;
-                };
-                let interest = source.interests.join(patterns, &source.values);
-                source.readers.push(conn);
-                if let Some(due) = subscriber.begin(now.mono, subscribe, interest) {
-                    self.conflating.insert((due, conn));
-                }
-                self.links.mark_dirty(conn);
-            }
+        if next_seq != 0 && intake.make_ready(source, &mut self.outlets, frames, next_seq) {
+            self.readers.tell_ready(number);
         }
     }
 
@@ -265,82 +334,82 @@ impl Broker {
         if Op::from_number(query.op) != Some(Op::Status) {
             let id = query.id.get();
             let code = ErrorCode::Unexpected;
-            self.links.send(conn, Refusal::new(code, id, "the broker answers status queries only"));
+            self.readers
+                .links
+                .send(conn, Refusal::new(code, id, "the broker answers status queries only"));
             return;
         }
         let mut status = Status::default();
         status.text("role", "broker");
-        status.metric("subscribers", self.subscribers);
-        status.metric("connections", self.links.len());
-        status.metric("refused", self.links.refused());
+        let posts = &self.outlets.posts;
+        let elsewhere: usize = posts.iter().map(|it| it.connections.load(Ordering::Relaxed)).sum();
+        let refused: u64 = posts.iter().map(|it| it.refused.load(Ordering::Relaxed)).sum();
+        status.metric("reactors", posts.len() + 1);
+        status.metric("subscribers", self.subscribers());
+        status.metric("connections", self.readers.links.len() + elsewhere);
+        status.metric("refused", self.readers.links.refused() + refused);
         status.metric("local_faults", self.local_faults);
-        for (number, source) in self.sources.iter().enumerate() {
+        let elsewhere: u64 = posts.iter().map(|it| it.interest_bytes.load(Ordering::Relaxed)).sum();
+        let sources = self.readers.sources.iter().flatten().count();
+        let kernel_bytes = self.kernel_bytes_per_subscriber;
+        let subscriber = BrokerConfig::subscriber_bytes_max(kernel_bytes);
+        let memory = self.config.bytes_max(sources, posts.len() + 1, kernel_bytes);
+        status.metric("memory_bytes_bound", memory);
+        status.metric("subscriber_bytes_bound", subscriber);
+        status.metric("watch_list_bytes", self.readers.interest_bytes() as u64 + elsewhere);
+        for (source, intake) in self.readers.sources.iter().zip(&self.intakes) {
             let Some(source) = source else { continue };
+            let number = intake.number();
+            let gaps = posts.iter().filter_map(|post| post.gaps_told.get(usize::from(number)));
+            let gaps: u64 = gaps.map(|gaps| gaps.load(Ordering::Relaxed)).sum();
             let prefix = format!("source.{number}");
-            status.metric(format!("{prefix}.publisher_up"), i64::from(source.publisher.is_some()));
+            status.metric(format!("{prefix}.publisher_up"), i64::from(source.has_publisher));
             status.metric(format!("{prefix}.epoch"), source.epoch);
             status.metric(format!("{prefix}.next_seq"), source.wanted_seq());
             status.metric(format!("{prefix}.instruments"), source.values.len());
-            status.metric(format!("{prefix}.frames"), source.frames);
-            status.metric(format!("{prefix}.duplicates"), source.duplicates);
-            status.metric(format!("{prefix}.gaps_told"), source.gaps_told);
+            status.metric(format!("{prefix}.frames"), intake.frames);
+            status.metric(format!("{prefix}.duplicates"), intake.duplicates);
+            status.metric(format!("{prefix}.gaps_told"), source.gaps_told + gaps);
+            status.metric(format!("{prefix}.stalls"), intake.stalls);
         }
-        status.send(&mut self.links, conn, query.id.get());
-    }
-
-    /// Puts what a subscriber should get next into its outbox, unless it can be sent from the ring.
-    fn refill(&mut self, conn: ConnId) -> Filled {
-        let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else {
-            return Filled::Outbox;
-        };
-        let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source())) else {
-            return Filled::Outbox;
-        };
-        self.scratch.clear();
-        let filled = subscriber.fill(source, &mut self.scratch);
-        if !self.scratch.is_empty() {
-            self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
-        }
-        filled
+        status.send(&mut self.readers.links, conn, query.id.get());
     }
 
     fn forget(&mut self, conn: ConnId) {
-        match self.links.remove(conn) {
-            Some(Peer::Subscriber(subscriber)) => {
-                self.subscribers -= 1;
-                if let Some(due) = subscriber.conflate_due() {
-                    self.conflating.remove(&(due, conn));
-                }
-                if let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source()))
-                    && let Some(interest) = subscriber.interest()
-                {
-                    source.interests.leave(interest);
-                    source.readers.retain(|&reader| reader != conn);
-                }
-            }
-            Some(Peer::Publisher { source: number }) => {
-                if let Some(Some(source)) = self.sources.get_mut(usize::from(number))
-                    && source.publisher == Some(conn)
-                {
-                    source.publisher = None;
-                    self.links.log(Level::Warn, format!("publisher of source {number} left"));
-                }
-            }
-            _ => {}
+        let Some(Peer::Publisher { source: number }) = self.readers.forget(conn) else { return };
+        let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
+        if intake.publisher != Some(conn) {
+            return;
         }
+        intake.publisher = None;
+        intake.waiting.clear();
+        if let Some(source) = self.readers.source_mut(number) {
+            intake.note_standing(source, &mut self.outlets, source.is_stale);
+        }
+        self.readers.links.log(Level::Warn, format!("publisher of source {number} left"));
     }
 }
 
 impl Node for Broker {
     fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
-        self.links.insert(now, conn, Peer::Unknown);
+        self.readers.links.insert(now, conn, Peer::Unknown);
     }
 
     fn handle_dial_failed(&mut self, _now: Now, _dial: DialId, _failure: DialFailure) {}
 
     fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        self.links.heard(now, conn);
-        for frame in frames {
+        self.readers.links.heard(now, conn);
+        for (index, frame) in frames.iter().enumerate() {
+            if !self.outlets.posts.is_empty()
+                && let Some(reactor) = self.reactor_for(conn, frame)
+                && let Some(post) = self.outlets.posts.get(reactor - 1)
+            {
+                post.connections.fetch_add(1, Ordering::Relaxed);
+                post.arriving.fetch_add(1, Ordering::Relaxed);
+                let rest = frames.get(index..).unwrap_or_default().to_vec();
+                self.readers.links.hand_over(conn, reactor, rest);
+                return;
+            }
             self.handle_frame(now, conn, frame);
         }
     }
@@ -351,51 +420,40 @@ impl Node for Broker {
 
     fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
         self.local_faults += 1;
-        self.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
+        self.readers.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
+    }
+
+    fn handle_mail(&mut self, _now: Now) {
+        // Nothing of this turn has made anybody dirty yet.
+        self.is_mid_round = self.readers.links.has_dirty();
     }
 
     fn handle_timers(&mut self, now: Now) {
-        self.links.tick(now, |peer| match peer {
-            Peer::Subscriber(subscriber) => subscriber.cursor(),
-            _ => 0,
-        });
-        while let Some(&(due, conn)) = self.conflating.first() {
-            if due > now.mono {
-                break;
-            }
-            self.conflating.pop_first();
-            if let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) {
-                let next = subscriber.make_due(now.mono);
-                self.conflating.insert((next, conn));
-                self.links.mark_dirty(conn);
-            }
-        }
+        self.readers.handle_timers(now);
     }
 
-    fn commit(&mut self, _now: Now) {
-        for source in self.sources.iter_mut().flatten() {
-            let Some(news) = source.take_news() else { continue };
-            if let Some(publisher) = source.publisher {
-                self.links.send(
-                    publisher,
-                    Ack {
-                        epoch: U32::new(source.epoch),
-                        accepted_seq: U64::new(news),
-                        ..Ack::default()
-                    },
-                );
+    fn commit(&mut self, now: Now) {
+        self.take_in_waiting(now);
+        for (source, intake) in self.readers.sources.iter().zip(&self.intakes) {
+            let Some(source) = source.as_ref().filter(|source| source.has_news) else { continue };
+            if let Some(publisher) = intake.publisher {
+                let ack = Ack {
+                    epoch: U32::new(source.epoch),
+                    accepted_seq: U64::new(source.bounds().1),
+                    ..Ack::default()
+                };
+                self.readers.links.send(publisher, ack);
             }
-            // Whoever stands first is served first; turning the start keeps that fair.
-            source.turn_start = (source.turn_start + 1) % source.readers.len().max(1);
-            let (before, after) = source.readers.split_at(source.turn_start);
-            for &conn in after.iter().chain(before) {
-                self.links.mark_dirty(conn);
-            }
+            self.outlets.has_news = true;
         }
+        if std::mem::take(&mut self.outlets.has_news) {
+            self.next_wake = 1;
+        }
+        self.readers.commit();
     }
 
     fn handle_stop(&mut self, _now: Now) {
-        self.links.refuse_all(ErrorCode::Stopping, "the broker stops; come back later");
+        self.readers.links.refuse_all(ErrorCode::Stopping, "the broker stops; come back later");
         self.is_stopped = true;
     }
 
@@ -404,44 +462,43 @@ impl Node for Broker {
     }
 
     fn next_deadline(&self) -> Option<Mono> {
-        let conflate = self.conflating.first().map(|&(due, _)| due);
-        self.links.next_tick().into_iter().chain(conflate).min()
+        self.readers.next_deadline()
+    }
+
+    fn poll_wake(&mut self) -> Option<usize> {
+        let reactor = self.next_wake;
+        if reactor > self.outlets.posts.len() {
+            return None;
+        }
+        self.next_wake += 1;
+        Some(reactor)
     }
 
     fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
+        self.readers.links.poll_action()
     }
 
     fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
+        let dirty = self.readers.links.poll_dirty();
+        self.is_mid_round &= dirty.is_some();
+        dirty
     }
 
     fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        if self.links.outbox(conn).is_empty()
-            && self.refill(conn) == Filled::Ring
-            && let Some(Peer::Subscriber(subscriber)) = self.links.get(conn).map(|link| &link.peer)
-            && let Some(Some(source)) = self.sources.get(usize::from(subscriber.source()))
-        {
-            let frames = limits::WRITE_BYTES_PER_TURN_MAX / crate::wire::FRAME_BYTES;
-            let (head, tail) = source.ring.bytes(subscriber.cursor(), frames);
-            return Outgoing { head, tail };
-        }
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
+        self.readers.outgoing(conn)
     }
 
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        if !self.links.outbox(conn).is_empty() {
-            self.links.sent(now, conn, bytes);
-            return;
-        }
-        self.links.sent_elsewhere(now, conn);
-        let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return };
-        let Some(Some(source)) = self.sources.get(usize::from(subscriber.source())) else { return };
-        // The rest of a half-sent frame is kept apart: the ring may overwrite it before the peer
-        // has room for it.
-        if let Some(rest) = subscriber.advance(&source.ring, bytes) {
-            self.links.fill(conn, &rest);
-        }
+        self.readers.handle_sent(now, conn, bytes);
+    }
+
+    fn wants_frames(&self, conn: ConnId) -> bool {
+        let Some(link) = self.readers.links.get(conn) else { return true };
+        let Peer::Publisher { source } = link.peer else { return true };
+        self.intakes
+            .get(usize::from(source))
+            .filter(|intake| intake.publisher == Some(conn))
+            .is_none_or(|intake| intake.waiting.is_empty() && !self.is_mid_round)
     }
 }
 

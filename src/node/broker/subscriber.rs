@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zerocopy::IntoBytes;
 
-use crate::feed::{Interest, InterestId, LastValues, Pattern, Ring};
+use crate::feed::{Interest, InterestId, LastValues, Pattern, RingView, Window};
 use crate::limits;
 use crate::time::Mono;
 use crate::wire::{
@@ -52,6 +52,8 @@ pub(super) struct Subscriber {
     wants_history: bool,
     is_due: bool,
     interest: Option<InterestId>,
+    /// Its place among the readers of its source.
+    place: usize,
     conflate: Duration,
     due: Mono,
     /// The next `seq` to look at.
@@ -68,6 +70,7 @@ impl Default for Subscriber {
             wants_history: false,
             is_due: false,
             interest: None,
+            place: 0,
             conflate: Duration::ZERO,
             due: Mono::default(),
             cursor: 0,
@@ -86,6 +89,14 @@ impl Subscriber {
 
     pub(super) fn interest(&self) -> Option<InterestId> {
         self.interest
+    }
+
+    pub(super) fn place(&self) -> usize {
+        self.place
+    }
+
+    pub(super) fn set_place(&mut self, place: usize) {
+        self.place = place;
     }
 
     pub(super) fn conflate_due(&self) -> Option<Mono> {
@@ -161,34 +172,37 @@ impl Subscriber {
     }
 
     /// What says that the subscription stands, and in which epoch; none before it does.
-    pub(super) fn standing(&self, source: &Source) -> Option<Subscribed> {
+    pub(super) fn standing<W: Window>(&self, source: &Source<W>) -> Option<Subscribed> {
         let stands = matches!(self.phase, Phase::Snapshot { .. } | Phase::Live);
         let interest = source.interests.get(self.interest.filter(|_| stands)?)?;
         Some(self.subscribed(source, interest))
     }
 
-    fn subscribed(&self, source: &Source, interest: &Interest) -> Subscribed {
+    fn subscribed<W: Window>(&self, source: &Source<W>, interest: &Interest) -> Subscribed {
+        let (oldest_seq, next_seq) = source.bounds();
         Subscribed {
             id: U32::new(self.id),
             matched: U32::new(u32::try_from(interest.matched()).unwrap_or(u32::MAX)),
             epoch: U32::new(source.epoch),
             epoch_start: U64::new(source.epoch_start),
-            next_seq: U64::new(source.ring.next_seq()),
-            oldest_seq: U64::new(source.ring.oldest_seq()),
+            next_seq: U64::new(next_seq),
+            oldest_seq: U64::new(oldest_seq),
             ..Subscribed::default()
         }
     }
 
     /// Decides what is sent next: gathers it into `out`, or points at the ring.
-    pub(super) fn fill(&mut self, source: &mut Source, out: &mut Vec<Frame>) -> Filled {
-        if !source.is_ready() {
-            return Filled::Outbox;
-        }
+    pub(super) fn fill<W: Window>(
+        &mut self,
+        source: &mut Source<W>,
+        out: &mut Vec<Frame>,
+    ) -> Filled {
+        let Some(view) = source.view() else { return Filled::Outbox };
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
             return Filled::Outbox;
         };
         if matches!(self.phase, Phase::Waiting) {
-            self.confirm(source, interest, out);
+            self.confirm(source, view, interest, out);
         }
         if matches!(self.phase, Phase::Snapshot { .. }) {
             self.fill_snapshot(source, interest, out);
@@ -196,25 +210,25 @@ impl Subscriber {
         if !matches!(self.phase, Phase::Live) || !out.is_empty() {
             return Filled::Outbox;
         }
-        let (oldest, next) = (source.ring.oldest_seq(), source.ring.next_seq());
+        let (oldest, next) = (view.oldest_seq(), view.next_seq());
         match self.mode {
             Mode::Conflate => {
                 if std::mem::take(&mut self.is_due) {
-                    self.fill_last_values(&source.ring, &source.values, interest, out);
+                    self.fill_last_values(view, &source.values, interest, out);
                 }
                 return Filled::Outbox;
             }
             Mode::Latest if self.cursor < oldest => {
+                self.fill_last_values(view, &source.values, interest, out);
                 source.gaps_told += 1;
-                self.fill_last_values(&source.ring, &source.values, interest, out);
                 return Filled::Outbox;
             }
             Mode::Lossless if self.cursor < oldest => {
-                source.gaps_told += 1;
                 // Half a ring ahead of the edge, or the next frame would push it out again.
                 let resume = oldest + (next - oldest) / 2;
                 out.push(Frame::seal(gap(GapReason::Lapped, self.cursor, resume - 1, u64::MAX)));
                 self.cursor = resume;
+                source.gaps_told += 1;
                 return Filled::Outbox;
             }
             _ => {}
@@ -222,12 +236,18 @@ impl Subscriber {
         if interest.is_everything() {
             return Filled::Ring;
         }
-        self.fill_matching(&source.ring, interest, out);
+        self.fill_matching(view, interest, out);
         Filled::Outbox
     }
 
-    fn confirm(&mut self, source: &Source, interest: &Interest, out: &mut Vec<Frame>) {
-        let (oldest, next) = (source.ring.oldest_seq(), source.ring.next_seq());
+    fn confirm<W: Window>(
+        &mut self,
+        source: &Source<W>,
+        view: RingView<'_>,
+        interest: &Interest,
+        out: &mut Vec<Frame>,
+    ) {
+        let (oldest, next) = (view.oldest_seq(), view.next_seq());
         out.push(Frame::seal(self.subscribed(source, interest)));
         let mut live_from = next;
         if self.wants_history {
@@ -245,7 +265,7 @@ impl Subscriber {
     ///
     /// A snapshot may take several turns while the feed goes on. Values that are newer than its start
     /// are left out: the ring delivers them, in order, from `live_from` on.
-    fn fill_snapshot(&mut self, source: &Source, interest: &Interest, out: &mut Vec<Frame>) {
+    fn fill_snapshot<W>(&mut self, source: &Source<W>, interest: &Interest, out: &mut Vec<Frame>) {
         let (values, value_flags) = (&source.values, source.snapshot_flags());
         let Phase::Snapshot { mut next_index, mut frames, live_from } = self.phase else { return };
         let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
@@ -283,8 +303,8 @@ impl Subscriber {
     }
 
     /// Gathers matching frames between cursor and head.
-    fn fill_matching(&mut self, ring: &Ring, interest: &Interest, out: &mut Vec<Frame>) {
-        let (head, tail) = ring.slices(self.cursor, usize::MAX);
+    fn fill_matching(&mut self, view: RingView<'_>, interest: &Interest, out: &mut Vec<Frame>) {
+        let (head, tail) = view.slices(self.cursor, usize::MAX);
         for frame in head.iter().chain(tail) {
             if out.len() >= limits::FILL_FRAMES_MAX {
                 return;
@@ -300,12 +320,12 @@ impl Subscriber {
     /// `seq`, and says how much was left out.
     fn fill_last_values(
         &mut self,
-        ring: &Ring,
+        view: RingView<'_>,
         values: &LastValues,
         interest: &Interest,
         out: &mut Vec<Frame>,
     ) {
-        if self.cursor >= ring.next_seq() {
+        if self.cursor >= view.next_seq() {
             return;
         }
         let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
@@ -315,18 +335,18 @@ impl Subscriber {
             .filter(|frame| frame.seq.get() >= self.cursor && interest.wants(frame));
         let mut changed: Vec<Frame> = changed.copied().collect();
         changed.sort_unstable_by_key(|frame| frame.seq.get());
-        let mut end = ring.next_seq();
+        let mut end = view.next_seq();
         if changed.len() > limits::FILL_FRAMES_MAX {
             changed.truncate(limits::FILL_FRAMES_MAX);
             end = changed.last().map_or(end, |frame| frame.seq.get() + 1);
             // The rest belongs to the same batch, or what changes most would never be sent.
             self.is_due = self.mode == Mode::Conflate;
         }
-        let missed = if self.cursor < ring.oldest_seq() {
+        let missed = if self.cursor < view.oldest_seq() {
             u64::MAX
         } else {
             let span = usize::try_from(end - self.cursor).unwrap_or(usize::MAX);
-            let (head, tail) = ring.slices(self.cursor, span);
+            let (head, tail) = view.slices(self.cursor, span);
             let matching = head.iter().chain(tail).filter(|frame| interest.wants(frame)).count();
             matching.saturating_sub(changed.len()) as u64
         };
@@ -338,13 +358,13 @@ impl Subscriber {
     }
 
     /// The kernel took this many bytes from the ring. Returns the rest of a half-sent frame.
-    pub(super) fn advance(&mut self, ring: &Ring, bytes: usize) -> Option<Vec<u8>> {
+    pub(super) fn advance(&mut self, view: RingView<'_>, bytes: usize) -> Option<Vec<u8>> {
         self.cursor += (bytes / FRAME_BYTES) as u64;
         let half = bytes % FRAME_BYTES;
         if half == 0 {
             return None;
         }
-        let rest = ring.get(self.cursor).map(|frame| frame.as_bytes()[half..].to_vec());
+        let rest = view.get(self.cursor).map(|frame| frame.as_bytes()[half..].to_vec());
         self.cursor += 1;
         rest
     }

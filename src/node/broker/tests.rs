@@ -4,8 +4,11 @@ use zerocopy::IntoBytes;
 
 use super::*;
 use crate::wire::{
-    Definition, Gap, GapReason, Mode, Quote, SnapshotEnd, Subscribed, Trade, U16, as_frames,
+    Definition, Gap, GapReason, Mode, Quote, SnapshotEnd, Subscribe, Subscribed, Trade, U16,
+    as_frames,
 };
+
+mod fanouts;
 
 const MARKET: u8 = 1;
 
@@ -430,6 +433,65 @@ fn a_flood_of_patterns_is_refused() {
 }
 
 #[test]
+fn a_bad_subscription_is_refused_in_one_frame_and_disturbs_nobody() {
+    let mut bench = Bench::new(64);
+    let publisher = bench.market();
+    let other = bench.subscribe("*", Mode::Lossless, 0);
+    bench.read(other);
+    let unknown = bench.subscribe("PE*R4", Mode::Lossless, 0);
+    let twice = bench.subscribe("PETR4", Mode::Lossless, 0);
+    bench.read(twice);
+    let again = Subscribe { source: MARKET, pattern: padded("*"), ..Subscribe::default() };
+    bench.say(twice, &vec![Frame::seal(again); 5_000]);
+    for (conn, code) in [(unknown, ErrorCode::BadPattern), (twice, ErrorCode::Limit)] {
+        let answer = bench.read(conn);
+        let refusals: Vec<_> = answer.iter().filter_map(Frame::view::<Refusal>).collect();
+        assert_eq!(refusals.len(), 1, "{answer:?}");
+        assert_eq!(refusals[0].code.get(), code as u16);
+    }
+    bench.say(publisher, &[quote(3, 0)]);
+    assert_eq!(data_seqs(&bench.read(other)), [3]);
+}
+
+#[test]
+fn a_newcomer_is_served_before_thousands_that_have_had_something() {
+    let mut bench = Bench::new(64);
+    let publisher = bench.market();
+    for _ in 0..20 {
+        bench.subscribe("*", Mode::Lossless, 0);
+    }
+    while bench.broker.poll_dirty().is_some() {}
+    bench.say(publisher, &[quote(3, 0)]);
+    // The turn's bound has left nearly all of them for the next.
+    bench.broker.poll_dirty();
+    bench.broker.handle_mail(bench.now);
+    assert!(!bench.broker.wants_frames(publisher), "a read for a round, not for a turn");
+    let newcomer = bench.subscribe("*", Mode::Lossless, 0);
+    assert_eq!(bench.broker.poll_dirty(), Some(newcomer));
+    while bench.broker.poll_dirty().is_some() {}
+    assert!(bench.broker.wants_frames(publisher));
+}
+
+#[test]
+fn readers_leave_in_any_order() {
+    let mut bench = Bench::new(64);
+    let publisher = bench.market();
+    let mut conns: Vec<ConnId> = (0..40).map(|_| bench.subscribe("*", Mode::Lossless, 0)).collect();
+    for step in 0..39 {
+        let leaving = conns.swap_remove(step * 7 % conns.len());
+        bench.broker.handle_close(bench.now, leaving, CloseReason::Reset);
+        let source = bench.broker.readers.sources[usize::from(MARKET)].as_ref().unwrap();
+        assert_eq!(
+            source.readers.iter().collect::<std::collections::BTreeSet<_>>(),
+            conns.iter().collect()
+        );
+    }
+    bench.read(conns[0]);
+    bench.say(publisher, &[quote(3, 0)]);
+    assert_eq!(data_seqs(&bench.read(conns[0])), [3]);
+}
+
+#[test]
 fn a_subscriber_that_leaves_leaves_nothing_behind() {
     let mut bench = Bench::new(8);
     let publisher = bench.market();
@@ -438,9 +500,11 @@ fn a_subscriber_that_leaves_leaves_nothing_behind() {
         bench.broker.handle_close(bench.now, conn, CloseReason::Reset);
     }
     bench.say(publisher, &[quote(3, 0)]);
-    let source = bench.broker.sources[usize::from(MARKET)].as_ref().unwrap();
-    assert!(source.readers.is_empty() && bench.broker.conflating.is_empty());
-    assert_eq!((bench.broker.subscribers, bench.broker.links.len()), (0, 1));
+    let readers = &bench.broker.readers;
+    let source = readers.sources[usize::from(MARKET)].as_ref().unwrap();
+    assert!(source.readers.is_empty() && readers.conflating.is_empty());
+    assert_eq!((readers.subscribers, readers.links.len()), (0, 1));
+    assert_eq!(readers.interest_bytes(), 0);
 }
 
 #[test]

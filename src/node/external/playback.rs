@@ -1,7 +1,7 @@
 //! Playback: a feed as it is released by the market's clock, read by as many cursors as there are
 //! consumers. Not here: consumers, and what is done wrong on the way to them.
 
-use crate::feed::Ring;
+use crate::feed::{Ring, Window};
 use crate::limits;
 use crate::market::synthetic::Synthetic;
 use crate::market::tape::Schedule;
@@ -246,7 +246,8 @@ impl SyntheticPlayback {
     fn new(mut market: Synthetic, events_per_second: u64, clock: MarketClock) -> SyntheticPlayback {
         let definitions = market.definitions();
         let mut ring = Ring::new(limits::EXCHANGE_WINDOW_FRAMES, 1);
-        definitions.iter().for_each(|definition| ring.push(definition));
+        let are_held = definitions.iter().all(|definition| ring.push(definition));
+        debug_assert!(are_held, "a ring without readers always has room");
         let half_ns = limits::EXCHANGE_WINDOW_FRAMES as u64 / 2 * 1_000_000_000;
         let half_ns = half_ns.checked_div(events_per_second).unwrap_or(u64::MAX);
         SyntheticPlayback {
@@ -273,7 +274,8 @@ impl SyntheticPlayback {
             frame.ts_event = U64::new(frame.ts_event.get().saturating_add(self.slept_ns));
             frame.renew_crc();
         }
-        self.ring.push(&frame);
+        let is_held = self.ring.push(&frame);
+        debug_assert!(is_held, "a ring without readers always has room");
         self.coming = self.market.next_event();
         true
     }
@@ -335,6 +337,6 @@ impl SyntheticPlayback {
                 left -= 1;
             }
         }
-        self.ring.slices(from_seq, frames_max)
+        self.ring.view().slices(from_seq, frames_max)
     }
 }

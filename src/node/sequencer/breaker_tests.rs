@@ -91,6 +91,7 @@ impl Bench {
                     self.closed.push(conn);
                     self.core.handle_close(self.now, conn, CloseReason::Ours);
                 }
+                Action::HandOver { .. } => unreachable!("core has one reactor"),
                 Action::Log(_, text) => self.log.push(text),
             }
         }

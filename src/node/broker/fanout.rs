@@ -1,0 +1,241 @@
+//! The node of a further reactor: subscribers that the first one handed over, served from the same
+//! rings. It takes in frames and letters in the order in which the first reactor made them, and moves
+//! its gates, so that the writer never waits for more than one of its turns.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Peer;
+use super::post::{Letter, News, Post, Stall};
+use super::readers::Readers;
+use super::source::note;
+use crate::feed::RingReader;
+use crate::limits;
+use crate::node::{
+    Action, CloseReason, ConnId, DialFailure, DialId, Level, LocalFault, Node, Origin, Outgoing,
+};
+use crate::time::{Mono, Now};
+use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Role, Session};
+
+/// A fan-out; [`super::Broker::with_fanouts`] makes them.
+#[derive(Debug)]
+pub struct Fanout {
+    pub(super) readers: Readers<RingReader>,
+    post: Arc<Post>,
+    stall: Stall,
+    /// A letter that stands behind more frames than one turn takes in.
+    letter: Option<Letter>,
+    /// More waits than one turn takes in.
+    has_more: bool,
+    wakes_intake: bool,
+    is_stopped: bool,
+}
+
+impl Fanout {
+    pub(super) fn new(post: Arc<Post>, stall: Stall) -> Fanout {
+        let readers = Readers::default();
+        Fanout {
+            readers,
+            post,
+            stall,
+            letter: None,
+            has_more: false,
+            wakes_intake: false,
+            is_stopped: false,
+        }
+    }
+
+    /// Takes in what the first reactor has made. The heads are read before the letters: what was
+    /// written before the head that is seen here is then seen too.
+    ///
+    /// Invariant: between two calls everybody with something to get was flushed once, and one call takes
+    /// in no more than a subscriber can be sent in one turn, and keeps in its window. So nobody is lapped
+    /// because this reactor was late; only who does not read is.
+    fn take_in(&mut self) {
+        self.has_more = false;
+        if self.readers.links.has_dirty() {
+            // The turns before have not come round yet.
+            self.has_more = true;
+            return;
+        }
+        let mut strides = [limits::WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES; limits::SOURCES_MAX];
+        let mut has_moved = false;
+        for _ in 0..limits::REACTOR_LETTERS_PER_TURN_MAX {
+            let heads: [Option<u64>; limits::SOURCES_MAX] = std::array::from_fn(|number| {
+                Some(self.readers.sources.get(number)?.as_ref()?.window.as_ref()?.head())
+            });
+            let Some(letter) = self.letter.take().or_else(|| self.post.next_letter()) else {
+                for (number, (head, stride)) in heads.into_iter().zip(&mut strides).enumerate() {
+                    let Some(head) = head else { continue };
+                    self.has_more |= !self.advance(number, head, stride, &mut has_moved);
+                }
+                self.wakes_intake |= has_moved && self.stall.is_over();
+                return;
+            };
+            let number = usize::from(letter.source);
+            let Some(stride) = strides.get_mut(number) else { continue };
+            if !self.advance(number, letter.at_seq, stride, &mut has_moved) {
+                self.letter = Some(letter);
+                break;
+            }
+            self.handle_letter(letter);
+            // A letter less is room too, and so is a ring that was let go of.
+            has_moved = true;
+        }
+        // Beyond the last letter nothing is taken in: the next one may stand before it.
+        self.has_more = true;
+        self.wakes_intake |= has_moved && self.stall.is_over();
+    }
+
+    /// Takes in a source's frames before `seq`, at most `stride` of them. Whether that was all.
+    fn advance(
+        &mut self,
+        number: usize,
+        seq: u64,
+        stride: &mut usize,
+        has_moved: &mut bool,
+    ) -> bool {
+        let Some(Some(source)) = self.readers.sources.get_mut(number) else { return true };
+        let Some(window) = &mut source.window else { return true };
+        let (values, interests) = (&mut source.values, &mut source.interests);
+        *stride = (*stride).min(window.stride());
+        let until = seq.min(window.seen().saturating_add(*stride as u64));
+        let before = *stride;
+        *has_moved |= window.advance(until, |frame| {
+            note(values, interests, frame);
+            *stride -= 1;
+        });
+        source.has_news |= *stride < before;
+        until == seq
+    }
+
+    fn handle_letter(&mut self, letter: Letter) {
+        let number = letter.source;
+        let Some(source) = self.readers.source_mut(number) else { return };
+        match letter.news {
+            News::Window(window) => source.window = Some(window),
+            News::Ready => {
+                source.is_ready = true;
+                self.readers.tell_ready(number);
+            }
+            News::Epoch { epoch, epoch_start, void_from, is_ready } => {
+                let is_new_epoch = source.epoch != epoch;
+                (source.epoch, source.epoch_start) = (epoch, epoch_start);
+                source.is_ready = is_ready;
+                if let Some(seq) = void_from {
+                    source.values.void_from(seq);
+                }
+                if is_new_epoch {
+                    self.readers.tell_epoch(number, void_from);
+                }
+            }
+            News::Value(frame) => source.note(&frame),
+            News::Standing { has_publisher, is_stale } => {
+                (source.has_publisher, source.is_stale) = (has_publisher, is_stale);
+            }
+        }
+    }
+
+    fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        let Some(link) = self.readers.links.get(conn) else { return };
+        if let Err(error) = frame.check() {
+            self.readers.links.refuse_frame(conn, error);
+            return;
+        }
+        match link.peer {
+            Peer::Subscriber(_) => self.readers.handle_frame(now, conn, frame),
+            _ => match frame.view::<Session>() {
+                Some(session) if session.role == Role::Subscriber as u8 => {
+                    let session = *session;
+                    self.readers.greet(conn, &session);
+                }
+                _ => {
+                    let text = "the first frame must be a SESSION";
+                    self.readers.links.refuse(conn, ErrorCode::Unexpected, text);
+                }
+            },
+        }
+    }
+}
+
+impl Node for Fanout {
+    fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
+        self.post.arriving.fetch_sub(1, Ordering::Relaxed);
+        self.readers.links.insert(now, conn, Peer::Unknown);
+    }
+
+    fn handle_dial_failed(&mut self, _now: Now, _dial: DialId, _failure: DialFailure) {}
+
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        self.readers.links.heard(now, conn);
+        for frame in frames {
+            self.handle_frame(now, conn, frame);
+        }
+    }
+
+    fn handle_close(&mut self, _now: Now, conn: ConnId, _reason: CloseReason) {
+        if self.readers.forget(conn).is_some() {
+            self.post.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
+        self.readers.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
+    }
+
+    fn handle_mail(&mut self, _now: Now) {
+        self.take_in();
+    }
+
+    fn handle_timers(&mut self, now: Now) {
+        self.readers.handle_timers(now);
+    }
+
+    fn commit(&mut self, _now: Now) {
+        self.readers.commit();
+        self.post.refused.store(self.readers.links.refused(), Ordering::Relaxed);
+        let bytes = self.readers.interest_bytes() as u64;
+        self.post.interest_bytes.store(bytes, Ordering::Relaxed);
+        for (told, source) in self.post.gaps_told.iter().zip(&self.readers.sources) {
+            let Some(source) = source else { continue };
+            told.store(source.gaps_told, Ordering::Relaxed);
+        }
+    }
+
+    fn handle_stop(&mut self, _now: Now) {
+        let text = "the broker stops; come back later";
+        self.readers.links.refuse_all(ErrorCode::Stopping, text);
+        self.is_stopped = true;
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        if self.has_more {
+            return Some(Mono::default());
+        }
+        self.readers.next_deadline()
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.readers.links.poll_action()
+    }
+
+    fn poll_wake(&mut self) -> Option<usize> {
+        std::mem::take(&mut self.wakes_intake).then_some(0)
+    }
+
+    fn poll_dirty(&mut self) -> Option<ConnId> {
+        self.readers.links.poll_dirty()
+    }
+
+    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
+        self.readers.outgoing(conn)
+    }
+
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        self.readers.handle_sent(now, conn, bytes);
+    }
+}

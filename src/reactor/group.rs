@@ -1,0 +1,161 @@
+//! Several reactors in one process: the first accepts and hands connections on, each runs on a thread
+//! of its own with its own poll, and they end together. What is *not* here: what their nodes share; a
+//! reactor alone has none of this.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use mio::Waker;
+
+use crate::limits;
+use crate::node::Node;
+use crate::wire::Frame;
+
+use super::Reactor;
+
+/// A connection on its way, with what was read of it.
+pub(super) struct Arrival {
+    pub(super) stream: mio::net::TcpStream,
+    pub(super) frames: Vec<Frame>,
+    /// The beginning of the next frame.
+    pub(super) carry: Vec<u8>,
+}
+
+/// What all reactors of a group see.
+#[derive(Default)]
+struct Fate {
+    /// The first was told to stop, or has ended: so do all.
+    is_stopping: AtomicBool,
+    /// A further one has ended, for whatever reason.
+    has_lost_one: AtomicBool,
+}
+
+/// One reactor's place in its group.
+pub(super) struct Membership {
+    number: usize,
+    wakers: Vec<Arc<Waker>>,
+    roads: Vec<Sender<Arrival>>,
+    arrivals: Receiver<Arrival>,
+    fate: Arc<Fate>,
+}
+
+impl Membership {
+    /// Ends the sleep of another reactor. One that fails only means a later wake.
+    pub(super) fn wake(&self, reactor: usize) {
+        if let Some(waker) = self.wakers.get(reactor) {
+            drop(waker.wake());
+        }
+    }
+
+    /// Sends a connection to another reactor; a road that is full or closed drops it, which closes it.
+    pub(super) fn send(&self, reactor: usize, arrival: Arrival) {
+        let is_sent = self.roads.get(reactor).is_some_and(|road| road.try_send(arrival).is_ok());
+        if !is_sent {
+            log::warn!("reactor {reactor} took no connection; it is closed");
+        }
+        self.wake(reactor);
+    }
+
+    pub(super) fn next_arrival(&self) -> Option<Arrival> {
+        self.arrivals.try_recv().ok()
+    }
+
+    pub(super) fn has_arrivals(&self) -> bool {
+        !self.arrivals.is_empty()
+    }
+
+    /// Tells the others that this one stops, when it is the first.
+    pub(super) fn announce_stop(&self) {
+        if self.number == 0 {
+            self.fate.is_stopping.store(true, Ordering::Release);
+            (1..self.wakers.len()).for_each(|other| self.wake(other));
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.fate.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether a further reactor has ended before it was asked to.
+    pub(super) fn has_lost_one(&self) -> bool {
+        self.number == 0 && self.fate.has_lost_one.load(Ordering::Acquire)
+    }
+}
+
+/// Says that a further reactor has ended, however it did: a panic unwinds through this too.
+struct Bell {
+    fate: Arc<Fate>,
+    first: Arc<Waker>,
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.fate.has_lost_one.store(true, Ordering::Release);
+        drop(self.first.wake());
+    }
+}
+
+/// Makes one group of these reactors; the first one's number is 0.
+fn join(reactors: &mut [&mut Reactor]) {
+    let wakers: Vec<_> = reactors.iter().map(|reactor| Arc::clone(&reactor.waker)).collect();
+    // The node keeps this bound; see `Broker`.
+    let roads = (0..reactors.len()).map(|_| bounded(limits::REACTOR_ARRIVALS_MAX));
+    let (roads, arrivals): (Vec<_>, Vec<_>) = roads.unzip();
+    let fate = Arc::new(Fate::default());
+    for ((number, reactor), arrivals) in reactors.iter_mut().enumerate().zip(arrivals) {
+        reactor.group = Some(Membership {
+            number,
+            wakers: wakers.clone(),
+            roads: roads.clone(),
+            arrivals,
+            fate: Arc::clone(&fate),
+        });
+    }
+}
+
+/// Runs the first reactor here and each further one on a thread of its own, until the first is
+/// stopped or any of them fails. Whatever ends one ends all.
+///
+/// # Errors
+/// The first failure: of polling, of a node, or a panic of a further reactor's thread.
+pub fn run_together<A: Node, B: Node + Send>(
+    first: &mut Reactor,
+    node: &mut A,
+    mut others: Vec<(Reactor, B)>,
+) -> io::Result<()> {
+    let mut reactors = vec![&mut *first];
+    reactors.extend(others.iter_mut().map(|(reactor, _)| reactor));
+    join(&mut reactors);
+    let fate = first.group.as_ref().map(|group| Arc::clone(&group.fate)).unwrap_or_default();
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        let mut result = Ok(());
+        for (number, (mut reactor, mut node)) in (1..).zip(others) {
+            let bell = Bell { fate: Arc::clone(&fate), first: Arc::clone(&first.waker) };
+            let run = move || {
+                let _bell = bell;
+                reactor.run(&mut node)
+            };
+            let thread = std::thread::Builder::new().name(format!("reactor-{number}"));
+            match thread.spawn_scoped(scope, run) {
+                Ok(thread) => threads.push((number, thread)),
+                Err(error) => result = Err(error),
+            }
+        }
+        let result = result.and_then(|()| first.run(node));
+        // However the first ended, nobody may be left behind.
+        if let Some(group) = &first.group {
+            group.announce_stop();
+        }
+        let ends = threads.into_iter().map(|(number, thread)| match thread.join() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(io::Error::other(format!("reactor {number}: {error}"))),
+            Err(_) => Err(io::Error::other(format!("reactor {number} panicked"))),
+        });
+        // All are joined before the first error counts; a further reactor's says more than ours.
+        let ends: Vec<io::Result<()>> = ends.collect();
+        ends.into_iter().find(Result::is_err).unwrap_or(result)
+    })
+}

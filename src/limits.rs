@@ -274,6 +274,8 @@ const _: () = assert!(FILL_FRAMES_MAX <= EXCHANGE_EVENTS_PER_TURN_MAX);
 pub const INDEX_BLOCK_TRADES: usize = 1024;
 /// Data frames of one shard's answer.
 pub const ANSWER_ROWS_MAX: usize = 32_000;
+/// Symbols and patterns of one query.
+pub const QUERY_SYMBOLS_MAX: usize = 256;
 /// Queries that one connection may have open at one node.
 pub const QUERIES_PER_CLIENT_MAX: usize = 256;
 

@@ -69,6 +69,8 @@ fn control_layouts_are_as_written() {
         }
         Metric { id, reserved, value, name }
         Text { id, name, text }
+        QueryMore { id, symbol, as_of, reserved }
+        Counted { id, instrument, trades, cancelled, first, last, reserved }
     }
 }
 
@@ -176,6 +178,7 @@ fn limits_are_as_written() {
     assert_eq!(value("a node's own silence"), format!("{} s", limits::HEARTBEAT_EVERY.as_secs()));
     assert_eq!(value("answers waiting"), format!("{} bytes", limits::OUTBOX_BYTES_MAX));
     assert_eq!(value("patterns per"), limits::PATTERNS_MAX.to_string());
+    assert_eq!(value("symbols and patterns"), limits::QUERY_SYMBOLS_MAX.to_string());
     assert_eq!(value("sources of"), format!("numbers 0 to {}", limits::SOURCES_MAX - 1));
     assert_eq!(value("instruments of"), format!("index 0 to {}", limits::INSTRUMENTS_MAX - 1));
     assert!(value("subscribers of").ends_with(&limits::SUBSCRIBERS_MAX.to_string()));

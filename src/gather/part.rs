@@ -22,7 +22,7 @@ impl Role {
             Op::Quote => Some(Role::Quote),
             Op::Last | Op::Range => Some(Role::Trades),
             Op::Bars => Some(Role::Bars),
-            Op::Replay | Op::Status | Op::Stop | Op::Breaker => None,
+            Op::Replay | Op::Status | Op::Stop | Op::Breaker | Op::Count | Op::Instruments => None,
         }
     }
 }

@@ -4,6 +4,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 
 use super::frame::{FRAME_BYTES, Frame, FrameError, Kind, Message};
 use super::{BreakerChange, Definition, I64, Symbol, U16, U32, U64};
+use super::{EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
 
 /// Declares a control message: kind, version and flags before the given fields, the CRC behind them.
 macro_rules! control_message {
@@ -44,183 +45,6 @@ macro_rules! control_message {
             }
         }
     };
-}
-
-/// Declares an enumeration that travels as one byte (or two).
-macro_rules! numbered {
-    ($(#[$doc:meta])* $name:ident: $int:ty { $($(#[$variant_doc:meta])* $variant:ident = $number:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        #[repr($int)]
-        pub enum $name { $($(#[$variant_doc])* $variant = $number,)* }
-
-        impl $name {
-            /// The value with this number.
-            #[must_use]
-            pub fn from_number(number: $int) -> Option<$name> {
-                match number {
-                    $($number => Some($name::$variant),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-numbered! {
-    /// What the peer that opened a connection wants from it.
-    Role: u8 {
-        /// Receives what it subscribes to.
-        Subscriber = 1,
-        /// Sends a sequence of data frames to a broker.
-        Publisher = 2,
-        /// Sends a shard its part of core's sequence.
-        Feeder = 3,
-        /// Asks queries.
-        Querier = 4,
-        /// Core, asking the exchange for its feed.
-        Consumer = 5,
-    }
-}
-
-numbered! {
-    /// What a subscriber wants to happen when it is too slow for the feed.
-    Mode: u8 {
-        /// A GAP frame, then on from the oldest frame still held; the client fills the gap from history.
-        Lossless = 0,
-        /// A GAP frame, then the last values, then live.
-        Latest = 1,
-        /// At most one frame of each kind and instrument per interval, always.
-        Conflate = 2,
-    }
-}
-
-numbered! {
-    /// Why frames are missing.
-    GapReason: u8 {
-        /// The reader was slower than the ring; history has the frames.
-        Lapped = 1,
-        /// Asked for frames older than the ring holds; history has them.
-        BeforeRing = 2,
-        /// Left out on purpose by the mode `latest` or `conflate`.
-        Skipped = 3,
-        /// The source itself no longer has them.
-        SourceLost = 4,
-        /// The log has rot there.
-        Corrupt = 5,
-        /// Sent under an epoch that a restart made void.
-        Void = 6,
-    }
-}
-
-numbered! {
-    /// Why a peer is refused, as a number; [`Refusal`] adds a sentence.
-    ErrorCode: u16 {
-        /// The frame does not pass the checks of PROTOCOL.md.
-        BadFrame = 1,
-        /// A valid frame that has no place here.
-        Unexpected = 2,
-        /// A limit of this node is reached.
-        Limit = 3,
-        /// No such instrument.
-        UnknownSymbol = 4,
-        /// The deadline passed.
-        Deadline = 5,
-        /// This node does not own what was asked of it.
-        NotOwner = 6,
-        /// The node is going away.
-        Stopping = 7,
-        /// The request failed at its source.
-        Failed = 8,
-        /// The peer was silent too long.
-        Silent = 9,
-        /// The log cannot take more, or has failed.
-        Storage = 10,
-        /// Not all nodes answered and the asker wanted all or nothing.
-        Incomplete = 11,
-        /// A pattern that matches nothing by its form.
-        BadPattern = 12,
-        /// Nothing is known about this yet.
-        NoData = 13,
-    }
-}
-
-numbered! {
-    /// What a query asks for.
-    Op: u8 {
-        /// The current quote. Answer: at most one quote frame.
-        Quote = 1,
-        /// The last `limit` trades.
-        Last = 2,
-        /// Trades with `from <= ts_event < to`, at most `limit` of them.
-        Range = 3,
-        /// Bars of `limit` seconds over `from <= ts_event < to`.
-        Bars = 4,
-        /// All frames with `from <= seq < to` whose topic matches the pattern in `symbol`.
-        Replay = 5,
-        /// The node's figures as METRIC and TEXT frames.
-        Status = 6,
-        /// Stop the query with this id.
-        Stop = 7,
-        /// Operator: do to the breaker that `symbol` names what `limit` says, a [`BreakerAction`].
-        Breaker = 8,
-    }
-}
-
-numbered! {
-    /// What an operator does to a circuit breaker.
-    BreakerAction: u8 {
-        /// Deny every call, and end the connection that the breaker guards, until told otherwise.
-        ForceOpen = 1,
-        /// Let calls through and judge them from an empty window.
-        Close = 2,
-        /// Let every call through and judge nothing.
-        Disable = 3,
-        /// Let every call through and keep rates without acting on them.
-        MetricsOnly = 4,
-        /// Start anew: closed, empty window, first wait.
-        Reset = 5,
-    }
-}
-
-impl BreakerAction {
-    /// The action that stands in a query's `limit`.
-    #[must_use]
-    pub fn from_limit(limit: U32) -> Option<BreakerAction> {
-        u8::try_from(limit.get()).ok().and_then(BreakerAction::from_number)
-    }
-}
-
-numbered! {
-    /// What became of one node's share of a query.
-    NodeStatus: u8 {
-        /// Answered in full.
-        Ok = 0,
-        /// Not asked: it owns nothing of the question.
-        Pruned = 1,
-        /// No answer before the deadline.
-        Timeout = 2,
-        /// The connection was refused, lost or reset.
-        Refused = 3,
-        /// Not asked: its circuit breaker is open.
-        BreakerOpen = 4,
-        /// Answered what it could; part of its log is damaged.
-        Corrupt = 5,
-        /// Answered with an error.
-        Failed = 6,
-    }
-}
-
-numbered! {
-    /// How a query ended.
-    EndStatus: u8 {
-        /// All of it is there.
-        Complete = 0,
-        /// Something is missing; the NODE frames say what.
-        Partial = 1,
-        /// No answer; the code says why.
-        Failed = 2,
-    }
 }
 
 control_message! {
@@ -382,13 +206,14 @@ control_message! {
 }
 
 control_message! {
-    /// A question about one instrument (or, for replay, a pattern).
+    /// A question about an instrument, or about those of a pattern. With the flag MORE, frames of
+    /// [`QueryMore`] follow.
     Query(Query) {
         /// Chosen by the asker, not 0, unique among its open queries.
         id: U32,
         /// An [`Op`].
         op: u8,
-        /// Sum of [`Query::PARTIAL`] and [`Query::WITH_QUOTE`].
+        /// Sum of [`Query::PARTIAL`], [`Query::WITH_QUOTE`] and [`Query::RECEIVE_TIME`].
         options: u8,
         /// Kind mask for replay; 0 = all.
         kinds: U16,
@@ -402,7 +227,7 @@ control_message! {
         from: U64,
         /// First excluded; `u64::MAX` = no end.
         to: U64,
-    } well_formed(it) it.options <= Query::PARTIAL | Query::WITH_QUOTE && Op::from_number(it.op).is_some()
+    } well_formed(it) it.options <= Query::OPTIONS && Op::from_number(it.op).is_some()
 }
 
 impl Query {
@@ -410,6 +235,10 @@ impl Query {
     pub const PARTIAL: u8 = 1;
     /// The current quote belongs to the answer.
     pub const WITH_QUOTE: u8 = 2;
+    /// `from` and `to` are receive times; without it they are event times.
+    pub const RECEIVE_TIME: u8 = 4;
+    /// All options.
+    pub const OPTIONS: u8 = Query::PARTIAL | Query::WITH_QUOTE | Query::RECEIVE_TIME;
 
     /// The symbol, when the bytes are one.
     #[must_use]
@@ -417,6 +246,41 @@ impl Query {
         let symbol = Symbol::read_from_bytes(&self.symbol).ok()?;
         symbol.is_valid().then_some(symbol)
     }
+}
+
+control_message! {
+    /// Goes on with the query ahead of it: one more symbol, and where to cut. All but the last have the
+    /// flag MORE.
+    QueryMore(QueryMore) {
+        /// The query's id.
+        id: U32,
+        /// One more symbol or pattern; zeros = none.
+        symbol: [u8; 24],
+        /// Answer with what has a `seq` below this, all of it and nothing else; 0 = with all there is.
+        as_of: U64,
+        /// Zero.
+        reserved: [u8; 20],
+    } well_formed(it) it.reserved == [0; 20]
+}
+
+control_message! {
+    /// What one instrument has in a range of time.
+    Counted(Counted) {
+        /// The query.
+        id: U32,
+        /// Whose trades; its DEFINITION came before.
+        instrument: U32,
+        /// Trades of the range that stand.
+        trades: U64,
+        /// Trades of the range that were cancelled.
+        cancelled: U64,
+        /// Time of the first one that stands; 0 without.
+        first: U64,
+        /// Time of the last one that stands; 0 without.
+        last: U64,
+        /// Zero.
+        reserved: [u8; 16],
+    } well_formed(it) it.reserved == [0; 16]
 }
 
 control_message! {
@@ -549,6 +413,8 @@ pub(super) fn check_body(frame: &Frame) -> Result<(), FrameError> {
         Some(Kind::End) => holds::<Ended>(frame),
         Some(Kind::Metric) => holds::<Metric>(frame),
         Some(Kind::Text) => holds::<Text>(frame),
+        Some(Kind::QueryMore) => holds::<QueryMore>(frame),
+        Some(Kind::Counted) => holds::<Counted>(frame),
         Some(_) => true,
         None => false,
     };

@@ -45,11 +45,13 @@ pub enum Kind {
     End = 44,
     Metric = 45,
     Text = 46,
+    QueryMore = 47,
+    Counted = 48,
 }
 
 impl Kind {
     /// Every kind, in numerical order.
-    pub const ALL: [Kind; 24] = [
+    pub const ALL: [Kind; 26] = [
         Kind::Definition,
         Kind::Quote,
         Kind::Trade,
@@ -74,6 +76,8 @@ impl Kind {
         Kind::End,
         Kind::Metric,
         Kind::Text,
+        Kind::QueryMore,
+        Kind::Counted,
     ];
 
     /// The kind with this number.
@@ -110,7 +114,7 @@ impl Kind {
             }
             Kind::BarPrices | Kind::BarTotals | Kind::BarNotional | Kind::BreakerChange => DELIVERY,
             Kind::Heartbeat => Flags::MORE | Flags::STALE,
-            Kind::Subscribe => Flags::MORE,
+            Kind::Subscribe | Kind::Query | Kind::QueryMore => Flags::MORE,
             _ => 0,
         }
     }

@@ -3,18 +3,19 @@
 mod control;
 mod data;
 mod frame;
+mod numbers;
 mod symbol;
 
 pub use control::{
-    Ack, BreakerAction, EndStatus, Ended, ErrorCode, Gap, GapReason, Heartbeat, Metric, Mode,
-    NodeAnswer, NodeStatus, Op, Query, Refusal, Resume, Role, Run, Session, SnapshotEnd, Subscribe,
-    Subscribed, Text, padded, unpadded,
+    Ack, Counted, Ended, Gap, Heartbeat, Metric, NodeAnswer, Query, QueryMore, Refusal, Resume,
+    Run, Session, SnapshotEnd, Subscribe, Subscribed, Text, padded, unpadded,
 };
 pub use data::{
     BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, PRICE_UNDEFINED, Quote,
     Trade,
 };
 pub use frame::{FRAME_BYTES, Flags, Frame, FrameError, Kind, Message, VERSION, as_frames};
+pub use numbers::{BreakerAction, EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
 pub use symbol::{Symbol, SymbolError};
 
 /// Little-endian integers of alignment 1, as they stand in every frame.

@@ -295,3 +295,24 @@ pub const SCAN_TRADES_MAX: usize = 8 << 20;
 /// What may wait to be sent to one peer before it is taken for one that does not read. Its questions
 /// are not read any more long before.
 pub const UNREAD_BYTES_MAX: usize = 16 * OUTBOX_BYTES_MAX;
+
+/// Copies of one part of the history, and nodes that answer quotes, the first ones included.
+pub const REPLICAS_MAX: u8 = 4;
+/// How far the port of a replica is from that of the copy before it, unless it is configured.
+pub const REPLICA_PORT_STEP: u16 = 10;
+/// How often a node that answers quotes asks core whether it is still there.
+pub const REPLICA_PROBE_EVERY: Duration = Duration::from_secs(1);
+/// A node that answers quotes and has not heard of core for this long takes its quotes for stale.
+pub const REPLICA_SILENCE_MAX: Duration = Duration::from_millis(2_500);
+
+const _: () = {
+    // Core, its replicas and every copy of every shard stand in one plan.
+    assert!(REPLICAS_MAX as usize * (SHARDS_MAX + 1) <= GATHER_COPIES_MAX);
+    assert!(REPLICA_PROBE_EVERY.as_millis() * 2 < REPLICA_SILENCE_MAX.as_millis());
+};
+/// Nodes that one gather can ask, all copies of all parts.
+pub const GATHER_COPIES_MAX: usize = 128;
+/// Instruments of one answer for current quotes.
+pub const QUOTES_PER_ANSWER_MAX: usize = 16_000;
+// A definition and a quote each.
+const _: () = assert!(QUOTES_PER_ANSWER_MAX * 2 < GATHER_FRAMES_MAX);

@@ -13,7 +13,9 @@ use log::LevelFilter;
 use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline};
 use crate::config::{Partition, Speed};
 use crate::duration;
-use crate::limits::{PATTERNS_MAX, RATE_EVENTS_PER_S_MAX, REPORT_ROWS_MAX, REPORT_SYMBOLS_MAX};
+use crate::limits::{
+    PATTERNS_MAX, RATE_EVENTS_PER_S_MAX, REPLICAS_MAX, REPORT_ROWS_MAX, REPORT_SYMBOLS_MAX,
+};
 use crate::node::BREAKER_NAME_BYTES_MAX;
 use crate::wire::Symbol;
 
@@ -57,6 +59,19 @@ pub(super) enum Command {
         /// Which part of the history, A to P
         #[arg(long, value_name = "LETTER")]
         partition: Partition,
+        /// Which copy of it; 0 is the first
+        #[arg(long, value_name = "N", default_value_t = 0,
+              value_parser = clap::value_parser!(u8).range(0..i64::from(REPLICAS_MAX)))]
+        replica: u8,
+        #[command(flatten)]
+        node: NodeFlags,
+    },
+    /// Run another node that answers current quotes
+    Replica {
+        /// Which; core itself is 0
+        #[arg(long, value_name = "N", default_value_t = 1,
+              value_parser = clap::value_parser!(u8).range(1..i64::from(REPLICAS_MAX)))]
+        replica: u8,
         #[command(flatten)]
         node: NodeFlags,
     },
@@ -103,6 +118,14 @@ pub(super) struct HostFlag {
     pub(super) host: Option<std::net::IpAddr>,
 }
 
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct ReplicasFlag {
+    /// Copies of each part of the history, and nodes that answer quotes [default: 1]
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u8).range(1..=i64::from(REPLICAS_MAX)))]
+    pub(super) replicas: Option<u8>,
+}
+
 #[derive(Clone, Debug, Args)]
 pub(super) struct NodeFlags {
     #[command(flatten)]
@@ -111,6 +134,8 @@ pub(super) struct NodeFlags {
     pub(super) data_dir: DataDirFlag,
     #[command(flatten)]
     pub(super) host: HostFlag,
+    #[command(flatten)]
+    pub(super) replicas: ReplicasFlag,
     /// Least severe log lines shown: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(super) log: LevelFilter,
@@ -192,6 +217,9 @@ impl NodeFlags {
         }
         if let Some(host) = self.host.host {
             add("--host", &host.to_string().into());
+        }
+        if let Some(replicas) = self.replicas.replicas {
+            add("--replicas", &replicas.to_string().into());
         }
         add("--log", &self.log.to_string().to_lowercase().into());
         add("--parent", &parent.to_string().into());
@@ -288,6 +316,8 @@ pub(super) struct StatusFlags {
     pub(super) config: ConfigFlag,
     #[command(flatten)]
     pub(super) host: HostFlag,
+    #[command(flatten)]
+    pub(super) replicas: ReplicasFlag,
     /// How the status is shown
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,

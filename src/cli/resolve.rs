@@ -44,8 +44,16 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
         Command::External { node, market } => node_request(NodeId::External, &node, &market),
         Command::Broker { node } => node_request(NodeId::Broker, &node, &MarketFlags::default()),
         Command::Core { node } => node_request(NodeId::Core, &node, &MarketFlags::default()),
-        Command::Shard { partition, node } => {
-            node_request(NodeId::Shard(partition), &node, &MarketFlags::default())
+        Command::Shard { partition, replica, node } => {
+            let id = match replica {
+                0 => NodeId::Shard(partition),
+                replica => NodeId::ShardReplica(partition, replica),
+            };
+            node_request(id, &with_replica(node, replica), &MarketFlags::default())
+        }
+        Command::Replica { replica, node } => {
+            let node = with_replica(node, replica);
+            node_request(NodeId::CoreReplica(replica), &node, &MarketFlags::default())
         }
         Command::Aggregator { node } => {
             node_request(NodeId::Aggregator, &node, &MarketFlags::default())
@@ -71,8 +79,18 @@ fn node_request(node: NodeId, flags: &NodeFlags, market: &MarketFlags) -> Result
     Ok(Request::Node { request, log: flags.log, parent: flags.parent })
 }
 
+/// Whoever starts a replica by hand need not say that there are as many.
+fn with_replica(mut flags: NodeFlags, replica: u8) -> NodeFlags {
+    let asked = flags.replicas.replicas;
+    if replica > 0 && asked.is_none_or(|replicas| replicas <= replica) {
+        flags.replicas.replicas = Some(replica.saturating_add(1));
+    }
+    flags
+}
+
 fn node_config(flags: &NodeFlags, market: &MarketFlags) -> Result<Config, Failure> {
     let mut config = config_of(&flags.config, &flags.data_dir, &flags.host)?;
+    config.net.replicas = flags.replicas.replicas.unwrap_or(config.net.replicas);
     let external = &mut config.external;
     // A tape on the command line replaces a synthetic market of the file, and the other way round.
     if !market.tape.is_empty() {
@@ -180,7 +198,9 @@ fn report_request(flags: ReportFlags) -> Result<ReportRequest, Failure> {
 }
 
 fn status_request(flags: &StatusFlags) -> Result<StatusRequest, Failure> {
-    let config = client_config(&flags.config, &flags.host)?;
+    let mut config = config_of(&flags.config, &DataDirFlag::default(), &flags.host)?;
+    config.net.replicas = flags.replicas.replicas.unwrap_or(config.net.replicas);
+    let config = checked(config)?;
     let address = |node| Some((node, config.net.connect(node)?));
     Ok(StatusRequest {
         nodes: config.net.nodes().into_iter().filter_map(address).collect(),

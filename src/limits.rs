@@ -144,7 +144,7 @@ pub const SPACE_RETRY_WAIT: Duration = Duration::from_secs(1);
 const _: () = assert!(SEGMENT_RECORDS_MIN <= SEGMENT_RECORDS_DEFAULT);
 const _: () = assert!(SEGMENT_RECORDS_DEFAULT <= SEGMENT_RECORDS_MAX);
 /// Gathers in flight, answers that nobody fetched yet included.
-pub const GATHERS_MAX: usize = 1_024;
+pub const GATHERS_MAX: usize = 2_048;
 
 /// Nodes in the plan of one gather.
 pub const GATHER_LEAVES_MAX: usize = 64;
@@ -154,9 +154,6 @@ pub const GATHER_FRAMES_MAX: usize = 32_768;
 
 /// Frames that all gathers together may hold: 64 MiB.
 pub const GATHER_FRAMES_TOTAL_MAX: usize = 1 << 20;
-
-/// Cancellations not fetched yet; beyond it the oldest are dropped, since they are a courtesy.
-pub const GATHER_CANCELS_MAX: usize = 4_096;
 
 /// Longest that a gather runs, whatever its query says, in microseconds.
 pub const GATHER_DEADLINE_US_MAX: u32 = 60_000_000;
@@ -171,8 +168,6 @@ pub const ANSWER_FRAMES_TOTAL_MAX: usize = 1 << 20;
 // Beside the rows an answer has RUN, ERROR, END and a NODE for each leaf.
 const _: () = assert!(GATHER_FRAMES_MAX + GATHER_LEAVES_MAX + 3 <= ANSWER_FRAMES_PER_CLIENT_MAX);
 const _: () = assert!(ANSWER_FRAMES_PER_CLIENT_MAX <= ANSWER_FRAMES_TOTAL_MAX);
-// Each gather asks at most core and one shard, so no cancellation is dropped before it is fetched.
-const _: () = assert!(GATHERS_MAX * 2 <= GATHER_CANCELS_MAX);
 
 /// Shortest wait between the end of a connection and the next dial of the same peer.
 pub const REDIAL_MIN: Duration = Duration::from_millis(50);
@@ -316,3 +311,31 @@ pub const GATHER_COPIES_MAX: usize = 128;
 pub const QUOTES_PER_ANSWER_MAX: usize = 16_000;
 // A definition and a quote each.
 const _: () = assert!(QUOTES_PER_ANSWER_MAX * 2 < GATHER_FRAMES_MAX);
+
+/// Questions that the gather may have open at one node.
+pub const GATHER_LEAF_QUESTIONS_MAX: usize = 1_536;
+/// Questions that all gathers together may have open.
+pub const GATHER_QUESTIONS_MAX: usize = 16_384;
+/// Time that one window of observed latencies spans; two are kept.
+pub const LATENCY_WINDOW: Duration = Duration::from_secs(10);
+/// Answers that must be known before a quantile is.
+pub const LATENCY_SAMPLES_MIN: u64 = 20;
+/// Another copy is asked no earlier than this after the first.
+pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
+/// When another copy is asked as long as no latency has been observed; a quarter of the deadline, when
+/// that is less.
+pub const HEDGE_AFTER_DEFAULT: Duration = Duration::from_millis(20);
+/// Thousandths of a hedge that each first question earns: one in twenty may be hedged.
+pub const HEDGE_THOUSANDTHS_PER_ASK: u32 = 50;
+/// Thousandths of hedges that can be saved up.
+pub const HEDGE_THOUSANDTHS_MAX: u32 = 10_000;
+/// How long a node that failed is asked only when there is no other.
+pub const LEAF_AVOID_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a query waits for the nodes to say how far they are, when it wants a cut of our choice.
+pub const CUT_WAIT_MAX: Duration = Duration::from_millis(50);
+
+const _: () = {
+    assert!(GATHER_LEAF_QUESTIONS_MAX <= LEAF_QUERIES_MAX);
+    assert!(GATHER_LEAF_QUESTIONS_MAX <= GATHERS_MAX && GATHERS_MAX <= GATHER_QUESTIONS_MAX);
+};

@@ -85,6 +85,7 @@ pub fn node_status_word(status: NodeStatus) -> &'static str {
         NodeStatus::BreakerOpen => "breaker-open",
         NodeStatus::Corrupt => "corrupt",
         NodeStatus::Failed => "failed",
+        NodeStatus::Spare => "spare",
     }
 }
 

@@ -50,10 +50,10 @@ impl Leaves {
     pub(super) fn choose(&self, now: Mono, part: &Part) -> Option<usize> {
         let cost = |place: &usize| {
             let leaf = part.candidates.get(*place).and_then(|copy| self.all.get(&copy.leaf));
-            let Some(leaf) = leaf else { return (false, 0, *place) };
+            let Some(leaf) = leaf else { return (false, 1, *place) };
             let expected = leaf.latencies.get(&part.role).map_or(0, |it| it.expected_ns(now));
             let waiting = leaf.questions as u64 + 1;
-            (leaf.avoided_until > now, expected.saturating_mul(waiting), *place)
+            (leaf.avoided_until > now, expected.max(1).saturating_mul(waiting), *place)
         };
         part.untried().filter(|place| self.has_room(part, *place)).min_by_key(cost)
     }

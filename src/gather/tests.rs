@@ -1,6 +1,7 @@
 //! Each way a node can answer or fail, and what the answer says of it.
 
 mod bounds;
+mod copies;
 mod model;
 
 use super::*;

@@ -182,17 +182,31 @@ fn report_request(flags: ReportFlags) -> Result<ReportRequest, Failure> {
             "--from is not before --to, so nothing lies between them; exchange them",
         ));
     }
-    let question = match flags.bars {
+    let figure = match (flags.average, flags.spread, flags.movers) {
+        (true, _, _) => Some(Question::Average),
+        (_, true, _) => Some(Question::Spread),
+        (_, _, Some(count)) => Some(Question::Movers { count, from, to }),
+        _ => None,
+    };
+    let partial = match flags.partial {
+        Some(partial) => partial == Partial::Allow,
+        // A figure over some instruments is another figure.
+        None => figure.is_none(),
+    };
+    let rows = match flags.bars {
         Some(interval) => Question::Bars { interval, from, to },
         None if flags.from.is_some() || flags.to.is_some() => Question::Range { from, to },
         None => Question::Last(flags.last.unwrap_or(REPORT_ROWS_DEFAULT)),
     };
+    let question = figure.unwrap_or(rows);
     Ok(ReportRequest {
         address: address_of(&config, NodeId::Aggregator)?,
         symbols: flags.symbols,
         question,
         deadline: flags.deadline,
-        partial_allowed: flags.partial == Partial::Allow,
+        partial_allowed: partial,
+        as_of: flags.as_of.unwrap_or(0),
+        explain: flags.explain,
         format: flags.format,
     })
 }

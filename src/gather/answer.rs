@@ -47,7 +47,7 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
     let id = gathering.query.id;
     let mut verdict = match failure {
         Some((code, text)) => Verdict::failed(code, text),
-        None => judge(&gathering.query, parts),
+        None => judge(gathering, parts),
     };
     let mut frames = Vec::new();
     let mut rows = 0;
@@ -112,16 +112,19 @@ fn write(query: &Query, groups: &[merge::Group], frames: &mut Vec<Frame>) -> usi
 }
 
 /// Decides how the gather ends.
-fn judge(query: &Query, parts: &[Part]) -> Verdict {
+fn judge(gathering: &Gathering, parts: &[Part]) -> Verdict {
     let missing: Vec<&Part> = parts.iter().filter(|part| part.is_missing()).collect();
     if missing.is_empty() {
         return Verdict { status: EndStatus::Complete, code: None, text: [0; 48] };
     }
     // A list with holes is still a list. A sum with holes is wrong; but a quote that is missing
-    // beside a whole sum is only a hole.
-    let wanted = query.options & Query::PARTIAL != 0;
+    // beside a whole sum is only a hole, and so are the instruments of a part that is away beside
+    // those of the others.
+    let wanted = gathering.query.options & Query::PARTIAL != 0;
     let something = parts.iter().any(|part| part.winner().is_some());
-    let sum_is_whole = missing.iter().all(|part| !part.role.is_sum());
+    let is_hole =
+        |part: &&Part| !part.role.is_sum() || gathering.is_list && part.winner().is_none();
+    let sum_is_whole = missing.iter().all(is_hole);
     if wanted && something && sum_is_whole {
         let code = Some(ErrorCode::Incomplete);
         return Verdict { status: EndStatus::Partial, code, text: [0; 48] };

@@ -14,6 +14,8 @@ use crate::wire::Query;
 pub(super) struct Gathering {
     pub(super) asker: u64,
     pub(super) query: Query,
+    /// Whether it is about more than one instrument: each is whole in one part.
+    pub(super) is_list: bool,
     pub(super) begun: Mono,
     /// When the time of the leaves is over.
     pub(super) leaves_due: Mono,

@@ -90,6 +90,7 @@ impl Gather {
         let gathering = Gathering {
             asker,
             query,
+            is_list: question.symbol().is_none(),
             begun: now,
             leaves_due: now + times.leaf,
             due: now + times.own,

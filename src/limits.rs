@@ -267,8 +267,25 @@ const _: () = assert!(EXCHANGE_EVENTS_PER_TURN_MAX * 2 <= EXCHANGE_WINDOW_FRAMES
 const _: () = assert!(FILL_FRAMES_MAX <= EXCHANGE_EVENTS_PER_TURN_MAX);
 /// Trades of one block in a shard's index: what a time range skips at once.
 pub const INDEX_BLOCK_TRADES: usize = 1024;
-/// Data frames of one shard's answer.
+/// What a shard's index may take for copies of trades, out of which bars are made without the log: those of
+/// the newest 90 million trades or so. For older ones the log is read.
+pub const INDEX_COPY_BYTES_MAX: usize = 1 << 30;
+/// Trades of each instrument that a query for the last ones may want.
 pub const ANSWER_ROWS_MAX: usize = 32_000;
+/// Rows of one shard's answer: 1 GiB of trades. They are streamed, never held.
+pub const SCAN_ROWS_MAX: u64 = 1 << 24;
+/// Queries under way in one shard.
+pub const SHARD_QUERIES_MAX: usize = 4_096;
+/// Answers to one connection that make progress at the same time; others of it wait for their turn.
+pub const SCANS_AT_ONCE_MAX: usize = 4;
+/// Instruments in all answers of one shard that are under way: 4 MiB of numbers.
+pub const SCAN_INSTRUMENTS_TOTAL_MAX: usize = 1 << 20;
+/// Rows that one scan holds to put them in order: 128 KiB. For more it looks several times.
+pub const SORT_ROWS_MAX: usize = 8_192;
+/// Bars that one scan holds while trades come out of order: 128 KiB. For more it looks several times.
+pub const OPEN_BARS_MAX: usize = 1_024;
+/// An answer that looks at no more than this goes ahead of longer ones of its connection.
+pub const SHORT_SCAN_TRADES_MAX: u64 = 4_096;
 /// Symbols and patterns of one query.
 pub const QUERY_SYMBOLS_MAX: usize = 256;
 /// Queries that one connection may have open at one node.
@@ -283,10 +300,10 @@ pub const SUBSCRIBER_STATE_BYTES: usize = 512;
 
 /// Records that one piece of a replay or of a follower's stream looks at before others have their turn.
 pub const RECORDS_PER_FILL_MAX: usize = 65_536;
-/// Queries that one connection may have open at a shard: all that an aggregator can have in flight.
-pub const LEAF_QUERIES_MAX: usize = 2 * GATHERS_MAX;
-/// Trades of one instrument that one query may look at: some hundred milliseconds of work.
-pub const SCAN_TRADES_MAX: usize = 8 << 20;
+/// Queries that one connection may have open at a node that answers: more than an aggregator asks of it.
+pub const LEAF_QUERIES_MAX: usize = 2_048;
+/// Trades that one query may look at: about a second of work, cut by turns.
+pub const SCAN_TRADES_MAX: u64 = 1 << 28;
 /// What may wait to be sent to one peer before it is taken for one that does not read. Its questions
 /// are not read any more long before.
 pub const UNREAD_BYTES_MAX: usize = 16 * OUTBOX_BYTES_MAX;

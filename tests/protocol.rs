@@ -183,7 +183,17 @@ fn limits_are_as_written() {
     assert_eq!(value("sources of"), format!("numbers 0 to {}", limits::SOURCES_MAX - 1));
     assert_eq!(value("instruments of"), format!("index 0 to {}", limits::INSTRUMENTS_MAX - 1));
     assert!(value("subscribers of").ends_with(&limits::SUBSCRIBERS_MAX.to_string()));
-    assert_eq!(value("queries under way"), limits::GATHERS_MAX.to_string());
+    assert_eq!(value("queries under way in one aggregator"), limits::GATHERS_MAX.to_string());
+    for (name, bound) in [
+        ("queries under way on one connection", limits::LEAF_QUERIES_MAX as u64),
+        ("queries under way in one shard", limits::SHARD_QUERIES_MAX as u64),
+        ("instruments in all answers", limits::SCAN_INSTRUMENTS_TOTAL_MAX as u64),
+        ("trades that one query", limits::SCAN_TRADES_MAX),
+        ("rows of one shard's answer", limits::SCAN_ROWS_MAX),
+        ("rows of each instrument", limits::ANSWER_ROWS_MAX as u64),
+    ] {
+        assert_eq!(value(name), bound.to_string());
+    }
     assert_eq!(value("frames of one gathered"), limits::GATHER_FRAMES_MAX.to_string());
     let seconds = limits::GATHER_DEADLINE_US_MAX / 1_000_000;
     assert!(value("time that one gathered").starts_with(&format!("{seconds} s;")));

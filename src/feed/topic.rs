@@ -74,6 +74,36 @@ impl Pattern {
         symbol.starts_with(&self.text) && (!symbol.starts_with('$') || self.text.starts_with('$'))
     }
 
+    /// Whether every instrument that `other` means is meant by this pattern too. The kinds are not
+    /// looked at.
+    #[must_use]
+    pub fn contains(&self, other: &Pattern) -> bool {
+        if !self.is_prefix {
+            return !other.is_prefix && self.text == other.text;
+        }
+        other.text.starts_with(&self.text)
+            && (!other.text.starts_with('$') || self.text.starts_with('$'))
+    }
+
+    /// Whether it ends with `*`.
+    #[must_use]
+    pub fn is_prefix(&self) -> bool {
+        self.is_prefix
+    }
+
+    /// Where the instruments that it means begin in an order by symbol: they are among those from here on
+    /// that it [`Pattern::begins`].
+    #[must_use]
+    pub fn first_symbol(&self) -> Symbol {
+        Symbol::least(&self.text)
+    }
+
+    /// Whether the symbol begins as the pattern does.
+    #[must_use]
+    pub fn begins(&self, symbol: &Symbol) -> bool {
+        symbol.as_str().starts_with(&self.text)
+    }
+
     /// The pattern as it was written.
     #[must_use]
     pub fn text(&self) -> String {
@@ -100,6 +130,29 @@ mod tests {
     fn the_market_does_not_contain_the_system() {
         assert!(!matches("*", "$sys.breaker"));
         assert!(matches("$sys.*", "$sys.breaker") && matches("$sys.breaker", "$sys.breaker"));
+    }
+
+    #[test]
+    fn what_a_pattern_contains_it_matches() {
+        let pattern = |text| Pattern::new(text, 0).unwrap();
+        let texts = ["*", "P*", "PETR*", "PETR4", "$*", "$sys.*", "$sys.breaker"];
+        let symbols = ["PETR4", "PETR", "P", "VALE3", "$sys.breaker", "$x"];
+        for (one, other) in texts.iter().flat_map(|one| texts.iter().map(move |other| (one, other)))
+        {
+            let (one, other) = (pattern(one), pattern(other));
+            let all = symbols.iter().map(|text| text.parse::<Symbol>().unwrap());
+            let subset = all.clone().all(|symbol| one.matches(&symbol) || !other.matches(&symbol));
+            assert!(subset || !one.contains(&other), "{one:?} {other:?}");
+            for symbol in all.filter(|symbol| one.matches(symbol)) {
+                assert!(one.begins(&symbol) && one.first_symbol() <= symbol);
+            }
+        }
+        assert!(
+            pattern("*").contains(&pattern("PETR*")) && pattern("P*").contains(&pattern("PETR4"))
+        );
+        assert!(
+            !pattern("*").contains(&pattern("$sys.*")) && !pattern("P").contains(&pattern("P*"))
+        );
     }
 
     #[test]

@@ -32,7 +32,9 @@ pub struct Bar {
 }
 
 impl Bar {
-    fn begin(start: u64, interval_ns: u64, price: i64) -> Bar {
+    /// A bar that no trade has been added to. The price is that of its first trade.
+    #[must_use]
+    pub fn begin(start: u64, interval_ns: u64, price: i64) -> Bar {
         Bar {
             start,
             open: price,
@@ -48,7 +50,13 @@ impl Bar {
     }
 
     fn add(&mut self, trade: &Trade) {
-        let (price, qty) = (trade.price.get(), trade.qty.get());
+        self.add_amount(trade.price.get(), trade.qty.get());
+        self.last_seq = self.last_seq.max(trade.seq.get());
+    }
+
+    /// Adds a trade of this price and quantity; `last_seq` is the caller's matter.
+    #[inline]
+    pub fn add_amount(&mut self, price: i64, qty: u64) {
         self.high = self.high.max(price);
         self.low = self.low.min(price);
         self.close = price;
@@ -56,7 +64,6 @@ impl Bar {
         self.trades += 1;
         // An i64 times a u64 fits an i128; only the sum of very many can reach its end.
         self.notional = self.notional.saturating_add(i128::from(price) * i128::from(qty));
-        self.last_seq = self.last_seq.max(trade.seq.get());
     }
 
     /// The volume-weighted average price: notional / volume, rounded half to even at 1e-9; `None`

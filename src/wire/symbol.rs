@@ -43,6 +43,17 @@ impl Symbol {
         std::str::from_utf8(&self.0[..end]).unwrap_or("")
     }
 
+    /// The least value that a symbol beginning with this text can have, to search in an order of symbols.
+    /// What does not fit is left away.
+    #[must_use]
+    pub fn least(text: &str) -> Symbol {
+        let mut bytes = [0; SYMBOL_BYTES_MAX];
+        for (place, byte) in bytes.iter_mut().zip(text.bytes()) {
+            *place = byte;
+        }
+        Symbol(bytes)
+    }
+
     /// Whether bytes that came from a peer are a symbol.
     #[must_use]
     pub fn is_valid(&self) -> bool {

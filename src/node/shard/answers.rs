@@ -1,285 +1,276 @@
-//! What a shard answers: last N, a time range, bars. Answers are found at once and streamed at the
-//! asker's pace.
+//! Who asked what, and whose turn it is: questions that wait for the log to come far enough, answers under
+//! way, and how they share a connection. What an answer says is `reply`'s matter.
+//!
+//! An answer that looks at little goes ahead of those that look at much, so that the last price of one
+//! symbol does not wait behind the bars of all; of the long ones a few take turns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
 
-use super::index::Listed;
+use super::reply::{Desk, Filled, Reply};
 use super::{Peer, Shard};
 use crate::limits;
-use crate::log::{Log, Read, Storage};
-use crate::market::bar::BarFold;
+use crate::log::Storage;
 use crate::node::ConnId;
-use crate::wire::{
-    Cancel, EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Refusal, Run, Trade, U32,
-    U64,
-};
+use crate::question::{Question, QuestionError, Questions};
+use crate::time::{Mono, Now};
+use crate::wire::{EndStatus, Ended, ErrorCode, Op, Refusal, U16, U64};
 
-/// An answer on its way out.
-#[derive(Debug)]
-pub(super) struct Reply {
-    id: u32,
-    rows: Rows,
-    next: usize,
-    end: Frame,
+/// A connection that asks.
+#[derive(Debug, Default)]
+pub(super) struct Asker {
+    pub(super) questions: Questions,
+    replies: VecDeque<Reply>,
+    waiting: Vec<Waiting>,
+    /// Counts pieces of long answers, so that they take turns.
+    turn: usize,
 }
 
+/// A question about a cut that the log has not reached.
 #[derive(Debug)]
-enum Rows {
-    /// Log positions, read when they are sent.
-    Stored(Vec<u64>),
-    /// Frames that were computed.
-    Made(Vec<Frame>),
+struct Waiting {
+    question: Question,
+    due: Mono,
 }
 
-impl Reply {
-    /// Frames' worth of memory that it holds.
-    fn held(&self) -> usize {
-        match &self.rows {
-            Rows::Stored(positions) => positions.len() / 8,
-            Rows::Made(frames) => frames.len(),
+/// What all answers under way hold together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) queries: usize,
+    pub(super) instruments: usize,
+}
+
+impl Asker {
+    /// What it holds.
+    pub(super) fn load(&self) -> Load {
+        Load {
+            queries: self.replies.len() + self.waiting.len(),
+            instruments: self.replies.iter().map(Reply::instruments).sum(),
         }
     }
 
-    /// Gathers the next frames. `true` when the reply is complete.
-    fn fill<S: Storage>(&mut self, log: &Log<S>, out: &mut Vec<Frame>) -> bool {
-        let room = limits::FILL_FRAMES_MAX.saturating_sub(out.len());
-        let left = match &self.rows {
-            Rows::Stored(positions) => {
-                let piece = positions[self.next..].iter().take(room);
-                out.extend(piece.clone().filter_map(|&position| frame_at(log, position)));
-                self.next += piece.len();
-                positions.len() - self.next
-            }
-            Rows::Made(frames) => {
-                let piece = &frames[self.next..frames.len().min(self.next + room)];
-                out.extend_from_slice(piece);
-                self.next += piece.len();
-                frames.len() - self.next
-            }
-        };
-        if left == 0 {
-            out.push(self.end);
+    /// Forgets a query.
+    fn stop(&mut self, id: u32) {
+        self.replies.retain(|reply| reply.id() != id);
+        self.waiting.retain(|waiting| waiting.question.query.id.get() != id);
+    }
+
+    /// Makes one piece out of what is under way, the short answers first.
+    fn fill<S: Storage>(&mut self, desk: &mut Desk<'_, S>) {
+        let room = desk.room;
+        if self.replies.iter().any(|reply| !reply.is_short) {
+            desk.room = room / 2;
         }
-        left == 0
+        while let Some(place) = self.replies.iter().position(|reply| reply.is_short)
+            && desk.out.len() + 8 <= desk.room
+            && *desk.budget > 0
+        {
+            if let Some(reply) = self.replies.get_mut(place)
+                && reply.fill(desk) == Filled::Over
+            {
+                self.replies.remove(place);
+            }
+        }
+        desk.room = room;
+        let long = self.replies.iter().enumerate().filter(|(_, reply)| !reply.is_short);
+        let long: Vec<usize> =
+            long.map(|(place, _)| place).take(limits::SCANS_AT_ONCE_MAX).collect();
+        self.turn = self.turn.wrapping_add(1);
+        let next = long.get(self.turn % long.len().max(1)).copied();
+        if let Some(place) = next
+            && let Some(reply) = self.replies.get_mut(place)
+            && reply.fill(desk) == Filled::Over
+        {
+            self.replies.remove(place);
+        }
     }
-}
-
-fn frame_at<S: Storage>(log: &Log<S>, position: u64) -> Option<Frame> {
-    match log.read(position, 1) {
-        Read::Frames([frame, ..]) => Some(*frame),
-        _ => None,
-    }
-}
-
-/// The order that trades are folded and merged in.
-fn order(frame: &Frame) -> (u64, u64) {
-    (frame.ts_event.get(), frame.seq.get())
 }
 
 impl<S: Storage> Shard<S> {
-    pub(super) fn handle_query(&mut self, conn: ConnId, query: &Query) {
-        let answer = match Op::from_number(query.op) {
+    pub(super) fn handle_question(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        taken: Result<Question, QuestionError>,
+        id: u32,
+    ) {
+        if id == 0 {
+            // A refusal with id 0 speaks of the connection, so the connection ends with it.
+            self.links.refuse(conn, ErrorCode::Unexpected, "a query's id is not 0");
+            return;
+        }
+        let question = match taken {
+            Ok(question) => question,
+            Err(error) if error.ends_connection() => {
+                self.links.refuse(conn, error.code(), &error.to_string());
+                return;
+            }
+            Err(error) => {
+                self.links.send(conn, Refusal::new(error.code(), id, &error.to_string()));
+                return;
+            }
+        };
+        match question.op() {
             Some(Op::Status) => {
-                self.status().send(&mut self.links, conn, query.id.get());
+                self.status().send(&mut self.links, conn, id);
                 return;
             }
             Some(Op::Stop) => {
-                if let Some(Peer::Querier(replies)) = self.links.peer_mut(conn) {
-                    replies.retain(|reply| reply.id != query.id.get());
+                self.change_asker(conn, |asker| asker.stop(id));
+                return;
+            }
+            _ => {}
+        }
+        if let Err((code, text)) = self.begin_answer(now, conn, question) {
+            self.links.send(conn, Refusal::new(code, id, text));
+        }
+    }
+
+    /// Changes what an asker holds, and the sum of all with it.
+    fn change_asker(&mut self, conn: ConnId, change: impl FnOnce(&mut Asker)) {
+        let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { return };
+        let before = asker.load();
+        change(asker);
+        let after = asker.load();
+        self.load.queries = self.load.queries - before.queries + after.queries;
+        self.load.instruments = self.load.instruments - before.instruments + after.instruments;
+    }
+
+    /// Takes note that an asker has left.
+    pub(super) fn forget_asker(&mut self, asker: &Asker) {
+        let load = asker.load();
+        self.load.queries -= load.queries;
+        self.load.instruments -= load.instruments;
+    }
+
+    fn begin_answer(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        question: Question,
+    ) -> Result<(), (ErrorCode, &'static str)> {
+        let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { return Ok(()) };
+        if asker.load().queries >= limits::LEAF_QUERIES_MAX {
+            return Err((ErrorCode::Limit, "too many unread answers on this connection"));
+        }
+        if self.load.queries >= limits::SHARD_QUERIES_MAX {
+            return Err((ErrorCode::Limit, "too many queries are under way in this shard"));
+        }
+        if question.as_of > self.wanted() {
+            let wait = std::time::Duration::from_micros(question.query.deadline_us.get().into());
+            let due = now.mono + wait;
+            if !self.waiting.contains(&conn) {
+                self.waiting.push(conn);
+            }
+            self.waiting_due = Some(self.waiting_due.map_or(due, |least| least.min(due)));
+            self.change_asker(conn, |asker| asker.waiting.push(Waiting { question, due }));
+            return Ok(());
+        }
+        let reply = self.reply(&question)?;
+        if self.load.instruments + reply.instruments() > limits::SCAN_INSTRUMENTS_TOTAL_MAX {
+            return Err((ErrorCode::Limit, "too many instruments are asked for at once"));
+        }
+        self.change_asker(conn, |asker| asker.replies.push_back(reply));
+        self.links.mark_dirty(conn);
+        Ok(())
+    }
+
+    /// Finds what a question is about.
+    fn reply(&mut self, question: &Question) -> Result<Reply, (ErrorCode, &'static str)> {
+        self.index.forget_before(self.log.first_position());
+        let places = match question.symbol() {
+            Some(symbol) => match self.index.find(&symbol) {
+                Some(place) => vec![place],
+                None if self.owns(&symbol) => {
+                    let text = "no instrument of this name has any history here";
+                    return Err((ErrorCode::UnknownSymbol, text));
                 }
-                return;
-            }
-            Some(Op::Last | Op::Range | Op::Bars) if !self.has_room_for_answer(conn) => {
-                Err((ErrorCode::Limit, "too many unread answers on this connection"))
-            }
-            Some(Op::Last | Op::Range | Op::Bars) => self.answer(query),
-            _ => Err((ErrorCode::NotOwner, "a shard answers last, range, bars and status")),
+                None => return Err((ErrorCode::NotOwner, "another shard owns this symbol")),
+            },
+            None => self.index.matching(question),
         };
-        let (definition, reply) = match answer {
-            Ok(answer) => answer,
-            Err((code, text)) => {
-                self.links.send(conn, Refusal::new(code, query.id.get(), text));
-                return;
-            }
+        let as_of = question.as_of;
+        // What came behind the cut was not there yet. One with older trades is, whatever its definition says.
+        let is_known = |place: &u32| {
+            self.index.at(*place).is_some_and(|listed| {
+                listed.definition.seq.get() < as_of || listed.ordinal_of_seq(as_of) > listed.start()
+            })
         };
-        let Some(Peer::Querier(replies)) = self.links.peer_mut(conn) else { return };
-        replies.push_back(reply);
-        self.links.send(conn, Run { id: query.id, ..Run::default() });
-        self.links.send_frame(conn, &definition.delivered(Flags::SNAPSHOT));
+        let is_list = question.symbol().is_none();
+        let places = if as_of == 0 || !is_list {
+            places
+        } else {
+            places.into_iter().filter(is_known).collect()
+        };
+        Reply::new(&question.query, as_of, places, &self.index, &self.log)
     }
 
-    /// Whether a connection's unread answers are within their bounds: checked before any work is done.
-    fn has_room_for_answer(&self, conn: ConnId) -> bool {
-        let Some(Peer::Querier(replies)) = self.links.get(conn).map(|link| &link.peer) else {
-            return false;
-        };
-        let held: usize = replies.iter().map(Reply::held).sum();
-        replies.len() < limits::LEAF_QUERIES_MAX && held < limits::ANSWER_FRAMES_PER_CLIENT_MAX
-    }
-
-    /// Finds the rows of an answer.
-    fn answer(&self, query: &Query) -> Result<(Frame, Reply), (ErrorCode, &'static str)> {
-        let unknown = (ErrorCode::UnknownSymbol, "no instrument of this name has any history here");
-        let symbol = query.symbol().ok_or(unknown)?;
-        let Some((instrument, listed)) = self.index.find(&symbol) else {
-            return Err(if self.owns(&symbol) {
-                unknown
-            } else {
-                (ErrorCode::NotOwner, "another shard owns this symbol")
+    /// Looks after questions that wait: the log may have come far enough, or their time may be over.
+    pub(super) fn settle_waiting(&mut self, now: Now, has_news: bool) {
+        if self.waiting.is_empty()
+            || !(has_news || self.waiting_due.is_some_and(|due| due <= now.mono))
+        {
+            return;
+        }
+        let next_seq = self.wanted();
+        self.waiting_due = None;
+        for conn in std::mem::take(&mut self.waiting) {
+            let mut ended = Vec::new();
+            self.change_asker(conn, |asker| {
+                let is_over =
+                    |it: &mut Waiting| it.question.as_of <= next_seq || it.due <= now.mono;
+                ended.extend(asker.waiting.extract_if(.., is_over));
             });
-        };
-        if Op::from_number(query.op) != Some(Op::Last) && listed.len() > limits::SCAN_TRADES_MAX {
-            return Err((ErrorCode::Limit, "more trades than one query may look at"));
-        }
-        let (from, to, limit) = (query.from.get(), query.to.get(), query.limit.get() as usize);
-        let (rows, count) = match Op::from_number(query.op) {
-            Some(Op::Last) => {
-                let positions = self.last(listed, limit)?;
-                let count = positions.len();
-                (Rows::Stored(positions), count)
-            }
-            Some(Op::Range) => {
-                let mut found = self.between(listed, from, to)?;
-                if limit > 0 {
-                    found.truncate(limit);
-                }
-                let count = found.len();
-                (Rows::Made(found), count)
-            }
-            _ => {
-                if limit == 0 || limit > limits::BAR_SECONDS_MAX as usize {
-                    return Err((ErrorCode::Limit, "bars are 1 second to 1 day long"));
-                }
-                let interval_ns = u64::from(query.limit.get()) * 1_000_000_000;
-                let frames = self.bars(listed, instrument, from, to, interval_ns)?;
-                let count = frames.len() / 3;
-                (Rows::Made(frames), count)
-            }
-        };
-        let damaged = self.damaged > 0;
-        let end = Ended {
-            id: query.id,
-            status: if damaged { EndStatus::Partial } else { EndStatus::Complete } as u8,
-            rows: U32::new(u32::try_from(count).unwrap_or(u32::MAX)),
-            covered_from: U64::new(listed.ts_min.min(listed.ts_max)),
-            covered_to: U64::new(listed.ts_max.saturating_add(1)),
-            as_of: U64::new(self.log.upstream().1),
-            durable_seq: U64::new(self.log.durable_upstream_seq()),
-            ..Ended::default()
-        };
-        let reply = Reply { id: query.id.get(), rows, next: 0, end: Frame::seal(end) };
-        Ok((listed.definition, reply))
-    }
-
-    /// Positions of the last `limit` trades (cancellations between them come along), oldest first.
-    fn last(&self, listed: &Listed, limit: usize) -> Result<Vec<u64>, (ErrorCode, &'static str)> {
-        if limit > limits::ANSWER_ROWS_MAX {
-            return Err((ErrorCode::Limit, "more rows than one answer may have"));
-        }
-        let mut positions = Vec::new();
-        let mut trades = 0;
-        for position in listed.newest_first() {
-            if trades >= limit || positions.len() >= limits::ANSWER_ROWS_MAX {
-                break;
-            }
-            let frame = frame_at(&self.log, position);
-            trades += usize::from(frame.is_some_and(|f| f.kind == Kind::Trade as u8));
-            positions.push(position);
-        }
-        positions.reverse();
-        Ok(positions)
-    }
-
-    /// Trades and cancellations with `from <= ts_event < to`, in order.
-    fn between(
-        &self,
-        listed: &Listed,
-        from: u64,
-        to: u64,
-    ) -> Result<Vec<Frame>, (ErrorCode, &'static str)> {
-        let mut found = Vec::new();
-        for position in listed.within(from, to) {
-            let Some(frame) = frame_at(&self.log, position) else { continue };
-            if (from..to).contains(&frame.ts_event.get()) {
-                found.push(frame);
-            }
-            if found.len() > limits::ANSWER_ROWS_MAX {
-                return Err((
-                    ErrorCode::Limit,
-                    "more rows than one answer may have; ask for less time",
-                ));
-            }
-        }
-        found.sort_unstable_by_key(order);
-        Ok(found)
-    }
-
-    /// Bars over the trades that still stand.
-    fn bars(
-        &self,
-        listed: &Listed,
-        instrument: u32,
-        from: u64,
-        to: u64,
-        interval_ns: u64,
-    ) -> Result<Vec<Frame>, (ErrorCode, &'static str)> {
-        let cancelled = self.cancelled(listed);
-        let mut trades: Vec<Frame> = listed
-            .within(from, to)
-            .filter_map(|position| frame_at(&self.log, position))
-            .filter(|frame| (from..to).contains(&frame.ts_event.get()))
-            .filter(|frame| frame.kind == Kind::Trade as u8)
-            .filter(|frame| !cancelled.contains(&frame.seq.get()))
-            .collect();
-        trades.sort_unstable_by_key(order);
-        let mut fold = BarFold::new(interval_ns);
-        let mut frames = Vec::new();
-        for trade in trades.iter().filter_map(Frame::view::<Trade>) {
-            frames.extend(fold.add(trade).iter().flat_map(|bar| bar.frames(instrument)));
-            if frames.len() > limits::ANSWER_ROWS_MAX {
-                return Err((
-                    ErrorCode::Limit,
-                    "more bars than one answer may have; ask for less time",
-                ));
-            }
-        }
-        frames.extend(fold.finish().iter().flat_map(|bar| bar.frames(instrument)));
-        Ok(frames)
-    }
-
-    /// The `seq` of every trade that a later cancellation took back: the newest trade before it with the
-    /// same number, price and quantity that still stood.
-    fn cancelled(&self, listed: &Listed) -> BTreeSet<u64> {
-        let mut cancelled = BTreeSet::new();
-        if listed.cancels == 0 {
-            return cancelled;
-        }
-        let mut standing: BTreeMap<(u64, i64, u64), Vec<u64>> = BTreeMap::new();
-        for position in listed.within(0, u64::MAX) {
-            let Some(frame) = frame_at(&self.log, position) else { continue };
-            if let Some(trade) = frame.view::<Trade>() {
-                let key = (trade.trade_id.get(), trade.price.get(), trade.qty.get());
-                standing.entry(key).or_default().push(trade.seq.get());
-            } else if let Some(cancel) = frame.view::<Cancel>() {
-                let key = (cancel.trade_id.get(), cancel.price.get(), cancel.qty.get());
-                if let Some(seq) = standing.get_mut(&key).and_then(Vec::pop) {
-                    cancelled.insert(seq);
+            for Waiting { question, .. } in ended {
+                let id = question.query.id;
+                if question.as_of > next_seq {
+                    let end = Ended {
+                        id,
+                        status: EndStatus::Failed as u8,
+                        code: U16::new(ErrorCode::Behind as u16),
+                        as_of: U64::new(next_seq),
+                        ..Ended::default()
+                    };
+                    self.links.send(conn, end);
+                } else if let Err((code, text)) = self.begin_answer(now, conn, question) {
+                    self.links.send(conn, Refusal::new(code, id.get(), text));
                 }
             }
+            let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { continue };
+            let due = asker.waiting.iter().map(|waiting| waiting.due).min();
+            if due.is_some() && !self.waiting.contains(&conn) {
+                self.waiting.push(conn);
+            }
+            self.waiting_due = self.waiting_due.into_iter().chain(due).min();
         }
-        cancelled
     }
 
     /// Fills the empty outbox of an asker.
     pub(super) fn refill(&mut self, conn: ConnId) {
         let Some(link) = self.links.get_mut(conn) else { return };
-        let Peer::Querier(replies) = &mut link.peer else { return };
-        let Some(reply) = replies.front_mut() else { return };
-        self.scratch.clear();
-        self.scratch.push(Frame::seal(Run { id: U32::new(reply.id), ..Run::default() }));
-        if reply.fill(&self.log, &mut self.scratch) {
-            replies.pop_front();
+        let Peer::Querier(asker) = &mut link.peer else { return };
+        if asker.replies.is_empty() {
+            return;
         }
-        self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+        self.scratch.clear();
+        let before = asker.load();
+        let mut budget = limits::RECORDS_PER_FILL_MAX;
+        asker.fill(&mut Desk {
+            index: &mut self.index,
+            log: &self.log,
+            loaded: &mut self.loaded,
+            out: &mut self.scratch,
+            room: limits::FILL_FRAMES_MAX,
+            budget: &mut budget,
+            is_damaged: self.damaged > 0,
+        });
+        let (after, is_over) = (asker.load(), asker.replies.is_empty());
+        self.load.queries = self.load.queries - before.queries + after.queries;
+        self.load.instruments = self.load.instruments - before.instruments + after.instruments;
+        if !self.scratch.is_empty() {
+            self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+        } else if !is_over {
+            // Much was looked at and little found: others have their turn.
+            self.scanning.push(conn);
+        }
     }
 }

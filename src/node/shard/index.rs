@@ -1,91 +1,69 @@
-//! The shard's index: where each instrument's trades stand in the log. Rebuilt on every open from the
-//! log itself, so it can never disagree with it for longer than one process lives.
+//! The shard's index: what each instrument has, and where in the log. Rebuilt on every open from the log
+//! itself, so it can never disagree with it for longer than one process lives; and what is read through
+//! it is compared with what was noted.
+//!
+//! It keeps six to eight bytes an entry for the place in the log, and a copy of what bars are made of (see
+//! `block`), of which the oldest is given up first when there is more than
+//! [`limits::INDEX_COPY_BYTES_MAX`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use super::listed::Listed;
 use crate::limits;
 use crate::log::{Log, Read, Storage};
+use crate::question::Question;
 use crate::wire::{Definition, Frame, Kind, Symbol};
 
-/// Trades and cancellations of one block of an instrument's list: enough to skip it.
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    ts_min: u64,
-    ts_max: u64,
-}
-
-/// One instrument.
-#[derive(Debug)]
-pub(super) struct Listed {
-    pub(super) definition: Frame,
-    /// Log positions of its trades and cancellations, ascending.
-    positions: Vec<u64>,
-    /// Event times of each [`limits::INDEX_BLOCK_TRADES`] of them.
-    blocks: Vec<Block>,
-    pub(super) cancels: u64,
-    pub(super) ts_min: u64,
-    pub(super) ts_max: u64,
-}
-
-impl Listed {
-    fn new(definition: Frame) -> Listed {
-        Listed {
-            definition,
-            positions: Vec::new(),
-            blocks: Vec::new(),
-            cancels: 0,
-            ts_min: u64::MAX,
-            ts_max: 0,
-        }
-    }
-
-    fn add(&mut self, position: u64, frame: &Frame) {
-        let ts = frame.ts_event.get();
-        if self.positions.len().is_multiple_of(limits::INDEX_BLOCK_TRADES) {
-            self.blocks.push(Block { ts_min: ts, ts_max: ts });
-        }
-        if let Some(block) = self.blocks.last_mut() {
-            block.ts_min = block.ts_min.min(ts);
-            block.ts_max = block.ts_max.max(ts);
-        }
-        self.positions.push(position);
-        self.cancels += u64::from(frame.kind == Kind::Cancel as u8);
-        self.ts_min = self.ts_min.min(ts);
-        self.ts_max = self.ts_max.max(ts);
-    }
-
-    /// Trades and cancellations listed.
-    pub(super) fn len(&self) -> usize {
-        self.positions.len()
-    }
-
-    /// Positions of its trades and cancellations, newest first.
-    pub(super) fn newest_first(&self) -> impl Iterator<Item = u64> {
-        self.positions.iter().rev().copied()
-    }
-
-    /// Positions in blocks that may hold event times of `[from, to)`, oldest first.
-    pub(super) fn within(&self, from: u64, to: u64) -> impl Iterator<Item = u64> {
-        let blocks = self.positions.chunks(limits::INDEX_BLOCK_TRADES).zip(&self.blocks);
-        let hit = move |(_, block): &(&[u64], &Block)| block.ts_max >= from && block.ts_min < to;
-        blocks.filter(hit).flat_map(|(positions, _)| positions.iter().copied())
-    }
-}
+/// Upper 8 bits of an instrument number are the source; a shard has one.
+const INDEX_MASK: u32 = 0x00FF_FFFF;
 
 /// All instruments of a shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Index {
+    /// Place in `listed`.
     by_symbol: BTreeMap<Symbol, u32>,
-    listed: BTreeMap<u32, Listed>,
+    /// Place in `listed` by the index of the instrument; `u32::MAX` = none.
+    by_instrument: Vec<u32>,
+    listed: Vec<Listed>,
     pub(super) trades: u64,
+    /// Blocks that have a copy, oldest first: place in `listed`, and number.
+    copies: VecDeque<(u32, u64)>,
+    copy_bytes: usize,
+    copy_bytes_max: usize,
+    first_position: u64,
+}
+
+impl Default for Index {
+    fn default() -> Index {
+        Index::with_copies(limits::INDEX_COPY_BYTES_MAX)
+    }
 }
 
 impl Index {
-    /// Reads the whole log.
+    /// An empty index whose copies take no more than this.
+    fn with_copies(copy_bytes_max: usize) -> Index {
+        Index {
+            by_symbol: BTreeMap::new(),
+            by_instrument: Vec::new(),
+            listed: Vec::new(),
+            trades: 0,
+            copies: VecDeque::new(),
+            copy_bytes: 0,
+            copy_bytes_max,
+            first_position: 0,
+        }
+    }
+
+    /// Reads the whole log. The index, and how many records are damaged.
     pub(super) fn rebuild<S: Storage>(log: &Log<S>) -> (Index, u64) {
-        let mut index = Index::default();
+        Index::rebuild_with(log, limits::INDEX_COPY_BYTES_MAX)
+    }
+
+    pub(super) fn rebuild_with<S: Storage>(log: &Log<S>, copy_bytes_max: usize) -> (Index, u64) {
+        let mut index = Index::with_copies(copy_bytes_max);
         let mut damaged = 0;
         let mut position = log.first_position();
+        index.first_position = position;
         loop {
             match log.read(position, limits::FILL_FRAMES_MAX) {
                 Read::End => return (index, damaged),
@@ -110,33 +88,131 @@ impl Index {
     }
 
     /// Takes note of a frame that stands at `position`; marks and quotes change nothing.
+    #[inline]
     pub(super) fn note(&mut self, position: u64, frame: &Frame) {
-        let instrument = frame.instrument.get();
-        match frame.kind() {
-            Some(Kind::Definition) => {
-                let Some(definition) = frame.view::<Definition>() else { return };
-                if self.listed.len() < limits::INSTRUMENTS_MAX {
-                    self.by_symbol.insert(definition.symbol, instrument);
-                    self.listed.entry(instrument).or_insert_with(|| Listed::new(*frame));
-                }
-            }
-            Some(Kind::Trade | Kind::Cancel) => {
-                if let Some(listed) = self.listed.get_mut(&instrument) {
-                    listed.add(position, frame);
-                    self.trades += 1;
-                }
-            }
-            _ => {}
+        if frame.kind == Kind::Trade as u8 || frame.kind == Kind::Cancel as u8 {
+            self.note_trade(position, frame);
+        } else if frame.kind == Kind::Definition as u8 {
+            self.note_definition(frame);
         }
     }
 
-    /// The instrument of this name.
-    pub(super) fn find(&self, symbol: &Symbol) -> Option<(u32, &Listed)> {
-        let instrument = *self.by_symbol.get(symbol)?;
-        Some((instrument, self.listed.get(&instrument)?))
+    fn note_definition(&mut self, frame: &Frame) {
+        let Some(definition) = frame.view::<Definition>() else { return };
+        let instrument = frame.instrument.get();
+        let index = (instrument & INDEX_MASK) as usize;
+        if index >= limits::INSTRUMENTS_MAX {
+            return;
+        }
+        if self.by_instrument.len() <= index {
+            self.by_instrument.resize(index + 1, u32::MAX);
+        }
+        if self.by_instrument[index] == u32::MAX {
+            self.by_instrument[index] = u32::try_from(self.listed.len()).unwrap_or(u32::MAX);
+            self.listed.push(Listed::new(instrument, *frame));
+        }
+        self.by_symbol.insert(definition.symbol, self.by_instrument[index]);
+    }
+
+    fn note_trade(&mut self, position: u64, frame: &Frame) {
+        let instrument = frame.instrument.get();
+        let place = self.by_instrument.get((instrument & INDEX_MASK) as usize).copied();
+        let Some((place, listed)) =
+            place.and_then(|place| Some((place, self.listed.get_mut(place as usize)?)))
+        else {
+            return;
+        };
+        if listed.instrument != instrument {
+            return;
+        }
+        self.trades += 1;
+        if let Some(number) = listed.add(position, frame) {
+            self.copy_bytes += listed.block(number).map_or(0, |block| block.copy_bytes());
+            self.copies.push_back((place, number));
+            self.bound_copies();
+        }
+    }
+
+    /// Gives up the oldest copies while there are too many.
+    fn bound_copies(&mut self) {
+        while self.copy_bytes > self.copy_bytes_max
+            && let Some((place, number)) = self.copies.pop_front()
+        {
+            let block = self.listed.get_mut(place as usize).and_then(|own| own.block_mut(number));
+            self.copy_bytes -= block.map_or(0, |block| block.drop_copy());
+        }
+    }
+
+    /// Forgets what retention has removed from the log.
+    pub(super) fn forget_before(&mut self, first_position: u64) {
+        if first_position <= self.first_position {
+            return;
+        }
+        self.first_position = first_position;
+        for listed in &mut self.listed {
+            self.copy_bytes -= listed.forget_before(first_position);
+        }
+        let listed = &self.listed;
+        self.copies.retain(|(place, number)| {
+            listed.get(*place as usize).is_some_and(|own| own.block(*number).is_some())
+        });
+    }
+
+    /// An instrument by its place.
+    pub(super) fn at(&self, place: u32) -> Option<&Listed> {
+        self.listed.get(place as usize)
+    }
+
+    /// The same, to settle its cancellations.
+    pub(super) fn at_mut(&mut self, place: u32) -> Option<&mut Listed> {
+        self.listed.get_mut(place as usize)
+    }
+
+    /// The place of the instrument of this name.
+    pub(super) fn find(&self, symbol: &Symbol) -> Option<u32> {
+        self.by_symbol.get(symbol).copied()
+    }
+
+    /// The places of all instruments that a question is about, by symbol.
+    pub(super) fn matching(&self, question: &Question) -> Vec<u32> {
+        let patterns = question.patterns();
+        let mut found: Vec<(Symbol, u32)> = Vec::new();
+        for (number, pattern) in patterns.iter().enumerate() {
+            // A pattern within another finds nothing new, and 256 times `*` would be a lot of work.
+            let is_within = patterns.iter().enumerate().any(|(other_number, other)| {
+                other_number != number
+                    && other.contains(pattern)
+                    && (other_number < number || !pattern.contains(other))
+            });
+            if is_within {
+                continue;
+            }
+            let from = pattern.first_symbol();
+            if !pattern.is_prefix() {
+                found.extend(
+                    self.by_symbol.get_key_value(&from).map(|(symbol, place)| (*symbol, *place)),
+                );
+                continue;
+            }
+            let begins =
+                self.by_symbol.range(from..).take_while(|(symbol, _)| pattern.begins(symbol));
+            let matching = begins.filter(|(symbol, _)| pattern.matches(symbol));
+            found.extend(matching.map(|(symbol, place)| (*symbol, *place)));
+        }
+        found.sort_unstable();
+        // An instrument that was renamed has two names.
+        let mut places: Vec<u32> = found.into_iter().map(|(_, place)| place).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        places.retain(|place| seen.insert(*place));
+        places
     }
 
     pub(super) fn len(&self) -> usize {
         self.listed.len()
+    }
+
+    /// Bytes that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.listed.iter().map(Listed::bytes).sum()
     }
 }

@@ -6,9 +6,15 @@
 //! has been synced.
 
 mod answers;
+mod bars;
+mod block;
+mod cancels;
+mod count;
 mod index;
-
-use std::collections::VecDeque;
+mod listed;
+mod reply;
+mod rows;
+mod wanted;
 
 use super::status::Status;
 use super::{
@@ -17,13 +23,16 @@ use super::{
 };
 use crate::log::{AppendError, Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
+use crate::question::QuestionError;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, ErrorCode, Frame, Heartbeat, Kind, Query, Role, Session, Symbol, U32, U64, padded,
+    Ack, ErrorCode, Frame, Heartbeat, Kind, Query, QueryMore, Role, Session, Symbol, U32, U64,
+    padded,
 };
 
-use answers::Reply;
+use answers::{Asker, Load};
 use index::Index;
+use listed::Loaded;
 
 /// What a shard is configured with.
 #[derive(Clone, Debug)]
@@ -41,7 +50,7 @@ pub struct ShardConfig {
 enum Peer {
     Unknown,
     Feeder,
-    Querier(VecDeque<Reply>),
+    Querier(Asker),
 }
 
 /// A shard node.
@@ -52,6 +61,15 @@ pub struct Shard<S: Storage> {
     links: Links<Peer>,
     feeder: Option<ConnId>,
     scratch: Vec<Frame>,
+    /// One block of the index, unpacked; kept to save the allocation.
+    loaded: Loaded,
+    /// What all answers under way hold.
+    load: Load,
+    /// Connections whose answers looked at much and found little: asked again in the next turn.
+    scanning: Vec<ConnId>,
+    /// Connections with questions that the log is not far enough for, and when the first gives up.
+    waiting: Vec<ConnId>,
+    waiting_due: Option<Mono>,
     /// The log refused a frame. The feeder is closed; when there is room it begins again from what
     /// the log has.
     is_held_back: bool,
@@ -85,6 +103,11 @@ impl<S: Storage> Shard<S> {
             links,
             feeder: None,
             scratch: Vec::new(),
+            loaded: Loaded::default(),
+            load: Load::default(),
+            scanning: Vec::new(),
+            waiting: Vec::new(),
+            waiting_due: None,
             is_held_back: false,
             has_news: false,
             acked: (0, 0),
@@ -104,6 +127,14 @@ impl<S: Storage> Shard<S> {
         let Some(link) = self.links.get(conn) else { return };
         if let Err(error) = frame.check() {
             self.links.refuse_frame(conn, error);
+            return;
+        }
+        if let Peer::Querier(asker) = &link.peer
+            && asker.questions.wants_more()
+            && frame.kind() != Some(Kind::QueryMore)
+        {
+            let error = QuestionError::Broken;
+            self.links.refuse(conn, error.code(), &error.to_string());
             return;
         }
         match (&link.peer, frame.kind()) {
@@ -132,21 +163,28 @@ impl<S: Storage> Shard<S> {
                     }
                 }
             }
-            (Peer::Querier(_), Some(Kind::Query)) => {
-                if let Some(query) = frame.view::<Query>() {
-                    let query = *query;
-                    // The index knows the frames of this turn; the answer must find them too.
-                    self.log.commit(now);
-                    self.handle_query(conn, &query);
-                }
-            }
+            (Peer::Querier(_), Some(Kind::Query | Kind::QueryMore)) => self.ask(now, conn, frame),
             _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
+        }
+    }
+
+    fn ask(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { return };
+        let (id, taken) = match (frame.view::<Query>(), frame.view::<QueryMore>()) {
+            (Some(query), _) => (query.id.get(), asker.questions.take_query(query)),
+            (_, Some(more)) => (more.id.get(), asker.questions.take_more(more)),
+            _ => return,
+        };
+        if let Some(taken) = taken {
+            // The index knows the frames of this turn; the answer must find them too.
+            self.log.commit(now);
+            self.handle_question(now, conn, taken, id);
         }
     }
 
     fn greet(&mut self, now: Now, conn: ConnId, session: &Session) {
         let peer = match Role::from_number(session.role) {
-            Some(Role::Querier) => Peer::Querier(VecDeque::new()),
+            Some(Role::Querier) => Peer::Querier(Asker::default()),
             Some(Role::Feeder) if self.is_held_back => {
                 self.links.refuse(conn, ErrorCode::Storage, "the log cannot take more now");
                 return;
@@ -250,6 +288,8 @@ impl<S: Storage> Shard<S> {
         status.metric("log_bytes", self.log.bytes());
         status.metric("instruments", self.index.len());
         status.metric("trades", self.index.trades);
+        status.metric("index_bytes", self.index.bytes());
+        status.metric("queries", self.load.queries);
         status.metric("duplicates", self.duplicates);
         status.metric("damaged_records", self.damaged);
         status.metric("held_back", i64::from(self.is_held_back));
@@ -294,7 +334,9 @@ impl<S: Storage> Node for Shard<S> {
     }
 
     fn handle_close(&mut self, _now: Now, conn: ConnId, reason: CloseReason) {
-        self.links.remove(conn);
+        if let Some(Peer::Querier(asker)) = self.links.remove(conn) {
+            self.forget_asker(&asker);
+        }
         if self.feeder == Some(conn) {
             self.feeder = None;
             self.links.log(Level::Info, format!("core's feed ended: {reason}"));
@@ -323,12 +365,17 @@ impl<S: Storage> Node for Shard<S> {
     fn handle_timers(&mut self, now: Now) {
         self.log.handle_timers(now);
         self.links.tick(now, |_| 0);
+        self.settle_waiting(now, false);
+        for conn in std::mem::take(&mut self.scanning) {
+            self.links.mark_dirty(conn);
+        }
     }
 
     fn commit(&mut self, now: Now) {
         if std::mem::take(&mut self.has_news) {
             self.log.commit(now);
             self.acknowledge();
+            self.settle_waiting(now, true);
         }
     }
 
@@ -349,7 +396,11 @@ impl<S: Storage> Node for Shard<S> {
     }
 
     fn next_deadline(&self) -> Option<Mono> {
-        self.links.next_tick().into_iter().chain(self.log.next_deadline()).min()
+        if !self.scanning.is_empty() {
+            return Some(Mono::default());
+        }
+        let due = [self.links.next_tick(), self.log.next_deadline(), self.waiting_due];
+        due.into_iter().flatten().min()
     }
 
     fn wants_frames(&self, conn: ConnId) -> bool {
@@ -376,5 +427,7 @@ impl<S: Storage> Node for Shard<S> {
     }
 }
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -12,21 +12,21 @@ use crate::wire::{
 
 const SEGMENT_RECORDS: u64 = 32;
 const SEGMENT_BYTES: usize = 4096 + 32 * 64;
-const SECOND: u64 = 1_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
 
-struct Bench {
-    shard: Shard<MemoryStorage>,
+pub(super) struct Bench {
+    pub(super) shard: Shard<MemoryStorage>,
     disk: MemoryDisk,
-    now: Now,
+    pub(super) now: Now,
     next_slot: u32,
     actions: Vec<Action>,
 }
 
-fn instrument(index: u32) -> u32 {
+pub(super) fn instrument(index: u32) -> u32 {
     (1 << 24) | index
 }
 
-fn definition(seq: u64, index: u32, symbol: &str) -> Frame {
+pub(super) fn definition(seq: u64, index: u32, symbol: &str) -> Frame {
     let mut definition = Definition::new(instrument(index), symbol.parse().unwrap(), 2);
     definition.seq = U64::new(seq);
     Frame::seal(definition)
@@ -76,7 +76,7 @@ fn config() -> ShardConfig {
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         Bench::on(MemoryDisk::new(512), Now { mono: Mono(SECOND), wall_ns: 7 })
     }
 
@@ -87,11 +87,11 @@ impl Bench {
     }
 
     /// The process dies and starts again.
-    fn restart(self) -> Bench {
+    pub(super) fn restart(self) -> Bench {
         Bench::on(self.disk.kill(), self.now)
     }
 
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.shard.handle_storage(self.now);
         self.finish_turn();
     }
@@ -102,7 +102,7 @@ impl Bench {
         self.actions.extend(std::iter::from_fn(|| self.shard.poll_action()));
     }
 
-    fn say(&mut self, conn: ConnId, frames: &[Frame]) {
+    pub(super) fn say(&mut self, conn: ConnId, frames: &[Frame]) {
         self.shard.handle_storage(self.now);
         self.shard.handle_frames(self.now, conn, frames);
         self.finish_turn();
@@ -121,7 +121,7 @@ impl Bench {
     }
 
     /// Core connects, in this epoch. What the shard says first.
-    fn core(&mut self, epoch: u32, epoch_start: u64) -> (ConnId, Frame) {
+    pub(super) fn core(&mut self, epoch: u32, epoch_start: u64) -> (ConnId, Frame) {
         let conn = self.open();
         let role = Role::Feeder as u8;
         let (epoch, epoch_start) = (U32::new(epoch), U64::new(epoch_start));
@@ -131,7 +131,7 @@ impl Bench {
     }
 
     /// A shard with ABEV3 (0) and ITUB4 (1), fed in epoch 1.
-    fn fed() -> (Bench, ConnId) {
+    pub(super) fn fed() -> (Bench, ConnId) {
         let mut bench = Bench::new();
         let (core, _) = bench.core(1, 1);
         bench.say(core, &[definition(1, 0, "ABEV3"), definition(2, 1, "ITUB4")]);
@@ -139,14 +139,14 @@ impl Bench {
     }
 
     /// Says so much at once that the small segments of these tests keep up.
-    fn feed(&mut self, core: ConnId, frames: &[Frame]) {
+    pub(super) fn feed(&mut self, core: ConnId, frames: &[Frame]) {
         for part in frames.chunks(8) {
             self.say(core, part);
             self.turn();
         }
     }
 
-    fn querier(&mut self) -> ConnId {
+    pub(super) fn querier(&mut self) -> ConnId {
         let conn = self.open();
         let role = Role::Querier as u8;
         self.say(conn, &[Frame::seal(Session { role, ..Session::default() })]);
@@ -162,7 +162,7 @@ impl Bench {
         frames
     }
 
-    fn read_bytes(&mut self, conn: ConnId, bite: usize) -> Vec<u8> {
+    pub(super) fn read_bytes(&mut self, conn: ConnId, bite: usize) -> Vec<u8> {
         let mut read = Vec::new();
         loop {
             let outgoing = self.shard.outgoing(self.now, conn);
@@ -198,7 +198,7 @@ fn question(id: u32, op: Op, symbol: &str, limit: u32, from: u64, to: u64) -> Fr
     })
 }
 
-fn frames_of(bytes: &[u8]) -> Vec<Frame> {
+pub(super) fn frames_of(bytes: &[u8]) -> Vec<Frame> {
     let (frames, rest) = as_frames(bytes);
     assert!(rest.is_empty(), "the stream ends inside a frame");
     assert!(frames.iter().all(|frame| frame.check().is_ok()));
@@ -211,7 +211,7 @@ fn rows(frames: &[Frame]) -> Vec<u64> {
     frames.iter().filter(is_row).map(|f| f.seq.get()).collect()
 }
 
-fn end(frames: &[Frame]) -> Ended {
+pub(super) fn end(frames: &[Frame]) -> Ended {
     *frames.last().unwrap().view::<Ended>().unwrap()
 }
 

@@ -1,0 +1,161 @@
+//! Which trades of an instrument were cancelled, and by which cancellation. Found out when somebody asks
+//! for what depends on it, a piece at a time, and kept.
+//!
+//! A cancellation takes back the newest trade before it with the same number, price and quantity that
+//! still stands. Usually that is a recent one; when there is none the whole instrument was looked at.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::block::packed_price;
+use super::listed::{BLOCK, Columns, LOG_LOOK_COST, Listed, Loaded, as_trade, index_in_block};
+use crate::log::{Log, Storage};
+
+/// The cancellations of one instrument.
+#[derive(Debug, Default)]
+pub(super) struct Cancels {
+    /// Ordinals of those that nobody has looked into, ascending.
+    open: VecDeque<u64>,
+    search: Option<Search>,
+    /// By the ordinal of the trade, that of its cancellation.
+    taken_back: BTreeMap<u64, u64>,
+}
+
+/// The first open cancellation, on its way back through the trades.
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    price: u64,
+    qty: u64,
+    trade_id: u64,
+    /// Trades from here on have been looked at.
+    until: u64,
+}
+
+impl Cancels {
+    /// Takes note of a cancellation.
+    pub(super) fn note(&mut self, ordinal: u64) {
+        self.open.push_back(ordinal);
+    }
+
+    /// Whether all those with an ordinal below `cut` have been looked into.
+    pub(super) fn is_settled(&self, cut: u64) -> bool {
+        self.open.front().is_none_or(|first| *first >= cut)
+    }
+
+    /// Whether a trade stands, when only entries below `cut` count.
+    pub(super) fn stands(&self, ordinal: u64, cut: u64) -> bool {
+        self.taken_back.get(&ordinal).is_none_or(|cancel| *cancel >= cut)
+    }
+
+    /// Whether any of these ordinals was taken back.
+    pub(super) fn touches(&self, ordinals: &std::ops::Range<u64>) -> bool {
+        self.taken_back.range(ordinals.clone()).next().is_some()
+    }
+
+    /// Forgets what the log no longer has.
+    pub(super) fn forget_before(&mut self, start: u64) {
+        self.taken_back = self.taken_back.split_off(&start);
+        while self.open.front().is_some_and(|first| *first < start) {
+            self.open.pop_front();
+            self.search = None;
+        }
+    }
+}
+
+impl Listed {
+    /// Looks into cancellations below `cut`, until they are settled or the budget is used up.
+    pub(super) fn settle_cancels<S: Storage>(
+        &mut self,
+        log: &Log<S>,
+        cut: u64,
+        loaded: &mut Loaded,
+        budget: &mut usize,
+    ) {
+        while let Some(&cancel) = self.cancels.open.front().filter(|first| **first < cut)
+            && *budget > 0
+        {
+            let search = match self.cancels.search {
+                Some(search) => search,
+                None => {
+                    *budget = budget.saturating_sub(LOG_LOOK_COST);
+                    let frame = self.frame(log, cancel);
+                    let Some(cancelled) = frame.as_ref().and_then(as_trade) else {
+                        // What cannot be read takes nothing back; the answer says that it is partial.
+                        self.cancels.open.pop_front();
+                        continue;
+                    };
+                    Search {
+                        price: packed_price(cancelled.price.get()),
+                        qty: cancelled.qty.get(),
+                        trade_id: cancelled.trade_id.get(),
+                        until: cancel,
+                    }
+                }
+            };
+            match self.look_back(log, search, loaded, budget) {
+                Found::Trade(ordinal) => {
+                    self.cancels.taken_back.insert(ordinal, cancel);
+                    self.cancels.open.pop_front();
+                    self.cancels.search = None;
+                }
+                Found::Nothing => {
+                    self.cancels.open.pop_front();
+                    self.cancels.search = None;
+                }
+                Found::Paused(until) => {
+                    self.cancels.search = Some(Search { until, ..search });
+                }
+            }
+        }
+    }
+
+    fn look_back<S: Storage>(
+        &self,
+        log: &Log<S>,
+        search: Search,
+        loaded: &mut Loaded,
+        budget: &mut usize,
+    ) -> Found {
+        let mut until = search.until;
+        while until > self.start() {
+            if *budget == 0 {
+                return Found::Paused(until);
+            }
+            let number = (until - 1) / BLOCK;
+            let from = (number * BLOCK).max(self.start());
+            let may_have =
+                self.block(number).is_none_or(|block| block.may_have(search.price, search.qty));
+            if may_have {
+                self.load(log, number, Columns::All, loaded);
+                *budget = budget.saturating_sub(loaded.cost);
+                for ordinal in (from..until).rev() {
+                    let index = index_in_block(ordinal);
+                    let is_like = loaded.prices.get(index) == Some(&search.price)
+                        && loaded.quantities.get(index) == Some(&search.qty);
+                    if !is_like
+                        || self.is_cancel(ordinal)
+                        || !self.cancels.stands(ordinal, u64::MAX)
+                    {
+                        continue;
+                    }
+                    *budget = budget.saturating_sub(LOG_LOOK_COST);
+                    let frame = self.frame(log, ordinal);
+                    let id = frame.as_ref().and_then(as_trade).map(|trade| trade.trade_id.get());
+                    if id == Some(search.trade_id) {
+                        return Found::Trade(ordinal);
+                    }
+                }
+            } else {
+                *budget = budget.saturating_sub(1);
+            }
+            until = from;
+        }
+        Found::Nothing
+    }
+}
+
+enum Found {
+    Trade(u64),
+    Nothing,
+    /// Everything from this ordinal on has been looked at.
+    Paused(u64),
+}

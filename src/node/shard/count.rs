@@ -1,0 +1,104 @@
+//! How many trades of one instrument stand in a range, and the first and the last of them.
+
+use super::listed::{BLOCK, Columns, Listed, Loaded, indexes_in_block};
+use super::wanted::Wanted;
+use crate::log::{Log, Storage};
+use crate::wire::{Counted, U32, U64};
+
+/// A scan that counts.
+#[derive(Debug)]
+pub(super) struct CountScan {
+    wanted: Wanted,
+    by_receive: bool,
+    next_block: u64,
+    trades: u64,
+    cancelled: u64,
+    /// Least and greatest event time.
+    times: Option<(u64, u64)>,
+    /// First and last ordinal.
+    ordinals: Option<(u64, u64)>,
+    pub(super) damaged: u64,
+}
+
+impl CountScan {
+    pub(super) fn new(wanted: Wanted, by_receive: bool) -> CountScan {
+        CountScan {
+            next_block: wanted.blocks().start,
+            wanted,
+            by_receive,
+            trades: 0,
+            cancelled: 0,
+            times: None,
+            ordinals: None,
+            damaged: 0,
+        }
+    }
+
+    /// Counts on. The result, unless the budget was used up before.
+    pub(super) fn count<S: Storage>(
+        &mut self,
+        listed: &Listed,
+        log: &Log<S>,
+        loaded: &mut Loaded,
+        budget: &mut usize,
+    ) -> Option<Counted> {
+        while self.next_block < self.wanted.blocks().end {
+            if *budget == 0 {
+                return None;
+            }
+            let number = self.next_block;
+            self.next_block += 1;
+            *budget = budget.saturating_sub(1);
+            let Some(piece) = self.wanted.piece(listed, number) else { continue };
+            (loaded.damaged, loaded.cost) = (0, 0);
+            let entries = piece.ordinals.end - piece.ordinals.start;
+            if entries == BLOCK && self.wanted.takes_all(listed, &piece, loaded) {
+                self.trades += entries;
+                self.note(piece.ts_min, piece.ordinals.start);
+                self.note(piece.ts_max, piece.ordinals.end - 1);
+                continue;
+            }
+            listed.load(log, number, Columns::Times, loaded);
+            self.damaged += loaded.damaged;
+            *budget = budget.saturating_sub(loaded.cost);
+            let ts = loaded.ts.get(indexes_in_block(&piece.ordinals)).unwrap_or_default();
+            for (ordinal, ts) in piece.ordinals.clone().zip(ts) {
+                if !self.wanted.has(*ts) || listed.is_cancel(ordinal) {
+                    continue;
+                }
+                if self.wanted.stands(listed, ordinal) {
+                    self.trades += 1;
+                    self.note(*ts, ordinal);
+                } else {
+                    self.cancelled += 1;
+                }
+            }
+        }
+        Some(self.result(listed, log))
+    }
+
+    fn note(&mut self, ts: u64, ordinal: u64) {
+        let (min, max) = self.times.unwrap_or((ts, ts));
+        self.times = Some((min.min(ts), max.max(ts)));
+        self.ordinals = Some((self.ordinals.map_or(ordinal, |(first, _)| first), ordinal));
+    }
+
+    fn result<S: Storage>(&mut self, listed: &Listed, log: &Log<S>) -> Counted {
+        let received = |ordinal: u64| listed.frame(log, ordinal).map(|frame| frame.ts_recv.get());
+        let times = if self.by_receive {
+            self.ordinals.map(|(first, last)| (received(first), received(last)))
+        } else {
+            self.times.map(|(first, last)| (Some(first), Some(last)))
+        };
+        let (first, last) = times.unwrap_or((Some(0), Some(0)));
+        self.damaged += u64::from(first.is_none()) + u64::from(last.is_none());
+        Counted {
+            instrument: U32::new(listed.instrument),
+            trades: U64::new(self.trades),
+            cancelled: U64::new(self.cancelled),
+            first: U64::new(first.unwrap_or(0)),
+            last: U64::new(last.unwrap_or(0)),
+            ..Counted::default()
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Trades and cancellations of one instrument as rows, in bounded memory: which entries, and in which order.
+//!
+//! The order is by (`ts_event`, `seq`). Where entries stand like that they are taken as they come. Where they
+//! do not, the first [`limits::SORT_ROWS_MAX`] are picked out in one look, handed out, and then the
+//! next in another; blocks that cannot have any are skipped.
+
+use std::collections::BinaryHeap;
+
+use super::listed::{BLOCK, Columns, Listed, Loaded, indexes_in_block};
+use super::wanted::Wanted;
+use crate::limits;
+use crate::log::{Log, Storage};
+
+/// A scan for rows. It hands out ordinals.
+#[derive(Debug)]
+pub(super) struct RowScan {
+    wanted: Wanted,
+    source: Source,
+    next_block: u64,
+    ready: std::vec::IntoIter<u64>,
+    is_over: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// As they stand, if they are within the times.
+    Ordered,
+    /// As they stand, all of them.
+    Received,
+    Sorted {
+        first: BinaryHeap<(u64, u64)>,
+        /// What was handed out last.
+        behind: Option<(u64, u64)>,
+        has_more: bool,
+    },
+    Nothing,
+}
+
+impl RowScan {
+    /// Entries by (`ts_event`, `seq`).
+    pub(super) fn by_event(listed: &Listed, wanted: Wanted) -> RowScan {
+        let source = if wanted.is_ordered(listed) {
+            Source::Ordered
+        } else {
+            Source::Sorted { first: BinaryHeap::new(), behind: None, has_more: false }
+        };
+        RowScan::new(wanted, source)
+    }
+
+    /// Entries by `seq`.
+    pub(super) fn by_receive(wanted: Wanted) -> RowScan {
+        RowScan::new(wanted, Source::Received)
+    }
+
+    fn new(wanted: Wanted, source: Source) -> RowScan {
+        let next_block = wanted.blocks().start;
+        RowScan { wanted, source, next_block, ready: Vec::new().into_iter(), is_over: false }
+    }
+
+    /// The newest entries with `limit` trades among them, by (`ts_event`, `seq`).
+    pub(super) fn last<S: Storage>(
+        listed: &Listed,
+        log: &Log<S>,
+        wanted: Wanted,
+        limit: usize,
+        loaded: &mut Loaded,
+    ) -> RowScan {
+        let (mut trades, mut found) = (0, Vec::new());
+        let mut number = wanted.blocks().end;
+        while trades < limit && number > wanted.blocks().start {
+            number -= 1;
+            let Some(piece) = listed.piece(number, &wanted.ordinals) else { break };
+            listed.load(log, number, Columns::Times, loaded);
+            let base = number * BLOCK;
+            for ordinal in piece.ordinals.rev() {
+                if trades >= limit || found.len() >= limits::ANSWER_ROWS_MAX {
+                    break;
+                }
+                trades += usize::from(!listed.is_cancel(ordinal));
+                let index = usize::try_from(ordinal - base).unwrap_or(usize::MAX);
+                found.push((loaded.ts.get(index).copied().unwrap_or(u64::MAX), ordinal));
+            }
+        }
+        found.sort_unstable();
+        let mut scan = RowScan::new(wanted, Source::Nothing);
+        scan.ready = found.into_iter().map(|(_, ordinal)| ordinal).collect::<Vec<_>>().into_iter();
+        scan.is_over = true;
+        scan
+    }
+
+    /// The next row. `None`: there is none, or the budget is used up, see [`RowScan::is_over`].
+    pub(super) fn next<S: Storage>(
+        &mut self,
+        listed: &Listed,
+        log: &Log<S>,
+        loaded: &mut Loaded,
+        budget: &mut usize,
+    ) -> Option<u64> {
+        loop {
+            if let Some(ordinal) = self.ready.next() {
+                return Some(ordinal);
+            }
+            if self.is_over || *budget == 0 {
+                return None;
+            }
+            if self.next_block >= self.wanted.blocks().end {
+                self.end_look();
+                continue;
+            }
+            let number = self.next_block;
+            self.next_block += 1;
+            *budget = budget.saturating_sub(1);
+            self.look(listed, log, number, loaded, budget);
+        }
+    }
+
+    /// Whether everything has been handed out.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over && self.ready.len() == 0
+    }
+
+    fn look<S: Storage>(
+        &mut self,
+        listed: &Listed,
+        log: &Log<S>,
+        number: u64,
+        loaded: &mut Loaded,
+        budget: &mut usize,
+    ) {
+        let Some(piece) = self.wanted.piece(listed, number) else { return };
+        if let Source::Sorted { first, behind, has_more } = &mut self.source {
+            let is_full = first.len() >= limits::SORT_ROWS_MAX;
+            let is_late = is_full && first.peek().is_some_and(|(ts, _)| piece.ts_min > *ts);
+            *has_more |= is_late;
+            if is_late || behind.is_some_and(|(ts, _)| piece.ts_max < ts) {
+                return;
+            }
+        }
+        if matches!(self.source, Source::Received) {
+            self.ready = piece.ordinals.collect::<Vec<_>>().into_iter();
+            return;
+        }
+        listed.load(log, number, Columns::Times, loaded);
+        *budget = budget.saturating_sub(loaded.cost);
+        let ts = loaded.ts.get(indexes_in_block(&piece.ordinals)).unwrap_or_default();
+        // A record that is damaged has no time; whoever reads it finds out. It belongs somewhere, so it is
+        // not left out of the ordered ones.
+        let own = ts.iter().copied().zip(piece.ordinals);
+        let own = own.filter(|(ts, _)| self.wanted.has(*ts) || *ts == u64::MAX);
+        match &mut self.source {
+            Source::Sorted { first, behind, has_more } => {
+                for key in own.filter(|key| behind.is_none_or(|behind| *key > behind)) {
+                    if first.len() < limits::SORT_ROWS_MAX {
+                        first.push(key);
+                        continue;
+                    }
+                    *has_more = true;
+                    if first.peek().is_some_and(|last| key < *last) {
+                        first.pop();
+                        first.push(key);
+                    }
+                }
+            }
+            _ => self.ready = own.map(|(_, ordinal)| ordinal).collect::<Vec<_>>().into_iter(),
+        }
+    }
+
+    /// Everything has been looked at once.
+    fn end_look(&mut self) {
+        match &mut self.source {
+            Source::Sorted { first, behind, has_more } => {
+                let sorted = std::mem::take(first).into_sorted_vec();
+                *behind = sorted.last().copied().or(*behind);
+                self.is_over = !std::mem::take(has_more);
+                self.next_block = self.wanted.blocks().start;
+                let ordinals: Vec<u64> = sorted.into_iter().map(|(_, ordinal)| ordinal).collect();
+                self.ready = ordinals.into_iter();
+            }
+            _ => self.is_over = true,
+        }
+    }
+}

@@ -21,6 +21,8 @@ mod market;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod system;
 #[cfg(test)]
 mod tapes;

@@ -29,6 +29,8 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Start our broker and whichever peers are installed, and measure them side by side
     Compare(CompareFlags),
+    /// Ask a running system, and measure the answers
+    Query(crate::query::QueryFlags),
 }
 
 /// How results are shown.

@@ -155,7 +155,7 @@ mod tests {
             latency.note(ms(300 + n), Duration::from_micros(100_000));
         }
         assert!(latency.quantile_95().unwrap() >= Duration::from_millis(100));
-        let later = LATENCY_WINDOW.as_millis() as u64 * 3;
+        let later = nanos(LATENCY_WINDOW) / 1_000_000 * 3;
         for n in 0..40 {
             latency.note(ms(later + n), Duration::from_micros(50));
         }

@@ -94,9 +94,12 @@ pub(super) fn run(flags: &QueryFlags, shapes: &Shapes) -> Result<Tally, String> 
             if due >= to {
                 return tally;
             }
-            let wait = due.since(clock.now().mono);
-            if !wait.is_zero() {
-                std::thread::sleep(wait);
+            loop {
+                let wait = due.since(clock.now().mono);
+                if wait.is_zero() {
+                    break;
+                }
+                std::thread::park_timeout(wait);
             }
             let sent = clock.now().mono;
             let ended = gather(flags, &shapes.question(number));

@@ -191,10 +191,10 @@ fn a_client_that_leaves_with_answers_waiting_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_thousand_queries_of_every_fate_leave_no_state() {
+fn ten_thousand_queries_of_every_fate_leave_no_state() {
     let mut bench = Bench::new();
     let mut client = bench.client();
-    for round in 0..1_000_u32 {
+    for round in 0..10_000_u32 {
         if !bench.leaves.contains_key(&OWNER) && bench.dials.contains(&OWNER) {
             bench.connect(OWNER);
         }
@@ -222,8 +222,8 @@ fn a_thousand_queries_of_every_fate_leave_no_state() {
         bench.assert_nothing_pending();
     }
     let counts = bench.aggregator.gather.counts();
-    assert_eq!(counts.begun, 1_000);
-    assert_eq!(counts.complete + counts.partial + counts.failed + counts.abandoned, 1_000);
+    assert_eq!(counts.begun, 10_000);
+    assert_eq!(counts.complete + counts.partial + counts.failed + counts.abandoned, 10_000);
     assert!(counts.complete > 100 && counts.failed > 100 && counts.abandoned > 10, "{counts:?}");
 }
 

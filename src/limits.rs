@@ -266,7 +266,7 @@ pub const EXCHANGE_ANSWERS_PENDING_MAX: usize = 64;
 const _: () = assert!(EXCHANGE_EVENTS_PER_TURN_MAX * 2 <= EXCHANGE_WINDOW_FRAMES);
 const _: () = assert!(FILL_FRAMES_MAX <= EXCHANGE_EVENTS_PER_TURN_MAX);
 /// Trades of one block in a shard's index: what a time range skips at once.
-pub const INDEX_BLOCK_TRADES: usize = 1024;
+pub const INDEX_BLOCK_TRADES: usize = 512;
 /// What a shard's index may take for copies of trades, out of which bars are made without the log: those of
 /// the newest 90 million trades or so. For older ones the log is read.
 pub const INDEX_COPY_BYTES_MAX: usize = 1 << 30;

@@ -235,8 +235,9 @@ impl World {
             Order::SometimesLate if self.random.chance_millionths(30_000) => {
                 self.random.below(self.received)
             }
-            Order::SometimesLate => self.received - self.random.below(SECOND),
-            Order::None => self.random.below(3_000 * SECOND),
+            // Often the same time: then the order is by seq.
+            Order::SometimesLate => self.received - self.random.below(4) * SECOND / 4,
+            Order::None => self.random.below(4_000) * SECOND / 2,
         };
         // Most trades are of the first instrument, so that it has several blocks.
         let index = if self.random.chance_millionths(800_000) { 0 } else { self.random.below(5) };

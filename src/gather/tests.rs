@@ -2,6 +2,7 @@
 
 mod bounds;
 mod copies;
+mod lists;
 mod model;
 
 use super::*;

@@ -147,7 +147,7 @@ pub const SPACE_RETRY_WAIT: Duration = Duration::from_secs(1);
 const _: () = assert!(SEGMENT_RECORDS_MIN <= SEGMENT_RECORDS_DEFAULT);
 const _: () = assert!(SEGMENT_RECORDS_DEFAULT <= SEGMENT_RECORDS_MAX);
 /// Gathers in flight, answers that nobody fetched yet included.
-pub const GATHERS_MAX: usize = 1_024;
+pub const GATHERS_MAX: usize = 2_048;
 
 /// Nodes in the plan of one gather.
 pub const GATHER_LEAVES_MAX: usize = 64;
@@ -157,9 +157,6 @@ pub const GATHER_FRAMES_MAX: usize = 32_768;
 
 /// Frames that all gathers together may hold: 64 MiB.
 pub const GATHER_FRAMES_TOTAL_MAX: usize = 1 << 20;
-
-/// Cancellations not fetched yet; beyond it the oldest are dropped, since they are a courtesy.
-pub const GATHER_CANCELS_MAX: usize = 4_096;
 
 /// Longest that a gather runs, whatever its query says, in microseconds.
 pub const GATHER_DEADLINE_US_MAX: u32 = 60_000_000;
@@ -174,8 +171,6 @@ pub const ANSWER_FRAMES_TOTAL_MAX: usize = 1 << 20;
 // Beside the rows an answer has RUN, ERROR, END and a NODE for each leaf.
 const _: () = assert!(GATHER_FRAMES_MAX + GATHER_LEAVES_MAX + 3 <= ANSWER_FRAMES_PER_CLIENT_MAX);
 const _: () = assert!(ANSWER_FRAMES_PER_CLIENT_MAX <= ANSWER_FRAMES_TOTAL_MAX);
-// Each gather asks at most core and one shard, so no cancellation is dropped before it is fetched.
-const _: () = assert!(GATHERS_MAX * 2 <= GATHER_CANCELS_MAX);
 
 /// Shortest wait between the end of a connection and the next dial of the same peer.
 pub const REDIAL_MIN: Duration = Duration::from_millis(50);
@@ -308,8 +303,8 @@ pub const SUBSCRIBER_STATE_BYTES: usize = 512;
 
 /// Records that one piece of a replay or of a follower's stream looks at before others have their turn.
 pub const RECORDS_PER_FILL_MAX: usize = 65_536;
-/// Queries that one connection may have open at a shard: all that an aggregator can have in flight.
-pub const LEAF_QUERIES_MAX: usize = 2 * GATHERS_MAX;
+/// Queries that one connection may have open at a node that answers: more than an aggregator asks of it.
+pub const LEAF_QUERIES_MAX: usize = 2_048;
 /// Trades that one query may look at: about a second of work, cut by turns.
 pub const SCAN_TRADES_MAX: u64 = 1 << 28;
 /// What may wait to be sent to one peer before it is taken for one that does not read. Its questions
@@ -361,3 +356,52 @@ pub const REACTOR_ARRIVALS_MAX: usize = 256;
 /// Connections flushed before what has come in meanwhile is looked at: whoever comes new among thousands
 /// must not wait until all of them are served.
 pub const FLUSHES_PER_TURN_MAX: usize = 512;
+
+/// Copies of one part of the history, and nodes that answer quotes, the first ones included.
+pub const REPLICAS_MAX: u8 = 4;
+/// How far the port of a replica is from that of the copy before it, unless it is configured.
+pub const REPLICA_PORT_STEP: u16 = 10;
+/// How often a node that answers quotes asks core whether it is still there.
+pub const REPLICA_PROBE_EVERY: Duration = Duration::from_secs(1);
+/// A node that answers quotes and has not heard of core for this long takes its quotes for stale.
+pub const REPLICA_SILENCE_MAX: Duration = Duration::from_millis(2_500);
+
+const _: () = {
+    // Core, its replicas and every copy of every shard stand in one plan.
+    assert!(REPLICAS_MAX as usize * (SHARDS_MAX + 1) <= GATHER_COPIES_MAX);
+    assert!(REPLICA_PROBE_EVERY.as_millis() * 2 < REPLICA_SILENCE_MAX.as_millis());
+};
+/// Nodes that one gather can ask, all copies of all parts.
+pub const GATHER_COPIES_MAX: usize = 128;
+/// Instruments of one answer for current quotes.
+pub const QUOTES_PER_ANSWER_MAX: usize = 16_000;
+// A definition and a quote each.
+const _: () = assert!(QUOTES_PER_ANSWER_MAX * 2 < GATHER_FRAMES_MAX);
+
+/// Questions that the gather may have open at one node.
+pub const GATHER_LEAF_QUESTIONS_MAX: usize = 1_536;
+/// Questions that all gathers together may have open.
+pub const GATHER_QUESTIONS_MAX: usize = 16_384;
+/// Time that one window of observed latencies spans; two are kept.
+pub const LATENCY_WINDOW: Duration = Duration::from_secs(10);
+/// Answers that must be known before a quantile is.
+pub const LATENCY_SAMPLES_MIN: u64 = 20;
+/// Another copy is asked no earlier than this after the first.
+pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
+/// When another copy is asked as long as no latency has been observed; a quarter of the deadline, when
+/// that is less.
+pub const HEDGE_AFTER_DEFAULT: Duration = Duration::from_millis(20);
+/// Thousandths of a hedge that each first question earns: one in twenty may be hedged.
+pub const HEDGE_THOUSANDTHS_PER_ASK: u32 = 50;
+/// Thousandths of hedges that can be saved up.
+pub const HEDGE_THOUSANDTHS_MAX: u32 = 10_000;
+/// How long a node that failed is asked only when there is no other.
+pub const LEAF_AVOID_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a query waits for the nodes to say how far they are, when it wants a cut of our choice.
+pub const CUT_WAIT_MAX: Duration = Duration::from_millis(50);
+
+const _: () = {
+    assert!(GATHER_LEAF_QUESTIONS_MAX <= LEAF_QUERIES_MAX);
+    assert!(GATHER_LEAF_QUESTIONS_MAX <= GATHERS_MAX && GATHERS_MAX <= GATHER_QUESTIONS_MAX);
+};

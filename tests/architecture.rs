@@ -36,7 +36,7 @@ const ORDER: [&str; 18] = [
 ];
 
 /// Modules of `node` that nodes share; all others are nodes, and no node uses another.
-const SHARED_BY_NODES: [&str; 3] = ["guard", "links", "status"];
+const SHARED_BY_NODES: [&str; 4] = ["guard", "links", "quotes", "status"];
 
 /// Files that touch the operating system. Everything else is a machine.
 const SHELLS: [&str; 11] = [

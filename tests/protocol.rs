@@ -71,6 +71,7 @@ fn control_layouts_are_as_written() {
         Text { id, name, text }
         QueryMore { id, symbol, as_of, reserved }
         Counted { id, instrument, trades, cancelled, first, last, reserved }
+        NodeExplain { id, what, copy, part, asked_us, answered_us, frames, bytes, reserved, name }
     }
 }
 

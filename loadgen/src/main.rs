@@ -23,6 +23,7 @@ mod plot;
 mod process;
 mod progress;
 mod publish;
+mod query;
 mod receive;
 mod report;
 mod restart;
@@ -74,6 +75,10 @@ fn main() -> ExitCode {
         Some(Command::Compare(flags)) => {
             let result = compare::compare(&flags, |text| print(text).map_err(|(_, why)| why));
             result.map(|all_valid| if all_valid { VALID } else { INVALID }).map_err(|w| (FAILED, w))
+        }
+        Some(Command::Query(flags)) => {
+            let result = query::query(&flags, |text| print(text).map_err(|(_, why)| why));
+            result.map(|is_valid| if is_valid { VALID } else { INVALID }).map_err(|w| (FAILED, w))
         }
     };
     match result {

@@ -36,6 +36,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "IP:PORT")]
         listen: SocketAddr,
     },
+    /// Ask a running system, and measure the answers
+    Query(crate::query::QueryFlags),
 }
 
 /// How results are shown.

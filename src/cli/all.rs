@@ -57,6 +57,14 @@ fn child_specs(request: &AllRequest, program: &Path, parent: u32) -> Vec<ChildSp
                 vec!["shard".into(), format!("--partition={partition}").into()]
             }
             NodeId::Aggregator => vec!["aggregator".into()],
+            NodeId::CoreReplica(replica) => {
+                vec!["replica".into(), format!("--replica={replica}").into()]
+            }
+            NodeId::ShardReplica(partition, replica) => vec![
+                "shard".into(),
+                format!("--partition={partition}").into(),
+                format!("--replica={replica}").into(),
+            ],
         };
         arguments.extend(request.node.to_arguments(parent));
         if node == NodeId::External {
@@ -149,7 +157,10 @@ mod tests {
 
     #[test]
     fn every_child_understands_the_flags_it_gets() {
-        for (name, arguments) in specs(&["--rate", "5", "--chaos=off", "--speed", "0.5"]) {
+        let flags = ["--rate", "5", "--chaos=off", "--speed", "0.5", "--replicas", "2"];
+        let specs = specs(&flags);
+        assert_eq!(specs.len(), 11);
+        for (name, arguments) in specs {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             let command = parse(&arguments).unwrap_or_else(|error| panic!("{name}: {error:?}"));
             assert!(!matches!(command, Command::All { .. }));

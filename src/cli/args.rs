@@ -14,8 +14,11 @@ use super::offline::args::{DumpFlags, ExportFlags, VerifyFlags};
 use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline};
 use crate::config::{Partition, Speed};
 use crate::duration;
+use crate::feed;
+use crate::gather::CUT_OF_OURS;
 use crate::limits::{
-    PATTERNS_MAX, RATE_EVENTS_PER_S_MAX, REACTORS_MAX, REPORT_ROWS_MAX, REPORT_SYMBOLS_MAX,
+    PATTERNS_MAX, RATE_EVENTS_PER_S_MAX, REACTORS_MAX, REPLICAS_MAX, REPORT_ROWS_MAX,
+    REPORT_SYMBOLS_MAX,
 };
 use crate::node::BREAKER_NAME_BYTES_MAX;
 use crate::wire::Symbol;
@@ -64,6 +67,19 @@ pub(super) enum Command {
         /// Which part of the history, A to P
         #[arg(long, value_name = "LETTER")]
         partition: Partition,
+        /// Which copy of it; 0 is the first
+        #[arg(long, value_name = "N", default_value_t = 0,
+              value_parser = clap::value_parser!(u8).range(0..i64::from(REPLICAS_MAX)))]
+        replica: u8,
+        #[command(flatten)]
+        node: NodeFlags,
+    },
+    /// Run another node that answers current quotes
+    Replica {
+        /// Which; core itself is 0
+        #[arg(long, value_name = "N", default_value_t = 1,
+              value_parser = clap::value_parser!(u8).range(1..i64::from(REPLICAS_MAX)))]
+        replica: u8,
         #[command(flatten)]
         node: NodeFlags,
     },
@@ -113,6 +129,14 @@ pub(super) struct HostFlag {
     pub(super) host: Option<std::net::IpAddr>,
 }
 
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct ReplicasFlag {
+    /// Copies of each part of the history, and nodes that answer quotes [default: 1]
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u8).range(1..=i64::from(REPLICAS_MAX)))]
+    pub(super) replicas: Option<u8>,
+}
+
 #[derive(Clone, Debug, Args)]
 pub(super) struct NodeFlags {
     #[command(flatten)]
@@ -121,6 +145,8 @@ pub(super) struct NodeFlags {
     pub(super) data_dir: DataDirFlag,
     #[command(flatten)]
     pub(super) host: HostFlag,
+    #[command(flatten)]
+    pub(super) replicas: ReplicasFlag,
     /// Least severe log lines shown: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(super) log: LevelFilter,
@@ -203,6 +229,9 @@ impl NodeFlags {
         if let Some(host) = self.host.host {
             add("--host", &host.to_string().into());
         }
+        if let Some(replicas) = self.replicas.replicas {
+            add("--replicas", &replicas.to_string().into());
+        }
         add("--log", &self.log.to_string().to_lowercase().into());
         add("--parent", &parent.to_string().into());
         arguments
@@ -270,9 +299,10 @@ pub(super) struct SubscribeFlags {
 
 #[derive(Debug, Args)]
 pub(super) struct ReportFlags {
-    /// Symbols to report on
-    #[arg(value_name = "SYMBOL", required = true, num_args = 1..=REPORT_SYMBOLS_MAX)]
-    pub(super) symbols: Vec<Symbol>,
+    /// Symbols to report on, or patterns: PETR4, PETR*, *
+    #[arg(value_name = "SYMBOL", required = true, num_args = 1..=REPORT_SYMBOLS_MAX,
+          value_parser = symbol_pattern)]
+    pub(super) symbols: Vec<feed::Pattern>,
     /// The last N trades [default: 10]
     #[arg(long, value_name = "N", conflicts_with_all = ["from", "to", "bars"],
           value_parser = clap::value_parser!(u32).range(0..=i64::from(REPORT_ROWS_MAX)))]
@@ -289,9 +319,27 @@ pub(super) struct ReportFlags {
     /// How long to wait for the whole answer
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = deadline)]
     pub(super) deadline: Duration,
-    /// Whether a list may miss a part (exit code 3) or fails instead
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) partial: Partial,
+    /// Whether an answer may miss a part (exit code 3) or fails instead [default: allow; deny with
+    /// --average, --spread and --movers]
+    #[arg(long, value_enum)]
+    pub(super) partial: Option<Partial>,
+    /// The average of the current prices instead of rows
+    #[arg(long, conflicts_with_all = ["last", "from", "to", "bars", "spread", "movers"])]
+    pub(super) average: bool,
+    /// Least, median, mean and largest spread of the live quotes instead of rows
+    #[arg(long, conflicts_with_all = ["last", "from", "to", "bars", "movers"])]
+    pub(super) spread: bool,
+    /// The N symbols whose price moved most from the first trade to the last, of the range if one is
+    /// given, instead of rows
+    #[arg(long, value_name = "N", conflicts_with_all = ["last", "bars"],
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(REPORT_ROWS_MAX)))]
+    pub(super) movers: Option<u32>,
+    /// Rows with a sequence number below this only, from all nodes; same: the newest such cut
+    #[arg(long, value_name = "SEQ|same", value_parser = cut)]
+    pub(super) as_of: Option<u64>,
+    /// Show when and why each node was asked
+    #[arg(long)]
+    pub(super) explain: bool,
     #[command(flatten)]
     pub(super) config: ConfigFlag,
     #[command(flatten)]
@@ -313,6 +361,8 @@ pub(super) struct StatusFlags {
     pub(super) config: ConfigFlag,
     #[command(flatten)]
     pub(super) host: HostFlag,
+    #[command(flatten)]
+    pub(super) replicas: ReplicasFlag,
     /// How the status is shown
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
@@ -357,6 +407,26 @@ fn breaker_name(text: &str) -> Result<String, String> {
     let is_name = (1..=BREAKER_NAME_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_name { Ok(text.to_owned()) } else { Err("`pregao status` shows the names".into()) }
+}
+
+/// A symbol, a prefix and `*`, or `*`, as it fits a QUERY.
+fn symbol_pattern(text: &str) -> Result<feed::Pattern, String> {
+    let is_symbol = text.strip_suffix('*').is_some() || text.parse::<Symbol>().is_ok();
+    let pattern = feed::Pattern::new(text, 0).ok().filter(|_| is_symbol && text.len() <= 24);
+    pattern.ok_or_else(|| {
+        "a symbol is 1 to 24 printable characters; with * last it is a pattern, as in 'PETR*'"
+            .into()
+    })
+}
+
+fn cut(text: &str) -> Result<u64, String> {
+    match text {
+        "same" => Ok(CUT_OF_OURS),
+        text => {
+            let seq = text.parse().ok().filter(|seq| (1..CUT_OF_OURS).contains(seq));
+            seq.ok_or_else(|| "a cut is a sequence number from 1 on, or the word same".into())
+        }
+    }
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

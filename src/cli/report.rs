@@ -1,5 +1,6 @@
 //! `pregao report`: from a request to text. The connection itself is the client library's.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,13 +10,17 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::BarInterval;
 use super::render::{
-    NodeShare, QuoteSource, Report, Rows, node_status_word, report_json, report_table,
+    Explained, Figure, NodeShare, QuoteSource, Report, Rows, Value, node_status_word, report_json,
+    report_table,
 };
 use crate::client::{Answer, Asker, ClientError, Symbols};
-use crate::market::bar::BarAssembler;
+use crate::feed::Pattern;
+use crate::limits::BAR_SECONDS_MAX;
+use crate::market::bar::{Bar, BarAssembler};
+use crate::market::summary::{Move, Quoted, average, movers, spreads};
 use crate::wire::{
-    EndStatus, ErrorCode, Flags, Frame, Kind, NodeAnswer, NodeStatus, Op, Query, Symbol, U32, U64,
-    padded, unpadded,
+    Definition, EndStatus, ErrorCode, Flags, Frame, Kind, NodeAnswer, NodeStatus, Op, Query, Quote,
+    Symbol, U32, U64, padded, unpadded,
 };
 
 /// What is asked about each symbol, besides its quote. Times are nanoseconds since the epoch,
@@ -40,6 +45,19 @@ pub enum Question {
         /// First excluded.
         to: u64,
     },
+    /// The average of the current prices.
+    Average,
+    /// Least, median, mean and largest spread of the live quotes.
+    Spread,
+    /// Who moved most in this time.
+    Movers {
+        /// How many of them.
+        count: u32,
+        /// First included.
+        from: u64,
+        /// First excluded.
+        to: u64,
+    },
 }
 
 /// What to report on.
@@ -47,14 +65,18 @@ pub enum Question {
 pub struct ReportRequest {
     /// The aggregator.
     pub address: SocketAddr,
-    /// At least one.
-    pub symbols: Vec<Symbol>,
+    /// At least one symbol or pattern.
+    pub symbols: Vec<Pattern>,
     /// The same for each.
     pub question: Question,
     /// For the whole answer.
     pub deadline: Duration,
-    /// Whether a list may miss a part.
+    /// Whether the answer may miss a part.
     pub partial_allowed: bool,
+    /// Rows with a `seq` below this; 0 = all, [`crate::gather::CUT_OF_OURS`] = a cut that all nodes have.
+    pub as_of: u64,
+    /// Whether to show when and why each node was asked.
+    pub explain: bool,
     /// How the report is shown.
     pub format: Format,
 }
@@ -101,43 +123,164 @@ pub fn show(
     Ok(if complete { Exit::Complete } else { Exit::Partial })
 }
 
-/// Asks the aggregator and shows its answers.
+/// Asks the aggregator and shows its answer.
 ///
 /// # Errors
 /// When it cannot be reached, refuses, or the output takes no more.
 pub fn run(request: &ReportRequest, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
     let failed = |error: ClientError| Failure::failed(error.to_string());
     let mut asker = Asker::open("aggregator", request.address, request.deadline).map_err(failed)?;
-    let queries: Vec<Query> = request.symbols.iter().map(|symbol| request.query(symbol)).collect();
-    let answers = asker.ask(&queries, request.deadline).map_err(failed)?;
+    let question = request.question().ok_or_else(|| Failure::usage("too many symbols"))?;
+    let answer = asker.ask_about(question, request.deadline).map_err(failed)?;
     let wall_ns = asker.clock().now().wall_ns;
-    let symbols = asker.symbols();
-    let reports: Vec<_> = request
-        .symbols
-        .iter()
-        .zip(&answers)
-        .map(|(symbol, answer)| request.report(*symbol, answer, symbols, wall_ns))
-        .collect();
-    show(&reports, request.format, output)
+    let exit = request.show_answer(&answer, asker.symbols(), wall_ns, output);
+    if request.explain {
+        let explained = Explained::of(&answer);
+        output.line(&match request.format {
+            Format::Json => explained.json(),
+            Format::Table => format!("\n{}", explained.table()),
+        })?;
+        output.flush()?;
+    }
+    exit
 }
 
 impl ReportRequest {
-    fn query(&self, symbol: &Symbol) -> Query {
+    /// The question that brings all of it.
+    fn question(&self) -> Option<crate::question::Question> {
+        let first = self.symbols.first()?;
+        let question = crate::question::Question::new(&self.query(&first.text())).ok()?;
+        let fields = self.symbols.iter().map(|symbol| padded(&symbol.text()));
+        Some(question.about(fields)?.cut_at(self.as_of))
+    }
+
+    fn query(&self, symbol: &str) -> Query {
         let partial = if self.partial_allowed { Query::PARTIAL } else { 0 };
+        let explain = if self.explain { Query::EXPLAIN } else { 0 };
         let (op, limit, from, to) = match self.question {
-            Question::Last(0) => (Op::Quote, 0, 0, u64::MAX),
+            Question::Last(0) | Question::Average | Question::Spread => (Op::Quote, 0, 0, u64::MAX),
             Question::Last(rows) => (Op::Last, rows, 0, u64::MAX),
             Question::Range { from, to } => (Op::Range, 0, from, to),
             Question::Bars { interval, from, to } => (Op::Bars, interval.seconds(), from, to),
+            Question::Movers { from, to, .. } => (Op::Bars, BAR_SECONDS_MAX, from, to),
+        };
+        let with_quote = match self.question {
+            Question::Movers { .. } => 0,
+            _ => Query::WITH_QUOTE,
         };
         Query {
             op: op as u8,
-            options: partial | Query::WITH_QUOTE,
+            options: partial | with_quote | explain,
             limit: U32::new(limit),
-            symbol: padded(symbol.as_str()),
+            symbol: padded(symbol),
             from: U64::new(from),
             to: U64::new(to),
             ..Query::default()
+        }
+    }
+
+    /// The one symbol that is asked about, when it is one and no pattern.
+    fn only_symbol(&self) -> Option<Symbol> {
+        match self.symbols.as_slice() {
+            [only] => only.text().parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn show_answer(
+        &self,
+        answer: &Answer,
+        symbols: &Symbols,
+        wall_ns: u64,
+        output: &mut Output<impl Write>,
+    ) -> Result<Exit, Failure> {
+        if let Some(symbol) = self.only_symbol()
+            && !self.is_figure()
+        {
+            return show(&[self.report(symbol, answer, symbols, wall_ns)], self.format, output);
+        }
+        if answer.status() == EndStatus::Failed {
+            return Err(Failure::failed(refusal_reason(answer)));
+        }
+        if self.is_figure() {
+            let figure = self.figure(answer);
+            output.line(&match self.format {
+                Format::Json => figure.json(),
+                Format::Table => figure.table(),
+            })?;
+            output.flush()?;
+            let complete = answer.status() == EndStatus::Complete;
+            return Ok(if complete { Exit::Complete } else { Exit::Partial });
+        }
+        show(&self.reports(answer, symbols, wall_ns), self.format, output)
+    }
+
+    fn is_figure(&self) -> bool {
+        matches!(self.question, Question::Average | Question::Spread | Question::Movers { .. })
+    }
+
+    /// One report for each instrument of the answer, by name; refused for a symbol that is not in it.
+    fn reports(
+        &self,
+        answer: &Answer,
+        symbols: &Symbols,
+        wall_ns: u64,
+    ) -> Vec<Result<Report, Refused>> {
+        let groups = grouped(answer);
+        let known: Vec<Symbol> = groups.iter().map(|(definition, _)| definition.symbol).collect();
+        let mut reports: Vec<Result<Report, Refused>> = groups
+            .into_iter()
+            .map(|(definition, rows)| {
+                let answer = Answer { rows, ..answer.head() };
+                self.report(definition.symbol, &answer, symbols, wall_ns)
+            })
+            .collect();
+        let whole = answer.status() == EndStatus::Complete;
+        let named = self.symbols.iter().filter_map(|it| it.text().parse::<Symbol>().ok());
+        reports.extend(named.filter(|symbol| !known.contains(symbol)).map(|symbol| {
+            let reason = match whole {
+                true => "no such instrument; `pregao subscribe '*' --count 5` shows what trades",
+                false => "unknown to the nodes that answered; see `pregao status`",
+            };
+            Err(Refused { symbol, reason: reason.to_owned() })
+        }));
+        reports
+    }
+
+    fn figure(&self, answer: &Answer) -> Figure {
+        let quoted = || -> Vec<Quoted> {
+            let of_group = |(definition, rows): (Definition, Vec<Frame>)| {
+                let frame = rows.first();
+                let is_live = frame.is_some_and(|frame| !frame.has(Flags::STALE));
+                let quote = frame.and_then(Frame::view::<Quote>).copied();
+                match quote {
+                    Some(quote) => Quoted::new(&quote, definition.decimals(), is_live),
+                    None => {
+                        let decimals = definition.decimals();
+                        Quoted { bid: None, ask: None, decimals, is_live: false }
+                    }
+                }
+            };
+            grouped(answer).into_iter().map(of_group).collect()
+        };
+        let value = match self.question {
+            Question::Spread => Value::Spread(spreads(&quoted())),
+            Question::Movers { count, .. } => {
+                let moved = |(definition, rows): (Definition, Vec<Frame>)| {
+                    let mut assembler = BarAssembler::default();
+                    let bars: Vec<Bar> = rows.iter().filter_map(|it| assembler.take(it)).collect();
+                    Move::new(definition.symbol, definition.decimals(), &bars)
+                };
+                let moves = grouped(answer).into_iter().filter_map(moved).collect();
+                Value::Movers(movers(moves, usize::try_from(count).unwrap_or(usize::MAX)))
+            }
+            _ => Value::Average(average(&quoted())),
+        };
+        Figure {
+            value,
+            instruments: answer.definitions.len(),
+            complete: answer.status() == EndStatus::Complete,
+            nodes: answer.nodes.iter().map(node_share).collect(),
         }
     }
 
@@ -182,6 +325,20 @@ impl ReportRequest {
     }
 }
 
+/// The rows of an answer by instrument, in the order of its definitions. Rows of an instrument that nobody
+/// named are left out; a node that sends such has broken the protocol.
+fn grouped(answer: &Answer) -> Vec<(Definition, Vec<Frame>)> {
+    let mut rows: BTreeMap<u32, Vec<Frame>> = BTreeMap::new();
+    for row in &answer.rows {
+        rows.entry(row.instrument.get()).or_default().push(*row);
+    }
+    let definitions = answer.definitions.iter().filter_map(Frame::view::<Definition>);
+    let group = |definition: &Definition| {
+        (*definition, rows.remove(&definition.instrument.get()).unwrap_or_default())
+    };
+    definitions.map(group).collect()
+}
+
 fn node_share(node: &NodeAnswer) -> NodeShare {
     NodeShare {
         node: unpadded(&node.name),
@@ -197,7 +354,9 @@ fn refusal_reason(answer: &Answer) -> String {
         .nodes
         .iter()
         .map(node_share)
-        .filter(|share| !matches!(share.status, NodeStatus::Ok | NodeStatus::Pruned))
+        .filter(|share| {
+            !matches!(share.status, NodeStatus::Ok | NodeStatus::Pruned | NodeStatus::Spare)
+        })
         .map(|share| format!("{} {}", share.node, node_status_word(share.status)))
         .collect();
     let said = answer.refusal.as_ref().map_or("no answer", |(_, text)| text.as_str());
@@ -250,6 +409,8 @@ mod tests {
             question: Question::Last(0),
             deadline: Duration::from_millis(500),
             partial_allowed: true,
+            as_of: 0,
+            explain: false,
             format: Format::Json,
         };
         let quote = Quote { ts_recv: U64::new(5_000_000_000), ..Quote::default() };

@@ -57,7 +57,16 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
             node_request(NodeId::Broker, &node, config)
         }
         Command::Core { node } => plain_request(NodeId::Core, &node),
-        Command::Shard { partition, node } => plain_request(NodeId::Shard(partition), &node),
+        Command::Shard { partition, replica, node } => {
+            let id = match replica {
+                0 => NodeId::Shard(partition),
+                replica => NodeId::ShardReplica(partition, replica),
+            };
+            plain_request(id, &with_replica(node, replica))
+        }
+        Command::Replica { replica, node } => {
+            plain_request(NodeId::CoreReplica(replica), &with_replica(node, replica))
+        }
         Command::Aggregator { node } => plain_request(NodeId::Aggregator, &node),
         Command::Subscribe(flags) => subscribe_request(flags).map(Request::Subscribe),
         Command::Report(flags) => report_request(flags).map(Request::Report),
@@ -100,6 +109,15 @@ fn node_request(node: NodeId, flags: &NodeFlags, config: Config) -> Result<Reque
     Ok(Request::Node { request, log: flags.log, parent: flags.parent })
 }
 
+/// Whoever starts a replica by hand need not say that there are as many.
+fn with_replica(mut flags: NodeFlags, replica: u8) -> NodeFlags {
+    let asked = flags.replicas.replicas;
+    if replica > 0 && asked.is_none_or(|replicas| replicas <= replica) {
+        flags.replicas.replicas = Some(replica.saturating_add(1));
+    }
+    flags
+}
+
 fn node_config(
     flags: &NodeFlags,
     market: &MarketFlags,
@@ -107,6 +125,7 @@ fn node_config(
 ) -> Result<Config, Failure> {
     let mut config = config_of(&flags.config, &flags.data_dir, &flags.host)?;
     config.broker.reactors = broker.reactors.unwrap_or(config.broker.reactors);
+    config.net.replicas = flags.replicas.replicas.unwrap_or(config.net.replicas);
     let external = &mut config.external;
     // A tape on the command line replaces a synthetic market of the file, and the other way round.
     if !market.tape.is_empty() {
@@ -198,23 +217,39 @@ fn report_request(flags: ReportFlags) -> Result<ReportRequest, Failure> {
             "--from is not before --to, so nothing lies between them; exchange them",
         ));
     }
-    let question = match flags.bars {
+    let figure = match (flags.average, flags.spread, flags.movers) {
+        (true, _, _) => Some(Question::Average),
+        (_, true, _) => Some(Question::Spread),
+        (_, _, Some(count)) => Some(Question::Movers { count, from, to }),
+        _ => None,
+    };
+    let partial = match flags.partial {
+        Some(partial) => partial == Partial::Allow,
+        // A figure over some instruments is another figure.
+        None => figure.is_none(),
+    };
+    let rows = match flags.bars {
         Some(interval) => Question::Bars { interval, from, to },
         None if flags.from.is_some() || flags.to.is_some() => Question::Range { from, to },
         None => Question::Last(flags.last.unwrap_or(REPORT_ROWS_DEFAULT)),
     };
+    let question = figure.unwrap_or(rows);
     Ok(ReportRequest {
         address: address_of(&config, NodeId::Aggregator)?,
         symbols: flags.symbols,
         question,
         deadline: flags.deadline,
-        partial_allowed: flags.partial == Partial::Allow,
+        partial_allowed: partial,
+        as_of: flags.as_of.unwrap_or(0),
+        explain: flags.explain,
         format: flags.format,
     })
 }
 
 fn status_request(flags: &StatusFlags) -> Result<StatusRequest, Failure> {
-    let config = client_config(&flags.config, &flags.host)?;
+    let mut config = config_of(&flags.config, &DataDirFlag::default(), &flags.host)?;
+    config.net.replicas = flags.replicas.replicas.unwrap_or(config.net.replicas);
+    let config = checked(config)?;
     let address = |node| Some((node, config.net.connect(node)?));
     Ok(StatusRequest {
         nodes: config.net.nodes().into_iter().filter_map(address).collect(),

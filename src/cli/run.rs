@@ -18,6 +18,7 @@ use crate::node::Node;
 use crate::node::aggregator::{Aggregator, AggregatorConfig, LeafConfig};
 use crate::node::broker::{Broker, BrokerConfig};
 use crate::node::external::{External, ExternalConfig, FeedConfig, Speed};
+use crate::node::replica::{Replica, ReplicaConfig};
 use crate::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
 use crate::node::shard::{Shard, ShardConfig};
 use crate::reactor::{Options, Reactor, SocketOptions, run_together};
@@ -45,7 +46,8 @@ pub fn node(request: &NodeRequest) -> Result<Exit, Failure> {
         NodeId::External => external(request),
         NodeId::Broker => broker(request),
         NodeId::Core => core(request),
-        NodeId::Shard(partition) => shard(request, partition),
+        NodeId::Shard(partition) | NodeId::ShardReplica(partition, _) => shard(request, partition),
+        NodeId::CoreReplica(_) => replica(request),
         NodeId::Aggregator => aggregator(request),
     }
 }
@@ -140,9 +142,12 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
         address: connect(config, NodeId::Broker)?,
         shard: None,
     }];
-    for (number, node) in shards(config) {
-        let (name, address) = (node.to_string(), connect(config, node)?);
-        followers.push(FollowerConfig { name, address, shard: Some(number) });
+    for node in config.net.nodes() {
+        let shard = shard_number(node);
+        if shard.is_some() || matches!(node, NodeId::CoreReplica(_)) {
+            let (name, address) = (node.to_string(), connect(config, node)?);
+            followers.push(FollowerConfig { name, address, shard });
+        }
     }
     let sequencer_config = SequencerConfig {
         exchange: connect(config, NodeId::External)?,
@@ -172,19 +177,24 @@ fn shard(request: &NodeRequest, which: config::Partition) -> Result<Exit, Failur
     run(request, &mut reactor, &mut Shard::new(config, log, &recovery))
 }
 
+/// Another node that answers quotes.
+fn replica(request: &NodeRequest) -> Result<Exit, Failure> {
+    let mut reactor = reactor(request, SocketOptions::default())?;
+    let config = ReplicaConfig { name: request.node.to_string() };
+    run(request, &mut reactor, &mut Replica::new(config))
+}
+
 /// The aggregator.
 fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
     let config = &request.config;
     let mut reactor = reactor(request, SocketOptions::default())?;
-    let core = LeafConfig {
-        name: NodeId::Core.to_string(),
-        address: connect(config, NodeId::Core)?,
-        shard: None,
-    };
-    let mut leaves = vec![core];
-    for (number, node) in shards(config) {
-        let (name, address) = (node.to_string(), connect(config, node)?);
-        leaves.push(LeafConfig { name, address, shard: Some(number) });
+    let mut leaves = Vec::new();
+    for node in config.net.nodes() {
+        let shard = shard_number(node);
+        if shard.is_some() || node.answers_quotes() {
+            let (name, address) = (node.to_string(), connect(config, node)?);
+            leaves.push(LeafConfig { name, address, shard });
+        }
     }
     let aggregator_config = AggregatorConfig {
         leaves,
@@ -287,9 +297,9 @@ fn connect(config: &Config, node: NodeId) -> Result<SocketAddr, Failure> {
     config.net.connect(node).ok_or_else(|| Failure::usage(format!("no address of {node}")))
 }
 
-fn shards(config: &Config) -> impl Iterator<Item = (u16, NodeId)> {
-    let nodes = config.net.nodes().into_iter();
-    (0..).zip(nodes.filter(|node| matches!(node, NodeId::Shard(_))))
+/// The number of the part of the history that a node keeps, if it keeps one.
+fn shard_number(node: NodeId) -> Option<u16> {
+    node.partition().and_then(|partition| u16::try_from(partition.index()).ok())
 }
 
 fn partition(config: &Config) -> Result<crate::market::partition::Partition, Failure> {

@@ -63,7 +63,7 @@ fn wrong_flags_are_one_line_that_names_the_flag() {
         (&["subscribe", "--for", "10"], &["--for", "unit"]),
         (&["subscribe", "--format", "xml"], &["--format", "table"]),
         (&["report"], &["SYMBOL", "pregao report --help"]),
-        (&["report", "PETR*"], &["PETR*", "symbol"]),
+        (&["report", "P*R4"], &["P*R4", "symbol"]),
         (&["report", "X", "--last", "5", "--bars", "1m"], &["--last", "--bars"]),
         (&["report", "X", "--last", "5", "--from", "1"], &["--last", "--from"]),
         (&["report", "X", "--last", "100001"], &["--last"]),
@@ -72,6 +72,8 @@ fn wrong_flags_are_one_line_that_names_the_flag() {
         (&["report", "X", "--from", "5", "--to", "5"], &["--from", "--to"]),
         (&["report", "X", "--deadline", "0s"], &["--deadline", "1ms"]),
         (&["report", "X", "--deadline", "2h"], &["--deadline", "1m"]),
+        (&["report", "X", "--as-of", "0"], &["--as-of", "same"]),
+        (&["report", "X", "--average", "--last", "5"], &["--average", "--last"]),
         (&["report", "X", "--partial", "maybe"], &["--partial", "allow"]),
         (&["status", "--data-dir", "x"], &["--data-dir"]),
         (&["breaker", "core.exchange"], &["ACTION", "pregao breaker --help"]),
@@ -147,6 +149,10 @@ fn report_asks_one_question() {
     let interval = "1m".parse().unwrap();
     assert_eq!(question(&[]), Question::Last(10));
     assert_eq!(question(&["--last", "0"]), Question::Last(0));
+    assert_eq!(question(&["--average"]), Question::Average);
+    assert_eq!(question(&["--spread"]), Question::Spread);
+    let movers = Question::Movers { count: 3, from: 5, to: u64::MAX };
+    assert_eq!(question(&["--movers", "3", "--from", "5"]), movers);
     assert_eq!(question(&["--from", "5"]), Question::Range { from: 5, to: u64::MAX });
     assert_eq!(question(&["--to", "5"]), Question::Range { from: 0, to: 5 });
     assert_eq!(

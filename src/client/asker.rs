@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{ClientError, Connection, Symbols};
+use crate::question::Question;
 use crate::time::{Clock, nanos};
 use crate::wire::{
-    EndStatus, Ended, ErrorCode, Flags, Frame, I64, Kind, Metric, NodeAnswer, Query, Refusal, Role,
-    Run, Text, U32, unpadded,
+    EndStatus, Ended, ErrorCode, Flags, Frame, I64, Kind, Metric, NodeAnswer, NodeExplain, Query,
+    QueryMore, Refusal, Role, Run, Text, U32, unpadded,
 };
 
 /// The whole answer to one query.
@@ -16,8 +17,12 @@ use crate::wire::{
 pub struct Answer {
     /// The data frames, in order.
     pub rows: Vec<Frame>,
+    /// The instruments of the answer, named by the frames ahead of the rows.
+    pub definitions: Vec<Frame>,
     /// What each node contributed.
     pub nodes: Vec<NodeAnswer>,
+    /// When and why each node was asked, if that was wanted.
+    pub explained: Vec<NodeExplain>,
     /// Figures of a status answer.
     pub metrics: Vec<(String, i64)>,
     /// Words of a status answer.
@@ -29,6 +34,21 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The same answer without its rows.
+    #[must_use]
+    pub fn head(&self) -> Answer {
+        Answer {
+            rows: Vec::new(),
+            definitions: Vec::new(),
+            nodes: self.nodes.clone(),
+            explained: Vec::new(),
+            metrics: Vec::new(),
+            texts: Vec::new(),
+            end: self.end,
+            refusal: self.refusal.clone(),
+        }
+    }
+
     /// How the query ended; failed when it was refused.
     #[must_use]
     pub fn status(&self) -> EndStatus {
@@ -89,7 +109,6 @@ impl Asker {
         queries: &[Query],
         deadline: Duration,
     ) -> Result<Vec<Answer>, ClientError> {
-        let node = self.node;
         let mut answers: BTreeMap<u32, Answer> = BTreeMap::new();
         let deadline_us = u32::try_from(nanos(deadline) / 1000).unwrap_or(u32::MAX);
         for (id, query) in (1..).zip(queries) {
@@ -97,6 +116,39 @@ impl Asker {
             self.connection.send(Query { id: id_field, deadline_us, ..*query })?;
             answers.insert(id, Answer::default());
         }
+        self.collect(answers, deadline)
+    }
+
+    /// Asks one question of several frames and waits for its answer.
+    ///
+    /// # Errors
+    /// As [`Asker::ask`].
+    pub fn ask_about(
+        &mut self,
+        mut question: Question,
+        deadline: Duration,
+    ) -> Result<Answer, ClientError> {
+        let deadline_us = u32::try_from(nanos(deadline) / 1000).unwrap_or(u32::MAX);
+        question.query.id = U32::new(1);
+        question.query.deadline_us = U32::new(deadline_us);
+        for frame in question.frames() {
+            match (frame.view::<Query>(), frame.view::<QueryMore>()) {
+                (Some(query), _) => self.connection.send(*query)?,
+                (_, Some(more)) => self.connection.send(*more)?,
+                _ => {}
+            }
+        }
+        let answers = BTreeMap::from([(1, Answer::default())]);
+        Ok(self.collect(answers, deadline)?.pop().unwrap_or_default())
+    }
+
+    /// Reads until all answers have ended.
+    fn collect(
+        &mut self,
+        mut answers: BTreeMap<u32, Answer>,
+        deadline: Duration,
+    ) -> Result<Vec<Answer>, ClientError> {
+        let node = self.node;
         // The node answers by the deadline; its last words need a moment to get here.
         let until = self.clock.now().mono + deadline + crate::limits::ANSWER_GRACE;
         let mut open = answers.len();
@@ -142,6 +194,12 @@ fn note(
         }
         return false;
     }
+    if let Some(explained) = frame.view::<NodeExplain>() {
+        if let Some(answer) = answers.get_mut(&id_of(explained.id)) {
+            answer.explained.push(*explained);
+        }
+        return false;
+    }
     let Some(answer) = answers.get_mut(&current) else { return false };
     if let Some(Metric { value, name, .. }) = frame.view::<Metric>() {
         answer.metrics.push((unpadded(name), I64::get(*value)));
@@ -157,6 +215,8 @@ fn note(
         // Definitions that only name the instruments of the rows are no rows.
         if frame.kind != Kind::Definition as u8 || !frame.has(Flags::SNAPSHOT) {
             answer.rows.push(*frame);
+        } else {
+            answer.definitions.push(*frame);
         }
     }
     false

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, Visitor};
 
 use super::ConfigError;
-use crate::limits::SHARDS_MAX;
+use crate::limits::{REPLICA_PORT_STEP, REPLICAS_MAX, SHARDS_MAX};
 
 /// One node of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +22,10 @@ pub enum NodeId {
     Shard(Partition),
     /// Scatter/gather.
     Aggregator,
+    /// Another node that answers current quotes; its number counts from 1.
+    CoreReplica(u8),
+    /// Another copy of one part of the history; its number counts from 1.
+    ShardReplica(Partition, u8),
 }
 
 /// A shard's number, below [`SHARDS_MAX`]; shown as a letter.
@@ -68,7 +72,8 @@ impl std::str::FromStr for Partition {
     }
 }
 
-/// `external`, `broker`, `core`, `shard-A`, `aggregator`: one word, for logs and answers.
+/// `external`, `broker`, `core`, `shard-A`, `aggregator`, `core.1`, `shard-A.1`: one word, for logs and
+/// answers.
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -77,6 +82,10 @@ impl fmt::Display for NodeId {
             NodeId::Core => f.pad("core"),
             NodeId::Shard(partition) => f.pad(&format!("shard-{partition}")),
             NodeId::Aggregator => f.pad("aggregator"),
+            NodeId::CoreReplica(replica) => f.pad(&format!("core.{replica}")),
+            NodeId::ShardReplica(partition, replica) => {
+                f.pad(&format!("shard-{partition}.{replica}"))
+            }
         }
     }
 }
@@ -91,7 +100,24 @@ impl NodeId {
             NodeId::Core => "core",
             NodeId::Shard(_) => "shards",
             NodeId::Aggregator => "aggregator",
+            NodeId::CoreReplica(_) => "core_replicas",
+            NodeId::ShardReplica(..) => "shard_replicas",
         }
+    }
+
+    /// The part of the history that it keeps, if it keeps one.
+    #[must_use]
+    pub fn partition(self) -> Option<Partition> {
+        match self {
+            NodeId::Shard(partition) | NodeId::ShardReplica(partition, _) => Some(partition),
+            _ => None,
+        }
+    }
+
+    /// Whether current quotes can be asked of it.
+    #[must_use]
+    pub fn answers_quotes(self) -> bool {
+        matches!(self, NodeId::Core | NodeId::CoreReplica(_))
     }
 }
 
@@ -109,6 +135,18 @@ impl Listen {
         match self {
             Listen::Port(port) => SocketAddr::new(host, port),
             Listen::Address(address) => address,
+        }
+    }
+
+    /// Where a replica listens that is not given a place of its own.
+    fn replica(self, replica: u8) -> Option<Listen> {
+        let step = REPLICA_PORT_STEP * u16::from(replica);
+        match self {
+            Listen::Port(port) => port.checked_add(step).map(Listen::Port),
+            Listen::Address(mut address) => {
+                address.set_port(address.port().checked_add(step)?);
+                Some(Listen::Address(address))
+            }
         }
     }
 }
@@ -164,6 +202,15 @@ pub struct Net {
     pub shards: Vec<Listen>,
     /// `aggregator`: default 8000.
     pub aggregator: Listen,
+    /// `replicas`: copies of each part of the history, and nodes that answer quotes, the first ones
+    /// included: 1 to 4. Default 1, which is none besides.
+    pub replicas: u8,
+    /// `shard_replicas`: where further copies of the shards listen, one list like `shards` for each.
+    /// Default: the shards' own ports plus 10, plus 20 and so on.
+    pub shard_replicas: Vec<Vec<Listen>>,
+    /// `core_replicas`: where further nodes that answer quotes listen. Default: core's port plus 10,
+    /// plus 20 and so on.
+    pub core_replicas: Vec<Listen>,
 }
 
 impl Default for Net {
@@ -175,6 +222,9 @@ impl Default for Net {
             core: Listen::Port(8082),
             shards: vec![Listen::Port(9001), Listen::Port(9002), Listen::Port(9003)],
             aggregator: Listen::Port(8000),
+            replicas: 1,
+            shard_replicas: Vec::new(),
+            core_replicas: Vec::new(),
         }
     }
 }
@@ -189,18 +239,32 @@ fn deserialize_host<'de, D: Deserializer<'de>>(from: D) -> Result<IpAddr, D::Err
 }
 
 impl Net {
-    /// Every node: external, broker, core, the shards, aggregator.
+    /// Every node: external, broker, core, the shards, the replicas of both, aggregator.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
-        let shards = (0..self.shards.len()).filter_map(Partition::from_index).map(NodeId::Shard);
+        let shards = (0..self.shards.len()).filter_map(Partition::from_index);
+        let replicas = (1..self.replicas).flat_map(|replica| {
+            let shards = shards.clone();
+            let shards = shards.map(move |shard| NodeId::ShardReplica(shard, replica));
+            [NodeId::CoreReplica(replica)].into_iter().chain(shards)
+        });
         [NodeId::External, NodeId::Broker, NodeId::Core]
             .into_iter()
-            .chain(shards)
+            .chain(shards.clone().map(NodeId::Shard))
+            .chain(replicas)
             .chain([NodeId::Aggregator])
             .collect()
     }
 
-    /// Where a node listens; `None` for a shard that the configuration does not have.
+    /// Where a replica listens: at its own place in a list, or beside the first copy.
+    fn replica(&self, own: Option<Listen>, first: Option<Listen>, replica: u8) -> Option<Listen> {
+        if replica == 0 || replica >= self.replicas {
+            return None;
+        }
+        own.or_else(|| first?.replica(replica))
+    }
+
+    /// Where a node listens; `None` for a shard or replica that the configuration does not have.
     #[must_use]
     pub fn listen(&self, node: NodeId) -> Option<SocketAddr> {
         let listen = match node {
@@ -209,6 +273,15 @@ impl Net {
             NodeId::Core => self.core,
             NodeId::Shard(partition) => *self.shards.get(partition.index())?,
             NodeId::Aggregator => self.aggregator,
+            NodeId::CoreReplica(replica) => {
+                let own = self.core_replicas.get(usize::from(replica).checked_sub(1)?).copied();
+                self.replica(own, Some(self.core), replica)?
+            }
+            NodeId::ShardReplica(partition, replica) => {
+                let row = self.shard_replicas.get(usize::from(replica).checked_sub(1)?);
+                let own = row.and_then(|row| row.get(partition.index())).copied();
+                self.replica(own, self.shards.get(partition.index()).copied(), replica)?
+            }
         };
         Some(listen.on(self.host))
     }
@@ -234,10 +307,24 @@ impl Net {
                 format!("lists {} shards; list 1 to {SHARDS_MAX}", self.shards.len()),
             ));
         }
+        if !(1..=REPLICAS_MAX).contains(&self.replicas) {
+            return Err(ConfigError::new(
+                "[net] replicas (--replicas)",
+                format!("{} copies of each part; use 1 to {REPLICAS_MAX}", self.replicas),
+            ));
+        }
+        let shards = self.shards.len();
+        if let Some(row) = self.shard_replicas.iter().find(|row| row.len() != shards) {
+            let problem = format!("lists {} of {shards} shards; list all of them", row.len());
+            return Err(ConfigError::new("[net] shard_replicas", problem));
+        }
         let mut seen: Vec<(NodeId, SocketAddr)> = Vec::new();
         for node in self.nodes() {
-            let Some(address) = self.listen(node) else { continue };
             let key = format!("[net] {}", node.key());
+            let Some(address) = self.listen(node) else {
+                let problem = format!("{node} would listen beyond the last port; give it its own");
+                return Err(ConfigError::new(key, problem));
+            };
             if address.port() == 0 {
                 let problem = "port 0 is a port that no other node can find; use 1 to 65535";
                 return Err(ConfigError::new(key, problem));
@@ -290,5 +377,34 @@ mod tests {
             names,
             ["external", "broker", "core", "shard-A", "shard-B", "shard-C", "aggregator"]
         );
+    }
+
+    #[test]
+    fn replicas_listen_beside_the_first_copies_or_where_they_are_told() {
+        let two = Net { replicas: 2, ..Net::default() };
+        let names: Vec<String> = two.nodes().iter().map(NodeId::to_string).collect();
+        assert_eq!(names[6..10], ["core.1", "shard-A.1", "shard-B.1", "shard-C.1"]);
+        let port = |net: &Net, name: &str| {
+            let node = net.nodes().into_iter().find(|node| node.to_string() == name)?;
+            net.listen(node).map(|address| address.port())
+        };
+        assert_eq!(port(&two, "core.1"), Some(8092));
+        assert_eq!(port(&two, "shard-B.1"), Some(9012));
+        assert_eq!(two.validate(), Ok(()));
+        let rows = vec![vec![Listen::Port(1), Listen::Port(2), Listen::Port(3)]];
+        let own = Net { shard_replicas: rows, replicas: 3, ..Net::default() };
+        assert_eq!(port(&own, "shard-B.1"), Some(2));
+        assert_eq!(port(&own, "shard-B.2"), Some(9022));
+        assert_eq!(Net::default().listen(NodeId::CoreReplica(1)), None, "there is none");
+        let wrong = [
+            Net { replicas: 0, ..Net::default() },
+            Net { replicas: REPLICAS_MAX + 1, ..Net::default() },
+            Net { core: Listen::Port(65_530), replicas: 2, ..Net::default() },
+            Net { core: Listen::Port(8991), replicas: 2, ..Net::default() },
+            Net { shard_replicas: vec![vec![Listen::Port(1)]], ..Net::default() },
+        ];
+        for net in wrong {
+            assert!(net.validate().is_err(), "{net:?}");
+        }
     }
 }

@@ -1,17 +1,19 @@
 //! The answer to a query: complete, partial or failed, and the frames that say so.
 
-use super::part::{Part, Role};
-use super::{Gathering, merge, micros};
+use super::gathering::{Gathering, micros};
+use super::merge;
+use super::part::{Attempt, BAR_FRAMES, Part, Role};
 use crate::wire::{
-    EndStatus, Ended, ErrorCode, Frame, NodeAnswer, NodeStatus, Query, Refusal, Run, U16, U32, U64,
-    padded,
+    Counted, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, NodeAnswer, NodeExplain, NodeStatus,
+    Query, Refusal, Run, U16, U32, U64, padded,
 };
 
 /// Everything to send to an asker, once per query.
 ///
-/// The frames are: RUN, a definition when a node sent one, the quote, the rows; then one NODE for each
-/// node of the plan, in its order; an ERROR with a sentence when the query failed; and END. A failed
-/// answer has no RUN and no data.
+/// The frames are: RUN, the definitions that nodes sent, by symbol; in their order the quote and the rows of
+/// each instrument; then one NODE for each copy of each part of the plan, in its order (with a NODE_EXPLAIN
+/// behind each if wanted); an ERROR with a sentence when the query failed; and END. A failed answer has no
+/// RUN and no data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// Who asked.
@@ -45,28 +47,27 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
     let id = gathering.query.id;
     let mut verdict = match failure {
         Some((code, text)) => Verdict::failed(code, text),
-        None => judge(&gathering.query, parts),
+        None => judge(gathering, parts),
     };
     let mut frames = Vec::new();
     let mut rows = 0;
     if verdict.status != EndStatus::Failed {
-        match merge::bars(parts) {
-            Ok(bars) => {
-                let trades = merge::trades(parts, &gathering.query);
-                let quotes: Vec<Frame> = answered(parts, Role::Quote).take(1).collect();
-                rows = quotes.len() + trades.len() + bars.len() / super::part::BAR_FRAMES;
-                frames.push(Frame::seal(Run { id, ..Run::default() }));
-                frames.extend(parts.iter().find_map(|part| part.definition));
-                frames.extend(quotes);
-                frames.extend(trades);
-                frames.extend(bars);
-            }
-            Err(merge::BarsDisagree) => {
-                verdict = Verdict::failed(ErrorCode::Failed, "two nodes disagree about a bar");
+        match merge::groups(parts, &gathering.query) {
+            Ok(groups) => rows = write(&gathering.query, &groups, &mut frames),
+            Err(merge::Disagree) => {
+                verdict = Verdict::failed(ErrorCode::Failed, "two nodes disagree about a figure");
             }
         }
     }
-    frames.extend(parts.iter().map(|part| Frame::seal(node_answer(id, part))));
+    let explain = gathering.query.options & Query::EXPLAIN != 0;
+    for (part, number) in parts.iter().zip(0..) {
+        for place in 0..part.candidates.len() {
+            frames.push(Frame::seal(node_answer(id, part, place)));
+            if explain {
+                frames.push(Frame::seal(node_explain(gathering, part, number, place)));
+            }
+        }
+    }
     let code = verdict.code.map_or(U16::ZERO, |code| U16::new(code as u16));
     if verdict.status == EndStatus::Failed {
         let refusal = Refusal { code, id, text: verdict.text, ..Refusal::default() };
@@ -87,17 +88,43 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
     }
 }
 
+/// Writes RUN, definitions and rows, and returns the number of the rows.
+fn write(query: &Query, groups: &[merge::Group], frames: &mut Vec<Frame>) -> usize {
+    let id = query.id;
+    let role = Role::of(query);
+    frames.push(Frame::seal(Run { id, ..Run::default() }));
+    frames.extend(groups.iter().filter_map(|group| group.definition));
+    let mut count = if role == Some(Role::Instruments) { frames.len() - 1 } else { 0 };
+    for group in groups {
+        count += usize::from(group.quote.is_some());
+        count += match role {
+            Some(Role::Bars) => group.rows.len() / BAR_FRAMES,
+            _ => group.rows.len(),
+        };
+        frames.extend(group.quote);
+        frames.extend(group.rows.iter().map(|row| match row.view::<Counted>() {
+            // It carries the number of the query that it answers.
+            Some(counted) => Frame::seal(Counted { id, ..*counted }),
+            None => *row,
+        }));
+    }
+    count
+}
+
 /// Decides how the gather ends.
-fn judge(query: &Query, parts: &[Part]) -> Verdict {
+fn judge(gathering: &Gathering, parts: &[Part]) -> Verdict {
     let missing: Vec<&Part> = parts.iter().filter(|part| part.is_missing()).collect();
     if missing.is_empty() {
         return Verdict { status: EndStatus::Complete, code: None, text: [0; 48] };
     }
     // A list with holes is still a list. A sum with holes is wrong; but a quote that is missing
-    // beside a whole sum is only a hole.
-    let wanted = query.options & Query::PARTIAL != 0;
-    let something = parts.iter().any(Part::answered);
-    let sum_is_whole = missing.iter().all(|part| part.role != Role::Bars);
+    // beside a whole sum is only a hole, and so are the instruments of a part that is away beside
+    // those of the others.
+    let wanted = gathering.query.options & Query::PARTIAL != 0;
+    let something = parts.iter().any(|part| part.winner().is_some());
+    let is_hole =
+        |part: &&Part| !part.role.is_sum() || gathering.is_list && part.winner().is_none();
+    let sum_is_whole = missing.iter().all(is_hole);
     if wanted && something && sum_is_whole {
         let code = Some(ErrorCode::Incomplete);
         return Verdict { status: EndStatus::Partial, code, text: [0; 48] };
@@ -107,15 +134,25 @@ fn judge(query: &Query, parts: &[Part]) -> Verdict {
 
 /// The one code and sentence for what is missing: the nodes' own if they agree.
 fn failure(missing: &[&Part]) -> Verdict {
-    let code_of = |part: &Part| part.code.filter(|_| part.status == Some(NodeStatus::Failed));
+    if missing.iter().any(|part| part.is_over_limit) {
+        return Verdict::failed(ErrorCode::Limit, "too many questions are open at a node");
+    }
+    fn reason(part: &Part) -> Option<&Attempt> {
+        part.reason().filter(|it| it.status == Some(NodeStatus::Failed))
+    }
+    let code_of = |part: &Part| reason(part).and_then(|attempt| attempt.code);
     if let Some(code) = missing.first().and_then(|part| code_of(part))
         && missing.iter().all(|part| code_of(part) == Some(code))
     {
-        let said = missing.iter().map(|part| part.text).find(|text| text[0] != 0);
+        let mut texts = missing.iter().filter_map(|part| Some(reason(part)?.text));
+        let said = texts.find(|text| text[0] != 0);
         let text = said.unwrap_or_else(|| padded(sentence(code)));
         return Verdict { status: EndStatus::Failed, code: Some(code), text };
     }
-    if missing.iter().all(|part| part.status == Some(NodeStatus::Timeout)) {
+    let timed_out = |part: &&Part| {
+        part.reason().is_some_and(|attempt| attempt.status == Some(NodeStatus::Timeout))
+    };
+    if missing.iter().all(timed_out) {
         return Verdict::failed(ErrorCode::Deadline, "no answer before the deadline");
     }
     Verdict::failed(ErrorCode::Incomplete, "not every node that owns a part answered")
@@ -128,42 +165,73 @@ fn sentence(code: ErrorCode) -> &'static str {
         ErrorCode::NoData => "nothing is known about this yet",
         ErrorCode::Deadline => "no answer before the deadline",
         ErrorCode::Limit => "a limit of a node is reached",
+        ErrorCode::Behind => "a node is not yet at that cut",
         _ => "a node refused its part of the query",
     }
 }
 
-fn answered(parts: &[Part], role: Role) -> impl Iterator<Item = Frame> {
-    let answered = parts.iter().filter(move |part| part.role == role && part.answered());
-    answered.flat_map(|part| part.rows.iter().copied())
+fn attempt_at(part: &Part, place: usize) -> Option<&Attempt> {
+    part.attempts.iter().find(|attempt| attempt.place == place)
 }
 
-fn node_answer(id: U32, part: &Part) -> NodeAnswer {
+fn node_answer(id: U32, part: &Part, place: usize) -> NodeAnswer {
+    let name = part.candidates.get(place).map_or([0; 16], |copy| copy.name);
+    let status = part.status_of(place) as u8;
+    let Some(attempt) = attempt_at(part, place) else {
+        return NodeAnswer { id, status, name, ..NodeAnswer::default() };
+    };
     NodeAnswer {
         id,
-        // A gather that failed as a whole leaves parts open: they were not waited for.
-        status: part.status.unwrap_or(NodeStatus::Timeout) as u8,
-        rows: number(if part.answered() { part.row_count() } else { 0 }),
-        elapsed_us: U32::new(micros(part.elapsed)),
-        covered_from: part.end.covered_from,
-        covered_to: part.end.covered_to,
-        as_of: part.end.as_of,
-        name: part.name,
+        status,
+        rows: number(if attempt.answered() { attempt.row_count(part.role) } else { 0 }),
+        elapsed_us: U32::new(micros(attempt.elapsed)),
+        covered_from: attempt.end.covered_from,
+        covered_to: attempt.end.covered_to,
+        as_of: attempt.end.as_of,
+        name,
         ..NodeAnswer::default()
     }
 }
 
+fn node_explain(gathering: &Gathering, part: &Part, number: u16, place: usize) -> NodeExplain {
+    let mut explain = NodeExplain {
+        id: gathering.query.id,
+        part: U16::new(number),
+        copy: u8::try_from(place).unwrap_or(u8::MAX),
+        name: part.candidates.get(place).map_or([0; 16], |copy| copy.name),
+        ..NodeExplain::default()
+    };
+    let Some(attempt) = attempt_at(part, place) else { return explain };
+    let asked = attempt.asked.since(gathering.begun);
+    let is_chosen = part.winner().is_some_and(|winner| winner.place == place);
+    for (flag, is_set) in [
+        (NodeExplain::ASKED, true),
+        (NodeExplain::HEDGED, attempt.is_hedge),
+        (NodeExplain::RETRIED, attempt.is_retry),
+        (NodeExplain::CHOSEN, is_chosen),
+    ] {
+        explain.what |= if is_set { flag } else { 0 };
+    }
+    explain.asked_us = U32::new(micros(asked));
+    explain.answered_us = U32::new(micros(asked + attempt.elapsed));
+    explain.frames = U32::new(attempt.received);
+    explain.bytes = U64::new(u64::from(attempt.received) * FRAME_BYTES as u64);
+    explain
+}
+
 /// Fills in what the whole answer covers: what all nodes that answered for the history cover.
 fn cover(end: &mut Ended, parts: &[Part]) {
-    let history = || parts.iter().filter(|part| part.answered() && part.role != Role::Quote);
-    let from = history().map(|part| part.end.covered_from.get()).max().unwrap_or(0);
-    let to = history().map(|part| part.end.covered_to.get()).min().unwrap_or(0);
+    let winners = || parts.iter().filter_map(|part| Some((part.role, part.winner()?.end)));
+    let history = || winners().filter(|(role, _)| *role != Role::Quote);
+    let from = history().map(|(_, end)| end.covered_from.get()).max().unwrap_or(0);
+    let to = history().map(|(_, end)| end.covered_to.get()).min().unwrap_or(0);
     if from < to {
         end.covered_from = U64::new(from);
         end.covered_to = U64::new(to);
     }
     // 0 says nothing, so it does not take part.
     let least = |of: fn(&Ended) -> u64| {
-        let ends = parts.iter().filter(|part| part.answered()).map(|part| of(&part.end));
+        let ends = winners().map(|(_, end)| of(&end));
         U64::new(ends.filter(|seq| *seq != 0).min().unwrap_or(0))
     };
     end.as_of = least(|end| end.as_of.get());

@@ -1,23 +1,111 @@
-//! Puts the rows of several nodes into one list: in order, each once, and no more than were asked for.
+//! Puts the rows of several nodes into one list: by instrument, in order, each once, and no more than
+//! were asked for.
+
+use std::collections::BTreeMap;
 
 use super::part::{BAR_FRAMES, Part, Role};
-use crate::wire::{Frame, Kind, Op, Query};
+use crate::wire::{Counted, Definition, Frame, Kind, Op, Query, Symbol};
 
-/// Two nodes sent the same bar with different figures.
+/// Two nodes sent the same bar or count with different figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BarsDisagree;
+pub(super) struct Disagree;
 
-/// Trades and cancels of all parts that answered, by (`ts_event`, `seq`), cut to the query's limit.
-pub(super) fn trades(parts: &[Part], query: &Query) -> Vec<Frame> {
-    let answered = parts.iter().filter(|part| part.role == Role::Trades && part.answered());
-    let mut rows: Vec<Frame> = answered.flat_map(|part| part.rows.iter().copied()).collect();
-    // `seq` is unique within a source, so it alone says what is the same row. The sort is stable: of
-    // copies with different delivery flags the one of the node named first in the plan stays.
-    rows.sort_by_key(identity);
-    rows.dedup_by(|a, b| a.seq.get() != 0 && identity(a) == identity(b));
-    rows.sort_by_key(|row| (row.ts_event.get(), row.seq.get()));
-    cut(&mut rows, query);
-    rows
+/// The rows of one instrument.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) definition: Option<Frame>,
+    pub(super) quote: Option<Frame>,
+    /// Trades and cancels, whole bars, or the COUNTED.
+    pub(super) rows: Vec<Frame>,
+}
+
+/// All rows of the parts that answered, by instrument. Its order is that of the answer.
+///
+/// # Errors
+/// When two nodes disagree about a figure: adding them up could be as wrong as choosing.
+pub(super) fn groups(parts: &[Part], query: &Query) -> Result<Vec<Group>, Disagree> {
+    let mut names: BTreeMap<u32, Symbol> = BTreeMap::new();
+    let winners = || parts.iter().filter_map(|part| Some((part.role, part.winner()?)));
+    for definition in winners().flat_map(|(_, attempt)| attempt.definitions.iter()) {
+        if let Some(named) = definition.view::<Definition>() {
+            names.entry(named.instrument.get()).or_insert(named.symbol);
+        }
+    }
+    // Names first: `None` would sort before them.
+    let place = |instrument: u32| {
+        let name = names.get(&instrument).copied();
+        ((name.is_none(), name.unwrap_or_default()), instrument)
+    };
+    let mut groups: BTreeMap<_, Group> = BTreeMap::new();
+    for (role, attempt) in winners() {
+        for definition in &attempt.definitions {
+            let group = groups.entry(place(definition.instrument.get())).or_default();
+            group.definition.get_or_insert(*definition);
+        }
+        for row in &attempt.rows {
+            let instrument = match row.view::<Counted>() {
+                Some(counted) => counted.instrument.get(),
+                None => row.instrument.get(),
+            };
+            let group = groups.entry(place(instrument)).or_default();
+            match role {
+                Role::Quote => {
+                    group.quote.get_or_insert(*row);
+                }
+                _ => group.rows.push(*row),
+            }
+        }
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    for group in &mut groups {
+        group.order(query)?;
+    }
+    Ok(groups)
+}
+
+impl Group {
+    fn order(&mut self, query: &Query) -> Result<(), Disagree> {
+        match Role::of(query) {
+            Some(Role::Trades) => self.order_trades(query),
+            Some(Role::Bars) => return self.order_bars(),
+            Some(Role::Counts) => {
+                self.rows.dedup_by(|a, b| a.body == b.body);
+                return if self.rows.len() > 1 { Err(Disagree) } else { Ok(()) };
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Trades and cancels by (`ts_event`, `seq`), cut to the query's limit.
+    fn order_trades(&mut self, query: &Query) {
+        let rows = &mut self.rows;
+        // `seq` is unique within a source, so it alone says what is the same row. The sort is stable: of
+        // copies with different delivery flags the one of the node named first in the plan stays.
+        rows.sort_by_key(identity);
+        rows.dedup_by(|a, b| a.seq.get() != 0 && identity(a) == identity(b));
+        let by_receipt = query.op == Op::Range as u8 && query.options & Query::RECEIVE_TIME != 0;
+        if !by_receipt {
+            rows.sort_by_key(|row| (row.ts_event.get(), row.seq.get()));
+        }
+        cut(rows, query);
+    }
+
+    /// Whole bars, by start.
+    fn order_bars(&mut self) -> Result<(), Disagree> {
+        let mut bars: Vec<&[Frame]> = self.rows.chunks_exact(BAR_FRAMES).collect();
+        let start = |bar: &[Frame]| bar.first().map(|frame| frame.ts_event.get());
+        bars.sort_by_key(|bar| start(bar));
+        let mut agree = true;
+        bars.dedup_by(|a, b| {
+            let same = start(a) == start(b);
+            agree &= !same || a.iter().zip(b.iter()).all(|(a, b)| a.body == b.body);
+            same
+        });
+        let bars = bars.concat();
+        self.rows = bars;
+        if agree { Ok(()) } else { Err(Disagree) }
+    }
 }
 
 /// The source and its number for the row.
@@ -40,23 +128,4 @@ fn cut(rows: &mut Vec<Frame>, query: &Query) {
     } else if let Some((end, _)) = trades.nth(beyond) {
         rows.truncate(end);
     }
-}
-
-/// Bars of all parts that answered, by start.
-///
-/// # Errors
-/// When two nodes disagree about a bar: adding their figures up could be as wrong as choosing.
-pub(super) fn bars(parts: &[Part]) -> Result<Vec<Frame>, BarsDisagree> {
-    let answered = parts.iter().filter(|part| part.role == Role::Bars && part.answered());
-    let mut bars: Vec<&[Frame]> =
-        answered.flat_map(|part| part.rows.chunks_exact(BAR_FRAMES)).collect();
-    let start = |bar: &[Frame]| bar.first().map(|frame| (frame.ts_event, frame.instrument));
-    bars.sort_by_key(|bar| start(bar).map(|(ts, instrument)| (ts.get(), instrument.get())));
-    let mut agree = true;
-    bars.dedup_by(|a, b| {
-        let same = start(a) == start(b);
-        agree &= !same || a.iter().zip(b.iter()).all(|(a, b)| a.body == b.body);
-        same
-    });
-    if agree { Ok(bars.concat()) } else { Err(BarsDisagree) }
 }

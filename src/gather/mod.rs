@@ -1,17 +1,24 @@
-//! The scatter/gather machine: one query in, a question to each node that owns a part of it, one
-//! answer out before the deadline, which says for every node what became of its part.
+//! The scatter/gather machine: one query in, a question to one copy of each part of it, one answer out
+//! before the deadline, which says for every node what became of it.
 //!
-//! The caller plans (who owns what), connects, and guards connections with breakers; it tells this
-//! machine what came of it. Here is only what is the same for all: deadlines and their margins,
-//! numbering, bounds, merging, and the decision between complete, partial and failed. It knows no
-//! sockets and no partition; a leaf is a number.
+//! The caller plans (which nodes hold which part), connects, and guards connections with breakers; it tells
+//! this machine what came of it. Here is what is the same for all: deadlines and their margins, numbering,
+//! bounds, whom to ask first and whom as well, merging, and the decision between complete, partial and
+//! failed. It knows no sockets and no partition; a leaf is a number.
+//!
+//! A copy that fails is followed by the next one at once. A copy that takes longer than what 19 of 20
+//! answers take is hedged: another is asked as well, the first good answer is taken, and the other is told
+//! to stop. Hedges are paid from a budget of one in twenty questions, so that a system that is slow as a
+//! whole is not asked twice as much for it.
 //!
 //! Invariant: every gather that began ends in exactly one answer, unless its asker left or stopped it.
 //!
-//! Absent on purpose: retries and hedging. A part of a plan is one question with one leaf; a later
-//! set of candidate leaves belongs into `part::Part`, where the leaf stands now.
+//! Invariant: no copy of a part is asked twice for one query.
 
 mod answer;
+mod gathering;
+mod latency;
+mod leaves;
 mod merge;
 mod part;
 #[cfg(test)]
@@ -19,34 +26,24 @@ mod tests;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use crate::limits::{
-    GATHER_CANCELS_MAX, GATHER_DEADLINE_US_MAX, GATHER_FRAMES_MAX, GATHER_FRAMES_TOTAL_MAX,
-    GATHER_LEAVES_MAX, GATHERS_MAX,
+    GATHER_FRAMES_MAX, GATHER_FRAMES_TOTAL_MAX, GATHER_LEAVES_MAX, GATHER_QUESTIONS_MAX,
+    GATHERS_MAX,
 };
+use crate::question::Question;
 use crate::time::Mono;
-use crate::wire::{EndStatus, Ended, ErrorCode, Frame, NodeStatus, Query, Refusal, U32};
+use crate::wire::{EndStatus, Ended, ErrorCode, Frame, NodeStatus, Refusal, U32};
 
 pub use answer::Answer;
-pub use words::{Ask, Availability, Counts, GatherId, LeafId, LeafPlan, Refused, Reply};
+pub use words::{Ask, Availability, Candidate, Counts, GatherId, LeafId, PartPlan, Refused, Reply};
 
-use part::{Part, Role};
+use gathering::{Gathering, Place, Times, Why, micros};
+use leaves::Leaves;
+use part::{Attempt, Part, Role};
 
-/// One query under way.
-#[derive(Debug)]
-struct Gathering {
-    asker: u64,
-    query: Query,
-    begun: Mono,
-    /// When the answer is made with what there is.
-    due: Mono,
-    parts: Vec<Part>,
-    /// Parts that have not ended.
-    open: usize,
-    /// Frames held in all parts.
-    frames: usize,
-}
+/// `as_of` of a question that wants all nodes to answer at one cut and leaves it to us which.
+pub const CUT_OF_OURS: u64 = u64::MAX;
 
 /// The machine. See the module.
 #[derive(Debug, Default)]
@@ -55,8 +52,10 @@ pub struct Gather {
     next_query_id: u32,
     gathers: BTreeMap<GatherId, Gathering>,
     by_asker: BTreeMap<(u64, u32), GatherId>,
-    by_query_id: BTreeMap<u32, (GatherId, usize)>,
+    by_query_id: BTreeMap<u32, Place>,
     by_due: BTreeSet<(Mono, GatherId)>,
+    by_hedge: BTreeSet<(Mono, GatherId, usize)>,
+    leaves: Leaves,
     /// Frames held in all gathers.
     frames: usize,
     asks: VecDeque<Ask>,
@@ -80,80 +79,75 @@ impl Gather {
         &mut self,
         now: Mono,
         asker: u64,
-        query: &Query,
-        plan: &[LeafPlan],
+        question: &Question,
+        plan: &[PartPlan],
     ) -> Result<GatherId, Refused> {
-        let parts = self.check(asker, query, plan).inspect_err(|_| self.counts.refused += 1)?;
+        let parts = self.check(asker, question, plan).inspect_err(|_| self.counts.refused += 1)?;
+        let query = question.query;
         let times = Times::new(query.deadline_us.get());
         let id = GatherId(self.next_gather);
         self.next_gather += 1;
-        let mut gathering = Gathering {
+        let gathering = Gathering {
             asker,
-            query: *query,
+            query,
+            is_list: question.symbol().is_none(),
             begun: now,
+            leaves_due: now + times.leaf,
             due: now + times.own,
+            open: parts.iter().filter(|part| !part.is_done).count(),
             parts,
-            open: 0,
             frames: 0,
         };
-        for (index, (part, plan)) in gathering.parts.iter_mut().zip(plan).enumerate() {
-            if part.status.is_some() {
-                continue;
-            }
-            part.query_id = self.fresh_query_id();
-            gathering.open += 1;
-            self.by_query_id.insert(part.query_id, (id, index));
-            let mut question = plan.question;
-            question.id = U32::new(part.query_id);
-            question.deadline_us = U32::new(micros(times.leaf));
-            let ask = Ask { leaf: plan.leaf, query: question, deadline: now + times.leaf };
-            self.asks.push_back(ask);
-        }
         self.counts.begun += 1;
         self.by_asker.insert((asker, query.id.get()), id);
         self.by_due.insert((gathering.due, id));
-        let nobody_to_ask = gathering.open == 0;
+        let parts = gathering.parts.len();
         self.gathers.insert(id, gathering);
-        if nobody_to_ask {
-            self.finish(id, None);
+        for index in 0..parts {
+            self.ask(now, id, index, Why::First);
+        }
+        // Nobody can be asked: the loop above may have ended it already.
+        if self.gathers.get(&id).is_some_and(|gathering| gathering.open == 0) {
+            self.finish(now, id, None);
         }
         Ok(id)
     }
 
-    /// Takes a data frame of a leaf's answer. A definition is taken too: it goes before the data.
-    pub fn handle_row(&mut self, leaf: LeafId, query_id: u32, frame: &Frame) -> Reply {
-        let Some((id, index)) = self.find(leaf, query_id) else { return Reply::Late };
+    /// Takes a frame of a leaf's answer: a row, or a definition, which goes before the rows.
+    pub fn handle_row(&mut self, leaf: LeafId, query_id: u32, frame: &Frame, now: Mono) -> Reply {
+        let Some((id, index, attempt)) = self.find(leaf, query_id) else { return Reply::Late };
         let Some(gathering) = self.gathers.get_mut(&id) else { return Reply::Late };
         let Some(part) = gathering.parts.get_mut(index) else { return Reply::Late };
-        if !part.take(frame) {
+        let role = part.role;
+        let taken = part.attempts.get_mut(attempt).is_some_and(|it| it.take(role, frame));
+        if !taken {
             self.counts.unexpected += 1;
-            let elapsed = Duration::ZERO;
-            self.end_part(id, index, NodeStatus::Failed, elapsed);
+            self.end_attempt(now, (id, index, attempt), NodeStatus::Failed);
             return Reply::Unexpected;
         }
         gathering.frames += 1;
         self.frames += 1;
         if gathering.frames > GATHER_FRAMES_MAX {
-            self.finish(id, Some((ErrorCode::Limit, "more rows than one answer may have")));
+            self.finish(now, id, Some((ErrorCode::Limit, "more rows than one answer may have")));
         } else if self.frames > GATHER_FRAMES_TOTAL_MAX {
-            self.finish(id, Some((ErrorCode::Limit, "all queries together hold too many rows")));
+            let text = "all queries together hold too many rows";
+            self.finish(now, id, Some((ErrorCode::Limit, text)));
         }
         Reply::Taken
     }
 
     /// Takes the end of a leaf's answer.
     pub fn handle_end(&mut self, leaf: LeafId, query_id: u32, end: &Ended, now: Mono) -> Reply {
+        self.leaves.note_as_of(leaf, end.as_of.get());
         self.handle_timeout(now);
-        let Some((id, index)) = self.find(leaf, query_id) else { return Reply::Late };
-        let Some(gathering) = self.gathers.get_mut(&id) else { return Reply::Late };
-        let elapsed = now.since(gathering.begun);
-        let Some(part) = gathering.parts.get_mut(index) else { return Reply::Late };
-        let Some(status) = part.take_end(end) else {
+        let Some(place) = self.find(leaf, query_id) else { return Reply::Late };
+        let Some((role, attempt)) = self.attempt_mut(place) else { return Reply::Late };
+        let Some(status) = attempt.take_end(role, end) else {
             self.counts.unexpected += 1;
-            self.end_part(id, index, NodeStatus::Failed, elapsed);
+            self.end_attempt(now, place, NodeStatus::Failed);
             return Reply::Unexpected;
         };
-        self.end_part(id, index, status, elapsed);
+        self.end_attempt(now, place, status);
         Reply::Taken
     }
 
@@ -166,14 +160,12 @@ impl Gather {
         now: Mono,
     ) -> Reply {
         self.handle_timeout(now);
-        let Some((id, index)) = self.find(leaf, query_id) else { return Reply::Late };
-        let Some(gathering) = self.gathers.get_mut(&id) else { return Reply::Late };
-        let elapsed = now.since(gathering.begun);
-        if let Some(part) = gathering.parts.get_mut(index) {
-            part.code = ErrorCode::from_number(refusal.code.get());
-            part.text = refusal.text;
+        let Some(place) = self.find(leaf, query_id) else { return Reply::Late };
+        if let Some((_, attempt)) = self.attempt_mut(place) {
+            attempt.code = ErrorCode::from_number(refusal.code.get());
+            attempt.text = refusal.text;
         }
-        self.end_part(id, index, NodeStatus::Failed, elapsed);
+        self.end_attempt(now, place, NodeStatus::Failed);
         Reply::Taken
     }
 
@@ -187,50 +179,52 @@ impl Gather {
         now: Mono,
     ) -> Reply {
         self.handle_timeout(now);
-        let Some((id, index)) = self.find(leaf, query_id) else { return Reply::Late };
-        let Some(gathering) = self.gathers.get(&id) else { return Reply::Late };
-        let elapsed = now.since(gathering.begun);
+        let Some(place) = self.find(leaf, query_id) else { return Reply::Late };
         // An error is no answer, whatever its name.
         let status = match status {
-            NodeStatus::Ok | NodeStatus::Pruned | NodeStatus::Corrupt => NodeStatus::Failed,
-            other => other,
+            NodeStatus::Timeout | NodeStatus::Refused | NodeStatus::BreakerOpen => status,
+            _ => NodeStatus::Failed,
         };
-        self.end_part(id, index, status, elapsed);
+        self.end_attempt(now, place, status);
         Reply::Taken
     }
 
     /// Takes note that the connection to a leaf is gone, and with it everything it was asked.
     pub fn handle_leaf_lost(&mut self, leaf: LeafId, now: Mono) {
         self.handle_timeout(now);
-        let lost: Vec<(GatherId, usize)> = self
-            .by_query_id
-            .values()
-            .filter(|(id, index)| {
-                let part = self.gathers.get(id).and_then(|g| g.parts.get(*index));
-                part.is_some_and(|part| part.leaf == leaf)
-            })
-            .copied()
-            .collect();
+        let of_leaf = |place: &&Place| self.attempt(**place).is_some_and(|it| it.leaf == leaf);
+        let lost: Vec<Place> = self.by_query_id.values().filter(of_leaf).copied().collect();
         self.cancels.retain(|(cancelled, _)| *cancelled != leaf);
-        for (id, index) in lost {
-            let Some(gathering) = self.gathers.get(&id) else { continue };
-            let elapsed = now.since(gathering.begun);
-            self.end_part(id, index, NodeStatus::Refused, elapsed);
+        for place in lost {
+            self.end_attempt(now, place, NodeStatus::Refused);
         }
     }
 
-    /// Answers every query whose time is over with what there is.
+    /// Takes note of how far a leaf says that it is, outside of an answer.
+    pub fn note_as_of(&mut self, leaf: LeafId, as_of: u64) {
+        self.leaves.note_as_of(leaf, as_of);
+    }
+
+    /// Asks other copies where the first takes long, and answers every query whose time is over with
+    /// what there is.
     pub fn handle_timeout(&mut self, now: Mono) {
+        while let Some((at, id, index)) = self.by_hedge.first().copied().filter(|it| it.0 <= now) {
+            self.by_hedge.remove(&(at, id, index));
+            self.hedge(now, id, index);
+        }
         while let Some((due, id)) = self.by_due.first().copied().filter(|(due, _)| *due <= now) {
             self.by_due.remove(&(due, id));
             let Some(gathering) = self.gathers.get(&id) else { continue };
-            let elapsed = now.since(gathering.begun);
-            let open = |(index, part): (usize, &Part)| part.status.is_none().then_some(index);
-            let open: Vec<usize> = gathering.parts.iter().enumerate().filter_map(open).collect();
+            let mut open: Vec<Place> = Vec::new();
+            for (index, part) in gathering.parts.iter().enumerate() {
+                let attempts = part.attempts.iter().enumerate();
+                let asked = attempts.filter(|(_, attempt)| attempt.status.is_none());
+                open.extend(asked.map(|(attempt, _)| (id, index, attempt)));
+            }
             // The last one makes the answer.
-            for index in open {
-                self.cancel(id, index);
-                self.end_part(id, index, NodeStatus::Timeout, elapsed);
+            for place in open {
+                self.cancel(place);
+                self.end_attempt(now, place, NodeStatus::Timeout);
             }
         }
     }
@@ -238,27 +232,29 @@ impl Gather {
     /// When [`Gather::handle_timeout`] wants to be called, if at all.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.by_due.first().map(|(due, _)| *due)
+        let due = self.by_due.first().map(|(due, _)| *due);
+        let hedge = self.by_hedge.first().map(|(at, _, _)| *at);
+        due.into_iter().chain(hedge).min()
     }
 
     /// Forgets everything that an asker asked; its leaves are told to stop.
-    pub fn handle_asker_left(&mut self, asker: u64) {
+    pub fn handle_asker_left(&mut self, now: Mono, asker: u64) {
         let ids: Vec<u32> =
             self.by_asker.range((asker, 0)..=(asker, u32::MAX)).map(|((_, id), _)| *id).collect();
         for id in ids {
-            self.stop(asker, id);
+            self.stop(now, asker, id);
         }
         self.answers.retain(|answer| answer.asker != asker);
     }
 
     /// Forgets one query of an asker (see [`crate::wire::Op::Stop`]); whether it was in flight. No answer follows.
-    pub fn stop(&mut self, asker: u64, client_query_id: u32) -> bool {
+    pub fn stop(&mut self, now: Mono, asker: u64, client_query_id: u32) -> bool {
         let Some(id) = self.by_asker.get(&(asker, client_query_id)).copied() else { return false };
         self.counts.abandoned += 1;
-        self.take_out(id).is_some()
+        self.take_out(now, id).is_some()
     }
 
-    /// The next question to send.
+    /// The next question to send. One that cannot be sent is told by [`Gather::handle_leaf_error`].
     pub fn poll_ask(&mut self) -> Option<Ask> {
         self.asks.pop_front()
     }
@@ -286,10 +282,18 @@ impl Gather {
     }
 
     /// Checks a query and its plan, and makes the parts.
-    fn check(&self, asker: u64, query: &Query, plan: &[LeafPlan]) -> Result<Vec<Part>, Refused> {
-        if self.gathers.len() + self.answers.len() >= GATHERS_MAX {
+    fn check(
+        &self,
+        asker: u64,
+        question: &Question,
+        plan: &[PartPlan],
+    ) -> Result<Vec<Part>, Refused> {
+        let busy = self.gathers.len() + self.answers.len() >= GATHERS_MAX
+            || self.by_query_id.len() >= GATHER_QUESTIONS_MAX;
+        if busy {
             return Err(Refused::InFlight);
         }
+        let query = &question.query;
         let role = Role::of(query).ok_or(Refused::Op)?;
         let id = query.id.get();
         if id == 0 || self.by_asker.contains_key(&(asker, id)) {
@@ -302,8 +306,81 @@ impl Gather {
             return Err(Refused::Plan);
         }
         let part =
-            |leaf| Part::new(leaf).filter(|part| part.role == Role::Quote || part.role == role);
-        plan.iter().map(|leaf| part(leaf).ok_or(Refused::Plan)).collect()
+            |plan| Part::new(plan).filter(|part| part.role == Role::Quote || part.role == role);
+        let parts: Option<Vec<Part>> = plan.iter().map(part).collect();
+        let mut parts = parts.ok_or(Refused::Plan)?;
+        if question.as_of == CUT_OF_OURS {
+            let cut = self.leaves.common_cut(&parts);
+            if cut == 0 {
+                return Err(Refused::Cut);
+            }
+            for part in &mut parts {
+                part.question.as_of = cut;
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Asks the best copy of a part that has not been asked. Ends the part when there is none and nobody
+    /// is waited for.
+    fn ask(&mut self, now: Mono, id: GatherId, index: usize, why: Why) {
+        let Some(gathering) = self.gathers.get_mut(&id) else { return };
+        let Some(part) = gathering.parts.get_mut(index).filter(|part| !part.is_done) else {
+            return;
+        };
+        let has_time = now < gathering.leaves_due || why == Why::First;
+        let place = self.leaves.choose(now, part).filter(|_| has_time);
+        let copy = place.and_then(|place| Some((place, *part.candidates.get(place)?)));
+        let Some((place, copy)) = copy else {
+            part.is_over_limit |= part.attempts.is_empty() && part.untried().next().is_some();
+            if !part.is_asked() {
+                self.end_part(now, id, index);
+            }
+            return;
+        };
+        let query_id = self.fresh_query_id();
+        let Some(gathering) = self.gathers.get_mut(&id) else { return };
+        let Some(part) = gathering.parts.get_mut(index) else { return };
+        let mut attempt = Attempt::new(place, copy.leaf, query_id, now);
+        attempt.is_hedge = why == Why::Hedge;
+        attempt.is_retry = why == Why::Retry;
+        self.by_query_id.insert(query_id, (id, index, part.attempts.len()));
+        part.attempts.push(attempt);
+        let mut question = part.question.clone();
+        question.query.id = U32::new(query_id);
+        let left = gathering.leaves_due.since(now);
+        question.query.deadline_us = U32::new(micros(left));
+        self.asks.push_back(Ask { leaf: copy.leaf, question, deadline: gathering.leaves_due });
+        self.counts.asked += 1;
+        self.counts.hedged += u64::from(why == Why::Hedge);
+        self.counts.retried += u64::from(why == Why::Retry);
+        self.leaves.note_asked(copy.leaf);
+        if why == Why::First {
+            self.leaves.earn_hedge();
+        }
+        if part.untried().next().is_some() && why != Why::Hedge && part.hedge_at.is_none() {
+            let at = now + self.leaves.hedge_after(part, left);
+            if at < gathering.leaves_due {
+                part.hedge_at = Some(at);
+                self.by_hedge.insert((at, id, index));
+            }
+        }
+    }
+
+    /// A copy takes long: asks another as well, when the budget allows it.
+    fn hedge(&mut self, now: Mono, id: GatherId, index: usize) {
+        let part = self.gathers.get_mut(&id).and_then(|it| it.parts.get_mut(index));
+        let Some(part) = part.filter(|part| !part.is_done) else { return };
+        part.hedge_at = None;
+        if self.leaves.choose(now, part).is_none() {
+            return;
+        }
+        if !self.leaves.take_hedge() {
+            self.counts.hedges_denied += 1;
+            // A second look at the same part would only be denied again.
+            return;
+        }
+        self.ask(now, id, index, Why::Hedge);
     }
 
     /// A number for a question: never 0, never one that is still open.
@@ -316,37 +393,130 @@ impl Gather {
         }
     }
 
-    /// The open part that a leaf's frame belongs to; a frame without one is counted as late.
-    fn find(&mut self, leaf: LeafId, query_id: u32) -> Option<(GatherId, usize)> {
-        let found = self.by_query_id.get(&query_id).copied().filter(|(id, index)| {
-            let part = self.gathers.get(id).and_then(|g| g.parts.get(*index));
-            part.is_some_and(|part| part.leaf == leaf)
-        });
+    fn attempt(&self, (id, index, attempt): Place) -> Option<&Attempt> {
+        self.gathers.get(&id)?.parts.get(index)?.attempts.get(attempt)
+    }
+
+    fn attempt_mut(&mut self, (id, index, attempt): Place) -> Option<(Role, &mut Attempt)> {
+        let part = self.gathers.get_mut(&id)?.parts.get_mut(index)?;
+        Some((part.role, part.attempts.get_mut(attempt)?))
+    }
+
+    /// The open question that a leaf's frame belongs to; a frame without one is counted as late.
+    fn find(&mut self, leaf: LeafId, query_id: u32) -> Option<Place> {
+        let place = self.by_query_id.get(&query_id).copied();
+        let found = place.filter(|place| self.attempt(*place).is_some_and(|it| it.leaf == leaf));
         if found.is_none() {
             self.counts.late += 1;
         }
         found
     }
 
-    /// Ends one part; with the last one, the gather.
-    fn end_part(&mut self, id: GatherId, index: usize, status: NodeStatus, elapsed: Duration) {
+    /// A question is over. A good answer ends the part; a bad one is followed by the next copy.
+    fn end_attempt(&mut self, now: Mono, place: Place, status: NodeStatus) {
+        let (id, index, number) = place;
         let Some(gathering) = self.gathers.get_mut(&id) else { return };
         let Some(part) = gathering.parts.get_mut(index) else { return };
-        self.by_query_id.remove(&part.query_id);
-        let query_id = part.query_id;
-        self.asks.retain(|ask| ask.query.id.get() != query_id);
-        let dropped = part.end(status, elapsed);
+        let role = part.role;
+        let Some(attempt) = part.attempts.get_mut(number) else { return };
+        if attempt.status.is_some() {
+            return;
+        }
+        let (leaf, query_id) = (attempt.leaf, attempt.query_id);
+        let took = now.since(attempt.asked);
+        let dropped = attempt.end(status, took);
         gathering.frames -= dropped;
         self.frames -= dropped;
+        self.by_query_id.remove(&query_id);
+        self.asks.retain(|ask| ask.id() != query_id);
+        // A copy that cannot vouch for its quotes is asked after the first one, which may.
+        let is_second_hand = attempt.place != 0 && attempt.is_stale();
+        let is_good = status == NodeStatus::Ok;
+        // Any of these says the same about every question; an unknown symbol or a limit does not.
+        let is_sick = match (status, attempt.code) {
+            (NodeStatus::Ok | NodeStatus::Spare, _) => is_second_hand,
+            (NodeStatus::Failed, Some(code)) => matches!(
+                code,
+                ErrorCode::Storage | ErrorCode::Stopping | ErrorCode::Failed | ErrorCode::Behind
+            ),
+            _ => true,
+        };
+        let is_final = matches!(attempt.code, Some(ErrorCode::BadPattern | ErrorCode::Unexpected));
+        if attempt.answered() {
+            // The latest whole answer, else the latest at all.
+            let before = part.chosen.filter(|_| !is_good || is_second_hand);
+            part.chosen = before.or(Some(number));
+        }
+        self.leaves.note_over(now, leaf, role, is_good.then_some(took));
+        if is_sick {
+            self.leaves.avoid(now, leaf);
+        }
+        // Nobody waits for a first copy that does not answer either.
+        let first_may_know = || {
+            part.untried().any(|place| place == 0)
+                && part.candidates.first().is_some_and(|it| !self.leaves.is_avoided(now, it.leaf))
+        };
+        let wants_better = if is_good { is_second_hand && first_may_know() } else { !is_final };
+        if wants_better {
+            self.ask(now, id, index, Why::Retry);
+        } else {
+            self.end_part(now, id, index);
+        }
+    }
+
+    /// Ends one part: copies that are still asked are told to stop, and rows that do not stand for it
+    /// are let go. With the last part the gather ends.
+    fn end_part(&mut self, now: Mono, id: GatherId, index: usize) {
+        let part = self.gathers.get_mut(&id).and_then(|it| it.parts.get_mut(index));
+        let Some(part) = part.filter(|part| !part.is_done) else { return };
+        part.is_done = true;
+        if let Some(at) = part.hedge_at.take() {
+            self.by_hedge.remove(&(at, id, index));
+        }
+        let chosen = part.chosen;
+        let won = chosen.and_then(|chosen| part.attempts.get(chosen));
+        self.counts.hedges_won += u64::from(won.is_some_and(|attempt| attempt.is_hedge));
+        let beaten: Vec<usize> = (0..part.attempts.len())
+            .filter(|number| part.attempts.get(*number).is_some_and(|it| it.status.is_none()))
+            .collect();
+        for number in beaten {
+            self.cancel((id, index, number));
+            self.spare(now, (id, index, number));
+        }
+        let Some(gathering) = self.gathers.get_mut(&id) else { return };
+        if let Some(part) = gathering.parts.get_mut(index) {
+            let others = part.attempts.iter_mut().enumerate();
+            let others = others.filter(|(number, _)| Some(*number) != chosen);
+            let dropped: usize = others.map(|(_, attempt)| attempt.let_go()).sum();
+            gathering.frames -= dropped;
+            self.frames -= dropped;
+        }
         gathering.open -= 1;
         if gathering.open == 0 {
-            self.finish(id, None);
+            self.finish(now, id, None);
+        }
+    }
+
+    /// A copy that another has beaten. It is taken to be at least as slow as it has been until now.
+    fn spare(&mut self, now: Mono, (id, index, number): Place) {
+        let Some(gathering) = self.gathers.get_mut(&id) else { return };
+        let Some(part) = gathering.parts.get_mut(index) else { return };
+        let role = part.role;
+        let Some(attempt) = part.attempts.get_mut(number) else { return };
+        let took = now.since(attempt.asked);
+        let dropped = attempt.end(NodeStatus::Spare, took);
+        let (leaf, was_first) = (attempt.leaf, !attempt.is_hedge);
+        gathering.frames -= dropped;
+        self.frames -= dropped;
+        self.leaves.note_over(now, leaf, role, was_first.then_some(took));
+        if was_first {
+            self.leaves.avoid(now, leaf);
         }
     }
 
     /// Makes the one answer of a gather; `failure` when it is known to have failed as a whole.
-    fn finish(&mut self, id: GatherId, failure: Option<(ErrorCode, &str)>) {
-        let Some(gathering) = self.take_out(id) else { return };
+    fn finish(&mut self, now: Mono, id: GatherId, failure: Option<(ErrorCode, &str)>) {
+        let Some(gathering) = self.take_out(now, id) else { return };
         let answer = answer::make(&gathering, failure);
         match answer.status {
             EndStatus::Complete => self.counts.complete += 1,
@@ -357,27 +527,32 @@ impl Gather {
     }
 
     /// Takes back an open question: unasks it when it was not sent, else has the leaf told to stop.
-    fn cancel(&mut self, id: GatherId, index: usize) {
-        let part = self.gathers.get(&id).and_then(|gathering| gathering.parts.get(index));
-        let Some(part) = part.filter(|part| part.status.is_none()) else { return };
-        self.by_query_id.remove(&part.query_id);
+    fn cancel(&mut self, place: Place) {
+        let Some(attempt) = self.attempt(place).filter(|it| it.status.is_none()) else { return };
+        let (leaf, query_id) = (attempt.leaf, attempt.query_id);
+        self.by_query_id.remove(&query_id);
         let waiting = self.asks.len();
-        self.asks.retain(|ask| ask.query.id.get() != part.query_id);
-        if self.asks.len() < waiting {
-            return;
+        self.asks.retain(|ask| ask.id() != query_id);
+        if self.asks.len() == waiting {
+            self.cancels.push_back((leaf, query_id));
         }
-        if self.cancels.len() >= GATHER_CANCELS_MAX {
-            self.cancels.pop_front();
-            self.counts.cancels_dropped += 1;
-        }
-        self.cancels.push_back((part.leaf, part.query_id));
     }
 
     /// Removes a gather from every table, and cancels what is still open of it.
-    fn take_out(&mut self, id: GatherId) -> Option<Gathering> {
-        let parts = self.gathers.get(&id)?.parts.len();
-        for index in 0..parts {
-            self.cancel(id, index);
+    fn take_out(&mut self, now: Mono, id: GatherId) -> Option<Gathering> {
+        let parts = &self.gathers.get(&id)?.parts;
+        let mut open: Vec<(Place, LeafId, Role)> = Vec::new();
+        for (index, part) in parts.iter().enumerate() {
+            if let Some(at) = part.hedge_at {
+                self.by_hedge.remove(&(at, id, index));
+            }
+            let attempts = part.attempts.iter().enumerate();
+            let asked = attempts.filter(|(_, attempt)| attempt.status.is_none());
+            open.extend(asked.map(|(number, it)| ((id, index, number), it.leaf, part.role)));
+        }
+        for (place, leaf, role) in open {
+            self.cancel(place);
+            self.leaves.note_over(now, leaf, role, None);
         }
         let gathering = self.gathers.remove(&id)?;
         self.by_asker.remove(&(gathering.asker, gathering.query.id.get()));
@@ -385,27 +560,4 @@ impl Gather {
         self.frames -= gathering.parts.iter().map(Part::frames_held).sum::<usize>();
         Some(gathering)
     }
-}
-
-/// A deadline divided: what the leaves get, and when the answer is made.
-struct Times {
-    leaf: Duration,
-    own: Duration,
-}
-
-impl Times {
-    /// The leaves get all but a margin of a tenth, at least 2 ms, at most half: time to come back. The
-    /// answer is made when half of the margin is left: time to go out, and for a timer that rounds up
-    /// to 1 ms.
-    fn new(deadline_us: u32) -> Times {
-        let all = deadline_us.min(GATHER_DEADLINE_US_MAX);
-        let margin = (all / 10).max(2_000).min(all / 2);
-        let from_micros = |us: u32| Duration::from_micros(u64::from(us));
-        Times { leaf: from_micros(all - margin), own: from_micros(all - margin / 2) }
-    }
-}
-
-/// Whole microseconds, saturated.
-fn micros(duration: Duration) -> u32 {
-    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }

@@ -1,9 +1,14 @@
 //! Each way a node can answer or fail, and what the answer says of it.
 
 mod bounds;
+mod copies;
+mod lists;
 mod model;
 
 use super::*;
+use std::time::Duration;
+
+use crate::wire::Query;
 use crate::wire::{
     BarNotional, BarPrices, BarTotals, Definition, Flags, I64, Kind, NodeAnswer, Op, Quote, Trade,
     U16, U64, padded, unpadded,
@@ -29,13 +34,60 @@ fn query(op: Op, options: u8) -> Query {
     }
 }
 
-fn part(leaf: LeafId, op: Op, availability: Availability) -> LeafPlan {
-    let name = padded(&format!("leaf-{}", leaf.0));
-    LeafPlan { leaf, name, question: query(op, 0), availability }
+/// The machine with what most cases do not vary left out.
+trait Short {
+    fn begin_query(
+        &mut self,
+        now: Mono,
+        asker: u64,
+        query: &Query,
+        plan: &[PartPlan],
+    ) -> Result<GatherId, Refused>;
+    fn row(&mut self, leaf: LeafId, id: u32, frame: &Frame) -> Reply;
+    fn asker_left(&mut self, asker: u64);
+    fn stop_query(&mut self, asker: u64, id: u32) -> bool;
+}
+
+impl Short for Gather {
+    fn begin_query(
+        &mut self,
+        now: Mono,
+        asker: u64,
+        query: &Query,
+        plan: &[PartPlan],
+    ) -> Result<GatherId, Refused> {
+        self.begin(now, asker, &Question::new(query).unwrap(), plan)
+    }
+
+    fn row(&mut self, leaf: LeafId, id: u32, frame: &Frame) -> Reply {
+        self.handle_row(leaf, id, frame, ms(1))
+    }
+
+    fn asker_left(&mut self, asker: u64) {
+        self.handle_asker_left(ms(1), asker);
+    }
+
+    fn stop_query(&mut self, asker: u64, id: u32) -> bool {
+        self.stop(ms(1), asker, id)
+    }
+}
+
+fn candidate(leaf: LeafId, availability: Availability) -> Candidate {
+    Candidate { leaf, name: padded(&format!("leaf-{}", leaf.0)), availability }
+}
+
+fn part(leaf: LeafId, op: Op, availability: Availability) -> PartPlan {
+    let question = Question::new(&query(op, 0)).unwrap();
+    PartPlan { question, candidates: vec![candidate(leaf, availability)], is_pruned: false }
+}
+
+/// A part of which nothing belongs to the query.
+fn pruned(leaf: LeafId, op: Op) -> PartPlan {
+    PartPlan { is_pruned: true, ..part(leaf, op, Availability::Ask) }
 }
 
 /// Core for the quote, A and B for the history.
-fn plan(op: Op) -> Vec<LeafPlan> {
+fn plan(op: Op) -> Vec<PartPlan> {
     vec![
         part(CORE, Op::Quote, Availability::Ask),
         part(A, op, Availability::Ask),
@@ -44,11 +96,11 @@ fn plan(op: Op) -> Vec<LeafPlan> {
 }
 
 /// A machine with one query under way and the questions that it sent, by leaf number.
-fn begun(query: &Query, plan: &[LeafPlan]) -> (Gather, BTreeMap<LeafId, u32>) {
+fn begun(query: &Query, plan: &[PartPlan]) -> (Gather, BTreeMap<LeafId, u32>) {
     let mut gather = Gather::new();
-    gather.begin(START, ASKER, query, plan).unwrap();
+    gather.begin_query(START, ASKER, query, plan).unwrap();
     let asks = std::iter::from_fn(|| gather.poll_ask());
-    let ids = asks.map(|ask| (ask.leaf, ask.query.id.get())).collect();
+    let ids = asks.map(|ask| (ask.leaf, ask.id())).collect();
     (gather, ids)
 }
 
@@ -99,7 +151,7 @@ fn end(status: EndStatus, code: Option<ErrorCode>) -> Ended {
 /// A leaf sends rows and a good end.
 fn reply(gather: &mut Gather, ids: &BTreeMap<LeafId, u32>, leaf: LeafId, rows: &[Frame]) {
     for row in rows {
-        assert_eq!(gather.handle_row(leaf, ids[&leaf], row), Reply::Taken);
+        assert_eq!(gather.row(leaf, ids[&leaf], row), Reply::Taken);
     }
     let end = end(EndStatus::Complete, None);
     assert_eq!(gather.handle_end(leaf, ids[&leaf], &end, ms(3)), Reply::Taken);
@@ -112,6 +164,7 @@ fn answer(gather: &mut Gather) -> (Answer, Vec<Frame>, Vec<(NodeStatus, u32)>) {
     assert_eq!(gather.in_flight(), 0);
     assert_eq!((gather.frames, gather.next_deadline()), (0, None), "nothing is left behind");
     assert!(gather.by_query_id.is_empty() && gather.by_asker.is_empty());
+    assert!(gather.by_hedge.is_empty() && gather.leaves.questions() == 0);
     for frame in &answer.frames {
         assert_eq!(frame.check(), Ok(()), "{frame:?}");
     }
@@ -169,18 +222,18 @@ fn all_parts_make_one_complete_answer_in_order() {
 fn questions_have_fresh_ids_and_a_shorter_deadline() {
     let mut gather = Gather::new();
     gather.next_query_id = u32::MAX - 1;
-    gather.begin(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
+    gather.begin_query(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
     let asks: Vec<Ask> = std::iter::from_fn(|| gather.poll_ask()).collect();
-    let ids: Vec<u32> = asks.iter().map(|ask| ask.query.id.get()).collect();
+    let ids: Vec<u32> = asks.iter().map(|ask| ask.id()).collect();
     assert_eq!(ids, [u32::MAX, 1, 2], "0 is no id");
-    assert!(asks.iter().all(|ask| ask.query.deadline_us.get() == 90_000));
+    assert!(asks.iter().all(|ask| ask.question.query.deadline_us.get() == 90_000));
     assert_eq!(asks[0].deadline, ms(90));
-    assert_eq!(asks[0].query.op, Op::Quote as u8);
+    assert_eq!(asks[0].question.query.op, Op::Quote as u8);
     assert_eq!(gather.next_deadline(), Some(ms(95)), "before the asker's own deadline");
     // The counter comes round while the first is still open.
     gather.next_query_id = u32::MAX - 1;
-    gather.begin(START, 78, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
-    assert_eq!(gather.poll_ask().unwrap().query.id.get(), 3);
+    gather.begin_query(START, 78, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
+    assert_eq!(gather.poll_ask().unwrap().id(), 3);
 }
 
 #[test]
@@ -232,12 +285,12 @@ fn a_silent_node_is_a_timeout_and_is_told_to_stop() {
 fn a_reply_after_the_answer_matches_nothing_and_is_counted() {
     let (mut gather, ids) = begun(&query(Op::Last, Query::PARTIAL), &plan(Op::Last));
     reply(&mut gather, &ids, A, &[trade(10, 1)]);
-    assert_eq!(gather.handle_row(A, ids[&B], &trade(1, 9)), Reply::Late, "not A's question");
+    assert_eq!(gather.row(A, ids[&B], &trade(1, 9)), Reply::Late, "not A's question");
     // The end itself comes too late: nobody has called the timer yet.
     let late = gather.handle_end(B, ids[&B], &end(EndStatus::Complete, None), ms(95));
     assert_eq!(late, Reply::Late);
-    assert_eq!(gather.handle_row(B, ids[&B], &trade(20, 2)), Reply::Late);
-    assert_eq!(gather.handle_row(A, ids[&A], &trade(20, 2)), Reply::Late, "after its own end");
+    assert_eq!(gather.row(B, ids[&B], &trade(20, 2)), Reply::Late);
+    assert_eq!(gather.row(A, ids[&A], &trade(20, 2)), Reply::Late, "after its own end");
     assert_eq!(gather.counts().late, 4);
     let (_, data, _) = answer(&mut gather);
     assert_eq!(seqs(&data), [1]);
@@ -246,7 +299,7 @@ fn a_reply_after_the_answer_matches_nothing_and_is_counted() {
 #[test]
 fn a_node_that_dies_mid_answer_contributes_nothing() {
     let (answer, data, nodes) = with_failing_b(Query::PARTIAL, |gather, id| {
-        assert_eq!(gather.handle_row(B, id, &trade(20, 2)), Reply::Taken);
+        assert_eq!(gather.row(B, id, &trade(20, 2)), Reply::Taken);
         gather.handle_leaf_lost(B, ms(4));
     });
     assert_eq!(answer.status, EndStatus::Partial);
@@ -257,8 +310,8 @@ fn a_node_that_dies_mid_answer_contributes_nothing() {
 #[test]
 fn rows_of_a_dead_node_are_let_go_at_once() {
     let (mut gather, ids) = begun(&query(Op::Last, 0), &plan(Op::Last));
-    assert_eq!(gather.handle_row(A, ids[&A], &trade(10, 1)), Reply::Taken);
-    assert_eq!(gather.handle_row(B, ids[&B], &trade(20, 2)), Reply::Taken);
+    assert_eq!(gather.row(A, ids[&A], &trade(10, 1)), Reply::Taken);
+    assert_eq!(gather.row(B, ids[&B], &trade(20, 2)), Reply::Taken);
     gather.handle_leaf_lost(B, ms(1));
     assert_eq!((gather.frames, gather.in_flight()), (1, 1));
 }
@@ -283,7 +336,7 @@ fn each_error_of_a_node_is_named() {
 #[test]
 fn a_damaged_node_gives_what_it_has_and_the_answer_is_partial() {
     let (answer, data, nodes) = with_failing_b(Query::PARTIAL, |gather, id| {
-        assert_eq!(gather.handle_row(B, id, &trade(20, 2)), Reply::Taken);
+        assert_eq!(gather.row(B, id, &trade(20, 2)), Reply::Taken);
         let taken = gather.handle_end(B, id, &end(EndStatus::Partial, None), ms(4));
         assert_eq!(taken, Reply::Taken);
     });
@@ -296,30 +349,30 @@ fn a_damaged_node_gives_what_it_has_and_the_answer_is_partial() {
 fn a_node_that_breaks_the_protocol_has_failed() {
     for wrong in [quote(0), bar(10, 1)[0], Frame::seal(Ended::default())] {
         let (answer, data, nodes) = with_failing_b(Query::PARTIAL, |gather, id| {
-            assert_eq!(gather.handle_row(B, id, &trade(20, 2)), Reply::Taken);
+            assert_eq!(gather.row(B, id, &trade(20, 2)), Reply::Taken);
             let definition = Frame::seal(Definition::default());
-            assert_eq!(gather.handle_row(B, id, &definition), Reply::Unexpected, "after data");
-            assert_eq!(gather.handle_row(B, id, &wrong), Reply::Late);
+            assert_eq!(gather.row(B, id, &definition), Reply::Unexpected, "after data");
+            assert_eq!(gather.row(B, id, &wrong), Reply::Late);
             assert_eq!(gather.counts().unexpected, 1);
         });
         assert_eq!((answer.status, nodes[2]), (EndStatus::Partial, (NodeStatus::Failed, 0)));
         assert_eq!(seqs(&data), [900, 1]);
         let (_, _, nodes) = with_failing_b(Query::PARTIAL, |gather, id| {
-            assert_eq!(gather.handle_row(B, id, &wrong), Reply::Unexpected);
+            assert_eq!(gather.row(B, id, &wrong), Reply::Unexpected);
         });
         assert_eq!(nodes[2], (NodeStatus::Failed, 0));
     }
     let (mut gather, ids) = begun(&query(Op::Last, Query::PARTIAL), &plan(Op::Last));
-    assert_eq!(gather.handle_row(CORE, ids[&CORE], &quote(0)), Reply::Taken);
-    assert_eq!(gather.handle_row(CORE, ids[&CORE], &quote(0)), Reply::Unexpected, "two quotes");
+    assert_eq!(gather.row(CORE, ids[&CORE], &quote(0)), Reply::Taken);
+    assert_eq!(gather.row(CORE, ids[&CORE], &quote(0)), Reply::Unexpected, "two quotes");
 }
 
 #[test]
 fn nodes_that_cannot_be_asked_are_not_asked() {
     let mut parts = plan(Op::Last);
-    parts[0].availability = Availability::Refused;
-    parts[1].availability = Availability::BreakerOpen;
-    parts.push(part(LeafId(3), Op::Last, Availability::Pruned));
+    parts[0].candidates[0].availability = Availability::Refused;
+    parts[1].candidates[0].availability = Availability::BreakerOpen;
+    parts.push(pruned(LeafId(3), Op::Last));
     let (mut gather, ids) = begun(&query(Op::Last, Query::PARTIAL), &parts);
     assert_eq!(ids.keys().copied().collect::<Vec<_>>(), [B]);
     reply(&mut gather, &ids, B, &[trade(1, 1)]);
@@ -332,14 +385,14 @@ fn nodes_that_cannot_be_asked_are_not_asked() {
 
 #[test]
 fn a_query_with_nobody_to_ask_is_answered_at_once() {
-    let begin = |availability| {
-        let parts = [part(A, Op::Last, availability)];
+    let begin = |part: PartPlan| {
+        let parts = [part];
         let (mut gather, ids) = begun(&query(Op::Last, Query::PARTIAL), &parts);
         assert!(ids.is_empty());
         answer(&mut gather).0
     };
-    assert_eq!(begin(Availability::Pruned).status, EndStatus::Complete);
-    let failed = begin(Availability::BreakerOpen);
+    assert_eq!(begin(pruned(A, Op::Last)).status, EndStatus::Complete);
+    let failed = begin(part(A, Op::Last, Availability::BreakerOpen));
     assert_eq!((failed.status, failed.code), (EndStatus::Failed, Some(ErrorCode::Incomplete)));
     assert_eq!(words(&failed), "not every node that owns a part answered");
 }
@@ -459,12 +512,11 @@ fn a_torn_bar_is_a_broken_protocol() {
     let frames = bar(60, 1);
     for rows in [vec![frames[1]], vec![frames[0], frames[2]], vec![frames[0], bar(120, 1)[1]]] {
         let (mut gather, ids) = begun(&query(Op::Bars, 0), &plan(Op::Bars));
-        let replies: Vec<Reply> =
-            rows.iter().map(|row| gather.handle_row(A, ids[&A], row)).collect();
+        let replies: Vec<Reply> = rows.iter().map(|row| gather.row(A, ids[&A], row)).collect();
         assert_eq!(replies.last(), Some(&Reply::Unexpected));
     }
     let (mut gather, ids) = begun(&query(Op::Bars, 0), &plan(Op::Bars));
-    assert_eq!(gather.handle_row(A, ids[&A], &frames[0]), Reply::Taken);
+    assert_eq!(gather.row(A, ids[&A], &frames[0]), Reply::Taken);
     let early = gather.handle_end(A, ids[&A], &end(EndStatus::Complete, None), ms(1));
     assert_eq!(early, Reply::Unexpected);
 }

@@ -1,8 +1,9 @@
 //! The gather's vocabulary: what goes in, what comes out, and why a query is not taken.
 
 use crate::limits::GATHERS_MAX;
+use crate::question::Question;
 use crate::time::Mono;
-use crate::wire::{ErrorCode, Query};
+use crate::wire::ErrorCode;
 
 /// A node that can be asked. The caller gives the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,36 +18,51 @@ pub struct GatherId(pub u64);
 pub enum Availability {
     /// It can be asked.
     Ask,
-    /// It owns nothing of the question.
-    Pruned,
     /// There is no connection to it.
     Refused,
     /// Its circuit breaker is open.
     BreakerOpen,
 }
 
-/// One node's part in a query.
+/// One node that holds a copy of a part.
 #[derive(Clone, Copy, Debug)]
-pub struct LeafPlan {
+pub struct Candidate {
     /// Which node.
     pub leaf: LeafId,
     /// Its name, for the answer.
     pub name: [u8; 16],
-    /// What to ask it: a quote, or what the query asks. Its id and deadline are filled in here.
-    pub question: Query,
     /// Whether it can be asked.
     pub availability: Availability,
 }
 
+/// One part of a query: what is asked, and who can answer it.
+#[derive(Clone, Debug)]
+pub struct PartPlan {
+    /// What to ask. Its id and deadline are filled in here.
+    pub question: Question,
+    /// The nodes that hold it, the first copy first.
+    pub candidates: Vec<Candidate>,
+    /// Nothing of the query belongs to this part: nobody is asked.
+    pub is_pruned: bool,
+}
+
 /// A question to send to a leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// To whom.
     pub leaf: LeafId,
     /// What, with an id that is unique among all open questions and a deadline with a margin.
-    pub query: Query,
+    pub question: Question,
     /// When the leaf's time is over, for a caller that cannot send at once.
     pub deadline: Mono,
+}
+
+impl Ask {
+    /// The question's number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.question.query.id.get()
+    }
 }
 
 /// Why a query is not taken.
@@ -55,7 +71,7 @@ pub struct Ask {
 pub enum Refused {
     #[error("{GATHERS_MAX} queries in flight; ask again later")]
     InFlight,
-    #[error("only quote, last, range and bars are gathered")]
+    #[error("this is not gathered")]
     Op,
     #[error("a query's id is not 0 and not in use")]
     Id,
@@ -63,6 +79,8 @@ pub enum Refused {
     Deadline,
     #[error("the plan does not fit the query")]
     Plan,
+    #[error("no common cut is known yet; ask again")]
+    Cut,
 }
 
 impl Refused {
@@ -74,6 +92,7 @@ impl Refused {
             Refused::Op | Refused::Id => ErrorCode::Unexpected,
             Refused::Deadline => ErrorCode::Deadline,
             Refused::Plan => ErrorCode::Failed,
+            Refused::Cut => ErrorCode::NoData,
         }
     }
 }
@@ -86,7 +105,7 @@ pub enum Reply {
     Taken,
     /// It matches nothing: its question is over. Counted.
     Late,
-    /// It does not belong into an answer to its question. The leaf's part has failed.
+    /// It does not belong into an answer to its question, which has failed there.
     Unexpected,
 }
 
@@ -109,6 +128,14 @@ pub struct Counts {
     pub late: u64,
     /// Frames from leaves that broke the protocol.
     pub unexpected: u64,
-    /// Cancellations that were dropped because nobody fetched them.
-    pub cancels_dropped: u64,
+    /// Questions sent or to be sent, of all kinds.
+    pub asked: u64,
+    /// Questions to another copy because the first took long.
+    pub hedged: u64,
+    /// Hedges whose answer was the one taken.
+    pub hedges_won: u64,
+    /// Hedges that the budget did not allow.
+    pub hedges_denied: u64,
+    /// Questions to another copy because one failed.
+    pub retried: u64,
 }

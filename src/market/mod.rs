@@ -6,6 +6,7 @@ pub mod chaos;
 pub mod instrument;
 pub mod partition;
 pub mod price;
+pub mod summary;
 pub mod synthetic;
 pub mod tape;
 

@@ -10,7 +10,7 @@ use crate::wire::PRICE_UNDEFINED;
 pub const DECIMALS_MAX: u8 = 9;
 
 /// Units in 1.
-const UNITS: i64 = 1_000_000_000;
+pub(super) const UNITS: i64 = 1_000_000_000;
 
 /// A price in units of 1e-9, or [`Price::UNDEFINED`]. Negative prices are legal: spreads have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,6 +10,8 @@ pub mod broker;
 pub mod external;
 mod guard;
 mod links;
+pub mod quotes;
+pub mod replica;
 pub mod sequencer;
 pub mod shard;
 pub mod status;

@@ -237,8 +237,11 @@ impl Query {
     pub const WITH_QUOTE: u8 = 2;
     /// `from` and `to` are receive times; without it they are event times.
     pub const RECEIVE_TIME: u8 = 4;
+    /// A NODE_EXPLAIN behind each NODE is welcome.
+    pub const EXPLAIN: u8 = 8;
     /// All options.
-    pub const OPTIONS: u8 = Query::PARTIAL | Query::WITH_QUOTE | Query::RECEIVE_TIME;
+    pub const OPTIONS: u8 =
+        Query::PARTIAL | Query::WITH_QUOTE | Query::RECEIVE_TIME | Query::EXPLAIN;
 
     /// The symbol, when the bytes are one.
     #[must_use]
@@ -281,6 +284,45 @@ control_message! {
         /// Zero.
         reserved: [u8; 16],
     } well_formed(it) it.reserved == [0; 16]
+}
+
+control_message! {
+    /// Behind a NODE: when that node was asked and answered, and why.
+    NodeExplain(NodeExplain) {
+        /// The query.
+        id: U32,
+        /// Sum of [`NodeExplain::ASKED`], [`NodeExplain::HEDGED`], [`NodeExplain::RETRIED`] and
+        /// [`NodeExplain::CHOSEN`].
+        what: u8,
+        /// Which copy of its part it holds; 0 is the first.
+        copy: u8,
+        /// Which part of the query, from 0.
+        part: U16,
+        /// When it was asked, in microseconds since the query; 0 when it was not.
+        asked_us: U32,
+        /// When its question was over, in microseconds since the query.
+        answered_us: U32,
+        /// Data frames received from it.
+        frames: U32,
+        /// The same in bytes.
+        bytes: U64,
+        /// Zero.
+        reserved: [u8; 12],
+        /// Name of the node.
+        name: [u8; 16],
+    } well_formed(it) it.what <= NodeExplain::WHAT && it.reserved == [0; 12]
+}
+
+impl NodeExplain {
+    /// It was asked.
+    pub const ASKED: u8 = 1;
+    /// Because another copy took long.
+    pub const HEDGED: u8 = 2;
+    /// Because another copy failed.
+    pub const RETRIED: u8 = 4;
+    /// Its rows stand for the part.
+    pub const CHOSEN: u8 = 8;
+    const WHAT: u8 = 15;
 }
 
 control_message! {
@@ -415,6 +457,7 @@ pub(super) fn check_body(frame: &Frame) -> Result<(), FrameError> {
         Some(Kind::Text) => holds::<Text>(frame),
         Some(Kind::QueryMore) => holds::<QueryMore>(frame),
         Some(Kind::Counted) => holds::<Counted>(frame),
+        Some(Kind::NodeExplain) => holds::<NodeExplain>(frame),
         Some(_) => true,
         None => false,
     };

@@ -47,11 +47,12 @@ pub enum Kind {
     Text = 46,
     QueryMore = 47,
     Counted = 48,
+    NodeExplain = 49,
 }
 
 impl Kind {
     /// Every kind, in numerical order.
-    pub const ALL: [Kind; 26] = [
+    pub const ALL: [Kind; 27] = [
         Kind::Definition,
         Kind::Quote,
         Kind::Trade,
@@ -78,6 +79,7 @@ impl Kind {
         Kind::Text,
         Kind::QueryMore,
         Kind::Counted,
+        Kind::NodeExplain,
     ];
 
     /// The kind with this number.

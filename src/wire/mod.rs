@@ -7,8 +7,8 @@ mod numbers;
 mod symbol;
 
 pub use control::{
-    Ack, Counted, Ended, Gap, Heartbeat, Metric, NodeAnswer, Query, QueryMore, Refusal, Resume,
-    Run, Session, SnapshotEnd, Subscribe, Subscribed, Text, padded, unpadded,
+    Ack, Counted, Ended, Gap, Heartbeat, Metric, NodeAnswer, NodeExplain, Query, QueryMore,
+    Refusal, Resume, Run, Session, SnapshotEnd, Subscribe, Subscribed, Text, padded, unpadded,
 };
 pub use data::{
     BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, PRICE_UNDEFINED, Quote,

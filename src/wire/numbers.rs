@@ -171,6 +171,8 @@ numbered! {
         Corrupt = 5,
         /// Answered with an error.
         Failed = 6,
+        /// Not needed: another copy of its part answered.
+        Spare = 7,
     }
 }
 

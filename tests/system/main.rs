@@ -27,6 +27,8 @@ mod process;
 #[cfg(test)]
 mod reactors;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod system;
 #[cfg(test)]
 mod tapes;

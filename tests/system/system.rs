@@ -49,7 +49,7 @@ impl Place {
             let mut ports = PORTS;
             if group > 0 {
                 ports = std::array::from_fn(|node| {
-                    FURTHER_PORTS + group * 8 + u16::try_from(node).unwrap()
+                    FURTHER_PORTS + group * 32 + u16::try_from(node).unwrap()
                 });
             }
             let directory = tempfile::tempdir().unwrap();
@@ -277,7 +277,7 @@ impl Drop for System {
 }
 
 fn end_leftovers(log: &[String], place: &Place) {
-    for node in NODES {
+    for node in NODES.into_iter().chain(["core.1", "shard-A.1", "shard-B.1", "shard-C.1"]) {
         for pid in pids(log, node) {
             if is_node_of(pid, &place.data_dir()) {
                 signal(pid, Signal::KILL);

@@ -6,12 +6,16 @@
 
 mod bar;
 mod breaker;
+mod explain;
+mod figure;
 mod frame_json;
 mod frame_table;
 mod report;
 mod status;
 
 pub use breaker::{BreakerReport, breaker_json, take_breakers};
+pub use explain::Explained;
+pub use figure::{Figure, Value};
 pub use frame_json::{frame_json, instrument_gap_json, live_bar_json};
 pub use frame_table::FrameTable;
 pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, report_table};
@@ -92,6 +96,7 @@ pub fn node_status_word(status: NodeStatus) -> &'static str {
         NodeStatus::BreakerOpen => "breaker-open",
         NodeStatus::Corrupt => "corrupt",
         NodeStatus::Failed => "failed",
+        NodeStatus::Spare => "spare",
     }
 }
 

@@ -82,11 +82,22 @@ struct ReportJson<'a> {
 }
 
 #[derive(Serialize)]
-struct NodeShareJson<'a> {
+pub(super) struct NodeShareJson<'a> {
     node: &'a str,
     status: &'static str,
     rows: u32,
     elapsed_us: u32,
+}
+
+impl NodeShareJson<'_> {
+    pub(super) fn new(share: &NodeShare) -> NodeShareJson<'_> {
+        NodeShareJson {
+            node: &share.node,
+            status: node_status_word(share.status),
+            rows: share.rows,
+            elapsed_us: share.elapsed_us,
+        }
+    }
 }
 
 /// A table of one symbol: the instruments of all frames of a report are this one.
@@ -117,12 +128,7 @@ pub fn report_json(report: &Report) -> String {
             (None, Some(bars.iter().map(|bar| BarJson::new(bar, report.decimals)).collect()))
         }
     };
-    let nodes = report.nodes.iter().map(|share| NodeShareJson {
-        node: &share.node,
-        status: node_status_word(share.status),
-        rows: share.rows,
-        elapsed_us: share.elapsed_us,
-    });
+    let nodes = report.nodes.iter().map(NodeShareJson::new);
     json_line(&ReportJson {
         symbol: report.symbol.as_str(),
         quote: report.quote.as_ref().and_then(object),
@@ -176,7 +182,11 @@ fn quote_line(report: &Report) -> String {
 }
 
 /// A table whose columns from `first_number` on are numbers.
-fn table(header: &[&str], first_number: usize, rows: Vec<Vec<String>>) -> Option<String> {
+pub(super) fn table(
+    header: &[&str],
+    first_number: usize,
+    rows: Vec<Vec<String>>,
+) -> Option<String> {
     if rows.is_empty() {
         return None;
     }
@@ -239,7 +249,7 @@ fn rounded(units: i128, decimals: u8) -> String {
     decimal(steps.saturating_mul(step), decimals)
 }
 
-fn nodes_table(nodes: &[NodeShare]) -> Option<String> {
+pub(super) fn nodes_table(nodes: &[NodeShare]) -> Option<String> {
     let rows = nodes.iter().map(|share| {
         vec![
             share.node.clone(),

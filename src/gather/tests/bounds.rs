@@ -7,10 +7,10 @@ fn an_asker_that_leaves_stops_its_questions_and_gets_no_answer() {
     let (mut gather, ids) = begun(&query(Op::Last, 0), &plan(Op::Last));
     let mut other = query(Op::Last, 0);
     other.id = U32::new(6);
-    gather.begin(START, ASKER, &other, &plan(Op::Last)).unwrap();
-    gather.begin(START, 78, &other, &plan(Op::Last)[..1]).unwrap();
+    gather.begin_query(START, ASKER, &other, &plan(Op::Last)).unwrap();
+    gather.begin_query(START, 78, &other, &plan(Op::Last)[..1]).unwrap();
     reply(&mut gather, &ids, A, &[trade(1, 1)]);
-    gather.handle_asker_left(ASKER);
+    gather.asker_left(ASKER);
     let cancels: Vec<(LeafId, u32)> = std::iter::from_fn(|| gather.poll_cancel()).collect();
     assert_eq!(cancels, [(CORE, ids[&CORE]), (B, ids[&B])], "not A, and not what was never sent");
     assert_eq!(gather.poll_ask().map(|ask| ask.leaf), Some(CORE), "the other asker's question");
@@ -19,35 +19,35 @@ fn an_asker_that_leaves_stops_its_questions_and_gets_no_answer() {
     gather.handle_timeout(ms(95));
     assert_eq!(gather.poll_answer().unwrap().asker, 78);
     assert_eq!(gather.poll_answer(), None);
-    assert!(!gather.stop(ASKER, 5));
+    assert!(!gather.stop_query(ASKER, 5));
 }
 
 #[test]
 fn an_answer_for_an_asker_that_left_is_dropped() {
-    let parts = [part(A, Op::Last, Availability::Pruned)];
+    let parts = [pruned(A, Op::Last)];
     let (mut gather, _) = begun(&query(Op::Last, 0), &parts);
-    gather.handle_asker_left(ASKER);
+    gather.asker_left(ASKER);
     assert_eq!(gather.poll_answer(), None);
 }
 
 #[test]
 fn one_query_is_stopped_by_its_number() {
     let (mut gather, ids) = begun(&query(Op::Last, 0), &plan(Op::Last));
-    assert!(!gather.stop(ASKER, 4) && !gather.stop(78, 5));
-    assert!(gather.stop(ASKER, 5));
+    assert!(!gather.stop_query(ASKER, 4) && !gather.stop_query(78, 5));
+    assert!(gather.stop_query(ASKER, 5));
     assert_eq!(std::iter::from_fn(|| gather.poll_cancel()).count(), 3);
-    assert_eq!(gather.handle_row(A, ids[&A], &trade(1, 1)), Reply::Late);
+    assert_eq!(gather.row(A, ids[&A], &trade(1, 1)), Reply::Late);
     assert_eq!((gather.in_flight(), gather.next_deadline()), (0, None));
 }
 
 #[test]
 fn a_lost_leaf_is_neither_asked_nor_told_to_stop() {
     let mut gather = Gather::new();
-    gather.begin(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
+    gather.begin_query(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
     gather.handle_leaf_lost(B, ms(1));
     let asked: Vec<LeafId> = std::iter::from_fn(|| gather.poll_ask()).map(|ask| ask.leaf).collect();
     assert_eq!(asked, [CORE, A]);
-    gather.handle_asker_left(ASKER);
+    gather.asker_left(ASKER);
     gather.handle_leaf_lost(A, ms(2));
     assert_eq!(gather.poll_cancel().map(|cancel| cancel.0), Some(CORE));
     assert_eq!(gather.poll_cancel(), None);
@@ -58,22 +58,22 @@ fn an_answer_with_too_many_rows_fails_and_stops_the_nodes() {
     let (mut gather, ids) = begun(&query(Op::Last, Query::PARTIAL), &plan(Op::Last));
     for seq in 0..=GATHER_FRAMES_MAX as u64 {
         assert_eq!(gather.in_flight(), 1);
-        assert_eq!(gather.handle_row(A, ids[&A], &trade(seq, seq + 1)), Reply::Taken);
+        assert_eq!(gather.row(A, ids[&A], &trade(seq, seq + 1)), Reply::Taken);
     }
     let (answer, _, _) = answer(&mut gather);
     assert_eq!((answer.status, answer.code), (EndStatus::Failed, Some(ErrorCode::Limit)));
     assert_eq!(words(&answer), "more rows than one answer may have");
     assert_eq!(std::iter::from_fn(|| gather.poll_cancel()).count(), 3);
-    assert_eq!(gather.handle_row(A, ids[&A], &trade(1, 1)), Reply::Late);
+    assert_eq!(gather.row(A, ids[&A], &trade(1, 1)), Reply::Late);
 }
 
 #[test]
 fn all_queries_together_hold_a_bounded_number_of_rows() {
     let mut gather = Gather::new();
-    gather.begin(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)[1..2]).unwrap();
+    gather.begin_query(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)[1..2]).unwrap();
     gather.frames = GATHER_FRAMES_TOTAL_MAX;
-    let id = gather.poll_ask().unwrap().query.id.get();
-    assert_eq!(gather.handle_row(A, id, &trade(1, 1)), Reply::Taken);
+    let id = gather.poll_ask().unwrap().id();
+    assert_eq!(gather.row(A, id, &trade(1, 1)), Reply::Taken);
     assert_eq!(gather.poll_answer().unwrap().code, Some(ErrorCode::Limit));
     assert_eq!(gather.frames, GATHER_FRAMES_TOTAL_MAX);
 }
@@ -85,22 +85,22 @@ fn queries_in_flight_are_bounded_with_their_answers() {
         let availability =
             if asker % 2 == 0 { Availability::Ask } else { Availability::BreakerOpen };
         let parts = [part(A, Op::Last, availability)];
-        gather.begin(START, asker, &query(Op::Last, 0), &parts).unwrap();
+        gather.begin_query(START, asker, &query(Op::Last, 0), &parts).unwrap();
     }
     let parts = [part(A, Op::Last, Availability::Ask)];
-    let refused = gather.begin(START, 5_000, &query(Op::Last, 0), &parts).unwrap_err();
+    let refused = gather.begin_query(START, 5_000, &query(Op::Last, 0), &parts).unwrap_err();
     assert_eq!((refused, refused.code()), (Refused::InFlight, ErrorCode::Limit));
     assert!(gather.poll_answer().is_some());
-    assert!(gather.begin(START, 5_000, &query(Op::Last, 0), &parts).is_ok());
+    assert!(gather.begin_query(START, 5_000, &query(Op::Last, 0), &parts).is_ok());
 }
 
 #[test]
 fn queries_that_cannot_be_gathered_are_refused_and_leave_nothing_behind() {
     let mut gather = Gather::new();
     let good = query(Op::Last, 0);
-    let mut refused = |query: &Query, plan: &[LeafPlan]| {
-        let refused = gather.begin(START, ASKER, query, plan).unwrap_err();
-        assert_eq!((gather.in_flight(), gather.poll_ask()), (0, None));
+    let mut refused = |query: &Query, plan: &[PartPlan]| {
+        let refused = gather.begin_query(START, ASKER, query, plan).unwrap_err();
+        assert_eq!((gather.in_flight(), gather.poll_ask().is_none()), (0, true));
         assert!(refused.to_string().len() <= 48, "{refused} fits a refusal");
         refused
     };
@@ -111,19 +111,7 @@ fn queries_that_cannot_be_gathered_are_refused_and_leave_nothing_behind() {
     assert_eq!(refused(&good, &plan(Op::Status)), Refused::Plan);
     let long = vec![part(A, Op::Last, Availability::Ask); GATHER_LEAVES_MAX + 1];
     assert_eq!(refused(&good, &long), Refused::Plan);
-    gather.begin(START, ASKER, &good, &plan(Op::Last)).unwrap();
-    assert_eq!(gather.begin(START, ASKER, &good, &plan(Op::Last)), Err(Refused::Id));
+    gather.begin_query(START, ASKER, &good, &plan(Op::Last)).unwrap();
+    assert_eq!(gather.begin_query(START, ASKER, &good, &plan(Op::Last)), Err(Refused::Id));
     assert_eq!(gather.counts().refused, 7);
-}
-
-#[test]
-fn cancellations_that_nobody_fetches_are_bounded() {
-    let mut gather = Gather::new();
-    for asker in 0..2_000 {
-        gather.begin(START, asker, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
-        while gather.poll_ask().is_some() {}
-        gather.handle_asker_left(asker);
-    }
-    assert_eq!(gather.cancels.len(), GATHER_CANCELS_MAX);
-    assert_eq!(gather.counts().cancels_dropped, 6_000 - GATHER_CANCELS_MAX as u64);
 }

@@ -15,6 +15,7 @@ enum Fate {
     FallsSilent(usize),
     Refuses,
     NotAsked(Availability),
+    Pruned,
 }
 
 impl Fate {
@@ -25,7 +26,7 @@ impl Fate {
             Fate::Dies(_) | Fate::NotAsked(Availability::Refused) => NodeStatus::Refused,
             Fate::FallsSilent(_) => NodeStatus::Timeout,
             Fate::Refuses => NodeStatus::Failed,
-            Fate::NotAsked(Availability::Pruned) => NodeStatus::Pruned,
+            Fate::Pruned => NodeStatus::Pruned,
             Fate::NotAsked(_) => NodeStatus::BreakerOpen,
         }
     }
@@ -38,7 +39,7 @@ fn fates() -> impl Strategy<Value = Fate> {
         1 => (0..9usize).prop_map(Fate::Dies),
         1 => (0..9usize).prop_map(Fate::FallsSilent),
         1 => Just(Fate::Refuses),
-        1 => Just(Fate::NotAsked(Availability::Pruned)),
+        1 => Just(Fate::Pruned),
         1 => Just(Fate::NotAsked(Availability::Refused)),
         1 => Just(Fate::NotAsked(Availability::BreakerOpen)),
     ]
@@ -75,9 +76,10 @@ proptest! {
         };
         let mut query = query(op, if partial { Query::PARTIAL } else { 0 });
         query.limit = U32::new(u32::try_from(limit).unwrap());
-        let plan: Vec<LeafPlan> = fates.iter().zip(0u32..).map(|(fate, node)| {
+        let plan: Vec<PartPlan> = fates.iter().zip(0u32..).map(|(fate, node)| {
             let availability = match fate {
                 Fate::NotAsked(why) => *why,
+                Fate::Pruned => return pruned(LeafId(node), op),
                 _ => Availability::Ask,
             };
             part(LeafId(node), op, availability)
@@ -89,12 +91,12 @@ proptest! {
             let rows = single_node(held(node), op, limit);
             let sent = match fate {
                 Fate::Dies(sent) | Fate::FallsSilent(sent) => *sent,
-                Fate::Refuses | Fate::NotAsked(_) => 0,
+                Fate::Refuses | Fate::NotAsked(_) | Fate::Pruned => 0,
                 _ => usize::MAX,
             };
             let frames = rows.iter().take(sent).map(|(ts, seq)| Some(trade(*ts, *seq)));
             let mut script: VecDeque<Option<Frame>> = frames.collect();
-            if !matches!(fate, Fate::FallsSilent(_) | Fate::NotAsked(_)) {
+            if !matches!(fate, Fate::FallsSilent(_) | Fate::NotAsked(_) | Fate::Pruned) {
                 script.push_back(None);
             }
             scripts.push((LeafId(u32::try_from(node).unwrap()), script));
@@ -109,7 +111,7 @@ proptest! {
             let (leaf, script) = &mut scripts[chosen];
             let (leaf, id) = (*leaf, ids[leaf]);
             let reply = match (script.pop_front().unwrap(), fates[leaf.0 as usize]) {
-                (Some(frame), _) => gather.handle_row(leaf, id, &frame),
+                (Some(frame), _) => gather.row(leaf, id, &frame),
                 (None, Fate::Answers) => gather.handle_end(leaf, id, &end(EndStatus::Complete, None), ms(2)),
                 (None, Fate::AnswersDamaged) => {
                     gather.handle_end(leaf, id, &end(EndStatus::Partial, None), ms(2))

@@ -6,7 +6,7 @@ use super::{ConnId, LeafConfig};
 use crate::breaker::{Breaker, Outcome, Permit, State};
 use crate::gather::Availability;
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, Frame, Refusal, Session, unpadded};
+use crate::wire::{ErrorCode, Frame, NodeStatus, Refusal, Session, unpadded};
 
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -34,7 +34,7 @@ pub(super) enum Phase {
 
 /// A question that the gather waits for.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct Waiting {
     /// `None` once the breaker knows the outcome: the leaf's time was over before the gather's.
     pub(super) permit: Option<Permit>,
     pub(super) asked: Mono,
@@ -48,7 +48,7 @@ pub(super) struct Leaf {
     pub(super) breaker_name: String,
     pub(super) breaker: Breaker,
     pub(super) phase: Phase,
-    pub(super) questions: BTreeMap<u32, Question>,
+    pub(super) questions: BTreeMap<u32, Waiting>,
 }
 
 /// Why a leaf's connection is given up.
@@ -96,15 +96,28 @@ impl Leaf {
         }
     }
 
-    /// The right to ask one question, or why there is none.
-    pub(super) fn acquire(&mut self, now: Now) -> Result<Permit, Availability> {
+    /// Whether it can be asked, as far as that is known without asking.
+    pub(super) fn availability(&self) -> Availability {
         if self.is_shut_out() || self.breaker.state() == State::HalfOpen {
-            return Err(Availability::BreakerOpen);
+            return Availability::BreakerOpen;
         }
-        if !matches!(self.phase, Phase::Ready { .. }) {
-            return Err(Availability::Refused);
+        match self.phase {
+            Phase::Ready { .. } => Availability::Ask,
+            _ => Availability::Refused,
         }
-        self.breaker.try_acquire(now.mono).map_err(|_| Availability::BreakerOpen)
+    }
+
+    /// The right to ask one question and where, or why there is none.
+    pub(super) fn acquire(&mut self, now: Now) -> Result<(ConnId, Permit), NodeStatus> {
+        match (self.availability(), &self.phase) {
+            (Availability::Ask, Phase::Ready { conn, .. }) => {
+                let conn = *conn;
+                let permit = self.breaker.try_acquire(now.mono);
+                permit.map(|permit| (conn, permit)).map_err(|_| NodeStatus::BreakerOpen)
+            }
+            (Availability::BreakerOpen, _) => Err(NodeStatus::BreakerOpen),
+            _ => Err(NodeStatus::Refused),
+        }
     }
 
     /// A frame ahead of the answer to our SESSION, which it should be.

@@ -12,21 +12,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::leaf::{Fault, Leaf, Phase, Question};
-use super::plan::question;
-use super::{AggregatorConfig, ConnId, DialFailure, DialId, LeafConfig};
+use super::leaf::{Fault, Leaf, Phase, Waiting};
+use super::{AggregatorConfig, ConnId, DialFailure, DialId, LeafConfig, plan};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, Transition};
-use crate::gather::{Ask, Availability, Gather, LeafId, LeafPlan, Reply};
+use crate::gather::{Ask, Candidate, Gather, LeafId, PartPlan, Reply};
 use crate::limits;
 use crate::market::partition::Partition;
 use crate::node::status::Status;
-use crate::node::{CloseReason, breaker_outcome, describe_breaker, obey_operator};
+use crate::node::{
+    BREAKER_NAME_BYTES_MAX, CloseReason, breaker_outcome, describe_breaker, obey_operator,
+};
+use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, Ended, Frame, Kind, NodeStatus, Query, Refusal, Run, Symbol, padded, unpadded,
+    BreakerAction, Counted, Ended, Frame, Heartbeat, Kind, NodeStatus, Refusal, Run, padded,
+    unpadded,
 };
 
-/// All of them: core first, then the shards in order.
+/// The name of a leaf's breaker. There is no room for `shard-` before the name of a replica.
+fn breaker_name(leaf: &str) -> String {
+    let name = format!("aggregator.{leaf}");
+    match leaf.strip_prefix("shard-") {
+        Some(short) if name.len() > BREAKER_NAME_BYTES_MAX => format!("aggregator.{short}"),
+        _ => name,
+    }
+}
+
+/// All of them: core first, then the shards in order, each with its copies behind it.
 #[derive(Debug)]
 pub(super) struct Leaves {
     all: Vec<Leaf>,
@@ -44,7 +56,7 @@ impl Leaves {
         configs.sort_by_key(|leaf| leaf.shard);
         let leaf = |(number, leaf): (u64, LeafConfig)| {
             Ok(Leaf {
-                breaker_name: format!("aggregator.{}", leaf.name),
+                breaker_name: breaker_name(&leaf.name),
                 config: leaf,
                 breaker: Breaker::new(&config.breaker, config.seed ^ number)?,
                 phase: Phase::Idle { not_before: Mono::default() },
@@ -77,44 +89,51 @@ impl Leaves {
         }
     }
 
-    /// Plans a query: one entry for each leaf, and a permit for each that will be asked.
-    pub(super) fn plan(
-        &mut self,
-        now: Now,
-        query: &Query,
-        symbol: &Symbol,
-    ) -> (Vec<LeafPlan>, Vec<(LeafId, Permit)>) {
-        let mut permits = Vec::new();
-        let mut plan = Vec::with_capacity(self.all.len());
-        for (number, leaf) in (0..).zip(&mut self.all) {
-            let id = LeafId(number);
-            let asked = question(query, symbol, &self.partition, leaf.config.shard);
-            let availability = match asked {
-                None => Availability::Pruned,
-                Some(_) => match leaf.acquire(now) {
-                    Ok(permit) => {
-                        permits.push((id, permit));
-                        Availability::Ask
-                    }
-                    Err(availability) => availability,
-                },
-            };
-            plan.push(LeafPlan {
-                leaf: id,
+    /// Plans a query: a part for the current quotes and one for each shard, with all copies of each.
+    pub(super) fn plan(&self, question: &Question) -> Vec<PartPlan> {
+        let mut parts: Vec<(Option<u16>, PartPlan)> = Vec::new();
+        for (number, leaf) in (0..).zip(&self.all) {
+            let shard = leaf.config.shard;
+            let candidate = Candidate {
+                leaf: LeafId(number),
                 name: padded(&leaf.config.name),
-                question: asked.unwrap_or(*query),
-                availability,
-            });
+                availability: leaf.availability(),
+            };
+            // Copies of one part stand together.
+            if let Some((_, part)) = parts.last_mut().filter(|(of, _)| *of == shard) {
+                part.candidates.push(candidate);
+                continue;
+            }
+            let theirs = plan::part(question, &self.partition, shard);
+            let part = PartPlan {
+                candidates: vec![candidate],
+                is_pruned: theirs.is_none(),
+                question: theirs.unwrap_or_else(|| question.clone()),
+            };
+            parts.push((shard, part));
         }
-        (plan, permits)
+        parts.into_iter().map(|(_, part)| part).collect()
+    }
+
+    /// The right to ask a leaf one question and where, or why there is none.
+    pub(super) fn acquire(&mut self, now: Now, id: LeafId) -> Result<(ConnId, Permit), NodeStatus> {
+        self.all.get_mut(id.0 as usize).ok_or(NodeStatus::Refused)?.acquire(now)
+    }
+
+    /// Connections of all leaves that can be spoken to.
+    pub(super) fn conns(&self) -> impl Iterator<Item = ConnId> {
+        self.all.iter().filter_map(|leaf| match leaf.phase {
+            Phase::Ready { conn, .. } => Some(conn),
+            _ => None,
+        })
     }
 
     /// A question has been sent.
     pub(super) fn note_asked(&mut self, now: Now, ask: &Ask, permit: Permit) {
         let index = ask.leaf.0 as usize;
         let Some(leaf) = self.all.get_mut(index) else { return };
-        let id = ask.query.id.get();
-        let question = Question { permit: Some(permit), asked: now.mono, deadline: ask.deadline };
+        let id = ask.id();
+        let question = Waiting { permit: Some(permit), asked: now.mono, deadline: ask.deadline };
         leaf.questions.insert(id, question);
         self.by_deadline.insert((ask.deadline, index, id));
     }
@@ -203,7 +222,7 @@ impl Leaves {
             let Some(id) = *run else {
                 return Err(Fault::unexpected("a row without a RUN before it", None));
             };
-            return match gather.handle_row(leaf_id, id, frame) {
+            return match gather.handle_row(leaf_id, id, frame, now.mono) {
                 Reply::Taken | Reply::Late => Ok(()),
                 Reply::Unexpected => {
                     Err(Fault::unexpected("a row that answers no question", Some(id)))
@@ -237,7 +256,22 @@ impl Leaves {
                 self.note_answered(now, index, id);
                 Ok(())
             }
-            Some(Kind::Heartbeat) => Ok(()),
+            Some(Kind::Counted) => {
+                let Some(counted) = frame.view::<Counted>() else { return Ok(()) };
+                let id = counted.id.get();
+                match gather.handle_row(leaf_id, id, frame, now.mono) {
+                    Reply::Taken | Reply::Late => Ok(()),
+                    Reply::Unexpected => {
+                        Err(Fault::unexpected("a count that answers no question", Some(id)))
+                    }
+                }
+            }
+            Some(Kind::Heartbeat) => {
+                if let Some(beat) = frame.view::<Heartbeat>() {
+                    gather.note_as_of(leaf_id, beat.next_seq.get());
+                }
+                Ok(())
+            }
             _ => Err(Fault::unexpected("a leaf may not send this", None)),
         }
     }
@@ -364,7 +398,7 @@ impl Leaves {
         self.by_deadline.is_empty() && self.all.iter().all(|leaf| leaf.questions.is_empty())
     }
 
-    fn take_question(&mut self, index: usize, id: u32) -> Option<Question> {
+    fn take_question(&mut self, index: usize, id: u32) -> Option<Waiting> {
         let question = self.all.get_mut(index)?.questions.remove(&id)?;
         self.by_deadline.remove(&(question.deadline, index, id));
         Some(question)

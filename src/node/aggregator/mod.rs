@@ -1,13 +1,14 @@
 //! The aggregator: one question in, a question to each node that owns a part of it, one answer out.
 //!
 //! It wires the gather to connections: kept ones to core and the shards, a breaker each, and those of
-//! clients. What it does not do: keep any data, ask a node twice, or decide what an answer with holes
-//! is worth (the gather does).
+//! clients. What it does not do: keep any data, choose among the copies of a part, or decide what an
+//! answer with holes is worth (the gather does).
 //!
 //! Invariant: every query that is taken gets its whole answer in order, or a refusal with its id,
 //! unless its client left or stopped it.
 
 mod client;
+mod cut;
 mod leaf;
 mod leaves;
 mod plan;
@@ -22,20 +23,22 @@ use super::{
     Outgoing, breaker_change,
 };
 use crate::breaker;
-use crate::gather::{Answer, Gather, LeafId};
+use crate::gather::{Answer, CUT_OF_OURS, Gather, LeafId};
 use crate::limits;
 use crate::market::partition::Partition;
+use crate::question::{Question, QuestionError};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, Ended, ErrorCode, Frame, Heartbeat, Kind, Op, Query, Refusal, Role, Session,
-    U32, padded, unpadded,
+    BreakerAction, Ended, ErrorCode, Frame, Heartbeat, Kind, Op, Query, QueryMore, Refusal, Role,
+    Session, U32, padded, unpadded,
 };
 
 use client::Client;
+use cut::Cuts;
 use leaf::Fault;
 use leaves::Leaves;
 
-/// Core's place among the leaves, which are in the order of their shards.
+/// Core's place among the leaves, which are in the order of their shards, first copies first.
 const CORE: LeafId = LeafId(0);
 
 /// One node that is asked.
@@ -52,7 +55,7 @@ pub struct LeafConfig {
 /// What the aggregator is configured with.
 #[derive(Clone, Debug)]
 pub struct AggregatorConfig {
-    /// Core and every shard of the partition, once each, in any order.
+    /// Core and every shard of the partition, in any order, but each before its replicas.
     pub leaves: Vec<LeafConfig>,
     /// Which shard owns which symbol.
     pub partition: Partition,
@@ -72,38 +75,43 @@ pub struct AggregatorConfig {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum AggregatorError {
-    #[error("the aggregator needs core once among its leaves, not {0} times")]
+    #[error("the aggregator needs core and at most {max} replicas of it, not {0} nodes",
+            max = limits::REPLICAS_MAX - 1)]
     Core(usize),
-    #[error("shard {shard} of the partition stands {times} times among the leaves, not once")]
+    #[error("shard {shard} of the partition has {times} copies, not 1 to {max}",
+            max = limits::REPLICAS_MAX)]
     Shard { shard: u16, times: usize },
-    #[error("{count} leaves are more than core and the {shards} shards of the partition")]
-    TooMany { count: usize, shards: u16 },
-    #[error("{0} leaves are more than {max}", max = limits::GATHER_LEAVES_MAX)]
+    #[error("a leaf is a copy of shard {shard}, and the partition has {shards} shards")]
+    NoShard { shard: u16, shards: u16 },
+    #[error("{0} leaves are more than {max}", max = limits::GATHER_COPIES_MAX)]
     Leaves(usize),
     #[error(transparent)]
     Breaker(#[from] breaker::ConfigError),
 }
 
 impl AggregatorConfig {
-    /// Checks that every part of a query has exactly one owner: a part without one would be missing
-    /// from answers that call themselves complete.
+    /// Checks that every part of a query has an owner: a part without one would be missing from answers
+    /// that call themselves complete.
     fn validate(&self) -> Result<(), AggregatorError> {
         let times = |shard| self.leaves.iter().filter(|leaf| leaf.shard == shard).count();
-        if times(None) != 1 {
+        let copies = 1..=usize::from(limits::REPLICAS_MAX);
+        if !copies.contains(&times(None)) {
             return Err(AggregatorError::Core(times(None)));
         }
         let shards = self.partition.shards();
         for shard in 0..shards {
             let times = times(Some(shard));
-            if times != 1 {
+            if !copies.contains(&times) {
                 return Err(AggregatorError::Shard { shard, times });
             }
         }
-        let count = self.leaves.len();
-        if count != usize::from(shards) + 1 {
-            return Err(AggregatorError::TooMany { count, shards });
+        if let Some(shard) = self.leaves.iter().filter_map(|leaf| leaf.shard).max()
+            && shard >= shards
+        {
+            return Err(AggregatorError::NoShard { shard, shards });
         }
-        if count > limits::GATHER_LEAVES_MAX {
+        let count = self.leaves.len();
+        if count > limits::GATHER_COPIES_MAX {
             return Err(AggregatorError::Leaves(count));
         }
         Ok(())
@@ -127,6 +135,7 @@ pub struct Aggregator {
     links: Links<Peer>,
     leaves: Leaves,
     gather: Gather,
+    cuts: Cuts,
     /// Frames of finished answers that wait for their clients.
     answer_frames: usize,
     answers_dropped: u64,
@@ -150,6 +159,7 @@ impl Aggregator {
             links: Links::default(),
             leaves: Leaves::new(config)?,
             gather: Gather::new(),
+            cuts: Cuts::default(),
             answer_frames: 0,
             answers_dropped: 0,
             scratch: Vec::new(),
@@ -174,12 +184,13 @@ impl Aggregator {
             (Peer::Unknown, _) => {
                 self.links.refuse(conn, ErrorCode::Unexpected, "the first frame must be a SESSION");
             }
+            (Peer::Client(client), _) if client.questions.wants_more() && !is_more(frame) => {
+                let error = QuestionError::Broken;
+                self.links.refuse(conn, error.code(), &error.to_string());
+            }
             (_, Some(Kind::Heartbeat)) => self.answer_heartbeat(now, conn, frame),
-            (Peer::Client(_), Some(Kind::Query)) => {
-                if let Some(query) = frame.view::<Query>() {
-                    let query = *query;
-                    self.handle_query(now, conn, &query);
-                }
+            (Peer::Client(_), Some(Kind::Query | Kind::QueryMore)) => {
+                self.handle_query_frame(now, conn, frame);
             }
             _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
         }
@@ -212,6 +223,9 @@ impl Aggregator {
             }),
         };
         let Err(fault) = said else {
+            if frame.kind() == Some(Kind::Heartbeat) {
+                self.cuts.note_heard(conn);
+            }
             self.answer_heartbeat(now, conn, frame);
             return;
         };
@@ -229,78 +243,92 @@ impl Aggregator {
         }
     }
 
-    fn handle_query(&mut self, now: Now, conn: ConnId, query: &Query) {
-        let id = query.id.get();
+    /// A QUERY, or one more frame of it.
+    fn handle_query_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        let Some(Peer::Client(client)) = self.links.peer_mut(conn) else { return };
+        let (id, whole) = if let Some(query) = frame.view::<Query>() {
+            (query.id.get(), client.questions.take_query(query))
+        } else if let Some(more) = frame.view::<QueryMore>() {
+            (more.id.get(), client.questions.take_more(more))
+        } else {
+            return;
+        };
         if id == 0 {
             // A refusal with id 0 speaks of the connection, so the connection ends with it.
             self.links.refuse(conn, ErrorCode::Unexpected, "a query's id is not 0");
             return;
         }
-        let op = Op::from_number(query.op);
-        if op == Some(Op::Stop) {
-            self.stop_query(conn, id);
-        } else if let Err((code, text)) = self.take_query(now, conn, query, op) {
-            self.links.send(conn, Refusal::new(code, id, &text));
+        match whole {
+            None => return,
+            Some(Ok(question)) => self.handle_question(now, conn, id, &question),
+            Some(Err(error)) if error.ends_connection() => {
+                self.links.refuse(conn, error.code(), &error.to_string());
+            }
+            Some(Err(error)) => {
+                self.links.send(conn, Refusal::new(error.code(), id, &error.to_string()));
+            }
         }
         // At once: a STOP in the same read must find the answer where answers wait.
         self.settle(now);
+    }
+
+    fn handle_question(&mut self, now: Now, conn: ConnId, id: u32, question: &Question) {
+        if question.op() == Some(Op::Stop) {
+            self.stop_query(now, conn, id);
+        } else if let Err((code, text)) = self.take_query(now, conn, question) {
+            self.links.send(conn, Refusal::new(code, id, &text));
+        }
     }
 
     fn take_query(
         &mut self,
         now: Now,
         conn: ConnId,
-        query: &Query,
-        op: Option<Op>,
+        question: &Question,
     ) -> Result<(), (ErrorCode, String)> {
         let refused = |code, text: &str| Err((code, text.to_owned()));
+        let query = &question.query;
         let id = query.id.get();
         let Some(Peer::Client(client)) = self.links.peer_mut(conn) else { return Ok(()) };
         if client.has_open(id) {
             return refused(ErrorCode::Unexpected, "a query with this id is in flight");
         }
-        if op == Some(Op::Status) {
-            self.status(now).send(&mut self.links, conn, id);
-            return Ok(());
-        }
-        if op == Some(Op::Breaker) {
-            let Some(action) = BreakerAction::from_limit(query.limit) else {
-                return refused(ErrorCode::Unexpected, "no such action on a breaker");
-            };
-            if !self.leaves.obey(now, &unpadded(&query.symbol), action) {
-                let text = "the aggregator has no breaker of this name";
-                return refused(ErrorCode::NotOwner, text);
+        match question.op() {
+            Some(Op::Status) => {
+                self.status(now).send(&mut self.links, conn, id);
+                return Ok(());
             }
-            self.links.send(conn, Ended { id: query.id, ..Ended::default() });
-            return Ok(());
-        }
-        if op == Some(Op::Replay) {
-            return refused(ErrorCode::NotOwner, "ask core for a replay");
+            Some(Op::Breaker) => {
+                let Some(action) = BreakerAction::from_limit(query.limit) else {
+                    return refused(ErrorCode::Unexpected, "no such action on a breaker");
+                };
+                if !self.leaves.obey(now, &unpadded(&query.symbol), action) {
+                    let text = "the aggregator has no breaker of this name";
+                    return refused(ErrorCode::NotOwner, text);
+                }
+                self.links.send(conn, Ended { id: query.id, ..Ended::default() });
+                return Ok(());
+            }
+            Some(Op::Replay) => return refused(ErrorCode::NotOwner, "ask core for a replay"),
+            _ => {}
         }
         if client.open() >= self.queries_per_client_max {
             return refused(ErrorCode::Limit, "too many of your queries are in flight");
         }
-        let Some(symbol) = query.symbol() else {
-            return refused(ErrorCode::BadPattern, "a query names one symbol");
-        };
-        let (plan, mut permits) = self.leaves.plan(now, query, &symbol);
-        // Permits that are not used are given back where this returns.
-        let begun = self.gather.begin(now.mono, asker_of(conn), query, &plan);
+        if question.as_of == CUT_OF_OURS && !self.cuts.is_fresh(now.mono) {
+            client.begin(id);
+            return self.park(now, conn, question);
+        }
+        let plan = self.leaves.plan(question);
+        let begun = self.gather.begin(now.mono, asker_of(conn), question, &plan);
         begun.map_err(|refused| (refused.code(), refused.to_string()))?;
         client.begin(id);
-        while let Some(ask) = self.gather.poll_ask() {
-            let place = permits.iter().position(|(leaf, _)| *leaf == ask.leaf);
-            let permit = place.map(|place| permits.swap_remove(place).1);
-            if let (Some(permit), Some(to)) = (permit, self.leaves.conn(ask.leaf)) {
-                self.leaves.note_asked(now, &ask, permit);
-                self.links.send(to, ask.query);
-            }
-        }
         Ok(())
     }
 
-    fn stop_query(&mut self, conn: ConnId, id: u32) {
-        self.gather.stop(asker_of(conn), id);
+    fn stop_query(&mut self, now: Now, conn: ConnId, id: u32) {
+        self.cuts.forget(conn, Some(id));
+        self.gather.stop(now.mono, asker_of(conn), id);
         if let Some(Peer::Client(client)) = self.links.peer_mut(conn) {
             let before = client.frames();
             client.stop(id);
@@ -317,6 +345,8 @@ impl Aggregator {
             }
             self.links.close_after_flush(conn);
         }
+        self.release(now);
+        self.send_asks(now);
         while let Some((leaf, id)) = self.gather.poll_cancel() {
             self.leaves.note_cancelled(leaf, id);
             if let Some(conn) = self.leaves.conn(leaf) {
@@ -340,6 +370,24 @@ impl Aggregator {
         if let Some(core) = self.leaves.conn(CORE) {
             for report in self.reports.drain(..) {
                 self.links.send_frame(core, &report);
+            }
+        }
+    }
+
+    /// Sends the questions that the gather wants asked. One that cannot be is followed by another copy's.
+    fn send_asks(&mut self, now: Now) {
+        while let Some(ask) = self.gather.poll_ask() {
+            match self.leaves.acquire(now, ask.leaf) {
+                Ok((conn, permit)) => {
+                    self.leaves.note_asked(now, &ask, permit);
+                    for frame in ask.question.frames() {
+                        self.links.send_frame(conn, &frame);
+                    }
+                }
+                Err(status) => {
+                    // It was polled just now, so it is open.
+                    let _ = self.gather.handle_leaf_error(ask.leaf, ask.id(), status, now.mono);
+                }
             }
         }
     }
@@ -387,7 +435,11 @@ impl Aggregator {
             ("abandoned", counts.abandoned),
             ("late", counts.late),
             ("unexpected", counts.unexpected),
-            ("cancels_dropped", counts.cancels_dropped),
+            ("asked", counts.asked),
+            ("hedged", counts.hedged),
+            ("hedges_won", counts.hedges_won),
+            ("hedges_denied", counts.hedges_denied),
+            ("retried", counts.retried),
         ] {
             status.metric(format!("gather.{name}"), count);
         }
@@ -426,10 +478,12 @@ impl Node for Aggregator {
         match self.links.remove(conn) {
             Some(Peer::Client(client)) => {
                 self.answer_frames -= client.frames();
-                self.gather.handle_asker_left(asker_of(conn));
+                self.cuts.forget(conn, None);
+                self.gather.handle_asker_left(now.mono, asker_of(conn));
             }
             Some(Peer::Leaf(index)) => {
                 self.leaves.handle_close(now, index, conn, reason, &mut self.gather);
+                self.cuts.note_heard(conn);
                 let name = self.leaves.name(index);
                 self.links.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
@@ -469,7 +523,8 @@ impl Node for Aggregator {
         if self.is_stopped {
             return None;
         }
-        [self.links.next_tick(), self.gather.next_deadline(), self.leaves.next_deadline()]
+        let cuts = self.cuts.next_deadline();
+        [self.links.next_tick(), self.gather.next_deadline(), self.leaves.next_deadline(), cuts]
             .into_iter()
             .flatten()
             .min()
@@ -497,6 +552,10 @@ impl Node for Aggregator {
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
         self.links.sent(now, conn, bytes);
     }
+}
+
+fn is_more(frame: &Frame) -> bool {
+    matches!(frame.kind(), Some(Kind::Query | Kind::QueryMore))
 }
 
 /// The number by which the gather knows a connection. Connections are never given out twice.

@@ -1,27 +1,81 @@
-//! Who is asked what: the one place that knows which node owns which part of a query. Not here:
-//! whether that node can be asked.
+//! Who is asked what: the one place that knows which nodes hold which part of a query. Not here: whether
+//! a node can be asked, and which copy of a part is.
 
 use crate::market::partition::Partition;
-use crate::wire::{Op, Query, Symbol};
+use crate::question::Question;
+use crate::wire::{Op, Query, Symbol, padded};
 
-/// The question for a leaf, or `None` when it owns nothing of the query. Core owns the current quote,
-/// the symbol's shard its history; id and deadline are filled in by the gather.
-pub(super) fn question(
-    query: &Query,
-    symbol: &Symbol,
+/// The part of a question for the nodes that keep one part of the history, or for those that answer for
+/// current quotes (`None`). `None` when nothing of it is theirs. Id and deadline are filled in by the gather.
+pub(super) fn part(
+    question: &Question,
     partition: &Partition,
     shard: Option<u16>,
-) -> Option<Query> {
-    let is_quote = query.op == Op::Quote as u8;
+) -> Option<Question> {
+    let is_quote = question.op() == Some(Op::Quote);
     match shard {
-        None if is_quote => Some(*query),
-        None if query.options & Query::WITH_QUOTE != 0 => {
-            Some(Query { op: Op::Quote as u8, symbol: query.symbol, ..Query::default() })
+        None if is_quote => Some(with_query(question, question.query)),
+        None if question.query.options & Query::WITH_QUOTE != 0 => {
+            let symbol = question.query.symbol;
+            Some(with_query(question, Query { op: Op::Quote as u8, symbol, ..Query::default() }))
         }
-        Some(shard) if !is_quote && partition.owner(symbol) == shard => {
-            // The quote is core's; the shard has nothing to do with it.
-            Some(Query { options: query.options & !Query::WITH_QUOTE, ..*query })
-        }
+        Some(shard) if !is_quote => of_shard(question, partition, shard),
         _ => None,
+    }
+}
+
+/// The same question with another first frame. Quotes are core's and explaining is the gather's.
+fn with_query(question: &Question, query: Query) -> Question {
+    let options = query.options & !(Query::WITH_QUOTE | Query::EXPLAIN);
+    let mut part = question.clone();
+    part.query = Query { options, ..query };
+    part
+}
+
+/// About the symbols that the shard owns, and the patterns, of which anybody may own some.
+fn of_shard(question: &Question, partition: &Partition, shard: u16) -> Option<Question> {
+    let is_theirs = |text: &str| {
+        text.ends_with('*')
+            || text.parse::<Symbol>().is_ok_and(|symbol| partition.owner(&symbol) == shard)
+    };
+    let texts = question.patterns().iter().map(|pattern| pattern.text());
+    let mut fields: Vec<[u8; 24]> =
+        texts.filter(|text| is_theirs(text)).map(|text| padded(&text)).collect();
+    if let [only] = fields[..]
+        && question.patterns().len() > 1
+    {
+        // Of a list an unknown symbol is left out; asked about alone it would be refused.
+        fields.push(only);
+    }
+    question.about(fields).map(|part| with_query(&part, part.query))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_shard_is_asked_about_its_own_symbols_and_every_pattern() {
+        let partition = Partition::range(&["A-H", "I-P", "Q-Z"]).unwrap();
+        let query = Query {
+            op: Op::Last as u8,
+            options: Query::WITH_QUOTE | Query::PARTIAL | Query::EXPLAIN,
+            symbol: padded("A"),
+            ..Query::default()
+        };
+        let question = Question::new(&query).unwrap().cut_at(9);
+        let texts = |shard: Option<u16>, symbols: &[&str]| -> Vec<String> {
+            let list = question.about(symbols.iter().map(|it| padded(it))).unwrap();
+            let Some(part) = part(&list, &partition, shard) else { return Vec::new() };
+            assert_eq!((part.as_of, part.query.options), (9, if shard.is_some() { 1 } else { 0 }));
+            part.patterns().iter().map(|pattern| pattern.text()).collect()
+        };
+        let list = ["PETR4", "VALE3", "A*", "PETR3"];
+        assert_eq!(texts(None, &list), list);
+        assert_eq!(texts(Some(0), &list), ["A*", "A*"]);
+        assert_eq!(texts(Some(1), &list), ["PETR4", "A*", "PETR3"]);
+        assert_eq!(texts(Some(1), &["PETR4", "VALE3"]), ["PETR4", "PETR4"], "still a list");
+        assert_eq!(texts(Some(1), &["PETR4"]), ["PETR4"]);
+        assert!(texts(Some(0), &["PETR4"]).is_empty(), "nothing is theirs");
     }
 }

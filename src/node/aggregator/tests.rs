@@ -1,6 +1,7 @@
 //! The aggregator as a machine: leaves and clients driven by hand, virtual time, no socket.
 
 mod answers;
+mod copies;
 mod healing;
 mod limits_kept;
 

@@ -1,16 +1,20 @@
 //! What core answers: the current quote of an instrument, with its provenance, and replays of the
 //! journal, which stream at the asker's pace.
 
+use std::time::Duration;
+
 use super::followers::first_seq_from;
-use super::{Peer, Sequencer};
+use super::{Asked, Peer, Sequencer};
 use crate::feed::Pattern;
 use crate::limits;
 use crate::log::{Log, Read, Storage};
 use crate::node::ConnId;
+use crate::node::quotes::Shelf;
+use crate::question::Question;
 use crate::time::Now;
 use crate::wire::{
     BreakerAction, EndStatus, Ended, ErrorCode, Flags, Frame, Gap, GapReason, Kind, Op, Query,
-    Refusal, Run, U16, U32, U64, unpadded,
+    QueryMore, Refusal, Run, U32, U64, unpadded,
 };
 
 /// A replay under way.
@@ -31,15 +35,40 @@ pub(super) struct Replay {
 }
 
 impl<S: Storage> Sequencer<S> {
-    pub(super) fn handle_query(&mut self, now: Now, conn: ConnId, query: &Query) {
-        match Op::from_number(query.op) {
-            Some(Op::Quote) => self.answer_quote(now, conn, query),
+    /// A QUERY, or one more frame of it.
+    pub(super) fn handle_query_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        let Some(Peer::Querier(asked)) = self.links.peer_mut(conn) else { return };
+        let questions = &mut asked.quotes.questions;
+        let (id, whole) = if let Some(query) = frame.view::<Query>() {
+            (query.id, questions.take_query(query))
+        } else if let Some(more) = frame.view::<QueryMore>() {
+            (more.id, questions.take_more(more))
+        } else {
+            return;
+        };
+        match whole {
+            None => {}
+            Some(Ok(question)) => self.handle_question(now, conn, question),
+            Some(Err(error)) if error.ends_connection() => {
+                self.links.refuse(conn, error.code(), &error.to_string());
+            }
+            Some(Err(error)) => {
+                self.links.send(conn, Refusal::new(error.code(), id.get(), &error.to_string()));
+            }
+        }
+    }
+
+    fn handle_question(&mut self, now: Now, conn: ConnId, question: Question) {
+        let query = &question.query.clone();
+        match question.op() {
+            Some(Op::Quote) => self.begin_quotes(now, conn, question),
             Some(Op::Replay) => self.begin_replay(conn, query),
             Some(Op::Status) => self.status(now).send(&mut self.links, conn, query.id.get()),
             Some(Op::Breaker) => self.obey_operator(now, conn, query),
             Some(Op::Stop) => {
-                if let Some(Peer::Querier(replay)) = self.links.peer_mut(conn) {
-                    replay.take_if(|replay| replay.id == query.id.get());
+                if let Some(Peer::Querier(asked)) = self.links.peer_mut(conn) {
+                    asked.replay.take_if(|replay| replay.id == query.id.get());
+                    asked.quotes.stop(query.id.get());
                 }
             }
             _ => self.refuse_query(conn, query, ErrorCode::NotOwner, "core keeps no such history"),
@@ -64,32 +93,15 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
-    /// The fallback ladder: a live quote, the last one flagged STALE, or an explicit none.
-    fn answer_quote(&mut self, now: Now, conn: ConnId, query: &Query) {
-        let instrument = query.symbol().and_then(|symbol| self.market.instrument_of(&symbol));
-        let Some(instrument) = instrument else {
-            let text = "no instrument of this name is known";
-            self.refuse_query(conn, query, ErrorCode::UnknownSymbol, text);
-            return;
-        };
-        let provenance = if self.is_live(now) { 0 } else { Flags::STALE };
-        let values = self.market.values();
-        let definition = values.definition(instrument).map(|f| f.delivered(Flags::SNAPSHOT));
-        let quote = values.quote(instrument).map(|frame| frame.delivered(provenance));
-        let id = query.id;
-        self.links.send(conn, Run { id, ..Run::default() });
-        for frame in definition.iter().chain(&quote) {
-            self.links.send_frame(conn, frame);
+    /// The fallback ladder: a live quote, the last one flagged STALE, or an explicit none. Nobody is
+    /// ahead of core, so nobody waits here for a cut.
+    fn begin_quotes(&mut self, now: Now, conn: ConnId, question: Question) {
+        let id = question.query.id.get();
+        let Some(Peer::Querier(asked)) = self.links.peer_mut(conn) else { return };
+        match asked.quotes.ask(now.mono, question, Duration::ZERO) {
+            Ok(()) => self.links.mark_dirty(conn),
+            Err((code, text)) => self.links.send(conn, Refusal::new(code, id, text)),
         }
-        let none = if quote.is_some() { 0 } else { ErrorCode::NoData as u16 };
-        let end = Ended {
-            id,
-            status: EndStatus::Complete as u8,
-            code: U16::new(none),
-            rows: U32::new(u32::from(quote.is_some())),
-            ..self.end()
-        };
-        self.links.send(conn, end);
     }
 
     /// The parts of an END frame that say how far this node is.
@@ -128,7 +140,9 @@ impl<S: Storage> Sequencer<S> {
             next_seq: query.from.get().max(first_seq),
             had_damage: false,
         };
-        let Some(Peer::Querier(place)) = self.links.peer_mut(conn) else { return };
+        let Some(Peer::Querier(Asked { replay: place, .. })) = self.links.peer_mut(conn) else {
+            return;
+        };
         if place.is_some() {
             let text = "one replay per connection at a time";
             self.refuse_query(conn, query, ErrorCode::Limit, text);
@@ -139,7 +153,8 @@ impl<S: Storage> Sequencer<S> {
     }
 
     /// Fills the empty outbox of a connection that streams something.
-    pub(super) fn refill(&mut self, _now: Now, conn: ConnId) {
+    pub(super) fn refill(&mut self, now: Now, conn: ConnId) {
+        let provenance = if self.is_live(now) { 0 } else { Flags::STALE };
         let Some(link) = self.links.get_mut(conn) else { return };
         self.scratch.clear();
         match &mut link.peer {
@@ -150,7 +165,19 @@ impl<S: Storage> Sequencer<S> {
                     self.scanning.push(conn);
                 }
             }
-            Peer::Querier(place) => {
+            Peer::Querier(Asked { replay: place, quotes }) => {
+                let shelf = Shelf {
+                    values: self.market.values(),
+                    names: self.market.names(),
+                    provenance,
+                    as_of: self.journal.next_seq(),
+                    durable_seq: self.journal.durable_seq(),
+                };
+                quotes.fill(&shelf, &mut self.scratch);
+                if !self.scratch.is_empty() {
+                    self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+                    return;
+                }
                 let Some(replay) = place else { return };
                 let values = self.market.values();
                 // Another answer may stand between this piece and the one before.

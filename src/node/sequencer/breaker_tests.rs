@@ -7,9 +7,9 @@ use crate::breaker::{Reason, State};
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
 use crate::wire::{
-    BreakerAction, Ended, Metric, Op, Quote, Refusal, Resume, Text, U16, as_frames, unpadded,
+    BreakerAction, Definition, Ended, Metric, Op, Query, Quote, Refusal, Resume, Text, as_frames,
+    unpadded,
 };
-use crate::wire::{Definition, Flags};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 const MINUTE: Duration = Duration::from_secs(60);

@@ -290,6 +290,12 @@ impl Followers {
         self.all.iter_mut().filter_map(word).collect()
     }
 
+    /// What a follower that hands last values out was last told of them.
+    pub(super) fn told_live(&self, index: usize) -> Option<bool> {
+        let follower = self.all.get(index).filter(|follower| follower.config.shard.is_none())?;
+        follower.told_live
+    }
+
     /// Followers that did not answer our SESSION in time.
     pub(super) fn overdue(&mut self, now: Now) -> Vec<ConnId> {
         let patience = self.connect_deadline + self.request_deadline;

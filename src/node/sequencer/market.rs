@@ -87,6 +87,11 @@ impl Market {
         self.instrument_by_symbol.get(symbol).copied()
     }
 
+    /// Instruments by name.
+    pub(super) fn names(&self) -> &BTreeMap<Symbol, u32> {
+        &self.instrument_by_symbol
+    }
+
     /// The shard that owns an instrument.
     pub(super) fn owner(&self, instrument: u32) -> Option<u16> {
         self.instruments.get(index_of(instrument) as usize)?.map(|known| known.owner)

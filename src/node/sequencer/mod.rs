@@ -17,6 +17,7 @@ mod market;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::quotes::QuoteDesk;
 use super::status::Status;
 use super::{
     Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
@@ -26,9 +27,10 @@ use crate::breaker;
 use crate::limits;
 use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
+use crate::question::QuestionError;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerChange, ErrorCode, Frame, Heartbeat, Kind, Query, Role, Session, U32, U64, padded,
+    BreakerChange, ErrorCode, Flags, Frame, Heartbeat, Kind, Role, Session, U16, U32, U64, padded,
 };
 
 use answers::Replay;
@@ -84,7 +86,14 @@ enum Peer {
     Exchange,
     /// Index into the followers.
     Follower(usize),
-    Querier(Option<Replay>),
+    Querier(Asked),
+}
+
+/// What one querier has asked for and not been sent.
+#[derive(Debug, Default)]
+struct Asked {
+    replay: Option<Replay>,
+    quotes: QuoteDesk,
 }
 
 /// The sequencer node.
@@ -169,6 +178,7 @@ impl<S: Storage> Sequencer<S> {
             (Peer::Exchange, Some(kind)) => self.handle_exchange_frame(now, conn, kind, frame),
             (Peer::Follower(index), _) => {
                 let index = *index;
+                self.answer_follower(now, conn, index, frame);
                 let said = self.followers.handle_frame(now, index, frame, &self.journal);
                 if let Err(text) = said {
                     self.links.refuse(conn, ErrorCode::Unexpected, text);
@@ -179,11 +189,12 @@ impl<S: Storage> Sequencer<S> {
             (Peer::Unknown, _) => {
                 self.links.refuse(conn, ErrorCode::Unexpected, "the first frame must be a SESSION");
             }
-            (Peer::Querier(_), Some(Kind::Query)) => {
-                if let Some(query) = frame.view::<Query>() {
-                    let query = *query;
-                    self.handle_query(now, conn, &query);
-                }
+            (Peer::Querier(_), Some(Kind::Query | Kind::QueryMore)) => {
+                self.handle_query_frame(now, conn, frame);
+            }
+            (Peer::Querier(asked), _) if asked.quotes.questions.wants_more() => {
+                let error = QuestionError::Broken;
+                self.links.refuse(conn, error.code(), &error.to_string());
             }
             (Peer::Querier(_), Some(Kind::BreakerChange)) => {
                 if let Some(change) = frame.view::<BreakerChange>() {
@@ -193,10 +204,24 @@ impl<S: Storage> Sequencer<S> {
             (Peer::Querier(_), Some(Kind::Heartbeat)) => {
                 if let Some(beat) = frame.view::<Heartbeat>() {
                     let beat = *beat;
-                    self.links.answer_heartbeat(now, conn, &beat, 0);
+                    self.links.answer_heartbeat(now, conn, &beat, self.journal.next_seq());
                 }
             }
             _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
+        }
+    }
+
+    /// A follower that hands last values out asks whether we are still there, and whether they are
+    /// current: what it was told last, in the place of the stream where it is true.
+    fn answer_follower(&mut self, now: Now, conn: ConnId, index: usize, frame: &Frame) {
+        let Some(beat) = frame.view::<Heartbeat>() else { return };
+        if beat.flags.get() & Flags::MORE == 0 {
+            return;
+        }
+        if let Some(is_live) = self.followers.told_live(index) {
+            let flags = U16::new(if is_live { 0 } else { Flags::STALE });
+            let (token, sent_at) = (beat.token, U64::new(now.wall_ns));
+            self.links.send(conn, Heartbeat { flags, token, sent_at, ..Heartbeat::default() });
         }
     }
 
@@ -206,7 +231,7 @@ impl<S: Storage> Sequencer<S> {
             self.links.refuse(conn, ErrorCode::Unexpected, "core takes queries only");
             return;
         }
-        self.links.greet(conn, Peer::Querier(None));
+        self.links.greet(conn, Peer::Querier(Asked::default()));
         let answer = Session {
             source: MARKET_SOURCE,
             epoch: U32::new(self.journal.epoch()),

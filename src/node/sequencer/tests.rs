@@ -3,9 +3,8 @@
 use super::*;
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Read, Retention, Sequence, SyncPolicy, UpstreamRule};
-use crate::wire::{Definition, Flags};
 use crate::wire::{
-    Ended, Op, Quote, Refusal, Resume, Run, Symbol, Trade, U16, as_frames, unpadded,
+    Definition, Ended, Op, Query, Quote, Refusal, Resume, Run, Symbol, Trade, as_frames, unpadded,
 };
 
 const FEED: u64 = 0xFEED;
@@ -645,11 +644,12 @@ fn a_second_replay_and_unknown_names_are_refused() {
         .filter_map(Frame::view::<Refusal>)
         .map(|refusal| (refusal.id.get(), refusal.code.get()))
         .collect();
+    // Quotes are put together when there is room for them, behind what is said at once.
     let codes = [
         (2, ErrorCode::Limit),
         (3, ErrorCode::BadPattern),
-        (4, ErrorCode::UnknownSymbol),
         (5, ErrorCode::NotOwner),
+        (4, ErrorCode::UnknownSymbol),
     ];
     assert_eq!(refused, codes.map(|(id, code)| (id, code as u16)));
 }

@@ -152,7 +152,9 @@ impl<S: Storage> Shard<S> {
                 let feeds = matches!(peer, Peer::Feeder);
                 if let Some(beat) = frame.view::<Heartbeat>() {
                     let beat = *beat;
-                    self.links.answer_heartbeat(now, conn, &beat, 0);
+                    // Whoever asks queries is told how far the answers go.
+                    let next_seq = if feeds { 0 } else { self.wanted() };
+                    self.links.answer_heartbeat(now, conn, &beat, next_seq);
                     if feeds && beat.next_seq.get() == u64::MAX {
                         self.links.refuse(conn, ErrorCode::Unexpected, "no sequence ends there");
                     } else if feeds {

@@ -1,0 +1,145 @@
+//! Random rows of several instruments on parts with two copies that fail at random, against a plain model:
+//! what one node would answer that held the parts of which some copy answers.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a copy does with its question.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Answers,
+    Dies,
+    Refuses,
+    Silent,
+    Away,
+}
+
+const SYMBOLS: [&str; 6] = ["DELTA", "ALPHA", "CHARLIE", "FOXTROT", "BRAVO", "ECHO"];
+const PARTS: usize = 3;
+
+fn fates() -> impl Strategy<Value = [Fate; 2]> {
+    let fate = || {
+        prop_oneof![
+            5 => Just(Fate::Answers),
+            1 => Just(Fate::Dies),
+            1 => Just(Fate::Refuses),
+            1 => Just(Fate::Silent),
+            1 => Just(Fate::Away),
+        ]
+    };
+    [fate(), fate()]
+}
+
+fn row(instrument: usize, ts: u64, seq: u64) -> Frame {
+    Frame::seal(Trade {
+        instrument: U32::new(u32::try_from(instrument).unwrap()),
+        ts_event: U64::new(ts),
+        seq: U64::new(seq),
+        ..Trade::default()
+    })
+}
+
+fn definition(instrument: usize) -> Frame {
+    let symbol = SYMBOLS[instrument].parse().unwrap();
+    Frame::seal(Definition::new(u32::try_from(instrument).unwrap(), symbol, 2))
+}
+
+/// What a part answers: definitions by name, and the rows by instrument.
+fn answer_of(part: usize, trades: &[(usize, u64)], limit: usize) -> Vec<Frame> {
+    let mut own: Vec<usize> = (0..SYMBOLS.len()).filter(|it| it % PARTS == part).collect();
+    own.sort_by_key(|it| SYMBOLS[*it]);
+    let mut frames: Vec<Frame> = own.iter().map(|it| definition(*it)).collect();
+    for instrument in own {
+        let numbered = trades.iter().zip(1..).filter(|((of, _), _)| *of == instrument);
+        let mut rows: Vec<(u64, u64)> = numbered.map(|((_, ts), seq)| (*ts, seq)).collect();
+        rows.sort_unstable();
+        rows.truncate(limit);
+        frames.extend(rows.into_iter().map(|(ts, seq)| row(instrument, ts, seq)));
+    }
+    frames
+}
+
+proptest! {
+    #[test]
+    fn a_list_has_what_the_parts_have_of_which_some_copy_answers(
+        fates in prop::collection::vec(fates(), PARTS),
+        trades in prop::collection::vec((0..SYMBOLS.len(), 0..30u64), 0..60),
+        limit in 1..12usize,
+        partial: bool,
+    ) {
+        let mut query = query(Op::Range, if partial { Query::PARTIAL } else { 0 });
+        query.limit = U32::new(u32::try_from(limit).unwrap());
+        query.symbol = padded("*");
+        let leaf = |part: usize, copy: usize| LeafId(u32::try_from(part + 10 * copy).unwrap());
+        let plan: Vec<PartPlan> = (0..PARTS).map(|number| PartPlan {
+            question: Question::new(&query).unwrap(),
+            candidates: (0..2).map(|copy| {
+                let is_away = fates[number][copy] == Fate::Away;
+                let why = if is_away { Availability::Refused } else { Availability::Ask };
+                candidate(leaf(number, copy), why)
+            }).collect(),
+            is_pruned: false,
+        }).collect();
+        let mut gather = Gather::new();
+        gather.begin_query(START, ASKER, &query, &plan).unwrap();
+        // Silent copies are hedged at 20 ms, when all others have had their say.
+        for at in [ms(1), ms(21), ms(22), ms(95)] {
+            gather.handle_timeout(at);
+            while let Some(ask) = gather.poll_ask() {
+                let (part, copy) = (ask.leaf.0 as usize % 10, ask.leaf.0 as usize / 10);
+                let frames = answer_of(part, &trades, limit);
+                match fates[part][copy] {
+                    Fate::Answers => {
+                        for frame in &frames {
+                            let taken = gather.handle_row(ask.leaf, ask.id(), frame, at);
+                            prop_assert_eq!(taken, Reply::Taken);
+                        }
+                        let end = end(EndStatus::Complete, None);
+                        let _ = gather.handle_end(ask.leaf, ask.id(), &end, at);
+                    }
+                    Fate::Dies => {
+                        let _ = gather.handle_row(ask.leaf, ask.id(), &frames[0], at);
+                        gather.handle_leaf_lost(ask.leaf, at);
+                    }
+                    Fate::Refuses => {
+                        let refusal = Refusal::new(ErrorCode::Storage, ask.id(), "broken");
+                        let _ = gather.handle_refusal(ask.leaf, ask.id(), &refusal, at);
+                    }
+                    Fate::Silent | Fate::Away => {}
+                }
+            }
+        }
+        while gather.poll_cancel().is_some() {}
+        let (answer, data, nodes) = answer(&mut gather);
+        let there: Vec<usize> =
+            (0..PARTS).filter(|part| fates[*part].contains(&Fate::Answers)).collect();
+        let want = match (there.len(), partial) {
+            (PARTS, _) => EndStatus::Complete,
+            (1.., true) => EndStatus::Partial,
+            _ => EndStatus::Failed,
+        };
+        prop_assert_eq!(answer.status, want);
+        // A part is missing exactly when none of its copies is ok.
+        let ok: Vec<usize> = (0..PARTS)
+            .filter(|part| nodes[2 * part..2 * part + 2].iter().any(|it| it.0 == NodeStatus::Ok))
+            .collect();
+        prop_assert_eq!(&ok, &there, "{:?}", nodes);
+        // The model: one node with all the frames of those parts.
+        let mut instruments: Vec<usize> =
+            (0..SYMBOLS.len()).filter(|it| there.contains(&(it % PARTS))).collect();
+        instruments.sort_by_key(|it| SYMBOLS[*it]);
+        let mut model: Vec<Frame> = instruments.iter().map(|it| definition(*it)).collect();
+        for instrument in instruments {
+            let of_part = answer_of(instrument % PARTS, &trades, limit);
+            let number = u32::try_from(instrument).unwrap();
+            model.extend(of_part.into_iter().filter(|frame| {
+                frame.kind() == Some(Kind::Trade) && frame.instrument.get() == number
+            }));
+        }
+        if want == EndStatus::Failed {
+            model.clear();
+        }
+        prop_assert_eq!(data, model);
+    }
+}

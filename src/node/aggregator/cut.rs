@@ -1,0 +1,106 @@
+//! Queries that want all nodes to answer at one cut and leave it to us which. The newest cut that all can
+//! answer at is known only from what the nodes have said lately, so they are asked first: one heartbeat
+//! each, whatever the number of queries that wait for it. What it is not: the choice, which is the gather's.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::{Aggregator, ConnId, Peer, asker_of};
+use crate::limits;
+use crate::question::Question;
+use crate::time::{Mono, Now};
+use crate::wire::{ErrorCode, Flags, Heartbeat, Refusal, U16, U32};
+
+/// The token of the heartbeats that ask how far a node is.
+const CUT_TOKEN: u32 = 2;
+
+#[derive(Debug)]
+struct Parked {
+    conn: ConnId,
+    question: Question,
+    since: Mono,
+    until: Mono,
+}
+
+/// The queries that wait, and for whom.
+#[derive(Debug, Default)]
+pub(super) struct Cuts {
+    parked: VecDeque<Parked>,
+    awaited: BTreeSet<ConnId>,
+    /// Until then what the nodes have said is news.
+    fresh_until: Mono,
+}
+
+impl Cuts {
+    /// Whether a cut can be chosen from what is known.
+    pub(super) fn is_fresh(&self, now: Mono) -> bool {
+        now < self.fresh_until
+    }
+
+    /// A leaf has said how far it is, or its connection has ended.
+    pub(super) fn note_heard(&mut self, conn: ConnId) {
+        self.awaited.remove(&conn);
+    }
+
+    /// Forgets a client's queries: the one with this number, or all.
+    pub(super) fn forget(&mut self, conn: ConnId, id: Option<u32>) {
+        self.parked.retain(|parked| {
+            let is_meant = id.is_none_or(|id| parked.question.query.id.get() == id);
+            parked.conn != conn || !is_meant
+        });
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        self.parked.iter().map(|parked| parked.until).min()
+    }
+}
+
+impl Aggregator {
+    /// Lets a query wait until the nodes have said how far they are.
+    pub(super) fn park(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        question: &Question,
+    ) -> Result<(), (ErrorCode, String)> {
+        if self.cuts.parked.len() >= limits::GATHERS_MAX {
+            return Err((ErrorCode::Limit, "too many queries are in flight".to_owned()));
+        }
+        if self.cuts.parked.is_empty() {
+            self.cuts.awaited = self.leaves.conns().collect();
+            for leaf in self.cuts.awaited.clone() {
+                let (flags, token) = (U16::new(Flags::MORE), U32::new(CUT_TOKEN));
+                self.links.send(leaf, Heartbeat { flags, token, ..Heartbeat::default() });
+            }
+        }
+        let own = Duration::from_micros(u64::from(question.query.deadline_us.get()));
+        let until = now.mono + (own / 4).min(limits::CUT_WAIT_MAX);
+        let question = question.clone();
+        self.cuts.parked.push_back(Parked { conn, question, since: now.mono, until });
+        Ok(())
+    }
+
+    /// Begins the queries that have waited long enough.
+    pub(super) fn release(&mut self, now: Now) {
+        let is_over = self.cuts.next_deadline().is_some_and(|until| until <= now.mono);
+        if self.cuts.parked.is_empty() || !(self.cuts.awaited.is_empty() || is_over) {
+            return;
+        }
+        self.cuts.fresh_until = now.mono + limits::WORD_EVERY;
+        for parked in std::mem::take(&mut self.cuts.parked) {
+            let Parked { conn, mut question, since, .. } = parked;
+            let id = question.query.id;
+            let waited = u32::try_from(now.mono.since(since).as_micros()).unwrap_or(u32::MAX);
+            let left = question.query.deadline_us.get().saturating_sub(waited);
+            question.query.deadline_us = U32::new(left);
+            let plan = self.leaves.plan(&question);
+            if let Err(refused) = self.gather.begin(now.mono, asker_of(conn), &question, &plan) {
+                if let Some(Peer::Client(client)) = self.links.peer_mut(conn) {
+                    client.stop(id.get());
+                }
+                let refusal = Refusal::new(refused.code(), id.get(), &refused.to_string());
+                self.links.send(conn, refusal);
+            }
+        }
+    }
+}

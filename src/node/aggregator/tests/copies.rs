@@ -1,0 +1,198 @@
+//! Copies of parts: fail over, hedge, cancel, lists, and cuts, with the connections around them.
+
+use super::*;
+use crate::wire::{Flags, NodeExplain, QueryMore, U16};
+use NodeStatus::{Ok, Pruned, Refused, Spare};
+
+/// Core, core.1, and both copies of A, B and C, in this order.
+const CORE_1: usize = 1;
+const OWNER: usize = 4;
+const OWNER_1: usize = 5;
+
+fn replicated() -> Bench {
+    let mut config = config();
+    let replicas: Vec<LeafConfig> = config
+        .leaves
+        .iter()
+        .map(|leaf| LeafConfig { name: format!("{}.1", leaf.name), ..leaf.clone() })
+        .collect();
+    config.leaves.extend(replicas);
+    let mut bench = Bench::dialing(&config);
+    for leaf in 0..8 {
+        bench.connect(leaf);
+    }
+    bench
+}
+
+#[test]
+fn copies_stand_side_by_side_and_each_has_a_breaker_with_a_name_that_fits() {
+    let bench = replicated();
+    let names: Vec<&str> = (0..8).map(|leaf| bench.aggregator.leaves.name(leaf)).collect();
+    assert_eq!(names[..4], ["core", "core.1", "shard-A", "shard-A.1"]);
+    assert_eq!(names[OWNER_1], "shard-B.1");
+    let mut bench = replicated();
+    let client = bench.client();
+    let force = |name: &str| Query { limit: U32::new(1), ..query(3, Op::Breaker, name, 0) };
+    for name in ["aggregator.B.1", "aggregator.core.1", "aggregator.shard-B"] {
+        bench.ask(client, force(name));
+        assert_eq!(ended(&bench.read(client)), EndStatus::Complete, "{name}");
+    }
+    // Both copies of B and the replica of core are shut out now.
+    bench.ask(client, query(1, Op::Last, "PETR4", Query::PARTIAL | Query::WITH_QUOTE));
+    bench.answer(CORE, &[quote()]);
+    let frames = bench.read(client);
+    let shut = NodeStatus::BreakerOpen;
+    assert_eq!(statuses(&frames), [Ok, shut, Pruned, Pruned, shut, shut, Pruned, Pruned]);
+}
+
+#[test]
+fn a_copy_that_is_lost_is_not_missed() {
+    let mut bench = replicated();
+    let client = bench.client();
+    bench.ask(client, query(1, Op::Last, "PETR4", 0));
+    assert_eq!(bench.questions(OWNER).len(), 1);
+    assert!(bench.questions(OWNER_1).is_empty(), "one copy is asked");
+    bench.lose(OWNER);
+    bench.answer(OWNER_1, &[trade(7)]);
+    let frames = bench.read(client);
+    assert_eq!((ended(&frames), seqs(&frames)), (EndStatus::Complete, vec![7]));
+    assert_eq!(statuses(&frames)[OWNER..=OWNER_1], [Refused, Ok]);
+    bench.assert_nothing_pending();
+    // It is away: the other one is asked at once.
+    bench.ask(client, query(2, Op::Last, "PETR4", 0));
+    bench.answer(OWNER_1, &[trade(8)]);
+    assert_eq!(ended(&bench.read(client)), EndStatus::Complete);
+}
+
+#[test]
+fn a_silent_copy_is_hedged_and_told_to_stop_when_the_other_answers() {
+    let mut bench = replicated();
+    let client = bench.client();
+    bench.ask(client, query(1, Op::Last, "PETR4", Query::EXPLAIN));
+    let asked = bench.questions(OWNER)[0];
+    bench.wait_ms(19);
+    assert!(bench.questions(OWNER_1).is_empty());
+    bench.wait_ms(1);
+    let hedge = bench.questions(OWNER_1)[0];
+    assert_eq!((asked.deadline_us.get(), hedge.deadline_us.get()), (450_000, 430_000));
+    bench.leaf_says(OWNER_1, &answer_to(hedge.id.get(), &[trade(7)]));
+    let frames = bench.read(client);
+    assert_eq!((ended(&frames), seqs(&frames)), (EndStatus::Complete, vec![7]));
+    assert_eq!(statuses(&frames)[OWNER..=OWNER_1], [Spare, Ok]);
+    let explained: Vec<&NodeExplain> = frames.iter().filter_map(Frame::view).collect();
+    assert_eq!(explained.len(), 8);
+    let it = explained[OWNER_1];
+    let what = NodeExplain::ASKED | NodeExplain::HEDGED | NodeExplain::CHOSEN;
+    assert_eq!((it.what, it.asked_us.get(), it.copy), (what, 20_000, 1));
+    let told: Vec<_> = bench.questions(OWNER).iter().map(|q| (q.op, q.id.get())).collect();
+    assert_eq!(told, [(Op::Stop as u8, asked.id.get())]);
+    bench.assert_nothing_pending();
+}
+
+#[test]
+fn a_client_that_leaves_cancels_its_query_on_every_copy() {
+    let mut bench = replicated();
+    let client = bench.client();
+    bench.ask(client, query(1, Op::Last, "*", Query::WITH_QUOTE));
+    bench.wait_ms(20);
+    let asked: Vec<usize> = (0..8).filter(|leaf| !bench.questions(*leaf).is_empty()).collect();
+    assert_eq!(asked, (0..8).collect::<Vec<_>>(), "each part and its hedge");
+    bench.aggregator.handle_close(bench.now, client, CloseReason::PeerClosed);
+    for leaf in 0..8 {
+        let told = bench.questions(leaf);
+        assert_eq!(told.iter().map(|q| q.op).collect::<Vec<_>>(), [Op::Stop as u8], "{leaf}");
+    }
+    bench.assert_nothing_pending();
+}
+
+#[test]
+fn a_list_goes_to_the_owners_and_comes_back_by_instrument() {
+    let mut bench = replicated();
+    let client = bench.client();
+    let list = Question::new(&query(1, Op::Last, "PETR4", Query::WITH_QUOTE)).unwrap();
+    let list = list.about(["PETR4", "VALE3", "ITUB4"].map(padded)).unwrap();
+    let frames = list.frames();
+    bench.say(client, &frames[..2]);
+    assert!(bench.questions(OWNER).is_empty(), "it is not whole");
+    bench.say(client, &frames[2..]);
+    let named = |index: u32, symbol: &str| {
+        Frame::seal(Definition::new(index, symbol.parse().unwrap(), 2)).delivered(Flags::SNAPSHOT)
+    };
+    let of = |index: u32, frame: Frame| {
+        let mut frame = frame;
+        frame.instrument = U32::new(index);
+        frame.renew_crc();
+        frame
+    };
+    let definitions = [named(3, "ITUB4"), named(1, "PETR4"), named(2, "VALE3")];
+    let quotes = [3, 1, 2].map(|index| of(index, quote()));
+    bench.answer(CORE, &[definitions, quotes].concat());
+    assert!(bench.questions(2).is_empty(), "shard A owns none of them");
+    bench.answer(6, &[definitions[2], of(2, trade(5))]);
+    bench.answer(OWNER, &[definitions[0], definitions[1], of(3, trade(9)), of(1, trade(4))]);
+    let frames = bench.read(client);
+    assert_eq!(ended(&frames), EndStatus::Complete);
+    let rows: Vec<(u32, Kind)> = frames
+        .iter()
+        .filter(|frame| frame.kind().is_some_and(Kind::is_data))
+        .map(|frame| (frame.instrument.get(), frame.kind().unwrap()))
+        .collect();
+    let (named, quote, trade) = (Kind::Definition, Kind::Quote, Kind::Trade);
+    let want = [3, 1, 2].map(|index| (index, named)).into_iter();
+    let want: Vec<_> =
+        want.chain([3, 1, 2].into_iter().flat_map(|i| [(i, quote), (i, trade)])).collect();
+    assert_eq!(rows, want);
+    bench.assert_nothing_pending();
+}
+
+#[test]
+fn a_frame_inside_a_question_ends_the_conversation() {
+    let mut bench = replicated();
+    let client = bench.client();
+    let begun = Query { flags: U16::new(Flags::MORE), ..query(1, Op::Last, "PETR4", 0) };
+    let frames = [Frame::seal(begun), Frame::seal(Heartbeat::default())];
+    bench.aggregator.handle_frames(bench.now, client, &frames);
+    assert_eq!(refusals(&bench.read(client)), [(0, ErrorCode::Unexpected as u16)]);
+    bench.act();
+    assert_eq!(bench.closed, [client]);
+}
+
+#[test]
+fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
+    let mut bench = replicated();
+    let client = bench.client();
+    let again = |id: u32| Question::new(&query(id, Op::Last, "*", 0)).unwrap().cut_at(CUT_OF_OURS);
+    let ours = again(1);
+    bench.say(client, &ours.frames());
+    let cuts = |frames: &[Frame]| -> Vec<u64> {
+        frames.iter().filter_map(Frame::view::<QueryMore>).map(|more| more.as_of.get()).collect()
+    };
+    let conns = bench.leaves.clone();
+    for (leaf, conn) in &conns {
+        let frames = bench.read(*conn);
+        assert_eq!((cuts(&frames).len(), frames.len()), (0, 1), "only a heartbeat at first");
+        let next_seq = U64::new(100 + *leaf as u64);
+        bench.say(*conn, &[Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() })]);
+    }
+    // The newer copies of A, B and C have 103, 105 and 107.
+    let asked: Vec<u64> = conns.values().flat_map(|conn| cuts(&bench.read(*conn))).collect();
+    assert_eq!(asked, [103; 3]);
+    // One that says nothing is not waited for beyond 50 ms; one that left has nothing waiting.
+    bench.wait_ms(1_500);
+    bench.read(client);
+    for conn in conns.values() {
+        bench.read(*conn);
+    }
+    bench.say(client, &again(2).frames());
+    bench.wait_ms(50);
+    let asked: Vec<u64> = conns.values().flat_map(|conn| cuts(&bench.read(*conn))).collect();
+    assert_eq!(asked.len(), 3);
+    bench.ask(client, query(2, Op::Stop, "", 0));
+    bench.wait_ms(1_500);
+    bench.say(client, &again(3).frames());
+    bench.aggregator.handle_close(bench.now, client, CloseReason::Reset);
+    bench.wait_ms(60);
+    bench.assert_nothing_pending();
+    assert_eq!(bench.aggregator.leaves.conn(LeafId(0)), conns.get(&CORE).copied());
+    assert!(conns.contains_key(&CORE_1));
+}

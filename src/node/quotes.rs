@@ -1,0 +1,324 @@
+//! How a node answers for current quotes: one instrument, a list or a pattern, a piece at a time. Core
+//! and its replicas do it alike. What it is not: the place where quotes are kept, or the judge of whether
+//! they are current; both are the node's.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::time::Duration;
+
+use crate::feed::LastValues;
+use crate::limits;
+use crate::question::{Question, Questions};
+use crate::time::Mono;
+use crate::wire::{EndStatus, Ended, ErrorCode, Flags, Frame, Refusal, Run, Symbol, U16, U32, U64};
+
+/// What a node answers from, as it stands now.
+#[derive(Clone, Copy, Debug)]
+pub struct Shelf<'a> {
+    /// The last values.
+    pub values: &'a LastValues,
+    /// Instruments by name.
+    pub names: &'a BTreeMap<Symbol, u32>,
+    /// The delivery flags of a quote: STALE, unless it is known to be current.
+    pub provenance: u16,
+    /// Everything before this `seq` is in the values.
+    pub as_of: u64,
+    /// The next `seq` that is not durable; 0 = says nothing.
+    pub durable_seq: u64,
+}
+
+/// The questions for quotes of one connection.
+#[derive(Debug, Default)]
+pub struct QuoteDesk {
+    /// Takes questions out of their frames; the node feeds it.
+    pub questions: Questions,
+    open: VecDeque<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    question: Question,
+    /// How long it may wait for the values to be as far as it wants.
+    until: Mono,
+    /// It has waited long enough.
+    is_due: bool,
+    answering: Option<Answering>,
+}
+
+/// An answer on its way out.
+#[derive(Debug)]
+struct Answering {
+    /// By name.
+    instruments: Vec<u32>,
+    /// How far in them, definitions and then quotes.
+    next: usize,
+    quotes: u32,
+    as_of: u64,
+    durable_seq: u64,
+}
+
+impl QuoteDesk {
+    /// Takes a question in; `patience` bounds how long it may wait for its cut.
+    ///
+    /// # Errors
+    /// When too many are open.
+    pub fn ask(
+        &mut self,
+        now: Mono,
+        question: Question,
+        patience: Duration,
+    ) -> Result<(), (ErrorCode, &'static str)> {
+        if self.open.len() >= limits::LEAF_QUERIES_MAX {
+            return Err((ErrorCode::Limit, "too many of your queries are open"));
+        }
+        let own = Duration::from_micros(u64::from(question.query.deadline_us.get()));
+        let until = now + own.min(patience);
+        self.open.push_back(Open { question, until, is_due: patience.is_zero(), answering: None });
+        Ok(())
+    }
+
+    /// Forgets a question. No answer follows.
+    pub fn stop(&mut self, id: u32) {
+        self.open.retain(|open| open.question.query.id.get() != id);
+    }
+
+    /// Whether nothing is open.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// When a question that waits for its cut has waited long enough.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let waiting = self.open.iter().filter(|open| open.answering.is_none() && !open.is_due);
+        waiting.map(|open| open.until).min()
+    }
+
+    /// Lets nothing wait beyond its time. Whether something became due: it is to be answered then.
+    pub fn handle_timeout(&mut self, now: Mono) -> bool {
+        let waiting = self.open.iter_mut().filter(|open| !open.is_due && open.until <= now);
+        waiting.map(|open| open.is_due = true).count() > 0
+    }
+
+    /// Puts the next piece of the answers behind `out`.
+    pub fn fill(&mut self, shelf: &Shelf<'_>, out: &mut Vec<Frame>) {
+        while out.len() < limits::FILL_FRAMES_MAX {
+            let is_ready = |open: &Open| {
+                open.answering.is_some() || open.question.as_of <= shelf.as_of || open.is_due
+            };
+            let Some(place) = self.open.iter().position(is_ready) else { return };
+            let Some(open) = self.open.get_mut(place) else { return };
+            if open.fill(shelf, out) {
+                self.open.remove(place);
+            }
+        }
+    }
+}
+
+impl Open {
+    /// Whether that was all of it.
+    fn fill(&mut self, shelf: &Shelf<'_>, out: &mut Vec<Frame>) -> bool {
+        let id = self.question.query.id;
+        let refused = |code, text| Frame::seal(Refusal::new(code, id.get(), text));
+        if self.answering.is_none() {
+            if self.question.as_of > shelf.as_of {
+                let (as_of, code) = (U64::new(shelf.as_of), U16::new(ErrorCode::Behind as u16));
+                let status = EndStatus::Failed as u8;
+                out.push(Frame::seal(Ended { id, status, code, as_of, ..Ended::default() }));
+                return true;
+            }
+            let instruments = chosen(&self.question, shelf.names);
+            if instruments.len() > limits::QUOTES_PER_ANSWER_MAX {
+                out.push(refused(ErrorCode::Limit, "more instruments than one answer may have"));
+                return true;
+            }
+            if instruments.is_empty() && self.question.symbol().is_some() {
+                let text = "no instrument of this name is known";
+                out.push(refused(ErrorCode::UnknownSymbol, text));
+                return true;
+            }
+            // A quote that comes in between is newer than what the answer promises.
+            let (as_of, durable_seq) = (shelf.as_of, shelf.durable_seq);
+            let answering = Answering { instruments, next: 0, quotes: 0, as_of, durable_seq };
+            self.answering = Some(answering);
+        }
+        let Some(answering) = &mut self.answering else { return true };
+        // Another answer may stand between this piece and the one before.
+        out.push(Frame::seal(Run { id, ..Run::default() }));
+        answering.fill(id, shelf, out)
+    }
+}
+
+impl Answering {
+    fn fill(&mut self, id: U32, shelf: &Shelf<'_>, out: &mut Vec<Frame>) -> bool {
+        let count = self.instruments.len();
+        while let Some(&instrument) = self.instruments.get(self.next % count.max(1)) {
+            if self.next >= 2 * count {
+                break;
+            }
+            if out.len() >= limits::FILL_FRAMES_MAX {
+                return false;
+            }
+            if self.next < count {
+                let definition = shelf.values.definition(instrument);
+                out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
+            } else if let Some(quote) = shelf.values.quote(instrument) {
+                out.push(quote.delivered(shelf.provenance));
+                self.quotes += 1;
+            }
+            self.next += 1;
+        }
+        let code = if self.quotes > 0 { 0 } else { ErrorCode::NoData as u16 };
+        out.push(Frame::seal(Ended {
+            id,
+            status: EndStatus::Complete as u8,
+            code: U16::new(code),
+            rows: U32::new(self.quotes),
+            covered_to: U64::new(u64::MAX),
+            as_of: U64::new(self.as_of),
+            durable_seq: U64::new(self.durable_seq),
+            ..Ended::default()
+        }));
+        true
+    }
+}
+
+/// The instruments that a question is about, by name, each once.
+fn chosen(question: &Question, names: &BTreeMap<Symbol, u32>) -> Vec<u32> {
+    let mut found = BTreeMap::new();
+    for pattern in question.patterns() {
+        let text = pattern.text();
+        let Some(stem) = text.strip_suffix('*') else {
+            let known = text.parse().ok().and_then(|symbol| names.get_key_value(&symbol));
+            found.extend(known.map(|(symbol, instrument)| (*symbol, *instrument)));
+            continue;
+        };
+        // Names stand in the order of their bytes, so those of a prefix stand together.
+        let start = stem.parse::<Symbol>().ok();
+        let from = start.map_or(Bound::Unbounded, Bound::Included);
+        let matching = names
+            .range((from, Bound::Unbounded))
+            .take_while(|(symbol, _)| start.is_none() || symbol.as_str().starts_with(stem))
+            .filter(|(symbol, _)| pattern.matches(symbol));
+        found.extend(matching.map(|(symbol, instrument)| (*symbol, *instrument)));
+    }
+    found.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Definition, Kind, Op, Query, Quote, padded};
+
+    struct Bench {
+        values: LastValues,
+        names: BTreeMap<Symbol, u32>,
+        as_of: u64,
+        desk: QuoteDesk,
+    }
+
+    impl Bench {
+        fn new(symbols: &[&str]) -> Bench {
+            let (mut values, mut names) = (LastValues::default(), BTreeMap::new());
+            for (index, symbol) in (0..).zip(symbols) {
+                let symbol: Symbol = symbol.parse().unwrap();
+                names.insert(symbol, index);
+                values.note(&Frame::seal(Definition::new(index, symbol, 2)));
+                let (instrument, seq) = (U32::new(index), U64::new(u64::from(index) + 1));
+                values.note(&Frame::seal(Quote { instrument, seq, ..Quote::default() }));
+            }
+            Bench { values, names, as_of: 100, desk: QuoteDesk::default() }
+        }
+
+        fn ask(&mut self, symbols: &[&str], as_of: u64) {
+            let query = Query {
+                id: U32::new(5),
+                op: Op::Quote as u8,
+                deadline_us: U32::new(1_000),
+                symbol: padded(symbols[0]),
+                ..Query::default()
+            };
+            let question = Question::new(&query).unwrap();
+            let question = question.about(symbols.iter().map(|it| padded(it))).unwrap();
+            self.desk.ask(Mono(0), question.cut_at(as_of), Duration::MAX).unwrap();
+        }
+
+        fn piece(&mut self, now: u64) -> Vec<Frame> {
+            let mut out = Vec::new();
+            let shelf = Shelf {
+                values: &self.values,
+                names: &self.names,
+                provenance: Flags::STALE,
+                as_of: self.as_of,
+                durable_seq: 0,
+            };
+            self.desk.handle_timeout(Mono(now));
+            self.desk.fill(&shelf, &mut out);
+            out
+        }
+    }
+
+    fn named(frames: &[Frame]) -> Vec<u32> {
+        let quotes = frames.iter().filter(|frame| frame.kind() == Some(Kind::Quote));
+        quotes.map(|frame| frame.instrument.get()).collect()
+    }
+
+    #[test]
+    fn patterns_find_each_instrument_once_by_name_and_no_system_topic() {
+        let mut bench = Bench::new(&["VALE3", "$sys.breaker", "PETR4", "PETR3", "PETZ3", "A"]);
+        for (asked, found) in [
+            (&["PETR4", "PETR*", "PETR4"][..], &[3, 2][..]),
+            (&["*"], &[5, 3, 2, 4, 0]),
+            (&["$*"], &[1]),
+            (&["PETR*", "X", "VALE3"], &[3, 2, 0]),
+        ] {
+            bench.ask(asked, 0);
+            let frames = bench.piece(0);
+            assert_eq!(named(&frames), found, "{asked:?}");
+            assert!(
+                frames
+                    .iter()
+                    .filter(|f| f.kind() == Some(Kind::Quote))
+                    .all(|f| f.has(Flags::STALE))
+            );
+            let end = frames.last().unwrap().view::<Ended>().unwrap();
+            assert_eq!((end.rows.get() as usize, end.as_of.get()), (found.len(), 100));
+        }
+        bench.ask(&["X"], 0);
+        assert!(bench.piece(0)[0].view::<Refusal>().is_some());
+        assert!(bench.desk.is_idle());
+    }
+
+    #[test]
+    fn a_question_waits_for_its_cut_and_not_longer_than_its_deadline() {
+        let mut bench = Bench::new(&["PETR4"]);
+        bench.ask(&["PETR4"], 101);
+        assert!(bench.piece(0).is_empty());
+        assert_eq!(bench.desk.next_deadline(), Some(Mono(1_000_000)));
+        bench.ask(&["PETR4"], 100);
+        assert_eq!(named(&bench.piece(1)), [0], "it is not held up by the one before it");
+        bench.as_of = 101;
+        assert_eq!(named(&bench.piece(2)), [0]);
+        bench.ask(&["PETR4"], 102);
+        let frames = bench.piece(1_000_000);
+        let end = frames[0].view::<Ended>().unwrap();
+        assert_eq!((end.code.get(), end.as_of.get()), (ErrorCode::Behind as u16, 101));
+        assert!(bench.desk.is_idle());
+    }
+
+    #[test]
+    fn a_long_answer_comes_in_pieces_and_whole() {
+        let symbols: Vec<String> = (0..3_000).map(|n| format!("S{n:05}")).collect();
+        let mut bench = Bench::new(&symbols.iter().map(String::as_str).collect::<Vec<_>>());
+        bench.ask(&["*"], 0);
+        let mut all = Vec::new();
+        while !bench.desk.is_idle() {
+            let piece = bench.piece(0);
+            assert_eq!(piece[0].kind(), Some(Kind::Run));
+            assert!(piece.len() <= limits::FILL_FRAMES_MAX + 1);
+            all.extend(piece);
+        }
+        assert_eq!(named(&all), (0..3_000).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,217 @@
+//! The replica as a machine: core and a querier driven by hand, virtual time.
+
+use super::*;
+use crate::wire::{Ended, Quote, as_frames};
+
+struct Bench {
+    replica: Replica,
+    now: Now,
+    conns: u32,
+}
+
+fn definition(index: u32, symbol: &str) -> Frame {
+    Frame::seal(Definition::new(index, symbol.parse().unwrap(), 2))
+}
+
+fn quote(index: u32, seq: u64) -> Frame {
+    let (instrument, seq) = (U32::new(index), U64::new(seq));
+    Frame::seal(Quote { instrument, seq, ..Quote::default() })
+}
+
+fn beat(flags: u16, next_seq: u64) -> Frame {
+    let (flags, next_seq) = (U16::new(flags), U64::new(next_seq));
+    Frame::seal(Heartbeat { flags, next_seq, ..Heartbeat::default() })
+}
+
+fn session(epoch: u32, epoch_start: u64, next_seq: u64) -> Session {
+    Session {
+        role: Role::Publisher as u8,
+        epoch: U32::new(epoch),
+        epoch_start: U64::new(epoch_start),
+        next_seq: U64::new(next_seq),
+        ..Session::default()
+    }
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let replica = Replica::new(ReplicaConfig { name: "core.1".to_owned() });
+        Bench { replica, now: Now { mono: Mono(1_000_000_000), wall_ns: 7 }, conns: 0 }
+    }
+
+    fn open(&mut self, hello: Session) -> ConnId {
+        self.conns += 1;
+        let conn = ConnId { generation: self.conns, slot: self.conns };
+        self.replica.handle_open(self.now, conn, Origin::Accepted);
+        self.say(conn, &[Frame::seal(hello)]);
+        conn
+    }
+
+    fn querier(&mut self) -> ConnId {
+        let conn = self.open(Session { role: Role::Querier as u8, ..Session::default() });
+        self.read(conn);
+        conn
+    }
+
+    /// Core, which is told what is wanted.
+    fn core(&mut self, hello: Session) -> (ConnId, u64) {
+        let conn = self.open(hello);
+        let frames = self.read(conn);
+        let answer = frames[0].view::<Session>().expect("an answer to SESSION");
+        (conn, answer.next_seq.get())
+    }
+
+    fn say(&mut self, conn: ConnId, frames: &[Frame]) {
+        self.replica.handle_frames(self.now, conn, frames);
+        self.replica.handle_timers(self.now);
+        self.replica.commit(self.now);
+    }
+
+    fn wait_ms(&mut self, ms: u64) {
+        self.now.mono = self.now.mono + Duration::from_millis(ms);
+        self.replica.handle_timers(self.now);
+        let next = self.replica.next_deadline();
+        assert!(next.is_none_or(|at| at > self.now.mono), "it would make its shell spin");
+    }
+
+    fn read(&mut self, conn: ConnId) -> Vec<Frame> {
+        let mut read = Vec::new();
+        loop {
+            let bytes = self.replica.outgoing(self.now, conn).head.to_vec();
+            if bytes.is_empty() {
+                return as_frames(&read).0.to_vec();
+            }
+            self.replica.handle_sent(self.now, conn, bytes.len());
+            read.extend(bytes);
+        }
+    }
+
+    fn ask(&mut self, conn: ConnId, as_of: u64) {
+        let query = Query {
+            id: U32::new(3),
+            op: Op::Quote as u8,
+            deadline_us: U32::new(100_000),
+            symbol: padded("PETR4"),
+            ..Query::default()
+        };
+        let frames = Question::new(&query).unwrap().cut_at(as_of).frames();
+        self.say(conn, &frames);
+    }
+
+    /// The `seq` and staleness of the quote, and the answer's `as_of`.
+    fn quoted(&mut self, conn: ConnId) -> (Option<(u64, bool)>, u64) {
+        self.ask(conn, 0);
+        let frames = self.read(conn);
+        let quote = frames.iter().find(|frame| frame.kind() == Some(Kind::Quote));
+        let end = frames.last().and_then(Frame::view::<Ended>).expect("an END");
+        (quote.map(|f| (f.seq.get(), f.has(Flags::STALE))), end.as_of.get())
+    }
+}
+
+#[test]
+fn the_snapshot_then_the_sequence_and_live_only_when_core_says_so() {
+    let mut bench = Bench::new();
+    let (core, wanted) = bench.core(session(1, 1, 50));
+    assert_eq!(wanted, 0, "it knows nothing");
+    let snapshot = [definition(7, "PETR4"), quote(7, 40)].map(|f| f.delivered(Flags::SNAPSHOT));
+    bench.say(core, &snapshot);
+    bench.say(core, &[beat(Flags::STALE, 45), quote(7, 45)]);
+    let querier = bench.querier();
+    assert_eq!(bench.quoted(querier), (Some((45, true)), 46));
+    bench.say(core, &[beat(0, 0), quote(7, 46)]);
+    assert_eq!(bench.quoted(querier), (Some((46, false)), 47));
+    let frames = {
+        bench.ask(querier, 0);
+        bench.read(querier)
+    };
+    let quote_frame = frames.iter().find(|f| f.kind() == Some(Kind::Quote)).unwrap();
+    assert_eq!(*quote_frame, quote(7, 46), "the same bytes that core stored");
+    // An older frame, sent again after a warm-up, changes nothing.
+    bench.say(core, &[quote(7, 45)]);
+    assert_eq!(bench.quoted(querier), (Some((46, false)), 47));
+}
+
+#[test]
+fn core_that_is_silent_or_away_makes_quotes_stale() {
+    let mut bench = Bench::new();
+    let (core, _) = bench.core(session(1, 1, 50));
+    bench
+        .say(core, &[definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45), quote(7, 45)]);
+    let querier = bench.querier();
+    assert_eq!(bench.quoted(querier).0, Some((45, false)));
+    bench.wait_ms(1_000);
+    let probes = bench.read(core);
+    let is_probe = |f: &&Frame| f.kind() == Some(Kind::Heartbeat) && f.has(Flags::MORE);
+    assert_eq!(probes.iter().filter(is_probe).count(), 1, "it asks whether core is there");
+    bench.wait_ms(1_499);
+    assert_eq!(bench.quoted(querier).0, Some((45, false)));
+    bench.wait_ms(1);
+    assert_eq!(bench.quoted(querier).0, Some((45, true)), "a stopped core keeps its connection");
+    bench.say(core, &[beat(0, 0)]);
+    assert_eq!(bench.quoted(querier).0, Some((45, false)));
+    bench.replica.handle_close(bench.now, core, CloseReason::Reset);
+    assert_eq!(bench.quoted(querier).0, Some((45, true)));
+    let (_, wanted) = bench.core(session(1, 1, 60));
+    assert_eq!(wanted, 46, "it goes on by sequence");
+    assert_eq!(bench.quoted(querier).0, Some((45, true)), "until core says otherwise");
+}
+
+#[test]
+fn what_a_new_epoch_takes_back_is_asked_for_anew() {
+    for (hello, wanted) in [
+        (session(2, 46, 46), 46),
+        (session(2, 40, 60), 0),
+        (session(3, 46, 60), 0),
+        (session(1, 1, 30), 0),
+    ] {
+        let mut bench = Bench::new();
+        let (core, _) = bench.core(session(1, 1, 50));
+        let frames = [definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45), quote(7, 45)];
+        bench.say(core, &frames);
+        assert_eq!(bench.core(hello).1, wanted, "{hello:?}");
+    }
+}
+
+#[test]
+fn a_question_for_a_cut_waits_for_the_sequence() {
+    let mut bench = Bench::new();
+    let (core, _) = bench.core(session(1, 1, 50));
+    bench.say(core, &[definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45)]);
+    let querier = bench.querier();
+    bench.ask(querier, 46);
+    assert!(bench.read(querier).is_empty());
+    bench.say(core, &[quote(7, 45)]);
+    assert_eq!(
+        std::iter::from_fn(|| bench.replica.poll_dirty()).filter(|c| *c == querier).count(),
+        1
+    );
+    assert_eq!(bench.read(querier).last().unwrap().view::<Ended>().unwrap().as_of.get(), 46);
+    bench.ask(querier, 47);
+    bench.wait_ms(100);
+    let end = *bench.read(querier).last().unwrap().view::<Ended>().unwrap();
+    assert_eq!((end.code.get(), end.as_of.get()), (ErrorCode::Behind as u16, 46));
+}
+
+#[test]
+fn what_has_no_place_is_refused() {
+    let hello = |role: Role| Session { role: role as u8, ..Session::default() };
+    for (hello, frame) in [
+        (hello(Role::Feeder), beat(0, 0)),
+        (hello(Role::Querier), quote(7, 1)),
+        (session(1, 1, 50), quote(7, 45)),
+    ] {
+        let mut bench = Bench::new();
+        let conn = bench.open(hello);
+        bench.say(conn, &[frame]);
+        let frames = bench.read(conn);
+        let refusal = frames.last().unwrap().view::<Refusal>().expect("a refusal");
+        assert_eq!((refusal.code.get(), refusal.id.get()), (ErrorCode::Unexpected as u16, 0));
+    }
+    let mut bench = Bench::new();
+    let querier = bench.querier();
+    let last =
+        Query { id: U32::new(3), op: Op::Last as u8, symbol: padded("A"), ..Query::default() };
+    bench.say(querier, &[Frame::seal(last)]);
+    let refusal = *bench.read(querier)[0].view::<Refusal>().unwrap();
+    assert_eq!((refusal.code.get(), refusal.id.get()), (ErrorCode::NotOwner as u16, 3));
+}

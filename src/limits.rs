@@ -293,3 +293,14 @@ pub const SCAN_TRADES_MAX: usize = 8 << 20;
 /// What may wait to be sent to one peer before it is taken for one that does not read. Its questions
 /// are not read any more long before.
 pub const UNREAD_BYTES_MAX: usize = 16 * OUTBOX_BYTES_MAX;
+/// How large a journal without a configured size may grow, while a shard keeps it from being trimmed,
+/// before core says so loudly. With a configured size it is twice that.
+pub const JOURNAL_HELD_BYTES_LOUD: u64 = 1 << 30;
+/// How often core says so.
+pub const JOURNAL_HELD_WORD_EVERY: Duration = Duration::from_secs(60);
+/// Fewest bytes that a log can be told to keep: retention cannot go below the segments in use.
+pub const RETAIN_BYTES_MIN: u64 = 4 * SEGMENT_BYTES_MIN;
+/// Shortest and longest age of what a log can be told to keep.
+pub const RETAIN_AGE_MIN: Duration = Duration::from_secs(1);
+/// See [`RETAIN_AGE_MIN`].
+pub const RETAIN_AGE_MAX: Duration = Duration::from_hours(24 * 36_500);

@@ -159,7 +159,7 @@ pub(super) fn walk<G: Segment>(held: &[Held<G>], rules: Rules) -> Result<Tail, O
             tail.end = segment.base;
         }
         for position in segment.base..segment.end() {
-            let mut closes = false;
+            let (mut closes, mut says_where) = (false, true);
             let good = match segment.record(position) {
                 Some(Record::Mark(mark)) => {
                     let fits = tail.standing.accepts_mark(mark, position, rules)
@@ -185,10 +185,15 @@ pub(super) fn walk<G: Segment>(held: &[Held<G>], rules: Rules) -> Result<Tail, O
                         false
                     }
                 }
+                // It moves nothing, and behind damage it does not say where the log stands.
+                Some(Record::Statement) => {
+                    says_where = false;
+                    position > segment.base
+                }
                 None => false,
             };
             if good {
-                lost = false;
+                lost &= !says_where;
                 tail.any = true;
             } else if position < watermark {
                 note_damage(&mut tail.damaged, position..position + 1);
@@ -287,7 +292,7 @@ pub(super) fn survey<G: Segment>(
         if !same {
             for position in segment.base..=last_position {
                 let Some(record) = segment.record(position) else { continue };
-                let seq = record.seq();
+                let Some(seq) = record.seq() else { continue };
                 // Only an Epoch mark falls back; when it is rot, the record behind it tells.
                 if seq < next_seq {
                     breaks.push(position, seq);

@@ -22,6 +22,8 @@ pub(super) struct Listed {
     positions: Vec<u64>,
     /// Event times of each [`limits::INDEX_BLOCK_TRADES`] of them.
     blocks: Vec<Block>,
+    /// How many of the first block were removed.
+    removed: usize,
     pub(super) cancels: u64,
     pub(super) ts_min: u64,
     pub(super) ts_max: u64,
@@ -33,6 +35,7 @@ impl Listed {
             definition,
             positions: Vec::new(),
             blocks: Vec::new(),
+            removed: 0,
             cancels: 0,
             ts_min: u64::MAX,
             ts_max: 0,
@@ -41,7 +44,7 @@ impl Listed {
 
     fn add(&mut self, position: u64, frame: &Frame) {
         let ts = frame.ts_event.get();
-        if self.positions.len().is_multiple_of(limits::INDEX_BLOCK_TRADES) {
+        if (self.positions.len() + self.removed).is_multiple_of(limits::INDEX_BLOCK_TRADES) {
             self.blocks.push(Block { ts_min: ts, ts_max: ts });
         }
         if let Some(block) = self.blocks.last_mut() {
@@ -66,9 +69,42 @@ impl Listed {
 
     /// Positions in blocks that may hold event times of `[from, to)`, oldest first.
     pub(super) fn within(&self, from: u64, to: u64) -> impl Iterator<Item = u64> {
-        let blocks = self.positions.chunks(limits::INDEX_BLOCK_TRADES).zip(&self.blocks);
+        let first = (limits::INDEX_BLOCK_TRADES - self.removed).min(self.positions.len());
+        let (first, rest) = self.positions.split_at(first);
+        let chunks = std::iter::once(first).chain(rest.chunks(limits::INDEX_BLOCK_TRADES));
+        let blocks = chunks.zip(&self.blocks);
         let hit = move |(_, block): &(&[u64], &Block)| block.ts_max >= from && block.ts_min < to;
         blocks.filter(hit).flat_map(|(positions, _)| positions.iter().copied())
+    }
+}
+
+impl Listed {
+    /// Forgets what stood before this position; the log has removed it. Returns how many it were.
+    fn forget_before<S: Storage>(&mut self, first_position: u64, log: &Log<S>) -> usize {
+        let gone = self.positions.partition_point(|position| *position < first_position);
+        if gone == 0 {
+            return 0;
+        }
+        self.positions.drain(..gone);
+        let blocks_gone = (gone + self.removed) / limits::INDEX_BLOCK_TRADES;
+        self.removed = (gone + self.removed) % limits::INDEX_BLOCK_TRADES;
+        self.blocks.drain(..blocks_gone.min(self.blocks.len()));
+        // The times of what is left of the first block; the cancellations are counted too high from
+        // here on, which costs a look and changes no answer.
+        let first = (limits::INDEX_BLOCK_TRADES - self.removed).min(self.positions.len());
+        if let Some(block) = self.blocks.first_mut() {
+            *block = Block { ts_min: u64::MAX, ts_max: 0 };
+            for position in &self.positions[..first] {
+                if let Read::Frames([frame, ..]) = log.read(*position, 1) {
+                    let ts = frame.ts_event.get();
+                    block.ts_min = block.ts_min.min(ts);
+                    block.ts_max = block.ts_max.max(ts);
+                }
+            }
+        }
+        self.ts_min = self.blocks.iter().map(|block| block.ts_min).min().unwrap_or(u64::MAX);
+        self.ts_max = self.blocks.iter().map(|block| block.ts_max).max().unwrap_or(0);
+        gone
     }
 }
 
@@ -128,6 +164,19 @@ impl Index {
             }
             _ => {}
         }
+    }
+
+    /// Forgets what stood before this position: the log's retention has removed it.
+    pub(super) fn forget_before<S: Storage>(&mut self, first_position: u64, log: &Log<S>) {
+        for listed in self.listed.values_mut() {
+            let gone = listed.forget_before(first_position, log);
+            self.trades = self.trades.saturating_sub(gone as u64);
+        }
+    }
+
+    /// The definitions of all instruments.
+    pub(super) fn definitions(&self) -> impl Iterator<Item = Frame> {
+        self.listed.values().map(|listed| listed.definition)
     }
 
     /// The instrument of this name.

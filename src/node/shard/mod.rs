@@ -7,6 +7,7 @@
 
 mod answers;
 mod index;
+mod intake;
 
 use std::collections::VecDeque;
 
@@ -15,7 +16,7 @@ use super::{
     Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
     Outgoing,
 };
-use crate::log::{AppendError, Health, Log, Recovery, Storage};
+use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::time::{Mono, Now};
 use crate::wire::{
@@ -52,9 +53,13 @@ pub struct Shard<S: Storage> {
     links: Links<Peer>,
     feeder: Option<ConnId>,
     scratch: Vec<Frame>,
-    /// The log refused a frame. The feeder is closed; when there is room it begins again from what
-    /// the log has.
+    /// The disk is full. The feeder is closed; when there is room it begins again from what the log has.
     is_held_back: bool,
+    /// Frames of the feeder that came while the log's next segment was not ready; it is not read
+    /// while there are any, so they are what one read can bring.
+    pending: VecDeque<Frame>,
+    /// First position that the index knows.
+    first_position: u64,
     has_news: bool,
     acked: (u64, u64),
     damaged: u64,
@@ -67,7 +72,8 @@ pub struct Shard<S: Storage> {
 impl<S: Storage> Shard<S> {
     /// A shard on an opened log. Reads the whole log to build its index.
     #[must_use]
-    pub fn new(config: ShardConfig, log: Log<S>, recovery: &Recovery) -> Shard<S> {
+    pub fn new(config: ShardConfig, mut log: Log<S>, recovery: &Recovery) -> Shard<S> {
+        log.require_statements();
         let (index, damaged) = Index::rebuild(&log);
         let mut links = Links::default();
         if recovery.cut_records > 0 {
@@ -79,6 +85,7 @@ impl<S: Storage> Shard<S> {
             links.log(Level::Error, text);
         }
         Shard {
+            first_position: log.first_position(),
             config,
             log,
             index,
@@ -86,6 +93,7 @@ impl<S: Storage> Shard<S> {
             feeder: None,
             scratch: Vec::new(),
             is_held_back: false,
+            pending: VecDeque::new(),
             has_news: false,
             acked: (0, 0),
             damaged,
@@ -107,7 +115,10 @@ impl<S: Storage> Shard<S> {
             return;
         }
         match (&link.peer, frame.kind()) {
-            (Peer::Feeder, Some(kind)) if kind.is_data() => self.store(conn, frame),
+            (Peer::Feeder, _) if !self.pending.is_empty() => self.keep_back(conn, frame),
+            (Peer::Feeder, Some(kind)) if kind.is_data() || kind == Kind::Gap => {
+                self.store(now, conn, frame);
+            }
             (Peer::Unknown, Some(Kind::Session)) => {
                 if let Some(session) = frame.view::<Session>() {
                     let session = *session;
@@ -157,6 +168,7 @@ impl<S: Storage> Shard<S> {
                 if let Some(before) = self.feeder.replace(conn) {
                     self.links.refuse(before, ErrorCode::Unexpected, "another feeder took over");
                 }
+                self.pending.clear();
                 self.acked = (0, 0);
                 self.has_news = true;
                 self.links.log(Level::Info, format!("core feeds from seq {}", self.wanted()));
@@ -211,33 +223,6 @@ impl<S: Storage> Shard<S> {
         Ok(())
     }
 
-    fn store(&mut self, conn: ConnId, frame: &Frame) {
-        if self.feeder != Some(conn) {
-            return;
-        }
-        if frame.seq.get() < self.log.next_seq() {
-            self.duplicates += 1;
-            return;
-        }
-        match self.log.append(frame) {
-            Ok(position) => {
-                self.index.note(position, frame);
-                self.has_news = true;
-            }
-            Err(AppendError::OutOfOrder { .. } | AppendError::NotData(_)) => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "no log can hold this frame");
-            }
-            Err(error) => {
-                // Core begins again from what the log has: nothing of this connection is kept back.
-                self.is_held_back = true;
-                let level =
-                    if error == AppendError::NotReady { Level::Debug } else { Level::Error };
-                self.links.log(level, format!("the log takes no more for now: {error}"));
-                self.links.refuse(conn, ErrorCode::Storage, "the log cannot take more now");
-            }
-        }
-    }
-
     fn status(&self) -> Status {
         let mut status = Status::default();
         status.text("role", self.config.name.clone());
@@ -245,6 +230,7 @@ impl<S: Storage> Shard<S> {
         status.metric("epoch", self.log.epoch());
         status.metric("next_seq", self.wanted());
         status.metric("durable_seq", self.log.durable_upstream_seq());
+        status.metric("first_seq", self.first_seq());
         status.metric("log_bytes", self.log.bytes());
         status.metric("instruments", self.index.len());
         status.metric("trades", self.index.trades);
@@ -295,6 +281,7 @@ impl<S: Storage> Node for Shard<S> {
         self.links.remove(conn);
         if self.feeder == Some(conn) {
             self.feeder = None;
+            self.pending.clear();
             self.links.log(Level::Info, format!("core's feed ended: {reason}"));
         }
     }
@@ -309,6 +296,9 @@ impl<S: Storage> Node for Shard<S> {
         if progress.room {
             self.is_held_back = false;
         }
+        if progress.room || matches!(self.log.health(), Health::NoSpace(_)) {
+            self.store_pending(now);
+        }
         if progress.failed {
             self.failure = Some(format!("the log failed: {:?}", self.log.health()));
             return;
@@ -320,6 +310,7 @@ impl<S: Storage> Node for Shard<S> {
 
     fn handle_timers(&mut self, now: Now) {
         self.log.handle_timers(now);
+        self.forget_removed();
         self.links.tick(now, |_| 0);
     }
 
@@ -351,7 +342,8 @@ impl<S: Storage> Node for Shard<S> {
     }
 
     fn wants_frames(&self, conn: ConnId) -> bool {
-        self.links.wants_frames(conn)
+        let keeps_up = self.pending.is_empty() || self.feeder != Some(conn);
+        keeps_up && self.links.wants_frames(conn)
     }
 
     fn poll_action(&mut self) -> Option<Action> {

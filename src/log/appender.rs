@@ -259,10 +259,19 @@ impl<S: Storage> Log<S> {
         self.put_mark(Reason::Upstream)
     }
 
-    /// Remembers that upstream has nothing for this log before `next_seq`. The next mark says it;
-    /// no mark is written for it, so a quiet partition costs no writes.
-    pub fn advance_upstream(&mut self, next_seq: u64) {
-        self.standing.upstream_seq = self.standing.upstream_seq.max(next_seq);
+    /// Notes that upstream has nothing for this log before `next_seq`, in a mark when that is news: what
+    /// was told to upstream, who may throw away what is behind it, must not go back with a crash.
+    ///
+    /// # Errors
+    /// When the log cannot take the mark now.
+    pub fn advance_upstream(&mut self, next_seq: u64, now: Now) -> Result<(), AppendError> {
+        self.wall_ns = now.wall_ns;
+        if next_seq <= self.standing.upstream_seq {
+            return Ok(());
+        }
+        self.make_room(1)?;
+        self.standing.upstream_seq = next_seq;
+        self.put_mark(Reason::Upstream)
     }
 
     /// Publishes what was appended, and starts what the policy and the fill level ask for.
@@ -371,15 +380,11 @@ impl<S: Storage> Log<S> {
         (self.standing.upstream_feed, self.standing.upstream_seq)
     }
 
-    /// Everything that upstream numbered below this, and that belongs into this log, is durable.
+    /// Everything that upstream numbered below this, and that belongs into this log, is durable, and so
+    /// is the knowledge of it.
     #[must_use]
     pub fn durable_upstream_seq(&self) -> u64 {
-        // With nothing waiting for a sync, what upstream skipped since needs none either.
-        if self.durable.position >= self.position {
-            self.standing.upstream_seq
-        } else {
-            self.durable.upstream_seq
-        }
+        self.durable.upstream_seq
     }
 
     /// The epoch the log stands in; 0 = none has begun.

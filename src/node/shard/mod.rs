@@ -136,7 +136,8 @@ impl<S: Storage> Shard<S> {
                     if feeds && beat.next_seq.get() == u64::MAX {
                         self.links.refuse(conn, ErrorCode::Unexpected, "no sequence ends there");
                     } else if feeds {
-                        self.log.advance_upstream(beat.next_seq.get());
+                        // One that does not fit now is no loss: there will be another.
+                        let _ = self.log.advance_upstream(beat.next_seq.get(), now);
                         self.has_news = true;
                     }
                 }

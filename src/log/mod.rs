@@ -26,4 +26,6 @@ pub use standing::{Sequence, UpstreamRule};
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod exhaustive_tests;
+#[cfg(test)]
 mod tests;

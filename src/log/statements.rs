@@ -117,12 +117,14 @@ impl<S: Storage> Log<S> {
     }
 
     /// Whether the oldest sealed segment can go: nobody needs a frame of it, and the next segment
-    /// states again what was stated in it.
+    /// states again what was stated in it, durably. Without a durable record in what is left, a crash
+    /// would leave a log of which nobody knows where it stands.
     pub(super) fn can_do_without_oldest(&self) -> bool {
         let next = self.sealed.get(1).unwrap_or(&self.current);
+        let durable = self.durable.position;
         self.is_needed_by_nobody(self.sealed.front())
-            && (!self.statements.is_required
-                || self.head(next, self.committed_position()) == Head::Stated)
+            && durable > next.base
+            && (!self.statements.is_required || self.head(next, durable) == Head::Stated)
     }
 
     fn is_needed_by_nobody(&self, oldest: Option<&Held<S::Segment>>) -> bool {

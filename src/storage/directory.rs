@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::mapping::Mapping;
-use super::worker::{self, Job, allocate, failure, sync_directory};
+use super::worker::{self, Job, Space, allocate, failure, sync_directory};
 use crate::limits::STORAGE_JOBS_MAX;
 use crate::log::{Completion, HEADER_BYTES, Segment, Storage, StorageError};
 
@@ -43,6 +43,20 @@ impl FileStorage {
     /// # Errors
     /// [`StorageError::Locked`] when another process has it; otherwise what the system refused.
     pub fn open(directory: &Path, wake: Wake) -> Result<FileStorage, StorageError> {
+        FileStorage::with(directory, wake, Space::Reserved)
+    }
+
+    /// The same without reserving the space of new segments: a full disk is then SIGBUS inside a store.
+    /// Only for the test that shows what the reservation is for.
+    ///
+    /// # Errors
+    /// As [`FileStorage::open`].
+    #[doc(hidden)]
+    pub fn open_sparse(directory: &Path, wake: Wake) -> Result<FileStorage, StorageError> {
+        FileStorage::with(directory, wake, Space::Sparse)
+    }
+
+    fn with(directory: &Path, wake: Wake, space: Space) -> Result<FileStorage, StorageError> {
         std::fs::create_dir_all(directory).map_err(|error| failure("create", directory, error))?;
         let lock = lock(&directory.join("LOCK"))?;
         let temporaries =
@@ -56,7 +70,7 @@ impl FileStorage {
         let owned = directory.to_owned();
         let worker = std::thread::Builder::new()
             .name("storage".to_owned())
-            .spawn(move || worker::run(&owned, &todo, &done, &wake))
+            .spawn(move || worker::run(&owned, space, &todo, &done, &wake))
             .map_err(|error| failure("start a thread for", directory, error))?;
         Ok(FileStorage {
             directory: directory.to_owned(),

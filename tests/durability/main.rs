@@ -13,6 +13,8 @@
 
 mod core_kills;
 mod files;
+mod full_disk;
 mod node;
+mod refusals;
 mod shard_kills;
 mod wire;

@@ -62,6 +62,12 @@ impl Place {
         std::fs::write(self.directory.path().join("pregao.toml"), text).unwrap();
     }
 
+    /// The same data directory at another address.
+    pub(crate) fn sharing(mut self, other: &Place) -> Place {
+        self.data.clone_from(&other.data);
+        self
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.reserved.address()
     }
@@ -71,32 +77,21 @@ impl Place {
         self.data.join(name)
     }
 
-    pub(crate) fn start(&self, command: &[&str]) -> Node {
-        self.start_with(command, &[])
+    pub(crate) fn start(&self, arguments: &[&str]) -> Node {
+        self.start_command(Command::new(env!("CARGO_BIN_EXE_pregao")), arguments)
     }
 
-    pub(crate) fn start_with(&self, command: &[&str], environment: &[(&str, &str)]) -> Node {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pregao"))
-            .args(command)
+    /// Starts it through another program, which must become it.
+    pub(crate) fn start_command(&self, mut command: Command, arguments: &[&str]) -> Node {
+        command
+            .args(arguments)
             .arg("--config")
             .arg(self.directory.path().join("pregao.toml"))
             .arg("--data-dir")
             .arg(&self.data)
-            .envs(environment.iter().copied())
             .env_remove("RUST_BACKTRACE")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let pipe = child.stderr.take().unwrap();
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        Node { child, lines, seen: Vec::new() }
+            .stdout(Stdio::null());
+        Node::of(&mut command)
     }
 }
 
@@ -115,6 +110,19 @@ pub(crate) enum End {
 }
 
 impl Node {
+    /// Any process, with its standard error read.
+    pub(crate) fn of(command: &mut Command) -> Node {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let pipe = child.stderr.take().unwrap();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Node { child, lines, seen: Vec::new() }
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }

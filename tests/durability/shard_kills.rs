@@ -31,6 +31,11 @@ fn exists(seq: u64) -> bool {
     seq >= 1 && (seq <= INSTRUMENTS || !mix(seq).is_multiple_of(4))
 }
 
+/// What stands at this seq, if anything does.
+pub(crate) fn event(seq: u64) -> Option<Frame> {
+    exists(seq).then(|| frame(seq))
+}
+
 fn frame(seq: u64) -> Frame {
     let number = |index: u64| U32::new((1 << 24) | u32::try_from(index).unwrap());
     if seq <= INSTRUMENTS {
@@ -124,6 +129,38 @@ fn live(place: &Place, ledger: &mut Ledger, random: &mut Random) {
         return;
     }
     node.wait_listening();
+    let mut core = follow(place);
+    let answer = core.wait_kind(Kind::Session).expect("a shard answers its feeder");
+    let session = answer.view::<Session>().unwrap();
+    ledger.sent_seq = ledger.sent_seq.max(1);
+    ledger.take(session.next_seq.get(), session.durable_seq.get());
+    let life = Duration::from_micros(random.next_u64() % 60_000);
+    feed(&mut core, &mut node, ledger, session.next_seq.get(), life);
+    ledger.check(place);
+}
+
+/// Feeds a shard so many of the sequence's numbers, and waits until they are accepted.
+pub(crate) fn fill(place: &Place, count: u64) {
+    let mut core = follow(place);
+    let session = core.wait_kind(Kind::Session).expect("a shard answers its feeder");
+    let wanted = session.view::<Session>().unwrap().next_seq.get();
+    for seq in (wanted..wanted + count).filter(|seq| exists(*seq)) {
+        core.send_frame(&frame(seq));
+    }
+    core.send(Heartbeat { next_seq: U64::new(wanted + count), ..Heartbeat::default() });
+    loop {
+        assert!(core.flush(), "the shard closed its feeder");
+        if let Came::Frames(frames) = core.read(Duration::from_millis(1)) {
+            let mut acks = frames.iter().filter_map(Frame::view::<Ack>);
+            if acks.any(|ack| ack.accepted_seq.get() >= wanted + count) {
+                return;
+            }
+        }
+    }
+}
+
+/// Connects to a shard as core does, in epoch 1.
+pub(crate) fn follow(place: &Place) -> Wire {
     let mut core = Wire::connect(place.address());
     core.send(Session {
         role: Role::Feeder as u8,
@@ -132,14 +169,8 @@ fn live(place: &Place, ledger: &mut Ledger, random: &mut Random) {
         epoch_start: U64::new(1),
         ..Session::default()
     });
-    assert!(core.flush());
-    let answer = core.wait_kind(Kind::Session).expect("a shard answers its feeder");
-    let session = answer.view::<Session>().unwrap();
-    ledger.sent_seq = ledger.sent_seq.max(1);
-    ledger.take(session.next_seq.get(), session.durable_seq.get());
-    let life = Duration::from_micros(random.next_u64() % 60_000);
-    feed(&mut core, &mut node, ledger, session.next_seq.get(), life);
-    ledger.check(place);
+    core.flush();
+    core
 }
 
 /// Feeds until the time is over, kills, and takes in what had been acknowledged until then.

@@ -132,6 +132,10 @@ impl<S: Storage> Sequencer<S> {
             let epoch = journal.begin_epoch(now).map_err(|error| error.to_string())?;
             tell_recovery(&mut links, recovery, epoch);
         }
+        if !recovery.skipped_segments.is_empty() {
+            let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
+            links.log(Level::Error, text);
+        }
         let market = Market::rebuild(&journal, config.partition.clone());
         let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
         let followers = Followers::new(&config).map_err(|error| error.to_string())?;

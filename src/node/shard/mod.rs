@@ -80,6 +80,10 @@ impl<S: Storage> Shard<S> {
             let text = format!("{} torn records were cut from the log", recovery.cut_records);
             links.log(Level::Warn, text);
         }
+        if !recovery.skipped_segments.is_empty() {
+            let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
+            links.log(Level::Error, text);
+        }
         if damaged > 0 {
             let text = format!("{damaged} records of the log are damaged; answers will say so");
             links.log(Level::Error, text);

@@ -304,3 +304,5 @@ pub const RETAIN_BYTES_MIN: u64 = 4 * SEGMENT_BYTES_MIN;
 pub const RETAIN_AGE_MIN: Duration = Duration::from_secs(1);
 /// See [`RETAIN_AGE_MIN`].
 pub const RETAIN_AGE_MAX: Duration = Duration::from_hours(24 * 36_500);
+/// Epochs whose beginnings core knows, the newest ones: for shards that missed some.
+pub const EPOCHS_KNOWN_MAX: usize = 1_024;

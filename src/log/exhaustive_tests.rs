@@ -176,7 +176,7 @@ fn every_image(disk: &MemoryDisk, mut check: impl FnMut(&MemoryDisk)) {
     for jobs_done in 0..=disk.jobs() {
         // The jobs that happened made some pages clean: count those that are not.
         let mut dirty = 0_u32;
-        disk.crash(jobs_done, |_, _| {
+        let _ = disk.crash(jobs_done, |_, _| {
             dirty += 1;
             PageFate::Old
         });

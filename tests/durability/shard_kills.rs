@@ -190,7 +190,7 @@ fn feed(core: &mut Wire, node: &mut Node, ledger: &mut Ledger, wanted: u64, life
             for seq in piece.filter(|seq| exists(*seq)) {
                 core.send_frame(&frame(seq));
             }
-            if next % 5 == 0 {
+            if next.is_multiple_of(5) {
                 core.send(Heartbeat { next_seq: U64::new(next), ..Heartbeat::default() });
             }
             core.flush();

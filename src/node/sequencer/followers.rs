@@ -146,15 +146,7 @@ impl Followers {
                 follower.phase = Phase::Greeting { permit, since, conn };
             }
         }
-        Session {
-            role: role as u8,
-            source: MARKET_SOURCE,
-            epoch: U32::new(journal.epoch()),
-            epoch_start: U64::new(journal.epoch_start()),
-            next_seq: U64::new(journal.next_seq()),
-            name: padded("core"),
-            ..Session::default()
-        }
+        introduction(role, journal)
     }
 
     pub(super) fn handle_dial_failed(&mut self, now: Now, index: usize, failure: DialFailure) {
@@ -182,19 +174,24 @@ impl Followers {
         }
     }
 
-    /// A frame of a follower. An error is a reason to close.
+    /// A frame of a follower; the answer, if it needs one. An error is a reason to close.
     pub(super) fn handle_frame<S: Storage>(
         &mut self,
         now: Now,
         index: usize,
         frame: &Frame,
         journal: &Log<S>,
-    ) -> Result<(), &'static str> {
-        let Some(follower) = self.all.get_mut(index) else { return Ok(()) };
+        market: &Market,
+    ) -> Result<Option<Session>, &'static str> {
+        let Some(follower) = self.all.get_mut(index) else { return Ok(None) };
         match frame.kind() {
             Some(Kind::Session) => match frame.view::<Session>() {
-                Some(session) => follower.begin(now, session, journal),
-                None => Ok(()),
+                Some(session) if follower.has_missed_epochs(session, journal) => {
+                    let epoch_start = U64::new(market.void_from(session.epoch.get()));
+                    Ok(Some(Session { epoch_start, ..introduction(Role::Feeder, journal) }))
+                }
+                Some(session) => follower.begin(now, session, journal).map(|()| None),
+                None => Ok(None),
             },
             Some(Kind::Ack) => {
                 if let Some(ack) = frame.view::<Ack>()
@@ -203,9 +200,9 @@ impl Followers {
                     follower.accepted_seq = ack.accepted_seq.get();
                     follower.durable_seq = ack.durable_seq.get();
                 }
-                Ok(())
+                Ok(None)
             }
-            Some(Kind::Heartbeat) => Ok(()),
+            Some(Kind::Heartbeat) => Ok(None),
             Some(Kind::Error) => Err("the follower refused"),
             _ => Err("a follower may not send this"),
         }
@@ -515,6 +512,19 @@ impl Follower {
             position += frames.len() as u64;
         }
         position
+    }
+}
+
+/// Core's first word to a follower.
+fn introduction<S: Storage>(role: Role, journal: &Log<S>) -> Session {
+    Session {
+        role: role as u8,
+        source: MARKET_SOURCE,
+        epoch: U32::new(journal.epoch()),
+        epoch_start: U64::new(journal.epoch_start()),
+        next_seq: U64::new(journal.next_seq()),
+        name: padded("core"),
+        ..Session::default()
     }
 }
 

@@ -1,12 +1,12 @@
 //! What core knows of the market: its own instrument numbers, the counters that stamp every frame, and
 //! the last value of everything. Rebuilt from the journal, so it never disagrees with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::MARKET_SOURCE;
 use crate::feed::LastValues;
 use crate::limits;
-use crate::log::{Log, Read, Storage, is_statement};
+use crate::log::{Log, Mark, Read, Storage, is_statement};
 use crate::market::partition::Partition;
 use crate::time::Now;
 use crate::wire::{Definition, Flags, Frame, Kind, Symbol, U16, U32, U64};
@@ -24,6 +24,8 @@ pub(super) struct Market {
     /// The last frame of each instrument's other kinds, which only count here: of at most five kinds
     /// of every instrument, and in truth of few.
     others: BTreeMap<(u32, u8), Frame>,
+    /// Epochs that the journal has marks of, ascending, each with its first seq.
+    epochs: VecDeque<(u32, u64)>,
     last_ts_recv: u64,
     /// Counts losses at the source.
     gaps: u64,
@@ -56,6 +58,7 @@ impl Market {
             instruments: Vec::new(),
             own_index: BTreeMap::new(),
             others: BTreeMap::new(),
+            epochs: VecDeque::new(),
             last_ts_recv: 0,
             gaps: 0,
         };
@@ -66,9 +69,10 @@ impl Market {
                 Read::Damaged(range) => position = range.end,
                 Read::Frames(frames) => {
                     let void_from = journal.void_from(position);
-                    let is_data = |f: &&Frame| f.kind().is_some_and(Kind::is_data);
-                    for frame in frames.iter().filter(is_data) {
-                        if frame.seq.get() < void_from {
+                    for frame in frames {
+                        if let Some(mark) = frame.view::<Mark>() {
+                            market.note_epoch(mark.epoch.get(), mark.epoch_start.get());
+                        } else if frame.seq.get() < void_from {
                             market.note(frame);
                         }
                     }
@@ -76,6 +80,22 @@ impl Market {
                 }
             }
         }
+    }
+
+    fn note_epoch(&mut self, epoch: u32, start_seq: u64) {
+        if self.epochs.back().is_none_or(|(known, _)| *known < epoch) {
+            if self.epochs.len() >= limits::EPOCHS_KNOWN_MAX {
+                self.epochs.pop_front();
+            }
+            self.epochs.push_back((epoch, start_seq));
+        }
+    }
+
+    /// What was sent in `epoch` is void from this seq on: there the next epoch began, and none began
+    /// lower later. 1, when the journal no longer knows.
+    pub(super) fn void_from(&self, epoch: u32) -> u64 {
+        let next = self.epochs.iter().find(|(known, _)| *known == epoch.saturating_add(1));
+        next.map_or(1, |(_, start_seq)| *start_seq)
     }
 
     /// Instruments known, the system's own included.

@@ -181,9 +181,12 @@ impl<S: Storage> Sequencer<S> {
             (Peer::Exchange, Some(kind)) => self.handle_exchange_frame(now, conn, kind, frame),
             (Peer::Follower(index), _) => {
                 let index = *index;
-                let said = self.followers.handle_frame(now, index, frame, &self.journal);
-                if let Err(text) = said {
-                    self.links.refuse(conn, ErrorCode::Unexpected, text);
+                let said =
+                    self.followers.handle_frame(now, index, frame, &self.journal, &self.market);
+                match said {
+                    Ok(Some(answer)) => self.links.send(conn, answer),
+                    Ok(None) => {}
+                    Err(text) => self.links.refuse(conn, ErrorCode::Unexpected, text),
                 }
                 self.links.mark_dirty(conn);
             }

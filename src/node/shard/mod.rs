@@ -52,6 +52,8 @@ pub struct Shard<S: Storage> {
     index: Index,
     links: Links<Peer>,
     feeder: Option<ConnId>,
+    /// Whom this shard asked about the epochs that it missed.
+    asked: Option<ConnId>,
     scratch: Vec<Frame>,
     /// The disk is full. The feeder is closed; when there is room it begins again from what the log has.
     is_held_back: bool,
@@ -95,6 +97,7 @@ impl<S: Storage> Shard<S> {
             index,
             links,
             feeder: None,
+            asked: None,
             scratch: Vec::new(),
             is_held_back: false,
             pending: VecDeque::new(),
@@ -165,6 +168,12 @@ impl<S: Storage> Shard<S> {
                 self.links.refuse(conn, ErrorCode::Storage, "the log cannot take more now");
                 return;
             }
+            Some(Role::Feeder) if self.has_missed_epochs(conn, session) => {
+                // Core is told where this log stands, and says what of it is void.
+                self.asked = Some(conn);
+                self.introduce(conn, session.source);
+                return;
+            }
             Some(Role::Feeder) => {
                 if let Err((code, text)) = self.follow(now, session) {
                     self.links.refuse(conn, code, text);
@@ -185,8 +194,12 @@ impl<S: Storage> Shard<S> {
             }
         };
         self.links.greet(conn, peer);
+        self.introduce(conn, session.source);
+    }
+
+    fn introduce(&mut self, conn: ConnId, source: u8) {
         let answer = Session {
-            source: session.source,
+            source,
             epoch: U32::new(self.log.epoch()),
             epoch_start: U64::new(self.log.epoch_start()),
             next_seq: U64::new(self.wanted()),
@@ -202,6 +215,13 @@ impl<S: Storage> Shard<S> {
         self.log.upstream().1
     }
 
+    /// Whether epochs lie between this log's and core's, and core has not been asked about them: the
+    /// start of its own says nothing about theirs.
+    fn has_missed_epochs(&self, conn: ConnId, session: &Session) -> bool {
+        let (ours, cores) = (self.log.epoch(), session.epoch.get());
+        ours > 0 && cores > ours.saturating_add(1) && self.asked != Some(conn)
+    }
+
     /// Takes core's epoch over. Frames beyond its start are void.
     fn follow(&mut self, now: Now, session: &Session) -> Result<(), (ErrorCode, &'static str)> {
         let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
@@ -211,10 +231,10 @@ impl<S: Storage> Shard<S> {
         if epoch == self.log.epoch() {
             return Ok(());
         }
-        // Where an epoch began that was missed is not known. No later one can begin before the one
-        // that this log stands in, so that is what is safe.
-        let missed = epoch - self.log.epoch() > 1;
-        let start = if missed { start.min(self.log.epoch_start()) } else { start };
+        // Epochs never begin lower than those before them: what came before this log's own is good,
+        // also when core no longer knows better.
+        let missed = self.log.epoch() > 0 && epoch - self.log.epoch() > 1;
+        let start = if missed { start.max(self.log.epoch_start()) } else { start };
         match self.log.follow_epoch(epoch, start, now) {
             Ok(None) => {}
             Ok(Some(void_from)) => {

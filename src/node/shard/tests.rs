@@ -511,13 +511,40 @@ fn a_new_epoch_takes_back_what_core_lost() {
 }
 
 #[test]
-fn a_missed_epoch_may_have_begun_anywhere_in_the_one_before() {
+fn a_shard_that_missed_an_epoch_asks_where_it_began() {
     let (mut bench, core) = Bench::fed();
     bench.say(core, &[trade(3, 0, 10), trade(4, 0, 11)]);
     let (core, _) = bench.core(2, 5);
-    bench.say(core, &[trade(5, 0, 12), trade(6, 0, 13)]);
-    let (_, session) = bench.core(4, 7);
-    assert_eq!(session.view::<Session>().unwrap().next_seq.get(), 5, "epoch 3 is not known");
+    bench.say(core, &[trade(5, 0, 12), trade(6, 0, 13), trade(7, 0, 14)]);
+    let (core, session) = bench.core(4, 9);
+    let session = session.view::<Session>().unwrap();
+    assert_eq!((session.epoch.get(), session.next_seq.get()), (2, 8), "it says where it stands");
+    assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 10, 0, 0)), [3, 4, 5, 6, 7]);
+    // Epoch 3 began at 6; what stands before that is good, and is not asked for again.
+    let role = Role::Feeder as u8;
+    let (epoch, epoch_start) = (U32::new(4), U64::new(6));
+    let told = Session { role, source: 1, epoch, epoch_start, ..Session::default() };
+    bench.say(core, &[Frame::seal(told)]);
+    let answer = bench.read(core)[0];
+    let answer = answer.view::<Session>().unwrap();
+    assert_eq!((answer.epoch.get(), answer.next_seq.get()), (4, 6));
+    bench.say(core, &[trade(6, 0, 20)]);
+    assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 10, 0, 0)), [3, 4, 5, 6]);
+}
+
+#[test]
+fn what_came_before_its_own_epoch_is_never_void() {
+    let (mut bench, core) = Bench::fed();
+    bench.say(core, &[trade(3, 0, 10), trade(4, 0, 11)]);
+    let (core, _) = bench.core(2, 5);
+    bench.say(core, &[trade(5, 0, 12)]);
+    let (core, _) = bench.core(9, 40);
+    // A core that no longer knows says 1.
+    let role = Role::Feeder as u8;
+    let (epoch, epoch_start) = (U32::new(9), U64::new(1));
+    let told = Session { role, source: 1, epoch, epoch_start, ..Session::default() };
+    bench.say(core, &[Frame::seal(told)]);
+    assert_eq!(bench.read(core)[0].view::<Session>().unwrap().next_seq.get(), 5);
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 10, 0, 0)), [3, 4]);
 }
 

@@ -6,7 +6,7 @@ use crate::limits;
 use crate::log::{Log, Storage};
 use crate::node::ConnId;
 use crate::node::sequencer::market::Market;
-use crate::wire::{Flags, Frame, Gap, GapReason, U64};
+use crate::wire::{Flags, Frame, Gap, GapReason, Session, U64};
 
 impl Followers {
     /// All frames below this seq are durable at every shard that is configured, as far as they have
@@ -19,6 +19,18 @@ impl Followers {
 }
 
 impl Follower {
+    /// Whether it stands in an older epoch and asks what of that is void. A follower that took core's
+    /// epoch over says that one.
+    pub(super) fn has_missed_epochs<S: Storage>(
+        &self,
+        session: &Session,
+        journal: &Log<S>,
+    ) -> bool {
+        let epoch = session.epoch.get();
+        let is_greeting = matches!(self.phase, Phase::Greeting { .. });
+        is_greeting && self.config.shard.is_some() && epoch != 0 && epoch < journal.epoch()
+    }
+
     /// The journal was trimmed beyond what this shard wants. It gets what the frames stand on, and is
     /// told what it will not get.
     pub(super) fn fill_definitions<S: Storage>(

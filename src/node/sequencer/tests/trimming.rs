@@ -176,3 +176,32 @@ fn more_statements_than_a_segment_bears_stop_the_trimming_and_nothing_else() {
     assert!(bench.actions.iter().any(|action| told(&action)));
     assert_ne!(bench.core.journal.append(&quote(1, 0)), Err(AppendError::Unstated));
 }
+
+#[test]
+fn a_shard_that_missed_epochs_is_told_where_the_first_of_them_began() {
+    let mut bench = new();
+    let mut next_seqs = vec![bench.core.journal.next_seq()];
+    for life in 0..4 {
+        let first = 1 + 10 * life;
+        let exchange = bench.exchange(FEED, first, &[ahead(0, "PETR4")]);
+        feed(&mut bench, exchange, (first..first + 10).map(|seq| quote(seq, 0)));
+        next_seqs.push(bench.core.journal.next_seq());
+        bench = open(bench.disk.kill(), bench.now);
+    }
+    assert_eq!(bench.core.journal.epoch(), 5);
+    let conn = bench.open(Origin::Dialed(DialId(SHARD)));
+    bench.read(conn);
+    let old = Session { epoch: U32::new(2), next_seq: U64::new(20), ..Session::default() };
+    bench.say(conn, &[Frame::seal(old)]);
+    let told = bench.read(conn);
+    let told = told[0].view::<Session>().unwrap();
+    assert_eq!(
+        (told.epoch.get(), told.epoch_start.get()),
+        (5, next_seqs[2]),
+        "epoch 3 began there"
+    );
+    // It takes that over, and gets on.
+    let taken = Session { epoch: U32::new(5), next_seq: told.epoch_start, ..Session::default() };
+    bench.say(conn, &[Frame::seal(taken)]);
+    assert_eq!(seqs(&bench.read(conn)).first(), Some(&next_seqs[2]));
+}

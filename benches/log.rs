@@ -72,7 +72,8 @@ fn appending(c: &mut Criterion) {
         // What an append cannot do without: the checksum of a frame that is there, and its copy.
         let frames: Vec<Frame> = (1..=FRAMES).map(seal).collect();
         b.iter_batched_ref(
-            || vec![1_u8; 64 << 20],
+            // As much as the new segment below has, as freshly touched.
+            || vec![1_u8; FRAME_BYTES << 15],
             |bytes| {
                 let slots = bytes.chunks_exact_mut(FRAME_BYTES);
                 for (frame, slot) in frames.iter().zip(slots) {

@@ -252,8 +252,10 @@ fn every_workload(policy: SyncPolicy, page_bytes: usize, before: &[Operation]) -
 
 fn crashes(policy: SyncPolicy, page_bytes: usize, before: &[Operation]) {
     let (workloads, images) = every_workload(policy, page_bytes, before);
-    println!("{policy:?} after {before:?}: {workloads} workloads, {images} crashes");
-    assert!(workloads == 156 && images > 10_000, "{workloads} {images}");
+    assert!(
+        workloads == 156 && images > 10_000,
+        "{policy:?} after {before:?}: {workloads} {images}"
+    );
 }
 
 #[test]

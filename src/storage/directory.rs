@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::mapping::Mapping;
-use super::worker::{self, Job, Space, allocate, failure, sync_directory};
+use super::worker::{self, Job, Space, allocate, failure};
 use crate::limits::STORAGE_JOBS_MAX;
 use crate::log::{Completion, HEADER_BYTES, Segment, Storage, StorageError};
 
@@ -24,6 +24,9 @@ pub struct FileStorage {
     jobs: Option<Sender<Job>>,
     completions: Receiver<Completion<FileSegment>>,
     under_way: usize,
+    /// Half-made segments of an earlier process. They go with the first job, which a log starts only
+    /// when it refuses nothing: a refused directory stays as it is.
+    leftovers: Vec<PathBuf>,
     worker: Option<JoinHandle<()>>,
     /// Held, and with it the directory, until this is dropped or the process ends.
     _lock: File,
@@ -61,10 +64,6 @@ impl FileStorage {
         let lock = lock(&directory.join("LOCK"))?;
         let temporaries =
             worker::temporaries(directory).map_err(|error| failure("list", directory, error))?;
-        for path in temporaries {
-            std::fs::remove_file(&path).map_err(|error| failure("remove", &path, error))?;
-        }
-        sync_directory(directory)?;
         let (jobs, todo) = bounded(STORAGE_JOBS_MAX);
         let (done, completions) = bounded(STORAGE_JOBS_MAX);
         let owned = directory.to_owned();
@@ -77,6 +76,7 @@ impl FileStorage {
             jobs: Some(jobs),
             completions,
             under_way: 0,
+            leftovers: temporaries,
             worker: Some(worker),
             _lock: lock,
         })
@@ -85,6 +85,10 @@ impl FileStorage {
     fn start(&mut self, job: Job) {
         // The log keeps fewer jobs under way than the queue holds. A job that is lost because the
         // thread has ended is reported by the next poll, which finds the other end gone as well.
+        for path in std::mem::take(&mut self.leftovers) {
+            // One that stays costs space, and the next open finds it.
+            let _ = std::fs::remove_file(path);
+        }
         self.under_way += 1;
         if let Some(jobs) = &self.jobs {
             let _ = jobs.try_send(job);

@@ -68,6 +68,38 @@ fn appending(c: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
+    group.bench_function("bare_crc_and_copy", |b| {
+        // What an append cannot do without: the checksum of a frame that is there, and its copy.
+        let frames: Vec<Frame> = (1..=FRAMES).map(seal).collect();
+        b.iter_batched_ref(
+            // As much as the new segment below has, as freshly touched.
+            || vec![1_u8; FRAME_BYTES << 15],
+            |bytes| {
+                let slots = bytes.chunks_exact_mut(FRAME_BYTES);
+                for (frame, slot) in frames.iter().zip(slots) {
+                    let mut frame = *black_box(frame);
+                    frame.renew_crc();
+                    slot.copy_from_slice(zerocopy::IntoBytes::as_bytes(&frame));
+                }
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.bench_function("append_with_crc", |b| {
+        let frames: Vec<Frame> = (1..=FRAMES).map(seal).collect();
+        b.iter_batched_ref(
+            || open(1 << 15),
+            |(_, log)| {
+                for frame in &frames {
+                    let mut frame = *black_box(frame);
+                    frame.renew_crc();
+                    let _ = black_box(log.append(&frame));
+                }
+                log.commit(Now::default());
+            },
+            BatchSize::PerIteration,
+        );
+    });
     group.bench_function("append_touched", |b| {
         b.iter_batched_ref(|| open(1 << 15), |(_, log)| append_all(log), BatchSize::PerIteration);
     });

@@ -405,3 +405,17 @@ const _: () = {
     assert!(GATHER_LEAF_QUESTIONS_MAX <= LEAF_QUERIES_MAX);
     assert!(GATHER_LEAF_QUESTIONS_MAX <= GATHERS_MAX && GATHERS_MAX <= GATHER_QUESTIONS_MAX);
 };
+
+/// How large a journal without a configured size may grow, while a shard keeps it from being trimmed,
+/// before core says so loudly. With a configured size it is twice that.
+pub const JOURNAL_HELD_BYTES_LOUD: u64 = 1 << 30;
+/// How often core says so.
+pub const JOURNAL_HELD_WORD_EVERY: Duration = Duration::from_secs(60);
+/// Fewest bytes that a log can be told to keep: retention cannot go below the segments in use.
+pub const RETAIN_BYTES_MIN: u64 = 4 * SEGMENT_BYTES_MIN;
+/// Shortest and longest age of what a log can be told to keep.
+pub const RETAIN_AGE_MIN: Duration = Duration::from_secs(1);
+/// See [`RETAIN_AGE_MIN`].
+pub const RETAIN_AGE_MAX: Duration = Duration::from_hours(24 * 36_500);
+/// Epochs whose beginnings core knows, the newest ones: for shards that missed some.
+pub const EPOCHS_KNOWN_MAX: usize = 1_024;

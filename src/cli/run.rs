@@ -135,7 +135,8 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
     let (config, settings) = (&request.config, &request.config.core);
     let mut reactor = reactor(request, SocketOptions::default())?;
     let rules = (UpstreamRule::CountAppended, Sequence::Contiguous);
-    let (journal, recovery) = open_log(request, &reactor, "core", rules)?;
+    let retention = Retention { age_max: settings.retain_age, bytes_max: settings.retain_bytes };
+    let (journal, recovery) = open_log(request, &reactor, "core", rules, retention)?;
     let now = reactor.clock().now();
     let mut followers = vec![FollowerConfig {
         name: "broker".to_owned(),
@@ -171,7 +172,9 @@ fn shard(request: &NodeRequest, which: config::Partition) -> Result<Exit, Failur
     let mut reactor = reactor(request, SocketOptions::default())?;
     let name = request.node.to_string();
     let rules = (UpstreamRule::FollowSeq, Sequence::Increasing);
-    let (log, recovery) = open_log(request, &reactor, &name, rules)?;
+    let settings = &request.config.shard;
+    let retention = Retention { age_max: settings.retain_age, bytes_max: settings.retain_bytes };
+    let (log, recovery) = open_log(request, &reactor, &name, rules, retention)?;
     let shard = u16::try_from(which.index()).unwrap_or(u16::MAX);
     let config = ShardConfig { name, shard, partition: partition(&request.config)? };
     run(request, &mut reactor, &mut Shard::new(config, log, &recovery))
@@ -254,6 +257,7 @@ fn open_log(
     reactor: &Reactor,
     name: &str,
     (upstream, sequence): (UpstreamRule, Sequence),
+    retention: Retention,
 ) -> Result<(Log<FileStorage>, Recovery), Failure> {
     let data = &request.config.data;
     let directory = data.dir.join(name);
@@ -270,7 +274,7 @@ fn open_log(
         },
         upstream,
         sequence,
-        retention: Retention::default(),
+        retention,
     };
     let now = reactor.clock().now();
     let (log, recovery) = Log::open(storage, config, now).map_err(|error| match error {

@@ -11,7 +11,8 @@
 //! | [`[partition]`](PartitionRule) | `by`, `ranges` |
 //! | [`[external]`](External) | `tapes`, `speed`, `loop`, `rate`, `seed`, `chaos` |
 //! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max`, `reactors` |
-//! | [`[core]`](CoreNode) | `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline` |
+//! | [`[core]`](CoreNode) | `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline`, `retain_age`, `retain_bytes` |
+//! | [`[shard]`](ShardNode) | `retain_age`, `retain_bytes` |
 //! | [`[breaker]`](breaker::Config) | the circuit breakers: names of resilience4j where the meaning is the same |
 //!
 //! Durations are texts: `"50ms"`, `"10s"` (see [`crate::duration`]).
@@ -86,6 +87,8 @@ pub struct Config {
     pub broker: Broker,
     /// The sequencer.
     pub core: CoreNode,
+    /// Every shard.
+    pub shard: ShardNode,
     /// Every circuit breaker.
     pub breaker: breaker::Config,
 }
@@ -203,6 +206,29 @@ pub struct CoreNode {
     /// interval. Default `"5s"`.
     #[serde(deserialize_with = "duration::deserialize")]
     pub heartbeat_deadline: Duration,
+    /// `retain_age`: whole journal segments that were left longer ago are removed, once every
+    /// configured shard holds what they have durably. Default: none is.
+    #[serde(deserialize_with = "some_duration")]
+    pub retain_age: Option<Duration>,
+    /// `retain_bytes`: while the journal's files are larger, the oldest segment is removed, on the
+    /// same condition. Default: no bound.
+    pub retain_bytes: Option<u64>,
+}
+
+/// Section `[shard]`: what every shard keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShardNode {
+    /// `retain_age`: whole segments that were left longer ago are removed. Default: none is.
+    #[serde(deserialize_with = "some_duration")]
+    pub retain_age: Option<Duration>,
+    /// `retain_bytes`: while a shard's files are larger, its oldest segment is removed. Default: no
+    /// bound.
+    pub retain_bytes: Option<u64>,
+}
+
+fn some_duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    duration::deserialize(from).map(Some)
 }
 
 impl Default for Data {
@@ -248,6 +274,8 @@ impl Default for CoreNode {
             request_deadline: Duration::from_secs(1),
             heartbeat_interval: Duration::from_secs(1),
             heartbeat_deadline: Duration::from_secs(5),
+            retain_age: None,
+            retain_bytes: None,
         }
     }
 }
@@ -317,6 +345,7 @@ impl Config {
         self.external.validate()?;
         self.broker.validate()?;
         self.core.validate()?;
+        self.shard.validate()?;
         self.breaker.validate().map_err(|error| ConfigError::new("[breaker]", error.to_string()))
     }
 }
@@ -409,8 +438,29 @@ impl CoreNode {
             );
             return Err(ConfigError::new("[core] heartbeat_deadline", problem));
         }
-        Ok(())
+        retention_within("[core]", self.retain_age, self.retain_bytes)
     }
+}
+
+impl ShardNode {
+    fn validate(&self) -> Result<(), ConfigError> {
+        retention_within("[shard]", self.retain_age, self.retain_bytes)
+    }
+}
+
+fn retention_within(
+    section: &str,
+    age: Option<Duration>,
+    bytes: Option<u64>,
+) -> Result<(), ConfigError> {
+    if let Some(age) = age {
+        let range = limits::RETAIN_AGE_MIN..=limits::RETAIN_AGE_MAX;
+        duration_within(&format!("{section} retain_age"), age, &range)?;
+    }
+    if let Some(bytes) = bytes {
+        within(&format!("{section} retain_bytes"), bytes, &(limits::RETAIN_BYTES_MIN..=u64::MAX))?;
+    }
+    Ok(())
 }
 
 fn within<N: PartialOrd + std::fmt::Display>(

@@ -52,6 +52,11 @@ fn every_key_reaches_its_field() {
         request_deadline = "2ms"
         heartbeat_interval = "3ms"
         heartbeat_deadline = "4ms"
+        retain_age = "48h"
+        retain_bytes = 1000000
+        [shard]
+        retain_age = "9000h"
+        retain_bytes = 2000000
         [breaker]
         failure_rate_threshold = 40.0
     "#;
@@ -85,6 +90,12 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.core.request_deadline, Duration::from_millis(2));
     assert_eq!(config.core.heartbeat_interval, Duration::from_millis(3));
     assert_eq!(config.core.heartbeat_deadline, Duration::from_millis(4));
+    let hours = |hours| Some(Duration::from_hours(hours));
+    assert_eq!((config.core.retain_age, config.core.retain_bytes), (hours(48), Some(1_000_000)));
+    assert_eq!(
+        (config.shard.retain_age, config.shard.retain_bytes),
+        (hours(9000), Some(2_000_000))
+    );
     assert!((config.breaker.failure_rate_threshold - 40.0).abs() < f64::EPSILON);
 }
 
@@ -142,6 +153,10 @@ fn every_refusal_is_one_line_that_names_its_key() {
         ("[core]\nrequest_deadline = \"0s\"", "[core] request_deadline"),
         ("[core]\nheartbeat_deadline = \"250ms\"", "[core] heartbeat_deadline"),
         ("[core]\nx = \"\u{1b}[31m\"", "x ="),
+        ("[core]\nretain_age = \"0s\"", "[core] retain_age"),
+        ("[core]\nretain_bytes = 1", "[core] retain_bytes"),
+        ("[shard]\nretain_bytes = 1", "[shard] retain_bytes"),
+        ("[shard]\nretain_age = 5", "retain_age"),
         ("[core", "p.toml"),
         ("\0", "p.toml"),
     ] {

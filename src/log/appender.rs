@@ -8,13 +8,14 @@ use std::ops::Range;
 
 use super::backend::{Completion, Segment, Storage, StorageError};
 use super::breaks::Breaks;
-use super::config::{AppendError, Health, LogConfig, Progress};
+use super::config::{AppendError, Health, LogConfig, Progress, Retention};
 use super::header::{Header, segment_bytes};
 use super::held::Held;
-use super::mark::Reason;
+use super::mark::{Reason, is_statement};
 use super::read::total_bytes;
 use super::recovery::{self, OpenError, Recovery};
 use super::standing::{Rules, Sequence, Standing};
+use super::statements::Statements;
 use crate::limits::{SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN, SEGMENT_TOUCH_BYTES};
 use crate::time::{Mono, Now};
 use crate::wire::{Frame, Kind};
@@ -35,6 +36,7 @@ pub struct Log<S: Storage> {
     pub(super) rules: Rules,
     /// Left for good, ascending; there may be gaps where a segment is left out.
     pub(super) sealed: VecDeque<Held<S::Segment>>,
+    pub(super) sealed_bytes: u64,
     pub(super) current: Held<S::Segment>,
     /// Made ahead; the first one continues `current`.
     pub(super) prepared: VecDeque<Held<S::Segment>>,
@@ -61,6 +63,8 @@ pub struct Log<S: Storage> {
     pub(super) breaks: Breaks,
     /// Records from this position on were written by this process.
     pub(super) written_from: u64,
+    /// See [`Log::require_statements`].
+    pub(super) statements: Statements,
 }
 
 impl<S: Storage> Log<S> {
@@ -115,6 +119,7 @@ impl<S: Storage> Log<S> {
             storage,
             config,
             rules,
+            sealed_bytes: total_bytes(held.iter()),
             sealed: held.into(),
             current,
             prepared,
@@ -135,6 +140,7 @@ impl<S: Storage> Log<S> {
             wall_ns: now.wall_ns,
             breaks,
             written_from: tail.end,
+            statements: Statements::default(),
         };
         let clean = tail.clean && cut_records == 0;
         if !clean {
@@ -220,6 +226,7 @@ impl<S: Storage> Log<S> {
     pub fn append(&mut self, frame: &Frame) -> Result<u64, AppendError> {
         self.admit(frame)?;
         self.make_room(1)?;
+        self.check_statements()?;
         self.put_data(frame)
     }
 
@@ -230,6 +237,7 @@ impl<S: Storage> Log<S> {
     pub fn append_local(&mut self, frame: &Frame) -> Result<u64, AppendError> {
         self.admit(frame)?;
         self.make_room(2)?;
+        self.check_statements()?;
         // The mark stands before the frame: were it behind, a crash between the two would count one
         // number too many, and that upstream frame would never be asked for.
         self.put_mark(Reason::Local)?;
@@ -251,10 +259,19 @@ impl<S: Storage> Log<S> {
         self.put_mark(Reason::Upstream)
     }
 
-    /// Remembers that upstream has nothing for this log before `next_seq`. The next mark says it;
-    /// no mark is written for it, so a quiet partition costs no writes.
-    pub fn advance_upstream(&mut self, next_seq: u64) {
-        self.standing.upstream_seq = self.standing.upstream_seq.max(next_seq);
+    /// Notes that upstream has nothing for this log before `next_seq`, in a mark when that is news: what
+    /// was told to upstream, who may throw away what is behind it, must not go back with a crash.
+    ///
+    /// # Errors
+    /// When the log cannot take the mark now.
+    pub fn advance_upstream(&mut self, next_seq: u64, now: Now) -> Result<(), AppendError> {
+        self.wall_ns = now.wall_ns;
+        if next_seq <= self.standing.upstream_seq {
+            return Ok(());
+        }
+        self.make_room(1)?;
+        self.standing.upstream_seq = next_seq;
+        self.put_mark(Reason::Upstream)
     }
 
     /// Publishes what was appended, and starts what the policy and the fill level ask for.
@@ -363,15 +380,11 @@ impl<S: Storage> Log<S> {
         (self.standing.upstream_feed, self.standing.upstream_seq)
     }
 
-    /// Everything that upstream numbered below this, and that belongs into this log, is durable.
+    /// Everything that upstream numbered below this, and that belongs into this log, is durable, and so
+    /// is the knowledge of it.
     #[must_use]
     pub fn durable_upstream_seq(&self) -> u64 {
-        // With nothing waiting for a sync, what upstream skipped since needs none either.
-        if self.durable.position >= self.position {
-            self.standing.upstream_seq
-        } else {
-            self.durable.upstream_seq
-        }
+        self.durable.upstream_seq
     }
 
     /// The epoch the log stands in; 0 = none has begun.
@@ -401,8 +414,13 @@ impl<S: Storage> Log<S> {
     /// Bytes of all segment files, the one made ahead included.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let ahead = self.prepared.iter().chain([&self.current]);
-        total_bytes(self.sealed.iter().chain(ahead))
+        self.sealed_bytes + total_bytes(self.prepared.iter().chain([&self.current]))
+    }
+
+    /// What is removed, and when.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.config.retention
     }
 }
 
@@ -416,7 +434,7 @@ impl<S: Storage> Log<S> {
             Some(kind) => kind.is_data() && frame.check_header().is_ok(),
             None => false,
         };
-        if !is_data {
+        if !is_data || is_statement(frame) {
             return Err(AppendError::NotData(frame.kind));
         }
         debug_assert_eq!(frame.check(), Ok(()), "an unsealed frame was appended");
@@ -468,8 +486,10 @@ impl<S: Storage> Log<S> {
         if self.sync_target < self.position {
             self.start_sync();
         }
+        self.sealed_bytes += self.current.bytes() as u64;
         self.sealed.push_back(std::mem::replace(&mut self.current, next));
         self.touched = SEGMENT_TOUCH_BYTES;
+        self.statements.note_roll();
         self.put_mark(Reason::Segment)
     }
 
@@ -480,7 +500,7 @@ impl<S: Storage> Log<S> {
     }
 
     #[cold]
-    fn put_mark(&mut self, reason: Reason) -> Result<(), AppendError> {
+    pub(super) fn put_mark(&mut self, reason: Reason) -> Result<(), AppendError> {
         let mark = self.standing.mark(reason, self.durable.position, self.wall_ns);
         self.standing.pass_mark(&mark);
         self.mark_due = false;
@@ -509,7 +529,7 @@ impl<S: Storage> Log<S> {
     }
 
     #[inline]
-    fn put(&mut self, frame: &Frame) -> Result<u64, AppendError> {
+    pub(super) fn put(&mut self, frame: &Frame) -> Result<u64, AppendError> {
         let position = self.position;
         self.current.write(position, frame);
         self.position = position + 1;

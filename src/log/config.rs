@@ -62,6 +62,9 @@ pub enum AppendError {
     /// Back-pressure: the next segment, or the sync of the last one, is not ready yet.
     #[error("the log's next segment is not ready yet")]
     NotReady,
+    /// A segment has been begun: [`super::Log::state_again`] comes first, then the frame again.
+    #[error("the log's new segment needs its statements first")]
+    Unstated,
     /// The disk is full; asked again once a second.
     #[error("the disk is full")]
     Full,

@@ -11,8 +11,8 @@ use crate::wire::{FRAME_BYTES, U32, U64};
 /// Bytes before the first record of a segment.
 pub const HEADER_BYTES: usize = 4096;
 
-/// The version of FORMAT.md.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of FORMAT.md. Version 1, which had no statements, is read as well.
+pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"PREGAOLG";
 const ENDIANNESS: u32 = 0x0102_0304;
@@ -25,7 +25,7 @@ pub enum HeaderFault {
     Short,
     #[error("it is not a pregao log segment")]
     Magic,
-    #[error("it has format version {0}, and this program knows version {FORMAT_VERSION} only")]
+    #[error("it has format version {0}, and this program knows versions up to {FORMAT_VERSION}")]
     Version(u32),
     #[error("it was written on a machine of the other byte order")]
     Endianness,
@@ -127,7 +127,7 @@ impl Header {
             return Err(HeaderFault::Magic);
         }
         // Before the CRC: another version may keep its CRC elsewhere, and must be refused by name.
-        if header.version.get() != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&header.version.get()) {
             return Err(HeaderFault::Version(header.version.get()));
         }
         if header.crc.get() != header.computed_crc() {

@@ -129,24 +129,36 @@ impl<S: Storage> Log<S> {
 
     /// Removes the oldest sealed segment when the retention says so; one at a time.
     pub(super) fn retain(&mut self) {
-        let Retention { age_max, bytes_max } = self.config.retention;
         let Some(oldest) = self.sealed.front() else { return };
-        if self.removing || oldest.end() > self.durable.position || self.check_health().is_err() {
+        if self.removing
+            || oldest.end() > self.durable.position
+            || self.check_health().is_err()
+            || !self.oldest_is_due()
+            || !self.can_do_without_oldest()
+        {
             return;
         }
+        if let Some(oldest) = self.sealed.pop_front() {
+            self.removing = true;
+            self.sealed_bytes = self.sealed_bytes.saturating_sub(oldest.bytes() as u64);
+            self.storage.start_remove(oldest.segment);
+        }
+        self.breaks.forget_before(self.first_position());
+    }
+
+    /// Whether the oldest sealed segment is too old, or there is too much of the log.
+    pub(super) fn oldest_is_due(&self) -> bool {
+        let Retention { age_max, bytes_max } = self.config.retention;
+        let Some(oldest) = self.sealed.front() else { return false };
         let too_old = age_max.is_some_and(|age_max| {
             let last = oldest.record(oldest.end() - 1).and_then(Record::mark);
-            let left_at = last.map_or(0, |mark| mark.written_at.get());
+            // When its last record is rot, the head of the next one says when it was left.
+            let next = self.sealed.get(1).unwrap_or(&self.current);
+            let last = last.or_else(|| next.record(next.base).and_then(Record::mark));
+            let left_at = last.map_or(self.wall_ns, |mark| mark.written_at.get());
             self.wall_ns.saturating_sub(left_at) > crate::time::nanos(age_max)
         });
-        let too_large = bytes_max.is_some_and(|bytes_max| self.bytes() > bytes_max);
-        if too_old || too_large {
-            if let Some(oldest) = self.sealed.pop_front() {
-                self.removing = true;
-                self.storage.start_remove(oldest.segment);
-            }
-            self.breaks.forget_before(self.first_position());
-        }
+        too_old || bytes_max.is_some_and(|bytes_max| self.bytes() > bytes_max)
     }
 
     pub(super) fn sync_and_wait(&mut self, now: Now) -> Result<(), AppendError> {

@@ -64,7 +64,7 @@ impl Judge {
         is_first_of_segment: bool,
         record: Option<Record<'_>>,
     ) -> Verdict {
-        let mut closes = false;
+        let (mut closes, mut says_where) = (false, true);
         let rules = self.rules;
         let good = match record {
             Some(Record::Mark(mark)) => {
@@ -91,10 +91,15 @@ impl Judge {
                     false
                 }
             }
+            // It moves nothing, and behind damage it does not say where the log stands.
+            Some(Record::Statement(_)) => {
+                says_where = false;
+                !is_first_of_segment
+            }
             None => false,
         };
         if good {
-            self.lost = false;
+            self.lost &= !says_where;
             self.any = true;
         } else if position < self.watermark {
             self.lost = true;

@@ -5,7 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::wire::{FRAME_BYTES, Frame, Kind, Message, U16, U32, U64};
+use crate::wire::{FRAME_BYTES, Flags, Frame, Kind, Message, U16, U32, U64};
 
 /// Why a mark was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +27,16 @@ pub enum Reason {
     Seal = 7,
     /// The log was closed, and everything before this mark was durable.
     Close = 8,
+    /// Behind the statements at the head of a segment: all that its frames stand on has been said.
+    Stated = 9,
 }
 
 impl Reason {
     /// The reason with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Reason> {
-        use Reason::{Close, Epoch, Local, Open, Seal, Segment, Sync, Upstream};
-        [Open, Segment, Sync, Epoch, Upstream, Local, Seal, Close]
+        use Reason::{Close, Epoch, Local, Open, Seal, Segment, Stated, Sync, Upstream};
+        [Open, Segment, Sync, Epoch, Upstream, Local, Seal, Close, Stated]
             .into_iter()
             .find(|reason| *reason as u8 == number)
     }
@@ -110,6 +112,8 @@ impl Mark {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Record<'a> {
     Data(&'a Frame),
+    /// A data frame said again, with the flag SNAPSHOT: it has no place in the sequence here.
+    Statement(&'a Frame),
     Mark(&'a Mark),
 }
 
@@ -121,24 +125,40 @@ impl<'a> Record<'a> {
         }
         match frame.view::<Mark>() {
             Some(mark) => mark.is_well_formed().then_some(Record::Mark(mark)),
-            None => frame.kind()?.is_data().then_some(Record::Data(frame)),
+            None if !frame.kind()?.is_data() => None,
+            None if is_statement(frame) => Some(Record::Statement(frame)),
+            None => Some(Record::Data(frame)),
         }
     }
 
-    /// By what records are searched: the seq of a frame, the next seq of a mark.
-    pub(super) fn seq(self) -> u64 {
+    /// By what records are searched: the seq of a frame, the next seq of a mark. A statement has none.
+    pub(super) fn seq(self) -> Option<u64> {
         match self {
-            Record::Data(frame) => frame.seq.get(),
-            Record::Mark(mark) => mark.seq.get(),
+            Record::Data(frame) => Some(frame.seq.get()),
+            Record::Statement(_) => None,
+            Record::Mark(mark) => Some(mark.seq.get()),
         }
     }
 
     pub(super) fn mark(self) -> Option<&'a Mark> {
         match self {
             Record::Mark(mark) => Some(mark),
-            Record::Data(_) => None,
+            Record::Data(_) | Record::Statement(_) => None,
         }
     }
+}
+
+/// Whether a record is an event of the sequence: a data frame, and no statement.
+#[must_use]
+pub fn is_event(frame: &Frame) -> bool {
+    frame.kind().is_some_and(Kind::is_data) && !is_statement(frame)
+}
+
+/// Whether a record is a statement: a definition or last value said again, so that the segments before
+/// it can go. It is no event of the sequence at its place.
+#[must_use]
+pub fn is_statement(frame: &Frame) -> bool {
+    frame.has(Flags::SNAPSHOT) && frame.kind != Kind::LogMark as u8
 }
 
 #[cfg(test)]
@@ -151,7 +171,7 @@ mod tests {
         let mark = Mark { reason: Reason::Sync as u8, ..Mark::default() };
         assert!(matches!(Record::checked(&Frame::seal(mark)), Some(Record::Mark(_))));
         assert!(matches!(Record::checked(&Frame::seal(Quote::default())), Some(Record::Data(_))));
-        assert!(Record::checked(&Frame::seal(Mark { reason: 9, ..mark })).is_none());
+        assert!(Record::checked(&Frame::seal(Mark { reason: 10, ..mark })).is_none());
         assert!(Record::checked(&Frame::seal(Mark { reserved: [0, 0, 1], ..mark })).is_none());
         assert!(Record::checked(&Frame::seal(Heartbeat::default())).is_none());
         assert!(Record::checked(&Frame::ZERO).is_none());

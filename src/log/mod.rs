@@ -14,17 +14,20 @@ pub mod memory;
 mod read;
 mod recovery;
 mod standing;
+mod statements;
 
 pub use appender::Log;
 pub use backend::{Completion, Segment, Storage, StorageError};
 pub use config::{AppendError, Health, LogConfig, Progress, Retention, SyncPolicy};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, HeaderFault};
-pub use mark::{Mark, Reason};
+pub use mark::{Mark, Reason, is_event, is_statement};
 pub use read::Read;
 pub use recovery::{OpenError, Recovery};
 pub use standing::{Sequence, UpstreamRule};
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod exhaustive_tests;
 #[cfg(test)]
 mod tests;

@@ -63,13 +63,13 @@ impl<S: Storage> Log<S> {
         let (mut low, mut high) = (stretch.from, stretch.until.min(committed));
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.good_record_from(middle, high) {
-                Some((position, record)) if record.seq() < seq => low = position + 1,
+            match self.seq_from(middle, high) {
+                Some((position, at)) if at < seq => low = position + 1,
                 _ => high = middle,
             }
         }
-        match self.good_record_from(low, stretch.until.min(committed)) {
-            Some((position, record)) if record.seq() < stretch.void_from => position,
+        match self.seq_from(low, stretch.until.min(committed)) {
+            Some((position, at)) if at < stretch.void_from => position,
             _ => stretch.otherwise.min(committed),
         }
     }
@@ -99,8 +99,8 @@ impl<S: Storage> Log<S> {
         }
     }
 
-    /// The first good record in this range of committed positions.
-    fn good_record_from(&self, from: u64, until: u64) -> Option<(u64, Record<'_>)> {
+    /// The seq that the first record which has one states, in this range of committed positions.
+    fn seq_from(&self, from: u64, until: u64) -> Option<(u64, u64)> {
         let mut position = from;
         while position < until {
             let held = self.segment_from(position)?;
@@ -108,8 +108,8 @@ impl<S: Storage> Log<S> {
             if position >= until {
                 return None;
             }
-            if let Some(record) = held.record(position) {
-                return Some((position, record));
+            if let Some(seq) = held.record(position).and_then(Record::seq) {
+                return Some((position, seq));
             }
             position += 1;
         }

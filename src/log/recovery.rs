@@ -255,7 +255,7 @@ pub(super) fn survey<G: Segment>(
         if !same {
             for position in segment.base..=last_position {
                 let Some(record) = segment.record(position) else { continue };
-                let seq = record.seq();
+                let Some(seq) = record.seq() else { continue };
                 // Only an Epoch mark falls back; when it is rot, the record behind it tells.
                 if seq < next_seq {
                     breaks.push(position, seq);

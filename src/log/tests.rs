@@ -194,23 +194,28 @@ fn local_frames_consume_no_upstream_number() {
 }
 
 #[test]
-fn a_shard_remembers_what_upstream_skipped_without_a_mark_for_it() {
+fn what_upstream_skipped_is_durable_only_when_the_log_says_so() {
     let disk = MemoryDisk::new(4096);
     let (mut log, _) = open(&disk, shard(64));
     turn(&mut log, [3, 9]);
     assert_eq!(log.upstream().1, 10);
-    let position = log.committed_position();
-    log.advance_upstream(40);
+    log.advance_upstream(40, at(2)).unwrap();
     log.commit(at(2));
-    assert_eq!(log.committed_position(), position);
-    assert_eq!(log.durable_upstream_seq(), 1);
-    log.handle_completions(at(2));
+    assert_eq!((log.upstream().1, log.durable_upstream_seq()), (40, 1));
+    for _ in 0..3 {
+        log.handle_completions(at(2));
+    }
     assert_eq!(log.durable_upstream_seq(), 40, "nothing of ours is missing below 40");
-    turn(&mut log, [41]);
-    assert_eq!(log.durable_upstream_seq(), 10, "the new frame is not durable");
+    let position = log.committed_position();
+    log.advance_upstream(40, at(2)).unwrap();
+    log.commit(at(2));
+    assert_eq!(log.committed_position(), position, "a mark without news");
     drop(log);
-    let (_, recovery) = open(&disk, shard(64));
-    assert_eq!(recovery.upstream_seq, 42);
+    // It was told to upstream, which may have thrown away what is below it.
+    let (mut log, recovery) = open(&disk.crash(0, |_, _| memory::PageFate::Old), shard(64));
+    assert_eq!(recovery.upstream_seq, 40);
+    turn(&mut log, [41]);
+    assert_eq!(log.durable_upstream_seq(), 40, "the new frame is not durable");
 }
 
 #[test]

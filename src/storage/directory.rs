@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::mapping::Mapping;
-use super::worker::{self, Job, allocate, failure, sync_directory};
+use super::worker::{self, Job, Space, allocate, failure};
 use crate::limits::STORAGE_JOBS_MAX;
 use crate::log::{Completion, HEADER_BYTES, Segment, Storage, StorageError};
 
@@ -24,6 +24,9 @@ pub struct FileStorage {
     jobs: Option<Sender<Job>>,
     completions: Receiver<Completion<FileSegment>>,
     under_way: usize,
+    /// Half-made segments of an earlier process. They go with the first job, which a log starts only
+    /// when it refuses nothing: a refused directory stays as it is.
+    leftovers: Vec<PathBuf>,
     worker: Option<JoinHandle<()>>,
     /// Held, and with it the directory, until this is dropped or the process ends.
     _lock: File,
@@ -43,26 +46,37 @@ impl FileStorage {
     /// # Errors
     /// [`StorageError::Locked`] when another process has it; otherwise what the system refused.
     pub fn open(directory: &Path, wake: Wake) -> Result<FileStorage, StorageError> {
+        FileStorage::with(directory, wake, Space::Reserved)
+    }
+
+    /// The same without reserving the space of new segments: a full disk is then SIGBUS inside a store.
+    /// Only for the test that shows what the reservation is for.
+    ///
+    /// # Errors
+    /// As [`FileStorage::open`].
+    #[doc(hidden)]
+    pub fn open_sparse(directory: &Path, wake: Wake) -> Result<FileStorage, StorageError> {
+        FileStorage::with(directory, wake, Space::Sparse)
+    }
+
+    fn with(directory: &Path, wake: Wake, space: Space) -> Result<FileStorage, StorageError> {
         std::fs::create_dir_all(directory).map_err(|error| failure("create", directory, error))?;
         let lock = lock(&directory.join("LOCK"))?;
         let temporaries =
             worker::temporaries(directory).map_err(|error| failure("list", directory, error))?;
-        for path in temporaries {
-            std::fs::remove_file(&path).map_err(|error| failure("remove", &path, error))?;
-        }
-        sync_directory(directory)?;
         let (jobs, todo) = bounded(STORAGE_JOBS_MAX);
         let (done, completions) = bounded(STORAGE_JOBS_MAX);
         let owned = directory.to_owned();
         let worker = std::thread::Builder::new()
             .name("storage".to_owned())
-            .spawn(move || worker::run(&owned, &todo, &done, &wake))
+            .spawn(move || worker::run(&owned, space, &todo, &done, &wake))
             .map_err(|error| failure("start a thread for", directory, error))?;
         Ok(FileStorage {
             directory: directory.to_owned(),
             jobs: Some(jobs),
             completions,
             under_way: 0,
+            leftovers: temporaries,
             worker: Some(worker),
             _lock: lock,
         })
@@ -71,6 +85,10 @@ impl FileStorage {
     fn start(&mut self, job: Job) {
         // The log keeps fewer jobs under way than the queue holds. A job that is lost because the
         // thread has ended is reported by the next poll, which finds the other end gone as well.
+        for path in std::mem::take(&mut self.leftovers) {
+            // One that stays costs space, and the next open finds it.
+            let _ = std::fs::remove_file(path);
+        }
         self.under_way += 1;
         if let Some(jobs) = &self.jobs {
             let _ = jobs.try_send(job);

@@ -22,9 +22,17 @@ pub(super) enum Job {
     Touch { pages: Pages, offset: usize, len: usize },
 }
 
+/// How a new segment's file gets its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    Reserved,
+    Sparse,
+}
+
 /// Works until the storage is dropped.
 pub(super) fn run(
     directory: &Path,
+    space: Space,
     jobs: &Receiver<Job>,
     done: &Sender<Completion<FileSegment>>,
     wake: &Wake,
@@ -32,7 +40,7 @@ pub(super) fn run(
     for job in jobs {
         let completion = match job {
             Job::Prepare { number, header, bytes } => {
-                Completion::Prepared(prepare(directory, number, &header, bytes))
+                Completion::Prepared(prepare(directory, space, number, &header, bytes))
             }
             Job::Sync { file, number } => {
                 Completion::Synced(rustix::fs::fdatasync(&*file).map_err(|errno| {
@@ -56,13 +64,14 @@ pub(super) fn run(
 /// segment's name never stands for less than a segment.
 fn prepare(
     directory: &Path,
+    space: Space,
     number: u64,
     header: &[u8; HEADER_BYTES],
     bytes: usize,
 ) -> Result<FileSegment, StorageError> {
     let path = segment_path(directory, number);
     let temporary = path.with_extension("tmp");
-    let made = make(&temporary, header, bytes);
+    let made = make(&temporary, space, header, bytes);
     let file = made.inspect_err(|_| {
         // Gives the space back at once; the next open removes what stays.
         let _ = std::fs::remove_file(&temporary);
@@ -74,7 +83,12 @@ fn prepare(
     Ok(FileSegment::new(number, file, mapping))
 }
 
-fn make(path: &Path, header: &[u8; HEADER_BYTES], bytes: usize) -> Result<File, StorageError> {
+fn make(
+    path: &Path,
+    space: Space,
+    header: &[u8; HEADER_BYTES],
+    bytes: usize,
+) -> Result<File, StorageError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -82,7 +96,12 @@ fn make(path: &Path, header: &[u8; HEADER_BYTES], bytes: usize) -> Result<File, 
         .truncate(true)
         .open(path)
         .map_err(|error| failure("create", path, error))?;
-    allocate(&file, path, bytes)?;
+    match space {
+        Space::Reserved => allocate(&file, path, bytes)?,
+        Space::Sparse => {
+            file.set_len(bytes as u64).map_err(|error| failure("extend", path, error))?;
+        }
+    }
     file.write_all_at(header, 0).map_err(|error| failure("write", path, error))?;
     file.sync_all().map_err(|error| failure("sync", path, error))?;
     Ok(file)

@@ -341,8 +341,8 @@ pub(crate) fn live_frames<S: Storage>(log: &Log<S>) -> Vec<Frame> {
             Read::Damaged(range) => panic!("damaged: {range:?}"),
             Read::Frames(read) => {
                 for (frame, at) in read.iter().zip(position..) {
-                    let is_data = frame.kind().is_some_and(Kind::is_data);
-                    if is_data && frame.seq.get() < log.void_from(at) {
+                    let is_event = pregao::log::is_event(frame);
+                    if is_event && frame.seq.get() < log.void_from(at) {
                         frames.push(*frame);
                     }
                 }

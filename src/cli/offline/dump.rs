@@ -73,6 +73,7 @@ pub fn run(request: &DumpRequest, output: &mut Output<impl Write>) -> Result<Exi
                 left -= 1;
                 lines.data(&frame, rows, &records.symbols)
             }
+            Item::Statement(_) => continue,
             Item::Mark(position, mark) => {
                 let is_wanted = (selected.from_seq..selected.to_seq).contains(&mark.seq.get());
                 (request.marks && is_wanted).then(|| lines.mark(position, &mark))
@@ -248,6 +249,7 @@ fn reason_word(reason: u8) -> &'static str {
         Some(Reason::Local) => "local",
         Some(Reason::Seal) => "seal",
         Some(Reason::Close) => "close",
+        Some(Reason::Stated) => "stated",
         None => "unknown",
     }
 }

@@ -71,7 +71,7 @@ pub fn run(request: &ExportRequest, output: &mut Output<impl Write>) -> Result<E
                     lost += 1;
                 }
             }
-            Item::Mark(..) => {}
+            Item::Statement(_) | Item::Mark(..) => {}
         }
     }
     let counts = export.finish(&records.symbols)?;

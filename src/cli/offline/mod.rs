@@ -196,7 +196,7 @@ impl Records {
     fn next_item(&mut self) -> Result<Option<Item>, Failure> {
         let item = self.union.next_item();
         let item = item.map_err(|error| Failure::failed(error.to_string()))?;
-        if let Some(Item::Data(frame)) = &item {
+        if let Some(Item::Data(frame) | Item::Statement(frame)) = &item {
             self.symbols.note(frame);
         }
         self.bar.show(self.union.bytes_read());

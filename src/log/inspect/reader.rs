@@ -15,6 +15,9 @@ use crate::wire::{FRAME_BYTES, Frame};
 pub enum Item {
     /// A data frame.
     Data(Frame),
+    /// A definition or last value said again at the head of a segment. It is no event of the sequence
+    /// there; but when the segments before it are gone, nothing else says what it says.
+    Statement(Frame),
     /// A mark of the log itself, and its position.
     Mark(u64, Mark),
     /// Records that cannot be read.
@@ -168,7 +171,11 @@ impl<F: Files> Reader<F> {
                 self.miss(position..position + 1);
                 continue;
             };
-            let loss = self.bad.take().map(|bad| self.lost(&bad, record.seq()));
+            // How far a loss goes, a statement does not say.
+            let loss = match record.seq() {
+                Some(seq) => self.bad.take().map(|bad| self.lost(&bad, seq)),
+                None => None,
+            };
             let item = self.pass(position, record);
             match (loss.filter(|loss| self.is_loss(loss)), item) {
                 (None, None) => {}
@@ -252,6 +259,7 @@ impl<F: Files> Reader<F> {
                 self.next_seq = mark.seq.get();
                 Some(Item::Mark(position, *mark))
             }
+            Record::Statement(frame) => Some(Item::Statement(*frame)),
             Record::Data(frame) => {
                 let seq = frame.seq.get();
                 if seq < self.next_seq {

@@ -68,6 +68,8 @@ pub struct Summary {
     pub frames: u64,
     /// Good marks before the end.
     pub marks: u64,
+    /// Good statements before the end: what was said again at the heads of segments.
+    pub statements: u64,
     /// Bad records before the end.
     pub damaged_records: u64,
     /// Records behind the end, which an open cuts.
@@ -277,6 +279,7 @@ impl<W: Watch> Verifier<'_, W> {
                 self.summary.frames += 1;
                 self.summary.first_seq.get_or_insert(frame.seq.get());
             }
+            Some(Record::Statement(_)) => self.summary.statements += 1,
             Some(Record::Mark(_)) => self.summary.marks += 1,
             None => {}
         }
@@ -302,12 +305,13 @@ impl<W: Watch> Verifier<'_, W> {
                 Err(error) => error.to_string(),
                 Ok(()) => "it is no record of a log".to_owned(),
             },
-            (_, Some(Record::Data(_))) if position == place.base => {
+            (_, Some(Record::Data(_) | Record::Statement(_))) if position == place.base => {
                 "the first record of a segment is no mark".to_owned()
             }
             (_, Some(Record::Data(frame))) => {
                 format!("its seq is {}, and {next_seq} comes next", frame.seq)
             }
+            (_, Some(Record::Statement(_))) => "it is a statement without a place".to_owned(),
             (_, Some(Record::Mark(mark))) => format!(
                 "it is a mark of epoch {} at seq {} with watermark {}, which does not follow",
                 mark.epoch, mark.seq, mark.durable_records
@@ -364,7 +368,7 @@ impl<W: Watch> Verifier<'_, W> {
                 offset: Some(place.offset_in_file(position)),
                 position: Some(position),
                 records: 1,
-                seq: Some(record.seq()),
+                seq: record.seq(),
                 what: what.to_owned(),
                 meaning: "no writer of this format does that; an open takes it as it is".into(),
             });

@@ -7,7 +7,7 @@ use super::followers::first_seq_from;
 use super::{Asked, Peer, Sequencer};
 use crate::feed::Pattern;
 use crate::limits;
-use crate::log::{Log, Read, Storage};
+use crate::log::{Log, Read, Storage, is_event};
 use crate::node::ConnId;
 use crate::node::quotes::Shelf;
 use crate::question::Question;
@@ -251,7 +251,7 @@ impl Replay {
             looked += frames.len();
             let void_from = journal.void_from(self.position);
             for frame in frames {
-                if !frame.kind().is_some_and(Kind::is_data) || frame.seq.get() >= void_from {
+                if !is_event(frame) || frame.seq.get() >= void_from {
                     continue;
                 }
                 if frame.seq.get() >= self.to_seq {

@@ -2,6 +2,8 @@
 //! own pace from its own place. Because they read the journal and not a queue, one that was away asks
 //! for what it missed and nothing had to be kept for it.
 
+mod catching;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use super::market::Market;
 use super::{ConnId, DialFailure, DialId, FollowerConfig, MARKET_SOURCE, SequencerConfig};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
 use crate::limits;
-use crate::log::{Log, Read, Storage};
+use crate::log::{Log, Read, Storage, is_event};
 use crate::node::status::Status;
 use crate::node::{breaker_outcome, describe_breaker, obey_operator};
 use crate::time::{Mono, Now};
@@ -35,6 +37,13 @@ enum Phase {
     Snapshot {
         conn: ConnId,
         next_index: u32,
+    },
+    /// A shard that wants what the journal no longer has first gets the definitions of its
+    /// instruments, from this index on, and then the word that its history begins later.
+    Catching {
+        conn: ConnId,
+        next_index: u32,
+        wanted_seq: u64,
     },
     Streaming {
         conn: ConnId,
@@ -137,15 +146,7 @@ impl Followers {
                 follower.phase = Phase::Greeting { permit, since, conn };
             }
         }
-        Session {
-            role: role as u8,
-            source: MARKET_SOURCE,
-            epoch: U32::new(journal.epoch()),
-            epoch_start: U64::new(journal.epoch_start()),
-            next_seq: U64::new(journal.next_seq()),
-            name: padded("core"),
-            ..Session::default()
-        }
+        introduction(role, journal)
     }
 
     pub(super) fn handle_dial_failed(&mut self, now: Now, index: usize, failure: DialFailure) {
@@ -166,26 +167,31 @@ impl Followers {
             Phase::Greeting { permit, .. } => {
                 follower.breaker.record(permit, Outcome::Reset, now.mono);
             }
-            Phase::Snapshot { .. } | Phase::Streaming { .. } => {
+            Phase::Snapshot { .. } | Phase::Catching { .. } | Phase::Streaming { .. } => {
                 follower.breaker.observe(Outcome::Reset, now.mono);
             }
             _ => {}
         }
     }
 
-    /// A frame of a follower. An error is a reason to close.
+    /// A frame of a follower; the answer, if it needs one. An error is a reason to close.
     pub(super) fn handle_frame<S: Storage>(
         &mut self,
         now: Now,
         index: usize,
         frame: &Frame,
         journal: &Log<S>,
-    ) -> Result<(), &'static str> {
-        let Some(follower) = self.all.get_mut(index) else { return Ok(()) };
+        market: &Market,
+    ) -> Result<Option<Session>, &'static str> {
+        let Some(follower) = self.all.get_mut(index) else { return Ok(None) };
         match frame.kind() {
             Some(Kind::Session) => match frame.view::<Session>() {
-                Some(session) => follower.begin(now, session, journal),
-                None => Ok(()),
+                Some(session) if follower.has_missed_epochs(session, journal) => {
+                    let epoch_start = U64::new(market.void_from(session.epoch.get()));
+                    Ok(Some(Session { epoch_start, ..introduction(Role::Feeder, journal) }))
+                }
+                Some(session) => follower.begin(now, session, journal).map(|()| None),
+                None => Ok(None),
             },
             Some(Kind::Ack) => {
                 if let Some(ack) = frame.view::<Ack>()
@@ -194,9 +200,9 @@ impl Followers {
                     follower.accepted_seq = ack.accepted_seq.get();
                     follower.durable_seq = ack.durable_seq.get();
                 }
-                Ok(())
+                Ok(None)
             }
-            Some(Kind::Heartbeat) => Ok(()),
+            Some(Kind::Heartbeat) => Ok(None),
             Some(Kind::Error) => Err("the follower refused"),
             _ => Err("a follower may not send this"),
         }
@@ -205,7 +211,9 @@ impl Followers {
     /// Connections to which frames are streamed.
     pub(super) fn streaming(&self) -> impl Iterator<Item = ConnId> {
         self.all.iter().filter_map(|follower| match follower.phase {
-            Phase::Streaming { conn, .. } | Phase::Snapshot { conn, .. } => Some(conn),
+            Phase::Streaming { conn, .. }
+            | Phase::Snapshot { conn, .. }
+            | Phase::Catching { conn, .. } => Some(conn),
             _ => None,
         })
     }
@@ -222,6 +230,9 @@ impl Followers {
         let Some(follower) = self.all.get_mut(index) else { return };
         if let Phase::Snapshot { conn, next_index } = follower.phase {
             follower.fill_snapshot(conn, next_index, warmup, journal, market, out);
+        }
+        if let Phase::Catching { conn, next_index, wanted_seq } = follower.phase {
+            follower.fill_definitions(conn, next_index, wanted_seq, journal, market, out);
         }
         if let Phase::Streaming { conn, position } = follower.phase
             && out.is_empty()
@@ -378,6 +389,7 @@ impl Followers {
                 Phase::Dialing { .. } => "dialing",
                 Phase::Greeting { .. } => "greeting",
                 Phase::Snapshot { .. } => "snapshot",
+                Phase::Catching { .. } => "catching up",
                 Phase::Streaming { .. } => "streaming",
                 Phase::Closing { .. } => "closing",
             };
@@ -394,6 +406,7 @@ impl Follower {
         match self.phase {
             Phase::Greeting { conn, .. }
             | Phase::Snapshot { conn, .. }
+            | Phase::Catching { conn, .. }
             | Phase::Streaming { conn, .. }
             | Phase::Closing { conn } => Some(conn),
             _ => None,
@@ -422,8 +435,14 @@ impl Follower {
         self.told_seq = 0;
         self.passed_seq = wanted.max(1);
         self.next_word = now.mono;
+        // What it said before counts no more: its directory may be another one since.
+        self.accepted_seq = wanted;
+        self.durable_seq = session.durable_seq.get().min(wanted);
+        let first_seq = journal.first_seq().unwrap_or(0);
         self.phase = if wanted == 0 {
             Phase::Snapshot { conn, next_index: 0 }
+        } else if wanted < first_seq && self.config.shard.is_some() {
+            Phase::Catching { conn, next_index: 0, wanted_seq: wanted }
         } else {
             Phase::Streaming { conn, position: journal.position_of_seq(wanted) }
         };
@@ -484,8 +503,7 @@ impl Follower {
             looked += frames.len();
             let void_from = journal.void_from(position);
             for frame in frames {
-                let is_data = frame.kind().is_some_and(Kind::is_data);
-                if !is_data || frame.seq.get() >= void_from {
+                if !is_event(frame) || frame.seq.get() >= void_from {
                     continue;
                 }
                 self.passed_seq = self.passed_seq.max(frame.seq.get() + 1);
@@ -503,6 +521,19 @@ impl Follower {
     }
 }
 
+/// Core's first word to a follower.
+fn introduction<S: Storage>(role: Role, journal: &Log<S>) -> Session {
+    Session {
+        role: role as u8,
+        source: MARKET_SOURCE,
+        epoch: U32::new(journal.epoch()),
+        epoch_start: U64::new(journal.epoch_start()),
+        next_seq: U64::new(journal.next_seq()),
+        name: padded("core"),
+        ..Session::default()
+    }
+}
+
 /// The `seq` of the first data frame at or behind a position.
 pub(super) fn first_seq_from<S: Storage>(journal: &Log<S>, mut position: u64) -> Option<u64> {
     loop {
@@ -510,8 +541,7 @@ pub(super) fn first_seq_from<S: Storage>(journal: &Log<S>, mut position: u64) ->
             Read::End => return None,
             Read::Damaged(range) => position = range.end,
             Read::Frames(frames) => {
-                let data = frames.iter().find(|f| f.kind().is_some_and(Kind::is_data));
-                if let Some(frame) = data {
+                if let Some(frame) = frames.iter().find(|frame| is_event(frame)) {
                     return Some(frame.seq.get());
                 }
                 position += frames.len() as u64;

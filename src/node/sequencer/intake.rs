@@ -118,10 +118,10 @@ impl<S: Storage> Sequencer<S> {
         }
         sequenced.renew_crc();
         let appended = if journaled == seq {
-            self.journal.append(&sequenced)
+            self.append(&sequenced)
         } else {
             let told = self.journal.set_upstream(feed, seq, now);
-            told.and_then(|()| self.journal.append(&sequenced))
+            told.and_then(|()| self.append(&sequenced))
         };
         match appended {
             Ok(_) => {
@@ -161,8 +161,38 @@ impl<S: Storage> Sequencer<S> {
         self.exchange.note_left_out();
     }
 
+    fn append(&mut self, frame: &Frame) -> Result<u64, AppendError> {
+        match self.journal.append(frame) {
+            Err(AppendError::Unstated) => {
+                self.state_again()?;
+                self.journal.append(frame)
+            }
+            done => done,
+        }
+    }
+
+    /// A new segment of the journal begins with all that is known, so that those before it can go.
+    fn state_again(&mut self) -> Result<(), AppendError> {
+        let statements = self.market.statements();
+        if !self.journal.state_again(&statements)? {
+            let text = format!(
+                "{} statements are too many for a segment of the journal: nothing before it can be \
+                 removed; make [data] segment_bytes larger",
+                statements.len()
+            );
+            self.links.log(Level::Error, text);
+        }
+        Ok(())
+    }
+
     pub(super) fn append_local(&mut self, frame: &Frame) -> Result<(), AppendError> {
-        self.journal.append_local(frame)?;
+        match self.journal.append_local(frame) {
+            Err(AppendError::Unstated) => {
+                self.state_again()?;
+                self.journal.append_local(frame)?
+            }
+            done => done?,
+        };
         self.market.note(frame);
         self.has_news = true;
         Ok(())

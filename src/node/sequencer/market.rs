@@ -1,12 +1,12 @@
 //! What core knows of the market: its own instrument numbers, the counters that stamp every frame, and
 //! the last value of everything. Rebuilt from the journal, so it never disagrees with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::MARKET_SOURCE;
 use crate::feed::LastValues;
 use crate::limits;
-use crate::log::{Log, Read, Storage};
+use crate::log::{Log, Mark, Read, Storage, is_statement};
 use crate::market::partition::Partition;
 use crate::time::Now;
 use crate::wire::{Definition, Flags, Frame, Kind, Symbol, U16, U32, U64};
@@ -21,6 +21,11 @@ pub(super) struct Market {
     instruments: Vec<Option<Instrument>>,
     /// The exchange's index to ours: valid within one session, since the exchange assigns it.
     own_index: BTreeMap<u32, u32>,
+    /// The last frame of each instrument's other kinds, which only count here: of at most five kinds
+    /// of every instrument, and in truth of few.
+    others: BTreeMap<(u32, u8), Frame>,
+    /// Epochs that the journal has marks of, ascending, each with its first seq.
+    epochs: VecDeque<(u32, u64)>,
     last_ts_recv: u64,
     /// Counts losses at the source.
     gaps: u64,
@@ -52,6 +57,8 @@ impl Market {
             instrument_by_symbol: BTreeMap::new(),
             instruments: Vec::new(),
             own_index: BTreeMap::new(),
+            others: BTreeMap::new(),
+            epochs: VecDeque::new(),
             last_ts_recv: 0,
             gaps: 0,
         };
@@ -62,9 +69,10 @@ impl Market {
                 Read::Damaged(range) => position = range.end,
                 Read::Frames(frames) => {
                     let void_from = journal.void_from(position);
-                    let is_data = |f: &&Frame| f.kind().is_some_and(Kind::is_data);
-                    for frame in frames.iter().filter(is_data) {
-                        if frame.seq.get() < void_from {
+                    for frame in frames {
+                        if let Some(mark) = frame.view::<Mark>() {
+                            market.note_epoch(mark.epoch.get(), mark.epoch_start.get());
+                        } else if frame.seq.get() < void_from {
                             market.note(frame);
                         }
                     }
@@ -72,6 +80,22 @@ impl Market {
                 }
             }
         }
+    }
+
+    fn note_epoch(&mut self, epoch: u32, start_seq: u64) {
+        if self.epochs.back().is_none_or(|(known, _)| *known < epoch) {
+            if self.epochs.len() >= limits::EPOCHS_KNOWN_MAX {
+                self.epochs.pop_front();
+            }
+            self.epochs.push_back((epoch, start_seq));
+        }
+    }
+
+    /// What was sent in `epoch` is void from this seq on: there the next epoch began, and none began
+    /// lower later. 1, when the journal no longer knows.
+    pub(super) fn void_from(&self, epoch: u32) -> u64 {
+        let next = self.epochs.iter().find(|(known, _)| *known == epoch.saturating_add(1));
+        next.map_or(1, |(_, start_seq)| *start_seq)
     }
 
     /// Instruments known, the system's own included.
@@ -97,8 +121,28 @@ impl Market {
         self.instruments.get(index_of(instrument) as usize)?.map(|known| known.owner)
     }
 
-    /// A journaled frame: from now on it is the truth.
+    /// All that is known, for the head of a journal's new segment: each instrument's definition, and
+    /// its last frame of every kind, which has the counter that the next one goes on from.
+    pub(super) fn statements(&self) -> Vec<Frame> {
+        let end = u32::try_from(self.values.index_end()).unwrap_or(u32::MAX);
+        let of = |index: u32| {
+            let values = &self.values;
+            let last = [values.definition(index), values.quote(index), values.trade(index)];
+            let others = self.others.range((index, 0)..=(index, u8::MAX));
+            last.into_iter().flatten().chain(others.map(|(_, frame)| frame))
+        };
+        (0..end).flat_map(of).copied().collect()
+    }
+
+    /// A journaled frame, or a statement of one: from now on it is the truth.
     pub(super) fn note(&mut self, frame: &Frame) {
+        let mut frame = *frame;
+        if is_statement(&frame) {
+            // The frame as it was sequenced: whoever hands it out says so again.
+            frame.flags = U16::new(frame.flags.get() & !Flags::SNAPSHOT);
+            frame.renew_crc();
+        }
+        let frame = &frame;
         let index = index_of(frame.instrument.get());
         if let Some(definition) = frame.view::<Definition>() {
             let owner = self.partition.owner(&definition.symbol);
@@ -117,6 +161,10 @@ impl Market {
             *next = frame.instrument_seq.get().wrapping_add(1);
         }
         self.last_ts_recv = self.last_ts_recv.max(frame.ts_recv.get());
+        let is_value = matches!(frame.kind(), Some(Kind::Definition | Kind::Quote | Kind::Trade));
+        if !is_value && (index as usize) < limits::INSTRUMENTS_MAX {
+            self.others.insert((index, frame.kind), *frame);
+        }
         self.values.note(frame);
     }
 

@@ -13,6 +13,7 @@ mod exchange;
 mod followers;
 mod intake;
 mod market;
+mod trim;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -119,6 +120,8 @@ pub struct Sequencer<S: Storage> {
     /// Changes of other nodes' breakers taken until `reports_until`.
     reports: u32,
     reports_until: Mono,
+    /// When it was last said that a shard holds the journal's trimming back.
+    held_told: Option<Mono>,
     is_stopped: bool,
 }
 
@@ -138,9 +141,17 @@ impl<S: Storage> Sequencer<S> {
             let epoch = journal.begin_epoch(now).map_err(|error| error.to_string())?;
             tell_recovery(&mut links, recovery, epoch);
         }
+        if !recovery.skipped_segments.is_empty() {
+            let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
+            links.log(Level::Error, text);
+        }
         let market = Market::rebuild(&journal, config.partition.clone());
         let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
         let followers = Followers::new(&config).map_err(|error| error.to_string())?;
+        journal.require_statements();
+        if let Some((held_seq, _)) = followers.held_by_shards() {
+            journal.hold_from_seq(held_seq);
+        }
         Ok(Sequencer {
             upstream_seq: journal.upstream().1,
             journal,
@@ -158,6 +169,7 @@ impl<S: Storage> Sequencer<S> {
             local_dropped: 0,
             reports: 0,
             reports_until: Mono::default(),
+            held_told: None,
             is_stopped: false,
         })
     }
@@ -179,9 +191,12 @@ impl<S: Storage> Sequencer<S> {
             (Peer::Follower(index), _) => {
                 let index = *index;
                 self.answer_follower(now, conn, index, frame);
-                let said = self.followers.handle_frame(now, index, frame, &self.journal);
-                if let Err(text) = said {
-                    self.links.refuse(conn, ErrorCode::Unexpected, text);
+                let said =
+                    self.followers.handle_frame(now, index, frame, &self.journal, &self.market);
+                match said {
+                    Ok(Some(answer)) => self.links.send(conn, answer),
+                    Ok(None) => {}
+                    Err(text) => self.links.refuse(conn, ErrorCode::Unexpected, text),
                 }
                 self.links.mark_dirty(conn);
             }
@@ -305,6 +320,7 @@ impl<S: Storage> Sequencer<S> {
         status.metric("next_seq", self.journal.next_seq());
         status.metric("durable_seq", self.journal.durable_seq());
         status.metric("journal_bytes", self.journal.bytes());
+        status.metric("journal_first_seq", self.journal.first_seq().unwrap_or(0));
         status.metric("instruments", self.market.len());
         status.metric("upstream_seq", self.upstream_seq);
         status.metric("held_back", i64::from(self.is_held_back));
@@ -314,6 +330,9 @@ impl<S: Storage> Sequencer<S> {
         status.metric("local_frames_dropped", self.local_dropped);
         if !matches!(self.journal.health(), Health::Open) {
             status.text("journal", format!("{:?}", self.journal.health()));
+        }
+        if let Some(name) = self.journal_held_by() {
+            status.text("journal_held_by", name);
         }
         self.exchange.describe(now, self.upstream_seq, &mut status);
         self.followers.describe(now, &mut status);
@@ -393,6 +412,7 @@ impl<S: Storage> Node for Sequencer<S> {
     }
 
     fn handle_timers(&mut self, now: Now) {
+        self.hold_journal(now);
         self.journal.handle_timers(now);
         self.exchange.handle_timers(now);
         self.drive_exchange(now);

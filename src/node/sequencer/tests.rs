@@ -189,9 +189,9 @@ impl Bench {
 
     fn journaled(&self) -> Vec<Frame> {
         let journal = &self.core.journal;
-        let (mut frames, mut position) = (Vec::new(), 0);
+        let (mut frames, mut position) = (Vec::new(), journal.first_position());
         while let Read::Frames(read) = journal.read(position, usize::MAX) {
-            frames.extend(read.iter().filter(|f| f.kind().is_some_and(Kind::is_data)));
+            frames.extend(read.iter().filter(|frame| crate::log::is_event(frame)));
             position += read.len() as u64;
         }
         frames
@@ -653,3 +653,5 @@ fn a_second_replay_and_unknown_names_are_refused() {
     ];
     assert_eq!(refused, codes.map(|(id, code)| (id, code as u16)));
 }
+
+mod trimming;

@@ -150,12 +150,19 @@ impl Index {
         }
         self.first_position = first_position;
         for listed in &mut self.listed {
-            self.copy_bytes -= listed.forget_before(first_position);
+            let (entries, copy_bytes) = listed.forget_before(first_position);
+            self.trades = self.trades.saturating_sub(entries);
+            self.copy_bytes -= copy_bytes;
         }
         let listed = &self.listed;
         self.copies.retain(|(place, number)| {
             listed.get(*place as usize).is_some_and(|own| own.block(*number).is_some())
         });
+    }
+
+    /// The definitions of all instruments.
+    pub(super) fn definitions(&self) -> impl Iterator<Item = Frame> {
+        self.listed.iter().map(|listed| listed.definition)
     }
 
     /// An instrument by its place.

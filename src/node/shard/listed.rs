@@ -330,8 +330,8 @@ impl Listed {
         low
     }
 
-    /// Forgets what the log no longer has. Bytes of copies that went with it.
-    pub(super) fn forget_before(&mut self, first_position: u64) -> usize {
+    /// Forgets what the log no longer has. Entries, and bytes of copies, that went with it.
+    pub(super) fn forget_before(&mut self, first_position: u64) -> (u64, usize) {
         let mut freed = 0;
         while let Some(block) = self.blocks.front()
             && block.place(INDEX_BLOCK_TRADES - 1).0 < first_position
@@ -345,9 +345,10 @@ impl Listed {
         while self.place(start).is_some_and(|(position, _)| position < first_position) {
             start += 1;
         }
+        let entries = start - self.start;
         self.start = start;
         self.cancels.forget_before(start);
-        freed
+        (entries, freed)
     }
 
     /// Bytes that the list takes, about.

@@ -11,17 +11,20 @@ mod block;
 mod cancels;
 mod count;
 mod index;
+mod intake;
 mod listed;
 mod reply;
 mod rows;
 mod wanted;
+
+use std::collections::VecDeque;
 
 use super::status::Status;
 use super::{
     Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
     Outgoing,
 };
-use crate::log::{AppendError, Health, Log, Recovery, Storage};
+use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::question::QuestionError;
 use crate::time::{Mono, Now};
@@ -60,6 +63,8 @@ pub struct Shard<S: Storage> {
     index: Index,
     links: Links<Peer>,
     feeder: Option<ConnId>,
+    /// Whom this shard asked about the epochs that it missed.
+    asked: Option<ConnId>,
     scratch: Vec<Frame>,
     /// One block of the index, unpacked; kept to save the allocation.
     loaded: Loaded,
@@ -70,9 +75,11 @@ pub struct Shard<S: Storage> {
     /// Connections with questions that the log is not far enough for, and when the first gives up.
     waiting: Vec<ConnId>,
     waiting_due: Option<Mono>,
-    /// The log refused a frame. The feeder is closed; when there is room it begins again from what
-    /// the log has.
+    /// The disk is full. The feeder is closed; when there is room it begins again from what the log has.
     is_held_back: bool,
+    /// Frames of the feeder that came while the log's next segment was not ready; it is not read
+    /// while there are any, so they are what one read can bring.
+    pending: VecDeque<Frame>,
     has_news: bool,
     acked: (u64, u64),
     damaged: u64,
@@ -85,12 +92,17 @@ pub struct Shard<S: Storage> {
 impl<S: Storage> Shard<S> {
     /// A shard on an opened log. Reads the whole log to build its index.
     #[must_use]
-    pub fn new(config: ShardConfig, log: Log<S>, recovery: &Recovery) -> Shard<S> {
+    pub fn new(config: ShardConfig, mut log: Log<S>, recovery: &Recovery) -> Shard<S> {
+        log.require_statements();
         let (index, damaged) = Index::rebuild(&log);
         let mut links = Links::default();
         if recovery.cut_records > 0 {
             let text = format!("{} torn records were cut from the log", recovery.cut_records);
             links.log(Level::Warn, text);
+        }
+        if !recovery.skipped_segments.is_empty() {
+            let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
+            links.log(Level::Error, text);
         }
         if damaged > 0 {
             let text = format!("{damaged} records of the log are damaged; answers will say so");
@@ -102,6 +114,7 @@ impl<S: Storage> Shard<S> {
             index,
             links,
             feeder: None,
+            asked: None,
             scratch: Vec::new(),
             loaded: Loaded::default(),
             load: Load::default(),
@@ -109,6 +122,7 @@ impl<S: Storage> Shard<S> {
             waiting: Vec::new(),
             waiting_due: None,
             is_held_back: false,
+            pending: VecDeque::new(),
             has_news: false,
             acked: (0, 0),
             damaged,
@@ -138,7 +152,10 @@ impl<S: Storage> Shard<S> {
             return;
         }
         match (&link.peer, frame.kind()) {
-            (Peer::Feeder, Some(kind)) if kind.is_data() => self.store(conn, frame),
+            (Peer::Feeder, _) if !self.pending.is_empty() => self.keep_back(conn, frame),
+            (Peer::Feeder, Some(kind)) if kind.is_data() || kind == Kind::Gap => {
+                self.store(now, conn, frame);
+            }
             (Peer::Unknown, Some(Kind::Session)) => {
                 if let Some(session) = frame.view::<Session>() {
                     let session = *session;
@@ -158,7 +175,8 @@ impl<S: Storage> Shard<S> {
                     if feeds && beat.next_seq.get() == u64::MAX {
                         self.links.refuse(conn, ErrorCode::Unexpected, "no sequence ends there");
                     } else if feeds {
-                        self.log.advance_upstream(beat.next_seq.get());
+                        // One that does not fit now is no loss: there will be another.
+                        let _ = self.log.advance_upstream(beat.next_seq.get(), now);
                         self.has_news = true;
                     }
                 }
@@ -189,6 +207,12 @@ impl<S: Storage> Shard<S> {
                 self.links.refuse(conn, ErrorCode::Storage, "the log cannot take more now");
                 return;
             }
+            Some(Role::Feeder) if self.has_missed_epochs(conn, session) => {
+                // Core is told where this log stands, and says what of it is void.
+                self.asked = Some(conn);
+                self.introduce(conn, session.source);
+                return;
+            }
             Some(Role::Feeder) => {
                 if let Err((code, text)) = self.follow(now, session) {
                     self.links.refuse(conn, code, text);
@@ -197,6 +221,7 @@ impl<S: Storage> Shard<S> {
                 if let Some(before) = self.feeder.replace(conn) {
                     self.links.refuse(before, ErrorCode::Unexpected, "another feeder took over");
                 }
+                self.pending.clear();
                 self.acked = (0, 0);
                 self.has_news = true;
                 self.links.log(Level::Info, format!("core feeds from seq {}", self.wanted()));
@@ -208,8 +233,12 @@ impl<S: Storage> Shard<S> {
             }
         };
         self.links.greet(conn, peer);
+        self.introduce(conn, session.source);
+    }
+
+    fn introduce(&mut self, conn: ConnId, source: u8) {
         let answer = Session {
-            source: session.source,
+            source,
             epoch: U32::new(self.log.epoch()),
             epoch_start: U64::new(self.log.epoch_start()),
             next_seq: U64::new(self.wanted()),
@@ -225,6 +254,13 @@ impl<S: Storage> Shard<S> {
         self.log.upstream().1
     }
 
+    /// Whether epochs lie between this log's and core's, and core has not been asked about them: the
+    /// start of its own says nothing about theirs.
+    fn has_missed_epochs(&self, conn: ConnId, session: &Session) -> bool {
+        let (ours, cores) = (self.log.epoch(), session.epoch.get());
+        ours > 0 && cores > ours.saturating_add(1) && self.asked != Some(conn)
+    }
+
     /// Takes core's epoch over. Frames beyond its start are void.
     fn follow(&mut self, now: Now, session: &Session) -> Result<(), (ErrorCode, &'static str)> {
         let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
@@ -234,10 +270,10 @@ impl<S: Storage> Shard<S> {
         if epoch == self.log.epoch() {
             return Ok(());
         }
-        // Where an epoch began that was missed is not known. No later one can begin before the one
-        // that this log stands in, so that is what is safe.
-        let missed = epoch - self.log.epoch() > 1;
-        let start = if missed { start.min(self.log.epoch_start()) } else { start };
+        // Epochs never begin lower than those before them: what came before this log's own is good,
+        // also when core no longer knows better.
+        let missed = self.log.epoch() > 0 && epoch - self.log.epoch() > 1;
+        let start = if missed { start.max(self.log.epoch_start()) } else { start };
         match self.log.follow_epoch(epoch, start, now) {
             Ok(None) => {}
             Ok(Some(void_from)) => {
@@ -251,33 +287,6 @@ impl<S: Storage> Shard<S> {
         Ok(())
     }
 
-    fn store(&mut self, conn: ConnId, frame: &Frame) {
-        if self.feeder != Some(conn) {
-            return;
-        }
-        if frame.seq.get() < self.log.next_seq() {
-            self.duplicates += 1;
-            return;
-        }
-        match self.log.append(frame) {
-            Ok(position) => {
-                self.index.note(position, frame);
-                self.has_news = true;
-            }
-            Err(AppendError::OutOfOrder { .. } | AppendError::NotData(_)) => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "no log can hold this frame");
-            }
-            Err(error) => {
-                // Core begins again from what the log has: nothing of this connection is kept back.
-                self.is_held_back = true;
-                let level =
-                    if error == AppendError::NotReady { Level::Debug } else { Level::Error };
-                self.links.log(level, format!("the log takes no more for now: {error}"));
-                self.links.refuse(conn, ErrorCode::Storage, "the log cannot take more now");
-            }
-        }
-    }
-
     fn status(&self) -> Status {
         let mut status = Status::default();
         status.text("role", self.config.name.clone());
@@ -285,6 +294,7 @@ impl<S: Storage> Shard<S> {
         status.metric("epoch", self.log.epoch());
         status.metric("next_seq", self.wanted());
         status.metric("durable_seq", self.log.durable_upstream_seq());
+        status.metric("first_seq", self.first_seq());
         status.metric("log_bytes", self.log.bytes());
         status.metric("instruments", self.index.len());
         status.metric("trades", self.index.trades);
@@ -339,6 +349,7 @@ impl<S: Storage> Node for Shard<S> {
         }
         if self.feeder == Some(conn) {
             self.feeder = None;
+            self.pending.clear();
             self.links.log(Level::Info, format!("core's feed ended: {reason}"));
         }
     }
@@ -353,6 +364,9 @@ impl<S: Storage> Node for Shard<S> {
         if progress.room {
             self.is_held_back = false;
         }
+        if progress.room || matches!(self.log.health(), Health::NoSpace(_)) {
+            self.store_pending(now);
+        }
         if progress.failed {
             self.failure = Some(format!("the log failed: {:?}", self.log.health()));
             return;
@@ -364,6 +378,7 @@ impl<S: Storage> Node for Shard<S> {
 
     fn handle_timers(&mut self, now: Now) {
         self.log.handle_timers(now);
+        self.forget_removed();
         self.links.tick(now, |_| 0);
         self.settle_waiting(now, false);
         for conn in std::mem::take(&mut self.scanning) {
@@ -404,7 +419,8 @@ impl<S: Storage> Node for Shard<S> {
     }
 
     fn wants_frames(&self, conn: ConnId) -> bool {
-        self.links.wants_frames(conn)
+        let keeps_up = self.pending.is_empty() || self.feeder != Some(conn);
+        keeps_up && self.links.wants_frames(conn)
     }
 
     fn poll_action(&mut self) -> Option<Action> {

@@ -1,0 +1,72 @@
+//! Shards and the trimmed journal: what of it they still need, and what one gets that wants more than
+//! there is.
+
+use super::{Follower, Followers, Phase, first_seq_from};
+use crate::limits;
+use crate::log::{Log, Storage};
+use crate::node::ConnId;
+use crate::node::sequencer::market::Market;
+use crate::wire::{Flags, Frame, Gap, GapReason, Session, U64};
+
+impl Followers {
+    /// All frames below this seq are durable at every shard that is configured, as far as they have
+    /// said so since core started; and which shard it is that holds the least.
+    pub(in crate::node::sequencer) fn held_by_shards(&self) -> Option<(u64, &str)> {
+        let shards = self.all.iter().filter(|follower| follower.config.shard.is_some());
+        let held = shards.map(|follower| (follower.durable_seq, follower.config.name.as_str()));
+        held.min_by_key(|(seq, _)| *seq)
+    }
+}
+
+impl Follower {
+    /// Whether it stands in an older epoch and asks what of that is void. A follower that took core's
+    /// epoch over says that one.
+    pub(super) fn has_missed_epochs<S: Storage>(
+        &self,
+        session: &Session,
+        journal: &Log<S>,
+    ) -> bool {
+        let epoch = session.epoch.get();
+        let is_greeting = matches!(self.phase, Phase::Greeting { .. });
+        is_greeting && self.config.shard.is_some() && epoch != 0 && epoch < journal.epoch()
+    }
+
+    /// The journal was trimmed beyond what this shard wants. It gets what the frames stand on, and is
+    /// told what it will not get.
+    pub(super) fn fill_definitions<S: Storage>(
+        &mut self,
+        conn: ConnId,
+        mut next_index: u32,
+        wanted_seq: u64,
+        journal: &Log<S>,
+        market: &Market,
+        out: &mut Vec<Frame>,
+    ) {
+        let values = market.values();
+        let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        while next_index < end && out.len() < limits::FILL_FRAMES_MAX {
+            let is_theirs = market.owner(next_index) == self.config.shard;
+            let definition = values.definition(next_index).filter(|_| is_theirs);
+            out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
+            next_index += 1;
+        }
+        self.phase = Phase::Catching { conn, next_index, wanted_seq };
+        if next_index < end {
+            return;
+        }
+        // Only now: the journal may have been trimmed further meanwhile.
+        let position = journal.position_of_seq(wanted_seq);
+        let first_seq = first_seq_from(journal, position).unwrap_or(journal.next_seq());
+        if first_seq > wanted_seq {
+            out.push(Frame::seal(Gap {
+                reason: GapReason::SourceLost as u8,
+                from_seq: U64::new(wanted_seq),
+                to_seq: U64::new(first_seq - 1),
+                missed: U64::new(u64::MAX),
+                ..Gap::default()
+            }));
+            self.passed_seq = self.passed_seq.max(first_seq);
+        }
+        self.phase = Phase::Streaming { conn, position };
+    }
+}

@@ -1,0 +1,41 @@
+//! Trimming the journal: what the retention asks for, and no shard needs any more.
+//!
+//! Invariant: no frame leaves the journal before every configured shard has acknowledged it, or what
+//! follows it, as durable. A shard that has not come since core started has acknowledged nothing. The
+//! journal grows meanwhile, for as long as the disk has room; a full disk holds the exchange back and
+//! loses nothing either.
+
+use super::{Level, Sequencer};
+use crate::limits;
+use crate::log::Storage;
+use crate::time::Now;
+
+impl<S: Storage> Sequencer<S> {
+    /// Lets the journal know who needs what, and says loudly when that has become a lot.
+    pub(super) fn hold_journal(&mut self, now: Now) {
+        let Some((seq, name)) = self.followers.held_by_shards() else { return };
+        self.journal.hold_from_seq(seq);
+        let bytes = self.journal.bytes();
+        let wanted = self.journal.retention().bytes_max;
+        let loud =
+            wanted.map_or(limits::JOURNAL_HELD_BYTES_LOUD, |bytes_max| bytes_max.saturating_mul(2));
+        let is_due = self
+            .held_told
+            .is_none_or(|told| now.mono.since(told) >= limits::JOURNAL_HELD_WORD_EVERY);
+        if bytes > loud && is_due && self.journal.is_held() {
+            self.held_told = Some(now.mono);
+            let text = format!(
+                "the journal has {bytes} bytes and cannot be trimmed: {name} holds durably what is \
+                 before seq {seq} only. It grows until {name} comes; a full disk stops the exchange's \
+                 feed, and nothing is lost"
+            );
+            self.links.log(Level::Error, text);
+        }
+    }
+
+    /// Who keeps the journal from being trimmed, if somebody does.
+    pub(super) fn journal_held_by(&self) -> Option<&str> {
+        let (_, name) = self.followers.held_by_shards()?;
+        self.journal.is_held().then_some(name)
+    }
+}

@@ -1,0 +1,136 @@
+//! What core sends a shard: frames into the log, statements beside them, and the word that something is
+//! not to be had any more.
+
+use super::{ConnId, Level, Shard};
+use crate::limits;
+use crate::log::{AppendError, Storage, is_statement};
+use crate::time::Now;
+use crate::wire::{Definition, ErrorCode, FRAME_BYTES, Frame, Gap};
+
+/// Frames that one read of a connection can bring.
+const PENDING_MAX: usize = limits::READ_BYTES_PER_TURN_MAX / FRAME_BYTES;
+
+impl<S: Storage> Shard<S> {
+    /// A data frame or a gap.
+    pub(super) fn store(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        if self.feeder != Some(conn) {
+            return;
+        }
+        let stored = if let Some(gap) = frame.view::<Gap>() {
+            self.begin_later(now, gap)
+        } else if is_statement(frame) {
+            self.store_statement(frame)
+        } else if frame.seq.get() < self.log.next_seq() {
+            self.duplicates += 1;
+            Ok(())
+        } else {
+            self.store_event(frame)
+        };
+        match stored {
+            Ok(()) => {}
+            Err(AppendError::OutOfOrder { .. } | AppendError::NotData(_)) => {
+                self.links.refuse(conn, ErrorCode::Unexpected, "no log can hold this frame");
+            }
+            Err(AppendError::NotReady) => self.keep_back(conn, frame),
+            Err(error) => {
+                // Core begins again from what the log has: nothing of this connection is kept back.
+                self.is_held_back = true;
+                self.pending.clear();
+                self.links.log(Level::Error, format!("the log takes no more for now: {error}"));
+                self.links.refuse(conn, ErrorCode::Storage, "the log cannot take more now");
+            }
+        }
+    }
+
+    /// Keeps a frame until the log's next segment is ready. The rest of what was read comes too; more is
+    /// not read.
+    pub(super) fn keep_back(&mut self, conn: ConnId, frame: &Frame) {
+        if self.pending.len() >= PENDING_MAX {
+            self.links.refuse(conn, ErrorCode::Limit, "more than one read can bring");
+            return;
+        }
+        self.pending.push_back(*frame);
+    }
+
+    /// Goes on with what was kept back.
+    pub(super) fn store_pending(&mut self, now: Now) {
+        let Some(conn) = self.feeder else { return };
+        let pending = std::mem::take(&mut self.pending);
+        for frame in &pending {
+            self.handle_frame(now, conn, frame);
+        }
+    }
+
+    fn store_event(&mut self, frame: &Frame) -> Result<(), AppendError> {
+        let position = match self.log.append(frame) {
+            Err(AppendError::Unstated) => {
+                self.state_again()?;
+                self.log.append(frame)?
+            }
+            done => done?,
+        };
+        self.index.note(position, frame);
+        self.has_news = true;
+        Ok(())
+    }
+
+    /// A definition ahead of frames that begin behind its own place.
+    fn store_statement(&mut self, frame: &Frame) -> Result<(), AppendError> {
+        let Some(definition) = frame.view::<Definition>() else {
+            return Err(AppendError::NotData(frame.kind));
+        };
+        if self.index.find(&definition.symbol).is_some() {
+            return Ok(());
+        }
+        let position = match self.log.append_statement(frame) {
+            Err(AppendError::Unstated) => {
+                self.state_again()?;
+                self.log.append_statement(frame)?
+            }
+            done => done?,
+        };
+        self.index.note(position, frame);
+        self.has_news = true;
+        Ok(())
+    }
+
+    /// A new segment of the log begins with all definitions, so that those before it can go.
+    fn state_again(&mut self) -> Result<(), AppendError> {
+        let statements: Vec<Frame> = self.index.definitions().collect();
+        if !self.log.state_again(&statements)? {
+            let text = format!(
+                "{} definitions are too many for a segment of the log: nothing before it can be \
+                 removed; make [data] segment_bytes larger",
+                statements.len()
+            );
+            self.links.log(Level::Error, text);
+        }
+        Ok(())
+    }
+
+    /// Core no longer has what is missing here. The log notes behind what its history is whole; every
+    /// later mark says it again.
+    fn begin_later(&mut self, now: Now, gap: &Gap) -> Result<(), AppendError> {
+        let begins = gap.to_seq.get().saturating_add(1);
+        if begins <= self.wanted() || begins == u64::MAX {
+            return Ok(());
+        }
+        self.log.set_upstream(begins, begins, now)?;
+        self.has_news = true;
+        let text = format!("core has nothing before seq {begins} any more: history begins there");
+        self.links.log(Level::Warn, text);
+        Ok(())
+    }
+
+    /// From this `seq` on the history is whole: what is missing before it was removed here, or core
+    /// did not have it any more.
+    pub(super) fn first_seq(&self) -> u64 {
+        let kept = self.log.first_seq().unwrap_or(0);
+        self.log.upstream().0.max(kept).max(1)
+    }
+
+    /// The index follows the retention.
+    pub(super) fn forget_removed(&mut self) {
+        self.index.forget_before(self.log.first_position());
+    }
+}

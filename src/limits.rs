@@ -419,3 +419,7 @@ pub const RETAIN_AGE_MIN: Duration = Duration::from_secs(1);
 pub const RETAIN_AGE_MAX: Duration = Duration::from_hours(24 * 36_500);
 /// Epochs whose beginnings core knows, the newest ones: for shards that missed some.
 pub const EPOCHS_KNOWN_MAX: usize = 1_024;
+
+/// Frames that publishers may bring in the middle of a round of the fan-out; one read may bring more.
+/// Small beside any ring that somebody would configure for thousands of subscribers.
+pub const ROUND_FRAMES_MAX: usize = 512;

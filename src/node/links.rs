@@ -216,10 +216,10 @@ impl<P> Links<P> {
         }
     }
 
-    /// Whether anybody waits to be asked for what there is to send.
+    /// How many wait to be asked for what there is to send.
     #[must_use]
-    pub fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+    pub fn dirty_len(&self) -> usize {
+        self.dirty.len()
     }
 
     /// The same as [`Links::mark_dirty`], ahead of all others: for who has not had anything yet.

@@ -53,7 +53,7 @@ impl Fanout {
     /// because this reactor was late; only who does not read is.
     fn take_in(&mut self) {
         self.has_more = false;
-        if self.readers.links.has_dirty() {
+        if self.readers.links.dirty_len() > 0 {
             // The turns before have not come round yet.
             self.has_more = true;
             return;

@@ -6,6 +6,7 @@ mod fanout;
 mod intake;
 mod post;
 mod readers;
+mod round;
 mod source;
 mod subscriber;
 
@@ -27,6 +28,7 @@ pub use fanout::Fanout;
 use intake::Intake;
 use post::Outlets;
 use readers::Readers;
+use round::Round;
 use subscriber::Subscriber;
 
 /// What the broker is configured with.
@@ -87,9 +89,7 @@ pub struct Broker {
     readers: Readers<Ring>,
     intakes: Vec<Intake>,
     outlets: Outlets,
-    /// The turns before have not flushed everybody yet. Publishers wait for that: one read of theirs is for
-    /// one round of the fan-out, or a market that comes faster than it goes would lap everybody.
-    is_mid_round: bool,
+    round: Round,
     /// The next further reactor that the intake has news for.
     next_wake: usize,
     local_faults: u64,
@@ -116,7 +116,7 @@ impl Broker {
             readers: Readers::default(),
             intakes: numbers.map(Intake::new).collect(),
             outlets,
-            is_mid_round: false,
+            round: Round::default(),
             next_wake: usize::MAX,
             local_faults: 0,
             is_stopped: false,
@@ -399,6 +399,9 @@ impl Node for Broker {
 
     fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
         self.readers.links.heard(now, conn);
+        if let Some(Peer::Publisher { .. }) = self.readers.links.get(conn).map(|link| &link.peer) {
+            self.round.note_read(frames.len());
+        }
         for (index, frame) in frames.iter().enumerate() {
             if !self.outlets.posts.is_empty()
                 && let Some(reactor) = self.reactor_for(conn, frame)
@@ -425,7 +428,7 @@ impl Node for Broker {
 
     fn handle_mail(&mut self, _now: Now) {
         // Nothing of this turn has made anybody dirty yet.
-        self.is_mid_round = self.readers.links.has_dirty();
+        self.round.begin_turn(self.readers.links.dirty_len());
     }
 
     fn handle_timers(&mut self, now: Now) {
@@ -434,8 +437,16 @@ impl Node for Broker {
 
     fn commit(&mut self, now: Now) {
         self.take_in_waiting(now);
-        for (source, intake) in self.readers.sources.iter().zip(&self.intakes) {
-            let Some(source) = source.as_ref().filter(|source| source.has_news) else { continue };
+        let has_news: [bool; limits::SOURCES_MAX] = std::array::from_fn(|number| {
+            let source = self.readers.sources.get(number).and_then(Option::as_ref);
+            source.is_some_and(|source| source.has_news)
+        });
+        // Subscribers stand in line before the publisher, who can wait for a word that is cumulative.
+        self.readers.commit();
+        for ((source, intake), _) in
+            self.readers.sources.iter().zip(&self.intakes).zip(has_news).filter(|(_, news)| *news)
+        {
+            let Some(source) = source else { continue };
             if let Some(publisher) = intake.publisher {
                 let ack = Ack {
                     epoch: U32::new(source.epoch),
@@ -449,7 +460,6 @@ impl Node for Broker {
         if std::mem::take(&mut self.outlets.has_news) {
             self.next_wake = 1;
         }
-        self.readers.commit();
     }
 
     fn handle_stop(&mut self, _now: Now) {
@@ -480,7 +490,7 @@ impl Node for Broker {
 
     fn poll_dirty(&mut self) -> Option<ConnId> {
         let dirty = self.readers.links.poll_dirty();
-        self.is_mid_round &= dirty.is_some();
+        self.round.note_flushed(dirty.is_some());
         dirty
     }
 
@@ -498,7 +508,7 @@ impl Node for Broker {
         self.intakes
             .get(usize::from(source))
             .filter(|intake| intake.publisher == Some(conn))
-            .is_none_or(|intake| intake.waiting.is_empty() && !self.is_mid_round)
+            .is_none_or(|intake| intake.waiting.is_empty() && self.round.has_room())
     }
 }
 

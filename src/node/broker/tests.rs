@@ -465,11 +465,34 @@ fn a_newcomer_is_served_before_thousands_that_have_had_something() {
     // The turn's bound has left nearly all of them for the next.
     bench.broker.poll_dirty();
     bench.broker.handle_mail(bench.now);
-    assert!(!bench.broker.wants_frames(publisher), "a read for a round, not for a turn");
     let newcomer = bench.subscribe("*", Mode::Lossless, 0);
     assert_eq!(bench.broker.poll_dirty(), Some(newcomer));
+}
+
+#[test]
+fn a_round_takes_in_what_comes_meanwhile_but_not_a_flood() {
+    let mut bench = Bench::new(1 << 14);
+    let publisher = bench.market();
+    let readers: Vec<ConnId> = (0..20).map(|_| bench.subscribe("*", Mode::Lossless, 0)).collect();
+    for &conn in &readers {
+        bench.read(conn);
+    }
     while bench.broker.poll_dirty().is_some() {}
-    assert!(bench.broker.wants_frames(publisher));
+    bench.broker.handle_mail(bench.now);
+    bench.say(publisher, &[quote(3, 0)]);
+    let first = bench.broker.poll_dirty().unwrap();
+    bench.broker.handle_mail(bench.now);
+    assert!(bench.broker.wants_frames(publisher), "who is late in the round gets two at once");
+    bench.say(publisher, &[quote(4, 0)]);
+    let last = *readers.iter().rfind(|conn| **conn != first).unwrap();
+    assert_eq!(data_seqs(&bench.read(last)), [3, 4]);
+
+    let flood: Vec<Frame> = (5..).take(limits::ROUND_FRAMES_MAX).map(|seq| quote(seq, 0)).collect();
+    bench.say(publisher, &flood);
+    bench.broker.handle_mail(bench.now);
+    assert!(!bench.broker.wants_frames(publisher), "a flood would lap who is late in the round");
+    while bench.broker.poll_dirty().is_some() {}
+    assert!(bench.broker.wants_frames(publisher), "the round is over");
 }
 
 #[test]

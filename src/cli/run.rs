@@ -216,7 +216,9 @@ fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
 /// they refused instead, every start would open their breakers.
 fn reactor(request: &NodeRequest, accepted: SocketOptions) -> Result<Reactor, Failure> {
     let address = request.address;
-    let options = Options { listen: Some(address), accepted };
+    // A hedge is due sooner than a poll's millisecond.
+    let is_punctual = request.node == NodeId::Aggregator;
+    let options = Options { listen: Some(address), accepted, is_punctual };
     let mut reactor = Reactor::new(options).map_err(|error| {
         Failure::cannot_start(format!(
             "{} cannot listen on {address}: {error}; stop what listens there, or set [net] {} in \

@@ -101,9 +101,14 @@ impl Gather {
         self.counts.begun += 1;
         self.by_asker.insert((asker, query.id.get()), id);
         self.by_due.insert((gathering.due, id));
-        let parts = gathering.parts.len();
+        // History takes longest, so it is asked first: to send a question may cost as much as a quote, when
+        // it wakes a node on a processor that sleeps.
+        let is_quote =
+            |index: &usize| gathering.parts.get(*index).map(|it| it.role) == Some(Role::Quote);
+        let (quotes, histories): (Vec<usize>, Vec<usize>) =
+            (0..gathering.parts.len()).partition(is_quote);
         self.gathers.insert(id, gathering);
-        for index in 0..parts {
+        for index in histories.into_iter().chain(quotes) {
             self.ask(now, id, index, Why::First);
         }
         // Nobody can be asked: the loop above may have ended it already.

@@ -228,7 +228,8 @@ fn questions_have_fresh_ids_and_a_shorter_deadline() {
     assert_eq!(ids, [u32::MAX, 1, 2], "0 is no id");
     assert!(asks.iter().all(|ask| ask.question.query.deadline_us.get() == 90_000));
     assert_eq!(asks[0].deadline, ms(90));
-    assert_eq!(asks[0].question.query.op, Op::Quote as u8);
+    let ops: Vec<u8> = asks.iter().map(|ask| ask.question.query.op).collect();
+    assert_eq!(ops, [Op::Last, Op::Last, Op::Quote].map(|op| op as u8), "the slowest leaves first");
     assert_eq!(gather.next_deadline(), Some(ms(95)), "before the asker's own deadline");
     // The counter comes round while the first is still open.
     gather.next_query_id = u32::MAX - 1;

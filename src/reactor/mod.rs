@@ -25,6 +25,7 @@
 mod connection;
 mod group;
 mod listener;
+mod punctual;
 mod socket;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -46,11 +47,13 @@ use connection::{Connection, Flushed, ReadOutcome, State};
 pub use group::run_together;
 use group::{Arrival, Membership};
 use listener::Listener;
+use punctual::PunctualTimer;
 pub use socket::SocketOptions;
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 const SIGNAL: Token = Token(usize::MAX - 2);
+const TIMER: Token = Token(usize::MAX - 3);
 
 /// What a reactor needs to know before its node exists.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +62,9 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// How accepted sockets are set up.
     pub accepted: SocketOptions,
+    /// Whether deadlines less than [`limits::PUNCTUAL_WAIT_MAX`] away are kept to the microsecond, not to
+    /// the millisecond. For nodes whose answers wait for them; the others rather have fewer turns.
+    pub is_punctual: bool,
 }
 
 /// Drives one node on real sockets.
@@ -72,6 +78,7 @@ pub struct Reactor {
     connections: Slab<Connection>,
     next_generation: u32,
     accepted: SocketOptions,
+    punctual: Option<PunctualTimer>,
     /// Connections that may have more to read, or whose node did not want to be read.
     ready_to_read: VecDeque<ConnId>,
     /// Connections whose flush was cut short by its bound.
@@ -103,6 +110,10 @@ impl Reactor {
             Some(address) => Some(Listener::bind(address, poll.registry(), LISTENER)?),
             None => None,
         };
+        let punctual = match options.is_punctual {
+            true => Some(PunctualTimer::new(poll.registry(), TIMER)?),
+            false => None,
+        };
         Ok(Reactor {
             poll,
             events: Events::with_capacity(limits::EVENTS_PER_TURN_MAX),
@@ -113,6 +124,7 @@ impl Reactor {
             connections: Slab::new(),
             next_generation: 1,
             accepted: options.accepted,
+            punctual,
             ready_to_read: VecDeque::new(),
             ready_to_write: VecDeque::new(),
             timed: BTreeSet::new(),
@@ -236,7 +248,11 @@ impl Reactor {
         let timeout = if can_read || accepting || is_late || !self.ready_to_write.is_empty() {
             Some(Duration::ZERO)
         } else {
-            deadline.map(|at| at.since(self.clock.now().mono))
+            let now = self.clock.now().mono;
+            if let (Some(timer), Some(at)) = (&mut self.punctual, deadline) {
+                timer.arm(now, at);
+            }
+            deadline.map(|at| at.since(now))
         };
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -252,7 +268,7 @@ impl Reactor {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             match event.token() {
-                WAKER => {}
+                WAKER | TIMER => {}
                 SIGNAL => self.stop_asked = true,
                 LISTENER => {
                     if let Some(listener) = &mut self.listener {

@@ -9,6 +9,10 @@
 //! in virtual time.
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod between;
+#[cfg(test)]
 mod checks;
 #[cfg(test)]
 mod crashes;

@@ -28,7 +28,7 @@ impl Running {
         let (stop, stopped) = UnixStream::pair().unwrap();
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let accepted = SocketOptions { send_buffer_bytes, notsent_lowat_bytes: None };
-        let mut reactor = Reactor::new(Options { listen, accepted }).unwrap();
+        let mut reactor = Reactor::new(Options { listen, accepted, ..Options::default() }).unwrap();
         let address = reactor.local_addr().unwrap();
         reactor.stop_on(stopped).unwrap();
         let work = move || {

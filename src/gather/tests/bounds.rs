@@ -46,7 +46,7 @@ fn a_lost_leaf_is_neither_asked_nor_told_to_stop() {
     gather.begin_query(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
     gather.handle_leaf_lost(B, ms(1));
     let asked: Vec<LeafId> = std::iter::from_fn(|| gather.poll_ask()).map(|ask| ask.leaf).collect();
-    assert_eq!(asked, [CORE, A]);
+    assert_eq!(asked, [A, CORE]);
     gather.asker_left(ASKER);
     gather.handle_leaf_lost(A, ms(2));
     assert_eq!(gather.poll_cancel().map(|cancel| cancel.0), Some(CORE));

@@ -217,16 +217,29 @@ fn times(repeat: u32, mut run: impl FnMut()) -> String {
     )
 }
 
-/// Sends back what it gets, one frame at a time, until the peer closes.
+/// Sends back what it gets, one frame at a time, until the peer closes: one poll, one read and one
+/// write for each, as a reactor has to.
 fn serve_echo() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);
-    let (mut stream, _) = listener.accept()?;
+    let (stream, _) = listener.accept()?;
     stream.set_nodelay(true)?;
-    while let Ok(frame) = read_frame(&mut stream) {
-        stream.write_all(frame.as_bytes())?;
+    stream.set_nonblocking(true)?;
+    let mut stream = mio::net::TcpStream::from_std(stream);
+    let mut poll = mio::Poll::new()?;
+    let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
+    poll.registry().register(&mut stream, mio::Token(0), interest)?;
+    let mut events = mio::Events::with_capacity(16);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        poll.poll(&mut events, None)?;
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(bytes) => stream.write_all(&buffer[..bytes])?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
 }
 
 /// A round trip of 64 bytes to a process that does nothing else. To another process, because that is

@@ -1,5 +1,6 @@
 //! A log's directory: its lock, its segment files, and the thread that works on them.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,12 @@ pub struct FileSegment {
     number: u64,
     file: Arc<File>,
     mapping: Mapping,
+    /// Behind the last byte that was stored.
+    stored: usize,
+    /// Behind the last byte that was touched.
+    touched: Cell<usize>,
+    /// Below it, pages were taken out of the page table by the last sync.
+    released: Cell<usize>,
 }
 
 impl FileStorage {
@@ -147,10 +154,18 @@ impl Storage for FileStorage {
     }
 
     fn start_sync(&mut self, segment: &FileSegment) {
-        self.start(Job::Sync { file: Arc::clone(&segment.file), number: segment.number });
+        let (from, to) = (segment.released.get(), segment.stored.max(segment.touched.get()));
+        segment.released.set(segment.stored);
+        self.start(Job::Sync {
+            file: Arc::clone(&segment.file),
+            number: segment.number,
+            pages: segment.mapping.pages(),
+            release: from..to,
+        });
     }
 
     fn start_touch(&mut self, segment: &FileSegment, offset: usize, len: usize) {
+        segment.touched.set(segment.touched.get().max(offset.saturating_add(len)));
         self.start(Job::Touch { pages: segment.mapping.pages(), offset, len });
     }
 
@@ -204,7 +219,14 @@ impl fmt::Debug for FileStorage {
 
 impl FileSegment {
     pub(super) fn new(number: u64, file: File, mapping: Mapping) -> FileSegment {
-        FileSegment { number, file: Arc::new(file), mapping }
+        FileSegment {
+            number,
+            file: Arc::new(file),
+            mapping,
+            stored: 0,
+            touched: Cell::new(0),
+            released: Cell::new(0),
+        }
     }
 }
 
@@ -224,6 +246,7 @@ impl Segment for FileSegment {
     #[inline]
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         self.mapping.write(offset, bytes);
+        self.stored = self.stored.max(offset + bytes.len());
     }
 }
 

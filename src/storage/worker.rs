@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::log::{Completion, HEADER_BYTES, Segment, StorageError};
 
 pub(super) enum Job {
     Prepare { number: u64, header: Box<[u8; HEADER_BYTES]>, bytes: usize },
-    Sync { file: Arc<File>, number: u64 },
+    Sync { file: Arc<File>, number: u64, pages: Pages, release: Range<usize> },
     Remove { segment: FileSegment },
     Touch { pages: Pages, offset: usize, len: usize },
 }
@@ -42,7 +43,8 @@ pub(super) fn run(
             Job::Prepare { number, header, bytes } => {
                 Completion::Prepared(prepare(directory, space, number, &header, bytes))
             }
-            Job::Sync { file, number } => {
+            Job::Sync { file, number, pages, release } => {
+                pages.release(release.start, release.end);
                 Completion::Synced(rustix::fs::fdatasync(&*file).map_err(|errno| {
                     failure("sync", &segment_path(directory, number), errno.into())
                 }))

@@ -53,23 +53,43 @@ pub(super) struct Block {
 /// Behind the last value, so that it can be loaded like all others.
 const PADDING: usize = 8;
 
-/// Appends a column and says how it is packed.
-fn pack(out: &mut Vec<u8>, values: impl Iterator<Item = u64> + Clone) -> Column {
-    let (least, greatest) =
-        values.clone().fold((u64::MAX, 0), |(min, max), value| (min.min(value), max.max(value)));
+/// Columns of a block, and which of [`Entry::words`] is the event time.
+const COLUMNS: usize = 5;
+const TS: usize = 2;
+
+impl Entry {
+    /// Its columns as they are packed: unsigned numbers.
+    #[inline]
+    fn words(&self) -> [u64; COLUMNS] {
+        [self.position, self.seq, self.ts, packed_price(self.price), self.qty]
+    }
+}
+
+/// How one column is packed, given its least and greatest value.
+fn column(least: u64, greatest: u64) -> Column {
     let bits = u64::BITS - greatest.wrapping_sub(least).leading_zeros();
-    let width = bits.div_ceil(8) as usize;
-    let mut at = out.len();
-    out.resize(at + width * INDEX_BLOCK_TRADES + PADDING, 0);
-    for value in values {
-        // Eight bytes each; the next value overwrites what is beyond the width.
-        if let Some(place) = out.get_mut(at..at + 8) {
-            place.copy_from_slice(&(value - least).to_le_bytes());
+    Column { base: least, width: u8::try_from(bits.div_ceil(8)).unwrap_or(8) }
+}
+
+/// Writes one column from `start` on, and says where the next one begins.
+#[inline]
+fn fill(
+    out: &mut [u8],
+    start: usize,
+    column: Column,
+    entries: &[Entry],
+    word: impl Fn(&Entry) -> u64,
+) -> usize {
+    let width = usize::from(column.width);
+    let mut at = start;
+    for entry in entries {
+        // Eight bytes each; the next value, or the next column, overwrites what is beyond the width.
+        if let Some(bytes) = out.get_mut(at..at + 8) {
+            bytes.copy_from_slice(&(word(entry) - column.base).to_le_bytes());
         }
         at += width;
     }
-    out.truncate(at);
-    Column { base: least, width: u8::try_from(width).unwrap_or(8) }
+    at
 }
 
 impl Column {
@@ -117,24 +137,37 @@ const SIGN: u64 = 1 << 63;
 impl Block {
     /// Packs a full list of entries.
     pub(super) fn pack(entries: &[Entry], received_first: u64) -> Block {
-        let (mut places, mut values) = (Vec::new(), Vec::new());
-        let position = pack(&mut places, entries.iter().map(|entry| entry.position));
-        let seq = pack(&mut places, entries.iter().map(|entry| entry.seq));
-        places.resize(places.len() + PADDING, 0);
-        let ts = pack(&mut values, entries.iter().map(|entry| entry.ts));
-        let price = entries.iter().map(|entry| entry.price.cast_unsigned() ^ SIGN);
-        let price = pack(&mut values, price);
-        let qty = pack(&mut values, entries.iter().map(|entry| entry.qty));
-        values.resize(values.len() + PADDING, 0);
+        // One look for everything that must be known before the first byte is written: the entries are
+        // more than the nearest cache has room for.
+        let (mut least, mut greatest) = ([u64::MAX; COLUMNS], [0; COLUMNS]);
         let mut cancels: Option<Box<Marks>> = None;
-        for (index, _) in entries.iter().enumerate().filter(|(_, entry)| entry.is_cancel) {
-            let marks = cancels.get_or_insert_default();
-            marks[index / 64] |= 1 << (index % 64);
+        let (mut is_ordered, mut ts_before) = (true, 0);
+        for (index, entry) in entries.iter().enumerate() {
+            for (place, word) in entry.words().into_iter().enumerate() {
+                least[place] = word.min(least[place]);
+                greatest[place] = word.max(greatest[place]);
+            }
+            is_ordered &= ts_before <= entry.ts;
+            ts_before = entry.ts;
+            if entry.is_cancel {
+                let marks = cancels.get_or_insert_default();
+                marks[index / 64] |= 1 << (index % 64);
+            }
         }
+        let [position, seq, ts, price, qty] =
+            std::array::from_fn(|place| column(least[place], greatest[place]));
+        let mut places = vec![0; position.bytes() + seq.bytes() + PADDING].into_boxed_slice();
+        let at = fill(&mut places, 0, position, entries, |entry| entry.position);
+        fill(&mut places, at, seq, entries, |entry| entry.seq);
+        let bytes = ts.bytes() + price.bytes() + qty.bytes();
+        let mut values = vec![0; bytes + PADDING].into_boxed_slice();
+        let at = fill(&mut values, 0, ts, entries, |entry| entry.ts);
+        let at = fill(&mut values, at, price, entries, |entry| packed_price(entry.price));
+        fill(&mut values, at, qty, entries, |entry| entry.qty);
         Block {
             ts_min: ts.base,
-            ts_max: entries.iter().map(|entry| entry.ts).max().unwrap_or(0),
-            is_ordered: entries.is_sorted_by_key(|entry| entry.ts),
+            ts_max: greatest[TS],
+            is_ordered,
             received_first,
             cancels,
             position,
@@ -142,8 +175,8 @@ impl Block {
             ts,
             price,
             qty,
-            places: places.into_boxed_slice(),
-            values: Some(values.into_boxed_slice()),
+            places,
+            values: Some(values),
         }
     }
 

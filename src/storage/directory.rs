@@ -30,7 +30,7 @@ pub struct FileStorage {
     leftovers: Vec<PathBuf>,
     worker: Option<JoinHandle<()>>,
     /// Held, and with it the directory, until this is dropped or the process ends.
-    _lock: File,
+    lock: File,
 }
 
 /// A mapped segment file.
@@ -85,7 +85,7 @@ impl FileStorage {
             under_way: 0,
             leftovers: temporaries,
             worker: Some(worker),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -205,6 +205,9 @@ impl Drop for FileStorage {
         if let Some(worker) = self.worker.take() {
             let _ = worker.join();
         }
+        // Closing the file is not enough: a child that another thread is just starting has a copy of it
+        // until it runs its own program.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
     }
 }
 

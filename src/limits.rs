@@ -389,9 +389,8 @@ pub const GATHER_QUESTIONS_MAX: usize = 16_384;
 pub const LATENCY_WINDOW: Duration = Duration::from_secs(10);
 /// Answers that must be known before a quantile is.
 pub const LATENCY_SAMPLES_MIN: u64 = 20;
-/// Another copy is asked no earlier than this after the first. With 0.2 ms, where the 95th percentile of
-/// an idle system is, hedges for what a scheduler does by chance spent the budget, and none was left when
-/// a shard stopped (`PERF.md`).
+/// Another copy is asked no earlier than this after the first. With 0.2 ms, hedges for
+/// what a scheduler does by chance spent the budget, and too little was left when a shard stopped (`PERF.md`).
 pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
 /// When another copy is asked as long as no latency has been observed; a quarter of the deadline, when
 /// that is less.

@@ -216,7 +216,7 @@ fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
 /// they refused instead, every start would open their breakers.
 fn reactor(request: &NodeRequest, accepted: SocketOptions) -> Result<Reactor, Failure> {
     let address = request.address;
-    // A hedge is due sooner than a poll's millisecond.
+    // A poll would send a hedge up to a millisecond late.
     let is_punctual = request.node == NodeId::Aggregator;
     let options = Options { listen: Some(address), accepted, is_punctual };
     let mut reactor = Reactor::new(options).map_err(|error| {

@@ -1,5 +1,8 @@
 //! What appending a frame costs: into touched pages of a real file, beside the bare work it stands for
-//! (sealing a frame and copying it), and beside pages that nobody touched.
+//! (a checksum and a copy) into a segment of the same size that came to its pages in the same way.
+//!
+//! Each setup makes files and is not timed; what is timed stays within what the setup has touched, and
+//! far enough from the segment's end that the log asks its thread for nothing.
 //!
 //! `cargo bench --bench log`
 
@@ -10,14 +13,18 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use pregao::log::{
-    Log, LogConfig, Recovery, Retention, Sequence, SyncPolicy, UpstreamRule, memory::MemoryDisk,
+    Completion, HEADER_BYTES, Log, LogConfig, Recovery, Retention, Segment, Sequence, Storage,
+    SyncPolicy, UpstreamRule, memory::MemoryDisk,
 };
-use pregao::storage::FileStorage;
+use pregao::storage::{FileSegment, FileStorage};
 use pregao::time::Now;
 use pregao::wire::{FRAME_BYTES, Frame, Quote, U64};
 
 /// Frames per measured batch: 1 MiB, well within what a new segment has touched.
 const FRAMES: u64 = 16_384;
+
+/// Records of a segment: 4 MiB, all of them touched when it is made.
+const SEGMENT_RECORDS: u64 = 1 << 16;
 
 fn config(segment_records: u64) -> LogConfig {
     LogConfig {
@@ -34,10 +41,34 @@ fn seal(seq: u64) -> Frame {
     Frame::seal(Quote { seq: U64::new(seq), ..Quote::default() })
 }
 
-fn open(segment_records: u64) -> (tempfile::TempDir, Log<FileStorage>) {
+fn new_storage() -> (tempfile::TempDir, FileStorage) {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
         .expect("the bench needs a directory on the disk that it measures");
     let storage = FileStorage::open(directory.path(), Box::new(|| {})).expect("a new directory");
+    (directory, storage)
+}
+
+/// A segment without a log, as a log that was just opened has its first one: made, marked, synced, and
+/// touched once more, since a sync leaves the pages to be faulted in again.
+fn bare_segment() -> (tempfile::TempDir, FileStorage, FileSegment) {
+    let (directory, mut storage) = new_storage();
+    let bytes = HEADER_BYTES + (FRAME_BYTES << SEGMENT_RECORDS.ilog2());
+    storage.start_prepare(1, &[0; HEADER_BYTES], bytes);
+    let Some(Completion::Prepared(Ok(mut segment))) = storage.wait_completion() else {
+        panic!("no segment could be made")
+    };
+    segment.write(HEADER_BYTES, zerocopy::IntoBytes::as_bytes(&seal(0)));
+    storage.start_sync(&segment);
+    let synced = storage.wait_completion();
+    assert!(matches!(synced, Some(Completion::Synced(Ok(())))), "{synced:?}");
+    storage.start_touch(&segment, HEADER_BYTES, bytes - HEADER_BYTES);
+    let touched = storage.wait_completion();
+    assert!(matches!(touched, Some(Completion::Touched)), "{touched:?}");
+    (directory, storage, segment)
+}
+
+fn open(segment_records: u64) -> (tempfile::TempDir, Log<FileStorage>) {
+    let (directory, storage) = new_storage();
     let opened: (Log<FileStorage>, Recovery) =
         Log::open(storage, config(segment_records), Now::default()).expect("a new log");
     (directory, opened.0)
@@ -55,40 +86,26 @@ fn appending(c: &mut Criterion) {
     let mut group = c.benchmark_group("log");
     group.throughput(Throughput::Elements(FRAMES));
     group.sample_size(20);
-    group.bench_function("bare_seal_and_copy", |b| {
-        b.iter_batched_ref(
-            // As much fresh memory as the log gets, with its pages present and not in the cache.
-            || vec![1_u8; 64 << 20],
-            |bytes| {
-                let slots = bytes.chunks_exact_mut(FRAME_BYTES);
-                for (seq, slot) in (1..=FRAMES).zip(slots) {
-                    slot.copy_from_slice(zerocopy::IntoBytes::as_bytes(&seal(seq)));
-                }
-            },
-            BatchSize::PerIteration,
-        );
-    });
+    let frames: Vec<Frame> = (1..=FRAMES).map(seal).collect();
     group.bench_function("bare_crc_and_copy", |b| {
         // What an append cannot do without: the checksum of a frame that is there, and its copy.
-        let frames: Vec<Frame> = (1..=FRAMES).map(seal).collect();
         b.iter_batched_ref(
-            // As much as the new segment below has, as freshly touched.
-            || vec![1_u8; FRAME_BYTES << 15],
-            |bytes| {
-                let slots = bytes.chunks_exact_mut(FRAME_BYTES);
-                for (frame, slot) in frames.iter().zip(slots) {
+            bare_segment,
+            |(_, _, segment)| {
+                let mut offset = HEADER_BYTES + FRAME_BYTES;
+                for frame in &frames {
                     let mut frame = *black_box(frame);
                     frame.renew_crc();
-                    slot.copy_from_slice(zerocopy::IntoBytes::as_bytes(&frame));
+                    segment.write(offset, zerocopy::IntoBytes::as_bytes(&frame));
+                    offset += FRAME_BYTES;
                 }
             },
             BatchSize::PerIteration,
         );
     });
     group.bench_function("append_with_crc", |b| {
-        let frames: Vec<Frame> = (1..=FRAMES).map(seal).collect();
         b.iter_batched_ref(
-            || open(1 << 15),
+            || open(SEGMENT_RECORDS),
             |(_, log)| {
                 for frame in &frames {
                     let mut frame = *black_box(frame);
@@ -100,8 +117,9 @@ fn appending(c: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
-    group.bench_function("append_touched", |b| {
-        b.iter_batched_ref(|| open(1 << 15), |(_, log)| append_all(log), BatchSize::PerIteration);
+    group.bench_function("append_with_seal", |b| {
+        let setup = || open(SEGMENT_RECORDS);
+        b.iter_batched_ref(setup, |(_, log)| append_all(log), BatchSize::PerIteration);
     });
     group.bench_function("append_across_a_64_mib_segment", |b| {
         #[allow(clippy::disallowed_methods, reason = "a bench measures time")]

@@ -71,6 +71,7 @@ impl Mapping {
         Ok(Mapping { map: Some(Arc::new(map)) })
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.map.as_ref().map_or(0, |map| map.len())
     }

@@ -246,6 +246,26 @@ mod tests {
     }
 
     #[test]
+    fn an_unstated_segment_takes_no_frame_however_often_it_is_tried() {
+        let (mut log, _) = open(&MemoryDisk::new(4096), journal(16));
+        log.require_statements();
+        let mut seq = 1;
+        loop {
+            match log.append(&frame(seq)) {
+                Ok(_) => seq += 1,
+                Err(AppendError::NotReady) => {
+                    log.commit(at(1));
+                    log.handle_completions(at(1));
+                }
+                Err(error) => break assert_eq!(error, AppendError::Unstated),
+            }
+        }
+        assert_eq!(log.append(&frame(seq)), Err(AppendError::Unstated));
+        assert_eq!(log.state_again(&[definition()]), Ok(true));
+        assert!(log.append(&frame(seq)).is_ok());
+    }
+
+    #[test]
     fn a_segment_that_somebody_needs_stays_until_he_does_not() {
         let (mut log, _) = open(&MemoryDisk::new(4096), three_segments());
         log.require_statements();

@@ -255,6 +255,15 @@ impl<S: Storage> Log<S> {
     /// no mark is written for it, so a quiet partition costs no writes.
     pub fn advance_upstream(&mut self, next_seq: u64) {
         self.standing.upstream_seq = self.standing.upstream_seq.max(next_seq);
+        self.cover_skipped();
+    }
+
+    /// With nothing waiting for a sync, what upstream skipped since needs none either. Noted at once:
+    /// told once, it must not be taken back by the next frame, which is not durable yet.
+    pub(super) fn cover_skipped(&mut self) {
+        if self.durable.position >= self.position {
+            self.durable.upstream_seq = self.standing.upstream_seq;
+        }
     }
 
     /// Publishes what was appended, and starts what the policy and the fill level ask for.
@@ -366,12 +375,7 @@ impl<S: Storage> Log<S> {
     /// Everything that upstream numbered below this, and that belongs into this log, is durable.
     #[must_use]
     pub fn durable_upstream_seq(&self) -> u64 {
-        // With nothing waiting for a sync, what upstream skipped since needs none either.
-        if self.durable.position >= self.position {
-            self.standing.upstream_seq
-        } else {
-            self.durable.upstream_seq
-        }
+        self.durable.upstream_seq
     }
 
     /// The epoch the log stands in; 0 = none has begun.

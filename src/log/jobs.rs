@@ -79,6 +79,7 @@ impl<S: Storage> Log<S> {
             Completion::Synced(Ok(())) => {
                 if let Some(covered) = self.syncs.pop_front() {
                     self.durable = covered;
+                    self.cover_skipped();
                     self.mark_due = true;
                     progress.durable = true;
                     // The segment may have been ready long ago, and have waited for this.

@@ -308,11 +308,14 @@ impl Subscriber {
         if self.cursor >= ring.next_seq() {
             return;
         }
+        // An empty broker is told last values ahead of the ring that brings them: those have their turn
+        // when the ring has come so far, or the batch would hide what is missing before them.
+        let span = self.cursor..ring.next_seq();
         let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
         let changed = indexes
             .flat_map(|index| [values.definition(index), values.quote(index), values.trade(index)])
             .flatten()
-            .filter(|frame| frame.seq.get() >= self.cursor && interest.wants(frame));
+            .filter(|frame| span.contains(&frame.seq.get()) && interest.wants(frame));
         let mut changed: Vec<Frame> = changed.copied().collect();
         changed.sort_unstable_by_key(|frame| frame.seq.get());
         let mut end = ring.next_seq();

@@ -21,6 +21,9 @@ pub(super) struct Replay {
     kinds: Vec<u16>,
     /// Definitions up to this index have been sent.
     next_index: u32,
+    /// Every instrument is named, also one whose frames are not wanted: whoever follows everything gets
+    /// those from the broker, and must be able to tell them apart.
+    names_all: bool,
     position: u64,
     to_seq: u64,
     rows: u32,
@@ -120,6 +123,7 @@ impl<S: Storage> Sequencer<S> {
             id: query.id.get(),
             kinds: indexes.map(|index| kinds_of(index).unwrap_or(0)).collect(),
             next_index: 0,
+            names_all: pattern.is_everything(),
             position: self.journal.position_of_seq(query.from.get()),
             // Instruments that come later are not in `kinds`, and a replay must end.
             to_seq: query.to.get().min(self.journal.next_seq()),
@@ -194,7 +198,7 @@ impl<S: Storage> Sequencer<S> {
 impl Replay {
     fn fill_definitions(&mut self, values: &crate::feed::LastValues, out: &mut Vec<Frame>) {
         while (self.next_index as usize) < self.kinds.len() && out.len() < limits::FILL_FRAMES_MAX {
-            if self.kinds[self.next_index as usize] != 0 {
+            if self.names_all || self.kinds[self.next_index as usize] != 0 {
                 let definition = values.definition(self.next_index);
                 let delivery = Flags::SNAPSHOT | Flags::REPLAY;
                 out.extend(definition.map(|frame| frame.delivered(delivery)));

@@ -3,6 +3,7 @@
 
 use super::Symbols;
 use crate::feed::Pattern;
+use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
     Flags, Frame, Gap, GapReason, Heartbeat, Kind, Mode, Op, Query, SnapshotEnd, Subscribe,
@@ -213,7 +214,7 @@ impl Follower {
         if seq < self.next_seq {
             return None;
         }
-        self.next_seq = seq + 1;
+        self.next_seq = if is_planted(Bug::ResumeFromSeq) { seq } else { seq + 1 };
         self.wants(frame).then_some(Event::Data(*frame))
     }
 

@@ -5,6 +5,7 @@
 
 use zerocopy::IntoBytes;
 
+use crate::planted::{Bug, is_planted};
 use crate::wire::Frame;
 
 /// A power-of-two ring of frames.
@@ -83,7 +84,8 @@ impl Ring {
         let count = usize::try_from(held).unwrap_or(usize::MAX).min(frames_max);
         let start = self.slot(from_seq);
         let head = count.min(self.slots.len() - start);
-        (&self.slots[start..start + head], &self.slots[..count - head])
+        let skipped = usize::from(is_planted(Bug::RingWrapOffByOne) && count > head);
+        (&self.slots[start..start + head], &self.slots[skipped..count - head])
     }
 
     /// The same as bytes to send.

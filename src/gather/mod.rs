@@ -25,6 +25,7 @@ use crate::limits::{
     GATHER_CANCELS_MAX, GATHER_DEADLINE_US_MAX, GATHER_FRAMES_MAX, GATHER_FRAMES_TOTAL_MAX,
     GATHER_LEAVES_MAX, GATHERS_MAX,
 };
+use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{EndStatus, Ended, ErrorCode, Frame, NodeStatus, Query, Refusal, U32};
 
@@ -230,7 +231,9 @@ impl Gather {
             // The last one makes the answer.
             for index in open {
                 self.cancel(id, index);
-                self.end_part(id, index, NodeStatus::Timeout, elapsed);
+                let forgets = is_planted(Bug::ForgetMissingNode);
+                let status = if forgets { NodeStatus::Pruned } else { NodeStatus::Timeout };
+                self.end_part(id, index, status, elapsed);
             }
         }
     }
@@ -352,6 +355,9 @@ impl Gather {
             EndStatus::Complete => self.counts.complete += 1,
             EndStatus::Partial => self.counts.partial += 1,
             EndStatus::Failed => self.counts.failed += 1,
+        }
+        if is_planted(Bug::AnswerTwice) {
+            self.answers.push_back(answer.clone());
         }
         self.answers.push_back(answer);
     }

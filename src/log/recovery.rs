@@ -17,6 +17,7 @@ use super::held::Held;
 use super::mark::{Reason, Record};
 use super::standing::{Rules, Standing};
 use crate::limits::{DAMAGED_RANGES_MAX, SEGMENTS_MAX};
+use crate::planted::{Bug, is_planted};
 use crate::wire::Frame;
 
 /// Why a log cannot be opened. Nothing on disk was changed, except for [`OpenError::Storage`].
@@ -144,7 +145,10 @@ pub(super) fn walk<G: Segment>(held: &[Held<G>], rules: Rules) -> Result<Tail, O
     };
     let walked = &held[used.saturating_sub(2)..=used];
     let mut watermark = watermark(walked);
-    if walked.len() == 3 {
+    if is_planted(Bug::TrustFirstWatermark) {
+        let first = walked[0].record(walked[0].base).and_then(Record::mark);
+        watermark = first.map_or(0, |mark| mark.durable_records.get());
+    } else if walked.len() == 3 {
         watermark = watermark.max(walked[1].base);
     }
     let start = walked[0].base;

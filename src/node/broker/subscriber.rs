@@ -6,6 +6,7 @@ use zerocopy::IntoBytes;
 
 use crate::feed::{Interest, InterestId, LastValues, Pattern, Ring};
 use crate::limits;
+use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
     ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, Mode, SnapshotEnd, Subscribe, Subscribed, U32,
@@ -213,7 +214,11 @@ impl Subscriber {
                 source.gaps_told += 1;
                 // Half a ring ahead of the edge, or the next frame would push it out again.
                 let resume = oldest + (next - oldest) / 2;
-                out.push(Frame::seal(gap(GapReason::Lapped, self.cursor, resume - 1, u64::MAX)));
+                let told = gap(GapReason::Lapped, self.cursor, resume - 1, u64::MAX);
+                out.push(Frame::seal(told));
+                if is_planted(Bug::DropGapFrame) {
+                    out.clear();
+                }
                 self.cursor = resume;
                 return Filled::Outbox;
             }
@@ -310,7 +315,8 @@ impl Subscriber {
         }
         // An empty broker is told last values ahead of the ring that brings them: those have their turn
         // when the ring has come so far, or the batch would hide what is missing before them.
-        let span = self.cursor..ring.next_seq();
+        let forgotten = u64::from(is_planted(Bug::ForgetLastConflated));
+        let span = self.cursor + forgotten..ring.next_seq();
         let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
         let changed = indexes
             .flat_map(|index| [values.definition(index), values.quote(index), values.trade(index)])

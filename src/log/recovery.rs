@@ -211,15 +211,18 @@ pub(super) fn walk<G: Segment>(held: &[Held<G>], rules: Rules) -> Result<Tail, O
     Ok(tail)
 }
 
-/// Refuses a log whose end lies in a segment that is not there: what follows is not known then.
+/// Refuses a log whose end lies in a segment that is not there, or may have lain in one that is missing
+/// behind it: what follows is not known then.
 pub(super) fn check_end<G: Segment>(held: &[Held<G>], end: u64) -> Result<(), OpenError> {
-    match held.iter().find(|segment| segment.end() > end) {
-        Some(behind) if behind.base > end => {
-            let segment = behind.segment.number();
-            Err(OpenError::Refused { segment, fault: HeaderFault::Chain })
+    let mut expected = end;
+    for segment in held.iter().filter(|segment| segment.end() > end) {
+        if segment.base > expected {
+            let segment = segment.segment.number();
+            return Err(OpenError::Refused { segment, fault: HeaderFault::Chain });
         }
-        _ => Ok(()),
+        expected = segment.end();
     }
+    Ok(())
 }
 
 fn nothing_stands<G: Segment>(segment: &G) -> OpenError {

@@ -214,7 +214,7 @@ impl Follower {
         if seq < self.next_seq {
             return None;
         }
-        self.next_seq = if is_planted(Bug::ResumeFromSeq) { seq } else { seq + 1 };
+        self.next_seq = if is_planted(Bug::ResumeFromSeq) { seq } else { seq.saturating_add(1) };
         self.wants(frame).then_some(Event::Data(*frame))
     }
 

@@ -125,7 +125,7 @@ fn a_stream_is_the_same_in_all_pieces() {
 fn no_frame_confuses_the_client() {
     cases(4_000, |random| {
         let mode = *pick(random, &[Mode::Lossless, Mode::Latest, Mode::Conflate]);
-        let text: &str = *pick::<&str>(random, &["*", "PETR4", "$sys.*"]);
+        let text = pick::<&str>(random, &["*", "PETR4", "$sys.*"]);
         let mut follower = Follower::new(Request {
             source: Request::MARKET,
             patterns: vec![Pattern::new(text, 0).unwrap()],

@@ -236,7 +236,9 @@ impl World {
         self.end(host, false);
     }
 
-    /// Flips a bit in a sealed, durable record of a host that is down.
+    /// Flips a bit in a record of a host that is down, in a segment that the watermark covers whatever
+    /// the marks say: all but the last two. What rots above the watermark looks like a torn tail, and no
+    /// policy can tell.
     fn rot(&mut self, host: usize) {
         const HEADER: usize = pregao::log::HEADER_BYTES;
         let known = &mut self.hosts[host];
@@ -244,7 +246,7 @@ impl World {
         let dirty: BTreeSet<u64> = disk.dirty_pages().into_iter().map(|(n, _)| n).collect();
         let is_used = |number: &u64| disk.bytes(*number)[HEADER..].iter().any(|byte| *byte != 0);
         let mut sealed: Vec<u64> = disk.numbers().into_iter().filter(is_used).collect();
-        sealed.pop();
+        sealed.truncate(sealed.len().saturating_sub(2));
         sealed.retain(|number| !dirty.contains(number));
         let random = &mut known.random;
         let pick = usize::try_from(random.below(sealed.len().max(1) as u64)).unwrap();
@@ -270,7 +272,10 @@ impl World {
         let (Some(mut before), Some(after)) = (before, after) else {
             self.broken("a-crashed-log-opens", "a sealed record rots, and the log is refused");
         };
-        before.raw.retain(|held| *held != frame);
+        let parts = before.raw.iter().zip(&after.raw).position(|(was, is)| was != is);
+        if before.raw.remove(parts.unwrap_or(before.raw.len() - 1)) != frame {
+            self.broken("rot-takes-only-what-rots", "another frame is gone than the one that rots");
+        }
         if after.raw != before.raw {
             let (is, was) = (after.raw.len(), before.raw.len());
             let text = format!("{is} frames are left, not {was}, when one record rots");

@@ -33,6 +33,8 @@ pub(crate) struct Stored {
     pub(crate) live: Vec<Frame>,
     pub(crate) damaged: u64,
     pub(crate) first_seq: u64,
+    /// The epoch it stands in, and where that began.
+    pub(crate) epoch: (u32, u64),
 }
 
 /// A stream from core to a follower.
@@ -73,7 +75,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Whether an epoch behind `after`, up to `until`, took this seq back.
-    fn is_void_since(&self, seq: u64, after: u32, until: u32) -> bool {
+    pub(crate) fn is_void_since(&self, seq: u64, after: u32, until: u32) -> bool {
         self.epochs.iter().any(|(&epoch, &start)| after < epoch && epoch <= until && start <= seq)
     }
 
@@ -118,6 +120,7 @@ pub(crate) fn stored<S: Storage>(log: &Log<S>) -> Stored {
             }
         }
     }
+    found.epoch = (log.epoch(), log.epoch_start());
     found.first_seq = found.live.first().map_or(1, |frame| frame.seq.get());
     found
 }
@@ -293,10 +296,18 @@ impl World {
         }
     }
 
-    /// What a node that starts owes to what it said before it died.
+    /// A node has started.
     pub(crate) fn watch_start(&mut self, host: usize) {
         // A breaker begins closed.
         self.watch.open_breakers.retain(|(of, _), _| *of != host);
+        // An epoch that nobody hears of before the next one still takes back what was before it.
+        let known = &self.hosts[host];
+        if self.is_core(host)
+            && let Some(found) = known.disk.as_ref().and_then(|d| known.read_disk(d, self.now()))
+        {
+            let (epoch, start) = found.epoch;
+            self.watch.epochs.entry(epoch).or_insert(start);
+        }
     }
 
     pub(crate) fn watch_failure(&mut self, host: usize, text: &str) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pregao::breaker::{Breaker, Config, Outcome, Permit, State};
+use pregao::breaker::{Breaker, Config, LocalFault, Outcome, Permit, State, WindowType};
 use pregao::random::Random;
 use pregao::time::Mono;
 
@@ -22,6 +22,10 @@ pub(crate) fn exercise(seed: u64) {
         max_wait_duration_in_half_open_state: Duration::from_millis(random.between(20, 400)),
         minimum_number_of_calls: 4,
         sliding_window_size: 8,
+        sliding_window_type: match random.below(2) {
+            0 => WindowType::CountBased,
+            _ => WindowType::TimeBased,
+        },
         ..Config::default()
     };
     let mut breaker = Breaker::new(&config, random.next_u64()).unwrap();
@@ -47,11 +51,14 @@ pub(crate) fn exercise(seed: u64) {
                 dropped += 1;
                 breaker.give_back(permit);
             }
-            1 if random.below(8) == 0 => match random.below(3) {
+            1 if random.below(8) == 0 => match random.below(6) {
                 0 => breaker.force_open(now),
-                1 => breaker.close(now),
-                _ => breaker.reset(now),
+                1 => breaker.disable(now),
+                2 => breaker.metrics_only(now),
+                3 => breaker.reset(now),
+                _ => breaker.close(now),
             },
+            1 => breaker.observe(Outcome::Reset, now),
             2..=7 => {
                 let before = breaker.state();
                 let granted = breaker.try_acquire(now);
@@ -86,9 +93,17 @@ pub(crate) fn exercise(seed: u64) {
                 let (_, permit) = calls.swap_remove(due);
                 let is_late = permit.generation() != breaker.generation();
                 out -= u32::from(!is_late);
-                let outcome = match random.below(100) < sick {
-                    true => Outcome::RequestDeadline,
-                    false => Outcome::Answered { latency: Duration::from_millis(3) },
+                let outcome = if random.below(100) < sick {
+                    match random.below(8) {
+                        0 => Outcome::Refused,
+                        1 => Outcome::Reset,
+                        2 => Outcome::ComeBackAt(now + Duration::from_millis(40)),
+                        3 => Outcome::LocalFault(LocalFault::Memory),
+                        4 => Outcome::Answered { latency: Duration::from_secs(2) },
+                        _ => Outcome::RequestDeadline,
+                    }
+                } else {
+                    Outcome::Answered { latency: Duration::from_millis(3) }
                 };
                 let before = (breaker.state(), breaker.generation());
                 let counts = breaker.snapshot(now).counts;

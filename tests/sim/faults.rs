@@ -258,7 +258,7 @@ impl World {
         let (frames, _) = as_frames(&bytes[at..at + 64]);
         let frame: Frame = frames[0];
         // A definition that rots takes its instrument along: that is not what is looked at here.
-        if !matches!(frame.kind, 2..=4) {
+        if !matches!(frame.kind, 2..=4) || frame.check().is_err() {
             return;
         }
         known.rotten.insert(frame.seq.get());

@@ -48,7 +48,7 @@ pub(crate) enum AnyNode {
 }
 
 /// Small segments, so that every run rolls many of them.
-const SEGMENT_RECORDS: u64 = 128;
+const SEGMENT_RECORDS: u64 = 32;
 
 impl Spec {
     pub(crate) fn has_disk(&self) -> bool {

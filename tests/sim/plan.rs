@@ -86,7 +86,7 @@ impl Day {
         );
         let mut draw = root.fork(5);
         if draw.below(2) == 0 && !wish.no_faults {
-            let ports = [8081, 8082, 9001, 9002, 9003, 8000];
+            let ports = [8080, 8081, 8082, 9001, 9002, 9003, 8000];
             let targets = ports.map(address).to_vec();
             let config = AttackerConfig { targets, seed: draw.next_u64(), calm_at };
             road.world.add("attacker", address(1), Spec::Attacker(config));

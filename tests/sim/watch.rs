@@ -361,13 +361,18 @@ impl World {
         self.hold(!is_second, "one-answer-per-query", || format!("query {id} is answered twice"));
         // A process that stood still, or a peer that did not read, cannot be in time.
         let thawed = self.hosts[host].last_thaw >= known.at_ns;
-        let was_blocked = self.tcps.get(&number).is_some_and(|tcp| {
-            let side = usize::from(tcp.ends[0].host != host);
-            tcp.ends[side].blocked_at >= known.at_ns
-        });
+        let was_blocked = self.was_blocked(number, known.at_ns);
         let by = known.at_ns + known.deadline_ns + 2 * GRAIN_NS;
         let in_time = self.now_ns() <= by || thawed || was_blocked;
         self.hold(in_time, "answers-before-the-deadline", || format!("query {id} was due at {by}"));
+    }
+
+    /// Whether bytes of a node have waited for room on this connection since then.
+    fn was_blocked(&self, number: u64, since_ns: u64) -> bool {
+        let of_node = |host: usize| matches!(self.hosts[host].spec, Spec::Aggregator(_));
+        self.tcps.get(&number).is_some_and(|tcp| {
+            tcp.ends.iter().any(|end| of_node(end.host) && end.blocked_at >= since_ns)
+        })
     }
 
     /// Nobody waits for the answers on a connection that is gone.
@@ -377,7 +382,10 @@ impl World {
 
     /// Queries whose time is long over and that nobody has answered.
     pub(crate) fn watch_overdue(&self) {
-        for ((_, id), asked) in &self.watch.asked {
+        for ((number, id), asked) in &self.watch.asked {
+            if self.was_blocked(*number, asked.at_ns) {
+                continue;
+            }
             let is_late = self.now_ns() > asked.at_ns + asked.deadline_ns + 2_000_000_000;
             self.hold(
                 asked.is_over || asked.is_refused || !is_late,

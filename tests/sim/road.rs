@@ -207,6 +207,12 @@ impl Road {
         self.world.add("late", address(1), Spec::Client(config))
     }
 
+    /// Somebody who asks the exchange how it is.
+    pub(crate) fn ask_exchange(&mut self) -> usize {
+        let config = AskerConfig { node: address(8080) };
+        self.world.add("exchange asker", address(1), Spec::Asker(config))
+    }
+
     pub(crate) fn run_until_ms(&mut self, ms: u64) {
         self.world.run_until(ms * MS);
     }

@@ -2,7 +2,7 @@
 //! within a bound.
 
 use pregao::market::chaos::ChaosConfig;
-use pregao::wire::{BreakerAction, Op, Query};
+use pregao::wire::{BreakerAction, Metric, Op, Query};
 
 use crate::check::{check, check_answers, check_now};
 use crate::hosts::Spec;
@@ -79,6 +79,15 @@ pub(crate) fn finish(day: &mut Day) {
     day.road.world.run_until(now_ns + 2_500 * MS);
     if let Err((name, text)) = check_answers(day) {
         day.road.world.broken(name, &text);
+    }
+    // Every node that takes questions can say how it is.
+    let exchange = day.road.ask_exchange();
+    let askers = [day.road.asker, day.road.aggregator_asker, exchange];
+    for asker in askers.into_iter().chain(day.road.shard_askers.clone()) {
+        let said = day.road.world.ask(asker, Road::query(Op::Status, ""));
+        if said.messages::<Metric>().count() < 3 {
+            day.road.world.broken("nodes-say-how-they-are", "a status without figures");
+        }
     }
     converge(day);
 }

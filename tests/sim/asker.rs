@@ -63,9 +63,12 @@ impl Asker {
         self.has_asked
     }
 
-    /// Whether the last query is over.
+    /// Whether the last query is over. The end of an earlier one, that nobody waited for, is none of it.
     pub(crate) fn is_done(&self) -> bool {
-        self.messages::<Ended>().next().is_some() || self.messages::<Refusal>().next().is_some()
+        let last = self.next_id - 1;
+        self.has_asked
+            && (self.messages::<Ended>().any(|end| end.id.get() == last)
+                || self.messages::<Refusal>().any(|refusal| refusal.id.get() == last))
     }
 
     pub(crate) fn messages<M: Message + 'static>(&self) -> impl Iterator<Item = &M> {

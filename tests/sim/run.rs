@@ -65,6 +65,9 @@ pub(crate) fn finish(day: &mut Day) {
         road.world.end(exchange, false);
     }
     road.world.calm();
+    // What an operator said on a connection that was accepted late, and cut, may still take effect.
+    let now_ns = road.world.now_ns();
+    road.world.run_until(now_ns + 1_500 * MS);
     for name in std::mem::take(&mut day.forced) {
         let query =
             Query { limit: (BreakerAction::Close as u32).into(), ..Road::query(Op::Breaker, "") };

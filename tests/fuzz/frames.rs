@@ -136,10 +136,11 @@ fn no_frame_confuses_the_client() {
         for _ in 0..40 {
             let frame = good_frame(random);
             match random.below(4) {
-                0 => drop(follower.handle_history_frame(&frame)),
-                1 if random.below(4) == 0 => drop(follower.handle_history_end(random.next_u64())),
-                _ => drop(follower.handle_broker_frame(&frame)),
+                0 => follower.handle_history_frame(&frame),
+                1 if random.below(4) == 0 => follower.handle_history_end(random.next_u64()),
+                _ => follower.handle_broker_frame(&frame),
             }
+            while follower.poll_event().is_some() {}
             let _ = (follower.want(), follower.must_subscribe_again());
             if random.below(12) == 0 {
                 follower.handle_broker_lost();

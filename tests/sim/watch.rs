@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Bound::{Excluded, Included};
 
 use pregao::limits;
 use pregao::log::memory::MemoryDisk;
@@ -181,9 +182,16 @@ impl World {
             self.watch.core_durable = self.watch.core_durable.max(session.durable_seq.get());
             if is_follower {
                 let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
+                // Said a second time to a shard that missed epochs, it names what they took back.
+                let missed = self.watch.feeds.contains_key(&number).then(|| {
+                    let after = self.watch.acks.get(&host).map_or(0, |&(own, _, _)| own.min(epoch));
+                    let missed = self.watch.epochs.range((Excluded(after), Included(epoch)));
+                    missed.map(|(_, &start)| start).min().unwrap_or(start)
+                });
                 let known = *self.watch.epochs.entry(epoch).or_insert(start);
-                self.hold(known == start, "an-epoch-has-one-start", || {
-                    format!("epoch {epoch} begins at {known} and at {start}")
+                let is_right = missed.map_or(start == known, |missed| start <= missed);
+                self.hold(is_right, "an-epoch-has-one-start", || {
+                    format!("epoch {epoch} begins at {known} and at {start}; missed {missed:?}")
                 });
                 self.watch.feeds.insert(number, Feed { epoch, last_seq: 0 });
             }

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod log;
 pub mod market;
 pub mod node;
+pub mod planted;
 pub mod question;
 pub mod random;
 pub mod reactor;

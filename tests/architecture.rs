@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 ///
 /// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
 /// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
+    "planted",
     "wire",
     "limits",
     "time",

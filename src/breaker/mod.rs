@@ -41,6 +41,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::limits::BREAKER_TRANSITIONS_MAX;
+use crate::planted::{Bug, is_planted};
 use crate::random::Random;
 use crate::time::Mono;
 
@@ -137,7 +138,9 @@ impl Breaker {
     pub fn try_acquire(&mut self, now: Mono) -> Result<Permit, Denied> {
         if matches!(self.phase, Phase::Open { .. } | Phase::HalfOpen { .. }) {
             self.handle_timeout(now);
-            self.may_probe(now).inspect_err(|_| self.counts.denied += 1)?;
+            if !is_planted(Bug::DialWhileOpen) {
+                self.may_probe(now).inspect_err(|_| self.counts.denied += 1)?;
+            }
         } else if self.phase == Phase::ForcedOpen {
             self.counts.denied += 1;
             return Err(Denied { state: State::ForcedOpen, retry_at: None });
@@ -159,7 +162,13 @@ impl Breaker {
                     _ => self.judge(class, outcome, now),
                 }
             }
-            Spent::Late => self.counts.late += 1,
+            Spent::Late => {
+                self.counts.late += 1;
+                if is_planted(Bug::CountLateOutcome) {
+                    let class = self.count(outcome, now);
+                    self.judge(class, outcome, now);
+                }
+            }
             Spent::Foreign => self.counts.foreign += 1,
         }
     }

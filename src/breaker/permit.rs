@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::planted::{Bug, is_planted};
 /// What a breaker and its permits both see.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -72,6 +73,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(shared) = &self.shared else { return };
+        if is_planted(Bug::ForgetHalfOpenPermit) {
+            return;
+        }
         shared.given_back.set(shared.given_back.get().saturating_add(1));
         if self.generation == shared.generation.get() {
             shared.under_way.set(shared.under_way.get().saturating_sub(1));

@@ -31,6 +31,7 @@ use crate::limits::{
     GATHER_FRAMES_MAX, GATHER_FRAMES_TOTAL_MAX, GATHER_LEAVES_MAX, GATHER_QUESTIONS_MAX,
     GATHERS_MAX,
 };
+use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::Mono;
 use crate::wire::{EndStatus, Ended, ErrorCode, Frame, NodeStatus, Refusal, U32};
@@ -229,7 +230,9 @@ impl Gather {
             // The last one makes the answer.
             for place in open {
                 self.cancel(place);
-                self.end_attempt(now, place, NodeStatus::Timeout);
+                let forgets = is_planted(Bug::ForgetMissingNode);
+                let status = if forgets { NodeStatus::Pruned } else { NodeStatus::Timeout };
+                self.end_attempt(now, place, status);
             }
         }
     }
@@ -527,6 +530,9 @@ impl Gather {
             EndStatus::Complete => self.counts.complete += 1,
             EndStatus::Partial => self.counts.partial += 1,
             EndStatus::Failed => self.counts.failed += 1,
+        }
+        if is_planted(Bug::AnswerTwice) {
+            self.answers.push_back(answer.clone());
         }
         self.answers.push_back(answer);
     }

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use super::backend::{Completion, Segment, Storage, StorageError};
 use super::header::HEADER_BYTES;
+use crate::planted::{Bug, is_planted};
 
 /// What a crash leaves of a page that was stored to since it was last made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ struct Disk {
 struct File {
     stored: Vec<u8>,
     durable: Vec<u8>,
+    /// Its directory entry is durable.
+    is_named: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -159,6 +162,12 @@ impl MemoryDisk {
             let _ = disk.end_job();
         }
         disk.jobs.clear();
+        // A file whose directory was never synced is there afterwards, or is not.
+        disk.files.retain(|&number, file| {
+            let is_kept = file.is_named || fate(number, usize::MAX) == PageFate::New;
+            file.is_named = true;
+            is_kept
+        });
         let page_bytes = disk.page_bytes;
         let tear = (page_bytes * 3 / 8 + 20).min(page_bytes - 1);
         for (number, file) in &mut disk.files {
@@ -205,7 +214,7 @@ impl MemoryDisk {
 
     /// Puts these bytes, durable, in place of a segment: rot, or somebody's truncation.
     pub fn put(&self, number: u64, bytes: Vec<u8>) {
-        let file = File { durable: bytes.clone(), stored: bytes };
+        let file = File { durable: bytes.clone(), stored: bytes, is_named: true };
         self.0.borrow_mut().files.insert(number, file);
     }
 
@@ -226,7 +235,8 @@ impl Disk {
                 }
                 let mut stored = vec![0; bytes];
                 stored[..HEADER_BYTES].copy_from_slice(&header[..]);
-                self.files.insert(number, File { durable: stored.clone(), stored });
+                let is_named = !is_planted(Bug::SkipDirectorySync);
+                self.files.insert(number, File { durable: stored.clone(), stored, is_named });
                 Ok(Done::Prepared(number))
             }
             Job::Sync { number, stored } => {

@@ -18,6 +18,7 @@ use super::judge::{self, Judge, Verdict};
 use super::mark::Record;
 use super::standing::{Rules, Standing};
 use crate::limits::{DAMAGED_RANGES_MAX, SEGMENTS_MAX};
+use crate::planted::{Bug, is_planted};
 use crate::wire::Frame;
 
 /// Why a log cannot be opened. Nothing on disk was changed, except for [`OpenError::Storage`].
@@ -144,7 +145,10 @@ pub(super) fn walk<G: Segment>(held: &[Held<G>], rules: Rules) -> Result<Tail, O
     };
     let walked = &held[used.saturating_sub(2)..=used];
     let mut watermark = watermark(walked);
-    if walked.len() == 3 {
+    if is_planted(Bug::TrustFirstWatermark) {
+        let first = walked[0].record(walked[0].base).and_then(Record::mark);
+        watermark = first.map_or(0, |mark| mark.durable_records.get());
+    } else if walked.len() == 3 {
         watermark = watermark.max(walked[1].base);
     }
     let start = walked[0].base;
@@ -175,15 +179,18 @@ pub(super) fn walk<G: Segment>(held: &[Held<G>], rules: Rules) -> Result<Tail, O
     Ok(tail)
 }
 
-/// Refuses a log whose end lies in a segment that is not there: what follows is not known then.
+/// Refuses a log whose end lies in a segment that is not there, or may have lain in one that is missing
+/// behind it: what follows is not known then.
 pub(super) fn check_end<G: Segment>(held: &[Held<G>], end: u64) -> Result<(), OpenError> {
-    match held.iter().find(|segment| segment.end() > end) {
-        Some(behind) if behind.base > end => {
-            let segment = behind.segment.number();
-            Err(OpenError::Refused { segment, fault: HeaderFault::Chain })
+    let mut expected = end;
+    for segment in held.iter().filter(|segment| segment.end() > end) {
+        if segment.base > expected {
+            let segment = segment.segment.number();
+            return Err(OpenError::Refused { segment, fault: HeaderFault::Chain });
         }
-        _ => Ok(()),
+        expected = segment.end();
     }
+    Ok(())
 }
 
 fn nothing_stands<G: Segment>(segment: &G) -> OpenError {

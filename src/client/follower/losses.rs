@@ -67,7 +67,7 @@ impl Losses {
     pub(super) fn hole_before(&self, frame: &Frame) -> Option<Hole> {
         let place = self.places.get(&key(frame))?;
         let missed = jump(place.next, frame.instrument_seq.get())?;
-        let (from_seq, to_seq) = (place.seq + 1, frame.seq.get().saturating_sub(1));
+        let (from_seq, to_seq) = (place.seq.saturating_add(1), frame.seq.get().saturating_sub(1));
         let told = self.told.iter().rev();
         let told = told.copied().find(|t| t.from_seq <= to_seq && from_seq <= t.to_seq);
         Some(Hole { from_seq, to_seq, missed, told })

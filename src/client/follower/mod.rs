@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use self::losses::Losses;
 use super::Symbols;
 use crate::feed::Pattern;
+use crate::planted::{Bug, is_planted};
 use crate::wire::{
     Flags, Frame, Gap, GapReason, Heartbeat, Kind, Mode, Op, Query, SnapshotEnd, Subscribe,
     Subscribed, U16, U32, U64, padded,
@@ -330,7 +331,8 @@ impl Follower {
 
     /// Hands on the next frame, and tells what is missing before it.
     fn deliver(&mut self, frame: &Frame, wanted: bool) {
-        self.next_seq = frame.seq.get() + 1;
+        let seq = frame.seq.get();
+        self.next_seq = if is_planted(Bug::ResumeFromSeq) { seq } else { seq.saturating_add(1) };
         self.seen_seq = self.next_seq;
         if !wanted {
             return;

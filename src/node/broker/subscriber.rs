@@ -6,6 +6,7 @@ use zerocopy::IntoBytes;
 
 use crate::feed::{Interest, InterestId, LastValues, Pattern, RingView, Window};
 use crate::limits;
+use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
     ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, Mode, SnapshotEnd, Subscribe, Subscribed, U32,
@@ -226,7 +227,11 @@ impl Subscriber {
             Mode::Lossless if self.cursor < oldest => {
                 // Half a ring ahead of the edge, or the next frame would push it out again.
                 let resume = oldest + (next - oldest) / 2;
-                out.push(Frame::seal(gap(GapReason::Lapped, self.cursor, resume - 1, u64::MAX)));
+                let told = gap(GapReason::Lapped, self.cursor, resume - 1, u64::MAX);
+                out.push(Frame::seal(told));
+                if is_planted(Bug::DropGapFrame) {
+                    out.clear();
+                }
                 self.cursor = resume;
                 source.gaps_told += 1;
                 return Filled::Outbox;
@@ -328,11 +333,15 @@ impl Subscriber {
         if self.cursor >= view.next_seq() {
             return;
         }
+        // An empty broker is told last values ahead of the ring that brings them: those have their turn
+        // when the ring has come so far, or the batch would hide what is missing before them.
+        let forgotten = u64::from(is_planted(Bug::ForgetLastConflated));
+        let span = self.cursor + forgotten..view.next_seq();
         let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
         let changed = indexes
             .flat_map(|index| [values.definition(index), values.quote(index), values.trade(index)])
             .flatten()
-            .filter(|frame| frame.seq.get() >= self.cursor && interest.wants(frame));
+            .filter(|frame| span.contains(&frame.seq.get()) && interest.wants(frame));
         let mut changed: Vec<Frame> = changed.copied().collect();
         changed.sort_unstable_by_key(|frame| frame.seq.get());
         let mut end = view.next_seq();

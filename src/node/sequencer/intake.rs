@@ -3,6 +3,7 @@
 use super::exchange::Verdict;
 use super::{ConnId, Level, Sequencer};
 use crate::log::{AppendError, Storage};
+use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 use crate::wire::{Definition, ErrorCode, Flags, Frame, Heartbeat, Kind};
 
@@ -130,6 +131,11 @@ impl<S: Storage> Sequencer<S> {
                 self.has_news = true;
             }
             Err(error) => {
+                if is_planted(Bug::PublishBeforeJournal) {
+                    for conn in self.followers.streaming().collect::<Vec<_>>() {
+                        self.links.send_frame(conn, &sequenced);
+                    }
+                }
                 self.market.take_back(&sequenced);
                 self.hold_back(error);
             }

@@ -28,6 +28,7 @@ use crate::breaker;
 use crate::limits;
 use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
+use crate::planted::{Bug, is_planted};
 use crate::question::QuestionError;
 use crate::time::{Mono, Now};
 use crate::wire::{
@@ -137,7 +138,8 @@ impl<S: Storage> Sequencer<S> {
         now: Now,
     ) -> Result<Sequencer<S>, String> {
         let mut links = Links::default();
-        if !recovery.clean || journal.epoch() == 0 {
+        let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash) && journal.epoch() > 0;
+        if (!recovery.clean || journal.epoch() == 0) && !keeps_epoch {
             let epoch = journal.begin_epoch(now).map_err(|error| error.to_string())?;
             tell_recovery(&mut links, recovery, epoch);
         }

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
+use crate::planted::{Bug, is_planted};
 use crate::question::QuestionError;
 use crate::time::{Mono, Now};
 use crate::wire::{
@@ -315,7 +316,10 @@ impl<S: Storage> Shard<S> {
     /// Tells core how far the log is, when that is news.
     fn acknowledge(&mut self) {
         let Some(feeder) = self.feeder else { return };
-        let standing = (self.wanted(), self.log.durable_upstream_seq());
+        let mut standing = (self.wanted(), self.log.durable_upstream_seq());
+        if is_planted(Bug::AcknowledgeBeforeSync) {
+            standing.1 = standing.0;
+        }
         if standing != self.acked {
             self.acked = standing;
             let ack = Ack {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pregao::breaker;
-use pregao::log::{Log, Read, Storage, SyncPolicy};
+use pregao::log::SyncPolicy;
 use pregao::market::Price;
 use pregao::market::chaos::ChaosConfig;
 use pregao::market::partition::Partition;
@@ -21,11 +21,12 @@ use pregao::wire::{Definition, EndStatus, Ended, Frame, Kind, Op, Query, Symbol,
 use crate::asker::AskerConfig;
 use crate::client::ClientConfig;
 use crate::hosts::Spec;
-use crate::world::{World, plain};
+use crate::watch::Stored;
+use crate::world::World;
 
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const SHARDS: u16 = 3;
-const SYMBOLS: [&str; 6] = ["PETR4", "VALE3", "ITUB4", "BBDC4", "WINZ26", "NOQUOTE"];
+pub(crate) const SYMBOLS: [&str; 6] = ["PETR4", "VALE3", "ITUB4", "BBDC4", "WINZ26", "NOQUOTE"];
 
 /// What differs between scenarios.
 pub(crate) struct Options {
@@ -35,11 +36,20 @@ pub(crate) struct Options {
     pub(crate) pace_ns: u64,
     pub(crate) chaos: ChaosConfig,
     pub(crate) ring_frames: usize,
+    /// How the logs are synced; by the seed unless said.
+    pub(crate) policy: Option<SyncPolicy>,
 }
 
 impl Options {
     pub(crate) fn new(seed: u64) -> Options {
-        Options { seed, events: 400, pace_ns: 0, chaos: ChaosConfig::OFF, ring_frames: 64 }
+        Options {
+            seed,
+            events: 400,
+            pace_ns: 0,
+            chaos: ChaosConfig::OFF,
+            ring_frames: 64,
+            policy: None,
+        }
     }
 }
 
@@ -64,7 +74,7 @@ pub(crate) struct Road {
     pub(crate) shard_askers: Vec<usize>,
 }
 
-fn address(port: u16) -> SocketAddr {
+pub(crate) fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
@@ -103,10 +113,10 @@ impl Road {
     pub(crate) fn new(options: &Options) -> Road {
         let mut world = World::new(options.seed);
         let partition = Partition::hash(SHARDS).unwrap();
-        let policy = match options.seed % 3 {
+        let policy = options.policy.unwrap_or(match options.seed % 3 {
             0 => SyncPolicy::Batch,
             _ => SyncPolicy::Interval(Duration::from_millis(50)),
-        };
+        });
         let schedule = schedule(options.events, options.pace_ns, options.seed);
         let speed = match options.pace_ns {
             0 => Speed::Max,
@@ -116,7 +126,7 @@ impl Road {
         let chaos = options.chaos;
         let config = ExternalConfig { feed, speed, chaos, sessions_max: 4 };
         let exchange = world.add("exchange", address(8080), Spec::External(config));
-        let broker_config = BrokerConfig { ring_frames: options.ring_frames, subscribers_max: 10 };
+        let broker_config = BrokerConfig { ring_frames: options.ring_frames, subscribers_max: 32 };
         let broker = world.add("broker", address(8081), Spec::Broker(broker_config));
         let mut followers =
             vec![FollowerConfig { name: "broker".to_owned(), address: address(8081), shard: None }];
@@ -161,9 +171,7 @@ impl Road {
         };
         let core = world.add("core", address(8082), Spec::Core(config, policy));
         let client = |world: &mut World, name: &str, patterns| {
-            let (broker, core) = (address(8081), address(8082));
-            let config = ClientConfig { broker, core, patterns, from_seq: 1 };
-            world.add(name, address(1), Spec::Client(config))
+            world.add(name, address(1), Spec::Client(ClientConfig::good(patterns, 1)))
         };
         let all = client(&mut world, "all", vec![("*", 0)]);
         let one = client(&mut world, "one", vec![("PETR4", Kind::Trade.mask())]);
@@ -195,21 +203,30 @@ impl Road {
 
     /// A subscriber that comes later, without history.
     pub(crate) fn late_client(&mut self) -> usize {
-        let patterns = vec![("*", 0)];
-        let (broker, core) = (address(8081), address(8082));
-        let config = ClientConfig { broker, core, patterns, from_seq: 0 };
+        let config = ClientConfig::good(vec![("*", 0)], 0);
         self.world.add("late", address(1), Spec::Client(config))
+    }
+
+    /// Somebody who asks the exchange how it is.
+    pub(crate) fn ask_exchange(&mut self) -> usize {
+        let config = AskerConfig { node: address(8080) };
+        self.world.add("exchange asker", address(1), Spec::Asker(config))
     }
 
     pub(crate) fn run_until_ms(&mut self, ms: u64) {
         self.world.run_until(ms * MS);
     }
 
-    /// The live frames of a host's log as a process that starts now would find them.
-    pub(crate) fn stored(&self, host: usize) -> Vec<Frame> {
+    /// A host's log as a process that starts now would find it.
+    pub(crate) fn stored_on(&self, host: usize) -> Stored {
         let host = &self.world.hosts[host];
-        let (log, _) = host.spec.open_log(&host.disk.as_ref().unwrap().kill(), self.world.now());
-        live_frames(&log)
+        let found = host.read_disk(host.disk.as_ref().unwrap(), self.world.now());
+        found.expect("the log opens")
+    }
+
+    /// Its live frames.
+    pub(crate) fn stored(&self, host: usize) -> Vec<Frame> {
+        self.stored_on(host).live
     }
 
     /// Runs on until every consumer has what the journal has, or the patience is over.
@@ -268,7 +285,7 @@ impl Road {
     }
 
     /// The journal is contiguous, and holds exactly what is on the tape.
-    fn verify_journal(&self, journal: &[Frame], told: &str) {
+    pub(crate) fn verify_journal(&self, journal: &[Frame], told: &str) {
         let mut next = BTreeMap::new();
         for (seq, frame) in (1..).zip(journal) {
             assert_eq!(frame.seq.get(), seq, "the journal is not contiguous\n{told}");
@@ -331,33 +348,20 @@ impl Road {
     }
 }
 
-/// All live data frames of a log.
-pub(crate) fn live_frames<S: Storage>(log: &Log<S>) -> Vec<Frame> {
-    let mut frames = Vec::new();
-    let mut position = log.first_position();
-    loop {
-        match log.read(position, usize::MAX) {
-            Read::End => return frames,
-            Read::Damaged(range) => panic!("damaged: {range:?}"),
-            Read::Frames(read) => {
-                for (frame, at) in read.iter().zip(position..) {
-                    let is_event = pregao::log::is_event(frame);
-                    if is_event && frame.seq.get() < log.void_from(at) {
-                        frames.push(*frame);
-                    }
-                }
-                position += read.len() as u64;
-            }
-        }
-    }
-}
-
 pub(crate) fn symbols(frames: &[Frame]) -> BTreeMap<u32, Symbol> {
     let definitions = frames.iter().filter_map(Frame::view::<Definition>);
     definitions.map(|d| (d.instrument.get(), d.symbol)).collect()
 }
 
-fn assert_same(got: &[Frame], want: &[Frame], who: &str, told: &str) {
+/// The bytes of frames, for comparing without their delivery flags.
+pub(crate) fn plain(frame: &Frame) -> Frame {
+    let mut plain = *frame;
+    plain.flags = (frame.flags.get() & !pregao::wire::Flags::DELIVERY).into();
+    plain.renew_crc();
+    plain
+}
+
+pub(crate) fn assert_same(got: &[Frame], want: &[Frame], who: &str, told: &str) {
     let first = got.iter().zip(want).position(|(a, b)| a != b);
     let around = |frames: &[Frame]| -> Vec<u64> {
         let from = first.unwrap_or(got.len().min(want.len())).saturating_sub(3);

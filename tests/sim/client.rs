@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use pregao::client::{Event, Follower, Request, Want};
 use pregao::feed::Pattern;
+use pregao::limits;
 use pregao::node::{
     Action, CloseReason, ConnId, DialFailure, DialId, Links, LocalFault, Node, Origin, Outgoing,
 };
+use pregao::random::Random;
 use pregao::time::{Mono, Now};
-use pregao::wire::{Ended, Flags, Frame, GapReason, Heartbeat, Kind, Mode, Refusal, Role, Session};
+use pregao::wire::{
+    Ended, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Mode, Refusal, Role, Session,
+};
 
 const BROKER: DialId = DialId(0);
 const CORE: DialId = DialId(1);
@@ -23,6 +27,41 @@ pub(crate) struct ClientConfig {
     /// Pattern and kind mask.
     pub(crate) patterns: Vec<(&'static str, u16)>,
     pub(crate) from_seq: u64,
+    pub(crate) mode: Mode,
+    pub(crate) conflate_ms: u32,
+    pub(crate) habit: Habit,
+    /// From here on it behaves.
+    pub(crate) calm_at: Mono,
+    pub(crate) seed: u64,
+}
+
+impl ClientConfig {
+    /// A subscriber that behaves.
+    pub(crate) fn good(patterns: Vec<(&'static str, u16)>, from_seq: u64) -> ClientConfig {
+        ClientConfig {
+            broker: crate::road::address(8081),
+            core: crate::road::address(8082),
+            patterns,
+            from_seq,
+            mode: Mode::Lossless,
+            conflate_ms: 0,
+            habit: Habit::Good,
+            calm_at: Mono::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// How a subscriber reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Habit {
+    Good,
+    /// A little, now and then.
+    Slow,
+    /// Not at all after this, until it is calm.
+    Stalled(Mono),
+    /// Hangs up now and then.
+    Flapping,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +73,7 @@ enum Line {
 
 /// The subscriber.
 pub(crate) struct Client {
-    config: ClientConfig,
+    pub(crate) config: ClientConfig,
     pub(crate) follower: Follower,
     links: Links<()>,
     broker: Line,
@@ -49,6 +88,18 @@ pub(crate) struct Client {
     pub(crate) voids: Vec<(u64, u64)>,
     pub(crate) replayed: usize,
     pub(crate) refusals: Vec<String>,
+    random: Random,
+    /// Reads nothing before this.
+    deaf_until: Option<Mono>,
+    next_flap: Option<Mono>,
+    broker_heard: Mono,
+    history_heard: Mono,
+    /// The newest data frame that was delivered and still stands.
+    last_seq: u64,
+    /// Where it went live for the first time.
+    pub(crate) live_from: Option<u64>,
+    /// What was delivered out of its order.
+    pub(crate) disorder: Option<String>,
 }
 
 impl Client {
@@ -57,11 +108,21 @@ impl Client {
         let follower = Follower::new(Request {
             source: Request::MARKET,
             patterns: config.patterns.iter().map(pattern).collect(),
-            mode: Mode::Lossless,
-            conflate_ms: 0,
+            mode: config.mode,
+            conflate_ms: config.conflate_ms,
             from_seq: config.from_seq,
         });
+        let mut random = Random::new(config.seed);
+        let flaps = config.habit == Habit::Flapping;
         Client {
+            next_flap: flaps.then(|| Mono(random.between(1, 1_000_000_000))),
+            random,
+            deaf_until: None,
+            broker_heard: Mono::default(),
+            history_heard: Mono::default(),
+            last_seq: 0,
+            live_from: None,
+            disorder: None,
             config,
             follower,
             links: Links::default(),
@@ -83,18 +144,47 @@ impl Client {
                 Event::Data(frame) if frame.has(Flags::SNAPSHOT) => self.snapshot.push(frame),
                 Event::Data(frame) => {
                     self.replayed += usize::from(frame.has(Flags::REPLAY));
+                    let seq = frame.seq.get();
+                    if seq <= self.last_seq {
+                        let text = format!("seq {seq} behind {}", self.last_seq);
+                        self.disorder.get_or_insert(text);
+                    }
+                    self.last_seq = seq;
                     self.frames.push(frame);
                 }
                 Event::Lost { reason: GapReason::Void, from_seq, to_seq, .. } => {
                     self.voids.push((from_seq, to_seq));
                     self.frames.retain(|frame| frame.seq.get() < from_seq);
+                    self.snapshot.retain(|frame| {
+                        frame.kind == Kind::Definition as u8 || frame.seq.get() < from_seq
+                    });
+                    self.last_seq = self.last_seq.min(from_seq.saturating_sub(1));
                 }
                 Event::Lost { reason, from_seq, to_seq, .. } => {
                     self.lost.push((reason, from_seq, to_seq));
                 }
-                Event::Live { .. } => {}
+                Event::Live { next_seq } => {
+                    self.live_from.get_or_insert(next_seq);
+                }
             }
         }
+    }
+
+    /// Decides when to read again, after having read.
+    fn listen_again(&mut self, now: Now) {
+        if now.mono >= self.config.calm_at {
+            return;
+        }
+        let until = match self.config.habit {
+            Habit::Slow => now.mono + Duration::from_millis(self.random.between(1, 250)),
+            Habit::Stalled(from) if now.mono >= from => self.config.calm_at,
+            _ => return,
+        };
+        self.deaf_until = Some(until.min(self.config.calm_at));
+    }
+
+    fn broker_is_open(&self) -> bool {
+        matches!(self.broker, Line::Open(_))
     }
 
     fn wants_history(&self) -> bool {
@@ -141,6 +231,9 @@ impl Client {
         } else if frame.kind().is_some_and(Kind::is_data) {
             self.follower.handle_history_frame(frame);
             self.note();
+        } else if let Some(gap) = frame.view::<Gap>() {
+            self.follower.handle_history_gap(gap);
+            self.note();
         }
     }
 
@@ -155,6 +248,7 @@ impl Node for Client {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         if origin == Origin::Dialed(BROKER) {
             self.broker = Line::Open(conn);
+            self.broker_heard = now.mono;
             self.greet(now, conn, Role::Subscriber);
             let Want::Broker { from_seq } = self.follower.want() else { panic!("dialed too soon") };
             for frame in self.follower.subscribe_frames(from_seq) {
@@ -162,6 +256,7 @@ impl Node for Client {
             }
         } else {
             self.core = Line::Open(conn);
+            self.history_heard = now.mono;
             self.greet(now, conn, Role::Querier);
             if let Want::History { from_seq, to_seq } = self.follower.want() {
                 let query = self.follower.history_query(from_seq, to_seq, u32::MAX);
@@ -178,6 +273,7 @@ impl Node for Client {
     }
 
     fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        self.links.heard(now, conn);
         for frame in frames {
             assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
             if let Some(beat) = frame.view::<Heartbeat>() {
@@ -185,16 +281,19 @@ impl Node for Client {
                 self.links.answer_heartbeat(now, conn, &beat, 0);
             }
             if self.broker == Line::Open(conn) {
+                self.broker_heard = now.mono;
                 if let Some(refusal) = frame.view::<Refusal>() {
                     self.refusals.push(pregao::wire::unpadded(&refusal.text));
                 }
                 self.pending.push_back(*frame);
                 self.drain(now);
             } else if self.core == Line::Open(conn) {
+                self.history_heard = now.mono;
                 self.handle_core_frame(now, frame);
                 self.drain(now);
             }
         }
+        self.listen_again(now);
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
@@ -207,6 +306,7 @@ impl Node for Client {
                 self.lose_broker(now);
             }
         } else if self.core == Line::Open(conn) {
+            self.follower.handle_history_lost();
             self.core = Line::Idle(now.mono + RETRY);
         }
     }
@@ -214,6 +314,34 @@ impl Node for Client {
     fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
 
     fn handle_timers(&mut self, now: Now) {
+        if self.deaf_until.take_if(|until| *until <= now.mono).is_some() {
+            // What has waited in the kernel is not its silence.
+            self.broker_heard = now.mono;
+            self.history_heard = now.mono;
+            for line in [self.broker, self.core] {
+                if let Line::Open(conn) = line {
+                    self.links.heard(now, conn);
+                }
+            }
+        }
+        if self.next_flap.is_some_and(|at| at <= now.mono) {
+            self.next_flap = (now.mono < self.config.calm_at)
+                .then(|| now.mono + Duration::from_millis(self.random.between(20, 900)));
+            self.lose_broker(now);
+        }
+        if self.deaf_until.is_none() {
+            let silence = now.mono.since(self.broker_heard);
+            if self.broker_is_open() && !self.wants_history() && silence > limits::SILENCE_MAX {
+                self.lose_broker(now);
+            }
+            let silence = now.mono.since(self.history_heard);
+            if matches!(self.core, Line::Open(_)) && silence > limits::SILENCE_MAX {
+                self.hang_up_core(now, RETRY);
+            }
+        }
+        if self.deaf_until.is_none() {
+            self.links.tick(now, |()| 0);
+        }
         self.drain(now);
         let within = Duration::from_secs(2);
         if matches!(self.broker, Line::Idle(at) if at <= now.mono) && !self.wants_history() {
@@ -241,7 +369,8 @@ impl Node for Client {
             Line::Idle(at) if self.wants_history() => Some(at),
             _ => None,
         };
-        broker.into_iter().chain(core).min()
+        let tick = self.links.next_tick().filter(|_| self.deaf_until.is_none());
+        [broker, core, self.deaf_until, self.next_flap, tick].into_iter().flatten().min()
     }
 
     fn poll_action(&mut self) -> Option<Action> {
@@ -262,6 +391,7 @@ impl Node for Client {
 
     /// While history is read the broker is not, and so learns what back-pressure is.
     fn wants_frames(&self, conn: ConnId) -> bool {
-        self.broker != Line::Open(conn) || !self.wants_history()
+        let waits = self.broker == Line::Open(conn) && self.wants_history();
+        !waits && self.deaf_until.is_none()
     }
 }

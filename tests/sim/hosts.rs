@@ -1,7 +1,9 @@
 //! What can stand on a host: every node of the system, and the hand-made clients.
 
 use pregao::log::memory::{MemoryDisk, MemoryStorage};
-use pregao::log::{Log, LogConfig, Recovery, Retention, Sequence, SyncPolicy, UpstreamRule};
+use pregao::log::{
+    Log, LogConfig, OpenError, Recovery, Retention, Sequence, SyncPolicy, UpstreamRule,
+};
 use pregao::node::aggregator::{Aggregator, AggregatorConfig};
 use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::node::external::{External, ExternalConfig};
@@ -14,7 +16,9 @@ use pregao::time::{Mono, Now};
 use pregao::wire::{Frame, padded};
 
 use crate::asker::{Asker, AskerConfig};
+use crate::attacker::{Attacker, AttackerConfig};
 use crate::client::{Client, ClientConfig};
+use crate::reporter::{Reporter, ReporterConfig};
 
 /// How a host's node is made, again and again.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ pub(crate) enum Spec {
     Aggregator(AggregatorConfig),
     Client(ClientConfig),
     Asker(AskerConfig),
+    Reporter(ReporterConfig),
+    Attacker(AttackerConfig),
 }
 
 /// Any node.
@@ -37,10 +43,12 @@ pub(crate) enum AnyNode {
     Aggregator(Box<Aggregator>),
     Client(Box<Client>),
     Asker(Box<Asker>),
+    Reporter(Box<Reporter>),
+    Attacker(Box<Attacker>),
 }
 
 /// Small segments, so that every run rolls many of them.
-const SEGMENT_RECORDS: u64 = 128;
+const SEGMENT_RECORDS: u64 = 32;
 
 impl Spec {
     pub(crate) fn has_disk(&self) -> bool {
@@ -68,31 +76,45 @@ impl Spec {
     }
 
     /// Opens the log of this node on a disk.
-    pub(crate) fn open_log(&self, disk: &MemoryDisk, now: Now) -> (Log<MemoryStorage>, Recovery) {
-        Log::open(disk.storage(), self.log_config(), now).unwrap()
+    pub(crate) fn open_log(
+        &self,
+        disk: &MemoryDisk,
+        now: Now,
+    ) -> Result<(Log<MemoryStorage>, Recovery), OpenError> {
+        Log::open(disk.storage(), self.log_config(), now)
     }
 
-    pub(crate) fn start(&self, disk: Option<&MemoryDisk>, now: Now) -> AnyNode {
-        match self {
+    /// Starts a process of this kind.
+    ///
+    /// # Errors
+    /// When its disk does not let it.
+    pub(crate) fn start(&self, disk: Option<&MemoryDisk>, now: Now) -> Result<AnyNode, String> {
+        let open = || {
+            let disk = disk.expect("nodes with a log have a disk");
+            self.open_log(disk, now).map_err(|error| error.to_string())
+        };
+        Ok(match self {
             Spec::External(config) => {
                 AnyNode::External(Box::new(External::new(config.clone(), now)))
             }
             Spec::Core(config, _) => {
-                let (log, recovery) = self.open_log(disk.unwrap(), now);
-                let core = Sequencer::new(config.clone(), log, &recovery, now).unwrap();
-                AnyNode::Core(Box::new(core))
+                let (log, recovery) = open()?;
+                AnyNode::Core(Box::new(Sequencer::new(config.clone(), log, &recovery, now)?))
             }
             Spec::Shard(config, _) => {
-                let (log, recovery) = self.open_log(disk.unwrap(), now);
+                let (log, recovery) = open()?;
                 AnyNode::Shard(Box::new(Shard::new(config.clone(), log, &recovery)))
             }
             Spec::Broker(config) => AnyNode::Broker(Box::new(Broker::new(config.clone()))),
             Spec::Aggregator(config) => {
-                AnyNode::Aggregator(Box::new(Aggregator::new(config).unwrap()))
+                let made = Aggregator::new(config).map_err(|error| error.to_string())?;
+                AnyNode::Aggregator(Box::new(made))
             }
             Spec::Client(config) => AnyNode::Client(Box::new(Client::new(config.clone()))),
             Spec::Asker(config) => AnyNode::Asker(Box::new(Asker::new(config.clone()))),
-        }
+            Spec::Reporter(config) => AnyNode::Reporter(Box::new(Reporter::new(config.clone()))),
+            Spec::Attacker(config) => AnyNode::Attacker(Box::new(Attacker::new(config.clone()))),
+        })
     }
 }
 
@@ -106,6 +128,8 @@ macro_rules! each {
             AnyNode::Aggregator($node) => $call,
             AnyNode::Client($node) => $call,
             AnyNode::Asker($node) => $call,
+            AnyNode::Reporter($node) => $call,
+            AnyNode::Attacker($node) => $call,
         }
     };
 }

@@ -9,15 +9,46 @@ use pregao::wire::{
     Refusal, Trade,
 };
 
+use crate::faults::Fault;
 use crate::road::{MS, Options, Road, symbols};
-use crate::world::Fault;
 
 /// The seeds of one scenario, each its own stream of numbers.
 fn seeds(count: u64) -> impl Iterator<Item = u64> {
-    let wanted = std::env::var("ROAD_SEEDS").ok().and_then(|text| text.parse().ok());
-    let first: u64 = std::env::var("ROAD_SEED").ok().and_then(|t| t.parse().ok()).unwrap_or(0);
-    (first..first + wanted.unwrap_or(count)).inspect(|seed| println!("seed {seed}"))
+    0..count
 }
+
+/// All of them, by name.
+pub(crate) const ALL: [(&str, fn()); 14] = [
+    ("the_same_seed_is_the_same_run", the_same_seed_is_the_same_run),
+    (
+        "a_tape_at_full_speed_arrives_whole_everywhere",
+        a_tape_at_full_speed_arrives_whole_everywhere,
+    ),
+    (
+        "a_misbehaving_exchange_costs_time_and_nothing_else",
+        a_misbehaving_exchange_costs_time_and_nothing_else,
+    ),
+    (
+        "an_exchange_that_dies_is_taken_up_where_it_was",
+        an_exchange_that_dies_is_taken_up_where_it_was,
+    ),
+    ("a_core_that_dies_loses_nothing", a_core_that_dies_loses_nothing),
+    ("a_broker_that_dies_loses_nothing", a_broker_that_dies_loses_nothing),
+    ("a_shard_that_dies_loses_nothing", a_shard_that_dies_loses_nothing),
+    ("a_core_without_power_takes_back_what_it_lost", a_core_without_power_takes_back_what_it_lost),
+    ("a_shard_without_power_asks_again", a_shard_without_power_asks_again),
+    (
+        "connections_that_break_anywhere_break_nothing_else",
+        connections_that_break_anywhere_break_nothing_else,
+    ),
+    ("anything_may_happen_at_once", anything_may_happen_at_once),
+    ("a_quote_says_whether_it_is_live", a_quote_says_whether_it_is_live),
+    (
+        "breaker_changes_are_frames_of_the_system_topic",
+        breaker_changes_are_frames_of_the_system_topic,
+    ),
+    ("a_bar_is_the_same_whoever_folds_it", a_bar_is_the_same_whoever_folds_it),
+];
 
 /// Trades that stand at the end of a tape: volume, count and notional by symbol.
 fn totals(road: &Road) -> BTreeMap<String, (u64, u64, i128)> {
@@ -62,7 +93,6 @@ fn verify_bars(road: &mut Road) {
     }
 }
 
-#[test]
 fn the_same_seed_is_the_same_run() {
     let run = |seed| {
         let mut road = Road::new(&Options { pace_ns: MS, ..Options::new(seed) });
@@ -74,7 +104,6 @@ fn the_same_seed_is_the_same_run() {
     assert_ne!(run(7).0, run(8).0);
 }
 
-#[test]
 fn a_tape_at_full_speed_arrives_whole_everywhere() {
     for seed in seeds(20) {
         let mut road = Road::new(&Options::new(seed));
@@ -86,7 +115,6 @@ fn a_tape_at_full_speed_arrives_whole_everywhere() {
     }
 }
 
-#[test]
 fn a_misbehaving_exchange_costs_time_and_nothing_else() {
     for seed in seeds(20) {
         let text = format!(
@@ -116,27 +144,22 @@ fn kill(seed: u64, pick: impl Fn(&Road) -> usize) {
     verify_bars(&mut road);
 }
 
-#[test]
 fn an_exchange_that_dies_is_taken_up_where_it_was() {
     seeds(15).for_each(|seed| kill(seed, |road| road.exchange));
 }
 
-#[test]
 fn a_core_that_dies_loses_nothing() {
     seeds(20).for_each(|seed| kill(seed, |road| road.core));
 }
 
-#[test]
 fn a_broker_that_dies_loses_nothing() {
     seeds(15).for_each(|seed| kill(seed, |road| road.broker));
 }
 
-#[test]
 fn a_shard_that_dies_loses_nothing() {
     seeds(20).for_each(|seed| kill(seed, |road| road.shards[seed as usize % 3]));
 }
 
-#[test]
 fn a_core_without_power_takes_back_what_it_lost() {
     let mut voids = 0;
     for seed in seeds(25) {
@@ -167,7 +190,6 @@ fn a_core_without_power_takes_back_what_it_lost() {
     assert!(voids > 0, "no run had anything to take back: the scenario shows nothing");
 }
 
-#[test]
 fn a_shard_without_power_asks_again() {
     for seed in seeds(20) {
         let options = Options { events: 300, pace_ns: 4 * MS, ..Options::new(seed) };
@@ -177,7 +199,7 @@ fn a_shard_without_power_asks_again() {
         for _ in 0..random.between(1, 3) {
             let at = random.between(50, 1_300);
             road.run_until_ms(at.max(road.world.now_ns() / MS));
-            let told = road.world.durable_told.get(&shard).copied().unwrap_or(0);
+            let told = road.world.watch.durable_of(shard);
             let before: Vec<Frame> = road.stored(shard);
             let now = road.world.now_ns();
             road.world.plan_fault(now, Fault::PowerLoss(shard, 50 * MS));
@@ -192,7 +214,6 @@ fn a_shard_without_power_asks_again() {
     }
 }
 
-#[test]
 fn connections_that_break_anywhere_break_nothing_else() {
     for seed in seeds(20) {
         let options = Options { events: 300, pace_ns: 4 * MS, ..Options::new(seed) };
@@ -207,7 +228,6 @@ fn connections_that_break_anywhere_break_nothing_else() {
     }
 }
 
-#[test]
 fn anything_may_happen_at_once() {
     for seed in seeds(15) {
         let chaos =
@@ -242,7 +262,6 @@ fn anything_may_happen_at_once() {
     }
 }
 
-#[test]
 fn a_quote_says_whether_it_is_live() {
     for seed in seeds(5) {
         let mut road = Road::new(&Options::new(seed));
@@ -278,7 +297,6 @@ fn a_quote_says_whether_it_is_live() {
     }
 }
 
-#[test]
 fn breaker_changes_are_frames_of_the_system_topic() {
     for seed in seeds(5) {
         let options = Options { events: 200, pace_ns: 20 * MS, ..Options::new(seed) };
@@ -304,7 +322,6 @@ fn breaker_changes_are_frames_of_the_system_topic() {
     }
 }
 
-#[test]
 fn a_bar_is_the_same_whoever_folds_it() {
     let mut road = Road::new(&Options::new(3));
     road.settle(0, 10_000);

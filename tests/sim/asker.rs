@@ -21,6 +21,8 @@ pub(crate) struct Asker {
     conn: Option<ConnId>,
     redial_at: Option<Mono>,
     next_id: u32,
+    /// A question is under way on the present connection.
+    has_asked: bool,
     pub(crate) frames: Vec<Frame>,
 }
 
@@ -28,7 +30,15 @@ impl Asker {
     pub(crate) fn new(config: AskerConfig) -> Asker {
         let redial_at = Some(Mono::default());
         let links = Links::default();
-        Asker { config, links, conn: None, redial_at, next_id: 1, frames: Vec::new() }
+        Asker {
+            config,
+            links,
+            conn: None,
+            redial_at,
+            next_id: 1,
+            has_asked: false,
+            frames: Vec::new(),
+        }
     }
 
     /// Asks; what came before is forgotten. Returns the number of the query.
@@ -37,13 +47,28 @@ impl Asker {
         let id = self.next_id;
         self.next_id += 1;
         self.frames.clear();
+        self.has_asked = true;
         self.links.send(conn, Query { id: U32::new(id), ..query });
         Some(id)
     }
 
-    /// Whether the last query is over.
+    /// Forgets the last query and its answer.
+    pub(crate) fn forget(&mut self) {
+        self.has_asked = false;
+        self.frames.clear();
+    }
+
+    /// Whether a question is under way or answered.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.has_asked
+    }
+
+    /// Whether the last query is over. The end of an earlier one, that nobody waited for, is none of it.
     pub(crate) fn is_done(&self) -> bool {
-        self.messages::<Ended>().next().is_some() || self.messages::<Refusal>().next().is_some()
+        let last = self.next_id - 1;
+        self.has_asked
+            && (self.messages::<Ended>().any(|end| end.id.get() == last)
+                || self.messages::<Refusal>().any(|refusal| refusal.id.get() == last))
     }
 
     pub(crate) fn messages<M: Message + 'static>(&self) -> impl Iterator<Item = &M> {
@@ -75,6 +100,7 @@ impl Node for Asker {
     fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
         self.links.remove(conn);
         self.conn = None;
+        self.has_asked = false;
         self.redial_at = Some(now.mono + Duration::from_millis(100));
     }
 

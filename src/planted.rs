@@ -1,0 +1,76 @@
+//! Planted bugs: mistakes that the simulator has to find, each a place in the code that asks
+//! [`is_planted`] whether it should go wrong. Without the feature `planted`, which only this package's
+//! own tests switch on, the answer is a constant `false` and nothing of it is compiled in.
+//!
+//! The switch is the one piece of thread-local state outside the shells: a run of the simulator is one
+//! thread, and an argument through every machine would cost the real code more than it is worth.
+
+/// A mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Bug {
+    AcknowledgeBeforeSync,
+    SkipDirectorySync,
+    TrustFirstWatermark,
+    PublishBeforeJournal,
+    SlotWithoutGeneration,
+    DropGapFrame,
+    RingWrapOffByOne,
+    ResumeFromSeq,
+    CountLateOutcome,
+    ForgetHalfOpenPermit,
+    KeepEpochAfterCrash,
+    ForgetMissingNode,
+    AnswerTwice,
+    ForgetLastConflated,
+    DialWhileOpen,
+    ReplayEndsEarly,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Bug; 16] = [
+        Bug::AcknowledgeBeforeSync,
+        Bug::SkipDirectorySync,
+        Bug::TrustFirstWatermark,
+        Bug::PublishBeforeJournal,
+        Bug::SlotWithoutGeneration,
+        Bug::DropGapFrame,
+        Bug::RingWrapOffByOne,
+        Bug::ResumeFromSeq,
+        Bug::CountLateOutcome,
+        Bug::ForgetHalfOpenPermit,
+        Bug::KeepEpochAfterCrash,
+        Bug::ForgetMissingNode,
+        Bug::AnswerTwice,
+        Bug::ForgetLastConflated,
+        Bug::DialWhileOpen,
+        Bug::ReplayEndsEarly,
+    ];
+}
+
+#[cfg(feature = "planted")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether this bug is planted in the present thread.
+#[cfg(feature = "planted")]
+#[must_use]
+pub fn is_planted(bug: Bug) -> bool {
+    PLANTED.with(|planted| planted.get() == Some(bug))
+}
+
+/// Never: the feature `planted` is off.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+#[must_use]
+pub const fn is_planted(_bug: Bug) -> bool {
+    false
+}
+
+/// Plants a bug in the present thread, or takes it out.
+#[cfg(feature = "planted")]
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.with(|planted| planted.set(bug));
+}

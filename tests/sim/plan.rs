@@ -1,0 +1,228 @@
+//! One bad day, drawn from a seed: which faults there are (each seed leaves some out, so that a common
+//! one does not hide what a rare one would show), when they come, and who is there to suffer them.
+
+use std::time::Duration;
+
+use pregao::log::SyncPolicy;
+use pregao::market::chaos::ChaosConfig;
+use pregao::random::Random;
+use pregao::time::Mono;
+use pregao::wire::{BreakerAction, Kind, Mode};
+
+use crate::attacker::AttackerConfig;
+use crate::client::{ClientConfig, Habit};
+use crate::faults::Fault;
+use crate::hosts::Spec;
+use crate::net::Weather;
+use crate::reporter::ReporterConfig;
+use crate::road::{MS, Options, Road, SHARDS, SYMBOLS, address};
+
+/// A day and its actors.
+pub(crate) struct Day {
+    pub(crate) road: Road,
+    /// The faults are over at this time.
+    pub(crate) calm_at_ns: u64,
+    /// All subscribers.
+    pub(crate) clients: Vec<usize>,
+    /// Breakers that an operator has forced open.
+    pub(crate) forced: Vec<&'static str>,
+    pub(crate) faults: usize,
+}
+
+/// What a day may be without; the stalled subscriber is compared with and without its stall.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) is_told: bool,
+    pub(crate) no_stall: bool,
+    pub(crate) no_faults: bool,
+}
+
+/// The kinds of faults that a day can have.
+const KINDS: u64 = 13;
+
+impl Day {
+    pub(crate) fn new(seed: u64, wish: Wish) -> Day {
+        let root = Random::new(seed).fork(0xDA);
+        let mut draw = root.fork(1);
+        let pace_ns = draw.between(1, 8) * MS;
+        let events = draw.between(80, 260);
+        let options = Options {
+            events,
+            pace_ns,
+            chaos: chaos(&mut draw, seed),
+            ring_frames: 16 << draw.below(4),
+            policy: Some(match draw.below(3) {
+                0 => SyncPolicy::Batch,
+                1 => SyncPolicy::Interval(Duration::from_millis(5)),
+                _ => SyncPolicy::Interval(Duration::from_millis(50)),
+            }),
+            ..Options::new(seed)
+        };
+        let options =
+            if wish.no_faults { Options { chaos: ChaosConfig::OFF, ..options } } else { options };
+        let mut road = Road::new(&options);
+        road.world.is_told = wish.is_told;
+        let calm_at_ns = events * pace_ns + 600 * MS;
+        if !wish.no_faults {
+            road.world.weather = weather(&mut root.fork(2));
+        }
+        let mut clients = vec![road.all, road.one, road.system];
+        clients.extend(subscribers(&mut road, &mut root.fork(3), calm_at_ns, wish));
+        let calm_at = Mono(calm_at_ns);
+        road.world.add(
+            "reporter",
+            address(1),
+            Spec::Reporter(ReporterConfig {
+                aggregator: address(8000),
+                symbols: SYMBOLS.to_vec(),
+                partition: pregao::market::partition::Partition::hash(SHARDS).unwrap(),
+                leaves: (0..SHARDS)
+                    .map(|shard| format!("shard-{shard}"))
+                    .chain(["core".to_owned()])
+                    .collect(),
+                seed: root.fork(4).next_u64(),
+                calm_at,
+            }),
+        );
+        let mut draw = root.fork(5);
+        if draw.below(2) == 0 && !wish.no_faults {
+            let ports = [8080, 8081, 8082, 9001, 9002, 9003, 8000];
+            let targets = ports.map(address).to_vec();
+            let config = AttackerConfig { targets, seed: draw.next_u64(), calm_at };
+            road.world.add("attacker", address(1), Spec::Attacker(config));
+        }
+        let mut day = Day { road, calm_at_ns, clients, forced: Vec::new(), faults: 0 };
+        if !wish.no_faults {
+            day.plan_faults(&mut root.fork(6));
+        }
+        day
+    }
+
+    fn plan_faults(&mut self, draw: &mut Random) {
+        let road = &self.road;
+        let nodes = [
+            road.exchange,
+            road.core,
+            road.broker,
+            road.shards[0],
+            road.shards[1],
+            road.shards[2],
+            road.aggregator,
+        ];
+        let with_disk = [road.core, road.shards[0], road.shards[1], road.shards[2]];
+        let any = |draw: &mut Random| nodes[draw.below(7) as usize];
+        // A third of all kinds, on average; none at all now and then.
+        let kinds: Vec<u64> = (0..KINDS).filter(|_| draw.below(3) == 0).collect();
+        let count = if kinds.is_empty() { 0 } else { draw.between(1, 14) };
+        let mut faults = Vec::new();
+        for _ in 0..count {
+            let at = draw.between(1, self.calm_at_ns / MS) * MS;
+            let short = draw.between(1, 400) * MS;
+            let long = draw.between(1, 1_500) * MS;
+            let host = any(draw);
+            let fault = match kinds[draw.below(kinds.len() as u64) as usize] {
+                0 => Fault::Cut(draw.below(road.world.hosts.len() as u64) as usize),
+                1 => Fault::Kill(host, short),
+                2 => Fault::PowerLoss(host, short),
+                3 => Fault::Restart(host, short),
+                4 => Fault::Freeze(host, long),
+                5 => Fault::Stall(host, long),
+                6 => Fault::Partition(host, any(draw), long),
+                7 => Fault::NoDescriptors(host, short),
+                8 => Fault::WallJump(draw.between(0, 20_000) as i64 - 10_000),
+                9 => Fault::DiskFull(with_disk[draw.below(4) as usize], long),
+                10 => Fault::SyncError(with_disk[draw.below(4) as usize]),
+                11 => Fault::Rot(with_disk[1 + draw.below(3) as usize], short),
+                _ => {
+                    let names = ["core.exchange", "core.requests", "core.broker", "core.shard-1"];
+                    let name = names[draw.below(4) as usize];
+                    let actions = [
+                        BreakerAction::ForceOpen,
+                        BreakerAction::Close,
+                        BreakerAction::Reset,
+                        BreakerAction::Disable,
+                        BreakerAction::MetricsOnly,
+                    ];
+                    let action = actions[draw.below(5) as usize];
+                    self.forced.push(name);
+                    Fault::Operator(road.asker, name, action)
+                }
+            };
+            faults.push((at, fault.clone()));
+            if let Fault::PowerLoss(host, down) = fault
+                && draw.below(3) == 0
+            {
+                // And again, soon after the start.
+                let again = at + down + draw.between(1, 60) * MS;
+                faults.push((again, Fault::PowerLoss(host, short)));
+            }
+        }
+        faults.retain(|(at, _)| *at < self.calm_at_ns);
+        self.faults = faults.len();
+        for (at, fault) in faults {
+            self.road.world.plan_fault(at, fault);
+        }
+    }
+}
+
+fn chaos(draw: &mut Random, seed: u64) -> ChaosConfig {
+    let text = match draw.below(4) {
+        0 => format!("refuse=0.1,stall=0.05,stall-for=400ms,drop=0.004,lose=0.01,seed={seed}"),
+        1 => format!("refuse=0.2,stall=0,garbage=0.003,lose=0.02,delay=3ms,seed={seed}"),
+        _ => return ChaosConfig::OFF,
+    };
+    text.parse().unwrap()
+}
+
+fn weather(draw: &mut Random) -> Weather {
+    let mut often = |millionths: u32| if draw.below(3) == 0 { millionths } else { 0 };
+    let (refused, lost, late) = (often(100_000), often(60_000), often(150_000));
+    let (local, late_accept) = (often(60_000), often(200_000));
+    let slow = often(1) == 1;
+    let tight = often(1) == 1;
+    Weather {
+        pieces: draw.below(4) > 0,
+        delay_grains_max: if slow { 2_000 } else { 25 },
+        buffer_bytes: if tight { (64, 600) } else { (512, 16 * 1024) },
+        refused,
+        lost,
+        late,
+        local,
+        late_accept,
+        slow_disk: draw.below(2) == 0,
+    }
+}
+
+/// Subscribers of every kind that there is.
+fn subscribers(road: &mut Road, draw: &mut Random, calm_at_ns: u64, wish: Wish) -> Vec<usize> {
+    let star = || vec![("*", 0)];
+    let watch = || vec![("PETR4", 0), ("B*", Kind::Quote.mask()), ("WINZ26", Kind::Trade.mask())];
+    let stalls_from = Mono(draw.between(1, calm_at_ns));
+    let stalled = if wish.no_stall { Habit::Good } else { Habit::Stalled(stalls_from) };
+    let kinds = [
+        ("slow", star(), Mode::Lossless, Habit::Slow, 1),
+        ("stalled", star(), Mode::Lossless, stalled, 1),
+        ("flapping", watch(), Mode::Lossless, Habit::Flapping, 1),
+        ("latest", watch(), Mode::Latest, Habit::Slow, 0),
+        ("stalled latest", star(), Mode::Latest, stalled, 0),
+        ("conflating", star(), Mode::Conflate, Habit::Good, 0),
+        ("slow conflating", watch(), Mode::Conflate, Habit::Slow, 0),
+        ("flapping live", star(), Mode::Lossless, Habit::Flapping, 0),
+    ];
+    let mut hosts = Vec::new();
+    for (name, patterns, mode, habit, from_seq) in kinds {
+        let config = ClientConfig {
+            mode,
+            habit,
+            conflate_ms: u32::try_from(draw.between(1, 120)).unwrap(),
+            calm_at: Mono(calm_at_ns),
+            seed: draw.next_u64(),
+            ..ClientConfig::good(patterns, from_seq)
+        };
+        // Each day is without some of them; the stalled ones are looked at for themselves.
+        if draw.below(3) > 0 || name.starts_with("stalled") {
+            hosts.push(road.world.add(name, address(1), Spec::Client(config)));
+        }
+    }
+    hosts
+}

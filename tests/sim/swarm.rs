@@ -1,0 +1,231 @@
+//! Many seeds: days without end, the planted bugs, and the seeds that once failed.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use pregao::planted::{Bug, plant};
+use pregao::wire::Frame;
+
+use crate::plan::{Day, Wish};
+use crate::road::plain;
+use crate::run::{Report, finish, live, run};
+
+/// Days of a plain test run.
+const SEEDS: u64 = 500;
+/// No planted bug may hide for longer.
+const SEEDS_PER_BUG_MAX: u64 = 400;
+/// Failures that a long run collects before it gives up.
+const FAILURES_MAX: usize = 20;
+
+/// Seeds that once failed, by what they showed. What a seed means changes with the plan and with the
+/// machines; what these found is also held by tests of the machines themselves.
+pub(crate) const REGRESSIONS: [(&str, u64); 2] = [
+    ("a_conflated_batch_hides_a_loss_behind_values_from_ahead_of_the_ring", 5),
+    ("a_full_feed_takes_system_frames_for_the_markets_after_a_replay", 26),
+];
+
+thread_local! {
+    static SAID: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Keeps what a panic says for whoever catches it, and out of the way of everybody else.
+pub(crate) fn catch_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let payload = info.payload();
+        let text = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without words");
+        let text =
+            if text.starts_with('[') { text.to_owned() } else { format!("{text} ({place})") };
+        SAID.with(|said| *said.borrow_mut() = text);
+    }));
+}
+
+/// Runs something that may panic; what it said then.
+pub(crate) fn attempt<T>(what: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(what)).map_err(|_| SAID.with(|said| said.borrow().clone()))
+}
+
+/// How many threads to use.
+pub(crate) fn jobs(wanted: Option<usize>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    wanted.unwrap_or(cores).max(1)
+}
+
+/// Calls `each` with all numbers below `count`, in several threads.
+fn spread(count: u64, jobs: usize, each: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    each(number);
+                }
+            });
+        }
+    });
+}
+
+/// What many days came to.
+#[derive(Default)]
+struct Sum {
+    days: u64,
+    virtual_ns: u64,
+    turns: u64,
+    faults: u64,
+    voids: u64,
+    answers: u64,
+    failures: u64,
+}
+
+impl Sum {
+    fn add(&mut self, report: &Report) {
+        self.days += 1;
+        self.virtual_ns += report.virtual_ns;
+        self.turns += report.turns;
+        self.faults += report.faults;
+        self.voids += report.voids;
+        self.answers += report.answers;
+        self.failures += report.failures;
+    }
+}
+
+/// How to see a failure again.
+pub(crate) fn replay(seed: u64, bug: Option<Bug>) -> String {
+    let bug = bug.map_or(String::new(), |bug| format!(" --bug {bug:?}"));
+    format!("cargo test --test sim -- --seed {seed} --log{bug}")
+}
+
+/// Runs days from `first` on. `false` when one of them showed a violation.
+pub(crate) fn days(first: u64, count: u64, jobs: usize) -> bool {
+    let begun = Instant::now();
+    let sum = Mutex::new(Sum::default());
+    let failed = AtomicUsize::new(0);
+    spread(count, jobs, |number| {
+        if failed.load(Ordering::Relaxed) >= FAILURES_MAX {
+            return;
+        }
+        let seed = first + number;
+        match attempt(|| run(seed, Wish::default())) {
+            Ok(report) => sum.lock().unwrap().add(&report),
+            Err(text) => {
+                failed.fetch_add(1, Ordering::Relaxed);
+                println!("seed {seed}: {text}\n    {}", replay(seed, None));
+            }
+        }
+    });
+    let sum = sum.into_inner().unwrap();
+    let seconds = begun.elapsed().as_secs_f64();
+    let failed = failed.into_inner();
+    println!(
+        "{} days of {}, {failed} failed; {:.1} simulated hours, {} turns, {} faults, {} voids, {} \
+         answers, {} failed disks; {seconds:.1} s, {:.1} days a second",
+        sum.days,
+        count,
+        sum.virtual_ns as f64 / 3.6e12,
+        sum.turns,
+        sum.faults,
+        sum.voids,
+        sum.answers,
+        sum.failures,
+        count as f64 / seconds,
+    );
+    failed == 0
+}
+
+/// The days of a plain test run.
+pub(crate) fn bad_days(jobs: usize) {
+    assert!(days(0, SEEDS, jobs), "a day showed a violation");
+}
+
+/// Every planted bug is found, and by an invariant, not by luck.
+pub(crate) fn planted_bugs_are_found(jobs: usize) {
+    let missed = AtomicUsize::new(0);
+    spread(Bug::ALL.len() as u64, jobs, |number| {
+        let bug = Bug::ALL[usize::try_from(number).unwrap()];
+        plant(Some(bug));
+        let found = (0..SEEDS_PER_BUG_MAX)
+            .find_map(|seed| attempt(|| run(seed, Wish::default())).err().map(|text| (seed, text)));
+        plant(None);
+        match found {
+            Some((seed, text)) => {
+                let text: String = text.chars().take(90).collect();
+                println!("planted {bug:?}: found after {} seeds by {text}", seed + 1);
+                if !text.starts_with('[') {
+                    missed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            None => {
+                missed.fetch_add(1, Ordering::Relaxed);
+                println!("planted {bug:?}: NOT found in {SEEDS_PER_BUG_MAX} seeds");
+            }
+        }
+    });
+    assert_eq!(missed.into_inner(), 0, "planted bugs that no invariant found");
+}
+
+/// Whatever happens is decided by the seed.
+pub(crate) fn the_same_seed_is_the_same_day() {
+    let seeds = 0..20;
+    let run = |seed| attempt(|| run(seed, Wish::default()));
+    let first: Vec<_> = seeds.clone().map(run).collect();
+    let second: Vec<_> = seeds.map(run).collect();
+    assert_eq!(first, second);
+    let mut hashes: Vec<u64> = first.iter().flatten().map(|report| report.hash).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), first.len(), "two seeds are the same day");
+}
+
+/// A frame but for how it was handed out and the moment of its receipt: core may have been busy with
+/// somebody else's question then.
+fn content(frame: &Frame) -> Frame {
+    let mut content = plain(frame);
+    content.ts_recv = 0.into();
+    content.crc = 0.into();
+    content
+}
+
+/// A subscriber that does not read changes no frame that anybody else gets.
+pub(crate) fn a_stalled_subscriber_changes_nobody_else() {
+    for seed in 0..25 {
+        let delivered = |no_stall| {
+            let wish = Wish { no_stall, no_faults: true, ..Wish::default() };
+            let mut day = Day::new(seed, wish);
+            live(&mut day);
+            let world = &day.road.world;
+            let others =
+                day.clients.iter().filter(|&&host| !world.hosts[host].name.starts_with("stalled"));
+            let frames: Vec<_> = others
+                .map(|&host| {
+                    let frames: Vec<Frame> =
+                        world.client(host).frames.iter().map(content).collect();
+                    (world.hosts[host].name.clone(), frames)
+                })
+                .collect();
+            finish(&mut day);
+            frames
+        };
+        let (stalled, read) = (delivered(false), delivered(true));
+        for ((name, with), (_, without)) in stalled.iter().zip(&read) {
+            assert!(
+                with == without,
+                "[a-stall-is-nobody-elses] seed {seed}: {name} got {} frames beside a stalled \
+                 subscriber and {} beside one that reads",
+                with.len(),
+                without.len()
+            );
+        }
+        assert_eq!(stalled.len(), read.len());
+    }
+}

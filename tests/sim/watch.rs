@@ -1,0 +1,442 @@
+//! What must hold at every step: the world tells the watch all that is read, sent, logged and dialed,
+//! and what every crash leaves of a disk. A violation is a panic that names the invariant. What must
+//! hold in the end stands in `check`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Bound::{Excluded, Included};
+
+use pregao::limits;
+use pregao::log::memory::MemoryDisk;
+use pregao::log::{Log, Read, Storage};
+use pregao::market::partition::Partition;
+use pregao::time::Now;
+use pregao::wire::{
+    Ack, Definition, Ended, Flags, Frame, Kind, Query, Refusal, Session, Symbol, as_frames,
+};
+
+use crate::hosts::Spec;
+use crate::net::GRAIN_NS;
+use crate::world::{Host, World};
+
+/// What a peer may make a node hold for it: unread words, and one piece of an answer.
+const OUTGOING_BYTES_MAX: usize = limits::UNREAD_BYTES_MAX + 2 * limits::FILL_FRAMES_MAX * 64;
+/// What a node holds for a peer whose questions it has stopped reading: half an outbox, the answers to
+/// what one read brought, and one piece of a stream.
+const UNREAD_ANSWERS_BYTES_MAX: usize = limits::OUTBOX_BYTES_MAX / 2 + 256 * 1024;
+
+/// What stands on a disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stored {
+    /// All data frames in order, void ones too.
+    pub(crate) raw: Vec<Frame>,
+    /// Those that are live.
+    pub(crate) live: Vec<Frame>,
+    pub(crate) damaged: u64,
+    pub(crate) first_seq: u64,
+    /// The epoch it stands in, and where that began.
+    pub(crate) epoch: (u32, u64),
+}
+
+/// A stream from core to a follower.
+#[derive(Clone, Copy, Debug)]
+struct Feed {
+    epoch: u32,
+    last_seq: u64,
+}
+
+/// A query that a node has read and not answered.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    at_ns: u64,
+    deadline_ns: u64,
+    is_refused: bool,
+    is_over: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// First seq of each epoch that core has announced.
+    epochs: BTreeMap<u32, u64>,
+    /// What core has published, by `seq`: the epoch it was seen in and the frame.
+    pub(crate) published: BTreeMap<u64, (u32, Frame)>,
+    feeds: BTreeMap<u64, Feed>,
+    /// By host: epoch, accepted and durable seq as acknowledged to core.
+    acks: BTreeMap<usize, (u32, u64, u64)>,
+    /// The highest durable seq that core has told anybody.
+    core_durable: u64,
+    asked: BTreeMap<(u64, u32), Asked>,
+    /// By host and breaker: whether the log says that it is open, and since which turn.
+    open_breakers: BTreeMap<(usize, String), bool>,
+    dials: Vec<(usize, SocketAddr)>,
+    /// Nodes that ended because their disk failed.
+    pub(crate) failures: u64,
+    pub(crate) answers: u64,
+}
+
+impl Watch {
+    /// Whether an epoch behind `after`, up to `until`, took this seq back.
+    pub(crate) fn is_void_since(&self, seq: u64, after: u32, until: u32) -> bool {
+        self.epochs.iter().any(|(&epoch, &start)| after < epoch && epoch <= until && start <= seq)
+    }
+
+    /// What a shard has last said to core to be durable.
+    pub(crate) fn durable_of(&self, shard: usize) -> u64 {
+        self.acks.get(&shard).map_or(0, |&(_, _, durable)| durable)
+    }
+}
+
+impl Host {
+    /// What an open of this disk would find. The disk is not changed.
+    pub(crate) fn read_disk(&self, disk: &MemoryDisk, now: Now) -> Option<Stored> {
+        let copy = disk.kill();
+        copy.set_bytes_max(usize::MAX);
+        copy.fail_sync_after(u32::MAX);
+        let (log, _) = self.spec.open_log(&copy, now).ok()?;
+        Some(stored(&log))
+    }
+}
+
+/// Reads a whole log.
+pub(crate) fn stored<S: Storage>(log: &Log<S>) -> Stored {
+    let mut found = Stored::default();
+    let mut position = log.first_position();
+    loop {
+        match log.read(position, usize::MAX) {
+            Read::End => break,
+            Read::Damaged(range) => {
+                found.damaged += range.end - range.start;
+                position = range.end;
+            }
+            Read::Frames(frames) => {
+                for (frame, at) in frames.iter().zip(position..) {
+                    if pregao::log::is_event(frame) {
+                        found.raw.push(*frame);
+                        if frame.seq.get() < log.void_from(at) {
+                            found.live.push(*frame);
+                        }
+                    }
+                }
+                position += frames.len() as u64;
+            }
+        }
+    }
+    found.epoch = (log.epoch(), log.epoch_start());
+    found.first_seq = found.live.first().map_or(1, |frame| frame.seq.get());
+    found
+}
+
+impl World {
+    /// A violation: ends the run, and names what does not hold.
+    pub(crate) fn broken(&self, invariant: &str, text: &str) -> ! {
+        panic!("[{invariant}] at {} ns: {text}", self.now_ns());
+    }
+
+    fn hold(&self, holds: bool, invariant: &str, text: impl FnOnce() -> String) {
+        if !holds {
+            self.broken(invariant, &text());
+        }
+    }
+
+    fn is_core(&self, host: usize) -> bool {
+        matches!(self.hosts[host].spec, Spec::Core(..))
+    }
+
+    /// A node has read these frames of that one.
+    pub(crate) fn watch_read(&mut self, host: usize, from: usize, number: u64, frames: &[Frame]) {
+        // The exchange and the attacker may send anything.
+        if matches!(self.hosts[from].spec, Spec::External(_) | Spec::Attacker(_)) {
+            return;
+        }
+        let is_aggregator = matches!(self.hosts[host].spec, Spec::Aggregator(_));
+        let is_reporter = matches!(self.hosts[from].spec, Spec::Reporter(_));
+        for frame in frames {
+            self.hold(frame.check().is_ok(), "frames-are-whole", || {
+                format!("{} sent {frame:?}", self.hosts[from].name)
+            });
+            if self.is_core(from) {
+                self.watch_core(host, number, frame);
+            } else if self.is_core(host) && matches!(self.hosts[from].spec, Spec::Shard(..)) {
+                self.watch_shard(from, frame);
+            } else if is_aggregator
+                && is_reporter
+                && let Some(query) = frame.view::<Query>()
+            {
+                let asked = Asked {
+                    at_ns: self.now_ns(),
+                    deadline_ns: u64::from(query.deadline_us.get()) * 1_000,
+                    is_refused: false,
+                    is_over: false,
+                };
+                self.watch.asked.insert((number, query.id.get()), asked);
+            }
+        }
+    }
+
+    fn watch_core(&mut self, host: usize, number: u64, frame: &Frame) {
+        if let Some(end) = frame.view::<Ended>() {
+            self.watch.core_durable = self.watch.core_durable.max(end.durable_seq.get());
+        }
+        let is_follower = matches!(self.hosts[host].spec, Spec::Broker(_) | Spec::Shard(..));
+        if let Some(session) = frame.view::<Session>() {
+            self.watch.core_durable = self.watch.core_durable.max(session.durable_seq.get());
+            if is_follower {
+                let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
+                // Said a second time to a shard that missed epochs, it names what they took back.
+                let missed = self.watch.feeds.contains_key(&number).then(|| {
+                    let after = self.watch.acks.get(&host).map_or(0, |&(own, _, _)| own.min(epoch));
+                    let missed = self.watch.epochs.range((Excluded(after), Included(epoch)));
+                    missed.map(|(_, &start)| start).min().unwrap_or(start)
+                });
+                let known = *self.watch.epochs.entry(epoch).or_insert(start);
+                let is_right = missed.map_or(start == known, |missed| start <= missed);
+                self.hold(is_right, "an-epoch-has-one-start", || {
+                    format!("epoch {epoch} begins at {known} and at {start}; missed {missed:?}")
+                });
+                self.watch.feeds.insert(number, Feed { epoch, last_seq: 0 });
+            }
+        }
+        let is_data = frame.kind().is_some_and(Kind::is_data);
+        if is_follower && is_data && !frame.has(Flags::SNAPSHOT) {
+            self.watch_published(host, number, frame);
+        }
+    }
+
+    fn watch_published(&mut self, host: usize, number: u64, frame: &Frame) {
+        let seq = frame.seq.get();
+        let Some(feed) = self.watch.feeds.get_mut(&number) else {
+            self.broken("no-unsequenced-frame", "a frame came before the SESSION");
+        };
+        let (epoch, last_seq) = (feed.epoch, std::mem::replace(&mut feed.last_seq, seq));
+        let is_placed = seq != 0 && frame.ts_recv.get() != 0 && frame.instrument.get() >> 24 == 1;
+        self.hold(is_placed, "no-unsequenced-frame", || format!("{frame:?}"));
+        let is_broker = matches!(self.hosts[host].spec, Spec::Broker(_));
+        let follows = last_seq == 0 || seq == last_seq + 1 || (!is_broker && seq > last_seq);
+        self.hold(follows, "the-stream-is-in-order", || {
+            format!("{} got seq {seq} behind {last_seq}", self.hosts[host].name)
+        });
+        if let Some(&(seen_in, known)) = self.watch.published.get(&seq) {
+            let fell_back = self.watch.is_void_since(seq, seen_in, epoch);
+            let is_old = self.watch.is_void_since(seq, epoch, seen_in);
+            if is_old {
+                return;
+            }
+            self.hold(fell_back || known == *frame, "one-frame-per-seq", || {
+                format!("seq {seq} was {known:?} in epoch {seen_in}, is {frame:?} in epoch {epoch}")
+            });
+        }
+        self.watch.published.insert(seq, (epoch, *frame));
+    }
+
+    fn watch_shard(&mut self, shard: usize, frame: &Frame) {
+        let (epoch, accepted, durable) = if let Some(ack) = frame.view::<Ack>() {
+            (ack.epoch.get(), ack.accepted_seq.get(), ack.durable_seq.get())
+        } else if let Some(session) = frame.view::<Session>() {
+            (session.epoch.get(), session.next_seq.get(), session.durable_seq.get())
+        } else {
+            return;
+        };
+        let name = &self.hosts[shard].name;
+        self.hold(durable <= accepted, "durable-is-not-above-accepted", || {
+            format!("{name} says accepted {accepted}, durable {durable}")
+        });
+        let known = self.watch.acks.get(&shard).copied().unwrap_or_default();
+        // A shard that starts again may have forgotten how much it was told that is not its own.
+        if known.0 == epoch && frame.view::<Ack>().is_some() {
+            let goes_up = durable >= known.2;
+            self.hold(goes_up, "durable-is-monotone", || {
+                format!("{name} said durable {} in epoch {epoch}, now {durable}", known.2)
+            });
+        }
+        self.watch.acks.insert(shard, (epoch, accepted, durable));
+    }
+
+    /// What a death leaves on a disk, compared with what was there.
+    pub(crate) fn watch_crash(
+        &mut self,
+        host: usize,
+        is_power: bool,
+        before: Option<Stored>,
+        after: Option<Stored>,
+    ) {
+        let name = self.hosts[host].name.clone();
+        let (Some(before), Some(after)) = (before, after) else {
+            self.broken("a-crashed-log-opens", &format!("{name}'s log is refused"));
+        };
+        if before.damaged > 0 || !self.hosts[host].rotten.is_empty() {
+            // Rot is looked at in the end, where it is known which frames it took.
+            return;
+        }
+        // Retention may have removed the front between the two looks.
+        let skip = before.raw.iter().position(|f| Some(f) == after.raw.first()).unwrap_or(0);
+        let (kept, had) = (&after.raw, &before.raw[skip..]);
+        self.hold(after.damaged == 0, "a-crash-is-no-rot", || format!("{name} has damage"));
+        let is_prefix = kept.len() <= had.len() && kept[..] == had[..kept.len()];
+        self.hold(is_prefix, "a-recovered-log-is-a-prefix", || {
+            format!("{name} has {} frames, had {}", kept.len(), had.len())
+        });
+        self.hold(is_power || kept.len() == had.len(), "accepted-survives-the-process", || {
+            format!("{name} has {} frames after a kill, had {}", kept.len(), had.len())
+        });
+        let durable = if self.is_core(host) {
+            self.watch.core_durable
+        } else {
+            self.watch.acks.get(&host).map_or(0, |&(_, _, durable)| durable)
+        };
+        let promised = before.live.iter().filter(|f| f.seq.get() < durable);
+        let lost = promised.filter(|f| !kept.contains(f)).count();
+        self.hold(lost == 0, "durable-survives-any-crash", || {
+            format!("{name} said durable {durable}, {lost} frames of that are gone")
+        });
+        if !self.is_core(host) {
+            return;
+        }
+        let held: BTreeMap<u64, &Frame> = before.live.iter().map(|f| (f.seq.get(), f)).collect();
+        let Some((&epoch, _)) = self.watch.epochs.last_key_value() else { return };
+        for (seq, (seen_in, frame)) in &self.watch.published {
+            let fell_back = self.watch.is_void_since(*seq, *seen_in, u32::MAX);
+            if fell_back || *seq < before.first_seq {
+                continue;
+            }
+            self.hold(held.get(seq) == Some(&frame), "published-is-journaled", || {
+                format!("seq {seq} of epoch {seen_in} (now {epoch}) is not in the journal")
+            });
+        }
+    }
+
+    /// A node has started.
+    pub(crate) fn watch_start(&mut self, host: usize) {
+        // A breaker begins closed.
+        self.watch.open_breakers.retain(|(of, _), _| *of != host);
+        // An epoch that nobody hears of before the next one still takes back what was before it.
+        let known = &self.hosts[host];
+        if self.is_core(host)
+            && let Some(found) = known.disk.as_ref().and_then(|d| known.read_disk(d, self.now()))
+        {
+            let (epoch, start) = found.epoch;
+            self.watch.epochs.entry(epoch).or_insert(start);
+        }
+    }
+
+    pub(crate) fn watch_failure(&mut self, host: usize, text: &str) {
+        let is_of_disk = text.contains("failed: Failed")
+            || text.contains("log failed")
+            || text.contains("journal failed");
+        self.watch.failures += 1;
+        self.hold(is_of_disk, "only-disks-end-a-node", || {
+            format!("{}: {text}", self.hosts[host].name)
+        });
+    }
+
+    pub(crate) fn watch_memory(&mut self, host: usize, offered: usize) {
+        let bound = match self.hosts[host].spec {
+            Spec::Broker(_) | Spec::External(_) => OUTGOING_BYTES_MAX,
+            _ => UNREAD_ANSWERS_BYTES_MAX,
+        };
+        self.hold(offered <= bound, "memory-is-bounded", || {
+            format!("{} holds {offered} bytes for one peer", self.hosts[host].name)
+        });
+    }
+
+    /// A node has handed these bytes to the kernel.
+    pub(crate) fn watch_sent(&mut self, host: usize, number: u64, side: usize, bytes: &[u8]) {
+        if !matches!(self.hosts[host].spec, Spec::Aggregator(_)) {
+            return;
+        }
+        let end = &mut self.tcps.get_mut(&number).unwrap().ends[side];
+        end.sent.extend_from_slice(bytes);
+        let sent = std::mem::take(&mut end.sent);
+        let (frames, rest) = as_frames(&sent);
+        self.tcps.get_mut(&number).unwrap().ends[side].sent = rest.to_vec();
+        for frame in frames {
+            if let Some(end) = frame.view::<Ended>() {
+                self.watch_answer(host, number, end.id.get(), false);
+            } else if let Some(refusal) = frame.view::<Refusal>() {
+                self.watch_answer(host, number, refusal.id.get(), true);
+            }
+        }
+    }
+
+    /// The aggregator has answered, or refused, which may be the answer or stand before its end.
+    fn watch_answer(&mut self, host: usize, number: u64, id: u32, is_refusal: bool) {
+        let Some(asked) = self.watch.asked.get_mut(&(number, id)) else { return };
+        let mut known = *asked;
+        let is_second = known.is_over || (is_refusal && known.is_refused);
+        known.is_refused |= is_refusal;
+        known.is_over |= !is_refusal;
+        *asked = known;
+        self.watch.answers += u64::from(!is_refusal || !is_second);
+        self.hold(!is_second, "one-answer-per-query", || format!("query {id} is answered twice"));
+        // A process that stood still, or a peer that did not read, cannot be in time.
+        let thawed = self.hosts[host].last_thaw >= known.at_ns;
+        let was_blocked = self.was_blocked(number, known.at_ns);
+        let by = known.at_ns + known.deadline_ns + 2 * GRAIN_NS;
+        let in_time = self.now_ns() <= by || thawed || was_blocked;
+        self.hold(in_time, "answers-before-the-deadline", || format!("query {id} was due at {by}"));
+    }
+
+    /// Whether bytes of a node have waited for room on this connection since then.
+    fn was_blocked(&self, number: u64, since_ns: u64) -> bool {
+        let of_node = |host: usize| matches!(self.hosts[host].spec, Spec::Aggregator(_));
+        self.tcps.get(&number).is_some_and(|tcp| {
+            tcp.ends.iter().any(|end| of_node(end.host) && end.blocked_at >= since_ns)
+        })
+    }
+
+    /// Nobody waits for the answers on a connection that is gone.
+    pub(crate) fn watch_close(&mut self, _host: usize, number: u64) {
+        self.watch.asked.retain(|(of, _), _| *of != number);
+    }
+
+    /// Queries whose time is long over and that nobody has answered.
+    pub(crate) fn watch_overdue(&self) {
+        for ((number, id), asked) in &self.watch.asked {
+            if self.was_blocked(*number, asked.at_ns) {
+                continue;
+            }
+            let is_late = self.now_ns() > asked.at_ns + asked.deadline_ns + 2_000_000_000;
+            self.hold(
+                asked.is_over || asked.is_refused || !is_late,
+                "one-answer-per-query",
+                || format!("query {id} was never answered"),
+            );
+        }
+    }
+
+    pub(crate) fn watch_log(&mut self, host: usize, text: &str) {
+        let Some(rest) = text.strip_prefix("breaker ") else { return };
+        let Some((name, change)) = rest.split_once(": ") else { return };
+        let is_open = change.contains("-> open") || change.contains("-> forced");
+        self.watch.open_breakers.insert((host, name.to_owned()), is_open);
+    }
+
+    pub(crate) fn watch_dial(&mut self, host: usize, to: SocketAddr) {
+        self.watch.dials.push((host, to));
+    }
+
+    /// The lines of a turn are complete: whoever was dialed in it does not stand behind an open breaker.
+    pub(crate) fn watch_turn(&mut self, host: usize) {
+        let owner = if self.is_core(host) { "core" } else { "aggregator" };
+        for (from, to) in std::mem::take(&mut self.watch.dials) {
+            let target = self.hosts.iter().find(|known| known.address == to);
+            let Some(target) = target else { continue };
+            let key = (from, format!("{owner}.{}", target.name));
+            let is_open = self.watch.open_breakers.get(&key).copied().unwrap_or(false);
+            self.hold(!is_open, "no-dial-while-open", || {
+                format!("{} dialed {} behind an open breaker", self.hosts[from].name, target.name)
+            });
+        }
+    }
+
+    /// The frames that stand in the end, as they were published; the owner of each by its symbol.
+    pub(crate) fn symbols_of(frames: &[Frame]) -> BTreeMap<u32, Symbol> {
+        let definitions = frames.iter().filter_map(Frame::view::<Definition>);
+        definitions.map(|d| (d.instrument.get(), d.symbol)).collect()
+    }
+
+    pub(crate) fn owned(frames: &[Frame], partition: &Partition, shard: u16) -> Vec<Frame> {
+        let symbols = World::symbols_of(frames);
+        let is_owned = |f: &&Frame| partition.owner(&symbols[&f.instrument.get()]) == shard;
+        frames.iter().filter(is_owned).copied().collect()
+    }
+}

@@ -70,7 +70,7 @@ numbered! {
 }
 
 numbered! {
-    /// Why a peer is refused, as a number; [`Refusal`] adds a sentence.
+    /// Why a peer is refused, as a number; [`super::Refusal`] adds a sentence.
     ErrorCode: u16 {
         /// The frame does not pass the checks of PROTOCOL.md.
         BadFrame = 1,
@@ -122,7 +122,7 @@ numbered! {
         Stop = 7,
         /// Operator: do to the breaker that `symbol` names what `limit` says, a [`BreakerAction`].
         Breaker = 8,
-        /// How many trades with `from <= time < to`, the first and the last: one [`Counted`] for each
+        /// How many trades with `from <= time < to`, the first and the last: one [`super::Counted`] for each
         /// instrument.
         Count = 9,
         /// The definitions of the instruments.

@@ -202,7 +202,6 @@ def measure_redis(args, work):
     with socket.create_connection(("127.0.0.1", port)) as conn:
         begun = time.perf_counter()
         sent = told = 0
-        head, rest = b"MSG i ", b""
         while told < batches * batch:
             while sent < batches * batch and sent - told < 8 * batch:
                 conn.sendall(command * batch)
@@ -245,6 +244,7 @@ def measure_jetstream(args, work):
         batch, batches = 1_000, max(1, args.peer_records // 1_000)
         begun = time.perf_counter()
         sent = told = 0
+        head, rest = b"MSG i ", b""
         while told < batches * batch:
             while sent < batches * batch and sent - told < 8 * batch:
                 conn.sendall(message * batch)

@@ -5,6 +5,7 @@
 //! Latencies count from the moment at which a query was to be sent. What it is not: a check of what the
 //! answers say; that an answer ended, and how, is all that is looked at.
 
+mod idle;
 mod load;
 mod naive;
 mod shapes;
@@ -17,7 +18,7 @@ use hdrhistogram::Histogram;
 use pregao::client::Asker;
 use pregao::duration;
 use pregao::question::Question;
-use pregao::time::{Clock, nanos};
+use pregao::time::nanos;
 use pregao::wire::{Definition, EndStatus, Frame, Op, Query, U64, padded};
 use serde::Serialize;
 
@@ -26,9 +27,6 @@ use crate::options::Format;
 use crate::process;
 use crate::timebase::{micros, per_second};
 use shapes::{Mix, Shapes};
-
-/// Queries of one kind asked one after another, for the figures of an idle system.
-const IDLE_QUERIES: u32 = 500;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct QueryFlags {
@@ -148,18 +146,6 @@ struct Row {
     objections: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct Idle {
-    way: &'static str,
-    /// One client, one query at a time.
-    echo_p50_us: f64,
-    slowest_leaf_p50_us: f64,
-    answer_p50_us: f64,
-    answer_p99_us: f64,
-    /// At most 1 when an answer takes no more than its slowest leaf and one and a half echoes.
-    of_goal: f64,
-}
-
 /// Measures and prints. Whether all of it is valid.
 pub(crate) fn query(
     flags: &QueryFlags,
@@ -172,18 +158,9 @@ pub(crate) fn query(
     }
     let symbols = symbols(&flags)?;
     let shapes = Shapes::new(symbols, flags.mix.clone(), flags.deadline, flags.seed);
-    let idle = idle(&flags, &shapes)?;
-    print(&shown(&idle, flags.format, || {
-        format!(
-            "idle: echo p50 {:.0} us, slowest leaf p50 {:.0} us, answer p50 {:.0} us, p99 {:.0} us; \
-             of the goal (leaf + 1.5 echoes) {:.2}",
-            idle.echo_p50_us,
-            idle.slowest_leaf_p50_us,
-            idle.answer_p50_us,
-            idle.answer_p99_us,
-            idle.of_goal
-        )
-    }))?;
+    for idle in idle::idle(&flags, &shapes)? {
+        print(&shown(&idle, flags.format, || idle.text()))?;
+    }
     let mut rows = vec![measure("aggregator", &flags, || load::run(&flags, &shapes))?];
     if flags.naive {
         rows.push(measure("naive", &flags, || naive::run(&flags, &shapes))?);
@@ -300,43 +277,4 @@ fn symbols(flags: &QueryFlags) -> Result<Vec<String>, String> {
         true => Err("the system knows no instrument yet".to_owned()),
         false => Ok(symbols),
     }
-}
-
-/// One client, one query at a time: the answer beside its slowest leaf and a bare echo.
-fn idle(flags: &QueryFlags, shapes: &Shapes) -> Result<Idle, String> {
-    let question = shapes.last();
-    let mut quote = question.clone();
-    quote.query.op = Op::Quote as u8;
-    quote.query.options = 0;
-    let mut history = question.clone();
-    history.query.options = 0;
-    let answer = one_by_one(flags.addr, &question)?;
-    let mut leaves = vec![one_by_one(flags.core, &quote)?];
-    // Only the owner of the symbol answers with rows; the others refuse, which is quick.
-    for shard in &flags.shards {
-        leaves.push(one_by_one(*shard, &history)?);
-    }
-    let p50 = |times: &Histogram<u64>| micros(times.value_at_quantile(0.5));
-    let slowest = leaves.iter().map(p50).fold(0.0, f64::max);
-    let echo = p50(&load::echo(IDLE_QUERIES)?);
-    Ok(Idle {
-        way: "idle",
-        echo_p50_us: echo,
-        slowest_leaf_p50_us: slowest,
-        answer_p50_us: p50(&answer),
-        answer_p99_us: micros(answer.value_at_quantile(0.99)),
-        of_goal: p50(&answer) / (slowest + 1.5 * echo),
-    })
-}
-
-fn one_by_one(address: SocketAddr, question: &Question) -> Result<Histogram<u64>, String> {
-    let clock = Clock::start();
-    let mut link = naive::Link::open(address)?;
-    let mut times = histogram();
-    for _ in 0..IDLE_QUERIES {
-        let begun = clock.now().mono;
-        link.ask(question)?;
-        times.saturating_record(nanos(clock.now().mono.since(begun)).max(1));
-    }
-    Ok(times)
 }

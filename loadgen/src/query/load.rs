@@ -2,19 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 use pregao::time::{Clock, Mono, nanos};
-use pregao::wire::{EndStatus, Ended, FRAME_BYTES, Frame, Refusal, Role, Session, U32, as_frames};
+use pregao::wire::{EndStatus, Ended, Frame, Refusal, Role, Session, U32, as_frames};
 use zerocopy::IntoBytes;
 
 use super::shapes::Shapes;
 use super::{QueryFlags, Tally};
 use crate::limits::{CONNECT_MAX, DRAIN_MAX, EVENTS_MAX, LEAD_IN, POLL_MAX, READ_BYTES};
-use crate::measure::histogram;
 use crate::pace::Pacer;
 
 struct Client {
@@ -190,33 +188,4 @@ impl Client {
         self.carry.drain(..self.carry.len() - rest);
         ended
     }
-}
-
-/// Round trips of one frame over a loopback connection between two threads.
-pub(super) fn echo(count: u32) -> Result<Histogram<u64>, String> {
-    let failed = |error: io::Error| error.to_string();
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    let server = std::thread::spawn(move || -> io::Result<()> {
-        let (mut stream, _) = listener.accept()?;
-        stream.set_nodelay(true)?;
-        let mut frame = [0; FRAME_BYTES];
-        while stream.read_exact(&mut frame).is_ok() {
-            stream.write_all(&frame)?;
-        }
-        Ok(())
-    });
-    let clock = Clock::start();
-    let mut stream = TcpStream::connect(address).map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
-    let (mut times, mut frame) = (histogram(), [7; FRAME_BYTES]);
-    for _ in 0..count {
-        let begun = clock.now().mono;
-        stream.write_all(&frame).map_err(failed)?;
-        stream.read_exact(&mut frame).map_err(failed)?;
-        times.saturating_record(nanos(clock.now().mono.since(begun)).max(1));
-    }
-    drop(stream);
-    let _ = server.join();
-    Ok(times)
 }

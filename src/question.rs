@@ -2,6 +2,8 @@
 //! questions apart here, so that none of them reads the protocol in its own way. What it is not: an
 //! answer, or a decision about who gives it.
 
+use std::sync::Arc;
+
 use crate::feed::Pattern;
 use crate::limits::QUERY_SYMBOLS_MAX;
 use crate::wire::{ErrorCode, Flags, Frame, Op, Query, QueryMore, Symbol, U16, U64};
@@ -13,8 +15,9 @@ pub struct Question {
     pub query: Query,
     /// Answer with what has a `seq` below this; 0 = with all there is.
     pub as_of: u64,
-    /// What is asked about; empty for ops that are about no instrument.
-    patterns: Vec<Pattern>,
+    /// What is asked about; empty for ops that are about no instrument. Shared, because a question goes
+    /// to several nodes, most of the time with the same list.
+    patterns: Arc<Vec<Pattern>>,
 }
 
 /// Why a question is none. The asker is to blame.
@@ -64,7 +67,7 @@ impl Question {
     /// # Errors
     /// When its symbol is no pattern, for an op that needs one.
     pub fn new(query: &Query) -> Result<Question, QuestionError> {
-        let mut question = Question { query: *query, as_of: 0, patterns: Vec::new() };
+        let mut question = Question { query: *query, as_of: 0, patterns: Arc::default() };
         question.query.flags = U16::new(query.flags.get() & !Flags::MORE);
         if takes_patterns(query.op) {
             question.add(&query.symbol)?;
@@ -77,7 +80,7 @@ impl Question {
             return Err(QuestionError::Symbols);
         }
         let pattern = Pattern::from_field(field, 0).map_err(|_| QuestionError::Pattern)?;
-        self.patterns.push(pattern);
+        Arc::make_mut(&mut self.patterns).push(pattern);
         Ok(())
     }
 
@@ -112,7 +115,7 @@ impl Question {
     /// none, or one that is no pattern, or too many.
     #[must_use]
     pub fn about(&self, fields: impl IntoIterator<Item = [u8; 24]>) -> Option<Question> {
-        let mut question = Question { patterns: Vec::new(), ..self.clone() };
+        let mut question = Question { patterns: Arc::default(), ..self.clone() };
         for (index, field) in fields.into_iter().enumerate() {
             if index == 0 {
                 question.query.symbol = field;

@@ -52,7 +52,6 @@ impl Interest {
     fn bytes(&self) -> usize {
         self.kinds.capacity() * size_of::<u16>()
             + self.patterns.capacity() * size_of::<Pattern>()
-            + self.patterns.iter().map(Pattern::bytes).sum::<usize>()
             + size_of::<Interest>()
     }
 

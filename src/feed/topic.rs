@@ -1,6 +1,6 @@
 //! Topic patterns: which instruments, and which kinds of their frames.
 
-use crate::wire::Symbol;
+use crate::wire::{Symbol, padded};
 
 /// Longest pattern in bytes, as it travels.
 const PATTERN_BYTES_MAX: usize = 36;
@@ -9,9 +9,13 @@ const PATTERN_BYTES_MAX: usize = 36;
 ///
 /// System instruments (their symbols begin with `$`) are matched only by patterns that begin with
 /// `$`, so that `*` means the market.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+///
+/// It is copied with every question and every subscription, so it has nothing on the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern {
-    text: String,
+    /// Without the `*`, behind it zeros. All of it is printable ASCII, so zeros sort first.
+    stem: [u8; PATTERN_BYTES_MAX],
+    stem_bytes: u8,
     is_prefix: bool,
     kinds: u16,
 }
@@ -36,7 +40,12 @@ impl Pattern {
             return Err(PatternError);
         }
         let kinds = if kinds == 0 { u16::MAX } else { kinds };
-        Ok(Pattern { text: stem.to_owned(), is_prefix, kinds })
+        let stem_bytes = u8::try_from(stem.len()).map_err(|_| PatternError)?;
+        Ok(Pattern { stem: padded(stem), stem_bytes, is_prefix, kinds })
+    }
+
+    fn stem(&self) -> &[u8] {
+        self.stem.get(..usize::from(self.stem_bytes)).unwrap_or_default()
     }
 
     /// Parses a pattern out of a frame's field.
@@ -58,37 +67,31 @@ impl Pattern {
         self.kinds
     }
 
-    /// What it holds on the heap.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.text.capacity()
-    }
-
     /// Whether it asks for every frame of the market: `*` with all kinds.
     #[must_use]
     pub fn is_everything(&self) -> bool {
-        self.text.is_empty() && self.is_prefix && self.kinds == u16::MAX
+        self.stem_bytes == 0 && self.is_prefix && self.kinds == u16::MAX
     }
 
     /// Whether the instrument of this name is meant.
     #[must_use]
     pub fn matches(&self, symbol: &Symbol) -> bool {
-        let symbol = symbol.as_str();
+        let (symbol, stem) = (symbol.as_str().as_bytes(), self.stem());
         if !self.is_prefix {
-            return symbol == self.text;
+            return symbol == stem;
         }
-        symbol.starts_with(&self.text) && (!symbol.starts_with('$') || self.text.starts_with('$'))
+        symbol.starts_with(stem) && (!symbol.starts_with(b"$") || stem.starts_with(b"$"))
     }
 
     /// Whether every instrument that `other` means is meant by this pattern too. The kinds are not
     /// looked at.
     #[must_use]
     pub fn contains(&self, other: &Pattern) -> bool {
+        let (stem, theirs) = (self.stem(), other.stem());
         if !self.is_prefix {
-            return !other.is_prefix && self.text == other.text;
+            return !other.is_prefix && stem == theirs;
         }
-        other.text.starts_with(&self.text)
-            && (!other.text.starts_with('$') || self.text.starts_with('$'))
+        theirs.starts_with(stem) && (!theirs.starts_with(b"$") || stem.starts_with(b"$"))
     }
 
     /// Whether it ends with `*`.
@@ -101,19 +104,29 @@ impl Pattern {
     /// that it [`Pattern::begins`].
     #[must_use]
     pub fn first_symbol(&self) -> Symbol {
-        Symbol::least(&self.text)
+        Symbol::least(self.stem_text())
     }
 
     /// Whether the symbol begins as the pattern does.
     #[must_use]
     pub fn begins(&self, symbol: &Symbol) -> bool {
-        symbol.as_str().starts_with(&self.text)
+        symbol.as_str().as_bytes().starts_with(self.stem())
     }
 
     /// The pattern as it was written.
     #[must_use]
     pub fn text(&self) -> String {
-        format!("{}{}", self.text, if self.is_prefix { "*" } else { "" })
+        format!("{}{}", self.stem_text(), if self.is_prefix { "*" } else { "" })
+    }
+
+    /// The one symbol that it means, when it is no prefix.
+    #[must_use]
+    pub fn symbol(&self) -> Option<Symbol> {
+        if self.is_prefix { None } else { self.stem_text().parse().ok() }
+    }
+
+    fn stem_text(&self) -> &str {
+        std::str::from_utf8(self.stem()).unwrap_or_default()
     }
 }
 

@@ -49,7 +49,9 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
         Some((code, text)) => Verdict::failed(code, text),
         None => judge(gathering, parts),
     };
-    let mut frames = Vec::new();
+    let nodes: usize = parts.iter().map(|part| part.candidates.len()).sum();
+    // All rows, twice the nodes for those who want it explained, and what stands around them.
+    let mut frames = Vec::with_capacity(gathering.frames.saturating_add(nodes * 2 + 2));
     let mut rows = 0;
     if verdict.status != EndStatus::Failed {
         match merge::groups(parts, &gathering.query) {

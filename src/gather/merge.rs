@@ -42,17 +42,15 @@ pub(super) fn groups(parts: &[Part], query: &Query) -> Result<Vec<Group>, Disagr
             let group = groups.entry(place(definition.instrument.get())).or_default();
             group.definition.get_or_insert(*definition);
         }
-        for row in &attempt.rows {
-            let instrument = match row.view::<Counted>() {
-                Some(counted) => counted.instrument.get(),
-                None => row.instrument.get(),
-            };
-            let group = groups.entry(place(instrument)).or_default();
+        // A node sends the rows of one instrument together.
+        for rows in attempt.rows.chunk_by(|a, b| instrument_of(a) == instrument_of(b)) {
+            let Some(first) = rows.first() else { continue };
+            let group = groups.entry(place(instrument_of(first))).or_default();
             match role {
                 Role::Quote => {
-                    group.quote.get_or_insert(*row);
+                    group.quote.get_or_insert(*first);
                 }
-                _ => group.rows.push(*row),
+                _ => group.rows.extend_from_slice(rows),
             }
         }
     }
@@ -61,6 +59,10 @@ pub(super) fn groups(parts: &[Part], query: &Query) -> Result<Vec<Group>, Disagr
         group.order(query)?;
     }
     Ok(groups)
+}
+
+fn instrument_of(row: &Frame) -> u32 {
+    row.view::<Counted>().map_or(row.instrument, |counted| counted.instrument).get()
 }
 
 impl Group {

@@ -1,9 +1,10 @@
 //! Who is asked what: the one place that knows which nodes hold which part of a query. Not here: whether
 //! a node can be asked, and which copy of a part is.
 
+use crate::feed::Pattern;
 use crate::market::partition::Partition;
 use crate::question::Question;
-use crate::wire::{Op, Query, Symbol, padded};
+use crate::wire::{Op, Query, padded};
 
 /// The part of a question for the nodes that keep one part of the history, or for those that answer for
 /// current quotes (`None`). `None` when nothing of it is theirs. Id and deadline are filled in by the gather.
@@ -34,16 +35,16 @@ fn with_query(question: &Question, query: Query) -> Question {
 
 /// About the symbols that the shard owns, and the patterns, of which anybody may own some.
 fn of_shard(question: &Question, partition: &Partition, shard: u16) -> Option<Question> {
-    let is_theirs = |text: &str| {
-        text.ends_with('*')
-            || text.parse::<Symbol>().is_ok_and(|symbol| partition.owner(&symbol) == shard)
+    let is_theirs = |pattern: &Pattern| {
+        pattern.is_prefix()
+            || pattern.symbol().is_some_and(|symbol| partition.owner(&symbol) == shard)
     };
-    let texts = question.patterns().iter().map(|pattern| pattern.text());
-    let mut fields: Vec<[u8; 24]> =
-        texts.filter(|text| is_theirs(text)).map(|text| padded(&text)).collect();
-    if let [only] = fields[..]
-        && question.patterns().len() > 1
-    {
+    if let [only] = question.patterns() {
+        return is_theirs(only).then(|| with_query(question, question.query));
+    }
+    let theirs = question.patterns().iter().filter(|pattern| is_theirs(pattern));
+    let mut fields: Vec<[u8; 24]> = theirs.map(|pattern| padded(&pattern.text())).collect();
+    if let [only] = fields[..] {
         // Of a list an unknown symbol is left out; asked about alone it would be refused.
         fields.push(only);
     }

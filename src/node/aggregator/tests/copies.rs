@@ -177,6 +177,7 @@ fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
     // The newer copies of A, B and C have 103, 105 and 107.
     let asked: Vec<u64> = conns.values().flat_map(|conn| cuts(&bench.read(*conn))).collect();
     assert_eq!(asked, [103; 3]);
+    bench.ask(client, query(1, Op::Stop, "", 0));
     // One that says nothing is not waited for beyond 50 ms; one that left has nothing waiting.
     bench.wait_ms(1_500);
     bench.read(client);

@@ -96,19 +96,21 @@ impl Gather {
         }
         let is_over = part.is_done || now >= leaves_due || part.untried().next().is_none();
         let Some(asked) = part.asked_first().filter(|_| !is_over) else { return };
-        let is_silent = self.leaves.is_only_with_silent(part);
-        if self.leaves.choose_another(now, part).is_some() {
-            if is_silent && (self.leaves.failovers.take() || self.leaves.hedges.take()) {
+        if let Some(other) = self.leaves.choose_another(now, part) {
+            // From one silent copy to another is a guess, which is what hedges are for.
+            let is_failover =
+                self.leaves.is_only_with_silent(part) && !self.leaves.is_silent(part, other);
+            if is_failover && (self.leaves.failovers.take() || self.leaves.hedges.take()) {
                 self.ask(now, id, index, Why::FailOver);
                 return;
             }
             // One that was asked beside another is waited for, until it is silent too.
             let is_alone = part.attempts.iter().filter(|it| it.status.is_none()).count() == 1;
-            if !is_silent && is_alone && self.leaves.hedges.take() {
+            if !is_failover && is_alone && self.leaves.hedges.take() {
                 self.ask(now, id, index, Why::Hedge);
                 return;
             }
-            self.counts.hedges_denied += u64::from(!part.is_denied && (is_silent || is_alone));
+            self.counts.hedges_denied += u64::from(!part.is_denied && (is_failover || is_alone));
             part.is_denied = true;
         }
         let again = now + now.since(asked).max(crate::limits::HEDGE_AFTER_MIN);

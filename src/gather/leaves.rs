@@ -84,13 +84,20 @@ impl Leaves {
     }
 
     /// Which copy to ask beside those that take long. It is none that may suffer from the same: it has not
-    /// kept a question of its own for half as long, and it is not silent unless they all are.
+    /// kept a question of its own for half as long without a word. A silent one is asked only when they
+    /// all are; what it says late is no word then.
     pub(super) fn choose_another(&self, now: Mono, part: &Part) -> Option<usize> {
         let ours = now.since(part.asked_first()?);
         let all_silent = self.is_only_with_silent(part);
-        self.best(now, part, |leaf| {
-            leaf.watch.waiting(now) * 2 <= ours && (all_silent || !leaf.watch.is_silent())
+        self.best(now, part, |leaf| match leaf.watch.is_silent() {
+            true => all_silent && leaf.watch.keeping(now) * 2 <= ours,
+            false => leaf.watch.waiting(now) * 2 <= ours,
         })
+    }
+
+    /// Whether this copy is silent.
+    pub(super) fn is_silent(&self, part: &Part, place: usize) -> bool {
+        self.at(part, place).is_some_and(|leaf| leaf.watch.is_silent())
     }
 
     fn best(&self, now: Mono, part: &Part, fits: impl Fn(&Leaf) -> bool) -> Option<usize> {
@@ -212,6 +219,7 @@ impl Leaves {
         for (id, leaf) in &mut self.all {
             if leaf.watch.silent_at(&leaf.latencies).is_some_and(|at| at <= now) {
                 leaf.watch.fall_silent(now);
+                leaf.watch.note_found();
                 found.push(*id);
             }
         }

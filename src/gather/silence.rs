@@ -52,6 +52,8 @@ pub(super) struct Watch {
     /// Questions in a row that another copy answered first, with nothing heard between.
     beaten: u32,
     silence: Option<Silence>,
+    /// When it fell silent, until that has been looked at.
+    fell_silent: Option<Mono>,
     probe: Option<Probe>,
 }
 
@@ -76,6 +78,7 @@ impl Watch {
     pub(super) fn note_answered(&mut self, took: Duration, patience: Duration) {
         if took <= patience {
             self.silence = None;
+            self.fell_silent = None;
         }
     }
 
@@ -99,10 +102,16 @@ impl Watch {
         since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
-    /// When it is silent, if nothing is heard until then.
+    /// For how long it has kept any question, with or without a word.
+    pub(super) fn keeping(&self, now: Mono) -> Duration {
+        let asked = self.open.values().filter_map(BTreeSet::first).map(|(asked, _)| *asked).min();
+        asked.map_or(Duration::ZERO, |asked| now.since(asked))
+    }
+
+    /// When it is silent, if nothing is heard until then, or since when, if nobody has looked yet.
     pub(super) fn silent_at(&self, latencies: &BTreeMap<Role, Latency>) -> Option<Mono> {
         if self.is_silent() {
-            return None;
+            return self.fell_silent;
         }
         let at = |(role, open): (&Role, &BTreeSet<(Mono, u32)>)| {
             Some(self.waiting_since(open)? + patience(latencies.get(role)))
@@ -118,7 +127,13 @@ impl Watch {
         if self.silence.is_none() {
             let wait = LEAF_PROBE_WAIT_MIN;
             self.silence = Some(Silence { next_probe: now + wait, wait });
+            self.fell_silent = Some(now);
         }
+    }
+
+    /// What it keeps is looked at now.
+    pub(super) fn note_found(&mut self) {
+        self.fell_silent = None;
     }
 
     /// Whether it is time to ask it something, to see whether it answers.
@@ -141,5 +156,52 @@ impl Watch {
 
     pub(super) fn end_probe(&mut self) {
         self.probe = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn silence_ends_with_an_answer_in_time_and_not_with_a_late_one() {
+        let mut watch = Watch::default();
+        watch.fall_silent(Mono(0));
+        watch.note_answered(MS * 100, MS * 2);
+        assert!(watch.is_silent());
+        watch.note_answered(MS * 2, MS * 2);
+        assert!(!watch.is_silent());
+    }
+
+    #[test]
+    fn probes_come_one_at_a_time_and_ever_more_rarely() {
+        let mut watch = Watch::default();
+        watch.fall_silent(Mono(0));
+        let (mut now, mut waits) = (Mono(0), Vec::new());
+        while waits.len() < 7 {
+            let begun = now;
+            while !watch.wants_probe(now) {
+                now = now + MS;
+            }
+            waits.push(now.since(begun).as_millis());
+            let probe = Probe { query_id: 1, role: Role::Quote, asked: now, due: now + MS };
+            watch.begin_probe(probe);
+            assert!(!watch.wants_probe(now + MS * 1_000), "one is open");
+            watch.end_probe();
+        }
+        assert_eq!(waits, [20, 40, 80, 160, 320, 500, 500]);
+    }
+
+    #[test]
+    fn two_lost_races_without_a_word_are_silence_and_a_word_between_is_none() {
+        let mut watch = Watch::default();
+        assert!(!watch.note_beaten(Mono(1), Mono(0), MS));
+        watch.note_heard(Mono(2));
+        assert!(!watch.note_beaten(Mono(3), Mono(2), MS));
+        assert!(watch.note_beaten(Mono(5), Mono(4), MS));
+        let mut watch = Watch::default();
+        assert!(watch.note_beaten(Mono(0) + MS, Mono(0), MS), "one that took long enough");
     }
 }

@@ -186,18 +186,19 @@ fn a_copy_that_stops_or_is_late_is_hardly_felt_costs_little_and_is_used_again() 
 
 #[test]
 fn what_slows_all_copies_alike_spends_no_budget() {
-    // Everything is 5 ms slower in 20 of every 200 ms.
-    let burst = |now: Mono| now.0 / 1_000_000 % 200 < 20;
+    let mut healthy = Load::new(|_, _| State::Well);
+    healthy.run(COUNT);
+    // Everything is 5 ms slower in 20 ms of each second: some 400 questions take very long.
+    let burst = |now: Mono| now.0 / 1_000_000 % 1_000 < 20;
     let state = |_, now| {
         if burst(now) { State::Late(Duration::from_millis(5)) } else { State::Well }
     };
     let mut load = Load::new(state);
     load.run(COUNT);
-    let (extra, first) = load.extra();
+    let (before, (extra, _)) = (healthy.extra().0, load.extra());
     let counts = load.gather.counts();
     assert_eq!(counts.complete, COUNT);
-    assert!(extra * 50 <= first, "{extra} of {first}: {counts:?}");
-    assert_eq!(counts.hedges_denied, 0, "{counts:?}");
+    assert!(extra <= before + 100, "{extra} beside {before}: {counts:?}");
 }
 
 #[test]

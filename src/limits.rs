@@ -389,16 +389,42 @@ pub const GATHER_QUESTIONS_MAX: usize = 16_384;
 pub const LATENCY_WINDOW: Duration = Duration::from_secs(10);
 /// Answers that must be known before a quantile is.
 pub const LATENCY_SAMPLES_MIN: u64 = 20;
-/// Another copy is asked no earlier than this after the first. With 0.2 ms, hedges for
-/// what a scheduler does by chance spent the budget, and too little was left when a shard stopped (`PERF.md`).
-pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
+/// Another copy is asked no earlier than this after the first, as long as more than half of the hedges
+/// that can be saved up are there.
+pub const HEDGE_AFTER_MIN: Duration = Duration::from_micros(300);
+/// The same with less than that. With 0.2 ms at all times, hedges for what a scheduler does by chance
+/// spent the budget, and too little was left when a shard stopped (`PERF.md`).
+pub const HEDGE_AFTER_SCARCE_MIN: Duration = Duration::from_millis(1);
 /// When another copy is asked as long as no latency has been observed; a quarter of the deadline, when
 /// that is less.
 pub const HEDGE_AFTER_DEFAULT: Duration = Duration::from_millis(20);
-/// Thousandths of a hedge that each first question earns: one in twenty may be hedged.
-pub const HEDGE_THOUSANDTHS_PER_ASK: u32 = 50;
+/// Thousandths of a hedge that each first question earns.
+pub const HEDGE_THOUSANDTHS_PER_ASK: u32 = 35;
 /// Thousandths of hedges that can be saved up.
 pub const HEDGE_THOUSANDTHS_MAX: u32 = 10_000;
+/// Thousandths that each first question earns for questions that are taken from silent nodes to others.
+pub const FAILOVER_THOUSANDTHS_PER_ASK: u32 = 10;
+/// Thousandths of them that can be saved up: all that one node may have open when it falls silent.
+pub const FAILOVER_THOUSANDTHS_MAX: u32 = 1_536_000;
+/// Thousandths that each first question earns for probes of silent nodes.
+pub const PROBE_THOUSANDTHS_PER_ASK: u32 = 5;
+/// Thousandths of probes that can be saved up.
+pub const PROBE_THOUSANDTHS_MAX: u32 = 10_000;
+/// A node is silent when it keeps a question without a word for this many times its own 95th
+/// percentile,
+pub const LEAF_SILENT_P95S: u32 = 4;
+/// but not before this: a scheduler lets a healthy process wait so long now and then,
+pub const LEAF_SILENT_AFTER_MIN: Duration = Duration::from_millis(2);
+/// and after this while its percentile is not known.
+pub const LEAF_SILENT_AFTER_DEFAULT: Duration = Duration::from_millis(40);
+/// So many questions in a row that another copy answered first, without a word, are silence as well.
+pub const LEAF_BEATEN_MAX: u32 = 2;
+/// From a node's silence to its first probe. Each further wait is twice as long,
+pub const LEAF_PROBE_WAIT_MIN: Duration = Duration::from_millis(20);
+/// up to this.
+pub const LEAF_PROBE_WAIT_MAX: Duration = Duration::from_millis(500);
+/// How long a probe may take before the node's breaker hears that it was not answered.
+pub const LEAF_PROBE_MAX: Duration = Duration::from_secs(1);
 /// How long a node that failed is asked only when there is no other.
 pub const LEAF_AVOID_WAIT: Duration = Duration::from_secs(1);
 
@@ -408,6 +434,14 @@ pub const CUT_WAIT_MAX: Duration = Duration::from_millis(50);
 const _: () = {
     assert!(GATHER_LEAF_QUESTIONS_MAX <= LEAF_QUERIES_MAX);
     assert!(GATHER_LEAF_QUESTIONS_MAX <= GATHERS_MAX && GATHERS_MAX <= GATHER_QUESTIONS_MAX);
+    // Nothing that is asked beyond first questions is more than one in twenty of them in the long run.
+    let beyond =
+        HEDGE_THOUSANDTHS_PER_ASK + FAILOVER_THOUSANDTHS_PER_ASK + PROBE_THOUSANDTHS_PER_ASK;
+    assert!(beyond <= 50);
+    assert!(FAILOVER_THOUSANDTHS_MAX as usize == GATHER_LEAF_QUESTIONS_MAX * 1_000);
+    // A hedge comes before silence is found.
+    assert!(HEDGE_AFTER_SCARCE_MIN.as_micros() < LEAF_SILENT_AFTER_MIN.as_micros());
+    assert!(HEDGE_AFTER_DEFAULT.as_micros() < LEAF_SILENT_AFTER_DEFAULT.as_micros());
 };
 
 /// How large a journal without a configured size may grow, while a shard keeps it from being trimmed,

@@ -1,6 +1,6 @@
 //! The answer to a query: complete, partial or failed, and the frames that say so.
 
-use super::gathering::{Gathering, micros};
+use super::gathering::{Gathering, Why, micros};
 use super::merge;
 use super::part::{Attempt, BAR_FRAMES, Part, Role};
 use crate::wire::{
@@ -208,8 +208,9 @@ fn node_explain(gathering: &Gathering, part: &Part, number: u16, place: usize) -
     let is_chosen = part.winner().is_some_and(|winner| winner.place == place);
     for (flag, is_set) in [
         (NodeExplain::ASKED, true),
-        (NodeExplain::HEDGED, attempt.is_hedge),
-        (NodeExplain::RETRIED, attempt.is_retry),
+        (NodeExplain::HEDGED, attempt.why == Why::Hedge),
+        (NodeExplain::RETRIED, attempt.why == Why::Retry),
+        (NodeExplain::FAILED_OVER, attempt.why == Why::FailOver),
         (NodeExplain::CHOSEN, is_chosen),
     ] {
         explain.what |= if is_set { flag } else { 0 };

@@ -32,8 +32,12 @@ pub(super) struct Gathering {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     First,
+    /// Another takes long.
     Hedge,
+    /// Another failed.
     Retry,
+    /// Another is silent.
+    FailOver,
 }
 
 /// Where a question belongs: a gather, a part of it, an attempt of that.

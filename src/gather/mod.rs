@@ -8,19 +8,23 @@
 //!
 //! A copy that fails is followed by the next one at once. A copy that takes longer than what 19 of 20
 //! answers take is hedged: another is asked as well, the first good answer is taken, and the other is told
-//! to stop. Hedges are paid from a budget of one in twenty questions, so that a system that is slow as a
-//! whole is not asked twice as much for it.
+//! to stop. A copy that says nothing for much longer is silent: what it was asked is asked of another, it is
+//! asked last from then on, and probed until it answers again. All of that is paid from budgets of together
+//! one in twenty questions, so that a system that is slow as a whole is not asked twice as much for it.
 //!
 //! Invariant: every gather that began ends in exactly one answer, unless its asker left or stopped it.
 //!
 //! Invariant: no copy of a part is asked twice for one query.
 
 mod answer;
+mod asking;
+mod budget;
 mod gathering;
 mod latency;
 mod leaves;
 mod merge;
 mod part;
+mod silence;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -34,12 +38,12 @@ use crate::limits::{
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::Mono;
-use crate::wire::{EndStatus, Ended, ErrorCode, Frame, NodeStatus, Refusal, U32};
+use crate::wire::{EndStatus, Ended, ErrorCode, Frame, NodeStatus, Refusal};
 
 pub use answer::Answer;
 pub use words::{Ask, Availability, Candidate, Counts, GatherId, LeafId, PartPlan, Refused, Reply};
 
-use gathering::{Gathering, Place, Times, Why, micros};
+use gathering::{Gathering, Place, Times, Why};
 use leaves::Leaves;
 use part::{Attempt, Part, Role};
 
@@ -114,14 +118,19 @@ impl Gather {
         }
         // Nobody can be asked: the loop above may have ended it already.
         if self.gathers.get(&id).is_some_and(|gathering| gathering.open == 0) {
-            self.finish(now, id, None);
+            self.finish(id, None);
         }
         Ok(id)
     }
 
     /// Takes a frame of a leaf's answer: a row, or a definition, which goes before the rows.
     pub fn handle_row(&mut self, leaf: LeafId, query_id: u32, frame: &Frame, now: Mono) -> Reply {
+        if self.leaves.probe(leaf, query_id).is_some() {
+            self.leaves.note_heard(now, leaf);
+            return Reply::Taken;
+        }
         let Some((id, index, attempt)) = self.find(leaf, query_id) else { return Reply::Late };
+        self.leaves.note_heard(now, leaf);
         let Some(gathering) = self.gathers.get_mut(&id) else { return Reply::Late };
         let Some(part) = gathering.parts.get_mut(index) else { return Reply::Late };
         let role = part.role;
@@ -134,10 +143,10 @@ impl Gather {
         gathering.frames += 1;
         self.frames += 1;
         if gathering.frames > GATHER_FRAMES_MAX {
-            self.finish(now, id, Some((ErrorCode::Limit, "more rows than one answer may have")));
+            self.finish(id, Some((ErrorCode::Limit, "more rows than one answer may have")));
         } else if self.frames > GATHER_FRAMES_TOTAL_MAX {
             let text = "all queries together hold too many rows";
-            self.finish(now, id, Some((ErrorCode::Limit, text)));
+            self.finish(id, Some((ErrorCode::Limit, text)));
         }
         Reply::Taken
     }
@@ -145,10 +154,17 @@ impl Gather {
     /// Takes the end of a leaf's answer.
     pub fn handle_end(&mut self, leaf: LeafId, query_id: u32, end: &Ended, now: Mono) -> Reply {
         self.leaves.note_as_of(leaf, end.as_of.get());
-        self.handle_timeout(now);
+        self.end_due(now);
+        if self.end_probe(leaf, query_id, now, true) {
+            return Reply::Taken;
+        }
         let Some(place) = self.find(leaf, query_id) else { return Reply::Late };
         let Some((role, attempt)) = self.attempt_mut(place) else { return Reply::Late };
-        let Some(status) = attempt.take_end(role, end) else {
+        let asked = attempt.asked;
+        let status = attempt.take_end(role, end);
+        let is_good = status == Some(NodeStatus::Ok);
+        self.leaves.note_answered(now, leaf, role, now.since(asked), is_good);
+        let Some(status) = status else {
             self.counts.unexpected += 1;
             self.end_attempt(now, place, NodeStatus::Failed);
             return Reply::Unexpected;
@@ -165,11 +181,16 @@ impl Gather {
         refusal: &Refusal,
         now: Mono,
     ) -> Reply {
-        self.handle_timeout(now);
+        self.end_due(now);
+        if self.end_probe(leaf, query_id, now, true) {
+            return Reply::Taken;
+        }
         let Some(place) = self.find(leaf, query_id) else { return Reply::Late };
-        if let Some((_, attempt)) = self.attempt_mut(place) {
+        if let Some((role, attempt)) = self.attempt_mut(place) {
             attempt.code = ErrorCode::from_number(refusal.code.get());
             attempt.text = refusal.text;
+            let took = now.since(attempt.asked);
+            self.leaves.note_answered(now, leaf, role, took, false);
         }
         self.end_attempt(now, place, NodeStatus::Failed);
         Reply::Taken
@@ -184,7 +205,10 @@ impl Gather {
         status: NodeStatus,
         now: Mono,
     ) -> Reply {
-        self.handle_timeout(now);
+        self.end_due(now);
+        if self.end_probe(leaf, query_id, now, false) {
+            return Reply::Taken;
+        }
         let Some(place) = self.find(leaf, query_id) else { return Reply::Late };
         // An error is no answer, whatever its name.
         let status = match status {
@@ -197,7 +221,10 @@ impl Gather {
 
     /// Takes note that the connection to a leaf is gone, and with it everything it was asked.
     pub fn handle_leaf_lost(&mut self, leaf: LeafId, now: Mono) {
-        self.handle_timeout(now);
+        self.end_due(now);
+        if let Some(probe) = self.leaves.open_probe(leaf) {
+            self.end_probe(leaf, probe.query_id, now, false);
+        }
         let of_leaf = |place: &&Place| self.attempt(**place).is_some_and(|it| it.leaf == leaf);
         let lost: Vec<Place> = self.by_query_id.values().filter(of_leaf).copied().collect();
         self.cancels.retain(|(cancelled, _)| *cancelled != leaf);
@@ -211,13 +238,16 @@ impl Gather {
         self.leaves.note_as_of(leaf, as_of);
     }
 
-    /// Asks other copies where the first takes long, and answers every query whose time is over with
-    /// what there is.
+    /// Finds out who is silent, asks other copies where the first takes long, and answers every query whose
+    /// time is over with what there is. To be called when what has come has been told.
     pub fn handle_timeout(&mut self, now: Mono) {
-        while let Some((at, id, index)) = self.by_hedge.first().copied().filter(|it| it.0 <= now) {
-            self.by_hedge.remove(&(at, id, index));
-            self.hedge(now, id, index);
-        }
+        self.end_due(now);
+        self.look(now);
+    }
+
+    /// Answers every query whose time is over. An answer that comes at the same moment is late. Nobody else is
+    /// asked yet: what is about to be told may be the very answer.
+    fn end_due(&mut self, now: Mono) {
         while let Some((due, id)) = self.by_due.first().copied().filter(|(due, _)| *due <= now) {
             self.by_due.remove(&(due, id));
             let Some(gathering) = self.gathers.get(&id) else { continue };
@@ -242,24 +272,26 @@ impl Gather {
     pub fn next_deadline(&self) -> Option<Mono> {
         let due = self.by_due.first().map(|(due, _)| *due);
         let hedge = self.by_hedge.first().map(|(at, _, _)| *at);
-        due.into_iter().chain(hedge).min()
+        let silence = self.leaves.next_silence();
+        let probe = self.leaves.next_probe_due();
+        due.into_iter().chain(hedge).chain(silence).chain(probe).min()
     }
 
     /// Forgets everything that an asker asked; its leaves are told to stop.
-    pub fn handle_asker_left(&mut self, now: Mono, asker: u64) {
+    pub fn handle_asker_left(&mut self, asker: u64) {
         let ids: Vec<u32> =
             self.by_asker.range((asker, 0)..=(asker, u32::MAX)).map(|((_, id), _)| *id).collect();
         for id in ids {
-            self.stop(now, asker, id);
+            self.stop(asker, id);
         }
         self.answers.retain(|answer| answer.asker != asker);
     }
 
     /// Forgets one query of an asker (see [`crate::wire::Op::Stop`]); whether it was in flight. No answer follows.
-    pub fn stop(&mut self, now: Mono, asker: u64, client_query_id: u32) -> bool {
+    pub fn stop(&mut self, asker: u64, client_query_id: u32) -> bool {
         let Some(id) = self.by_asker.get(&(asker, client_query_id)).copied() else { return false };
         self.counts.abandoned += 1;
-        self.take_out(now, id).is_some()
+        self.take_out(id).is_some()
     }
 
     /// The next question to send. One that cannot be sent is told by [`Gather::handle_leaf_error`].
@@ -281,6 +313,12 @@ impl Gather {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.gathers.len()
+    }
+
+    /// Nodes that keep questions and say nothing.
+    #[must_use]
+    pub fn silent(&self) -> usize {
+        self.leaves.silent()
     }
 
     /// The counters.
@@ -329,78 +367,6 @@ impl Gather {
         Ok(parts)
     }
 
-    /// Asks the best copy of a part that has not been asked. Ends the part when there is none and nobody
-    /// is waited for.
-    fn ask(&mut self, now: Mono, id: GatherId, index: usize, why: Why) {
-        let Some(gathering) = self.gathers.get_mut(&id) else { return };
-        let Some(part) = gathering.parts.get_mut(index).filter(|part| !part.is_done) else {
-            return;
-        };
-        let has_time = now < gathering.leaves_due || why == Why::First;
-        let place = self.leaves.choose(now, part).filter(|_| has_time);
-        let copy = place.and_then(|place| Some((place, *part.candidates.get(place)?)));
-        let Some((place, copy)) = copy else {
-            part.is_over_limit |= part.attempts.is_empty() && part.untried().next().is_some();
-            if !part.is_asked() {
-                self.end_part(now, id, index);
-            }
-            return;
-        };
-        let query_id = self.fresh_query_id();
-        let Some(gathering) = self.gathers.get_mut(&id) else { return };
-        let Some(part) = gathering.parts.get_mut(index) else { return };
-        let mut attempt = Attempt::new(place, copy.leaf, query_id, now);
-        attempt.is_hedge = why == Why::Hedge;
-        attempt.is_retry = why == Why::Retry;
-        self.by_query_id.insert(query_id, (id, index, part.attempts.len()));
-        part.attempts.push(attempt);
-        let mut question = part.question.clone();
-        question.query.id = U32::new(query_id);
-        let left = gathering.leaves_due.since(now);
-        question.query.deadline_us = U32::new(micros(left));
-        self.asks.push_back(Ask { leaf: copy.leaf, question, deadline: gathering.leaves_due });
-        self.counts.asked += 1;
-        self.counts.hedged += u64::from(why == Why::Hedge);
-        self.counts.retried += u64::from(why == Why::Retry);
-        self.leaves.note_asked(copy.leaf);
-        if why == Why::First {
-            self.leaves.earn_hedge();
-        }
-        if part.untried().next().is_some() && why != Why::Hedge && part.hedge_at.is_none() {
-            let at = now + self.leaves.hedge_after(part, left);
-            if at < gathering.leaves_due {
-                part.hedge_at = Some(at);
-                self.by_hedge.insert((at, id, index));
-            }
-        }
-    }
-
-    /// A copy takes long: asks another as well, when the budget allows it.
-    fn hedge(&mut self, now: Mono, id: GatherId, index: usize) {
-        let part = self.gathers.get_mut(&id).and_then(|it| it.parts.get_mut(index));
-        let Some(part) = part.filter(|part| !part.is_done) else { return };
-        part.hedge_at = None;
-        if self.leaves.choose(now, part).is_none() {
-            return;
-        }
-        if !self.leaves.take_hedge() {
-            self.counts.hedges_denied += 1;
-            // A second look at the same part would only be denied again.
-            return;
-        }
-        self.ask(now, id, index, Why::Hedge);
-    }
-
-    /// A number for a question: never 0, never one that is still open.
-    fn fresh_query_id(&mut self) -> u32 {
-        loop {
-            self.next_query_id = self.next_query_id.wrapping_add(1);
-            if self.next_query_id != 0 && !self.by_query_id.contains_key(&self.next_query_id) {
-                return self.next_query_id;
-            }
-        }
-    }
-
     fn attempt(&self, (id, index, attempt): Place) -> Option<&Attempt> {
         self.gathers.get(&id)?.parts.get(index)?.attempts.get(attempt)
     }
@@ -430,8 +396,8 @@ impl Gather {
         if attempt.status.is_some() {
             return;
         }
-        let (leaf, query_id) = (attempt.leaf, attempt.query_id);
-        let took = now.since(attempt.asked);
+        let (leaf, query_id, asked) = (attempt.leaf, attempt.query_id, attempt.asked);
+        let took = now.since(asked);
         let dropped = attempt.end(status, took);
         gathering.frames -= dropped;
         self.frames -= dropped;
@@ -455,14 +421,14 @@ impl Gather {
             let before = part.chosen.filter(|_| !is_good || is_second_hand);
             part.chosen = before.or(Some(number));
         }
-        self.leaves.note_over(now, leaf, role, is_good.then_some(took));
+        self.leaves.note_over(leaf, role, asked, query_id);
         if is_sick {
             self.leaves.avoid(now, leaf);
         }
         // Nobody waits for a first copy that does not answer either.
         let first_may_know = || {
             part.untried().any(|place| place == 0)
-                && part.candidates.first().is_some_and(|it| !self.leaves.is_avoided(now, it.leaf))
+                && part.candidates.first().is_some_and(|it| !self.leaves.is_shunned(now, it.leaf))
         };
         let wants_better = if is_good { is_second_hand && first_may_know() } else { !is_final };
         if wants_better {
@@ -483,7 +449,7 @@ impl Gather {
         }
         let chosen = part.chosen;
         let won = chosen.and_then(|chosen| part.attempts.get(chosen));
-        self.counts.hedges_won += u64::from(won.is_some_and(|attempt| attempt.is_hedge));
+        self.counts.hedges_won += u64::from(won.is_some_and(|attempt| attempt.why == Why::Hedge));
         let beaten: Vec<usize> = (0..part.attempts.len())
             .filter(|number| part.attempts.get(*number).is_some_and(|it| it.status.is_none()))
             .collect();
@@ -501,7 +467,7 @@ impl Gather {
         }
         gathering.open -= 1;
         if gathering.open == 0 {
-            self.finish(now, id, None);
+            self.finish(id, None);
         }
     }
 
@@ -513,18 +479,19 @@ impl Gather {
         let Some(attempt) = part.attempts.get_mut(number) else { return };
         let took = now.since(attempt.asked);
         let dropped = attempt.end(NodeStatus::Spare, took);
-        let (leaf, was_first) = (attempt.leaf, !attempt.is_hedge);
+        let (leaf, query_id, asked) = (attempt.leaf, attempt.query_id, attempt.asked);
+        let was_first = !matches!(attempt.why, Why::Hedge | Why::FailOver);
         gathering.frames -= dropped;
         self.frames -= dropped;
-        self.leaves.note_over(now, leaf, role, was_first.then_some(took));
+        self.leaves.note_over(leaf, role, asked, query_id);
         if was_first {
-            self.leaves.avoid(now, leaf);
+            self.leaves.note_beaten(now, leaf, role, asked);
         }
     }
 
     /// Makes the one answer of a gather; `failure` when it is known to have failed as a whole.
-    fn finish(&mut self, now: Mono, id: GatherId, failure: Option<(ErrorCode, &str)>) {
-        let Some(gathering) = self.take_out(now, id) else { return };
+    fn finish(&mut self, id: GatherId, failure: Option<(ErrorCode, &str)>) {
+        let Some(gathering) = self.take_out(id) else { return };
         let answer = answer::make(&gathering, failure);
         match answer.status {
             EndStatus::Complete => self.counts.complete += 1,
@@ -550,20 +517,23 @@ impl Gather {
     }
 
     /// Removes a gather from every table, and cancels what is still open of it.
-    fn take_out(&mut self, now: Mono, id: GatherId) -> Option<Gathering> {
+    fn take_out(&mut self, id: GatherId) -> Option<Gathering> {
         let parts = &self.gathers.get(&id)?.parts;
-        let mut open: Vec<(Place, LeafId, Role)> = Vec::new();
+        let mut open: Vec<(Place, Role)> = Vec::new();
         for (index, part) in parts.iter().enumerate() {
             if let Some(at) = part.hedge_at {
                 self.by_hedge.remove(&(at, id, index));
             }
             let attempts = part.attempts.iter().enumerate();
             let asked = attempts.filter(|(_, attempt)| attempt.status.is_none());
-            open.extend(asked.map(|(number, it)| ((id, index, number), it.leaf, part.role)));
+            open.extend(asked.map(|(number, _)| ((id, index, number), part.role)));
         }
-        for (place, leaf, role) in open {
+        for (place, role) in open {
             self.cancel(place);
-            self.leaves.note_over(now, leaf, role, None);
+            if let Some(it) = self.attempt(place) {
+                let (leaf, asked, query_id) = (it.leaf, it.asked, it.query_id);
+                self.leaves.note_over(leaf, role, asked, query_id);
+            }
         }
         let gathering = self.gathers.remove(&id)?;
         self.by_asker.remove(&(gathering.asker, gathering.query.id.get()));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::gathering::Why;
 use super::{Availability, Candidate, LeafId, PartPlan};
 use crate::question::Question;
 use crate::time::Mono;
@@ -60,8 +61,10 @@ pub(super) struct Part {
     pub(super) attempts: Vec<Attempt>,
     /// The attempt whose rows stand for the part.
     pub(super) chosen: Option<usize>,
-    /// When another copy is asked as well.
+    /// When it is looked whether another copy is asked as well.
     pub(super) hedge_at: Option<Mono>,
+    /// A budget did not allow that.
+    pub(super) is_denied: bool,
     /// Nobody was asked because of a limit of ours.
     pub(super) is_over_limit: bool,
 }
@@ -74,8 +77,7 @@ pub(super) struct Attempt {
     pub(super) leaf: LeafId,
     pub(super) query_id: u32,
     pub(super) asked: Mono,
-    pub(super) is_hedge: bool,
-    pub(super) is_retry: bool,
+    pub(super) why: Why,
     /// `None` while open.
     pub(super) status: Option<NodeStatus>,
     /// From asking to its end.
@@ -97,14 +99,13 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn new(place: usize, leaf: LeafId, query_id: u32, asked: Mono) -> Attempt {
+    pub(super) fn new(place: usize, leaf: LeafId, query_id: u32, asked: Mono, why: Why) -> Attempt {
         Attempt {
             place,
             leaf,
             query_id,
             asked,
-            is_hedge: false,
-            is_retry: false,
+            why,
             status: None,
             elapsed: Duration::ZERO,
             code: None,
@@ -227,6 +228,7 @@ impl Part {
             attempts: Vec::new(),
             chosen: None,
             hedge_at: None,
+            is_denied: false,
             is_over_limit: false,
         })
     }
@@ -244,6 +246,12 @@ impl Part {
     /// Whether some copy is still asked.
     pub(super) fn is_asked(&self) -> bool {
         self.attempts.iter().any(|attempt| attempt.status.is_none())
+    }
+
+    /// When the first of the copies that are still asked was asked.
+    pub(super) fn asked_first(&self) -> Option<Mono> {
+        let open = self.attempts.iter().filter(|attempt| attempt.status.is_none());
+        open.map(|attempt| attempt.asked).min()
     }
 
     /// The attempt whose rows belong into the answer.

@@ -4,6 +4,7 @@ mod bounds;
 mod copies;
 mod lists;
 mod model;
+mod silence;
 
 use super::*;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use crate::wire::Query;
 use crate::wire::{
     BarNotional, BarPrices, BarTotals, Definition, Flags, I64, Kind, NodeAnswer, Op, Quote, Trade,
-    U16, U64, padded, unpadded,
+    U16, U32, U64, padded, unpadded,
 };
 
 const CORE: LeafId = LeafId(0);
@@ -64,11 +65,11 @@ impl Short for Gather {
     }
 
     fn asker_left(&mut self, asker: u64) {
-        self.handle_asker_left(ms(1), asker);
+        self.handle_asker_left(asker);
     }
 
     fn stop_query(&mut self, asker: u64, id: u32) -> bool {
-        self.stop(ms(1), asker, id)
+        self.stop(asker, id)
     }
 }
 

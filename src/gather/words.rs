@@ -134,8 +134,12 @@ pub struct Counts {
     pub hedged: u64,
     /// Hedges whose answer was the one taken.
     pub hedges_won: u64,
-    /// Hedges that the budget did not allow.
+    /// Parts that another copy should have been asked for as well, and no budget allowed it.
     pub hedges_denied: u64,
     /// Questions to another copy because one failed.
     pub retried: u64,
+    /// Questions to another copy because all that were asked are silent.
+    pub failed_over: u64,
+    /// Questions to a silent copy beside another, to see whether it answers again.
+    pub probed: u64,
 }

@@ -291,8 +291,8 @@ control_message! {
     NodeExplain(NodeExplain) {
         /// The query.
         id: U32,
-        /// Sum of [`NodeExplain::ASKED`], [`NodeExplain::HEDGED`], [`NodeExplain::RETRIED`] and
-        /// [`NodeExplain::CHOSEN`].
+        /// Sum of [`NodeExplain::ASKED`], [`NodeExplain::HEDGED`], [`NodeExplain::RETRIED`],
+        /// [`NodeExplain::CHOSEN`] and [`NodeExplain::FAILED_OVER`].
         what: u8,
         /// Which copy of its part it holds; 0 is the first.
         copy: u8,
@@ -322,7 +322,9 @@ impl NodeExplain {
     pub const RETRIED: u8 = 4;
     /// Its rows stand for the part.
     pub const CHOSEN: u8 = 8;
-    const WHAT: u8 = 15;
+    /// Because the copies that were asked before say nothing.
+    pub const FAILED_OVER: u8 = 16;
+    const WHAT: u8 = 31;
 }
 
 control_message! {

@@ -25,6 +25,7 @@ struct ExplainedNode {
     answered_us: Option<u32>,
     hedged: bool,
     retried: bool,
+    failed_over: bool,
     chosen: bool,
     rows: u32,
     bytes: u64,
@@ -54,6 +55,7 @@ impl Explained {
                 answered_us: if_asked(explain.answered_us.get()),
                 hedged: is(NodeExplain::HEDGED),
                 retried: is(NodeExplain::RETRIED),
+                failed_over: is(NodeExplain::FAILED_OVER),
                 chosen: is(NodeExplain::CHOSEN),
                 rows: node.rows.get(),
                 bytes: explain.bytes.get(),
@@ -80,6 +82,7 @@ impl Explained {
                 (_, true, _, true) => "hedge, won",
                 (_, true, ..) => "hedge",
                 (_, _, true, _) => "retry",
+                _ if node.failed_over => "fail-over",
                 _ => "first",
             };
             vec![
@@ -140,7 +143,7 @@ mod tests {
     fn json_has_exactly_the_documented_fields() {
         assert_eq!(
             Explained::of(&answer()).json(),
-            r#"{"explain":[{"part":2,"node":"shard-A","copy":1,"status":"breaker-open","asked_us":null,"answered_us":null,"hedged":false,"retried":false,"chosen":false,"rows":30000,"bytes":1920064,"as_of":9999999999},{"part":2,"node":"shard-A.1","copy":1,"status":"ok","asked_us":1234,"answered_us":500000,"hedged":true,"retried":false,"chosen":true,"rows":30000,"bytes":1920064,"as_of":9999999999}]}"#
+            r#"{"explain":[{"part":2,"node":"shard-A","copy":1,"status":"breaker-open","asked_us":null,"answered_us":null,"hedged":false,"retried":false,"failed_over":false,"chosen":false,"rows":30000,"bytes":1920064,"as_of":9999999999},{"part":2,"node":"shard-A.1","copy":1,"status":"ok","asked_us":1234,"answered_us":500000,"hedged":true,"retried":false,"failed_over":false,"chosen":true,"rows":30000,"bytes":1920064,"as_of":9999999999}]}"#
         );
     }
 }

@@ -274,7 +274,7 @@ impl Aggregator {
 
     fn handle_question(&mut self, now: Now, conn: ConnId, id: u32, question: &Question) {
         if question.op() == Some(Op::Stop) {
-            self.stop_query(now, conn, id);
+            self.stop_query(conn, id);
         } else if let Err((code, text)) = self.take_query(now, conn, question) {
             self.links.send(conn, Refusal::new(code, id, &text));
         }
@@ -326,9 +326,9 @@ impl Aggregator {
         Ok(())
     }
 
-    fn stop_query(&mut self, now: Now, conn: ConnId, id: u32) {
+    fn stop_query(&mut self, conn: ConnId, id: u32) {
         self.cuts.forget(conn, Some(id));
-        self.gather.stop(now.mono, asker_of(conn), id);
+        self.gather.stop(asker_of(conn), id);
         if let Some(Peer::Client(client)) = self.links.peer_mut(conn) {
             let before = client.frames();
             client.stop(id);
@@ -440,6 +440,9 @@ impl Aggregator {
             ("hedges_won", counts.hedges_won),
             ("hedges_denied", counts.hedges_denied),
             ("retried", counts.retried),
+            ("failed_over", counts.failed_over),
+            ("probed", counts.probed),
+            ("silent", self.gather.silent() as u64),
         ] {
             status.metric(format!("gather.{name}"), count);
         }
@@ -479,7 +482,7 @@ impl Node for Aggregator {
             Some(Peer::Client(client)) => {
                 self.answer_frames -= client.frames();
                 self.cuts.forget(conn, None);
-                self.gather.handle_asker_left(now.mono, asker_of(conn));
+                self.gather.handle_asker_left(asker_of(conn));
             }
             Some(Peer::Leaf(index)) => {
                 self.leaves.handle_close(now, index, conn, reason, &mut self.gather);

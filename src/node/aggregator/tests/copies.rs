@@ -177,6 +177,7 @@ fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
     // The newer copies of A, B and C have 103, 105 and 107.
     let asked: Vec<u64> = conns.values().flat_map(|conn| cuts(&bench.read(*conn))).collect();
     assert_eq!(asked, [103; 3]);
+    bench.ask(client, query(1, Op::Stop, "", 0));
     // One that says nothing is not waited for beyond 50 ms; one that left has nothing waiting.
     bench.wait_ms(1_500);
     bench.read(client);
@@ -195,4 +196,58 @@ fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
     bench.assert_nothing_pending();
     assert_eq!(bench.aggregator.leaves.conn(LeafId(0)), conns.get(&CORE).copied());
     assert!(conns.contains_key(&CORE_1));
+}
+
+#[test]
+fn a_silent_copy_is_probed_beside_another_and_its_answer_is_for_nobody() {
+    let mut bench = replicated();
+    let client = bench.client();
+    bench.ask(client, query(1, Op::Last, "PETR4", 0));
+    assert_eq!(bench.questions(OWNER).len(), 1);
+    // It keeps the question for 45 ms; the other one is asked after 20.
+    bench.wait_ms(45);
+    bench.answer(OWNER_1, &[trade(7)]);
+    assert_eq!(ended(&bench.read(client)), EndStatus::Complete);
+    bench.assert_nothing_pending();
+    assert_eq!(bench.questions(OWNER).len(), 1, "it is told to stop");
+    let silent = |bench: &Bench| bench.aggregator.gather.silent();
+    assert_eq!(silent(&bench), 1);
+    bench.wait_ms(20);
+    // Nobody waits for the probe, and what it brings is in no answer.
+    bench.ask(client, query(2, Op::Last, "PETR4", Query::EXPLAIN));
+    let probe = bench.questions(OWNER)[0];
+    bench.answer(OWNER_1, &[trade(8)]);
+    let frames = bench.read(client);
+    assert_eq!((ended(&frames), seqs(&frames)), (EndStatus::Complete, vec![8]));
+    assert_eq!(statuses(&frames)[OWNER..=OWNER_1], [Spare, Ok]);
+    assert_eq!(silent(&bench), 1);
+    bench.leaf_says(OWNER, &answer_to(probe.id.get(), &[trade(9)]));
+    assert_eq!(silent(&bench), 0);
+    assert!(bench.read(client).is_empty());
+    assert!(bench.questions(OWNER).is_empty() && bench.closed.is_empty());
+    bench.assert_nothing_pending();
+    let counts = bench.aggregator.gather.counts();
+    assert_eq!((counts.probed, counts.late, counts.unexpected), (1, 0, 0));
+}
+
+#[test]
+fn a_probe_that_is_not_answered_ends_in_time_and_its_breaker_hears_of_it() {
+    let mut bench = replicated();
+    let client = bench.client();
+    bench.ask(client, query(1, Op::Last, "PETR4", 0));
+    bench.wait_ms(45);
+    bench.answer(OWNER_1, &[trade(7)]);
+    bench.wait_ms(20);
+    bench.ask(client, query(2, Op::Last, "PETR4", 0));
+    bench.answer(OWNER_1, &[trade(8)]);
+    assert_eq!(bench.read(client).last().map(Frame::kind), Some(Some(Kind::End)));
+    assert_eq!(bench.questions(OWNER).len(), 3, "a question, that it may stop, and a probe");
+    bench.wait_ms(449);
+    assert!(!bench.aggregator.leaves.has_no_questions(), "the probe has the time of its query");
+    bench.wait_ms(1);
+    bench.assert_nothing_pending();
+    let told = bench.questions(OWNER);
+    assert_eq!(told.iter().map(|it| it.op).collect::<Vec<_>>(), [Op::Stop as u8]);
+    assert_eq!(bench.aggregator.gather.silent(), 1);
+    assert_eq!(bench.aggregator.gather.next_deadline(), None);
 }

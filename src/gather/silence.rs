@@ -1,0 +1,207 @@
+//! Whether one node has gone silent: it keeps a question for much longer than it ever needed lately, and
+//! says nothing else meanwhile. A stopped process, a lost route and a disk that hangs look like that; their
+//! connections stand.
+//!
+//! The rule is pure: from the oldest open question or the last word, whichever is later, several times the
+//! node's own observed 95th percentile, with a floor. A node that lost twice against another copy without
+//! a word between is silent too. It is so until it answers a question within that same time, and since it is
+//! asked no more while another copy can be, it is probed: asked what another copy is asked anyway. What this
+//! is not: the breaker, which judges deadlines and is slower by orders of magnitude.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::latency::Latency;
+use super::part::Role;
+use crate::limits::{
+    LEAF_BEATEN_MAX, LEAF_PROBE_WAIT_MAX, LEAF_PROBE_WAIT_MIN, LEAF_SILENT_AFTER_DEFAULT,
+    LEAF_SILENT_AFTER_MIN, LEAF_SILENT_P95S,
+};
+use crate::time::Mono;
+
+/// How long a node may keep a question of one kind without a word.
+pub(super) fn patience(latency: Option<&Latency>) -> Duration {
+    let p95 = latency.and_then(Latency::p95);
+    p95.map_or(LEAF_SILENT_AFTER_DEFAULT, |p95| p95 * LEAF_SILENT_P95S).max(LEAF_SILENT_AFTER_MIN)
+}
+
+/// A question that only shows whether a silent node answers again. Its rows are dropped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probe {
+    pub(super) query_id: u32,
+    pub(super) role: Role,
+    pub(super) asked: Mono,
+    /// When it is given up.
+    pub(super) due: Mono,
+}
+
+/// When a silent node is probed next.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    next_probe: Mono,
+    wait: Duration,
+}
+
+/// What is known about one node's silence.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Open questions that another copy could answer, by kind, oldest first.
+    open: BTreeMap<Role, BTreeSet<(Mono, u32)>>,
+    /// When a frame last came for a question that was open.
+    heard: Mono,
+    /// Questions in a row that another copy answered first, with nothing heard between.
+    beaten: u32,
+    silence: Option<Silence>,
+    /// When it fell silent, until that has been looked at.
+    fell_silent: Option<Mono>,
+    probe: Option<Probe>,
+}
+
+impl Watch {
+    pub(super) fn note_asked(&mut self, role: Role, asked: Mono, query_id: u32) {
+        self.open.entry(role).or_default().insert((asked, query_id));
+    }
+
+    /// A question is over, however it ended.
+    pub(super) fn note_over(&mut self, role: Role, asked: Mono, query_id: u32) {
+        if let Some(open) = self.open.get_mut(&role) {
+            open.remove(&(asked, query_id));
+        }
+    }
+
+    pub(super) fn note_heard(&mut self, now: Mono) {
+        self.heard = now;
+        self.beaten = 0;
+    }
+
+    /// It answered a question after so long, which is soon enough or not.
+    pub(super) fn note_answered(&mut self, took: Duration, patience: Duration) {
+        if took <= patience {
+            self.silence = None;
+            self.fell_silent = None;
+        }
+    }
+
+    /// Another copy answered a question first that was put to this one before. Whether it is silent now.
+    pub(super) fn note_beaten(&mut self, now: Mono, asked: Mono, patience: Duration) -> bool {
+        self.beaten = self.beaten.saturating_add(1);
+        if self.beaten >= LEAF_BEATEN_MAX || now.since(asked.max(self.heard)) >= patience {
+            self.fall_silent(now);
+        }
+        self.is_silent()
+    }
+
+    /// Since when it has kept a question of this kind without a word.
+    fn waiting_since(&self, open: &BTreeSet<(Mono, u32)>) -> Option<Mono> {
+        open.first().map(|(asked, _)| (*asked).max(self.heard))
+    }
+
+    /// For how long it has kept any question without a word.
+    pub(super) fn waiting(&self, now: Mono) -> Duration {
+        let since = self.open.values().filter_map(|open| self.waiting_since(open)).min();
+        since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// For how long it has kept any question, with or without a word.
+    pub(super) fn keeping(&self, now: Mono) -> Duration {
+        let asked = self.open.values().filter_map(BTreeSet::first).map(|(asked, _)| *asked).min();
+        asked.map_or(Duration::ZERO, |asked| now.since(asked))
+    }
+
+    /// When it is silent, if nothing is heard until then, or since when, if nobody has looked yet.
+    pub(super) fn silent_at(&self, latencies: &BTreeMap<Role, Latency>) -> Option<Mono> {
+        if self.is_silent() {
+            return self.fell_silent;
+        }
+        let at = |(role, open): (&Role, &BTreeSet<(Mono, u32)>)| {
+            Some(self.waiting_since(open)? + patience(latencies.get(role)))
+        };
+        self.open.iter().filter_map(at).min()
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.silence.is_some()
+    }
+
+    pub(super) fn fall_silent(&mut self, now: Mono) {
+        if self.silence.is_none() {
+            let wait = LEAF_PROBE_WAIT_MIN;
+            self.silence = Some(Silence { next_probe: now + wait, wait });
+            self.fell_silent = Some(now);
+        }
+    }
+
+    /// What it keeps is looked at now.
+    pub(super) fn note_found(&mut self) {
+        self.fell_silent = None;
+    }
+
+    /// Whether it is time to ask it something, to see whether it answers.
+    pub(super) fn wants_probe(&self, now: Mono) -> bool {
+        self.probe.is_none() && self.silence.is_some_and(|silence| silence.next_probe <= now)
+    }
+
+    /// A probe is sent; the next one waits for the end of this one, and longer than this one did.
+    pub(super) fn begin_probe(&mut self, probe: Probe) {
+        self.probe = Some(probe);
+        if let Some(silence) = &mut self.silence {
+            silence.wait = (silence.wait * 2).min(LEAF_PROBE_WAIT_MAX);
+            silence.next_probe = probe.asked + silence.wait;
+        }
+    }
+
+    pub(super) fn probe(&self) -> Option<Probe> {
+        self.probe
+    }
+
+    pub(super) fn end_probe(&mut self) {
+        self.probe = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn silence_ends_with_an_answer_in_time_and_not_with_a_late_one() {
+        let mut watch = Watch::default();
+        watch.fall_silent(Mono(0));
+        watch.note_answered(MS * 100, MS * 2);
+        assert!(watch.is_silent());
+        watch.note_answered(MS * 2, MS * 2);
+        assert!(!watch.is_silent());
+    }
+
+    #[test]
+    fn probes_come_one_at_a_time_and_ever_more_rarely() {
+        let mut watch = Watch::default();
+        watch.fall_silent(Mono(0));
+        let (mut now, mut waits) = (Mono(0), Vec::new());
+        while waits.len() < 7 {
+            let begun = now;
+            while !watch.wants_probe(now) {
+                now = now + MS;
+            }
+            waits.push(now.since(begun).as_millis());
+            let probe = Probe { query_id: 1, role: Role::Quote, asked: now, due: now + MS };
+            watch.begin_probe(probe);
+            assert!(!watch.wants_probe(now + MS * 1_000), "one is open");
+            watch.end_probe();
+        }
+        assert_eq!(waits, [20, 40, 80, 160, 320, 500, 500]);
+    }
+
+    #[test]
+    fn two_lost_races_without_a_word_are_silence_and_a_word_between_is_none() {
+        let mut watch = Watch::default();
+        assert!(!watch.note_beaten(Mono(1), Mono(0), MS));
+        watch.note_heard(Mono(2));
+        assert!(!watch.note_beaten(Mono(3), Mono(2), MS));
+        assert!(watch.note_beaten(Mono(5), Mono(4), MS));
+        let mut watch = Watch::default();
+        assert!(watch.note_beaten(Mono(0) + MS, Mono(0), MS), "one that took long enough");
+    }
+}

@@ -36,7 +36,11 @@ impl Gather {
         let Some(gathering) = self.gathers.get_mut(&id) else { return };
         let Some(part) = gathering.parts.get_mut(index) else { return };
         self.by_query_id.insert(query_id, (id, index, part.attempts.len()));
-        part.attempts.push(Attempt::new(place, copy.leaf, query_id, now, why));
+        // Most parts are asked once, and an attempt is large.
+        part.attempts.reserve_exact(1);
+        let mut attempt = Attempt::new(place, copy.leaf, query_id, now, why);
+        attempt.rows.reserve_exact(part.rows_expected());
+        part.attempts.push(attempt);
         let mut question = part.question.clone();
         question.query.id = U32::new(query_id);
         let left = gathering.leaves_due.since(now);

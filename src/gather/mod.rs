@@ -55,7 +55,7 @@ pub const CUT_OF_OURS: u64 = u64::MAX;
 pub struct Gather {
     next_gather: u64,
     next_query_id: u32,
-    gathers: BTreeMap<GatherId, Gathering>,
+    gathers: BTreeMap<GatherId, Box<Gathering>>,
     by_asker: BTreeMap<(u64, u32), GatherId>,
     by_query_id: BTreeMap<u32, Place>,
     by_due: BTreeSet<(Mono, GatherId)>,
@@ -85,14 +85,14 @@ impl Gather {
         now: Mono,
         asker: u64,
         question: &Question,
-        plan: &[PartPlan],
+        plan: Vec<PartPlan>,
     ) -> Result<GatherId, Refused> {
         let parts = self.check(asker, question, plan).inspect_err(|_| self.counts.refused += 1)?;
         let query = question.query;
         let times = Times::new(query.deadline_us.get());
         let id = GatherId(self.next_gather);
         self.next_gather += 1;
-        let gathering = Gathering {
+        let gathering = Box::new(Gathering {
             asker,
             query,
             is_list: question.symbol().is_none(),
@@ -102,7 +102,7 @@ impl Gather {
             open: parts.iter().filter(|part| !part.is_done).count(),
             parts,
             frames: 0,
-        };
+        });
         self.counts.begun += 1;
         self.by_asker.insert((asker, query.id.get()), id);
         self.by_due.insert((gathering.due, id));
@@ -332,7 +332,7 @@ impl Gather {
         &self,
         asker: u64,
         question: &Question,
-        plan: &[PartPlan],
+        plan: Vec<PartPlan>,
     ) -> Result<Vec<Part>, Refused> {
         let busy = self.gathers.len() + self.answers.len() >= GATHERS_MAX
             || self.by_query_id.len() >= GATHER_QUESTIONS_MAX;
@@ -353,7 +353,7 @@ impl Gather {
         }
         let part =
             |plan| Part::new(plan).filter(|part| part.role == Role::Quote || part.role == role);
-        let parts: Option<Vec<Part>> = plan.iter().map(part).collect();
+        let parts: Option<Vec<Part>> = plan.into_iter().map(part).collect();
         let mut parts = parts.ok_or(Refused::Plan)?;
         if question.as_of == CUT_OF_OURS {
             let cut = self.leaves.common_cut(&parts);
@@ -517,7 +517,7 @@ impl Gather {
     }
 
     /// Removes a gather from every table, and cancels what is still open of it.
-    fn take_out(&mut self, id: GatherId) -> Option<Gathering> {
+    fn take_out(&mut self, id: GatherId) -> Option<Box<Gathering>> {
         let parts = &self.gathers.get(&id)?.parts;
         let mut open: Vec<(Place, Role)> = Vec::new();
         for (index, part) in parts.iter().enumerate() {

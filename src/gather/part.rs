@@ -48,6 +48,9 @@ const BAR_KINDS: [Kind; 3] = [Kind::BarPrices, Kind::BarTotals, Kind::BarNotiona
 /// Frames of one bar.
 pub(super) const BAR_FRAMES: usize = BAR_KINDS.len();
 
+/// What a word of the asker's may make room for ahead of the rows: a kibibyte.
+const ROWS_EXPECTED_MAX: usize = 16;
+
 /// A part of a query and everything that came of it.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -215,14 +218,14 @@ impl Attempt {
 
 impl Part {
     /// `None` when the question is none that can be gathered, or nobody could answer it.
-    pub(super) fn new(plan: &PartPlan) -> Option<Part> {
+    pub(super) fn new(plan: PartPlan) -> Option<Part> {
         if plan.candidates.is_empty() {
             return None;
         }
         Some(Part {
             role: Role::of(&plan.question.query)?,
-            question: plan.question.clone(),
-            candidates: plan.candidates.clone(),
+            question: plan.question,
+            candidates: plan.candidates,
             is_pruned: plan.is_pruned,
             is_done: plan.is_pruned,
             attempts: Vec::new(),
@@ -231,6 +234,18 @@ impl Part {
             is_denied: false,
             is_over_limit: false,
         })
+    }
+
+    /// For how many rows room is made at once: a question for the last few, or for one quote, says how
+    /// many there are at most.
+    pub(super) fn rows_expected(&self) -> usize {
+        let query = &self.question.query;
+        let asked = match Op::from_number(query.op) {
+            Some(Op::Last) => usize::try_from(query.limit.get()).unwrap_or(usize::MAX),
+            Some(Op::Quote) => self.question.patterns().len(),
+            _ => 0,
+        };
+        asked.min(ROWS_EXPECTED_MAX)
     }
 
     /// Copies that have not been asked and can be.

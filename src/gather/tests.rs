@@ -57,7 +57,7 @@ impl Short for Gather {
         query: &Query,
         plan: &[PartPlan],
     ) -> Result<GatherId, Refused> {
-        self.begin(now, asker, &Question::new(query).unwrap(), plan)
+        self.begin(now, asker, &Question::new(query).unwrap(), plan.to_vec())
     }
 
     fn row(&mut self, leaf: LeafId, id: u32, frame: &Frame) -> Reply {

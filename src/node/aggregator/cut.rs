@@ -94,7 +94,7 @@ impl Aggregator {
             let left = question.query.deadline_us.get().saturating_sub(waited);
             question.query.deadline_us = U32::new(left);
             let plan = self.leaves.plan(&question);
-            if let Err(refused) = self.gather.begin(now.mono, asker_of(conn), &question, &plan) {
+            if let Err(refused) = self.gather.begin(now.mono, asker_of(conn), &question, plan) {
                 if let Some(Peer::Client(client)) = self.links.peer_mut(conn) {
                     client.stop(id.get());
                 }

@@ -320,7 +320,7 @@ impl Aggregator {
             return self.park(now, conn, question);
         }
         let plan = self.leaves.plan(question);
-        let begun = self.gather.begin(now.mono, asker_of(conn), question, &plan);
+        let begun = self.gather.begin(now.mono, asker_of(conn), question, plan);
         begun.map_err(|refused| (refused.code(), refused.to_string()))?;
         client.begin(id);
         Ok(())

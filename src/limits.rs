@@ -436,3 +436,9 @@ pub const HOLES_MAX: usize = 64;
 pub const HOLE_EVENT_SLACK_NS: u64 = 60_000_000_000;
 /// How old a trade may be that a lost cancellation took back: a day, in which exchanges settle what was wrong.
 pub const HOLE_CANCEL_REACH_NS: u64 = 24 * 3_600 * 1_000_000_000;
+/// Frames that core's journal may have lost, with nothing that states again what stood there, before core
+/// refuses to start: so many instrument numbers are left unused, since definitions may have been among them.
+pub const LOST_NUMBERS_MAX: usize = 4_096;
+/// Damaged records of the journal that a start tries to read with one bit flipped back.
+pub const MENDED_RECORDS_MAX: usize = 4_096;
+const _: () = assert!(LOST_NUMBERS_MAX < INSTRUMENTS_MAX);

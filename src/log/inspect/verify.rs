@@ -307,8 +307,9 @@ impl<W: Watch> Verifier<'_, W> {
             records: 1,
             seq: Some(from),
             what: format!("seq {from} to {to} are lost upstream"),
-            meaning: "core's journal rotted before this log had them; answers that touch them say so"
-                .to_owned(),
+            meaning:
+                "core's journal rotted before this log had them; answers that touch them say so"
+                    .to_owned(),
         });
     }
 

@@ -40,7 +40,9 @@ impl Holes {
         self.ranges.insert(first, joined);
         while self.ranges.len() > limits::HOLES_MAX {
             let between = self.ranges.windows(2).map(|pair| pair[1].0 - pair[0].1);
-            let Some((place, _)) = between.enumerate().min_by_key(|(_, seqs)| *seqs) else { return };
+            let Some((place, _)) = between.enumerate().min_by_key(|(_, seqs)| *seqs) else {
+                return;
+            };
             let (_, last) = self.ranges.remove(place + 1);
             self.ranges[place].1 = last;
         }

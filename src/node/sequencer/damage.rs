@@ -76,6 +76,11 @@ impl Loss {
         ))
     }
 
+    /// A last value before this seq may not be the last: 0, when all of them are known.
+    pub(super) fn doubtful_below(&self) -> u64 {
+        if self.frames > 0 { self.to_seq.saturating_add(1) } else { 0 }
+    }
+
     /// What is said when core goes on all the same.
     pub(super) fn warning(&self) -> Option<String> {
         (self.frames > 0).then(|| {

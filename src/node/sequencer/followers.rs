@@ -493,7 +493,12 @@ impl Follower {
             }
             let all =
                 [values.definition(next_index), values.quote(next_index), values.trade(next_index)];
-            out.extend(all.into_iter().flatten().map(|frame| frame.delivered(Flags::SNAPSHOT)));
+            out.extend(all.into_iter().flatten().map(|frame| {
+                let is_definition = frame.kind == Kind::Definition as u8;
+                let is_doubtful = frame.seq.get() < market.doubtful_below() && !is_definition;
+                let doubt = if is_doubtful { Flags::STALE } else { 0 };
+                frame.delivered(Flags::SNAPSHOT | doubt)
+            }));
             next_index += 1;
         }
         let start = journal.next_seq().saturating_sub(warmup).max(1);

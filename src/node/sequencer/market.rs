@@ -22,6 +22,8 @@ pub(super) struct Market {
     instruments: Vec<Option<Instrument>>,
     /// Indexes of those that the journal has frames of, and no definition.
     nameless: BTreeSet<u32>,
+    /// Last values with a seq below this may have been followed by others, which the journal lost.
+    doubtful_below: u64,
     /// The exchange's index to ours: valid within one session, since the exchange assigns it.
     own_index: BTreeMap<u32, u32>,
     /// The last frame of each instrument's other kinds, which only count here: of at most five kinds
@@ -67,6 +69,7 @@ impl Market {
             instrument_by_symbol: BTreeMap::new(),
             instruments: Vec::new(),
             nameless: BTreeSet::new(),
+            doubtful_below: 0,
             own_index: BTreeMap::new(),
             others: BTreeMap::new(),
             epochs: VecDeque::new(),
@@ -118,6 +121,7 @@ impl Market {
         }
         let unused = usize::try_from(loss.frames).unwrap_or(0);
         market.instruments.resize(market.instruments.len() + unused, None);
+        market.doubtful_below = loss.doubtful_below();
         Ok((market, loss.warning()))
     }
 
@@ -135,6 +139,11 @@ impl Market {
     pub(super) fn void_from(&self, epoch: u32) -> u64 {
         let next = self.epochs.iter().find(|(known, _)| *known == epoch.saturating_add(1));
         next.map_or(1, |(_, start_seq)| *start_seq)
+    }
+
+    /// See the field.
+    pub(super) fn doubtful_below(&self) -> u64 {
+        self.doubtful_below
     }
 
     /// Instruments known, the system's own included.

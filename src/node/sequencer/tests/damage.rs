@@ -192,8 +192,20 @@ fn a_number_that_a_lost_definition_may_have_had_is_never_used_again() {
     let mut bench = spoilt(3..9, &[3, 4], true);
     let told = |action: &Action| matches!(action, Action::Log(Level::Error, text) if text.contains("seq 3 to 4"));
     assert!(bench.actions.iter().any(told));
+    // The last quotes are behind them, so nothing is in doubt.
+    let (_, frames) = bench.follower(1, 0);
+    assert!(!frames.iter().any(|f| f.has(Flags::STALE) && f.kind == Kind::Quote as u8));
     let exchange = bench.exchange(FEED, 9, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
     bench.say(exchange, &[definition(9, 2, "ITUB4")]);
     let last = *journaled(&bench).last().unwrap();
     assert_eq!(last.instrument.get() & 0xFF, 4);
+}
+
+#[test]
+fn a_last_value_that_may_not_be_the_last_is_stale() {
+    let mut bench = spoilt(3..9, &[8], true);
+    let (_, frames) = bench.follower(1, 0);
+    let quotes = frames.iter().filter(|f| f.kind == Kind::Quote as u8 && f.has(Flags::SNAPSHOT));
+    let quotes: Vec<(u64, bool)> = quotes.map(|f| (f.seq.get(), f.has(Flags::STALE))).collect();
+    assert_eq!(quotes, [(6, true), (7, true)]);
 }

@@ -165,7 +165,7 @@ fn a_hole_goes_with_the_segments_that_it_lies_in_and_not_before() {
     let retention = Retention { bytes_max: Some(6 * SEGMENT_BYTES as u64), age_max: None };
     let keeping = LogConfig { retention, ..log_config() };
     let open = |disk: MemoryDisk| {
-        let (log, recovery) = Log::open(disk.storage(), keeping.clone(), now).unwrap();
+        let (log, recovery) = Log::open(disk.storage(), keeping, now).unwrap();
         let shard = Shard::new(config(), log, &recovery);
         Bench { shard, disk, now, next_slot: 0, actions: Vec::new() }
     };

@@ -461,3 +461,18 @@ pub const EPOCHS_KNOWN_MAX: usize = 1_024;
 /// Frames that publishers may bring in the middle of a round of the fan-out; one read may bring more.
 /// Small beside any ring that somebody would configure for thousands of subscribers.
 pub const ROUND_FRAMES_MAX: usize = 512;
+
+/// Holes in core's journal that a shard knows one by one; when there are more, those with the fewest
+/// frames between them are taken for one.
+pub const HOLES_MAX: usize = 64;
+/// How much earlier or later in event time than its neighbours a frame may be that was lost with a part of
+/// core's journal: events come late, and nobody knows how late this one was.
+pub const HOLE_EVENT_SLACK_NS: u64 = 60_000_000_000;
+/// How old a trade may be that a lost cancellation took back: a day, in which exchanges settle what was wrong.
+pub const HOLE_CANCEL_REACH_NS: u64 = 24 * 3_600 * 1_000_000_000;
+/// Frames that core's journal may have lost, with nothing that states again what stood there, before core
+/// refuses to start: so many instrument numbers are left unused, since definitions may have been among them.
+pub const LOST_NUMBERS_MAX: usize = 4_096;
+/// Damaged records of the journal that a start tries to read with one bit flipped back.
+pub const MENDED_RECORDS_MAX: usize = 4_096;
+const _: () = assert!(LOST_NUMBERS_MAX < INSTRUMENTS_MAX);

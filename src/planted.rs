@@ -25,11 +25,12 @@ pub enum Bug {
     ForgetLastConflated,
     DialWhileOpen,
     ReplayEndsEarly,
+    SkipDamageSilently,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 16] = [
+    pub const ALL: [Bug; 17] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -46,6 +47,7 @@ impl Bug {
         Bug::ForgetLastConflated,
         Bug::DialWhileOpen,
         Bug::ReplayEndsEarly,
+        Bug::SkipDamageSilently,
     ];
 }
 

@@ -11,8 +11,9 @@ use crate::wire::{FRAME_BYTES, U32, U64};
 /// Bytes before the first record of a segment.
 pub const HEADER_BYTES: usize = 4096;
 
-/// The version of FORMAT.md. Version 1, which had no statements, is read as well.
-pub const FORMAT_VERSION: u32 = 2;
+/// The version of FORMAT.md. Version 1, which had no statements, and 2, which had no holes, are read as
+/// well.
+pub const FORMAT_VERSION: u32 = 3;
 
 const MAGIC: [u8; 8] = *b"PREGAOLG";
 const ENDIANNESS: u32 = 0x0102_0304;

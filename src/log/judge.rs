@@ -92,7 +92,7 @@ impl Judge {
                 }
             }
             // It moves nothing, and behind damage it does not say where the log stands.
-            Some(Record::Statement(_)) => {
+            Some(Record::Statement(_) | Record::Hole(_)) => {
                 says_where = false;
                 !is_first_of_segment
             }

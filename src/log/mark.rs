@@ -5,7 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::wire::{FRAME_BYTES, Flags, Frame, Kind, Message, U16, U32, U64};
+use crate::wire::{FRAME_BYTES, Flags, Frame, Gap, GapReason, Kind, Message, U16, U32, U64};
 
 /// Why a mark was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,8 @@ pub(super) enum Record<'a> {
     Data(&'a Frame),
     /// A data frame said again, with the flag SNAPSHOT: it has no place in the sequence here.
     Statement(&'a Frame),
+    /// A GAP as it travelled: upstream has lost what stood there. It has no place in the sequence.
+    Hole(&'a Gap),
     Mark(&'a Mark),
 }
 
@@ -125,7 +127,7 @@ impl<'a> Record<'a> {
         }
         match frame.view::<Mark>() {
             Some(mark) => mark.is_well_formed().then_some(Record::Mark(mark)),
-            None if !frame.kind()?.is_data() => None,
+            None if !frame.kind()?.is_data() => hole_in(frame).map(Record::Hole),
             None if is_statement(frame) => Some(Record::Statement(frame)),
             None => Some(Record::Data(frame)),
         }
@@ -135,7 +137,7 @@ impl<'a> Record<'a> {
     pub(super) fn seq(self) -> Option<u64> {
         match self {
             Record::Data(frame) => Some(frame.seq.get()),
-            Record::Statement(_) => None,
+            Record::Statement(_) | Record::Hole(_) => None,
             Record::Mark(mark) => Some(mark.seq.get()),
         }
     }
@@ -143,7 +145,7 @@ impl<'a> Record<'a> {
     pub(super) fn mark(self) -> Option<&'a Mark> {
         match self {
             Record::Mark(mark) => Some(mark),
-            Record::Data(_) | Record::Statement(_) => None,
+            Record::Data(_) | Record::Statement(_) | Record::Hole(_) => None,
         }
     }
 }
@@ -159,6 +161,16 @@ pub fn is_event(frame: &Frame) -> bool {
 #[must_use]
 pub fn is_statement(frame: &Frame) -> bool {
     frame.has(Flags::SNAPSHOT) && frame.kind != Kind::LogMark as u8
+}
+
+/// A hole, when a record says one: these seqs are lost upstream, and no log has them.
+#[must_use]
+pub fn hole_in(frame: &Frame) -> Option<&Gap> {
+    let gap = frame.view::<Gap>()?;
+    let (from, to) = (gap.from_seq.get(), gap.to_seq.get());
+    // The greatest number has no successor, so it is none of a sequence.
+    let is_hole = gap.reason == GapReason::Corrupt as u8 && from > 0 && from <= to;
+    (is_hole && to < u64::MAX - 1).then_some(gap)
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@
 //! definitions (and, in a journal, last values) that the node knows, written as records with the flag
 //! SNAPSHOT: they move nothing, neither `seq` nor the upstream position. Behind the last one stands a
 //! mark of reason Stated; retention takes a segment only when the one behind it has that mark before
-//! its first frame. What they say is the node's; the log keeps no table of its own.
+//! its first frame. What they say is the node's; the log keeps no table of its own. The holes that a
+//! shard knows of in what upstream has are said again in the same way.
 
 use super::Log;
 use super::backend::{Segment, Storage};
 use super::config::AppendError;
 use super::held::Held;
-use super::mark::{Reason, Record};
+use super::mark::{Reason, Record, hole_in};
 use crate::wire::{Flags, Frame};
 
 /// What a log knows about statements, and about who still needs what it has.
@@ -71,7 +72,8 @@ impl<S: Storage> Log<S> {
         }
         self.make_room(records)?;
         for frame in frames {
-            self.put(&frame.delivered(Flags::SNAPSHOT))?;
+            let is_hole = hole_in(frame).is_some();
+            self.put(&if is_hole { *frame } else { frame.delivered(Flags::SNAPSHOT) })?;
         }
         self.put_mark(Reason::Stated)?;
         Ok(true)
@@ -89,6 +91,20 @@ impl<S: Storage> Log<S> {
         self.make_room(1)?;
         self.check_statements()?;
         self.put(&frame.delivered(Flags::SNAPSHOT))
+    }
+
+    /// Notes that upstream has lost what stood at these seqs. It moves nothing: who has noted it goes on
+    /// behind it with [`Log::advance_upstream`], so that no crash can keep the second and lose the first.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_hole(&mut self, frame: &Frame) -> Result<u64, AppendError> {
+        if hole_in(frame).is_none() || frame.check().is_err() {
+            return Err(AppendError::NotData(frame.kind));
+        }
+        self.make_room(1)?;
+        self.check_statements()?;
+        self.put(frame)
     }
 
     /// Somebody still needs the frames from this seq on: no segment with such a frame is removed,
@@ -139,7 +155,7 @@ impl<S: Storage> Log<S> {
         for position in held.base..held.end().min(until) {
             match held.record(position) {
                 Some(Record::Mark(mark)) if mark.is(Reason::Stated) => return Head::Stated,
-                Some(Record::Mark(_) | Record::Statement(_)) => {}
+                Some(Record::Mark(_) | Record::Statement(_) | Record::Hole(_)) => {}
                 Some(Record::Data(_)) | None => return Head::Unstated,
             }
         }

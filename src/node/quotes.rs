@@ -21,6 +21,8 @@ pub struct Shelf<'a> {
     pub names: &'a BTreeMap<Symbol, u32>,
     /// The delivery flags of a quote: STALE, unless it is known to be current.
     pub provenance: u16,
+    /// Quotes with a `seq` below this may have been followed by others that are lost: they are STALE.
+    pub doubtful_below: u64,
     /// Everything before this `seq` is in the values.
     pub as_of: u64,
     /// The next `seq` that is not durable; 0 = says nothing.
@@ -164,7 +166,9 @@ impl Answering {
                 let definition = shelf.values.definition(instrument);
                 out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
             } else if let Some(quote) = shelf.values.quote(instrument) {
-                out.push(quote.delivered(shelf.provenance));
+                let is_doubtful = quote.seq.get() < shelf.doubtful_below;
+                let doubt = if is_doubtful { Flags::STALE } else { 0 };
+                out.push(quote.delivered(shelf.provenance | doubt));
                 self.quotes += 1;
             }
             self.next += 1;
@@ -250,6 +254,7 @@ mod tests {
                 values: &self.values,
                 names: &self.names,
                 provenance: Flags::STALE,
+                doubtful_below: 0,
                 as_of: self.as_of,
                 durable_seq: 0,
             };

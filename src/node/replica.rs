@@ -53,6 +53,8 @@ pub struct Replica {
     epoch_start: u64,
     /// The next `seq` wanted; 0 = nothing is known, a snapshot is.
     next_seq: u64,
+    /// Last values with a seq below this may have been followed by others, which core lost.
+    doubtful_below: u64,
     /// What core last said of its own values.
     is_told_live: bool,
     /// When core was last heard.
@@ -80,6 +82,7 @@ impl Replica {
             epoch: 0,
             epoch_start: 0,
             next_seq: 0,
+            doubtful_below: 0,
             is_told_live: false,
             heard: Mono::default(),
             next_probe: Mono::default(),
@@ -185,6 +188,7 @@ impl Replica {
         if is_void || session.next_seq.get() < self.next_seq {
             self.values = LastValues::default();
             self.names = BTreeMap::new();
+            self.doubtful_below = 0;
             self.next_seq = 0;
         }
         self.epoch = epoch;
@@ -213,9 +217,15 @@ impl Replica {
             }
             self.frames += 1;
             self.duplicates += u64::from(seq < self.next_seq);
-            self.holes += u64::from(seq > self.next_seq);
+            if seq > self.next_seq {
+                self.holes += 1;
+                self.doubtful_below = seq;
+            }
             self.next_seq = self.next_seq.max(seq.saturating_add(1));
             self.has_news = true;
+        } else if frame.has(Flags::STALE) {
+            // Core's own journal lost what may have followed it.
+            self.doubtful_below = self.doubtful_below.max(seq.saturating_add(1));
         }
         // What is kept is what core stored; how it goes out is decided when it does.
         let mut stored = *frame;
@@ -239,6 +249,10 @@ impl Replica {
         }
         let next_seq = beat.next_seq.get();
         if next_seq > self.next_seq && next_seq != u64::MAX {
+            if self.next_seq > 0 {
+                // Core has sent all that it has of what came before.
+                self.doubtful_below = next_seq;
+            }
             self.next_seq = next_seq;
             self.has_news = true;
         }
@@ -327,6 +341,7 @@ impl Replica {
             values: &self.values,
             names: &self.names,
             provenance,
+            doubtful_below: self.doubtful_below,
             as_of: self.next_seq,
             durable_seq: 0,
         };

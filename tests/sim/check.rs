@@ -35,7 +35,11 @@ fn difference(got: &[Frame], want: &[Frame]) -> String {
 pub(crate) fn check(day: &Day) -> Result<(), Violation> {
     let road = &day.road;
     let found = road.stored_on(road.core);
-    let journal = found.live;
+    let lost = &road.world.hosts[road.core].rotten;
+    // What was journaled: what still stands there, and what has rotted.
+    let mut journal = found.live;
+    journal.extend(lost.values());
+    journal.sort_by_key(|frame| frame.seq.get());
     check_journal(road, &journal)?;
     for (seq, (epoch, frame)) in &road.world.watch.published {
         if road.world.watch.is_void_since(*seq, *epoch, u32::MAX) {
@@ -51,10 +55,18 @@ pub(crate) fn check(day: &Day) -> Result<(), Violation> {
         let host = road.shards[usize::from(shard)];
         let rotten = &road.world.hosts[host].rotten;
         let mut owned = World::owned(&journal, &partition, shard);
-        owned.retain(|frame| !rotten.contains(&frame.seq.get()));
-        let mut held = road.stored_on(host).live;
+        owned.retain(|frame| !rotten.contains_key(&frame.seq.get()));
+        let found = road.stored_on(host);
+        // Only what core has lost may be missing, and only if the shard knows that it is.
+        let told: BTreeSet<u64> = found.holes.iter().flat_map(|&(from, to)| from..=to).collect();
+        let invented = told.iter().find(|seq| !lost.contains_key(seq));
+        hold(invented.is_none(), "announced-losses-are-the-rotten-frames", || {
+            format!("shard {shard} says that {invented:?} is lost; core lost {:?}", lost.keys())
+        })?;
+        owned.retain(|frame| !told.contains(&frame.seq.get()));
+        let mut held = found.live;
         // What rotted when it was void already may stand again under the same number.
-        held.retain(|frame| !rotten.contains(&frame.seq.get()));
+        held.retain(|frame| !rotten.contains_key(&frame.seq.get()));
         hold(held == owned, "shards-hold-their-part", || {
             format!("shard {shard} holds {}", difference(&held, &owned))
         })?;
@@ -153,10 +165,12 @@ fn check_client(
         format!("{who} (at {seq}) lacks {unannounced:?}; told of {lost:?}")
     })?;
     if config.mode == Mode::Lossless {
-        // Nothing of the journal was removed here, so nothing may be lost at all.
-        hold(client.lost.is_empty(), "lossless-loses-nothing", || {
-            format!("{who} lost {:?}", client.lost)
-        })?;
+        // Nothing of the journal was removed here, so nothing may be lost but what has rotted.
+        let lost = &road.world.hosts[road.core].rotten;
+        let is_rot =
+            client.lost.iter().all(|&(_, from, to)| lost.range(from..=to).next().is_some());
+        wanted.retain(|f| have.contains(&f.seq.get()) || !lost.contains_key(&f.seq.get()));
+        hold(is_rot, "lossless-loses-nothing", || format!("{who} lost {:?}", client.lost))?;
         let ours: Vec<Frame> = got
             .iter()
             .filter(|f| f.seq.get() >= live_from || config.from_seq > 0)
@@ -170,7 +184,7 @@ fn check_client(
     for value in last_values.values() {
         let has_come = got.contains(value) || snapshot.contains(value);
         hold(
-            has_come || config.from_seq > 0 && !wanted.contains(value),
+            has_come || config.from_seq > 0 && !wanted.contains(value) || told(value.seq.get()),
             "the-last-value-arrives",
             || format!("{who} lacks {value:?}"),
         )?;
@@ -202,7 +216,8 @@ pub(crate) fn check_now(day: &Day) {
 
 /// A question through the aggregator is answered with what the journal has.
 pub(crate) fn check_answers(day: &mut Day) -> Result<(), Violation> {
-    let journal = day.road.stored(day.road.core);
+    let mut journal = day.road.stored(day.road.core);
+    journal.extend(day.road.world.hosts[day.road.core].rotten.values());
     let names = symbols(&journal);
     let partition = Partition::hash(SHARDS).unwrap();
     for name in SYMBOLS.iter().take(3) {
@@ -226,6 +241,17 @@ pub(crate) fn check_answers(day: &mut Day) -> Result<(), Violation> {
             .map(plain)
             .collect();
         if rows.is_empty() {
+            continue;
+        }
+        // All time is asked for, so any hole is touched.
+        let is_whole = day.road.stored_on(owner).holes.is_empty();
+        if !is_whole {
+            let is_told = end != Some(EndStatus::Complete as u8);
+            hold(
+                is_told && got.iter().all(|row| rows.contains(row)),
+                "answers-tell-holes",
+                || format!("{name} ended {end:?} with {} rows of {}", got.len(), rows.len()),
+            )?;
             continue;
         }
         let whole = end == Some(EndStatus::Complete as u8) && got == rows;

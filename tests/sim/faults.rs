@@ -91,7 +91,9 @@ impl World {
             }
             Fault::Rot(host, down_ns) => {
                 self.end(host, false);
-                self.rot(host);
+                // What rots at core matters to a shard only where that shard has not been.
+                let records = if self.is_core(host) { 6 } else { 1 };
+                (0..records).for_each(|_| self.rot(host));
                 self.plan(now_ns + down_ns, Event::Start(host));
             }
             Fault::Operator(host, breaker, action) => {
@@ -258,10 +260,11 @@ impl World {
         let (frames, _) = as_frames(&bytes[at..at + 64]);
         let frame: Frame = frames[0];
         // A definition that rots takes its instrument along: that is not what is looked at here.
-        if !matches!(frame.kind, 2..=4) || frame.check().is_err() {
+        let is_event = matches!(frame.kind, 2..=4) && pregao::log::is_event(&frame);
+        if !is_event || frame.check().is_err() {
             return;
         }
-        known.rotten.insert(frame.seq.get());
+        known.rotten.insert(frame.seq.get(), frame);
         let before = self.hosts[host].read_disk(&disk, self.now());
         let random = &mut self.hosts[host].random;
         let bit = usize::try_from(random.below(512)).unwrap();

@@ -132,7 +132,16 @@ impl Day {
                 8 => Fault::WallJump(draw.between(0, 20_000) as i64 - 10_000),
                 9 => Fault::DiskFull(with_disk[draw.below(4) as usize], long),
                 10 => Fault::SyncError(with_disk[draw.below(4) as usize]),
-                11 => Fault::Rot(with_disk[1 + draw.below(3) as usize], short),
+                11 => {
+                    let host = with_disk[draw.below(4) as usize];
+                    if host == road.core {
+                        // A shard that is away meanwhile, and wants what has rotted when it comes back.
+                        let away = with_disk[1 + draw.below(3) as usize];
+                        let since = at.saturating_sub(draw.between(1, 600) * MS).max(MS);
+                        faults.push((since, Fault::Kill(away, at - since + long)));
+                    }
+                    Fault::Rot(host, short)
+                }
                 _ => {
                     let names = ["core.exchange", "core.requests", "core.broker", "core.shard-1"];
                     let name = names[draw.below(4) as usize];

@@ -33,6 +33,8 @@ pub(crate) struct Stored {
     /// Those that are live.
     pub(crate) live: Vec<Frame>,
     pub(crate) damaged: u64,
+    /// First and last seq of what upstream lost.
+    pub(crate) holes: Vec<(u64, u64)>,
     pub(crate) first_seq: u64,
     /// The epoch it stands in, and where that began.
     pub(crate) epoch: (u32, u64),
@@ -110,6 +112,9 @@ pub(crate) fn stored<S: Storage>(log: &Log<S>) -> Stored {
             }
             Read::Frames(frames) => {
                 for (frame, at) in frames.iter().zip(position..) {
+                    if let Some(hole) = pregao::log::hole_in(frame) {
+                        found.holes.push((hole.from_seq.get(), hole.to_seq.get()));
+                    }
                     if pregao::log::is_event(frame) {
                         found.raw.push(*frame);
                         if frame.seq.get() < log.void_from(at) {
@@ -138,7 +143,7 @@ impl World {
         }
     }
 
-    fn is_core(&self, host: usize) -> bool {
+    pub(crate) fn is_core(&self, host: usize) -> bool {
         matches!(self.hosts[host].spec, Spec::Core(..))
     }
 
@@ -211,7 +216,11 @@ impl World {
         let is_placed = seq != 0 && frame.ts_recv.get() != 0 && frame.instrument.get() >> 24 == 1;
         self.hold(is_placed, "no-unsequenced-frame", || format!("{frame:?}"));
         let is_broker = matches!(self.hosts[host].spec, Spec::Broker(_));
-        let follows = last_seq == 0 || seq == last_seq + 1 || (!is_broker && seq > last_seq);
+        // What has rotted cannot come; to the broker the numbers say it.
+        let core = self.hosts.iter().find(|host| matches!(host.spec, Spec::Core(..)));
+        let is_rot = |seq: u64| core.is_some_and(|core| core.rotten.contains_key(&seq));
+        let follows =
+            last_seq == 0 || seq > last_seq && (!is_broker || (last_seq + 1..seq).all(is_rot));
         self.hold(follows, "the-stream-is-in-order", || {
             format!("{} got seq {seq} behind {last_seq}", self.hosts[host].name)
         });

@@ -67,7 +67,7 @@ pub(crate) struct Host {
     pub(crate) wake_at: Option<u64>,
     pub(crate) idle_turns: u32,
     /// Frames whose record rotted, by `seq`.
-    pub(crate) rotten: std::collections::BTreeSet<u64>,
+    pub(crate) rotten: BTreeMap<u64, pregao::wire::Frame>,
     pub(crate) log: Vec<String>,
     /// What its disk does.
     pub(crate) random: Random,
@@ -205,7 +205,7 @@ impl World {
             no_descriptors_until: 0,
             wake_at: None,
             idle_turns: 0,
-            rotten: std::collections::BTreeSet::new(),
+            rotten: BTreeMap::new(),
             log: Vec::new(),
             random: self.streams.disk.fork(self.hosts.len() as u64),
         });

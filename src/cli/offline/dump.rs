@@ -78,7 +78,7 @@ pub fn run(request: &DumpRequest, output: &mut Output<impl Write>) -> Result<Exi
                 let is_wanted = (selected.from_seq..selected.to_seq).contains(&mark.seq.get());
                 (request.marks && is_wanted).then(|| lines.mark(position, &mark))
             }
-            Item::Lost { from_seq, to_seq, .. } => {
+            Item::Hole(from_seq, to_seq) | Item::Lost { from_seq, to_seq, .. } => {
                 if to_seq < selected.from_seq || from_seq >= selected.to_seq {
                     continue;
                 }

@@ -64,9 +64,9 @@ pub fn run(request: &ExportRequest, output: &mut Output<impl Write>) -> Result<E
                     export.take(rows, &frame, &records.symbols)?;
                 }
             }
-            Item::Lost { from_seq, to_seq, .. } => {
+            Item::Hole(from_seq, to_seq) | Item::Lost { from_seq, to_seq, .. } => {
                 if to_seq >= request.selected.from_seq && from_seq < request.selected.to_seq {
-                    log::warn!("seq {from_seq} to {to_seq} cannot be read; see `pregao verify`");
+                    log::warn!("seq {from_seq} to {to_seq} are lost; see `pregao verify`");
                     records.is_short = true;
                     lost += 1;
                 }

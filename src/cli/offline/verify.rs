@@ -151,6 +151,10 @@ fn sentence(name: &str, in_use: bool, summary: &Summary) -> String {
     if summary.damaged_records > 0 {
         text.push_str(&format!(", {} damaged", summary.damaged_records));
     }
+    if summary.holes > 0 {
+        let plural = if summary.holes == 1 { "" } else { "s" };
+        text.push_str(&format!(", {} hole{plural}", summary.holes));
+    }
     if summary.cut_records > 0 {
         text.push_str(&format!(", {} torn", summary.cut_records));
     }
@@ -222,6 +226,7 @@ struct SummaryJson<'a> {
     frames: u64,
     marks: u64,
     statements: u64,
+    holes: u64,
     damaged_records: u64,
     cut_records: u64,
     first_seq: Option<u64>,
@@ -247,6 +252,7 @@ impl<'a> SummaryJson<'a> {
             frames: summary.frames,
             marks: summary.marks,
             statements: summary.statements,
+            holes: summary.holes,
             damaged_records: summary.damaged_records,
             cut_records: summary.cut_records,
             first_seq: summary.first_seq,

@@ -18,6 +18,8 @@ pub enum Item {
     /// A definition or last value said again at the head of a segment. It is no event of the sequence
     /// there; but when the segments before it are gone, nothing else says what it says.
     Statement(Frame),
+    /// These seqs, first and last, are lost upstream; the log was told so.
+    Hole(u64, u64),
     /// A mark of the log itself, and its position.
     Mark(u64, Mark),
     /// Records that cannot be read.
@@ -81,6 +83,8 @@ pub struct Reader<F> {
     next_seq: u64,
     epoch: u32,
     void_from: u64,
+    /// The last seq of the holes that were told.
+    hole_to: Option<u64>,
     bytes_read: u64,
     unsettled: Option<StorageError>,
 }
@@ -119,6 +123,7 @@ impl<F: Files> Reader<F> {
             next_seq: 0,
             epoch: 0,
             void_from: u64::MAX,
+            hole_to: None,
             bytes_read: 0,
             unsettled,
         };
@@ -255,11 +260,21 @@ impl<F: Files> Reader<F> {
                 if mark.epoch.get() != self.epoch {
                     self.epoch = mark.epoch.get();
                     self.void_from = self.epochs.void_from(self.epoch);
+                    // What is told from here on may be of numbers that are given out anew.
+                    let void_from = mark.epoch_start.get();
+                    self.hole_to = self.hole_to.filter(|told| *told < void_from);
                 }
                 self.next_seq = mark.seq.get();
                 Some(Item::Mark(position, *mark))
             }
             Record::Statement(frame) => Some(Item::Statement(*frame)),
+            Record::Hole(gap) => {
+                let (from, to) = (gap.from_seq.get(), gap.to_seq.get());
+                // The head of every segment says it again.
+                let is_new = self.hole_to.is_none_or(|told| told < to);
+                self.hole_to = self.hole_to.max(Some(to));
+                is_new.then_some(Item::Hole(from, to))
+            }
             Record::Data(frame) => {
                 let seq = frame.seq.get();
                 if seq < self.next_seq {

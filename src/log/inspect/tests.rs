@@ -352,3 +352,29 @@ fn replicas_and_parts_are_one_sequence_and_a_shard_that_was_away_learns_of_the_e
     let all: Vec<Item> = std::iter::from_fn(|| union.next_item().unwrap()).collect();
     assert_eq!(seqs(&all), [1, 2, 3, 4, 5, 8]);
 }
+
+#[test]
+fn a_hole_is_told_once_however_often_the_log_says_it() {
+    use crate::wire::{Gap, GapReason, U64};
+    let disk = MemoryDisk::new(4096);
+    let config = shard(16);
+    let (mut log, _) = open(&disk, config);
+    turn(&mut log, [1, 2]);
+    let (from_seq, to_seq) = (U64::new(3), U64::new(9));
+    let reason = GapReason::Corrupt as u8;
+    let hole = Frame::seal(Gap { reason, from_seq, to_seq, ..Gap::default() });
+    log.append_hole(&hole).unwrap();
+    log.advance_upstream(10, at(1)).unwrap();
+    turn(&mut log, [10]);
+    log.append_hole(&hole).unwrap();
+    turn(&mut log, [11]);
+    drop(log);
+    let (_, summary, found) = judged(&disk, config);
+    assert_eq!((summary.verdict, summary.holes, summary.losses), (Verdict::Loss, 1, 1));
+    let said = found.iter().find(|finding| finding.severity == Severity::Loss).unwrap();
+    assert_eq!((said.what.as_str(), said.seq), ("seq 3 to 9 are lost upstream", Some(3)));
+    let items = items(&disk, config);
+    let holes = items.iter().filter(|item| matches!(item, Item::Hole(..)));
+    assert_eq!(holes.collect::<Vec<_>>(), [&Item::Hole(3, 9)]);
+    assert_eq!(seqs(&items), [1, 2, 10, 11]);
+}

@@ -76,10 +76,10 @@ impl<F: Files> Union<F> {
     }
 }
 
-/// Statements, marks and losses go out as soon as they are come upon.
+/// Statements, holes, marks and losses go out as soon as they are come upon.
 fn order(item: &Item) -> u64 {
     match item {
         Item::Data(frame) => frame.seq.get(),
-        Item::Statement(_) | Item::Mark(..) | Item::Lost { .. } => 0,
+        Item::Statement(_) | Item::Hole(..) | Item::Mark(..) | Item::Lost { .. } => 0,
     }
 }

@@ -11,7 +11,7 @@ use crate::log::backend::StorageError;
 use crate::log::header::segment_bytes;
 use crate::log::judge::{self, Judge};
 use crate::log::mark::{Reason, Record};
-use crate::wire::{FRAME_BYTES, Frame};
+use crate::wire::{FRAME_BYTES, Frame, Gap};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +70,8 @@ pub struct Summary {
     pub marks: u64,
     /// Good statements before the end: what was said again at the heads of segments.
     pub statements: u64,
+    /// Holes that the log was told of: what upstream has lost.
+    pub holes: u64,
     /// Bad records before the end.
     pub damaged_records: u64,
     /// Records behind the end, which an open cuts.
@@ -121,7 +123,7 @@ pub fn verify<F: Files, W: Watch>(
         is_closed: outline.clean,
         ..Summary::default()
     };
-    let mut verifier = Verifier { outline, in_use, watch, summary, bad: None };
+    let mut verifier = Verifier { outline, in_use, watch, summary, bad: None, hole_to: None };
     verifier.whole_files();
     verifier.records(files)?;
     verifier.tail(files)?;
@@ -139,6 +141,8 @@ struct Verifier<'a, W> {
     summary: Summary,
     /// Bad records in a row, and what is wrong with the first.
     bad: Option<Bad>,
+    /// The last seq of the holes that were told of; the head of every segment says them again.
+    hole_to: Option<u64>,
 }
 
 struct Bad {
@@ -262,6 +266,9 @@ impl<W: Watch> Verifier<'_, W> {
                 if verdict == judge::Verdict::Good {
                     self.end_bad();
                     self.count(record);
+                    if let Some(Record::Hole(gap)) = record {
+                        self.note_hole(place, position, gap);
+                    }
                 } else {
                     self.note_bad(place, position, next_seq, slot, record);
                 }
@@ -281,8 +288,29 @@ impl<W: Watch> Verifier<'_, W> {
             }
             Some(Record::Statement(_)) => self.summary.statements += 1,
             Some(Record::Mark(_)) => self.summary.marks += 1,
-            None => {}
+            Some(Record::Hole(_)) | None => {}
         }
+    }
+
+    fn note_hole(&mut self, place: &Place, position: u64, gap: &Gap) {
+        let (from, to) = (gap.from_seq.get(), gap.to_seq.get());
+        if self.hole_to.is_some_and(|told| told >= to) {
+            return;
+        }
+        self.hole_to = Some(to);
+        self.summary.holes += 1;
+        self.tell(&Finding {
+            severity: Severity::Loss,
+            file: file_name(place.segment),
+            offset: Some(place.offset_in_file(position)),
+            position: Some(position),
+            records: 1,
+            seq: Some(from),
+            what: format!("seq {from} to {to} are lost upstream"),
+            meaning:
+                "core's journal rotted before this log had them; answers that touch them say so"
+                    .to_owned(),
+        });
     }
 
     fn note_bad(
@@ -305,13 +333,17 @@ impl<W: Watch> Verifier<'_, W> {
                 Err(error) => error.to_string(),
                 Ok(()) => "it is no record of a log".to_owned(),
             },
-            (_, Some(Record::Data(_) | Record::Statement(_))) if position == place.base => {
+            (_, Some(Record::Data(_) | Record::Statement(_) | Record::Hole(_)))
+                if position == place.base =>
+            {
                 "the first record of a segment is no mark".to_owned()
             }
             (_, Some(Record::Data(frame))) => {
                 format!("its seq is {}, and {next_seq} comes next", frame.seq)
             }
-            (_, Some(Record::Statement(_))) => "it is a statement without a place".to_owned(),
+            (_, Some(Record::Statement(_) | Record::Hole(_))) => {
+                "it is a statement without a place".to_owned()
+            }
             (_, Some(Record::Mark(mark))) => format!(
                 "it is a mark of epoch {} at seq {} with watermark {}, which does not follow",
                 mark.epoch, mark.seq, mark.durable_records

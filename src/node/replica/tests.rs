@@ -215,3 +215,27 @@ fn what_has_no_place_is_refused() {
     let refusal = *bench.read(querier)[0].view::<Refusal>().unwrap();
     assert_eq!((refusal.code.get(), refusal.id.get()), (ErrorCode::NotOwner as u16, 3));
 }
+
+#[test]
+fn a_quote_that_may_have_been_followed_by_a_lost_one_is_stale() {
+    let mut bench = Bench::new();
+    let (core, _) = bench.core(session(1, 1, 1));
+    let snapshot = [definition(0, "PETR4"), quote(0, 3)].map(|f| f.delivered(Flags::SNAPSHOT));
+    bench.say(core, &snapshot);
+    bench.say(core, &[beat(0, 4), quote(0, 4)]);
+    let asker = bench.querier();
+    assert_eq!(bench.quoted(asker).0, Some((4, false)));
+    // 5 to 8 rotted in core's journal, and one of them may have been of this instrument.
+    bench.say(core, &[quote(1, 9)]);
+    assert_eq!(bench.quoted(asker).0, Some((4, true)));
+    bench.say(core, &[quote(0, 10)]);
+    assert_eq!(bench.quoted(asker).0, Some((10, false)));
+    // The last ones of all.
+    bench.say(core, &[beat(0, 13)]);
+    assert_eq!(bench.quoted(asker).0, Some((10, true)));
+    // Core itself may not know what came behind a value.
+    let (core, _) = bench.core(session(2, 2, 2));
+    bench.say(core, &[definition(0, "PETR4").delivered(Flags::SNAPSHOT)]);
+    bench.say(core, &[quote(0, 1).delivered(Flags::SNAPSHOT | Flags::STALE), beat(0, 2)]);
+    assert_eq!(bench.quoted(asker).0, Some((1, true)));
+}

@@ -175,6 +175,7 @@ impl<S: Storage> Sequencer<S> {
                     values: self.market.values(),
                     names: self.market.names(),
                     provenance,
+                    doubtful_below: self.market.doubtful_below(),
                     as_of: self.journal.next_seq(),
                     durable_seq: self.journal.durable_seq(),
                 };

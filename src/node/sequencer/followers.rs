@@ -11,7 +11,7 @@ use super::market::Market;
 use super::{ConnId, DialFailure, DialId, FollowerConfig, MARKET_SOURCE, SequencerConfig};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
 use crate::limits;
-use crate::log::{Log, Read, Storage, is_event};
+use crate::log::{Log, Mark, Read, Storage, is_event};
 use crate::node::status::Status;
 use crate::node::{breaker_outcome, describe_breaker, obey_operator};
 use crate::time::{Mono, Now};
@@ -45,6 +45,13 @@ enum Phase {
         next_index: u32,
         wanted_seq: u64,
     },
+    /// A shard comes to what rotted in the journal: it gets the definitions that stood there, from this
+    /// index on, and then the word that the rest is lost.
+    Passing {
+        conn: ConnId,
+        next_index: u32,
+        hole: Hole,
+    },
     Streaming {
         conn: ConnId,
         position: u64,
@@ -52,6 +59,15 @@ enum Phase {
     Closing {
         conn: ConnId,
     },
+}
+
+/// Frames that the journal had and has no more.
+#[derive(Clone, Copy, Debug)]
+struct Hole {
+    from_seq: u64,
+    to_seq: u64,
+    /// Where the stream goes on.
+    position: u64,
 }
 
 #[derive(Debug)]
@@ -167,7 +183,10 @@ impl Followers {
             Phase::Greeting { permit, .. } => {
                 follower.breaker.record(permit, Outcome::Reset, now.mono);
             }
-            Phase::Snapshot { .. } | Phase::Catching { .. } | Phase::Streaming { .. } => {
+            Phase::Snapshot { .. }
+            | Phase::Catching { .. }
+            | Phase::Passing { .. }
+            | Phase::Streaming { .. } => {
                 follower.breaker.observe(Outcome::Reset, now.mono);
             }
             _ => {}
@@ -213,6 +232,7 @@ impl Followers {
         self.all.iter().filter_map(|follower| match follower.phase {
             Phase::Streaming { conn, .. }
             | Phase::Snapshot { conn, .. }
+            | Phase::Passing { conn, .. }
             | Phase::Catching { conn, .. } => Some(conn),
             _ => None,
         })
@@ -237,8 +257,13 @@ impl Followers {
         if let Phase::Streaming { conn, position } = follower.phase
             && out.is_empty()
         {
-            let position = follower.fill_frames(position, journal, market, out);
-            follower.phase = Phase::Streaming { conn, position };
+            follower.phase = match follower.fill_frames(position, journal, market, out) {
+                Ok(position) => Phase::Streaming { conn, position },
+                Err(hole) => Phase::Passing { conn, next_index: 0, hole },
+            };
+        }
+        if let Phase::Passing { conn, next_index, hole } = follower.phase {
+            follower.fill_hole(conn, next_index, hole, market, out);
         }
     }
 
@@ -389,7 +414,7 @@ impl Followers {
                 Phase::Dialing { .. } => "dialing",
                 Phase::Greeting { .. } => "greeting",
                 Phase::Snapshot { .. } => "snapshot",
-                Phase::Catching { .. } => "catching up",
+                Phase::Catching { .. } | Phase::Passing { .. } => "catching up",
                 Phase::Streaming { .. } => "streaming",
                 Phase::Closing { .. } => "closing",
             };
@@ -407,6 +432,7 @@ impl Follower {
             Phase::Greeting { conn, .. }
             | Phase::Snapshot { conn, .. }
             | Phase::Catching { conn, .. }
+            | Phase::Passing { conn, .. }
             | Phase::Streaming { conn, .. }
             | Phase::Closing { conn } => Some(conn),
             _ => None,
@@ -467,7 +493,12 @@ impl Follower {
             }
             let all =
                 [values.definition(next_index), values.quote(next_index), values.trade(next_index)];
-            out.extend(all.into_iter().flatten().map(|frame| frame.delivered(Flags::SNAPSHOT)));
+            out.extend(all.into_iter().flatten().map(|frame| {
+                let is_definition = frame.kind == Kind::Definition as u8;
+                let is_doubtful = frame.seq.get() < market.doubtful_below() && !is_definition;
+                let doubt = if is_doubtful { Flags::STALE } else { 0 };
+                frame.delivered(Flags::SNAPSHOT | doubt)
+            }));
             next_index += 1;
         }
         let start = journal.next_seq().saturating_sub(warmup).max(1);
@@ -482,19 +513,20 @@ impl Follower {
         self.phase = Phase::Streaming { conn, position };
     }
 
-    /// Returns the position behind what was looked at.
+    /// Returns the position behind what was looked at, or what is lost right behind what it gathered.
     fn fill_frames<S: Storage>(
         &mut self,
         mut position: u64,
         journal: &Log<S>,
         market: &Market,
         out: &mut Vec<Frame>,
-    ) -> u64 {
+    ) -> Result<u64, Hole> {
         let mut looked = 0;
         while out.len() < limits::FILL_FRAMES_MAX && looked < limits::RECORDS_PER_FILL_MAX {
             let frames = match journal.read(position, limits::FILL_FRAMES_MAX - out.len()) {
                 Read::End => break,
                 Read::Damaged(range) => {
+                    looked += 1;
                     position = range.end;
                     continue;
                 }
@@ -502,11 +534,15 @@ impl Follower {
             };
             looked += frames.len();
             let void_from = journal.void_from(position);
-            for frame in frames {
+            for (frame, position) in frames.iter().zip(position..) {
+                let mark = frame.view::<Mark>();
+                if let Some(hole) = self.hole_before(frame, mark, position) {
+                    return Err(hole);
+                }
                 if !is_event(frame) || frame.seq.get() >= void_from {
                     continue;
                 }
-                self.passed_seq = self.passed_seq.max(frame.seq.get() + 1);
+                self.passed_seq = self.passed_seq.max(frame.seq.get().saturating_add(1));
                 let is_theirs = match self.config.shard {
                     None => true,
                     shard => market.owner(frame.instrument.get()) == shard,
@@ -517,7 +553,7 @@ impl Follower {
             }
             position += frames.len() as u64;
         }
-        position
+        Ok(position)
     }
 }
 

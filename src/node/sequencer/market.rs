@@ -1,12 +1,13 @@
 //! What core knows of the market: its own instrument numbers, the counters that stamp every frame, and
 //! the last value of everything. Rebuilt from the journal, so it never disagrees with it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::MARKET_SOURCE;
+use super::damage::Loss;
 use crate::feed::LastValues;
 use crate::limits;
-use crate::log::{Log, Mark, Read, Storage, is_statement};
+use crate::log::{Log, Mark, Read, Reason, Storage, is_event, is_statement};
 use crate::market::partition::Partition;
 use crate::time::Now;
 use crate::wire::{Definition, Flags, Frame, Kind, Symbol, U16, U32, U64};
@@ -19,6 +20,10 @@ pub(super) struct Market {
     instrument_by_symbol: BTreeMap<Symbol, u32>,
     /// By own index; a hole is one whose definition the journal has lost.
     instruments: Vec<Option<Instrument>>,
+    /// Indexes of those that the journal has frames of, and no definition.
+    nameless: BTreeSet<u32>,
+    /// Last values with a seq below this may have been followed by others, which the journal lost.
+    doubtful_below: u64,
     /// The exchange's index to ours: valid within one session, since the exchange assigns it.
     own_index: BTreeMap<u32, u32>,
     /// The last frame of each instrument's other kinds, which only count here: of at most five kinds
@@ -49,13 +54,22 @@ fn index_of(instrument: u32) -> u32 {
 }
 
 impl Market {
-    /// Reads the whole journal.
-    pub(super) fn rebuild<S: Storage>(journal: &Log<S>, partition: Partition) -> Market {
+    /// Reads the whole journal. What has rotted is known from a later statement, or from its own record
+    /// when one bit of that can be told from the checksum; a word about what nothing tells.
+    ///
+    /// # Errors
+    /// When definitions are lost: their instruments would get other numbers.
+    pub(super) fn rebuild<S: Storage>(
+        journal: &Log<S>,
+        partition: Partition,
+    ) -> Result<(Market, Option<String>), String> {
         let mut market = Market {
             partition,
             values: LastValues::default(),
             instrument_by_symbol: BTreeMap::new(),
             instruments: Vec::new(),
+            nameless: BTreeSet::new(),
+            doubtful_below: 0,
             own_index: BTreeMap::new(),
             others: BTreeMap::new(),
             epochs: VecDeque::new(),
@@ -63,16 +77,37 @@ impl Market {
             gaps: 0,
         };
         let mut position = journal.first_position();
+        let mut loss = Loss::begin(position == 0);
+        let mut tries = limits::MENDED_RECORDS_MAX;
         loop {
             match journal.read(position, limits::FILL_FRAMES_MAX) {
-                Read::End => return market,
-                Read::Damaged(range) => position = range.end,
+                Read::End => break,
+                Read::Damaged(range) => {
+                    position = range.end;
+                    for bad in range.take(tries) {
+                        tries -= 1;
+                        let mended = journal.mended(bad).filter(is_event);
+                        if let Some(frame) = mended.filter(|frame| loss.can_be(frame.seq.get())) {
+                            loss.pass_frame(frame.seq.get());
+                            market.note(&frame);
+                        }
+                    }
+                }
                 Read::Frames(frames) => {
                     let void_from = journal.void_from(position);
                     for frame in frames {
                         if let Some(mark) = frame.view::<Mark>() {
                             market.note_epoch(mark.epoch.get(), mark.epoch_start.get());
-                        } else if frame.seq.get() < void_from {
+                            loss.pass_mark(mark.seq.get());
+                            if mark.is(Reason::Stated) {
+                                loss.forget();
+                            }
+                            continue;
+                        }
+                        if is_event(frame) {
+                            loss.pass_frame(frame.seq.get());
+                        }
+                        if frame.seq.get() < void_from {
                             market.note(frame);
                         }
                     }
@@ -80,9 +115,17 @@ impl Market {
                 }
             }
         }
+        let nameless = market.nameless.len();
+        if let Some(refusal) = loss.refusal(nameless, market.instruments.len()) {
+            return Err(refusal);
+        }
+        let unused = usize::try_from(loss.frames).unwrap_or(0);
+        market.instruments.resize(market.instruments.len() + unused, None);
+        market.doubtful_below = loss.doubtful_below();
+        Ok((market, loss.warning()))
     }
 
-    fn note_epoch(&mut self, epoch: u32, start_seq: u64) {
+    pub(super) fn note_epoch(&mut self, epoch: u32, start_seq: u64) {
         if self.epochs.back().is_none_or(|(known, _)| *known < epoch) {
             if self.epochs.len() >= limits::EPOCHS_KNOWN_MAX {
                 self.epochs.pop_front();
@@ -96,6 +139,11 @@ impl Market {
     pub(super) fn void_from(&self, epoch: u32) -> u64 {
         let next = self.epochs.iter().find(|(known, _)| *known == epoch.saturating_add(1));
         next.map_or(1, |(_, start_seq)| *start_seq)
+    }
+
+    /// See the field.
+    pub(super) fn doubtful_below(&self) -> u64 {
+        self.doubtful_below
     }
 
     /// Instruments known, the system's own included.
@@ -152,8 +200,12 @@ impl Market {
                 let (next_seqs, gaps_told) = ([1; KINDS], self.gaps);
                 place.get_or_insert(Instrument { next_seqs, owner, gaps_told });
             }
+            self.nameless.remove(&index);
         } else {
             self.reserve(index);
+            if self.instruments.get(index as usize).is_some_and(Option::is_none) {
+                self.nameless.insert(index);
+            }
         }
         if let Some(Some(known)) = self.instruments.get_mut(index as usize)
             && let Some(next) = known.next_seqs.get_mut(usize::from(frame.kind))

@@ -9,6 +9,7 @@
 
 mod answers;
 mod changes;
+mod damage;
 mod exchange;
 mod followers;
 mod intake;
@@ -130,7 +131,8 @@ impl<S: Storage> Sequencer<S> {
     /// A sequencer on an opened journal. Reads the whole journal to know every instrument.
     ///
     /// # Errors
-    /// When the breaker's configuration is not valid, or the journal cannot begin an epoch.
+    /// When the breaker's configuration is not valid, the journal cannot begin an epoch, or it has lost
+    /// definitions.
     pub fn new(
         config: SequencerConfig,
         mut journal: Log<S>,
@@ -138,16 +140,21 @@ impl<S: Storage> Sequencer<S> {
         now: Now,
     ) -> Result<Sequencer<S>, String> {
         let mut links = Links::default();
+        // Before anything is written: a journal that is refused gets no epoch.
+        let (mut market, warning) = Market::rebuild(&journal, config.partition.clone())?;
         let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash) && journal.epoch() > 0;
         if (!recovery.clean || journal.epoch() == 0) && !keeps_epoch {
             let epoch = journal.begin_epoch(now).map_err(|error| error.to_string())?;
+            market.note_epoch(epoch, journal.epoch_start());
             tell_recovery(&mut links, recovery, epoch);
+        }
+        if let Some(text) = warning {
+            links.log(Level::Error, text);
         }
         if !recovery.skipped_segments.is_empty() {
             let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
             links.log(Level::Error, text);
         }
-        let market = Market::rebuild(&journal, config.partition.clone());
         let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
         let followers = Followers::new(&config).map_err(|error| error.to_string())?;
         journal.require_statements();

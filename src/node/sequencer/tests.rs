@@ -654,4 +654,5 @@ fn a_second_replay_and_unknown_names_are_refused() {
     assert_eq!(refused, codes.map(|(id, code)| (id, code as u16)));
 }
 
+mod damage;
 mod trimming;

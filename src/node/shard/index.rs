@@ -8,9 +8,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::holes::Holes;
 use super::listed::Listed;
 use crate::limits;
-use crate::log::{Log, Read, Storage};
+use crate::log::{Log, Mark, Read, Reason, Storage, hole_in};
 use crate::question::Question;
 use crate::wire::{Definition, Frame, Kind, Symbol};
 
@@ -31,6 +32,8 @@ pub(super) struct Index {
     copy_bytes: usize,
     copy_bytes_max: usize,
     first_position: u64,
+    /// What core lost before it came here.
+    pub(super) holes: Holes,
 }
 
 impl Default for Index {
@@ -51,6 +54,7 @@ impl Index {
             copy_bytes: 0,
             copy_bytes_max,
             first_position: 0,
+            holes: Holes::default(),
         }
     }
 
@@ -74,9 +78,14 @@ impl Index {
                 Read::Frames(frames) => {
                     let mut void_from = log.void_from(position);
                     for (frame, position) in frames.iter().zip(position..) {
-                        if frame.kind == Kind::LogMark as u8 {
+                        if let Some(mark) = frame.view::<Mark>() {
                             // An epoch may begin in the middle of what was read.
                             void_from = log.void_from(position);
+                            if mark.is(Reason::Epoch) {
+                                index.holes.void_from(mark.epoch_start.get());
+                            }
+                        } else if let Some(gap) = hole_in(frame) {
+                            index.holes.note(gap.from_seq.get(), gap.to_seq.get());
                         } else if frame.seq.get() < void_from {
                             index.note(position, frame);
                         }

@@ -1,11 +1,11 @@
 //! What core sends a shard: frames into the log, statements beside them, and the word that something is
 //! not to be had any more.
 
-use super::{ConnId, Level, Shard};
+use super::{ConnId, Level, Shard, holes};
 use crate::limits;
 use crate::log::{AppendError, Storage, is_statement};
 use crate::time::Now;
-use crate::wire::{Definition, ErrorCode, FRAME_BYTES, Frame, Gap};
+use crate::wire::{Definition, ErrorCode, FRAME_BYTES, Frame, Gap, GapReason};
 
 /// Frames that one read of a connection can bring.
 const PENDING_MAX: usize = limits::READ_BYTES_PER_TURN_MAX / FRAME_BYTES;
@@ -17,7 +17,11 @@ impl<S: Storage> Shard<S> {
             return;
         }
         let stored = if let Some(gap) = frame.view::<Gap>() {
-            self.begin_later(now, gap)
+            if gap.reason == GapReason::Corrupt as u8 {
+                self.store_hole(now, gap)
+            } else {
+                self.begin_later(now, gap)
+            }
         } else if is_statement(frame) {
             self.store_statement(frame)
         } else if frame.seq.get() < self.log.next_seq() {
@@ -94,17 +98,47 @@ impl<S: Storage> Shard<S> {
         Ok(())
     }
 
-    /// A new segment of the log begins with all definitions, so that those before it can go.
+    /// A new segment of the log begins with all definitions and holes, so that those before it can go.
     fn state_again(&mut self) -> Result<(), AppendError> {
-        let statements: Vec<Frame> = self.index.definitions().collect();
+        let statements: Vec<Frame> =
+            self.index.definitions().chain(self.index.holes.records()).collect();
         if !self.log.state_again(&statements)? {
             let text = format!(
-                "{} definitions are too many for a segment of the log: nothing before it can be \
+                "{} definitions and holes are too many for a segment of the log: nothing before it can be \
                  removed; make [data] segment_bytes larger",
                 statements.len()
             );
             self.links.log(Level::Error, text);
         }
+        Ok(())
+    }
+
+    /// Core's journal rotted before this shard had what stood there. What it has of the range stays what it
+    /// is: only what it still wants is lost.
+    fn store_hole(&mut self, now: Now, gap: &Gap) -> Result<(), AppendError> {
+        let (from, to) = (gap.from_seq.get().max(self.wanted()), gap.to_seq.get());
+        if to < from {
+            return Ok(());
+        }
+        // A second try, when there was room for the hole and none for the mark behind it.
+        if !self.index.holes.has(from, to) {
+            let frame = holes::record(from, to);
+            match self.log.append_hole(&frame) {
+                Err(AppendError::Unstated) => {
+                    self.state_again()?;
+                    self.log.append_hole(&frame)?
+                }
+                done => done?,
+            };
+            self.index.holes.note(from, to);
+            let text = format!(
+                "core's journal has lost seq {from} to {to} before they came here; answers that touch \
+                 them will say so"
+            );
+            self.links.log(Level::Error, text);
+        }
+        self.log.advance_upstream(to + 1, now)?;
+        self.has_news = true;
         Ok(())
     }
 
@@ -132,5 +166,7 @@ impl<S: Storage> Shard<S> {
     /// The index follows the retention.
     pub(super) fn forget_removed(&mut self) {
         self.index.forget_before(self.log.first_position());
+        let first_seq = self.first_seq();
+        self.index.holes.forget_before(first_seq);
     }
 }

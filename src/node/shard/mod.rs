@@ -10,6 +10,7 @@ mod bars;
 mod block;
 mod cancels;
 mod count;
+mod holes;
 mod index;
 mod intake;
 mod listed;
@@ -108,6 +109,10 @@ impl<S: Storage> Shard<S> {
         if damaged > 0 {
             let text = format!("{damaged} records of the log are damaged; answers will say so");
             links.log(Level::Error, text);
+        }
+        if index.holes.len() > 0 {
+            let text = format!("{} holes: core lost what stood there", index.holes.len());
+            links.log(Level::Warn, text);
         }
         Shard {
             config,
@@ -276,7 +281,8 @@ impl<S: Storage> Shard<S> {
         let missed = self.log.epoch() > 0 && epoch - self.log.epoch() > 1;
         let start = if missed { start.max(self.log.epoch_start()) } else { start };
         match self.log.follow_epoch(epoch, start, now) {
-            Ok(None) => {}
+            // No frame is void, but a hole may reach further than the frames do.
+            Ok(None) => self.index.holes.void_from(start),
             Ok(Some(void_from)) => {
                 self.links.log(Level::Warn, format!("frames from seq {void_from} on are void"));
                 self.log.commit(now);
@@ -303,6 +309,7 @@ impl<S: Storage> Shard<S> {
         status.metric("queries", self.load.queries);
         status.metric("duplicates", self.duplicates);
         status.metric("damaged_records", self.damaged);
+        status.metric("holes", self.index.holes.len());
         status.metric("held_back", i64::from(self.is_held_back));
         status.metric("connections", self.links.len());
         status.metric("refused", self.links.refused());

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::bars::BarScan;
 use super::count::CountScan;
+use super::holes::Holes;
 use super::index::Index;
 use super::listed::{LOG_LOOK_COST, Listed, Loaded};
 use super::rows::RowScan;
@@ -34,6 +35,8 @@ pub(super) struct Reply {
     scan: Scan,
     rows: u32,
     damaged: bool,
+    /// Frames may be missing that core lost.
+    touches_hole: bool,
     covered: Option<(u64, u64)>,
     pub(super) is_short: bool,
 }
@@ -51,6 +54,21 @@ enum Scan {
     Count(CountScan),
     /// The next instrument's turn comes.
     Idle,
+}
+
+/// What an answer wants of one instrument, as far as it matters for frames that are lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wants {
+    /// Frames with a seq below this.
+    pub(super) cut: u64,
+    /// The newest entries: what was lost right before this ordinal or a later one could be among them.
+    /// `None`: those of a range of time.
+    pub(super) newest_from: Option<u64>,
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) by_receive: bool,
+    /// Cancellations count that are not in the range themselves.
+    pub(super) minds_cancels: bool,
 }
 
 /// How far a piece came.
@@ -110,6 +128,7 @@ impl Reply {
             scan: Scan::Idle,
             rows: 0,
             damaged: false,
+            touches_hole: false,
             covered: None,
             is_short: false,
         };
@@ -224,15 +243,43 @@ impl Reply {
         desk.out.push(listed.definition.delivered(Flags::SNAPSHOT));
         if self.op == Op::Instruments {
             self.rows = self.rows.saturating_add(1);
-            return;
         }
-        let ordinals = listed.start()..listed.ordinal_of_seq(self.cut);
-        let times = if self.by_receive() {
-            let received = |ordinal| listed.frame(desk.log, ordinal).map(|f| f.ts_recv.get());
+    }
+
+    /// Finds out whether what core lost may be missing from this instrument's part of the answer, and
+    /// what of it is whole.
+    fn look_for_holes<S: Storage>(
+        &mut self,
+        listed: &Listed,
+        holes: &Holes,
+        log: &Log<S>,
+        loaded: &mut Loaded,
+    ) {
+        let by_receive = self.by_receive();
+        let newest_from = match &self.scan {
+            Scan::Rows { scan, .. } if self.op == Op::Last => {
+                Some(scan.newest_from(listed, self.query.limit.get() as usize))
+            }
+            _ => None,
+        };
+        let wants = Wants {
+            cut: self.cut,
+            newest_from,
+            from: self.query.from.get(),
+            to: self.query.to.get(),
+            by_receive,
+            minds_cancels: matches!(self.op, Op::Bars | Op::Count),
+        };
+        let whole_from = holes.touched(listed, log, &wants);
+        self.touches_hole |= whole_from.is_some();
+        let from = whole_from.unwrap_or(0).max(listed.start());
+        let ordinals = from..listed.ordinal_of_seq(self.cut);
+        let times = if by_receive {
+            let received = |ordinal| listed.frame(log, ordinal).map(|f| f.ts_recv.get());
             let last = ordinals.end.checked_sub(1).filter(|last| *last >= ordinals.start);
             last.and_then(|last| Some((received(ordinals.start)?, received(last)?)))
         } else {
-            listed.times(desk.log, &ordinals, desk.loaded)
+            listed.times(log, &ordinals, loaded)
         };
         if let Some((first, last)) = times {
             let (from, to) = self.covered.unwrap_or((first, last));
@@ -260,7 +307,10 @@ impl Reply {
                 let wanted = self.wanted(listed, desk.log);
                 let (log, loaded) = (desk.log, &mut *desk.loaded);
                 self.scan = self.begin(listed, wanted, log, loaded, desk.budget);
-                *desk.budget = desk.budget.saturating_sub(LOG_LOOK_COST);
+                let holes = &desk.index.holes;
+                self.look_for_holes(listed, holes, log, loaded);
+                let cost = LOG_LOOK_COST * (1 + holes.len());
+                *desk.budget = desk.budget.saturating_sub(cost);
                 false
             }
             Scan::Settle(wanted) => {
@@ -358,7 +408,7 @@ impl Reply {
     }
 
     fn end<S: Storage>(&self, desk: &Desk<'_, S>) -> Ended {
-        let partial = self.damaged || desk.is_damaged;
+        let partial = self.damaged || self.touches_hole || desk.is_damaged;
         let (from, to) = self.covered.map_or((0, 0), |(from, to)| (from, to.saturating_add(1)));
         let durable_seq = if self.is_cut { 0 } else { desk.log.durable_upstream_seq() };
         Ended {

@@ -114,6 +114,16 @@ impl RowScan {
         }
     }
 
+    /// Of the newest entries with `limit` trades, the ordinal behind the oldest: what stood before that one
+    /// would not be among them. When there are fewer, all that ever stood anywhere would.
+    pub(super) fn newest_from(&self, listed: &Listed, limit: usize) -> u64 {
+        let found = self.ready.as_slice();
+        if found.iter().filter(|ordinal| !listed.is_cancel(**ordinal)).count() < limit {
+            return 0;
+        }
+        found.iter().min().map_or(u64::MAX, |oldest| oldest + 1)
+    }
+
     /// Whether everything has been handed out.
     pub(super) fn is_over(&self) -> bool {
         self.is_over && self.ready.len() == 0

@@ -560,4 +560,5 @@ fn the_newest_feeder_is_the_one() {
     assert!(bench.shard.feeder == Some(new));
 }
 
+mod holes;
 mod retention;

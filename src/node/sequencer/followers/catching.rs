@@ -1,11 +1,12 @@
-//! Shards and the trimmed journal: what of it they still need, and what one gets that wants more than
-//! there is.
+//! Shards and what the journal has no more: what of it they still need before it is trimmed, and what one
+//! gets that wants what was trimmed, or what rotted.
 
-use super::{Follower, Followers, Phase, first_seq_from};
+use super::{Follower, Followers, Hole, Phase, first_seq_from};
 use crate::limits;
-use crate::log::{Log, Storage};
+use crate::log::{Log, Mark, Storage, is_event};
 use crate::node::ConnId;
 use crate::node::sequencer::market::Market;
+use crate::planted::{Bug, is_planted};
 use crate::wire::{Flags, Frame, Gap, GapReason, Session, U64};
 
 impl Followers {
@@ -68,5 +69,61 @@ impl Follower {
             self.passed_seq = self.passed_seq.max(first_seq);
         }
         self.phase = Phase::Streaming { conn, position };
+    }
+
+    /// What the journal lost between what this shard has been sent and this record, which it can read. The
+    /// journal's numbers have no holes of their own, and a mark says which number comes next, so both ends
+    /// are exact wherever the damage lies. Whoever gets everything sees it in the numbers.
+    pub(super) fn hole_before(
+        &self,
+        frame: &Frame,
+        mark: Option<&Mark>,
+        position: u64,
+    ) -> Option<Hole> {
+        if self.config.shard.is_none() || is_planted(Bug::SkipDamageSilently) {
+            return None;
+        }
+        let seq = match mark {
+            Some(mark) => mark.seq.get(),
+            None if is_event(frame) => frame.seq.get(),
+            None => return None,
+        };
+        let from_seq = self.passed_seq;
+        (seq > from_seq).then(|| Hole { from_seq, to_seq: seq - 1, position })
+    }
+
+    /// What is lost is told, behind the definitions that stood there: core knows those from statements,
+    /// and what comes behind the hole stands on them.
+    pub(super) fn fill_hole(
+        &mut self,
+        conn: ConnId,
+        mut next_index: u32,
+        hole: Hole,
+        market: &Market,
+        out: &mut Vec<Frame>,
+    ) {
+        let values = market.values();
+        let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        let lost = hole.from_seq..=hole.to_seq;
+        while next_index < end && out.len() < limits::FILL_FRAMES_MAX {
+            let is_theirs = market.owner(next_index) == self.config.shard;
+            let definition = values.definition(next_index).filter(|_| is_theirs);
+            let definition = definition.filter(|frame| lost.contains(&frame.seq.get()));
+            out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
+            next_index += 1;
+        }
+        if next_index < end {
+            self.phase = Phase::Passing { conn, next_index, hole };
+            return;
+        }
+        out.push(Frame::seal(Gap {
+            reason: GapReason::Corrupt as u8,
+            from_seq: U64::new(hole.from_seq),
+            to_seq: U64::new(hole.to_seq),
+            missed: U64::new(u64::MAX),
+            ..Gap::default()
+        }));
+        self.passed_seq = hole.to_seq.saturating_add(1);
+        self.phase = Phase::Streaming { conn, position: hole.position };
     }
 }

@@ -1,0 +1,120 @@
+//! What rot in the journal means for a core that starts: which frames it does not know, and whether a
+//! definition can be among them. A symbol that got a second number would have its history under two, and a
+//! number that named two symbols would mix theirs; neither may happen without a word.
+//!
+//! What is *not* here: telling the followers (they come to the hole by themselves), and mending the file.
+
+use crate::limits;
+
+/// Frames that a reader of the journal has missed since it last knew everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Loss {
+    /// The seq that comes next; 0 = not known yet.
+    next_seq: u64,
+    pub(super) frames: u64,
+    /// The first and the last of them.
+    from_seq: u64,
+    to_seq: u64,
+}
+
+impl Loss {
+    /// Nothing is missed of a journal that begins at its beginning.
+    pub(super) fn begin(has_beginning: bool) -> Loss {
+        Loss { next_seq: u64::from(has_beginning), ..Loss::default() }
+    }
+
+    /// A frame with this seq is read.
+    pub(super) fn pass_frame(&mut self, seq: u64) {
+        self.pass_mark(seq);
+        self.next_seq = self.next_seq.max(seq.saturating_add(1));
+    }
+
+    /// A mark is read: the next frame has this seq.
+    pub(super) fn pass_mark(&mut self, seq: u64) {
+        if self.next_seq != 0 && seq > self.next_seq {
+            if self.frames == 0 {
+                self.from_seq = self.next_seq;
+            }
+            self.frames = self.frames.saturating_add(seq - self.next_seq);
+            self.to_seq = seq - 1;
+        }
+        self.next_seq = self.next_seq.max(seq);
+    }
+
+    /// All that frames stand on has been said again: what was missed before matters no more.
+    pub(super) fn forget(&mut self) {
+        *self = Loss { next_seq: self.next_seq, ..Loss::default() };
+    }
+
+    /// Whether a frame with this seq can stand where the reader is.
+    pub(super) fn can_be(&self, seq: u64) -> bool {
+        self.next_seq != 0 && seq >= self.next_seq
+    }
+
+    /// What is said when so much is missing that numbers could be given out twice, or when
+    /// `nameless` instruments have lost their definitions.
+    pub(super) fn refusal(&self, nameless: usize, instruments: usize) -> Option<String> {
+        let missing = usize::try_from(self.frames).unwrap_or(usize::MAX);
+        let has_room = missing <= limits::LOST_NUMBERS_MAX
+            && instruments.saturating_add(missing) <= limits::INSTRUMENTS_MAX;
+        if nameless == 0 && has_room {
+            return None;
+        }
+        let why = if nameless > 0 {
+            format!("the definitions of {nameless} of its instruments are lost")
+        } else {
+            format!(
+                "{} frames, seq {} to {}, are lost, and too many definitions may be among them",
+                self.frames, self.from_seq, self.to_seq
+            )
+        };
+        Some(format!(
+            "the journal is damaged: {why}, and to number instruments anew would mix up what the shards \
+             hold. `pregao verify` on the data directory names the segment: put that file back from a \
+             copy, or move the whole data directory away, shards and all, and begin with an empty one; \
+             `pregao export` takes the shards' history out of the old one"
+        ))
+    }
+
+    /// A last value before this seq may not be the last: 0, when all of them are known.
+    pub(super) fn doubtful_below(&self) -> u64 {
+        if self.frames > 0 { self.to_seq.saturating_add(1) } else { 0 }
+    }
+
+    /// What is said when core goes on all the same.
+    pub(super) fn warning(&self) -> Option<String> {
+        (self.frames > 0).then(|| {
+            format!(
+                "the journal has lost {} frames, seq {} to {}, that nothing states again; as many \
+                 instrument numbers are left unused, in case definitions were among them",
+                self.frames, self.from_seq, self.to_seq
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nothing_states_again_is_missed() {
+        let mut loss = Loss::begin(true);
+        (1..5).for_each(|seq| loss.pass_frame(seq));
+        loss.pass_mark(5);
+        assert_eq!(loss.warning(), None);
+        loss.pass_mark(7);
+        loss.pass_frame(9);
+        assert_eq!((loss.frames, loss.from_seq, loss.to_seq), (4, 5, 8));
+        assert!(loss.warning().is_some() && loss.refusal(0, 3).is_none());
+        assert!(loss.refusal(1, 3).unwrap().contains("pregao verify"));
+        assert!(loss.refusal(0, limits::INSTRUMENTS_MAX - 3).is_some());
+        loss.forget();
+        assert_eq!((loss.frames, loss.next_seq), (0, 10));
+        // One that begins inside the log knows nothing until something says where it is.
+        let mut inside = Loss::begin(false);
+        inside.pass_mark(100);
+        inside.pass_frame(100);
+        assert_eq!(inside.frames, 0);
+    }
+}

@@ -1,0 +1,211 @@
+//! A journal that rots in its middle: what the shards are told, and what core still knows.
+
+use super::*;
+use crate::wire::{Gap, GapReason};
+
+const SHARD: u32 = 2;
+
+/// Spoils the records of these events on a disk: one bit, or everything.
+fn rot(disk: &MemoryDisk, seqs: &[u64], whole: bool) {
+    let mut spoilt = 0;
+    for number in disk.numbers() {
+        let mut bytes = disk.bytes(number);
+        let records = crate::log::HEADER_BYTES..bytes.len();
+        for at in records.step_by(64) {
+            let frame = as_frames(&bytes[at..at + 64]).0[0];
+            if crate::log::is_event(&frame) && seqs.contains(&frame.seq.get()) {
+                if whole {
+                    bytes[at..at + 64].fill(0xA5);
+                } else {
+                    bytes[at + 40] ^= 4;
+                }
+                spoilt += 1;
+            }
+        }
+        disk.put(number, bytes);
+    }
+    assert_eq!(spoilt, seqs.len());
+}
+
+/// A core whose journal was closed, then spoilt, then opened again.
+fn spoilt(quotes: std::ops::Range<u64>, seqs: &[u64], whole: bool) -> Bench {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    for seq in quotes {
+        bench.say(exchange, &[quote(seq, u32::try_from(seq % 2).unwrap())]);
+        bench.turn();
+    }
+    bench.core.handle_stop(bench.now);
+    let disk = bench.disk.kill();
+    rot(&disk, seqs, whole);
+    Bench::on(disk, bench.now)
+}
+
+/// All events that can be read, newest last.
+fn journaled(bench: &Bench) -> Vec<Frame> {
+    let journal = &bench.core.journal;
+    let (mut frames, mut position) = (Vec::new(), journal.first_position());
+    loop {
+        match journal.read(position, usize::MAX) {
+            Read::End => return frames,
+            Read::Damaged(range) => position = range.end,
+            Read::Frames(read) => {
+                frames.extend(read.iter().filter(|frame| crate::log::is_event(frame)));
+                position += read.len() as u64;
+            }
+        }
+    }
+}
+
+/// What a follower gets: frames as (seq, seq), gaps as what they say.
+fn told(frames: &[Frame]) -> Vec<(u64, u64)> {
+    let range = |frame: &Frame| match frame.view::<Gap>() {
+        Some(gap) => {
+            assert_eq!(gap.reason, GapReason::Corrupt as u8);
+            (gap.from_seq.get(), gap.to_seq.get())
+        }
+        None => (frame.seq.get(), frame.seq.get()),
+    };
+    let is_told = |frame: &&Frame| frame.kind != Kind::Heartbeat as u8;
+    frames.iter().filter(is_told).map(range).collect()
+}
+
+/// All seqs that gaps say are lost. Whether neighbours come in one gap or in two depends on where the
+/// journal's marks stand.
+fn gaps(frames: &[Frame]) -> Vec<u64> {
+    let gaps: Vec<Frame> = frames.iter().filter(|f| f.view::<Gap>().is_some()).copied().collect();
+    told(&gaps).into_iter().flat_map(|(from, to)| from..=to).collect()
+}
+
+#[test]
+fn a_shard_is_told_exactly_what_rotted_before_it_came() {
+    // The last frame of a segment, a run over the border of two, and the last frame of all.
+    let mut bench = spoilt(3..103, &[], true);
+    let ends: Vec<u64> = ends_of_segments(&bench);
+    let (end, border) = (ends[0], ends[1]);
+    bench.core.handle_stop(bench.now);
+    let disk = bench.disk.kill();
+    let lost = [5, 7, 8, end, border, border + 1, 102];
+    rot(&disk, &lost, true);
+    let mut bench = Bench::on(disk, bench.now);
+    assert_eq!(bench.core.journal.next_seq(), 103);
+    let (_, frames) = bench.follower(SHARD, 1);
+    assert_eq!(gaps(&frames), lost);
+    // In its place, and each number once.
+    let all = told(&frames);
+    assert!(all.windows(2).all(|pair| pair[1].0 == pair[0].1 + 1), "{all:?}");
+    assert_eq!((all[0].0, all[all.len() - 1].1), (1, 102));
+    // The broker sees it in the numbers.
+    let (_, frames) = bench.follower(1, 1);
+    assert!(
+        gaps(&frames).is_empty() && frames.iter().all(|frame| !lost.contains(&frame.seq.get()))
+    );
+}
+
+/// The last event of each segment but the current one.
+fn ends_of_segments(bench: &Bench) -> Vec<u64> {
+    let ends = bench.disk.numbers().into_iter().filter_map(|number| {
+        let bytes = bench.disk.bytes(number);
+        let (frames, _) = as_frames(&bytes[crate::log::HEADER_BYTES..]);
+        frames.iter().rfind(|frame| crate::log::is_event(frame)).map(|frame| frame.seq.get())
+    });
+    let mut ends: Vec<u64> = ends.collect();
+    ends.pop();
+    ends
+}
+
+#[test]
+fn a_shard_within_the_hole_is_told_the_rest_and_one_beyond_it_nothing() {
+    let mut bench = spoilt(3..103, &[30, 31, 32], true);
+    let (_, frames) = bench.follower(SHARD, 31);
+    assert_eq!((gaps(&frames), seqs(&frames)[0]), (vec![31, 32], 33));
+    for wanted in [33, 34, 103] {
+        let mut bench = spoilt(3..103, &[30, 31, 32], true);
+        let (_, frames) = bench.follower(SHARD, wanted);
+        assert!(gaps(&frames).is_empty(), "{wanted}");
+        assert_eq!(seqs(&frames), (wanted..103).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_definition_that_a_later_segment_states_is_sent_ahead_of_the_gap() {
+    let mut bench = spoilt(3..103, &[1, 2, 5], true);
+    assert_eq!(bench.core.market.len(), 2);
+    let (_, frames) = bench.follower(SHARD, 1);
+    // Each before the word that its place is lost, and so before its instrument's first frame.
+    let place = |seq: u64, kind: Kind| {
+        let is_it =
+            |(index, _): &(usize, &Frame)| told(&frames[..=*index]).last() == Some(&(seq, seq));
+        let places = frames.iter().enumerate().filter(is_it);
+        places.filter(|(_, frame)| frame.kind() == Some(kind)).map(|(index, _)| index).next()
+    };
+    for seq in [1, 2] {
+        let definition = place(seq, Kind::Definition).unwrap();
+        assert!(frames[definition].has(Flags::SNAPSHOT));
+        assert!(
+            definition
+                < frames
+                    .iter()
+                    .position(|f| f.view::<Gap>().is_some_and(|gap| gap.to_seq.get() >= seq))
+                    .unwrap()
+        );
+    }
+    assert_eq!(gaps(&frames), [1, 2, 5]);
+    // With the second hole no definition went.
+    assert_eq!(frames.iter().filter(|f| f.kind == Kind::Definition as u8).count(), 2);
+}
+
+#[test]
+fn a_lost_definition_refuses_the_start_and_changes_nothing() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    bench.say(exchange, &[quote(3, 0), quote(4, 1)]);
+    bench.core.handle_stop(bench.now);
+    let disk = bench.disk.kill();
+    rot(&disk, &[2], true);
+    let epoch = bench.core.journal.epoch();
+    for _ in 0..2 {
+        let (log, recovery) = Log::open(disk.storage(), log_config(), bench.now).unwrap();
+        assert_eq!(log.epoch(), epoch, "a start that was refused has begun no epoch");
+        let refused = Sequencer::new(config(), log, &recovery, bench.now).err().unwrap();
+        assert!(refused.contains("1 of its instruments") && refused.contains("pregao verify"));
+    }
+}
+
+#[test]
+fn one_flipped_bit_takes_no_name_and_no_count_along() {
+    // Nothing states these again: they stand in the only segment.
+    let mut bench = spoilt(3..9, &[2, 7, 8], false);
+    assert_eq!(bench.core.market.len(), 2);
+    let exchange = bench.exchange(FEED, 9, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
+    bench.say(exchange, &[definition(9, 2, "ITUB4"), quote(10, 0), quote(11, 1)]);
+    let last: Vec<Frame> = journaled(&bench).into_iter().rev().take(3).collect();
+    assert_eq!(last[2].instrument.get() & 0xFF, 2, "no number is left out, and none is used twice");
+    assert_eq!((last[1].instrument_seq.get(), last[0].instrument_seq.get()), (4, 4));
+    let (_, frames) = bench.follower(SHARD, 1);
+    assert_eq!(gaps(&frames), [2, 7, 8], "what cannot be read is not handed out");
+}
+
+#[test]
+fn a_number_that_a_lost_definition_may_have_had_is_never_used_again() {
+    // All that is known of seq 3 and 4 is that they were: they may have defined a third and a fourth.
+    let mut bench = spoilt(3..9, &[3, 4], true);
+    let told = |action: &Action| matches!(action, Action::Log(Level::Error, text) if text.contains("seq 3 to 4"));
+    assert!(bench.actions.iter().any(told));
+    // The last quotes are behind them, so nothing is in doubt.
+    let (_, frames) = bench.follower(1, 0);
+    assert!(!frames.iter().any(|f| f.has(Flags::STALE) && f.kind == Kind::Quote as u8));
+    let exchange = bench.exchange(FEED, 9, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
+    bench.say(exchange, &[definition(9, 2, "ITUB4")]);
+    let last = *journaled(&bench).last().unwrap();
+    assert_eq!(last.instrument.get() & 0xFF, 4);
+}
+
+#[test]
+fn a_last_value_that_may_not_be_the_last_is_stale() {
+    let mut bench = spoilt(3..9, &[8], true);
+    let (_, frames) = bench.follower(1, 0);
+    let quotes = frames.iter().filter(|f| f.kind == Kind::Quote as u8 && f.has(Flags::SNAPSHOT));
+    let quotes: Vec<(u64, bool)> = quotes.map(|f| (f.seq.get(), f.has(Flags::STALE))).collect();
+    assert_eq!(quotes, [(6, true), (7, true)]);
+}

@@ -103,12 +103,13 @@ fn a_format_from_the_future_is_refused_by_name_and_left_alone() {
     drop(open(directory.path()));
     let path = directory.path().join("00000000000000000001.log");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[8] = 3;
+    let future = crate::log::FORMAT_VERSION + 1;
+    bytes[8..12].copy_from_slice(&future.to_le_bytes());
     fs::write(&path, &bytes).unwrap();
     let refused = Log::open(storage(directory.path()).unwrap(), config(), at(0)).unwrap_err();
-    let fault = HeaderFault::Version(3);
+    let fault = HeaderFault::Version(future);
     assert_eq!(refused, OpenError::Refused { segment: 1, fault });
-    assert!(refused.to_string().contains("format version 3"), "{refused}");
+    assert!(refused.to_string().contains(&format!("format version {future}")), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
     assert_eq!(
         storage(directory.path()).map(|_| fs::read_dir(directory.path()).unwrap().count()),

@@ -135,8 +135,9 @@ pub const SEGMENTS_MAX: usize = 16_384;
 /// Most damaged ranges that recovery lists one by one; further ones widen the last.
 pub const DAMAGED_RANGES_MAX: usize = 1_024;
 
-/// Jobs that may wait for the storage thread. A log has at most two syncs, one new segment and one
-/// removal and one touching under way, so a full queue means that this bound is broken.
+/// Jobs that may wait for the storage thread. A log has at most three syncs (one by its policy, one of a
+/// segment that it left, one that somebody waits for), one new segment, one removal and one touching
+/// under way, so a full queue means that this bound is broken.
 pub const STORAGE_JOBS_MAX: usize = 16;
 
 /// How much of a segment is made present in memory at a time, ahead of the stores. Touched pages are
@@ -255,7 +256,7 @@ const _: () = {
     assert!(STOP_COMMAND_WAIT.as_millis() > STOP_WAIT.as_millis() + KILL_WAIT.as_millis());
     assert!(RESTART_WAIT_MIN.as_millis() <= RESTART_WAIT_MAX.as_millis());
 };
-const _: () = assert!(STORAGE_JOBS_MAX >= 5);
+const _: () = assert!(STORAGE_JOBS_MAX >= 6);
 /// Frames that the exchange still holds of a synthetic market, 4 MiB of them. A tape is held whole.
 pub const EXCHANGE_WINDOW_FRAMES: usize = 65_536;
 /// Events that a synthetic market makes in one turn.

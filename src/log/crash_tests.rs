@@ -212,7 +212,7 @@ fn a_shard_recovers_a_true_prefix_from_every_crash_point() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 48 }))]
 
     #[test]
     fn any_lives_of_any_log_survive_any_loss_of_power(

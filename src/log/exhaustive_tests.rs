@@ -259,11 +259,13 @@ fn crashes(policy: SyncPolicy, page_bytes: usize, before: &[Operation]) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a search of minutes in safe code")]
 fn every_crash_point_of_every_workload_of_three_operations_on_a_new_log() {
     crashes(SyncPolicy::Batch, PAGE_BYTES, &[]);
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a search of minutes in safe code")]
 fn every_crash_point_of_every_workload_of_three_operations_on_a_log_that_rolled() {
     use Operation::{Append, Roll};
     crashes(SyncPolicy::Batch, PAGE_BYTES, &[Append, Roll, Append, Roll, Append]);
@@ -271,6 +273,7 @@ fn every_crash_point_of_every_workload_of_three_operations_on_a_log_that_rolled(
 
 /// Retention once removed the only durable segment of such a log.
 #[test]
+#[cfg_attr(miri, ignore = "a search of minutes in safe code")]
 fn every_crash_point_of_every_workload_of_three_operations_without_syncs() {
     // Everything is dirty here. In pages of two records it is 1.2 million crashes, and minutes.
     crashes(SyncPolicy::None, 4 * PAGE_BYTES, &[Operation::Roll, Operation::Append]);
@@ -323,6 +326,7 @@ fn opens_to_a_true_part(disk: &MemoryDisk, last_seq: u64, what: &str) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a search of minutes in safe code")]
 fn every_truncation_of_the_last_segment() {
     for closed in [false, true] {
         let disk = few_records(closed);
@@ -337,6 +341,7 @@ fn every_truncation_of_the_last_segment() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a search of minutes in safe code")]
 fn every_flipped_bit_of_every_segment() {
     for (closed, number) in [(false, 1), (false, 2), (true, 2)] {
         let disk = few_records(closed);

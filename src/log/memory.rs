@@ -212,6 +212,12 @@ impl MemoryDisk {
         self.0.borrow().files.get(&number).map(|file| file.stored.clone()).unwrap_or_default()
     }
 
+    /// The durable bytes of a segment, names aside; empty when there is none.
+    #[must_use]
+    pub fn durable_bytes(&self, number: u64) -> Vec<u8> {
+        self.0.borrow().files.get(&number).map(|file| file.durable.clone()).unwrap_or_default()
+    }
+
     /// Puts these bytes, durable, in place of a segment: rot, or somebody's truncation.
     pub fn put(&self, number: u64, bytes: Vec<u8>) {
         let file = File { durable: bytes.clone(), stored: bytes, is_named: true };

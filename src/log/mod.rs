@@ -11,6 +11,7 @@ mod jobs;
 mod judge;
 mod mark;
 pub mod memory;
+mod positions;
 mod read;
 mod recovery;
 mod standing;

@@ -623,6 +623,7 @@ fn opens_to_a_true_part(changed: &[u8], what: &str) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a search of minutes in safe code")]
 fn every_truncation_of_few_records() {
     for closed in [false, true] {
         let (_, bytes) = few_records(closed);
@@ -633,6 +634,7 @@ fn every_truncation_of_few_records() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a search of minutes in safe code")]
 fn every_flipped_bit_of_few_records() {
     for closed in [false, true] {
         let (_, bytes) = few_records(closed);
@@ -645,6 +647,7 @@ fn every_flipped_bit_of_few_records() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a search of minutes in safe code")]
 fn a_flip_in_a_closed_log_is_never_taken_for_a_torn_tail() {
     let (disk, bytes) = few_records(true);
     for bit in 4096 * 8..(4096 + 4 * 64) * 8 {

@@ -7,24 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::mapping::Mapping;
+use super::queue::{Answer, Jobs, Wake, queues};
 use super::worker::{self, Job, Space, allocate, failure};
-use crate::limits::STORAGE_JOBS_MAX;
 use crate::log::{Completion, HEADER_BYTES, Segment, Storage, StorageError};
-
-/// Called by the storage thread after each completion; wakes the reactor that polls for it.
-pub type Wake = Box<dyn Fn() + Send>;
 
 /// The files of one log.
 pub struct FileStorage {
     directory: PathBuf,
-    jobs: Option<Sender<Job>>,
-    completions: Receiver<Completion<FileSegment>>,
-    under_way: usize,
+    jobs: Jobs<Job, Completion<FileSegment>>,
     /// Half-made segments of an earlier process. They go with the first job, which a log starts only
     /// when it refuses nothing: a refused directory stays as it is.
     leftovers: Vec<PathBuf>,
@@ -71,18 +65,15 @@ impl FileStorage {
         let lock = lock(&directory.join("LOCK"))?;
         let temporaries =
             worker::temporaries(directory).map_err(|error| failure("list", directory, error))?;
-        let (jobs, todo) = bounded(STORAGE_JOBS_MAX);
-        let (done, completions) = bounded(STORAGE_JOBS_MAX);
+        let (jobs, list) = queues();
         let owned = directory.to_owned();
         let worker = std::thread::Builder::new()
             .name("storage".to_owned())
-            .spawn(move || worker::run(&owned, space, &todo, &done, &wake))
+            .spawn(move || list.run(|job| worker::work(&owned, space, job), &wake))
             .map_err(|error| failure("start a thread for", directory, error))?;
         Ok(FileStorage {
             directory: directory.to_owned(),
-            jobs: Some(jobs),
-            completions,
-            under_way: 0,
+            jobs,
             leftovers: temporaries,
             worker: Some(worker),
             lock,
@@ -90,24 +81,11 @@ impl FileStorage {
     }
 
     fn start(&mut self, job: Job) {
-        // The log keeps fewer jobs under way than the queue holds. A job that is lost because the
-        // thread has ended is reported by the next poll, which finds the other end gone as well.
         for path in std::mem::take(&mut self.leftovers) {
             // One that stays costs space, and the next open finds it.
             let _ = std::fs::remove_file(path);
         }
-        self.under_way += 1;
-        if let Some(jobs) = &self.jobs {
-            let _ = jobs.try_send(job);
-        }
-    }
-
-    fn ended(&mut self) -> Option<Completion<FileSegment>> {
-        if self.under_way == 0 {
-            return None;
-        }
-        self.under_way = 0;
-        Some(Completion::Synced(Err(StorageError::Gone)))
+        self.jobs.start(job);
     }
 }
 
@@ -174,34 +152,26 @@ impl Storage for FileStorage {
     }
 
     fn poll_completion(&mut self) -> Option<Completion<FileSegment>> {
-        match self.completions.try_recv() {
-            Ok(completion) => {
-                self.under_way = self.under_way.saturating_sub(1);
-                Some(completion)
-            }
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => self.ended(),
-        }
+        self.jobs.poll().map(completion)
     }
 
     fn wait_completion(&mut self) -> Option<Completion<FileSegment>> {
-        if self.under_way == 0 {
-            return None;
-        }
-        match self.completions.recv() {
-            Ok(completion) => {
-                self.under_way = self.under_way.saturating_sub(1);
-                Some(completion)
-            }
-            Err(_) => self.ended(),
-        }
+        self.jobs.wait().map(completion)
+    }
+}
+
+/// What the log is told. That the thread is gone fails it as a sync does that nobody knows the end of.
+pub(super) fn completion<G>(answer: Answer<Completion<G>>) -> Completion<G> {
+    match answer {
+        Answer::Done(completion) => completion,
+        Answer::Gone => Completion::Synced(Err(StorageError::Gone)),
     }
 }
 
 impl Drop for FileStorage {
     fn drop(&mut self) {
         // The lock must outlive the thread: a sync or a rename of ours must not meet a successor.
-        self.jobs = None;
+        self.jobs.stop();
         if let Some(worker) = self.worker.take() {
             let _ = worker.join();
         }
@@ -215,7 +185,7 @@ impl fmt::Debug for FileStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileStorage")
             .field("directory", &self.directory)
-            .field("under_way", &self.under_way)
+            .field("under_way", &self.jobs.under_way())
             .finish_non_exhaustive()
     }
 }

@@ -118,6 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "a mapping of a file")]
     fn released_pages_come_back_with_what_was_stored() {
         let file = tempfile::tempfile().unwrap();
         let len = 8 * PAGE_BYTES;

@@ -10,10 +10,12 @@
 mod directory;
 mod inspect;
 mod mapping;
+mod queue;
 mod worker;
 
-pub use directory::{FileSegment, FileStorage, Wake};
+pub use directory::{FileSegment, FileStorage};
 pub use inspect::LogFiles;
+pub use queue::Wake;
 
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,7 @@ fn seqs(log: &Log<FileStorage>) -> Vec<u64> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
 fn what_was_written_is_there_after_close_and_after_death() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, recovery) = open(directory.path());
@@ -87,6 +88,7 @@ fn what_was_written_is_there_after_close_and_after_death() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
 fn a_second_process_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let first = storage(directory.path()).unwrap();
@@ -98,6 +100,7 @@ fn a_second_process_is_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
 fn a_format_from_the_future_is_refused_by_name_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
@@ -118,6 +121,7 @@ fn a_format_from_the_future_is_refused_by_name_and_left_alone() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
 fn another_nodes_directory_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
@@ -127,6 +131,7 @@ fn another_nodes_directory_is_refused_by_name() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
 fn half_made_segments_are_removed_and_other_files_are_not() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
@@ -141,6 +146,7 @@ fn half_made_segments_are_removed_and_other_files_are_not() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
 fn a_cut_file_is_completed_behind_its_last_good_record() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = open(directory.path());
@@ -164,6 +170,7 @@ fn a_cut_file_is_completed_behind_its_last_good_record() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
 fn a_directory_that_cannot_be_written_is_named() {
     // /proc takes no files from anybody, root included, whom permissions would not stop.
     let refused = storage(Path::new("/proc/pregao")).unwrap_err();
@@ -177,6 +184,7 @@ fn a_directory_that_cannot_be_written_is_named() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
 fn removed_segments_leave_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let retention = Retention { bytes_max: Some(4 * (4096 + 64 * 64)), age_max: None };

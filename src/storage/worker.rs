@@ -1,4 +1,4 @@
-//! The storage thread: makes, syncs and removes segments, one job after the other.
+//! What the storage thread does: makes, syncs and removes segments, a job at a time.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -7,11 +7,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crossbeam::channel::{Receiver, Sender};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use super::directory::{FileSegment, Wake, segment_path};
+use super::directory::{FileSegment, segment_path};
 use super::mapping::{Mapping, Pages};
 use crate::limits::SEGMENT_TOUCH_BYTES;
 use crate::log::{Completion, HEADER_BYTES, Segment, StorageError};
@@ -30,35 +29,25 @@ pub(super) enum Space {
     Sparse,
 }
 
-/// Works until the storage is dropped.
-pub(super) fn run(
-    directory: &Path,
-    space: Space,
-    jobs: &Receiver<Job>,
-    done: &Sender<Completion<FileSegment>>,
-    wake: &Wake,
-) {
-    for job in jobs {
-        let completion = match job {
-            Job::Prepare { number, header, bytes } => {
-                Completion::Prepared(prepare(directory, space, number, &header, bytes))
-            }
-            Job::Sync { file, number, pages, release } => {
-                pages.release(release.start, release.end);
-                Completion::Synced(rustix::fs::fdatasync(&*file).map_err(|errno| {
-                    failure("sync", &segment_path(directory, number), errno.into())
-                }))
-            }
-            Job::Touch { pages, offset, len } => {
-                pages.touch(offset, len);
-                Completion::Touched
-            }
-            Job::Remove { segment } => Completion::Removed(remove(directory, segment)),
-        };
-        if done.send(completion).is_err() {
-            return;
+/// Does a job.
+pub(super) fn work(directory: &Path, space: Space, job: Job) -> Completion<FileSegment> {
+    match job {
+        Job::Prepare { number, header, bytes } => {
+            Completion::Prepared(prepare(directory, space, number, &header, bytes))
         }
-        wake();
+        Job::Sync { file, number, pages, release } => {
+            pages.release(release.start, release.end);
+            Completion::Synced(
+                rustix::fs::fdatasync(&*file).map_err(|errno| {
+                    failure("sync", &segment_path(directory, number), errno.into())
+                }),
+            )
+        }
+        Job::Touch { pages, offset, len } => {
+            pages.touch(offset, len);
+            Completion::Touched
+        }
+        Job::Remove { segment } => Completion::Removed(remove(directory, segment)),
     }
 }
 

@@ -72,7 +72,7 @@ proptest! {
         probes in 1..4u32,
         successes in 1..4u32,
         timed: bool,
-        steps in prop::collection::vec(steps(), 1..300),
+        steps in prop::collection::vec(steps(), 1..if cfg!(miri) { 30 } else { 300 }),
     ) {
         let config = Config {
             permitted_number_of_calls_in_half_open_state: probes,

@@ -16,6 +16,10 @@
 //! The shared ones are `kind symbol seq instrument_seq ts_event ts_recv flags`. A gap and the end
 //! of a snapshot belong to no instrument and have no number of their own: there these are `null`. Only a gap that
 //! says what one instrument missed of a loss has its `symbol`.
+//!
+//! The `missed` of a gap is `null` where the loss is told before anybody can know what it cost: `seq` counts all
+//! instruments, and a subscription of some learns its own part by the next frame of each, in a gap with its
+//! `symbol`. An instrument of which nothing came before the loss has no number to count from, and no such line.
 
 use serde::Serialize;
 

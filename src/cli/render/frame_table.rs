@@ -3,6 +3,9 @@
 //! A value that is wider than its column widens its line; nothing is cut, but a note that finds no
 //! room is left out.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use anstyle::{AnsiColor, Style};
 
 use super::{
@@ -10,6 +13,7 @@ use super::{
 };
 use crate::cli::parse::TimeNs;
 use crate::client::{LiveBar, Symbols};
+use crate::duration;
 use crate::market::bar::Bar;
 use crate::market::price::decimal;
 use crate::wire::{
@@ -34,7 +38,7 @@ pub struct FrameTable {
 /// One line's cells.
 struct Row<'a> {
     time: String,
-    kind: &'static str,
+    kind: Cow<'static, str>,
     symbol: &'a str,
     bid: String,
     ask: String,
@@ -108,7 +112,7 @@ impl FrameTable {
         self.lines_since_header = Some(0);
         let header = Row {
             time: "TIME UTC".into(),
-            kind: "KIND",
+            kind: "KIND".into(),
             symbol: "SYMBOL",
             bid: "BID/PRICE".into(),
             ask: "ASK".into(),
@@ -176,7 +180,7 @@ fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a Symbols) -> Option<Row
             0 => NONE.to_owned(),
             ns => TimeNs(ns).time_of_day(),
         },
-        kind: "quote",
+        kind: "quote".into(),
         symbol: symbols.symbol(frame.instrument.get()).map_or("?", Symbol::as_str),
         bid: String::new(),
         ask: String::new(),
@@ -192,7 +196,7 @@ fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a Symbols) -> Option<Row
             row.style = warning();
         }
     } else if let Some(trade) = frame.view::<Trade>() {
-        row.kind = "trade";
+        row.kind = "trade".into();
         row.bid = shown(trade.price.get());
         row.qty = trade.qty.to_string();
         row.style = match side_word(trade.flags.get()) {
@@ -201,13 +205,14 @@ fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a Symbols) -> Option<Row
             None => Style::new(),
         };
     } else if let Some(cancel) = frame.view::<Cancel>() {
-        row.kind = "cancel";
+        row.kind = "cancel".into();
         row.bid = shown(cancel.price.get());
         row.qty = cancel.qty.to_string();
         row.style = warning();
     } else {
         let bar = bar?;
-        row.kind = "bar";
+        // Bars of two lengths may come mixed. Without a dot, as 15m then fits too.
+        row.kind = format!("bar{}", duration::show(Duration::from_nanos(bar.interval_ns))).into();
         row.bid = shown(bar.close);
         row.ask = bar.vwap().map_or_else(|| NONE.to_owned(), |vwap| decimal(vwap, decimals));
         row.qty = bar.volume.to_string();
@@ -274,7 +279,7 @@ TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE
              live   from seq 44
 13:30:00.123 trade  PETR4            32.015            18446744073709551615 sell
 -            cancel ?                  0.00                      0
-00:01:00.000 bar    PETR4             11.00 10.666666667           3 9.00..12.00
+00:01:00.000 bar1m  PETR4             11.00 10.666666667           3 9.00..12.00
              gap    seq 10 to 20 missing: lapped, 4 of ours
 00:00:00.000 break  exchange: closed to open (unknown)";
         assert_eq!(lines.join("\n"), want);
@@ -298,6 +303,36 @@ TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE
         }
         assert!(lines.contains("SPY   240621C00500000"));
         assert!(lines.contains("99999.99"));
+    }
+
+    #[test]
+    fn bars_of_two_lengths_of_one_symbol_are_told_apart_in_80_columns() {
+        let line = |seconds: u64| {
+            let mut assembler = BarAssembler::default();
+            let frames = bar_frames(PETR4, 0);
+            let bar = frames.iter().find_map(|frame| assembler.take(frame)).unwrap();
+            let live = LiveBar {
+                instrument: PETR4,
+                bar: Bar { interval_ns: seconds * 1_000_000_000, ..bar },
+                is_revised: false,
+                is_incomplete: false,
+            };
+            let text = FrameTable::new(false, None).live_bar(&live, &symbols()).unwrap();
+            let line = text.lines().nth(1).unwrap().to_owned();
+            assert!(line.len() <= COLUMNS && line.ends_with("9.00..12.00"), "{line}");
+            line
+        };
+        for (seconds, kind) in [
+            (5, " bar5s  PETR4"),
+            (60, " bar1m  PETR4"),
+            (90, " bar90s PETR4"),
+            (300, " bar5m  PETR4"),
+            (900, " bar15m PETR4"),
+            (3_600, " bar1h  PETR4"),
+            (86_400, " bar24h PETR4"),
+        ] {
+            assert!(line(seconds).contains(kind), "{}", line(seconds));
+        }
     }
 
     #[test]

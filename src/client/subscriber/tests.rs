@@ -212,6 +212,7 @@ fn a_break_is_mended_from_the_next_frame_on() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "five thousand of them")]
 fn thousands_that_lose_the_broker_do_not_come_back_together() {
     let lost_at = Bench::new(0, 0).now.mono;
     let mut benches: Vec<Bench> = (0..5000).map(|seed| Bench::new(1, seed)).collect();

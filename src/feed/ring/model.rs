@@ -154,12 +154,14 @@ fn explore(flaw: Flaw) -> Result<usize, State> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a search of minutes in safe code")]
 fn no_interleaving_shows_a_frame_that_is_stored_into() {
     let states = explore(Flaw::None).unwrap();
     assert!(states > 10_000, "{states} states are not all");
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a search of minutes in safe code")]
 fn each_step_of_the_protocol_is_needed() {
     for flaw in [
         Flaw::WriterIgnoresGates,

@@ -310,3 +310,31 @@ fn numbers_that_come_again_in_a_new_epoch_are_no_loss() {
         assert_eq!(broker(&mut follower, &frame), [Event::Data(frame)]);
     }
 }
+
+#[test]
+fn what_core_has_taken_back_is_not_told_as_lost() {
+    let asked = || {
+        let mut follower = follower("*", 0, 1);
+        assert_eq!(broker(&mut follower, &subscribed(1, 1, 1)), []);
+        broker(&mut follower, &every(1));
+        // The broker is at 20 still, and core died: what it had from 10 on was not durable.
+        assert_eq!(broker(&mut follower, &gap(GapReason::Lapped, 2, 14)), []);
+        assert_eq!(follower.want(), Want::History { from_seq: 2, to_seq: 15 });
+        follower
+    };
+    let mut follower = asked();
+    follower.handle_history_session(2, 10);
+    assert!(follower.must_subscribe_again(), "core has nothing behind 9 yet");
+    follower.handle_broker_lost();
+    assert_eq!(told(&mut follower), []);
+    assert_eq!(broker(&mut follower, &subscribed(2, 10, 12)), []);
+    assert_eq!(follower.want(), Want::Broker { from_seq: 2 });
+
+    // An epoch that took back nothing of the piece: core answers as before.
+    let mut follower = asked();
+    follower.handle_history_session(2, 15);
+    assert!(!follower.must_subscribe_again());
+    // Where the epoch between began is not known.
+    follower.handle_history_session(3, 15);
+    assert!(follower.must_subscribe_again());
+}

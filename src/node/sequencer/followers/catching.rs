@@ -1,4 +1,4 @@
-//! Shards and the trimmed journal: what of it they still need, and what one gets that wants more than
+//! Followers and the trimmed journal: what of it shards still need, and what one gets that wants more than
 //! there is.
 
 use super::{Follower, Followers, Phase, first_seq_from};
@@ -29,6 +29,20 @@ impl Follower {
         let epoch = session.epoch.get();
         let is_greeting = matches!(self.phase, Phase::Greeting { .. });
         is_greeting && self.config.shard.is_some() && epoch != 0 && epoch < journal.epoch()
+    }
+
+    /// A broker or a replica that is slow does not keep the journal from being trimmed. One that was
+    /// overtaken so gets definitions and last values before it goes on, as one gets that comes back too
+    /// late: without them it would not know instruments that were defined meanwhile, and would hand old
+    /// values out as current ones.
+    pub(super) fn note_overtaken<S: Storage>(&mut self, journal: &Log<S>) {
+        if let Phase::Streaming { conn, position } = self.phase
+            && self.config.shard.is_none()
+            && position < journal.first_position()
+        {
+            let wanted_seq = self.passed_seq;
+            self.phase = Phase::Snapshot { conn, next_index: 0, wanted_seq };
+        }
     }
 
     /// The journal was trimmed beyond what this shard wants. It gets what the frames stand on, and is

@@ -483,6 +483,11 @@ impl Follower {
         self.piece = None;
         self.checked_seq = 0;
         self.skipped = 0;
+        if self.next_seq == 0 {
+            // It begins with another snapshot. The numbers of this one, which did not come to its end, are
+            // places in a sequence that was never followed from there.
+            self.losses = Losses::default();
+        }
     }
 
     /// The connection to core is gone before the end of the piece: the rest is asked for on the next one.
@@ -493,7 +498,7 @@ impl Follower {
         }
     }
 
-    /// Core says that a piece of its history cannot be read.
+    /// Core says that a piece of its history cannot be read, or that its history begins later.
     pub fn handle_history_gap(&mut self, gap: &Gap) {
         let (from_seq, to_seq) = (gap.from_seq.get(), gap.to_seq.get());
         let Some(reason) = GapReason::from_number(gap.reason) else { return };
@@ -503,6 +508,12 @@ impl Follower {
         let from_seq = from_seq.max(self.next_seq);
         let missed = self.is_whole().then(|| (to_seq - from_seq).saturating_add(1));
         self.next_seq = to_seq + 1;
+        if let Some(piece) = &mut self.piece
+            && from_seq <= piece.from_seq
+        {
+            // The end of the piece says so too; it is told once.
+            piece.from_seq = self.next_seq;
+        }
         self.seen_seq = self.next_seq;
         self.tell_lost(reason, from_seq, to_seq, missed);
     }

@@ -204,6 +204,9 @@ fn a_replay_of_a_trimmed_journal_says_where_it_begins_and_has_no_statements() {
         .copied()
         .collect();
     assert_eq!(seqs(&rows), (begins..305).collect::<Vec<_>>());
+    let gap = frames[1].view::<Gap>().expect("before the first row");
+    assert_eq!((gap.reason, gap.from_seq.get()), (GapReason::SourceLost as u8, 1));
+    assert_eq!(gap.to_seq.get(), begins - 1);
     let end = frames.last().unwrap().view::<Ended>().unwrap();
     assert_eq!((end.covered_from.get(), end.covered_to.get()), (begins, 305));
 }

@@ -25,11 +25,14 @@ pub enum Bug {
     ForgetLastConflated,
     DialWhileOpen,
     ReplayEndsEarly,
+    AnswerBeyondCut,
+    TrimBehindNobody,
+    StreamPastTrimmed,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 16] = [
+    pub const ALL: [Bug; 19] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -46,6 +49,9 @@ impl Bug {
         Bug::ForgetLastConflated,
         Bug::DialWhileOpen,
         Bug::ReplayEndsEarly,
+        Bug::AnswerBeyondCut,
+        Bug::TrimBehindNobody,
+        Bug::StreamPastTrimmed,
     ];
 }
 

@@ -445,9 +445,9 @@ impl Follower {
         let first_seq = journal.first_seq().unwrap_or(0);
         self.phase = if wanted == 0 {
             Phase::Snapshot { conn, next_index: 0, wanted_seq: 0 }
-        } else if wanted < first_seq && self.config.shard.is_none() {
+        } else if self.must_have_snapshot(wanted, first_seq) {
             Phase::Snapshot { conn, next_index: 0, wanted_seq: wanted }
-        } else if wanted < first_seq {
+        } else if wanted < first_seq && self.config.shard.is_some() {
             Phase::Catching { conn, next_index: 0, wanted_seq: wanted }
         } else {
             Phase::Streaming { conn, position: journal.position_of_seq(wanted) }

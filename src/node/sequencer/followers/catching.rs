@@ -6,6 +6,7 @@ use crate::limits;
 use crate::log::{Log, Storage};
 use crate::node::ConnId;
 use crate::node::sequencer::market::Market;
+use crate::planted::{Bug, is_planted};
 use crate::wire::{Flags, Frame, Gap, GapReason, Session, U64};
 
 impl Followers {
@@ -37,12 +38,17 @@ impl Follower {
     /// values out as current ones.
     pub(super) fn note_overtaken<S: Storage>(&mut self, journal: &Log<S>) {
         if let Phase::Streaming { conn, position } = self.phase
-            && self.config.shard.is_none()
-            && position < journal.first_position()
+            && self.must_have_snapshot(position, journal.first_position())
         {
             let wanted_seq = self.passed_seq;
             self.phase = Phase::Snapshot { conn, next_index: 0, wanted_seq };
         }
+    }
+
+    /// Whether the journal that begins at `first` was trimmed beyond the place of one that hands last values
+    /// out.
+    pub(super) fn must_have_snapshot(&self, place: u64, first: u64) -> bool {
+        self.config.shard.is_none() && place < first && !is_planted(Bug::StreamPastTrimmed)
     }
 
     /// The journal was trimmed beyond what this shard wants. It gets what the frames stand on, and is

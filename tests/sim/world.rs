@@ -257,8 +257,27 @@ impl World {
             disk.hold_jobs(true);
         }
         self.log(host, "---- start");
+        self.reset_retransmitted(host);
         self.watch_start(host);
         self.wake(host, self.now_ns);
+    }
+
+    /// A machine that is back knows nothing of its old connections: who has bytes under way there, and so
+    /// could not write more, is told when they are sent again.
+    fn reset_retransmitted(&mut self, host: usize) {
+        let (now_ns, weather) = (self.now_ns, self.weather);
+        let mut resets = Vec::new();
+        for (&number, tcp) in &mut self.tcps {
+            for side in 0..2 {
+                let gone = &tcp.ends[1 - side];
+                if gone.host == host && gone.has_vanished && tcp.ends[side].is_blocked {
+                    resets.push((tcp.reset(side, now_ns, &weather), number, side));
+                }
+            }
+        }
+        for (at, number, side) in resets {
+            self.plan(at, Event::Arrive(number, side));
+        }
     }
 
     /// A host that is down gets an empty disk: what it had promised is gone, and nobody's fault.

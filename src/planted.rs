@@ -26,11 +26,14 @@ pub enum Bug {
     DialWhileOpen,
     ReplayEndsEarly,
     SkipDamageSilently,
+    AnswerBeyondCut,
+    TrimBehindNobody,
+    StreamPastTrimmed,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 17] = [
+    pub const ALL: [Bug; 20] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -48,6 +51,9 @@ impl Bug {
         Bug::DialWhileOpen,
         Bug::ReplayEndsEarly,
         Bug::SkipDamageSilently,
+        Bug::AnswerBeyondCut,
+        Bug::TrimBehindNobody,
+        Bug::StreamPastTrimmed,
     ];
 }
 

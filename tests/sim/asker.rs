@@ -6,8 +6,10 @@ use std::time::Duration;
 use pregao::node::{
     Action, CloseReason, ConnId, DialFailure, DialId, Links, LocalFault, Node, Origin, Outgoing,
 };
+use pregao::question::Question;
 use pregao::time::{Mono, Now};
 use pregao::wire::{Ended, Frame, Message, Query, Refusal, Role, Session, U32};
+use zerocopy::IntoBytes;
 
 #[derive(Clone, Debug)]
 pub(crate) struct AskerConfig {
@@ -41,14 +43,22 @@ impl Asker {
         }
     }
 
-    /// Asks; what came before is forgotten. Returns the number of the query.
-    pub(crate) fn ask(&mut self, query: Query) -> Option<u32> {
+    /// Asks, as of a `seq` or (0) of now; what came before is forgotten. Returns the number of the query.
+    pub(crate) fn ask(&mut self, query: Query, as_of: u64) -> Option<u32> {
         let conn = self.conn?;
         let id = self.next_id;
         self.next_id += 1;
         self.frames.clear();
         self.has_asked = true;
-        self.links.send(conn, Query { id: U32::new(id), ..query });
+        let query = Query { id: U32::new(id), ..query };
+        if as_of == 0 {
+            self.links.send(conn, query);
+        } else {
+            let question = Question::new(&query).expect("a question that can be asked");
+            let frames = question.cut_at(as_of).frames();
+            self.links.fill(conn, frames.as_bytes());
+            self.links.mark_dirty(conn);
+        }
         Some(id)
     }
 

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pregao::feed::Pattern;
 use pregao::market::partition::Partition;
-use pregao::wire::{EndStatus, Ended, Flags, Frame, Kind, Mode, Op, Symbol};
+use pregao::wire::{EndStatus, Ended, Flags, Frame, Gap, GapReason, Kind, Mode, Op, Query, Symbol};
 
+use crate::asker::Asker;
 use crate::hosts::AnyNode;
 use crate::plan::Day;
-use crate::road::{Road, SHARDS, SYMBOLS, plain, symbols};
+use crate::road::{MS, Road, SHARDS, SYMBOLS, plain, symbols};
+use crate::watch::Stored;
 use crate::world::World;
 
 /// An invariant by its name, and how it does not hold.
@@ -35,11 +37,9 @@ fn difference(got: &[Frame], want: &[Frame]) -> String {
 pub(crate) fn check(day: &Day) -> Result<(), Violation> {
     let road = &day.road;
     let found = road.stored_on(road.core);
-    let lost = &road.world.hosts[road.core].rotten;
-    // What was journaled: what still stands there, and what has rotted.
-    let mut journal = found.live;
-    journal.extend(lost.values());
-    journal.sort_by_key(|frame| frame.seq.get());
+    check_removal(road, road.core, found.first_seq > 1)?;
+    let first_seq = found.first_seq;
+    let journal = whole(road, found);
     check_journal(road, &journal)?;
     for (seq, (epoch, frame)) in &road.world.watch.published {
         if road.world.watch.is_void_since(*seq, *epoch, u32::MAX) {
@@ -52,30 +52,74 @@ pub(crate) fn check(day: &Day) -> Result<(), Violation> {
     }
     let partition = Partition::hash(SHARDS).unwrap();
     for shard in 0..SHARDS {
-        let host = road.shards[usize::from(shard)];
-        let rotten = &road.world.hosts[host].rotten;
-        let mut owned = World::owned(&journal, &partition, shard);
-        owned.retain(|frame| !rotten.contains_key(&frame.seq.get()));
-        let found = road.stored_on(host);
-        // Only what core has lost may be missing, and only if the shard knows that it is.
-        let told: BTreeSet<u64> = found.holes.iter().flat_map(|&(from, to)| from..=to).collect();
-        let invented = told.iter().find(|seq| !lost.contains_key(seq));
-        hold(invented.is_none(), "announced-losses-are-the-rotten-frames", || {
-            format!("shard {shard} says that {invented:?} is lost; core lost {:?}", lost.keys())
-        })?;
-        owned.retain(|frame| !told.contains(&frame.seq.get()));
-        let mut held = found.live;
-        // What rotted when it was void already may stand again under the same number.
-        held.retain(|frame| !rotten.contains_key(&frame.seq.get()));
-        hold(held == owned, "shards-hold-their-part", || {
-            format!("shard {shard} holds {}", difference(&held, &owned))
-        })?;
+        for host in road.copies_of(shard) {
+            let owned = World::owned(&journal, &partition, shard);
+            check_shard(road, host, owned, first_seq)?;
+        }
     }
     let names = symbols(&journal);
     for &host in &day.clients {
-        check_client(road, host, &journal, &names)?;
+        check_client(road, host, &journal, first_seq, &names)?;
     }
     Ok(())
+}
+
+/// The journal with what retention has removed from it, which core had published before.
+fn whole(road: &Road, found: Stored) -> Vec<Frame> {
+    let watch = &road.world.watch;
+    let before = watch.published.range(..found.first_seq);
+    let stands = before.filter(|(seq, (epoch, _))| !watch.is_void_since(**seq, *epoch, u32::MAX));
+    let rotten = road.world.hosts[road.core].rotten.range(found.first_seq..);
+    let stands = stands.map(|(_, (_, frame))| *frame).chain(rotten.map(|(_, frame)| *frame));
+    let mut frames: Vec<Frame> = stands.chain(found.live).collect();
+    frames.sort_by_key(|frame| frame.seq.get());
+    frames
+}
+
+/// Only what was told to may remove anything, and by its bytes no more than it has to.
+fn check_removal(road: &Road, host: usize, is_short: bool) -> Result<(), Violation> {
+    let known = &road.world.hosts[host];
+    let (Some(keeping), Some(disk)) = (known.spec.keeping(), &known.disk) else { return Ok(()) };
+    let bytes: usize = disk.numbers().into_iter().map(|number| disk.bytes(number).len()).sum();
+    let kept = bytes as u64 + keeping.segment_bytes();
+    let bytes_max = keeping.retention.bytes_max.filter(|_| keeping.retention.age_max.is_none());
+    let may_be = keeping.removes() && bytes_max.is_none_or(|bytes_max| kept >= bytes_max);
+    hold(!is_short || may_be, "retention-removes-what-it-was-told-to", || {
+        format!("{} has {bytes} bytes left and keeps {:?}", known.name, keeping.retention)
+    })
+}
+
+/// A shard holds its part of the journal: all of it, or what its own retention has left, or, on an empty
+/// disk, what the journal still had.
+fn check_shard(
+    road: &Road,
+    host: usize,
+    mut owned: Vec<Frame>,
+    first_seq: u64,
+) -> Result<(), Violation> {
+    let known = &road.world.hosts[host];
+    let rotten = &known.rotten;
+    owned.retain(|frame| !rotten.contains_key(&frame.seq.get()));
+    let found = road.stored_on(host);
+    // Only what core has lost may be missing, and only if the shard knows that it is.
+    let lost = &road.world.hosts[road.core].rotten;
+    let told: BTreeSet<u64> = found.holes.iter().flat_map(|&(from, to)| from..=to).collect();
+    let invented = told.iter().find(|seq| !lost.contains_key(seq));
+    hold(invented.is_none(), "announced-losses-are-the-rotten-frames", || {
+        format!("{} says that {invented:?} is lost; core lost {:?}", known.name, lost.keys())
+    })?;
+    owned.retain(|frame| !told.contains(&frame.seq.get()));
+    let mut held = found.live;
+    // What rotted when it was void already may stand again under the same number.
+    held.retain(|frame| !rotten.contains_key(&frame.seq.get()));
+    let removes = known.spec.keeping().is_some_and(|keeping| keeping.removes());
+    let short = owned.len().saturating_sub(held.len());
+    let is_excused = |frame: &Frame| removes || known.is_replaced && frame.seq.get() < first_seq;
+    let is_suffix = owned.ends_with(&held) && owned[..short].iter().all(is_excused);
+    hold(is_suffix, "shards-hold-their-part", || {
+        format!("{} holds {}", known.name, difference(&held, &owned))
+    })?;
+    check_removal(road, host, short > 0 && !known.is_replaced)
 }
 
 /// The journal is contiguous, and holds exactly what is on the tape.
@@ -133,6 +177,7 @@ fn check_client(
     road: &Road,
     host: usize,
     journal: &[Frame],
+    first_seq: u64,
     names: &BTreeMap<u32, Symbol>,
 ) -> Result<(), Violation> {
     let client = road.world.client(host);
@@ -161,16 +206,20 @@ fn check_client(
     let told = |seq: u64| client.lost.iter().any(|&(_, from, to)| (from..=to).contains(&seq));
     let unannounced = wanted.iter().find(|f| !have.contains(&f.seq.get()) && !told(f.seq.get()));
     hold(unannounced.is_none(), "every-loss-is-announced", || {
-        let (lost, seq) = (&client.lost, client.follower.next_seq());
+        let (lost, seq) = (&client.lost, client.next_seq);
         format!("{who} (at {seq}) lacks {unannounced:?}; told of {lost:?}")
     })?;
     if config.mode == Mode::Lossless {
-        // Nothing of the journal was removed here, so nothing may be lost but what has rotted.
-        let lost = &road.world.hosts[road.core].rotten;
-        let is_rot =
-            client.lost.iter().all(|&(_, from, to)| lost.range(from..=to).next().is_some());
-        wanted.retain(|f| have.contains(&f.seq.get()) || !lost.contains_key(&f.seq.get()));
-        hold(is_rot, "lossless-loses-nothing", || format!("{who} lost {:?}", client.lost))?;
+        // Only what the journal does not have any more may be lost, and what has rotted in it.
+        let rotten = &road.world.hosts[road.core].rotten;
+        let is_gone = |&(_, from_seq, to_seq): &(GapReason, u64, u64)| {
+            from_seq < first_seq || rotten.range(from_seq..=to_seq).next().is_some()
+        };
+        hold(client.lost.iter().all(is_gone), "lossless-loses-nothing", || {
+            format!("{who} lost {:?}, the journal begins at {first_seq}", client.lost)
+        })?;
+        let is_there = |seq: u64| seq >= first_seq && !rotten.contains_key(&seq);
+        wanted.retain(|f| is_there(f.seq.get()) || have.contains(&f.seq.get()));
         let ours: Vec<Frame> = got
             .iter()
             .filter(|f| f.seq.get() >= live_from || config.from_seq > 0)
@@ -183,8 +232,12 @@ fn check_client(
     let snapshot: Vec<Frame> = client.snapshot.iter().map(plain).collect();
     for value in last_values.values() {
         let has_come = got.contains(value) || snapshot.contains(value);
+        // A lossless subscriber that is told of a loss is not given what stood in it.
+        // What rotted nobody can be given.
+        let is_rotten = road.world.hosts[road.core].rotten.contains_key(&value.seq.get());
+        let is_told = (config.mode == Mode::Lossless || is_rotten) && told(value.seq.get());
         hold(
-            has_come || config.from_seq > 0 && !wanted.contains(value) || told(value.seq.get()),
+            has_come || is_told || config.from_seq > 0 && !wanted.contains(value),
             "the-last-value-arrives",
             || format!("{who} lacks {value:?}"),
         )?;
@@ -196,68 +249,206 @@ fn check_client(
 pub(crate) fn check_now(day: &Day) {
     let world = &day.road.world;
     world.watch_overdue();
-    for host in &world.hosts {
-        match &host.node {
-            Some(AnyNode::Reporter(reporter)) => {
-                if let Some(text) = &reporter.complaint {
-                    world.broken("answers-say-what-they-lack", text);
-                }
-            }
-            Some(AnyNode::Client(client)) => {
-                if let Some(text) = &client.disorder {
-                    let text = format!("{} got {text}", host.name);
-                    world.broken("each-subscriber-gets-its-frames-in-order", &text);
-                }
-            }
-            _ => {}
+    for (number, host) in world.hosts.iter().enumerate() {
+        if let Some(AnyNode::Reporter(reporter)) = &host.node
+            && let Some(text) = &reporter.complaint
+        {
+            world.broken("answers-say-what-they-lack", text);
+        }
+        if let Some(text) = world.delivered(number).and_then(|it| it.disorder.as_ref()) {
+            let text = format!("{} got {text}", host.name);
+            world.broken("each-subscriber-gets-its-frames-in-order", &text);
         }
     }
 }
 
-/// A question through the aggregator is answered with what the journal has.
+/// The rows of an answer.
+fn rows_of(asker: &Asker) -> Vec<Frame> {
+    let is_row = |f: &&Frame| f.kind().is_some_and(Kind::is_data) && !f.has(Flags::SNAPSHOT);
+    asker.frames.iter().filter(is_row).map(plain).collect()
+}
+
+/// Trades and cancellations of a symbol among these frames, as a range has them.
+fn range_of(frames: &[Frame], names: &BTreeMap<u32, Symbol>, symbol: Symbol) -> Vec<Frame> {
+    let is_row = |f: &&Frame| {
+        names.get(&f.instrument.get()) == Some(&symbol)
+            && matches!(f.kind(), Some(Kind::Trade | Kind::Cancel))
+    };
+    let mut rows: Vec<Frame> = frames.iter().filter(is_row).copied().collect();
+    rows.sort_by_key(|f| (f.ts_event.get(), f.seq.get()));
+    rows
+}
+
+/// A question through the aggregator is answered with what the journal has, or what is left of it at one
+/// of those who keep that part.
 pub(crate) fn check_answers(day: &mut Day) -> Result<(), Violation> {
-    let mut journal = day.road.stored(day.road.core);
-    journal.extend(day.road.world.hosts[day.road.core].rotten.values());
+    let journal = whole(&day.road, day.road.stored_on(day.road.core));
     let names = symbols(&journal);
     let partition = Partition::hash(SHARDS).unwrap();
     for name in SYMBOLS.iter().take(3) {
         let symbol: Symbol = name.parse().unwrap();
-        let owner = day.road.shards[usize::from(partition.owner(&symbol))];
-        if !day.road.world.hosts[owner].rotten.is_empty() {
+        let hosts: Vec<usize> = day.road.copies_of(partition.owner(&symbol)).collect();
+        if hosts.iter().any(|&host| !day.road.world.hosts[host].rotten.is_empty()) {
             continue;
         }
-        let is_row = |f: &&Frame| {
-            names[&f.instrument.get()] == symbol
-                && matches!(f.kind(), Some(Kind::Trade | Kind::Cancel))
-        };
-        let mut rows: Vec<Frame> = journal.iter().filter(is_row).copied().collect();
-        rows.sort_by_key(|f| (f.ts_event.get(), f.seq.get()));
+        let before = left_at(day, &hosts, &names, symbol);
         let asker = day.road.ask_aggregator(Road::query(Op::Range, name));
-        let end = asker.messages::<Ended>().next().map(|end| end.status);
-        let got: Vec<Frame> = asker
-            .frames
-            .iter()
-            .filter(|f| f.kind().is_some_and(Kind::is_data) && !f.has(Flags::SNAPSHOT))
-            .map(plain)
-            .collect();
-        if rows.is_empty() {
-            continue;
-        }
+        let end = asker.messages::<Ended>().next().copied().unwrap_or_default();
+        let got = rows_of(asker);
         // All time is asked for, so any hole is touched.
-        let is_whole = day.road.stored_on(owner).holes.is_empty();
-        if !is_whole {
-            let is_told = end != Some(EndStatus::Complete as u8);
-            hold(
-                is_told && got.iter().all(|row| rows.contains(row)),
-                "answers-tell-holes",
-                || format!("{name} ended {end:?} with {} rows of {}", got.len(), rows.len()),
-            )?;
+        let holed =
+            hosts.iter().filter(|host| !day.road.stored_on(**host).holes.is_empty()).count();
+        if holed > 0 {
+            let rows = range_of(&journal, &names, symbol);
+            let is_whole = end.status == EndStatus::Complete as u8;
+            let is_right = match is_whole {
+                true => holed < hosts.len() && got == rows,
+                false => got.iter().all(|row| rows.contains(row)),
+            };
+            hold(is_right, "answers-tell-holes", || {
+                format!("{name} ended {} with {} rows of {}", end.status, got.len(), rows.len())
+            })?;
             continue;
         }
-        let whole = end == Some(EndStatus::Complete as u8) && got == rows;
-        hold(whole, "answers-are-the-journal", || {
-            format!("{name} ended {end:?} with {}", difference(&got, &rows))
+        let after = settled_at(day, &hosts, &names, symbol);
+        let is_one = before.iter().zip(&after).any(|(was, is)| is_between(&got, was, is));
+        let has_failed = end.status == EndStatus::Failed as u8;
+        // Nobody knows anything of a symbol whose last row was removed.
+        let whole = is_one && (!has_failed || got.is_empty());
+        hold(whole && end.status != EndStatus::Partial as u8, "answers-are-the-journal", || {
+            format!("{name} ended {} with {}", end.status, difference(&got, &after[0]))
+        })?;
+        if got.is_empty() {
+            continue;
+        }
+        check_covered(name, &end, &got)?;
+        check_cut(day, symbol, journal.len() as u64 / 2, &hosts, &names)?;
+    }
+    check_quotes(day)?;
+    check_replay(day)
+}
+
+/// What is left of a symbol at each of those who keep its part.
+fn left_at(
+    day: &Day,
+    hosts: &[usize],
+    names: &BTreeMap<u32, Symbol>,
+    symbol: Symbol,
+) -> Vec<Vec<Frame>> {
+    hosts.iter().map(|&host| range_of(&day.road.stored_on(host).live, names, symbol)).collect()
+}
+
+/// The same once what the nodes take for removed is removed.
+fn settled_at(
+    day: &Day,
+    hosts: &[usize],
+    names: &BTreeMap<u32, Symbol>,
+    symbol: Symbol,
+) -> Vec<Vec<Frame>> {
+    let world = &day.road.world;
+    let settled = |host: &usize| world.hosts[*host].read_settled(world.now());
+    let stored = hosts.iter().map(|host| settled(host).expect("the log opens").live);
+    stored.map(|live| range_of(&live, names, symbol)).collect()
+}
+
+/// Whether these rows are what was there at some moment between two looks: retention may have gone on.
+fn is_between(got: &[Frame], before: &[Frame], after: &[Frame]) -> bool {
+    let is_kept = |frame: &&Frame| got.contains(frame) || !before.contains(frame);
+    let is_known = before.iter().filter(|frame| got.contains(frame)).eq(got);
+    is_known && after.iter().all(|frame| is_kept(&frame))
+}
+
+/// Core and its copy answer with the same last values, whatever was removed meanwhile. A copy whose feed
+/// vanished without a word is given the time to miss it.
+fn check_quotes(day: &mut Day) -> Result<(), Violation> {
+    let Some(copy) = day.road.core_copy_asker else { return Ok(()) };
+    for name in SYMBOLS {
+        let mut last = Vec::new();
+        for _ in 0..60 {
+            let query = Road::query(Op::Quote, name);
+            let core = rows_of(day.road.world.ask(day.road.asker, query));
+            let of_copy = rows_of(day.road.world.ask(copy, query));
+            let is_same = core == of_copy;
+            last = vec![core, of_copy];
+            if is_same {
+                break;
+            }
+            let now_ns = day.road.world.now_ns();
+            day.road.world.run_until(now_ns + 1_000 * MS);
+        }
+        hold(last[0] == last[1], "copies-have-the-same-last-values", || {
+            format!("{name}: core has {:?}, its copy {:?}", last[0], last[1])
         })?;
     }
     Ok(())
+}
+
+/// What an answer says that it covers is from its first row to its last.
+fn check_covered(name: &str, end: &Ended, rows: &[Frame]) -> Result<(), Violation> {
+    let times = || rows.iter().map(|frame| frame.ts_event.get());
+    let has = (times().min().unwrap_or(0), times().max().map_or(0, |last| last + 1));
+    let said = (end.covered_from.get(), end.covered_to.get());
+    hold(said == has, "covered-is-what-is-there", || {
+        format!("{name}: an answer says {said:?} and has {has:?}")
+    })
+}
+
+/// Everybody who keeps a part, asked as of the same place, gives the same bytes: what was there before it.
+fn check_cut(
+    day: &mut Day,
+    symbol: Symbol,
+    cut: u64,
+    hosts: &[usize],
+    names: &BTreeMap<u32, Symbol>,
+) -> Result<(), Violation> {
+    let owner = usize::from(Partition::hash(SHARDS).unwrap().owner(&symbol));
+    let askers = [day.road.shard_askers.get(owner), day.road.copy_askers.get(owner)];
+    let askers: Vec<usize> = askers.into_iter().flatten().copied().collect();
+    let cut_of = |mut rows: Vec<Frame>| {
+        rows.retain(|f| f.seq.get() < cut);
+        rows
+    };
+    for (&asker, &host) in askers.iter().zip(hosts) {
+        let before = cut_of(left_at(day, &[host], names, symbol).concat());
+        let query = Road::query(Op::Range, symbol.as_str());
+        let asker = day.road.world.ask_as_of(asker, query, cut);
+        let end = asker.messages::<Ended>().next().copied().unwrap_or_default();
+        let got = rows_of(asker);
+        let want = cut_of(settled_at(day, &[host], names, symbol).concat());
+        let is_right = is_between(&got, &before, &want);
+        let is_right = is_right && (end.as_of.get() == cut || got.is_empty());
+        hold(is_right, "a-cut-is-the-same-everywhere", || {
+            let (name, as_of) = (&day.road.world.hosts[host].name, end.as_of);
+            let text = difference(&got, &want);
+            format!("{name} was asked for {symbol} as of {cut}, says {as_of}, has {text}")
+        })?;
+    }
+    Ok(())
+}
+
+/// A replay of everything is what the journal has, and says where that begins and what was removed under
+/// its hands.
+fn check_replay(day: &mut Day) -> Result<(), Violation> {
+    let before = day.road.stored_on(day.road.core);
+    let query = Query { limit: u32::MAX.into(), from: 1.into(), ..Road::query(Op::Replay, "*") };
+    let asker = day.road.world.ask(day.road.asker, query);
+    let end = asker.messages::<Ended>().next().copied().unwrap_or_default();
+    let gaps: Vec<Gap> = asker.messages().copied().collect();
+    let rows = rows_of(asker);
+    let world = &day.road.world;
+    let after = world.hosts[day.road.core].read_settled(world.now()).expect("the journal opens");
+    let begins = end.covered_from.get();
+    let is_right = (before.first_seq..=after.first_seq).contains(&begins);
+    hold(is_right, "a-replay-says-where-the-journal-begins", || {
+        format!("it says {begins}, the journal begins at {}", after.first_seq)
+    })?;
+    let told = |seq: u64| gaps.iter().any(|g| (g.from_seq.get()..=g.to_seq.get()).contains(&seq));
+    let is_due = |f: &&Frame| {
+        let seq = f.seq.get();
+        let is_market = f.kind != Kind::Definition as u8 && f.kind != Kind::BreakerChange as u8;
+        is_market && seq >= begins && seq < end.as_of.get() && !told(seq)
+    };
+    let got: Vec<Frame> = rows.iter().filter(is_due).copied().collect();
+    let want: Vec<Frame> = before.live.iter().filter(is_due).copied().collect();
+    hold(got == want, "a-replay-is-the-journal", || difference(&got, &want))
 }

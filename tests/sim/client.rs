@@ -1,10 +1,11 @@
-//! A subscriber as a node: the shell of `client::Subscription` once more, on the simulated network.
+//! A subscriber as a node, around the client library's [`Follower`] only: when to connect and when to give
+//! up is its own and quicker than the library's. `library` is the one around the whole machine.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pregao::client::{Event, Follower, Request, Want};
+use pregao::client::{Follower, Request, Want};
 use pregao::feed::Pattern;
 use pregao::limits;
 use pregao::node::{
@@ -12,9 +13,9 @@ use pregao::node::{
 };
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
-use pregao::wire::{
-    Ended, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Mode, Refusal, Role, Session,
-};
+use pregao::wire::{Ended, Frame, Gap, Heartbeat, Kind, Mode, Refusal, Role, Session};
+
+use crate::delivered::Delivered;
 
 const BROKER: DialId = DialId(0);
 const CORE: DialId = DialId(1);
@@ -50,6 +51,37 @@ impl ClientConfig {
             seed: 0,
         }
     }
+
+    /// What it subscribes to.
+    pub(crate) fn request(&self) -> Request {
+        let pattern = |&(text, kinds): &(&str, u16)| Pattern::new(text, kinds).unwrap();
+        Request {
+            source: Request::MARKET,
+            patterns: self.patterns.iter().map(pattern).collect(),
+            mode: self.mode,
+            conflate_ms: self.conflate_ms,
+            from_seq: self.from_seq,
+        }
+    }
+
+    /// When it reads again, after having read; `None` = whenever there is something.
+    pub(crate) fn deaf_until(&self, now: Now, random: &mut Random) -> Option<Mono> {
+        if now.mono >= self.calm_at {
+            return None;
+        }
+        let until = match self.habit {
+            Habit::Slow => now.mono + Duration::from_millis(random.between(1, 250)),
+            Habit::Stalled(from) if now.mono >= from => self.calm_at,
+            _ => return None,
+        };
+        Some(until.min(self.calm_at))
+    }
+
+    /// When it hangs up next, if it is of that kind.
+    pub(crate) fn next_flap(&self, now: Now, random: &mut Random) -> Option<Mono> {
+        let flaps = self.habit == Habit::Flapping && now.mono < self.calm_at;
+        flaps.then(|| now.mono + Duration::from_millis(random.between(20, 900)))
+    }
 }
 
 /// How a subscriber reads.
@@ -73,45 +105,25 @@ enum Line {
 
 /// The subscriber.
 pub(crate) struct Client {
-    pub(crate) config: ClientConfig,
-    pub(crate) follower: Follower,
+    config: ClientConfig,
+    follower: Follower,
     links: Links<()>,
     broker: Line,
     core: Line,
     /// Frames of the broker that wait until history has been read.
     pending: VecDeque<Frame>,
-    /// What was delivered and still stands, in the order of delivery; snapshots apart.
-    pub(crate) frames: Vec<Frame>,
-    pub(crate) snapshot: Vec<Frame>,
-    /// Losses that were told, void ones apart.
-    pub(crate) lost: Vec<(GapReason, u64, u64)>,
-    pub(crate) voids: Vec<(u64, u64)>,
-    pub(crate) replayed: usize,
-    pub(crate) refusals: Vec<String>,
+    pub(crate) delivered: Delivered,
     random: Random,
     /// Reads nothing before this.
     deaf_until: Option<Mono>,
     next_flap: Option<Mono>,
     broker_heard: Mono,
     history_heard: Mono,
-    /// The newest data frame that was delivered and still stands.
-    last_seq: u64,
-    /// Where it went live for the first time.
-    pub(crate) live_from: Option<u64>,
-    /// What was delivered out of its order.
-    pub(crate) disorder: Option<String>,
 }
 
 impl Client {
     pub(crate) fn new(config: ClientConfig) -> Client {
-        let pattern = |&(text, kinds): &(&str, u16)| Pattern::new(text, kinds).unwrap();
-        let follower = Follower::new(Request {
-            source: Request::MARKET,
-            patterns: config.patterns.iter().map(pattern).collect(),
-            mode: config.mode,
-            conflate_ms: config.conflate_ms,
-            from_seq: config.from_seq,
-        });
+        let follower = Follower::new(config.request());
         let mut random = Random::new(config.seed);
         let flaps = config.habit == Habit::Flapping;
         Client {
@@ -120,67 +132,26 @@ impl Client {
             deaf_until: None,
             broker_heard: Mono::default(),
             history_heard: Mono::default(),
-            last_seq: 0,
-            live_from: None,
-            disorder: None,
+            delivered: Delivered::new(config.clone()),
             config,
             follower,
             links: Links::default(),
             broker: Line::Idle(Mono::default()),
             core: Line::Idle(Mono::default()),
             pending: VecDeque::new(),
-            frames: Vec::new(),
-            snapshot: Vec::new(),
-            lost: Vec::new(),
-            voids: Vec::new(),
-            replayed: 0,
-            refusals: Vec::new(),
         }
     }
 
     fn note(&mut self) {
         while let Some(event) = self.follower.poll_event() {
-            match event {
-                Event::Data(frame) if frame.has(Flags::SNAPSHOT) => self.snapshot.push(frame),
-                Event::Data(frame) => {
-                    self.replayed += usize::from(frame.has(Flags::REPLAY));
-                    let seq = frame.seq.get();
-                    if seq <= self.last_seq {
-                        let text = format!("seq {seq} behind {}", self.last_seq);
-                        self.disorder.get_or_insert(text);
-                    }
-                    self.last_seq = seq;
-                    self.frames.push(frame);
-                }
-                Event::Lost { reason: GapReason::Void, from_seq, to_seq, .. } => {
-                    self.voids.push((from_seq, to_seq));
-                    self.frames.retain(|frame| frame.seq.get() < from_seq);
-                    self.snapshot.retain(|frame| {
-                        frame.kind == Kind::Definition as u8 || frame.seq.get() < from_seq
-                    });
-                    self.last_seq = self.last_seq.min(from_seq.saturating_sub(1));
-                }
-                Event::Lost { reason, from_seq, to_seq, .. } => {
-                    self.lost.push((reason, from_seq, to_seq));
-                }
-                Event::Live { next_seq } => {
-                    self.live_from.get_or_insert(next_seq);
-                }
-            }
+            self.delivered.note(&event);
         }
+        self.delivered.next_seq = self.follower.next_seq();
     }
 
     /// Decides when to read again, after having read.
     fn listen_again(&mut self, now: Now) {
-        if now.mono >= self.config.calm_at {
-            return;
-        }
-        let until = match self.config.habit {
-            Habit::Slow => now.mono + Duration::from_millis(self.random.between(1, 250)),
-            Habit::Stalled(from) if now.mono >= from => self.config.calm_at,
-            _ => return,
-        };
-        self.deaf_until = Some(until.min(self.config.calm_at));
+        self.deaf_until = self.config.deaf_until(now, &mut self.random);
     }
 
     fn broker_is_open(&self) -> bool {
@@ -221,12 +192,18 @@ impl Client {
     }
 
     fn handle_core_frame(&mut self, now: Now, frame: &Frame) {
-        if let Some(end) = frame.view::<Ended>() {
+        if let Some(session) = frame.view::<Session>() {
+            let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
+            self.follower.handle_history_session(epoch, start);
+            if self.follower.must_subscribe_again() {
+                self.lose_broker(now);
+            }
+        } else if let Some(end) = frame.view::<Ended>() {
             self.follower.handle_history_end(end.covered_from.get());
             self.note();
             self.hang_up_core(now, Duration::ZERO);
         } else if let Some(refusal) = frame.view::<Refusal>() {
-            self.refusals.push(pregao::wire::unpadded(&refusal.text));
+            self.delivered.refusals.push(pregao::wire::unpadded(&refusal.text));
             self.hang_up_core(now, RETRY);
         } else if frame.kind().is_some_and(Kind::is_data) {
             self.follower.handle_history_frame(frame);
@@ -283,7 +260,7 @@ impl Node for Client {
             if self.broker == Line::Open(conn) {
                 self.broker_heard = now.mono;
                 if let Some(refusal) = frame.view::<Refusal>() {
-                    self.refusals.push(pregao::wire::unpadded(&refusal.text));
+                    self.delivered.refusals.push(pregao::wire::unpadded(&refusal.text));
                 }
                 self.pending.push_back(*frame);
                 self.drain(now);
@@ -325,8 +302,7 @@ impl Node for Client {
             }
         }
         if self.next_flap.is_some_and(|at| at <= now.mono) {
-            self.next_flap = (now.mono < self.config.calm_at)
-                .then(|| now.mono + Duration::from_millis(self.random.between(20, 900)));
+            self.next_flap = self.config.next_flap(now, &mut self.random);
             self.lose_broker(now);
         }
         if self.deaf_until.is_none() {

@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     SyncError(usize),
     /// The process dies; a sealed record rots before it starts again.
     Rot(usize, u64),
+    /// The process dies, and its disk is replaced with an empty one before it starts again.
+    EmptyDisk(usize, u64),
     /// An operator speaks to a breaker through this asker.
     Operator(usize, &'static str, BreakerAction),
 }
@@ -96,6 +98,11 @@ impl World {
                 (0..records).for_each(|_| self.rot(host));
                 self.plan(now_ns + down_ns, Event::Start(host));
             }
+            Fault::EmptyDisk(host, down_ns) => {
+                self.end(host, false);
+                self.replace_disk(host);
+                self.plan(now_ns + down_ns, Event::Start(host));
+            }
             Fault::Operator(host, breaker, action) => {
                 let query = Query {
                     op: Op::Breaker as u8,
@@ -105,7 +112,7 @@ impl World {
                     ..Query::default()
                 };
                 if let Some(asker) = self.asker_mut(host) {
-                    asker.ask(query);
+                    asker.ask(query, 0);
                     self.wake(host, now_ns);
                 }
             }

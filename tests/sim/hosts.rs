@@ -7,6 +7,7 @@ use pregao::log::{
 use pregao::node::aggregator::{Aggregator, AggregatorConfig};
 use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::node::external::{External, ExternalConfig};
+use pregao::node::replica::{Replica, ReplicaConfig};
 use pregao::node::sequencer::{Sequencer, SequencerConfig};
 use pregao::node::shard::{Shard, ShardConfig};
 use pregao::node::{
@@ -18,17 +19,23 @@ use pregao::wire::{Frame, padded};
 use crate::asker::{Asker, AskerConfig};
 use crate::attacker::{Attacker, AttackerConfig};
 use crate::client::{Client, ClientConfig};
+use crate::library::Library;
+use crate::monitor::{Monitor, MonitorConfig};
 use crate::reporter::{Reporter, ReporterConfig};
 
 /// How a host's node is made, again and again.
 #[derive(Clone, Debug)]
 pub(crate) enum Spec {
     External(ExternalConfig),
-    Core(SequencerConfig, SyncPolicy),
-    Shard(ShardConfig, SyncPolicy),
+    Core(SequencerConfig, Keeping),
+    Shard(ShardConfig, Keeping),
+    Replica(ReplicaConfig),
     Broker(BrokerConfig),
     Aggregator(AggregatorConfig),
     Client(ClientConfig),
+    /// The same with the machine of the client library.
+    Library(ClientConfig),
+    Monitor(MonitorConfig),
     Asker(AskerConfig),
     Reporter(ReporterConfig),
     Attacker(AttackerConfig),
@@ -39,16 +46,41 @@ pub(crate) enum AnyNode {
     External(Box<External>),
     Core(Box<Sequencer<MemoryStorage>>),
     Shard(Box<Shard<MemoryStorage>>),
+    Replica(Box<Replica>),
     Broker(Box<Broker>),
     Aggregator(Box<Aggregator>),
     Client(Box<Client>),
+    Library(Box<Library>),
+    Monitor(Box<Monitor>),
     Asker(Box<Asker>),
     Reporter(Box<Reporter>),
     Attacker(Box<Attacker>),
 }
 
-/// Small segments, so that every run rolls many of them.
-const SEGMENT_RECORDS: u64 = 32;
+/// How a node's log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keeping {
+    pub(crate) policy: SyncPolicy,
+    pub(crate) segment_records: u64,
+    pub(crate) retention: Retention,
+}
+
+impl Keeping {
+    /// Everything is kept, in segments so small that every run rolls many of them.
+    pub(crate) fn all(policy: SyncPolicy) -> Keeping {
+        Keeping { policy, segment_records: 32, retention: Retention::default() }
+    }
+
+    /// Bytes of one segment's file.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        pregao::log::HEADER_BYTES as u64 + self.segment_records * 64
+    }
+
+    /// Whether anything may be removed.
+    pub(crate) fn removes(&self) -> bool {
+        self.retention != Retention::default()
+    }
+}
 
 impl Spec {
     pub(crate) fn has_disk(&self) -> bool {
@@ -56,22 +88,22 @@ impl Spec {
     }
 
     pub(crate) fn log_config(&self) -> LogConfig {
-        let (name, policy, upstream, sequence) = match self {
-            Spec::Core(_, policy) => {
-                ("core", *policy, UpstreamRule::CountAppended, Sequence::Contiguous)
-            }
-            Spec::Shard(config, policy) => {
-                (config.name.as_str(), *policy, UpstreamRule::FollowSeq, Sequence::Increasing)
+        let (name, upstream, sequence) = match self {
+            Spec::Core(..) => ("core", UpstreamRule::CountAppended, Sequence::Contiguous),
+            Spec::Shard(config, _) => {
+                (config.name.as_str(), UpstreamRule::FollowSeq, Sequence::Increasing)
             }
             _ => panic!("this node has no log"),
         };
-        LogConfig {
-            name: padded(name),
-            segment_records: SEGMENT_RECORDS,
-            policy,
-            upstream,
-            sequence,
-            retention: Retention::default(),
+        let Keeping { policy, segment_records, retention } = self.keeping().unwrap();
+        LogConfig { name: padded(name), segment_records, policy, upstream, sequence, retention }
+    }
+
+    /// How its log is kept, if it has one.
+    pub(crate) fn keeping(&self) -> Option<Keeping> {
+        match self {
+            Spec::Core(_, keeping) | Spec::Shard(_, keeping) => Some(*keeping),
+            _ => None,
         }
     }
 
@@ -82,6 +114,16 @@ impl Spec {
         now: Now,
     ) -> Result<(Log<MemoryStorage>, Recovery), OpenError> {
         Log::open(disk.storage(), self.log_config(), now)
+    }
+
+    /// Opens it to look at it: nothing is removed by that.
+    pub(crate) fn look_into_log(
+        &self,
+        disk: &MemoryDisk,
+        now: Now,
+    ) -> Result<Log<MemoryStorage>, OpenError> {
+        let config = LogConfig { retention: Retention::default(), ..self.log_config() };
+        Log::open(disk.storage(), config, now).map(|(log, _)| log)
     }
 
     /// Starts a process of this kind.
@@ -105,12 +147,15 @@ impl Spec {
                 let (log, recovery) = open()?;
                 AnyNode::Shard(Box::new(Shard::new(config.clone(), log, &recovery)))
             }
+            Spec::Replica(config) => AnyNode::Replica(Box::new(Replica::new(config.clone()))),
             Spec::Broker(config) => AnyNode::Broker(Box::new(Broker::new(config.clone()))),
             Spec::Aggregator(config) => {
                 let made = Aggregator::new(config).map_err(|error| error.to_string())?;
                 AnyNode::Aggregator(Box::new(made))
             }
             Spec::Client(config) => AnyNode::Client(Box::new(Client::new(config.clone()))),
+            Spec::Library(config) => AnyNode::Library(Box::new(Library::new(config.clone()))),
+            Spec::Monitor(config) => AnyNode::Monitor(Box::new(Monitor::new(config.clone()))),
             Spec::Asker(config) => AnyNode::Asker(Box::new(Asker::new(config.clone()))),
             Spec::Reporter(config) => AnyNode::Reporter(Box::new(Reporter::new(config.clone()))),
             Spec::Attacker(config) => AnyNode::Attacker(Box::new(Attacker::new(config.clone()))),
@@ -124,9 +169,12 @@ macro_rules! each {
             AnyNode::External($node) => $call,
             AnyNode::Core($node) => $call,
             AnyNode::Shard($node) => $call,
+            AnyNode::Replica($node) => $call,
             AnyNode::Broker($node) => $call,
             AnyNode::Aggregator($node) => $call,
             AnyNode::Client($node) => $call,
+            AnyNode::Library($node) => $call,
+            AnyNode::Monitor($node) => $call,
             AnyNode::Asker($node) => $call,
             AnyNode::Reporter($node) => $call,
             AnyNode::Attacker($node) => $call,

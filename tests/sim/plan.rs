@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pregao::log::SyncPolicy;
+use pregao::log::{HEADER_BYTES, Retention, SyncPolicy};
 use pregao::market::chaos::ChaosConfig;
 use pregao::random::Random;
 use pregao::time::Mono;
@@ -13,9 +13,10 @@ use crate::attacker::AttackerConfig;
 use crate::client::{ClientConfig, Habit};
 use crate::faults::Fault;
 use crate::hosts::Spec;
+use crate::monitor::MonitorConfig;
 use crate::net::Weather;
 use crate::reporter::ReporterConfig;
-use crate::road::{MS, Options, Road, SHARDS, SYMBOLS, address};
+use crate::road::{MS, Options, Removal, Road, SHARDS, SYMBOLS, address};
 
 /// A day and its actors.
 pub(crate) struct Day {
@@ -58,6 +59,8 @@ impl Day {
             }),
             ..Options::new(seed)
         };
+        let options = extras(options, &mut root.fork(7));
+        let events = options.events;
         let options =
             if wish.no_faults { Options { chaos: ChaosConfig::OFF, ..options } } else { options };
         let mut road = Road::new(&options);
@@ -76,9 +79,13 @@ impl Day {
                 aggregator: address(8000),
                 symbols: SYMBOLS.to_vec(),
                 partition: pregao::market::partition::Partition::hash(SHARDS).unwrap(),
-                leaves: (0..SHARDS)
+                parts: (0..SHARDS)
                     .map(|shard| format!("shard-{shard}"))
                     .chain(["core".to_owned()])
+                    .map(|name| match options.has_copies {
+                        true => vec![format!("{name}.1"), name],
+                        false => vec![name],
+                    })
                     .collect(),
                 seed: root.fork(4).next_u64(),
                 calm_at,
@@ -86,21 +93,41 @@ impl Day {
         );
         let mut draw = root.fork(5);
         if draw.below(2) == 0 && !wish.no_faults {
-            let ports = [8080, 8081, 8082, 9001, 9002, 9003, 8000];
-            let targets = ports.map(address).to_vec();
+            let ports = [8080, 8081, 8082, 9001, 9002, 9003, 8000, 8092, 9011];
+            let count = if options.has_copies { 9 } else { 7 };
+            let targets = ports[..count].iter().copied().map(address).collect();
             let config = AttackerConfig { targets, seed: draw.next_u64(), calm_at };
             road.world.add("attacker", address(1), Spec::Attacker(config));
+        }
+        let mut draw = root.fork(8);
+        if draw.below(3) == 0 {
+            let every = Duration::from_millis(draw.between(40, 200));
+            for port in [8081, 8082, 9001, 8000, 8092, 9011].map(address) {
+                if road.world.hosts.iter().any(|host| host.address == port) {
+                    let config = MonitorConfig { node: port, every, calm_at };
+                    road.world.add("monitor", address(1), Spec::Monitor(config));
+                }
+            }
         }
         let mut day = Day { road, calm_at_ns, clients, forced: Vec::new(), faults: 0 };
         if !wish.no_faults {
             day.plan_faults(&mut root.fork(6));
+            let draw = &mut root.fork(9);
+            if (options.has_copies || options.core_removes.is_some()) && draw.below(4) == 0 {
+                let shard = u16::try_from(draw.below(SHARDS.into())).unwrap();
+                let hosts: Vec<usize> = day.road.copies_of(shard).collect();
+                let host = hosts[draw.below(hosts.len() as u64) as usize];
+                let fault = Fault::EmptyDisk(host, draw.between(1, 400) * MS);
+                day.road.world.plan_fault(draw.between(1, calm_at_ns / MS) * MS, fault);
+                day.faults += 1;
+            }
         }
         day
     }
 
     fn plan_faults(&mut self, draw: &mut Random) {
         let road = &self.road;
-        let nodes = [
+        let mut nodes = vec![
             road.exchange,
             road.core,
             road.broker,
@@ -109,8 +136,15 @@ impl Day {
             road.shards[2],
             road.aggregator,
         ];
-        let with_disk = [road.core, road.shards[0], road.shards[1], road.shards[2]];
-        let any = |draw: &mut Random| nodes[draw.below(7) as usize];
+        nodes.extend(road.copies.iter().chain(&road.core_copy));
+        let mut with_disk = vec![road.core, road.shards[0], road.shards[1], road.shards[2]];
+        with_disk.extend(&road.copies);
+        let pick = |draw: &mut Random, of: &[usize]| of[draw.below(of.len() as u64) as usize];
+        let any = |draw: &mut Random| pick(draw, &nodes);
+        let removes = |&host: &usize| {
+            road.world.hosts[host].spec.keeping().is_some_and(|keeping| keeping.removes())
+        };
+        let is_trimmed = with_disk.iter().any(removes);
         // A third of all kinds, on average; none at all now and then.
         let kinds: Vec<u64> = (0..KINDS).filter(|_| draw.below(3) == 0).collect();
         let count = if kinds.is_empty() { 0 } else { draw.between(1, 14) };
@@ -130,13 +164,13 @@ impl Day {
                 6 => Fault::Partition(host, any(draw), long),
                 7 => Fault::NoDescriptors(host, short),
                 8 => Fault::WallJump(draw.between(0, 20_000) as i64 - 10_000),
-                9 => Fault::DiskFull(with_disk[draw.below(4) as usize], long),
-                10 => Fault::SyncError(with_disk[draw.below(4) as usize]),
+                9 => Fault::DiskFull(pick(draw, &with_disk), long),
+                10 => Fault::SyncError(pick(draw, &with_disk)),
                 11 => {
-                    let host = with_disk[draw.below(4) as usize];
+                    let host = pick(draw, &with_disk[usize::from(is_trimmed)..]);
                     if host == road.core {
                         // A shard that is away meanwhile, and wants what has rotted when it comes back.
-                        let away = with_disk[1 + draw.below(3) as usize];
+                        let away = pick(draw, &with_disk[1..]);
                         let since = at.saturating_sub(draw.between(1, 600) * MS).max(MS);
                         faults.push((since, Fault::Kill(away, at - since + long)));
                     }
@@ -183,6 +217,33 @@ fn chaos(draw: &mut Random, seed: u64) -> ChaosConfig {
     text.parse().unwrap()
 }
 
+/// What only a share of the days has: copies of every node that answers, logs that forget, and a longer
+/// tape for those.
+fn extras(options: Options, draw: &mut Random) -> Options {
+    let (has_copies, forgets) = (draw.below(3) == 0, draw.below(3) == 0);
+    let mut removal = |segment_records: u64| {
+        let segment_bytes = HEADER_BYTES as u64 + segment_records * 64;
+        let bytes_max = Some(segment_bytes * draw.between(2, 5));
+        let age_max = Some(Duration::from_millis(draw.between(20, 600)));
+        let retention = match draw.below(3) {
+            0 => Retention { bytes_max: None, age_max },
+            1 => Retention { bytes_max, age_max },
+            _ => Retention { bytes_max, age_max: None },
+        };
+        let is_on = forgets && draw.below(4) > 0;
+        is_on.then_some(Removal { segment_records, retention })
+    };
+    Options {
+        events: if forgets { options.events + 120 } else { options.events },
+        has_copies,
+        // The journal's statements have to fit into half a segment.
+        core_removes: removal(64),
+        shards_remove: [removal(8), removal(8), removal(8)],
+        is_library: draw.below(2) == 0,
+        ..options
+    }
+}
+
 fn weather(draw: &mut Random) -> Weather {
     let mut often = |millionths: u32| if draw.below(3) == 0 { millionths } else { 0 };
     let (refused, lost, late) = (often(100_000), often(60_000), often(150_000));
@@ -206,6 +267,7 @@ fn weather(draw: &mut Random) -> Weather {
 fn subscribers(road: &mut Road, draw: &mut Random, calm_at_ns: u64, wish: Wish) -> Vec<usize> {
     let star = || vec![("*", 0)];
     let watch = || vec![("PETR4", 0), ("B*", Kind::Quote.mask()), ("WINZ26", Kind::Trade.mask())];
+    let mut library = draw.fork(1);
     let stalls_from = Mono(draw.between(1, calm_at_ns));
     let stalled = if wish.no_stall { Habit::Good } else { Habit::Stalled(stalls_from) };
     let kinds = [
@@ -230,7 +292,9 @@ fn subscribers(road: &mut Road, draw: &mut Random, calm_at_ns: u64, wish: Wish) 
         };
         // Each day is without some of them; the stalled ones are looked at for themselves.
         if draw.below(3) > 0 || name.starts_with("stalled") {
-            hosts.push(road.world.add(name, address(1), Spec::Client(config)));
+            let is_library = library.below(2) == 0;
+            let spec = if is_library { Spec::Library(config) } else { Spec::Client(config) };
+            hosts.push(road.world.add(name, address(1), spec));
         }
     }
     hosts

@@ -24,8 +24,8 @@ pub(crate) struct ReporterConfig {
     pub(crate) aggregator: SocketAddr,
     pub(crate) symbols: Vec<&'static str>,
     pub(crate) partition: Partition,
-    /// Names of all nodes that a plan has, shards by their number, then core.
-    pub(crate) leaves: Vec<String>,
+    /// Names of all nodes that a plan has, a list for each part: shards by their number, then core.
+    pub(crate) parts: Vec<Vec<String>>,
     pub(crate) seed: u64,
     /// No more questions from here on.
     pub(crate) calm_at: Mono,
@@ -177,7 +177,7 @@ impl Reporter {
         self.ended[end.status as usize] += 1;
         let mut names: Vec<String> = nodes.iter().map(|node| unpadded(&node.name)).collect();
         names.sort();
-        let mut known = self.config.leaves.clone();
+        let mut known = self.config.parts.concat();
         known.sort();
         if names != known {
             self.complain(format!("the answer to {query:?} names {names:?}"));
@@ -188,21 +188,29 @@ impl Reporter {
         let is_quote = query.op == Op::Quote as u8;
         let wants_core = is_quote || query.options & Query::WITH_QUOTE != 0;
         let mut missing = 0;
-        let mut stated = 0;
-        for node in nodes {
-            let name = unpadded(&node.name);
-            let is_core = name == self.config.leaves[self.config.leaves.len() - 1];
-            let is_asked =
-                if is_core { wants_core } else { !is_quote && name == self.config.leaves[owner] };
-            let node_status = NodeStatus::from_number(node.status).unwrap();
-            if is_asked == (node_status == NodeStatus::Pruned) {
-                self.complain(format!("{name} is {node_status:?} in the answer to {query:?}"));
+        // What the copies of each part said that came to an end: one of them stands in the answer.
+        let mut stated: Vec<Vec<usize>> = Vec::new();
+        for (part, names) in self.config.parts.clone().iter().enumerate() {
+            let is_core = part + 1 == self.config.parts.len();
+            let is_asked = if is_core { wants_core } else { !is_quote && part == owner };
+            let (mut is_whole, mut said) = (!is_asked, Vec::new());
+            for node in nodes.iter().filter(|node| names.contains(&unpadded(&node.name))) {
+                let node_status = NodeStatus::from_number(node.status).unwrap();
+                if is_asked == (node_status == NodeStatus::Pruned) {
+                    let name = unpadded(&node.name);
+                    self.complain(format!("{name} is {node_status:?} in the answer to {query:?}"));
+                }
+                is_whole |= node_status == NodeStatus::Ok;
+                if matches!(node_status, NodeStatus::Ok | NodeStatus::Corrupt) {
+                    said.push(node.rows.get() as usize);
+                }
             }
-            missing += usize::from(!matches!(node_status, NodeStatus::Ok | NodeStatus::Pruned));
-            if matches!(node_status, NodeStatus::Ok | NodeStatus::Corrupt) {
-                stated += node.rows.get() as usize;
-            }
+            missing += usize::from(!is_whole);
+            stated.push(said);
         }
+        let sums = stated.iter().filter(|said| !said.is_empty()).fold(vec![0], |sums, said| {
+            sums.iter().flat_map(|sum| said.iter().map(move |rows| sum + rows)).collect()
+        });
         let is_right = match status {
             EndStatus::Complete => missing == 0,
             EndStatus::Partial => missing > 0 && query.options & Query::PARTIAL != 0,
@@ -217,11 +225,11 @@ impl Reporter {
         let quotes = rows.iter().filter(|f| f.kind == Kind::Quote as u8).count();
         let had = if is_bars { bars + quotes } else { rows.len() };
         // Of Last, what stands before the first trade that was asked for is cut off.
-        let is_cut = query.op == Op::Last as u8 && had < stated;
-        let is_counted = (had == stated || is_cut) && had == end.rows.get() as usize;
+        let is_cut = query.op == Op::Last as u8 && sums.iter().any(|sum| had < *sum);
+        let is_counted = (sums.contains(&had) || is_cut) && had == end.rows.get() as usize;
         if status != EndStatus::Failed && !is_counted {
             let said = end.rows;
-            self.complain(format!("{had} rows came, the nodes said {stated}, the end {said}"));
+            self.complain(format!("{had} rows came, the nodes said {stated:?}, the end {said}"));
         }
     }
 }

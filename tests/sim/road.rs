@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pregao::breaker;
-use pregao::log::SyncPolicy;
+use pregao::log::{Retention, SyncPolicy};
 use pregao::market::Price;
 use pregao::market::chaos::ChaosConfig;
 use pregao::market::partition::Partition;
@@ -13,6 +13,7 @@ use pregao::market::tape::{Schedule, Tape, TapeBody, TapeEvent};
 use pregao::node::aggregator::{AggregatorConfig, LeafConfig};
 use pregao::node::broker::BrokerConfig;
 use pregao::node::external::{ExternalConfig, FeedConfig, Speed};
+use pregao::node::replica::ReplicaConfig;
 use pregao::node::sequencer::{FollowerConfig, SequencerConfig};
 use pregao::node::shard::ShardConfig;
 use pregao::random::Random;
@@ -20,7 +21,7 @@ use pregao::wire::{Definition, EndStatus, Ended, Frame, Kind, Op, Query, Symbol,
 
 use crate::asker::AskerConfig;
 use crate::client::ClientConfig;
-use crate::hosts::Spec;
+use crate::hosts::{Keeping, Spec};
 use crate::watch::Stored;
 use crate::world::World;
 
@@ -38,6 +39,20 @@ pub(crate) struct Options {
     pub(crate) ring_frames: usize,
     /// How the logs are synced; by the seed unless said.
     pub(crate) policy: Option<SyncPolicy>,
+    /// A copy of each shard, and one that answers quotes beside core.
+    pub(crate) has_copies: bool,
+    /// What core's journal and each shard's log (and its copy's) may remove; nothing unless said.
+    pub(crate) core_removes: Option<Removal>,
+    pub(crate) shards_remove: [Option<Removal>; SHARDS as usize],
+    /// The subscriber of `trade.PETR4` is the client library's machine.
+    pub(crate) is_library: bool,
+}
+
+/// Segments of so many records, and when they may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Removal {
+    pub(crate) segment_records: u64,
+    pub(crate) retention: Retention,
 }
 
 impl Options {
@@ -49,6 +64,10 @@ impl Options {
             chaos: ChaosConfig::OFF,
             ring_frames: 64,
             policy: None,
+            has_copies: false,
+            core_removes: None,
+            shards_remove: [None; SHARDS as usize],
+            is_library: false,
         }
     }
 }
@@ -60,6 +79,9 @@ pub(crate) struct Road {
     pub(crate) core: usize,
     pub(crate) broker: usize,
     pub(crate) shards: Vec<usize>,
+    /// Their copies, if there are any, in the same order.
+    pub(crate) copies: Vec<usize>,
+    pub(crate) core_copy: Option<usize>,
     /// Subscribes to `*` from the first frame.
     pub(crate) all: usize,
     /// Subscribes to `trade.PETR4` from the first frame.
@@ -72,6 +94,10 @@ pub(crate) struct Road {
     pub(crate) aggregator_asker: usize,
     /// Asks the shards.
     pub(crate) shard_askers: Vec<usize>,
+    /// Asks their copies.
+    pub(crate) copy_askers: Vec<usize>,
+    /// Asks the copy of core.
+    pub(crate) core_copy_asker: Option<usize>,
 }
 
 pub(crate) fn address(port: u16) -> SocketAddr {
@@ -128,18 +154,33 @@ impl Road {
         let exchange = world.add("exchange", address(8080), Spec::External(config));
         let broker_config = BrokerConfig { ring_frames: options.ring_frames, subscribers_max: 32 };
         let broker = world.add("broker", address(8081), Spec::Broker(broker_config));
-        let mut followers =
-            vec![FollowerConfig { name: "broker".to_owned(), address: address(8081), shard: None }];
+        let keeping = |removal: Option<Removal>| match removal {
+            Some(Removal { segment_records, retention }) => {
+                Keeping { policy, segment_records, retention }
+            }
+            None => Keeping::all(policy),
+        };
+        let follower = |name: &str, port: u16, shard: Option<u16>| FollowerConfig {
+            name: name.to_owned(),
+            address: address(port),
+            shard,
+        };
+        let mut followers = vec![follower("broker", 8081, None)];
+        let mut shard_at = |world: &mut World, name: String, port: u16, shard: u16| {
+            let keeping = keeping(options.shards_remove[usize::from(shard)]);
+            let config = ShardConfig { name: name.clone(), shard, partition: partition.clone() };
+            followers.push(follower(&name, port, Some(shard)));
+            world.add(&name, address(port), Spec::Shard(config, keeping))
+        };
         let mut shards = Vec::new();
+        let mut copies = Vec::new();
         for shard in 0..SHARDS {
             let name = format!("shard-{shard}");
-            let config = ShardConfig { name: name.clone(), shard, partition: partition.clone() };
-            shards.push(world.add(&name, address(9001 + shard), Spec::Shard(config, policy)));
-            followers.push(FollowerConfig {
-                name,
-                address: address(9001 + shard),
-                shard: Some(shard),
-            });
+            shards.push(shard_at(&mut world, name, 9001 + shard, shard));
+        }
+        for shard in (0..SHARDS).filter(|_| options.has_copies) {
+            let name = format!("shard-{shard}.1");
+            copies.push(shard_at(&mut world, name, 9011 + shard, shard));
         }
         let leaf = |follower: &FollowerConfig| {
             let FollowerConfig { name, address, shard } = follower.clone();
@@ -147,6 +188,13 @@ impl Road {
         };
         let mut leaves: Vec<LeafConfig> = followers[1..].iter().map(leaf).collect();
         leaves.push(LeafConfig { name: "core".to_owned(), address: address(8082), shard: None });
+        let mut core_copy = None;
+        if options.has_copies {
+            let config = ReplicaConfig { name: "core.1".to_owned() };
+            core_copy = Some(world.add("core.1", address(8092), Spec::Replica(config)));
+            followers.push(follower("core.1", 8092, None));
+            leaves.push(leaf(&follower("core.1", 8092, None)));
+        }
         let config = AggregatorConfig {
             leaves,
             partition: partition.clone(),
@@ -169,9 +217,13 @@ impl Road {
             broker_warmup_frames: 32,
             seed: options.seed,
         };
-        let core = world.add("core", address(8082), Spec::Core(config, policy));
+        let keeping = keeping(options.core_removes);
+        let core = world.add("core", address(8082), Spec::Core(config, keeping));
         let client = |world: &mut World, name: &str, patterns| {
-            world.add(name, address(1), Spec::Client(ClientConfig::good(patterns, 1)))
+            let config = ClientConfig::good(patterns, 1);
+            let is_library = options.is_library && name == "one";
+            let spec = if is_library { Spec::Library(config) } else { Spec::Client(config) };
+            world.add(name, address(1), spec)
         };
         let all = client(&mut world, "all", vec![("*", 0)]);
         let one = client(&mut world, "one", vec![("PETR4", Kind::Trade.mask())]);
@@ -184,6 +236,10 @@ impl Road {
         let aggregator_asker = ask(&mut world, "aggregator asker", 8000);
         let shard_askers =
             (0..SHARDS).map(|shard| ask(&mut world, "shard asker", 9001 + shard)).collect();
+        let copied = if options.has_copies { SHARDS } else { 0 };
+        let copy_askers =
+            (0..copied).map(|shard| ask(&mut world, "copy asker", 9011 + shard)).collect();
+        let core_copy_asker = core_copy.map(|_| ask(&mut world, "core copy asker", 8092));
         Road {
             world,
             schedule,
@@ -191,6 +247,8 @@ impl Road {
             core,
             broker,
             shards,
+            copies,
+            core_copy,
             all,
             one,
             system,
@@ -198,7 +256,15 @@ impl Road {
             aggregator,
             aggregator_asker,
             shard_askers,
+            copy_askers,
+            core_copy_asker,
         }
+    }
+
+    /// All hosts that keep this shard's part.
+    pub(crate) fn copies_of(&self, shard: u16) -> impl Iterator<Item = usize> {
+        let place = usize::from(shard);
+        [self.shards.get(place), self.copies.get(place)].into_iter().flatten().copied()
     }
 
     /// A subscriber that comes later, without history.

@@ -86,7 +86,9 @@ pub(crate) fn finish(day: &mut Day) {
     // Every node that takes questions can say how it is.
     let exchange = day.road.ask_exchange();
     let askers = [day.road.asker, day.road.aggregator_asker, exchange];
-    for asker in askers.into_iter().chain(day.road.shard_askers.clone()) {
+    let copies = day.road.copy_askers.iter().chain(&day.road.core_copy_asker).copied();
+    let copies: Vec<usize> = copies.collect();
+    for asker in askers.into_iter().chain(day.road.shard_askers.clone()).chain(copies) {
         let said = day.road.world.ask(asker, Road::query(Op::Status, ""));
         if said.messages::<Metric>().count() < 3 {
             day.road.world.broken("nodes-say-how-they-are", "a status without figures");

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::ops::Bound::{Excluded, Included};
 
 use pregao::limits;
-use pregao::log::memory::MemoryDisk;
+use pregao::log::memory::{MemoryDisk, PageFate};
 use pregao::log::{Log, Read, Storage};
 use pregao::market::partition::Partition;
 use pregao::time::Now;
 use pregao::wire::{
-    Ack, Definition, Ended, Flags, Frame, Kind, Query, Refusal, Session, Symbol, as_frames,
+    Ack, Definition, Ended, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Metric, Query, Refusal,
+    Session, Symbol, as_frames, unpadded,
 };
 
 use crate::hosts::Spec;
@@ -24,6 +25,22 @@ const OUTGOING_BYTES_MAX: usize = limits::UNREAD_BYTES_MAX + 2 * limits::FILL_FR
 /// What a node holds for a peer whose questions it has stopped reading: half an outbox, the answers to
 /// what one read brought, and one piece of a stream.
 const UNREAD_ANSWERS_BYTES_MAX: usize = limits::OUTBOX_BYTES_MAX / 2 + 256 * 1024;
+
+/// Connections of a node in these days: each host has two at most, the attacker a few more, and some
+/// have vanished and are not missed yet.
+const CONNECTIONS_MAX: usize = 128;
+/// Instruments of the system, which are not on the tape.
+const SYSTEM_INSTRUMENTS_MAX: usize = 2;
+/// Interests of the few subscribers of a day, of three patterns at most.
+const WATCH_LIST_BYTES_MAX: usize = 256 * 1024;
+/// Queries of all clients of the aggregator: the reporter's connection, those of it that are not missed yet,
+/// and who asks one at a time.
+const IN_FLIGHT_MAX: usize = 256;
+const QUESTIONS_MAX: usize = 2 * IN_FLIGHT_MAX;
+/// Frames of answers that nobody has taken yet.
+const ANSWER_FRAMES_MAX: usize = 65_536;
+/// What a shard's index takes for a tape of a few hundred events.
+const INDEX_BYTES_MAX: usize = 1 << 20;
 
 /// What stands on a disk.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +62,8 @@ pub(crate) struct Stored {
 struct Feed {
     epoch: u32,
     last_seq: u64,
+    /// Last values came, and not yet the word where the stream goes on.
+    has_snapshot: bool,
 }
 
 /// A query that a node has read and not answered.
@@ -82,6 +101,11 @@ impl Watch {
         self.epochs.iter().any(|(&epoch, &start)| after < epoch && epoch <= until && start <= seq)
     }
 
+    /// What this host has said counts no more.
+    pub(crate) fn forget(&mut self, host: usize) {
+        self.acks.remove(&host);
+    }
+
     /// What a shard has last said to core to be durable.
     pub(crate) fn durable_of(&self, shard: usize) -> u64 {
         self.acks.get(&shard).map_or(0, |&(_, _, durable)| durable)
@@ -91,11 +115,19 @@ impl Watch {
 impl Host {
     /// What an open of this disk would find. The disk is not changed.
     pub(crate) fn read_disk(&self, disk: &MemoryDisk, now: Now) -> Option<Stored> {
-        let copy = disk.kill();
+        self.read_copy(disk.kill(), now)
+    }
+
+    /// The same once all jobs under way are done: what the running node takes for removed already.
+    pub(crate) fn read_settled(&self, now: Now) -> Option<Stored> {
+        let disk = self.disk.as_ref()?;
+        self.read_copy(disk.crash(disk.jobs(), |_, _| PageFate::New), now)
+    }
+
+    fn read_copy(&self, copy: MemoryDisk, now: Now) -> Option<Stored> {
         copy.set_bytes_max(usize::MAX);
         copy.fail_sync_after(u32::MAX);
-        let (log, _) = self.spec.open_log(&copy, now).ok()?;
-        Some(stored(&log))
+        Some(stored(&self.spec.look_into_log(&copy, now).ok()?))
     }
 }
 
@@ -159,10 +191,12 @@ impl World {
             self.hold(frame.check().is_ok(), "frames-are-whole", || {
                 format!("{} sent {frame:?}", self.hosts[from].name)
             });
-            if self.is_core(from) {
+            if self.is_core(from) && !matches!(self.hosts[host].spec, Spec::Monitor(_)) {
                 self.watch_core(host, number, frame);
             } else if self.is_core(host) && matches!(self.hosts[from].spec, Spec::Shard(..)) {
                 self.watch_shard(from, frame);
+            } else if matches!(self.hosts[host].spec, Spec::Monitor(_)) {
+                self.watch_figure(from, frame);
             } else if is_aggregator
                 && is_reporter
                 && let Some(query) = frame.view::<Query>()
@@ -182,7 +216,15 @@ impl World {
         if let Some(end) = frame.view::<Ended>() {
             self.watch.core_durable = self.watch.core_durable.max(end.durable_seq.get());
         }
-        let is_follower = matches!(self.hosts[host].spec, Spec::Broker(_) | Spec::Shard(..));
+        let is_follower =
+            matches!(self.hosts[host].spec, Spec::Broker(_) | Spec::Shard(..) | Spec::Replica(_));
+        let is_client = matches!(self.hosts[host].spec, Spec::Client(_) | Spec::Library(_));
+        if (is_follower || is_client)
+            && let Some(gap) = frame.view::<Gap>()
+            && gap.reason == GapReason::SourceLost as u8
+        {
+            self.watch_removed(host, gap);
+        }
         if let Some(session) = frame.view::<Session>() {
             self.watch.core_durable = self.watch.core_durable.max(session.durable_seq.get());
             if is_follower {
@@ -198,13 +240,49 @@ impl World {
                 self.hold(is_right, "an-epoch-has-one-start", || {
                     format!("epoch {epoch} begins at {known} and at {start}; missed {missed:?}")
                 });
-                self.watch.feeds.insert(number, Feed { epoch, last_seq: 0 });
+                self.watch.feeds.insert(number, Feed { epoch, last_seq: 0, has_snapshot: false });
             }
         }
+        if is_follower && let Some(beat) = frame.view::<Heartbeat>() {
+            self.watch_jump(host, number, beat.next_seq.get());
+        }
         let is_data = frame.kind().is_some_and(Kind::is_data);
+        if is_follower && is_data && frame.has(Flags::SNAPSHOT) {
+            let feed = self.watch.feeds.get_mut(&number);
+            feed.into_iter().for_each(|feed| feed.has_snapshot = true);
+        }
         if is_follower && is_data && !frame.has(Flags::SNAPSHOT) {
             self.watch_published(host, number, frame);
         }
+    }
+
+    /// Core has told a follower that its journal begins behind this gap.
+    fn watch_removed(&mut self, host: usize, gap: &Gap) {
+        let known = self.hosts.iter().find(|known| matches!(known.spec, Spec::Core(..)));
+        let found = known.and_then(|core| core.read_settled(self.now()));
+        let Some(found) = found.filter(|found| !found.live.is_empty()) else { return };
+        let first_seq = found.first_seq;
+        self.hold(gap.to_seq.get() < first_seq, "what-is-told-removed-is-not-there", || {
+            let name = &self.hosts[host].name;
+            format!("{name} is told of {gap:?} by a journal that begins at {first_seq}")
+        });
+    }
+
+    /// One that hands last values out has been given all of them, and is told where the stream goes on: what
+    /// it steps over so is not there any more.
+    fn watch_jump(&mut self, host: usize, number: u64, next_seq: u64) {
+        let is_shard = matches!(self.hosts[host].spec, Spec::Shard(..));
+        let Some(feed) = self.watch.feeds.get_mut(&number).filter(|feed| feed.has_snapshot) else {
+            return;
+        };
+        feed.has_snapshot = false;
+        let before = feed.last_seq;
+        if is_shard || before == 0 || next_seq <= before + 1 {
+            return;
+        }
+        feed.last_seq = next_seq - 1;
+        let (from_seq, to_seq) = ((before + 1).into(), (next_seq - 1).into());
+        self.watch_removed(host, &Gap { from_seq, to_seq, ..Gap::default() });
     }
 
     fn watch_published(&mut self, host: usize, number: u64, frame: &Frame) {
@@ -215,8 +293,8 @@ impl World {
         let (epoch, last_seq) = (feed.epoch, std::mem::replace(&mut feed.last_seq, seq));
         let is_placed = seq != 0 && frame.ts_recv.get() != 0 && frame.instrument.get() >> 24 == 1;
         self.hold(is_placed, "no-unsequenced-frame", || format!("{frame:?}"));
-        let is_broker = matches!(self.hosts[host].spec, Spec::Broker(_));
-        // What has rotted cannot come; to the broker the numbers say it.
+        let is_broker = matches!(self.hosts[host].spec, Spec::Broker(_) | Spec::Replica(_));
+        // What has rotted cannot come; to those who get everything the numbers say it.
         let core = self.hosts.iter().find(|host| matches!(host.spec, Spec::Core(..)));
         let is_rot = |seq: u64| core.is_some_and(|core| core.rotten.contains_key(&seq));
         let follows =
@@ -276,9 +354,17 @@ impl World {
             // Rot is looked at in the end, where it is known which frames it took.
             return;
         }
-        // Retention may have removed the front between the two looks.
+        // Retention may have removed the front between the two looks, and a loss of power takes a removal
+        // back.
         let skip = before.raw.iter().position(|f| Some(f) == after.raw.first()).unwrap_or(0);
-        let (kept, had) = (&after.raw, &before.raw[skip..]);
+        let had = &before.raw[skip..];
+        let back = after.raw.iter().position(|f| Some(f) == had.first()).unwrap_or(0);
+        let removes = self.hosts[host].spec.keeping().is_some_and(|keeping| keeping.removes());
+        self.hold(removes || (skip, back) == (0, 0), "nothing-is-removed-unasked", || {
+            format!("{name} begins {skip} frames later, or {back} earlier, and keeps everything")
+        });
+        let kept = &after.raw[back..];
+        let front = had.first().map_or(0, |frame| frame.seq.get());
         self.hold(after.damaged == 0, "a-crash-is-no-rot", || format!("{name} has damage"));
         let is_prefix = kept.len() <= had.len() && kept[..] == had[..kept.len()];
         self.hold(is_prefix, "a-recovered-log-is-a-prefix", || {
@@ -292,7 +378,7 @@ impl World {
         } else {
             self.watch.acks.get(&host).map_or(0, |&(_, _, durable)| durable)
         };
-        let promised = before.live.iter().filter(|f| f.seq.get() < durable);
+        let promised = before.live.iter().filter(|f| (front..durable).contains(&f.seq.get()));
         let lost = promised.filter(|f| !kept.contains(f)).count();
         self.hold(lost == 0, "durable-survives-any-crash", || {
             format!("{name} said durable {durable}, {lost} frames of that are gone")
@@ -304,7 +390,7 @@ impl World {
         let Some((&epoch, _)) = self.watch.epochs.last_key_value() else { return };
         for (seq, (seen_in, frame)) in &self.watch.published {
             let fell_back = self.watch.is_void_since(*seq, *seen_in, u32::MAX);
-            if fell_back || *seq < before.first_seq {
+            if fell_back || *seq < before.first_seq.max(front) {
                 continue;
             }
             self.hold(held.get(seq) == Some(&frame), "published-is-journaled", || {
@@ -344,6 +430,28 @@ impl World {
         };
         self.hold(offered <= bound, "memory-is-bounded", || {
             format!("{} holds {offered} bytes for one peer", self.hosts[host].name)
+        });
+    }
+
+    /// A node states a figure: its tables stay within their bounds.
+    fn watch_figure(&mut self, node: usize, frame: &Frame) {
+        let Some(metric) = frame.view::<Metric>() else { return };
+        let name = unpadded(&metric.name);
+        let bound = match (&self.hosts[node].spec, name.as_str()) {
+            (_, "connections") => CONNECTIONS_MAX,
+            (_, "instruments") => crate::road::SYMBOLS.len() + SYSTEM_INSTRUMENTS_MAX,
+            (Spec::Broker(config), "subscribers") => config.subscribers_max,
+            (Spec::Broker(_), "watch_list_bytes") => WATCH_LIST_BYTES_MAX,
+            (Spec::External(config), "consumers") => config.sessions_max,
+            (Spec::Aggregator(_), "in_flight") => IN_FLIGHT_MAX,
+            (Spec::Aggregator(_), "answer_frames_waiting") => ANSWER_FRAMES_MAX,
+            (Spec::Aggregator(_), name) if name.ends_with(".questions") => QUESTIONS_MAX,
+            (Spec::Shard(..), "index_bytes") => INDEX_BYTES_MAX,
+            _ => return,
+        };
+        let holds = usize::try_from(metric.value.get()).is_ok_and(|value| value <= bound);
+        self.hold(holds, "tables-stay-within-their-bounds", || {
+            format!("{} says {name} {}, at most {bound}", self.hosts[node].name, metric.value)
         });
     }
 
@@ -399,11 +507,15 @@ impl World {
 
     /// Queries whose time is long over and that nobody has answered.
     pub(crate) fn watch_overdue(&self) {
+        // A process that stands still answers when it goes on; two faults may keep it for long.
+        let aggregators = self.hosts.iter().filter(|it| matches!(it.spec, Spec::Aggregator(_)));
+        let awake_ns = aggregators.map(|it| it.frozen_until.max(it.last_thaw)).max().unwrap_or(0);
         for ((number, id), asked) in &self.watch.asked {
             if self.was_blocked(*number, asked.at_ns) {
                 continue;
             }
-            let is_late = self.now_ns() > asked.at_ns + asked.deadline_ns + 2_000_000_000;
+            let due_ns = awake_ns.max(asked.at_ns + asked.deadline_ns);
+            let is_late = self.now_ns() > due_ns + 2_000_000_000;
             self.hold(
                 asked.is_over || asked.is_refused || !is_late,
                 "one-answer-per-query",
@@ -429,7 +541,12 @@ impl World {
         for (from, to) in std::mem::take(&mut self.watch.dials) {
             let target = self.hosts.iter().find(|known| known.address == to);
             let Some(target) = target else { continue };
-            let key = (from, format!("{owner}.{}", target.name));
+            // A breaker's name has 18 bytes: the aggregator's of a copy of a shard goes without `shard-`.
+            let name = match target.name.strip_prefix("shard-") {
+                Some(short) if owner == "aggregator" && short.len() > 1 => short,
+                _ => &target.name,
+            };
+            let key = (from, format!("{owner}.{name}"));
             let is_open = self.watch.open_breakers.get(&key).copied().unwrap_or(false);
             self.hold(!is_open, "no-dial-while-open", || {
                 format!("{} dialed {} behind an open breaker", self.hosts[from].name, target.name)

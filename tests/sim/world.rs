@@ -12,7 +12,7 @@ use pregao::random::Random;
 use pregao::time::{Mono, Now};
 
 use crate::asker::Asker;
-use crate::client::Client;
+use crate::delivered::Delivered;
 use crate::faults::Fault;
 use crate::hosts::{AnyNode, Spec};
 use crate::net::{EndState, GRAIN_NS, Tcp, Weather};
@@ -68,6 +68,8 @@ pub(crate) struct Host {
     pub(crate) idle_turns: u32,
     /// Frames whose record rotted, by `seq`.
     pub(crate) rotten: BTreeMap<u64, pregao::wire::Frame>,
+    /// Its disk was replaced with an empty one.
+    pub(crate) is_replaced: bool,
     pub(crate) log: Vec<String>,
     /// What its disk does.
     pub(crate) random: Random,
@@ -206,6 +208,7 @@ impl World {
             wake_at: None,
             idle_turns: 0,
             rotten: BTreeMap::new(),
+            is_replaced: false,
             log: Vec::new(),
             random: self.streams.disk.fork(self.hosts.len() as u64),
         });
@@ -254,8 +257,37 @@ impl World {
             disk.hold_jobs(true);
         }
         self.log(host, "---- start");
+        self.reset_retransmitted(host);
         self.watch_start(host);
         self.wake(host, self.now_ns);
+    }
+
+    /// A machine that is back knows nothing of its old connections: who has bytes under way there, and so
+    /// could not write more, is told when they are sent again.
+    fn reset_retransmitted(&mut self, host: usize) {
+        let (now_ns, weather) = (self.now_ns, self.weather);
+        let mut resets = Vec::new();
+        for (&number, tcp) in &mut self.tcps {
+            for side in 0..2 {
+                let gone = &tcp.ends[1 - side];
+                if gone.host == host && gone.has_vanished && tcp.ends[side].is_blocked {
+                    resets.push((tcp.reset(side, now_ns, &weather), number, side));
+                }
+            }
+        }
+        for (at, number, side) in resets {
+            self.plan(at, Event::Arrive(number, side));
+        }
+    }
+
+    /// A host that is down gets an empty disk: what it had promised is gone, and nobody's fault.
+    pub(crate) fn replace_disk(&mut self, host: usize) {
+        self.log(host, "---- an empty disk");
+        let known = &mut self.hosts[host];
+        known.disk = Some(MemoryDisk::new(PAGE_BYTES));
+        known.rotten.clear();
+        known.is_replaced = true;
+        self.watch.forget(host);
     }
 
     /// One side is done with a connection: the other is told behind the bytes, or by a reset.
@@ -455,10 +487,17 @@ impl World {
         conn
     }
 
-    pub(crate) fn client(&self, host: usize) -> &Client {
+    /// What the subscriber on this host has.
+    pub(crate) fn client(&self, host: usize) -> &Delivered {
+        self.delivered(host).expect("a subscriber")
+    }
+
+    /// The same, if there is one.
+    pub(crate) fn delivered(&self, host: usize) -> Option<&Delivered> {
         match &self.hosts[host].node {
-            Some(AnyNode::Client(client)) => client,
-            _ => panic!("no client on this host"),
+            Some(AnyNode::Client(client)) => Some(&client.delivered),
+            Some(AnyNode::Library(library)) => Some(&library.delivered),
+            _ => None,
         }
     }
 
@@ -478,13 +517,23 @@ impl World {
 
     /// Asks, and runs until the answer is there; at most five seconds.
     pub(crate) fn ask(&mut self, host: usize, query: pregao::wire::Query) -> &Asker {
+        self.ask_as_of(host, query, 0)
+    }
+
+    /// The same as of this `seq`; 0 = as of now.
+    pub(crate) fn ask_as_of(
+        &mut self,
+        host: usize,
+        query: pregao::wire::Query,
+        as_of: u64,
+    ) -> &Asker {
         let until_ns = self.now_ns + 5_000_000_000;
         self.asker_mut(host).expect("an asker").forget();
         while !self.asker(host).is_done() {
             assert!(self.now_ns < until_ns, "no answer to {query:?}");
             // A connection may turn out to be dead when it is used.
             if !self.asker(host).has_asked()
-                && self.asker_mut(host).expect("an asker").ask(query).is_some()
+                && self.asker_mut(host).expect("an asker").ask(query, as_of).is_some()
             {
                 self.wake(host, self.now_ns);
             }

@@ -386,8 +386,8 @@ impl Follower {
         self.losses.forget_from(seq);
     }
 
-    /// Whether the broker goes on at a place that this follower has just been taken back from: the
-    /// shell then leaves this connection and subscribes again.
+    /// Whether the broker goes on at a place that this follower has just been taken back from, or that
+    /// core has taken back: the shell then leaves this connection and subscribes again.
     #[must_use]
     pub fn must_subscribe_again(&self) -> bool {
         self.is_misplaced
@@ -418,6 +418,21 @@ impl Follower {
         }
         self.losses.tell(reason, from_seq, to_seq, missed.is_some());
         self.events.push_back(lost(reason, from_seq, to_seq, missed));
+    }
+
+    /// Core says in which epoch it answers, and where that began. A later one than the broker's may have
+    /// taken back a part of the piece, and with it whatever the broker has sent behind it. Core would
+    /// then end before the piece does, or have other frames in it, and the rest would look lost: the
+    /// shell begins again with the broker, which hears of the epoch too.
+    pub fn handle_history_session(&mut self, epoch: u32, epoch_start: u64) {
+        let Some(piece) = self.piece else { return };
+        if self.epoch == 0 || epoch <= self.epoch {
+            return;
+        }
+        let is_next = epoch - self.epoch == 1;
+        // Where a missed epoch began is not known, but it was not before the one known here.
+        let start = if is_next { epoch_start } else { epoch_start.min(self.epoch_start) };
+        self.is_misplaced |= start < piece.to_seq;
     }
 
     /// A checked data frame of core's history.
@@ -468,6 +483,11 @@ impl Follower {
         self.piece = None;
         self.checked_seq = 0;
         self.skipped = 0;
+        if self.next_seq == 0 {
+            // It begins with another snapshot. The numbers of this one, which did not come to its end, are
+            // places in a sequence that was never followed from there.
+            self.losses = Losses::default();
+        }
     }
 
     /// The connection to core is gone before the end of the piece: the rest is asked for on the next one.
@@ -478,7 +498,7 @@ impl Follower {
         }
     }
 
-    /// Core says that a piece of its history cannot be read.
+    /// Core says that a piece of its history cannot be read, or that its history begins later.
     pub fn handle_history_gap(&mut self, gap: &Gap) {
         let (from_seq, to_seq) = (gap.from_seq.get(), gap.to_seq.get());
         let Some(reason) = GapReason::from_number(gap.reason) else { return };
@@ -488,6 +508,12 @@ impl Follower {
         let from_seq = from_seq.max(self.next_seq);
         let missed = self.is_whole().then(|| (to_seq - from_seq).saturating_add(1));
         self.next_seq = to_seq + 1;
+        if let Some(piece) = &mut self.piece
+            && from_seq <= piece.from_seq
+        {
+            // The end of the piece says so too; it is told once.
+            piece.from_seq = self.next_seq;
+        }
         self.seen_seq = self.next_seq;
         self.tell_lost(reason, from_seq, to_seq, missed);
     }

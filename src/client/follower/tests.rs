@@ -310,3 +310,67 @@ fn numbers_that_come_again_in_a_new_epoch_are_no_loss() {
         assert_eq!(broker(&mut follower, &frame), [Event::Data(frame)]);
     }
 }
+
+#[test]
+fn where_history_begins_is_told_though_the_connection_ends_before_its_end() {
+    let mut follower = follower("PETR4", 0, 1);
+    assert_eq!(broker(&mut follower, &gap(GapReason::BeforeRing, 1, 19)), []);
+    let begins_later = gap(GapReason::SourceLost, 1, 9);
+    let says = |follower: &mut Follower| {
+        follower.handle_history_gap(begins_later.view::<Gap>().unwrap());
+        told(follower)
+    };
+    assert_eq!(says(&mut follower), [lost(GapReason::SourceLost, 1, 9, None)]);
+    assert_eq!(history(&mut follower, &numbered(12, 1, 5)), [Event::Data(numbered(12, 1, 5))]);
+    // The broker is lost, and with it the piece. The loss has been told.
+    follower.handle_broker_lost();
+    assert_eq!(follower.want(), Want::Broker { from_seq: 13 });
+    // And it is told once where the end comes.
+    let mut follower = super::tests::follower("PETR4", 0, 1);
+    broker(&mut follower, &gap(GapReason::BeforeRing, 1, 19));
+    says(&mut follower);
+    assert_eq!(history_end(&mut follower, 10), []);
+}
+
+#[test]
+fn a_snapshot_that_broke_off_is_no_place_to_count_from() {
+    let mut follower = follower("*", 0, 0);
+    broker(&mut follower, &subscribed(1, 1, 30));
+    let value = |seq, number| numbered(seq, 1, number).delivered(Flags::SNAPSHOT);
+    broker(&mut follower, &value(10, 4));
+    follower.handle_broker_lost();
+    // The next broker has just begun: the value is ahead of its ring, and not in its snapshot.
+    broker(&mut follower, &subscribed(1, 1, 20));
+    let end = SnapshotEnd { next_seq: U64::new(20), ..SnapshotEnd::default() };
+    assert_eq!(broker(&mut follower, &Frame::seal(end)), [Event::Live { next_seq: 20 }]);
+    let first = numbered(20, 1, 9);
+    assert_eq!(broker(&mut follower, &first), [Event::Data(first)], "it was never promised 5 to 8");
+}
+
+#[test]
+fn what_core_has_taken_back_is_not_told_as_lost() {
+    let asked = || {
+        let mut follower = follower("*", 0, 1);
+        assert_eq!(broker(&mut follower, &subscribed(1, 1, 1)), []);
+        broker(&mut follower, &every(1));
+        // The broker is at 20 still, and core died: what it had from 10 on was not durable.
+        assert_eq!(broker(&mut follower, &gap(GapReason::Lapped, 2, 14)), []);
+        assert_eq!(follower.want(), Want::History { from_seq: 2, to_seq: 15 });
+        follower
+    };
+    let mut follower = asked();
+    follower.handle_history_session(2, 10);
+    assert!(follower.must_subscribe_again(), "core has nothing behind 9 yet");
+    follower.handle_broker_lost();
+    assert_eq!(told(&mut follower), []);
+    assert_eq!(broker(&mut follower, &subscribed(2, 10, 12)), []);
+    assert_eq!(follower.want(), Want::Broker { from_seq: 2 });
+
+    // An epoch that took back nothing of the piece: core answers as before.
+    let mut follower = asked();
+    follower.handle_history_session(2, 15);
+    assert!(!follower.must_subscribe_again());
+    // Where the epoch between began is not known.
+    follower.handle_history_session(3, 15);
+    assert!(follower.must_subscribe_again());
+}

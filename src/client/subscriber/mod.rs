@@ -357,6 +357,13 @@ impl Subscriber {
             self.hang_up(now, Peer::Core);
             // It was not read meanwhile, which is no silence.
             self.broker.last_heard = now.mono;
+        } else if let Some(session) = frame.view::<Session>() {
+            let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
+            self.follower.handle_history_session(epoch, start);
+            if self.follower.must_subscribe_again() {
+                log::info!("core is in epoch {epoch} already; subscribing again");
+                self.leave(now, Peer::Broker);
+            }
         } else if let Some(gap) = frame.view::<Gap>() {
             self.follower.handle_history_gap(gap);
         } else if frame.kind().is_some_and(Kind::is_data) {

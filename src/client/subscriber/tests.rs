@@ -283,3 +283,18 @@ fn a_gap_of_history_is_told_in_its_place() {
     assert!(is_told, "{told:?}");
     assert_eq!(seqs(&bench.hear(Peer::Core, trade(6))), [6]);
 }
+
+#[test]
+fn a_core_in_a_later_epoch_than_the_broker_sends_us_back_to_the_broker() {
+    let mut bench = Bench::connected(1);
+    bench.hear(Peer::Broker, beat(20));
+    assert_eq!(bench.timers(), [Action::Connect(Peer::Core)]);
+    bench.subscriber.handle_connected(bench.now, Peer::Core);
+    let (epoch, epoch_start) = (U32::new(2), U64::new(10));
+    let events = bench.hear(Peer::Core, Session { epoch, epoch_start, ..Session::default() });
+    assert!(events.is_empty(), "nothing is lost: {events:?}");
+    let left = [Action::Disconnect(Peer::Broker), Action::Disconnect(Peer::Core)];
+    assert_eq!(bench.actions(), left);
+    bench.sleep();
+    assert_eq!(bench.timers(), [Action::Connect(Peer::Broker)]);
+}

@@ -153,8 +153,23 @@ impl<S: Storage> Sequencer<S> {
             self.refuse_query(conn, query, ErrorCode::Limit, text);
             return;
         }
+        let (from_seq, lost_to) = (query.from.get().max(1), first_seq.min(replay.to_seq));
         *place = Some(replay);
         self.links.send(conn, Run { id: query.id, ..Run::default() });
+        if from_seq < lost_to {
+            // At once: who loses the connection before END would else take the first row for the first
+            // that there was.
+            self.links.send(
+                conn,
+                Gap {
+                    reason: GapReason::SourceLost as u8,
+                    from_seq: U64::new(from_seq),
+                    to_seq: U64::new(lost_to - 1),
+                    missed: U64::new(u64::MAX),
+                    ..Gap::default()
+                },
+            );
+        }
     }
 
     /// Fills the empty outbox of a connection that streams something.

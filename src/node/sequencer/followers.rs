@@ -33,10 +33,12 @@ enum Phase {
         since: Mono,
         conn: ConnId,
     },
-    /// An empty broker first gets every definition and last value, up to this index.
+    /// An empty broker, or one that wants what the journal no longer has, first gets every definition
+    /// and last value, from this index on. Then the stream begins at `wanted_seq`, or (0) near its end.
     Snapshot {
         conn: ConnId,
         next_index: u32,
+        wanted_seq: u64,
     },
     /// A shard that wants what the journal no longer has first gets the definitions of its
     /// instruments, from this index on, and then the word that its history begins later.
@@ -248,8 +250,10 @@ impl Followers {
     ) {
         let warmup = self.warmup_frames;
         let Some(follower) = self.all.get_mut(index) else { return };
-        if let Phase::Snapshot { conn, next_index } = follower.phase {
-            follower.fill_snapshot(conn, next_index, warmup, journal, market, out);
+        follower.note_overtaken(journal);
+        if let Phase::Snapshot { conn, next_index, wanted_seq } = follower.phase {
+            let place = (next_index, wanted_seq);
+            follower.fill_snapshot(conn, place, warmup, journal, market, out);
         }
         if let Phase::Catching { conn, next_index, wanted_seq } = follower.phase {
             follower.fill_definitions(conn, next_index, wanted_seq, journal, market, out);
@@ -466,7 +470,9 @@ impl Follower {
         self.durable_seq = session.durable_seq.get().min(wanted);
         let first_seq = journal.first_seq().unwrap_or(0);
         self.phase = if wanted == 0 {
-            Phase::Snapshot { conn, next_index: 0 }
+            Phase::Snapshot { conn, next_index: 0, wanted_seq: 0 }
+        } else if self.must_have_snapshot(wanted, first_seq) {
+            Phase::Snapshot { conn, next_index: 0, wanted_seq: wanted }
         } else if wanted < first_seq && self.config.shard.is_some() {
             Phase::Catching { conn, next_index: 0, wanted_seq: wanted }
         } else {
@@ -478,7 +484,7 @@ impl Follower {
     fn fill_snapshot<S: Storage>(
         &mut self,
         conn: ConnId,
-        mut next_index: u32,
+        (mut next_index, wanted_seq): (u32, u64),
         warmup: u64,
         journal: &Log<S>,
         market: &Market,
@@ -488,7 +494,7 @@ impl Follower {
         let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
         while next_index < end {
             if out.len() >= limits::FILL_FRAMES_MAX {
-                self.phase = Phase::Snapshot { conn, next_index };
+                self.phase = Phase::Snapshot { conn, next_index, wanted_seq };
                 return;
             }
             let all =
@@ -501,7 +507,10 @@ impl Follower {
             }));
             next_index += 1;
         }
-        let start = journal.next_seq().saturating_sub(warmup).max(1);
+        let start = match wanted_seq {
+            0 => journal.next_seq().saturating_sub(warmup).max(1),
+            wanted_seq => wanted_seq,
+        };
         let position = journal.position_of_seq(start);
         let start = first_seq_from(journal, position).unwrap_or(journal.next_seq());
         self.told_seq = start;

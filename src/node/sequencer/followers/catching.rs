@@ -1,5 +1,5 @@
-//! Shards and what the journal has no more: what of it they still need before it is trimmed, and what one
-//! gets that wants what was trimmed, or what rotted.
+//! Followers and what the journal has no more: what of it shards still need before it is trimmed, and what
+//! one gets that wants what was trimmed, or what rotted.
 
 use super::{Follower, Followers, Hole, Phase, first_seq_from};
 use crate::limits;
@@ -30,6 +30,25 @@ impl Follower {
         let epoch = session.epoch.get();
         let is_greeting = matches!(self.phase, Phase::Greeting { .. });
         is_greeting && self.config.shard.is_some() && epoch != 0 && epoch < journal.epoch()
+    }
+
+    /// A broker or a replica that is slow does not keep the journal from being trimmed. One that was
+    /// overtaken so gets definitions and last values before it goes on, as one gets that comes back too
+    /// late: without them it would not know instruments that were defined meanwhile, and would hand old
+    /// values out as current ones.
+    pub(super) fn note_overtaken<S: Storage>(&mut self, journal: &Log<S>) {
+        if let Phase::Streaming { conn, position } = self.phase
+            && self.must_have_snapshot(position, journal.first_position())
+        {
+            let wanted_seq = self.passed_seq;
+            self.phase = Phase::Snapshot { conn, next_index: 0, wanted_seq };
+        }
+    }
+
+    /// Whether the journal that begins at `first` was trimmed beyond the place of one that hands last values
+    /// out.
+    pub(super) fn must_have_snapshot(&self, place: u64, first: u64) -> bool {
+        self.config.shard.is_none() && place < first && !is_planted(Bug::StreamPastTrimmed)
     }
 
     /// The journal was trimmed beyond what this shard wants. It gets what the frames stand on, and is

@@ -45,6 +45,8 @@ fn acknowledge(bench: &mut Bench, shard: ConnId, durable_seq: u64) {
     }
 }
 
+/// The dial of `broker`, the first follower.
+const BROKER: u32 = 1;
 /// The dial of `shard-A`, the second follower.
 const SHARD: u32 = 2;
 
@@ -143,6 +145,52 @@ fn a_shard_that_starts_empty_gets_definitions_and_is_told_where_history_begins()
     assert_eq!(seqs(&bench.read(shard)), (305..405).collect::<Vec<_>>());
 }
 
+/// What a follower of everything has to get where the journal begins behind its place: names, last values,
+/// where the stream goes on, and the stream.
+fn goes_on_with_what_it_missed(frames: &[Frame], begins: u64) {
+    let known = [Kind::Definition, Kind::Quote, Kind::Definition, Kind::Trade];
+    assert_eq!(kinds(&frames[..4]), known);
+    assert!(frames[..4].iter().all(|frame| frame.has(Flags::SNAPSHOT)));
+    assert_eq!((frames[1].seq.get(), frames[3].seq.get()), (304, 3));
+    assert_eq!(frames[4].view::<Heartbeat>().unwrap().next_seq.get(), begins);
+    let streamed: Vec<Frame> =
+        frames[5..].iter().filter(|f| f.kind().is_some_and(Kind::is_data)).copied().collect();
+    assert_eq!(seqs(&streamed), (begins..305).collect::<Vec<_>>());
+    assert!(streamed.iter().all(|frame| !frame.has(Flags::SNAPSHOT)));
+}
+
+#[test]
+fn a_broker_that_comes_back_too_late_gets_names_and_last_values() {
+    let (mut bench, _) = trimmed();
+    let begins = first_seq(&bench);
+    // It has seen one definition, and nothing since.
+    let (_, frames) = bench.follower(BROKER, 2);
+    goes_on_with_what_it_missed(&frames, begins);
+}
+
+#[test]
+fn a_slow_broker_that_the_trimming_overtakes_gets_names_and_last_values() {
+    let mut bench = new();
+    let exchange = bench.market();
+    let (broker, _) = bench.follower(BROKER, 2);
+    feed(&mut bench, exchange, [trade(3, 1), trade(4, 1)].into_iter());
+    feed(&mut bench, exchange, (5..305).map(|seq| quote(seq, 0)));
+    let (shard, _) = bench.follower(SHARD, 1);
+    acknowledge(&mut bench, shard, 305);
+    let begins = first_seq(&bench);
+    assert!(begins > 200);
+    let frames = bench.read(broker);
+    let is_known = |frame: &&Frame| frame.has(Flags::SNAPSHOT);
+    let known: Vec<u64> = frames.iter().filter(is_known).map(|frame| frame.seq.get()).collect();
+    assert_eq!(known, [1, 304, 2, 4]);
+    let streamed: Vec<u64> = frames
+        .iter()
+        .filter(|frame| !is_known(frame) && frame.kind().is_some_and(Kind::is_data))
+        .map(|frame| frame.seq.get())
+        .collect();
+    assert_eq!(streamed, (begins..305).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_replay_of_a_trimmed_journal_says_where_it_begins_and_has_no_statements() {
     let (mut bench, _) = trimmed();
@@ -156,6 +204,9 @@ fn a_replay_of_a_trimmed_journal_says_where_it_begins_and_has_no_statements() {
         .copied()
         .collect();
     assert_eq!(seqs(&rows), (begins..305).collect::<Vec<_>>());
+    let gap = frames[1].view::<Gap>().expect("before the first row");
+    assert_eq!((gap.reason, gap.from_seq.get()), (GapReason::SourceLost as u8, 1));
+    assert_eq!(gap.to_seq.get(), begins - 1);
     let end = frames.last().unwrap().view::<Ended>().unwrap();
     assert_eq!((end.covered_from.get(), end.covered_to.get()), (begins, 305));
 }

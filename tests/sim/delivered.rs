@@ -1,0 +1,74 @@
+//! What a subscriber was told, kept as an honest caller would keep it: what is void is taken back, and
+//! whatever comes out of its order is noted. Not here: how it came.
+
+use pregao::client::Event;
+use pregao::wire::{Flags, Frame, GapReason, Kind};
+
+use crate::client::ClientConfig;
+
+/// What one subscriber has.
+#[derive(Debug)]
+pub(crate) struct Delivered {
+    pub(crate) config: ClientConfig,
+    /// What was delivered and still stands, in the order of delivery; snapshots apart.
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) snapshot: Vec<Frame>,
+    /// Losses that were told, void ones apart.
+    pub(crate) lost: Vec<(GapReason, u64, u64)>,
+    pub(crate) voids: Vec<(u64, u64)>,
+    pub(crate) refusals: Vec<String>,
+    /// The newest data frame that was delivered and still stands.
+    pub(crate) last_seq: u64,
+    /// Where it went live for the first time.
+    pub(crate) live_from: Option<u64>,
+    /// The next `seq` that it expects.
+    pub(crate) next_seq: u64,
+    /// What was delivered out of its order.
+    pub(crate) disorder: Option<String>,
+}
+
+impl Delivered {
+    pub(crate) fn new(config: ClientConfig) -> Delivered {
+        Delivered {
+            config,
+            frames: Vec::new(),
+            snapshot: Vec::new(),
+            lost: Vec::new(),
+            voids: Vec::new(),
+            refusals: Vec::new(),
+            last_seq: 0,
+            live_from: None,
+            next_seq: 0,
+            disorder: None,
+        }
+    }
+
+    pub(crate) fn note(&mut self, event: &Event) {
+        match *event {
+            Event::Data(frame) if frame.has(Flags::SNAPSHOT) => self.snapshot.push(frame),
+            Event::Data(frame) => {
+                let seq = frame.seq.get();
+                if seq <= self.last_seq {
+                    let text = format!("seq {seq} behind {}", self.last_seq);
+                    self.disorder.get_or_insert(text);
+                }
+                self.last_seq = seq;
+                self.frames.push(frame);
+            }
+            Event::Lost { reason: GapReason::Void, from_seq, to_seq, .. } => {
+                self.voids.push((from_seq, to_seq));
+                self.frames.retain(|frame| frame.seq.get() < from_seq);
+                self.snapshot.retain(|frame| {
+                    frame.kind == Kind::Definition as u8 || frame.seq.get() < from_seq
+                });
+                self.last_seq = self.last_seq.min(from_seq.saturating_sub(1));
+            }
+            Event::Lost { reason, from_seq, to_seq, .. } => {
+                self.lost.push((reason, from_seq, to_seq));
+            }
+            Event::Live { next_seq } => {
+                self.live_from.get_or_insert(next_seq);
+            }
+        }
+    }
+}

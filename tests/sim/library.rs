@@ -1,0 +1,259 @@
+//! A subscriber as a node, around the client library's whole machine, [`Subscriber`]: the shell of
+//! `client::NonblockingSubscription` once more, on the simulated network, with a caller that may be slow or
+//! stand still.
+
+use pregao::client::{Action as Wish, Peer, Subscriber};
+use pregao::node::{
+    Action, CloseReason, ConnId, DialFailure, DialId, Links, LocalFault, Node, Origin, Outgoing,
+};
+use pregao::random::Random;
+use pregao::time::{Mono, Now};
+use pregao::wire::{ErrorCode, Frame, Refusal, unpadded};
+
+use std::time::Duration;
+
+use crate::client::{ClientConfig, Habit};
+use crate::delivered::Delivered;
+
+/// One of its two connections. A dial has a number of its own, for the machine may give one up and begin
+/// another before the network has said what became of the first.
+#[derive(Debug, Default)]
+struct Side {
+    dial: Option<DialId>,
+    conn: Option<ConnId>,
+    /// Read, and not handed on because something else comes first.
+    held: Vec<Frame>,
+}
+
+/// The subscriber.
+pub(crate) struct Library {
+    config: ClientConfig,
+    machine: Subscriber,
+    pub(crate) delivered: Delivered,
+    links: Links<()>,
+    sides: [Side; 2],
+    next_dial: u32,
+    random: Random,
+    /// The caller does nothing before this.
+    deaf_until: Option<Mono>,
+    next_flap: Option<Mono>,
+}
+
+fn index(peer: Peer) -> usize {
+    usize::from(peer == Peer::Core)
+}
+
+impl Library {
+    pub(crate) fn new(config: ClientConfig) -> Library {
+        let mut random = Random::new(config.seed);
+        let flaps = config.habit == Habit::Flapping;
+        Library {
+            machine: Subscriber::new(config.request(), random.next_u64()),
+            delivered: Delivered::new(config.clone()),
+            links: Links::default(),
+            sides: [Side::default(), Side::default()],
+            next_dial: 0,
+            next_flap: flaps.then(|| Mono(random.between(1, 1_000_000_000))),
+            random,
+            deaf_until: None,
+            config,
+        }
+    }
+
+    /// Does what the machine asks for and tells the caller what it has, until there is nothing more.
+    fn go_on(&mut self, now: Now) {
+        if self.deaf_until.is_some() {
+            return;
+        }
+        loop {
+            self.machine.handle_timers(now);
+            let mut has_moved = false;
+            while let Some(wish) = self.machine.poll_action() {
+                has_moved = true;
+                self.act(wish);
+            }
+            self.note();
+            for peer in Peer::ALL {
+                has_moved |= self.hand_on(now, peer);
+            }
+            if !has_moved {
+                break;
+            }
+        }
+        for peer in Peer::ALL {
+            let bytes = self.machine.outgoing(peer).to_vec();
+            if let Some(conn) = self.sides[index(peer)].conn.filter(|_| !bytes.is_empty()) {
+                self.machine.handle_sent(peer, bytes.len());
+                self.links.fill(conn, &bytes);
+                self.links.mark_dirty(conn);
+            }
+        }
+    }
+
+    fn note(&mut self) {
+        while let Some(event) = self.machine.poll_event() {
+            self.delivered.note(&event);
+        }
+        self.delivered.next_seq = self.machine.next_seq();
+    }
+
+    fn act(&mut self, wish: Wish) {
+        match wish {
+            Wish::Connect(peer) => {
+                let dial = DialId(self.next_dial);
+                self.next_dial += 1;
+                self.sides[index(peer)] = Side { dial: Some(dial), ..Side::default() };
+                let to = if peer == Peer::Broker { self.config.broker } else { self.config.core };
+                // The machine gives up in its own time.
+                self.links.dial(dial, to, Duration::from_secs(60));
+            }
+            Wish::Disconnect(peer) => self.hang_up(peer),
+        }
+    }
+
+    fn hang_up(&mut self, peer: Peer) {
+        let side = std::mem::take(&mut self.sides[index(peer)]);
+        if let Some(conn) = side.conn {
+            self.links.close_after_flush(conn);
+        }
+    }
+
+    /// Hands on what was read of a peer, as far as it is wanted.
+    fn hand_on(&mut self, now: Now, peer: Peer) -> bool {
+        let mut has_moved = false;
+        while self.machine.wants_frames(peer) && !self.sides[index(peer)].held.is_empty() {
+            has_moved = true;
+            let frame = self.sides[index(peer)].held.remove(0);
+            if let Err(refusal) = self.machine.handle_frame(now, peer, &frame) {
+                self.begin_again(&refusal);
+                return true;
+            }
+            self.note();
+            if self.machine.has_news() {
+                return true;
+            }
+        }
+        has_moved
+    }
+
+    /// The broker refused for good: before it has ever served us, it may have been about to stop. A person
+    /// would start the program once more.
+    fn begin_again(&mut self, refusal: &Refusal) {
+        let code = ErrorCode::from_number(refusal.code.get());
+        let may_pass = matches!(code, Some(ErrorCode::Stopping | ErrorCode::Silent));
+        self.delivered.refusals.push(unpadded(&refusal.text));
+        if !may_pass || !self.delivered.frames.is_empty() {
+            let text = format!("a refusal for good: {}", unpadded(&refusal.text));
+            self.delivered.disorder.get_or_insert(text);
+        }
+        self.hang_up(Peer::Broker);
+        self.hang_up(Peer::Core);
+        self.delivered = Delivered {
+            disorder: self.delivered.disorder.take(),
+            refusals: std::mem::take(&mut self.delivered.refusals),
+            ..Delivered::new(self.config.clone())
+        };
+        self.machine = Subscriber::new(self.config.request(), self.random.next_u64());
+    }
+
+    fn peer_of(&self, is_it: impl Fn(&Side) -> bool) -> Option<Peer> {
+        Peer::ALL.into_iter().find(|&peer| is_it(&self.sides[index(peer)]))
+    }
+}
+
+impl Node for Library {
+    fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
+        self.links.insert(now, conn, ());
+        self.links.greet(conn, ());
+        let Origin::Dialed(dial) = origin else { return };
+        let Some(peer) = self.peer_of(|side| side.dial == Some(dial)) else {
+            // It was given up meanwhile.
+            self.links.close_after_flush(conn);
+            return;
+        };
+        self.sides[index(peer)].conn = Some(conn);
+        self.machine.handle_connected(now, peer);
+        self.go_on(now);
+    }
+
+    fn handle_dial_failed(&mut self, now: Now, dial: DialId, _failure: DialFailure) {
+        if let Some(peer) = self.peer_of(|side| side.dial == Some(dial)) {
+            self.sides[index(peer)] = Side::default();
+            self.machine.handle_disconnected(now, peer);
+            self.go_on(now);
+        }
+    }
+
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        for frame in frames {
+            assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
+        }
+        if let Some(peer) = self.peer_of(|side| side.conn == Some(conn)) {
+            self.sides[index(peer)].held.extend_from_slice(frames);
+            self.go_on(now);
+            self.deaf_until = self.config.deaf_until(now, &mut self.random);
+        }
+    }
+
+    fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
+        self.links.remove(conn);
+        if let Some(peer) = self.peer_of(|side| side.conn == Some(conn)) {
+            // What arrived before the end is still read, as far as it is wanted.
+            self.hand_on(now, peer);
+            if self.sides[index(peer)].conn == Some(conn) {
+                self.sides[index(peer)] = Side::default();
+                self.machine.handle_disconnected(now, peer);
+            }
+            self.go_on(now);
+        }
+    }
+
+    fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
+
+    fn handle_timers(&mut self, now: Now) {
+        self.deaf_until.take_if(|until| *until <= now.mono);
+        if self.next_flap.is_some_and(|at| at <= now.mono) {
+            self.next_flap = self.config.next_flap(now, &mut self.random);
+            if self.sides[0].conn.is_some() {
+                self.hang_up(Peer::Broker);
+                self.machine.handle_disconnected(now, Peer::Broker);
+            }
+        }
+        self.go_on(now);
+    }
+
+    fn handle_stop(&mut self, _now: Now) {}
+
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        let own = match self.deaf_until {
+            Some(until) => Some(until),
+            None => self.machine.deadline(),
+        };
+        own.into_iter().chain(self.next_flap).min()
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.links.poll_action()
+    }
+
+    fn poll_dirty(&mut self) -> Option<ConnId> {
+        self.links.poll_dirty()
+    }
+
+    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
+        Outgoing { head: self.links.outbox(conn), tail: &[] }
+    }
+
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        self.links.sent(now, conn, bytes);
+    }
+
+    fn wants_frames(&self, conn: ConnId) -> bool {
+        let peer = self.peer_of(|side| side.conn == Some(conn));
+        self.deaf_until.is_none() && peer.is_none_or(|peer| self.machine.wants_frames(peer))
+    }
+}

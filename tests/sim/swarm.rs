@@ -16,7 +16,7 @@ use crate::run::{Report, finish, live, run};
 /// Days of a plain test run.
 const SEEDS: u64 = 500;
 /// No planted bug may hide for longer.
-const SEEDS_PER_BUG_MAX: u64 = 400;
+const SEEDS_PER_BUG_MAX: u64 = 1_000;
 /// Failures that a long run collects before it gives up.
 const FAILURES_MAX: usize = 20;
 

@@ -43,7 +43,7 @@ pub(super) struct Idle {
     answer_p99_us: f64,
     /// At most 1 when an answer takes no more than its slowest leaf and one and a half echoes.
     of_goal: f64,
-    /// The answer beside the bare scatter and what the slowest leaf does more than an echo.
+    /// The answer beside the bare scatter, which knows nothing and checks nothing.
     of_bare: f64,
 }
 
@@ -51,15 +51,15 @@ impl Idle {
     pub(super) fn text(&self) -> String {
         let when = if self.rest_us == 0 { "at once" } else { "rested" };
         format!(
-            "idle, {when}: p50 of an echo {:.0} us, slowest leaf {:.0} us, answer {:.0} us (p99 {:.0})\n  \
-             {:.2} of the goal (leaf + 1.5 echoes); a bare scatter {:.0} us; {:.2} of scatter + leaf - echo",
+            "idle, {when}: p50 of an echo {:.0} us, slowest leaf {:.0}, answer {:.0} (p99 {:.0})\n  \
+             {:.2} x the goal (leaf + 1.5 echoes), {:.2} x a bare scatter of {:.0} us",
             self.echo_p50_us,
             self.slowest_leaf_p50_us,
             self.answer_p50_us,
             self.answer_p99_us,
             self.of_goal,
-            self.bare_scatter_p50_us,
             self.of_bare,
+            self.bare_scatter_p50_us,
         )
     }
 }
@@ -136,7 +136,7 @@ fn rounds(ways: &mut [Way<'_>], rest: Duration) -> Result<Idle, String> {
         answer_p50_us: p50(answer),
         answer_p99_us: micros(answer.value_at_quantile(0.99)),
         of_goal: p50(answer) / (slowest + 1.5 * echo),
-        of_bare: p50(answer) / (scatter + slowest - echo).max(f64::MIN_POSITIVE),
+        of_bare: p50(answer) / scatter.max(f64::MIN_POSITIVE),
     })
 }
 

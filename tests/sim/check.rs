@@ -112,7 +112,9 @@ fn check_shard(
     let mut held = found.live;
     // What rotted when it was void already may stand again under the same number.
     held.retain(|frame| !rotten.contains_key(&frame.seq.get()));
-    let removes = known.spec.keeping().is_some_and(|keeping| keeping.removes());
+    // That it removes excuses what it had, not what is still on its way.
+    let is_there = owned.last().is_none_or(|last| last.seq.get() < found.next_seq);
+    let removes = is_there && known.spec.keeping().is_some_and(|keeping| keeping.removes());
     let short = owned.len().saturating_sub(held.len());
     let is_excused = |frame: &Frame| removes || known.is_replaced && frame.seq.get() < first_seq;
     let is_suffix = owned.ends_with(&held) && owned[..short].iter().all(is_excused);
@@ -232,12 +234,15 @@ fn check_client(
     let snapshot: Vec<Frame> = client.snapshot.iter().map(plain).collect();
     for value in last_values.values() {
         let has_come = got.contains(value) || snapshot.contains(value);
+        // What rotted nobody can be given; who came later has no older value that would pass for current.
+        let of_it = |f: &&Frame| (f.instrument, f.kind) == (value.instrument, value.kind);
+        let is_rotten = road.world.hosts[road.core].rotten.contains_key(&value.seq.get())
+            && (told(value.seq.get())
+                || client.snapshot.iter().filter(of_it).all(|f| f.has(Flags::STALE)));
         // A lossless subscriber that is told of a loss is not given what stood in it.
-        // What rotted nobody can be given.
-        let is_rotten = road.world.hosts[road.core].rotten.contains_key(&value.seq.get());
-        let is_told = (config.mode == Mode::Lossless || is_rotten) && told(value.seq.get());
+        let is_told = config.mode == Mode::Lossless && told(value.seq.get());
         hold(
-            has_come || is_told || config.from_seq > 0 && !wanted.contains(value),
+            has_come || is_told || is_rotten || config.from_seq > 0 && !wanted.contains(value),
             "the-last-value-arrives",
             || format!("{who} lacks {value:?}"),
         )?;

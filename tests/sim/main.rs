@@ -25,6 +25,7 @@ mod library;
 mod monitor;
 mod net;
 mod plan;
+mod questions;
 mod reporter;
 mod road;
 mod run;

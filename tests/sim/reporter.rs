@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use pregao::gather::CUT_OF_OURS;
 use pregao::market::partition::Partition;
 use pregao::node::{
     Action, CloseReason, ConnId, DialFailure, DialId, Links, LocalFault, Node, Origin, Outgoing,
 };
+use pregao::question::Question;
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{
-    EndStatus, Ended, Flags, Frame, Kind, NodeAnswer, NodeStatus, Op, Query, Refusal, Role, Run,
-    Session, Symbol, U32, padded, unpadded,
+    Counted, EndStatus, Ended, Flags, Frame, Kind, NodeAnswer, NodeStatus, Op, Query, Refusal,
+    Role, Run, Session, Symbol, U32, padded, unpadded,
 };
 
 /// How long it waits for any word when answers are due: longer than any deadline it sets.
@@ -93,10 +95,11 @@ impl Reporter {
         }
         self.ask_at = now.mono + Duration::from_millis(self.random.between(1, 150));
         for _ in 0..self.random.between(1, 4) {
-            let (op, limit) = match self.random.below(4) {
+            let (op, limit) = match self.random.below(5) {
                 0 => (Op::Quote, 0),
                 1 => (Op::Last, u32::try_from(self.random.between(1, 200)).unwrap()),
                 2 => (Op::Range, 0),
+                3 => (Op::Count, 0),
                 _ => (Op::Bars, 60),
             };
             let symbols = &self.config.symbols;
@@ -113,6 +116,14 @@ impl Reporter {
             if self.random.below(2) == 0 {
                 options |= Query::WITH_QUOTE;
             }
+            if self.random.below(4) == 0 {
+                options |= Query::EXPLAIN;
+            }
+            let as_of = match self.random.below(8) {
+                0 => CUT_OF_OURS,
+                1 => self.random.between(1, 300),
+                _ => 0,
+            };
             let query = Query {
                 id: U32::new(self.next_id),
                 op: op as u8,
@@ -124,7 +135,10 @@ impl Reporter {
                 ..Query::default()
             };
             self.next_id += 1;
-            self.links.send(conn, query);
+            let question = Question::new(&query).expect("a question that can be asked");
+            for frame in question.cut_at(as_of).frames() {
+                self.links.send_frame(conn, &frame);
+            }
             let pending = Pending { query, rows: Vec::new(), nodes: Vec::new(), refusal: None };
             self.pending.insert(query.id.get(), pending);
         }
@@ -160,6 +174,11 @@ impl Reporter {
             match self.pending.remove(&end.id.get()) {
                 Some(pending) => self.judge(&pending, end),
                 None => self.complain(format!("an END of query {}, which is over", end.id)),
+            }
+        } else if let Some(counted) = frame.view::<Counted>() {
+            match self.pending.get_mut(&counted.id.get()) {
+                Some(pending) => pending.rows.push(*frame),
+                None => self.complain(format!("a count of query {}, which is over", counted.id)),
             }
         } else if frame.kind().is_some_and(Kind::is_data) && !frame.has(Flags::SNAPSHOT) {
             match self.pending.get_mut(&self.current) {

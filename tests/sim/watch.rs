@@ -12,8 +12,8 @@ use pregao::log::{Log, Read, Storage};
 use pregao::market::partition::Partition;
 use pregao::time::Now;
 use pregao::wire::{
-    Ack, Definition, Ended, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Metric, Query, Refusal,
-    Session, Symbol, as_frames, unpadded,
+    Ack, Definition, Ended, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Metric, Query,
+    QueryMore, Refusal, Session, Symbol, as_frames, unpadded,
 };
 
 use crate::hosts::Spec;
@@ -53,6 +53,8 @@ pub(crate) struct Stored {
     /// First and last seq of what upstream lost.
     pub(crate) holes: Vec<(u64, u64)>,
     pub(crate) first_seq: u64,
+    /// What it wants next: everything of its own below this has been here.
+    pub(crate) next_seq: u64,
     /// The epoch it stands in, and where that began.
     pub(crate) epoch: (u32, u64),
 }
@@ -133,7 +135,8 @@ impl Host {
 
 /// Reads a whole log.
 pub(crate) fn stored<S: Storage>(log: &Log<S>) -> Stored {
-    let mut found = Stored::default();
+    let next_seq = log.next_seq().max(log.upstream().1);
+    let mut found = Stored { next_seq, ..Stored::default() };
     let mut position = log.first_position();
     loop {
         match log.read(position, usize::MAX) {
@@ -208,6 +211,15 @@ impl World {
                     is_over: false,
                 };
                 self.watch.asked.insert((number, query.id.get()), asked);
+            } else if is_aggregator
+                && is_reporter
+                && let Some(more) = frame.view::<QueryMore>()
+            {
+                // The question is whole only now.
+                let now_ns = self.now_ns();
+                if let Some(asked) = self.watch.asked.get_mut(&(number, more.id.get())) {
+                    asked.at_ns = now_ns;
+                }
             }
         }
     }

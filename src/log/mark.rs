@@ -163,6 +163,13 @@ pub fn is_statement(frame: &Frame) -> bool {
     frame.has(Flags::SNAPSHOT) && frame.kind != Kind::LogMark as u8
 }
 
+/// Whether a record is a statement that says what core did not know: the value may not have been the last
+/// one; a definition defines nothing, but neither its number nor a lower one is free.
+#[must_use]
+pub fn is_doubtful(frame: &Frame) -> bool {
+    is_statement(frame) && frame.has(Flags::STALE)
+}
+
 /// A hole, when a record says one: these seqs are lost upstream, and no log has them.
 #[must_use]
 pub fn hole_in(frame: &Frame) -> Option<&Gap> {

@@ -21,7 +21,7 @@ pub use appender::Log;
 pub use backend::{Completion, Segment, Storage, StorageError};
 pub use config::{AppendError, Health, LogConfig, Progress, Retention, SyncPolicy};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, HeaderFault};
-pub use mark::{Mark, Reason, hole_in, is_event, is_statement};
+pub use mark::{Mark, Reason, hole_in, is_doubtful, is_event, is_statement};
 pub use read::Read;
 pub use recovery::{OpenError, Recovery};
 pub use standing::{Sequence, UpstreamRule};

@@ -21,8 +21,8 @@ use super::exit::Failure;
 use super::parse::Pattern;
 use crate::client::Symbols;
 use crate::feed;
-use crate::log::StorageError;
 use crate::log::inspect::{Item, Outline, Reader, Union};
+use crate::log::{StorageError, is_doubtful};
 use crate::storage::LogFiles;
 use crate::wire::{Frame, padded};
 
@@ -197,10 +197,17 @@ impl Records {
         let item = self.union.next_item();
         let item = item.map_err(|error| Failure::failed(error.to_string()))?;
         if let Some(Item::Data(frame) | Item::Statement(frame)) = &item {
-            self.symbols.note(frame);
+            note_symbol(&mut self.symbols, frame);
         }
         self.bar.show(self.union.bytes_read());
         Ok(item)
+    }
+}
+
+/// What core says of a number whose definition may be lost names nothing; a shard may still know its name.
+fn note_symbol(symbols: &mut Symbols, frame: &Frame) {
+    if !is_doubtful(frame) {
+        symbols.note(frame);
     }
 }
 

@@ -446,3 +446,12 @@ fn parquet_reads_back_as_what_was_dumped() {
     }
     assert_eq!(count, dumped.len());
 }
+
+#[test]
+fn a_number_that_core_leaves_out_keeps_the_name_that_a_shard_knows() {
+    let named = |symbol: &str| Frame::seal(Definition::new(3, symbol.parse().unwrap(), 2));
+    let mut symbols = Symbols::default();
+    note_symbol(&mut symbols, &named("ITUB4").delivered(Flags::SNAPSHOT));
+    note_symbol(&mut symbols, &named("$lost").delivered(Flags::SNAPSHOT | Flags::STALE));
+    assert_eq!(symbols.symbol(3).map(|symbol| symbol.as_str()), Some("ITUB4"));
+}

@@ -2,9 +2,23 @@
 //! definition can be among them. A symbol that got a second number would have its history under two, and a
 //! number that named two symbols would mix theirs; neither may happen without a word.
 //!
+//! Whoever starts later reads statements that stand behind the loss, and no longer what it was. So a
+//! statement says what the core that wrote it did not know: with the flag STALE, a value may not have been
+//! the last, and a definition defines nothing, but no number up to its own is free.
+//!
 //! What is *not* here: telling the followers (they come to the hole by themselves), and mending the file.
 
 use crate::limits;
+use crate::wire::{Definition, Flags, Frame};
+
+/// The symbol in a definition that defines nothing. The flag makes it one, whatever stands here.
+const NO_SYMBOL: &str = "$lost";
+
+/// What is stated so that neither this number nor one below it is given out again.
+pub(super) fn last_number(instrument: u32) -> Option<Frame> {
+    let definition = Definition::new(instrument, NO_SYMBOL.parse().ok()?, 0);
+    Some(Frame::seal(definition).delivered(Flags::STALE))
+}
 
 /// Frames that a reader of the journal has missed since it last knew everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +29,8 @@ pub(super) struct Loss {
     /// The first and the last of them.
     from_seq: u64,
     to_seq: u64,
+    /// Something since the segment's beginning, and before its first frame, cannot be read.
+    is_head_damaged: bool,
 }
 
 impl Loss {
@@ -26,6 +42,7 @@ impl Loss {
     /// A frame with this seq is read.
     pub(super) fn pass_frame(&mut self, seq: u64) {
         self.pass_mark(seq);
+        self.is_head_damaged = false;
         self.next_seq = self.next_seq.max(seq.saturating_add(1));
     }
 
@@ -41,9 +58,22 @@ impl Loss {
         self.next_seq = self.next_seq.max(seq);
     }
 
-    /// All that frames stand on has been said again: what was missed before matters no more.
-    pub(super) fn forget(&mut self) {
-        *self = Loss { next_seq: self.next_seq, ..Loss::default() };
+    /// Something cannot be read.
+    pub(super) fn pass_damage(&mut self) {
+        self.is_head_damaged = true;
+    }
+
+    /// The first mark of a segment is read.
+    pub(super) fn begin_segment(&mut self) {
+        self.is_head_damaged = false;
+    }
+
+    /// All that its writer knew, and what it did not know, has been said again: what was missed before
+    /// matters no more. Unless one of the statements is lost, which may have said just that.
+    pub(super) fn pass_stated(&mut self) {
+        if !self.is_head_damaged {
+            *self = Loss { next_seq: self.next_seq, ..Loss::default() };
+        }
     }
 
     /// Whether a frame with this seq can stand where the reader is.
@@ -109,7 +139,15 @@ mod tests {
         assert!(loss.warning().is_some() && loss.refusal(0, 3).is_none());
         assert!(loss.refusal(1, 3).unwrap().contains("pregao verify"));
         assert!(loss.refusal(0, limits::INSTRUMENTS_MAX - 3).is_some());
-        loss.forget();
+        // Statements of which one is lost are no reason to forget.
+        loss.begin_segment();
+        loss.pass_damage();
+        loss.pass_stated();
+        assert_eq!((loss.frames, loss.doubtful_below()), (4, 9));
+        // The damage before them is what they make good.
+        loss.pass_damage();
+        loss.begin_segment();
+        loss.pass_stated();
         assert_eq!((loss.frames, loss.next_seq), (0, 10));
         // One that begins inside the log knows nothing until something says where it is.
         let mut inside = Loss::begin(false);

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::MARKET_SOURCE;
-use super::damage::Loss;
+use super::damage::{Loss, last_number};
 use crate::feed::LastValues;
 use crate::limits;
-use crate::log::{Log, Mark, Read, Reason, Storage, is_event, is_statement};
+use crate::log::{Log, Mark, Read, Reason, Storage, is_doubtful, is_event, is_statement};
 use crate::market::partition::Partition;
 use crate::time::Now;
 use crate::wire::{Definition, Flags, Frame, Kind, Symbol, U16, U32, U64};
@@ -84,6 +84,7 @@ impl Market {
                 Read::End => break,
                 Read::Damaged(range) => {
                     position = range.end;
+                    loss.pass_damage();
                     for bad in range.take(tries) {
                         tries -= 1;
                         let mended = journal.mended(bad).filter(is_event);
@@ -99,8 +100,10 @@ impl Market {
                         if let Some(mark) = frame.view::<Mark>() {
                             market.note_epoch(mark.epoch.get(), mark.epoch_start.get());
                             loss.pass_mark(mark.seq.get());
-                            if mark.is(Reason::Stated) {
-                                loss.forget();
+                            if mark.is(Reason::Segment) {
+                                loss.begin_segment();
+                            } else if mark.is(Reason::Stated) {
+                                loss.pass_stated();
                             }
                             continue;
                         }
@@ -121,7 +124,8 @@ impl Market {
         }
         let unused = usize::try_from(loss.frames).unwrap_or(0);
         market.instruments.resize(market.instruments.len() + unused, None);
-        market.doubtful_below = loss.doubtful_below();
+        // Besides what the statements say that a core before this one did not know.
+        market.doubtful_below = market.doubtful_below.max(loss.doubtful_below());
         Ok((market, loss.warning()))
     }
 
@@ -170,7 +174,8 @@ impl Market {
     }
 
     /// All that is known, for the head of a journal's new segment: each instrument's definition, and
-    /// its last frame of every kind, which has the counter that the next one goes on from.
+    /// its last frame of every kind, which has the counter that the next one goes on from. And what is
+    /// not known: whoever reads this no longer has, or no longer minds, the loss that is the reason.
     pub(super) fn statements(&self) -> Vec<Frame> {
         let end = u32::try_from(self.values.index_end()).unwrap_or(u32::MAX);
         let of = |index: u32| {
@@ -179,19 +184,35 @@ impl Market {
             let others = self.others.range((index, 0)..=(index, u8::MAX));
             last.into_iter().flatten().chain(others.map(|(_, frame)| frame))
         };
-        (0..end).flat_map(of).copied().collect()
+        let stated = |frame: &Frame| {
+            let is_value = frame.kind != Kind::Definition as u8;
+            let doubt =
+                if is_value && frame.seq.get() < self.doubtful_below { Flags::STALE } else { 0 };
+            frame.delivered(doubt)
+        };
+        // Any other number that is left out has a greater one behind it, which keeps it out.
+        let last =
+            self.instruments.len().checked_sub(1).filter(|last| self.instruments[*last].is_none());
+        let left_out = last.and_then(|last| last_number(number(u32::try_from(last).ok()?).get()));
+        (0..end).flat_map(of).map(stated).chain(left_out).collect()
     }
 
     /// A journaled frame, or a statement of one: from now on it is the truth.
     pub(super) fn note(&mut self, frame: &Frame) {
         let mut frame = *frame;
+        let index = index_of(frame.instrument.get());
         if is_statement(&frame) {
+            if is_doubtful(&frame) {
+                if frame.kind == Kind::Definition as u8 {
+                    return self.reserve(index);
+                }
+                self.doubtful_below = self.doubtful_below.max(frame.seq.get().saturating_add(1));
+            }
             // The frame as it was sequenced: whoever hands it out says so again.
-            frame.flags = U16::new(frame.flags.get() & !Flags::SNAPSHOT);
+            frame.flags = U16::new(frame.flags.get() & !(Flags::SNAPSHOT | Flags::STALE));
             frame.renew_crc();
         }
         let frame = &frame;
-        let index = index_of(frame.instrument.get());
         if let Some(definition) = frame.view::<Definition>() {
             let owner = self.partition.owner(&definition.symbol);
             self.instrument_by_symbol.insert(definition.symbol, frame.instrument.get());

@@ -195,17 +195,62 @@ fn a_number_that_a_lost_definition_may_have_had_is_never_used_again() {
     // The last quotes are behind them, so nothing is in doubt.
     let (_, frames) = bench.follower(1, 0);
     assert!(!frames.iter().any(|f| f.has(Flags::STALE) && f.kind == Kind::Quote as u8));
-    let exchange = bench.exchange(FEED, 9, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
-    bench.say(exchange, &[definition(9, 2, "ITUB4")]);
-    let last = *journaled(&bench).last().unwrap();
-    assert_eq!(last.instrument.get() & 0xFF, 4);
+    // Nor once a later segment has stated everything again, however often.
+    for rolls in 0..3 {
+        bench = spoilt(3..9, &[3, 4], true);
+        for _ in 0..rolls {
+            bench = rolled(bench);
+        }
+        let next = bench.core.upstream_seq;
+        let exchange = bench.exchange(FEED, next, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
+        bench.say(exchange, &[definition(next, 2, "ITUB4")]);
+        let last = *journaled(&bench).last().unwrap();
+        assert_eq!(last.instrument.get() & 0xFF, 4, "after {rolls} rolls");
+        assert_eq!(bench.core.market.len(), 3, "a number that is left out is no instrument");
+    }
+}
+
+/// A core whose journal went on, with trades of PETR4, until it had rolled, and that was started again.
+fn rolled(mut bench: Bench) -> Bench {
+    let segments = bench.disk.numbers().len();
+    let next = bench.core.upstream_seq;
+    let exchange = bench.exchange(FEED, next, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
+    for seq in next..next + SEGMENT_RECORDS {
+        bench.say(exchange, &[trade(seq, 0)]);
+        bench.turn();
+    }
+    assert!(bench.disk.numbers().len() > segments);
+    bench.core.handle_stop(bench.now);
+    bench.restart()
 }
 
 #[test]
 fn a_last_value_that_may_not_be_the_last_is_stale() {
+    let quote_of = |seq: u64, is_stale: bool| (Kind::Quote as u8, seq, is_stale);
     let mut bench = spoilt(3..9, &[8], true);
+    assert_eq!(last_values(&mut bench), [quote_of(6, true), quote_of(7, true)]);
+    // What a later segment states again is no better known for it; what came behind the loss is.
+    for _ in 0..3 {
+        bench = rolled(bench);
+        let last = bench.core.journal.next_seq() - 1;
+        let trade = (Kind::Trade as u8, last, false);
+        assert_eq!(last_values(&mut bench), [quote_of(6, true), trade, quote_of(7, true)]);
+    }
+    // News of an instrument ends the doubt about it, and about no other.
+    let next = bench.core.upstream_seq;
+    let exchange = bench.exchange(FEED, next, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
+    let news = bench.core.journal.next_seq();
+    bench.say(exchange, &[quote(next, 1)]);
+    bench.core.handle_stop(bench.now);
+    bench = rolled(bench.restart());
+    let values = last_values(&mut bench);
+    assert_eq!((values[0], values[2]), (quote_of(6, true), quote_of(news, false)));
+}
+
+/// The last values that a new broker gets, by instrument: kind, seq, and whether it is STALE.
+fn last_values(bench: &mut Bench) -> Vec<(u8, u64, bool)> {
     let (_, frames) = bench.follower(1, 0);
-    let quotes = frames.iter().filter(|f| f.kind == Kind::Quote as u8 && f.has(Flags::SNAPSHOT));
-    let quotes: Vec<(u64, bool)> = quotes.map(|f| (f.seq.get(), f.has(Flags::STALE))).collect();
-    assert_eq!(quotes, [(6, true), (7, true)]);
+    let is_value = |f: &&Frame| f.has(Flags::SNAPSHOT) && f.kind != Kind::Definition as u8;
+    let values = frames.iter().filter(is_value);
+    values.map(|f| (f.kind, f.seq.get(), f.has(Flags::STALE))).collect()
 }

@@ -269,3 +269,19 @@ fn what_a_broker_was_given_once_it_is_not_given_again_for_every_hole() {
         bench.sleep_ms(500);
     }
 }
+
+#[test]
+fn rot_at_the_beginning_of_the_journal_is_no_later_beginning() {
+    // A later segment states both instruments.
+    let lost: Vec<u64> = (1..11).collect();
+    let mut bench = spoilt(3..103, &lost, true);
+    let conn = bench.querier();
+    for (to, rows) in [(u64::MAX, 92), (6, 0)] {
+        bench.say(conn, &[ask(1, Op::Replay, "*", u16::MAX, 1, to)]);
+        let frames = bench.read(conn);
+        assert_eq!(gaps(&frames), (1..to.min(11)).collect::<Vec<_>>());
+        let end = frames.last().unwrap().view::<Ended>().unwrap();
+        assert_eq!((end.rows.get(), end.covered_from.get()), (rows, 1));
+        assert_eq!(end.status, crate::wire::EndStatus::Partial as u8);
+    }
+}

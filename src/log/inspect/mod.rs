@@ -171,6 +171,12 @@ fn header_page<F: Files>(files: &mut F, number: u64) -> Result<Option<Vec<u8>>, 
     }))
 }
 
+/// What is left of the last seq of the holes that were told of, when a mark of another epoch comes: from the
+/// epoch's start on the numbers are given out anew, and a hole among them is another one.
+fn told_before(hole_to: Option<u64>, mark: &Mark) -> Option<u64> {
+    hole_to.map(|told| told.min(mark.epoch_start.get().saturating_sub(1)))
+}
+
 /// The name of a segment's file.
 #[must_use]
 pub fn file_name(number: u64) -> String {

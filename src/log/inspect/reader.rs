@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
-use super::{Files, Outline, Place, each_record, load};
+use super::{Files, Outline, Place, each_record, load, told_before};
 use crate::limits::INSPECT_EPOCHS_MAX;
 use crate::log::backend::StorageError;
 use crate::log::mark::{Mark, Record};
@@ -260,9 +260,7 @@ impl<F: Files> Reader<F> {
                 if mark.epoch.get() != self.epoch {
                     self.epoch = mark.epoch.get();
                     self.void_from = self.epochs.void_from(self.epoch);
-                    // What is told from here on may be of numbers that are given out anew.
-                    let void_from = mark.epoch_start.get();
-                    self.hole_to = self.hole_to.filter(|told| *told < void_from);
+                    self.hole_to = told_before(self.hole_to, mark);
                 }
                 self.next_seq = mark.seq.get();
                 Some(Item::Mark(position, *mark))

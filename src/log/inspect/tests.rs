@@ -378,3 +378,36 @@ fn a_hole_is_told_once_however_often_the_log_says_it() {
     assert_eq!(holes.collect::<Vec<_>>(), [&Item::Hole(3, 9)]);
     assert_eq!(seqs(&items), [1, 2, 10, 11]);
 }
+
+#[test]
+fn what_an_epoch_takes_back_of_a_hole_is_told_anew_and_the_rest_is_not() {
+    use crate::wire::{Gap, GapReason, U64};
+    let disk = MemoryDisk::new(4096);
+    let config = shard(32);
+    let (mut log, _) = open(&disk, config);
+    let hole = |from: u64, to: u64| {
+        let (from_seq, to_seq) = (U64::new(from), U64::new(to));
+        let reason = GapReason::Corrupt as u8;
+        Frame::seal(Gap { reason, from_seq, to_seq, ..Gap::default() })
+    };
+    log.append_hole(&hole(3, 9)).unwrap();
+    log.advance_upstream(10, at(1)).unwrap();
+    turn(&mut log, [10]);
+    log.append_hole(&hole(100, 200)).unwrap();
+    log.advance_upstream(201, at(1)).unwrap();
+    turn(&mut log, [201]);
+    log.follow_epoch(1, 150, at(1)).unwrap();
+    // As the head of a segment says them.
+    log.append_hole(&hole(3, 9)).unwrap();
+    log.append_hole(&hole(100, 149)).unwrap();
+    log.append_hole(&hole(150, 180)).unwrap();
+    log.advance_upstream(181, at(1)).unwrap();
+    turn(&mut log, [181]);
+    drop(log);
+    let (_, summary, _) = judged(&disk, config);
+    assert_eq!((summary.holes, summary.losses), (3, 3));
+    let items = items(&disk, config);
+    let holes = items.iter().filter(|item| matches!(item, Item::Hole(..)));
+    let told = [Item::Hole(3, 9), Item::Hole(100, 200), Item::Hole(150, 180)];
+    assert_eq!(holes.copied().collect::<Vec<_>>(), told);
+}

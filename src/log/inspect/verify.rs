@@ -6,7 +6,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use super::{Files, Outline, Place, Slot, each_record, file_name};
+use super::{Files, Outline, Place, Slot, each_record, file_name, told_before};
 use crate::log::backend::StorageError;
 use crate::log::header::segment_bytes;
 use crate::log::judge::{self, Judge};
@@ -123,7 +123,8 @@ pub fn verify<F: Files, W: Watch>(
         is_closed: outline.clean,
         ..Summary::default()
     };
-    let mut verifier = Verifier { outline, in_use, watch, summary, bad: None, hole_to: None };
+    let mut verifier =
+        Verifier { outline, in_use, watch, summary, bad: None, epoch: 0, hole_to: None };
     verifier.whole_files();
     verifier.records(files)?;
     verifier.tail(files)?;
@@ -141,6 +142,8 @@ struct Verifier<'a, W> {
     summary: Summary,
     /// Bad records in a row, and what is wrong with the first.
     bad: Option<Bad>,
+    /// The epoch of the last good mark.
+    epoch: u32,
     /// The last seq of the holes that were told of; the head of every segment says them again.
     hole_to: Option<u64>,
 }
@@ -266,8 +269,13 @@ impl<W: Watch> Verifier<'_, W> {
                 if verdict == judge::Verdict::Good {
                     self.end_bad();
                     self.count(record);
-                    if let Some(Record::Hole(gap)) = record {
-                        self.note_hole(place, position, gap);
+                    match record {
+                        Some(Record::Hole(gap)) => self.note_hole(place, position, gap),
+                        Some(Record::Mark(mark)) if mark.epoch.get() != self.epoch => {
+                            self.epoch = mark.epoch.get();
+                            self.hole_to = told_before(self.hole_to, mark);
+                        }
+                        _ => {}
                     }
                 } else {
                     self.note_bad(place, position, next_seq, slot, record);

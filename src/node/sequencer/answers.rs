@@ -130,8 +130,7 @@ impl<S: Storage> Sequencer<S> {
             pattern.matches(&symbol).then_some(pattern.kinds())
         };
         let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
-        let first_seq = first_seq_from(&self.journal, self.journal.first_position())
-            .unwrap_or(self.journal.next_seq());
+        let first_seq = self.first_journaled_seq();
         let replay = Replay {
             id: query.id.get(),
             kinds: indexes.map(|index| kinds_of(index).unwrap_or(0)).collect(),
@@ -170,6 +169,16 @@ impl<S: Storage> Sequencer<S> {
                 },
             );
         }
+    }
+
+    /// Where the journal begins, whether the frames there can be read or not: what rotted is damage, and
+    /// no later beginning. Where even the segment's first record is rot, only its readable frames tell.
+    fn first_journaled_seq(&self) -> u64 {
+        let position = self.journal.first_position();
+        let whole = (position == 0).then_some(1);
+        let stated = whole.or_else(|| self.journal.first_seq());
+        let first_seq = stated.or_else(|| first_seq_from(&self.journal, position));
+        first_seq.unwrap_or(self.journal.next_seq())
     }
 
     /// Fills the empty outbox of a connection that streams something.

@@ -7,6 +7,8 @@ mod catching;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub(super) use catching::first_seq_from;
+
 use super::market::Market;
 use super::{ConnId, DialFailure, DialId, FollowerConfig, MARKET_SOURCE, SequencerConfig};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
@@ -33,8 +35,8 @@ enum Phase {
         since: Mono,
         conn: ConnId,
     },
-    /// An empty broker, or one that wants what the journal no longer has, first gets every definition
-    /// and last value, from this index on. Then the stream begins at `wanted_seq`, or (0) near its end.
+    /// An empty broker, or one that wants what the journal no longer has or what rotted in it, first gets every
+    /// definition and last value, from this index on. Then the stream begins at `wanted_seq`, or (0) near its end.
     Snapshot {
         conn: ConnId,
         next_index: u32,
@@ -82,6 +84,9 @@ struct Follower {
     told_seq: u64,
     /// The next `seq` that `Streaming` has passed.
     passed_seq: u64,
+    /// The journal's next `seq` when it was last begun to be given definitions and last values: it knows
+    /// what came before. 0: it has been given none on this connection.
+    stated_seq: u64,
     accepted_seq: u64,
     durable_seq: u64,
     next_word: Mono,
@@ -108,6 +113,7 @@ impl Followers {
                 phase: Phase::Idle { not_before: Mono::default() },
                 told_seq: 0,
                 passed_seq: 0,
+                stated_seq: 0,
                 accepted_seq: 0,
                 durable_seq: 0,
                 next_word: Mono::default(),
@@ -251,10 +257,6 @@ impl Followers {
         let warmup = self.warmup_frames;
         let Some(follower) = self.all.get_mut(index) else { return };
         follower.note_overtaken(journal);
-        if let Phase::Snapshot { conn, next_index, wanted_seq } = follower.phase {
-            let place = (next_index, wanted_seq);
-            follower.fill_snapshot(conn, place, warmup, journal, market, out);
-        }
         if let Phase::Catching { conn, next_index, wanted_seq } = follower.phase {
             follower.fill_definitions(conn, next_index, wanted_seq, journal, market, out);
         }
@@ -263,8 +265,12 @@ impl Followers {
         {
             follower.phase = match follower.fill_frames(position, journal, market, out) {
                 Ok(position) => Phase::Streaming { conn, position },
-                Err(hole) => Phase::Passing { conn, next_index: 0, hole },
+                Err(hole) => follower.at_hole(conn, hole),
             };
+        }
+        if let Phase::Snapshot { conn, next_index, wanted_seq } = follower.phase {
+            let place = (next_index, wanted_seq);
+            follower.fill_snapshot(conn, place, warmup, journal, market, out);
         }
         if let Phase::Passing { conn, next_index, hole } = follower.phase {
             follower.fill_hole(conn, next_index, hole, market, out);
@@ -464,6 +470,7 @@ impl Follower {
         self.breaker.record(permit, Outcome::Answered { latency }, now.mono);
         self.told_seq = 0;
         self.passed_seq = wanted.max(1);
+        self.stated_seq = 0;
         self.next_word = now.mono;
         // What it said before counts no more: its directory may be another one since.
         self.accepted_seq = wanted;
@@ -492,6 +499,9 @@ impl Follower {
     ) {
         let values = market.values();
         let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        if next_index == 0 {
+            self.stated_seq = journal.next_seq();
+        }
         while next_index < end {
             if out.len() >= limits::FILL_FRAMES_MAX {
                 self.phase = Phase::Snapshot { conn, next_index, wanted_seq };
@@ -576,21 +586,5 @@ fn introduction<S: Storage>(role: Role, journal: &Log<S>) -> Session {
         next_seq: U64::new(journal.next_seq()),
         name: padded("core"),
         ..Session::default()
-    }
-}
-
-/// The `seq` of the first data frame at or behind a position.
-pub(super) fn first_seq_from<S: Storage>(journal: &Log<S>, mut position: u64) -> Option<u64> {
-    loop {
-        match journal.read(position, limits::FILL_FRAMES_MAX) {
-            Read::End => return None,
-            Read::Damaged(range) => position = range.end,
-            Read::Frames(frames) => {
-                if let Some(frame) = frames.iter().find(|frame| is_event(frame)) {
-                    return Some(frame.seq.get());
-                }
-                position += frames.len() as u64;
-            }
-        }
     }
 }

@@ -99,17 +99,17 @@ impl Wants {
         let frame = |ordinal| listed.frame(log, ordinal).filter(|_| ordinal >= listed.start());
         let before = ordinal.checked_sub(1).and_then(frame);
         let behind = frame(ordinal);
+        let reach = if self.minds_cancels { limits::HOLE_CANCEL_REACH_NS } else { 0 };
         if self.by_receive {
             // Receive times never fall.
             let earliest = before.map_or(0, |frame| frame.ts_recv.get());
             let latest = behind.map_or(u64::MAX, |frame| frame.ts_recv.get());
-            return earliest < self.to && self.from <= latest;
+            return earliest.saturating_sub(reach) < self.to && self.from <= latest;
         }
         let (before, behind) = (before.map(|f| f.ts_event.get()), behind.map(|f| f.ts_event.get()));
         let slack = limits::HOLE_EVENT_SLACK_NS;
         let earliest = before.map_or(0, |ts| behind.map_or(ts, |other| ts.min(other)));
         let latest = behind.map_or(u64::MAX, |ts| before.map_or(ts, |other| ts.max(other)));
-        let reach = if self.minds_cancels { limits::HOLE_CANCEL_REACH_NS } else { 0 };
         let earliest = earliest.saturating_sub(slack).saturating_sub(reach);
         earliest < self.to && self.from <= latest.saturating_add(slack)
     }

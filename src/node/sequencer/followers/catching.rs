@@ -1,9 +1,9 @@
 //! Followers and what the journal has no more: what of it shards still need before it is trimmed, and what
 //! one gets that wants what was trimmed, or what rotted.
 
-use super::{Follower, Followers, Hole, Phase, first_seq_from};
+use super::{Follower, Followers, Hole, Phase};
 use crate::limits;
-use crate::log::{Log, Mark, Storage, is_event};
+use crate::log::{Log, Mark, Read, Storage, is_event};
 use crate::node::ConnId;
 use crate::node::sequencer::market::Market;
 use crate::planted::{Bug, is_planted};
@@ -92,14 +92,19 @@ impl Follower {
 
     /// What the journal lost between what this shard has been sent and this record, which it can read. The
     /// journal's numbers have no holes of their own, and a mark says which number comes next, so both ends
-    /// are exact wherever the damage lies. Whoever gets everything sees it in the numbers.
+    /// are exact wherever the damage lies. To one that has been given all definitions and last values since,
+    /// a hole from before that is none.
     pub(super) fn hole_before(
         &self,
         frame: &Frame,
         mark: Option<&Mark>,
         position: u64,
     ) -> Option<Hole> {
-        if self.config.shard.is_none() || is_planted(Bug::SkipDamageSilently) {
+        let is_planted = match self.config.shard {
+            Some(_) => is_planted(Bug::SkipDamageSilently),
+            None => is_planted(Bug::StreamPastTrimmed),
+        };
+        if is_planted {
             return None;
         }
         let seq = match mark {
@@ -107,8 +112,18 @@ impl Follower {
             None if is_event(frame) => frame.seq.get(),
             None => return None,
         };
-        let from_seq = self.passed_seq;
+        let from_seq = self.passed_seq.max(self.stated_seq);
         (seq > from_seq).then(|| Hole { from_seq, to_seq: seq - 1, position })
+    }
+
+    /// What one gets that comes to a hole. Whoever gets everything sees it in the numbers; but what stood
+    /// there, core knows from statements, or had it before it rotted, and journals no known definition
+    /// again: it gets names and last values, as one does that was overtaken.
+    pub(super) fn at_hole(&self, conn: ConnId, hole: Hole) -> Phase {
+        match self.config.shard {
+            Some(_) => Phase::Passing { conn, next_index: 0, hole },
+            None => Phase::Snapshot { conn, next_index: 0, wanted_seq: hole.to_seq + 1 },
+        }
     }
 
     /// What is lost is told, behind the definitions that stood there: core knows those from statements,
@@ -144,5 +159,24 @@ impl Follower {
         }));
         self.passed_seq = hole.to_seq.saturating_add(1);
         self.phase = Phase::Streaming { conn, position: hole.position };
+    }
+}
+
+/// The `seq` of the first data frame at or behind a position.
+pub(in crate::node::sequencer) fn first_seq_from<S: Storage>(
+    journal: &Log<S>,
+    mut position: u64,
+) -> Option<u64> {
+    loop {
+        match journal.read(position, limits::FILL_FRAMES_MAX) {
+            Read::End => return None,
+            Read::Damaged(range) => position = range.end,
+            Read::Frames(frames) => {
+                if let Some(frame) = frames.iter().find(|frame| is_event(frame)) {
+                    return Some(frame.seq.get());
+                }
+                position += frames.len() as u64;
+            }
+        }
     }
 }

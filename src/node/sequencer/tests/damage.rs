@@ -3,6 +3,7 @@
 use super::*;
 use crate::wire::{Gap, GapReason};
 
+const BROKER: u32 = 1;
 const SHARD: u32 = 2;
 
 /// Spoils the records of these events on a disk: one bit, or everything.
@@ -95,8 +96,8 @@ fn a_shard_is_told_exactly_what_rotted_before_it_came() {
     let all = told(&frames);
     assert!(all.windows(2).all(|pair| pair[1].0 == pair[0].1 + 1), "{all:?}");
     assert_eq!((all[0].0, all[all.len() - 1].1), (1, 102));
-    // The broker sees it in the numbers.
-    let (_, frames) = bench.follower(1, 1);
+    // The broker sees it in the numbers, and gets what it stands on.
+    let (_, frames) = bench.follower(BROKER, 1);
     assert!(
         gaps(&frames).is_empty() && frames.iter().all(|frame| !lost.contains(&frame.seq.get()))
     );
@@ -253,4 +254,79 @@ fn last_values(bench: &mut Bench) -> Vec<(u8, u64, bool)> {
     let is_value = |f: &&Frame| f.has(Flags::SNAPSHOT) && f.kind != Kind::Definition as u8;
     let values = frames.iter().filter(is_value);
     values.map(|f| (f.kind, f.seq.get(), f.has(Flags::STALE))).collect()
+}
+
+/// A third instrument is defined by frame 50, in the middle of many quotes of the others; it has one quote,
+/// behind that. Closed, spoilt, and opened again: a later segment states what rotted.
+fn spoilt_with_a_third(seqs: &[u64]) -> Bench {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    let third = |seq| matches!(seq, 50 | 60);
+    for seq in (3..103).filter(|seq| *seq != 50) {
+        let own = if third(seq) { 2 } else { u32::try_from(seq % 2).unwrap() };
+        if seq == 51 {
+            bench.say(exchange, &[definition(50, 2, "ITUB4")]);
+        }
+        bench.say(exchange, &[quote(seq, own)]);
+        bench.turn();
+    }
+    bench.core.handle_stop(bench.now);
+    let disk = bench.disk.kill();
+    rot(&disk, seqs, true);
+    let bench = Bench::on(disk, bench.now);
+    assert_eq!(bench.core.market.len(), 3);
+    bench
+}
+
+#[test]
+fn a_broker_behind_a_hole_gets_the_names_and_last_values_that_stood_in_it() {
+    let lost: Vec<u64> = (48..62).collect();
+    let mut bench = spoilt_with_a_third(&lost);
+    let (_, frames) = bench.follower(BROKER, 48);
+    let known: Vec<(Kind, u64)> = frames
+        .iter()
+        .filter(|frame| frame.has(Flags::SNAPSHOT))
+        .map(|frame| (frame.kind().unwrap(), frame.seq.get()))
+        .collect();
+    let (definition, quote) = (Kind::Definition, Kind::Quote);
+    let all = [(definition, 1), (quote, 102), (definition, 2), (quote, 101), (definition, 50)];
+    assert_eq!(known, [&all[..], &[(quote, 60)]].concat());
+    let mut words = frames.iter().filter_map(Frame::view::<Heartbeat>);
+    assert!(words.any(|word| word.next_seq.get() == 62), "where it goes on");
+    let is_stated = |frame: &Frame| frame.has(Flags::SNAPSHOT);
+    let begins = frames.iter().rposition(is_stated).unwrap() + 1;
+    assert_eq!(seqs(&frames[begins..]), (62..103).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_broker_was_given_once_it_is_not_given_again_for_every_hole() {
+    let mut bench = spoilt_with_a_third(&[10, 20, 30, 50, 60, 102]);
+    for wanted in [0, 5] {
+        let (conn, frames) = bench.follower(BROKER, wanted);
+        let names = frames.iter().filter(|frame| frame.kind == Kind::Definition as u8);
+        let said = names.filter(|frame| frame.has(Flags::SNAPSHOT)).count();
+        assert_eq!(said, 3, "from {wanted}");
+        assert!(frames.iter().all(|frame| frame.view::<Gap>().is_none()));
+        let streamed = frames.iter().filter(|frame| !frame.has(Flags::SNAPSHOT));
+        let streamed: Vec<Frame> = streamed.copied().collect();
+        assert_eq!(seqs(&streamed).last(), Some(&101), "it has come to the end");
+        bench.close(conn, CloseReason::PeerClosed);
+        bench.sleep_ms(500);
+    }
+}
+
+#[test]
+fn rot_at_the_beginning_of_the_journal_is_no_later_beginning() {
+    // A later segment states both instruments.
+    let lost: Vec<u64> = (1..11).collect();
+    let mut bench = spoilt(3..103, &lost, true);
+    let conn = bench.querier();
+    for (to, rows) in [(u64::MAX, 92), (6, 0)] {
+        bench.say(conn, &[ask(1, Op::Replay, "*", u16::MAX, 1, to)]);
+        let frames = bench.read(conn);
+        assert_eq!(gaps(&frames), (1..to.min(11)).collect::<Vec<_>>());
+        let end = frames.last().unwrap().view::<Ended>().unwrap();
+        assert_eq!((end.rows.get(), end.covered_from.get()), (rows, 1));
+        assert_eq!(end.status, crate::wire::EndStatus::Partial as u8);
+    }
 }

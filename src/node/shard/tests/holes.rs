@@ -72,7 +72,13 @@ fn check_answers(bench: &mut Bench) {
     assert_eq!(by_event(Op::Last, 17, (0, 0)), COMPLETE);
     assert_eq!(by_event(Op::Last, 18, (0, 0)), PARTIAL);
     assert_eq!(by_event(Op::Last, 1_000, (0, 0)), PARTIAL);
-    let mut received = |minutes| status(&ask_of(bench, Query::RECEIVE_TIME, Op::Range, 0, minutes));
+    let mut by_receive =
+        |op, limit, minutes| status(&ask_of(bench, Query::RECEIVE_TIME, op, limit, minutes));
+    assert_eq!(by_receive(Op::Bars, 60, (3, 5)), PARTIAL);
+    assert_eq!(by_receive(Op::Count, 0, (3, 5)), PARTIAL);
+    assert_eq!(by_receive(Op::Bars, 60, (24, 40)), COMPLETE);
+    assert_eq!(by_receive(Op::Count, 0, (24, 40)), COMPLETE);
+    let mut received = |minutes| by_receive(Op::Range, 0, minutes);
     assert_eq!(received((0, 19)), COMPLETE);
     assert_eq!(received((0, 20)), PARTIAL);
     assert_eq!(received((23, 30)), PARTIAL, "it may have been received in the same instant");

@@ -35,27 +35,39 @@ impl Gather {
         let query_id = self.fresh_query_id();
         let Some(gathering) = self.gathers.get_mut(&id) else { return };
         let Some(part) = gathering.parts.get_mut(index) else { return };
+        // A client may name any cut. A node that waits for it is neither silent nor slow.
+        let is_ahead = self.leaves.is_ahead(copy.leaf, part.question.as_of);
         self.by_query_id.insert(query_id, (id, index, part.attempts.len()));
         // Most parts are asked once, and an attempt is large.
         part.attempts.reserve_exact(1);
         let mut attempt = Attempt::new(place, copy.leaf, query_id, now, why);
+        attempt.is_ahead = is_ahead;
         attempt.rows.reserve_exact(part.rows_expected());
         part.attempts.push(attempt);
         let mut question = part.question.clone();
         question.query.id = U32::new(query_id);
         let left = gathering.leaves_due.since(now);
         question.query.deadline_us = U32::new(micros(left));
-        self.asks.push_back(Ask { leaf: copy.leaf, question, deadline: gathering.leaves_due });
+        self.asks.push_back(Ask {
+            leaf: copy.leaf,
+            question,
+            deadline: gathering.leaves_due,
+            is_ahead,
+        });
         self.counts.asked += 1;
         self.counts.hedged += u64::from(why == Why::Hedge);
         self.counts.retried += u64::from(why == Why::Retry);
         self.counts.failed_over += u64::from(why == Why::FailOver);
         let has_copies = part.candidates.len() > 1;
-        self.leaves.note_asked(now, copy.leaf, part.role, query_id, has_copies);
+        let is_watched = has_copies && !is_ahead;
+        self.leaves.note_asked(now, copy.leaf, part.role, query_id, is_watched);
         if why == Why::First {
             self.leaves.earn();
         }
-        if part.untried().next().is_some() && !is_beside && part.hedge_at.is_none() {
+        // To ask another that must wait as well brings nothing.
+        let may_help = !is_ahead || self.leaves.is_cut_reached(part);
+        let has_untried = part.untried().next().is_some();
+        if has_untried && may_help && !is_beside && part.hedge_at.is_none() {
             let at = now + self.leaves.hedge_after(part, left);
             if at < gathering.leaves_due {
                 part.hedge_at = Some(at);
@@ -135,7 +147,7 @@ impl Gather {
         question.query.id = U32::new(query_id);
         question.query.deadline_us = U32::new(micros(due.since(now)));
         self.leaves.begin_probe(leaf, Probe { query_id, role, asked: now, due });
-        self.asks.push_back(Ask { leaf, question, deadline: due });
+        self.asks.push_back(Ask { leaf, question, deadline: due, is_ahead: false });
         self.counts.asked += 1;
         self.counts.probed += 1;
     }

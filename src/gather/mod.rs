@@ -153,7 +153,7 @@ impl Gather {
 
     /// Takes the end of a leaf's answer.
     pub fn handle_end(&mut self, leaf: LeafId, query_id: u32, end: &Ended, now: Mono) -> Reply {
-        self.leaves.note_as_of(leaf, end.as_of.get());
+        self.note_end_as_of(leaf, query_id, end);
         self.end_due(now);
         if self.end_probe(leaf, query_id, now, true) {
             return Reply::Taken;
@@ -162,7 +162,8 @@ impl Gather {
         let Some((role, attempt)) = self.attempt_mut(place) else { return Reply::Late };
         let asked = attempt.asked;
         let status = attempt.take_end(role, end);
-        let is_good = status == Some(NodeStatus::Ok);
+        // How long it waited for a cut is not how fast it is.
+        let is_good = status == Some(NodeStatus::Ok) && !attempt.is_ahead;
         self.leaves.note_answered(now, leaf, role, now.since(asked), is_good);
         let Some(status) = status else {
             self.counts.unexpected += 1;
@@ -236,6 +237,17 @@ impl Gather {
     /// Takes note of how far a leaf says that it is, outside of an answer.
     pub fn note_as_of(&mut self, leaf: LeafId, as_of: u64) {
         self.leaves.note_as_of(leaf, as_of);
+    }
+
+    /// Takes note of how far a leaf is: the answer at a cut says only that it is there.
+    fn note_end_as_of(&mut self, leaf: LeafId, query_id: u32, end: &Ended) {
+        let place = self.by_query_id.get(&query_id).copied();
+        let part = place.and_then(|(id, index, _)| self.gathers.get(&id)?.parts.get(index));
+        let is_of_now = part.is_some_and(|part| part.question.as_of == 0);
+        match is_of_now || end.code.get() == ErrorCode::Behind as u16 {
+            true => self.leaves.note_as_of(leaf, end.as_of.get()),
+            false => self.leaves.note_reached(leaf, end.as_of.get()),
+        }
     }
 
     /// Finds out who is silent, asks other copies where the first takes long, and answers every query whose
@@ -392,6 +404,7 @@ impl Gather {
         let Some(gathering) = self.gathers.get_mut(&id) else { return };
         let Some(part) = gathering.parts.get_mut(index) else { return };
         let role = part.role;
+        let is_cut_reached = self.leaves.is_cut_reached(part);
         let Some(attempt) = part.attempts.get_mut(number) else { return };
         if attempt.status.is_some() {
             return;
@@ -409,10 +422,11 @@ impl Gather {
         // Any of these says the same about every question; an unknown symbol or a limit does not.
         let is_sick = match (status, attempt.code) {
             (NodeStatus::Ok | NodeStatus::Spare, _) => is_second_hand,
-            (NodeStatus::Failed, Some(code)) => matches!(
-                code,
-                ErrorCode::Storage | ErrorCode::Stopping | ErrorCode::Failed | ErrorCode::Behind
-            ),
+            // A cut at which nobody is known to be is no fault of this one.
+            (NodeStatus::Failed, Some(ErrorCode::Behind)) => is_cut_reached,
+            (NodeStatus::Failed, Some(code)) => {
+                matches!(code, ErrorCode::Storage | ErrorCode::Stopping | ErrorCode::Failed)
+            }
             _ => true,
         };
         let is_final = matches!(attempt.code, Some(ErrorCode::BadPattern | ErrorCode::Unexpected));
@@ -480,7 +494,7 @@ impl Gather {
         let took = now.since(attempt.asked);
         let dropped = attempt.end(NodeStatus::Spare, took);
         let (leaf, query_id, asked) = (attempt.leaf, attempt.query_id, attempt.asked);
-        let was_first = !matches!(attempt.why, Why::Hedge | Why::FailOver);
+        let was_first = !matches!(attempt.why, Why::Hedge | Why::FailOver) && !attempt.is_ahead;
         gathering.frames -= dropped;
         self.frames -= dropped;
         self.leaves.note_over(leaf, role, asked, query_id);

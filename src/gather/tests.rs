@@ -2,6 +2,7 @@
 
 mod bounds;
 mod copies;
+mod cuts;
 mod lists;
 mod model;
 mod silence;

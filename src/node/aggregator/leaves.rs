@@ -133,7 +133,9 @@ impl Leaves {
         let index = ask.leaf.0 as usize;
         let Some(leaf) = self.all.get_mut(index) else { return };
         let id = ask.id();
-        let question = Waiting { permit: Some(permit), asked: now.mono, deadline: ask.deadline };
+        // The time that a leaf waits for a cut is not held against it, nor taken for slowness.
+        let permit = (!ask.is_ahead).then_some(permit);
+        let question = Waiting { permit, asked: now.mono, deadline: ask.deadline };
         leaf.questions.insert(id, question);
         self.by_deadline.insert((ask.deadline, index, id));
     }

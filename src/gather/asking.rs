@@ -7,7 +7,7 @@ use super::silence::Probe;
 use super::{Ask, Gather, GatherId, LeafId};
 use crate::limits::LEAF_PROBE_MAX;
 use crate::time::Mono;
-use crate::wire::U32;
+use crate::wire::{NodeStatus, U32};
 
 impl Gather {
     /// Asks the best copy of a part that has not been asked. Ends the part when there is none and nobody
@@ -109,6 +109,12 @@ impl Gather {
         let Some(part) = gathering.parts.get_mut(index) else { return };
         if let Some(at) = part.hedge_at.take() {
             self.by_hedge.remove(&(at, id, index));
+        }
+        // An answer in hand waits for a first copy that knows better, not for one that says nothing.
+        let in_hand = part.winner().is_some_and(|it| it.status == Some(NodeStatus::Ok));
+        if in_hand && !part.is_done && self.leaves.is_only_with_silent(part) {
+            self.end_part(now, id, index);
+            return;
         }
         let is_over = part.is_done || now >= leaves_due || part.untried().next().is_none();
         let Some(asked) = part.asked_first().filter(|_| !is_over) else { return };

@@ -445,8 +445,16 @@ impl Gather {
                 && part.candidates.first().is_some_and(|it| !self.leaves.is_shunned(now, it.leaf))
         };
         let wants_better = if is_good { is_second_hand && first_may_know() } else { !is_final };
+        // Nor is one beaten that is asked already, and may answer in a moment.
+        let first_is_asked = || {
+            let open = part.attempts.iter().filter(|attempt| attempt.status.is_none());
+            let mut first = open.filter(|attempt| attempt.place == 0);
+            first.any(|attempt| !self.leaves.is_silent(part, attempt.place))
+        };
         if wants_better {
             self.ask(now, id, index, Why::Retry);
+        } else if is_good && is_second_hand && first_is_asked() {
+            // The answer in hand is taken when the first copy ends, or is silent.
         } else {
             self.end_part(now, id, index);
         }

@@ -3,6 +3,7 @@
 mod bounds;
 mod copies;
 mod cuts;
+mod last_word;
 mod lists;
 mod model;
 mod silence;

@@ -3,11 +3,11 @@
 
 use super::gathering::{Place, Why, micros};
 use super::part::Attempt;
-use super::silence::Probe;
-use super::{Ask, Gather, GatherId, LeafId};
+use super::silence::{Probe, Said};
+use super::{Ask, Gather, GatherId, LeafId, is_sick};
 use crate::limits::LEAF_PROBE_MAX;
 use crate::time::Mono;
-use crate::wire::{NodeStatus, U32};
+use crate::wire::{ErrorCode, NodeStatus, U32};
 
 impl Gather {
     /// Asks the best copy of a part that has not been asked. Ends the part when there is none and nobody
@@ -82,7 +82,7 @@ impl Gather {
     /// Finds out who is silent, and looks at the parts that wait for them or take long.
     pub(super) fn look(&mut self, now: Mono) {
         while let Some((leaf, probe)) = self.leaves.probe_due(now) {
-            self.end_probe(leaf, probe.query_id, now, false);
+            self.end_probe(leaf, probe.query_id, now, Said::Nothing);
             self.cancels.push_back((leaf, probe.query_id));
         }
         let silent = self.leaves.found_silent(now);
@@ -123,17 +123,33 @@ impl Gather {
             let is_failover =
                 self.leaves.is_only_with_silent(part) && !self.leaves.is_silent(part, other);
             if is_failover && (self.leaves.failovers.take() || self.leaves.hedges.take()) {
-                self.ask(now, id, index, Why::FailOver);
-                return;
+                return self.ask_beside(now, id, index, Why::FailOver, asked);
             }
             // One that was asked beside another is waited for, until it is silent too.
             let is_alone = part.attempts.iter().filter(|it| it.status.is_none()).count() == 1;
             if !is_failover && is_alone && self.leaves.hedges.take() {
-                self.ask(now, id, index, Why::Hedge);
-                return;
+                return self.ask_beside(now, id, index, Why::Hedge, asked);
             }
-            self.counts.hedges_denied += u64::from(!part.is_denied && (is_failover || is_alone));
-            part.is_denied = true;
+            let is_denied = is_failover || is_alone;
+            self.counts.hedges_denied += u64::from(!part.is_denied && is_denied);
+            part.is_denied |= is_denied;
+        }
+        self.look_again(now, id, index, asked);
+    }
+
+    /// Asks another copy beside those that are asked since then; a third one may be needed later.
+    fn ask_beside(&mut self, now: Mono, id: GatherId, index: usize, why: Why, asked: Mono) {
+        self.ask(now, id, index, why);
+        self.look_again(now, id, index, asked);
+    }
+
+    /// Looks at a part again when it has taken twice as long, if there is another copy then.
+    fn look_again(&mut self, now: Mono, id: GatherId, index: usize, asked: Mono) {
+        let Some(gathering) = self.gathers.get_mut(&id) else { return };
+        let leaves_due = gathering.leaves_due;
+        let Some(part) = gathering.parts.get_mut(index) else { return };
+        if part.is_done || part.hedge_at.is_some() || part.untried().next().is_none() {
+            return;
         }
         let again = now + now.since(asked).max(crate::limits::HEDGE_AFTER_MIN);
         if again < leaves_due {
@@ -159,16 +175,17 @@ impl Gather {
     }
 
     /// Ends a probe of a node, if this is the number of one.
-    pub(super) fn end_probe(
-        &mut self,
-        leaf: LeafId,
-        query_id: u32,
-        now: Mono,
-        is_answered: bool,
-    ) -> bool {
+    pub(super) fn end_probe(&mut self, leaf: LeafId, query_id: u32, now: Mono, said: Said) -> bool {
         let Some(probe) = self.leaves.probe(leaf, query_id) else { return false };
-        let took = is_answered.then(|| now.since(probe.asked));
-        self.leaves.end_probe(now, leaf, probe, took);
+        self.leaves.end_probe(now, leaf, probe, said);
+        let is_sick = match said {
+            Said::Nothing | Said::Answer => false,
+            // It was at the cut when it was asked.
+            Said::No(code) => code.is_none_or(|it| it == ErrorCode::Behind || is_sick(it)),
+        };
+        if is_sick {
+            self.leaves.avoid(now, leaf);
+        }
         self.asks.retain(|ask| ask.id() != query_id);
         true
     }

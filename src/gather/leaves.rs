@@ -9,7 +9,7 @@ use super::LeafId;
 use super::budget::Budget;
 use super::latency::Latency;
 use super::part::{Part, Role};
-use super::silence::{Probe, Watch, patience};
+use super::silence::{Probe, Said, Watch, patience};
 use crate::limits::{
     FAILOVER_THOUSANDTHS_MAX, FAILOVER_THOUSANDTHS_PER_ASK, GATHER_LEAF_QUESTIONS_MAX,
     HEDGE_AFTER_DEFAULT, HEDGE_AFTER_MIN, HEDGE_AFTER_SCARCE_MIN, HEDGE_THOUSANDTHS_MAX,
@@ -249,7 +249,9 @@ impl Leaves {
                 may && leaf.watch.wants_probe(now) && !leaf.is_ahead(part.question.as_of)
             })
         };
-        let place = part.untried().find(wants)?;
+        // The one that has waited longest: a node that answers no probe must not take those of another.
+        let due = |place: &usize| self.at(part, *place).and_then(|leaf| leaf.watch.next_probe());
+        let place = part.untried().filter(wants).min_by_key(due)?;
         self.probes.take().then_some(part.candidates.get(place)?.leaf)
     }
 
@@ -268,17 +270,12 @@ impl Leaves {
         self.all.keys().any(|id| self.probe(*id, query_id).is_some())
     }
 
-    /// A probe is over; `took` when it was answered.
-    pub(super) fn end_probe(
-        &mut self,
-        now: Mono,
-        id: LeafId,
-        probe: Probe,
-        took: Option<Duration>,
-    ) {
+    /// A probe is over.
+    pub(super) fn end_probe(&mut self, now: Mono, id: LeafId, probe: Probe, said: Said) {
         self.leaf(id).watch.end_probe();
-        if let Some(took) = took {
-            self.note_answered(now, id, probe.role, took, true);
+        if said != Said::Nothing {
+            let took = now.since(probe.asked);
+            self.note_answered(now, id, probe.role, took, said == Said::Answer);
         }
     }
 

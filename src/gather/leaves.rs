@@ -9,7 +9,7 @@ use super::LeafId;
 use super::budget::Budget;
 use super::latency::Latency;
 use super::part::{Part, Role};
-use super::silence::{Probe, Watch, patience};
+use super::silence::{Probe, Said, Watch, patience};
 use crate::limits::{
     FAILOVER_THOUSANDTHS_MAX, FAILOVER_THOUSANDTHS_PER_ASK, GATHER_LEAF_QUESTIONS_MAX,
     HEDGE_AFTER_DEFAULT, HEDGE_AFTER_MIN, HEDGE_AFTER_SCARCE_MIN, HEDGE_THOUSANDTHS_MAX,
@@ -46,6 +46,11 @@ impl Leaf {
             Rank::Well
         }
     }
+
+    /// Whether a cut is ahead of all that it has said of itself.
+    fn is_ahead(&self, cut: u64) -> bool {
+        self.as_of < cut
+    }
 }
 
 /// All of them, and the budgets for what is asked beyond first questions.
@@ -77,8 +82,8 @@ impl Leaves {
         self.all.get(&part.candidates.get(place)?.leaf)
     }
 
-    /// Which copy to ask next: the one that promises to answer first; one that failed lately only when
-    /// there is no other, and a silent one last of all. `None` when all have been asked, or may not be.
+    /// Which copy to ask next: of those that are known to be at the question's cut, else of all, the one that
+    /// promises to answer first; one that failed lately only when there is no other, and a silent one last of all. `None` when all have been asked, or may not be.
     pub(super) fn choose(&self, now: Mono, part: &Part) -> Option<usize> {
         self.best(now, part, |_| true)
     }
@@ -105,13 +110,16 @@ impl Leaves {
             let leaf = self.at(part, *place);
             leaf.is_none_or(|leaf| leaf.questions < GATHER_LEAF_QUESTIONS_MAX && fits(leaf))
         };
+        let cut = part.question.as_of;
         let cost = |place: &usize| {
-            let Some(leaf) = self.at(part, *place) else { return (Rank::Well, 1, *place) };
+            let Some(leaf) = self.at(part, *place) else {
+                return (Rank::Well, cut != 0, 1, *place);
+            };
             let expected = leaf.latencies.get(&part.role).map_or(0, |it| it.expected_ns(now));
             // What it has kept until now is what the next one must expect at least.
             let expected = expected.max(nanos(leaf.watch.waiting(now))).max(1);
             let cost = expected.saturating_mul(leaf.questions as u64 + 1);
-            (leaf.rank(now), cost, *place)
+            (leaf.rank(now), leaf.is_ahead(cut), cost, *place)
         };
         part.untried().filter(may).min_by_key(cost)
     }
@@ -236,10 +244,14 @@ impl Leaves {
     pub(super) fn take_probe(&mut self, now: Mono, part: &Part) -> Option<LeafId> {
         let wants = |place: &usize| {
             self.at(part, *place).is_some_and(|leaf| {
-                leaf.watch.wants_probe(now) && leaf.questions < GATHER_LEAF_QUESTIONS_MAX
+                // One that waits for a cut would look silent for it.
+                let may = leaf.questions < GATHER_LEAF_QUESTIONS_MAX;
+                may && leaf.watch.wants_probe(now) && !leaf.is_ahead(part.question.as_of)
             })
         };
-        let place = part.untried().find(wants)?;
+        // The one that has waited longest: a node that answers no probe must not take those of another.
+        let due = |place: &usize| self.at(part, *place).and_then(|leaf| leaf.watch.next_probe());
+        let place = part.untried().filter(wants).min_by_key(due)?;
         self.probes.take().then_some(part.candidates.get(place)?.leaf)
     }
 
@@ -258,17 +270,12 @@ impl Leaves {
         self.all.keys().any(|id| self.probe(*id, query_id).is_some())
     }
 
-    /// A probe is over; `took` when it was answered.
-    pub(super) fn end_probe(
-        &mut self,
-        now: Mono,
-        id: LeafId,
-        probe: Probe,
-        took: Option<Duration>,
-    ) {
+    /// A probe is over.
+    pub(super) fn end_probe(&mut self, now: Mono, id: LeafId, probe: Probe, said: Said) {
         self.leaf(id).watch.end_probe();
-        if let Some(took) = took {
-            self.note_answered(now, id, probe.role, took, true);
+        if said != Said::Nothing {
+            let took = now.since(probe.asked);
+            self.note_answered(now, id, probe.role, took, said == Said::Answer);
         }
     }
 
@@ -289,6 +296,22 @@ impl Leaves {
     }
 
     // ---- cuts ----
+
+    /// Whether a cut is ahead of all that this node has said of itself.
+    pub(super) fn is_ahead(&self, id: LeafId, cut: u64) -> bool {
+        self.all.get(&id).map_or(cut != 0, |leaf| leaf.is_ahead(cut))
+    }
+
+    /// Whether some copy of a part is known to be at the question's cut.
+    pub(super) fn is_cut_reached(&self, part: &Part) -> bool {
+        part.candidates.iter().any(|copy| !self.is_ahead(copy.leaf, part.question.as_of))
+    }
+
+    /// It was at this cut, and may be beyond it.
+    pub(super) fn note_reached(&mut self, id: LeafId, cut: u64) {
+        let leaf = self.leaf(id);
+        leaf.as_of = leaf.as_of.max(cut);
+    }
 
     /// It has everything before this `seq`. Not kept as a maximum for ever: a new epoch may take it back.
     pub(super) fn note_as_of(&mut self, id: LeafId, as_of: u64) {

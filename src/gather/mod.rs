@@ -9,12 +9,13 @@
 //! A copy that fails is followed by the next one at once. A copy that takes longer than what 19 of 20
 //! answers take is hedged: another is asked as well, the first good answer is taken, and the other is told
 //! to stop. A copy that says nothing for much longer is silent: what it was asked is asked of another, it is
-//! asked last from then on, and probed until it answers again. All of that is paid from budgets of together
-//! one in twenty questions, so that a system that is slow as a whole is not asked twice as much for it.
+//! asked last from then on, and probed until it answers again. Hedges, fail-over and probes are paid from
+//! budgets of together one in twenty questions, so that a system that is slow as a whole is not asked twice as
+//! much for it. Asking the next copy after a failure has no budget: each copy is asked once at most.
 //!
 //! Invariant: every gather that began ends in exactly one answer, unless its asker left or stopped it.
 //!
-//! Invariant: no copy of a part is asked twice for one query.
+//! Invariant: no copy of a part is asked twice for one query, except as a probe, for which nobody waits.
 
 mod answer;
 mod asking;
@@ -46,6 +47,7 @@ pub use words::{Ask, Availability, Candidate, Counts, GatherId, LeafId, PartPlan
 use gathering::{Gathering, Place, Times, Why};
 use leaves::Leaves;
 use part::{Attempt, Part, Role};
+use silence::Said;
 
 /// `as_of` of a question that wants all nodes to answer at one cut and leaves it to us which.
 pub const CUT_OF_OURS: u64 = u64::MAX;
@@ -67,6 +69,11 @@ pub struct Gather {
     cancels: VecDeque<(LeafId, u32)>,
     answers: VecDeque<Answer>,
     counts: Counts,
+}
+
+/// Whether a code says the same about every question; an unknown symbol or a limit does not.
+fn is_sick(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Storage | ErrorCode::Stopping | ErrorCode::Failed)
 }
 
 impl Gather {
@@ -153,16 +160,23 @@ impl Gather {
 
     /// Takes the end of a leaf's answer.
     pub fn handle_end(&mut self, leaf: LeafId, query_id: u32, end: &Ended, now: Mono) -> Reply {
-        self.leaves.note_as_of(leaf, end.as_of.get());
+        self.note_end_as_of(leaf, query_id, end);
         self.end_due(now);
-        if self.end_probe(leaf, query_id, now, true) {
+        let code = ErrorCode::from_number(end.code.get());
+        let said = match EndStatus::from_number(end.status) {
+            Some(EndStatus::Complete) => Said::Answer,
+            Some(EndStatus::Failed) => Said::No(code),
+            _ => Said::No(None),
+        };
+        if self.end_probe(leaf, query_id, now, said) {
             return Reply::Taken;
         }
         let Some(place) = self.find(leaf, query_id) else { return Reply::Late };
         let Some((role, attempt)) = self.attempt_mut(place) else { return Reply::Late };
         let asked = attempt.asked;
         let status = attempt.take_end(role, end);
-        let is_good = status == Some(NodeStatus::Ok);
+        // How long it waited for a cut is not how fast it is.
+        let is_good = status == Some(NodeStatus::Ok) && !attempt.is_ahead;
         self.leaves.note_answered(now, leaf, role, now.since(asked), is_good);
         let Some(status) = status else {
             self.counts.unexpected += 1;
@@ -182,7 +196,8 @@ impl Gather {
         now: Mono,
     ) -> Reply {
         self.end_due(now);
-        if self.end_probe(leaf, query_id, now, true) {
+        let said = Said::No(ErrorCode::from_number(refusal.code.get()));
+        if self.end_probe(leaf, query_id, now, said) {
             return Reply::Taken;
         }
         let Some(place) = self.find(leaf, query_id) else { return Reply::Late };
@@ -206,7 +221,7 @@ impl Gather {
         now: Mono,
     ) -> Reply {
         self.end_due(now);
-        if self.end_probe(leaf, query_id, now, false) {
+        if self.end_probe(leaf, query_id, now, Said::Nothing) {
             return Reply::Taken;
         }
         let Some(place) = self.find(leaf, query_id) else { return Reply::Late };
@@ -223,7 +238,7 @@ impl Gather {
     pub fn handle_leaf_lost(&mut self, leaf: LeafId, now: Mono) {
         self.end_due(now);
         if let Some(probe) = self.leaves.open_probe(leaf) {
-            self.end_probe(leaf, probe.query_id, now, false);
+            self.end_probe(leaf, probe.query_id, now, Said::Nothing);
         }
         let of_leaf = |place: &&Place| self.attempt(**place).is_some_and(|it| it.leaf == leaf);
         let lost: Vec<Place> = self.by_query_id.values().filter(of_leaf).copied().collect();
@@ -236,6 +251,17 @@ impl Gather {
     /// Takes note of how far a leaf says that it is, outside of an answer.
     pub fn note_as_of(&mut self, leaf: LeafId, as_of: u64) {
         self.leaves.note_as_of(leaf, as_of);
+    }
+
+    /// Takes note of how far a leaf is: the answer at a cut says only that it is there.
+    fn note_end_as_of(&mut self, leaf: LeafId, query_id: u32, end: &Ended) {
+        let place = self.by_query_id.get(&query_id).copied();
+        let part = place.and_then(|(id, index, _)| self.gathers.get(&id)?.parts.get(index));
+        let is_of_now = part.is_some_and(|part| part.question.as_of == 0);
+        match is_of_now || end.code.get() == ErrorCode::Behind as u16 {
+            true => self.leaves.note_as_of(leaf, end.as_of.get()),
+            false => self.leaves.note_reached(leaf, end.as_of.get()),
+        }
     }
 
     /// Finds out who is silent, asks other copies where the first takes long, and answers every query whose
@@ -392,6 +418,7 @@ impl Gather {
         let Some(gathering) = self.gathers.get_mut(&id) else { return };
         let Some(part) = gathering.parts.get_mut(index) else { return };
         let role = part.role;
+        let is_cut_reached = self.leaves.is_cut_reached(part);
         let Some(attempt) = part.attempts.get_mut(number) else { return };
         if attempt.status.is_some() {
             return;
@@ -406,13 +433,11 @@ impl Gather {
         // A copy that cannot vouch for its quotes is asked after the first one, which may.
         let is_second_hand = attempt.place != 0 && attempt.is_stale();
         let is_good = status == NodeStatus::Ok;
-        // Any of these says the same about every question; an unknown symbol or a limit does not.
         let is_sick = match (status, attempt.code) {
             (NodeStatus::Ok | NodeStatus::Spare, _) => is_second_hand,
-            (NodeStatus::Failed, Some(code)) => matches!(
-                code,
-                ErrorCode::Storage | ErrorCode::Stopping | ErrorCode::Failed | ErrorCode::Behind
-            ),
+            // A cut at which nobody is known to be is no fault of this one.
+            (NodeStatus::Failed, Some(ErrorCode::Behind)) => is_cut_reached,
+            (NodeStatus::Failed, Some(code)) => is_sick(code),
             _ => true,
         };
         let is_final = matches!(attempt.code, Some(ErrorCode::BadPattern | ErrorCode::Unexpected));
@@ -431,8 +456,16 @@ impl Gather {
                 && part.candidates.first().is_some_and(|it| !self.leaves.is_shunned(now, it.leaf))
         };
         let wants_better = if is_good { is_second_hand && first_may_know() } else { !is_final };
+        // Nor is one beaten that is asked already, and may answer in a moment.
+        let first_is_asked = || {
+            let open = part.attempts.iter().filter(|attempt| attempt.status.is_none());
+            let mut first = open.filter(|attempt| attempt.place == 0);
+            first.any(|attempt| !self.leaves.is_silent(part, attempt.place))
+        };
         if wants_better {
             self.ask(now, id, index, Why::Retry);
+        } else if is_good && is_second_hand && first_is_asked() {
+            // The answer in hand is taken when the first copy ends, or is silent.
         } else {
             self.end_part(now, id, index);
         }
@@ -480,7 +513,7 @@ impl Gather {
         let took = now.since(attempt.asked);
         let dropped = attempt.end(NodeStatus::Spare, took);
         let (leaf, query_id, asked) = (attempt.leaf, attempt.query_id, attempt.asked);
-        let was_first = !matches!(attempt.why, Why::Hedge | Why::FailOver);
+        let was_first = !matches!(attempt.why, Why::Hedge | Why::FailOver) && !attempt.is_ahead;
         gathering.frames -= dropped;
         self.frames -= dropped;
         self.leaves.note_over(leaf, role, asked, query_id);

@@ -81,6 +81,8 @@ pub(super) struct Attempt {
     pub(super) query_id: u32,
     pub(super) asked: Mono,
     pub(super) why: Why,
+    /// The leaf was not known to be at the question's cut: it may wait for it, and be well.
+    pub(super) is_ahead: bool,
     /// `None` while open.
     pub(super) status: Option<NodeStatus>,
     /// From asking to its end.
@@ -109,6 +111,7 @@ impl Attempt {
             query_id,
             asked,
             why,
+            is_ahead: false,
             status: None,
             elapsed: Duration::ZERO,
             code: None,

@@ -18,6 +18,7 @@ use crate::limits::{
     LEAF_SILENT_AFTER_MIN, LEAF_SILENT_P95S,
 };
 use crate::time::Mono;
+use crate::wire::ErrorCode;
 
 /// How long a node may keep a question of one kind without a word.
 pub(super) fn patience(latency: Option<&Latency>) -> Duration {
@@ -33,6 +34,17 @@ pub(super) struct Probe {
     pub(super) asked: Mono,
     /// When it is given up.
     pub(super) due: Mono,
+}
+
+/// What came of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// No answer.
+    Nothing,
+    /// A whole answer.
+    Answer,
+    /// Anything else, with its code.
+    No(Option<ErrorCode>),
 }
 
 /// When a silent node is probed next.
@@ -139,6 +151,11 @@ impl Watch {
     /// Whether it is time to ask it something, to see whether it answers.
     pub(super) fn wants_probe(&self, now: Mono) -> bool {
         self.probe.is_none() && self.silence.is_some_and(|silence| silence.next_probe <= now)
+    }
+
+    /// When its next probe is due, or was.
+    pub(super) fn next_probe(&self) -> Option<Mono> {
+        self.silence.map(|silence| silence.next_probe)
     }
 
     /// A probe is sent; the next one waits for the end of this one, and longer than this one did.

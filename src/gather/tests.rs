@@ -2,6 +2,8 @@
 
 mod bounds;
 mod copies;
+mod cuts;
+mod last_word;
 mod lists;
 mod model;
 mod silence;

@@ -55,6 +55,9 @@ pub struct Ask {
     pub question: Question,
     /// When the leaf's time is over, for a caller that cannot send at once.
     pub deadline: Mono,
+    /// The question's cut is ahead of all that the leaf has said of itself: a leaf that is well may wait
+    /// for it beyond the deadline, so its time says nothing about the leaf.
+    pub is_ahead: bool,
 }
 
 impl Ask {

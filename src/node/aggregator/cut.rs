@@ -26,6 +26,8 @@ struct Parked {
 #[derive(Debug, Default)]
 pub(super) struct Cuts {
     parked: VecDeque<Parked>,
+    /// When the first of them has waited long enough.
+    until: Option<Mono>,
     awaited: BTreeSet<ConnId>,
     /// Until then what the nodes have said is news.
     fresh_until: Mono,
@@ -48,10 +50,11 @@ impl Cuts {
             let is_meant = id.is_none_or(|id| parked.question.query.id.get() == id);
             parked.conn != conn || !is_meant
         });
+        self.until = self.parked.iter().map(|parked| parked.until).min();
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        self.parked.iter().map(|parked| parked.until).min()
+        self.until
     }
 }
 
@@ -75,6 +78,7 @@ impl Aggregator {
         }
         let own = Duration::from_micros(u64::from(question.query.deadline_us.get()));
         let until = now.mono + (own / 4).min(limits::CUT_WAIT_MAX);
+        self.cuts.until = Some(self.cuts.until.map_or(until, |least| least.min(until)));
         let question = question.clone();
         self.cuts.parked.push_back(Parked { conn, question, since: now.mono, until });
         Ok(())
@@ -87,6 +91,7 @@ impl Aggregator {
             return;
         }
         self.cuts.fresh_until = now.mono + limits::WORD_EVERY;
+        self.cuts.until = None;
         for parked in std::mem::take(&mut self.cuts.parked) {
             let Parked { conn, mut question, since, .. } = parked;
             let id = question.query.id;

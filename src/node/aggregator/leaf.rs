@@ -35,7 +35,8 @@ pub(super) enum Phase {
 /// A question that the gather waits for.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// `None` once the breaker knows the outcome: the leaf's time was over before the gather's.
+    /// `None` once the breaker knows the outcome, the leaf's time being over before the gather's; and for a
+    /// question whose cut was ahead of what the leaf had said, which the breaker does not judge.
     pub(super) permit: Option<Permit>,
     pub(super) asked: Mono,
     pub(super) deadline: Mono,

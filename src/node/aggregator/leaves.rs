@@ -133,15 +133,24 @@ impl Leaves {
         let index = ask.leaf.0 as usize;
         let Some(leaf) = self.all.get_mut(index) else { return };
         let id = ask.id();
-        let question = Waiting { permit: Some(permit), asked: now.mono, deadline: ask.deadline };
+        // The time that a leaf waits for a cut is not held against it, nor taken for slowness.
+        let permit = (!ask.is_ahead).then_some(permit);
+        let question = Waiting { permit, asked: now.mono, deadline: ask.deadline };
         leaf.questions.insert(id, question);
         self.by_deadline.insert((ask.deadline, index, id));
     }
 
     /// Nobody waits for the answer any more. A permit that has no outcome yet is given back: that the
-    /// asker left says nothing about the leaf.
-    pub(super) fn note_cancelled(&mut self, leaf: LeafId, id: u32) {
-        self.take_question(leaf.0 as usize, id);
+    /// asker left says nothing about the leaf, unless the leaf's time was over before.
+    pub(super) fn note_cancelled(&mut self, now: Now, id: LeafId, question: u32) {
+        let index = id.0 as usize;
+        let Some(waiting) = self.take_question(index, question) else { return };
+        let is_over = waiting.deadline <= now.mono;
+        if let (Some(leaf), Some(permit)) =
+            (self.all.get_mut(index), waiting.permit.filter(|_| is_over))
+        {
+            leaf.breaker.record(permit, Outcome::RequestDeadline, now.mono);
+        }
     }
 
     /// Whom to dial now.

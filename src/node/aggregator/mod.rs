@@ -316,8 +316,11 @@ impl Aggregator {
             return refused(ErrorCode::Limit, "too many of your queries are in flight");
         }
         if question.as_of == CUT_OF_OURS && !self.cuts.is_fresh(now.mono) {
-            client.begin(id);
-            return self.park(now, conn, question);
+            self.park(now, conn, question)?;
+            if let Some(Peer::Client(client)) = self.links.peer_mut(conn) {
+                client.begin(id);
+            }
+            return Ok(());
         }
         let plan = self.leaves.plan(question);
         let begun = self.gather.begin(now.mono, asker_of(conn), question, plan);
@@ -348,7 +351,7 @@ impl Aggregator {
         self.release(now);
         self.send_asks(now);
         while let Some((leaf, id)) = self.gather.poll_cancel() {
-            self.leaves.note_cancelled(leaf, id);
+            self.leaves.note_cancelled(now, leaf, id);
             if let Some(conn) = self.leaves.conn(leaf) {
                 let id = U32::new(id);
                 self.links.send(conn, Query { id, op: Op::Stop as u8, ..Query::default() });

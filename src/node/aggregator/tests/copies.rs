@@ -251,3 +251,47 @@ fn a_probe_that_is_not_answered_ends_in_time_and_its_breaker_hears_of_it() {
     assert_eq!(bench.aggregator.gather.silent(), 1);
     assert_eq!(bench.aggregator.gather.next_deadline(), None);
 }
+
+#[test]
+fn a_cut_far_ahead_of_the_log_is_held_against_no_node() {
+    let mut bench = replicated();
+    let client = bench.client();
+    // Everybody has said how far it is.
+    let conns: Vec<ConnId> = bench.leaves.values().copied().collect();
+    for conn in &conns {
+        let beat = Heartbeat { next_seq: U64::new(100), ..Heartbeat::default() };
+        bench.say(*conn, &[Frame::seal(beat)]);
+    }
+    let say_behind = |bench: &mut Bench| {
+        for leaf in 0..8 {
+            for asked in bench.questions(leaf).iter().filter(|it| it.op != Op::Stop as u8) {
+                let (status, code) = (EndStatus::Failed as u8, ErrorCode::Behind as u16);
+                let (code, as_of) = (U16::new(code), U64::new(100));
+                let end = Ended { id: asked.id, status, code, as_of, ..Ended::default() };
+                bench.leaf_says(leaf, &[Frame::seal(end)]);
+            }
+        }
+    };
+    for round in 0..4 {
+        for id in 1..=4 {
+            let options = Query::WITH_QUOTE;
+            let far = Question::new(&query(round * 4 + id, Op::Last, "*", options)).unwrap();
+            bench.say(client, &far.cut_at(1_000_000_000_000).frames());
+        }
+        // They wait until their time is over, and say it a little later.
+        bench.wait_ms(451);
+        say_behind(&mut bench);
+        let codes: Vec<u16> = refusals(&bench.read(client)).iter().map(|it| it.1).collect();
+        assert_eq!(codes, [ErrorCode::Behind as u16; 4]);
+    }
+    bench.wait_ms(100);
+    assert!(bench.closed.is_empty() && bench.dials.is_empty(), "{:?}", bench.log);
+    let counts = bench.aggregator.gather.counts();
+    assert_eq!((counts.hedged, counts.failed_over, counts.retried, counts.probed), (0, 0, 0, 0));
+    assert_eq!(bench.aggregator.gather.silent(), 0);
+    bench.assert_nothing_pending();
+    // A question of now is asked of the first copy as before.
+    bench.ask(client, query(99, Op::Last, "PETR4", 0));
+    bench.answer(OWNER, &[trade(7)]);
+    assert_eq!(ended(&bench.read(client)), EndStatus::Complete);
+}

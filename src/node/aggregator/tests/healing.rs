@@ -204,3 +204,18 @@ fn an_idle_link_is_kept_alive_and_a_dead_one_closed() {
     assert!(bench.leaves.contains_key(&OWNER), "it spoke 31 s ago");
     assert!(!bench.leaves.contains_key(&CORE), "silent for 47 s");
 }
+
+#[test]
+fn a_deadline_that_passed_before_the_timer_went_off_is_held_against_the_leaf() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    for id in 1..=3 {
+        bench.ask(client, query(id, Op::Last, "PETR4", 0));
+    }
+    // We were not scheduled for a while, and what came is read before the timers are looked at.
+    bench.now.mono = bench.now.mono + Duration::from_millis(480);
+    bench.leaf_says(CORE, &[end(9_999, 0)]);
+    assert!(bench.log.iter().any(|text| text.contains("aggregator.shard-B")), "{:?}", bench.log);
+    bench.read(client);
+    bench.assert_nothing_pending();
+}

@@ -253,3 +253,33 @@ fn leaves_that_do_not_fit_the_partition_are_a_configuration_error() {
     let breaker = change(|config| config.breaker.minimum_number_of_calls = 0);
     assert!(matches!(breaker, AggregatorError::Breaker(_)));
 }
+
+#[test]
+fn a_query_that_cannot_even_wait_for_a_cut_is_not_in_flight() {
+    let mut config = config();
+    config.queries_per_client_max = limits::GATHERS_MAX + 10;
+    let mut bench = Bench::dialing(&config);
+    for leaf in 0..4 {
+        bench.connect(leaf);
+    }
+    let client = bench.client();
+    let ask = |bench: &mut Bench, id: u32| {
+        let ours = Question::new(&query(id, Op::Last, "PETR4", 0)).unwrap().cut_at(CUT_OF_OURS);
+        bench.aggregator.handle_frames(bench.now, client, &ours.frames());
+    };
+    let count = u32::try_from(limits::GATHERS_MAX).unwrap();
+    for id in 1..=count + 1 {
+        ask(&mut bench, id);
+    }
+    assert_eq!(refusals(&bench.read(client)), [(count + 1, ErrorCode::Limit as u16)]);
+    // Its number is free, and room comes back.
+    ask(&mut bench, count + 1);
+    assert_eq!(refusals(&bench.read(client)), [(count + 1, ErrorCode::Limit as u16)]);
+    bench.ask(client, query(1, Op::Stop, "", 0));
+    ask(&mut bench, count + 1);
+    assert_eq!(refusals(&bench.read(client)), []);
+    // With the last of them nothing is due any more.
+    bench.aggregator.handle_close(bench.now, client, CloseReason::Reset);
+    assert_eq!(bench.aggregator.cuts.next_deadline(), None);
+    bench.assert_nothing_pending();
+}

@@ -293,6 +293,12 @@ impl World {
             return;
         }
         feed.last_seq = next_seq - 1;
+        // A snapshot also leads over what has rotted.
+        let core = self.hosts.iter().find(|host| matches!(host.spec, Spec::Core(..)));
+        let is_rot = |seq: u64| core.is_some_and(|core| core.rotten.contains_key(&seq));
+        if (before + 1..next_seq).all(is_rot) {
+            return;
+        }
         let (from_seq, to_seq) = ((before + 1).into(), (next_seq - 1).into());
         self.watch_removed(host, &Gap { from_seq, to_seq, ..Gap::default() });
     }

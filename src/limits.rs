@@ -426,6 +426,9 @@ pub const LEAF_PROBE_WAIT_MIN: Duration = Duration::from_millis(20);
 pub const LEAF_PROBE_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How long a probe may take before the node's breaker hears that it was not answered.
 pub const LEAF_PROBE_MAX: Duration = Duration::from_secs(1);
+/// A question that leaves a node less time than this says nothing about it: a healthy one may be kept waiting
+/// by the scheduler for so long, and the time is the client's choice.
+pub const LEAF_JUDGED_MIN: Duration = Duration::from_millis(20);
 /// How long a node that failed is asked only when there is no other.
 pub const LEAF_AVOID_WAIT: Duration = Duration::from_secs(1);
 

@@ -133,8 +133,10 @@ impl Leaves {
         let index = ask.leaf.0 as usize;
         let Some(leaf) = self.all.get_mut(index) else { return };
         let id = ask.id();
-        // The time that a leaf waits for a cut is not held against it, nor taken for slowness.
-        let permit = (!ask.is_ahead).then_some(permit);
+        // The time that a leaf waits for a cut is not held against it, nor taken for slowness; nor is what a
+        // client has left too little time for, or one that asks with microseconds would shut out everybody.
+        let is_judged = !ask.is_ahead && ask.deadline.since(now.mono) >= limits::LEAF_JUDGED_MIN;
+        let permit = is_judged.then_some(permit);
         let question = Waiting { permit, asked: now.mono, deadline: ask.deadline };
         leaf.questions.insert(id, question);
         self.by_deadline.insert((ask.deadline, index, id));

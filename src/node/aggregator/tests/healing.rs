@@ -47,6 +47,23 @@ fn after_repeated_timeouts_nobody_waits_for_a_silent_leaf() {
 }
 
 #[test]
+fn a_client_without_patience_shuts_nobody_out() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    for (round, deadline_us) in (1..).zip([1, 1_000, 5_000, 10_000].repeat(16)) {
+        let hasty = query(round, Op::Last, "PETR4", 0);
+        bench.ask(client, Query { deadline_us: U32::new(deadline_us), ..hasty });
+        bench.wait_ms(11);
+        let refused: Vec<u32> = refusals(&bench.read(client)).iter().map(|it| it.0).collect();
+        assert_eq!(refused, [round]);
+    }
+    assert!(bench.closed.is_empty(), "{:?}", bench.log);
+    bench.ask(client, query(100, Op::Last, "PETR4", 0));
+    assert_eq!(bench.questions(OWNER).last().map(|it| it.op), Some(Op::Last as u8));
+    assert!(!bench.log.iter().any(|line| line.contains("-> open")), "{:?}", bench.log);
+}
+
+#[test]
 fn a_timed_out_question_is_called_timeout_though_its_link_is_closed_for_it() {
     let mut bench = Bench::new();
     let client = bench.client();

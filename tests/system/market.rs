@@ -52,15 +52,23 @@ fn who_joins_in_the_middle_of_a_bar_gets_all_of_it() {
     // Another exit would say that the beginning of a bar was missing.
     let told = system.place.run("subscribe", &flags).expect(0).json();
     assert_eq!(told.len(), 12);
+    let mut revised = 0;
     for live in told {
         let seconds = live["interval_ns"].as_u64().unwrap() / 1_000_000_000;
         let length = format!("{seconds}s");
         let symbol = live["symbol"].as_str().unwrap();
         let same = |report: &Value| {
             let bars = report["bars"].as_array().unwrap();
-            let bar = bars.iter().find(|bar| bar["start"] == live["start"]);
-            bar.is_some_and(|bar| bar.as_object().unwrap().iter().all(|(k, v)| live[k] == *v))
+            let bar = bars.iter().find(|bar| bar["start"] == live["start"])?;
+            let is_same = bar.as_object().unwrap().iter().all(|(k, v)| live[k] == *v);
+            // Told when its time had passed on the clock, while a slow machine still held trades of it back:
+            // it would have come again, behind the twelve that were wanted.
+            let is_late =
+                bar["open"] == live["open"] && bar["trades"].as_u64() > live["trades"].as_u64();
+            (is_same || is_late).then_some(is_same)
         };
-        system.wait_report(symbol, &["--bars", &length], same);
+        let report = system.wait_report(symbol, &["--bars", &length], |it| same(it).is_some());
+        revised += usize::from(same(&report) == Some(false));
     }
+    assert!(revised <= 3, "{revised} of 12 bars lacked trades when they were told");
 }

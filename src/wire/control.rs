@@ -466,6 +466,20 @@ pub(super) fn check_body(frame: &Frame) -> Result<(), FrameError> {
     if well_formed { Ok(()) } else { Err(FrameError::Reserved(frame.kind)) }
 }
 
+impl Gap {
+    /// A loss of which the sender cannot say how many frames the subscription would have delivered.
+    #[must_use]
+    pub fn uncounted(reason: GapReason, from_seq: u64, to_seq: u64) -> Gap {
+        Gap {
+            reason: reason as u8,
+            from_seq: U64::new(from_seq),
+            to_seq: U64::new(to_seq),
+            missed: U64::new(u64::MAX),
+            ..Gap::default()
+        }
+    }
+}
+
 impl Refusal {
     /// A refusal with a sentence of at most 48 ASCII characters.
     #[must_use]

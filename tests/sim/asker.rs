@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pregao::node::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Links, LocalFault, Node, Origin, Outgoing,
+    Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing,
 };
 use pregao::question::Question;
 use pregao::time::{Mono, Now};
-use pregao::wire::{Ended, Frame, Message, Query, Refusal, Role, Session, U32};
+use pregao::wire::{Ended, Frame, Message, Query, Refusal, U32};
 use zerocopy::IntoBytes;
+
+use crate::querier::{Querier, is_a_client_with};
 
 #[derive(Clone, Debug)]
 pub(crate) struct AskerConfig {
@@ -18,10 +20,7 @@ pub(crate) struct AskerConfig {
 
 /// The peer.
 pub(crate) struct Asker {
-    config: AskerConfig,
-    links: Links<()>,
-    conn: Option<ConnId>,
-    redial_at: Option<Mono>,
+    querier: Querier,
     next_id: u32,
     /// A question is under way on the present connection.
     has_asked: bool,
@@ -30,34 +29,25 @@ pub(crate) struct Asker {
 
 impl Asker {
     pub(crate) fn new(config: AskerConfig) -> Asker {
-        let redial_at = Some(Mono::default());
-        let links = Links::default();
-        Asker {
-            config,
-            links,
-            conn: None,
-            redial_at,
-            next_id: 1,
-            has_asked: false,
-            frames: Vec::new(),
-        }
+        let querier = Querier::new(config.node, Duration::from_millis(100));
+        Asker { querier, next_id: 1, has_asked: false, frames: Vec::new() }
     }
 
     /// Asks, as of a `seq` or (0) of now; what came before is forgotten. Returns the number of the query.
     pub(crate) fn ask(&mut self, query: Query, as_of: u64) -> Option<u32> {
-        let conn = self.conn?;
+        let conn = self.querier.conn?;
         let id = self.next_id;
         self.next_id += 1;
         self.frames.clear();
         self.has_asked = true;
         let query = Query { id: U32::new(id), ..query };
         if as_of == 0 {
-            self.links.send(conn, query);
+            self.querier.links.send(conn, query);
         } else {
             let question = Question::new(&query).expect("a question that can be asked");
             let frames = question.cut_at(as_of).frames();
-            self.links.fill(conn, frames.as_bytes());
-            self.links.mark_dirty(conn);
+            self.querier.links.fill(conn, frames.as_bytes());
+            self.querier.links.mark_dirty(conn);
         }
         Some(id)
     }
@@ -88,63 +78,33 @@ impl Asker {
 
 impl Node for Asker {
     fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
-        self.conn = Some(conn);
-        self.links.insert(now, conn, ());
-        self.links.send(conn, Session { role: Role::Querier as u8, ..Session::default() });
+        self.querier.open(now, conn);
     }
 
     fn handle_dial_failed(&mut self, now: Now, _dial: DialId, _failure: DialFailure) {
-        self.redial_at = Some(now.mono + Duration::from_millis(100));
+        self.querier.dial_later(now);
     }
 
     fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
         for frame in frames {
             assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
-            if let Some(beat) = frame.view() {
-                self.links.answer_heartbeat(now, conn, beat, 0);
-            }
+            self.querier.answer_heartbeat(now, conn, frame);
         }
         self.frames.extend_from_slice(frames);
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
-        self.links.remove(conn);
-        self.conn = None;
+        self.querier.close(now, conn);
         self.has_asked = false;
-        self.redial_at = Some(now.mono + Duration::from_millis(100));
     }
-
-    fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
 
     fn handle_timers(&mut self, now: Now) {
-        if self.redial_at.take_if(|at| *at <= now.mono).is_some() {
-            self.links.dial(DialId(0), self.config.node, Duration::from_secs(1));
-        }
-    }
-
-    fn handle_stop(&mut self, _now: Now) {}
-
-    fn is_stopped(&self) -> bool {
-        false
+        self.querier.dial_if_due(now);
     }
 
     fn next_deadline(&self) -> Option<Mono> {
-        self.redial_at
+        self.querier.next_dial()
     }
 
-    fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
-    }
-
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
-    }
-
-    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
-    }
-
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.links.sent(now, conn, bytes);
-    }
+    is_a_client_with!(querier.links);
 }

@@ -17,6 +17,8 @@ use pregao::wire::{
     U16, U32, U64, padded,
 };
 
+use crate::querier::is_a_client_with;
+
 #[derive(Clone, Debug)]
 pub(crate) struct AttackerConfig {
     /// Whom to attack.
@@ -169,8 +171,6 @@ impl Node for Attacker {
         self.conn = None;
     }
 
-    fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
-
     fn handle_timers(&mut self, now: Now) {
         if now.mono < self.act_at {
             return;
@@ -199,32 +199,12 @@ impl Node for Attacker {
         }
     }
 
-    fn handle_stop(&mut self, _now: Now) {}
-
-    fn is_stopped(&self) -> bool {
-        false
-    }
-
     fn next_deadline(&self) -> Option<Mono> {
         let is_done = self.conn.is_none() && self.act_at >= self.config.calm_at;
         (!is_done).then_some(self.act_at)
     }
 
-    fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
-    }
-
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
-    }
-
-    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
-    }
-
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.links.sent(now, conn, bytes);
-    }
+    is_a_client_with!(links);
 
     fn wants_frames(&self, _conn: ConnId) -> bool {
         self.reads

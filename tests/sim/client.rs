@@ -16,6 +16,7 @@ use pregao::time::{Mono, Now};
 use pregao::wire::{Ended, Frame, Gap, Heartbeat, Kind, Mode, Refusal, Role, Session};
 
 use crate::delivered::Delivered;
+use crate::querier::is_a_client_with;
 
 const BROKER: DialId = DialId(0);
 const CORE: DialId = DialId(1);
@@ -288,8 +289,6 @@ impl Node for Client {
         }
     }
 
-    fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
-
     fn handle_timers(&mut self, now: Now) {
         if self.deaf_until.take_if(|until| *until <= now.mono).is_some() {
             // What has waited in the kernel is not its silence.
@@ -330,12 +329,6 @@ impl Node for Client {
         }
     }
 
-    fn handle_stop(&mut self, _now: Now) {}
-
-    fn is_stopped(&self) -> bool {
-        false
-    }
-
     fn next_deadline(&self) -> Option<Mono> {
         let broker = match self.broker {
             Line::Idle(at) if !self.wants_history() => Some(at),
@@ -349,21 +342,7 @@ impl Node for Client {
         [broker, core, self.deaf_until, self.next_flap, tick].into_iter().flatten().min()
     }
 
-    fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
-    }
-
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
-    }
-
-    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
-    }
-
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.links.sent(now, conn, bytes);
-    }
+    is_a_client_with!(links);
 
     /// While history is read the broker is not, and so learns what back-pressure is.
     fn wants_frames(&self, conn: ConnId) -> bool {

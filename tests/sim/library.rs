@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::client::{ClientConfig, Habit};
 use crate::delivered::Delivered;
+use crate::querier::is_a_client_with;
 
 /// One of its two connections. A dial has a number of its own, for the machine may give one up and begin
 /// another before the network has said what became of the first.
@@ -208,8 +209,6 @@ impl Node for Library {
         }
     }
 
-    fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
-
     fn handle_timers(&mut self, now: Now) {
         self.deaf_until.take_if(|until| *until <= now.mono);
         if self.next_flap.is_some_and(|at| at <= now.mono) {
@@ -222,12 +221,6 @@ impl Node for Library {
         self.go_on(now);
     }
 
-    fn handle_stop(&mut self, _now: Now) {}
-
-    fn is_stopped(&self) -> bool {
-        false
-    }
-
     fn next_deadline(&self) -> Option<Mono> {
         let own = match self.deaf_until {
             Some(until) => Some(until),
@@ -236,21 +229,7 @@ impl Node for Library {
         own.into_iter().chain(self.next_flap).min()
     }
 
-    fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
-    }
-
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
-    }
-
-    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
-    }
-
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.links.sent(now, conn, bytes);
-    }
+    is_a_client_with!(links);
 
     fn wants_frames(&self, conn: ConnId) -> bool {
         let peer = self.peer_of(|side| side.conn == Some(conn));

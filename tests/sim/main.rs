@@ -25,6 +25,7 @@ mod library;
 mod monitor;
 mod net;
 mod plan;
+mod querier;
 mod questions;
 mod reporter;
 mod road;

@@ -8,15 +8,17 @@ use std::time::Duration;
 use pregao::gather::CUT_OF_OURS;
 use pregao::market::partition::Partition;
 use pregao::node::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Links, LocalFault, Node, Origin, Outgoing,
+    Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing,
 };
 use pregao::question::Question;
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{
-    Counted, EndStatus, Ended, Flags, Frame, Kind, NodeAnswer, NodeStatus, Op, Query, Refusal,
-    Role, Run, Session, Symbol, U32, padded, unpadded,
+    Counted, EndStatus, Ended, Flags, Frame, Kind, NodeAnswer, NodeStatus, Op, Query, Refusal, Run,
+    Symbol, U32, padded, unpadded,
 };
+
+use crate::querier::{Querier, is_a_client_with};
 
 /// How long it waits for any word when answers are due: longer than any deadline it sets.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -45,9 +47,7 @@ struct Pending {
 /// The client.
 pub(crate) struct Reporter {
     config: ReporterConfig,
-    links: Links<()>,
-    conn: Option<ConnId>,
-    redial_at: Option<Mono>,
+    querier: Querier,
     ask_at: Mono,
     random: Random,
     next_id: u32,
@@ -66,10 +66,8 @@ impl Reporter {
     pub(crate) fn new(config: ReporterConfig) -> Reporter {
         Reporter {
             random: Random::new(config.seed),
+            querier: Querier::new(config.aggregator, Duration::from_millis(100)),
             config,
-            links: Links::default(),
-            conn: None,
-            redial_at: Some(Mono::default()),
             ask_at: Mono::default(),
             next_id: 1,
             current: 0,
@@ -86,7 +84,7 @@ impl Reporter {
     }
 
     fn ask(&mut self, now: Now) {
-        let Some(conn) = self.conn else { return };
+        let Some(conn) = self.querier.conn else { return };
         if now.mono >= self.config.calm_at {
             self.ask_at = self.config.calm_at;
         }
@@ -137,7 +135,7 @@ impl Reporter {
             self.next_id += 1;
             let question = Question::new(&query).expect("a question that can be asked");
             for frame in question.cut_at(as_of).frames() {
-                self.links.send_frame(conn, &frame);
+                self.querier.links.send_frame(conn, &frame);
             }
             let pending = Pending { query, rows: Vec::new(), nodes: Vec::new(), refusal: None };
             self.pending.insert(query.id.get(), pending);
@@ -255,72 +253,42 @@ impl Reporter {
 
 impl Node for Reporter {
     fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
-        self.conn = Some(conn);
-        self.links.insert(now, conn, ());
-        self.links.send(conn, Session { role: Role::Querier as u8, ..Session::default() });
+        self.querier.open(now, conn);
     }
 
     fn handle_dial_failed(&mut self, now: Now, _dial: DialId, _failure: DialFailure) {
-        self.redial_at = Some(now.mono + Duration::from_millis(100));
+        self.querier.dial_later(now);
     }
 
     fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
         for frame in frames {
-            if let Some(beat) = frame.view() {
-                self.links.answer_heartbeat(now, conn, beat, 0);
-            }
+            self.querier.answer_heartbeat(now, conn, frame);
             self.take(frame);
         }
         self.give_up_at = (!self.pending.is_empty()).then(|| now.mono + PATIENCE);
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
-        self.links.remove(conn);
-        self.conn = None;
+        self.querier.close(now, conn);
         self.pending.clear();
         self.give_up_at = None;
-        self.redial_at = Some(now.mono + Duration::from_millis(100));
     }
-
-    fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
 
     fn handle_timers(&mut self, now: Now) {
-        if self.redial_at.take_if(|at| *at <= now.mono).is_some() {
-            self.links.dial(DialId(0), self.config.aggregator, Duration::from_secs(1));
-        }
+        self.querier.dial_if_due(now);
         self.ask(now);
         if self.give_up_at.take_if(|at| *at <= now.mono).is_some()
-            && let Some(conn) = self.conn
+            && let Some(conn) = self.querier.conn
         {
             // The aggregator has vanished, or the network has.
-            self.links.close_after_flush(conn);
+            self.querier.links.close_after_flush(conn);
         }
-    }
-
-    fn handle_stop(&mut self, _now: Now) {}
-
-    fn is_stopped(&self) -> bool {
-        false
     }
 
     fn next_deadline(&self) -> Option<Mono> {
-        let ask_at = self.conn.map(|_| self.ask_at).filter(|at| *at < self.config.calm_at);
-        [self.redial_at, ask_at, self.give_up_at].into_iter().flatten().min()
+        let ask_at = self.querier.conn.map(|_| self.ask_at).filter(|at| *at < self.config.calm_at);
+        [self.querier.next_dial(), ask_at, self.give_up_at].into_iter().flatten().min()
     }
 
-    fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
-    }
-
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
-    }
-
-    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
-    }
-
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.links.sent(now, conn, bytes);
-    }
+    is_a_client_with!(querier.links);
 }

@@ -14,7 +14,7 @@ use crate::cli::render::{FrameTable, frame_json, json_line};
 use crate::client::Symbols;
 use crate::log::inspect::Item;
 use crate::log::{Mark, Reason};
-use crate::wire::{Frame, Gap, GapReason, Symbol, U64};
+use crate::wire::{Frame, Gap, GapReason, Symbol};
 
 /// What to show.
 #[derive(Clone, Debug)]
@@ -140,13 +140,7 @@ impl Lines {
     }
 
     fn gap(&mut self, from_seq: u64, to_seq: u64, symbols: &Symbols) -> Option<String> {
-        let frame = Frame::seal(Gap {
-            reason: GapReason::Corrupt as u8,
-            from_seq: U64::new(from_seq),
-            to_seq: U64::new(to_seq),
-            missed: U64::new(u64::MAX),
-            ..Gap::default()
-        });
+        let frame = Frame::seal(Gap::uncounted(GapReason::Corrupt, from_seq, to_seq));
         match self.format {
             DumpFormat::Json => frame_json(&frame, None, symbols),
             DumpFormat::Table => self.table.line(&frame, None, symbols),

@@ -202,7 +202,7 @@ pub(super) mod tests {
     use super::*;
     use crate::cli::render::bar::tests::bar_frames;
     use crate::market::bar::BarAssembler;
-    use crate::wire::{Flags, Heartbeat, I64, PRICE_UNDEFINED, U16, U32, U64, padded};
+    use crate::wire::{Flags, GapReason, Heartbeat, I64, PRICE_UNDEFINED, U16, U32, U64, padded};
 
     pub(in super::super) const PETR4: u32 = 0x0100_0007;
 
@@ -262,13 +262,7 @@ pub(super) mod tests {
             json(Frame::seal(cancel)),
             r#"{"kind":"cancel","symbol":null,"seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"price":"0.00","qty":0,"side":null,"trade_id":3}"#
         );
-        let gap = Gap {
-            reason: 1,
-            from_seq: U64::new(10),
-            to_seq: U64::new(20),
-            missed: U64::new(u64::MAX),
-            ..Gap::default()
-        };
+        let gap = Gap::uncounted(GapReason::Lapped, 10, 20);
         assert_eq!(
             json(Frame::seal(gap)),
             r#"{"kind":"gap","symbol":null,"seq":null,"instrument_seq":null,"ts_event":null,"ts_recv":null,"flags":[],"from_seq":10,"to_seq":20,"reason":"lapped","missed":null}"#

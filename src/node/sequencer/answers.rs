@@ -158,16 +158,7 @@ impl<S: Storage> Sequencer<S> {
         if from_seq < lost_to {
             // At once: who loses the connection before END would else take the first row for the first
             // that there was.
-            self.links.send(
-                conn,
-                Gap {
-                    reason: GapReason::SourceLost as u8,
-                    from_seq: U64::new(from_seq),
-                    to_seq: U64::new(lost_to - 1),
-                    missed: U64::new(u64::MAX),
-                    ..Gap::default()
-                },
-            );
+            self.links.send(conn, Gap::uncounted(GapReason::SourceLost, from_seq, lost_to - 1));
         }
     }
 
@@ -315,13 +306,7 @@ impl Replay {
             return;
         }
         self.had_damage = true;
-        out.push(Frame::seal(Gap {
-            reason: GapReason::Corrupt as u8,
-            from_seq: U64::new(self.next_seq),
-            to_seq: U64::new(seq - 1),
-            missed: U64::new(u64::MAX),
-            ..Gap::default()
-        }));
+        out.push(Frame::seal(Gap::uncounted(GapReason::Corrupt, self.next_seq, seq - 1)));
         self.next_seq = seq;
     }
 }

@@ -9,7 +9,7 @@ use super::listed::Listed;
 use super::reply::Wants;
 use crate::limits;
 use crate::log::{Log, Storage};
-use crate::wire::{Frame, Gap, GapReason, U64};
+use crate::wire::{Frame, Gap, GapReason};
 
 /// The holes of a shard's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,13 +20,7 @@ pub(super) struct Holes {
 
 /// The record that says a hole.
 pub(super) fn record(from: u64, to: u64) -> Frame {
-    Frame::seal(Gap {
-        reason: GapReason::Corrupt as u8,
-        from_seq: U64::new(from),
-        to_seq: U64::new(to),
-        missed: U64::new(u64::MAX),
-        ..Gap::default()
-    })
+    Frame::seal(Gap::uncounted(GapReason::Corrupt, from, to))
 }
 
 impl Holes {

@@ -7,7 +7,7 @@ use crate::log::{Log, Mark, Read, Storage, is_event};
 use crate::node::ConnId;
 use crate::node::sequencer::market::Market;
 use crate::planted::{Bug, is_planted};
-use crate::wire::{Flags, Frame, Gap, GapReason, Session, U64};
+use crate::wire::{Flags, Frame, Gap, GapReason, Session};
 
 impl Followers {
     /// All frames below this seq are durable at every shard that is configured, as far as they have
@@ -78,13 +78,7 @@ impl Follower {
         let position = journal.position_of_seq(wanted_seq);
         let first_seq = first_seq_from(journal, position).unwrap_or(journal.next_seq());
         if first_seq > wanted_seq {
-            out.push(Frame::seal(Gap {
-                reason: GapReason::SourceLost as u8,
-                from_seq: U64::new(wanted_seq),
-                to_seq: U64::new(first_seq - 1),
-                missed: U64::new(u64::MAX),
-                ..Gap::default()
-            }));
+            out.push(Frame::seal(Gap::uncounted(GapReason::SourceLost, wanted_seq, first_seq - 1)));
             self.passed_seq = self.passed_seq.max(first_seq);
         }
         self.phase = Phase::Streaming { conn, position };
@@ -150,13 +144,7 @@ impl Follower {
             self.phase = Phase::Passing { conn, next_index, hole };
             return;
         }
-        out.push(Frame::seal(Gap {
-            reason: GapReason::Corrupt as u8,
-            from_seq: U64::new(hole.from_seq),
-            to_seq: U64::new(hole.to_seq),
-            missed: U64::new(u64::MAX),
-            ..Gap::default()
-        }));
+        out.push(Frame::seal(Gap::uncounted(GapReason::Corrupt, hole.from_seq, hole.to_seq)));
         self.passed_seq = hole.to_seq.saturating_add(1);
         self.phase = Phase::Streaming { conn, position: hole.position };
     }

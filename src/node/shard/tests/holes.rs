@@ -5,13 +5,7 @@ use crate::log::hole_in;
 use crate::wire::{EndStatus, Gap, GapReason};
 
 fn hole(from: u64, to: u64) -> Frame {
-    Frame::seal(Gap {
-        reason: GapReason::Corrupt as u8,
-        from_seq: U64::new(from),
-        to_seq: U64::new(to),
-        missed: U64::new(u64::MAX),
-        ..Gap::default()
-    })
+    Frame::seal(Gap::uncounted(GapReason::Corrupt, from, to))
 }
 
 /// A trade at this minute, received then.

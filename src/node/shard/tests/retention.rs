@@ -51,13 +51,7 @@ fn instruments_outlive_the_segments_that_defined_them() {
 fn a_shard_that_comes_late_says_where_its_history_begins() {
     let mut bench = Bench::new();
     let (core, _) = bench.core(3, 1);
-    let gap = Gap {
-        reason: GapReason::SourceLost as u8,
-        from_seq: U64::new(1),
-        to_seq: U64::new(999),
-        missed: U64::new(u64::MAX),
-        ..Gap::default()
-    };
+    let gap = Gap::uncounted(GapReason::SourceLost, 1, 999);
     let known = definition(2, 0, "ABEV3").delivered(Flags::SNAPSHOT);
     bench.say(core, &[known, Frame::seal(gap), trade(1_003, 0, 5)]);
     bench.turn();

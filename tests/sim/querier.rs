@@ -1,0 +1,92 @@
+//! What the people of the simulator do alike: a client that sends what its [`Links`] hold and never stops,
+//! and the connection of one who asks a single node and dials it again when it is lost. Not here: what is
+//! asked, and what is made of the answers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pregao::node::{ConnId, DialId, Links};
+use pregao::time::{Mono, Now};
+use pregao::wire::{Frame, Role, Session};
+
+/// The methods of a [`pregao::node::Node`] that is no server: it sends what these links hold, has no
+/// descriptors to run out of, and goes on until its host ends it.
+macro_rules! is_a_client_with {
+    ($($links:ident).+) => {
+        fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
+
+        fn handle_stop(&mut self, _now: Now) {}
+
+        fn is_stopped(&self) -> bool {
+            false
+        }
+
+        fn poll_action(&mut self) -> Option<Action> {
+            self.$($links).+.poll_action()
+        }
+
+        fn poll_dirty(&mut self) -> Option<ConnId> {
+            self.$($links).+.poll_dirty()
+        }
+
+        fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
+            Outgoing { head: self.$($links).+.outbox(conn), tail: &[] }
+        }
+
+        fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+            self.$($links).+.sent(now, conn, bytes);
+        }
+    };
+}
+
+pub(crate) use is_a_client_with;
+
+/// The connection to the one node that is asked.
+pub(crate) struct Querier {
+    node: SocketAddr,
+    redial_after: Duration,
+    redial_at: Option<Mono>,
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) links: Links<()>,
+}
+
+impl Querier {
+    pub(crate) fn new(node: SocketAddr, redial_after: Duration) -> Querier {
+        let redial_at = Some(Mono::default());
+        Querier { node, redial_after, redial_at, conn: None, links: Links::default() }
+    }
+
+    pub(crate) fn open(&mut self, now: Now, conn: ConnId) {
+        self.conn = Some(conn);
+        self.links.insert(now, conn, ());
+        self.links.send(conn, Session { role: Role::Querier as u8, ..Session::default() });
+    }
+
+    /// A dial came to nothing.
+    pub(crate) fn dial_later(&mut self, now: Now) {
+        self.redial_at = Some(now.mono + self.redial_after);
+    }
+
+    pub(crate) fn close(&mut self, now: Now, conn: ConnId) {
+        self.links.remove(conn);
+        self.conn = None;
+        self.dial_later(now);
+    }
+
+    pub(crate) fn answer_heartbeat(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        if let Some(beat) = frame.view() {
+            self.links.answer_heartbeat(now, conn, beat, 0);
+        }
+    }
+
+    pub(crate) fn dial_if_due(&mut self, now: Now) {
+        if self.redial_at.take_if(|at| *at <= now.mono).is_some() {
+            self.links.dial(DialId(0), self.node, Duration::from_secs(1));
+        }
+    }
+
+    /// When [`Querier::dial_if_due`] has something to do.
+    pub(crate) fn next_dial(&self) -> Option<Mono> {
+        self.redial_at
+    }
+}

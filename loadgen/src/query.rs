@@ -5,12 +5,13 @@
 //! Latencies count from the moment at which a query was to be sent. What it is not: a check of what the
 //! answers say; that an answer ended, and how, is all that is looked at.
 
-mod idle;
+mod hops;
 mod load;
 mod naive;
 mod shapes;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -22,10 +23,12 @@ use pregao::time::nanos;
 use pregao::wire::{Definition, EndStatus, Frame, Op, Query, U64, padded};
 use serde::Serialize;
 
+use crate::limits::LEAD_IN;
 use crate::measure::histogram;
 use crate::options::Format;
 use crate::process;
 use crate::timebase::{micros, per_second};
+use hops::{Hops, Ways};
 use shapes::{Mix, Shapes};
 
 #[derive(Clone, Debug, Args)]
@@ -158,10 +161,13 @@ pub(crate) fn query(
     }
     let symbols = symbols(&flags)?;
     let shapes = Shapes::new(symbols, flags.mix.clone(), flags.deadline, flags.seed);
-    for idle in idle::idle(&flags, &shapes)? {
+    let mut ways = Ways::open(&flags, &shapes)?;
+    for idle in ways.ask_idle()? {
         print(&shown(&idle, flags.format, || idle.text()))?;
     }
-    let mut rows = vec![measure("aggregator", &flags, || load::run(&flags, &shapes))?];
+    let (row, hops) = measure_with_hops(&flags, &shapes, &mut ways)?;
+    print(&shown(&hops, flags.format, || hops.text()))?;
+    let mut rows = vec![row];
     if flags.naive {
         rows.push(measure("naive", &flags, || naive::run(&flags, &shapes))?);
     }
@@ -205,6 +211,28 @@ fn table(row: &Row) -> String {
         text.push_str(&format!("\n  not valid: {objection}"));
     }
     text
+}
+
+/// Runs the load on the aggregator, and beside it one client who takes the time of every hop.
+fn measure_with_hops(
+    flags: &QueryFlags,
+    shapes: &Shapes,
+    ways: &mut Ways,
+) -> Result<(Row, Hops), String> {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = || {
+            // Like the load's own figures, behind the warm-up.
+            std::thread::park_timeout(LEAD_IN + flags.warm_up);
+            ways.ask_under_load(&is_over)
+        };
+        let hops = std::thread::Builder::new().spawn_scoped(scope, asking);
+        let hops = hops.map_err(|error| error.to_string())?;
+        let row = measure("aggregator", flags, || load::run(flags, shapes));
+        is_over.store(true, Ordering::Relaxed);
+        let hops = hops.join().map_err(|_| "who takes the time of the hops has panicked")?;
+        Ok((row?, hops?))
+    })
 }
 
 /// Runs one way of asking, with the books of the system's processes before and after.

@@ -115,13 +115,16 @@ impl Gather {
         self.by_due.insert((gathering.due, id));
         // History takes longest, so it is asked first: to send a question may cost as much as a quote, when
         // it wakes a node on a processor that sleeps.
-        let is_quote =
-            |index: &usize| gathering.parts.get(*index).map(|it| it.role) == Some(Role::Quote);
-        let (quotes, histories): (Vec<usize>, Vec<usize>) =
-            (0..gathering.parts.len()).partition(is_quote);
+        let count = gathering.parts.len();
         self.gathers.insert(id, gathering);
-        for index in histories.into_iter().chain(quotes) {
-            self.ask(now, id, index, Why::First);
+        for quotes in [false, true] {
+            for index in 0..count {
+                // The gather may have ended meanwhile, when nobody could be asked.
+                let part = self.gathers.get(&id).and_then(|it| it.parts.get(index));
+                if part.is_some_and(|it| !it.is_done && (it.role == Role::Quote) == quotes) {
+                    self.ask(now, id, index, Why::First);
+                }
+            }
         }
         // Nobody can be asked: the loop above may have ended it already.
         if self.gathers.get(&id).is_some_and(|gathering| gathering.open == 0) {
@@ -130,30 +133,48 @@ impl Gather {
         Ok(id)
     }
 
-    /// Takes a frame of a leaf's answer: a row, or a definition, which goes before the rows.
-    pub fn handle_row(&mut self, leaf: LeafId, query_id: u32, frame: &Frame, now: Mono) -> Reply {
+    /// Takes frames of a leaf's answer that came together: rows, or definitions, which go before the rows.
+    /// Those behind one that is not taken are not looked at.
+    pub fn handle_rows(
+        &mut self,
+        leaf: LeafId,
+        query_id: u32,
+        frames: &[Frame],
+        now: Mono,
+    ) -> Reply {
         if self.leaves.probe(leaf, query_id).is_some() {
             self.leaves.note_heard(now, leaf);
             return Reply::Taken;
         }
-        let Some((id, index, attempt)) = self.find(leaf, query_id) else { return Reply::Late };
+        let Some(place) = self.find(leaf, query_id) else {
+            // The first is counted.
+            self.counts.late += (frames.len() as u64).saturating_sub(1);
+            return Reply::Late;
+        };
         self.leaves.note_heard(now, leaf);
+        let (id, index, attempt) = place;
         let Some(gathering) = self.gathers.get_mut(&id) else { return Reply::Late };
         let Some(part) = gathering.parts.get_mut(index) else { return Reply::Late };
         let role = part.role;
-        let taken = part.attempts.get_mut(attempt).is_some_and(|it| it.take(role, frame));
-        if !taken {
-            self.counts.unexpected += 1;
-            self.end_attempt(now, (id, index, attempt), NodeStatus::Failed);
-            return Reply::Unexpected;
-        }
-        gathering.frames += 1;
-        self.frames += 1;
-        if gathering.frames > GATHER_FRAMES_MAX {
-            self.finish(id, Some((ErrorCode::Limit, "more rows than one answer may have")));
-        } else if self.frames > GATHER_FRAMES_TOTAL_MAX {
-            let text = "all queries together hold too many rows";
+        let Some(attempt) = part.attempts.get_mut(attempt) else { return Reply::Late };
+        for (number, frame) in frames.iter().enumerate() {
+            if !attempt.take(role, frame) {
+                self.counts.unexpected += 1;
+                self.end_attempt(now, place, NodeStatus::Failed);
+                return Reply::Unexpected;
+            }
+            gathering.frames += 1;
+            self.frames += 1;
+            let text = if gathering.frames > GATHER_FRAMES_MAX {
+                "more rows than one answer may have"
+            } else if self.frames > GATHER_FRAMES_TOTAL_MAX {
+                "all queries together hold too many rows"
+            } else {
+                continue;
+            };
+            self.counts.late += (frames.len() - number - 1) as u64;
             self.finish(id, Some((ErrorCode::Limit, text)));
+            break;
         }
         Reply::Taken
     }
@@ -377,10 +398,11 @@ impl Gather {
         if plan.len() > GATHER_LEAVES_MAX {
             return Err(Refused::Plan);
         }
-        let part =
-            |plan| Part::new(plan).filter(|part| part.role == Role::Quote || part.role == role);
-        let parts: Option<Vec<Part>> = plan.into_iter().map(part).collect();
-        let mut parts = parts.ok_or(Refused::Plan)?;
+        let mut parts = Vec::with_capacity(plan.len());
+        for plan in plan {
+            let part = Part::new(plan).filter(|it| it.role == Role::Quote || it.role == role);
+            parts.push(part.ok_or(Refused::Plan)?);
+        }
         if question.as_of == CUT_OF_OURS {
             let cut = self.leaves.common_cut(&parts);
             if cut == 0 {

@@ -63,7 +63,7 @@ impl Short for Gather {
     }
 
     fn row(&mut self, leaf: LeafId, id: u32, frame: &Frame) -> Reply {
-        self.handle_row(leaf, id, frame, ms(1))
+        self.handle_rows(leaf, id, std::slice::from_ref(frame), ms(1))
     }
 
     fn asker_left(&mut self, asker: u64) {
@@ -369,6 +369,19 @@ fn a_node_that_breaks_the_protocol_has_failed() {
     let (mut gather, ids) = begun(&query(Op::Last, Query::PARTIAL), &plan(Op::Last));
     assert_eq!(gather.row(CORE, ids[&CORE], &quote(0)), Reply::Taken);
     assert_eq!(gather.row(CORE, ids[&CORE], &quote(0)), Reply::Unexpected, "two quotes");
+}
+
+#[test]
+fn of_rows_that_come_together_none_counts_behind_a_wrong_one() {
+    let (answer, data, nodes) = with_failing_b(Query::PARTIAL, |gather, id| {
+        let rows = [trade(20, 2), quote(0), trade(30, 3)];
+        assert_eq!(gather.handle_rows(B, id, &rows, ms(1)), Reply::Unexpected);
+        assert_eq!(gather.handle_rows(B, id, &rows, ms(1)), Reply::Late);
+        let counts = gather.counts();
+        assert_eq!((counts.unexpected, counts.late), (1, 3));
+    });
+    assert_eq!((answer.status, nodes[2]), (EndStatus::Partial, (NodeStatus::Failed, 0)));
+    assert_eq!(seqs(&data), [900, 1]);
 }
 
 #[test]

@@ -111,12 +111,12 @@ fn a_slow_copy_is_hedged_after_the_observed_quantile_and_the_first_answer_is_tak
     let (second, id) = ask(&mut gather);
     assert_ne!(first, second, "another node");
     assert_eq!(gather.row(first, slow, &trade(5, 5)), Reply::Taken);
-    assert_eq!(gather.handle_row(second, id, &trade(1, 1), at), Reply::Taken);
+    assert_eq!(gather.handle_rows(second, id, &[trade(1, 1)], at), Reply::Taken);
     let end = end(EndStatus::Complete, None);
     let done = at + Duration::from_micros(300);
     assert_eq!(gather.handle_end(second, id, &end, done), Reply::Taken);
     assert_eq!(gather.poll_cancel(), Some((first, slow)), "the other is told to stop");
-    assert_eq!(gather.handle_row(first, slow, &trade(6, 6), done), Reply::Late);
+    assert_eq!(gather.handle_rows(first, slow, &[trade(6, 6)], done), Reply::Late);
     let (answer, data, _) = answer(&mut gather);
     assert_eq!((answer.status, seqs(&data)), (EndStatus::Complete, vec![1]));
     let counts = gather.counts();
@@ -294,16 +294,16 @@ impl World {
         let row = trade(u64::from(leaf.0 % 10), u64::from(leaf.0 % 10) + 1);
         let _ = match what {
             Does::Answers(_) => {
-                let _ = gather.handle_row(leaf, id, &row, now);
+                let _ = gather.handle_rows(leaf, id, &[row], now);
                 gather.handle_end(leaf, id, &end(EndStatus::Complete, None), now)
             }
             Does::Refuses(_) => {
                 let refusal = Refusal::new(ErrorCode::Storage, id, "broken");
                 gather.handle_refusal(leaf, id, &refusal, now)
             }
-            Does::Babbles(_) => gather.handle_row(leaf, id, &quote(0), now),
+            Does::Babbles(_) => gather.handle_rows(leaf, id, &[quote(0)], now),
             Does::DiesInside(_) => {
-                let _ = gather.handle_row(leaf, id, &row, now);
+                let _ = gather.handle_rows(leaf, id, &[row], now);
                 gather.handle_leaf_lost(leaf, now);
                 Reply::Late
             }

@@ -18,7 +18,7 @@ fn next(gather: &mut Gather) -> (LeafId, u32) {
 
 /// A copy answers with one quote.
 fn says(gather: &mut Gather, (leaf, id): (LeafId, u32), flags: u16, at: Mono) {
-    assert_eq!(gather.handle_row(leaf, id, &quote(flags), at), Reply::Taken);
+    assert_eq!(gather.handle_rows(leaf, id, &[quote(flags)], at), Reply::Taken);
     let end = end(EndStatus::Complete, None);
     assert_eq!(gather.handle_end(leaf, id, &end, at), Reply::Taken);
 }
@@ -85,7 +85,7 @@ fn a_third_copy_is_asked_when_the_second_was_no_help() {
     let (mut gather, core) = hedged_and_stale(&[CORE, CORE1, CORE2]);
     // Core is slow and not silent.
     let definition = Frame::seal(Definition::new(9, "PETR4".parse().unwrap(), 2));
-    assert_eq!(gather.handle_row(core.0, core.1, &definition, ms(39)), Reply::Taken);
+    assert_eq!(gather.handle_rows(core.0, core.1, &[definition], ms(39)), Reply::Taken);
     gather.handle_timeout(ms(40));
     let third = next(&mut gather);
     assert_eq!(third.0, CORE2);

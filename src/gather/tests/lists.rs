@@ -92,14 +92,14 @@ proptest! {
                 match fates[part][copy] {
                     Fate::Answers => {
                         for frame in &frames {
-                            let taken = gather.handle_row(ask.leaf, ask.id(), frame, at);
+                            let taken = gather.handle_rows(ask.leaf, ask.id(), std::slice::from_ref(frame), at);
                             prop_assert_eq!(taken, Reply::Taken);
                         }
                         let end = end(EndStatus::Complete, None);
                         let _ = gather.handle_end(ask.leaf, ask.id(), &end, at);
                     }
                     Fate::Dies => {
-                        let _ = gather.handle_row(ask.leaf, ask.id(), &frames[0], at);
+                        let _ = gather.handle_rows(ask.leaf, ask.id(), &frames[..1], at);
                         gather.handle_leaf_lost(ask.leaf, at);
                     }
                     Fate::Refuses => {

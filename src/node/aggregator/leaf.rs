@@ -45,6 +45,8 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) config: LeafConfig,
+    /// The node's name as it stands in answers.
+    pub(super) name: [u8; 16],
     /// The breaker's name, everywhere.
     pub(super) breaker_name: String,
     pub(super) breaker: Breaker,

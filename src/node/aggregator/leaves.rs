@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::leaf::{Fault, Leaf, Phase, Waiting};
 use super::{AggregatorConfig, ConnId, DialFailure, DialId, LeafConfig, plan};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, Transition};
-use crate::gather::{Ask, Candidate, Gather, LeafId, PartPlan, Reply};
+use crate::gather::{Ask, Availability, Candidate, Gather, LeafId, PartPlan, Reply};
 use crate::limits;
 use crate::market::partition::Partition;
 use crate::node::status::Status;
@@ -57,6 +57,7 @@ impl Leaves {
         let leaf = |(number, leaf): (u64, LeafConfig)| {
             Ok(Leaf {
                 breaker_name: breaker_name(&leaf.name),
+                name: padded(&leaf.name),
                 config: leaf,
                 breaker: Breaker::new(&config.breaker, config.seed ^ number)?,
                 phase: Phase::Idle { not_before: Mono::default() },
@@ -91,28 +92,32 @@ impl Leaves {
 
     /// Plans a query: a part for the current quotes and one for each shard, with all copies of each.
     pub(super) fn plan(&self, question: &Question) -> Vec<PartPlan> {
-        let mut parts: Vec<(Option<u16>, PartPlan)> = Vec::new();
+        let owner = plan::sole_owner(question, &self.partition);
+        let mut parts: Vec<PartPlan> = Vec::with_capacity(self.all.len());
+        let mut before = None;
         for (number, leaf) in (0..).zip(&self.all) {
             let shard = leaf.config.shard;
-            let candidate = Candidate {
+            let candidate = |is_pruned: bool| Candidate {
                 leaf: LeafId(number),
-                name: padded(&leaf.config.name),
-                availability: leaf.availability(),
+                name: leaf.name,
+                // Nobody asks for what is pruned, and a breaker is several cache lines.
+                availability: if is_pruned { Availability::Ask } else { leaf.availability() },
             };
             // Copies of one part stand together.
-            if let Some((_, part)) = parts.last_mut().filter(|(of, _)| *of == shard) {
-                part.candidates.push(candidate);
+            if let Some(part) = parts.last_mut().filter(|_| before == Some(shard)) {
+                part.candidates.push(candidate(part.is_pruned));
                 continue;
             }
-            let theirs = plan::part(question, &self.partition, shard);
-            let part = PartPlan {
-                candidates: vec![candidate],
-                is_pruned: theirs.is_none(),
+            before = Some(shard);
+            let theirs = plan::part(question, &self.partition, owner, shard);
+            let is_pruned = theirs.is_none();
+            parts.push(PartPlan {
+                candidates: vec![candidate(is_pruned)],
+                is_pruned,
                 question: theirs.unwrap_or_else(|| question.clone()),
-            };
-            parts.push((shard, part));
+            });
         }
-        parts.into_iter().map(|(_, part)| part).collect()
+        parts
     }
 
     /// The right to ask a leaf one question and where, or why there is none.
@@ -216,7 +221,30 @@ impl Leaves {
         }
     }
 
-    /// A frame of a leaf that has passed the checks. An error is a reason to give it up.
+    /// Frames of market data that came together and have passed the checks. An error is a reason to give
+    /// the leaf up.
+    pub(super) fn handle_rows(
+        &mut self,
+        now: Now,
+        index: usize,
+        rows: &[Frame],
+        gather: &mut Gather,
+    ) -> Result<(), Fault> {
+        let Some(leaf) = self.all.get_mut(index) else { return Ok(()) };
+        let Phase::Ready { run, .. } = &leaf.phase else {
+            return rows.first().map_or(Ok(()), |row| leaf.handle_greeting(now, row));
+        };
+        let Some(id) = *run else {
+            return Err(Fault::unexpected("a row without a RUN before it", None));
+        };
+        let leaf_id = LeafId(u32::try_from(index).unwrap_or(u32::MAX));
+        match gather.handle_rows(leaf_id, id, rows, now.mono) {
+            Reply::Taken | Reply::Late => Ok(()),
+            Reply::Unexpected => Err(Fault::unexpected("a row that answers no question", Some(id))),
+        }
+    }
+
+    /// Another frame that has passed the checks. As [`Leaves::handle_rows`].
     pub(super) fn handle_frame(
         &mut self,
         now: Now,
@@ -229,17 +257,6 @@ impl Leaves {
             return leaf.handle_greeting(now, frame);
         };
         let leaf_id = LeafId(u32::try_from(index).unwrap_or(u32::MAX));
-        if frame.kind().is_some_and(Kind::is_data) {
-            let Some(id) = *run else {
-                return Err(Fault::unexpected("a row without a RUN before it", None));
-            };
-            return match gather.handle_row(leaf_id, id, frame, now.mono) {
-                Reply::Taken | Reply::Late => Ok(()),
-                Reply::Unexpected => {
-                    Err(Fault::unexpected("a row that answers no question", Some(id)))
-                }
-            };
-        }
         // Rows belong to a RUN until the next control frame.
         *run = None;
         match frame.kind() {
@@ -270,7 +287,7 @@ impl Leaves {
             Some(Kind::Counted) => {
                 let Some(counted) = frame.view::<Counted>() else { return Ok(()) };
                 let id = counted.id.get();
-                match gather.handle_row(leaf_id, id, frame, now.mono) {
+                match gather.handle_rows(leaf_id, id, std::slice::from_ref(frame), now.mono) {
                     Reply::Taken | Reply::Late => Ok(()),
                     Reply::Unexpected => {
                         Err(Fault::unexpected("a count that answers no question", Some(id)))

@@ -171,10 +171,6 @@ impl Aggregator {
 
     fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
         let Some(link) = self.links.get(conn) else { return };
-        if let Peer::Leaf(index) = link.peer {
-            self.handle_leaf_frame(now, conn, index, frame);
-            return;
-        }
         if let Err(error) = frame.check() {
             self.links.refuse_frame(conn, error);
             return;
@@ -213,28 +209,54 @@ impl Aggregator {
         }
     }
 
-    fn handle_leaf_frame(&mut self, now: Now, conn: ConnId, index: usize, frame: &Frame) {
-        let said = match frame.check() {
-            Ok(()) => self.leaves.handle_frame(now, index, frame, &mut self.gather),
-            Err(error) => Err(Fault::Protocol {
-                code: ErrorCode::BadFrame,
-                text: error.to_string(),
-                blamed: None,
-            }),
-        };
-        let Err(fault) = said else {
-            if frame.kind() == Some(Kind::Heartbeat) {
-                self.cuts.note_heard(conn);
+    /// What a leaf sent, up to the first frame for which it is given up.
+    fn handle_leaf_frames(&mut self, now: Now, conn: ConnId, index: usize, frames: &[Frame]) {
+        let mut rest = frames;
+        while let Some((frame, behind)) = rest.split_first() {
+            let is_row = |frame: &&Frame| frame.kind().is_some_and(Kind::is_data);
+            let rows = rest.iter().take_while(is_row).take_while(|row| row.check().is_ok()).count();
+            let (rows, behind_rows) = rest.split_at(rows);
+            let said = if !rows.is_empty() {
+                rest = behind_rows;
+                self.leaves.handle_rows(now, index, rows, &mut self.gather)
+            } else {
+                rest = behind;
+                self.handle_leaf_frame(now, conn, index, frame)
+            };
+            if let Err(fault) = said {
+                self.give_up_leaf(now, conn, index, &fault);
+                return;
             }
-            self.answer_heartbeat(now, conn, frame);
-            return;
-        };
-        self.leaves.give_up(now, index, &fault, &mut self.gather);
+        }
+    }
+
+    fn handle_leaf_frame(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        index: usize,
+        frame: &Frame,
+    ) -> Result<(), Fault> {
+        frame.check().map_err(|error| Fault::Protocol {
+            code: ErrorCode::BadFrame,
+            text: error.to_string(),
+            blamed: None,
+        })?;
+        self.leaves.handle_frame(now, index, frame, &mut self.gather)?;
+        if let Some(beat) = frame.view::<Heartbeat>() {
+            self.cuts.note_heard(conn);
+            self.links.answer_heartbeat(now, conn, beat, 0);
+        }
+        Ok(())
+    }
+
+    fn give_up_leaf(&mut self, now: Now, conn: ConnId, index: usize, fault: &Fault) {
+        self.leaves.give_up(now, index, fault, &mut self.gather);
         let name = self.leaves.name(index);
         match fault {
             Fault::Protocol { code, text, .. } => {
                 self.links.log(Level::Warn, format!("{name} broke the protocol: {text}"));
-                self.links.refuse(conn, code, &text);
+                self.links.refuse(conn, *code, text);
             }
             Fault::Refused { text } => {
                 self.links.log(Level::Warn, format!("{name} refused us: {text}"));
@@ -269,7 +291,7 @@ impl Aggregator {
             }
         }
         // At once: a STOP in the same read must find the answer where answers wait.
-        self.settle(now);
+        self.pass_on(now);
     }
 
     fn handle_question(&mut self, now: Now, conn: ConnId, id: u32, question: &Question) {
@@ -349,17 +371,7 @@ impl Aggregator {
             self.links.close_after_flush(conn);
         }
         self.release(now);
-        self.send_asks(now);
-        while let Some((leaf, id)) = self.gather.poll_cancel() {
-            self.leaves.note_cancelled(now, leaf, id);
-            if let Some(conn) = self.leaves.conn(leaf) {
-                let id = U32::new(id);
-                self.links.send(conn, Query { id, op: Op::Stop as u8, ..Query::default() });
-            }
-        }
-        while let Some(answer) = self.gather.poll_answer() {
-            self.deliver(answer);
-        }
+        self.pass_on(now);
         while let Some((name, change)) = self.leaves.poll_transition() {
             let text =
                 format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason);
@@ -374,6 +386,22 @@ impl Aggregator {
             for report in self.reports.drain(..) {
                 self.links.send_frame(core, &report);
             }
+        }
+    }
+
+    /// Sends what the gather wants asked, stopped and answered. What breakers and waiting queries want as
+    /// well is seen to once a turn, by [`Aggregator::settle`].
+    fn pass_on(&mut self, now: Now) {
+        self.send_asks(now);
+        while let Some((leaf, id)) = self.gather.poll_cancel() {
+            self.leaves.note_cancelled(now, leaf, id);
+            if let Some(conn) = self.leaves.conn(leaf) {
+                let id = U32::new(id);
+                self.links.send(conn, Query { id, op: Op::Stop as u8, ..Query::default() });
+            }
+        }
+        while let Some(answer) = self.gather.poll_answer() {
+            self.deliver(answer);
         }
     }
 
@@ -474,10 +502,15 @@ impl Node for Aggregator {
 
     fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
         self.links.heard(now, conn);
+        if let Some(Peer::Leaf(index)) = self.links.peer_mut(conn) {
+            let index = *index;
+            self.handle_leaf_frames(now, conn, index, frames);
+            self.pass_on(now);
+            return;
+        }
         for frame in frames {
             self.handle_frame(now, conn, frame);
         }
-        self.settle(now);
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {

@@ -6,11 +6,17 @@ use crate::market::partition::Partition;
 use crate::question::Question;
 use crate::wire::{Op, Query, padded};
 
+/// The shard that keeps all history a question is about, when it is about one symbol.
+pub(super) fn sole_owner(question: &Question, partition: &Partition) -> Option<u16> {
+    question.symbol().map(|symbol| partition.owner(&symbol))
+}
+
 /// The part of a question for the nodes that keep one part of the history, or for those that answer for
 /// current quotes (`None`). `None` when nothing of it is theirs. Id and deadline are filled in by the gather.
 pub(super) fn part(
     question: &Question,
     partition: &Partition,
+    sole_owner: Option<u16>,
     shard: Option<u16>,
 ) -> Option<Question> {
     let is_quote = question.op() == Some(Op::Quote);
@@ -20,7 +26,10 @@ pub(super) fn part(
             let symbol = question.query.symbol;
             Some(with_query(question, Query { op: Op::Quote as u8, symbol, ..Query::default() }))
         }
-        Some(shard) if !is_quote => of_shard(question, partition, shard),
+        Some(shard) if !is_quote => match sole_owner {
+            Some(owner) => (owner == shard).then(|| with_query(question, question.query)),
+            None => of_shard(question, partition, shard),
+        },
         _ => None,
     }
 }
@@ -67,7 +76,8 @@ mod tests {
         let question = Question::new(&query).unwrap().cut_at(9);
         let texts = |shard: Option<u16>, symbols: &[&str]| -> Vec<String> {
             let list = question.about(symbols.iter().map(|it| padded(it))).unwrap();
-            let Some(part) = part(&list, &partition, shard) else { return Vec::new() };
+            let owner = sole_owner(&list, &partition);
+            let Some(part) = part(&list, &partition, owner, shard) else { return Vec::new() };
             assert_eq!((part.as_of, part.query.options), (9, if shard.is_some() { 1 } else { 0 }));
             part.patterns().iter().map(|pattern| pattern.text()).collect()
         };

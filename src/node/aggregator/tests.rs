@@ -166,9 +166,10 @@ impl Bench {
         conn
     }
 
+    /// A turn of the shell: what came is read, and then the timers are looked at.
     fn say(&mut self, conn: ConnId, frames: &[Frame]) {
         self.aggregator.handle_frames(self.now, conn, frames);
-        self.act();
+        self.timers();
     }
 
     fn leaf_says(&mut self, leaf: usize, frames: &[Frame]) {

@@ -185,6 +185,13 @@ pub trait Node {
         let _ = now;
     }
 
+    /// Whether what the reads of a turn have brought about is sent before its timers are looked at. For a
+    /// node that commits nothing, and for whose words somebody waits: what the timers need is code and data
+    /// that an idle processor has forgotten.
+    fn sends_before_timers(&self) -> bool {
+        false
+    }
+
     /// Called every turn, and no later than [`Node::next_deadline`].
     fn handle_timers(&mut self, now: Now);
 

@@ -7,7 +7,8 @@
 //! 2. **read the clock once**; everything in this turn happens at that moment;
 //! 3. **storage completions**, and what other reactors of the process have left;
 //! 4. **bounded accepts**;
-//! 5. **bounded reads**, decoded in place and handed to the node;
+//! 5. **bounded reads**, decoded in place and handed to the node; what a node that commits nothing makes of
+//!    them is flushed here already (see [`Node::sends_before_timers`]);
 //! 6. **timers**;
 //! 7. **log commit**, so that what was read becomes visible before anybody is told of it, and a wake to
 //!    the reactors that have to know;
@@ -216,6 +217,9 @@ impl Reactor {
         self.accept(node, now);
         self.welcome(node, now);
         self.read(node, now);
+        if node.sends_before_timers() {
+            self.flush(node, now);
+        }
         self.expire(node, now);
         node.handle_timers(now);
         node.commit(now);
@@ -299,11 +303,12 @@ impl Reactor {
             }
         }
         let Some(connection) = self.get_mut(id) else { return };
-        if event.is_writable() {
-            connection.is_blocked = false;
-            if !std::mem::replace(&mut connection.is_ready_to_write, true) {
-                self.ready_to_write.push_back(id);
-            }
+        // One that was not blocked says this with every event: what its node has, the node has said.
+        if event.is_writable()
+            && std::mem::replace(&mut connection.is_blocked, false)
+            && !std::mem::replace(&mut connection.is_ready_to_write, true)
+        {
+            self.ready_to_write.push_back(id);
         }
         let Some(connection) = self.get_mut(id) else { return };
         connection.has_read_end |= event.is_read_closed() || event.is_error();

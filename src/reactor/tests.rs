@@ -24,6 +24,10 @@ struct Echo {
     /// Gives whoever speaks to the next reactor.
     hands_on: bool,
     panics: bool,
+    sends_before_timers: bool,
+    /// Bytes that had left when the timers were last looked at.
+    sent_before_timers: usize,
+    sent: usize,
 }
 
 impl Node for Echo {
@@ -53,7 +57,12 @@ impl Node for Echo {
         self.closed.push(reason);
     }
     fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
-    fn handle_timers(&mut self, _now: Now) {}
+    fn sends_before_timers(&self) -> bool {
+        self.sends_before_timers
+    }
+    fn handle_timers(&mut self, _now: Now) {
+        self.sent_before_timers = self.sent;
+    }
     fn handle_stop(&mut self, _now: Now) {
         self.links.refuse_all(ErrorCode::Stopping, "stopping");
         self.is_stopped = true;
@@ -75,6 +84,7 @@ impl Node for Echo {
     }
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
         self.links.sent(now, conn, bytes);
+        self.sent += bytes;
     }
     fn wants_frames(&self, _conn: ConnId) -> bool {
         !self.is_paused
@@ -89,8 +99,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::with(SocketOptions::default())
+    }
+
+    fn with(accepted: SocketOptions) -> Bench {
         let listen = Some("127.0.0.1:0".parse().unwrap());
-        let reactor = Reactor::new(Options { listen, ..Options::default() }).unwrap();
+        let reactor = Reactor::new(Options { listen, accepted, is_punctual: false }).unwrap();
         let address = reactor.local_addr().unwrap();
         Bench { reactor, node: Echo::default(), address }
     }
@@ -139,6 +153,19 @@ fn frames_arrive_whole_however_the_stream_is_cut() {
     bench.turn_until(|bench| bench.node.links.iter().all(|link| link.outbox_bytes() == 0));
     peer.read_exact(&mut echoed).unwrap();
     assert_eq!(as_frames(&echoed).0, [frame(), frame()]);
+}
+
+#[test]
+fn what_a_node_that_commits_nothing_says_does_not_wait_for_its_timers() {
+    for sends_before_timers in [false, true] {
+        let mut bench = Bench::new();
+        bench.node.sends_before_timers = sends_before_timers;
+        let mut peer = bench.peer();
+        peer.write_all(frame().as_bytes()).unwrap();
+        bench.turn_until(|bench| bench.node.frames == 1);
+        let expected = if sends_before_timers { 64 } else { 0 };
+        assert_eq!((bench.node.sent, bench.node.sent_before_timers), (64, expected));
+    }
 }
 
 #[test]
@@ -238,6 +265,30 @@ fn more_than_the_kernel_takes_is_sent_when_it_has_room() {
         bench.node.frames == 60_000 && bench.node.links.iter().all(|link| link.outbox_bytes() == 0)
     });
     writer.join().unwrap();
+    assert!(reader.join().unwrap(), "everything came back, in order");
+}
+
+#[test]
+fn a_full_kernel_that_has_room_again_is_reason_enough_to_go_on_sending() {
+    let send_buffer_bytes = Some(32 * 1024);
+    let mut bench = Bench::with(SocketOptions { send_buffer_bytes, notsent_lowat_bytes: None });
+    let mut peer = bench.peer();
+    socket2::SockRef::from(&peer).set_recv_buffer_size(32 * 1024).unwrap();
+    let sent = vec![frame(); 8_000];
+    let mut writer = peer.try_clone().unwrap();
+    let written = sent.clone();
+    let writer = std::thread::spawn(move || writer.write_all(written.as_bytes()).unwrap());
+    bench.turn_until(|bench| bench.node.frames == sent.len());
+    writer.join().unwrap();
+    let waits = |bench: &Bench| bench.node.links.iter().any(|link| link.outbox_bytes() > 0);
+    assert!(waits(&bench), "nobody has read yet");
+    // From here on the node hears nothing that could remind it.
+    let reader = std::thread::spawn(move || {
+        let mut echoed = vec![0; sent.len() * 64];
+        peer.read_exact(&mut echoed).unwrap();
+        as_frames(&echoed).0 == sent
+    });
+    bench.turn_until(|bench| !waits(bench));
     assert!(reader.join().unwrap(), "everything came back, in order");
 }
 

@@ -201,6 +201,9 @@ impl Node for AnyNode {
     fn handle_storage(&mut self, now: Now) {
         each!(self, node => node.handle_storage(now));
     }
+    fn sends_before_timers(&self) -> bool {
+        each!(self, node => node.sends_before_timers())
+    }
     fn handle_timers(&mut self, now: Now) {
         each!(self, node => node.handle_timers(now));
     }

@@ -50,6 +50,9 @@ impl World {
             node.handle_dial_failed(now, dial, failure);
         }
         is_busy |= self.read(host, &mut node, now);
+        if node.sends_before_timers() {
+            is_busy |= self.flush(host, &mut node, now);
+        }
         node.handle_timers(now);
         node.commit(now);
         is_busy |= self.flush(host, &mut node, now);

@@ -536,6 +536,10 @@ impl Node for Aggregator {
         self.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
     }
 
+    fn sends_before_timers(&self) -> bool {
+        true
+    }
+
     fn handle_timers(&mut self, now: Now) {
         if self.is_stopped {
             return;

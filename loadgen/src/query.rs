@@ -11,7 +11,6 @@ mod naive;
 mod shapes;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -23,12 +22,11 @@ use pregao::time::nanos;
 use pregao::wire::{Definition, EndStatus, Frame, Op, Query, U64, padded};
 use serde::Serialize;
 
-use crate::limits::LEAD_IN;
 use crate::measure::histogram;
 use crate::options::Format;
 use crate::process;
 use crate::timebase::{micros, per_second};
-use hops::{Hops, Ways};
+use hops::{Hops, Progress, Ways};
 use shapes::{Mix, Shapes};
 
 #[derive(Clone, Debug, Args)]
@@ -65,6 +63,9 @@ pub(crate) struct QueryFlags {
     /// Also ask without the aggregator: a thread and a connection for each node of each query
     #[arg(long)]
     pub(crate) naive: bool,
+    /// Also take the time of every hop under the load, which adds questions of its own to it
+    #[arg(long)]
+    pub(crate) hops: bool,
     /// Seed of the choice of kinds and symbols
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) seed: u64,
@@ -161,12 +162,16 @@ pub(crate) fn query(
     }
     let symbols = symbols(&flags)?;
     let shapes = Shapes::new(symbols, flags.mix.clone(), flags.deadline, flags.seed);
-    let mut ways = Ways::open(&flags, &shapes)?;
-    for idle in ways.ask_idle()? {
+    let mut is_valid = true;
+    for idle in Ways::open(&flags, &shapes)?.ask_idle()? {
         print(&shown(&idle, flags.format, || idle.text()))?;
+        is_valid &= idle.objection().is_none();
     }
-    let (row, hops) = measure_with_hops(&flags, &shapes, &mut ways)?;
-    print(&shown(&hops, flags.format, || hops.text()))?;
+    let (row, hops) = measure_with_hops(&flags, &shapes)?;
+    if let Some(hops) = hops {
+        print(&shown(&hops, flags.format, || hops.text()))?;
+        is_valid &= hops.objection().is_none();
+    }
     let mut rows = vec![row];
     if flags.naive {
         rows.push(measure("naive", &flags, || naive::run(&flags, &shapes))?);
@@ -178,7 +183,7 @@ pub(crate) fn query(
         let times = one.queries_per_s / other.queries_per_s.max(f64::MIN_POSITIVE);
         print(&format!("{times:.1} times the queries a second of the naive way"))?;
     }
-    Ok(rows.iter().all(|row| row.valid))
+    Ok(is_valid && rows.iter().all(|row| row.valid))
 }
 
 fn shown(value: &impl Serialize, format: Format, table: impl FnOnce() -> String) -> String {
@@ -213,25 +218,37 @@ fn table(row: &Row) -> String {
     text
 }
 
-/// Runs the load on the aggregator, and beside it one client who takes the time of every hop.
-fn measure_with_hops(
-    flags: &QueryFlags,
-    shapes: &Shapes,
-    ways: &mut Ways,
-) -> Result<(Row, Hops), String> {
-    let is_over = AtomicBool::new(false);
+/// Runs the load on the aggregator and, if wanted, beside it one client who takes the time of every hop. What
+/// went wrong with that one is an objection to the load, whose figures stand.
+fn measure_with_hops(flags: &QueryFlags, shapes: &Shapes) -> Result<(Row, Option<Hops>), String> {
+    /// However the load ends, nobody waits for it any more.
+    struct Ended<'a>(&'a Progress);
+    impl Drop for Ended<'_> {
+        fn drop(&mut self) {
+            self.0.end();
+        }
+    }
+    let progress = Progress::default();
     std::thread::scope(|scope| {
-        let asking = || {
-            // Like the load's own figures, behind the warm-up.
-            std::thread::park_timeout(LEAD_IN + flags.warm_up);
-            ways.ask_under_load(&is_over)
+        let beside = flags.hops.then(|| {
+            let beside = || hops::beside(&progress, flags, shapes);
+            std::thread::Builder::new().spawn_scoped(scope, beside)
+        });
+        let ended = Ended(&progress);
+        let row = measure("aggregator", flags, || load::run(flags, shapes, &progress));
+        drop(ended);
+        let mut row = row?;
+        let hops = match beside {
+            None => None,
+            Some(Err(error)) => Some(Err(error.to_string())),
+            Some(Ok(thread)) => Some(thread.join().unwrap_or_else(|_| Err("a panic".to_owned()))),
         };
-        let hops = std::thread::Builder::new().spawn_scoped(scope, asking);
-        let hops = hops.map_err(|error| error.to_string())?;
-        let row = measure("aggregator", flags, || load::run(flags, shapes));
-        is_over.store(true, Ordering::Relaxed);
-        let hops = hops.join().map_err(|_| "who takes the time of the hops has panicked")?;
-        Ok((row?, hops?))
+        let hops = hops.transpose().unwrap_or_else(|error| {
+            row.objections.push(format!("no hop could be timed: {error}"));
+            row.valid = false;
+            None
+        });
+        Ok((row, hops))
     })
 }
 

@@ -9,13 +9,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use pregao::question::Question;
 use pregao::time::{Clock, nanos};
-use pregao::wire::{FRAME_BYTES, Op};
+use pregao::wire::{EndStatus, FRAME_BYTES, Op};
 use serde::Serialize;
 
 use super::QueryFlags;
@@ -38,6 +38,8 @@ pub(super) struct Hops {
     /// How long this client asked nothing before each question.
     rest_us: u64,
     rounds: u64,
+    /// Answers of the aggregator and of core that were not complete.
+    incomplete: u64,
     echo_p50_us: f64,
     /// One frame to two echoes and back through one thread.
     bare_scatter_p50_us: f64,
@@ -57,7 +59,7 @@ impl Hops {
             ("idle", _) => "idle, rested",
             _ => "under this load",
         };
-        format!(
+        let mut text = format!(
             "{when}: p50 of an echo {:.0} us, slowest leaf {:.0}, answer {:.0} (p99 {:.0})\n  \
              {:.2} x the goal (leaf + 1.5 echoes), {:.2} x a bare scatter of {:.0} us",
             self.echo_p50_us,
@@ -67,7 +69,42 @@ impl Hops {
             self.of_goal,
             self.of_bare,
             self.bare_scatter_p50_us,
-        )
+        );
+        if let Some(objection) = self.objection() {
+            text.push_str(&format!("\n  not valid: {objection}"));
+        }
+        text
+    }
+
+    /// Why the figures are not what they seem, if they are not.
+    pub(super) fn objection(&self) -> Option<String> {
+        let asked = self.rounds * 2;
+        (self.incomplete > 0)
+            .then(|| format!("{} of {asked} answers are not complete", self.incomplete))
+    }
+}
+
+/// Where a load stands, for who takes the time of hops beside it.
+#[derive(Default)]
+pub(super) struct Progress(AtomicU8);
+
+const BEFORE: u8 = 0;
+const MEASURED: u8 = 1;
+const OVER: u8 = 2;
+
+impl Progress {
+    /// The warm-up is over.
+    pub(super) fn begin(&self) {
+        self.0.fetch_max(MEASURED, Ordering::Relaxed);
+    }
+
+    /// The last measured moment is over, or there will be none.
+    pub(super) fn end(&self) {
+        self.0.fetch_max(OVER, Ordering::Relaxed);
+    }
+
+    fn is(&self, phase: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == phase
     }
 }
 
@@ -78,17 +115,20 @@ enum Way {
 }
 
 impl Way {
-    fn ask(&mut self) -> Result<(), String> {
+    fn ask(&mut self) -> Result<EndStatus, String> {
         match self {
-            Way::Node(link, question) => link.ask(question).map(|_| ()),
+            Way::Node(link, question) => link.ask(question),
             Way::Frames(stream) => {
                 let mut frame = [7; FRAME_BYTES];
                 let asked = stream.write_all(&frame).and_then(|()| stream.read_exact(&mut frame));
-                asked.map_err(|error| error.to_string())
+                asked.map(|()| EndStatus::Complete).map_err(|error| error.to_string())
             }
         }
     }
 }
+
+/// Core's place among the ways; the shards stand behind it.
+const CORE: usize = 3;
 
 /// An echo, a bare scatter, the aggregator, and then every leaf.
 pub(super) struct Ways(Vec<Way>);
@@ -122,10 +162,9 @@ impl Ways {
         Ok([ask(Duration::ZERO)?, ask(REST)?])
     }
 
-    /// Asks now and then, until it is told that the load is over. The pauses keep these questions a
-    /// small part of the load.
-    pub(super) fn ask_under_load(&mut self, is_over: &AtomicBool) -> Result<Hops, String> {
-        self.rounds("under load", REST, |_| !is_over.load(Ordering::Relaxed))
+    /// Asks now and then while the load is measured. The pauses keep these questions a small part of it.
+    pub(super) fn ask_under_load(&mut self, load: &Progress) -> Result<Hops, String> {
+        self.rounds("under load", REST, |_| load.is(MEASURED))
     }
 
     fn rounds(
@@ -136,17 +175,23 @@ impl Ways {
     ) -> Result<Hops, String> {
         let clock = Clock::start();
         let mut times: Vec<Histogram<u64>> = self.0.iter().map(|_| histogram()).collect();
-        let mut rounds = 0;
+        let (mut rounds, mut incomplete) = (0, 0);
         while goes_on(rounds) {
-            for (way, times) in self.0.iter_mut().zip(&mut times) {
+            for (place, (way, times)) in self.0.iter_mut().zip(&mut times).enumerate() {
                 if !rest.is_zero() {
                     std::thread::park_timeout(rest);
                 }
                 let begun = clock.now().mono;
-                way.ask()?;
+                let status = way.ask()?;
+                // All shards but the owner say no.
+                let is_whole = status == EndStatus::Complete || place > CORE;
+                incomplete += u64::from(!is_whole);
                 times.saturating_record(nanos(clock.now().mono.since(begun)).max(1));
             }
             rounds += 1;
+        }
+        if rounds == 0 {
+            return Err("the load was over too soon to time the hops".to_owned());
         }
         let p50 = |times: &Histogram<u64>| micros(times.value_at_quantile(0.5));
         let [echo, scatter, answer, leaves @ ..] = &times[..] else {
@@ -158,6 +203,7 @@ impl Ways {
             way,
             rest_us: u64::try_from(rest.as_micros()).unwrap_or(u64::MAX),
             rounds,
+            incomplete,
             echo_p50_us: echo,
             bare_scatter_p50_us: scatter,
             slowest_leaf_p50_us: slowest,
@@ -167,6 +213,15 @@ impl Ways {
             of_bare: p50(answer) / scatter.max(f64::MIN_POSITIVE),
         })
     }
+}
+
+/// Takes the time of the hops beside a load. Its connections are opened when the warm-up is over: they would
+/// be closed for their silence.
+pub(super) fn beside(load: &Progress, flags: &QueryFlags, shapes: &Shapes) -> Result<Hops, String> {
+    while load.is(BEFORE) {
+        std::thread::park_timeout(REST);
+    }
+    Ways::open(flags, shapes)?.ask_under_load(load)
 }
 
 /// A thread that hands each frame to these others and gives one back when all of them have answered; an

@@ -10,6 +10,7 @@ use pregao::time::{Clock, Mono, nanos};
 use pregao::wire::{EndStatus, Ended, Frame, Refusal, Role, Session, U32, as_frames};
 use zerocopy::IntoBytes;
 
+use super::hops::Progress;
 use super::shapes::Shapes;
 use super::{QueryFlags, Tally};
 use crate::limits::{CONNECT_MAX, DRAIN_MAX, EVENTS_MAX, LEAD_IN, POLL_MAX, READ_BYTES};
@@ -38,7 +39,12 @@ struct Load<'a> {
     idle: Vec<usize>,
 }
 
-pub(super) fn run(flags: &QueryFlags, shapes: &Shapes) -> Result<Tally, String> {
+/// Asks, and says meanwhile how far it is.
+pub(super) fn run(
+    flags: &QueryFlags,
+    shapes: &Shapes,
+    progress: &Progress,
+) -> Result<Tally, String> {
     let failed = |error: io::Error| error.to_string();
     let mut poll = Poll::new().map_err(failed)?;
     let mut clients = Vec::new();
@@ -66,6 +72,11 @@ pub(super) fn run(flags: &QueryFlags, shapes: &Shapes) -> Result<Tally, String> 
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let now = clock.now().mono;
+        if now >= to {
+            progress.end();
+        } else if now >= from {
+            progress.begin();
+        }
         load.send_due(now, start, pacer.as_ref());
         let is_over = now >= to && load.clients.iter().all(|it| it.open.is_empty());
         if is_over || now.since(to) >= flags.deadline.min(DRAIN_MAX) + Duration::from_secs(1) {

@@ -274,7 +274,7 @@ impl External {
             }
             Answer::Heartbeat { token } => self.tell_cursor(now, conn, token),
             Answer::Resume { id, next_seq } => {
-                let cursor = self.playback.seek(now.mono, next_seq);
+                let cursor = self.seek(now, next_seq);
                 let Some(consumer) = self.consumer_mut(conn) else { return };
                 consumer.cursor = cursor;
                 // Frames in the outbox still follow the old order; all behind the answer the new.
@@ -287,11 +287,31 @@ impl External {
         }
     }
 
+    /// Where one consumer is served from. What is due meanwhile is for all of them.
+    fn seek(&mut self, now: Now, wanted: u64) -> u64 {
+        let before = self.playback.next_seq();
+        let cursor = self.playback.seek(now.mono, wanted);
+        if self.playback.next_seq() != before {
+            self.wake_consumers();
+        }
+        cursor
+    }
+
+    fn wake_consumers(&mut self) {
+        for slot in 0..self.links.slot_count() {
+            let Some(link) = self.links.at_slot(slot) else { continue };
+            let conn = link.id();
+            if matches!(link.peer, Peer::Consumer(_)) {
+                self.links.mark_dirty(conn);
+            }
+        }
+    }
+
     fn begin_session(&mut self, now: Now, conn: ConnId, session: &Session) {
         let feed = self.playback.identity();
         let is_known = session.feed.get() == feed;
         let wanted = if is_known { session.next_seq.get() } else { 1 };
-        let cursor = self.playback.seek(now.mono, wanted);
+        let cursor = self.seek(now, wanted);
         // An endless feed at full speed has no head that could be reached.
         let head = Some(self.playback.next_seq()).filter(|&head| head != u64::MAX);
         let Some(consumer) = self.consumer_mut(conn) else { return };
@@ -528,13 +548,7 @@ impl Node for External {
         }
         let is_watched = self.consumers().any(|consumer| !consumer.is_waiting());
         if is_watched && self.playback.advance(now.mono) {
-            for slot in 0..self.links.slot_count() {
-                let Some(link) = self.links.at_slot(slot) else { continue };
-                let conn = link.id();
-                if matches!(link.peer, Peer::Consumer(_)) {
-                    self.links.mark_dirty(conn);
-                }
-            }
+            self.wake_consumers();
         }
     }
 

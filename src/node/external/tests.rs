@@ -182,6 +182,20 @@ fn refusals(frames: &[Frame]) -> Vec<(u16, u32)> {
 }
 
 #[test]
+fn what_falls_due_when_another_begins_reaches_who_waits_too() {
+    let mut bench = Bench::new(tapes(&[0, 10], false), times(1_000));
+    let first = bench.connect(0, 1);
+    bench.flush(first);
+    bench.turn();
+    assert!(bench.flush(first).is_empty(), "it has all there is");
+    // The last frame is due, and nobody's timer has looked yet.
+    bench.now.mono = Mono(START.0 + 10 * MS);
+    bench.connect(0, 1);
+    let due: Vec<u64> = bench.flush(first).iter().map(|frame| frame.seq.get()).collect();
+    assert_eq!(due, [4]);
+}
+
+#[test]
 fn a_tape_arrives_whole_and_in_order_whatever_the_kernel_takes_at_once() {
     let offsets: Vec<u64> = (0..3_000).map(|n| n * 7).collect();
     let expected = schedule(&offsets);

@@ -187,7 +187,7 @@ pub trait Node {
 
     /// Whether what the reads of a turn have brought about is sent before its timers are looked at. For a
     /// node that commits nothing, and for whose words somebody waits: what the timers need is code and data
-    /// that an idle processor has forgotten.
+    /// that an idle processor has forgotten. The bounds of a flush hold for this one and for the turn's.
     fn sends_before_timers(&self) -> bool {
         false
     }

@@ -329,6 +329,8 @@ impl Aggregator {
                     return refused(ErrorCode::NotOwner, text);
                 }
                 self.links.send(conn, Ended { id: query.id, ..Ended::default() });
+                // At once: an operator who opens and resets a breaker wants its connection made anew.
+                self.settle(now);
                 return Ok(());
             }
             Some(Op::Replay) => return refused(ErrorCode::NotOwner, "ask core for a replay"),

@@ -243,6 +243,18 @@ fn an_operator_shuts_a_leaf_out_and_lets_it_back_at_once() {
 }
 
 #[test]
+fn opened_and_reset_in_one_read_a_breaker_still_has_its_connection_made_anew() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    let link = bench.leaves[&OWNER];
+    let orders = [(3, 1), (4, 2)];
+    let frames =
+        orders.map(|(id, action)| Frame::seal(breaker_query(id, "aggregator.shard-B", action)));
+    bench.say(client, &frames);
+    assert_eq!(bench.closed, [link]);
+}
+
+#[test]
 fn core_hears_of_every_change_once_even_when_it_was_away() {
     let changes = |frames: &[Frame]| -> Vec<(String, u8)> {
         let changes = frames.iter().filter_map(Frame::view::<BreakerChange>);

@@ -6,8 +6,12 @@ mod healing;
 mod limits_kept;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::*;
+use crate::breaker;
+use crate::market::partition::Partition;
 use crate::wire::{
     Definition, EndStatus, Ended, NodeAnswer, NodeStatus, Quote, Run, Trade, U64, as_frames,
     unpadded,

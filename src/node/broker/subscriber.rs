@@ -342,7 +342,9 @@ impl Subscriber {
             .flat_map(|index| [values.definition(index), values.quote(index), values.trade(index)])
             .flatten()
             .filter(|frame| span.contains(&frame.seq.get()) && interest.wants(frame));
-        let mut changed: Vec<Frame> = changed.copied().collect();
+        // Behind a hole the publisher states values again that the ring still has: this is no snapshot.
+        let as_published = |frame: &Frame| *view.get(frame.seq.get()).unwrap_or(frame);
+        let mut changed: Vec<Frame> = changed.map(as_published).collect();
         changed.sort_unstable_by_key(|frame| frame.seq.get());
         let mut end = view.next_seq();
         if changed.len() > limits::FILL_FRAMES_MAX {

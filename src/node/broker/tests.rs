@@ -270,6 +270,23 @@ fn a_conflated_reader_gets_each_last_value_once_per_interval() {
 }
 
 #[test]
+fn a_value_that_is_stated_again_behind_a_hole_is_conflated_as_it_was_published() {
+    let mut bench = Bench::new(64);
+    let publisher = bench.market();
+    let conn = bench.subscribe("*", Mode::Conflate, 0);
+    bench.read(conn);
+    bench.say(publisher, &[quote(3, 0)]);
+    bench.say(publisher, &[quote(3, 0).delivered(SNAPSHOT | Flags::STALE)]);
+    bench.now.mono = bench.now.mono + std::time::Duration::from_millis(100);
+    bench.broker.handle_timers(bench.now);
+    assert_eq!(bench.read(conn), [quote(3, 0)]);
+    let late = bench.subscribe("*", Mode::Conflate, 0);
+    let frames = bench.read(late);
+    let value = frames.iter().find(|frame| frame.kind() == Some(Kind::Quote));
+    assert!(value.is_some_and(|it| it.has(Flags::STALE)), "who comes now is warned: {frames:?}");
+}
+
+#[test]
 fn a_reader_that_resumes_misses_nothing_and_sees_nothing_twice() {
     let mut bench = Bench::new(64);
     let publisher = bench.market();

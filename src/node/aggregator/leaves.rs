@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::leaf::{Fault, Leaf, Phase, Waiting};
 use super::{AggregatorConfig, ConnId, DialFailure, DialId, LeafConfig, plan};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, Transition};
-use crate::gather::{Ask, Availability, Candidate, Gather, LeafId, PartPlan, Reply};
+use crate::gather::{Ask, Candidate, Gather, LeafId, PartPlan, Reply};
 use crate::limits;
 use crate::market::partition::Partition;
 use crate::node::status::Status;
@@ -97,23 +97,21 @@ impl Leaves {
         let mut before = None;
         for (number, leaf) in (0..).zip(&self.all) {
             let shard = leaf.config.shard;
-            let candidate = |is_pruned: bool| Candidate {
+            let candidate = Candidate {
                 leaf: LeafId(number),
                 name: leaf.name,
-                // Nobody asks for what is pruned, and a breaker is several cache lines.
-                availability: if is_pruned { Availability::Ask } else { leaf.availability() },
+                availability: leaf.availability(),
             };
             // Copies of one part stand together.
             if let Some(part) = parts.last_mut().filter(|_| before == Some(shard)) {
-                part.candidates.push(candidate(part.is_pruned));
+                part.candidates.push(candidate);
                 continue;
             }
             before = Some(shard);
             let theirs = plan::part(question, &self.partition, owner, shard);
-            let is_pruned = theirs.is_none();
             parts.push(PartPlan {
-                candidates: vec![candidate(is_pruned)],
-                is_pruned,
+                candidates: vec![candidate],
+                is_pruned: theirs.is_none(),
                 question: theirs.unwrap_or_else(|| question.clone()),
             });
         }

@@ -63,6 +63,11 @@ impl Bench {
         self.broker.commit(self.now);
     }
 
+    fn wait_ms(&mut self, ms: u64) {
+        self.now.mono = self.now.mono + std::time::Duration::from_millis(ms);
+        self.broker.handle_timers(self.now);
+    }
+
     /// A market with PETR4 (0) and VALE3 (1), whose sequence begins at 1 with their definitions.
     fn market(&mut self) -> ConnId {
         let conn = self.open();
@@ -260,8 +265,7 @@ fn a_conflated_reader_gets_each_last_value_once_per_interval() {
     bench.read(conn);
     bench.say(publisher, &[quote(3, 0), quote(4, 0), quote(5, 1)]);
     assert!(bench.read(conn).is_empty(), "not due yet");
-    bench.now.mono = bench.now.mono + std::time::Duration::from_millis(100);
-    bench.broker.handle_timers(bench.now);
+    bench.wait_ms(100);
     let frames = bench.read(conn);
     assert_eq!(data_seqs(&frames), [4, 5]);
     let skipped = frames[0].view::<Gap>().unwrap();
@@ -277,8 +281,7 @@ fn a_value_that_is_stated_again_behind_a_hole_is_conflated_as_it_was_published()
     bench.read(conn);
     bench.say(publisher, &[quote(3, 0)]);
     bench.say(publisher, &[quote(3, 0).delivered(SNAPSHOT | Flags::STALE)]);
-    bench.now.mono = bench.now.mono + std::time::Duration::from_millis(100);
-    bench.broker.handle_timers(bench.now);
+    bench.wait_ms(100);
     assert_eq!(bench.read(conn), [quote(3, 0)]);
     let late = bench.subscribe("*", Mode::Conflate, 0);
     let frames = bench.read(late);

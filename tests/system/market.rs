@@ -49,26 +49,30 @@ fn who_joins_in_the_middle_of_a_bar_gets_all_of_it() {
     let system = System::start(&["--chaos", "off"]);
     system.wait_well();
     let flags = ["bar.2s.*", "bar.5s.*", "--count", "12", "--format", "json"];
-    // Another exit would say that the beginning of a bar was missing.
-    let told = system.place.run("subscribe", &flags).expect(0).json();
-    assert_eq!(told.len(), 12);
-    let mut revised = 0;
-    for live in told {
-        let seconds = live["interval_ns"].as_u64().unwrap() / 1_000_000_000;
-        let length = format!("{seconds}s");
-        let symbol = live["symbol"].as_str().unwrap();
-        let same = |report: &Value| {
-            let bars = report["bars"].as_array().unwrap();
-            let bar = bars.iter().find(|bar| bar["start"] == live["start"])?;
-            let is_same = bar.as_object().unwrap().iter().all(|(k, v)| live[k] == *v);
-            // Told when its time had passed on the clock, while a slow machine still held trades of it back:
-            // it would have come again, behind the twelve that were wanted.
-            let is_late =
-                bar["open"] == live["open"] && bar["trades"].as_u64() > live["trades"].as_u64();
-            (is_same || is_late).then_some(is_same)
-        };
-        let report = system.wait_report(symbol, &["--bars", &length], |it| same(it).is_some());
-        revised += usize::from(same(&report) == Some(false));
-    }
-    assert!(revised <= 3, "{revised} of 12 bars lacked trades when they were told");
+    // All bars end at once, so a machine that is late for one may be late for all of them: then another time.
+    system.retry("bars that lack no trades", || {
+        // Another exit would say that the beginning of a bar was missing.
+        let told = system.place.run("subscribe", &flags).expect(0).json();
+        assert_eq!(told.len(), 12);
+        let whole = told.iter().filter(|live| is_told_whole(&system, live)).count();
+        if whole >= 9 { Ok(()) } else { Err(format!("{whole} of 12")) }
+    });
+}
+
+/// Whether a live bar is what history says of it. It may lack trades at its end: told when its time had passed
+/// on the clock, while a slow machine still held some back, it would have come again.
+fn is_told_whole(system: &System, live: &Value) -> bool {
+    let seconds = live["interval_ns"].as_u64().unwrap() / 1_000_000_000;
+    let flags = ["--bars", &format!("{seconds}s"), "--deadline", "10s"];
+    let symbol = live["symbol"].as_str().unwrap();
+    system.retry(&format!("the bar {live}"), || {
+        let (_, report, finished) = system.report(symbol, &flags);
+        let report = report.ok_or_else(|| format!("{finished:?}"))?;
+        let bars = report["bars"].as_array().ok_or("no bars")?;
+        let bar = bars.iter().find(|bar| bar["start"] == live["start"]).ok_or("none")?;
+        let is_same = bar.as_object().unwrap().iter().all(|(k, v)| live[k] == *v);
+        let is_early =
+            bar["open"] == live["open"] && bar["trades"].as_u64() > live["trades"].as_u64();
+        if is_same || is_early { Ok(is_same) } else { Err(bar.to_string()) }
+    })
 }

@@ -18,4 +18,5 @@ pub mod reactor;
 pub mod storage;
 pub mod supervisor;
 pub mod time;
+pub mod turn;
 pub mod wire;

@@ -19,6 +19,10 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// Connections accepted in one turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 256;
+/// Addresses that one node listens on.
+pub const LISTENERS_MAX: usize = 16;
+/// The longest beginning of a frame that may wait for its end.
+pub const UNCONSUMED_FRAME_BYTES_MAX: usize = FRAME_BYTES - 1;
 /// Bytes read from one connection in one turn.
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
 /// Bytes written to one connection in one turn.
@@ -461,6 +465,9 @@ pub const RETAIN_AGE_MIN: Duration = Duration::from_secs(1);
 pub const RETAIN_AGE_MAX: Duration = Duration::from_hours(24 * 36_500);
 /// Epochs whose beginnings core knows, the newest ones: for shards that missed some.
 pub const EPOCHS_KNOWN_MAX: usize = 1_024;
+
+/// How often it is logged at most that this machine ran out of something.
+pub const LOG_LOCAL_FAULT_EVERY: Duration = Duration::from_secs(1);
 
 /// Frames that publishers may bring in the middle of a round of the fan-out; one read may bring more.
 /// Small beside any ring that somebody would configure for thousands of subscribers.

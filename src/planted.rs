@@ -29,11 +29,15 @@ pub enum Bug {
     AnswerBeyondCut,
     TrimBehindNobody,
     StreamPastTrimmed,
+    ForgetLateInput,
+    ForgetUnflushed,
+    RoundWithoutBound,
+    InheritPending,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 24] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -54,6 +58,10 @@ impl Bug {
         Bug::AnswerBeyondCut,
         Bug::TrimBehindNobody,
         Bug::StreamPastTrimmed,
+        Bug::ForgetLateInput,
+        Bug::ForgetUnflushed,
+        Bug::RoundWithoutBound,
+        Bug::InheritPending,
     ];
 }
 

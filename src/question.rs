@@ -161,7 +161,8 @@ impl Question {
 /// The question that a connection is in the middle of.
 #[derive(Clone, Debug, Default)]
 pub struct Questions {
-    begun: Option<Begun>,
+    /// In a box: a connection seldom is, and thousands have none.
+    begun: Option<Box<Begun>>,
 }
 
 #[derive(Clone, Debug)]
@@ -189,7 +190,7 @@ impl Questions {
             return Some(question);
         }
         let question = if takes_patterns(query.op) { question } else { Err(QuestionError::Op) };
-        self.begun = Some(Begun { id: query.id.get(), question });
+        self.begun = Some(Box::new(Begun { id: query.id.get(), question }));
         None
     }
 

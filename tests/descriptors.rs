@@ -15,8 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn emfile_on_accept_turns_peers_away_and_heals_when_descriptors_are_free() {
-    let listen = Some("127.0.0.1:0".parse().unwrap());
-    let mut reactor = Reactor::new(Options { listen, ..Options::default() }).unwrap();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let mut reactor = Reactor::new(Options::listening(listen)).unwrap();
     let address: SocketAddr = reactor.local_addr().unwrap();
     let (mut signal, stop) = std::os::unix::net::UnixStream::pair().unwrap();
     reactor.stop_on(stop).unwrap();
@@ -28,7 +28,7 @@ fn emfile_on_accept_turns_peers_away_and_heals_when_descriptors_are_free() {
     let used = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
     setrlimit(Resource::Nofile, Rlimit { current: Some(used + 4), ..before }).unwrap();
     let broker = std::thread::spawn(move || {
-        let mut node = Broker::new(BrokerConfig { ring_frames: 64, subscribers_max: 100 });
+        let mut node = Broker::new(BrokerConfig::new(64, 100));
         reactor.run(&mut node).unwrap();
     });
     for peer in &peers {

@@ -21,7 +21,7 @@ use crate::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use crate::node::replica::{Replica, ReplicaConfig};
 use crate::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
 use crate::node::shard::{Shard, ShardConfig};
-use crate::reactor::{Options, Reactor, SocketOptions, run_together};
+use crate::reactor::{Listen, Options, Reactor, SocketOptions, run_together};
 use crate::storage::FileStorage;
 use crate::wire::{FRAME_BYTES, padded};
 
@@ -105,7 +105,7 @@ fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
     let ring_frames = settings.ring_frames as usize;
     let subscribers_max = settings.subscribers_max as usize;
     let fanouts = settings.reactors.max(1) as usize - 1;
-    let config = BrokerConfig { ring_frames, subscribers_max };
+    let config = BrokerConfig::new(ring_frames, subscribers_max);
     let kernel_bytes = 2 * settings.send_buffer_bytes as usize;
     log::info!(
         "memory at most: ring {} MiB per source, {subscribers_max} subscribers x {} KiB",
@@ -218,7 +218,8 @@ fn reactor(request: &NodeRequest, accepted: SocketOptions) -> Result<Reactor, Fa
     let address = request.address;
     // A poll would send a hedge up to a millisecond late.
     let is_punctual = request.node == NodeId::Aggregator;
-    let options = Options { listen: Some(address), accepted, is_punctual };
+    let listen = vec![Listen { sockets: accepted, ..Listen::frames(address) }];
+    let options = Options { listen, is_punctual };
     let mut reactor = Reactor::new(options).map_err(|error| {
         Failure::cannot_start(format!(
             "{} cannot listen on {address}: {error}; stop what listens there, or set [net] {} in \

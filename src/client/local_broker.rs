@@ -42,12 +42,12 @@ impl LocalBroker {
     pub fn start() -> Result<LocalBroker, ClientError> {
         let node = "broker";
         let failed = |error| ClientError::Broken { node, error };
-        let listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let mut reactor = Reactor::new(Options { listen, ..Options::default() }).map_err(failed)?;
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut reactor = Reactor::new(Options::listening(anywhere)).map_err(failed)?;
         let address = reactor.local_addr().map_err(failed)?;
         let (stop, stopped) = UnixStream::pair().map_err(failed)?;
         reactor.stop_on(stopped).map_err(failed)?;
-        let config = BrokerConfig { ring_frames: RING_FRAMES, subscribers_max: SUBSCRIBERS_MAX };
+        let config = BrokerConfig::new(RING_FRAMES, SUBSCRIBERS_MAX);
         let run = move || reactor.run(&mut Broker::new(config));
         let thread = std::thread::Builder::new().name("local-broker".to_owned()).spawn(run);
         let thread = Some(thread.map_err(failed)?);

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{DialFailure, status::Status};
+use super::DialFailure;
+use super::session::Status;
 use crate::breaker::{Breaker, Outcome, OutcomeClass, State, Transition};
 use crate::time::Now;
 use crate::wire::{BreakerAction, BreakerChange, U16, padded};

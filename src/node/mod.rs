@@ -7,20 +7,22 @@
 
 pub mod aggregator;
 pub mod broker;
+pub mod codec;
 pub mod external;
 mod guard;
-mod links;
 pub mod quotes;
 pub mod replica;
 pub mod sequencer;
+mod session;
 pub mod shard;
-pub mod status;
+mod uplink;
 
 pub use guard::{
     BREAKER_NAME_BYTES_MAX, breaker_change, breaker_described_by, breaker_outcome,
     describe_breaker, obey_operator,
 };
-pub use links::{Link, Links};
+pub(crate) use session::Service;
+pub use session::{Link, Links, Round};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -43,11 +45,18 @@ pub struct ConnId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DialId(pub u32);
 
+/// One of the addresses that a node listens on, counted from 0 in the order of its configuration. Each may
+/// speak another protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub u8);
+
 /// How a connection came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A peer connected to our listener.
-    Accepted,
+    /// A peer connected to this listener.
+    Accepted(ListenerId),
+    /// Another reactor of the process accepted it and handed it over.
+    HandedOver,
     /// Our own [`Action::Dial`] came through.
     Dialed(DialId),
 }
@@ -74,10 +83,12 @@ pub enum DialFailure {
 pub enum CloseReason {
     /// The node asked for it.
     Ours,
-    /// The peer closed it between two frames.
+    /// The peer closed it between two messages.
     PeerClosed,
-    /// The peer closed it inside a frame.
-    MidFrame,
+    /// The peer closed it inside a message.
+    MidMessage,
+    /// A message was longer than the listener takes.
+    TooLong,
     /// Broken by the peer or the network.
     Reset,
 }
@@ -87,7 +98,8 @@ impl std::fmt::Display for CloseReason {
         f.pad(match self {
             CloseReason::Ours => "closed by us",
             CloseReason::PeerClosed => "closed by the peer",
-            CloseReason::MidFrame => "closed by the peer inside a frame",
+            CloseReason::MidMessage => "closed by the peer inside a frame",
+            CloseReason::TooLong => "a message was too long",
             CloseReason::Reset => "reset",
         })
     }
@@ -120,16 +132,14 @@ pub enum Action {
     },
     /// Close, after trying once more to send what is outgoing. Ends in `handle_close`.
     Close(ConnId),
-    /// Give the connection to another reactor of the process, which knows it by another id and tells its
-    /// node `handle_open` and then of these frames: they were read here and not handled. For this node
-    /// the connection is over without `handle_close`.
+    /// Give the connection to another reactor of the process, which knows it by another id and calls
+    /// `handle_open` and then `handle_bytes` of its node with what was read here and not consumed. For this
+    /// node the connection is over without `handle_close`.
     HandOver {
         /// Which connection.
         conn: ConnId,
         /// The reactor's number; the first has 0.
         reactor: usize,
-        /// What was read of it.
-        frames: Vec<Frame>,
     },
     /// Write a log line.
     Log(Level, String),
@@ -158,7 +168,10 @@ impl Outgoing<'_> {
     }
 }
 
-/// A machine that a shell can drive. The shell promises the order of the turn (see the reactor).
+/// A machine that a shell can drive; [`crate::turn`] has the order of the calls.
+///
+/// Nothing here has an empty default: a hook that is forgotten would be a bug without a trace. Nodes that
+/// speak frames implement [`Service`] instead, and have this by the session layer.
 pub trait Node {
     /// A connection stands.
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin);
@@ -166,39 +179,33 @@ pub trait Node {
     /// A dial failed.
     fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure);
 
-    /// Whole frames arrived, unchecked.
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]);
+    /// Bytes arrived: those that were not consumed before, and new ones behind them. Returns how many are
+    /// consumed, from the front on. The rest is offered again when there is more.
+    fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize;
 
-    /// A connection ended. Every `handle_open` is followed by exactly one of these.
+    /// A connection ended. Every `handle_open` is followed by exactly one of these, or by a
+    /// [`Action::HandOver`].
     fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason);
 
     /// The shell ran out of something while accepting.
     fn handle_local_fault(&mut self, now: Now, fault: LocalFault);
 
     /// Storage may have finished something.
-    fn handle_storage(&mut self, now: Now) {
-        let _ = now;
-    }
+    fn handle_storage(&mut self, now: Now);
 
-    /// Other reactors of the process may have left something.
-    fn handle_mail(&mut self, now: Now) {
-        let _ = now;
-    }
+    /// A turn begins. Other reactors of the process may have left something.
+    fn handle_mail(&mut self, now: Now);
 
     /// Whether what the reads of a turn have brought about is sent before its timers are looked at. For a
-    /// node that commits nothing, and for whose words somebody waits: what the timers need is code and data
-    /// that an idle processor has forgotten. The bounds of a flush hold for this one and for the turn's.
-    fn sends_before_timers(&self) -> bool {
-        false
-    }
+    /// node that commits nothing, and for whose answers somebody waits: what the timers need is code and
+    /// data that an idle processor has forgotten. The bounds of a flush hold for this one and for the turn's.
+    fn sends_before_timers(&self) -> bool;
 
     /// Called every turn, and no later than [`Node::next_deadline`].
     fn handle_timers(&mut self, now: Now);
 
     /// All input of this turn has been handled: make it visible, publish it.
-    fn commit(&mut self, now: Now) {
-        let _ = now;
-    }
+    fn commit(&mut self, now: Now);
 
     /// The operator wants the node to end. It is done when [`Node::is_stopped`] says so.
     fn handle_stop(&mut self, now: Now);
@@ -207,9 +214,7 @@ pub trait Node {
     fn is_stopped(&self) -> bool;
 
     /// Why the node cannot go on, once it cannot: the shell then ends the process loudly.
-    fn failure(&self) -> Option<&str> {
-        None
-    }
+    fn failure(&self) -> Option<&str>;
 
     /// When [`Node::handle_timers`] must be called at the latest.
     fn next_deadline(&self) -> Option<Mono>;
@@ -219,9 +224,7 @@ pub trait Node {
 
     /// The next reactor of the process that has to be told, now that this turn is committed, that something
     /// was left for it.
-    fn poll_wake(&mut self) -> Option<usize> {
-        None
-    }
+    fn poll_wake(&mut self) -> Option<usize>;
 
     /// A connection that has something new to send. Each is named at most once until it was asked
     /// for its [`Node::outgoing`] bytes.
@@ -234,8 +237,15 @@ pub trait Node {
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize);
 
     /// Whether `conn` may be read now. A node that says no is asked again every turn.
-    fn wants_frames(&self, conn: ConnId) -> bool {
-        let _ = conn;
-        true
+    fn wants_bytes(&self, conn: ConnId) -> bool;
+}
+
+/// Hands whole frames to a node, for tests and simulations.
+pub trait FrameInput: Node {
+    /// As [`Node::handle_bytes`]; how many frames are consumed.
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) -> usize {
+        self.handle_bytes(now, conn, zerocopy::IntoBytes::as_bytes(frames)) / size_of::<Frame>()
     }
 }
+
+impl<N: Node> FrameInput for N {}

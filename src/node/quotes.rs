@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
+use super::session::Denial;
 use crate::feed::LastValues;
 use crate::limits;
-use crate::question::{Question, Questions};
+use crate::question::Question;
 use crate::time::Mono;
 use crate::wire::{EndStatus, Ended, ErrorCode, Flags, Frame, Refusal, Run, Symbol, U16, U32, U64};
 
@@ -32,8 +33,6 @@ pub struct Shelf<'a> {
 /// The questions for quotes of one connection.
 #[derive(Debug, Default)]
 pub struct QuoteDesk {
-    /// Takes questions out of their frames; the node feeds it.
-    pub questions: Questions,
     open: VecDeque<Open>,
 }
 
@@ -64,14 +63,14 @@ impl QuoteDesk {
     ///
     /// # Errors
     /// When too many are open.
-    pub fn ask(
+    pub(crate) fn ask(
         &mut self,
         now: Mono,
         question: Question,
         patience: Duration,
-    ) -> Result<(), (ErrorCode, &'static str)> {
+    ) -> Result<(), Denial> {
         if self.open.len() >= limits::LEAF_QUERIES_MAX {
-            return Err((ErrorCode::Limit, "too many of your queries are open"));
+            return Err(Denial::new(ErrorCode::Limit, "too many of your queries are open"));
         }
         let own = Duration::from_micros(u64::from(question.query.deadline_us.get()));
         let until = now + own.min(patience);
@@ -82,6 +81,12 @@ impl QuoteDesk {
     /// Forgets a question. No answer follows.
     pub fn stop(&mut self, id: u32) {
         self.open.retain(|open| open.question.query.id.get() != id);
+    }
+
+    /// Whether a question with this id is open.
+    #[must_use]
+    pub fn has_open(&self, id: u32) -> bool {
+        self.open.iter().any(|open| open.question.query.id.get() == id)
     }
 
     /// Whether nothing is open.

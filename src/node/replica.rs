@@ -9,18 +9,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::quotes::{QuoteDesk, Shelf};
-use super::status::Status;
-use super::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
-    Outgoing,
-};
+use super::session::{Admission, Denial, Filled, Roles, Status};
+use super::{CloseReason, ConnId, Level, Links, Service};
 use crate::feed::LastValues;
 use crate::limits;
-use crate::question::{Question, QuestionError};
+use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, Definition, ErrorCode, Flags, Frame, Heartbeat, Kind, Op, Query, QueryMore, Refusal, Role,
-    Session, Symbol, U16, U32, U64, padded,
+    Ack, Definition, ErrorCode, Flags, Frame, Heartbeat, Kind, Op, Session, Symbol, U16, U32, U64,
+    padded,
 };
 
 /// What a replica is configured with.
@@ -32,8 +29,7 @@ pub struct ReplicaConfig {
 
 /// What a connection is for.
 #[derive(Debug)]
-enum Peer {
-    Unknown,
+pub(crate) enum Peer {
     Publisher,
     Querier(QuoteDesk),
 }
@@ -64,9 +60,7 @@ pub struct Replica {
     frames: u64,
     duplicates: u64,
     holes: u64,
-    local_faults: u64,
     scratch: Vec<Frame>,
-    is_stopped: bool,
 }
 
 impl Replica {
@@ -90,9 +84,7 @@ impl Replica {
             frames: 0,
             duplicates: 0,
             holes: 0,
-            local_faults: 0,
             scratch: Vec::new(),
-            is_stopped: false,
         }
     }
 
@@ -103,79 +95,24 @@ impl Replica {
             && now.mono.since(self.heard) < limits::REPLICA_SILENCE_MAX
     }
 
-    fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        let Some(link) = self.links.get_mut(conn) else { return };
-        if let Err(error) = frame.check() {
-            self.links.refuse_frame(conn, error);
-            return;
-        }
-        match (&mut link.peer, frame.kind()) {
-            (Peer::Publisher, Some(kind)) if kind.is_data() => self.take(conn, frame),
-            (Peer::Publisher, Some(Kind::Heartbeat)) => {
-                if let Some(beat) = frame.view::<Heartbeat>() {
-                    let beat = *beat;
-                    self.note_publisher(now, conn, &beat);
-                }
-            }
-            (Peer::Unknown, Some(Kind::Session)) => {
-                if let Some(session) = frame.view::<Session>() {
-                    let session = *session;
-                    self.greet(now, conn, &session);
-                }
-            }
-            (Peer::Unknown, _) => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "the first frame must be a SESSION");
-            }
-            (Peer::Querier(desk), Some(Kind::Query)) => {
-                if let Some(query) = frame.view::<Query>()
-                    && let Some(whole) = desk.questions.take_query(query)
-                {
-                    let id = query.id.get();
-                    self.handle_question(now, conn, id, whole);
-                }
-            }
-            (Peer::Querier(desk), Some(Kind::QueryMore)) => {
-                if let Some(more) = frame.view::<QueryMore>()
-                    && let Some(whole) = desk.questions.take_more(more)
-                {
-                    let id = more.id.get();
-                    self.handle_question(now, conn, id, whole);
-                }
-            }
-            (Peer::Querier(desk), Some(Kind::Heartbeat)) if !desk.questions.wants_more() => {
-                if let Some(beat) = frame.view::<Heartbeat>() {
-                    let beat = *beat;
-                    self.links.answer_heartbeat(now, conn, &beat, self.next_seq);
-                }
-            }
-            _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
-        }
+    fn greet_querier(&mut self, _now: Now, _conn: ConnId, session: &Session) -> Admission<Peer> {
+        Admission::Welcome(Peer::Querier(QuoteDesk::default()), self.introduction(session))
     }
 
-    fn greet(&mut self, now: Now, conn: ConnId, session: &Session) {
-        let peer = match Role::from_number(session.role) {
-            Some(Role::Querier) => Peer::Querier(QuoteDesk::default()),
-            Some(Role::Publisher) => {
-                self.follow(now, conn, session);
-                Peer::Publisher
-            }
-            _ => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "a replica has no such role");
-                return;
-            }
-        };
-        self.links.greet(conn, peer);
-        self.links.send(
-            conn,
-            Session {
-                source: session.source,
-                epoch: U32::new(self.epoch),
-                epoch_start: U64::new(self.epoch_start),
-                next_seq: U64::new(self.next_seq),
-                name: padded(&self.config.name),
-                ..Session::default()
-            },
-        );
+    fn greet_publisher(&mut self, now: Now, conn: ConnId, session: &Session) -> Admission<Peer> {
+        self.follow(now, conn, session);
+        Admission::Welcome(Peer::Publisher, self.introduction(session))
+    }
+
+    fn introduction(&self, session: &Session) -> Session {
+        Session {
+            source: session.source,
+            epoch: U32::new(self.epoch),
+            epoch_start: U64::new(self.epoch_start),
+            next_seq: U64::new(self.next_seq),
+            name: padded(&self.config.name),
+            ..Session::default()
+        }
     }
 
     fn follow(&mut self, now: Now, conn: ConnId, session: &Session) {
@@ -204,16 +141,12 @@ impl Replica {
     }
 
     /// A frame of the sequence, or a last value ahead of it.
-    fn take(&mut self, conn: ConnId, frame: &Frame) {
-        if self.publisher != Some(conn) {
-            return;
-        }
+    fn take(&mut self, frame: &Frame) -> Result<(), Denial> {
         let seq = frame.seq.get();
         if !frame.has(Flags::SNAPSHOT) {
             if self.next_seq == 0 || seq == u64::MAX {
                 let text = "say where the sequence starts (HEARTBEAT) first";
-                self.links.refuse(conn, ErrorCode::Unexpected, text);
-                return;
+                return Err(Denial::new(ErrorCode::Unexpected, text));
             }
             self.frames += 1;
             self.duplicates += u64::from(seq < self.next_seq);
@@ -237,13 +170,10 @@ impl Replica {
         {
             self.names.insert(definition.symbol, definition.instrument.get());
         }
+        Ok(())
     }
 
-    fn note_publisher(&mut self, now: Now, conn: ConnId, beat: &Heartbeat) {
-        self.links.answer_heartbeat(now, conn, beat, 0);
-        if self.publisher != Some(conn) {
-            return;
-        }
+    fn note_publisher(&mut self, beat: &Heartbeat) {
         if beat.flags.get() & Flags::MORE == 0 {
             self.is_told_live = beat.flags.get() & Flags::STALE == 0;
         }
@@ -258,60 +188,6 @@ impl Replica {
         }
     }
 
-    fn handle_question(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        id: u32,
-        whole: Result<Question, QuestionError>,
-    ) {
-        let question = match whole {
-            Ok(question) => question,
-            Err(error) if error.ends_connection() => {
-                self.links.refuse(conn, error.code(), &error.to_string());
-                return;
-            }
-            Err(error) => {
-                self.links.send(conn, Refusal::new(error.code(), id, &error.to_string()));
-                return;
-            }
-        };
-        let Some(Peer::Querier(desk)) = self.links.peer_mut(conn) else { return };
-        let refusal = match question.op() {
-            Some(Op::Quote) => desk.ask(now.mono, question, Duration::MAX).err(),
-            Some(Op::Stop) => {
-                desk.stop(id);
-                None
-            }
-            Some(Op::Status) => {
-                self.status(now).send(&mut self.links, conn, id);
-                return;
-            }
-            _ => Some((ErrorCode::NotOwner, "a replica answers for current quotes only")),
-        };
-        match refusal {
-            Some((code, text)) => self.links.send(conn, Refusal::new(code, id, text)),
-            None => self.links.mark_dirty(conn),
-        }
-    }
-
-    fn status(&self, now: Now) -> Status {
-        let mut status = Status::default();
-        status.text("role", self.config.name.clone());
-        status.text("quotes", if self.is_live(now) { "live" } else { "stale" });
-        status.metric("publisher_up", i64::from(self.publisher.is_some()));
-        status.metric("epoch", self.epoch);
-        status.metric("next_seq", self.next_seq);
-        status.metric("instruments", self.values.len());
-        status.metric("frames", self.frames);
-        status.metric("duplicates", self.duplicates);
-        status.metric("holes", self.holes);
-        status.metric("connections", self.links.len());
-        status.metric("refused", self.links.refused());
-        status.metric("local_faults", self.local_faults);
-        status
-    }
-
     /// Asks core whether it is still there: a stopped process keeps its connections.
     fn probe(&mut self, now: Now) {
         let Some(publisher) = self.publisher.filter(|_| self.next_probe <= now.mono) else {
@@ -324,12 +200,7 @@ impl Replica {
 
     /// Looks again at the questions that wait for their cut.
     fn wake_waiting(&mut self) {
-        let is_waiting = |peer: &Peer| matches!(peer, Peer::Querier(desk) if !desk.is_idle());
-        let waiting: Vec<ConnId> =
-            self.links.iter().filter(|link| is_waiting(&link.peer)).map(|link| link.id()).collect();
-        for conn in waiting {
-            self.links.mark_dirty(conn);
-        }
+        self.links.mark_dirty_where(|peer| matches!(peer, Peer::Querier(desk) if !desk.is_idle()));
     }
 
     /// Puts the next piece of what a connection asked for into its empty outbox.
@@ -352,42 +223,108 @@ impl Replica {
     }
 }
 
-impl Node for Replica {
-    fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
-        self.links.insert(now, conn, Peer::Unknown);
+impl Service for Replica {
+    type Peer = Peer;
+
+    const TITLE: &'static str = "the replica";
+    const ROLES: Roles<Self> = Roles {
+        publisher: Some(Replica::greet_publisher),
+        querier: Some(Replica::greet_querier),
+        ..Roles::NONE
+    };
+    const SENDS_BEFORE_TIMERS: bool = false;
+
+    fn links(&self) -> &Links<Peer> {
+        &self.links
     }
 
-    fn handle_dial_failed(&mut self, _now: Now, _dial: DialId, _failure: DialFailure) {}
+    fn links_mut(&mut self) -> &mut Links<Peer> {
+        &mut self.links
+    }
 
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        self.links.heard(now, conn);
+    fn on_arrival(&mut self, now: Now, conn: ConnId, _frames: usize) {
         if self.publisher == Some(conn) {
             self.heard = now.mono;
         }
-        for frame in frames {
-            self.handle_frame(now, conn, frame);
+    }
+
+    fn on_frame(&mut self, _now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
+        if !matches!(self.links.peer(conn), Some(Peer::Publisher)) {
+            return Err(Denial::out_of_place());
+        }
+        if self.publisher != Some(conn) {
+            return Ok(());
+        }
+        match frame.view::<Heartbeat>() {
+            Some(beat) => self.note_publisher(beat),
+            None if frame.kind().is_some_and(Kind::is_data) => return self.take(frame),
+            None => return Err(Denial::out_of_place()),
+        }
+        Ok(())
+    }
+
+    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
+        Some(if matches!(peer, Peer::Querier(_)) { self.next_seq } else { 0 })
+    }
+
+    fn sent_seq(_peer: &Peer) -> u64 {
+        0
+    }
+
+    fn has_open(&self, conn: ConnId, id: u32) -> bool {
+        matches!(self.links.peer(conn), Some(Peer::Querier(desk)) if desk.has_open(id))
+    }
+
+    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial> {
+        if question.op() != Some(Op::Quote) {
+            let text = "a replica answers for current quotes only";
+            return Err(Denial::new(ErrorCode::NotOwner, text));
+        }
+        let Some(Peer::Querier(desk)) = self.links.peer_mut(conn) else { return Ok(()) };
+        desk.ask(now.mono, question, Duration::MAX)?;
+        self.links.mark_dirty(conn);
+        Ok(())
+    }
+
+    fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
+        if let Some(Peer::Querier(desk)) = self.links.peer_mut(conn) {
+            desk.stop(id);
         }
     }
 
-    fn handle_close(&mut self, _now: Now, conn: ConnId, reason: CloseReason) {
-        self.links.remove(conn);
+    fn status(&self, now: Now) -> Status {
+        let mut status = Status::default();
+        status.text("role", self.config.name.clone());
+        status.text("quotes", if self.is_live(now) { "live" } else { "stale" });
+        status.metric("publisher_up", i64::from(self.publisher.is_some()));
+        status.metric("epoch", self.epoch);
+        status.metric("next_seq", self.next_seq);
+        status.metric("instruments", self.values.len());
+        status.metric("frames", self.frames);
+        status.metric("duplicates", self.duplicates);
+        status.metric("holes", self.holes);
+        status.metric("connections", self.links.len());
+        status.metric("refused", self.links.refused());
+        status.metric("local_faults", self.links.local_faults());
+        status
+    }
+
+    fn on_close(&mut self, _now: Now, conn: ConnId, _peer: Option<Peer>, reason: CloseReason) {
         if self.publisher == Some(conn) {
             self.publisher = None;
             self.links.log(Level::Warn, format!("core's feed ended: {reason}"));
         }
     }
 
-    fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
-        self.local_faults += 1;
-        self.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
-    }
+    fn on_storage(&mut self, _now: Now) {}
 
-    fn handle_timers(&mut self, now: Now) {
-        self.links.tick(now, |_| 0);
+    fn on_turn_begin(&mut self, _now: Now) {}
+
+    fn on_timers(&mut self, now: Now) {
         self.probe(now);
         if self.waited_until().is_some_and(|until| until <= now.mono) {
-            for link in self.links.iter_mut() {
-                if let Peer::Querier(desk) = &mut link.peer {
+            for (_, peer) in self.links.peers_mut() {
+                if let Peer::Querier(desk) = peer {
                     desk.handle_timeout(now.mono);
                 }
             }
@@ -395,7 +332,7 @@ impl Node for Replica {
         }
     }
 
-    fn commit(&mut self, _now: Now) {
+    fn on_commit(&mut self, _now: Now) {
         if !std::mem::take(&mut self.has_news) {
             return;
         }
@@ -406,41 +343,20 @@ impl Node for Replica {
         self.wake_waiting();
     }
 
-    fn handle_stop(&mut self, _now: Now) {
-        self.links.refuse_all(ErrorCode::Stopping, "the replica stops; come back later");
-        self.is_stopped = true;
+    fn on_stop(&mut self, _now: Now) {}
+
+    fn failed(&self) -> Option<&str> {
+        None
     }
 
-    fn is_stopped(&self) -> bool {
-        self.is_stopped
-    }
-
-    fn next_deadline(&self) -> Option<Mono> {
+    fn next_due(&self) -> Option<Mono> {
         let probe = self.publisher.map(|_| self.next_probe);
-        [self.links.next_tick(), probe, self.waited_until()].into_iter().flatten().min()
+        [probe, self.waited_until()].into_iter().flatten().min()
     }
 
-    fn wants_frames(&self, conn: ConnId) -> bool {
-        self.links.wants_frames(conn)
-    }
-
-    fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
-    }
-
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
-    }
-
-    fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
-        if self.links.outbox(conn).is_empty() {
-            self.refill(now, conn);
-        }
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
-    }
-
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.links.sent(now, conn, bytes);
+    fn fill(&mut self, now: Now, conn: ConnId) -> Filled {
+        self.refill(now, conn);
+        Filled::Outbox
     }
 }
 
@@ -451,7 +367,7 @@ impl Replica {
             Peer::Querier(desk) => desk.next_deadline(),
             _ => None,
         };
-        self.links.iter().filter_map(|link| of(&link.peer)).min()
+        self.links.peers().filter_map(|(_, peer)| of(peer)).min()
     }
 }
 

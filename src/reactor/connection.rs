@@ -1,15 +1,14 @@
-//! One socket in the reactor: the bytes of a half-arrived frame, and how far a read or a flush came.
+//! One socket in the reactor: what its node has not consumed, one read, one write.
 
 use std::io::{self, IoSlice, Read, Write};
 
 use mio::net::TcpStream;
 
-use crate::limits;
-use crate::node::{CloseReason, ConnId, DialFailure, DialId, Node};
-use crate::time::{Mono, Now};
-use crate::wire::{FRAME_BYTES, Frame, as_frames};
-
+use super::group::Transfer;
 use super::socket;
+use crate::node::{CloseReason, ConnId, DialFailure, DialId, Outgoing};
+use crate::time::Mono;
+use crate::turn::Written;
 
 /// What a socket is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +45,9 @@ pub(super) struct Connection {
     pub(super) has_read_end: bool,
     /// Waits to be reaped.
     pub(super) is_dead: bool,
-    /// The beginning of a frame whose end has not arrived.
-    carry: [u8; FRAME_BYTES],
-    carry_bytes: usize,
+    /// What the node has not consumed: the beginning of a message whose end has not arrived.
+    unconsumed: Vec<u8>,
+    unconsumed_bytes_max: usize,
 }
 
 /// How a read ended.
@@ -61,20 +60,13 @@ pub(super) enum ReadOutcome {
     Ended(CloseReason),
 }
 
-/// How a flush ended.
-pub(super) enum Flushed {
-    /// The node has nothing more to send.
-    All,
-    /// The kernel is full.
-    Blocked,
-    /// The bound of one turn was reached first.
-    Bounded,
-    /// The connection is over.
-    Broken,
-}
-
 impl Connection {
-    pub(super) fn new(stream: TcpStream, id: ConnId, state: State) -> Connection {
+    pub(super) fn new(
+        stream: TcpStream,
+        id: ConnId,
+        state: State,
+        unconsumed_bytes_max: usize,
+    ) -> Connection {
         Connection {
             stream,
             id,
@@ -84,21 +76,21 @@ impl Connection {
             is_ready_to_write: false,
             has_read_end: false,
             is_dead: false,
-            carry: [0; FRAME_BYTES],
-            carry_bytes: 0,
+            unconsumed: Vec::new(),
+            unconsumed_bytes_max,
         }
     }
 
-    /// The beginning of a frame whose end has not arrived.
-    pub(super) fn carried(&self) -> &[u8] {
-        &self.carry[..self.carry_bytes]
+    /// Keeps what the node did not consume.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.unconsumed.clear();
+        self.unconsumed.extend_from_slice(bytes);
     }
 
-    /// Goes on behind such a beginning.
-    pub(super) fn carry_on(&mut self, carried: &[u8]) {
-        let bytes = carried.len().min(FRAME_BYTES - 1);
-        self.carry[..bytes].copy_from_slice(&carried[..bytes]);
-        self.carry_bytes = bytes;
+    /// What another reactor needs of it.
+    pub(super) fn into_transfer(self) -> Transfer {
+        let Connection { stream, unconsumed, unconsumed_bytes_max, .. } = self;
+        Transfer { stream, bytes: unconsumed, unconsumed_bytes_max }
     }
 
     /// After an event on a dialing socket: `None` = still under way.
@@ -122,77 +114,61 @@ impl Connection {
         Some(Ok(()))
     }
 
-    /// Reads up to the turn's bound and hands whole frames on, cast in place.
+    /// Reads up to the turn's bound and shows the node all that it has not consumed, in place.
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
-        mut handle: impl FnMut(&[Frame]),
+        take: impl FnOnce(&[u8]) -> usize,
     ) -> ReadOutcome {
-        let carried = self.carry_bytes;
-        buffer[..carried].copy_from_slice(&self.carry[..carried]);
+        let kept = self.unconsumed.len();
+        // Looked at here and not when bytes are kept: a connection that is handed over keeps a whole read.
+        if kept > self.unconsumed_bytes_max {
+            return ReadOutcome::Ended(CloseReason::TooLong);
+        }
+        buffer[..kept].copy_from_slice(&self.unconsumed);
         let read = loop {
-            match self.stream.read(&mut buffer[carried..]) {
+            match self.stream.read(&mut buffer[kept..]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other,
             }
         };
         let bytes = match read {
-            Ok(0) if carried == 0 => return ReadOutcome::Ended(CloseReason::PeerClosed),
-            Ok(0) => return ReadOutcome::Ended(CloseReason::MidFrame),
+            Ok(0) if kept == 0 => return ReadOutcome::Ended(CloseReason::PeerClosed),
+            Ok(0) => return ReadOutcome::Ended(CloseReason::MidMessage),
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return ReadOutcome::Drained,
             Err(_) => return ReadOutcome::Ended(CloseReason::Reset),
         };
         // A short read says that the kernel's buffer is empty, unless the peer's end is behind it:
         // its event may be the one that brought us here, and there will be no other.
-        let is_short = carried + bytes < buffer.len();
+        let is_short = kept + bytes < buffer.len();
         let outcome =
             if is_short && !self.has_read_end { ReadOutcome::Drained } else { ReadOutcome::More };
         if self.state != State::Open {
             return outcome;
         }
-        let (frames, rest) = as_frames(&buffer[..carried + bytes]);
-        self.carry_bytes = rest.len();
-        self.carry[..rest.len()].copy_from_slice(rest);
-        if !frames.is_empty() {
-            handle(frames);
-        }
+        let whole = &buffer[..kept + bytes];
+        let consumed = take(whole);
+        self.keep(whole.get(consumed..).unwrap_or_default());
         outcome
     }
 
-    /// Writes what the node has, until one of them has had enough.
-    pub(super) fn flush<N: Node>(&mut self, node: &mut N, now: Now) -> Flushed {
-        let mut written = 0;
+    /// Writes once.
+    pub(super) fn write(&mut self, outgoing: Outgoing<'_>) -> Written {
         loop {
-            let outgoing = node.outgoing(now, self.id);
-            let offered = outgoing.len();
-            if offered == 0 {
-                return Flushed::All;
-            }
-            if written >= limits::WRITE_BYTES_PER_TURN_MAX {
-                return Flushed::Bounded;
-            }
             let result = if outgoing.tail.is_empty() {
                 self.stream.write(outgoing.head)
             } else {
                 self.stream
                     .write_vectored(&[IoSlice::new(outgoing.head), IoSlice::new(outgoing.tail)])
             };
-            match result {
-                Ok(0) => return Flushed::Broken,
-                Ok(bytes) => {
-                    node.handle_sent(now, self.id, bytes);
-                    written += bytes;
-                    // The kernel took less than it was offered: it is full, and has noted that we
-                    // want to hear when it is not.
-                    if bytes < offered {
-                        return Flushed::Blocked;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
-                Err(_) => return Flushed::Broken,
-            }
+            return match result {
+                Ok(0) => Written::Broken,
+                Ok(bytes) => Written::Bytes(bytes),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Written::Blocked,
+                Err(_) => Written::Broken,
+            };
         }
     }
 }

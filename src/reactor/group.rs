@@ -11,16 +11,15 @@ use mio::Waker;
 
 use crate::limits;
 use crate::node::Node;
-use crate::wire::Frame;
 
 use super::Reactor;
 
-/// A connection on its way, with what was read of it.
-pub(super) struct Arrival {
+/// A connection on its way to another reactor.
+pub(super) struct Transfer {
     pub(super) stream: mio::net::TcpStream,
-    pub(super) frames: Vec<Frame>,
-    /// The beginning of the next frame.
-    pub(super) carry: Vec<u8>,
+    /// What was read of it and not consumed.
+    pub(super) bytes: Vec<u8>,
+    pub(super) unconsumed_bytes_max: usize,
 }
 
 /// What all reactors of a group see.
@@ -36,8 +35,8 @@ struct Fate {
 pub(super) struct Membership {
     number: usize,
     wakers: Vec<Arc<Waker>>,
-    roads: Vec<Sender<Arrival>>,
-    arrivals: Receiver<Arrival>,
+    roads: Vec<Sender<Transfer>>,
+    arrivals: Receiver<Transfer>,
     fate: Arc<Fate>,
 }
 
@@ -50,15 +49,15 @@ impl Membership {
     }
 
     /// Sends a connection to another reactor; a road that is full or closed drops it, which closes it.
-    pub(super) fn send(&self, reactor: usize, arrival: Arrival) {
-        let is_sent = self.roads.get(reactor).is_some_and(|road| road.try_send(arrival).is_ok());
+    pub(super) fn send(&self, reactor: usize, transfer: Transfer) {
+        let is_sent = self.roads.get(reactor).is_some_and(|road| road.try_send(transfer).is_ok());
         if !is_sent {
             log::warn!("reactor {reactor} took no connection; it is closed");
         }
         self.wake(reactor);
     }
 
-    pub(super) fn next_arrival(&self) -> Option<Arrival> {
+    pub(super) fn next_arrival(&self) -> Option<Transfer> {
         self.arrivals.try_recv().ok()
     }
 
@@ -105,7 +104,7 @@ fn join(reactors: &mut [&mut Reactor]) {
     let (roads, arrivals): (Vec<_>, Vec<_>) = roads.unzip();
     let fate = Arc::new(Fate::default());
     for ((number, reactor), arrivals) in reactors.iter_mut().enumerate().zip(arrivals) {
-        reactor.group = Some(Membership {
+        reactor.sockets.join(Membership {
             number,
             wakers: wakers.clone(),
             roads: roads.clone(),
@@ -128,7 +127,7 @@ pub fn run_together<A: Node, B: Node + Send>(
     let mut reactors = vec![&mut *first];
     reactors.extend(others.iter_mut().map(|(reactor, _)| reactor));
     join(&mut reactors);
-    let fate = first.group.as_ref().map(|group| Arc::clone(&group.fate)).unwrap_or_default();
+    let fate = first.sockets.group().map(|group| Arc::clone(&group.fate)).unwrap_or_default();
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         let mut result = Ok(());
@@ -146,7 +145,7 @@ pub fn run_together<A: Node, B: Node + Send>(
         }
         let result = result.and_then(|()| first.run(node));
         // However the first ended, nobody may be left behind.
-        if let Some(group) = &first.group {
+        if let Some(group) = first.sockets.group() {
             group.announce_stop();
         }
         let ends = threads.into_iter().map(|(number, thread)| match thread.join() {

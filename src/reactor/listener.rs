@@ -13,7 +13,8 @@ use crate::limits;
 use crate::node::LocalFault;
 use crate::time::Mono;
 
-use super::socket::local_fault_of;
+use super::Listen;
+use super::socket::{SocketOptions, local_fault_of};
 
 pub(super) struct Listener {
     listener: TcpListener,
@@ -24,10 +25,14 @@ pub(super) struct Listener {
     /// Kept open so that one descriptor can be freed when all are in use: a waiting peer is then
     /// accepted and closed at once, and learns that it is not welcome instead of hanging.
     spare: Option<File>,
+    /// See [`Listen`].
+    pub(super) sockets: SocketOptions,
+    pub(super) unconsumed_bytes_max: usize,
 }
 
 impl Listener {
-    pub(super) fn bind(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<Self> {
+    pub(super) fn bind(listen: &Listen, registry: &Registry, token: Token) -> io::Result<Self> {
+        let Listen { address, sockets, unconsumed_bytes_max } = *listen;
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // Lets a restarted node have its port back while old connections are in TIME_WAIT.
         socket.set_reuse_address(true)?;
@@ -36,7 +41,15 @@ impl Listener {
         socket.listen(limits::LISTEN_BACKLOG)?;
         let mut listener = TcpListener::from_std(socket.into());
         registry.register(&mut listener, token, Interest::READABLE)?;
-        Ok(Listener { listener, has_more: false, retry_at: None, spare: spare() })
+        Ok(Listener {
+            listener,
+            has_more: false,
+            retry_at: None,
+            spare: spare(),
+            sockets,
+            // A read needs room behind what waits.
+            unconsumed_bytes_max: unconsumed_bytes_max.min(limits::READ_BYTES_PER_TURN_MAX / 2),
+        })
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -5,8 +5,12 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 
 use zerocopy::IntoBytes;
 
+use super::sockets::{connection_of, token_of};
 use super::*;
-use crate::node::{DialId, LocalFault, Outgoing};
+use crate::node::codec::{Codec, Frames};
+use crate::node::{
+    Action, CloseReason, ConnId, DialFailure, DialId, ListenerId, LocalFault, Origin, Outgoing,
+};
 use crate::wire::{ErrorCode, Frame, Refusal, Run, as_frames};
 
 type Links = crate::node::Links<()>;
@@ -33,30 +37,41 @@ struct Echo {
 impl Node for Echo {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         assert!(!self.panics, "this node panics on purpose");
-        self.links.insert(now, conn, ());
+        self.links.insert(now, conn);
         self.opened.push((conn, origin));
     }
     fn handle_dial_failed(&mut self, _now: Now, _dial: DialId, failure: DialFailure) {
         self.failed.push(failure);
     }
-    fn handle_frames(&mut self, _now: Now, conn: ConnId, frames: &[Frame]) {
+    fn handle_bytes(&mut self, _now: Now, conn: ConnId, bytes: &[u8]) -> usize {
+        let (frames, consumed) = Frames::split(bytes);
         if self.hands_on {
-            self.links.hand_over(conn, 1, frames.to_vec());
-            return;
+            self.links.hand_over(conn, 1);
+            return 0;
         }
         for frame in frames {
             match frame.check() {
                 Ok(()) => self.links.send_frame(conn, frame),
-                Err(error) => self.links.refuse_frame(conn, error),
+                Err(error) => self.links.refuse(conn, ErrorCode::BadFrame, &error.to_string()),
             }
         }
         self.frames += frames.len();
+        consumed
     }
     fn handle_close(&mut self, _now: Now, conn: ConnId, reason: CloseReason) {
         self.links.remove(conn);
         self.closed.push(reason);
     }
     fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
+    fn handle_storage(&mut self, _now: Now) {}
+    fn handle_mail(&mut self, _now: Now) {}
+    fn commit(&mut self, _now: Now) {}
+    fn failure(&self) -> Option<&str> {
+        None
+    }
+    fn poll_wake(&mut self) -> Option<usize> {
+        None
+    }
     fn sends_before_timers(&self) -> bool {
         self.sends_before_timers
     }
@@ -86,7 +101,7 @@ impl Node for Echo {
         self.links.sent(now, conn, bytes);
         self.sent += bytes;
     }
-    fn wants_frames(&self, _conn: ConnId) -> bool {
+    fn wants_bytes(&self, _conn: ConnId) -> bool {
         !self.is_paused
     }
 }
@@ -103,8 +118,9 @@ impl Bench {
     }
 
     fn with(accepted: SocketOptions) -> Bench {
-        let listen = Some("127.0.0.1:0".parse().unwrap());
-        let reactor = Reactor::new(Options { listen, accepted, is_punctual: false }).unwrap();
+        let address = "127.0.0.1:0".parse().unwrap();
+        let listen = vec![Listen { sockets: accepted, ..Listen::frames(address) }];
+        let reactor = Reactor::new(Options { listen, is_punctual: false }).unwrap();
         let address = reactor.local_addr().unwrap();
         Bench { reactor, node: Echo::default(), address }
     }
@@ -128,7 +144,7 @@ impl Bench {
     fn dial(&mut self, to: SocketAddr, within: Duration) {
         self.node.links.dial(DialId(1), to, within);
         let now = self.reactor.clock.now();
-        self.reactor.flush_and_act(&mut self.node, now);
+        self.reactor.turn.finish(&mut self.reactor.sockets, &mut self.node, now);
     }
 }
 
@@ -174,7 +190,7 @@ fn a_peer_that_leaves_inside_a_frame_is_told_apart() {
     let mut peer = bench.peer();
     peer.write_all(&frame().as_bytes()[..10]).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
-    bench.turn_until(|bench| bench.node.closed == [CloseReason::MidFrame]);
+    bench.turn_until(|bench| bench.node.closed == [CloseReason::MidMessage]);
     drop(bench.peer());
     bench.turn_until(|bench| bench.node.closed.get(1) == Some(&CloseReason::PeerClosed));
 }
@@ -196,7 +212,7 @@ fn the_reason_of_a_refusal_outruns_the_reset_of_unread_bytes() {
         drop(peer.read_to_end(&mut answer));
         answer
     });
-    bench.turn_until(|bench| bench.reactor.connections.is_empty());
+    bench.turn_until(|bench| bench.reactor.sockets.connections.is_empty());
     writer.join().unwrap();
     let answer = reader.join().unwrap();
     let refusal = as_frames(&answer).0[0];
@@ -211,8 +227,8 @@ fn peers_that_connect_and_leave_leave_no_slot_behind() {
     }
     bench.turn_until(|bench| bench.node.closed.len() == 300);
     assert_eq!(bench.node.opened.len(), 300);
-    assert!(bench.reactor.connections.is_empty() && bench.node.links.is_empty());
-    assert!(bench.reactor.ready_to_write.len() + bench.reactor.timed.len() < 300);
+    assert!(bench.reactor.sockets.connections.is_empty() && bench.node.links.is_empty());
+    assert!(bench.reactor.sockets.ready_to_write.len() + bench.reactor.sockets.timed.len() < 300);
 }
 
 #[test]
@@ -225,7 +241,9 @@ fn a_stale_token_meets_nobody_after_its_slot_is_used_again() {
     let [(first, _), (second, _)] = bench.node.opened[..] else { panic!("two were opened") };
     assert_eq!(first.slot, second.slot, "slab gives the slot away at once");
     assert_ne!(token_of(first), token_of(second));
-    assert!(bench.reactor.get(first).is_none() && bench.reactor.get(second).is_some());
+    assert!(
+        bench.reactor.sockets.get(first).is_none() && bench.reactor.sockets.get(second).is_some()
+    );
     assert_eq!(connection_of(token_of(second)), second);
 }
 
@@ -236,7 +254,7 @@ fn a_paused_peer_is_read_when_the_node_wants_it_again() {
     let mut peer = bench.peer();
     bench.turn_until(|bench| bench.node.opened.len() == 1);
     peer.write_all(frame().as_bytes()).unwrap();
-    bench.turn_until(|bench| !bench.reactor.ready_to_read.is_empty());
+    bench.turn_until(|bench| !bench.reactor.sockets.ready_to_read.is_empty());
     assert_eq!(bench.node.frames, 0);
     // The edge is gone: only the ready list knows.
     bench.node.is_paused = false;
@@ -299,7 +317,7 @@ fn a_dial_to_a_port_that_nobody_listens_on_is_refused() {
     bench.dial(gone, Duration::from_secs(20));
     bench.turn_until(|bench| !bench.node.failed.is_empty());
     assert_eq!(bench.node.failed, [DialFailure::Refused]);
-    assert!(bench.reactor.connections.is_empty());
+    assert!(bench.reactor.sockets.connections.is_empty());
 }
 
 #[test]
@@ -318,7 +336,7 @@ fn a_dial_that_nobody_answers_ends_at_our_deadline_not_at_the_kernels() {
     bench.dial(address, Duration::from_millis(50));
     bench.turn_until(|bench| !bench.node.failed.is_empty());
     assert_eq!(bench.node.failed, [DialFailure::Deadline]);
-    assert!(bench.reactor.connections.is_empty() && bench.reactor.timed.is_empty());
+    assert!(bench.reactor.sockets.connections.is_empty() && bench.reactor.sockets.timed.is_empty());
 }
 
 #[test]

@@ -230,8 +230,7 @@ impl Drop for Core {
 }
 
 fn run(config: SequencerConfig, stopped: UnixStream, started: &mpsc::Sender<(SocketAddr, String)>) {
-    let mut reactor =
-        Reactor::new(Options { listen: Some(loopback()), ..Options::default() }).unwrap();
+    let mut reactor = Reactor::new(Options::listening(loopback())).unwrap();
     reactor.stop_on(stopped).unwrap();
     let now = reactor.clock().now();
     let log_config = LogConfig {

@@ -14,7 +14,7 @@ use pregao::market::chaos::{ChaosConfig, Probability};
 use pregao::market::partition::Partition;
 use pregao::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use pregao::node::sequencer::{Sequencer, SequencerConfig};
-use pregao::node::{Action, CloseReason, ConnId, DialId, Node, Origin};
+use pregao::node::{Action, CloseReason, ConnId, DialId, FrameInput, ListenerId, Node, Origin};
 use pregao::time::{Mono, Now, nanos};
 use pregao::wire::{
     Definition, EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Quote, Role, Session,
@@ -92,7 +92,7 @@ impl World {
             seed,
         };
         let mut core = Sequencer::new(config, journal, &recovery, START).unwrap();
-        core.handle_open(START, CLIENT, Origin::Accepted);
+        core.handle_open(START, CLIENT, Origin::Accepted(ListenerId(0)));
         let hello = Session { role: Role::Querier as u8, ..Session::default() };
         core.handle_frames(START, CLIENT, &[Frame::seal(hello)]);
         let mut world = World {
@@ -136,7 +136,7 @@ impl World {
         if !to_exchange.is_empty() {
             self.exchange.handle_frames(self.now, session(link), &to_exchange);
         }
-        let to_core = if self.core.wants_frames(session(link)) {
+        let to_core = if self.core.wants_bytes(session(link)) {
             take(&mut self.exchange, self.now, session(link))
         } else {
             Vec::new()
@@ -188,7 +188,7 @@ impl World {
         self.link = Some(self.next_link);
         self.next_link += 1;
         let conn = session(self.next_link - 1);
-        self.exchange.handle_open(self.now, conn, Origin::Accepted);
+        self.exchange.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
         self.core.handle_open(self.now, conn, Origin::Dialed(dial));
     }
 

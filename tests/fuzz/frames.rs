@@ -18,7 +18,7 @@ use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use pregao::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
 use pregao::node::shard::{Shard, ShardConfig};
-use pregao::node::{Action, CloseReason, ConnId, Node, Origin};
+use pregao::node::{Action, CloseReason, ConnId, FrameInput, ListenerId, Node, Origin};
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{
@@ -184,7 +184,7 @@ fn torment<N: Node>(random: &mut Random, node: &mut N, source: u8) {
             let conn = ConnId { generation, slot: conns.len() as u32 };
             generation += 1;
             conns.push(conn);
-            node.handle_open(now, conn, Origin::Accepted);
+            node.handle_open(now, conn, Origin::Accepted(ListenerId(0)));
             let roles =
                 [Role::Subscriber, Role::Publisher, Role::Feeder, Role::Querier, Role::Consumer];
             let hello = Session {
@@ -245,7 +245,7 @@ fn torment<N: Node>(random: &mut Random, node: &mut N, source: u8) {
 #[test]
 fn no_frame_confuses_the_broker() {
     cases(1_500, |random| {
-        let config = BrokerConfig { ring_frames: 64, subscribers_max: 2 };
+        let config = BrokerConfig::new(64, 2);
         torment(random, &mut Broker::new(config), 1);
     });
 }

@@ -76,6 +76,16 @@ impl Asker {
     }
 }
 
+impl Asker {
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        for frame in frames {
+            assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
+            self.querier.answer_heartbeat(now, conn, frame);
+        }
+        self.frames.extend_from_slice(frames);
+    }
+}
+
 impl Node for Asker {
     fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
         self.querier.open(now, conn);
@@ -83,14 +93,6 @@ impl Node for Asker {
 
     fn handle_dial_failed(&mut self, now: Now, _dial: DialId, _failure: DialFailure) {
         self.querier.dial_later(now);
-    }
-
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        for frame in frames {
-            assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
-            self.querier.answer_heartbeat(now, conn, frame);
-        }
-        self.frames.extend_from_slice(frames);
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
@@ -106,5 +108,5 @@ impl Node for Asker {
         self.querier.next_dial()
     }
 
-    is_a_client_with!(querier.links);
+    is_a_client_with!(querier.links, always reads);
 }

@@ -147,12 +147,17 @@ fn is_trusted(frame: &Frame) -> bool {
     speaks || orders || frame.kind() == Some(Kind::BreakerChange)
 }
 
+impl Attacker {
+    fn handle_frames(&mut self, _now: Now, _conn: ConnId, _frames: &[Frame]) {}
+}
+
 impl Node for Attacker {
     fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
         self.is_dialing = false;
         self.conn = Some(conn);
         self.reads = self.random.below(3) > 0;
-        self.links.insert(now, conn, ());
+        self.links.insert_dialed(now, conn);
+        self.links.dialed(conn, ());
         if self.random.below(4) > 0 {
             let role =
                 [Role::Subscriber, Role::Querier][usize::try_from(self.random.below(2)).unwrap()];
@@ -163,8 +168,6 @@ impl Node for Attacker {
     fn handle_dial_failed(&mut self, _now: Now, _dial: DialId, _failure: DialFailure) {
         self.is_dialing = false;
     }
-
-    fn handle_frames(&mut self, _now: Now, _conn: ConnId, _frames: &[Frame]) {}
 
     fn handle_close(&mut self, _now: Now, conn: ConnId, _reason: CloseReason) {
         self.links.remove(conn);
@@ -206,7 +209,7 @@ impl Node for Attacker {
 
     is_a_client_with!(links);
 
-    fn wants_frames(&self, _conn: ConnId) -> bool {
+    fn wants_bytes(&self, _conn: ConnId) -> bool {
         self.reads
     }
 }

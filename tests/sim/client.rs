@@ -216,9 +216,35 @@ impl Client {
     }
 
     fn greet(&mut self, now: Now, conn: ConnId, role: Role) {
-        self.links.insert(now, conn, ());
-        self.links.greet(conn, ());
+        self.links.insert_dialed(now, conn);
+        self.links.dialed(conn, ());
         self.links.send(conn, Session { role: role as u8, ..Session::default() });
+    }
+}
+
+impl Client {
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        self.links.heard(now, conn);
+        for frame in frames {
+            assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
+            if let Some(beat) = frame.view::<Heartbeat>() {
+                let beat = *beat;
+                self.links.answer_heartbeat(now, conn, &beat, 0);
+            }
+            if self.broker == Line::Open(conn) {
+                self.broker_heard = now.mono;
+                if let Some(refusal) = frame.view::<Refusal>() {
+                    self.delivered.refusals.push(pregao::wire::unpadded(&refusal.text));
+                }
+                self.pending.push_back(*frame);
+                self.drain(now);
+            } else if self.core == Line::Open(conn) {
+                self.history_heard = now.mono;
+                self.handle_core_frame(now, frame);
+                self.drain(now);
+            }
+        }
+        self.listen_again(now);
     }
 }
 
@@ -248,30 +274,6 @@ impl Node for Client {
     fn handle_dial_failed(&mut self, now: Now, dial: DialId, _failure: DialFailure) {
         let line = if dial == BROKER { &mut self.broker } else { &mut self.core };
         *line = Line::Idle(now.mono + RETRY);
-    }
-
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        self.links.heard(now, conn);
-        for frame in frames {
-            assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
-            if let Some(beat) = frame.view::<Heartbeat>() {
-                let beat = *beat;
-                self.links.answer_heartbeat(now, conn, &beat, 0);
-            }
-            if self.broker == Line::Open(conn) {
-                self.broker_heard = now.mono;
-                if let Some(refusal) = frame.view::<Refusal>() {
-                    self.delivered.refusals.push(pregao::wire::unpadded(&refusal.text));
-                }
-                self.pending.push_back(*frame);
-                self.drain(now);
-            } else if self.core == Line::Open(conn) {
-                self.history_heard = now.mono;
-                self.handle_core_frame(now, frame);
-                self.drain(now);
-            }
-        }
-        self.listen_again(now);
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
@@ -345,7 +347,7 @@ impl Node for Client {
     is_a_client_with!(links);
 
     /// While history is read the broker is not, and so learns what back-pressure is.
-    fn wants_frames(&self, conn: ConnId) -> bool {
+    fn wants_bytes(&self, conn: ConnId) -> bool {
         let waits = self.broker == Line::Open(conn) && self.wants_history();
         !waits && self.deaf_until.is_none()
     }

@@ -186,9 +186,8 @@ impl World {
         self.log(host, "---- end");
         let known = &mut self.hosts[host];
         known.incarnation += 1;
-        known.opens.clear();
+        known.dialed.clear();
         known.backlog.clear();
-        known.dial_failures.clear();
         known.readable.clear();
         known.writable.clear();
         known.used_slots.clear();
@@ -196,6 +195,7 @@ impl World {
         known.storage_is_planned = false;
         known.wake_at = None;
         known.idle_turns = 0;
+        known.full_rounds_seen = 0;
         known.frozen_until = 0;
         let orphans = self.orphans_of(host);
         let conns = std::mem::take(&mut self.hosts[host].conns);
@@ -240,7 +240,7 @@ impl World {
             disk.hold_jobs(false);
         }
         pregao::node::Node::handle_stop(&mut node, now);
-        self.flush_for(host, &mut node, now);
+        self.finish(host, &mut node, now);
         self.hosts[host].node = Some(node);
         self.end(host, false);
     }

@@ -14,7 +14,7 @@ use pregao::node::{
     Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing,
 };
 use pregao::time::{Mono, Now};
-use pregao::wire::{Frame, padded};
+use pregao::wire::padded;
 
 use crate::asker::{Asker, AskerConfig};
 use crate::attacker::{Attacker, AttackerConfig};
@@ -189,14 +189,20 @@ impl Node for AnyNode {
     fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
         each!(self, node => node.handle_dial_failed(now, dial, failure));
     }
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        each!(self, node => node.handle_frames(now, conn, frames));
+    fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
+        each!(self, node => node.handle_bytes(now, conn, bytes))
     }
     fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {
         each!(self, node => node.handle_close(now, conn, reason));
     }
     fn handle_local_fault(&mut self, now: Now, fault: LocalFault) {
         each!(self, node => node.handle_local_fault(now, fault));
+    }
+    fn handle_mail(&mut self, now: Now) {
+        each!(self, node => node.handle_mail(now));
+    }
+    fn poll_wake(&mut self) -> Option<usize> {
+        each!(self, node => node.poll_wake())
     }
     fn handle_storage(&mut self, now: Now) {
         each!(self, node => node.handle_storage(now));
@@ -234,7 +240,7 @@ impl Node for AnyNode {
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
         each!(self, node => node.handle_sent(now, conn, bytes));
     }
-    fn wants_frames(&self, conn: ConnId) -> bool {
-        each!(self, node => node.wants_frames(conn))
+    fn wants_bytes(&self, conn: ConnId) -> bool {
+        each!(self, node => node.wants_bytes(conn))
     }
 }

@@ -162,10 +162,23 @@ impl Library {
     }
 }
 
+impl Library {
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        for frame in frames {
+            assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
+        }
+        if let Some(peer) = self.peer_of(|side| side.conn == Some(conn)) {
+            self.sides[index(peer)].held.extend_from_slice(frames);
+            self.go_on(now);
+            self.deaf_until = self.config.deaf_until(now, &mut self.random);
+        }
+    }
+}
+
 impl Node for Library {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
-        self.links.insert(now, conn, ());
-        self.links.greet(conn, ());
+        self.links.insert_dialed(now, conn);
+        self.links.dialed(conn, ());
         let Origin::Dialed(dial) = origin else { return };
         let Some(peer) = self.peer_of(|side| side.dial == Some(dial)) else {
             // It was given up meanwhile.
@@ -182,17 +195,6 @@ impl Node for Library {
             self.sides[index(peer)] = Side::default();
             self.machine.handle_disconnected(now, peer);
             self.go_on(now);
-        }
-    }
-
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        for frame in frames {
-            assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
-        }
-        if let Some(peer) = self.peer_of(|side| side.conn == Some(conn)) {
-            self.sides[index(peer)].held.extend_from_slice(frames);
-            self.go_on(now);
-            self.deaf_until = self.config.deaf_until(now, &mut self.random);
         }
     }
 
@@ -231,7 +233,7 @@ impl Node for Library {
 
     is_a_client_with!(links);
 
-    fn wants_frames(&self, conn: ConnId) -> bool {
+    fn wants_bytes(&self, conn: ConnId) -> bool {
         let peer = self.peer_of(|side| side.conn == Some(conn));
         self.deaf_until.is_none() && peer.is_none_or(|peer| self.machine.wants_frames(peer))
     }

@@ -43,6 +43,14 @@ impl Monitor {
     }
 }
 
+impl Monitor {
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        for frame in frames {
+            self.querier.answer_heartbeat(now, conn, frame);
+        }
+    }
+}
+
 impl Node for Monitor {
     fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
         self.querier.open(now, conn);
@@ -50,12 +58,6 @@ impl Node for Monitor {
 
     fn handle_dial_failed(&mut self, now: Now, _dial: DialId, _failure: DialFailure) {
         self.querier.dial_later(now);
-    }
-
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        for frame in frames {
-            self.querier.answer_heartbeat(now, conn, frame);
-        }
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
@@ -80,5 +82,5 @@ impl Node for Monitor {
         self.querier.next_dial().into_iter().chain(self.next_question()).min()
     }
 
-    is_a_client_with!(querier.links);
+    is_a_client_with!(querier.links, always reads);
 }

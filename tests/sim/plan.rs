@@ -7,6 +7,7 @@ use pregao::log::{HEADER_BYTES, Retention, SyncPolicy};
 use pregao::market::chaos::ChaosConfig;
 use pregao::random::Random;
 use pregao::time::Mono;
+use pregao::turn::Bounds;
 use pregao::wire::{BreakerAction, Kind, Mode};
 
 use crate::attacker::AttackerConfig;
@@ -41,6 +42,17 @@ pub(crate) struct Wish {
 /// The kinds of faults that a day can have.
 const KINDS: u64 = 13;
 
+/// On half of the days a turn flushes and accepts little, and a round of the fan-out takes in little, so that
+/// a few connections have what thousands have in production.
+fn bounds(options: Options, draw: &mut Random) -> Options {
+    if draw.below(2) == 0 {
+        return options;
+    }
+    let mut at_most = |most| usize::try_from(draw.between(1, most)).unwrap();
+    let bounds = Bounds { accepts_max: at_most(4), flushes_max: at_most(4) };
+    Options { bounds, round_frames_max: at_most(12), ..options }
+}
+
 impl Day {
     pub(crate) fn new(seed: u64, wish: Wish) -> Day {
         let root = Random::new(seed).fork(0xDA);
@@ -60,6 +72,7 @@ impl Day {
             ..Options::new(seed)
         };
         let options = extras(options, &mut root.fork(7));
+        let options = bounds(options, &mut root.fork(10));
         let events = options.events;
         let options =
             if wish.no_faults { Options { chaos: ChaosConfig::OFF, ..options } } else { options };

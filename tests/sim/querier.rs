@@ -12,7 +12,38 @@ use pregao::wire::{Frame, Role, Session};
 /// The methods of a [`pregao::node::Node`] that is no server: it sends what these links hold, has no
 /// descriptors to run out of, and goes on until its host ends it.
 macro_rules! is_a_client_with {
+    ($($links:ident).+, always reads) => {
+        is_a_client_with!($($links).+);
+
+        fn wants_bytes(&self, _conn: ConnId) -> bool {
+            true
+        }
+    };
     ($($links:ident).+) => {
+        fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
+            let (frames, consumed) = <pregao::node::codec::Frames as pregao::node::codec::Codec>::split(bytes);
+            self.handle_frames(now, conn, frames);
+            consumed
+        }
+
+        fn handle_storage(&mut self, _now: Now) {}
+
+        fn handle_mail(&mut self, _now: Now) {}
+
+        fn sends_before_timers(&self) -> bool {
+            false
+        }
+
+        fn commit(&mut self, _now: Now) {}
+
+        fn failure(&self) -> Option<&str> {
+            None
+        }
+
+        fn poll_wake(&mut self) -> Option<usize> {
+            None
+        }
+
         fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
 
         fn handle_stop(&mut self, _now: Now) {}
@@ -58,7 +89,8 @@ impl Querier {
 
     pub(crate) fn open(&mut self, now: Now, conn: ConnId) {
         self.conn = Some(conn);
-        self.links.insert(now, conn, ());
+        self.links.insert_dialed(now, conn);
+        self.links.dialed(conn, ());
         self.links.send(conn, Session { role: Role::Querier as u8, ..Session::default() });
     }
 

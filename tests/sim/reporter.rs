@@ -251,6 +251,16 @@ impl Reporter {
     }
 }
 
+impl Reporter {
+    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        for frame in frames {
+            self.querier.answer_heartbeat(now, conn, frame);
+            self.take(frame);
+        }
+        self.give_up_at = (!self.pending.is_empty()).then(|| now.mono + PATIENCE);
+    }
+}
+
 impl Node for Reporter {
     fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
         self.querier.open(now, conn);
@@ -258,14 +268,6 @@ impl Node for Reporter {
 
     fn handle_dial_failed(&mut self, now: Now, _dial: DialId, _failure: DialFailure) {
         self.querier.dial_later(now);
-    }
-
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        for frame in frames {
-            self.querier.answer_heartbeat(now, conn, frame);
-            self.take(frame);
-        }
-        self.give_up_at = (!self.pending.is_empty()).then(|| now.mono + PATIENCE);
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
@@ -290,5 +292,5 @@ impl Node for Reporter {
         [self.querier.next_dial(), ask_at, self.give_up_at].into_iter().flatten().min()
     }
 
-    is_a_client_with!(querier.links);
+    is_a_client_with!(querier.links, always reads);
 }

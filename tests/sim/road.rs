@@ -17,6 +17,7 @@ use pregao::node::replica::ReplicaConfig;
 use pregao::node::sequencer::{FollowerConfig, SequencerConfig};
 use pregao::node::shard::ShardConfig;
 use pregao::random::Random;
+use pregao::turn::Bounds;
 use pregao::wire::{Definition, EndStatus, Ended, Frame, Kind, Op, Query, Symbol, padded};
 
 use crate::asker::AskerConfig;
@@ -46,6 +47,10 @@ pub(crate) struct Options {
     pub(crate) shards_remove: [Option<Removal>; SHARDS as usize],
     /// The subscriber of `trade.PETR4` is the client library's machine.
     pub(crate) is_library: bool,
+    /// The bounds of each host's turn.
+    pub(crate) bounds: Bounds,
+    /// Frames that publishers may bring in the middle of a round of the broker's fan-out.
+    pub(crate) round_frames_max: usize,
 }
 
 /// Segments of so many records, and when they may go.
@@ -68,6 +73,8 @@ impl Options {
             core_removes: None,
             shards_remove: [None; SHARDS as usize],
             is_library: false,
+            bounds: Bounds::default(),
+            round_frames_max: pregao::limits::ROUND_FRAMES_MAX,
         }
     }
 }
@@ -137,7 +144,7 @@ pub(crate) fn schedule(events: u64, pace_ns: u64, seed: u64) -> Schedule {
 
 impl Road {
     pub(crate) fn new(options: &Options) -> Road {
-        let mut world = World::new(options.seed);
+        let mut world = World::new(options.seed, options.bounds);
         let partition = Partition::hash(SHARDS).unwrap();
         let policy = options.policy.unwrap_or(match options.seed % 3 {
             0 => SyncPolicy::Batch,
@@ -152,7 +159,10 @@ impl Road {
         let chaos = options.chaos;
         let config = ExternalConfig { feed, speed, chaos, sessions_max: 4 };
         let exchange = world.add("exchange", address(8080), Spec::External(config));
-        let broker_config = BrokerConfig { ring_frames: options.ring_frames, subscribers_max: 32 };
+        let broker_config = BrokerConfig {
+            round_frames_max: options.round_frames_max,
+            ..BrokerConfig::new(options.ring_frames, 32)
+        };
         let broker = world.add("broker", address(8081), Spec::Broker(broker_config));
         let keeping = |removal: Option<Removal>| match removal {
             Some(Removal { segment_records, retention }) => {

@@ -1,9 +1,14 @@
-//! One turn of a host, in the reactor's order (`src/reactor/mod.rs`).
+//! What a turn works on here: simulated sockets, under the same [`pregao::turn`] that the reactor runs; and
+//! what must hold behind every turn.
+
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use pregao::breaker::LocalFault;
 use pregao::log::memory::MemoryDisk;
-use pregao::node::{Action, CloseReason, ConnId, Node, Origin};
-use pregao::time::{Now, nanos};
+use pregao::node::{CloseReason, ConnId, DialFailure, DialId, Level, ListenerId, Node, Outgoing};
+use pregao::time::{Mono, Now, nanos};
+use pregao::turn::{Arrival, Dialed, Flushed, ReadEnd, Shell, Turn, Written};
 use pregao::wire::as_frames;
 
 use crate::hosts::AnyNode;
@@ -28,35 +33,20 @@ impl World {
         let now = self.now();
         self.turns += 1;
         let known = &mut self.hosts[host];
-        let mut is_busy = std::mem::take(&mut known.storage_is_due);
-        if let Some(disk) = known.disk.as_ref().filter(|_| is_busy) {
+        let is_storage_due = std::mem::take(&mut known.storage_is_due);
+        if let Some(disk) = known.disk.as_ref().filter(|_| is_storage_due) {
             disk.hold_jobs(false);
         }
-        node.handle_storage(now);
-        if let Some(disk) = &known.disk {
+        let mut turn = std::mem::take(&mut known.turn);
+        let bounded_before = turn.bounded_flushes();
+        let mut sockets =
+            Sockets { world: self, host, is_busy: is_storage_due, has_late_input: false };
+        turn.run(&mut sockets, &mut node, now);
+        let Sockets { is_busy, has_late_input, .. } = sockets;
+        self.bounded_flushes += turn.bounded_flushes() - bounded_before;
+        if let Some(disk) = &self.hosts[host].disk {
             disk.hold_jobs(true);
         }
-        is_busy |= self.accept(host, &mut node, now);
-        let known = &mut self.hosts[host];
-        for (conn, origin) in std::mem::take(&mut known.opens) {
-            is_busy = true;
-            if let Some(&(number, side)) = known.conns.get(&conn) {
-                self.tcps.get_mut(&number).unwrap().ends[side].state = EndState::Open;
-            }
-            node.handle_open(now, conn, origin);
-        }
-        for (dial, failure) in std::mem::take(&mut known.dial_failures) {
-            is_busy = true;
-            node.handle_dial_failed(now, dial, failure);
-        }
-        is_busy |= self.read(host, &mut node, now);
-        if node.sends_before_timers() {
-            is_busy |= self.flush(host, &mut node, now);
-        }
-        node.handle_timers(now);
-        node.commit(now);
-        is_busy |= self.flush(host, &mut node, now);
-        is_busy |= self.act(host, &mut node, now);
         self.watch_turn(host);
         if let Some(failure) = node.failure() {
             // It dies loudly, and is started again.
@@ -68,11 +58,52 @@ impl World {
             self.plan(self.now_ns() + RESTART_NS, Event::Start(host));
             return;
         }
-        self.plan_next(host, &node, is_busy);
+        self.watch_what_waits(host, &mut node, &turn, has_late_input);
+        self.probe_closed(host, &mut node, now);
+        self.plan_next(host, &node, &turn, is_busy);
+        self.hosts[host].turn = turn;
         self.hosts[host].node = Some(node);
     }
 
-    fn plan_next(&mut self, host: usize, node: &AnyNode, is_busy: bool) {
+    /// What a turn leaves undone is done by the next one, at once.
+    fn watch_what_waits(
+        &mut self,
+        host: usize,
+        node: &mut AnyNode,
+        turn: &Turn,
+        has_late_input: bool,
+    ) {
+        let name = self.hosts[host].name.clone();
+        self.hold(!has_late_input || turn.is_urgent(), "late-input-gets-a-turn-at-once", || {
+            format!("{name} was called behind its timers and may sleep")
+        });
+        let is_forgotten = !turn.is_urgent() && node.poll_dirty().is_some();
+        self.hold(!is_forgotten, "who-has-something-to-send-is-flushed", || {
+            format!("{name} may sleep with something to send")
+        });
+        let AnyNode::Broker(broker) = node else { return };
+        let round = broker.round();
+        self.hold(round.overfull_reads() == 0, "a-round-takes-in-only-so-much", || {
+            format!("{name} read a publisher in a round that was full")
+        });
+        let known = &mut self.hosts[host];
+        self.full_rounds += round.full_rounds() - known.full_rounds_seen;
+        known.full_rounds_seen = round.full_rounds();
+    }
+
+    /// A connection that is gone has nothing to send, whoever has its slot now.
+    fn probe_closed(&mut self, host: usize, node: &mut AnyNode, now: Now) {
+        for gone in self.hosts[host].used_slots.values() {
+            let is_used = self.hosts[host].conns.keys().any(|conn| conn.slot == gone.slot);
+            if is_used && !node.outgoing(now, *gone).is_empty() {
+                let name = self.hosts[host].name.clone();
+                let text = format!("{name} has bytes for {gone:?}, which is closed");
+                self.broken("nothing-for-closed-connections", &text);
+            }
+        }
+    }
+
+    fn plan_next(&mut self, host: usize, node: &AnyNode, turn: &Turn, is_busy: bool) {
         let now_ns = self.now_ns();
         let known = &mut self.hosts[host];
         let deadline = node.next_deadline().map(|at| at.0);
@@ -95,8 +126,9 @@ impl World {
             self.plan(now_ns + wait_us * 1_000, Event::Storage(host, incarnation));
         }
         let known = &self.hosts[host];
-        let can_read = known.readable.iter().any(|&conn| node.wants_frames(conn));
-        if can_read || !known.writable.is_empty() || !known.opens.is_empty() {
+        let can_read = known.readable.iter().any(|&conn| node.wants_bytes(conn));
+        let is_ready = can_read || !known.writable.is_empty() || !known.dialed.is_empty();
+        if turn.is_urgent() || is_ready {
             self.wake(host, now_ns);
         } else if !known.backlog.is_empty() {
             let at = known.no_descriptors_until.min(now_ns + ACCEPT_RETRY_NS);
@@ -104,79 +136,6 @@ impl World {
         } else if let Some(at) = deadline {
             self.wake(host, at);
         }
-    }
-
-    fn accept(&mut self, host: usize, node: &mut AnyNode, now: Now) -> bool {
-        if self.hosts[host].backlog.is_empty() {
-            return false;
-        }
-        if self.hosts[host].no_descriptors_until > now.mono.0 {
-            node.handle_local_fault(now, LocalFault::ProcessDescriptors);
-            return true;
-        }
-        while let Some((number, side)) = self.hosts[host].backlog.pop_front() {
-            if !self.tcps.contains_key(&number) {
-                continue;
-            }
-            let conn = self.new_conn(host, number, side);
-            self.hosts[host].opens.push((conn, Origin::Accepted));
-            let end = &mut self.tcps.get_mut(&number).unwrap().ends[side];
-            end.is_ready = true;
-            self.hosts[host].readable.push_back(conn);
-        }
-        true
-    }
-
-    fn read(&mut self, host: usize, node: &mut AnyNode, now: Now) -> bool {
-        let mut is_busy = false;
-        let weather = self.weather;
-        for _ in 0..self.hosts[host].readable.len() {
-            let Some(conn) = self.hosts[host].readable.pop_front() else { break };
-            let Some(&(number, side)) = self.hosts[host].conns.get(&conn) else { continue };
-            if !node.wants_frames(conn) {
-                self.hosts[host].readable.push_back(conn);
-                continue;
-            }
-            is_busy = true;
-            let tcp = self.tcps.get_mut(&number).unwrap();
-            let bound = tcp.read_bytes_max(&weather);
-            let end = &mut tcp.ends[side];
-            let taken = end.received.len().min(bound);
-            let mut bytes = std::mem::take(&mut end.carry);
-            bytes.extend(end.received.drain(..taken));
-            let (frames, rest) = as_frames(&bytes);
-            end.carry = rest.to_vec();
-            let ended = end.has_ended(now.mono.0);
-            end.is_ready = !end.received.is_empty();
-            if end.is_ready {
-                self.hosts[host].readable.push_back(conn);
-            }
-            let is_mid_frame = !end.carry.is_empty();
-            let writer = &mut tcp.ends[1 - side];
-            let writer_host = writer.host;
-            if taken > 0 && writer.is_blocked && writer.state == EndState::Open {
-                let at = now.mono.0 + GRAIN_NS * tcp.random.between(1, 10);
-                self.plan(at, Event::Writable(number, 1 - side));
-            }
-            if taken > 0 {
-                self.note(host, "read", &bytes);
-            }
-            if !frames.is_empty() {
-                self.watch_read(host, writer_host, number, frames);
-                node.handle_frames(now, conn, frames);
-            }
-            if let Some(is_reset) = ended {
-                self.forget_conn(host, conn);
-                self.close_end(number, side, false);
-                let reason = match (is_reset, is_mid_frame) {
-                    (true, _) => CloseReason::Reset,
-                    (false, true) => CloseReason::MidFrame,
-                    (false, false) => CloseReason::PeerClosed,
-                };
-                node.handle_close(now, conn, reason);
-            }
-        }
-        is_busy
     }
 
     fn forget_conn(&mut self, host: usize, conn: ConnId) -> Option<(u64, usize)> {
@@ -190,102 +149,222 @@ impl World {
     }
 
     /// The last flush of a process that ends in good order.
-    pub(crate) fn flush_for(&mut self, host: usize, node: &mut AnyNode, now: Now) {
-        self.flush(host, node, now);
-        self.act(host, node, now);
+    pub(crate) fn finish(&mut self, host: usize, node: &mut AnyNode, now: Now) {
+        let mut turn = Turn::default();
+        let mut sockets = Sockets { world: self, host, is_busy: false, has_late_input: false };
+        turn.finish(&mut sockets, node, now);
+    }
+}
+
+/// The sockets of one host, during a turn.
+struct Sockets<'a> {
+    world: &'a mut World,
+    host: usize,
+    is_busy: bool,
+    /// The node was called in the last steps of the turn.
+    has_late_input: bool,
+}
+
+impl Sockets<'_> {
+    fn place(&self, conn: ConnId) -> Option<(u64, usize)> {
+        self.world.hosts[self.host].conns.get(&conn).copied()
+    }
+}
+
+impl Shell for Sockets<'_> {
+    fn poll_dialed(&mut self) -> Option<Dialed> {
+        let dialed = self.world.hosts[self.host].dialed.pop_front()?;
+        self.is_busy = true;
+        if let Dialed::Open(conn, _) = dialed
+            && let Some((number, side)) = self.place(conn)
+        {
+            self.world.tcps.get_mut(&number).unwrap().ends[side].state = EndState::Open;
+        }
+        Some(dialed)
     }
 
-    fn flush(&mut self, host: usize, node: &mut AnyNode, now: Now) -> bool {
-        let mut is_busy = false;
-        for _ in 0..self.hosts[host].writable.len() {
-            let Some(conn) = self.hosts[host].writable.pop_front() else { break };
-            is_busy |= self.flush_one(host, node, now, conn);
+    fn poll_accepted(&mut self, now: Mono) -> Option<Result<(ConnId, ListenerId), LocalFault>> {
+        let known = &mut self.world.hosts[self.host];
+        if known.backlog.is_empty() {
+            return None;
         }
-        while let Some(conn) = node.poll_dirty() {
-            is_busy |= self.flush_one(host, node, now, conn);
+        self.is_busy = true;
+        if known.no_descriptors_until > now.0 {
+            return Some(Err(LocalFault::ProcessDescriptors));
         }
-        is_busy
+        while let Some((number, side)) = self.world.hosts[self.host].backlog.pop_front() {
+            if !self.world.tcps.contains_key(&number) {
+                continue;
+            }
+            let conn = self.world.new_conn(self.host, number, side);
+            let end = &mut self.world.tcps.get_mut(&number).unwrap().ends[side];
+            end.state = EndState::Open;
+            end.is_ready = true;
+            self.world.hosts[self.host].readable.push_back(conn);
+            return Some(Ok((conn, ListenerId(0))));
+        }
+        None
     }
 
-    fn flush_one(&mut self, host: usize, node: &mut AnyNode, now: Now, conn: ConnId) -> bool {
-        let Some(&(number, side)) = self.hosts[host].conns.get(&conn) else { return false };
-        let mut is_busy = false;
-        let weather = self.weather;
-        loop {
-            let tcp = self.tcps.get_mut(&number).unwrap();
-            let end = &mut tcp.ends[side];
-            if end.is_blocked {
-                end.blocked_at = now.mono.0;
-            }
-            if end.state != EndState::Open || end.is_blocked {
-                return is_busy;
-            }
-            let outgoing = node.outgoing(now, conn);
-            if outgoing.is_empty() {
-                return is_busy;
-            }
-            let offered = outgoing.len();
-            let mut bytes = outgoing.head.to_vec();
-            bytes.extend_from_slice(outgoing.tail);
-            self.watch_memory(host, offered);
-            self.probe_closed(host, node, now, conn);
-            let tcp = self.tcps.get_mut(&number).unwrap();
-            let (taken, arrivals) = tcp.write(side, &bytes, now.mono.0, &weather);
-            if taken < offered {
-                tcp.ends[side].is_blocked = true;
-                tcp.ends[side].blocked_at = now.mono.0;
-            }
-            let other = &tcp.ends[1 - side];
-            if other.has_vanished && self.hosts[other.host].node.is_some() {
-                // A machine that is back knows nothing of this connection.
-                let at = tcp.reset(side, now.mono.0, &weather);
-                self.plan(at, Event::Arrive(number, side));
-            }
-            for at in arrivals {
-                self.plan(at, Event::Arrive(number, 1 - side));
-            }
-            if taken > 0 {
-                is_busy = true;
-                self.watch_sent(host, number, side, &bytes[..taken]);
-                node.handle_sent(now, conn, taken);
-            }
-        }
+    fn poll_handed_over(&mut self) -> Option<Arrival> {
+        None
     }
 
-    /// A connection that is gone has nothing to send, whoever has its slot now.
-    fn probe_closed(&mut self, host: usize, node: &mut AnyNode, now: Now, conn: ConnId) {
-        let Some(&gone) = self.hosts[host].used_slots.get(&conn.slot) else { return };
-        if gone != conn && !node.outgoing(now, gone).is_empty() {
-            let name = self.hosts[host].name.clone();
-            let text = format!("{name} has bytes for {gone:?}, which is closed");
-            self.broken("nothing-for-closed-connections", &text);
+    fn keep(&mut self, conn: ConnId, bytes: &[u8]) {
+        if let Some((number, side)) = self.place(conn) {
+            self.world.tcps.get_mut(&number).unwrap().ends[side].carry = bytes.to_vec();
         }
     }
 
-    fn act(&mut self, host: usize, node: &mut AnyNode, now: Now) -> bool {
-        let mut is_busy = false;
-        while let Some(action) = node.poll_action() {
-            is_busy = true;
-            match action {
-                Action::Dial { dial, to, within } => {
-                    self.watch_dial(host, to);
-                    self.dial(host, dial, to, nanos(within));
-                }
-                Action::Close(conn) => {
-                    self.flush_one(host, node, now, conn);
-                    if let Some((number, side)) = self.forget_conn(host, conn) {
-                        self.close_end(number, side, false);
-                        node.handle_close(now, conn, CloseReason::Ours);
-                    }
-                }
-                Action::HandOver { .. } => unreachable!("every node here has one reactor"),
-                Action::Log(level, text) => {
-                    self.note(host, "log", text.as_bytes());
-                    self.watch_log(host, &text);
-                    self.log(host, &format!("{level:?} {text}"));
-                }
+    fn readable_count(&self) -> usize {
+        self.world.hosts[self.host].readable.len()
+    }
+
+    fn pop_readable(&mut self) -> Option<ConnId> {
+        self.world.hosts[self.host].readable.pop_front()
+    }
+
+    fn push_readable(&mut self, conn: ConnId) {
+        self.world.hosts[self.host].readable.push_back(conn);
+    }
+
+    fn is_open(&self, conn: ConnId) -> bool {
+        self.place(conn).is_some()
+    }
+
+    fn read(&mut self, now: Mono, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> ReadEnd {
+        let Some((number, side)) = self.place(conn) else { return ReadEnd::Drained };
+        self.is_busy = true;
+        let (world, host) = (&mut *self.world, self.host);
+        let weather = world.weather;
+        let tcp = world.tcps.get_mut(&number).unwrap();
+        let bound = tcp.read_bytes_max(&weather);
+        let end = &mut tcp.ends[side];
+        let taken = end.received.len().min(bound);
+        let mut bytes = std::mem::take(&mut end.carry);
+        bytes.extend(end.received.drain(..taken));
+        let ended = end.has_ended(now.0);
+        end.is_ready = !end.received.is_empty();
+        let has_more = end.is_ready;
+        let writer = &mut tcp.ends[1 - side];
+        let writer_host = writer.host;
+        if taken > 0 && writer.is_blocked && writer.state == EndState::Open {
+            let at = now.0 + GRAIN_NS * tcp.random.between(1, 10);
+            world.plan(at, Event::Writable(number, 1 - side));
+        }
+        let mut consumed = 0;
+        if taken > 0 {
+            world.note(host, "read", &bytes);
+            consumed = take(&bytes);
+            world.watch_read(host, writer_host, number, as_frames(&bytes[..consumed]).0);
+        }
+        let rest = bytes.split_off(consumed);
+        let is_mid_message = !rest.is_empty();
+        self.keep(conn, &rest);
+        let Some(is_reset) = ended else {
+            return if has_more { ReadEnd::More } else { ReadEnd::Drained };
+        };
+        self.world.forget_conn(host, conn);
+        self.world.close_end(number, side, false);
+        ReadEnd::Ended(match (is_reset, is_mid_message) {
+            (true, _) => CloseReason::Reset,
+            (false, true) => CloseReason::MidMessage,
+            (false, false) => CloseReason::PeerClosed,
+        })
+    }
+
+    /// The network plans the deadline of a dial with the dial.
+    fn poll_expired(&mut self, _now: Mono) -> Option<Option<DialId>> {
+        None
+    }
+
+    fn wake(&mut self, _reactor: usize) {
+        unreachable!("every node here has one reactor");
+    }
+
+    fn writable_count(&self) -> usize {
+        self.world.hosts[self.host].writable.len()
+    }
+
+    fn pop_writable(&mut self) -> Option<ConnId> {
+        self.world.hosts[self.host].writable.pop_front()
+    }
+
+    fn can_write(&self, conn: ConnId) -> bool {
+        let Some((number, side)) = self.place(conn) else { return false };
+        let end = &self.world.tcps[&number].ends[side];
+        end.state == EndState::Open && !end.is_blocked
+    }
+
+    fn write(&mut self, now: Mono, conn: ConnId, outgoing: Outgoing<'_>) -> Written {
+        let Some((number, side)) = self.place(conn) else { return Written::Broken };
+        let mut bytes = outgoing.head.to_vec();
+        bytes.extend_from_slice(outgoing.tail);
+        let (world, host) = (&mut *self.world, self.host);
+        world.watch_memory(host, bytes.len());
+        let weather = world.weather;
+        let tcp = world.tcps.get_mut(&number).unwrap();
+        let (taken, arrivals) = tcp.write(side, &bytes, now.0, &weather);
+        let other = &tcp.ends[1 - side];
+        if other.has_vanished && world.hosts[other.host].node.is_some() {
+            // A machine that is back knows nothing of this connection.
+            let at = tcp.reset(side, now.0, &weather);
+            world.plan(at, Event::Arrive(number, side));
+        }
+        for at in arrivals {
+            world.plan(at, Event::Arrive(number, 1 - side));
+        }
+        if taken == 0 {
+            return Written::Blocked;
+        }
+        self.is_busy = true;
+        world.watch_sent(host, number, side, &bytes[..taken]);
+        Written::Bytes(taken)
+    }
+
+    fn note_flushed(&mut self, conn: ConnId, end: Flushed) {
+        let Some((number, side)) = self.place(conn) else { return };
+        match end {
+            Flushed::All | Flushed::Broken => {}
+            Flushed::Bounded => self.world.hosts[self.host].writable.push_back(conn),
+            Flushed::Blocked => {
+                self.world.tcps.get_mut(&number).unwrap().ends[side].is_blocked = true;
             }
         }
-        is_busy
     }
+
+    fn dial(
+        &mut self,
+        _now: Mono,
+        dial: DialId,
+        to: SocketAddr,
+        within: Duration,
+    ) -> Result<(), DialFailure> {
+        self.is_busy = true;
+        self.world.watch_dial(self.host, to);
+        let result = self.world.dial(self.host, dial, to, nanos(within));
+        self.has_late_input |= result.is_err();
+        result
+    }
+
+    fn close(&mut self, _now: Mono, conn: ConnId) -> bool {
+        self.is_busy = true;
+        let Some((number, side)) = self.world.forget_conn(self.host, conn) else { return false };
+        self.world.close_end(number, side, false);
+        self.has_late_input = true;
+        true
+    }
+
+    fn hand_over(&mut self, _conn: ConnId, _reactor: usize) {
+        unreachable!("every node here has one reactor");
+    }
+
+    fn log(&mut self, level: Level, text: String) {
+        self.is_busy = true;
+        self.world.note(self.host, "log", text.as_bytes());
+        self.world.watch_log(self.host, &text);
+        self.world.log(self.host, &format!("{level:?} {text}"));
+    }
+
+    fn reap(&mut self) {}
 }

@@ -17,7 +17,7 @@ use pregao::wire::{
 };
 
 use crate::hosts::Spec;
-use crate::net::GRAIN_NS;
+use crate::net::{End, GRAIN_NS};
 use crate::world::{Host, World};
 
 /// What a peer may make a node hold for it: unread words, and one piece of an answer.
@@ -172,7 +172,7 @@ impl World {
         panic!("[{invariant}] at {} ns: {text}", self.now_ns());
     }
 
-    fn hold(&self, holds: bool, invariant: &str, text: impl FnOnce() -> String) {
+    pub(crate) fn hold(&self, holds: bool, invariant: &str, text: impl FnOnce() -> String) {
         if !holds {
             self.broken(invariant, &text());
         }
@@ -514,7 +514,8 @@ impl World {
     fn was_blocked(&self, number: u64, since_ns: u64) -> bool {
         let of_node = |host: usize| matches!(self.hosts[host].spec, Spec::Aggregator(_));
         self.tcps.get(&number).is_some_and(|tcp| {
-            tcp.ends.iter().any(|end| of_node(end.host) && end.blocked_at >= since_ns)
+            let waited = |end: &End| end.is_blocked || end.blocked_at >= since_ns;
+            tcp.ends.iter().any(|end| of_node(end.host) && waited(end))
         })
     }
 

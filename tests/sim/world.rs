@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 
 use pregao::breaker::LocalFault;
 use pregao::log::memory::MemoryDisk;
-use pregao::node::{ConnId, DialFailure, DialId, Origin};
+use pregao::node::{ConnId, DialFailure, DialId};
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
+use pregao::turn::{Bounds, Dialed, Turn};
 
 use crate::asker::Asker;
 use crate::delivered::Delivered;
@@ -53,10 +54,11 @@ pub(crate) struct Host {
     pub(crate) conns: BTreeMap<ConnId, (u64, usize)>,
     /// The last connection that had each slot, and is gone.
     pub(crate) used_slots: BTreeMap<u32, ConnId>,
-    pub(crate) opens: Vec<(ConnId, Origin)>,
+    /// Dials that have ended, of which the node has not heard.
+    pub(crate) dialed: VecDeque<Dialed>,
+    pub(crate) turn: Turn,
     /// Waiting to be accepted, with their side.
     pub(crate) backlog: VecDeque<(u64, usize)>,
-    pub(crate) dial_failures: Vec<(DialId, DialFailure)>,
     pub(crate) readable: VecDeque<ConnId>,
     pub(crate) writable: VecDeque<ConnId>,
     pub(crate) storage_is_due: bool,
@@ -66,6 +68,8 @@ pub(crate) struct Host {
     pub(crate) no_descriptors_until: u64,
     pub(crate) wake_at: Option<u64>,
     pub(crate) idle_turns: u32,
+    /// Rounds of its fan-out that were full, as it last said.
+    pub(crate) full_rounds_seen: u64,
     /// Frames whose record rotted, by `seq`.
     pub(crate) rotten: BTreeMap<u64, pregao::wire::Frame>,
     /// Its disk was replaced with an empty one.
@@ -113,12 +117,17 @@ pub(crate) struct World {
     hash: u64,
     pub(crate) watch: Watch,
     pub(crate) turns: u64,
+    /// The bounds of every host's turns.
+    bounds: Bounds,
+    /// How often the bound of a flush, and that of a round of the fan-out, had an effect.
+    pub(crate) bounded_flushes: u64,
+    pub(crate) full_rounds: u64,
     /// Print what happens.
     pub(crate) is_told: bool,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> World {
+    pub(crate) fn new(seed: u64, bounds: Bounds) -> World {
         World {
             now_ns: GRAIN_NS,
             wall_skew_ns: 0,
@@ -134,6 +143,9 @@ impl World {
             hash: 0xCBF2_9CE4_8422_2325,
             watch: Watch::default(),
             turns: 0,
+            bounds,
+            bounded_flushes: 0,
+            full_rounds: 0,
             is_told: false,
         }
     }
@@ -195,9 +207,9 @@ impl World {
             next_generation: 1,
             conns: BTreeMap::new(),
             used_slots: BTreeMap::new(),
-            opens: Vec::new(),
+            dialed: VecDeque::new(),
+            turn: Turn::new(self.bounds),
             backlog: VecDeque::new(),
-            dial_failures: Vec::new(),
             readable: VecDeque::new(),
             writable: VecDeque::new(),
             storage_is_due: false,
@@ -207,6 +219,7 @@ impl World {
             no_descriptors_until: 0,
             wake_at: None,
             idle_turns: 0,
+            full_rounds_seen: 0,
             rotten: BTreeMap::new(),
             is_replaced: false,
             log: Vec::new(),
@@ -355,6 +368,7 @@ impl World {
             Event::Writable(number, side) => {
                 let end = &mut self.tcps.get_mut(&number)?.ends[side];
                 end.is_blocked = false;
+                end.blocked_at = self.now_ns;
                 let (host, conn) = (end.host, end.conn);
                 self.hosts[host].writable.push_back(conn);
                 Some(host)
@@ -370,7 +384,7 @@ impl World {
                 if known.incarnation != incarnation {
                     return None;
                 }
-                known.dial_failures.push((dial, failure));
+                known.dialed.push_back(Dialed::Failed(dial, failure));
                 Some(host)
             }
             Event::Accept(number, host, incarnation) => {
@@ -421,7 +435,16 @@ impl World {
     }
 
     /// What becomes of a dial is decided when it begins, by the random stream of its connection.
-    pub(crate) fn dial(&mut self, from: usize, dial: DialId, to: SocketAddr, within_ns: u64) {
+    ///
+    /// # Errors
+    /// When it fails before it begins.
+    pub(crate) fn dial(
+        &mut self,
+        from: usize,
+        dial: DialId,
+        to: SocketAddr,
+        within_ns: u64,
+    ) -> Result<(), DialFailure> {
         let incarnation = self.hosts[from].incarnation;
         let target = self.hosts.iter().position(|host| host.address == to).unwrap_or(usize::MAX);
         let count = self.dials.entry((from, target)).or_insert(0);
@@ -437,7 +460,11 @@ impl World {
         let is_dark = self.hosts.get(target).is_some_and(|host| host.is_dark);
         let is_silent = is_dark || target != usize::MAX && self.is_parted(from, target);
         let (at, event) = if draw < local {
-            (soon, fail(DialFailure::Local(LocalFault::ProcessDescriptors)))
+            let failure = DialFailure::Local(LocalFault::ProcessDescriptors);
+            if draw.is_multiple_of(2) {
+                return Err(failure);
+            }
+            (soon, fail(failure))
         } else if is_silent || draw < local + lost {
             (self.now_ns + within_ns, fail(DialFailure::Deadline))
         } else if draw < local + lost + refused {
@@ -453,12 +480,13 @@ impl World {
             (at, Event::Syn(number, from, incarnation, dial, to))
         };
         self.plan(at, event);
+        Ok(())
     }
 
     fn connect(&mut self, number: u64, from: usize, dial: DialId, to: SocketAddr) -> Option<usize> {
         let target = self.hosts.iter().position(|h| h.address == to && h.node.is_some());
         let Some(target) = target else {
-            self.hosts[from].dial_failures.push((dial, DialFailure::Refused));
+            self.hosts[from].dialed.push_back(Dialed::Failed(dial, DialFailure::Refused));
             return Some(from);
         };
         let random = self.streams.net.fork(number ^ (1 << 63));
@@ -470,7 +498,7 @@ impl World {
         };
         self.tcps.insert(number, tcp);
         let conn = self.new_conn(from, number, 0);
-        self.hosts[from].opens.push((conn, Origin::Dialed(dial)));
+        self.hosts[from].dialed.push_back(Dialed::Open(conn, dial));
         let incarnation = self.hosts[target].incarnation;
         self.plan(self.now_ns + wait, Event::Accept(number, target, incarnation));
         Some(from)

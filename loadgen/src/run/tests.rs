@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
 use pregao::node::broker::{Broker, BrokerConfig};
-use pregao::reactor::{Options, Reactor, SocketOptions};
+use pregao::reactor::{Listen, Options, Reactor, SocketOptions};
 
 use super::*;
 
@@ -26,13 +26,14 @@ struct Running {
 impl Running {
     fn start(ring_frames: usize, send_buffer_bytes: Option<usize>) -> Running {
         let (stop, stopped) = UnixStream::pair().unwrap();
-        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let anywhere = "127.0.0.1:0".parse().unwrap();
         let accepted = SocketOptions { send_buffer_bytes, notsent_lowat_bytes: None };
-        let mut reactor = Reactor::new(Options { listen, accepted, ..Options::default() }).unwrap();
+        let listen = vec![Listen { sockets: accepted, ..Listen::frames(anywhere) }];
+        let mut reactor = Reactor::new(Options { listen, is_punctual: false }).unwrap();
         let address = reactor.local_addr().unwrap();
         reactor.stop_on(stopped).unwrap();
         let work = move || {
-            let mut broker = Broker::new(BrokerConfig { ring_frames, subscribers_max: 1_000 });
+            let mut broker = Broker::new(BrokerConfig::new(ring_frames, 1_000));
             reactor.run(&mut broker).unwrap();
         };
         Running { address, stop: Some(stop), thread: Some(std::thread::spawn(work)) }

@@ -6,7 +6,6 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::gather::Answer;
 use crate::limits;
-use crate::question::Questions;
 use crate::wire::{ErrorCode, Frame, Kind, Refusal, Run, U32};
 
 /// A finished answer on its way out.
@@ -19,9 +18,7 @@ struct Leaving {
 
 /// A connection that asks.
 #[derive(Debug, Default)]
-pub(super) struct Client {
-    /// Takes its questions out of their frames.
-    pub(super) questions: Questions,
+pub(crate) struct Client {
     /// From the query to the moment when the last frame of its answer goes into the outbox.
     open: BTreeSet<u32>,
     answers: VecDeque<Leaving>,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Aggregator, ConnId, Peer, asker_of};
 use crate::limits;
+use crate::node::session::Denial;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, Flags, Heartbeat, Refusal, U16, U32};
@@ -65,9 +66,9 @@ impl Aggregator {
         now: Now,
         conn: ConnId,
         question: &Question,
-    ) -> Result<(), (ErrorCode, String)> {
+    ) -> Result<(), Denial> {
         if self.cuts.parked.len() >= limits::GATHERS_MAX {
-            return Err((ErrorCode::Limit, "too many queries are in flight".to_owned()));
+            return Err(Denial::new(ErrorCode::Limit, "too many queries are in flight"));
         }
         if self.cuts.parked.is_empty() {
             self.cuts.awaited = self.leaves.conns().collect();

@@ -1,36 +1,14 @@
-//! One node that is asked: where its connection stands, what its breaker allows, and how it is greeted.
+//! One node that is asked: what it was asked, and what its breaker allows. Its connection is an
+//! [`Uplink`].
 
 use std::collections::BTreeMap;
 
 use super::{ConnId, LeafConfig};
-use crate::breaker::{Breaker, Outcome, Permit, State};
+use crate::breaker::{Permit, State};
 use crate::gather::Availability;
+use crate::node::uplink::Uplink;
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, Frame, NodeStatus, Refusal, Session, unpadded};
-
-#[derive(Debug)]
-pub(super) enum Phase {
-    Idle {
-        not_before: Mono,
-    },
-    Dialing {
-        permit: Permit,
-        since: Mono,
-    },
-    Greeting {
-        permit: Permit,
-        since: Mono,
-        conn: ConnId,
-    },
-    Ready {
-        conn: ConnId,
-        /// The question that data frames answer now.
-        run: Option<u32>,
-    },
-    Closing {
-        conn: ConnId,
-    },
-}
 
 /// A question that the gather waits for.
 #[derive(Debug)]
@@ -47,10 +25,9 @@ pub(super) struct Leaf {
     pub(super) config: LeafConfig,
     /// The node's name as it stands in answers.
     pub(super) name: [u8; 16],
-    /// The breaker's name, everywhere.
-    pub(super) breaker_name: String,
-    pub(super) breaker: Breaker,
-    pub(super) phase: Phase,
+    pub(super) uplink: Uplink,
+    /// The question that data frames answer now.
+    pub(super) run: Option<u32>,
     pub(super) questions: BTreeMap<u32, Waiting>,
 }
 
@@ -75,47 +52,22 @@ impl Fault {
 }
 
 impl Leaf {
-    pub(super) fn conn(&self) -> Option<ConnId> {
-        match self.phase {
-            Phase::Greeting { conn, .. } | Phase::Ready { conn, .. } | Phase::Closing { conn } => {
-                Some(conn)
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether not even a dial is permitted.
-    pub(super) fn is_shut_out(&self) -> bool {
-        matches!(self.breaker.state(), State::Open | State::ForcedOpen)
-    }
-
-    /// Whether the breaker wants the standing connection closed.
-    pub(super) fn is_drained(&self) -> bool {
-        match self.breaker.state() {
-            State::Open | State::ForcedOpen => self.questions.is_empty(),
-            // The wait is over, or one handshake was not enough.
-            State::HalfOpen => true,
-            _ => false,
-        }
-    }
-
     /// Whether it can be asked, as far as that is known without asking.
     pub(super) fn availability(&self) -> Availability {
-        if self.is_shut_out() || self.breaker.state() == State::HalfOpen {
+        if self.uplink.is_shut_out() || self.uplink.breaker().state() == State::HalfOpen {
             return Availability::BreakerOpen;
         }
-        match self.phase {
-            Phase::Ready { .. } => Availability::Ask,
-            _ => Availability::Refused,
+        match self.uplink.ready() {
+            Some(_) => Availability::Ask,
+            None => Availability::Refused,
         }
     }
 
     /// The right to ask one question and where, or why there is none.
     pub(super) fn acquire(&mut self, now: Now) -> Result<(ConnId, Permit), NodeStatus> {
-        match (self.availability(), &self.phase) {
-            (Availability::Ask, Phase::Ready { conn, .. }) => {
-                let conn = *conn;
-                let permit = self.breaker.try_acquire(now.mono);
+        match (self.availability(), self.uplink.ready()) {
+            (Availability::Ask, Some(conn)) => {
+                let permit = self.uplink.breaker_mut().try_acquire(now.mono);
                 permit.map(|permit| (conn, permit)).map_err(|_| NodeStatus::BreakerOpen)
             }
             (Availability::BreakerOpen, _) => Err(NodeStatus::BreakerOpen),
@@ -129,17 +81,14 @@ impl Leaf {
             return Err(Fault::Refused { text: unpadded(&refusal.text) });
         }
         let is_answer = frame.view::<Session>().is_some_and(|session| session.role == 0);
-        let Some(conn) = self.conn() else { return Ok(()) };
+        if self.uplink.conn().is_none() {
+            return Ok(());
+        }
         if !is_answer {
             return Err(Fault::unexpected("no answer to our SESSION", None));
         }
-        match std::mem::replace(&mut self.phase, Phase::Ready { conn, run: None }) {
-            Phase::Greeting { permit, since, .. } => {
-                let latency = now.mono.since(since);
-                self.breaker.record(permit, Outcome::Answered { latency }, now.mono);
-            }
-            other => self.phase = other,
-        }
+        self.uplink.handle_greeted(now);
+        self.run = None;
         Ok(())
     }
 }

@@ -12,16 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::leaf::{Fault, Leaf, Phase, Waiting};
+use super::leaf::{Fault, Leaf, Waiting};
 use super::{AggregatorConfig, ConnId, DialFailure, DialId, LeafConfig, plan};
-use crate::breaker::{Breaker, ConfigError, Outcome, Permit, Transition};
+use crate::breaker::{ConfigError, Outcome, Permit, Transition};
 use crate::gather::{Ask, Candidate, Gather, LeafId, PartPlan, Reply};
 use crate::limits;
 use crate::market::partition::Partition;
-use crate::node::status::Status;
-use crate::node::{
-    BREAKER_NAME_BYTES_MAX, CloseReason, breaker_outcome, describe_breaker, obey_operator,
-};
+use crate::node::session::Status;
+use crate::node::uplink::{self, Uplink, UplinkConfig, WhenOpen};
+use crate::node::{BREAKER_NAME_BYTES_MAX, CloseReason};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
@@ -45,9 +44,6 @@ pub(super) struct Leaves {
     partition: Partition,
     /// When a leaf's time for a question is over.
     by_deadline: BTreeSet<(Mono, usize, u32)>,
-    connect_deadline: Duration,
-    /// From dialing to the answer to our SESSION.
-    patience: Duration,
 }
 
 impl Leaves {
@@ -56,11 +52,18 @@ impl Leaves {
         configs.sort_by_key(|leaf| leaf.shard);
         let leaf = |(number, leaf): (u64, LeafConfig)| {
             Ok(Leaf {
-                breaker_name: breaker_name(&leaf.name),
                 name: padded(&leaf.name),
+                uplink: Uplink::new(UplinkConfig {
+                    breaker_name: breaker_name(&leaf.name),
+                    address: leaf.address,
+                    breaker: &config.breaker,
+                    seed: config.seed ^ number,
+                    when_open: WhenOpen::Drain,
+                    connect_deadline: config.connect_deadline,
+                    greeting_deadline: config.request_deadline,
+                })?,
                 config: leaf,
-                breaker: Breaker::new(&config.breaker, config.seed ^ number)?,
-                phase: Phase::Idle { not_before: Mono::default() },
+                run: None,
                 questions: BTreeMap::new(),
             })
         };
@@ -68,8 +71,6 @@ impl Leaves {
             all: (1..).zip(configs).map(leaf).collect::<Result<_, _>>()?,
             partition: config.partition.clone(),
             by_deadline: BTreeSet::new(),
-            connect_deadline: config.connect_deadline,
-            patience: config.connect_deadline + config.request_deadline,
         })
     }
 
@@ -84,10 +85,7 @@ impl Leaves {
 
     /// The connection of a leaf that can be spoken to.
     pub(super) fn conn(&self, id: LeafId) -> Option<ConnId> {
-        match self.all.get(id.0 as usize)?.phase {
-            Phase::Ready { conn, .. } => Some(conn),
-            _ => None,
-        }
+        self.all.get(id.0 as usize)?.uplink.ready()
     }
 
     /// Plans a query: a part for the current quotes and one for each shard, with all copies of each.
@@ -125,10 +123,7 @@ impl Leaves {
 
     /// Connections of all leaves that can be spoken to.
     pub(super) fn conns(&self) -> impl Iterator<Item = ConnId> {
-        self.all.iter().filter_map(|leaf| match leaf.phase {
-            Phase::Ready { conn, .. } => Some(conn),
-            _ => None,
-        })
+        self.all.iter().filter_map(|leaf| leaf.uplink.ready())
     }
 
     /// A question has been sent.
@@ -154,41 +149,28 @@ impl Leaves {
         if let (Some(leaf), Some(permit)) =
             (self.all.get_mut(index), waiting.permit.filter(|_| is_over))
         {
-            leaf.breaker.record(permit, Outcome::RequestDeadline, now.mono);
+            leaf.uplink.breaker_mut().record(permit, Outcome::RequestDeadline, now.mono);
         }
     }
 
     /// Whom to dial now.
     pub(super) fn dials_due(&mut self, now: Now) -> Vec<(DialId, SocketAddr, Duration)> {
-        let within = self.connect_deadline;
         let due = |(number, leaf): (u32, &mut Leaf)| {
-            let Phase::Idle { not_before } = leaf.phase else { return None };
-            if now.mono < not_before || leaf.is_shut_out() {
-                return None;
-            }
-            let Ok(permit) = leaf.breaker.try_acquire(now.mono) else {
-                leaf.phase = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
-                return None;
-            };
-            leaf.phase = Phase::Dialing { permit, since: now.mono };
-            Some((DialId(number), leaf.config.address, within))
+            let (to, within) = leaf.uplink.poll_dial(now)?;
+            Some((DialId(number), to, within))
         };
         (0..).zip(&mut self.all).filter_map(due).collect()
     }
 
-    pub(super) fn handle_open(&mut self, index: usize, conn: ConnId) {
-        let Some(leaf) = self.all.get_mut(index) else { return };
-        let phase = std::mem::replace(&mut leaf.phase, Phase::Closing { conn });
-        if let Phase::Dialing { permit, since } = phase {
-            leaf.phase = Phase::Greeting { permit, since, conn };
+    pub(super) fn handle_open(&mut self, now: Now, index: usize, conn: ConnId) {
+        if let Some(leaf) = self.all.get_mut(index) {
+            leaf.uplink.handle_open(now, conn);
         }
     }
 
     pub(super) fn handle_dial_failed(&mut self, now: Now, index: usize, failure: DialFailure) {
-        let Some(leaf) = self.all.get_mut(index) else { return };
-        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
-        if let Phase::Dialing { permit, .. } = std::mem::replace(&mut leaf.phase, idle) {
-            leaf.breaker.record(permit, breaker_outcome(failure), now.mono);
+        if let Some(leaf) = self.all.get_mut(index) {
+            leaf.uplink.handle_dial_failed(now, failure);
         }
     }
 
@@ -201,21 +183,8 @@ impl Leaves {
         gather: &mut Gather,
     ) {
         let Some(leaf) = self.all.get_mut(index) else { return };
-        if leaf.conn() != Some(conn) {
-            return;
-        }
-        // What we close ourselves without having said so before was silent for too long.
-        let outcome = match reason {
-            CloseReason::Ours => Outcome::RequestDeadline,
-            _ => Outcome::Reset,
-        };
-        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
-        match std::mem::replace(&mut leaf.phase, idle) {
-            Phase::Greeting { permit, .. } => leaf.breaker.record(permit, outcome, now.mono),
-            Phase::Ready { .. } => {
-                self.lose_link(now, index, outcome, NodeStatus::Refused, None, gather);
-            }
-            _ => {}
+        if let uplink::Ended::Ready(outcome) = leaf.uplink.handle_close(now, conn, reason) {
+            self.lose_link(now, index, outcome, NodeStatus::Refused, None, gather);
         }
     }
 
@@ -229,10 +198,10 @@ impl Leaves {
         gather: &mut Gather,
     ) -> Result<(), Fault> {
         let Some(leaf) = self.all.get_mut(index) else { return Ok(()) };
-        let Phase::Ready { run, .. } = &leaf.phase else {
+        if leaf.uplink.ready().is_none() {
             return rows.first().map_or(Ok(()), |row| leaf.handle_greeting(now, row));
-        };
-        let Some(id) = *run else {
+        }
+        let Some(id) = leaf.run else {
             return Err(Fault::unexpected("a row without a RUN before it", None));
         };
         let leaf_id = LeafId(u32::try_from(index).unwrap_or(u32::MAX));
@@ -251,15 +220,15 @@ impl Leaves {
         gather: &mut Gather,
     ) -> Result<(), Fault> {
         let Some(leaf) = self.all.get_mut(index) else { return Ok(()) };
-        let Phase::Ready { run, .. } = &mut leaf.phase else {
+        if leaf.uplink.ready().is_none() {
             return leaf.handle_greeting(now, frame);
-        };
+        }
         let leaf_id = LeafId(u32::try_from(index).unwrap_or(u32::MAX));
         // Rows belong to a RUN until the next control frame.
-        *run = None;
+        leaf.run = None;
         match frame.kind() {
             Some(Kind::Run) => {
-                *run = frame.view::<Run>().map(|run| run.id.get());
+                leaf.run = frame.view::<Run>().map(|run| run.id.get());
                 Ok(())
             }
             Some(Kind::End) => {
@@ -305,19 +274,14 @@ impl Leaves {
     /// Gives a leaf's connection up: the caller closes it.
     pub(super) fn give_up(&mut self, now: Now, index: usize, fault: &Fault, gather: &mut Gather) {
         let Some(leaf) = self.all.get_mut(index) else { return };
-        let Some(conn) = leaf.conn() else { return };
         let (of_greeting, of_question, status, blamed) = match fault {
             Fault::Protocol { blamed, .. } => {
                 (Outcome::ProtocolError, Outcome::ProtocolError, NodeStatus::Failed, *blamed)
             }
             Fault::Refused { .. } => (Outcome::Refused, Outcome::Reset, NodeStatus::Refused, None),
         };
-        match std::mem::replace(&mut leaf.phase, Phase::Closing { conn }) {
-            Phase::Greeting { permit, .. } => leaf.breaker.record(permit, of_greeting, now.mono),
-            Phase::Ready { .. } => {
-                self.lose_link(now, index, of_question, status, blamed, gather);
-            }
-            _ => {}
+        if let uplink::Ended::Ready(_) = leaf.uplink.give_up(now, of_greeting) {
+            self.lose_link(now, index, of_question, status, blamed, gather);
         }
     }
 
@@ -331,11 +295,11 @@ impl Leaves {
             let Some(leaf) = self.all.get_mut(index) else { continue };
             let permit = leaf.questions.get_mut(&id).and_then(|question| question.permit.take());
             if let Some(permit) = permit {
-                leaf.breaker.record(permit, Outcome::RequestDeadline, now.mono);
+                leaf.uplink.breaker_mut().record(permit, Outcome::RequestDeadline, now.mono);
             }
         }
         for leaf in &mut self.all {
-            leaf.breaker.handle_timeout(now.mono);
+            leaf.uplink.handle_timers(now);
         }
     }
 
@@ -348,75 +312,41 @@ impl Leaves {
     ) -> Vec<(ConnId, &'static str)> {
         let mut due = Vec::new();
         for index in 0..self.all.len() {
-            let patience = self.patience;
-            let leaf = &mut self.all[index];
-            let Some(conn) = leaf.conn() else { continue };
-            let (is_due, text) = match leaf.phase {
-                Phase::Greeting { since, .. } => {
-                    (now.mono.since(since) >= patience, "no answer to SESSION")
-                }
-                Phase::Ready { .. } => (leaf.is_drained(), "its breaker opened"),
-                _ => continue,
-            };
-            if !is_due {
-                continue;
-            }
+            let Some(leaf) = self.all.get_mut(index) else { continue };
+            let is_idle = leaf.questions.is_empty();
+            let Some((conn, text, ended)) = leaf.uplink.poll_close(now, is_idle) else { continue };
             due.push((conn, text));
-            let phase = std::mem::replace(&mut leaf.phase, Phase::Closing { conn });
-            if let Phase::Greeting { permit, .. } = phase {
-                leaf.breaker.record(permit, Outcome::RequestDeadline, now.mono);
-            } else {
-                let (outcome, status) = (Outcome::RequestDeadline, NodeStatus::Timeout);
-                self.end_questions(now, index, outcome, status, None, gather);
+            if let uplink::Ended::Ready(outcome) = ended {
+                self.end_questions(now, index, outcome, NodeStatus::Timeout, None, gather);
             }
         }
         due
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        let of = |leaf: &Leaf| {
-            let of_phase = match leaf.phase {
-                Phase::Idle { not_before } => (!leaf.is_shut_out()).then_some(not_before),
-                Phase::Greeting { since, .. } => Some(since + self.patience),
-                _ => None,
-            };
-            of_phase.into_iter().chain(leaf.breaker.next_deadline()).min()
-        };
         let of_question = self.by_deadline.first().map(|(deadline, _, _)| *deadline);
-        self.all.iter().filter_map(of).chain(of_question).min()
+        self.all.iter().filter_map(|leaf| leaf.uplink.next_deadline(true)).chain(of_question).min()
     }
 
     pub(super) fn poll_transition(&mut self) -> Option<(String, Transition)> {
         self.all.iter_mut().find_map(|leaf| {
-            let change = leaf.breaker.poll_transition()?;
-            Some((leaf.breaker_name.clone(), change))
+            let (name, change) = leaf.uplink.poll_transition()?;
+            Some((name.to_owned(), change))
         })
     }
 
     pub(super) fn describe(&self, now: Now, status: &mut Status) {
         for leaf in &self.all {
             let name = &leaf.config.name;
-            let phase = match leaf.phase {
-                Phase::Idle { .. } => "waiting",
-                Phase::Dialing { .. } => "dialing",
-                Phase::Greeting { .. } => "greeting",
-                Phase::Ready { .. } => "ready",
-                Phase::Closing { .. } => "closing",
-            };
-            status.text(name.clone(), phase);
+            status.text(name.clone(), leaf.uplink.state());
             status.metric(format!("{name}.questions"), leaf.questions.len());
-            describe_breaker(&leaf.breaker_name, &leaf.breaker, now, status);
+            leaf.uplink.describe(now, status);
         }
     }
 
     /// Does what an operator wants, if there is a breaker of this name.
-    pub(super) fn obey(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
-        let named = self.all.iter_mut().find(|leaf| leaf.breaker_name == name);
-        if let Some(leaf) = named {
-            obey_operator(&mut leaf.breaker, action, now);
-            return true;
-        }
-        false
+    pub(super) fn operate(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
+        self.all.iter_mut().any(|leaf| leaf.uplink.operate(now, name, action))
     }
 
     #[cfg(test)]
@@ -439,7 +369,7 @@ impl Leaves {
         } else {
             Outcome::RequestDeadline
         };
-        self.all[index].breaker.record(permit, outcome, now.mono);
+        self.all[index].uplink.breaker_mut().record(permit, outcome, now.mono);
     }
 
     /// A standing connection has ended by the leaf's fault: its breaker hears of it once for each
@@ -455,7 +385,7 @@ impl Leaves {
     ) {
         let is_judged = self.end_questions(now, index, outcome, status, blamed, gather);
         if let Some(leaf) = self.all.get_mut(index).filter(|_| !is_judged) {
-            leaf.breaker.observe(outcome, now.mono);
+            leaf.uplink.breaker_mut().observe(outcome, now.mono);
         }
     }
 
@@ -475,7 +405,7 @@ impl Leaves {
         for (id, question) in std::mem::take(&mut leaf.questions) {
             self.by_deadline.remove(&(question.deadline, index, id));
             if let Some(permit) = question.permit {
-                leaf.breaker.record(permit, outcome, now.mono);
+                leaf.uplink.breaker_mut().record(permit, outcome, now.mono);
                 is_judged = true;
             }
             if blamed != Some(id) {

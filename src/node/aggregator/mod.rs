@@ -16,18 +16,14 @@ mod plan;
 
 use std::collections::VecDeque;
 
-use super::status::Status;
-use super::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
-    Outgoing, breaker_change,
-};
+use super::session::{Admission, Denial, Filled, Roles, Status};
+use super::{CloseReason, ConnId, DialFailure, DialId, Level, Links, Service, breaker_change};
 use crate::gather::{Answer, CUT_OF_OURS, Gather, LeafId};
 use crate::limits;
-use crate::question::{Question, QuestionError};
+use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, Ended, ErrorCode, Frame, Heartbeat, Kind, Op, Query, QueryMore, Refusal, Role,
-    Session, U32, padded, unpadded,
+    BreakerAction, Ended, ErrorCode, Frame, Heartbeat, Kind, Op, Query, Role, Session, U32, padded,
 };
 
 use client::Client;
@@ -41,9 +37,7 @@ const CORE: LeafId = LeafId(0);
 
 /// What a connection is for.
 #[derive(Debug)]
-enum Peer {
-    /// Has not said it yet.
-    Unknown,
+pub(crate) enum Peer {
     Client(Client),
     /// Index into the leaves.
     Leaf(usize),
@@ -62,10 +56,8 @@ pub struct Aggregator {
     answers_dropped: u64,
     /// One piece for one client; kept to save the allocation.
     scratch: Vec<Frame>,
-    local_faults: u64,
     /// Changes of breakers that core has not been told.
     reports: VecDeque<Frame>,
-    is_stopped: bool,
 }
 
 impl Aggregator {
@@ -84,50 +76,13 @@ impl Aggregator {
             answer_frames: 0,
             answers_dropped: 0,
             scratch: Vec::new(),
-            local_faults: 0,
             reports: VecDeque::new(),
-            is_stopped: false,
         })
     }
 
-    fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        let Some(link) = self.links.get(conn) else { return };
-        if let Err(error) = frame.check() {
-            self.links.refuse_frame(conn, error);
-            return;
-        }
-        match (&link.peer, frame.kind()) {
-            (Peer::Unknown, Some(Kind::Session)) => self.greet(conn, frame),
-            (Peer::Unknown, _) => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "the first frame must be a SESSION");
-            }
-            (Peer::Client(client), _) if client.questions.wants_more() && !is_more(frame) => {
-                let error = QuestionError::Broken;
-                self.links.refuse(conn, error.code(), &error.to_string());
-            }
-            (_, Some(Kind::Heartbeat)) => self.answer_heartbeat(now, conn, frame),
-            (Peer::Client(_), Some(Kind::Query | Kind::QueryMore)) => {
-                self.handle_query_frame(now, conn, frame);
-            }
-            _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
-        }
-    }
-
-    fn greet(&mut self, conn: ConnId, frame: &Frame) {
-        let role = frame.view::<Session>().and_then(|session| Role::from_number(session.role));
-        if role != Some(Role::Querier) {
-            let text = "the aggregator takes queries only";
-            self.links.refuse(conn, ErrorCode::Unexpected, text);
-            return;
-        }
-        self.links.greet(conn, Peer::Client(Client::default()));
-        self.links.send(conn, Session { name: padded("aggregator"), ..Session::default() });
-    }
-
-    fn answer_heartbeat(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        if let Some(beat) = frame.view::<Heartbeat>() {
-            self.links.answer_heartbeat(now, conn, beat, 0);
-        }
+    fn greet_client(&mut self, _now: Now, _conn: ConnId, _session: &Session) -> Admission<Peer> {
+        let answer = Session { name: padded("aggregator"), ..Session::default() };
+        Admission::Welcome(Peer::Client(Client::default()), answer)
     }
 
     /// What a leaf sent, up to the first frame for which it is given up.
@@ -186,79 +141,14 @@ impl Aggregator {
         }
     }
 
-    /// A QUERY, or one more frame of it.
-    fn handle_query_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        let Some(Peer::Client(client)) = self.links.peer_mut(conn) else { return };
-        let (id, whole) = if let Some(query) = frame.view::<Query>() {
-            (query.id.get(), client.questions.take_query(query))
-        } else if let Some(more) = frame.view::<QueryMore>() {
-            (more.id.get(), client.questions.take_more(more))
-        } else {
-            return;
-        };
-        if id == 0 {
-            // A refusal with id 0 speaks of the connection, so the connection ends with it.
-            self.links.refuse(conn, ErrorCode::Unexpected, "a query's id is not 0");
-            return;
-        }
-        match whole {
-            None => return,
-            Some(Ok(question)) => self.handle_question(now, conn, id, &question),
-            Some(Err(error)) if error.ends_connection() => {
-                self.links.refuse(conn, error.code(), &error.to_string());
-            }
-            Some(Err(error)) => {
-                self.links.send(conn, Refusal::new(error.code(), id, &error.to_string()));
-            }
-        }
-        // At once: a STOP in the same read must find the answer where answers wait.
-        self.pass_on(now);
-    }
-
-    fn handle_question(&mut self, now: Now, conn: ConnId, id: u32, question: &Question) {
-        if question.op() == Some(Op::Stop) {
-            self.stop_query(conn, id);
-        } else if let Err((code, text)) = self.take_query(now, conn, question) {
-            self.links.send(conn, Refusal::new(code, id, &text));
-        }
-    }
-
-    fn take_query(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        question: &Question,
-    ) -> Result<(), (ErrorCode, String)> {
-        let refused = |code, text: &str| Err((code, text.to_owned()));
-        let query = &question.query;
-        let id = query.id.get();
+    fn take_query(&mut self, now: Now, conn: ConnId, question: &Question) -> Result<(), Denial> {
+        let id = question.query.id.get();
         let Some(Peer::Client(client)) = self.links.peer_mut(conn) else { return Ok(()) };
-        if client.has_open(id) {
-            return refused(ErrorCode::Unexpected, "a query with this id is in flight");
-        }
-        match question.op() {
-            Some(Op::Status) => {
-                self.status(now).send(&mut self.links, conn, id);
-                return Ok(());
-            }
-            Some(Op::Breaker) => {
-                let Some(action) = BreakerAction::from_limit(query.limit) else {
-                    return refused(ErrorCode::Unexpected, "no such action on a breaker");
-                };
-                if !self.leaves.obey(now, &unpadded(&query.symbol), action) {
-                    let text = "the aggregator has no breaker of this name";
-                    return refused(ErrorCode::NotOwner, text);
-                }
-                self.links.send(conn, Ended { id: query.id, ..Ended::default() });
-                // At once: an operator who opens and resets a breaker wants its connection made anew.
-                self.settle(now);
-                return Ok(());
-            }
-            Some(Op::Replay) => return refused(ErrorCode::NotOwner, "ask core for a replay"),
-            _ => {}
+        if question.op() == Some(Op::Replay) {
+            return Err(Denial::new(ErrorCode::NotOwner, "ask core for a replay"));
         }
         if client.open() >= self.queries_per_client_max {
-            return refused(ErrorCode::Limit, "too many of your queries are in flight");
+            return Err(Denial::new(ErrorCode::Limit, "too many of your queries are in flight"));
         }
         if question.as_of == CUT_OF_OURS && !self.cuts.is_fresh(now.mono) {
             self.park(now, conn, question)?;
@@ -269,7 +159,7 @@ impl Aggregator {
         }
         let plan = self.leaves.plan(question);
         let begun = self.gather.begin(now.mono, asker_of(conn), question, plan);
-        begun.map_err(|refused| (refused.code(), refused.to_string()))?;
+        begun.map_err(|refused| Denial::new(refused.code(), refused.to_string()))?;
         client.begin(id);
         Ok(())
     }
@@ -287,7 +177,7 @@ impl Aggregator {
     /// Carries out what the machines want after something happened.
     fn settle(&mut self, now: Now) {
         for (conn, text) in self.leaves.closes_due(now, &mut self.gather) {
-            if let Some(Peer::Leaf(index)) = self.links.peer_mut(conn) {
+            if let Some(Peer::Leaf(index)) = self.links.peer(conn) {
                 let name = self.leaves.name(*index);
                 self.links.log(Level::Warn, format!("the link to {name} is closed: {text}"));
             }
@@ -369,6 +259,52 @@ impl Aggregator {
             self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         }
     }
+}
+
+impl Service for Aggregator {
+    type Peer = Peer;
+
+    const TITLE: &'static str = "the aggregator";
+    const ROLES: Roles<Self> = Roles { querier: Some(Aggregator::greet_client), ..Roles::NONE };
+    const SENDS_BEFORE_TIMERS: bool = true;
+
+    fn links(&self) -> &Links<Peer> {
+        &self.links
+    }
+
+    fn links_mut(&mut self) -> &mut Links<Peer> {
+        &mut self.links
+    }
+
+    fn on_arrival(&mut self, _now: Now, _conn: ConnId, _frames: usize) {}
+
+    fn on_frame(&mut self, _now: Now, _conn: ConnId, _frame: &Frame) -> Result<(), Denial> {
+        Err(Denial::out_of_place())
+    }
+
+    fn answered_seq(&self, _peer: &Peer) -> Option<u64> {
+        Some(0)
+    }
+
+    fn sent_seq(_peer: &Peer) -> u64 {
+        0
+    }
+
+    fn has_open(&self, conn: ConnId, id: u32) -> bool {
+        matches!(self.links.peer(conn), Some(Peer::Client(client)) if client.has_open(id))
+    }
+
+    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial> {
+        let taken = self.take_query(now, conn, &question);
+        // At once: a STOP in the same read must find the answer where answers wait.
+        self.pass_on(now);
+        taken
+    }
+
+    fn on_question_stopped(&mut self, now: Now, conn: ConnId, id: u32) {
+        self.stop_query(conn, id);
+        self.pass_on(now);
+    }
 
     fn status(&self, now: Now) -> Status {
         let counts = self.gather.counts();
@@ -377,7 +313,7 @@ impl Aggregator {
         status.metric("in_flight", self.gather.in_flight());
         status.metric("connections", self.links.len());
         status.metric("refused", self.links.refused());
-        status.metric("local_faults", self.local_faults);
+        status.metric("local_faults", self.links.local_faults());
         status.metric("answer_frames_waiting", self.answer_frames);
         status.metric("answers_dropped", self.answers_dropped);
         for (name, count) in [
@@ -403,41 +339,42 @@ impl Aggregator {
         self.leaves.describe(now, &mut status);
         status
     }
-}
 
-impl Node for Aggregator {
-    fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
-        self.links.insert(now, conn, Peer::Unknown);
-        let Origin::Dialed(dial) = origin else { return };
+    fn operate(&mut self, now: Now, breaker: &str, action: BreakerAction) -> Result<Ended, Denial> {
+        if !self.leaves.operate(now, breaker, action) {
+            let text = "the aggregator has no breaker of this name";
+            return Err(Denial::new(ErrorCode::NotOwner, text));
+        }
+        // At once: an operator who opens and resets a breaker wants its connection made anew.
+        self.settle(now);
+        Ok(Ended::default())
+    }
+
+    fn on_dialed(&mut self, now: Now, conn: ConnId, dial: DialId) {
         let Some(index) = self.leaves.index_of(dial) else { return };
-        self.leaves.handle_open(index, conn);
-        self.links.greet(conn, Peer::Leaf(index));
+        self.leaves.handle_open(now, index, conn);
+        self.links.dialed(conn, Peer::Leaf(index));
         let role = Role::Querier as u8;
         self.links.send(conn, Session { role, name: padded("aggregator"), ..Session::default() });
     }
 
-    fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
+    fn on_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
         if let Some(index) = self.leaves.index_of(dial) {
             self.leaves.handle_dial_failed(now, index, failure);
             self.settle(now);
         }
     }
 
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        self.links.heard(now, conn);
-        if let Some(Peer::Leaf(index)) = self.links.peer_mut(conn) {
+    fn on_dialed_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        if let Some(Peer::Leaf(index)) = self.links.peer(conn) {
             let index = *index;
             self.handle_leaf_frames(now, conn, index, frames);
             self.pass_on(now);
-            return;
-        }
-        for frame in frames {
-            self.handle_frame(now, conn, frame);
         }
     }
 
-    fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {
-        match self.links.remove(conn) {
+    fn on_close(&mut self, now: Now, conn: ConnId, peer: Option<Peer>, reason: CloseReason) {
+        match peer {
             Some(Peer::Client(client)) => {
                 self.answer_frames -= client.frames();
                 self.cuts.forget(conn, None);
@@ -449,79 +386,41 @@ impl Node for Aggregator {
                 let name = self.leaves.name(index);
                 self.links.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
-            _ => {}
+            None => {}
         }
         self.settle(now);
     }
 
-    fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
-        self.local_faults += 1;
-        self.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
-    }
+    fn on_storage(&mut self, _now: Now) {}
 
-    fn sends_before_timers(&self) -> bool {
-        true
-    }
+    fn on_turn_begin(&mut self, _now: Now) {}
 
-    fn handle_timers(&mut self, now: Now) {
-        if self.is_stopped {
-            return;
-        }
+    fn on_timers(&mut self, now: Now) {
         self.leaves.handle_timers(now);
         self.gather.handle_timeout(now.mono);
         for (dial, to, within) in self.leaves.dials_due(now) {
             self.links.dial(dial, to, within);
         }
-        self.links.tick(now, |_| 0);
         self.settle(now);
     }
 
-    fn handle_stop(&mut self, _now: Now) {
-        self.links.refuse_all(ErrorCode::Stopping, "the aggregator stops; come back later");
-        self.is_stopped = true;
+    fn on_commit(&mut self, _now: Now) {}
+
+    fn on_stop(&mut self, _now: Now) {}
+
+    fn failed(&self) -> Option<&str> {
+        None
     }
 
-    fn is_stopped(&self) -> bool {
-        self.is_stopped
-    }
-
-    fn next_deadline(&self) -> Option<Mono> {
-        if self.is_stopped {
-            return None;
-        }
+    fn next_due(&self) -> Option<Mono> {
         let cuts = self.cuts.next_deadline();
-        [self.links.next_tick(), self.gather.next_deadline(), self.leaves.next_deadline(), cuts]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.gather.next_deadline(), self.leaves.next_deadline(), cuts].into_iter().flatten().min()
     }
 
-    fn wants_frames(&self, conn: ConnId) -> bool {
-        self.links.wants_frames(conn)
+    fn fill(&mut self, _now: Now, conn: ConnId) -> Filled {
+        self.refill(conn);
+        Filled::Outbox
     }
-
-    fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
-    }
-
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
-    }
-
-    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        if self.links.outbox(conn).is_empty() {
-            self.refill(conn);
-        }
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
-    }
-
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.links.sent(now, conn, bytes);
-    }
-}
-
-fn is_more(frame: &Frame) -> bool {
-    matches!(frame.kind(), Some(Kind::Query | Kind::QueryMore))
 }
 
 /// The number by which the gather knows a connection. Connections are never given out twice.

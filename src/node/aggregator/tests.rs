@@ -12,9 +12,10 @@ use std::time::Duration;
 use super::*;
 use crate::breaker;
 use crate::market::partition::Partition;
+use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
-    Definition, EndStatus, Ended, NodeAnswer, NodeStatus, Quote, Run, Trade, U64, as_frames,
-    unpadded,
+    Definition, EndStatus, Ended, NodeAnswer, NodeStatus, Quote, Refusal, Run, Trade, U64,
+    as_frames, unpadded,
 };
 
 const CORE: usize = 0;
@@ -161,7 +162,7 @@ impl Bench {
     fn client(&mut self) -> ConnId {
         let slot = 10 + self.generation;
         let conn = self.fresh(slot);
-        self.aggregator.handle_open(self.now, conn, Origin::Accepted);
+        self.aggregator.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
         let role = Role::Querier as u8;
         self.say(conn, &[Frame::seal(Session { role, ..Session::default() })]);
         let hello = self.read(conn);

@@ -11,11 +11,11 @@ use super::readers::Readers;
 use super::source::note;
 use crate::feed::RingReader;
 use crate::limits;
-use crate::node::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Level, LocalFault, Node, Origin, Outgoing,
-};
+use crate::node::session::{Admission, Denial, Filled, Roles, Status};
+use crate::node::{CloseReason, ConnId, Links, Outgoing, Service};
+use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Role, Session};
+use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Session};
 
 /// A fan-out; [`super::Broker::with_fanouts`] makes them.
 #[derive(Debug)]
@@ -28,21 +28,12 @@ pub struct Fanout {
     /// More waits than one turn takes in.
     has_more: bool,
     wakes_intake: bool,
-    is_stopped: bool,
 }
 
 impl Fanout {
     pub(super) fn new(post: Arc<Post>, stall: Stall) -> Fanout {
         let readers = Readers::default();
-        Fanout {
-            readers,
-            post,
-            stall,
-            letter: None,
-            has_more: false,
-            wakes_intake: false,
-            is_stopped: false,
-        }
+        Fanout { readers, post, stall, letter: None, has_more: false, wakes_intake: false }
     }
 
     /// Takes in what the first reactor has made. The heads are read before the letters: what was
@@ -136,62 +127,77 @@ impl Fanout {
         }
     }
 
-    fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        let Some(link) = self.readers.links.get(conn) else { return };
-        if let Err(error) = frame.check() {
-            self.readers.links.refuse_frame(conn, error);
-            return;
-        }
-        match link.peer {
-            Peer::Subscriber(_) => self.readers.handle_frame(now, conn, frame),
-            _ => match frame.view::<Session>() {
-                Some(session) if session.role == Role::Subscriber as u8 => {
-                    let session = *session;
-                    self.readers.greet(conn, &session);
-                }
-                _ => {
-                    let text = "the first frame must be a SESSION";
-                    self.readers.links.refuse(conn, ErrorCode::Unexpected, text);
-                }
-            },
-        }
+    /// The first reactor has kept the bound on their number.
+    fn greet_subscriber(&mut self, _now: Now, _conn: ConnId, session: &Session) -> Admission<Peer> {
+        self.post.arriving.fetch_sub(1, Ordering::Relaxed);
+        self.readers.greet(session)
     }
 }
 
-impl Node for Fanout {
-    fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
-        self.post.arriving.fetch_sub(1, Ordering::Relaxed);
-        self.readers.links.insert(now, conn, Peer::Unknown);
+impl Service for Fanout {
+    type Peer = Peer;
+
+    const TITLE: &'static str = "the broker";
+    const ROLES: Roles<Self> = Roles { subscriber: Some(Fanout::greet_subscriber), ..Roles::NONE };
+    const SENDS_BEFORE_TIMERS: bool = false;
+
+    fn links(&self) -> &Links<Peer> {
+        &self.readers.links
     }
 
-    fn handle_dial_failed(&mut self, _now: Now, _dial: DialId, _failure: DialFailure) {}
+    fn links_mut(&mut self) -> &mut Links<Peer> {
+        &mut self.readers.links
+    }
 
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        self.readers.links.heard(now, conn);
-        for frame in frames {
-            self.handle_frame(now, conn, frame);
+    fn on_arrival(&mut self, _now: Now, _conn: ConnId, _frames: usize) {}
+
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
+        self.readers.handle_frame(now, conn, frame)
+    }
+
+    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
+        Some(peer.cursor())
+    }
+
+    fn sent_seq(peer: &Peer) -> u64 {
+        peer.cursor()
+    }
+
+    fn has_open(&self, _conn: ConnId, _id: u32) -> bool {
+        false
+    }
+
+    fn on_question(&mut self, _now: Now, _conn: ConnId, _question: Question) -> Result<(), Denial> {
+        Err(Denial::new(ErrorCode::Unexpected, "a subscriber asks nothing"))
+    }
+
+    fn on_question_stopped(&mut self, _now: Now, _conn: ConnId, _id: u32) {}
+
+    /// The first reactor speaks for all.
+    fn status(&self, _now: Now) -> Status {
+        Status::default()
+    }
+
+    fn on_close(&mut self, _now: Now, conn: ConnId, peer: Option<Peer>, _reason: CloseReason) {
+        match peer {
+            Some(Peer::Subscriber(subscriber)) => self.readers.forget(conn, &subscriber),
+            // It was lost on its way here, or left ahead of its greeting.
+            _ => drop(self.post.arriving.fetch_sub(1, Ordering::Relaxed)),
         }
+        self.post.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn handle_close(&mut self, _now: Now, conn: ConnId, _reason: CloseReason) {
-        if self.readers.forget(conn).is_some() {
-            self.post.connections.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
+    fn on_storage(&mut self, _now: Now) {}
 
-    fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
-        self.readers.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
-    }
-
-    fn handle_mail(&mut self, _now: Now) {
+    fn on_turn_begin(&mut self, _now: Now) {
         self.take_in();
     }
 
-    fn handle_timers(&mut self, now: Now) {
+    fn on_timers(&mut self, now: Now) {
         self.readers.handle_timers(now);
     }
 
-    fn commit(&mut self, _now: Now) {
+    fn on_commit(&mut self, _now: Now) {
         self.readers.commit();
         self.post.refused.store(self.readers.links.refused(), Ordering::Relaxed);
         let bytes = self.readers.interest_bytes() as u64;
@@ -202,40 +208,36 @@ impl Node for Fanout {
         }
     }
 
-    fn handle_stop(&mut self, _now: Now) {
-        let text = "the broker stops; come back later";
-        self.readers.links.refuse_all(ErrorCode::Stopping, text);
-        self.is_stopped = true;
+    fn on_stop(&mut self, _now: Now) {}
+
+    fn failed(&self) -> Option<&str> {
+        None
     }
 
-    fn is_stopped(&self) -> bool {
-        self.is_stopped
-    }
-
-    fn next_deadline(&self) -> Option<Mono> {
+    fn next_due(&self) -> Option<Mono> {
         if self.has_more {
             return Some(Mono::default());
         }
         self.readers.next_deadline()
     }
 
-    fn poll_action(&mut self) -> Option<Action> {
-        self.readers.links.poll_action()
-    }
-
-    fn poll_wake(&mut self) -> Option<usize> {
+    fn next_wake(&mut self) -> Option<usize> {
         std::mem::take(&mut self.wakes_intake).then_some(0)
     }
 
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.readers.links.poll_dirty()
+    fn fill(&mut self, _now: Now, conn: ConnId) -> Filled {
+        self.readers.fill(conn)
     }
 
-    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        self.readers.outgoing(conn)
+    fn lent(&self, conn: ConnId) -> Outgoing<'_> {
+        self.readers.lent(conn)
     }
 
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.readers.handle_sent(now, conn, bytes);
+    fn on_lent_sent(&mut self, conn: ConnId, bytes: usize) {
+        self.readers.handle_lent_sent(conn, bytes);
+    }
+
+    fn wants(&self, _conn: ConnId) -> bool {
+        true
     }
 }

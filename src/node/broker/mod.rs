@@ -6,29 +6,25 @@ mod fanout;
 mod intake;
 mod post;
 mod readers;
-mod round;
 mod source;
 mod subscriber;
 
 use std::sync::atomic::Ordering;
 
-use super::status::Status;
-use super::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Level, LocalFault, Node, Origin, Outgoing,
-};
+use super::session::{Admission, Denial, Filled, Roles, Status};
+use super::{CloseReason, ConnId, Level, Links, Outgoing, Service};
 use crate::feed::{LastValues, Pattern, Ring};
 use crate::limits;
+use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Op, Query, Refusal, Role, Session,
-    U32, U64, padded,
+    Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Session, U32, U64, padded,
 };
 
 pub use fanout::Fanout;
 use intake::Intake;
 use post::Outlets;
 use readers::Readers;
-use round::Round;
 use subscriber::Subscriber;
 
 /// What the broker is configured with.
@@ -38,9 +34,17 @@ pub struct BrokerConfig {
     pub ring_frames: usize,
     /// Subscribers at once.
     pub subscribers_max: usize,
+    /// Frames that publishers may bring in the middle of a round of the fan-out.
+    pub round_frames_max: usize,
 }
 
 impl BrokerConfig {
+    /// So many frames per source, for so many subscribers.
+    #[must_use]
+    pub fn new(ring_frames: usize, subscribers_max: usize) -> BrokerConfig {
+        BrokerConfig { ring_frames, subscribers_max, round_frames_max: limits::ROUND_FRAMES_MAX }
+    }
+
     /// What a subscriber costs at most: what is gathered for it, the kernel's buffers, its slots, and
     /// a watch list of its own, as long as any may be, over as many instruments as there may be.
     #[must_use]
@@ -69,14 +73,21 @@ const INTEREST_BYTES_MAX: usize = limits::PATTERNS_MAX * 2 * size_of::<Pattern>(
 
 /// What a connection is for.
 #[derive(Debug)]
-enum Peer {
-    /// Has not said it yet.
-    Unknown,
-    Publisher {
-        source: u8,
-    },
+pub(crate) enum Peer {
+    Publisher { source: u8 },
     Subscriber(Subscriber),
     Querier,
+}
+
+impl Peer {
+    /// The next `seq` that it is sent. Who hears only frames of others learns by it that nothing of its own
+    /// was missed.
+    fn cursor(&self) -> u64 {
+        match self {
+            Peer::Subscriber(subscriber) => subscriber.cursor(),
+            _ => 0,
+        }
+    }
 }
 
 /// The broker node: of one reactor, all of it; of several, the first, with the publishers, who asks for
@@ -89,11 +100,8 @@ pub struct Broker {
     readers: Readers<Ring>,
     intakes: Vec<Intake>,
     outlets: Outlets,
-    round: Round,
     /// The next further reactor that the intake has news for.
     next_wake: usize,
-    local_faults: u64,
-    is_stopped: bool,
 }
 
 impl Broker {
@@ -110,16 +118,15 @@ impl Broker {
         let fanout = |post: &_| Fanout::new(std::sync::Arc::clone(post), outlets.stall.clone());
         let fanouts = outlets.posts.iter().map(fanout).collect();
         let numbers = 0..u8::try_from(limits::SOURCES_MAX).unwrap_or(u8::MAX);
+        let mut readers = Readers::default();
+        readers.links.bound_rounds(config.round_frames_max);
         let broker = Broker {
             config,
             kernel_bytes_per_subscriber: 0,
-            readers: Readers::default(),
+            readers,
             intakes: numbers.map(Intake::new).collect(),
             outlets,
-            round: Round::default(),
             next_wake: usize::MAX,
-            local_faults: 0,
-            is_stopped: false,
         };
         (broker, fanouts)
     }
@@ -129,83 +136,40 @@ impl Broker {
         self.kernel_bytes_per_subscriber = per_subscriber;
     }
 
-    fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        let Some(link) = self.readers.links.get_mut(conn) else { return };
-        if let Err(error) = frame.check() {
-            self.readers.links.refuse_frame(conn, error);
-            return;
-        }
-        let kind = frame.kind();
-        match (&mut link.peer, kind) {
-            (Peer::Subscriber(_), _) => self.readers.handle_frame(now, conn, frame),
-            (Peer::Publisher { source }, Some(_)) => {
-                let source = *source;
-                self.handle_published(now, conn, source, frame);
-            }
-            (Peer::Unknown, Some(Kind::Session)) => {
-                if let Some(session) = frame.view::<Session>() {
-                    let session = *session;
-                    self.handle_session(conn, &session);
-                }
-            }
-            (Peer::Unknown, _) => {
-                let text = "the first frame must be a SESSION";
-                self.readers.links.refuse(conn, ErrorCode::Unexpected, text);
-            }
-            (Peer::Querier, Some(Kind::Heartbeat)) => {
-                if let Some(beat) = frame.view::<Heartbeat>() {
-                    let beat = *beat;
-                    self.readers.links.answer_heartbeat(now, conn, &beat, 0);
-                }
-            }
-            (Peer::Querier, Some(Kind::Query)) => {
-                if let Some(query) = frame.view::<Query>() {
-                    let query = *query;
-                    self.handle_query(conn, &query);
-                }
-            }
-            _ => self.refuse_out_of_place(conn),
-        }
+    /// How much publishers have brought in the middle of rounds of the fan-out.
+    #[must_use]
+    pub fn round(&self) -> &super::Round {
+        self.readers.links.round()
     }
 
-    fn refuse_out_of_place(&mut self, conn: ConnId) {
-        let text = "this frame has no place here";
-        self.readers.links.refuse(conn, ErrorCode::Unexpected, text);
-    }
-
-    /// A frame, checked, from a publisher. While the further reactors have no room for it, it waits,
-    /// and with it everything behind it; the publisher is not read meanwhile.
-    fn handle_published(&mut self, now: Now, conn: ConnId, number: u8, frame: &Frame) {
-        let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
+    /// A frame from a publisher. While the further reactors have no room for it, it waits,
+    /// with all that come behind it.
+    fn handle_published(&mut self, conn: ConnId, number: u8, frame: &Frame) -> Result<(), Denial> {
+        let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };
         if intake.publisher != Some(conn) {
-            return;
+            return Ok(());
         }
-        let Some(source) = self.readers.source_mut(number) else { return };
+        let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
         if !intake.waiting.is_empty() || !intake.has_room(source, &mut self.outlets) {
             intake.stalls += u64::from(intake.waiting.is_empty());
             intake.waiting.push_back(*frame);
-            return;
+            return Ok(());
         }
-        self.take_in(now, conn, number, frame);
+        self.take_in(number, frame)
     }
 
     /// A frame from a publisher, for which there is room.
-    fn take_in(&mut self, now: Now, conn: ConnId, number: u8, frame: &Frame) {
-        match frame.kind() {
-            Some(kind) if kind.is_data() => self.publish(conn, number, frame),
-            Some(Kind::Heartbeat) => {
-                if let Some(beat) = frame.view::<Heartbeat>() {
-                    let beat = *beat;
-                    self.readers.links.answer_heartbeat(now, conn, &beat, 0);
-                    self.note_publisher_at(number, &beat);
-                }
-            }
-            _ => self.refuse_out_of_place(conn),
+    fn take_in(&mut self, number: u8, frame: &Frame) -> Result<(), Denial> {
+        if frame.kind().is_some_and(Kind::is_data) {
+            return self.publish(number, frame);
         }
+        let beat = frame.view::<Heartbeat>().ok_or_else(Denial::out_of_place)?;
+        self.note_publisher_at(number, beat);
+        Ok(())
     }
 
     /// Takes in what waited, as far as there is room now. Whoever still waits is woken.
-    fn take_in_waiting(&mut self, now: Now) {
+    fn take_in_waiting(&mut self) {
         if self.intakes.iter().all(|intake| intake.waiting.is_empty()) {
             return;
         }
@@ -217,19 +181,15 @@ impl Broker {
                 && intake.has_room(source, &mut self.outlets)
                 && let Some(frame) = intake.waiting.pop_front()
             {
-                self.take_in(now, conn, number, &frame);
+                if let Err(denial) = self.take_in(number, &frame) {
+                    self.readers.links.refuse(conn, denial.code, &denial.text);
+                }
             }
         }
     }
 
-    /// The further reactor that this connection, whose first frame this is, should be served by.
-    fn reactor_for(&self, conn: ConnId, frame: &Frame) -> Option<usize> {
-        let is_unknown = matches!(self.readers.links.get(conn)?.peer, Peer::Unknown);
-        let is_subscriber = frame.check().is_ok()
-            && frame.view::<Session>().is_some_and(|it| it.role == Role::Subscriber as u8);
-        if !is_unknown || !is_subscriber || self.subscribers() >= self.config.subscribers_max {
-            return None;
-        }
+    /// The further reactor that a new subscriber should be served by.
+    fn next_reactor(&self) -> Option<usize> {
         let posts = self.outlets.posts.iter().enumerate();
         let open = posts
             .filter(|(_, it)| it.arriving.load(Ordering::Relaxed) < limits::REACTOR_ARRIVALS_MAX);
@@ -245,39 +205,37 @@ impl Broker {
         self.readers.subscribers + elsewhere
     }
 
-    fn handle_session(&mut self, conn: ConnId, session: &Session) {
-        let links = &mut self.readers.links;
-        match Role::from_number(session.role) {
-            Some(Role::Subscriber) => {
-                if self.subscribers() < self.config.subscribers_max {
-                    self.readers.greet(conn, session);
-                } else {
-                    let text = "all subscriber places are taken";
-                    self.readers.links.refuse(conn, ErrorCode::Limit, text);
-                }
-            }
-            Some(Role::Querier) => {
-                links.greet(conn, Peer::Querier);
-                let (source, name) = (session.source, padded("broker"));
-                links.send(conn, Session { source, name, ..Session::default() });
-            }
-            Some(Role::Publisher) => self.begin_publisher(conn, session),
-            _ => links.refuse(conn, ErrorCode::Unexpected, "the broker has no such role"),
+    fn greet_subscriber(&mut self, _now: Now, _conn: ConnId, session: &Session) -> Admission<Peer> {
+        if self.subscribers() >= self.config.subscribers_max {
+            return Admission::refused(ErrorCode::Limit, "all subscriber places are taken");
         }
+        let Some(reactor) = self.next_reactor() else {
+            return self.readers.greet(session);
+        };
+        if let Some(post) = self.outlets.posts.get(reactor - 1) {
+            post.connections.fetch_add(1, Ordering::Relaxed);
+            post.arriving.fetch_add(1, Ordering::Relaxed);
+        }
+        Admission::HandOver(reactor)
     }
 
-    fn begin_publisher(&mut self, conn: ConnId, session: &Session) {
+    fn greet_querier(&mut self, _now: Now, _conn: ConnId, session: &Session) -> Admission<Peer> {
+        let (source, name) = (session.source, padded("broker"));
+        Admission::Welcome(Peer::Querier, Session { source, name, ..Session::default() })
+    }
+
+    fn greet_publisher(&mut self, _now: Now, conn: ConnId, session: &Session) -> Admission<Peer> {
         let number = session.source;
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else {
-            self.readers.links.refuse(conn, ErrorCode::Limit, "source numbers are 0 to 7");
-            return;
+            return Admission::refused(ErrorCode::Limit, "source numbers are 0 to 7");
         };
-        let Some(source) = self.readers.source_mut(number) else { return };
+        let Some(source) = self.readers.source_mut(number) else {
+            return Admission::refused(ErrorCode::Limit, "source numbers are 0 to 7");
+        };
         if !intake.has_room(source, &mut self.outlets) {
             // Its epoch would need a third ring, or one letter more.
             let text = "the last session is still taken in; come back";
-            self.readers.links.refuse(conn, ErrorCode::Limit, text);
-            return;
+            return Admission::refused(ErrorCode::Limit, text);
         }
         let begun = intake.begin_session(source, &mut self.outlets, conn, session);
         let answer = Session {
@@ -297,22 +255,19 @@ impl Broker {
         }
         let text = format!("publisher of source {number} connected, epoch {}", session.epoch);
         self.readers.links.log(Level::Info, text);
-        self.readers.links.greet(conn, Peer::Publisher { source: number });
-        self.readers.links.send(conn, answer);
+        Admission::Welcome(Peer::Publisher { source: number }, answer)
     }
 
     /// A data frame from a publisher.
-    fn publish(&mut self, conn: ConnId, number: u8, frame: &Frame) {
+    fn publish(&mut self, number: u8, frame: &Frame) -> Result<(), Denial> {
         if (frame.instrument.get() >> 24) != u32::from(number) {
-            let text = "instrument of another source";
-            self.readers.links.refuse(conn, ErrorCode::Unexpected, text);
-            return;
+            return Err(Denial::new(ErrorCode::Unexpected, "instrument of another source"));
         }
-        let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
-        let Some(source) = self.readers.source_mut(number) else { return };
-        if let Err(text) = intake.publish(source, &mut self.outlets, frame) {
-            self.readers.links.refuse(conn, ErrorCode::Unexpected, text);
-        }
+        let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };
+        let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
+        intake
+            .publish(source, &mut self.outlets, frame)
+            .map_err(|text| Denial::new(ErrorCode::Unexpected, text))
     }
 
     /// A publisher says which `seq` it sends next: an empty source begins there.
@@ -330,15 +285,74 @@ impl Broker {
         }
     }
 
-    fn handle_query(&mut self, conn: ConnId, query: &Query) {
-        if Op::from_number(query.op) != Some(Op::Status) {
-            let id = query.id.get();
-            let code = ErrorCode::Unexpected;
-            self.readers
-                .links
-                .send(conn, Refusal::new(code, id, "the broker answers status queries only"));
+    fn forget_publisher(&mut self, conn: ConnId, number: u8) {
+        let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
+        if intake.publisher != Some(conn) {
             return;
         }
+        intake.publisher = None;
+        intake.waiting.clear();
+        if let Some(source) = self.readers.source_mut(number) {
+            intake.note_standing(source, &mut self.outlets, source.is_stale);
+        }
+        self.readers.links.log(Level::Warn, format!("publisher of source {number} left"));
+    }
+}
+
+impl Service for Broker {
+    type Peer = Peer;
+
+    const TITLE: &'static str = "the broker";
+    const ROLES: Roles<Self> = Roles {
+        publisher: Some(Broker::greet_publisher),
+        subscriber: Some(Broker::greet_subscriber),
+        querier: Some(Broker::greet_querier),
+        ..Roles::NONE
+    };
+    const SENDS_BEFORE_TIMERS: bool = false;
+
+    fn links(&self) -> &Links<Peer> {
+        &self.readers.links
+    }
+
+    fn links_mut(&mut self) -> &mut Links<Peer> {
+        &mut self.readers.links
+    }
+
+    fn on_arrival(&mut self, _now: Now, conn: ConnId, frames: usize) {
+        if let Some(Peer::Publisher { .. }) = self.readers.links.peer(conn) {
+            self.readers.links.note_published(frames);
+        }
+    }
+
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
+        match self.readers.links.peer(conn) {
+            Some(Peer::Publisher { source }) => self.handle_published(conn, *source, frame),
+            Some(Peer::Subscriber(_)) => self.readers.handle_frame(now, conn, frame),
+            _ => Err(Denial::out_of_place()),
+        }
+    }
+
+    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
+        Some(peer.cursor())
+    }
+
+    fn sent_seq(peer: &Peer) -> u64 {
+        peer.cursor()
+    }
+
+    fn has_open(&self, _conn: ConnId, _id: u32) -> bool {
+        false
+    }
+
+    fn on_question(&mut self, _now: Now, _conn: ConnId, _question: Question) -> Result<(), Denial> {
+        let text = "the broker answers status queries only";
+        Err(Denial::new(ErrorCode::Unexpected, text))
+    }
+
+    fn on_question_stopped(&mut self, _now: Now, _conn: ConnId, _id: u32) {}
+
+    fn status(&self, _now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", "broker");
         let posts = &self.outlets.posts;
@@ -348,7 +362,7 @@ impl Broker {
         status.metric("subscribers", self.subscribers());
         status.metric("connections", self.readers.links.len() + elsewhere);
         status.metric("refused", self.readers.links.refused() + refused);
-        status.metric("local_faults", self.local_faults);
+        status.metric("local_faults", self.readers.links.local_faults());
         let elsewhere: u64 = posts.iter().map(|it| it.interest_bytes.load(Ordering::Relaxed)).sum();
         let sources = self.readers.sources.iter().flatten().count();
         let kernel_bytes = self.kernel_bytes_per_subscriber;
@@ -372,71 +386,27 @@ impl Broker {
             status.metric(format!("{prefix}.gaps_told"), source.gaps_told + gaps);
             status.metric(format!("{prefix}.stalls"), intake.stalls);
         }
-        status.send(&mut self.readers.links, conn, query.id.get());
+        status
     }
 
-    fn forget(&mut self, conn: ConnId) {
-        let Some(Peer::Publisher { source: number }) = self.readers.forget(conn) else { return };
-        let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
-        if intake.publisher != Some(conn) {
-            return;
-        }
-        intake.publisher = None;
-        intake.waiting.clear();
-        if let Some(source) = self.readers.source_mut(number) {
-            intake.note_standing(source, &mut self.outlets, source.is_stale);
-        }
-        self.readers.links.log(Level::Warn, format!("publisher of source {number} left"));
-    }
-}
-
-impl Node for Broker {
-    fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
-        self.readers.links.insert(now, conn, Peer::Unknown);
-    }
-
-    fn handle_dial_failed(&mut self, _now: Now, _dial: DialId, _failure: DialFailure) {}
-
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        self.readers.links.heard(now, conn);
-        if let Some(Peer::Publisher { .. }) = self.readers.links.get(conn).map(|link| &link.peer) {
-            self.round.note_read(frames.len());
-        }
-        for (index, frame) in frames.iter().enumerate() {
-            if !self.outlets.posts.is_empty()
-                && let Some(reactor) = self.reactor_for(conn, frame)
-                && let Some(post) = self.outlets.posts.get(reactor - 1)
-            {
-                post.connections.fetch_add(1, Ordering::Relaxed);
-                post.arriving.fetch_add(1, Ordering::Relaxed);
-                let rest = frames.get(index..).unwrap_or_default().to_vec();
-                self.readers.links.hand_over(conn, reactor, rest);
-                return;
-            }
-            self.handle_frame(now, conn, frame);
+    fn on_close(&mut self, _now: Now, conn: ConnId, peer: Option<Peer>, _reason: CloseReason) {
+        match peer {
+            Some(Peer::Publisher { source }) => self.forget_publisher(conn, source),
+            Some(Peer::Subscriber(subscriber)) => self.readers.forget(conn, &subscriber),
+            Some(Peer::Querier) | None => {}
         }
     }
 
-    fn handle_close(&mut self, _now: Now, conn: ConnId, _reason: CloseReason) {
-        self.forget(conn);
-    }
+    fn on_storage(&mut self, _now: Now) {}
 
-    fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
-        self.local_faults += 1;
-        self.readers.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
-    }
+    fn on_turn_begin(&mut self, _now: Now) {}
 
-    fn handle_mail(&mut self, _now: Now) {
-        // Nothing of this turn has made anybody dirty yet.
-        self.round.begin_turn(self.readers.links.dirty_len());
-    }
-
-    fn handle_timers(&mut self, now: Now) {
+    fn on_timers(&mut self, now: Now) {
         self.readers.handle_timers(now);
     }
 
-    fn commit(&mut self, now: Now) {
-        self.take_in_waiting(now);
+    fn on_commit(&mut self, _now: Now) {
+        self.take_in_waiting();
         let has_news: [bool; limits::SOURCES_MAX] = std::array::from_fn(|number| {
             let source = self.readers.sources.get(number).and_then(Option::as_ref);
             source.is_some_and(|source| source.has_news)
@@ -462,20 +432,17 @@ impl Node for Broker {
         }
     }
 
-    fn handle_stop(&mut self, _now: Now) {
-        self.readers.links.refuse_all(ErrorCode::Stopping, "the broker stops; come back later");
-        self.is_stopped = true;
+    fn on_stop(&mut self, _now: Now) {}
+
+    fn failed(&self) -> Option<&str> {
+        None
     }
 
-    fn is_stopped(&self) -> bool {
-        self.is_stopped
-    }
-
-    fn next_deadline(&self) -> Option<Mono> {
+    fn next_due(&self) -> Option<Mono> {
         self.readers.next_deadline()
     }
 
-    fn poll_wake(&mut self) -> Option<usize> {
+    fn next_wake(&mut self) -> Option<usize> {
         let reactor = self.next_wake;
         if reactor > self.outlets.posts.len() {
             return None;
@@ -484,31 +451,25 @@ impl Node for Broker {
         Some(reactor)
     }
 
-    fn poll_action(&mut self) -> Option<Action> {
-        self.readers.links.poll_action()
+    fn fill(&mut self, _now: Now, conn: ConnId) -> Filled {
+        self.readers.fill(conn)
     }
 
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        let dirty = self.readers.links.poll_dirty();
-        self.round.note_flushed(dirty.is_some());
-        dirty
+    fn lent(&self, conn: ConnId) -> Outgoing<'_> {
+        self.readers.lent(conn)
     }
 
-    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        self.readers.outgoing(conn)
+    fn on_lent_sent(&mut self, conn: ConnId, bytes: usize) {
+        self.readers.handle_lent_sent(conn, bytes);
     }
 
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.readers.handle_sent(now, conn, bytes);
-    }
-
-    fn wants_frames(&self, conn: ConnId) -> bool {
-        let Some(link) = self.readers.links.get(conn) else { return true };
-        let Peer::Publisher { source } = link.peer else { return true };
+    /// A subscriber is read however much waits for it: its heartbeats must be heard.
+    fn wants(&self, conn: ConnId) -> bool {
+        let Some(&Peer::Publisher { source }) = self.readers.links.peer(conn) else { return true };
         self.intakes
             .get(usize::from(source))
             .filter(|intake| intake.publisher == Some(conn))
-            .is_none_or(|intake| intake.waiting.is_empty() && self.round.has_room())
+            .is_none_or(|intake| intake.waiting.is_empty() && self.readers.links.round().has_room())
     }
 }
 

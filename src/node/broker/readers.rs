@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use super::Peer;
 use super::source::Source;
-use super::subscriber::{Filled, Subscriber};
+use super::subscriber::Subscriber;
 use crate::feed::Window;
 use crate::limits;
+use crate::node::session::{Admission, Denial, Filled};
 use crate::node::{ConnId, Links, Outgoing};
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Heartbeat, Kind, Session, Subscribe, padded};
+use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Kind, Session, Subscribe, padded};
 
 /// Connections and what they read.
 #[derive(Debug)]
@@ -43,66 +44,54 @@ impl<W: Window> Readers<W> {
     }
 
     /// Welcomes a subscriber. The bound on their number has been kept.
-    pub(super) fn greet(&mut self, conn: ConnId, session: &Session) {
+    pub(super) fn greet(&mut self, session: &Session) -> Admission<Peer> {
         let (source, name) = (session.source, padded("broker"));
         self.subscribers += 1;
-        self.links.greet(conn, Peer::Subscriber(Subscriber::default()));
-        // Ahead of those who have had something already.
-        self.links.mark_dirty_first(conn);
-        self.links.send(conn, Session { source, name, ..Session::default() });
+        let answer = Session { source, name, ..Session::default() };
+        Admission::Welcome(Peer::Subscriber(Subscriber::default()), answer)
     }
 
-    /// A frame, checked, from a subscriber.
-    pub(super) fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+    /// A frame, checked, from a subscriber. Its heartbeats are answered already.
+    pub(super) fn handle_frame(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        frame: &Frame,
+    ) -> Result<(), Denial> {
         match frame.kind() {
-            Some(Kind::Heartbeat) => {
-                if let Some(beat) = frame.view::<Heartbeat>() {
-                    let beat = *beat;
-                    // Who hears only frames of others learns that nothing of its own was missed.
-                    let next_seq = match self.links.get(conn).map(|link| &link.peer) {
-                        Some(Peer::Subscriber(subscriber)) => subscriber.cursor(),
-                        _ => 0,
-                    };
-                    self.links.answer_heartbeat(now, conn, &beat, next_seq);
-                }
-            }
-            Some(Kind::Subscribe) => {
-                if let Some(subscribe) = frame.view::<Subscribe>() {
-                    let subscribe = *subscribe;
-                    self.handle_subscribe(now, conn, &subscribe);
-                }
-            }
+            Some(Kind::Heartbeat) => Ok(()),
             Some(kind) if kind.is_data() => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "subscribers do not publish");
+                Err(Denial::new(ErrorCode::Unexpected, "subscribers do not publish"))
             }
-            _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
+            _ => {
+                let subscribe = frame.view::<Subscribe>().ok_or_else(Denial::out_of_place)?;
+                self.handle_subscribe(now, conn, subscribe)
+            }
         }
     }
 
-    fn handle_subscribe(&mut self, now: Now, conn: ConnId, subscribe: &Subscribe) {
+    fn handle_subscribe(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        subscribe: &Subscribe,
+    ) -> Result<(), Denial> {
         if self.source_mut(subscribe.source).is_none() {
-            self.links.refuse(conn, ErrorCode::Limit, "source numbers are 0 to 7");
-            return;
+            return Err(Denial::new(ErrorCode::Limit, "source numbers are 0 to 7"));
         }
-        let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return };
-        match subscriber.add_pattern(subscribe) {
-            Err((code, text)) => {
-                self.links.refuse(conn, code, text);
-            }
-            Ok(None) => {}
-            Ok(Some(patterns)) => {
-                let Some(Some(source)) = self.sources.get_mut(usize::from(subscribe.source)) else {
-                    return;
-                };
-                let interest = source.interests.join(patterns, &source.values);
-                subscriber.set_place(source.readers.len());
-                source.readers.push(conn);
-                if let Some(due) = subscriber.begin(now.mono, subscribe, interest) {
-                    self.conflating.insert((due, conn));
-                }
-                self.links.mark_dirty_first(conn);
-            }
+        let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return Ok(()) };
+        let Some(patterns) = subscriber.add_pattern(subscribe)? else { return Ok(()) };
+        let Some(Some(source)) = self.sources.get_mut(usize::from(subscribe.source)) else {
+            return Ok(());
+        };
+        let interest = source.interests.join(patterns, &source.values);
+        subscriber.set_place(source.readers.len());
+        source.readers.push(conn);
+        if let Some(due) = subscriber.begin(now.mono, subscribe, interest) {
+            self.conflating.insert((due, conn));
         }
+        self.links.mark_dirty_first(conn);
+        Ok(())
     }
 
     /// A source can be served now.
@@ -146,10 +135,6 @@ impl<W: Window> Readers<W> {
     }
 
     pub(super) fn handle_timers(&mut self, now: Now) {
-        self.links.tick(now, |peer| match peer {
-            Peer::Subscriber(subscriber) => subscriber.cursor(),
-            _ => 0,
-        });
         while let Some(&(due, conn)) = self.conflating.first() {
             if due > now.mono {
                 break;
@@ -164,34 +149,29 @@ impl<W: Window> Readers<W> {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        let conflate = self.conflating.first().map(|&(due, _)| due);
-        self.links.next_tick().into_iter().chain(conflate).min()
+        self.conflating.first().map(|&(due, _)| due)
     }
 
-    /// Forgets a connection; what it was for.
-    pub(super) fn forget(&mut self, conn: ConnId) -> Option<Peer> {
-        let peer = self.links.remove(conn)?;
-        if let Peer::Subscriber(subscriber) = &peer {
-            self.subscribers -= 1;
-            if let Some(due) = subscriber.conflate_due() {
-                self.conflating.remove(&(due, conn));
-            }
-            if let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source()))
-                && let Some(interest) = subscriber.interest()
+    /// A subscriber has left.
+    pub(super) fn forget(&mut self, conn: ConnId, subscriber: &Subscriber) {
+        self.subscribers -= 1;
+        if let Some(due) = subscriber.conflate_due() {
+            self.conflating.remove(&(due, conn));
+        }
+        if let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source()))
+            && let Some(interest) = subscriber.interest()
+        {
+            let place = subscriber.place();
+            if let Some(moved) = source.leave(place, interest)
+                && let Some(Peer::Subscriber(moved)) = self.links.any_peer_mut(moved)
             {
-                let place = subscriber.place();
-                if let Some(moved) = source.leave(place, interest)
-                    && let Some(Peer::Subscriber(moved)) = self.links.any_peer_mut(moved)
-                {
-                    moved.set_place(place);
-                }
+                moved.set_place(place);
             }
         }
-        Some(peer)
     }
 
     /// Puts what a subscriber should get next into its outbox, unless it can be sent from the ring.
-    fn refill(&mut self, conn: ConnId) -> Filled {
+    pub(super) fn fill(&mut self, conn: ConnId) -> Filled {
         let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else {
             return Filled::Outbox;
         };
@@ -206,10 +186,9 @@ impl<W: Window> Readers<W> {
         filled
     }
 
-    pub(super) fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
-        if self.links.outbox(conn).is_empty()
-            && self.refill(conn) == Filled::Ring
-            && let Some(Peer::Subscriber(subscriber)) = self.links.get(conn).map(|link| &link.peer)
+    /// The bytes of the ring from a subscriber's cursor on.
+    pub(super) fn lent(&self, conn: ConnId) -> Outgoing<'_> {
+        if let Some(Peer::Subscriber(subscriber)) = self.links.peer(conn)
             && let Some(Some(source)) = self.sources.get(usize::from(subscriber.source()))
             && let Some(view) = source.view()
         {
@@ -217,15 +196,11 @@ impl<W: Window> Readers<W> {
             let (head, tail) = view.bytes(subscriber.cursor(), frames);
             return Outgoing { head, tail };
         }
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
+        Outgoing::default()
     }
 
-    pub(super) fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        if !self.links.outbox(conn).is_empty() {
-            self.links.sent(now, conn, bytes);
-            return;
-        }
-        self.links.sent_elsewhere(now, conn);
+    /// So many bytes of the ring have left.
+    pub(super) fn handle_lent_sent(&mut self, conn: ConnId, bytes: usize) {
         let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return };
         let Some(Some(source)) = self.sources.get(usize::from(subscriber.source())) else { return };
         let Some(view) = source.view() else { return };

@@ -6,6 +6,7 @@ use zerocopy::IntoBytes;
 
 use crate::feed::{Interest, InterestId, LastValues, Pattern, RingView, Window};
 use crate::limits;
+use crate::node::session::{Denial, Filled};
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
@@ -15,15 +16,6 @@ use crate::wire::{
 
 use super::SNAPSHOT;
 use super::source::Source;
-
-/// Where the bytes to send are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filled {
-    /// In the frames just gathered, or there are none.
-    Outbox,
-    /// In the ring, from the cursor on.
-    Ring,
-}
 
 #[derive(Debug, Default)]
 enum Phase {
@@ -45,7 +37,7 @@ enum Phase {
 
 /// A subscriber.
 #[derive(Debug)]
-pub(super) struct Subscriber {
+pub(crate) struct Subscriber {
     phase: Phase,
     id: u32,
     source: u8,
@@ -108,21 +100,23 @@ impl Subscriber {
     pub(super) fn add_pattern(
         &mut self,
         subscribe: &Subscribe,
-    ) -> Result<Option<Vec<Pattern>>, (ErrorCode, &'static str)> {
+    ) -> Result<Option<Vec<Pattern>>, Denial> {
         let mut patterns = match std::mem::take(&mut self.phase) {
             Phase::Idle => Vec::new(),
             Phase::Collecting(patterns) => patterns,
             other => {
                 self.phase = other;
-                return Err((ErrorCode::Limit, "one subscription per connection"));
+                return Err(Denial::new(ErrorCode::Limit, "one subscription per connection"));
             }
         };
         if patterns.len() >= limits::PATTERNS_MAX {
-            return Err((ErrorCode::Limit, "too many patterns in one subscription"));
+            let text = "too many patterns in one subscription";
+            return Err(Denial::new(ErrorCode::Limit, text));
         }
-        let bad = (ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *");
-        patterns
-            .push(Pattern::from_field(&subscribe.pattern, subscribe.kinds.get()).map_err(|_| bad)?);
+        let pattern = Pattern::from_field(&subscribe.pattern, subscribe.kinds.get());
+        patterns.push(pattern.map_err(|_| {
+            Denial::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *")
+        })?);
         if subscribe.flags.get() & crate::wire::Flags::MORE != 0 {
             self.phase = Phase::Collecting(patterns);
             return Ok(None);
@@ -239,7 +233,7 @@ impl Subscriber {
             _ => {}
         }
         if interest.is_everything() {
-            return Filled::Ring;
+            return Filled::Lent;
         }
         self.fill_matching(view, interest, out);
         Filled::Outbox

@@ -3,9 +3,10 @@
 use zerocopy::IntoBytes;
 
 use super::*;
+use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
-    Definition, Gap, GapReason, Mode, Quote, SnapshotEnd, Subscribe, Subscribed, Trade, U16,
-    as_frames,
+    Definition, Gap, GapReason, Mode, Quote, Refusal, Role, SnapshotEnd, Subscribe, Subscribed,
+    Trade, U16, as_frames,
 };
 
 mod fanouts;
@@ -46,7 +47,7 @@ fn definition(seq: u64, index: u32, symbol: &str) -> Frame {
 
 impl Bench {
     fn new(ring_frames: usize) -> Bench {
-        let config = BrokerConfig { ring_frames, subscribers_max: 100 };
+        let config = BrokerConfig::new(ring_frames, 100);
         let now = Now { mono: Mono(1_000_000_000), wall_ns: 7 };
         Bench { broker: Broker::new(config), now, next_slot: 0 }
     }
@@ -54,7 +55,7 @@ impl Bench {
     fn open(&mut self) -> ConnId {
         self.next_slot += 1;
         let conn = ConnId { generation: self.next_slot, slot: self.next_slot };
-        self.broker.handle_open(self.now, conn, Origin::Accepted);
+        self.broker.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
         conn
     }
 
@@ -502,7 +503,7 @@ fn a_round_takes_in_what_comes_meanwhile_but_not_a_flood() {
     bench.say(publisher, &[quote(3, 0)]);
     let first = bench.broker.poll_dirty().unwrap();
     bench.broker.handle_mail(bench.now);
-    assert!(bench.broker.wants_frames(publisher), "who is late in the round gets two at once");
+    assert!(bench.broker.wants_bytes(publisher), "who is late in the round gets two at once");
     bench.say(publisher, &[quote(4, 0)]);
     let last = *readers.iter().rfind(|conn| **conn != first).unwrap();
     assert_eq!(data_seqs(&bench.read(last)), [3, 4]);
@@ -510,9 +511,9 @@ fn a_round_takes_in_what_comes_meanwhile_but_not_a_flood() {
     let flood: Vec<Frame> = (5..).take(limits::ROUND_FRAMES_MAX).map(|seq| quote(seq, 0)).collect();
     bench.say(publisher, &flood);
     bench.broker.handle_mail(bench.now);
-    assert!(!bench.broker.wants_frames(publisher), "a flood would lap who is late in the round");
+    assert!(!bench.broker.wants_bytes(publisher), "a flood would lap who is late in the round");
     while bench.broker.poll_dirty().is_some() {}
-    assert!(bench.broker.wants_frames(publisher), "the round is over");
+    assert!(bench.broker.wants_bytes(publisher), "the round is over");
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) enum Phase {
 
 /// A consumer.
 #[derive(Debug)]
-pub(super) struct Consumer {
+pub(crate) struct Consumer {
     pub(super) phase: Phase,
     /// The next `seq` to send.
     pub(super) cursor: u64,

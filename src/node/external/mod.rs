@@ -11,19 +11,14 @@ use std::time::Duration;
 
 use zerocopy::IntoBytes;
 
-use super::status::Status;
-use super::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
-    Outgoing,
-};
+use super::session::{Admission, Denial, Filled, Roles, Status};
+use super::{CloseReason, ConnId, Level, Links, Service};
 use crate::limits;
 use crate::market::chaos::{Chaos, ChaosConfig, FrameFate, Probability, Verdict};
 use crate::market::tape::Schedule;
+use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{
-    ErrorCode, Flags, Frame, Heartbeat, Kind, Op, Query, Refusal, Resume, Role, Session, U32, U64,
-    padded,
-};
+use crate::wire::{ErrorCode, Flags, Frame, Heartbeat, Refusal, Resume, Session, U32, U64, padded};
 
 pub use clock::Speed;
 
@@ -67,9 +62,7 @@ pub struct ExternalConfig {
 
 /// What a connection is for.
 #[derive(Debug)]
-enum Peer {
-    /// Has not said it yet.
-    Unknown,
+pub(crate) enum Peer {
     Consumer(Consumer),
     Querier,
 }
@@ -125,8 +118,6 @@ pub struct External {
     sessions: Verdicts,
     requests: Verdicts,
     frames: Fates,
-    local_faults: u64,
-    is_stopped: bool,
 }
 
 impl External {
@@ -146,8 +137,6 @@ impl External {
             sessions: Verdicts::default(),
             requests: Verdicts::default(),
             frames: Fates::default(),
-            local_faults: 0,
-            is_stopped: false,
         }
     }
 
@@ -158,92 +147,46 @@ impl External {
     }
 
     fn consumers(&self) -> impl Iterator<Item = &Consumer> {
-        self.links.iter().filter_map(|link| match &link.peer {
+        self.links.peers().filter_map(|(_, peer)| match peer {
             Peer::Consumer(consumer) => Some(consumer),
-            _ => None,
+            Peer::Querier => None,
         })
     }
 
     fn consumer_mut(&mut self, conn: ConnId) -> Option<&mut Consumer> {
         match self.links.peer_mut(conn)? {
             Peer::Consumer(consumer) => Some(consumer),
-            _ => None,
+            Peer::Querier => None,
         }
     }
 
-    fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        let Some(link) = self.links.get(conn) else { return };
-        if let Err(error) = frame.check() {
-            self.links.refuse_frame(conn, error);
-            return;
+    fn greet_consumer(&mut self, _now: Now, _conn: ConnId, _session: &Session) -> Admission<Peer> {
+        if self.consumers().count() >= self.sessions_max {
+            return Admission::refused(ErrorCode::Limit, "all session places are taken");
         }
-        match (&link.peer, frame.kind()) {
-            (Peer::Unknown, Some(Kind::Session)) => {
-                if let Some(session) = frame.view::<Session>() {
-                    self.handle_session(now, conn, session);
-                }
-            }
-            (Peer::Unknown, _) => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "the first frame must be a SESSION");
-            }
-            (Peer::Consumer(_), Some(Kind::Heartbeat)) => {
-                if let Some(beat) = frame.view::<Heartbeat>()
-                    && frame.has(Flags::MORE)
-                {
-                    let token = beat.token.get();
-                    self.handle_request(now, conn, token, Answer::Heartbeat { token });
-                }
-            }
-            (Peer::Consumer(_), Some(Kind::Resume)) => {
-                if let Some(resume) = frame.view::<Resume>() {
-                    let (id, next_seq) = (resume.id.get(), resume.next_seq.get());
-                    self.handle_request(now, conn, id, Answer::Resume { id, next_seq });
-                }
-            }
-            (Peer::Querier, Some(Kind::Heartbeat)) => {
-                if let Some(beat) = frame.view::<Heartbeat>() {
-                    self.links.answer_heartbeat(now, conn, beat, 0);
-                }
-            }
-            (Peer::Querier, Some(Kind::Query)) => {
-                if let Some(query) = frame.view::<Query>() {
-                    self.handle_query(conn, query);
-                }
-            }
-            _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
-        }
+        Admission::Pending(Peer::Consumer(Consumer::default()))
     }
 
-    fn handle_session(&mut self, now: Now, conn: ConnId, session: &Session) {
-        match Role::from_number(session.role) {
-            Some(Role::Consumer) => {
-                if self.consumers().count() >= self.sessions_max {
-                    self.links.refuse(conn, ErrorCode::Limit, "all session places are taken");
-                    return;
-                }
-                self.links.greet(conn, Peer::Consumer(Consumer::default()));
-                let verdict = self.chaos.session();
-                self.sessions.count(verdict);
-                self.judge(now, conn, verdict, Answer::Session(*session), Answer::NoSession);
-            }
-            Some(Role::Querier) => {
-                self.links.greet(conn, Peer::Querier);
-                let name = padded("external");
-                self.links.send(conn, Session { name, ..Session::default() });
-            }
-            _ => self.links.refuse(conn, ErrorCode::Unexpected, "the exchange has no such role"),
-        }
+    fn greet_querier(&mut self, _now: Now, _conn: ConnId, _session: &Session) -> Admission<Peer> {
+        let answer = Session { name: padded("external"), ..Session::default() };
+        Admission::Welcome(Peer::Querier, answer)
     }
 
     /// A consumer wants an answer. Its number must tell a refused request from a refused connection.
-    fn handle_request(&mut self, now: Now, conn: ConnId, id: u32, answer: Answer) {
+    fn handle_request(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        id: u32,
+        answer: Answer,
+    ) -> Result<(), Denial> {
         if id == 0 {
-            self.links.refuse(conn, ErrorCode::Unexpected, "a request needs a number, not 0");
-            return;
+            return Err(Denial::new(ErrorCode::Unexpected, "a request needs a number, not 0"));
         }
         let verdict = self.chaos.request();
         self.requests.count(verdict);
         self.judge(now, conn, verdict, answer, Answer::No { id });
+        Ok(())
     }
 
     /// Answers at once, or when the verdict says.
@@ -298,13 +241,7 @@ impl External {
     }
 
     fn wake_consumers(&mut self) {
-        for slot in 0..self.links.slot_count() {
-            let Some(link) = self.links.at_slot(slot) else { continue };
-            let conn = link.id();
-            if matches!(link.peer, Peer::Consumer(_)) {
-                self.links.mark_dirty(conn);
-            }
-        }
+        self.links.mark_dirty_where(|peer| matches!(peer, Peer::Consumer(_)));
     }
 
     fn begin_session(&mut self, now: Now, conn: ConnId, session: &Session) {
@@ -340,38 +277,6 @@ impl External {
             ..Heartbeat::default()
         };
         self.links.send(conn, beat);
-    }
-
-    fn handle_query(&mut self, conn: ConnId, query: &Query) {
-        let id = query.id.get();
-        if Op::from_number(query.op) != Some(Op::Status) {
-            let text = "the exchange answers status queries only";
-            self.links.send(conn, Refusal::new(ErrorCode::Unexpected, id, text));
-            return;
-        }
-        let mut status = Status::default();
-        status.text("role", "external");
-        status.text("feed", self.playback.name());
-        status.text("feed.identity", format!("{:016x}", self.playback.identity()));
-        status.metric("consumers", self.consumers().count());
-        status.metric("connections", self.links.len());
-        status.metric("refused", self.links.refused());
-        status.metric("local_faults", self.local_faults);
-        let released = self.playback.next_seq().saturating_sub(1);
-        if self.playback.next_seq() < u64::MAX {
-            status.metric("feed.released_seq", released);
-        }
-        if let Some(total) = self.playback.total_frames() {
-            status.metric("feed.total_frames", total);
-        }
-        self.sessions.report(&mut status, "sessions");
-        self.requests.report(&mut status, "requests");
-        status.metric("frames.sent", self.frames.sent);
-        status.metric("frames.lost", self.frames.lost);
-        status.metric("frames.cut", self.frames.cut);
-        status.metric("frames.garbage", self.frames.garbage);
-        status.metric("frames.lapped", self.frames.lapped);
-        status.send(&mut self.links, conn, id);
     }
 
     /// Puts what a consumer should get next into its outbox.
@@ -461,12 +366,11 @@ impl External {
         if self.links.next_tick().is_none_or(|tick| tick > now.mono) {
             return;
         }
-        for slot in 0..self.links.slot_count() {
-            let Some(link) = self.links.at_slot(slot) else { continue };
-            let conn = link.id();
-            if matches!(&link.peer, Peer::Consumer(consumer) if consumer.is_waiting()) {
-                self.links.sent_elsewhere(now, conn);
-            }
+        let waits = |peer: &Peer| matches!(peer, Peer::Consumer(consumer) if consumer.is_waiting());
+        let stalled: Vec<ConnId> =
+            self.links.peers().filter(|(_, peer)| waits(peer)).map(|(conn, _)| conn).collect();
+        for conn in stalled {
+            self.links.sent_elsewhere(now, conn);
         }
     }
 }
@@ -506,39 +410,113 @@ fn spoil<'a>(
     Spoiled::Whole
 }
 
-impl Node for External {
-    fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
-        self.links.insert(now, conn, Peer::Unknown);
+impl Service for External {
+    type Peer = Peer;
+
+    const TITLE: &'static str = "the exchange";
+    const ROLES: Roles<Self> = Roles {
+        consumer: Some(External::greet_consumer),
+        querier: Some(External::greet_querier),
+        ..Roles::NONE
+    };
+    const SENDS_BEFORE_TIMERS: bool = false;
+
+    fn links(&self) -> &Links<Peer> {
+        &self.links
     }
 
-    fn handle_dial_failed(&mut self, _now: Now, _dial: DialId, _failure: DialFailure) {}
+    fn links_mut(&mut self) -> &mut Links<Peer> {
+        &mut self.links
+    }
 
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        self.links.heard(now, conn);
-        for frame in frames {
-            self.handle_frame(now, conn, frame);
+    fn on_arrival(&mut self, _now: Now, _conn: ConnId, _frames: usize) {}
+
+    /// The answer to a consumer's SESSION may be a refusal, or late.
+    fn on_greeted(&mut self, now: Now, conn: ConnId, session: &Session) {
+        let verdict = self.chaos.session();
+        self.sessions.count(verdict);
+        self.judge(now, conn, verdict, Answer::Session(*session), Answer::NoSession);
+    }
+
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
+        if !matches!(self.links.peer(conn), Some(Peer::Consumer(_))) {
+            return Err(Denial::out_of_place());
+        }
+        if let Some(resume) = frame.view::<Resume>() {
+            let (id, next_seq) = (resume.id.get(), resume.next_seq.get());
+            return self.handle_request(now, conn, id, Answer::Resume { id, next_seq });
+        }
+        let beat = frame.view::<Heartbeat>().ok_or_else(Denial::out_of_place)?;
+        if !frame.has(Flags::MORE) {
+            return Ok(());
+        }
+        let token = beat.token.get();
+        self.handle_request(now, conn, token, Answer::Heartbeat { token })
+    }
+
+    /// A consumer's heartbeat is a request, and may be refused as any.
+    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
+        matches!(peer, Peer::Querier).then_some(0)
+    }
+
+    fn sent_seq(peer: &Peer) -> u64 {
+        match peer {
+            Peer::Consumer(consumer) => consumer.cursor,
+            Peer::Querier => 0,
         }
     }
 
-    fn handle_close(&mut self, _now: Now, conn: ConnId, _reason: CloseReason) {
-        if let Some(Peer::Consumer(consumer)) = self.links.remove(conn) {
+    fn has_open(&self, _conn: ConnId, _id: u32) -> bool {
+        false
+    }
+
+    fn on_question(&mut self, _now: Now, _conn: ConnId, _question: Question) -> Result<(), Denial> {
+        let text = "the exchange answers status queries only";
+        Err(Denial::new(ErrorCode::Unexpected, text))
+    }
+
+    fn on_question_stopped(&mut self, _now: Now, _conn: ConnId, _id: u32) {}
+
+    fn status(&self, _now: Now) -> Status {
+        let mut status = Status::default();
+        status.text("role", "external");
+        status.text("feed", self.playback.name());
+        status.text("feed.identity", format!("{:016x}", self.playback.identity()));
+        status.metric("consumers", self.consumers().count());
+        status.metric("connections", self.links.len());
+        status.metric("refused", self.links.refused());
+        status.metric("local_faults", self.links.local_faults());
+        let released = self.playback.next_seq().saturating_sub(1);
+        if self.playback.next_seq() < u64::MAX {
+            status.metric("feed.released_seq", released);
+        }
+        if let Some(total) = self.playback.total_frames() {
+            status.metric("feed.total_frames", total);
+        }
+        self.sessions.report(&mut status, "sessions");
+        self.requests.report(&mut status, "requests");
+        status.metric("frames.sent", self.frames.sent);
+        status.metric("frames.lost", self.frames.lost);
+        status.metric("frames.cut", self.frames.cut);
+        status.metric("frames.garbage", self.frames.garbage);
+        status.metric("frames.lapped", self.frames.lapped);
+        status
+    }
+
+    fn on_close(&mut self, _now: Now, conn: ConnId, peer: Option<Peer>, _reason: CloseReason) {
+        if let Some(Peer::Consumer(consumer)) = peer {
             for due in consumer.dues() {
                 self.timers.remove(&(due, conn));
             }
         }
     }
 
-    fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
-        self.local_faults += 1;
-        self.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
-    }
+    fn on_storage(&mut self, _now: Now) {}
 
-    fn handle_timers(&mut self, now: Now) {
+    fn on_turn_begin(&mut self, _now: Now) {}
+
+    fn on_timers(&mut self, now: Now) {
         self.keep_stalled_quiet(now);
-        self.links.tick(now, |peer| match peer {
-            Peer::Consumer(consumer) => consumer.cursor,
-            _ => 0,
-        });
         while let Some(&(due, conn)) = self.timers.first() {
             if due > now.mono {
                 break;
@@ -552,41 +530,26 @@ impl Node for External {
         }
     }
 
-    fn handle_stop(&mut self, _now: Now) {
-        self.links.refuse_all(ErrorCode::Stopping, "the exchange stops; come back later");
-        self.is_stopped = true;
+    fn on_commit(&mut self, _now: Now) {}
+
+    fn on_stop(&mut self, _now: Now) {}
+
+    fn failed(&self) -> Option<&str> {
+        None
     }
 
-    fn is_stopped(&self) -> bool {
-        self.is_stopped
-    }
-
-    fn next_deadline(&self) -> Option<Mono> {
+    fn next_due(&self) -> Option<Mono> {
         let timer = self.timers.first().map(|&(due, _)| due);
         let next_seq = self.playback.next_seq();
         // Who is behind is waited for by the shell, which knows when the kernel has room again.
         let mut caught_up = self.consumers().filter(|c| !c.is_waiting() && c.cursor >= next_seq);
         let release = caught_up.next().and_then(|_| self.playback.next_due());
-        self.links.next_tick().into_iter().chain(timer).chain(release).min()
+        timer.into_iter().chain(release).min()
     }
 
-    fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
-    }
-
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
-    }
-
-    fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
-        if self.links.outbox(conn).is_empty() {
-            self.refill(now, conn);
-        }
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
-    }
-
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.links.sent(now, conn, bytes);
+    fn fill(&mut self, now: Now, conn: ConnId) -> Filled {
+        self.refill(now, conn);
+        Filled::Outbox
     }
 }
 

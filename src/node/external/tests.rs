@@ -3,7 +3,8 @@
 use super::*;
 use crate::market::Price;
 use crate::market::tape::{Tape, TapeBody, TapeEvent};
-use crate::wire::{Ack, Metric, Quote, Text, U16, as_frames, unpadded};
+use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
+use crate::wire::{Ack, Kind, Metric, Op, Query, Quote, Role, Text, U16, as_frames, unpadded};
 
 const START: Mono = Mono(5_000_000_000);
 const MS: u64 = 1_000_000;
@@ -59,7 +60,7 @@ impl Bench {
     fn open(&mut self) -> ConnId {
         self.next_slot += 1;
         let conn = ConnId { generation: self.next_slot, slot: self.next_slot };
-        self.external.handle_open(self.now, conn, Origin::Accepted);
+        self.external.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
         conn
     }
 
@@ -529,7 +530,8 @@ fn a_querier_gets_the_status_and_nothing_else() {
         frames.iter().filter_map(Frame::view::<Text>).map(|t| unpadded(&t.text)).collect();
     assert_eq!(texts, ["external", "tape", &format!("{:016x}", bench.feed())]);
     assert_eq!(frames.last().unwrap().kind(), Some(Kind::End));
-    bench.say(conn, &[Frame::seal(query(Op::Quote))]);
+    let quote = Query { symbol: padded("PETR4"), ..query(Op::Quote) };
+    bench.say(conn, &[Frame::seal(quote)]);
     assert_eq!(refusals(&bench.read(conn)), [(ErrorCode::Unexpected as u16, 3)]);
     assert!(!bench.closes(conn));
 }

@@ -1,7 +1,8 @@
 //! The replica as a machine: core and a querier driven by hand, virtual time.
 
 use super::*;
-use crate::wire::{Ended, Quote, as_frames};
+use crate::node::{FrameInput, ListenerId, Node, Origin};
+use crate::wire::{Ended, Query, Quote, Refusal, Role, as_frames};
 
 struct Bench {
     replica: Replica,
@@ -42,7 +43,7 @@ impl Bench {
     fn open(&mut self, hello: Session) -> ConnId {
         self.conns += 1;
         let conn = ConnId { generation: self.conns, slot: self.conns };
-        self.replica.handle_open(self.now, conn, Origin::Accepted);
+        self.replica.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
         self.say(conn, &[Frame::seal(hello)]);
         conn
     }

@@ -10,12 +10,12 @@ use crate::limits;
 use crate::log::{Log, Read, Storage, is_event};
 use crate::node::ConnId;
 use crate::node::quotes::Shelf;
+use crate::node::session::Denial;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::Now;
 use crate::wire::{
-    BreakerAction, EndStatus, Ended, ErrorCode, Flags, Frame, Gap, GapReason, Kind, Op, Query,
-    QueryMore, Refusal, Run, U32, U64, unpadded,
+    EndStatus, Ended, ErrorCode, Flags, Frame, Gap, GapReason, Kind, Op, Query, Run, U32, U64,
 };
 
 /// A replay under way.
@@ -39,77 +39,31 @@ pub(super) struct Replay {
 }
 
 impl<S: Storage> Sequencer<S> {
-    /// A QUERY, or one more frame of it.
-    pub(super) fn handle_query_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        let Some(Peer::Querier(asked)) = self.links.peer_mut(conn) else { return };
-        let questions = &mut asked.quotes.questions;
-        let (id, whole) = if let Some(query) = frame.view::<Query>() {
-            (query.id, questions.take_query(query))
-        } else if let Some(more) = frame.view::<QueryMore>() {
-            (more.id, questions.take_more(more))
-        } else {
-            return;
-        };
-        match whole {
-            None => {}
-            Some(Ok(question)) => self.handle_question(now, conn, question),
-            Some(Err(error)) if error.ends_connection() => {
-                self.links.refuse(conn, error.code(), &error.to_string());
-            }
-            Some(Err(error)) => {
-                self.links.send(conn, Refusal::new(error.code(), id.get(), &error.to_string()));
-            }
-        }
-    }
-
-    fn handle_question(&mut self, now: Now, conn: ConnId, question: Question) {
-        let query = &question.query.clone();
+    /// A question other than those that every node answers alike.
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        question: Question,
+    ) -> Result<(), Denial> {
         match question.op() {
             Some(Op::Quote) => self.begin_quotes(now, conn, question),
-            Some(Op::Replay) => self.begin_replay(conn, query),
-            Some(Op::Status) => self.status(now).send(&mut self.links, conn, query.id.get()),
-            Some(Op::Breaker) => self.obey_operator(now, conn, query),
-            Some(Op::Stop) => {
-                if let Some(Peer::Querier(asked)) = self.links.peer_mut(conn) {
-                    asked.replay.take_if(|replay| replay.id == query.id.get());
-                    asked.quotes.stop(query.id.get());
-                }
-            }
-            _ => self.refuse_query(conn, query, ErrorCode::NotOwner, "core keeps no such history"),
-        }
-    }
-
-    fn refuse_query(&mut self, conn: ConnId, query: &Query, code: ErrorCode, text: &str) {
-        self.links.send(conn, Refusal::new(code, query.id.get(), text));
-    }
-
-    fn obey_operator(&mut self, now: Now, conn: ConnId, query: &Query) {
-        let Some(action) = BreakerAction::from_limit(query.limit) else {
-            let text = "no such action on a breaker";
-            self.refuse_query(conn, query, ErrorCode::Unexpected, text);
-            return;
-        };
-        let name = unpadded(&query.symbol);
-        if self.exchange.obey(now, &name, action) || self.followers.obey(now, &name, action) {
-            self.links.send(conn, Ended { id: query.id, ..self.end() });
-        } else {
-            self.refuse_query(conn, query, ErrorCode::NotOwner, "core has no breaker of this name");
+            Some(Op::Replay) => self.begin_replay(conn, &question.query),
+            _ => Err(Denial::new(ErrorCode::NotOwner, "core keeps no such history")),
         }
     }
 
     /// The fallback ladder: a live quote, the last one flagged STALE, or an explicit none. Nobody is
     /// ahead of core, so nobody waits here for a cut.
-    fn begin_quotes(&mut self, now: Now, conn: ConnId, question: Question) {
-        let id = question.query.id.get();
-        let Some(Peer::Querier(asked)) = self.links.peer_mut(conn) else { return };
-        match asked.quotes.ask(now.mono, question, Duration::ZERO) {
-            Ok(()) => self.links.mark_dirty(conn),
-            Err((code, text)) => self.links.send(conn, Refusal::new(code, id, text)),
-        }
+    fn begin_quotes(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial> {
+        let Some(Peer::Querier(asked)) = self.links.peer_mut(conn) else { return Ok(()) };
+        asked.quotes.ask(now.mono, question, Duration::ZERO)?;
+        self.links.mark_dirty(conn);
+        Ok(())
     }
 
     /// The parts of an END frame that say how far this node is.
-    fn end(&self) -> Ended {
+    pub(super) fn end(&self) -> Ended {
         Ended {
             covered_to: U64::new(u64::MAX),
             as_of: U64::new(self.journal.next_seq()),
@@ -118,12 +72,10 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
-    fn begin_replay(&mut self, conn: ConnId, query: &Query) {
-        let Ok(pattern) = Pattern::from_field(&query.symbol, query.kinds.get()) else {
-            let text = "a pattern is SYMBOL, PREFIX* or *";
-            self.refuse_query(conn, query, ErrorCode::BadPattern, text);
-            return;
-        };
+    fn begin_replay(&mut self, conn: ConnId, query: &Query) -> Result<(), Denial> {
+        let pattern = Pattern::from_field(&query.symbol, query.kinds.get());
+        let pattern = pattern
+            .map_err(|_| Denial::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *"))?;
         let values = self.market.values();
         let kinds_of = |index: u32| {
             let symbol = values.symbol(index)?;
@@ -145,12 +97,11 @@ impl<S: Storage> Sequencer<S> {
             had_damage: false,
         };
         let Some(Peer::Querier(Asked { replay: place, .. })) = self.links.peer_mut(conn) else {
-            return;
+            return Ok(());
         };
         if place.is_some() {
             let text = "one replay per connection at a time";
-            self.refuse_query(conn, query, ErrorCode::Limit, text);
-            return;
+            return Err(Denial::new(ErrorCode::Limit, text));
         }
         let (from_seq, lost_to) = (query.from.get().max(1), first_seq.min(replay.to_seq));
         *place = Some(replay);
@@ -160,6 +111,7 @@ impl<S: Storage> Sequencer<S> {
             // that there was.
             self.links.send(conn, Gap::uncounted(GapReason::SourceLost, from_seq, lost_to - 1));
         }
+        Ok(())
     }
 
     /// Where the journal begins, whether the frames there can be read or not: what rotted is damage, and
@@ -175,17 +127,16 @@ impl<S: Storage> Sequencer<S> {
     /// Fills the empty outbox of a connection that streams something.
     pub(super) fn refill(&mut self, now: Now, conn: ConnId) {
         let provenance = if self.is_live(now) { 0 } else { Flags::STALE };
-        let Some(link) = self.links.get_mut(conn) else { return };
         self.scratch.clear();
-        match &mut link.peer {
-            Peer::Follower(index) => {
+        match self.links.peer_mut(conn) {
+            Some(Peer::Follower(index)) => {
                 let index = *index;
                 self.followers.fill(index, &self.journal, &self.market, &mut self.scratch);
                 if self.scratch.is_empty() && self.followers.is_behind(index, &self.journal) {
                     self.scanning.push(conn);
                 }
             }
-            Peer::Querier(Asked { replay: place, quotes }) => {
+            Some(Peer::Querier(Asked { replay: place, quotes })) => {
                 let shelf = Shelf {
                     values: self.market.values(),
                     names: self.market.names(),
@@ -236,6 +187,19 @@ impl<S: Storage> Sequencer<S> {
         if !self.scratch.is_empty() {
             self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         }
+    }
+}
+
+impl Asked {
+    /// Whether a question with this id is open.
+    pub(super) fn has_open(&self, id: u32) -> bool {
+        self.quotes.has_open(id) || self.replay.as_ref().is_some_and(|replay| replay.id == id)
+    }
+
+    /// Forgets a question. No answer follows.
+    pub(super) fn stop(&mut self, id: u32) {
+        self.replay.take_if(|replay| replay.id == id);
+        self.quotes.stop(id);
     }
 }
 

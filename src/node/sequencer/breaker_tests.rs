@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::breaker::{Reason, State};
+use crate::limits;
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
+use crate::node::LocalFault;
+use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
-    BreakerAction, Definition, Ended, Metric, Op, Query, Quote, Refusal, Resume, Text, as_frames,
-    unpadded,
+    BreakerAction, Definition, Ended, Kind, Metric, Op, Query, Quote, Refusal, Resume, Role, Text,
+    as_frames, unpadded,
 };
 
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -189,7 +192,7 @@ impl Bench {
 
     fn querier(&mut self) -> ConnId {
         let conn = self.fresh();
-        self.core.handle_open(self.now, conn, Origin::Accepted);
+        self.core.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
         self.say(conn, Session { role: Role::Querier as u8, ..Session::default() });
         self.read(conn);
         conn

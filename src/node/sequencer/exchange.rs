@@ -1,14 +1,14 @@
-//! The session with the exchange: when to dial, what to ask, when to give up. Two breakers guard it:
-//! one the session (connect and greeting), one the requests on a standing session.
+//! The session with the exchange: what to ask, when to give up. Two breakers guard it: one the session
+//! (connect and greeting, see [`crate::node::uplink`]), one the requests on a standing session.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{ConnId, DialFailure, SequencerConfig};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
-use crate::limits;
-use crate::node::status::Status;
-use crate::node::{CloseReason, breaker_outcome, describe_breaker, obey_operator};
+use crate::node::session::Status;
+use crate::node::uplink::{Ended, Uplink, UplinkConfig, WhenOpen};
+use crate::node::{CloseReason, describe_breaker, obey_operator};
 use crate::time::{Mono, Now};
 use crate::wire::{
     BreakerAction, Flags, Frame, Heartbeat, Kind, Refusal, Resume, Role, Session, U16, U32, U64,
@@ -44,32 +44,6 @@ pub(super) enum Step {
     Close(ConnId, &'static str),
 }
 
-#[derive(Debug)]
-enum Phase {
-    /// No connection; the next attempt not before this.
-    Idle {
-        not_before: Mono,
-    },
-    Dialing {
-        permit: Permit,
-        since: Mono,
-    },
-    /// Connected; the exchange has not answered our SESSION.
-    Greeting {
-        permit: Permit,
-        since: Mono,
-        opened: Mono,
-        conn: ConnId,
-    },
-    Streaming {
-        conn: ConnId,
-    },
-    /// We gave it up; the shell has not yet said that it is closed.
-    Closing {
-        conn: ConnId,
-    },
-}
-
 /// One request that waits for its answer.
 #[derive(Debug)]
 struct Request {
@@ -81,14 +55,11 @@ struct Request {
 
 #[derive(Debug)]
 pub(super) struct Exchange {
-    address: SocketAddr,
+    uplink: Uplink,
     heartbeat: Duration,
     silence_max: Duration,
     request_deadline: Duration,
-    connect_deadline: Duration,
-    session: Breaker,
     requests: Breaker,
-    phase: Phase,
     request: Option<Request>,
     next_token: u32,
     next_probe: Mono,
@@ -107,14 +78,19 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn new(config: &SequencerConfig, now: Now) -> Result<Exchange, ConfigError> {
         Ok(Exchange {
-            address: config.exchange,
+            uplink: Uplink::new(UplinkConfig {
+                breaker_name: SESSION_BREAKER.to_owned(),
+                address: config.exchange,
+                breaker: &config.breaker,
+                seed: config.seed,
+                when_open: WhenOpen::Keep,
+                connect_deadline: config.connect_deadline,
+                greeting_deadline: config.request_deadline,
+            })?,
             heartbeat: config.heartbeat,
             silence_max: config.silence_max,
             request_deadline: config.request_deadline,
-            connect_deadline: config.connect_deadline,
-            session: Breaker::new(&config.breaker, config.seed)?,
             requests: Breaker::new(&config.breaker, config.seed ^ 1)?,
-            phase: Phase::Idle { not_before: now.mono },
             request: None,
             next_token: 1,
             next_probe: now.mono,
@@ -130,16 +106,11 @@ impl Exchange {
     }
 
     pub(super) fn conn(&self) -> Option<ConnId> {
-        match self.phase {
-            Phase::Greeting { conn, .. } | Phase::Streaming { conn } | Phase::Closing { conn } => {
-                Some(conn)
-            }
-            _ => None,
-        }
+        self.uplink.conn()
     }
 
     pub(super) fn is_streaming(&self) -> bool {
-        matches!(self.phase, Phase::Streaming { .. })
+        self.uplink.ready().is_some()
     }
 
     /// Whether the last values are known to be current: the session stands, nothing is missing, the
@@ -161,10 +132,7 @@ impl Exchange {
         feed: u64,
         wanted: u64,
     ) -> Session {
-        let phase = std::mem::replace(&mut self.phase, Phase::Closing { conn });
-        if let Phase::Dialing { permit, since } = phase {
-            self.phase = Phase::Greeting { permit, since, opened: now.mono, conn };
-        }
+        self.uplink.handle_open(now, conn);
         self.last_heard = now.mono;
         Session {
             role: Role::Consumer as u8,
@@ -176,23 +144,17 @@ impl Exchange {
     }
 
     pub(super) fn handle_dial_failed(&mut self, now: Now, failure: DialFailure) {
-        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
-        if let Phase::Dialing { permit, .. } = std::mem::replace(&mut self.phase, idle) {
-            self.session.record(permit, breaker_outcome(failure), now.mono);
-        }
+        self.uplink.handle_dial_failed(now, failure);
     }
 
     pub(super) fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {
         if self.conn() != Some(conn) {
             return;
         }
-        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
-        match std::mem::replace(&mut self.phase, idle) {
-            Phase::Greeting { permit, .. } => self.session.record(permit, Outcome::Reset, now.mono),
-            Phase::Streaming { .. } if reason != CloseReason::Ours => {
-                self.session.observe(Outcome::Reset, now.mono);
-            }
-            _ => {}
+        if let Ended::Ready(outcome) = self.uplink.handle_close(now, conn, reason)
+            && reason != CloseReason::Ours
+        {
+            self.uplink.breaker_mut().observe(outcome, now.mono);
         }
         // A session that we ended says nothing about a request that still had time: its permit is
         // given back.
@@ -206,13 +168,7 @@ impl Exchange {
 
     /// The exchange sent nonsense; the caller closes the connection.
     pub(super) fn handle_protocol_error(&mut self, now: Now) {
-        let Some(conn) = self.conn() else { return };
-        match std::mem::replace(&mut self.phase, Phase::Closing { conn }) {
-            Phase::Greeting { permit, .. } => {
-                self.session.record(permit, Outcome::ProtocolError, now.mono);
-            }
-            _ => self.session.observe(Outcome::ProtocolError, now.mono),
-        }
+        self.uplink.fail(now, Outcome::ProtocolError);
     }
 
     pub(super) fn handle_control(&mut self, now: Now, frame: &Frame) -> Verdict {
@@ -238,22 +194,19 @@ impl Exchange {
     }
 
     fn handle_session(&mut self, now: Now, frame: &Frame) -> Verdict {
-        let Some(conn) = self.conn() else { return Verdict::Ok };
-        let phase = std::mem::replace(&mut self.phase, Phase::Streaming { conn });
-        let (Phase::Greeting { permit, since, .. }, Some(session)) =
-            (phase, frame.view::<Session>())
-        else {
+        if self.conn().is_none() {
+            return Verdict::Ok;
+        }
+        let Some(session) = frame.view::<Session>().filter(|_| self.uplink.is_greeting()) else {
             self.handle_protocol_error(now);
             return Verdict::Close("a second SESSION");
         };
         let (next_seq, head_seq) = (session.next_seq.get(), session.durable_seq.get());
         if next_seq == 0 || next_seq == u64::MAX || head_seq != 0 && next_seq > head_seq {
-            self.session.record(permit, Outcome::ProtocolError, now.mono);
-            self.phase = Phase::Closing { conn };
+            self.handle_protocol_error(now);
             return Verdict::Close("a SESSION from a place that no feed has");
         }
-        let latency = now.mono.since(since);
-        self.session.record(permit, Outcome::Answered { latency }, now.mono);
+        self.uplink.handle_greeted(now);
         self.sessions += 1;
         self.next_probe = now.mono + self.heartbeat;
         self.head_seq = session.durable_seq.get();
@@ -266,13 +219,7 @@ impl Exchange {
             self.conclude(now, refusal.id.get(), Some(Outcome::Refused));
             return Verdict::Ok;
         }
-        let Some(conn) = self.conn() else { return Verdict::Ok };
-        match std::mem::replace(&mut self.phase, Phase::Closing { conn }) {
-            Phase::Greeting { permit, .. } => {
-                self.session.record(permit, Outcome::Refused, now.mono);
-            }
-            _ => self.session.observe(Outcome::Refused, now.mono),
-        }
+        self.uplink.fail(now, Outcome::Refused);
         Verdict::Close("refused by the exchange")
     }
 
@@ -314,20 +261,11 @@ impl Exchange {
     }
 
     pub(super) fn handle_timers(&mut self, now: Now) {
-        self.session.handle_timeout(now.mono);
+        self.uplink.handle_timers(now);
         self.requests.handle_timeout(now.mono);
         if !self.has_room {
             // Nothing is read: its silence says nothing about the exchange.
             return;
-        }
-        if let Phase::Greeting { opened, conn, .. } = self.phase
-            && now.mono.since(opened) >= self.request_deadline
-        {
-            let closing = Phase::Closing { conn };
-            if let Phase::Greeting { permit, .. } = std::mem::replace(&mut self.phase, closing) {
-                self.session.record(permit, Outcome::RequestDeadline, now.mono);
-            }
-            self.give_up = Some("no answer to SESSION in time");
         }
         let deadline = self.request_deadline;
         if let Some(late) = self.request.take_if(|r| now.mono.since(r.since) >= deadline) {
@@ -341,20 +279,18 @@ impl Exchange {
         let was_asked = self.requests.state() == State::Closed;
         let silence = now.mono.since(self.last_heard);
         if self.is_streaming() && was_asked && silence > self.silence_max {
-            self.session.observe(Outcome::RequestDeadline, now.mono);
+            self.uplink.breaker_mut().observe(Outcome::RequestDeadline, now.mono);
             self.give_up = Some("the exchange is silent");
         }
     }
 
     /// Does what an operator wants, if the breaker is one of these two.
-    pub(super) fn obey(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
-        let breaker = match name {
-            SESSION_BREAKER => &mut self.session,
-            REQUEST_BREAKER => &mut self.requests,
-            _ => return false,
-        };
-        obey_operator(breaker, action, now);
-        true
+    pub(super) fn operate(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
+        if name == REQUEST_BREAKER {
+            obey_operator(&mut self.requests, action, now);
+            return true;
+        }
+        self.uplink.operate(now, name, action)
     }
 
     /// What to do next, until there is nothing. `wanted` is the exchange's next number;
@@ -362,40 +298,35 @@ impl Exchange {
     pub(super) fn poll_step(&mut self, now: Now, wanted: u64, has_room: bool) -> Option<Step> {
         self.has_room = has_room;
         if let (Some(why), Some(conn)) = (self.give_up.take(), self.conn()) {
-            self.phase = Phase::Closing { conn };
+            self.uplink.abandon();
             return Some(Step::Close(conn, why));
         }
-        // Forced open means that this exchange is not to be spoken to, not only that it is not to be
-        // dialed again. Nothing is held against it.
-        if self.session.state() == State::ForcedOpen
-            && let Phase::Greeting { conn, .. } | Phase::Streaming { conn } = self.phase
+        // While nothing is read, the answer to our SESSION cannot come.
+        if (has_room || !self.uplink.is_greeting())
+            && let Some((conn, why, _)) = self.uplink.poll_close(now, false)
         {
-            self.phase = Phase::Closing { conn };
-            return Some(Step::Close(conn, "an operator forced its breaker open"));
+            return Some(Step::Close(conn, why));
         }
-        match self.phase {
-            Phase::Idle { not_before } if now.mono >= not_before && has_room => {
-                let permit = self.session.try_acquire(now.mono).ok()?;
-                self.phase = Phase::Dialing { permit, since: now.mono };
-                Some(Step::Dial(self.address, self.connect_deadline))
-            }
-            Phase::Streaming { conn } if self.request.is_none() => {
-                if self.is_incomplete && has_room {
-                    return self.ask_resume(now, conn, wanted);
-                }
-                if now.mono >= self.next_probe && has_room {
-                    return self.ask_probe(now, conn);
-                }
-                None
-            }
-            _ => None,
+        if !has_room {
+            return None;
         }
+        if let Some((to, within)) = self.uplink.poll_dial(now) {
+            return Some(Step::Dial(to, within));
+        }
+        let conn = self.uplink.ready().filter(|_| self.request.is_none())?;
+        if self.is_incomplete {
+            return self.ask_resume(now, conn, wanted);
+        }
+        if now.mono >= self.next_probe {
+            return self.ask_probe(now, conn);
+        }
+        None
     }
 
     fn ask_resume(&mut self, now: Now, conn: ConnId, wanted: u64) -> Option<Step> {
         let Ok(permit) = self.requests.try_acquire(now.mono) else {
             // A new session resumes by sequence too, and is guarded by the other breaker.
-            self.phase = Phase::Closing { conn };
+            self.uplink.abandon();
             return Some(Step::Close(conn, "frames are missing and requests are not permitted"));
         };
         self.resumes += 1;
@@ -425,7 +356,7 @@ impl Exchange {
     }
 
     pub(super) fn poll_transition(&mut self) -> Option<(&'static str, Transition)> {
-        let of_session = self.session.poll_transition().map(|change| (SESSION_BREAKER, change));
+        let of_session = self.uplink.poll_transition().map(|(_, change)| (SESSION_BREAKER, change));
         of_session.or_else(|| self.requests.poll_transition().map(|c| (REQUEST_BREAKER, c)))
     }
 
@@ -447,48 +378,38 @@ impl Exchange {
                 .map(|(_, n)| *n)
                 .sum::<u64>()
         };
-        of(&self.session) + of(&self.requests)
+        of(self.uplink.breaker()) + of(&self.requests)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        let of_breakers = self.session.next_deadline().into_iter();
+        let of_breakers = self.uplink.breaker().next_deadline().into_iter();
         let of_breakers = of_breakers.chain(self.requests.next_deadline()).min();
         if !self.has_room {
             return of_breakers;
         }
-        let of_phase = match self.phase {
-            Phase::Idle { not_before } => {
-                let waits = matches!(self.session.state(), State::Open | State::ForcedOpen);
-                if waits { None } else { Some(not_before) }
-            }
-            Phase::Greeting { opened, .. } => Some(opened + self.request_deadline),
-            Phase::Streaming { .. } => {
-                // One nanosecond later, since silence is given up on when it is *over* its bound.
-                let silence = self.last_heard + self.silence_max + Duration::from_nanos(1);
-                let silence = (self.requests.state() == State::Closed).then_some(silence);
-                let probe = self.request.is_none().then_some(self.next_probe);
-                silence.into_iter().chain(probe).min()
-            }
-            Phase::Dialing { .. } | Phase::Closing { .. } => None,
-        };
+        let of_stream = self.uplink.ready().and_then(|_| {
+            // One nanosecond later, since silence is given up on when it is *over* its bound.
+            let silence = self.last_heard + self.silence_max + Duration::from_nanos(1);
+            let silence = (self.requests.state() == State::Closed).then_some(silence);
+            let probe = self.request.is_none().then_some(self.next_probe);
+            silence.into_iter().chain(probe).min()
+        });
         let of_request = self.request.as_ref().map(|request| request.since + self.request_deadline);
-        [of_phase, of_request, of_breakers].into_iter().flatten().min()
+        let of_uplink = self.uplink.next_deadline(true);
+        [of_uplink, of_stream, of_request, of_breakers].into_iter().flatten().min()
     }
 
     pub(super) fn describe(&self, now: Now, upstream_seq: u64, status: &mut Status) {
-        let phase = match self.phase {
-            Phase::Idle { .. } => "waiting",
-            Phase::Dialing { .. } => "dialing",
-            Phase::Greeting { .. } => "greeting",
-            Phase::Streaming { .. } if self.is_live(now, upstream_seq) => "live",
-            Phase::Streaming { .. } => "behind",
-            Phase::Closing { .. } => "closing",
+        let phase = match self.uplink.state() {
+            "ready" if self.is_live(now, upstream_seq) => "live",
+            "ready" => "behind",
+            other => other,
         };
         status.text("exchange", phase);
         status.metric("exchange.sessions", self.sessions);
         status.metric("exchange.resumes", self.resumes);
         status.metric("exchange.duplicates", self.duplicates);
-        describe_breaker(SESSION_BREAKER, &self.session, now, status);
+        self.uplink.describe(now, status);
         describe_breaker(REQUEST_BREAKER, &self.requests, now, status);
     }
 }

@@ -11,58 +11,33 @@ pub(super) use catching::first_seq_from;
 
 use super::market::Market;
 use super::{ConnId, DialFailure, DialId, FollowerConfig, MARKET_SOURCE, SequencerConfig};
-use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
+use crate::breaker::{ConfigError, Outcome, Transition};
 use crate::limits;
 use crate::log::{Log, Mark, Read, Storage, is_event};
-use crate::node::status::Status;
-use crate::node::{breaker_outcome, describe_breaker, obey_operator};
+use crate::node::CloseReason;
+use crate::node::session::Status;
+use crate::node::uplink::{Ended, Uplink, UplinkConfig, WhenOpen};
 use crate::time::{Mono, Now};
 use crate::wire::{
     Ack, BreakerAction, Flags, Frame, Heartbeat, Kind, Role, Session, U16, U32, U64, padded,
 };
 
+/// What a follower is sent, once its link stands.
 #[derive(Debug)]
-enum Phase {
-    Idle {
-        not_before: Mono,
-    },
-    Dialing {
-        permit: Permit,
-        since: Mono,
-    },
-    Greeting {
-        permit: Permit,
-        since: Mono,
-        conn: ConnId,
-    },
+enum Stream {
+    /// Nothing: it has not said what it wants.
+    None,
     /// An empty broker, or one that wants what the journal no longer has or what rotted in it, first gets every
     /// definition and last value, from this index on. Then the stream begins at `wanted_seq`, or (0) near its end.
-    Snapshot {
-        conn: ConnId,
-        next_index: u32,
-        wanted_seq: u64,
-    },
+    Snapshot { next_index: u32, wanted_seq: u64 },
     /// A shard that wants what the journal no longer has first gets the definitions of its
-    /// instruments, from this index on, and then the word that its history begins later.
-    Catching {
-        conn: ConnId,
-        next_index: u32,
-        wanted_seq: u64,
-    },
+    /// instruments, from this index on, and is then told that its history begins later.
+    Catching { next_index: u32, wanted_seq: u64 },
     /// A shard comes to what rotted in the journal: it gets the definitions that stood there, from this
-    /// index on, and then the word that the rest is lost.
-    Passing {
-        conn: ConnId,
-        next_index: u32,
-        hole: Hole,
-    },
-    Streaming {
-        conn: ConnId,
-        position: u64,
-    },
-    Closing {
-        conn: ConnId,
-    },
+    /// index on, and is then told that the rest is lost.
+    Passing { next_index: u32, hole: Hole },
+    /// The journal, from this position on.
+    Frames { position: u64 },
 }
 
 /// Frames that the journal had and has no more.
@@ -77,12 +52,11 @@ struct Hole {
 #[derive(Debug)]
 struct Follower {
     config: FollowerConfig,
-    breaker_name: String,
-    breaker: Breaker,
-    phase: Phase,
+    uplink: Uplink,
+    stream: Stream,
     /// The next `seq` that its stream will bring it, as it was last told.
     told_seq: u64,
-    /// The next `seq` that `Streaming` has passed.
+    /// The next `seq` that the stream has passed.
     passed_seq: u64,
     /// The journal's next `seq` when it was last begun to be given definitions and last values: it knows
     /// what came before. 0: it has been given none on this connection.
@@ -98,8 +72,6 @@ struct Follower {
 #[derive(Debug)]
 pub(super) struct Followers {
     all: Vec<Follower>,
-    connect_deadline: Duration,
-    request_deadline: Duration,
     warmup_frames: u64,
 }
 
@@ -108,9 +80,16 @@ impl Followers {
         let follower = |(index, follower): (usize, &FollowerConfig)| {
             Ok(Follower {
                 config: follower.clone(),
-                breaker_name: format!("core.{}", follower.name),
-                breaker: Breaker::new(&config.breaker, config.seed ^ (index as u64 + 2))?,
-                phase: Phase::Idle { not_before: Mono::default() },
+                uplink: Uplink::new(UplinkConfig {
+                    breaker_name: format!("core.{}", follower.name),
+                    address: follower.address,
+                    breaker: &config.breaker,
+                    seed: config.seed ^ (index as u64 + 2),
+                    when_open: WhenOpen::Keep,
+                    connect_deadline: config.connect_deadline,
+                    greeting_deadline: config.request_deadline,
+                })?,
+                stream: Stream::None,
                 told_seq: 0,
                 passed_seq: 0,
                 stated_seq: 0,
@@ -122,8 +101,6 @@ impl Followers {
         };
         Ok(Followers {
             all: config.followers.iter().enumerate().map(follower).collect::<Result<_, _>>()?,
-            connect_deadline: config.connect_deadline,
-            request_deadline: config.request_deadline,
             warmup_frames: config.broker_warmup_frames,
         })
     }
@@ -139,15 +116,9 @@ impl Followers {
 
     /// Whom to dial now.
     pub(super) fn dials_due(&mut self, now: Now) -> Vec<(DialId, SocketAddr, Duration)> {
-        let within = self.connect_deadline;
         let due = |(number, follower): (u32, &mut Follower)| {
-            let Phase::Idle { not_before } = follower.phase else { return None };
-            if now.mono < not_before {
-                return None;
-            }
-            let permit = follower.breaker.try_acquire(now.mono).ok()?;
-            follower.phase = Phase::Dialing { permit, since: now.mono };
-            Some((DialId(number), follower.config.address, within))
+            let (to, within) = follower.uplink.poll_dial(now)?;
+            Some((DialId(number), to, within))
         };
         (1..).zip(&mut self.all).filter_map(due).collect()
     }
@@ -155,7 +126,7 @@ impl Followers {
     /// Connected: what to say first.
     pub(super) fn handle_open<S: Storage>(
         &mut self,
-        _now: Now,
+        now: Now,
         index: usize,
         conn: ConnId,
         journal: &Log<S>,
@@ -165,39 +136,38 @@ impl Followers {
             if follower.config.shard.is_some() {
                 role = Role::Feeder;
             }
-            let phase = std::mem::replace(&mut follower.phase, Phase::Closing { conn });
-            if let Phase::Dialing { permit, since } = phase {
-                follower.phase = Phase::Greeting { permit, since, conn };
-            }
+            follower.stream = Stream::None;
+            follower.uplink.handle_open(now, conn);
         }
         introduction(role, journal)
     }
 
     pub(super) fn handle_dial_failed(&mut self, now: Now, index: usize, failure: DialFailure) {
-        let Some(follower) = self.all.get_mut(index) else { return };
-        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
-        if let Phase::Dialing { permit, .. } = std::mem::replace(&mut follower.phase, idle) {
-            follower.breaker.record(permit, breaker_outcome(failure), now.mono);
+        if let Some(follower) = self.all.get_mut(index) {
+            follower.uplink.handle_dial_failed(now, failure);
         }
     }
 
-    pub(super) fn handle_close(&mut self, now: Now, index: usize, conn: ConnId) {
+    pub(super) fn handle_close(
+        &mut self,
+        now: Now,
+        index: usize,
+        conn: ConnId,
+        reason: CloseReason,
+    ) {
         let Some(follower) = self.all.get_mut(index) else { return };
-        if follower.conn() != Some(conn) {
-            return;
+        if let Ended::Ready(outcome) = follower.uplink.handle_close(now, conn, reason) {
+            follower.uplink.breaker_mut().observe(outcome, now.mono);
         }
-        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
-        match std::mem::replace(&mut follower.phase, idle) {
-            Phase::Greeting { permit, .. } => {
-                follower.breaker.record(permit, Outcome::Reset, now.mono);
-            }
-            Phase::Snapshot { .. }
-            | Phase::Catching { .. }
-            | Phase::Passing { .. }
-            | Phase::Streaming { .. } => {
-                follower.breaker.observe(Outcome::Reset, now.mono);
-            }
-            _ => {}
+        if follower.uplink.conn().is_none() {
+            follower.stream = Stream::None;
+        }
+    }
+
+    /// A follower sent nonsense; the caller closes its connection.
+    pub(super) fn handle_protocol_error(&mut self, now: Now, index: usize) {
+        if let Some(follower) = self.all.get_mut(index) {
+            follower.uplink.fail(now, Outcome::ProtocolError);
         }
     }
 
@@ -230,20 +200,18 @@ impl Followers {
                 Ok(None)
             }
             Some(Kind::Heartbeat) => Ok(None),
-            Some(Kind::Error) => Err("the follower refused"),
+            Some(Kind::Error) => {
+                follower.uplink.fail(now, Outcome::Refused);
+                Err("the follower refused")
+            }
             _ => Err("a follower may not send this"),
         }
     }
 
     /// Connections to which frames are streamed.
     pub(super) fn streaming(&self) -> impl Iterator<Item = ConnId> {
-        self.all.iter().filter_map(|follower| match follower.phase {
-            Phase::Streaming { conn, .. }
-            | Phase::Snapshot { conn, .. }
-            | Phase::Passing { conn, .. }
-            | Phase::Catching { conn, .. } => Some(conn),
-            _ => None,
-        })
+        let streaming = self.all.iter().filter(|it| !matches!(it.stream, Stream::None));
+        streaming.filter_map(|follower| follower.uplink.ready())
     }
 
     /// Gathers the next frames of a follower from the journal.
@@ -256,32 +224,36 @@ impl Followers {
     ) {
         let warmup = self.warmup_frames;
         let Some(follower) = self.all.get_mut(index) else { return };
-        follower.note_overtaken(journal);
-        if let Phase::Catching { conn, next_index, wanted_seq } = follower.phase {
-            follower.fill_definitions(conn, next_index, wanted_seq, journal, market, out);
+        if follower.uplink.ready().is_none() {
+            return;
         }
-        if let Phase::Streaming { conn, position } = follower.phase
+        follower.note_overtaken(journal);
+        if let Stream::Catching { next_index, wanted_seq } = follower.stream {
+            follower.fill_definitions(next_index, wanted_seq, journal, market, out);
+        }
+        if let Stream::Frames { position } = follower.stream
             && out.is_empty()
         {
-            follower.phase = match follower.fill_frames(position, journal, market, out) {
-                Ok(position) => Phase::Streaming { conn, position },
-                Err(hole) => follower.at_hole(conn, hole),
+            follower.stream = match follower.fill_frames(position, journal, market, out) {
+                Ok(position) => Stream::Frames { position },
+                Err(hole) => follower.at_hole(hole),
             };
         }
-        if let Phase::Snapshot { conn, next_index, wanted_seq } = follower.phase {
+        if let Stream::Snapshot { next_index, wanted_seq } = follower.stream {
             let place = (next_index, wanted_seq);
-            follower.fill_snapshot(conn, place, warmup, journal, market, out);
+            follower.fill_snapshot(place, warmup, journal, market, out);
         }
-        if let Phase::Passing { conn, next_index, hole } = follower.phase {
-            follower.fill_hole(conn, next_index, hole, market, out);
+        if let Stream::Passing { next_index, hole } = follower.stream {
+            follower.fill_hole(next_index, hole, market, out);
         }
     }
 
     /// Whether a follower has more of the journal before it.
     pub(super) fn is_behind<S: Storage>(&self, index: usize, journal: &Log<S>) -> bool {
-        let phase = self.all.get(index).map(|follower| &follower.phase);
-        matches!(phase, Some(Phase::Streaming { position, .. })
-            if *position < journal.committed_position())
+        self.all
+            .get(index)
+            .and_then(Follower::position)
+            .is_some_and(|position| position < journal.committed_position())
     }
 
     /// Once a second a follower is told how far its stream has come, when that is news: a shard that
@@ -295,15 +267,15 @@ impl Followers {
         let stale = U16::new(if is_live { 0 } else { Flags::STALE });
         let word = |follower: &mut Follower| {
             // A broker hands last values out: it must know at once whether they are current.
-            let (Phase::Streaming { conn, .. } | Phase::Snapshot { conn, .. }) = follower.phase
-            else {
+            let hands_out =
+                matches!(follower.stream, Stream::Frames { .. } | Stream::Snapshot { .. });
+            let Some(conn) = follower.uplink.ready().filter(|_| hands_out) else {
                 follower.told_live = None;
                 return None;
             };
             // Stale at once; live only when it has been sent all that makes it so.
             let has_all = journal.committed_seq() == journal.next_seq()
-                && matches!(follower.phase, Phase::Streaming { position, .. }
-                    if position == journal.committed_position());
+                && follower.position() == Some(journal.committed_position());
             let is_news = follower.config.shard.is_none()
                 && follower.told_live != Some(is_live)
                 && (has_all || !is_live);
@@ -314,7 +286,7 @@ impl Followers {
                     Frame::seal(Heartbeat { flags: stale, ..Heartbeat::default() }),
                 ));
             }
-            let Phase::Streaming { position, .. } = follower.phase else { return None };
+            let position = follower.position()?;
             if now.mono < follower.next_word {
                 return None;
             }
@@ -342,109 +314,61 @@ impl Followers {
         follower.told_live
     }
 
-    /// Followers that did not answer our SESSION in time.
-    pub(super) fn overdue(&mut self, now: Now) -> Vec<ConnId> {
-        let patience = self.connect_deadline + self.request_deadline;
-        let overdue = |follower: &mut Follower| {
-            let Phase::Greeting { since, conn, .. } = follower.phase else { return None };
-            if now.mono.since(since) < patience {
-                return None;
-            }
-            let closing = Phase::Closing { conn };
-            if let Phase::Greeting { permit, .. } = std::mem::replace(&mut follower.phase, closing)
-            {
-                follower.breaker.record(permit, Outcome::RequestDeadline, now.mono);
-            }
-            Some(conn)
-        };
-        self.all.iter_mut().filter_map(overdue).collect()
+    /// Connections to close now, and why.
+    pub(super) fn closes_due(&mut self, now: Now) -> Vec<(ConnId, &'static str)> {
+        let due = self.all.iter_mut().filter_map(|it| it.uplink.poll_close(now, false));
+        due.map(|(conn, text, _)| (conn, text)).collect()
     }
 
     /// Does what an operator wants, if the breaker is one of these.
-    pub(super) fn obey(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
-        let named = self.all.iter_mut().find(|follower| follower.breaker_name == name);
-        if let Some(follower) = named {
-            obey_operator(&mut follower.breaker, action, now);
-            return true;
-        }
-        false
-    }
-
-    /// Standing connections whose breaker an operator forced open: they are to be closed.
-    pub(super) fn forced_out(&mut self) -> Vec<ConnId> {
-        let forced = |follower: &mut Follower| {
-            let conn = follower.conn()?;
-            let is_closing = matches!(follower.phase, Phase::Closing { .. });
-            if is_closing || follower.breaker.state() != State::ForcedOpen {
-                return None;
-            }
-            follower.phase = Phase::Closing { conn };
-            Some(conn)
-        };
-        self.all.iter_mut().filter_map(forced).collect()
+    pub(super) fn operate(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
+        self.all.iter_mut().any(|follower| follower.uplink.operate(now, name, action))
     }
 
     pub(super) fn handle_timers(&mut self, now: Now) {
         for follower in &mut self.all {
-            follower.breaker.handle_timeout(now.mono);
+            follower.uplink.handle_timers(now);
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        let patience = self.connect_deadline + self.request_deadline;
         let of = |follower: &Follower| {
-            let of_phase = match follower.phase {
-                Phase::Idle { not_before } => {
-                    let waits = matches!(follower.breaker.state(), State::Open | State::ForcedOpen);
-                    if waits { None } else { Some(not_before) }
-                }
-                Phase::Greeting { since, .. } => Some(since + patience),
-                Phase::Streaming { .. } if follower.told_seq < follower.passed_seq => {
-                    Some(follower.next_word)
-                }
-                _ => None,
-            };
-            of_phase.into_iter().chain(follower.breaker.next_deadline()).min()
+            let has_news = follower.told_seq < follower.passed_seq;
+            let word = follower.position().filter(|_| has_news).map(|_| follower.next_word);
+            word.into_iter().chain(follower.uplink.next_deadline(true)).min()
         };
         self.all.iter().filter_map(of).min()
     }
 
     pub(super) fn poll_transition(&mut self) -> Option<(String, Transition)> {
         self.all.iter_mut().find_map(|follower| {
-            let change = follower.breaker.poll_transition()?;
-            Some((follower.breaker_name.clone(), change))
+            let (name, change) = follower.uplink.poll_transition()?;
+            Some((name.to_owned(), change))
         })
     }
 
     pub(super) fn describe(&self, now: Now, status: &mut Status) {
         for follower in &self.all {
             let name = &follower.config.name;
-            let phase = match follower.phase {
-                Phase::Idle { .. } => "waiting",
-                Phase::Dialing { .. } => "dialing",
-                Phase::Greeting { .. } => "greeting",
-                Phase::Snapshot { .. } => "snapshot",
-                Phase::Catching { .. } | Phase::Passing { .. } => "catching up",
-                Phase::Streaming { .. } => "streaming",
-                Phase::Closing { .. } => "closing",
+            let phase = match (follower.uplink.state(), &follower.stream) {
+                ("ready", Stream::Snapshot { .. }) => "snapshot",
+                ("ready", Stream::Catching { .. } | Stream::Passing { .. }) => "catching up",
+                ("ready", _) => "streaming",
+                (other, _) => other,
             };
             status.text(name.clone(), phase);
             status.metric(format!("{name}.accepted_seq"), follower.accepted_seq);
             status.metric(format!("{name}.durable_seq"), follower.durable_seq);
-            describe_breaker(&follower.breaker_name, &follower.breaker, now, status);
+            follower.uplink.describe(now, status);
         }
     }
 }
 
 impl Follower {
-    fn conn(&self) -> Option<ConnId> {
-        match self.phase {
-            Phase::Greeting { conn, .. }
-            | Phase::Snapshot { conn, .. }
-            | Phase::Catching { conn, .. }
-            | Phase::Passing { conn, .. }
-            | Phase::Streaming { conn, .. }
-            | Phase::Closing { conn } => Some(conn),
+    /// Where in the journal it is, while it is sent frames.
+    fn position(&self) -> Option<u64> {
+        match self.stream {
+            Stream::Frames { position } => self.uplink.ready().map(|_| position),
             _ => None,
         }
     }
@@ -456,18 +380,14 @@ impl Follower {
         session: &Session,
         journal: &Log<S>,
     ) -> Result<(), &'static str> {
-        let Some(conn) = self.conn() else { return Ok(()) };
-        let phase = std::mem::replace(&mut self.phase, Phase::Closing { conn });
-        let Phase::Greeting { permit, since, .. } = phase else {
+        if !self.uplink.is_greeting() {
             return Err("a second SESSION");
-        };
-        let latency = now.mono.since(since);
+        }
         let wanted = session.next_seq.get();
         if wanted > journal.next_seq() {
-            self.breaker.record(permit, Outcome::ProtocolError, now.mono);
             return Err("it holds frames that this journal never had");
         }
-        self.breaker.record(permit, Outcome::Answered { latency }, now.mono);
+        self.uplink.handle_greeted(now);
         self.told_seq = 0;
         self.passed_seq = wanted.max(1);
         self.stated_seq = 0;
@@ -476,21 +396,20 @@ impl Follower {
         self.accepted_seq = wanted;
         self.durable_seq = session.durable_seq.get().min(wanted);
         let first_seq = journal.first_seq().unwrap_or(0);
-        self.phase = if wanted == 0 {
-            Phase::Snapshot { conn, next_index: 0, wanted_seq: 0 }
+        self.stream = if wanted == 0 {
+            Stream::Snapshot { next_index: 0, wanted_seq: 0 }
         } else if self.must_have_snapshot(wanted, first_seq) {
-            Phase::Snapshot { conn, next_index: 0, wanted_seq: wanted }
+            Stream::Snapshot { next_index: 0, wanted_seq: wanted }
         } else if wanted < first_seq && self.config.shard.is_some() {
-            Phase::Catching { conn, next_index: 0, wanted_seq: wanted }
+            Stream::Catching { next_index: 0, wanted_seq: wanted }
         } else {
-            Phase::Streaming { conn, position: journal.position_of_seq(wanted) }
+            Stream::Frames { position: journal.position_of_seq(wanted) }
         };
         Ok(())
     }
 
     fn fill_snapshot<S: Storage>(
         &mut self,
-        conn: ConnId,
         (mut next_index, wanted_seq): (u32, u64),
         warmup: u64,
         journal: &Log<S>,
@@ -504,7 +423,7 @@ impl Follower {
         }
         while next_index < end {
             if out.len() >= limits::FILL_FRAMES_MAX {
-                self.phase = Phase::Snapshot { conn, next_index, wanted_seq };
+                self.stream = Stream::Snapshot { next_index, wanted_seq };
                 return;
             }
             let all =
@@ -529,7 +448,7 @@ impl Follower {
         let stale = if self.told_live == Some(true) { 0 } else { Flags::STALE };
         let start = Heartbeat { flags: U16::new(stale), next_seq, ..Heartbeat::default() };
         out.push(Frame::seal(start));
-        self.phase = Phase::Streaming { conn, position };
+        self.stream = Stream::Frames { position };
     }
 
     /// Returns the position behind what was looked at, or what is lost right behind what it gathered.

@@ -8,14 +8,8 @@ use crate::time::Now;
 use crate::wire::{Definition, ErrorCode, Flags, Frame, Heartbeat, Kind};
 
 impl<S: Storage> Sequencer<S> {
-    pub(super) fn handle_exchange_frame(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        kind: Kind,
-        frame: &Frame,
-    ) {
-        if kind.is_data() {
+    pub(super) fn handle_exchange_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+        if frame.kind().is_some_and(Kind::is_data) {
             self.handle_market_frame(now, conn, frame);
             return;
         }

@@ -20,20 +20,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::quotes::QuoteDesk;
-use super::status::Status;
-use super::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
-    Outgoing,
-};
+use super::session::{Admission, Denial, Filled, Roles, Status};
+use super::{CloseReason, ConnId, DialFailure, DialId, Level, Links, Service};
 use crate::breaker;
-use crate::limits;
 use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
-use crate::question::QuestionError;
+use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerChange, ErrorCode, Flags, Frame, Heartbeat, Kind, Role, Session, U16, U32, U64, padded,
+    BreakerAction, BreakerChange, Ended, ErrorCode, Flags, Frame, Heartbeat, Session, U16, U32,
+    U64, padded,
 };
 
 use answers::Replay;
@@ -84,8 +81,7 @@ pub struct SequencerConfig {
 
 /// What a connection is for.
 #[derive(Debug)]
-enum Peer {
-    Unknown,
+pub(crate) enum Peer {
     Exchange,
     /// Index into the followers.
     Follower(usize),
@@ -94,7 +90,7 @@ enum Peer {
 
 /// What one querier has asked for and not been sent.
 #[derive(Debug, Default)]
-struct Asked {
+pub(crate) struct Asked {
     replay: Option<Replay>,
     quotes: QuoteDesk,
 }
@@ -116,15 +112,12 @@ pub struct Sequencer<S: Storage> {
     is_held_back: bool,
     has_news: bool,
     failure: Option<String>,
-    local_faults: u64,
-    local_fault_told: Option<Mono>,
     local_dropped: u64,
     /// Changes of other nodes' breakers taken until `reports_until`.
     reports: u32,
     reports_until: Mono,
     /// When it was last said that a shard holds the journal's trimming back.
     held_told: Option<Mono>,
-    is_stopped: bool,
 }
 
 impl<S: Storage> Sequencer<S> {
@@ -173,65 +166,42 @@ impl<S: Storage> Sequencer<S> {
             is_held_back: false,
             has_news: false,
             failure: None,
-            local_faults: 0,
-            local_fault_told: None,
             local_dropped: 0,
             reports: 0,
             reports_until: Mono::default(),
             held_told: None,
-            is_stopped: false,
         })
     }
 
-    fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        if self.links.get(conn).is_none() {
-            return;
-        }
+    /// A frame of a node that we dialed.
+    fn handle_dialed_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
         if let Err(error) = frame.check() {
-            if self.exchange.conn() == Some(conn) {
-                self.exchange.handle_protocol_error(now);
+            match self.links.peer(conn) {
+                Some(Peer::Exchange) => self.exchange.handle_protocol_error(now),
+                Some(Peer::Follower(index)) => self.followers.handle_protocol_error(now, *index),
+                _ => {}
             }
-            self.links.refuse_frame(conn, error);
+            self.links.refuse(conn, ErrorCode::BadFrame, &error.to_string());
             return;
         }
-        let Some(link) = self.links.get(conn) else { return };
-        match (&link.peer, frame.kind()) {
-            (Peer::Exchange, Some(kind)) => self.handle_exchange_frame(now, conn, kind, frame),
-            (Peer::Follower(index), _) => {
+        match self.links.peer(conn) {
+            Some(Peer::Exchange) => self.handle_exchange_frame(now, conn, frame),
+            Some(Peer::Follower(index)) => {
                 let index = *index;
                 self.answer_follower(now, conn, index, frame);
-                let said =
+                let answer =
                     self.followers.handle_frame(now, index, frame, &self.journal, &self.market);
-                match said {
+                match answer {
                     Ok(Some(answer)) => self.links.send(conn, answer),
                     Ok(None) => {}
-                    Err(text) => self.links.refuse(conn, ErrorCode::Unexpected, text),
+                    Err(text) => {
+                        self.followers.handle_protocol_error(now, index);
+                        self.links.refuse(conn, ErrorCode::Unexpected, text);
+                    }
                 }
                 self.links.mark_dirty(conn);
             }
-            (Peer::Unknown, Some(Kind::Session)) => self.greet(conn, frame),
-            (Peer::Unknown, _) => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "the first frame must be a SESSION");
-            }
-            (Peer::Querier(_), Some(Kind::Query | Kind::QueryMore)) => {
-                self.handle_query_frame(now, conn, frame);
-            }
-            (Peer::Querier(asked), _) if asked.quotes.questions.wants_more() => {
-                let error = QuestionError::Broken;
-                self.links.refuse(conn, error.code(), &error.to_string());
-            }
-            (Peer::Querier(_), Some(Kind::BreakerChange)) => {
-                if let Some(change) = frame.view::<BreakerChange>() {
-                    self.take_report(now, change);
-                }
-            }
-            (Peer::Querier(_), Some(Kind::Heartbeat)) => {
-                if let Some(beat) = frame.view::<Heartbeat>() {
-                    let beat = *beat;
-                    self.links.answer_heartbeat(now, conn, &beat, self.journal.next_seq());
-                }
-            }
-            _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
+            _ => {}
         }
     }
 
@@ -249,13 +219,7 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
-    fn greet(&mut self, conn: ConnId, frame: &Frame) {
-        let role = frame.view::<Session>().and_then(|session| Role::from_number(session.role));
-        if role != Some(Role::Querier) {
-            self.links.refuse(conn, ErrorCode::Unexpected, "core takes queries only");
-            return;
-        }
-        self.links.greet(conn, Peer::Querier(Asked::default()));
+    fn greet_querier(&mut self, _now: Now, _conn: ConnId, _session: &Session) -> Admission<Peer> {
         let answer = Session {
             source: MARKET_SOURCE,
             epoch: U32::new(self.journal.epoch()),
@@ -265,7 +229,7 @@ impl<S: Storage> Sequencer<S> {
             name: padded("core"),
             ..Session::default()
         };
-        self.links.send(conn, answer);
+        Admission::Welcome(Peer::Querier(Asked::default()), answer)
     }
 
     /// Lets the exchange machine act: dial, ask, close.
@@ -286,16 +250,6 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
-    /// Our own machine ran out of something: counted, and said once a second while it lasts, since it
-    /// is tried again many times a second.
-    fn note_local_fault(&mut self, now: Now, what: &str, fault: LocalFault) {
-        self.local_faults += 1;
-        if self.local_fault_told.is_none_or(|told| now.mono.since(told) >= limits::WORD_EVERY) {
-            self.local_fault_told = Some(now.mono);
-            self.links.log(Level::Warn, format!("cannot {what}: {}", fault.as_str()));
-        }
-    }
-
     fn drive_followers(&mut self, now: Now) {
         for (dial, to, within) in self.followers.dials_due(now) {
             self.links.dial(dial, to, within);
@@ -304,12 +258,8 @@ impl<S: Storage> Sequencer<S> {
         for (conn, frame) in self.followers.words_due(now, &self.journal, is_live) {
             self.links.send_frame(conn, &frame);
         }
-        for conn in self.followers.overdue(now) {
-            self.links.refuse(conn, ErrorCode::Deadline, "no answer to SESSION");
-        }
-        for conn in self.followers.forced_out() {
-            let text = "closing a follower's link: an operator forced its breaker open";
-            self.links.log(Level::Info, text.to_owned());
+        for (conn, text) in self.followers.closes_due(now) {
+            self.links.log(Level::Info, format!("closing a follower's link: {text}"));
             self.links.close_after_flush(conn);
         }
         while let Some((name, change)) = self.followers.poll_transition() {
@@ -320,6 +270,57 @@ impl<S: Storage> Sequencer<S> {
     /// Whether the last values are known to be current.
     fn is_live(&self, now: Now) -> bool {
         self.exchange.is_live(now, self.upstream_seq)
+    }
+}
+
+impl<S: Storage> Service for Sequencer<S> {
+    type Peer = Peer;
+
+    const TITLE: &'static str = "core";
+    const ROLES: Roles<Self> = Roles { querier: Some(Self::greet_querier), ..Roles::NONE };
+    const SENDS_BEFORE_TIMERS: bool = false;
+
+    fn links(&self) -> &Links<Peer> {
+        &self.links
+    }
+
+    fn links_mut(&mut self) -> &mut Links<Peer> {
+        &mut self.links
+    }
+
+    fn on_arrival(&mut self, now: Now, conn: ConnId, _frames: usize) {
+        if self.exchange.conn() == Some(conn) {
+            self.exchange.note_heard(now);
+        }
+    }
+
+    /// Queriers report changes of their own breakers.
+    fn on_frame(&mut self, now: Now, _conn: ConnId, frame: &Frame) -> Result<(), Denial> {
+        let change = frame.view::<BreakerChange>().ok_or_else(Denial::out_of_place)?;
+        self.take_report(now, change);
+        Ok(())
+    }
+
+    fn answered_seq(&self, _peer: &Peer) -> Option<u64> {
+        Some(self.journal.next_seq())
+    }
+
+    fn sent_seq(_peer: &Peer) -> u64 {
+        0
+    }
+
+    fn has_open(&self, conn: ConnId, id: u32) -> bool {
+        matches!(self.links.peer(conn), Some(Peer::Querier(asked)) if asked.has_open(id))
+    }
+
+    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial> {
+        self.answer(now, conn, question)
+    }
+
+    fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
+        if let Some(Peer::Querier(asked)) = self.links.peer_mut(conn) {
+            asked.stop(id);
+        }
     }
 
     fn status(&self, now: Now) -> Status {
@@ -335,7 +336,7 @@ impl<S: Storage> Sequencer<S> {
         status.metric("held_back", i64::from(self.is_held_back));
         status.metric("connections", self.links.len());
         status.metric("refused", self.links.refused());
-        status.metric("local_faults", self.local_faults);
+        status.metric("local_faults", self.links.local_faults());
         status.metric("local_frames_dropped", self.local_dropped);
         if !matches!(self.journal.health(), Health::Open) {
             status.text("journal", format!("{:?}", self.journal.health()));
@@ -347,33 +348,28 @@ impl<S: Storage> Sequencer<S> {
         self.followers.describe(now, &mut status);
         status
     }
-}
 
-impl<S: Storage> Node for Sequencer<S> {
-    fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
-        match origin {
-            Origin::Accepted => self.links.insert(now, conn, Peer::Unknown),
-            Origin::Dialed(EXCHANGE_DIAL) => {
-                self.links.insert(now, conn, Peer::Unknown);
-                self.links.greet(conn, Peer::Exchange);
-                let feed = self.journal.upstream().0;
-                let hello = self.exchange.handle_open(now, conn, feed, self.upstream_seq);
-                self.links.send(conn, hello);
-            }
-            Origin::Dialed(dial) => {
-                let Some(index) = self.followers.index_of(dial) else { return };
-                self.links.insert(now, conn, Peer::Unknown);
-                self.links.greet(conn, Peer::Follower(index));
-                let hello = self.followers.handle_open(now, index, conn, &self.journal);
-                self.links.send(conn, hello);
-            }
-        }
+    fn operate(&mut self, now: Now, breaker: &str, action: BreakerAction) -> Result<Ended, Denial> {
+        let is_known = self.exchange.operate(now, breaker, action)
+            || self.followers.operate(now, breaker, action);
+        let unknown = || Denial::new(ErrorCode::NotOwner, "core has no breaker of this name");
+        if is_known { Ok(self.end()) } else { Err(unknown()) }
     }
 
-    fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
-        if let DialFailure::Local(fault) = failure {
-            self.note_local_fault(now, "dial", fault);
-        }
+    fn on_dialed(&mut self, now: Now, conn: ConnId, dial: DialId) {
+        let hello = if dial == EXCHANGE_DIAL {
+            self.links.dialed(conn, Peer::Exchange);
+            let feed = self.journal.upstream().0;
+            self.exchange.handle_open(now, conn, feed, self.upstream_seq)
+        } else {
+            let Some(index) = self.followers.index_of(dial) else { return };
+            self.links.dialed(conn, Peer::Follower(index));
+            self.followers.handle_open(now, index, conn, &self.journal)
+        };
+        self.links.send(conn, hello);
+    }
+
+    fn on_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
         if dial == EXCHANGE_DIAL {
             self.exchange.handle_dial_failed(now, failure);
         } else if let Some(index) = self.followers.index_of(dial) {
@@ -381,36 +377,28 @@ impl<S: Storage> Node for Sequencer<S> {
         }
     }
 
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        self.links.heard(now, conn);
-        if self.exchange.conn() == Some(conn) {
-            self.exchange.note_heard(now);
-        }
+    fn on_dialed_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
         for frame in frames {
-            self.handle_frame(now, conn, frame);
+            self.handle_dialed_frame(now, conn, frame);
         }
     }
 
-    fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {
-        match self.links.remove(conn) {
+    fn on_close(&mut self, now: Now, conn: ConnId, peer: Option<Peer>, reason: CloseReason) {
+        match peer {
             Some(Peer::Exchange) => {
                 self.exchange.handle_close(now, conn, reason);
                 self.links.log(Level::Info, format!("the exchange session ended: {reason}"));
             }
             Some(Peer::Follower(index)) => {
-                self.followers.handle_close(now, index, conn);
+                self.followers.handle_close(now, index, conn, reason);
                 let name = self.followers.name(index);
                 self.links.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
-            _ => {}
+            Some(Peer::Querier(_)) | None => {}
         }
     }
 
-    fn handle_local_fault(&mut self, now: Now, fault: LocalFault) {
-        self.note_local_fault(now, "accept", fault);
-    }
-
-    fn handle_storage(&mut self, now: Now) {
+    fn on_storage(&mut self, now: Now) {
         let progress = self.journal.handle_completions(now);
         if progress.room {
             self.is_held_back = false;
@@ -420,20 +408,21 @@ impl<S: Storage> Node for Sequencer<S> {
         }
     }
 
-    fn handle_timers(&mut self, now: Now) {
+    fn on_turn_begin(&mut self, _now: Now) {}
+
+    fn on_timers(&mut self, now: Now) {
         self.hold_journal(now);
         self.journal.handle_timers(now);
         self.exchange.handle_timers(now);
         self.drive_exchange(now);
         self.followers.handle_timers(now);
         self.drive_followers(now);
-        self.links.tick(now, |_| 0);
         for conn in std::mem::take(&mut self.scanning) {
             self.links.mark_dirty(conn);
         }
     }
 
-    fn commit(&mut self, now: Now) {
+    fn on_commit(&mut self, now: Now) {
         if !std::mem::take(&mut self.has_news) {
             return;
         }
@@ -443,57 +432,31 @@ impl<S: Storage> Node for Sequencer<S> {
         }
     }
 
-    fn handle_stop(&mut self, now: Now) {
-        self.links.refuse_all(ErrorCode::Stopping, "core stops; come back later");
+    fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.journal.close(now) {
             self.links.log(Level::Error, format!("the journal was not closed cleanly: {error}"));
         }
-        self.is_stopped = true;
     }
 
-    fn is_stopped(&self) -> bool {
-        self.is_stopped
-    }
-
-    fn failure(&self) -> Option<&str> {
+    fn failed(&self) -> Option<&str> {
         self.failure.as_deref()
     }
 
-    fn next_deadline(&self) -> Option<Mono> {
+    fn next_due(&self) -> Option<Mono> {
         if !self.scanning.is_empty() {
             return Some(Mono::default());
         }
-        [
-            self.links.next_tick(),
-            self.journal.next_deadline(),
-            self.exchange.next_deadline(),
-            self.followers.next_deadline(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let of_journal = self.journal.next_deadline();
+        let (exchange, followers) = (self.exchange.next_deadline(), self.followers.next_deadline());
+        [of_journal, exchange, followers].into_iter().flatten().min()
     }
 
-    fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
+    fn fill(&mut self, now: Now, conn: ConnId) -> Filled {
+        self.refill(now, conn);
+        Filled::Outbox
     }
 
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
-    }
-
-    fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
-        if self.links.outbox(conn).is_empty() {
-            self.refill(now, conn);
-        }
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
-    }
-
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.links.sent(now, conn, bytes);
-    }
-
-    fn wants_frames(&self, conn: ConnId) -> bool {
+    fn wants(&self, conn: ConnId) -> bool {
         let has_room = !self.is_held_back || self.exchange.conn() != Some(conn);
         has_room && self.links.wants_frames(conn)
     }

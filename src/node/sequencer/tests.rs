@@ -3,8 +3,10 @@
 use super::*;
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Read, Retention, Sequence, SyncPolicy, UpstreamRule};
+use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
-    Definition, Ended, Op, Query, Quote, Refusal, Resume, Run, Symbol, Trade, as_frames, unpadded,
+    Definition, Ended, Kind, Op, Query, Quote, Refusal, Resume, Role, Run, Symbol, Trade,
+    as_frames, unpadded,
 };
 
 const FEED: u64 = 0xFEED;
@@ -161,7 +163,7 @@ impl Bench {
     }
 
     fn querier(&mut self) -> ConnId {
-        let conn = self.open(Origin::Accepted);
+        let conn = self.open(Origin::Accepted(ListenerId(0)));
         let role = Role::Querier as u8;
         self.say(conn, &[Frame::seal(Session { role, ..Session::default() })]);
         self.read(conn);
@@ -382,12 +384,12 @@ fn a_full_journal_stops_the_reading_and_loses_nothing() {
     bench.disk.set_bytes_max(SEGMENT_BYTES);
     let feed: Vec<Frame> = (3..103).map(|seq| quote(seq, 0)).collect();
     bench.say(conn, &feed);
-    assert!(!bench.core.wants_frames(conn));
+    assert!(!bench.core.wants_bytes(conn));
     let kept = bench.kept().len();
     assert!(kept > 10 && kept < 100, "{kept}");
     for _ in 0..20 {
         bench.sleep_ms(500);
-        assert!(!bench.core.wants_frames(conn));
+        assert!(!bench.core.wants_bytes(conn));
     }
     assert!(!bench.closes(conn), "the exchange is not to blame for our disk");
     let counts = bench.core.exchange.failures();
@@ -396,7 +398,7 @@ fn a_full_journal_stops_the_reading_and_loses_nothing() {
     bench.disk.set_bytes_max(usize::MAX);
     bench.sleep_ms(1_000);
     bench.sleep_ms(1);
-    assert!(bench.core.wants_frames(conn));
+    assert!(bench.core.wants_bytes(conn));
     resume_until(&mut bench, conn, &feed);
     assert_eq!(bench.kept(), (3..103).collect::<Vec<_>>());
 }
@@ -427,11 +429,11 @@ fn a_journal_that_waits_for_a_sync_goes_on_after_it() {
         bench.core.handle_frames(bench.now, conn, part);
         bench.finish_turn();
     }
-    assert!(!bench.core.wants_frames(conn), "the syncs have not kept up");
+    assert!(!bench.core.wants_bytes(conn), "the syncs have not kept up");
     bench.disk.hold_jobs(false);
     bench.turn();
     bench.turn();
-    assert!(bench.core.wants_frames(conn), "and now they have");
+    assert!(bench.core.wants_bytes(conn), "and now they have");
     resume_until(&mut bench, conn, &feed);
     assert_eq!(bench.kept(), (3..163).collect::<Vec<_>>());
 }
@@ -457,7 +459,7 @@ fn another_feed_that_meets_a_full_journal_is_met_again_later() {
         feed.extend([definition(3, 2, "BBDC4"), quote(4, 1), quote(5, 0), quote(6, 2)]);
         let all = [&names[..], &feed].concat();
         let conn = bench.exchange(FEED + 1, 1, &[]);
-        let is_read = bench.core.wants_frames(conn);
+        let is_read = bench.core.wants_bytes(conn);
         if is_read {
             bench.say(conn, &all);
         }

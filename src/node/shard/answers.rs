@@ -11,14 +11,14 @@ use super::{Peer, Shard};
 use crate::limits;
 use crate::log::Storage;
 use crate::node::ConnId;
-use crate::question::{Question, QuestionError, Questions};
+use crate::node::session::Denial;
+use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{EndStatus, Ended, ErrorCode, Op, Refusal, U16, U64};
+use crate::wire::{EndStatus, Ended, ErrorCode, Refusal, U16, U64};
 
 /// A connection that asks.
 #[derive(Debug, Default)]
-pub(super) struct Asker {
-    pub(super) questions: Questions,
+pub(crate) struct Asker {
     replies: VecDeque<Reply>,
     waiting: Vec<Waiting>,
     /// Counts pieces of long answers, so that they take turns.
@@ -48,8 +48,14 @@ impl Asker {
         }
     }
 
+    /// Whether a question with this id is open.
+    pub(super) fn has_open(&self, id: u32) -> bool {
+        self.replies.iter().any(|reply| reply.id() == id)
+            || self.waiting.iter().any(|waiting| waiting.question.query.id.get() == id)
+    }
+
     /// Forgets a query.
-    fn stop(&mut self, id: u32) {
+    pub(super) fn stop(&mut self, id: u32) {
         self.replies.retain(|reply| reply.id() != id);
         self.waiting.retain(|waiting| waiting.question.query.id.get() != id);
     }
@@ -86,47 +92,8 @@ impl Asker {
 }
 
 impl<S: Storage> Shard<S> {
-    pub(super) fn handle_question(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        taken: Result<Question, QuestionError>,
-        id: u32,
-    ) {
-        if id == 0 {
-            // A refusal with id 0 speaks of the connection, so the connection ends with it.
-            self.links.refuse(conn, ErrorCode::Unexpected, "a query's id is not 0");
-            return;
-        }
-        let question = match taken {
-            Ok(question) => question,
-            Err(error) if error.ends_connection() => {
-                self.links.refuse(conn, error.code(), &error.to_string());
-                return;
-            }
-            Err(error) => {
-                self.links.send(conn, Refusal::new(error.code(), id, &error.to_string()));
-                return;
-            }
-        };
-        match question.op() {
-            Some(Op::Status) => {
-                self.status().send(&mut self.links, conn, id);
-                return;
-            }
-            Some(Op::Stop) => {
-                self.change_asker(conn, |asker| asker.stop(id));
-                return;
-            }
-            _ => {}
-        }
-        if let Err((code, text)) = self.begin_answer(now, conn, question) {
-            self.links.send(conn, Refusal::new(code, id, text));
-        }
-    }
-
     /// Changes what an asker holds, and the sum of all with it.
-    fn change_asker(&mut self, conn: ConnId, change: impl FnOnce(&mut Asker)) {
+    pub(super) fn change_asker(&mut self, conn: ConnId, change: impl FnOnce(&mut Asker)) {
         let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { return };
         let before = asker.load();
         change(asker);
@@ -142,18 +109,21 @@ impl<S: Storage> Shard<S> {
         self.load.instruments -= load.instruments;
     }
 
-    fn begin_answer(
+    /// A question other than those that every node answers alike.
+    pub(super) fn begin_answer(
         &mut self,
         now: Now,
         conn: ConnId,
         question: Question,
-    ) -> Result<(), (ErrorCode, &'static str)> {
+    ) -> Result<(), Denial> {
         let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { return Ok(()) };
         if asker.load().queries >= limits::LEAF_QUERIES_MAX {
-            return Err((ErrorCode::Limit, "too many unread answers on this connection"));
+            let text = "too many unread answers on this connection";
+            return Err(Denial::new(ErrorCode::Limit, text));
         }
         if self.load.queries >= limits::SHARD_QUERIES_MAX {
-            return Err((ErrorCode::Limit, "too many queries are under way in this shard"));
+            let text = "too many queries are under way in this shard";
+            return Err(Denial::new(ErrorCode::Limit, text));
         }
         if question.as_of > self.wanted() {
             let wait = std::time::Duration::from_micros(question.query.deadline_us.get().into());
@@ -167,7 +137,8 @@ impl<S: Storage> Shard<S> {
         }
         let reply = self.reply(&question)?;
         if self.load.instruments + reply.instruments() > limits::SCAN_INSTRUMENTS_TOTAL_MAX {
-            return Err((ErrorCode::Limit, "too many instruments are asked for at once"));
+            let text = "too many instruments are asked for at once";
+            return Err(Denial::new(ErrorCode::Limit, text));
         }
         self.change_asker(conn, |asker| asker.replies.push_back(reply));
         self.links.mark_dirty(conn);
@@ -175,16 +146,19 @@ impl<S: Storage> Shard<S> {
     }
 
     /// Finds what a question is about.
-    fn reply(&mut self, question: &Question) -> Result<Reply, (ErrorCode, &'static str)> {
+    fn reply(&mut self, question: &Question) -> Result<Reply, Denial> {
         self.index.forget_before(self.log.first_position());
         let places = match question.symbol() {
             Some(symbol) => match self.index.find(&symbol) {
                 Some(place) => vec![place],
                 None if self.owns(&symbol) => {
                     let text = "no instrument of this name has any history here";
-                    return Err((ErrorCode::UnknownSymbol, text));
+                    return Err(Denial::new(ErrorCode::UnknownSymbol, text));
                 }
-                None => return Err((ErrorCode::NotOwner, "another shard owns this symbol")),
+                None => {
+                    let text = "another shard owns this symbol";
+                    return Err(Denial::new(ErrorCode::NotOwner, text));
+                }
             },
             None => self.index.matching(question),
         };
@@ -231,8 +205,8 @@ impl<S: Storage> Shard<S> {
                         ..Ended::default()
                     };
                     self.links.send(conn, end);
-                } else if let Err((code, text)) = self.begin_answer(now, conn, question) {
-                    self.links.send(conn, Refusal::new(code, id.get(), text));
+                } else if let Err(denial) = self.begin_answer(now, conn, question) {
+                    self.links.send(conn, Refusal::new(denial.code, id.get(), &denial.text));
                 }
             }
             let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { continue };
@@ -246,8 +220,7 @@ impl<S: Storage> Shard<S> {
 
     /// Fills the empty outbox of an asker.
     pub(super) fn refill(&mut self, conn: ConnId) {
-        let Some(link) = self.links.get_mut(conn) else { return };
-        let Peer::Querier(asker) = &mut link.peer else { return };
+        let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { return };
         if asker.replies.is_empty() {
             return;
         }

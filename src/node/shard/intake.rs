@@ -4,6 +4,9 @@
 use super::{ConnId, Level, Shard, holes};
 use crate::limits;
 use crate::log::{AppendError, Storage, is_statement};
+use crate::node::Service;
+use crate::node::session::Denial;
+use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 use crate::wire::{Definition, ErrorCode, FRAME_BYTES, Frame, Gap, GapReason};
 
@@ -12,9 +15,9 @@ const PENDING_MAX: usize = limits::READ_BYTES_PER_TURN_MAX / FRAME_BYTES;
 
 impl<S: Storage> Shard<S> {
     /// A data frame or a gap.
-    pub(super) fn store(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+    pub(super) fn store(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
         if self.feeder != Some(conn) {
-            return;
+            return Ok(());
         }
         let stored = if let Some(gap) = frame.view::<Gap>() {
             if gap.reason == GapReason::Corrupt as u8 {
@@ -31,29 +34,36 @@ impl<S: Storage> Shard<S> {
             self.store_event(frame)
         };
         match stored {
-            Ok(()) => {}
+            Ok(()) => Ok(()),
             Err(AppendError::OutOfOrder { .. } | AppendError::NotData(_)) => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "no log can hold this frame");
+                Err(Denial::new(ErrorCode::Unexpected, "no log can hold this frame"))
             }
-            Err(AppendError::NotReady) => self.keep_back(conn, frame),
+            Err(AppendError::NotReady) => self.keep_back(frame),
             Err(error) => {
                 // Core begins again from what the log has: nothing of this connection is kept back.
                 self.is_held_back = true;
                 self.pending.clear();
                 self.links.log(Level::Error, format!("the log takes no more for now: {error}"));
-                self.links.refuse(conn, ErrorCode::Storage, "the log cannot take more now");
+                Err(Denial::new(ErrorCode::Storage, "the log cannot take more now"))
             }
         }
     }
 
     /// Keeps a frame until the log's next segment is ready. The rest of what was read comes too; more is
     /// not read.
-    pub(super) fn keep_back(&mut self, conn: ConnId, frame: &Frame) {
+    pub(super) fn keep_back(&mut self, frame: &Frame) -> Result<(), Denial> {
         if self.pending.len() >= PENDING_MAX {
-            self.links.refuse(conn, ErrorCode::Limit, "more than one read can bring");
-            return;
+            return Err(Denial::new(ErrorCode::Limit, "more than one read can bring"));
         }
         self.pending.push_back(*frame);
+        Ok(())
+    }
+
+    /// A feeder's frames that wait are its own: the next one begins from what the log has.
+    pub(super) fn forget_pending(&mut self) {
+        if !is_planted(Bug::InheritPending) {
+            self.pending.clear();
+        }
     }
 
     /// Goes on with what was kept back.
@@ -61,7 +71,10 @@ impl<S: Storage> Shard<S> {
         let Some(conn) = self.feeder else { return };
         let pending = std::mem::take(&mut self.pending);
         for frame in &pending {
-            self.handle_frame(now, conn, frame);
+            if let Err(denial) = self.on_frame(now, conn, frame) {
+                self.links.refuse(conn, denial.code, &denial.text);
+                return;
+            }
         }
     }
 

@@ -20,20 +20,14 @@ mod wanted;
 
 use std::collections::VecDeque;
 
-use super::status::Status;
-use super::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Level, Links, LocalFault, Node, Origin,
-    Outgoing,
-};
+use super::session::{Admission, Denial, Filled, Roles, Status};
+use super::{CloseReason, ConnId, Level, Links, Service};
 use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
-use crate::question::QuestionError;
+use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{
-    Ack, ErrorCode, Frame, Heartbeat, Kind, Query, QueryMore, Role, Session, Symbol, U32, U64,
-    padded,
-};
+use crate::wire::{Ack, ErrorCode, Frame, Heartbeat, Kind, Session, Symbol, U32, U64, padded};
 
 use answers::{Asker, Load};
 use index::Index;
@@ -52,8 +46,7 @@ pub struct ShardConfig {
 
 /// What a connection is for.
 #[derive(Debug)]
-enum Peer {
-    Unknown,
+pub(crate) enum Peer {
     Feeder,
     Querier(Asker),
 }
@@ -86,9 +79,7 @@ pub struct Shard<S: Storage> {
     acked: (u64, u64),
     damaged: u64,
     duplicates: u64,
-    local_faults: u64,
     failure: Option<String>,
-    is_stopped: bool,
 }
 
 impl<S: Storage> Shard<S> {
@@ -133,9 +124,7 @@ impl<S: Storage> Shard<S> {
             acked: (0, 0),
             damaged,
             duplicates: 0,
-            local_faults: 0,
             failure: None,
-            is_stopped: false,
         }
     }
 
@@ -143,107 +132,34 @@ impl<S: Storage> Shard<S> {
         self.config.partition.owner(symbol) == self.config.shard
     }
 
-    fn handle_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        let Some(link) = self.links.get(conn) else { return };
-        if let Err(error) = frame.check() {
-            self.links.refuse_frame(conn, error);
-            return;
-        }
-        if let Peer::Querier(asker) = &link.peer
-            && asker.questions.wants_more()
-            && frame.kind() != Some(Kind::QueryMore)
-        {
-            let error = QuestionError::Broken;
-            self.links.refuse(conn, error.code(), &error.to_string());
-            return;
-        }
-        match (&link.peer, frame.kind()) {
-            (Peer::Feeder, _) if !self.pending.is_empty() => self.keep_back(conn, frame),
-            (Peer::Feeder, Some(kind)) if kind.is_data() || kind == Kind::Gap => {
-                self.store(now, conn, frame);
-            }
-            (Peer::Unknown, Some(Kind::Session)) => {
-                if let Some(session) = frame.view::<Session>() {
-                    let session = *session;
-                    self.greet(now, conn, &session);
-                }
-            }
-            (Peer::Unknown, _) => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "the first frame must be a SESSION");
-            }
-            (peer, Some(Kind::Heartbeat)) => {
-                let feeds = matches!(peer, Peer::Feeder);
-                if let Some(beat) = frame.view::<Heartbeat>() {
-                    let beat = *beat;
-                    // Whoever asks queries is told how far the answers go.
-                    let next_seq = if feeds { 0 } else { self.wanted() };
-                    self.links.answer_heartbeat(now, conn, &beat, next_seq);
-                    if feeds && beat.next_seq.get() == u64::MAX {
-                        self.links.refuse(conn, ErrorCode::Unexpected, "no sequence ends there");
-                    } else if feeds {
-                        // One that does not fit now is no loss: there will be another.
-                        let _ = self.log.advance_upstream(beat.next_seq.get(), now);
-                        self.has_news = true;
-                    }
-                }
-            }
-            (Peer::Querier(_), Some(Kind::Query | Kind::QueryMore)) => self.ask(now, conn, frame),
-            _ => self.links.refuse(conn, ErrorCode::Unexpected, "this frame has no place here"),
-        }
+    fn greet_querier(&mut self, _now: Now, _conn: ConnId, session: &Session) -> Admission<Peer> {
+        Admission::Welcome(Peer::Querier(Asker::default()), self.introduction(session.source))
     }
 
-    fn ask(&mut self, now: Now, conn: ConnId, frame: &Frame) {
-        let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { return };
-        let (id, taken) = match (frame.view::<Query>(), frame.view::<QueryMore>()) {
-            (Some(query), _) => (query.id.get(), asker.questions.take_query(query)),
-            (_, Some(more)) => (more.id.get(), asker.questions.take_more(more)),
-            _ => return,
-        };
-        if let Some(taken) = taken {
-            // The index knows the frames of this turn; the answer must find them too.
-            self.log.commit(now);
-            self.handle_question(now, conn, taken, id);
+    fn greet_feeder(&mut self, now: Now, conn: ConnId, session: &Session) -> Admission<Peer> {
+        if self.is_held_back {
+            return Admission::refused(ErrorCode::Storage, "the log cannot take more now");
         }
+        if self.has_missed_epochs(conn, session) {
+            // Core is told where this log stands, and says what of it is void.
+            self.asked = Some(conn);
+            return Admission::Again(self.introduction(session.source));
+        }
+        if let Err(denial) = self.follow(now, session) {
+            return Admission::Refused(denial);
+        }
+        if let Some(before) = self.feeder.replace(conn) {
+            self.links.refuse(before, ErrorCode::Unexpected, "another feeder took over");
+        }
+        self.forget_pending();
+        self.acked = (0, 0);
+        self.has_news = true;
+        self.links.log(Level::Info, format!("core feeds from seq {}", self.wanted()));
+        Admission::Welcome(Peer::Feeder, self.introduction(session.source))
     }
 
-    fn greet(&mut self, now: Now, conn: ConnId, session: &Session) {
-        let peer = match Role::from_number(session.role) {
-            Some(Role::Querier) => Peer::Querier(Asker::default()),
-            Some(Role::Feeder) if self.is_held_back => {
-                self.links.refuse(conn, ErrorCode::Storage, "the log cannot take more now");
-                return;
-            }
-            Some(Role::Feeder) if self.has_missed_epochs(conn, session) => {
-                // Core is told where this log stands, and says what of it is void.
-                self.asked = Some(conn);
-                self.introduce(conn, session.source);
-                return;
-            }
-            Some(Role::Feeder) => {
-                if let Err((code, text)) = self.follow(now, session) {
-                    self.links.refuse(conn, code, text);
-                    return;
-                }
-                if let Some(before) = self.feeder.replace(conn) {
-                    self.links.refuse(before, ErrorCode::Unexpected, "another feeder took over");
-                }
-                self.pending.clear();
-                self.acked = (0, 0);
-                self.has_news = true;
-                self.links.log(Level::Info, format!("core feeds from seq {}", self.wanted()));
-                Peer::Feeder
-            }
-            _ => {
-                self.links.refuse(conn, ErrorCode::Unexpected, "a shard has no such role");
-                return;
-            }
-        };
-        self.links.greet(conn, peer);
-        self.introduce(conn, session.source);
-    }
-
-    fn introduce(&mut self, conn: ConnId, source: u8) {
-        let answer = Session {
+    fn introduction(&self, source: u8) -> Session {
+        Session {
             source,
             epoch: U32::new(self.log.epoch()),
             epoch_start: U64::new(self.log.epoch_start()),
@@ -251,8 +167,18 @@ impl<S: Storage> Shard<S> {
             durable_seq: U64::new(self.log.durable_upstream_seq()),
             name: padded(&self.config.name),
             ..Session::default()
-        };
-        self.links.send(conn, answer);
+        }
+    }
+
+    /// Core says how far its sequence has come.
+    fn note_heartbeat(&mut self, now: Now, beat: &Heartbeat) -> Result<(), Denial> {
+        if beat.next_seq.get() == u64::MAX {
+            return Err(Denial::new(ErrorCode::Unexpected, "no sequence ends there"));
+        }
+        // One that does not fit now is no loss: there will be another.
+        let _ = self.log.advance_upstream(beat.next_seq.get(), now);
+        self.has_news = true;
+        Ok(())
     }
 
     /// The next `seq` of core that this shard needs.
@@ -268,10 +194,11 @@ impl<S: Storage> Shard<S> {
     }
 
     /// Takes core's epoch over. Frames beyond its start are void.
-    fn follow(&mut self, now: Now, session: &Session) -> Result<(), (ErrorCode, &'static str)> {
+    fn follow(&mut self, now: Now, session: &Session) -> Result<(), Denial> {
         let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
         if epoch < self.log.epoch() {
-            return Err((ErrorCode::Failed, "this shard has a later epoch than that journal"));
+            let text = "this shard has a later epoch than that journal";
+            return Err(Denial::new(ErrorCode::Failed, text));
         }
         if epoch == self.log.epoch() {
             return Ok(());
@@ -288,36 +215,13 @@ impl<S: Storage> Shard<S> {
                 self.log.commit(now);
                 (self.index, self.damaged) = Index::rebuild(&self.log);
             }
-            Err(_) => return Err((ErrorCode::Storage, "the log cannot take a new epoch now")),
+            Err(_) => {
+                let text = "the log cannot take a new epoch now";
+                return Err(Denial::new(ErrorCode::Storage, text));
+            }
         }
         self.has_news = true;
         Ok(())
-    }
-
-    fn status(&self) -> Status {
-        let mut status = Status::default();
-        status.text("role", self.config.name.clone());
-        status.text("feeder", if self.feeder.is_some() { "connected" } else { "none" });
-        status.metric("epoch", self.log.epoch());
-        status.metric("next_seq", self.wanted());
-        status.metric("durable_seq", self.log.durable_upstream_seq());
-        status.metric("first_seq", self.first_seq());
-        status.metric("log_bytes", self.log.bytes());
-        status.metric("instruments", self.index.len());
-        status.metric("trades", self.index.trades);
-        status.metric("index_bytes", self.index.bytes());
-        status.metric("queries", self.load.queries);
-        status.metric("duplicates", self.duplicates);
-        status.metric("damaged_records", self.damaged);
-        status.metric("holes", self.index.holes.len());
-        status.metric("held_back", i64::from(self.is_held_back));
-        status.metric("connections", self.links.len());
-        status.metric("refused", self.links.refused());
-        status.metric("local_faults", self.local_faults);
-        if !matches!(self.log.health(), Health::Open) {
-            status.text("log", format!("{:?}", self.log.health()));
-        }
-        status
     }
 
     /// Tells core how far the log is, when that is news.
@@ -340,37 +244,104 @@ impl<S: Storage> Shard<S> {
     }
 }
 
-impl<S: Storage> Node for Shard<S> {
-    fn handle_open(&mut self, now: Now, conn: ConnId, _origin: Origin) {
-        self.links.insert(now, conn, Peer::Unknown);
+impl<S: Storage> Service for Shard<S> {
+    type Peer = Peer;
+
+    const TITLE: &'static str = "the shard";
+    const ROLES: Roles<Self> = Roles {
+        feeder: Some(Self::greet_feeder),
+        querier: Some(Self::greet_querier),
+        ..Roles::NONE
+    };
+    const SENDS_BEFORE_TIMERS: bool = false;
+
+    fn links(&self) -> &Links<Peer> {
+        &self.links
     }
 
-    fn handle_dial_failed(&mut self, _now: Now, _dial: DialId, _failure: DialFailure) {}
+    fn links_mut(&mut self) -> &mut Links<Peer> {
+        &mut self.links
+    }
 
-    fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        self.links.heard(now, conn);
-        for frame in frames {
-            self.handle_frame(now, conn, frame);
+    fn on_arrival(&mut self, _now: Now, _conn: ConnId, _frames: usize) {}
+
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
+        if !matches!(self.links.peer(conn), Some(Peer::Feeder)) {
+            return Err(Denial::out_of_place());
+        }
+        if !self.pending.is_empty() {
+            return self.keep_back(frame);
+        }
+        match frame.kind() {
+            Some(kind) if kind.is_data() || kind == Kind::Gap => self.store(now, conn, frame),
+            _ => {
+                let beat = frame.view::<Heartbeat>().ok_or_else(Denial::out_of_place)?;
+                self.note_heartbeat(now, beat)
+            }
         }
     }
 
-    fn handle_close(&mut self, _now: Now, conn: ConnId, reason: CloseReason) {
-        if let Some(Peer::Querier(asker)) = self.links.remove(conn) {
+    /// Whoever asks questions is told how far the answers go.
+    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
+        Some(if matches!(peer, Peer::Querier(_)) { self.wanted() } else { 0 })
+    }
+
+    fn sent_seq(_peer: &Peer) -> u64 {
+        0
+    }
+
+    fn has_open(&self, conn: ConnId, id: u32) -> bool {
+        matches!(self.links.peer(conn), Some(Peer::Querier(asker)) if asker.has_open(id))
+    }
+
+    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial> {
+        // The index knows the frames of this turn; the answer must find them too.
+        self.log.commit(now);
+        self.begin_answer(now, conn, question)
+    }
+
+    fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
+        self.change_asker(conn, |asker| asker.stop(id));
+    }
+
+    fn status(&self, _now: Now) -> Status {
+        let mut status = Status::default();
+        status.text("role", self.config.name.clone());
+        status.text("feeder", if self.feeder.is_some() { "connected" } else { "none" });
+        status.metric("epoch", self.log.epoch());
+        status.metric("next_seq", self.wanted());
+        status.metric("durable_seq", self.log.durable_upstream_seq());
+        status.metric("first_seq", self.first_seq());
+        status.metric("log_bytes", self.log.bytes());
+        status.metric("instruments", self.index.len());
+        status.metric("trades", self.index.trades);
+        status.metric("index_bytes", self.index.bytes());
+        status.metric("queries", self.load.queries);
+        status.metric("duplicates", self.duplicates);
+        status.metric("damaged_records", self.damaged);
+        status.metric("holes", self.index.holes.len());
+        status.metric("held_back", i64::from(self.is_held_back));
+        status.metric("connections", self.links.len());
+        status.metric("refused", self.links.refused());
+        status.metric("local_faults", self.links.local_faults());
+        if !matches!(self.log.health(), Health::Open) {
+            status.text("log", format!("{:?}", self.log.health()));
+        }
+        status
+    }
+
+    fn on_close(&mut self, _now: Now, conn: ConnId, peer: Option<Peer>, reason: CloseReason) {
+        if let Some(Peer::Querier(asker)) = peer {
             self.forget_asker(&asker);
         }
         if self.feeder == Some(conn) {
             self.feeder = None;
-            self.pending.clear();
+            self.forget_pending();
             self.links.log(Level::Info, format!("core's feed ended: {reason}"));
         }
     }
 
-    fn handle_local_fault(&mut self, _now: Now, fault: LocalFault) {
-        self.local_faults += 1;
-        self.links.log(Level::Warn, format!("cannot accept: {}", fault.as_str()));
-    }
-
-    fn handle_storage(&mut self, now: Now) {
+    fn on_storage(&mut self, now: Now) {
         let progress = self.log.handle_completions(now);
         if progress.room {
             self.is_held_back = false;
@@ -387,17 +358,18 @@ impl<S: Storage> Node for Shard<S> {
         }
     }
 
-    fn handle_timers(&mut self, now: Now) {
+    fn on_turn_begin(&mut self, _now: Now) {}
+
+    fn on_timers(&mut self, now: Now) {
         self.log.handle_timers(now);
         self.forget_removed();
-        self.links.tick(now, |_| 0);
         self.settle_waiting(now, false);
         for conn in std::mem::take(&mut self.scanning) {
             self.links.mark_dirty(conn);
         }
     }
 
-    fn commit(&mut self, now: Now) {
+    fn on_commit(&mut self, now: Now) {
         if std::mem::take(&mut self.has_news) {
             self.log.commit(now);
             self.acknowledge();
@@ -405,52 +377,31 @@ impl<S: Storage> Node for Shard<S> {
         }
     }
 
-    fn handle_stop(&mut self, now: Now) {
-        self.links.refuse_all(ErrorCode::Stopping, "the shard stops; come back later");
+    fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.log.close(now) {
             self.links.log(Level::Error, format!("the log was not closed cleanly: {error}"));
         }
-        self.is_stopped = true;
     }
 
-    fn is_stopped(&self) -> bool {
-        self.is_stopped
-    }
-
-    fn failure(&self) -> Option<&str> {
+    fn failed(&self) -> Option<&str> {
         self.failure.as_deref()
     }
 
-    fn next_deadline(&self) -> Option<Mono> {
+    fn next_due(&self) -> Option<Mono> {
         if !self.scanning.is_empty() {
             return Some(Mono::default());
         }
-        let due = [self.links.next_tick(), self.log.next_deadline(), self.waiting_due];
-        due.into_iter().flatten().min()
+        [self.log.next_deadline(), self.waiting_due].into_iter().flatten().min()
     }
 
-    fn wants_frames(&self, conn: ConnId) -> bool {
+    fn fill(&mut self, _now: Now, conn: ConnId) -> Filled {
+        self.refill(conn);
+        Filled::Outbox
+    }
+
+    fn wants(&self, conn: ConnId) -> bool {
         let keeps_up = self.pending.is_empty() || self.feeder != Some(conn);
         keeps_up && self.links.wants_frames(conn)
-    }
-
-    fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
-    }
-
-    fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
-    }
-
-    fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        if self.links.outbox(conn).is_empty() {
-            self.refill(conn);
-        }
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
-    }
-
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        self.links.sent(now, conn, bytes);
     }
 }
 

@@ -9,10 +9,11 @@ use super::tests::{Bench, SECOND, definition, end, frames_of, instrument};
 use super::*;
 use crate::limits;
 use crate::market::bar::BarFold;
+use crate::node::Node;
 use crate::question::Question;
 use crate::random::Random;
 use crate::wire::{
-    Cancel, Counted, EndStatus, Ended, Flags, I64, Op, Refusal, Run, Trade, U16, padded,
+    Cancel, Counted, EndStatus, Ended, Flags, I64, Op, Query, Refusal, Run, Trade, U16, padded,
 };
 
 const SYMBOLS: [&str; 5] = ["ABEV3", "ABEV4", "AB", "BBAS3", "ITUB4"];

@@ -13,6 +13,7 @@ use super::rows::RowScan;
 use super::wanted::Wanted;
 use crate::limits;
 use crate::log::{Log, Storage};
+use crate::node::session::Denial;
 use crate::planted::{Bug, is_planted};
 use crate::wire::{
     EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Refusal, Run, U32, U64,
@@ -104,17 +105,22 @@ impl Reply {
         places: Vec<u32>,
         index: &Index,
         log: &Log<S>,
-    ) -> Result<Reply, (ErrorCode, &'static str)> {
+    ) -> Result<Reply, Denial> {
         let op = match Op::from_number(query.op) {
             Some(op @ (Op::Last | Op::Range | Op::Bars | Op::Count | Op::Instruments)) => op,
-            _ => return Err((ErrorCode::NotOwner, "a shard answers for history and nothing else")),
+            _ => {
+                return Err(Denial::new(
+                    ErrorCode::NotOwner,
+                    "a shard answers for history and nothing else",
+                ));
+            }
         };
         let limit = query.limit.get();
         if op == Op::Bars && !(1..=limits::BAR_SECONDS_MAX).contains(&limit) {
-            return Err((ErrorCode::Limit, "bars are 1 second to 1 day long"));
+            return Err(Denial::new(ErrorCode::Limit, "bars are 1 second to 1 day long"));
         }
         if op == Op::Last && limit as usize > limits::ANSWER_ROWS_MAX {
-            return Err((ErrorCode::Limit, "more rows than one answer may have"));
+            return Err(Denial::new(ErrorCode::Limit, "more rows than one answer may have"));
         }
         let next_seq = log.upstream().1;
         let mut reply = Reply {
@@ -138,7 +144,7 @@ impl Reply {
     }
 
     /// Refuses what is too much, before any of it is done.
-    fn weigh(&mut self, index: &Index) -> Result<(), (ErrorCode, &'static str)> {
+    fn weigh(&mut self, index: &Index) -> Result<(), Denial> {
         let (mut trades, mut rows) = (0_u64, 0_u64);
         for listed in self.places.iter().filter_map(|&place| index.at(place)) {
             let all = listed.end() - listed.start();
@@ -161,10 +167,10 @@ impl Reply {
             });
         }
         if trades > limits::SCAN_TRADES_MAX {
-            return Err((ErrorCode::Limit, "more trades than one query may look at"));
+            return Err(Denial::new(ErrorCode::Limit, "more trades than one query may look at"));
         }
         if rows > limits::SCAN_ROWS_MAX && self.op != Op::Bars {
-            return Err((ErrorCode::Limit, "more rows than one answer may have"));
+            return Err(Denial::new(ErrorCode::Limit, "more rows than one answer may have"));
         }
         let instruments = self.places.len() as u64;
         self.is_short = trades + instruments <= limits::SHORT_SCAN_TRADES_MAX;

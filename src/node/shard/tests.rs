@@ -6,8 +6,10 @@ use super::*;
 use crate::limits;
 use crate::log::memory::{MemoryDisk, MemoryStorage, PageFate};
 use crate::log::{LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
+use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
-    BarTotals, Cancel, Definition, Ended, Flags, I64, Op, Refusal, Run, Trade, as_frames,
+    BarTotals, Cancel, Definition, Ended, Flags, I64, Op, Query, QueryMore, Refusal, Role, Run,
+    Trade, as_frames,
 };
 
 const SEGMENT_RECORDS: u64 = 32;
@@ -116,7 +118,7 @@ impl Bench {
     fn open(&mut self) -> ConnId {
         self.next_slot += 1;
         let conn = ConnId { generation: self.next_slot, slot: self.next_slot };
-        self.shard.handle_open(self.now, conn, Origin::Accepted);
+        self.shard.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
         conn
     }
 
@@ -300,14 +302,14 @@ fn a_log_that_waits_for_a_sync_reads_its_feeder_later_and_keeps_it() {
         bench.shard.handle_frames(bench.now, core, &[trade(seq, 0, seq)]);
         bench.finish_turn();
     }
-    assert!(!bench.shard.wants_frames(core));
+    assert!(!bench.shard.wants_bytes(core));
     let held = bench.shard.wanted();
     assert!(held < 200);
     bench.disk.hold_jobs(false);
     for _ in 0..40 {
         bench.turn();
     }
-    assert!(bench.shard.wants_frames(core));
+    assert!(bench.shard.wants_bytes(core));
     assert!(!bench.actions.contains(&Action::Close(core)));
     assert_eq!(bench.shard.wanted(), 200);
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 200, 0, 0)), (3..200).collect::<Vec<_>>());

@@ -134,10 +134,10 @@ fn a_leaf_that_accepts_and_never_speaks_stays_shut_out_and_is_tried_again() {
         }
         assert_eq!(bench.dials, [OWNER], "attempt {attempt}");
         bench.accept(OWNER);
-        bench.wait_ms(480);
+        bench.wait_ms(290);
         assert_eq!(bench.closed.len(), attempt);
         bench.wait_ms(20);
-        assert_eq!(bench.closed.len(), attempt + 1, "connect and request deadline are over");
+        assert_eq!(bench.closed.len(), attempt + 1, "the request deadline is over");
         assert_eq!(status_at_once(&mut bench, client), Some(BreakerOpen));
     }
 }

@@ -11,6 +11,8 @@ struct Reader {
     /// The node, 0 the first; none while the connection is on its way.
     home: Option<(usize, ConnId)>,
     received: Vec<u8>,
+    /// What the first reactor did not consume of what it sent.
+    unconsumed: Vec<Frame>,
     /// How likely it reads when there is something, in percent.
     reads_percent: u64,
     /// What it holds, by `seq`, and where it stands.
@@ -40,7 +42,7 @@ struct Group {
 
 impl Group {
     fn new(fanouts: usize, ring_frames: usize, seed: u64) -> Group {
-        let config = BrokerConfig { ring_frames, subscribers_max: 100 };
+        let config = BrokerConfig::new(ring_frames, 100);
         let (broker, fanouts) = Broker::with_fanouts(config, fanouts);
         let nodes = fanouts.len() + 1;
         Group {
@@ -78,7 +80,7 @@ impl Group {
         if let Some(old) = self.publisher.replace(conn) {
             self.broker.handle_close(self.now, old, CloseReason::Reset);
         }
-        self.broker.handle_open(self.now, conn, Origin::Accepted);
+        self.broker.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
         let session = Session {
             role: Role::Publisher as u8,
             source: MARKET,
@@ -119,13 +121,14 @@ impl Group {
         self.readers.push(Reader {
             home: Some((0, conn)),
             received: Vec::new(),
+            unconsumed: Vec::new(),
             reads_percent,
             held: BTreeMap::new(),
             next_seq: None,
             gaps: Vec::new(),
             patterns_all: pattern == "*",
         });
-        self.broker.handle_open(self.now, conn, Origin::Accepted);
+        self.broker.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
         let session = Session { role: Role::Subscriber as u8, ..Session::default() };
         let subscribe = Subscribe {
             source: MARKET,
@@ -136,7 +139,8 @@ impl Group {
         };
         self.is_woken[0] = true;
         let frames = [Frame::seal(session), Frame::seal(subscribe)];
-        self.broker.handle_frames(self.now, conn, &frames);
+        let consumed = self.broker.handle_frames(self.now, conn, &frames);
+        self.readers[index].unconsumed = frames[consumed..].to_vec();
         index
     }
 
@@ -148,12 +152,12 @@ impl Group {
         while let Some((frames, reader)) = self.arrivals[index].pop_front() {
             let conn = self.conn();
             self.readers[reader].home = Some((index, conn));
-            self.node(index).get().handle_open(now, conn, Origin::Accepted);
+            self.node(index).get().handle_open(now, conn, Origin::Accepted(ListenerId(0)));
             self.node(index).get().handle_frames(now, conn, &frames);
         }
         if index == 0
             && let Some(publisher) = self.publisher
-            && self.broker.wants_frames(publisher)
+            && self.broker.wants_bytes(publisher)
         {
             let read =
                 self.to_publish.len().min(usize::try_from(self.random.between(1, 40)).unwrap());
@@ -174,11 +178,12 @@ impl Group {
         }
         while let Some(action) = self.node(index).get().poll_action() {
             match action {
-                Action::HandOver { conn, reactor, frames } => {
+                Action::HandOver { conn, reactor } => {
                     assert_eq!(index, 0, "only the first hands on");
                     let of = |it: &Reader| it.home == Some((0, conn));
                     let reader = self.readers.iter().position(of).unwrap();
                     self.readers[reader].home = None;
+                    let frames = std::mem::take(&mut self.readers[reader].unconsumed);
                     self.arrivals[reactor].push_back((frames, reader));
                     self.is_woken[reactor] = true;
                 }
@@ -218,7 +223,7 @@ impl Group {
         let waits = match index.checked_sub(1) {
             None => {
                 let publisher = self.publisher.filter(|_| !self.to_publish.is_empty());
-                publisher.is_some_and(|publisher| self.broker.wants_frames(publisher))
+                publisher.is_some_and(|publisher| self.broker.wants_bytes(publisher))
             }
             Some(index) => self.fanouts[index].next_deadline() == Some(Mono::default()),
         };
@@ -443,7 +448,7 @@ fn a_stalled_reactor_stops_the_publisher_and_loses_nothing() {
         group.turn(1);
     }
     let publisher = group.publisher.unwrap();
-    assert!(!group.broker.wants_frames(publisher), "it is read no more");
+    assert!(!group.broker.wants_bytes(publisher), "it is read no more");
     assert!(group.to_publish.len() > 200, "{} are left", group.to_publish.len());
     let waiting = group.broker.intakes[usize::from(MARKET)].waiting.len();
     assert!((1..=40).contains(&waiting), "{waiting}: no more than one read");

@@ -1,10 +1,9 @@
 //! Followers and what the journal has no more: what of it shards still need before it is trimmed, and what
 //! one gets that wants what was trimmed, or what rotted.
 
-use super::{Follower, Followers, Hole, Phase};
+use super::{Follower, Followers, Hole, Stream};
 use crate::limits;
 use crate::log::{Log, Mark, Read, Storage, is_event};
-use crate::node::ConnId;
 use crate::node::sequencer::market::Market;
 use crate::planted::{Bug, is_planted};
 use crate::wire::{Flags, Frame, Gap, GapReason, Session};
@@ -28,8 +27,10 @@ impl Follower {
         journal: &Log<S>,
     ) -> bool {
         let epoch = session.epoch.get();
-        let is_greeting = matches!(self.phase, Phase::Greeting { .. });
-        is_greeting && self.config.shard.is_some() && epoch != 0 && epoch < journal.epoch()
+        self.uplink.is_greeting()
+            && self.config.shard.is_some()
+            && epoch != 0
+            && epoch < journal.epoch()
     }
 
     /// A broker or a replica that is slow does not keep the journal from being trimmed. One that was
@@ -37,11 +38,11 @@ impl Follower {
     /// late: without them it would not know instruments that were defined meanwhile, and would hand old
     /// values out as current ones.
     pub(super) fn note_overtaken<S: Storage>(&mut self, journal: &Log<S>) {
-        if let Phase::Streaming { conn, position } = self.phase
+        if let Stream::Frames { position } = self.stream
             && self.must_have_snapshot(position, journal.first_position())
         {
             let wanted_seq = self.passed_seq;
-            self.phase = Phase::Snapshot { conn, next_index: 0, wanted_seq };
+            self.stream = Stream::Snapshot { next_index: 0, wanted_seq };
         }
     }
 
@@ -55,7 +56,6 @@ impl Follower {
     /// told what it will not get.
     pub(super) fn fill_definitions<S: Storage>(
         &mut self,
-        conn: ConnId,
         mut next_index: u32,
         wanted_seq: u64,
         journal: &Log<S>,
@@ -70,7 +70,7 @@ impl Follower {
             out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
             next_index += 1;
         }
-        self.phase = Phase::Catching { conn, next_index, wanted_seq };
+        self.stream = Stream::Catching { next_index, wanted_seq };
         if next_index < end {
             return;
         }
@@ -81,7 +81,7 @@ impl Follower {
             out.push(Frame::seal(Gap::uncounted(GapReason::SourceLost, wanted_seq, first_seq - 1)));
             self.passed_seq = self.passed_seq.max(first_seq);
         }
-        self.phase = Phase::Streaming { conn, position };
+        self.stream = Stream::Frames { position };
     }
 
     /// What the journal lost between what this shard has been sent and this record, which it can read. The
@@ -113,10 +113,10 @@ impl Follower {
     /// What one gets that comes to a hole. Whoever gets everything sees it in the numbers; but what stood
     /// there, core knows from statements, or had it before it rotted, and journals no known definition
     /// again: it gets names and last values, as one does that was overtaken.
-    pub(super) fn at_hole(&self, conn: ConnId, hole: Hole) -> Phase {
+    pub(super) fn at_hole(&self, hole: Hole) -> Stream {
         match self.config.shard {
-            Some(_) => Phase::Passing { conn, next_index: 0, hole },
-            None => Phase::Snapshot { conn, next_index: 0, wanted_seq: hole.to_seq + 1 },
+            Some(_) => Stream::Passing { next_index: 0, hole },
+            None => Stream::Snapshot { next_index: 0, wanted_seq: hole.to_seq + 1 },
         }
     }
 
@@ -124,7 +124,6 @@ impl Follower {
     /// and what comes behind the hole stands on them.
     pub(super) fn fill_hole(
         &mut self,
-        conn: ConnId,
         mut next_index: u32,
         hole: Hole,
         market: &Market,
@@ -141,12 +140,12 @@ impl Follower {
             next_index += 1;
         }
         if next_index < end {
-            self.phase = Phase::Passing { conn, next_index, hole };
+            self.stream = Stream::Passing { next_index, hole };
             return;
         }
         out.push(Frame::seal(Gap::uncounted(GapReason::Corrupt, hole.from_seq, hole.to_seq)));
         self.passed_seq = hole.to_seq.saturating_add(1);
-        self.phase = Phase::Streaming { conn, position: hole.position };
+        self.stream = Stream::Frames { position: hole.position };
     }
 }
 

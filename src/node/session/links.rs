@@ -1,6 +1,6 @@
 //! The connections of one node: who they are, what waits to be sent to them, and when they were last
 //! heard. Every node keeps its connections in a [`Links`]; what a connection is *for* is the node's
-//! own type `P`. Not here: what any frame means.
+//! own type `P`, unknown until it is greeted. Not here: what a frame means to a node.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use zerocopy::IntoBytes;
 
-use super::{Action, ConnId, DialId, Level};
+use super::round::Round;
 use crate::limits;
+use crate::node::{Action, ConnId, DialId, Level, LocalFault};
 use crate::planted::{Bug, is_planted};
+use crate::question::Questions;
 use crate::time::{Mono, Now};
-use crate::wire::{
-    ErrorCode, Flags, Frame, FrameError, Heartbeat, Message, Refusal, U16, U32, U64,
-};
+use crate::wire::{ErrorCode, Flags, Frame, Heartbeat, Message, Refusal, U16, U32, U64};
 
 /// The token of the heartbeats that [`Links::tick`] sends; nobody else counts so far.
 const TICK_TOKEN: u32 = u32::MAX;
@@ -22,18 +22,42 @@ const TICK_TOKEN: u32 = u32::MAX;
 /// One connection.
 #[derive(Debug)]
 pub struct Link<P> {
-    /// What it is for.
-    pub peer: P,
+    peer: Option<P>,
+    /// The question that it is in the middle of.
+    pub(super) questions: Questions,
     id: ConnId,
     outbox: BytesMut,
     last_heard: Mono,
     last_sent: Mono,
     is_dirty: bool,
     is_closing: bool,
-    is_greeted: bool,
+    /// This node dialed it, and is greeted rather than greets.
+    is_dialed: bool,
+    /// Its peer may ask questions.
+    asks: bool,
 }
 
 impl<P> Link<P> {
+    /// What it is for, once it is greeted.
+    #[must_use]
+    pub fn peer(&self) -> Option<&P> {
+        self.peer.as_ref()
+    }
+
+    /// The same, to change it.
+    #[must_use]
+    pub fn peer_mut(&mut self) -> Option<&mut P> {
+        self.peer.as_mut()
+    }
+
+    pub(super) fn is_greeted(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    pub(super) fn asks(&self) -> bool {
+        self.asks
+    }
+
     /// The connection's id.
     #[must_use]
     pub fn id(&self) -> ConnId {
@@ -64,6 +88,19 @@ pub struct Links<P> {
     refused: u64,
     /// Refusals since the last tick: a flood of bad peers must not become a flood of log lines.
     refused_lately: u64,
+    round: Round,
+    local_faults: u64,
+    local_fault_logged: Option<Mono>,
+    is_stopped: bool,
+}
+
+/// Where bytes were that have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// In the outbox.
+    Outbox,
+    /// In the memory of the node.
+    Elsewhere,
 }
 
 impl<P> Default for Links<P> {
@@ -76,38 +113,53 @@ impl<P> Default for Links<P> {
             next_tick: Mono::default(),
             refused: 0,
             refused_lately: 0,
+            round: Round::default(),
+            local_faults: 0,
+            local_fault_logged: None,
+            is_stopped: false,
         }
     }
 }
 
 impl<P> Links<P> {
-    /// Takes in a connection.
-    pub fn insert(&mut self, now: Now, id: ConnId, peer: P) {
+    /// Takes in a connection whose peer has not said what it wants.
+    pub fn insert(&mut self, now: Now, id: ConnId) {
+        self.take_in(now, id, false);
+    }
+
+    /// Takes in a connection that this node dialed.
+    pub fn insert_dialed(&mut self, now: Now, id: ConnId) {
+        self.take_in(now, id, true);
+    }
+
+    fn take_in(&mut self, now: Now, id: ConnId, is_dialed: bool) {
         let slot = id.slot as usize;
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, || None);
         }
         self.open += usize::from(self.slots[slot].is_none());
         self.slots[slot] = Some(Link {
-            peer,
+            peer: None,
+            questions: Questions::default(),
             id,
             outbox: BytesMut::new(),
             last_heard: now.mono,
             last_sent: now.mono,
             is_dirty: false,
             is_closing: false,
-            is_greeted: false,
+            is_dialed,
+            asks: false,
         });
     }
 
-    /// Forgets a connection that has ended.
+    /// Forgets a connection that has ended. What it was for, if that was known.
     pub fn remove(&mut self, id: ConnId) -> Option<P> {
         let slot = self.slots.get_mut(id.slot as usize)?;
         if slot.as_ref()?.id != id {
             return None;
         }
         self.open -= 1;
-        slot.take().map(|link| link.peer)
+        slot.take()?.peer
     }
 
     /// The connection, unless it has ended or is being closed: to a closing one nobody speaks.
@@ -125,17 +177,45 @@ impl<P> Links<P> {
             .filter(|link| link.id == id && !link.is_closing)
     }
 
-    /// What the connection is for.
+    /// What a greeted connection is for.
+    #[must_use]
+    pub fn peer(&self, id: ConnId) -> Option<&P> {
+        self.get(id)?.peer.as_ref()
+    }
+
+    /// The same, to change it.
     #[must_use]
     pub fn peer_mut(&mut self, id: ConnId) -> Option<&mut P> {
-        self.get_mut(id).map(|link| &mut link.peer)
+        self.get_mut(id)?.peer.as_mut()
     }
 
     /// The same, closing ones included: for a node's own bookkeeping.
     #[must_use]
     pub fn any_peer_mut(&mut self, id: ConnId) -> Option<&mut P> {
         let link = self.slots.get_mut(id.slot as usize)?.as_mut().filter(|link| link.id == id);
-        link.map(|link| &mut link.peer)
+        link?.peer.as_mut()
+    }
+
+    /// Greeted connections that are not closing, and what each is for.
+    pub fn peers(&self) -> impl Iterator<Item = (ConnId, &P)> {
+        self.iter().filter_map(|link| Some((link.id, link.peer.as_ref()?)))
+    }
+
+    /// The same, to change them.
+    pub fn peers_mut(&mut self) -> impl Iterator<Item = (ConnId, &mut P)> {
+        let open = self.slots.iter_mut().flatten().filter(|link| !link.is_closing);
+        open.filter_map(|link| Some((link.id, link.peer.as_mut()?)))
+    }
+
+    /// Marks the connections dirty whose peer is one of these.
+    pub fn mark_dirty_where(&mut self, is_meant: impl Fn(&P) -> bool) {
+        for slot in 0..self.slots.len() {
+            let Some(link) = self.at_slot(slot) else { continue };
+            let id = link.id;
+            if link.peer.as_ref().is_some_and(&is_meant) {
+                self.mark_dirty(id);
+            }
+        }
     }
 
     /// Open connections, closing ones included.
@@ -157,24 +237,66 @@ impl<P> Links<P> {
     }
 
     /// All connections that are not closing.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Link<P>> {
-        self.slots.iter_mut().flatten().filter(|link| !link.is_closing)
-    }
-
-    /// All connections that are not closing.
     pub fn iter(&self) -> impl Iterator<Item = &Link<P>> {
         self.slots.iter().flatten().filter(|link| !link.is_closing)
     }
 
-    /// How many slots there are to walk with [`Links::at_slot`].
+    /// Whether this node dialed the connection.
     #[must_use]
-    pub fn slot_count(&self) -> usize {
-        self.slots.len()
+    pub fn is_dialed(&self, id: ConnId) -> bool {
+        self.get(id).is_some_and(|link| link.is_dialed)
+    }
+
+    /// Things that this machine ran out of, so far.
+    #[must_use]
+    pub fn local_faults(&self) -> u64 {
+        self.local_faults
+    }
+
+    /// This machine ran out of something: counted, and logged once a second while it lasts, since it
+    /// is tried again many times a second.
+    pub(super) fn note_local_fault(&mut self, now: Now, what: &str, fault: LocalFault) {
+        self.local_faults += 1;
+        let is_due = |at: Mono| now.mono.since(at) >= limits::LOG_LOCAL_FAULT_EVERY;
+        if self.local_fault_logged.is_none_or(is_due) {
+            self.local_fault_logged = Some(now.mono);
+            self.log(Level::Warn, format!("cannot {what}: {}", fault.as_str()));
+        }
+    }
+
+    /// Whether the node has ended.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    /// A turn begins: nothing of it has made anybody dirty yet.
+    pub(super) fn begin_turn(&mut self) {
+        self.round.begin_turn(self.dirty.len());
+    }
+
+    /// A round of the fan-out takes in so many frames.
+    pub fn bound_rounds(&mut self, frames_max: usize) {
+        self.round = Round::new(frames_max);
+    }
+
+    /// Whoever sends what is handed out to others sent so many frames.
+    pub fn note_published(&mut self, frames: usize) {
+        self.round.note_read(frames);
+    }
+
+    /// The present round of the fan-out.
+    #[must_use]
+    pub fn round(&self) -> &Round {
+        &self.round
     }
 
     /// The connection in a slot, for walks that also mark dirty.
-    #[must_use]
-    pub fn at_slot(&mut self, slot: usize) -> Option<&mut Link<P>> {
+    fn at_slot(&mut self, slot: usize) -> Option<&mut Link<P>> {
         self.slots.get_mut(slot)?.as_mut().filter(|link| !link.is_closing)
     }
 
@@ -234,10 +356,11 @@ impl<P> Links<P> {
         }
     }
 
-    /// Gives a connection to another reactor, with the frames that were read and not handled.
-    pub fn hand_over(&mut self, id: ConnId, reactor: usize, frames: Vec<Frame>) {
-        if self.remove(id).is_some() {
-            self.actions.push_back(Action::HandOver { conn: id, reactor, frames });
+    /// Gives a connection to another reactor, with what was read of it and not consumed.
+    pub fn hand_over(&mut self, id: ConnId, reactor: usize) {
+        if self.get(id).is_some() {
+            self.remove(id);
+            self.actions.push_back(Action::HandOver { conn: id, reactor });
         }
     }
 
@@ -266,17 +389,21 @@ impl<P> Links<P> {
         }
     }
 
-    /// The peer has said what it wants: from here on it may be silent for longer.
-    pub fn greet(&mut self, id: ConnId, peer: P) {
+    /// The peer has said what it wants: from here on it may be silent for longer. It is flushed ahead of
+    /// those who have had something already.
+    pub(super) fn greet(&mut self, id: ConnId, asks: bool, peer: P) {
         if let Some(link) = self.get_mut(id) {
-            link.is_greeted = true;
-            link.peer = peer;
+            link.asks = asks;
+            link.peer = Some(peer);
+            self.mark_dirty_first(id);
         }
     }
 
-    /// Refuses a peer for a frame that does not pass the checks.
-    pub fn refuse_frame(&mut self, id: ConnId, error: FrameError) {
-        self.refuse(id, ErrorCode::BadFrame, &error.to_string());
+    /// Says what a connection is for that this node dialed.
+    pub fn dialed(&mut self, id: ConnId, peer: P) {
+        if let Some(link) = self.get_mut(id) {
+            link.peer = Some(peer);
+        }
     }
 
     /// Closes once the outbox has been handed to the kernel (or cannot be).
@@ -325,7 +452,7 @@ impl<P> Links<P> {
             if silence > limits::SILENCE_MAX - limits::LINK_TICK {
                 // Behind the next look the bound would be broken.
                 self.refuse(id, ErrorCode::Silent, "silent for 45 s; send heartbeats");
-            } else if !link.is_greeted && silence > limits::GREETING_MAX {
+            } else if link.peer.is_none() && silence > limits::GREETING_MAX {
                 self.refuse(id, ErrorCode::Silent, "no SESSION frame within 5 s");
             } else if now.mono.since(link.last_sent) >= limits::HEARTBEAT_EVERY
                 && link.outbox.is_empty()
@@ -333,7 +460,7 @@ impl<P> Links<P> {
                 let beat = Heartbeat {
                     flags: U16::new(Flags::MORE),
                     token: U32::new(TICK_TOKEN),
-                    next_seq: U64::new(next_seq(&link.peer)),
+                    next_seq: U64::new(link.peer.as_ref().map_or(0, &next_seq)),
                     sent_at: U64::new(now.wall_ns),
                     ..Heartbeat::default()
                 };
@@ -371,7 +498,9 @@ impl<P> Links<P> {
 
     /// The next connection with something to send; see [`super::Node::poll_dirty`].
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
-        let id = self.dirty.pop_front()?;
+        let next = self.dirty.pop_front();
+        self.round.note_flushed(next.is_some());
+        let id = next?;
         if let Some(Some(link)) = self.slots.get_mut(id.slot as usize)
             && link.id == id
         {
@@ -398,18 +527,22 @@ impl<P> Links<P> {
         }
     }
 
-    /// The kernel took bytes from the outbox.
-    pub fn sent(&mut self, now: Now, id: ConnId, bytes: usize) {
-        if let Some(Some(link)) = self.slots.get_mut(id.slot as usize)
-            && link.id == id
-        {
-            link.last_sent = now.mono;
-            link.outbox.advance(bytes.min(link.outbox.len()));
-            if link.outbox.is_empty() {
-                // An idle connection keeps no buffer.
-                link.outbox = BytesMut::new();
-            }
+    /// Bytes have left: of the outbox, unless it is empty.
+    pub fn sent(&mut self, now: Now, id: ConnId, bytes: usize) -> Sent {
+        let Some(Some(link)) = self.slots.get_mut(id.slot as usize) else { return Sent::Outbox };
+        if link.id != id {
+            return Sent::Outbox;
         }
+        link.last_sent = now.mono;
+        if link.outbox.is_empty() {
+            return Sent::Elsewhere;
+        }
+        link.outbox.advance(bytes.min(link.outbox.len()));
+        if link.outbox.is_empty() {
+            // An idle connection keeps no buffer.
+            link.outbox = BytesMut::new();
+        }
+        Sent::Outbox
     }
 
     /// Notes that bytes left by another way than the outbox.
@@ -435,10 +568,11 @@ mod tests {
 
     #[test]
     fn a_late_word_to_a_reused_slot_meets_nobody() {
-        let mut links = Links::default();
-        links.insert(now(0), conn(1), ());
+        let mut links = Links::<()>::default();
+        links.insert(now(0), conn(1));
+        links.greet(conn(1), false, ());
         assert_eq!(links.remove(conn(1)), Some(()));
-        links.insert(now(0), conn(2), ());
+        links.insert(now(0), conn(2));
         links.send(conn(1), Run::default());
         assert!(links.outbox(conn(2)).is_empty());
         assert!(links.remove(conn(1)).is_none());
@@ -447,8 +581,8 @@ mod tests {
 
     #[test]
     fn a_peer_that_never_reads_is_refused_at_the_bound() {
-        let mut links = Links::default();
-        links.insert(now(0), conn(1), ());
+        let mut links = Links::<()>::default();
+        links.insert(now(0), conn(1));
         for _ in 0..limits::UNREAD_BYTES_MAX / 32 {
             links.send(conn(1), Run::default());
         }
@@ -458,8 +592,8 @@ mod tests {
 
     #[test]
     fn the_reason_of_a_refusal_follows_a_half_sent_frame() {
-        let mut links = Links::default();
-        links.insert(now(0), conn(1), ());
+        let mut links = Links::<()>::default();
+        links.insert(now(0), conn(1));
         links.send(conn(1), Run::default());
         links.send(conn(1), Run::default());
         links.sent(now(0), conn(1), 40);
@@ -472,9 +606,9 @@ mod tests {
 
     #[test]
     fn a_silent_peer_is_closed_and_a_quiet_one_greeted() {
-        let mut links = Links::default();
-        links.insert(now(0), conn(1), ());
-        links.greet(conn(1), ());
+        let mut links = Links::<()>::default();
+        links.insert(now(0), conn(1));
+        links.greet(conn(1), false, ());
         links.tick(now(16), |()| 7);
         let (frames, _) = as_frames(links.outbox(conn(1)));
         assert_eq!(frames[0].view::<Heartbeat>().map(|beat| beat.next_seq.get()), Some(7));
@@ -487,8 +621,8 @@ mod tests {
 
     #[test]
     fn a_peer_that_never_says_what_it_wants_is_closed_soon() {
-        let mut links = Links::default();
-        links.insert(now(0), conn(1), ());
+        let mut links = Links::<()>::default();
+        links.insert(now(0), conn(1));
         links.tick(now(4), |()| 0);
         assert!(links.get(conn(1)).is_some());
         links.tick(now(6), |()| 0);

@@ -1,6 +1,7 @@
 //! How every node answers a status query: METRIC and TEXT frames, then the end.
 
-use super::{ConnId, Links};
+use super::Links;
+use crate::node::ConnId;
 use crate::wire::{EndStatus, Ended, I64, Metric, Run, Text, U32, padded};
 
 /// Bytes of a word that one TEXT frame has room for.

@@ -1,0 +1,129 @@
+//! The door: the one place where a peer says who it is and is let in or not. Each node has a table of the
+//! roles that it takes; whether this peer may have the role is decided by [`authorize`], for all nodes.
+//!
+//! Not here: what a node does for a role.
+
+use super::{Denial, Handled, Service};
+use crate::node::ConnId;
+use crate::time::Now;
+use crate::wire::{BreakerAction, ErrorCode, Role, Session};
+
+/// What a peer wants to be allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// To be greeted as this.
+    Role(Role),
+    /// To change the state of a circuit breaker.
+    Operate(BreakerAction),
+}
+
+/// Whether a peer of a node may have a right. Everybody may have all of them: nodes listen on loopback, and
+/// no peer has an identity yet. This is where identities will be asked.
+///
+/// # Errors
+/// What the peer is told.
+pub(crate) fn authorize(_node: &str, _right: Right) -> Result<(), Denial> {
+    Ok(())
+}
+
+/// How a node answers a peer that introduces itself.
+#[derive(Debug)]
+pub(crate) enum Admission<P> {
+    /// It is what it says. This is the answer.
+    Welcome(P, Session),
+    /// It is what it says. The node answers itself, now or later.
+    Pending(P),
+    /// Not yet: it is to look at this answer and to introduce itself again.
+    Again(Session),
+    /// Another reactor of the process serves it.
+    HandOver(usize),
+    /// No.
+    Refused(Denial),
+}
+
+impl<P> Admission<P> {
+    /// No, for this reason.
+    #[must_use]
+    pub(crate) fn refused(code: ErrorCode, text: &'static str) -> Admission<P> {
+        Admission::Refused(Denial::new(code, text))
+    }
+}
+
+/// What greets a peer of one role.
+pub(crate) type Admit<S> = fn(&mut S, Now, ConnId, &Session) -> Admission<<S as Service>::Peer>;
+
+/// The roles that a node takes, and what greets each.
+#[derive(Debug)]
+pub(crate) struct Roles<S: Service> {
+    /// Sends a sequence to hand out.
+    pub publisher: Option<Admit<S>>,
+    /// Sends a part of the sequence to keep.
+    pub feeder: Option<Admit<S>>,
+    /// Is handed a sequence.
+    pub subscriber: Option<Admit<S>>,
+    /// Takes the exchange's feed.
+    pub consumer: Option<Admit<S>>,
+    /// Asks questions. Whoever is welcomed as this may.
+    pub querier: Option<Admit<S>>,
+}
+
+impl<S: Service> Roles<S> {
+    /// Nobody.
+    pub(crate) const NONE: Roles<S> =
+        Roles { publisher: None, feeder: None, subscriber: None, consumer: None, querier: None };
+
+    fn admit(&self, role: Role) -> Option<Admit<S>> {
+        match role {
+            Role::Publisher => self.publisher,
+            Role::Feeder => self.feeder,
+            Role::Subscriber => self.subscriber,
+            Role::Consumer => self.consumer,
+            Role::Querier => self.querier,
+        }
+    }
+}
+
+/// A peer introduces itself.
+pub(super) fn greet<S: Service>(
+    service: &mut S,
+    now: Now,
+    conn: ConnId,
+    session: &Session,
+) -> Handled {
+    let admission = admit(service, now, conn, session).unwrap_or_else(Admission::Refused);
+    let asks = session.role == Role::Querier as u8;
+    let links = service.links_mut();
+    match admission {
+        Admission::Welcome(peer, answer) => {
+            links.greet(conn, asks, peer);
+            links.send(conn, answer);
+        }
+        Admission::Pending(peer) => {
+            links.greet(conn, asks, peer);
+            service.on_greeted(now, conn, session);
+        }
+        Admission::Again(answer) => links.send(conn, answer),
+        Admission::HandOver(reactor) => {
+            links.hand_over(conn, reactor);
+            return Handled::NotHere;
+        }
+        Admission::Refused(denial) => links.refuse(conn, denial.code, &denial.text),
+    }
+    Handled::Here
+}
+
+fn admit<S: Service>(
+    service: &mut S,
+    now: Now,
+    conn: ConnId,
+    session: &Session,
+) -> Result<Admission<S::Peer>, Denial> {
+    let found = Role::from_number(session.role)
+        .and_then(|role| S::ROLES.admit(role).map(|admit| (role, admit)));
+    let Some((role, admit)) = found else {
+        let text = format!("{} has no such role", S::TITLE);
+        return Err(Denial::new(ErrorCode::Unexpected, text));
+    };
+    authorize(S::TITLE, Right::Role(role))?;
+    Ok(admit(service, now, conn, session))
+}

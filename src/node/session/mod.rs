@@ -1,0 +1,437 @@
+//! The session layer: what every node does with its connections, once for all of them.
+//!
+//! It stands between the shell and what a node is about. It cuts bytes into frames and checks them, greets
+//! peers (`door`), answers heartbeats and misses silent peers (`links`), puts questions together out of
+//! their frames, answers STATUS, STOP and BREAKER, refuses, and closes behind the last frame. A node
+//! implements [`Service`] and keeps what only it does: its roles, its data, its answers, what it commits and
+//! what it sends next. Every [`Service`] is a [`Node`].
+//!
+//! Not here: connections that a node dials (see [`crate::node::uplink`]); their frames go to the node as
+//! they come, because there the node is the one who asks.
+
+mod door;
+mod links;
+mod round;
+mod status;
+
+use std::borrow::Cow;
+
+pub(crate) use door::{Admission, Right, Roles, authorize};
+pub use links::{Link, Links};
+pub use round::Round;
+pub(crate) use status::Status;
+
+use super::codec::{self, Codec};
+use super::{Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing};
+use crate::question::{Question, QuestionError};
+use crate::time::{Mono, Now};
+use crate::wire::{
+    BreakerAction, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, Heartbeat, Op, Query,
+    QueryMore, Refusal, Session, unpadded,
+};
+
+/// Why something that a peer asked for is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Denial {
+    /// What the peer is told.
+    pub(crate) code: ErrorCode,
+    /// The same in a sentence.
+    pub(crate) text: Cow<'static, str>,
+}
+
+impl Denial {
+    /// A denial with this sentence.
+    pub(crate) fn new(code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Denial {
+        Denial { code, text: text.into() }
+    }
+
+    /// A frame that this peer may not send, or not now.
+    #[must_use]
+    pub(crate) fn out_of_place() -> Denial {
+        Denial::new(ErrorCode::Unexpected, "this frame has no place here")
+    }
+}
+
+/// Where the bytes are that a connection is sent next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// In its outbox, or there are none.
+    Outbox,
+    /// In the node's own memory: [`Service::lent`] shows them.
+    Lent,
+}
+
+/// What a node is about, above the session layer.
+pub(crate) trait Service: Sized {
+    /// What a connection is for, once that is known.
+    type Peer;
+
+    /// The node's name in sentences to peers, such as `the broker`.
+    const TITLE: &'static str;
+    /// Who may come, and what greets them.
+    const ROLES: Roles<Self>;
+    /// See [`Node::sends_before_timers`].
+    const SENDS_BEFORE_TIMERS: bool;
+
+    /// The node's connections.
+    fn links(&self) -> &Links<Self::Peer>;
+
+    /// The same, to change them.
+    fn links_mut(&mut self) -> &mut Links<Self::Peer>;
+
+    /// Frames arrived: so many, on this connection. They are not checked yet.
+    fn on_arrival(&mut self, now: Now, conn: ConnId, frames: usize);
+
+    /// A peer was let in that this node answers itself ([`Admission::Pending`]).
+    fn on_greeted(&mut self, now: Now, conn: ConnId, session: &Session) {
+        let (_, _, _) = (now, conn, session);
+        debug_assert!(false, "{} answers at once", Self::TITLE);
+    }
+
+    /// A frame, checked, of a greeted peer, which is no question. The session layer has answered it already
+    /// if it was a heartbeat.
+    ///
+    /// # Errors
+    /// Why the connection is refused.
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial>;
+
+    /// The `seq` that the answer to a heartbeat of this peer states; `None` when the node answers itself.
+    fn answered_seq(&self, peer: &Self::Peer) -> Option<u64>;
+
+    /// The `seq` that heartbeats to this peer state; 0 = it is sent no sequence.
+    fn sent_seq(peer: &Self::Peer) -> u64;
+
+    /// Whether a question of this peer with this id is open.
+    fn has_open(&self, conn: ConnId, id: u32) -> bool;
+
+    /// A whole question, other than STATUS, STOP and BREAKER. Its id is neither 0 nor open.
+    ///
+    /// # Errors
+    /// Why it is not answered.
+    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial>;
+
+    /// The peer does not want the answer any more.
+    fn on_question_stopped(&mut self, now: Now, conn: ConnId, id: u32);
+
+    /// What the node says about itself.
+    fn status(&self, now: Now) -> Status;
+
+    /// Does what an operator wants of a breaker; the parts of the END frame that say how far the node is.
+    ///
+    /// # Errors
+    /// When there is no breaker of this name.
+    fn operate(&mut self, now: Now, breaker: &str, action: BreakerAction) -> Result<Ended, Denial> {
+        let (_, _, _) = (now, breaker, action);
+        let text = format!("{} has no breaker of this name", Self::TITLE);
+        Err(Denial::new(ErrorCode::NotOwner, text))
+    }
+
+    /// A dial came through. The node calls [`Links::dialed`] and says the first word.
+    fn on_dialed(&mut self, now: Now, conn: ConnId, dial: DialId) {
+        let (_, _, _) = (now, conn, dial);
+        debug_assert!(false, "{} dials nobody", Self::TITLE);
+    }
+
+    /// A dial failed.
+    fn on_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
+        let (_, _, _) = (now, dial, failure);
+        debug_assert!(false, "{} dials nobody", Self::TITLE);
+    }
+
+    /// Frames, unchecked, of a connection that this node dialed.
+    fn on_dialed_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
+        let (_, _, _) = (now, conn, frames);
+        debug_assert!(false, "{} dials nobody", Self::TITLE);
+    }
+
+    /// A connection is over. `peer` is what it was for, unless nobody knew that yet.
+    fn on_close(&mut self, now: Now, conn: ConnId, peer: Option<Self::Peer>, reason: CloseReason);
+
+    /// See [`Node::handle_storage`].
+    fn on_storage(&mut self, now: Now);
+
+    /// See [`Node::handle_mail`].
+    fn on_turn_begin(&mut self, now: Now);
+
+    /// See [`Node::handle_timers`]. Heartbeats and silence are looked after already.
+    fn on_timers(&mut self, now: Now);
+
+    /// See [`Node::commit`].
+    fn on_commit(&mut self, now: Now);
+
+    /// The node ends. Every peer has been refused; what must survive is handed over now.
+    fn on_stop(&mut self, now: Now);
+
+    /// See [`Node::failure`].
+    fn failed(&self) -> Option<&str>;
+
+    /// When [`Service::on_timers`] must be called at the latest.
+    fn next_due(&self) -> Option<Mono>;
+
+    /// Puts what comes next for a connection into its empty outbox ([`Links::fill`]), or lends it.
+    fn fill(&mut self, now: Now, conn: ConnId) -> Filled;
+
+    /// What [`Service::fill`] said that it lends.
+    fn lent(&self, conn: ConnId) -> Outgoing<'_> {
+        let _ = conn;
+        debug_assert!(false, "{} lends nothing", Self::TITLE);
+        Outgoing::default()
+    }
+
+    /// So many bytes of what was lent have left.
+    fn on_lent_sent(&mut self, conn: ConnId, bytes: usize) {
+        let (_, _) = (conn, bytes);
+        debug_assert!(false, "{} lends nothing", Self::TITLE);
+    }
+
+    /// See [`Node::wants_bytes`].
+    fn wants(&self, conn: ConnId) -> bool {
+        self.links().wants_frames(conn)
+    }
+
+    /// See [`Node::poll_wake`].
+    fn next_wake(&mut self) -> Option<usize> {
+        // Most nodes have one reactor.
+        None
+    }
+}
+
+impl<S: Service> Node for S {
+    fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
+        match origin {
+            Origin::Accepted(_) | Origin::HandedOver => self.links_mut().insert(now, conn),
+            Origin::Dialed(dial) => {
+                self.links_mut().insert_dialed(now, conn);
+                Service::on_dialed(self, now, conn, dial);
+            }
+        }
+    }
+
+    fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
+        if let DialFailure::Local(fault) = failure {
+            self.links_mut().note_local_fault(now, "dial", fault);
+        }
+        Service::on_dial_failed(self, now, dial, failure);
+    }
+
+    fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
+        let (frames, consumed) = codec::Frames::split(bytes);
+        if frames.is_empty() {
+            return 0;
+        }
+        self.links_mut().heard(now, conn);
+        self.on_arrival(now, conn, frames.len());
+        if self.links().is_dialed(conn) {
+            self.on_dialed_frames(now, conn, frames);
+            return consumed;
+        }
+        for (index, frame) in frames.iter().enumerate() {
+            if handle_frame(self, now, conn, frame) == Handled::NotHere {
+                return index * FRAME_BYTES;
+            }
+        }
+        consumed
+    }
+
+    fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {
+        let peer = self.links_mut().remove(conn);
+        Service::on_close(self, now, conn, peer, reason);
+    }
+
+    fn handle_local_fault(&mut self, now: Now, fault: LocalFault) {
+        self.links_mut().note_local_fault(now, "accept", fault);
+    }
+
+    fn handle_storage(&mut self, now: Now) {
+        Service::on_storage(self, now);
+    }
+
+    fn handle_mail(&mut self, now: Now) {
+        self.links_mut().begin_turn();
+        Service::on_turn_begin(self, now);
+    }
+
+    fn sends_before_timers(&self) -> bool {
+        S::SENDS_BEFORE_TIMERS
+    }
+
+    fn handle_timers(&mut self, now: Now) {
+        if self.links().is_stopped() {
+            return;
+        }
+        Service::on_timers(self, now);
+        self.links_mut().tick(now, S::sent_seq);
+    }
+
+    fn commit(&mut self, now: Now) {
+        Service::on_commit(self, now);
+    }
+
+    fn handle_stop(&mut self, now: Now) {
+        let text = format!("{} stops; come back later", S::TITLE);
+        self.links_mut().refuse_all(ErrorCode::Stopping, &text);
+        Service::on_stop(self, now);
+        self.links_mut().stop();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.links().is_stopped()
+    }
+
+    fn failure(&self) -> Option<&str> {
+        Service::failed(self)
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        if self.links().is_stopped() {
+            return None;
+        }
+        self.links().next_tick().into_iter().chain(Service::next_due(self)).min()
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.links_mut().poll_action()
+    }
+
+    fn poll_wake(&mut self) -> Option<usize> {
+        Service::next_wake(self)
+    }
+
+    fn poll_dirty(&mut self) -> Option<ConnId> {
+        self.links_mut().poll_dirty()
+    }
+
+    fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
+        if self.links().outbox(conn).is_empty() && self.fill(now, conn) == Filled::Lent {
+            return self.lent(conn);
+        }
+        Outgoing { head: self.links().outbox(conn), tail: &[] }
+    }
+
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        if self.links_mut().sent(now, conn, bytes) == links::Sent::Elsewhere {
+            self.on_lent_sent(conn, bytes);
+        }
+    }
+
+    fn wants_bytes(&self, conn: ConnId) -> bool {
+        Service::wants(self, conn)
+    }
+}
+
+/// Whether a frame was handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handled {
+    Here,
+    /// The connection goes to another reactor, and this frame with it.
+    NotHere,
+}
+
+/// A frame of a peer that connected to us.
+fn handle_frame<S: Service>(service: &mut S, now: Now, conn: ConnId, frame: &Frame) -> Handled {
+    let Some(link) = service.links().get(conn) else { return Handled::Here };
+    let (is_greeted, asks) = (link.is_greeted(), link.asks());
+    if let Err(error) = frame.check() {
+        service.links_mut().refuse(conn, ErrorCode::BadFrame, &error.to_string());
+        return Handled::Here;
+    }
+    if !is_greeted {
+        return match frame.view::<Session>() {
+            Some(session) => door::greet(service, now, conn, session),
+            None => {
+                let text = "the first frame must be a SESSION";
+                service.links_mut().refuse(conn, ErrorCode::Unexpected, text);
+                Handled::Here
+            }
+        };
+    }
+    if asks && handle_question_frame(service, now, conn, frame) {
+        return Handled::Here;
+    }
+    if let Some(beat) = frame.view::<Heartbeat>() {
+        answer_heartbeat(service, now, conn, beat);
+        if asks {
+            return Handled::Here;
+        }
+    }
+    if let Err(denial) = service.on_frame(now, conn, frame) {
+        service.links_mut().refuse(conn, denial.code, &denial.text);
+    }
+    Handled::Here
+}
+
+fn answer_heartbeat<S: Service>(service: &mut S, now: Now, conn: ConnId, beat: &Heartbeat) {
+    let peer = service.links().get(conn).and_then(Link::peer);
+    if let Some(seq) = peer.and_then(|peer| service.answered_seq(peer)) {
+        service.links_mut().answer_heartbeat(now, conn, beat, seq);
+    }
+}
+
+/// A frame of somebody who asks. Whether it belonged to a question.
+fn handle_question_frame<S: Service>(
+    service: &mut S,
+    now: Now,
+    conn: ConnId,
+    frame: &Frame,
+) -> bool {
+    let Some(link) = service.links_mut().get_mut(conn) else { return true };
+    let (id, whole) = if let Some(query) = frame.view::<Query>() {
+        (query.id.get(), link.questions.take_query(query))
+    } else if let Some(more) = frame.view::<QueryMore>() {
+        (more.id.get(), link.questions.take_more(more))
+    } else if link.questions.wants_more() {
+        (0, Some(Err(QuestionError::Broken)))
+    } else {
+        return false;
+    };
+    let links = service.links_mut();
+    match whole {
+        Some(Err(error)) if error.ends_connection() => {
+            links.refuse(conn, error.code(), &error.to_string());
+        }
+        // A refusal with id 0 speaks of the connection, so the connection ends with it.
+        _ if id == 0 => links.refuse(conn, ErrorCode::Unexpected, "a query's id is not 0"),
+        None => {}
+        Some(Err(error)) => links.send(conn, Refusal::new(error.code(), id, &error.to_string())),
+        Some(Ok(question)) => {
+            if let Err(denial) = handle_question(service, now, conn, question) {
+                let refusal = Refusal::new(denial.code, id, &denial.text);
+                service.links_mut().send(conn, refusal);
+            }
+        }
+    }
+    true
+}
+
+fn handle_question<S: Service>(
+    service: &mut S,
+    now: Now,
+    conn: ConnId,
+    question: Question,
+) -> Result<(), Denial> {
+    let id = question.query.id;
+    if question.op() == Some(Op::Stop) {
+        service.on_question_stopped(now, conn, id.get());
+        return Ok(());
+    }
+    if service.has_open(conn, id.get()) {
+        return Err(Denial::new(ErrorCode::Unexpected, "a query with this id is in flight"));
+    }
+    match question.op() {
+        Some(Op::Status) => {
+            let status = service.status(now);
+            status.send(service.links_mut(), conn, id.get());
+            Ok(())
+        }
+        Some(Op::Breaker) => {
+            let action = BreakerAction::from_limit(question.query.limit)
+                .ok_or_else(|| Denial::new(ErrorCode::Unexpected, "no such action on a breaker"))?;
+            authorize(S::TITLE, Right::Operate(action))?;
+            let end = service.operate(now, &unpadded(&question.query.symbol), action)?;
+            let status = EndStatus::Complete as u8;
+            service.links_mut().send(conn, Ended { id, status, ..end });
+            Ok(())
+        }
+        _ => service.on_question(now, conn, question),
+    }
+}

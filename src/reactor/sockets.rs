@@ -1,0 +1,435 @@
+//! The sockets of a reactor: listeners, connections, and which of them are ready. This is what
+//! [`crate::turn`] drives a node over. Not here: waiting for events, and the order of a turn.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Interest, Registry, Token};
+use slab::Slab;
+
+use super::connection::{Connection, ReadOutcome, State};
+use super::group::{Membership, Transfer};
+use super::listener::Listener;
+use super::{Listen, socket};
+use crate::limits;
+use crate::node::{ConnId, DialFailure, DialId, Level, ListenerId, LocalFault, Node, Outgoing};
+use crate::time::Mono;
+use crate::turn::{Arrival, Dialed, Flushed, ReadEnd, Shell, Written};
+
+pub(super) const WAKER: Token = Token(usize::MAX);
+pub(super) const SIGNAL: Token = Token(usize::MAX - 1);
+pub(super) const TIMER: Token = Token(usize::MAX - 2);
+/// The first listener; the others count down from here.
+const LISTENERS: usize = usize::MAX - 3;
+
+pub(super) struct Sockets {
+    registry: Registry,
+    listeners: Vec<Listener>,
+    pub(super) connections: Slab<Connection>,
+    next_generation: u32,
+    /// Dialing connections of which an event came.
+    dialed: VecDeque<ConnId>,
+    /// Connections that may have more to read, or whose node did not want to be read.
+    pub(super) ready_to_read: VecDeque<ConnId>,
+    /// Connections whose flush was cut short by its bound, or that have room again.
+    pub(super) ready_to_write: VecDeque<ConnId>,
+    /// Dialing or lingering connections, which have a deadline each.
+    pub(super) timed: BTreeSet<(Mono, ConnId)>,
+    /// Closed in this turn; their slots are freed at its end.
+    dead: Vec<ConnId>,
+    read_buffer: Box<[u8]>,
+    /// The other reactors of the process, when there are any.
+    group: Option<Membership>,
+}
+
+impl Sockets {
+    pub(super) fn new(registry: Registry, listen: &[Listen]) -> io::Result<Sockets> {
+        if listen.len() > limits::LISTENERS_MAX {
+            return Err(io::Error::other("more listeners than a node may have"));
+        }
+        let listeners = (0..).zip(listen);
+        let bind = |(number, listen): (usize, &Listen)| {
+            Listener::bind(listen, &registry, Token(LISTENERS - number))
+        };
+        Ok(Sockets {
+            listeners: listeners.map(bind).collect::<io::Result<_>>()?,
+            registry,
+            connections: Slab::new(),
+            next_generation: 1,
+            dialed: VecDeque::new(),
+            ready_to_read: VecDeque::new(),
+            ready_to_write: VecDeque::new(),
+            timed: BTreeSet::new(),
+            dead: Vec::new(),
+            read_buffer: vec![0; limits::READ_BYTES_PER_TURN_MAX].into_boxed_slice(),
+            group: None,
+        })
+    }
+
+    pub(super) fn listener(&self, listener: ListenerId) -> Option<&Listener> {
+        self.listeners.get(usize::from(listener.0))
+    }
+
+    pub(super) fn group(&self) -> Option<&Membership> {
+        self.group.as_ref()
+    }
+
+    pub(super) fn join(&mut self, group: Membership) {
+        self.group = Some(group);
+    }
+
+    /// When a socket wants attention even if no event comes.
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let timed = self.timed.first().map(|&(at, _)| at);
+        self.listeners.iter().filter_map(Listener::retry_at).chain(timed).min()
+    }
+
+    /// Whether there is something to do without another event.
+    pub(super) fn is_ready<N: Node>(&self, node: &N) -> bool {
+        !self.ready_to_write.is_empty()
+            || self.ready_to_read.iter().any(|&id| node.wants_bytes(id))
+            || self.listeners.iter().any(Listener::has_more)
+            || self.group.as_ref().is_some_and(Membership::has_arrivals)
+    }
+
+    /// Sorts the events into ready lists. Whether one of them asks to stop.
+    pub(super) fn note_events(&mut self, events: &Events) -> bool {
+        let mut stop_asked = false;
+        for event in events {
+            match event.token() {
+                WAKER | TIMER => {}
+                SIGNAL => stop_asked = true,
+                Token(token) if token > LISTENERS - limits::LISTENERS_MAX => {
+                    if let Some(listener) = self.listeners.get_mut(LISTENERS - token) {
+                        listener.note_ready();
+                    }
+                }
+                token => self.note_connection(connection_of(token), event),
+            }
+        }
+        stop_asked
+    }
+
+    fn note_connection(&mut self, id: ConnId, event: &Event) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let is_dialing = matches!(connection.state, State::Dialing { .. });
+        connection.has_read_end |= event.is_read_closed() || event.is_error();
+        // One that was not blocked says this with every event: what its node has, the node has said.
+        let has_room = event.is_writable() && std::mem::replace(&mut connection.is_blocked, false);
+        if is_dialing {
+            self.dialed.push_back(id);
+        } else if has_room {
+            self.wake_writer(id);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.wake_reader(id);
+        }
+    }
+
+    fn wake_reader(&mut self, id: ConnId) {
+        if let Some(connection) = self.get_mut(id)
+            && !std::mem::replace(&mut connection.is_ready_to_read, true)
+        {
+            self.ready_to_read.push_back(id);
+        }
+    }
+
+    fn wake_writer(&mut self, id: ConnId) {
+        if let Some(connection) = self.get_mut(id)
+            && !std::mem::replace(&mut connection.is_ready_to_write, true)
+        {
+            self.ready_to_write.push_back(id);
+        }
+    }
+
+    /// The id of the next connection, in this slot.
+    fn next_id(&mut self, slot: usize) -> Option<ConnId> {
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1).max(1);
+        u32::try_from(slot).ok().map(|slot| ConnId { generation, slot })
+    }
+
+    /// Takes a socket into the slab and registers it, once, for both directions.
+    fn register(
+        &mut self,
+        stream: mio::net::TcpStream,
+        state: State,
+        unconsumed_bytes_max: usize,
+    ) -> Option<ConnId> {
+        let id = self.next_id(self.connections.vacant_key())?;
+        let mut connection = Connection::new(stream, id, state, unconsumed_bytes_max);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.registry.register(&mut connection.stream, token_of(id), interest) {
+            log::warn!("a socket could not be watched and is closed: {error}");
+            return None;
+        }
+        self.connections.insert(connection);
+        Some(id)
+    }
+
+    /// Marks a slot as dead; it is freed at the end of the turn.
+    fn bury(&mut self, id: ConnId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.is_dead = true;
+            let deadline = connection.state.deadline();
+            self.untime(id, deadline);
+            self.dead.push(id);
+        }
+    }
+
+    fn untime(&mut self, id: ConnId, deadline: Option<Mono>) {
+        if let Some(at) = deadline {
+            self.timed.remove(&(at, id));
+        }
+    }
+
+    pub(super) fn get(&self, id: ConnId) -> Option<&Connection> {
+        self.connections.get(id.slot as usize).filter(|c| c.id == id && !c.is_dead)
+    }
+
+    fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.connections.get_mut(id.slot as usize).filter(|c| c.id == id && !c.is_dead)
+    }
+}
+
+impl Shell for Sockets {
+    fn poll_dialed(&mut self) -> Option<Dialed> {
+        while let Some(id) = self.dialed.pop_front() {
+            let Some(connection) = self.get_mut(id) else { continue };
+            let State::Dialing { dial, .. } = connection.state else { continue };
+            match connection.conclude_dial() {
+                None => {}
+                Some(Ok(())) => {
+                    let dialing = std::mem::replace(&mut connection.state, State::Open);
+                    self.untime(id, dialing.deadline());
+                    return Some(Dialed::Open(id, dial));
+                }
+                Some(Err(failure)) => {
+                    self.bury(id);
+                    return Some(Dialed::Failed(dial, failure));
+                }
+            }
+        }
+        None
+    }
+
+    fn poll_accepted(&mut self, now: Mono) -> Option<Result<(ConnId, ListenerId), LocalFault>> {
+        for number in 0..self.listeners.len() {
+            loop {
+                let listener = &mut self.listeners[number];
+                let stream = match listener.accept(now) {
+                    Ok(Some(stream)) => stream,
+                    Ok(None) => break,
+                    Err(fault) => return Some(Err(fault)),
+                };
+                let unconsumed_bytes_max = listener.unconsumed_bytes_max;
+                if self.connections.len() >= limits::CONNECTIONS_MAX {
+                    // Dropped, which closes it: there is no memory set aside to say more.
+                    continue;
+                }
+                if let Err(error) = listener.sockets.apply(&stream) {
+                    log::debug!("an accepted socket kept its defaults: {error}");
+                }
+                if let Some(id) = self.register(stream, State::Open, unconsumed_bytes_max) {
+                    return Some(Ok((id, ListenerId(u8::try_from(number).unwrap_or(u8::MAX)))));
+                }
+            }
+        }
+        None
+    }
+
+    fn poll_handed_over(&mut self) -> Option<Arrival> {
+        let Transfer { stream, bytes, unconsumed_bytes_max } =
+            self.group.as_ref().and_then(Membership::next_arrival)?;
+        if let Some(conn) = self.register(stream, State::Open, unconsumed_bytes_max) {
+            return Some(Arrival { conn, bytes, is_lost: false });
+        }
+        // It was counted where it came from: the node is called, and takes it off again.
+        let conn = self.next_id(self.connections.vacant_key())?;
+        Some(Arrival { conn, bytes, is_lost: true })
+    }
+
+    fn keep(&mut self, conn: ConnId, bytes: &[u8]) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.keep(bytes);
+        }
+    }
+
+    fn readable_count(&self) -> usize {
+        self.ready_to_read.len()
+    }
+
+    fn pop_readable(&mut self) -> Option<ConnId> {
+        self.ready_to_read.pop_front()
+    }
+
+    fn push_readable(&mut self, conn: ConnId) {
+        self.ready_to_read.push_back(conn);
+    }
+
+    fn is_open(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some_and(|connection| connection.state == State::Open)
+    }
+
+    fn read(&mut self, _now: Mono, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> ReadEnd {
+        let found = self.connections.get_mut(conn.slot as usize);
+        let Some(connection) = found.filter(|c| c.id == conn && !c.is_dead) else {
+            return ReadEnd::Drained;
+        };
+        if matches!(connection.state, State::Dialing { .. }) {
+            // A spurious event: the handshake is under way, and its end is an event of its own.
+            connection.is_ready_to_read = false;
+            return ReadEnd::Drained;
+        }
+        match connection.read(&mut self.read_buffer, take) {
+            ReadOutcome::Drained => {
+                connection.is_ready_to_read = false;
+                ReadEnd::Drained
+            }
+            ReadOutcome::More => ReadEnd::More,
+            ReadOutcome::Ended(reason) => {
+                let was_open = connection.state == State::Open;
+                self.bury(conn);
+                if was_open { ReadEnd::Ended(reason) } else { ReadEnd::Drained }
+            }
+        }
+    }
+
+    fn poll_expired(&mut self, now: Mono) -> Option<Option<DialId>> {
+        while let Some(&(at, id)) = self.timed.first()
+            && at <= now
+        {
+            self.timed.pop_first();
+            let Some(connection) = self.get(id) else { continue };
+            let state = connection.state;
+            self.bury(id);
+            return Some(match state {
+                State::Dialing { dial, .. } => Some(dial),
+                _ => None,
+            });
+        }
+        None
+    }
+
+    fn wake(&mut self, reactor: usize) {
+        if let Some(group) = &self.group {
+            group.wake(reactor);
+        }
+    }
+
+    fn writable_count(&self) -> usize {
+        self.ready_to_write.len()
+    }
+
+    fn pop_writable(&mut self) -> Option<ConnId> {
+        let id = self.ready_to_write.pop_front()?;
+        if let Some(connection) = self.get_mut(id) {
+            connection.is_ready_to_write = false;
+        }
+        Some(id)
+    }
+
+    fn can_write(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some_and(|it| it.state == State::Open && !it.is_blocked)
+    }
+
+    fn write(&mut self, _now: Mono, conn: ConnId, outgoing: Outgoing<'_>) -> Written {
+        self.get_mut(conn).map_or(Written::Broken, |connection| connection.write(outgoing))
+    }
+
+    fn note_flushed(&mut self, conn: ConnId, end: Flushed) {
+        match end {
+            Flushed::All => {}
+            Flushed::Bounded => self.wake_writer(conn),
+            Flushed::Blocked => {
+                if let Some(connection) = self.get_mut(conn) {
+                    connection.is_blocked = true;
+                }
+            }
+            Flushed::Broken => {
+                // Bytes of the peer may still wait to be read, its reason among them.
+                if let Some(connection) = self.get_mut(conn) {
+                    connection.has_read_end = true;
+                    connection.is_blocked = true;
+                }
+                self.wake_reader(conn);
+            }
+        }
+    }
+
+    fn dial(
+        &mut self,
+        now: Mono,
+        dial: DialId,
+        to: SocketAddr,
+        within: Duration,
+    ) -> Result<(), DialFailure> {
+        let stream = socket::dial(to)?;
+        let deadline = now + within;
+        let state = State::Dialing { dial, deadline };
+        let unconsumed = limits::UNCONSUMED_FRAME_BYTES_MAX;
+        let id = self.register(stream, state, unconsumed).ok_or(DialFailure::Reset)?;
+        self.timed.insert((deadline, id));
+        Ok(())
+    }
+
+    /// Our half first, and the peer's half only when it is done or the linger is over. A socket closed with
+    /// unread bytes in it is reset by the kernel, and the reset would overtake the frame that says why.
+    fn close(&mut self, now: Mono, conn: ConnId) -> bool {
+        let Some(connection) = self.get_mut(conn) else { return false };
+        let deadline = now + limits::LINGER_MAX;
+        connection.state = State::Lingering { deadline };
+        if connection.stream.shutdown(std::net::Shutdown::Write).is_err() {
+            self.bury(conn);
+        } else {
+            self.timed.insert((deadline, conn));
+            self.wake_reader(conn);
+        }
+        true
+    }
+
+    /// Both polls are told: an edge that this one has seen comes anew where the socket is registered next.
+    fn hand_over(&mut self, conn: ConnId, reactor: usize) {
+        if self.get(conn).is_none() {
+            return;
+        }
+        let mut connection = self.connections.remove(conn.slot as usize);
+        let is_free = self.registry.deregister(&mut connection.stream).is_ok();
+        if let Some(group) = self.group.as_ref().filter(|_| is_free) {
+            group.send(reactor, connection.into_transfer());
+        }
+    }
+
+    fn log(&mut self, level: Level, text: String) {
+        match level {
+            Level::Error => log::error!("{text}"),
+            Level::Warn => log::warn!("{text}"),
+            Level::Info => log::info!("{text}"),
+            Level::Debug => log::debug!("{text}"),
+        }
+    }
+
+    fn reap(&mut self) {
+        for id in std::mem::take(&mut self.dead) {
+            let mut connection = self.connections.remove(id.slot as usize);
+            // Closing the descriptor would deregister it too; this also covers a duplicated one.
+            drop(self.registry.deregister(&mut connection.stream));
+            self.listeners.iter_mut().for_each(Listener::note_descriptor_freed);
+        }
+    }
+}
+
+/// Generation above, slot below.
+pub(super) fn token_of(id: ConnId) -> Token {
+    Token(((id.generation as usize) << 32) | id.slot as usize)
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "each half is 32 bits")]
+pub(super) fn connection_of(token: Token) -> ConnId {
+    ConnId { generation: (token.0 >> 32) as u32, slot: token.0 as u32 }
+}
+
+const _: () = assert!(size_of::<usize>() == 8, "tokens need 64 bits");

@@ -1,0 +1,394 @@
+//! One turn of a node: the order in which everything happens, for real sockets and for simulated ones.
+//!
+//! A [`Shell`] owns what a node may not touch: connections, their readiness, a way to write log lines.
+//! [`Turn::run`] drives a node through one pass over them. The reactor and the simulator run this same
+//! code, so the order and the bounds that production has are the ones that simulated days test. Time is
+//! passed in. Not here: waiting for events, and reading the clock, which the shell does before a turn.
+//!
+//! The steps are numbered as the reactor numbers them; its steps 1 and 2 come before [`Turn::run`]:
+//!
+//! 3. **storage completions**, and what other reactors of the process have left;
+//! 4. **ended dials**, **bounded accepts**, connections from other reactors;
+//! 5. **bounded reads**; what a node that commits nothing makes of them is flushed here already (see
+//!    [`Node::sends_before_timers`]);
+//! 6. **timers**: deadlines of dials, then the node's;
+//! 7. **commit**, so that what was read becomes visible before anybody is sent it, and a wake for the
+//!    reactors that have to know;
+//! 8. **bounded flush** of connections with something to send;
+//! 9. **dials, closes** and log lines that the node asked for;
+//! 10. **reap** of closed slots, last, so that nothing above meets a slot that is gone.
+//!
+//! Invariant: a node that is called in step 8 or 9 gets another turn at once. Its timers and its commit
+//! were before that, so what it makes of the call would else wait for the next deadline.
+//!
+//! Invariant: a connection that the bound of a flush left out is flushed in the next turn, which follows
+//! at once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::limits;
+use crate::node::{
+    Action, CloseReason, ConnId, DialFailure, DialId, Level, ListenerId, LocalFault, Node, Origin,
+    Outgoing,
+};
+use crate::planted::{Bug, is_planted};
+use crate::time::{Mono, Now};
+
+/// How a dial ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialed {
+    /// The connection stands.
+    Open(ConnId, DialId),
+    /// There is none.
+    Failed(DialId, DialFailure),
+}
+
+/// A connection that another reactor of the process has handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its id here.
+    pub conn: ConnId,
+    /// What was read of it there and not consumed.
+    pub bytes: Vec<u8>,
+    /// It could not be registered and is closed already.
+    pub is_lost: bool,
+}
+
+/// How a read ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadEnd {
+    /// There is nothing more for now, or nobody to read from. Readiness will be reported anew.
+    Drained,
+    /// The bound of one read was reached first: read again in the next turn.
+    More,
+    /// The connection that the node knows has ended.
+    Ended(CloseReason),
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// So many bytes were taken. Fewer than were offered: there is no room for more.
+    Bytes(usize),
+    /// There is no room. Readiness will be reported anew.
+    Blocked,
+    /// The connection is over.
+    Broken,
+}
+
+/// How a flush of one connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// The node has nothing more to send.
+    All,
+    /// There is no room for more.
+    Blocked,
+    /// The bound of one turn was reached first: flush again in the next turn.
+    Bounded,
+    /// The connection is over.
+    Broken,
+}
+
+/// What a turn needs of whoever drives a node.
+///
+/// Invariant: a connection that stops being readable or writable before it is drained stays on its ready
+/// list. Readiness is reported once (epoll is edge-triggered), so nobody would come back to it.
+pub trait Shell {
+    /// The next dial that has ended since the last turn.
+    fn poll_dialed(&mut self) -> Option<Dialed>;
+
+    /// The next connection that a listener has accepted, or why none can be.
+    fn poll_accepted(&mut self, now: Mono) -> Option<Result<(ConnId, ListenerId), LocalFault>>;
+
+    /// The next connection that another reactor has handed over. [`Shell::keep`] is called with what the
+    /// node does not consume of its bytes.
+    fn poll_handed_over(&mut self) -> Option<Arrival>;
+
+    /// Keeps bytes that the node did not consume, to be offered again with what comes behind them.
+    fn keep(&mut self, conn: ConnId, bytes: &[u8]);
+
+    /// How many connections are on the ready list for reading.
+    fn readable_count(&self) -> usize;
+
+    /// Takes the next one off the ready list.
+    fn pop_readable(&mut self) -> Option<ConnId>;
+
+    /// Puts one back, behind the others.
+    fn push_readable(&mut self, conn: ConnId);
+
+    /// Whether the node knows the connection: not while it is dialed, and not while it lingers behind a
+    /// close.
+    fn is_open(&self, conn: ConnId) -> bool;
+
+    /// Reads once, up to the bound of one turn. Gives `take` all that the node has not consumed; `take`
+    /// says how much of that it consumed now.
+    fn read(&mut self, now: Mono, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> ReadEnd;
+
+    /// The next dial or lingering close whose time is over. A dial is given up; a close is nobody's news.
+    fn poll_expired(&mut self, now: Mono) -> Option<Option<DialId>>;
+
+    /// Ends the sleep of another reactor of the process.
+    fn wake(&mut self, reactor: usize);
+
+    /// How many connections are on the ready list for writing.
+    fn writable_count(&self) -> usize;
+
+    /// Takes the next one off the ready list.
+    fn pop_writable(&mut self) -> Option<ConnId>;
+
+    /// Whether bytes of the node can be written to the connection now.
+    fn can_write(&self, conn: ConnId) -> bool;
+
+    /// Writes once.
+    fn write(&mut self, now: Mono, conn: ConnId, outgoing: Outgoing<'_>) -> Written;
+
+    /// A flush of the connection has ended.
+    fn note_flushed(&mut self, conn: ConnId, end: Flushed);
+
+    /// Begins a connect.
+    ///
+    /// # Errors
+    /// When it failed before it began.
+    fn dial(
+        &mut self,
+        now: Mono,
+        dial: DialId,
+        to: SocketAddr,
+        within: Duration,
+    ) -> Result<(), DialFailure>;
+
+    /// Closes for the node. Whether the node knew the connection.
+    fn close(&mut self, now: Mono, conn: ConnId) -> bool;
+
+    /// Gives a connection, with what was not consumed of it, to another reactor.
+    fn hand_over(&mut self, conn: ConnId, reactor: usize);
+
+    /// Writes a log line.
+    fn log(&mut self, level: Level, text: String);
+
+    /// Frees closed slots.
+    fn reap(&mut self);
+}
+
+/// The bounds of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Connections accepted.
+    pub accepts_max: usize,
+    /// Connections flushed before what has come in meanwhile is looked at.
+    pub flushes_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            accepts_max: limits::ACCEPTS_PER_TURN_MAX,
+            flushes_max: limits::FLUSHES_PER_TURN_MAX,
+        }
+    }
+}
+
+/// What one turn leaves to the next.
+#[derive(Debug, Default)]
+pub struct Turn {
+    bounds: Bounds,
+    /// The node was called in step 8 or 9.
+    has_late_input: bool,
+    /// The node may have connections to flush that the bound left out.
+    has_unflushed: bool,
+    /// How often the bound of a flush left connections to the next turn.
+    bounded_flushes: u64,
+}
+
+impl Turn {
+    /// Turns with these bounds.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Turn {
+        Turn { bounds, ..Turn::default() }
+    }
+
+    /// Whether the next turn must follow at once, without a wait for events.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.has_late_input || self.has_unflushed
+    }
+
+    /// How often the bound of a flush left connections to the next turn.
+    #[must_use]
+    pub fn bounded_flushes(&self) -> u64 {
+        self.bounded_flushes
+    }
+
+    /// Runs one turn at this moment.
+    pub fn run<N: Node, S: Shell>(&mut self, shell: &mut S, node: &mut N, now: Now) {
+        self.has_late_input = false;
+        node.handle_storage(now);
+        node.handle_mail(now);
+        conclude_dials(shell, node, now);
+        self.accept(shell, node, now);
+        self.welcome(shell, node, now);
+        read(shell, node, now);
+        if node.sends_before_timers() {
+            self.flush(shell, node, now, self.bounds.flushes_max);
+        }
+        expire(shell, node, now);
+        node.handle_timers(now);
+        node.commit(now);
+        while let Some(reactor) = node.poll_wake() {
+            shell.wake(reactor);
+        }
+        self.flush(shell, node, now, self.bounds.flushes_max);
+        self.act(shell, node, now);
+        shell.reap();
+    }
+
+    /// Sends all that the node has, without a bound, and does what it asks for: a node that stops has no
+    /// next turn.
+    pub fn finish<N: Node, S: Shell>(&mut self, shell: &mut S, node: &mut N, now: Now) {
+        self.flush(shell, node, now, usize::MAX);
+        self.act(shell, node, now);
+        shell.reap();
+    }
+
+    fn accept<N: Node, S: Shell>(&self, shell: &mut S, node: &mut N, now: Now) {
+        for _ in 0..self.bounds.accepts_max {
+            match shell.poll_accepted(now.mono) {
+                Some(Ok((conn, listener))) => {
+                    node.handle_open(now, conn, Origin::Accepted(listener));
+                }
+                Some(Err(fault)) => {
+                    node.handle_local_fault(now, fault);
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn welcome<N: Node, S: Shell>(&self, shell: &mut S, node: &mut N, now: Now) {
+        for _ in 0..self.bounds.accepts_max {
+            let Some(Arrival { conn, bytes, is_lost }) = shell.poll_handed_over() else { return };
+            node.handle_open(now, conn, Origin::HandedOver);
+            if is_lost {
+                node.handle_close(now, conn, CloseReason::Reset);
+                continue;
+            }
+            let consumed = node.handle_bytes(now, conn, &bytes);
+            shell.keep(conn, bytes.get(consumed..).unwrap_or_default());
+        }
+    }
+
+    fn flush<N: Node, S: Shell>(
+        &mut self,
+        shell: &mut S,
+        node: &mut N,
+        now: Now,
+        flushes_max: usize,
+    ) {
+        for _ in 0..shell.writable_count().min(flushes_max) {
+            let Some(conn) = shell.pop_writable() else { break };
+            flush_one(shell, node, now, conn);
+        }
+        self.has_unflushed = false;
+        let mut left = flushes_max;
+        while let Some(conn) = node.poll_dirty() {
+            flush_one(shell, node, now, conn);
+            left -= 1;
+            if left == 0 {
+                self.bounded_flushes += 1;
+                self.has_unflushed = !is_planted(Bug::ForgetUnflushed);
+                return;
+            }
+        }
+    }
+
+    fn act<N: Node, S: Shell>(&mut self, shell: &mut S, node: &mut N, now: Now) {
+        while let Some(action) = node.poll_action() {
+            match action {
+                Action::Dial { dial, to, within } => {
+                    // Most dials that meet a bad route fail before they begin.
+                    if let Err(failure) = shell.dial(now.mono, dial, to, within) {
+                        self.note_late_input();
+                        node.handle_dial_failed(now, dial, failure);
+                    }
+                }
+                Action::Close(conn) => {
+                    flush_one(shell, node, now, conn);
+                    if shell.close(now.mono, conn) {
+                        self.note_late_input();
+                        node.handle_close(now, conn, CloseReason::Ours);
+                    }
+                }
+                Action::HandOver { conn, reactor } => shell.hand_over(conn, reactor),
+                Action::Log(level, text) => shell.log(level, text),
+            }
+        }
+    }
+
+    fn note_late_input(&mut self) {
+        self.has_late_input = !is_planted(Bug::ForgetLateInput);
+    }
+}
+
+fn conclude_dials<N: Node, S: Shell>(shell: &mut S, node: &mut N, now: Now) {
+    while let Some(dialed) = shell.poll_dialed() {
+        match dialed {
+            Dialed::Open(conn, dial) => node.handle_open(now, conn, Origin::Dialed(dial)),
+            Dialed::Failed(dial, failure) => node.handle_dial_failed(now, dial, failure),
+        }
+    }
+}
+
+fn read<N: Node, S: Shell>(shell: &mut S, node: &mut N, now: Now) {
+    for _ in 0..shell.readable_count() {
+        let Some(conn) = shell.pop_readable() else { return };
+        if shell.is_open(conn) && !node.wants_bytes(conn) {
+            shell.push_readable(conn);
+            continue;
+        }
+        match shell.read(now.mono, conn, |bytes| node.handle_bytes(now, conn, bytes)) {
+            ReadEnd::Drained => {}
+            ReadEnd::More => shell.push_readable(conn),
+            ReadEnd::Ended(reason) => node.handle_close(now, conn, reason),
+        }
+    }
+}
+
+fn expire<N: Node, S: Shell>(shell: &mut S, node: &mut N, now: Now) {
+    while let Some(expired) = shell.poll_expired(now.mono) {
+        if let Some(dial) = expired {
+            node.handle_dial_failed(now, dial, DialFailure::Deadline);
+        }
+    }
+}
+
+/// Writes what the node has for one connection, until one of the three has had enough.
+fn flush_one<N: Node, S: Shell>(shell: &mut S, node: &mut N, now: Now, conn: ConnId) {
+    if !shell.can_write(conn) {
+        return;
+    }
+    let mut written = 0;
+    let end = loop {
+        let outgoing = node.outgoing(now, conn);
+        let offered = outgoing.len();
+        if offered == 0 {
+            break Flushed::All;
+        }
+        if written >= limits::WRITE_BYTES_PER_TURN_MAX {
+            break Flushed::Bounded;
+        }
+        match shell.write(now.mono, conn, outgoing) {
+            Written::Bytes(bytes) => {
+                node.handle_sent(now, conn, bytes);
+                written += bytes;
+                if bytes < offered {
+                    break Flushed::Blocked;
+                }
+            }
+            Written::Blocked => break Flushed::Blocked,
+            Written::Broken => break Flushed::Broken,
+        }
+    };
+    shell.note_flushed(conn, end);
+}

@@ -284,22 +284,171 @@ def questions(symbols, mixed):
     return [*(one for pair in zip(quotes, last[4:8]) for one in pair), many, bars]
 
 
+class Leaf:
+    """Stands between the aggregator and one node that it asks, and holds that node's answers back."""
+
+    def __init__(self, port):
+        self.port = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.own_port = self.listener.getsockname()[1]
+        self.asker = self.node = None
+        self.asked, self.answer, self.greeted = 0, [], False
+
+    def accept(self):
+        self.listener.settimeout(PATIENCE_S)
+        self.asker, self.node = Half(self.listener.accept()[0]), Half(dial(self.port))
+
+    def close(self):
+        for conn in (self.listener, self.asker and self.asker.conn, self.node and self.node.conn):
+            if conn:
+                conn.close()
+
+    def from_asker(self):
+        """Passes questions on. Whether the aggregator has read what was sent to it last."""
+        has_read = False
+        for one in self.asker.read():
+            if one[0] == HEARTBEAT and one[4:8] == TOKEN:
+                has_read = True
+                continue
+            self.asked += one[0] == QUERY
+            self.node.conn.sendall(one)
+        return has_read
+
+    def from_node(self):
+        """Passes single frames on. An answer that is whole, if there is one now."""
+        for one in self.node.read():
+            self.answer.append(one)
+            if one[0] in (SESSION, HEARTBEAT) and len(self.answer) == 1:
+                self.greeted = True
+                self.asker.conn.sendall(self.answer.pop())
+            elif one[0] in (END, ERROR):
+                whole, self.answer = b"".join(self.answer), []
+                return whole
+        return None
+
+
+class Half:
+    """One side of a relayed connection."""
+
+    def __init__(self, conn):
+        self.conn, self.rest = conn, b""
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def read(self):
+        more = self.conn.recv(1 << 18)
+        if not more:
+            raise Failure("the aggregator or a node that it asks closed the connection between them")
+        self.rest += more
+        whole = len(self.rest) // 64 * 64
+        frames, self.rest = self.rest[:whole], self.rest[whole:]
+        return [frames[at:at + 64] for at in range(0, whole, 64)]
+
+
+TOKEN = b"grds"
+
+
+class Scatter:
+    """Asks the aggregator, and hands it the answers of its nodes one by one and always in the same order.
+
+    Left alone, two answers sometimes come in one turn of the aggregator and sometimes in two. A turn is a few
+    per cent of what an answer costs. So each answer carries a heartbeat behind it, and the next one is handed
+    over when the aggregator has answered that."""
+
+    def __init__(self, system, leaves):
+        self.leaves = leaves
+        self.poll, self.by_file = select.poll(), {}
+        for leaf in leaves:
+            leaf.accept()
+            self.watch(leaf.asker.conn, lambda leaf=leaf: self.heard_asker(leaf))
+            self.watch(leaf.node.conn, lambda leaf=leaf: self.heard_node(leaf))
+        self.waiting, self.handed, self.ended = {}, False, None
+        self.wanted = 1
+        while not all(leaf.greeted for leaf in leaves):
+            self.turn()
+        for leaf in leaves:
+            # The aggregator has taken in the greeting when it answers this.
+            self.hand_over(leaf, b"")
+            while self.handed:
+                self.turn()
+        self.client = dial(system.aggregator)
+        self.frames = Half(self.client)
+        self.watch(self.client, self.heard_client)
+        self.client.sendall(session(QUERIER))
+
+    def watch(self, conn, heard):
+        self.poll.register(conn, select.POLLIN)
+        self.by_file[conn.fileno()] = heard
+
+    def turn(self):
+        ready = self.poll.poll(PATIENCE_S * 1000)
+        if not ready:
+            raise Failure(f"the aggregator or a node that it asks said nothing for {PATIENCE_S} s")
+        for file, _ in ready:
+            self.by_file[file]()
+        if not self.handed and len(self.waiting) >= self.wanted:
+            first = min(self.waiting)
+            self.hand_over(self.leaves[first], self.waiting.pop(first))
+            self.wanted = 1
+
+    def hand_over(self, leaf, answer):
+        leaf.asker.conn.sendall(answer + frame(HEARTBEAT, MORE, "4sQQ", TOKEN, 0, 0))
+        self.handed = True
+
+    def heard_asker(self, leaf):
+        if leaf.from_asker():
+            self.handed = False
+
+    def heard_node(self, leaf):
+        answer = leaf.from_node()
+        if answer:
+            self.waiting[self.leaves.index(leaf)] = answer
+
+    def heard_client(self):
+        for one in self.frames.read():
+            check(one)
+            if one[0] == END:
+                self.ended = one
+            self.answer.append(one)
+
+    def ask(self, question, leaves=1):
+        """The answer's frames. The first of the nodes' answers is held back until `leaves` of them are there."""
+        self.wanted, self.ended, self.answer = leaves, None, []
+        self.client.sendall(question)
+        while self.ended is None or self.handed or self.waiting:
+            self.turn()
+        if self.ended[8] != 0:
+            raise Failure("an answer of the aggregator is not complete")
+        return self.answer
+
+    def leaves_of(self, question):
+        """How many nodes the aggregator asks about this question."""
+        before = sum(leaf.asked for leaf in self.leaves)
+        self.ask(question)
+        return sum(leaf.asked for leaf in self.leaves) - before
+
+
 def instructions_of_asking(system, rounds, mixed):
-    node = Counted(system.command("aggregator"), system.aggregator, system.work)
-    asker = Connection(system.aggregator, QUERIER)
-    asker.send(query(1, OP_INSTRUMENTS, ["*"]))
-    symbols = sorted(text(one[32:56]) for one in asker.until(END) if one[0] == DEFINITION)
+    leaves = [Leaf(port) for port in [system.core, *system.shards]]
+    config = os.path.join(system.work, "aggregator.toml")
+    with open(config, "w") as out:
+        core, *shards = [leaf.own_port for leaf in leaves]
+        out.write(f"[net]\naggregator = {system.aggregator}\ncore = {core}\nshards = {shards}\n")
+    command = [os.path.join(system.build, "pregao"), "aggregator", "--config", config]
+    node = Counted(command, system.aggregator, system.work)
+    scatter = Scatter(system, leaves)
+    known = scatter.ask(query(1, OP_INSTRUMENTS, ["*"]))
+    symbols = sorted(text(one[32:56]) for one in known if one[0] == DEFINITION)
     if len(symbols) < 10:
         raise Failure(f"the aggregator knows {len(symbols)} instruments; ten are needed")
-    asked = questions(symbols, mixed)
+    asked = [(question, scatter.leaves_of(question)) for question in questions(symbols, mixed)]
     for _ in range(rounds):
-        for question in asked:
-            asker.send(question)
-            end = asker.until(END)[-1]
-            if end[8] != 0:
-                raise Failure("an answer is not complete; is the machine very busy?")
-    asker.close()
-    return node.instructions(), rounds * len(asked)
+        for question, count in asked:
+            scatter.ask(question, count)
+    counted = node.instructions()
+    scatter.client.close()
+    for leaf in leaves:
+        leaf.close()
+    return counted, rounds * len(asked)
 
 
 def answers(build, args, work, mixed):
@@ -309,7 +458,7 @@ def answers(build, args, work, mixed):
     for letter, port in zip("ABC", system.shards):
         nodes.append(system.start(port, "shard", "--partition", letter))
     wait_for_market(system)
-    found = per_further(lambda rounds: instructions_of_asking(system, rounds, mixed), args.question_rounds)
+    found = per_further(lambda rounds: instructions_of_asking(system, rounds, mixed), 50 * args.length)
     for node in nodes:
         stop(node)
     return {"value": found}
@@ -421,7 +570,8 @@ plans = {}
 
 
 def deliveries(build, args, work, batch, watch):
-    rounds = args.single_rounds if batch == 1 else args.batch_rounds
+    # A single frame concerns few watch lists, so it takes more of them.
+    rounds = args.length * {(64, False): 100, (64, True): 100, (1, False): 300, (1, True): 2_000}[batch, watch]
     key = (batch, watch)
     if key not in plans:
         plans[key] = Plan(args.subscribers, batch, 2 * rounds, watch)
@@ -594,18 +744,14 @@ def main():
     flags.add_argument("--only", nargs="+", choices=list(FIGURES), default=list(FIGURES), metavar="FIGURE",
                        help="figures to measure: " + ", ".join(FIGURES) + " [default: all]")
     flags.add_argument("--subscribers", type=int, default=100, help="subscribers of a counted broker [default: 100]")
-    flags.add_argument("--batch-rounds", type=int, default=100, help="batches of the shorter run [default: 100]")
-    flags.add_argument("--single-rounds", type=int, default=300,
-                       help="single frames of the shorter run [default: 300]")
-    flags.add_argument("--question-rounds", type=int, default=50,
-                       help="times ten questions of the shorter run [default: 50]")
+    flags.add_argument("--length", type=int, default=1, help="times as many rounds of each count [default: 1]")
     flags.add_argument("--tape-seconds", type=float, default=4, help="how long the tape is watched [default: 4]")
     flags.add_argument("--idle-subscribers", type=int, default=5000, help="idle subscribers [default: 5000]")
     flags.add_argument("--dir", default=None, help="where data goes [default: the system's temporary directory]")
     flags.add_argument("--format", choices=["table", "json"], default="table")
     args = flags.parse_args()
-    if min(args.rounds, args.subscribers, args.batch_rounds, args.single_rounds, args.question_rounds) < 1:
-        flags.error("rounds and subscribers are at least 1")
+    if min(args.rounds, args.subscribers, args.idle_subscribers, args.length, args.tape_seconds) < 1:
+        flags.error("every number is at least 1")
     try:
         return run(args)
     except Failure as failure:

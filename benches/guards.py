@@ -63,15 +63,19 @@ class Failure(Exception):
 # --- Processes ---
 
 
+next_port = 20_000 + os.getpid() % 8_000
+
+
 def free_ports(count):
-    """Ports below the ephemeral range, where a dial cannot meet itself."""
-    ports, candidate = [], 20_000 + os.getpid() % 8_000
+    """Ports below the ephemeral range, where a dial cannot meet itself; each is given out once."""
+    global next_port
+    ports = []
     while len(ports) < count:
-        candidate += 1
+        next_port += 1
         with socket.socket() as probe:
             try:
-                probe.bind(("127.0.0.1", candidate))
-                ports.append(candidate)
+                probe.bind(("127.0.0.1", next_port))
+                ports.append(next_port)
             except OSError:
                 pass
     return ports
@@ -580,6 +584,46 @@ def deliveries(build, args, work, batch, watch):
         lambda count: instructions_of_publishing(system, plans[key], count), rounds)}
 
 
+# --- Instructions per event ---
+
+
+def instructions_of_playing(build, work, name, times):
+    """Plays the tape once or twice to its end, with core or the shard that owns it under valgrind."""
+    with tempfile.TemporaryDirectory(dir=work) as place:
+        system = System(build, place)
+        nodes = [system.start(system.broker, "broker")]
+        for letter, port in zip("ABC", system.shards):
+            if (letter, name) != ("B", "shard"):
+                nodes.append(system.start(port, "shard", "--partition", letter))
+        if name == "core":
+            counted = Counted(system.command("core"), system.core, place)
+        else:
+            counted = Counted(system.command("shard", "--partition", "B"), system.shards[1], place)
+            nodes.append(system.start(system.core, "core"))
+        nodes.append(system.start(system.external, "external", "--tape", *[TAPE] * times, "--speed", "max",
+                                  "--chaos", "off"))
+        frames, _ = metric(system.external, "feed.total_frames")
+        # The node that is counted is not asked: an answer costs instructions too.
+        await_place(lambda: metric(system.shards[1], "next_seq") if name == "core"
+                    else metric(system.core, "shard-B.accepted_seq"), frames)
+        found = counted.instructions()
+        for node in nodes:
+            stop(node)
+    return found, frames
+
+
+def await_place(where, wanted):
+    until = time.monotonic() + PATIENCE_S
+    while where()[0] <= wanted:
+        if time.monotonic() > until:
+            raise Failure(f"the tape did not reach the shard within {PATIENCE_S} s; does AMZN belong to another?")
+        time.sleep(0.05)
+
+
+def events(build, args, work, name):
+    return {"value": per_further(lambda times: instructions_of_playing(build, work, name, times), 1)}
+
+
 # --- Events per second, bytes per subscriber ---
 
 
@@ -639,6 +683,8 @@ FIGURES = {
               lambda *run: deliveries(*run, batch=64, watch=True)),
     "watch-single": ("instructions per delivery, watch list, one at a time", -1,
                      lambda *run: deliveries(*run, batch=1, watch=True)),
+    "core": ("instructions per event, core", -1, lambda *run: events(*run, name="core")),
+    "shard": ("instructions per event, shard", -1, lambda *run: events(*run, name="shard")),
     "tape": ("events/s from tape to shard", 1, tape_to_shard),
     "idle": ("bytes per idle subscriber", -1, idle_subscribers),
 }

@@ -8,9 +8,7 @@ use zerocopy::IntoBytes;
 use super::sockets::{connection_of, token_of};
 use super::*;
 use crate::node::codec::{Codec, Frames};
-use crate::node::{
-    Action, CloseReason, ConnId, DialFailure, DialId, ListenerId, LocalFault, Origin, Outgoing,
-};
+use crate::node::{Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Origin, Outgoing};
 use crate::wire::{ErrorCode, Frame, Refusal, Run, as_frames};
 
 type Links = crate::node::Links<()>;

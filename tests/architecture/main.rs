@@ -18,7 +18,7 @@ use text::{blanked, paths, tokens};
 ///
 /// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
 /// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "planted",
     "wire",
     "limits",
@@ -32,6 +32,7 @@ const ORDER: [&str; 19] = [
     "breaker",
     "gather",
     "node",
+    "turn",
     "reactor",
     "storage",
     "client",
@@ -41,7 +42,7 @@ const ORDER: [&str; 19] = [
 ];
 
 /// Modules of `node` that nodes share; all others are nodes, and no node uses another.
-const SHARED_BY_NODES: [&str; 4] = ["guard", "links", "quotes", "status"];
+const SHARED_BY_NODES: [&str; 5] = ["codec", "guard", "quotes", "session", "uplink"];
 
 /// Files that touch the operating system. Everything else is a machine.
 const SHELLS: [&str; 11] = [
@@ -101,7 +102,7 @@ fn modules_use_only_what_stands_below_them() {
 #[test]
 fn no_node_knows_a_sibling() {
     let nodes = nodes();
-    assert!(nodes.contains("broker") && !nodes.contains("links"), "{nodes:?}");
+    assert!(nodes.contains("broker") && !nodes.contains("session"), "{nodes:?}");
     check_all(|file, text| siblings(file, text, &nodes));
 }
 

@@ -2,6 +2,8 @@
 //! heard. Every node keeps its connections in a [`Links`]; what a connection is *for* is the node's
 //! own type `P`, unknown until it is greeted. Not here: what a frame means to a node.
 
+mod liveness;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -14,10 +16,7 @@ use crate::node::{Action, ConnId, DialId, Level, LocalFault};
 use crate::planted::{Bug, is_planted};
 use crate::question::Questions;
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, Flags, Frame, Heartbeat, Message, Refusal, U16, U32, U64};
-
-/// The token of the heartbeats that [`Links::tick`] sends; nobody else counts so far.
-const TICK_TOKEN: u32 = u32::MAX;
+use crate::wire::{ErrorCode, Frame, Message, Refusal};
 
 /// One connection.
 #[derive(Debug)]
@@ -426,71 +425,6 @@ impl<P> Links<P> {
         }
     }
 
-    /// Notes that a peer spoke.
-    pub fn heard(&mut self, now: Now, id: ConnId) {
-        if let Some(link) = self.get_mut(id) {
-            link.last_heard = now.mono;
-        }
-    }
-
-    /// Every [`limits::LINK_TICK`]: closes peers that have been silent too long, and greets those that we have been
-    /// silent to. `next_seq` says what a connection's heartbeat states (0 = it sends no sequence).
-    pub fn tick(&mut self, now: Now, next_seq: impl Fn(&P) -> u64) {
-        if now.mono < self.next_tick {
-            return;
-        }
-        self.next_tick = now.mono + limits::LINK_TICK;
-        let unlogged = self.refused_lately.saturating_sub(limits::REFUSALS_LOGGED_PER_TICK_MAX);
-        if unlogged > 0 {
-            self.log(Level::Warn, format!("closed {unlogged} more connections"));
-        }
-        self.refused_lately = 0;
-        for slot in 0..self.slots.len() {
-            let Some(link) = self.at_slot(slot) else { continue };
-            let id = link.id;
-            let silence = now.mono.since(link.last_heard);
-            if silence > limits::SILENCE_MAX - limits::LINK_TICK {
-                // Behind the next look the bound would be broken.
-                self.refuse(id, ErrorCode::Silent, "silent for 45 s; send heartbeats");
-            } else if link.peer.is_none() && silence > limits::GREETING_MAX {
-                self.refuse(id, ErrorCode::Silent, "no SESSION frame within 5 s");
-            } else if now.mono.since(link.last_sent) >= limits::HEARTBEAT_EVERY
-                && link.outbox.is_empty()
-            {
-                let beat = Heartbeat {
-                    flags: U16::new(Flags::MORE),
-                    token: U32::new(TICK_TOKEN),
-                    next_seq: U64::new(link.peer.as_ref().map_or(0, &next_seq)),
-                    sent_at: U64::new(now.wall_ns),
-                    ..Heartbeat::default()
-                };
-                link.last_sent = now.mono;
-                self.send(id, beat);
-            }
-        }
-    }
-
-    /// When [`Links::tick`] is due; never while nobody is connected, so that a quiet node sleeps.
-    #[must_use]
-    pub fn next_tick(&self) -> Option<Mono> {
-        (self.open > 0).then_some(self.next_tick)
-    }
-
-    /// Answers a heartbeat that wants an answer.
-    pub fn answer_heartbeat(&mut self, now: Now, id: ConnId, beat: &Heartbeat, next_seq: u64) {
-        if beat.flags.get() & Flags::MORE != 0 {
-            self.send(
-                id,
-                Heartbeat {
-                    token: beat.token,
-                    next_seq: U64::new(next_seq),
-                    sent_at: U64::new(now.wall_ns),
-                    ..Heartbeat::default()
-                },
-            );
-        }
-    }
-
     /// The next wish to the shell.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
@@ -602,30 +536,5 @@ mod tests {
         assert_eq!(bytes.len(), 24 + 64, "the rest of the first frame, then the reason");
         let (frames, _) = as_frames(&bytes[24..]);
         assert!(frames[0].view::<Refusal>().is_some());
-    }
-
-    #[test]
-    fn a_silent_peer_is_closed_and_a_quiet_one_greeted() {
-        let mut links = Links::<()>::default();
-        links.insert(now(0), conn(1));
-        links.greet(conn(1), false, ());
-        links.tick(now(16), |()| 7);
-        let (frames, _) = as_frames(links.outbox(conn(1)));
-        assert_eq!(frames[0].view::<Heartbeat>().map(|beat| beat.next_seq.get()), Some(7));
-        links.tick(now(43), |()| 7);
-        assert!(links.get(conn(1)).is_some());
-        // The last look before the bound.
-        links.tick(now(45), |()| 7);
-        assert!(links.get(conn(1)).is_none());
-    }
-
-    #[test]
-    fn a_peer_that_never_says_what_it_wants_is_closed_soon() {
-        let mut links = Links::<()>::default();
-        links.insert(now(0), conn(1));
-        links.tick(now(4), |()| 0);
-        assert!(links.get(conn(1)).is_some());
-        links.tick(now(6), |()| 0);
-        assert!(links.get(conn(1)).is_none());
     }
 }

@@ -66,11 +66,12 @@ pub const ARE_COMPILED_IN: bool = cfg!(feature = "planted");
 /// # Panics
 /// When planted bugs are compiled in.
 pub fn refuse_to_measure() {
-    assert!(
-        !ARE_COMPILED_IN,
-        "planted bugs are compiled in, so this is not the program that ships: run the bench without \
-         the feature `planted`, and without `--workspace`, which selects the simulator too"
-    );
+    if ARE_COMPILED_IN {
+        panic!(
+            "planted bugs are compiled in, so this is not the program that ships: run it without the \
+             feature `planted`, and without `--workspace`, which selects the simulator too"
+        );
+    }
 }
 
 #[cfg(feature = "planted")]

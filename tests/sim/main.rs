@@ -96,7 +96,9 @@ fn all(jobs: usize) -> Vec<Trial> {
         tests.push(test(&format!("scenarios::{name}"), scenario));
     }
     for (name, seed) in swarm::REGRESSIONS {
-        let day = move || drop(run::run(seed, Wish::default()));
+        let day = move || {
+            run::run(seed, Wish::default());
+        };
         tests.push(test(&format!("regressions::{name}"), day));
     }
     tests
@@ -108,7 +110,6 @@ fn test(name: &str, run: impl FnOnce() + Send + 'static) -> Trial {
 
 /// What benches and loadgen ask a program for. Every other build says the opposite (tests/shipped.rs).
 fn the_program_says_that_bugs_are_planted() {
-    assert!(pregao::planted::ARE_COMPILED_IN);
     let features = pregao::cli::VERSION.rsplit("features: ").next().unwrap();
     assert!(features.split(", ").any(|feature| feature == "planted"), "{features}");
 }

@@ -78,4 +78,4 @@ fn open(c: &mut Criterion) {
 }
 
 criterion_group!(benches, closed, open);
-criterion_main!(benches);
+criterion_main!(pregao::planted::refuse_to_measure, benches);

@@ -128,4 +128,4 @@ fn encode(c: &mut Criterion) {
 }
 
 criterion_group!(benches, decode, encode);
-criterion_main!(benches);
+criterion_main!(pregao::planted::refuse_to_measure, benches);

@@ -169,4 +169,4 @@ fn history(c: &mut Criterion) {
 }
 
 criterion_group!(benches, history);
-criterion_main!(benches);
+criterion_main!(pregao::planted::refuse_to_measure, benches);

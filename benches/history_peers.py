@@ -94,6 +94,14 @@ def run_json(command):
     return json.loads(done.stdout)
 
 
+def refuse_planted(binary):
+    """A build with bugs for the simulator is not what ships."""
+    said = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True).stdout
+    for line in said.splitlines():
+        if line.startswith("features: ") and "planted" in line.removeprefix("features: ").split(", "):
+            raise SystemExit(f"{binary} has planted bugs: build it with `cargo build --release`")
+
+
 class Shards:
     def __init__(self, binary, work, count=3):
         self.binary, self.work, self.count = binary, work, count
@@ -383,6 +391,7 @@ def main():
     flags.add_argument("--dir", help="where the data goes; default: a new directory under target/")
     flags.add_argument("--format", choices=["table", "json"], default="table")
     args = flags.parse_args()
+    refuse_planted(args.binary)
     work = tempfile.mkdtemp(prefix="history-", dir=args.dir or os.path.join(ROOT, "target"))
     try:
         load = args.load or load_program()

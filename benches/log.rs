@@ -157,4 +157,4 @@ fn appending(c: &mut Criterion) {
 }
 
 criterion_group!(benches, appending);
-criterion_main!(benches);
+criterion_main!(pregao::planted::refuse_to_measure, benches);

@@ -96,6 +96,7 @@ fn fill(directory: &Path, records: u64, clock: Clock) {
 }
 
 fn main() {
+    pregao::planted::refuse_to_measure();
     let is_test = std::env::args().any(|argument| argument == "--test");
     let configured = std::env::var("PREGAO_REOPEN_RECORDS").ok().and_then(|it| it.parse().ok());
     let records = if is_test { 100_000 } else { configured.unwrap_or(20_000_000) };

@@ -1,6 +1,7 @@
 //! Planted bugs: mistakes that the simulator has to find, each a place in the code that asks
-//! [`is_planted`] whether it should go wrong. Without the feature `planted`, which only this package's
-//! own tests switch on, the answer is a constant `false` and nothing of it is compiled in.
+//! [`is_planted`] whether it should go wrong. Without the feature `planted`, which only the simulator
+//! (`tests/sim/`, a package of its own) switches on, the answer is a constant `false` and nothing of it is
+//! compiled in. `pregao --version` names the feature when it is on, and what measures refuses to start then.
 //!
 //! The switch is the one piece of thread-local state outside the shells: a run of the simulator is one
 //! thread, and an argument through every machine would cost the real code more than it is worth.
@@ -63,6 +64,22 @@ impl Bug {
         Bug::RoundWithoutBound,
         Bug::InheritPending,
     ];
+}
+
+/// Whether this build can go wrong on purpose.
+pub const ARE_COMPILED_IN: bool = cfg!(feature = "planted");
+
+/// For the start of a bench: what is measured must be what ships.
+///
+/// # Panics
+/// When planted bugs are compiled in.
+pub fn refuse_to_measure() {
+    if ARE_COMPILED_IN {
+        panic!(
+            "planted bugs are compiled in, so this is not the program that ships: run it without the \
+             feature `planted`, and without `--workspace`, which selects the simulator too"
+        );
+    }
 }
 
 #[cfg(feature = "planted")]

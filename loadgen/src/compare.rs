@@ -58,6 +58,9 @@ pub(crate) fn compare(
     let reactors = flags.reactors.iter();
     let more = reactors.flat_map(|count| ["--reactors".to_owned(), count.to_string()]).collect();
     let ours = OurBroker { program, flags: more, settings: String::new() };
+    if flags.target.is_empty() || flags.target.contains(&Target::Pregao) {
+        ours.refuse_planted()?;
+    }
     let mut comparison = Comparison {
         flags,
         ours,

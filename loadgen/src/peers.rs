@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use pregao::planted::ARE_COMPILED_IN;
 use pregao::time::Clock;
 
 use crate::leftovers::{self, Leftover, Thing};
@@ -34,6 +35,32 @@ pub(crate) struct OurBroker {
     pub(crate) flags: Vec<String>,
     /// More lines of its section in the configuration.
     pub(crate) settings: String,
+}
+
+impl OurBroker {
+    /// Refuses what is not the program that ships: a build with bugs for the simulator, whether the program
+    /// or this one. A program that cannot be asked is told of when it is to be started.
+    ///
+    /// # Errors
+    /// A sentence, when planted bugs are compiled in.
+    pub(crate) fn refuse_planted(&self) -> Result<(), String> {
+        let asked = Command::new(&self.program).arg("--version").stdin(Stdio::null()).output();
+        let version = asked.map(|asked| asked.stdout).unwrap_or_default();
+        if ARE_COMPILED_IN || names_planted(&String::from_utf8_lossy(&version)) {
+            let program = self.program.display();
+            return Err(format!(
+                "{program} or loadgen has planted bugs, so the figures would be of nothing that ships; \
+                 build both with `cargo build --release`"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether `planted` is among the features of a version.
+fn names_planted(version: &str) -> bool {
+    let mut features = version.lines().filter_map(|line| line.strip_prefix("features: "));
+    features.any(|names| names.split(", ").any(|name| name == "planted"))
 }
 
 /// Why a target takes no part.

@@ -60,6 +60,14 @@ fn a_peer_that_is_not_there_is_skipped_with_a_sentence() {
 }
 
 #[test]
+fn a_program_with_planted_bugs_is_not_measured() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/planted.sh");
+    let (code, stdout, stderr) = output(&["compare", "--pregao", program, "--target", "pregao"]);
+    assert_eq!((code, stdout.as_str()), (Some(4), ""), "{stderr}");
+    assert!(stderr.contains("planted.sh or loadgen has planted bugs"), "{stderr}");
+}
+
+#[test]
 fn the_bare_loop_is_measured_like_a_broker() {
     let flags = ["compare", "--scenario", "light-load", "--target", "bare", "--subscribers", "5"];
     let (code, stdout, stderr) = output(&[&flags[..], &["--format", "json"]].concat());

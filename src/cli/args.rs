@@ -25,7 +25,7 @@ use crate::wire::Symbol;
 
 /// A real-time market-quote system: sequenced, journaled, fanned out, sharded and queried.
 #[derive(Debug, Parser)]
-#[command(name = "pregao", version, arg_required_else_help = false)]
+#[command(name = "pregao", version, long_version = super::VERSION, arg_required_else_help = false)]
 #[command(after_help = "Exit codes: 0 complete, 2 usage, 3 partial, 4 failed, 5 cannot start.")]
 pub(super) struct CommandLine {
     #[command(subcommand)]

@@ -34,6 +34,15 @@ use self::output::Output;
 use self::resolve::{Request, resolve};
 use crate::supervisor::parent;
 
+/// What `pregao --version` says behind the name: the version, and which features the build has. Whoever
+/// measures a program looks for `planted` among them.
+pub const VERSION: &str = match (cfg!(feature = "parquet"), cfg!(feature = "planted")) {
+    (false, false) => concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: none"),
+    (true, false) => concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: parquet"),
+    (false, true) => concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: planted"),
+    (true, true) => concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: parquet, planted"),
+};
+
 /// Does what the arguments (with the program's name first) ask for.
 ///
 /// # Errors

@@ -221,4 +221,8 @@ fn help_and_version_are_answers_and_not_errors() {
         let error = CommandLine::try_parse_from(arguments).unwrap_err();
         assert!(is_answer(error.kind()), "{arguments:?}");
     }
+    let version = CommandLine::try_parse_from(["pregao", "--version"]).unwrap_err().to_string();
+    assert_eq!(version, format!("pregao {}\n", super::VERSION));
+    assert_eq!(version.contains("planted"), cfg!(feature = "planted"), "{version}");
+    assert_eq!(version.contains("parquet"), cfg!(feature = "parquet"), "{version}");
 }

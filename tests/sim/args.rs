@@ -1,108 +1,103 @@
 //! What the command line of this test binary says: its own options, and those of the test runner, which
-//! `cargo test` passes to every binary alike and which must not break it.
+//! `cargo test` passes to every binary alike.
 
-/// The usage, for an option that is not known.
-pub(crate) const USAGE: &str = "\
-usage: cargo test --test sim -- [FILTER]... [OPTIONS]
-  --seed N          one bad day
-  --log             tell what happens in it
-  --bug NAME        with this planted bug
-  --seeds N         a long run of N days
-  --first N         from this seed on
-  --jobs N          in so many threads
-  --list, --exact, --skip TEXT, --test-threads N, --quiet, --nocapture … as the test runner's";
+use std::num::NonZeroUsize;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+use clap::Parser;
+use libtest_mimic::{Arguments, Trial};
+use pregao::planted::Bug;
+
+/// Bad days of the whole system, each from a seed; without --seed or --seeds all tests
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo sim --",
+    override_usage = "cargo sim -- [OPTIONS] [FILTER]...",
+    help_template = "{about}\n\n{usage-heading} {usage}\n\n{all-args}"
+)]
 pub(crate) struct Args {
+    /// Simulate the day of this seed
+    #[arg(long, value_name = "N", conflicts_with = "seeds", help_heading = "Days")]
     pub(crate) seed: Option<u64>,
+    /// Tell what happens on it
+    #[arg(long, requires = "seed", help_heading = "Days")]
+    pub(crate) log: bool,
+    /// Plant this bug in it
+    #[arg(long, requires = "seed", value_name = "NAME", value_parser = bug, help_heading = "Days")]
+    pub(crate) bug: Option<Bug>,
+    /// Simulate so many days
+    #[arg(long, value_name = "N", help_heading = "Days")]
     pub(crate) seeds: Option<u64>,
-    pub(crate) first: u64,
-    pub(crate) jobs: Option<usize>,
-    pub(crate) is_told: bool,
-    pub(crate) bug: Option<String>,
-    pub(crate) is_list: bool,
-    pub(crate) is_exact: bool,
-    pub(crate) only_ignored: bool,
-    pub(crate) filters: Vec<String>,
-    pub(crate) skips: Vec<String>,
+    /// The seed of the first of them [default: 0]
+    #[arg(long, requires = "seeds", value_name = "N", help_heading = "Days")]
+    pub(crate) first: Option<u64>,
+    /// Simulate in so many threads [default: one for each core]
+    #[arg(long, value_name = "N", help_heading = "Days")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+    #[command(flatten, next_help_heading = "Tests")]
+    pub(crate) runner: Arguments,
+    /// Further filters; the runner itself takes one
+    #[arg(hide = true)]
+    filters: Vec<String>,
+    /// The other name of --nocapture
+    #[arg(long, hide = true)]
+    no_capture: bool,
 }
 
 impl Args {
-    /// Reads the arguments behind the program's name.
-    ///
-    /// # Errors
-    /// What is wrong with them.
-    pub(crate) fn read(words: impl Iterator<Item = String>) -> Result<Args, String> {
-        let mut args = Args::default();
-        let mut words = words;
-        while let Some(word) = words.next() {
-            let (name, given) = match word.split_once('=') {
-                Some((name, value)) if name.starts_with("--") => {
-                    (name.to_owned(), Some(value.to_owned()))
-                }
-                _ => (word, None),
-            };
-            let mut value = || {
-                let next = given.clone().or_else(|| words.next());
-                next.ok_or_else(|| format!("{name} needs a value"))
-            };
-            match name.as_str() {
-                "--seed" => args.seed = Some(number(&value()?)?),
-                "--seeds" => args.seeds = Some(number(&value()?)?),
-                "--first" => args.first = number(&value()?)?,
-                "--jobs" | "--test-threads" => {
-                    args.jobs = Some(usize::try_from(number(&value()?)?).unwrap_or(1).max(1));
-                }
-                "--log" => args.is_told = true,
-                "--bug" => args.bug = Some(value()?),
-                "--list" => args.is_list = true,
-                "--exact" => args.is_exact = true,
-                "--ignored" => args.only_ignored = true,
-                "--skip" => args.skips.push(value()?),
-                // The runner's, that mean nothing here.
-                "--format" | "--color" | "--logfile" | "--shuffle-seed" | "-Z" => drop(value()?),
-                "--nocapture"
-                | "--no-capture"
-                | "--show-output"
-                | "--quiet"
-                | "-q"
-                | "--bench"
-                | "--test"
-                | "--include-ignored"
-                | "--report-time"
-                | "--ensure-time"
-                | "--shuffle"
-                | "--force-run-in-process"
-                | "--exclude-should-panic" => {}
-                filter if !filter.starts_with('-') => args.filters.push(filter.to_owned()),
-                _ => return Err(format!("unknown option {name}\n{USAGE}")),
-            }
+    /// In how many threads days are simulated: no more than the runner is given.
+    pub(crate) fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let wanted = self.jobs.map(NonZeroUsize::get).or(self.runner.test_threads);
+        wanted.unwrap_or_else(cores).max(1)
+    }
+
+    /// Takes out what none of several filters names. A single one is left to the runner.
+    pub(crate) fn filter(&mut self, tests: &mut Vec<Trial>) {
+        if self.filters.is_empty() {
+            return;
         }
-        Ok(args)
-    }
-
-    /// Whether a test of this name is to run.
-    pub(crate) fn wants(&self, name: &str) -> bool {
-        let fits = |text: &String| if self.is_exact { name == text } else { name.contains(text) };
-        let is_named = self.filters.is_empty() || self.filters.iter().any(fits);
-        is_named && !self.skips.iter().any(fits) && !self.only_ignored
+        self.filters.extend(self.runner.filter.take());
+        let (filters, is_exact) = (&self.filters, self.runner.exact);
+        let fits = |name: &str, filter: &String| match is_exact {
+            true => name == filter,
+            false => name.contains(filter),
+        };
+        tests.retain(|test| filters.iter().any(|filter| fits(test.name(), filter)));
     }
 }
 
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("{text} is not a number"))
+fn bug(name: &str) -> Result<Bug, String> {
+    let found = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+    found.ok_or_else(|| format!("there are {:?}", Bug::ALL))
 }
 
-/// The runner's options are understood in both of their forms, and a filter is a filter.
+/// What `cargo test` passes on to every test binary is understood, and the own options with it.
 pub(crate) fn options_of_the_runner_do_not_break() {
-    let read = |text: &str| Args::read(text.split_whitespace().map(str::to_owned));
-    for text in ["--test-threads=1", "--test-threads 1", "--nocapture", "-q --format terse"] {
-        assert!(read(text).is_ok_and(|args| args.wants("anything")), "{text}");
+    let read = |text: &str| Args::try_parse_from([&["sim"], &*words(text)].concat());
+    for text in ["--test-threads=1", "--nocapture --no-capture", "-q", "a --exact --skip b --list"]
+    {
+        assert!(read(text).is_ok(), "{text}");
     }
-    let args = read("bad --skip worse").unwrap();
-    assert!(args.wants("a_bad_day") && !args.wants("a_worse_bad_day") && !args.wants("fair"));
-    assert!(!read("bad --exact").unwrap().wants("a_bad_day"));
-    let args = read("--seed 42 --log").unwrap();
-    assert_eq!((args.seed, args.is_told), (Some(42), true));
-    assert!(read("--seed many").is_err() && read("--frob").is_err() && read("--seed").is_err());
+    assert_eq!(read("--test-threads 3").unwrap().threads(), 3);
+    assert_eq!(read("--seeds 9 --first 7 --jobs 2").unwrap().threads(), 2);
+    let left = |text: &str| {
+        let names = ["a_bad_day", "a_worse_day", "fair"].into_iter();
+        let mut tests: Vec<Trial> = names.map(|name| Trial::test(name, || Ok(()))).collect();
+        read(text).unwrap().filter(&mut tests);
+        tests.len()
+    };
+    assert_eq!(
+        (left("bad"), left("bad fair"), left("bad day --skip worse --exact fair")),
+        (3, 2, 1)
+    );
+    let args = read("--seed 42 --log --bug AnswerTwice").unwrap();
+    assert_eq!((args.seed, args.log, args.bug), (Some(42), true, Some(Bug::AnswerTwice)));
+    for text in ["--seed many", "--seed", "--frob", "--log", "--seed 1 --bug Nonsense", "--jobs 0"]
+    {
+        assert!(read(text).is_err(), "{text}");
+    }
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
 }

@@ -1,8 +1,8 @@
 //! The whole system in one thread under a simulated clock, network and disk: bad days from a seed. See
-//! README.md beside this file. `cargo test --test sim` runs a few hundred of them, the scenarios, and
-//! the proof that planted bugs are found; `cargo test --test sim -- --seed 42 --log` replays one.
+//! README.md beside this file. `cargo sim` runs a few hundred of them, the scenarios, and the proof that
+//! planted bugs are found; `cargo sim -- --seed 42 --log` replays one.
 //!
-//! It is its own runner because a seed is an argument; to `cargo test` it looks like any other.
+//! It has a main of its own because a seed is an argument; to `cargo test` it looks like any other test.
 
 #![allow(
     missing_docs,
@@ -37,41 +37,26 @@ mod watch;
 mod world;
 
 use std::process::ExitCode;
-use std::time::Instant;
 
+use clap::Parser;
+use libtest_mimic::Trial;
 use pregao::planted::{Bug, plant};
 
-use args::{Args, USAGE};
+use args::Args;
 use plan::Wish;
 use swarm::{attempt, replay};
 
-type Test<'a> = (String, Box<dyn Fn() + 'a>);
-
 fn main() -> ExitCode {
-    let args = match Args::read(std::env::args().skip(1)) {
-        Ok(args) => args,
-        Err(text) => {
-            eprintln!("{text}");
-            return ExitCode::from(2);
-        }
-    };
+    let mut args = Args::parse();
     swarm::catch_panics();
-    let bug = match &args.bug {
-        None => None,
-        Some(name) => match Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == *name) {
-            Some(bug) => Some(bug),
-            None => {
-                eprintln!("no bug {name}; there are {:?}\n{USAGE}", Bug::ALL);
-                return ExitCode::from(2);
-            }
-        },
-    };
     let is_fine = if let Some(seed) = args.seed {
-        one(seed, bug, args.is_told)
+        one(seed, args.bug, args.log)
     } else if let Some(count) = args.seeds {
-        swarm::days(args.first, count, swarm::jobs(args.jobs))
+        swarm::days(args.first.unwrap_or(0), count, args.threads())
     } else {
-        all(&args)
+        let mut tests = all(args.threads());
+        args.filter(&mut tests);
+        return libtest_mimic::run(&args.runner, tests).exit_code();
     };
     if is_fine { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
@@ -82,7 +67,7 @@ fn one(seed: u64, bug: Option<Bug>, is_told: bool) -> bool {
     let done = attempt(|| run::run(seed, Wish { is_told, ..Wish::default() }));
     plant(None);
     match done {
-        Ok(report) => println!("seed {seed}: {report:?}"),
+        Ok(report) => println!("seed {seed}: no violation; {report}"),
         Err(text) => {
             println!("seed {seed}: {text}\n    {}", replay(seed, bug));
             return false;
@@ -91,61 +76,40 @@ fn one(seed: u64, bug: Option<Bug>, is_told: bool) -> bool {
     true
 }
 
-/// As the test runner does it.
-fn all(args: &Args) -> bool {
-    let begun = Instant::now();
-    let jobs = swarm::jobs(args.jobs);
-    let mut tests: Vec<Test> = Vec::new();
-    let mut test = |name: &str, run: Box<dyn Fn()>| tests.push((name.to_owned(), run));
+/// All tests. The long ones come first, so that no thread of the runner is idle at the end.
+fn all(jobs: usize) -> Vec<Trial> {
+    let mut tests = vec![test("swarm::bad_days", move || swarm::bad_days(jobs))];
+    let bugs = Bug::ALL.into_iter();
+    tests.extend(bugs.map(|bug| test(&format!("planted::{bug:?}"), move || swarm::is_found(bug))));
+    for (name, run) in [
+        ("swarm::the_same_seed_is_the_same_day", swarm::the_same_seed_is_the_same_day as fn()),
+        (
+            "swarm::a_stalled_subscriber_changes_nobody_else",
+            swarm::a_stalled_subscriber_changes_nobody_else,
+        ),
+        ("args::options_of_the_runner_do_not_break", args::options_of_the_runner_do_not_break),
+        ("version::the_program_says_that_bugs_are_planted", the_program_says_that_bugs_are_planted),
+    ] {
+        tests.push(test(name, run));
+    }
     for (name, scenario) in scenarios::ALL {
-        test(&format!("scenarios::{name}"), Box::new(scenario));
+        tests.push(test(&format!("scenarios::{name}"), scenario));
     }
     for (name, seed) in swarm::REGRESSIONS {
         let day = move || {
             run::run(seed, Wish::default());
         };
-        test(&format!("regressions::{name}"), Box::new(day));
+        tests.push(test(&format!("regressions::{name}"), day));
     }
-    let options = args::options_of_the_runner_do_not_break;
-    test("args::options_of_the_runner_do_not_break", Box::new(options));
-    test("swarm::the_same_seed_is_the_same_day", Box::new(swarm::the_same_seed_is_the_same_day));
-    let stalled = swarm::a_stalled_subscriber_changes_nobody_else;
-    test("swarm::a_stalled_subscriber_changes_nobody_else", Box::new(stalled));
-    test("swarm::bad_days", Box::new(move || swarm::bad_days(jobs)));
-    let planted = move || swarm::planted_bugs_are_found(jobs);
-    test("swarm::planted_bugs_are_found", Box::new(planted));
+    tests
+}
 
-    let count = tests.len();
-    tests.retain(|(name, _)| args.wants(name));
-    if args.is_list {
-        for (name, _) in &tests {
-            println!("{name}: test");
-        }
-        println!("\n{} tests, 0 benchmarks", tests.len());
-        return true;
-    }
-    println!("\nrunning {} tests", tests.len());
-    let mut failures = Vec::new();
-    for (name, run) in &tests {
-        match attempt(run) {
-            Ok(()) => println!("test {name} ... ok"),
-            Err(text) => {
-                println!("test {name} ... FAILED");
-                failures.push((name, text));
-            }
-        }
-    }
-    for (name, text) in &failures {
-        println!("\n---- {name} ----\n{text}");
-    }
-    let verdict = if failures.is_empty() { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; \
-         finished in {:.2}s\n",
-        tests.len() - failures.len(),
-        failures.len(),
-        count - tests.len(),
-        begun.elapsed().as_secs_f64(),
-    );
-    failures.is_empty()
+fn test(name: &str, run: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(name, move || attempt(run).map_err(Into::into))
+}
+
+/// What benches and loadgen ask a program for. Every other build says the opposite (tests/shipped.rs).
+fn the_program_says_that_bugs_are_planted() {
+    let features = pregao::cli::VERSION.rsplit("features: ").next().unwrap();
+    assert!(features.split(", ").any(|feature| feature == "planted"), "{features}");
 }

@@ -1,6 +1,8 @@
 //! One seed from its beginning to its end: a bad day, then calm, in which everything must converge
 //! within a bound.
 
+use std::fmt;
+
 use pregao::market::chaos::ChaosConfig;
 use pregao::wire::{BreakerAction, Metric, Op, Query};
 
@@ -23,6 +25,23 @@ pub(crate) struct Report {
     pub(crate) voids: u64,
     pub(crate) answers: u64,
     pub(crate) failures: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            to,
+            "{:.1} simulated seconds, {} turns, {} faults, {} voids, {} answers, {} failed disks; \
+             hash {:016x}",
+            self.virtual_ns as f64 / 1e9,
+            self.turns,
+            self.faults,
+            self.voids,
+            self.answers,
+            self.failures,
+            self.hash,
+        )
+    }
 }
 
 /// Runs a seed. Panics when an invariant does not hold.

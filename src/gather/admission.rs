@@ -1,7 +1,6 @@
 //! Whether a query is taken: bounds, what it asks for, and whether its plan fits it.
 
-use super::gathering::{Part, RowKind};
-use super::in_flight::ClientQuery;
+use super::gathering::{ClientQuery, Part, RowKind};
 use super::{CUT_OF_OURS, Gather, PartPlan};
 use crate::limits::{GATHER_LEAVES_MAX, GATHER_QUESTIONS_MAX, GATHERS_MAX};
 use crate::question::Question;
@@ -26,7 +25,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// The number that the asker is told with the sentence.
+    /// The number that the asker is sent with the sentence.
     #[must_use]
     pub fn code(self) -> ErrorCode {
         match self {

@@ -82,7 +82,7 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
     }
     frames.push(Frame::seal(end));
     Answer {
-        asker: gathering.asker(),
+        asker: gathering.client_query().asker,
         client_query_id: id.get(),
         status: verdict.status,
         code: verdict.code,
@@ -144,8 +144,8 @@ fn failure(missing: &[&Part]) -> Verdict {
         && missing.iter().all(|part| code_of(part) == Some(code))
     {
         let mut texts = missing.iter().filter_map(|part| Some(part.failure()?.1));
-        let said = texts.find(|text| text[0] != 0);
-        let text = said.unwrap_or_else(|| padded(sentence(code)));
+        let given = texts.find(|text| text[0] != 0);
+        let text = given.unwrap_or_else(|| padded(sentence(code)));
         return Verdict { status: EndStatus::Failed, code: Some(code), text };
     }
     if missing.iter().all(|part| part.has_timed_out()) {
@@ -221,7 +221,7 @@ fn cover(end: &mut Ended, parts: &[Part]) {
         end.covered_from = U64::new(from);
         end.covered_to = U64::new(to);
     }
-    // 0 says nothing, so it does not take part.
+    // 0 means that it is not known.
     let least = |of: fn(&Ended) -> u64| {
         let ends = chosen().map(|(_, end)| of(end));
         U64::new(ends.filter(|seq| *seq != 0).min().unwrap_or(0))

@@ -52,7 +52,7 @@ impl Gather {
         }
     }
 
-    /// Ends an attempt that is not waited for any longer, and has its leaf told so.
+    /// Ends an attempt that is not waited for any longer, and cancels its request.
     pub(super) fn time_out(&mut self, now: Mono, id: AttemptId) {
         let Some(attempt) = self.in_flight.gathering(id.gather()).and_then(|it| it.attempt(id))
         else {
@@ -66,7 +66,7 @@ impl Gather {
         self.end_attempt(now, id, status);
     }
 
-    /// Ends one part: copies that are still asked are told to stop. With the last part the query ends.
+    /// Ends one part: requests that are still open are cancelled. With the last part the query ends.
     pub(super) fn end_part(&mut self, now: Mono, id: PartId) {
         let Some(completed) = self.in_flight.complete_part(id, now) else { return };
         self.counts.hedges_won += u64::from(completed.is_won_by_hedge);
@@ -97,7 +97,7 @@ impl Gather {
         self.outbox.answer(answer);
     }
 
-    /// Removes a query. Leaves that are still asked are told to stop.
+    /// Removes a query. Requests that are still open are cancelled.
     pub(super) fn remove(&mut self, id: GatherId) -> Option<Box<Gathering>> {
         let gathering = self.in_flight.remove(id)?;
         for (_, part, attempt) in gathering.open_attempts() {

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::gathering::{
-    Attempt, AttemptId, Gathering, NewAttempt, Part, PartCompleted, PartId, RowKind, RowsTaken,
+    Attempt, AttemptId, ClientQuery, Gathering, NewAttempt, Part, PartCompleted, PartId, RowKind,
+    RowsTaken,
 };
 use super::request::RequestId;
 use super::{GatherId, LeafId};
@@ -15,13 +16,6 @@ use crate::limits::GATHER_FRAMES_TOTAL_MAX;
 use crate::question::Question;
 use crate::time::Mono;
 use crate::wire::{Ended, Frame, NodeStatus, Refusal};
-
-/// A query as its asker knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ClientQuery {
-    pub(super) asker: u64,
-    pub(super) id: u32,
-}
 
 /// The gatherings, and what they hold together.
 ///
@@ -78,7 +72,7 @@ impl InFlight {
         let id = GatherId(self.next_id);
         self.next_id += 1;
         let gathering = Box::new(Gathering::new(id, asker, question, parts, now));
-        self.by_client_query.insert(client_query(&gathering), id);
+        self.by_client_query.insert(gathering.client_query(), id);
         self.by_due.insert((gathering.due(), id));
         self.gatherings.all.entry(id).or_insert(gathering)
     }
@@ -94,7 +88,7 @@ impl InFlight {
         for (_, _, attempt) in gathering.open_attempts() {
             self.by_request.remove(&attempt.request());
         }
-        self.by_client_query.remove(&client_query(&gathering));
+        self.by_client_query.remove(&gathering.client_query());
         self.by_due.remove(&(gathering.due(), id));
         Some(gathering)
     }
@@ -268,10 +262,6 @@ impl InFlight {
     pub(super) fn requests(&self) -> usize {
         self.by_request.len()
     }
-}
-
-fn client_query(gathering: &Gathering) -> ClientQuery {
-    ClientQuery { asker: gathering.asker(), id: gathering.query().id.get() }
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ impl Leaves {
         leaf.silence.note_over(rows, asked, request);
     }
 
-    /// It was answered after so long; `is_good` when that says how fast good answers are.
+    /// It was answered after so long; `is_good` when that is a sample of how fast good answers are.
     pub(super) fn note_answered(
         &mut self,
         now: Mono,

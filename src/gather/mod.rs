@@ -1,17 +1,22 @@
 //! The scatter/gather machine: one query in, a question to one copy of each part of it, one answer out
-//! before the deadline, which says for every node what became of it.
+//! before the deadline, which shows for every node what became of it.
 //!
-//! The caller plans (which nodes hold which part), connects, and guards connections with breakers; it tells
-//! this machine what came of it. Here is what is the same for all: deadlines and their margins, numbering,
-//! bounds, whom to ask first and whom as well, merging, and the decision between complete, partial and
-//! failed. It knows no sockets and no partition; a leaf is a number.
+//! The caller plans (which nodes hold which part), connects, and guards connections with breakers. It hands
+//! what comes from the leaves to this machine. Here is what is the same for all: deadlines and their margins,
+//! numbering, bounds, whom to ask first and whom as well, merging, and the decision between complete, partial
+//! and failed. It knows no sockets and no partition; a leaf is a number.
 //!
-//! A copy that fails is followed by the next one at once. A copy that takes longer than what 19 of 20
-//! answers take is hedged: another is asked as well, the first good answer is taken, and the other is told
-//! to stop. A copy that says nothing for much longer is silent: what it was asked is asked of another, it is
-//! asked last from then on, and probed until it answers again. Hedges, fail-over and probes are paid from
-//! budgets of together one in twenty questions, so that a system that is slow as a whole is not asked twice as
-//! much for it. Asking the next copy after a failure has no budget: each copy is asked once at most.
+//! A copy that fails is followed by the next one at once (a retry). A copy that takes longer than what 19 of
+//! 20 answers take is hedged: another is asked as well, the first good answer is taken, and the other request
+//! is cancelled. A copy from which nothing comes for much longer is silent: another copy is asked instead (a
+//! failover), the silent one is asked last from then on, and probed until it answers again. Hedges, failovers
+//! and probes are paid from budgets of together one in twenty questions, so that a system that is slow as a
+//! whole is not asked twice as much for it. A retry has no budget: each copy is asked once at most.
+//!
+//! Where things are: `gathering` is the state of one query and its attempts, `in_flight` all of them with
+//! their tables, `leaves` what is known of the nodes, `outbox` what is to be sent. What moves them:
+//! `admission` takes queries, `scatter` asks, `hedging` and `probing` ask beside, `completion` ends,
+//! and `answer` and `merge` make the frames.
 //!
 //! Invariant: every gather that began ends in exactly one answer, unless its asker left or stopped it.
 //!
@@ -48,8 +53,8 @@ pub use plan::{Availability, Candidate, LeafId, PartPlan};
 pub use request::{Ask, Reply};
 
 use budget::Budgets;
-use gathering::{AttemptId, RowsTaken};
-use in_flight::{ClientQuery, InFlight};
+use gathering::{AttemptId, ClientQuery, RowsTaken};
+use in_flight::InFlight;
 use leaves::Leaves;
 use outbox::Outbox;
 use request::RequestId;
@@ -220,12 +225,12 @@ impl Gather {
         }
     }
 
-    /// Takes note of how far a leaf says that it is, outside of an answer.
+    /// Takes note of how far a leaf is, as it reports outside of an answer.
     pub fn note_as_of(&mut self, leaf: LeafId, as_of: u64) {
         self.leaves.note_as_of(leaf, as_of);
     }
 
-    /// Takes note of how far a leaf is: the answer at a cut says only that it is there.
+    /// Takes note of how far a leaf is: an answer at a cut shows only that it is there.
     fn note_end_as_of(&mut self, leaf: LeafId, request: RequestId, end: &Ended) {
         let part = self.in_flight.part_of(request);
         let is_of_now = part.is_some_and(|part| part.question().as_of == 0);
@@ -236,14 +241,14 @@ impl Gather {
     }
 
     /// Finds out who is silent, asks other copies where the first takes long, and answers every query whose
-    /// time is over with what there is. To be called when what has come has been told.
+    /// time is over with what there is. To be called after all that has come was handed over.
     pub fn handle_timeout(&mut self, now: Mono) {
         self.end_due(now);
         self.check_slow(now);
     }
 
     /// Answers every query whose time is over. An answer that comes at the same moment is late. Nobody else is
-    /// asked yet: what is about to be told may be the very answer.
+    /// asked yet: what is about to be handed over may be the very answer.
     fn end_due(&mut self, now: Mono) {
         while let Some(id) = self.in_flight.pop_due(now) {
             let Some(gathering) = self.in_flight.gathering(id) else { continue };
@@ -265,7 +270,7 @@ impl Gather {
         due.into_iter().chain(hedge).chain(silence).chain(probe).min()
     }
 
-    /// Forgets everything that an asker asked; its leaves are told to stop.
+    /// Forgets everything that an asker asked; open requests are cancelled.
     pub fn handle_asker_left(&mut self, asker: u64) {
         for id in self.in_flight.queries_of(asker) {
             self.stop(asker, id);
@@ -281,7 +286,7 @@ impl Gather {
         self.remove(id).is_some()
     }
 
-    /// The next question to send. One that cannot be sent is told by [`Gather::handle_leaf_error`].
+    /// The next question to send. The caller reports one that cannot be sent by [`Gather::handle_leaf_error`].
     pub fn poll_ask(&mut self) -> Option<Ask> {
         self.outbox.poll_ask()
     }

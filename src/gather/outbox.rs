@@ -24,12 +24,12 @@ impl Outbox {
         self.answers.push_back(answer);
     }
 
-    /// Has a leaf told that nobody waits for a request any more.
+    /// Cancels a request that was sent: nobody waits for it any more.
     pub(super) fn cancel(&mut self, leaf: LeafId, request: RequestId) {
         self.cancels.push_back((leaf, request.0));
     }
 
-    /// Takes back a request that nobody waits for any more; has the leaf told so when it was sent.
+    /// Takes back a request that nobody waits for any more; cancels it when it was sent.
     pub(super) fn withdraw(&mut self, leaf: LeafId, request: RequestId) {
         let waiting = self.asks.len();
         self.forget(request);
@@ -43,7 +43,7 @@ impl Outbox {
         self.asks.retain(|ask| ask.id() != request.0);
     }
 
-    /// A leaf has forgotten all that it was asked: it need not be told.
+    /// The connection to a leaf is gone: there is nothing left to cancel.
     pub(super) fn forget_cancels_of(&mut self, leaf: LeafId) {
         self.cancels.retain(|(cancelled, _)| *cancelled != leaf);
     }

@@ -18,8 +18,8 @@ pub struct Ask {
     pub question: Question,
     /// When the leaf's time is over, for a caller that cannot send at once.
     pub deadline: Mono,
-    /// The question's cut is ahead of all that the leaf has said of itself: a leaf that is well may wait
-    /// for it beyond the deadline, so its time says nothing about the leaf.
+    /// The question's cut is ahead of all that the leaf is known to have. A leaf that is well may wait for
+    /// it beyond the deadline, so its time is no sign of a fault.
     pub is_ahead: bool,
 }
 

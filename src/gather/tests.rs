@@ -4,6 +4,7 @@ mod bounds;
 mod copies;
 mod cuts;
 
+mod in_flight;
 mod lists;
 mod model;
 mod silence;

@@ -51,10 +51,10 @@ pub(in crate::gather) struct Attempt {
     status: Option<NodeStatus>,
     /// From the beginning to the end.
     elapsed: Duration,
-    /// What the leaf said when it failed.
+    /// The code that the leaf gave when it failed.
     code: Option<ErrorCode>,
     text: [u8; 48],
-    /// What the leaf said at the end, zeros without.
+    /// The end frame of the leaf, zeros without.
     end: Ended,
     rows: Rows,
 }
@@ -80,8 +80,8 @@ impl Attempt {
         self.rows.take(frame)
     }
 
-    /// Takes the end frame in and says what it makes of the question; `None` when it comes inside a bar or
-    /// is no end.
+    /// Takes the end frame in and returns the status that it means; `None` when it comes inside a bar or is
+    /// no end.
     pub(super) fn take_end(&mut self, end: &Ended) -> Option<NodeStatus> {
         let status = EndStatus::from_number(end.status)?;
         if status != EndStatus::Failed && self.rows.is_inside_bar() {
@@ -171,7 +171,7 @@ impl Attempt {
         !self.is_of_first_replica() && self.rows.has_stale_quote()
     }
 
-    /// What the leaf said when it failed.
+    /// The code that the leaf gave when it failed.
     pub(in crate::gather) fn code(&self) -> Option<ErrorCode> {
         self.code
     }
@@ -181,7 +181,7 @@ impl Attempt {
         self.text
     }
 
-    /// What the leaf said at the end, zeros without.
+    /// The end frame of the leaf, zeros without.
     pub(in crate::gather) fn end_frame(&self) -> &Ended {
         &self.end
     }

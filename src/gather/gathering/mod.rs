@@ -27,6 +27,13 @@ pub(super) use rows::{BAR_FRAMES, RowKind};
 
 use part::AttemptIndex;
 
+/// A query as its asker knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ClientQuery {
+    pub(super) asker: u64,
+    pub(super) id: u32,
+}
+
 /// A part of its gathering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct PartIndex(usize);
@@ -81,7 +88,7 @@ pub(super) struct Lost {
     pub(super) request: RequestId,
     pub(super) rows: RowKind,
     pub(super) begun: Mono,
-    /// Whether that says that the leaf is slow: it was not asked later than the winner, and waited for no
+    /// Whether that shows that the leaf is slow: it was not asked later than the winner, and waited for no
     /// cut.
     pub(super) is_slow: bool,
 }
@@ -158,6 +165,7 @@ impl Gathering {
         frames: &[Frame],
         room: usize,
     ) -> Option<RowsTaken> {
+        debug_assert_eq!(id.part.gather, self.id, "an attempt of this gathering");
         let part = self.parts.get_mut(id.part.index.0)?;
         let attempt = part.open_attempt_mut(id.index)?;
         for (frame, count) in frames.iter().zip(1..) {
@@ -177,8 +185,8 @@ impl Gathering {
         Some(RowsTaken::All)
     }
 
-    /// Takes the end of an attempt's rows, and says what it makes of it; the status is `None` when the end
-    /// does not fit. The attempt is still to be ended.
+    /// Takes the end frame of an attempt. Returns the status with which to end the attempt, `None` when the
+    /// frame does not fit.
     pub(super) fn take_end(
         &mut self,
         id: AttemptId,
@@ -191,7 +199,7 @@ impl Gathering {
         Some((attempt, rows, status))
     }
 
-    /// Takes the reason why a leaf does not answer. The attempt is still to be ended.
+    /// Takes the reason why a leaf does not answer. The caller ends the attempt.
     pub(super) fn take_refusal(
         &mut self,
         id: AttemptId,
@@ -204,8 +212,7 @@ impl Gathering {
         Some((attempt, rows))
     }
 
-    /// Ends an open attempt; `None` when it is over. The part is still to be completed, unless another copy
-    /// is asked.
+    /// Ends an open attempt; `None` when it is over. The caller then completes the part or asks another copy.
     pub(super) fn end_attempt(
         &mut self,
         id: AttemptId,
@@ -249,6 +256,7 @@ impl Gathering {
     }
 
     fn part_mut(&mut self, id: PartId) -> Option<&mut Part> {
+        debug_assert_eq!(id.gather, self.id, "a part of this gathering");
         self.parts.get_mut(id.index.0)
     }
 
@@ -258,8 +266,8 @@ impl Gathering {
         self.id
     }
 
-    pub(super) fn asker(&self) -> u64 {
-        self.asker
+    pub(super) fn client_query(&self) -> ClientQuery {
+        ClientQuery { asker: self.asker, id: self.query.id.get() }
     }
 
     pub(super) fn query(&self) -> &Query {
@@ -291,6 +299,7 @@ impl Gathering {
     }
 
     pub(super) fn part(&self, id: PartId) -> Option<&Part> {
+        debug_assert_eq!(id.gather, self.id, "a part of this gathering");
         self.parts.get(id.index.0)
     }
 

@@ -109,8 +109,7 @@ impl Part {
         index
     }
 
-    /// For how many rows room is made at once: a question for the last few, or for one quote, says how
-    /// many there are at most.
+    /// For how many rows room is made at once: a question for the last few, or for one quote, bounds them.
     fn rows_expected(&self) -> usize {
         let query = &self.question.query;
         let asked = match Op::from_number(query.op) {
@@ -125,8 +124,8 @@ impl Part {
         self.attempts.get_mut(index.0).filter(|attempt| attempt.is_open())
     }
 
-    /// Ends an open attempt and returns it with the number of frames that were dropped. Of the answers the
-    /// part keeps in mind the latest whole one, else the latest at all.
+    /// Ends an open attempt and returns the number of frames that were dropped. Of several answers the part
+    /// chooses the latest whole one, else the latest.
     pub(super) fn end_attempt(
         &mut self,
         index: AttemptIndex,
@@ -303,16 +302,15 @@ impl Part {
         }
     }
 
-    /// The attempt that says best why there is no answer: a node that said why goes before one that said
-    /// nothing.
+    /// The attempt that explains best why there is no answer: one whose node gave a reason, else the last.
     fn reason(&self) -> Option<&Attempt> {
-        let says_why = |attempt: &&Attempt| {
+        let gave_reason = |attempt: &&Attempt| {
             attempt.status() == Some(NodeStatus::Failed) && attempt.code().is_some()
         };
-        self.attempts.iter().find(says_why).or(self.attempts.last())
+        self.attempts.iter().find(gave_reason).or(self.attempts.last())
     }
 
-    /// The code and the sentence of a node that failed, if one said why.
+    /// The code and the sentence of a node that failed, if one gave them.
     pub(in crate::gather) fn failure(&self) -> Option<(ErrorCode, [u8; 48])> {
         let attempt = self.reason().filter(|it| it.status() == Some(NodeStatus::Failed))?;
         Some((attempt.code()?, attempt.text()))

@@ -115,7 +115,7 @@ impl Rows {
         self.kind == RowKind::Bars && !self.data.len().is_multiple_of(BAR_FRAMES)
     }
 
-    /// Drops all frames and says how many they were.
+    /// Drops all frames and returns how many they were.
     pub(super) fn drop_all(&mut self) -> usize {
         let dropped = self.held();
         self.data = Vec::new();

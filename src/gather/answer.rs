@@ -1,11 +1,10 @@
 //! The answer to a query: complete, partial or failed, and the frames that say so.
 
-use super::gathering::{Gathering, Why, micros};
+use super::gathering::{AttemptKind, BAR_FRAMES, Gathering, Outcome, Part, RowKind, micros};
 use super::merge;
-use super::part::{Attempt, BAR_FRAMES, Part, Role};
 use crate::wire::{
-    Counted, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, NodeAnswer, NodeExplain, NodeStatus,
-    Query, Refusal, Run, U16, U32, U64, padded,
+    Counted, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, NodeAnswer, NodeExplain, Query,
+    Refusal, Run, U16, U32, U64, padded,
 };
 
 /// Everything to send to an asker, once per query.
@@ -43,30 +42,31 @@ impl Verdict {
 
 /// Makes the answer of a gather whose parts have ended, or that has failed as a whole.
 pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) -> Answer {
-    let parts = &gathering.parts;
-    let id = gathering.query.id;
+    let parts = gathering.parts();
+    let query = gathering.query();
+    let id = query.id;
     let mut verdict = match failure {
         Some((code, text)) => Verdict::failed(code, text),
         None => judge(gathering, parts),
     };
-    let nodes: usize = parts.iter().map(|part| part.candidates.len()).sum();
+    let nodes: usize = parts.iter().map(|part| part.candidates().len()).sum();
     // All rows, twice the nodes for those who want it explained, and what stands around them.
-    let mut frames = Vec::with_capacity(gathering.frames.saturating_add(nodes * 2 + 2));
+    let mut frames = Vec::with_capacity(gathering.frames().saturating_add(nodes * 2 + 2));
     let mut rows = 0;
     if verdict.status != EndStatus::Failed {
-        match merge::groups(parts, &gathering.query) {
-            Ok(groups) => rows = write(&gathering.query, &groups, &mut frames),
+        match merge::groups(parts, query) {
+            Ok(groups) => rows = write(query, &groups, &mut frames),
             Err(merge::Disagree) => {
                 verdict = Verdict::failed(ErrorCode::Failed, "two nodes disagree about a figure");
             }
         }
     }
-    let explain = gathering.query.options & Query::EXPLAIN != 0;
+    let explain = query.options & Query::EXPLAIN != 0;
     for (part, number) in parts.iter().zip(0..) {
-        for place in 0..part.candidates.len() {
-            frames.push(Frame::seal(node_answer(id, part, place)));
+        for outcome in part.outcomes() {
+            frames.push(Frame::seal(node_answer(id, &outcome)));
             if explain {
-                frames.push(Frame::seal(node_explain(gathering, part, number, place)));
+                frames.push(Frame::seal(node_explain(gathering, number, &outcome)));
             }
         }
     }
@@ -82,7 +82,7 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
     }
     frames.push(Frame::seal(end));
     Answer {
-        asker: gathering.asker,
+        asker: gathering.client_query().asker,
         client_query_id: id.get(),
         status: verdict.status,
         code: verdict.code,
@@ -93,14 +93,14 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
 /// Writes RUN, definitions and rows, and returns the number of the rows.
 fn write(query: &Query, groups: &[merge::Group], frames: &mut Vec<Frame>) -> usize {
     let id = query.id;
-    let role = Role::of(query);
+    let kind = RowKind::of(query);
     frames.push(Frame::seal(Run { id, ..Run::default() }));
     frames.extend(groups.iter().filter_map(|group| group.definition));
-    let mut count = if role == Some(Role::Instruments) { frames.len() - 1 } else { 0 };
+    let mut count = if kind == Some(RowKind::Instruments) { frames.len() - 1 } else { 0 };
     for group in groups {
         count += usize::from(group.quote.is_some());
-        count += match role {
-            Some(Role::Bars) => group.rows.len() / BAR_FRAMES,
+        count += match kind {
+            Some(RowKind::Bars) => group.rows.len() / BAR_FRAMES,
             _ => group.rows.len(),
         };
         frames.extend(group.quote);
@@ -122,10 +122,10 @@ fn judge(gathering: &Gathering, parts: &[Part]) -> Verdict {
     // A list with holes is still a list. A sum with holes is wrong; but a quote that is missing
     // beside a whole sum is only a hole, and so are the instruments of a part that is away beside
     // those of the others.
-    let wanted = gathering.query.options & Query::PARTIAL != 0;
-    let something = parts.iter().any(|part| part.winner().is_some());
+    let wanted = gathering.query().options & Query::PARTIAL != 0;
+    let something = parts.iter().any(|part| part.chosen().is_some());
     let is_hole =
-        |part: &&Part| !part.role.is_sum() || gathering.is_list && part.winner().is_none();
+        |part: &&Part| !part.rows().is_sum() || gathering.is_list() && part.chosen().is_none();
     let sum_is_whole = missing.iter().all(is_hole);
     if wanted && something && sum_is_whole {
         let code = Some(ErrorCode::Incomplete);
@@ -136,25 +136,19 @@ fn judge(gathering: &Gathering, parts: &[Part]) -> Verdict {
 
 /// The one code and sentence for what is missing: the nodes' own if they agree.
 fn failure(missing: &[&Part]) -> Verdict {
-    if missing.iter().any(|part| part.is_over_limit) {
+    if missing.iter().any(|part| part.is_over_limit()) {
         return Verdict::failed(ErrorCode::Limit, "too many questions are open at a node");
     }
-    fn reason(part: &Part) -> Option<&Attempt> {
-        part.reason().filter(|it| it.status == Some(NodeStatus::Failed))
-    }
-    let code_of = |part: &Part| reason(part).and_then(|attempt| attempt.code);
+    let code_of = |part: &Part| part.failure().map(|(code, _)| code);
     if let Some(code) = missing.first().and_then(|part| code_of(part))
         && missing.iter().all(|part| code_of(part) == Some(code))
     {
-        let mut texts = missing.iter().filter_map(|part| Some(reason(part)?.text));
-        let said = texts.find(|text| text[0] != 0);
-        let text = said.unwrap_or_else(|| padded(sentence(code)));
+        let mut texts = missing.iter().filter_map(|part| Some(part.failure()?.1));
+        let given = texts.find(|text| text[0] != 0);
+        let text = given.unwrap_or_else(|| padded(sentence(code)));
         return Verdict { status: EndStatus::Failed, code: Some(code), text };
     }
-    let timed_out = |part: &&Part| {
-        part.reason().is_some_and(|attempt| attempt.status == Some(NodeStatus::Timeout))
-    };
-    if missing.iter().all(timed_out) {
+    if missing.iter().all(|part| part.has_timed_out()) {
         return Verdict::failed(ErrorCode::Deadline, "no answer before the deadline");
     }
     Verdict::failed(ErrorCode::Incomplete, "not every node that owns a part answered")
@@ -172,69 +166,64 @@ fn sentence(code: ErrorCode) -> &'static str {
     }
 }
 
-fn attempt_at(part: &Part, place: usize) -> Option<&Attempt> {
-    part.attempts.iter().find(|attempt| attempt.place == place)
-}
-
-fn node_answer(id: U32, part: &Part, place: usize) -> NodeAnswer {
-    let name = part.candidates.get(place).map_or([0; 16], |copy| copy.name);
-    let status = part.status_of(place) as u8;
-    let Some(attempt) = attempt_at(part, place) else {
+fn node_answer(id: U32, outcome: &Outcome<'_>) -> NodeAnswer {
+    let (status, name) = (outcome.status as u8, outcome.name);
+    let Some(attempt) = outcome.attempt else {
         return NodeAnswer { id, status, name, ..NodeAnswer::default() };
     };
+    let end = attempt.end_frame();
     NodeAnswer {
         id,
         status,
-        rows: number(if attempt.answered() { attempt.row_count(part.role) } else { 0 }),
-        elapsed_us: U32::new(micros(attempt.elapsed)),
-        covered_from: attempt.end.covered_from,
-        covered_to: attempt.end.covered_to,
-        as_of: attempt.end.as_of,
+        rows: number(attempt.row_count()),
+        elapsed_us: U32::new(micros(attempt.elapsed())),
+        covered_from: end.covered_from,
+        covered_to: end.covered_to,
+        as_of: end.as_of,
         name,
         ..NodeAnswer::default()
     }
 }
 
-fn node_explain(gathering: &Gathering, part: &Part, number: u16, place: usize) -> NodeExplain {
+fn node_explain(gathering: &Gathering, part: u16, outcome: &Outcome<'_>) -> NodeExplain {
     let mut explain = NodeExplain {
-        id: gathering.query.id,
-        part: U16::new(number),
-        copy: u8::try_from(place).unwrap_or(u8::MAX),
-        name: part.candidates.get(place).map_or([0; 16], |copy| copy.name),
+        id: gathering.query().id,
+        part: U16::new(part),
+        copy: outcome.replica,
+        name: outcome.name,
         ..NodeExplain::default()
     };
-    let Some(attempt) = attempt_at(part, place) else { return explain };
-    let asked = attempt.asked.since(gathering.begun);
-    let is_chosen = part.winner().is_some_and(|winner| winner.place == place);
+    let Some(attempt) = outcome.attempt else { return explain };
+    let begun = attempt.begun().since(gathering.begun());
     for (flag, is_set) in [
         (NodeExplain::ASKED, true),
-        (NodeExplain::HEDGED, attempt.why == Why::Hedge),
-        (NodeExplain::RETRIED, attempt.why == Why::Retry),
-        (NodeExplain::FAILED_OVER, attempt.why == Why::FailOver),
-        (NodeExplain::CHOSEN, is_chosen),
+        (NodeExplain::HEDGED, attempt.kind() == AttemptKind::Hedge),
+        (NodeExplain::RETRIED, attempt.kind() == AttemptKind::Retry),
+        (NodeExplain::FAILED_OVER, attempt.kind() == AttemptKind::Failover),
+        (NodeExplain::CHOSEN, outcome.is_chosen),
     ] {
         explain.what |= if is_set { flag } else { 0 };
     }
-    explain.asked_us = U32::new(micros(asked));
-    explain.answered_us = U32::new(micros(asked + attempt.elapsed));
-    explain.frames = U32::new(attempt.received);
-    explain.bytes = U64::new(u64::from(attempt.received) * FRAME_BYTES as u64);
+    explain.asked_us = U32::new(micros(begun));
+    explain.answered_us = U32::new(micros(begun + attempt.elapsed()));
+    explain.frames = U32::new(attempt.frames_received());
+    explain.bytes = U64::new(u64::from(attempt.frames_received()) * FRAME_BYTES as u64);
     explain
 }
 
 /// Fills in what the whole answer covers: what all nodes that answered for the history cover.
 fn cover(end: &mut Ended, parts: &[Part]) {
-    let winners = || parts.iter().filter_map(|part| Some((part.role, part.winner()?.end)));
-    let history = || winners().filter(|(role, _)| *role != Role::Quote);
+    let chosen = || parts.iter().filter_map(|part| Some((part.rows(), part.chosen()?.end_frame())));
+    let history = || chosen().filter(|(rows, _)| *rows != RowKind::Quote);
     let from = history().map(|(_, end)| end.covered_from.get()).max().unwrap_or(0);
     let to = history().map(|(_, end)| end.covered_to.get()).min().unwrap_or(0);
     if from < to {
         end.covered_from = U64::new(from);
         end.covered_to = U64::new(to);
     }
-    // 0 says nothing, so it does not take part.
+    // 0 means that it is not known.
     let least = |of: fn(&Ended) -> u64| {
-        let ends = winners().map(|(_, end)| of(&end));
+        let ends = chosen().map(|(_, end)| of(end));
         U64::new(ends.filter(|seq| *seq != 0).min().unwrap_or(0))
     };
     end.as_of = least(|end| end.as_of.get());

@@ -1,12 +1,17 @@
 //! What may be asked beyond the one question that each part needs: a bucket that every first question fills
 //! a little and every question beyond it empties by one.
 
+use crate::limits::{
+    FAILOVER_THOUSANDTHS_MAX, FAILOVER_THOUSANDTHS_PER_ASK, HEDGE_THOUSANDTHS_MAX,
+    HEDGE_THOUSANDTHS_PER_ASK, PROBE_THOUSANDTHS_MAX, PROBE_THOUSANDTHS_PER_ASK,
+};
+
 /// What one question costs.
 const QUESTION: u32 = 1_000;
 
 /// One kind of question's bucket. It begins full.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+struct Budget {
     /// Thousandths of a question.
     left: u32,
     per_ask: u32,
@@ -14,24 +19,72 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(per_ask: u32, most: u32) -> Budget {
+    fn new(per_ask: u32, most: u32) -> Budget {
         Budget { left: most, per_ask, most }
     }
 
     /// A part is asked for the first time.
-    pub(super) fn earn(&mut self) {
+    fn earn(&mut self) {
         self.left = self.left.saturating_add(self.per_ask).min(self.most);
     }
 
     /// Whether one more question may be asked now; then it is paid.
-    pub(super) fn take(&mut self) -> bool {
+    fn take(&mut self) -> bool {
         let left = self.left.checked_sub(QUESTION);
         self.left = left.unwrap_or(self.left);
         left.is_some()
     }
 
     /// Whether more than half of what can be saved is there.
-    pub(super) fn is_ample(&self) -> bool {
+    fn is_ample(&self) -> bool {
         self.left > self.most / 2
+    }
+}
+
+/// The budgets of all that may be asked beyond first questions. They are apart, so that a system that is
+/// slow as a whole leaves something for a node that stops.
+#[derive(Debug)]
+pub(super) struct Budgets {
+    hedges: Budget,
+    failovers: Budget,
+    probes: Budget,
+}
+
+impl Default for Budgets {
+    fn default() -> Budgets {
+        Budgets {
+            hedges: Budget::new(HEDGE_THOUSANDTHS_PER_ASK, HEDGE_THOUSANDTHS_MAX),
+            failovers: Budget::new(FAILOVER_THOUSANDTHS_PER_ASK, FAILOVER_THOUSANDTHS_MAX),
+            probes: Budget::new(PROBE_THOUSANDTHS_PER_ASK, PROBE_THOUSANDTHS_MAX),
+        }
+    }
+}
+
+impl Budgets {
+    /// A part is asked for the first time, which earns a little of each.
+    pub(super) fn earn(&mut self) {
+        self.hedges.earn();
+        self.failovers.earn();
+        self.probes.earn();
+    }
+
+    /// Whether a hedge may be asked now; then it is paid.
+    pub(super) fn take_hedge(&mut self) -> bool {
+        self.hedges.take()
+    }
+
+    /// Whether another copy may be asked for silent ones now; then it is paid, if need be as a hedge.
+    pub(super) fn take_failover(&mut self) -> bool {
+        self.failovers.take() || self.hedges.take()
+    }
+
+    /// Whether a probe may be sent now; then it is paid.
+    pub(super) fn take_probe(&mut self) -> bool {
+        self.probes.take()
+    }
+
+    /// Whether more than half of the hedges that can be saved up is there.
+    pub(super) fn has_ample_hedges(&self) -> bool {
+        self.hedges.is_ample()
     }
 }

@@ -1,76 +1,67 @@
 //! What the gather has learned of the nodes it asks: how fast they answer, how much is asked of them now,
-//! who is silent, whom to leave alone for a moment; and from it whom to ask, when to ask another one as
-//! well, and whether that may be. Not here: connections and breakers, which the caller knows.
+//! who is silent, who failed a moment ago; and from it whom to ask, and when to ask another one as well.
+//! Not here: connections and breakers, which the caller knows, and whether a budget allows to ask another.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::LeafId;
-use super::budget::Budget;
+use super::gathering::{Part, RowKind, Untried};
 use super::latency::Latency;
-use super::part::{Part, Role};
-use super::silence::{Probe, Said, Watch, patience};
+use super::request::RequestId;
+use super::silence::{Probe, ProbeOutcome, SilenceDetector, silence_timeout};
+use super::{Candidate, LeafId};
 use crate::limits::{
-    FAILOVER_THOUSANDTHS_MAX, FAILOVER_THOUSANDTHS_PER_ASK, GATHER_LEAF_QUESTIONS_MAX,
-    HEDGE_AFTER_DEFAULT, HEDGE_AFTER_MIN, HEDGE_AFTER_SCARCE_MIN, HEDGE_THOUSANDTHS_MAX,
-    HEDGE_THOUSANDTHS_PER_ASK, LEAF_AVOID_WAIT, PROBE_THOUSANDTHS_MAX, PROBE_THOUSANDTHS_PER_ASK,
+    GATHER_LEAF_QUESTIONS_MAX, HEDGE_AFTER_DEFAULT, HEDGE_AFTER_MIN, HEDGE_AFTER_SCARCE_MIN,
+    LEAF_AVOID_WAIT,
 };
 use crate::time::{Mono, nanos};
+use crate::wire::ErrorCode;
 
 #[derive(Debug, Default)]
 struct Leaf {
-    questions: usize,
-    latencies: BTreeMap<Role, Latency>,
-    avoided_until: Mono,
-    watch: Watch,
+    requests: usize,
+    latencies: BTreeMap<RowKind, Latency>,
+    failed_lately_until: Mono,
+    silence: SilenceDetector,
     /// The largest `as_of` that it has shown.
     as_of: u64,
 }
 
-/// How gladly a copy is asked.
+/// How a node is at the moment: the better it is, the sooner it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Well,
-    /// It failed a moment ago, but it does answer.
-    Avoided,
+enum Health {
+    Healthy,
+    /// It failed a moment ago.
+    FailedLately,
     Silent,
 }
 
 impl Leaf {
-    fn rank(&self, now: Mono) -> Rank {
-        if self.watch.is_silent() {
-            Rank::Silent
-        } else if self.avoided_until > now {
-            Rank::Avoided
+    fn health(&self, now: Mono) -> Health {
+        if self.silence.is_silent() {
+            Health::Silent
+        } else if self.failed_lately_until > now {
+            Health::FailedLately
         } else {
-            Rank::Well
+            Health::Healthy
         }
     }
 
-    /// Whether a cut is ahead of all that it has said of itself.
+    /// Whether a cut is ahead of all that it is known to have.
     fn is_ahead(&self, cut: u64) -> bool {
         self.as_of < cut
     }
 }
 
-/// All of them, and the budgets for what is asked beyond first questions.
-#[derive(Debug)]
-pub(super) struct Leaves {
-    all: BTreeMap<LeafId, Leaf>,
-    pub(super) hedges: Budget,
-    pub(super) failovers: Budget,
-    probes: Budget,
+/// Whether a code is about the leaf and would follow any question; one for an unknown symbol or a limit is not.
+pub(super) fn is_fault_of_leaf(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Storage | ErrorCode::Stopping | ErrorCode::Failed)
 }
 
-impl Default for Leaves {
-    fn default() -> Leaves {
-        Leaves {
-            all: BTreeMap::new(),
-            hedges: Budget::new(HEDGE_THOUSANDTHS_PER_ASK, HEDGE_THOUSANDTHS_MAX),
-            failovers: Budget::new(FAILOVER_THOUSANDTHS_PER_ASK, FAILOVER_THOUSANDTHS_MAX),
-            probes: Budget::new(PROBE_THOUSANDTHS_PER_ASK, PROBE_THOUSANDTHS_MAX),
-        }
-    }
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Leaves {
+    all: BTreeMap<LeafId, Leaf>,
 }
 
 impl Leaves {
@@ -78,74 +69,61 @@ impl Leaves {
         self.all.entry(id).or_default()
     }
 
-    fn at(&self, part: &Part, place: usize) -> Option<&Leaf> {
-        self.all.get(&part.candidates.get(place)?.leaf)
-    }
-
     /// Which copy to ask next: of those that are known to be at the question's cut, else of all, the one that
-    /// promises to answer first; one that failed lately only when there is no other, and a silent one last of all. `None` when all have been asked, or may not be.
-    pub(super) fn choose(&self, now: Mono, part: &Part) -> Option<usize> {
+    /// promises to answer first; one that failed lately only when there is no other, and a silent one last of
+    /// all. `None` when all have been asked, or may not be.
+    pub(super) fn choose(&self, now: Mono, part: &Part) -> Option<Untried> {
         self.best(now, part, |_| true)
     }
 
     /// Which copy to ask beside those that take long. It is none that may suffer from the same: it has not
-    /// kept a question of its own for half as long without a word. A silent one is asked only when they
-    /// all are; what it says late is no word then.
-    pub(super) fn choose_another(&self, now: Mono, part: &Part) -> Option<usize> {
-        let ours = now.since(part.asked_first()?);
-        let all_silent = self.is_only_with_silent(part);
-        self.best(now, part, |leaf| match leaf.watch.is_silent() {
-            true => all_silent && leaf.watch.keeping(now) * 2 <= ours,
-            false => leaf.watch.waiting(now) * 2 <= ours,
+    /// kept a question of its own for half as long without a frame. A silent one is asked only when they
+    /// all are; frames that it sends late do not count then.
+    pub(super) fn choose_another(&self, now: Mono, part: &Part) -> Option<Untried> {
+        let ours = now.since(part.waiting_since()?);
+        let all_silent = self.waits_only_for_silent(part);
+        self.best(now, part, |leaf| match leaf.silence.is_silent() {
+            true => all_silent && leaf.silence.oldest_open_for(now) * 2 <= ours,
+            false => leaf.silence.quiet_for(now) * 2 <= ours,
         })
     }
 
-    /// Whether this copy is silent.
-    pub(super) fn is_silent(&self, part: &Part, place: usize) -> bool {
-        self.at(part, place).is_some_and(|leaf| leaf.watch.is_silent())
+    /// Whether this node is silent.
+    pub(super) fn is_silent(&self, id: LeafId) -> bool {
+        self.all.get(&id).is_some_and(|leaf| leaf.silence.is_silent())
     }
 
-    fn best(&self, now: Mono, part: &Part, fits: impl Fn(&Leaf) -> bool) -> Option<usize> {
-        let may = |place: &usize| {
-            let leaf = self.at(part, *place);
-            leaf.is_none_or(|leaf| leaf.questions < GATHER_LEAF_QUESTIONS_MAX && fits(leaf))
+    fn best(&self, now: Mono, part: &Part, fits: impl Fn(&Leaf) -> bool) -> Option<Untried> {
+        let may = |copy: &Untried| {
+            let leaf = self.all.get(&copy.leaf());
+            leaf.is_none_or(|leaf| leaf.requests < GATHER_LEAF_QUESTIONS_MAX && fits(leaf))
         };
-        let cut = part.question.as_of;
-        let cost = |place: &usize| {
-            let Some(leaf) = self.at(part, *place) else {
-                return (Rank::Well, cut != 0, 1, *place);
+        let cut = part.question().as_of;
+        let cost = |copy: &Untried| {
+            let Some(leaf) = self.all.get(&copy.leaf()) else {
+                return (Health::Healthy, cut != 0, 1, copy.index());
             };
-            let expected = leaf.latencies.get(&part.role).map_or(0, |it| it.expected_ns(now));
+            let expected = leaf.latencies.get(&part.rows()).map_or(0, |it| it.expected_ns(now));
             // What it has kept until now is what the next one must expect at least.
-            let expected = expected.max(nanos(leaf.watch.waiting(now))).max(1);
-            let cost = expected.saturating_mul(leaf.questions as u64 + 1);
-            (leaf.rank(now), leaf.is_ahead(cut), cost, *place)
+            let expected = expected.max(nanos(leaf.silence.quiet_for(now))).max(1);
+            let cost = expected.saturating_mul(leaf.requests as u64 + 1);
+            (leaf.health(now), leaf.is_ahead(cut), cost, copy.index())
         };
         part.untried().filter(may).min_by_key(cost)
     }
 
     /// Whether every copy that a part still waits for is silent.
-    pub(super) fn is_only_with_silent(&self, part: &Part) -> bool {
-        let mut open = part.attempts.iter().filter(|attempt| attempt.status.is_none());
-        open.all(|attempt| self.all.get(&attempt.leaf).is_some_and(|it| it.watch.is_silent()))
+    pub(super) fn waits_only_for_silent(&self, part: &Part) -> bool {
+        part.open_attempts().all(|attempt| self.is_silent(attempt.leaf()))
     }
 
     /// When to ask another copy as well: well after what 19 of 20 answers of the fastest copy take, and
     /// later when much of the budget is gone, so that some is left for a node that stops.
-    pub(super) fn hedge_after(&self, part: &Part, within: Duration) -> Duration {
-        let p95 =
-            |copy: &super::Candidate| self.all.get(&copy.leaf)?.latencies.get(&part.role)?.p95();
-        let observed = part.candidates.iter().filter_map(p95).min();
+    pub(super) fn hedge_after(&self, part: &Part, within: Duration, is_ample: bool) -> Duration {
+        let p95 = |copy: &Candidate| self.all.get(&copy.leaf)?.latencies.get(&part.rows())?.p95();
+        let observed = part.candidates().iter().filter_map(p95).min();
         let after = observed.map_or(HEDGE_AFTER_DEFAULT.min(within / 4), |p95| p95 + p95 / 2);
-        let is_ample = self.hedges.is_ample();
         after.max(if is_ample { HEDGE_AFTER_MIN } else { HEDGE_AFTER_SCARCE_MIN })
-    }
-
-    /// A part is asked for the first time, which earns a little of each budget.
-    pub(super) fn earn(&mut self) {
-        self.hedges.earn();
-        self.failovers.earn();
-        self.probes.earn();
     }
 
     /// Whether a node that was asked is silent when nothing is heard of it matters only when another could
@@ -154,80 +132,80 @@ impl Leaves {
         &mut self,
         now: Mono,
         id: LeafId,
-        role: Role,
-        query_id: u32,
+        rows: RowKind,
+        request: RequestId,
         is_watched: bool,
     ) {
         let leaf = self.leaf(id);
-        leaf.questions += 1;
+        leaf.requests += 1;
         if is_watched {
-            leaf.watch.note_asked(role, now, query_id);
+            leaf.silence.note_asked(rows, now, request);
         }
     }
 
     /// A frame came for an open question.
     pub(super) fn note_heard(&mut self, now: Mono, id: LeafId) {
-        self.leaf(id).watch.note_heard(now);
+        self.leaf(id).silence.note_heard(now);
     }
 
     /// A question is over.
-    pub(super) fn note_over(&mut self, id: LeafId, role: Role, asked: Mono, query_id: u32) {
+    pub(super) fn note_over(&mut self, id: LeafId, rows: RowKind, asked: Mono, request: RequestId) {
         let leaf = self.leaf(id);
-        leaf.questions = leaf.questions.saturating_sub(1);
-        leaf.watch.note_over(role, asked, query_id);
+        leaf.requests = leaf.requests.saturating_sub(1);
+        leaf.silence.note_over(rows, asked, request);
     }
 
-    /// It was answered after so long; `is_good` when that says how fast good answers are.
+    /// It was answered after so long; `is_good` when that is a sample of how fast good answers are.
     pub(super) fn note_answered(
         &mut self,
         now: Mono,
         id: LeafId,
-        role: Role,
+        rows: RowKind,
         took: Duration,
         is_good: bool,
     ) {
         let leaf = self.leaf(id);
-        leaf.watch.note_heard(now);
-        leaf.watch.note_answered(took, patience(leaf.latencies.get(&role)));
+        leaf.silence.note_heard(now);
+        leaf.silence.note_answered(took, silence_timeout(leaf.latencies.get(&rows)));
         if is_good {
-            leaf.latencies.entry(role).or_default().note(now, took);
+            leaf.latencies.entry(rows).or_default().note(now, took);
         }
     }
 
     /// Another copy answered first. It is taken to be at least as slow as it has been until now.
-    pub(super) fn note_beaten(&mut self, now: Mono, id: LeafId, role: Role, asked: Mono) {
+    pub(super) fn note_race_lost(&mut self, now: Mono, id: LeafId, rows: RowKind, asked: Mono) {
         let leaf = self.leaf(id);
-        let patience = patience(leaf.latencies.get(&role));
-        if !leaf.watch.note_beaten(now, asked, patience) {
-            leaf.avoided_until = now + LEAF_AVOID_WAIT;
+        let silence_timeout = silence_timeout(leaf.latencies.get(&rows));
+        if !leaf.silence.note_race_lost(now, asked, silence_timeout) {
+            leaf.failed_lately_until = now + LEAF_AVOID_WAIT;
         }
-        leaf.latencies.entry(role).or_default().note(now, now.since(asked));
+        leaf.latencies.entry(rows).or_default().note(now, now.since(asked));
     }
 
     /// It failed: others first for a moment.
-    pub(super) fn avoid(&mut self, now: Mono, id: LeafId) {
-        self.leaf(id).avoided_until = now + LEAF_AVOID_WAIT;
+    pub(super) fn note_failed(&mut self, now: Mono, id: LeafId) {
+        self.leaf(id).failed_lately_until = now + LEAF_AVOID_WAIT;
     }
 
-    /// Whether it failed a moment ago, or says nothing.
-    pub(super) fn is_shunned(&self, now: Mono, id: LeafId) -> bool {
-        self.all.get(&id).is_some_and(|leaf| leaf.rank(now) != Rank::Well)
+    /// Whether it failed a moment ago, or is silent.
+    pub(super) fn is_unhealthy(&self, now: Mono, id: LeafId) -> bool {
+        self.all.get(&id).is_some_and(|leaf| leaf.health(now) != Health::Healthy)
     }
 
     // ---- silence ----
 
     /// When the next node is found silent, if nothing is heard of it.
     pub(super) fn next_silence(&self) -> Option<Mono> {
-        self.all.values().filter_map(|leaf| leaf.watch.silent_at(&leaf.latencies)).min()
+        self.all.values().filter_map(|leaf| leaf.silence.silent_at(&leaf.latencies)).min()
     }
 
     /// Nodes that have been found silent just now.
     pub(super) fn found_silent(&mut self, now: Mono) -> Vec<LeafId> {
         let mut found = Vec::new();
         for (id, leaf) in &mut self.all {
-            if leaf.watch.silent_at(&leaf.latencies).is_some_and(|at| at <= now) {
-                leaf.watch.fall_silent(now);
-                leaf.watch.note_found();
+            if leaf.silence.silent_at(&leaf.latencies).is_some_and(|at| at <= now) {
+                leaf.silence.fall_silent(now);
+                leaf.silence.note_handled();
                 found.push(*id);
             }
         }
@@ -236,75 +214,73 @@ impl Leaves {
 
     /// Nodes that are silent.
     pub(super) fn silent(&self) -> usize {
-        self.all.values().filter(|leaf| leaf.watch.is_silent()).count()
+        self.all.values().filter(|leaf| leaf.silence.is_silent()).count()
     }
 
-    /// A silent copy of a part that should be asked as well, to see whether it answers again; then it is
-    /// paid for.
-    pub(super) fn take_probe(&mut self, now: Mono, part: &Part) -> Option<LeafId> {
-        let wants = |place: &usize| {
-            self.at(part, *place).is_some_and(|leaf| {
-                // One that waits for a cut would look silent for it.
-                let may = leaf.questions < GATHER_LEAF_QUESTIONS_MAX;
-                may && leaf.watch.wants_probe(now) && !leaf.is_ahead(part.question.as_of)
-            })
+    /// A silent copy of a part that should be asked as well, to see whether it answers again.
+    pub(super) fn choose_for_probe(&self, now: Mono, part: &Part) -> Option<LeafId> {
+        let leaves = part.untried().filter_map(|copy| Some((copy, self.all.get(&copy.leaf())?)));
+        let is_due = |(_, leaf): &(Untried, &Leaf)| {
+            // One that waits for a cut would look silent for it.
+            leaf.requests < GATHER_LEAF_QUESTIONS_MAX
+                && leaf.silence.is_probe_due(now)
+                && !leaf.is_ahead(part.question().as_of)
         };
         // The one that has waited longest: a node that answers no probe must not take those of another.
-        let due = |place: &usize| self.at(part, *place).and_then(|leaf| leaf.watch.next_probe());
-        let place = part.untried().filter(wants).min_by_key(due)?;
-        self.probes.take().then_some(part.candidates.get(place)?.leaf)
+        let due = leaves.filter(is_due).min_by_key(|(_, leaf)| leaf.silence.next_probe());
+        due.map(|(copy, _)| copy.leaf())
     }
 
     pub(super) fn begin_probe(&mut self, id: LeafId, probe: Probe) {
-        self.leaf(id).watch.begin_probe(probe);
+        self.leaf(id).silence.begin_probe(probe);
     }
 
     /// The probe of this number at a node.
-    pub(super) fn probe(&self, id: LeafId, query_id: u32) -> Option<Probe> {
-        let probe = self.all.get(&id)?.watch.probe();
-        probe.filter(|probe| probe.query_id == query_id)
+    pub(super) fn probe(&self, id: LeafId, request: RequestId) -> Option<Probe> {
+        let probe = self.all.get(&id)?.silence.probe();
+        probe.filter(|probe| probe.request == request)
     }
 
     /// Whether this number is a probe's.
-    pub(super) fn is_probe(&self, query_id: u32) -> bool {
-        self.all.keys().any(|id| self.probe(*id, query_id).is_some())
+    pub(super) fn is_probe(&self, request: RequestId) -> bool {
+        self.all.keys().any(|id| self.probe(*id, request).is_some())
     }
 
     /// A probe is over.
-    pub(super) fn end_probe(&mut self, now: Mono, id: LeafId, probe: Probe, said: Said) {
-        self.leaf(id).watch.end_probe();
-        if said != Said::Nothing {
+    pub(super) fn end_probe(&mut self, now: Mono, id: LeafId, probe: Probe, outcome: ProbeOutcome) {
+        self.leaf(id).silence.end_probe();
+        if outcome != ProbeOutcome::NoAnswer {
             let took = now.since(probe.asked);
-            self.note_answered(now, id, probe.role, took, said == Said::Answer);
+            self.note_answered(now, id, probe.rows, took, outcome == ProbeOutcome::Complete);
         }
     }
 
     /// The open probe of a node.
     pub(super) fn open_probe(&self, id: LeafId) -> Option<Probe> {
-        self.all.get(&id)?.watch.probe()
+        self.all.get(&id)?.silence.probe()
     }
 
     /// A probe whose time is over.
     pub(super) fn probe_due(&self, now: Mono) -> Option<(LeafId, Probe)> {
-        let of = |(id, leaf): (&LeafId, &Leaf)| Some((*id, leaf.watch.probe()?));
+        let of = |(id, leaf): (&LeafId, &Leaf)| Some((*id, leaf.silence.probe()?));
         self.all.iter().filter_map(of).find(|(_, probe)| probe.due <= now)
     }
 
     /// When the time of the next probe is over.
     pub(super) fn next_probe_due(&self) -> Option<Mono> {
-        self.all.values().filter_map(|leaf| leaf.watch.probe()).map(|probe| probe.due).min()
+        self.all.values().filter_map(|leaf| leaf.silence.probe()).map(|probe| probe.due).min()
     }
 
     // ---- cuts ----
 
-    /// Whether a cut is ahead of all that this node has said of itself.
+    /// Whether a cut is ahead of all that this node is known to have.
     pub(super) fn is_ahead(&self, id: LeafId, cut: u64) -> bool {
         self.all.get(&id).map_or(cut != 0, |leaf| leaf.is_ahead(cut))
     }
 
     /// Whether some copy of a part is known to be at the question's cut.
     pub(super) fn is_cut_reached(&self, part: &Part) -> bool {
-        part.candidates.iter().any(|copy| !self.is_ahead(copy.leaf, part.question.as_of))
+        part.candidates().iter().any(|copy| !self.is_ahead(copy.leaf, part.question().as_of))
     }
 
     /// It was at this cut, and may be beyond it.
@@ -324,14 +300,15 @@ impl Leaves {
     /// known of one.
     pub(super) fn common_cut(&self, parts: &[Part]) -> u64 {
         let of_leaf = |id: LeafId| self.all.get(&id).map_or(0, |leaf| leaf.as_of);
-        let of_part =
-            |part: &Part| part.candidates.iter().map(|copy| of_leaf(copy.leaf)).max().unwrap_or(0);
-        parts.iter().filter(|part| !part.is_pruned).map(of_part).min().unwrap_or(0)
+        let of_part = |part: &Part| {
+            part.candidates().iter().map(|copy| of_leaf(copy.leaf)).max().unwrap_or(0)
+        };
+        parts.iter().filter(|part| !part.is_pruned()).map(of_part).min().unwrap_or(0)
     }
 
-    /// Questions that are open at all nodes, and questions that are watched.
+    /// Requests that are open at all nodes.
     #[cfg(test)]
-    pub(super) fn questions(&self) -> usize {
-        self.all.values().map(|leaf| leaf.questions).sum()
+    pub(super) fn requests(&self) -> usize {
+        self.all.values().map(|leaf| leaf.requests).sum()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::part::{BAR_FRAMES, Part, Role};
+use super::gathering::{BAR_FRAMES, Part, RowKind};
 use crate::wire::{Counted, Definition, Frame, Kind, Op, Query, Symbol};
 
 /// Two nodes sent the same bar or count with different figures.
@@ -25,29 +25,29 @@ pub(super) struct Group {
 /// When two nodes disagree about a figure: adding them up could be as wrong as choosing.
 pub(super) fn groups(parts: &[Part], query: &Query) -> Result<Vec<Group>, Disagree> {
     let mut names: BTreeMap<u32, Symbol> = BTreeMap::new();
-    let winners = || parts.iter().filter_map(|part| Some((part.role, part.winner()?)));
-    for definition in winners().flat_map(|(_, attempt)| attempt.definitions.iter()) {
+    let chosen = || parts.iter().filter_map(|part| Some((part.rows(), part.chosen()?)));
+    for definition in chosen().flat_map(|(_, attempt)| attempt.definitions().iter()) {
         if let Some(named) = definition.view::<Definition>() {
             names.entry(named.instrument.get()).or_insert(named.symbol);
         }
     }
     // Names first: `None` would sort before them.
-    let place = |instrument: u32| {
+    let order = |instrument: u32| {
         let name = names.get(&instrument).copied();
         ((name.is_none(), name.unwrap_or_default()), instrument)
     };
     let mut groups: BTreeMap<_, Group> = BTreeMap::new();
-    for (role, attempt) in winners() {
-        for definition in &attempt.definitions {
-            let group = groups.entry(place(definition.instrument.get())).or_default();
+    for (kind, attempt) in chosen() {
+        for definition in attempt.definitions() {
+            let group = groups.entry(order(definition.instrument.get())).or_default();
             group.definition.get_or_insert(*definition);
         }
         // A node sends the rows of one instrument together.
-        for rows in attempt.rows.chunk_by(|a, b| instrument_of(a) == instrument_of(b)) {
+        for rows in attempt.rows().chunk_by(|a, b| instrument_of(a) == instrument_of(b)) {
             let Some(first) = rows.first() else { continue };
-            let group = groups.entry(place(instrument_of(first))).or_default();
-            match role {
-                Role::Quote => {
+            let group = groups.entry(order(instrument_of(first))).or_default();
+            match kind {
+                RowKind::Quote => {
                     group.quote.get_or_insert(*first);
                 }
                 _ => group.rows.extend_from_slice(rows),
@@ -67,10 +67,10 @@ fn instrument_of(row: &Frame) -> u32 {
 
 impl Group {
     fn order(&mut self, query: &Query) -> Result<(), Disagree> {
-        match Role::of(query) {
-            Some(Role::Trades) => self.order_trades(query),
-            Some(Role::Bars) => return self.order_bars(),
-            Some(Role::Counts) => {
+        match RowKind::of(query) {
+            Some(RowKind::Trades) => self.order_trades(query),
+            Some(RowKind::Bars) => return self.order_bars(),
+            Some(RowKind::Counts) => {
                 self.rows.dedup_by(|a, b| a.body == b.body);
                 return if self.rows.len() > 1 { Err(Disagree) } else { Ok(()) };
             }

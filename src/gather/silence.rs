@@ -1,18 +1,19 @@
 //! Whether one node has gone silent: it keeps a question for much longer than it ever needed lately, and
-//! says nothing else meanwhile. A stopped process, a lost route and a disk that hangs look like that; their
+//! sends nothing else meanwhile. A stopped process, a lost route and a disk that hangs look like that; their
 //! connections stand.
 //!
-//! The rule is pure: from the oldest open question or the last word, whichever is later, several times the
+//! The rule is pure: from the oldest open question or the last frame, whichever is later, several times the
 //! node's own observed 95th percentile, with a floor. A node that lost twice against another copy without
-//! a word between is silent too. It is so until it answers a question within that same time, and since it is
+//! a frame between is silent too. It is so until it answers a question within that same time, and since it is
 //! asked no more while another copy can be, it is probed: asked what another copy is asked anyway. What this
 //! is not: the breaker, which judges deadlines and is slower by orders of magnitude.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::gathering::RowKind;
 use super::latency::Latency;
-use super::part::Role;
+use super::request::RequestId;
 use crate::limits::{
     LEAF_BEATEN_MAX, LEAF_PROBE_WAIT_MAX, LEAF_PROBE_WAIT_MIN, LEAF_SILENT_AFTER_DEFAULT,
     LEAF_SILENT_AFTER_MIN, LEAF_SILENT_P95S,
@@ -20,8 +21,8 @@ use crate::limits::{
 use crate::time::Mono;
 use crate::wire::ErrorCode;
 
-/// How long a node may keep a question of one kind without a word.
-pub(super) fn patience(latency: Option<&Latency>) -> Duration {
+/// How long a node may keep a question of one kind without a frame.
+pub(super) fn silence_timeout(latency: Option<&Latency>) -> Duration {
     let p95 = latency.and_then(Latency::p95);
     p95.map_or(LEAF_SILENT_AFTER_DEFAULT, |p95| p95 * LEAF_SILENT_P95S).max(LEAF_SILENT_AFTER_MIN)
 }
@@ -29,8 +30,8 @@ pub(super) fn patience(latency: Option<&Latency>) -> Duration {
 /// A question that only shows whether a silent node answers again. Its rows are dropped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probe {
-    pub(super) query_id: u32,
-    pub(super) role: Role,
+    pub(super) request: RequestId,
+    pub(super) rows: RowKind,
     pub(super) asked: Mono,
     /// When it is given up.
     pub(super) due: Mono,
@@ -38,13 +39,13 @@ pub(super) struct Probe {
 
 /// What came of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    /// No answer.
-    Nothing,
+pub(super) enum ProbeOutcome {
+    /// Nothing came.
+    NoAnswer,
     /// A whole answer.
-    Answer,
-    /// Anything else, with its code.
-    No(Option<ErrorCode>),
+    Complete,
+    /// Another answer, with its code.
+    Incomplete(Option<ErrorCode>),
 }
 
 /// When a silent node is probed next.
@@ -56,77 +57,83 @@ struct Silence {
 
 /// What is known about one node's silence.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(super) struct SilenceDetector {
     /// Open questions that another copy could answer, by kind, oldest first.
-    open: BTreeMap<Role, BTreeSet<(Mono, u32)>>,
+    open: BTreeMap<RowKind, BTreeSet<(Mono, RequestId)>>,
     /// When a frame last came for a question that was open.
     heard: Mono,
     /// Questions in a row that another copy answered first, with nothing heard between.
-    beaten: u32,
+    races_lost: u32,
     silence: Option<Silence>,
     /// When it fell silent, until that has been looked at.
-    fell_silent: Option<Mono>,
+    unhandled_since: Option<Mono>,
     probe: Option<Probe>,
 }
 
-impl Watch {
-    pub(super) fn note_asked(&mut self, role: Role, asked: Mono, query_id: u32) {
-        self.open.entry(role).or_default().insert((asked, query_id));
+impl SilenceDetector {
+    pub(super) fn note_asked(&mut self, rows: RowKind, asked: Mono, request: RequestId) {
+        self.open.entry(rows).or_default().insert((asked, request));
     }
 
     /// A question is over, however it ended.
-    pub(super) fn note_over(&mut self, role: Role, asked: Mono, query_id: u32) {
-        if let Some(open) = self.open.get_mut(&role) {
-            open.remove(&(asked, query_id));
+    pub(super) fn note_over(&mut self, rows: RowKind, asked: Mono, request: RequestId) {
+        if let Some(open) = self.open.get_mut(&rows) {
+            open.remove(&(asked, request));
         }
     }
 
     pub(super) fn note_heard(&mut self, now: Mono) {
         self.heard = now;
-        self.beaten = 0;
+        self.races_lost = 0;
     }
 
     /// It answered a question after so long, which is soon enough or not.
-    pub(super) fn note_answered(&mut self, took: Duration, patience: Duration) {
-        if took <= patience {
+    pub(super) fn note_answered(&mut self, took: Duration, silence_timeout: Duration) {
+        if took <= silence_timeout {
             self.silence = None;
-            self.fell_silent = None;
+            self.unhandled_since = None;
         }
     }
 
     /// Another copy answered a question first that was put to this one before. Whether it is silent now.
-    pub(super) fn note_beaten(&mut self, now: Mono, asked: Mono, patience: Duration) -> bool {
-        self.beaten = self.beaten.saturating_add(1);
-        if self.beaten >= LEAF_BEATEN_MAX || now.since(asked.max(self.heard)) >= patience {
+    pub(super) fn note_race_lost(
+        &mut self,
+        now: Mono,
+        asked: Mono,
+        silence_timeout: Duration,
+    ) -> bool {
+        self.races_lost = self.races_lost.saturating_add(1);
+        if self.races_lost >= LEAF_BEATEN_MAX || now.since(asked.max(self.heard)) >= silence_timeout
+        {
             self.fall_silent(now);
         }
         self.is_silent()
     }
 
-    /// Since when it has kept a question of this kind without a word.
-    fn waiting_since(&self, open: &BTreeSet<(Mono, u32)>) -> Option<Mono> {
+    /// Since when it has kept a question of this kind without a frame.
+    fn quiet_since(&self, open: &BTreeSet<(Mono, RequestId)>) -> Option<Mono> {
         open.first().map(|(asked, _)| (*asked).max(self.heard))
     }
 
-    /// For how long it has kept any question without a word.
-    pub(super) fn waiting(&self, now: Mono) -> Duration {
-        let since = self.open.values().filter_map(|open| self.waiting_since(open)).min();
+    /// For how long it has kept any question without a frame.
+    pub(super) fn quiet_for(&self, now: Mono) -> Duration {
+        let since = self.open.values().filter_map(|open| self.quiet_since(open)).min();
         since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
-    /// For how long it has kept any question, with or without a word.
-    pub(super) fn keeping(&self, now: Mono) -> Duration {
+    /// For how long it has kept any question, with or without a frame.
+    pub(super) fn oldest_open_for(&self, now: Mono) -> Duration {
         let asked = self.open.values().filter_map(BTreeSet::first).map(|(asked, _)| *asked).min();
         asked.map_or(Duration::ZERO, |asked| now.since(asked))
     }
 
     /// When it is silent, if nothing is heard until then, or since when, if nobody has looked yet.
-    pub(super) fn silent_at(&self, latencies: &BTreeMap<Role, Latency>) -> Option<Mono> {
+    pub(super) fn silent_at(&self, latencies: &BTreeMap<RowKind, Latency>) -> Option<Mono> {
         if self.is_silent() {
-            return self.fell_silent;
+            return self.unhandled_since;
         }
-        let at = |(role, open): (&Role, &BTreeSet<(Mono, u32)>)| {
-            Some(self.waiting_since(open)? + patience(latencies.get(role)))
+        let at = |(rows, open): (&RowKind, &BTreeSet<(Mono, RequestId)>)| {
+            Some(self.quiet_since(open)? + silence_timeout(latencies.get(rows)))
         };
         self.open.iter().filter_map(at).min()
     }
@@ -139,17 +146,17 @@ impl Watch {
         if self.silence.is_none() {
             let wait = LEAF_PROBE_WAIT_MIN;
             self.silence = Some(Silence { next_probe: now + wait, wait });
-            self.fell_silent = Some(now);
+            self.unhandled_since = Some(now);
         }
     }
 
     /// What it keeps is looked at now.
-    pub(super) fn note_found(&mut self) {
-        self.fell_silent = None;
+    pub(super) fn note_handled(&mut self) {
+        self.unhandled_since = None;
     }
 
     /// Whether it is time to ask it something, to see whether it answers.
-    pub(super) fn wants_probe(&self, now: Mono) -> bool {
+    pub(super) fn is_probe_due(&self, now: Mono) -> bool {
         self.probe.is_none() && self.silence.is_some_and(|silence| silence.next_probe <= now)
     }
 
@@ -184,41 +191,42 @@ mod tests {
 
     #[test]
     fn silence_ends_with_an_answer_in_time_and_not_with_a_late_one() {
-        let mut watch = Watch::default();
-        watch.fall_silent(Mono(0));
-        watch.note_answered(MS * 100, MS * 2);
-        assert!(watch.is_silent());
-        watch.note_answered(MS * 2, MS * 2);
-        assert!(!watch.is_silent());
+        let mut detector = SilenceDetector::default();
+        detector.fall_silent(Mono(0));
+        detector.note_answered(MS * 100, MS * 2);
+        assert!(detector.is_silent());
+        detector.note_answered(MS * 2, MS * 2);
+        assert!(!detector.is_silent());
     }
 
     #[test]
     fn probes_come_one_at_a_time_and_ever_more_rarely() {
-        let mut watch = Watch::default();
-        watch.fall_silent(Mono(0));
+        let mut detector = SilenceDetector::default();
+        detector.fall_silent(Mono(0));
         let (mut now, mut waits) = (Mono(0), Vec::new());
         while waits.len() < 7 {
             let begun = now;
-            while !watch.wants_probe(now) {
+            while !detector.is_probe_due(now) {
                 now = now + MS;
             }
             waits.push(now.since(begun).as_millis());
-            let probe = Probe { query_id: 1, role: Role::Quote, asked: now, due: now + MS };
-            watch.begin_probe(probe);
-            assert!(!watch.wants_probe(now + MS * 1_000), "one is open");
-            watch.end_probe();
+            let probe =
+                Probe { request: RequestId(1), rows: RowKind::Quote, asked: now, due: now + MS };
+            detector.begin_probe(probe);
+            assert!(!detector.is_probe_due(now + MS * 1_000), "one is open");
+            detector.end_probe();
         }
         assert_eq!(waits, [20, 40, 80, 160, 320, 500, 500]);
     }
 
     #[test]
-    fn two_lost_races_without_a_word_are_silence_and_a_word_between_is_none() {
-        let mut watch = Watch::default();
-        assert!(!watch.note_beaten(Mono(1), Mono(0), MS));
-        watch.note_heard(Mono(2));
-        assert!(!watch.note_beaten(Mono(3), Mono(2), MS));
-        assert!(watch.note_beaten(Mono(5), Mono(4), MS));
-        let mut watch = Watch::default();
-        assert!(watch.note_beaten(Mono(0) + MS, Mono(0), MS), "one that took long enough");
+    fn two_lost_races_without_a_frame_are_silence_and_a_frame_between_is_none() {
+        let mut detector = SilenceDetector::default();
+        assert!(!detector.note_race_lost(Mono(1), Mono(0), MS));
+        detector.note_heard(Mono(2));
+        assert!(!detector.note_race_lost(Mono(3), Mono(2), MS));
+        assert!(detector.note_race_lost(Mono(5), Mono(4), MS));
+        let mut detector = SilenceDetector::default();
+        assert!(detector.note_race_lost(Mono(0) + MS, Mono(0), MS), "one that took long enough");
     }
 }

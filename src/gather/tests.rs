@@ -3,12 +3,16 @@
 mod bounds;
 mod copies;
 mod cuts;
-mod last_word;
+
+mod in_flight;
 mod lists;
 mod model;
 mod silence;
+mod stale_quotes;
 
+use super::gathering::Deadlines;
 use super::*;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::wire::Query;
@@ -165,9 +169,12 @@ fn answer(gather: &mut Gather) -> (Answer, Vec<Frame>, Vec<(NodeStatus, u32)>) {
     let answer = gather.poll_answer().expect("there is an answer");
     assert_eq!(gather.poll_answer(), None, "and only one");
     assert_eq!(gather.in_flight(), 0);
-    assert_eq!((gather.frames, gather.next_deadline()), (0, None), "nothing is left behind");
-    assert!(gather.by_query_id.is_empty() && gather.by_asker.is_empty());
-    assert!(gather.by_hedge.is_empty() && gather.leaves.questions() == 0);
+    assert_eq!(
+        (gather.in_flight.frames(), gather.next_deadline()),
+        (0, None),
+        "nothing is left behind"
+    );
+    assert!(gather.in_flight.is_empty() && gather.leaves.requests() == 0);
     for frame in &answer.frames {
         assert_eq!(frame.check(), Ok(()), "{frame:?}");
     }
@@ -224,7 +231,7 @@ fn all_parts_make_one_complete_answer_in_order() {
 #[test]
 fn questions_have_fresh_ids_and_a_shorter_deadline() {
     let mut gather = Gather::new();
-    gather.next_query_id = u32::MAX - 1;
+    gather.last_request = u32::MAX - 1;
     gather.begin_query(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
     let asks: Vec<Ask> = std::iter::from_fn(|| gather.poll_ask()).collect();
     let ids: Vec<u32> = asks.iter().map(|ask| ask.id()).collect();
@@ -235,7 +242,7 @@ fn questions_have_fresh_ids_and_a_shorter_deadline() {
     assert_eq!(ops, [Op::Last, Op::Last, Op::Quote].map(|op| op as u8), "the slowest leaves first");
     assert_eq!(gather.next_deadline(), Some(ms(95)), "before the asker's own deadline");
     // The counter comes round while the first is still open.
-    gather.next_query_id = u32::MAX - 1;
+    gather.last_request = u32::MAX - 1;
     gather.begin_query(START, 78, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
     assert_eq!(gather.poll_ask().unwrap().id(), 3);
 }
@@ -243,8 +250,9 @@ fn questions_have_fresh_ids_and_a_shorter_deadline() {
 #[test]
 fn margins_fit_short_and_endless_deadlines() {
     let us = |deadline_us| {
-        let times = Times::new(deadline_us);
-        (times.leaf.as_micros(), times.own.as_micros())
+        let deadlines = Deadlines::new(START, deadline_us);
+        let us = |at: Mono| at.since(START).as_micros();
+        (us(deadlines.leaves), us(deadlines.answer))
     };
     assert_eq!(us(10_000), (8_000, 9_000), "a tenth would be less than 2 ms");
     assert_eq!(us(2_000), (1_000, 1_500), "2 ms would be all of it");
@@ -317,7 +325,7 @@ fn rows_of_a_dead_node_are_let_go_at_once() {
     assert_eq!(gather.row(A, ids[&A], &trade(10, 1)), Reply::Taken);
     assert_eq!(gather.row(B, ids[&B], &trade(20, 2)), Reply::Taken);
     gather.handle_leaf_lost(B, ms(1));
-    assert_eq!((gather.frames, gather.in_flight()), (1, 1));
+    assert_eq!((gather.in_flight.frames(), gather.in_flight()), (1, 1));
 }
 
 #[test]

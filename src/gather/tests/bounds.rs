@@ -1,6 +1,7 @@
 //! Askers that leave or ask what cannot be gathered, and each bound.
 
 use super::*;
+use crate::limits::{GATHER_FRAMES_MAX, GATHER_FRAMES_TOTAL_MAX, GATHER_LEAVES_MAX, GATHERS_MAX};
 
 #[test]
 fn an_asker_that_leaves_stops_its_questions_and_gets_no_answer() {
@@ -14,7 +15,7 @@ fn an_asker_that_leaves_stops_its_questions_and_gets_no_answer() {
     let cancels: Vec<(LeafId, u32)> = std::iter::from_fn(|| gather.poll_cancel()).collect();
     assert_eq!(cancels, [(CORE, ids[&CORE]), (B, ids[&B])], "not A, and not what was never sent");
     assert_eq!(gather.poll_ask().map(|ask| ask.leaf), Some(CORE), "the other asker's question");
-    assert_eq!((gather.poll_ask(), gather.in_flight(), gather.frames), (None, 1, 0));
+    assert_eq!((gather.poll_ask(), gather.in_flight(), gather.in_flight.frames()), (None, 1, 0));
     assert_eq!(gather.counts().abandoned, 2);
     gather.handle_timeout(ms(95));
     assert_eq!(gather.poll_answer().unwrap().asker, 78);
@@ -71,11 +72,11 @@ fn an_answer_with_too_many_rows_fails_and_stops_the_nodes() {
 fn all_queries_together_hold_a_bounded_number_of_rows() {
     let mut gather = Gather::new();
     gather.begin_query(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)[1..2]).unwrap();
-    gather.frames = GATHER_FRAMES_TOTAL_MAX;
+    gather.in_flight.assume_frames(GATHER_FRAMES_TOTAL_MAX);
     let id = gather.poll_ask().unwrap().id();
     assert_eq!(gather.row(A, id, &trade(1, 1)), Reply::Taken);
     assert_eq!(gather.poll_answer().unwrap().code, Some(ErrorCode::Limit));
-    assert_eq!(gather.frames, GATHER_FRAMES_TOTAL_MAX);
+    assert_eq!(gather.in_flight.frames(), GATHER_FRAMES_TOTAL_MAX);
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn when_the_budget_is_spent_nobody_is_hedged() {
     assert_eq!(gather.counts().hedged, 10, "and no more");
     gather.handle_timeout(ms(95));
     assert_eq!(std::iter::from_fn(|| gather.poll_answer()).count() as u64, count);
-    assert_eq!((gather.leaves.questions(), gather.by_query_id.len()), (0, 0));
+    assert_eq!((gather.leaves.requests(), gather.in_flight.requests()), (0, 0));
 }
 
 #[test]
@@ -418,9 +418,8 @@ fn every_fate_of_every_copy_has_one_answer_in_time_and_leaves_nothing() {
         };
         assert_eq!(answer.status, want);
         *seen.entry(answer.status).or_default() += 1;
-        assert_eq!((world.gather.in_flight(), world.gather.frames), (0, 0));
-        assert!(world.gather.by_query_id.is_empty() && world.gather.by_hedge.is_empty());
-        assert_eq!(world.gather.leaves.questions(), 0);
+        assert_eq!((world.gather.in_flight(), world.gather.in_flight.frames()), (0, 0));
+        assert!(world.gather.in_flight.is_empty() && world.gather.leaves.requests() == 0);
         world.now = world.now + Duration::from_millis(3);
     }
     assert!(seen.values().all(|count| *count > 100) && seen.len() == 3, "{seen:?}");

@@ -50,7 +50,7 @@ fn nodes_that_wait_for_a_cut_of_the_asker_are_well_and_nobody_else_is_asked() {
     let counts = gather.counts();
     assert_eq!((counts.hedged, counts.hedges_denied, counts.failed_over), (0, 0, 0));
     for leaf in [A, A2] {
-        assert!(!gather.leaves.is_shunned(ms(91), leaf), "{leaf:?}");
+        assert!(!gather.leaves.is_unhealthy(ms(91), leaf), "{leaf:?}");
     }
     // Nor is it known as slow: others are hedged as early as before.
     gather.begin_query(ms(92), ASKER, &query(Op::Last, 0), &two()).unwrap();
@@ -71,12 +71,12 @@ fn a_cut_that_another_copy_has_reached_is_asked_of_that_one() {
     let asked = asks(&mut gather);
     assert_eq!((asked[0].leaf, asked[0].is_ahead), (A, true));
     let _ = gather.handle_end(A, asked[0].id(), &behind(500), ms(2));
-    assert!(gather.leaves.is_shunned(ms(2), A));
+    assert!(gather.leaves.is_unhealthy(ms(2), A));
     assert_eq!(gather.poll_answer().unwrap().code, Some(ErrorCode::Behind));
     // One that seems well and waits is hedged with the one that is there.
     let mut gather = Gather::new();
     gather.note_as_of(A2, 900);
-    gather.leaves.avoid(START, A2);
+    gather.leaves.note_failed(START, A2);
     gather.begin_query(START, 1, &query(Op::Last, 0), &two_at(800)).unwrap();
     assert_eq!(asks(&mut gather)[0].leaf, A);
     gather.handle_timeout(ms(20));

@@ -48,7 +48,7 @@ fn a_core_that_is_about_to_answer_is_not_beaten_by_a_replica_that_is_cut_off() {
     let (answer, _, nodes) = answer(&mut gather);
     assert!(!is_stale(&answer) && answer.status == EndStatus::Complete);
     assert_eq!(nodes, [(NodeStatus::Ok, 1), (NodeStatus::Ok, 0)]);
-    assert!(!gather.leaves.is_shunned(ms(22), CORE) && gather.leaves.is_shunned(ms(22), CORE1));
+    assert!(!gather.leaves.is_unhealthy(ms(22), CORE) && gather.leaves.is_unhealthy(ms(22), CORE1));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_core_that_stops_is_not_waited_for_with_an_answer_in_hand() {
     assert_eq!(gather.poll_answer(), None);
     gather.handle_timeout(ms(42));
     assert!(is_stale(&gather.poll_answer().unwrap()));
-    assert_eq!((gather.in_flight(), gather.leaves.questions()), (0, 0));
+    assert_eq!((gather.in_flight(), gather.leaves.requests()), (0, 0));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_probe_that_is_refused_ends_the_silence_and_is_no_recommendation() {
         gather.handle_end(A, id, &end, ms(101))
     };
     for say in [refuses, fails] {
-        for (code, is_shunned) in [
+        for (code, is_unhealthy) in [
             (ErrorCode::Storage, true),
             (ErrorCode::Stopping, true),
             (ErrorCode::Behind, true),
@@ -156,14 +156,14 @@ fn a_probe_that_is_refused_ends_the_silence_and_is_no_recommendation() {
             let probes = probed(&mut gather, &[A, A2], ms(100));
             assert_eq!(say(&mut gather, probes[0].id(), &refusal(code)), Reply::Taken);
             assert_eq!(gather.silent(), 0, "it does answer");
-            assert_eq!(gather.leaves.is_shunned(ms(101), A), is_shunned, "{code:?}");
+            assert_eq!(gather.leaves.is_unhealthy(ms(101), A), is_unhealthy, "{code:?}");
         }
     }
     let mut gather = with_silent(&[A, A2]);
     let probes = probed(&mut gather, &[A, A2], ms(100));
     let end = end(EndStatus::Complete, None);
     assert_eq!(gather.handle_end(A, probes[0].id(), &end, ms(101)), Reply::Taken);
-    assert!(!gather.leaves.is_shunned(ms(101), A));
+    assert!(!gather.leaves.is_unhealthy(ms(101), A));
 }
 
 #[test]

@@ -1,0 +1,83 @@
+//! Whether a query is taken: bounds, what it asks for, and whether its plan fits it.
+
+use super::gathering::{ClientQuery, Part, RowKind};
+use super::{CUT_OF_OURS, Gather, PartPlan};
+use crate::limits::{GATHER_LEAVES_MAX, GATHER_QUESTIONS_MAX, GATHERS_MAX};
+use crate::question::Question;
+use crate::wire::ErrorCode;
+
+/// Why a query is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum Refused {
+    #[error("{GATHERS_MAX} queries in flight; ask again later")]
+    InFlight,
+    #[error("this is not gathered")]
+    Op,
+    #[error("a query's id is not 0 and not in use")]
+    Id,
+    #[error("a query needs a deadline above 0")]
+    Deadline,
+    #[error("the plan does not fit the query")]
+    Plan,
+    #[error("no common cut is known yet; ask again")]
+    Cut,
+}
+
+impl Refused {
+    /// The number that the asker is sent with the sentence.
+    #[must_use]
+    pub fn code(self) -> ErrorCode {
+        match self {
+            Refused::InFlight => ErrorCode::Limit,
+            Refused::Op | Refused::Id => ErrorCode::Unexpected,
+            Refused::Deadline => ErrorCode::Deadline,
+            Refused::Plan => ErrorCode::Failed,
+            Refused::Cut => ErrorCode::NoData,
+        }
+    }
+}
+
+impl Gather {
+    /// Checks a query and its plan, and makes the parts.
+    pub(super) fn admit(
+        &self,
+        asker: u64,
+        question: &Question,
+        plan: Vec<PartPlan>,
+    ) -> Result<Vec<Part>, Refused> {
+        let is_busy = self.in_flight.len() + self.outbox.answers() >= GATHERS_MAX
+            || self.in_flight.requests() >= GATHER_QUESTIONS_MAX;
+        if is_busy {
+            return Err(Refused::InFlight);
+        }
+        let query = &question.query;
+        let rows = RowKind::of(query).ok_or(Refused::Op)?;
+        let id = query.id.get();
+        let client_query = ClientQuery { asker, id };
+        if id == 0 || self.in_flight.of_client_query(client_query).is_some() {
+            return Err(Refused::Id);
+        }
+        if query.deadline_us.get() == 0 {
+            return Err(Refused::Deadline);
+        }
+        if plan.len() > GATHER_LEAVES_MAX {
+            return Err(Refused::Plan);
+        }
+        let mut parts = Vec::with_capacity(plan.len());
+        for plan in plan {
+            let fits = |part: &Part| part.rows() == RowKind::Quote || part.rows() == rows;
+            parts.push(Part::new(plan).filter(fits).ok_or(Refused::Plan)?);
+        }
+        if question.as_of == CUT_OF_OURS {
+            let cut = self.leaves.common_cut(&parts);
+            if cut == 0 {
+                return Err(Refused::Cut);
+            }
+            for part in &mut parts {
+                part.set_cut(cut);
+            }
+        }
+        Ok(parts)
+    }
+}

@@ -7,10 +7,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
-use super::{ClientError, Connection, Request};
+use super::{ClientError, Connection};
 use crate::limits;
 use crate::node::broker::{Broker, BrokerConfig};
 use crate::reactor::{Options, Reactor};
+use crate::subscription::Request;
 use crate::time::Clock;
 use crate::wire::{
     Definition, Frame, Heartbeat, I64, Message, Role, Session, Symbol, Trade, U32, U64, padded,

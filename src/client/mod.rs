@@ -4,7 +4,8 @@
 //! [`Subscription`] follows the feed and blocks; [`NonblockingSubscription`] does the same inside a
 //! caller's `mio` loop. Their examples run. Both deliver in order, each frame once, come back
 //! after a break, fetch what they missed from core's journal, and tell of every loss that is left.
-//! [`BarSubscription`] folds trades into bars as they come. [`Asker`] asks questions.
+//! [`BarSubscription`] folds trades into bars as they come. [`Asker`] asks questions. [`Publisher`] feeds a
+//! source of its own.
 //!
 //! All of this module is a shell: sockets, waits and threads. The machines that it drives are in
 //! [`crate::subscription`] and shown here too, for callers who bring sockets of their own. The
@@ -16,6 +17,7 @@ mod bar_subscription;
 mod connection;
 mod local_broker;
 mod nonblocking;
+mod publisher;
 mod subscription;
 
 pub use asker::{Answer, Asker};
@@ -23,6 +25,7 @@ pub use bar_subscription::{BarEvent, BarSubscription};
 pub use connection::{ClientError, Connection};
 pub use local_broker::LocalBroker;
 pub use nonblocking::NonblockingSubscription;
+pub use publisher::{PublishError, Publisher};
 pub use subscription::Subscription;
 
 pub use crate::subscription::{

@@ -7,6 +7,9 @@
 //! [`BarSubscription`] folds trades into bars as they come. [`Asker`] asks questions. [`Publisher`] feeds a
 //! source of its own.
 //!
+//! Four programs use it from outside, in `src/client/examples/`: `cargo run --example follow`, `ask`, `bars`,
+//! and `publish`.
+//!
 //! All of this module is a shell: sockets, waits and threads. The machines that it drives are in
 //! [`crate::subscription`] and shown here too, for callers who bring sockets of their own. The
 //! nonblocking form owns the sockets, and the blocking one is the nonblocking one and a wait, so that

@@ -16,6 +16,7 @@ pub mod question;
 pub mod random;
 pub mod reactor;
 pub mod storage;
+pub mod subscription;
 pub mod supervisor;
 pub mod time;
 pub mod turn;

@@ -8,23 +8,16 @@
 //! `PREGAO_CHAOS_SEED=N` chooses the plan, `PREGAO_CHAOS_SECONDS=N` makes it longer.
 
 #[cfg(test)]
-#[allow(dead_code, reason = "what other tests need of it")]
-#[path = "system/checks.rs"]
-mod checks;
-#[cfg(test)]
 #[path = "chaos/crowd.rs"]
 mod crowd;
 #[cfg(test)]
 #[path = "chaos/plan.rs"]
 mod plan;
 #[cfg(test)]
-#[allow(dead_code, reason = "what other tests need of it")]
-#[path = "system/process.rs"]
-mod process;
-#[cfg(test)]
 #[path = "chaos/proxy.rs"]
 mod proxy;
 #[cfg(test)]
-#[allow(dead_code, reason = "what other tests need of it")]
-#[path = "system/system.rs"]
-mod system;
+mod support;
+
+#[cfg(test)]
+use support::{checks, process, system};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ClientError, Connection, Symbols};
+use super::{ClientError, Connection};
 use crate::question::Question;
+use crate::subscription::Symbols;
 use crate::time::{Clock, nanos};
 use crate::wire::{
     EndStatus, Ended, ErrorCode, Flags, Frame, I64, Kind, Metric, NodeAnswer, NodeExplain, Query,

@@ -3,11 +3,11 @@
 
 use std::net::SocketAddr;
 
-use super::live_bars::{Backfill, BarPattern, LiveBar, LiveBars};
-use super::{Asker, ClientError, Event, Request, Subscription, Symbols};
+use super::{Asker, ClientError, Subscription};
 use crate::limits::{
     BACKFILL_DEADLINE, BACKFILL_GIVE_UP, BACKFILL_RETRY, BACKFILL_SPAN_MIN, LIVE_BAR_TRADES_MAX,
 };
+use crate::subscription::{Backfill, BarPattern, Event, LiveBar, LiveBars, Request, Symbols};
 use crate::time::{Clock, Mono, nanos};
 use crate::wire::{EndStatus, ErrorCode, Frame, Op, Query, U64, padded};
 

@@ -7,14 +7,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
-use super::{ClientError, Connection, Request};
-use crate::limits;
+use super::{ClientError, PublishError, Publisher};
 use crate::node::broker::{Broker, BrokerConfig};
 use crate::reactor::{Options, Reactor};
-use crate::time::Clock;
-use crate::wire::{
-    Definition, Frame, Heartbeat, I64, Message, Role, Session, Symbol, Trade, U32, U64, padded,
-};
+use crate::subscription::Request;
+use crate::wire::{I64, Trade, U32, U64};
 
 /// Frames that it holds.
 const RING_FRAMES: usize = 1 << 14;
@@ -27,11 +24,7 @@ pub struct LocalBroker {
     address: SocketAddr,
     stop: UnixStream,
     thread: Option<JoinHandle<io::Result<()>>>,
-    publisher: Connection,
-    clock: Clock,
-    next_seq: u64,
-    /// The next `instrument_seq` of the trades of each instrument.
-    next_trades: Vec<u32>,
+    publisher: Publisher,
 }
 
 impl LocalBroker {
@@ -39,9 +32,8 @@ impl LocalBroker {
     ///
     /// # Errors
     /// When this machine has no port, thread or descriptor for it.
-    pub fn start() -> Result<LocalBroker, ClientError> {
-        let node = "broker";
-        let failed = |error| ClientError::Broken { node, error };
+    pub fn start() -> Result<LocalBroker, PublishError> {
+        let failed = |error| ClientError::Broken { node: "broker", error };
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut reactor = Reactor::new(Options::listening(anywhere)).map_err(failed)?;
         let address = reactor.local_addr().map_err(failed)?;
@@ -51,21 +43,8 @@ impl LocalBroker {
         let run = move || reactor.run(&mut Broker::new(config));
         let thread = std::thread::Builder::new().name("local-broker".to_owned()).spawn(run);
         let thread = Some(thread.map_err(failed)?);
-        let clock = Clock::start();
-        let session = Session {
-            role: Role::Publisher as u8,
-            source: Request::MARKET,
-            epoch: U32::new(1),
-            epoch_start: U64::new(1),
-            next_seq: U64::new(1),
-            name: padded("local"),
-            ..Session::default()
-        };
-        let within = limits::CLIENT_CONNECT_MAX;
-        let mut publisher = Connection::open_as(node, address, session, within, clock)?;
-        publisher.send(Heartbeat { next_seq: U64::new(1), ..Heartbeat::default() })?;
-        let (next_seq, next_trades) = (1, Vec::new());
-        Ok(LocalBroker { address, stop, thread, publisher, clock, next_seq, next_trades })
+        let publisher = Publisher::open(address, Request::MARKET, 1)?;
+        Ok(LocalBroker { address, stop, thread, publisher })
     }
 
     /// Where it listens.
@@ -77,33 +56,24 @@ impl LocalBroker {
     /// The next `seq` that it will publish.
     #[must_use]
     pub fn next_seq(&self) -> u64 {
-        self.next_seq
+        self.publisher.next_seq()
     }
 
     /// Gives a new instrument a number, with two decimals, and publishes its definition.
     ///
     /// # Errors
     /// When the symbol is none, or the broker is gone.
-    pub fn define(&mut self, symbol: &str) -> Result<u32, ClientError> {
-        let bad = |_| {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, "that is no symbol");
-            ClientError::Broken { node: "broker", error }
-        };
-        let symbol: Symbol = symbol.parse().map_err(bad)?;
-        let index = u32::try_from(self.next_trades.len()).unwrap_or(u32::MAX);
-        let instrument = u32::from(Request::MARKET) << 24 | (index & 0x00FF_FFFF);
-        self.next_trades.push(1);
-        self.publish(Definition::new(instrument, symbol, 2))?;
-        Ok(instrument)
+    pub fn define(&mut self, symbol: &str) -> Result<u32, PublishError> {
+        self.publisher.define(symbol, 2)
     }
 
     /// Publishes a trade of quantity 1 at each of these prices, in units of 1e-9, as of now.
     ///
     /// # Errors
-    /// When the broker is gone.
-    pub fn trade(&mut self, instrument: u32, prices: &[i64]) -> Result<(), ClientError> {
+    /// When the instrument was not defined, or the broker is gone.
+    pub fn trade(&mut self, instrument: u32, prices: &[i64]) -> Result<(), PublishError> {
         for &price in prices {
-            let ts_event = U64::new(self.clock.now().wall_ns);
+            let ts_event = U64::new(self.publisher.clock().now().wall_ns);
             self.publish_trade(Trade {
                 instrument: U32::new(instrument),
                 ts_event,
@@ -118,25 +88,9 @@ impl LocalBroker {
     /// Publishes a trade, with the next numbers and this receive time.
     ///
     /// # Errors
-    /// When the broker is gone.
-    pub fn publish_trade(&mut self, trade: Trade) -> Result<(), ClientError> {
-        let index = (trade.instrument.get() & 0x00FF_FFFF) as usize;
-        let mut instrument_seq = U32::ZERO;
-        if let Some(next) = self.next_trades.get_mut(index) {
-            instrument_seq = U32::new(*next);
-            *next = next.wrapping_add(1);
-        }
-        self.publish(Trade { instrument_seq, ..trade })
-    }
-
-    /// Publishes a data frame as it is, but for its place in the sequence and its receive time.
-    fn publish<M: Message>(&mut self, message: M) -> Result<(), ClientError> {
-        let mut frame = Frame::seal(message);
-        frame.seq = U64::new(self.next_seq);
-        frame.ts_recv = U64::new(self.clock.now().wall_ns);
-        frame.renew_crc();
-        self.next_seq += 1;
-        self.publisher.send_frame(&frame)
+    /// When its instrument was not defined, or the broker is gone.
+    pub fn publish_trade(&mut self, trade: Trade) -> Result<(), PublishError> {
+        self.publisher.publish(trade).map(drop)
     }
 }
 

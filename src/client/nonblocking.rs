@@ -1,8 +1,8 @@
 //! The nonblocking shell of a subscription, for callers with a `mio::Poll` of their own; the blocking form
 //! is this one with a poll inside.
 //!
-//! This is the one file beside the reactor that knows mio: a caller's event loop is a mio one, and a
-//! second, hidden selector would cost it a thread.
+//! It knows mio, as the reactor does: a caller's event loop is a mio one, and a second, hidden selector
+//! would cost it a thread.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, event};
 
-use super::subscriber::{Action, Peer, Subscriber};
-use super::{ClientError, Event, Request, Symbols};
+use super::ClientError;
+use crate::subscription::{Action, Event, Peer, Request, Subscriber, Symbols};
 use crate::time::{Clock, Mono, Now};
 use crate::wire::{ErrorCode, FRAME_BYTES, Refusal, as_frames, unpadded};
 

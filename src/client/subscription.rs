@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
+use super::ClientError;
 use super::nonblocking::{NonblockingSubscription, Waiter};
-use super::{ClientError, Event, Request, Symbols};
+use crate::subscription::{Event, Request, Symbols};
 use crate::time::{Clock, Mono};
 
 /// A subscription that survives the broker's restarts, to be read with a `for` loop.

@@ -14,7 +14,8 @@ use pregao::wire::{
 };
 
 use super::files;
-use super::node::{PATIENCE, Place};
+use super::node::Place;
+use super::process::PATIENCE;
 use super::shard_kills::rounds;
 use super::wire::{Came, Wire};
 

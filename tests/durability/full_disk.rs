@@ -17,7 +17,8 @@ use pregao::wire::{
 use rustix::process::Signal;
 
 use super::files;
-use super::node::{End, Node, PATIENCE, Place};
+use super::node::Place;
+use super::process::{Finished, PATIENCE, PROGRAM, Process};
 use super::shard_kills::{fill, follow};
 use super::wire::{Came, Wire};
 
@@ -44,8 +45,8 @@ fn can_mount(directory: &Path) -> bool {
 }
 
 /// A path in the mount namespace of a process.
-fn seen_by(node: &Node, path: &Path) -> PathBuf {
-    Path::new(&format!("/proc/{}/root", node.pid())).join(path.strip_prefix("/").unwrap())
+fn seen_by(node: &Process, path: &Path) -> PathBuf {
+    Path::new(&format!("/proc/{}/root", node.pid)).join(path.strip_prefix("/").unwrap())
 }
 
 /// Feeds until the shard refuses, and returns the refusal's code.
@@ -115,8 +116,7 @@ fn a_full_disk_is_refused_by_its_name_read_from_and_left_behind() {
     if !can_mount(&place.data) {
         return;
     }
-    let program = Path::new(env!("CARGO_BIN_EXE_pregao"));
-    let command = on_tmpfs("1m", &place.data, program);
+    let command = on_tmpfs("1m", &place.data, Path::new(PROGRAM));
     let mut node = place.start_command(command, &["shard", "--partition", "A"]);
     node.wait_listening();
     let ballast = seen_by(&node, &place.data).join("ballast");
@@ -129,7 +129,7 @@ fn a_full_disk_is_refused_by_its_name_read_from_and_left_behind() {
     }
     let held = last_rows(&place);
     assert!(held >= 50, "{held} rows: reads go on");
-    node.wait_line("the disk is full");
+    node.wait_log("the disk is full");
     let files = files::segment_paths(&seen_by(&node, &place.log("shard-A"))).len();
 
     fs::remove_file(&ballast).unwrap();
@@ -147,7 +147,7 @@ fn a_full_disk_is_refused_by_its_name_read_from_and_left_behind() {
 const CHILD: &str = "PREGAO_TEST_FULL_DISK";
 
 /// Runs [`child`] on a full disk.
-fn fill_in_a_child(mode: &str) -> Option<End> {
+fn fill_in_a_child(mode: &str) -> Option<Finished> {
     let directory = tempfile::tempdir().unwrap();
     if !can_mount(directory.path()) {
         return None;
@@ -155,23 +155,22 @@ fn fill_in_a_child(mode: &str) -> Option<End> {
     let mut command = on_tmpfs("300k", directory.path(), &std::env::current_exe().unwrap());
     command.args(["--exact", "full_disk::child", "--ignored", "--nocapture", "--test-threads=1"]);
     command.env(CHILD, format!("{mode}:{}", directory.path().display()));
-    let mut child = Node::of(command.stdout(Stdio::null()));
-    let end = child.finish();
-    println!("{mode}: {end:?}");
-    Some(end)
+    Some(Process::of(&mut command).finish())
 }
 
 #[test]
 fn a_reserved_file_meets_the_full_disk_as_an_error() {
-    let end = fill_in_a_child("reserved");
-    assert!(end.is_none_or(|end| end == End::Code(0)), "{end:?}");
+    if let Some(ended) = fill_in_a_child("reserved") {
+        ended.expect(0);
+    }
 }
 
 /// The same without the reservation: this is what it is for, and that the test can fail.
 #[test]
 fn a_sparse_file_meets_the_full_disk_as_a_signal() {
-    let end = fill_in_a_child("sparse");
-    assert!(end.is_none_or(|end| end == End::Signal(Signal::BUS.as_raw())), "{end:?}");
+    if let Some(ended) = fill_in_a_child("sparse") {
+        assert_eq!(ended.signal(), Some(Signal::BUS.as_raw()), "{ended:?}");
+    }
 }
 
 /// Appends until the disk is full, in the process of a test above.

@@ -14,7 +14,10 @@
 mod core_kills;
 mod files;
 mod full_disk;
-mod node;
 mod refusals;
 mod shard_kills;
+#[path = "../support/mod.rs"]
+mod support;
 mod wire;
+
+use support::{node, process};

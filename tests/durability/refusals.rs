@@ -7,16 +7,17 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::files;
-use super::node::{End, Node, Place};
+use super::node::Place;
+use super::process::Process;
 
 /// The code of a node that cannot start.
-const CANNOT_START: End = End::Code(5);
+const CANNOT_START: i32 = 5;
 
 fn place() -> Place {
     Place::new("shards", "", "[data]\nsegment_bytes = 65536")
 }
 
-fn start(place: &Place) -> Node {
+fn start(place: &Place) -> Process {
     place.start(&["shard", "--partition", "A"])
 }
 
@@ -34,13 +35,11 @@ fn used() -> Place {
 /// Starts a node that must not start. Returns its one line of error.
 fn refused(place: &Place) -> String {
     let before = files::image(&place.data);
-    let mut node = start(place);
-    let end = node.finish();
-    assert_eq!(end, CANNOT_START, "{:#?}", node.seen);
+    let ended = start(place).finish().expect(CANNOT_START);
     assert!(files::image(&place.data) == before, "refused, and yet something was changed");
-    let errors = node.seen.iter().filter(|line| line.starts_with("error: "));
+    let errors = ended.stderr.iter().filter(|line| line.starts_with("error: "));
     let errors: Vec<&String> = errors.collect();
-    assert_eq!(errors.len(), 1, "{:#?}", node.seen);
+    assert_eq!(errors.len(), 1, "{ended:#?}");
     errors[0].clone()
 }
 
@@ -63,7 +62,7 @@ fn a_second_process_is_refused_also_while_the_first_stands_still() {
     let other = Place::new("shards", "", "[data]\nsegment_bytes = 65536").sharing(&place);
     let error = refused(&other);
     assert!(error.contains("LOCK is in use by another process"), "{error}");
-    let pid = Pid::from_raw(first.pid()).unwrap();
+    let pid = Pid::from_raw(first.pid).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
     let error = refused(&other);
     assert!(error.contains("LOCK is in use by another process"), "{error}");
@@ -121,8 +120,8 @@ fn a_missing_last_segment_is_refused_and_a_missing_one_between_is_said() {
         fs::rename(&aside, &path).unwrap();
     }
     fs::remove_file(segment(&place, 2)).unwrap();
-    let mut node = start(&place);
-    node.wait_line("records of the log are damaged");
+    let node = start(&place);
+    node.wait_log("records of the log are damaged");
 }
 
 #[test]
@@ -146,7 +145,7 @@ fn leftovers_of_a_segment_in_the_making_are_cleaned_and_others_are_left() {
     let foreign = [log.join("notes.tmp"), log.join("notes.log"), log.join("99.tmp")];
     fs::write(&ours, b"half").unwrap();
     foreign.iter().for_each(|path| fs::write(path, b"mine").unwrap());
-    let mut node = start(&place);
+    let node = start(&place);
     node.wait_listening();
     assert!(!ours.exists());
     assert!(foreign.iter().all(|path| fs::read(path).unwrap() == b"mine"));

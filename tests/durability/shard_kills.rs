@@ -8,7 +8,8 @@ use pregao::random::Random;
 use pregao::wire::{Ack, Definition, Frame, Heartbeat, I64, Kind, Role, Session, Trade, U32, U64};
 
 use super::files;
-use super::node::{Node, Place};
+use super::node::Place;
+use super::process::Process;
 use super::wire::{Came, Wire};
 
 const INSTRUMENTS: u64 = 5;
@@ -174,7 +175,7 @@ pub(crate) fn follow(place: &Place) -> Wire {
 }
 
 /// Feeds until the time is over, kills, and takes in what had been acknowledged until then.
-fn feed(core: &mut Wire, node: &mut Node, ledger: &mut Ledger, wanted: u64, life: Duration) {
+fn feed(core: &mut Wire, node: &mut Process, ledger: &mut Ledger, wanted: u64, life: Duration) {
     let until = Instant::now() + life;
     let mut next = wanted;
     let mut is_killed = false;
@@ -207,7 +208,7 @@ fn feed(core: &mut Wire, node: &mut Node, ledger: &mut Ledger, wanted: u64, life
             }
             Came::Nothing => {}
             Came::End if is_killed => return,
-            Came::End => panic!("the shard closed its feeder: {:#?}", node.seen),
+            Came::End => panic!("the shard closed its feeder: {:#?}", node.stderr.all()),
         }
     }
 }

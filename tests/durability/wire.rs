@@ -7,7 +7,7 @@ use std::time::Duration;
 use pregao::wire::{FRAME_BYTES, Frame, Kind, Message, as_frames};
 use zerocopy::IntoBytes;
 
-use super::node::PATIENCE;
+use super::process::PATIENCE;
 
 pub(crate) struct Wire {
     stream: TcpStream,

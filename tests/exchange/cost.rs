@@ -2,15 +2,17 @@
 //! Run with `--release -- --nocapture` for figures that mean something.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use pregao::breaker::State;
 use pregao::wire::{FRAME_BYTES, Flags, Kind, Op, Query, padded};
 
-use crate::harness::{Core, PATIENCE, loopback};
-use crate::stand_in::{Manner, Reserved, StandIn};
+use crate::harness::{Core, loopback};
+use crate::stand_in::{Manner, StandIn};
+use crate::support::node::Reserved;
+use crate::support::process::PATIENCE;
 
 const ROUNDS: u32 = 5_000;
 
@@ -37,7 +39,7 @@ fn running_ns(thread: &str) -> u64 {
 
 /// A core that has seen a price, and whose exchange now breaks off every session.
 fn bereaved() -> Core {
-    let listener = Reserved::on(Ipv4Addr::LOCALHOST.into()).listen(64);
+    let listener = Reserved::new().listen(64);
     let address = listener.local_addr().unwrap();
     let exchange = StandIn::start(listener, Manner::Well);
     let mut core = Core::start(address);

@@ -22,8 +22,8 @@ use pregao::wire::{
 use socket2::SockRef;
 use zerocopy::IntoBytes;
 
-/// How long anything may take before the test gives up. Far above what it does take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::process::PATIENCE;
+
 /// The open state's length, without growth or jitter: what the tests call a probe interval.
 pub(crate) const OPEN_WAIT: Duration = Duration::from_millis(150);
 /// For a connect, and for an answer.

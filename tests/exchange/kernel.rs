@@ -1,6 +1,6 @@
 //! Failures that need no more than loopback.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use pregao::breaker::{Reason, State};
@@ -9,7 +9,8 @@ use socket2::{Domain, Socket, Type};
 
 use crate::harness::{Core, DEADLINE, OPEN_WAIT};
 use crate::process::Exchange;
-use crate::stand_in::{Manner, Reserved, StandIn};
+use crate::stand_in::{Manner, StandIn};
+use crate::support::node::Reserved;
 
 /// On a busy machine a thread may have to wait for its turn; the rest of a bound is exact.
 const SLACK: Duration = Duration::from_secs(2);
@@ -61,7 +62,7 @@ fn calls_before_first_open(status: &crate::harness::Status) -> i64 {
 }
 
 fn any_loopback() -> Reserved {
-    Reserved::on(Ipv4Addr::LOCALHOST.into())
+    Reserved::new()
 }
 
 fn manners(sickness: &str, manner: Manner, error: &str) {
@@ -151,7 +152,7 @@ fn garbage_behind_a_good_greeting() {
 
 #[test]
 fn a_stopped_process_whose_kernel_still_shakes_hands() {
-    let exchange = Exchange::start("off");
+    let exchange = Exchange::start(&["--chaos=off"]);
     let mut core = Core::start(exchange.address);
     core.wait_for_kind(Kind::Quote);
     exchange.stop();

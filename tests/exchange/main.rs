@@ -19,3 +19,5 @@ mod network;
 mod process;
 mod simulated;
 mod stand_in;
+#[path = "../support/mod.rs"]
+mod support;

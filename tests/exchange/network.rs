@@ -9,7 +9,8 @@ use std::time::SystemTime;
 
 use crate::harness::Core;
 use crate::kernel::goes_through;
-use crate::stand_in::{Manner, Reserved, StandIn};
+use crate::stand_in::{Manner, StandIn};
+use crate::support::node::Reserved;
 
 /// Set in the process that runs inside a namespace.
 const INSIDE: &str = "PREGAO_TEST_NETWORK";

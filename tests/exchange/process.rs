@@ -1,70 +1,42 @@
 //! The exchange as a process of its own: `pregao external`, which can be stopped and killed.
 
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use pregao::client::Asker;
 use pregao::wire::{Flags, Kind, Op, Query, padded};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::harness::{Core, PATIENCE};
-use crate::stand_in::Reserved;
-use std::time::Duration;
+use crate::harness::Core;
+use crate::support::node::Place;
+use crate::support::process::{PATIENCE, Process};
 
 pub(crate) struct Exchange {
     pub(crate) address: SocketAddr,
-    child: Child,
-    _directory: tempfile::TempDir,
+    process: Process,
     /// Keeps the port from everybody else.
-    _reserved: Reserved,
+    _place: Place,
 }
 
 impl Exchange {
-    /// Starts one that misbehaves like this.
-    pub(crate) fn start(chaos: &str) -> Exchange {
-        let reserved = Reserved::on(Ipv4Addr::LOCALHOST.into());
-        let address = reserved.address();
-        let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("pregao.toml");
-        std::fs::write(&config, format!("[net]\nexternal = \"{address}\"\n")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pregao"));
-        command.arg("external").arg("--config").arg(&config).arg("--seed=7");
-        if !chaos.is_empty() {
-            command.arg(format!("--chaos={chaos}"));
-        }
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut lines = lines.map_while(Result::ok);
-        assert!(lines.any(|line| line.contains("listens on")), "the exchange does not start");
-        // Read on, or its log would block it.
-        std::thread::spawn(move || lines.for_each(drop));
-        Exchange { address, child, _directory: directory, _reserved: reserved }
+    /// Starts one, with these flags beside its own.
+    pub(crate) fn start(flags: &[&str]) -> Exchange {
+        let place = Place::new("external", "", "");
+        let process = place.start(&[&["external", "--seed=7"], flags].concat());
+        process.wait_listening();
+        Exchange { address: place.address(), process, _place: place }
     }
 
     pub(crate) fn stop(&self) {
-        self.signal(Signal::STOP);
+        self.process.signal(Signal::STOP);
     }
 
     pub(crate) fn go_on(&self) {
-        self.signal(Signal::CONT);
+        self.process.signal(Signal::CONT);
     }
 
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.kill();
     }
 }
 
@@ -86,7 +58,7 @@ fn ask(asker: &mut Asker, slowest: &mut Duration) -> bool {
 /// Five seconds of an exchange that fails one session and request in five and stalls another fifth.
 #[test]
 fn every_quote_is_answered_in_time_while_the_exchange_fails_and_stalls() {
-    let mut exchange = Exchange::start("");
+    let mut exchange = Exchange::start(&[]);
     let mut core = Core::start(exchange.address);
     let mut asker = core.asker();
     let mut slowest = Duration::ZERO;

@@ -1,16 +1,17 @@
 //! Exchanges that the test holds in its hand: a healthy one, and those that a process can be.
 
 use std::io::Write;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use pregao::wire::{Definition, Flags, Frame, Heartbeat, Kind, Quote, Session, U16, U32, U64};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 use zerocopy::IntoBytes;
 
-use crate::harness::{PATIENCE, Wire};
+use crate::harness::Wire;
+use crate::support::process::PATIENCE;
 
 /// What the exchange does with a connection that it has accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,29 +39,6 @@ const MANNERS: [Manner; 6] = [
     Manner::GarbageLater,
     Manner::OneByteASecond,
 ];
-
-/// A port that is ours, with nobody listening on it yet: a dial is refused, and no other process can
-/// take it meanwhile.
-pub(crate) struct Reserved(Socket);
-
-impl Reserved {
-    pub(crate) fn on(ip: IpAddr) -> Reserved {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
-        Reserved(socket)
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.0.local_addr().unwrap().as_socket().unwrap()
-    }
-
-    /// Listens, with room for so many connections that nobody has accepted.
-    pub(crate) fn listen(self, backlog: i32) -> TcpListener {
-        self.0.listen(backlog).unwrap();
-        self.0.into()
-    }
-}
 
 /// An exchange that accepts.
 #[derive(Clone)]

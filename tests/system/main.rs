@@ -13,9 +13,9 @@ mod answers;
 #[cfg(test)]
 mod between;
 #[cfg(test)]
-mod checks;
-#[cfg(test)]
 mod crashes;
+#[cfg(test)]
+mod examples;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
@@ -27,12 +27,14 @@ mod market;
 #[cfg(test)]
 mod offline;
 #[cfg(test)]
-mod process;
-#[cfg(test)]
 mod reactors;
 #[cfg(test)]
 mod replicas;
 #[cfg(test)]
-mod system;
+#[path = "../support/mod.rs"]
+mod support;
 #[cfg(test)]
 mod tapes;
+
+#[cfg(test)]
+use support::{checks, process, system};

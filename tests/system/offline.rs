@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::process::{Finished, Process, json};
+use super::process::{Finished, PROGRAM, Process, json};
 use super::system::System;
 use super::tapes::{AMZN, AMZN_TRADES, all_trades_come_once};
 
@@ -119,7 +119,7 @@ fn a_log_is_read_while_it_is_written_and_after_its_node_died() {
 fn a_reader_that_leaves_ends_a_dump_quietly() {
     let system = System::start(&["--tape", AMZN, "--speed", "max", "--chaos", "off"]);
     all_trades_come_once(&system, "trade.AMZN", AMZN_TRADES);
-    let mut dump = Command::new(env!("CARGO_BIN_EXE_pregao"))
+    let mut dump = Command::new(PROGRAM)
         .args(["dump", system.place.data_dir().to_str().unwrap(), "--format", "json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -14,6 +14,9 @@ use crossbeam::channel::{self, Receiver};
 use pregao::time::{Clock, Mono};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pregao");
+
 /// What only a broken system reaches, however slow the machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -114,12 +117,14 @@ impl Lines {
         let _ = self.0.1.wait_timeout(state, RETRY);
     }
 
-    fn wait_end(&self, deadline: &Deadline) {
+    /// Waits for the end of the output; whether it came.
+    fn wait_end(&self, deadline: &Deadline) -> bool {
         let mut state = self.state();
         while !state.is_ended && !deadline.is_over() {
             let waited = self.0.1.wait_timeout(state, deadline.left());
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.is_ended
     }
 }
 
@@ -137,8 +142,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `pregao` with these arguments.
     pub(crate) fn start(arguments: &[impl AsRef<OsStr>]) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pregao"))
-            .args(arguments)
+        Process::of(Command::new(PROGRAM).args(arguments))
+    }
+
+    /// Starts any program, with its outputs read.
+    pub(crate) fn of(command: &mut Command) -> Process {
+        let mut child = command
             .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -160,6 +169,30 @@ impl Process {
     /// Sends a signal; a process that is gone does not mind.
     pub(crate) fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.handle, signal);
+    }
+
+    /// Waits for a line of its log with this text.
+    pub(crate) fn wait_log(&self, text: &str) {
+        let found = |lines: &[String]| lines.iter().any(|it| it.contains(text)).then_some(());
+        self.stderr.wait(text, found);
+    }
+
+    /// Waits until this one node takes connections.
+    pub(crate) fn wait_listening(&self) {
+        self.wait_log("listens on");
+    }
+
+    /// Lets it run for so long. It must not end by itself.
+    pub(crate) fn run_for(&self, time: Duration) {
+        let has_ended = self.stderr.wait_end(&Deadline::after(time));
+        assert!(!has_ended, "it ended:\n{}", tail(&self.stderr.all()));
+    }
+
+    /// Ends it as nothing can prevent. It must have lived until now.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        let (status, log) = (self.wait(), self.stderr.all());
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}:\n{}", tail(&log));
     }
 
     /// Waits for its end.
@@ -196,11 +229,12 @@ impl Process {
         lines
     }
 
-    /// Asks it to end, and makes it.
+    /// Asks it to end, and makes it. One that is stopped goes on, or it would not hear.
     pub(crate) fn end_now(&mut self) {
         for (signal, wait) in [(Signal::TERM, END_WAIT), (Signal::KILL, PATIENCE)] {
             if self.ended.is_none() {
                 self.signal(signal);
+                self.signal(Signal::CONT);
                 self.wait_within(wait);
             }
         }
@@ -226,6 +260,11 @@ impl Finished {
     pub(crate) fn code(&self) -> i32 {
         let signal = self.status.signal();
         self.status.code().unwrap_or_else(|| panic!("ended by signal {signal:?}: {self:?}"))
+    }
+
+    /// The signal that ended it.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        self.status.signal()
     }
 
     /// Fails unless this is its exit code.

@@ -1,15 +1,13 @@
 //! The machine of a whole subscription: which of its two peers it is connected to, when it tries again,
 //! what it says to stay alive, and when it takes a peer for dead. What the frames mean is the
-//! [`Follower`]'s; sockets and clocks are the shells', which are [`super::NonblockingSubscription`] and,
-//! around that, [`super::Subscription`].
+//! [`Follower`]'s; sockets and clocks are the shell's.
 //!
 //! The broker is always wanted; core only while a piece of history is. Meanwhile nothing is read from
 //! the broker, so that frames come in order and back-pressure stays in the kernel.
 
 use zerocopy::IntoBytes;
 
-use super::follower::{Event, Follower, Request, Want};
-use super::{Backoff, Symbols};
+use super::{Backoff, Event, Follower, Request, Symbols, Want};
 use crate::limits;
 use crate::time::{Mono, Now};
 use crate::wire::{

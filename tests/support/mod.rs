@@ -1,0 +1,12 @@
+//! The harness of all tests that start the program as a process: it is started on ports that nobody else
+//! has and in a directory of its own, watched by its lines, and ended with the test, however that ends.
+//!
+//! `process` is one process, `node` one node of a system, `system` all of them, and `checks` what must hold
+//! of what a subscriber was given.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub(crate) mod checks;
+pub(crate) mod node;
+pub(crate) mod process;
+pub(crate) mod system;

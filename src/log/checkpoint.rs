@@ -116,7 +116,7 @@ impl<S: Storage> Log<S> {
 mod tests {
     use super::super::memory::MemoryDisk;
     use super::super::tests::{MemoryLog, at, contents, frame, journal, open};
-    use super::super::{LogConfig, Retention};
+    use super::super::{LogConfig, LogEntry, Retention};
     use super::*;
     use crate::wire::{Definition, U64};
 
@@ -183,30 +183,30 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_goes_only_when_the_next_one_states_what_it_stated() {
+    fn a_segment_goes_only_when_the_next_one_has_its_statements() {
         let (mut log, _) = open(&MemoryDisk::new(4096), three_segments());
         log.require_checkpoints();
         filled(&mut log, 60);
         assert!(log.first_seq().unwrap() > 10, "{:?}", log.first_seq());
         let first = log.first_position();
-        // From here on nothing is stated again: what stands is needed for ever.
-        let mut unstated = 0;
+        // From here on no checkpoint fits: what is there is needed for ever.
+        let mut due = 0;
         for seq in 61..=200 {
             while let Err(error) = log.append(&frame(seq)) {
                 if error == AppendError::CheckpointDue {
-                    unstated += 1;
+                    due += 1;
                     assert_eq!(log.write_checkpoint(&[definition(); 16]), Ok(false));
                 }
                 log.commit(at(1));
                 log.handle_completions(at(1));
             }
         }
-        assert!(unstated > 5);
+        assert!(due > 5);
         assert!(log.first_position() <= first + 3 * 16, "{}", log.first_position());
     }
 
     #[test]
-    fn an_unstated_segment_takes_no_frame_however_often_it_is_tried() {
+    fn a_segment_without_its_checkpoint_takes_no_frame_however_often_it_is_tried() {
         let (mut log, _) = open(&MemoryDisk::new(4096), journal(16));
         log.require_checkpoints();
         let mut seq = 1;
@@ -223,6 +223,39 @@ mod tests {
         assert_eq!(log.append(&frame(seq)), Err(AppendError::CheckpointDue));
         assert_eq!(log.write_checkpoint(&[definition()]), Ok(true));
         assert!(log.append(&frame(seq)).is_ok());
+    }
+
+    #[test]
+    fn a_due_checkpoint_is_written_before_the_record_that_found_it_due() {
+        for count in [2, 16] {
+            let (mut log, _) = open(&MemoryDisk::new(4096), journal(16));
+            log.require_checkpoints();
+            let (mut written, mut too_many) = (0, 0);
+            for seq in 1..=60 {
+                let frame = if seq == 1 { definition() } else { frame(seq) };
+                let entry = match seq % 3 {
+                    0 => LogEntry::LocalEvent(&frame),
+                    _ => LogEntry::Event(&frame),
+                };
+                loop {
+                    let statements = || {
+                        written += 1;
+                        vec![definition(); count]
+                    };
+                    match log.append_with_checkpoint(entry, statements, |_| too_many += 1) {
+                        Ok(_) => break,
+                        Err(AppendError::NotReady) => log.commit(at(1)),
+                        Err(error) => panic!("{error}"),
+                    }
+                    log.handle_completions(at(1));
+                }
+            }
+            log.commit(at(1));
+            assert!(written > 3, "{written}");
+            assert_eq!(too_many, if count == 16 { written } else { 0 });
+            let statements = contents(&log).0.iter().filter(|seq| **seq == 1).count() - 1;
+            assert_eq!(statements, (written - too_many) * count);
+        }
     }
 
     #[test]
@@ -243,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_a_crash_left_unfinished_is_stated_again() {
+    fn a_checkpoint_that_a_crash_left_unfinished_is_written_again() {
         let disk = MemoryDisk::new(4096);
         let (mut log, _) = open(&disk, journal(16));
         log.require_checkpoints();

@@ -1,4 +1,4 @@
-//! What a log is told (its configuration) and what it answers (health, progress, refusals).
+//! How a log is configured, and what it answers: health, progress, refusals.
 
 use std::time::Duration;
 
@@ -92,8 +92,8 @@ pub enum AppendError {
 pub struct Progress {
     /// The durable watermark moved: acknowledgements may be due.
     pub durable: bool,
-    /// A segment, or the sync it waited for, arrived: whoever was told [`AppendError::NotReady`] or
-    /// `Full` may try again.
+    /// A segment, or the sync it waited for, arrived: who got [`AppendError::NotReady`] or `Full`
+    /// may try again.
     pub room: bool,
     /// The log failed: see [`super::Log::health`].
     pub failed: bool,

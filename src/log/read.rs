@@ -13,7 +13,7 @@ use super::mark::Record;
 use super::recovery::note_damage;
 use crate::wire::{FRAME_BYTES, Frame};
 
-/// What stands at a position.
+/// What is at a position.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read<'a> {
     /// Records, marks included ([`Frame`]s of kind `LogMark`), from that position on; at least one.

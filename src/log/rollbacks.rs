@@ -7,7 +7,7 @@
 /// The live parts of a log. The journal's table is always empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rollbacks {
-    /// Ascending in both positions and in seq: a break with a seq not above that of a later one
+    /// Invariant: ascending in both positions and in seq. A rollback to a seq not below that of a later one
     /// is contained in the later one.
     rollbacks: Vec<Rollback>,
 }

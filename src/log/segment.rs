@@ -8,6 +8,9 @@ use super::mark::Record;
 use crate::wire::{FRAME_BYTES, Frame, as_frames};
 
 /// A segment whose header was checked.
+///
+/// Invariant: `base + records` does not overflow, and no position is below `base` or above that when it is asked
+/// where its bytes are.
 #[derive(Clone, Debug)]
 pub(super) struct LogSegment<G> {
     /// Position of its first record.

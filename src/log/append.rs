@@ -64,14 +64,25 @@ impl<S: Storage> Log<S> {
     ) -> Result<u64, AppendError> {
         match self.append_entry(entry) {
             Err(AppendError::CheckpointDue) => {
-                let statements = statements();
-                if !self.write_checkpoint(&statements)? {
-                    too_many(statements.len());
-                }
-                self.append_entry(entry)
+                self.append_behind_checkpoint(entry, statements, too_many)
             }
             done => done,
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_behind_checkpoint(
+        &mut self,
+        entry: LogEntry<'_>,
+        statements: impl FnOnce() -> Vec<Frame>,
+        too_many: impl FnOnce(usize),
+    ) -> Result<u64, AppendError> {
+        let statements = statements();
+        if !self.write_checkpoint(&statements)? {
+            too_many(statements.len());
+        }
+        self.append_entry(entry)
     }
 
     /// Says which number is wanted next from which feed; a mark is written only when that is news.

@@ -168,6 +168,7 @@ impl<S: Storage> Sequencer<S> {
     }
 
     /// A new segment of the journal begins with all that is known, so that those before it can go.
+    #[inline]
     fn append(&mut self, entry: LogEntry<'_>) -> Result<u64, AppendError> {
         let (market, links) = (&self.market, &mut self.links);
         let statements = || market.statements();

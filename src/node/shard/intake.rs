@@ -87,6 +87,7 @@ impl<S: Storage> Shard<S> {
     }
 
     /// A new segment of the log begins with all definitions and holes, so that those before it can go.
+    #[inline]
     fn append(&mut self, entry: LogEntry<'_>) -> Result<u64, AppendError> {
         let (index, links) = (&self.index, &mut self.links);
         let statements = || index.definitions().chain(index.holes.records()).collect();

@@ -65,13 +65,13 @@ fn open(directory: &Path, now: Now) -> (Log<FileStorage>, pregao::log::Recovery)
 fn fill(directory: &Path, records: u64, clock: Clock) {
     let statements: Vec<Frame> = (0..INSTRUMENTS).map(definition).collect();
     let (mut log, _) = open(directory, clock.now());
-    log.require_statements();
+    log.require_checkpoints();
     for seq in 1..=records {
         let frame = frame(seq);
         loop {
             match log.append(&frame) {
                 Ok(_) => break,
-                Err(AppendError::Unstated) => drop(log.state_again(&statements)),
+                Err(AppendError::CheckpointDue) => drop(log.write_checkpoint(&statements)),
                 Err(AppendError::NotReady) => {
                     log.commit(clock.now());
                     log.handle_completions(clock.now());

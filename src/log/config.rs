@@ -1,9 +1,9 @@
-//! What a log is told (its configuration) and what it answers (health, progress, refusals).
+//! How a log is configured, and what it answers: health, progress, refusals.
 
 use std::time::Duration;
 
 use super::backend::StorageError;
-use super::standing::{Sequence, UpstreamRule};
+use super::counters::{Sequence, UpstreamRule};
 
 /// When appended records are made durable. Whatever the policy, nothing committed is lost when the
 /// process dies; the policy says what is lost with the power.
@@ -62,9 +62,9 @@ pub enum AppendError {
     /// Back-pressure: the next segment, or the sync of the last one, is not ready yet.
     #[error("the log's next segment is not ready yet")]
     NotReady,
-    /// A segment has been begun: [`super::Log::state_again`] comes first, then the frame again.
-    #[error("the log's new segment needs its statements first")]
-    Unstated,
+    /// A segment has been begun: [`super::Log::write_checkpoint`] comes first, then the frame again.
+    #[error("the log's new segment needs its checkpoint first")]
+    CheckpointDue,
     /// The disk is full; asked again once a second.
     #[error("the disk is full")]
     Full,
@@ -79,7 +79,7 @@ pub enum AppendError {
     OutOfOrder {
         /// The seq that may come next.
         next_seq: u64,
-        /// The epoch the log stands in.
+        /// The epoch of its last record.
         epoch: u32,
     },
     /// Only data frames can be appended: an error of the caller.
@@ -92,8 +92,8 @@ pub enum AppendError {
 pub struct Progress {
     /// The durable watermark moved: acknowledgements may be due.
     pub durable: bool,
-    /// A segment, or the sync it waited for, arrived: whoever was told [`AppendError::NotReady`] or
-    /// `Full` may try again.
+    /// A segment, or the sync it waited for, arrived: who got [`AppendError::NotReady`] or `Full`
+    /// may try again.
     pub room: bool,
     /// The log failed: see [`super::Log::health`].
     pub failed: bool,

@@ -104,7 +104,9 @@ fn live(
         for _ in 0..*frames {
             let seq = log.next_seq();
             if is_local(seq) {
-                while log.append_local(&frame(seq)) == Err(AppendError::NotReady) {
+                while log.append_entry(LogEntry::LocalEvent(&frame(seq)))
+                    == Err(AppendError::NotReady)
+                {
                     log.commit(at(1));
                     log.handle_completions(at(1));
                 }

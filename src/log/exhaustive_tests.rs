@@ -45,7 +45,7 @@ fn append_next(log: &mut MemoryLog) {
         match log.append(&next) {
             Ok(_) => return log.commit(at(1)),
             // A segment that has hardly more than the marks of opens goes without.
-            Err(AppendError::Unstated) => assert!(log.state_again(&[event(1)]).is_ok()),
+            Err(AppendError::CheckpointDue) => assert!(log.write_checkpoint(&[event(1)]).is_ok()),
             Err(AppendError::NotReady) => {
                 log.commit(at(1));
                 log.handle_completions(at(1));
@@ -108,7 +108,7 @@ impl Life {
         self.log = None;
         let (mut log, recovery) = open(&self.disk, self.config);
         log.hold_from_seq(self.held_seq);
-        log.require_statements();
+        log.require_checkpoints();
         self.log = Some(log);
         self.promise();
         if !recovery.clean {
@@ -136,8 +136,8 @@ impl Life {
         match operation {
             Operation::Append => append_next(self.log()),
             Operation::Roll => {
-                let before = self.log().current.base;
-                while self.log().current.base == before {
+                let before = self.log().segments.active().base;
+                while self.log().segments.active().base == before {
                     append_next(self.log());
                     self.completions();
                 }

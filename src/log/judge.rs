@@ -1,11 +1,11 @@
-//! Whether a record can stand where it stands: the one judgement over records in their order, for an
+//! Whether a record can be where it is: the one judgement over records in their order, for an
 //! open and for whoever looks at the files of a log without opening it.
 //!
-//! It is fed position by position and keeps where the log stands. What it is not: a reader; where the
+//! It is fed position by position and keeps the counters. What it is not: a reader; where the
 //! bytes come from is the caller's matter.
 
+use super::counters::{Counters, Rules};
 use super::mark::{Reason, Record};
-use super::standing::{Rules, Standing};
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +25,11 @@ pub(super) struct Judge {
     /// All positions below it were durable once.
     watermark: u64,
     start: u64,
-    pub(super) standing: Standing,
+    pub(super) counters: Counters,
     /// What came before the next record is not known.
     lost: bool,
-    /// Something has said where the log stands.
-    stands: bool,
+    /// Something has said what the counters are.
+    is_known: bool,
     /// The last record was a Close mark.
     pub(super) closed: bool,
     /// Whether any good record was seen.
@@ -38,15 +38,15 @@ pub(super) struct Judge {
 
 impl Judge {
     /// A walk from `start` on. One that begins inside the log knows nothing until its first mark; only
-    /// position 0 may begin without a record that says where the log stands.
+    /// position 0 may begin without a record that says what the counters are.
     pub(super) fn begin(start: u64, watermark: u64, rules: Rules) -> Judge {
         Judge {
             rules,
             watermark,
             start,
-            standing: Standing::FRESH,
+            counters: Counters::FRESH,
             lost: start > 0,
-            stands: start == 0,
+            is_known: start == 0,
             closed: false,
             any: false,
         }
@@ -64,16 +64,16 @@ impl Judge {
         is_first_of_segment: bool,
         record: Option<Record<'_>>,
     ) -> Verdict {
-        let (mut closes, mut says_where) = (false, true);
+        let (mut closes, mut says_counters) = (false, true);
         let rules = self.rules;
         let good = match record {
             Some(Record::Mark(mark)) => {
-                let fits = self.standing.accepts_mark(mark, position, rules)
+                let fits = self.counters.accepts_mark(mark, position, rules)
                     || (self.lost && mark.durable_records.get() <= position);
                 if fits {
-                    self.standing.pass_mark(mark);
+                    self.counters.apply_mark(mark);
                     closes = mark.is(Reason::Close);
-                    self.stands = true;
+                    self.is_known = true;
                 }
                 fits
             }
@@ -81,25 +81,25 @@ impl Judge {
                 let seq = frame.seq.get();
                 if is_first_of_segment {
                     false
-                } else if self.lost && seq >= self.standing.next_seq && seq != u64::MAX {
-                    self.standing.pass_data_after_damage(seq, rules);
+                } else if self.lost && seq >= self.counters.next_seq && seq != u64::MAX {
+                    self.counters.apply_data_after_damage(seq, rules);
                     true
-                } else if !self.lost && self.standing.accepts(seq, rules) {
-                    self.standing.pass_data(seq, rules);
+                } else if !self.lost && self.counters.accepts(seq, rules) {
+                    self.counters.apply_data(seq, rules);
                     true
                 } else {
                     false
                 }
             }
-            // It moves nothing, and behind damage it does not say where the log stands.
+            // It moves nothing, and behind damage it does not say what the counters are.
             Some(Record::Statement(_) | Record::Hole(_)) => {
-                says_where = false;
+                says_counters = false;
                 !is_first_of_segment
             }
             None => false,
         };
         if good {
-            self.lost &= !says_where;
+            self.lost &= !says_counters;
             self.any = true;
         } else if position < self.watermark {
             self.lost = true;
@@ -110,14 +110,14 @@ impl Judge {
         if good { Verdict::Good } else { Verdict::Rot }
     }
 
-    /// Whether it is known where the log stands, having come to `end`. After rot right up to the end
+    /// Whether the counters are known, having come to `end`. After rot right up to the end
     /// it is not: the seq of the lost frames must not be used twice.
     pub(super) fn knows(&self, end: u64) -> bool {
-        self.stands && !(self.lost && end > self.start)
+        self.is_known && !(self.lost && end > self.start)
     }
 }
 
-/// Whether a segment that begins at `base` can stand behind one that ended at `end_before`; between
+/// Whether a segment that begins at `base` can be behind one that ended at `end_before`; between
 /// neighbours by number nothing may lie.
 pub(super) fn continues(number_before: u64, end_before: u64, number: u64, base: u64) -> bool {
     let adjacent = number_before.checked_add(1) == Some(number);

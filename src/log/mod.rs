@@ -1,30 +1,62 @@
 #![doc = include_str!("FORMAT.md")]
 
-mod appender;
+mod append;
 mod backend;
-mod breaks;
+mod checkpoint;
 mod config;
+mod counters;
+mod durability;
 mod header;
-mod held;
 pub mod inspect;
-mod jobs;
 mod judge;
 mod mark;
 pub mod memory;
+mod open;
 mod positions;
 mod read;
 mod recovery;
-mod standing;
-mod statements;
+mod retention;
+mod rollbacks;
+mod segment;
+mod segments;
+mod turn;
+mod writer;
 
-pub use appender::Log;
+pub use append::LogEntry;
 pub use backend::{Completion, Segment, Storage, StorageError};
 pub use config::{AppendError, Health, LogConfig, Progress, Retention, SyncPolicy};
+pub use counters::{Sequence, UpstreamRule};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, HeaderFault};
 pub use mark::{Mark, Reason, hole_in, is_doubtful, is_event, is_statement};
 pub use read::Read;
 pub use recovery::{OpenError, Recovery};
-pub use standing::{Sequence, UpstreamRule};
+
+/// An append-only log of frames.
+///
+/// It knows no file, no thread and no clock. What it is not: an index. Which instrument is where is the
+/// shard's matter.
+///
+/// Each part keeps an invariant of its own, and the log brings them together: `open.rs` makes them, `append.rs`
+/// writes records, `turn.rs` commits and takes in what the storage has done, `read.rs` reads, `retention.rs`
+/// removes.
+///
+/// Invariant: all records before the writer's position, and none behind it, are stored in the segments, and the
+/// position is within the active one or at its end.
+///
+/// Invariant: a segment is left for the next only when the one before it is durable. So what is not durable is
+/// in the last two used segments, which recovery relies on.
+#[derive(Debug)]
+pub struct Log<S: Storage> {
+    storage: S,
+    segments: segments::Segments<S::Segment>,
+    writer: writer::Writer,
+    durability: durability::Durability,
+    checkpoints: checkpoint::Checkpoints,
+    removal: retention::Removal,
+    health: Health,
+    /// Wall clock of this turn.
+    wall_ns: u64,
+}
 
 #[cfg(test)]
 mod crash_tests;

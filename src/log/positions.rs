@@ -1,73 +1,75 @@
 //! What a log says of itself: how far it has come, what of that readers see and the disk has, and how it
-//! is. What it is not: what stands in it, which `read.rs` says.
+//! is. What is in it is the matter of `read.rs`.
 
 use std::ops::Range;
 
 use super::Log;
 use super::backend::Storage;
-use super::config::{Health, Retention};
-use super::read::total_bytes;
+use super::config::Health;
 
 impl<S: Storage> Log<S> {
     /// First position that the log still has.
     #[must_use]
     pub fn first_position(&self) -> u64 {
-        self.sealed.front().unwrap_or(&self.current).base
+        self.segments.first_position()
     }
 
     /// The position behind the last record that readers see.
     #[must_use]
     pub fn committed_position(&self) -> u64 {
-        self.committed.position
+        self.durability.committed().position
     }
 
     /// The position behind the last record that is durable.
     #[must_use]
     pub fn durable_position(&self) -> u64 {
-        self.durable.position
+        self.durability.durable().position
     }
 
     /// The seq that the next data frame has (contiguous), or at least has (increasing).
     #[must_use]
     pub fn next_seq(&self) -> u64 {
-        self.standing.next_seq
+        self.writer.counters().next_seq
     }
 
     /// All frames with a lower seq are committed: readers see them.
     #[must_use]
     pub fn committed_seq(&self) -> u64 {
-        self.committed.next_seq
+        self.durability.committed().next_seq
     }
 
     /// All frames with a lower seq are durable.
     #[must_use]
     pub fn durable_seq(&self) -> u64 {
-        self.durable.next_seq
+        self.durability.durable().next_seq
     }
 
     /// Feed and number wanted next from upstream.
     #[must_use]
     pub fn upstream(&self) -> (u64, u64) {
-        (self.standing.upstream_feed, self.standing.upstream_seq)
+        {
+            let counters = self.writer.counters();
+            (counters.upstream_feed, counters.upstream_seq)
+        }
     }
 
     /// Everything that upstream numbered below this, and that belongs into this log, is durable, and so
     /// is the knowledge of it.
     #[must_use]
     pub fn durable_upstream_seq(&self) -> u64 {
-        self.durable.upstream_seq
+        self.durability.durable().upstream_seq
     }
 
-    /// The epoch the log stands in; 0 = none has begun.
+    /// The epoch of the log's end; 0 = none has begun.
     #[must_use]
     pub fn epoch(&self) -> u32 {
-        self.standing.epoch
+        self.writer.counters().epoch
     }
 
     /// First seq of that epoch.
     #[must_use]
     pub fn epoch_start(&self) -> u64 {
-        self.standing.epoch_start
+        self.writer.counters().epoch_start
     }
 
     /// Whether the log can take frames, and if not, why.
@@ -79,18 +81,12 @@ impl<S: Storage> Log<S> {
     /// Positions of the whole log.
     #[must_use]
     pub fn positions(&self) -> Range<u64> {
-        self.first_position()..self.committed.position
+        self.first_position()..self.durability.committed().position
     }
 
     /// Bytes of all segment files, the one made ahead included.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.sealed_bytes + total_bytes(self.prepared.iter().chain([&self.current]))
-    }
-
-    /// What is removed, and when.
-    #[must_use]
-    pub fn retention(&self) -> Retention {
-        self.config.retention
+        self.segments.bytes()
     }
 }

@@ -8,13 +8,12 @@ use std::ops::Range;
 use zerocopy::IntoBytes;
 
 use super::Log;
-use super::backend::{Segment, Storage};
-use super::held::Held;
+use super::backend::Storage;
 use super::mark::Record;
 use super::recovery::note_damage;
 use crate::wire::{FRAME_BYTES, Frame};
 
-/// What stands at a position.
+/// What is at a position.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read<'a> {
     /// Records, marks included ([`Frame`]s of kind `LogMark`), from that position on; at least one.
@@ -34,18 +33,18 @@ impl<S: Storage> Log<S> {
         if position >= committed {
             return Read::End;
         }
-        let Some(held) = self.segment_from(position) else { return Read::End };
-        if position < held.base {
-            return Read::Damaged(position..held.base);
+        let Some(segment) = self.segments.segment_from(position) else { return Read::End };
+        if position < segment.base {
+            return Read::Damaged(position..segment.base);
         }
         let wanted = position.saturating_add(records_max.max(1) as u64).min(committed);
-        let frames = held.frames(position, wanted);
-        let unchecked_from = self.written_from.saturating_sub(position);
+        let frames = segment.frames(position, wanted);
+        let unchecked_from = self.writer.written_from().saturating_sub(position);
         let unchecked_from = usize::try_from(unchecked_from).unwrap_or(usize::MAX);
         let suspects = &frames[..unchecked_from.min(frames.len())];
         let bad = suspects.iter().position(|frame| Record::checked(frame).is_none());
         match bad {
-            None if frames.is_empty() => Read::Damaged(position..held.end().min(committed)),
+            None if frames.is_empty() => Read::Damaged(position..segment.end().min(committed)),
             None => Read::Frames(frames),
             Some(0) => {
                 let good = suspects.iter().position(|frame| Record::checked(frame).is_some());
@@ -61,8 +60,8 @@ impl<S: Storage> Log<S> {
     /// was there; what is handed to others is what can be read.
     #[must_use]
     pub fn mended(&self, position: u64) -> Option<Frame> {
-        let held = self.segment_from(position).filter(|held| held.holds(position))?;
-        let mut frame = *held.frames(position, position + 1).first()?;
+        let segment = self.segments.segment_from(position).filter(|it| it.holds(position))?;
+        let mut frame = *segment.frames(position, position + 1).first()?;
         (0..FRAME_BYTES * 8).find_map(|bit| {
             frame.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
             let mended = matches!(Record::checked(&frame), Some(Record::Data(_))).then_some(frame);
@@ -76,7 +75,7 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub fn position_of_seq(&self, seq: u64) -> u64 {
         let committed = self.committed_position();
-        let stretch = self.breaks.stretch(seq, self.first_position(), committed);
+        let stretch = self.writer.rollbacks().stretch(seq, self.first_position(), committed);
         let (mut low, mut high) = (stretch.from, stretch.until.min(committed));
         while low < high {
             let middle = low + (high - low) / 2;
@@ -95,7 +94,7 @@ impl<S: Storage> Log<S> {
     /// later epoch began at that seq. `u64::MAX`: none is.
     #[must_use]
     pub fn void_from(&self, position: u64) -> u64 {
-        self.breaks.void_from(position)
+        self.writer.rollbacks().void_from(position)
     }
 
     /// Checks every committed record of the whole log and lists the damaged positions. Takes as long
@@ -120,31 +119,16 @@ impl<S: Storage> Log<S> {
     fn seq_from(&self, from: u64, until: u64) -> Option<(u64, u64)> {
         let mut position = from;
         while position < until {
-            let held = self.segment_from(position)?;
-            position = position.max(held.base);
+            let segment = self.segments.segment_from(position)?;
+            position = position.max(segment.base);
             if position >= until {
                 return None;
             }
-            if let Some(seq) = held.record(position).and_then(Record::seq) {
+            if let Some(seq) = segment.record(position).and_then(Record::seq) {
                 return Some((position, seq));
             }
             position += 1;
         }
         None
     }
-
-    /// The segment with this position, or the next one when no segment has it.
-    fn segment_from(&self, position: u64) -> Option<&Held<S::Segment>> {
-        let (sealed, current) = (&self.sealed, &self.current);
-        if current.holds(position) {
-            return Some(current);
-        }
-        let index = sealed.partition_point(|held| held.end() <= position);
-        sealed.get(index).or(Some(current).filter(|current| position < current.end()))
-    }
-}
-
-/// Total length of segment files.
-pub(super) fn total_bytes<'a, G: Segment + 'a>(held: impl Iterator<Item = &'a Held<G>>) -> u64 {
-    held.map(|held| held.bytes() as u64).sum()
 }

@@ -1,4 +1,4 @@
-//! What an open finds out: where the log ends, what of it is torn, what is rot, where it stands.
+//! What an open finds out: where the log ends, what of it is torn, what is rot, what it has counted.
 //!
 //! Invariant: when the writer rolls out of a segment, the segment before that one is durable. So a
 //! crash can leave holes in the last two used segments only, and the last three always contain a
@@ -11,12 +11,12 @@
 use std::ops::Range;
 
 use super::backend::{Segment, Storage, StorageError};
-use super::breaks::Breaks;
+use super::counters::{Counters, Rules};
 use super::header::{Header, HeaderFault};
-use super::held::Held;
 use super::judge::{self, Judge, Verdict};
 use super::mark::Record;
-use super::standing::{Rules, Standing};
+use super::rollbacks::Rollbacks;
+use super::segment::LogSegment;
 use crate::limits::{DAMAGED_RANGES_MAX, SEGMENTS_MAX};
 use crate::planted::{Bug, is_planted};
 use crate::wire::Frame;
@@ -57,7 +57,7 @@ pub struct Recovery {
     pub end_position: u64,
     /// Records behind the end that a crash had left, and that are zero now.
     pub cut_records: u64,
-    /// The epoch the log stands in; 0 = none has begun.
+    /// The epoch of the end of the log; 0 = none has begun.
     pub epoch: u32,
     /// First seq of that epoch.
     pub epoch_start: u64,
@@ -75,7 +75,7 @@ pub struct Recovery {
 
 /// What the walk over the end of the log found.
 pub(super) struct Tail {
-    pub(super) standing: Standing,
+    pub(super) counters: Counters,
     /// The position behind the last record that is kept.
     pub(super) end: u64,
     pub(super) clean: bool,
@@ -85,7 +85,7 @@ pub(super) struct Tail {
 }
 
 /// All segments, and those left out with the reason.
-pub(super) type Opened<G> = (Vec<Held<G>>, Vec<(u64, HeaderFault)>);
+pub(super) type Opened<G> = (Vec<LogSegment<G>>, Vec<(u64, HeaderFault)>);
 
 /// Opens and checks all segments; leaves out sealed ones with a rotten header.
 pub(super) fn open_segments<S: Storage>(
@@ -96,7 +96,7 @@ pub(super) fn open_segments<S: Storage>(
     if numbers.len() > SEGMENTS_MAX {
         return Err(OpenError::Segments(numbers.len()));
     }
-    let mut held: Vec<Held<S::Segment>> = Vec::with_capacity(numbers.len());
+    let mut segments: Vec<LogSegment<S::Segment>> = Vec::with_capacity(numbers.len());
     let mut skipped = Vec::new();
     let last = numbers.last().copied();
     for number in numbers {
@@ -110,40 +110,44 @@ pub(super) fn open_segments<S: Storage>(
             }
             Err(fault) => return Err(OpenError::Refused { segment: number, fault }),
         };
-        let held_now = Held { base: header.base_position(), records: header.records(), segment };
-        if let Some(before) = held.last() {
+        let opened =
+            LogSegment { base: header.base_position(), records: header.records(), segment };
+        if let Some(before) = segments.last() {
             let before = (before.segment.number(), before.end());
-            if !judge::continues(before.0, before.1, number, held_now.base) {
+            if !judge::continues(before.0, before.1, number, opened.base) {
                 let fault = HeaderFault::Chain;
                 return Err(OpenError::Refused { segment: number, fault });
             }
         }
-        held.push(held_now);
+        segments.push(opened);
     }
-    Ok((held, skipped))
+    Ok((segments, skipped))
 }
 
 /// Walks the last three used segments.
-pub(super) fn walk<G: Segment>(held: &[Held<G>], rules: Rules) -> Result<Tail, OpenError> {
-    let used = held.iter().rposition(|segment| {
+pub(super) fn walk<G: Segment>(
+    segments: &[LogSegment<G>],
+    rules: Rules,
+) -> Result<Tail, OpenError> {
+    let used = segments.iter().rposition(|segment| {
         segment.frames(segment.base, segment.end()).iter().any(|frame| *frame != Frame::ZERO)
     });
-    let base = held.first().map_or(0, |segment| segment.base);
+    let base = segments.first().map_or(0, |segment| segment.base);
     let mut tail = Tail {
-        standing: Standing::FRESH,
+        counters: Counters::FRESH,
         end: base,
         clean: false,
         any: false,
         damaged: Vec::new(),
     };
     let Some(used) = used else {
-        // Only position 0 may begin without a record that says where the log stands.
-        return match held.first() {
-            Some(segment) if segment.base > 0 => Err(nothing_stands(&segment.segment)),
+        // Only position 0 may begin without a record that says what the counters are.
+        return match segments.first() {
+            Some(segment) if segment.base > 0 => Err(nothing_known(&segment.segment)),
             _ => Ok(tail),
         };
     };
-    let walked = &held[used.saturating_sub(2)..=used];
+    let walked = &segments[used.saturating_sub(2)..=used];
     let mut watermark = watermark(walked);
     if is_planted(Bug::TrustFirstWatermark) {
         let first = walked[0].record(walked[0].base).and_then(Record::mark);
@@ -170,20 +174,20 @@ pub(super) fn walk<G: Segment>(held: &[Held<G>], rules: Rules) -> Result<Tail, O
             tail.end = position + 1;
         }
     }
-    tail.standing = judge.standing;
+    tail.counters = judge.counters;
     tail.clean = judge.closed;
     tail.any = judge.any;
     if !judge.knows(tail.end) {
-        return Err(nothing_stands(&walked[walked.len() - 1].segment));
+        return Err(nothing_known(&walked[walked.len() - 1].segment));
     }
     Ok(tail)
 }
 
 /// Refuses a log whose end lies in a segment that is not there, or may have lain in one that is missing
 /// behind it: what follows is not known then.
-pub(super) fn check_end<G: Segment>(held: &[Held<G>], end: u64) -> Result<(), OpenError> {
+pub(super) fn check_end<G: Segment>(segments: &[LogSegment<G>], end: u64) -> Result<(), OpenError> {
     let mut expected = end;
-    for segment in held.iter().filter(|segment| segment.end() > end) {
+    for segment in segments.iter().filter(|segment| segment.end() > end) {
         if segment.base > expected {
             let segment = segment.segment.number();
             return Err(OpenError::Refused { segment, fault: HeaderFault::Chain });
@@ -193,12 +197,12 @@ pub(super) fn check_end<G: Segment>(held: &[Held<G>], end: u64) -> Result<(), Op
     Ok(())
 }
 
-fn nothing_stands<G: Segment>(segment: &G) -> OpenError {
+fn nothing_known<G: Segment>(segment: &G) -> OpenError {
     OpenError::Refused { segment: segment.number(), fault: HeaderFault::NothingStands }
 }
 
 /// The highest watermark that any good mark states.
-fn watermark<G: Segment>(walked: &[Held<G>]) -> u64 {
+fn watermark<G: Segment>(walked: &[LogSegment<G>]) -> u64 {
     let mut highest = 0;
     for segment in walked {
         for (position, frame) in (segment.base..).zip(segment.frames(segment.base, segment.end())) {
@@ -216,11 +220,11 @@ fn watermark<G: Segment>(walked: &[Held<G>]) -> u64 {
     highest
 }
 
-/// Zeroes what stands behind the end of the log. Repeating it after a crash changes nothing: the
+/// Zeroes what is behind the end of the log. Repeating it after a crash changes nothing: the
 /// record at `end` stays bad until a new one is written there, which is after the caller's sync.
-pub(super) fn cut<G: Segment>(held: &mut [Held<G>], end: u64) -> u64 {
+pub(super) fn cut<G: Segment>(segments: &mut [LogSegment<G>], end: u64) -> u64 {
     let mut cut = 0;
-    for segment in held.iter_mut().filter(|segment| segment.end() > end) {
+    for segment in segments.iter_mut().filter(|segment| segment.end() > end) {
         for position in end.max(segment.base)..segment.end() {
             if segment.is_written(position) {
                 segment.write(position, &Frame::ZERO);
@@ -234,15 +238,15 @@ pub(super) fn cut<G: Segment>(held: &mut [Held<G>], end: u64) -> u64 {
 /// Finds where the sequence fell back, looking only into segments whose first and last marks
 /// disagree about the epoch; and notes first and last records that are rot.
 pub(super) fn survey<G: Segment>(
-    held: &[Held<G>],
+    segments: &[LogSegment<G>],
     end: u64,
     damaged: &mut Vec<Range<u64>>,
-) -> Breaks {
-    let mut breaks = Breaks::default();
+) -> Rollbacks {
+    let mut rollbacks = Rollbacks::default();
     let mut epoch_before = None;
     let mut next_seq = 1;
-    let mut expected = held.first().map_or(0, |segment| segment.base);
-    for segment in held.iter().filter(|segment| segment.base < end) {
+    let mut expected = segments.first().map_or(0, |segment| segment.base);
+    for segment in segments.iter().filter(|segment| segment.base < end) {
         if expected < segment.base {
             note_damage(damaged, expected..segment.base);
         }
@@ -265,7 +269,7 @@ pub(super) fn survey<G: Segment>(
                 let Some(seq) = record.seq() else { continue };
                 // Only an Epoch mark falls back; when it is rot, the record behind it tells.
                 if seq < next_seq {
-                    breaks.push(position, seq);
+                    rollbacks.push(position, seq);
                 }
                 next_seq = seq.saturating_add(u64::from(record.mark().is_none()));
             }
@@ -275,7 +279,7 @@ pub(super) fn survey<G: Segment>(
         epoch_before = epochs.1;
     }
     damaged.sort_by_key(|range| range.start);
-    breaks
+    rollbacks
 }
 
 /// Adds a range to an ascending list, joining neighbours and keeping the list bounded.

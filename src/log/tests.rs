@@ -181,7 +181,7 @@ fn local_frames_consume_no_upstream_number() {
     let (mut log, _) = open(&disk, journal(64));
     log.set_upstream(77, 500, at(0)).unwrap();
     turn(&mut log, [1, 2]);
-    log.append_local(&frame(3)).unwrap();
+    log.append_entry(LogEntry::LocalEvent(&frame(3))).unwrap();
     turn(&mut log, [4]);
     assert_eq!(log.upstream(), (77, 503));
     let before = log.committed_position();

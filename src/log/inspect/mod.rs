@@ -23,8 +23,8 @@ use std::ops::ControlFlow;
 
 use super::backend::StorageError;
 use super::header::HEADER_BYTES;
-use super::held::Held;
 use super::mark::{Mark, Record};
+use super::segment::LogSegment;
 use crate::limits::INSPECT_CHUNK_BYTES;
 use crate::wire::{FRAME_BYTES, Frame, Kind, as_frames};
 
@@ -66,7 +66,7 @@ pub trait Files {
 }
 
 /// A segment without its bytes.
-pub(super) type Place = Held<u64>;
+pub(super) type Place = LogSegment<u64>;
 
 /// What a file has at a position.
 #[derive(Clone, Copy)]

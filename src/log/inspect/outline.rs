@@ -5,10 +5,10 @@ use std::ops::{ControlFlow, Range};
 use super::{Files, Listing, Place, each_record, header_page};
 use crate::limits::SEGMENTS_MAX;
 use crate::log::backend::StorageError;
+use crate::log::counters::{Counters, Rules, Sequence, UpstreamRule};
 use crate::log::header::{Header, HeaderFault};
 use crate::log::judge::{self, Judge, Verdict};
 use crate::log::recovery::{OpenError, note_damage};
-use crate::log::standing::{Rules, Sequence, Standing, UpstreamRule};
 use crate::wire::unpadded;
 
 /// A segment that is not looked into.
@@ -38,7 +38,7 @@ pub struct Outline {
     /// The position behind the last record that an open keeps.
     pub(super) end: u64,
     /// Where the log stands there.
-    pub(super) standing: Standing,
+    pub(super) counters: Counters,
     pub(super) clean: bool,
     pub(super) any: bool,
     /// Rot in the segments that an open walks.
@@ -78,7 +78,7 @@ impl Outline {
             refusal: None,
             watermark: 0,
             end: 0,
-            standing: Standing::FRESH,
+            counters: Counters::FRESH,
             clean: false,
             any: false,
             damaged: Vec::new(),
@@ -202,7 +202,7 @@ impl Outline {
             }
         }
         (self.watermark, self.end, self.damaged) = (watermark, end, damaged);
-        (self.standing, self.clean, self.any) = (judge.standing, judge.closed, judge.any);
+        (self.counters, self.clean, self.any) = (judge.counters, judge.closed, judge.any);
         if !judge.knows(end) {
             let fault = HeaderFault::NothingStands;
             self.refuse(OpenError::Refused { segment: walked[walked.len() - 1].segment, fault });

@@ -6,8 +6,8 @@ use std::ops::{ControlFlow, Range};
 use super::{Files, Outline, Place, each_record, load, told_before};
 use crate::limits::INSPECT_EPOCHS_MAX;
 use crate::log::backend::StorageError;
+use crate::log::counters::Sequence;
 use crate::log::mark::{Mark, Record};
-use crate::log::standing::Sequence;
 use crate::wire::{FRAME_BYTES, Frame};
 
 /// What a reader comes upon.

@@ -2,10 +2,10 @@
 
 use zerocopy::IntoBytes;
 
+use super::super::counters::Rules;
 use super::super::memory::MemoryDisk;
-use super::super::standing::Rules;
 use super::super::tests::{append, at, contents, frame, journal, open, shard, turn};
-use super::super::{Log, LogConfig, Reason, StorageError, SyncPolicy};
+use super::super::{Log, LogConfig, LogEntry, Reason, StorageError, SyncPolicy};
 use super::*;
 
 impl Files for MemoryDisk {
@@ -363,10 +363,10 @@ fn a_hole_is_told_once_however_often_the_log_says_it() {
     let (from_seq, to_seq) = (U64::new(3), U64::new(9));
     let reason = GapReason::Corrupt as u8;
     let hole = Frame::seal(Gap { reason, from_seq, to_seq, ..Gap::default() });
-    log.append_hole(&hole).unwrap();
+    log.append_entry(LogEntry::Hole(&hole)).unwrap();
     log.advance_upstream(10, at(1)).unwrap();
     turn(&mut log, [10]);
-    log.append_hole(&hole).unwrap();
+    log.append_entry(LogEntry::Hole(&hole)).unwrap();
     turn(&mut log, [11]);
     drop(log);
     let (_, summary, found) = judged(&disk, config);
@@ -390,17 +390,17 @@ fn what_an_epoch_takes_back_of_a_hole_is_told_anew_and_the_rest_is_not() {
         let reason = GapReason::Corrupt as u8;
         Frame::seal(Gap { reason, from_seq, to_seq, ..Gap::default() })
     };
-    log.append_hole(&hole(3, 9)).unwrap();
+    log.append_entry(LogEntry::Hole(&hole(3, 9))).unwrap();
     log.advance_upstream(10, at(1)).unwrap();
     turn(&mut log, [10]);
-    log.append_hole(&hole(100, 200)).unwrap();
+    log.append_entry(LogEntry::Hole(&hole(100, 200))).unwrap();
     log.advance_upstream(201, at(1)).unwrap();
     turn(&mut log, [201]);
     log.follow_epoch(1, 150, at(1)).unwrap();
     // As the head of a segment says them.
-    log.append_hole(&hole(3, 9)).unwrap();
-    log.append_hole(&hole(100, 149)).unwrap();
-    log.append_hole(&hole(150, 180)).unwrap();
+    log.append_entry(LogEntry::Hole(&hole(3, 9))).unwrap();
+    log.append_entry(LogEntry::Hole(&hole(100, 149))).unwrap();
+    log.append_entry(LogEntry::Hole(&hole(150, 180))).unwrap();
     log.advance_upstream(181, at(1)).unwrap();
     turn(&mut log, [181]);
     drop(log);

@@ -116,8 +116,8 @@ pub fn verify<F: Files, W: Watch>(
 ) -> Result<Summary, StorageError> {
     let summary = Summary {
         segments: outline.places.len() as u64,
-        next_seq: outline.standing.next_seq,
-        epoch: outline.standing.epoch,
+        next_seq: outline.counters.next_seq,
+        epoch: outline.counters.epoch,
         watermark: outline.watermark,
         end_position: outline.end,
         is_closed: outline.clean,
@@ -262,7 +262,7 @@ impl<W: Watch> Verifier<'_, W> {
             let is_left = Some(index) != last_used;
             let mut seal: Option<u64> = None;
             let _ = each_record(files, place, 0, outline.end, &mut chunk, |position, slot| {
-                let next_seq = judge.standing.next_seq;
+                let next_seq = judge.counters.next_seq;
                 let record = slot.record();
                 let verdict = judge.step(position, position == place.base, record);
                 self.watch.passed(FRAME_BYTES as u64);
@@ -439,7 +439,7 @@ impl<W: Watch> Verifier<'_, W> {
                             segment: place.segment,
                             offset: place.offset_in_file(position),
                             positions: position..position + 1,
-                            next_seq: outline.standing.next_seq,
+                            next_seq: outline.counters.next_seq,
                             what: String::new(),
                         });
                     }

@@ -2,7 +2,7 @@
 
 use super::exchange::Verdict;
 use super::{ConnId, Level, Sequencer};
-use crate::log::{AppendError, Storage};
+use crate::log::{AppendError, LogEntry, Storage};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 use crate::wire::{Definition, ErrorCode, Flags, Frame, Heartbeat, Kind};
@@ -113,10 +113,10 @@ impl<S: Storage> Sequencer<S> {
         }
         sequenced.renew_crc();
         let appended = if journaled == seq {
-            self.append(&sequenced)
+            self.append(LogEntry::Event(&sequenced))
         } else {
             let told = self.journal.set_upstream(feed, seq, now);
-            told.and_then(|()| self.append(&sequenced))
+            told.and_then(|()| self.append(LogEntry::Event(&sequenced)))
         };
         match appended {
             Ok(_) => {
@@ -161,38 +161,22 @@ impl<S: Storage> Sequencer<S> {
         self.exchange.note_left_out();
     }
 
-    fn append(&mut self, frame: &Frame) -> Result<u64, AppendError> {
-        match self.journal.append(frame) {
-            Err(AppendError::Unstated) => {
-                self.state_again()?;
-                self.journal.append(frame)
-            }
-            done => done,
-        }
-    }
-
     /// A new segment of the journal begins with all that is known, so that those before it can go.
-    fn state_again(&mut self) -> Result<(), AppendError> {
-        let statements = self.market.statements();
-        if !self.journal.state_again(&statements)? {
+    #[inline]
+    fn append(&mut self, entry: LogEntry<'_>) -> Result<u64, AppendError> {
+        let (market, links) = (&self.market, &mut self.links);
+        let statements = || market.statements();
+        self.journal.append_with_checkpoint(entry, statements, |count| {
             let text = format!(
-                "{} statements are too many for a segment of the journal: nothing before it can be \
-                 removed; make [data] segment_bytes larger",
-                statements.len()
+                "{count} statements are too many for a segment of the journal: nothing before it can be \
+                 removed; make [data] segment_bytes larger"
             );
-            self.links.log(Level::Error, text);
-        }
-        Ok(())
+            links.log(Level::Error, text);
+        })
     }
 
     pub(super) fn append_local(&mut self, frame: &Frame) -> Result<(), AppendError> {
-        match self.journal.append_local(frame) {
-            Err(AppendError::Unstated) => {
-                self.state_again()?;
-                self.journal.append_local(frame)?
-            }
-            done => done?,
-        };
+        self.append(LogEntry::LocalEvent(frame))?;
         self.market.note(frame);
         self.has_news = true;
         Ok(())

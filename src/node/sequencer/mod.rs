@@ -150,7 +150,7 @@ impl<S: Storage> Sequencer<S> {
         }
         let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
         let followers = Followers::new(&config).map_err(|error| error.to_string())?;
-        journal.require_statements();
+        journal.require_checkpoints();
         if let Some((held_seq, _)) = followers.held_by_shards() {
             journal.hold_from_seq(held_seq);
         }

@@ -3,7 +3,7 @@
 
 use super::{ConnId, Level, Shard, holes};
 use crate::limits;
-use crate::log::{AppendError, Storage, is_statement};
+use crate::log::{AppendError, LogEntry, Storage, is_statement};
 use crate::node::Service;
 use crate::node::session::Denial;
 use crate::planted::{Bug, is_planted};
@@ -79,13 +79,7 @@ impl<S: Storage> Shard<S> {
     }
 
     fn store_event(&mut self, frame: &Frame) -> Result<(), AppendError> {
-        let position = match self.log.append(frame) {
-            Err(AppendError::Unstated) => {
-                self.state_again()?;
-                self.log.append(frame)?
-            }
-            done => done?,
-        };
+        let position = self.append(LogEntry::Event(frame))?;
         self.index.note(position, frame);
         self.has_news = true;
         Ok(())
@@ -99,31 +93,24 @@ impl<S: Storage> Shard<S> {
         if self.index.find(&definition.symbol).is_some() {
             return Ok(());
         }
-        let position = match self.log.append_statement(frame) {
-            Err(AppendError::Unstated) => {
-                self.state_again()?;
-                self.log.append_statement(frame)?
-            }
-            done => done?,
-        };
+        let position = self.append(LogEntry::Statement(frame))?;
         self.index.note(position, frame);
         self.has_news = true;
         Ok(())
     }
 
     /// A new segment of the log begins with all definitions and holes, so that those before it can go.
-    fn state_again(&mut self) -> Result<(), AppendError> {
-        let statements: Vec<Frame> =
-            self.index.definitions().chain(self.index.holes.records()).collect();
-        if !self.log.state_again(&statements)? {
+    #[inline]
+    fn append(&mut self, entry: LogEntry<'_>) -> Result<u64, AppendError> {
+        let (index, links) = (&self.index, &mut self.links);
+        let statements = || index.definitions().chain(index.holes.records()).collect();
+        self.log.append_with_checkpoint(entry, statements, |count| {
             let text = format!(
-                "{} definitions and holes are too many for a segment of the log: nothing before it can be \
-                 removed; make [data] segment_bytes larger",
-                statements.len()
+                "{count} definitions and holes are too many for a segment of the log: nothing before it can be \
+                 removed; make [data] segment_bytes larger"
             );
-            self.links.log(Level::Error, text);
-        }
-        Ok(())
+            links.log(Level::Error, text);
+        })
     }
 
     /// Core's journal rotted before this shard had what stood there. What it has of the range stays what it
@@ -136,13 +123,7 @@ impl<S: Storage> Shard<S> {
         // A second try, when there was room for the hole and none for the mark behind it.
         if !self.index.holes.has(from, to) {
             let frame = holes::record(from, to);
-            match self.log.append_hole(&frame) {
-                Err(AppendError::Unstated) => {
-                    self.state_again()?;
-                    self.log.append_hole(&frame)?
-                }
-                done => done?,
-            };
+            self.append(LogEntry::Hole(&frame))?;
             self.index.holes.note(from, to);
             let text = format!(
                 "core's journal has lost seq {from} to {to} before they came here; answers that touch \

@@ -86,7 +86,7 @@ impl<S: Storage> Shard<S> {
     /// A shard on an opened log. Reads the whole log to build its index.
     #[must_use]
     pub fn new(config: ShardConfig, mut log: Log<S>, recovery: &Recovery) -> Shard<S> {
-        log.require_statements();
+        log.require_checkpoints();
         let (index, damaged) = Index::rebuild(&log);
         let mut links = Links::default();
         if recovery.cut_records > 0 {

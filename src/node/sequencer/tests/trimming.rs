@@ -225,7 +225,7 @@ fn more_statements_than_a_segment_bears_stop_the_trimming_and_nothing_else() {
     assert_eq!(bench.core.journal.next_seq(), 109);
     let told = |action: &&Action| matches!(action, Action::Log(Level::Error, text) if text.contains("too many"));
     assert!(bench.actions.iter().any(|action| told(&action)));
-    assert_ne!(bench.core.journal.append(&quote(1, 0)), Err(AppendError::Unstated));
+    assert_ne!(bench.core.journal.append(&quote(1, 0)), Err(AppendError::CheckpointDue));
 }
 
 #[test]

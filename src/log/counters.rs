@@ -1,4 +1,4 @@
-//! Where a log stands after each record: the one place that knows how a frame or a mark moves the
+//! What a log has counted after each record: the one place that knows how a frame or a mark moves the
 //! counters. Appending and recovery both go through it, so they cannot disagree.
 
 use super::mark::{Mark, Reason};
@@ -29,9 +29,9 @@ pub(super) struct Rules {
     pub(super) upstream: UpstreamRule,
 }
 
-/// Where the log stands.
+/// Epoch, seq and upstream position behind a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct Counters {
     pub(super) epoch: u32,
     pub(super) epoch_start: u64,
     pub(super) next_seq: u64,
@@ -41,9 +41,9 @@ pub(super) struct Standing {
     local_next: bool,
 }
 
-impl Standing {
-    /// Where a log without records stands.
-    pub(super) const FRESH: Standing = Standing {
+impl Counters {
+    /// Those of a log without records.
+    pub(super) const FRESH: Counters = Counters {
         epoch: 0,
         epoch_start: 1,
         next_seq: 1,
@@ -63,9 +63,9 @@ impl Standing {
         in_order && seq != 0 && seq != u64::MAX
     }
 
-    /// Moves past a data frame that [`Standing::accepts`].
+    /// Moves past a data frame that [`Counters::accepts`].
     #[inline]
-    pub(super) fn pass_data(&mut self, seq: u64, rules: Rules) {
+    pub(super) fn apply_data(&mut self, seq: u64, rules: Rules) {
         self.next_seq = seq.saturating_add(1);
         match rules.upstream {
             UpstreamRule::CountAppended if self.local_next => {}
@@ -78,16 +78,16 @@ impl Standing {
     }
 
     /// Moves past a data frame behind a damaged range, whose frames are taken to be upstream's.
-    pub(super) fn pass_data_after_damage(&mut self, seq: u64, rules: Rules) {
+    pub(super) fn apply_data_after_damage(&mut self, seq: u64, rules: Rules) {
         if rules.upstream == UpstreamRule::CountAppended {
             let lost = seq.saturating_sub(self.next_seq);
             self.upstream_seq = self.upstream_seq.saturating_add(lost);
         }
         self.local_next = false;
-        self.pass_data(seq, rules);
+        self.apply_data(seq, rules);
     }
 
-    /// Whether this mark can stand at `position`.
+    /// Whether this mark can be at `position`.
     pub(super) fn accepts_mark(&self, mark: &Mark, position: u64, rules: Rules) -> bool {
         let seq = mark.seq.get();
         let in_order = if mark.is(Reason::Epoch) {
@@ -103,8 +103,8 @@ impl Standing {
     }
 
     /// Adopts what a mark says.
-    pub(super) fn pass_mark(&mut self, mark: &Mark) {
-        *self = Standing {
+    pub(super) fn apply_mark(&mut self, mark: &Mark) {
+        *self = Counters {
             epoch: mark.epoch.get(),
             epoch_start: mark.epoch_start.get(),
             next_seq: mark.seq.get(),

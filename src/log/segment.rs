@@ -8,8 +8,11 @@ use super::mark::Record;
 use crate::wire::{FRAME_BYTES, Frame, as_frames};
 
 /// A segment whose header was checked.
+///
+/// Invariant: `base + records` does not overflow, and no position is below `base` or above that when it is asked
+/// where its bytes are.
 #[derive(Clone, Debug)]
-pub(super) struct Held<G> {
+pub(super) struct LogSegment<G> {
     /// Position of its first record.
     pub(super) base: u64,
     /// Records it has room for.
@@ -17,19 +20,19 @@ pub(super) struct Held<G> {
     pub(super) segment: G,
 }
 
-impl<G> Held<G> {
+impl<G> LogSegment<G> {
     /// The position behind its last record.
     pub(super) fn end(&self) -> u64 {
         self.base + self.records
     }
 
-    /// Where in the file the record at `position` stands.
+    /// Where in the file the record at `position` is.
     pub(super) fn offset_in_file(&self, position: u64) -> u64 {
         HEADER_BYTES as u64 + position.saturating_sub(self.base) * FRAME_BYTES as u64
     }
 }
 
-impl<G: Segment> Held<G> {
+impl<G: Segment> LogSegment<G> {
     pub(super) fn holds(&self, position: u64) -> bool {
         (self.base..self.end()).contains(&position)
     }

@@ -6,14 +6,14 @@
 
 /// The live parts of a log. The journal's table is always empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Breaks {
-    /// Ascending in both positions and in seq: a break with a seq not above that of a later one
+pub(super) struct Rollbacks {
+    /// Invariant: ascending in both positions and in seq. A rollback to a seq not below that of a later one
     /// is contained in the later one.
-    breaks: Vec<Break>,
+    rollbacks: Vec<Rollback>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Break {
+struct Rollback {
     /// Before this position frames below `seq` are live; from here to `resumed_at` none is.
     live_until: u64,
     /// The Epoch mark.
@@ -22,37 +22,37 @@ struct Break {
     seq: u64,
 }
 
-impl Breaks {
+impl Rollbacks {
     /// Notes that the Epoch mark at `position` fell back to `seq`.
     pub(super) fn push(&mut self, position: u64, seq: u64) {
         let mut live_until = position;
-        while let Some(contained) = self.breaks.pop_if(|earlier| earlier.seq >= seq) {
+        while let Some(contained) = self.rollbacks.pop_if(|earlier| earlier.seq >= seq) {
             live_until = contained.live_until;
         }
-        self.breaks.push(Break { live_until, resumed_at: position, seq });
+        self.rollbacks.push(Rollback { live_until, resumed_at: position, seq });
     }
 
     /// Forgets what happened before `first_position`, the first that the log still has.
     pub(super) fn forget_before(&mut self, first_position: u64) {
-        let gone = self.breaks.partition_point(|entry| entry.resumed_at <= first_position);
-        self.breaks.drain(..gone);
+        let gone = self.rollbacks.partition_point(|entry| entry.resumed_at <= first_position);
+        self.rollbacks.drain(..gone);
     }
 
     /// Data frames at `position` with this seq or a higher one are void; `u64::MAX`: none is.
     pub(super) fn void_from(&self, position: u64) -> u64 {
-        let after = self.breaks.partition_point(|entry| entry.resumed_at <= position);
-        self.breaks.get(after).map_or(u64::MAX, |entry| entry.seq)
+        let after = self.rollbacks.partition_point(|entry| entry.resumed_at <= position);
+        self.rollbacks.get(after).map_or(u64::MAX, |entry| entry.seq)
     }
 
     /// The stretch in which `seq` has to be looked for: from, until, and where to go on when the
     /// stretch has nothing live that is not below `seq`.
     pub(super) fn stretch(&self, seq: u64, first: u64, end: u64) -> Stretch {
-        let index = self.breaks.partition_point(|entry| entry.seq <= seq);
+        let index = self.rollbacks.partition_point(|entry| entry.seq <= seq);
         let from = match index.checked_sub(1) {
-            Some(before) => self.breaks[before].resumed_at,
+            Some(before) => self.rollbacks[before].resumed_at,
             None => first,
         };
-        match self.breaks.get(index) {
+        match self.rollbacks.get(index) {
             Some(next) => Stretch {
                 from: from.max(first),
                 until: next.live_until.max(first),
@@ -66,7 +66,7 @@ impl Breaks {
     }
 }
 
-/// See [`Breaks::stretch`].
+/// See [`Rollbacks::stretch`].
 pub(super) struct Stretch {
     pub(super) from: u64,
     pub(super) until: u64,
@@ -80,16 +80,16 @@ mod tests {
 
     #[test]
     fn a_deeper_fall_contains_the_earlier_ones() {
-        let mut breaks = Breaks::default();
-        breaks.push(10, 8);
-        breaks.push(20, 15);
-        assert_eq!(breaks.void_from(3), 8);
-        assert_eq!(breaks.void_from(12), 15);
-        assert_eq!(breaks.void_from(20), u64::MAX);
-        breaks.push(30, 5);
-        assert_eq!(breaks.void_from(3), 5);
-        assert_eq!(breaks.void_from(12), 5);
-        let stretch = breaks.stretch(4, 0, 40);
+        let mut rollbacks = Rollbacks::default();
+        rollbacks.push(10, 8);
+        rollbacks.push(20, 15);
+        assert_eq!(rollbacks.void_from(3), 8);
+        assert_eq!(rollbacks.void_from(12), 15);
+        assert_eq!(rollbacks.void_from(20), u64::MAX);
+        rollbacks.push(30, 5);
+        assert_eq!(rollbacks.void_from(3), 5);
+        assert_eq!(rollbacks.void_from(12), 5);
+        let stretch = rollbacks.stretch(4, 0, 40);
         assert_eq!((stretch.from, stretch.until, stretch.otherwise), (0, 10, 30));
     }
 }

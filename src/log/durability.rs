@@ -1,0 +1,182 @@
+//! What of a log readers see, what of it the disk has, and when the next sync is due.
+//!
+//! It starts no sync and waits for none: the log does, and notes here what was started and what has ended.
+
+use std::collections::VecDeque;
+
+use super::config::SyncPolicy;
+use crate::time::Mono;
+
+/// A place in the log, with what the records before it come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Point {
+    pub(super) position: u64,
+    pub(super) next_seq: u64,
+    pub(super) upstream_seq: u64,
+}
+
+/// The two watermarks of a log, and the syncs between them.
+///
+/// Invariant: syncs end in the order they were started, and each covers more than the one before. So in the
+/// order `durable`, `syncs`, positions ascend, and the last of them is how far a sync was ever asked for.
+///
+/// Invariant: a watermark never goes back in positions. Its numbers go back only where an epoch takes them back.
+#[derive(Debug)]
+pub(super) struct Durability {
+    policy: SyncPolicy,
+    /// Readers see what is before it.
+    committed: Point,
+    durable: Point,
+    /// What each sync under way covers.
+    syncs: VecDeque<Point>,
+    /// When the interval of the policy ends; `None` while nothing waits for that.
+    sync_at: Option<Mono>,
+    /// `durable` has moved since the last mark, so no mark states it yet.
+    is_mark_due: bool,
+}
+
+impl Durability {
+    /// A log of which everything before `end` is committed and durable.
+    pub(super) fn new(policy: SyncPolicy, end: Point) -> Durability {
+        Durability {
+            policy,
+            committed: end,
+            durable: end,
+            syncs: VecDeque::new(),
+            sync_at: None,
+            is_mark_due: false,
+        }
+    }
+
+    pub(super) fn committed(&self) -> Point {
+        self.committed
+    }
+
+    pub(super) fn durable(&self) -> Point {
+        self.durable
+    }
+
+    pub(super) fn commit(&mut self, point: Point) {
+        self.committed = point;
+    }
+
+    /// Whether everything before `position` is durable, or will be when the syncs under way have ended.
+    pub(super) fn covers(&self, position: u64) -> bool {
+        position <= self.syncs.back().unwrap_or(&self.durable).position
+    }
+
+    /// Whether the policy wants a sync now. When it wants one later, [`Durability::next_deadline`] says when.
+    pub(super) fn is_sync_due(&mut self, now: Mono) -> bool {
+        // One sync at a time: what is committed meanwhile shares the next one.
+        if !self.syncs.is_empty() || self.covers(self.committed.position) {
+            return false;
+        }
+        match (self.policy, self.sync_at) {
+            (SyncPolicy::None, _) => false,
+            (SyncPolicy::Interval(wait), None) => {
+                self.sync_at = Some(now + wait);
+                false
+            }
+            (SyncPolicy::Interval(_), Some(at)) if now < at => false,
+            (SyncPolicy::Interval(_) | SyncPolicy::Batch, _) => true,
+        }
+    }
+
+    /// When time alone makes a sync due.
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        self.sync_at.filter(|_| self.syncs.is_empty())
+    }
+
+    pub(super) fn handle_sync_started(&mut self, covered: Point) {
+        debug_assert!(!self.covers(covered.position), "a sync of nothing new");
+        self.sync_at = None;
+        self.syncs.push_back(covered);
+    }
+
+    /// The oldest sync under way has ended well. `false`: none was under way.
+    pub(super) fn handle_synced(&mut self) -> bool {
+        let Some(covered) = self.syncs.pop_front() else { return false };
+        self.durable = covered;
+        self.is_mark_due = true;
+        true
+    }
+
+    /// The storage has failed: nothing more becomes durable.
+    pub(super) fn handle_failure(&mut self) {
+        self.sync_at = None;
+        self.syncs.clear();
+    }
+
+    /// A sync has ended, and no mark states the new watermark yet.
+    #[inline]
+    pub(super) fn is_mark_due(&self) -> bool {
+        self.is_mark_due
+    }
+
+    /// A mark states the durable watermark as it is now.
+    pub(super) fn handle_mark_written(&mut self) {
+        self.is_mark_due = false;
+    }
+
+    /// An epoch takes numbers back. Frames that had them are durable no more: other frames will have them.
+    pub(super) fn fall_back(&mut self, next_seq: u64, upstream_seq: u64) {
+        for point in self.syncs.iter_mut().chain([&mut self.committed, &mut self.durable]) {
+            point.next_seq = point.next_seq.min(next_seq);
+            point.upstream_seq = point.upstream_seq.min(upstream_seq);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn point(position: u64) -> Point {
+        Point { position, next_seq: position, upstream_seq: position }
+    }
+
+    fn at(millis: u64) -> Mono {
+        Mono::default() + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn what_is_committed_during_a_sync_is_not_covered_by_it() {
+        let mut durability = Durability::new(SyncPolicy::Batch, point(0));
+        assert!(!durability.is_sync_due(at(0)));
+        durability.commit(point(5));
+        assert!(durability.is_sync_due(at(0)));
+        durability.handle_sync_started(point(5));
+        durability.commit(point(9));
+        assert!(!durability.is_sync_due(at(0)), "two syncs at a time");
+        assert!(durability.handle_synced());
+        assert_eq!(durability.durable(), point(5));
+        assert!(durability.is_mark_due() && durability.is_sync_due(at(0)));
+    }
+
+    #[test]
+    fn an_interval_begins_with_the_first_commit_and_not_with_each() {
+        let policy = SyncPolicy::Interval(Duration::from_millis(50));
+        let mut durability = Durability::new(policy, point(0));
+        assert_eq!(durability.next_deadline(), None);
+        durability.commit(point(1));
+        assert!(!durability.is_sync_due(at(0)));
+        durability.commit(point(2));
+        assert!(!durability.is_sync_due(at(49)));
+        assert_eq!(durability.next_deadline(), Some(at(50)));
+        assert!(durability.is_sync_due(at(50)));
+    }
+
+    #[test]
+    fn numbers_that_an_epoch_takes_back_stay_taken_back_when_an_older_sync_ends() {
+        let mut durability = Durability::new(SyncPolicy::Batch, point(0));
+        durability.commit(point(9));
+        durability.handle_sync_started(point(9));
+        durability.fall_back(4, 3);
+        assert_eq!(durability.committed(), Point { position: 9, next_seq: 4, upstream_seq: 3 });
+        assert!(durability.handle_synced());
+        assert_eq!(durability.durable(), Point { position: 9, next_seq: 4, upstream_seq: 3 });
+        assert!(!durability.handle_synced(), "no sync was under way");
+    }
+}

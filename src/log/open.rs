@@ -1,0 +1,115 @@
+//! Opening a log: what recovery finds becomes the parts of a log that can be appended to.
+
+use super::backend::{Segment, Storage, StorageError};
+use super::checkpoint::Checkpoints;
+use super::config::{Health, LogConfig};
+use super::counters::Rules;
+use super::durability::{Durability, Point};
+use super::mark::Reason;
+use super::recovery::{self, OpenError, Recovery};
+use super::retention::Removal;
+use super::segments::{self, Segments};
+use super::writer::Writer;
+use super::{AppendError, Log};
+use crate::limits::{SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN};
+use crate::time::Now;
+
+impl<S: Storage> Log<S> {
+    /// Opens the log, cuts what a crash left behind its end, and writes a durable Open mark, so that
+    /// the log is clean again only once it is closed. Blocks.
+    ///
+    /// # Errors
+    /// When the storage is refused or fails. What is refused is not changed.
+    pub fn open(
+        mut storage: S,
+        config: LogConfig,
+        now: Now,
+    ) -> Result<(Log<S>, Recovery), OpenError> {
+        if !(SEGMENT_RECORDS_MIN..=SEGMENT_RECORDS_MAX).contains(&config.segment_records) {
+            return Err(OpenError::SegmentRecords(config.segment_records));
+        }
+        let rules = Rules { sequence: config.sequence, upstream: config.upstream };
+        let (mut found, skipped) = recovery::open_segments(&mut storage, config.name)?;
+        if found.is_empty() {
+            found.push(segments::make_first(&mut storage, &config, now.wall_ns)?);
+        }
+        let walked = recovery::walk(&found, rules)
+            .and_then(|tail| recovery::check_end(&found, tail.end).map(|()| tail));
+        let tail = walked.map_err(|error| match skipped.last() {
+            // What cannot be known without the segment that was left out: that one is to blame.
+            Some((segment, fault)) => {
+                OpenError::Refused { segment: *segment, fault: fault.clone() }
+            }
+            None => error,
+        })?;
+        let mut damaged = tail.damaged;
+        let rollbacks = recovery::survey(&found, tail.end, &mut damaged);
+        // From here on the disk is changed, and only behind the end.
+        for segment in found.iter_mut().filter(|segment| segment.end() > tail.end) {
+            let bytes = segment.bytes();
+            if segment.segment.len() < bytes {
+                storage.extend(&mut segment.segment, bytes)?;
+            }
+        }
+        let cut_records = recovery::cut(&mut found, tail.end);
+        let segments = Segments::new(found, tail.end, &config);
+        let clean = tail.clean && cut_records == 0;
+        if !clean {
+            // The Open mark, whose watermark covers it, must not become durable before it.
+            segments.sync_found(&mut storage)?;
+        }
+        let end = Point {
+            position: tail.end,
+            next_seq: tail.counters.next_seq,
+            upstream_seq: tail.counters.upstream_seq,
+        };
+        let first_position = segments.first_position();
+        let mut log = Log {
+            storage,
+            segments,
+            writer: Writer::new(rules, tail.end, tail.counters, rollbacks),
+            durability: Durability::new(config.policy, end),
+            checkpoints: Checkpoints::default(),
+            removal: Removal::new(config.retention),
+            health: Health::Open,
+            wall_ns: now.wall_ns,
+        };
+        log.put_open_mark(now).map_err(|error| log.open_error(error))?;
+        // What can be slow is done before the first frame comes.
+        log.touch_ahead();
+        while log.segments.is_touching() && log.wait(now).is_ok() {}
+        let recovery = Recovery {
+            fresh: !tail.any && first_position == 0 && tail.end == 0,
+            clean,
+            first_position,
+            end_position: end.position,
+            cut_records,
+            epoch: tail.counters.epoch,
+            epoch_start: tail.counters.epoch_start,
+            next_seq: end.next_seq,
+            upstream_feed: tail.counters.upstream_feed,
+            upstream_seq: end.upstream_seq,
+            damaged,
+            skipped_segments: skipped.into_iter().map(|(number, _)| number).collect(),
+        };
+        Ok((log, recovery))
+    }
+
+    fn put_open_mark(&mut self, now: Now) -> Result<(), AppendError> {
+        self.wait_for_room(1, now)?;
+        self.put_mark(Reason::Open);
+        self.publish();
+        self.sync_and_wait(now)
+    }
+
+    fn open_error(&self, failed: AppendError) -> OpenError {
+        OpenError::Storage(match self.health.clone() {
+            Health::NoSpace(error) | Health::Failed(error) => error,
+            Health::Open | Health::Closed => StorageError::Io {
+                action: "mark the opening of",
+                path: "the log".to_owned(),
+                cause: failed.to_string(),
+            },
+        })
+    }
+}

@@ -17,7 +17,7 @@ use super::standing::{Rules, Sequence, Standing};
 use super::statements::Statements;
 use crate::limits::{SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN, SEGMENT_TOUCH_BYTES};
 use crate::time::{Mono, Now};
-use crate::wire::{Frame, Kind};
+use crate::wire::{DataKind, Frame, Kind};
 
 /// A point that a sync covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -371,11 +371,10 @@ impl<S: Storage> Log<S> {
     #[inline]
     fn admit(&self, frame: &Frame) -> Result<(), AppendError> {
         // What recovery would refuse must not get in. The CRC is the caller's: it has just made it.
-        let is_data = match frame.kind() {
-            Some(Kind::Definition) => frame.check().is_ok(),
-            Some(kind) => kind.is_data() && frame.check_header().is_ok(),
-            None => false,
-        };
+        let is_data = DataKind::of(frame).is_some_and(|row| match row.has_body_check() {
+            true => frame.check().is_ok(),
+            false => frame.check_header().is_ok(),
+        });
         if !is_data || is_statement(frame) {
             return Err(AppendError::NotData(frame.kind));
         }

@@ -24,7 +24,7 @@ use crate::feed;
 use crate::log::inspect::{Item, Outline, Reader, Union};
 use crate::log::{StorageError, is_doubtful};
 use crate::storage::LogFiles;
-use crate::wire::{Frame, padded};
+use crate::wire::{Definition, Frame, padded};
 
 /// What `--log` calls the union of all shards.
 const SHARDS: &str = "shards";
@@ -106,7 +106,7 @@ impl Selected {
         }
         let rows = Rows::of(frame)?;
         let kind_fits = match &self.kinds[..] {
-            [] => rows != Rows::Definition,
+            [] => frame.view::<Definition>().is_none(),
             kinds => kinds.contains(&rows),
         };
         let mask = frame.kind().map_or(0, |kind| kind.mask());

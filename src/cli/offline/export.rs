@@ -60,7 +60,7 @@ pub fn run(request: &ExportRequest, output: &mut Output<impl Write>) -> Result<E
         match item {
             Item::Data(frame) if frame.seq.get() >= request.selected.to_seq => break,
             Item::Data(frame) => {
-                if let Some(rows) = request.selected.wants(&frame, &records.symbols) {
+                if let Some(rows) = records.rows(&frame, &request.selected) {
                     export.take(rows, &frame, &records.symbols)?;
                 }
             }

@@ -39,9 +39,9 @@ fn log_of_a_sample() -> TempDir {
 }
 
 fn only_samples(dir: &Path) -> Selected {
-    let patterns = vec!["sample.PETR*".parse::<Pattern>().unwrap()];
-    let patterns = patterns.iter().map(|it| feed::Pattern::new(&it.symbols, it.kinds).unwrap());
-    Selected { patterns: patterns.collect(), ..selected(dir) }
+    let pattern: Pattern = "sample.PETR*".parse().unwrap();
+    let patterns = vec![feed::Pattern::new(&pattern.symbols, pattern.kinds).unwrap()];
+    Selected { patterns, ..selected(dir) }
 }
 
 const AS_JSON: &str = r#"{"kind":"sample","symbol":"PETR4","seq":3,"instrument_seq":1,"ts_event":86400000000000,"ts_recv":86400000000001,"flags":["last"],"price":"32.015","lots":7,"label":"a,b"}"#;

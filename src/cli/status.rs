@@ -99,7 +99,9 @@ fn unreached(error: &ClientError) -> Reachability {
             Reachability::Timeout
         }
         ClientError::Unreachable { .. } | ClientError::Broken { .. } => Reachability::Refused,
-        ClientError::Refused { .. } | ClientError::BadFrame { .. } => Reachability::Failed,
+        ClientError::Refused { .. }
+        | ClientError::BadFrame { .. }
+        | ClientError::UnknownKind { .. } => Reachability::Failed,
     }
 }
 

@@ -46,6 +46,17 @@ pub enum ClientError {
         /// What is wrong with it.
         error: FrameError,
     },
+    /// The node is newer, and sent what cannot be understood here.
+    #[error(
+        "{node} sent a frame of kind {kind}, which this program does not know; use a newer one, or ask for \
+         the kinds that you want by name, as in trade.*"
+    )]
+    UnknownKind {
+        /// Which node.
+        node: &'static str,
+        /// The kind.
+        kind: u8,
+    },
     /// The node refused, and said why.
     #[error("{node} refused: {text}")]
     Refused {
@@ -160,7 +171,10 @@ impl Connection {
             if let ([frame, ..], _) = as_frames(waiting) {
                 let frame = *frame;
                 self.start += FRAME_BYTES;
-                frame.check().map_err(|error| ClientError::BadFrame { node, error })?;
+                frame.check().map_err(|error| match frame.is_of_unknown_data_kind() {
+                    true => ClientError::UnknownKind { node, kind: frame.kind },
+                    false => ClientError::BadFrame { node, error },
+                })?;
                 self.answer(&frame)?;
                 return Ok(Some(frame));
             }

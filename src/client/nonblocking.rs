@@ -319,6 +319,13 @@ impl NonblockingSubscription {
         for frame in frames {
             step = Step::Moved;
             if let Err(error) = frame.check() {
+                if frame.is_of_unknown_data_kind() {
+                    // Another connection would only bring it again.
+                    let (node, kind) = (peer.name(), frame.kind);
+                    self.close(peer);
+                    self.machine.handle_disconnected(now, peer);
+                    return Err(ClientError::UnknownKind { node, kind });
+                }
                 let broken = io::Error::new(io::ErrorKind::InvalidData, error);
                 return self.lose(now, peer, broken).map(|()| step);
             }
@@ -442,5 +449,44 @@ impl Waiter {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::client::Subscription;
+    use crate::feed::Pattern;
+    use crate::wire::{Frame, Quote, Session, Subscribed};
+
+    #[test]
+    fn a_kind_that_only_a_newer_broker_knows_ends_the_subscription_and_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let broker = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut newer = Frame::seal(Quote::default());
+            newer.kind = 9;
+            newer.renew_crc();
+            let said = [Frame::seal(Session::default()), Frame::seal(Subscribed::default()), newer];
+            stream.write_all(said.as_bytes()).unwrap();
+            // The client hangs up.
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        });
+        let request = Request::market(vec![Pattern::new("*", 0).unwrap()]);
+        let opened = Subscription::open(address, address, request);
+        let read = opened.and_then(|mut subscription| {
+            let deadline = subscription.clock().now().mono + Duration::from_secs(20);
+            subscription.next_before(deadline)
+        });
+        let error = read.unwrap_err();
+        assert!(matches!(error, ClientError::UnknownKind { kind: 9, .. }), "{error}");
+        broker.join().unwrap();
     }
 }

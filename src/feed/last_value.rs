@@ -1,15 +1,16 @@
-//! What is known of every instrument of one source: its definition, last quote and last trade.
+//! What is known of every instrument of one source: its definition, and its last value of each kind that
+//! keeps one, as the table of kinds says.
 
 use crate::limits;
-use crate::wire::{Definition, Frame, Kind, Symbol};
+use crate::wire::{DataKind, Definition, FRAME_BYTES, Frame, Kind, LAST_VALUES, Symbol};
 
 /// One instrument.
 #[derive(Clone, Copy, Debug)]
 struct LastValue {
     symbol: Symbol,
     definition: Frame,
-    quote: Option<Frame>,
-    trade: Option<Frame>,
+    /// By [`DataKind::last_value_slot`].
+    values: [Option<Frame>; LAST_VALUES],
 }
 
 /// The last values of all instruments of one source, indexed by the lower 24 bits of `instrument`.
@@ -24,6 +25,12 @@ fn index_of(instrument: u32) -> usize {
     (instrument & 0x00FF_FFFF) as usize
 }
 
+// A broker has 65,536 of them: they hold nothing but frames, and whether each is there.
+const _: () = assert!(
+    LastValues::BYTES_PER_INSTRUMENT
+        == size_of::<Symbol>() + FRAME_BYTES + LAST_VALUES * (FRAME_BYTES + 1)
+);
+
 impl LastValues {
     /// What each instrument takes.
     pub const BYTES_PER_INSTRUMENT: usize = size_of::<Option<LastValue>>();
@@ -36,11 +43,8 @@ impl LastValues {
             return self.define(index, definition.symbol, frame);
         }
         let Some(Some(known)) = self.instruments.get_mut(index) else { return false };
-        let place = match frame.kind() {
-            Some(Kind::Quote) => &mut known.quote,
-            Some(Kind::Trade) => &mut known.trade,
-            _ => return false,
-        };
+        let slot = DataKind::last_value_slot(frame.kind);
+        let Some(place) = slot.and_then(|slot| known.values.get_mut(slot)) else { return false };
         if place.is_none_or(|held| held.seq <= frame.seq) {
             *place = Some(*frame);
         }
@@ -58,7 +62,7 @@ impl LastValues {
         let is_new = place.is_none_or(|known| known.symbol != symbol);
         if is_new {
             self.defined += usize::from(place.is_none());
-            *place = Some(LastValue { symbol, definition: *frame, quote: None, trade: None });
+            *place = Some(LastValue { symbol, definition: *frame, values: [None; LAST_VALUES] });
         }
         is_new
     }
@@ -66,7 +70,7 @@ impl LastValues {
     /// Forgets the values (not the definitions) from `seq` on: a new epoch made them void.
     pub fn void_from(&mut self, seq: u64) {
         for known in self.instruments.iter_mut().flatten() {
-            for value in [&mut known.quote, &mut known.trade] {
+            for value in &mut known.values {
                 *value = value.filter(|frame| frame.seq.get() < seq);
             }
         }
@@ -102,16 +106,31 @@ impl LastValues {
         self.at(instrument).map(|known| &known.definition)
     }
 
-    /// Its last quote.
+    /// Its last frame of a kind that keeps one.
     #[must_use]
-    pub fn quote(&self, instrument: u32) -> Option<&Frame> {
-        self.at(instrument)?.quote.as_ref()
+    pub fn last(&self, instrument: u32, kind: Kind) -> Option<&Frame> {
+        self.at(instrument)?.values.get(DataKind::last_value_slot(kind as u8)?)?.as_ref()
     }
 
-    /// Its last trade.
+    /// Its last frames, in the order of the table of kinds.
     #[must_use]
-    pub fn trade(&self, instrument: u32) -> Option<&Frame> {
-        self.at(instrument)?.trade.as_ref()
+    pub fn values(&self, instrument: u32) -> [Option<&Frame>; LAST_VALUES] {
+        match self.at(instrument) {
+            Some(known) => known.values.each_ref().map(Option::as_ref),
+            None => [None; LAST_VALUES],
+        }
+    }
+
+    /// Its definition, and its last frames in the order of the table of kinds.
+    #[must_use]
+    pub fn known(&self, instrument: u32) -> [Option<&Frame>; LAST_VALUES + 1] {
+        let mut all = [None; LAST_VALUES + 1];
+        if let Some(known) = self.at(instrument) {
+            let (definition, values) = (Some(&known.definition), known.values.iter());
+            let known = std::iter::once(definition).chain(values.map(Option::as_ref));
+            all.iter_mut().zip(known).for_each(|(place, frame)| *place = frame);
+        }
+        all
     }
 
     fn at(&self, instrument: u32) -> Option<&LastValue> {
@@ -122,7 +141,7 @@ impl LastValues {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Quote, U32, U64};
+    use crate::wire::{Cancel, Quote, Sample, U32, U64};
 
     fn definition(index: u32, symbol: &str) -> Frame {
         Frame::seal(Definition::new(index, symbol.parse().unwrap(), 2))
@@ -140,9 +159,28 @@ mod tests {
         assert!(!values.note(&definition(3, "PETR4")), "known already");
         values.note(&quote(3, 9));
         values.note(&quote(3, 8));
-        assert_eq!(values.quote(3).map(|f| f.seq.get()), Some(9));
+        assert_eq!(values.last(3, Kind::Quote).map(|f| f.seq.get()), Some(9));
         values.void_from(9);
-        assert!(values.quote(3).is_none() && values.symbol(3).is_some());
+        assert!(values.last(3, Kind::Quote).is_none() && values.symbol(3).is_some());
+    }
+
+    #[test]
+    fn the_table_of_kinds_says_what_keeps_a_value() {
+        let (instrument, seq) = (U32::new(3), U64::new(5));
+        let mut values = LastValues::default();
+        values.note(&definition(3, "PETR4"));
+        let sample = Frame::seal(Sample { instrument, seq, ..Sample::default() });
+        let cancel = Frame::seal(Cancel { instrument, seq, ..Cancel::default() });
+        for frame in [sample, cancel, quote(3, 4)] {
+            values.note(&frame);
+        }
+        assert_eq!(values.last(3, Kind::Sample), Some(&sample));
+        assert_eq!(values.last(3, Kind::Cancel), None);
+        let known: Vec<&Frame> = values.known(3).into_iter().flatten().collect();
+        assert_eq!(known, [&definition(3, "PETR4"), &quote(3, 4), &sample]);
+        assert_eq!(values.values(3).into_iter().flatten().count(), 2);
+        values.void_from(5);
+        assert_eq!(values.last(3, Kind::Sample), None);
     }
 
     #[test]

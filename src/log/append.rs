@@ -7,7 +7,7 @@ use super::counters::Sequence;
 use super::mark::{Reason, hole_in, is_statement};
 use super::writer::{PlacedMark, Stamp};
 use crate::time::Now;
-use crate::wire::{Flags, Frame, Kind};
+use crate::wire::{DataKind, Flags, Frame, Kind};
 
 /// What can be appended to a log.
 #[derive(Clone, Copy, Debug)]
@@ -197,11 +197,10 @@ impl<S: Storage> Log<S> {
             LogEntry::Event(frame) | LogEntry::LocalEvent(frame) => (
                 frame,
                 !is_statement(frame)
-                    && match frame.kind() {
-                        Some(Kind::Definition) => frame.check().is_ok(),
-                        Some(kind) => kind.is_data() && frame.check_header().is_ok(),
-                        None => false,
-                    },
+                    && DataKind::of(frame).is_some_and(|row| match row.has_body_check() {
+                        true => frame.check().is_ok(),
+                        false => frame.check_header().is_ok(),
+                    }),
             ),
             LogEntry::Statement(frame) => {
                 (frame, frame.kind().is_some_and(Kind::is_data) && frame.check().is_ok())

@@ -133,6 +133,17 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// As [`Record::checked`], for who only looks: a data frame of a kind that this program does not know is
+    /// a record too. A newer program wrote it, and its header is that of all data frames.
+    pub(super) fn of_any_kind(frame: &'a Frame) -> Option<Record<'a>> {
+        let unknown = || match is_statement(frame) {
+            true => Record::Statement(frame),
+            false => Record::Data(frame),
+        };
+        let is_unknown = || frame.is_of_unknown_data_kind();
+        Record::checked(frame).or_else(|| is_unknown().then(unknown))
+    }
+
     /// By what records are searched: the seq of a frame, the next seq of a mark. A statement has none.
     pub(super) fn seq(self) -> Option<u64> {
         match self {

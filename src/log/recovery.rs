@@ -35,6 +35,16 @@ pub enum OpenError {
         /// What is wrong with it.
         fault: HeaderFault,
     },
+    /// A newer program wrote it: going on would zero what it wrote, or leave it out.
+    #[error(
+        "segment {segment} is refused: it has a frame of kind {kind}, which only a newer program knows"
+    )]
+    UnknownKind {
+        /// Its number, which is also its file name.
+        segment: u64,
+        /// The frame's kind.
+        kind: u8,
+    },
     /// There are more segments than one process can map.
     #[error("the log has {0} segments, more than {SEGMENTS_MAX}")]
     Segments(usize),
@@ -166,6 +176,9 @@ pub(super) fn walk<G: Segment>(
         }
         for position in segment.base..segment.end() {
             let record = segment.record(position);
+            if record.is_none() {
+                refuse_unknown_kind(segment, position)?;
+            }
             match judge.step(position, position == segment.base, record) {
                 Verdict::Good => {}
                 Verdict::Rot => note_damage(&mut tail.damaged, position..position + 1),
@@ -195,6 +208,19 @@ pub(super) fn check_end<G: Segment>(segments: &[LogSegment<G>], end: u64) -> Res
         expected = segment.end();
     }
     Ok(())
+}
+
+fn refuse_unknown_kind<G: Segment>(
+    segment: &LogSegment<G>,
+    position: u64,
+) -> Result<(), OpenError> {
+    let frame = segment.frames(position, position + 1).first();
+    match frame.filter(|frame| frame.is_of_unknown_data_kind()) {
+        Some(frame) => {
+            Err(OpenError::UnknownKind { segment: segment.segment.number(), kind: frame.kind })
+        }
+        None => Ok(()),
+    }
 }
 
 fn nothing_known<G: Segment>(segment: &G) -> OpenError {

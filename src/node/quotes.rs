@@ -11,7 +11,9 @@ use crate::feed::LastValues;
 use crate::limits;
 use crate::question::Question;
 use crate::time::Mono;
-use crate::wire::{EndStatus, Ended, ErrorCode, Flags, Frame, Refusal, Run, Symbol, U16, U32, U64};
+use crate::wire::{
+    EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Refusal, Run, Symbol, U16, U32, U64,
+};
 
 /// What a node answers from, as it stands now.
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +172,7 @@ impl Answering {
             if self.next < count {
                 let definition = shelf.values.definition(instrument);
                 out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
-            } else if let Some(quote) = shelf.values.quote(instrument) {
+            } else if let Some(quote) = shelf.values.last(instrument, Kind::Quote) {
                 let is_doubtful = quote.seq.get() < shelf.doubtful_below;
                 let doubt = if is_doubtful { Flags::STALE } else { 0 };
                 out.push(quote.delivered(shelf.provenance | doubt));
@@ -218,7 +220,7 @@ fn chosen(question: &Question, names: &BTreeMap<Symbol, u32>) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Definition, Kind, Op, Query, Quote, padded};
+    use crate::wire::{Definition, Op, Query, Quote, padded};
 
     struct Bench {
         values: LastValues,

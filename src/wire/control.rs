@@ -2,9 +2,11 @@
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::data::holds;
 use super::frame::{FRAME_BYTES, Frame, FrameError, Kind, Message};
-use super::{BreakerChange, Definition, I64, Symbol, U16, U32, U64};
+use super::kinds::DataKind;
 use super::{EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
+use super::{I64, Symbol, U16, U32, U64};
 
 /// Declares a control message: kind, version and flags before the given fields, the CRC behind them.
 macro_rules! control_message {
@@ -436,12 +438,7 @@ pub fn unpadded(field: &[u8]) -> String {
 
 /// The second half of [`Frame::check`]: reserved fields and enumerations.
 pub(super) fn check_body(frame: &Frame) -> Result<(), FrameError> {
-    fn holds<M: Message>(frame: &Frame) -> bool {
-        frame.view::<M>().is_some_and(M::is_well_formed)
-    }
     let well_formed = match frame.kind() {
-        Some(Kind::Definition) => holds::<Definition>(frame),
-        Some(Kind::BreakerChange) => holds::<BreakerChange>(frame),
         Some(Kind::Session) => holds::<Session>(frame),
         Some(Kind::Error) => holds::<Refusal>(frame),
         Some(Kind::Heartbeat) => holds::<Heartbeat>(frame),
@@ -460,7 +457,7 @@ pub(super) fn check_body(frame: &Frame) -> Result<(), FrameError> {
         Some(Kind::QueryMore) => holds::<QueryMore>(frame),
         Some(Kind::Counted) => holds::<Counted>(frame),
         Some(Kind::NodeExplain) => holds::<NodeExplain>(frame),
-        Some(_) => true,
+        Some(_) => DataKind::of(frame).and_then(|row| row.body_check).is_none_or(|it| it(frame)),
         None => false,
     };
     if well_formed { Ok(()) } else { Err(FrameError::Reserved(frame.kind)) }

@@ -2,15 +2,18 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::frame::{FRAME_BYTES, Flags, Kind, Message};
+use super::frame::{FRAME_BYTES, Flags, Frame, Kind, Message};
+use super::kinds::BodyCheck;
 use super::{I64, I128, Symbol, U16, U32, U64};
 
 /// The price that says "there is none", as in Databento's DBN.
 pub const PRICE_UNDEFINED: i64 = i64::MAX;
 
-/// Declares a data message: the shared header around the given body fields.
+/// Declares a data message: the shared header around the given body fields, and what these have to satisfy
+/// besides their layout.
 macro_rules! data_message {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }
+     $(well_formed($it:ident) $check:expr)?) => {
         $(#[$doc])*
         #[derive(
             Clone, Copy, Debug, Default, PartialEq, Eq,
@@ -44,18 +47,31 @@ macro_rules! data_message {
         impl Message for $name {
             const KIND: Kind = Kind::$name;
 
-            fn is_well_formed(&self) -> bool {
-                WellFormed::body(self)
-            }
+            $(fn is_well_formed(&self) -> bool {
+                let $it = self;
+                $check
+            })?
+        }
+
+        impl $name {
+            /// What its row in the table of kinds says of its body.
+            pub(super) const BODY_CHECK: BodyCheck = body_check!($name $(, $check)?);
         }
     };
 }
 
-/// What a data body has to satisfy beyond its layout; by default nothing.
-trait WellFormed {
-    fn body(&self) -> bool {
-        true
-    }
+macro_rules! body_check {
+    ($name:ident) => {
+        None
+    };
+    ($name:ident, $check:expr) => {
+        Some(holds::<$name>)
+    };
+}
+
+/// Whether the frame is of this type and its body is what it should be.
+pub(super) fn holds<M: Message>(frame: &Frame) -> bool {
+    frame.view::<M>().is_some_and(M::is_well_formed)
 }
 
 data_message! {
@@ -64,7 +80,7 @@ data_message! {
     Definition {
         /// The instrument's name.
         symbol: Symbol,
-    }
+    } well_formed(it) it.symbol.is_valid() && it.decimals() <= 9
 }
 
 data_message! {
@@ -155,24 +171,22 @@ data_message! {
         generation: U16,
         /// Which breaker: room for the longest name of ours, `aggregator.shard-A`.
         name: [u8; 18],
-    }
+    } well_formed(it) it.reserved == 0
 }
 
-impl WellFormed for Definition {
-    fn body(&self) -> bool {
-        self.symbol.is_valid() && self.decimals() <= 9
-    }
-}
-impl WellFormed for Quote {}
-impl WellFormed for Trade {}
-impl WellFormed for Cancel {}
-impl WellFormed for BarPrices {}
-impl WellFormed for BarTotals {}
-impl WellFormed for BarNotional {}
-impl WellFormed for BreakerChange {
-    fn body(&self) -> bool {
-        self.reserved == 0
-    }
+#[cfg(test)]
+data_message! {
+    /// A kind that no program has: shows what a new one takes.
+    Sample {
+        /// A price in units of 1e-9.
+        price: I64,
+        /// How many.
+        lots: U32,
+        /// A text.
+        label: [u8; 11],
+        /// Zero.
+        reserved: u8,
+    } well_formed(it) it.reserved == 0
 }
 
 impl Definition {

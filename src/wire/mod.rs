@@ -3,6 +3,7 @@
 mod control;
 mod data;
 mod frame;
+mod kinds;
 mod numbers;
 mod symbol;
 
@@ -10,11 +11,16 @@ pub use control::{
     Ack, Counted, Ended, Gap, Heartbeat, Metric, NodeAnswer, NodeExplain, Query, QueryMore,
     Refusal, Resume, Run, Session, SnapshotEnd, Subscribe, Subscribed, Text, padded, unpadded,
 };
+#[cfg(test)]
+pub use data::Sample;
 pub use data::{
     BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, PRICE_UNDEFINED, Quote,
     Trade,
 };
 pub use frame::{FRAME_BYTES, Flags, Frame, FrameError, Kind, Message, VERSION, as_frames};
+pub use kinds::{
+    Column, DATA_KINDS, DataKind, Holds, LAST_VALUES, Line, LineColor, Piece, SHARED_COLUMNS,
+};
 pub use numbers::{BreakerAction, EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
 pub use symbol::{Symbol, SymbolError};
 

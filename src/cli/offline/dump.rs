@@ -5,16 +5,16 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::args::DumpFormat;
-use super::rows::{self, Rows, Value};
+use super::rows::Rows;
 use super::{Records, Selected};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::parse::TimeNs;
-use crate::cli::render::{FrameTable, frame_json, json_line};
+use crate::cli::render::{ColumnValue, FrameTable, frame_json, json_line};
 use crate::client::Symbols;
 use crate::log::inspect::Item;
 use crate::log::{Mark, Reason};
-use crate::wire::{Frame, Gap, GapReason, Symbol};
+use crate::wire::{Column, Definition, Frame, Gap, GapReason, Symbol};
 
 /// What to show.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ pub fn run(request: &DumpRequest, output: &mut Output<impl Write>) -> Result<Exi
         format: request.format,
         table: FrameTable::new(screen.color, screen.lines),
         marks: request.marks,
-        row: Vec::new(),
+        columns: Rows::all_columns(),
     };
     if let Some(header) = lines.header() {
         output.line(&header)?;
@@ -69,7 +69,7 @@ pub fn run(request: &DumpRequest, output: &mut Output<impl Write>) -> Result<Exi
         let line = match item {
             Item::Data(frame) if frame.seq.get() >= selected.to_seq => break,
             Item::Data(frame) => {
-                let Some(rows) = selected.wants(&frame, &records.symbols) else { continue };
+                let Some(rows) = records.rows(&frame, selected) else { continue };
                 left -= 1;
                 lines.data(&frame, rows, &records.symbols)
             }
@@ -93,8 +93,11 @@ pub fn run(request: &DumpRequest, output: &mut Output<impl Write>) -> Result<Exi
     Ok(exit(&records))
 }
 
-/// Partial when something could not be read.
+/// Partial when something could not be read. Says what was left out.
 pub(super) fn exit(records: &Records) -> Exit {
+    for line in records.left_out() {
+        log::warn!("{line}");
+    }
     if records.is_short { Exit::Partial } else { Exit::Complete }
 }
 
@@ -102,13 +105,14 @@ struct Lines {
     format: DumpFormat,
     table: FrameTable,
     marks: bool,
-    row: Vec<Value>,
+    /// Those of all kinds.
+    columns: Vec<&'static Column>,
 }
 
 impl Lines {
     fn header(&self) -> Option<String> {
-        let columns = Rows::all_columns();
-        let names = ["kind", "symbol"].into_iter().chain(columns.iter().map(|(name, _)| *name));
+        let columns = self.columns.iter().map(|column| column.name);
+        let names = ["kind", "symbol"].into_iter().chain(columns);
         let marks: &[&str] = if self.marks { &MARK_COLUMNS } else { &[] };
         let names = names.chain(GAP_COLUMNS).chain(marks.iter().copied());
         (self.format == DumpFormat::Csv).then(|| names.collect::<Vec<_>>().join(","))
@@ -117,24 +121,19 @@ impl Lines {
     fn data(&mut self, frame: &Frame, rows: Rows, symbols: &Symbols) -> Option<String> {
         match self.format {
             DumpFormat::Json => frame_json(frame, None, symbols),
-            DumpFormat::Table if rows == Rows::Definition => {
+            DumpFormat::Table if frame.view::<Definition>().is_some() => {
                 let symbol = symbols.symbol(frame.instrument.get()).map_or("", Symbol::as_str);
                 let decimals = symbols.decimals(frame.instrument.get());
                 Some(format!("{:12} {:6} {symbol}, {decimals} decimals", "", "define"))
             }
             DumpFormat::Table => self.table.line(frame, None, symbols),
             DumpFormat::Csv => {
-                let mut row = std::mem::take(&mut self.row);
-                rows::values(frame, &mut row);
                 let decimals = symbols.decimals(frame.instrument.get());
                 let symbol = symbols.symbol(frame.instrument.get()).map_or("", Symbol::as_str);
-                let columns = rows.columns();
-                let line = self.csv(rows.name(), symbol, |name| {
-                    let index = columns.iter().position(|(column, _)| *column == name)?;
-                    row.get(index).map(|value| value.to_text(decimals))
-                });
-                self.row = row;
-                Some(line)
+                Some(self.csv(rows.name(), symbol, |name| {
+                    let column = rows.columns().find(|column| column.name == name)?;
+                    ColumnValue::of(column, frame).text(decimals)
+                }))
             }
         }
     }
@@ -183,9 +182,8 @@ impl Lines {
     /// a symbol may have a comma.
     fn csv(&self, kind: &str, symbol: &str, value: impl Fn(&str) -> Option<String>) -> String {
         let mut line = format!("{kind},{}", quoted(symbol));
-        let columns = Rows::all_columns();
         let marks: &[&str] = if self.marks { &MARK_COLUMNS } else { &[] };
-        let names = columns.iter().map(|(name, _)| *name).chain(GAP_COLUMNS);
+        let names = self.columns.iter().map(|column| column.name).chain(GAP_COLUMNS);
         for name in names.chain(marks.iter().copied()) {
             line.push(',');
             line.push_str(&quoted(&value(name).unwrap_or_default()));

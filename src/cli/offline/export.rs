@@ -60,7 +60,7 @@ pub fn run(request: &ExportRequest, output: &mut Output<impl Write>) -> Result<E
         match item {
             Item::Data(frame) if frame.seq.get() >= request.selected.to_seq => break,
             Item::Data(frame) => {
-                if let Some(rows) = request.selected.wants(&frame, &records.symbols) {
+                if let Some(rows) = records.rows(&frame, &request.selected) {
                     export.take(rows, &frame, &records.symbols)?;
                 }
             }
@@ -292,6 +292,10 @@ mod tests {
     use super::*;
     use crate::wire::{Definition, Trade, U32, U64};
 
+    fn rows_of(frame: &Frame) -> Rows {
+        Rows::of(frame).unwrap()
+    }
+
     #[test]
     fn many_instruments_cost_several_parts_and_never_more_than_the_bounds() {
         let out = tempfile::tempdir().unwrap();
@@ -309,11 +313,11 @@ mod tests {
                 instrument: U32::new(seq * seq % 20),
                 ..Trade::default()
             });
-            export.take(Rows::Trade, &frame, &symbols).unwrap();
+            export.take(rows_of(&frame), &frame, &symbols).unwrap();
             assert!(export.held < 64 && export.parts.len() <= 3);
         }
         let counts = export.finish(&symbols).unwrap();
-        let count = counts[&Rows::Trade];
+        let count = counts[&rows_of(&Frame::seal(Trade::default()))];
         assert_eq!(count.rows, u64::from(rows));
         let mut lines = 0;
         let mut files = 0;
@@ -334,8 +338,8 @@ mod tests {
         let out = tempfile::tempdir().unwrap();
         let mut export = Export::new(out.path(), ExportFormat::Csv);
         let frame = Frame::seal(Trade::default());
-        export.take(Rows::Trade, &frame, &Symbols::default()).unwrap();
-        export.write((Rows::Trade, 0, None), &Symbols::default()).unwrap();
+        export.take(rows_of(&frame), &frame, &Symbols::default()).unwrap();
+        export.write((rows_of(&frame), 0, None), &Symbols::default()).unwrap();
         let folder =
             out.path().join("kind=trade/date=1970-01-01").join(format!("symbol={NO_SYMBOL}"));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);

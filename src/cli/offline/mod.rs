@@ -11,6 +11,7 @@ mod part;
 pub mod rows;
 pub mod verify;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ use crate::feed;
 use crate::log::inspect::{Item, Outline, Reader, Union};
 use crate::log::{StorageError, is_doubtful};
 use crate::storage::LogFiles;
-use crate::wire::{Frame, padded};
+use crate::wire::{Definition, Frame, padded};
 
 /// What `--log` calls the union of all shards.
 const SHARDS: &str = "shards";
@@ -99,23 +100,23 @@ impl Selected {
         })
     }
 
-    /// Whether the frame is wanted, and as which rows.
-    fn wants(&self, frame: &Frame, symbols: &Symbols) -> Option<Rows> {
+    /// Whether the frame is wanted.
+    fn wants(&self, frame: &Frame, symbols: &Symbols) -> bool {
         if !(self.from_seq..self.to_seq).contains(&frame.seq.get()) {
-            return None;
+            return false;
         }
-        let rows = Rows::of(frame)?;
         let kind_fits = match &self.kinds[..] {
-            [] => rows != Rows::Definition,
-            kinds => kinds.contains(&rows),
+            [] => frame.view::<Definition>().is_none(),
+            kinds => Rows::of(frame).is_some_and(|rows| kinds.contains(&rows)),
         };
-        let mask = frame.kind().map_or(0, |kind| kind.mask());
+        // A kind that this program does not know has a bit too.
+        let mask = 1_u16.checked_shl(frame.kind.into()).unwrap_or(0);
         let symbol = symbols.symbol(frame.instrument.get());
         let symbol_fits = self.patterns.is_empty()
             || self.patterns.iter().any(|pattern| {
                 pattern.kinds() & mask != 0 && symbol.is_some_and(|symbol| pattern.matches(symbol))
             });
-        (kind_fits && symbol_fits).then_some(rows)
+        kind_fits && symbol_fits
     }
 
     /// The logs that are meant.
@@ -178,6 +179,7 @@ impl Selected {
             symbols: Symbols::default(),
             bar: Bar::new(bytes),
             is_short,
+            without_rows: BTreeMap::new(),
         })
     }
 }
@@ -189,6 +191,8 @@ struct Records {
     bar: Bar,
     /// Something could not be read.
     is_short: bool,
+    /// By number of the kind: wanted records that this program has no rows for.
+    without_rows: BTreeMap<u8, u64>,
 }
 
 impl Records {
@@ -201,6 +205,33 @@ impl Records {
         }
         self.bar.show(self.union.bytes_read());
         Ok(item)
+    }
+
+    /// As which rows the frame is wanted. What is wanted and has none is counted.
+    fn rows(&mut self, frame: &Frame, selected: &Selected) -> Option<Rows> {
+        if !selected.wants(frame, &self.symbols) {
+            return None;
+        }
+        let rows = Rows::of(frame);
+        if rows.is_none() {
+            *self.without_rows.entry(frame.kind).or_default() += 1;
+            self.is_short = true;
+        }
+        rows
+    }
+
+    /// What is said of the records that have no rows here.
+    fn left_out(&self) -> Vec<String> {
+        let say = |(kind, count): (&u8, &u64)| {
+            let plural = if *count == 1 { "" } else { "s" };
+            let known = crate::wire::Kind::from_number(*kind);
+            let why = match known {
+                Some(_) => "this program has no rows for it",
+                None => "only a newer program knows it",
+            };
+            format!("left out: {count} record{plural} of kind {kind}; {why}")
+        };
+        self.without_rows.iter().map(say).collect()
     }
 }
 

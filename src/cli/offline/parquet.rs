@@ -18,8 +18,9 @@ use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::{ColumnPath, TypePtr};
 
-use super::rows::{self, Rows, Type, Value};
-use crate::wire::{Frame, PRICE_UNDEFINED};
+use super::rows::{self, Rows};
+use crate::cli::render::ColumnValue as Value;
+use crate::wire::{Column, Frame, Holds, PRICE_UNDEFINED};
 
 /// Bytes of a DECIMAL(19, 9): 2^71 is more than 10^19.
 const PRICE_BYTES: usize = 9;
@@ -40,8 +41,7 @@ impl ParquetWriter {
 
     /// Writes these frames as one row group.
     pub(super) fn write(&mut self, rows: Rows, frames: &[Frame]) -> io::Result<()> {
-        let mut columns: Vec<Data> =
-            rows.columns().iter().map(|(_, kind)| Data::of(*kind)).collect();
+        let mut columns: Vec<Data> = rows.columns().map(|column| Data::of(column.holds)).collect();
         let mut row: Vec<Value> = Vec::new();
         for frame in frames {
             rows::values(frame, &mut row);
@@ -79,13 +79,17 @@ enum Data {
 }
 
 impl Data {
-    fn of(kind: Type) -> Data {
-        match kind {
-            Type::U64 => Data::Long { values: Vec::new(), is_time: false, there: Vec::new() },
-            Type::Time => Data::Long { values: Vec::new(), is_time: true, there: Vec::new() },
-            Type::U32 => Data::Int { values: Vec::new() },
-            Type::Text => Data::Text { values: Vec::new(), there: Vec::new() },
-            Type::Price => Data::Price { values: Vec::new(), there: Vec::new() },
+    fn of(holds: Holds) -> Data {
+        match holds {
+            Holds::U64 => Data::Long { values: Vec::new(), is_time: false, there: Vec::new() },
+            Holds::Time => Data::Long { values: Vec::new(), is_time: true, there: Vec::new() },
+            Holds::U32 | Holds::U16 | Holds::Decimals => Data::Int { values: Vec::new() },
+            Holds::Price => Data::Price { values: Vec::new(), there: Vec::new() },
+            Holds::Text(_)
+            | Holds::Flags
+            | Holds::Side
+            | Holds::BreakerState
+            | Holds::BreakerReason => Data::Text { values: Vec::new(), there: Vec::new() },
         }
     }
 
@@ -137,16 +141,23 @@ impl Data {
 }
 
 fn schema(rows: Rows) -> Result<TypePtr, ParquetError> {
-    let field = |(name, kind): &(&str, Type)| match kind {
-        Type::U64 => format!("required int64 {name} (INTEGER(64,false));"),
-        Type::U32 => format!("required int32 {name} (INTEGER(32,false));"),
-        Type::Time => format!("optional int64 {name} (TIMESTAMP(NANOS,true));"),
-        Type::Text => format!("optional byte_array {name} (STRING);"),
-        Type::Price => {
-            format!("optional fixed_len_byte_array({PRICE_BYTES}) {name} (DECIMAL(19,9));")
+    let field = |column: &Column| {
+        let name = column.name;
+        match Data::of(column.holds) {
+            Data::Long { is_time: false, .. } => {
+                format!("required int64 {name} (INTEGER(64,false));")
+            }
+            Data::Long { is_time: true, .. } => {
+                format!("optional int64 {name} (TIMESTAMP(NANOS,true));")
+            }
+            Data::Int { .. } => format!("required int32 {name} (INTEGER(32,false));"),
+            Data::Text { .. } => format!("optional byte_array {name} (STRING);"),
+            Data::Price { .. } => {
+                format!("optional fixed_len_byte_array({PRICE_BYTES}) {name} (DECIMAL(19,9));")
+            }
         }
     };
-    let fields: Vec<String> = rows.columns().iter().map(field).collect();
+    let fields: Vec<String> = rows.columns().map(field).collect();
     let message = format!("message {} {{ {} }}", rows.name(), fields.join(" "));
     parse_message_type(&message).map(Arc::new)
 }
@@ -156,8 +167,9 @@ fn properties(rows: Rows) -> Result<WriterProperties, ParquetError> {
         .set_created_by(format!("pregao {}", env!("CARGO_PKG_VERSION")))
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?));
     // Numbers that rise have hardly two alike: no dictionary, but small differences.
-    for (name, kind) in rows.columns() {
-        if kind == Type::Time || name == "seq" || name == "instrument_seq" {
+    for Column { name, holds, .. } in rows.columns() {
+        let name = *name;
+        if *holds == Holds::Time || name == "seq" || name == "instrument_seq" {
             let path = ColumnPath::from(name);
             builder = builder
                 .set_column_dictionary_enabled(path.clone(), false)

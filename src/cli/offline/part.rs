@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::args::ExportFormat;
 #[cfg(feature = "parquet")]
 use super::parquet::ParquetWriter;
-use super::rows::{self, Rows, Value};
+use super::rows::{self, Rows};
+use crate::cli::render::ColumnValue;
 use crate::client::Symbols;
 use crate::limits::EXPORT_PARTS_MAX;
 use crate::wire::Frame;
@@ -90,7 +91,7 @@ impl Writer {
         match format {
             ExportFormat::Csv => {
                 let mut writer = csv::Writer::from_writer(BufWriter::new(file));
-                writer.write_record(rows.columns().iter().map(|(name, _)| *name))?;
+                writer.write_record(rows.columns().map(|column| column.name))?;
                 Ok(Writer::Csv(writer))
             }
             #[cfg(feature = "parquet")]
@@ -119,11 +120,12 @@ fn write_csv(
     frames: &[Frame],
     symbols: &Symbols,
 ) -> io::Result<()> {
-    let mut row: Vec<Value> = Vec::new();
+    let mut row: Vec<ColumnValue> = Vec::new();
     for frame in frames {
         rows::values(frame, &mut row);
         let decimals = symbols.decimals(frame.instrument.get());
-        writer.write_record(row.iter().map(|value| value.to_text(decimals)))?;
+        let fields = row.drain(..).map(|value| value.text(decimals).unwrap_or_default());
+        writer.write_record(fields)?;
     }
     Ok(())
 }

@@ -1,177 +1,75 @@
 //! Data frames as rows of named columns: the same names and values as the JSON of `subscribe`.
 
+use std::sync::LazyLock;
+
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
-use crate::cli::render::{breaker_reason_word, breaker_state_word, flag_words, price, side_word};
-use crate::wire::{BreakerChange, Cancel, Definition, Frame, Kind, Quote, Trade, unpadded};
+use crate::cli::render::ColumnValue;
+use crate::wire::{Column, DATA_KINDS, DataKind, Frame, SHARED_COLUMNS};
 
-/// Kinds of rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum Rows {
-    /// Best bid and ask after a change.
-    Quote,
-    /// A trade.
-    Trade,
-    /// A withdrawn trade.
-    Cancel,
-    /// A change of a circuit breaker.
-    Breaker,
-    /// An instrument's name.
-    Definition,
+/// A kind of rows: a kind of the table that has columns, by its place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rows(usize);
+
+/// Every kind of rows.
+static ALL: LazyLock<Vec<Rows>> = LazyLock::new(|| {
+    let places = DATA_KINDS.iter().enumerate();
+    places.filter(|(_, row)| !row.columns.is_empty()).map(|(place, _)| Rows(place)).collect()
+});
+
+impl ValueEnum for Rows {
+    fn value_variants<'a>() -> &'a [Rows] {
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let row = self.row();
+        Some(PossibleValue::new(row.name).help(row.about))
+    }
 }
-
-/// What a column holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
-    /// An unsigned number of 64 bits.
-    U64,
-    /// An unsigned number of 32 bits.
-    U32,
-    /// Nanoseconds since the Unix epoch, UTC.
-    Time,
-    /// Units of 1e-9, or nothing.
-    Price,
-    /// Text, or nothing.
-    Text,
-}
-
-/// A column.
-pub type Column = (&'static str, Type);
-
-/// What stands in a column.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// See [`Type::U64`], [`Type::U32`] and [`Type::Time`].
-    Number(u64),
-    /// See [`Type::Price`].
-    Price(i64),
-    /// See [`Type::Text`].
-    Text(Option<String>),
-}
-
-/// The columns that all kinds begin with, behind kind and symbol.
-const SHARED: [Column; 5] = [
-    ("seq", Type::U64),
-    ("instrument_seq", Type::U32),
-    ("ts_event", Type::Time),
-    ("ts_recv", Type::Time),
-    ("flags", Type::Text),
-];
-const QUOTE: [Column; 4] =
-    [("bid", Type::Price), ("ask", Type::Price), ("bid_qty", Type::U32), ("ask_qty", Type::U32)];
-const TRADE: [Column; 4] =
-    [("price", Type::Price), ("qty", Type::U64), ("side", Type::Text), ("trade_id", Type::U64)];
-const BREAKER: [Column; 5] = [
-    ("name", Type::Text),
-    ("from", Type::Text),
-    ("to", Type::Text),
-    ("reason", Type::Text),
-    ("generation", Type::U32),
-];
-const DEFINITION: [Column; 1] = [("decimals", Type::U32)];
 
 impl Rows {
     /// What rows a frame belongs to; `None` for what no log has rows of.
     #[must_use]
     pub fn of(frame: &Frame) -> Option<Rows> {
-        Some(match frame.kind()? {
-            Kind::Quote => Rows::Quote,
-            Kind::Trade => Rows::Trade,
-            Kind::Cancel => Rows::Cancel,
-            Kind::BreakerChange => Rows::Breaker,
-            Kind::Definition => Rows::Definition,
-            _ => return None,
-        })
+        let kind = DataKind::of(frame).filter(|row| !row.columns.is_empty())?.kind;
+        DATA_KINDS.iter().position(|row| row.kind == kind).map(Rows)
+    }
+
+    fn row(self) -> &'static DataKind {
+        &DATA_KINDS[self.0]
     }
 
     /// The kind's name in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Rows::Quote => "quote",
-            Rows::Trade => "trade",
-            Rows::Cancel => "cancel",
-            Rows::Breaker => "breaker",
-            Rows::Definition => "definition",
-        }
+        self.row().name
     }
 
     /// The columns behind kind and symbol.
-    #[must_use]
-    pub fn columns(self) -> Vec<Column> {
-        let own: &[Column] = match self {
-            Rows::Quote => &QUOTE,
-            Rows::Trade | Rows::Cancel => &TRADE,
-            Rows::Breaker => &BREAKER,
-            Rows::Definition => &DEFINITION,
-        };
-        SHARED.iter().chain(own).copied().collect()
+    pub fn columns(self) -> impl Iterator<Item = &'static Column> + Clone {
+        SHARED_COLUMNS.iter().chain(self.row().columns)
     }
 
-    /// The columns of all kinds, each once.
+    /// The columns of all kinds, each name once.
     #[must_use]
-    pub fn all_columns() -> Vec<Column> {
-        let own = QUOTE.iter().chain(&TRADE).chain(&BREAKER).chain(&DEFINITION);
-        SHARED.iter().chain(own).copied().collect()
+    pub fn all_columns() -> Vec<&'static Column> {
+        let mut all: Vec<&'static Column> = SHARED_COLUMNS.iter().collect();
+        for column in DATA_KINDS.iter().flat_map(|row| row.columns) {
+            if all.iter().all(|other| other.name != column.name) {
+                all.push(column);
+            }
+        }
+        all
     }
 }
 
 /// The values of a frame in the order of its kind's columns; none for a frame that is no row.
-pub fn values(frame: &Frame, values: &mut Vec<Value>) {
+pub(super) fn values(frame: &Frame, values: &mut Vec<ColumnValue>) {
     values.clear();
-    let text = |text: &str| Value::Text(Some(text.to_owned()));
-    let flags = flag_words(frame.flags.get());
-    values.extend([
-        Value::Number(frame.seq.get()),
-        Value::Number(frame.instrument_seq.get().into()),
-        Value::Number(frame.ts_event.get()),
-        Value::Number(frame.ts_recv.get()),
-        text(&flags.join(" ")),
-    ]);
-    let mut trade = |price: i64, qty: u64, trade_id: u64| {
-        let side = side_word(frame.flags.get()).map(str::to_owned);
-        values.extend([
-            Value::Price(price),
-            Value::Number(qty),
-            Value::Text(side),
-            Value::Number(trade_id),
-        ]);
-    };
-    if let Some(frame) = frame.view::<Trade>() {
-        trade(frame.price.get(), frame.qty.get(), frame.trade_id.get());
-    } else if let Some(frame) = frame.view::<Cancel>() {
-        trade(frame.price.get(), frame.qty.get(), frame.trade_id.get());
-    } else if let Some(quote) = frame.view::<Quote>() {
-        values.extend([
-            Value::Price(quote.bid.get()),
-            Value::Price(quote.ask.get()),
-            Value::Number(quote.bid_qty.get().into()),
-            Value::Number(quote.ask_qty.get().into()),
-        ]);
-    } else if let Some(change) = frame.view::<BreakerChange>() {
-        values.extend([
-            text(&unpadded(&change.name)),
-            text(&breaker_state_word(change.from)),
-            text(&breaker_state_word(change.to)),
-            text(&breaker_reason_word(change.reason)),
-            Value::Number(change.generation.get().into()),
-        ]);
-    } else if let Some(definition) = frame.view::<Definition>() {
-        values.push(Value::Number(definition.decimals().into()));
-    } else {
-        values.clear();
-    }
-}
-
-impl Value {
-    /// The value as it stands in CSV: as in JSON, and nothing for null.
-    #[must_use]
-    pub fn to_text(&self, decimals: u8) -> String {
-        match self {
-            Value::Number(number) => number.to_string(),
-            Value::Price(units) => price(*units, decimals).unwrap_or_default(),
-            Value::Text(text) => text.clone().unwrap_or_default(),
-        }
+    if let Some(rows) = Rows::of(frame) {
+        values.extend(rows.columns().map(|column| ColumnValue::of(column, frame)));
     }
 }
 
@@ -180,7 +78,10 @@ mod tests {
     use super::*;
     use crate::cli::render::frame_json;
     use crate::client::Symbols;
-    use crate::wire::{Flags, I64, PRICE_UNDEFINED, U16, U32, U64, padded};
+    use crate::wire::{
+        BreakerChange, Cancel, Definition, Flags, I64, PRICE_UNDEFINED, Quote, Trade, U16, U32,
+        U64, padded,
+    };
 
     #[test]
     fn every_row_has_the_names_and_values_of_the_json() {
@@ -217,12 +118,12 @@ mod tests {
             values(&frame, &mut row);
             let json = frame_json(&frame, None, &Symbols::default()).unwrap();
             let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-            let columns = rows.columns();
+            let columns: Vec<&Column> = rows.columns().collect();
             assert_eq!(columns.len(), row.len());
             // Kind and symbol are the two that stand in the path.
             assert_eq!(json.as_object().unwrap().len(), columns.len() + 2, "{json}");
             assert_eq!(json["kind"], rows.name());
-            for ((name, _), value) in columns.iter().zip(&row) {
+            for (Column { name, .. }, value) in columns.into_iter().zip(row.drain(..)) {
                 let text = match &json[*name] {
                     serde_json::Value::Null => String::new(),
                     serde_json::Value::String(text) => text.clone(),
@@ -233,7 +134,7 @@ mod tests {
                     number => number.to_string(),
                 };
                 let decimals = Symbols::default().decimals(0);
-                assert_eq!(value.to_text(decimals), text, "{name} of {json}");
+                assert_eq!(value.text(decimals).unwrap_or_default(), text, "{name} of {json}");
             }
         }
     }

@@ -20,6 +20,9 @@ use crate::storage::FileStorage;
 use crate::time::{Mono, Now};
 use crate::wire::{Cancel, Definition, Flags, I64, PRICE_UNDEFINED, Quote, Trade, U16, U32, U64};
 
+mod golden;
+mod new_kind;
+
 const DAY_NS: u64 = 86_400_000_000_000;
 const NOW: Now = Now { mono: Mono(0), wall_ns: 1_700_000_000_000_000_000 };
 /// What a path cannot have, and what CSV has to quote.
@@ -245,7 +248,7 @@ fn records_are_chosen_by_seq_symbol_and_kind() {
     };
     let all = selected(dir.path());
     assert_eq!(seqs(Selected { from_seq: 10, to_seq: 14, ..all.clone() }), [10, 11, 12, 13]);
-    let kinds = vec![Rows::Definition];
+    let kinds = vec![Rows::of(&frames()[0]).unwrap()];
     assert_eq!(seqs(Selected { kinds, ..all.clone() }), [1, 2]);
     let patterns = vec![feed::Pattern::new("AM*", crate::wire::Kind::Quote.mask()).unwrap()];
     let found = seqs(Selected { patterns, to_seq: 30, ..all });

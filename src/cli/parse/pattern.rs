@@ -1,21 +1,13 @@
 //! What to subscribe to: `PETR4`, `PETR*`, `*`, and each behind a kind: `trade.PETR4`, `bar.1m.*`.
 //!
 //! Symbols may have dots themselves (`BRK.B`), so a prefix counts only when it is the name of a
-//! kind that can be asked for: `BRK.B` is a symbol, `quote.BRK.B` that symbol's quotes.
+//! kind that can be asked for, as the table of kinds says: `BRK.B` is a symbol, `quote.BRK.B` that symbol's quotes.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{BarInterval, IntervalError};
-use crate::wire::{Kind, Symbol};
-
-/// Kinds that can stand before a dot, with their bits in a subscription's kind mask.
-const KINDS: [(&str, u16); 4] = [
-    ("quote", Kind::Quote.mask()),
-    ("trade", Kind::Trade.mask()),
-    ("cancel", Kind::Cancel.mask()),
-    ("bar", Kind::BarPrices.mask() | Kind::BarTotals.mask() | Kind::BarNotional.mask()),
-];
+use crate::wire::{DataKind, Kind, Symbol};
 
 /// Stands for one letter while the beginning of a symbol is checked as if it were a whole one.
 const ANY_LETTER: &str = "X";
@@ -47,14 +39,13 @@ impl FromStr for Pattern {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Pattern, PatternError> {
-        let known = text.split_once('.').and_then(|(prefix, rest)| {
-            let (name, mask) = KINDS.iter().find(|(name, _)| *name == prefix)?;
-            Some((*name, *mask, rest))
-        });
-        let Some((name, kinds, rest)) = known else {
+        let known = text
+            .split_once('.')
+            .and_then(|(prefix, rest)| Some((DataKind::topic_mask(prefix)?, rest)));
+        let Some((kinds, rest)) = known else {
             return Ok(Pattern { kinds: 0, bars: None, symbols: symbols(text)? });
         };
-        if name != "bar" {
+        if kinds & Kind::BarPrices.mask() == 0 {
             return Ok(Pattern { kinds, bars: None, symbols: symbols(rest)? });
         }
         let (interval, rest) = rest.split_once('.').ok_or(IntervalError)?;
@@ -83,7 +74,7 @@ fn symbols(text: &str) -> Result<String, PatternError> {
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some((name, _)) = KINDS.iter().find(|(_, mask)| *mask == self.kinds) {
+        if let Some(name) = DataKind::topic_name(self.kinds) {
             write!(f, "{name}.")?;
         }
         if let Some(interval) = self.bars {

@@ -1,4 +1,4 @@
-//! Frames as JSON lines.
+//! Frames as JSON lines. What a data kind's fields are, the table of kinds says (`wire/kinds.rs`); today:
 //!
 //! | kind | fields behind the shared ones |
 //! |---|---|
@@ -24,15 +24,11 @@
 use serde::Serialize;
 
 use super::bar::BarJson;
-use super::{
-    breaker_reason_word, breaker_state_word, flag_words, gap_reason_word, json_line,
-    live_bar_words, price, side_word,
-};
+use super::column::Fields;
+use super::{flag_words, gap_reason_word, json_line, live_bar_words};
 use crate::client::{LiveBar, Symbols};
 use crate::market::bar::Bar;
-use crate::wire::{
-    BreakerChange, Cancel, Definition, Frame, Gap, Quote, SnapshotEnd, Symbol, Trade, unpadded,
-};
+use crate::wire::{DataKind, Frame, Gap, SnapshotEnd, Symbol};
 
 /// A frame as an object, in the order of its fields.
 #[derive(Serialize)]
@@ -51,18 +47,8 @@ pub(super) struct FrameJson<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Body {
-    Quote {
-        bid: Option<String>,
-        ask: Option<String>,
-        bid_qty: u32,
-        ask_qty: u32,
-    },
-    Trade {
-        price: Option<String>,
-        qty: u64,
-        side: Option<&'static str>,
-        trade_id: u64,
-    },
+    /// What the table of kinds says.
+    Columns(Fields),
     Bar {
         #[serde(flatten)]
         bar: BarJson,
@@ -73,16 +59,6 @@ enum Body {
         to_seq: u64,
         reason: &'static str,
         missed: Option<u64>,
-    },
-    Breaker {
-        name: String,
-        from: String,
-        to: String,
-        reason: String,
-        generation: u16,
-    },
-    Definition {
-        decimals: u8,
     },
     SnapshotEnd {
         frames: u32,
@@ -120,42 +96,7 @@ pub(super) fn frame_object<'a>(
     symbols: &'a Symbols,
 ) -> Option<FrameJson<'a>> {
     let decimals = symbols.decimals(frame.instrument.get());
-    let (kind, body) = if let Some(quote) = frame.view::<Quote>() {
-        let body = Body::Quote {
-            bid: price(quote.bid.get(), decimals),
-            ask: price(quote.ask.get(), decimals),
-            bid_qty: quote.bid_qty.get(),
-            ask_qty: quote.ask_qty.get(),
-        };
-        ("quote", body)
-    } else if let Some(trade) = frame.view::<Trade>() {
-        let body = Body::Trade {
-            price: price(trade.price.get(), decimals),
-            qty: trade.qty.get(),
-            side: side_word(trade.flags.get()),
-            trade_id: trade.trade_id.get(),
-        };
-        ("trade", body)
-    } else if let Some(cancel) = frame.view::<Cancel>() {
-        let body = Body::Trade {
-            price: price(cancel.price.get(), decimals),
-            qty: cancel.qty.get(),
-            side: side_word(cancel.flags.get()),
-            trade_id: cancel.trade_id.get(),
-        };
-        ("cancel", body)
-    } else if let Some(change) = frame.view::<BreakerChange>() {
-        let body = Body::Breaker {
-            name: unpadded(&change.name),
-            from: breaker_state_word(change.from),
-            to: breaker_state_word(change.to),
-            reason: breaker_reason_word(change.reason),
-            generation: change.generation.get(),
-        };
-        ("breaker", body)
-    } else if let Some(definition) = frame.view::<Definition>() {
-        ("definition", Body::Definition { decimals: definition.decimals() })
-    } else if let Some(gap) = frame.view::<Gap>() {
+    if let Some(gap) = frame.view::<Gap>() {
         let missed = gap.missed.get();
         let body = Body::Gap {
             from_seq: gap.from_seq.get(),
@@ -164,15 +105,21 @@ pub(super) fn frame_object<'a>(
             missed: (missed != u64::MAX).then_some(missed),
         };
         return Some(unnumbered("gap", body));
-    } else if let Some(end) = frame.view::<SnapshotEnd>() {
+    }
+    if let Some(end) = frame.view::<SnapshotEnd>() {
         let body = Body::SnapshotEnd { frames: end.frames.get(), next_seq: end.next_seq.get() };
         return Some(unnumbered("snapshot_end", body));
-    } else {
+    }
+    let row = DataKind::of(frame)?;
+    let body = if row.columns.is_empty() {
+        // Only the last frame of a bar is shown, for all three.
         let bar = bar?;
-        ("bar", Body::Bar { bar: BarJson::new(bar, decimals), interval_ns: bar.interval_ns })
+        Body::Bar { bar: BarJson::new(bar, decimals), interval_ns: bar.interval_ns }
+    } else {
+        Body::Columns(Fields { frame: *frame, columns: row.columns, decimals })
     };
     Some(FrameJson {
-        kind,
+        kind: row.name,
         symbol: symbols.symbol(frame.instrument.get()).map(Symbol::as_str),
         seq: Some(frame.seq.get()),
         instrument_seq: Some(frame.instrument_seq.get()),
@@ -202,7 +149,10 @@ pub(super) mod tests {
     use super::*;
     use crate::cli::render::bar::tests::bar_frames;
     use crate::market::bar::BarAssembler;
-    use crate::wire::{Flags, GapReason, Heartbeat, I64, PRICE_UNDEFINED, U16, U32, U64, padded};
+    use crate::wire::{
+        BreakerChange, Cancel, Definition, Flags, GapReason, Heartbeat, I64, PRICE_UNDEFINED,
+        Quote, Trade, U16, U32, U64, padded,
+    };
 
     pub(in super::super) const PETR4: u32 = 0x0100_0007;
 

@@ -8,18 +8,14 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
-use super::{
-    breaker_reason_word, breaker_state_word, gap_reason_word, live_bar_words, price, side_word,
-};
+use super::column::pieces_text;
+use super::{gap_reason_word, live_bar_words, price, side_word};
 use crate::cli::parse::TimeNs;
 use crate::client::{LiveBar, Symbols};
 use crate::duration;
 use crate::market::bar::Bar;
 use crate::market::price::decimal;
-use crate::wire::{
-    BreakerChange, Cancel, Definition, Flags, Frame, Gap, Quote, SnapshotEnd, Symbol, Trade,
-    unpadded,
-};
+use crate::wire::{DataKind, Definition, Flags, Frame, Gap, Line, LineColor, SnapshotEnd, Symbol};
 
 /// What a line fits into, as long as its values do.
 const COLUMNS: usize = 80;
@@ -61,10 +57,10 @@ impl FrameTable {
             return None;
         }
         let symbol_columns = symbols.symbol_columns().max(SYMBOL_COLUMNS_MIN);
-        let line = match remark(frame) {
+        let line = match remark(frame, symbols) {
             Some((kind, remark)) => {
-                let time = match frame.view::<BreakerChange>() {
-                    Some(change) => TimeNs(change.ts_event.get()).time_of_day(),
+                let time = match DataKind::of(frame) {
+                    Some(_) => TimeNs(frame.ts_event.get()).time_of_day(),
                     None => String::new(),
                 };
                 self.styled(warning(), &format!("{time:12} {kind:<6} {remark}"))
@@ -93,7 +89,7 @@ impl FrameTable {
 
     /// The line of what one instrument missed of a loss.
     pub fn instrument_gap(&mut self, gap: &Frame, symbol: &Symbol) -> Option<String> {
-        let (kind, text) = remark(gap)?;
+        let (kind, text) = remark(gap, &Symbols::default())?;
         let line = self.styled(warning(), &format!("{:12} {kind:<6} {symbol}: {text}", ""));
         Some(self.below_header(line, SYMBOL_COLUMNS_MIN))
     }
@@ -154,7 +150,7 @@ fn warning() -> Style {
 }
 
 /// Frames that are a sentence, not a row.
-fn remark(frame: &Frame) -> Option<(&'static str, String)> {
+fn remark(frame: &Frame, symbols: &Symbols) -> Option<(&'static str, String)> {
     if let Some(gap) = frame.view::<Gap>() {
         let reason = gap_reason_word(gap.reason);
         let mut text = format!("seq {} to {} missing: {reason}", gap.from_seq, gap.to_seq);
@@ -166,21 +162,23 @@ fn remark(frame: &Frame) -> Option<(&'static str, String)> {
     if let Some(end) = frame.view::<SnapshotEnd>() {
         return Some(("live", format!("from seq {}", end.next_seq)));
     }
-    let change = frame.view::<BreakerChange>()?;
-    let (from, to) = (breaker_state_word(change.from), breaker_state_word(change.to));
-    let reason = breaker_reason_word(change.reason);
-    Some(("break", format!("{}: {from} to {to} ({reason})", unpadded(&change.name))))
+    match DataKind::of(frame)?.line {
+        Line::Sentence { word, text } => {
+            let decimals = symbols.decimals(frame.instrument.get());
+            Some((word, pieces_text(text, frame, decimals, NONE)))
+        }
+        Line::Hidden | Line::Cells { .. } => None,
+    }
 }
 
 fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a Symbols) -> Option<Row<'a>> {
     let decimals = symbols.decimals(frame.instrument.get());
-    let shown = |units| price(units, decimals).unwrap_or_else(|| NONE.to_owned());
     let mut row = Row {
         time: match frame.ts_event.get() {
             0 => NONE.to_owned(),
             ns => TimeNs(ns).time_of_day(),
         },
-        kind: "quote".into(),
+        kind: Cow::Borrowed(""),
         symbol: symbols.symbol(frame.instrument.get()).map_or("?", Symbol::as_str),
         bid: String::new(),
         ask: String::new(),
@@ -188,38 +186,37 @@ fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a Symbols) -> Option<Row
         note: note(frame.flags.get()),
         style: Style::new(),
     };
-    if let Some(quote) = frame.view::<Quote>() {
-        row.bid = shown(quote.bid.get());
-        row.ask = shown(quote.ask.get());
-        row.qty = format!("{}x{}", quote.bid_qty, quote.ask_qty);
-        if frame.has(Flags::STALE) {
-            row.style = warning();
-        }
-    } else if let Some(trade) = frame.view::<Trade>() {
-        row.kind = "trade".into();
-        row.bid = shown(trade.price.get());
-        row.qty = trade.qty.to_string();
-        row.style = match side_word(trade.flags.get()) {
+    let data = DataKind::of(frame)?;
+    if let Line::Cells { price, ask, qty, color } = data.line {
+        let shown = |pieces| pieces_text(pieces, frame, decimals, NONE);
+        row.kind = Cow::Borrowed(data.name);
+        (row.bid, row.ask, row.qty) = (shown(price), shown(ask), shown(qty));
+        row.style = style(color, frame);
+        return Some(row);
+    }
+    let bar = bar?;
+    let shown = |units| price(units, decimals).unwrap_or_else(|| NONE.to_owned());
+    // Bars of two lengths may come mixed. Without a dot, as 15m then fits too.
+    row.kind = format!("bar{}", duration::show(Duration::from_nanos(bar.interval_ns))).into();
+    row.bid = shown(bar.close);
+    row.ask = bar.vwap().map_or_else(|| NONE.to_owned(), |vwap| decimal(vwap, decimals));
+    row.qty = bar.volume.to_string();
+    let range = format!("{}..{} ", shown(bar.low), shown(bar.high));
+    row.note.insert_str(0, &range);
+    Some(row)
+}
+
+fn style(color: LineColor, frame: &Frame) -> Style {
+    match color {
+        LineColor::Stale if frame.has(Flags::STALE) => warning(),
+        LineColor::Stale => Style::new(),
+        LineColor::Side => match side_word(frame.flags.get()) {
             Some("buy") => AnsiColor::Green.on_default(),
             Some(_) => AnsiColor::Red.on_default(),
             None => Style::new(),
-        };
-    } else if let Some(cancel) = frame.view::<Cancel>() {
-        row.kind = "cancel".into();
-        row.bid = shown(cancel.price.get());
-        row.qty = cancel.qty.to_string();
-        row.style = warning();
-    } else {
-        let bar = bar?;
-        // Bars of two lengths may come mixed. Without a dot, as 15m then fits too.
-        row.kind = format!("bar{}", duration::show(Duration::from_nanos(bar.interval_ns))).into();
-        row.bid = shown(bar.close);
-        row.ask = bar.vwap().map_or_else(|| NONE.to_owned(), |vwap| decimal(vwap, decimals));
-        row.qty = bar.volume.to_string();
-        let range = format!("{}..{} ", shown(bar.low), shown(bar.high));
-        row.note.insert_str(0, &range);
+        },
+        LineColor::Warning => warning(),
     }
-    Some(row)
 }
 
 /// What a reader has to know about the line before believing it; the most important first, since
@@ -244,7 +241,7 @@ mod tests {
     use super::super::frame_json::tests::{PETR4, quote, symbols, trade};
     use super::*;
     use crate::market::bar::BarAssembler;
-    use crate::wire::{I64, U32, U64, padded};
+    use crate::wire::{BreakerChange, Cancel, I64, Quote, U32, U64, padded};
 
     #[test]
     fn each_kind_is_one_aligned_line() {

@@ -6,12 +6,15 @@
 
 mod bar;
 mod breaker;
+mod column;
 mod explain;
 mod figure;
 mod frame_json;
 mod frame_table;
 mod report;
 mod status;
+
+pub(super) use column::Value as ColumnValue;
 
 pub use breaker::{BreakerReport, breaker_json, take_breakers};
 pub use explain::Explained;

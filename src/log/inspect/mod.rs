@@ -87,9 +87,9 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// The record, when it is a good one.
+    /// The record, when it is a good one, also of a kind that only a newer program knows.
     fn record(self) -> Option<Record<'a>> {
-        self.frame().and_then(Record::checked)
+        self.frame().and_then(Record::of_any_kind)
     }
 
     /// The record, when it is a good mark. A data frame does not cost its CRC here.

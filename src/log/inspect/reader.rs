@@ -13,7 +13,7 @@ use crate::wire::{FRAME_BYTES, Frame};
 /// What a reader comes upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// A data frame.
+    /// A data frame, perhaps of a kind that only a newer program knows.
     Data(Frame),
     /// A definition or last value said again at the head of a segment. It is no event of the sequence
     /// there; but when the segments before it are gone, nothing else says what it says.
@@ -172,7 +172,7 @@ impl<F: Files> Reader<F> {
             let position = self.position;
             self.position += 1;
             self.bytes_read += FRAME_BYTES as u64;
-            let Some(record) = Record::checked(&frame) else {
+            let Some(record) = Record::of_any_kind(&frame) else {
                 self.miss(position..position + 1);
                 continue;
             };

@@ -4,6 +4,7 @@
 //! log may or may not have promised. `corrupt`: what was durable is not what was written, or an open
 //! refuses the log. `note`: nothing is missing.
 
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
 use super::{Files, Outline, Place, Slot, each_record, file_name, told_before};
@@ -123,10 +124,12 @@ pub fn verify<F: Files, W: Watch>(
         is_closed: outline.clean,
         ..Summary::default()
     };
+    let unknown = BTreeMap::new();
     let mut verifier =
-        Verifier { outline, in_use, watch, summary, bad: None, epoch: 0, hole_to: None };
+        Verifier { outline, in_use, watch, summary, bad: None, epoch: 0, hole_to: None, unknown };
     verifier.whole_files();
     verifier.records(files)?;
+    verifier.tell_unknown_kinds();
     verifier.tail(files)?;
     if let Some(refusal) = &outline.refusal {
         let meaning = "an open refuses the log and changes nothing; restore it from a copy";
@@ -146,6 +149,8 @@ struct Verifier<'a, W> {
     epoch: u32,
     /// The last seq of the holes that were told of; the head of every segment says them again.
     hole_to: Option<u64>,
+    /// By number: the first record of each kind that this program does not know, and how many there are.
+    unknown: BTreeMap<u8, Finding>,
 }
 
 struct Bad {
@@ -269,6 +274,7 @@ impl<W: Watch> Verifier<'_, W> {
                 if verdict == judge::Verdict::Good {
                     self.end_bad();
                     self.count(record);
+                    self.note_unknown_kind(place, position, slot.frame());
                     match record {
                         Some(Record::Hole(gap)) => self.note_hole(place, position, gap),
                         Some(Record::Mark(mark)) if mark.epoch.get() != self.epoch => {
@@ -297,6 +303,28 @@ impl<W: Watch> Verifier<'_, W> {
             Some(Record::Statement(_)) => self.summary.statements += 1,
             Some(Record::Mark(_)) => self.summary.marks += 1,
             Some(Record::Hole(_)) | None => {}
+        }
+    }
+
+    fn note_unknown_kind(&mut self, place: &Place, position: u64, frame: Option<&Frame>) {
+        let Some(frame) = frame.filter(|frame| frame.kind().is_none()) else { return };
+        let finding = self.unknown.entry(frame.kind).or_insert_with(|| Finding {
+            severity: Severity::Corrupt,
+            file: file_name(place.segment),
+            offset: Some(place.offset_in_file(position)),
+            position: Some(position),
+            records: 0,
+            seq: Some(frame.seq.get()),
+            what: format!("kind {} is none that this program knows", frame.kind),
+            meaning: "a newer program wrote it; an open by this one refuses the log, or readers get a gap"
+                .to_owned(),
+        });
+        finding.records += 1;
+    }
+
+    fn tell_unknown_kinds(&mut self) {
+        for finding in std::mem::take(&mut self.unknown).into_values() {
+            self.tell(&finding);
         }
     }
 

@@ -280,8 +280,8 @@ impl Subscriber {
                 let before = out.len();
                 out.extend(values.definition(next_index).map(|frame| frame.delivered(SNAPSHOT)));
                 if is_wanted && !self.wants_history {
-                    let last = [values.quote(next_index), values.trade(next_index)];
-                    let wanted = last
+                    let wanted = values
+                        .values(next_index)
                         .into_iter()
                         .flatten()
                         .filter(|frame| frame.seq.get() < live_from && interest.wants(frame));
@@ -333,7 +333,7 @@ impl Subscriber {
         let span = self.cursor + forgotten..view.next_seq();
         let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
         let changed = indexes
-            .flat_map(|index| [values.definition(index), values.quote(index), values.trade(index)])
+            .flat_map(|index| values.known(index))
             .flatten()
             .filter(|frame| span.contains(&frame.seq.get()) && interest.wants(frame));
         // Behind a hole the publisher states values again that the ring still has: this is no snapshot.

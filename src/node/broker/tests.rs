@@ -566,3 +566,23 @@ fn a_subscriber_that_asks_learns_its_place() {
     // The frames of others are behind it: nothing of its own is.
     assert_eq!((answer.len(), beat.token.get(), beat.next_seq.get()), (1, 5, 5));
 }
+
+#[test]
+fn a_new_kind_is_in_snapshots_and_in_conflated_batches_for_its_row_in_the_table() {
+    let sample = |seq: u64| {
+        let instrument = U32::new(instrument(0));
+        Frame::seal(crate::wire::Sample { seq: U64::new(seq), instrument, ..Default::default() })
+    };
+    let mut bench = Bench::new(64);
+    let publisher = bench.market();
+    bench.say(publisher, &[quote(3, 0), sample(4), sample(5)]);
+    let conn = bench.subscribe("PETR4", Mode::Conflate, 0);
+    let of_sample = |frames: &[Frame]| -> Vec<(u64, bool)> {
+        let own = frames.iter().filter(|frame| frame.kind() == Some(Kind::Sample));
+        own.map(|frame| (frame.seq.get(), frame.has(Flags::SNAPSHOT))).collect()
+    };
+    assert_eq!(of_sample(&bench.read(conn)), [(5, true)]);
+    bench.say(publisher, &[sample(6), sample(7)]);
+    bench.wait_ms(100);
+    assert_eq!(of_sample(&bench.read(conn)), [(7, false)]);
+}

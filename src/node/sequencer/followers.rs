@@ -426,9 +426,7 @@ impl Follower {
                 self.stream = Stream::Snapshot { next_index, wanted_seq };
                 return;
             }
-            let all =
-                [values.definition(next_index), values.quote(next_index), values.trade(next_index)];
-            out.extend(all.into_iter().flatten().map(|frame| {
+            out.extend(values.known(next_index).into_iter().flatten().map(|frame| {
                 let is_definition = frame.kind == Kind::Definition as u8;
                 let is_doubtful = frame.seq.get() < market.doubtful_below() && !is_definition;
                 let doubt = if is_doubtful { Flags::STALE } else { 0 };

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::log::{Log, Mark, Read, Reason, Storage, is_doubtful, is_event, is_statement};
 use crate::market::partition::Partition;
 use crate::time::Now;
-use crate::wire::{Definition, Flags, Frame, Kind, Symbol, U16, U32, U64};
+use crate::wire::{DataKind, Definition, Flags, Frame, Kind, Symbol, U16, U32, U64};
 
 /// Stamps and remembers.
 #[derive(Debug)]
@@ -180,9 +180,8 @@ impl Market {
         let end = u32::try_from(self.values.index_end()).unwrap_or(u32::MAX);
         let of = |index: u32| {
             let values = &self.values;
-            let last = [values.definition(index), values.quote(index), values.trade(index)];
             let others = self.others.range((index, 0)..=(index, u8::MAX));
-            last.into_iter().flatten().chain(others.map(|(_, frame)| frame))
+            values.known(index).into_iter().flatten().chain(others.map(|(_, frame)| frame))
         };
         let stated = |frame: &Frame| {
             let is_value = frame.kind != Kind::Definition as u8;
@@ -234,8 +233,9 @@ impl Market {
             *next = frame.instrument_seq.get().wrapping_add(1);
         }
         self.last_ts_recv = self.last_ts_recv.max(frame.ts_recv.get());
-        let is_value = matches!(frame.kind(), Some(Kind::Definition | Kind::Quote | Kind::Trade));
-        if !is_value && (index as usize) < limits::INSTRUMENTS_MAX {
+        let is_definition = frame.kind == Kind::Definition as u8;
+        let is_kept = is_definition || DataKind::last_value_slot(frame.kind).is_some();
+        if !is_kept && (index as usize) < limits::INSTRUMENTS_MAX {
             self.others.insert((index, frame.kind), *frame);
         }
         self.values.note(frame);
@@ -292,7 +292,7 @@ impl Market {
         } else {
             let ours = *self.own_index.get(&theirs)?;
             let known = self.instruments.get_mut(ours as usize)?.as_mut()?;
-            if known.gaps_told != self.gaps && frame.kind().is_some_and(has_gap_flag) {
+            if known.gaps_told != self.gaps && has_gap_flag(frame) {
                 known.gaps_told = self.gaps;
                 flags |= Flags::GAP_BEFORE;
             }
@@ -377,8 +377,8 @@ impl Instrument {
     }
 }
 
-fn has_gap_flag(kind: Kind) -> bool {
-    matches!(kind, Kind::Quote | Kind::Trade | Kind::Cancel)
+fn has_gap_flag(frame: &Frame) -> bool {
+    DataKind::of(frame).is_some_and(|row| row.flags & Flags::GAP_BEFORE != 0)
 }
 
 fn number(index: u32) -> U32 {

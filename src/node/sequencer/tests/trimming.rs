@@ -111,7 +111,7 @@ fn core_knows_every_instrument_when_their_first_segments_are_gone() {
     let mut bench = open(bench.disk.kill(), bench.now);
     assert_eq!(bench.core.market.len(), 2);
     let vale3 = bench.core.market.instrument_of(&"VALE3".parse().unwrap()).unwrap();
-    let last = bench.core.market.values().trade(vale3).copied().unwrap();
+    let last = bench.core.market.values().last(vale3, Kind::Trade).copied().unwrap();
     assert_eq!((last.seq.get(), last.has(Flags::SNAPSHOT)), (3, false));
     let exchange = bench.exchange(FEED, 305, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
     let cancel = Cancel { seq: U64::new(307), instrument: U32::new(1), ..Cancel::default() };

@@ -1,0 +1,88 @@
+//! A column of the table of kinds as a value: for JSON, CSV, Parquet and lines of text.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::{breaker_reason_word, breaker_state_word, flag_words, price, side_word};
+use crate::wire::{Column, Frame, Holds, Piece, unpadded};
+
+/// What stands in a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Value {
+    /// A number or a time.
+    Number(u64),
+    /// Units of 1e-9, or [`crate::wire::PRICE_UNDEFINED`].
+    Price(i64),
+    /// Text, or nothing.
+    Text(Option<Cow<'static, str>>),
+}
+
+impl Value {
+    /// What a frame has in this column.
+    pub(in crate::cli) fn of(column: &Column, frame: &Frame) -> Value {
+        let number = || column.number(frame);
+        // One byte, as the table has it.
+        let byte = || column.bytes(frame).first().copied().unwrap_or_default();
+        match column.holds {
+            Holds::U64 | Holds::U32 | Holds::U16 | Holds::Time | Holds::Decimals => {
+                Value::Number(number())
+            }
+            Holds::Price => Value::Price(number().cast_signed()),
+            Holds::Text(_) => Value::Text(Some(unpadded(column.bytes(frame)).into())),
+            Holds::Flags => Value::Text(Some(flag_words(frame.flags.get()).join(" ").into())),
+            Holds::Side => Value::Text(side_word(frame.flags.get()).map(Cow::Borrowed)),
+            Holds::BreakerState => Value::Text(Some(breaker_state_word(byte()).into())),
+            Holds::BreakerReason => Value::Text(Some(breaker_reason_word(byte()).into())),
+        }
+    }
+
+    /// The value as text, with prices of at least so many decimals; `None` for what JSON calls null.
+    pub(in crate::cli) fn text(self, decimals: u8) -> Option<String> {
+        match self {
+            Value::Number(number) => Some(number.to_string()),
+            Value::Price(units) => price(units, decimals),
+            Value::Text(text) => text.map(Cow::into_owned),
+        }
+    }
+}
+
+/// The pieces of a line behind each other; `none` stands for a value that is not there.
+pub(super) fn pieces_text(pieces: &[Piece], frame: &Frame, decimals: u8, none: &str) -> String {
+    let mut text = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(words) => text.push_str(words),
+            Piece::Value(column) => {
+                let value = Value::of(column, frame).text(decimals);
+                text.push_str(value.as_deref().unwrap_or(none));
+            }
+        }
+    }
+    text
+}
+
+/// The columns of a frame as the fields of an object: prices as decimal text, since a JSON number is a
+/// float to most readers.
+pub(super) struct Fields {
+    pub(super) frame: Frame,
+    pub(super) columns: &'static [Column],
+    pub(super) decimals: u8,
+}
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.columns.len()))?;
+        for column in self.columns {
+            match Value::of(column, &self.frame) {
+                Value::Number(number) => map.serialize_entry(column.name, &number)?,
+                Value::Price(units) => {
+                    map.serialize_entry(column.name, &price(units, self.decimals))?;
+                }
+                Value::Text(text) => map.serialize_entry(column.name, &text)?,
+            }
+        }
+        map.end()
+    }
+}

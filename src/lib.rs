@@ -7,6 +7,7 @@ pub mod config;
 pub mod duration;
 pub mod feed;
 pub mod gather;
+mod history;
 pub mod limits;
 pub mod log;
 pub mod market;

@@ -2,6 +2,7 @@
 //! questions apart here, so that none of them reads the protocol in its own way. What it is not: an
 //! answer, or a decision about who gives it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::feed::Pattern;
@@ -50,6 +51,28 @@ impl QuestionError {
     #[must_use]
     pub fn ends_connection(self) -> bool {
         self == QuestionError::Broken
+    }
+}
+
+/// Why something that a peer asked for is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Denial {
+    /// What the peer is told.
+    pub(crate) code: ErrorCode,
+    /// The same in a sentence.
+    pub(crate) text: Cow<'static, str>,
+}
+
+impl Denial {
+    /// A denial with this sentence.
+    pub(crate) fn new(code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Denial {
+        Denial { code, text: text.into() }
+    }
+
+    /// A frame that this peer may not send, or not now.
+    #[must_use]
+    pub(crate) fn out_of_place() -> Denial {
+        Denial::new(ErrorCode::Unexpected, "this frame has no place here")
     }
 }
 

@@ -18,7 +18,7 @@ use text::{blanked, paths, tokens};
 ///
 /// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
 /// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "planted",
     "wire",
     "limits",
@@ -30,6 +30,7 @@ const ORDER: [&str; 21] = [
     "question",
     "subscription",
     "log",
+    "history",
     "breaker",
     "gather",
     "node",

@@ -14,8 +14,7 @@ mod links;
 mod round;
 mod status;
 
-use std::borrow::Cow;
-
+pub(crate) use crate::question::Denial;
 pub(crate) use door::{Admission, Right, Roles, authorize};
 pub use links::{Link, Links};
 pub use round::Round;
@@ -29,28 +28,6 @@ use crate::wire::{
     BreakerAction, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, Heartbeat, Op, Query,
     QueryMore, Refusal, Session, unpadded,
 };
-
-/// Why something that a peer asked for is not done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Denial {
-    /// What the peer is told.
-    pub(crate) code: ErrorCode,
-    /// The same in a sentence.
-    pub(crate) text: Cow<'static, str>,
-}
-
-impl Denial {
-    /// A denial with this sentence.
-    pub(crate) fn new(code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Denial {
-        Denial { code, text: text.into() }
-    }
-
-    /// A frame that this peer may not send, or not now.
-    #[must_use]
-    pub(crate) fn out_of_place() -> Denial {
-        Denial::new(ErrorCode::Unexpected, "this frame has no place here")
-    }
-}
 
 /// Where the bytes are that a connection is sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 
-use super::reply::{Desk, Filled, Reply};
 use super::{Peer, Shard};
+use crate::history::{Desk, Filled, Reply};
 use crate::limits;
 use crate::log::Storage;
 use crate::node::ConnId;

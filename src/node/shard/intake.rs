@@ -1,7 +1,8 @@
 //! What core sends a shard: frames into the log, statements beside them, and the word that something is
 //! not to be had any more.
 
-use super::{ConnId, Level, Shard, holes};
+use super::{ConnId, Level, Shard};
+use crate::history::hole_record;
 use crate::limits;
 use crate::log::{AppendError, LogEntry, Storage, is_statement};
 use crate::node::Service;
@@ -122,7 +123,7 @@ impl<S: Storage> Shard<S> {
         }
         // A second try, when there was room for the hole and none for the mark behind it.
         if !self.index.holes.has(from, to) {
-            let frame = holes::record(from, to);
+            let frame = hole_record(from, to);
             self.append(LogEntry::Hole(&frame))?;
             self.index.holes.note(from, to);
             let text = format!(

@@ -6,22 +6,13 @@
 //! has been synced.
 
 mod answers;
-mod bars;
-mod block;
-mod cancels;
-mod count;
-mod holes;
-mod index;
 mod intake;
-mod listed;
-mod reply;
-mod rows;
-mod wanted;
 
 use std::collections::VecDeque;
 
 use super::session::{Admission, Denial, Filled, Roles, Status};
 use super::{CloseReason, ConnId, Level, Links, Service};
+use crate::history::{Index, Loaded};
 use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
@@ -30,8 +21,6 @@ use crate::time::{Mono, Now};
 use crate::wire::{Ack, ErrorCode, Frame, Heartbeat, Kind, Session, Symbol, U32, U64, padded};
 
 use answers::{Asker, Load};
-use index::Index;
-use listed::Loaded;
 
 /// What a shard is configured with.
 #[derive(Clone, Debug)]

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use super::index::Index;
 use super::tests::{Bench, SECOND, definition, end, frames_of, instrument};
 use super::*;
 use crate::limits;

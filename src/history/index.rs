@@ -20,20 +20,20 @@ const INDEX_MASK: u32 = 0x00FF_FFFF;
 
 /// All instruments of a shard.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(crate) struct Index {
     /// Place in `listed`.
     by_symbol: BTreeMap<Symbol, u32>,
     /// Place in `listed` by the index of the instrument; `u32::MAX` = none.
     by_instrument: Vec<u32>,
     listed: Vec<Listed>,
-    pub(super) trades: u64,
+    pub(crate) trades: u64,
     /// Blocks that have a copy, oldest first: place in `listed`, and number.
     copies: VecDeque<(u32, u64)>,
     copy_bytes: usize,
     copy_bytes_max: usize,
     first_position: u64,
     /// What core lost before it came here.
-    pub(super) holes: Holes,
+    pub(crate) holes: Holes,
 }
 
 impl Default for Index {
@@ -59,11 +59,11 @@ impl Index {
     }
 
     /// Reads the whole log. The index, and how many records are damaged.
-    pub(super) fn rebuild<S: Storage>(log: &Log<S>) -> (Index, u64) {
+    pub(crate) fn rebuild<S: Storage>(log: &Log<S>) -> (Index, u64) {
         Index::rebuild_with(log, limits::INDEX_COPY_BYTES_MAX)
     }
 
-    pub(super) fn rebuild_with<S: Storage>(log: &Log<S>, copy_bytes_max: usize) -> (Index, u64) {
+    pub(crate) fn rebuild_with<S: Storage>(log: &Log<S>, copy_bytes_max: usize) -> (Index, u64) {
         let mut index = Index::with_copies(copy_bytes_max);
         let mut damaged = 0;
         let mut position = log.first_position();
@@ -98,7 +98,7 @@ impl Index {
 
     /// Takes note of a frame that stands at `position`; marks and quotes change nothing.
     #[inline]
-    pub(super) fn note(&mut self, position: u64, frame: &Frame) {
+    pub(crate) fn note(&mut self, position: u64, frame: &Frame) {
         if frame.kind == Kind::Trade as u8 || frame.kind == Kind::Cancel as u8 {
             self.note_trade(position, frame);
         } else if frame.kind == Kind::Definition as u8 {
@@ -153,7 +153,7 @@ impl Index {
     }
 
     /// Forgets what retention has removed from the log.
-    pub(super) fn forget_before(&mut self, first_position: u64) {
+    pub(crate) fn forget_before(&mut self, first_position: u64) {
         if first_position <= self.first_position {
             return;
         }
@@ -170,27 +170,27 @@ impl Index {
     }
 
     /// The definitions of all instruments.
-    pub(super) fn definitions(&self) -> impl Iterator<Item = Frame> {
+    pub(crate) fn definitions(&self) -> impl Iterator<Item = Frame> {
         self.listed.iter().map(|listed| listed.definition)
     }
 
     /// An instrument by its place.
-    pub(super) fn at(&self, place: u32) -> Option<&Listed> {
+    pub(crate) fn at(&self, place: u32) -> Option<&Listed> {
         self.listed.get(place as usize)
     }
 
     /// The same, to settle its cancellations.
-    pub(super) fn at_mut(&mut self, place: u32) -> Option<&mut Listed> {
+    pub(crate) fn at_mut(&mut self, place: u32) -> Option<&mut Listed> {
         self.listed.get_mut(place as usize)
     }
 
     /// The place of the instrument of this name.
-    pub(super) fn find(&self, symbol: &Symbol) -> Option<u32> {
+    pub(crate) fn find(&self, symbol: &Symbol) -> Option<u32> {
         self.by_symbol.get(symbol).copied()
     }
 
     /// The places of all instruments that a question is about, by symbol.
-    pub(super) fn matching(&self, question: &Question) -> Vec<u32> {
+    pub(crate) fn matching(&self, question: &Question) -> Vec<u32> {
         let patterns = question.patterns();
         let mut found: Vec<(Symbol, u32)> = Vec::new();
         for (number, pattern) in patterns.iter().enumerate() {
@@ -223,12 +223,12 @@ impl Index {
         places
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.listed.len()
     }
 
     /// Bytes that it takes, about.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.listed.iter().map(Listed::bytes).sum()
     }
 }

@@ -15,17 +15,17 @@ use crate::log::{Log, Read, Storage};
 use crate::wire::{Frame, Kind, Trade};
 
 /// Entries of a block, as ordinals count.
-pub(super) const BLOCK: u64 = INDEX_BLOCK_TRADES as u64;
+pub(crate) const BLOCK: u64 = INDEX_BLOCK_TRADES as u64;
 
 /// What looking at one entry in the log costs, in entries looked at in the index: a cache line that
 /// is not there against a few nanoseconds.
-pub(super) const LOG_LOOK_COST: usize = 16;
+pub(crate) const LOG_LOOK_COST: usize = 16;
 
 /// One instrument.
 #[derive(Debug)]
-pub(super) struct Listed {
-    pub(super) instrument: u32,
-    pub(super) definition: Frame,
+pub(crate) struct Listed {
+    pub(crate) instrument: u32,
+    pub(crate) definition: Frame,
     blocks: VecDeque<Block>,
     /// Number of the first block: its ordinals begin at as many times [`BLOCK`].
     first_block: u64,
@@ -36,42 +36,42 @@ pub(super) struct Listed {
     start: u64,
     /// Least and greatest event time of all entries; the least may be one that was forgotten.
     span: Option<(u64, u64)>,
-    pub(super) cancels: Cancels,
+    pub(crate) cancels: Cancels,
 }
 
 /// Entries of one block, unpacked.
 #[derive(Debug, Default)]
-pub(super) struct Loaded {
-    pub(super) ts: Vec<u64>,
+pub(crate) struct Loaded {
+    pub(crate) ts: Vec<u64>,
     /// As [`super::block::price_of`] turns back.
-    pub(super) prices: Vec<u64>,
-    pub(super) quantities: Vec<u64>,
+    pub(crate) prices: Vec<u64>,
+    pub(crate) quantities: Vec<u64>,
     /// Entries that the log no longer has as they were noted. Their time is `u64::MAX`, which no
     /// half-open range contains.
-    pub(super) damaged: u64,
+    pub(crate) damaged: u64,
     /// What loading cost, in entries looked at.
-    pub(super) cost: usize,
+    pub(crate) cost: usize,
 }
 
 /// What a scan wants of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Columns {
+pub(crate) enum Columns {
     Times,
     All,
 }
 
 /// A block or the tail, as a scan sees it before it looks in.
 #[derive(Clone, Debug)]
-pub(super) struct Piece {
-    pub(super) ordinals: Range<u64>,
-    pub(super) ts_min: u64,
-    pub(super) ts_max: u64,
-    pub(super) is_ordered: bool,
-    pub(super) has_cancels: bool,
+pub(crate) struct Piece {
+    pub(crate) ordinals: Range<u64>,
+    pub(crate) ts_min: u64,
+    pub(crate) ts_max: u64,
+    pub(crate) is_ordered: bool,
+    pub(crate) has_cancels: bool,
 }
 
 impl Listed {
-    pub(super) fn new(instrument: u32, definition: Frame) -> Listed {
+    pub(crate) fn new(instrument: u32, definition: Frame) -> Listed {
         Listed {
             instrument,
             definition,
@@ -87,7 +87,7 @@ impl Listed {
 
     /// Takes note of a trade or cancellation that stands at `position`. The number of the block that it
     /// completed, if it did.
-    pub(super) fn add(&mut self, position: u64, frame: &Frame) -> Option<u64> {
+    pub(crate) fn add(&mut self, position: u64, frame: &Frame) -> Option<u64> {
         // A cancellation has its fields where a trade has them.
         let trade = as_trade(frame)?;
         let is_cancel = frame.kind == Kind::Cancel as u8;
@@ -121,22 +121,22 @@ impl Listed {
     }
 
     /// First ordinal that the log still has.
-    pub(super) fn start(&self) -> u64 {
+    pub(crate) fn start(&self) -> u64 {
         self.start
     }
 
     /// The ordinal behind the last entry.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.tail_block() * BLOCK + self.tail.len() as u64
     }
 
     /// A full block by its number.
-    pub(super) fn block(&self, number: u64) -> Option<&Block> {
+    pub(crate) fn block(&self, number: u64) -> Option<&Block> {
         self.blocks.get(usize::try_from(number.checked_sub(self.first_block)?).ok()?)
     }
 
     /// The same, to change it.
-    pub(super) fn block_mut(&mut self, number: u64) -> Option<&mut Block> {
+    pub(crate) fn block_mut(&mut self, number: u64) -> Option<&mut Block> {
         self.blocks.get_mut(usize::try_from(number.checked_sub(self.first_block)?).ok()?)
     }
 
@@ -146,14 +146,14 @@ impl Listed {
     }
 
     /// Position and `seq` of an entry.
-    pub(super) fn place(&self, ordinal: u64) -> Option<(u64, u64)> {
+    pub(crate) fn place(&self, ordinal: u64) -> Option<(u64, u64)> {
         match self.block(ordinal / BLOCK) {
             Some(block) => Some(block.place(index_in_block(ordinal))),
             None => self.tail_entry(ordinal).map(|entry| (entry.position, entry.seq)),
         }
     }
 
-    pub(super) fn is_cancel(&self, ordinal: u64) -> bool {
+    pub(crate) fn is_cancel(&self, ordinal: u64) -> bool {
         match self.block(ordinal / BLOCK) {
             Some(block) => block.is_cancel(index_in_block(ordinal)),
             None => self.tail_entry(ordinal).is_some_and(|entry| entry.is_cancel),
@@ -161,7 +161,7 @@ impl Listed {
     }
 
     /// The frame of an entry; `None` when the log no longer has it as it was noted.
-    pub(super) fn frame<S: Storage>(&self, log: &Log<S>, ordinal: u64) -> Option<Frame> {
+    pub(crate) fn frame<S: Storage>(&self, log: &Log<S>, ordinal: u64) -> Option<Frame> {
         let (position, seq) = self.place(ordinal)?;
         match log.read(position, 1) {
             Read::Frames([frame, ..])
@@ -176,7 +176,7 @@ impl Listed {
     }
 
     /// Number of the first block of these ordinals, and the one behind the last.
-    pub(super) fn blocks_of(ordinals: &Range<u64>) -> Range<u64> {
+    pub(crate) fn blocks_of(ordinals: &Range<u64>) -> Range<u64> {
         if ordinals.is_empty() {
             return 0..0;
         }
@@ -184,7 +184,7 @@ impl Listed {
     }
 
     /// What block `number` has of these ordinals. `None` when that is nothing.
-    pub(super) fn piece(&self, number: u64, ordinals: &Range<u64>) -> Option<Piece> {
+    pub(crate) fn piece(&self, number: u64, ordinals: &Range<u64>) -> Option<Piece> {
         let own = number * BLOCK..(number + 1).saturating_mul(BLOCK).min(self.end());
         let ordinals = ordinals.start.max(own.start)..ordinals.end.min(own.end);
         if ordinals.is_empty() {
@@ -215,7 +215,7 @@ impl Listed {
     }
 
     /// Unpacks block `number`, which must be one that a [`Piece`] was made of.
-    pub(super) fn load<S: Storage>(
+    pub(crate) fn load<S: Storage>(
         &self,
         log: &Log<S>,
         number: u64,
@@ -263,7 +263,7 @@ impl Listed {
     }
 
     /// Least and greatest event time of these ordinals.
-    pub(super) fn times<S: Storage>(
+    pub(crate) fn times<S: Storage>(
         &self,
         log: &Log<S>,
         ordinals: &Range<u64>,
@@ -295,7 +295,7 @@ impl Listed {
     }
 
     /// The first ordinal whose `seq` is not below this one.
-    pub(super) fn ordinal_of_seq(&self, seq: u64) -> u64 {
+    pub(crate) fn ordinal_of_seq(&self, seq: u64) -> u64 {
         let last = self.end().checked_sub(1).filter(|last| *last >= self.start);
         let Some((_, last_seq)) = last.and_then(|last| self.place(last)) else { return self.end() };
         if last_seq < seq {
@@ -307,7 +307,7 @@ impl Listed {
 
     /// The first ordinal that was received at this time or later. Records that cannot be read are
     /// taken for early ones: whoever reads them finds out.
-    pub(super) fn ordinal_of_receive<S: Storage>(&self, log: &Log<S>, time: u64) -> u64 {
+    pub(crate) fn ordinal_of_receive<S: Storage>(&self, log: &Log<S>, time: u64) -> u64 {
         let block = self.blocks.partition_point(|block| block.received_first < time) as u64;
         self.first_in_block(block, |ordinal| {
             self.frame(log, ordinal).is_none_or(|frame| frame.ts_recv.get() < time)
@@ -331,7 +331,7 @@ impl Listed {
     }
 
     /// Forgets what the log no longer has. Entries, and bytes of copies, that went with it.
-    pub(super) fn forget_before(&mut self, first_position: u64) -> (u64, usize) {
+    pub(crate) fn forget_before(&mut self, first_position: u64) -> (u64, usize) {
         let mut freed = 0;
         while let Some(block) = self.blocks.front()
             && block.place(INDEX_BLOCK_TRADES - 1).0 < first_position
@@ -352,14 +352,14 @@ impl Listed {
     }
 
     /// Bytes that the list takes, about.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.blocks.iter().map(Block::bytes).sum::<usize>()
             + self.tail.capacity() * size_of::<Entry>()
     }
 }
 
 /// A trade or cancellation, as a trade: both have the same fields.
-pub(super) fn as_trade(frame: &Frame) -> Option<&Trade> {
+pub(crate) fn as_trade(frame: &Frame) -> Option<&Trade> {
     let is_either = frame.kind == Kind::Trade as u8 || frame.kind == Kind::Cancel as u8;
     if is_either {
         zerocopy::FromBytes::ref_from_bytes(zerocopy::IntoBytes::as_bytes(frame)).ok()
@@ -369,12 +369,12 @@ pub(super) fn as_trade(frame: &Frame) -> Option<&Trade> {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "below the entries of a block")]
-pub(super) fn index_in_block(ordinal: u64) -> usize {
+pub(crate) fn index_in_block(ordinal: u64) -> usize {
     (ordinal % BLOCK) as usize
 }
 
 /// Indexes in their block of ordinals that all lie in one.
-pub(super) fn indexes_in_block(ordinals: &Range<u64>) -> Range<usize> {
+pub(crate) fn indexes_in_block(ordinals: &Range<u64>) -> Range<usize> {
     let start = index_in_block(ordinals.start);
     start..start + usize::try_from(ordinals.end - ordinals.start).unwrap_or(0)
 }

@@ -10,13 +10,13 @@ use crate::limits::INDEX_BLOCK_TRADES;
 
 /// One entry of an instrument's list: a trade or a cancellation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) position: u64,
-    pub(super) seq: u64,
-    pub(super) ts: u64,
-    pub(super) price: i64,
-    pub(super) qty: u64,
-    pub(super) is_cancel: bool,
+pub(crate) struct Entry {
+    pub(crate) position: u64,
+    pub(crate) seq: u64,
+    pub(crate) ts: u64,
+    pub(crate) price: i64,
+    pub(crate) qty: u64,
+    pub(crate) is_cancel: bool,
 }
 
 /// Which entries of a block are cancellations, as bits.
@@ -32,13 +32,13 @@ struct Column {
 
 /// [`INDEX_BLOCK_TRADES`] entries.
 #[derive(Debug)]
-pub(super) struct Block {
-    pub(super) ts_min: u64,
-    pub(super) ts_max: u64,
+pub(crate) struct Block {
+    pub(crate) ts_min: u64,
+    pub(crate) ts_max: u64,
     /// Whether event times never fall from one entry to the next.
-    pub(super) is_ordered: bool,
+    pub(crate) is_ordered: bool,
     /// Receive time of the first entry.
-    pub(super) received_first: u64,
+    pub(crate) received_first: u64,
     cancels: Option<Box<Marks>>,
     position: Column,
     seq: Column,
@@ -136,7 +136,7 @@ const SIGN: u64 = 1 << 63;
 
 impl Block {
     /// Packs a full list of entries.
-    pub(super) fn pack(entries: &[Entry], received_first: u64) -> Block {
+    pub(crate) fn pack(entries: &[Entry], received_first: u64) -> Block {
         // One look for everything that must be known before the first byte is written: the entries are
         // more than the nearest cache has room for.
         let (mut least, mut greatest) = ([u64::MAX; COLUMNS], [0; COLUMNS]);
@@ -181,29 +181,29 @@ impl Block {
     }
 
     /// `seq` of the first entry.
-    pub(super) fn seq_first(&self) -> u64 {
+    pub(crate) fn seq_first(&self) -> u64 {
         self.seq.base
     }
 
     /// Position and `seq` of one entry.
     #[inline]
-    pub(super) fn place(&self, index: usize) -> (u64, u64) {
+    pub(crate) fn place(&self, index: usize) -> (u64, u64) {
         let position = self.position.get(&self.places, 0, index);
         (position, self.seq.get(&self.places, self.position.bytes(), index))
     }
 
     #[inline]
-    pub(super) fn is_cancel(&self, index: usize) -> bool {
+    pub(crate) fn is_cancel(&self, index: usize) -> bool {
         let marks = self.cancels.as_deref();
         marks.is_some_and(|marks| marks[index / 64] & (1 << (index % 64)) != 0)
     }
 
-    pub(super) fn has_cancels(&self) -> bool {
+    pub(crate) fn has_cancels(&self) -> bool {
         self.cancels.is_some()
     }
 
     /// Event times; `false` when the copy was given up.
-    pub(super) fn unpack_times(&self, out: &mut Vec<u64>) -> bool {
+    pub(crate) fn unpack_times(&self, out: &mut Vec<u64>) -> bool {
         let Some(values) = &self.values else { return false };
         self.ts.unpack(values, 0, out);
         true
@@ -211,7 +211,7 @@ impl Block {
 
     /// Prices, as unsigned numbers that [`price_of`] turns back, and quantities; `false` when the copy was
     /// given up.
-    pub(super) fn unpack_amounts(&self, prices: &mut Vec<u64>, quantities: &mut Vec<u64>) -> bool {
+    pub(crate) fn unpack_amounts(&self, prices: &mut Vec<u64>, quantities: &mut Vec<u64>) -> bool {
         let Some(values) = &self.values else { return false };
         self.price.unpack(values, self.ts.bytes(), prices);
         self.qty.unpack(values, self.ts.bytes() + self.price.bytes(), quantities);
@@ -219,35 +219,35 @@ impl Block {
     }
 
     /// Whether an entry with this packed price and this quantity can be in here.
-    pub(super) fn may_have(&self, price: u64, qty: u64) -> bool {
+    pub(crate) fn may_have(&self, price: u64, qty: u64) -> bool {
         self.price.reaches(price) && self.qty.reaches(qty)
     }
 
     /// Bytes of the copy.
-    pub(super) fn copy_bytes(&self) -> usize {
+    pub(crate) fn copy_bytes(&self) -> usize {
         self.values.as_ref().map_or(0, |values| values.len())
     }
 
     /// Bytes of all of it.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         size_of::<Block>() + self.places.len() + self.copy_bytes()
     }
 
     /// Gives up the copy, and says how many bytes it had.
-    pub(super) fn drop_copy(&mut self) -> usize {
+    pub(crate) fn drop_copy(&mut self) -> usize {
         self.values.take().map_or(0, |values| values.len())
     }
 }
 
 /// The price of what [`Block::unpack_amounts`] gives.
 #[inline]
-pub(super) fn price_of(packed: u64) -> i64 {
+pub(crate) fn price_of(packed: u64) -> i64 {
     (packed ^ SIGN).cast_signed()
 }
 
 /// What [`price_of`] turns back.
 #[inline]
-pub(super) fn packed_price(price: i64) -> u64 {
+pub(crate) fn packed_price(price: i64) -> u64 {
     price.cast_unsigned() ^ SIGN
 }
 

@@ -13,15 +13,15 @@ use super::rows::RowScan;
 use super::wanted::Wanted;
 use crate::limits;
 use crate::log::{Log, Storage};
-use crate::node::session::Denial;
 use crate::planted::{Bug, is_planted};
+use crate::question::Denial;
 use crate::wire::{
     EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Refusal, Run, U32, U64,
 };
 
 /// An answer under way.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     query: Query,
     op: Op,
     /// Rows have a `seq` below this.
@@ -40,7 +40,7 @@ pub(super) struct Reply {
     /// Frames may be missing that core lost.
     touches_hole: bool,
     covered: Option<(u64, u64)>,
-    pub(super) is_short: bool,
+    pub(crate) is_short: bool,
 }
 
 /// What is done for the instrument whose turn it is.
@@ -60,38 +60,38 @@ enum Scan {
 
 /// What an answer wants of one instrument, as far as it matters for frames that are lost.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wants {
+pub(crate) struct Wants {
     /// Frames with a seq below this.
-    pub(super) cut: u64,
+    pub(crate) cut: u64,
     /// The newest entries: what was lost right before this ordinal or a later one could be among them.
     /// `None`: those of a range of time.
-    pub(super) newest_from: Option<u64>,
-    pub(super) from: u64,
-    pub(super) to: u64,
-    pub(super) by_receive: bool,
+    pub(crate) newest_from: Option<u64>,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) by_receive: bool,
     /// Cancellations count that are not in the range themselves.
-    pub(super) minds_cancels: bool,
+    pub(crate) minds_cancels: bool,
 }
 
 /// How far a piece came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filled {
+pub(crate) enum Filled {
     More,
     Over,
 }
 
 /// What a piece is made from and where it goes.
-pub(super) struct Desk<'a, S: Storage> {
-    pub(super) index: &'a mut Index,
-    pub(super) log: &'a Log<S>,
-    pub(super) loaded: &'a mut Loaded,
-    pub(super) out: &'a mut Vec<Frame>,
+pub(crate) struct Desk<'a, S: Storage> {
+    pub(crate) index: &'a mut Index,
+    pub(crate) log: &'a Log<S>,
+    pub(crate) loaded: &'a mut Loaded,
+    pub(crate) out: &'a mut Vec<Frame>,
     /// Length that `out` may come to.
-    pub(super) room: usize,
+    pub(crate) room: usize,
     /// Entries that may still be looked at in this turn.
-    pub(super) budget: &'a mut usize,
+    pub(crate) budget: &'a mut usize,
     /// Whether the log is known to have damage.
-    pub(super) is_damaged: bool,
+    pub(crate) is_damaged: bool,
 }
 
 impl Reply {
@@ -99,7 +99,7 @@ impl Reply {
     ///
     /// # Errors
     /// When it would go beyond a limit, or what is asked makes no sense.
-    pub(super) fn new<S: Storage>(
+    pub(crate) fn new<S: Storage>(
         query: &Query,
         as_of: u64,
         places: Vec<u32>,
@@ -177,12 +177,12 @@ impl Reply {
         Ok(())
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.query.id.get()
     }
 
     /// Instruments that it holds the places of.
-    pub(super) fn instruments(&self) -> usize {
+    pub(crate) fn instruments(&self) -> usize {
         self.places.len()
     }
 
@@ -216,7 +216,7 @@ impl Reply {
     }
 
     /// Gathers the next frames.
-    pub(super) fn fill<S: Storage>(&mut self, desk: &mut Desk<'_, S>) -> Filled {
+    pub(crate) fn fill<S: Storage>(&mut self, desk: &mut Desk<'_, S>) -> Filled {
         let begun = desk.out.len();
         desk.out.push(Frame::seal(Run { id: self.query.id, ..Run::default() }));
         if self.epoch != desk.log.epoch() {

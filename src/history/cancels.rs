@@ -12,7 +12,7 @@ use crate::log::{Log, Storage};
 
 /// The cancellations of one instrument.
 #[derive(Debug, Default)]
-pub(super) struct Cancels {
+pub(crate) struct Cancels {
     /// Ordinals of those that nobody has looked into, ascending.
     open: VecDeque<u64>,
     search: Option<Search>,
@@ -32,27 +32,27 @@ struct Search {
 
 impl Cancels {
     /// Takes note of a cancellation.
-    pub(super) fn note(&mut self, ordinal: u64) {
+    pub(crate) fn note(&mut self, ordinal: u64) {
         self.open.push_back(ordinal);
     }
 
     /// Whether all those with an ordinal below `cut` have been looked into.
-    pub(super) fn is_settled(&self, cut: u64) -> bool {
+    pub(crate) fn is_settled(&self, cut: u64) -> bool {
         self.open.front().is_none_or(|first| *first >= cut)
     }
 
     /// Whether a trade stands, when only entries below `cut` count.
-    pub(super) fn stands(&self, ordinal: u64, cut: u64) -> bool {
+    pub(crate) fn stands(&self, ordinal: u64, cut: u64) -> bool {
         self.taken_back.get(&ordinal).is_none_or(|cancel| *cancel >= cut)
     }
 
     /// Whether any of these ordinals was taken back.
-    pub(super) fn touches(&self, ordinals: &std::ops::Range<u64>) -> bool {
+    pub(crate) fn touches(&self, ordinals: &std::ops::Range<u64>) -> bool {
         self.taken_back.range(ordinals.clone()).next().is_some()
     }
 
     /// Forgets what the log no longer has.
-    pub(super) fn forget_before(&mut self, start: u64) {
+    pub(crate) fn forget_before(&mut self, start: u64) {
         self.taken_back = self.taken_back.split_off(&start);
         while self.open.front().is_some_and(|first| *first < start) {
             self.open.pop_front();
@@ -63,7 +63,7 @@ impl Cancels {
 
 impl Listed {
     /// Looks into cancellations below `cut`, until they are settled or the budget is used up.
-    pub(super) fn settle_cancels<S: Storage>(
+    pub(crate) fn settle_cancels<S: Storage>(
         &mut self,
         log: &Log<S>,
         cut: u64,

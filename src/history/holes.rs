@@ -13,20 +13,20 @@ use crate::wire::{Frame, Gap, GapReason};
 
 /// The holes of a shard's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Holes {
+pub(crate) struct Holes {
     /// First and last seq, ascending; between two of them is at least one seq that is in none.
     ranges: Vec<(u64, u64)>,
 }
 
 /// The record that says a hole.
-pub(super) fn record(from: u64, to: u64) -> Frame {
+pub(crate) fn record(from: u64, to: u64) -> Frame {
     Frame::seal(Gap::uncounted(GapReason::Corrupt, from, to))
 }
 
 impl Holes {
     /// Takes note of a hole. When there are too many, the two with the fewest seqs between them become one
     /// that has these as well: it says too much rather than too little.
-    pub(super) fn note(&mut self, from: u64, to: u64) {
+    pub(crate) fn note(&mut self, from: u64, to: u64) {
         let first = self.ranges.partition_point(|(_, last)| last.saturating_add(1) < from);
         let behind = self.ranges.partition_point(|(first, _)| *first <= to.saturating_add(1));
         let touched = self.ranges.drain(first..behind.max(first));
@@ -43,12 +43,12 @@ impl Holes {
     }
 
     /// Whether all of a range is known to be lost.
-    pub(super) fn has(&self, from: u64, to: u64) -> bool {
+    pub(crate) fn has(&self, from: u64, to: u64) -> bool {
         self.ranges.iter().any(|(first, last)| *first <= from && to <= *last)
     }
 
     /// An epoch began at this seq: from there on the numbers are given out anew.
-    pub(super) fn void_from(&mut self, seq: u64) {
+    pub(crate) fn void_from(&mut self, seq: u64) {
         self.ranges.retain(|(first, _)| *first < seq);
         if let Some((_, last)) = self.ranges.last_mut() {
             *last = (*last).min(seq.saturating_sub(1));
@@ -56,22 +56,22 @@ impl Holes {
     }
 
     /// Forgets what lies wholly before the history's beginning.
-    pub(super) fn forget_before(&mut self, first_seq: u64) {
+    pub(crate) fn forget_before(&mut self, first_seq: u64) {
         self.ranges.retain(|(_, last)| *last >= first_seq);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ranges.len()
     }
 
     /// The records that say them.
-    pub(super) fn records(&self) -> impl Iterator<Item = Frame> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = Frame> {
         self.ranges.iter().map(|(from, to)| record(*from, *to))
     }
 
     /// The newest hole that an answer about this instrument touches, by the ordinal of the first entry
     /// behind it.
-    pub(super) fn touched<S: Storage>(
+    pub(crate) fn touched<S: Storage>(
         &self,
         listed: &Listed,
         log: &Log<S>,

@@ -52,7 +52,7 @@ impl OpenBar {
 
 /// A scan for bars.
 #[derive(Debug)]
-pub(super) struct BarScan {
+pub(crate) struct BarScan {
     wanted: Wanted,
     interval_ns: u64,
     is_ordered: bool,
@@ -67,11 +67,11 @@ pub(super) struct BarScan {
     high: u64,
     ready: VecDeque<Bar>,
     is_over: bool,
-    pub(super) damaged: u64,
+    pub(crate) damaged: u64,
 }
 
 impl BarScan {
-    pub(super) fn new(listed: &Listed, wanted: Wanted, interval_ns: u64) -> BarScan {
+    pub(crate) fn new(listed: &Listed, wanted: Wanted, interval_ns: u64) -> BarScan {
         BarScan {
             interval_ns: interval_ns.max(1),
             is_ordered: wanted.is_ordered(listed),
@@ -88,7 +88,7 @@ impl BarScan {
     }
 
     /// The next bar. `None`: there is none, or the budget is used up, see [`BarScan::is_over`].
-    pub(super) fn next<S: Storage>(
+    pub(crate) fn next<S: Storage>(
         &mut self,
         listed: &Listed,
         log: &Log<S>,
@@ -120,7 +120,7 @@ impl BarScan {
     }
 
     /// Whether everything has been handed out.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.is_over && self.ready.is_empty()
     }
 

@@ -7,7 +7,7 @@ use crate::wire::{Counted, U32, U64};
 
 /// A scan that counts.
 #[derive(Debug)]
-pub(super) struct CountScan {
+pub(crate) struct CountScan {
     wanted: Wanted,
     by_receive: bool,
     next_block: u64,
@@ -17,11 +17,11 @@ pub(super) struct CountScan {
     times: Option<(u64, u64)>,
     /// First and last ordinal.
     ordinals: Option<(u64, u64)>,
-    pub(super) damaged: u64,
+    pub(crate) damaged: u64,
 }
 
 impl CountScan {
-    pub(super) fn new(wanted: Wanted, by_receive: bool) -> CountScan {
+    pub(crate) fn new(wanted: Wanted, by_receive: bool) -> CountScan {
         CountScan {
             next_block: wanted.blocks().start,
             wanted,
@@ -35,7 +35,7 @@ impl CountScan {
     }
 
     /// Counts on. The result, unless the budget was used up before.
-    pub(super) fn count<S: Storage>(
+    pub(crate) fn count<S: Storage>(
         &mut self,
         listed: &Listed,
         log: &Log<S>,

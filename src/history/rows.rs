@@ -13,7 +13,7 @@ use crate::log::{Log, Storage};
 
 /// A scan for rows. It hands out ordinals.
 #[derive(Debug)]
-pub(super) struct RowScan {
+pub(crate) struct RowScan {
     wanted: Wanted,
     source: Source,
     next_block: u64,
@@ -38,7 +38,7 @@ enum Source {
 
 impl RowScan {
     /// Entries by (`ts_event`, `seq`).
-    pub(super) fn by_event(listed: &Listed, wanted: Wanted) -> RowScan {
+    pub(crate) fn by_event(listed: &Listed, wanted: Wanted) -> RowScan {
         let source = if wanted.is_ordered(listed) {
             Source::Ordered
         } else {
@@ -48,7 +48,7 @@ impl RowScan {
     }
 
     /// Entries by `seq`.
-    pub(super) fn by_receive(wanted: Wanted) -> RowScan {
+    pub(crate) fn by_receive(wanted: Wanted) -> RowScan {
         RowScan::new(wanted, Source::Received)
     }
 
@@ -58,7 +58,7 @@ impl RowScan {
     }
 
     /// The newest entries with `limit` trades among them, by (`ts_event`, `seq`).
-    pub(super) fn last<S: Storage>(
+    pub(crate) fn last<S: Storage>(
         listed: &Listed,
         log: &Log<S>,
         wanted: Wanted,
@@ -89,7 +89,7 @@ impl RowScan {
     }
 
     /// The next row. `None`: there is none, or the budget is used up, see [`RowScan::is_over`].
-    pub(super) fn next<S: Storage>(
+    pub(crate) fn next<S: Storage>(
         &mut self,
         listed: &Listed,
         log: &Log<S>,
@@ -116,7 +116,7 @@ impl RowScan {
 
     /// Of the newest entries with `limit` trades, the ordinal behind the oldest: what stood before that one
     /// would not be among them. When there are fewer, all that ever stood anywhere would.
-    pub(super) fn newest_from(&self, listed: &Listed, limit: usize) -> u64 {
+    pub(crate) fn newest_from(&self, listed: &Listed, limit: usize) -> u64 {
         let found = self.ready.as_slice();
         if found.iter().filter(|ordinal| !listed.is_cancel(**ordinal)).count() < limit {
             return 0;
@@ -125,7 +125,7 @@ impl RowScan {
     }
 
     /// Whether everything has been handed out.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.is_over && self.ready.len() == 0
     }
 

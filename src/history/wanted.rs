@@ -6,38 +6,38 @@ use super::listed::{Listed, Loaded, Piece};
 
 /// Entries of one instrument.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// These ordinals: what the asker's cut leaves, and what a range of receive time does.
-    pub(super) ordinals: Range<u64>,
+    pub(crate) ordinals: Range<u64>,
     /// Cancellations from here on take nothing back.
-    pub(super) cut: u64,
+    pub(crate) cut: u64,
     /// Event times from here on; 0 for a range of receive time.
-    pub(super) from: u64,
+    pub(crate) from: u64,
     /// Event times before this; `u64::MAX` for a range of receive time. Behind it is nothing, so that
     /// `u64::MAX` as an event time is what damaged entries have.
-    pub(super) to: u64,
+    pub(crate) to: u64,
 }
 
 impl Wanted {
     /// Block numbers to look through.
-    pub(super) fn blocks(&self) -> Range<u64> {
+    pub(crate) fn blocks(&self) -> Range<u64> {
         Listed::blocks_of(&self.ordinals)
     }
 
     /// What block `number` may have of it.
-    pub(super) fn piece(&self, listed: &Listed, number: u64) -> Option<Piece> {
+    pub(crate) fn piece(&self, listed: &Listed, number: u64) -> Option<Piece> {
         let piece = listed.piece(number, &self.ordinals)?;
         (piece.ts_max >= self.from && piece.ts_min < self.to).then_some(piece)
     }
 
     /// How many entries it may have.
-    pub(super) fn entries_max(&self, listed: &Listed) -> u64 {
+    pub(crate) fn entries_max(&self, listed: &Listed) -> u64 {
         let pieces = self.blocks().filter_map(|number| self.piece(listed, number));
         pieces.map(|piece| piece.ordinals.end - piece.ordinals.start).sum()
     }
 
     /// Whether its entries are by event time as they stand.
-    pub(super) fn is_ordered(&self, listed: &Listed) -> bool {
+    pub(crate) fn is_ordered(&self, listed: &Listed) -> bool {
         let mut ts_max = 0;
         self.blocks().filter_map(|number| self.piece(listed, number)).all(|piece| {
             let follows = piece.is_ordered && piece.ts_min >= ts_max;
@@ -47,7 +47,7 @@ impl Wanted {
     }
 
     /// Whether all entries of a loaded piece are trades that stand, within the times.
-    pub(super) fn takes_all(&self, listed: &Listed, piece: &Piece, loaded: &Loaded) -> bool {
+    pub(crate) fn takes_all(&self, listed: &Listed, piece: &Piece, loaded: &Loaded) -> bool {
         piece.ts_min >= self.from
             && piece.ts_max < self.to
             && loaded.damaged == 0
@@ -57,12 +57,12 @@ impl Wanted {
 
     /// Whether an entry is within the times.
     #[inline]
-    pub(super) fn has(&self, ts: u64) -> bool {
+    pub(crate) fn has(&self, ts: u64) -> bool {
         self.from <= ts && ts < self.to
     }
 
     /// Whether an entry is a trade that stands.
-    pub(super) fn stands(&self, listed: &Listed, ordinal: u64) -> bool {
+    pub(crate) fn stands(&self, listed: &Listed, ordinal: u64) -> bool {
         !listed.is_cancel(ordinal) && listed.cancels.stands(ordinal, self.cut)
     }
 }

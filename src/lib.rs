@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod cli;
 pub mod client;
 pub mod config;
+mod dial;
 pub mod duration;
 pub mod feed;
 pub mod gather;

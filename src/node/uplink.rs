@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::session::Status;
 use super::{CloseReason, ConnId, DialFailure, breaker_outcome, describe_breaker, obey_operator};
 use crate::breaker::{self, Breaker, ConfigError, Outcome, Permit, State, Transition};
+use crate::dial::{Dial, Left};
 use crate::limits;
 use crate::time::{Mono, Now};
 use crate::wire::BreakerAction;
@@ -45,32 +46,6 @@ pub(super) struct UplinkConfig<'a> {
     pub(super) greeting_deadline: Duration,
 }
 
-#[derive(Debug)]
-enum Phase {
-    /// No connection; the next attempt not before this.
-    Idle {
-        not_before: Mono,
-    },
-    Dialing {
-        permit: Permit,
-        since: Mono,
-    },
-    /// Connected; our SESSION has not been answered.
-    Greeting {
-        permit: Permit,
-        since: Mono,
-        opened: Mono,
-        conn: ConnId,
-    },
-    Ready {
-        conn: ConnId,
-    },
-    /// We gave it up; the shell has not yet said that it is closed.
-    Closing {
-        conn: ConnId,
-    },
-}
-
 /// How far a connection was when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -86,7 +61,9 @@ pub(super) struct Uplink {
     breaker_name: String,
     address: SocketAddr,
     breaker: Breaker,
-    phase: Phase,
+    dial: Dial<Permit>,
+    /// The connection, from the connect until the shell says that it is closed.
+    conn: Option<ConnId>,
     when_open: WhenOpen,
     connect_deadline: Duration,
     greeting_deadline: Duration,
@@ -98,7 +75,8 @@ impl Uplink {
             breaker: Breaker::new(config.breaker, config.seed)?,
             breaker_name: config.breaker_name,
             address: config.address,
-            phase: Phase::Idle { not_before: Mono::default() },
+            dial: Dial::default(),
+            conn: None,
             when_open: config.when_open,
             connect_deadline: config.connect_deadline,
             greeting_deadline: config.greeting_deadline,
@@ -107,25 +85,17 @@ impl Uplink {
 
     /// The connection, from the connect until the shell says that it is closed.
     pub(super) fn conn(&self) -> Option<ConnId> {
-        match self.phase {
-            Phase::Greeting { conn, .. } | Phase::Ready { conn } | Phase::Closing { conn } => {
-                Some(conn)
-            }
-            Phase::Idle { .. } | Phase::Dialing { .. } => None,
-        }
+        self.conn
     }
 
     /// The connection, while it stands.
     pub(super) fn ready(&self) -> Option<ConnId> {
-        match self.phase {
-            Phase::Ready { conn } => Some(conn),
-            _ => None,
-        }
+        self.conn.filter(|_| self.dial.is_ready())
     }
 
     /// Whether our SESSION waits for its answer.
     pub(super) fn is_greeting(&self) -> bool {
-        matches!(self.phase, Phase::Greeting { .. })
+        self.dial.is_greeting()
     }
 
     pub(super) fn breaker(&self) -> &Breaker {
@@ -144,29 +114,25 @@ impl Uplink {
 
     /// Whom to dial now, and within what time, if it is time and the breaker permits it.
     pub(super) fn poll_dial(&mut self, now: Now) -> Option<(SocketAddr, Duration)> {
-        let Phase::Idle { not_before } = self.phase else { return None };
-        if now.mono < not_before || self.is_shut_out() {
+        if !self.dial.is_due(now.mono) || self.is_shut_out() {
             return None;
         }
         let Ok(permit) = self.breaker.try_acquire(now.mono) else {
-            self.phase = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
+            self.dial.put_off(now.mono + limits::REDIAL_MIN);
             return None;
         };
-        self.phase = Phase::Dialing { permit, since: now.mono };
+        self.dial.begin(now.mono, permit);
         Some((self.address, self.connect_deadline))
     }
 
     /// The dial came through.
     pub(super) fn handle_open(&mut self, now: Now, conn: ConnId) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Closing { conn });
-        if let Phase::Dialing { permit, since } = phase {
-            self.phase = Phase::Greeting { permit, since, opened: now.mono, conn };
-        }
+        self.conn = Some(conn);
+        self.dial.opened(now.mono);
     }
 
     pub(super) fn handle_dial_failed(&mut self, now: Now, failure: DialFailure) {
-        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
-        if let Phase::Dialing { permit, .. } = std::mem::replace(&mut self.phase, idle) {
+        if let Left::Attempt(permit) = self.dial.end(now.mono + limits::REDIAL_MIN) {
             self.breaker.record(permit, breaker_outcome(failure), now.mono);
         }
     }
@@ -174,13 +140,9 @@ impl Uplink {
     /// The peer has answered our SESSION, and it is a good answer: the connection stands. Whether it was
     /// waited for.
     pub(super) fn handle_greeted(&mut self, now: Now) -> bool {
-        let Some(conn) = self.conn().filter(|_| self.is_greeting()) else { return false };
-        if let Phase::Greeting { permit, since, .. } =
-            std::mem::replace(&mut self.phase, Phase::Ready { conn })
-        {
-            let latency = now.mono.since(since);
-            self.breaker.record(permit, Outcome::Answered { latency }, now.mono);
-        }
+        let Some((permit, since)) = self.dial.greeted() else { return false };
+        let latency = now.mono.since(since);
+        self.breaker.record(permit, Outcome::Answered { latency }, now.mono);
         true
     }
 
@@ -194,29 +156,31 @@ impl Uplink {
             CloseReason::Ours => Outcome::RequestDeadline,
             _ => Outcome::Reset,
         };
-        let idle = Phase::Idle { not_before: now.mono + limits::REDIAL_MIN };
-        match std::mem::replace(&mut self.phase, idle) {
-            Phase::Greeting { permit, .. } => {
+        self.conn = None;
+        let left = self.dial.end(now.mono + limits::REDIAL_MIN);
+        self.judge(now, left, outcome)
+    }
+
+    /// A connection has been left, with this outcome.
+    fn judge(&mut self, now: Now, left: Left<Permit>, outcome: Outcome) -> Ended {
+        match left {
+            Left::Attempt(permit) => {
                 self.breaker.record(permit, outcome, now.mono);
                 Ended::Other
             }
-            Phase::Ready { .. } => Ended::Ready(outcome),
-            _ => Ended::Other,
+            Left::Ready => Ended::Ready(outcome),
+            Left::Nothing => Ended::Other,
         }
     }
 
     /// Gives the connection up by the peer's fault. The breaker hears of it at once if it did not stand yet;
     /// if it stood, the owner decides (see [`Ended::Ready`]).
     pub(super) fn give_up(&mut self, now: Now, outcome: Outcome) -> Ended {
-        let Some(conn) = self.conn() else { return Ended::Other };
-        match std::mem::replace(&mut self.phase, Phase::Closing { conn }) {
-            Phase::Greeting { permit, .. } => {
-                self.breaker.record(permit, outcome, now.mono);
-                Ended::Other
-            }
-            Phase::Ready { .. } => Ended::Ready(outcome),
-            _ => Ended::Other,
+        if self.conn.is_none() {
+            return Ended::Other;
         }
+        let left = self.dial.give_up();
+        self.judge(now, left, outcome)
     }
 
     /// Gives the connection up by the peer's fault, and counts it once.
@@ -228,8 +192,9 @@ impl Uplink {
 
     /// Gives the connection up for a reason of our own: nothing is held against the peer.
     pub(super) fn abandon(&mut self) {
-        if let Some(conn) = self.conn() {
-            self.phase = Phase::Closing { conn };
+        if self.conn.is_some() {
+            // A permit that is dropped is given back.
+            drop(self.dial.give_up());
         }
     }
 
@@ -240,26 +205,21 @@ impl Uplink {
         now: Now,
         is_idle: bool,
     ) -> Option<(ConnId, &'static str, Ended)> {
-        let conn = self.conn()?;
-        match self.phase {
-            Phase::Greeting { opened, .. } if now.mono.since(opened) >= self.greeting_deadline => {
-                let ended = self.give_up(now, Outcome::RequestDeadline);
-                Some((conn, "no answer to SESSION in time", ended))
-            }
-            Phase::Greeting { .. } | Phase::Ready { .. } => {
-                let text = self.must_close(is_idle)?;
-                let was_ready = self.ready().is_some();
-                // Nothing is held against the peer: a permit that is dropped is given back.
-                self.abandon();
-                let outcome = Outcome::RequestDeadline;
-                Some((conn, text, if was_ready { Ended::Ready(outcome) } else { Ended::Other }))
-            }
-            _ => None,
+        let conn = self.conn.filter(|_| self.dial.is_greeting() || self.dial.is_ready())?;
+        let is_late = |opened: Mono| now.mono.since(opened) >= self.greeting_deadline;
+        if self.dial.greeting_since().is_some_and(is_late) {
+            let ended = self.give_up(now, Outcome::RequestDeadline);
+            return Some((conn, "no answer to SESSION in time", ended));
         }
+        let text = self.must_close(is_idle)?;
+        let was_ready = self.dial.is_ready();
+        self.abandon();
+        let ended = if was_ready { Ended::Ready(Outcome::RequestDeadline) } else { Ended::Other };
+        Some((conn, text, ended))
     }
 
     fn must_close(&self, is_idle: bool) -> Option<&'static str> {
-        let is_ready = self.ready().is_some();
+        let is_ready = self.dial.is_ready();
         match (self.when_open, self.breaker.state()) {
             // Forced open means that this peer is not to be spoken to, not only that it is not dialed again.
             (WhenOpen::Keep, State::ForcedOpen) => Some("an operator forced its breaker open"),
@@ -278,12 +238,9 @@ impl Uplink {
 
     /// When a dial, a deadline or the breaker is due. `may_dial` is false while the owner does not dial.
     pub(super) fn next_deadline(&self, may_dial: bool) -> Option<Mono> {
-        let of_phase = match self.phase {
-            Phase::Idle { not_before } => (may_dial && !self.is_shut_out()).then_some(not_before),
-            Phase::Greeting { opened, .. } => Some(opened + self.greeting_deadline),
-            _ => None,
-        };
-        of_phase.into_iter().chain(self.breaker.next_deadline()).min()
+        let redial = self.dial.not_before().filter(|_| may_dial && !self.is_shut_out());
+        let greeting = self.dial.greeting_since().map(|opened| opened + self.greeting_deadline);
+        [redial, greeting, self.breaker.next_deadline()].into_iter().flatten().min()
     }
 
     /// Does what an operator wants, if this is the breaker of that name.
@@ -302,13 +259,7 @@ impl Uplink {
 
     /// Where the connection is, in a word.
     pub(super) fn state(&self) -> &'static str {
-        match self.phase {
-            Phase::Idle { .. } => "waiting",
-            Phase::Dialing { .. } => "dialing",
-            Phase::Greeting { .. } => "greeting",
-            Phase::Ready { .. } => "ready",
-            Phase::Closing { .. } => "closing",
-        }
+        self.dial.state()
     }
 
     /// Adds the breaker to a status answer.

@@ -18,11 +18,12 @@ use text::{blanked, paths, tokens};
 ///
 /// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
 /// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "planted",
     "wire",
     "limits",
     "time",
+    "dial",
     "duration",
     "random",
     "market",

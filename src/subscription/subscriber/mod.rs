@@ -8,6 +8,7 @@
 use zerocopy::IntoBytes;
 
 use super::{Backoff, Event, Follower, Request, Symbols, Want};
+use crate::dial::Dial;
 use crate::limits;
 use crate::time::{Mono, Now};
 use crate::wire::{
@@ -51,21 +52,10 @@ pub enum Action {
     Disconnect(Peer),
 }
 
-/// Where one of the two connections stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Not to be tried before this.
-    Idle { retry_at: Mono },
-    /// Being made, or made and not greeted yet; given up at the deadline.
-    Opening { deadline: Mono },
-    /// The peer has answered.
-    Open,
-}
-
 /// One of the two connections.
 #[derive(Debug)]
 struct Line {
-    state: State,
+    dial: Dial<()>,
     last_heard: Mono,
     last_sent: Mono,
     outbox: Vec<u8>,
@@ -76,7 +66,7 @@ struct Line {
 impl Line {
     fn new(seed: u64) -> Line {
         Line {
-            state: State::Idle { retry_at: Mono::default() },
+            dial: Dial::default(),
             last_heard: Mono::default(),
             last_sent: Mono::default(),
             outbox: Vec::new(),
@@ -87,7 +77,7 @@ impl Line {
 
     /// Not connected, and not before a wait that grows from one failure to the next.
     fn fail(&mut self, now: Now) {
-        self.state = State::Idle { retry_at: now.mono + self.backoff.next_wait() };
+        let _ = self.dial.end(now.mono + self.backoff.next_wait());
         self.outbox.clear();
     }
 
@@ -98,12 +88,14 @@ impl Line {
 
     /// When something has to happen here.
     fn deadline(&self, is_wanted: bool, is_read: bool) -> Option<Mono> {
-        match self.state {
-            State::Idle { retry_at } => is_wanted.then_some(retry_at),
-            State::Opening { deadline } => Some(deadline),
-            State::Open if !is_read => Some(self.heartbeat_at()),
-            State::Open => Some(self.heartbeat_at().min(self.dead_at())),
+        if let Some(retry_at) = self.dial.not_before() {
+            return is_wanted.then_some(retry_at);
         }
+        if let Some(since) = self.dial.since() {
+            return Some(since + limits::CLIENT_CONNECT_MAX);
+        }
+        let heartbeat_at = self.heartbeat_at();
+        Some(if is_read { heartbeat_at.min(self.dead_at()) } else { heartbeat_at })
     }
 
     fn heartbeat_at(&self) -> Mono {
@@ -229,33 +221,27 @@ impl Subscriber {
             let is_read = self.wants_frames(peer);
             let next_seq = if peer == Peer::Broker { self.follower.next_seq() } else { 0 };
             let line = self.line_mut(peer);
-            match line.state {
-                State::Idle { retry_at } if is_wanted && retry_at <= now.mono => {
-                    let deadline = now.mono + limits::CLIENT_CONNECT_MAX;
-                    line.state = State::Opening { deadline };
-                    line.action = Some(Action::Connect(peer));
-                }
-                State::Opening { deadline } if deadline <= now.mono => {
-                    self.leave(now, peer);
-                }
-                State::Open if is_read && line.dead_at() <= now.mono => {
-                    log::info!("{} said nothing for 45 s; reconnecting", peer.name());
-                    self.leave(now, peer);
-                }
-                State::Open if line.heartbeat_at() <= now.mono => {
-                    // Asks for an answer: a feed of others' frames would otherwise show no sign of life.
-                    line.send(
-                        now,
-                        Heartbeat {
-                            flags: U16::new(Flags::MORE),
-                            token: U32::new(HEARTBEAT_TOKEN),
-                            next_seq: U64::new(next_seq),
-                            sent_at: U64::new(now.wall_ns),
-                            ..Heartbeat::default()
-                        },
-                    );
-                }
-                _ => {}
+            let opening_until = line.dial.since().map(|since| since + limits::CLIENT_CONNECT_MAX);
+            if is_wanted && line.dial.is_due(now.mono) {
+                line.dial.begin(now.mono, ());
+                line.action = Some(Action::Connect(peer));
+            } else if opening_until.is_some_and(|until| until <= now.mono) {
+                self.leave(now, peer);
+            } else if line.dial.is_ready() && is_read && line.dead_at() <= now.mono {
+                log::info!("{} said nothing for 45 s; reconnecting", peer.name());
+                self.leave(now, peer);
+            } else if line.dial.is_ready() && line.heartbeat_at() <= now.mono {
+                // Asks for an answer: a feed of others' frames would otherwise show no sign of life.
+                line.send(
+                    now,
+                    Heartbeat {
+                        flags: U16::new(Flags::MORE),
+                        token: U32::new(HEARTBEAT_TOKEN),
+                        next_seq: U64::new(next_seq),
+                        sent_at: U64::new(now.wall_ns),
+                        ..Heartbeat::default()
+                    },
+                );
             }
         }
     }
@@ -267,6 +253,7 @@ impl Subscriber {
             Peer::Core => Role::Querier,
         };
         let line = self.line_mut(peer);
+        line.dial.opened(now.mono);
         line.outbox.clear();
         line.last_heard = now.mono;
         let name = padded("client");
@@ -322,8 +309,7 @@ impl Subscriber {
                 },
             );
         }
-        if matches!(line.state, State::Opening { .. }) {
-            line.state = State::Open;
+        if line.dial.greeted().is_some() {
             self.was_greeted |= peer == Peer::Broker;
         }
         match peer {
@@ -398,9 +384,9 @@ impl Subscriber {
     /// Ends a connection that has served.
     fn hang_up(&mut self, now: Now, peer: Peer) {
         let line = self.line_mut(peer);
-        if !matches!(line.state, State::Idle { .. }) {
+        if line.dial.not_before().is_none() {
             line.action = Some(Action::Disconnect(peer));
-            line.state = State::Idle { retry_at: now.mono };
+            let _ = line.dial.end(now.mono);
             line.outbox.clear();
         }
     }

@@ -77,11 +77,9 @@ pub enum Written {
     Broken,
 }
 
-/// How a flush of one connection ended.
+/// Why a flush of one connection ended before the node had sent all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flushed {
-    /// The node has nothing more to send.
-    All,
+pub enum CutShort {
     /// There is no room for more.
     Blocked,
     /// The bound of one turn was reached first: flush again in the next turn.
@@ -143,8 +141,8 @@ pub trait Shell {
     /// Writes once.
     fn write(&mut self, now: Mono, conn: ConnId, outgoing: Outgoing<'_>) -> Written;
 
-    /// A flush of the connection has ended.
-    fn note_flushed(&mut self, conn: ConnId, end: Flushed);
+    /// A flush of the connection has ended before the node had sent all.
+    fn note_cut_short(&mut self, conn: ConnId, end: CutShort);
 
     /// Begins a connect.
     ///
@@ -373,22 +371,22 @@ fn flush_one<N: Node, S: Shell>(shell: &mut S, node: &mut N, now: Now, conn: Con
         let outgoing = node.outgoing(now, conn);
         let offered = outgoing.len();
         if offered == 0 {
-            break Flushed::All;
+            return;
         }
         if written >= limits::WRITE_BYTES_PER_TURN_MAX {
-            break Flushed::Bounded;
+            break CutShort::Bounded;
         }
         match shell.write(now.mono, conn, outgoing) {
             Written::Bytes(bytes) => {
                 node.handle_sent(now, conn, bytes);
                 written += bytes;
                 if bytes < offered {
-                    break Flushed::Blocked;
+                    break CutShort::Blocked;
                 }
             }
-            Written::Blocked => break Flushed::Blocked,
-            Written::Broken => break Flushed::Broken,
+            Written::Blocked => break CutShort::Blocked,
+            Written::Broken => break CutShort::Broken,
         }
     };
-    shell.note_flushed(conn, end);
+    shell.note_cut_short(conn, end);
 }

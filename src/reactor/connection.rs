@@ -154,6 +154,7 @@ impl Connection {
     }
 
     /// Writes once.
+    #[inline(always)]
     pub(super) fn write(&mut self, outgoing: Outgoing<'_>) -> Written {
         loop {
             let result = if outgoing.tail.is_empty() {

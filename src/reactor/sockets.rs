@@ -17,7 +17,7 @@ use super::{Listen, socket};
 use crate::limits;
 use crate::node::{ConnId, DialFailure, DialId, Level, ListenerId, LocalFault, Node, Outgoing};
 use crate::time::Mono;
-use crate::turn::{Arrival, Dialed, Flushed, ReadEnd, Shell, Written};
+use crate::turn::{Arrival, CutShort, Dialed, ReadEnd, Shell, Written};
 
 pub(super) const WAKER: Token = Token(usize::MAX);
 pub(super) const SIGNAL: Token = Token(usize::MAX - 1);
@@ -332,24 +332,27 @@ impl Shell for Sockets {
         Some(id)
     }
 
+    #[inline]
     fn can_write(&self, conn: ConnId) -> bool {
         self.get(conn).is_some_and(|it| it.state == State::Open && !it.is_blocked)
     }
 
+    // Called once by each kind of node, in the loop that all deliveries go through: a call of its own would cost
+    // a tenth of what the broker's own code takes for a delivery.
+    #[inline(always)]
     fn write(&mut self, _now: Mono, conn: ConnId, outgoing: Outgoing<'_>) -> Written {
         self.get_mut(conn).map_or(Written::Broken, |connection| connection.write(outgoing))
     }
 
-    fn note_flushed(&mut self, conn: ConnId, end: Flushed) {
+    fn note_cut_short(&mut self, conn: ConnId, end: CutShort) {
         match end {
-            Flushed::All => {}
-            Flushed::Bounded => self.wake_writer(conn),
-            Flushed::Blocked => {
+            CutShort::Bounded => self.wake_writer(conn),
+            CutShort::Blocked => {
                 if let Some(connection) = self.get_mut(conn) {
                     connection.is_blocked = true;
                 }
             }
-            Flushed::Broken => {
+            CutShort::Broken => {
                 // Bytes of the peer may still wait to be read, its reason among them.
                 if let Some(connection) = self.get_mut(conn) {
                     connection.has_read_end = true;

@@ -8,7 +8,7 @@ use pregao::breaker::LocalFault;
 use pregao::log::memory::MemoryDisk;
 use pregao::node::{CloseReason, ConnId, DialFailure, DialId, Level, ListenerId, Node, Outgoing};
 use pregao::time::{Mono, Now, nanos};
-use pregao::turn::{Arrival, Dialed, Flushed, ReadEnd, Shell, Turn, Written};
+use pregao::turn::{Arrival, CutShort, Dialed, ReadEnd, Shell, Turn, Written};
 use pregao::wire::as_frames;
 
 use crate::hosts::AnyNode;
@@ -322,12 +322,12 @@ impl Shell for Sockets<'_> {
         Written::Bytes(taken)
     }
 
-    fn note_flushed(&mut self, conn: ConnId, end: Flushed) {
+    fn note_cut_short(&mut self, conn: ConnId, end: CutShort) {
         let Some((number, side)) = self.place(conn) else { return };
         match end {
-            Flushed::All | Flushed::Broken => {}
-            Flushed::Bounded => self.world.hosts[self.host].writable.push_back(conn),
-            Flushed::Blocked => {
+            CutShort::Broken => {}
+            CutShort::Bounded => self.world.hosts[self.host].writable.push_back(conn),
+            CutShort::Blocked => {
                 self.world.tcps.get_mut(&number).unwrap().ends[side].is_blocked = true;
             }
         }

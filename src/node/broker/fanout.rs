@@ -225,14 +225,17 @@ impl Service for Fanout {
         std::mem::take(&mut self.wakes_intake).then_some(0)
     }
 
+    #[inline]
     fn fill(&mut self, _now: Now, conn: ConnId) -> Filled {
         self.readers.fill(conn)
     }
 
+    #[inline]
     fn lent(&self, conn: ConnId) -> Outgoing<'_> {
         self.readers.lent(conn)
     }
 
+    #[inline]
     fn on_lent_sent(&mut self, conn: ConnId, bytes: usize) {
         self.readers.handle_lent_sent(conn, bytes);
     }

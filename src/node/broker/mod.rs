@@ -451,14 +451,17 @@ impl Service for Broker {
         Some(reactor)
     }
 
+    #[inline]
     fn fill(&mut self, _now: Now, conn: ConnId) -> Filled {
         self.readers.fill(conn)
     }
 
+    #[inline]
     fn lent(&self, conn: ConnId) -> Outgoing<'_> {
         self.readers.lent(conn)
     }
 
+    #[inline]
     fn on_lent_sent(&mut self, conn: ConnId, bytes: usize) {
         self.readers.handle_lent_sent(conn, bytes);
     }

@@ -171,6 +171,7 @@ impl<W: Window> Readers<W> {
     }
 
     /// Puts what a subscriber should get next into its outbox, unless it can be sent from the ring.
+    #[inline]
     pub(super) fn fill(&mut self, conn: ConnId) -> Filled {
         let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else {
             return Filled::Outbox;
@@ -187,6 +188,7 @@ impl<W: Window> Readers<W> {
     }
 
     /// The bytes of the ring from a subscriber's cursor on.
+    #[inline]
     pub(super) fn lent(&self, conn: ConnId) -> Outgoing<'_> {
         if let Some(Peer::Subscriber(subscriber)) = self.links.peer(conn)
             && let Some(Some(source)) = self.sources.get(usize::from(subscriber.source()))
@@ -200,6 +202,7 @@ impl<W: Window> Readers<W> {
     }
 
     /// So many bytes of the ring have left.
+    #[inline]
     pub(super) fn handle_lent_sent(&mut self, conn: ConnId, bytes: usize) {
         let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return };
         let Some(Some(source)) = self.sources.get(usize::from(subscriber.source())) else { return };

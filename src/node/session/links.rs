@@ -163,12 +163,14 @@ impl<P> Links<P> {
 
     /// The connection, unless it has ended or is being closed: to a closing one nobody speaks.
     #[must_use]
+    #[inline]
     pub fn get(&self, id: ConnId) -> Option<&Link<P>> {
         self.slots.get(id.slot as usize)?.as_ref().filter(|link| link.id == id && !link.is_closing)
     }
 
     /// The same, to change it.
     #[must_use]
+    #[inline]
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Link<P>> {
         self.slots
             .get_mut(id.slot as usize)?
@@ -431,6 +433,7 @@ impl<P> Links<P> {
     }
 
     /// The next connection with something to send; see [`super::Node::poll_dirty`].
+    #[inline]
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
         let next = self.dirty.pop_front();
         self.round.note_flushed(next.is_some());
@@ -445,6 +448,7 @@ impl<P> Links<P> {
 
     /// The outbox of a connection, closing ones included.
     #[must_use]
+    #[inline]
     pub fn outbox(&self, id: ConnId) -> &[u8] {
         match self.slots.get(id.slot as usize) {
             Some(Some(link)) if link.id == id => &link.outbox,
@@ -462,6 +466,7 @@ impl<P> Links<P> {
     }
 
     /// Bytes have left: of the outbox, unless it is empty.
+    #[inline]
     pub fn sent(&mut self, now: Now, id: ConnId, bytes: usize) -> Sent {
         let Some(Some(link)) = self.slots.get_mut(id.slot as usize) else { return Sent::Outbox };
         if link.id != id {

@@ -274,10 +274,12 @@ impl<S: Service> Node for S {
         Service::next_wake(self)
     }
 
+    #[inline]
     fn poll_dirty(&mut self) -> Option<ConnId> {
         self.links_mut().poll_dirty()
     }
 
+    #[inline]
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
         if self.links().outbox(conn).is_empty() && self.fill(now, conn) == Filled::Lent {
             return self.lent(conn);
@@ -285,6 +287,7 @@ impl<S: Service> Node for S {
         Outgoing { head: self.links().outbox(conn), tail: &[] }
     }
 
+    #[inline]
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
         if self.links_mut().sent(now, conn, bytes) == links::Sent::Elsewhere {
             self.on_lent_sent(conn, bytes);

@@ -113,6 +113,7 @@ impl Uplink {
     }
 
     /// Whom to dial now, and within what time, if it is time and the breaker permits it.
+    #[inline]
     pub(super) fn poll_dial(&mut self, now: Now) -> Option<(SocketAddr, Duration)> {
         if !self.dial.is_due(now.mono) || self.is_shut_out() {
             return None;
@@ -200,11 +201,16 @@ impl Uplink {
 
     /// Gives the connection up if it is time: the answer to our SESSION is late, or the breaker is open.
     /// `is_idle` says that nothing is under way. The connection to close, why, and how far it was.
+    #[inline]
     pub(super) fn poll_close(
         &mut self,
         now: Now,
         is_idle: bool,
     ) -> Option<(ConnId, &'static str, Ended)> {
+        // The usual case first: this is looked at in every turn.
+        if self.dial.is_ready() && self.breaker.state() == State::Closed {
+            return None;
+        }
         let conn = self.conn.filter(|_| self.dial.is_greeting() || self.dial.is_ready())?;
         let is_late = |opened: Mono| now.mono.since(opened) >= self.greeting_deadline;
         if self.dial.greeting_since().is_some_and(is_late) {
@@ -232,15 +238,22 @@ impl Uplink {
         }
     }
 
+    #[inline]
     pub(super) fn handle_timers(&mut self, now: Now) {
         self.breaker.handle_timeout(now.mono);
     }
 
     /// When a dial, a deadline or the breaker is due. `may_dial` is false while the owner does not dial.
+    #[inline]
     pub(super) fn next_deadline(&self, may_dial: bool) -> Option<Mono> {
+        let of_breaker = self.breaker.next_deadline();
+        // The usual case first: this is looked at in every turn.
+        if self.dial.is_ready() {
+            return of_breaker;
+        }
         let redial = self.dial.not_before().filter(|_| may_dial && !self.is_shut_out());
         let greeting = self.dial.greeting_since().map(|opened| opened + self.greeting_deadline);
-        [redial, greeting, self.breaker.next_deadline()].into_iter().flatten().min()
+        [redial, greeting, of_breaker].into_iter().flatten().min()
     }
 
     /// Does what an operator wants, if this is the breaker of that name.

@@ -341,7 +341,10 @@ impl Shell for Sockets {
     // a tenth of what the broker's own code takes for a delivery.
     #[inline(always)]
     fn write(&mut self, _now: Mono, conn: ConnId, outgoing: Outgoing<'_>) -> Written {
-        self.get_mut(conn).map_or(Written::Broken, |connection| connection.write(outgoing))
+        match self.get_mut(conn) {
+            Some(connection) => connection.write(outgoing),
+            None => Written::Broken,
+        }
     }
 
     fn note_cut_short(&mut self, conn: ConnId, end: CutShort) {

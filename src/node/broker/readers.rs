@@ -174,16 +174,17 @@ impl<W: Window> Readers<W> {
     #[inline]
     pub(super) fn fill(&mut self, conn: ConnId) -> Filled {
         let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else {
-            return Filled::Outbox;
+            return Filled::Nothing;
         };
         let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source())) else {
-            return Filled::Outbox;
+            return Filled::Nothing;
         };
         self.scratch.clear();
         let filled = subscriber.fill(source, &mut self.scratch);
-        if !self.scratch.is_empty() {
-            self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+        if self.scratch.is_empty() {
+            return if filled == Filled::Lent { filled } else { Filled::Nothing };
         }
+        self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         filled
     }
 

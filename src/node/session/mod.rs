@@ -32,7 +32,9 @@ use crate::wire::{
 /// Where the bytes are that a connection is sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Filled {
-    /// In its outbox, or there are none.
+    /// Nowhere: there is nothing to send.
+    Nothing,
+    /// In its outbox, unless that is empty.
     Outbox,
     /// In the node's own memory: [`Service::lent`] shows them.
     Lent,
@@ -281,8 +283,12 @@ impl<S: Service> Node for S {
 
     #[inline]
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
-        if self.links().outbox(conn).is_empty() && self.fill(now, conn) == Filled::Lent {
-            return self.lent(conn);
+        if self.links().outbox(conn).is_empty() {
+            match self.fill(now, conn) {
+                Filled::Nothing => return Outgoing::default(),
+                Filled::Lent => return self.lent(conn),
+                Filled::Outbox => {}
+            }
         }
         Outgoing { head: self.links().outbox(conn), tail: &[] }
     }

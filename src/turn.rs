@@ -18,11 +18,19 @@
 //! 9. **dials, closes** and log lines that the node asked for;
 //! 10. **reap** of closed slots, last, so that nothing above meets a slot that is gone.
 //!
-//! Invariant: a node that is called in step 8 or 9 gets another turn at once. Its timers and its commit
-//! were before that, so what it makes of the call would else wait for the next deadline.
+//! Invariant: a dial or close that ends in steps 8 or 9 forces an immediate turn. A dial over a bad route fails
+//! before it begins, and a close of our own ends at once. The node's timers and its commit were before that, so
+//! its reaction would otherwise wait for the next deadline.
 //!
 //! Invariant: a connection that the bound of a flush left out is flushed in the next turn, which follows
 //! at once.
+//!
+//! # Decisions
+//!
+//! * A node never writes. It marks a connection as dirty, and the turn asks for its bytes until the kernel or the
+//!   bound ends that. A long source (a snapshot, a replay) produces a piece when it is asked, into an outbox
+//!   that is empty unless the peer is slow. So back-pressure needs no code of its own.
+//! * A flush is bounded, so that a newcomer does not wait for thousands of others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -191,7 +199,7 @@ impl Default for Bounds {
 #[derive(Debug, Default)]
 pub struct Turn {
     bounds: Bounds,
-    /// The node was called in step 8 or 9.
+    /// A dial or a close ended in step 8 or 9.
     has_late_input: bool,
     /// The node may have connections to flush that the bound left out.
     has_unflushed: bool,

@@ -2,7 +2,8 @@
 //! is this one with a poll inside.
 //!
 //! It knows mio, as the reactor does: a caller's event loop is a mio one, and a second, hidden selector
-//! would cost it a thread.
+//! would cost it a thread. It does not use the reactor: that drives nodes, which live as long as their thread,
+//! and a subscription lives in a loop of its caller's.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;

@@ -19,6 +19,13 @@
 //!
 //! This is the one file outside `storage/` with `unsafe`: safe code cannot share memory of which one
 //! part is written while another is read.
+//!
+//! # Decisions
+//!
+//! * Ring positions are sequence numbers. A cursor is the next `seq`, so there is no second numbering to
+//!   keep in step.
+//! * Slots that a restart replaced are freed when their last reader lets go of them. Until then there is no
+//!   second restart, so a source has at most two sets of slots.
 
 #![allow(unsafe_code)]
 

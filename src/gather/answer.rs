@@ -1,4 +1,10 @@
 //! The answer to a query: complete, partial or failed, and the frames that say so.
+//!
+//! # Decisions
+//!
+//! * A sum over several instruments may be partial: each instrument is whole in one part, so the bars of
+//!   the parts that answered are right. Bars of one instrument are refused instead. Figures over all
+//!   instruments are refused unless a partial answer is allowed.
 
 use super::gathering::{AttemptKind, BAR_FRAMES, Gathering, Outcome, Part, RowKind, micros};
 use super::merge;

@@ -1,5 +1,13 @@
 //! What may be asked beyond the one question that each part needs: a bucket that every first question fills
 //! a little and every question beyond it empties by one.
+//!
+//! # Decisions
+//!
+//! * There are three budgets. Each first question earns 50 thousandths of a question: 35 for hedges, 10 for
+//!   failovers, 5 for probes. So in the long run a slow system is asked at most a twentieth more. Savings
+//!   may be spent at once. A retry after a failure needs no budget.
+//! * The failover budget begins with as many questions as one node may have open. So a node that stops
+//!   delays nobody, even when the hedges are spent.
 
 use crate::limits::{
     FAILOVER_THOUSANDTHS_MAX, FAILOVER_THOUSANDTHS_PER_ASK, HEDGE_THOUSANDTHS_MAX,

@@ -1,5 +1,11 @@
 //! How attempts end, parts with them, and queries with those. An attempt ends with what its leaf sent, or
 //! without; the part is then completed, or another copy is asked.
+//!
+//! # Decisions
+//!
+//! * A stale quote of a replica is not final while core may answer. It is kept, and core is asked unless
+//!   core failed a moment ago. Core's answer is taken when it comes. If core fails or is silent, the kept
+//!   answer leaves at once. A stale quote of core is final.
 
 use super::gathering::{AttemptId, AttemptKind, Gathering, PartId};
 use super::leaves::is_fault_of_leaf;

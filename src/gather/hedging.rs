@@ -1,5 +1,12 @@
 //! When a part takes long: another copy is asked as well (a hedge), or instead of copies that are silent (a
 //! failover). Not here: asking itself.
+//!
+//! # Decisions
+//!
+//! * Hedge only to a responsive copy: skip one that has itself been silent on an open request for more than
+//!   half as long. What slows all copies alike (a burst, a busy processor) would otherwise double the load
+//!   at that moment.
+//! * Hedges and silence are checked after all reads of a turn, for the same reason.
 
 use super::Gather;
 use super::gathering::{AttemptKind, PartId};

@@ -1,5 +1,11 @@
 //! Probes: a silent copy is asked what another copy is asked anyway, to see whether it answers again.
 //! Nobody waits for the answer, and its rows are dropped.
+//!
+//! # Decisions
+//!
+//! * A probe comes 20 ms after the silence, then 40 ms, and so on up to 500 ms. A query probes one copy at
+//!   most, the one that has been due longest. No client waits for a probe, so recovery costs no client
+//!   anything. A probe without an answer counts for the breaker like any question.
 
 use super::gathering::{PartId, micros};
 use super::leaves::is_fault_of_leaf;

@@ -3,6 +3,11 @@
 //!
 //! A cancellation takes back the newest trade before it with the same number, price and quantity that
 //! still stands. Usually that is a recent one; when there is none the whole instrument was looked at.
+//!
+//! # Decisions
+//!
+//! * Cancellations are resolved when somebody asks. At intake, a cancellation of a trade that never existed
+//!   would cost a search of the whole instrument.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -4,6 +4,12 @@
 //!
 //! An answer that a lost frame may belong to says that it is partial. Where in time a lost frame belongs is
 //! known by its neighbours only: the entries of the instrument before and behind the hole.
+//!
+//! # Decisions
+//!
+//! * In receive time the neighbours bound a hole exactly. In event time nobody knows how late a lost frame
+//!   was, so a minute on either side counts as touched. For bars and counts a day before the hole counts in
+//!   either time, because a lost cancellation takes back something older.
 
 use super::listed::Listed;
 use super::reply::Wants;

@@ -5,6 +5,11 @@
 //! It keeps six to eight bytes an entry for the place in the log, and a copy of what bars are made of (see
 //! `block`), of which the oldest is given up first when there is more than
 //! [`limits::INDEX_COPY_BYTES_MAX`].
+//!
+//! # Decisions
+//!
+//! * Only what bars are made of is copied. Rows are the log's own frames, compared with what was noted.
+//!   Where the oldest copies were given up, bars read the log, which costs sixteen times as much.
 
 use std::collections::{BTreeMap, VecDeque};
 

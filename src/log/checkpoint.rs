@@ -6,6 +6,12 @@
 //! mark of reason Stated; retention takes a segment only when the one behind it has that mark before its first
 //! frame. What the statements say is the node's matter; the log keeps no table of its own. The holes that a
 //! shard knows of in what upstream has are written again in the same way.
+//!
+//! # Decisions
+//!
+//! * Every segment stands alone. So retention is the removal of a file, and rot in one segment does not
+//!   take the names of another. The cost in a shard is 64 bytes per instrument and segment, 0.05 % for 500
+//!   instruments.
 
 use super::Log;
 use super::backend::{Segment, Storage};

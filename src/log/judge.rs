@@ -3,6 +3,11 @@
 //!
 //! It is fed position by position and keeps the counters. What it is not: a reader; where the
 //! bytes come from is the caller's matter.
+//!
+//! # Decisions
+//!
+//! * An open reads from mappings, inspection reads copies, and both use this judgement. Tests compare the
+//!   two for every flipped bit and every truncation of a small log.
 
 use super::counters::{Counters, Rules};
 use super::mark::{Reason, Record};

@@ -7,6 +7,13 @@
 //! A bad record below the watermark W was durable once: it is rot, and stays, and is reported. A bad
 //! record at or above W is where the crash cut the log: it and what follows are zeroed. W is in the
 //! marks, and any good mark counts, also one behind the bad record.
+//!
+//! # Decisions
+//!
+//! * A segment that is missing in the middle is reported, not refused. A loss of power during retention may
+//!   bring back an older file and not the one behind it, so the hole does not prove that somebody removed a
+//!   file. The rest is served with an explicit gap, and `verify` names the segment. A missing end is
+//!   refused: frames that were durable there cannot be told from frames that never existed.
 
 use std::ops::Range;
 

@@ -3,6 +3,11 @@
 //! A shard follows a core that may have lost the end of its journal. Core then begins an epoch at a
 //! seq that the shard already holds: what the shard holds from there on never happened. The records
 //! stay where they are; this table says which they are.
+//!
+//! # Decisions
+//!
+//! * Void frames stay in a shard's log, because the log only appends. Its index and its answers leave them
+//!   out.
 
 /// The live parts of a log. The journal's table is always empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

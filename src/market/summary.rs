@@ -1,6 +1,11 @@
 //! Figures over many instruments: the average current price, spreads, and who moved most. Integers in,
 //! exact fractions inside, and rounded only where it says so. What it is not: a judge of whether all
 //! instruments are there; whoever asks for a figure decides that before.
+//!
+//! # Decisions
+//!
+//! * Figures are computed by whoever asks, from one answer. So the aggregator has no arithmetic of its own,
+//!   and the protocol has no operation for every statistic.
 
 use std::cmp::Ordering;
 

@@ -1,5 +1,12 @@
 //! What nodes share around their circuit breakers: outcome classes, operators' wishes, and how a
 //! breaker and its changes are told.
+//!
+//! # Decisions
+//!
+//! * A breaker has one name in status answers, frames and `pregao breaker`: the node's name, a dot, and
+//!   what it guards. The longest is `aggregator.shard-A`, 18 bytes. BREAKER_CHANGE has room for that name,
+//!   so its counter of changes has only 16 bits.
+//! * The breaker of a shard's replica is `aggregator.A.1`, because `aggregator.shard-A.1` does not fit.
 
 use std::time::Duration;
 

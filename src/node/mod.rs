@@ -171,7 +171,7 @@ impl Outgoing<'_> {
 /// A machine that a shell can drive; [`crate::turn`] has the order of the calls.
 ///
 /// Nothing here has an empty default: a hook that is forgotten would be a bug without a trace. Nodes that
-/// speak frames implement [`Service`] instead, and have this by the session layer.
+/// speak frames implement `Service` instead, and have this by the session layer.
 pub trait Node {
     /// A connection stands.
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin);

@@ -9,6 +9,14 @@
 //!
 //! Invariant: the permit of a dial is recorded exactly once: by a failed dial, an answer, a refusal, a
 //! deadline or the end of the connection.
+//!
+//! # Decisions
+//!
+//! * Forced open ends the standing connection too. Nothing is counted against the peer. Closing the breaker
+//!   dials in the same turn. A breaker that opens by its own decision does not end a connection of core;
+//!   the aggregator drains its own (see [`WhenOpen`]).
+//! * A local fault (EMFILE and its like) is no outcome of the peer. It is counted by name, the dial is
+//!   repeated every 50 ms, and the fault is logged once a second.
 
 use std::net::SocketAddr;
 use std::time::Duration;

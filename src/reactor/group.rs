@@ -1,6 +1,11 @@
 //! Several reactors in one process: the first accepts and hands connections on, each runs on a thread
 //! of its own with its own poll, and they end together. What is *not* here: what their nodes share; a
 //! reactor alone has none of this.
+//!
+//! # Decisions
+//!
+//! * Whatever ends one reactor, a panic too, ends the process and is reported with the reactor's number.
+//!   The supervisor then restarts a whole broker. No broker serves only a part of its subscribers.
 
 use std::io;
 use std::sync::Arc;

@@ -3,6 +3,12 @@
 //!
 //! What it is not: the reactor's only clock. The poll keeps its own timeout, so a timer that could not
 //! be set costs a millisecond and nothing else.
+//!
+//! # Decisions
+//!
+//! * Only the aggregator's reactor has this timer, because its hedges are due within a millisecond. The
+//!   other nodes prefer fewer turns. It is set only for a deadline at most 10 ms away, and only if no
+//!   earlier one is set.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

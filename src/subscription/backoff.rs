@@ -1,5 +1,11 @@
 //! Waits between attempts: growing, capped, and jittered so that thousands of clients that lost the
 //! same node do not come back in the same instant.
+//!
+//! # Decisions
+//!
+//! * A client that lost the broker waits a random part of a step, which is half a second at first and two
+//!   seconds at most. Five thousand clients that lost it at the same instant are spread over the whole
+//!   step.
 
 use std::time::Duration;
 

@@ -1,4 +1,11 @@
 //! Market data messages: the header that all share, and a body of 24 bytes each.
+//!
+//! # Decisions
+//!
+//! * `instrument_seq` counts per instrument and kind. With one count for all kinds, a subscriber of
+//!   `trade.X` could not tell a loss from the quotes that it did not ask for.
+//! * A bar is three frames: prices, totals, notional. A body of 24 bytes cannot hold a bar. A second frame
+//!   size would cost every decoder more than it saves here.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

@@ -168,7 +168,8 @@ const BODY_CHECKED: u32 = 1 << 17;
 /// The flags of a frame, as bit masks.
 ///
 /// The low byte is fixed when core sequences the frame. The delivery flags in the high byte are
-/// set by whoever hands a stored frame out again; that sender renews the CRC.
+/// set by whoever hands a stored frame out again; that sender renews the CRC. So a client sees the provenance
+/// on the frame itself, and all other bytes of a frame are the same everywhere.
 pub struct Flags;
 
 impl Flags {

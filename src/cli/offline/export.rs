@@ -209,6 +209,8 @@ fn percent_encoded(text: &str) -> String {
 }
 
 /// Makes sure that nothing but the export will be in the directory.
+///
+/// Invariant: `--overwrite` removes only what an export made.
 fn prepare(out: &Path, overwrite: bool) -> Result<(), Failure> {
     let failed = |error: io::Error| cannot("write to", out, &error);
     match fs::read_dir(out) {

@@ -3,6 +3,11 @@
 //! Without the `arrow` crates: a batch of frames is one row group, and its columns are plain vectors.
 //! Prices are DECIMAL(19, 9), the least that holds every 64-bit price, so that a product with a
 //! quantity still fits the 38 digits that readers have.
+//!
+//! # Decisions
+//!
+//! * Arrow would be most of the build, and `export` does not need it: the column writers of `parquet`
+//!   suffice for plain columns.
 
 use std::fs::File;
 use std::io::{self, BufWriter};

@@ -1,4 +1,11 @@
 //! The records of a log in order, void frames left out, losses named.
+//!
+//! # Decisions
+//!
+//! * The watermark of a running log lags behind. Nothing is written while nothing is appended, so the last
+//!   batch of a quiet log has no mark behind it. `dump` and `export` therefore have the system sync the
+//!   records behind the watermark. They hand those records out only if the sync succeeds. Otherwise they
+//!   end at the watermark.
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};

@@ -1,6 +1,11 @@
 //! Queries that want all nodes to answer at one cut and leave it to us which. The newest cut that all can
 //! answer at is known only from what the nodes have said lately, so they are asked first: one heartbeat
 //! each, whatever the number of queries that wait for it. What it is not: the choice, which is the gather's.
+//!
+//! # Decisions
+//!
+//! * A cut of our choice is asked for, not remembered: what a leaf reported with its last answer may be an
+//!   hour old. A query waits 50 ms at most, and only if nothing younger than a second is known.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;

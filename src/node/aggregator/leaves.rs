@@ -7,6 +7,13 @@
 //! leaf comes back without anybody having to risk a question on it.
 //!
 //! Invariant: a question stands in the table exactly as long as the gather waits for its answer.
+//!
+//! # Decisions
+//!
+//! * The permit of a leaf is taken when a question is sent, not when it is planned. A denial is then one
+//!   more failure, and the next copy is asked.
+//! * A question that leaves a node less than 20 ms counts against no breaker. The client chooses the time,
+//!   and a client that allows microseconds would close all nodes to everybody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -6,6 +6,12 @@
 //!
 //! Invariant: every query that is taken gets its whole answer in order, or a refusal with its id,
 //! unless its client left or stopped it.
+//!
+//! # Decisions
+//!
+//! * Breakers, parked queries and reports are handled once a turn, with the timers (`settle`). After each
+//!   read only questions, stops and answers are passed on (`pass_on`). To handle everything after each read
+//!   cost a tenth of an answer's instructions.
 
 mod client;
 mod config;

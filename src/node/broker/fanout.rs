@@ -1,6 +1,11 @@
 //! The node of a further reactor: subscribers that the first one handed over, served from the same
 //! rings. It takes in frames and letters in the order in which the first reactor made them, and moves
 //! its gates, so that the writer never waits for more than one of its turns.
+//!
+//! # Decisions
+//!
+//! * A further reactor keeps half of the ring for its subscribers and leaves the writer the other half. The
+//!   first reactor stores and sends in turns, so it keeps the whole ring.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

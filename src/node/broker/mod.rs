@@ -1,6 +1,16 @@
 //! The broker: takes sequences from publishers and hands them to subscribers, each through its own
 //! cursor on one ring per source. What it does not do: keep history (a cursor that fell out of the
 //! ring is told so by a GAP frame) or wait for anybody.
+//!
+//! # Decisions
+//!
+//! * With several reactors the broker has three parts: `intake` (how frames come into a source), `readers`
+//!   (the subscribers of one reactor), and `fanout` (the node of a further reactor, with readers and
+//!   without intake). Frames are in memory once. Each reactor has its own last values and interests.
+//! * While a further reactor has no room, the publisher is not read. The rest of one read waits in the
+//!   intake. The reactor that makes room wakes the intake.
+//! * A newcomer is flushed first. Otherwise it would wait for thousands of subscribers that have had
+//!   something already.
 
 mod fanout;
 mod intake;

@@ -1,4 +1,9 @@
 //! One subscriber: a cursor, an interest, and what happens when it is too slow.
+//!
+//! # Decisions
+//!
+//! * A lossless reader that was lapped continues in the middle of the ring. At the ring's edge the next
+//!   frame would lap it again.
 
 use std::time::Duration;
 

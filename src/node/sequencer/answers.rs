@@ -1,5 +1,11 @@
 //! What core answers: the current quote of an instrument, with its provenance, and replays of the
 //! journal, which stream at the asker's pace.
+//!
+//! # Decisions
+//!
+//! * A long search is divided over turns. A replay that finds few matches reads a bounded number of
+//!   records, leaves the outbox empty, and continues in the next turn. So nobody waits for the rare symbol
+//!   of somebody else. A follower's stream does the same.
 
 use std::time::Duration;
 

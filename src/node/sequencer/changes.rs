@@ -1,5 +1,10 @@
 //! Changes of circuit breakers, told to whoever listens: a log line, and a frame on `$sys.breaker`. Core
 //! gives a place in its sequence to its own breakers' changes and to those that the aggregator reports.
+//!
+//! # Decisions
+//!
+//! * The aggregator reports changes of its breakers to core, because core gives each change its place in
+//!   the one sequence. Core accepts 64 a second, and only under names of the aggregator.
 
 use super::Sequencer;
 use crate::breaker::{Reason, State, Transition};

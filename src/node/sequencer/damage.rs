@@ -7,6 +7,16 @@
 //! the last, and a definition defines nothing, but no number up to its own is free.
 //!
 //! What is *not* here: telling the followers (they come to the hole by themselves), and mending the file.
+//!
+//! # Decisions
+//!
+//! * A rotted definition is read from the checkpoint of a later segment, or repaired from its own record if
+//!   only one bit is wrong. If neither works and frames of that instrument exist, core refuses to start and
+//!   prints what to do.
+//! * If nothing tells what the lost frames were, as many instrument numbers stay unused, and last values
+//!   that may not be the last are STALE. Checkpoints of later segments repeat both, so no roll and no
+//!   restart forgets it. A rotted head does not make core forget a loss either.
+//! * What was repaired is used for names and counters only. It is never sent.
 
 use crate::limits;
 use crate::wire::{Definition, Flags, Frame};

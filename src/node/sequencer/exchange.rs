@@ -1,5 +1,16 @@
 //! The session with the exchange: what to ask, when to give up. Two breakers guard it: one the session
 //! (connect and greeting, see [`crate::node::uplink`]), one the requests on a standing session.
+//!
+//! # Decisions
+//!
+//! * Sessions and requests have separate breakers. A feed that flows while requests fail is still a feed.
+//!   Its quotes stay live as long as the exchange was heard recently.
+//! * Half-open closes on an answered SESSION, not on a handshake: the kernel completes handshakes for a
+//!   stopped process.
+//! * Live means that core has all that the exchange has released. SESSION states how far the feed is.
+//!   Heartbeats and holes can raise that. Until everything has arrived, and while the exchange is silent,
+//!   quotes are STALE. Core reports this to the broker by a flag on a heartbeat, and the broker flags the
+//!   last values of its snapshots. A broker without core flags all of them.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,13 @@
 //! The intake: what the exchange sends gets its place in the sequence, or is asked for again.
+//!
+//! # Decisions
+//!
+//! * A feed has an identity: a hash of what the exchange plays. The same tape in another process is the
+//!   same feed. So a restarted exchange, or a second start on the same directory, continues where the
+//!   journal ends, and no frame comes twice. Another identity is another feed: core starts at its beginning
+//!   and flags the discontinuity.
+//! * The journal's place in the exchange's numbering is derived from the journal itself. Each appended
+//!   frame counts one. A mark states the place wherever the count would be wrong.
 
 use super::exchange::Verdict;
 use super::{ConnId, Level, Sequencer};

@@ -1,5 +1,10 @@
 //! What core knows of the market: its own instrument numbers, the counters that stamp every frame, and
 //! the last value of everything. Rebuilt from the journal, so it never disagrees with it.
+//!
+//! # Decisions
+//!
+//! * Core assigns the instrument numbers. The exchange's numbers are valid in one session only, so core
+//!   maps them by symbol. Another tape or a restarted exchange therefore never gives one number two names.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

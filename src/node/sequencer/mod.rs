@@ -6,6 +6,12 @@
 //! not do: fan out (the broker does) or answer history queries (the shards do).
 //!
 //! Invariant: nothing leaves this node that the journal has not committed.
+//!
+//! # Decisions
+//!
+//! * Only core begins a new epoch after an unclean open. The epoch is durable before its first frame is
+//!   sequenced. After the death of a process nothing is void. After a loss of power, the frames that were
+//!   published beyond the journal's end are void.
 
 mod answers;
 mod changes;

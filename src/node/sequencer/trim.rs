@@ -4,6 +4,12 @@
 //! follows it, as durable. A shard that has not come since core started has acknowledged nothing. The
 //! journal grows meanwhile, for as long as the disk has room; a full disk holds the exchange back and
 //! loses nothing either.
+//!
+//! # Decisions
+//!
+//! * A shard that never comes makes the journal grow. Core reports that as an error once the journal is
+//!   twice its configured size, or 1 GiB where no size is configured. It never drops what a shard still
+//!   lacks.
 
 use super::{Level, Sequencer};
 use crate::limits;

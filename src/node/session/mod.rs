@@ -8,6 +8,11 @@
 //!
 //! Not here: connections that a node dials (see [`crate::node::uplink`]); their frames go to the node as
 //! they come, because there the node is the one who asks.
+//!
+//! # Decisions
+//!
+//! * A refused query ends with ERROR and an answered one with END. One node never sends both for one query,
+//!   so a reader that counts ends counts each query once.
 
 mod door;
 mod links;

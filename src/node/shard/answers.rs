@@ -3,6 +3,10 @@
 //!
 //! An answer that looks at little goes ahead of those that look at much, so that the last price of one
 //! symbol does not wait behind the bars of all; of the long ones a few take turns.
+//!
+//! # Decisions
+//!
+//! * The order of answers matters because the aggregator has one connection to a shard for all its clients.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,17 @@
 //! What core sends a shard: frames into the log, statements beside them, and the word that something is
 //! not to be had any more.
+//!
+//! # Decisions
+//!
+//! * A shard that waits for its log does not read its feeder. What was read already, at most one read,
+//!   waits in memory. A log that cannot take a frame, as on a full disk, closes the feeder with ERROR
+//!   Storage. Core then starts again from what the log has, so no frame of the old connection is stored
+//!   behind a hole.
+//! * A shard that missed epochs asks where the first of them began. It takes back only what is behind that.
+//!   If it took back its whole epoch, it would fetch what a trimmed journal no longer has.
+//! * What the shard acknowledges is in its log. A mark, at most once a second, states how far core's
+//!   sequence has come without frames for this shard. Core trims by that acknowledgement, so a crash must
+//!   not take it back.
 
 use super::{ConnId, Level, Shard};
 use crate::history::hole_record;

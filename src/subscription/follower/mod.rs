@@ -1,5 +1,15 @@
 //! The machine behind a subscription: keeps the place in the sequence, notices every loss, and decides
 //! whether the next frames come from the broker or from history.
+//!
+//! # Decisions
+//!
+//! * A client checks what it receives. `seq` shows a follower of everything each hole. `instrument_seq`
+//!   shows a watch list the holes of each instrument. An unannounced hole is asked of core's journal before
+//!   the frame that showed it is delivered. What nobody has is reported with its size: by the broker's
+//!   count, or, per instrument, with the next frame of that instrument.
+//! * The end of a sequence has no next frame. There a follower of everything compares with the broker's
+//!   heartbeat, which states the place. A watch list trusts that heartbeat. To check it, thousands of quiet
+//!   readers would make core scan its journal again and again.
 
 mod losses;
 
@@ -420,10 +430,10 @@ impl Follower {
         self.events.push_back(lost(reason, from_seq, to_seq, missed));
     }
 
-    /// Core says in which epoch it answers, and where that began. A later one than the broker's may have
+    /// Core states in which epoch it answers, and where that began. A later epoch than the broker's may have
     /// taken back a part of the piece, and with it whatever the broker has sent behind it. Core would
-    /// then end before the piece does, or have other frames in it, and the rest would look lost: the
-    /// shell begins again with the broker, which hears of the epoch too.
+    /// then end before the piece does, or have other frames in it, and the rest would look lost. So the piece
+    /// is not read: the shell subscribes again at the broker, which learns of the epoch too.
     pub fn handle_history_session(&mut self, epoch: u32, epoch_start: u64) {
         let Some(piece) = self.piece else { return };
         if self.epoch == 0 || epoch <= self.epoch {

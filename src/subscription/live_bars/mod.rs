@@ -6,6 +6,13 @@
 //! A bar is over when a later trade of its instrument begins another, or when its time has passed:
 //! event time goes on from an instrument's last trade as fast as the clock does. What comes later and
 //! changes the bar makes it come again, flagged as revised.
+//!
+//! # Decisions
+//!
+//! * Bars are not on the wire. They would be frames without a `seq`, which no journal holds and no replay
+//!   repeats, or one more thing for core to number. Who has the trades has the bars.
+//! * Event time advances from an instrument's last trade as fast as the clock. That is never too fast for a
+//!   live market, and two instruments need not agree about the year.
 
 mod series;
 

@@ -1,5 +1,15 @@
 //! Followers and what the journal has no more: what of it shards still need before it is trimmed, and what
 //! one gets that wants what was trimmed, or what rotted.
+//!
+//! # Decisions
+//!
+//! * A broker and a replica do not keep the journal from being trimmed. One whose place was trimmed or
+//!   rotted receives definitions and last values before the stream continues. Otherwise it would send old
+//!   values as current ones. A snapshot covers all that came before it, so many holes cost one snapshot.
+//!   Subscribers of the broker ask history, and a replay states, before its first row, where the journal
+//!   begins.
+//! * A hole in the journal is not the beginning of history. A shard receives a GAP of reason Corrupt,
+//!   exactly from the last good frame to the next one.
 
 use super::{Follower, Followers, Hole, Stream};
 use crate::limits;

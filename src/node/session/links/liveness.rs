@@ -1,4 +1,9 @@
 //! Heartbeats and silence: who was heard when, and who must hear of us.
+//!
+//! # Decisions
+//!
+//! * A silent peer is closed at the last check before 45 s of silence, that is 43 to 45 s after its last
+//!   frame. Checks are 2 s apart, and the bound must hold.
 
 use super::Links;
 use crate::limits;

@@ -386,10 +386,13 @@ fn flush_one<N: Node, S: Shell>(shell: &mut S, node: &mut N, now: Now, conn: Con
         }
         match shell.write(now.mono, conn, outgoing) {
             Written::Bytes(bytes) => {
-                node.handle_sent(now, conn, bytes);
+                let has_more = node.handle_sent(now, conn, bytes);
                 written += bytes;
                 if bytes < offered {
                     break CutShort::Blocked;
+                }
+                if !has_more {
+                    return;
                 }
             }
             Written::Blocked => break CutShort::Blocked,

@@ -120,11 +120,12 @@ impl Node for Gateway {
         }
     }
 
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
         match self.others.get_mut(&conn) {
             None => self.broker.handle_sent(now, conn, bytes),
             Some(Speaks::Lines { outbox } | Speaks::Masked { outbox, .. }) => {
                 outbox.drain(..bytes);
+                true
             }
         }
     }

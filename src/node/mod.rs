@@ -233,8 +233,9 @@ pub trait Node {
     /// What `conn` has ready now; empty when nothing, or when the connection is unknown.
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_>;
 
-    /// The kernel took the first `bytes` of what [`Node::outgoing`] showed.
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize);
+    /// The kernel took the first `bytes` of what [`Node::outgoing`] showed. Whether there may be more to send
+    /// now: a shell that is told that there is none does not ask.
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool;
 
     /// Whether `conn` may be read now. A node that says no is asked again every turn.
     fn wants_bytes(&self, conn: ConnId) -> bool;

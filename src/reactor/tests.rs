@@ -95,9 +95,10 @@ impl Node for Echo {
     fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
         Outgoing { head: self.links.outbox(conn), tail: &[] }
     }
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
         self.links.sent(now, conn, bytes);
         self.sent += bytes;
+        true
     }
     fn wants_bytes(&self, _conn: ConnId) -> bool {
         !self.is_paused

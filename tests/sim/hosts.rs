@@ -237,8 +237,8 @@ impl Node for AnyNode {
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
         each!(self, node => node.outgoing(now, conn))
     }
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        each!(self, node => node.handle_sent(now, conn, bytes));
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
+        each!(self, node => node.handle_sent(now, conn, bytes))
     }
     fn wants_bytes(&self, conn: ConnId) -> bool {
         each!(self, node => node.wants_bytes(conn))

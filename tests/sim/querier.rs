@@ -64,8 +64,9 @@ macro_rules! is_a_client_with {
             Outgoing { head: self.$($links).+.outbox(conn), tail: &[] }
         }
 
-        fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
             self.$($links).+.sent(now, conn, bytes);
+            true
         }
     };
 }

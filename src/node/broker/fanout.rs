@@ -241,8 +241,8 @@ impl Service for Fanout {
     }
 
     #[inline]
-    fn on_lent_sent(&mut self, conn: ConnId, bytes: usize) {
-        self.readers.handle_lent_sent(conn, bytes);
+    fn on_lent_sent(&mut self, conn: ConnId, bytes: usize) -> bool {
+        self.readers.handle_lent_sent(conn, bytes)
     }
 
     fn wants(&self, _conn: ConnId) -> bool {

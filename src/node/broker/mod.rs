@@ -472,8 +472,8 @@ impl Service for Broker {
     }
 
     #[inline]
-    fn on_lent_sent(&mut self, conn: ConnId, bytes: usize) {
-        self.readers.handle_lent_sent(conn, bytes);
+    fn on_lent_sent(&mut self, conn: ConnId, bytes: usize) -> bool {
+        self.readers.handle_lent_sent(conn, bytes)
     }
 
     /// A subscriber is read however much waits for it: its heartbeats must be heard.

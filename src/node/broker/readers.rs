@@ -202,17 +202,21 @@ impl<W: Window> Readers<W> {
         Outgoing::default()
     }
 
-    /// So many bytes of the ring have left.
+    /// So many bytes of the ring have left. Whether there may be more to send now.
     #[inline]
-    pub(super) fn handle_lent_sent(&mut self, conn: ConnId, bytes: usize) {
-        let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return };
-        let Some(Some(source)) = self.sources.get(usize::from(subscriber.source())) else { return };
-        let Some(view) = source.view() else { return };
+    pub(super) fn handle_lent_sent(&mut self, conn: ConnId, bytes: usize) -> bool {
+        let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return false };
+        let Some(Some(source)) = self.sources.get(usize::from(subscriber.source())) else {
+            return false;
+        };
+        let Some(view) = source.view() else { return false };
         // The rest of a half-sent frame is kept apart: the ring may overwrite it before the peer
         // has room for it.
         if let Some(rest) = subscriber.advance(view, bytes) {
             self.links.fill(conn, &rest);
+            return true;
         }
+        subscriber.cursor() < view.next_seq()
     }
 
     /// Bytes that the interests of all sources hold.

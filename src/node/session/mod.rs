@@ -162,10 +162,11 @@ pub(crate) trait Service: Sized {
         Outgoing::default()
     }
 
-    /// So many bytes of what was lent have left.
-    fn on_lent_sent(&mut self, conn: ConnId, bytes: usize) {
+    /// So many bytes of what was lent have left. Whether there may be more to send now.
+    fn on_lent_sent(&mut self, conn: ConnId, bytes: usize) -> bool {
         let (_, _) = (conn, bytes);
         debug_assert!(false, "{} lends nothing", Self::TITLE);
+        false
     }
 
     /// See [`Node::wants_bytes`].
@@ -299,9 +300,10 @@ impl<S: Service> Node for S {
     }
 
     #[inline]
-    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
-        if self.links_mut().sent(now, conn, bytes) == links::Sent::Elsewhere {
-            self.on_lent_sent(conn, bytes);
+    fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
+        match self.links_mut().sent(now, conn, bytes) {
+            links::Sent::Elsewhere => self.on_lent_sent(conn, bytes),
+            links::Sent::Outbox => true,
         }
     }
 

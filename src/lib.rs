@@ -1,4 +1,4 @@
-//! pregao: a real-time market-quote system.
+//! pregao: a real-time market-quote system. How to run it is in the [`manual`].
 
 pub mod breaker;
 pub mod cli;
@@ -11,6 +11,7 @@ pub mod gather;
 mod history;
 pub mod limits;
 pub mod log;
+pub mod manual;
 pub mod market;
 pub mod node;
 pub mod planted;

@@ -19,7 +19,7 @@ use text::{blanked, paths, tokens};
 ///
 /// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
 /// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "planted",
     "wire",
     "limits",
@@ -43,6 +43,7 @@ const ORDER: [&str; 23] = [
     "config",
     "supervisor",
     "cli",
+    "manual",
 ];
 
 /// Modules of `node` that nodes share; all others are nodes, and no node uses another.

@@ -423,6 +423,10 @@ impl Service for Aggregator {
         [self.gather.next_deadline(), self.leaves.next_deadline(), cuts].into_iter().flatten().min()
     }
 
+    fn may_fill(&self, conn: ConnId) -> bool {
+        matches!(self.links.peer(conn), Some(Peer::Client(client)) if client.frames() > 0)
+    }
+
     fn fill(&mut self, _now: Now, conn: ConnId) -> Filled {
         self.refill(conn);
         Filled::Outbox

@@ -242,12 +242,6 @@ impl<P> Links<P> {
         self.slots.iter().flatten().filter(|link| !link.is_closing)
     }
 
-    /// Whether this node dialed the connection.
-    #[must_use]
-    pub fn is_dialed(&self, id: ConnId) -> bool {
-        self.get(id).is_some_and(|link| link.is_dialed)
-    }
-
     /// Things that this machine ran out of, so far.
     #[must_use]
     pub fn local_faults(&self) -> u64 {

@@ -155,6 +155,13 @@ pub(crate) trait Service: Sized {
     /// Puts what comes next for a connection into its empty outbox ([`Links::fill`]), or lends it.
     fn fill(&mut self, now: Now, conn: ConnId) -> Filled;
 
+    /// Whether [`Service::fill`] may have something for a connection whose outbox has been sent. A node that
+    /// knows saves a look for each answer.
+    fn may_fill(&self, conn: ConnId) -> bool {
+        let _ = conn;
+        true
+    }
+
     /// What [`Service::fill`] said that it lends.
     fn lent(&self, conn: ConnId) -> Outgoing<'_> {
         let _ = conn;
@@ -204,9 +211,9 @@ impl<S: Service> Node for S {
         if frames.is_empty() {
             return 0;
         }
-        self.links_mut().heard(now, conn);
+        let is_dialed = self.links_mut().heard(now, conn);
         self.on_arrival(now, conn, frames.len());
-        if self.links().is_dialed(conn) {
+        if is_dialed {
             self.on_dialed_frames(now, conn, frames);
             return consumed;
         }
@@ -303,7 +310,7 @@ impl<S: Service> Node for S {
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
         match self.links_mut().sent(now, conn, bytes) {
             links::Sent::Elsewhere => self.on_lent_sent(conn, bytes),
-            links::Sent::Outbox => true,
+            links::Sent::Outbox => self.may_fill(conn),
         }
     }
 

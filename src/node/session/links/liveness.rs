@@ -15,11 +15,12 @@ use crate::wire::{ErrorCode, Flags, Heartbeat, U16, U32, U64};
 const TICK_TOKEN: u32 = u32::MAX;
 
 impl<P> Links<P> {
-    /// Notes that a peer spoke.
-    pub fn heard(&mut self, now: Now, id: ConnId) {
-        if let Some(link) = self.get_mut(id) {
-            link.last_heard = now.mono;
-        }
+    /// Notes that a peer spoke. Whether this node dialed it.
+    #[inline]
+    pub fn heard(&mut self, now: Now, id: ConnId) -> bool {
+        let Some(link) = self.get_mut(id) else { return false };
+        link.last_heard = now.mono;
+        link.is_dialed
     }
 
     /// Every [`limits::LINK_TICK`]: closes peers that have been silent too long, and greets those that we have been

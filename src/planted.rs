@@ -34,11 +34,15 @@ pub enum Bug {
     ForgetUnflushed,
     RoundWithoutBound,
     InheritPending,
+    InheritAcknowledged,
+    LettersBeforeHeads,
+    HeadBeyondLetter,
+    ConflateOnePiece,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 24] = [
+    pub const ALL: [Bug; 28] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -63,6 +67,10 @@ impl Bug {
         Bug::ForgetUnflushed,
         Bug::RoundWithoutBound,
         Bug::InheritPending,
+        Bug::InheritAcknowledged,
+        Bug::LettersBeforeHeads,
+        Bug::HeadBeyondLetter,
+        Bug::ConflateOnePiece,
     ];
 }
 
@@ -106,4 +114,29 @@ pub const fn is_planted(_bug: Bug) -> bool {
 #[cfg(feature = "planted")]
 pub fn plant(bug: Option<Bug>) {
     PLANTED.with(|planted| planted.set(bug));
+}
+
+#[cfg(feature = "planted")]
+thread_local! {
+    static ON_PREEMPTION: std::cell::Cell<Option<fn()>> = const { std::cell::Cell::new(None) };
+}
+
+/// A place in the middle of a turn where other reactors of the process may come in between. Days of the
+/// simulator have one thread, so there it is said where one may stand still.
+#[cfg(feature = "planted")]
+pub fn preemption_point() {
+    if let Some(stand) = ON_PREEMPTION.with(std::cell::Cell::get) {
+        stand();
+    }
+}
+
+/// Nothing: the feature `planted` is off, and threads stand still wherever they do.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn preemption_point() {}
+
+/// What the present thread does in such a place.
+#[cfg(feature = "planted")]
+pub fn on_preemption(stand: Option<fn()>) {
+    ON_PREEMPTION.with(|it| it.set(stand));
 }

@@ -22,6 +22,10 @@ pub(crate) enum Fault {
     Restart(usize, u64),
     /// The process stands still (SIGSTOP) and goes on later.
     Freeze(usize, u64),
+    /// One thread of the process stands still, and the others go on.
+    FreezeThread(usize, u64),
+    /// A further reactor stands still in the middle of its next turn.
+    FreezeMidTurn(usize, u64),
     /// Nothing arrives on one connection of this host, in one direction, for a while.
     Stall(usize, u64),
     /// Nothing passes between two hosts for a while.
@@ -65,9 +69,12 @@ impl World {
                 self.plan(now_ns + down_ns, Event::Start(host));
             }
             Fault::Freeze(host, wait_ns) => {
-                let known = &mut self.hosts[host];
-                known.frozen_until = known.frozen_until.max(now_ns + wait_ns);
+                for member in self.members(host) {
+                    self.freeze(member, now_ns + wait_ns);
+                }
             }
+            Fault::FreezeThread(host, wait_ns) => self.freeze(host, now_ns + wait_ns),
+            Fault::FreezeMidTurn(host, wait_ns) => self.break_turn(host, wait_ns),
             Fault::Stall(host, wait_ns) => {
                 if let Some((number, side)) = self.pick_connection(host) {
                     let side = if self.streams.faults.below(2) == 0 { side } else { 1 - side };
@@ -140,8 +147,9 @@ impl World {
 
     fn part(&mut self, a: usize, b: usize, until_ns: u64) {
         self.parted.push((a.min(b), a.max(b), until_ns));
+        let process = |end: &crate::net::End| self.hosts[end.host].reactors.first;
         for tcp in self.tcps.values_mut() {
-            let hosts = (tcp.ends[0].host, tcp.ends[1].host);
+            let hosts = (process(&tcp.ends[0]), process(&tcp.ends[1]));
             if hosts == (a, b) || hosts == (b, a) {
                 for end in &mut tcp.ends {
                     end.stalled_until = end.stalled_until.max(until_ns);
@@ -155,8 +163,20 @@ impl World {
         self.parted.iter().any(|&(x, y, until)| (x, y) == pair && until > self.now_ns())
     }
 
-    /// Ends a host's process. `is_power` decides what its disk keeps.
+    fn freeze(&mut self, host: usize, until_ns: u64) {
+        let known = &mut self.hosts[host];
+        known.frozen_until = known.frozen_until.max(until_ns);
+    }
+
+    /// Ends a host's process, with all its reactors. `is_power` decides what its disk keeps.
     pub(crate) fn end(&mut self, host: usize, is_power: bool) {
+        for member in self.members(host) {
+            self.finish_turn(member);
+            self.end_reactor(member, is_power);
+        }
+    }
+
+    fn end_reactor(&mut self, host: usize, is_power: bool) {
         let Some(node) = self.hosts[host].node.take() else { return };
         self.note(host, if is_power { "power" } else { "kill" }, &[]);
         if let Some(disk) = self.hosts[host].disk.take() {
@@ -195,7 +215,7 @@ impl World {
         known.storage_is_planned = false;
         known.wake_at = None;
         known.idle_turns = 0;
-        known.full_rounds_seen = 0;
+        known.reactors.forget();
         known.frozen_until = 0;
         let orphans = self.orphans_of(host);
         let conns = std::mem::take(&mut self.hosts[host].conns);
@@ -234,14 +254,17 @@ impl World {
 
     /// The operator's way: the node says goodbye, closes its log, and ends.
     fn stop(&mut self, host: usize) {
-        let Some(mut node) = self.hosts[host].node.take() else { return };
         let now = self.now();
-        if let Some(disk) = &self.hosts[host].disk {
-            disk.hold_jobs(false);
+        for member in self.members(host) {
+            self.finish_turn(member);
+            let Some(mut node) = self.hosts[member].node.take() else { continue };
+            if let Some(disk) = &self.hosts[member].disk {
+                disk.hold_jobs(false);
+            }
+            pregao::node::Node::handle_stop(&mut node, now);
+            self.finish(member, &mut node, now);
+            self.hosts[member].node = Some(node);
         }
-        pregao::node::Node::handle_stop(&mut node, now);
-        self.finish(host, &mut node, now);
-        self.hosts[host].node = Some(node);
         self.end(host, false);
     }
 

@@ -5,7 +5,7 @@ use pregao::log::{
     Log, LogConfig, OpenError, Recovery, Retention, Sequence, SyncPolicy, UpstreamRule,
 };
 use pregao::node::aggregator::{Aggregator, AggregatorConfig};
-use pregao::node::broker::{Broker, BrokerConfig};
+use pregao::node::broker::{Broker, BrokerConfig, Fanout};
 use pregao::node::external::{External, ExternalConfig};
 use pregao::node::replica::{Replica, ReplicaConfig};
 use pregao::node::sequencer::{Sequencer, SequencerConfig};
@@ -30,7 +30,10 @@ pub(crate) enum Spec {
     Core(SequencerConfig, Keeping),
     Shard(ShardConfig, Keeping),
     Replica(ReplicaConfig),
-    Broker(BrokerConfig),
+    /// With so many further reactors.
+    Broker(BrokerConfig, usize),
+    /// One of these. It starts and ends with its process.
+    Fanout,
     Aggregator(AggregatorConfig),
     Client(ClientConfig),
     /// The same with the machine of the client library.
@@ -48,6 +51,8 @@ pub(crate) enum AnyNode {
     Shard(Box<Shard<MemoryStorage>>),
     Replica(Box<Replica>),
     Broker(Box<Broker>),
+    /// Whether it has taken in its mail for this turn already.
+    Fanout(Box<Fanout>, bool),
     Aggregator(Box<Aggregator>),
     Client(Box<Client>),
     Library(Box<Library>),
@@ -126,16 +131,21 @@ impl Spec {
         Log::open(disk.storage(), config, now).map(|(log, _)| log)
     }
 
-    /// Starts a process of this kind.
+    /// Starts a process of this kind: its node, and those of its further reactors.
     ///
     /// # Errors
     /// When its disk does not let it.
-    pub(crate) fn start(&self, disk: Option<&MemoryDisk>, now: Now) -> Result<AnyNode, String> {
+    pub(crate) fn start(
+        &self,
+        disk: Option<&MemoryDisk>,
+        now: Now,
+    ) -> Result<(AnyNode, Vec<Fanout>), String> {
+        let mut fanouts = Vec::new();
         let open = || {
             let disk = disk.expect("nodes with a log have a disk");
             self.open_log(disk, now).map_err(|error| error.to_string())
         };
-        Ok(match self {
+        let node = match self {
             Spec::External(config) => {
                 AnyNode::External(Box::new(External::new(config.clone(), now)))
             }
@@ -148,7 +158,12 @@ impl Spec {
                 AnyNode::Shard(Box::new(Shard::new(config.clone(), log, &recovery)))
             }
             Spec::Replica(config) => AnyNode::Replica(Box::new(Replica::new(config.clone()))),
-            Spec::Broker(config) => AnyNode::Broker(Box::new(Broker::new(config.clone()))),
+            Spec::Broker(config, further) => {
+                let (broker, others) = Broker::with_fanouts(config.clone(), *further);
+                fanouts = others;
+                AnyNode::Broker(Box::new(broker))
+            }
+            Spec::Fanout => panic!("a further reactor does not start alone"),
             Spec::Aggregator(config) => {
                 let made = Aggregator::new(config).map_err(|error| error.to_string())?;
                 AnyNode::Aggregator(Box::new(made))
@@ -159,7 +174,8 @@ impl Spec {
             Spec::Asker(config) => AnyNode::Asker(Box::new(Asker::new(config.clone()))),
             Spec::Reporter(config) => AnyNode::Reporter(Box::new(Reporter::new(config.clone()))),
             Spec::Attacker(config) => AnyNode::Attacker(Box::new(Attacker::new(config.clone()))),
-        })
+        };
+        Ok((node, fanouts))
     }
 }
 
@@ -171,6 +187,7 @@ macro_rules! each {
             AnyNode::Shard($node) => $call,
             AnyNode::Replica($node) => $call,
             AnyNode::Broker($node) => $call,
+            AnyNode::Fanout($node, _) => $call,
             AnyNode::Aggregator($node) => $call,
             AnyNode::Client($node) => $call,
             AnyNode::Library($node) => $call,
@@ -199,6 +216,11 @@ impl Node for AnyNode {
         each!(self, node => node.handle_local_fault(now, fault));
     }
     fn handle_mail(&mut self, now: Now) {
+        if let AnyNode::Fanout(_, has_mail) = self
+            && std::mem::take(has_mail)
+        {
+            return;
+        }
         each!(self, node => node.handle_mail(now));
     }
     fn poll_wake(&mut self) -> Option<usize> {

@@ -27,6 +27,7 @@ mod net;
 mod plan;
 mod querier;
 mod questions;
+mod reactors;
 mod reporter;
 mod road;
 mod run;

@@ -11,7 +11,7 @@ use pregao::random::Random;
 pub(crate) const GRAIN_NS: u64 = 20_000;
 
 /// What a connection's end is called before its host has accepted it.
-const NOBODY: ConnId = ConnId { generation: 0, slot: u32::MAX };
+pub(crate) const NOBODY: ConnId = ConnId { generation: 0, slot: u32::MAX };
 
 /// What the network and the disks may do at present. A seed leaves some of it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

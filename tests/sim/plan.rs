@@ -29,6 +29,8 @@ pub(crate) struct Day {
     /// Breakers that an operator has forced open.
     pub(crate) forced: Vec<&'static str>,
     pub(crate) faults: usize,
+    /// When core is back behind each of its deaths.
+    epochs: Vec<u64>,
 }
 
 /// What a day may be without; the stalled subscriber is compared with and without its stall.
@@ -37,6 +39,8 @@ pub(crate) struct Wish {
     pub(crate) is_told: bool,
     pub(crate) no_stall: bool,
     pub(crate) no_faults: bool,
+    /// The broker has no further reactors: what a seed meant before there were any.
+    pub(crate) one_reactor: bool,
 }
 
 /// The kinds of faults that a day can have.
@@ -73,6 +77,10 @@ impl Day {
         };
         let options = extras(options, &mut root.fork(7));
         let options = bounds(options, &mut root.fork(10));
+        let draw = &mut root.fork(11);
+        let has_further = draw.below(3) == 0 && !wish.one_reactor;
+        let further_reactors = if has_further { draw.between(1, 2) as usize } else { 0 };
+        let options = Options { further_reactors, ..options };
         let events = options.events;
         let options =
             if wish.no_faults { Options { chaos: ChaosConfig::OFF, ..options } } else { options };
@@ -122,9 +130,11 @@ impl Day {
                 }
             }
         }
-        let mut day = Day { road, calm_at_ns, clients, forced: Vec::new(), faults: 0 };
+        let mut day =
+            Day { road, calm_at_ns, clients, forced: Vec::new(), faults: 0, epochs: Vec::new() };
         if !wish.no_faults {
             day.plan_faults(&mut root.fork(6));
+            day.slow_down_reactors(&mut root.fork(12));
             let draw = &mut root.fork(9);
             if (options.has_copies || options.core_removes.is_some()) && draw.below(4) == 0 {
                 let shard = u16::try_from(draw.below(SHARDS.into())).unwrap();
@@ -215,8 +225,49 @@ impl Day {
         }
         faults.retain(|(at, _)| *at < self.calm_at_ns);
         self.faults = faults.len();
+        self.epochs =
+            faults.iter().filter_map(|(at, fault)| self.begins_epoch(*at, fault)).collect();
         for (at, fault) in faults {
             self.road.world.plan_fault(at, fault);
+        }
+    }
+
+    /// When core is back behind this fault.
+    fn begins_epoch(&self, at: u64, fault: &Fault) -> Option<u64> {
+        match *fault {
+            Fault::Kill(host, down) | Fault::PowerLoss(host, down) | Fault::Restart(host, down) => {
+                (host == self.road.core).then_some(at + down)
+            }
+            _ => None,
+        }
+    }
+
+    /// Single threads of the broker are slow: now and then, and often while core begins an epoch.
+    fn slow_down_reactors(&mut self, draw: &mut Random) {
+        let reactors = self.road.world.members(self.road.broker);
+        if reactors.len() < 2 {
+            return;
+        }
+        let mut times = Vec::new();
+        if draw.below(2) == 0 {
+            let last = self.calm_at_ns / MS;
+            times.extend((0..draw.between(1, 8)).map(|_| draw.between(1, last) * MS));
+        }
+        for back in std::mem::take(&mut self.epochs) {
+            if draw.below(3) > 0 {
+                times.push(back.saturating_sub(draw.between(1, 40) * MS));
+            }
+        }
+        for at in times.into_iter().filter(|at| *at < self.calm_at_ns) {
+            let wait = draw.between(1, 400) * MS;
+            let further = reactors[draw.between(1, reactors.len() as u64 - 1) as usize];
+            let fault = match draw.below(5) {
+                0 => Fault::FreezeThread(reactors[0], wait),
+                1 | 2 => Fault::FreezeThread(further, wait),
+                _ => Fault::FreezeMidTurn(further, wait),
+            };
+            self.road.world.plan_fault(at, fault);
+            self.faults += 1;
         }
     }
 }

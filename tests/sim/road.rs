@@ -51,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) bounds: Bounds,
     /// Frames that publishers may bring in the middle of a round of the broker's fan-out.
     pub(crate) round_frames_max: usize,
+    /// Reactors of the broker besides the first.
+    pub(crate) further_reactors: usize,
 }
 
 /// Segments of so many records, and when they may go.
@@ -75,6 +77,7 @@ impl Options {
             is_library: false,
             bounds: Bounds::default(),
             round_frames_max: pregao::limits::ROUND_FRAMES_MAX,
+            further_reactors: 0,
         }
     }
 }
@@ -163,7 +166,11 @@ impl Road {
             round_frames_max: options.round_frames_max,
             ..BrokerConfig::new(options.ring_frames, 32)
         };
-        let broker = world.add("broker", address(8081), Spec::Broker(broker_config));
+        let broker = world.add(
+            "broker",
+            address(8081),
+            Spec::Broker(broker_config, options.further_reactors),
+        );
         let keeping = |removal: Option<Removal>| match removal {
             Some(Removal { segment_records, retention }) => {
                 Keeping { policy, segment_records, retention }

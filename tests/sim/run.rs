@@ -10,6 +10,7 @@ use crate::check::{check, check_answers, check_now};
 use crate::hosts::Spec;
 use crate::plan::{Day, Wish};
 use crate::road::{MS, Road};
+use crate::world::Counts;
 
 /// How long everything may take to converge once the faults are over: a peer that vanished without a
 /// word is missed after 45 seconds, and a breaker then waits up to ten.
@@ -25,6 +26,7 @@ pub(crate) struct Report {
     pub(crate) voids: u64,
     pub(crate) answers: u64,
     pub(crate) failures: u64,
+    pub(crate) counts: Counts,
 }
 
 impl fmt::Display for Report {
@@ -60,6 +62,7 @@ pub(crate) fn run(seed: u64, wish: Wish) -> Report {
         voids,
         answers: world.watch.answers,
         failures: world.watch.failures,
+        counts: world.counts,
     }
 }
 

@@ -12,6 +12,7 @@ use pregao::wire::Frame;
 use crate::plan::{Day, Wish};
 use crate::road::plain;
 use crate::run::{Report, finish, live, run};
+use crate::world::Counts;
 
 /// Days of a plain test run.
 const SEEDS: u64 = 500;
@@ -86,6 +87,7 @@ struct Sum {
     voids: u64,
     answers: u64,
     failures: u64,
+    counts: Counts,
 }
 
 impl Sum {
@@ -97,6 +99,7 @@ impl Sum {
         self.voids += report.voids;
         self.answers += report.answers;
         self.failures += report.failures;
+        self.counts.add(&report.counts);
     }
 }
 
@@ -108,6 +111,11 @@ pub(crate) fn replay(seed: u64, bug: Option<Bug>) -> String {
 
 /// Runs days from `first` on. `false` when one of them showed a violation.
 pub(crate) fn days(first: u64, count: u64, jobs: usize) -> bool {
+    run_days(first, count, jobs).is_some()
+}
+
+/// The same, and what was counted when none did.
+fn run_days(first: u64, count: u64, jobs: usize) -> Option<Counts> {
     let begun = Instant::now();
     let sum = Mutex::new(Sum::default());
     let failed = AtomicUsize::new(0);
@@ -140,12 +148,17 @@ pub(crate) fn days(first: u64, count: u64, jobs: usize) -> bool {
         sum.failures,
         count as f64 / seconds,
     );
-    failed == 0
+    println!("{}", sum.counts);
+    (failed == 0).then_some(sum.counts)
 }
 
 /// The days of a plain test run.
 pub(crate) fn bad_days(jobs: usize) {
-    assert!(days(0, SEEDS, jobs), "a day showed a violation");
+    let counts = run_days(0, SEEDS, jobs).expect("a day showed a violation");
+    // What never has an effect is not tested by these days.
+    for (name, count) in counts.by_name() {
+        assert!(count > 0, "{SEEDS} days without {name}");
+    }
 }
 
 /// A planted bug is found, and by an invariant, not by luck.

@@ -29,6 +29,9 @@ impl World {
             self.wake(host, frozen_until);
             return;
         }
+        if self.stands_mid_turn(host) {
+            return;
+        }
         let Some(mut node) = self.hosts[host].node.take() else { return };
         let now = self.now();
         self.turns += 1;
@@ -43,7 +46,7 @@ impl World {
             Sockets { world: self, host, is_busy: is_storage_due, has_late_input: false };
         turn.run(&mut sockets, &mut node, now);
         let Sockets { is_busy, has_late_input, .. } = sockets;
-        self.bounded_flushes += turn.bounded_flushes() - bounded_before;
+        self.counts.bounded_flushes += turn.bounded_flushes() - bounded_before;
         if let Some(disk) = &self.hosts[host].disk {
             disk.hold_jobs(true);
         }
@@ -81,14 +84,7 @@ impl World {
         self.hold(!is_forgotten, "who-has-something-to-send-is-flushed", || {
             format!("{name} may sleep with something to send")
         });
-        let AnyNode::Broker(broker) = node else { return };
-        let round = broker.round();
-        self.hold(round.overfull_reads() == 0, "a-round-takes-in-only-so-much", || {
-            format!("{name} read a publisher in a round that was full")
-        });
-        let known = &mut self.hosts[host];
-        self.full_rounds += round.full_rounds() - known.full_rounds_seen;
-        known.full_rounds_seen = round.full_rounds();
+        self.watch_reactor(host, node);
     }
 
     /// A connection that is gone has nothing to send, whoever has its slot now.
@@ -127,7 +123,9 @@ impl World {
         }
         let known = &self.hosts[host];
         let can_read = known.readable.iter().any(|&conn| node.wants_bytes(conn));
-        let is_ready = can_read || !known.writable.is_empty() || !known.dialed.is_empty();
+        let has_arrivals = !known.reactors.arrivals.is_empty();
+        let is_ready =
+            can_read || has_arrivals || !known.writable.is_empty() || !known.dialed.is_empty();
         if turn.is_urgent() || is_ready {
             self.wake(host, now_ns);
         } else if !known.backlog.is_empty() {
@@ -207,7 +205,9 @@ impl Shell for Sockets<'_> {
     }
 
     fn poll_handed_over(&mut self) -> Option<Arrival> {
-        None
+        let arrival = self.world.take_arrival(self.host)?;
+        self.is_busy = true;
+        Some(arrival)
     }
 
     fn keep(&mut self, conn: ConnId, bytes: &[u8]) {
@@ -278,8 +278,8 @@ impl Shell for Sockets<'_> {
         None
     }
 
-    fn wake(&mut self, _reactor: usize) {
-        unreachable!("every node here has one reactor");
+    fn wake(&mut self, reactor: usize) {
+        self.world.wake_reactor(self.host, reactor);
     }
 
     fn writable_count(&self) -> usize {
@@ -306,7 +306,7 @@ impl Shell for Sockets<'_> {
         let tcp = world.tcps.get_mut(&number).unwrap();
         let (taken, arrivals) = tcp.write(side, &bytes, now.0, &weather);
         let other = &tcp.ends[1 - side];
-        if other.has_vanished && world.hosts[other.host].node.is_some() {
+        if other.has_vanished && world.hosts[other.host].is_up() {
             // A machine that is back knows nothing of this connection.
             let at = tcp.reset(side, now.0, &weather);
             world.plan(at, Event::Arrive(number, side));
@@ -355,8 +355,9 @@ impl Shell for Sockets<'_> {
         true
     }
 
-    fn hand_over(&mut self, _conn: ConnId, _reactor: usize) {
-        unreachable!("every node here has one reactor");
+    fn hand_over(&mut self, conn: ConnId, reactor: usize) {
+        self.is_busy = true;
+        self.world.hand_over(self.host, conn, reactor);
     }
 
     fn log(&mut self, level: Level, text: String) {

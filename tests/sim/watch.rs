@@ -229,7 +229,7 @@ impl World {
             self.watch.core_durable = self.watch.core_durable.max(end.durable_seq.get());
         }
         let is_follower =
-            matches!(self.hosts[host].spec, Spec::Broker(_) | Spec::Shard(..) | Spec::Replica(_));
+            matches!(self.hosts[host].spec, Spec::Broker(..) | Spec::Shard(..) | Spec::Replica(_));
         let is_client = matches!(self.hosts[host].spec, Spec::Client(_) | Spec::Library(_));
         if (is_follower || is_client)
             && let Some(gap) = frame.view::<Gap>()
@@ -311,7 +311,7 @@ impl World {
         let (epoch, last_seq) = (feed.epoch, std::mem::replace(&mut feed.last_seq, seq));
         let is_placed = seq != 0 && frame.ts_recv.get() != 0 && frame.instrument.get() >> 24 == 1;
         self.hold(is_placed, "no-unsequenced-frame", || format!("{frame:?}"));
-        let is_broker = matches!(self.hosts[host].spec, Spec::Broker(_) | Spec::Replica(_));
+        let is_broker = matches!(self.hosts[host].spec, Spec::Broker(..) | Spec::Replica(_));
         // What has rotted cannot come; to those who get everything the numbers say it.
         let core = self.hosts.iter().find(|host| matches!(host.spec, Spec::Core(..)));
         let is_rot = |seq: u64| core.is_some_and(|core| core.rotten.contains_key(&seq));
@@ -443,7 +443,7 @@ impl World {
 
     pub(crate) fn watch_memory(&mut self, host: usize, offered: usize) {
         let bound = match self.hosts[host].spec {
-            Spec::Broker(_) | Spec::External(_) => OUTGOING_BYTES_MAX,
+            Spec::Broker(..) | Spec::Fanout | Spec::External(_) => OUTGOING_BYTES_MAX,
             _ => UNREAD_ANSWERS_BYTES_MAX,
         };
         self.hold(offered <= bound, "memory-is-bounded", || {
@@ -458,8 +458,8 @@ impl World {
         let bound = match (&self.hosts[node].spec, name.as_str()) {
             (_, "connections") => CONNECTIONS_MAX,
             (_, "instruments") => crate::road::SYMBOLS.len() + SYSTEM_INSTRUMENTS_MAX,
-            (Spec::Broker(config), "subscribers") => config.subscribers_max,
-            (Spec::Broker(_), "watch_list_bytes") => WATCH_LIST_BYTES_MAX,
+            (Spec::Broker(config, _), "subscribers") => config.subscribers_max,
+            (Spec::Broker(..), "watch_list_bytes") => WATCH_LIST_BYTES_MAX,
             (Spec::External(config), "consumers") => config.sessions_max,
             (Spec::Aggregator(_), "in_flight") => IN_FLIGHT_MAX,
             (Spec::Aggregator(_), "answer_frames_waiting") => ANSWER_FRAMES_MAX,

@@ -3,6 +3,7 @@
 //! hold (`watch`, `check`).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::net::SocketAddr;
 
 use pregao::breaker::LocalFault;
@@ -17,6 +18,7 @@ use crate::delivered::Delivered;
 use crate::faults::Fault;
 use crate::hosts::{AnyNode, Spec};
 use crate::net::{EndState, GRAIN_NS, Tcp, Weather};
+use crate::reactors::Reactors;
 use crate::watch::Watch;
 
 /// When every simulation begins, nanoseconds since the Unix epoch.
@@ -68,8 +70,8 @@ pub(crate) struct Host {
     pub(crate) no_descriptors_until: u64,
     pub(crate) wake_at: Option<u64>,
     pub(crate) idle_turns: u32,
-    /// Rounds of its fan-out that were full, as it last said.
-    pub(crate) full_rounds_seen: u64,
+    /// Its place among the reactors of its process.
+    pub(crate) reactors: Reactors,
     /// Frames whose record rotted, by `seq`.
     pub(crate) rotten: BTreeMap<u64, pregao::wire::Frame>,
     /// Its disk was replaced with an empty one.
@@ -98,6 +100,46 @@ impl Streams {
     }
 }
 
+/// How often what is looked at here had an effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// The bound of a flush, and that of a round of the fan-out.
+    pub(crate) bounded_flushes: u64,
+    pub(crate) full_rounds: u64,
+    /// Connections that further reactors were given, and letters that they took.
+    pub(crate) handed_over: u64,
+    pub(crate) letters: u64,
+    /// Turns of a further reactor that stood still in the middle.
+    pub(crate) broken_turns: u64,
+}
+
+impl Counts {
+    pub(crate) fn by_name(&self) -> [(&'static str, u64); 5] {
+        [
+            ("flushes cut short by their bound", self.bounded_flushes),
+            ("full rounds of the fan-out", self.full_rounds),
+            ("connections handed over", self.handed_over),
+            ("letters taken", self.letters),
+            ("turns that stood still in the middle", self.broken_turns),
+        ]
+    }
+
+    pub(crate) fn add(&mut self, other: &Counts) {
+        self.bounded_flushes += other.bounded_flushes;
+        self.full_rounds += other.full_rounds;
+        self.handed_over += other.handed_over;
+        self.letters += other.letters;
+        self.broken_turns += other.broken_turns;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.by_name().map(|(name, count)| format!("{count} {name}"));
+        write!(to, "    {}", counts.join(", "))
+    }
+}
+
 /// Everything.
 pub(crate) struct World {
     now_ns: u64,
@@ -119,9 +161,7 @@ pub(crate) struct World {
     pub(crate) turns: u64,
     /// The bounds of every host's turns.
     bounds: Bounds,
-    /// How often the bound of a flush, and that of a round of the fan-out, had an effect.
-    pub(crate) bounded_flushes: u64,
-    pub(crate) full_rounds: u64,
+    pub(crate) counts: Counts,
     /// Print what happens.
     pub(crate) is_told: bool,
 }
@@ -144,8 +184,7 @@ impl World {
             watch: Watch::default(),
             turns: 0,
             bounds,
-            bounded_flushes: 0,
-            full_rounds: 0,
+            counts: Counts::default(),
             is_told: false,
         }
     }
@@ -195,6 +234,18 @@ impl World {
 
     /// Adds a host; its node starts at once.
     pub(crate) fn add(&mut self, name: &str, address: SocketAddr, spec: Spec) -> usize {
+        let further = if let Spec::Broker(_, further) = spec { further } else { 0 };
+        let host = self.put(name, address, spec);
+        for number in 1..=further {
+            let reactor =
+                self.put(&format!("{name}/{number}"), crate::road::address(1), Spec::Fanout);
+            self.join(host, reactor);
+        }
+        self.start(host);
+        host
+    }
+
+    fn put(&mut self, name: &str, address: SocketAddr, spec: Spec) -> usize {
         let disk = spec.has_disk().then(|| MemoryDisk::new(PAGE_BYTES));
         self.hosts.push(Host {
             name: name.to_owned(),
@@ -219,15 +270,13 @@ impl World {
             no_descriptors_until: 0,
             wake_at: None,
             idle_turns: 0,
-            full_rounds_seen: 0,
+            reactors: Reactors::alone(self.hosts.len()),
             rotten: BTreeMap::new(),
             is_replaced: false,
             log: Vec::new(),
             random: self.streams.disk.fork(self.hosts.len() as u64),
         });
-        let host = self.hosts.len() - 1;
-        self.start(host);
-        host
+        self.hosts.len() - 1
     }
 
     pub(crate) fn plan(&mut self, at: u64, event: Event) {
@@ -247,7 +296,8 @@ impl World {
     }
 
     fn start(&mut self, host: usize) {
-        if self.hosts[host].node.is_some() {
+        // Further reactors start with the first one.
+        if self.hosts[host].node.is_some() || self.hosts[host].reactors.first != host {
             return;
         }
         let now = self.now();
@@ -257,7 +307,10 @@ impl World {
             disk.hold_jobs(false);
         }
         match known.spec.start(known.disk.as_ref(), now) {
-            Ok(node) => known.node = Some(node),
+            Ok((node, fanouts)) => {
+                known.node = Some(node);
+                self.start_further(host, fanouts);
+            }
             Err(error) => {
                 // As the supervisor does: again, later.
                 self.log(host, &format!("---- cannot start: {error}"));
@@ -265,12 +318,13 @@ impl World {
                 return;
             }
         }
+        let known = &mut self.hosts[host];
         known.is_dark = false;
         if let Some(disk) = &known.disk {
             disk.hold_jobs(true);
         }
         self.log(host, "---- start");
-        self.reset_retransmitted(host);
+        self.members(host).into_iter().for_each(|member| self.reset_retransmitted(member));
         self.watch_start(host);
         self.wake(host, self.now_ns);
     }
@@ -369,6 +423,10 @@ impl World {
                 let end = &mut self.tcps.get_mut(&number)?.ends[side];
                 end.is_blocked = false;
                 end.blocked_at = self.now_ns;
+                if !end.is_accepted() {
+                    // On its way to another reactor, which registers it anew.
+                    return None;
+                }
                 let (host, conn) = (end.host, end.conn);
                 self.hosts[host].writable.push_back(conn);
                 Some(host)

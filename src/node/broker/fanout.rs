@@ -18,9 +18,13 @@ use crate::feed::RingReader;
 use crate::limits;
 use crate::node::session::{Admission, Denial, Filled, Roles, Status};
 use crate::node::{CloseReason, ConnId, Links, Outgoing, Service};
+use crate::planted::{Bug, is_planted, preemption_point};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Session};
+
+/// By source: how far the writer of its ring has come, if there is a ring.
+type Heads = [Option<u64>; limits::SOURCES_MAX];
 
 /// A fan-out; [`super::Broker::with_fanouts`] makes them.
 #[derive(Debug)]
@@ -33,12 +37,48 @@ pub struct Fanout {
     /// More waits than one turn takes in.
     has_more: bool,
     wakes_intake: bool,
+    letters_taken: u64,
 }
 
 impl Fanout {
     pub(super) fn new(post: Arc<Post>, stall: Stall) -> Fanout {
-        let readers = Readers::default();
-        Fanout { readers, post, stall, letter: None, has_more: false, wakes_intake: false }
+        Fanout {
+            readers: Readers::default(),
+            post,
+            stall,
+            letter: None,
+            has_more: false,
+            wakes_intake: false,
+            letters_taken: 0,
+        }
+    }
+
+    /// How many letters of the first reactor it has taken.
+    #[must_use]
+    pub fn letters_taken(&self) -> u64 {
+        self.letters_taken
+    }
+
+    fn heads(&self) -> Heads {
+        std::array::from_fn(|number| {
+            Some(self.readers.sources.get(number)?.as_ref()?.window.as_ref()?.head())
+        })
+    }
+
+    /// The heads, and then the next letter. What is read first is the older of the two.
+    fn look(&mut self) -> (Heads, Option<Letter>) {
+        if is_planted(Bug::LettersBeforeHeads) {
+            let letter = self.next_letter();
+            preemption_point();
+            return (self.heads(), letter);
+        }
+        let heads = self.heads();
+        preemption_point();
+        (heads, self.next_letter())
+    }
+
+    fn next_letter(&mut self) -> Option<Letter> {
+        self.letter.take().or_else(|| self.post.next_letter())
     }
 
     /// Takes in what the first reactor has made. The heads are read before the letters: what was
@@ -57,10 +97,8 @@ impl Fanout {
         let mut strides = [limits::WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES; limits::SOURCES_MAX];
         let mut has_moved = false;
         for _ in 0..limits::REACTOR_LETTERS_PER_TURN_MAX {
-            let heads: [Option<u64>; limits::SOURCES_MAX] = std::array::from_fn(|number| {
-                Some(self.readers.sources.get(number)?.as_ref()?.window.as_ref()?.head())
-            });
-            let Some(letter) = self.letter.take().or_else(|| self.post.next_letter()) else {
+            let (heads, letter) = self.look();
+            let Some(letter) = letter else {
                 for (number, (head, stride)) in heads.into_iter().zip(&mut strides).enumerate() {
                     let Some(head) = head else { continue };
                     self.has_more |= !self.advance(number, head, stride, &mut has_moved);
@@ -70,11 +108,17 @@ impl Fanout {
             };
             let number = usize::from(letter.source);
             let Some(stride) = strides.get_mut(number) else { continue };
-            if !self.advance(number, letter.at_seq, stride, &mut has_moved) {
+            let mut at_seq = letter.at_seq;
+            if is_planted(Bug::HeadBeyondLetter) {
+                at_seq =
+                    heads.get(number).copied().flatten().map_or(at_seq, |head| head.max(at_seq));
+            }
+            if !self.advance(number, at_seq, stride, &mut has_moved) {
                 self.letter = Some(letter);
                 break;
             }
             self.handle_letter(letter);
+            self.letters_taken += 1;
             // A letter less is room too, and so is a ring that was let go of.
             has_moved = true;
         }

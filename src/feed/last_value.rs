@@ -5,7 +5,7 @@ use crate::limits;
 use crate::wire::{DataKind, Definition, FRAME_BYTES, Frame, Kind, LAST_VALUES, Symbol};
 
 /// One instrument.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LastValue {
     symbol: Symbol,
     definition: Frame,
@@ -14,7 +14,7 @@ struct LastValue {
 }
 
 /// The last values of all instruments of one source, indexed by the lower 24 bits of `instrument`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct LastValues {
     instruments: Vec<Option<LastValue>>,
     defined: usize,

@@ -2,9 +2,38 @@
 //! whatever comes out of its order is noted. Not here: how it came.
 
 use pregao::client::Event;
-use pregao::wire::{Flags, Frame, GapReason, Kind};
+use pregao::wire::{Flags, Frame, Gap, GapReason, Kind, Subscribed};
 
 use crate::client::ClientConfig;
+
+/// What the broker has said on one connection with a subscriber.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Said {
+    epoch: Option<u32>,
+    last_seq: u64,
+}
+
+impl Said {
+    /// An epoch is announced ahead of its frames, and behind the word that takes back what it voids. The
+    /// announcement that comes too late.
+    pub(crate) fn note(&mut self, frame: &Frame) -> Option<String> {
+        if let Some(standing) = frame.view::<Subscribed>() {
+            let (epoch, start) = (standing.epoch.get(), standing.epoch_start.get());
+            let before = self.epoch.replace(epoch);
+            let is_late = before.is_some_and(|before| before != epoch) && self.last_seq >= start;
+            return is_late
+                .then(|| format!("seq {} and then epoch {epoch} from {start}", self.last_seq));
+        }
+        if let Some(gap) = frame.view::<Gap>() {
+            if gap.reason == GapReason::Void as u8 {
+                self.last_seq = self.last_seq.min(gap.from_seq.get().saturating_sub(1));
+            }
+        } else if frame.kind().is_some_and(Kind::is_data) && !frame.has(Flags::SNAPSHOT) {
+            self.last_seq = self.last_seq.max(frame.seq.get());
+        }
+        None
+    }
+}
 
 /// What one subscriber has.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ mod attacker;
 mod caller;
 mod check;
 mod client;
+mod counts;
 mod delivered;
 mod faults;
 mod hosts;
@@ -98,7 +99,7 @@ fn all(jobs: usize) -> Vec<Trial> {
     }
     for (name, seed) in swarm::REGRESSIONS {
         let day = move || {
-            run::run(seed, Wish::default());
+            run::run(seed, Wish { one_reactor: true, ..Wish::default() });
         };
         tests.push(test(&format!("regressions::{name}"), day));
     }

@@ -7,10 +7,10 @@ use pregao::market::chaos::ChaosConfig;
 use pregao::wire::{BreakerAction, Metric, Op, Query};
 
 use crate::check::{check, check_answers, check_now};
+use crate::counts::Counts;
 use crate::hosts::Spec;
 use crate::plan::{Day, Wish};
 use crate::road::{MS, Road};
-use crate::world::Counts;
 
 /// How long everything may take to converge once the faults are over: a peer that vanished without a
 /// word is missed after 45 seconds, and a breaker then waits up to ten.

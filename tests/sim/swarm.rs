@@ -9,10 +9,10 @@ use std::time::Instant;
 use pregao::planted::{Bug, plant};
 use pregao::wire::Frame;
 
+use crate::counts::Counts;
 use crate::plan::{Day, Wish};
 use crate::road::plain;
 use crate::run::{Report, finish, live, run};
-use crate::world::Counts;
 
 /// Days of a plain test run.
 const SEEDS: u64 = 500;
@@ -22,7 +22,8 @@ const SEEDS_PER_BUG_MAX: u64 = 1_000;
 const FAILURES_MAX: usize = 20;
 
 /// Seeds that once failed, by what they showed. What a seed means changes with the plan and with the
-/// machines; what these found is also held by tests of the machines themselves.
+/// machines; what these found is also held by tests of the machines themselves. They are of a time when
+/// the broker had no further reactors, and run without.
 pub(crate) const REGRESSIONS: [(&str, u64); 8] = [
     ("a_conflated_batch_hides_a_loss_behind_values_from_ahead_of_the_ring", 5),
     ("a_full_feed_takes_system_frames_for_the_markets_after_a_replay", 26),

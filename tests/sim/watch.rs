@@ -16,6 +16,7 @@ use pregao::wire::{
     QueryMore, Refusal, Session, Symbol, as_frames, unpadded,
 };
 
+use crate::delivered::Said;
 use crate::hosts::Spec;
 use crate::net::{End, GRAIN_NS};
 use crate::world::{Host, World};
@@ -89,6 +90,8 @@ pub(crate) struct Watch {
     /// The highest durable seq that core has told anybody.
     core_durable: u64,
     asked: BTreeMap<(u64, u32), Asked>,
+    /// By connection with a subscriber.
+    said: BTreeMap<u64, Said>,
     /// By host and breaker: whether the log says that it is open, and since which turn.
     open_breakers: BTreeMap<(usize, String), bool>,
     dials: Vec<(usize, SocketAddr)>,
@@ -190,11 +193,18 @@ impl World {
         }
         let is_aggregator = matches!(self.hosts[host].spec, Spec::Aggregator(_));
         let is_reporter = matches!(self.hosts[from].spec, Spec::Reporter(_));
+        let is_broker = matches!(self.hosts[from].spec, Spec::Broker(..) | Spec::Fanout);
+        let is_subscriber = matches!(self.hosts[host].spec, Spec::Client(_) | Spec::Library(_));
         for frame in frames {
             self.hold(frame.check().is_ok(), "frames-are-whole", || {
                 format!("{} sent {frame:?}", self.hosts[from].name)
             });
-            if self.is_core(from) && !matches!(self.hosts[host].spec, Spec::Monitor(_)) {
+            if is_broker && is_subscriber {
+                let late = self.watch.said.entry(number).or_default().note(frame);
+                self.hold(late.is_none(), "an-epoch-is-told-ahead-of-its-frames", || {
+                    format!("{} got {late:?}", self.hosts[host].name)
+                });
+            } else if self.is_core(from) && !matches!(self.hosts[host].spec, Spec::Monitor(_)) {
                 self.watch_core(host, number, frame);
             } else if self.is_core(host) && matches!(self.hosts[from].spec, Spec::Shard(..)) {
                 self.watch_shard(from, frame);
@@ -522,6 +532,7 @@ impl World {
     /// Nobody waits for the answers on a connection that is gone.
     pub(crate) fn watch_close(&mut self, _host: usize, number: u64) {
         self.watch.asked.retain(|(of, _), _| *of != number);
+        self.watch.said.remove(&number);
     }
 
     /// Queries whose time is long over and that nobody has answered.

@@ -3,7 +3,6 @@
 //! hold (`watch`, `check`).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::net::SocketAddr;
 
 use pregao::breaker::LocalFault;
@@ -14,6 +13,7 @@ use pregao::time::{Mono, Now};
 use pregao::turn::{Bounds, Dialed, Turn};
 
 use crate::asker::Asker;
+use crate::counts::Counts;
 use crate::delivered::Delivered;
 use crate::faults::Fault;
 use crate::hosts::{AnyNode, Spec};
@@ -97,46 +97,6 @@ impl Streams {
         let root = Random::new(seed);
         let [order, disk, faults, net] = [1, 2, 3, 4].map(|stream| root.fork(stream));
         Streams { order, disk, faults, net }
-    }
-}
-
-/// How often what is looked at here had an effect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// The bound of a flush, and that of a round of the fan-out.
-    pub(crate) bounded_flushes: u64,
-    pub(crate) full_rounds: u64,
-    /// Connections that further reactors were given, and letters that they took.
-    pub(crate) handed_over: u64,
-    pub(crate) letters: u64,
-    /// Turns of a further reactor that stood still in the middle.
-    pub(crate) broken_turns: u64,
-}
-
-impl Counts {
-    pub(crate) fn by_name(&self) -> [(&'static str, u64); 5] {
-        [
-            ("flushes cut short by their bound", self.bounded_flushes),
-            ("full rounds of the fan-out", self.full_rounds),
-            ("connections handed over", self.handed_over),
-            ("letters taken", self.letters),
-            ("turns that stood still in the middle", self.broken_turns),
-        ]
-    }
-
-    pub(crate) fn add(&mut self, other: &Counts) {
-        self.bounded_flushes += other.bounded_flushes;
-        self.full_rounds += other.full_rounds;
-        self.handed_over += other.handed_over;
-        self.letters += other.letters;
-        self.broken_turns += other.broken_turns;
-    }
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = self.by_name().map(|(name, count)| format!("{count} {name}"));
-        write!(to, "    {}", counts.join(", "))
     }
 }
 

@@ -10,10 +10,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Peer;
 use super::post::{Letter, News, Post, Stall};
 use super::readers::Readers;
 use super::source::note;
+use super::{Broker, Peer};
 use crate::feed::RingReader;
 use crate::limits;
 use crate::node::session::{Admission, Denial, Filled, Roles, Status};
@@ -51,6 +51,24 @@ impl Fanout {
             wakes_intake: false,
             letters_taken: 0,
         }
+    }
+
+    /// What it knows of the sources otherwise than the first reactor does. Nothing, once it has taken in
+    /// everything; before that nothing is said.
+    #[must_use]
+    pub fn differs_from(&self, first: &Broker) -> Option<&'static str> {
+        let is_behind = self.letter.is_some() || self.post.has_letters();
+        let sources = self.readers.sources.iter().zip(&first.readers.sources);
+        for (ours, theirs) in sources.filter(|_| !is_behind) {
+            let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
+            if ours.window.as_ref().is_some_and(|window| window.seen() < window.head()) {
+                continue;
+            }
+            if let Some(difference) = ours.differs_from(theirs) {
+                return Some(difference);
+            }
+        }
+        None
     }
 
     /// How many letters of the first reactor it has taken.

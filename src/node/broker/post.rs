@@ -60,6 +60,10 @@ impl Post {
         self.letters().pop_front()
     }
 
+    pub(super) fn has_letters(&self) -> bool {
+        !self.letters().is_empty()
+    }
+
     /// How many letters more may wait.
     fn room(&self) -> usize {
         limits::REACTOR_LETTERS_MAX.saturating_sub(self.letters().len())

@@ -78,6 +78,18 @@ impl<W> Source<W> {
         note(&mut self.values, &mut self.interests, frame);
     }
 
+    /// What two reactors know otherwise of it.
+    pub(super) fn differs_from<V>(&self, other: &Source<V>) -> Option<&'static str> {
+        let epoch = (self.epoch, self.epoch_start, self.is_ready);
+        if epoch != (other.epoch, other.epoch_start, other.is_ready) {
+            return Some("epoch");
+        }
+        if (self.has_publisher, self.is_stale) != (other.has_publisher, other.is_stale) {
+            return Some("publisher");
+        }
+        (self.values != other.values).then_some("last values")
+    }
+
     /// Takes a reader away. The one that has its place now, when there is one, has to be told.
     pub(super) fn leave(&mut self, place: usize, interest: InterestId) -> Option<ConnId> {
         self.interests.leave(interest);

@@ -141,9 +141,7 @@ impl<S: Storage> Shard<S> {
             self.links.refuse(before, ErrorCode::Unexpected, "another feeder took over");
         }
         self.forget_pending();
-        if !is_planted(Bug::InheritAcknowledged) {
-            self.acked = (0, 0);
-        }
+        self.acked = (0, 0);
         self.has_news = true;
         self.links.log(Level::Info, format!("core feeds from seq {}", self.wanted()));
         Admission::Welcome(Peer::Feeder, self.introduction(session.source))

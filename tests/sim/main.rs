@@ -23,6 +23,7 @@ mod delivered;
 mod faults;
 mod hosts;
 mod library;
+mod many;
 mod monitor;
 mod net;
 mod plan;

@@ -51,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) bounds: Bounds,
     /// Frames that publishers may bring in the middle of a round of the broker's fan-out.
     pub(crate) round_frames_max: usize,
+    /// Instruments of a tape of many (see `many`), which then is played instead.
+    pub(crate) instruments: u32,
     /// Reactors of the broker besides the first.
     pub(crate) further_reactors: usize,
 }
@@ -77,6 +79,7 @@ impl Options {
             is_library: false,
             bounds: Bounds::default(),
             round_frames_max: pregao::limits::ROUND_FRAMES_MAX,
+            instruments: 0,
             further_reactors: 0,
         }
     }
@@ -153,7 +156,10 @@ impl Road {
             0 => SyncPolicy::Batch,
             _ => SyncPolicy::Interval(Duration::from_millis(50)),
         });
-        let schedule = schedule(options.events, options.pace_ns, options.seed);
+        let schedule = match options.instruments {
+            0 => schedule(options.events, options.pace_ns, options.seed),
+            instruments => crate::many::schedule(instruments),
+        };
         let speed = match options.pace_ns {
             0 => Speed::Max,
             _ => Speed::Times { thousandths: 1_000 },

@@ -18,7 +18,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 15] = [
+pub(crate) const ALL: [(&str, fn()); 16] = [
     ("the_same_seed_is_the_same_run", the_same_seed_is_the_same_run),
     (
         "a_tape_at_full_speed_arrives_whole_everywhere",
@@ -48,6 +48,10 @@ pub(crate) const ALL: [(&str, fn()); 15] = [
         breaker_changes_are_frames_of_the_system_topic,
     ),
     ("a_bar_is_the_same_whoever_folds_it", a_bar_is_the_same_whoever_folds_it),
+    (
+        "a_conflated_batch_of_thousands_is_whole",
+        crate::many::a_conflated_batch_of_thousands_is_whole,
+    ),
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),
 ];
 

@@ -162,17 +162,29 @@ pub(crate) fn bad_days(jobs: usize) {
     }
 }
 
+/// The scenario that has what a bug needs, and days have not.
+fn scenario_for(bug: Bug) -> Option<fn()> {
+    (bug == Bug::ConflateOnePiece).then_some(crate::many::a_conflated_batch_of_thousands_is_whole)
+}
+
 /// A planted bug is found, and by an invariant, not by luck.
 pub(crate) fn is_found(bug: Bug) {
     plant(Some(bug));
-    let found = (0..SEEDS_PER_BUG_MAX)
-        .find_map(|seed| attempt(|| run(seed, Wish::default())).err().map(|text| (seed, text)));
+    let (found, within) = if let Some(scenario) = scenario_for(bug) {
+        let found = attempt(scenario).err();
+        (found.map(|text| ("in a scenario of its own".to_owned(), text)), "its scenario".to_owned())
+    } else {
+        let found = (0..SEEDS_PER_BUG_MAX)
+            .find_map(|seed| attempt(|| run(seed, Wish::default())).err().map(|text| (seed, text)));
+        let found = found.map(|(seed, text)| (format!("after {} seeds", seed + 1), text));
+        (found, format!("{SEEDS_PER_BUG_MAX} seeds"))
+    };
     plant(None);
-    let Some((seed, text)) = found else {
-        panic!("planted {bug:?}: NOT found in {SEEDS_PER_BUG_MAX} seeds");
+    let Some((place, text)) = found else {
+        panic!("planted {bug:?}: NOT found in {within}");
     };
     let text: String = text.chars().take(90).collect();
-    println!("planted {bug:?}: found after {} seeds by {text}", seed + 1);
+    println!("planted {bug:?}: found {place} by {text}");
     assert!(text.starts_with('['), "no invariant found {bug:?}, but: {text}");
 }
 

@@ -202,7 +202,7 @@ impl World {
             if is_broker && is_subscriber {
                 let late = self.watch.said.entry(number).or_default().note(frame);
                 self.hold(late.is_none(), "an-epoch-is-told-ahead-of-its-frames", || {
-                    format!("{} got {late:?}", self.hosts[host].name)
+                    format!("{} got {}", self.hosts[host].name, late.unwrap_or_default())
                 });
             } else if self.is_core(from) && !matches!(self.hosts[host].spec, Spec::Monitor(_)) {
                 self.watch_core(host, number, frame);

@@ -12,7 +12,7 @@ use crate::client::ClientConfig;
 use crate::hosts::Spec;
 use crate::road::{MS, Options, Removal, Road, address, plain, symbols};
 
-/// Instruments of the tape: a batch of them all is three pieces.
+/// Instruments of the tape. Their definitions and last values in one batch are five pieces.
 const INSTRUMENTS: u32 = 2 * limits::FILL_FRAMES_MAX as u32 + 500;
 /// Quotes of each.
 const QUOTES: u32 = 2;

@@ -58,7 +58,9 @@ impl World {
             self.watch_failure(host, &text);
             self.log(host, &text);
             self.end(host, false);
-            self.plan(self.now_ns() + RESTART_NS, Event::Start(host));
+            // Whatever ends one of its reactors ends the process.
+            let first = self.hosts[host].reactors.first;
+            self.plan(self.now_ns() + RESTART_NS, Event::Start(first));
             return;
         }
         self.watch_what_waits(host, &mut node, &turn, has_late_input);

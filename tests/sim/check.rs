@@ -254,7 +254,6 @@ fn check_client(
 pub(crate) fn check_now(day: &Day) {
     let world = &day.road.world;
     world.watch_overdue();
-    world.watch_reactors(day.road.broker);
     for (number, host) in world.hosts.iter().enumerate() {
         if let Some(AnyNode::Reporter(reporter)) = &host.node
             && let Some(text) = &reporter.complaint

@@ -253,6 +253,14 @@ impl Day {
             let last = self.calm_at_ns / MS;
             times.extend((0..draw.between(1, 8)).map(|_| draw.between(1, last) * MS));
         }
+        if draw.below(3) == 0 {
+            // An epoch that takes something back is rare, and means the most to them.
+            let at = draw.between(1, self.calm_at_ns / MS) * MS;
+            let down = draw.between(1, 100) * MS;
+            self.road.world.plan_fault(at, Fault::PowerLoss(self.road.core, down));
+            self.faults += 1;
+            self.epochs.push(at + down);
+        }
         for back in std::mem::take(&mut self.epochs) {
             if draw.below(3) > 0 {
                 times.push(back.saturating_sub(draw.between(1, 40) * MS));

@@ -229,18 +229,6 @@ impl World {
         }
     }
 
-    /// Reactors that have taken in the same know the same.
-    pub(crate) fn watch_reactors(&self, first: usize) {
-        let Some(AnyNode::Broker(broker)) = &self.hosts[first].node else { return };
-        for &host in &self.hosts[first].reactors.further {
-            let Some(AnyNode::Fanout(fanout, _)) = &self.hosts[host].node else { continue };
-            let difference = fanout.differs_from(broker);
-            self.hold(difference.is_none(), "reactors-know-the-same", || {
-                format!("{} has another {difference:?}", self.hosts[host].name)
-            });
-        }
-    }
-
     /// What must hold of a reactor of the broker behind each of its turns, and what it counts.
     pub(crate) fn watch_reactor(&mut self, host: usize, node: &AnyNode) {
         match node {
@@ -257,6 +245,12 @@ impl World {
                 let seen = &mut self.hosts[host].reactors.letters_seen;
                 self.counts.letters += fanout.letters_taken() - *seen;
                 *seen = fanout.letters_taken();
+                let first = self.hosts[host].reactors.first;
+                let Some(AnyNode::Broker(broker)) = &self.hosts[first].node else { return };
+                let difference = fanout.differs_from(broker);
+                self.hold(difference.is_none(), "reactors-know-the-same", || {
+                    format!("{} has another {difference:?}", self.hosts[host].name)
+                });
             }
             _ => {}
         }

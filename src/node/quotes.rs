@@ -12,7 +12,8 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::Mono;
 use crate::wire::{
-    EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Refusal, Run, Symbol, U16, U32, U64,
+    EndStatus, Ended, ErrorCode, Flags, Frame, InstrumentId, Kind, Refusal, Run, Symbol, U16, U32,
+    U64,
 };
 
 /// What a node answers from, as it stands now.
@@ -21,7 +22,7 @@ pub struct Shelf<'a> {
     /// The last values.
     pub values: &'a LastValues,
     /// Instruments by name.
-    pub names: &'a BTreeMap<Symbol, u32>,
+    pub names: &'a BTreeMap<Symbol, InstrumentId>,
     /// The delivery flags of a quote: STALE, unless it is known to be current.
     pub provenance: u16,
     /// Quotes with a `seq` below this may have been followed by others that are lost: they are STALE.
@@ -52,7 +53,7 @@ struct Open {
 #[derive(Debug)]
 struct Answering {
     /// By name.
-    instruments: Vec<u32>,
+    instruments: Vec<InstrumentId>,
     /// How far in them, definitions and then quotes.
     next: usize,
     quotes: u32,
@@ -170,9 +171,9 @@ impl Answering {
                 return false;
             }
             if self.next < count {
-                let definition = shelf.values.definition(instrument);
+                let definition = shelf.values.definition(instrument.index());
                 out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
-            } else if let Some(quote) = shelf.values.last(instrument, Kind::Quote) {
+            } else if let Some(quote) = shelf.values.last(instrument.index(), Kind::Quote) {
                 let is_doubtful = quote.seq.get() < shelf.doubtful_below;
                 let doubt = if is_doubtful { Flags::STALE } else { 0 };
                 out.push(quote.delivered(shelf.provenance | doubt));
@@ -196,7 +197,7 @@ impl Answering {
 }
 
 /// The instruments that a question is about, by name, each once.
-fn chosen(question: &Question, names: &BTreeMap<Symbol, u32>) -> Vec<u32> {
+fn chosen(question: &Question, names: &BTreeMap<Symbol, InstrumentId>) -> Vec<InstrumentId> {
     let mut found = BTreeMap::new();
     for pattern in question.patterns() {
         let text = pattern.text();
@@ -224,7 +225,7 @@ mod tests {
 
     struct Bench {
         values: LastValues,
-        names: BTreeMap<Symbol, u32>,
+        names: BTreeMap<Symbol, InstrumentId>,
         as_of: u64,
         desk: QuoteDesk,
     }
@@ -234,8 +235,8 @@ mod tests {
             let (mut values, mut names) = (LastValues::default(), BTreeMap::new());
             for (index, symbol) in (0..).zip(symbols) {
                 let symbol: Symbol = symbol.parse().unwrap();
-                names.insert(symbol, index);
-                values.note(&Frame::seal(Definition::new(index, symbol, 2)));
+                names.insert(symbol, U32::new(index).into());
+                values.note(&Frame::seal(Definition::new(U32::new(index).into(), symbol, 2)));
                 let (instrument, seq) = (U32::new(index), U64::new(u64::from(index) + 1));
                 values.note(&Frame::seal(Quote { instrument, seq, ..Quote::default() }));
             }

@@ -16,8 +16,8 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, Definition, ErrorCode, Flags, Frame, Heartbeat, Kind, Op, Session, Symbol, U16, U32, U64,
-    padded,
+    Ack, Definition, ErrorCode, Flags, Frame, Heartbeat, InstrumentId, Kind, Op, Session, Symbol,
+    U16, U32, U64, padded,
 };
 
 /// What a replica is configured with.
@@ -43,7 +43,7 @@ pub struct Replica {
     config: ReplicaConfig,
     links: Links<Peer>,
     values: LastValues,
-    names: BTreeMap<Symbol, u32>,
+    names: BTreeMap<Symbol, InstrumentId>,
     publisher: Option<ConnId>,
     epoch: u32,
     epoch_start: u64,
@@ -166,9 +166,9 @@ impl Replica {
         stored.renew_crc();
         self.values.note(&stored);
         if let Some(definition) = stored.view::<Definition>()
-            && self.values.symbol(definition.instrument.get()) == Some(definition.symbol)
+            && self.values.symbol(definition.instrument().index()) == Some(definition.symbol)
         {
-            self.names.insert(definition.symbol, definition.instrument.get());
+            self.names.insert(definition.symbol, definition.instrument());
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::data::holds;
 use super::frame::{FRAME_BYTES, Frame, FrameError, Kind, Message};
 use super::kinds::DataKind;
 use super::{EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
-use super::{I64, Symbol, U16, U32, U64};
+use super::{I64, InstrumentId, Symbol, U16, U32, U64};
 
 /// Declares a control message: kind, version and flags before the given fields, the CRC behind them.
 macro_rules! control_message {
@@ -273,7 +273,7 @@ control_message! {
     Counted(Counted) {
         /// The query.
         id: U32,
-        /// Whose trades; its DEFINITION came before.
+        /// Whose trades, an [`InstrumentId`]; its DEFINITION came before.
         instrument: U32,
         /// Trades of the range that stand.
         trades: U64,
@@ -286,6 +286,15 @@ control_message! {
         /// Zero.
         reserved: [u8; 16],
     } well_formed(it) it.reserved == [0; 16]
+}
+
+impl Counted {
+    /// Whose trades.
+    #[inline]
+    #[must_use]
+    pub fn instrument(&self) -> InstrumentId {
+        self.instrument.into()
+    }
 }
 
 control_message! {

@@ -3,6 +3,7 @@
 mod control;
 mod data;
 mod frame;
+mod instrument;
 mod kinds;
 mod numbers;
 mod symbol;
@@ -18,6 +19,7 @@ pub use data::{
     Trade,
 };
 pub use frame::{FRAME_BYTES, Flags, Frame, FrameError, Kind, Message, VERSION, as_frames};
+pub use instrument::{InstrumentId, InstrumentIndex};
 pub use kinds::{
     Column, DATA_KINDS, DataKind, Holds, LAST_VALUES, Line, LineColor, Piece, SHARED_COLUMNS,
 };

@@ -270,7 +270,7 @@ impl Broker {
 
     /// A data frame from a publisher.
     fn publish(&mut self, number: u8, frame: &Frame) -> Result<(), Denial> {
-        if (frame.instrument.get() >> 24) != u32::from(number) {
+        if frame.instrument().source() != number {
             return Err(Denial::new(ErrorCode::Unexpected, "instrument of another source"));
         }
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };

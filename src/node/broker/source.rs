@@ -91,9 +91,9 @@ impl<W> Source<W> {
 /// The same for who holds the window at the same time.
 pub(super) fn note(values: &mut LastValues, interests: &mut Interests, frame: &Frame) {
     if values.note(frame) {
-        let instrument = frame.instrument.get();
-        if let Some(symbol) = values.symbol(instrument) {
-            interests.note_definition(instrument, &symbol);
+        let index = frame.instrument().index();
+        if let Some(symbol) = values.symbol(index) {
+            interests.note_definition(index, &symbol);
         }
     }
 }

@@ -11,7 +11,7 @@ struct Bench {
 }
 
 fn definition(index: u32, symbol: &str) -> Frame {
-    Frame::seal(Definition::new(index, symbol.parse().unwrap(), 2))
+    Frame::seal(Definition::new(U32::new(index).into(), symbol.parse().unwrap(), 2))
 }
 
 fn quote(index: u32, seq: u64) -> Frame {

@@ -19,13 +19,13 @@
 //! * What was repaired is used for names and counters only. It is never sent.
 
 use crate::limits;
-use crate::wire::{Definition, Flags, Frame};
+use crate::wire::{Definition, Flags, Frame, InstrumentId};
 
 /// The symbol in a definition that defines nothing. The flag makes it one, whatever stands here.
 const NO_SYMBOL: &str = "$lost";
 
 /// What is stated so that neither this number nor one below it is given out again.
-pub(super) fn last_number(instrument: u32) -> Option<Frame> {
+pub(super) fn last_number(instrument: InstrumentId) -> Option<Frame> {
     let definition = Definition::new(instrument, NO_SYMBOL.parse().ok()?, 0);
     Some(Frame::seal(definition).delivered(Flags::STALE))
 }

@@ -19,7 +19,8 @@ use crate::node::session::Status;
 use crate::node::uplink::{Ended, Uplink, UplinkConfig, WhenOpen};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, BreakerAction, Flags, Frame, Heartbeat, Kind, Role, Session, U16, U32, U64, padded,
+    Ack, BreakerAction, Flags, Frame, Heartbeat, InstrumentIndex, Kind, Role, Session, U16, U32,
+    U64, padded,
 };
 
 /// What a follower is sent, once its link stands.
@@ -29,13 +30,13 @@ enum Stream {
     None,
     /// An empty broker, or one that wants what the journal no longer has or what rotted in it, first gets every
     /// definition and last value, from this index on. Then the stream begins at `wanted_seq`, or (0) near its end.
-    Snapshot { next_index: u32, wanted_seq: u64 },
+    Snapshot { next_index: InstrumentIndex, wanted_seq: u64 },
     /// A shard that wants what the journal no longer has first gets the definitions of its
     /// instruments, from this index on, and is then told that its history begins later.
-    Catching { next_index: u32, wanted_seq: u64 },
+    Catching { next_index: InstrumentIndex, wanted_seq: u64 },
     /// A shard comes to what rotted in the journal: it gets the definitions that stood there, from this
     /// index on, and is then told that the rest is lost.
-    Passing { next_index: u32, hole: Hole },
+    Passing { next_index: InstrumentIndex, hole: Hole },
     /// The journal, from this position on.
     Frames { position: u64 },
 }
@@ -397,11 +398,11 @@ impl Follower {
         self.durable_seq = session.durable_seq.get().min(wanted);
         let first_seq = journal.first_seq().unwrap_or(0);
         self.stream = if wanted == 0 {
-            Stream::Snapshot { next_index: 0, wanted_seq: 0 }
+            Stream::Snapshot { next_index: InstrumentIndex::FIRST, wanted_seq: 0 }
         } else if self.must_have_snapshot(wanted, first_seq) {
-            Stream::Snapshot { next_index: 0, wanted_seq: wanted }
+            Stream::Snapshot { next_index: InstrumentIndex::FIRST, wanted_seq: wanted }
         } else if wanted < first_seq && self.config.shard.is_some() {
-            Stream::Catching { next_index: 0, wanted_seq: wanted }
+            Stream::Catching { next_index: InstrumentIndex::FIRST, wanted_seq: wanted }
         } else {
             Stream::Frames { position: journal.position_of_seq(wanted) }
         };
@@ -410,15 +411,15 @@ impl Follower {
 
     fn fill_snapshot<S: Storage>(
         &mut self,
-        (mut next_index, wanted_seq): (u32, u64),
+        (mut next_index, wanted_seq): (InstrumentIndex, u64),
         warmup: u64,
         journal: &Log<S>,
         market: &Market,
         out: &mut Vec<Frame>,
     ) {
         let values = market.values();
-        let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
-        if next_index == 0 {
+        let end = values.index_end();
+        if next_index == InstrumentIndex::FIRST {
             self.stated_seq = journal.next_seq();
         }
         while next_index < end {
@@ -432,7 +433,7 @@ impl Follower {
                 let doubt = if is_doubtful { Flags::STALE } else { 0 };
                 frame.delivered(Flags::SNAPSHOT | doubt)
             }));
-            next_index += 1;
+            next_index = next_index.next();
         }
         let start = match wanted_seq {
             0 => journal.next_seq().saturating_sub(warmup).max(1),
@@ -481,7 +482,7 @@ impl Follower {
                 self.passed_seq = self.passed_seq.max(frame.seq.get().saturating_add(1));
                 let is_theirs = match self.config.shard {
                     None => true,
-                    shard => market.owner(frame.instrument.get()) == shard,
+                    shard => market.owner(frame.instrument().index()) == shard,
                 };
                 if is_theirs {
                     out.push(*frame);

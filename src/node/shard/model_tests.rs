@@ -167,7 +167,7 @@ impl Model {
                 let views = trades.iter().filter_map(Frame::view::<Trade>);
                 let mut bars: Vec<_> = views.filter_map(|trade| fold.add(trade)).collect();
                 bars.extend(fold.finish());
-                bars.iter().flat_map(|bar| bar.frames(own[0].instrument.get())).collect()
+                bars.iter().flat_map(|bar| bar.frames(own[0].instrument())).collect()
             }
             Op::Count => {
                 let in_range: Vec<&Frame> = own.iter().filter(in_time).collect();
@@ -241,7 +241,7 @@ impl World {
         };
         // Most trades are of the first instrument, so that it has several blocks.
         let index = if self.random.chance_millionths(800_000) { 0 } else { self.random.below(5) };
-        let own = U32::new(instrument(u32::try_from(index).unwrap()));
+        let own = U32::from(instrument(u32::try_from(index).unwrap()));
         let trade = Trade {
             seq: U64::new(self.next_seq),
             instrument: own,
@@ -406,7 +406,7 @@ fn no_order_at_all_is_put_in_order() {
 fn trades_at(count: u64, mut ts: impl FnMut(u64) -> u64) -> Vec<Frame> {
     let trade = |n: u64, ts: u64| Trade {
         seq: U64::new(n + 3),
-        instrument: U32::new(instrument(0)),
+        instrument: instrument(0).into(),
         ts_event: U64::new(ts),
         ts_recv: U64::new(n * SECOND),
         price: I64::new(5),
@@ -539,7 +539,7 @@ fn damage_behind_the_index_is_told_and_not_shown() {
     // The index says that another frame stands there: as if the log had changed underneath.
     let listed = bench.shard.index.at_mut(0).unwrap();
     let seq = 1_000;
-    let odd = Trade { seq: U64::new(seq), instrument: U32::new(instrument(0)), ..Trade::default() };
+    let odd = Trade { seq: U64::new(seq), instrument: instrument(0).into(), ..Trade::default() };
     listed.add(3, &Frame::seal(odd));
     bench
         .say(core, &[Frame::seal(Heartbeat { next_seq: U64::new(2_000), ..Heartbeat::default() })]);

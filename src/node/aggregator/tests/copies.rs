@@ -116,7 +116,8 @@ fn a_list_goes_to_the_owners_and_comes_back_by_instrument() {
     assert!(bench.questions(OWNER).is_empty(), "it is not whole");
     bench.say(client, &frames[2..]);
     let named = |index: u32, symbol: &str| {
-        Frame::seal(Definition::new(index, symbol.parse().unwrap(), 2)).delivered(Flags::SNAPSHOT)
+        Frame::seal(Definition::new(U32::new(index).into(), symbol.parse().unwrap(), 2))
+            .delivered(Flags::SNAPSHOT)
     };
     let of = |index: u32, frame: Frame| {
         let mut frame = frame;

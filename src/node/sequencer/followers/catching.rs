@@ -16,7 +16,7 @@ use crate::limits;
 use crate::log::{Log, Mark, Read, Storage, is_event};
 use crate::node::sequencer::market::Market;
 use crate::planted::{Bug, is_planted};
-use crate::wire::{Flags, Frame, Gap, GapReason, Session};
+use crate::wire::{Flags, Frame, Gap, GapReason, InstrumentIndex, Session};
 
 impl Followers {
     /// All frames below this seq are durable at every shard that is configured, as far as they have
@@ -52,7 +52,7 @@ impl Follower {
             && self.must_have_snapshot(position, journal.first_position())
         {
             let wanted_seq = self.passed_seq;
-            self.stream = Stream::Snapshot { next_index: 0, wanted_seq };
+            self.stream = Stream::Snapshot { next_index: InstrumentIndex::FIRST, wanted_seq };
         }
     }
 
@@ -66,19 +66,19 @@ impl Follower {
     /// told what it will not get.
     pub(super) fn fill_definitions<S: Storage>(
         &mut self,
-        mut next_index: u32,
+        mut next_index: InstrumentIndex,
         wanted_seq: u64,
         journal: &Log<S>,
         market: &Market,
         out: &mut Vec<Frame>,
     ) {
         let values = market.values();
-        let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        let end = values.index_end();
         while next_index < end && out.len() < limits::FILL_FRAMES_MAX {
             let is_theirs = market.owner(next_index) == self.config.shard;
             let definition = values.definition(next_index).filter(|_| is_theirs);
             out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
-            next_index += 1;
+            next_index = next_index.next();
         }
         self.stream = Stream::Catching { next_index, wanted_seq };
         if next_index < end {
@@ -125,8 +125,10 @@ impl Follower {
     /// again: it gets names and last values, as one does that was overtaken.
     pub(super) fn at_hole(&self, hole: Hole) -> Stream {
         match self.config.shard {
-            Some(_) => Stream::Passing { next_index: 0, hole },
-            None => Stream::Snapshot { next_index: 0, wanted_seq: hole.to_seq + 1 },
+            Some(_) => Stream::Passing { next_index: InstrumentIndex::FIRST, hole },
+            None => {
+                Stream::Snapshot { next_index: InstrumentIndex::FIRST, wanted_seq: hole.to_seq + 1 }
+            }
         }
     }
 
@@ -134,20 +136,20 @@ impl Follower {
     /// and what comes behind the hole stands on them.
     pub(super) fn fill_hole(
         &mut self,
-        mut next_index: u32,
+        mut next_index: InstrumentIndex,
         hole: Hole,
         market: &Market,
         out: &mut Vec<Frame>,
     ) {
         let values = market.values();
-        let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        let end = values.index_end();
         let lost = hole.from_seq..=hole.to_seq;
         while next_index < end && out.len() < limits::FILL_FRAMES_MAX {
             let is_theirs = market.owner(next_index) == self.config.shard;
             let definition = values.definition(next_index).filter(|_| is_theirs);
             let definition = definition.filter(|frame| lost.contains(&frame.seq.get()));
             out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
-            next_index += 1;
+            next_index = next_index.next();
         }
         if next_index < end {
             self.stream = Stream::Passing { next_index, hole };

@@ -20,7 +20,7 @@ use crate::market::bar::{Bar, BarAssembler};
 use crate::market::summary::{Move, Quoted, average, movers, spreads};
 use crate::wire::{
     Definition, EndStatus, ErrorCode, Flags, Frame, InstrumentId, Kind, NodeAnswer, NodeStatus, Op,
-    Query, Quote, Symbol, U32, U64, padded, unpadded,
+    Query, Quote, Seq, Symbol, U32, U64, padded, unpadded,
 };
 
 /// What is asked about each symbol, besides its quote. Times are nanoseconds since the epoch,
@@ -73,8 +73,8 @@ pub struct ReportRequest {
     pub deadline: Duration,
     /// Whether the answer may miss a part.
     pub partial_allowed: bool,
-    /// Rows with a `seq` below this; 0 = all, [`crate::gather::CUT_OF_OURS`] = a cut that all nodes have.
-    pub as_of: u64,
+    /// Rows with a `seq` below this; `None`: all, [`crate::gather::CUT_OF_OURS`]: a cut that all nodes have.
+    pub as_of: Option<Seq>,
     /// Whether to show when and why each node was asked.
     pub explain: bool,
     /// How the report is shown.
@@ -409,7 +409,7 @@ mod tests {
             question: Question::Last(0),
             deadline: Duration::from_millis(500),
             partial_allowed: true,
-            as_of: 0,
+            as_of: None,
             explain: false,
             format: Format::Json,
         };

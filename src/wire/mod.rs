@@ -6,6 +6,7 @@ mod frame;
 mod instrument;
 mod kinds;
 mod numbers;
+mod seq;
 mod symbol;
 
 pub use control::{
@@ -24,6 +25,7 @@ pub use kinds::{
     Column, DATA_KINDS, DataKind, Holds, LAST_VALUES, Line, LineColor, Piece, SHARED_COLUMNS,
 };
 pub use numbers::{BreakerAction, EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
+pub use seq::Seq;
 pub use symbol::{Symbol, SymbolError};
 
 /// Little-endian integers of alignment 1, as they stand in every frame.

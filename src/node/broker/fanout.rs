@@ -20,7 +20,7 @@ use crate::node::session::{Admission, Denial, Filled, Roles, Status};
 use crate::node::{CloseReason, ConnId, Links, Outgoing, Service};
 use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Session};
+use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Seq, Session};
 
 /// A fan-out; [`super::Broker::with_fanouts`] makes them.
 #[derive(Debug)]
@@ -160,12 +160,12 @@ impl Service for Fanout {
         self.readers.handle_frame(now, conn, frame)
     }
 
-    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
-        Some(peer.cursor())
+    fn answered_seq(&self, peer: &Peer) -> Option<Seq> {
+        Seq::new(peer.cursor())
     }
 
-    fn sent_seq(peer: &Peer) -> u64 {
-        peer.cursor()
+    fn sent_seq(peer: &Peer) -> Option<Seq> {
+        Seq::new(peer.cursor())
     }
 
     fn has_open(&self, _conn: ConnId, _id: u32) -> bool {

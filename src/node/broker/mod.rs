@@ -28,7 +28,7 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Session, U32, U64, padded,
+    Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Seq, Session, U32, U64, padded,
 };
 
 pub use fanout::Fanout;
@@ -343,12 +343,12 @@ impl Service for Broker {
         }
     }
 
-    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
-        Some(peer.cursor())
+    fn answered_seq(&self, peer: &Peer) -> Option<Seq> {
+        Seq::new(peer.cursor())
     }
 
-    fn sent_seq(peer: &Peer) -> u64 {
-        peer.cursor()
+    fn sent_seq(peer: &Peer) -> Option<Seq> {
+        Seq::new(peer.cursor())
     }
 
     fn has_open(&self, _conn: ConnId, _id: u32) -> bool {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::node::{FrameInput, ListenerId, Node, Origin};
-use crate::wire::{Ended, Query, Quote, Refusal, Role, as_frames};
+use crate::wire::{Ended, Query, Quote, Refusal, Role, U64, as_frames};
 
 struct Bench {
     replica: Replica,
@@ -95,7 +95,7 @@ impl Bench {
             symbol: padded("PETR4"),
             ..Query::default()
         };
-        let frames = Question::new(&query).unwrap().cut_at(as_of).frames();
+        let frames = Question::new(&query).unwrap().cut_at(Seq::new(as_of)).frames();
         self.say(conn, &frames);
     }
 

@@ -22,7 +22,7 @@ use crate::question::Question;
 use crate::time::Now;
 use crate::wire::{
     EndStatus, Ended, ErrorCode, Flags, Frame, Gap, GapReason, InstrumentIndex, Kind, Op, Query,
-    Run, U32, U64,
+    Run, Seq, U32, U64,
 };
 
 /// A replay under way.
@@ -127,7 +127,7 @@ impl<S: Storage> Sequencer<S> {
         let position = self.journal.first_position();
         let whole = (position == 0).then_some(1);
         let stated = whole.or_else(|| self.journal.first_seq());
-        let first_seq = stated.or_else(|| first_seq_from(&self.journal, position));
+        let first_seq = stated.or_else(|| first_seq_from(&self.journal, position).map(Seq::get));
         first_seq.unwrap_or(self.journal.next_seq())
     }
 
@@ -149,8 +149,8 @@ impl<S: Storage> Sequencer<S> {
                     names: self.market.names(),
                     provenance,
                     doubtful_below: self.market.doubtful_below(),
-                    as_of: self.journal.next_seq(),
-                    durable_seq: self.journal.durable_seq(),
+                    as_of: Seq::new(self.journal.next_seq()),
+                    durable_seq: Seq::new(self.journal.durable_seq()),
                 };
                 quotes.fill(&shelf, &mut self.scratch);
                 if !self.scratch.is_empty() {

@@ -26,7 +26,7 @@ impl<S: Storage> Sequencer<S> {
             && beat.flags.get() & Flags::MORE != 0
         {
             let beat = *beat;
-            self.links.answer_heartbeat(now, conn, &beat, 0);
+            self.links.answer_heartbeat(now, conn, &beat, None);
         }
         match self.exchange.handle_control(now, frame) {
             Verdict::Ok => {}

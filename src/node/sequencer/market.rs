@@ -16,7 +16,8 @@ use crate::log::{Log, Mark, Read, Reason, Storage, is_doubtful, is_event, is_sta
 use crate::market::partition::Partition;
 use crate::time::Now;
 use crate::wire::{
-    DataKind, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Symbol, U16, U32, U64,
+    DataKind, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Seq, Symbol, U16, U32,
+    U64,
 };
 
 /// Stamps and remembers.
@@ -30,7 +31,7 @@ pub(super) struct Market {
     /// Indexes of those that the journal has frames of, and no definition.
     nameless: BTreeSet<InstrumentIndex>,
     /// Last values with a seq below this may have been followed by others, which the journal lost.
-    doubtful_below: u64,
+    doubtful_below: Option<Seq>,
     /// The exchange's index to ours: valid within one session, since the exchange assigns it.
     own_index: BTreeMap<InstrumentIndex, InstrumentIndex>,
     /// The last frame of each instrument's other kinds, which only count here: of at most five kinds
@@ -71,7 +72,7 @@ impl Market {
             instrument_by_symbol: BTreeMap::new(),
             instruments: Vec::new(),
             nameless: BTreeSet::new(),
-            doubtful_below: 0,
+            doubtful_below: None,
             own_index: BTreeMap::new(),
             others: BTreeMap::new(),
             epochs: VecDeque::new(),
@@ -148,7 +149,7 @@ impl Market {
     }
 
     /// See the field.
-    pub(super) fn doubtful_below(&self) -> u64 {
+    pub(super) fn doubtful_below(&self) -> Option<Seq> {
         self.doubtful_below
     }
 
@@ -187,7 +188,7 @@ impl Market {
         let stated = |frame: &Frame| {
             let is_value = frame.kind != Kind::Definition as u8;
             let doubt =
-                if is_value && frame.seq.get() < self.doubtful_below { Flags::STALE } else { 0 };
+                if is_value && frame.seq() < self.doubtful_below { Flags::STALE } else { 0 };
             frame.delivered(doubt)
         };
         // Any other number that is left out has a greater one behind it, which keeps it out.
@@ -210,7 +211,7 @@ impl Market {
                 if frame.kind == Kind::Definition as u8 {
                     return self.reserve(index);
                 }
-                self.doubtful_below = self.doubtful_below.max(frame.seq.get().saturating_add(1));
+                self.doubtful_below = self.doubtful_below.max(Some(frame.next_seq()));
             }
             // The frame as it was sequenced: whoever hands it out says so again.
             frame.flags = U16::new(frame.flags.get() & !(Flags::SNAPSHOT | Flags::STALE));

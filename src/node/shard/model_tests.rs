@@ -56,7 +56,10 @@ impl Asked {
             ..Query::default()
         };
         let question = Question::new(&query).unwrap();
-        question.about(self.patterns.iter().map(|text| padded(text))).unwrap().cut_at(self.as_of)
+        question
+            .about(self.patterns.iter().map(|text| padded(text)))
+            .unwrap()
+            .cut_at(Seq::new(self.as_of))
     }
 
     fn time(&self, frame: &Frame) -> u64 {
@@ -467,7 +470,7 @@ fn a_question_about_the_future_waits_for_it_or_says_how_far_it_is() {
             to: U64::new(u64::MAX),
             ..Query::default()
         };
-        Question::new(&query).unwrap().cut_at(as_of).frames()
+        Question::new(&query).unwrap().cut_at(Seq::new(as_of)).frames()
     };
     let ends = |bench: &mut Bench| -> Vec<(u32, u8, u16, u32, u64)> {
         let frames = frames_of(&bench.read_bytes(conn, usize::MAX));

@@ -253,7 +253,7 @@ impl Broker {
             name: padded("broker"),
             epoch: U32::new(source.epoch),
             epoch_start: U64::new(source.epoch_start),
-            next_seq: U64::new(source.wanted_seq()),
+            next_seq: Seq::field(source.wanted_seq()),
             ..Session::default()
         };
         if let Some(previous) = begun.displaced {
@@ -283,14 +283,15 @@ impl Broker {
     /// A publisher says which `seq` it sends next: an empty source begins there.
     fn note_publisher_at(&mut self, number: u8, beat: &Heartbeat) {
         let frames = self.config.ring_frames;
-        let next_seq = beat.next_seq.get();
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
         let Some(source) = self.readers.source_mut(number) else { return };
         if beat.flags.get() & Flags::MORE == 0 {
             let is_stale = beat.flags.get() & Flags::STALE != 0;
             intake.note_standing(source, &mut self.outlets, is_stale);
         }
-        if next_seq != 0 && intake.make_ready(source, &mut self.outlets, frames, next_seq) {
+        if let Some(next_seq) = beat.next_seq()
+            && intake.make_ready(source, &mut self.outlets, frames, next_seq.get())
+        {
             self.readers.tell_ready(number);
         }
     }
@@ -389,7 +390,7 @@ impl Service for Broker {
             let prefix = format!("source.{number}");
             status.metric(format!("{prefix}.publisher_up"), i64::from(source.has_publisher));
             status.metric(format!("{prefix}.epoch"), source.epoch);
-            status.metric(format!("{prefix}.next_seq"), source.wanted_seq());
+            status.metric(format!("{prefix}.next_seq"), Seq::number(source.wanted_seq()));
             status.metric(format!("{prefix}.instruments"), source.values.len());
             status.metric(format!("{prefix}.frames"), intake.frames);
             status.metric(format!("{prefix}.duplicates"), intake.duplicates);

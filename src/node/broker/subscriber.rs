@@ -140,7 +140,7 @@ impl Subscriber {
         self.id = subscribe.id.get();
         self.source = subscribe.source;
         self.mode = Mode::from_number(subscribe.mode).unwrap_or(Mode::Lossless);
-        self.wants_history = subscribe.from_seq.get() != 0;
+        self.wants_history = subscribe.from_seq().is_some();
         self.cursor = subscribe.from_seq.get();
         self.interest = Some(interest);
         self.conflate = Duration::from_millis(u64::from(subscribe.conflate_ms.get()))

@@ -95,7 +95,7 @@ impl Group {
         let frames = [Frame::seal(session), Frame::seal(at)];
         self.broker.handle_frames(self.now, conn, &frames);
         let source = self.broker.readers.sources[usize::from(MARKET)].as_ref().unwrap();
-        let wanted = source.wanted_seq().max(1);
+        let wanted = source.wanted_seq().map_or(1, Seq::get);
         // As core does, sends what is wanted; or jumps, but not over the definitions.
         if wanted <= 2 || self.random.between(0, 3) > 0 {
             self.to_publish.extend(self.truth.range(wanted..).map(|(_, frame)| *frame));

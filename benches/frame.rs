@@ -10,7 +10,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pregao::wire::{FRAME_BYTES, Frame, I64, Quote, U32, U64, as_frames};
+use pregao::wire::{
+    FRAME_BYTES, Frame, I64, InstrumentId, InstrumentIndex, Quote, U32, U64, as_frames,
+};
 use serde::{Deserialize, Serialize};
 
 /// Frames of one batch: what a full gather buffer holds.
@@ -33,7 +35,7 @@ struct JsonQuote<'a> {
 /// The same quote as a message; the numbers differ from frame to frame as in a real feed.
 fn quote(seq: u64) -> Quote {
     Quote {
-        instrument: U32::new(1 << 24 | 7),
+        instrument: InstrumentId::new(1, InstrumentIndex::new(7)).into(),
         seq: U64::new(seq),
         ts_event: U64::new(1_784_034_439_126_000_000 + seq),
         ts_recv: U64::new(1_784_034_439_126_050_000 + seq),

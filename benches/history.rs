@@ -20,7 +20,8 @@ use pregao::random::Random;
 use pregao::storage::FileStorage;
 use pregao::time::Now;
 use pregao::wire::{
-    Definition, Ended, Frame, I64, Op, Query, Role, Session, Trade, U32, U64, as_frames, padded,
+    Definition, Ended, Frame, I64, InstrumentId, InstrumentIndex, Op, Query, Role, Session, Trade,
+    U32, U64, as_frames, padded,
 };
 
 const INSTRUMENTS: u32 = 500;
@@ -73,7 +74,8 @@ fn fill(directory: &Path, trades: u64) {
     let mut prices = vec![20_000_000_000_i64; INSTRUMENTS as usize];
     for index in 0..INSTRUMENTS {
         let symbol = format!("SYM{index:03}").parse().expect("a symbol");
-        let definition = Definition::new((1 << 24) | index, symbol, 2);
+        let definition =
+            Definition::new(InstrumentId::new(1, InstrumentIndex::new(index)), symbol, 2);
         let seq = U64::new(u64::from(index) + 1);
         append(&mut log, &Frame::seal(Definition { seq, ..definition }));
     }
@@ -87,7 +89,11 @@ fn fill(directory: &Path, trades: u64) {
         append(
             &mut log,
             &Frame::seal(Trade {
-                instrument: U32::new((1 << 24) | u32::try_from(index).expect("small")),
+                instrument: InstrumentId::new(
+                    1,
+                    InstrumentIndex::new(u32::try_from(index).expect("small")),
+                )
+                .into(),
                 seq: U64::new(u64::from(INSTRUMENTS) + 1 + n),
                 ts_event: U64::new(ts),
                 ts_recv: U64::new(ts + 50_000),

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use pregao::random::Random;
 use pregao::wire::{
-    Ack, Definition, Ended, FRAME_BYTES, Frame, I64, Op, Query, Role, Session, Trade, U32, U64,
-    as_frames, padded,
+    Ack, Definition, Ended, FRAME_BYTES, Frame, I64, InstrumentId, InstrumentIndex, Op, Query,
+    Role, Session, Trade, U32, U64, as_frames, padded,
 };
 use zerocopy::IntoBytes;
 
@@ -40,7 +40,8 @@ fn frames(trades: u64) -> impl Iterator<Item = (u32, Frame)> {
     let mut prices = vec![20_000_000_000_i64; INSTRUMENTS as usize];
     let definitions = (0..INSTRUMENTS).map(|index| {
         let name = symbol(index).parse().expect("a symbol");
-        let definition = Definition::new((1 << 24) | index, name, 2);
+        let definition =
+            Definition::new(InstrumentId::new(1, InstrumentIndex::new(index)), name, 2);
         let seq = U64::new(u64::from(index) + 1);
         (index, Frame::seal(Definition { seq, ..definition }))
     });
@@ -51,7 +52,7 @@ fn frames(trades: u64) -> impl Iterator<Item = (u32, Frame)> {
         let after = SPAN_NS * u128::from(n) / u128::from(trades);
         let ts = OPENING + u64::try_from(after).expect("within a day");
         let trade = Trade {
-            instrument: U32::new((1 << 24) | index),
+            instrument: InstrumentId::new(1, InstrumentIndex::new(index)).into(),
             seq: U64::new(u64::from(INSTRUMENTS) + 1 + n),
             ts_event: U64::new(ts),
             ts_recv: U64::new(ts + 50_000),

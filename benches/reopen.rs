@@ -15,7 +15,9 @@ use pregao::market::partition::Partition;
 use pregao::node::shard::{Shard, ShardConfig};
 use pregao::storage::FileStorage;
 use pregao::time::{Clock, Now};
-use pregao::wire::{Definition, Frame, I64, Trade, U32, U64, padded};
+use pregao::wire::{
+    Definition, Frame, I64, InstrumentId, InstrumentIndex, Trade, U32, U64, padded,
+};
 
 const INSTRUMENTS: u64 = 500;
 
@@ -31,12 +33,13 @@ fn config() -> LogConfig {
 }
 
 fn number(index: u64) -> U32 {
-    U32::new((1 << 24) | u32::try_from(index).expect("few instruments"))
+    InstrumentId::new(1, InstrumentIndex::new(u32::try_from(index).expect("few instruments")))
+        .into()
 }
 
 fn definition(index: u64) -> Frame {
     let symbol = format!("SHARE{index}").parse().expect("a symbol");
-    let mut definition = Definition::new(number(index).get(), symbol, 2);
+    let mut definition = Definition::new(number(index).into(), symbol, 2);
     definition.seq = U64::new(index + 1);
     Frame::seal(definition)
 }

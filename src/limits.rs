@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::wire::FRAME_BYTES;
+use crate::wire::{FRAME_BYTES, InstrumentIndex};
 
 /// What may wait to be sent to one peer outside a ring.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
@@ -122,7 +122,8 @@ pub const TAPES_MAX: usize = 256;
 /// Longest wait that the exchange's misbehaviour may be configured with.
 pub const CHAOS_WAIT_MAX: Duration = Duration::from_hours(1);
 
-const _: () = assert!(INSTRUMENTS_MAX <= 1 << 24);
+// Behind the last one there is an index too, where a walk through them ends.
+const _: () = assert!(INSTRUMENTS_MAX <= InstrumentIndex::LAST.place());
 const _: () = assert!(TAPE_EVENTS_MAX + INSTRUMENTS_MAX <= u32::MAX as usize);
 
 /// Records of a log segment unless configured: 64 MiB of records.

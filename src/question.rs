@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use crate::feed::Pattern;
 use crate::limits::QUERY_SYMBOLS_MAX;
-use crate::wire::{ErrorCode, Flags, Frame, Op, Query, QueryMore, Symbol, U16, U64};
+use crate::wire::{ErrorCode, Flags, Frame, Op, Query, QueryMore, Seq, Symbol, U16};
 
 /// A whole question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Its first frame, without the flag MORE.
     pub query: Query,
-    /// Answer with what has a `seq` below this; 0 = with all there is.
-    pub as_of: u64,
+    /// Answer with what has a `seq` below this; `None`: with all there is.
+    pub as_of: Option<Seq>,
     /// What is asked about; empty for ops that are about no instrument. Shared, because a question goes
     /// to several nodes, most of the time with the same list.
     patterns: Arc<Vec<Pattern>>,
@@ -90,7 +90,7 @@ impl Question {
     /// # Errors
     /// When its symbol is no pattern, for an op that needs one.
     pub fn new(query: &Query) -> Result<Question, QuestionError> {
-        let mut question = Question { query: *query, as_of: 0, patterns: Arc::default() };
+        let mut question = Question { query: *query, as_of: None, patterns: Arc::default() };
         question.query.flags = U16::new(query.flags.get() & !Flags::MORE);
         if takes_patterns(query.op) {
             question.add(&query.symbol)?;
@@ -148,9 +148,9 @@ impl Question {
         (!question.patterns.is_empty()).then_some(question)
     }
 
-    /// The same question, to be answered as of this seq.
+    /// The same question, to be answered as of this seq; `None`: with all there is.
     #[must_use]
-    pub fn cut_at(self, as_of: u64) -> Question {
+    pub fn cut_at(self, as_of: Option<Seq>) -> Question {
         Question { as_of, ..self }
     }
 
@@ -161,12 +161,12 @@ impl Question {
         let rest = self.patterns.iter().skip(1);
         let mut rest: Vec<QueryMore> =
             rest.map(|pattern| more(crate::wire::padded(&pattern.text()))).collect();
-        if self.as_of != 0 {
+        if self.as_of.is_some() {
             if rest.is_empty() {
                 rest.push(more([0; 24]));
             }
             for more in &mut rest {
-                more.as_of = U64::new(self.as_of);
+                more.as_of = Seq::field(self.as_of);
             }
         }
         let flags = |follows: bool| U16::new(if follows { Flags::MORE } else { 0 });
@@ -223,9 +223,7 @@ impl Questions {
             return Some(Err(QuestionError::Broken));
         };
         if let Ok(question) = &mut begun.question {
-            if more.as_of.get() != 0 {
-                question.as_of = more.as_of.get();
-            }
+            question.as_of = more.as_of().or(question.as_of);
             let added = if more.symbol == [0; 24] { Ok(()) } else { question.add(&more.symbol) };
             if let Err(error) = added {
                 begun.question = Err(error);
@@ -278,9 +276,9 @@ mod tests {
         assert_eq!((list.symbol(), list.patterns().len()), (None, 3));
         for (question, frames) in [
             (single.clone(), 1),
-            (single.clone().cut_at(77), 2),
+            (single.clone().cut_at(Seq::new(77)), 2),
             (list.clone(), 3),
-            (list.cut_at(77), 3),
+            (list.cut_at(Seq::new(77)), 3),
         ] {
             let mut questions = Questions::default();
             assert_eq!(question.frames().len(), frames);

@@ -1,6 +1,6 @@
 //! What one subscriber has seen, checked: nothing lost, nothing twice, nothing out of order.
 
-use pregao::wire::{Frame, Kind};
+use pregao::wire::{Frame, InstrumentId, Kind};
 
 use crate::limits::CHECKSUM_EVERY;
 
@@ -33,7 +33,7 @@ pub(crate) enum Continuity {
     Feed(u64),
     /// Watch list: `instrument_seq` of each watched instrument (of one kind: a run publishes trades).
     /// Sorted by instrument; the next one expected, 0 = begins with whatever comes first.
-    Instruments(Vec<(u32, u32)>),
+    Instruments(Vec<(InstrumentId, u32)>),
 }
 
 impl Continuity {
@@ -89,7 +89,7 @@ impl Continuity {
                 if frame.kind != Kind::Trade as u8 {
                     return false;
                 }
-                let instrument = frame.instrument.get();
+                let instrument = frame.instrument();
                 let Ok(place) = table.binary_search_by_key(&instrument, |&(known, _)| known) else {
                     // Nobody asked for it.
                     faults.out_of_order += 1;
@@ -120,8 +120,8 @@ impl Continuity {
                 .iter()
                 .filter(|(_, expected)| *expected != 0)
                 .map(|&(instrument, expected)| {
-                    let index = (instrument & 0x00FF_FFFF) as usize;
-                    let sent = last.instrument_seqs.get(index).copied().unwrap_or(0);
+                    let index = instrument.index();
+                    let sent = last.instrument_seqs.get(index.place()).copied().unwrap_or(0);
                     u64::from((sent + 1).saturating_sub(expected))
                 })
                 .sum(),
@@ -153,6 +153,10 @@ mod tests {
     use pregao::wire::{Quote, Trade, U32, U64};
 
     use super::*;
+
+    fn id(index: u32) -> InstrumentId {
+        U32::new(index).into()
+    }
 
     fn trade(seq: u64, instrument: u32, instrument_seq: u32) -> Frame {
         Frame::seal(Trade {
@@ -186,13 +190,13 @@ mod tests {
         assert_eq!(feed(1, &[1, 2, 3]).2.missing(&last), 2);
         assert_eq!(feed(1, &[]).2.missing(&last), 5);
         assert_eq!(feed(0, &[]).2.missing(&last), 0);
-        let watch = Continuity::Instruments(vec![(0, 1), (1, 10)]);
+        let watch = Continuity::Instruments(vec![(id(0), 1), (id(1), 10)]);
         assert_eq!(watch.missing(&last), 4);
     }
 
     #[test]
     fn each_watched_instrument_has_its_own_sequence() {
-        let mut continuity = Continuity::Instruments(vec![(3, 1), (7, 1)]);
+        let mut continuity = Continuity::Instruments(vec![(id(3), 1), (id(7), 1)]);
         let mut faults = Faults::default();
         for (instrument, seq) in [(3, 1), (7, 1), (3, 2), (7, 4), (3, 3)] {
             assert!(continuity.note(&trade(1, instrument, seq), &mut faults));
@@ -219,7 +223,7 @@ mod tests {
             assert_eq!(continuity, Continuity::Feed(8));
         }
         assert!(!Continuity::Feed(0).note_run(&run(&[0, 1]), &mut faults), "it has not begun");
-        let mut list = Continuity::Instruments(vec![(0, 1)]);
+        let mut list = Continuity::Instruments(vec![(id(0), 1)]);
         assert!(!list.note_run(&run(&[1, 2]), &mut faults), "a watch list has holes in its seqs");
         assert_eq!(faults, Faults::default());
     }

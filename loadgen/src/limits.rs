@@ -1,5 +1,6 @@
 //! Bounds of the load generator, decided before anything is built on them.
 
+use pregao::wire::InstrumentIndex;
 use std::time::Duration;
 
 /// Bytes that one read asks the kernel for. Shared by all subscribers of a thread.
@@ -90,5 +91,5 @@ pub(crate) const PEER_STOP_MAX: Duration = Duration::from_secs(2);
 const _: () = {
     assert!(CARRY_BYTES_MAX * 4 <= READ_BYTES);
     assert!(SKEW_MESSAGES_MAX.is_power_of_two() && CHECKSUM_EVERY.is_power_of_two());
-    assert!(INSTRUMENTS_MAX < 1 << 24, "an instrument's index has 24 bits");
+    assert!(INSTRUMENTS_MAX <= InstrumentIndex::LAST.get(), "an instrument's index has 24 bits");
 };

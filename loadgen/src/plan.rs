@@ -1,8 +1,7 @@
 //! What a run publishes and who listens to what: fixed by numbers and a seed before anything starts.
 
-use pregao::market::instrument_id;
 use pregao::random::Random;
-use pregao::wire::{Frame, Trade, U32, U64};
+use pregao::wire::{Frame, InstrumentId, InstrumentIndex, Trade, U32, U64};
 
 use crate::check::{Continuity, Published};
 
@@ -66,8 +65,12 @@ impl Plan {
         if self.is_full_feed() {
             return Continuity::Feed(1);
         }
-        let table = watch_list.iter().map(|&index| (instrument_id(self.source, index), 1));
+        let table = watch_list.iter().map(|&index| (self.instrument(index), 1));
         Continuity::Instruments(table.collect())
+    }
+
+    fn instrument(&self, index: u32) -> InstrumentId {
+        InstrumentId::new(self.source, InstrumentIndex::new(index))
     }
 
     fn draw(&self, random: &mut Random) -> u32 {
@@ -114,7 +117,7 @@ impl<'a> Messages<'a> {
         });
         self.published.seq += 1;
         let frame = Frame::seal(Trade {
-            instrument: U32::new(instrument_id(self.plan.source, index)),
+            instrument: self.plan.instrument(index).into(),
             seq: U64::new(self.published.seq),
             ts_event: U64::new(intended),
             ts_recv: U64::new(sent),
@@ -179,11 +182,11 @@ mod tests {
         let (mut all, mut some) = (Continuity::Feed(1), plan.continuity(&list));
         let mut faults = Faults::default();
         let mut messages = plan.messages();
-        let ids: Vec<u32> = list.iter().map(|&index| instrument_id(2, index)).collect();
+        let ids: Vec<_> = list.iter().map(|&index| plan.instrument(index)).collect();
         for _ in 0..1_000 {
             let (topic, frame) = messages.next(1, 2);
             assert!(all.note(&frame, &mut faults));
-            if ids.contains(&frame.instrument.get()) {
+            if ids.contains(&frame.instrument()) {
                 assert!(list.iter().any(|&index| plan.symbols()[index as usize] == topic));
                 assert!(some.note(&frame, &mut faults));
             }

@@ -11,7 +11,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
 use pregao::wire::{
-    Definition, EndStatus, Ended, FRAME_BYTES, Flags, Frame, Op, Query, Run, Session, as_frames,
+    Definition, EndStatus, Ended, FRAME_BYTES, Flags, Frame, Op, Query, Run, Session, U32,
+    as_frames,
 };
 use zerocopy::IntoBytes;
 
@@ -43,7 +44,7 @@ fn answer(mut stream: TcpStream, status: EndStatus) -> std::io::Result<()> {
             let is_list = query.op == Op::Instruments as u8;
             if is_list {
                 said.push(Frame::seal(Run { id, ..Run::default() }));
-                let mut named = Definition::new(1, "PETR4".parse().unwrap(), 2);
+                let mut named = Definition::new(U32::new(1).into(), "PETR4".parse().unwrap(), 2);
                 named.flags.set(named.flags.get() | Flags::SNAPSHOT);
                 said.push(Frame::seal(named));
             }

@@ -21,7 +21,7 @@ use crate::limits::{
     REPORT_SYMBOLS_MAX,
 };
 use crate::node::BREAKER_NAME_BYTES_MAX;
-use crate::wire::Symbol;
+use crate::wire::{Seq, Symbol};
 
 /// A real-time market-quote system: sequenced, journaled, fanned out, sharded and queried.
 #[derive(Debug, Parser)]
@@ -336,7 +336,7 @@ pub(super) struct ReportFlags {
     pub(super) movers: Option<u32>,
     /// Rows with a sequence number below this only, from all nodes; same: the newest such cut
     #[arg(long, value_name = "SEQ|same", value_parser = cut)]
-    pub(super) as_of: Option<u64>,
+    pub(super) as_of: Option<Seq>,
     /// Show when and why each node was asked
     #[arg(long)]
     pub(super) explain: bool,
@@ -419,11 +419,11 @@ fn symbol_pattern(text: &str) -> Result<feed::Pattern, String> {
     })
 }
 
-fn cut(text: &str) -> Result<u64, String> {
+fn cut(text: &str) -> Result<Seq, String> {
     match text {
         "same" => Ok(CUT_OF_OURS),
         text => {
-            let seq = text.parse().ok().filter(|seq| (1..CUT_OF_OURS).contains(seq));
+            let seq = text.parse().ok().and_then(Seq::new).filter(|seq| *seq < CUT_OF_OURS);
             seq.ok_or_else(|| "a cut is a sequence number from 1 on, or the word same".into())
         }
     }

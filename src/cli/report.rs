@@ -19,8 +19,8 @@ use crate::limits::BAR_SECONDS_MAX;
 use crate::market::bar::{Bar, BarAssembler};
 use crate::market::summary::{Move, Quoted, average, movers, spreads};
 use crate::wire::{
-    Definition, EndStatus, ErrorCode, Flags, Frame, Kind, NodeAnswer, NodeStatus, Op, Query, Quote,
-    Symbol, U32, U64, padded, unpadded,
+    Definition, EndStatus, ErrorCode, Flags, Frame, InstrumentId, Kind, NodeAnswer, NodeStatus, Op,
+    Query, Quote, Seq, Symbol, U32, U64, padded, unpadded,
 };
 
 /// What is asked about each symbol, besides its quote. Times are nanoseconds since the epoch,
@@ -73,8 +73,8 @@ pub struct ReportRequest {
     pub deadline: Duration,
     /// Whether the answer may miss a part.
     pub partial_allowed: bool,
-    /// Rows with a `seq` below this; 0 = all, [`crate::gather::CUT_OF_OURS`] = a cut that all nodes have.
-    pub as_of: u64,
+    /// Rows with a `seq` below this; `None`: all, [`crate::gather::CUT_OF_OURS`]: a cut that all nodes have.
+    pub as_of: Option<Seq>,
     /// Whether to show when and why each node was asked.
     pub explain: bool,
     /// How the report is shown.
@@ -297,7 +297,7 @@ impl ReportRequest {
         }
         let is_quote = |frame: &&Frame| frame.kind == Kind::Quote as u8;
         let quote = answer.rows.iter().find(is_quote).copied();
-        let instrument = answer.rows.first().map_or(0, |frame| frame.instrument.get());
+        let instrument = answer.rows.first().map_or_else(InstrumentId::default, Frame::instrument);
         let rows: Vec<Frame> =
             answer.rows.iter().filter(|frame| !is_quote(frame)).copied().collect();
         let rows = match self.question {
@@ -328,13 +328,13 @@ impl ReportRequest {
 /// The rows of an answer by instrument, in the order of its definitions. Rows of an instrument that nobody
 /// named are left out; a node that sends such has broken the protocol.
 fn grouped(answer: &Answer) -> Vec<(Definition, Vec<Frame>)> {
-    let mut rows: BTreeMap<u32, Vec<Frame>> = BTreeMap::new();
+    let mut rows: BTreeMap<InstrumentId, Vec<Frame>> = BTreeMap::new();
     for row in &answer.rows {
-        rows.entry(row.instrument.get()).or_default().push(*row);
+        rows.entry(row.instrument()).or_default().push(*row);
     }
     let definitions = answer.definitions.iter().filter_map(Frame::view::<Definition>);
     let group = |definition: &Definition| {
-        (*definition, rows.remove(&definition.instrument.get()).unwrap_or_default())
+        (*definition, rows.remove(&definition.instrument()).unwrap_or_default())
     };
     definitions.map(group).collect()
 }
@@ -409,7 +409,7 @@ mod tests {
             question: Question::Last(0),
             deadline: Duration::from_millis(500),
             partial_allowed: true,
-            as_of: 0,
+            as_of: None,
             explain: false,
             format: Format::Json,
         };

@@ -240,7 +240,7 @@ fn report_request(flags: ReportFlags) -> Result<ReportRequest, Failure> {
         question,
         deadline: flags.deadline,
         partial_allowed: partial,
-        as_of: flags.as_of.unwrap_or(0),
+        as_of: flags.as_of,
         explain: flags.explain,
         format: flags.format,
     })

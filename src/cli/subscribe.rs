@@ -225,7 +225,7 @@ fn gap_frame(reason: GapReason, from_seq: u64, to_seq: u64, missed: Option<u64>)
 mod tests {
     use super::*;
     use crate::cli::output::Screen;
-    use crate::wire::{Definition, Heartbeat, Quote, Trade, U64};
+    use crate::wire::{Definition, Heartbeat, Quote, Trade, U32, U64};
 
     fn request(count: u64) -> SubscribeRequest {
         SubscribeRequest {
@@ -249,7 +249,7 @@ mod tests {
         let mut text = Vec::new();
         let mut output = Output::new(&mut text, Screen { color: false, lines: None });
         let mut printer = FramePrinter::new(&request(2), &mut output);
-        let definition = Frame::seal(Definition::new(1, "X".parse().unwrap(), 2));
+        let definition = Frame::seal(Definition::new(U32::new(1).into(), "X".parse().unwrap(), 2));
         let quote = Frame::seal(Quote { seq: U64::new(1), ..Quote::default() });
         for frame in [definition, gap(GapReason::Skipped), quote, Frame::seal(Heartbeat::default())]
         {
@@ -276,7 +276,11 @@ mod tests {
         let mut output = Output::new(&mut text, Screen { color: false, lines: None });
         let mut printer = FramePrinter::new(&request(1), &mut output);
         let mut symbols = Symbols::default();
-        symbols.note(&Frame::seal(Definition::new(1, "PETR4".parse().unwrap(), 2)));
+        symbols.note(&Frame::seal(Definition::new(
+            U32::new(1).into(),
+            "PETR4".parse().unwrap(),
+            2,
+        )));
         let lost = |instrument, missed| Event::Lost {
             reason: GapReason::SourceLost,
             from_seq: 4,
@@ -284,7 +288,9 @@ mod tests {
             instrument,
             missed,
         };
-        for event in [lost(None, None), lost(None, Some(6)), lost(Some(1), Some(2))] {
+        for event in
+            [lost(None, None), lost(None, Some(6)), lost(Some(U32::new(1).into()), Some(2))]
+        {
             assert_eq!(printer.lose(&symbols, &event), Ok(Progress::More));
         }
         assert_eq!(printer.exit(), Exit::Partial);

@@ -32,14 +32,14 @@ pub enum BarEvent {
 /// use pregao::client::{BarEvent, BarPattern, BarSubscription, LocalBroker};
 /// use pregao::feed::Pattern;
 /// use pregao::time::Mono;
-/// use pregao::wire::{I64, Trade, U32, U64};
+/// use pregao::wire::{I64, Trade, U64};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut broker = LocalBroker::start()?;
 /// let petr4 = broker.define("PETR4")?;
 /// for (second, price) in [(30, 38_410_000_000), (59, 38_430_000_000), (60, 38_420_000_000)] {
 ///     broker.publish_trade(Trade {
-///         instrument: U32::new(petr4),
+///         instrument: petr4.into(),
 ///         ts_event: U64::new(second * 1_000_000_000),
 ///         price: I64::new(price),
 ///         qty: U64::new(100),

@@ -11,7 +11,7 @@ use super::{ClientError, PublishError, Publisher};
 use crate::node::broker::{Broker, BrokerConfig};
 use crate::reactor::{Options, Reactor};
 use crate::subscription::Request;
-use crate::wire::{I64, Trade, U32, U64};
+use crate::wire::{I64, InstrumentId, Trade, U64};
 
 /// Frames that it holds.
 const RING_FRAMES: usize = 1 << 14;
@@ -63,7 +63,7 @@ impl LocalBroker {
     ///
     /// # Errors
     /// When the symbol is none, or the broker is gone.
-    pub fn define(&mut self, symbol: &str) -> Result<u32, PublishError> {
+    pub fn define(&mut self, symbol: &str) -> Result<InstrumentId, PublishError> {
         self.publisher.define(symbol, 2)
     }
 
@@ -71,11 +71,11 @@ impl LocalBroker {
     ///
     /// # Errors
     /// When the instrument was not defined, or the broker is gone.
-    pub fn trade(&mut self, instrument: u32, prices: &[i64]) -> Result<(), PublishError> {
+    pub fn trade(&mut self, instrument: InstrumentId, prices: &[i64]) -> Result<(), PublishError> {
         for &price in prices {
             let ts_event = U64::new(self.publisher.clock().now().wall_ns);
             self.publish_trade(Trade {
-                instrument: U32::new(instrument),
+                instrument: instrument.into(),
                 ts_event,
                 price: I64::new(price),
                 qty: U64::new(1),

@@ -9,8 +9,8 @@ use super::{ClientError, Connection};
 use crate::limits::{CLIENT_CONNECT_MAX, INSTRUMENTS_MAX, PUBLISH_UNACCEPTED_MAX, SILENCE_MAX};
 use crate::time::{Clock, Mono};
 use crate::wire::{
-    Ack, Definition, Frame, Heartbeat, Kind, Message, Refusal, Role, Session, Symbol, SymbolError,
-    U32, U64, padded,
+    Ack, Definition, Frame, Heartbeat, InstrumentId, InstrumentIndex, Kind, Message, Refusal, Role,
+    Session, Symbol, SymbolError, U32, U64, padded,
 };
 
 const NODE: &str = "broker";
@@ -31,7 +31,7 @@ pub enum PublishError {
     NotAnEvent(Kind),
     /// The caller has not defined this instrument.
     #[error("instrument {0:#x} was not defined by this publisher")]
-    Undefined(u32),
+    Undefined(InstrumentId),
     /// The source has all the instruments that it may have.
     #[error("a source has at most {INSTRUMENTS_MAX} instruments")]
     TooManyInstruments,
@@ -49,7 +49,7 @@ pub enum PublishError {
 /// use pregao::client::{Event, LocalBroker, Publisher, Request, Subscription};
 /// use pregao::feed::Pattern;
 /// use pregao::time::Mono;
-/// use pregao::wire::{I64, Trade, U32, U64};
+/// use pregao::wire::{I64, Trade, U64};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // A broker in this process; a running system has its own, on port 8081. There core publishes source 1.
@@ -57,7 +57,7 @@ pub enum PublishError {
 /// let source = 2;
 /// let mut publisher = Publisher::open(broker.address(), source, 1)?;
 /// let gold = publisher.define("GOLD", 2)?;
-/// let (instrument, price, qty) = (U32::new(gold), I64::new(2_650_500_000_000), U64::new(3));
+/// let (instrument, price, qty) = (gold.into(), I64::new(2_650_500_000_000), U64::new(3));
 /// let seq = publisher.publish(Trade { instrument, price, qty, ..Trade::default() })?;
 /// publisher.wait_accepted(Mono(u64::MAX))?;
 ///
@@ -77,13 +77,13 @@ pub struct Publisher {
     clock: Clock,
     source: u8,
     epoch: u32,
-    instruments: u32,
+    instruments: InstrumentIndex,
     next_seq: u64,
     accepted_seq: u64,
     /// How long the broker may accept nothing while it has to.
     patience: Duration,
     /// The next `instrument_seq` by instrument and kind.
-    next_of_kind: BTreeMap<(u32, u8), u32>,
+    next_of_kind: BTreeMap<(InstrumentId, u8), u32>,
 }
 
 impl Publisher {
@@ -113,7 +113,7 @@ impl Publisher {
             clock,
             source,
             epoch,
-            instruments: 0,
+            instruments: InstrumentIndex::FIRST,
             next_seq: FIRST_SEQ,
             accepted_seq: FIRST_SEQ,
             patience: SILENCE_MAX,
@@ -144,14 +144,14 @@ impl Publisher {
     ///
     /// # Errors
     /// When the symbol is none, the source is full, or the broker refuses or is gone.
-    pub fn define(&mut self, symbol: &str, decimals: u8) -> Result<u32, PublishError> {
+    pub fn define(&mut self, symbol: &str, decimals: u8) -> Result<InstrumentId, PublishError> {
         let symbol: Symbol = symbol.parse()?;
-        if usize::try_from(self.instruments).unwrap_or(usize::MAX) >= INSTRUMENTS_MAX {
+        if self.instruments.place() >= INSTRUMENTS_MAX {
             return Err(PublishError::TooManyInstruments);
         }
-        let instrument = u32::from(self.source) << 24 | self.instruments;
+        let instrument = InstrumentId::new(self.source, self.instruments);
         self.send(Frame::seal(Definition::new(instrument, symbol, decimals)))?;
-        self.instruments += 1;
+        self.instruments = self.instruments.next();
         Ok(instrument)
     }
 
@@ -166,10 +166,8 @@ impl Publisher {
             return Err(PublishError::NotAnEvent(M::KIND));
         }
         let mut frame = Frame::seal(event);
-        let instrument = frame.instrument.get();
-        if instrument >> 24 != u32::from(self.source)
-            || instrument & 0x00FF_FFFF >= self.instruments
-        {
+        let instrument = frame.instrument();
+        if instrument.source() != self.source || instrument.index() >= self.instruments {
             return Err(PublishError::Undefined(instrument));
         }
         let topic = (instrument, frame.kind);
@@ -262,8 +260,8 @@ mod tests {
     const SOURCE: u8 = 3;
     const FAR: Mono = Mono(u64::MAX);
 
-    fn trade(instrument: u32) -> Trade {
-        Trade { instrument: U32::new(instrument), ..Trade::default() }
+    fn trade(instrument: InstrumentId) -> Trade {
+        Trade { instrument: instrument.into(), ..Trade::default() }
     }
 
     #[test]
@@ -276,7 +274,7 @@ mod tests {
             for instrument in instruments {
                 publisher.publish(trade(instrument)).unwrap();
             }
-            let quote = Quote { instrument: U32::new(instruments[0]), ..Quote::default() };
+            let quote = Quote { instrument: instruments[0].into(), ..Quote::default() };
             publisher.publish(quote).unwrap();
         }
         assert!(publisher.wait_accepted(FAR).unwrap());
@@ -290,14 +288,14 @@ mod tests {
             Event::Live { .. } => None,
             lost @ Event::Lost { .. } => panic!("{lost:?}"),
         });
-        let mut counts: BTreeMap<(u32, u8), u32> = BTreeMap::new();
+        let mut counts: BTreeMap<(InstrumentId, u8), u32> = BTreeMap::new();
         let wanted = usize::try_from(publisher.next_seq() - 1).unwrap();
         // Definitions come ahead of the sequence too, as a snapshot.
         let frames = frames.filter(|frame| !frame.has(crate::wire::Flags::SNAPSHOT));
         for (frame, seq) in frames.take(wanted).zip(1..) {
             assert_eq!(frame.seq.get(), seq);
             if frame.kind() != Some(Kind::Definition) {
-                let count = counts.entry((frame.instrument.get(), frame.kind)).or_default();
+                let count = counts.entry((frame.instrument(), frame.kind)).or_default();
                 *count += 1;
                 assert_eq!(frame.instrument_seq.get(), *count);
             }
@@ -334,7 +332,9 @@ mod tests {
         let broker = LocalBroker::start().unwrap();
         let mut publisher = Publisher::open(broker.address(), SOURCE, 1).unwrap();
         let instrument = publisher.define("A", 2).unwrap();
-        for foreign in [instrument + 1, instrument & 0x00FF_FFFF, 1 << 24] {
+        let index = instrument.index();
+        let of = InstrumentId::new;
+        for foreign in [of(SOURCE, index.next()), of(0, index), of(1, InstrumentIndex::FIRST)] {
             let refused = publisher.publish(trade(foreign));
             assert!(matches!(refused, Err(PublishError::Undefined(it)) if it == foreign));
         }

@@ -4,7 +4,7 @@
 use slab::Slab;
 
 use super::{LastValues, Pattern};
-use crate::wire::{Frame, Kind, Symbol};
+use crate::wire::{Frame, InstrumentIndex, Kind, Symbol};
 
 /// Names an interest of one [`Interests`] table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,16 +30,16 @@ impl Interest {
     /// Whether a data frame is wanted.
     #[must_use]
     pub fn wants(&self, frame: &Frame) -> bool {
-        let kinds = self.kinds_of(frame.instrument.get());
+        let kinds = self.kinds_of(frame.instrument().index());
         // A definition is wanted with anything of its instrument.
         frame.kind == Kind::Definition as u8 && kinds != 0
             || frame.kind < 16 && kinds & (1 << frame.kind) != 0
     }
 
-    /// The kinds wanted of the instrument with this index or number.
+    /// The kinds wanted of the instrument with this index.
     #[must_use]
-    pub fn kinds_of(&self, instrument: u32) -> u16 {
-        self.kinds.get((instrument & 0x00FF_FFFF) as usize).copied().unwrap_or(0)
+    pub fn kinds_of(&self, index: InstrumentIndex) -> u16 {
+        self.kinds.get(index.place()).copied().unwrap_or(0)
     }
 
     /// How many instruments are wanted now.
@@ -55,13 +55,13 @@ impl Interest {
             + size_of::<Interest>()
     }
 
-    fn note_definition(&mut self, index: usize, symbol: &Symbol) {
+    fn note_definition(&mut self, index: InstrumentIndex, symbol: &Symbol) {
         let wanted = self.patterns.iter().filter(|pattern| pattern.matches(symbol));
         let kinds = wanted.fold(0, |kinds, pattern| kinds | pattern.kinds());
-        if self.kinds.len() <= index && kinds != 0 {
-            self.kinds.resize(index + 1, 0);
+        if self.kinds.len() <= index.place() && kinds != 0 {
+            self.kinds.resize(index.place() + 1, 0);
         }
-        if let Some(place) = self.kinds.get_mut(index) {
+        if let Some(place) = self.kinds.get_mut(index.place()) {
             *place = kinds;
         }
     }
@@ -86,9 +86,9 @@ impl Interests {
         }
         let is_everything = patterns.iter().any(Pattern::is_everything);
         let mut interest = Interest { patterns, kinds: Vec::new(), is_everything, readers: 1 };
-        for index in 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX) {
+        for index in InstrumentIndex::until(values.index_end()) {
             if let Some(symbol) = values.symbol(index) {
-                interest.note_definition(index as usize, &symbol);
+                interest.note_definition(index, &symbol);
             }
         }
         self.bytes += interest.bytes();
@@ -107,10 +107,10 @@ impl Interests {
     }
 
     /// A new instrument: every interest decides whether it is meant.
-    pub fn note_definition(&mut self, instrument: u32, symbol: &Symbol) {
+    pub fn note_definition(&mut self, index: InstrumentIndex, symbol: &Symbol) {
         for (_, interest) in &mut self.table {
             let before = interest.kinds.capacity();
-            interest.note_definition((instrument & 0x00FF_FFFF) as usize, symbol);
+            interest.note_definition(index, symbol);
             self.bytes += (interest.kinds.capacity() - before) * size_of::<u16>();
         }
     }
@@ -146,12 +146,12 @@ mod tests {
         assert_eq!(interests.join(trades_of_petr(), &values), first);
 
         let petr4: Symbol = "PETR4".parse().unwrap();
-        values.note(&Frame::seal(Definition::new(5, petr4, 2)));
-        interests.note_definition(5, &petr4);
+        values.note(&Frame::seal(Definition::new(U32::new(5).into(), petr4, 2)));
+        interests.note_definition(InstrumentIndex::new(5), &petr4);
         let interest = interests.get(first).unwrap();
         let instrument = U32::new(5);
         assert!(interest.wants(&Frame::seal(Trade { instrument, ..Trade::default() })));
-        assert!(interest.wants(&Frame::seal(Definition::new(5, petr4, 2))));
+        assert!(interest.wants(&Frame::seal(Definition::new(U32::new(5).into(), petr4, 2))));
         assert!(!interest.wants(&Frame::seal(Quote { instrument, ..Quote::default() })));
         assert!(!interest.wants(&Frame::seal(Trade::default())), "another instrument");
         assert_eq!(interest.matched(), 1);

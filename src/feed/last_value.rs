@@ -2,7 +2,9 @@
 //! keeps one, as the table of kinds says.
 
 use crate::limits;
-use crate::wire::{DataKind, Definition, FRAME_BYTES, Frame, Kind, LAST_VALUES, Symbol};
+use crate::wire::{
+    DataKind, Definition, FRAME_BYTES, Frame, InstrumentIndex, Kind, LAST_VALUES, Symbol,
+};
 
 /// One instrument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,16 +15,11 @@ struct LastValue {
     values: [Option<Frame>; LAST_VALUES],
 }
 
-/// The last values of all instruments of one source, indexed by the lower 24 bits of `instrument`.
+/// The last values of all instruments of one source, by index.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct LastValues {
     instruments: Vec<Option<LastValue>>,
     defined: usize,
-}
-
-/// The part of an instrument number that is an index within its source.
-fn index_of(instrument: u32) -> usize {
-    (instrument & 0x00FF_FFFF) as usize
 }
 
 // A broker has 65,536 of them: they hold nothing but frames, and whether each is there.
@@ -38,7 +35,7 @@ impl LastValues {
     /// Takes note of a data frame. `true` when it defined a new instrument. Frames older than what is
     /// known, of undefined instruments, or beyond the table's bound change nothing.
     pub fn note(&mut self, frame: &Frame) -> bool {
-        let index = index_of(frame.instrument.get());
+        let index = frame.instrument().index().place();
         if let Some(definition) = frame.view::<Definition>() {
             return self.define(index, definition.symbol, frame);
         }
@@ -88,34 +85,34 @@ impl LastValues {
         self.defined == 0
     }
 
-    /// One more than the largest index in use: the bound for walks by index.
+    /// Behind the largest index in use: the bound for walks by index.
     #[must_use]
-    pub fn index_end(&self) -> usize {
-        self.instruments.len()
+    pub fn index_end(&self) -> InstrumentIndex {
+        InstrumentIndex::at(self.instruments.len()).unwrap_or(InstrumentIndex::LAST)
     }
 
-    /// The symbol of the instrument with this index or number.
+    /// The symbol of the instrument with this index.
     #[must_use]
-    pub fn symbol(&self, instrument: u32) -> Option<Symbol> {
-        self.at(instrument).map(|known| known.symbol)
+    pub fn symbol(&self, index: InstrumentIndex) -> Option<Symbol> {
+        self.at(index).map(|known| known.symbol)
     }
 
     /// Its definition frame.
     #[must_use]
-    pub fn definition(&self, instrument: u32) -> Option<&Frame> {
-        self.at(instrument).map(|known| &known.definition)
+    pub fn definition(&self, index: InstrumentIndex) -> Option<&Frame> {
+        self.at(index).map(|known| &known.definition)
     }
 
     /// Its last frame of a kind that keeps one.
     #[must_use]
-    pub fn last(&self, instrument: u32, kind: Kind) -> Option<&Frame> {
-        self.at(instrument)?.values.get(DataKind::last_value_slot(kind as u8)?)?.as_ref()
+    pub fn last(&self, index: InstrumentIndex, kind: Kind) -> Option<&Frame> {
+        self.at(index)?.values.get(DataKind::last_value_slot(kind as u8)?)?.as_ref()
     }
 
     /// Its last frames, in the order of the table of kinds.
     #[must_use]
-    pub fn values(&self, instrument: u32) -> [Option<&Frame>; LAST_VALUES] {
-        match self.at(instrument) {
+    pub fn values(&self, index: InstrumentIndex) -> [Option<&Frame>; LAST_VALUES] {
+        match self.at(index) {
             Some(known) => known.values.each_ref().map(Option::as_ref),
             None => [None; LAST_VALUES],
         }
@@ -123,9 +120,9 @@ impl LastValues {
 
     /// Its definition, and its last frames in the order of the table of kinds.
     #[must_use]
-    pub fn known(&self, instrument: u32) -> [Option<&Frame>; LAST_VALUES + 1] {
+    pub fn known(&self, index: InstrumentIndex) -> [Option<&Frame>; LAST_VALUES + 1] {
         let mut all = [None; LAST_VALUES + 1];
-        if let Some(known) = self.at(instrument) {
+        if let Some(known) = self.at(index) {
             let (definition, values) = (Some(&known.definition), known.values.iter());
             let known = std::iter::once(definition).chain(values.map(Option::as_ref));
             all.iter_mut().zip(known).for_each(|(place, frame)| *place = frame);
@@ -133,8 +130,8 @@ impl LastValues {
         all
     }
 
-    fn at(&self, instrument: u32) -> Option<&LastValue> {
-        self.instruments.get(index_of(instrument))?.as_ref()
+    fn at(&self, index: InstrumentIndex) -> Option<&LastValue> {
+        self.instruments.get(index.place())?.as_ref()
     }
 }
 
@@ -144,7 +141,7 @@ mod tests {
     use crate::wire::{Cancel, Quote, Sample, U32, U64};
 
     fn definition(index: u32, symbol: &str) -> Frame {
-        Frame::seal(Definition::new(index, symbol.parse().unwrap(), 2))
+        Frame::seal(Definition::new(U32::new(index).into(), symbol.parse().unwrap(), 2))
     }
 
     fn quote(index: u32, seq: u64) -> Frame {
@@ -159,9 +156,12 @@ mod tests {
         assert!(!values.note(&definition(3, "PETR4")), "known already");
         values.note(&quote(3, 9));
         values.note(&quote(3, 8));
-        assert_eq!(values.last(3, Kind::Quote).map(|f| f.seq.get()), Some(9));
+        assert_eq!(values.last(InstrumentIndex::new(3), Kind::Quote).map(|f| f.seq.get()), Some(9));
         values.void_from(9);
-        assert!(values.last(3, Kind::Quote).is_none() && values.symbol(3).is_some());
+        assert!(
+            values.last(InstrumentIndex::new(3), Kind::Quote).is_none()
+                && values.symbol(InstrumentIndex::new(3)).is_some()
+        );
     }
 
     #[test]
@@ -174,13 +174,14 @@ mod tests {
         for frame in [sample, cancel, quote(3, 4)] {
             values.note(&frame);
         }
-        assert_eq!(values.last(3, Kind::Sample), Some(&sample));
-        assert_eq!(values.last(3, Kind::Cancel), None);
-        let known: Vec<&Frame> = values.known(3).into_iter().flatten().collect();
+        assert_eq!(values.last(InstrumentIndex::new(3), Kind::Sample), Some(&sample));
+        assert_eq!(values.last(InstrumentIndex::new(3), Kind::Cancel), None);
+        let known: Vec<&Frame> =
+            values.known(InstrumentIndex::new(3)).into_iter().flatten().collect();
         assert_eq!(known, [&definition(3, "PETR4"), &quote(3, 4), &sample]);
-        assert_eq!(values.values(3).into_iter().flatten().count(), 2);
+        assert_eq!(values.values(InstrumentIndex::new(3)).into_iter().flatten().count(), 2);
         values.void_from(5);
-        assert_eq!(values.last(3, Kind::Sample), None);
+        assert_eq!(values.last(InstrumentIndex::new(3), Kind::Sample), None);
     }
 
     #[test]
@@ -188,6 +189,6 @@ mod tests {
         let mut values = LastValues::default();
         assert!(!values.note(&definition(0x00FF_FFFF, "PETR4")));
         values.note(&quote(77, 1));
-        assert_eq!((values.len(), values.index_end()), (0, 0));
+        assert_eq!((values.len(), values.index_end()), (0, InstrumentIndex::FIRST));
     }
 }

@@ -69,9 +69,9 @@ impl Gather {
             let fits = |part: &Part| part.rows() == RowKind::Quote || part.rows() == rows;
             parts.push(Part::new(plan).filter(fits).ok_or(Refused::Plan)?);
         }
-        if question.as_of == CUT_OF_OURS {
+        if question.as_of == Some(CUT_OF_OURS) {
             let cut = self.leaves.common_cut(&parts);
-            if cut == 0 {
+            if cut.is_none() {
                 return Err(Refused::Cut);
             }
             for part in &mut parts {

@@ -10,7 +10,7 @@ use super::gathering::{AttemptKind, BAR_FRAMES, Gathering, Outcome, Part, RowKin
 use super::merge;
 use crate::wire::{
     Counted, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, NodeAnswer, NodeExplain, Query,
-    Refusal, Run, U16, U32, U64, padded,
+    Refusal, Run, Seq, U16, U32, U64, padded,
 };
 
 /// Everything to send to an asker, once per query.
@@ -227,13 +227,11 @@ fn cover(end: &mut Ended, parts: &[Part]) {
         end.covered_from = U64::new(from);
         end.covered_to = U64::new(to);
     }
-    // 0 means that it is not known.
-    let least = |of: fn(&Ended) -> u64| {
-        let ends = chosen().map(|(_, end)| of(end));
-        U64::new(ends.filter(|seq| *seq != 0).min().unwrap_or(0))
-    };
-    end.as_of = least(|end| end.as_of.get());
-    end.durable_seq = least(|end| end.durable_seq.get());
+    // Of one that does not say it, it is not known.
+    let least =
+        |of: fn(&Ended) -> Option<Seq>| Seq::field(chosen().filter_map(|(_, end)| of(end)).min());
+    end.as_of = least(Ended::as_of);
+    end.durable_seq = least(Ended::durable_seq);
 }
 
 fn number(count: usize) -> U32 {

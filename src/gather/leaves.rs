@@ -28,7 +28,7 @@ use crate::limits::{
     LEAF_AVOID_WAIT,
 };
 use crate::time::{Mono, nanos};
-use crate::wire::ErrorCode;
+use crate::wire::{ErrorCode, Seq};
 
 #[derive(Debug, Default)]
 struct Leaf {
@@ -37,7 +37,7 @@ struct Leaf {
     failed_lately_until: Mono,
     silence: SilenceDetector,
     /// The largest `as_of` that it has shown.
-    as_of: u64,
+    as_of: Option<Seq>,
 }
 
 /// How a node is at the moment: the better it is, the sooner it is asked.
@@ -61,7 +61,7 @@ impl Leaf {
     }
 
     /// Whether a cut is ahead of all that it is known to have.
-    fn is_ahead(&self, cut: u64) -> bool {
+    fn is_ahead(&self, cut: Option<Seq>) -> bool {
         self.as_of < cut
     }
 }
@@ -114,7 +114,7 @@ impl Leaves {
         let cut = part.question().as_of;
         let cost = |copy: &Untried| {
             let Some(leaf) = self.all.get(&copy.leaf()) else {
-                return (Health::Healthy, cut != 0, 1, copy.index());
+                return (Health::Healthy, cut.is_some(), 1, copy.index());
             };
             let expected = leaf.latencies.get(&part.rows()).map_or(0, |it| it.expected_ns(now));
             // What it has kept until now is what the next one must expect at least.
@@ -287,8 +287,8 @@ impl Leaves {
     // ---- cuts ----
 
     /// Whether a cut is ahead of all that this node is known to have.
-    pub(super) fn is_ahead(&self, id: LeafId, cut: u64) -> bool {
-        self.all.get(&id).map_or(cut != 0, |leaf| leaf.is_ahead(cut))
+    pub(super) fn is_ahead(&self, id: LeafId, cut: Option<Seq>) -> bool {
+        self.all.get(&id).map_or(cut.is_some(), |leaf| leaf.is_ahead(cut))
     }
 
     /// Whether some copy of a part is known to be at the question's cut.
@@ -297,26 +297,25 @@ impl Leaves {
     }
 
     /// It was at this cut, and may be beyond it.
-    pub(super) fn note_reached(&mut self, id: LeafId, cut: u64) {
+    pub(super) fn note_reached(&mut self, id: LeafId, cut: Option<Seq>) {
         let leaf = self.leaf(id);
         leaf.as_of = leaf.as_of.max(cut);
     }
 
     /// It has everything before this `seq`. Not kept as a maximum for ever: a new epoch may take it back.
-    pub(super) fn note_as_of(&mut self, id: LeafId, as_of: u64) {
-        if as_of != 0 {
+    pub(super) fn note_as_of(&mut self, id: LeafId, as_of: Option<Seq>) {
+        if as_of.is_some() {
             self.leaf(id).as_of = as_of;
         }
     }
 
-    /// The newest cut at which some copy of each of these parts can answer at once; 0 when it is not
-    /// known of one.
-    pub(super) fn common_cut(&self, parts: &[Part]) -> u64 {
-        let of_leaf = |id: LeafId| self.all.get(&id).map_or(0, |leaf| leaf.as_of);
-        let of_part = |part: &Part| {
-            part.candidates().iter().map(|copy| of_leaf(copy.leaf)).max().unwrap_or(0)
-        };
-        parts.iter().filter(|part| !part.is_pruned()).map(of_part).min().unwrap_or(0)
+    /// The newest cut at which some copy of each of these parts can answer at once; `None` when it is
+    /// not known of one.
+    pub(super) fn common_cut(&self, parts: &[Part]) -> Option<Seq> {
+        let of_leaf = |id: LeafId| self.all.get(&id).and_then(|leaf| leaf.as_of);
+        let of_part =
+            |part: &Part| part.candidates().iter().map(|copy| of_leaf(copy.leaf)).max().flatten();
+        parts.iter().filter(|part| !part.is_pruned()).map(of_part).min().flatten()
     }
 
     /// Requests that are open at all nodes.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::gathering::{BAR_FRAMES, Part, RowKind};
-use crate::wire::{Counted, Definition, Frame, Kind, Op, Query, Symbol};
+use crate::wire::{Counted, Definition, Frame, InstrumentId, Kind, Op, Query, Symbol};
 
 /// Two nodes sent the same bar or count with different figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,22 +24,22 @@ pub(super) struct Group {
 /// # Errors
 /// When two nodes disagree about a figure: adding them up could be as wrong as choosing.
 pub(super) fn groups(parts: &[Part], query: &Query) -> Result<Vec<Group>, Disagree> {
-    let mut names: BTreeMap<u32, Symbol> = BTreeMap::new();
+    let mut names: BTreeMap<InstrumentId, Symbol> = BTreeMap::new();
     let chosen = || parts.iter().filter_map(|part| Some((part.rows(), part.chosen()?)));
     for definition in chosen().flat_map(|(_, attempt)| attempt.definitions().iter()) {
         if let Some(named) = definition.view::<Definition>() {
-            names.entry(named.instrument.get()).or_insert(named.symbol);
+            names.entry(named.instrument()).or_insert(named.symbol);
         }
     }
     // Names first: `None` would sort before them.
-    let order = |instrument: u32| {
+    let order = |instrument: InstrumentId| {
         let name = names.get(&instrument).copied();
         ((name.is_none(), name.unwrap_or_default()), instrument)
     };
     let mut groups: BTreeMap<_, Group> = BTreeMap::new();
     for (kind, attempt) in chosen() {
         for definition in attempt.definitions() {
-            let group = groups.entry(order(definition.instrument.get())).or_default();
+            let group = groups.entry(order(definition.instrument())).or_default();
             group.definition.get_or_insert(*definition);
         }
         // A node sends the rows of one instrument together.
@@ -61,8 +61,8 @@ pub(super) fn groups(parts: &[Part], query: &Query) -> Result<Vec<Group>, Disagr
     Ok(groups)
 }
 
-fn instrument_of(row: &Frame) -> u32 {
-    row.view::<Counted>().map_or(row.instrument, |counted| counted.instrument).get()
+fn instrument_of(row: &Frame) -> InstrumentId {
+    row.view::<Counted>().map_or(row.instrument(), Counted::instrument)
 }
 
 impl Group {
@@ -111,8 +111,8 @@ impl Group {
 }
 
 /// The source and its number for the row.
-fn identity(row: &Frame) -> (u32, u64) {
-    (row.instrument.get() >> 24, row.seq.get())
+fn identity(row: &Frame) -> (u8, u64) {
+    (row.instrument().source(), row.seq.get())
 }
 
 /// Every node sends as many trades as were asked for; together they may be more. Cancels go with the

@@ -44,7 +44,7 @@ mod tests;
 
 use crate::question::Question;
 use crate::time::Mono;
-use crate::wire::{EndStatus, Ended, ErrorCode, Frame, NodeStatus, Refusal};
+use crate::wire::{EndStatus, Ended, ErrorCode, Frame, NodeStatus, Refusal, Seq};
 
 pub use admission::Refused;
 pub use answer::Answer;
@@ -61,7 +61,7 @@ use request::RequestId;
 use silence::ProbeOutcome;
 
 /// `as_of` of a question that wants all nodes to answer at one cut and leaves it to us which.
-pub const CUT_OF_OURS: u64 = u64::MAX;
+pub const CUT_OF_OURS: Seq = Seq::LAST;
 
 /// A gather, unique in the life of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -226,17 +226,17 @@ impl Gather {
     }
 
     /// Takes note of how far a leaf is, as it reports outside of an answer.
-    pub fn note_as_of(&mut self, leaf: LeafId, as_of: u64) {
+    pub fn note_as_of(&mut self, leaf: LeafId, as_of: Option<Seq>) {
         self.leaves.note_as_of(leaf, as_of);
     }
 
     /// Takes note of how far a leaf is: an answer at a cut shows only that it is there.
     fn note_end_as_of(&mut self, leaf: LeafId, request: RequestId, end: &Ended) {
         let part = self.in_flight.part_of(request);
-        let is_of_now = part.is_some_and(|part| part.question().as_of == 0);
+        let is_of_now = part.is_some_and(|part| part.question().as_of.is_none());
         match is_of_now || end.code.get() == ErrorCode::Behind as u16 {
-            true => self.leaves.note_as_of(leaf, end.as_of.get()),
-            false => self.leaves.note_reached(leaf, end.as_of.get()),
+            true => self.leaves.note_as_of(leaf, end.as_of()),
+            false => self.leaves.note_reached(leaf, end.as_of()),
         }
     }
 

@@ -208,7 +208,7 @@ fn seqs(data: &[Frame]) -> Vec<u64> {
 #[test]
 fn all_parts_make_one_complete_answer_in_order() {
     let (mut gather, ids) = begun(&query(Op::Last, Query::WITH_QUOTE), &plan(Op::Last));
-    let definition = Frame::seal(Definition::new(9, "PETR4".parse().unwrap(), 2));
+    let definition = Frame::seal(Definition::new(U32::new(9).into(), "PETR4".parse().unwrap(), 2));
     reply(&mut gather, &ids, A, &[definition, trade(10, 1), trade(30, 3)]);
     reply(&mut gather, &ids, CORE, &[quote(Flags::STALE)]);
     assert_eq!(gather.poll_answer(), None, "one node is still open");

@@ -3,7 +3,7 @@
 use super::listed::{BLOCK, Columns, Listed, Loaded, indexes_in_block};
 use super::wanted::Wanted;
 use crate::log::{Log, Storage};
-use crate::wire::{Counted, U32, U64};
+use crate::wire::{Counted, U64};
 
 /// A scan that counts.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl CountScan {
         let (first, last) = times.unwrap_or((Some(0), Some(0)));
         self.damaged += u64::from(first.is_none()) + u64::from(last.is_none());
         Counted {
-            instrument: U32::new(listed.instrument),
+            instrument: listed.instrument.into(),
             trades: U64::new(self.trades),
             cancelled: U64::new(self.cancelled),
             first: U64::new(first.unwrap_or(0)),

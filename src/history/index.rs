@@ -20,9 +20,6 @@ use crate::log::{Log, Mark, Read, Reason, Storage, hole_in};
 use crate::question::Question;
 use crate::wire::{Definition, Frame, Kind, Symbol};
 
-/// Upper 8 bits of an instrument number are the source; a shard has one.
-const INDEX_MASK: u32 = 0x00FF_FFFF;
-
 /// All instruments of a shard.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -113,8 +110,8 @@ impl Index {
 
     fn note_definition(&mut self, frame: &Frame) {
         let Some(definition) = frame.view::<Definition>() else { return };
-        let instrument = frame.instrument.get();
-        let index = (instrument & INDEX_MASK) as usize;
+        let instrument = frame.instrument();
+        let index = instrument.index().place();
         if index >= limits::INSTRUMENTS_MAX {
             return;
         }
@@ -129,8 +126,8 @@ impl Index {
     }
 
     fn note_trade(&mut self, position: u64, frame: &Frame) {
-        let instrument = frame.instrument.get();
-        let place = self.by_instrument.get((instrument & INDEX_MASK) as usize).copied();
+        let instrument = frame.instrument();
+        let place = self.by_instrument.get(instrument.index().place()).copied();
         let Some((place, listed)) =
             place.and_then(|place| Some((place, self.listed.get_mut(place as usize)?)))
         else {

@@ -12,7 +12,7 @@ use super::block::{Block, Entry, packed_price};
 use super::cancels::Cancels;
 use crate::limits::INDEX_BLOCK_TRADES;
 use crate::log::{Log, Read, Storage};
-use crate::wire::{Frame, Kind, Trade};
+use crate::wire::{Frame, InstrumentId, Kind, Trade};
 
 /// Entries of a block, as ordinals count.
 pub(crate) const BLOCK: u64 = INDEX_BLOCK_TRADES as u64;
@@ -24,7 +24,7 @@ pub(crate) const LOG_LOOK_COST: usize = 16;
 /// One instrument.
 #[derive(Debug)]
 pub(crate) struct Listed {
-    pub(crate) instrument: u32,
+    pub(crate) instrument: InstrumentId,
     pub(crate) definition: Frame,
     blocks: VecDeque<Block>,
     /// Number of the first block: its ordinals begin at as many times [`BLOCK`].
@@ -71,7 +71,7 @@ pub(crate) struct Piece {
 }
 
 impl Listed {
-    pub(crate) fn new(instrument: u32, definition: Frame) -> Listed {
+    pub(crate) fn new(instrument: InstrumentId, definition: Frame) -> Listed {
         Listed {
             instrument,
             definition,
@@ -166,7 +166,7 @@ impl Listed {
         match log.read(position, 1) {
             Read::Frames([frame, ..])
                 if frame.seq.get() == seq
-                    && frame.instrument.get() == self.instrument
+                    && frame.instrument() == self.instrument
                     && as_trade(frame).is_some() =>
             {
                 Some(*frame)

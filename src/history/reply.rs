@@ -16,7 +16,7 @@ use crate::log::{Log, Storage};
 use crate::planted::{Bug, is_planted};
 use crate::question::Denial;
 use crate::wire::{
-    EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Refusal, Run, U32, U64,
+    EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Refusal, Run, Seq, U32, U64,
 };
 
 /// An answer under way.
@@ -101,7 +101,7 @@ impl Reply {
     /// When it would go beyond a limit, or what is asked makes no sense.
     pub(crate) fn new<S: Storage>(
         query: &Query,
-        as_of: u64,
+        as_of: Option<Seq>,
         places: Vec<u32>,
         index: &Index,
         log: &Log<S>,
@@ -126,8 +126,8 @@ impl Reply {
         let mut reply = Reply {
             query: *query,
             op,
-            cut: if as_of == 0 { next_seq } else { as_of },
-            is_cut: as_of != 0,
+            cut: as_of.map_or(next_seq, Seq::get),
+            is_cut: as_of.is_some(),
             epoch: log.epoch(),
             places,
             next_definition: 0,

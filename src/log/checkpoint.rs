@@ -124,10 +124,14 @@ mod tests {
     use super::super::tests::{MemoryLog, at, contents, frame, journal, open};
     use super::super::{LogConfig, LogEntry, Retention};
     use super::*;
-    use crate::wire::{Definition, U64};
+    use crate::wire::{Definition, InstrumentId, InstrumentIndex, U64};
 
     fn definition() -> Frame {
-        let mut definition = Definition::new(1 << 24, "PETR4".parse().unwrap(), 2);
+        let mut definition = Definition::new(
+            InstrumentId::new(1, InstrumentIndex::FIRST),
+            "PETR4".parse().unwrap(),
+            2,
+        );
         definition.seq = U64::new(1);
         Frame::seal(definition)
     }

@@ -6,14 +6,15 @@
 use super::memory::{MemoryDisk, PageFate};
 use super::tests::{MemoryLog, at, frame, journal, open};
 use super::*;
-use crate::wire::{Definition, Frame, U64};
+use crate::wire::{Definition, Frame, InstrumentId, InstrumentIndex, U64};
 
 /// Frames of the sequence are quotes, but for the definition that each segment states again.
 fn event(seq: u64) -> Frame {
     if seq > 1 {
         return frame(seq);
     }
-    let mut definition = Definition::new(1 << 24, "PETR4".parse().unwrap(), 2);
+    let mut definition =
+        Definition::new(InstrumentId::new(1, InstrumentIndex::FIRST), "PETR4".parse().unwrap(), 2);
     definition.seq = U64::new(1);
     Frame::seal(definition)
 }

@@ -4,7 +4,9 @@
 //! the Unix epoch. Only trades count; there is no bar where there was no trade. Trades must come in
 //! order of `(ts_event, seq)`. VWAP is notional divided by volume, both exact integers.
 
-use crate::wire::{BarNotional, BarPrices, BarTotals, Frame, I64, I128, Trade, U32, U64};
+use crate::wire::{
+    BarNotional, BarPrices, BarTotals, Frame, I64, I128, InstrumentId, Trade, U32, U64,
+};
 
 /// One bar. Prices in units of 1e-9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +86,8 @@ impl Bar {
 
     /// The three frames that carry a bar.
     #[must_use]
-    pub fn frames(&self, instrument: u32) -> [Frame; 3] {
-        let instrument = U32::new(instrument);
+    pub fn frames(&self, instrument: InstrumentId) -> [Frame; 3] {
+        let instrument = U32::from(instrument);
         let (seq, ts_event) = (U64::new(self.last_seq), U64::new(self.start));
         let prices = BarPrices {
             instrument,
@@ -237,15 +239,15 @@ mod tests {
         assert_eq!(bar.notional, i128::MAX);
     }
 
-    fn bar_frames(instrument: u32, start: u64) -> [Frame; 3] {
+    fn bar_frames(instrument: InstrumentId, start: u64) -> [Frame; 3] {
         Bar::begin(start, 60, 10).frames(instrument)
     }
 
     #[test]
     fn frames_of_different_bars_are_never_mixed() {
-        let [prices, totals, notional] = bar_frames(7, 60);
-        let [_, other_totals, other_notional] = bar_frames(8, 60);
-        let [_, late_totals, _] = bar_frames(7, 120);
+        let [prices, totals, notional] = bar_frames(U32::new(7).into(), 60);
+        let [_, other_totals, other_notional] = bar_frames(U32::new(8).into(), 60);
+        let [_, late_totals, _] = bar_frames(U32::new(7).into(), 120);
         let quote = Frame::seal(Quote::default());
         for frames in [
             vec![prices, other_totals, notional],

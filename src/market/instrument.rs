@@ -4,27 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::limits::INSTRUMENTS_MAX;
 use crate::market::price::DECIMALS_MAX;
-use crate::wire::Symbol;
+use crate::wire::{InstrumentId, InstrumentIndex, Symbol};
 
-/// Bits of a frame's instrument field that number the instrument; the rest number the source.
-const INDEX_BITS: u32 = 24;
-
-/// A frame's instrument field. Only the lower 24 bits of `index` count.
+/// How an exchange numbers an instrument in its frames: it knows of no sources, so 0 stands for its own.
 #[must_use]
-pub const fn instrument_id(source: u8, index: u32) -> u32 {
-    ((source as u32) << INDEX_BITS) | instrument_index(index)
-}
-
-/// The instrument within its source.
-#[must_use]
-pub const fn instrument_index(instrument: u32) -> u32 {
-    instrument & ((1 << INDEX_BITS) - 1)
-}
-
-/// The source of a frame's instrument field.
-#[must_use]
-pub const fn instrument_source(instrument: u32) -> u8 {
-    instrument.to_be_bytes()[0]
+pub const fn exchange_id(index: InstrumentIndex) -> InstrumentId {
+    InstrumentId::new(0, index)
 }
 
 /// One row of the table.
@@ -45,7 +30,7 @@ pub struct TableFull;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Instruments {
     rows: Vec<Instrument>,
-    by_symbol: BTreeMap<Symbol, u32>,
+    by_symbol: BTreeMap<Symbol, InstrumentIndex>,
 }
 
 impl Instruments {
@@ -60,7 +45,7 @@ impl Instruments {
     ///
     /// # Errors
     /// When the symbol is new and the table full.
-    pub fn insert(&mut self, symbol: Symbol, decimals: u8) -> Result<u32, TableFull> {
+    pub fn insert(&mut self, symbol: Symbol, decimals: u8) -> Result<InstrumentIndex, TableFull> {
         if let Some(&index) = self.by_symbol.get(&symbol) {
             self.raise_decimals(index, decimals);
             return Ok(index);
@@ -68,29 +53,29 @@ impl Instruments {
         if self.rows.len() >= INSTRUMENTS_MAX {
             return Err(TableFull);
         }
-        let index = u32::try_from(self.rows.len()).map_err(|_| TableFull)?;
+        let index = InstrumentIndex::at(self.rows.len()).ok_or(TableFull)?;
         self.rows.push(Instrument { symbol, decimals: decimals.min(DECIMALS_MAX) });
         self.by_symbol.insert(symbol, index);
         Ok(index)
     }
 
     /// Makes the instrument show at least this many decimals.
-    pub fn raise_decimals(&mut self, index: u32, decimals: u8) {
-        if let Some(row) = self.rows.get_mut(index as usize) {
+    pub fn raise_decimals(&mut self, index: InstrumentIndex, decimals: u8) {
+        if let Some(row) = self.rows.get_mut(index.place()) {
             row.decimals = row.decimals.max(decimals.min(DECIMALS_MAX));
         }
     }
 
     /// The index of a known symbol.
     #[must_use]
-    pub fn index_of(&self, symbol: &Symbol) -> Option<u32> {
+    pub fn index_of(&self, symbol: &Symbol) -> Option<InstrumentIndex> {
         self.by_symbol.get(symbol).copied()
     }
 
     /// The instrument with this index.
     #[must_use]
-    pub fn get(&self, index: u32) -> Option<&Instrument> {
-        self.rows.get(index as usize)
+    pub fn get(&self, index: InstrumentIndex) -> Option<&Instrument> {
+        self.rows.get(index.place())
     }
 
     /// All instruments; a row's position is its index.
@@ -123,12 +108,12 @@ mod tests {
     #[test]
     fn a_symbol_keeps_its_index_and_its_finest_decimals() {
         let mut table = Instruments::new();
-        assert_eq!(table.insert(symbol("PETR4"), 2), Ok(0));
-        assert_eq!(table.insert(symbol("VALE3"), 2), Ok(1));
-        assert_eq!(table.insert(symbol("PETR4"), 3), Ok(0));
-        assert_eq!(table.insert(symbol("PETR4"), 1), Ok(0));
-        assert_eq!(table.get(0).unwrap().decimals, 3);
-        assert_eq!(table.index_of(&symbol("VALE3")), Some(1));
+        assert_eq!(table.insert(symbol("PETR4"), 2), Ok(InstrumentIndex::new(0)));
+        assert_eq!(table.insert(symbol("VALE3"), 2), Ok(InstrumentIndex::new(1)));
+        assert_eq!(table.insert(symbol("PETR4"), 3), Ok(InstrumentIndex::new(0)));
+        assert_eq!(table.insert(symbol("PETR4"), 1), Ok(InstrumentIndex::new(0)));
+        assert_eq!(table.get(InstrumentIndex::FIRST).unwrap().decimals, 3);
+        assert_eq!(table.index_of(&symbol("VALE3")), Some(InstrumentIndex::new(1)));
         assert_eq!(table.index_of(&symbol("ITUB4")), None);
         assert_eq!(table.len(), 2);
     }
@@ -140,13 +125,6 @@ mod tests {
             table.insert(symbol(&format!("X{number}")), 2).unwrap();
         }
         assert_eq!(table.insert(symbol("ONEMORE"), 2), Err(TableFull));
-        assert_eq!(table.insert(symbol("X7"), 2), Ok(7));
-    }
-
-    #[test]
-    fn source_and_index_do_not_touch_each_other() {
-        let id = instrument_id(0xAB, 0xFF00_0001);
-        assert_eq!(id, 0xAB00_0001);
-        assert_eq!((instrument_source(id), instrument_index(id)), (0xAB, 1));
+        assert_eq!(table.insert(symbol("X7"), 2), Ok(InstrumentIndex::new(7)));
     }
 }

@@ -10,5 +10,5 @@ pub mod summary;
 pub mod synthetic;
 pub mod tape;
 
-pub use instrument::{Instrument, Instruments, TableFull, instrument_id, instrument_index};
+pub use instrument::{Instrument, Instruments, TableFull, exchange_id};
 pub use price::{DecimalMark, Price, PriceError};

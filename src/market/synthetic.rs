@@ -7,8 +7,11 @@
 
 use std::ops::RangeInclusive;
 
+use super::instrument::exchange_id;
 use crate::random::Random;
-use crate::wire::{Definition, Flags, Frame, I64, Quote, Symbol, Trade, U16, U32, U64};
+use crate::wire::{
+    Definition, Flags, Frame, I64, InstrumentIndex, Quote, Symbol, Trade, U16, U32, U64,
+};
 
 /// One cent in price units.
 const CENT: i64 = 10_000_000;
@@ -165,14 +168,14 @@ impl Synthetic {
     /// The frames that define the instruments; they come first.
     #[must_use]
     pub fn definitions(&self) -> Vec<Frame> {
-        (0_u32..)
+        InstrumentIndex::until(InstrumentIndex::LAST)
             .zip(&LISTINGS)
             .map(|(index, listing)| {
                 let decimals = if listing.tick % UNIT == 0 { 0 } else { 2 };
                 Frame::seal(Definition {
-                    seq: U64::new(u64::from(index) + 1),
+                    seq: U64::new(u64::from(index.get()) + 1),
                     ts_event: U64::new(self.start_wall_ns),
-                    ..Definition::new(index, symbol(listing), decimals)
+                    ..Definition::new(exchange_id(index), symbol(listing), decimals)
                 })
             })
             .collect()
@@ -197,7 +200,7 @@ impl Synthetic {
         let draw = self.choices.below(total);
         let index = self.popularity_sums.partition_point(|&sum| sum <= draw);
         let place = Place {
-            index: u32::try_from(index).unwrap_or(0),
+            index: InstrumentIndex::at(index).unwrap_or_default(),
             seq: self.seq,
             ts_event: self.start_wall_ns.saturating_add(offset_ns),
         };
@@ -258,7 +261,7 @@ fn symbol(listing: &Listing) -> Symbol {
 /// The header of one event.
 #[derive(Clone, Copy)]
 struct Place {
-    index: u32,
+    index: InstrumentIndex,
     seq: u64,
     ts_event: u64,
 }
@@ -291,7 +294,7 @@ impl Book {
         self.requote(random);
         Frame::seal(Quote {
             flags: U16::new(Flags::LAST),
-            instrument: U32::new(place.index),
+            instrument: exchange_id(place.index).into(),
             seq: U64::new(place.seq),
             ts_event: U64::new(place.ts_event),
             instrument_seq: U32::new(self.instrument_seq),
@@ -359,7 +362,7 @@ impl Book {
         let qty = self.draw_qty(random).min(available);
         Frame::seal(Trade {
             flags: U16::new(Flags::LAST | side),
-            instrument: U32::new(place.index),
+            instrument: exchange_id(place.index).into(),
             seq: U64::new(place.seq),
             ts_event: U64::new(place.ts_event),
             instrument_seq: U32::new(self.instrument_seq),
@@ -477,7 +480,7 @@ mod tests {
     fn a_few_instruments_have_most_of_the_events_and_all_have_some() {
         let mut counts = vec![0_u32; LISTINGS.len()];
         for (_, frame) in events(9, 1_000, 50_000) {
-            counts[frame.instrument.get() as usize] += 1;
+            counts[frame.instrument().index().place()] += 1;
         }
         assert!(counts[0] > 10_000 && counts[0] < 15_000, "{counts:?}");
         assert!(counts.iter().all(|&n| n > 200), "{counts:?}");
@@ -528,7 +531,7 @@ mod tests {
                 offset_ns = due_ns;
                 prop_assert_eq!(frame.seq.get(), seq);
                 prop_assert_eq!(frame.ts_event.get(), START_NS + due_ns);
-                let index = frame.instrument.get() as usize;
+                let index = frame.instrument().index().place();
                 let listing = &LISTINGS[index];
                 instrument_seq[index] += 1;
                 prop_assert_eq!(frame.instrument_seq.get(), instrument_seq[index]);

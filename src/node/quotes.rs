@@ -12,7 +12,8 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::Mono;
 use crate::wire::{
-    EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Refusal, Run, Symbol, U16, U32, U64,
+    EndStatus, Ended, ErrorCode, Flags, Frame, InstrumentId, Kind, Refusal, Run, Seq, Symbol, U16,
+    U32, U64,
 };
 
 /// What a node answers from, as it stands now.
@@ -21,15 +22,15 @@ pub struct Shelf<'a> {
     /// The last values.
     pub values: &'a LastValues,
     /// Instruments by name.
-    pub names: &'a BTreeMap<Symbol, u32>,
+    pub names: &'a BTreeMap<Symbol, InstrumentId>,
     /// The delivery flags of a quote: STALE, unless it is known to be current.
     pub provenance: u16,
     /// Quotes with a `seq` below this may have been followed by others that are lost: they are STALE.
-    pub doubtful_below: u64,
+    pub doubtful_below: Option<Seq>,
     /// Everything before this `seq` is in the values.
-    pub as_of: u64,
-    /// The next `seq` that is not durable; 0 = says nothing.
-    pub durable_seq: u64,
+    pub as_of: Option<Seq>,
+    /// The next `seq` that is not durable; `None`: says nothing.
+    pub durable_seq: Option<Seq>,
 }
 
 /// The questions for quotes of one connection.
@@ -52,12 +53,12 @@ struct Open {
 #[derive(Debug)]
 struct Answering {
     /// By name.
-    instruments: Vec<u32>,
+    instruments: Vec<InstrumentId>,
     /// How far in them, definitions and then quotes.
     next: usize,
     quotes: u32,
-    as_of: u64,
-    durable_seq: u64,
+    as_of: Option<Seq>,
+    durable_seq: Option<Seq>,
 }
 
 impl QuoteDesk {
@@ -132,7 +133,7 @@ impl Open {
         let refused = |code, text| Frame::seal(Refusal::new(code, id.get(), text));
         if self.answering.is_none() {
             if self.question.as_of > shelf.as_of {
-                let (as_of, code) = (U64::new(shelf.as_of), U16::new(ErrorCode::Behind as u16));
+                let (as_of, code) = (Seq::field(shelf.as_of), U16::new(ErrorCode::Behind as u16));
                 let status = EndStatus::Failed as u8;
                 out.push(Frame::seal(Ended { id, status, code, as_of, ..Ended::default() }));
                 return true;
@@ -170,10 +171,10 @@ impl Answering {
                 return false;
             }
             if self.next < count {
-                let definition = shelf.values.definition(instrument);
+                let definition = shelf.values.definition(instrument.index());
                 out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
-            } else if let Some(quote) = shelf.values.last(instrument, Kind::Quote) {
-                let is_doubtful = quote.seq.get() < shelf.doubtful_below;
+            } else if let Some(quote) = shelf.values.last(instrument.index(), Kind::Quote) {
+                let is_doubtful = quote.seq() < shelf.doubtful_below;
                 let doubt = if is_doubtful { Flags::STALE } else { 0 };
                 out.push(quote.delivered(shelf.provenance | doubt));
                 self.quotes += 1;
@@ -187,8 +188,8 @@ impl Answering {
             code: U16::new(code),
             rows: U32::new(self.quotes),
             covered_to: U64::new(u64::MAX),
-            as_of: U64::new(self.as_of),
-            durable_seq: U64::new(self.durable_seq),
+            as_of: Seq::field(self.as_of),
+            durable_seq: Seq::field(self.durable_seq),
             ..Ended::default()
         }));
         true
@@ -196,7 +197,7 @@ impl Answering {
 }
 
 /// The instruments that a question is about, by name, each once.
-fn chosen(question: &Question, names: &BTreeMap<Symbol, u32>) -> Vec<u32> {
+fn chosen(question: &Question, names: &BTreeMap<Symbol, InstrumentId>) -> Vec<InstrumentId> {
     let mut found = BTreeMap::new();
     for pattern in question.patterns() {
         let text = pattern.text();
@@ -224,7 +225,7 @@ mod tests {
 
     struct Bench {
         values: LastValues,
-        names: BTreeMap<Symbol, u32>,
+        names: BTreeMap<Symbol, InstrumentId>,
         as_of: u64,
         desk: QuoteDesk,
     }
@@ -234,8 +235,8 @@ mod tests {
             let (mut values, mut names) = (LastValues::default(), BTreeMap::new());
             for (index, symbol) in (0..).zip(symbols) {
                 let symbol: Symbol = symbol.parse().unwrap();
-                names.insert(symbol, index);
-                values.note(&Frame::seal(Definition::new(index, symbol, 2)));
+                names.insert(symbol, U32::new(index).into());
+                values.note(&Frame::seal(Definition::new(U32::new(index).into(), symbol, 2)));
                 let (instrument, seq) = (U32::new(index), U64::new(u64::from(index) + 1));
                 values.note(&Frame::seal(Quote { instrument, seq, ..Quote::default() }));
             }
@@ -252,7 +253,7 @@ mod tests {
             };
             let question = Question::new(&query).unwrap();
             let question = question.about(symbols.iter().map(|it| padded(it))).unwrap();
-            self.desk.ask(Mono(0), question.cut_at(as_of), Duration::MAX).unwrap();
+            self.desk.ask(Mono(0), question.cut_at(Seq::new(as_of)), Duration::MAX).unwrap();
         }
 
         fn piece(&mut self, now: u64) -> Vec<Frame> {
@@ -261,9 +262,9 @@ mod tests {
                 values: &self.values,
                 names: &self.names,
                 provenance: Flags::STALE,
-                doubtful_below: 0,
-                as_of: self.as_of,
-                durable_seq: 0,
+                doubtful_below: None,
+                as_of: Seq::new(self.as_of),
+                durable_seq: None,
             };
             self.desk.handle_timeout(Mono(now));
             self.desk.fill(&shelf, &mut out);

@@ -16,8 +16,8 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, Definition, ErrorCode, Flags, Frame, Heartbeat, Kind, Op, Session, Symbol, U16, U32, U64,
-    padded,
+    Ack, Definition, ErrorCode, Flags, Frame, Heartbeat, InstrumentId, Kind, Op, Seq, Session,
+    Symbol, U16, U32, padded,
 };
 
 /// What a replica is configured with.
@@ -43,14 +43,14 @@ pub struct Replica {
     config: ReplicaConfig,
     links: Links<Peer>,
     values: LastValues,
-    names: BTreeMap<Symbol, u32>,
+    names: BTreeMap<Symbol, InstrumentId>,
     publisher: Option<ConnId>,
     epoch: u32,
-    epoch_start: u64,
-    /// The next `seq` wanted; 0 = nothing is known, a snapshot is.
-    next_seq: u64,
+    epoch_start: Option<Seq>,
+    /// The next `seq` wanted; `None`: nothing is known, a snapshot is wanted.
+    next_seq: Option<Seq>,
     /// Last values with a seq below this may have been followed by others, which core lost.
-    doubtful_below: u64,
+    doubtful_below: Option<Seq>,
     /// What core last said of its own values.
     is_told_live: bool,
     /// When core was last heard.
@@ -74,9 +74,9 @@ impl Replica {
             names: BTreeMap::new(),
             publisher: None,
             epoch: 0,
-            epoch_start: 0,
-            next_seq: 0,
-            doubtful_below: 0,
+            epoch_start: None,
+            next_seq: None,
+            doubtful_below: None,
             is_told_live: false,
             heard: Mono::default(),
             next_probe: Mono::default(),
@@ -108,43 +108,45 @@ impl Replica {
         Session {
             source: session.source,
             epoch: U32::new(self.epoch),
-            epoch_start: U64::new(self.epoch_start),
-            next_seq: U64::new(self.next_seq),
+            epoch_start: Seq::field(self.epoch_start),
+            next_seq: Seq::field(self.next_seq),
             name: padded(&self.config.name),
             ..Session::default()
         }
     }
 
     fn follow(&mut self, now: Now, conn: ConnId, session: &Session) {
-        let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
+        let (epoch, start) = (session.epoch.get(), session.epoch_start());
         // Where an epoch began that was missed is not known, but it was not before the one known here.
         let missed = epoch.saturating_sub(self.epoch) > 1;
         let start = if missed { start.min(self.epoch_start) } else { start };
         let is_void = epoch != self.epoch && start < self.next_seq;
         // Core never had what is known here, or took it back: begin with its last values.
-        if is_void || session.next_seq.get() < self.next_seq {
+        if is_void || session.next_seq() < self.next_seq {
             self.values = LastValues::default();
             self.names = BTreeMap::new();
-            self.doubtful_below = 0;
-            self.next_seq = 0;
+            self.doubtful_below = None;
+            self.next_seq = None;
         }
         self.epoch = epoch;
-        self.epoch_start = session.epoch_start.get();
+        self.epoch_start = session.epoch_start();
         self.is_told_live = false;
         self.heard = now.mono;
         self.next_probe = now.mono + limits::REPLICA_PROBE_EVERY;
         if let Some(before) = self.publisher.replace(conn) {
             self.links.refuse(before, ErrorCode::Unexpected, "another publisher took over");
         }
-        let text = format!("core publishes, epoch {epoch}, from seq {}", self.next_seq);
+        let text =
+            format!("core publishes, epoch {epoch}, from seq {}", Seq::number(self.next_seq));
         self.links.log(Level::Info, text);
     }
 
     /// A frame of the sequence, or a last value ahead of it.
     fn take(&mut self, frame: &Frame) -> Result<(), Denial> {
-        let seq = frame.seq.get();
+        let seq = frame.seq();
+        let next = frame.next_seq();
         if !frame.has(Flags::SNAPSHOT) {
-            if self.next_seq == 0 || seq == u64::MAX {
+            if self.next_seq.is_none() || seq == Some(Seq::LAST) {
                 let text = "say where the sequence starts (HEARTBEAT) first";
                 return Err(Denial::new(ErrorCode::Unexpected, text));
             }
@@ -154,11 +156,11 @@ impl Replica {
                 self.holes += 1;
                 self.doubtful_below = seq;
             }
-            self.next_seq = self.next_seq.max(seq.saturating_add(1));
+            self.next_seq = self.next_seq.max(Some(next));
             self.has_news = true;
         } else if frame.has(Flags::STALE) {
             // Core's own journal lost what may have followed it.
-            self.doubtful_below = self.doubtful_below.max(seq.saturating_add(1));
+            self.doubtful_below = self.doubtful_below.max(Some(next));
         }
         // What is kept is what core stored; how it goes out is decided when it does.
         let mut stored = *frame;
@@ -166,9 +168,9 @@ impl Replica {
         stored.renew_crc();
         self.values.note(&stored);
         if let Some(definition) = stored.view::<Definition>()
-            && self.values.symbol(definition.instrument.get()) == Some(definition.symbol)
+            && self.values.symbol(definition.instrument().index()) == Some(definition.symbol)
         {
-            self.names.insert(definition.symbol, definition.instrument.get());
+            self.names.insert(definition.symbol, definition.instrument());
         }
         Ok(())
     }
@@ -177,9 +179,9 @@ impl Replica {
         if beat.flags.get() & Flags::MORE == 0 {
             self.is_told_live = beat.flags.get() & Flags::STALE == 0;
         }
-        let next_seq = beat.next_seq.get();
-        if next_seq > self.next_seq && next_seq != u64::MAX {
-            if self.next_seq > 0 {
+        let next_seq = beat.next_seq();
+        if next_seq > self.next_seq && next_seq != Some(Seq::LAST) {
+            if self.next_seq.is_some() {
                 // Core has sent all that it has of what came before.
                 self.doubtful_below = next_seq;
             }
@@ -214,7 +216,7 @@ impl Replica {
             provenance,
             doubtful_below: self.doubtful_below,
             as_of: self.next_seq,
-            durable_seq: 0,
+            durable_seq: None,
         };
         desk.fill(&shelf, &mut self.scratch);
         if !self.scratch.is_empty() {
@@ -263,12 +265,12 @@ impl Service for Replica {
         Ok(())
     }
 
-    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
-        Some(if matches!(peer, Peer::Querier(_)) { self.next_seq } else { 0 })
+    fn answered_seq(&self, peer: &Peer) -> Option<Seq> {
+        self.next_seq.filter(|_| matches!(peer, Peer::Querier(_)))
     }
 
-    fn sent_seq(_peer: &Peer) -> u64 {
-        0
+    fn sent_seq(_peer: &Peer) -> Option<Seq> {
+        None
     }
 
     fn has_open(&self, conn: ConnId, id: u32) -> bool {
@@ -298,7 +300,7 @@ impl Service for Replica {
         status.text("quotes", if self.is_live(now) { "live" } else { "stale" });
         status.metric("publisher_up", i64::from(self.publisher.is_some()));
         status.metric("epoch", self.epoch);
-        status.metric("next_seq", self.next_seq);
+        status.metric("next_seq", Seq::number(self.next_seq));
         status.metric("instruments", self.values.len());
         status.metric("frames", self.frames);
         status.metric("duplicates", self.duplicates);
@@ -337,7 +339,7 @@ impl Service for Replica {
             return;
         }
         if let Some(publisher) = self.publisher {
-            let (epoch, accepted_seq) = (U32::new(self.epoch), U64::new(self.next_seq));
+            let (epoch, accepted_seq) = (U32::new(self.epoch), Seq::field(self.next_seq));
             self.links.send(publisher, Ack { epoch, accepted_seq, ..Ack::default() });
         }
         self.wake_waiting();

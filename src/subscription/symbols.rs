@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::limits::INSTRUMENTS_MAX;
-use crate::wire::{Definition, Frame, Symbol};
+use crate::wire::{Definition, Frame, InstrumentId, Symbol};
 
 /// Decimals of a price whose instrument nobody announced.
 const DECIMALS_DEFAULT: u8 = 2;
@@ -12,7 +12,7 @@ const DECIMALS_DEFAULT: u8 = 2;
 /// limit show no symbol.
 #[derive(Clone, Debug, Default)]
 pub struct Symbols {
-    by_instrument: BTreeMap<u32, (Symbol, u8)>,
+    by_instrument: BTreeMap<InstrumentId, (Symbol, u8)>,
     symbol_columns: usize,
 }
 
@@ -20,7 +20,7 @@ impl Symbols {
     /// Learns from a frame when it is a definition; to be shown every frame.
     pub fn note(&mut self, frame: &Frame) {
         let Some(definition) = frame.view::<Definition>() else { return };
-        let instrument = definition.instrument.get();
+        let instrument = definition.instrument();
         let known = self.by_instrument.contains_key(&instrument);
         if known || self.by_instrument.len() < INSTRUMENTS_MAX {
             let symbol = definition.symbol;
@@ -37,13 +37,13 @@ impl Symbols {
 
     /// The instrument's symbol, when it was announced.
     #[must_use]
-    pub fn symbol(&self, instrument: u32) -> Option<&Symbol> {
+    pub fn symbol(&self, instrument: InstrumentId) -> Option<&Symbol> {
         self.by_instrument.get(&instrument).map(|(symbol, _)| symbol)
     }
 
     /// Decimals that its prices have at least.
     #[must_use]
-    pub fn decimals(&self, instrument: u32) -> u8 {
+    pub fn decimals(&self, instrument: InstrumentId) -> u8 {
         self.by_instrument.get(&instrument).map_or(DECIMALS_DEFAULT, |(_, decimals)| *decimals)
     }
 

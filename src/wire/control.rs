@@ -6,12 +6,13 @@ use super::data::holds;
 use super::frame::{FRAME_BYTES, Frame, FrameError, Kind, Message};
 use super::kinds::DataKind;
 use super::{EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
-use super::{I64, Symbol, U16, U32, U64};
+use super::{I64, InstrumentId, Seq, Symbol, U16, U32, U64};
 
-/// Declares a control message: kind, version and flags before the given fields, the CRC behind them.
+/// Declares a control message: kind, version and flags before the given fields, the CRC behind them. `seqs`
+/// are fields that name a place in a sequence, or none.
 macro_rules! control_message {
     ($(#[$doc:meta])* $name:ident($kind:ident) { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }
-     well_formed($it:ident) $check:expr) => {
+     $(seqs($($seq:ident),*))? well_formed($it:ident) $check:expr) => {
         $(#[$doc])*
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq,
@@ -37,6 +38,17 @@ macro_rules! control_message {
                 FromZeros::new_zeroed()
             }
         }
+
+        $(impl $name {
+            $(
+                /// The field of this name; `None` for 0.
+                #[inline]
+                #[must_use]
+                pub fn $seq(&self) -> Option<Seq> {
+                    Seq::from_field(self.$seq)
+                }
+            )*
+        })?
 
         impl Message for $name {
             const KIND: Kind = Kind::$kind;
@@ -72,7 +84,7 @@ control_message! {
         feed: U64,
         /// Name of the sender for logs, padded with zeros.
         name: [u8; 16],
-    } well_formed(it) it.reserved.get() == 0 && (it.role == 0 || Role::from_number(it.role).is_some())
+    } seqs(epoch_start, next_seq, durable_seq) well_formed(it) it.reserved.get() == 0 && (it.role == 0 || Role::from_number(it.role).is_some())
 }
 
 control_message! {
@@ -100,7 +112,7 @@ control_message! {
         sent_at: U64,
         /// Zero.
         reserved: [u8; 36],
-    } well_formed(it) it.reserved == [0; 36]
+    } seqs(next_seq) well_formed(it) it.reserved == [0; 36]
 }
 
 control_message! {
@@ -114,7 +126,7 @@ control_message! {
         durable_seq: U64,
         /// Zero.
         reserved: [u8; 36],
-    } well_formed(it) it.reserved == [0; 36]
+    } seqs(accepted_seq, durable_seq) well_formed(it) it.reserved == [0; 36]
 }
 
 control_message! {
@@ -135,7 +147,7 @@ control_message! {
         from_seq: U64,
         /// A symbol, a prefix and `*`, or `*`; padded with zeros.
         pattern: [u8; 36],
-    } well_formed(it) Mode::from_number(it.mode).is_some()
+    } seqs(from_seq) well_formed(it) Mode::from_number(it.mode).is_some()
 }
 
 control_message! {
@@ -159,7 +171,7 @@ control_message! {
         feed: U64,
         /// Zero.
         reserved_too: U64,
-    } well_formed(it) it.reserved.get() == 0 && it.reserved_too.get() == 0
+    } seqs(epoch_start, next_seq, oldest_seq) well_formed(it) it.reserved.get() == 0 && it.reserved_too.get() == 0
 }
 
 control_message! {
@@ -173,7 +185,7 @@ control_message! {
         next_seq: U64,
         /// Zero.
         reserved: [u8; 40],
-    } well_formed(it) it.reserved == [0; 40]
+    } seqs(next_seq) well_formed(it) it.reserved == [0; 40]
 }
 
 control_message! {
@@ -191,7 +203,7 @@ control_message! {
         missed: U64,
         /// Zero.
         reserved_too: [u8; 28],
-    } well_formed(it) it.reserved == [0; 3] && it.reserved_too == [0; 28]
+    } seqs(from_seq, to_seq) well_formed(it) it.reserved == [0; 3] && it.reserved_too == [0; 28]
         && GapReason::from_number(it.reason).is_some()
 }
 
@@ -204,7 +216,7 @@ control_message! {
         next_seq: U64,
         /// Zero.
         reserved: [u8; 44],
-    } well_formed(it) it.reserved == [0; 44]
+    } seqs(next_seq) well_formed(it) it.reserved == [0; 44]
 }
 
 control_message! {
@@ -265,7 +277,7 @@ control_message! {
         as_of: U64,
         /// Zero.
         reserved: [u8; 20],
-    } well_formed(it) it.reserved == [0; 20]
+    } seqs(as_of) well_formed(it) it.reserved == [0; 20]
 }
 
 control_message! {
@@ -273,7 +285,7 @@ control_message! {
     Counted(Counted) {
         /// The query.
         id: U32,
-        /// Whose trades; its DEFINITION came before.
+        /// Whose trades, an [`InstrumentId`]; its DEFINITION came before.
         instrument: U32,
         /// Trades of the range that stand.
         trades: U64,
@@ -286,6 +298,15 @@ control_message! {
         /// Zero.
         reserved: [u8; 16],
     } well_formed(it) it.reserved == [0; 16]
+}
+
+impl Counted {
+    /// Whose trades.
+    #[inline]
+    #[must_use]
+    pub fn instrument(&self) -> InstrumentId {
+        self.instrument.into()
+    }
 }
 
 control_message! {
@@ -360,7 +381,7 @@ control_message! {
         as_of: U64,
         /// Name of the node.
         name: [u8; 16],
-    } well_formed(it) it.reserved == [0; 3] && NodeStatus::from_number(it.status).is_some()
+    } seqs(as_of) well_formed(it) it.reserved == [0; 3] && NodeStatus::from_number(it.status).is_some()
 }
 
 control_message! {
@@ -388,7 +409,7 @@ control_message! {
         durable_seq: U64,
         /// Zero.
         reserved_last: U64,
-    } well_formed(it) it.reserved == 0 && it.reserved_too.get() == 0 && it.reserved_last.get() == 0
+    } seqs(as_of, durable_seq) well_formed(it) it.reserved == 0 && it.reserved_too.get() == 0 && it.reserved_last.get() == 0
         && EndStatus::from_number(it.status).is_some()
 }
 

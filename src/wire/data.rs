@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::frame::{FRAME_BYTES, Flags, Frame, Kind, Message};
 use super::kinds::BodyCheck;
-use super::{I64, I128, Symbol, U16, U32, U64};
+use super::{I64, I128, InstrumentId, Symbol, U16, U32, U64};
 
 /// The price that says "there is none", as in Databento's DBN.
 pub const PRICE_UNDEFINED: i64 = i64::MAX;
@@ -34,7 +34,7 @@ macro_rules! data_message {
             pub version: u8,
             /// See [`Flags`].
             pub flags: U16,
-            /// Upper 8 bits the source, lower 24 the instrument within it.
+            /// An [`InstrumentId`]: upper 8 bits the source, lower 24 the instrument within it.
             pub instrument: U32,
             /// Contiguous per source within an epoch; 0 = none.
             pub seq: U64,
@@ -61,6 +61,13 @@ macro_rules! data_message {
         }
 
         impl $name {
+            /// Its instrument.
+            #[inline]
+            #[must_use]
+            pub fn instrument(&self) -> InstrumentId {
+                self.instrument.into()
+            }
+
             /// What its row in the table of kinds says of its body.
             pub(super) const BODY_CHECK: BodyCheck = body_check!($name $(, $check)?);
         }
@@ -199,10 +206,10 @@ data_message! {
 impl Definition {
     /// A definition that shows prices with this many decimals (0 to 9).
     #[must_use]
-    pub fn new(instrument: u32, symbol: Symbol, decimals: u8) -> Definition {
+    pub fn new(instrument: InstrumentId, symbol: Symbol, decimals: u8) -> Definition {
         Definition {
             flags: U16::new(u16::from(decimals.min(9)) << Flags::DECIMALS_SHIFT),
-            instrument: U32::new(instrument),
+            instrument: instrument.into(),
             symbol,
             ..Definition::default()
         }

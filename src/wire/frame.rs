@@ -5,7 +5,7 @@ use std::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::kinds::{DATA_KINDS, DataKind};
-use super::{U16, U32, U64};
+use super::{InstrumentId, Seq, U16, U32, U64};
 
 /// Bytes of every message on every connection and of every log record.
 pub const FRAME_BYTES: usize = 64;
@@ -224,7 +224,7 @@ pub struct Frame {
     pub version: u8,
     /// [`Flags`].
     pub flags: U16,
-    /// Upper 8 bits the source, lower 24 the instrument within it.
+    /// An [`InstrumentId`]: upper 8 bits the source, lower 24 the instrument within it.
     pub instrument: U32,
     /// Contiguous per source within an epoch; 0 = none.
     pub seq: U64,
@@ -304,6 +304,27 @@ impl Frame {
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         Kind::from_number(self.kind)
+    }
+
+    /// The place of a data frame in its source's sequence.
+    #[inline]
+    #[must_use]
+    pub fn seq(&self) -> Option<Seq> {
+        Seq::from_field(self.seq)
+    }
+
+    /// The place behind it: what comes next in its source's sequence.
+    #[inline]
+    #[must_use]
+    pub fn next_seq(&self) -> Seq {
+        Seq::behind(self.seq.get())
+    }
+
+    /// The instrument of a data frame.
+    #[inline]
+    #[must_use]
+    pub fn instrument(&self) -> InstrumentId {
+        self.instrument.into()
     }
 
     /// Whether the flags have all bits of `mask`.

@@ -3,8 +3,10 @@
 mod control;
 mod data;
 mod frame;
+mod instrument;
 mod kinds;
 mod numbers;
+mod seq;
 mod symbol;
 
 pub use control::{
@@ -18,10 +20,12 @@ pub use data::{
     Trade,
 };
 pub use frame::{FRAME_BYTES, Flags, Frame, FrameError, Kind, Message, VERSION, as_frames};
+pub use instrument::{InstrumentId, InstrumentIndex};
 pub use kinds::{
     Column, DATA_KINDS, DataKind, Holds, LAST_VALUES, Line, LineColor, Piece, SHARED_COLUMNS,
 };
 pub use numbers::{BreakerAction, EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
+pub use seq::Seq;
 pub use symbol::{Symbol, SymbolError};
 
 /// Little-endian integers of alignment 1, as they stand in every frame.

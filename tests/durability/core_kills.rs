@@ -102,7 +102,7 @@ fn exchange(mut wire: Wire, over: &AtomicBool) {
     wire.send(session);
     for index in 0..INSTRUMENTS {
         let symbol = format!("SHARE{index}").parse().unwrap();
-        let definition = Definition::new(u32::try_from(index).unwrap(), symbol, 2);
+        let definition = Definition::new(U32::new(u32::try_from(index).unwrap()).into(), symbol, 2);
         wire.send_frame(&Frame::seal(definition).delivered(Flags::SNAPSHOT));
     }
     let mut next = wanted;

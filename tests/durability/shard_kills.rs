@@ -5,7 +5,10 @@
 use std::time::{Duration, Instant};
 
 use pregao::random::Random;
-use pregao::wire::{Ack, Definition, Frame, Heartbeat, I64, Kind, Role, Session, Trade, U32, U64};
+use pregao::wire::{
+    Ack, Definition, Frame, Heartbeat, I64, InstrumentId, InstrumentIndex, Kind, Role, Session,
+    Trade, U32, U64,
+};
 
 use super::files;
 use super::node::Place;
@@ -38,17 +41,18 @@ pub(crate) fn event(seq: u64) -> Option<Frame> {
 }
 
 fn frame(seq: u64) -> Frame {
-    let number = |index: u64| U32::new((1 << 24) | u32::try_from(index).unwrap());
+    let number = |index: u64| InstrumentIndex::new(u32::try_from(index).unwrap());
+    let id = |index| InstrumentId::new(1, number(index));
     if seq <= INSTRUMENTS {
         let symbol = format!("SHARE{seq}").parse().unwrap();
-        let mut definition = Definition::new(number(seq - 1).get(), symbol, 2);
+        let mut definition = Definition::new(id(seq - 1), symbol, 2);
         definition.seq = U64::new(seq);
         return Frame::seal(definition);
     }
     let drawn = mix(seq);
     Frame::seal(Trade {
         seq: U64::new(seq),
-        instrument: number(drawn % INSTRUMENTS),
+        instrument: id(drawn % INSTRUMENTS).into(),
         ts_event: U64::new(seq * 1_000),
         price: I64::new(i64::try_from(drawn >> 20).unwrap()),
         qty: U64::new(drawn % 1_000),

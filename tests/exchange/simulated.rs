@@ -17,8 +17,8 @@ use pregao::node::sequencer::{Sequencer, SequencerConfig};
 use pregao::node::{Action, CloseReason, ConnId, DialId, FrameInput, ListenerId, Node, Origin};
 use pregao::time::{Mono, Now, nanos};
 use pregao::wire::{
-    Definition, EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Quote, Role, Session,
-    Symbol, U32, as_frames, padded,
+    Definition, EndStatus, Ended, ErrorCode, Flags, Frame, InstrumentId, Kind, Op, Query, Quote,
+    Role, Session, Symbol, U32, as_frames, padded,
 };
 
 const START: Now = Now { mono: Mono(1_000_000_000), wall_ns: 1_800_000_000_000_000_000 };
@@ -46,7 +46,7 @@ struct World {
     next_link: u32,
     sessions: u32,
     /// What the exchange has handed to core: the truth, as far as it travelled.
-    symbols: BTreeMap<u32, Symbol>,
+    symbols: BTreeMap<InstrumentId, Symbol>,
     quotes: BTreeMap<Symbol, Quote>,
 }
 
@@ -152,10 +152,10 @@ impl World {
 
     fn note(&mut self, frame: &Frame) {
         if let Some(definition) = frame.view::<Definition>() {
-            self.symbols.insert(definition.instrument.get(), definition.symbol);
+            self.symbols.insert(definition.instrument(), definition.symbol);
         } else if let Some(quote) = frame.view::<Quote>() {
             self.sessions += u32::from(quote.seq.get() == 0);
-            self.quotes.insert(self.symbols[&quote.instrument.get()], *quote);
+            self.quotes.insert(self.symbols[&quote.instrument()], *quote);
         }
     }
 

@@ -124,7 +124,7 @@ fn serve(stream: TcpStream, manner: Manner, held: &Mutex<Vec<TcpStream>>) {
 fn serve_well(mut wire: Wire, hello: &Frame) {
     let wanted = hello.view::<Session>().expect("core greets first").next_seq.get().max(1);
     let session = Session { feed: U64::new(9), next_seq: U64::new(wanted), ..Session::default() };
-    let definition = Frame::seal(Definition::new(5, "PETR4".parse().unwrap(), 2));
+    let definition = Frame::seal(Definition::new(U32::new(5).into(), "PETR4".parse().unwrap(), 2));
     let mut is_well = wire.send(session) && wire.send_frame(&definition.delivered(Flags::SNAPSHOT));
     if wanted == 1 {
         let (instrument, seq) = (U32::new(5), U64::new(1));

@@ -8,7 +8,7 @@ use pregao::node::{
 };
 use pregao::question::Question;
 use pregao::time::{Mono, Now};
-use pregao::wire::{Ended, Frame, Message, Query, Refusal, U32};
+use pregao::wire::{Ended, Frame, Message, Query, Refusal, Seq, U32};
 use zerocopy::IntoBytes;
 
 use crate::querier::{Querier, is_a_client_with};
@@ -45,7 +45,7 @@ impl Asker {
             self.querier.links.send(conn, query);
         } else {
             let question = Question::new(&query).expect("a question that can be asked");
-            let frames = question.cut_at(as_of).frames();
+            let frames = question.cut_at(Seq::new(as_of)).frames();
             self.querier.links.fill(conn, frames.as_bytes());
             self.querier.links.mark_dirty(conn);
         }

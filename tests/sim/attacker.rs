@@ -13,8 +13,8 @@ use pregao::node::{
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{
-    Ack, Flags, Frame, Heartbeat, Kind, Op, Query, Quote, Resume, Role, Session, Subscribe, Trade,
-    U16, U32, U64, padded,
+    Ack, Flags, Frame, Heartbeat, InstrumentId, InstrumentIndex, Kind, Op, Query, Quote, Resume,
+    Role, Session, Subscribe, Trade, U16, U32, U64, padded,
 };
 
 use crate::querier::is_a_client_with;
@@ -106,7 +106,7 @@ impl Attacker {
             }),
             6 => Frame::seal(Quote {
                 seq: U64::new(seq),
-                instrument: U32::new(1 << 24),
+                instrument: InstrumentId::new(1, InstrumentIndex::FIRST).into(),
                 ..Quote::default()
             }),
             7 => Frame::seal(Trade {

@@ -229,7 +229,7 @@ impl Client {
             assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
             if let Some(beat) = frame.view::<Heartbeat>() {
                 let beat = *beat;
-                self.links.answer_heartbeat(now, conn, &beat, 0);
+                self.links.answer_heartbeat(now, conn, &beat, None);
             }
             if self.broker == Line::Open(conn) {
                 self.broker_heard = now.mono;
@@ -317,7 +317,7 @@ impl Node for Client {
             }
         }
         if self.deaf_until.is_none() {
-            self.links.tick(now, |()| 0);
+            self.links.tick(now, |()| None);
         }
         self.drain(now);
         let within = Duration::from_secs(2);

@@ -108,7 +108,7 @@ impl Querier {
 
     pub(crate) fn answer_heartbeat(&mut self, now: Now, conn: ConnId, frame: &Frame) {
         if let Some(beat) = frame.view() {
-            self.links.answer_heartbeat(now, conn, beat, 0);
+            self.links.answer_heartbeat(now, conn, beat, None);
         }
     }
 

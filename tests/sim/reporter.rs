@@ -15,7 +15,7 @@ use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{
     Counted, EndStatus, Ended, Flags, Frame, Kind, NodeAnswer, NodeStatus, Op, Query, Refusal, Run,
-    Symbol, U32, padded, unpadded,
+    Seq, Symbol, U32, padded, unpadded,
 };
 
 use crate::querier::{Querier, is_a_client_with};
@@ -118,7 +118,7 @@ impl Reporter {
                 options |= Query::EXPLAIN;
             }
             let as_of = match self.random.below(8) {
-                0 => CUT_OF_OURS,
+                0 => CUT_OF_OURS.get(),
                 1 => self.random.between(1, 300),
                 _ => 0,
             };
@@ -134,7 +134,7 @@ impl Reporter {
             };
             self.next_id += 1;
             let question = Question::new(&query).expect("a question that can be asked");
-            for frame in question.cut_at(as_of).frames() {
+            for frame in question.cut_at(Seq::new(as_of)).frames() {
                 self.querier.links.send_frame(conn, &frame);
             }
             let pending = Pending { query, rows: Vec::new(), nodes: Vec::new(), refusal: None };

@@ -319,7 +319,7 @@ impl World {
             self.broken("no-unsequenced-frame", "a frame came before the SESSION");
         };
         let (epoch, last_seq) = (feed.epoch, std::mem::replace(&mut feed.last_seq, seq));
-        let is_placed = seq != 0 && frame.ts_recv.get() != 0 && frame.instrument.get() >> 24 == 1;
+        let is_placed = seq != 0 && frame.ts_recv.get() != 0 && frame.instrument().source() == 1;
         self.hold(is_placed, "no-unsequenced-frame", || format!("{frame:?}"));
         let is_broker = matches!(self.hosts[host].spec, Spec::Broker(..) | Spec::Replica(_));
         // What has rotted cannot come; to those who get everything the numbers say it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pregao::client::Connection;
 use pregao::question::Question;
 use pregao::time::Clock;
-use pregao::wire::{Frame, Kind, Op, Query, QueryMore, Role, U32, U64, padded};
+use pregao::wire::{Frame, Kind, Op, Query, QueryMore, Role, Seq, U32, U64, padded};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -147,7 +147,7 @@ fn a_replica_that_was_killed_catches_up_and_answers_byte_for_byte_the_same() {
             to: U64::new(u64::MAX),
             ..Query::default()
         };
-        let question = Question::new(&query).unwrap().cut_at(cut);
+        let question = Question::new(&query).unwrap().cut_at(Seq::new(cut));
         let base = system.place.address(&first);
         let beside = SocketAddr::new(base.ip(), base.port() + 10);
         let [one, two] = [base, beside].map(|address| answer(address, &question));

@@ -94,7 +94,7 @@ fn watch_lists_bring_what_is_watched_and_nothing_else() {
     let lists: Vec<Vec<u32>> = (0..20).map(|subscriber| plan.watch_list(subscriber)).collect();
     let mut expected = 0;
     for number in 0..700 {
-        let instrument = messages.next(0, 0).1.instrument.get() & 0x00FF_FFFF;
+        let instrument = messages.next(0, 0).1.instrument().index().get();
         // The first 50 ms are warm-up.
         if number >= 100 {
             expected += lists.iter().filter(|list| list.contains(&instrument)).count() as u64;

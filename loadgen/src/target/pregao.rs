@@ -1,9 +1,9 @@
 //! Our own protocol: frames, cast in place. See PROTOCOL.md.
 
-use pregao::market::instrument_id;
 use pregao::wire::{
-    Definition, FRAME_BYTES, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Message, Mode, Refusal,
-    Role, Session, Subscribe, U16, U32, U64, as_frames, padded, unpadded,
+    Definition, FRAME_BYTES, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentId,
+    InstrumentIndex, Kind, Message, Mode, Refusal, Role, Session, Subscribe, U16, U32, U64,
+    as_frames, padded, unpadded,
 };
 use zerocopy::IntoBytes;
 
@@ -78,7 +78,8 @@ pub(super) fn prepare(source: u8, symbols: &[String]) -> Vec<u8> {
     for (index, symbol) in (0..).zip(symbols) {
         // Names of our own making are symbols.
         let Ok(symbol) = symbol.parse() else { continue };
-        let definition = Definition::new(instrument_id(source, index), symbol, 2);
+        let definition =
+            Definition::new(InstrumentId::new(source, InstrumentIndex::new(index)), symbol, 2);
         out.extend_from_slice(Frame::seal(definition).delivered(Flags::SNAPSHOT).as_bytes());
     }
     // The answer says that the broker has done with all of this.

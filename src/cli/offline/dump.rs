@@ -122,14 +122,14 @@ impl Lines {
         match self.format {
             DumpFormat::Json => frame_json(frame, None, symbols),
             DumpFormat::Table if frame.view::<Definition>().is_some() => {
-                let symbol = symbols.symbol(frame.instrument.get()).map_or("", Symbol::as_str);
-                let decimals = symbols.decimals(frame.instrument.get());
+                let symbol = symbols.symbol(frame.instrument()).map_or("", Symbol::as_str);
+                let decimals = symbols.decimals(frame.instrument());
                 Some(format!("{:12} {:6} {symbol}, {decimals} decimals", "", "define"))
             }
             DumpFormat::Table => self.table.line(frame, None, symbols),
             DumpFormat::Csv => {
-                let decimals = symbols.decimals(frame.instrument.get());
-                let symbol = symbols.symbol(frame.instrument.get()).map_or("", Symbol::as_str);
+                let decimals = symbols.decimals(frame.instrument());
+                let symbol = symbols.symbol(frame.instrument()).map_or("", Symbol::as_str);
                 Some(self.csv(rows.name(), symbol, |name| {
                     let column = rows.columns().find(|column| column.name == name)?;
                     ColumnValue::of(column, frame).text(decimals)

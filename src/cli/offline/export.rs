@@ -123,7 +123,7 @@ impl Export<'_> {
     }
 
     fn take(&mut self, rows: Rows, frame: &Frame, symbols: &Symbols) -> Result<(), Failure> {
-        let symbol = symbols.symbol(frame.instrument.get()).copied();
+        let symbol = symbols.symbol(frame.instrument()).copied();
         let key = (rows, frame.ts_event.get() / DAY_NS, symbol);
         let batch = self.batches.entry(key).or_default();
         batch.push(*frame);
@@ -304,7 +304,7 @@ mod tests {
         let mut symbols = Symbols::default();
         for instrument in 0..20 {
             let symbol = format!("S{instrument}").parse().unwrap();
-            symbols.note(&Frame::seal(Definition::new(instrument, symbol, 2)));
+            symbols.note(&Frame::seal(Definition::new(U32::new(instrument).into(), symbol, 2)));
         }
         let mut export = Export::new(out.path(), ExportFormat::Csv);
         (export.frames_max, export.files_max) = (64, 3);

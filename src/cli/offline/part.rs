@@ -123,7 +123,7 @@ fn write_csv(
     let mut row: Vec<ColumnValue> = Vec::new();
     for frame in frames {
         rows::values(frame, &mut row);
-        let decimals = symbols.decimals(frame.instrument.get());
+        let decimals = symbols.decimals(frame.instrument());
         let fields = row.drain(..).map(|value| value.text(decimals).unwrap_or_default());
         writer.write_record(fields)?;
     }

@@ -110,7 +110,7 @@ mod tests {
                 name: padded("core.exchange"),
                 ..BreakerChange::default()
             }),
-            Frame::seal(Definition::new(1, "PETR4".parse().unwrap(), 2)),
+            Frame::seal(Definition::new(U32::new(1).into(), "PETR4".parse().unwrap(), 2)),
         ];
         let mut row = Vec::new();
         for frame in frames {
@@ -133,7 +133,7 @@ mod tests {
                     }
                     number => number.to_string(),
                 };
-                let decimals = Symbols::default().decimals(0);
+                let decimals = Symbols::default().decimals(U32::new(0).into());
                 assert_eq!(value.text(decimals).unwrap_or_default(), text, "{name} of {json}");
             }
         }

@@ -57,7 +57,8 @@ fn frames() -> Vec<Frame> {
     let mut frames: Vec<Frame> = [(1, "AMZN"), (2, HOSTILE)]
         .into_iter()
         .map(|(instrument, symbol)| {
-            let mut definition = Definition::new(instrument, symbol.parse().unwrap(), 2);
+            let mut definition =
+                Definition::new(U32::new(instrument).into(), symbol.parse().unwrap(), 2);
             definition.seq = U64::new(u64::from(instrument));
             Frame::seal(definition)
         })
@@ -452,9 +453,10 @@ fn parquet_reads_back_as_what_was_dumped() {
 
 #[test]
 fn a_number_that_core_leaves_out_keeps_the_name_that_a_shard_knows() {
-    let named = |symbol: &str| Frame::seal(Definition::new(3, symbol.parse().unwrap(), 2));
+    let named =
+        |symbol: &str| Frame::seal(Definition::new(U32::new(3).into(), symbol.parse().unwrap(), 2));
     let mut symbols = Symbols::default();
     note_symbol(&mut symbols, &named("ITUB4").delivered(Flags::SNAPSHOT));
     note_symbol(&mut symbols, &named("$lost").delivered(Flags::SNAPSHOT | Flags::STALE));
-    assert_eq!(symbols.symbol(3).map(|symbol| symbol.as_str()), Some("ITUB4"));
+    assert_eq!(symbols.symbol(U32::new(3).into()).map(|symbol| symbol.as_str()), Some("ITUB4"));
 }

@@ -38,9 +38,9 @@ pub(super) struct BarJson {
 pub(super) mod tests {
     use super::*;
     use crate::market::bar::BarAssembler;
-    use crate::wire::Frame;
+    use crate::wire::{Frame, InstrumentId, U32};
 
-    pub(in super::super) fn bar_frames(instrument: u32, start: u64) -> [Frame; 3] {
+    pub(in super::super) fn bar_frames(instrument: InstrumentId, start: u64) -> [Frame; 3] {
         let one = 1_000_000_000;
         let bar = Bar {
             start,
@@ -60,8 +60,10 @@ pub(super) mod tests {
     #[test]
     fn three_frames_make_one_bar() {
         let mut assembler = BarAssembler::default();
-        let bars: Vec<Bar> =
-            bar_frames(7, 60).iter().filter_map(|frame| assembler.take(frame)).collect();
+        let bars: Vec<Bar> = bar_frames(U32::new(7).into(), 60)
+            .iter()
+            .filter_map(|frame| assembler.take(frame))
+            .collect();
         assert_eq!(bars.len(), 1);
         let json = super::super::json_line(&BarJson::new(&bars[0], 2));
         assert_eq!(

@@ -95,7 +95,7 @@ pub(super) fn frame_object<'a>(
     bar: Option<&Bar>,
     symbols: &'a Symbols,
 ) -> Option<FrameJson<'a>> {
-    let decimals = symbols.decimals(frame.instrument.get());
+    let decimals = symbols.decimals(frame.instrument());
     if let Some(gap) = frame.view::<Gap>() {
         let missed = gap.missed.get();
         let body = Body::Gap {
@@ -120,7 +120,7 @@ pub(super) fn frame_object<'a>(
     };
     Some(FrameJson {
         kind: row.name,
-        symbol: symbols.symbol(frame.instrument.get()).map(Symbol::as_str),
+        symbol: symbols.symbol(frame.instrument()).map(Symbol::as_str),
         seq: Some(frame.seq.get()),
         instrument_seq: Some(frame.instrument_seq.get()),
         ts_event: Some(frame.ts_event.get()),
@@ -154,18 +154,18 @@ pub(super) mod tests {
         Quote, Trade, U16, U32, U64, padded,
     };
 
-    pub(in super::super) const PETR4: u32 = 0x0100_0007;
+    pub(in super::super) const PETR4: U32 = U32::new(0x0100_0007);
 
     pub(in super::super) fn symbols() -> Symbols {
         let mut symbols = Symbols::default();
-        symbols.note(&Frame::seal(Definition::new(PETR4, "PETR4".parse().unwrap(), 2)));
+        symbols.note(&Frame::seal(Definition::new(PETR4.into(), "PETR4".parse().unwrap(), 2)));
         symbols
     }
 
     pub(in super::super) fn quote() -> Quote {
         Quote {
             flags: U16::new(Flags::LAST | Flags::STALE | Flags::SNAPSHOT),
-            instrument: U32::new(PETR4),
+            instrument: PETR4,
             seq: U64::new(42),
             instrument_seq: U32::new(5),
             ts_event: U64::new(1_340_285_400_123_456_789),
@@ -180,7 +180,7 @@ pub(super) mod tests {
     pub(in super::super) fn trade() -> Trade {
         Trade {
             flags: U16::new(Flags::LAST | Flags::SELL | Flags::REPLAY),
-            instrument: U32::new(PETR4),
+            instrument: PETR4,
             seq: U64::new(43),
             instrument_seq: U32::new(6),
             ts_event: U64::new(1_340_285_400_123_456_790),
@@ -229,7 +229,7 @@ pub(super) mod tests {
             json(Frame::seal(change)),
             r#"{"kind":"breaker","symbol":null,"seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"name":"exchange","from":"closed","to":"open","reason":"slow rate reached the threshold","generation":4}"#
         );
-        let definition = Definition::new(PETR4, "PETR4".parse().unwrap(), 9);
+        let definition = Definition::new(PETR4.into(), "PETR4".parse().unwrap(), 9);
         assert_eq!(
             json(Frame::seal(definition)),
             r#"{"kind":"definition","symbol":"PETR4","seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"decimals":9}"#
@@ -245,7 +245,7 @@ pub(super) mod tests {
     #[test]
     fn a_bar_is_one_line_of_three_frames() {
         let mut assembler = BarAssembler::default();
-        let lines: Vec<String> = bar_frames(PETR4, 60)
+        let lines: Vec<String> = bar_frames(PETR4.into(), 60)
             .iter()
             .filter_map(|frame| frame_json(frame, assembler.take(frame).as_ref(), &symbols()))
             .collect();
@@ -260,8 +260,9 @@ pub(super) mod tests {
     #[test]
     fn a_live_bar_says_what_it_lacks() {
         let mut assembler = BarAssembler::default();
-        let bar = bar_frames(PETR4, 60).iter().find_map(|frame| assembler.take(frame)).unwrap();
-        let live = LiveBar { instrument: PETR4, bar, is_revised: true, is_incomplete: true };
+        let bar =
+            bar_frames(PETR4.into(), 60).iter().find_map(|frame| assembler.take(frame)).unwrap();
+        let live = LiveBar { instrument: PETR4.into(), bar, is_revised: true, is_incomplete: true };
         let line = live_bar_json(&live, &symbols()).unwrap();
         assert!(line.starts_with(r#"{"kind":"bar","symbol":"PETR4","seq":9,"#), "{line}");
         assert!(line.contains(r#""flags":["revised","incomplete"],"start":60,"#), "{line}");

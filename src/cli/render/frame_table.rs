@@ -164,7 +164,7 @@ fn remark(frame: &Frame, symbols: &Symbols) -> Option<(&'static str, String)> {
     }
     match DataKind::of(frame)?.line {
         Line::Sentence { word, text } => {
-            let decimals = symbols.decimals(frame.instrument.get());
+            let decimals = symbols.decimals(frame.instrument());
             Some((word, pieces_text(text, frame, decimals, NONE)))
         }
         Line::Hidden | Line::Cells { .. } => None,
@@ -172,14 +172,14 @@ fn remark(frame: &Frame, symbols: &Symbols) -> Option<(&'static str, String)> {
 }
 
 fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a Symbols) -> Option<Row<'a>> {
-    let decimals = symbols.decimals(frame.instrument.get());
+    let decimals = symbols.decimals(frame.instrument());
     let mut row = Row {
         time: match frame.ts_event.get() {
             0 => NONE.to_owned(),
             ns => TimeNs(ns).time_of_day(),
         },
         kind: Cow::Borrowed(""),
-        symbol: symbols.symbol(frame.instrument.get()).map_or("?", Symbol::as_str),
+        symbol: symbols.symbol(frame.instrument()).map_or("?", Symbol::as_str),
         bid: String::new(),
         ask: String::new(),
         qty: String::new(),
@@ -257,7 +257,7 @@ mod tests {
         };
         let change = BreakerChange { to: 1, name: padded("exchange"), ..BreakerChange::default() };
         let end = SnapshotEnd { next_seq: U64::new(44), ..SnapshotEnd::default() };
-        let definition = Definition::new(1, "X".parse().unwrap(), 2);
+        let definition = Definition::new(U32::new(1).into(), "X".parse().unwrap(), 2);
         let frames = [
             Frame::seal(definition),
             Frame::seal(quote()),
@@ -265,7 +265,7 @@ mod tests {
             Frame::seal(trade()),
             Frame::seal(Cancel::default()),
         ];
-        let frames = frames.iter().copied().chain(bar_frames(PETR4, 60_000_000_000));
+        let frames = frames.iter().copied().chain(bar_frames(PETR4.into(), 60_000_000_000));
         let lines: Vec<String> = frames
             .chain([Frame::seal(gap), Frame::seal(change)])
             .filter_map(|frame| table.line(&frame, assembler.take(&frame).as_ref(), &symbols))
@@ -286,7 +286,7 @@ TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE
     fn the_longest_usual_symbol_fits_80_columns() {
         let mut symbols = Symbols::default();
         let symbol = "SPY   240621C00500000".parse().unwrap();
-        symbols.note(&Frame::seal(Definition::new(PETR4, symbol, 2)));
+        symbols.note(&Frame::seal(Definition::new(PETR4.into(), symbol, 2)));
         let mut table = FrameTable::new(false, None);
         let quote = Quote {
             ask: I64::new(99_999_990_000_000),
@@ -306,10 +306,10 @@ TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE
     fn bars_of_two_lengths_of_one_symbol_are_told_apart_in_80_columns() {
         let line = |seconds: u64| {
             let mut assembler = BarAssembler::default();
-            let frames = bar_frames(PETR4, 0);
+            let frames = bar_frames(PETR4.into(), 0);
             let bar = frames.iter().find_map(|frame| assembler.take(frame)).unwrap();
             let live = LiveBar {
-                instrument: PETR4,
+                instrument: PETR4.into(),
                 bar: Bar { interval_ns: seconds * 1_000_000_000, ..bar },
                 is_revised: false,
                 is_incomplete: false,

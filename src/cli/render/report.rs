@@ -108,7 +108,7 @@ fn symbols_of(report: &Report) -> Symbols {
         Rows::Bars(_) => &[],
     };
     for frame in report.quote.iter().chain(rows) {
-        let instrument = frame.instrument.get();
+        let instrument = frame.instrument();
         if symbols.symbol(instrument).is_none() {
             let definition = Definition::new(instrument, report.symbol, report.decimals);
             symbols.note(&Frame::seal(definition));
@@ -291,7 +291,9 @@ mod tests {
 
     fn bars() -> Rows {
         let mut assembler = BarAssembler::default();
-        Rows::Bars(bar_frames(PETR4, 60).iter().filter_map(|it| assembler.take(it)).collect())
+        Rows::Bars(
+            bar_frames(PETR4.into(), 60).iter().filter_map(|it| assembler.take(it)).collect(),
+        )
     }
 
     #[test]

@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn print(answer: &Answer, symbols: &Symbols) {
     for row in &answer.rows {
-        let price = |price: i64| Price(price).with_decimals(symbols.decimals(row.instrument.get()));
+        let price = |price: i64| Price(price).with_decimals(symbols.decimals(row.instrument()));
         if let Some(trade) = row.view::<Trade>() {
             let (qty, price) = (trade.qty.get(), price(trade.price.get()));
             println!("  {qty} at {price} (seq {})", trade.seq.get());

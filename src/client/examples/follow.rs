@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// What a quote or a trade says. Other kinds have no line.
 fn line(frame: &Frame, symbols: &Symbols) -> Option<String> {
-    let instrument = frame.instrument.get();
+    let instrument = frame.instrument();
     let symbol = symbols.symbol(instrument)?;
     let price = |price: i64| Price(price).with_decimals(symbols.decimals(instrument));
     let text = if let Some(trade) = frame.view::<Trade>() {

@@ -10,7 +10,7 @@ use clap::Parser;
 use pregao::client::Publisher;
 use pregao::market::price::Price;
 use pregao::time::Clock;
-use pregao::wire::{I64, Trade, U32, U64};
+use pregao::wire::{I64, Trade, U64};
 
 /// Publishes trades of one symbol, each a cent above the last one.
 #[derive(Debug, Parser)]
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut due, mut price) = (clock.now().mono, arguments.price.0);
     for _ in 0..arguments.count {
         let seq = publisher.publish(Trade {
-            instrument: U32::new(instrument),
+            instrument: instrument.into(),
             ts_event: U64::new(clock.now().wall_ns),
             price: I64::new(price),
             qty: U64::new(1),

@@ -10,7 +10,7 @@ use super::rows::RowKind;
 use crate::gather::{Availability, Candidate, LeafId, PartPlan};
 use crate::question::Question;
 use crate::time::Mono;
-use crate::wire::{ErrorCode, NodeStatus, Op};
+use crate::wire::{ErrorCode, NodeStatus, Op, Seq};
 
 /// A copy of a part, counted in the order of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,7 +95,7 @@ impl Part {
     }
 
     /// Has the question answered at a cut. Before it is asked.
-    pub(in crate::gather) fn set_cut(&mut self, cut: u64) {
+    pub(in crate::gather) fn set_cut(&mut self, cut: Option<Seq>) {
         self.question.as_of = cut;
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::wire::{Flags, Frame, Kind, Op, Query};
+use crate::wire::{Flags, Frame, InstrumentId, Kind, Op, Query};
 
 /// What kind of rows a question is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,8 +57,8 @@ pub(super) struct Rows {
     /// Bars as whole groups.
     data: Vec<Frame>,
     definitions: Vec<Frame>,
-    defined: BTreeSet<u32>,
-    quoted: BTreeSet<u32>,
+    defined: BTreeSet<InstrumentId>,
+    quoted: BTreeSet<InstrumentId>,
 }
 
 impl Rows {
@@ -81,14 +81,14 @@ impl Rows {
         self.received = self.received.saturating_add(1);
         let Some(kind) = frame.kind() else { return false };
         if kind == Kind::Definition {
-            let fits = self.data.is_empty() && self.defined.insert(frame.instrument.get());
+            let fits = self.data.is_empty() && self.defined.insert(frame.instrument());
             if fits {
                 self.definitions.push(*frame);
             }
             return fits;
         }
         let fits = match self.kind {
-            RowKind::Quote => kind == Kind::Quote && self.quoted.insert(frame.instrument.get()),
+            RowKind::Quote => kind == Kind::Quote && self.quoted.insert(frame.instrument()),
             RowKind::Trades => matches!(kind, Kind::Trade | Kind::Cancel),
             RowKind::Bars => self.continues_bar(kind, frame),
             RowKind::Counts => kind == Kind::Counted,

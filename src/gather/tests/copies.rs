@@ -216,15 +216,15 @@ fn more_questions_than_a_node_may_have_are_refused_at_once() {
 #[test]
 fn a_cut_of_our_choice_is_one_that_a_copy_of_each_part_has_reached() {
     let mut gather = Gather::new();
-    let ours = Question::new(&query(Op::Last, 0)).unwrap().cut_at(CUT_OF_OURS);
+    let ours = Question::new(&query(Op::Last, 0)).unwrap().cut_at(Some(CUT_OF_OURS));
     let plan = [two(Op::Last), vec![part(B, Op::Last, Availability::Ask)]].concat();
     assert_eq!(gather.begin(START, ASKER, &ours, plan.clone()), Err(Refused::Cut));
     for (leaf, as_of) in [(A, 70), (A2, 90), (B, 80)] {
-        gather.note_as_of(leaf, as_of);
+        gather.note_as_of(leaf, Seq::new(as_of));
     }
     gather.begin(START, ASKER, &ours, plan.clone()).unwrap();
     let cuts: Vec<u64> =
-        std::iter::from_fn(|| gather.poll_ask()).map(|it| it.question.as_of).collect();
+        std::iter::from_fn(|| gather.poll_ask()).map(|it| Seq::number(it.question.as_of)).collect();
     assert_eq!(cuts, [80, 80]);
 }
 

@@ -14,7 +14,7 @@ fn two() -> Vec<PartPlan> {
 /// The same at a cut.
 fn two_at(cut: u64) -> Vec<PartPlan> {
     let mut plan = two();
-    plan[0].question.as_of = cut;
+    plan[0].question.as_of = Seq::new(cut);
     plan
 }
 
@@ -30,7 +30,7 @@ fn asks(gather: &mut Gather) -> Vec<Ask> {
 fn nodes_that_wait_for_a_cut_of_the_asker_are_well_and_nobody_else_is_asked() {
     let mut gather = Gather::new();
     for leaf in [A, A2] {
-        gather.note_as_of(leaf, 500);
+        gather.note_as_of(leaf, Seq::new(500));
     }
     for asker in 0..256 {
         gather.begin_query(START, asker, &query(Op::Last, 0), &two_at(FAR)).unwrap();
@@ -60,8 +60,8 @@ fn nodes_that_wait_for_a_cut_of_the_asker_are_well_and_nobody_else_is_asked() {
 #[test]
 fn a_cut_that_another_copy_has_reached_is_asked_of_that_one() {
     let mut gather = Gather::new();
-    gather.note_as_of(A, 500);
-    gather.note_as_of(A2, 900);
+    gather.note_as_of(A, Seq::new(500));
+    gather.note_as_of(A2, Seq::new(900));
     gather.begin_query(START, 1, &query(Op::Last, 0), &two_at(800)).unwrap();
     let asked = asks(&mut gather);
     assert_eq!((asked[0].leaf, asked[0].is_ahead), (A2, false), "it need not wait");
@@ -75,7 +75,7 @@ fn a_cut_that_another_copy_has_reached_is_asked_of_that_one() {
     assert_eq!(gather.poll_answer().unwrap().code, Some(ErrorCode::Behind));
     // One that seems well and waits is hedged with the one that is there.
     let mut gather = Gather::new();
-    gather.note_as_of(A2, 900);
+    gather.note_as_of(A2, Seq::new(900));
     gather.leaves.note_failed(START, A2);
     gather.begin_query(START, 1, &query(Op::Last, 0), &two_at(800)).unwrap();
     assert_eq!(asks(&mut gather)[0].leaf, A);
@@ -86,24 +86,26 @@ fn a_cut_that_another_copy_has_reached_is_asked_of_that_one() {
 #[test]
 fn an_answer_at_an_old_cut_does_not_take_a_node_back() {
     let mut gather = Gather::new();
-    gather.note_as_of(A, 900);
+    gather.note_as_of(A, Seq::new(900));
     let at = |as_of: u64| Ended { as_of: U64::new(as_of), ..end(EndStatus::Complete, None) };
     let ask = |gather: &mut Gather, cut: u64, said: &Ended| {
         let mut plan = [part(A, Op::Last, Availability::Ask)];
-        plan[0].question.as_of = cut;
+        plan[0].question.as_of = Seq::new(cut);
         gather.begin_query(START, 1, &query(Op::Last, 0), &plan).unwrap();
         let id = gather.poll_ask().unwrap().id();
         assert_eq!(gather.handle_end(A, id, said, ms(1)), Reply::Taken);
         gather.poll_answer().unwrap();
     };
     ask(&mut gather, 100, &at(100));
-    assert!(!gather.leaves.is_ahead(A, 900));
+    assert!(!gather.leaves.is_ahead(A, Seq::new(900)));
     ask(&mut gather, 950, &at(950));
-    assert!(!gather.leaves.is_ahead(A, 950) && gather.leaves.is_ahead(A, 951));
+    assert!(!gather.leaves.is_ahead(A, Seq::new(950)) && gather.leaves.is_ahead(A, Seq::new(951)));
     // A new epoch may: then it says so of itself.
     for said in [(960, behind(40)), (0, at(40))] {
-        gather.note_as_of(A, 900);
+        gather.note_as_of(A, Seq::new(900));
         ask(&mut gather, said.0, &said.1);
-        assert!(gather.leaves.is_ahead(A, 41) && !gather.leaves.is_ahead(A, 40));
+        assert!(
+            gather.leaves.is_ahead(A, Seq::new(41)) && !gather.leaves.is_ahead(A, Seq::new(40))
+        );
     }
 }

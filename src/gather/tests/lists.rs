@@ -42,7 +42,7 @@ fn row(instrument: usize, ts: u64, seq: u64) -> Frame {
 
 fn definition(instrument: usize) -> Frame {
     let symbol = SYMBOLS[instrument].parse().unwrap();
-    Frame::seal(Definition::new(u32::try_from(instrument).unwrap(), symbol, 2))
+    Frame::seal(Definition::new(U32::new(u32::try_from(instrument).unwrap()).into(), symbol, 2))
 }
 
 /// What a part answers: definitions by name, and the rows by instrument.

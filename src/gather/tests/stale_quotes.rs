@@ -84,7 +84,7 @@ fn a_core_that_stops_is_not_waited_for_with_an_answer_in_hand() {
 fn a_third_copy_is_asked_when_the_second_was_no_help() {
     let (mut gather, core) = hedged_and_stale(&[CORE, CORE1, CORE2]);
     // Core is slow and not silent.
-    let definition = Frame::seal(Definition::new(9, "PETR4".parse().unwrap(), 2));
+    let definition = Frame::seal(Definition::new(U32::new(9).into(), "PETR4".parse().unwrap(), 2));
     assert_eq!(gather.handle_rows(core.0, core.1, &[definition], ms(39)), Reply::Taken);
     gather.handle_timeout(ms(40));
     let third = next(&mut gather);

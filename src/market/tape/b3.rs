@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(after_market.ts_event, 1_784_005_278_304_000_000);
 
         let future = tape.events[4];
-        assert_eq!(future.instrument, 2);
+        assert_eq!(future.instrument.get(), 2);
         assert_eq!(
             future.body,
             TapeBody::Trade { price: Price(329_200_000_000), qty: 1, trade_id: 80 }

@@ -148,7 +148,7 @@ impl Rows {
             (event, _) => event,
         };
         let instrument = tape.instrument(self.names.symbol(row.instrument_id, ts_event))?;
-        let index = instrument as usize;
+        let index = instrument.place();
         if index >= self.seen.len() {
             self.seen.resize(index + 1, Seen { top: Top::EMPTY, unfinished: None });
         }

@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::market::instrument::{Instruments, TableFull};
 use crate::market::price::Price;
 use crate::time::nanos;
-use crate::wire::Symbol;
+use crate::wire::{InstrumentIndex, Symbol};
 
 pub use schedule::{Schedule, ScheduleError};
 
@@ -148,7 +148,7 @@ pub struct TapeEvent {
     /// Exchange time as the tape has it, nanoseconds since the Unix epoch, UTC. May go back.
     pub ts_event: u64,
     /// Index in the tape's own table.
-    pub instrument: u32,
+    pub instrument: InstrumentIndex,
     /// [`crate::wire::Flags`].
     pub flags: u16,
     /// What happened.
@@ -201,7 +201,7 @@ impl Tape {
     }
 
     /// The index of a symbol of this tape.
-    fn instrument(&mut self, symbol: Symbol) -> Result<u32, TapeError> {
+    fn instrument(&mut self, symbol: Symbol) -> Result<InstrumentIndex, TapeError> {
         Ok(self.instruments.insert(symbol, DECIMALS_MIN)?)
     }
 }

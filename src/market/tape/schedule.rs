@@ -8,8 +8,8 @@ use zerocopy::IntoBytes;
 
 use super::{Tape, TapeBody, TapeEvent};
 use crate::limits::{INSTRUMENTS_MAX, TAPE_EVENTS_MAX, TAPES_MAX};
-use crate::market::instrument::{Instruments, TableFull};
-use crate::wire::{Cancel, Definition, Frame, I64, Quote, Trade, U16, U32, U64};
+use crate::market::instrument::{Instruments, TableFull, exchange_id};
+use crate::wire::{Cancel, Definition, Frame, I64, InstrumentIndex, Quote, Trade, U16, U32, U64};
 
 /// Silence between the end of one lap and the first event of the next.
 const LAP_PAUSE_NS: u64 = 1_000_000_000;
@@ -95,8 +95,8 @@ impl Schedule {
         schedule.push_definitions(&merged, tapes, &indexes);
         for &(offset_ns, tape, event) in &merged {
             let event = &tapes[tape].events[event];
-            let index = indexes[tape][event.instrument as usize];
-            let count = &mut schedule.events_per_lap[index as usize];
+            let index = indexes[tape][event.instrument.place()];
+            let count = &mut schedule.events_per_lap[index.place()];
             *count += 1;
             let frame = sealed(event, index, schedule.frames.len() as u64 + 1, *count);
             schedule.frames.push(frame);
@@ -166,7 +166,7 @@ impl Schedule {
         frame.seq = U64::new(seq);
         let later = lap.saturating_mul(self.lap_ts_event_ns);
         frame.ts_event = U64::new(frame.ts_event.get().saturating_add(later));
-        let per_lap = self.events_per_lap.get(frame.instrument.get() as usize)?;
+        let per_lap = self.events_per_lap.get(frame.instrument().index().place())?;
         // The field has 32 bits and wraps; the remainder fits them.
         let before = lap.wrapping_mul(u64::from(*per_lap)) & u64::from(u32::MAX);
         let before = u32::try_from(before).unwrap_or(0);
@@ -180,21 +180,21 @@ impl Schedule {
         &mut self,
         merged: &[(u64, usize, usize)],
         tapes: &[Tape],
-        indexes: &[Vec<u32>],
+        indexes: &[Vec<InstrumentIndex>],
     ) {
         let mut first_ts_event = vec![None; self.instruments.len()];
         for &(_, tape, event) in merged {
             let event = &tapes[tape].events[event];
-            let index = indexes[tape][event.instrument as usize];
-            first_ts_event[index as usize].get_or_insert(event.ts_event);
+            let index = indexes[tape][event.instrument.place()];
+            first_ts_event[index.place()].get_or_insert(event.ts_event);
         }
-        for (index, (row, ts_event)) in
-            (0..).zip(self.instruments.rows().iter().zip(first_ts_event))
+        for (index, (row, ts_event)) in InstrumentIndex::until(InstrumentIndex::LAST)
+            .zip(self.instruments.rows().iter().zip(first_ts_event))
         {
             self.frames.push(Frame::seal(Definition {
-                seq: U64::new(u64::from(index) + 1),
+                seq: U64::new(u64::from(index.get()) + 1),
                 ts_event: U64::new(ts_event.unwrap_or(0)),
-                ..Definition::new(index, row.symbol, row.decimals)
+                ..Definition::new(exchange_id(index), row.symbol, row.decimals)
             }));
             self.offset_ns.push(0);
         }
@@ -202,12 +202,14 @@ impl Schedule {
 }
 
 /// One table for all tapes, and for each tape its own indexes in that table.
-fn merged_instruments(tapes: &[Tape]) -> Result<(Instruments, Vec<Vec<u32>>), TableFull> {
+fn merged_instruments(
+    tapes: &[Tape],
+) -> Result<(Instruments, Vec<Vec<InstrumentIndex>>), TableFull> {
     let mut all = Instruments::new();
     let mut indexes = Vec::with_capacity(tapes.len());
     for tape in tapes {
         let rows = tape.instruments.rows().iter();
-        let own: Result<Vec<u32>, TableFull> =
+        let own: Result<Vec<InstrumentIndex>, TableFull> =
             rows.map(|row| all.insert(row.symbol, row.decimals)).collect();
         indexes.push(own?);
     }
@@ -246,8 +248,8 @@ fn lap_ts_event_ns(tapes: &[Tape]) -> u64 {
     (longest / DAY_NS + 1).saturating_mul(DAY_NS)
 }
 
-fn sealed(event: &TapeEvent, index: u32, seq: u64, instrument_seq: u32) -> Frame {
-    let (flags, instrument) = (U16::new(event.flags), U32::new(index));
+fn sealed(event: &TapeEvent, index: InstrumentIndex, seq: u64, instrument_seq: u32) -> Frame {
+    let (flags, instrument) = (U16::new(event.flags), U32::from(exchange_id(index)));
     let (seq, ts_event) = (U64::new(seq), U64::new(event.ts_event));
     let instrument_seq = U32::new(instrument_seq);
     match event.body {
@@ -437,7 +439,7 @@ mod tests {
                 prop_assert_eq!(frame.seq.get(), seq);
                 prop_assert!(due_ns >= offset_ns);
                 offset_ns = due_ns;
-                let last: &mut u32 = &mut instrument_seq[frame.instrument.get() as usize];
+                let last: &mut u32 = &mut instrument_seq[frame.instrument().index().place()];
                 if frame.kind() == Some(Kind::Definition) {
                     prop_assert_eq!(frame.instrument_seq.get(), 0);
                 } else {

@@ -270,7 +270,7 @@ impl Leaves {
             }
             Some(Kind::Heartbeat) => {
                 if let Some(beat) = frame.view::<Heartbeat>() {
-                    gather.note_as_of(leaf_id, beat.next_seq.get());
+                    gather.note_as_of(leaf_id, beat.next_seq());
                 }
                 Ok(())
             }

@@ -29,7 +29,8 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, Ended, ErrorCode, Frame, Heartbeat, Kind, Op, Query, Role, Session, U32, padded,
+    BreakerAction, Ended, ErrorCode, Frame, Heartbeat, Kind, Op, Query, Role, Seq, Session, U32,
+    padded,
 };
 
 use client::Client;
@@ -127,7 +128,7 @@ impl Aggregator {
         self.leaves.handle_frame(now, index, frame, &mut self.gather)?;
         if let Some(beat) = frame.view::<Heartbeat>() {
             self.cuts.note_heard(conn);
-            self.links.answer_heartbeat(now, conn, beat, 0);
+            self.links.answer_heartbeat(now, conn, beat, None);
         }
         Ok(())
     }
@@ -156,7 +157,7 @@ impl Aggregator {
         if client.open() >= self.queries_per_client_max {
             return Err(Denial::new(ErrorCode::Limit, "too many of your queries are in flight"));
         }
-        if question.as_of == CUT_OF_OURS && !self.cuts.is_fresh(now.mono) {
+        if question.as_of == Some(CUT_OF_OURS) && !self.cuts.is_fresh(now.mono) {
             self.park(now, conn, question)?;
             if let Some(Peer::Client(client)) = self.links.peer_mut(conn) {
                 client.begin(id);
@@ -288,12 +289,12 @@ impl Service for Aggregator {
         Err(Denial::out_of_place())
     }
 
-    fn answered_seq(&self, _peer: &Peer) -> Option<u64> {
-        Some(0)
+    fn answered_seq(&self, _peer: &Peer) -> Option<Seq> {
+        None
     }
 
-    fn sent_seq(_peer: &Peer) -> u64 {
-        0
+    fn sent_seq(_peer: &Peer) -> Option<Seq> {
+        None
     }
 
     fn has_open(&self, conn: ConnId, id: u32) -> bool {

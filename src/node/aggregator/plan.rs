@@ -63,6 +63,7 @@ fn of_shard(question: &Question, partition: &Partition, shard: u16) -> Option<Qu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Seq;
 
     #[test]
     fn each_shard_is_asked_about_its_own_symbols_and_every_pattern() {
@@ -73,12 +74,15 @@ mod tests {
             symbol: padded("A"),
             ..Query::default()
         };
-        let question = Question::new(&query).unwrap().cut_at(9);
+        let question = Question::new(&query).unwrap().cut_at(Seq::new(9));
         let texts = |shard: Option<u16>, symbols: &[&str]| -> Vec<String> {
             let list = question.about(symbols.iter().map(|it| padded(it))).unwrap();
             let owner = sole_owner(&list, &partition);
             let Some(part) = part(&list, &partition, owner, shard) else { return Vec::new() };
-            assert_eq!((part.as_of, part.query.options), (9, if shard.is_some() { 1 } else { 0 }));
+            assert_eq!(
+                (Seq::number(part.as_of), part.query.options),
+                (9, if shard.is_some() { 1 } else { 0 })
+            );
             part.patterns().iter().map(|pattern| pattern.text()).collect()
         };
         let list = ["PETR4", "VALE3", "A*", "PETR3"];

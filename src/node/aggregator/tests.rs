@@ -14,8 +14,8 @@ use crate::breaker;
 use crate::market::partition::Partition;
 use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
-    Definition, EndStatus, Ended, NodeAnswer, NodeStatus, Quote, Refusal, Run, Trade, U64,
-    as_frames, unpadded,
+    Definition, EndStatus, Ended, InstrumentId, InstrumentIndex, NodeAnswer, NodeStatus, Quote,
+    Refusal, Run, Trade, U64, as_frames, unpadded,
 };
 
 const CORE: usize = 0;
@@ -262,8 +262,12 @@ fn answer_to(id: u32, rows: &[Frame]) -> Vec<Frame> {
 }
 
 fn definition() -> Frame {
-    Frame::seal(Definition::new(1 << 24, "PETR4".parse().unwrap(), 2))
-        .delivered(crate::wire::Flags::SNAPSHOT)
+    Frame::seal(Definition::new(
+        InstrumentId::new(1, InstrumentIndex::FIRST),
+        "PETR4".parse().unwrap(),
+        2,
+    ))
+    .delivered(crate::wire::Flags::SNAPSHOT)
 }
 
 fn trade(seq: u64) -> Frame {

@@ -21,7 +21,7 @@ use crate::node::{CloseReason, ConnId, Links, Outgoing, Service};
 use crate::planted::{Bug, is_planted, preemption_point};
 use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Session};
+use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Seq, Session};
 
 /// By source: how far the writer of its ring has come, if there is a ring.
 type Heads = [Option<u64>; limits::SOURCES_MAX];
@@ -222,12 +222,12 @@ impl Service for Fanout {
         self.readers.handle_frame(now, conn, frame)
     }
 
-    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
-        Some(peer.cursor())
+    fn answered_seq(&self, peer: &Peer) -> Option<Seq> {
+        Seq::new(peer.cursor())
     }
 
-    fn sent_seq(peer: &Peer) -> u64 {
-        peer.cursor()
+    fn sent_seq(peer: &Peer) -> Option<Seq> {
+        Seq::new(peer.cursor())
     }
 
     fn has_open(&self, _conn: ConnId, _id: u32) -> bool {

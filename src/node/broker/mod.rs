@@ -28,7 +28,7 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Session, U32, U64, padded,
+    Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Seq, Session, U32, U64, padded,
 };
 
 pub use fanout::Fanout;
@@ -253,7 +253,7 @@ impl Broker {
             name: padded("broker"),
             epoch: U32::new(source.epoch),
             epoch_start: U64::new(source.epoch_start),
-            next_seq: U64::new(source.wanted_seq()),
+            next_seq: Seq::field(source.wanted_seq()),
             ..Session::default()
         };
         if let Some(previous) = begun.displaced {
@@ -270,7 +270,7 @@ impl Broker {
 
     /// A data frame from a publisher.
     fn publish(&mut self, number: u8, frame: &Frame) -> Result<(), Denial> {
-        if (frame.instrument.get() >> 24) != u32::from(number) {
+        if frame.instrument().source() != number {
             return Err(Denial::new(ErrorCode::Unexpected, "instrument of another source"));
         }
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };
@@ -283,14 +283,15 @@ impl Broker {
     /// A publisher says which `seq` it sends next: an empty source begins there.
     fn note_publisher_at(&mut self, number: u8, beat: &Heartbeat) {
         let frames = self.config.ring_frames;
-        let next_seq = beat.next_seq.get();
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
         let Some(source) = self.readers.source_mut(number) else { return };
         if beat.flags.get() & Flags::MORE == 0 {
             let is_stale = beat.flags.get() & Flags::STALE != 0;
             intake.note_standing(source, &mut self.outlets, is_stale);
         }
-        if next_seq != 0 && intake.make_ready(source, &mut self.outlets, frames, next_seq) {
+        if let Some(next_seq) = beat.next_seq()
+            && intake.make_ready(source, &mut self.outlets, frames, next_seq.get())
+        {
             self.readers.tell_ready(number);
         }
     }
@@ -343,12 +344,12 @@ impl Service for Broker {
         }
     }
 
-    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
-        Some(peer.cursor())
+    fn answered_seq(&self, peer: &Peer) -> Option<Seq> {
+        Seq::new(peer.cursor())
     }
 
-    fn sent_seq(peer: &Peer) -> u64 {
-        peer.cursor()
+    fn sent_seq(peer: &Peer) -> Option<Seq> {
+        Seq::new(peer.cursor())
     }
 
     fn has_open(&self, _conn: ConnId, _id: u32) -> bool {
@@ -389,7 +390,7 @@ impl Service for Broker {
             let prefix = format!("source.{number}");
             status.metric(format!("{prefix}.publisher_up"), i64::from(source.has_publisher));
             status.metric(format!("{prefix}.epoch"), source.epoch);
-            status.metric(format!("{prefix}.next_seq"), source.wanted_seq());
+            status.metric(format!("{prefix}.next_seq"), Seq::number(source.wanted_seq()));
             status.metric(format!("{prefix}.instruments"), source.values.len());
             status.metric(format!("{prefix}.frames"), intake.frames);
             status.metric(format!("{prefix}.duplicates"), intake.duplicates);

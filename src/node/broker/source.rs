@@ -4,7 +4,7 @@
 
 use crate::feed::{InterestId, Interests, LastValues, RingView, Window};
 use crate::node::ConnId;
-use crate::wire::{Flags, Frame};
+use crate::wire::{Flags, Frame, Seq};
 
 /// A source. It outlives its publisher's connections.
 #[derive(Debug)]
@@ -59,9 +59,9 @@ impl<W: Window> Source<W> {
         view.map_or((0, 0), |view| (view.oldest_seq(), view.next_seq()))
     }
 
-    /// The next `seq` wanted from the publisher; 0 = nothing is known, begin with a snapshot.
-    pub(super) fn wanted_seq(&self) -> u64 {
-        self.view().map_or(0, |view| view.next_seq())
+    /// The next `seq` wanted from the publisher; `None`: nothing is known, begin with a snapshot.
+    pub(super) fn wanted_seq(&self) -> Option<Seq> {
+        self.view().and_then(|view| Seq::new(view.next_seq()))
     }
 }
 
@@ -103,9 +103,9 @@ impl<W> Source<W> {
 /// The same for who holds the window at the same time.
 pub(super) fn note(values: &mut LastValues, interests: &mut Interests, frame: &Frame) {
     if values.note(frame) {
-        let instrument = frame.instrument.get();
-        if let Some(symbol) = values.symbol(instrument) {
-            interests.note_definition(instrument, &symbol);
+        let index = frame.instrument().index();
+        if let Some(symbol) = values.symbol(index) {
+            interests.note_definition(index, &symbol);
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::node::session::{Denial, Filled};
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
-    ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, Mode, SnapshotEnd, Subscribe, Subscribed, U32,
-    U64,
+    ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, InstrumentIndex, Mode, SnapshotEnd, Subscribe,
+    Subscribed, U32, U64,
 };
 
 use super::SNAPSHOT;
@@ -33,7 +33,7 @@ enum Phase {
     Waiting,
     /// Definitions (and last values) up to this instrument index have been sent.
     Snapshot {
-        next_index: u32,
+        next_index: InstrumentIndex,
         frames: u32,
         live_from: u64,
     },
@@ -140,7 +140,7 @@ impl Subscriber {
         self.id = subscribe.id.get();
         self.source = subscribe.source;
         self.mode = Mode::from_number(subscribe.mode).unwrap_or(Mode::Lossless);
-        self.wants_history = subscribe.from_seq.get() != 0;
+        self.wants_history = subscribe.from_seq().is_some();
         self.cursor = subscribe.from_seq.get();
         self.interest = Some(interest);
         self.conflate = Duration::from_millis(u64::from(subscribe.conflate_ms.get()))
@@ -262,7 +262,7 @@ impl Subscriber {
                 live_from = oldest;
             }
         }
-        self.phase = Phase::Snapshot { next_index: 0, frames: 0, live_from };
+        self.phase = Phase::Snapshot { next_index: InstrumentIndex::FIRST, frames: 0, live_from };
     }
 
     /// Sends definitions and, to who did not ask for history, last values.
@@ -272,7 +272,7 @@ impl Subscriber {
     fn fill_snapshot<W>(&mut self, source: &Source<W>, interest: &Interest, out: &mut Vec<Frame>) {
         let (values, value_flags) = (&source.values, source.snapshot_flags());
         let Phase::Snapshot { mut next_index, mut frames, live_from } = self.phase else { return };
-        let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        let end = values.index_end();
         while next_index < end {
             if out.len() >= limits::FILL_FRAMES_MAX {
                 self.phase = Phase::Snapshot { next_index, frames, live_from };
@@ -294,7 +294,7 @@ impl Subscriber {
                 }
                 frames += u32::try_from(out.len() - before).unwrap_or(0);
             }
-            next_index += 1;
+            next_index = next_index.next();
         }
         out.push(Frame::seal(SnapshotEnd {
             id: U32::new(self.id),
@@ -336,7 +336,7 @@ impl Subscriber {
         // when the ring has come so far, or the batch would hide what is missing before them.
         let forgotten = u64::from(is_planted(Bug::ForgetLastConflated));
         let span = self.cursor + forgotten..view.next_seq();
-        let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        let indexes = InstrumentIndex::until(values.index_end());
         let changed = indexes
             .flat_map(|index| values.known(index))
             .flatten()

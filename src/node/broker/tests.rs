@@ -5,8 +5,8 @@ use zerocopy::IntoBytes;
 use super::*;
 use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
-    Definition, Gap, GapReason, Mode, Quote, Refusal, Role, SnapshotEnd, Subscribe, Subscribed,
-    Trade, U16, as_frames,
+    Definition, Gap, GapReason, InstrumentId, InstrumentIndex, Mode, Quote, Refusal, Role,
+    SnapshotEnd, Subscribe, Subscribed, Trade, U16, as_frames,
 };
 
 mod fanouts;
@@ -19,14 +19,14 @@ struct Bench {
     next_slot: u32,
 }
 
-fn instrument(index: u32) -> u32 {
-    (u32::from(MARKET) << 24) | index
+fn instrument(index: u32) -> InstrumentId {
+    InstrumentId::new(MARKET, InstrumentIndex::new(index))
 }
 
 fn quote(seq: u64, index: u32) -> Frame {
     Frame::seal(Quote {
         seq: U64::new(seq),
-        instrument: U32::new(instrument(index)),
+        instrument: instrument(index).into(),
         ..Quote::default()
     })
 }
@@ -34,7 +34,7 @@ fn quote(seq: u64, index: u32) -> Frame {
 fn trade(seq: u64, index: u32) -> Frame {
     Frame::seal(Trade {
         seq: U64::new(seq),
-        instrument: U32::new(instrument(index)),
+        instrument: instrument(index).into(),
         ..Trade::default()
     })
 }
@@ -386,7 +386,7 @@ fn the_raw_feed_names_the_systems_instruments() {
     bench.say(publisher, &[definition(3, 2, "$sys.breaker"), trade(4, 2)]);
     let named = |frames: Vec<Frame>| -> Vec<(u8, u32)> {
         let snapshot = frames.iter().filter(|frame| frame.has(Flags::SNAPSHOT));
-        snapshot.map(|f| (f.kind, f.instrument.get() & 0xFF)).collect()
+        snapshot.map(|f| (f.kind, f.instrument().index().get())).collect()
     };
     let conn = bench.subscribe("*", Mode::Lossless, 0);
     assert_eq!(named(bench.read(conn)), [(1, 0), (1, 1), (1, 2)], "named, without its values");
@@ -570,7 +570,7 @@ fn a_subscriber_that_asks_learns_its_place() {
 #[test]
 fn a_new_kind_is_in_snapshots_and_in_conflated_batches_for_its_row_in_the_table() {
     let sample = |seq: u64| {
-        let instrument = U32::new(instrument(0));
+        let instrument = instrument(0).into();
         Frame::seal(crate::wire::Sample { seq: U64::new(seq), instrument, ..Default::default() })
     };
     let mut bench = Bench::new(64);

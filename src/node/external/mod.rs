@@ -18,7 +18,9 @@ use crate::market::chaos::{Chaos, ChaosConfig, FrameFate, Probability, Verdict};
 use crate::market::tape::Schedule;
 use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, Flags, Frame, Heartbeat, Refusal, Resume, Session, U32, U64, padded};
+use crate::wire::{
+    ErrorCode, Flags, Frame, Heartbeat, Refusal, Resume, Seq, Session, U32, U64, padded,
+};
 
 pub use clock::Speed;
 
@@ -455,14 +457,18 @@ impl Service for External {
     }
 
     /// A consumer's heartbeat is a request, and may be refused as any.
-    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
-        matches!(peer, Peer::Querier).then_some(0)
+    fn is_answered_here(peer: &Peer) -> bool {
+        matches!(peer, Peer::Querier)
     }
 
-    fn sent_seq(peer: &Peer) -> u64 {
+    fn answered_seq(&self, _peer: &Peer) -> Option<Seq> {
+        None
+    }
+
+    fn sent_seq(peer: &Peer) -> Option<Seq> {
         match peer {
-            Peer::Consumer(consumer) => consumer.cursor,
-            Peer::Querier => 0,
+            Peer::Consumer(consumer) => Seq::new(consumer.cursor),
+            Peer::Querier => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::node::{FrameInput, ListenerId, Node, Origin};
-use crate::wire::{Ended, Query, Quote, Refusal, Role, as_frames};
+use crate::wire::{Ended, Query, Quote, Refusal, Role, U64, as_frames};
 
 struct Bench {
     replica: Replica,
@@ -11,7 +11,7 @@ struct Bench {
 }
 
 fn definition(index: u32, symbol: &str) -> Frame {
-    Frame::seal(Definition::new(index, symbol.parse().unwrap(), 2))
+    Frame::seal(Definition::new(U32::new(index).into(), symbol.parse().unwrap(), 2))
 }
 
 fn quote(index: u32, seq: u64) -> Frame {
@@ -95,7 +95,7 @@ impl Bench {
             symbol: padded("PETR4"),
             ..Query::default()
         };
-        let frames = Question::new(&query).unwrap().cut_at(as_of).frames();
+        let frames = Question::new(&query).unwrap().cut_at(Seq::new(as_of)).frames();
         self.say(conn, &frames);
     }
 

@@ -21,7 +21,8 @@ use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::Now;
 use crate::wire::{
-    EndStatus, Ended, ErrorCode, Flags, Frame, Gap, GapReason, Kind, Op, Query, Run, U32, U64,
+    EndStatus, Ended, ErrorCode, Flags, Frame, Gap, GapReason, InstrumentIndex, Kind, Op, Query,
+    Run, Seq, U32, U64,
 };
 
 /// A replay under way.
@@ -31,7 +32,7 @@ pub(super) struct Replay {
     /// By own index: the kinds wanted of it.
     kinds: Vec<u16>,
     /// Definitions up to this index have been sent.
-    next_index: u32,
+    next_index: InstrumentIndex,
     /// Every instrument is named, also one whose frames are not wanted: whoever follows everything gets
     /// those from the broker, and must be able to tell them apart.
     names_all: bool,
@@ -83,16 +84,16 @@ impl<S: Storage> Sequencer<S> {
         let pattern = pattern
             .map_err(|_| Denial::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *"))?;
         let values = self.market.values();
-        let kinds_of = |index: u32| {
+        let kinds_of = |index: InstrumentIndex| {
             let symbol = values.symbol(index)?;
             pattern.matches(&symbol).then_some(pattern.kinds())
         };
-        let indexes = 0..u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        let indexes = InstrumentIndex::until(values.index_end());
         let first_seq = self.first_journaled_seq();
         let replay = Replay {
             id: query.id.get(),
             kinds: indexes.map(|index| kinds_of(index).unwrap_or(0)).collect(),
-            next_index: 0,
+            next_index: InstrumentIndex::FIRST,
             names_all: pattern.is_everything(),
             position: self.journal.position_of_seq(query.from.get()),
             // Instruments that come later are not in `kinds`, and a replay must end.
@@ -126,7 +127,7 @@ impl<S: Storage> Sequencer<S> {
         let position = self.journal.first_position();
         let whole = (position == 0).then_some(1);
         let stated = whole.or_else(|| self.journal.first_seq());
-        let first_seq = stated.or_else(|| first_seq_from(&self.journal, position));
+        let first_seq = stated.or_else(|| first_seq_from(&self.journal, position).map(Seq::get));
         first_seq.unwrap_or(self.journal.next_seq())
     }
 
@@ -148,8 +149,8 @@ impl<S: Storage> Sequencer<S> {
                     names: self.market.names(),
                     provenance,
                     doubtful_below: self.market.doubtful_below(),
-                    as_of: self.journal.next_seq(),
-                    durable_seq: self.journal.durable_seq(),
+                    as_of: Seq::new(self.journal.next_seq()),
+                    durable_seq: Seq::new(self.journal.durable_seq()),
                 };
                 quotes.fill(&shelf, &mut self.scratch);
                 if !self.scratch.is_empty() {
@@ -211,13 +212,13 @@ impl Asked {
 
 impl Replay {
     fn fill_definitions(&mut self, values: &crate::feed::LastValues, out: &mut Vec<Frame>) {
-        while (self.next_index as usize) < self.kinds.len() && out.len() < limits::FILL_FRAMES_MAX {
-            if self.names_all || self.kinds[self.next_index as usize] != 0 {
+        while self.next_index.place() < self.kinds.len() && out.len() < limits::FILL_FRAMES_MAX {
+            if self.names_all || self.kinds[self.next_index.place()] != 0 {
                 let definition = values.definition(self.next_index);
                 let delivery = Flags::SNAPSHOT | Flags::REPLAY;
                 out.extend(definition.map(|frame| frame.delivered(delivery)));
             }
-            self.next_index += 1;
+            self.next_index = self.next_index.next();
         }
     }
 
@@ -252,8 +253,8 @@ impl Replay {
                 // The journal has no holes but those of damage.
                 self.tell_damage(frame.seq.get(), out);
                 self.next_seq = frame.seq.get().saturating_add(1);
-                let index = (frame.instrument.get() & 0x00FF_FFFF) as usize;
-                let wanted = self.kinds.get(index).copied().unwrap_or(0);
+                let index = frame.instrument().index();
+                let wanted = self.kinds.get(index.place()).copied().unwrap_or(0);
                 let bit = frame.kind().map_or(0, Kind::mask);
                 let is_definition = frame.kind == Kind::Definition as u8 && wanted != 0;
                 if wanted & bit != 0 || is_definition {

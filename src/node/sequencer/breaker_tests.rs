@@ -156,7 +156,7 @@ impl Bench {
     fn stream(&mut self) -> ConnId {
         let conn = self.connect();
         self.say(conn, Session { next_seq: U64::new(1), feed: U64::new(9), ..Session::default() });
-        let definition = Definition::new(5, "PETR4".parse().unwrap(), 2);
+        let definition = Definition::new(U32::new(5).into(), "PETR4".parse().unwrap(), 2);
         self.frame(conn, Frame::seal(definition).delivered(Flags::SNAPSHOT));
         self.quote(conn, 1);
         conn
@@ -461,7 +461,7 @@ fn a_wall_clock_that_jumps_an_hour_changes_nothing_but_timestamps() {
                 session = bench.connect();
                 let next_seq = U64::new(step + 1);
                 bench.say(session, Session { next_seq, feed: U64::new(9), ..Session::default() });
-                let definition = Definition::new(5, "PETR4".parse().unwrap(), 2);
+                let definition = Definition::new(U32::new(5).into(), "PETR4".parse().unwrap(), 2);
                 bench.frame(session, Frame::seal(definition).delivered(Flags::SNAPSHOT));
             }
             bench.pass(bench.now.mono + Duration::from_millis(100));

@@ -19,13 +19,13 @@
 //! * What was repaired is used for names and counters only. It is never sent.
 
 use crate::limits;
-use crate::wire::{Definition, Flags, Frame};
+use crate::wire::{Definition, Flags, Frame, InstrumentId, Seq};
 
 /// The symbol in a definition that defines nothing. The flag makes it one, whatever stands here.
 const NO_SYMBOL: &str = "$lost";
 
 /// What is stated so that neither this number nor one below it is given out again.
-pub(super) fn last_number(instrument: u32) -> Option<Frame> {
+pub(super) fn last_number(instrument: InstrumentId) -> Option<Frame> {
     let definition = Definition::new(instrument, NO_SYMBOL.parse().ok()?, 0);
     Some(Frame::seal(definition).delivered(Flags::STALE))
 }
@@ -33,8 +33,8 @@ pub(super) fn last_number(instrument: u32) -> Option<Frame> {
 /// Frames that a reader of the journal has missed since it last knew everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Loss {
-    /// The seq that comes next; 0 = not known yet.
-    next_seq: u64,
+    /// The seq that comes next; `None`: not known yet.
+    next_seq: Option<Seq>,
     pub(super) frames: u64,
     /// The first and the last of them.
     from_seq: u64,
@@ -46,26 +46,28 @@ pub(super) struct Loss {
 impl Loss {
     /// Nothing is missed of a journal that begins at its beginning.
     pub(super) fn begin(has_beginning: bool) -> Loss {
-        Loss { next_seq: u64::from(has_beginning), ..Loss::default() }
+        Loss { next_seq: has_beginning.then_some(Seq::FIRST), ..Loss::default() }
     }
 
     /// A frame with this seq is read.
     pub(super) fn pass_frame(&mut self, seq: u64) {
         self.pass_mark(seq);
         self.is_head_damaged = false;
-        self.next_seq = self.next_seq.max(seq.saturating_add(1));
+        self.next_seq = self.next_seq.max(Some(Seq::behind(seq)));
     }
 
     /// A mark is read: the next frame has this seq.
     pub(super) fn pass_mark(&mut self, seq: u64) {
-        if self.next_seq != 0 && seq > self.next_seq {
+        if let Some(next) = self.next_seq.map(Seq::get)
+            && seq > next
+        {
             if self.frames == 0 {
-                self.from_seq = self.next_seq;
+                self.from_seq = next;
             }
-            self.frames = self.frames.saturating_add(seq - self.next_seq);
+            self.frames = self.frames.saturating_add(seq - next);
             self.to_seq = seq - 1;
         }
-        self.next_seq = self.next_seq.max(seq);
+        self.next_seq = self.next_seq.max(Seq::new(seq));
     }
 
     /// Something cannot be read.
@@ -88,7 +90,7 @@ impl Loss {
 
     /// Whether a frame with this seq can stand where the reader is.
     pub(super) fn can_be(&self, seq: u64) -> bool {
-        self.next_seq != 0 && seq >= self.next_seq
+        self.next_seq.is_some_and(|next| seq >= next.get())
     }
 
     /// What is said when so much is missing that numbers could be given out twice, or when
@@ -116,9 +118,9 @@ impl Loss {
         ))
     }
 
-    /// A last value before this seq may not be the last: 0, when all of them are known.
-    pub(super) fn doubtful_below(&self) -> u64 {
-        if self.frames > 0 { self.to_seq.saturating_add(1) } else { 0 }
+    /// A last value before this seq may not be the last; `None`: all of them are known.
+    pub(super) fn doubtful_below(&self) -> Option<Seq> {
+        (self.frames > 0).then(|| Seq::behind(self.to_seq))
     }
 
     /// What is said when core goes on all the same.
@@ -153,12 +155,12 @@ mod tests {
         loss.begin_segment();
         loss.pass_damage();
         loss.pass_stated();
-        assert_eq!((loss.frames, loss.doubtful_below()), (4, 9));
+        assert_eq!((loss.frames, loss.doubtful_below()), (4, Seq::new(9)));
         // The damage before them is what they make good.
         loss.pass_damage();
         loss.begin_segment();
         loss.pass_stated();
-        assert_eq!((loss.frames, loss.next_seq), (0, 10));
+        assert_eq!((loss.frames, loss.next_seq), (0, Seq::new(10)));
         // One that begins inside the log knows nothing until something says where it is.
         let mut inside = Loss::begin(false);
         inside.pass_mark(100);

@@ -22,8 +22,8 @@ use crate::node::uplink::{Ended, Uplink, UplinkConfig, WhenOpen};
 use crate::node::{CloseReason, describe_breaker, obey_operator};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, Flags, Frame, Heartbeat, Kind, Refusal, Resume, Role, Session, U16, U32, U64,
-    padded,
+    BreakerAction, Flags, Frame, Heartbeat, Kind, Refusal, Resume, Role, Seq, Session, U16, U32,
+    U64, padded,
 };
 
 /// The names under which the two breakers are known to operators.
@@ -36,15 +36,15 @@ pub(super) enum Verdict {
     Close(&'static str),
     Start {
         feed: u64,
-        next_seq: u64,
+        next_seq: Seq,
     },
     /// It went back, as far as it could: this comes next.
     Resumed {
-        next_seq: u64,
+        next_seq: Option<Seq>,
     },
     /// All before this number has been sent.
     At {
-        next_seq: u64,
+        next_seq: Option<Seq>,
     },
 }
 
@@ -77,8 +77,8 @@ pub(super) struct Exchange {
     last_heard: Mono,
     /// Frames were left out (by the exchange, or by us): the rest must be asked for again.
     is_incomplete: bool,
-    /// How far the exchange's feed was when the session began.
-    head_seq: u64,
+    /// How far the exchange's feed was when the session began, as far as it said so.
+    head_seq: Option<Seq>,
     has_room: bool,
     give_up: Option<&'static str>,
     pub(super) duplicates: u64,
@@ -107,7 +107,7 @@ impl Exchange {
             next_probe: now.mono,
             last_heard: now.mono,
             is_incomplete: false,
-            head_seq: 0,
+            head_seq: None,
             has_room: true,
             give_up: None,
             duplicates: 0,
@@ -132,7 +132,7 @@ impl Exchange {
         self.is_streaming()
             && !self.is_incomplete
             && silence <= self.silence_max
-            && upstream_seq >= self.head_seq
+            && Seq::new(upstream_seq) >= self.head_seq
     }
 
     /// Connected. The SESSION frame to send says what we have.
@@ -188,7 +188,7 @@ impl Exchange {
             Some(Kind::Session) => self.handle_session(now, frame),
             Some(Kind::Heartbeat) => {
                 let Some(beat) = frame.view::<Heartbeat>() else { return Verdict::Ok };
-                let next_seq = beat.next_seq.get();
+                let next_seq = beat.next_seq();
                 // A heartbeat that wants an answer is the exchange's own question.
                 let is_answer = !frame.has(Flags::MORE);
                 if is_answer && self.conclude(now, beat.token.get(), None) {
@@ -212,16 +212,17 @@ impl Exchange {
             self.handle_protocol_error(now);
             return Verdict::Close("a second SESSION");
         };
-        let (next_seq, head_seq) = (session.next_seq.get(), session.durable_seq.get());
-        if next_seq == 0 || next_seq == u64::MAX || head_seq != 0 && next_seq > head_seq {
+        let head_seq = session.durable_seq();
+        let is_place = |next: &Seq| *next < Seq::LAST && head_seq.is_none_or(|head| *next <= head);
+        let Some(next_seq) = session.next_seq().filter(is_place) else {
             self.handle_protocol_error(now);
             return Verdict::Close("a SESSION from a place that no feed has");
-        }
+        };
         self.uplink.handle_greeted(now);
         self.sessions += 1;
         self.next_probe = now.mono + self.heartbeat;
-        self.head_seq = session.durable_seq.get();
-        Verdict::Start { feed: session.feed.get(), next_seq: session.next_seq.get() }
+        self.head_seq = head_seq;
+        Verdict::Start { feed: session.feed.get(), next_seq }
     }
 
     fn handle_refusal(&mut self, now: Now, frame: &Frame) -> Verdict {
@@ -262,8 +263,8 @@ impl Exchange {
     }
 
     /// The exchange has shown that it is at least this far: before it is taken in, values are old.
-    pub(super) fn expect(&mut self, next_seq: u64) {
-        self.head_seq = self.head_seq.max(next_seq);
+    pub(super) fn expect(&mut self, next_seq: Seq) {
+        self.head_seq = self.head_seq.max(Some(next_seq));
     }
 
     /// The exchange said something.

@@ -19,7 +19,8 @@ use crate::node::session::Status;
 use crate::node::uplink::{Ended, Uplink, UplinkConfig, WhenOpen};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, BreakerAction, Flags, Frame, Heartbeat, Kind, Role, Session, U16, U32, U64, padded,
+    Ack, BreakerAction, Flags, Frame, Heartbeat, InstrumentIndex, Kind, Role, Seq, Session, U16,
+    U32, U64, padded,
 };
 
 /// What a follower is sent, once its link stands.
@@ -28,14 +29,15 @@ enum Stream {
     /// Nothing: it has not said what it wants.
     None,
     /// An empty broker, or one that wants what the journal no longer has or what rotted in it, first gets every
-    /// definition and last value, from this index on. Then the stream begins at `wanted_seq`, or (0) near its end.
-    Snapshot { next_index: u32, wanted_seq: u64 },
+    /// definition and last value, from this index on. Then the stream begins at `wanted_seq`, or (`None`) near its
+    /// end.
+    Snapshot { next_index: InstrumentIndex, wanted_seq: Option<Seq> },
     /// A shard that wants what the journal no longer has first gets the definitions of its
     /// instruments, from this index on, and is then told that its history begins later.
-    Catching { next_index: u32, wanted_seq: u64 },
+    Catching { next_index: InstrumentIndex, wanted_seq: Seq },
     /// A shard comes to what rotted in the journal: it gets the definitions that stood there, from this
     /// index on, and is then told that the rest is lost.
-    Passing { next_index: u32, hole: Hole },
+    Passing { next_index: InstrumentIndex, hole: Hole },
     /// The journal, from this position on.
     Frames { position: u64 },
 }
@@ -43,8 +45,8 @@ enum Stream {
 /// Frames that the journal had and has no more.
 #[derive(Clone, Copy, Debug)]
 struct Hole {
-    from_seq: u64,
-    to_seq: u64,
+    from_seq: Seq,
+    to_seq: Seq,
     /// Where the stream goes on.
     position: u64,
 }
@@ -55,14 +57,14 @@ struct Follower {
     uplink: Uplink,
     stream: Stream,
     /// The next `seq` that its stream will bring it, as it was last told.
-    told_seq: u64,
+    told_seq: Option<Seq>,
     /// The next `seq` that the stream has passed.
-    passed_seq: u64,
+    passed_seq: Seq,
     /// The journal's next `seq` when it was last begun to be given definitions and last values: it knows
-    /// what came before. 0: it has been given none on this connection.
-    stated_seq: u64,
-    accepted_seq: u64,
-    durable_seq: u64,
+    /// what came before. The first one, before which nothing came, when it has been given none on this connection.
+    stated_seq: Seq,
+    accepted_seq: Option<Seq>,
+    durable_seq: Option<Seq>,
     next_word: Mono,
     /// Whether it was last told that the last values are current; only a broker is told.
     told_live: Option<bool>,
@@ -90,11 +92,11 @@ impl Followers {
                     greeting_deadline: config.request_deadline,
                 })?,
                 stream: Stream::None,
-                told_seq: 0,
-                passed_seq: 0,
-                stated_seq: 0,
-                accepted_seq: 0,
-                durable_seq: 0,
+                told_seq: None,
+                passed_seq: Seq::FIRST,
+                stated_seq: Seq::FIRST,
+                accepted_seq: None,
+                durable_seq: None,
                 next_word: Mono::default(),
                 told_live: None,
             })
@@ -194,8 +196,8 @@ impl Followers {
                 if let Some(ack) = frame.view::<Ack>()
                     && ack.epoch.get() == journal.epoch()
                 {
-                    follower.accepted_seq = ack.accepted_seq.get();
-                    follower.durable_seq = ack.durable_seq.get();
+                    follower.accepted_seq = ack.accepted_seq();
+                    follower.durable_seq = ack.durable_seq();
                 }
                 Ok(None)
             }
@@ -293,13 +295,13 @@ impl Followers {
             follower.next_word = now.mono + limits::WORD_EVERY;
             if position == journal.committed_position() {
                 // What is appended in this turn has not been streamed: it is not committed yet.
-                follower.passed_seq = journal.committed_seq();
+                follower.passed_seq = Seq::or_first(journal.committed_seq());
             }
-            if follower.told_seq >= follower.passed_seq {
+            if follower.told_seq >= Some(follower.passed_seq) {
                 return None;
             }
-            follower.told_seq = follower.passed_seq;
-            let next_seq = U64::new(follower.passed_seq);
+            follower.told_seq = Some(follower.passed_seq);
+            let next_seq = Seq::field(follower.told_seq);
             let sent_at = U64::new(now.wall_ns);
             let stale = U16::new(if follower.told_live == Some(true) { 0 } else { Flags::STALE });
             let word = Heartbeat { flags: stale, next_seq, sent_at, ..Heartbeat::default() };
@@ -333,7 +335,7 @@ impl Followers {
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         let of = |follower: &Follower| {
-            let has_news = follower.told_seq < follower.passed_seq;
+            let has_news = follower.told_seq < Some(follower.passed_seq);
             let word = follower.position().filter(|_| has_news).map(|_| follower.next_word);
             word.into_iter().chain(follower.uplink.next_deadline(true)).min()
         };
@@ -357,8 +359,8 @@ impl Followers {
                 (other, _) => other,
             };
             status.text(name.clone(), phase);
-            status.metric(format!("{name}.accepted_seq"), follower.accepted_seq);
-            status.metric(format!("{name}.durable_seq"), follower.durable_seq);
+            status.metric(format!("{name}.accepted_seq"), Seq::number(follower.accepted_seq));
+            status.metric(format!("{name}.durable_seq"), Seq::number(follower.durable_seq));
             follower.uplink.describe(now, status);
         }
     }
@@ -383,43 +385,45 @@ impl Follower {
         if !self.uplink.is_greeting() {
             return Err("a second SESSION");
         }
-        let wanted = session.next_seq.get();
-        if wanted > journal.next_seq() {
+        let wanted = session.next_seq();
+        if wanted > Seq::new(journal.next_seq()) {
             return Err("it holds frames that this journal never had");
         }
         self.uplink.handle_greeted(now);
-        self.told_seq = 0;
-        self.passed_seq = wanted.max(1);
-        self.stated_seq = 0;
+        self.told_seq = None;
+        self.passed_seq = wanted.unwrap_or(Seq::FIRST);
+        self.stated_seq = Seq::FIRST;
         self.next_word = now.mono;
         // What it said before counts no more: its directory may be another one since.
         self.accepted_seq = wanted;
-        self.durable_seq = session.durable_seq.get().min(wanted);
-        let first_seq = journal.first_seq().unwrap_or(0);
-        self.stream = if wanted == 0 {
-            Stream::Snapshot { next_index: 0, wanted_seq: 0 }
-        } else if self.must_have_snapshot(wanted, first_seq) {
-            Stream::Snapshot { next_index: 0, wanted_seq: wanted }
-        } else if wanted < first_seq && self.config.shard.is_some() {
-            Stream::Catching { next_index: 0, wanted_seq: wanted }
-        } else {
-            Stream::Frames { position: journal.position_of_seq(wanted) }
+        self.durable_seq = session.durable_seq().min(wanted);
+        let next_index = InstrumentIndex::FIRST;
+        let is_trimmed = wanted < journal.first_seq().and_then(Seq::new);
+        self.stream = match wanted {
+            None => Stream::Snapshot { next_index, wanted_seq: None },
+            Some(_) if self.must_have_snapshot(is_trimmed) => {
+                Stream::Snapshot { next_index, wanted_seq: wanted }
+            }
+            Some(wanted_seq) if is_trimmed && self.config.shard.is_some() => {
+                Stream::Catching { next_index, wanted_seq }
+            }
+            Some(wanted) => Stream::Frames { position: journal.position_of_seq(wanted.get()) },
         };
         Ok(())
     }
 
     fn fill_snapshot<S: Storage>(
         &mut self,
-        (mut next_index, wanted_seq): (u32, u64),
+        (mut next_index, wanted_seq): (InstrumentIndex, Option<Seq>),
         warmup: u64,
         journal: &Log<S>,
         market: &Market,
         out: &mut Vec<Frame>,
     ) {
         let values = market.values();
-        let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
-        if next_index == 0 {
-            self.stated_seq = journal.next_seq();
+        let end = values.index_end();
+        if next_index == InstrumentIndex::FIRST {
+            self.stated_seq = Seq::or_first(journal.next_seq());
         }
         while next_index < end {
             if out.len() >= limits::FILL_FRAMES_MAX {
@@ -428,21 +432,19 @@ impl Follower {
             }
             out.extend(values.known(next_index).into_iter().flatten().map(|frame| {
                 let is_definition = frame.kind == Kind::Definition as u8;
-                let is_doubtful = frame.seq.get() < market.doubtful_below() && !is_definition;
+                let is_doubtful = frame.seq() < market.doubtful_below() && !is_definition;
                 let doubt = if is_doubtful { Flags::STALE } else { 0 };
                 frame.delivered(Flags::SNAPSHOT | doubt)
             }));
-            next_index += 1;
+            next_index = next_index.next();
         }
-        let start = match wanted_seq {
-            0 => journal.next_seq().saturating_sub(warmup).max(1),
-            wanted_seq => wanted_seq,
-        };
-        let position = journal.position_of_seq(start);
-        let start = first_seq_from(journal, position).unwrap_or(journal.next_seq());
-        self.told_seq = start;
+        let end = Seq::or_first(journal.next_seq());
+        let start = wanted_seq.unwrap_or_else(|| end.back(warmup));
+        let position = journal.position_of_seq(start.get());
+        let start = first_seq_from(journal, position).unwrap_or(end);
+        self.told_seq = Some(start);
         self.passed_seq = start;
-        let next_seq = U64::new(start);
+        let next_seq = Seq::field(self.told_seq);
         let stale = if self.told_live == Some(true) { 0 } else { Flags::STALE };
         let start = Heartbeat { flags: U16::new(stale), next_seq, ..Heartbeat::default() };
         out.push(Frame::seal(start));
@@ -478,10 +480,10 @@ impl Follower {
                 if !is_event(frame) || frame.seq.get() >= void_from {
                     continue;
                 }
-                self.passed_seq = self.passed_seq.max(frame.seq.get().saturating_add(1));
+                self.passed_seq = self.passed_seq.max(frame.next_seq());
                 let is_theirs = match self.config.shard {
                     None => true,
-                    shard => market.owner(frame.instrument.get()) == shard,
+                    shard => market.owner(frame.instrument().index()) == shard,
                 };
                 if is_theirs {
                     out.push(*frame);

@@ -14,7 +14,7 @@ use super::{ConnId, Level, Sequencer};
 use crate::log::{AppendError, LogEntry, Storage};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Definition, ErrorCode, Flags, Frame, Heartbeat, Kind};
+use crate::wire::{Definition, ErrorCode, Flags, Frame, Heartbeat, Kind, Seq};
 
 impl<S: Storage> Sequencer<S> {
     pub(super) fn handle_exchange_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
@@ -26,25 +26,32 @@ impl<S: Storage> Sequencer<S> {
             && beat.flags.get() & Flags::MORE != 0
         {
             let beat = *beat;
-            self.links.answer_heartbeat(now, conn, &beat, 0);
+            self.links.answer_heartbeat(now, conn, &beat, None);
         }
         match self.exchange.handle_control(now, frame) {
             Verdict::Ok => {}
             Verdict::Close(text) => self.links.refuse(conn, ErrorCode::Unexpected, text),
-            Verdict::Start { feed, next_seq } => self.start_feed(now, feed, next_seq),
+            Verdict::Start { feed, next_seq } => self.start_feed(now, feed, next_seq.get()),
             Verdict::Resumed { next_seq } => {
-                if next_seq > self.upstream_seq {
-                    self.skip_to(now, self.journal.upstream().0, next_seq);
+                if let Some(next_seq) = self.beyond_wanted(next_seq) {
+                    self.skip_to(now, self.journal.upstream().0, next_seq.get());
                 }
             }
             Verdict::At { next_seq } => {
                 // Without this the loss of the last frame before a silence would not be noticed.
-                if self.exchange.is_streaming() && next_seq > self.upstream_seq {
+                if let Some(next_seq) = self.beyond_wanted(next_seq)
+                    && self.exchange.is_streaming()
+                {
                     self.exchange.expect(next_seq);
                     self.exchange.note_left_out();
                 }
             }
         }
+    }
+
+    /// The place, when it is beyond the one that is wanted from the exchange.
+    fn beyond_wanted(&self, place: Option<Seq>) -> Option<Seq> {
+        place.filter(|place| place.get() > self.upstream_seq)
     }
 
     /// The exchange has said which feed it offers and where it starts.
@@ -55,7 +62,7 @@ impl<S: Storage> Sequencer<S> {
         }
         if next_seq < self.upstream_seq {
             // It goes back over what is here already: nothing of it is news before it is past that.
-            self.exchange.expect(self.upstream_seq.saturating_add(1));
+            self.exchange.expect(Seq::behind(self.upstream_seq));
         }
         let text = format!("exchange session established, feed {feed:016x} from {next_seq}");
         self.links.log(Level::Info, text);
@@ -106,7 +113,7 @@ impl<S: Storage> Sequencer<S> {
             return;
         }
         if seq > wanted {
-            self.exchange.expect(seq.saturating_add(1));
+            self.exchange.expect(Seq::behind(seq));
             self.exchange.note_left_out();
             return;
         }

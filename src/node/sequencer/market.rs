@@ -15,25 +15,28 @@ use crate::limits;
 use crate::log::{Log, Mark, Read, Reason, Storage, is_doubtful, is_event, is_statement};
 use crate::market::partition::Partition;
 use crate::time::Now;
-use crate::wire::{DataKind, Definition, Flags, Frame, Kind, Symbol, U16, U32, U64};
+use crate::wire::{
+    DataKind, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Seq, Symbol, U16, U32,
+    U64,
+};
 
 /// Stamps and remembers.
 #[derive(Debug)]
 pub(super) struct Market {
     partition: Partition,
     values: LastValues,
-    instrument_by_symbol: BTreeMap<Symbol, u32>,
+    instrument_by_symbol: BTreeMap<Symbol, InstrumentId>,
     /// By own index; a hole is one whose definition the journal has lost.
     instruments: Vec<Option<Instrument>>,
     /// Indexes of those that the journal has frames of, and no definition.
-    nameless: BTreeSet<u32>,
+    nameless: BTreeSet<InstrumentIndex>,
     /// Last values with a seq below this may have been followed by others, which the journal lost.
-    doubtful_below: u64,
+    doubtful_below: Option<Seq>,
     /// The exchange's index to ours: valid within one session, since the exchange assigns it.
-    own_index: BTreeMap<u32, u32>,
+    own_index: BTreeMap<InstrumentIndex, InstrumentIndex>,
     /// The last frame of each instrument's other kinds, which only count here: of at most five kinds
     /// of every instrument, and in truth of few.
-    others: BTreeMap<(u32, u8), Frame>,
+    others: BTreeMap<(InstrumentIndex, u8), Frame>,
     /// Epochs that the journal has marks of, ascending, each with its first seq.
     epochs: VecDeque<(u32, u64)>,
     last_ts_recv: u64,
@@ -53,11 +56,6 @@ struct Instrument {
 /// Data kinds, by number.
 const KINDS: usize = Kind::LogMark as usize;
 
-/// The part of an instrument number that is an index within its source.
-fn index_of(instrument: u32) -> u32 {
-    instrument & 0x00FF_FFFF
-}
-
 impl Market {
     /// Reads the whole journal. What has rotted is known from a later statement, or from its own record
     /// when one bit of that can be told from the checksum; a word about what nothing tells.
@@ -74,7 +72,7 @@ impl Market {
             instrument_by_symbol: BTreeMap::new(),
             instruments: Vec::new(),
             nameless: BTreeSet::new(),
-            doubtful_below: 0,
+            doubtful_below: None,
             own_index: BTreeMap::new(),
             others: BTreeMap::new(),
             epochs: VecDeque::new(),
@@ -151,7 +149,7 @@ impl Market {
     }
 
     /// See the field.
-    pub(super) fn doubtful_below(&self) -> u64 {
+    pub(super) fn doubtful_below(&self) -> Option<Seq> {
         self.doubtful_below
     }
 
@@ -164,26 +162,25 @@ impl Market {
         &self.values
     }
 
-    pub(super) fn instrument_of(&self, symbol: &Symbol) -> Option<u32> {
+    pub(super) fn instrument_of(&self, symbol: &Symbol) -> Option<InstrumentId> {
         self.instrument_by_symbol.get(symbol).copied()
     }
 
     /// Instruments by name.
-    pub(super) fn names(&self) -> &BTreeMap<Symbol, u32> {
+    pub(super) fn names(&self) -> &BTreeMap<Symbol, InstrumentId> {
         &self.instrument_by_symbol
     }
 
     /// The shard that owns an instrument.
-    pub(super) fn owner(&self, instrument: u32) -> Option<u16> {
-        self.instruments.get(index_of(instrument) as usize)?.map(|known| known.owner)
+    pub(super) fn owner(&self, index: InstrumentIndex) -> Option<u16> {
+        self.instruments.get(index.place())?.map(|known| known.owner)
     }
 
     /// All that is known, for the head of a journal's new segment: each instrument's definition, and
     /// its last frame of every kind, which has the counter that the next one goes on from. And what is
     /// not known: whoever reads this no longer has, or no longer minds, the loss that is the reason.
     pub(super) fn statements(&self) -> Vec<Frame> {
-        let end = u32::try_from(self.values.index_end()).unwrap_or(u32::MAX);
-        let of = |index: u32| {
+        let of = |index: InstrumentIndex| {
             let values = &self.values;
             let others = self.others.range((index, 0)..=(index, u8::MAX));
             values.known(index).into_iter().flatten().chain(others.map(|(_, frame)| frame))
@@ -191,26 +188,30 @@ impl Market {
         let stated = |frame: &Frame| {
             let is_value = frame.kind != Kind::Definition as u8;
             let doubt =
-                if is_value && frame.seq.get() < self.doubtful_below { Flags::STALE } else { 0 };
+                if is_value && frame.seq() < self.doubtful_below { Flags::STALE } else { 0 };
             frame.delivered(doubt)
         };
         // Any other number that is left out has a greater one behind it, which keeps it out.
         let last =
             self.instruments.len().checked_sub(1).filter(|last| self.instruments[*last].is_none());
-        let left_out = last.and_then(|last| last_number(number(u32::try_from(last).ok()?).get()));
-        (0..end).flat_map(of).map(stated).chain(left_out).collect()
+        let left_out = last.and_then(|last| last_number(own_id(InstrumentIndex::at(last)?)));
+        InstrumentIndex::until(self.values.index_end())
+            .flat_map(of)
+            .map(stated)
+            .chain(left_out)
+            .collect()
     }
 
     /// A journaled frame, or a statement of one: from now on it is the truth.
     pub(super) fn note(&mut self, frame: &Frame) {
         let mut frame = *frame;
-        let index = index_of(frame.instrument.get());
+        let index = frame.instrument().index();
         if is_statement(&frame) {
             if is_doubtful(&frame) {
                 if frame.kind == Kind::Definition as u8 {
                     return self.reserve(index);
                 }
-                self.doubtful_below = self.doubtful_below.max(frame.seq.get().saturating_add(1));
+                self.doubtful_below = self.doubtful_below.max(Some(frame.next_seq()));
             }
             // The frame as it was sequenced: whoever hands it out says so again.
             frame.flags = U16::new(frame.flags.get() & !(Flags::SNAPSHOT | Flags::STALE));
@@ -219,20 +220,20 @@ impl Market {
         let frame = &frame;
         if let Some(definition) = frame.view::<Definition>() {
             let owner = self.partition.owner(&definition.symbol);
-            self.instrument_by_symbol.insert(definition.symbol, frame.instrument.get());
+            self.instrument_by_symbol.insert(definition.symbol, frame.instrument());
             self.reserve(index);
-            if let Some(place) = self.instruments.get_mut(index as usize) {
+            if let Some(place) = self.instruments.get_mut(index.place()) {
                 let (next_seqs, gaps_told) = ([1; KINDS], self.gaps);
                 place.get_or_insert(Instrument { next_seqs, owner, gaps_told });
             }
             self.nameless.remove(&index);
         } else {
             self.reserve(index);
-            if self.instruments.get(index as usize).is_some_and(Option::is_none) {
+            if self.instruments.get(index.place()).is_some_and(Option::is_none) {
                 self.nameless.insert(index);
             }
         }
-        if let Some(Some(known)) = self.instruments.get_mut(index as usize)
+        if let Some(Some(known)) = self.instruments.get_mut(index.place())
             && let Some(next) = known.next_seqs.get_mut(usize::from(frame.kind))
         {
             *next = frame.instrument_seq.get().wrapping_add(1);
@@ -240,15 +241,15 @@ impl Market {
         self.last_ts_recv = self.last_ts_recv.max(frame.ts_recv.get());
         let is_definition = frame.kind == Kind::Definition as u8;
         let is_kept = is_definition || DataKind::last_value_slot(frame.kind).is_some();
-        if !is_kept && (index as usize) < limits::INSTRUMENTS_MAX {
+        if !is_kept && index.place() < limits::INSTRUMENTS_MAX {
             self.others.insert((index, frame.kind), *frame);
         }
         self.values.note(frame);
     }
 
     /// A number that the journal has used is never given to another instrument.
-    fn reserve(&mut self, index: u32) {
-        let index = index as usize;
+    fn reserve(&mut self, index: InstrumentIndex) {
+        let index = index.place();
         if self.instruments.len() <= index && index < limits::INSTRUMENTS_MAX {
             self.instruments.resize(index + 1, None);
         }
@@ -261,9 +262,9 @@ impl Market {
 
     /// The exchange calls a known instrument by this number.
     pub(super) fn map_exchange_instrument(&mut self, definition: &Definition) {
-        let theirs = index_of(definition.instrument.get());
+        let theirs = definition.instrument().index();
         let ours = match self.instrument_by_symbol.get(&definition.symbol) {
-            Some(&instrument) => index_of(instrument),
+            Some(instrument) => instrument.index(),
             // The table is full: its frames will close the session.
             None => return,
         };
@@ -280,28 +281,28 @@ impl Market {
     /// Turns a frame of the exchange into ours: own number, place in the sequence, receive time. The
     /// caller renews the CRC. `None` when its instrument was never defined or the table is full.
     pub(super) fn sequence(&mut self, now: Now, frame: &Frame, seq: u64) -> Option<Frame> {
-        let theirs = index_of(frame.instrument.get());
+        let theirs = frame.instrument().index();
         let mut own = *frame;
         let mut flags = frame.flags.get() & !Flags::DELIVERY & !Flags::GAP_BEFORE;
         if let Some(definition) = frame.view::<Definition>() {
             let ours = match self.instrument_by_symbol.get(&definition.symbol) {
-                Some(&instrument) => index_of(instrument),
+                Some(instrument) => instrument.index(),
                 None => self.next_index()?,
             };
             if self.own_index.len() >= limits::INSTRUMENTS_MAX {
                 return None;
             }
             self.own_index.insert(theirs, ours);
-            own.instrument = number(ours);
+            own.instrument = own_id(ours).into();
             own.instrument_seq = U32::ZERO;
         } else {
             let ours = *self.own_index.get(&theirs)?;
-            let known = self.instruments.get_mut(ours as usize)?.as_mut()?;
+            let known = self.instruments.get_mut(ours.place())?.as_mut()?;
             if known.gaps_told != self.gaps && has_gap_flag(frame) {
                 known.gaps_told = self.gaps;
                 flags |= Flags::GAP_BEFORE;
             }
-            own.instrument = number(ours);
+            own.instrument = own_id(ours).into();
             own.instrument_seq = U32::new(known.next_seq(frame));
         }
         own.flags = U16::new(flags);
@@ -320,8 +321,8 @@ impl Market {
     /// The journal did not take the frame: it will be sequenced again.
     pub(super) fn take_back(&mut self, frame: &Frame) {
         if frame.has(Flags::GAP_BEFORE) {
-            let index = index_of(frame.instrument.get()) as usize;
-            if let Some(Some(known)) = self.instruments.get_mut(index) {
+            let index = frame.instrument().index();
+            if let Some(Some(known)) = self.instruments.get_mut(index.place()) {
                 known.gaps_told = self.gaps.wrapping_sub(1);
             }
         }
@@ -339,7 +340,7 @@ impl Market {
             return None;
         }
         let index = self.next_index()?;
-        let mut definition = Definition::new(number(index).get(), symbol, decimals);
+        let mut definition = Definition::new(own_id(index), symbol, decimals);
         definition.seq = U64::new(seq);
         definition.ts_event = U64::new(now.wall_ns);
         definition.ts_recv = U64::new(self.receive_time(now));
@@ -351,11 +352,11 @@ impl Market {
         &mut self,
         now: Now,
         mut frame: Frame,
-        instrument: u32,
+        instrument: InstrumentId,
         seq: u64,
     ) -> Frame {
-        let known = self.instruments.get(index_of(instrument) as usize).and_then(Option::as_ref);
-        frame.instrument = U32::new(instrument);
+        let known = self.instruments.get(instrument.index().place()).and_then(Option::as_ref);
+        frame.instrument = instrument.into();
         frame.instrument_seq = U32::new(known.map_or(0, |known| known.next_seq(&frame)));
         frame.seq = U64::new(seq);
         frame.ts_event = U64::new(now.wall_ns);
@@ -370,9 +371,9 @@ impl Market {
         self.last_ts_recv
     }
 
-    fn next_index(&self) -> Option<u32> {
+    fn next_index(&self) -> Option<InstrumentIndex> {
         let next = self.instruments.len();
-        (next < limits::INSTRUMENTS_MAX).then(|| u32::try_from(next).ok())?
+        (next < limits::INSTRUMENTS_MAX).then(|| InstrumentIndex::at(next))?
     }
 }
 
@@ -386,6 +387,6 @@ fn has_gap_flag(frame: &Frame) -> bool {
     DataKind::of(frame).is_some_and(|row| row.flags & Flags::GAP_BEFORE != 0)
 }
 
-fn number(index: u32) -> U32 {
-    U32::new((u32::from(MARKET_SOURCE) << 24) | index)
+fn own_id(index: InstrumentIndex) -> InstrumentId {
+    InstrumentId::new(MARKET_SOURCE, index)
 }

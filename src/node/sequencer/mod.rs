@@ -35,8 +35,8 @@ use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, BreakerChange, Ended, ErrorCode, Flags, Frame, Heartbeat, Session, U16, U32,
-    U64, padded,
+    BreakerAction, BreakerChange, Ended, ErrorCode, Flags, Frame, Heartbeat, Seq, Session, U16,
+    U32, U64, padded,
 };
 
 use answers::Replay;
@@ -158,7 +158,7 @@ impl<S: Storage> Sequencer<S> {
         let followers = Followers::new(&config).map_err(|error| error.to_string())?;
         journal.require_checkpoints();
         if let Some((held_seq, _)) = followers.held_by_shards() {
-            journal.hold_from_seq(held_seq);
+            journal.hold_from_seq(Seq::number(held_seq));
         }
         Ok(Sequencer {
             upstream_seq: journal.upstream().1,
@@ -307,12 +307,12 @@ impl<S: Storage> Service for Sequencer<S> {
         Ok(())
     }
 
-    fn answered_seq(&self, _peer: &Peer) -> Option<u64> {
-        Some(self.journal.next_seq())
+    fn answered_seq(&self, _peer: &Peer) -> Option<Seq> {
+        Seq::new(self.journal.next_seq())
     }
 
-    fn sent_seq(_peer: &Peer) -> u64 {
-        0
+    fn sent_seq(_peer: &Peer) -> Option<Seq> {
+        None
     }
 
     fn has_open(&self, conn: ConnId, id: u32) -> bool {

@@ -24,7 +24,7 @@ struct Bench {
 }
 
 fn definition(seq: u64, index: u32, symbol: &str) -> Frame {
-    let mut definition = Definition::new(index, symbol.parse().unwrap(), 2);
+    let mut definition = Definition::new(U32::new(index).into(), symbol.parse().unwrap(), 2);
     definition.seq = U64::new(seq);
     Frame::seal(definition)
 }

@@ -16,11 +16,13 @@ use crate::limits;
 use crate::log::Storage;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
+use crate::wire::Seq;
 
 impl<S: Storage> Sequencer<S> {
     /// Lets the journal know who needs what, and says loudly when that has become a lot.
     pub(super) fn hold_journal(&mut self, now: Now) {
-        let Some((seq, name)) = self.followers.held_by_shards() else { return };
+        let Some((held_seq, name)) = self.followers.held_by_shards() else { return };
+        let seq = Seq::number(held_seq);
         self.journal.hold_from_seq(if is_planted(Bug::TrimBehindNobody) { u64::MAX } else { seq });
         let bytes = self.journal.bytes();
         let wanted = self.journal.retention().bytes_max;

@@ -31,7 +31,7 @@ use crate::question::{Question, QuestionError};
 use crate::time::{Mono, Now};
 use crate::wire::{
     BreakerAction, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, Heartbeat, Op, Query,
-    QueryMore, Refusal, Session, unpadded,
+    QueryMore, Refusal, Seq, Session, unpadded,
 };
 
 /// Where the bytes are that a connection is sent next.
@@ -79,11 +79,16 @@ pub(crate) trait Service: Sized {
     /// Why the connection is refused.
     fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial>;
 
-    /// The `seq` that the answer to a heartbeat of this peer states; `None` when the node answers itself.
-    fn answered_seq(&self, peer: &Self::Peer) -> Option<u64>;
+    /// Whether heartbeats of this peer are answered here; if not, the node answers them itself.
+    fn is_answered_here(_peer: &Self::Peer) -> bool {
+        true
+    }
 
-    /// The `seq` that heartbeats to this peer state; 0 = it is sent no sequence.
-    fn sent_seq(peer: &Self::Peer) -> u64;
+    /// The `seq` that the answer to a heartbeat of this peer states; `None`: it is sent no sequence.
+    fn answered_seq(&self, peer: &Self::Peer) -> Option<Seq>;
+
+    /// The `seq` that heartbeats to this peer state; `None`: it is sent no sequence.
+    fn sent_seq(peer: &Self::Peer) -> Option<Seq>;
 
     /// Whether a question of this peer with this id is open.
     fn has_open(&self, conn: ConnId, id: u32) -> bool;
@@ -362,7 +367,8 @@ fn handle_frame<S: Service>(service: &mut S, now: Now, conn: ConnId, frame: &Fra
 
 fn answer_heartbeat<S: Service>(service: &mut S, now: Now, conn: ConnId, beat: &Heartbeat) {
     let peer = service.links().get(conn).and_then(Link::peer);
-    if let Some(seq) = peer.and_then(|peer| service.answered_seq(peer)) {
+    if let Some(peer) = peer.filter(|peer| S::is_answered_here(peer)) {
+        let seq = service.answered_seq(peer);
         service.links_mut().answer_heartbeat(now, conn, beat, seq);
     }
 }

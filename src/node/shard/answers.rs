@@ -18,7 +18,7 @@ use crate::node::ConnId;
 use crate::node::session::Denial;
 use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{EndStatus, Ended, ErrorCode, Refusal, U16, U64};
+use crate::wire::{EndStatus, Ended, ErrorCode, Refusal, Seq, U16};
 
 /// A connection that asks.
 #[derive(Debug, Default)]
@@ -129,7 +129,7 @@ impl<S: Storage> Shard<S> {
             let text = "too many queries are under way in this shard";
             return Err(Denial::new(ErrorCode::Limit, text));
         }
-        if question.as_of > self.wanted() {
+        if question.as_of > Seq::new(self.wanted()) {
             let wait = std::time::Duration::from_micros(question.query.deadline_us.get().into());
             let due = now.mono + wait;
             if !self.waiting.contains(&conn) {
@@ -166,20 +166,19 @@ impl<S: Storage> Shard<S> {
             },
             None => self.index.matching(question),
         };
-        let as_of = question.as_of;
         // What came behind the cut was not there yet. One with older trades is, whatever its definition says.
-        let is_known = |place: &u32| {
+        let is_known = |place: &u32, as_of: Seq| {
             self.index.at(*place).is_some_and(|listed| {
-                listed.definition.seq.get() < as_of || listed.ordinal_of_seq(as_of) > listed.start()
+                let is_before = listed.definition.seq() < Some(as_of);
+                is_before || listed.ordinal_of_seq(as_of.get()) > listed.start()
             })
         };
         let is_list = question.symbol().is_none();
-        let places = if as_of == 0 || !is_list {
-            places
-        } else {
-            places.into_iter().filter(is_known).collect()
+        let places = match question.as_of.filter(|_| is_list) {
+            Some(as_of) => places.into_iter().filter(|place| is_known(place, as_of)).collect(),
+            None => places,
         };
-        Reply::new(&question.query, as_of, places, &self.index, &self.log)
+        Reply::new(&question.query, question.as_of, places, &self.index, &self.log)
     }
 
     /// Looks after questions that wait: the log may have come far enough, or their time may be over.
@@ -189,7 +188,7 @@ impl<S: Storage> Shard<S> {
         {
             return;
         }
-        let next_seq = self.wanted();
+        let next_seq = Seq::new(self.wanted());
         self.waiting_due = None;
         for conn in std::mem::take(&mut self.waiting) {
             let mut ended = Vec::new();
@@ -205,7 +204,7 @@ impl<S: Storage> Shard<S> {
                         id,
                         status: EndStatus::Failed as u8,
                         code: U16::new(ErrorCode::Behind as u16),
-                        as_of: U64::new(next_seq),
+                        as_of: Seq::field(next_seq),
                         ..Ended::default()
                     };
                     self.links.send(conn, end);

@@ -18,7 +18,7 @@ use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{Ack, ErrorCode, Frame, Heartbeat, Kind, Session, Symbol, U32, U64, padded};
+use crate::wire::{Ack, ErrorCode, Frame, Heartbeat, Kind, Seq, Session, Symbol, U32, U64, padded};
 
 use answers::{Asker, Load};
 
@@ -271,12 +271,12 @@ impl<S: Storage> Service for Shard<S> {
     }
 
     /// Whoever asks questions is told how far the answers go.
-    fn answered_seq(&self, peer: &Peer) -> Option<u64> {
-        Some(if matches!(peer, Peer::Querier(_)) { self.wanted() } else { 0 })
+    fn answered_seq(&self, peer: &Peer) -> Option<Seq> {
+        Seq::new(self.wanted()).filter(|_| matches!(peer, Peer::Querier(_)))
     }
 
-    fn sent_seq(_peer: &Peer) -> u64 {
-        0
+    fn sent_seq(_peer: &Peer) -> Option<Seq> {
+        None
     }
 
     fn has_open(&self, conn: ConnId, id: u32) -> bool {

@@ -56,7 +56,10 @@ impl Asked {
             ..Query::default()
         };
         let question = Question::new(&query).unwrap();
-        question.about(self.patterns.iter().map(|text| padded(text))).unwrap().cut_at(self.as_of)
+        question
+            .about(self.patterns.iter().map(|text| padded(text)))
+            .unwrap()
+            .cut_at(Seq::new(self.as_of))
     }
 
     fn time(&self, frame: &Frame) -> u64 {
@@ -167,7 +170,7 @@ impl Model {
                 let views = trades.iter().filter_map(Frame::view::<Trade>);
                 let mut bars: Vec<_> = views.filter_map(|trade| fold.add(trade)).collect();
                 bars.extend(fold.finish());
-                bars.iter().flat_map(|bar| bar.frames(own[0].instrument.get())).collect()
+                bars.iter().flat_map(|bar| bar.frames(own[0].instrument())).collect()
             }
             Op::Count => {
                 let in_range: Vec<&Frame> = own.iter().filter(in_time).collect();
@@ -241,7 +244,7 @@ impl World {
         };
         // Most trades are of the first instrument, so that it has several blocks.
         let index = if self.random.chance_millionths(800_000) { 0 } else { self.random.below(5) };
-        let own = U32::new(instrument(u32::try_from(index).unwrap()));
+        let own = U32::from(instrument(u32::try_from(index).unwrap()));
         let trade = Trade {
             seq: U64::new(self.next_seq),
             instrument: own,
@@ -406,7 +409,7 @@ fn no_order_at_all_is_put_in_order() {
 fn trades_at(count: u64, mut ts: impl FnMut(u64) -> u64) -> Vec<Frame> {
     let trade = |n: u64, ts: u64| Trade {
         seq: U64::new(n + 3),
-        instrument: U32::new(instrument(0)),
+        instrument: instrument(0).into(),
         ts_event: U64::new(ts),
         ts_recv: U64::new(n * SECOND),
         price: I64::new(5),
@@ -467,7 +470,7 @@ fn a_question_about_the_future_waits_for_it_or_says_how_far_it_is() {
             to: U64::new(u64::MAX),
             ..Query::default()
         };
-        Question::new(&query).unwrap().cut_at(as_of).frames()
+        Question::new(&query).unwrap().cut_at(Seq::new(as_of)).frames()
     };
     let ends = |bench: &mut Bench| -> Vec<(u32, u8, u16, u32, u64)> {
         let frames = frames_of(&bench.read_bytes(conn, usize::MAX));
@@ -539,7 +542,7 @@ fn damage_behind_the_index_is_told_and_not_shown() {
     // The index says that another frame stands there: as if the log had changed underneath.
     let listed = bench.shard.index.at_mut(0).unwrap();
     let seq = 1_000;
-    let odd = Trade { seq: U64::new(seq), instrument: U32::new(instrument(0)), ..Trade::default() };
+    let odd = Trade { seq: U64::new(seq), instrument: instrument(0).into(), ..Trade::default() };
     listed.add(3, &Frame::seal(odd));
     bench
         .say(core, &[Frame::seal(Heartbeat { next_seq: U64::new(2_000), ..Heartbeat::default() })]);

@@ -8,8 +8,8 @@ use crate::log::memory::{MemoryDisk, MemoryStorage, PageFate};
 use crate::log::{LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
 use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
-    BarTotals, Cancel, Definition, Ended, Flags, I64, Op, Query, QueryMore, Refusal, Role, Run,
-    Trade, as_frames,
+    BarTotals, Cancel, Definition, Ended, Flags, I64, InstrumentId, InstrumentIndex, Op, Query,
+    QueryMore, Refusal, Role, Run, Trade, as_frames,
 };
 
 const SEGMENT_RECORDS: u64 = 32;
@@ -24,8 +24,8 @@ pub(super) struct Bench {
     actions: Vec<Action>,
 }
 
-pub(super) fn instrument(index: u32) -> u32 {
-    (1 << 24) | index
+pub(super) fn instrument(index: u32) -> InstrumentId {
+    InstrumentId::new(1, InstrumentIndex::new(index))
 }
 
 pub(super) fn definition(seq: u64, index: u32, symbol: &str) -> Frame {
@@ -38,7 +38,7 @@ pub(super) fn definition(seq: u64, index: u32, symbol: &str) -> Frame {
 fn trade(seq: u64, index: u32, second: u64) -> Frame {
     Frame::seal(Trade {
         seq: U64::new(seq),
-        instrument: U32::new(instrument(index)),
+        instrument: instrument(index).into(),
         ts_event: U64::new(second * SECOND),
         price: I64::new(i64::try_from(seq).unwrap()),
         qty: U64::new(1),
@@ -51,7 +51,7 @@ fn trade(seq: u64, index: u32, second: u64) -> Frame {
 fn cancel(seq: u64, index: u32, of: u64, second: u64) -> Frame {
     Frame::seal(Cancel {
         seq: U64::new(seq),
-        instrument: U32::new(instrument(index)),
+        instrument: instrument(index).into(),
         ts_event: U64::new(second * SECOND),
         price: I64::new(i64::try_from(of).unwrap()),
         qty: U64::new(1),

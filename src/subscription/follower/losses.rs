@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::limits::{INSTRUMENTS_MAX, LOSSES_REMEMBERED_MAX};
-use crate::wire::{Frame, GapReason};
+use crate::wire::{Frame, GapReason, InstrumentId};
 
 /// Counters at most: quotes, trades, cancellations and one system kind of every instrument. What is
 /// beyond is not checked.
@@ -42,14 +42,14 @@ pub(super) struct Hole {
 /// Counters and told losses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Losses {
-    places: BTreeMap<(u32, u8), Place>,
+    places: BTreeMap<(InstrumentId, u8), Place>,
     told: VecDeque<Told>,
     /// Some counter was forgotten: an unknown one is not at its beginning.
     has_forgotten: bool,
 }
 
-fn key(frame: &Frame) -> (u32, u8) {
-    (frame.instrument.get(), frame.kind)
+fn key(frame: &Frame) -> (InstrumentId, u8) {
+    (frame.instrument(), frame.kind)
 }
 
 impl Losses {

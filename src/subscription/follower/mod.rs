@@ -20,8 +20,8 @@ use super::Symbols;
 use crate::feed::Pattern;
 use crate::planted::{Bug, is_planted};
 use crate::wire::{
-    Flags, Frame, Gap, GapReason, Heartbeat, Kind, Mode, Op, Query, SnapshotEnd, Subscribe,
-    Subscribed, U16, U32, U64, padded,
+    Flags, Frame, Gap, GapReason, Heartbeat, InstrumentId, Kind, Mode, Op, Query, SnapshotEnd,
+    Subscribe, Subscribed, U16, U32, U64, padded,
 };
 
 /// What a caller subscribes to.
@@ -75,7 +75,7 @@ pub enum Event {
         /// Last `seq` of the gap.
         to_seq: u64,
         /// The one instrument whose part of a loss this is; `None` for the whole subscription.
-        instrument: Option<u32>,
+        instrument: Option<InstrumentId>,
         /// Frames of this subscription in the gap that are missing; `None` when it is not known yet.
         missed: Option<u64>,
     },
@@ -356,7 +356,7 @@ impl Follower {
                     reason: told.map_or(self.unexplained(), |told| told.reason),
                     from_seq: hole.from_seq,
                     to_seq: hole.to_seq,
-                    instrument: Some(frame.instrument.get()),
+                    instrument: Some(frame.instrument()),
                     missed: Some(hole.missed),
                 }),
             }
@@ -529,7 +529,7 @@ impl Follower {
     }
 
     fn wants(&self, frame: &Frame) -> bool {
-        let symbol = self.symbols.symbol(frame.instrument.get());
+        let symbol = self.symbols.symbol(frame.instrument());
         let Some(symbol) = symbol else { return self.is_raw };
         if symbol.as_str().starts_with('$') && !self.wants_system {
             return false;

@@ -11,7 +11,7 @@ fn follower(pattern: &str, kinds: u16, from_seq: u64) -> Follower {
         from_seq,
     });
     for (index, name) in [(1, "PETR4"), (2, "$sys.breaker")] {
-        let definition = Definition::new(index, name.parse().unwrap(), 2);
+        let definition = Definition::new(U32::new(index).into(), name.parse().unwrap(), 2);
         follower.handle_broker_frame(&Frame::seal(definition).delivered(Flags::SNAPSHOT));
     }
     told(&mut follower);
@@ -64,7 +64,7 @@ fn snapshot_end(next_seq: u64) -> Frame {
 }
 
 fn part(reason: GapReason, (from_seq, to_seq): (u64, u64), instrument: u32, missed: u64) -> Event {
-    let (instrument, missed) = (Some(instrument), Some(missed));
+    let (instrument, missed) = (Some(U32::new(instrument).into()), Some(missed));
     Event::Lost { reason, from_seq, to_seq, instrument, missed }
 }
 
@@ -252,7 +252,7 @@ fn what_core_has_trimmed_is_told_although_the_rest_came() {
 #[test]
 fn each_instrument_tells_later_what_a_loss_cost_it() {
     let mut follower = follower("*", 0, 0);
-    let definition = Definition::new(3, "VALE3".parse().unwrap(), 2);
+    let definition = Definition::new(U32::new(3).into(), "VALE3".parse().unwrap(), 2);
     broker(&mut follower, &Frame::seal(definition).delivered(Flags::SNAPSHOT));
     for frame in [numbered(1, 1, 10), numbered(2, 3, 20)] {
         broker(&mut follower, &frame.delivered(Flags::SNAPSHOT));

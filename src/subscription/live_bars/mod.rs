@@ -25,7 +25,7 @@ use crate::feed::Pattern;
 use crate::limits::{INSTRUMENTS_MAX, LIVE_BAR_GRACE, LIVE_BAR_HELD_MAX, LIVE_BAR_TRADES_MAX};
 use crate::market::bar::Bar;
 use crate::time::{Mono, Now, nanos};
-use crate::wire::{Cancel, Flags, Frame, GapReason, Kind, Symbol, Trade};
+use crate::wire::{Cancel, Flags, Frame, GapReason, InstrumentId, Kind, Symbol, Trade};
 
 /// Which instruments' bars, and how long they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct BarPattern {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveBar {
     /// Whose.
-    pub instrument: u32,
+    pub instrument: InstrumentId,
     /// The bar. One whose every trade was taken back keeps its prices and has no trades.
     pub bar: Bar,
     /// It was told before, and is another now.
@@ -53,7 +53,7 @@ pub struct LiveBar {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backfill {
     /// Whose.
-    pub instrument: u32,
+    pub instrument: InstrumentId,
     /// Its name.
     pub symbol: Symbol,
     /// Event time of the first wanted.
@@ -86,8 +86,8 @@ struct Instrument {
 #[derive(Debug)]
 pub struct LiveBars {
     patterns: Vec<BarPattern>,
-    instruments: BTreeMap<u32, Instrument>,
-    due: BTreeSet<(Mono, u32)>,
+    instruments: BTreeMap<InstrumentId, Instrument>,
+    due: BTreeSet<(Mono, InstrumentId)>,
     /// Where the subscription's own frames begin; 0 before it is known.
     from_seq: u64,
     bars: VecDeque<LiveBar>,
@@ -188,7 +188,7 @@ impl LiveBars {
         let Some(held) = known.held.take() else { return };
         let mut frames: BTreeMap<u64, Frame> = BTreeMap::new();
         for frame in found.unwrap_or_default() {
-            if frame.seq.get() < backfill.before_seq && frame.instrument == backfill.instrument {
+            if frame.seq.get() < backfill.before_seq && frame.instrument() == backfill.instrument {
                 frames.insert(frame.seq.get(), *frame);
             }
         }
@@ -203,7 +203,7 @@ impl LiveBars {
     }
 
     fn handle_frame(&mut self, now: Now, frame: &Frame, symbols: &Symbols) {
-        let number = frame.instrument.get();
+        let number = frame.instrument();
         let is_trade = frame.kind == Kind::Trade as u8;
         if !is_trade && frame.kind != Kind::Cancel as u8 {
             return;
@@ -253,7 +253,7 @@ impl LiveBars {
     }
 
     /// An instrument that shows up for the first time.
-    fn meet(&mut self, number: u32, symbol: &Symbol) {
+    fn meet(&mut self, number: InstrumentId, symbol: &Symbol) {
         if self.instruments.len() >= INSTRUMENTS_MAX {
             return;
         }
@@ -276,7 +276,7 @@ impl LiveBars {
 
     /// The snapshot is here: bars of its last trades may still be under way.
     fn complete_what_is_under_way(&mut self, now: Now, symbols: &Symbols) {
-        let numbers: Vec<u32> = self.instruments.keys().copied().collect();
+        let numbers: Vec<InstrumentId> = self.instruments.keys().copied().collect();
         for number in numbers {
             let Some(known) = self.instruments.get_mut(&number) else { continue };
             let (Some(prior), Some(symbol)) = (&known.prior, symbols.symbol(number)) else {
@@ -298,7 +298,14 @@ impl LiveBars {
     }
 
     /// The first bars of an instrument begin, those around `ts`.
-    fn begin(&mut self, number: u32, symbol: &Symbol, ts: u64, before_seq: u64, lacks: bool) {
+    fn begin(
+        &mut self,
+        number: InstrumentId,
+        symbol: &Symbol,
+        ts: u64,
+        before_seq: u64,
+        lacks: bool,
+    ) {
         let Some(known) = self.instruments.get_mut(&number) else { return };
         known.has_begun = true;
         known.series.iter_mut().for_each(|series| series.begin(ts));
@@ -317,7 +324,7 @@ impl LiveBars {
     }
 
     fn fold(&mut self, now: Now, frame: &Frame) {
-        let number = frame.instrument.get();
+        let number = frame.instrument();
         let Some(known) = self.instruments.get_mut(&number) else { return };
         if let Some(cancel) = frame.view::<Cancel>() {
             for series in &mut known.series {
@@ -354,7 +361,7 @@ impl LiveBars {
     }
 
     /// Notes when the next bar of this instrument is over.
-    fn schedule(&mut self, number: u32) {
+    fn schedule(&mut self, number: InstrumentId) {
         let Some(known) = self.instruments.get_mut(&number) else { return };
         let end = known.series.iter().filter_map(Series::next_end).min();
         let due = match (end, known.heard, &known.held) {

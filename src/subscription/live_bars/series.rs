@@ -7,7 +7,7 @@ use super::LiveBar;
 use crate::limits::LIVE_BAR_GRACE;
 use crate::market::bar::{Bar, BarFold};
 use crate::time::nanos;
-use crate::wire::{Cancel, I64, Trade, U64};
+use crate::wire::{Cancel, I64, InstrumentId, Trade, U64};
 
 /// What a bar needs of a trade.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl Series {
     /// Takes a trade. `true` if it is kept now.
     pub(super) fn add(
         &mut self,
-        instrument: u32,
+        instrument: InstrumentId,
         trade: &Trade,
         has_room: bool,
         is_torn: bool,
@@ -105,7 +105,7 @@ impl Series {
     /// Takes the newest matching trade back, as a shard does. `true` if there is one.
     pub(super) fn cancel(
         &mut self,
-        instrument: u32,
+        instrument: InstrumentId,
         cancel: &Cancel,
         out: &mut VecDeque<LiveBar>,
     ) -> bool {
@@ -131,7 +131,7 @@ impl Series {
     /// Takes back what came from `from_seq` on. Returns how many trades that were.
     pub(super) fn take_back(
         &mut self,
-        instrument: u32,
+        instrument: InstrumentId,
         from_seq: u64,
         out: &mut VecDeque<LiveBar>,
     ) -> usize {
@@ -157,7 +157,7 @@ impl Series {
     /// Tells the bars that are over at this event time.
     pub(super) fn close_until(
         &mut self,
-        instrument: u32,
+        instrument: InstrumentId,
         event_now: u64,
         out: &mut VecDeque<LiveBar>,
     ) {
@@ -182,7 +182,7 @@ impl Series {
 
 impl Window {
     /// Tells the bar, if it is another than the one told before.
-    fn tell(&mut self, instrument: u32, interval_ns: u64, out: &mut VecDeque<LiveBar>) {
+    fn tell(&mut self, instrument: InstrumentId, interval_ns: u64, out: &mut VecDeque<LiveBar>) {
         let mut fold = BarFold::new(interval_ns);
         for (&(ts, seq), kept) in &self.trades {
             // They are all of one bar, so no other is finished by them.

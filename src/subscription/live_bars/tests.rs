@@ -17,7 +17,11 @@ impl Bench {
         let patterns = seconds.iter().map(pattern).collect();
         let mut symbols = Symbols::default();
         for (number, name) in [(PETR4, "PETR4"), (2, "VALE3"), (3, "PETR3")] {
-            symbols.note(&Frame::seal(Definition::new(number, name.parse().unwrap(), 2)));
+            symbols.note(&Frame::seal(Definition::new(
+                U32::new(number).into(),
+                name.parse().unwrap(),
+                2,
+            )));
         }
         let now = Now { mono: Mono(nanos(Duration::from_hours(1))), wall_ns: 0 };
         Bench { bars: LiveBars::new(patterns, from_seq), symbols, now }

@@ -55,7 +55,7 @@ fn a_value_is_read_where_the_message_has_it() {
     assert_eq!(row.columns[0].bytes(&frame), b"aggregator.shard-A");
     let quote = Frame::seal(Quote { ask: I64::new(-7), ..Quote::default() });
     assert_eq!(ASK.number(&quote).cast_signed(), -7);
-    let named = Frame::seal(Definition::new(1, "X".parse().unwrap(), 9));
+    let named = Frame::seal(Definition::new(U32::new(1).into(), "X".parse().unwrap(), 9));
     assert_eq!(DataKind::of(&named).unwrap().columns[0].number(&named), 9);
 }
 

@@ -69,8 +69,8 @@ fn one_of_each() -> TempDir {
         ..BreakerChange::default()
     };
     let frames = [
-        definition(1, "PETR4", 2, 1),
-        definition(2, "$sys.breaker", 0, 2),
+        definition(U32::new(1).into(), "PETR4", 2, 1),
+        definition(U32::new(2).into(), "$sys.breaker", 0, 2),
         Frame::seal(quote),
         Frame::seal(trade),
         Frame::seal(cancel),

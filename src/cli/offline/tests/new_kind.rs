@@ -26,7 +26,7 @@ fn sample(seq: u64) -> Frame {
 fn log_of_a_sample() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(dir.path(), "core");
-    let mut definition = Definition::new(1, "PETR4".parse().unwrap(), 2);
+    let mut definition = Definition::new(U32::new(1).into(), "PETR4".parse().unwrap(), 2);
     definition.seq = U64::new(1);
     append(&mut log, &Frame::seal(definition));
     for seq in [2, 3, 4] {
@@ -113,7 +113,7 @@ fn a_new_kind_is_shown_to_a_subscriber() {
             assert_eq!(request.patterns[0].kinds, Kind::Sample.mask());
             assert_eq!(request.patterns[0].to_string(), "sample.PETR4");
             let mut printer = FramePrinter::new(&request, output);
-            let definition = Definition::new(1, "PETR4".parse().unwrap(), 2);
+            let definition = Definition::new(U32::new(1).into(), "PETR4".parse().unwrap(), 2);
             printer.take(&Frame::seal(definition)).unwrap();
             printer.take(&sample(3)).unwrap();
             Ok(printer.exit())

@@ -116,7 +116,8 @@ fn a_list_goes_to_the_owners_and_comes_back_by_instrument() {
     assert!(bench.questions(OWNER).is_empty(), "it is not whole");
     bench.say(client, &frames[2..]);
     let named = |index: u32, symbol: &str| {
-        Frame::seal(Definition::new(index, symbol.parse().unwrap(), 2)).delivered(Flags::SNAPSHOT)
+        Frame::seal(Definition::new(U32::new(index).into(), symbol.parse().unwrap(), 2))
+            .delivered(Flags::SNAPSHOT)
     };
     let of = |index: u32, frame: Frame| {
         let mut frame = frame;
@@ -161,7 +162,8 @@ fn a_frame_inside_a_question_ends_the_conversation() {
 fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
     let mut bench = replicated();
     let client = bench.client();
-    let again = |id: u32| Question::new(&query(id, Op::Last, "*", 0)).unwrap().cut_at(CUT_OF_OURS);
+    let again =
+        |id: u32| Question::new(&query(id, Op::Last, "*", 0)).unwrap().cut_at(Some(CUT_OF_OURS));
     let ours = again(1);
     bench.say(client, &ours.frames());
     let cuts = |frames: &[Frame]| -> Vec<u64> {
@@ -276,7 +278,7 @@ fn a_cut_far_ahead_of_the_log_is_held_against_no_node() {
         for id in 1..=4 {
             let options = Query::WITH_QUOTE;
             let far = Question::new(&query(round * 4 + id, Op::Last, "*", options)).unwrap();
-            bench.say(client, &far.cut_at(1_000_000_000_000).frames());
+            bench.say(client, &far.cut_at(Seq::new(1_000_000_000_000)).frames());
         }
         // They wait until their time is over, and say it a little later.
         bench.wait_ms(451);

@@ -264,7 +264,8 @@ fn a_query_that_cannot_even_wait_for_a_cut_is_not_in_flight() {
     }
     let client = bench.client();
     let ask = |bench: &mut Bench, id: u32| {
-        let ours = Question::new(&query(id, Op::Last, "PETR4", 0)).unwrap().cut_at(CUT_OF_OURS);
+        let ours =
+            Question::new(&query(id, Op::Last, "PETR4", 0)).unwrap().cut_at(Some(CUT_OF_OURS));
         bench.aggregator.handle_frames(bench.now, client, &ours.frames());
     };
     let count = u32::try_from(limits::GATHERS_MAX).unwrap();

@@ -95,7 +95,7 @@ impl Group {
         let frames = [Frame::seal(session), Frame::seal(at)];
         self.broker.handle_frames(self.now, conn, &frames);
         let source = self.broker.readers.sources[usize::from(MARKET)].as_ref().unwrap();
-        let wanted = source.wanted_seq().max(1);
+        let wanted = source.wanted_seq().map_or(1, Seq::get);
         // As core does, sends what is wanted; or jumps, but not over the definitions.
         if wanted <= 2 || self.random.between(0, 3) > 0 {
             self.to_publish.extend(self.truth.range(wanted..).map(|(_, frame)| *frame));
@@ -394,14 +394,14 @@ impl Group {
     fn last_values_are_those_of_the_sequence(&self, seed: u64) {
         let of = |index: u32| {
             let mut quotes = self.truth.values().rev();
-            quotes
-                .find(|it| it.kind == Kind::Quote as u8 && it.instrument.get() == instrument(index))
+            quotes.find(|it| it.kind == Kind::Quote as u8 && it.instrument() == instrument(index))
         };
         let further = self.fanouts.iter().map(|fanout| &fanout.readers.sources);
         for sources in further {
             let source = sources[usize::from(MARKET)].as_ref().unwrap();
             for index in 0..2 {
-                let (held, last) = (source.values.last(index, Kind::Quote), of(index));
+                let (held, last) =
+                    (source.values.last(InstrumentIndex::new(index), Kind::Quote), of(index));
                 assert!(held.is_none_or(|it| self.truth[&it.seq.get()] == *it), "seed {seed}");
                 if last.is_some_and(|it| it.ts_event.get() == u64::from(self.epoch)) {
                     assert_eq!(held.map(|it| it.seq.get()), last.map(|it| it.seq.get()), "{seed}");
@@ -495,7 +495,10 @@ fn a_further_reactor_knows_values_that_are_not_of_the_sequence() {
     group.settle();
     let source = |group: &Group| {
         let source = group.fanouts[0].readers.sources[usize::from(MARKET)].as_ref().unwrap();
-        (source.values.last(0, Kind::Quote).is_some(), source.snapshot_flags() & Flags::STALE == 0)
+        (
+            source.values.last(InstrumentIndex::FIRST, Kind::Quote).is_some(),
+            source.snapshot_flags() & Flags::STALE == 0,
+        )
     };
     assert_eq!(source(&group), (true, true));
     group.broker.handle_close(group.now, group.publisher.unwrap(), CloseReason::Reset);

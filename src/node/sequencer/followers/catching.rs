@@ -16,12 +16,12 @@ use crate::limits;
 use crate::log::{Log, Mark, Read, Storage, is_event};
 use crate::node::sequencer::market::Market;
 use crate::planted::{Bug, is_planted};
-use crate::wire::{Flags, Frame, Gap, GapReason, Session};
+use crate::wire::{Flags, Frame, Gap, GapReason, InstrumentIndex, Seq, Session};
 
 impl Followers {
     /// All frames below this seq are durable at every shard that is configured, as far as they have
     /// said so since core started; and which shard it is that holds the least.
-    pub(in crate::node::sequencer) fn held_by_shards(&self) -> Option<(u64, &str)> {
+    pub(in crate::node::sequencer) fn held_by_shards(&self) -> Option<(Option<Seq>, &str)> {
         let shards = self.all.iter().filter(|follower| follower.config.shard.is_some());
         let held = shards.map(|follower| (follower.durable_seq, follower.config.name.as_str()));
         held.min_by_key(|(seq, _)| *seq)
@@ -49,46 +49,47 @@ impl Follower {
     /// values out as current ones.
     pub(super) fn note_overtaken<S: Storage>(&mut self, journal: &Log<S>) {
         if let Stream::Frames { position } = self.stream
-            && self.must_have_snapshot(position, journal.first_position())
+            && self.must_have_snapshot(position < journal.first_position())
         {
-            let wanted_seq = self.passed_seq;
-            self.stream = Stream::Snapshot { next_index: 0, wanted_seq };
+            let wanted_seq = Some(self.passed_seq);
+            self.stream = Stream::Snapshot { next_index: InstrumentIndex::FIRST, wanted_seq };
         }
     }
 
-    /// Whether the journal that begins at `first` was trimmed beyond the place of one that hands last values
-    /// out.
-    pub(super) fn must_have_snapshot(&self, place: u64, first: u64) -> bool {
-        self.config.shard.is_none() && place < first && !is_planted(Bug::StreamPastTrimmed)
+    /// Whether it hands last values out, and the journal was trimmed beyond its place.
+    pub(super) fn must_have_snapshot(&self, is_trimmed: bool) -> bool {
+        self.config.shard.is_none() && is_trimmed && !is_planted(Bug::StreamPastTrimmed)
     }
 
     /// The journal was trimmed beyond what this shard wants. It gets what the frames stand on, and is
     /// told what it will not get.
     pub(super) fn fill_definitions<S: Storage>(
         &mut self,
-        mut next_index: u32,
-        wanted_seq: u64,
+        mut next_index: InstrumentIndex,
+        wanted_seq: Seq,
         journal: &Log<S>,
         market: &Market,
         out: &mut Vec<Frame>,
     ) {
         let values = market.values();
-        let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        let end = values.index_end();
         while next_index < end && out.len() < limits::FILL_FRAMES_MAX {
             let is_theirs = market.owner(next_index) == self.config.shard;
             let definition = values.definition(next_index).filter(|_| is_theirs);
             out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
-            next_index += 1;
+            next_index = next_index.next();
         }
         self.stream = Stream::Catching { next_index, wanted_seq };
         if next_index < end {
             return;
         }
         // Only now: the journal may have been trimmed further meanwhile.
-        let position = journal.position_of_seq(wanted_seq);
-        let first_seq = first_seq_from(journal, position).unwrap_or(journal.next_seq());
-        if first_seq > wanted_seq {
-            out.push(Frame::seal(Gap::uncounted(GapReason::SourceLost, wanted_seq, first_seq - 1)));
+        let position = journal.position_of_seq(wanted_seq.get());
+        let first_seq =
+            first_seq_from(journal, position).unwrap_or(Seq::or_first(journal.next_seq()));
+        if let Some(lost_to) = first_seq.previous().filter(|lost_to| *lost_to >= wanted_seq) {
+            let (reason, from) = (GapReason::SourceLost, wanted_seq.get());
+            out.push(Frame::seal(Gap::uncounted(reason, from, lost_to.get())));
             self.passed_seq = self.passed_seq.max(first_seq);
         }
         self.stream = Stream::Frames { position };
@@ -117,7 +118,11 @@ impl Follower {
             None => return None,
         };
         let from_seq = self.passed_seq.max(self.stated_seq);
-        (seq > from_seq).then(|| Hole { from_seq, to_seq: seq - 1, position })
+        if seq <= from_seq.get() {
+            return None;
+        }
+        let to_seq = Seq::new(seq - 1)?;
+        Some(Hole { from_seq, to_seq, position })
     }
 
     /// What one gets that comes to a hole. Whoever gets everything sees it in the numbers; but what stood
@@ -125,8 +130,11 @@ impl Follower {
     /// again: it gets names and last values, as one does that was overtaken.
     pub(super) fn at_hole(&self, hole: Hole) -> Stream {
         match self.config.shard {
-            Some(_) => Stream::Passing { next_index: 0, hole },
-            None => Stream::Snapshot { next_index: 0, wanted_seq: hole.to_seq + 1 },
+            Some(_) => Stream::Passing { next_index: InstrumentIndex::FIRST, hole },
+            None => Stream::Snapshot {
+                next_index: InstrumentIndex::FIRST,
+                wanted_seq: Some(hole.to_seq.next()),
+            },
         }
     }
 
@@ -134,27 +142,29 @@ impl Follower {
     /// and what comes behind the hole stands on them.
     pub(super) fn fill_hole(
         &mut self,
-        mut next_index: u32,
+        mut next_index: InstrumentIndex,
         hole: Hole,
         market: &Market,
         out: &mut Vec<Frame>,
     ) {
         let values = market.values();
-        let end = u32::try_from(values.index_end()).unwrap_or(u32::MAX);
+        let end = values.index_end();
         let lost = hole.from_seq..=hole.to_seq;
         while next_index < end && out.len() < limits::FILL_FRAMES_MAX {
             let is_theirs = market.owner(next_index) == self.config.shard;
             let definition = values.definition(next_index).filter(|_| is_theirs);
-            let definition = definition.filter(|frame| lost.contains(&frame.seq.get()));
+            let is_lost = |frame: &&Frame| frame.seq().is_some_and(|seq| lost.contains(&seq));
+            let definition = definition.filter(is_lost);
             out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
-            next_index += 1;
+            next_index = next_index.next();
         }
         if next_index < end {
             self.stream = Stream::Passing { next_index, hole };
             return;
         }
-        out.push(Frame::seal(Gap::uncounted(GapReason::Corrupt, hole.from_seq, hole.to_seq)));
-        self.passed_seq = hole.to_seq.saturating_add(1);
+        let (from_seq, to_seq) = (hole.from_seq.get(), hole.to_seq.get());
+        out.push(Frame::seal(Gap::uncounted(GapReason::Corrupt, from_seq, to_seq)));
+        self.passed_seq = hole.to_seq.next();
         self.stream = Stream::Frames { position: hole.position };
     }
 }
@@ -163,14 +173,14 @@ impl Follower {
 pub(in crate::node::sequencer) fn first_seq_from<S: Storage>(
     journal: &Log<S>,
     mut position: u64,
-) -> Option<u64> {
+) -> Option<Seq> {
     loop {
         match journal.read(position, limits::FILL_FRAMES_MAX) {
             Read::End => return None,
             Read::Damaged(range) => position = range.end,
             Read::Frames(frames) => {
                 if let Some(frame) = frames.iter().find(|frame| is_event(frame)) {
-                    return Some(frame.seq.get());
+                    return frame.seq();
                 }
                 position += frames.len() as u64;
             }

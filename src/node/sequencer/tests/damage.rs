@@ -181,7 +181,11 @@ fn one_flipped_bit_takes_no_name_and_no_count_along() {
     let exchange = bench.exchange(FEED, 9, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
     bench.say(exchange, &[definition(9, 2, "ITUB4"), quote(10, 0), quote(11, 1)]);
     let last: Vec<Frame> = journaled(&bench).into_iter().rev().take(3).collect();
-    assert_eq!(last[2].instrument.get() & 0xFF, 2, "no number is left out, and none is used twice");
+    assert_eq!(
+        last[2].instrument().index().get(),
+        2,
+        "no number is left out, and none is used twice"
+    );
     assert_eq!((last[1].instrument_seq.get(), last[0].instrument_seq.get()), (4, 4));
     let (_, frames) = bench.follower(SHARD, 1);
     assert_eq!(gaps(&frames), [2, 7, 8], "what cannot be read is not handed out");
@@ -206,7 +210,7 @@ fn a_number_that_a_lost_definition_may_have_had_is_never_used_again() {
         let exchange = bench.exchange(FEED, next, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
         bench.say(exchange, &[definition(next, 2, "ITUB4")]);
         let last = *journaled(&bench).last().unwrap();
-        assert_eq!(last.instrument.get() & 0xFF, 4, "after {rolls} rolls");
+        assert_eq!(last.instrument().index().get(), 4, "after {rolls} rolls");
         assert_eq!(bench.core.market.len(), 3, "a number that is left out is no instrument");
     }
 }

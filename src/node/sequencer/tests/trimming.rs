@@ -111,7 +111,7 @@ fn core_knows_every_instrument_when_their_first_segments_are_gone() {
     let mut bench = open(bench.disk.kill(), bench.now);
     assert_eq!(bench.core.market.len(), 2);
     let vale3 = bench.core.market.instrument_of(&"VALE3".parse().unwrap()).unwrap();
-    let last = bench.core.market.values().last(vale3, Kind::Trade).copied().unwrap();
+    let last = bench.core.market.values().last(vale3.index(), Kind::Trade).copied().unwrap();
     assert_eq!((last.seq.get(), last.has(Flags::SNAPSHOT)), (3, false));
     let exchange = bench.exchange(FEED, 305, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
     let cancel = Cancel { seq: U64::new(307), instrument: U32::new(1), ..Cancel::default() };
@@ -119,7 +119,7 @@ fn core_knows_every_instrument_when_their_first_segments_are_gone() {
     let journaled = bench.journaled();
     let next = |kind: Kind| {
         let of_kind = journaled.iter().rfind(|frame| frame.kind() == Some(kind)).unwrap();
-        (of_kind.instrument.get() & 0xFF, of_kind.instrument_seq.get())
+        (of_kind.instrument().index().get(), of_kind.instrument_seq.get())
     };
     // Each counter goes on where it was: of one kind, 300 segments' worth later or not.
     assert_eq!(next(Kind::Quote), (0, 301));

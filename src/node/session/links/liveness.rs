@@ -9,7 +9,7 @@ use super::Links;
 use crate::limits;
 use crate::node::{ConnId, Level};
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, Flags, Heartbeat, U16, U32, U64};
+use crate::wire::{ErrorCode, Flags, Heartbeat, Seq, U16, U32, U64};
 
 /// The token of the heartbeats that [`Links::tick`] sends; nobody else counts so far.
 const TICK_TOKEN: u32 = u32::MAX;
@@ -24,8 +24,8 @@ impl<P> Links<P> {
     }
 
     /// Every [`limits::LINK_TICK`]: closes peers that have been silent too long, and greets those that we have been
-    /// silent to. `next_seq` says what a connection's heartbeat states (0 = it sends no sequence).
-    pub fn tick(&mut self, now: Now, next_seq: impl Fn(&P) -> u64) {
+    /// silent to. `next_seq` says what a connection's heartbeat states (`None`: it is sent no sequence).
+    pub fn tick(&mut self, now: Now, next_seq: impl Fn(&P) -> Option<Seq>) {
         if now.mono < self.next_tick {
             return;
         }
@@ -50,7 +50,7 @@ impl<P> Links<P> {
                 let beat = Heartbeat {
                     flags: U16::new(Flags::MORE),
                     token: U32::new(TICK_TOKEN),
-                    next_seq: U64::new(link.peer.as_ref().map_or(0, &next_seq)),
+                    next_seq: Seq::field(link.peer.as_ref().and_then(&next_seq)),
                     sent_at: U64::new(now.wall_ns),
                     ..Heartbeat::default()
                 };
@@ -67,13 +67,19 @@ impl<P> Links<P> {
     }
 
     /// Answers a heartbeat that wants an answer.
-    pub fn answer_heartbeat(&mut self, now: Now, id: ConnId, beat: &Heartbeat, next_seq: u64) {
+    pub fn answer_heartbeat(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        beat: &Heartbeat,
+        next_seq: Option<Seq>,
+    ) {
         if beat.flags.get() & Flags::MORE != 0 {
             self.send(
                 id,
                 Heartbeat {
                     token: beat.token,
-                    next_seq: U64::new(next_seq),
+                    next_seq: Seq::field(next_seq),
                     sent_at: U64::new(now.wall_ns),
                     ..Heartbeat::default()
                 },
@@ -100,13 +106,13 @@ mod tests {
         let mut links = Links::<()>::default();
         links.insert(now(0), conn(1));
         links.greet(conn(1), false, ());
-        links.tick(now(16), |()| 7);
+        links.tick(now(16), |()| Seq::new(7));
         let (frames, _) = as_frames(links.outbox(conn(1)));
         assert_eq!(frames[0].view::<Heartbeat>().map(|beat| beat.next_seq.get()), Some(7));
-        links.tick(now(43), |()| 7);
+        links.tick(now(43), |()| Seq::new(7));
         assert!(links.get(conn(1)).is_some());
         // The last look before the bound.
-        links.tick(now(45), |()| 7);
+        links.tick(now(45), |()| Seq::new(7));
         assert!(links.get(conn(1)).is_none());
     }
 
@@ -114,9 +120,9 @@ mod tests {
     fn a_peer_that_never_says_what_it_wants_is_closed_soon() {
         let mut links = Links::<()>::default();
         links.insert(now(0), conn(1));
-        links.tick(now(4), |()| 0);
+        links.tick(now(4), |()| None);
         assert!(links.get(conn(1)).is_some());
-        links.tick(now(6), |()| 0);
+        links.tick(now(6), |()| None);
         assert!(links.get(conn(1)).is_none());
     }
 }

@@ -119,7 +119,7 @@ fn shard(directory: &Path) -> Shard<FileStorage> {
 
 const ASKER: ConnId = ConnId { generation: 1, slot: 0 };
 
-fn asker(shard: &mut Shard<FileStorage>) {
+fn query_client(shard: &mut Shard<FileStorage>) {
     shard.handle_open(Now::default(), ASKER, Origin::Accepted(ListenerId(0)));
     let role = Role::Querier as u8;
     let session = Frame::seal(Session { role, ..Session::default() });
@@ -163,7 +163,7 @@ fn history(c: &mut Criterion) {
     group.throughput(Throughput::Elements(trades));
     group.bench_function("reopen_and_index", |b| b.iter(|| shard(directory.path())));
     let mut shard = shard(directory.path());
-    asker(&mut shard);
+    query_client(&mut shard);
     group.bench_function("bars_1m_of_all", |b| b.iter(|| ask(&mut shard, Op::Bars, "*", 60)));
     group.bench_function("count_of_all", |b| b.iter(|| ask(&mut shard, Op::Count, "*", 0)));
     group.throughput(Throughput::Elements(trades / u64::from(INSTRUMENTS)));

@@ -162,15 +162,15 @@ fn feed_all(trades: u64, shards: &[String], only: Option<usize>) {
 }
 
 /// A connection that asks.
-struct Asker {
+struct QueryClient {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-impl Asker {
-    fn new(address: &str) -> Asker {
+impl QueryClient {
+    fn new(address: &str) -> QueryClient {
         let (stream, _) = connect(address, Role::Querier).expect("a shard");
-        Asker { stream, buffer: vec![0; 1 << 20] }
+        QueryClient { stream, buffer: vec![0; 1 << 20] }
     }
 
     /// Asks, takes the whole answer, and says how many rows it had.
@@ -268,7 +268,8 @@ fn echo(repeat: u32) -> String {
 }
 
 fn ask_all(shards: &[String], repeat: u32) {
-    let mut askers: Vec<Asker> = shards.iter().map(|address| Asker::new(address)).collect();
+    let mut askers: Vec<QueryClient> =
+        shards.iter().map(|address| QueryClient::new(address)).collect();
     let place = 123 % shards.len();
     let echo_before = echo(repeat * 20);
     let last = times(repeat * 20, || {

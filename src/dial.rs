@@ -26,7 +26,7 @@ pub(crate) enum Dial<T> {
 
 /// How far a connection was that has been left.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Left<T> {
+pub(crate) enum DialEnd<T> {
     /// The peer had not greeted.
     Attempt(T),
     /// It stood.
@@ -49,7 +49,7 @@ impl<T> Dial<T> {
     }
 
     /// Not before this; only while nothing is under way.
-    pub(crate) fn put_off(&mut self, until: Mono) {
+    pub(crate) fn delay_until(&mut self, until: Mono) {
         if let Dial::Idle { not_before } = self {
             *not_before = until;
         }
@@ -80,22 +80,22 @@ impl<T> Dial<T> {
     }
 
     /// It is over; the next attempt not before this.
-    pub(crate) fn end(&mut self, not_before: Mono) -> Left<T> {
+    pub(crate) fn end(&mut self, not_before: Mono) -> DialEnd<T> {
         self.leave(Dial::Idle { not_before })
     }
 
     /// It is given up, and its end will be reported.
-    pub(crate) fn give_up(&mut self) -> Left<T> {
+    pub(crate) fn give_up(&mut self) -> DialEnd<T> {
         self.leave(Dial::Closing)
     }
 
-    fn leave(&mut self, next: Dial<T>) -> Left<T> {
+    fn leave(&mut self, next: Dial<T>) -> DialEnd<T> {
         match std::mem::replace(self, next) {
             Dial::Dialing { attempt, .. } | Dial::Greeting { attempt, .. } => {
-                Left::Attempt(attempt)
+                DialEnd::Attempt(attempt)
             }
-            Dial::Ready => Left::Ready,
-            Dial::Idle { .. } | Dial::Closing => Left::Nothing,
+            Dial::Ready => DialEnd::Ready,
+            Dial::Idle { .. } | Dial::Closing => DialEnd::Nothing,
         }
     }
 
@@ -155,18 +155,18 @@ mod tests {
         let mut dial = Dial::default();
         assert!(dial.is_due(at));
         dial.begin(at, "permit");
-        assert_eq!(dial.end(at), Left::Attempt("permit"));
+        assert_eq!(dial.end(at), DialEnd::Attempt("permit"));
         dial.begin(at, "permit");
         dial.opened(Mono(9));
         assert_eq!((dial.since(), dial.greeting_since()), (Some(at), Some(Mono(9))));
-        assert_eq!(dial.give_up(), Left::Attempt("permit"));
+        assert_eq!(dial.give_up(), DialEnd::Attempt("permit"));
         assert_eq!(dial.greeted(), None, "it was given up");
-        assert_eq!(dial.end(at), Left::Nothing);
+        assert_eq!(dial.end(at), DialEnd::Nothing);
         dial.begin(at, "permit");
         dial.opened(at);
         assert_eq!(dial.greeted(), Some(("permit", at)));
         assert_eq!(dial.greeted(), None, "a second answer");
-        assert_eq!(dial.end(Mono(20)), Left::Ready);
+        assert_eq!(dial.end(Mono(20)), DialEnd::Ready);
         assert!(!dial.is_due(Mono(19)) && dial.is_due(Mono(20)));
     }
 

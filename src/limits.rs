@@ -9,9 +9,9 @@ pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 /// Log lines and wishes that a node may queue within one turn before log lines are dropped.
 pub const ACTIONS_MAX: usize = 4096;
 /// How often silence is looked for. A wake-up costs more than the look, and a quiet system should sleep.
-pub const LINK_TICK: Duration = Duration::from_secs(2);
-/// How often a follower is told how far its stream has come, and local faults are logged, at most.
-pub const WORD_EVERY: Duration = Duration::from_secs(1);
+pub const SILENCE_CHECK_EVERY: Duration = Duration::from_secs(2);
+/// How often a follower gets a heartbeat of how far its stream has come, and local faults are logged, at most.
+pub const PROGRESS_HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// We greet a peer that we sent nothing to for this long.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// A peer that said nothing for this long is dead.
@@ -91,7 +91,7 @@ pub const BREAKER_WINDOW_SECONDS_MAX: u32 = 600;
 /// Breaker transitions kept for a node that does not fetch them; the oldest go first.
 pub const BREAKER_TRANSITIONS_MAX: usize = 16;
 
-/// Changes of other nodes' breakers that core journals in one [`LINK_TICK`]; the rest is dropped, so that
+/// Changes of other nodes' breakers that core journals in one [`SILENCE_CHECK_EVERY`]; the rest is dropped, so that
 /// nobody fills the journal with them.
 pub const BREAKER_REPORTS_PER_TICK_MAX: u32 = 64;
 
@@ -186,7 +186,7 @@ const _: () = assert!(ANSWER_FRAMES_PER_CLIENT_MAX <= ANSWER_FRAMES_TOTAL_MAX);
 /// Shortest wait between the end of a connection and the next dial of the same peer.
 pub const REDIAL_MIN: Duration = Duration::from_millis(50);
 
-/// Most shards. Their names are the letters from `A` on.
+/// Most shards. Their names are the messages from `A` on.
 pub const SHARDS_MAX: usize = 16;
 
 /// Shortest and longest log segment in bytes. A segment is allocated whole when it is created.
@@ -322,7 +322,7 @@ pub const SCAN_TRADES_MAX: u64 = 1 << 28;
 /// are not read any more long before.
 pub const UNREAD_BYTES_MAX: usize = 16 * OUTBOX_BYTES_MAX;
 
-/// How long after its end, in event time, a live bar waits for late trades before it is told.
+/// How long after its end, in event time, a live bar waits for late trades before it is reported.
 pub const LIVE_BAR_GRACE: Duration = Duration::from_secs(1);
 /// Trades that the live bars of one subscription keep, to revise a bar: about 100 MB. Of more, each
 /// series forgets its oldest bars, which are final then; one that has only the bar under way flags it.
@@ -340,7 +340,7 @@ pub const BACKFILL_SPAN_MIN: Duration = Duration::from_millis(1);
 
 /// What `verify`, `dump` and `export` read of a file at a time.
 pub const INSPECT_CHUNK_BYTES: usize = 1 << 20;
-/// Epochs of one log that `dump` and `export` tell apart: each is a start of core that was not clean.
+/// Epochs of one log that `dump` and `export` distinguish: each is a start of core that was not clean.
 pub const INSPECT_EPOCHS_MAX: usize = 1 << 20;
 /// What is read of the kernel's list of locks.
 pub const LOCK_TABLE_BYTES_MAX: u64 = 16 << 20;
@@ -357,11 +357,11 @@ const _: () = assert!(EXPORT_BATCH_FRAMES <= EXPORT_FRAMES_MAX);
 
 /// Reactors of one broker: threads that share its rings.
 pub const REACTORS_MAX: u32 = 16;
-/// What the first reactor may have told a further one, and that one not taken in: values of a snapshot
+/// What the first reactor may have sent a further one, and that one not taken in: values of a snapshot
 /// before all, 72 bytes and a frame each.
-pub const REACTOR_LETTERS_MAX: usize = 16_384;
-/// Letters that a further reactor takes in before its subscribers have their turn.
-pub const REACTOR_LETTERS_PER_TURN_MAX: usize = 4096;
+pub const MAILBOX_MESSAGES_MAX: usize = 16_384;
+/// Messages that a further reactor takes in before its subscribers have their turn.
+pub const MAILBOX_MESSAGES_PER_TURN_MAX: usize = 4096;
 /// Connections on their way to a further reactor. Each may bring the frames of one read with it.
 pub const REACTOR_ARRIVALS_MAX: usize = 256;
 /// Connections flushed before what has come in meanwhile is looked at: whoever comes new among thousands
@@ -418,15 +418,15 @@ pub const FAILOVER_THOUSANDTHS_MAX: u32 = 1_536_000;
 pub const PROBE_THOUSANDTHS_PER_ASK: u32 = 5;
 /// Thousandths of probes that can be saved up.
 pub const PROBE_THOUSANDTHS_MAX: u32 = 10_000;
-/// A node is silent when it keeps a question without a word for this many times its own 95th
+/// A node is silent when it keeps a question without a frame for this many times its own 95th
 /// percentile,
 pub const LEAF_SILENT_P95S: u32 = 4;
 /// but not before this: a scheduler lets a healthy process wait so long now and then,
 pub const LEAF_SILENT_AFTER_MIN: Duration = Duration::from_millis(2);
 /// and after this while its percentile is not known.
 pub const LEAF_SILENT_AFTER_DEFAULT: Duration = Duration::from_millis(40);
-/// So many questions in a row that another copy answered first, without a word, are silence as well.
-pub const LEAF_BEATEN_MAX: u32 = 2;
+/// So many questions in a row that another copy answered first, without a frame, are silence as well.
+pub const LEAF_RACES_LOST_MAX: u32 = 2;
 /// From a node's silence to its first probe. Each further wait is twice as long,
 pub const LEAF_PROBE_WAIT_MIN: Duration = Duration::from_millis(20);
 /// up to this.
@@ -435,7 +435,7 @@ pub const LEAF_PROBE_WAIT_MAX: Duration = Duration::from_millis(500);
 pub const LEAF_PROBE_MAX: Duration = Duration::from_secs(1);
 /// A question that leaves a node less time than this says nothing about it: a healthy one may be kept waiting
 /// by the scheduler for so long, and the time is the client's choice.
-pub const LEAF_JUDGED_MIN: Duration = Duration::from_millis(20);
+pub const LEAF_DEADLINE_COUNTED_MIN: Duration = Duration::from_millis(20);
 /// How long a node that failed is asked only when there is no other.
 pub const LEAF_AVOID_WAIT: Duration = Duration::from_secs(1);
 
@@ -457,12 +457,12 @@ const _: () = {
 
 /// How large a journal without a configured size may grow, while a shard keeps it from being trimmed,
 /// before core says so loudly. With a configured size it is twice that.
-pub const JOURNAL_HELD_BYTES_LOUD: u64 = 1 << 30;
+pub const JOURNAL_RETAINED_BYTES_WARN: u64 = 1 << 30;
 /// How often core says so.
-pub const JOURNAL_HELD_WORD_EVERY: Duration = Duration::from_secs(60);
-/// Fewest bytes that a log can be told to keep: retention cannot go below the segments in use.
+pub const JOURNAL_RETAINED_LOG_EVERY: Duration = Duration::from_secs(60);
+/// Fewest bytes that a log can be configured to keep: retention cannot go below the segments in use.
 pub const RETAIN_BYTES_MIN: u64 = 4 * SEGMENT_BYTES_MIN;
-/// Shortest and longest age of what a log can be told to keep.
+/// Shortest and longest age of what a log can be configured to keep.
 pub const RETAIN_AGE_MIN: Duration = Duration::from_secs(1);
 /// See [`RETAIN_AGE_MIN`].
 pub const RETAIN_AGE_MAX: Duration = Duration::from_hours(24 * 36_500);
@@ -488,5 +488,5 @@ pub const HOLE_CANCEL_REACH_NS: u64 = 24 * 3_600 * 1_000_000_000;
 /// refuses to start: so many instrument numbers are left unused, since definitions may have been among them.
 pub const LOST_NUMBERS_MAX: usize = 4_096;
 /// Damaged records of the journal that a start tries to read with one bit flipped back.
-pub const MENDED_RECORDS_MAX: usize = 4_096;
+pub const REPAIRED_RECORDS_MAX: usize = 4_096;
 const _: () = assert!(LOST_NUMBERS_MAX < INSTRUMENTS_MAX);

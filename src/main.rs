@@ -8,7 +8,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if let Some(message) = failure.message() {
-                // Nobody is left to tell when standard error is closed too.
+                // Nobody can be informed when standard error is closed too.
                 let _ = writeln!(std::io::stderr(), "error: {message}");
             }
             failure.exit().into()

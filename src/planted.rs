@@ -34,8 +34,8 @@ pub enum Bug {
     ForgetUnflushed,
     RoundWithoutBound,
     InheritPending,
-    LettersBeforeHeads,
-    HeadBeyondLetter,
+    MessagesBeforeHeads,
+    HeadBeyondMessage,
     ConflateOnePiece,
 }
 
@@ -66,8 +66,8 @@ impl Bug {
         Bug::ForgetUnflushed,
         Bug::RoundWithoutBound,
         Bug::InheritPending,
-        Bug::LettersBeforeHeads,
-        Bug::HeadBeyondLetter,
+        Bug::MessagesBeforeHeads,
+        Bug::HeadBeyondMessage,
         Bug::ConflateOnePiece,
     ];
 }

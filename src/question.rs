@@ -21,7 +21,7 @@ pub struct Question {
     patterns: Arc<Vec<Pattern>>,
 }
 
-/// Why a question is none. The asker is to blame.
+/// Why a question is none. The client is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum QuestionError {
@@ -37,7 +37,7 @@ pub enum QuestionError {
 }
 
 impl QuestionError {
-    /// What the asker is told.
+    /// What the client is sent.
     #[must_use]
     pub fn code(self) -> ErrorCode {
         match self {
@@ -56,23 +56,23 @@ impl QuestionError {
 
 /// Why something that a peer asked for is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Denial {
-    /// What the peer is told.
+pub(crate) struct Rejection {
+    /// What the peer is sent.
     pub(crate) code: ErrorCode,
     /// The same in a sentence.
     pub(crate) text: Cow<'static, str>,
 }
 
-impl Denial {
+impl Rejection {
     /// A denial with this sentence.
-    pub(crate) fn new(code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Denial {
-        Denial { code, text: text.into() }
+    pub(crate) fn new(code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Rejection {
+        Rejection { code, text: text.into() }
     }
 
     /// A frame that this peer may not send, or not now.
     #[must_use]
-    pub(crate) fn out_of_place() -> Denial {
-        Denial::new(ErrorCode::Unexpected, "this frame has no place here")
+    pub(crate) fn out_of_place() -> Rejection {
+        Rejection::new(ErrorCode::Unexpected, "this frame has no place here")
     }
 }
 
@@ -122,7 +122,7 @@ impl Question {
         }
     }
 
-    /// The symbols and patterns, in the asker's order.
+    /// The symbols and patterns, in the client's order.
     #[must_use]
     pub fn patterns(&self) -> &[Pattern] {
         &self.patterns
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_once_and_at_the_end() {
+    fn what_is_wrong_is_reported_once_and_at_the_end() {
         let mut questions = Questions::default();
         let count = u32::try_from(QUERY_SYMBOLS_MAX).unwrap();
         let mut too_many = vec![Frame::seal(query(1, Op::Last, "A", Flags::MORE))];

@@ -131,7 +131,7 @@ pub trait Shell {
     /// says how much of that it consumed now.
     fn read(&mut self, now: Mono, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> ReadEnd;
 
-    /// The next dial or lingering close whose time is over. A dial is given up; a close is nobody's news.
+    /// The next dial or lingering close whose time is over. A dial is given up; a close is reported to nobody.
     fn poll_expired(&mut self, now: Mono) -> Option<Option<DialId>>;
 
     /// Ends the sleep of another reactor of the process.
@@ -233,7 +233,7 @@ impl Turn {
         node.handle_mail(now);
         conclude_dials(shell, node, now);
         self.accept(shell, node, now);
-        self.welcome(shell, node, now);
+        self.take_handed_over(shell, node, now);
         read(shell, node, now);
         if node.sends_before_timers() {
             self.flush(shell, node, now, self.bounds.flushes_max);
@@ -272,7 +272,7 @@ impl Turn {
         }
     }
 
-    fn welcome<N: Node, S: Shell>(&self, shell: &mut S, node: &mut N, now: Now) {
+    fn take_handed_over<N: Node, S: Shell>(&self, shell: &mut S, node: &mut N, now: Now) {
         for _ in 0..self.bounds.accepts_max {
             let Some(Arrival { conn, bytes, is_lost }) = shell.poll_handed_over() else { return };
             node.handle_open(now, conn, Origin::HandedOver);

@@ -42,9 +42,9 @@ fn emfile_on_accept_turns_peers_away_and_heals_when_descriptors_are_free() {
 
     drop(peers);
     setrlimit(Resource::Nofile, before).unwrap();
-    let mut asker = pregao::client::Asker::open("broker", address, PATIENCE).unwrap();
+    let mut query_client = pregao::client::QueryClient::open("broker", address, PATIENCE).unwrap();
     let query = Query { op: Op::Status as u8, ..Query::default() };
-    let answer = asker.ask(&[query], PATIENCE).unwrap().remove(0);
+    let answer = query_client.ask(&[query], PATIENCE).unwrap().remove(0);
     let faults = answer.metrics.iter().find(|(name, _)| name == "local_faults");
     assert!(faults.is_some_and(|(_, count)| *count > 0), "{:?}", answer.metrics);
     signal.write_all(&[1]).unwrap();

@@ -51,7 +51,7 @@ pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
         }
         for event in &events {
             if event.token() != LISTENER {
-                hear(&mut connections, event.token().0, &mut buffer);
+                receive(&mut connections, event.token().0, &mut buffer);
                 continue;
             }
             // What cannot be accepted for want of descriptors is its peer's loss.
@@ -66,7 +66,7 @@ pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
 }
 
 /// Reads a connection dry.
-fn hear(connections: &mut [Connection], place: usize, buffer: &mut [u8]) {
+fn receive(connections: &mut [Connection], place: usize, buffer: &mut [u8]) {
     loop {
         let stream = match connections.get_mut(place) {
             Some(Connection::Unknown(stream) | Connection::Subscriber(stream)) => stream,

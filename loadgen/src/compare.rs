@@ -13,7 +13,7 @@ use crate::limits::{
     CONFIRM_STEPS_MAX, CONNECT_ALL_MAX, SUSTAINED_P99_MAX, TRIAL_DRAIN_MAX, TRIALS_MAX,
 };
 use crate::options::{CompareFlags, Format, Scenario};
-use crate::peers::{OurBroker, Peer, PeerError};
+use crate::peers::{OurBroker, PeerBroker, PeerError};
 use crate::progress::Bar;
 use crate::report::{Row, heading};
 use crate::run::{Failure, Load, Outcome, RunSpec, run};
@@ -109,7 +109,7 @@ impl Comparison<'_> {
             }
             match self.measure(shape, target) {
                 Ok(row) => self.show(&row)?,
-                Err(trouble) => self.tell(shape.name, target, trouble),
+                Err(trouble) => self.report(shape.name, target, trouble),
             }
         }
         Ok(())
@@ -143,7 +143,7 @@ impl Comparison<'_> {
     }
 
     /// Says why there is no row.
-    pub(crate) fn tell(&mut self, scenario: &str, target: Target, trouble: Trouble) {
+    pub(crate) fn report(&mut self, scenario: &str, target: Target, trouble: Trouble) {
         match trouble {
             Trouble::Server(error) => {
                 eprintln!("loadgen: {} is skipped: {error}", target.name());
@@ -277,7 +277,7 @@ impl Comparison<'_> {
         scenario: &str,
         spec: RunSpec,
     ) -> Result<(Outcome, Option<String>), Trouble> {
-        let peer = Peer::start(spec.target, self.flags.host, spec.subscribers, &self.ours)
+        let peer = PeerBroker::start(spec.target, self.flags.host, spec.subscribers, &self.ours)
             .map_err(Trouble::Server)?;
         let spec = RunSpec { address: peer.address(), broker_pid: Some(peer.pid()), ..spec };
         let rate = spec.load.map_or(0, |load| load.rate);

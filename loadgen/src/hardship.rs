@@ -45,7 +45,7 @@ pub(crate) fn hardship(to: &mut Comparison<'_>) -> Result<(), String> {
     }
     to.ours.settings.clear();
     if let Some(trouble) = trouble {
-        to.tell("hardship", Target::Pregao, trouble);
+        to.report("hardship", Target::Pregao, trouble);
     }
     let (Some(calm), Some(hard)) = (median(calm), median(hard)) else { return Ok(()) };
     let mut row = Row::new("hardship-without", &calm, objections(&calm));
@@ -54,9 +54,9 @@ pub(crate) fn hardship(to: &mut Comparison<'_>) -> Result<(), String> {
     let mut row = Row::new("hardship", &hard, objections(&hard));
     row.note("run", "with them; the figures above are of the others");
     row.note("p99_ratio", hundredths(ratio(hard.latency_ns(99.0), calm.latency_ns(99.0))));
-    note_told(&mut row, &hard, Pace::Stalled, "stalled");
-    note_told(&mut row, &hard, Pace::Half, "slow");
-    note_told(&mut row, &hard, Pace::Full, "others");
+    note_reasons(&mut row, &hard, Pace::Stalled, "stalled");
+    note_reasons(&mut row, &hard, Pace::Half, "slow");
+    note_reasons(&mut row, &hard, Pace::Full, "others");
     if let Some((before, after)) = hard.costs.rss_bytes_before.zip(hard.costs.rss_bytes_after) {
         row.note("broker_memory_bytes_before", before);
         row.note("broker_memory_bytes_after", after);
@@ -70,7 +70,7 @@ pub(crate) fn hardship(to: &mut Comparison<'_>) -> Result<(), String> {
 
 /// How many of a pace there are, and what they were told, as `{"GAP lapped": 50}`; `nothing` stands for
 /// those that were told nothing.
-pub(crate) fn note_told(row: &mut Row, outcome: &Outcome, pace: Pace, name: &str) {
+pub(crate) fn note_reasons(row: &mut Row, outcome: &Outcome, pace: Pace, name: &str) {
     let mut told = serde_json::Map::new();
     for (_, what, count) in outcome.groups.told.iter().filter(|(p, _, _)| *p == pace) {
         told.insert(what.unwrap_or("nothing").to_owned(), (*count).into());
@@ -102,7 +102,7 @@ pub(crate) fn late_join(to: &mut Comparison<'_>) -> Result<(), String> {
             to.show(&row)
         }
         Err(trouble) => {
-            to.tell("late-join", Target::Pregao, trouble);
+            to.report("late-join", Target::Pregao, trouble);
             Ok(())
         }
     }
@@ -125,7 +125,7 @@ pub(crate) fn many(to: &mut Comparison<'_>) -> Result<(), String> {
             let spec = RunSpec { duration: to.flags.duration.max(HARDSHIP_SPAN_MIN), ..base };
             match to.attempt("many", spec) {
                 Ok((outcome, _)) => outcomes.push(outcome),
-                Err(trouble) => to.tell("many", Target::Pregao, trouble),
+                Err(trouble) => to.report("many", Target::Pregao, trouble),
             }
         }
         let Some(outcome) = median(outcomes) else { continue };
@@ -152,7 +152,7 @@ pub(crate) fn churn(to: &mut Comparison<'_>) -> Result<(), String> {
     match to.attempt("churn", RunSpec { churn_per_s: churn, ..base }) {
         Ok((outcome, _)) => to.show(&Row::new("churn", &outcome, objections(&outcome))),
         Err(trouble) => {
-            to.tell("churn", Target::Pregao, trouble);
+            to.report("churn", Target::Pregao, trouble);
             Ok(())
         }
     }

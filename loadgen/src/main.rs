@@ -104,7 +104,7 @@ fn single(flags: &RunFlags) -> Result<u8, (u8, String)> {
         [(spec.stalled, Pace::Stalled, "stalled"), (spec.slow, Pace::Half, "slow")]
     {
         if count > 0 {
-            hardship::note_told(&mut row, &outcome, pace, name);
+            hardship::note_reasons(&mut row, &outcome, pace, name);
         }
     }
     print(&match flags.format {

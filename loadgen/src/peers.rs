@@ -16,7 +16,7 @@ use crate::limits::{PEER_START_MAX, PEER_STOP_MAX};
 use crate::target::Target;
 
 /// A started server; it ends with this value.
-pub(crate) struct Peer {
+pub(crate) struct PeerBroker {
     child: Child,
     address: SocketAddr,
     /// Configuration that it reads from a file.
@@ -74,7 +74,7 @@ pub(crate) enum PeerError {
     Broken { program: String, why: String },
 }
 
-impl Peer {
+impl PeerBroker {
     /// Starts a target for this many subscribers.
     ///
     /// # Errors
@@ -84,7 +84,7 @@ impl Peer {
         host: IpAddr,
         subscribers: usize,
         ours: &OurBroker,
-    ) -> Result<Peer, PeerError> {
+    ) -> Result<PeerBroker, PeerError> {
         let program = match target {
             Target::Pregao => ours.program.clone(),
             Target::Bare => std::env::current_exe().unwrap_or_else(|_| "loadgen".into()),
@@ -114,7 +114,7 @@ impl Peer {
             Ok((child, leftover)) => {
                 leftovers.push(leftover);
                 let memory = Arc::default();
-                Peer { child, address, files, _leftovers: leftovers, memory }
+                PeerBroker { child, address, files, _leftovers: leftovers, memory }
             }
             Err(error) => {
                 remove(files.as_deref());
@@ -193,7 +193,7 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+impl Drop for PeerBroker {
     fn drop(&mut self) {
         self.stop();
     }
@@ -292,13 +292,14 @@ mod tests {
     #[test]
     fn a_missing_server_is_missing_and_not_broken() {
         let nowhere = ours("/nonexistent/pregao");
-        let started = Peer::start(Target::Pregao, [127, 0, 0, 1].into(), 1, &nowhere);
+        let started = PeerBroker::start(Target::Pregao, [127, 0, 0, 1].into(), 1, &nowhere);
         assert!(matches!(started, Err(PeerError::Missing { .. })));
     }
 
     #[test]
     fn a_server_that_ends_at_once_says_why_it_is_broken() {
-        let Err(error) = Peer::start(Target::Pregao, [127, 0, 0, 1].into(), 1, &ours("false"))
+        let Err(error) =
+            PeerBroker::start(Target::Pregao, [127, 0, 0, 1].into(), 1, &ours("false"))
         else {
             panic!("`false` does not listen");
         };

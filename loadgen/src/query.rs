@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hdrhistogram::Histogram;
-use pregao::client::Asker;
+use pregao::client::QueryClient;
 use pregao::duration;
 use pregao::question::Question;
 use pregao::time::nanos;
@@ -307,7 +307,7 @@ fn measure(
 fn symbols(flags: &QueryFlags) -> Result<Vec<String>, String> {
     let failed = |error: pregao::client::ClientError| error.to_string();
     let wait = Duration::from_secs(5);
-    let mut asker = Asker::open("the aggregator", flags.addr, wait).map_err(failed)?;
+    let mut query_client = QueryClient::open("the aggregator", flags.addr, wait).map_err(failed)?;
     let query = Query {
         op: Op::Instruments as u8,
         symbol: padded("*"),
@@ -315,7 +315,7 @@ fn symbols(flags: &QueryFlags) -> Result<Vec<String>, String> {
         ..Query::default()
     };
     let question = Question::new(&query).map_err(|error| error.to_string())?;
-    let answer = asker.ask_about(question, wait).map_err(failed)?;
+    let answer = query_client.ask_about(question, wait).map_err(failed)?;
     let definitions = answer.definitions.iter().filter_map(Frame::view::<Definition>);
     let symbols: Vec<String> = definitions.map(|it| it.symbol.to_string()).collect();
     match symbols.is_empty() {

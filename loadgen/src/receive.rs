@@ -380,7 +380,7 @@ impl Receiver {
                 now,
                 stamp,
             };
-            let heard = subscriber.hear(self.share.dialer.target, held, &mut sink, &mut counted);
+            let heard = subscriber.receive(self.share.dialer.target, held, &mut sink, &mut counted);
             self.bytes += bytes as u64;
             if subscriber.pace == Pace::Full {
                 self.delivered += counted;
@@ -424,7 +424,7 @@ impl Receiver {
             let beat = self.share.dialer.target.heartbeat();
             for subscriber in &mut self.subscribers[*next..due] {
                 if subscriber.pace != Pace::Stalled {
-                    subscriber.say(&beat);
+                    subscriber.send(&beat);
                 }
             }
             *next = due;

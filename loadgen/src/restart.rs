@@ -135,7 +135,7 @@ impl Drop for System {
 
 /// Where a subscriber stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum MemberState {
     /// Not connected; dials at this time.
     Away(Mono),
     /// Connected, and its subscription not confirmed.
@@ -148,7 +148,7 @@ enum Phase {
 
 struct Member {
     stream: Option<mio::net::TcpStream>,
-    phase: Phase,
+    state: MemberState,
     held: Vec<u8>,
     continuity: Continuity,
     backoff: Backoff,
@@ -177,7 +177,7 @@ impl Crowd {
         let timebase = Timebase::start();
         let member = |number: usize| Member {
             stream: None,
-            phase: Phase::Away(Mono(0)),
+            state: MemberState::Away(Mono(0)),
             held: Vec::new(),
             continuity: Continuity::Feed(0),
             backoff: Backoff::new(RECONNECT_WAIT_MIN, RECONNECT_WAIT_MAX, number as u64),
@@ -261,7 +261,7 @@ impl Crowd {
 
     fn dial_who_is_due(&mut self) -> Result<(), String> {
         let now = self.timebase.mono();
-        let is_due = |member: &Member| matches!(member.phase, Phase::Away(at) if at <= now);
+        let is_due = |member: &Member| matches!(member.state, MemberState::Away(at) if at <= now);
         let due: Vec<usize> = (0..self.members.len())
             .filter(|&place| is_due(&self.members[place]))
             .take(limits::DIALS_PER_TURN_MAX)
@@ -302,7 +302,7 @@ impl Crowd {
             Ok(stream)
         };
         member.stream = Some(greet(stream).map_err(|error| error.to_string())?);
-        member.phase = Phase::Greeting;
+        member.state = MemberState::Greeting;
         member.held.clear();
         Ok(())
     }
@@ -312,14 +312,14 @@ impl Crowd {
         let now = self.timebase.mono();
         let member = &mut self.members[place];
         member.stream = None;
-        member.phase = Phase::Away(now + member.backoff.next_wait());
+        member.state = MemberState::Away(now + member.backoff.next_wait());
     }
 
     fn lose(&mut self, place: usize) {
-        let phase = self.members[place].phase;
-        self.live -= usize::from(phase == Phase::Live);
-        self.confirmed -= usize::from(matches!(phase, Phase::Live | Phase::Back(_)));
-        if !matches!(phase, Phase::Away(_)) {
+        let state = self.members[place].state;
+        self.live -= usize::from(state == MemberState::Live);
+        self.confirmed -= usize::from(matches!(state, MemberState::Live | MemberState::Back(_)));
+        if !matches!(state, MemberState::Away(_)) {
             self.wait(place);
         }
     }
@@ -359,8 +359,8 @@ impl Crowd {
             if is_refused {
                 return self.lose(place);
             }
-            if is_confirmed && member.phase == Phase::Greeting {
-                member.phase = Phase::Back(wall_ns);
+            if is_confirmed && member.state == MemberState::Greeting {
+                member.state = MemberState::Back(wall_ns);
                 member.backoff.reset();
                 self.confirmed += 1;
                 // Not the first connect: the dying broker's backlog takes some too.
@@ -370,8 +370,8 @@ impl Crowd {
                 }
             }
             let member = &mut self.members[place];
-            if matches!(member.phase, Phase::Back(at) if newest >= at) {
-                member.phase = Phase::Live;
+            if matches!(member.state, MemberState::Back(at) if newest >= at) {
+                member.state = MemberState::Live;
                 self.live += 1;
             }
         }

@@ -366,7 +366,7 @@ fn spawn_receivers(
     plan: &Option<Arc<Plan>>,
     shared: &Arc<Shared>,
 ) -> Result<(Vec<Worker>, Ready), String> {
-    let (tell, ready) = mpsc::channel();
+    let (report, ready) = mpsc::channel();
     let mut workers: Vec<Worker> = Vec::new();
     let threads = spec.threads.clamp(1, spec.subscribers.max(1));
     let pace_of = |number| match number {
@@ -388,14 +388,14 @@ fn spawn_receivers(
                 .then(|| Duration::from_nanos(1_000_000_000 * threads as u64 / churn)),
             timebase,
         };
-        let (tell, shared) = (tell.clone(), Arc::clone(shared));
+        let (report, shared) = (report.clone(), Arc::clone(shared));
         let work = move || {
             let mut receiver =
                 Receiver::new(share, shared).map_err(|error| format!("cannot poll: {error}"))?;
             let connected = receiver.connect();
             let goes_on = connected.is_ok();
             // The main thread has left when nobody listens; then the abort is set as well.
-            drop(tell.send(connected));
+            drop(report.send(connected));
             if !goes_on {
                 return Err("not connected".to_owned());
             }
@@ -509,7 +509,7 @@ fn add_up(
         first_refusal = first_refusal.or(thread.first_refusal);
         groups.reconnects += thread.reconnects;
         for (pace, tally) in thread.tallies {
-            groups.note_told(pace, tally.told);
+            groups.note_reasons(pace, tally.told);
             if pace != Pace::Full {
                 groups.slow_deliveries += tally.deliveries;
                 groups.slow_faults.add(tally.faults);
@@ -552,7 +552,7 @@ fn add_up(
 }
 
 impl Groups {
-    fn note_told(&mut self, pace: Pace, told: Option<&'static str>) {
+    fn note_reasons(&mut self, pace: Pace, told: Option<&'static str>) {
         match self.told.iter_mut().find(|(p, t, _)| (*p, *t) == (pace, told)) {
             Some((_, _, count)) => *count += 1,
             None => self.told.push((pace, told, 1)),

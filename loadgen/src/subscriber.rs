@@ -65,7 +65,7 @@ pub(crate) struct Sink<'a> {
 
 impl Subscriber {
     /// Reads messages. `true` when they brought the last confirmation.
-    pub(crate) fn hear(
+    pub(crate) fn receive(
         &mut self,
         target: Target,
         held: &[u8],
@@ -107,7 +107,7 @@ impl Subscriber {
         Ok(was_unconfirmed && self.confirmations_left == 0)
     }
 
-    pub(crate) fn say(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() && !self.is_closed {
             drop(self.stream.write(bytes));
         }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     /// Hears the chunks one by one, as reads bring them; how many deliveries counted.
-    fn hear(subscriber: &mut Subscriber, recorder: &mut Recorder, chunks: &[&[u8]]) -> u64 {
+    fn receive(subscriber: &mut Subscriber, recorder: &mut Recorder, chunks: &[&[u8]]) -> u64 {
         let (shared, mut counted) = (Shared::default(), 0);
         for chunk in chunks {
             let held = [&subscriber.carry[..], chunk].concat();
@@ -251,7 +251,7 @@ mod tests {
                 now: Mono(0),
                 stamp: 1_000,
             };
-            subscriber.hear(Target::Pregao, &held, &mut sink, &mut counted).unwrap();
+            subscriber.receive(Target::Pregao, &held, &mut sink, &mut counted).unwrap();
         }
         counted
     }
@@ -283,7 +283,7 @@ mod tests {
         for cut in 0..bytes.len() {
             let (mut subscriber, mut recorder) = (subscriber(Continuity::Feed(1)), recorder());
             let chunks = [&bytes[..cut], &bytes[cut..]];
-            assert_eq!(hear(&mut subscriber, &mut recorder, &chunks), 3, "cut at {cut}");
+            assert_eq!(receive(&mut subscriber, &mut recorder, &chunks), 3, "cut at {cut}");
             assert_eq!(subscriber.tally.faults, Faults::default());
             assert!(subscriber.carry.is_empty());
             assert_eq!(subscriber.bytes, bytes.len() as u64);
@@ -305,7 +305,7 @@ mod tests {
                 stamp: 1_000,
             };
             let bytes = trades(stamped);
-            subscriber.hear(Target::Pregao, &bytes, &mut sink, &mut counted).unwrap();
+            subscriber.receive(Target::Pregao, &bytes, &mut sink, &mut counted).unwrap();
             assert_eq!((subscriber.tally.measured, subscriber.tally.newest_stamp), (2, 150));
         }
         assert_eq!((counted, shared.first_seq.get()), (6, Some(&9)));
@@ -318,7 +318,7 @@ mod tests {
     fn warm_up_is_checked_and_counted_but_not_timed() {
         let bytes = trades(&[(1, 50), (3, 150), (4, 250)]);
         let (mut subscriber, mut recorder) = (subscriber(Continuity::Feed(1)), recorder());
-        assert_eq!(hear(&mut subscriber, &mut recorder, &[&bytes]), 3);
+        assert_eq!(receive(&mut subscriber, &mut recorder, &[&bytes]), 3);
         let Tally { deliveries, measured, latency_ns_sum, faults, .. } = subscriber.tally;
         assert_eq!((deliveries, measured, latency_ns_sum, faults.lost), (3, 1, 850, 1));
         let measured = crate::measure::merge(vec![recorder]);

@@ -1,4 +1,4 @@
-//! What a breaker is told: the table `[breaker]` in TOML, its defaults and its checks.
+//! The configuration of a breaker: the table `[breaker]` in TOML, its defaults and its checks.
 //!
 //! Names are those of resilience4j where the meaning is the same. Not the place where anything is
 //! decided: [`Rules`] is the same in the integers that the machine computes with.

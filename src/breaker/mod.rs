@@ -33,8 +33,8 @@ mod permit;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod types;
 mod window;
-mod words;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -48,7 +48,7 @@ use crate::time::Mono;
 pub use config::{Config, ConfigError, WindowType};
 pub use permit::Permit;
 pub use snapshot::{Counts, LastError, Snapshot};
-pub use words::{Denied, LocalFault, Outcome, OutcomeClass, Reason, State, Transition};
+pub use types::{Denied, LocalFault, Outcome, OutcomeClass, Reason, State, Transition};
 
 use config::Rules;
 use permit::{Shared, Spent};
@@ -56,7 +56,7 @@ use window::{Call, Sums, Window};
 
 /// A state with what only that state needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum BreakerState {
     Closed,
     Open {
         until: Mono,
@@ -71,15 +71,15 @@ enum Phase {
     MetricsOnly,
 }
 
-impl Phase {
+impl BreakerState {
     fn state(self) -> State {
         match self {
-            Phase::Closed => State::Closed,
-            Phase::Open { .. } => State::Open,
-            Phase::HalfOpen { .. } => State::HalfOpen,
-            Phase::ForcedOpen => State::ForcedOpen,
-            Phase::Disabled => State::Disabled,
-            Phase::MetricsOnly => State::MetricsOnly,
+            BreakerState::Closed => State::Closed,
+            BreakerState::Open { .. } => State::Open,
+            BreakerState::HalfOpen { .. } => State::HalfOpen,
+            BreakerState::ForcedOpen => State::ForcedOpen,
+            BreakerState::Disabled => State::Disabled,
+            BreakerState::MetricsOnly => State::MetricsOnly,
         }
     }
 }
@@ -90,7 +90,7 @@ impl Phase {
 #[derive(Debug)]
 pub struct Breaker {
     rules: Rules,
-    phase: Phase,
+    state: BreakerState,
     since: Mono,
     shared: Rc<Shared>,
     window: Window,
@@ -116,7 +116,7 @@ impl Breaker {
             WindowType::TimeBased => Window::of_seconds(config.sliding_window_size),
         };
         Ok(Breaker {
-            phase: Phase::Closed,
+            state: BreakerState::Closed,
             since: Mono::default(),
             shared: Rc::default(),
             window,
@@ -136,12 +136,12 @@ impl Breaker {
     /// When the breaker is open, or half-open with all its probes under way.
     #[inline]
     pub fn try_acquire(&mut self, now: Mono) -> Result<Permit, Denied> {
-        if matches!(self.phase, Phase::Open { .. } | Phase::HalfOpen { .. }) {
+        if matches!(self.state, BreakerState::Open { .. } | BreakerState::HalfOpen { .. }) {
             self.handle_timeout(now);
             if !is_planted(Bug::DialWhileOpen) {
                 self.may_probe(now).inspect_err(|_| self.counts.denied += 1)?;
             }
-        } else if self.phase == Phase::ForcedOpen {
+        } else if self.state == BreakerState::ForcedOpen {
             self.counts.denied += 1;
             return Err(Denied { state: State::ForcedOpen, retry_at: None });
         }
@@ -157,16 +157,16 @@ impl Breaker {
             Spent::Current => {
                 self.counts.recorded += 1;
                 let class = self.count(outcome, now);
-                match self.phase {
-                    Phase::HalfOpen { .. } => self.judge_probe(class, outcome, now),
-                    _ => self.judge(class, outcome, now),
+                match self.state {
+                    BreakerState::HalfOpen { .. } => self.evaluate_probe(class, outcome, now),
+                    _ => self.evaluate(class, outcome, now),
                 }
             }
             Spent::Late => {
                 self.counts.late += 1;
                 if is_planted(Bug::CountLateOutcome) {
                     let class = self.count(outcome, now);
-                    self.judge(class, outcome, now);
+                    self.evaluate(class, outcome, now);
                 }
             }
             Spent::Foreign => self.counts.foreign += 1,
@@ -184,21 +184,25 @@ impl Breaker {
     pub fn observe(&mut self, outcome: Outcome, now: Mono) {
         self.counts.observed += 1;
         let class = self.count(outcome, now);
-        self.judge(class, outcome, now);
+        self.evaluate(class, outcome, now);
     }
 
     /// Does what has become due. Nothing is due before [`Breaker::next_deadline`].
     pub fn handle_timeout(&mut self, now: Mono) {
-        match self.phase {
-            Phase::Open { until } if now >= until => {
-                self.enter(Phase::HalfOpen { deadline: None, successes: 0 }, Reason::WaitOver, now);
+        match self.state {
+            BreakerState::Open { until } if now >= until => {
+                self.enter(
+                    BreakerState::HalfOpen { deadline: None, successes: 0 },
+                    Reason::WaitOver,
+                    now,
+                );
             }
-            Phase::HalfOpen { deadline: Some(at), successes } if now >= at => {
+            BreakerState::HalfOpen { deadline: Some(at), successes } if now >= at => {
                 if self.shared.under_way.get() > 0 {
                     self.open(Reason::ProbeDeadline, now);
                 } else {
                     // Nobody is probing, so there is nothing to conclude; the next probe has its own time.
-                    self.phase = Phase::HalfOpen { deadline: None, successes };
+                    self.state = BreakerState::HalfOpen { deadline: None, successes };
                 }
             }
             _ => {}
@@ -208,9 +212,9 @@ impl Breaker {
     /// When [`Breaker::handle_timeout`] wants to be called, if at all.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        match self.phase {
-            Phase::Open { until } => Some(until),
-            Phase::HalfOpen { deadline, .. } => deadline,
+        match self.state {
+            BreakerState::Open { until } => Some(until),
+            BreakerState::HalfOpen { deadline, .. } => deadline,
             _ => None,
         }
     }
@@ -224,7 +228,7 @@ impl Breaker {
     /// The present state.
     #[must_use]
     pub fn state(&self) -> State {
-        self.phase.state()
+        self.state.state()
     }
 
     /// The present generation: the number of state changes so far.
@@ -235,42 +239,44 @@ impl Breaker {
 
     /// Operator: denies every call until told otherwise.
     pub fn force_open(&mut self, now: Mono) {
-        self.obey(Phase::ForcedOpen, Reason::OperatorForcedOpen, now);
+        self.obey(BreakerState::ForcedOpen, Reason::OperatorForcedOpen, now);
     }
 
     /// Operator: lets calls through and judges them from an empty window.
     pub fn close(&mut self, now: Mono) {
-        self.obey(Phase::Closed, Reason::OperatorClosed, now);
+        self.obey(BreakerState::Closed, Reason::OperatorClosed, now);
     }
 
     /// Operator: lets every call through and judges nothing.
     pub fn disable(&mut self, now: Mono) {
-        self.obey(Phase::Disabled, Reason::OperatorDisabled, now);
+        self.obey(BreakerState::Disabled, Reason::OperatorDisabled, now);
     }
 
     /// Operator: lets every call through and keeps rates without acting on them.
     pub fn metrics_only(&mut self, now: Mono) {
-        self.obey(Phase::MetricsOnly, Reason::OperatorMetricsOnly, now);
+        self.obey(BreakerState::MetricsOnly, Reason::OperatorMetricsOnly, now);
     }
 
     /// Operator: closed, with an empty window and the first wait. A new generation even when it was
     /// closed. Counters go on: whoever reads them computes differences.
     pub fn reset(&mut self, now: Mono) {
         self.last_error = None;
-        self.enter(Phase::Closed, Reason::OperatorReset, now);
+        self.enter(BreakerState::Closed, Reason::OperatorReset, now);
     }
 
     /// Whether one more probe may start; sets the deadline with the first.
     fn may_probe(&mut self, now: Mono) -> Result<(), Denied> {
-        match &mut self.phase {
-            Phase::HalfOpen { deadline, .. } => {
+        match &mut self.state {
+            BreakerState::HalfOpen { deadline, .. } => {
                 if self.shared.under_way.get() >= self.rules.probes_max {
                     return Err(Denied { state: State::HalfOpen, retry_at: *deadline });
                 }
                 deadline.get_or_insert(now + self.rules.half_open_max);
                 Ok(())
             }
-            Phase::Open { until } => Err(Denied { state: State::Open, retry_at: Some(*until) }),
+            BreakerState::Open { until } => {
+                Err(Denied { state: State::Open, retry_at: Some(*until) })
+            }
             _ => Ok(()),
         }
     }
@@ -295,10 +301,10 @@ impl Breaker {
 
     /// Puts an outcome into the window and, when closed, opens if a rule says so.
     #[inline]
-    fn judge(&mut self, class: OutcomeClass, outcome: Outcome, now: Mono) {
+    fn evaluate(&mut self, class: OutcomeClass, outcome: Outcome, now: Mono) {
         // A local fault says nothing about the peer, not even that a run of refusals has ended.
         if class == OutcomeClass::LocalFault
-            || !matches!(self.phase, Phase::Closed | Phase::MetricsOnly)
+            || !matches!(self.state, BreakerState::Closed | BreakerState::MetricsOnly)
         {
             return;
         }
@@ -311,7 +317,7 @@ impl Breaker {
         self.consecutive_refusals =
             if refused { self.consecutive_refusals.saturating_add(1) } else { 0 };
         let sums = self.window.push(call, now);
-        if self.phase == Phase::MetricsOnly {
+        if self.state == BreakerState::MetricsOnly {
             return;
         }
         if let Outcome::ComeBackAt(at) = outcome {
@@ -342,13 +348,13 @@ impl Breaker {
     }
 
     /// Lets a probe's outcome decide about the half-open state.
-    fn judge_probe(&mut self, class: OutcomeClass, outcome: Outcome, now: Mono) {
-        let Phase::HalfOpen { successes, .. } = &mut self.phase else { return };
+    fn evaluate_probe(&mut self, class: OutcomeClass, outcome: Outcome, now: Mono) {
+        let BreakerState::HalfOpen { successes, .. } = &mut self.state else { return };
         match (class, outcome) {
             (OutcomeClass::Answered, _) => {
                 *successes = successes.saturating_add(1);
                 if *successes >= self.rules.successes_min {
-                    self.enter(Phase::Closed, Reason::ProbesAnswered, now);
+                    self.enter(BreakerState::Closed, Reason::ProbesAnswered, now);
                 }
             }
             (OutcomeClass::LocalFault, _) => {}
@@ -374,7 +380,7 @@ impl Breaker {
         let drawn = self.random.between(wait.saturating_sub(jitter), longest);
         self.next_wait_ns = part(rules.growth_per_mille).min(rules.wait_ns_max);
         let until = now + Duration::from_nanos(drawn.max(1));
-        self.enter(Phase::Open { until }, reason, now);
+        self.enter(BreakerState::Open { until }, reason, now);
     }
 
     /// Opens until the instant that the peer named, within reason. Says nothing about its health, so
@@ -382,21 +388,21 @@ impl Breaker {
     #[cold]
     fn open_until(&mut self, at: Mono, now: Mono) {
         let until = at.clamp(now, now + self.rules.come_back_max);
-        self.enter(Phase::Open { until }, Reason::ComeBackLater, now);
+        self.enter(BreakerState::Open { until }, Reason::ComeBackLater, now);
     }
 
     /// An operator's wish; nothing happens when it is so already.
-    fn obey(&mut self, phase: Phase, reason: Reason, now: Mono) {
-        if self.phase != phase {
-            self.enter(phase, reason, now);
+    fn obey(&mut self, state: BreakerState, reason: Reason, now: Mono) {
+        if self.state != state {
+            self.enter(state, reason, now);
         }
     }
 
     /// The one place where the state changes.
     #[cold]
-    fn enter(&mut self, phase: Phase, reason: Reason, now: Mono) {
+    fn enter(&mut self, state: BreakerState, reason: Reason, now: Mono) {
         let from = self.state();
-        self.phase = phase;
+        self.state = state;
         self.since = now;
         let to = self.state();
         if matches!(to, State::Closed | State::MetricsOnly | State::Disabled) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use super::{Breaker, LocalFault, OutcomeClass, Phase, State};
+use super::{Breaker, BreakerState, LocalFault, OutcomeClass, State};
 use crate::time::Mono;
 
 /// Counters since the breaker was made. They only grow.
@@ -89,9 +89,9 @@ impl Breaker {
         let rate =
             |part: u32| enough.then(|| f64::from(part) * 100.0 / f64::from(sums.calls.max(1)));
         let under_way = self.shared.under_way.get();
-        let next_probe = match self.phase {
-            Phase::Open { until } => Some(until),
-            Phase::HalfOpen { .. } if under_way < self.rules.probes_max => Some(self.since),
+        let next_probe = match self.state {
+            BreakerState::Open { until } => Some(until),
+            BreakerState::HalfOpen { .. } if under_way < self.rules.probes_max => Some(self.since),
             _ => None,
         };
         Snapshot {

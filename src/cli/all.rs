@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_childs_own_words_and_code_are_ours() {
+    fn the_message_and_the_exit_code_of_a_child_are_ours() {
         for (code, exit) in [(2, Exit::Usage), (5, Exit::CannotStart)] {
             let line = "error: the tape is damaged".to_owned();
             let failure =

@@ -15,7 +15,7 @@ use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline};
 use crate::config::{Partition, Speed};
 use crate::duration;
 use crate::feed;
-use crate::gather::CUT_OF_OURS;
+use crate::gather::NEWEST_COMMON_CUT;
 use crate::limits::{
     PATTERNS_MAX, RATE_EVENTS_PER_S_MAX, REACTORS_MAX, REPLICAS_MAX, REPORT_ROWS_MAX,
     REPORT_SYMBOLS_MAX,
@@ -421,9 +421,9 @@ fn symbol_pattern(text: &str) -> Result<feed::Pattern, String> {
 
 fn cut(text: &str) -> Result<Seq, String> {
     match text {
-        "same" => Ok(CUT_OF_OURS),
+        "same" => Ok(NEWEST_COMMON_CUT),
         text => {
-            let seq = text.parse().ok().and_then(Seq::new).filter(|seq| *seq < CUT_OF_OURS);
+            let seq = text.parse().ok().and_then(Seq::new).filter(|seq| *seq < NEWEST_COMMON_CUT);
             seq.ok_or_else(|| "a cut is a sequence number from 1 on, or the word same".into())
         }
     }

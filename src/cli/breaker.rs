@@ -1,4 +1,4 @@
-//! `pregao breaker`: an operator's word to one circuit breaker, and what became of it.
+//! `pregao breaker`: an operator's action on one circuit breaker, and what became of it.
 //!
 //! A breaker's name begins with its node's, so the node that has it is known before anybody is asked.
 
@@ -11,7 +11,7 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::render::{BreakerReport, breaker_json, breaker_text};
 use super::status::ask_all;
-use crate::client::{Asker, ClientError};
+use crate::client::{ClientError, QueryClient};
 use crate::config::NodeId;
 use crate::wire::{BreakerAction, EndStatus, ErrorCode, Op, Query, U32, padded};
 
@@ -24,7 +24,7 @@ pub struct BreakerRequest {
     pub name: String,
     /// What to do.
     pub action: BreakerAction,
-    /// For each of the two steps: telling the node, and asking what became of it.
+    /// For each of the two steps: sending the action, and asking what became of it.
     pub deadline: Duration,
     /// How the breaker is shown afterwards.
     pub format: Format,
@@ -43,7 +43,7 @@ pub fn run(request: &BreakerRequest, output: &mut Output<impl Write>) -> Result<
     let Some(&(node, address)) = request.nodes.iter().find(of_name) else {
         return Err(unknown(request));
     };
-    if !tell(request, node, address)? {
+    if !send_action(request, node, address)? {
         return Err(unknown(request));
     }
     let breakers = known(&[(node, address)], request.deadline);
@@ -58,17 +58,22 @@ pub fn run(request: &BreakerRequest, output: &mut Output<impl Write>) -> Result<
 }
 
 /// Whether the node has the breaker, and has done it.
-fn tell(request: &BreakerRequest, node: NodeId, address: SocketAddr) -> Result<bool, Failure> {
+fn send_action(
+    request: &BreakerRequest,
+    node: NodeId,
+    address: SocketAddr,
+) -> Result<bool, Failure> {
     let failed = |error: ClientError| Failure::failed(error.to_string());
     let asked_as = if node == NodeId::Core { "core" } else { "aggregator" };
-    let mut asker = Asker::open(asked_as, address, request.deadline).map_err(failed)?;
+    let mut query_client =
+        QueryClient::open(asked_as, address, request.deadline).map_err(failed)?;
     let query = Query {
         op: Op::Breaker as u8,
         limit: U32::new(u32::from(request.action as u8)),
         symbol: padded(&request.name),
         ..Query::default()
     };
-    let answers = asker.ask(&[query], request.deadline).map_err(failed)?;
+    let answers = query_client.ask(&[query], request.deadline).map_err(failed)?;
     let Some(answer) = answers.first() else { return Ok(false) };
     if answer.status() == EndStatus::Complete {
         return Ok(true);

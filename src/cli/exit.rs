@@ -30,10 +30,10 @@ impl From<Exit> for ExitCode {
 /// A command that did not do what it was asked.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Who read our output left: nothing to tell, and nobody to tell it to.
+    /// Who read our output left: nothing to print, and nobody to read it.
     ClosedPipe,
     /// One line that says what to do.
-    Told {
+    Explained {
         /// The code to end with.
         exit: Exit,
         /// The line.
@@ -44,23 +44,23 @@ pub enum Failure {
 impl Failure {
     /// Wrong flags or configuration.
     pub fn usage(problem: impl fmt::Display) -> Failure {
-        Failure::told(Exit::Usage, problem)
+        Failure::explained(Exit::Usage, problem)
     }
 
     /// It did not work.
     pub fn failed(problem: impl fmt::Display) -> Failure {
-        Failure::told(Exit::Failed, problem)
+        Failure::explained(Exit::Failed, problem)
     }
 
     /// A node or the supervisor cannot start.
     pub fn cannot_start(problem: impl fmt::Display) -> Failure {
-        Failure::told(Exit::CannotStart, problem)
+        Failure::explained(Exit::CannotStart, problem)
     }
 
-    fn told(exit: Exit, problem: impl fmt::Display) -> Failure {
+    fn explained(exit: Exit, problem: impl fmt::Display) -> Failure {
         // One line, whatever a library's message looks like.
         let message = problem.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        Failure::Told { exit, message }
+        Failure::Explained { exit, message }
     }
 
     /// A failed write to standard output.
@@ -77,7 +77,7 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Failure::ClosedPipe => Exit::Complete,
-            Failure::Told { exit, .. } => *exit,
+            Failure::Explained { exit, .. } => *exit,
         }
     }
 
@@ -86,7 +86,7 @@ impl Failure {
     pub fn message(&self) -> Option<&str> {
         match self {
             Failure::ClosedPipe => None,
-            Failure::Told { message, .. } => Some(message),
+            Failure::Explained { message, .. } => Some(message),
         }
     }
 }

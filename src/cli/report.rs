@@ -10,10 +10,10 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::BarInterval;
 use super::render::{
-    Explained, Figure, NodeShare, QuoteSource, Report, Rows, Value, node_status_word, report_json,
+    Explained, Figure, NodeShare, QuoteSource, Report, Rows, Value, node_status_name, report_json,
     report_table,
 };
-use crate::client::{Answer, Asker, ClientError, Symbols};
+use crate::client::{Answer, ClientError, QueryClient, Symbols};
 use crate::feed::Pattern;
 use crate::limits::BAR_SECONDS_MAX;
 use crate::market::bar::{Bar, BarAssembler};
@@ -73,7 +73,7 @@ pub struct ReportRequest {
     pub deadline: Duration,
     /// Whether the answer may miss a part.
     pub partial_allowed: bool,
-    /// Rows with a `seq` below this; `None`: all, [`crate::gather::CUT_OF_OURS`]: a cut that all nodes have.
+    /// Rows with a `seq` below this; `None`: all, [`crate::gather::NEWEST_COMMON_CUT`]: a cut that all nodes have.
     pub as_of: Option<Seq>,
     /// Whether to show when and why each node was asked.
     pub explain: bool,
@@ -129,11 +129,12 @@ pub fn show(
 /// When it cannot be reached, refuses, or the output takes no more.
 pub fn run(request: &ReportRequest, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
     let failed = |error: ClientError| Failure::failed(error.to_string());
-    let mut asker = Asker::open("aggregator", request.address, request.deadline).map_err(failed)?;
+    let mut query_client =
+        QueryClient::open("aggregator", request.address, request.deadline).map_err(failed)?;
     let question = request.question().ok_or_else(|| Failure::usage("too many symbols"))?;
-    let answer = asker.ask_about(question, request.deadline).map_err(failed)?;
-    let wall_ns = asker.clock().now().wall_ns;
-    let exit = request.show_answer(&answer, asker.symbols(), wall_ns, output);
+    let answer = query_client.ask_about(question, request.deadline).map_err(failed)?;
+    let wall_ns = query_client.clock().now().wall_ns;
+    let exit = request.show_answer(&answer, query_client.symbols(), wall_ns, output);
     if request.explain {
         let explained = Explained::of(&answer);
         output.line(&match request.format {
@@ -357,7 +358,7 @@ fn refusal_reason(answer: &Answer) -> String {
         .filter(|share| {
             !matches!(share.status, NodeStatus::Ok | NodeStatus::Pruned | NodeStatus::Spare)
         })
-        .map(|share| format!("{} {}", share.node, node_status_word(share.status)))
+        .map(|share| format!("{} {}", share.node, node_status_name(share.status)))
         .collect();
     let said = answer.refusal.as_ref().map_or("no answer", |(_, text)| text.as_str());
     let advice = match answer.code() {

@@ -36,7 +36,7 @@ pub struct NodeRequest {
     pub config: Config,
 }
 
-/// Runs the node until it is told to stop.
+/// Runs the node until it is asked to stop.
 ///
 /// # Errors
 /// [`Exit::CannotStart`] when it cannot start at all; [`Exit::Failed`] when it has to end.

@@ -9,7 +9,7 @@ use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::render::{Detail, NodeReport, Reachability, status_json, status_table, take_breakers};
-use crate::client::{Answer, Asker, ClientError};
+use crate::client::{Answer, ClientError, QueryClient};
 use crate::config::NodeId;
 use crate::time::Clock;
 use crate::wire::{Op, Query};
@@ -79,13 +79,13 @@ type Asked = (Result<Answer, Reachability>, Duration);
 fn ask(address: SocketAddr, deadline: Duration) -> Asked {
     let clock = Clock::start();
     let start = clock.now().mono;
-    let mut asker = match Asker::open("the node", address, deadline) {
-        Ok(asker) => asker,
+    let mut query_client = match QueryClient::open("the node", address, deadline) {
+        Ok(query_client) => query_client,
         Err(error) => return (Err(unreached(&error)), clock.now().mono.since(start)),
     };
     let start = clock.now().mono;
     let query = Query { op: Op::Status as u8, ..Query::default() };
-    let answer = match asker.ask(&[query], deadline) {
+    let answer = match query_client.ask(&[query], deadline) {
         Ok(mut answers) => answers.pop().ok_or(Reachability::Failed),
         Err(error) => Err(unreached(&error)),
     };

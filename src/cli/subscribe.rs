@@ -172,11 +172,11 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
     let started = clock.now().mono;
     let end = request.duration.map_or(Mono(u64::MAX), |duration| started + duration);
     let mut printer = FramePrinter::new(request, output);
-    let mut is_told = false;
+    let mut is_warned = false;
     loop {
         let waited = clock.now().mono.since(started);
-        if !is_told && subscription.matched() == Some(0) && waited > LONELY_AFTER {
-            is_told = true;
+        if !is_warned && subscription.matched() == Some(0) && waited > LONELY_AFTER {
+            is_warned = true;
             if subscription.symbols().is_empty() {
                 log::warn!("no instrument matches so far; waiting for one that does");
             }
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(printer.exit(), Exit::Partial);
         printer.flush().unwrap();
         drop(output);
-        let told: Vec<(serde_json::Value, serde_json::Value)> = String::from_utf8(text)
+        let printed: Vec<(serde_json::Value, serde_json::Value)> = String::from_utf8(text)
             .unwrap()
             .lines()
             .map(|line| {
@@ -306,7 +306,7 @@ mod tests {
             .collect();
         let null = serde_json::Value::Null;
         let want = [(null.clone(), null.clone()), (null, 6.into()), ("PETR4".into(), 2.into())];
-        assert_eq!(told, want);
+        assert_eq!(printed, want);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Asker, ClientError, Subscription};
+use super::{ClientError, QueryClient, Subscription};
 use crate::limits::{
     BACKFILL_DEADLINE, BACKFILL_GIVE_UP, BACKFILL_RETRY, BACKFILL_SPAN_MIN, LIVE_BAR_TRADES_MAX,
 };
@@ -17,7 +17,7 @@ pub enum BarEvent {
     /// A bar that is over, or one that has changed since.
     Bar(LiveBar),
     /// Trades that are missing, as an [`Event::Lost`]; the bars concerned are flagged incomplete, or, after
-    /// what was void, told again.
+    /// what was void, reported again.
     Lost(Event),
 }
 
@@ -61,7 +61,7 @@ pub struct BarSubscription {
     subscription: Subscription,
     bars: LiveBars,
     aggregator: SocketAddr,
-    asker: Option<Asker>,
+    query_client: Option<QueryClient>,
     /// What is still to be asked, and until when.
     waiting: Vec<(Backfill, Mono)>,
     retry_at: Mono,
@@ -89,7 +89,7 @@ impl BarSubscription {
             subscription: Subscription::open(broker, core, request)?,
             bars: LiveBars::new(patterns, from_seq),
             aggregator,
-            asker: None,
+            query_client: None,
             waiting: Vec::new(),
             retry_at: Mono::default(),
         })
@@ -172,11 +172,11 @@ impl BarSubscription {
         let mut rows = Vec::new();
         let mut spans = vec![(backfill.from, backfill.to)];
         while let Some((from, to)) = spans.pop() {
-            let asker = match self.asker.take() {
-                Some(asker) => asker,
-                None => Asker::open("aggregator", self.aggregator, BACKFILL_DEADLINE).ok()?,
+            let query_client = match self.query_client.take() {
+                Some(query_client) => query_client,
+                None => QueryClient::open("aggregator", self.aggregator, BACKFILL_DEADLINE).ok()?,
             };
-            let asker = self.asker.insert(asker);
+            let query_client = self.query_client.insert(query_client);
             let query = Query {
                 op: Op::Range as u8,
                 symbol: padded(backfill.symbol.as_str()),
@@ -184,11 +184,11 @@ impl BarSubscription {
                 to: U64::new(to),
                 ..Query::default()
             };
-            let answer = match asker.ask(&[query], BACKFILL_DEADLINE) {
+            let answer = match query_client.ask(&[query], BACKFILL_DEADLINE) {
                 Ok(mut answers) => answers.pop()?,
                 Err(error) => {
                     log::debug!("{error}");
-                    self.asker = None;
+                    self.query_client = None;
                     return None;
                 }
             };

@@ -104,7 +104,7 @@ impl Connection {
         Connection::open_as(node, address, ours, within, clock)
     }
 
-    /// Connects to `node` and says what it is in these words.
+    /// Connects to `node` and introduces itself with this SESSION.
     ///
     /// # Errors
     /// As [`Connection::open`].

@@ -96,7 +96,7 @@ impl LocalBroker {
 
 impl Drop for LocalBroker {
     fn drop(&mut self) {
-        // If it cannot be told, it has ended already.
+        // If it cannot be signalled, it has ended already.
         let _ = self.stop.write_all(&[1]);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

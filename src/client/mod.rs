@@ -3,8 +3,8 @@
 //!
 //! [`Subscription`] follows the feed and blocks; [`NonblockingSubscription`] does the same inside a
 //! caller's `mio` loop. Their examples run. Both deliver in order, each frame once, come back
-//! after a break, fetch what they missed from core's journal, and tell of every loss that is left.
-//! [`BarSubscription`] folds trades into bars as they come. [`Asker`] asks questions. [`Publisher`] feeds a
+//! after a break, fetch what they missed from core's journal, and report every loss that is left.
+//! [`BarSubscription`] folds trades into bars as they come. [`QueryClient`] asks questions. [`Publisher`] feeds a
 //! source of its own.
 //!
 //! Four programs use it from outside, in `src/client/examples/`: `cargo run --example follow`, `ask`, `bars`,
@@ -15,23 +15,23 @@
 //! nonblocking form owns the sockets, and the blocking one is the nonblocking one and a wait, so that
 //! there is one road for both.
 
-mod asker;
 mod bar_subscription;
 mod connection;
 mod local_broker;
 mod nonblocking;
 mod publisher;
+mod query_client;
 mod subscription;
 
-pub use asker::{Answer, Asker};
 pub use bar_subscription::{BarEvent, BarSubscription};
 pub use connection::{ClientError, Connection};
 pub use local_broker::LocalBroker;
 pub use nonblocking::NonblockingSubscription;
 pub use publisher::{PublishError, Publisher};
+pub use query_client::{Answer, QueryClient};
 pub use subscription::Subscription;
 
 pub use crate::subscription::{
-    Action, Backfill, Backoff, BarPattern, Event, Follower, LiveBar, LiveBars, Peer, Request,
-    Subscriber, Symbols, Want,
+    Action, Backfill, Backoff, BarPattern, Event, Follower, LiveBar, LiveBars, NextRead, Request,
+    Subscriber, Symbols, Upstream,
 };

@@ -13,7 +13,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, event};
 
 use super::ClientError;
-use crate::subscription::{Action, Event, Peer, Request, Subscriber, Symbols};
+use crate::subscription::{Action, Event, Request, Subscriber, Symbols, Upstream};
 use crate::time::{Clock, Mono, Now};
 use crate::wire::{ErrorCode, FRAME_BYTES, Refusal, as_frames, unpadded};
 
@@ -73,14 +73,14 @@ const READ_BYTES: usize = 64 * 1024;
 pub struct NonblockingSubscription {
     machine: Subscriber,
     clock: Clock,
-    broker: Side,
-    core: Side,
+    broker: UpstreamEndpoint,
+    core: UpstreamEndpoint,
     registration: Option<(Registry, Token)>,
 }
 
 /// One of the two peers.
 #[derive(Debug)]
-struct Side {
+struct UpstreamEndpoint {
     address: SocketAddr,
     socket: Option<Socket>,
 }
@@ -113,12 +113,12 @@ impl NonblockingSubscription {
         request: Request,
         clock: Clock,
     ) -> NonblockingSubscription {
-        let side = |address| Side { address, socket: None };
+        let endpoint = |address| UpstreamEndpoint { address, socket: None };
         NonblockingSubscription {
             machine: Subscriber::new(request, seed()),
             clock,
-            broker: side(broker),
-            core: side(core),
+            broker: endpoint(broker),
+            core: endpoint(core),
             registration: None,
         }
     }
@@ -176,7 +176,7 @@ impl NonblockingSubscription {
     /// # Errors
     /// When the broker refuses the subscription: that is the end of it. Before the broker has ever
     /// answered also when it cannot be reached, which the subscription goes on trying. Later breaks are
-    /// mended without a word but what was lost.
+    /// repaired; the caller only sees what was lost.
     pub fn poll_event(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
             if let Some(event) = self.machine.poll_event() {
@@ -188,8 +188,8 @@ impl NonblockingSubscription {
                 moved = true;
                 self.act(now, action)?;
             }
-            for peer in Peer::ALL {
-                moved |= self.advance(now, peer)? == Step::Moved;
+            for upstream in Upstream::ALL {
+                moved |= self.advance(now, upstream)? == Step::Moved;
             }
             if !moved {
                 return Ok(None);
@@ -199,32 +199,32 @@ impl NonblockingSubscription {
         }
     }
 
-    fn side_mut(&mut self, peer: Peer) -> &mut Side {
-        match peer {
-            Peer::Broker => &mut self.broker,
-            Peer::Core => &mut self.core,
+    fn endpoint_mut(&mut self, upstream: Upstream) -> &mut UpstreamEndpoint {
+        match upstream {
+            Upstream::Broker => &mut self.broker,
+            Upstream::Core => &mut self.core,
         }
     }
 
     fn act(&mut self, now: Now, action: Action) -> Result<(), ClientError> {
         match action {
-            Action::Connect(peer) => {
-                let connected = TcpStream::connect(self.side_mut(peer).address);
+            Action::Connect(upstream) => {
+                let connected = TcpStream::connect(self.endpoint_mut(upstream).address);
                 match connected.and_then(|stream| self.watch(stream)) {
                     Ok(stream) => {
                         let (buffer, start, is_connected) = (Vec::new(), 0, false);
                         let socket = Socket { stream, is_connected, buffer, start };
-                        self.side_mut(peer).socket = Some(socket);
+                        self.endpoint_mut(upstream).socket = Some(socket);
                         Ok(())
                     }
-                    Err(error) => self.lose(now, peer, error),
+                    Err(error) => self.lose(now, upstream, error),
                 }
             }
-            Action::Disconnect(peer) => {
-                let is_new = self.is_first_attempt(peer);
-                self.close(peer);
+            Action::Disconnect(upstream) => {
+                let is_new = self.is_first_attempt(upstream);
+                self.close(upstream);
                 match is_new {
-                    true => Err(ClientError::Deadline { node: peer.name() }),
+                    true => Err(ClientError::Deadline { node: upstream.name() }),
                     false => Ok(()),
                 }
             }
@@ -238,8 +238,8 @@ impl NonblockingSubscription {
         Ok(stream)
     }
 
-    fn close(&mut self, peer: Peer) {
-        if let Some(mut socket) = self.side_mut(peer).socket.take()
+    fn close(&mut self, upstream: Upstream) {
+        if let Some(mut socket) = self.endpoint_mut(upstream).socket.take()
             && let Some((registry, _)) = &self.registration
         {
             // Closing ends the registration too; this is only tidier.
@@ -247,16 +247,16 @@ impl NonblockingSubscription {
         }
     }
 
-    fn is_first_attempt(&self, peer: Peer) -> bool {
-        peer == Peer::Broker && !self.machine.was_greeted() && !self.machine.is_over()
+    fn is_first_attempt(&self, upstream: Upstream) -> bool {
+        upstream == Upstream::Broker && !self.machine.was_greeted() && !self.machine.is_over()
     }
 
     /// A connection failed. It is an error for the caller only while there has never been one.
-    fn lose(&mut self, now: Now, peer: Peer, error: io::Error) -> Result<(), ClientError> {
-        let (node, address) = (peer.name(), self.side_mut(peer).address);
-        let is_first = self.is_first_attempt(peer);
-        self.close(peer);
-        self.machine.handle_disconnected(now, peer);
+    fn lose(&mut self, now: Now, upstream: Upstream, error: io::Error) -> Result<(), ClientError> {
+        let (node, address) = (upstream.name(), self.endpoint_mut(upstream).address);
+        let is_first = self.is_first_attempt(upstream);
+        self.close(upstream);
+        self.machine.handle_disconnected(now, upstream);
         if is_first {
             return Err(ClientError::Unreachable { node, address, error });
         }
@@ -265,41 +265,45 @@ impl NonblockingSubscription {
     }
 
     /// Connects, writes and reads what can be without waiting.
-    fn advance(&mut self, now: Now, peer: Peer) -> Result<Step, ClientError> {
-        let Some(socket) = self.side_mut(peer).socket.as_mut() else { return Ok(Step::Idle) };
+    fn advance(&mut self, now: Now, upstream: Upstream) -> Result<Step, ClientError> {
+        let Some(socket) = self.endpoint_mut(upstream).socket.as_mut() else {
+            return Ok(Step::Idle);
+        };
         if !socket.is_connected {
             match socket.conclude() {
                 Ok(false) => return Ok(Step::Idle),
-                Ok(true) => self.machine.handle_connected(now, peer),
-                Err(error) => return self.lose(now, peer, error).map(|()| Step::Moved),
+                Ok(true) => self.machine.handle_connected(now, upstream),
+                Err(error) => return self.lose(now, upstream, error).map(|()| Step::Moved),
             }
         }
-        if let Err(error) = self.flush(peer) {
-            return self.lose(now, peer, error).map(|()| Step::Moved);
+        if let Err(error) = self.flush(upstream) {
+            return self.lose(now, upstream, error).map(|()| Step::Moved);
         }
-        if !self.machine.wants_frames(peer) {
+        if !self.machine.wants_frames(upstream) {
             return Ok(Step::Idle);
         }
-        if self.hand_on(now, peer)? == Step::Moved {
+        if self.deliver(now, upstream)? == Step::Moved {
             return Ok(Step::Moved);
         }
-        let Some(socket) = self.side_mut(peer).socket.as_mut() else { return Ok(Step::Moved) };
+        let Some(socket) = self.endpoint_mut(upstream).socket.as_mut() else {
+            return Ok(Step::Moved);
+        };
         match socket.read_more() {
             Ok(true) => Ok(Step::Moved),
             Ok(false) => Ok(Step::Idle),
-            Err(error) => self.lose(now, peer, error).map(|()| Step::Moved),
+            Err(error) => self.lose(now, upstream, error).map(|()| Step::Moved),
         }
     }
 
-    fn flush(&mut self, peer: Peer) -> io::Result<()> {
-        while !self.machine.outgoing(peer).is_empty() {
-            let side = match peer {
-                Peer::Broker => &mut self.broker,
-                Peer::Core => &mut self.core,
+    fn flush(&mut self, upstream: Upstream) -> io::Result<()> {
+        while !self.machine.outgoing(upstream).is_empty() {
+            let endpoint = match upstream {
+                Upstream::Broker => &mut self.broker,
+                Upstream::Core => &mut self.core,
             };
-            let Some(socket) = side.socket.as_mut() else { return Ok(()) };
-            match socket.stream.write(self.machine.outgoing(peer)) {
-                Ok(bytes) => self.machine.handle_sent(peer, bytes),
+            let Some(socket) = endpoint.socket.as_mut() else { return Ok(()) };
+            match socket.stream.write(self.machine.outgoing(upstream)) {
+                Ok(bytes) => self.machine.handle_sent(upstream, bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -309,12 +313,12 @@ impl NonblockingSubscription {
     }
 
     /// Hands frames that have arrived to the machine, until it has something to say.
-    fn hand_on(&mut self, now: Now, peer: Peer) -> Result<Step, ClientError> {
-        let side = match peer {
-            Peer::Broker => &mut self.broker,
-            Peer::Core => &mut self.core,
+    fn deliver(&mut self, now: Now, upstream: Upstream) -> Result<Step, ClientError> {
+        let endpoint = match upstream {
+            Upstream::Broker => &mut self.broker,
+            Upstream::Core => &mut self.core,
         };
-        let Some(socket) = side.socket.as_mut() else { return Ok(Step::Idle) };
+        let Some(socket) = endpoint.socket.as_mut() else { return Ok(Step::Idle) };
         let (frames, _) = as_frames(&socket.buffer[socket.start..]);
         let mut step = Step::Idle;
         for frame in frames {
@@ -322,21 +326,21 @@ impl NonblockingSubscription {
             if let Err(error) = frame.check() {
                 if frame.is_of_unknown_data_kind() {
                     // Another connection would only bring it again.
-                    let (node, kind) = (peer.name(), frame.kind);
-                    self.close(peer);
-                    self.machine.handle_disconnected(now, peer);
+                    let (node, kind) = (upstream.name(), frame.kind);
+                    self.close(upstream);
+                    self.machine.handle_disconnected(now, upstream);
                     return Err(ClientError::UnknownKind { node, kind });
                 }
                 let broken = io::Error::new(io::ErrorKind::InvalidData, error);
-                return self.lose(now, peer, broken).map(|()| step);
+                return self.lose(now, upstream, broken).map(|()| step);
             }
-            let refused = self.machine.handle_frame(now, peer, frame);
+            let refused = self.machine.handle_frame(now, upstream, frame);
             socket.start += FRAME_BYTES;
             if let Err(refusal) = refused {
-                self.close(peer);
-                return Err(refused_by(peer, &refusal));
+                self.close(upstream);
+                return Err(refused_by(upstream, &refusal));
             }
-            if self.machine.has_news() || !self.machine.wants_frames(peer) {
+            if self.machine.has_updates() || !self.machine.wants_frames(upstream) {
                 break;
             }
         }
@@ -344,9 +348,9 @@ impl NonblockingSubscription {
     }
 }
 
-fn refused_by(peer: Peer, refusal: &Refusal) -> ClientError {
+fn refused_by(upstream: Upstream, refusal: &Refusal) -> ClientError {
     ClientError::Refused {
-        node: peer.name(),
+        node: upstream.name(),
         code: ErrorCode::from_number(refusal.code.get()),
         text: unpadded(&refusal.text),
     }
@@ -432,16 +436,16 @@ impl event::Source for NonblockingSubscription {
 
 /// The poll of the blocking form.
 #[derive(Debug)]
-pub(super) struct Waiter {
+pub(super) struct BlockingPoll {
     poll: Poll,
     events: Events,
 }
 
-impl Waiter {
-    pub(super) fn new(subscription: &mut NonblockingSubscription) -> io::Result<Waiter> {
+impl BlockingPoll {
+    pub(super) fn new(subscription: &mut NonblockingSubscription) -> io::Result<BlockingPoll> {
         let poll = Poll::new()?;
         poll.registry().register(subscription, Token(0), Interest::READABLE)?;
-        Ok(Waiter { poll, events: Events::with_capacity(4) })
+        Ok(BlockingPoll { poll, events: Events::with_capacity(4) })
     }
 
     /// Waits until the kernel has something, or at most this long.

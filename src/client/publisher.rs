@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publisher_that_was_displaced_is_told_so() {
+    fn a_publisher_that_was_displaced_is_refused() {
         let broker = LocalBroker::start().unwrap();
         let mut old = Publisher::open(broker.address(), SOURCE, 1).unwrap();
         let instrument = old.define("A", 2).unwrap();

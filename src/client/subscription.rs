@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use super::ClientError;
-use super::nonblocking::{NonblockingSubscription, Waiter};
+use super::nonblocking::{BlockingPoll, NonblockingSubscription};
 use crate::subscription::{Event, Request, Symbols};
 use crate::time::{Clock, Mono};
 
 /// A subscription that survives the broker's restarts, to be read with a `for` loop.
 ///
-/// Frames come in order, each once; what is missing is fetched from history or told as [`Event::Lost`].
+/// Frames come in order, each once; what is missing is fetched from history or reported as [`Event::Lost`].
 /// The iterator ends only when the broker refuses the subscription, which is its last item.
 ///
 /// ```
@@ -50,7 +50,7 @@ use crate::time::{Clock, Mono};
 #[derive(Debug)]
 pub struct Subscription {
     inner: NonblockingSubscription,
-    waiter: Waiter,
+    poll: BlockingPoll,
     /// Came while the subscription was being opened.
     first: Option<Event>,
 }
@@ -66,8 +66,8 @@ impl Subscription {
         request: Request,
     ) -> Result<Subscription, ClientError> {
         let mut inner = NonblockingSubscription::new(broker, core, request, Clock::start());
-        let waiter = Waiter::new(&mut inner).map_err(local)?;
-        let mut subscription = Subscription { inner, waiter, first: None };
+        let poll = BlockingPoll::new(&mut inner).map_err(local)?;
+        let mut subscription = Subscription { inner, poll, first: None };
         while subscription.first.is_none() && !subscription.inner.was_greeted() {
             let far = Mono(u64::MAX);
             subscription.first = subscription.step(far)?;
@@ -124,7 +124,7 @@ impl Subscription {
         let event = self.inner.poll_event()?;
         if event.is_none() && now.mono < deadline && !self.inner.is_over() {
             let until = self.inner.deadline().map_or(deadline, |own| own.min(deadline));
-            self.waiter.wait(until.since(now.mono)).map_err(local)?;
+            self.poll.wait(until.since(now.mono)).map_err(local)?;
         }
         Ok(event)
     }

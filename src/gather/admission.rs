@@ -1,7 +1,7 @@
 //! Whether a query is taken: bounds, what it asks for, and whether its plan fits it.
 
 use super::gathering::{ClientQuery, Part, RowKind};
-use super::{CUT_OF_OURS, Gather, PartPlan};
+use super::{Gather, NEWEST_COMMON_CUT, PartPlan};
 use crate::limits::{GATHER_LEAVES_MAX, GATHER_QUESTIONS_MAX, GATHERS_MAX};
 use crate::question::Question;
 use crate::wire::ErrorCode;
@@ -9,7 +9,7 @@ use crate::wire::ErrorCode;
 /// Why a query is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
-pub enum Refused {
+pub enum AdmissionError {
     #[error("{GATHERS_MAX} queries in flight; ask again later")]
     InFlight,
     #[error("this is not gathered")]
@@ -24,16 +24,16 @@ pub enum Refused {
     Cut,
 }
 
-impl Refused {
-    /// The number that the asker is sent with the sentence.
+impl AdmissionError {
+    /// The number that the client is sent with the sentence.
     #[must_use]
     pub fn code(self) -> ErrorCode {
         match self {
-            Refused::InFlight => ErrorCode::Limit,
-            Refused::Op | Refused::Id => ErrorCode::Unexpected,
-            Refused::Deadline => ErrorCode::Deadline,
-            Refused::Plan => ErrorCode::Failed,
-            Refused::Cut => ErrorCode::NoData,
+            AdmissionError::InFlight => ErrorCode::Limit,
+            AdmissionError::Op | AdmissionError::Id => ErrorCode::Unexpected,
+            AdmissionError::Deadline => ErrorCode::Deadline,
+            AdmissionError::Plan => ErrorCode::Failed,
+            AdmissionError::Cut => ErrorCode::NoData,
         }
     }
 }
@@ -42,37 +42,37 @@ impl Gather {
     /// Checks a query and its plan, and makes the parts.
     pub(super) fn admit(
         &self,
-        asker: u64,
+        client: u64,
         question: &Question,
         plan: Vec<PartPlan>,
-    ) -> Result<Vec<Part>, Refused> {
+    ) -> Result<Vec<Part>, AdmissionError> {
         let is_busy = self.in_flight.len() + self.outbox.answers() >= GATHERS_MAX
             || self.in_flight.requests() >= GATHER_QUESTIONS_MAX;
         if is_busy {
-            return Err(Refused::InFlight);
+            return Err(AdmissionError::InFlight);
         }
         let query = &question.query;
-        let rows = RowKind::of(query).ok_or(Refused::Op)?;
+        let rows = RowKind::of(query).ok_or(AdmissionError::Op)?;
         let id = query.id.get();
-        let client_query = ClientQuery { asker, id };
+        let client_query = ClientQuery { client, id };
         if id == 0 || self.in_flight.of_client_query(client_query).is_some() {
-            return Err(Refused::Id);
+            return Err(AdmissionError::Id);
         }
         if query.deadline_us.get() == 0 {
-            return Err(Refused::Deadline);
+            return Err(AdmissionError::Deadline);
         }
         if plan.len() > GATHER_LEAVES_MAX {
-            return Err(Refused::Plan);
+            return Err(AdmissionError::Plan);
         }
         let mut parts = Vec::with_capacity(plan.len());
         for plan in plan {
             let fits = |part: &Part| part.rows() == RowKind::Quote || part.rows() == rows;
-            parts.push(Part::new(plan).filter(fits).ok_or(Refused::Plan)?);
+            parts.push(Part::new(plan).filter(fits).ok_or(AdmissionError::Plan)?);
         }
-        if question.as_of == Some(CUT_OF_OURS) {
+        if question.as_of == Some(NEWEST_COMMON_CUT) {
             let cut = self.leaves.common_cut(&parts);
             if cut.is_none() {
-                return Err(Refused::Cut);
+                return Err(AdmissionError::Cut);
             }
             for part in &mut parts {
                 part.set_cut(cut);

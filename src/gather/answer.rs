@@ -13,7 +13,7 @@ use crate::wire::{
     Refusal, Run, Seq, U16, U32, U64, padded,
 };
 
-/// Everything to send to an asker, once per query.
+/// Everything to send to a client, once per query.
 ///
 /// The frames are: RUN, the definitions that nodes sent, by symbol; in their order the quote and the rows of
 /// each instrument; then one NODE for each copy of each part of the plan, in its order (with a NODE_EXPLAIN
@@ -22,7 +22,7 @@ use crate::wire::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// Who asked.
-    pub asker: u64,
+    pub client: u64,
     /// By which number.
     pub client_query_id: u32,
     /// As in the END frame.
@@ -34,15 +34,15 @@ pub struct Answer {
 }
 
 /// How a gather ends.
-struct Verdict {
+struct GatherOutcome {
     status: EndStatus,
     code: Option<ErrorCode>,
     text: [u8; 48],
 }
 
-impl Verdict {
-    fn failed(code: ErrorCode, text: &str) -> Verdict {
-        Verdict { status: EndStatus::Failed, code: Some(code), text: padded(text) }
+impl GatherOutcome {
+    fn failed(code: ErrorCode, text: &str) -> GatherOutcome {
+        GatherOutcome { status: EndStatus::Failed, code: Some(code), text: padded(text) }
     }
 }
 
@@ -51,19 +51,20 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
     let parts = gathering.parts();
     let query = gathering.query();
     let id = query.id;
-    let mut verdict = match failure {
-        Some((code, text)) => Verdict::failed(code, text),
-        None => judge(gathering, parts),
+    let mut outcome = match failure {
+        Some((code, text)) => GatherOutcome::failed(code, text),
+        None => decide(gathering, parts),
     };
-    let nodes: usize = parts.iter().map(|part| part.candidates().len()).sum();
+    let nodes: usize = parts.iter().map(|part| part.replicas().len()).sum();
     // All rows, twice the nodes for those who want it explained, and what stands around them.
     let mut frames = Vec::with_capacity(gathering.frames().saturating_add(nodes * 2 + 2));
     let mut rows = 0;
-    if verdict.status != EndStatus::Failed {
+    if outcome.status != EndStatus::Failed {
         match merge::groups(parts, query) {
             Ok(groups) => rows = write(query, &groups, &mut frames),
             Err(merge::Disagree) => {
-                verdict = Verdict::failed(ErrorCode::Failed, "two nodes disagree about a figure");
+                outcome =
+                    GatherOutcome::failed(ErrorCode::Failed, "two nodes disagree about a figure");
             }
         }
     }
@@ -76,22 +77,22 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
             }
         }
     }
-    let code = verdict.code.map_or(U16::ZERO, |code| U16::new(code as u16));
-    if verdict.status == EndStatus::Failed {
-        let refusal = Refusal { code, id, text: verdict.text, ..Refusal::default() };
+    let code = outcome.code.map_or(U16::ZERO, |code| U16::new(code as u16));
+    if outcome.status == EndStatus::Failed {
+        let refusal = Refusal { code, id, text: outcome.text, ..Refusal::default() };
         frames.push(Frame::seal(refusal));
     }
-    let mut end = Ended { id, status: verdict.status as u8, code, ..Ended::default() };
+    let mut end = Ended { id, status: outcome.status as u8, code, ..Ended::default() };
     end.rows = number(rows);
-    if verdict.status != EndStatus::Failed {
+    if outcome.status != EndStatus::Failed {
         cover(&mut end, parts);
     }
     frames.push(Frame::seal(end));
     Answer {
-        asker: gathering.client_query().asker,
+        client: gathering.client_query().client,
         client_query_id: id.get(),
-        status: verdict.status,
-        code: verdict.code,
+        status: outcome.status,
+        code: outcome.code,
         frames,
     }
 }
@@ -120,10 +121,10 @@ fn write(query: &Query, groups: &[merge::Group], frames: &mut Vec<Frame>) -> usi
 }
 
 /// Decides how the gather ends.
-fn judge(gathering: &Gathering, parts: &[Part]) -> Verdict {
+fn decide(gathering: &Gathering, parts: &[Part]) -> GatherOutcome {
     let missing: Vec<&Part> = parts.iter().filter(|part| part.is_missing()).collect();
     if missing.is_empty() {
-        return Verdict { status: EndStatus::Complete, code: None, text: [0; 48] };
+        return GatherOutcome { status: EndStatus::Complete, code: None, text: [0; 48] };
     }
     // A list with holes is still a list. A sum with holes is wrong; but a quote that is missing
     // beside a whole sum is only a hole, and so are the instruments of a part that is away beside
@@ -135,15 +136,15 @@ fn judge(gathering: &Gathering, parts: &[Part]) -> Verdict {
     let sum_is_whole = missing.iter().all(is_hole);
     if wanted && something && sum_is_whole {
         let code = Some(ErrorCode::Incomplete);
-        return Verdict { status: EndStatus::Partial, code, text: [0; 48] };
+        return GatherOutcome { status: EndStatus::Partial, code, text: [0; 48] };
     }
     failure(&missing)
 }
 
 /// The one code and sentence for what is missing: the nodes' own if they agree.
-fn failure(missing: &[&Part]) -> Verdict {
+fn failure(missing: &[&Part]) -> GatherOutcome {
     if missing.iter().any(|part| part.is_over_limit()) {
-        return Verdict::failed(ErrorCode::Limit, "too many questions are open at a node");
+        return GatherOutcome::failed(ErrorCode::Limit, "too many questions are open at a node");
     }
     let code_of = |part: &Part| part.failure().map(|(code, _)| code);
     if let Some(code) = missing.first().and_then(|part| code_of(part))
@@ -152,12 +153,12 @@ fn failure(missing: &[&Part]) -> Verdict {
         let mut texts = missing.iter().filter_map(|part| Some(part.failure()?.1));
         let given = texts.find(|text| text[0] != 0);
         let text = given.unwrap_or_else(|| padded(sentence(code)));
-        return Verdict { status: EndStatus::Failed, code: Some(code), text };
+        return GatherOutcome { status: EndStatus::Failed, code: Some(code), text };
     }
     if missing.iter().all(|part| part.has_timed_out()) {
-        return Verdict::failed(ErrorCode::Deadline, "no answer before the deadline");
+        return GatherOutcome::failed(ErrorCode::Deadline, "no answer before the deadline");
     }
-    Verdict::failed(ErrorCode::Incomplete, "not every node that owns a part answered")
+    GatherOutcome::failed(ErrorCode::Incomplete, "not every node that owns a part answered")
 }
 
 /// What to say when a node gave a code and no sentence.

@@ -15,7 +15,7 @@ pub struct Counts {
     pub partial: u64,
     /// Queries that failed.
     pub failed: u64,
-    /// Queries whose asker left or stopped them.
+    /// Queries whose client left or stopped them.
     pub abandoned: u64,
     /// Frames from leaves that matched nothing.
     pub late: u64,

@@ -17,7 +17,7 @@ impl Gather {
     /// Finds out who is silent, and looks at the parts that wait for them or take long.
     pub(super) fn check_slow(&mut self, now: Mono) {
         self.give_up_probes(now);
-        let silent = self.leaves.found_silent(now);
+        let silent = self.leaves.newly_silent(now);
         if !silent.is_empty() {
             for attempt in self.in_flight.open_attempts_at(|leaf| silent.contains(&leaf)) {
                 self.check_part(now, attempt.part());

@@ -1,4 +1,4 @@
-//! All queries under way, and where each of them is found again: by the query of its asker, by an open
+//! All queries under way, and where each of them is found again: by the query of its client, by an open
 //! request, by its deadline, by the time at which a part is looked at again. Not here: what is done then.
 //!
 //! Invariant: a request is in the table exactly as long as its attempt is open, and a timer exactly as long
@@ -64,14 +64,14 @@ impl InFlight {
     /// Begins a query whose parts have been planned.
     pub(super) fn insert(
         &mut self,
-        asker: u64,
+        client: u64,
         question: &Question,
         parts: Vec<Part>,
         now: Mono,
     ) -> &Gathering {
         let id = GatherId(self.next_id);
         self.next_id += 1;
-        let gathering = Box::new(Gathering::new(id, asker, question, parts, now));
+        let gathering = Box::new(Gathering::new(id, client, question, parts, now));
         self.by_client_query.insert(gathering.client_query(), id);
         self.by_due.insert((gathering.due(), id));
         self.gatherings.all.entry(id).or_insert(gathering)
@@ -211,9 +211,9 @@ impl InFlight {
         self.by_client_query.get(&query).copied()
     }
 
-    /// The numbers of the queries of an asker.
-    pub(super) fn queries_of(&self, asker: u64) -> Vec<u32> {
-        let query = |id| ClientQuery { asker, id };
+    /// The numbers of the queries of a client.
+    pub(super) fn queries_of(&self, client: u64) -> Vec<u32> {
+        let query = |id| ClientQuery { client, id };
         self.by_client_query.range(query(0)..=query(u32::MAX)).map(|(query, _)| query.id).collect()
     }
 

@@ -22,7 +22,7 @@ use super::gathering::{Part, RowKind, Untried};
 use super::latency::Latency;
 use super::request::RequestId;
 use super::silence::{Probe, ProbeOutcome, SilenceDetector, silence_timeout};
-use super::{Candidate, LeafId};
+use super::{LeafId, Replica};
 use crate::limits::{
     GATHER_LEAF_QUESTIONS_MAX, HEDGE_AFTER_DEFAULT, HEDGE_AFTER_MIN, HEDGE_AFTER_SCARCE_MIN,
     LEAF_AVOID_WAIT,
@@ -133,8 +133,8 @@ impl Leaves {
     /// When to ask another copy as well: well after what 19 of 20 answers of the fastest copy take, and
     /// later when much of the budget is gone, so that some is left for a node that stops.
     pub(super) fn hedge_after(&self, part: &Part, within: Duration, is_ample: bool) -> Duration {
-        let p95 = |copy: &Candidate| self.all.get(&copy.leaf)?.latencies.get(&part.rows())?.p95();
-        let observed = part.candidates().iter().filter_map(p95).min();
+        let p95 = |copy: &Replica| self.all.get(&copy.leaf)?.latencies.get(&part.rows())?.p95();
+        let observed = part.replicas().iter().filter_map(p95).min();
         let after = observed.map_or(HEDGE_AFTER_DEFAULT.min(within / 4), |p95| p95 + p95 / 2);
         after.max(if is_ample { HEDGE_AFTER_MIN } else { HEDGE_AFTER_SCARCE_MIN })
     }
@@ -213,7 +213,7 @@ impl Leaves {
     }
 
     /// Nodes that have been found silent just now.
-    pub(super) fn found_silent(&mut self, now: Mono) -> Vec<LeafId> {
+    pub(super) fn newly_silent(&mut self, now: Mono) -> Vec<LeafId> {
         let mut found = Vec::new();
         for (id, leaf) in &mut self.all {
             if leaf.silence.silent_at(&leaf.latencies).is_some_and(|at| at <= now) {
@@ -293,7 +293,7 @@ impl Leaves {
 
     /// Whether some copy of a part is known to be at the question's cut.
     pub(super) fn is_cut_reached(&self, part: &Part) -> bool {
-        part.candidates().iter().any(|copy| !self.is_ahead(copy.leaf, part.question().as_of))
+        part.replicas().iter().any(|copy| !self.is_ahead(copy.leaf, part.question().as_of))
     }
 
     /// It was at this cut, and may be beyond it.
@@ -314,7 +314,7 @@ impl Leaves {
     pub(super) fn common_cut(&self, parts: &[Part]) -> Option<Seq> {
         let of_leaf = |id: LeafId| self.all.get(&id).and_then(|leaf| leaf.as_of);
         let of_part =
-            |part: &Part| part.candidates().iter().map(|copy| of_leaf(copy.leaf)).max().flatten();
+            |part: &Part| part.replicas().iter().map(|copy| of_leaf(copy.leaf)).max().flatten();
         parts.iter().filter(|part| !part.is_pruned()).map(of_part).min().flatten()
     }
 

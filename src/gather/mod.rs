@@ -18,7 +18,7 @@
 //! `admission` takes queries, `scatter` asks, `hedging` and `probing` ask beside, `completion` ends,
 //! and `answer` and `merge` make the frames.
 //!
-//! Invariant: every gather that began ends in exactly one answer, unless its asker left or stopped it.
+//! Invariant: every gather that began ends in exactly one answer, unless its client left or stopped it.
 //!
 //! Invariant: no copy of a part is asked twice for one query, except as a probe, for which nobody waits.
 
@@ -46,11 +46,11 @@ use crate::question::Question;
 use crate::time::Mono;
 use crate::wire::{EndStatus, Ended, ErrorCode, Frame, NodeStatus, Refusal, Seq};
 
-pub use admission::Refused;
+pub use admission::AdmissionError;
 pub use answer::Answer;
 pub use counts::Counts;
-pub use plan::{Availability, Candidate, LeafId, PartPlan};
-pub use request::{Ask, Reply};
+pub use plan::{Availability, LeafId, PartPlan, Replica};
+pub use request::{FrameOutcome, Request};
 
 use budget::Budgets;
 use gathering::{AttemptId, ClientQuery, RowsTaken};
@@ -61,7 +61,7 @@ use request::RequestId;
 use silence::ProbeOutcome;
 
 /// `as_of` of a question that wants all nodes to answer at one cut and leaves it to us which.
-pub const CUT_OF_OURS: Seq = Seq::LAST;
+pub const NEWEST_COMMON_CUT: Seq = Seq::LAST;
 
 /// A gather, unique in the life of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,19 +85,19 @@ impl Gather {
         Gather::default()
     }
 
-    /// Takes a query of `asker` with its plan. When nobody can be asked the answer is ready at once.
+    /// Takes a query of `client` with its plan. When nobody can be asked the answer is ready at once.
     ///
     /// # Errors
     /// When the query cannot be taken; nothing has begun then, and no answer follows.
     pub fn begin(
         &mut self,
         now: Mono,
-        asker: u64,
+        client: u64,
         question: &Question,
         plan: Vec<PartPlan>,
-    ) -> Result<GatherId, Refused> {
-        let parts = self.admit(asker, question, plan).inspect_err(|_| self.counts.refused += 1)?;
-        let gathering = self.in_flight.insert(asker, question, parts, now);
+    ) -> Result<GatherId, AdmissionError> {
+        let parts = self.admit(client, question, plan).inspect_err(|_| self.counts.refused += 1)?;
+        let gathering = self.in_flight.insert(client, question, parts, now);
         let (id, is_done) = (gathering.id(), gathering.is_done());
         self.counts.begun += 1;
         if is_done {
@@ -116,16 +116,16 @@ impl Gather {
         query_id: u32,
         frames: &[Frame],
         now: Mono,
-    ) -> Reply {
+    ) -> FrameOutcome {
         let request = RequestId(query_id);
         if self.leaves.probe(leaf, request).is_some() {
             self.leaves.note_heard(now, leaf);
-            return Reply::Taken;
+            return FrameOutcome::Taken;
         }
         let Some(id) = self.open_attempt(leaf, request) else {
             // The first is counted.
             self.counts.late += (frames.len() as u64).saturating_sub(1);
-            return Reply::Late;
+            return FrameOutcome::Late;
         };
         self.leaves.note_heard(now, leaf);
         match self.in_flight.take_rows(id, frames) {
@@ -135,13 +135,19 @@ impl Gather {
                 self.counts.late += rest as u64;
                 self.finish(id.gather(), Some((ErrorCode::Limit, text)));
             }
-            None => return Reply::Late,
+            None => return FrameOutcome::Late,
         }
-        Reply::Taken
+        FrameOutcome::Taken
     }
 
     /// Takes the end of a leaf's answer.
-    pub fn handle_end(&mut self, leaf: LeafId, query_id: u32, end: &Ended, now: Mono) -> Reply {
+    pub fn handle_end(
+        &mut self,
+        leaf: LeafId,
+        query_id: u32,
+        end: &Ended,
+        now: Mono,
+    ) -> FrameOutcome {
         let request = RequestId(query_id);
         self.note_end_as_of(leaf, request, end);
         self.end_due(now);
@@ -152,18 +158,18 @@ impl Gather {
             _ => ProbeOutcome::Incomplete(None),
         };
         if self.end_probe(leaf, request, now, outcome) {
-            return Reply::Taken;
+            return FrameOutcome::Taken;
         }
-        let Some(id) = self.open_attempt(leaf, request) else { return Reply::Late };
+        let Some(id) = self.open_attempt(leaf, request) else { return FrameOutcome::Late };
         let Some((attempt, rows, status)) = self.in_flight.take_end(id, end) else {
-            return Reply::Late;
+            return FrameOutcome::Late;
         };
         // How long it waited for a cut is not how fast it is.
         let is_sample = status == Some(NodeStatus::Ok) && !attempt.is_ahead();
         self.leaves.note_answered(now, leaf, rows, now.since(attempt.begun()), is_sample);
         let Some(status) = status else { return self.break_off(now, id) };
         self.end_attempt(now, id, status);
-        Reply::Taken
+        FrameOutcome::Taken
     }
 
     /// Takes a leaf's refusal of a question. It is the whole answer: no end follows.
@@ -173,44 +179,44 @@ impl Gather {
         query_id: u32,
         refusal: &Refusal,
         now: Mono,
-    ) -> Reply {
+    ) -> FrameOutcome {
         let request = RequestId(query_id);
         self.end_due(now);
         let outcome = ProbeOutcome::Incomplete(ErrorCode::from_number(refusal.code.get()));
         if self.end_probe(leaf, request, now, outcome) {
-            return Reply::Taken;
+            return FrameOutcome::Taken;
         }
-        let Some(id) = self.open_attempt(leaf, request) else { return Reply::Late };
+        let Some(id) = self.open_attempt(leaf, request) else { return FrameOutcome::Late };
         if let Some((attempt, rows)) = self.in_flight.take_refusal(id, refusal) {
             let took = now.since(attempt.begun());
             self.leaves.note_answered(now, leaf, rows, took, false);
         }
         self.end_attempt(now, id, NodeStatus::Failed);
-        Reply::Taken
+        FrameOutcome::Taken
     }
 
     /// Takes note that a question came to nothing, as the caller found out by itself: it could not be
     /// sent, or the leaf's breaker opened, or its frames do not pass the checks.
-    pub fn handle_leaf_error(
+    pub fn handle_request_failed(
         &mut self,
         leaf: LeafId,
         query_id: u32,
         status: NodeStatus,
         now: Mono,
-    ) -> Reply {
+    ) -> FrameOutcome {
         let request = RequestId(query_id);
         self.end_due(now);
         if self.end_probe(leaf, request, now, ProbeOutcome::NoAnswer) {
-            return Reply::Taken;
+            return FrameOutcome::Taken;
         }
-        let Some(id) = self.open_attempt(leaf, request) else { return Reply::Late };
+        let Some(id) = self.open_attempt(leaf, request) else { return FrameOutcome::Late };
         // An error is no answer, whatever its name.
         let status = match status {
             NodeStatus::Timeout | NodeStatus::Refused | NodeStatus::BreakerOpen => status,
             _ => NodeStatus::Failed,
         };
         self.end_attempt(now, id, status);
-        Reply::Taken
+        FrameOutcome::Taken
     }
 
     /// Takes note that the connection to a leaf is gone, and with it everything it was asked.
@@ -270,25 +276,25 @@ impl Gather {
         due.into_iter().chain(hedge).chain(silence).chain(probe).min()
     }
 
-    /// Forgets everything that an asker asked; open requests are cancelled.
-    pub fn handle_asker_left(&mut self, asker: u64) {
-        for id in self.in_flight.queries_of(asker) {
-            self.stop(asker, id);
+    /// Forgets everything that a client asked; open requests are cancelled.
+    pub fn handle_client_left(&mut self, client: u64) {
+        for id in self.in_flight.queries_of(client) {
+            self.stop(client, id);
         }
-        self.outbox.forget_answers_of(asker);
+        self.outbox.forget_answers_of(client);
     }
 
-    /// Forgets one query of an asker (see [`crate::wire::Op::Stop`]); whether it was in flight. No answer follows.
-    pub fn stop(&mut self, asker: u64, client_query_id: u32) -> bool {
-        let query = ClientQuery { asker, id: client_query_id };
+    /// Forgets one query of a client (see [`crate::wire::Op::Stop`]); whether it was in flight. No answer follows.
+    pub fn stop(&mut self, client: u64, client_query_id: u32) -> bool {
+        let query = ClientQuery { client, id: client_query_id };
         let Some(id) = self.in_flight.of_client_query(query) else { return false };
         self.counts.abandoned += 1;
         self.remove(id).is_some()
     }
 
-    /// The next question to send. The caller reports one that cannot be sent by [`Gather::handle_leaf_error`].
-    pub fn poll_ask(&mut self) -> Option<Ask> {
-        self.outbox.poll_ask()
+    /// The next question to send. The caller reports one that cannot be sent by [`Gather::handle_request_failed`].
+    pub fn poll_request(&mut self) -> Option<Request> {
+        self.outbox.poll_request()
     }
 
     /// The next question that a leaf need not answer any more.
@@ -329,9 +335,9 @@ impl Gather {
     }
 
     /// A leaf broke the protocol in its answer.
-    fn break_off(&mut self, now: Mono, id: AttemptId) -> Reply {
+    fn break_off(&mut self, now: Mono, id: AttemptId) -> FrameOutcome {
         self.counts.unexpected += 1;
         self.end_attempt(now, id, NodeStatus::Failed);
-        Reply::Unexpected
+        FrameOutcome::Unexpected
     }
 }

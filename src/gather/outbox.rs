@@ -5,19 +5,19 @@
 use std::collections::VecDeque;
 
 use super::request::RequestId;
-use super::{Answer, Ask, LeafId};
+use super::{Answer, LeafId, Request};
 
 /// Waits to be polled.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    asks: VecDeque<Ask>,
+    requests: VecDeque<Request>,
     cancels: VecDeque<(LeafId, u32)>,
     answers: VecDeque<Answer>,
 }
 
 impl Outbox {
-    pub(super) fn ask(&mut self, ask: Ask) {
-        self.asks.push_back(ask);
+    pub(super) fn request(&mut self, request: Request) {
+        self.requests.push_back(request);
     }
 
     pub(super) fn answer(&mut self, answer: Answer) {
@@ -31,16 +31,16 @@ impl Outbox {
 
     /// Takes back a request that nobody waits for any more; cancels it when it was sent.
     pub(super) fn withdraw(&mut self, leaf: LeafId, request: RequestId) {
-        let waiting = self.asks.len();
+        let waiting = self.requests.len();
         self.forget(request);
-        if self.asks.len() == waiting {
+        if self.requests.len() == waiting {
             self.cancel(leaf, request);
         }
     }
 
     /// A request is over: it need not be sent.
     pub(super) fn forget(&mut self, request: RequestId) {
-        self.asks.retain(|ask| ask.id() != request.0);
+        self.requests.retain(|waiting| waiting.id() != request.0);
     }
 
     /// The connection to a leaf is gone: there is nothing left to cancel.
@@ -48,8 +48,8 @@ impl Outbox {
         self.cancels.retain(|(cancelled, _)| *cancelled != leaf);
     }
 
-    pub(super) fn forget_answers_of(&mut self, asker: u64) {
-        self.answers.retain(|answer| answer.asker != asker);
+    pub(super) fn forget_answers_of(&mut self, client: u64) {
+        self.answers.retain(|answer| answer.client != client);
     }
 
     /// Answers that wait.
@@ -57,8 +57,8 @@ impl Outbox {
         self.answers.len()
     }
 
-    pub(super) fn poll_ask(&mut self) -> Option<Ask> {
-        self.asks.pop_front()
+    pub(super) fn poll_request(&mut self) -> Option<Request> {
+        self.requests.pop_front()
     }
 
     pub(super) fn poll_cancel(&mut self) -> Option<(LeafId, u32)> {

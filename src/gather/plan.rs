@@ -11,7 +11,7 @@ pub struct LeafId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Availability {
     /// It can be asked.
-    Ask,
+    Ready,
     /// There is no connection to it.
     Refused,
     /// Its circuit breaker is open.
@@ -20,7 +20,7 @@ pub enum Availability {
 
 /// One node that holds a copy of a part.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate {
+pub struct Replica {
     /// Which node.
     pub leaf: LeafId,
     /// Its name, for the answer.
@@ -35,7 +35,7 @@ pub struct PartPlan {
     /// What to ask. Its id and deadline are filled in here.
     pub question: Question,
     /// The nodes that hold it, the first copy first.
-    pub candidates: Vec<Candidate>,
+    pub replicas: Vec<Replica>,
     /// Nothing of the query belongs to this part: nobody is asked.
     pub is_pruned: bool,
 }

@@ -11,7 +11,7 @@ use super::gathering::{PartId, micros};
 use super::leaves::is_fault_of_leaf;
 use super::request::{RequestId, numbered};
 use super::silence::{Probe, ProbeOutcome};
-use super::{Ask, Gather, LeafId};
+use super::{Gather, LeafId, Request};
 use crate::limits::LEAF_PROBE_MAX;
 use crate::time::Mono;
 use crate::wire::ErrorCode;
@@ -30,7 +30,7 @@ impl Gather {
         let request = self.fresh_request_id();
         let question = numbered(question, request, micros(due.since(now)));
         self.leaves.begin_probe(leaf, Probe { request, rows, asked: now, due });
-        self.outbox.ask(Ask { leaf, question, deadline: due, is_ahead: false });
+        self.outbox.request(Request { leaf, question, deadline: due, is_ahead: false });
         self.counts.asked += 1;
         self.counts.probed += 1;
     }

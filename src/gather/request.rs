@@ -11,7 +11,7 @@ pub(super) struct RequestId(pub(super) u32);
 
 /// A question to send to a leaf.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
+pub struct Request {
     /// To whom.
     pub leaf: LeafId,
     /// What, with an id that is unique among all open questions and a deadline with a margin.
@@ -23,7 +23,7 @@ pub struct Ask {
     pub is_ahead: bool,
 }
 
-impl Ask {
+impl Request {
     /// The question's number.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -41,7 +41,7 @@ pub(super) fn numbered(mut question: Question, id: RequestId, deadline_us: u32) 
 /// What became of a frame from a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a leaf that breaks the protocol should be disconnected"]
-pub enum Reply {
+pub enum FrameOutcome {
     /// It belongs to an open question.
     Taken,
     /// It matches nothing: its question is over. Counted.

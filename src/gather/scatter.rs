@@ -3,7 +3,7 @@
 
 use super::gathering::{AttemptKind, NewAttempt, PartId, RowKind, micros};
 use super::request::{RequestId, numbered};
-use super::{Ask, Gather, GatherId};
+use super::{Gather, GatherId, Request};
 use crate::time::Mono;
 
 impl Gather {
@@ -55,7 +55,7 @@ impl Gather {
         let Some(part) = self.in_flight.begin_attempt(id, start) else { return };
         let left = leaves_due.since(now);
         let question = numbered(part.question().clone(), request, micros(left));
-        self.outbox.ask(Ask { leaf, question, deadline: leaves_due, is_ahead });
+        self.outbox.request(Request { leaf, question, deadline: leaves_due, is_ahead });
         self.counts.note_asked(kind);
         let has_replicas = part.has_replicas();
         self.leaves.note_asked(now, leaf, part.rows(), request, has_replicas && !is_ahead);

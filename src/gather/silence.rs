@@ -15,7 +15,7 @@ use super::gathering::RowKind;
 use super::latency::Latency;
 use super::request::RequestId;
 use crate::limits::{
-    LEAF_BEATEN_MAX, LEAF_PROBE_WAIT_MAX, LEAF_PROBE_WAIT_MIN, LEAF_SILENT_AFTER_DEFAULT,
+    LEAF_PROBE_WAIT_MAX, LEAF_PROBE_WAIT_MIN, LEAF_RACES_LOST_MAX, LEAF_SILENT_AFTER_DEFAULT,
     LEAF_SILENT_AFTER_MIN, LEAF_SILENT_P95S,
 };
 use crate::time::Mono;
@@ -103,7 +103,8 @@ impl SilenceDetector {
         silence_timeout: Duration,
     ) -> bool {
         self.races_lost = self.races_lost.saturating_add(1);
-        if self.races_lost >= LEAF_BEATEN_MAX || now.since(asked.max(self.heard)) >= silence_timeout
+        if self.races_lost >= LEAF_RACES_LOST_MAX
+            || now.since(asked.max(self.heard)) >= silence_timeout
         {
             self.fall_silent(now);
         }

@@ -24,7 +24,7 @@ use crate::wire::{
 const CORE: LeafId = LeafId(0);
 const A: LeafId = LeafId(1);
 const B: LeafId = LeafId(2);
-const ASKER: u64 = 77;
+const CLIENT: u64 = 77;
 const START: Mono = Mono(1_000_000_000);
 const DEADLINE_US: u32 = 100_000;
 
@@ -46,67 +46,67 @@ trait Short {
     fn begin_query(
         &mut self,
         now: Mono,
-        asker: u64,
+        client: u64,
         query: &Query,
         plan: &[PartPlan],
-    ) -> Result<GatherId, Refused>;
-    fn row(&mut self, leaf: LeafId, id: u32, frame: &Frame) -> Reply;
-    fn asker_left(&mut self, asker: u64);
-    fn stop_query(&mut self, asker: u64, id: u32) -> bool;
+    ) -> Result<GatherId, AdmissionError>;
+    fn row(&mut self, leaf: LeafId, id: u32, frame: &Frame) -> FrameOutcome;
+    fn client_left(&mut self, client: u64);
+    fn stop_query(&mut self, client: u64, id: u32) -> bool;
 }
 
 impl Short for Gather {
     fn begin_query(
         &mut self,
         now: Mono,
-        asker: u64,
+        client: u64,
         query: &Query,
         plan: &[PartPlan],
-    ) -> Result<GatherId, Refused> {
-        self.begin(now, asker, &Question::new(query).unwrap(), plan.to_vec())
+    ) -> Result<GatherId, AdmissionError> {
+        self.begin(now, client, &Question::new(query).unwrap(), plan.to_vec())
     }
 
-    fn row(&mut self, leaf: LeafId, id: u32, frame: &Frame) -> Reply {
+    fn row(&mut self, leaf: LeafId, id: u32, frame: &Frame) -> FrameOutcome {
         self.handle_rows(leaf, id, std::slice::from_ref(frame), ms(1))
     }
 
-    fn asker_left(&mut self, asker: u64) {
-        self.handle_asker_left(asker);
+    fn client_left(&mut self, client: u64) {
+        self.handle_client_left(client);
     }
 
-    fn stop_query(&mut self, asker: u64, id: u32) -> bool {
-        self.stop(asker, id)
+    fn stop_query(&mut self, client: u64, id: u32) -> bool {
+        self.stop(client, id)
     }
 }
 
-fn candidate(leaf: LeafId, availability: Availability) -> Candidate {
-    Candidate { leaf, name: padded(&format!("leaf-{}", leaf.0)), availability }
+fn replica(leaf: LeafId, availability: Availability) -> Replica {
+    Replica { leaf, name: padded(&format!("leaf-{}", leaf.0)), availability }
 }
 
 fn part(leaf: LeafId, op: Op, availability: Availability) -> PartPlan {
     let question = Question::new(&query(op, 0)).unwrap();
-    PartPlan { question, candidates: vec![candidate(leaf, availability)], is_pruned: false }
+    PartPlan { question, replicas: vec![replica(leaf, availability)], is_pruned: false }
 }
 
 /// A part of which nothing belongs to the query.
 fn pruned(leaf: LeafId, op: Op) -> PartPlan {
-    PartPlan { is_pruned: true, ..part(leaf, op, Availability::Ask) }
+    PartPlan { is_pruned: true, ..part(leaf, op, Availability::Ready) }
 }
 
 /// Core for the quote, A and B for the history.
 fn plan(op: Op) -> Vec<PartPlan> {
     vec![
-        part(CORE, Op::Quote, Availability::Ask),
-        part(A, op, Availability::Ask),
-        part(B, op, Availability::Ask),
+        part(CORE, Op::Quote, Availability::Ready),
+        part(A, op, Availability::Ready),
+        part(B, op, Availability::Ready),
     ]
 }
 
 /// A machine with one query under way and the questions that it sent, by leaf number.
 fn begun(query: &Query, plan: &[PartPlan]) -> (Gather, BTreeMap<LeafId, u32>) {
     let mut gather = Gather::new();
-    gather.begin_query(START, ASKER, query, plan).unwrap();
-    let asks = std::iter::from_fn(|| gather.poll_ask());
+    gather.begin_query(START, CLIENT, query, plan).unwrap();
+    let asks = std::iter::from_fn(|| gather.poll_request());
     let ids = asks.map(|ask| (ask.leaf, ask.id())).collect();
     (gather, ids)
 }
@@ -158,10 +158,10 @@ fn end(status: EndStatus, code: Option<ErrorCode>) -> Ended {
 /// A leaf sends rows and a good end.
 fn reply(gather: &mut Gather, ids: &BTreeMap<LeafId, u32>, leaf: LeafId, rows: &[Frame]) {
     for row in rows {
-        assert_eq!(gather.row(leaf, ids[&leaf], row), Reply::Taken);
+        assert_eq!(gather.row(leaf, ids[&leaf], row), FrameOutcome::Taken);
     }
     let end = end(EndStatus::Complete, None);
-    assert_eq!(gather.handle_end(leaf, ids[&leaf], &end, ms(3)), Reply::Taken);
+    assert_eq!(gather.handle_end(leaf, ids[&leaf], &end, ms(3)), FrameOutcome::Taken);
 }
 
 /// The one answer, checked for its form, with its data rows and what it says of each node.
@@ -214,7 +214,7 @@ fn all_parts_make_one_complete_answer_in_order() {
     assert_eq!(gather.poll_answer(), None, "one node is still open");
     reply(&mut gather, &ids, B, &[definition, trade(20, 2), trade(30, 4)]);
     let (answer, data, nodes) = answer(&mut gather);
-    assert_eq!((answer.asker, answer.client_query_id), (ASKER, 5));
+    assert_eq!((answer.client, answer.client_query_id), (CLIENT, 5));
     assert_eq!((answer.status, answer.code), (EndStatus::Complete, None));
     assert_eq!(data[0], definition);
     assert!(data[1].has(Flags::STALE), "the quote is handed on as core marked it");
@@ -232,8 +232,8 @@ fn all_parts_make_one_complete_answer_in_order() {
 fn questions_have_fresh_ids_and_a_shorter_deadline() {
     let mut gather = Gather::new();
     gather.last_request = u32::MAX - 1;
-    gather.begin_query(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
-    let asks: Vec<Ask> = std::iter::from_fn(|| gather.poll_ask()).collect();
+    gather.begin_query(START, CLIENT, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
+    let asks: Vec<Request> = std::iter::from_fn(|| gather.poll_request()).collect();
     let ids: Vec<u32> = asks.iter().map(|ask| ask.id()).collect();
     assert_eq!(ids, [u32::MAX, 1, 2], "0 is no id");
     assert!(asks.iter().all(|ask| ask.question.query.deadline_us.get() == 90_000));
@@ -244,7 +244,7 @@ fn questions_have_fresh_ids_and_a_shorter_deadline() {
     // The counter comes round while the first is still open.
     gather.last_request = u32::MAX - 1;
     gather.begin_query(START, 78, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
-    assert_eq!(gather.poll_ask().unwrap().id(), 3);
+    assert_eq!(gather.poll_request().unwrap().id(), 3);
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn with_failing_b(
 }
 
 #[test]
-fn a_silent_node_is_a_timeout_and_is_told_to_stop() {
+fn a_silent_node_is_a_timeout_and_is_sent_a_stop() {
     for (options, status, code) in [
         (Query::PARTIAL, EndStatus::Partial, ErrorCode::Incomplete),
         (0, EndStatus::Failed, ErrorCode::Deadline),
@@ -297,12 +297,12 @@ fn a_silent_node_is_a_timeout_and_is_told_to_stop() {
 fn a_reply_after_the_answer_matches_nothing_and_is_counted() {
     let (mut gather, ids) = begun(&query(Op::Last, Query::PARTIAL), &plan(Op::Last));
     reply(&mut gather, &ids, A, &[trade(10, 1)]);
-    assert_eq!(gather.row(A, ids[&B], &trade(1, 9)), Reply::Late, "not A's question");
+    assert_eq!(gather.row(A, ids[&B], &trade(1, 9)), FrameOutcome::Late, "not A's question");
     // The end itself comes too late: nobody has called the timer yet.
     let late = gather.handle_end(B, ids[&B], &end(EndStatus::Complete, None), ms(95));
-    assert_eq!(late, Reply::Late);
-    assert_eq!(gather.row(B, ids[&B], &trade(20, 2)), Reply::Late);
-    assert_eq!(gather.row(A, ids[&A], &trade(20, 2)), Reply::Late, "after its own end");
+    assert_eq!(late, FrameOutcome::Late);
+    assert_eq!(gather.row(B, ids[&B], &trade(20, 2)), FrameOutcome::Late);
+    assert_eq!(gather.row(A, ids[&A], &trade(20, 2)), FrameOutcome::Late, "after its own end");
     assert_eq!(gather.counts().late, 4);
     let (_, data, _) = answer(&mut gather);
     assert_eq!(seqs(&data), [1]);
@@ -311,7 +311,7 @@ fn a_reply_after_the_answer_matches_nothing_and_is_counted() {
 #[test]
 fn a_node_that_dies_mid_answer_contributes_nothing() {
     let (answer, data, nodes) = with_failing_b(Query::PARTIAL, |gather, id| {
-        assert_eq!(gather.row(B, id, &trade(20, 2)), Reply::Taken);
+        assert_eq!(gather.row(B, id, &trade(20, 2)), FrameOutcome::Taken);
         gather.handle_leaf_lost(B, ms(4));
     });
     assert_eq!(answer.status, EndStatus::Partial);
@@ -322,8 +322,8 @@ fn a_node_that_dies_mid_answer_contributes_nothing() {
 #[test]
 fn rows_of_a_dead_node_are_let_go_at_once() {
     let (mut gather, ids) = begun(&query(Op::Last, 0), &plan(Op::Last));
-    assert_eq!(gather.row(A, ids[&A], &trade(10, 1)), Reply::Taken);
-    assert_eq!(gather.row(B, ids[&B], &trade(20, 2)), Reply::Taken);
+    assert_eq!(gather.row(A, ids[&A], &trade(10, 1)), FrameOutcome::Taken);
+    assert_eq!(gather.row(B, ids[&B], &trade(20, 2)), FrameOutcome::Taken);
     gather.handle_leaf_lost(B, ms(1));
     assert_eq!((gather.in_flight.frames(), gather.in_flight()), (1, 1));
 }
@@ -337,8 +337,8 @@ fn each_error_of_a_node_is_named() {
         (NodeStatus::Ok, NodeStatus::Failed),
     ] {
         let (answer, _, nodes) = with_failing_b(Query::PARTIAL, |gather, id| {
-            let taken = gather.handle_leaf_error(B, id, given, ms(4));
-            assert_eq!(taken, Reply::Taken);
+            let taken = gather.handle_request_failed(B, id, given, ms(4));
+            assert_eq!(taken, FrameOutcome::Taken);
         });
         assert_eq!(answer.status, EndStatus::Partial);
         assert_eq!(nodes[2], (shown, 0));
@@ -348,9 +348,9 @@ fn each_error_of_a_node_is_named() {
 #[test]
 fn a_damaged_node_gives_what_it_has_and_the_answer_is_partial() {
     let (answer, data, nodes) = with_failing_b(Query::PARTIAL, |gather, id| {
-        assert_eq!(gather.row(B, id, &trade(20, 2)), Reply::Taken);
+        assert_eq!(gather.row(B, id, &trade(20, 2)), FrameOutcome::Taken);
         let taken = gather.handle_end(B, id, &end(EndStatus::Partial, None), ms(4));
-        assert_eq!(taken, Reply::Taken);
+        assert_eq!(taken, FrameOutcome::Taken);
     });
     assert_eq!(answer.status, EndStatus::Partial);
     assert_eq!(seqs(&data), [900, 1, 2]);
@@ -361,30 +361,30 @@ fn a_damaged_node_gives_what_it_has_and_the_answer_is_partial() {
 fn a_node_that_breaks_the_protocol_has_failed() {
     for wrong in [quote(0), bar(10, 1)[0], Frame::seal(Ended::default())] {
         let (answer, data, nodes) = with_failing_b(Query::PARTIAL, |gather, id| {
-            assert_eq!(gather.row(B, id, &trade(20, 2)), Reply::Taken);
+            assert_eq!(gather.row(B, id, &trade(20, 2)), FrameOutcome::Taken);
             let definition = Frame::seal(Definition::default());
-            assert_eq!(gather.row(B, id, &definition), Reply::Unexpected, "after data");
-            assert_eq!(gather.row(B, id, &wrong), Reply::Late);
+            assert_eq!(gather.row(B, id, &definition), FrameOutcome::Unexpected, "after data");
+            assert_eq!(gather.row(B, id, &wrong), FrameOutcome::Late);
             assert_eq!(gather.counts().unexpected, 1);
         });
         assert_eq!((answer.status, nodes[2]), (EndStatus::Partial, (NodeStatus::Failed, 0)));
         assert_eq!(seqs(&data), [900, 1]);
         let (_, _, nodes) = with_failing_b(Query::PARTIAL, |gather, id| {
-            assert_eq!(gather.row(B, id, &wrong), Reply::Unexpected);
+            assert_eq!(gather.row(B, id, &wrong), FrameOutcome::Unexpected);
         });
         assert_eq!(nodes[2], (NodeStatus::Failed, 0));
     }
     let (mut gather, ids) = begun(&query(Op::Last, Query::PARTIAL), &plan(Op::Last));
-    assert_eq!(gather.row(CORE, ids[&CORE], &quote(0)), Reply::Taken);
-    assert_eq!(gather.row(CORE, ids[&CORE], &quote(0)), Reply::Unexpected, "two quotes");
+    assert_eq!(gather.row(CORE, ids[&CORE], &quote(0)), FrameOutcome::Taken);
+    assert_eq!(gather.row(CORE, ids[&CORE], &quote(0)), FrameOutcome::Unexpected, "two quotes");
 }
 
 #[test]
 fn of_rows_that_come_together_none_counts_behind_a_wrong_one() {
     let (answer, data, nodes) = with_failing_b(Query::PARTIAL, |gather, id| {
         let rows = [trade(20, 2), quote(0), trade(30, 3)];
-        assert_eq!(gather.handle_rows(B, id, &rows, ms(1)), Reply::Unexpected);
-        assert_eq!(gather.handle_rows(B, id, &rows, ms(1)), Reply::Late);
+        assert_eq!(gather.handle_rows(B, id, &rows, ms(1)), FrameOutcome::Unexpected);
+        assert_eq!(gather.handle_rows(B, id, &rows, ms(1)), FrameOutcome::Late);
         let counts = gather.counts();
         assert_eq!((counts.unexpected, counts.late), (1, 3));
     });
@@ -395,8 +395,8 @@ fn of_rows_that_come_together_none_counts_behind_a_wrong_one() {
 #[test]
 fn nodes_that_cannot_be_asked_are_not_asked() {
     let mut parts = plan(Op::Last);
-    parts[0].candidates[0].availability = Availability::Refused;
-    parts[1].candidates[0].availability = Availability::BreakerOpen;
+    parts[0].replicas[0].availability = Availability::Refused;
+    parts[1].replicas[0].availability = Availability::BreakerOpen;
     parts.push(pruned(LeafId(3), Op::Last));
     let (mut gather, ids) = begun(&query(Op::Last, Query::PARTIAL), &parts);
     assert_eq!(ids.keys().copied().collect::<Vec<_>>(), [B]);
@@ -425,15 +425,15 @@ fn a_query_with_nobody_to_ask_is_answered_at_once() {
 // ---- complete, partial or failed ----
 
 #[test]
-fn a_symbol_that_nobody_knows_fails_with_the_nodes_own_words() {
+fn a_symbol_that_nobody_knows_fails_with_the_text_of_the_node() {
     for options in [0, Query::PARTIAL] {
         let (mut gather, ids) = begun(&query(Op::Last, options), &plan(Op::Last));
         let refusal = Refusal::new(ErrorCode::UnknownSymbol, 0, "no instrument PETR4");
         let code = Some(ErrorCode::UnknownSymbol);
-        assert_eq!(gather.handle_refusal(CORE, ids[&CORE], &refusal, ms(1)), Reply::Taken);
+        assert_eq!(gather.handle_refusal(CORE, ids[&CORE], &refusal, ms(1)), FrameOutcome::Taken);
         let refused = end(EndStatus::Failed, code);
-        assert_eq!(gather.handle_end(A, ids[&A], &refused, ms(1)), Reply::Taken);
-        assert_eq!(gather.handle_refusal(B, ids[&B], &refusal, ms(1)), Reply::Taken);
+        assert_eq!(gather.handle_end(A, ids[&A], &refused, ms(1)), FrameOutcome::Taken);
+        assert_eq!(gather.handle_refusal(B, ids[&B], &refusal, ms(1)), FrameOutcome::Taken);
         let (answer, _, nodes) = answer(&mut gather);
         assert_eq!((answer.status, answer.code), (EndStatus::Failed, code));
         assert_eq!(words(&answer), "no instrument PETR4");
@@ -445,9 +445,9 @@ fn a_symbol_that_nobody_knows_fails_with_the_nodes_own_words() {
 fn nodes_that_fail_differently_have_no_common_code() {
     let (mut gather, ids) = begun(&query(Op::Last, 0), &plan(Op::Last)[1..]);
     let unknown = end(EndStatus::Failed, Some(ErrorCode::UnknownSymbol));
-    assert_eq!(gather.handle_end(A, ids[&A], &unknown, ms(1)), Reply::Taken);
+    assert_eq!(gather.handle_end(A, ids[&A], &unknown, ms(1)), FrameOutcome::Taken);
     let storage = end(EndStatus::Failed, Some(ErrorCode::Storage));
-    assert_eq!(gather.handle_end(B, ids[&B], &storage, ms(1)), Reply::Taken);
+    assert_eq!(gather.handle_end(B, ids[&B], &storage, ms(1)), FrameOutcome::Taken);
     assert_eq!(answer(&mut gather).0.code, Some(ErrorCode::Incomplete));
 }
 
@@ -456,7 +456,7 @@ fn the_answer_covers_what_every_answering_node_covers() {
     let covered = |of_b: Ended| {
         let (mut gather, ids) = begun(&query(Op::Last, Query::PARTIAL), &plan(Op::Last)[1..]);
         reply(&mut gather, &ids, A, &[trade(10, 1)]);
-        assert_eq!(gather.handle_end(B, ids[&B], &of_b, ms(1)), Reply::Taken);
+        assert_eq!(gather.handle_end(B, ids[&B], &of_b, ms(1)), FrameOutcome::Taken);
         let end: Ended = *answer(&mut gather).0.frames.last().unwrap().view().unwrap();
         (end.covered_from.get(), end.covered_to.get(), end.as_of.get(), end.durable_seq.get())
     };
@@ -481,14 +481,14 @@ fn a_missing_quote_beside_a_whole_history_is_only_partial() {
         let history = if op == Op::Bars { bar(60, 1).to_vec() } else { vec![trade(10, 1)] };
         reply(&mut gather, &ids, A, &history);
         let no_data = end(EndStatus::Failed, Some(ErrorCode::NoData));
-        assert_eq!(gather.handle_end(CORE, ids[&CORE], &no_data, ms(1)), Reply::Taken);
+        assert_eq!(gather.handle_end(CORE, ids[&CORE], &no_data, ms(1)), FrameOutcome::Taken);
         let (answer, data, _) = answer(&mut gather);
         assert_eq!((answer.status, data), (EndStatus::Partial, history), "{op:?}");
     }
     let (mut gather, ids) = begun(&query(Op::Last, Query::WITH_QUOTE), &plan(Op::Last)[..2]);
     reply(&mut gather, &ids, A, &[]);
     let no_data = end(EndStatus::Failed, Some(ErrorCode::NoData));
-    assert_eq!(gather.handle_end(CORE, ids[&CORE], &no_data, ms(1)), Reply::Taken);
+    assert_eq!(gather.handle_end(CORE, ids[&CORE], &no_data, ms(1)), FrameOutcome::Taken);
     let (answer, _, _) = answer(&mut gather);
     assert_eq!((answer.status, answer.code), (EndStatus::Failed, Some(ErrorCode::NoData)));
     assert_eq!(words(&answer), "nothing is known about this yet");
@@ -509,7 +509,7 @@ fn an_aggregate_is_refused_rather_than_wrong() {
     reply(&mut gather, &ids, CORE, &[quote(0)]);
     reply(&mut gather, &ids, A, &bar(60, 1));
     let corrupt = end(EndStatus::Partial, None);
-    assert_eq!(gather.handle_end(B, ids[&B], &corrupt, ms(4)), Reply::Taken);
+    assert_eq!(gather.handle_end(B, ids[&B], &corrupt, ms(4)), FrameOutcome::Taken);
     assert_eq!(answer(&mut gather).0.status, EndStatus::Failed, "a damaged node's sum is wrong");
 }
 
@@ -537,13 +537,14 @@ fn a_torn_bar_is_a_broken_protocol() {
     let frames = bar(60, 1);
     for rows in [vec![frames[1]], vec![frames[0], frames[2]], vec![frames[0], bar(120, 1)[1]]] {
         let (mut gather, ids) = begun(&query(Op::Bars, 0), &plan(Op::Bars));
-        let replies: Vec<Reply> = rows.iter().map(|row| gather.row(A, ids[&A], row)).collect();
-        assert_eq!(replies.last(), Some(&Reply::Unexpected));
+        let replies: Vec<FrameOutcome> =
+            rows.iter().map(|row| gather.row(A, ids[&A], row)).collect();
+        assert_eq!(replies.last(), Some(&FrameOutcome::Unexpected));
     }
     let (mut gather, ids) = begun(&query(Op::Bars, 0), &plan(Op::Bars));
-    assert_eq!(gather.row(A, ids[&A], &frames[0]), Reply::Taken);
+    assert_eq!(gather.row(A, ids[&A], &frames[0]), FrameOutcome::Taken);
     let early = gather.handle_end(A, ids[&A], &end(EndStatus::Complete, None), ms(1));
-    assert_eq!(early, Reply::Unexpected);
+    assert_eq!(early, FrameOutcome::Unexpected);
 }
 
 #[test]

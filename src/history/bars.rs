@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::block::price_of;
-use super::listed::{Columns, Listed, Loaded, Piece, indexes_in_block};
-use super::wanted::Wanted;
+use super::instrument::{BlockRange, Columns, InstrumentHistory, UnpackedBlock, indexes_in_block};
+use super::scan_range::ScanRange;
 use crate::limits;
 use crate::log::{Log, Storage};
 use crate::market::bar::Bar;
@@ -53,7 +53,7 @@ impl OpenBar {
 /// A scan for bars.
 #[derive(Debug)]
 pub(crate) struct BarScan {
-    wanted: Wanted,
+    wanted: ScanRange,
     interval_ns: u64,
     is_ordered: bool,
     next_block: u64,
@@ -71,10 +71,10 @@ pub(crate) struct BarScan {
 }
 
 impl BarScan {
-    pub(crate) fn new(listed: &Listed, wanted: Wanted, interval_ns: u64) -> BarScan {
+    pub(crate) fn new(history: &InstrumentHistory, wanted: ScanRange, interval_ns: u64) -> BarScan {
         BarScan {
             interval_ns: interval_ns.max(1),
-            is_ordered: wanted.is_ordered(listed),
+            is_ordered: wanted.is_ordered(history),
             next_block: wanted.blocks().start,
             wanted,
             current: None,
@@ -90,30 +90,30 @@ impl BarScan {
     /// The next bar. `None`: there is none, or the budget is used up, see [`BarScan::is_over`].
     pub(crate) fn next<S: Storage>(
         &mut self,
-        listed: &Listed,
+        history: &InstrumentHistory,
         log: &Log<S>,
-        loaded: &mut Loaded,
+        unpacked: &mut UnpackedBlock,
         budget: &mut usize,
     ) -> Option<Bar> {
         while self.ready.is_empty() && !self.is_over && *budget > 0 {
             if self.next_block >= self.wanted.blocks().end {
-                self.end_look(listed);
+                self.end_look(history);
                 continue;
             }
             let number = self.next_block;
             self.next_block += 1;
             *budget = budget.saturating_sub(1);
-            let Some(piece) = self.wanted.piece(listed, number) else { continue };
+            let Some(piece) = self.wanted.piece(history, number) else { continue };
             if piece.ts_max < self.low || piece.ts_min >= self.high {
                 continue;
             }
-            listed.load(log, number, Columns::All, loaded);
-            self.damaged += loaded.damaged;
-            *budget = budget.saturating_sub(loaded.cost);
+            history.load(log, number, Columns::All, unpacked);
+            self.damaged += unpacked.damaged;
+            *budget = budget.saturating_sub(unpacked.cost);
             if self.is_ordered {
-                self.fold_in_order(listed, &piece, loaded);
+                self.fold_in_order(history, &piece, unpacked);
             } else {
-                self.fold_any(listed, &piece, loaded);
+                self.fold_any(history, &piece, unpacked);
             }
         }
         self.ready.pop_front()
@@ -124,12 +124,17 @@ impl BarScan {
         self.is_over && self.ready.is_empty()
     }
 
-    fn fold_in_order(&mut self, listed: &Listed, piece: &Piece, loaded: &Loaded) {
-        let takes_all = self.wanted.takes_all(listed, piece, loaded);
+    fn fold_in_order(
+        &mut self,
+        history: &InstrumentHistory,
+        piece: &BlockRange,
+        unpacked: &UnpackedBlock,
+    ) {
+        let takes_all = self.wanted.takes_all(history, piece, unpacked);
         let interval_ns = self.interval_ns;
         let mut current = self.current.take();
-        for (ordinal, ts, price, qty) in entries(piece, loaded) {
-            let takes = takes_all || (self.wanted.has(ts) && self.wanted.stands(listed, ordinal));
+        for (ordinal, ts, price, qty) in entries(piece, unpacked) {
+            let takes = takes_all || (self.wanted.has(ts) && self.wanted.stands(history, ordinal));
             if !takes {
                 continue;
             }
@@ -138,7 +143,7 @@ impl BarScan {
                     open.add_next(price, qty, ordinal);
                 }
                 _ => {
-                    self.ready.extend(current.take().map(|open| finish(listed, open)));
+                    self.ready.extend(current.take().map(|open| finish(history, open)));
                     let mut open = OpenBar::begin(ts - ts % interval_ns, interval_ns, ts, price);
                     open.add_next(price, qty, ordinal);
                     current = Some(open);
@@ -148,10 +153,15 @@ impl BarScan {
         self.current = current;
     }
 
-    fn fold_any(&mut self, listed: &Listed, piece: &Piece, loaded: &Loaded) {
-        let takes_all = self.wanted.takes_all(listed, piece, loaded);
-        for (ordinal, ts, price, qty) in entries(piece, loaded) {
-            let takes = takes_all || (self.wanted.has(ts) && self.wanted.stands(listed, ordinal));
+    fn fold_any(
+        &mut self,
+        history: &InstrumentHistory,
+        piece: &BlockRange,
+        unpacked: &UnpackedBlock,
+    ) {
+        let takes_all = self.wanted.takes_all(history, piece, unpacked);
+        for (ordinal, ts, price, qty) in entries(piece, unpacked) {
+            let takes = takes_all || (self.wanted.has(ts) && self.wanted.stands(history, ordinal));
             if !takes {
                 continue;
             }
@@ -170,27 +180,30 @@ impl BarScan {
     }
 
     /// Everything has been looked at once.
-    fn end_look(&mut self, listed: &Listed) {
-        self.ready.extend(self.current.take().map(|open| finish(listed, open)));
+    fn end_look(&mut self, history: &InstrumentHistory) {
+        self.ready.extend(self.current.take().map(|open| finish(history, open)));
         let open = std::mem::take(&mut self.open);
-        self.ready.extend(open.into_values().map(|open| finish(listed, open)));
+        self.ready.extend(open.into_values().map(|open| finish(history, open)));
         self.is_over = self.high == u64::MAX;
         (self.low, self.high) = (self.high, u64::MAX);
         self.next_block = self.wanted.blocks().start;
     }
 }
 
-fn finish(listed: &Listed, open: OpenBar) -> Bar {
-    let last_seq = listed.place(open.last_ordinal).map_or(0, |(_, seq)| seq);
+fn finish(history: &InstrumentHistory, open: OpenBar) -> Bar {
+    let last_seq = history.place(open.last_ordinal).map_or(0, |(_, seq)| seq);
     Bar { last_seq, ..open.bar }
 }
 
 /// Ordinal, event time, price and quantity of every entry of a loaded piece.
-fn entries(piece: &Piece, loaded: &Loaded) -> impl Iterator<Item = (u64, u64, i64, u64)> {
+fn entries(
+    piece: &BlockRange,
+    unpacked: &UnpackedBlock,
+) -> impl Iterator<Item = (u64, u64, i64, u64)> {
     let range = indexes_in_block(&piece.ordinals);
-    let ts = loaded.ts.get(range.clone()).unwrap_or_default().iter().copied();
-    let prices = loaded.prices.get(range.clone()).unwrap_or_default().iter().copied();
-    let quantities = loaded.quantities.get(range).unwrap_or_default().iter().copied();
+    let ts = unpacked.ts.get(range.clone()).unwrap_or_default().iter().copied();
+    let prices = unpacked.prices.get(range.clone()).unwrap_or_default().iter().copied();
+    let quantities = unpacked.quantities.get(range).unwrap_or_default().iter().copied();
     let amounts = prices.map(price_of).zip(quantities);
     let entries = piece.ordinals.clone().zip(ts).zip(amounts);
     entries.map(|((ordinal, ts), (price, qty))| (ordinal, ts, price, qty))

@@ -12,7 +12,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::block::packed_price;
-use super::listed::{BLOCK, Columns, LOG_LOOK_COST, Listed, Loaded, as_trade, index_in_block};
+use super::instrument::{
+    BLOCK, Columns, InstrumentHistory, LOG_LOOK_COST, UnpackedBlock, as_trade, index_in_block,
+};
 use crate::log::{Log, Storage};
 
 /// The cancellations of one instrument.
@@ -66,13 +68,13 @@ impl Cancels {
     }
 }
 
-impl Listed {
+impl InstrumentHistory {
     /// Looks into cancellations below `cut`, until they are settled or the budget is used up.
     pub(crate) fn settle_cancels<S: Storage>(
         &mut self,
         log: &Log<S>,
         cut: u64,
-        loaded: &mut Loaded,
+        unpacked: &mut UnpackedBlock,
         budget: &mut usize,
     ) {
         while let Some(&cancel) = self.cancels.open.front().filter(|first| **first < cut)
@@ -96,7 +98,7 @@ impl Listed {
                     }
                 }
             };
-            match self.look_back(log, search, loaded, budget) {
+            match self.look_back(log, search, unpacked, budget) {
                 Found::Trade(ordinal) => {
                     self.cancels.taken_back.insert(ordinal, cancel);
                     self.cancels.open.pop_front();
@@ -117,7 +119,7 @@ impl Listed {
         &self,
         log: &Log<S>,
         search: Search,
-        loaded: &mut Loaded,
+        unpacked: &mut UnpackedBlock,
         budget: &mut usize,
     ) -> Found {
         let mut until = search.until;
@@ -130,12 +132,12 @@ impl Listed {
             let may_have =
                 self.block(number).is_none_or(|block| block.may_have(search.price, search.qty));
             if may_have {
-                self.load(log, number, Columns::All, loaded);
-                *budget = budget.saturating_sub(loaded.cost);
+                self.load(log, number, Columns::All, unpacked);
+                *budget = budget.saturating_sub(unpacked.cost);
                 for ordinal in (from..until).rev() {
                     let index = index_in_block(ordinal);
-                    let is_like = loaded.prices.get(index) == Some(&search.price)
-                        && loaded.quantities.get(index) == Some(&search.qty);
+                    let is_like = unpacked.prices.get(index) == Some(&search.price)
+                        && unpacked.quantities.get(index) == Some(&search.qty);
                     if !is_like
                         || self.is_cancel(ordinal)
                         || !self.cancels.stands(ordinal, u64::MAX)

@@ -1,14 +1,14 @@
 //! How many trades of one instrument stand in a range, and the first and the last of them.
 
-use super::listed::{BLOCK, Columns, Listed, Loaded, indexes_in_block};
-use super::wanted::Wanted;
+use super::instrument::{BLOCK, Columns, InstrumentHistory, UnpackedBlock, indexes_in_block};
+use super::scan_range::ScanRange;
 use crate::log::{Log, Storage};
 use crate::wire::{Counted, U64};
 
 /// A scan that counts.
 #[derive(Debug)]
 pub(crate) struct CountScan {
-    wanted: Wanted,
+    wanted: ScanRange,
     by_receive: bool,
     next_block: u64,
     trades: u64,
@@ -21,7 +21,7 @@ pub(crate) struct CountScan {
 }
 
 impl CountScan {
-    pub(crate) fn new(wanted: Wanted, by_receive: bool) -> CountScan {
+    pub(crate) fn new(wanted: ScanRange, by_receive: bool) -> CountScan {
         CountScan {
             next_block: wanted.blocks().start,
             wanted,
@@ -37,9 +37,9 @@ impl CountScan {
     /// Counts on. The result, unless the budget was used up before.
     pub(crate) fn count<S: Storage>(
         &mut self,
-        listed: &Listed,
+        history: &InstrumentHistory,
         log: &Log<S>,
-        loaded: &mut Loaded,
+        unpacked: &mut UnpackedBlock,
         budget: &mut usize,
     ) -> Option<Counted> {
         while self.next_block < self.wanted.blocks().end {
@@ -49,24 +49,24 @@ impl CountScan {
             let number = self.next_block;
             self.next_block += 1;
             *budget = budget.saturating_sub(1);
-            let Some(piece) = self.wanted.piece(listed, number) else { continue };
-            (loaded.damaged, loaded.cost) = (0, 0);
+            let Some(piece) = self.wanted.piece(history, number) else { continue };
+            (unpacked.damaged, unpacked.cost) = (0, 0);
             let entries = piece.ordinals.end - piece.ordinals.start;
-            if entries == BLOCK && self.wanted.takes_all(listed, &piece, loaded) {
+            if entries == BLOCK && self.wanted.takes_all(history, &piece, unpacked) {
                 self.trades += entries;
                 self.note(piece.ts_min, piece.ordinals.start);
                 self.note(piece.ts_max, piece.ordinals.end - 1);
                 continue;
             }
-            listed.load(log, number, Columns::Times, loaded);
-            self.damaged += loaded.damaged;
-            *budget = budget.saturating_sub(loaded.cost);
-            let ts = loaded.ts.get(indexes_in_block(&piece.ordinals)).unwrap_or_default();
+            history.load(log, number, Columns::Times, unpacked);
+            self.damaged += unpacked.damaged;
+            *budget = budget.saturating_sub(unpacked.cost);
+            let ts = unpacked.ts.get(indexes_in_block(&piece.ordinals)).unwrap_or_default();
             for (ordinal, ts) in piece.ordinals.clone().zip(ts) {
-                if !self.wanted.has(*ts) || listed.is_cancel(ordinal) {
+                if !self.wanted.has(*ts) || history.is_cancel(ordinal) {
                     continue;
                 }
-                if self.wanted.stands(listed, ordinal) {
+                if self.wanted.stands(history, ordinal) {
                     self.trades += 1;
                     self.note(*ts, ordinal);
                 } else {
@@ -74,7 +74,7 @@ impl CountScan {
                 }
             }
         }
-        Some(self.result(listed, log))
+        Some(self.result(history, log))
     }
 
     fn note(&mut self, ts: u64, ordinal: u64) {
@@ -83,8 +83,8 @@ impl CountScan {
         self.ordinals = Some((self.ordinals.map_or(ordinal, |(first, _)| first), ordinal));
     }
 
-    fn result<S: Storage>(&mut self, listed: &Listed, log: &Log<S>) -> Counted {
-        let received = |ordinal: u64| listed.frame(log, ordinal).map(|frame| frame.ts_recv.get());
+    fn result<S: Storage>(&mut self, history: &InstrumentHistory, log: &Log<S>) -> Counted {
+        let received = |ordinal: u64| history.frame(log, ordinal).map(|frame| frame.ts_recv.get());
         let times = if self.by_receive {
             self.ordinals.map(|(first, last)| (received(first), received(last)))
         } else {
@@ -93,7 +93,7 @@ impl CountScan {
         let (first, last) = times.unwrap_or((Some(0), Some(0)));
         self.damaged += u64::from(first.is_none()) + u64::from(last.is_none());
         Counted {
-            instrument: listed.instrument.into(),
+            instrument: history.instrument.into(),
             trades: U64::new(self.trades),
             cancelled: U64::new(self.cancelled),
             first: U64::new(first.unwrap_or(0)),

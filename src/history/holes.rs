@@ -11,8 +11,8 @@
 //!   was, so a minute on either side counts as touched. For bars and counts a day before the hole counts in
 //!   either time, because a lost cancellation takes back something older.
 
-use super::listed::Listed;
-use super::reply::Wants;
+use super::answer::LossScope;
+use super::instrument::InstrumentHistory;
 use crate::limits;
 use crate::log::{Log, Storage};
 use crate::wire::{Frame, Gap, GapReason};
@@ -79,24 +79,24 @@ impl Holes {
     /// behind it.
     pub(crate) fn touched<S: Storage>(
         &self,
-        listed: &Listed,
+        history: &InstrumentHistory,
         log: &Log<S>,
-        wants: &Wants,
+        scope: &LossScope,
     ) -> Option<u64> {
-        let ends_before = self.ranges.partition_point(|(first, _)| *first < wants.cut);
+        let ends_before = self.ranges.partition_point(|(first, _)| *first < scope.cut);
         let holes = self.ranges[..ends_before].iter().rev();
-        let ordinals = holes.map(|(first, _)| listed.ordinal_of_seq(*first));
-        ordinals.into_iter().find(|ordinal| wants.touches(listed, log, *ordinal))
+        let ordinals = holes.map(|(first, _)| history.ordinal_of_seq(*first));
+        ordinals.into_iter().find(|ordinal| scope.touches(history, log, *ordinal))
     }
 }
 
-impl Wants {
+impl LossScope {
     /// Whether a frame that was lost right before this ordinal may be wanted.
-    fn touches<S: Storage>(&self, listed: &Listed, log: &Log<S>, ordinal: u64) -> bool {
+    fn touches<S: Storage>(&self, history: &InstrumentHistory, log: &Log<S>, ordinal: u64) -> bool {
         if let Some(newest_from) = self.newest_from {
             return ordinal >= newest_from;
         }
-        let frame = |ordinal| listed.frame(log, ordinal).filter(|_| ordinal >= listed.start());
+        let frame = |ordinal| history.frame(log, ordinal).filter(|_| ordinal >= history.start());
         let before = ordinal.checked_sub(1).and_then(frame);
         let behind = frame(ordinal);
         let reach = if self.minds_cancels { limits::HOLE_CANCEL_REACH_NS } else { 0 };

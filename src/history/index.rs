@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::holes::Holes;
-use super::listed::Listed;
+use super::instrument::InstrumentHistory;
 use crate::limits;
 use crate::log::{Log, Mark, Read, Reason, Storage, hole_in};
 use crate::question::Question;
@@ -23,13 +23,13 @@ use crate::wire::{Definition, Frame, Kind, Symbol};
 /// All instruments of a shard.
 #[derive(Debug)]
 pub(crate) struct Index {
-    /// Place in `listed`.
+    /// Place in `histories`.
     by_symbol: BTreeMap<Symbol, u32>,
-    /// Place in `listed` by the index of the instrument; `u32::MAX` = none.
+    /// Place in `histories` by the index of the instrument; `u32::MAX` = none.
     by_instrument: Vec<u32>,
-    listed: Vec<Listed>,
+    histories: Vec<InstrumentHistory>,
     pub(crate) trades: u64,
-    /// Blocks that have a copy, oldest first: place in `listed`, and number.
+    /// Blocks that have a copy, oldest first: place in `histories`, and number.
     copies: VecDeque<(u32, u64)>,
     copy_bytes: usize,
     copy_bytes_max: usize,
@@ -50,7 +50,7 @@ impl Index {
         Index {
             by_symbol: BTreeMap::new(),
             by_instrument: Vec::new(),
-            listed: Vec::new(),
+            histories: Vec::new(),
             trades: 0,
             copies: VecDeque::new(),
             copy_bytes: 0,
@@ -119,8 +119,8 @@ impl Index {
             self.by_instrument.resize(index + 1, u32::MAX);
         }
         if self.by_instrument[index] == u32::MAX {
-            self.by_instrument[index] = u32::try_from(self.listed.len()).unwrap_or(u32::MAX);
-            self.listed.push(Listed::new(instrument, *frame));
+            self.by_instrument[index] = u32::try_from(self.histories.len()).unwrap_or(u32::MAX);
+            self.histories.push(InstrumentHistory::new(instrument, *frame));
         }
         self.by_symbol.insert(definition.symbol, self.by_instrument[index]);
     }
@@ -128,17 +128,17 @@ impl Index {
     fn note_trade(&mut self, position: u64, frame: &Frame) {
         let instrument = frame.instrument();
         let place = self.by_instrument.get(instrument.index().place()).copied();
-        let Some((place, listed)) =
-            place.and_then(|place| Some((place, self.listed.get_mut(place as usize)?)))
+        let Some((place, history)) =
+            place.and_then(|place| Some((place, self.histories.get_mut(place as usize)?)))
         else {
             return;
         };
-        if listed.instrument != instrument {
+        if history.instrument != instrument {
             return;
         }
         self.trades += 1;
-        if let Some(number) = listed.add(position, frame) {
-            self.copy_bytes += listed.block(number).map_or(0, |block| block.copy_bytes());
+        if let Some(number) = history.add(position, frame) {
+            self.copy_bytes += history.block(number).map_or(0, |block| block.copy_bytes());
             self.copies.push_back((place, number));
             self.bound_copies();
         }
@@ -149,7 +149,8 @@ impl Index {
         while self.copy_bytes > self.copy_bytes_max
             && let Some((place, number)) = self.copies.pop_front()
         {
-            let block = self.listed.get_mut(place as usize).and_then(|own| own.block_mut(number));
+            let block =
+                self.histories.get_mut(place as usize).and_then(|own| own.block_mut(number));
             self.copy_bytes -= block.map_or(0, |block| block.drop_copy());
         }
     }
@@ -160,30 +161,30 @@ impl Index {
             return;
         }
         self.first_position = first_position;
-        for listed in &mut self.listed {
-            let (entries, copy_bytes) = listed.forget_before(first_position);
+        for history in &mut self.histories {
+            let (entries, copy_bytes) = history.forget_before(first_position);
             self.trades = self.trades.saturating_sub(entries);
             self.copy_bytes -= copy_bytes;
         }
-        let listed = &self.listed;
+        let history = &self.histories;
         self.copies.retain(|(place, number)| {
-            listed.get(*place as usize).is_some_and(|own| own.block(*number).is_some())
+            history.get(*place as usize).is_some_and(|own| own.block(*number).is_some())
         });
     }
 
     /// The definitions of all instruments.
     pub(crate) fn definitions(&self) -> impl Iterator<Item = Frame> {
-        self.listed.iter().map(|listed| listed.definition)
+        self.histories.iter().map(|history| history.definition)
     }
 
     /// An instrument by its place.
-    pub(crate) fn at(&self, place: u32) -> Option<&Listed> {
-        self.listed.get(place as usize)
+    pub(crate) fn at(&self, place: u32) -> Option<&InstrumentHistory> {
+        self.histories.get(place as usize)
     }
 
     /// The same, to settle its cancellations.
-    pub(crate) fn at_mut(&mut self, place: u32) -> Option<&mut Listed> {
-        self.listed.get_mut(place as usize)
+    pub(crate) fn at_mut(&mut self, place: u32) -> Option<&mut InstrumentHistory> {
+        self.histories.get_mut(place as usize)
     }
 
     /// The place of the instrument of this name.
@@ -226,11 +227,11 @@ impl Index {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.listed.len()
+        self.histories.len()
     }
 
     /// Bytes that it takes, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.listed.iter().map(Listed::bytes).sum()
+        self.histories.iter().map(InstrumentHistory::bytes).sum()
     }
 }

@@ -4,20 +4,20 @@
 //! Invariant: the index can be rebuilt from the log alone, and then is the same.
 //!
 //! Not here: who asks, whose turn it is, and what is waited for. That is the shard's (see
-//! `node/shard/answers.rs`).
+//! `node/shard/querier.rs`).
 
+mod answer;
 mod bars;
 mod block;
 mod cancels;
 mod count;
 mod holes;
 mod index;
-mod listed;
-mod reply;
+mod instrument;
 mod rows;
-mod wanted;
+mod scan_range;
 
+pub(crate) use answer::{AnswerContext, AnswerProgress, HistoryAnswer};
 pub(crate) use holes::record as hole_record;
 pub(crate) use index::Index;
-pub(crate) use listed::Loaded;
-pub(crate) use reply::{Desk, Filled, Reply};
+pub(crate) use instrument::UnpackedBlock;

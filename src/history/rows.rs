@@ -6,15 +6,15 @@
 
 use std::collections::BinaryHeap;
 
-use super::listed::{BLOCK, Columns, Listed, Loaded, indexes_in_block};
-use super::wanted::Wanted;
+use super::instrument::{BLOCK, Columns, InstrumentHistory, UnpackedBlock, indexes_in_block};
+use super::scan_range::ScanRange;
 use crate::limits;
 use crate::log::{Log, Storage};
 
 /// A scan for rows. It hands out ordinals.
 #[derive(Debug)]
 pub(crate) struct RowScan {
-    wanted: Wanted,
+    wanted: ScanRange,
     source: Source,
     next_block: u64,
     ready: std::vec::IntoIter<u64>,
@@ -38,8 +38,8 @@ enum Source {
 
 impl RowScan {
     /// Entries by (`ts_event`, `seq`).
-    pub(crate) fn by_event(listed: &Listed, wanted: Wanted) -> RowScan {
-        let source = if wanted.is_ordered(listed) {
+    pub(crate) fn by_event(history: &InstrumentHistory, wanted: ScanRange) -> RowScan {
+        let source = if wanted.is_ordered(history) {
             Source::Ordered
         } else {
             Source::Sorted { first: BinaryHeap::new(), behind: None, has_more: false }
@@ -48,37 +48,37 @@ impl RowScan {
     }
 
     /// Entries by `seq`.
-    pub(crate) fn by_receive(wanted: Wanted) -> RowScan {
+    pub(crate) fn by_receive(wanted: ScanRange) -> RowScan {
         RowScan::new(wanted, Source::Received)
     }
 
-    fn new(wanted: Wanted, source: Source) -> RowScan {
+    fn new(wanted: ScanRange, source: Source) -> RowScan {
         let next_block = wanted.blocks().start;
         RowScan { wanted, source, next_block, ready: Vec::new().into_iter(), is_over: false }
     }
 
     /// The newest entries with `limit` trades among them, by (`ts_event`, `seq`).
     pub(crate) fn last<S: Storage>(
-        listed: &Listed,
+        history: &InstrumentHistory,
         log: &Log<S>,
-        wanted: Wanted,
+        wanted: ScanRange,
         limit: usize,
-        loaded: &mut Loaded,
+        unpacked: &mut UnpackedBlock,
     ) -> RowScan {
         let (mut trades, mut found) = (0, Vec::new());
         let mut number = wanted.blocks().end;
         while trades < limit && number > wanted.blocks().start {
             number -= 1;
-            let Some(piece) = listed.piece(number, &wanted.ordinals) else { break };
-            listed.load(log, number, Columns::Times, loaded);
+            let Some(piece) = history.piece(number, &wanted.ordinals) else { break };
+            history.load(log, number, Columns::Times, unpacked);
             let base = number * BLOCK;
             for ordinal in piece.ordinals.rev() {
                 if trades >= limit || found.len() >= limits::ANSWER_ROWS_MAX {
                     break;
                 }
-                trades += usize::from(!listed.is_cancel(ordinal));
+                trades += usize::from(!history.is_cancel(ordinal));
                 let index = usize::try_from(ordinal - base).unwrap_or(usize::MAX);
-                found.push((loaded.ts.get(index).copied().unwrap_or(u64::MAX), ordinal));
+                found.push((unpacked.ts.get(index).copied().unwrap_or(u64::MAX), ordinal));
             }
         }
         found.sort_unstable();
@@ -91,9 +91,9 @@ impl RowScan {
     /// The next row. `None`: there is none, or the budget is used up, see [`RowScan::is_over`].
     pub(crate) fn next<S: Storage>(
         &mut self,
-        listed: &Listed,
+        history: &InstrumentHistory,
         log: &Log<S>,
-        loaded: &mut Loaded,
+        unpacked: &mut UnpackedBlock,
         budget: &mut usize,
     ) -> Option<u64> {
         loop {
@@ -110,15 +110,15 @@ impl RowScan {
             let number = self.next_block;
             self.next_block += 1;
             *budget = budget.saturating_sub(1);
-            self.look(listed, log, number, loaded, budget);
+            self.look(history, log, number, unpacked, budget);
         }
     }
 
     /// Of the newest entries with `limit` trades, the ordinal behind the oldest: what stood before that one
     /// would not be among them. When there are fewer, all that ever stood anywhere would.
-    pub(crate) fn newest_from(&self, listed: &Listed, limit: usize) -> u64 {
+    pub(crate) fn newest_from(&self, history: &InstrumentHistory, limit: usize) -> u64 {
         let found = self.ready.as_slice();
-        if found.iter().filter(|ordinal| !listed.is_cancel(**ordinal)).count() < limit {
+        if found.iter().filter(|ordinal| !history.is_cancel(**ordinal)).count() < limit {
             return 0;
         }
         found.iter().min().map_or(u64::MAX, |oldest| oldest + 1)
@@ -131,13 +131,13 @@ impl RowScan {
 
     fn look<S: Storage>(
         &mut self,
-        listed: &Listed,
+        history: &InstrumentHistory,
         log: &Log<S>,
         number: u64,
-        loaded: &mut Loaded,
+        unpacked: &mut UnpackedBlock,
         budget: &mut usize,
     ) {
-        let Some(piece) = self.wanted.piece(listed, number) else { return };
+        let Some(piece) = self.wanted.piece(history, number) else { return };
         if let Source::Sorted { first, behind, has_more } = &mut self.source {
             let is_full = first.len() >= limits::SORT_ROWS_MAX;
             let is_late = is_full && first.peek().is_some_and(|(ts, _)| piece.ts_min > *ts);
@@ -150,9 +150,9 @@ impl RowScan {
             self.ready = piece.ordinals.collect::<Vec<_>>().into_iter();
             return;
         }
-        listed.load(log, number, Columns::Times, loaded);
-        *budget = budget.saturating_sub(loaded.cost);
-        let ts = loaded.ts.get(indexes_in_block(&piece.ordinals)).unwrap_or_default();
+        history.load(log, number, Columns::Times, unpacked);
+        *budget = budget.saturating_sub(unpacked.cost);
+        let ts = unpacked.ts.get(indexes_in_block(&piece.ordinals)).unwrap_or_default();
         // A record that is damaged has no time; whoever reads it finds out. It belongs somewhere, so it is
         // not left out of the ordered ones.
         let own = ts.iter().copied().zip(piece.ordinals);

@@ -85,7 +85,7 @@ impl<S: Storage> Log<S> {
         self.append_entry(entry)
     }
 
-    /// Says which number is wanted next from which feed; a mark is written only when that is news.
+    /// Says which number is wanted next from which feed; a mark is written only when that is new.
     ///
     /// # Errors
     /// When the log cannot take the mark now.
@@ -100,7 +100,7 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
-    /// Notes that upstream has nothing for this log before `next_seq`, in a mark when that is news: what
+    /// Notes that upstream has nothing for this log before `next_seq`, in a mark when that is new: what
     /// was reported to upstream, who may throw away what is behind it, must not go back with a crash.
     ///
     /// # Errors

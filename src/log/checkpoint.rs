@@ -272,17 +272,17 @@ mod tests {
     fn a_segment_that_somebody_needs_stays_until_he_does_not() {
         let (mut log, _) = open(&MemoryDisk::new(4096), three_segments());
         log.require_checkpoints();
-        log.hold_from_seq(20);
+        log.retain_from_seq(20);
         filled(&mut log, 100);
         let first = log.first_seq().unwrap();
-        assert!((10..=20).contains(&first) && log.is_held(), "{first}");
+        assert!((10..=20).contains(&first) && log.is_retention_blocked(), "{first}");
         assert!(contents(&log).0.contains(&20));
-        log.hold_from_seq(u64::MAX);
+        log.retain_from_seq(u64::MAX);
         for _ in 0..20 {
             log.handle_timers(at(2));
             log.handle_completions(at(2));
         }
-        assert!(log.first_seq().unwrap() > 60 && !log.is_held());
+        assert!(log.first_seq().unwrap() > 60 && !log.is_retention_blocked());
     }
 
     #[test]

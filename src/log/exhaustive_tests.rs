@@ -108,7 +108,7 @@ impl Life {
     fn open(&mut self) {
         self.log = None;
         let (mut log, recovery) = open(&self.disk, self.config);
-        log.hold_from_seq(self.held_seq);
+        log.retain_from_seq(self.held_seq);
         log.require_checkpoints();
         self.log = Some(log);
         self.promise();
@@ -150,7 +150,7 @@ impl Life {
             Operation::Retain => {
                 self.held_seq = self.log().durable_seq();
                 let held_seq = self.held_seq;
-                self.log().hold_from_seq(held_seq);
+                self.log().retain_from_seq(held_seq);
                 // Allowed from here on, whether or not it has happened at a crash.
                 if let Some(last) = self.promises.last_mut() {
                     last.held_seq = held_seq;

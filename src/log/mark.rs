@@ -177,7 +177,7 @@ pub fn is_statement(frame: &Frame) -> bool {
 /// Whether a record is a statement that says what core did not know: the value may not have been the last
 /// one; a definition defines nothing, but neither its number nor a lower one is free.
 #[must_use]
-pub fn is_doubtful(frame: &Frame) -> bool {
+pub fn is_uncertain(frame: &Frame) -> bool {
     is_statement(frame) && frame.has(Flags::STALE)
 }
 

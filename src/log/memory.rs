@@ -3,7 +3,7 @@
 //! It keeps, for every file, what was stored and what is durable. A crash makes a new disk in which
 //! each page that differs is the old one, the new one, or torn within, as the caller chooses; and in
 //! which the started jobs up to any number have happened. Jobs end when they are polled for, unless
-//! the caller takes that over with [`MemoryDisk::hold_jobs`].
+//! the caller takes that over with [`MemoryDisk::pause_jobs`].
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -101,7 +101,7 @@ impl MemoryDisk {
     }
 
     /// Jobs no longer end by being polled for, or again do.
-    pub fn hold_jobs(&self, held: bool) {
+    pub fn pause_jobs(&self, held: bool) {
         self.0.borrow_mut().held = held;
     }
 

@@ -8,7 +8,6 @@ mod counters;
 mod durability;
 mod header;
 pub mod inspect;
-mod judge;
 mod mark;
 pub mod memory;
 mod open;
@@ -20,6 +19,7 @@ mod rollbacks;
 mod segment;
 mod segments;
 mod turn;
+mod validator;
 mod writer;
 
 pub use append::LogEntry;
@@ -27,7 +27,7 @@ pub use backend::{Completion, Segment, Storage, StorageError};
 pub use config::{AppendError, Health, LogConfig, Progress, Retention, SyncPolicy};
 pub use counters::{Sequence, UpstreamRule};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, HeaderFault};
-pub use mark::{Mark, Reason, hole_in, is_doubtful, is_event, is_statement};
+pub use mark::{Mark, Reason, hole_in, is_event, is_statement, is_uncertain};
 pub use read::Read;
 pub use recovery::{OpenError, Recovery};
 

@@ -56,17 +56,18 @@ impl<S: Storage> Log<S> {
     }
 
     /// A data frame that cannot be read, as it was written, when a single flipped bit is all that is wrong
-    /// with it: the checksum tells any two records of less than five different bits apart. Only to know what
+    /// with it: the checksum distinguishes any two records that differ in fewer than five bits. Only to know what
     /// was there; what is handed to others is what can be read.
     #[must_use]
-    pub fn mended(&self, position: u64) -> Option<Frame> {
+    pub fn repaired(&self, position: u64) -> Option<Frame> {
         let segment = self.segments.segment_from(position).filter(|it| it.holds(position))?;
         let mut frame = *segment.frames(position, position + 1).first()?;
         (0..FRAME_BYTES * 8).find_map(|bit| {
             frame.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
-            let mended = matches!(Record::checked(&frame), Some(Record::Data(_))).then_some(frame);
+            let repaired =
+                matches!(Record::checked(&frame), Some(Record::Data(_))).then_some(frame);
             frame.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
-            mended
+            repaired
         })
     }
 

@@ -20,10 +20,10 @@ use std::ops::Range;
 use super::backend::{Segment, Storage, StorageError};
 use super::counters::{Counters, Rules};
 use super::header::{Header, HeaderFault};
-use super::judge::{self, Judge, Verdict};
 use super::mark::Record;
 use super::rollbacks::Rollbacks;
 use super::segment::LogSegment;
+use super::validator::{self, RecordValidator, RecordValidity};
 use crate::limits::{DAMAGED_RANGES_MAX, SEGMENTS_MAX};
 use crate::planted::{Bug, is_planted};
 use crate::wire::Frame;
@@ -131,7 +131,7 @@ pub(super) fn open_segments<S: Storage>(
             LogSegment { base: header.base_position(), records: header.records(), segment };
         if let Some(before) = segments.last() {
             let before = (before.segment.number(), before.end());
-            if !judge::continues(before.0, before.1, number, opened.base) {
+            if !validator::continues(before.0, before.1, number, opened.base) {
                 let fault = HeaderFault::Chain;
                 return Err(OpenError::Refused { segment: number, fault });
             }
@@ -173,12 +173,12 @@ pub(super) fn walk<G: Segment>(
         watermark = watermark.max(walked[1].base);
     }
     let start = walked[0].base;
-    let mut judge = Judge::begin(start, watermark, rules);
+    let mut validator = RecordValidator::begin(start, watermark, rules);
     tail.end = start;
     'walk: for (index, segment) in walked.iter().enumerate() {
         if index > 0 && tail.end < segment.base {
             note_damage(&mut tail.damaged, tail.end..segment.base);
-            judge.miss();
+            validator.miss();
             tail.end = segment.base;
         }
         for position in segment.base..segment.end() {
@@ -186,18 +186,18 @@ pub(super) fn walk<G: Segment>(
             if record.is_none() {
                 refuse_unknown_kind(segment, position)?;
             }
-            match judge.step(position, position == segment.base, record) {
-                Verdict::Good => {}
-                Verdict::Rot => note_damage(&mut tail.damaged, position..position + 1),
-                Verdict::End => break 'walk,
+            match validator.step(position, position == segment.base, record) {
+                RecordValidity::Good => {}
+                RecordValidity::Rot => note_damage(&mut tail.damaged, position..position + 1),
+                RecordValidity::End => break 'walk,
             }
             tail.end = position + 1;
         }
     }
-    tail.counters = judge.counters;
-    tail.clean = judge.closed;
-    tail.any = judge.any;
-    if !judge.knows(tail.end) {
+    tail.counters = validator.counters;
+    tail.clean = validator.closed;
+    tail.any = validator.any;
+    if !validator.knows(tail.end) {
         return Err(nothing_known(&walked[walked.len() - 1].segment));
     }
     Ok(tail)
@@ -300,7 +300,7 @@ pub(super) fn survey<G: Segment>(
             for position in segment.base..=last_position {
                 let Some(record) = segment.record(position) else { continue };
                 let Some(seq) = record.seq() else { continue };
-                // Only an Epoch mark falls back; when it is rot, the record behind it tells.
+                // Only an Epoch mark falls back; when it is rot, the record behind it shows it.
                 if seq < next_seq {
                     rollbacks.push(position, seq);
                 }

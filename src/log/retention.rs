@@ -48,13 +48,13 @@ impl Removal {
 impl<S: Storage> Log<S> {
     /// Somebody still needs the frames from this seq on: no segment with such a frame is removed,
     /// whatever the retention says. `u64::MAX`: nobody does.
-    pub fn hold_from_seq(&mut self, seq: u64) {
+    pub fn retain_from_seq(&mut self, seq: u64) {
         self.removal.needed_from_seq = seq;
     }
 
     /// Whether the retention would remove a segment that somebody still needs.
     #[must_use]
-    pub fn is_held(&self) -> bool {
+    pub fn is_retention_blocked(&self) -> bool {
         self.removal.is_due(&self.segments, self.wall_ns)
             && self.removal.is_oldest_needed(&self.segments)
     }

@@ -47,7 +47,7 @@ pub(super) fn open(disk: &MemoryDisk, config: LogConfig) -> (MemoryLog, Recovery
     Log::open(disk.storage(), config, at(0)).unwrap()
 }
 
-/// Appends as a node does: a turn that is told to wait commits, and tries again in the next turn.
+/// Appends as a node does: a turn that has to wait commits, and tries again in the next turn.
 pub(super) fn append(log: &mut MemoryLog, frame: &Frame) {
     for _ in 0..8 {
         match log.append(frame) {
@@ -211,7 +211,7 @@ fn what_upstream_skipped_is_durable_only_when_the_log_says_so() {
     log.commit(at(2));
     assert_eq!(log.committed_position(), position, "a mark without news");
     drop(log);
-    // It was told to upstream, which may have thrown away what is below it.
+    // It was reported to upstream, which may have thrown away what is below it.
     let (mut log, recovery) = open(&disk.crash(0, |_, _| memory::PageFate::Old), shard(64));
     assert_eq!(recovery.upstream_seq, 40);
     turn(&mut log, [41]);
@@ -245,7 +245,7 @@ fn what_an_epoch_made_void_is_not_called_durable() {
     turn(&mut log, 1..=9);
     log.handle_completions(at(1));
     assert_eq!((log.durable_seq(), log.durable_upstream_seq()), (10, 10));
-    disk.hold_jobs(true);
+    disk.pause_jobs(true);
     log.follow_epoch(2, 4, at(2)).unwrap();
     log.commit(at(2));
     assert_eq!((log.durable_seq(), log.durable_upstream_seq()), (4, 4));
@@ -265,7 +265,7 @@ fn the_end_of_a_sync_that_was_waited_for_is_room() {
         disk.put(number, bytes);
     }
     let (mut log, _) = open(&disk, journal(8));
-    disk.hold_jobs(true);
+    disk.pause_jobs(true);
     let mut seq = log.next_seq();
     while log.append(&frame(seq)).is_ok() {
         log.commit(at(1));
@@ -273,7 +273,7 @@ fn the_end_of_a_sync_that_was_waited_for_is_room() {
     }
     assert_eq!(log.append(&frame(seq)), Err(AppendError::NotReady));
     log.commit(at(1));
-    disk.hold_jobs(false);
+    disk.pause_jobs(false);
     assert!(log.handle_completions(at(2)).room, "nothing else will ever say so");
     assert!(log.append(&frame(seq)).is_ok());
 }
@@ -396,7 +396,7 @@ fn the_writer_is_at_most_one_segment_ahead_of_the_syncs() {
     let config = LogConfig { policy: SyncPolicy::None, ..journal(8) };
     let (mut log, _) = open(&disk, config);
     turn(&mut log, 1..=20);
-    disk.hold_jobs(true);
+    disk.pause_jobs(true);
     let mut seq = log.next_seq();
     while log.append(&frame(seq)).is_ok() {
         log.commit(at(1));
@@ -405,7 +405,7 @@ fn the_writer_is_at_most_one_segment_ahead_of_the_syncs() {
     }
     assert_eq!(log.append(&frame(seq)), Err(AppendError::NotReady));
     assert!(log.committed_position() - log.durable_position() <= 16);
-    disk.hold_jobs(false);
+    disk.pause_jobs(false);
     log.handle_completions(at(2));
     log.handle_completions(at(2));
     assert!(log.append(&frame(seq)).is_ok());
@@ -426,7 +426,7 @@ fn spare_segments_do_not_let_the_writer_run_ahead_of_the_syncs() {
     }
     let (mut log, recovery) = open(&disk, journal(8));
     assert_eq!(recovery.end_position, 8);
-    disk.hold_jobs(true);
+    disk.pause_jobs(true);
     while log.append(&frame(log.next_seq())).is_ok() {
         log.commit(at(1));
         log.handle_completions(at(1));

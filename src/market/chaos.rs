@@ -80,7 +80,7 @@ impl Default for ChaosConfig {
     }
 }
 
-/// Why a text is no [`ChaosConfig`]. The operator is to blame, and is told what to write.
+/// Why a text is no [`ChaosConfig`]. The operator is to blame; the text says what to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChaosError {
     /// Not `key=value`.
@@ -235,7 +235,7 @@ fn duration(key: &str, value: &str) -> Result<Duration, ChaosError> {
 
 /// What becomes of a session or a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ChaosDecision {
     /// It is served.
     Serve,
     /// It is answered by an error, and the session closed.
@@ -246,7 +246,7 @@ pub enum Verdict {
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameFate {
+pub enum FrameAction {
     /// It is sent.
     Send,
     /// It is left out, silently.
@@ -295,25 +295,28 @@ impl Chaos {
     }
 
     /// Decides over a new session.
-    pub fn session(&mut self) -> Verdict {
-        self.verdict()
+    pub fn session(&mut self) -> ChaosDecision {
+        self.decision()
     }
 
     /// Decides over a request within a session.
-    pub fn request(&mut self) -> Verdict {
-        self.verdict()
+    pub fn request(&mut self) -> ChaosDecision {
+        self.decision()
     }
 
     /// Decides over a frame of the feed.
     #[inline]
-    pub fn frame(&mut self) -> FrameFate {
+    pub fn frame(&mut self) -> FrameAction {
         if !self.touches_frames {
-            return FrameFate::Send;
+            return FrameAction::Send;
         }
         let ChaosConfig { drop, garbage, lose, .. } = self.config;
-        let fates =
-            [(drop, FrameFate::CutMidway), (garbage, FrameFate::Garbage), (lose, FrameFate::Lose)];
-        pick(&mut self.frames, &fates).unwrap_or(FrameFate::Send)
+        let fates = [
+            (drop, FrameAction::CutMidway),
+            (garbage, FrameAction::Garbage),
+            (lose, FrameAction::Lose),
+        ];
+        pick(&mut self.frames, &fates).unwrap_or(FrameAction::Send)
     }
 
     /// How many bytes of a frame go out before the connection is closed in it: 1 to 63.
@@ -331,13 +334,13 @@ impl Chaos {
         bytes
     }
 
-    fn verdict(&mut self) -> Verdict {
+    fn decision(&mut self) -> ChaosDecision {
         let ChaosConfig { refuse, stall, stall_for, .. } = self.config;
         if refuse == Probability::NEVER && stall == Probability::NEVER {
-            return Verdict::Serve;
+            return ChaosDecision::Serve;
         }
-        let verdicts = [(refuse, Verdict::Refuse), (stall, Verdict::Stall(stall_for))];
-        pick(&mut self.sessions, &verdicts).unwrap_or(Verdict::Serve)
+        let verdicts = [(refuse, ChaosDecision::Refuse), (stall, ChaosDecision::Stall(stall_for))];
+        pick(&mut self.sessions, &verdicts).unwrap_or(ChaosDecision::Serve)
     }
 }
 
@@ -418,9 +421,9 @@ mod tests {
         let mut chaos = Chaos::new(ChaosConfig::OFF);
         let before = (chaos.sessions.clone(), chaos.frames.clone());
         for _ in 0..1_000 {
-            assert_eq!(chaos.session(), Verdict::Serve);
-            assert_eq!(chaos.request(), Verdict::Serve);
-            assert_eq!(chaos.frame(), FrameFate::Send);
+            assert_eq!(chaos.session(), ChaosDecision::Serve);
+            assert_eq!(chaos.request(), ChaosDecision::Serve);
+            assert_eq!(chaos.frame(), FrameAction::Send);
         }
         assert_eq!((chaos.sessions, chaos.frames), before);
     }
@@ -431,14 +434,14 @@ mod tests {
         let mut counts = [0_u32; 3];
         for _ in 0..10_000 {
             match chaos.session() {
-                Verdict::Serve => counts[0] += 1,
-                Verdict::Refuse => counts[1] += 1,
-                Verdict::Stall(wait) => {
+                ChaosDecision::Serve => counts[0] += 1,
+                ChaosDecision::Refuse => counts[1] += 1,
+                ChaosDecision::Stall(wait) => {
                     assert_eq!(wait, Duration::from_secs(2));
                     counts[2] += 1;
                 }
             }
-            assert_eq!(chaos.frame(), FrameFate::Send);
+            assert_eq!(chaos.frame(), FrameAction::Send);
         }
         assert!((5_800..6_200).contains(&counts[0]), "{counts:?}");
         assert!(counts[1..].iter().all(|n| (1_850..2_150).contains(n)), "{counts:?}");
@@ -455,8 +458,8 @@ mod tests {
             assert!(count.abs_diff(want) < 800, "{counts:?}");
         }
         let mut certain = Chaos::new(parsed("refuse=1,stall=0,lose=1"));
-        assert!((0..1_000).all(|_| certain.request() == Verdict::Refuse));
-        assert!((0..1_000).all(|_| certain.frame() == FrameFate::Lose));
+        assert!((0..1_000).all(|_| certain.request() == ChaosDecision::Refuse));
+        assert!((0..1_000).all(|_| certain.frame() == FrameAction::Lose));
     }
 
     #[test]

@@ -109,7 +109,7 @@ struct Book {
     spread_ticks: u64,
     bid_qty: u32,
     ask_qty: u32,
-    /// Whether a quote was told yet: trades need one to be at.
+    /// Whether a quote was published yet: trades need one to be at.
     is_quoted: bool,
     trades: u64,
     instrument_seq: u32,

@@ -1,15 +1,15 @@
 //! The seam between machines and shells, and the nodes themselves.
 //!
-//! A node is a machine: plain state behind the [`Node`] trait. It is told what happened
+//! A node is a machine: plain state behind the [`Node`] trait. The shell reports what happened
 //! (`handle_*`), with the time passed in, and asked what it wants (`poll_*`, [`Node::outgoing`]). It
 //! has no clock, socket, file or thread, so the same node runs in the reactor on real sockets and in
 //! a simulator on virtual ones. What is *not* here: any code that knows mio, and any `dyn` or async.
 
 pub mod aggregator;
+mod breakers;
 pub mod broker;
 pub mod codec;
 pub mod external;
-mod guard;
 pub mod quotes;
 pub mod replica;
 pub mod sequencer;
@@ -17,12 +17,12 @@ mod session;
 pub mod shard;
 mod uplink;
 
-pub use guard::{
-    BREAKER_NAME_BYTES_MAX, breaker_change, breaker_described_by, breaker_outcome,
-    describe_breaker, obey_operator,
+pub use breakers::{
+    BREAKER_NAME_BYTES_MAX, apply_operator_action, breaker_change, breaker_described_by,
+    breaker_outcome, describe_breaker,
 };
 pub(crate) use session::Service;
-pub use session::{Link, Links, Round};
+pub use session::{Connection, Connections, Round};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -222,7 +222,7 @@ pub trait Node {
     /// The next thing that the node wants done.
     fn poll_action(&mut self) -> Option<Action>;
 
-    /// The next reactor of the process that has to be told, now that this turn is committed, that something
+    /// The next reactor of the process that has to be notified, now that this turn is committed, that something
     /// was left for it.
     fn poll_wake(&mut self) -> Option<usize>;
 

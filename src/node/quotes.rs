@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::session::Denial;
+use super::session::Rejection;
 use crate::feed::LastValues;
 use crate::limits;
 use crate::question::Question;
@@ -18,7 +18,7 @@ use crate::wire::{
 
 /// What a node answers from, as it stands now.
 #[derive(Clone, Copy, Debug)]
-pub struct Shelf<'a> {
+pub struct QuoteView<'a> {
     /// The last values.
     pub values: &'a LastValues,
     /// Instruments by name.
@@ -26,7 +26,7 @@ pub struct Shelf<'a> {
     /// The delivery flags of a quote: STALE, unless it is known to be current.
     pub provenance: u16,
     /// Quotes with a `seq` below this may have been followed by others that are lost: they are STALE.
-    pub doubtful_below: Option<Seq>,
+    pub uncertain_below: Option<Seq>,
     /// Everything before this `seq` is in the values.
     pub as_of: Option<Seq>,
     /// The next `seq` that is not durable; `None`: says nothing.
@@ -35,23 +35,23 @@ pub struct Shelf<'a> {
 
 /// The questions for quotes of one connection.
 #[derive(Debug, Default)]
-pub struct QuoteDesk {
-    open: VecDeque<Open>,
+pub struct QuoteQueries {
+    open: VecDeque<OpenQuery>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenQuery {
     question: Question,
     /// How long it may wait for the values to be as far as it wants.
     until: Mono,
     /// It has waited long enough.
     is_due: bool,
-    answering: Option<Answering>,
+    answering: Option<QuoteAnswer>,
 }
 
 /// An answer on its way out.
 #[derive(Debug)]
-struct Answering {
+struct QuoteAnswer {
     /// By name.
     instruments: Vec<InstrumentId>,
     /// How far in them, definitions and then quotes.
@@ -61,8 +61,8 @@ struct Answering {
     durable_seq: Option<Seq>,
 }
 
-impl QuoteDesk {
-    /// Takes a question in; `patience` bounds how long it may wait for its cut.
+impl QuoteQueries {
+    /// Takes a question in; `wait_max` bounds how long it may wait for its cut.
     ///
     /// # Errors
     /// When too many are open.
@@ -70,14 +70,19 @@ impl QuoteDesk {
         &mut self,
         now: Mono,
         question: Question,
-        patience: Duration,
-    ) -> Result<(), Denial> {
+        wait_max: Duration,
+    ) -> Result<(), Rejection> {
         if self.open.len() >= limits::LEAF_QUERIES_MAX {
-            return Err(Denial::new(ErrorCode::Limit, "too many of your queries are open"));
+            return Err(Rejection::new(ErrorCode::Limit, "too many of your queries are open"));
         }
         let own = Duration::from_micros(u64::from(question.query.deadline_us.get()));
-        let until = now + own.min(patience);
-        self.open.push_back(Open { question, until, is_due: patience.is_zero(), answering: None });
+        let until = now + own.min(wait_max);
+        self.open.push_back(OpenQuery {
+            question,
+            until,
+            is_due: wait_max.is_zero(),
+            answering: None,
+        });
         Ok(())
     }
 
@@ -112,33 +117,33 @@ impl QuoteDesk {
     }
 
     /// Puts the next piece of the answers behind `out`.
-    pub fn fill(&mut self, shelf: &Shelf<'_>, out: &mut Vec<Frame>) {
+    pub fn fill(&mut self, view: &QuoteView<'_>, out: &mut Vec<Frame>) {
         while out.len() < limits::FILL_FRAMES_MAX {
-            let is_ready = |open: &Open| {
-                open.answering.is_some() || open.question.as_of <= shelf.as_of || open.is_due
+            let is_ready = |open: &OpenQuery| {
+                open.answering.is_some() || open.question.as_of <= view.as_of || open.is_due
             };
             let Some(place) = self.open.iter().position(is_ready) else { return };
             let Some(open) = self.open.get_mut(place) else { return };
-            if open.fill(shelf, out) {
+            if open.fill(view, out) {
                 self.open.remove(place);
             }
         }
     }
 }
 
-impl Open {
+impl OpenQuery {
     /// Whether that was all of it.
-    fn fill(&mut self, shelf: &Shelf<'_>, out: &mut Vec<Frame>) -> bool {
+    fn fill(&mut self, view: &QuoteView<'_>, out: &mut Vec<Frame>) -> bool {
         let id = self.question.query.id;
         let refused = |code, text| Frame::seal(Refusal::new(code, id.get(), text));
         if self.answering.is_none() {
-            if self.question.as_of > shelf.as_of {
-                let (as_of, code) = (Seq::field(shelf.as_of), U16::new(ErrorCode::Behind as u16));
+            if self.question.as_of > view.as_of {
+                let (as_of, code) = (Seq::field(view.as_of), U16::new(ErrorCode::Behind as u16));
                 let status = EndStatus::Failed as u8;
                 out.push(Frame::seal(Ended { id, status, code, as_of, ..Ended::default() }));
                 return true;
             }
-            let instruments = chosen(&self.question, shelf.names);
+            let instruments = chosen(&self.question, view.names);
             if instruments.len() > limits::QUOTES_PER_ANSWER_MAX {
                 out.push(refused(ErrorCode::Limit, "more instruments than one answer may have"));
                 return true;
@@ -149,19 +154,19 @@ impl Open {
                 return true;
             }
             // A quote that comes in between is newer than what the answer promises.
-            let (as_of, durable_seq) = (shelf.as_of, shelf.durable_seq);
-            let answering = Answering { instruments, next: 0, quotes: 0, as_of, durable_seq };
+            let (as_of, durable_seq) = (view.as_of, view.durable_seq);
+            let answering = QuoteAnswer { instruments, next: 0, quotes: 0, as_of, durable_seq };
             self.answering = Some(answering);
         }
         let Some(answering) = &mut self.answering else { return true };
         // Another answer may stand between this piece and the one before.
         out.push(Frame::seal(Run { id, ..Run::default() }));
-        answering.fill(id, shelf, out)
+        answering.fill(id, view, out)
     }
 }
 
-impl Answering {
-    fn fill(&mut self, id: U32, shelf: &Shelf<'_>, out: &mut Vec<Frame>) -> bool {
+impl QuoteAnswer {
+    fn fill(&mut self, id: U32, view: &QuoteView<'_>, out: &mut Vec<Frame>) -> bool {
         let count = self.instruments.len();
         while let Some(&instrument) = self.instruments.get(self.next % count.max(1)) {
             if self.next >= 2 * count {
@@ -171,12 +176,12 @@ impl Answering {
                 return false;
             }
             if self.next < count {
-                let definition = shelf.values.definition(instrument.index());
+                let definition = view.values.definition(instrument.index());
                 out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
-            } else if let Some(quote) = shelf.values.last(instrument.index(), Kind::Quote) {
-                let is_doubtful = quote.seq() < shelf.doubtful_below;
-                let doubt = if is_doubtful { Flags::STALE } else { 0 };
-                out.push(quote.delivered(shelf.provenance | doubt));
+            } else if let Some(quote) = view.values.last(instrument.index(), Kind::Quote) {
+                let is_uncertain = quote.seq() < view.uncertain_below;
+                let uncertainty = if is_uncertain { Flags::STALE } else { 0 };
+                out.push(quote.delivered(view.provenance | uncertainty));
                 self.quotes += 1;
             }
             self.next += 1;
@@ -227,7 +232,7 @@ mod tests {
         values: LastValues,
         names: BTreeMap<Symbol, InstrumentId>,
         as_of: u64,
-        desk: QuoteDesk,
+        desk: QuoteQueries,
     }
 
     impl Bench {
@@ -240,7 +245,7 @@ mod tests {
                 let (instrument, seq) = (U32::new(index), U64::new(u64::from(index) + 1));
                 values.note(&Frame::seal(Quote { instrument, seq, ..Quote::default() }));
             }
-            Bench { values, names, as_of: 100, desk: QuoteDesk::default() }
+            Bench { values, names, as_of: 100, desk: QuoteQueries::default() }
         }
 
         fn ask(&mut self, symbols: &[&str], as_of: u64) {
@@ -258,16 +263,16 @@ mod tests {
 
         fn piece(&mut self, now: u64) -> Vec<Frame> {
             let mut out = Vec::new();
-            let shelf = Shelf {
+            let view = QuoteView {
                 values: &self.values,
                 names: &self.names,
                 provenance: Flags::STALE,
-                doubtful_below: None,
+                uncertain_below: None,
                 as_of: Seq::new(self.as_of),
                 durable_seq: None,
             };
             self.desk.handle_timeout(Mono(now));
-            self.desk.fill(&shelf, &mut out);
+            self.desk.fill(&view, &mut out);
             out
         }
     }

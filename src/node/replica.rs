@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::quotes::{QuoteDesk, Shelf};
-use super::session::{Admission, Denial, Filled, Roles, Status};
-use super::{CloseReason, ConnId, Level, Links, Service};
+use super::quotes::{QuoteQueries, QuoteView};
+use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::feed::LastValues;
 use crate::limits;
 use crate::question::Question;
@@ -29,9 +29,9 @@ pub struct ReplicaConfig {
 
 /// What a connection is for.
 #[derive(Debug)]
-pub(crate) enum Peer {
+pub(crate) enum ReplicaPeer {
     Publisher,
-    Querier(QuoteDesk),
+    Querier(QuoteQueries),
 }
 
 /// The token of our question whether core is still there.
@@ -41,7 +41,7 @@ const PROBE_TOKEN: u32 = 1;
 #[derive(Debug)]
 pub struct Replica {
     config: ReplicaConfig,
-    links: Links<Peer>,
+    connections: Connections<ReplicaPeer>,
     values: LastValues,
     names: BTreeMap<Symbol, InstrumentId>,
     publisher: Option<ConnId>,
@@ -50,13 +50,13 @@ pub struct Replica {
     /// The next `seq` wanted; `None`: nothing is known, a snapshot is wanted.
     next_seq: Option<Seq>,
     /// Last values with a seq below this may have been followed by others, which core lost.
-    doubtful_below: Option<Seq>,
+    uncertain_below: Option<Seq>,
     /// What core last said of its own values.
-    is_told_live: bool,
+    is_reported_live: bool,
     /// When core was last heard.
     heard: Mono,
     next_probe: Mono,
-    has_news: bool,
+    has_updates: bool,
     frames: u64,
     duplicates: u64,
     holes: u64,
@@ -69,18 +69,18 @@ impl Replica {
     pub fn new(config: ReplicaConfig) -> Replica {
         Replica {
             config,
-            links: Links::default(),
+            connections: Connections::default(),
             values: LastValues::default(),
             names: BTreeMap::new(),
             publisher: None,
             epoch: 0,
             epoch_start: None,
             next_seq: None,
-            doubtful_below: None,
-            is_told_live: false,
+            uncertain_below: None,
+            is_reported_live: false,
             heard: Mono::default(),
             next_probe: Mono::default(),
-            has_news: false,
+            has_updates: false,
             frames: 0,
             duplicates: 0,
             holes: 0,
@@ -91,20 +91,33 @@ impl Replica {
     /// Whether the last values are known to be current.
     fn is_live(&self, now: Now) -> bool {
         self.publisher.is_some()
-            && self.is_told_live
+            && self.is_reported_live
             && now.mono.since(self.heard) < limits::REPLICA_SILENCE_MAX
     }
 
-    fn greet_querier(&mut self, _now: Now, _conn: ConnId, session: &Session) -> Admission<Peer> {
-        Admission::Welcome(Peer::Querier(QuoteDesk::default()), self.introduction(session))
+    fn greet_querier(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        session: &Session,
+    ) -> Admission<ReplicaPeer> {
+        Admission::Accepted(
+            ReplicaPeer::Querier(QuoteQueries::default()),
+            self.own_session(session),
+        )
     }
 
-    fn greet_publisher(&mut self, now: Now, conn: ConnId, session: &Session) -> Admission<Peer> {
+    fn greet_publisher(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        session: &Session,
+    ) -> Admission<ReplicaPeer> {
         self.follow(now, conn, session);
-        Admission::Welcome(Peer::Publisher, self.introduction(session))
+        Admission::Accepted(ReplicaPeer::Publisher, self.own_session(session))
     }
 
-    fn introduction(&self, session: &Session) -> Session {
+    fn own_session(&self, session: &Session) -> Session {
         Session {
             source: session.source,
             epoch: U32::new(self.epoch),
@@ -125,42 +138,42 @@ impl Replica {
         if is_void || session.next_seq() < self.next_seq {
             self.values = LastValues::default();
             self.names = BTreeMap::new();
-            self.doubtful_below = None;
+            self.uncertain_below = None;
             self.next_seq = None;
         }
         self.epoch = epoch;
         self.epoch_start = session.epoch_start();
-        self.is_told_live = false;
+        self.is_reported_live = false;
         self.heard = now.mono;
         self.next_probe = now.mono + limits::REPLICA_PROBE_EVERY;
         if let Some(before) = self.publisher.replace(conn) {
-            self.links.refuse(before, ErrorCode::Unexpected, "another publisher took over");
+            self.connections.refuse(before, ErrorCode::Unexpected, "another publisher took over");
         }
         let text =
             format!("core publishes, epoch {epoch}, from seq {}", Seq::number(self.next_seq));
-        self.links.log(Level::Info, text);
+        self.connections.log(Level::Info, text);
     }
 
     /// A frame of the sequence, or a last value ahead of it.
-    fn take(&mut self, frame: &Frame) -> Result<(), Denial> {
+    fn take(&mut self, frame: &Frame) -> Result<(), Rejection> {
         let seq = frame.seq();
         let next = frame.next_seq();
         if !frame.has(Flags::SNAPSHOT) {
             if self.next_seq.is_none() || seq == Some(Seq::LAST) {
                 let text = "say where the sequence starts (HEARTBEAT) first";
-                return Err(Denial::new(ErrorCode::Unexpected, text));
+                return Err(Rejection::new(ErrorCode::Unexpected, text));
             }
             self.frames += 1;
             self.duplicates += u64::from(seq < self.next_seq);
             if seq > self.next_seq {
                 self.holes += 1;
-                self.doubtful_below = seq;
+                self.uncertain_below = seq;
             }
             self.next_seq = self.next_seq.max(Some(next));
-            self.has_news = true;
+            self.has_updates = true;
         } else if frame.has(Flags::STALE) {
             // Core's own journal lost what may have followed it.
-            self.doubtful_below = self.doubtful_below.max(Some(next));
+            self.uncertain_below = self.uncertain_below.max(Some(next));
         }
         // What is kept is what core stored; how it goes out is decided when it does.
         let mut stored = *frame;
@@ -177,16 +190,16 @@ impl Replica {
 
     fn note_publisher(&mut self, beat: &Heartbeat) {
         if beat.flags.get() & Flags::MORE == 0 {
-            self.is_told_live = beat.flags.get() & Flags::STALE == 0;
+            self.is_reported_live = beat.flags.get() & Flags::STALE == 0;
         }
         let next_seq = beat.next_seq();
         if next_seq > self.next_seq && next_seq != Some(Seq::LAST) {
             if self.next_seq.is_some() {
                 // Core has sent all that it has of what came before.
-                self.doubtful_below = next_seq;
+                self.uncertain_below = next_seq;
             }
             self.next_seq = next_seq;
-            self.has_news = true;
+            self.has_updates = true;
         }
     }
 
@@ -197,36 +210,38 @@ impl Replica {
         };
         self.next_probe = now.mono + limits::REPLICA_PROBE_EVERY;
         let (flags, token) = (U16::new(Flags::MORE), U32::new(PROBE_TOKEN));
-        self.links.send(publisher, Heartbeat { flags, token, ..Heartbeat::default() });
+        self.connections.send(publisher, Heartbeat { flags, token, ..Heartbeat::default() });
     }
 
     /// Looks again at the questions that wait for their cut.
     fn wake_waiting(&mut self) {
-        self.links.mark_dirty_where(|peer| matches!(peer, Peer::Querier(desk) if !desk.is_idle()));
+        self.connections.mark_dirty_where(
+            |peer| matches!(peer, ReplicaPeer::Querier(queries) if !queries.is_idle()),
+        );
     }
 
     /// Puts the next piece of what a connection asked for into its empty outbox.
     fn refill(&mut self, now: Now, conn: ConnId) {
         let provenance = if self.is_live(now) { 0 } else { Flags::STALE };
         self.scratch.clear();
-        let Some(Peer::Querier(desk)) = self.links.peer_mut(conn) else { return };
-        let shelf = Shelf {
+        let Some(ReplicaPeer::Querier(queries)) = self.connections.peer_mut(conn) else { return };
+        let view = QuoteView {
             values: &self.values,
             names: &self.names,
             provenance,
-            doubtful_below: self.doubtful_below,
+            uncertain_below: self.uncertain_below,
             as_of: self.next_seq,
             durable_seq: None,
         };
-        desk.fill(&shelf, &mut self.scratch);
+        queries.fill(&view, &mut self.scratch);
         if !self.scratch.is_empty() {
-            self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+            self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         }
     }
 }
 
 impl Service for Replica {
-    type Peer = Peer;
+    type Peer = ReplicaPeer;
 
     const TITLE: &'static str = "the replica";
     const ROLES: Roles<Self> = Roles {
@@ -236,12 +251,12 @@ impl Service for Replica {
     };
     const SENDS_BEFORE_TIMERS: bool = false;
 
-    fn links(&self) -> &Links<Peer> {
-        &self.links
+    fn connections(&self) -> &Connections<ReplicaPeer> {
+        &self.connections
     }
 
-    fn links_mut(&mut self) -> &mut Links<Peer> {
-        &mut self.links
+    fn connections_mut(&mut self) -> &mut Connections<ReplicaPeer> {
+        &mut self.connections
     }
 
     fn on_arrival(&mut self, now: Now, conn: ConnId, _frames: usize) {
@@ -250,9 +265,9 @@ impl Service for Replica {
         }
     }
 
-    fn on_frame(&mut self, _now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
-        if !matches!(self.links.peer(conn), Some(Peer::Publisher)) {
-            return Err(Denial::out_of_place());
+    fn on_frame(&mut self, _now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+        if !matches!(self.connections.peer(conn), Some(ReplicaPeer::Publisher)) {
+            return Err(Rejection::out_of_place());
         }
         if self.publisher != Some(conn) {
             return Ok(());
@@ -260,37 +275,39 @@ impl Service for Replica {
         match frame.view::<Heartbeat>() {
             Some(beat) => self.note_publisher(beat),
             None if frame.kind().is_some_and(Kind::is_data) => return self.take(frame),
-            None => return Err(Denial::out_of_place()),
+            None => return Err(Rejection::out_of_place()),
         }
         Ok(())
     }
 
-    fn answered_seq(&self, peer: &Peer) -> Option<Seq> {
-        self.next_seq.filter(|_| matches!(peer, Peer::Querier(_)))
+    fn answered_seq(&self, peer: &ReplicaPeer) -> Option<Seq> {
+        self.next_seq.filter(|_| matches!(peer, ReplicaPeer::Querier(_)))
     }
 
-    fn sent_seq(_peer: &Peer) -> Option<Seq> {
+    fn sent_seq(_peer: &ReplicaPeer) -> Option<Seq> {
         None
     }
 
     fn has_open(&self, conn: ConnId, id: u32) -> bool {
-        matches!(self.links.peer(conn), Some(Peer::Querier(desk)) if desk.has_open(id))
+        matches!(self.connections.peer(conn), Some(ReplicaPeer::Querier(queries)) if queries.has_open(id))
     }
 
-    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial> {
+    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Rejection> {
         if question.op() != Some(Op::Quote) {
             let text = "a replica answers for current quotes only";
-            return Err(Denial::new(ErrorCode::NotOwner, text));
+            return Err(Rejection::new(ErrorCode::NotOwner, text));
         }
-        let Some(Peer::Querier(desk)) = self.links.peer_mut(conn) else { return Ok(()) };
-        desk.ask(now.mono, question, Duration::MAX)?;
-        self.links.mark_dirty(conn);
+        let Some(ReplicaPeer::Querier(queries)) = self.connections.peer_mut(conn) else {
+            return Ok(());
+        };
+        queries.ask(now.mono, question, Duration::MAX)?;
+        self.connections.mark_dirty(conn);
         Ok(())
     }
 
     fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
-        if let Some(Peer::Querier(desk)) = self.links.peer_mut(conn) {
-            desk.stop(id);
+        if let Some(ReplicaPeer::Querier(queries)) = self.connections.peer_mut(conn) {
+            queries.stop(id);
         }
     }
 
@@ -305,16 +322,22 @@ impl Service for Replica {
         status.metric("frames", self.frames);
         status.metric("duplicates", self.duplicates);
         status.metric("holes", self.holes);
-        status.metric("connections", self.links.len());
-        status.metric("refused", self.links.refused());
-        status.metric("local_faults", self.links.local_faults());
+        status.metric("connections", self.connections.len());
+        status.metric("refused", self.connections.refused());
+        status.metric("local_faults", self.connections.local_faults());
         status
     }
 
-    fn on_close(&mut self, _now: Now, conn: ConnId, _peer: Option<Peer>, reason: CloseReason) {
+    fn on_close(
+        &mut self,
+        _now: Now,
+        conn: ConnId,
+        _peer: Option<ReplicaPeer>,
+        reason: CloseReason,
+    ) {
         if self.publisher == Some(conn) {
             self.publisher = None;
-            self.links.log(Level::Warn, format!("core's feed ended: {reason}"));
+            self.connections.log(Level::Warn, format!("core's feed ended: {reason}"));
         }
     }
 
@@ -325,9 +348,9 @@ impl Service for Replica {
     fn on_timers(&mut self, now: Now) {
         self.probe(now);
         if self.waited_until().is_some_and(|until| until <= now.mono) {
-            for (_, peer) in self.links.peers_mut() {
-                if let Peer::Querier(desk) = peer {
-                    desk.handle_timeout(now.mono);
+            for (_, peer) in self.connections.peers_mut() {
+                if let ReplicaPeer::Querier(queries) = peer {
+                    queries.handle_timeout(now.mono);
                 }
             }
             self.wake_waiting();
@@ -335,12 +358,12 @@ impl Service for Replica {
     }
 
     fn on_commit(&mut self, _now: Now) {
-        if !std::mem::take(&mut self.has_news) {
+        if !std::mem::take(&mut self.has_updates) {
             return;
         }
         if let Some(publisher) = self.publisher {
             let (epoch, accepted_seq) = (U32::new(self.epoch), Seq::field(self.next_seq));
-            self.links.send(publisher, Ack { epoch, accepted_seq, ..Ack::default() });
+            self.connections.send(publisher, Ack { epoch, accepted_seq, ..Ack::default() });
         }
         self.wake_waiting();
     }
@@ -365,11 +388,11 @@ impl Service for Replica {
 impl Replica {
     /// When the first question that waits for its cut has waited long enough.
     fn waited_until(&self) -> Option<Mono> {
-        let of = |peer: &Peer| match peer {
-            Peer::Querier(desk) => desk.next_deadline(),
+        let of = |peer: &ReplicaPeer| match peer {
+            ReplicaPeer::Querier(queries) => queries.next_deadline(),
             _ => None,
         };
-        self.links.peers().filter_map(|(_, peer)| of(peer)).min()
+        self.connections.peers().filter_map(|(_, peer)| of(peer)).min()
     }
 }
 

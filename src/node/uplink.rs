@@ -14,7 +14,7 @@
 //!
 //! * Forced open ends the standing connection too. Nothing is counted against the peer. Closing the breaker
 //!   dials in the same turn. A breaker that opens by its own decision does not end a connection of core;
-//!   the aggregator drains its own (see [`WhenOpen`]).
+//!   the aggregator drains its own (see [`OnBreakerOpen`]).
 //! * A local fault (EMFILE and its like) is no outcome of the peer. It is counted by name, the dial is
 //!   repeated every 50 ms, and the fault is logged once a second.
 
@@ -22,16 +22,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::session::Status;
-use super::{CloseReason, ConnId, DialFailure, breaker_outcome, describe_breaker, obey_operator};
+use super::{
+    CloseReason, ConnId, DialFailure, apply_operator_action, breaker_outcome, describe_breaker,
+};
 use crate::breaker::{self, Breaker, ConfigError, Outcome, Permit, State, Transition};
-use crate::dial::{Dial, Left};
+use crate::dial::{Dial, DialEnd};
 use crate::limits;
 use crate::time::{Mono, Now};
 use crate::wire::BreakerAction;
 
 /// What happens to a standing connection when its breaker opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WhenOpen {
+pub(super) enum OnBreakerOpen {
     /// It stays: the breaker judges sessions, and this one stands.
     Keep,
     /// It is drained: it is closed when nothing is under way on it, or when the breaker's wait is over. The
@@ -48,7 +50,7 @@ pub(super) struct UplinkConfig<'a> {
     pub(super) breaker: &'a breaker::Config,
     /// For jitter.
     pub(super) seed: u64,
-    pub(super) when_open: WhenOpen,
+    pub(super) on_breaker_open: OnBreakerOpen,
     pub(super) connect_deadline: Duration,
     /// How long the answer to our SESSION may take, from the connect on.
     pub(super) greeting_deadline: Duration,
@@ -56,7 +58,7 @@ pub(super) struct UplinkConfig<'a> {
 
 /// How far a connection was when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum UplinkEnd {
     /// It stood. The owner decides what the breaker hears, and how often: this is the outcome.
     Ready(Outcome),
     /// It did not stand, or had been given up; the breaker knows.
@@ -72,7 +74,7 @@ pub(super) struct Uplink {
     dial: Dial<Permit>,
     /// The connection, from the connect until the shell says that it is closed.
     conn: Option<ConnId>,
-    when_open: WhenOpen,
+    on_breaker_open: OnBreakerOpen,
     connect_deadline: Duration,
     greeting_deadline: Duration,
 }
@@ -85,7 +87,7 @@ impl Uplink {
             address: config.address,
             dial: Dial::default(),
             conn: None,
-            when_open: config.when_open,
+            on_breaker_open: config.on_breaker_open,
             connect_deadline: config.connect_deadline,
             greeting_deadline: config.greeting_deadline,
         })
@@ -116,18 +118,18 @@ impl Uplink {
     }
 
     /// Whether not even a dial is permitted.
-    pub(super) fn is_shut_out(&self) -> bool {
+    pub(super) fn is_breaker_open(&self) -> bool {
         matches!(self.breaker.state(), State::Open | State::ForcedOpen)
     }
 
     /// Whom to dial now, and within what time, if it is time and the breaker permits it.
     #[inline]
     pub(super) fn poll_dial(&mut self, now: Now) -> Option<(SocketAddr, Duration)> {
-        if !self.dial.is_due(now.mono) || self.is_shut_out() {
+        if !self.dial.is_due(now.mono) || self.is_breaker_open() {
             return None;
         }
         let Ok(permit) = self.breaker.try_acquire(now.mono) else {
-            self.dial.put_off(now.mono + limits::REDIAL_MIN);
+            self.dial.delay_until(now.mono + limits::REDIAL_MIN);
             return None;
         };
         self.dial.begin(now.mono, permit);
@@ -141,7 +143,7 @@ impl Uplink {
     }
 
     pub(super) fn handle_dial_failed(&mut self, now: Now, failure: DialFailure) {
-        if let Left::Attempt(permit) = self.dial.end(now.mono + limits::REDIAL_MIN) {
+        if let DialEnd::Attempt(permit) = self.dial.end(now.mono + limits::REDIAL_MIN) {
             self.breaker.record(permit, breaker_outcome(failure), now.mono);
         }
     }
@@ -156,9 +158,14 @@ impl Uplink {
     }
 
     /// The connection has ended.
-    pub(super) fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) -> Ended {
+    pub(super) fn handle_close(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        reason: CloseReason,
+    ) -> UplinkEnd {
         if self.conn() != Some(conn) {
-            return Ended::Other;
+            return UplinkEnd::Other;
         }
         // What we close ourselves without having given it up was silent for too long.
         let outcome = match reason {
@@ -167,34 +174,34 @@ impl Uplink {
         };
         self.conn = None;
         let left = self.dial.end(now.mono + limits::REDIAL_MIN);
-        self.judge(now, left, outcome)
+        self.record_end(now, left, outcome)
     }
 
     /// A connection has been left, with this outcome.
-    fn judge(&mut self, now: Now, left: Left<Permit>, outcome: Outcome) -> Ended {
+    fn record_end(&mut self, now: Now, left: DialEnd<Permit>, outcome: Outcome) -> UplinkEnd {
         match left {
-            Left::Attempt(permit) => {
+            DialEnd::Attempt(permit) => {
                 self.breaker.record(permit, outcome, now.mono);
-                Ended::Other
+                UplinkEnd::Other
             }
-            Left::Ready => Ended::Ready(outcome),
-            Left::Nothing => Ended::Other,
+            DialEnd::Ready => UplinkEnd::Ready(outcome),
+            DialEnd::Nothing => UplinkEnd::Other,
         }
     }
 
     /// Gives the connection up by the peer's fault. The breaker hears of it at once if it did not stand yet;
-    /// if it stood, the owner decides (see [`Ended::Ready`]).
-    pub(super) fn give_up(&mut self, now: Now, outcome: Outcome) -> Ended {
+    /// if it stood, the owner decides (see [`UplinkEnd::Ready`]).
+    pub(super) fn give_up(&mut self, now: Now, outcome: Outcome) -> UplinkEnd {
         if self.conn.is_none() {
-            return Ended::Other;
+            return UplinkEnd::Other;
         }
         let left = self.dial.give_up();
-        self.judge(now, left, outcome)
+        self.record_end(now, left, outcome)
     }
 
     /// Gives the connection up by the peer's fault, and counts it once.
     pub(super) fn fail(&mut self, now: Now, outcome: Outcome) {
-        if let Ended::Ready(outcome) = self.give_up(now, outcome) {
+        if let UplinkEnd::Ready(outcome) = self.give_up(now, outcome) {
             self.breaker.observe(outcome, now.mono);
         }
     }
@@ -214,7 +221,7 @@ impl Uplink {
         &mut self,
         now: Now,
         is_idle: bool,
-    ) -> Option<(ConnId, &'static str, Ended)> {
+    ) -> Option<(ConnId, &'static str, UplinkEnd)> {
         // The usual case first: this is looked at in every turn.
         if self.dial.is_ready() && self.breaker.state() == State::Closed {
             return None;
@@ -228,20 +235,21 @@ impl Uplink {
         let text = self.must_close(is_idle)?;
         let was_ready = self.dial.is_ready();
         self.abandon();
-        let ended = if was_ready { Ended::Ready(Outcome::RequestDeadline) } else { Ended::Other };
+        let ended =
+            if was_ready { UplinkEnd::Ready(Outcome::RequestDeadline) } else { UplinkEnd::Other };
         Some((conn, text, ended))
     }
 
     fn must_close(&self, is_idle: bool) -> Option<&'static str> {
         let is_ready = self.dial.is_ready();
-        match (self.when_open, self.breaker.state()) {
+        match (self.on_breaker_open, self.breaker.state()) {
             // Forced open means that this peer is not to be spoken to, not only that it is not dialed again.
-            (WhenOpen::Keep, State::ForcedOpen) => Some("an operator forced its breaker open"),
-            (WhenOpen::Drain, State::Open | State::ForcedOpen) if is_ready && is_idle => {
+            (OnBreakerOpen::Keep, State::ForcedOpen) => Some("an operator forced its breaker open"),
+            (OnBreakerOpen::Drain, State::Open | State::ForcedOpen) if is_ready && is_idle => {
                 Some("its breaker opened")
             }
             // The wait is over, or one handshake was not enough.
-            (WhenOpen::Drain, State::HalfOpen) if is_ready => Some("its breaker opened"),
+            (OnBreakerOpen::Drain, State::HalfOpen) if is_ready => Some("its breaker opened"),
             _ => None,
         }
     }
@@ -259,7 +267,7 @@ impl Uplink {
         if self.dial.is_ready() {
             return of_breaker;
         }
-        let redial = self.dial.not_before().filter(|_| may_dial && !self.is_shut_out());
+        let redial = self.dial.not_before().filter(|_| may_dial && !self.is_breaker_open());
         let greeting = self.dial.greeting_since().map(|opened| opened + self.greeting_deadline);
         [redial, greeting, of_breaker].into_iter().flatten().min()
     }
@@ -268,7 +276,7 @@ impl Uplink {
     pub(super) fn operate(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
         let is_meant = self.breaker_name == name;
         if is_meant {
-            obey_operator(&mut self.breaker, action, now);
+            apply_operator_action(&mut self.breaker, action, now);
         }
         is_meant
     }
@@ -278,7 +286,7 @@ impl Uplink {
         Some((&self.breaker_name, change))
     }
 
-    /// Where the connection is, in a word.
+    /// The state of the connection, as a name.
     pub(super) fn state(&self) -> &'static str {
         self.dial.state()
     }

@@ -29,8 +29,8 @@ pub(super) struct Transfer {
 
 /// What all reactors of a group see.
 #[derive(Default)]
-struct Fate {
-    /// The first was told to stop, or has ended: so do all.
+struct GroupState {
+    /// The first was asked to stop, or has ended: so do all.
     is_stopping: AtomicBool,
     /// A further one has ended, for whatever reason.
     has_lost_one: AtomicBool,
@@ -40,9 +40,9 @@ struct Fate {
 pub(super) struct Membership {
     number: usize,
     wakers: Vec<Arc<Waker>>,
-    roads: Vec<Sender<Transfer>>,
+    senders: Vec<Sender<Transfer>>,
     arrivals: Receiver<Transfer>,
-    fate: Arc<Fate>,
+    state: Arc<GroupState>,
 }
 
 impl Membership {
@@ -53,9 +53,10 @@ impl Membership {
         }
     }
 
-    /// Sends a connection to another reactor; a road that is full or closed drops it, which closes it.
+    /// Sends a connection to another reactor; a queue that is full or closed drops it, which closes it.
     pub(super) fn send(&self, reactor: usize, transfer: Transfer) {
-        let is_sent = self.roads.get(reactor).is_some_and(|road| road.try_send(transfer).is_ok());
+        let is_sent =
+            self.senders.get(reactor).is_some_and(|sender| sender.try_send(transfer).is_ok());
         if !is_sent {
             log::warn!("reactor {reactor} took no connection; it is closed");
         }
@@ -70,33 +71,33 @@ impl Membership {
         !self.arrivals.is_empty()
     }
 
-    /// Tells the others that this one stops, when it is the first.
+    /// Informs the others that this one stops, when it is the first.
     pub(super) fn announce_stop(&self) {
         if self.number == 0 {
-            self.fate.is_stopping.store(true, Ordering::Release);
+            self.state.is_stopping.store(true, Ordering::Release);
             (1..self.wakers.len()).for_each(|other| self.wake(other));
         }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.fate.is_stopping.load(Ordering::Acquire)
+        self.state.is_stopping.load(Ordering::Acquire)
     }
 
     /// Whether a further reactor has ended before it was asked to.
     pub(super) fn has_lost_one(&self) -> bool {
-        self.number == 0 && self.fate.has_lost_one.load(Ordering::Acquire)
+        self.number == 0 && self.state.has_lost_one.load(Ordering::Acquire)
     }
 }
 
 /// Says that a further reactor has ended, however it did: a panic unwinds through this too.
-struct Bell {
-    fate: Arc<Fate>,
+struct EndNotifier {
+    state: Arc<GroupState>,
     first: Arc<Waker>,
 }
 
-impl Drop for Bell {
+impl Drop for EndNotifier {
     fn drop(&mut self) {
-        self.fate.has_lost_one.store(true, Ordering::Release);
+        self.state.has_lost_one.store(true, Ordering::Release);
         drop(self.first.wake());
     }
 }
@@ -105,16 +106,16 @@ impl Drop for Bell {
 fn join(reactors: &mut [&mut Reactor]) {
     let wakers: Vec<_> = reactors.iter().map(|reactor| Arc::clone(&reactor.waker)).collect();
     // The node keeps this bound; see `Broker`.
-    let roads = (0..reactors.len()).map(|_| bounded(limits::REACTOR_ARRIVALS_MAX));
-    let (roads, arrivals): (Vec<_>, Vec<_>) = roads.unzip();
-    let fate = Arc::new(Fate::default());
+    let senders = (0..reactors.len()).map(|_| bounded(limits::REACTOR_ARRIVALS_MAX));
+    let (senders, arrivals): (Vec<_>, Vec<_>) = senders.unzip();
+    let state = Arc::new(GroupState::default());
     for ((number, reactor), arrivals) in reactors.iter_mut().enumerate().zip(arrivals) {
         reactor.sockets.join(Membership {
             number,
             wakers: wakers.clone(),
-            roads: roads.clone(),
+            senders: senders.clone(),
             arrivals,
-            fate: Arc::clone(&fate),
+            state: Arc::clone(&state),
         });
     }
 }
@@ -132,14 +133,15 @@ pub fn run_together<A: Node, B: Node + Send>(
     let mut reactors = vec![&mut *first];
     reactors.extend(others.iter_mut().map(|(reactor, _)| reactor));
     join(&mut reactors);
-    let fate = first.sockets.group().map(|group| Arc::clone(&group.fate)).unwrap_or_default();
+    let state = first.sockets.group().map(|group| Arc::clone(&group.state)).unwrap_or_default();
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         let mut result = Ok(());
         for (number, (mut reactor, mut node)) in (1..).zip(others) {
-            let bell = Bell { fate: Arc::clone(&fate), first: Arc::clone(&first.waker) };
+            let notifier =
+                EndNotifier { state: Arc::clone(&state), first: Arc::clone(&first.waker) };
             let run = move || {
-                let _bell = bell;
+                let _bell = notifier;
                 reactor.run(&mut node)
             };
             let thread = std::thread::Builder::new().name(format!("reactor-{number}"));

@@ -26,7 +26,7 @@ use crate::time::Mono;
 pub(super) struct PunctualTimer {
     timer: OwnedFd,
     /// When it wakes the poll, as it was set last.
-    rings_at: Option<Mono>,
+    expires_at: Option<Mono>,
 }
 
 impl PunctualTimer {
@@ -36,23 +36,23 @@ impl PunctualTimer {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         registry.register(&mut SourceFd(&timer.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(PunctualTimer { timer, rings_at: None })
+        Ok(PunctualTimer { timer, expires_at: None })
     }
 
-    /// Sees to it that the poll ends at this deadline, or before it. A timer that rings earlier is left
+    /// Sees to it that the poll ends at this deadline, or before it. A timer that expires earlier is left
     /// as it is: under load one deadline follows the other, and to set it for each would be a call to
     /// the kernel in every turn.
     pub(super) fn arm(&mut self, now: Mono, at: Mono) {
         let wait = at.since(now);
-        let rings_before = self.rings_at.is_some_and(|rings| rings > now && rings <= at);
-        if wait.is_zero() || wait > PUNCTUAL_WAIT_MAX || rings_before {
+        let expires_before = self.expires_at.is_some_and(|expires| expires > now && expires <= at);
+        if wait.is_zero() || wait > PUNCTUAL_WAIT_MAX || expires_before {
             return;
         }
         let it_value = Timespec { tv_sec: 0, tv_nsec: wait.subsec_nanos().into() };
         let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
         let setting = Itimerspec { it_interval, it_value };
         let is_set = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &setting).is_ok();
-        self.rings_at = is_set.then_some(at);
+        self.expires_at = is_set.then_some(at);
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Sockets {
     /// Dialing or lingering connections, which have a deadline each.
     pub(super) timed: BTreeSet<(Mono, ConnId)>,
     /// Closed in this turn; their slots are freed at its end.
-    dead: Vec<ConnId>,
+    closed: Vec<ConnId>,
     read_buffer: Box<[u8]>,
     /// The other reactors of the process, when there are any.
     group: Option<Membership>,
@@ -63,7 +63,7 @@ impl Sockets {
             ready_to_read: VecDeque::new(),
             ready_to_write: VecDeque::new(),
             timed: BTreeSet::new(),
-            dead: Vec::new(),
+            closed: Vec::new(),
             read_buffer: vec![0; limits::READ_BYTES_PER_TURN_MAX].into_boxed_slice(),
             group: None,
         })
@@ -171,12 +171,12 @@ impl Sockets {
     }
 
     /// Marks a slot as dead; it is freed at the end of the turn.
-    fn bury(&mut self, id: ConnId) {
+    fn mark_closed(&mut self, id: ConnId) {
         if let Some(connection) = self.get_mut(id) {
             connection.is_dead = true;
             let deadline = connection.state.deadline();
             self.untime(id, deadline);
-            self.dead.push(id);
+            self.closed.push(id);
         }
     }
 
@@ -208,7 +208,7 @@ impl Shell for Sockets {
                     return Some(Dialed::Open(id, dial));
                 }
                 Some(Err(failure)) => {
-                    self.bury(id);
+                    self.mark_closed(id);
                     return Some(Dialed::Failed(dial, failure));
                 }
             }
@@ -292,7 +292,7 @@ impl Shell for Sockets {
             ReadOutcome::More => ReadEnd::More,
             ReadOutcome::Ended(reason) => {
                 let was_open = connection.state == State::Open;
-                self.bury(conn);
+                self.mark_closed(conn);
                 if was_open { ReadEnd::Ended(reason) } else { ReadEnd::Drained }
             }
         }
@@ -305,7 +305,7 @@ impl Shell for Sockets {
             self.timed.pop_first();
             let Some(connection) = self.get(id) else { continue };
             let state = connection.state;
-            self.bury(id);
+            self.mark_closed(id);
             return Some(match state {
                 State::Dialing { dial, .. } => Some(dial),
                 _ => None,
@@ -389,7 +389,7 @@ impl Shell for Sockets {
         let deadline = now + limits::LINGER_MAX;
         connection.state = State::Lingering { deadline };
         if connection.stream.shutdown(std::net::Shutdown::Write).is_err() {
-            self.bury(conn);
+            self.mark_closed(conn);
         } else {
             self.timed.insert((deadline, conn));
             self.wake_reader(conn);
@@ -397,7 +397,7 @@ impl Shell for Sockets {
         true
     }
 
-    /// Both polls are told: an edge that this one has seen comes anew where the socket is registered next.
+    /// Both polls are informed: an edge that this one has seen comes anew where the socket is registered next.
     fn hand_over(&mut self, conn: ConnId, reactor: usize) {
         if self.get(conn).is_none() {
             return;
@@ -419,7 +419,7 @@ impl Shell for Sockets {
     }
 
     fn reap(&mut self) {
-        for id in std::mem::take(&mut self.dead) {
+        for id in std::mem::take(&mut self.closed) {
             let mut connection = self.connections.remove(id.slot as usize);
             // Closing the descriptor would deregister it too; this also covers a duplicated one.
             drop(self.registry.deregister(&mut connection.stream));

@@ -11,12 +11,12 @@ use crate::node::codec::{Codec, Frames};
 use crate::node::{Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Origin, Outgoing};
 use crate::wire::{ErrorCode, Frame, Refusal, Run, as_frames};
 
-type Links = crate::node::Links<()>;
+type Connections = crate::node::Connections<()>;
 
-/// Echoes good frames, refuses bad ones, and writes down what it was told.
+/// Echoes good frames, refuses bad ones, and writes down what it was sent.
 #[derive(Default)]
 struct Echo {
-    links: Links,
+    connections: Connections,
     opened: Vec<(ConnId, Origin)>,
     closed: Vec<CloseReason>,
     failed: Vec<DialFailure>,
@@ -35,7 +35,7 @@ struct Echo {
 impl Node for Echo {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         assert!(!self.panics, "this node panics on purpose");
-        self.links.insert(now, conn);
+        self.connections.insert(now, conn);
         self.opened.push((conn, origin));
     }
     fn handle_dial_failed(&mut self, _now: Now, _dial: DialId, failure: DialFailure) {
@@ -44,20 +44,22 @@ impl Node for Echo {
     fn handle_bytes(&mut self, _now: Now, conn: ConnId, bytes: &[u8]) -> usize {
         let (frames, consumed) = Frames::split(bytes);
         if self.hands_on {
-            self.links.hand_over(conn, 1);
+            self.connections.hand_over(conn, 1);
             return 0;
         }
         for frame in frames {
             match frame.check() {
-                Ok(()) => self.links.send_frame(conn, frame),
-                Err(error) => self.links.refuse(conn, ErrorCode::BadFrame, &error.to_string()),
+                Ok(()) => self.connections.send_frame(conn, frame),
+                Err(error) => {
+                    self.connections.refuse(conn, ErrorCode::BadFrame, &error.to_string())
+                }
             }
         }
         self.frames += frames.len();
         consumed
     }
     fn handle_close(&mut self, _now: Now, conn: ConnId, reason: CloseReason) {
-        self.links.remove(conn);
+        self.connections.remove(conn);
         self.closed.push(reason);
     }
     fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
@@ -77,7 +79,7 @@ impl Node for Echo {
         self.sent_before_timers = self.sent;
     }
     fn handle_stop(&mut self, _now: Now) {
-        self.links.refuse_all(ErrorCode::Stopping, "stopping");
+        self.connections.refuse_all(ErrorCode::Stopping, "stopping");
         self.is_stopped = true;
     }
     fn is_stopped(&self) -> bool {
@@ -87,16 +89,16 @@ impl Node for Echo {
         None
     }
     fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
+        self.connections.poll_action()
     }
     fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links.poll_dirty()
+        self.connections.poll_dirty()
     }
     fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        Outgoing { head: self.links.outbox(conn), tail: &[] }
+        Outgoing { head: self.connections.outbox(conn), tail: &[] }
     }
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
-        self.links.sent(now, conn, bytes);
+        self.connections.sent(now, conn, bytes);
         self.sent += bytes;
         true
     }
@@ -141,7 +143,7 @@ impl Bench {
     }
 
     fn dial(&mut self, to: SocketAddr, within: Duration) {
-        self.node.links.dial(DialId(1), to, within);
+        self.node.connections.dial(DialId(1), to, within);
         let now = self.reactor.clock.now();
         self.reactor.turn.finish(&mut self.reactor.sockets, &mut self.node, now);
     }
@@ -165,13 +167,15 @@ fn frames_arrive_whole_however_the_stream_is_cut() {
         }
     }
     let mut echoed = [0; 128];
-    bench.turn_until(|bench| bench.node.links.iter().all(|link| link.outbox_bytes() == 0));
+    bench.turn_until(|bench| {
+        bench.node.connections.iter().all(|connection| connection.outbox_bytes() == 0)
+    });
     peer.read_exact(&mut echoed).unwrap();
     assert_eq!(as_frames(&echoed).0, [frame(), frame()]);
 }
 
 #[test]
-fn what_a_node_that_commits_nothing_says_does_not_wait_for_its_timers() {
+fn what_a_node_that_commits_nothing_sends_does_not_wait_for_its_timers() {
     for sends_before_timers in [false, true] {
         let mut bench = Bench::new();
         bench.node.sends_before_timers = sends_before_timers;
@@ -184,7 +188,7 @@ fn what_a_node_that_commits_nothing_says_does_not_wait_for_its_timers() {
 }
 
 #[test]
-fn a_peer_that_leaves_inside_a_frame_is_told_apart() {
+fn a_peer_that_leaves_inside_a_frame_is_distinguished() {
     let mut bench = Bench::new();
     let mut peer = bench.peer();
     peer.write_all(&frame().as_bytes()[..10]).unwrap();
@@ -226,7 +230,7 @@ fn peers_that_connect_and_leave_leave_no_slot_behind() {
     }
     bench.turn_until(|bench| bench.node.closed.len() == 300);
     assert_eq!(bench.node.opened.len(), 300);
-    assert!(bench.reactor.sockets.connections.is_empty() && bench.node.links.is_empty());
+    assert!(bench.reactor.sockets.connections.is_empty() && bench.node.connections.is_empty());
     assert!(bench.reactor.sockets.ready_to_write.len() + bench.reactor.sockets.timed.len() < 300);
 }
 
@@ -279,7 +283,8 @@ fn more_than_the_kernel_takes_is_sent_when_it_has_room() {
         as_frames(&echoed).0 == sent
     });
     bench.turn_until(|bench| {
-        bench.node.frames == 60_000 && bench.node.links.iter().all(|link| link.outbox_bytes() == 0)
+        bench.node.frames == 60_000
+            && bench.node.connections.iter().all(|connection| connection.outbox_bytes() == 0)
     });
     writer.join().unwrap();
     assert!(reader.join().unwrap(), "everything came back, in order");
@@ -297,7 +302,9 @@ fn a_full_kernel_that_has_room_again_is_reason_enough_to_go_on_sending() {
     let writer = std::thread::spawn(move || writer.write_all(written.as_bytes()).unwrap());
     bench.turn_until(|bench| bench.node.frames == sent.len());
     writer.join().unwrap();
-    let waits = |bench: &Bench| bench.node.links.iter().any(|link| link.outbox_bytes() > 0);
+    let waits = |bench: &Bench| {
+        bench.node.connections.iter().any(|connection| connection.outbox_bytes() > 0)
+    };
     assert!(waits(&bench), "nobody has read yet");
     // From here on the node hears nothing that could remind it.
     let reader = std::thread::spawn(move || {
@@ -339,7 +346,7 @@ fn a_dial_that_nobody_answers_ends_at_our_deadline_not_at_the_kernels() {
 }
 
 #[test]
-fn a_stop_tells_everybody_and_ends_the_run() {
+fn a_stop_refuses_every_peer_and_ends_the_run() {
     let mut bench = Bench::new();
     let (signal, stop) = std::os::unix::net::UnixStream::pair().unwrap();
     bench.reactor.stop_on(stop).unwrap();

@@ -160,7 +160,7 @@ impl Storage for FileStorage {
     }
 }
 
-/// What the log is told. That the thread is gone fails it as a sync does that nobody knows the end of.
+/// What the log gets. That the thread is gone fails it as a sync does that nobody knows the end of.
 pub(super) fn completion<G>(answer: Answer<Completion<G>>) -> Completion<G> {
     match answer {
         Answer::Done(completion) => completion,

@@ -3,7 +3,7 @@
 //! What it is not: the jobs. They are whatever the two sides agree on, so that the model in
 //! `queue/model.rs` runs these very halves with a disk in memory.
 //!
-//! Invariant: the thread does a job, then tells what became of it, then wakes the reactor; the reactor
+//! Invariant: the thread does a job, then reports what became of it, then wakes the reactor; the reactor
 //! takes note that it was woken, and then looks. So no answer lies there that nobody comes for, and
 //! none is there before its job is done.
 //!
@@ -33,7 +33,7 @@ pub(super) struct Jobs<J, C> {
     todo: Option<Sender<J>>,
     done: Receiver<C>,
     under_way: usize,
-    /// It was told that the thread is gone.
+    /// It has learned that the thread is gone.
     is_gone: bool,
 }
 
@@ -46,9 +46,9 @@ pub(super) struct Worklist<J, C> {
 /// Both sides.
 pub(super) fn queues<J, C>() -> (Jobs<J, C>, Worklist<J, C>) {
     let (start, todo) = bounded(STORAGE_JOBS_MAX);
-    let (tell, done) = bounded(STORAGE_JOBS_MAX);
+    let (report, done) = bounded(STORAGE_JOBS_MAX);
     let jobs = Jobs { todo: Some(start), done, under_way: 0, is_gone: false };
-    (jobs, Worklist { todo, done: tell })
+    (jobs, Worklist { todo, done: report })
 }
 
 impl<J, C> Jobs<J, C> {
@@ -112,10 +112,10 @@ impl<J, C> Worklist<J, C> {
     /// Works until the log's side stops. Whatever ends it, a panic too, wakes the reactor.
     pub(super) fn run(self, mut work: impl FnMut(J) -> C, wake: &Wake) {
         // Declared first, so it rings when this side of the queues is closed.
-        let _bell = Bell(wake);
+        let _bell = WakeOnDrop(wake);
         let list = self;
         while let Some(job) = list.take() {
-            if !list.tell(work(job)) {
+            if !list.report(work(job)) {
                 return;
             }
             wake();
@@ -127,16 +127,16 @@ impl<J, C> Worklist<J, C> {
         self.todo.recv().ok()
     }
 
-    /// Tells what became of a job; `false` when nobody can hear it any more.
-    fn tell(&self, completion: C) -> bool {
+    /// Reports what became of a job; `false` when nobody can receive it any more.
+    fn report(&self, completion: C) -> bool {
         self.done.send(completion).is_ok()
     }
 }
 
 /// Wakes the reactor when it is dropped.
-struct Bell<'a>(&'a Wake);
+struct WakeOnDrop<'a>(&'a Wake);
 
-impl Drop for Bell<'_> {
+impl Drop for WakeOnDrop<'_> {
     fn drop(&mut self) {
         (self.0)();
     }

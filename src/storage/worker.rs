@@ -122,7 +122,7 @@ pub(super) fn sync_directory(directory: &Path) -> Result<(), StorageError> {
         .map_err(|error| failure("sync", directory, error))
 }
 
-/// The error of an action on a path, with a full disk told apart.
+/// The error of an action on a path, with a full disk distinguished.
 pub(super) fn failure(action: &'static str, path: &Path, error: io::Error) -> StorageError {
     let path = path.display().to_string();
     match Errno::from_io_error(&error) {

@@ -275,7 +275,7 @@ mod tests {
         drop(stuck.0);
         drop(printer);
         end.wait(Duration::from_secs(10));
-        let told = String::from_utf8(release.0.lock().unwrap().clone()).unwrap();
-        assert!(told.contains("lines were dropped"), "{told}");
+        let output = String::from_utf8(release.0.lock().unwrap().clone()).unwrap();
+        assert!(output.contains("lines were dropped"), "{output}");
     }
 }

@@ -31,10 +31,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::lines::{Printer, Stream, read_line};
-use self::policy::{Action, Decision, Policy, StopSignal, Verdict};
+use self::policy::{Action, Decision, Policy, PolicyOutcome, StopSignal};
 use crate::time::Clock;
 
-/// How long an ended child's last words may take to arrive. They are in the pipe already, unless a
+/// How long an ended child's last line may take to arrive. They are in the pipe already, unless a
 /// process that the child left behind holds the pipe open.
 const LAST_LINE_WAIT: Duration = Duration::from_secs(1);
 
@@ -108,14 +108,14 @@ pub fn supervise(specs: &[ChildSpec], stops: &Receiver<StopSignal>, printer: &Pr
                 last_line = supervisor.handle_ending(&mut policy, &clock, ending, last_line);
             }
         }
-        match policy.verdict() {
+        match policy.outcome() {
             None => {}
-            Some(Verdict::Stopped) => return Outcome::Stopped,
-            Some(Verdict::Failed { child, code }) => {
+            Some(PolicyOutcome::Stopped) => return Outcome::Stopped,
+            Some(PolicyOutcome::Failed { child, code }) => {
                 let name = Arc::clone(&specs[child].name);
                 return Outcome::Failed { name, code, line: last_line };
             }
-            Some(Verdict::Abandoned) => {
+            Some(PolicyOutcome::Abandoned) => {
                 let alive = specs.iter().zip(&supervisor.running).filter(|(_, it)| it.is_some());
                 let names = alive.map(|(spec, _)| Arc::clone(&spec.name)).collect();
                 return Outcome::Abandoned { names };
@@ -154,7 +154,7 @@ struct Ending {
 
 impl Ending {
     /// The end of a child that never lived.
-    fn unborn(child: usize, program: &std::path::Path, error: &io::Error) -> Ending {
+    fn not_started(child: usize, program: &std::path::Path, error: &io::Error) -> Ending {
         let line = format!("cannot run {}: {error}", program.display());
         Ending { child, code: Some(CANNOT_START), how: line.clone(), line }
     }
@@ -173,7 +173,7 @@ impl Supervisor<'_> {
         match action {
             Action::Start(child) => match self.start(child) {
                 Ok(()) => None,
-                Err(error) => Some(Ending::unborn(child, &self.specs[child].program, &error)),
+                Err(error) => Some(Ending::not_started(child, &self.specs[child].program, &error)),
             },
             Action::Terminate(child) => {
                 self.signal(child, Signal::TERM);
@@ -266,7 +266,7 @@ impl Supervisor<'_> {
         Ok((process, hand_over))
     }
 
-    /// Tells the policy, and the log what it decided. Gives back the line to end with.
+    /// Reports an exit to the policy, and logs what it decided. Gives back the line to end with.
     fn handle_ending(
         &mut self,
         policy: &mut Policy,
@@ -298,7 +298,7 @@ impl Supervisor<'_> {
 fn forward_lines(pipe: OwnedFd, mut forward: impl FnMut(String)) -> String {
     let mut reader = BufReader::new(File::from(pipe));
     let mut last = String::new();
-    // A pipe that fails to read is as good as closed: the child's end tells the rest.
+    // A pipe that fails to read is as good as closed: the child's exit reports the rest.
     while let Ok(Some(line)) = read_line(&mut reader) {
         if !line.is_empty() {
             last.clone_from(&line);
@@ -315,9 +315,9 @@ mod tests {
     use super::*;
 
     /// Sends what is printed to the test, one line at a time.
-    struct Told(Sender<String>);
+    struct TestOutput(Sender<String>);
 
-    impl Write for Told {
+    impl Write for TestOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let _ = self.0.send(String::from_utf8_lossy(bytes).trim_end().to_owned());
             Ok(bytes.len())
@@ -338,9 +338,10 @@ mod tests {
 
     /// Runs children; `script` reads printed lines and says when to send which stop signal.
     fn run(specs: &[ChildSpec], on_line: impl Fn(&str) -> Option<StopSignal> + Send) -> Outcome {
-        let (told, lines) = channel::unbounded();
+        let (output, lines) = channel::unbounded();
         let (stop, stops) = channel::unbounded();
-        let (printer, _end) = Printer::start(Told(told.clone()), Told(told), false).unwrap();
+        let (printer, _end) =
+            Printer::start(TestOutput(output.clone()), TestOutput(output), false).unwrap();
         thread::scope(|scope| {
             scope.spawn(move || {
                 for line in lines {
@@ -358,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_can_never_start_ends_all_with_its_own_words() {
+    fn a_child_that_can_never_start_ends_all_with_its_own_message() {
         let specs =
             [shell("long", "exec sleep 1000"), shell("bad", "echo 'port 1 is taken' >&2; exit 5")];
         let outcome = run(&specs, |_| None);

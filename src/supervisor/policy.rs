@@ -48,7 +48,7 @@ pub enum Decision {
 
 /// How it all ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PolicyOutcome {
     /// As asked.
     Stopped,
     /// This child could not start at all, and said so with this exit code.
@@ -63,7 +63,7 @@ pub enum Verdict {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+enum ChildState {
     Waiting { until: Mono },
     Running { since: Mono },
     Ended,
@@ -71,7 +71,7 @@ enum Life {
 
 #[derive(Clone, Copy, Debug)]
 struct Child {
-    life: Life,
+    state: ChildState,
     /// Starts so far.
     starts: u64,
     /// How long the next restart waits.
@@ -79,7 +79,7 @@ struct Child {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum PolicyState {
     Serving,
     /// Children were asked; those alive at the deadline are killed.
     Stopping {
@@ -96,7 +96,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Policy {
     children: Vec<Child>,
-    phase: Phase,
+    state: PolicyState,
     failed: Option<(usize, i32)>,
     /// Invariant: at most one start and one signal of each kind per child.
     actions: VecDeque<Action>,
@@ -106,10 +106,11 @@ impl Policy {
     /// Starts so many children at once.
     #[must_use]
     pub fn new(now: Mono, children: usize) -> Policy {
-        let child = Child { life: Life::Running { since: now }, starts: 1, wait: RESTART_WAIT_MIN };
+        let child =
+            Child { state: ChildState::Running { since: now }, starts: 1, wait: RESTART_WAIT_MIN };
         Policy {
             children: vec![child; children],
-            phase: Phase::Serving,
+            state: PolicyState::Serving,
             failed: None,
             actions: (0..children).map(Action::Start).collect(),
         }
@@ -123,59 +124,59 @@ impl Policy {
     /// When [`Policy::handle_timeout`] is to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Mono> {
-        match self.phase {
-            Phase::Serving => self
+        match self.state {
+            PolicyState::Serving => self
                 .children
                 .iter()
-                .filter_map(|child| match child.life {
-                    Life::Waiting { until } => Some(until),
-                    Life::Running { .. } | Life::Ended => None,
+                .filter_map(|child| match child.state {
+                    ChildState::Waiting { until } => Some(until),
+                    ChildState::Running { .. } | ChildState::Ended => None,
                 })
                 .min(),
-            Phase::Stopping { kill_at } => Some(kill_at),
-            Phase::Killing { abandon_at } => Some(abandon_at),
-            Phase::Abandoned => None,
+            PolicyState::Stopping { kill_at } => Some(kill_at),
+            PolicyState::Killing { abandon_at } => Some(abandon_at),
+            PolicyState::Abandoned => None,
         }
     }
 
     /// How it ended, once it has.
     #[must_use]
-    pub fn verdict(&self) -> Option<Verdict> {
-        if self.phase == Phase::Abandoned {
-            return Some(Verdict::Abandoned);
+    pub fn outcome(&self) -> Option<PolicyOutcome> {
+        if self.state == PolicyState::Abandoned {
+            return Some(PolicyOutcome::Abandoned);
         }
-        let ended = self.children.iter().all(|child| child.life == Life::Ended);
-        if self.phase == Phase::Serving || !ended {
+        let ended = self.children.iter().all(|child| child.state == ChildState::Ended);
+        if self.state == PolicyState::Serving || !ended {
             return None;
         }
         Some(match self.failed {
-            Some((child, code)) => Verdict::Failed { child, code },
-            None => Verdict::Stopped,
+            Some((child, code)) => PolicyOutcome::Failed { child, code },
+            None => PolicyOutcome::Stopped,
         })
     }
 
     /// Whether children are being stopped.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.phase != Phase::Serving
+        self.state != PolicyState::Serving
     }
 
     /// A child is gone, or could not be started; `code` is its exit code when it had one.
     pub fn handle_exit(&mut self, now: Mono, index: usize, code: Option<i32>) -> Decision {
-        let serving = self.phase == Phase::Serving;
+        let serving = self.state == PolicyState::Serving;
         let Some(child) = self.children.get_mut(index) else { return Decision::Expected };
-        let lived = match child.life {
-            Life::Running { since } => now.since(since),
-            Life::Waiting { .. } | Life::Ended => Duration::ZERO,
+        let lived = match child.state {
+            ChildState::Running { since } => now.since(since),
+            ChildState::Waiting { .. } | ChildState::Ended => Duration::ZERO,
         };
         if !serving {
-            child.life = Life::Ended;
+            child.state = ChildState::Ended;
             return Decision::Expected;
         }
         if let Some(code) = code.filter(|code| PERMANENT_EXIT_CODES.contains(code))
             && child.starts == 1
         {
-            child.life = Life::Ended;
+            child.state = ChildState::Ended;
             self.failed = Some((index, code));
             self.stop(now);
             return Decision::GiveUp;
@@ -184,45 +185,48 @@ impl Policy {
             child.wait = RESTART_WAIT_MIN;
         }
         let wait = child.wait;
-        child.life = Life::Waiting { until: now + wait };
+        child.state = ChildState::Waiting { until: now + wait };
         child.wait = wait.saturating_mul(2).min(RESTART_WAIT_MAX);
         Decision::Restart(wait)
     }
 
     /// Somebody wants everything to stop.
     pub fn handle_stop(&mut self, now: Mono, signal: StopSignal) {
-        match (self.phase, signal) {
-            (Phase::Serving, _) => self.stop(now),
-            (Phase::Stopping { .. }, StopSignal::Interrupt) => self.kill(now),
+        match (self.state, signal) {
+            (PolicyState::Serving, _) => self.stop(now),
+            (PolicyState::Stopping { .. }, StopSignal::Interrupt) => self.kill(now),
             _ => {}
         }
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Mono) {
-        match self.phase {
-            Phase::Serving => {
+        match self.state {
+            PolicyState::Serving => {
                 for (index, child) in self.children.iter_mut().enumerate() {
-                    if matches!(child.life, Life::Waiting { until } if until <= now) {
-                        child.life = Life::Running { since: now };
+                    if matches!(child.state, ChildState::Waiting { until } if until <= now) {
+                        child.state = ChildState::Running { since: now };
                         child.starts += 1;
                         self.actions.push_back(Action::Start(index));
                     }
                 }
             }
-            Phase::Stopping { kill_at } if kill_at <= now => self.kill(now),
-            Phase::Killing { abandon_at } if abandon_at <= now => self.phase = Phase::Abandoned,
-            Phase::Stopping { .. } | Phase::Killing { .. } | Phase::Abandoned => {}
+            PolicyState::Stopping { kill_at } if kill_at <= now => self.kill(now),
+            PolicyState::Killing { abandon_at } if abandon_at <= now => {
+                self.state = PolicyState::Abandoned
+            }
+            PolicyState::Stopping { .. } | PolicyState::Killing { .. } | PolicyState::Abandoned => {
+            }
         }
     }
 
     fn stop(&mut self, now: Mono) {
-        self.phase = Phase::Stopping { kill_at: now + STOP_WAIT };
+        self.state = PolicyState::Stopping { kill_at: now + STOP_WAIT };
         self.end_all(Action::Terminate);
     }
 
     fn kill(&mut self, now: Mono) {
-        self.phase = Phase::Killing { abandon_at: now + KILL_WAIT };
+        self.state = PolicyState::Killing { abandon_at: now + KILL_WAIT };
         self.end_all(Action::Kill);
     }
 
@@ -230,9 +234,9 @@ impl Policy {
     fn end_all(&mut self, signal: fn(usize) -> Action) {
         for (index, child) in self.children.iter_mut().enumerate() {
             let not_started = self.actions.contains(&Action::Start(index));
-            match child.life {
-                Life::Running { .. } if !not_started => self.actions.push_back(signal(index)),
-                _ => child.life = Life::Ended,
+            match child.state {
+                ChildState::Running { .. } if !not_started => self.actions.push_back(signal(index)),
+                _ => child.state = ChildState::Ended,
             }
         }
         self.actions.retain(|action| !matches!(action, Action::Start(_)));
@@ -301,10 +305,10 @@ mod tests {
             let mut policy = running(3);
             assert_eq!(policy.handle_exit(Mono(1), 1, Some(code)), Decision::GiveUp);
             assert_eq!(drain(&mut policy), [Action::Terminate(0), Action::Terminate(2)]);
-            assert_eq!(policy.verdict(), None, "the others still run");
+            assert_eq!(policy.outcome(), None, "the others still run");
             assert_eq!(policy.handle_exit(Mono(2), 0, Some(0)), Decision::Expected);
             assert_eq!(policy.handle_exit(Mono(3), 2, Some(5)), Decision::Expected);
-            assert_eq!(policy.verdict(), Some(Verdict::Failed { child: 1, code }));
+            assert_eq!(policy.outcome(), Some(PolicyOutcome::Failed { child: 1, code }));
         }
     }
 
@@ -341,9 +345,9 @@ mod tests {
         policy.handle_timeout(kill_at);
         assert_eq!(drain(&mut policy), [Action::Kill(1)], "only what still lives");
         let abandon_at = policy.poll_timeout().unwrap();
-        assert_eq!(policy.verdict(), None);
+        assert_eq!(policy.outcome(), None);
         policy.handle_timeout(abandon_at);
-        assert_eq!(policy.verdict(), Some(Verdict::Abandoned));
+        assert_eq!(policy.outcome(), Some(PolicyOutcome::Abandoned));
         assert_eq!(policy.poll_timeout(), None);
     }
 
@@ -359,7 +363,7 @@ mod tests {
         policy.handle_stop(Mono(3), StopSignal::Interrupt);
         assert_eq!(drain(&mut policy), [], "once is enough");
         let _ = policy.handle_exit(Mono(4), 0, None);
-        assert_eq!(policy.verdict(), Some(Verdict::Stopped));
+        assert_eq!(policy.outcome(), Some(PolicyOutcome::Stopped));
     }
 
     #[test]
@@ -369,7 +373,7 @@ mod tests {
         policy.handle_stop(Mono(1), StopSignal::Interrupt);
         policy.handle_timeout(Mono(1) + SECOND);
         assert_eq!(drain(&mut policy), []);
-        assert_eq!(policy.verdict(), Some(Verdict::Stopped));
+        assert_eq!(policy.outcome(), Some(PolicyOutcome::Stopped));
     }
 
     #[test]
@@ -379,7 +383,7 @@ mod tests {
         policy.handle_stop(Mono(0), StopSignal::Interrupt);
         assert_eq!(drain(&mut policy), [Action::Terminate(0)]);
         let _ = policy.handle_exit(Mono(1), 0, None);
-        assert_eq!(policy.verdict(), Some(Verdict::Stopped));
+        assert_eq!(policy.outcome(), Some(PolicyOutcome::Stopped));
     }
 
     #[test]

@@ -104,7 +104,7 @@ control_message! {
 control_message! {
     /// Says that the sender lives and how far its sequence goes. With the flag MORE an answer is wanted.
     Heartbeat(Heartbeat) {
-        /// Chosen by the asker, repeated in the answer; 0 = nobody asked.
+        /// Chosen by the client, repeated in the answer; 0 = nobody asked.
         token: U32,
         /// The next `seq` that the sender will send; 0 = sends no sequence.
         next_seq: U64,
@@ -210,7 +210,7 @@ control_message! {
 control_message! {
     /// Asks the sender of a sequence to go back to `next_seq`.
     Resume(Resume) {
-        /// Chosen by the asker.
+        /// Chosen by the client.
         id: U32,
         /// The next `seq` wanted.
         next_seq: U64,
@@ -223,7 +223,7 @@ control_message! {
     /// A question about an instrument, or about those of a pattern. With the flag MORE, frames of
     /// [`QueryMore`] follow.
     Query(Query) {
-        /// Chosen by the asker, not 0, unique among its open queries.
+        /// Chosen by the client, not 0, unique among its open queries.
         id: U32,
         /// An [`Op`].
         op: u8,
@@ -231,7 +231,7 @@ control_message! {
         options: u8,
         /// Kind mask for replay; 0 = all.
         kinds: U16,
-        /// Time that the asker will wait from now on.
+        /// Time that the client will wait from now on.
         deadline_us: U32,
         /// Rows at most; for bars the interval in seconds; for breakers a [`super::BreakerAction`].
         limit: U32,

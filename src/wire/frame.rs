@@ -199,7 +199,7 @@ impl Flags {
     pub const DELIVERY: u16 = Flags::STALE | Flags::SNAPSHOT | Flags::REPLAY;
 }
 
-/// Why a peer's frame was refused. The peer is to blame, and is told.
+/// Why a peer's frame was refused. The peer is to blame, and gets this text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum FrameError {

@@ -92,7 +92,7 @@ numbered! {
         Silent = 9,
         /// The log cannot take more, or has failed.
         Storage = 10,
-        /// Not all nodes answered and the asker wanted all or nothing.
+        /// Not all nodes answered and the client wanted all or nothing.
         Incomplete = 11,
         /// A pattern that matches nothing by its form.
         BadPattern = 12,

@@ -47,7 +47,7 @@ const ORDER: [&str; 24] = [
 ];
 
 /// Modules of `node` that nodes share; all others are nodes, and no node uses another.
-const SHARED_BY_NODES: [&str; 5] = ["codec", "guard", "quotes", "session", "uplink"];
+const SHARED_BY_NODES: [&str; 5] = ["breakers", "codec", "quotes", "session", "uplink"];
 
 /// Files that touch the operating system. Everything else is a machine.
 const SHELLS: [&str; 6] = ["main.rs", "reactor/", "storage/", "supervisor/", "cli/", "client/"];
@@ -308,7 +308,7 @@ fn an_upward_use_is_seen_in_every_form() {
 #[test]
 fn a_downward_use_and_a_mere_mention_are_fine() {
     let fine = [
-        ("node/links.rs", "use crate::{limits, wire::{Frame, U64}}; use super::status::Status;"),
+        ("node/uplink.rs", "use crate::{limits, wire::{Frame, U64}}; use super::status::Status;"),
         (
             "feed/ring.rs",
             "//! See [`crate::node`].\n/* use crate::node; /* nested */ */ use crate::wire::Frame;",
@@ -336,7 +336,7 @@ fn a_node_that_uses_a_sibling_is_seen() {
         ("node/broker/mod.rs", "use super::sequencer::Sequencer;"),
         ("node/broker/source.rs", "use crate::node::{ConnId, sequencer::MARKET_SOURCE};"),
         ("node/broker/tests.rs", "use super::super::sequencer;"),
-        ("node/links.rs", "use super::broker::Broker;"),
+        ("node/uplink.rs", "use super::broker::Broker;"),
     ];
     for (file, text) in bad {
         assert_eq!(siblings(file, text, &nodes).len(), 1, "{file}: {text}");
@@ -346,9 +346,9 @@ fn a_node_that_uses_a_sibling_is_seen() {
         ("node/sequencer/mod.rs", "use self::exchange::Exchange; mod exchange;"),
         (
             "node/sequencer/followers.rs",
-            "use super::exchange::Step; use crate::node::links::Links;",
+            "use super::exchange::ExchangeAction; use crate::node::session::Connections;",
         ),
-        ("node/mod.rs", "pub mod broker; pub use guard::f;"),
+        ("node/mod.rs", "pub mod broker; pub use breakers::f;"),
         ("cli/run.rs", "use crate::node::{broker::Broker, sequencer::Sequencer};"),
     ];
     for (file, text) in fine {
@@ -386,7 +386,7 @@ fn a_machine_that_touches_the_world_is_seen() {
         ("feed/ring/tests.rs", "fn f() { unsafe { g() } }"),
         ("feed/ring.rs", "fn f() { std::thread::spawn(g); }"),
         ("supervisor/mod.rs", "fn f() { eprintln!(); }"),
-        ("client/asker.rs", "fn f() { println!(); }"),
+        ("client/query_client.rs", "fn f() { println!(); }"),
         ("time.rs", "use std::fs::File;"),
         ("subscription/follower/mod.rs", "use std::net::TcpStream;"),
         ("subscription/subscriber/mod.rs", "use mio::Poll;"),

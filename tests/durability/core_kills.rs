@@ -137,7 +137,7 @@ fn exchange(mut wire: Wire, over: &AtomicBool) {
     }
 }
 
-/// A follower of the journal; `take` gets each frame and says which word to send back.
+/// A follower of the journal; `take` gets each frame and says which frame to send back.
 fn follower(
     mut wire: Wire,
     over: &AtomicBool,

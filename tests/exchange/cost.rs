@@ -54,7 +54,7 @@ fn bereaved() -> Core {
 fn the_last_price_is_at_hand_while_the_exchange_is_gone() {
     let core = bereaved();
     let mut echo = echo();
-    let mut asker = core.asker();
+    let mut query_client = core.query_client();
     let query = Query { op: Op::Quote as u8, symbol: padded("PETR4"), ..Query::default() };
     let histogram = || Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
     let (mut echoes, mut quotes) = (histogram(), histogram());
@@ -66,7 +66,7 @@ fn the_last_price_is_at_hand_while_the_exchange_is_gone() {
         echo.read_exact(&mut bytes).unwrap();
         echoes.record(u64::try_from(start.elapsed().as_nanos()).unwrap()).unwrap();
         let start = Instant::now();
-        let answers = asker.ask(&[query], PATIENCE).unwrap();
+        let answers = query_client.ask(&[query], PATIENCE).unwrap();
         quotes.record(u64::try_from(start.elapsed().as_nanos()).unwrap()).unwrap();
         let quote = answers[0].rows.iter().find(|row| row.kind() == Some(Kind::Quote)).unwrap();
         assert!(quote.has(Flags::STALE));

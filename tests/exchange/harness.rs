@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pregao::breaker::{self, Reason, State};
-use pregao::client::{Answer, Asker};
+use pregao::client::{Answer, QueryClient};
 use pregao::log::memory::MemoryDisk;
 use pregao::log::{Log, LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
 use pregao::market::partition::Partition;
@@ -108,7 +108,7 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    pub(crate) fn word(&self, name: &str) -> &str {
+    pub(crate) fn text(&self, name: &str) -> &str {
         self.words.get(name).map_or("", String::as_str)
     }
 
@@ -188,12 +188,12 @@ impl Core {
         }
     }
 
-    pub(crate) fn asker(&self) -> Asker {
-        Asker::open("core", self.address, PATIENCE).unwrap()
+    pub(crate) fn query_client(&self) -> QueryClient {
+        QueryClient::open("core", self.address, PATIENCE).unwrap()
     }
 
     pub(crate) fn ask(&self, queries: &[Query]) -> Vec<Answer> {
-        self.asker().ask(queries, PATIENCE).unwrap()
+        self.query_client().ask(queries, PATIENCE).unwrap()
     }
 
     pub(crate) fn status(&self) -> Status {

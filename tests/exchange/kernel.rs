@@ -31,8 +31,8 @@ pub(crate) fn goes_through(
     assert!(matches!(again.reason, Reason::ProbeFailed | Reason::ProbeDeadline), "{again:?}");
     let between = again.at.duration_since(opened.at).unwrap_or_default();
     assert!(between >= OPEN_WAIT, "it probed before its wait was over: {between:?}");
-    let sick = core.wait_for_status(|status| status.word("core.exchange.state") == "open");
-    assert_eq!(sick.word("core.exchange.error"), error);
+    let sick = core.wait_for_status(|status| status.text("core.exchange.state") == "open");
+    assert_eq!(sick.text("core.exchange.error"), error);
     assert_eq!(calls_before_first_open(&sick), first_calls, "a call while open: {sick:?}");
     heal();
     let healed = SystemTime::now();
@@ -40,7 +40,7 @@ pub(crate) fn goes_through(
     assert_eq!(closed.reason, Reason::ProbesAnswered);
     let took = closed.at.duration_since(healed).unwrap_or_default();
     assert!(took <= OPEN_WAIT + DEADLINE + SLACK, "{took:?} until closed");
-    core.wait_for_status(|status| status.word("exchange") == "live");
+    core.wait_for_status(|status| status.text("exchange") == "live");
     println!(
         "{sickness:<22} {error:<24} open after {:>4} ms ({first_calls} calls, {:?}); no connect while \
          open; closed {:>4} ms after healing",
@@ -55,7 +55,7 @@ pub(crate) fn goes_through(
 fn calls_before_first_open(status: &crate::harness::Status) -> i64 {
     let granted = status.figure("core.exchange.granted");
     let opened = status.figure("core.exchange.opened");
-    let state = status.word("core.exchange.state");
+    let state = status.text("core.exchange.state");
     let half_opens = opened - i64::from(state == "open");
     assert!(opened > 0 && matches!(state, "open" | "half-open"), "{status:?}");
     granted - half_opens
@@ -144,10 +144,10 @@ fn garbage_behind_a_good_greeting() {
         assert_eq!(opened.reason, Reason::FailureRate);
     }
     let status = core.status();
-    assert_eq!(status.word("core.exchange.error"), "protocol error");
+    assert_eq!(status.text("core.exchange.error"), "protocol error");
     exchange.be(Manner::Well);
     core.wait_for(State::Closed);
-    core.wait_for_status(|status| status.word("exchange") == "live");
+    core.wait_for_status(|status| status.text("exchange") == "live");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pregao::client::Asker;
+use pregao::client::QueryClient;
 use pregao::wire::{Flags, Kind, Op, Query, padded};
 use rustix::process::Signal;
 
@@ -45,10 +45,10 @@ fn quote_query() -> Query {
 }
 
 /// Asks for the quote once: whether it was stale. Fails when it is late or not there.
-fn ask(asker: &mut Asker, slowest: &mut Duration) -> bool {
+fn ask(query_client: &mut QueryClient, slowest: &mut Duration) -> bool {
     const QUOTE_DEADLINE: Duration = Duration::from_millis(500);
     let start = Instant::now();
-    let answers = asker.ask(&[quote_query()], QUOTE_DEADLINE).expect("an answer in time");
+    let answers = query_client.ask(&[quote_query()], QUOTE_DEADLINE).expect("an answer in time");
     *slowest = start.elapsed().max(*slowest);
     assert!(start.elapsed() <= QUOTE_DEADLINE, "{:?}", start.elapsed());
     let quote = answers[0].rows.iter().find(|row| row.kind() == Some(Kind::Quote));
@@ -60,7 +60,7 @@ fn ask(asker: &mut Asker, slowest: &mut Duration) -> bool {
 fn every_quote_is_answered_in_time_while_the_exchange_fails_and_stalls() {
     let mut exchange = Exchange::start(&[]);
     let mut core = Core::start(exchange.address);
-    let mut asker = core.asker();
+    let mut query_client = core.query_client();
     let mut slowest = Duration::ZERO;
     let is_defined = |core: &mut Core| {
         let quote = core.ask(&[quote_query()]).remove(0);
@@ -74,7 +74,7 @@ fn every_quote_is_answered_in_time_while_the_exchange_fails_and_stalls() {
     let until = Instant::now() + Duration::from_secs(5);
     let (mut live, mut stale) = (0, 0);
     while Instant::now() < until {
-        match ask(&mut asker, &mut slowest) {
+        match ask(&mut query_client, &mut slowest) {
             true => stale += 1,
             false => live += 1,
         }
@@ -89,8 +89,8 @@ fn every_quote_is_answered_in_time_while_the_exchange_fails_and_stalls() {
     // From the moment the death is noticed, nobody may call the price live again.
     exchange.kill();
     let until = Instant::now() + PATIENCE;
-    while !ask(&mut asker, &mut slowest) {
+    while !ask(&mut query_client, &mut slowest) {
         assert!(Instant::now() < until, "a dead exchange's quote stays live");
     }
-    assert!((0..500).all(|_| ask(&mut asker, &mut slowest)), "live, and nobody is there");
+    assert!((0..500).all(|_| ask(&mut query_client, &mut slowest)), "live, and nobody is there");
 }

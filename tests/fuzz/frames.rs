@@ -141,7 +141,7 @@ fn no_frame_confuses_the_client() {
                 _ => follower.handle_broker_frame(&frame),
             }
             while follower.poll_event().is_some() {}
-            let _ = (follower.want(), follower.must_subscribe_again());
+            let _ = (follower.next_read(), follower.must_subscribe_again());
             if random.below(12) == 0 {
                 follower.handle_broker_lost();
             }

@@ -42,12 +42,12 @@ impl Asker {
         self.has_asked = true;
         let query = Query { id: U32::new(id), ..query };
         if as_of == 0 {
-            self.querier.links.send(conn, query);
+            self.querier.connections.send(conn, query);
         } else {
             let question = Question::new(&query).expect("a question that can be asked");
             let frames = question.cut_at(Seq::new(as_of)).frames();
-            self.querier.links.fill(conn, frames.as_bytes());
-            self.querier.links.mark_dirty(conn);
+            self.querier.connections.fill(conn, frames.as_bytes());
+            self.querier.connections.mark_dirty(conn);
         }
         Some(id)
     }
@@ -108,5 +108,5 @@ impl Node for Asker {
         self.querier.next_dial()
     }
 
-    is_a_client_with!(querier.links, always reads);
+    is_a_client_with!(querier.connections, always reads);
 }

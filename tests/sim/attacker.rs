@@ -8,7 +8,8 @@ use std::time::Duration;
 use zerocopy::IntoBytes;
 
 use pregao::node::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Links, LocalFault, Node, Origin, Outgoing,
+    Action, CloseReason, ConnId, Connections, DialFailure, DialId, LocalFault, Node, Origin,
+    Outgoing,
 };
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
@@ -31,7 +32,7 @@ pub(crate) struct AttackerConfig {
 /// The peer.
 pub(crate) struct Attacker {
     config: AttackerConfig,
-    links: Links<()>,
+    connections: Connections<()>,
     random: Random,
     conn: Option<ConnId>,
     reads: bool,
@@ -45,7 +46,7 @@ impl Attacker {
         Attacker {
             random: Random::new(config.seed),
             config,
-            links: Links::default(),
+            connections: Connections::default(),
             conn: None,
             reads: true,
             act_at: Mono::default(),
@@ -156,12 +157,12 @@ impl Node for Attacker {
         self.is_dialing = false;
         self.conn = Some(conn);
         self.reads = self.random.below(3) > 0;
-        self.links.insert_dialed(now, conn);
-        self.links.dialed(conn, ());
+        self.connections.insert_dialed(now, conn);
+        self.connections.dialed(conn, ());
         if self.random.below(4) > 0 {
             let role =
                 [Role::Subscriber, Role::Querier][usize::try_from(self.random.below(2)).unwrap()];
-            self.links.send(conn, Session { role: role as u8, ..Session::default() });
+            self.connections.send(conn, Session { role: role as u8, ..Session::default() });
         }
     }
 
@@ -170,7 +171,7 @@ impl Node for Attacker {
     }
 
     fn handle_close(&mut self, _now: Now, conn: ConnId, _reason: CloseReason) {
-        self.links.remove(conn);
+        self.connections.remove(conn);
         self.conn = None;
     }
 
@@ -182,13 +183,13 @@ impl Node for Attacker {
         let is_over = now.mono >= self.config.calm_at;
         match self.conn {
             Some(conn) if is_over || self.random.below(20) == 0 => {
-                self.links.close_after_flush(conn);
+                self.connections.close_after_flush(conn);
             }
             Some(conn) => {
                 for _ in 0..self.random.between(1, 30) {
                     let frame = self.frame();
                     self.said += 1;
-                    self.links.send_frame(conn, &frame);
+                    self.connections.send_frame(conn, &frame);
                 }
             }
             None if !self.is_dialing && !is_over => {
@@ -196,7 +197,7 @@ impl Node for Attacker {
                 let pick = usize::try_from(self.random.below(targets.len() as u64)).unwrap();
                 let to = targets[pick];
                 self.is_dialing = true;
-                self.links.dial(DialId(0), to, Duration::from_secs(1));
+                self.connections.dial(DialId(0), to, Duration::from_secs(1));
             }
             None => {}
         }
@@ -207,7 +208,7 @@ impl Node for Attacker {
         (!is_done).then_some(self.act_at)
     }
 
-    is_a_client_with!(links);
+    is_a_client_with!(connections);
 
     fn wants_bytes(&self, _conn: ConnId) -> bool {
         self.reads

@@ -84,7 +84,7 @@ fn check_removal(road: &Road, host: usize, is_short: bool) -> Result<(), Violati
     let kept = bytes as u64 + keeping.segment_bytes();
     let bytes_max = keeping.retention.bytes_max.filter(|_| keeping.retention.age_max.is_none());
     let may_be = keeping.removes() && bytes_max.is_none_or(|bytes_max| kept >= bytes_max);
-    hold(!is_short || may_be, "retention-removes-what-it-was-told-to", || {
+    hold(!is_short || may_be, "retention-removes-what-is-configured", || {
         format!("{} has {bytes} bytes left and keeps {:?}", known.name, keeping.retention)
     })
 }
@@ -240,9 +240,9 @@ fn check_client(
             && (told(value.seq.get())
                 || client.snapshot.iter().filter(of_it).all(|f| f.has(Flags::STALE)));
         // A lossless subscriber that is told of a loss is not given what stood in it.
-        let is_told = config.mode == Mode::Lossless && told(value.seq.get());
+        let is_reported = config.mode == Mode::Lossless && told(value.seq.get());
         hold(
-            has_come || is_told || is_rotten || config.from_seq > 0 && !wanted.contains(value),
+            has_come || is_reported || is_rotten || config.from_seq > 0 && !wanted.contains(value),
             "the-last-value-arrives",
             || format!("{who} lacks {value:?}"),
         )?;

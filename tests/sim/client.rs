@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pregao::client::{Follower, Request, Want};
+use pregao::client::{Follower, NextRead, Request};
 use pregao::feed::Pattern;
 use pregao::limits;
 use pregao::node::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Links, LocalFault, Node, Origin, Outgoing,
+    Action, CloseReason, ConnId, Connections, DialFailure, DialId, LocalFault, Node, Origin,
+    Outgoing,
 };
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
@@ -108,7 +109,7 @@ enum Line {
 pub(crate) struct Client {
     config: ClientConfig,
     follower: Follower,
-    links: Links<()>,
+    connections: Connections<()>,
     broker: Line,
     core: Line,
     /// Frames of the broker that wait until history has been read.
@@ -136,7 +137,7 @@ impl Client {
             delivered: Delivered::new(config.clone()),
             config,
             follower,
-            links: Links::default(),
+            connections: Connections::default(),
             broker: Line::Idle(Mono::default()),
             core: Line::Idle(Mono::default()),
             pending: VecDeque::new(),
@@ -160,7 +161,7 @@ impl Client {
     }
 
     fn wants_history(&self) -> bool {
-        matches!(self.follower.want(), Want::History { .. })
+        matches!(self.follower.next_read(), NextRead::History { .. })
     }
 
     fn drain(&mut self, now: Now) {
@@ -177,7 +178,7 @@ impl Client {
     fn lose_broker(&mut self, now: Now) {
         for line in [&mut self.broker, &mut self.core] {
             if let Line::Open(conn) = *line {
-                self.links.close_after_flush(conn);
+                self.connections.close_after_flush(conn);
                 *line = Line::Idle(now.mono + RETRY);
             }
         }
@@ -187,7 +188,7 @@ impl Client {
 
     fn hang_up_core(&mut self, now: Now, wait: Duration) {
         if let Line::Open(conn) = self.core {
-            self.links.close_after_flush(conn);
+            self.connections.close_after_flush(conn);
             self.core = Line::Idle(now.mono + wait);
         }
     }
@@ -216,20 +217,20 @@ impl Client {
     }
 
     fn greet(&mut self, now: Now, conn: ConnId, role: Role) {
-        self.links.insert_dialed(now, conn);
-        self.links.dialed(conn, ());
-        self.links.send(conn, Session { role: role as u8, ..Session::default() });
+        self.connections.insert_dialed(now, conn);
+        self.connections.dialed(conn, ());
+        self.connections.send(conn, Session { role: role as u8, ..Session::default() });
     }
 }
 
 impl Client {
     fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        self.links.heard(now, conn);
+        self.connections.heard(now, conn);
         for frame in frames {
             assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
             if let Some(beat) = frame.view::<Heartbeat>() {
                 let beat = *beat;
-                self.links.answer_heartbeat(now, conn, &beat, None);
+                self.connections.answer_heartbeat(now, conn, &beat, None);
             }
             if self.broker == Line::Open(conn) {
                 self.broker_heard = now.mono;
@@ -254,17 +255,19 @@ impl Node for Client {
             self.broker = Line::Open(conn);
             self.broker_heard = now.mono;
             self.greet(now, conn, Role::Subscriber);
-            let Want::Broker { from_seq } = self.follower.want() else { panic!("dialed too soon") };
+            let NextRead::Broker { from_seq } = self.follower.next_read() else {
+                panic!("dialed too soon")
+            };
             for frame in self.follower.subscribe_frames(from_seq) {
-                self.links.send(conn, frame);
+                self.connections.send(conn, frame);
             }
         } else {
             self.core = Line::Open(conn);
             self.history_heard = now.mono;
             self.greet(now, conn, Role::Querier);
-            if let Want::History { from_seq, to_seq } = self.follower.want() {
+            if let NextRead::History { from_seq, to_seq } = self.follower.next_read() {
                 let query = self.follower.history_query(from_seq, to_seq, u32::MAX);
-                self.links.send(conn, query);
+                self.connections.send(conn, query);
             } else {
                 self.hang_up_core(now, RETRY);
             }
@@ -277,7 +280,7 @@ impl Node for Client {
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
-        self.links.remove(conn);
+        self.connections.remove(conn);
         if self.broker == Line::Open(conn) {
             // What arrived before the end is still read.
             self.drain(now);
@@ -298,7 +301,7 @@ impl Node for Client {
             self.history_heard = now.mono;
             for line in [self.broker, self.core] {
                 if let Line::Open(conn) = line {
-                    self.links.heard(now, conn);
+                    self.connections.heard(now, conn);
                 }
             }
         }
@@ -317,17 +320,17 @@ impl Node for Client {
             }
         }
         if self.deaf_until.is_none() {
-            self.links.tick(now, |()| None);
+            self.connections.tick(now, |()| None);
         }
         self.drain(now);
         let within = Duration::from_secs(2);
         if matches!(self.broker, Line::Idle(at) if at <= now.mono) && !self.wants_history() {
             self.broker = Line::Dialing;
-            self.links.dial(BROKER, self.config.broker, within);
+            self.connections.dial(BROKER, self.config.broker, within);
         }
         if matches!(self.core, Line::Idle(at) if at <= now.mono) && self.wants_history() {
             self.core = Line::Dialing;
-            self.links.dial(CORE, self.config.core, within);
+            self.connections.dial(CORE, self.config.core, within);
         }
     }
 
@@ -340,11 +343,11 @@ impl Node for Client {
             Line::Idle(at) if self.wants_history() => Some(at),
             _ => None,
         };
-        let tick = self.links.next_tick().filter(|_| self.deaf_until.is_none());
+        let tick = self.connections.next_tick().filter(|_| self.deaf_until.is_none());
         [broker, core, self.deaf_until, self.next_flap, tick].into_iter().flatten().min()
     }
 
-    is_a_client_with!(links);
+    is_a_client_with!(connections);
 
     /// While history is read the broker is not, and so learns what back-pressure is.
     fn wants_bytes(&self, conn: ConnId) -> bool {

@@ -8,9 +8,9 @@ pub(crate) struct Counts {
     /// The bound of a flush, and that of a round of the fan-out.
     pub(crate) bounded_flushes: u64,
     pub(crate) full_rounds: u64,
-    /// Connections that further reactors were given, and letters that they took.
+    /// Connections that further reactors were given, and messages that they took.
     pub(crate) handed_over: u64,
-    pub(crate) letters: u64,
+    pub(crate) messages: u64,
     /// Turns of a further reactor that stood still in the middle.
     pub(crate) broken_turns: u64,
 }
@@ -21,7 +21,7 @@ impl Counts {
             ("flushes cut short by their bound", self.bounded_flushes),
             ("full rounds of the fan-out", self.full_rounds),
             ("connections handed over", self.handed_over),
-            ("letters taken", self.letters),
+            ("mailbox messages taken", self.messages),
             ("turns that stood still in the middle", self.broken_turns),
         ]
     }
@@ -30,7 +30,7 @@ impl Counts {
         self.bounded_flushes += other.bounded_flushes;
         self.full_rounds += other.full_rounds;
         self.handed_over += other.handed_over;
-        self.letters += other.letters;
+        self.messages += other.messages;
         self.broken_turns += other.broken_turns;
     }
 }

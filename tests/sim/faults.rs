@@ -42,7 +42,7 @@ pub(crate) enum Fault {
     Rot(usize, u64),
     /// The process dies, and its disk is replaced with an empty one before it starts again.
     EmptyDisk(usize, u64),
-    /// An operator speaks to a breaker through this asker.
+    /// An operator changes a breaker through this asker.
     Operator(usize, &'static str, BreakerAction),
 }
 
@@ -259,7 +259,7 @@ impl World {
             self.finish_turn(member);
             let Some(mut node) = self.hosts[member].node.take() else { continue };
             if let Some(disk) = &self.hosts[member].disk {
-                disk.hold_jobs(false);
+                disk.pause_jobs(false);
             }
             pregao::node::Node::handle_stop(&mut node, now);
             self.finish(member, &mut node, now);

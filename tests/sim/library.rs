@@ -2,9 +2,10 @@
 //! `client::NonblockingSubscription` once more, on the simulated network, with a caller that may be slow or
 //! stand still.
 
-use pregao::client::{Action as Wish, Peer, Subscriber};
+use pregao::client::{Action as Wish, Subscriber, Upstream};
 use pregao::node::{
-    Action, CloseReason, ConnId, DialFailure, DialId, Links, LocalFault, Node, Origin, Outgoing,
+    Action, CloseReason, ConnId, Connections, DialFailure, DialId, LocalFault, Node, Origin,
+    Outgoing,
 };
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
@@ -31,7 +32,7 @@ pub(crate) struct Library {
     config: ClientConfig,
     machine: Subscriber,
     pub(crate) delivered: Delivered,
-    links: Links<()>,
+    connections: Connections<()>,
     sides: [Side; 2],
     next_dial: u32,
     random: Random,
@@ -40,8 +41,8 @@ pub(crate) struct Library {
     next_flap: Option<Mono>,
 }
 
-fn index(peer: Peer) -> usize {
-    usize::from(peer == Peer::Core)
+fn index(upstream: Upstream) -> usize {
+    usize::from(upstream == Upstream::Core)
 }
 
 impl Library {
@@ -51,7 +52,7 @@ impl Library {
         Library {
             machine: Subscriber::new(config.request(), random.next_u64()),
             delivered: Delivered::new(config.clone()),
-            links: Links::default(),
+            connections: Connections::default(),
             sides: [Side::default(), Side::default()],
             next_dial: 0,
             next_flap: flaps.then(|| Mono(random.between(1, 1_000_000_000))),
@@ -74,19 +75,19 @@ impl Library {
                 self.act(wish);
             }
             self.note();
-            for peer in Peer::ALL {
-                has_moved |= self.hand_on(now, peer);
+            for upstream in Upstream::ALL {
+                has_moved |= self.hand_on(now, upstream);
             }
             if !has_moved {
                 break;
             }
         }
-        for peer in Peer::ALL {
-            let bytes = self.machine.outgoing(peer).to_vec();
-            if let Some(conn) = self.sides[index(peer)].conn.filter(|_| !bytes.is_empty()) {
-                self.machine.handle_sent(peer, bytes.len());
-                self.links.fill(conn, &bytes);
-                self.links.mark_dirty(conn);
+        for upstream in Upstream::ALL {
+            let bytes = self.machine.outgoing(upstream).to_vec();
+            if let Some(conn) = self.sides[index(upstream)].conn.filter(|_| !bytes.is_empty()) {
+                self.machine.handle_sent(upstream, bytes.len());
+                self.connections.fill(conn, &bytes);
+                self.connections.mark_dirty(conn);
             }
         }
     }
@@ -100,37 +101,41 @@ impl Library {
 
     fn act(&mut self, wish: Wish) {
         match wish {
-            Wish::Connect(peer) => {
+            Wish::Connect(upstream) => {
                 let dial = DialId(self.next_dial);
                 self.next_dial += 1;
-                self.sides[index(peer)] = Side { dial: Some(dial), ..Side::default() };
-                let to = if peer == Peer::Broker { self.config.broker } else { self.config.core };
+                self.sides[index(upstream)] = Side { dial: Some(dial), ..Side::default() };
+                let to = if upstream == Upstream::Broker {
+                    self.config.broker
+                } else {
+                    self.config.core
+                };
                 // The machine gives up in its own time.
-                self.links.dial(dial, to, Duration::from_secs(60));
+                self.connections.dial(dial, to, Duration::from_secs(60));
             }
-            Wish::Disconnect(peer) => self.hang_up(peer),
+            Wish::Disconnect(upstream) => self.hang_up(upstream),
         }
     }
 
-    fn hang_up(&mut self, peer: Peer) {
-        let side = std::mem::take(&mut self.sides[index(peer)]);
+    fn hang_up(&mut self, upstream: Upstream) {
+        let side = std::mem::take(&mut self.sides[index(upstream)]);
         if let Some(conn) = side.conn {
-            self.links.close_after_flush(conn);
+            self.connections.close_after_flush(conn);
         }
     }
 
     /// Hands on what was read of a peer, as far as it is wanted.
-    fn hand_on(&mut self, now: Now, peer: Peer) -> bool {
+    fn hand_on(&mut self, now: Now, upstream: Upstream) -> bool {
         let mut has_moved = false;
-        while self.machine.wants_frames(peer) && !self.sides[index(peer)].held.is_empty() {
+        while self.machine.wants_frames(upstream) && !self.sides[index(upstream)].held.is_empty() {
             has_moved = true;
-            let frame = self.sides[index(peer)].held.remove(0);
-            if let Err(refusal) = self.machine.handle_frame(now, peer, &frame) {
+            let frame = self.sides[index(upstream)].held.remove(0);
+            if let Err(refusal) = self.machine.handle_frame(now, upstream, &frame) {
                 self.begin_again(&refusal);
                 return true;
             }
             self.note();
-            if self.machine.has_news() {
+            if self.machine.has_updates() {
                 return true;
             }
         }
@@ -147,8 +152,8 @@ impl Library {
             let text = format!("a refusal for good: {}", unpadded(&refusal.text));
             self.delivered.disorder.get_or_insert(text);
         }
-        self.hang_up(Peer::Broker);
-        self.hang_up(Peer::Core);
+        self.hang_up(Upstream::Broker);
+        self.hang_up(Upstream::Core);
         self.delivered = Delivered {
             disorder: self.delivered.disorder.take(),
             refusals: std::mem::take(&mut self.delivered.refusals),
@@ -157,8 +162,8 @@ impl Library {
         self.machine = Subscriber::new(self.config.request(), self.random.next_u64());
     }
 
-    fn peer_of(&self, is_it: impl Fn(&Side) -> bool) -> Option<Peer> {
-        Peer::ALL.into_iter().find(|&peer| is_it(&self.sides[index(peer)]))
+    fn peer_of(&self, is_it: impl Fn(&Side) -> bool) -> Option<Upstream> {
+        Upstream::ALL.into_iter().find(|&upstream| is_it(&self.sides[index(upstream)]))
     }
 }
 
@@ -167,8 +172,8 @@ impl Library {
         for frame in frames {
             assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
         }
-        if let Some(peer) = self.peer_of(|side| side.conn == Some(conn)) {
-            self.sides[index(peer)].held.extend_from_slice(frames);
+        if let Some(upstream) = self.peer_of(|side| side.conn == Some(conn)) {
+            self.sides[index(upstream)].held.extend_from_slice(frames);
             self.go_on(now);
             self.deaf_until = self.config.deaf_until(now, &mut self.random);
         }
@@ -177,35 +182,35 @@ impl Library {
 
 impl Node for Library {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
-        self.links.insert_dialed(now, conn);
-        self.links.dialed(conn, ());
+        self.connections.insert_dialed(now, conn);
+        self.connections.dialed(conn, ());
         let Origin::Dialed(dial) = origin else { return };
-        let Some(peer) = self.peer_of(|side| side.dial == Some(dial)) else {
+        let Some(upstream) = self.peer_of(|side| side.dial == Some(dial)) else {
             // It was given up meanwhile.
-            self.links.close_after_flush(conn);
+            self.connections.close_after_flush(conn);
             return;
         };
-        self.sides[index(peer)].conn = Some(conn);
-        self.machine.handle_connected(now, peer);
+        self.sides[index(upstream)].conn = Some(conn);
+        self.machine.handle_connected(now, upstream);
         self.go_on(now);
     }
 
     fn handle_dial_failed(&mut self, now: Now, dial: DialId, _failure: DialFailure) {
-        if let Some(peer) = self.peer_of(|side| side.dial == Some(dial)) {
-            self.sides[index(peer)] = Side::default();
-            self.machine.handle_disconnected(now, peer);
+        if let Some(upstream) = self.peer_of(|side| side.dial == Some(dial)) {
+            self.sides[index(upstream)] = Side::default();
+            self.machine.handle_disconnected(now, upstream);
             self.go_on(now);
         }
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
-        self.links.remove(conn);
-        if let Some(peer) = self.peer_of(|side| side.conn == Some(conn)) {
+        self.connections.remove(conn);
+        if let Some(upstream) = self.peer_of(|side| side.conn == Some(conn)) {
             // What arrived before the end is still read, as far as it is wanted.
-            self.hand_on(now, peer);
-            if self.sides[index(peer)].conn == Some(conn) {
-                self.sides[index(peer)] = Side::default();
-                self.machine.handle_disconnected(now, peer);
+            self.hand_on(now, upstream);
+            if self.sides[index(upstream)].conn == Some(conn) {
+                self.sides[index(upstream)] = Side::default();
+                self.machine.handle_disconnected(now, upstream);
             }
             self.go_on(now);
         }
@@ -216,8 +221,8 @@ impl Node for Library {
         if self.next_flap.is_some_and(|at| at <= now.mono) {
             self.next_flap = self.config.next_flap(now, &mut self.random);
             if self.sides[0].conn.is_some() {
-                self.hang_up(Peer::Broker);
-                self.machine.handle_disconnected(now, Peer::Broker);
+                self.hang_up(Upstream::Broker);
+                self.machine.handle_disconnected(now, Upstream::Broker);
             }
         }
         self.go_on(now);
@@ -231,10 +236,11 @@ impl Node for Library {
         own.into_iter().chain(self.next_flap).min()
     }
 
-    is_a_client_with!(links);
+    is_a_client_with!(connections);
 
     fn wants_bytes(&self, conn: ConnId) -> bool {
-        let peer = self.peer_of(|side| side.conn == Some(conn));
-        self.deaf_until.is_none() && peer.is_none_or(|peer| self.machine.wants_frames(peer))
+        let upstream = self.peer_of(|side| side.conn == Some(conn));
+        self.deaf_until.is_none()
+            && upstream.is_none_or(|upstream| self.machine.wants_frames(upstream))
     }
 }

@@ -65,9 +65,9 @@ fn main() -> ExitCode {
 }
 
 /// One day.
-fn one(seed: u64, bug: Option<Bug>, is_told: bool) -> bool {
+fn one(seed: u64, bug: Option<Bug>, is_traced: bool) -> bool {
     plant(bug);
-    let done = attempt(|| run::run(seed, Wish { is_told, ..Wish::default() }));
+    let done = attempt(|| run::run(seed, Wish { is_traced, ..Wish::default() }));
     plant(None);
     match done {
         Ok(report) => println!("seed {seed}: no violation; {report}"),

@@ -74,7 +74,7 @@ impl Node for Monitor {
             self.next_id += 1;
             let deadline_us = 1_000_000.into();
             let query = Query { id, op: Op::Status as u8, deadline_us, ..Query::default() };
-            self.querier.links.send(conn, query);
+            self.querier.connections.send(conn, query);
         }
     }
 
@@ -82,5 +82,5 @@ impl Node for Monitor {
         self.querier.next_dial().into_iter().chain(self.next_question()).min()
     }
 
-    is_a_client_with!(querier.links, always reads);
+    is_a_client_with!(querier.connections, always reads);
 }

@@ -36,7 +36,7 @@ pub(crate) struct Day {
 /// What a day may be without; the stalled subscriber is compared with and without its stall.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wish {
-    pub(crate) is_told: bool,
+    pub(crate) is_traced: bool,
     pub(crate) no_stall: bool,
     pub(crate) no_faults: bool,
     /// The broker has no further reactors: what a seed meant before there were any.
@@ -85,7 +85,7 @@ impl Day {
         let options =
             if wish.no_faults { Options { chaos: ChaosConfig::OFF, ..options } } else { options };
         let mut road = Road::new(&options);
-        road.world.is_told = wish.is_told;
+        road.world.is_traced = wish.is_traced;
         let calm_at_ns = events * pace_ns + 600 * MS;
         if !wish.no_faults {
             road.world.weather = weather(&mut root.fork(2));

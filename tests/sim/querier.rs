@@ -1,25 +1,25 @@
-//! What the people of the simulator do alike: a client that sends what its [`Links`] hold and never stops,
+//! What the people of the simulator do alike: a client that sends what its [`Connections`] hold and never stops,
 //! and the connection of one who asks a single node and dials it again when it is lost. Not here: what is
 //! asked, and what is made of the answers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pregao::node::{ConnId, DialId, Links};
+use pregao::node::{ConnId, Connections, DialId};
 use pregao::time::{Mono, Now};
 use pregao::wire::{Frame, Role, Session};
 
-/// The methods of a [`pregao::node::Node`] that is no server: it sends what these links hold, has no
+/// The methods of a [`pregao::node::Node`] that is no server: it sends what these connections hold, has no
 /// descriptors to run out of, and goes on until its host ends it.
 macro_rules! is_a_client_with {
-    ($($links:ident).+, always reads) => {
-        is_a_client_with!($($links).+);
+    ($($connections:ident).+, always reads) => {
+        is_a_client_with!($($connections).+);
 
         fn wants_bytes(&self, _conn: ConnId) -> bool {
             true
         }
     };
-    ($($links:ident).+) => {
+    ($($connections:ident).+) => {
         fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
             let (frames, consumed) = <pregao::node::codec::Frames as pregao::node::codec::Codec>::split(bytes);
             self.handle_frames(now, conn, frames);
@@ -53,19 +53,19 @@ macro_rules! is_a_client_with {
         }
 
         fn poll_action(&mut self) -> Option<Action> {
-            self.$($links).+.poll_action()
+            self.$($connections).+.poll_action()
         }
 
         fn poll_dirty(&mut self) -> Option<ConnId> {
-            self.$($links).+.poll_dirty()
+            self.$($connections).+.poll_dirty()
         }
 
         fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-            Outgoing { head: self.$($links).+.outbox(conn), tail: &[] }
+            Outgoing { head: self.$($connections).+.outbox(conn), tail: &[] }
         }
 
         fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
-            self.$($links).+.sent(now, conn, bytes);
+            self.$($connections).+.sent(now, conn, bytes);
             true
         }
     };
@@ -79,20 +79,20 @@ pub(crate) struct Querier {
     redial_after: Duration,
     redial_at: Option<Mono>,
     pub(crate) conn: Option<ConnId>,
-    pub(crate) links: Links<()>,
+    pub(crate) connections: Connections<()>,
 }
 
 impl Querier {
     pub(crate) fn new(node: SocketAddr, redial_after: Duration) -> Querier {
         let redial_at = Some(Mono::default());
-        Querier { node, redial_after, redial_at, conn: None, links: Links::default() }
+        Querier { node, redial_after, redial_at, conn: None, connections: Connections::default() }
     }
 
     pub(crate) fn open(&mut self, now: Now, conn: ConnId) {
         self.conn = Some(conn);
-        self.links.insert_dialed(now, conn);
-        self.links.dialed(conn, ());
-        self.links.send(conn, Session { role: Role::Querier as u8, ..Session::default() });
+        self.connections.insert_dialed(now, conn);
+        self.connections.dialed(conn, ());
+        self.connections.send(conn, Session { role: Role::Querier as u8, ..Session::default() });
     }
 
     /// A dial came to nothing.
@@ -101,20 +101,20 @@ impl Querier {
     }
 
     pub(crate) fn close(&mut self, now: Now, conn: ConnId) {
-        self.links.remove(conn);
+        self.connections.remove(conn);
         self.conn = None;
         self.dial_later(now);
     }
 
     pub(crate) fn answer_heartbeat(&mut self, now: Now, conn: ConnId, frame: &Frame) {
         if let Some(beat) = frame.view() {
-            self.links.answer_heartbeat(now, conn, beat, None);
+            self.connections.answer_heartbeat(now, conn, beat, None);
         }
     }
 
     pub(crate) fn dial_if_due(&mut self, now: Now) {
         if self.redial_at.take_if(|at| *at <= now.mono).is_some() {
-            self.links.dial(DialId(0), self.node, Duration::from_secs(1));
+            self.connections.dial(DialId(0), self.node, Duration::from_secs(1));
         }
     }
 

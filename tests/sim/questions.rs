@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use pregao::gather::CUT_OF_OURS;
+use pregao::gather::NEWEST_COMMON_CUT;
 use pregao::wire::{
     BarTotals, Counted, Definition, EndStatus, Ended, Flags, Frame, Kind, NodeAnswer, NodeExplain,
     Op, Query, Symbol, Trade,
@@ -84,7 +84,7 @@ fn about_one(road: &mut Road, symbol: &Symbol, all: &Rows) {
     let (before, end) = rows(road, Road::query(Op::Range, name), cut);
     let want: Rows = all.iter().filter(|f| f.seq.get() < cut).copied().collect();
     assert_eq!((before, end.as_of.get()), (want, cut), "{name} as of {cut}");
-    let (ours, _) = rows(road, Road::query(Op::Range, name), CUT_OF_OURS.get());
+    let (ours, _) = rows(road, Road::query(Op::Range, name), NEWEST_COMMON_CUT.get());
     assert!(all.starts_with(&ours) || ours.iter().all(|frame| all.contains(frame)));
     // What stands of them, counted and summed.
     let mut standing: Vec<Trade> = all.iter().filter_map(Frame::view::<Trade>).copied().collect();

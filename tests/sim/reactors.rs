@@ -243,8 +243,8 @@ impl World {
             }
             AnyNode::Fanout(fanout, _) => {
                 let seen = &mut self.hosts[host].reactors.letters_seen;
-                self.counts.letters += fanout.letters_taken() - *seen;
-                *seen = fanout.letters_taken();
+                self.counts.messages += fanout.messages_taken() - *seen;
+                *seen = fanout.messages_taken();
                 let first = self.hosts[host].reactors.first;
                 let Some(AnyNode::Broker(broker)) = &self.hosts[first].node else { return };
                 let difference = fanout.differs_from(broker);

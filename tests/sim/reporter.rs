@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pregao::gather::CUT_OF_OURS;
+use pregao::gather::NEWEST_COMMON_CUT;
 use pregao::market::partition::Partition;
 use pregao::node::{
     Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing,
@@ -118,7 +118,7 @@ impl Reporter {
                 options |= Query::EXPLAIN;
             }
             let as_of = match self.random.below(8) {
-                0 => CUT_OF_OURS.get(),
+                0 => NEWEST_COMMON_CUT.get(),
                 1 => self.random.between(1, 300),
                 _ => 0,
             };
@@ -135,7 +135,7 @@ impl Reporter {
             self.next_id += 1;
             let question = Question::new(&query).expect("a question that can be asked");
             for frame in question.cut_at(Seq::new(as_of)).frames() {
-                self.querier.links.send_frame(conn, &frame);
+                self.querier.connections.send_frame(conn, &frame);
             }
             let pending = Pending { query, rows: Vec::new(), nodes: Vec::new(), refusal: None };
             self.pending.insert(query.id.get(), pending);
@@ -283,7 +283,7 @@ impl Node for Reporter {
             && let Some(conn) = self.querier.conn
         {
             // The aggregator has vanished, or the network has.
-            self.querier.links.close_after_flush(conn);
+            self.querier.connections.close_after_flush(conn);
         }
     }
 
@@ -292,5 +292,5 @@ impl Node for Reporter {
         [self.querier.next_dial(), ask_at, self.give_up_at].into_iter().flatten().min()
     }
 
-    is_a_client_with!(querier.links, always reads);
+    is_a_client_with!(querier.connections, always reads);
 }

@@ -343,7 +343,7 @@ impl Road {
     /// Everything that must hold in the end, whatever happened before.
     pub(crate) fn verify(&mut self) {
         let journal = self.stored(self.core);
-        let told = self.world.tell();
+        let told = self.world.describe();
         self.verify_journal(&journal, &told);
         let symbols = symbols(&journal);
         for shard in 0..SHARDS {

@@ -298,7 +298,7 @@ fn a_quote_says_whether_it_is_live() {
         road.world.run_until(now + 15_000 * MS);
         let asker = road.world.ask(road.asker, Road::query(Op::Quote, "PETR4"));
         let quote = asker.frames.iter().find(|f| f.kind == Kind::Quote as u8).unwrap();
-        assert!(!quote.has(Flags::STALE), "it is back\n{}", road.world.tell());
+        assert!(!quote.has(Flags::STALE), "it is back\n{}", road.world.describe());
     }
 }
 
@@ -317,7 +317,7 @@ fn breaker_changes_are_frames_of_the_system_topic() {
         let system = &road.world.client(road.system).frames;
         let changes: Vec<u32> =
             system.iter().filter(is_change).map(|f| f.instrument_seq.get()).collect();
-        assert!(changes.len() >= 4, "{changes:?}\n{}", road.world.tell());
+        assert!(changes.len() >= 4, "{changes:?}\n{}", road.world.describe());
         assert_eq!(changes, (1..=changes.len() as u32).collect::<Vec<_>>());
         for host in [road.all, late] {
             let client = road.world.client(host);

@@ -36,7 +36,7 @@ pub(crate) const REGRESSIONS: [(&str, u64); 8] = [
 ];
 
 thread_local! {
-    static SAID: RefCell<String> = const { RefCell::new(String::new()) };
+    static PANIC_TEXT: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Keeps what a panic says for whoever catches it, and out of the way of everybody else.
@@ -51,13 +51,13 @@ pub(crate) fn catch_panics() {
             .unwrap_or("a panic without words");
         let text =
             if text.starts_with('[') { text.to_owned() } else { format!("{text} ({place})") };
-        SAID.with(|said| *said.borrow_mut() = text);
+        PANIC_TEXT.with(|said| *said.borrow_mut() = text);
     }));
 }
 
 /// Runs something that may panic; what it said then.
 pub(crate) fn attempt<T>(what: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(what)).map_err(|_| SAID.with(|said| said.borrow().clone()))
+    catch_unwind(AssertUnwindSafe(what)).map_err(|_| PANIC_TEXT.with(|said| said.borrow().clone()))
 }
 
 /// Calls `each` with all numbers below `count`, in several threads.

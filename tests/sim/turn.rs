@@ -38,7 +38,7 @@ impl World {
         let known = &mut self.hosts[host];
         let is_storage_due = std::mem::take(&mut known.storage_is_due);
         if let Some(disk) = known.disk.as_ref().filter(|_| is_storage_due) {
-            disk.hold_jobs(false);
+            disk.pause_jobs(false);
         }
         let mut turn = std::mem::take(&mut known.turn);
         let bounded_before = turn.bounded_flushes();
@@ -48,7 +48,7 @@ impl World {
         let Sockets { is_busy, has_late_input, .. } = sockets;
         self.counts.bounded_flushes += turn.bounded_flushes() - bounded_before;
         if let Some(disk) = &self.hosts[host].disk {
-            disk.hold_jobs(true);
+            disk.pause_jobs(true);
         }
         self.watch_turn(host);
         if let Some(failure) = node.failure() {

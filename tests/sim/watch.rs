@@ -65,7 +65,7 @@ pub(crate) struct Stored {
 struct Feed {
     epoch: u32,
     last_seq: u64,
-    /// Last values came, and not yet the word where the stream goes on.
+    /// Last values came, and not yet the heartbeat that says where the stream goes on.
     has_snapshot: bool,
 }
 
@@ -201,7 +201,7 @@ impl World {
             });
             if is_broker && is_subscriber {
                 let late = self.watch.said.entry(number).or_default().note(frame);
-                self.hold(late.is_none(), "an-epoch-is-told-ahead-of-its-frames", || {
+                self.hold(late.is_none(), "an-epoch-is-sent-ahead-of-its-frames", || {
                     format!("{} got {}", self.hosts[host].name, late.unwrap_or_default())
                 });
             } else if self.is_core(from) && !matches!(self.hosts[host].spec, Spec::Monitor(_)) {
@@ -284,7 +284,7 @@ impl World {
         let found = known.and_then(|core| core.read_settled(self.now()));
         let Some(found) = found.filter(|found| !found.live.is_empty()) else { return };
         let first_seq = found.first_seq;
-        self.hold(gap.to_seq.get() < first_seq, "what-is-told-removed-is-not-there", || {
+        self.hold(gap.to_seq.get() < first_seq, "what-is-reported-removed-is-not-there", || {
             let name = &self.hosts[host].name;
             format!("{name} is told of {gap:?} by a journal that begins at {first_seq}")
         });

@@ -123,7 +123,7 @@ pub(crate) struct World {
     bounds: Bounds,
     pub(crate) counts: Counts,
     /// Print what happens.
-    pub(crate) is_told: bool,
+    pub(crate) is_traced: bool,
 }
 
 impl World {
@@ -145,7 +145,7 @@ impl World {
             turns: 0,
             bounds,
             counts: Counts::default(),
-            is_told: false,
+            is_traced: false,
         }
     }
 
@@ -178,7 +178,7 @@ impl World {
     }
 
     pub(crate) fn trace(&self, text: &str) {
-        if self.is_told {
+        if self.is_traced {
             println!("{:>14} {text}", self.now_ns);
         }
     }
@@ -186,7 +186,7 @@ impl World {
     /// A line of a host's log.
     pub(crate) fn log(&mut self, host: usize, text: &str) {
         let line = format!("{} {text}", self.now_ns);
-        if self.is_told {
+        if self.is_traced {
             println!("{:>14} {}: {text}", self.now_ns, self.hosts[host].name);
         }
         self.hosts[host].log.push(line);
@@ -264,7 +264,7 @@ impl World {
         self.note(host, "start", &[]);
         let known = &mut self.hosts[host];
         if let Some(disk) = &known.disk {
-            disk.hold_jobs(false);
+            disk.pause_jobs(false);
         }
         match known.spec.start(known.disk.as_ref(), now) {
             Ok((node, fanouts)) => {
@@ -281,7 +281,7 @@ impl World {
         let known = &mut self.hosts[host];
         known.is_dark = false;
         if let Some(disk) = &known.disk {
-            disk.hold_jobs(true);
+            disk.pause_jobs(true);
         }
         self.log(host, "---- start");
         self.members(host).into_iter().for_each(|member| self.reset_retransmitted(member));
@@ -589,7 +589,7 @@ impl World {
     }
 
     /// The last lines of every host, for a failing test.
-    pub(crate) fn tell(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let tail = |host: &Host| {
             let skip = host.log.len().saturating_sub(12);
             let lines = host.log[skip..].join("\n    ");

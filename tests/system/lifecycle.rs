@@ -64,10 +64,10 @@ fn the_stop_command_ends_everything_and_says_so() {
 fn no_node_survives_a_killed_supervisor() {
     let mut system = System::start(&[]);
     system.wait_well();
-    let links = NODES.map(|node| TcpStream::connect(system.place.address(node)).unwrap());
+    let connections = NODES.map(|node| TcpStream::connect(system.place.address(node)).unwrap());
     system.all.signal(Signal::KILL);
     assert_eq!(system.all.wait().code(), None);
-    for (node, mut link) in NODES.into_iter().zip(links) {
+    for (node, mut link) in NODES.into_iter().zip(connections) {
         // What a node says at the end is not asked here: that it says no more is.
         link.set_read_timeout(Some(PATIENCE)).unwrap();
         match link.read_to_end(&mut Vec::new()) {

@@ -54,14 +54,14 @@ fn who_joins_in_the_middle_of_a_bar_gets_all_of_it() {
         // Another exit would say that the beginning of a bar was missing.
         let told = system.place.run("subscribe", &flags).expect(0).json();
         assert_eq!(told.len(), 12);
-        let whole = told.iter().filter(|live| is_told_whole(&system, live)).count();
+        let whole = told.iter().filter(|live| is_reported_whole(&system, live)).count();
         if whole >= 9 { Ok(()) } else { Err(format!("{whole} of 12")) }
     });
 }
 
 /// Whether a live bar is what history says of it. It may lack trades at its end: told when its time had passed
 /// on the clock, while a slow machine still held some back, it would have come again.
-fn is_told_whole(system: &System, live: &Value) -> bool {
+fn is_reported_whole(system: &System, live: &Value) -> bool {
     let seconds = live["interval_ns"].as_u64().unwrap() / 1_000_000_000;
     let flags = ["--bars", &format!("{seconds}s"), "--deadline", "10s"];
     let symbol = live["symbol"].as_str().unwrap();

@@ -19,7 +19,7 @@ use pregao::wire::{EndStatus, FRAME_BYTES, Op};
 use serde::Serialize;
 
 use super::QueryFlags;
-use super::naive::Link;
+use super::naive::NodeConnection;
 use super::shapes::Shapes;
 use crate::limits::CONNECT_MAX;
 use crate::measure::histogram;
@@ -110,7 +110,7 @@ impl Progress {
 
 /// Somebody who can be asked.
 enum Way {
-    Node(Link, Question),
+    Node(NodeConnection, Question),
     Frames(TcpStream),
 }
 
@@ -146,12 +146,12 @@ impl Ways {
         let mut ways = vec![
             Way::Frames(relay(Vec::new()).map_err(failed)?),
             Way::Frames(relay(echoes).map_err(failed)?),
-            Way::Node(Link::open(flags.addr)?, question),
-            Way::Node(Link::open(flags.core)?, quote),
+            Way::Node(NodeConnection::open(flags.addr)?, question),
+            Way::Node(NodeConnection::open(flags.core)?, quote),
         ];
         // The owner of the symbol answers with rows; the others refuse, which is quick.
         for shard in &flags.shards {
-            ways.push(Way::Node(Link::open(*shard)?, history.clone()));
+            ways.push(Way::Node(NodeConnection::open(*shard)?, history.clone()));
         }
         Ok(Ways(ways))
     }
@@ -230,19 +230,19 @@ fn relay(mut others: Vec<TcpStream>) -> io::Result<TcpStream> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let stream = TcpStream::connect_timeout(&listener.local_addr()?, CONNECT_MAX)?;
     stream.set_nodelay(true)?;
-    let (mut asker, _) = listener.accept()?;
-    asker.set_nodelay(true)?;
+    let (mut query_client, _) = listener.accept()?;
+    query_client.set_nodelay(true)?;
     let mut relay = move || -> io::Result<()> {
         let mut frame = [0; FRAME_BYTES];
         loop {
-            asker.read_exact(&mut frame)?;
+            query_client.read_exact(&mut frame)?;
             for other in &mut others {
                 other.write_all(&frame)?;
             }
             for other in &mut others {
                 other.read_exact(&mut frame)?;
             }
-            asker.write_all(&frame)?;
+            query_client.write_all(&frame)?;
         }
     };
     // It ends with an error when the connection does, which is its only end.

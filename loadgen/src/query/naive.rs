@@ -22,14 +22,14 @@ use crate::pace::Pacer;
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// A blocking connection for one query at a time.
-pub(super) struct Link {
+pub(super) struct NodeConnection {
     stream: TcpStream,
     next_id: u32,
     read: Vec<u8>,
 }
 
-impl Link {
-    pub(super) fn open(address: SocketAddr) -> Result<Link, String> {
+impl NodeConnection {
+    pub(super) fn open(address: SocketAddr) -> Result<NodeConnection, String> {
         let failed = |error: std::io::Error| format!("{address}: {error}");
         let mut stream = TcpStream::connect_timeout(&address, CONNECT_MAX).map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
@@ -37,7 +37,7 @@ impl Link {
         let role = Role::Querier as u8;
         let hello = Frame::seal(Session { role, ..Session::default() });
         stream.write_all(hello.as_bytes()).map_err(failed)?;
-        Ok(Link { stream, next_id: 0, read: vec![0; 64 * 1024] })
+        Ok(NodeConnection { stream, next_id: 0, read: vec![0; 64 * 1024] })
     }
 
     /// Asks and reads to the end of the answer.
@@ -161,8 +161,8 @@ fn gather(flags: &QueryFlags, question: &Question) -> Option<EndStatus> {
         leaves.extend(flags.shards.iter().map(|shard| (*shard, history.clone())));
     }
     let ask = |(address, question): &(SocketAddr, Question)| {
-        let mut link = Link::open(*address).ok()?;
-        link.ask(question).ok()
+        let mut connection = NodeConnection::open(*address).ok()?;
+        connection.ask(question).ok()
     };
     std::thread::scope(|scope| {
         let mut threads = Vec::new();

@@ -115,7 +115,7 @@ fn who_stalls_reads_slowly_or_comes_and_goes_spoils_nothing_for_the_others() {
 }
 
 #[test]
-fn who_never_read_is_told_why_and_nobody_else_is() {
+fn only_a_subscriber_that_never_read_is_refused() {
     // What the sockets hold and the ring are far less than what is sent.
     let broker = Running::start(1 << 10, Some(4_096));
     let spec =

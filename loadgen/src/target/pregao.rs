@@ -23,7 +23,7 @@ const HEARTBEAT_ANSWER: Heartbeat = Heartbeat {
 /// Token of the heartbeat behind a publisher's preparations.
 const PREPARED: u32 = 7;
 
-fn say<M: Message>(out: &mut Vec<u8>, message: M) {
+fn push<M: Message>(out: &mut Vec<u8>, message: M) {
     out.extend_from_slice(Frame::seal(message).as_bytes());
 }
 
@@ -47,10 +47,10 @@ pub(crate) fn resume_subscriber(interest: Interest<'_>, from_seq: u64) -> Vec<u8
     let everything = ["*".to_owned()];
     let patterns = if interest.topics.is_empty() { &everything } else { interest.topics };
     let mut out = Vec::with_capacity((patterns.len() + 1) * FRAME_BYTES);
-    say(&mut out, session(Role::Subscriber, 0, 0));
+    push(&mut out, session(Role::Subscriber, 0, 0));
     for (index, pattern) in patterns.iter().enumerate() {
         let more = if index + 1 < patterns.len() { Flags::MORE } else { 0 };
-        say(
+        push(
             &mut out,
             Subscribe {
                 flags: U16::new(more),
@@ -69,7 +69,7 @@ pub(crate) fn resume_subscriber(interest: Interest<'_>, from_seq: u64) -> Vec<u8
 /// A fresh epoch from `seq` 1 on makes void whatever an earlier run has left.
 pub(super) fn hello_publisher(source: u8, epoch: u32) -> Vec<u8> {
     let mut out = Vec::new();
-    say(&mut out, session(Role::Publisher, source, epoch));
+    push(&mut out, session(Role::Publisher, source, epoch));
     out
 }
 
@@ -83,7 +83,7 @@ pub(super) fn prepare(source: u8, symbols: &[String]) -> Vec<u8> {
         out.extend_from_slice(Frame::seal(definition).delivered(Flags::SNAPSHOT).as_bytes());
     }
     // The answer says that the broker has done with all of this.
-    say(
+    push(
         &mut out,
         Heartbeat {
             flags: U16::new(Flags::MORE),

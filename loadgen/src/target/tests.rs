@@ -16,7 +16,7 @@ fn trade(seq: u64) -> Frame {
 
 /// What a subscriber's stream means, with runs of payloads flattened.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Heard {
+struct Received {
     seqs: Vec<u64>,
     confirmed: usize,
     gaps: usize,
@@ -24,7 +24,7 @@ struct Heard {
     refused: Vec<String>,
 }
 
-impl Heard {
+impl Received {
     fn note(&mut self, event: Event<'_>) {
         match event {
             Event::Frames(frames) => {
@@ -40,18 +40,18 @@ impl Heard {
 }
 
 /// Feeds the stream in chunks and keeps what the parser leaves, as a subscriber does.
-fn hear<'a>(
+fn receive<'a>(
     target: Target,
     chunks: impl Iterator<Item = &'a [u8]>,
-) -> Result<Heard, ProtocolError> {
-    let (mut heard, mut held) = (Heard::default(), Vec::new());
+) -> Result<Received, ProtocolError> {
+    let (mut received, mut held) = (Received::default(), Vec::new());
     for chunk in chunks {
         held.extend_from_slice(chunk);
-        let taken = target.parse(&held, &mut |event| heard.note(event))?;
+        let taken = target.parse(&held, &mut |event| received.note(event))?;
         held.drain(..taken);
     }
     assert!(held.is_empty(), "{} bytes were left over", held.len());
-    Ok(heard)
+    Ok(received)
 }
 
 fn frames_of(messages: &[Frame]) -> Vec<u8> {
@@ -114,13 +114,13 @@ fn publish_all(target: Target, seqs: &[u64], out: &mut Vec<u8>) {
     }
 }
 
-fn check(target: Target, heard: &Heard) {
-    assert_eq!(heard.seqs, [2, 3, 4], "{target:?}");
+fn check(target: Target, received: &Received) {
+    assert_eq!(received.seqs, [2, 3, 4], "{target:?}");
     let interest = Interest { source: 2, topics: &[] };
-    assert_eq!(heard.confirmed, target.confirmations(interest), "{target:?}");
-    assert_eq!(heard.gaps, usize::from(matches!(target, Target::Pregao | Target::Bare)));
-    assert_eq!(heard.replies.len(), usize::from(target != Target::Redis), "{target:?}");
-    assert_eq!(heard.refused.len(), 1, "{target:?}");
+    assert_eq!(received.confirmed, target.confirmations(interest), "{target:?}");
+    assert_eq!(received.gaps, usize::from(matches!(target, Target::Pregao | Target::Bare)));
+    assert_eq!(received.replies.len(), usize::from(target != Target::Redis), "{target:?}");
+    assert_eq!(received.refused.len(), 1, "{target:?}");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_message_cut_anywhere_is_whole_when_its_rest_arrives() {
             for second in [first, first + 1, first + 7, stream.len()] {
                 let second = second.min(stream.len());
                 let chunks = [&stream[..first], &stream[first..second], &stream[second..]];
-                check(target, &hear(target, chunks.into_iter()).unwrap());
+                check(target, &receive(target, chunks.into_iter()).unwrap());
             }
         }
     }
@@ -142,7 +142,7 @@ fn every_size_of_chunk_reads_the_same() {
     for target in Target::ALL {
         let stream = sample(target);
         for size in 1..=stream.len() {
-            check(target, &hear(target, stream.chunks(size)).unwrap());
+            check(target, &receive(target, stream.chunks(size)).unwrap());
         }
     }
 }

@@ -109,11 +109,11 @@ proptest! {
                 Step::Record(n, outcome) if !held.is_empty() => {
                     let permit = held.swap_remove(n % held.len());
                     let late = permit.generation() != breaker.generation();
-                    let before = (breaker.phase, breaker.generation(), breaker.last_error);
+                    let before = (breaker.state, breaker.generation(), breaker.last_error);
                     let sums = breaker.window.sums(now);
                     breaker.record(permit, outcome, now);
                     if late {
-                        let after = (breaker.phase, breaker.generation(), breaker.last_error);
+                        let after = (breaker.state, breaker.generation(), breaker.last_error);
                         prop_assert_eq!(before, after);
                         prop_assert_eq!(sums, breaker.window.sums(now));
                     }

@@ -219,7 +219,7 @@ impl MarkJson {
         MarkJson {
             kind: "mark",
             position,
-            reason: reason_word(mark.reason),
+            reason: reason_name(mark.reason),
             seq: mark.seq.get(),
             epoch: mark.epoch.get(),
             durable_records: mark.durable_records.get(),
@@ -231,7 +231,7 @@ impl MarkJson {
     }
 }
 
-fn reason_word(reason: u8) -> &'static str {
+fn reason_name(reason: u8) -> &'static str {
     match Reason::from_number(reason) {
         Some(Reason::Open) => "open",
         Some(Reason::Segment) => "segment",

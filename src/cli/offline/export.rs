@@ -255,7 +255,7 @@ impl Earlier {
             let entry = entry.map_err(failed)?;
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
-            // Of a link this is the link's own type, and so neither.
+            // Of a symbolic link this is the link's own type, and so neither.
             let kind = entry.file_type().map_err(failed)?;
             let is_folder =
                 Earlier::FOLDERS.get(depth).is_some_and(|start| name.starts_with(start));

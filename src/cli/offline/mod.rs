@@ -23,7 +23,7 @@ use super::parse::Pattern;
 use crate::client::Symbols;
 use crate::feed;
 use crate::log::inspect::{Item, Outline, Reader, Union};
-use crate::log::{StorageError, is_doubtful};
+use crate::log::{StorageError, is_uncertain};
 use crate::storage::LogFiles;
 use crate::wire::{Definition, Frame, padded};
 
@@ -237,7 +237,7 @@ impl Records {
 
 /// What core says of a number whose definition may be lost names nothing; a shard may still know its name.
 fn note_symbol(symbols: &mut Symbols, frame: &Frame) {
-    if !is_doubtful(frame) {
+    if !is_uncertain(frame) {
         symbols.note(frame);
     }
 }

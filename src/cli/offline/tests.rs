@@ -441,10 +441,10 @@ fn parquet_reads_back_as_what_was_dumped() {
             }
             let expected = &dumped[&seq];
             // A time that a signed number of nanoseconds cannot hold is null.
-            let told = expected.iter().filter(|field| {
+            let printed = expected.iter().filter(|field| {
                 !field.starts_with("symbol=") && !field.starts_with("ts_recv=1844")
             });
-            assert_eq!(read, told.cloned().collect::<Vec<_>>());
+            assert_eq!(read, printed.cloned().collect::<Vec<_>>());
             count += 1;
         }
     }

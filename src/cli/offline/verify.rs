@@ -118,7 +118,7 @@ impl<W: Write> Watch for Shown<'_, W> {
 }
 
 fn finding_text(dir: &str, finding: &Finding) -> String {
-    let mut text = format!("{}: {dir}", severity_word(finding.severity));
+    let mut text = format!("{}: {dir}", severity_name(finding.severity));
     if !finding.file.is_empty() {
         text.push_str(&format!("/{}", finding.file));
     }
@@ -139,7 +139,7 @@ fn finding_text(dir: &str, finding: &Finding) -> String {
 }
 
 fn sentence(name: &str, in_use: bool, summary: &Summary) -> String {
-    let mut text = format!("{name}: {}", verdict_word(summary.verdict));
+    let mut text = format!("{name}: {}", verdict_name(summary.verdict));
     text.push_str(&format!(
         "; {} frames and {} marks in {} segments",
         summary.frames, summary.marks, summary.segments
@@ -167,7 +167,7 @@ fn sentence(name: &str, in_use: bool, summary: &Summary) -> String {
     text
 }
 
-fn severity_word(severity: Severity) -> &'static str {
+fn severity_name(severity: Severity) -> &'static str {
     match severity {
         Severity::Note => "note",
         Severity::Loss => "loss",
@@ -175,7 +175,7 @@ fn severity_word(severity: Severity) -> &'static str {
     }
 }
 
-fn verdict_word(verdict: Verdict) -> &'static str {
+fn verdict_name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Clean => "clean",
         Verdict::Loss => "loss",
@@ -202,7 +202,7 @@ impl<'a> FindingJson<'a> {
         FindingJson {
             kind: "finding",
             log,
-            severity: severity_word(finding.severity),
+            severity: severity_name(finding.severity),
             file: Some(finding.file.as_str()).filter(|file| !file.is_empty()),
             offset: finding.offset,
             position: finding.position,
@@ -245,7 +245,7 @@ impl<'a> SummaryJson<'a> {
             kind: "summary",
             log,
             dir,
-            verdict: verdict_word(summary.verdict),
+            verdict: verdict_name(summary.verdict),
             in_use,
             closed: summary.is_closed,
             segments: summary.segments,

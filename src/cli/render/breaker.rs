@@ -13,7 +13,7 @@ use crate::node::breaker_described_by;
 pub struct BreakerReport {
     /// Its name, which operators use too.
     pub name: String,
-    /// Its state in a word.
+    /// Its state as a name.
     pub state: String,
     /// For how long it has been in that state.
     pub since_ms: i64,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::{breaker_reason_word, breaker_state_word, flag_words, price, side_word};
+use super::{breaker_reason_name, breaker_state_name, flag_names, price, side_name};
 use crate::wire::{Column, Frame, Holds, Piece, unpadded};
 
 /// What stands in a column.
@@ -31,10 +31,10 @@ impl Value {
             }
             Holds::Price => Value::Price(number().cast_signed()),
             Holds::Text(_) => Value::Text(Some(unpadded(column.bytes(frame)).into())),
-            Holds::Flags => Value::Text(Some(flag_words(frame.flags.get()).join(" ").into())),
-            Holds::Side => Value::Text(side_word(frame.flags.get()).map(Cow::Borrowed)),
-            Holds::BreakerState => Value::Text(Some(breaker_state_word(byte()).into())),
-            Holds::BreakerReason => Value::Text(Some(breaker_reason_word(byte()).into())),
+            Holds::Flags => Value::Text(Some(flag_names(frame.flags.get()).join(" ").into())),
+            Holds::Side => Value::Text(side_name(frame.flags.get()).map(Cow::Borrowed)),
+            Holds::BreakerState => Value::Text(Some(breaker_state_name(byte()).into())),
+            Holds::BreakerReason => Value::Text(Some(breaker_reason_name(byte()).into())),
         }
     }
 

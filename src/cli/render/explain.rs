@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::report::table;
-use super::{json_line, node_status_word};
+use super::{json_line, node_status_name};
 use crate::client::Answer;
 use crate::wire::{NodeExplain, NodeStatus, unpadded};
 
@@ -50,7 +50,7 @@ impl Explained {
                 part: explain.part.get(),
                 node: unpadded(&node.name),
                 copy: explain.copy,
-                status: node_status_word(status),
+                status: node_status_name(status),
                 asked_us: if_asked(explain.asked_us.get()),
                 answered_us: if_asked(explain.answered_us.get()),
                 hedged: is(NodeExplain::HEDGED),

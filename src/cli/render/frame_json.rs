@@ -17,7 +17,7 @@
 //! of a snapshot belong to no instrument and have no number of their own: there these are `null`. Only a gap that
 //! says what one instrument missed of a loss has its `symbol`.
 //!
-//! The `missed` of a gap is `null` where the loss is told before anybody can know what it cost: `seq` counts all
+//! The `missed` of a gap is `null` where the loss is reported before anybody can know what it cost: `seq` counts all
 //! instruments, and a subscription of some learns its own part by the next frame of each, in a gap with its
 //! `symbol`. An instrument of which nothing came before the loss has no number to count from, and no such line.
 
@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use super::bar::BarJson;
 use super::column::Fields;
-use super::{flag_words, gap_reason_word, json_line, live_bar_words};
+use super::{flag_names, gap_reason_name, json_line, live_bar_texts};
 use crate::client::{LiveBar, Symbols};
 use crate::market::bar::Bar;
 use crate::wire::{DataKind, Frame, Gap, SnapshotEnd, Symbol};
@@ -87,7 +87,7 @@ pub fn instrument_gap_json(gap: &Frame, symbol: &Symbol) -> Option<String> {
 pub fn live_bar_json(live: &LiveBar, symbols: &Symbols) -> Option<String> {
     let [_, _, last] = live.bar.frames(live.instrument);
     let object = frame_object(&last, Some(&live.bar), symbols)?;
-    Some(json_line(&FrameJson { flags: live_bar_words(live), ..object }))
+    Some(json_line(&FrameJson { flags: live_bar_texts(live), ..object }))
 }
 
 pub(super) fn frame_object<'a>(
@@ -101,7 +101,7 @@ pub(super) fn frame_object<'a>(
         let body = Body::Gap {
             from_seq: gap.from_seq.get(),
             to_seq: gap.to_seq.get(),
-            reason: gap_reason_word(gap.reason),
+            reason: gap_reason_name(gap.reason),
             missed: (missed != u64::MAX).then_some(missed),
         };
         return Some(unnumbered("gap", body));
@@ -125,7 +125,7 @@ pub(super) fn frame_object<'a>(
         instrument_seq: Some(frame.instrument_seq.get()),
         ts_event: Some(frame.ts_event.get()),
         ts_recv: Some(frame.ts_recv.get()),
-        flags: flag_words(frame.flags.get()),
+        flags: flag_names(frame.flags.get()),
         body,
     })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use super::column::pieces_text;
-use super::{gap_reason_word, live_bar_words, price, side_word};
+use super::{gap_reason_name, live_bar_texts, price, side_name};
 use crate::cli::parse::TimeNs;
 use crate::client::{LiveBar, Symbols};
 use crate::duration;
@@ -77,7 +77,7 @@ impl FrameTable {
     pub fn live_bar(&mut self, live: &LiveBar, symbols: &Symbols) -> Option<String> {
         let [_, _, last] = live.bar.frames(live.instrument);
         let mut row = row(&last, Some(&live.bar), symbols)?;
-        let words = live_bar_words(live);
+        let words = live_bar_texts(live);
         if !words.is_empty() {
             row.note = format!("{} {}", words.join(" "), row.note);
             row.style = warning();
@@ -152,7 +152,7 @@ fn warning() -> Style {
 /// Frames that are a sentence, not a row.
 fn remark(frame: &Frame, symbols: &Symbols) -> Option<(&'static str, String)> {
     if let Some(gap) = frame.view::<Gap>() {
-        let reason = gap_reason_word(gap.reason);
+        let reason = gap_reason_name(gap.reason);
         let mut text = format!("seq {} to {} missing: {reason}", gap.from_seq, gap.to_seq);
         if gap.missed.get() != u64::MAX {
             text.push_str(&format!(", {} of ours", gap.missed));
@@ -210,7 +210,7 @@ fn style(color: LineColor, frame: &Frame) -> Style {
     match color {
         LineColor::Stale if frame.has(Flags::STALE) => warning(),
         LineColor::Stale => Style::new(),
-        LineColor::Side => match side_word(frame.flags.get()) {
+        LineColor::Side => match side_name(frame.flags.get()) {
             Some("buy") => AnsiColor::Green.on_default(),
             Some(_) => AnsiColor::Red.on_default(),
             None => Style::new(),
@@ -303,7 +303,7 @@ TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE
     }
 
     #[test]
-    fn bars_of_two_lengths_of_one_symbol_are_told_apart_in_80_columns() {
+    fn bars_of_two_lengths_of_one_symbol_are_distinguished_in_80_columns() {
         let line = |seconds: u64| {
             let mut assembler = BarAssembler::default();
             let frames = bar_frames(PETR4.into(), 0);

@@ -30,7 +30,7 @@ use crate::market::price::decimal;
 use crate::wire::{Flags, GapReason, NodeStatus, PRICE_UNDEFINED};
 
 /// The flags of a data frame as words, lowest bit first.
-const FLAG_WORDS: [(u16, &str); 8] = [
+const FLAG_NAMES: [(u16, &str); 8] = [
     (Flags::LAST, "last"),
     (Flags::GAP_BEFORE, "gap_before"),
     (Flags::BUY, "buy"),
@@ -41,18 +41,18 @@ const FLAG_WORDS: [(u16, &str); 8] = [
     (Flags::REPLAY, "replay"),
 ];
 
-pub(super) fn flag_words(flags: u16) -> Vec<&'static str> {
-    FLAG_WORDS.iter().filter(|(mask, _)| flags & mask != 0).map(|(_, word)| *word).collect()
+pub(super) fn flag_names(flags: u16) -> Vec<&'static str> {
+    FLAG_NAMES.iter().filter(|(mask, _)| flags & mask != 0).map(|(_, word)| *word).collect()
 }
 
 /// What a reader has to know of a live bar.
-fn live_bar_words(bar: &LiveBar) -> Vec<&'static str> {
+fn live_bar_texts(bar: &LiveBar) -> Vec<&'static str> {
     let words = [(bar.is_revised, "revised"), (bar.is_incomplete, "incomplete")];
     words.iter().filter(|(is_so, _)| *is_so).map(|(_, word)| *word).collect()
 }
 
 /// The aggressor's side; `None` when it is unknown, or contradicts itself.
-pub(super) fn side_word(flags: u16) -> Option<&'static str> {
+pub(super) fn side_name(flags: u16) -> Option<&'static str> {
     match (flags & Flags::BUY != 0, flags & Flags::SELL != 0) {
         (true, false) => Some("buy"),
         (false, true) => Some("sell"),
@@ -60,7 +60,7 @@ pub(super) fn side_word(flags: u16) -> Option<&'static str> {
     }
 }
 
-fn gap_reason_word(reason: u8) -> &'static str {
+fn gap_reason_name(reason: u8) -> &'static str {
     match GapReason::from_number(reason) {
         Some(GapReason::Lapped) => "lapped",
         Some(GapReason::BeforeRing) => "before_ring",
@@ -73,12 +73,12 @@ fn gap_reason_word(reason: u8) -> &'static str {
 }
 
 /// A breaker's state by its number in BREAKER frames.
-pub(super) fn breaker_state_word(state: u8) -> String {
+pub(super) fn breaker_state_name(state: u8) -> String {
     State::from_number(state).map_or("unknown".to_owned(), |state| state.to_string())
 }
 
 /// Why a breaker changed, by its number in BREAKER frames.
-pub(super) fn breaker_reason_word(reason: u8) -> String {
+pub(super) fn breaker_reason_name(reason: u8) -> String {
     crate::breaker::Reason::from_number(reason)
         .map_or("unknown".to_owned(), |reason| reason.to_string())
 }
@@ -88,9 +88,9 @@ pub(super) fn price(units: i64, decimals: u8) -> Option<String> {
     (units != PRICE_UNDEFINED).then(|| decimal(i128::from(units), decimals))
 }
 
-/// What became of a node's share, in a word.
+/// What became of a node's share, as a name.
 #[must_use]
-pub fn node_status_word(status: NodeStatus) -> &'static str {
+pub fn node_status_name(status: NodeStatus) -> &'static str {
     match status {
         NodeStatus::Ok => "ok",
         NodeStatus::Pruned => "pruned",

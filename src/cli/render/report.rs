@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::bar::BarJson;
 use super::frame_json::{FrameJson, frame_object};
-use super::{json_line, node_status_word, price, side_word};
+use super::{json_line, node_status_name, price, side_name};
 use crate::cli::parse::TimeNs;
 use crate::client::Symbols;
 use crate::market::bar::Bar;
@@ -93,7 +93,7 @@ impl NodeShareJson<'_> {
     pub(super) fn new(share: &NodeShare) -> NodeShareJson<'_> {
         NodeShareJson {
             node: &share.node,
-            status: node_status_word(share.status),
+            status: node_status_name(share.status),
             rows: share.rows,
             elapsed_us: share.elapsed_us,
         }
@@ -213,7 +213,7 @@ fn history_table(frames: &[Frame], decimals: u8) -> Option<String> {
         let trade = frame.view::<Trade>()?;
         Some(vec![
             TimeNs(trade.ts_event.get()).to_string(),
-            side_word(trade.flags.get()).unwrap_or("-").to_owned(),
+            side_name(trade.flags.get()).unwrap_or("-").to_owned(),
             price(trade.price.get(), decimals).unwrap_or_else(|| "-".to_owned()),
             trade.qty.to_string(),
             trade.trade_id.to_string(),
@@ -253,7 +253,7 @@ pub(super) fn nodes_table(nodes: &[NodeShare]) -> Option<String> {
     let rows = nodes.iter().map(|share| {
         vec![
             share.node.clone(),
-            node_status_word(share.status).to_owned(),
+            node_status_name(share.status).to_owned(),
             share.rows.to_string(),
             format!("{} us", share.elapsed_us),
         ]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use pregao::client::{Answer, Asker, Symbols};
+use pregao::client::{Answer, QueryClient, Symbols};
 use pregao::limits::CLIENT_CONNECT_MAX;
 use pregao::market::price::Price;
 use pregao::wire::{NodeStatus, Op, Query, Quote, Trade, U32, padded, unpadded};
@@ -33,7 +33,8 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let mut asker = Asker::open("aggregator", arguments.aggregator, CLIENT_CONNECT_MAX)?;
+    let mut query_client =
+        QueryClient::open("aggregator", arguments.aggregator, CLIENT_CONNECT_MAX)?;
     // A part of the answer is better than none: who is missing is printed.
     let ask =
         Query { symbol: padded(&arguments.symbol), options: Query::PARTIAL, ..Query::default() };
@@ -42,9 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let deadline = Duration::from_millis(arguments.deadline_ms);
     for _ in 0..arguments.count {
         // Both are under way at once.
-        let answers = asker.ask(&[quote, trades], deadline)?;
+        let answers = query_client.ask(&[quote, trades], deadline)?;
         for (answer, what) in answers.iter().zip(["quote", "trades"]) {
-            print(answer, asker.symbols());
+            print(answer, query_client.symbols());
             println!("{what}: {}", outcome(answer));
         }
     }

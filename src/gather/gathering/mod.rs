@@ -27,10 +27,10 @@ pub(super) use rows::{BAR_FRAMES, RowKind};
 
 use part::AttemptIndex;
 
-/// A query as its asker knows it.
+/// A query as its client knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClientQuery {
-    pub(super) asker: u64,
+    pub(super) client: u64,
     pub(super) id: u32,
 }
 
@@ -83,7 +83,7 @@ pub(super) enum RowsTaken {
 
 /// An attempt that another one has beaten: the part ended while it was open.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lost {
+pub(super) struct LostRace {
     pub(super) leaf: LeafId,
     pub(super) request: RequestId,
     pub(super) rows: RowKind,
@@ -93,9 +93,9 @@ pub(super) struct Lost {
     pub(super) is_slow: bool,
 }
 
-impl Lost {
-    fn of(attempt: &Attempt, rows: RowKind) -> Lost {
-        Lost {
+impl LostRace {
+    fn of(attempt: &Attempt, rows: RowKind) -> LostRace {
+        LostRace {
             leaf: attempt.leaf(),
             request: attempt.request(),
             rows,
@@ -108,7 +108,7 @@ impl Lost {
 /// What came of the end of a part.
 #[derive(Debug)]
 pub(super) struct PartCompleted {
-    pub(super) lost: Vec<Lost>,
+    pub(super) lost: Vec<LostRace>,
     /// Whether a hedge brought the answer.
     pub(super) is_won_by_hedge: bool,
     /// Whether no part of the query is open any more.
@@ -119,7 +119,7 @@ pub(super) struct PartCompleted {
 #[derive(Debug)]
 pub(super) struct Gathering {
     id: GatherId,
-    asker: u64,
+    client: u64,
     query: Query,
     is_list: bool,
     begun: Mono,
@@ -132,14 +132,14 @@ pub(super) struct Gathering {
 impl Gathering {
     pub(super) fn new(
         id: GatherId,
-        asker: u64,
+        client: u64,
         question: &Question,
         parts: Vec<Part>,
         now: Mono,
     ) -> Gathering {
         Gathering {
             id,
-            asker,
+            client,
             query: question.query,
             is_list: question.symbol().is_none(),
             begun: now,
@@ -267,7 +267,7 @@ impl Gathering {
     }
 
     pub(super) fn client_query(&self) -> ClientQuery {
-        ClientQuery { asker: self.asker, id: self.query.id.get() }
+        ClientQuery { client: self.client, id: self.query.id.get() }
     }
 
     pub(super) fn query(&self) -> &Query {

@@ -4,10 +4,10 @@
 //! Invariant: each copy is tried once at most. Once a part is done no attempt of it is open, and only the
 //! chosen one holds rows.
 
-use super::Lost;
+use super::LostRace;
 use super::attempt::{Attempt, NewAttempt};
 use super::rows::RowKind;
-use crate::gather::{Availability, Candidate, LeafId, PartPlan};
+use crate::gather::{Availability, LeafId, PartPlan, Replica};
 use crate::question::Question;
 use crate::time::Mono;
 use crate::wire::{ErrorCode, NodeStatus, Op, Seq};
@@ -63,7 +63,7 @@ const ROWS_EXPECTED_MAX: usize = 16;
 pub(in crate::gather) struct Part {
     rows: RowKind,
     question: Question,
-    candidates: Vec<Candidate>,
+    replicas: Vec<Replica>,
     is_pruned: bool,
     is_done: bool,
     attempts: Vec<Attempt>,
@@ -77,13 +77,13 @@ pub(in crate::gather) struct Part {
 impl Part {
     /// `None` when the question is none that can be gathered, or nobody could answer it.
     pub(in crate::gather) fn new(plan: PartPlan) -> Option<Part> {
-        if plan.candidates.is_empty() {
+        if plan.replicas.is_empty() {
             return None;
         }
         Some(Part {
             rows: RowKind::of(&plan.question.query)?,
             question: plan.question,
-            candidates: plan.candidates,
+            replicas: plan.replicas,
             is_pruned: plan.is_pruned,
             is_done: plan.is_pruned,
             attempts: Vec::new(),
@@ -144,14 +144,14 @@ impl Part {
 
     /// Ends the part. Attempts that are still open have lost against the chosen one; returns how many frames
     /// were dropped.
-    pub(super) fn complete(&mut self, now: Mono, lost: &mut Vec<Lost>) -> usize {
+    pub(super) fn complete(&mut self, now: Mono, lost: &mut Vec<LostRace>) -> usize {
         self.is_done = true;
         let mut dropped = 0;
         let chosen = self.chosen;
         for (number, attempt) in self.attempts.iter_mut().enumerate() {
             if attempt.is_open() {
                 dropped += attempt.end(NodeStatus::Spare, now);
-                lost.push(Lost::of(attempt, self.rows));
+                lost.push(LostRace::of(attempt, self.rows));
             }
             if chosen != Some(AttemptIndex(number)) {
                 dropped += attempt.drop_rows();
@@ -185,13 +185,13 @@ impl Part {
         &self.question
     }
 
-    pub(in crate::gather) fn candidates(&self) -> &[Candidate] {
-        &self.candidates
+    pub(in crate::gather) fn replicas(&self) -> &[Replica] {
+        &self.replicas
     }
 
     /// Whether there is more than one copy.
     pub(in crate::gather) fn has_replicas(&self) -> bool {
-        self.candidates.len() > 1
+        self.replicas.len() > 1
     }
 
     /// Whether nothing of the query belongs to it.
@@ -215,11 +215,11 @@ impl Part {
 
     /// Copies that have not been asked and can be.
     pub(in crate::gather) fn untried(&self) -> impl Iterator<Item = Untried> {
-        let copies = self.candidates.iter().enumerate();
+        let copies = self.replicas.iter().enumerate();
         copies.filter_map(|(number, copy)| {
             let index = ReplicaIndex(number);
             let can_be_asked =
-                copy.availability == Availability::Ask && self.attempt_at(index).is_none();
+                copy.availability == Availability::Ready && self.attempt_at(index).is_none();
             can_be_asked.then_some(Untried { index, leaf: copy.leaf })
         })
     }
@@ -273,7 +273,7 @@ impl Part {
 
     /// All copies in the order of the plan, with what came of each.
     pub(in crate::gather) fn outcomes(&self) -> impl Iterator<Item = Outcome<'_>> {
-        self.candidates.iter().enumerate().map(|(number, copy)| {
+        self.replicas.iter().enumerate().map(|(number, copy)| {
             let index = ReplicaIndex(number);
             let attempt = self.attempt_at(index);
             Outcome {
@@ -286,7 +286,7 @@ impl Part {
         })
     }
 
-    fn status_of(&self, copy: &Candidate, attempt: Option<&Attempt>) -> NodeStatus {
+    fn status_of(&self, copy: &Replica, attempt: Option<&Attempt>) -> NodeStatus {
         if self.is_pruned {
             return NodeStatus::Pruned;
         }
@@ -297,8 +297,8 @@ impl Part {
         match copy.availability {
             Availability::Refused => NodeStatus::Refused,
             Availability::BreakerOpen => NodeStatus::BreakerOpen,
-            Availability::Ask if self.is_over_limit => NodeStatus::Failed,
-            Availability::Ask => NodeStatus::Spare,
+            Availability::Ready if self.is_over_limit => NodeStatus::Failed,
+            Availability::Ready => NodeStatus::Spare,
         }
     }
 

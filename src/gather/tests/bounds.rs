@@ -4,51 +4,55 @@ use super::*;
 use crate::limits::{GATHER_FRAMES_MAX, GATHER_FRAMES_TOTAL_MAX, GATHER_LEAVES_MAX, GATHERS_MAX};
 
 #[test]
-fn an_asker_that_leaves_stops_its_questions_and_gets_no_answer() {
+fn a_client_that_leaves_stops_its_questions_and_gets_no_answer() {
     let (mut gather, ids) = begun(&query(Op::Last, 0), &plan(Op::Last));
     let mut other = query(Op::Last, 0);
     other.id = U32::new(6);
-    gather.begin_query(START, ASKER, &other, &plan(Op::Last)).unwrap();
+    gather.begin_query(START, CLIENT, &other, &plan(Op::Last)).unwrap();
     gather.begin_query(START, 78, &other, &plan(Op::Last)[..1]).unwrap();
     reply(&mut gather, &ids, A, &[trade(1, 1)]);
-    gather.asker_left(ASKER);
+    gather.client_left(CLIENT);
     let cancels: Vec<(LeafId, u32)> = std::iter::from_fn(|| gather.poll_cancel()).collect();
     assert_eq!(cancels, [(CORE, ids[&CORE]), (B, ids[&B])], "not A, and not what was never sent");
-    assert_eq!(gather.poll_ask().map(|ask| ask.leaf), Some(CORE), "the other asker's question");
-    assert_eq!((gather.poll_ask(), gather.in_flight(), gather.in_flight.frames()), (None, 1, 0));
+    assert_eq!(gather.poll_request().map(|ask| ask.leaf), Some(CORE), "the other asker's question");
+    assert_eq!(
+        (gather.poll_request(), gather.in_flight(), gather.in_flight.frames()),
+        (None, 1, 0)
+    );
     assert_eq!(gather.counts().abandoned, 2);
     gather.handle_timeout(ms(95));
-    assert_eq!(gather.poll_answer().unwrap().asker, 78);
+    assert_eq!(gather.poll_answer().unwrap().client, 78);
     assert_eq!(gather.poll_answer(), None);
-    assert!(!gather.stop_query(ASKER, 5));
+    assert!(!gather.stop_query(CLIENT, 5));
 }
 
 #[test]
-fn an_answer_for_an_asker_that_left_is_dropped() {
+fn an_answer_for_a_client_that_left_is_dropped() {
     let parts = [pruned(A, Op::Last)];
     let (mut gather, _) = begun(&query(Op::Last, 0), &parts);
-    gather.asker_left(ASKER);
+    gather.client_left(CLIENT);
     assert_eq!(gather.poll_answer(), None);
 }
 
 #[test]
 fn one_query_is_stopped_by_its_number() {
     let (mut gather, ids) = begun(&query(Op::Last, 0), &plan(Op::Last));
-    assert!(!gather.stop_query(ASKER, 4) && !gather.stop_query(78, 5));
-    assert!(gather.stop_query(ASKER, 5));
+    assert!(!gather.stop_query(CLIENT, 4) && !gather.stop_query(78, 5));
+    assert!(gather.stop_query(CLIENT, 5));
     assert_eq!(std::iter::from_fn(|| gather.poll_cancel()).count(), 3);
-    assert_eq!(gather.row(A, ids[&A], &trade(1, 1)), Reply::Late);
+    assert_eq!(gather.row(A, ids[&A], &trade(1, 1)), FrameOutcome::Late);
     assert_eq!((gather.in_flight(), gather.next_deadline()), (0, None));
 }
 
 #[test]
-fn a_lost_leaf_is_neither_asked_nor_told_to_stop() {
+fn a_lost_leaf_is_neither_asked_nor_sent_a_stop() {
     let mut gather = Gather::new();
-    gather.begin_query(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
+    gather.begin_query(START, CLIENT, &query(Op::Last, 0), &plan(Op::Last)).unwrap();
     gather.handle_leaf_lost(B, ms(1));
-    let asked: Vec<LeafId> = std::iter::from_fn(|| gather.poll_ask()).map(|ask| ask.leaf).collect();
+    let asked: Vec<LeafId> =
+        std::iter::from_fn(|| gather.poll_request()).map(|ask| ask.leaf).collect();
     assert_eq!(asked, [A, CORE]);
-    gather.asker_left(ASKER);
+    gather.client_left(CLIENT);
     gather.handle_leaf_lost(A, ms(2));
     assert_eq!(gather.poll_cancel().map(|cancel| cancel.0), Some(CORE));
     assert_eq!(gather.poll_cancel(), None);
@@ -59,22 +63,22 @@ fn an_answer_with_too_many_rows_fails_and_stops_the_nodes() {
     let (mut gather, ids) = begun(&query(Op::Last, Query::PARTIAL), &plan(Op::Last));
     for seq in 0..=GATHER_FRAMES_MAX as u64 {
         assert_eq!(gather.in_flight(), 1);
-        assert_eq!(gather.row(A, ids[&A], &trade(seq, seq + 1)), Reply::Taken);
+        assert_eq!(gather.row(A, ids[&A], &trade(seq, seq + 1)), FrameOutcome::Taken);
     }
     let (answer, _, _) = answer(&mut gather);
     assert_eq!((answer.status, answer.code), (EndStatus::Failed, Some(ErrorCode::Limit)));
     assert_eq!(words(&answer), "more rows than one answer may have");
     assert_eq!(std::iter::from_fn(|| gather.poll_cancel()).count(), 3);
-    assert_eq!(gather.row(A, ids[&A], &trade(1, 1)), Reply::Late);
+    assert_eq!(gather.row(A, ids[&A], &trade(1, 1)), FrameOutcome::Late);
 }
 
 #[test]
 fn all_queries_together_hold_a_bounded_number_of_rows() {
     let mut gather = Gather::new();
-    gather.begin_query(START, ASKER, &query(Op::Last, 0), &plan(Op::Last)[1..2]).unwrap();
+    gather.begin_query(START, CLIENT, &query(Op::Last, 0), &plan(Op::Last)[1..2]).unwrap();
     gather.in_flight.assume_frames(GATHER_FRAMES_TOTAL_MAX);
-    let id = gather.poll_ask().unwrap().id();
-    assert_eq!(gather.row(A, id, &trade(1, 1)), Reply::Taken);
+    let id = gather.poll_request().unwrap().id();
+    assert_eq!(gather.row(A, id, &trade(1, 1)), FrameOutcome::Taken);
     assert_eq!(gather.poll_answer().unwrap().code, Some(ErrorCode::Limit));
     assert_eq!(gather.in_flight.frames(), GATHER_FRAMES_TOTAL_MAX);
 }
@@ -82,15 +86,15 @@ fn all_queries_together_hold_a_bounded_number_of_rows() {
 #[test]
 fn queries_in_flight_are_bounded_with_their_answers() {
     let mut gather = Gather::new();
-    for asker in 0..GATHERS_MAX as u64 {
+    for client in 0..GATHERS_MAX as u64 {
         let availability =
-            if asker % 2 == 0 { Availability::Ask } else { Availability::BreakerOpen };
+            if client % 2 == 0 { Availability::Ready } else { Availability::BreakerOpen };
         let parts = [part(A, Op::Last, availability)];
-        gather.begin_query(START, asker, &query(Op::Last, 0), &parts).unwrap();
+        gather.begin_query(START, client, &query(Op::Last, 0), &parts).unwrap();
     }
-    let parts = [part(A, Op::Last, Availability::Ask)];
+    let parts = [part(A, Op::Last, Availability::Ready)];
     let refused = gather.begin_query(START, 5_000, &query(Op::Last, 0), &parts).unwrap_err();
-    assert_eq!((refused, refused.code()), (Refused::InFlight, ErrorCode::Limit));
+    assert_eq!((refused, refused.code()), (AdmissionError::InFlight, ErrorCode::Limit));
     assert!(gather.poll_answer().is_some());
     assert!(gather.begin_query(START, 5_000, &query(Op::Last, 0), &parts).is_ok());
 }
@@ -100,19 +104,19 @@ fn queries_that_cannot_be_gathered_are_refused_and_leave_nothing_behind() {
     let mut gather = Gather::new();
     let good = query(Op::Last, 0);
     let mut refused = |query: &Query, plan: &[PartPlan]| {
-        let refused = gather.begin_query(START, ASKER, query, plan).unwrap_err();
-        assert_eq!((gather.in_flight(), gather.poll_ask().is_none()), (0, true));
+        let refused = gather.begin_query(START, CLIENT, query, plan).unwrap_err();
+        assert_eq!((gather.in_flight(), gather.poll_request().is_none()), (0, true));
         assert!(refused.to_string().len() <= 48, "{refused} fits a refusal");
         refused
     };
-    assert_eq!(refused(&query(Op::Replay, 0), &[]), Refused::Op);
-    assert_eq!(refused(&Query { id: U32::new(0), ..good }, &[]), Refused::Id);
-    assert_eq!(refused(&Query { deadline_us: U32::new(0), ..good }, &[]), Refused::Deadline);
-    assert_eq!(refused(&good, &plan(Op::Bars)), Refused::Plan);
-    assert_eq!(refused(&good, &plan(Op::Status)), Refused::Plan);
-    let long = vec![part(A, Op::Last, Availability::Ask); GATHER_LEAVES_MAX + 1];
-    assert_eq!(refused(&good, &long), Refused::Plan);
-    gather.begin_query(START, ASKER, &good, &plan(Op::Last)).unwrap();
-    assert_eq!(gather.begin_query(START, ASKER, &good, &plan(Op::Last)), Err(Refused::Id));
+    assert_eq!(refused(&query(Op::Replay, 0), &[]), AdmissionError::Op);
+    assert_eq!(refused(&Query { id: U32::new(0), ..good }, &[]), AdmissionError::Id);
+    assert_eq!(refused(&Query { deadline_us: U32::new(0), ..good }, &[]), AdmissionError::Deadline);
+    assert_eq!(refused(&good, &plan(Op::Bars)), AdmissionError::Plan);
+    assert_eq!(refused(&good, &plan(Op::Status)), AdmissionError::Plan);
+    let long = vec![part(A, Op::Last, Availability::Ready); GATHER_LEAVES_MAX + 1];
+    assert_eq!(refused(&good, &long), AdmissionError::Plan);
+    gather.begin_query(START, CLIENT, &good, &plan(Op::Last)).unwrap();
+    assert_eq!(gather.begin_query(START, CLIENT, &good, &plan(Op::Last)), Err(AdmissionError::Id));
     assert_eq!(gather.counts().refused, 7);
 }

@@ -8,12 +8,12 @@ const A2: LeafId = LeafId(11);
 
 /// One part that two nodes hold.
 fn two(op: Op) -> Vec<PartPlan> {
-    let candidates = vec![candidate(A, Availability::Ask), candidate(A2, Availability::Ask)];
-    vec![PartPlan { candidates, ..part(A, op, Availability::Ask) }]
+    let replicas = vec![replica(A, Availability::Ready), replica(A2, Availability::Ready)];
+    vec![PartPlan { replicas, ..part(A, op, Availability::Ready) }]
 }
 
 fn ask(gather: &mut Gather) -> (LeafId, u32) {
-    let ask = gather.poll_ask().expect("a question");
+    let ask = gather.poll_request().expect("a question");
     (ask.leaf, ask.id())
 }
 
@@ -24,10 +24,10 @@ fn statuses(answer: &Answer) -> Vec<NodeStatus> {
 
 /// A query that one copy answers after so long; whom it was.
 fn warm(gather: &mut Gather, at: Mono, took: Duration) -> LeafId {
-    gather.begin_query(at, ASKER, &query(Op::Last, 0), &two(Op::Last)).unwrap();
+    gather.begin_query(at, CLIENT, &query(Op::Last, 0), &two(Op::Last)).unwrap();
     let (leaf, id) = ask(gather);
     let end = end(EndStatus::Complete, None);
-    assert_eq!(gather.handle_end(leaf, id, &end, at + took), Reply::Taken);
+    assert_eq!(gather.handle_end(leaf, id, &end, at + took), FrameOutcome::Taken);
     assert_eq!(gather.poll_answer().unwrap().status, EndStatus::Complete);
     leaf
 }
@@ -39,7 +39,7 @@ fn a_copy_that_fails_is_followed_by_the_next_at_once() {
         (|gather, _| gather.handle_leaf_lost(A, ms(1)), NodeStatus::Refused),
         (
             |gather, id| {
-                let _ = gather.handle_leaf_error(A, id, NodeStatus::BreakerOpen, ms(1));
+                let _ = gather.handle_request_failed(A, id, NodeStatus::BreakerOpen, ms(1));
             },
             NodeStatus::BreakerOpen,
         ),
@@ -51,12 +51,12 @@ fn a_copy_that_fails_is_followed_by_the_next_at_once() {
             NodeStatus::Failed,
         ),
         (
-            |gather, id| assert_eq!(gather.row(A, id, &quote(0)), Reply::Unexpected),
+            |gather, id| assert_eq!(gather.row(A, id, &quote(0)), FrameOutcome::Unexpected),
             NodeStatus::Failed,
         ),
         (
             |gather, id| {
-                assert_eq!(gather.row(A, id, &trade(9, 9)), Reply::Taken);
+                assert_eq!(gather.row(A, id, &trade(9, 9)), FrameOutcome::Taken);
                 let _ = gather.handle_end(A, id, &end(EndStatus::Partial, None), ms(1));
             },
             NodeStatus::Corrupt,
@@ -64,12 +64,12 @@ fn a_copy_that_fails_is_followed_by_the_next_at_once() {
     ];
     for (fail, status) in fails {
         let mut gather = Gather::new();
-        gather.begin_query(START, ASKER, &query(Op::Last, 0), &two(Op::Last)).unwrap();
+        gather.begin_query(START, CLIENT, &query(Op::Last, 0), &two(Op::Last)).unwrap();
         let (leaf, id) = ask(&mut gather);
         assert_eq!(leaf, A, "the first copy, as long as nothing is known");
         fail(&mut gather, id);
         assert!(gather.poll_answer().is_none());
-        let again = gather.poll_ask().unwrap();
+        let again = gather.poll_request().unwrap();
         assert_eq!((again.leaf, again.question.query.deadline_us.get()), (A2, 89_000));
         reply(&mut gather, &BTreeMap::from([(A2, again.id())]), A2, &[trade(1, 1)]);
         let (answer, data, _) = answer(&mut gather);
@@ -84,9 +84,9 @@ fn a_copy_that_fails_is_followed_by_the_next_at_once() {
 #[test]
 fn damaged_rows_are_taken_when_no_copy_is_whole() {
     let mut gather = Gather::new();
-    gather.begin_query(START, ASKER, &query(Op::Last, 1), &two(Op::Last)).unwrap();
+    gather.begin_query(START, CLIENT, &query(Op::Last, 1), &two(Op::Last)).unwrap();
     let (_, id) = ask(&mut gather);
-    assert_eq!(gather.row(A, id, &trade(9, 9)), Reply::Taken);
+    assert_eq!(gather.row(A, id, &trade(9, 9)), FrameOutcome::Taken);
     let _ = gather.handle_end(A, id, &end(EndStatus::Partial, None), ms(1));
     gather.handle_leaf_lost(A2, ms(2));
     let (answer, data, nodes) = answer(&mut gather);
@@ -101,22 +101,22 @@ fn a_slow_copy_is_hedged_after_the_observed_quantile_and_the_first_answer_is_tak
         warm(&mut gather, Mono(n * 1_000_000), Duration::from_millis(4));
     }
     let options = Query::EXPLAIN;
-    gather.begin_query(START, ASKER, &query(Op::Last, options), &two(Op::Last)).unwrap();
+    gather.begin_query(START, CLIENT, &query(Op::Last, options), &two(Op::Last)).unwrap();
     let (first, slow) = ask(&mut gather);
     let at = gather.next_deadline().unwrap();
     assert!((6..=7).contains(&at.since(START).as_millis()), "{:?}", at.since(START));
     gather.handle_timeout(Mono(at.0 - 1));
-    assert!(gather.poll_ask().is_none());
+    assert!(gather.poll_request().is_none());
     gather.handle_timeout(at);
     let (second, id) = ask(&mut gather);
     assert_ne!(first, second, "another node");
-    assert_eq!(gather.row(first, slow, &trade(5, 5)), Reply::Taken);
-    assert_eq!(gather.handle_rows(second, id, &[trade(1, 1)], at), Reply::Taken);
+    assert_eq!(gather.row(first, slow, &trade(5, 5)), FrameOutcome::Taken);
+    assert_eq!(gather.handle_rows(second, id, &[trade(1, 1)], at), FrameOutcome::Taken);
     let end = end(EndStatus::Complete, None);
     let done = at + Duration::from_micros(300);
-    assert_eq!(gather.handle_end(second, id, &end, done), Reply::Taken);
+    assert_eq!(gather.handle_end(second, id, &end, done), FrameOutcome::Taken);
     assert_eq!(gather.poll_cancel(), Some((first, slow)), "the other is told to stop");
-    assert_eq!(gather.handle_rows(first, slow, &[trade(6, 6)], done), Reply::Late);
+    assert_eq!(gather.handle_rows(first, slow, &[trade(6, 6)], done), FrameOutcome::Late);
     let (answer, data, _) = answer(&mut gather);
     assert_eq!((answer.status, seqs(&data)), (EndStatus::Complete, vec![1]));
     let counts = gather.counts();
@@ -143,14 +143,14 @@ fn when_the_budget_is_spent_nobody_is_hedged() {
     }
     // Both have much to do. One does it, and the other becomes slow for all of it at once.
     let count = 1_000;
-    for asker in 0..count {
-        gather.begin_query(START, asker, &query(Op::Last, 0), &two(Op::Last)).unwrap();
+    for client in 0..count {
+        gather.begin_query(START, client, &query(Op::Last, 0), &two(Op::Last)).unwrap();
     }
     let mut slow = 0;
-    while let Some(ask) = gather.poll_ask() {
+    while let Some(ask) = gather.poll_request() {
         if ask.leaf == A2 {
             let end = end(EndStatus::Complete, None);
-            assert_eq!(gather.handle_end(A2, ask.id(), &end, START), Reply::Taken);
+            assert_eq!(gather.handle_end(A2, ask.id(), &end, START), FrameOutcome::Taken);
         } else {
             slow += 1;
         }
@@ -161,9 +161,9 @@ fn when_the_budget_is_spent_nobody_is_hedged() {
     assert_eq!(counts.hedged, 10, "what was saved up");
     assert_eq!(counts.hedges_denied, slow - 10);
     assert_eq!(counts.failed_over, 0);
-    while let Some(hedge) = gather.poll_ask() {
+    while let Some(hedge) = gather.poll_request() {
         let end = end(EndStatus::Complete, None);
-        assert_eq!(gather.handle_end(A2, hedge.id(), &end, ms(4)), Reply::Taken);
+        assert_eq!(gather.handle_end(A2, hedge.id(), &end, ms(4)), FrameOutcome::Taken);
     }
     // It lost twice without a word, so it is known to be silent, and what it keeps is asked of the other from another budget.
     gather.handle_timeout(ms(5));
@@ -176,21 +176,21 @@ fn when_the_budget_is_spent_nobody_is_hedged() {
 }
 
 #[test]
-fn a_replica_that_cannot_vouch_for_its_quote_is_asked_for_no_last_word() {
+fn a_stale_quote_of_a_replica_is_not_final() {
     let mut gather = Gather::new();
     let plan = || two(Op::Quote);
     // Core is busy, so the replica is asked first.
     gather.begin_query(START, 1, &query(Op::Quote, 0), &plan()).unwrap();
     let (core, first) = ask(&mut gather);
-    gather.begin_query(START, ASKER, &query(Op::Quote, 0), &plan()).unwrap();
+    gather.begin_query(START, CLIENT, &query(Op::Quote, 0), &plan()).unwrap();
     let (replica, id) = ask(&mut gather);
     assert_eq!((core, replica), (A, A2), "the one that is not busy");
     let _ = gather.handle_end(A, first, &end(EndStatus::Complete, None), ms(8));
-    assert_eq!(gather.row(A2, id, &quote(Flags::STALE)), Reply::Taken);
+    assert_eq!(gather.row(A2, id, &quote(Flags::STALE)), FrameOutcome::Taken);
     let _ = gather.handle_end(A2, id, &end(EndStatus::Complete, None), ms(9));
     let (core, id) = ask(&mut gather);
     assert_eq!(core, A);
-    assert_eq!(gather.row(A, id, &quote(0)), Reply::Taken);
+    assert_eq!(gather.row(A, id, &quote(0)), FrameOutcome::Taken);
     let _ = gather.handle_end(A, id, &end(EndStatus::Complete, None), ms(10));
     gather.poll_answer().unwrap();
     let answer = gather.poll_answer().unwrap();
@@ -201,14 +201,14 @@ fn a_replica_that_cannot_vouch_for_its_quote_is_asked_for_no_last_word() {
 #[test]
 fn more_questions_than_a_node_may_have_are_refused_at_once() {
     let mut gather = Gather::new();
-    let plan = [part(A, Op::Last, Availability::Ask)];
-    for asker in 0..crate::limits::GATHER_LEAF_QUESTIONS_MAX as u64 {
-        gather.begin_query(START, asker, &query(Op::Last, 0), &plan).unwrap();
+    let plan = [part(A, Op::Last, Availability::Ready)];
+    for client in 0..crate::limits::GATHER_LEAF_QUESTIONS_MAX as u64 {
+        gather.begin_query(START, client, &query(Op::Last, 0), &plan).unwrap();
         assert!(gather.poll_answer().is_none());
     }
     gather.begin_query(START, 5_000, &query(Op::Last, 0), &plan).unwrap();
     let refused = gather.poll_answer().unwrap();
-    assert_eq!((refused.asker, refused.code), (5_000, Some(ErrorCode::Limit)));
+    assert_eq!((refused.client, refused.code), (5_000, Some(ErrorCode::Limit)));
     gather.begin_query(START, 5_000, &query(Op::Last, 0), &two(Op::Last)).unwrap();
     assert!(gather.poll_answer().is_none(), "the other copy has room");
 }
@@ -216,15 +216,16 @@ fn more_questions_than_a_node_may_have_are_refused_at_once() {
 #[test]
 fn a_cut_of_our_choice_is_one_that_a_copy_of_each_part_has_reached() {
     let mut gather = Gather::new();
-    let ours = Question::new(&query(Op::Last, 0)).unwrap().cut_at(Some(CUT_OF_OURS));
-    let plan = [two(Op::Last), vec![part(B, Op::Last, Availability::Ask)]].concat();
-    assert_eq!(gather.begin(START, ASKER, &ours, plan.clone()), Err(Refused::Cut));
+    let ours = Question::new(&query(Op::Last, 0)).unwrap().cut_at(Some(NEWEST_COMMON_CUT));
+    let plan = [two(Op::Last), vec![part(B, Op::Last, Availability::Ready)]].concat();
+    assert_eq!(gather.begin(START, CLIENT, &ours, plan.clone()), Err(AdmissionError::Cut));
     for (leaf, as_of) in [(A, 70), (A2, 90), (B, 80)] {
         gather.note_as_of(leaf, Seq::new(as_of));
     }
-    gather.begin(START, ASKER, &ours, plan.clone()).unwrap();
-    let cuts: Vec<u64> =
-        std::iter::from_fn(|| gather.poll_ask()).map(|it| Seq::number(it.question.as_of)).collect();
+    gather.begin(START, CLIENT, &ours, plan.clone()).unwrap();
+    let cuts: Vec<u64> = std::iter::from_fn(|| gather.poll_request())
+        .map(|it| Seq::number(it.question.as_of))
+        .collect();
     assert_eq!(cuts, [80, 80]);
 }
 
@@ -252,7 +253,7 @@ struct World {
 impl World {
     /// Sends what is to be sent; `does` says what becomes of each question.
     fn send(&mut self, does: &mut impl FnMut(LeafId) -> Does) {
-        while let Some(ask) = self.gather.poll_ask() {
+        while let Some(ask) = self.gather.poll_request() {
             let what = does(ask.leaf);
             let us = match what {
                 Does::Answers(us) | Does::Refuses(us) | Does::Babbles(us) => us,
@@ -305,9 +306,9 @@ impl World {
             Does::DiesInside(_) => {
                 let _ = gather.handle_rows(leaf, id, &[row], now);
                 gather.handle_leaf_lost(leaf, now);
-                Reply::Late
+                FrameOutcome::Late
             }
-            Does::Nothing => Reply::Late,
+            Does::Nothing => FrameOutcome::Late,
         };
     }
 
@@ -318,7 +319,7 @@ impl World {
         does: impl FnMut(LeafId) -> Does,
     ) -> (Answer, Duration) {
         let begun = self.now;
-        self.gather.begin_query(begun, ASKER, &query(Op::Range, options), plan).unwrap();
+        self.gather.begin_query(begun, CLIENT, &query(Op::Range, options), plan).unwrap();
         self.run(does, begun)
     }
 }
@@ -326,11 +327,11 @@ impl World {
 /// Core's is not among them: A with a replica, and B with one.
 fn four() -> Vec<PartPlan> {
     let copies = |first: LeafId| PartPlan {
-        candidates: vec![
-            candidate(first, Availability::Ask),
-            candidate(LeafId(first.0 + 10), Availability::Ask),
+        replicas: vec![
+            replica(first, Availability::Ready),
+            replica(LeafId(first.0 + 10), Availability::Ready),
         ],
-        ..part(first, Op::Range, Availability::Ask)
+        ..part(first, Op::Range, Availability::Ready)
     };
     vec![copies(A), copies(B)]
 }
@@ -338,7 +339,7 @@ fn four() -> Vec<PartPlan> {
 #[test]
 fn the_time_of_an_answer_is_that_of_its_slowest_part_and_not_their_sum() {
     let mut world = World { now: START, ..World::default() };
-    let plan = [part(A, Op::Range, Availability::Ask), part(B, Op::Range, Availability::Ask)];
+    let plan = [part(A, Op::Range, Availability::Ready), part(B, Op::Range, Availability::Ready)];
     let does = |leaf| Does::Answers(if leaf == A { 60_000 } else { 30_000 });
     let (answer, took) = world.ask(&plan, 0, does);
     assert_eq!((answer.status, took), (EndStatus::Complete, Duration::from_micros(60_000)));

@@ -7,8 +7,8 @@ const A2: LeafId = LeafId(11);
 const FAR: u64 = 1_000_000_000_000;
 
 fn two() -> Vec<PartPlan> {
-    let candidates = vec![candidate(A, Availability::Ask), candidate(A2, Availability::Ask)];
-    vec![PartPlan { candidates, ..part(A, Op::Last, Availability::Ask) }]
+    let replicas = vec![replica(A, Availability::Ready), replica(A2, Availability::Ready)];
+    vec![PartPlan { replicas, ..part(A, Op::Last, Availability::Ready) }]
 }
 
 /// The same at a cut.
@@ -22,18 +22,18 @@ fn behind(as_of: u64) -> Ended {
     Ended { as_of: U64::new(as_of), ..end(EndStatus::Failed, Some(ErrorCode::Behind)) }
 }
 
-fn asks(gather: &mut Gather) -> Vec<Ask> {
-    std::iter::from_fn(|| gather.poll_ask()).collect()
+fn asks(gather: &mut Gather) -> Vec<Request> {
+    std::iter::from_fn(|| gather.poll_request()).collect()
 }
 
 #[test]
-fn nodes_that_wait_for_a_cut_of_the_asker_are_well_and_nobody_else_is_asked() {
+fn nodes_that_wait_for_a_cut_of_the_client_are_healthy_and_nobody_else_is_asked() {
     let mut gather = Gather::new();
     for leaf in [A, A2] {
         gather.note_as_of(leaf, Seq::new(500));
     }
-    for asker in 0..256 {
-        gather.begin_query(START, asker, &query(Op::Last, 0), &two_at(FAR)).unwrap();
+    for client in 0..256 {
+        gather.begin_query(START, client, &query(Op::Last, 0), &two_at(FAR)).unwrap();
     }
     let asked = asks(&mut gather);
     assert!(asked.len() == 256 && asked.iter().all(|ask| ask.is_ahead));
@@ -42,7 +42,10 @@ fn nodes_that_wait_for_a_cut_of_the_asker_are_well_and_nobody_else_is_asked() {
     }
     assert_eq!((asks(&mut gather), gather.silent()), (vec![], 0));
     for ask in asked {
-        assert_eq!(gather.handle_end(ask.leaf, ask.id(), &behind(500), ms(91)), Reply::Taken);
+        assert_eq!(
+            gather.handle_end(ask.leaf, ask.id(), &behind(500), ms(91)),
+            FrameOutcome::Taken
+        );
     }
     let answers: Vec<Answer> = std::iter::from_fn(|| gather.poll_answer()).collect();
     assert_eq!(answers.len(), 256);
@@ -53,7 +56,7 @@ fn nodes_that_wait_for_a_cut_of_the_asker_are_well_and_nobody_else_is_asked() {
         assert!(!gather.leaves.is_unhealthy(ms(91), leaf), "{leaf:?}");
     }
     // Nor is it known as slow: others are hedged as early as before.
-    gather.begin_query(ms(92), ASKER, &query(Op::Last, 0), &two()).unwrap();
+    gather.begin_query(ms(92), CLIENT, &query(Op::Last, 0), &two()).unwrap();
     assert!(gather.next_deadline().unwrap() <= ms(92 + 20), "{:?}", gather.next_deadline());
 }
 
@@ -89,11 +92,11 @@ fn an_answer_at_an_old_cut_does_not_take_a_node_back() {
     gather.note_as_of(A, Seq::new(900));
     let at = |as_of: u64| Ended { as_of: U64::new(as_of), ..end(EndStatus::Complete, None) };
     let ask = |gather: &mut Gather, cut: u64, said: &Ended| {
-        let mut plan = [part(A, Op::Last, Availability::Ask)];
+        let mut plan = [part(A, Op::Last, Availability::Ready)];
         plan[0].question.as_of = Seq::new(cut);
         gather.begin_query(START, 1, &query(Op::Last, 0), &plan).unwrap();
-        let id = gather.poll_ask().unwrap().id();
-        assert_eq!(gather.handle_end(A, id, said, ms(1)), Reply::Taken);
+        let id = gather.poll_request().unwrap().id();
+        assert_eq!(gather.handle_end(A, id, said, ms(1)), FrameOutcome::Taken);
         gather.poll_answer().unwrap();
     };
     ask(&mut gather, 100, &at(100));

@@ -11,10 +11,10 @@ const SECOND: RequestId = RequestId(2);
 fn both_asked() -> (InFlight, PartId, [AttemptId; 2]) {
     let mut in_flight = InFlight::default();
     let question = Question::new(&query(Op::Last, 0)).unwrap();
-    let candidates = [A, B].map(|leaf| candidate(leaf, Availability::Ask)).to_vec();
-    let plan = PartPlan { candidates, ..part(A, Op::Last, Availability::Ask) };
+    let replicas = [A, B].map(|leaf| replica(leaf, Availability::Ready)).to_vec();
+    let plan = PartPlan { replicas, ..part(A, Op::Last, Availability::Ready) };
     let parts = vec![Part::new(plan).unwrap()];
-    let id = in_flight.insert(ASKER, &question, parts, START).part_ids().next().unwrap();
+    let id = in_flight.insert(CLIENT, &question, parts, START).part_ids().next().unwrap();
     for (request, kind) in [(FIRST, AttemptKind::First), (SECOND, AttemptKind::Hedge)] {
         let replica = in_flight.part(id).unwrap().1.untried().next().expect("a copy is left");
         let start = NewAttempt { replica, request, kind, begun: START, is_ahead: false };

@@ -74,26 +74,26 @@ proptest! {
         let leaf = |part: usize, copy: usize| LeafId(u32::try_from(part + 10 * copy).unwrap());
         let plan: Vec<PartPlan> = (0..PARTS).map(|number| PartPlan {
             question: Question::new(&query).unwrap(),
-            candidates: (0..2).map(|copy| {
+            replicas: (0..2).map(|copy| {
                 let is_away = fates[number][copy] == Fate::Away;
-                let why = if is_away { Availability::Refused } else { Availability::Ask };
-                candidate(leaf(number, copy), why)
+                let why = if is_away { Availability::Refused } else { Availability::Ready };
+                replica(leaf(number, copy), why)
             }).collect(),
             is_pruned: false,
         }).collect();
         let mut gather = Gather::new();
-        gather.begin_query(START, ASKER, &query, &plan).unwrap();
+        gather.begin_query(START, CLIENT, &query, &plan).unwrap();
         // Silent copies are hedged at 20 ms, when all others have had their say.
         for at in [ms(1), ms(21), ms(22), ms(95)] {
             gather.handle_timeout(at);
-            while let Some(ask) = gather.poll_ask() {
+            while let Some(ask) = gather.poll_request() {
                 let (part, copy) = (ask.leaf.0 as usize % 10, ask.leaf.0 as usize / 10);
                 let frames = answer_of(part, &trades, limit);
                 match fates[part][copy] {
                     Fate::Answers => {
                         for frame in &frames {
                             let taken = gather.handle_rows(ask.leaf, ask.id(), std::slice::from_ref(frame), at);
-                            prop_assert_eq!(taken, Reply::Taken);
+                            prop_assert_eq!(taken, FrameOutcome::Taken);
                         }
                         let end = end(EndStatus::Complete, None);
                         let _ = gather.handle_end(ask.leaf, ask.id(), &end, at);

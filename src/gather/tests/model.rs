@@ -80,7 +80,7 @@ proptest! {
             let availability = match fate {
                 Fate::NotAsked(why) => *why,
                 Fate::Pruned => return pruned(LeafId(node), op),
-                _ => Availability::Ask,
+                _ => Availability::Ready,
             };
             part(LeafId(node), op, availability)
         }).collect();
@@ -122,10 +122,10 @@ proptest! {
                 }
                 (None, _) => {
                     gather.handle_leaf_lost(leaf, ms(2));
-                    Reply::Taken
+                    FrameOutcome::Taken
                 }
             };
-            prop_assert_eq!(reply, Reply::Taken);
+            prop_assert_eq!(reply, FrameOutcome::Taken);
         }
         let silent = fates.iter().any(|fate| matches!(fate, Fate::FallsSilent(_)));
         prop_assert_eq!(gather.in_flight(), usize::from(silent), "only the silent are waited for");

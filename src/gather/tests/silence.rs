@@ -12,8 +12,8 @@ const SECOND: u64 = 1_000_000_000;
 /// Quotes of core and history of A, each with a replica.
 fn both() -> Vec<PartPlan> {
     let two = |first: LeafId, second: LeafId, op: Op| PartPlan {
-        candidates: vec![candidate(first, Availability::Ask), candidate(second, Availability::Ask)],
-        ..part(first, op, Availability::Ask)
+        replicas: vec![replica(first, Availability::Ready), replica(second, Availability::Ready)],
+        ..part(first, op, Availability::Ready)
     };
     vec![two(A, A2, Op::Last), two(CORE, CORE2, Op::Quote)]
 }
@@ -59,7 +59,7 @@ impl<F: Fn(LeafId, Mono) -> State> Load<F> {
     }
 
     fn send(&mut self) {
-        while let Some(ask) = self.gather.poll_ask() {
+        while let Some(ask) = self.gather.poll_request() {
             self.asked.push((self.now, ask.leaf));
             // A scheduler makes one in a hundred wait.
             let waits = if self.random.below(100) == 0 { self.random.below(2_000) } else { 0 };
@@ -77,7 +77,7 @@ impl<F: Fn(LeafId, Mono) -> State> Load<F> {
         // A STOP comes too late for what is on the way already.
         while self.gather.poll_cancel().is_some() {}
         while let Some(answer) = self.gather.poll_answer() {
-            let begun = self.open.remove(&answer.asker).expect("one answer for each query");
+            let begun = self.open.remove(&answer.client).expect("one answer for each query");
             self.answers.push((answer.status, self.now.since(begun)));
         }
     }
@@ -110,10 +110,10 @@ impl<F: Fn(LeafId, Mono) -> State> Load<F> {
 
     /// So many queries, one each millisecond, and then all of their answers.
     fn run(&mut self, count: u64) {
-        for asker in 0..count {
-            self.run_until(Mono(SECOND + asker * 1_000_000));
-            self.open.insert(asker, self.now);
-            self.gather.begin_query(self.now, asker, &query(Op::Last, 0), &both()).unwrap();
+        for client in 0..count {
+            self.run_until(Mono(SECOND + client * 1_000_000));
+            self.open.insert(client, self.now);
+            self.gather.begin_query(self.now, client, &query(Op::Last, 0), &both()).unwrap();
         }
         self.run_until(self.now + Duration::from_millis(200));
         assert!(self.open.is_empty(), "no hang: {:?}", self.open);
@@ -207,14 +207,14 @@ fn a_machine_that_stands_still_asks_nobody_twice() {
     // Both are asked, both answer, and we are not scheduled for 50 ms.
     let before = load.gather.counts();
     let at = load.now;
-    for asker in 5_000..5_020 {
-        load.gather.begin_query(at, asker, &query(Op::Last, 0), &both()).unwrap();
+    for client in 5_000..5_020 {
+        load.gather.begin_query(at, client, &query(Op::Last, 0), &both()).unwrap();
     }
-    let asks: Vec<Ask> = std::iter::from_fn(|| load.gather.poll_ask()).collect();
+    let asks: Vec<Request> = std::iter::from_fn(|| load.gather.poll_request()).collect();
     let woken = at + Duration::from_millis(50);
     for ask in &asks {
         let end = end(EndStatus::Complete, None);
-        assert_eq!(load.gather.handle_end(ask.leaf, ask.id(), &end, woken), Reply::Taken);
+        assert_eq!(load.gather.handle_end(ask.leaf, ask.id(), &end, woken), FrameOutcome::Taken);
     }
     load.gather.handle_timeout(woken);
     let after = load.gather.counts();
@@ -231,20 +231,20 @@ fn an_empty_hedge_budget_lets_no_question_wait_for_a_silent_copy() {
     let mut plan = both();
     plan.truncate(1);
     // One takes all of them and says nothing more.
-    plan[0].candidates[1].availability = Availability::Refused;
-    for asker in 5_000..5_100 {
+    plan[0].replicas[1].availability = Availability::Refused;
+    for client in 5_000..5_100 {
         let lone = plan.clone();
-        load.gather.begin_query(at, asker, &query(Op::Last, 0), &lone).unwrap();
+        load.gather.begin_query(at, client, &query(Op::Last, 0), &lone).unwrap();
     }
-    while load.gather.poll_ask().is_some() {}
-    plan[0].candidates[1].availability = Availability::Ask;
+    while load.gather.poll_request().is_some() {}
+    plan[0].replicas[1].availability = Availability::Ready;
     // The other is busy with what nobody else could be asked: it is not chosen for being idle.
     let mut questions: BTreeMap<u32, LeafId> = BTreeMap::new();
-    for asker in 6_000..6_200 {
+    for client in 6_000..6_200 {
         let options = Query::EXPLAIN;
-        load.gather.begin_query(at, asker, &query(Op::Last, options), &plan).unwrap();
+        load.gather.begin_query(at, client, &query(Op::Last, options), &plan).unwrap();
     }
-    for ask in std::iter::from_fn(|| load.gather.poll_ask()) {
+    for ask in std::iter::from_fn(|| load.gather.poll_request()) {
         questions.insert(ask.id(), ask.leaf);
     }
     while load.gather.budgets.take_hedge() {}
@@ -254,28 +254,28 @@ fn an_empty_hedge_budget_lets_no_question_wait_for_a_silent_copy() {
     let answered_at = at + Duration::from_micros(200);
     for (id, leaf) in &questions {
         if *leaf == A2 {
-            assert_eq!(load.gather.handle_end(A2, *id, &end, answered_at), Reply::Taken);
+            assert_eq!(load.gather.handle_end(A2, *id, &end, answered_at), FrameOutcome::Taken);
         }
     }
     // Timers go off when they are due.
-    let mut taken_over: Vec<Ask> = Vec::new();
+    let mut taken_over: Vec<Request> = Vec::new();
     while let Some(next) = load.gather.next_deadline() {
         if next >= at + Duration::from_millis(10) {
             break;
         }
         load.gather.handle_timeout(next);
-        while let Some(ask) = load.gather.poll_ask() {
+        while let Some(ask) = load.gather.poll_request() {
             assert_eq!(ask.leaf, A2);
             let done = next + Duration::from_micros(200);
             let reply = load.gather.handle_end(A2, ask.id(), &end, done);
-            assert_eq!(reply, Reply::Taken);
+            assert_eq!(reply, FrameOutcome::Taken);
             taken_over.push(ask);
         }
     }
     let counts = load.gather.counts();
     assert_eq!(taken_over.len(), stuck, "each once: {counts:?}");
     let answers: Vec<Answer> = std::iter::from_fn(|| load.gather.poll_answer()).collect();
-    let from_start = answers.iter().filter(|it| it.asker >= 6_000);
+    let from_start = answers.iter().filter(|it| it.client >= 6_000);
     assert_eq!(from_start.clone().filter(|it| it.status == EndStatus::Complete).count(), 200);
     let explained: Vec<&NodeExplain> =
         from_start.flat_map(|it| it.frames.iter().filter_map(Frame::view)).collect();
@@ -333,23 +333,23 @@ fn a_node_that_answers_something_is_not_silent_and_one_without_a_copy_is_not_wat
     let mut gather = Gather::new();
     let plan = both();
     gather.begin_query(START, 1, &query(Op::Last, 0), &plan[..1]).unwrap();
-    let slow = gather.poll_ask().unwrap();
+    let slow = gather.poll_request().unwrap();
     // It is busy with a long one, and answers short ones.
     for n in 1..9 {
         let at = ms(n * 10);
         let mut lone = plan.clone();
-        lone[0].candidates.truncate(1);
+        lone[0].replicas.truncate(1);
         gather.begin_query(at, 1 + n, &query(Op::Last, 0), &lone[..1]).unwrap();
-        let short = std::iter::from_fn(|| gather.poll_ask()).find(|ask| ask.leaf == A).unwrap();
+        let short = std::iter::from_fn(|| gather.poll_request()).find(|ask| ask.leaf == A).unwrap();
         let end = end(EndStatus::Complete, None);
-        assert_eq!(gather.handle_end(A, short.id(), &end, at), Reply::Taken);
+        assert_eq!(gather.handle_end(A, short.id(), &end, at), FrameOutcome::Taken);
         gather.handle_timeout(at);
         assert!(!gather.leaves.is_unhealthy(at, A), "{n}");
     }
     assert_eq!(slow.leaf, A);
     let mut gather = Gather::new();
     gather
-        .begin_query(START, 1, &query(Op::Last, 0), &[part(A, Op::Last, Availability::Ask)])
+        .begin_query(START, 1, &query(Op::Last, 0), &[part(A, Op::Last, Availability::Ready)])
         .unwrap();
     assert_eq!(gather.next_deadline(), Some(ms(95)), "no timer but the answer's own");
 }

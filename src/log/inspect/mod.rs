@@ -5,7 +5,7 @@
 //! would find and where the log ends for a reader; [`verify()`] goes through every record;
 //! [`Reader`] hands the records out in order, and [`Union`] those of several shards.
 //!
-//! The judgement is recovery's own (`log/judge.rs`, the checks of headers and records), so that the
+//! The judgement is recovery's own (`log/validator.rs`, the checks of headers and records), so that the
 //! two cannot disagree about a record. What differs is the way to the bytes: a log maps its segments
 //! whole, here a chunk is copied at a time, since what a running writer may change must not be lent.
 
@@ -171,9 +171,9 @@ fn header_page<F: Files>(files: &mut F, number: u64) -> Result<Option<Vec<u8>>, 
     }))
 }
 
-/// What is left of the last seq of the holes that were told of, when a mark of another epoch comes: from the
+/// What is left of the last seq of the holes that were reported, when a mark of another epoch comes: from the
 /// epoch's start on the numbers are given out anew, and a hole among them is another one.
-fn told_before(hole_to: Option<u64>, mark: &Mark) -> Option<u64> {
+fn reported_before(hole_to: Option<u64>, mark: &Mark) -> Option<u64> {
     hole_to.map(|told| told.min(mark.epoch_start.get().saturating_sub(1)))
 }
 

@@ -7,8 +7,8 @@ use crate::limits::SEGMENTS_MAX;
 use crate::log::backend::StorageError;
 use crate::log::counters::{Counters, Rules, Sequence, UpstreamRule};
 use crate::log::header::{Header, HeaderFault};
-use crate::log::judge::{self, Judge, Verdict};
 use crate::log::recovery::{OpenError, note_damage};
+use crate::log::validator::{self, RecordValidator, RecordValidity};
 use crate::wire::unpadded;
 
 /// A segment that is not looked into.
@@ -120,7 +120,7 @@ impl Outline {
             let place =
                 Place { base: header.base_position(), records: header.records(), segment: number };
             let continues = self.places.last().is_none_or(|before| {
-                judge::continues(before.segment, before.end(), number, place.base)
+                validator::continues(before.segment, before.end(), number, place.base)
             });
             if continues {
                 self.places.push(place);
@@ -179,20 +179,20 @@ impl Outline {
             watermark = watermark.max(walked[1].base);
         }
         let start = walked[0].base;
-        let mut judge = Judge::begin(start, watermark, self.rules);
+        let mut validator = RecordValidator::begin(start, watermark, self.rules);
         let mut end = start;
         let mut damaged = Vec::new();
         for (index, place) in walked.iter().enumerate() {
             if index > 0 && end < place.base {
                 note_damage(&mut damaged, end..place.base);
-                judge.miss();
+                validator.miss();
                 end = place.base;
             }
             let walk = each_record(files, place, 0, u64::MAX, chunk, |position, slot| {
-                match judge.step(position, position == place.base, slot.record()) {
-                    Verdict::Good => {}
-                    Verdict::Rot => note_damage(&mut damaged, position..position + 1),
-                    Verdict::End => return ControlFlow::Break(()),
+                match validator.step(position, position == place.base, slot.record()) {
+                    RecordValidity::Good => {}
+                    RecordValidity::Rot => note_damage(&mut damaged, position..position + 1),
+                    RecordValidity::End => return ControlFlow::Break(()),
                 }
                 end = position + 1;
                 ControlFlow::Continue(())
@@ -202,8 +202,9 @@ impl Outline {
             }
         }
         (self.watermark, self.end, self.damaged) = (watermark, end, damaged);
-        (self.counters, self.clean, self.any) = (judge.counters, judge.closed, judge.any);
-        if !judge.knows(end) {
+        (self.counters, self.clean, self.any) =
+            (validator.counters, validator.closed, validator.any);
+        if !validator.knows(end) {
             let fault = HeaderFault::NothingStands;
             self.refuse(OpenError::Refused { segment: walked[walked.len() - 1].segment, fault });
         }

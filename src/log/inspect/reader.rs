@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
-use super::{Files, Outline, Place, each_record, load, told_before};
+use super::{Files, Outline, Place, each_record, load, reported_before};
 use crate::limits::INSPECT_EPOCHS_MAX;
 use crate::log::backend::StorageError;
 use crate::log::counters::Sequence;
@@ -25,7 +25,7 @@ pub enum Item {
     /// A definition or last value said again at the head of a segment. It is no event of the sequence
     /// there; but when the segments before it are gone, nothing else says what it says.
     Statement(Frame),
-    /// These seqs, first and last, are lost upstream; the log was told so.
+    /// These seqs, first and last, are lost upstream; the log has a record of it.
     Hole(u64, u64),
     /// A mark of the log itself, and its position.
     Mark(u64, Mark),
@@ -90,7 +90,7 @@ pub struct Reader<F> {
     next_seq: u64,
     epoch: u32,
     void_from: u64,
-    /// The last seq of the holes that were told.
+    /// The last seq of the holes that were reported.
     hole_to: Option<u64>,
     bytes_read: u64,
     unsettled: Option<StorageError>,
@@ -267,7 +267,7 @@ impl<F: Files> Reader<F> {
                 if mark.epoch.get() != self.epoch {
                     self.epoch = mark.epoch.get();
                     self.void_from = self.epochs.void_from(self.epoch);
-                    self.hole_to = told_before(self.hole_to, mark);
+                    self.hole_to = reported_before(self.hole_to, mark);
                 }
                 self.next_seq = mark.seq.get();
                 Some(Item::Mark(position, *mark))
@@ -283,7 +283,7 @@ impl<F: Files> Reader<F> {
             Record::Data(frame) => {
                 let seq = frame.seq.get();
                 if seq < self.next_seq {
-                    // Only a new epoch falls back; its mark is rot, and the next one tells which.
+                    // Only a new epoch falls back; its mark is rot, and the next one shows which.
                     self.void_from = u64::MAX;
                 }
                 self.next_seq = seq.saturating_add(1);

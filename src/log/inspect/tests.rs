@@ -354,7 +354,7 @@ fn replicas_and_parts_are_one_sequence_and_a_shard_that_was_away_learns_of_the_e
 }
 
 #[test]
-fn a_hole_is_told_once_however_often_the_log_says_it() {
+fn a_hole_is_reported_once_however_often_it_is_recorded() {
     use crate::wire::{Gap, GapReason, U64};
     let disk = MemoryDisk::new(4096);
     let config = shard(16);
@@ -380,7 +380,7 @@ fn a_hole_is_told_once_however_often_the_log_says_it() {
 }
 
 #[test]
-fn what_an_epoch_takes_back_of_a_hole_is_told_anew_and_the_rest_is_not() {
+fn what_an_epoch_takes_back_of_a_hole_is_reported_anew_and_the_rest_is_not() {
     use crate::wire::{Gap, GapReason, U64};
     let disk = MemoryDisk::new(4096);
     let config = shard(32);

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
-use super::{Files, Outline, Place, Slot, each_record, file_name, told_before};
+use super::{Files, Outline, Place, Slot, each_record, file_name, reported_before};
 use crate::log::backend::StorageError;
 use crate::log::header::segment_bytes;
-use crate::log::judge::{self, Judge};
 use crate::log::mark::{Reason, Record};
+use crate::log::validator::{self, RecordValidator};
 use crate::wire::{FRAME_BYTES, Frame, Gap};
 
 /// How bad a finding is.
@@ -71,7 +71,7 @@ pub struct Summary {
     pub marks: u64,
     /// Good statements before the end: what was said again at the heads of segments.
     pub statements: u64,
-    /// Holes that the log was told of: what upstream has lost.
+    /// Holes that the log has records of: what upstream has lost.
     pub holes: u64,
     /// Bad records before the end.
     pub damaged_records: u64,
@@ -129,7 +129,7 @@ pub fn verify<F: Files, W: Watch>(
         Verifier { outline, in_use, watch, summary, bad: None, epoch: 0, hole_to: None, unknown };
     verifier.whole_files();
     verifier.records(files)?;
-    verifier.tell_unknown_kinds();
+    verifier.report_unknown_kinds();
     verifier.tail(files)?;
     if let Some(refusal) = &outline.refusal {
         let meaning = "an open refuses the log and changes nothing; restore it from a copy";
@@ -147,7 +147,7 @@ struct Verifier<'a, W> {
     bad: Option<Bad>,
     /// The epoch of the last good mark.
     epoch: u32,
-    /// The last seq of the holes that were told of; the head of every segment says them again.
+    /// The last seq of the holes that were reported; the head of every segment repeats them.
     hole_to: Option<u64>,
     /// By number: the first record of each kind that this program does not know, and how many there are.
     unknown: BTreeMap<u8, Finding>,
@@ -162,7 +162,7 @@ struct Bad {
 }
 
 impl<W: Watch> Verifier<'_, W> {
-    fn tell(&mut self, finding: &Finding) {
+    fn report(&mut self, finding: &Finding) {
         let (count, verdict) = match finding.severity {
             Severity::Note => (&mut self.summary.notes, Verdict::Clean),
             Severity::Loss => (&mut self.summary.losses, Verdict::Loss),
@@ -178,7 +178,7 @@ impl<W: Watch> Verifier<'_, W> {
     }
 
     fn about_file(&mut self, severity: Severity, file: String, what: String, meaning: &str) {
-        self.tell(&Finding {
+        self.report(&Finding {
             severity,
             file,
             offset: None,
@@ -190,7 +190,7 @@ impl<W: Watch> Verifier<'_, W> {
         });
     }
 
-    /// What headers, names and lengths tell.
+    /// What headers, names and lengths show.
     fn whole_files(&mut self) {
         let outline = self.outline;
         for name in &outline.listing.half_made {
@@ -207,7 +207,7 @@ impl<W: Watch> Verifier<'_, W> {
                 false => "an open refuses the log and changes nothing",
             };
             let name = file_name(out.segment);
-            self.tell(&Finding {
+            self.report(&Finding {
                 severity: Severity::Corrupt,
                 file: name,
                 offset: Some(0),
@@ -252,7 +252,7 @@ impl<W: Watch> Verifier<'_, W> {
         let outline = self.outline;
         let start = outline.first_position();
         // Before the end nothing can be torn any more: what does not check there is rot.
-        let mut judge = Judge::begin(start, outline.end, outline.rules);
+        let mut validator = RecordValidator::begin(start, outline.end, outline.rules);
         let mut chunk = Vec::new();
         let mut expected = start;
         let last_used = outline.places.iter().rposition(|place| place.base < outline.end);
@@ -261,17 +261,17 @@ impl<W: Watch> Verifier<'_, W> {
                 break;
             }
             if expected < place.base {
-                judge.miss();
+                validator.miss();
             }
             expected = place.end();
             let is_left = Some(index) != last_used;
             let mut seal: Option<u64> = None;
             let _ = each_record(files, place, 0, outline.end, &mut chunk, |position, slot| {
-                let next_seq = judge.counters.next_seq;
+                let next_seq = validator.counters.next_seq;
                 let record = slot.record();
-                let verdict = judge.step(position, position == place.base, record);
+                let verdict = validator.step(position, position == place.base, record);
                 self.watch.passed(FRAME_BYTES as u64);
-                if verdict == judge::Verdict::Good {
+                if verdict == validator::RecordValidity::Good {
                     self.end_bad();
                     self.count(record);
                     self.note_unknown_kind(place, position, slot.frame());
@@ -279,7 +279,7 @@ impl<W: Watch> Verifier<'_, W> {
                         Some(Record::Hole(gap)) => self.note_hole(place, position, gap),
                         Some(Record::Mark(mark)) if mark.epoch.get() != self.epoch => {
                             self.epoch = mark.epoch.get();
-                            self.hole_to = told_before(self.hole_to, mark);
+                            self.hole_to = reported_before(self.hole_to, mark);
                         }
                         _ => {}
                     }
@@ -322,9 +322,9 @@ impl<W: Watch> Verifier<'_, W> {
         finding.records += 1;
     }
 
-    fn tell_unknown_kinds(&mut self) {
+    fn report_unknown_kinds(&mut self) {
         for finding in std::mem::take(&mut self.unknown).into_values() {
-            self.tell(&finding);
+            self.report(&finding);
         }
     }
 
@@ -335,7 +335,7 @@ impl<W: Watch> Verifier<'_, W> {
         }
         self.hole_to = Some(to);
         self.summary.holes += 1;
-        self.tell(&Finding {
+        self.report(&Finding {
             severity: Severity::Loss,
             file: file_name(place.segment),
             offset: Some(place.offset_in_file(position)),
@@ -396,7 +396,7 @@ impl<W: Watch> Verifier<'_, W> {
 
     fn end_bad(&mut self) {
         let Some(bad) = self.bad.take() else { return };
-        self.tell(&Finding {
+        self.report(&Finding {
             severity: Severity::Corrupt,
             file: file_name(bad.segment),
             offset: Some(bad.offset),
@@ -430,7 +430,7 @@ impl<W: Watch> Verifier<'_, W> {
             None
         };
         if let Some(what) = wrong {
-            self.tell(&Finding {
+            self.report(&Finding {
                 severity: Severity::Corrupt,
                 file: file_name(place.segment),
                 offset: Some(place.offset_in_file(position)),
@@ -476,7 +476,7 @@ impl<W: Watch> Verifier<'_, W> {
         }
         self.summary.cut_records = count;
         if let Some(cut) = cut {
-            self.tell(&Finding {
+            self.report(&Finding {
                 severity: Severity::Loss,
                 file: file_name(cut.segment),
                 offset: Some(cut.offset),

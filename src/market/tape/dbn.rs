@@ -83,7 +83,7 @@ struct Top {
 }
 
 impl Top {
-    /// What nobody has to be told.
+    /// What nobody has to be notified of.
     const EMPTY: Top = Top { bid: PRICE_UNDEFINED, ask: PRICE_UNDEFINED, bid_qty: 0, ask_qty: 0 };
 }
 
@@ -181,7 +181,7 @@ impl Rows {
             seen.unfinished = Some(tape.events.len());
             tape.push(event)?;
         }
-        // The record that ends an exchange event may itself change nothing that we tell.
+        // The record that ends an exchange event may itself change nothing that we publish.
         if row.flags.is_last()
             && let Some(last) = seen.unfinished.take()
             && let Some(event) = tape.events.get_mut(last)

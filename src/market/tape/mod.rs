@@ -27,7 +27,7 @@ pub use schedule::{Schedule, ScheduleError};
 /// Decimals that every instrument is shown with at least.
 const DECIMALS_MIN: u8 = 2;
 
-/// How much of a tape its format is told from.
+/// How much of a tape its format is recognized by.
 const HEAD_BYTES: usize = 64;
 
 /// The first bytes of a zstd frame (RFC 8878, section 3.1.1).

@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_is_stable_and_tells_tapes_apart() {
+    fn the_identity_is_stable_and_distinguishes_tapes() {
         assert_eq!(fnv1a_64(b""), 0xCBF2_9CE4_8422_2325);
         assert_eq!(fnv1a_64(b"foobar"), 0x8594_4171_F739_67E8);
         let identity = |price| Schedule::new(&[tape(&[(5, "A", price)])]).unwrap().identity();

@@ -10,7 +10,7 @@ use crate::wire::{ErrorCode, Frame, Kind, Refusal, Run, U32};
 
 /// A finished answer on its way out.
 #[derive(Debug)]
-struct Leaving {
+struct QueuedAnswer {
     id: u32,
     frames: Vec<Frame>,
     next: usize,
@@ -21,7 +21,7 @@ struct Leaving {
 pub(crate) struct Client {
     /// From the query to the moment when the last frame of its answer goes into the outbox.
     open: BTreeSet<u32>,
-    answers: VecDeque<Leaving>,
+    answers: VecDeque<QueuedAnswer>,
     /// Frames in `answers` that have not been taken.
     frames: usize,
 }
@@ -59,7 +59,7 @@ impl Client {
             vec![Frame::seal(Refusal::new(ErrorCode::Limit, id, text))]
         };
         self.frames += frames.len();
-        self.answers.push_back(Leaving { id, frames, next: 0 });
+        self.answers.push_back(QueuedAnswer { id, frames, next: 0 });
         fits
     }
 

@@ -10,9 +10,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Aggregator, ConnId, Peer, asker_of};
+use super::{Aggregator, AggregatorPeer, ConnId, client_number};
 use crate::limits;
-use crate::node::session::Denial;
+use crate::node::session::Rejection;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, Flags, Heartbeat, Refusal, U16, U32};
@@ -21,7 +21,7 @@ use crate::wire::{ErrorCode, Flags, Heartbeat, Refusal, U16, U32};
 const CUT_TOKEN: u32 = 2;
 
 #[derive(Debug)]
-struct Parked {
+struct WaitingQuery {
     conn: ConnId,
     question: Question,
     since: Mono,
@@ -31,11 +31,11 @@ struct Parked {
 /// The queries that wait, and for whom.
 #[derive(Debug, Default)]
 pub(super) struct Cuts {
-    parked: VecDeque<Parked>,
+    waiting: VecDeque<WaitingQuery>,
     /// When the first of them has waited long enough.
     until: Option<Mono>,
     awaited: BTreeSet<ConnId>,
-    /// Until then what the nodes have said is news.
+    /// Until then what the nodes have said is recent enough.
     fresh_until: Mono,
 }
 
@@ -52,11 +52,11 @@ impl Cuts {
 
     /// Forgets a client's queries: the one with this number, or all.
     pub(super) fn forget(&mut self, conn: ConnId, id: Option<u32>) {
-        self.parked.retain(|parked| {
-            let is_meant = id.is_none_or(|id| parked.question.query.id.get() == id);
-            parked.conn != conn || !is_meant
+        self.waiting.retain(|waiting| {
+            let is_meant = id.is_none_or(|id| waiting.question.query.id.get() == id);
+            waiting.conn != conn || !is_meant
         });
-        self.until = self.parked.iter().map(|parked| parked.until).min();
+        self.until = self.waiting.iter().map(|waiting| waiting.until).min();
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
@@ -66,51 +66,52 @@ impl Cuts {
 
 impl Aggregator {
     /// Lets a query wait until the nodes have said how far they are.
-    pub(super) fn park(
+    pub(super) fn wait_for_cut(
         &mut self,
         now: Now,
         conn: ConnId,
         question: &Question,
-    ) -> Result<(), Denial> {
-        if self.cuts.parked.len() >= limits::GATHERS_MAX {
-            return Err(Denial::new(ErrorCode::Limit, "too many queries are in flight"));
+    ) -> Result<(), Rejection> {
+        if self.cuts.waiting.len() >= limits::GATHERS_MAX {
+            return Err(Rejection::new(ErrorCode::Limit, "too many queries are in flight"));
         }
-        if self.cuts.parked.is_empty() {
+        if self.cuts.waiting.is_empty() {
             self.cuts.awaited = self.leaves.conns().collect();
             for leaf in self.cuts.awaited.clone() {
                 let (flags, token) = (U16::new(Flags::MORE), U32::new(CUT_TOKEN));
-                self.links.send(leaf, Heartbeat { flags, token, ..Heartbeat::default() });
+                self.connections.send(leaf, Heartbeat { flags, token, ..Heartbeat::default() });
             }
         }
         let own = Duration::from_micros(u64::from(question.query.deadline_us.get()));
         let until = now.mono + (own / 4).min(limits::CUT_WAIT_MAX);
         self.cuts.until = Some(self.cuts.until.map_or(until, |least| least.min(until)));
         let question = question.clone();
-        self.cuts.parked.push_back(Parked { conn, question, since: now.mono, until });
+        self.cuts.waiting.push_back(WaitingQuery { conn, question, since: now.mono, until });
         Ok(())
     }
 
     /// Begins the queries that have waited long enough.
-    pub(super) fn release(&mut self, now: Now) {
+    pub(super) fn begin_waiting(&mut self, now: Now) {
         let is_over = self.cuts.next_deadline().is_some_and(|until| until <= now.mono);
-        if self.cuts.parked.is_empty() || !(self.cuts.awaited.is_empty() || is_over) {
+        if self.cuts.waiting.is_empty() || !(self.cuts.awaited.is_empty() || is_over) {
             return;
         }
-        self.cuts.fresh_until = now.mono + limits::WORD_EVERY;
+        self.cuts.fresh_until = now.mono + limits::PROGRESS_HEARTBEAT_EVERY;
         self.cuts.until = None;
-        for parked in std::mem::take(&mut self.cuts.parked) {
-            let Parked { conn, mut question, since, .. } = parked;
+        for waiting in std::mem::take(&mut self.cuts.waiting) {
+            let WaitingQuery { conn, mut question, since, .. } = waiting;
             let id = question.query.id;
             let waited = u32::try_from(now.mono.since(since).as_micros()).unwrap_or(u32::MAX);
             let left = question.query.deadline_us.get().saturating_sub(waited);
             question.query.deadline_us = U32::new(left);
             let plan = self.leaves.plan(&question);
-            if let Err(refused) = self.gather.begin(now.mono, asker_of(conn), &question, plan) {
-                if let Some(Peer::Client(client)) = self.links.peer_mut(conn) {
+            if let Err(refused) = self.gather.begin(now.mono, client_number(conn), &question, plan)
+            {
+                if let Some(AggregatorPeer::Client(client)) = self.connections.peer_mut(conn) {
                     client.stop(id.get());
                 }
                 let refusal = Refusal::new(refused.code(), id.get(), &refused.to_string());
-                self.links.send(conn, refusal);
+                self.connections.send(conn, refusal);
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::wire::{ErrorCode, Frame, NodeStatus, Refusal, Session, unpadded};
 
 /// A question that the gather waits for.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct OpenQuestion {
     /// `None` once the breaker knows the outcome, the leaf's time being over before the gather's; and for a
     /// question whose cut was ahead of what the leaf had said, which the breaker does not judge.
     pub(super) permit: Option<Permit>,
@@ -28,12 +28,12 @@ pub(super) struct Leaf {
     pub(super) uplink: Uplink,
     /// The question that data frames answer now.
     pub(super) run: Option<u32>,
-    pub(super) questions: BTreeMap<u32, Waiting>,
+    pub(super) questions: BTreeMap<u32, OpenQuestion>,
 }
 
 /// Why a leaf's connection is given up.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum LeafFault {
     /// It broke the protocol.
     Protocol {
         code: ErrorCode,
@@ -45,20 +45,20 @@ pub(super) enum Fault {
     Refused { text: String },
 }
 
-impl Fault {
-    pub(super) fn unexpected(text: &str, blamed: Option<u32>) -> Fault {
-        Fault::Protocol { code: ErrorCode::Unexpected, text: text.to_owned(), blamed }
+impl LeafFault {
+    pub(super) fn unexpected(text: &str, blamed: Option<u32>) -> LeafFault {
+        LeafFault::Protocol { code: ErrorCode::Unexpected, text: text.to_owned(), blamed }
     }
 }
 
 impl Leaf {
     /// Whether it can be asked, as far as that is known without asking.
     pub(super) fn availability(&self) -> Availability {
-        if self.uplink.is_shut_out() || self.uplink.breaker().state() == State::HalfOpen {
+        if self.uplink.is_breaker_open() || self.uplink.breaker().state() == State::HalfOpen {
             return Availability::BreakerOpen;
         }
         match self.uplink.ready() {
-            Some(_) => Availability::Ask,
+            Some(_) => Availability::Ready,
             None => Availability::Refused,
         }
     }
@@ -66,7 +66,7 @@ impl Leaf {
     /// The right to ask one question and where, or why there is none.
     pub(super) fn acquire(&mut self, now: Now) -> Result<(ConnId, Permit), NodeStatus> {
         match (self.availability(), self.uplink.ready()) {
-            (Availability::Ask, Some(conn)) => {
+            (Availability::Ready, Some(conn)) => {
                 let permit = self.uplink.breaker_mut().try_acquire(now.mono);
                 permit.map(|permit| (conn, permit)).map_err(|_| NodeStatus::BreakerOpen)
             }
@@ -76,16 +76,16 @@ impl Leaf {
     }
 
     /// A frame ahead of the answer to our SESSION, which it should be.
-    pub(super) fn handle_greeting(&mut self, now: Now, frame: &Frame) -> Result<(), Fault> {
+    pub(super) fn handle_greeting(&mut self, now: Now, frame: &Frame) -> Result<(), LeafFault> {
         if let Some(refusal) = frame.view::<Refusal>() {
-            return Err(Fault::Refused { text: unpadded(&refusal.text) });
+            return Err(LeafFault::Refused { text: unpadded(&refusal.text) });
         }
         let is_answer = frame.view::<Session>().is_some_and(|session| session.role == 0);
         if self.uplink.conn().is_none() {
             return Ok(());
         }
         if !is_answer {
-            return Err(Fault::unexpected("no answer to our SESSION", None));
+            return Err(LeafFault::unexpected("no answer to our SESSION", None));
         }
         self.uplink.handle_greeted(now);
         self.run = None;

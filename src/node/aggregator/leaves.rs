@@ -19,14 +19,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::leaf::{Fault, Leaf, Waiting};
+use super::leaf::{Leaf, LeafFault, OpenQuestion};
 use super::{AggregatorConfig, ConnId, DialFailure, DialId, LeafConfig, plan};
 use crate::breaker::{ConfigError, Outcome, Permit, Transition};
-use crate::gather::{Ask, Candidate, Gather, LeafId, PartPlan, Reply};
+use crate::gather::{FrameOutcome, Gather, LeafId, PartPlan, Replica, Request};
 use crate::limits;
 use crate::market::partition::Partition;
 use crate::node::session::Status;
-use crate::node::uplink::{self, Uplink, UplinkConfig, WhenOpen};
+use crate::node::uplink::{self, OnBreakerOpen, Uplink, UplinkConfig};
 use crate::node::{BREAKER_NAME_BYTES_MAX, CloseReason};
 use crate::question::Question;
 use crate::time::{Mono, Now};
@@ -65,7 +65,7 @@ impl Leaves {
                     address: leaf.address,
                     breaker: &config.breaker,
                     seed: config.seed ^ number,
-                    when_open: WhenOpen::Drain,
+                    on_breaker_open: OnBreakerOpen::Drain,
                     connect_deadline: config.connect_deadline,
                     greeting_deadline: config.request_deadline,
                 })?,
@@ -102,20 +102,20 @@ impl Leaves {
         let mut before = None;
         for (number, leaf) in (0..).zip(&self.all) {
             let shard = leaf.config.shard;
-            let candidate = Candidate {
+            let replica = Replica {
                 leaf: LeafId(number),
                 name: leaf.name,
                 availability: leaf.availability(),
             };
             // Copies of one part stand together.
             if let Some(part) = parts.last_mut().filter(|_| before == Some(shard)) {
-                part.candidates.push(candidate);
+                part.replicas.push(replica);
                 continue;
             }
             before = Some(shard);
             let theirs = plan::part(question, &self.partition, owner, shard);
             parts.push(PartPlan {
-                candidates: vec![candidate],
+                replicas: vec![replica],
                 is_pruned: theirs.is_none(),
                 question: theirs.unwrap_or_else(|| question.clone()),
             });
@@ -134,21 +134,22 @@ impl Leaves {
     }
 
     /// A question has been sent.
-    pub(super) fn note_asked(&mut self, now: Now, ask: &Ask, permit: Permit) {
-        let index = ask.leaf.0 as usize;
+    pub(super) fn note_asked(&mut self, now: Now, request: &Request, permit: Permit) {
+        let index = request.leaf.0 as usize;
         let Some(leaf) = self.all.get_mut(index) else { return };
-        let id = ask.id();
+        let id = request.id();
         // The time that a leaf waits for a cut is not held against it, nor taken for slowness; nor is what a
         // client has left too little time for, or one that asks with microseconds would shut out everybody.
-        let is_judged = !ask.is_ahead && ask.deadline.since(now.mono) >= limits::LEAF_JUDGED_MIN;
-        let permit = is_judged.then_some(permit);
-        let question = Waiting { permit, asked: now.mono, deadline: ask.deadline };
+        let counts_for_breaker = !request.is_ahead
+            && request.deadline.since(now.mono) >= limits::LEAF_DEADLINE_COUNTED_MIN;
+        let permit = counts_for_breaker.then_some(permit);
+        let question = OpenQuestion { permit, asked: now.mono, deadline: request.deadline };
         leaf.questions.insert(id, question);
-        self.by_deadline.insert((ask.deadline, index, id));
+        self.by_deadline.insert((request.deadline, index, id));
     }
 
     /// Nobody waits for the answer any more. A permit that has no outcome yet is given back: that the
-    /// asker left says nothing about the leaf, unless the leaf's time was over before.
+    /// client left says nothing about the leaf, unless the leaf's time was over before.
     pub(super) fn note_cancelled(&mut self, now: Now, id: LeafId, question: u32) {
         let index = id.0 as usize;
         let Some(waiting) = self.take_question(index, question) else { return };
@@ -190,8 +191,8 @@ impl Leaves {
         gather: &mut Gather,
     ) {
         let Some(leaf) = self.all.get_mut(index) else { return };
-        if let uplink::Ended::Ready(outcome) = leaf.uplink.handle_close(now, conn, reason) {
-            self.lose_link(now, index, outcome, NodeStatus::Refused, None, gather);
+        if let uplink::UplinkEnd::Ready(outcome) = leaf.uplink.handle_close(now, conn, reason) {
+            self.lose_connection(now, index, outcome, NodeStatus::Refused, None, gather);
         }
     }
 
@@ -203,18 +204,20 @@ impl Leaves {
         index: usize,
         rows: &[Frame],
         gather: &mut Gather,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LeafFault> {
         let Some(leaf) = self.all.get_mut(index) else { return Ok(()) };
         if leaf.uplink.ready().is_none() {
             return rows.first().map_or(Ok(()), |row| leaf.handle_greeting(now, row));
         }
         let Some(id) = leaf.run else {
-            return Err(Fault::unexpected("a row without a RUN before it", None));
+            return Err(LeafFault::unexpected("a row without a RUN before it", None));
         };
         let leaf_id = LeafId(u32::try_from(index).unwrap_or(u32::MAX));
         match gather.handle_rows(leaf_id, id, rows, now.mono) {
-            Reply::Taken | Reply::Late => Ok(()),
-            Reply::Unexpected => Err(Fault::unexpected("a row that answers no question", Some(id))),
+            FrameOutcome::Taken | FrameOutcome::Late => Ok(()),
+            FrameOutcome::Unexpected => {
+                Err(LeafFault::unexpected("a row that answers no question", Some(id)))
+            }
         }
     }
 
@@ -225,7 +228,7 @@ impl Leaves {
         index: usize,
         frame: &Frame,
         gather: &mut Gather,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LeafFault> {
         let Some(leaf) = self.all.get_mut(index) else { return Ok(()) };
         if leaf.uplink.ready().is_none() {
             return leaf.handle_greeting(now, frame);
@@ -241,8 +244,8 @@ impl Leaves {
             Some(Kind::End) => {
                 let Some(end) = frame.view::<Ended>() else { return Ok(()) };
                 let id = end.id.get();
-                if gather.handle_end(leaf_id, id, end, now.mono) == Reply::Unexpected {
-                    return Err(Fault::unexpected("an END inside a bar", Some(id)));
+                if gather.handle_end(leaf_id, id, end, now.mono) == FrameOutcome::Unexpected {
+                    return Err(LeafFault::unexpected("an END inside a bar", Some(id)));
                 }
                 self.note_answered(now, index, id);
                 Ok(())
@@ -251,7 +254,7 @@ impl Leaves {
                 let Some(refusal) = frame.view::<Refusal>() else { return Ok(()) };
                 let id = refusal.id.get();
                 if id == 0 {
-                    return Err(Fault::Refused { text: unpadded(&refusal.text) });
+                    return Err(LeafFault::Refused { text: unpadded(&refusal.text) });
                 }
                 // Late or not, the machine has counted it.
                 let _ = gather.handle_refusal(leaf_id, id, refusal, now.mono);
@@ -262,9 +265,9 @@ impl Leaves {
                 let Some(counted) = frame.view::<Counted>() else { return Ok(()) };
                 let id = counted.id.get();
                 match gather.handle_rows(leaf_id, id, std::slice::from_ref(frame), now.mono) {
-                    Reply::Taken | Reply::Late => Ok(()),
-                    Reply::Unexpected => {
-                        Err(Fault::unexpected("a count that answers no question", Some(id)))
+                    FrameOutcome::Taken | FrameOutcome::Late => Ok(()),
+                    FrameOutcome::Unexpected => {
+                        Err(LeafFault::unexpected("a count that answers no question", Some(id)))
                     }
                 }
             }
@@ -274,21 +277,29 @@ impl Leaves {
                 }
                 Ok(())
             }
-            _ => Err(Fault::unexpected("a leaf may not send this", None)),
+            _ => Err(LeafFault::unexpected("a leaf may not send this", None)),
         }
     }
 
     /// Gives a leaf's connection up: the caller closes it.
-    pub(super) fn give_up(&mut self, now: Now, index: usize, fault: &Fault, gather: &mut Gather) {
+    pub(super) fn give_up(
+        &mut self,
+        now: Now,
+        index: usize,
+        fault: &LeafFault,
+        gather: &mut Gather,
+    ) {
         let Some(leaf) = self.all.get_mut(index) else { return };
         let (of_greeting, of_question, status, blamed) = match fault {
-            Fault::Protocol { blamed, .. } => {
+            LeafFault::Protocol { blamed, .. } => {
                 (Outcome::ProtocolError, Outcome::ProtocolError, NodeStatus::Failed, *blamed)
             }
-            Fault::Refused { .. } => (Outcome::Refused, Outcome::Reset, NodeStatus::Refused, None),
+            LeafFault::Refused { .. } => {
+                (Outcome::Refused, Outcome::Reset, NodeStatus::Refused, None)
+            }
         };
-        if let uplink::Ended::Ready(_) = leaf.uplink.give_up(now, of_greeting) {
-            self.lose_link(now, index, of_question, status, blamed, gather);
+        if let uplink::UplinkEnd::Ready(_) = leaf.uplink.give_up(now, of_greeting) {
+            self.lose_connection(now, index, of_question, status, blamed, gather);
         }
     }
 
@@ -323,7 +334,7 @@ impl Leaves {
             let is_idle = leaf.questions.is_empty();
             let Some((conn, text, ended)) = leaf.uplink.poll_close(now, is_idle) else { continue };
             due.push((conn, text));
-            if let uplink::Ended::Ready(outcome) = ended {
+            if let uplink::UplinkEnd::Ready(outcome) = ended {
                 self.end_questions(now, index, outcome, NodeStatus::Timeout, None, gather);
             }
         }
@@ -361,7 +372,7 @@ impl Leaves {
         self.by_deadline.is_empty() && self.all.iter().all(|leaf| leaf.questions.is_empty())
     }
 
-    fn take_question(&mut self, index: usize, id: u32) -> Option<Waiting> {
+    fn take_question(&mut self, index: usize, id: u32) -> Option<OpenQuestion> {
         let question = self.all.get_mut(index)?.questions.remove(&id)?;
         self.by_deadline.remove(&(question.deadline, index, id));
         Some(question)
@@ -381,7 +392,7 @@ impl Leaves {
 
     /// A standing connection has ended by the leaf's fault: its breaker hears of it once for each
     /// question that was under way, or once when there was none.
-    fn lose_link(
+    fn lose_connection(
         &mut self,
         now: Now,
         index: usize,
@@ -390,13 +401,13 @@ impl Leaves {
         blamed: Option<u32>,
         gather: &mut Gather,
     ) {
-        let is_judged = self.end_questions(now, index, outcome, status, blamed, gather);
-        if let Some(leaf) = self.all.get_mut(index).filter(|_| !is_judged) {
+        let counts_for_breaker = self.end_questions(now, index, outcome, status, blamed, gather);
+        if let Some(leaf) = self.all.get_mut(index).filter(|_| !counts_for_breaker) {
             leaf.uplink.breaker_mut().observe(outcome, now.mono);
         }
     }
 
-    /// Ends all questions of a leaf, and says whether the breaker was told an outcome.
+    /// Ends all questions of a leaf, and says whether the breaker got an outcome.
     fn end_questions(
         &mut self,
         now: Now,
@@ -408,18 +419,18 @@ impl Leaves {
     ) -> bool {
         let Some(leaf) = self.all.get_mut(index) else { return false };
         let leaf_id = LeafId(u32::try_from(index).unwrap_or(u32::MAX));
-        let mut is_judged = false;
+        let mut counts_for_breaker = false;
         for (id, question) in std::mem::take(&mut leaf.questions) {
             self.by_deadline.remove(&(question.deadline, index, id));
             if let Some(permit) = question.permit {
                 leaf.uplink.breaker_mut().record(permit, outcome, now.mono);
-                is_judged = true;
+                counts_for_breaker = true;
             }
             if blamed != Some(id) {
                 // Every question in the table is open in the gather, so this is taken.
-                let _ = gather.handle_leaf_error(leaf_id, id, status, now.mono);
+                let _ = gather.handle_request_failed(leaf_id, id, status, now.mono);
             }
         }
-        is_judged
+        counts_for_breaker
     }
 }

@@ -10,7 +10,7 @@
 //! # Decisions
 //!
 //! * Breakers, parked queries and reports are handled once a turn, with the timers (`settle`). After each
-//!   read only questions, stops and answers are passed on (`pass_on`). To handle everything after each read
+//!   read only questions, stops and answers are passed on (`forward`). To handle everything after each read
 //!   cost a tenth of an answer's instructions.
 
 mod client;
@@ -22,9 +22,11 @@ mod plan;
 
 use std::collections::VecDeque;
 
-use super::session::{Admission, Denial, Filled, Roles, Status};
-use super::{CloseReason, ConnId, DialFailure, DialId, Level, Links, Service, breaker_change};
-use crate::gather::{Answer, CUT_OF_OURS, Gather, LeafId};
+use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::{
+    CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service, breaker_change,
+};
+use crate::gather::{Answer, Gather, LeafId, NEWEST_COMMON_CUT};
 use crate::limits;
 use crate::question::Question;
 use crate::time::{Mono, Now};
@@ -36,7 +38,7 @@ use crate::wire::{
 use client::Client;
 pub use config::{AggregatorConfig, AggregatorError, LeafConfig};
 use cut::Cuts;
-use leaf::Fault;
+use leaf::LeafFault;
 use leaves::Leaves;
 
 /// Core's place among the leaves, which are in the order of their shards, first copies first.
@@ -44,7 +46,7 @@ const CORE: LeafId = LeafId(0);
 
 /// What a connection is for.
 #[derive(Debug)]
-pub(crate) enum Peer {
+pub(crate) enum AggregatorPeer {
     Client(Client),
     /// Index into the leaves.
     Leaf(usize),
@@ -54,7 +56,7 @@ pub(crate) enum Peer {
 #[derive(Debug)]
 pub struct Aggregator {
     queries_per_client_max: usize,
-    links: Links<Peer>,
+    connections: Connections<AggregatorPeer>,
     leaves: Leaves,
     gather: Gather,
     cuts: Cuts,
@@ -63,7 +65,7 @@ pub struct Aggregator {
     answers_dropped: u64,
     /// One piece for one client; kept to save the allocation.
     scratch: Vec<Frame>,
-    /// Changes of breakers that core has not been told.
+    /// Changes of breakers that core has not been sent.
     reports: VecDeque<Frame>,
 }
 
@@ -76,7 +78,7 @@ impl Aggregator {
         config.validate()?;
         Ok(Aggregator {
             queries_per_client_max: config.queries_per_client_max,
-            links: Links::default(),
+            connections: Connections::default(),
             leaves: Leaves::new(config)?,
             gather: Gather::new(),
             cuts: Cuts::default(),
@@ -87,9 +89,14 @@ impl Aggregator {
         })
     }
 
-    fn greet_client(&mut self, _now: Now, _conn: ConnId, _session: &Session) -> Admission<Peer> {
+    fn greet_client(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        _session: &Session,
+    ) -> Admission<AggregatorPeer> {
         let answer = Session { name: padded("aggregator"), ..Session::default() };
-        Admission::Welcome(Peer::Client(Client::default()), answer)
+        Admission::Accepted(AggregatorPeer::Client(Client::default()), answer)
     }
 
     /// What a leaf sent, up to the first frame for which it is given up.
@@ -99,14 +106,14 @@ impl Aggregator {
             let is_row = |frame: &&Frame| frame.kind().is_some_and(Kind::is_data);
             let rows = rest.iter().take_while(is_row).take_while(|row| row.check().is_ok()).count();
             let (rows, behind_rows) = rest.split_at(rows);
-            let said = if !rows.is_empty() {
+            let result = if !rows.is_empty() {
                 rest = behind_rows;
                 self.leaves.handle_rows(now, index, rows, &mut self.gather)
             } else {
                 rest = behind;
                 self.handle_leaf_frame(now, conn, index, frame)
             };
-            if let Err(fault) = said {
+            if let Err(fault) = result {
                 self.give_up_leaf(now, conn, index, &fault);
                 return;
             }
@@ -119,8 +126,8 @@ impl Aggregator {
         conn: ConnId,
         index: usize,
         frame: &Frame,
-    ) -> Result<(), Fault> {
-        frame.check().map_err(|error| Fault::Protocol {
+    ) -> Result<(), LeafFault> {
+        frame.check().map_err(|error| LeafFault::Protocol {
             code: ErrorCode::BadFrame,
             text: error.to_string(),
             blamed: None,
@@ -128,53 +135,55 @@ impl Aggregator {
         self.leaves.handle_frame(now, index, frame, &mut self.gather)?;
         if let Some(beat) = frame.view::<Heartbeat>() {
             self.cuts.note_heard(conn);
-            self.links.answer_heartbeat(now, conn, beat, None);
+            self.connections.answer_heartbeat(now, conn, beat, None);
         }
         Ok(())
     }
 
-    fn give_up_leaf(&mut self, now: Now, conn: ConnId, index: usize, fault: &Fault) {
+    fn give_up_leaf(&mut self, now: Now, conn: ConnId, index: usize, fault: &LeafFault) {
         self.leaves.give_up(now, index, fault, &mut self.gather);
         let name = self.leaves.name(index);
         match fault {
-            Fault::Protocol { code, text, .. } => {
-                self.links.log(Level::Warn, format!("{name} broke the protocol: {text}"));
-                self.links.refuse(conn, *code, text);
+            LeafFault::Protocol { code, text, .. } => {
+                self.connections.log(Level::Warn, format!("{name} broke the protocol: {text}"));
+                self.connections.refuse(conn, *code, text);
             }
-            Fault::Refused { text } => {
-                self.links.log(Level::Warn, format!("{name} refused us: {text}"));
-                self.links.close_after_flush(conn);
+            LeafFault::Refused { text } => {
+                self.connections.log(Level::Warn, format!("{name} refused us: {text}"));
+                self.connections.close_after_flush(conn);
             }
         }
     }
 
-    fn take_query(&mut self, now: Now, conn: ConnId, question: &Question) -> Result<(), Denial> {
+    fn take_query(&mut self, now: Now, conn: ConnId, question: &Question) -> Result<(), Rejection> {
         let id = question.query.id.get();
-        let Some(Peer::Client(client)) = self.links.peer_mut(conn) else { return Ok(()) };
+        let Some(AggregatorPeer::Client(client)) = self.connections.peer_mut(conn) else {
+            return Ok(());
+        };
         if question.op() == Some(Op::Replay) {
-            return Err(Denial::new(ErrorCode::NotOwner, "ask core for a replay"));
+            return Err(Rejection::new(ErrorCode::NotOwner, "ask core for a replay"));
         }
         if client.open() >= self.queries_per_client_max {
-            return Err(Denial::new(ErrorCode::Limit, "too many of your queries are in flight"));
+            return Err(Rejection::new(ErrorCode::Limit, "too many of your queries are in flight"));
         }
-        if question.as_of == Some(CUT_OF_OURS) && !self.cuts.is_fresh(now.mono) {
-            self.park(now, conn, question)?;
-            if let Some(Peer::Client(client)) = self.links.peer_mut(conn) {
+        if question.as_of == Some(NEWEST_COMMON_CUT) && !self.cuts.is_fresh(now.mono) {
+            self.wait_for_cut(now, conn, question)?;
+            if let Some(AggregatorPeer::Client(client)) = self.connections.peer_mut(conn) {
                 client.begin(id);
             }
             return Ok(());
         }
         let plan = self.leaves.plan(question);
-        let begun = self.gather.begin(now.mono, asker_of(conn), question, plan);
-        begun.map_err(|refused| Denial::new(refused.code(), refused.to_string()))?;
+        let begun = self.gather.begin(now.mono, client_number(conn), question, plan);
+        begun.map_err(|refused| Rejection::new(refused.code(), refused.to_string()))?;
         client.begin(id);
         Ok(())
     }
 
     fn stop_query(&mut self, conn: ConnId, id: u32) {
         self.cuts.forget(conn, Some(id));
-        self.gather.stop(asker_of(conn), id);
-        if let Some(Peer::Client(client)) = self.links.peer_mut(conn) {
+        self.gather.stop(client_number(conn), id);
+        if let Some(AggregatorPeer::Client(client)) = self.connections.peer_mut(conn) {
             let before = client.frames();
             client.stop(id);
             self.answer_frames -= before - client.frames();
@@ -184,18 +193,18 @@ impl Aggregator {
     /// Carries out what the machines want after something happened.
     fn settle(&mut self, now: Now) {
         for (conn, text) in self.leaves.closes_due(now, &mut self.gather) {
-            if let Some(Peer::Leaf(index)) = self.links.peer(conn) {
+            if let Some(AggregatorPeer::Leaf(index)) = self.connections.peer(conn) {
                 let name = self.leaves.name(*index);
-                self.links.log(Level::Warn, format!("the link to {name} is closed: {text}"));
+                self.connections.log(Level::Warn, format!("the link to {name} is closed: {text}"));
             }
-            self.links.close_after_flush(conn);
+            self.connections.close_after_flush(conn);
         }
-        self.release(now);
-        self.pass_on(now);
+        self.begin_waiting(now);
+        self.forward(now);
         while let Some((name, change)) = self.leaves.poll_transition() {
             let text =
                 format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason);
-            self.links.log(Level::Warn, text);
+            self.connections.log(Level::Warn, text);
             if self.reports.len() >= limits::BREAKER_REPORTS_WAITING_MAX {
                 self.reports.pop_front();
             }
@@ -204,20 +213,20 @@ impl Aggregator {
         // Core gives each its place on the system topic.
         if let Some(core) = self.leaves.conn(CORE) {
             for report in self.reports.drain(..) {
-                self.links.send_frame(core, &report);
+                self.connections.send_frame(core, &report);
             }
         }
     }
 
     /// Sends what the gather wants asked, stopped and answered. What breakers and waiting queries want as
     /// well is seen to once a turn, by [`Aggregator::settle`].
-    fn pass_on(&mut self, now: Now) {
-        self.send_asks(now);
+    fn forward(&mut self, now: Now) {
+        self.send_requests(now);
         while let Some((leaf, id)) = self.gather.poll_cancel() {
             self.leaves.note_cancelled(now, leaf, id);
             if let Some(conn) = self.leaves.conn(leaf) {
                 let id = U32::new(id);
-                self.links.send(conn, Query { id, op: Op::Stop as u8, ..Query::default() });
+                self.connections.send(conn, Query { id, op: Op::Stop as u8, ..Query::default() });
             }
         }
         while let Some(answer) = self.gather.poll_answer() {
@@ -226,91 +235,96 @@ impl Aggregator {
     }
 
     /// Sends the questions that the gather wants asked. One that cannot be is followed by another copy's.
-    fn send_asks(&mut self, now: Now) {
-        while let Some(ask) = self.gather.poll_ask() {
-            match self.leaves.acquire(now, ask.leaf) {
+    fn send_requests(&mut self, now: Now) {
+        while let Some(request) = self.gather.poll_request() {
+            match self.leaves.acquire(now, request.leaf) {
                 Ok((conn, permit)) => {
-                    self.leaves.note_asked(now, &ask, permit);
-                    for frame in ask.question.frames() {
-                        self.links.send_frame(conn, &frame);
+                    self.leaves.note_asked(now, &request, permit);
+                    for frame in request.question.frames() {
+                        self.connections.send_frame(conn, &frame);
                     }
                 }
                 Err(status) => {
                     // It was polled just now, so it is open.
-                    let _ = self.gather.handle_leaf_error(ask.leaf, ask.id(), status, now.mono);
+                    let _ = self.gather.handle_request_failed(
+                        request.leaf,
+                        request.id(),
+                        status,
+                        now.mono,
+                    );
                 }
             }
         }
     }
 
     fn deliver(&mut self, answer: Answer) {
-        let conn = conn_of(answer.asker);
+        let conn = conn_of(answer.client);
         // A client that is being closed is not answered any more.
-        let Some(Peer::Client(client)) = self.links.peer_mut(conn) else { return };
+        let Some(AggregatorPeer::Client(client)) = self.connections.peer_mut(conn) else { return };
         let before = client.frames();
         if !client.push(answer, self.answer_frames) {
             self.answers_dropped += 1;
         }
         self.answer_frames += client.frames() - before;
-        self.links.mark_dirty(conn);
+        self.connections.mark_dirty(conn);
     }
 
     /// Puts the next piece of a client's answers into its empty outbox.
     fn refill(&mut self, conn: ConnId) {
-        let Some(Peer::Client(client)) = self.links.peer_mut(conn) else { return };
+        let Some(AggregatorPeer::Client(client)) = self.connections.peer_mut(conn) else { return };
         self.scratch.clear();
         let before = client.frames();
         client.fill(&mut self.scratch);
         self.answer_frames -= before - client.frames();
         if !self.scratch.is_empty() {
-            self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+            self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         }
     }
 }
 
 impl Service for Aggregator {
-    type Peer = Peer;
+    type Peer = AggregatorPeer;
 
     const TITLE: &'static str = "the aggregator";
     const ROLES: Roles<Self> = Roles { querier: Some(Aggregator::greet_client), ..Roles::NONE };
     const SENDS_BEFORE_TIMERS: bool = true;
 
-    fn links(&self) -> &Links<Peer> {
-        &self.links
+    fn connections(&self) -> &Connections<AggregatorPeer> {
+        &self.connections
     }
 
-    fn links_mut(&mut self) -> &mut Links<Peer> {
-        &mut self.links
+    fn connections_mut(&mut self) -> &mut Connections<AggregatorPeer> {
+        &mut self.connections
     }
 
     fn on_arrival(&mut self, _now: Now, _conn: ConnId, _frames: usize) {}
 
-    fn on_frame(&mut self, _now: Now, _conn: ConnId, _frame: &Frame) -> Result<(), Denial> {
-        Err(Denial::out_of_place())
+    fn on_frame(&mut self, _now: Now, _conn: ConnId, _frame: &Frame) -> Result<(), Rejection> {
+        Err(Rejection::out_of_place())
     }
 
-    fn answered_seq(&self, _peer: &Peer) -> Option<Seq> {
+    fn answered_seq(&self, _peer: &AggregatorPeer) -> Option<Seq> {
         None
     }
 
-    fn sent_seq(_peer: &Peer) -> Option<Seq> {
+    fn sent_seq(_peer: &AggregatorPeer) -> Option<Seq> {
         None
     }
 
     fn has_open(&self, conn: ConnId, id: u32) -> bool {
-        matches!(self.links.peer(conn), Some(Peer::Client(client)) if client.has_open(id))
+        matches!(self.connections.peer(conn), Some(AggregatorPeer::Client(client)) if client.has_open(id))
     }
 
-    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial> {
+    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Rejection> {
         let taken = self.take_query(now, conn, &question);
         // At once: a STOP in the same read must find the answer where answers wait.
-        self.pass_on(now);
+        self.forward(now);
         taken
     }
 
     fn on_question_stopped(&mut self, now: Now, conn: ConnId, id: u32) {
         self.stop_query(conn, id);
-        self.pass_on(now);
+        self.forward(now);
     }
 
     fn status(&self, now: Now) -> Status {
@@ -318,9 +332,9 @@ impl Service for Aggregator {
         let mut status = Status::default();
         status.text("role", "aggregator");
         status.metric("in_flight", self.gather.in_flight());
-        status.metric("connections", self.links.len());
-        status.metric("refused", self.links.refused());
-        status.metric("local_faults", self.links.local_faults());
+        status.metric("connections", self.connections.len());
+        status.metric("refused", self.connections.refused());
+        status.metric("local_faults", self.connections.local_faults());
         status.metric("answer_frames_waiting", self.answer_frames);
         status.metric("answers_dropped", self.answers_dropped);
         for (name, count) in [
@@ -347,10 +361,15 @@ impl Service for Aggregator {
         status
     }
 
-    fn operate(&mut self, now: Now, breaker: &str, action: BreakerAction) -> Result<Ended, Denial> {
+    fn operate(
+        &mut self,
+        now: Now,
+        breaker: &str,
+        action: BreakerAction,
+    ) -> Result<Ended, Rejection> {
         if !self.leaves.operate(now, breaker, action) {
             let text = "the aggregator has no breaker of this name";
-            return Err(Denial::new(ErrorCode::NotOwner, text));
+            return Err(Rejection::new(ErrorCode::NotOwner, text));
         }
         // At once: an operator who opens and resets a breaker wants its connection made anew.
         self.settle(now);
@@ -360,9 +379,10 @@ impl Service for Aggregator {
     fn on_dialed(&mut self, now: Now, conn: ConnId, dial: DialId) {
         let Some(index) = self.leaves.index_of(dial) else { return };
         self.leaves.handle_open(now, index, conn);
-        self.links.dialed(conn, Peer::Leaf(index));
+        self.connections.dialed(conn, AggregatorPeer::Leaf(index));
         let role = Role::Querier as u8;
-        self.links.send(conn, Session { role, name: padded("aggregator"), ..Session::default() });
+        self.connections
+            .send(conn, Session { role, name: padded("aggregator"), ..Session::default() });
     }
 
     fn on_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
@@ -373,25 +393,31 @@ impl Service for Aggregator {
     }
 
     fn on_dialed_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        if let Some(Peer::Leaf(index)) = self.links.peer(conn) {
+        if let Some(AggregatorPeer::Leaf(index)) = self.connections.peer(conn) {
             let index = *index;
             self.handle_leaf_frames(now, conn, index, frames);
-            self.pass_on(now);
+            self.forward(now);
         }
     }
 
-    fn on_close(&mut self, now: Now, conn: ConnId, peer: Option<Peer>, reason: CloseReason) {
+    fn on_close(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        peer: Option<AggregatorPeer>,
+        reason: CloseReason,
+    ) {
         match peer {
-            Some(Peer::Client(client)) => {
+            Some(AggregatorPeer::Client(client)) => {
                 self.answer_frames -= client.frames();
                 self.cuts.forget(conn, None);
-                self.gather.handle_asker_left(asker_of(conn));
+                self.gather.handle_client_left(client_number(conn));
             }
-            Some(Peer::Leaf(index)) => {
+            Some(AggregatorPeer::Leaf(index)) => {
                 self.leaves.handle_close(now, index, conn, reason, &mut self.gather);
                 self.cuts.note_heard(conn);
                 let name = self.leaves.name(index);
-                self.links.log(Level::Info, format!("the link to {name} ended: {reason}"));
+                self.connections.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
             None => {}
         }
@@ -406,7 +432,7 @@ impl Service for Aggregator {
         self.leaves.handle_timers(now);
         self.gather.handle_timeout(now.mono);
         for (dial, to, within) in self.leaves.dials_due(now) {
-            self.links.dial(dial, to, within);
+            self.connections.dial(dial, to, within);
         }
         self.settle(now);
     }
@@ -425,7 +451,7 @@ impl Service for Aggregator {
     }
 
     fn may_fill(&self, conn: ConnId) -> bool {
-        matches!(self.links.peer(conn), Some(Peer::Client(client)) if client.frames() > 0)
+        matches!(self.connections.peer(conn), Some(AggregatorPeer::Client(client)) if client.frames() > 0)
     }
 
     fn fill(&mut self, _now: Now, conn: ConnId) -> Filled {
@@ -435,13 +461,13 @@ impl Service for Aggregator {
 }
 
 /// The number by which the gather knows a connection. Connections are never given out twice.
-fn asker_of(conn: ConnId) -> u64 {
+fn client_number(conn: ConnId) -> u64 {
     (u64::from(conn.generation) << 32) | u64::from(conn.slot)
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "each half is 32 bits")]
-fn conn_of(asker: u64) -> ConnId {
-    ConnId { generation: (asker >> 32) as u32, slot: asker as u32 }
+fn conn_of(client: u64) -> ConnId {
+    ConnId { generation: (client >> 32) as u32, slot: client as u32 }
 }
 
 #[cfg(test)]

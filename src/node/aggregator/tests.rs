@@ -141,7 +141,7 @@ impl Bench {
 
     fn connect(&mut self, leaf: usize) -> ConnId {
         let conn = self.accept(leaf);
-        self.say(conn, &[Frame::seal(Session { name: padded("leaf"), ..Session::default() })]);
+        self.deliver(conn, &[Frame::seal(Session { name: padded("leaf"), ..Session::default() })]);
         conn
     }
 
@@ -164,7 +164,7 @@ impl Bench {
         let conn = self.fresh(slot);
         self.aggregator.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
         let role = Role::Querier as u8;
-        self.say(conn, &[Frame::seal(Session { role, ..Session::default() })]);
+        self.deliver(conn, &[Frame::seal(Session { role, ..Session::default() })]);
         let hello = self.read(conn);
         let answer = hello[0].view::<Session>().unwrap();
         assert_eq!((answer.role, unpadded(&answer.name).as_str()), (0, "aggregator"));
@@ -172,14 +172,14 @@ impl Bench {
     }
 
     /// A turn of the shell: what came is read, and then the timers are looked at.
-    fn say(&mut self, conn: ConnId, frames: &[Frame]) {
+    fn deliver(&mut self, conn: ConnId, frames: &[Frame]) {
         self.aggregator.handle_frames(self.now, conn, frames);
         self.timers();
     }
 
-    fn leaf_says(&mut self, leaf: usize, frames: &[Frame]) {
+    fn leaf_sends(&mut self, leaf: usize, frames: &[Frame]) {
         let conn = self.leaves[&leaf];
-        self.say(conn, frames);
+        self.deliver(conn, frames);
     }
 
     /// Everything that waits for a connection, taken in bites.
@@ -211,7 +211,7 @@ impl Bench {
     }
 
     fn ask(&mut self, conn: ConnId, query: Query) {
-        self.say(conn, &[Frame::seal(query)]);
+        self.deliver(conn, &[Frame::seal(query)]);
     }
 
     /// The one question that a leaf was asked, answered at once in full.
@@ -219,7 +219,7 @@ impl Bench {
         let questions = self.questions(leaf);
         assert_eq!(questions.len(), 1, "leaf {leaf}");
         let id = questions[0].id.get();
-        self.leaf_says(leaf, &answer_to(id, rows));
+        self.leaf_sends(leaf, &answer_to(id, rows));
         id
     }
 

@@ -1,5 +1,5 @@
 //! The node of a further reactor: subscribers that the first one handed over, served from the same
-//! rings. It takes in frames and letters in the order in which the first reactor made them, and moves
+//! rings. It takes in frames and messages in the order in which the first reactor made them, and moves
 //! its gates, so that the writer never waits for more than one of its turns.
 //!
 //! # Decisions
@@ -10,14 +10,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::post::{Letter, News, Post, Stall};
+use super::mailbox::{Mailbox, MailboxMessage, SourceChange, Stall};
 use super::readers::Readers;
 use super::source::note;
-use super::{Broker, Peer};
+use super::{Broker, BrokerPeer};
 use crate::feed::RingReader;
 use crate::limits;
-use crate::node::session::{Admission, Denial, Filled, Roles, Status};
-use crate::node::{CloseReason, ConnId, Links, Outgoing, Service};
+use crate::node::session::{Admission, Filled, Rejection, Roles, Status};
+use crate::node::{CloseReason, ConnId, Connections, Outgoing, Service};
 use crate::planted::{Bug, is_planted, preemption_point};
 use crate::question::Question;
 use crate::time::{Mono, Now};
@@ -30,26 +30,26 @@ type Heads = [Option<u64>; limits::SOURCES_MAX];
 #[derive(Debug)]
 pub struct Fanout {
     pub(super) readers: Readers<RingReader>,
-    post: Arc<Post>,
+    mailbox: Arc<Mailbox>,
     stall: Stall,
-    /// A letter that stands behind more frames than one turn takes in.
-    letter: Option<Letter>,
+    /// A message that stands behind more frames than one turn takes in.
+    message: Option<MailboxMessage>,
     /// More waits than one turn takes in.
     has_more: bool,
     wakes_intake: bool,
-    letters_taken: u64,
+    messages_taken: u64,
 }
 
 impl Fanout {
-    pub(super) fn new(post: Arc<Post>, stall: Stall) -> Fanout {
+    pub(super) fn new(mailbox: Arc<Mailbox>, stall: Stall) -> Fanout {
         Fanout {
             readers: Readers::default(),
-            post,
+            mailbox,
             stall,
-            letter: None,
+            message: None,
             has_more: false,
             wakes_intake: false,
-            letters_taken: 0,
+            messages_taken: 0,
         }
     }
 
@@ -57,7 +57,7 @@ impl Fanout {
     /// everything; before that nothing is said.
     #[must_use]
     pub fn differs_from(&self, first: &Broker) -> Option<&'static str> {
-        let is_behind = self.letter.is_some() || self.post.has_letters();
+        let is_behind = self.message.is_some() || self.mailbox.has_messages();
         let sources = self.readers.sources.iter().zip(&first.readers.sources);
         for (ours, theirs) in sources.filter(|_| !is_behind) {
             let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
@@ -71,10 +71,10 @@ impl Fanout {
         None
     }
 
-    /// How many letters of the first reactor it has taken.
+    /// How many messages of the first reactor it has taken.
     #[must_use]
-    pub fn letters_taken(&self) -> u64 {
-        self.letters_taken
+    pub fn messages_taken(&self) -> u64 {
+        self.messages_taken
     }
 
     fn heads(&self) -> Heads {
@@ -83,23 +83,23 @@ impl Fanout {
         })
     }
 
-    /// The heads, and then the next letter. What is read first is the older of the two.
-    fn look(&mut self) -> (Heads, Option<Letter>) {
-        if is_planted(Bug::LettersBeforeHeads) {
-            let letter = self.next_letter();
+    /// The heads, and then the next message. What is read first is the older of the two.
+    fn look(&mut self) -> (Heads, Option<MailboxMessage>) {
+        if is_planted(Bug::MessagesBeforeHeads) {
+            let message = self.next_message();
             preemption_point();
-            return (self.heads(), letter);
+            return (self.heads(), message);
         }
         let heads = self.heads();
         preemption_point();
-        (heads, self.next_letter())
+        (heads, self.next_message())
     }
 
-    fn next_letter(&mut self) -> Option<Letter> {
-        self.letter.take().or_else(|| self.post.next_letter())
+    fn next_message(&mut self) -> Option<MailboxMessage> {
+        self.message.take().or_else(|| self.mailbox.next_message())
     }
 
-    /// Takes in what the first reactor has made. The heads are read before the letters: what was
+    /// Takes in what the first reactor has made. The heads are read before the messages: what was
     /// written before the head that is seen here is then seen too.
     ///
     /// Invariant: between two calls everybody with something to get was flushed once, and one call takes
@@ -107,16 +107,16 @@ impl Fanout {
     /// because this reactor was late; only who does not read is.
     fn take_in(&mut self) {
         self.has_more = false;
-        if self.readers.links.dirty_len() > 0 {
+        if self.readers.connections.dirty_len() > 0 {
             // The turns before have not come round yet.
             self.has_more = true;
             return;
         }
         let mut strides = [limits::WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES; limits::SOURCES_MAX];
         let mut has_moved = false;
-        for _ in 0..limits::REACTOR_LETTERS_PER_TURN_MAX {
-            let (heads, letter) = self.look();
-            let Some(letter) = letter else {
+        for _ in 0..limits::MAILBOX_MESSAGES_PER_TURN_MAX {
+            let (heads, message) = self.look();
+            let Some(message) = message else {
                 for (number, (head, stride)) in heads.into_iter().zip(&mut strides).enumerate() {
                     let Some(head) = head else { continue };
                     self.has_more |= !self.advance(number, head, stride, &mut has_moved);
@@ -124,23 +124,23 @@ impl Fanout {
                 self.wakes_intake |= has_moved && self.stall.is_over();
                 return;
             };
-            let number = usize::from(letter.source);
+            let number = usize::from(message.source);
             let Some(stride) = strides.get_mut(number) else { continue };
-            let mut at_seq = letter.at_seq;
-            if is_planted(Bug::HeadBeyondLetter) {
+            let mut at_seq = message.at_seq;
+            if is_planted(Bug::HeadBeyondMessage) {
                 at_seq =
                     heads.get(number).copied().flatten().map_or(at_seq, |head| head.max(at_seq));
             }
             if !self.advance(number, at_seq, stride, &mut has_moved) {
-                self.letter = Some(letter);
+                self.message = Some(message);
                 break;
             }
-            self.handle_letter(letter);
-            self.letters_taken += 1;
-            // A letter less is room too, and so is a ring that was let go of.
+            self.handle_message(message);
+            self.messages_taken += 1;
+            // A message less is room too, and so is a ring that was let go of.
             has_moved = true;
         }
-        // Beyond the last letter nothing is taken in: the next one may stand before it.
+        // Beyond the last message nothing is taken in: the next one may stand before it.
         self.has_more = true;
         self.wakes_intake |= has_moved && self.stall.is_over();
     }
@@ -163,20 +163,20 @@ impl Fanout {
             note(values, interests, frame);
             *stride -= 1;
         });
-        source.has_news |= *stride < before;
+        source.has_updates |= *stride < before;
         until == seq
     }
 
-    fn handle_letter(&mut self, letter: Letter) {
-        let number = letter.source;
+    fn handle_message(&mut self, message: MailboxMessage) {
+        let number = message.source;
         let Some(source) = self.readers.source_mut(number) else { return };
-        match letter.news {
-            News::Window(window) => source.window = Some(window),
-            News::Ready => {
+        match message.change {
+            SourceChange::Window(window) => source.window = Some(window),
+            SourceChange::Ready => {
                 source.is_ready = true;
-                self.readers.tell_ready(number);
+                self.readers.notify_ready(number);
             }
-            News::Epoch { epoch, epoch_start, void_from, is_ready } => {
+            SourceChange::Epoch { epoch, epoch_start, void_from, is_ready } => {
                 let is_new_epoch = source.epoch != epoch;
                 (source.epoch, source.epoch_start) = (epoch, epoch_start);
                 source.is_ready = is_ready;
@@ -184,49 +184,54 @@ impl Fanout {
                     source.values.void_from(seq);
                 }
                 if is_new_epoch {
-                    self.readers.tell_epoch(number, void_from);
+                    self.readers.notify_epoch(number, void_from);
                 }
             }
-            News::Value(frame) => source.note(&frame),
-            News::Standing { has_publisher, is_stale } => {
+            SourceChange::Value(frame) => source.note(&frame),
+            SourceChange::Publisher { has_publisher, is_stale } => {
                 (source.has_publisher, source.is_stale) = (has_publisher, is_stale);
             }
         }
     }
 
     /// The first reactor has kept the bound on their number.
-    fn greet_subscriber(&mut self, _now: Now, _conn: ConnId, session: &Session) -> Admission<Peer> {
-        self.post.arriving.fetch_sub(1, Ordering::Relaxed);
+    fn greet_subscriber(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        session: &Session,
+    ) -> Admission<BrokerPeer> {
+        self.mailbox.arriving.fetch_sub(1, Ordering::Relaxed);
         self.readers.greet(session)
     }
 }
 
 impl Service for Fanout {
-    type Peer = Peer;
+    type Peer = BrokerPeer;
 
     const TITLE: &'static str = "the broker";
     const ROLES: Roles<Self> = Roles { subscriber: Some(Fanout::greet_subscriber), ..Roles::NONE };
     const SENDS_BEFORE_TIMERS: bool = false;
 
-    fn links(&self) -> &Links<Peer> {
-        &self.readers.links
+    fn connections(&self) -> &Connections<BrokerPeer> {
+        &self.readers.connections
     }
 
-    fn links_mut(&mut self) -> &mut Links<Peer> {
-        &mut self.readers.links
+    fn connections_mut(&mut self) -> &mut Connections<BrokerPeer> {
+        &mut self.readers.connections
     }
 
     fn on_arrival(&mut self, _now: Now, _conn: ConnId, _frames: usize) {}
 
-    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         self.readers.handle_frame(now, conn, frame)
     }
 
-    fn answered_seq(&self, peer: &Peer) -> Option<Seq> {
+    fn answered_seq(&self, peer: &BrokerPeer) -> Option<Seq> {
         Seq::new(peer.cursor())
     }
 
-    fn sent_seq(peer: &Peer) -> Option<Seq> {
+    fn sent_seq(peer: &BrokerPeer) -> Option<Seq> {
         Seq::new(peer.cursor())
     }
 
@@ -234,8 +239,13 @@ impl Service for Fanout {
         false
     }
 
-    fn on_question(&mut self, _now: Now, _conn: ConnId, _question: Question) -> Result<(), Denial> {
-        Err(Denial::new(ErrorCode::Unexpected, "a subscriber asks nothing"))
+    fn on_question(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        _question: Question,
+    ) -> Result<(), Rejection> {
+        Err(Rejection::new(ErrorCode::Unexpected, "a subscriber asks nothing"))
     }
 
     fn on_question_stopped(&mut self, _now: Now, _conn: ConnId, _id: u32) {}
@@ -245,13 +255,19 @@ impl Service for Fanout {
         Status::default()
     }
 
-    fn on_close(&mut self, _now: Now, conn: ConnId, peer: Option<Peer>, _reason: CloseReason) {
+    fn on_close(
+        &mut self,
+        _now: Now,
+        conn: ConnId,
+        peer: Option<BrokerPeer>,
+        _reason: CloseReason,
+    ) {
         match peer {
-            Some(Peer::Subscriber(subscriber)) => self.readers.forget(conn, &subscriber),
+            Some(BrokerPeer::Subscriber(subscriber)) => self.readers.forget(conn, &subscriber),
             // It was lost on its way here, or left ahead of its greeting.
-            _ => drop(self.post.arriving.fetch_sub(1, Ordering::Relaxed)),
+            _ => drop(self.mailbox.arriving.fetch_sub(1, Ordering::Relaxed)),
         }
-        self.post.connections.fetch_sub(1, Ordering::Relaxed);
+        self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn on_storage(&mut self, _now: Now) {}
@@ -266,12 +282,12 @@ impl Service for Fanout {
 
     fn on_commit(&mut self, _now: Now) {
         self.readers.commit();
-        self.post.refused.store(self.readers.links.refused(), Ordering::Relaxed);
+        self.mailbox.refused.store(self.readers.connections.refused(), Ordering::Relaxed);
         let bytes = self.readers.interest_bytes() as u64;
-        self.post.interest_bytes.store(bytes, Ordering::Relaxed);
-        for (told, source) in self.post.gaps_told.iter().zip(&self.readers.sources) {
+        self.mailbox.interest_bytes.store(bytes, Ordering::Relaxed);
+        for (count, source) in self.mailbox.gaps_sent.iter().zip(&self.readers.sources) {
             let Some(source) = source else { continue };
-            told.store(source.gaps_told, Ordering::Relaxed);
+            count.store(source.gaps_sent, Ordering::Relaxed);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::post::{News, Outlets};
+use super::mailbox::{FurtherReactors, SourceChange};
 use super::source::{Source, note};
 use crate::feed::Ring;
 use crate::node::ConnId;
@@ -25,7 +25,7 @@ pub(super) struct Intake {
 
 /// What a new session means to readers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Begun {
+pub(super) struct SessionStart {
     /// The publisher that was there, and is not any more.
     pub(super) displaced: Option<ConnId>,
     /// Everything from here on is void.
@@ -50,8 +50,12 @@ impl Intake {
     }
 
     /// Whether a frame of the publisher can be taken in now.
-    pub(super) fn has_room(&self, source: &mut Source<Ring>, outlets: &mut Outlets) -> bool {
-        source.window.as_mut().is_none_or(Ring::has_room) && outlets.has_room()
+    pub(super) fn has_room(
+        &self,
+        source: &mut Source<Ring>,
+        further_reactors: &mut FurtherReactors,
+    ) -> bool {
+        source.window.as_mut().is_none_or(Ring::has_room) && further_reactors.has_room()
     }
 
     /// A publisher connected.
@@ -60,10 +64,10 @@ impl Intake {
     pub(super) fn begin_session(
         &mut self,
         source: &mut Source<Ring>,
-        outlets: &mut Outlets,
+        further_reactors: &mut FurtherReactors,
         conn: ConnId,
         session: &Session,
-    ) -> Begun {
+    ) -> SessionStart {
         let mut start = session.epoch_start.get();
         let epoch = session.epoch.get();
         if epoch.saturating_sub(source.epoch) > 1 {
@@ -79,7 +83,7 @@ impl Intake {
             && let Some(ring) = &mut source.window
             && start < ring.next_seq()
         {
-            outlets.hand_out(self.number, at_seq, ring.restart_at(start));
+            further_reactors.share_ring(self.number, at_seq, ring.restart_at(start));
             source.values.void_from(start);
             void_from = Some(start);
             if start <= ring.oldest_seq() {
@@ -93,29 +97,32 @@ impl Intake {
         let (epoch_start, is_ready) = (source.epoch_start, source.is_ready);
         // Where the new window stands: not a frame of the new epoch is to be taken in before.
         let at_seq = source.bounds().1;
-        outlets.tell(self.number, at_seq, || News::Epoch {
+        further_reactors.notify(self.number, at_seq, || SourceChange::Epoch {
             epoch,
             epoch_start,
             void_from,
             is_ready,
         });
         let displaced = self.publisher.replace(conn);
-        self.note_standing(source, outlets, source.is_stale);
-        Begun { displaced, void_from, is_new_epoch }
+        self.note_publisher(source, further_reactors, source.is_stale);
+        SessionStart { displaced, void_from, is_new_epoch }
     }
 
     /// Takes note of whether there is a publisher, and of what it says of its last values.
-    pub(super) fn note_standing(
+    pub(super) fn note_publisher(
         &mut self,
         source: &mut Source<Ring>,
-        outlets: &mut Outlets,
+        further_reactors: &mut FurtherReactors,
         is_stale: bool,
     ) {
         let has_publisher = self.publisher.is_some();
         if (source.has_publisher, source.is_stale) != (has_publisher, is_stale) {
             (source.has_publisher, source.is_stale) = (has_publisher, is_stale);
             let at_seq = source.bounds().1;
-            outlets.tell(self.number, at_seq, || News::Standing { has_publisher, is_stale });
+            further_reactors.notify(self.number, at_seq, || SourceChange::Publisher {
+                has_publisher,
+                is_stale,
+            });
         }
     }
 
@@ -123,7 +130,7 @@ impl Intake {
     pub(super) fn make_ready(
         &mut self,
         source: &mut Source<Ring>,
-        outlets: &mut Outlets,
+        further_reactors: &mut FurtherReactors,
         ring_frames: usize,
         next_seq: u64,
     ) -> bool {
@@ -134,13 +141,14 @@ impl Intake {
         let readers = match &mut source.window {
             Some(ring) => ring.restart_at(next_seq),
             None => {
-                let (ring, readers) = Ring::shared(ring_frames, next_seq, outlets.posts.len());
+                let (ring, readers) =
+                    Ring::shared(ring_frames, next_seq, further_reactors.mailboxes.len());
                 source.window = Some(ring);
                 readers
             }
         };
-        outlets.hand_out(self.number, at_seq, readers);
-        outlets.tell(self.number, next_seq, || News::Ready);
+        further_reactors.share_ring(self.number, at_seq, readers);
+        further_reactors.notify(self.number, next_seq, || SourceChange::Ready);
         source.is_ready = true;
         true
     }
@@ -149,13 +157,13 @@ impl Intake {
     pub(super) fn publish(
         &mut self,
         source: &mut Source<Ring>,
-        outlets: &mut Outlets,
+        further_reactors: &mut FurtherReactors,
         frame: &Frame,
     ) -> Result<(), &'static str> {
         if frame.has(Flags::SNAPSHOT) {
             source.note(frame);
             let at_seq = source.bounds().1;
-            outlets.tell(self.number, at_seq, || News::Value(Box::new(*frame)));
+            further_reactors.notify(self.number, at_seq, || SourceChange::Value(Box::new(*frame)));
             return Ok(());
         }
         let Some(ring) = source.window.as_mut().filter(|_| source.is_ready) else {
@@ -170,7 +178,7 @@ impl Intake {
             return Ok(());
         }
         if seq > next_seq {
-            outlets.hand_out(self.number, next_seq, ring.restart_at(seq));
+            further_reactors.share_ring(self.number, next_seq, ring.restart_at(seq));
         }
         if !ring.push(frame) {
             // The jump just made needs the others to follow first; the frame is behind it.
@@ -179,7 +187,7 @@ impl Intake {
         }
         note(&mut source.values, &mut source.interests, frame);
         self.frames += 1;
-        source.has_news = true;
+        source.has_updates = true;
         Ok(())
     }
 }

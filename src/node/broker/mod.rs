@@ -1,6 +1,6 @@
 //! The broker: takes sequences from publishers and hands them to subscribers, each through its own
 //! cursor on one ring per source. What it does not do: keep history (a cursor that fell out of the
-//! ring is told so by a GAP frame) or wait for anybody.
+//! ring gets a GAP frame) or wait for anybody.
 //!
 //! # Decisions
 //!
@@ -14,15 +14,15 @@
 
 mod fanout;
 mod intake;
-mod post;
+mod mailbox;
 mod readers;
 mod source;
 mod subscriber;
 
 use std::sync::atomic::Ordering;
 
-use super::session::{Admission, Denial, Filled, Roles, Status};
-use super::{CloseReason, ConnId, Level, Links, Outgoing, Service};
+use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service};
 use crate::feed::{LastValues, Pattern, Ring};
 use crate::limits;
 use crate::question::Question;
@@ -33,7 +33,7 @@ use crate::wire::{
 
 pub use fanout::Fanout;
 use intake::Intake;
-use post::Outlets;
+use mailbox::FurtherReactors;
 use readers::Readers;
 use subscriber::Subscriber;
 
@@ -83,18 +83,18 @@ const INTEREST_BYTES_MAX: usize = limits::PATTERNS_MAX * 2 * size_of::<Pattern>(
 
 /// What a connection is for.
 #[derive(Debug)]
-pub(crate) enum Peer {
+pub(crate) enum BrokerPeer {
     Publisher { source: u8 },
     Subscriber(Subscriber),
     Querier,
 }
 
-impl Peer {
+impl BrokerPeer {
     /// The next `seq` that it is sent. Who hears only frames of others learns by it that nothing of its own
     /// was missed.
     fn cursor(&self) -> u64 {
         match self {
-            Peer::Subscriber(subscriber) => subscriber.cursor(),
+            BrokerPeer::Subscriber(subscriber) => subscriber.cursor(),
             _ => 0,
         }
     }
@@ -109,8 +109,8 @@ pub struct Broker {
     kernel_bytes_per_subscriber: usize,
     readers: Readers<Ring>,
     intakes: Vec<Intake>,
-    outlets: Outlets,
-    /// The next further reactor that the intake has news for.
+    further_reactors: FurtherReactors,
+    /// The next further reactor that the intake has something for.
     next_wake: usize,
 }
 
@@ -124,18 +124,20 @@ impl Broker {
     /// A broker and the nodes of so many further reactors, which are numbered from 1 on in this order.
     #[must_use]
     pub fn with_fanouts(config: BrokerConfig, fanouts: usize) -> (Broker, Vec<Fanout>) {
-        let outlets = Outlets::new(fanouts);
-        let fanout = |post: &_| Fanout::new(std::sync::Arc::clone(post), outlets.stall.clone());
-        let fanouts = outlets.posts.iter().map(fanout).collect();
+        let further_reactors = FurtherReactors::new(fanouts);
+        let fanout = |mailbox: &_| {
+            Fanout::new(std::sync::Arc::clone(mailbox), further_reactors.stall.clone())
+        };
+        let fanouts = further_reactors.mailboxes.iter().map(fanout).collect();
         let numbers = 0..u8::try_from(limits::SOURCES_MAX).unwrap_or(u8::MAX);
         let mut readers = Readers::default();
-        readers.links.bound_rounds(config.round_frames_max);
+        readers.connections.bound_rounds(config.round_frames_max);
         let broker = Broker {
             config,
             kernel_bytes_per_subscriber: 0,
             readers,
             intakes: numbers.map(Intake::new).collect(),
-            outlets,
+            further_reactors,
             next_wake: usize::MAX,
         };
         (broker, fanouts)
@@ -149,18 +151,23 @@ impl Broker {
     /// How much publishers have brought in the middle of rounds of the fan-out.
     #[must_use]
     pub fn round(&self) -> &super::Round {
-        self.readers.links.round()
+        self.readers.connections.round()
     }
 
     /// A frame from a publisher. While the further reactors have no room for it, it waits,
     /// with all that come behind it.
-    fn handle_published(&mut self, conn: ConnId, number: u8, frame: &Frame) -> Result<(), Denial> {
+    fn handle_published(
+        &mut self,
+        conn: ConnId,
+        number: u8,
+        frame: &Frame,
+    ) -> Result<(), Rejection> {
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };
         if intake.publisher != Some(conn) {
             return Ok(());
         }
         let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
-        if !intake.waiting.is_empty() || !intake.has_room(source, &mut self.outlets) {
+        if !intake.waiting.is_empty() || !intake.has_room(source, &mut self.further_reactors) {
             intake.stalls += u64::from(intake.waiting.is_empty());
             intake.waiting.push_back(*frame);
             return Ok(());
@@ -169,11 +176,11 @@ impl Broker {
     }
 
     /// A frame from a publisher, for which there is room.
-    fn take_in(&mut self, number: u8, frame: &Frame) -> Result<(), Denial> {
+    fn take_in(&mut self, number: u8, frame: &Frame) -> Result<(), Rejection> {
         if frame.kind().is_some_and(Kind::is_data) {
             return self.publish(number, frame);
         }
-        let beat = frame.view::<Heartbeat>().ok_or_else(Denial::out_of_place)?;
+        let beat = frame.view::<Heartbeat>().ok_or_else(Rejection::out_of_place)?;
         self.note_publisher_at(number, beat);
         Ok(())
     }
@@ -183,16 +190,16 @@ impl Broker {
         if self.intakes.iter().all(|intake| intake.waiting.is_empty()) {
             return;
         }
-        self.outlets.stall.announce();
+        self.further_reactors.stall.announce();
         for number in 0..u8::try_from(self.intakes.len()).unwrap_or(u8::MAX) {
             while let Some(intake) = self.intakes.get_mut(usize::from(number))
                 && let Some(conn) = intake.publisher
                 && let Some(source) = self.readers.source_mut(number)
-                && intake.has_room(source, &mut self.outlets)
+                && intake.has_room(source, &mut self.further_reactors)
                 && let Some(frame) = intake.waiting.pop_front()
             {
-                if let Err(denial) = self.take_in(number, &frame) {
-                    self.readers.links.refuse(conn, denial.code, &denial.text);
+                if let Err(rejection) = self.take_in(number, &frame) {
+                    self.readers.connections.refuse(conn, rejection.code, &rejection.text);
                 }
             }
         }
@@ -200,8 +207,8 @@ impl Broker {
 
     /// The further reactor that a new subscriber should be served by.
     fn next_reactor(&self) -> Option<usize> {
-        let posts = self.outlets.posts.iter().enumerate();
-        let open = posts
+        let mailboxes = self.further_reactors.mailboxes.iter().enumerate();
+        let open = mailboxes
             .filter(|(_, it)| it.arriving.load(Ordering::Relaxed) < limits::REACTOR_ARRIVALS_MAX);
         let (count, index) =
             open.map(|(index, it)| (it.connections.load(Ordering::Relaxed), index)).min()?;
@@ -210,31 +217,47 @@ impl Broker {
 
     /// Subscribers of all reactors.
     fn subscribers(&self) -> usize {
-        let posts = self.outlets.posts.iter();
-        let elsewhere: usize = posts.map(|post| post.connections.load(Ordering::Relaxed)).sum();
+        let mailboxes = self.further_reactors.mailboxes.iter();
+        let elsewhere: usize =
+            mailboxes.map(|mailbox| mailbox.connections.load(Ordering::Relaxed)).sum();
         self.readers.subscribers + elsewhere
     }
 
-    fn greet_subscriber(&mut self, _now: Now, _conn: ConnId, session: &Session) -> Admission<Peer> {
+    fn greet_subscriber(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        session: &Session,
+    ) -> Admission<BrokerPeer> {
         if self.subscribers() >= self.config.subscribers_max {
             return Admission::refused(ErrorCode::Limit, "all subscriber places are taken");
         }
         let Some(reactor) = self.next_reactor() else {
             return self.readers.greet(session);
         };
-        if let Some(post) = self.outlets.posts.get(reactor - 1) {
-            post.connections.fetch_add(1, Ordering::Relaxed);
-            post.arriving.fetch_add(1, Ordering::Relaxed);
+        if let Some(mailbox) = self.further_reactors.mailboxes.get(reactor - 1) {
+            mailbox.connections.fetch_add(1, Ordering::Relaxed);
+            mailbox.arriving.fetch_add(1, Ordering::Relaxed);
         }
         Admission::HandOver(reactor)
     }
 
-    fn greet_querier(&mut self, _now: Now, _conn: ConnId, session: &Session) -> Admission<Peer> {
+    fn greet_querier(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        session: &Session,
+    ) -> Admission<BrokerPeer> {
         let (source, name) = (session.source, padded("broker"));
-        Admission::Welcome(Peer::Querier, Session { source, name, ..Session::default() })
+        Admission::Accepted(BrokerPeer::Querier, Session { source, name, ..Session::default() })
     }
 
-    fn greet_publisher(&mut self, _now: Now, conn: ConnId, session: &Session) -> Admission<Peer> {
+    fn greet_publisher(
+        &mut self,
+        _now: Now,
+        conn: ConnId,
+        session: &Session,
+    ) -> Admission<BrokerPeer> {
         let number = session.source;
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else {
             return Admission::refused(ErrorCode::Limit, "source numbers are 0 to 7");
@@ -242,12 +265,12 @@ impl Broker {
         let Some(source) = self.readers.source_mut(number) else {
             return Admission::refused(ErrorCode::Limit, "source numbers are 0 to 7");
         };
-        if !intake.has_room(source, &mut self.outlets) {
-            // Its epoch would need a third ring, or one letter more.
+        if !intake.has_room(source, &mut self.further_reactors) {
+            // Its epoch would need a third ring, or one message more.
             let text = "the last session is still taken in; come back";
             return Admission::refused(ErrorCode::Limit, text);
         }
-        let begun = intake.begin_session(source, &mut self.outlets, conn, session);
+        let begun = intake.begin_session(source, &mut self.further_reactors, conn, session);
         let answer = Session {
             source: number,
             name: padded("broker"),
@@ -258,26 +281,26 @@ impl Broker {
         };
         if let Some(previous) = begun.displaced {
             let text = "another publisher took over";
-            self.readers.links.refuse(previous, ErrorCode::Unexpected, text);
+            self.readers.connections.refuse(previous, ErrorCode::Unexpected, text);
         }
         if begun.is_new_epoch {
-            self.readers.tell_epoch(number, begun.void_from);
+            self.readers.notify_epoch(number, begun.void_from);
         }
         let text = format!("publisher of source {number} connected, epoch {}", session.epoch);
-        self.readers.links.log(Level::Info, text);
-        Admission::Welcome(Peer::Publisher { source: number }, answer)
+        self.readers.connections.log(Level::Info, text);
+        Admission::Accepted(BrokerPeer::Publisher { source: number }, answer)
     }
 
     /// A data frame from a publisher.
-    fn publish(&mut self, number: u8, frame: &Frame) -> Result<(), Denial> {
+    fn publish(&mut self, number: u8, frame: &Frame) -> Result<(), Rejection> {
         if frame.instrument().source() != number {
-            return Err(Denial::new(ErrorCode::Unexpected, "instrument of another source"));
+            return Err(Rejection::new(ErrorCode::Unexpected, "instrument of another source"));
         }
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };
         let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
         intake
-            .publish(source, &mut self.outlets, frame)
-            .map_err(|text| Denial::new(ErrorCode::Unexpected, text))
+            .publish(source, &mut self.further_reactors, frame)
+            .map_err(|text| Rejection::new(ErrorCode::Unexpected, text))
     }
 
     /// A publisher says which `seq` it sends next: an empty source begins there.
@@ -287,12 +310,12 @@ impl Broker {
         let Some(source) = self.readers.source_mut(number) else { return };
         if beat.flags.get() & Flags::MORE == 0 {
             let is_stale = beat.flags.get() & Flags::STALE != 0;
-            intake.note_standing(source, &mut self.outlets, is_stale);
+            intake.note_publisher(source, &mut self.further_reactors, is_stale);
         }
         if let Some(next_seq) = beat.next_seq()
-            && intake.make_ready(source, &mut self.outlets, frames, next_seq.get())
+            && intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get())
         {
-            self.readers.tell_ready(number);
+            self.readers.notify_ready(number);
         }
     }
 
@@ -304,14 +327,14 @@ impl Broker {
         intake.publisher = None;
         intake.waiting.clear();
         if let Some(source) = self.readers.source_mut(number) {
-            intake.note_standing(source, &mut self.outlets, source.is_stale);
+            intake.note_publisher(source, &mut self.further_reactors, source.is_stale);
         }
-        self.readers.links.log(Level::Warn, format!("publisher of source {number} left"));
+        self.readers.connections.log(Level::Warn, format!("publisher of source {number} left"));
     }
 }
 
 impl Service for Broker {
-    type Peer = Peer;
+    type Peer = BrokerPeer;
 
     const TITLE: &'static str = "the broker";
     const ROLES: Roles<Self> = Roles {
@@ -322,33 +345,33 @@ impl Service for Broker {
     };
     const SENDS_BEFORE_TIMERS: bool = false;
 
-    fn links(&self) -> &Links<Peer> {
-        &self.readers.links
+    fn connections(&self) -> &Connections<BrokerPeer> {
+        &self.readers.connections
     }
 
-    fn links_mut(&mut self) -> &mut Links<Peer> {
-        &mut self.readers.links
+    fn connections_mut(&mut self) -> &mut Connections<BrokerPeer> {
+        &mut self.readers.connections
     }
 
     fn on_arrival(&mut self, _now: Now, conn: ConnId, frames: usize) {
-        if let Some(Peer::Publisher { .. }) = self.readers.links.peer(conn) {
-            self.readers.links.note_published(frames);
+        if let Some(BrokerPeer::Publisher { .. }) = self.readers.connections.peer(conn) {
+            self.readers.connections.note_published(frames);
         }
     }
 
-    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
-        match self.readers.links.peer(conn) {
-            Some(Peer::Publisher { source }) => self.handle_published(conn, *source, frame),
-            Some(Peer::Subscriber(_)) => self.readers.handle_frame(now, conn, frame),
-            _ => Err(Denial::out_of_place()),
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+        match self.readers.connections.peer(conn) {
+            Some(BrokerPeer::Publisher { source }) => self.handle_published(conn, *source, frame),
+            Some(BrokerPeer::Subscriber(_)) => self.readers.handle_frame(now, conn, frame),
+            _ => Err(Rejection::out_of_place()),
         }
     }
 
-    fn answered_seq(&self, peer: &Peer) -> Option<Seq> {
+    fn answered_seq(&self, peer: &BrokerPeer) -> Option<Seq> {
         Seq::new(peer.cursor())
     }
 
-    fn sent_seq(peer: &Peer) -> Option<Seq> {
+    fn sent_seq(peer: &BrokerPeer) -> Option<Seq> {
         Seq::new(peer.cursor())
     }
 
@@ -356,9 +379,14 @@ impl Service for Broker {
         false
     }
 
-    fn on_question(&mut self, _now: Now, _conn: ConnId, _question: Question) -> Result<(), Denial> {
+    fn on_question(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        _question: Question,
+    ) -> Result<(), Rejection> {
         let text = "the broker answers status queries only";
-        Err(Denial::new(ErrorCode::Unexpected, text))
+        Err(Rejection::new(ErrorCode::Unexpected, text))
     }
 
     fn on_question_stopped(&mut self, _now: Now, _conn: ConnId, _id: u32) {}
@@ -366,26 +394,29 @@ impl Service for Broker {
     fn status(&self, _now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", "broker");
-        let posts = &self.outlets.posts;
-        let elsewhere: usize = posts.iter().map(|it| it.connections.load(Ordering::Relaxed)).sum();
-        let refused: u64 = posts.iter().map(|it| it.refused.load(Ordering::Relaxed)).sum();
-        status.metric("reactors", posts.len() + 1);
+        let mailboxes = &self.further_reactors.mailboxes;
+        let elsewhere: usize =
+            mailboxes.iter().map(|it| it.connections.load(Ordering::Relaxed)).sum();
+        let refused: u64 = mailboxes.iter().map(|it| it.refused.load(Ordering::Relaxed)).sum();
+        status.metric("reactors", mailboxes.len() + 1);
         status.metric("subscribers", self.subscribers());
-        status.metric("connections", self.readers.links.len() + elsewhere);
-        status.metric("refused", self.readers.links.refused() + refused);
-        status.metric("local_faults", self.readers.links.local_faults());
-        let elsewhere: u64 = posts.iter().map(|it| it.interest_bytes.load(Ordering::Relaxed)).sum();
+        status.metric("connections", self.readers.connections.len() + elsewhere);
+        status.metric("refused", self.readers.connections.refused() + refused);
+        status.metric("local_faults", self.readers.connections.local_faults());
+        let elsewhere: u64 =
+            mailboxes.iter().map(|it| it.interest_bytes.load(Ordering::Relaxed)).sum();
         let sources = self.readers.sources.iter().flatten().count();
         let kernel_bytes = self.kernel_bytes_per_subscriber;
         let subscriber = BrokerConfig::subscriber_bytes_max(kernel_bytes);
-        let memory = self.config.bytes_max(sources, posts.len() + 1, kernel_bytes);
+        let memory = self.config.bytes_max(sources, mailboxes.len() + 1, kernel_bytes);
         status.metric("memory_bytes_bound", memory);
         status.metric("subscriber_bytes_bound", subscriber);
         status.metric("watch_list_bytes", self.readers.interest_bytes() as u64 + elsewhere);
         for (source, intake) in self.readers.sources.iter().zip(&self.intakes) {
             let Some(source) = source else { continue };
             let number = intake.number();
-            let gaps = posts.iter().filter_map(|post| post.gaps_told.get(usize::from(number)));
+            let gaps =
+                mailboxes.iter().filter_map(|mailbox| mailbox.gaps_sent.get(usize::from(number)));
             let gaps: u64 = gaps.map(|gaps| gaps.load(Ordering::Relaxed)).sum();
             let prefix = format!("source.{number}");
             status.metric(format!("{prefix}.publisher_up"), i64::from(source.has_publisher));
@@ -394,17 +425,23 @@ impl Service for Broker {
             status.metric(format!("{prefix}.instruments"), source.values.len());
             status.metric(format!("{prefix}.frames"), intake.frames);
             status.metric(format!("{prefix}.duplicates"), intake.duplicates);
-            status.metric(format!("{prefix}.gaps_told"), source.gaps_told + gaps);
+            status.metric(format!("{prefix}.gaps_told"), source.gaps_sent + gaps);
             status.metric(format!("{prefix}.stalls"), intake.stalls);
         }
         status
     }
 
-    fn on_close(&mut self, _now: Now, conn: ConnId, peer: Option<Peer>, _reason: CloseReason) {
+    fn on_close(
+        &mut self,
+        _now: Now,
+        conn: ConnId,
+        peer: Option<BrokerPeer>,
+        _reason: CloseReason,
+    ) {
         match peer {
-            Some(Peer::Publisher { source }) => self.forget_publisher(conn, source),
-            Some(Peer::Subscriber(subscriber)) => self.readers.forget(conn, &subscriber),
-            Some(Peer::Querier) | None => {}
+            Some(BrokerPeer::Publisher { source }) => self.forget_publisher(conn, source),
+            Some(BrokerPeer::Subscriber(subscriber)) => self.readers.forget(conn, &subscriber),
+            Some(BrokerPeer::Querier) | None => {}
         }
     }
 
@@ -418,14 +455,19 @@ impl Service for Broker {
 
     fn on_commit(&mut self, _now: Now) {
         self.take_in_waiting();
-        let has_news: [bool; limits::SOURCES_MAX] = std::array::from_fn(|number| {
+        let has_updates: [bool; limits::SOURCES_MAX] = std::array::from_fn(|number| {
             let source = self.readers.sources.get(number).and_then(Option::as_ref);
-            source.is_some_and(|source| source.has_news)
+            source.is_some_and(|source| source.has_updates)
         });
-        // Subscribers stand in line before the publisher, who can wait for a word that is cumulative.
+        // Subscribers stand in line before the publisher, who can wait for an ACK that is cumulative.
         self.readers.commit();
-        for ((source, intake), _) in
-            self.readers.sources.iter().zip(&self.intakes).zip(has_news).filter(|(_, news)| *news)
+        for ((source, intake), _) in self
+            .readers
+            .sources
+            .iter()
+            .zip(&self.intakes)
+            .zip(has_updates)
+            .filter(|(_, has_updates)| *has_updates)
         {
             let Some(source) = source else { continue };
             if let Some(publisher) = intake.publisher {
@@ -434,11 +476,11 @@ impl Service for Broker {
                     accepted_seq: U64::new(source.bounds().1),
                     ..Ack::default()
                 };
-                self.readers.links.send(publisher, ack);
+                self.readers.connections.send(publisher, ack);
             }
-            self.outlets.has_news = true;
+            self.further_reactors.has_updates = true;
         }
-        if std::mem::take(&mut self.outlets.has_news) {
+        if std::mem::take(&mut self.further_reactors.has_updates) {
             self.next_wake = 1;
         }
     }
@@ -455,7 +497,7 @@ impl Service for Broker {
 
     fn next_wake(&mut self) -> Option<usize> {
         let reactor = self.next_wake;
-        if reactor > self.outlets.posts.len() {
+        if reactor > self.further_reactors.mailboxes.len() {
             return None;
         }
         self.next_wake += 1;
@@ -479,11 +521,15 @@ impl Service for Broker {
 
     /// A subscriber is read however much waits for it: its heartbeats must be heard.
     fn wants(&self, conn: ConnId) -> bool {
-        let Some(&Peer::Publisher { source }) = self.readers.links.peer(conn) else { return true };
+        let Some(&BrokerPeer::Publisher { source }) = self.readers.connections.peer(conn) else {
+            return true;
+        };
         self.intakes
             .get(usize::from(source))
             .filter(|intake| intake.publisher == Some(conn))
-            .is_none_or(|intake| intake.waiting.is_empty() && self.readers.links.round().has_room())
+            .is_none_or(|intake| {
+                intake.waiting.is_empty() && self.readers.connections.round().has_room()
+            })
     }
 }
 

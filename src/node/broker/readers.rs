@@ -3,20 +3,20 @@
 
 use std::collections::BTreeSet;
 
-use super::Peer;
+use super::BrokerPeer;
 use super::source::Source;
 use super::subscriber::Subscriber;
 use crate::feed::Window;
 use crate::limits;
-use crate::node::session::{Admission, Denial, Filled};
-use crate::node::{ConnId, Links, Outgoing};
+use crate::node::session::{Admission, Filled, Rejection};
+use crate::node::{ConnId, Connections, Outgoing};
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Kind, Session, Subscribe, padded};
 
 /// Connections and what they read.
 #[derive(Debug)]
 pub(super) struct Readers<W> {
-    pub(super) links: Links<Peer>,
+    pub(super) connections: Connections<BrokerPeer>,
     pub(super) sources: Vec<Option<Source<W>>>,
     pub(super) subscribers: usize,
     /// When the next batch of each conflating subscriber is due.
@@ -28,7 +28,7 @@ pub(super) struct Readers<W> {
 impl<W> Default for Readers<W> {
     fn default() -> Readers<W> {
         Readers {
-            links: Links::default(),
+            connections: Connections::default(),
             sources: (0..limits::SOURCES_MAX).map(|_| None).collect(),
             subscribers: 0,
             conflating: BTreeSet::new(),
@@ -44,11 +44,11 @@ impl<W: Window> Readers<W> {
     }
 
     /// Welcomes a subscriber. The bound on their number has been kept.
-    pub(super) fn greet(&mut self, session: &Session) -> Admission<Peer> {
+    pub(super) fn greet(&mut self, session: &Session) -> Admission<BrokerPeer> {
         let (source, name) = (session.source, padded("broker"));
         self.subscribers += 1;
         let answer = Session { source, name, ..Session::default() };
-        Admission::Welcome(Peer::Subscriber(Subscriber::default()), answer)
+        Admission::Accepted(BrokerPeer::Subscriber(Subscriber::default()), answer)
     }
 
     /// A frame, checked, from a subscriber. Its heartbeats are answered already.
@@ -57,14 +57,14 @@ impl<W: Window> Readers<W> {
         now: Now,
         conn: ConnId,
         frame: &Frame,
-    ) -> Result<(), Denial> {
+    ) -> Result<(), Rejection> {
         match frame.kind() {
             Some(Kind::Heartbeat) => Ok(()),
             Some(kind) if kind.is_data() => {
-                Err(Denial::new(ErrorCode::Unexpected, "subscribers do not publish"))
+                Err(Rejection::new(ErrorCode::Unexpected, "subscribers do not publish"))
             }
             _ => {
-                let subscribe = frame.view::<Subscribe>().ok_or_else(Denial::out_of_place)?;
+                let subscribe = frame.view::<Subscribe>().ok_or_else(Rejection::out_of_place)?;
                 self.handle_subscribe(now, conn, subscribe)
             }
         }
@@ -75,11 +75,13 @@ impl<W: Window> Readers<W> {
         now: Now,
         conn: ConnId,
         subscribe: &Subscribe,
-    ) -> Result<(), Denial> {
+    ) -> Result<(), Rejection> {
         if self.source_mut(subscribe.source).is_none() {
-            return Err(Denial::new(ErrorCode::Limit, "source numbers are 0 to 7"));
+            return Err(Rejection::new(ErrorCode::Limit, "source numbers are 0 to 7"));
         }
-        let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return Ok(()) };
+        let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {
+            return Ok(());
+        };
         let Some(patterns) = subscriber.add_pattern(subscribe)? else { return Ok(()) };
         let Some(Some(source)) = self.sources.get_mut(usize::from(subscribe.source)) else {
             return Ok(());
@@ -90,46 +92,48 @@ impl<W: Window> Readers<W> {
         if let Some(due) = subscriber.begin(now.mono, subscribe, interest) {
             self.conflating.insert((due, conn));
         }
-        self.links.mark_dirty_first(conn);
+        self.connections.mark_dirty_first(conn);
         Ok(())
     }
 
     /// A source can be served now.
-    pub(super) fn tell_ready(&mut self, number: u8) {
+    pub(super) fn notify_ready(&mut self, number: u8) {
         let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
         for &conn in &source.readers {
-            self.links.mark_dirty(conn);
+            self.connections.mark_dirty(conn);
         }
     }
 
     /// A new epoch began. It may have taken back what subscribers have seen or were about to see; and
     /// all of them must know that they are in it, or they would take it for a loss on their next visit.
-    pub(super) fn tell_epoch(&mut self, number: u8, void_from: Option<u64>) {
+    pub(super) fn notify_epoch(&mut self, number: u8, void_from: Option<u64>) {
         let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
         for &conn in &source.readers {
-            let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { continue };
+            let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {
+                continue;
+            };
             let gap = void_from.and_then(|seq| subscriber.void_from(seq));
-            let standing = subscriber.standing(source);
+            let confirmation = subscriber.confirmation(source);
             if let Some(gap) = gap {
-                self.links.send(conn, gap);
+                self.connections.send(conn, gap);
             }
-            if let Some(standing) = standing {
-                self.links.send(conn, standing);
+            if let Some(confirmation) = confirmation {
+                self.connections.send(conn, confirmation);
             }
         }
     }
 
-    /// Tells the readers of each source that has news.
+    /// Notifies the readers of each source that has updates.
     pub(super) fn commit(&mut self) {
         for source in self.sources.iter_mut().flatten() {
-            if !std::mem::take(&mut source.has_news) {
+            if !std::mem::take(&mut source.has_updates) {
                 continue;
             }
             // Whoever stands first is served first; turning the start keeps that fair.
             source.turn_start = (source.turn_start + 1) % source.readers.len().max(1);
             let (before, after) = source.readers.split_at(source.turn_start);
             for &conn in after.iter().chain(before) {
-                self.links.mark_dirty(conn);
+                self.connections.mark_dirty(conn);
             }
         }
     }
@@ -140,10 +144,10 @@ impl<W: Window> Readers<W> {
                 break;
             }
             self.conflating.pop_first();
-            if let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) {
+            if let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) {
                 let next = subscriber.make_due(now.mono);
                 self.conflating.insert((next, conn));
-                self.links.mark_dirty(conn);
+                self.connections.mark_dirty(conn);
             }
         }
     }
@@ -163,7 +167,7 @@ impl<W: Window> Readers<W> {
         {
             let place = subscriber.place();
             if let Some(moved) = source.leave(place, interest)
-                && let Some(Peer::Subscriber(moved)) = self.links.any_peer_mut(moved)
+                && let Some(BrokerPeer::Subscriber(moved)) = self.connections.any_peer_mut(moved)
             {
                 moved.set_place(place);
             }
@@ -173,7 +177,7 @@ impl<W: Window> Readers<W> {
     /// Puts what a subscriber should get next into its outbox, unless it can be sent from the ring.
     #[inline]
     pub(super) fn fill(&mut self, conn: ConnId) -> Filled {
-        let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else {
+        let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {
             return Filled::Nothing;
         };
         let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source())) else {
@@ -184,14 +188,14 @@ impl<W: Window> Readers<W> {
         if self.scratch.is_empty() {
             return if filled == Filled::Lent { filled } else { Filled::Nothing };
         }
-        self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+        self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         filled
     }
 
     /// The bytes of the ring from a subscriber's cursor on.
     #[inline]
     pub(super) fn lent(&self, conn: ConnId) -> Outgoing<'_> {
-        if let Some(Peer::Subscriber(subscriber)) = self.links.peer(conn)
+        if let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer(conn)
             && let Some(Some(source)) = self.sources.get(usize::from(subscriber.source()))
             && let Some(view) = source.view()
         {
@@ -205,7 +209,9 @@ impl<W: Window> Readers<W> {
     /// So many bytes of the ring have left. Whether there may be more to send now.
     #[inline]
     pub(super) fn handle_lent_sent(&mut self, conn: ConnId, bytes: usize) -> bool {
-        let Some(Peer::Subscriber(subscriber)) = self.links.peer_mut(conn) else { return false };
+        let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {
+            return false;
+        };
         let Some(Some(source)) = self.sources.get(usize::from(subscriber.source())) else {
             return false;
         };
@@ -213,7 +219,7 @@ impl<W: Window> Readers<W> {
         // The rest of a half-sent frame is kept apart: the ring may overwrite it before the peer
         // has room for it.
         if let Some(rest) = subscriber.advance(view, bytes) {
-            self.links.fill(conn, &rest);
+            self.connections.fill(conn, &rest);
             return true;
         }
         subscriber.cursor() < view.next_seq()

@@ -1,5 +1,5 @@
 //! One publisher's sequence as its readers see it: the window on its ring, last values, interests.
-//! Every reactor has its own, and tells its own readers. What is *not* here: how frames come in (see
+//! Every reactor has its own, and notifies its own readers. What is *not* here: how frames come in (see
 //! `intake` and `fanout`).
 
 use crate::feed::{InterestId, Interests, LastValues, RingView, Window};
@@ -19,13 +19,13 @@ pub(super) struct Source<W> {
     pub(super) readers: Vec<ConnId>,
     /// Where the next fan-out starts in `readers`.
     pub(super) turn_start: usize,
-    pub(super) gaps_told: u64,
+    pub(super) gaps_sent: u64,
     /// The publisher has said that its last values are not known to be current.
     pub(super) is_stale: bool,
     pub(super) has_publisher: bool,
     /// The publisher has said where the sequence goes on; before, nobody can be served.
     pub(super) is_ready: bool,
-    pub(super) has_news: bool,
+    pub(super) has_updates: bool,
 }
 
 impl<W> Default for Source<W> {
@@ -38,11 +38,11 @@ impl<W> Default for Source<W> {
             interests: Interests::default(),
             readers: Vec::new(),
             turn_start: 0,
-            gaps_told: 0,
+            gaps_sent: 0,
             is_stale: false,
             has_publisher: false,
             is_ready: false,
-            has_news: false,
+            has_updates: false,
         }
     }
 }
@@ -66,7 +66,7 @@ impl<W: Window> Source<W> {
 }
 
 impl<W> Source<W> {
-    /// The delivery flags of last values in a snapshot. Nobody vouches for those of a publisher that is
+    /// The delivery flags of last values in a snapshot. Those are not known to be current of a publisher that is
     /// away.
     pub(super) fn snapshot_flags(&self) -> u16 {
         let is_stale = self.is_stale || !self.has_publisher;
@@ -90,7 +90,7 @@ impl<W> Source<W> {
         (self.values != other.values).then_some("last values")
     }
 
-    /// Takes a reader away. The one that has its place now, when there is one, has to be told.
+    /// Takes a reader away. The one that has its place now, when there is one, has to be changed.
     pub(super) fn leave(&mut self, place: usize, interest: InterestId) -> Option<ConnId> {
         self.interests.leave(interest);
         if place < self.readers.len() {

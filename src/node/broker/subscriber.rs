@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 
 use crate::feed::{Interest, InterestId, LastValues, Pattern, RingView, Window};
 use crate::limits;
-use crate::node::session::{Denial, Filled};
+use crate::node::session::{Filled, Rejection};
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
@@ -23,7 +23,7 @@ use super::SNAPSHOT;
 use super::source::Source;
 
 #[derive(Debug, Default)]
-enum Phase {
+enum SubscriberState {
     /// The subscription is not complete.
     #[default]
     Idle,
@@ -43,7 +43,7 @@ enum Phase {
 /// A subscriber.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
-    phase: Phase,
+    state: SubscriberState,
     id: u32,
     source: u8,
     mode: Mode,
@@ -61,7 +61,7 @@ pub(crate) struct Subscriber {
 impl Default for Subscriber {
     fn default() -> Subscriber {
         Subscriber {
-            phase: Phase::Idle,
+            state: SubscriberState::Idle,
             id: 0,
             source: 0,
             mode: Mode::Lossless,
@@ -105,25 +105,25 @@ impl Subscriber {
     pub(super) fn add_pattern(
         &mut self,
         subscribe: &Subscribe,
-    ) -> Result<Option<Vec<Pattern>>, Denial> {
-        let mut patterns = match std::mem::take(&mut self.phase) {
-            Phase::Idle => Vec::new(),
-            Phase::Collecting(patterns) => patterns,
+    ) -> Result<Option<Vec<Pattern>>, Rejection> {
+        let mut patterns = match std::mem::take(&mut self.state) {
+            SubscriberState::Idle => Vec::new(),
+            SubscriberState::Collecting(patterns) => patterns,
             other => {
-                self.phase = other;
-                return Err(Denial::new(ErrorCode::Limit, "one subscription per connection"));
+                self.state = other;
+                return Err(Rejection::new(ErrorCode::Limit, "one subscription per connection"));
             }
         };
         if patterns.len() >= limits::PATTERNS_MAX {
             let text = "too many patterns in one subscription";
-            return Err(Denial::new(ErrorCode::Limit, text));
+            return Err(Rejection::new(ErrorCode::Limit, text));
         }
         let pattern = Pattern::from_field(&subscribe.pattern, subscribe.kinds.get());
         patterns.push(pattern.map_err(|_| {
-            Denial::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *")
+            Rejection::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *")
         })?);
         if subscribe.flags.get() & crate::wire::Flags::MORE != 0 {
-            self.phase = Phase::Collecting(patterns);
+            self.state = SubscriberState::Collecting(patterns);
             return Ok(None);
         }
         Ok(Some(patterns))
@@ -136,7 +136,7 @@ impl Subscriber {
         subscribe: &Subscribe,
         interest: InterestId,
     ) -> Option<Mono> {
-        self.phase = Phase::Waiting;
+        self.state = SubscriberState::Waiting;
         self.id = subscribe.id.get();
         self.source = subscribe.source;
         self.mode = Mode::from_number(subscribe.mode).unwrap_or(Mode::Lossless);
@@ -158,10 +158,12 @@ impl Subscriber {
 
     /// Everything from `seq` on is void. The GAP frame to send, when this subscriber was past it.
     pub(super) fn void_from(&mut self, seq: u64) -> Option<Gap> {
-        let place = match &mut self.phase {
-            Phase::Idle | Phase::Collecting(_) | Phase::Waiting => return None,
-            Phase::Snapshot { live_from, .. } => live_from,
-            Phase::Live => &mut self.cursor,
+        let place = match &mut self.state {
+            SubscriberState::Idle | SubscriberState::Collecting(_) | SubscriberState::Waiting => {
+                return None;
+            }
+            SubscriberState::Snapshot { live_from, .. } => live_from,
+            SubscriberState::Live => &mut self.cursor,
         };
         if *place <= seq {
             return None;
@@ -172,8 +174,8 @@ impl Subscriber {
     }
 
     /// What says that the subscription stands, and in which epoch; none before it does.
-    pub(super) fn standing<W: Window>(&self, source: &Source<W>) -> Option<Subscribed> {
-        let stands = matches!(self.phase, Phase::Snapshot { .. } | Phase::Live);
+    pub(super) fn confirmation<W: Window>(&self, source: &Source<W>) -> Option<Subscribed> {
+        let stands = matches!(self.state, SubscriberState::Snapshot { .. } | SubscriberState::Live);
         let interest = source.interests.get(self.interest.filter(|_| stands)?)?;
         Some(self.subscribed(source, interest))
     }
@@ -201,13 +203,13 @@ impl Subscriber {
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
             return Filled::Outbox;
         };
-        if matches!(self.phase, Phase::Waiting) {
+        if matches!(self.state, SubscriberState::Waiting) {
             self.confirm(source, view, interest, out);
         }
-        if matches!(self.phase, Phase::Snapshot { .. }) {
+        if matches!(self.state, SubscriberState::Snapshot { .. }) {
             self.fill_snapshot(source, interest, out);
         }
-        if !matches!(self.phase, Phase::Live) || !out.is_empty() {
+        if !matches!(self.state, SubscriberState::Live) || !out.is_empty() {
             return Filled::Outbox;
         }
         let (oldest, next) = (view.oldest_seq(), view.next_seq());
@@ -220,19 +222,19 @@ impl Subscriber {
             }
             Mode::Latest if self.cursor < oldest => {
                 self.fill_last_values(view, &source.values, interest, out);
-                source.gaps_told += 1;
+                source.gaps_sent += 1;
                 return Filled::Outbox;
             }
             Mode::Lossless if self.cursor < oldest => {
                 // Half a ring ahead of the edge, or the next frame would push it out again.
                 let resume = oldest + (next - oldest) / 2;
-                let told = gap(GapReason::Lapped, self.cursor, resume - 1, u64::MAX);
-                out.push(Frame::seal(told));
+                let lapped = gap(GapReason::Lapped, self.cursor, resume - 1, u64::MAX);
+                out.push(Frame::seal(lapped));
                 if is_planted(Bug::DropGapFrame) {
                     out.clear();
                 }
                 self.cursor = resume;
-                source.gaps_told += 1;
+                source.gaps_sent += 1;
                 return Filled::Outbox;
             }
             _ => {}
@@ -262,7 +264,8 @@ impl Subscriber {
                 live_from = oldest;
             }
         }
-        self.phase = Phase::Snapshot { next_index: InstrumentIndex::FIRST, frames: 0, live_from };
+        self.state =
+            SubscriberState::Snapshot { next_index: InstrumentIndex::FIRST, frames: 0, live_from };
     }
 
     /// Sends definitions and, to who did not ask for history, last values.
@@ -271,16 +274,18 @@ impl Subscriber {
     /// are left out: the ring delivers them, in order, from `live_from` on.
     fn fill_snapshot<W>(&mut self, source: &Source<W>, interest: &Interest, out: &mut Vec<Frame>) {
         let (values, value_flags) = (&source.values, source.snapshot_flags());
-        let Phase::Snapshot { mut next_index, mut frames, live_from } = self.phase else { return };
+        let SubscriberState::Snapshot { mut next_index, mut frames, live_from } = self.state else {
+            return;
+        };
         let end = values.index_end();
         while next_index < end {
             if out.len() >= limits::FILL_FRAMES_MAX {
-                self.phase = Phase::Snapshot { next_index, frames, live_from };
+                self.state = SubscriberState::Snapshot { next_index, frames, live_from };
                 return;
             }
             let is_wanted = interest.kinds_of(next_index) != 0;
             // The ring brings the system's frames to who asked for everything: they need names, or
-            // nobody could tell them apart.
+            // nobody could distinguish them.
             if is_wanted || interest.is_everything() {
                 let before = out.len();
                 out.extend(values.definition(next_index).map(|frame| frame.delivered(SNAPSHOT)));
@@ -303,7 +308,7 @@ impl Subscriber {
             ..SnapshotEnd::default()
         }));
         self.cursor = live_from;
-        self.phase = Phase::Live;
+        self.state = SubscriberState::Live;
     }
 
     /// Gathers matching frames between cursor and head.
@@ -332,7 +337,7 @@ impl Subscriber {
         if self.cursor >= view.next_seq() {
             return;
         }
-        // An empty broker is told last values ahead of the ring that brings them: those have their turn
+        // An empty broker is sent last values ahead of the ring that brings them: those have their turn
         // when the ring has come so far, or the batch would hide what is missing before them.
         let forgotten = u64::from(is_planted(Bug::ForgetLastConflated));
         let span = self.cursor + forgotten..view.next_seq();

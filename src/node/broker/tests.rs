@@ -59,7 +59,7 @@ impl Bench {
         conn
     }
 
-    fn say(&mut self, conn: ConnId, frames: &[Frame]) {
+    fn deliver(&mut self, conn: ConnId, frames: &[Frame]) {
         self.broker.handle_frames(self.now, conn, frames);
         self.broker.commit(self.now);
     }
@@ -73,7 +73,7 @@ impl Bench {
     fn market(&mut self) -> ConnId {
         let conn = self.open();
         self.begin(conn, 1, 1);
-        self.say(conn, &[definition(1, 0, "PETR4"), definition(2, 1, "VALE3")]);
+        self.deliver(conn, &[definition(1, 0, "PETR4"), definition(2, 1, "VALE3")]);
         conn
     }
 
@@ -86,7 +86,7 @@ impl Bench {
             ..Session::default()
         };
         let at = Heartbeat { next_seq: U64::new(epoch_start), ..Heartbeat::default() };
-        self.say(conn, &[Frame::seal(session), Frame::seal(at)]);
+        self.deliver(conn, &[Frame::seal(session), Frame::seal(at)]);
     }
 
     fn subscribe(&mut self, pattern: &str, mode: Mode, from_seq: u64) -> ConnId {
@@ -101,7 +101,7 @@ impl Bench {
             pattern: padded(pattern),
             ..Subscribe::default()
         };
-        self.say(conn, &[Frame::seal(session), Frame::seal(subscribe)]);
+        self.deliver(conn, &[Frame::seal(session), Frame::seal(subscribe)]);
         conn
     }
 
@@ -148,7 +148,7 @@ fn gaps(frames: &[Frame]) -> Vec<(u8, u64, u64)> {
 fn a_late_joiner_gets_definitions_last_values_and_then_the_live_feed() {
     let mut bench = Bench::new(64);
     let publisher = bench.market();
-    bench.say(publisher, &[quote(3, 0), quote(4, 0), trade(5, 0), quote(6, 1)]);
+    bench.deliver(publisher, &[quote(3, 0), quote(4, 0), trade(5, 0), quote(6, 1)]);
     let conn = bench.subscribe("PETR*", Mode::Lossless, 0);
     let frames = bench.read(conn);
     let kinds: Vec<_> = frames.iter().filter_map(Frame::kind).collect();
@@ -166,15 +166,15 @@ fn a_late_joiner_gets_definitions_last_values_and_then_the_live_feed() {
     assert!(frames[2..5].iter().all(|frame| frame.has(Flags::SNAPSHOT)));
     assert_eq!(frames[5].view::<SnapshotEnd>().unwrap().next_seq.get(), 7);
 
-    bench.say(publisher, &[quote(7, 1), quote(8, 0)]);
+    bench.deliver(publisher, &[quote(7, 1), quote(8, 0)]);
     assert_eq!(data_seqs(&bench.read(conn)), [8]);
 }
 
 #[test]
-fn last_values_are_stale_when_nobody_vouches_for_them() {
+fn last_values_are_stale_without_a_current_publisher() {
     let mut bench = Bench::new(64);
     let publisher = bench.market();
-    bench.say(publisher, &[quote(3, 0)]);
+    bench.deliver(publisher, &[quote(3, 0)]);
     let joined = |bench: &mut Bench| {
         let conn = bench.subscribe("PETR4", Mode::Lossless, 0);
         let quote = bench.read(conn).into_iter().find(|frame| frame.kind == Kind::Quote as u8);
@@ -182,11 +182,11 @@ fn last_values_are_stale_when_nobody_vouches_for_them() {
     };
     assert!(!joined(&mut bench));
     let said = |flags| Frame::seal(Heartbeat { flags: U16::new(flags), ..Heartbeat::default() });
-    bench.say(publisher, &[said(Flags::STALE)]);
+    bench.deliver(publisher, &[said(Flags::STALE)]);
     assert!(joined(&mut bench), "core says so");
-    bench.say(publisher, &[said(Flags::MORE)]);
+    bench.deliver(publisher, &[said(Flags::MORE)]);
     assert!(joined(&mut bench), "a heartbeat that asks for an answer says nothing of it");
-    bench.say(publisher, &[said(0)]);
+    bench.deliver(publisher, &[said(0)]);
     assert!(!joined(&mut bench));
     bench.broker.handle_close(bench.now, publisher, CloseReason::Reset);
     assert!(joined(&mut bench), "core is away");
@@ -203,7 +203,7 @@ fn a_full_feed_is_the_publishers_bytes_whatever_the_kernel_takes_at_once() {
         let mut received = Vec::new();
         for seq in 3..40 {
             sent.push(quote(seq, 0));
-            bench.say(publisher, &sent[sent.len() - 1..]);
+            bench.deliver(publisher, &sent[sent.len() - 1..]);
             received.extend(bench.read_bytes(conn, usize::MAX, bite));
         }
         assert_eq!(received, sent.as_slice().as_bytes(), "bites of {bite}");
@@ -216,10 +216,10 @@ fn a_half_sent_frame_is_finished_after_the_ring_overwrote_it() {
     let publisher = bench.market();
     let conn = bench.subscribe("*", Mode::Lossless, 0);
     bench.read(conn);
-    bench.say(publisher, &[quote(3, 0)]);
+    bench.deliver(publisher, &[quote(3, 0)]);
     let mut received = bench.read_bytes(conn, 40, 40);
     let flood: Vec<Frame> = (4..20).map(|seq| quote(seq, 0)).collect();
-    bench.say(publisher, &flood);
+    bench.deliver(publisher, &flood);
     received.extend(bench.read_bytes(conn, usize::MAX, usize::MAX));
     let frames = frames_of(&received);
     assert_eq!(frames[0], quote(3, 0));
@@ -228,14 +228,14 @@ fn a_half_sent_frame_is_finished_after_the_ring_overwrote_it() {
 }
 
 #[test]
-fn a_lapped_lossless_reader_is_told_exactly_what_it_missed() {
+fn a_lapped_lossless_reader_gets_a_gap_of_exactly_what_it_missed() {
     for pattern in ["*", "PETR4"] {
         let mut bench = Bench::new(8);
         let publisher = bench.market();
         let conn = bench.subscribe(pattern, Mode::Lossless, 0);
         bench.read(conn);
         let flood: Vec<Frame> = (3..=30).map(|seq| quote(seq, 0)).collect();
-        bench.say(publisher, &flood);
+        bench.deliver(publisher, &flood);
         let frames = bench.read(conn);
         assert_eq!(gaps(&frames), [(GapReason::Lapped as u8, 3, 26)], "{pattern}");
         assert_eq!(data_seqs(&frames), [27, 28, 29, 30], "{pattern}");
@@ -250,11 +250,11 @@ fn a_lapped_latest_reader_jumps_to_the_last_values() {
     bench.read(conn);
     let mut flood: Vec<Frame> = (3..=30).map(|seq| quote(seq, 0)).collect();
     flood[5] = trade(8, 1);
-    bench.say(publisher, &flood);
+    bench.deliver(publisher, &flood);
     let frames = bench.read(conn);
     assert_eq!(gaps(&frames), [(GapReason::Skipped as u8, 3, 30)]);
     assert_eq!(data_seqs(&frames), [8, 30], "the last trade of VALE3, the last quote of PETR4");
-    bench.say(publisher, &[quote(31, 1)]);
+    bench.deliver(publisher, &[quote(31, 1)]);
     assert_eq!(data_seqs(&bench.read(conn)), [31]);
 }
 
@@ -264,7 +264,7 @@ fn a_conflated_reader_gets_each_last_value_once_per_interval() {
     let publisher = bench.market();
     let conn = bench.subscribe("*", Mode::Conflate, 0);
     bench.read(conn);
-    bench.say(publisher, &[quote(3, 0), quote(4, 0), quote(5, 1)]);
+    bench.deliver(publisher, &[quote(3, 0), quote(4, 0), quote(5, 1)]);
     assert!(bench.read(conn).is_empty(), "not due yet");
     bench.wait_ms(100);
     let frames = bench.read(conn);
@@ -280,8 +280,8 @@ fn a_value_that_is_stated_again_behind_a_hole_is_conflated_as_it_was_published()
     let publisher = bench.market();
     let conn = bench.subscribe("*", Mode::Conflate, 0);
     bench.read(conn);
-    bench.say(publisher, &[quote(3, 0)]);
-    bench.say(publisher, &[quote(3, 0).delivered(SNAPSHOT | Flags::STALE)]);
+    bench.deliver(publisher, &[quote(3, 0)]);
+    bench.deliver(publisher, &[quote(3, 0).delivered(SNAPSHOT | Flags::STALE)]);
     bench.wait_ms(100);
     assert_eq!(bench.read(conn), [quote(3, 0)]);
     let late = bench.subscribe("*", Mode::Conflate, 0);
@@ -295,14 +295,14 @@ fn a_reader_that_resumes_misses_nothing_and_sees_nothing_twice() {
     let mut bench = Bench::new(64);
     let publisher = bench.market();
     let flood: Vec<Frame> = (3..=9).map(|seq| quote(seq, 0)).collect();
-    bench.say(publisher, &flood);
+    bench.deliver(publisher, &flood);
     let conn = bench.subscribe("*", Mode::Lossless, 6);
     let frames = bench.read(conn);
     assert_eq!(data_seqs(&frames), [6, 7, 8, 9]);
     assert!(gaps(&frames).is_empty());
     let ahead = bench.subscribe("*", Mode::Lossless, 12);
     assert!(data_seqs(&bench.read(ahead)).is_empty());
-    bench.say(publisher, &(10..=13).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
+    bench.deliver(publisher, &(10..=13).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
     assert_eq!(data_seqs(&bench.read(ahead)), [12, 13], "10 and 11 it has from before");
 }
 
@@ -310,7 +310,7 @@ fn a_reader_that_resumes_misses_nothing_and_sees_nothing_twice() {
 fn a_reader_older_than_the_ring_is_sent_to_history() {
     let mut bench = Bench::new(4);
     let publisher = bench.market();
-    bench.say(publisher, &(3..=20).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
+    bench.deliver(publisher, &(3..=20).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
     let conn = bench.subscribe("*", Mode::Lossless, 1);
     let frames = bench.read(conn);
     assert_eq!(gaps(&frames), [(GapReason::BeforeRing as u8, 1, 16)]);
@@ -323,11 +323,11 @@ fn a_subscriber_may_come_before_the_publisher() {
     let conn = bench.subscribe("PETR4", Mode::Lossless, 0);
     assert_eq!(bench.read(conn).len(), 1, "only the SESSION");
     let publisher = bench.market();
-    bench.say(publisher, &[quote(3, 0)]);
+    bench.deliver(publisher, &[quote(3, 0)]);
     let frames = bench.read(conn);
     assert!(frames[0].view::<Subscribed>().is_some());
     assert_eq!(frames[2].seq.get(), 3, "it is in the snapshot");
-    bench.say(publisher, &[quote(4, 0)]);
+    bench.deliver(publisher, &[quote(4, 0)]);
     assert_eq!(data_seqs(&bench.read(conn)), [4]);
 }
 
@@ -336,11 +336,11 @@ fn a_new_epoch_takes_back_what_was_void() {
     let mut bench = Bench::new(64);
     let publisher = bench.market();
     let conn = bench.subscribe("*", Mode::Lossless, 0);
-    bench.say(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
+    bench.deliver(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
     bench.read(conn);
     let restarted = bench.open();
     bench.begin(restarted, 2, 6);
-    bench.say(restarted, &[quote(6, 1)]);
+    bench.deliver(restarted, &[quote(6, 1)]);
     let frames = bench.read(conn);
     assert_eq!(gaps(&frames), [(GapReason::Void as u8, 6, 9)]);
     assert_eq!(data_seqs(&frames), [6]);
@@ -349,7 +349,7 @@ fn a_new_epoch_takes_back_what_was_void() {
 }
 
 #[test]
-fn an_epoch_that_takes_nothing_back_is_told_too() {
+fn an_epoch_that_takes_nothing_back_is_announced_too() {
     let mut bench = Bench::new(64);
     bench.market();
     let conn = bench.subscribe("PETR4", Mode::Lossless, 0);
@@ -367,11 +367,11 @@ fn a_missed_epoch_may_have_begun_anywhere_in_the_one_before() {
     let mut bench = Bench::new(64);
     let publisher = bench.market();
     let conn = bench.subscribe("*", Mode::Lossless, 0);
-    bench.say(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
+    bench.deliver(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
     bench.read(conn);
     let restarted = bench.open();
     bench.begin(restarted, 2, 6);
-    bench.say(restarted, &(6..=9).map(|seq| quote(seq, 1)).collect::<Vec<_>>());
+    bench.deliver(restarted, &(6..=9).map(|seq| quote(seq, 1)).collect::<Vec<_>>());
     bench.read(conn);
     let restarted = bench.open();
     bench.begin(restarted, 4, 9);
@@ -383,7 +383,7 @@ fn a_missed_epoch_may_have_begun_anywhere_in_the_one_before() {
 fn the_raw_feed_names_the_systems_instruments() {
     let mut bench = Bench::new(64);
     let publisher = bench.market();
-    bench.say(publisher, &[definition(3, 2, "$sys.breaker"), trade(4, 2)]);
+    bench.deliver(publisher, &[definition(3, 2, "$sys.breaker"), trade(4, 2)]);
     let named = |frames: Vec<Frame>| -> Vec<(u8, u32)> {
         let snapshot = frames.iter().filter(|frame| frame.has(Flags::SNAPSHOT));
         snapshot.map(|f| (f.kind, f.instrument().index().get())).collect()
@@ -400,16 +400,16 @@ fn a_duplicate_changes_nothing_and_a_jump_is_announced() {
     let publisher = bench.market();
     let conn = bench.subscribe("*", Mode::Lossless, 0);
     bench.read(conn);
-    bench.say(publisher, &[quote(3, 0), quote(3, 0), quote(2, 0)]);
+    bench.deliver(publisher, &[quote(3, 0), quote(3, 0), quote(2, 0)]);
     assert_eq!(data_seqs(&bench.read(conn)), [3]);
-    bench.say(publisher, &[quote(10, 0)]);
+    bench.deliver(publisher, &[quote(10, 0)]);
     let frames = bench.read(conn);
     assert_eq!(gaps(&frames).len(), 1);
     assert_eq!(data_seqs(&frames), [10]);
 }
 
 #[test]
-fn peers_that_misbehave_are_told_why_and_closed() {
+fn peers_that_misbehave_are_refused_and_closed() {
     let mut bad_crc = quote(1, 0);
     bad_crc.crc = U32::new(1);
     let mut bad_version = quote(1, 0);
@@ -425,7 +425,7 @@ fn peers_that_misbehave_are_told_why_and_closed() {
     for (frames, code) in cases {
         let mut bench = Bench::new(8);
         let conn = bench.open();
-        bench.say(conn, &frames);
+        bench.deliver(conn, &frames);
         let answer = bench.read(conn);
         let refusal = answer.last().and_then(Frame::view::<Refusal>).unwrap();
         assert_eq!(refusal.code.get(), code as u16, "{frames:?}");
@@ -438,7 +438,7 @@ fn peers_that_misbehave_are_told_why_and_closed() {
 fn a_flood_of_patterns_is_refused() {
     let mut bench = Bench::new(8);
     let conn = bench.open();
-    bench.say(conn, &[Frame::seal(Session { role: 1, ..Session::default() })]);
+    bench.deliver(conn, &[Frame::seal(Session { role: 1, ..Session::default() })]);
     let more = Subscribe {
         flags: U16::new(Flags::MORE),
         source: MARKET,
@@ -446,7 +446,7 @@ fn a_flood_of_patterns_is_refused() {
         ..Subscribe::default()
     };
     for _ in 0..=limits::PATTERNS_MAX {
-        bench.say(conn, &[Frame::seal(more)]);
+        bench.deliver(conn, &[Frame::seal(more)]);
     }
     let answer = bench.read(conn);
     let refusal = answer.last().and_then(Frame::view::<Refusal>).unwrap();
@@ -463,14 +463,14 @@ fn a_bad_subscription_is_refused_in_one_frame_and_disturbs_nobody() {
     let twice = bench.subscribe("PETR4", Mode::Lossless, 0);
     bench.read(twice);
     let again = Subscribe { source: MARKET, pattern: padded("*"), ..Subscribe::default() };
-    bench.say(twice, &vec![Frame::seal(again); 5_000]);
+    bench.deliver(twice, &vec![Frame::seal(again); 5_000]);
     for (conn, code) in [(unknown, ErrorCode::BadPattern), (twice, ErrorCode::Limit)] {
         let answer = bench.read(conn);
         let refusals: Vec<_> = answer.iter().filter_map(Frame::view::<Refusal>).collect();
         assert_eq!(refusals.len(), 1, "{answer:?}");
         assert_eq!(refusals[0].code.get(), code as u16);
     }
-    bench.say(publisher, &[quote(3, 0)]);
+    bench.deliver(publisher, &[quote(3, 0)]);
     assert_eq!(data_seqs(&bench.read(other)), [3]);
 }
 
@@ -482,7 +482,7 @@ fn a_newcomer_is_served_before_thousands_that_have_had_something() {
         bench.subscribe("*", Mode::Lossless, 0);
     }
     while bench.broker.poll_dirty().is_some() {}
-    bench.say(publisher, &[quote(3, 0)]);
+    bench.deliver(publisher, &[quote(3, 0)]);
     // The turn's bound has left nearly all of them for the next.
     bench.broker.poll_dirty();
     bench.broker.handle_mail(bench.now);
@@ -500,16 +500,16 @@ fn a_round_takes_in_what_comes_meanwhile_but_not_a_flood() {
     }
     while bench.broker.poll_dirty().is_some() {}
     bench.broker.handle_mail(bench.now);
-    bench.say(publisher, &[quote(3, 0)]);
+    bench.deliver(publisher, &[quote(3, 0)]);
     let first = bench.broker.poll_dirty().unwrap();
     bench.broker.handle_mail(bench.now);
     assert!(bench.broker.wants_bytes(publisher), "who is late in the round gets two at once");
-    bench.say(publisher, &[quote(4, 0)]);
+    bench.deliver(publisher, &[quote(4, 0)]);
     let last = *readers.iter().rfind(|conn| **conn != first).unwrap();
     assert_eq!(data_seqs(&bench.read(last)), [3, 4]);
 
     let flood: Vec<Frame> = (5..).take(limits::ROUND_FRAMES_MAX).map(|seq| quote(seq, 0)).collect();
-    bench.say(publisher, &flood);
+    bench.deliver(publisher, &flood);
     bench.broker.handle_mail(bench.now);
     assert!(!bench.broker.wants_bytes(publisher), "a flood would lap who is late in the round");
     while bench.broker.poll_dirty().is_some() {}
@@ -531,7 +531,7 @@ fn readers_leave_in_any_order() {
         );
     }
     bench.read(conns[0]);
-    bench.say(publisher, &[quote(3, 0)]);
+    bench.deliver(publisher, &[quote(3, 0)]);
     assert_eq!(data_seqs(&bench.read(conns[0])), [3]);
 }
 
@@ -543,11 +543,11 @@ fn a_subscriber_that_leaves_leaves_nothing_behind() {
         let conn = bench.subscribe("*", Mode::Conflate, 0);
         bench.broker.handle_close(bench.now, conn, CloseReason::Reset);
     }
-    bench.say(publisher, &[quote(3, 0)]);
+    bench.deliver(publisher, &[quote(3, 0)]);
     let readers = &bench.broker.readers;
     let source = readers.sources[usize::from(MARKET)].as_ref().unwrap();
     assert!(source.readers.is_empty() && readers.conflating.is_empty());
-    assert_eq!((readers.subscribers, readers.links.len()), (0, 1));
+    assert_eq!((readers.subscribers, readers.connections.len()), (0, 1));
     assert_eq!(readers.interest_bytes(), 0);
 }
 
@@ -556,11 +556,11 @@ fn a_subscriber_that_asks_learns_its_place() {
     let mut bench = Bench::new(8);
     let publisher = bench.market();
     let conn = bench.subscribe("PETR4", Mode::Lossless, 1);
-    bench.say(publisher, &[trade(3, 1), trade(4, 1)]);
+    bench.deliver(publisher, &[trade(3, 1), trade(4, 1)]);
     bench.read(conn);
     let ask =
         Heartbeat { flags: U16::new(Flags::MORE), token: U32::new(5), ..Heartbeat::default() };
-    bench.say(conn, &[Frame::seal(ask)]);
+    bench.deliver(conn, &[Frame::seal(ask)]);
     let answer = bench.read(conn);
     let beat = answer[0].view::<Heartbeat>().unwrap();
     // The frames of others are behind it: nothing of its own is.
@@ -575,14 +575,14 @@ fn a_new_kind_is_in_snapshots_and_in_conflated_batches_for_its_row_in_the_table(
     };
     let mut bench = Bench::new(64);
     let publisher = bench.market();
-    bench.say(publisher, &[quote(3, 0), sample(4), sample(5)]);
+    bench.deliver(publisher, &[quote(3, 0), sample(4), sample(5)]);
     let conn = bench.subscribe("PETR4", Mode::Conflate, 0);
     let of_sample = |frames: &[Frame]| -> Vec<(u64, bool)> {
         let own = frames.iter().filter(|frame| frame.kind() == Some(Kind::Sample));
         own.map(|frame| (frame.seq.get(), frame.has(Flags::SNAPSHOT))).collect()
     };
     assert_eq!(of_sample(&bench.read(conn)), [(5, true)]);
-    bench.say(publisher, &[sample(6), sample(7)]);
+    bench.deliver(publisher, &[sample(6), sample(7)]);
     bench.wait_ms(100);
     assert_eq!(of_sample(&bench.read(conn)), [(7, false)]);
 }

@@ -4,7 +4,7 @@ use crate::limits;
 use crate::time::Mono;
 use crate::wire::Session;
 
-/// What a consumer will be told.
+/// The answers that a consumer will get.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
     /// The session stands.
@@ -20,7 +20,7 @@ pub(super) enum Answer {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ConsumerState {
     /// Its session has not been answered.
     Waiting,
     /// The definitions before this position have been sent.
@@ -33,50 +33,50 @@ pub(super) enum Phase {
 /// A consumer.
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    pub(super) phase: Phase,
+    pub(super) state: ConsumerState,
     /// The next `seq` to send.
     pub(super) cursor: u64,
     /// Invariant: each due time stands in the node's timers.
-    held: Vec<(Mono, Answer)>,
+    delayed: Vec<(Mono, Answer)>,
 }
 
 impl Default for Consumer {
     fn default() -> Consumer {
-        Consumer { phase: Phase::Waiting, cursor: 0, held: Vec::new() }
+        Consumer { state: ConsumerState::Waiting, cursor: 0, delayed: Vec::new() }
     }
 }
 
 impl Consumer {
     pub(super) fn is_waiting(&self) -> bool {
-        self.phase == Phase::Waiting
+        self.state == ConsumerState::Waiting
     }
 
     /// Whether an answer has to be held back at `now`, and until when; none when it may go out.
     ///
     /// Nothing overtakes the answer to the session.
-    pub(super) fn hold_until(&self, now: Mono, due: Mono) -> Option<Mono> {
-        let session = self.held.first().filter(|_| self.is_waiting()).map(|&(due, _)| due);
+    pub(super) fn delay_until(&self, now: Mono, due: Mono) -> Option<Mono> {
+        let session = self.delayed.first().filter(|_| self.is_waiting()).map(|&(due, _)| due);
         let due = session.map_or(due, |session| session.max(due));
         (due > now || session.is_some()).then_some(due)
     }
 
     /// Holds an answer back, unless too many are.
-    pub(super) fn hold(&mut self, due: Mono, answer: Answer) -> bool {
-        let has_room = self.held.len() < limits::EXCHANGE_ANSWERS_PENDING_MAX;
+    pub(super) fn delay(&mut self, due: Mono, answer: Answer) -> bool {
+        let has_room = self.delayed.len() < limits::EXCHANGE_ANSWERS_PENDING_MAX;
         if has_room {
-            self.held.push((due, answer));
+            self.delayed.push((due, answer));
         }
         has_room
     }
 
     /// The next answer that is due, in the order of the questions.
     pub(super) fn take_due(&mut self, now: Mono) -> Option<Answer> {
-        let position = self.held.iter().position(|&(due, _)| due <= now)?;
-        Some(self.held.remove(position).1)
+        let position = self.delayed.iter().position(|&(due, _)| due <= now)?;
+        Some(self.delayed.remove(position).1)
     }
 
     /// When the answers held back are due.
     pub(super) fn dues(&self) -> impl Iterator<Item = Mono> {
-        self.held.iter().map(|&(due, _)| due)
+        self.delayed.iter().map(|&(due, _)| due)
     }
 }

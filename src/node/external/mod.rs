@@ -1,4 +1,4 @@
-//! The exchange: plays tapes or a synthetic market to its consumers, and misbehaves as it is told to.
+//! The exchange: plays tapes or a synthetic market to its consumers, and misbehaves as configured.
 //! What it does not do: read files (the shell hands it a schedule), or remember its consumers; whoever
 //! comes back says what it wants next.
 
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use zerocopy::IntoBytes;
 
-use super::session::{Admission, Denial, Filled, Roles, Status};
-use super::{CloseReason, ConnId, Level, Links, Service};
+use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::limits;
-use crate::market::chaos::{Chaos, ChaosConfig, FrameFate, Probability, Verdict};
+use crate::market::chaos::{Chaos, ChaosConfig, ChaosDecision, FrameAction, Probability};
 use crate::market::tape::Schedule;
 use crate::question::Question;
 use crate::time::{Mono, Now};
@@ -25,7 +25,7 @@ use crate::wire::{
 pub use clock::Speed;
 
 use clock::MarketClock;
-use consumer::{Answer, Consumer, Phase};
+use consumer::{Answer, Consumer, ConsumerState};
 use playback::Playback;
 
 /// What is played.
@@ -64,25 +64,25 @@ pub struct ExternalConfig {
 
 /// What a connection is for.
 #[derive(Debug)]
-pub(crate) enum Peer {
+pub(crate) enum ExternalPeer {
     Consumer(Consumer),
     Querier,
 }
 
 /// What became of sessions or requests.
 #[derive(Debug, Default)]
-struct Verdicts {
+struct DecisionCounts {
     served: u64,
     refused: u64,
     stalled: u64,
 }
 
-impl Verdicts {
-    fn count(&mut self, verdict: Verdict) {
-        *match verdict {
-            Verdict::Serve => &mut self.served,
-            Verdict::Refuse => &mut self.refused,
-            Verdict::Stall(_) => &mut self.stalled,
+impl DecisionCounts {
+    fn count(&mut self, decision: ChaosDecision) {
+        *match decision {
+            ChaosDecision::Serve => &mut self.served,
+            ChaosDecision::Refuse => &mut self.refused,
+            ChaosDecision::Stall(_) => &mut self.stalled,
         } += 1;
     }
 
@@ -95,7 +95,7 @@ impl Verdicts {
 
 /// What became of the frames of the feed.
 #[derive(Debug, Default)]
-struct Fates {
+struct FrameCounts {
     sent: u64,
     lost: u64,
     cut: u64,
@@ -107,7 +107,7 @@ struct Fates {
 /// The exchange node.
 #[derive(Debug)]
 pub struct External {
-    links: Links<Peer>,
+    connections: Connections<ExternalPeer>,
     playback: Playback,
     chaos: Chaos,
     /// Whether frames are ever spoiled; if not, they are copied in runs.
@@ -117,9 +117,9 @@ pub struct External {
     timers: BTreeSet<(Mono, ConnId)>,
     /// Bytes gathered for one consumer; kept to save the allocation.
     scratch: Vec<u8>,
-    sessions: Verdicts,
-    requests: Verdicts,
-    frames: Fates,
+    sessions: DecisionCounts,
+    requests: DecisionCounts,
+    frames: FrameCounts,
 }
 
 impl External {
@@ -129,85 +129,95 @@ impl External {
         let clock = MarketClock::new(config.speed, now.mono);
         let ChaosConfig { drop, garbage, lose, .. } = config.chaos;
         External {
-            links: Links::default(),
+            connections: Connections::default(),
             playback: Playback::new(config.feed, clock, now.mono),
             chaos: Chaos::new(config.chaos),
             spoils_frames: [drop, garbage, lose].iter().any(|p| *p != Probability::NEVER),
             sessions_max: config.sessions_max,
             timers: BTreeSet::new(),
             scratch: Vec::new(),
-            sessions: Verdicts::default(),
-            requests: Verdicts::default(),
-            frames: Fates::default(),
+            sessions: DecisionCounts::default(),
+            requests: DecisionCounts::default(),
+            frames: FrameCounts::default(),
         }
     }
 
-    /// The identity of the feed, as it is told to consumers.
+    /// The identity of the feed, as consumers get it.
     #[must_use]
     pub fn feed_identity(&self) -> u64 {
         self.playback.identity()
     }
 
     fn consumers(&self) -> impl Iterator<Item = &Consumer> {
-        self.links.peers().filter_map(|(_, peer)| match peer {
-            Peer::Consumer(consumer) => Some(consumer),
-            Peer::Querier => None,
+        self.connections.peers().filter_map(|(_, peer)| match peer {
+            ExternalPeer::Consumer(consumer) => Some(consumer),
+            ExternalPeer::Querier => None,
         })
     }
 
     fn consumer_mut(&mut self, conn: ConnId) -> Option<&mut Consumer> {
-        match self.links.peer_mut(conn)? {
-            Peer::Consumer(consumer) => Some(consumer),
-            Peer::Querier => None,
+        match self.connections.peer_mut(conn)? {
+            ExternalPeer::Consumer(consumer) => Some(consumer),
+            ExternalPeer::Querier => None,
         }
     }
 
-    fn greet_consumer(&mut self, _now: Now, _conn: ConnId, _session: &Session) -> Admission<Peer> {
+    fn greet_consumer(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        _session: &Session,
+    ) -> Admission<ExternalPeer> {
         if self.consumers().count() >= self.sessions_max {
             return Admission::refused(ErrorCode::Limit, "all session places are taken");
         }
-        Admission::Pending(Peer::Consumer(Consumer::default()))
+        Admission::Pending(ExternalPeer::Consumer(Consumer::default()))
     }
 
-    fn greet_querier(&mut self, _now: Now, _conn: ConnId, _session: &Session) -> Admission<Peer> {
+    fn greet_querier(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        _session: &Session,
+    ) -> Admission<ExternalPeer> {
         let answer = Session { name: padded("external"), ..Session::default() };
-        Admission::Welcome(Peer::Querier, answer)
+        Admission::Accepted(ExternalPeer::Querier, answer)
     }
 
-    /// A consumer wants an answer. Its number must tell a refused request from a refused connection.
+    /// A consumer wants an answer. Its number must distinguish a refused request from a refused connection.
     fn handle_request(
         &mut self,
         now: Now,
         conn: ConnId,
         id: u32,
         answer: Answer,
-    ) -> Result<(), Denial> {
+    ) -> Result<(), Rejection> {
         if id == 0 {
-            return Err(Denial::new(ErrorCode::Unexpected, "a request needs a number, not 0"));
+            return Err(Rejection::new(ErrorCode::Unexpected, "a request needs a number, not 0"));
         }
-        let verdict = self.chaos.request();
-        self.requests.count(verdict);
-        self.judge(now, conn, verdict, answer, Answer::No { id });
+        let decision = self.chaos.request();
+        self.requests.count(decision);
+        self.decide(now, conn, decision, answer, Answer::No { id });
         Ok(())
     }
 
     /// Answers at once, or when the verdict says.
-    fn judge(&mut self, now: Now, conn: ConnId, verdict: Verdict, yes: Answer, no: Answer) {
-        let (answer, stall) = match verdict {
-            Verdict::Serve => (yes, Duration::ZERO),
-            Verdict::Stall(stall) => (yes, stall),
-            Verdict::Refuse => (no, Duration::ZERO),
+    fn decide(&mut self, now: Now, conn: ConnId, decision: ChaosDecision, yes: Answer, no: Answer) {
+        let (answer, stall) = match decision {
+            ChaosDecision::Serve => (yes, Duration::ZERO),
+            ChaosDecision::Stall(stall) => (yes, stall),
+            ChaosDecision::Refuse => (no, Duration::ZERO),
         };
         let due = now.mono + stall + self.chaos.delay();
         let Some(consumer) = self.consumer_mut(conn) else { return };
-        let Some(due) = consumer.hold_until(now.mono, due) else {
+        let Some(due) = consumer.delay_until(now.mono, due) else {
             self.answer(now, conn, answer);
             return;
         };
-        if consumer.hold(due, answer) {
+        if consumer.delay(due, answer) {
             self.timers.insert((due, conn));
         } else {
-            self.links.refuse(conn, ErrorCode::Limit, "too many requests wait for an answer");
+            self.connections.refuse(conn, ErrorCode::Limit, "too many requests wait for an answer");
         }
     }
 
@@ -215,19 +225,23 @@ impl External {
         match answer {
             Answer::Session(session) => self.begin_session(now, conn, &session),
             Answer::NoSession => {
-                self.links.refuse(conn, ErrorCode::Failed, "the exchange refuses this session");
+                self.connections.refuse(
+                    conn,
+                    ErrorCode::Failed,
+                    "the exchange refuses this session",
+                );
             }
-            Answer::Heartbeat { token } => self.tell_cursor(now, conn, token),
+            Answer::Heartbeat { token } => self.send_cursor(now, conn, token),
             Answer::Resume { id, next_seq } => {
                 let cursor = self.seek(now, next_seq);
                 let Some(consumer) = self.consumer_mut(conn) else { return };
                 consumer.cursor = cursor;
                 // Frames in the outbox still follow the old order; all behind the answer the new.
-                self.tell_cursor(now, conn, id);
+                self.send_cursor(now, conn, id);
             }
             Answer::No { id } => {
                 let text = "the exchange refuses this request";
-                self.links.send(conn, Refusal::new(ErrorCode::Failed, id, text));
+                self.connections.send(conn, Refusal::new(ErrorCode::Failed, id, text));
             }
         }
     }
@@ -243,7 +257,7 @@ impl External {
     }
 
     fn wake_consumers(&mut self) {
-        self.links.mark_dirty_where(|peer| matches!(peer, Peer::Consumer(_)));
+        self.connections.mark_dirty_where(|peer| matches!(peer, ExternalPeer::Consumer(_)));
     }
 
     fn begin_session(&mut self, now: Now, conn: ConnId, session: &Session) {
@@ -255,9 +269,9 @@ impl External {
         let head = Some(self.playback.next_seq()).filter(|&head| head != u64::MAX);
         let Some(consumer) = self.consumer_mut(conn) else { return };
         consumer.cursor = cursor;
-        consumer.phase = Phase::Snapshot { position: 0 };
-        self.links.log(Level::Info, format!("a consumer is served from {cursor} on"));
-        self.links.send(
+        consumer.state = ConsumerState::Snapshot { position: 0 };
+        self.connections.log(Level::Info, format!("a consumer is served from {cursor} on"));
+        self.connections.send(
             conn,
             Session {
                 next_seq: U64::new(cursor),
@@ -270,7 +284,7 @@ impl External {
     }
 
     /// Says which frame comes next behind this answer.
-    fn tell_cursor(&mut self, now: Now, conn: ConnId, token: u32) {
+    fn send_cursor(&mut self, now: Now, conn: ConnId, token: u32) {
         let Some(consumer) = self.consumer_mut(conn) else { return };
         let beat = Heartbeat {
             token: U32::new(token),
@@ -278,13 +292,15 @@ impl External {
             sent_at: U64::new(now.wall_ns),
             ..Heartbeat::default()
         };
-        self.links.send(conn, beat);
+        self.connections.send(conn, beat);
     }
 
     /// Puts what a consumer should get next into its outbox.
     fn refill(&mut self, now: Now, conn: ConnId) {
-        let Some(Peer::Consumer(consumer)) = self.links.peer_mut(conn) else { return };
-        if let Phase::Snapshot { position } = consumer.phase {
+        let Some(ExternalPeer::Consumer(consumer)) = self.connections.peer_mut(conn) else {
+            return;
+        };
+        if let ConsumerState::Snapshot { position } = consumer.state {
             // Spared by the misbehaviour: a definition lost here would leave no hole in the sequence
             // by which anybody could notice.
             let left = &self.playback.definitions()[position..];
@@ -293,18 +309,18 @@ impl External {
             for definition in &left[..count] {
                 self.scratch.extend_from_slice(definition.delivered(Flags::SNAPSHOT).as_bytes());
             }
-            consumer.phase = if count < left.len() {
-                Phase::Snapshot { position: position + count }
+            consumer.state = if count < left.len() {
+                ConsumerState::Snapshot { position: position + count }
             } else {
-                Phase::Live
+                ConsumerState::Live
             };
             if count > 0 {
-                self.links.fill(conn, &self.scratch);
+                self.connections.fill(conn, &self.scratch);
                 return;
             }
         }
         let Some(consumer) = self.consumer_mut(conn) else { return };
-        if consumer.phase != Phase::Live {
+        if consumer.state != ConsumerState::Live {
             return;
         }
         let cursor = self.unlap(conn);
@@ -321,17 +337,17 @@ impl External {
                 head.iter().chain(tail),
                 &mut self.scratch,
             );
-            self.links.fill(conn, &self.scratch);
+            self.connections.fill(conn, &self.scratch);
             if spoiled == Spoiled::Cut {
-                self.links.close_after_flush(conn);
+                self.connections.close_after_flush(conn);
             } else if self.scratch.is_empty() {
                 // An empty outbox would be taken for the end of what there is.
                 self.timers.insert((now.mono, conn));
             }
         } else {
             self.frames.sent += count;
-            self.links.fill(conn, head.as_bytes());
-            self.links.fill(conn, tail.as_bytes());
+            self.connections.fill(conn, head.as_bytes());
+            self.connections.fill(conn, tail.as_bytes());
         }
         if let Some(consumer) = self.consumer_mut(conn) {
             consumer.cursor = cursor.saturating_add(count);
@@ -339,7 +355,7 @@ impl External {
     }
 
     /// The consumer's cursor, moved when the window has left it behind: half a window ahead of the
-    /// edge, or the next frame would push it out again. The hole in `seq` tells the consumer.
+    /// edge, or the next frame would push it out again. The hole in `seq` shows it to the consumer.
     fn unlap(&mut self, conn: ConnId) -> u64 {
         let (oldest, next) = (self.playback.oldest_seq(), self.playback.next_seq());
         let Some(consumer) = self.consumer_mut(conn) else { return next };
@@ -360,19 +376,23 @@ impl External {
         {
             self.answer(now, conn, answer);
         }
-        self.links.mark_dirty(conn);
+        self.connections.mark_dirty(conn);
     }
 
     /// A stalled session hears nothing at all from us, the greetings of the tick included.
     fn keep_stalled_quiet(&mut self, now: Now) {
-        if self.links.next_tick().is_none_or(|tick| tick > now.mono) {
+        if self.connections.next_tick().is_none_or(|tick| tick > now.mono) {
             return;
         }
-        let waits = |peer: &Peer| matches!(peer, Peer::Consumer(consumer) if consumer.is_waiting());
-        let stalled: Vec<ConnId> =
-            self.links.peers().filter(|(_, peer)| waits(peer)).map(|(conn, _)| conn).collect();
+        let waits = |peer: &ExternalPeer| matches!(peer, ExternalPeer::Consumer(consumer) if consumer.is_waiting());
+        let stalled: Vec<ConnId> = self
+            .connections
+            .peers()
+            .filter(|(_, peer)| waits(peer))
+            .map(|(conn, _)| conn)
+            .collect();
         for conn in stalled {
-            self.links.sent_elsewhere(now, conn);
+            self.connections.sent_elsewhere(now, conn);
         }
     }
 }
@@ -387,23 +407,23 @@ enum Spoiled {
 /// Lets every frame meet its fate on the way into `out`.
 fn spoil<'a>(
     chaos: &mut Chaos,
-    fates: &mut Fates,
+    counts: &mut FrameCounts,
     frames: impl Iterator<Item = &'a Frame>,
     out: &mut Vec<u8>,
 ) -> Spoiled {
     for frame in frames {
         match chaos.frame() {
-            FrameFate::Send => {
-                fates.sent += 1;
+            FrameAction::Send => {
+                counts.sent += 1;
                 out.extend_from_slice(frame.as_bytes());
             }
-            FrameFate::Lose => fates.lost += 1,
-            FrameFate::Garbage => {
-                fates.garbage += 1;
+            FrameAction::Lose => counts.lost += 1,
+            FrameAction::Garbage => {
+                counts.garbage += 1;
                 out.extend_from_slice(&chaos.garbage());
             }
-            FrameFate::CutMidway => {
-                fates.cut += 1;
+            FrameAction::CutMidway => {
+                counts.cut += 1;
                 out.extend_from_slice(&frame.as_bytes()[..chaos.cut_bytes()]);
                 return Spoiled::Cut;
             }
@@ -413,7 +433,7 @@ fn spoil<'a>(
 }
 
 impl Service for External {
-    type Peer = Peer;
+    type Peer = ExternalPeer;
 
     const TITLE: &'static str = "the exchange";
     const ROLES: Roles<Self> = Roles {
@@ -423,32 +443,32 @@ impl Service for External {
     };
     const SENDS_BEFORE_TIMERS: bool = false;
 
-    fn links(&self) -> &Links<Peer> {
-        &self.links
+    fn connections(&self) -> &Connections<ExternalPeer> {
+        &self.connections
     }
 
-    fn links_mut(&mut self) -> &mut Links<Peer> {
-        &mut self.links
+    fn connections_mut(&mut self) -> &mut Connections<ExternalPeer> {
+        &mut self.connections
     }
 
     fn on_arrival(&mut self, _now: Now, _conn: ConnId, _frames: usize) {}
 
     /// The answer to a consumer's SESSION may be a refusal, or late.
     fn on_greeted(&mut self, now: Now, conn: ConnId, session: &Session) {
-        let verdict = self.chaos.session();
-        self.sessions.count(verdict);
-        self.judge(now, conn, verdict, Answer::Session(*session), Answer::NoSession);
+        let decision = self.chaos.session();
+        self.sessions.count(decision);
+        self.decide(now, conn, decision, Answer::Session(*session), Answer::NoSession);
     }
 
-    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
-        if !matches!(self.links.peer(conn), Some(Peer::Consumer(_))) {
-            return Err(Denial::out_of_place());
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+        if !matches!(self.connections.peer(conn), Some(ExternalPeer::Consumer(_))) {
+            return Err(Rejection::out_of_place());
         }
         if let Some(resume) = frame.view::<Resume>() {
             let (id, next_seq) = (resume.id.get(), resume.next_seq.get());
             return self.handle_request(now, conn, id, Answer::Resume { id, next_seq });
         }
-        let beat = frame.view::<Heartbeat>().ok_or_else(Denial::out_of_place)?;
+        let beat = frame.view::<Heartbeat>().ok_or_else(Rejection::out_of_place)?;
         if !frame.has(Flags::MORE) {
             return Ok(());
         }
@@ -457,18 +477,18 @@ impl Service for External {
     }
 
     /// A consumer's heartbeat is a request, and may be refused as any.
-    fn is_answered_here(peer: &Peer) -> bool {
-        matches!(peer, Peer::Querier)
+    fn is_answered_here(peer: &ExternalPeer) -> bool {
+        matches!(peer, ExternalPeer::Querier)
     }
 
-    fn answered_seq(&self, _peer: &Peer) -> Option<Seq> {
+    fn answered_seq(&self, _peer: &ExternalPeer) -> Option<Seq> {
         None
     }
 
-    fn sent_seq(peer: &Peer) -> Option<Seq> {
+    fn sent_seq(peer: &ExternalPeer) -> Option<Seq> {
         match peer {
-            Peer::Consumer(consumer) => Seq::new(consumer.cursor),
-            Peer::Querier => None,
+            ExternalPeer::Consumer(consumer) => Seq::new(consumer.cursor),
+            ExternalPeer::Querier => None,
         }
     }
 
@@ -476,9 +496,14 @@ impl Service for External {
         false
     }
 
-    fn on_question(&mut self, _now: Now, _conn: ConnId, _question: Question) -> Result<(), Denial> {
+    fn on_question(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        _question: Question,
+    ) -> Result<(), Rejection> {
         let text = "the exchange answers status queries only";
-        Err(Denial::new(ErrorCode::Unexpected, text))
+        Err(Rejection::new(ErrorCode::Unexpected, text))
     }
 
     fn on_question_stopped(&mut self, _now: Now, _conn: ConnId, _id: u32) {}
@@ -489,9 +514,9 @@ impl Service for External {
         status.text("feed", self.playback.name());
         status.text("feed.identity", format!("{:016x}", self.playback.identity()));
         status.metric("consumers", self.consumers().count());
-        status.metric("connections", self.links.len());
-        status.metric("refused", self.links.refused());
-        status.metric("local_faults", self.links.local_faults());
+        status.metric("connections", self.connections.len());
+        status.metric("refused", self.connections.refused());
+        status.metric("local_faults", self.connections.local_faults());
         let released = self.playback.next_seq().saturating_sub(1);
         if self.playback.next_seq() < u64::MAX {
             status.metric("feed.released_seq", released);
@@ -509,8 +534,14 @@ impl Service for External {
         status
     }
 
-    fn on_close(&mut self, _now: Now, conn: ConnId, peer: Option<Peer>, _reason: CloseReason) {
-        if let Some(Peer::Consumer(consumer)) = peer {
+    fn on_close(
+        &mut self,
+        _now: Now,
+        conn: ConnId,
+        peer: Option<ExternalPeer>,
+        _reason: CloseReason,
+    ) {
+        if let Some(ExternalPeer::Consumer(consumer)) = peer {
             for due in consumer.dues() {
                 self.timers.remove(&(due, conn));
             }

@@ -38,7 +38,7 @@ impl Playback {
         }
     }
 
-    /// What it is, in a word.
+    /// What it is, as a name.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Playback::Tape(_) => "tape",

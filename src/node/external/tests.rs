@@ -9,7 +9,7 @@ use crate::wire::{Ack, Kind, Metric, Op, Query, Quote, Role, Text, U16, as_frame
 const START: Mono = Mono(5_000_000_000);
 const MS: u64 = 1_000_000;
 /// When nothing but silence is looked for.
-const TICK_MS: u64 = crate::limits::LINK_TICK.as_secs() * 1_000;
+const TICK_MS: u64 = crate::limits::SILENCE_CHECK_EVERY.as_secs() * 1_000;
 
 struct Bench {
     external: External,
@@ -64,7 +64,7 @@ impl Bench {
         conn
     }
 
-    fn say(&mut self, conn: ConnId, frames: &[Frame]) {
+    fn deliver(&mut self, conn: ConnId, frames: &[Frame]) {
         self.external.handle_frames(self.now, conn, frames);
         self.turn();
     }
@@ -76,7 +76,7 @@ impl Bench {
 
     fn connect(&mut self, feed: u64, next_seq: u64) -> ConnId {
         let conn = self.open();
-        self.say(
+        self.deliver(
             conn,
             &[Frame::seal(Session {
                 role: Role::Consumer as u8,
@@ -237,7 +237,7 @@ fn a_paced_tape_releases_exactly_what_is_due() {
         bench.sleep_until(700);
         assert_eq!(seqs(&bench.flush(conn)), [7]);
         assert_eq!(bench.deadline_ms(), Some(TICK_MS), "after the end only the tick");
-        bench.say(conn, &[beat(9)]);
+        bench.deliver(conn, &[beat(9)]);
         assert_eq!(beats(&bench.flush(conn)), [(9, 8)], "it still answers");
     }
 }
@@ -318,14 +318,14 @@ fn a_looped_tape_goes_on_with_rising_numbers() {
     // A lap takes 20 ms and a second's pause.
     let frames = bench.flush(conn);
     assert_eq!(seqs(&frames), (1..=14).collect::<Vec<_>>());
-    bench.say(conn, &[beat(3)]);
+    bench.deliver(conn, &[beat(3)]);
     assert_eq!(beats(&bench.flush(conn)), [(3, 15)]);
 
     let mut bench = Bench::new(tapes(&[0, 10, 20], true), Speed::Max);
     let conn = bench.connect(0, 0);
     let bytes = bench.read_bytes(conn, (1 + 2 + 20_000) * 64, 100_000);
     assert_eq!(seqs(&frames_of(&bytes)), (1..=20_000).collect::<Vec<_>>());
-    bench.say(conn, &[resume(1, u64::MAX)]);
+    bench.deliver(conn, &[resume(1, u64::MAX)]);
     assert_eq!(beats(&bench.read(conn)), [(1, u64::MAX)], "the end of the numbers is quiet");
 }
 
@@ -348,7 +348,7 @@ fn at_speed_zero_only_definitions_flow() {
         assert!(definitions > 0);
         assert_eq!(seqs(&frames), (1..=definitions).collect::<Vec<_>>());
         assert_eq!(bench.deadline_ms(), Some(TICK_MS));
-        bench.say(conn, &[resume(4, 500)]);
+        bench.deliver(conn, &[resume(4, 500)]);
         assert_eq!(beats(&bench.flush(conn)), [(4, 500)]);
         bench.sleep_until(10_500);
         assert!(bench.flush(conn).is_empty());
@@ -363,7 +363,7 @@ fn going_back_is_announced_before_the_frames_from_there() {
     let conn = bench.connect(0, 0);
     // The session, the snapshot, two frames and a half: the rest of a run waits in the outbox.
     let mut bytes = bench.read_bytes(conn, 5 * 64 + 32, usize::MAX);
-    bench.say(conn, &[resume(77, 2)]);
+    bench.deliver(conn, &[resume(77, 2)]);
     bytes.extend(bench.read_bytes(conn, usize::MAX, 999));
     let frames = frames_of(&bytes);
     let told = frames.iter().position(|f| f.kind() == Some(Kind::Heartbeat)).unwrap();
@@ -468,7 +468,7 @@ fn a_short_absence_costs_nothing_and_a_long_one_did_not_happen() {
 }
 
 #[test]
-fn peers_that_misbehave_are_told_why_and_closed() {
+fn peers_that_misbehave_are_refused_and_closed() {
     let mut bad_crc = beat(1);
     bad_crc.crc = U32::new(1);
     let hello = |role| Frame::seal(Session { role: role as u8, ..Session::default() });
@@ -489,7 +489,7 @@ fn peers_that_misbehave_are_told_why_and_closed() {
     for (frames, code) in cases {
         let mut bench = Bench::new(tapes(&[0], false), Speed::Max);
         let conn = bench.open();
-        bench.say(conn, &frames);
+        bench.deliver(conn, &frames);
         let answer = bench.read(conn);
         assert_eq!(refusals(&answer), [(code as u16, 0)], "{frames:?}");
         assert!(bench.closes(conn));
@@ -501,7 +501,7 @@ fn places_are_bounded_and_a_closing_consumer_has_left_its_own() {
     let mut bench = Bench::new(tapes(&[0], false), Speed::Max);
     let conns: Vec<ConnId> = (0..4).map(|_| bench.connect(0, 0)).collect();
     assert_eq!(refusals(&bench.read(conns[3])), [(ErrorCode::Limit as u16, 0)]);
-    bench.say(conns[0], &[Frame::ZERO]);
+    bench.deliver(conns[0], &[Frame::ZERO]);
     let next = bench.connect(0, 0);
     assert!(bench.read(next)[0].view::<Session>().is_some());
 }
@@ -513,10 +513,11 @@ fn a_querier_gets_the_status_and_nothing_else() {
     let consumer = bench.connect(0, 0);
     bench.read(consumer);
     let conn = bench.open();
-    bench.say(conn, &[Frame::seal(Session { role: Role::Querier as u8, ..Session::default() })]);
+    bench
+        .deliver(conn, &[Frame::seal(Session { role: Role::Querier as u8, ..Session::default() })]);
     assert!(bench.read(conn)[0].view::<Session>().is_some(), "operators are not refused");
     let query = |op| Query { id: U32::new(3), op: op as u8, ..Query::default() };
-    bench.say(conn, &[Frame::seal(query(Op::Status))]);
+    bench.deliver(conn, &[Frame::seal(query(Op::Status))]);
     let frames = bench.read(conn);
     let metric = |wanted: &str| {
         let mut metrics = frames.iter().filter_map(Frame::view::<Metric>);
@@ -531,13 +532,13 @@ fn a_querier_gets_the_status_and_nothing_else() {
     assert_eq!(texts, ["external", "tape", &format!("{:016x}", bench.feed())]);
     assert_eq!(frames.last().unwrap().kind(), Some(Kind::End));
     let quote = Query { symbol: padded("PETR4"), ..query(Op::Quote) };
-    bench.say(conn, &[Frame::seal(quote)]);
+    bench.deliver(conn, &[Frame::seal(quote)]);
     assert_eq!(refusals(&bench.read(conn)), [(ErrorCode::Unexpected as u16, 3)]);
     assert!(!bench.closes(conn));
 }
 
 #[test]
-fn a_stop_is_told_to_everybody() {
+fn a_stop_refuses_every_peer() {
     let mut bench = Bench::new(synthetic(100), Speed::Max);
     let conn = bench.connect(0, 0);
     bench.read_bytes(conn, 64, 64);

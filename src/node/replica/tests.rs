@@ -44,7 +44,7 @@ impl Bench {
         self.conns += 1;
         let conn = ConnId { generation: self.conns, slot: self.conns };
         self.replica.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
-        self.say(conn, &[Frame::seal(hello)]);
+        self.deliver(conn, &[Frame::seal(hello)]);
         conn
     }
 
@@ -54,7 +54,7 @@ impl Bench {
         conn
     }
 
-    /// Core, which is told what is wanted.
+    /// Core, which is sent what is wanted.
     fn core(&mut self, hello: Session) -> (ConnId, u64) {
         let conn = self.open(hello);
         let frames = self.read(conn);
@@ -62,7 +62,7 @@ impl Bench {
         (conn, answer.next_seq.get())
     }
 
-    fn say(&mut self, conn: ConnId, frames: &[Frame]) {
+    fn deliver(&mut self, conn: ConnId, frames: &[Frame]) {
         self.replica.handle_frames(self.now, conn, frames);
         self.replica.handle_timers(self.now);
         self.replica.commit(self.now);
@@ -96,7 +96,7 @@ impl Bench {
             ..Query::default()
         };
         let frames = Question::new(&query).unwrap().cut_at(Seq::new(as_of)).frames();
-        self.say(conn, &frames);
+        self.deliver(conn, &frames);
     }
 
     /// The `seq` and staleness of the quote, and the answer's `as_of`.
@@ -115,11 +115,11 @@ fn the_snapshot_then_the_sequence_and_live_only_when_core_says_so() {
     let (core, wanted) = bench.core(session(1, 1, 50));
     assert_eq!(wanted, 0, "it knows nothing");
     let snapshot = [definition(7, "PETR4"), quote(7, 40)].map(|f| f.delivered(Flags::SNAPSHOT));
-    bench.say(core, &snapshot);
-    bench.say(core, &[beat(Flags::STALE, 45), quote(7, 45)]);
+    bench.deliver(core, &snapshot);
+    bench.deliver(core, &[beat(Flags::STALE, 45), quote(7, 45)]);
     let querier = bench.querier();
     assert_eq!(bench.quoted(querier), (Some((45, true)), 46));
-    bench.say(core, &[beat(0, 0), quote(7, 46)]);
+    bench.deliver(core, &[beat(0, 0), quote(7, 46)]);
     assert_eq!(bench.quoted(querier), (Some((46, false)), 47));
     let frames = {
         bench.ask(querier, 0);
@@ -128,7 +128,7 @@ fn the_snapshot_then_the_sequence_and_live_only_when_core_says_so() {
     let quote_frame = frames.iter().find(|f| f.kind() == Some(Kind::Quote)).unwrap();
     assert_eq!(*quote_frame, quote(7, 46), "the same bytes that core stored");
     // An older frame, sent again after a warm-up, changes nothing.
-    bench.say(core, &[quote(7, 45)]);
+    bench.deliver(core, &[quote(7, 45)]);
     assert_eq!(bench.quoted(querier), (Some((46, false)), 47));
 }
 
@@ -136,8 +136,10 @@ fn the_snapshot_then_the_sequence_and_live_only_when_core_says_so() {
 fn core_that_is_silent_or_away_makes_quotes_stale() {
     let mut bench = Bench::new();
     let (core, _) = bench.core(session(1, 1, 50));
-    bench
-        .say(core, &[definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45), quote(7, 45)]);
+    bench.deliver(
+        core,
+        &[definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45), quote(7, 45)],
+    );
     let querier = bench.querier();
     assert_eq!(bench.quoted(querier).0, Some((45, false)));
     bench.wait_ms(1_000);
@@ -148,7 +150,7 @@ fn core_that_is_silent_or_away_makes_quotes_stale() {
     assert_eq!(bench.quoted(querier).0, Some((45, false)));
     bench.wait_ms(1);
     assert_eq!(bench.quoted(querier).0, Some((45, true)), "a stopped core keeps its connection");
-    bench.say(core, &[beat(0, 0)]);
+    bench.deliver(core, &[beat(0, 0)]);
     assert_eq!(bench.quoted(querier).0, Some((45, false)));
     bench.replica.handle_close(bench.now, core, CloseReason::Reset);
     assert_eq!(bench.quoted(querier).0, Some((45, true)));
@@ -168,7 +170,7 @@ fn what_a_new_epoch_takes_back_is_asked_for_anew() {
         let mut bench = Bench::new();
         let (core, _) = bench.core(session(1, 1, 50));
         let frames = [definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45), quote(7, 45)];
-        bench.say(core, &frames);
+        bench.deliver(core, &frames);
         assert_eq!(bench.core(hello).1, wanted, "{hello:?}");
     }
 }
@@ -177,11 +179,11 @@ fn what_a_new_epoch_takes_back_is_asked_for_anew() {
 fn a_question_for_a_cut_waits_for_the_sequence() {
     let mut bench = Bench::new();
     let (core, _) = bench.core(session(1, 1, 50));
-    bench.say(core, &[definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45)]);
+    bench.deliver(core, &[definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45)]);
     let querier = bench.querier();
     bench.ask(querier, 46);
     assert!(bench.read(querier).is_empty());
-    bench.say(core, &[quote(7, 45)]);
+    bench.deliver(core, &[quote(7, 45)]);
     assert_eq!(
         std::iter::from_fn(|| bench.replica.poll_dirty()).filter(|c| *c == querier).count(),
         1
@@ -203,7 +205,7 @@ fn what_has_no_place_is_refused() {
     ] {
         let mut bench = Bench::new();
         let conn = bench.open(hello);
-        bench.say(conn, &[frame]);
+        bench.deliver(conn, &[frame]);
         let frames = bench.read(conn);
         let refusal = frames.last().unwrap().view::<Refusal>().expect("a refusal");
         assert_eq!((refusal.code.get(), refusal.id.get()), (ErrorCode::Unexpected as u16, 0));
@@ -212,7 +214,7 @@ fn what_has_no_place_is_refused() {
     let querier = bench.querier();
     let last =
         Query { id: U32::new(3), op: Op::Last as u8, symbol: padded("A"), ..Query::default() };
-    bench.say(querier, &[Frame::seal(last)]);
+    bench.deliver(querier, &[Frame::seal(last)]);
     let refusal = *bench.read(querier)[0].view::<Refusal>().unwrap();
     assert_eq!((refusal.code.get(), refusal.id.get()), (ErrorCode::NotOwner as u16, 3));
 }
@@ -222,21 +224,21 @@ fn a_quote_that_may_have_been_followed_by_a_lost_one_is_stale() {
     let mut bench = Bench::new();
     let (core, _) = bench.core(session(1, 1, 1));
     let snapshot = [definition(0, "PETR4"), quote(0, 3)].map(|f| f.delivered(Flags::SNAPSHOT));
-    bench.say(core, &snapshot);
-    bench.say(core, &[beat(0, 4), quote(0, 4)]);
+    bench.deliver(core, &snapshot);
+    bench.deliver(core, &[beat(0, 4), quote(0, 4)]);
     let asker = bench.querier();
     assert_eq!(bench.quoted(asker).0, Some((4, false)));
     // 5 to 8 rotted in core's journal, and one of them may have been of this instrument.
-    bench.say(core, &[quote(1, 9)]);
+    bench.deliver(core, &[quote(1, 9)]);
     assert_eq!(bench.quoted(asker).0, Some((4, true)));
-    bench.say(core, &[quote(0, 10)]);
+    bench.deliver(core, &[quote(0, 10)]);
     assert_eq!(bench.quoted(asker).0, Some((10, false)));
     // The last ones of all.
-    bench.say(core, &[beat(0, 13)]);
+    bench.deliver(core, &[beat(0, 13)]);
     assert_eq!(bench.quoted(asker).0, Some((10, true)));
     // Core itself may not know what came behind a value.
     let (core, _) = bench.core(session(2, 2, 2));
-    bench.say(core, &[definition(0, "PETR4").delivered(Flags::SNAPSHOT)]);
-    bench.say(core, &[quote(0, 1).delivered(Flags::SNAPSHOT | Flags::STALE), beat(0, 2)]);
+    bench.deliver(core, &[definition(0, "PETR4").delivered(Flags::SNAPSHOT)]);
+    bench.deliver(core, &[quote(0, 1).delivered(Flags::SNAPSHOT | Flags::STALE), beat(0, 2)]);
     assert_eq!(bench.quoted(asker).0, Some((1, true)));
 }

@@ -1,5 +1,5 @@
 //! What core answers: the current quote of an instrument, with its provenance, and replays of the
-//! journal, which stream at the asker's pace.
+//! journal, which stream at the client's pace.
 //!
 //! # Decisions
 //!
@@ -10,13 +10,13 @@
 use std::time::Duration;
 
 use super::followers::first_seq_from;
-use super::{Asked, Peer, Sequencer};
+use super::{Querier, Sequencer, SequencerPeer};
 use crate::feed::Pattern;
 use crate::limits;
 use crate::log::{Log, Read, Storage, is_event};
 use crate::node::ConnId;
-use crate::node::quotes::Shelf;
-use crate::node::session::Denial;
+use crate::node::quotes::QuoteView;
+use crate::node::session::Rejection;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::Now;
@@ -34,7 +34,7 @@ pub(super) struct Replay {
     /// Definitions up to this index have been sent.
     next_index: InstrumentIndex,
     /// Every instrument is named, also one whose frames are not wanted: whoever follows everything gets
-    /// those from the broker, and must be able to tell them apart.
+    /// those from the broker, and must be able to distinguish them.
     names_all: bool,
     position: u64,
     to_seq: u64,
@@ -52,20 +52,27 @@ impl<S: Storage> Sequencer<S> {
         now: Now,
         conn: ConnId,
         question: Question,
-    ) -> Result<(), Denial> {
+    ) -> Result<(), Rejection> {
         match question.op() {
             Some(Op::Quote) => self.begin_quotes(now, conn, question),
             Some(Op::Replay) => self.begin_replay(conn, &question.query),
-            _ => Err(Denial::new(ErrorCode::NotOwner, "core keeps no such history")),
+            _ => Err(Rejection::new(ErrorCode::NotOwner, "core keeps no such history")),
         }
     }
 
     /// The fallback ladder: a live quote, the last one flagged STALE, or an explicit none. Nobody is
     /// ahead of core, so nobody waits here for a cut.
-    fn begin_quotes(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial> {
-        let Some(Peer::Querier(asked)) = self.links.peer_mut(conn) else { return Ok(()) };
-        asked.quotes.ask(now.mono, question, Duration::ZERO)?;
-        self.links.mark_dirty(conn);
+    fn begin_quotes(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        question: Question,
+    ) -> Result<(), Rejection> {
+        let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn) else {
+            return Ok(());
+        };
+        querier.quotes.ask(now.mono, question, Duration::ZERO)?;
+        self.connections.mark_dirty(conn);
         Ok(())
     }
 
@@ -79,10 +86,11 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
-    fn begin_replay(&mut self, conn: ConnId, query: &Query) -> Result<(), Denial> {
+    fn begin_replay(&mut self, conn: ConnId, query: &Query) -> Result<(), Rejection> {
         let pattern = Pattern::from_field(&query.symbol, query.kinds.get());
-        let pattern = pattern
-            .map_err(|_| Denial::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *"))?;
+        let pattern = pattern.map_err(|_| {
+            Rejection::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *")
+        })?;
         let values = self.market.values();
         let kinds_of = |index: InstrumentIndex| {
             let symbol = values.symbol(index)?;
@@ -103,26 +111,29 @@ impl<S: Storage> Sequencer<S> {
             next_seq: query.from.get().max(first_seq),
             had_damage: false,
         };
-        let Some(Peer::Querier(Asked { replay: place, .. })) = self.links.peer_mut(conn) else {
+        let Some(SequencerPeer::Querier(Querier { replay: place, .. })) =
+            self.connections.peer_mut(conn)
+        else {
             return Ok(());
         };
         if place.is_some() {
             let text = "one replay per connection at a time";
-            return Err(Denial::new(ErrorCode::Limit, text));
+            return Err(Rejection::new(ErrorCode::Limit, text));
         }
         let (from_seq, lost_to) = (query.from.get().max(1), first_seq.min(replay.to_seq));
         *place = Some(replay);
-        self.links.send(conn, Run { id: query.id, ..Run::default() });
+        self.connections.send(conn, Run { id: query.id, ..Run::default() });
         if from_seq < lost_to {
             // At once: who loses the connection before END would else take the first row for the first
             // that there was.
-            self.links.send(conn, Gap::uncounted(GapReason::SourceLost, from_seq, lost_to - 1));
+            self.connections
+                .send(conn, Gap::uncounted(GapReason::SourceLost, from_seq, lost_to - 1));
         }
         Ok(())
     }
 
     /// Where the journal begins, whether the frames there can be read or not: what rotted is damage, and
-    /// no later beginning. Where even the segment's first record is rot, only its readable frames tell.
+    /// no later beginning. Where even the segment's first record is rot, only its readable frames show it.
     fn first_journaled_seq(&self) -> u64 {
         let position = self.journal.first_position();
         let whole = (position == 0).then_some(1);
@@ -135,26 +146,27 @@ impl<S: Storage> Sequencer<S> {
     pub(super) fn refill(&mut self, now: Now, conn: ConnId) {
         let provenance = if self.is_live(now) { 0 } else { Flags::STALE };
         self.scratch.clear();
-        match self.links.peer_mut(conn) {
-            Some(Peer::Follower(index)) => {
+        match self.connections.peer_mut(conn) {
+            Some(SequencerPeer::Follower(index)) => {
                 let index = *index;
                 self.followers.fill(index, &self.journal, &self.market, &mut self.scratch);
                 if self.scratch.is_empty() && self.followers.is_behind(index, &self.journal) {
                     self.scanning.push(conn);
                 }
             }
-            Some(Peer::Querier(Asked { replay: place, quotes })) => {
-                let shelf = Shelf {
+            Some(SequencerPeer::Querier(Querier { replay: place, quotes })) => {
+                let view = QuoteView {
                     values: self.market.values(),
                     names: self.market.names(),
                     provenance,
-                    doubtful_below: self.market.doubtful_below(),
+                    uncertain_below: self.market.uncertain_below(),
                     as_of: Seq::new(self.journal.next_seq()),
                     durable_seq: Seq::new(self.journal.durable_seq()),
                 };
-                quotes.fill(&shelf, &mut self.scratch);
+                quotes.fill(&view, &mut self.scratch);
                 if !self.scratch.is_empty() {
-                    self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+                    self.connections
+                        .fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
                     return;
                 }
                 let Some(replay) = place else { return };
@@ -192,12 +204,12 @@ impl<S: Storage> Sequencer<S> {
             _ => return,
         }
         if !self.scratch.is_empty() {
-            self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+            self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         }
     }
 }
 
-impl Asked {
+impl Querier {
     /// Whether a question with this id is open.
     pub(super) fn has_open(&self, id: u32) -> bool {
         self.quotes.has_open(id) || self.replay.as_ref().is_some_and(|replay| replay.id == id)
@@ -251,7 +263,7 @@ impl Replay {
                     return self.finish(out);
                 }
                 // The journal has no holes but those of damage.
-                self.tell_damage(frame.seq.get(), out);
+                self.report_damage(frame.seq.get(), out);
                 self.next_seq = frame.seq.get().saturating_add(1);
                 let index = frame.instrument().index();
                 let wanted = self.kinds.get(index.place()).copied().unwrap_or(0);
@@ -267,12 +279,12 @@ impl Replay {
     }
 
     fn finish(&mut self, out: &mut Vec<Frame>) -> Progress {
-        self.tell_damage(self.to_seq, out);
+        self.report_damage(self.to_seq, out);
         Progress::Over
     }
 
     /// Everything before `seq` that has not come is rot.
-    fn tell_damage(&mut self, seq: u64, out: &mut Vec<Frame>) {
+    fn report_damage(&mut self, seq: u64, out: &mut Vec<Frame>) {
         if seq <= self.next_seq {
             return;
         }

@@ -155,7 +155,10 @@ impl Bench {
     /// A session that streams, with PETR4 defined and a quote of it at `seq` 1.
     fn stream(&mut self) -> ConnId {
         let conn = self.connect();
-        self.say(conn, Session { next_seq: U64::new(1), feed: U64::new(9), ..Session::default() });
+        self.deliver(
+            conn,
+            Session { next_seq: U64::new(1), feed: U64::new(9), ..Session::default() },
+        );
         let definition = Definition::new(U32::new(5).into(), "PETR4".parse().unwrap(), 2);
         self.frame(conn, Frame::seal(definition).delivered(Flags::SNAPSHOT));
         self.quote(conn, 1);
@@ -164,10 +167,10 @@ impl Bench {
 
     fn quote(&mut self, conn: ConnId, seq: u64) {
         let (instrument, seq) = (U32::new(5), U64::new(seq));
-        self.say(conn, Quote { instrument, seq, ..Quote::default() });
+        self.deliver(conn, Quote { instrument, seq, ..Quote::default() });
     }
 
-    fn say<M: crate::wire::Message>(&mut self, conn: ConnId, message: M) {
+    fn deliver<M: crate::wire::Message>(&mut self, conn: ConnId, message: M) {
         self.frame(conn, Frame::seal(message));
     }
 
@@ -193,7 +196,7 @@ impl Bench {
     fn querier(&mut self) -> ConnId {
         let conn = self.fresh();
         self.core.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
-        self.say(conn, Session { role: Role::Querier as u8, ..Session::default() });
+        self.deliver(conn, Session { role: Role::Querier as u8, ..Session::default() });
         self.read(conn);
         conn
     }
@@ -201,7 +204,7 @@ impl Bench {
     fn ask(&mut self, conn: ConnId, op: Op, limit: u32, symbol: &str) -> Vec<Frame> {
         let (id, limit) = (U32::new(1), U32::new(limit));
         let (op, symbol) = (op as u8, padded(symbol));
-        self.say(conn, Query { id, op, limit, symbol, ..Query::default() });
+        self.deliver(conn, Query { id, op, limit, symbol, ..Query::default() });
         self.read(conn)
     }
 
@@ -343,13 +346,13 @@ fn a_dial_under_way_when_the_breaker_is_forced_open_becomes_no_session() {
 }
 
 #[test]
-fn forcing_a_followers_breaker_open_ends_its_link() {
+fn forcing_a_followers_breaker_open_closes_its_connection() {
     let name = "shard-A".to_owned();
     let mut bench =
         Bench::with_followers(vec![FollowerConfig { name, address: address(), shard: Some(0) }]);
     let conn = bench.fresh();
     bench.core.handle_open(bench.now, conn, Origin::Dialed(DialId(1)));
-    bench.say(conn, Session { next_seq: U64::new(1), ..Session::default() });
+    bench.deliver(conn, Session { next_seq: U64::new(1), ..Session::default() });
     assert_eq!(bench.status().0["shard-A"], "streaming");
     assert!(is_end(&bench.order("core.shard-A", BreakerAction::ForceOpen)));
     assert_eq!(bench.closed, [conn]);
@@ -404,19 +407,19 @@ fn the_aggregators_changes_are_published_and_nobody_elses() {
         name: padded("aggregator.shard-A"),
         ..BreakerChange::default()
     };
-    bench.say(client, change);
-    bench.say(client, BreakerChange { name: padded("core.exchange"), ..change });
-    bench.say(client, BreakerChange { to: 6, ..change });
-    bench.say(client, BreakerChange { reason: 0, ..change });
+    bench.deliver(client, change);
+    bench.deliver(client, BreakerChange { name: padded("core.exchange"), ..change });
+    bench.deliver(client, BreakerChange { to: 6, ..change });
+    bench.deliver(client, BreakerChange { reason: 0, ..change });
     assert_eq!(bench.changes(), [("aggregator.shard-A".to_owned(), State::Open)]);
     for _ in 0..2 * limits::BREAKER_REPORTS_PER_TICK_MAX {
-        bench.say(client, change);
+        bench.deliver(client, change);
     }
     assert_eq!(bench.changes().len(), limits::BREAKER_REPORTS_PER_TICK_MAX as usize, "bounded");
 }
 
 #[test]
-fn a_quote_is_live_only_while_somebody_vouches_for_it() {
+fn a_quote_is_live_only_while_its_source_is_known_to_be_current() {
     let mut bench = Bench::new();
     let session = bench.stream();
     let client = bench.querier();
@@ -428,7 +431,7 @@ fn a_quote_is_live_only_while_somebody_vouches_for_it() {
     let said = bench.read(session);
     let resume = said.iter().find_map(Frame::view::<Resume>).expect("it asks for the rest");
     let beat = Heartbeat { token: resume.id, ..Heartbeat::default() };
-    bench.say(session, beat);
+    bench.deliver(session, beat);
     assert!(is_stale(&mut bench), "it goes back, but what it has is not here yet");
     bench.quote(session, 2);
     assert!(is_stale(&mut bench), "3 has been seen, and is missing still");
@@ -460,7 +463,10 @@ fn a_wall_clock_that_jumps_an_hour_changes_nothing_but_timestamps() {
                 bench.order("core.exchange", BreakerAction::Reset);
                 session = bench.connect();
                 let next_seq = U64::new(step + 1);
-                bench.say(session, Session { next_seq, feed: U64::new(9), ..Session::default() });
+                bench.deliver(
+                    session,
+                    Session { next_seq, feed: U64::new(9), ..Session::default() },
+                );
                 let definition = Definition::new(U32::new(5).into(), "PETR4".parse().unwrap(), 2);
                 bench.frame(session, Frame::seal(definition).delivered(Flags::SNAPSHOT));
             }

@@ -6,7 +6,7 @@
 //! statement says what the core that wrote it did not know: with the flag STALE, a value may not have been
 //! the last, and a definition defines nothing, but no number up to its own is free.
 //!
-//! What is *not* here: telling the followers (they come to the hole by themselves), and mending the file.
+//! What is *not* here: notifying the followers (they come to the hole by themselves), and mending the file.
 //!
 //! # Decisions
 //!
@@ -119,7 +119,7 @@ impl Loss {
     }
 
     /// A last value before this seq may not be the last; `None`: all of them are known.
-    pub(super) fn doubtful_below(&self) -> Option<Seq> {
+    pub(super) fn uncertain_below(&self) -> Option<Seq> {
         (self.frames > 0).then(|| Seq::behind(self.to_seq))
     }
 
@@ -155,7 +155,7 @@ mod tests {
         loss.begin_segment();
         loss.pass_damage();
         loss.pass_stated();
-        assert_eq!((loss.frames, loss.doubtful_below()), (4, Seq::new(9)));
+        assert_eq!((loss.frames, loss.uncertain_below()), (4, Seq::new(9)));
         // The damage before them is what they make good.
         loss.pass_damage();
         loss.begin_segment();

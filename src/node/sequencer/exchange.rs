@@ -18,8 +18,8 @@ use std::time::Duration;
 use super::{ConnId, DialFailure, SequencerConfig};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
 use crate::node::session::Status;
-use crate::node::uplink::{Ended, Uplink, UplinkConfig, WhenOpen};
-use crate::node::{CloseReason, describe_breaker, obey_operator};
+use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkConfig, UplinkEnd};
+use crate::node::{CloseReason, apply_operator_action, describe_breaker};
 use crate::time::{Mono, Now};
 use crate::wire::{
     BreakerAction, Flags, Frame, Heartbeat, Kind, Refusal, Resume, Role, Seq, Session, U16, U32,
@@ -31,7 +31,7 @@ const SESSION_BREAKER: &str = "core.exchange";
 const REQUEST_BREAKER: &str = "core.requests";
 
 /// What a control frame of the exchange means to the sequencer.
-pub(super) enum Verdict {
+pub(super) enum ExchangeEvent {
     Ok,
     Close(&'static str),
     Start {
@@ -49,7 +49,7 @@ pub(super) enum Verdict {
 }
 
 /// Something to do.
-pub(super) enum Step {
+pub(super) enum ExchangeAction {
     Dial(SocketAddr, Duration),
     Send(ConnId, Frame),
     Close(ConnId, &'static str),
@@ -94,7 +94,7 @@ impl Exchange {
                 address: config.exchange,
                 breaker: &config.breaker,
                 seed: config.seed,
-                when_open: WhenOpen::Keep,
+                on_breaker_open: OnBreakerOpen::Keep,
                 connect_deadline: config.connect_deadline,
                 greeting_deadline: config.request_deadline,
             })?,
@@ -162,7 +162,7 @@ impl Exchange {
         if self.conn() != Some(conn) {
             return;
         }
-        if let Ended::Ready(outcome) = self.uplink.handle_close(now, conn, reason)
+        if let UplinkEnd::Ready(outcome) = self.uplink.handle_close(now, conn, reason)
             && reason != CloseReason::Ours
         {
             self.uplink.breaker_mut().observe(outcome, now.mono);
@@ -182,61 +182,61 @@ impl Exchange {
         self.uplink.fail(now, Outcome::ProtocolError);
     }
 
-    pub(super) fn handle_control(&mut self, now: Now, frame: &Frame) -> Verdict {
+    pub(super) fn handle_control(&mut self, now: Now, frame: &Frame) -> ExchangeEvent {
         self.last_heard = now.mono;
         match frame.kind() {
             Some(Kind::Session) => self.handle_session(now, frame),
             Some(Kind::Heartbeat) => {
-                let Some(beat) = frame.view::<Heartbeat>() else { return Verdict::Ok };
+                let Some(beat) = frame.view::<Heartbeat>() else { return ExchangeEvent::Ok };
                 let next_seq = beat.next_seq();
                 // A heartbeat that wants an answer is the exchange's own question.
                 let is_answer = !frame.has(Flags::MORE);
-                if is_answer && self.conclude(now, beat.token.get(), None) {
-                    return Verdict::Resumed { next_seq };
+                if is_answer && self.complete_request(now, beat.token.get(), None) {
+                    return ExchangeEvent::Resumed { next_seq };
                 }
-                Verdict::At { next_seq }
+                ExchangeEvent::At { next_seq }
             }
             Some(Kind::Error) => self.handle_refusal(now, frame),
             _ => {
                 self.handle_protocol_error(now);
-                Verdict::Close("the exchange may not send this")
+                ExchangeEvent::Close("the exchange may not send this")
             }
         }
     }
 
-    fn handle_session(&mut self, now: Now, frame: &Frame) -> Verdict {
+    fn handle_session(&mut self, now: Now, frame: &Frame) -> ExchangeEvent {
         if self.conn().is_none() {
-            return Verdict::Ok;
+            return ExchangeEvent::Ok;
         }
         let Some(session) = frame.view::<Session>().filter(|_| self.uplink.is_greeting()) else {
             self.handle_protocol_error(now);
-            return Verdict::Close("a second SESSION");
+            return ExchangeEvent::Close("a second SESSION");
         };
         let head_seq = session.durable_seq();
         let is_place = |next: &Seq| *next < Seq::LAST && head_seq.is_none_or(|head| *next <= head);
         let Some(next_seq) = session.next_seq().filter(is_place) else {
             self.handle_protocol_error(now);
-            return Verdict::Close("a SESSION from a place that no feed has");
+            return ExchangeEvent::Close("a SESSION from a place that no feed has");
         };
         self.uplink.handle_greeted(now);
         self.sessions += 1;
         self.next_probe = now.mono + self.heartbeat;
         self.head_seq = head_seq;
-        Verdict::Start { feed: session.feed.get(), next_seq }
+        ExchangeEvent::Start { feed: session.feed.get(), next_seq }
     }
 
-    fn handle_refusal(&mut self, now: Now, frame: &Frame) -> Verdict {
-        let Some(refusal) = frame.view::<Refusal>() else { return Verdict::Ok };
+    fn handle_refusal(&mut self, now: Now, frame: &Frame) -> ExchangeEvent {
+        let Some(refusal) = frame.view::<Refusal>() else { return ExchangeEvent::Ok };
         if refusal.id.get() != 0 {
-            self.conclude(now, refusal.id.get(), Some(Outcome::Refused));
-            return Verdict::Ok;
+            self.complete_request(now, refusal.id.get(), Some(Outcome::Refused));
+            return ExchangeEvent::Ok;
         }
         self.uplink.fail(now, Outcome::Refused);
-        Verdict::Close("refused by the exchange")
+        ExchangeEvent::Close("refused by the exchange")
     }
 
     /// A request was answered, or failed with this outcome. Whether it was a RESUME.
-    fn conclude(&mut self, now: Now, token: u32, failed: Option<Outcome>) -> bool {
+    fn complete_request(&mut self, now: Now, token: u32, failed: Option<Outcome>) -> bool {
         let Some(request) = self.request.take_if(|request| request.token == token) else {
             return false;
         };
@@ -258,12 +258,12 @@ impl Exchange {
     }
 
     /// A frame came that is not the next one: what is between must be asked for again.
-    pub(super) fn note_left_out(&mut self) {
+    pub(super) fn note_missing(&mut self) {
         self.is_incomplete = true;
     }
 
     /// The exchange has shown that it is at least this far: before it is taken in, values are old.
-    pub(super) fn expect(&mut self, next_seq: Seq) {
+    pub(super) fn raise_head(&mut self, next_seq: Seq) {
         self.head_seq = self.head_seq.max(Some(next_seq));
     }
 
@@ -286,7 +286,7 @@ impl Exchange {
                 self.give_up = Some("the exchange did not go back in time");
             }
         }
-        // While requests are not permitted a quiet market cannot be told from a dead exchange: then
+        // While requests are not permitted a quiet market cannot be distinguished from a dead exchange: then
         // its quotes are stale, but the session is left alone.
         let was_asked = self.requests.state() == State::Closed;
         let silence = now.mono.since(self.last_heard);
@@ -299,7 +299,7 @@ impl Exchange {
     /// Does what an operator wants, if the breaker is one of these two.
     pub(super) fn operate(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
         if name == REQUEST_BREAKER {
-            obey_operator(&mut self.requests, action, now);
+            apply_operator_action(&mut self.requests, action, now);
             return true;
         }
         self.uplink.operate(now, name, action)
@@ -307,47 +307,55 @@ impl Exchange {
 
     /// What to do next, until there is nothing. `wanted` is the exchange's next number;
     /// `has_room` says whether the journal takes frames.
-    pub(super) fn poll_step(&mut self, now: Now, wanted: u64, has_room: bool) -> Option<Step> {
+    pub(super) fn poll_action(
+        &mut self,
+        now: Now,
+        wanted: u64,
+        has_room: bool,
+    ) -> Option<ExchangeAction> {
         self.has_room = has_room;
         if let (Some(why), Some(conn)) = (self.give_up.take(), self.conn()) {
             self.uplink.abandon();
-            return Some(Step::Close(conn, why));
+            return Some(ExchangeAction::Close(conn, why));
         }
         // While nothing is read, the answer to our SESSION cannot come.
         if (has_room || !self.uplink.is_greeting())
             && let Some((conn, why, _)) = self.uplink.poll_close(now, false)
         {
-            return Some(Step::Close(conn, why));
+            return Some(ExchangeAction::Close(conn, why));
         }
         if !has_room {
             return None;
         }
         if let Some((to, within)) = self.uplink.poll_dial(now) {
-            return Some(Step::Dial(to, within));
+            return Some(ExchangeAction::Dial(to, within));
         }
         let conn = self.uplink.ready().filter(|_| self.request.is_none())?;
         if self.is_incomplete {
-            return self.ask_resume(now, conn, wanted);
+            return self.request_resume(now, conn, wanted);
         }
         if now.mono >= self.next_probe {
-            return self.ask_probe(now, conn);
+            return self.request_heartbeat(now, conn);
         }
         None
     }
 
-    fn ask_resume(&mut self, now: Now, conn: ConnId, wanted: u64) -> Option<Step> {
+    fn request_resume(&mut self, now: Now, conn: ConnId, wanted: u64) -> Option<ExchangeAction> {
         let Ok(permit) = self.requests.try_acquire(now.mono) else {
             // A new session resumes by sequence too, and is guarded by the other breaker.
             self.uplink.abandon();
-            return Some(Step::Close(conn, "frames are missing and requests are not permitted"));
+            return Some(ExchangeAction::Close(
+                conn,
+                "frames are missing and requests are not permitted",
+            ));
         };
         self.resumes += 1;
         let token = self.begin(now, permit, true);
         let (id, next_seq) = (U32::new(token), U64::new(wanted));
-        Some(Step::Send(conn, Frame::seal(Resume { id, next_seq, ..Resume::default() })))
+        Some(ExchangeAction::Send(conn, Frame::seal(Resume { id, next_seq, ..Resume::default() })))
     }
 
-    fn ask_probe(&mut self, now: Now, conn: ConnId) -> Option<Step> {
+    fn request_heartbeat(&mut self, now: Now, conn: ConnId) -> Option<ExchangeAction> {
         self.next_probe = now.mono + self.heartbeat;
         let permit = self.requests.try_acquire(now.mono).ok()?;
         let token = self.begin(now, permit, false);
@@ -357,7 +365,7 @@ impl Exchange {
             sent_at: U64::new(now.wall_ns),
             ..Heartbeat::default()
         };
-        Some(Step::Send(conn, Frame::seal(beat)))
+        Some(ExchangeAction::Send(conn, Frame::seal(beat)))
     }
 
     fn begin(&mut self, now: Now, permit: Permit, is_resume: bool) -> u32 {

@@ -2,12 +2,12 @@
 //! own pace from its own place. Because they read the journal and not a queue, one that was away asks
 //! for what it missed and nothing had to be kept for it.
 
-mod catching;
+mod catch_up;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub(super) use catching::first_seq_from;
+pub(super) use catch_up::first_seq_from;
 
 use super::market::Market;
 use super::{ConnId, DialFailure, DialId, FollowerConfig, MARKET_SOURCE, SequencerConfig};
@@ -16,14 +16,14 @@ use crate::limits;
 use crate::log::{Log, Mark, Read, Storage, is_event};
 use crate::node::CloseReason;
 use crate::node::session::Status;
-use crate::node::uplink::{Ended, Uplink, UplinkConfig, WhenOpen};
+use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkConfig, UplinkEnd};
 use crate::time::{Mono, Now};
 use crate::wire::{
     Ack, BreakerAction, Flags, Frame, Heartbeat, InstrumentIndex, Kind, Role, Seq, Session, U16,
     U32, U64, padded,
 };
 
-/// What a follower is sent, once its link stands.
+/// What a follower is sent, once its connection is ready.
 #[derive(Debug)]
 enum Stream {
     /// Nothing: it has not said what it wants.
@@ -33,11 +33,11 @@ enum Stream {
     /// end.
     Snapshot { next_index: InstrumentIndex, wanted_seq: Option<Seq> },
     /// A shard that wants what the journal no longer has first gets the definitions of its
-    /// instruments, from this index on, and is then told that its history begins later.
-    Catching { next_index: InstrumentIndex, wanted_seq: Seq },
+    /// instruments, from this index on, and then a GAP: its history begins later.
+    CatchingUp { next_index: InstrumentIndex, wanted_seq: Seq },
     /// A shard comes to what rotted in the journal: it gets the definitions that stood there, from this
-    /// index on, and is then told that the rest is lost.
-    Passing { next_index: InstrumentIndex, hole: Hole },
+    /// index on, and then a GAP of the rest.
+    PassingHole { next_index: InstrumentIndex, hole: Hole },
     /// The journal, from this position on.
     Frames { position: u64 },
 }
@@ -56,18 +56,18 @@ struct Follower {
     config: FollowerConfig,
     uplink: Uplink,
     stream: Stream,
-    /// The next `seq` that its stream will bring it, as it was last told.
-    told_seq: Option<Seq>,
+    /// The next `seq` that its stream will bring it, as it was last announced.
+    announced_seq: Option<Seq>,
     /// The next `seq` that the stream has passed.
     passed_seq: Seq,
     /// The journal's next `seq` when it was last begun to be given definitions and last values: it knows
     /// what came before. The first one, before which nothing came, when it has been given none on this connection.
-    stated_seq: Seq,
+    snapshot_seq: Seq,
     accepted_seq: Option<Seq>,
     durable_seq: Option<Seq>,
-    next_word: Mono,
-    /// Whether it was last told that the last values are current; only a broker is told.
-    told_live: Option<bool>,
+    next_heartbeat: Mono,
+    /// Whether its last heartbeat said that the last values are current; a shard gets none.
+    reported_live: Option<bool>,
 }
 
 /// All of them.
@@ -87,18 +87,18 @@ impl Followers {
                     address: follower.address,
                     breaker: &config.breaker,
                     seed: config.seed ^ (index as u64 + 2),
-                    when_open: WhenOpen::Keep,
+                    on_breaker_open: OnBreakerOpen::Keep,
                     connect_deadline: config.connect_deadline,
                     greeting_deadline: config.request_deadline,
                 })?,
                 stream: Stream::None,
-                told_seq: None,
+                announced_seq: None,
                 passed_seq: Seq::FIRST,
-                stated_seq: Seq::FIRST,
+                snapshot_seq: Seq::FIRST,
                 accepted_seq: None,
                 durable_seq: None,
-                next_word: Mono::default(),
-                told_live: None,
+                next_heartbeat: Mono::default(),
+                reported_live: None,
             })
         };
         Ok(Followers {
@@ -141,7 +141,7 @@ impl Followers {
             follower.stream = Stream::None;
             follower.uplink.handle_open(now, conn);
         }
-        introduction(role, journal)
+        own_session(role, journal)
     }
 
     pub(super) fn handle_dial_failed(&mut self, now: Now, index: usize, failure: DialFailure) {
@@ -158,7 +158,7 @@ impl Followers {
         reason: CloseReason,
     ) {
         let Some(follower) = self.all.get_mut(index) else { return };
-        if let Ended::Ready(outcome) = follower.uplink.handle_close(now, conn, reason) {
+        if let UplinkEnd::Ready(outcome) = follower.uplink.handle_close(now, conn, reason) {
             follower.uplink.breaker_mut().observe(outcome, now.mono);
         }
         if follower.uplink.conn().is_none() {
@@ -187,7 +187,7 @@ impl Followers {
             Some(Kind::Session) => match frame.view::<Session>() {
                 Some(session) if follower.has_missed_epochs(session, journal) => {
                     let epoch_start = U64::new(market.void_from(session.epoch.get()));
-                    Ok(Some(Session { epoch_start, ..introduction(Role::Feeder, journal) }))
+                    Ok(Some(Session { epoch_start, ..own_session(Role::Feeder, journal) }))
                 }
                 Some(session) => follower.begin(now, session, journal).map(|()| None),
                 None => Ok(None),
@@ -230,7 +230,7 @@ impl Followers {
             return;
         }
         follower.note_overtaken(journal);
-        if let Stream::Catching { next_index, wanted_seq } = follower.stream {
+        if let Stream::CatchingUp { next_index, wanted_seq } = follower.stream {
             follower.fill_definitions(next_index, wanted_seq, journal, market, out);
         }
         if let Stream::Frames { position } = follower.stream
@@ -245,7 +245,7 @@ impl Followers {
             let place = (next_index, wanted_seq);
             follower.fill_snapshot(place, warmup, journal, market, out);
         }
-        if let Stream::Passing { next_index, hole } = follower.stream {
+        if let Stream::PassingHole { next_index, hole } = follower.stream {
             follower.fill_hole(next_index, hole, market, out);
         }
     }
@@ -258,62 +258,63 @@ impl Followers {
             .is_some_and(|position| position < journal.committed_position())
     }
 
-    /// Once a second a follower is told how far its stream has come, when that is news: a shard that
+    /// Once a second a follower gets a heartbeat of how far its stream has come, when it has moved: a shard that
     /// owns nothing of what happened would otherwise ask for all of it again after a restart.
-    pub(super) fn words_due<S: Storage>(
+    pub(super) fn heartbeats_due<S: Storage>(
         &mut self,
         now: Now,
         journal: &Log<S>,
         is_live: bool,
     ) -> Vec<(ConnId, Frame)> {
         let stale = U16::new(if is_live { 0 } else { Flags::STALE });
-        let word = |follower: &mut Follower| {
+        let heartbeat = |follower: &mut Follower| {
             // A broker hands last values out: it must know at once whether they are current.
             let hands_out =
                 matches!(follower.stream, Stream::Frames { .. } | Stream::Snapshot { .. });
             let Some(conn) = follower.uplink.ready().filter(|_| hands_out) else {
-                follower.told_live = None;
+                follower.reported_live = None;
                 return None;
             };
             // Stale at once; live only when it has been sent all that makes it so.
             let has_all = journal.committed_seq() == journal.next_seq()
                 && follower.position() == Some(journal.committed_position());
-            let is_news = follower.config.shard.is_none()
-                && follower.told_live != Some(is_live)
+            let is_update = follower.config.shard.is_none()
+                && follower.reported_live != Some(is_live)
                 && (has_all || !is_live);
-            if is_news {
-                follower.told_live = Some(is_live);
+            if is_update {
+                follower.reported_live = Some(is_live);
                 return Some((
                     conn,
                     Frame::seal(Heartbeat { flags: stale, ..Heartbeat::default() }),
                 ));
             }
             let position = follower.position()?;
-            if now.mono < follower.next_word {
+            if now.mono < follower.next_heartbeat {
                 return None;
             }
-            follower.next_word = now.mono + limits::WORD_EVERY;
+            follower.next_heartbeat = now.mono + limits::PROGRESS_HEARTBEAT_EVERY;
             if position == journal.committed_position() {
                 // What is appended in this turn has not been streamed: it is not committed yet.
                 follower.passed_seq = Seq::or_first(journal.committed_seq());
             }
-            if follower.told_seq >= Some(follower.passed_seq) {
+            if follower.announced_seq >= Some(follower.passed_seq) {
                 return None;
             }
-            follower.told_seq = Some(follower.passed_seq);
-            let next_seq = Seq::field(follower.told_seq);
+            follower.announced_seq = Some(follower.passed_seq);
+            let next_seq = Seq::field(follower.announced_seq);
             let sent_at = U64::new(now.wall_ns);
-            let stale = U16::new(if follower.told_live == Some(true) { 0 } else { Flags::STALE });
-            let word = Heartbeat { flags: stale, next_seq, sent_at, ..Heartbeat::default() };
-            Some((conn, Frame::seal(word)))
+            let stale =
+                U16::new(if follower.reported_live == Some(true) { 0 } else { Flags::STALE });
+            let heartbeat = Heartbeat { flags: stale, next_seq, sent_at, ..Heartbeat::default() };
+            Some((conn, Frame::seal(heartbeat)))
         };
-        self.all.iter_mut().filter_map(word).collect()
+        self.all.iter_mut().filter_map(heartbeat).collect()
     }
 
-    /// What a follower that hands last values out was last told of them.
-    pub(super) fn told_live(&self, index: usize) -> Option<bool> {
+    /// What the last heartbeat to a follower that hands last values out said of them.
+    pub(super) fn reported_live(&self, index: usize) -> Option<bool> {
         let follower = self.all.get(index).filter(|follower| follower.config.shard.is_none())?;
-        follower.told_live
+        follower.reported_live
     }
 
     /// Connections to close now, and why.
@@ -335,9 +336,10 @@ impl Followers {
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         let of = |follower: &Follower| {
-            let has_news = follower.told_seq < Some(follower.passed_seq);
-            let word = follower.position().filter(|_| has_news).map(|_| follower.next_word);
-            word.into_iter().chain(follower.uplink.next_deadline(true)).min()
+            let has_updates = follower.announced_seq < Some(follower.passed_seq);
+            let heartbeat =
+                follower.position().filter(|_| has_updates).map(|_| follower.next_heartbeat);
+            heartbeat.into_iter().chain(follower.uplink.next_deadline(true)).min()
         };
         self.all.iter().filter_map(of).min()
     }
@@ -354,7 +356,7 @@ impl Followers {
             let name = &follower.config.name;
             let phase = match (follower.uplink.state(), &follower.stream) {
                 ("ready", Stream::Snapshot { .. }) => "snapshot",
-                ("ready", Stream::Catching { .. } | Stream::Passing { .. }) => "catching up",
+                ("ready", Stream::CatchingUp { .. } | Stream::PassingHole { .. }) => "catching up",
                 ("ready", _) => "streaming",
                 (other, _) => other,
             };
@@ -390,10 +392,10 @@ impl Follower {
             return Err("it holds frames that this journal never had");
         }
         self.uplink.handle_greeted(now);
-        self.told_seq = None;
+        self.announced_seq = None;
         self.passed_seq = wanted.unwrap_or(Seq::FIRST);
-        self.stated_seq = Seq::FIRST;
-        self.next_word = now.mono;
+        self.snapshot_seq = Seq::FIRST;
+        self.next_heartbeat = now.mono;
         // What it said before counts no more: its directory may be another one since.
         self.accepted_seq = wanted;
         self.durable_seq = session.durable_seq().min(wanted);
@@ -405,7 +407,7 @@ impl Follower {
                 Stream::Snapshot { next_index, wanted_seq: wanted }
             }
             Some(wanted_seq) if is_trimmed && self.config.shard.is_some() => {
-                Stream::Catching { next_index, wanted_seq }
+                Stream::CatchingUp { next_index, wanted_seq }
             }
             Some(wanted) => Stream::Frames { position: journal.position_of_seq(wanted.get()) },
         };
@@ -423,7 +425,7 @@ impl Follower {
         let values = market.values();
         let end = values.index_end();
         if next_index == InstrumentIndex::FIRST {
-            self.stated_seq = Seq::or_first(journal.next_seq());
+            self.snapshot_seq = Seq::or_first(journal.next_seq());
         }
         while next_index < end {
             if out.len() >= limits::FILL_FRAMES_MAX {
@@ -432,9 +434,9 @@ impl Follower {
             }
             out.extend(values.known(next_index).into_iter().flatten().map(|frame| {
                 let is_definition = frame.kind == Kind::Definition as u8;
-                let is_doubtful = frame.seq() < market.doubtful_below() && !is_definition;
-                let doubt = if is_doubtful { Flags::STALE } else { 0 };
-                frame.delivered(Flags::SNAPSHOT | doubt)
+                let is_uncertain = frame.seq() < market.uncertain_below() && !is_definition;
+                let uncertainty = if is_uncertain { Flags::STALE } else { 0 };
+                frame.delivered(Flags::SNAPSHOT | uncertainty)
             }));
             next_index = next_index.next();
         }
@@ -442,10 +444,10 @@ impl Follower {
         let start = wanted_seq.unwrap_or_else(|| end.back(warmup));
         let position = journal.position_of_seq(start.get());
         let start = first_seq_from(journal, position).unwrap_or(end);
-        self.told_seq = Some(start);
+        self.announced_seq = Some(start);
         self.passed_seq = start;
-        let next_seq = Seq::field(self.told_seq);
-        let stale = if self.told_live == Some(true) { 0 } else { Flags::STALE };
+        let next_seq = Seq::field(self.announced_seq);
+        let stale = if self.reported_live == Some(true) { 0 } else { Flags::STALE };
         let start = Heartbeat { flags: U16::new(stale), next_seq, ..Heartbeat::default() };
         out.push(Frame::seal(start));
         self.stream = Stream::Frames { position };
@@ -495,8 +497,8 @@ impl Follower {
     }
 }
 
-/// Core's first word to a follower.
-fn introduction<S: Storage>(role: Role, journal: &Log<S>) -> Session {
+/// Core's first frame to a follower.
+fn own_session<S: Storage>(role: Role, journal: &Log<S>) -> Session {
     Session {
         role: role as u8,
         source: MARKET_SOURCE,

@@ -9,7 +9,7 @@
 //! * The journal's place in the exchange's numbering is derived from the journal itself. Each appended
 //!   frame counts one. A mark states the place wherever the count would be wrong.
 
-use super::exchange::Verdict;
+use super::exchange::ExchangeEvent;
 use super::{ConnId, Level, Sequencer};
 use crate::log::{AppendError, LogEntry, Storage};
 use crate::planted::{Bug, is_planted};
@@ -26,24 +26,26 @@ impl<S: Storage> Sequencer<S> {
             && beat.flags.get() & Flags::MORE != 0
         {
             let beat = *beat;
-            self.links.answer_heartbeat(now, conn, &beat, None);
+            self.connections.answer_heartbeat(now, conn, &beat, None);
         }
         match self.exchange.handle_control(now, frame) {
-            Verdict::Ok => {}
-            Verdict::Close(text) => self.links.refuse(conn, ErrorCode::Unexpected, text),
-            Verdict::Start { feed, next_seq } => self.start_feed(now, feed, next_seq.get()),
-            Verdict::Resumed { next_seq } => {
+            ExchangeEvent::Ok => {}
+            ExchangeEvent::Close(text) => {
+                self.connections.refuse(conn, ErrorCode::Unexpected, text)
+            }
+            ExchangeEvent::Start { feed, next_seq } => self.start_feed(now, feed, next_seq.get()),
+            ExchangeEvent::Resumed { next_seq } => {
                 if let Some(next_seq) = self.beyond_wanted(next_seq) {
                     self.skip_to(now, self.journal.upstream().0, next_seq.get());
                 }
             }
-            Verdict::At { next_seq } => {
+            ExchangeEvent::At { next_seq } => {
                 // Without this the loss of the last frame before a silence would not be noticed.
                 if let Some(next_seq) = self.beyond_wanted(next_seq)
                     && self.exchange.is_streaming()
                 {
-                    self.exchange.expect(next_seq);
-                    self.exchange.note_left_out();
+                    self.exchange.raise_head(next_seq);
+                    self.exchange.note_missing();
                 }
             }
         }
@@ -62,10 +64,10 @@ impl<S: Storage> Sequencer<S> {
         }
         if next_seq < self.upstream_seq {
             // It goes back over what is here already: nothing of it is news before it is past that.
-            self.exchange.expect(Seq::behind(self.upstream_seq));
+            self.exchange.raise_head(Seq::behind(self.upstream_seq));
         }
         let text = format!("exchange session established, feed {feed:016x} from {next_seq}");
-        self.links.log(Level::Info, text);
+        self.connections.log(Level::Info, text);
     }
 
     /// What was wanted is not to be had: goes on at `next_seq`, and says so in the next frames.
@@ -78,7 +80,7 @@ impl<S: Storage> Sequencer<S> {
             return;
         }
         self.upstream_seq = next_seq;
-        self.has_news = true;
+        self.has_updates = true;
         if known_feed != 0 {
             let text = if known_feed == feed {
                 let last = next_seq.saturating_sub(1);
@@ -86,7 +88,7 @@ impl<S: Storage> Sequencer<S> {
             } else {
                 "the exchange offers another feed than before".to_owned()
             };
-            self.links.log(Level::Warn, text);
+            self.connections.log(Level::Warn, text);
             self.market.note_gap();
         }
     }
@@ -96,7 +98,7 @@ impl<S: Storage> Sequencer<S> {
         if self.is_held_back {
             // What is not taken now is asked for again when there is room. Definitions ahead of the
             // feed come with a session only.
-            self.exchange.note_left_out();
+            self.exchange.note_missing();
             if frame.has(Flags::SNAPSHOT) {
                 self.exchange.abandon("the journal has no room for the exchange's instruments");
             }
@@ -113,13 +115,17 @@ impl<S: Storage> Sequencer<S> {
             return;
         }
         if seq > wanted {
-            self.exchange.expect(Seq::behind(seq));
-            self.exchange.note_left_out();
+            self.exchange.raise_head(Seq::behind(seq));
+            self.exchange.note_missing();
             return;
         }
         let Some(mut sequenced) = self.market.sequence(now, frame, self.journal.next_seq()) else {
             self.exchange.handle_protocol_error(now);
-            self.links.refuse(conn, ErrorCode::Unexpected, "frame of an undefined instrument");
+            self.connections.refuse(
+                conn,
+                ErrorCode::Unexpected,
+                "frame of an undefined instrument",
+            );
             return;
         };
         if self.market.is_known_definition(&sequenced) {
@@ -131,19 +137,19 @@ impl<S: Storage> Sequencer<S> {
         let appended = if journaled == seq {
             self.append(LogEntry::Event(&sequenced))
         } else {
-            let told = self.journal.set_upstream(feed, seq, now);
-            told.and_then(|()| self.append(LogEntry::Event(&sequenced)))
+            let upstream_set = self.journal.set_upstream(feed, seq, now);
+            upstream_set.and_then(|()| self.append(LogEntry::Event(&sequenced)))
         };
         match appended {
             Ok(_) => {
                 self.upstream_seq = self.upstream_seq.saturating_add(1);
                 self.market.note(&sequenced);
-                self.has_news = true;
+                self.has_updates = true;
             }
             Err(error) => {
                 if is_planted(Bug::PublishBeforeJournal) {
                     for conn in self.followers.streaming().collect::<Vec<_>>() {
-                        self.links.send_frame(conn, &sequenced);
+                        self.connections.send_frame(conn, &sequenced);
                     }
                 }
                 self.market.take_back(&sequenced);
@@ -172,29 +178,29 @@ impl<S: Storage> Sequencer<S> {
         if !self.is_held_back {
             self.is_held_back = true;
             let level = if error == AppendError::NotReady { Level::Debug } else { Level::Error };
-            self.links.log(level, format!("the journal takes no more for now: {error}"));
+            self.connections.log(level, format!("the journal takes no more for now: {error}"));
         }
-        self.exchange.note_left_out();
+        self.exchange.note_missing();
     }
 
     /// A new segment of the journal begins with all that is known, so that those before it can go.
     #[inline]
     fn append(&mut self, entry: LogEntry<'_>) -> Result<u64, AppendError> {
-        let (market, links) = (&self.market, &mut self.links);
+        let (market, connections) = (&self.market, &mut self.connections);
         let statements = || market.statements();
         self.journal.append_with_checkpoint(entry, statements, |count| {
             let text = format!(
                 "{count} statements are too many for a segment of the journal: nothing before it can be \
                  removed; make [data] segment_bytes larger"
             );
-            links.log(Level::Error, text);
+            connections.log(Level::Error, text);
         })
     }
 
     pub(super) fn append_local(&mut self, frame: &Frame) -> Result<(), AppendError> {
         self.append(LogEntry::LocalEvent(frame))?;
         self.market.note(frame);
-        self.has_news = true;
+        self.has_updates = true;
         Ok(())
     }
 }

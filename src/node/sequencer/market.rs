@@ -12,7 +12,7 @@ use super::MARKET_SOURCE;
 use super::damage::{Loss, last_number};
 use crate::feed::LastValues;
 use crate::limits;
-use crate::log::{Log, Mark, Read, Reason, Storage, is_doubtful, is_event, is_statement};
+use crate::log::{Log, Mark, Read, Reason, Storage, is_event, is_statement, is_uncertain};
 use crate::market::partition::Partition;
 use crate::time::Now;
 use crate::wire::{
@@ -31,7 +31,7 @@ pub(super) struct Market {
     /// Indexes of those that the journal has frames of, and no definition.
     nameless: BTreeSet<InstrumentIndex>,
     /// Last values with a seq below this may have been followed by others, which the journal lost.
-    doubtful_below: Option<Seq>,
+    uncertain_below: Option<Seq>,
     /// The exchange's index to ours: valid within one session, since the exchange assigns it.
     own_index: BTreeMap<InstrumentIndex, InstrumentIndex>,
     /// The last frame of each instrument's other kinds, which only count here: of at most five kinds
@@ -49,8 +49,8 @@ struct Instrument {
     /// The next `instrument_seq` of each kind.
     next_seqs: [u32; KINDS],
     owner: u16,
-    /// The value of `gaps` that this instrument's frames have told.
-    gaps_told: u64,
+    /// The value of `gaps` that this instrument's frames were flagged for.
+    gaps_flagged: u64,
 }
 
 /// Data kinds, by number.
@@ -58,7 +58,7 @@ const KINDS: usize = Kind::LogMark as usize;
 
 impl Market {
     /// Reads the whole journal. What has rotted is known from a later statement, or from its own record
-    /// when one bit of that can be told from the checksum; a word about what nothing tells.
+    /// when one bit of that can be seen by the checksum; a warning about what nothing shows.
     ///
     /// # Errors
     /// When definitions are lost: their instruments would get other numbers.
@@ -72,7 +72,7 @@ impl Market {
             instrument_by_symbol: BTreeMap::new(),
             instruments: Vec::new(),
             nameless: BTreeSet::new(),
-            doubtful_below: None,
+            uncertain_below: None,
             own_index: BTreeMap::new(),
             others: BTreeMap::new(),
             epochs: VecDeque::new(),
@@ -81,7 +81,7 @@ impl Market {
         };
         let mut position = journal.first_position();
         let mut loss = Loss::begin(position == 0);
-        let mut tries = limits::MENDED_RECORDS_MAX;
+        let mut tries = limits::REPAIRED_RECORDS_MAX;
         loop {
             match journal.read(position, limits::FILL_FRAMES_MAX) {
                 Read::End => break,
@@ -90,8 +90,8 @@ impl Market {
                     loss.pass_damage();
                     for bad in range.take(tries) {
                         tries -= 1;
-                        let mended = journal.mended(bad).filter(is_event);
-                        if let Some(frame) = mended.filter(|frame| loss.can_be(frame.seq.get())) {
+                        let repaired = journal.repaired(bad).filter(is_event);
+                        if let Some(frame) = repaired.filter(|frame| loss.can_be(frame.seq.get())) {
                             loss.pass_frame(frame.seq.get());
                             market.note(&frame);
                         }
@@ -128,7 +128,7 @@ impl Market {
         let unused = usize::try_from(loss.frames).unwrap_or(0);
         market.instruments.resize(market.instruments.len() + unused, None);
         // Besides what the statements say that a core before this one did not know.
-        market.doubtful_below = market.doubtful_below.max(loss.doubtful_below());
+        market.uncertain_below = market.uncertain_below.max(loss.uncertain_below());
         Ok((market, loss.warning()))
     }
 
@@ -149,8 +149,8 @@ impl Market {
     }
 
     /// See the field.
-    pub(super) fn doubtful_below(&self) -> Option<Seq> {
-        self.doubtful_below
+    pub(super) fn uncertain_below(&self) -> Option<Seq> {
+        self.uncertain_below
     }
 
     /// Instruments known, the system's own included.
@@ -187,9 +187,9 @@ impl Market {
         };
         let stated = |frame: &Frame| {
             let is_value = frame.kind != Kind::Definition as u8;
-            let doubt =
-                if is_value && frame.seq() < self.doubtful_below { Flags::STALE } else { 0 };
-            frame.delivered(doubt)
+            let uncertainty =
+                if is_value && frame.seq() < self.uncertain_below { Flags::STALE } else { 0 };
+            frame.delivered(uncertainty)
         };
         // Any other number that is left out has a greater one behind it, which keeps it out.
         let last =
@@ -207,11 +207,11 @@ impl Market {
         let mut frame = *frame;
         let index = frame.instrument().index();
         if is_statement(&frame) {
-            if is_doubtful(&frame) {
+            if is_uncertain(&frame) {
                 if frame.kind == Kind::Definition as u8 {
                     return self.reserve(index);
                 }
-                self.doubtful_below = self.doubtful_below.max(Some(frame.next_seq()));
+                self.uncertain_below = self.uncertain_below.max(Some(frame.next_seq()));
             }
             // The frame as it was sequenced: whoever hands it out says so again.
             frame.flags = U16::new(frame.flags.get() & !(Flags::SNAPSHOT | Flags::STALE));
@@ -223,8 +223,8 @@ impl Market {
             self.instrument_by_symbol.insert(definition.symbol, frame.instrument());
             self.reserve(index);
             if let Some(place) = self.instruments.get_mut(index.place()) {
-                let (next_seqs, gaps_told) = ([1; KINDS], self.gaps);
-                place.get_or_insert(Instrument { next_seqs, owner, gaps_told });
+                let (next_seqs, gaps_flagged) = ([1; KINDS], self.gaps);
+                place.get_or_insert(Instrument { next_seqs, owner, gaps_flagged });
             }
             self.nameless.remove(&index);
         } else {
@@ -298,8 +298,8 @@ impl Market {
         } else {
             let ours = *self.own_index.get(&theirs)?;
             let known = self.instruments.get_mut(ours.place())?.as_mut()?;
-            if known.gaps_told != self.gaps && has_gap_flag(frame) {
-                known.gaps_told = self.gaps;
+            if known.gaps_flagged != self.gaps && has_gap_flag(frame) {
+                known.gaps_flagged = self.gaps;
                 flags |= Flags::GAP_BEFORE;
             }
             own.instrument = own_id(ours).into();
@@ -323,7 +323,7 @@ impl Market {
         if frame.has(Flags::GAP_BEFORE) {
             let index = frame.instrument().index();
             if let Some(Some(known)) = self.instruments.get_mut(index.place()) {
-                known.gaps_told = self.gaps.wrapping_sub(1);
+                known.gaps_flagged = self.gaps.wrapping_sub(1);
             }
         }
     }

@@ -14,7 +14,7 @@
 //!   published beyond the journal's end are void.
 
 mod answers;
-mod changes;
+mod breaker_changes;
 mod damage;
 mod exchange;
 mod followers;
@@ -25,9 +25,9 @@ mod trim;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::quotes::QuoteDesk;
-use super::session::{Admission, Denial, Filled, Roles, Status};
-use super::{CloseReason, ConnId, DialFailure, DialId, Level, Links, Service};
+use super::quotes::QuoteQueries;
+use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service};
 use crate::breaker;
 use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
@@ -87,18 +87,18 @@ pub struct SequencerConfig {
 
 /// What a connection is for.
 #[derive(Debug)]
-pub(crate) enum Peer {
+pub(crate) enum SequencerPeer {
     Exchange,
     /// Index into the followers.
     Follower(usize),
-    Querier(Asked),
+    Querier(Querier),
 }
 
 /// What one querier has asked for and not been sent.
 #[derive(Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct Querier {
     replay: Option<Replay>,
-    quotes: QuoteDesk,
+    quotes: QuoteQueries,
 }
 
 /// The sequencer node.
@@ -107,7 +107,7 @@ pub struct Sequencer<S: Storage> {
     market: Market,
     exchange: Exchange,
     followers: Followers,
-    links: Links<Peer>,
+    connections: Connections<SequencerPeer>,
     scratch: Vec<Frame>,
     /// Connections whose source looked at much and found little: asked again in the next turn.
     scanning: Vec<ConnId>,
@@ -116,14 +116,14 @@ pub struct Sequencer<S: Storage> {
     upstream_seq: u64,
     /// The journal refused a frame; nothing is read from the exchange until it has room.
     is_held_back: bool,
-    has_news: bool,
+    has_updates: bool,
     failure: Option<String>,
     local_dropped: u64,
     /// Changes of other nodes' breakers taken until `reports_until`.
     reports: u32,
     reports_until: Mono,
     /// When it was last said that a shard holds the journal's trimming back.
-    held_told: Option<Mono>,
+    retained_logged_at: Option<Mono>,
 }
 
 impl<S: Storage> Sequencer<S> {
@@ -138,27 +138,27 @@ impl<S: Storage> Sequencer<S> {
         recovery: &Recovery,
         now: Now,
     ) -> Result<Sequencer<S>, String> {
-        let mut links = Links::default();
+        let mut connections = Connections::default();
         // Before anything is written: a journal that is refused gets no epoch.
         let (mut market, warning) = Market::rebuild(&journal, config.partition.clone())?;
         let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash) && journal.epoch() > 0;
         if (!recovery.clean || journal.epoch() == 0) && !keeps_epoch {
             let epoch = journal.begin_epoch(now).map_err(|error| error.to_string())?;
             market.note_epoch(epoch, journal.epoch_start());
-            tell_recovery(&mut links, recovery, epoch);
+            log_recovery(&mut connections, recovery, epoch);
         }
         if let Some(text) = warning {
-            links.log(Level::Error, text);
+            connections.log(Level::Error, text);
         }
         if !recovery.skipped_segments.is_empty() {
             let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
-            links.log(Level::Error, text);
+            connections.log(Level::Error, text);
         }
         let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
         let followers = Followers::new(&config).map_err(|error| error.to_string())?;
         journal.require_checkpoints();
-        if let Some((held_seq, _)) = followers.held_by_shards() {
-            journal.hold_from_seq(Seq::number(held_seq));
+        if let Some((needed_seq, _)) = followers.needed_by_shards() {
+            journal.retain_from_seq(Seq::number(needed_seq));
         }
         Ok(Sequencer {
             upstream_seq: journal.upstream().1,
@@ -166,66 +166,74 @@ impl<S: Storage> Sequencer<S> {
             market,
             exchange,
             followers,
-            links,
+            connections,
             scratch: Vec::new(),
             scanning: Vec::new(),
             is_held_back: false,
-            has_news: false,
+            has_updates: false,
             failure: None,
             local_dropped: 0,
             reports: 0,
             reports_until: Mono::default(),
-            held_told: None,
+            retained_logged_at: None,
         })
     }
 
     /// A frame of a node that we dialed.
     fn handle_dialed_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
         if let Err(error) = frame.check() {
-            match self.links.peer(conn) {
-                Some(Peer::Exchange) => self.exchange.handle_protocol_error(now),
-                Some(Peer::Follower(index)) => self.followers.handle_protocol_error(now, *index),
+            match self.connections.peer(conn) {
+                Some(SequencerPeer::Exchange) => self.exchange.handle_protocol_error(now),
+                Some(SequencerPeer::Follower(index)) => {
+                    self.followers.handle_protocol_error(now, *index)
+                }
                 _ => {}
             }
-            self.links.refuse(conn, ErrorCode::BadFrame, &error.to_string());
+            self.connections.refuse(conn, ErrorCode::BadFrame, &error.to_string());
             return;
         }
-        match self.links.peer(conn) {
-            Some(Peer::Exchange) => self.handle_exchange_frame(now, conn, frame),
-            Some(Peer::Follower(index)) => {
+        match self.connections.peer(conn) {
+            Some(SequencerPeer::Exchange) => self.handle_exchange_frame(now, conn, frame),
+            Some(SequencerPeer::Follower(index)) => {
                 let index = *index;
                 self.answer_follower(now, conn, index, frame);
                 let answer =
                     self.followers.handle_frame(now, index, frame, &self.journal, &self.market);
                 match answer {
-                    Ok(Some(answer)) => self.links.send(conn, answer),
+                    Ok(Some(answer)) => self.connections.send(conn, answer),
                     Ok(None) => {}
                     Err(text) => {
                         self.followers.handle_protocol_error(now, index);
-                        self.links.refuse(conn, ErrorCode::Unexpected, text);
+                        self.connections.refuse(conn, ErrorCode::Unexpected, text);
                     }
                 }
-                self.links.mark_dirty(conn);
+                self.connections.mark_dirty(conn);
             }
             _ => {}
         }
     }
 
     /// A follower that hands last values out asks whether we are still there, and whether they are
-    /// current: what it was told last, in the place of the stream where it is true.
+    /// current: what it was sent last, in the place of the stream where it is true.
     fn answer_follower(&mut self, now: Now, conn: ConnId, index: usize, frame: &Frame) {
         let Some(beat) = frame.view::<Heartbeat>() else { return };
         if beat.flags.get() & Flags::MORE == 0 {
             return;
         }
-        if let Some(is_live) = self.followers.told_live(index) {
+        if let Some(is_live) = self.followers.reported_live(index) {
             let flags = U16::new(if is_live { 0 } else { Flags::STALE });
             let (token, sent_at) = (beat.token, U64::new(now.wall_ns));
-            self.links.send(conn, Heartbeat { flags, token, sent_at, ..Heartbeat::default() });
+            self.connections
+                .send(conn, Heartbeat { flags, token, sent_at, ..Heartbeat::default() });
         }
     }
 
-    fn greet_querier(&mut self, _now: Now, _conn: ConnId, _session: &Session) -> Admission<Peer> {
+    fn greet_querier(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        _session: &Session,
+    ) -> Admission<SequencerPeer> {
         let answer = Session {
             source: MARKET_SOURCE,
             epoch: U32::new(self.journal.epoch()),
@@ -235,41 +243,46 @@ impl<S: Storage> Sequencer<S> {
             name: padded("core"),
             ..Session::default()
         };
-        Admission::Welcome(Peer::Querier(Asked::default()), answer)
+        Admission::Accepted(SequencerPeer::Querier(Querier::default()), answer)
     }
 
     /// Lets the exchange machine act: dial, ask, close.
     fn drive_exchange(&mut self, now: Now) {
         let wanted = self.upstream_seq;
-        while let Some(step) = self.exchange.poll_step(now, wanted, !self.is_held_back) {
+        while let Some(step) = self.exchange.poll_action(now, wanted, !self.is_held_back) {
             match step {
-                exchange::Step::Dial(to, within) => self.links.dial(EXCHANGE_DIAL, to, within),
-                exchange::Step::Send(conn, frame) => self.links.send_frame(conn, &frame),
-                exchange::Step::Close(conn, why) => {
-                    self.links.log(Level::Info, format!("closing the exchange session: {why}"));
-                    self.links.close_after_flush(conn);
+                exchange::ExchangeAction::Dial(to, within) => {
+                    self.connections.dial(EXCHANGE_DIAL, to, within)
+                }
+                exchange::ExchangeAction::Send(conn, frame) => {
+                    self.connections.send_frame(conn, &frame)
+                }
+                exchange::ExchangeAction::Close(conn, why) => {
+                    self.connections
+                        .log(Level::Info, format!("closing the exchange session: {why}"));
+                    self.connections.close_after_flush(conn);
                 }
             }
         }
         while let Some((name, change)) = self.exchange.poll_transition() {
-            self.tell_transition(now, name, change);
+            self.report_transition(now, name, change);
         }
     }
 
     fn drive_followers(&mut self, now: Now) {
         for (dial, to, within) in self.followers.dials_due(now) {
-            self.links.dial(dial, to, within);
+            self.connections.dial(dial, to, within);
         }
         let is_live = self.is_live(now);
-        for (conn, frame) in self.followers.words_due(now, &self.journal, is_live) {
-            self.links.send_frame(conn, &frame);
+        for (conn, frame) in self.followers.heartbeats_due(now, &self.journal, is_live) {
+            self.connections.send_frame(conn, &frame);
         }
         for (conn, text) in self.followers.closes_due(now) {
-            self.links.log(Level::Info, format!("closing a follower's link: {text}"));
-            self.links.close_after_flush(conn);
+            self.connections.log(Level::Info, format!("closing a follower's link: {text}"));
+            self.connections.close_after_flush(conn);
         }
         while let Some((name, change)) = self.followers.poll_transition() {
-            self.tell_transition(now, &name, change);
+            self.report_transition(now, &name, change);
         }
     }
 
@@ -280,18 +293,18 @@ impl<S: Storage> Sequencer<S> {
 }
 
 impl<S: Storage> Service for Sequencer<S> {
-    type Peer = Peer;
+    type Peer = SequencerPeer;
 
     const TITLE: &'static str = "core";
     const ROLES: Roles<Self> = Roles { querier: Some(Self::greet_querier), ..Roles::NONE };
     const SENDS_BEFORE_TIMERS: bool = false;
 
-    fn links(&self) -> &Links<Peer> {
-        &self.links
+    fn connections(&self) -> &Connections<SequencerPeer> {
+        &self.connections
     }
 
-    fn links_mut(&mut self) -> &mut Links<Peer> {
-        &mut self.links
+    fn connections_mut(&mut self) -> &mut Connections<SequencerPeer> {
+        &mut self.connections
     }
 
     fn on_arrival(&mut self, now: Now, conn: ConnId, _frames: usize) {
@@ -301,31 +314,31 @@ impl<S: Storage> Service for Sequencer<S> {
     }
 
     /// Queriers report changes of their own breakers.
-    fn on_frame(&mut self, now: Now, _conn: ConnId, frame: &Frame) -> Result<(), Denial> {
-        let change = frame.view::<BreakerChange>().ok_or_else(Denial::out_of_place)?;
+    fn on_frame(&mut self, now: Now, _conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+        let change = frame.view::<BreakerChange>().ok_or_else(Rejection::out_of_place)?;
         self.take_report(now, change);
         Ok(())
     }
 
-    fn answered_seq(&self, _peer: &Peer) -> Option<Seq> {
+    fn answered_seq(&self, _peer: &SequencerPeer) -> Option<Seq> {
         Seq::new(self.journal.next_seq())
     }
 
-    fn sent_seq(_peer: &Peer) -> Option<Seq> {
+    fn sent_seq(_peer: &SequencerPeer) -> Option<Seq> {
         None
     }
 
     fn has_open(&self, conn: ConnId, id: u32) -> bool {
-        matches!(self.links.peer(conn), Some(Peer::Querier(asked)) if asked.has_open(id))
+        matches!(self.connections.peer(conn), Some(SequencerPeer::Querier(querier)) if querier.has_open(id))
     }
 
-    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial> {
+    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Rejection> {
         self.answer(now, conn, question)
     }
 
     fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
-        if let Some(Peer::Querier(asked)) = self.links.peer_mut(conn) {
-            asked.stop(id);
+        if let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn) {
+            querier.stop(id);
         }
     }
 
@@ -340,9 +353,9 @@ impl<S: Storage> Service for Sequencer<S> {
         status.metric("instruments", self.market.len());
         status.metric("upstream_seq", self.upstream_seq);
         status.metric("held_back", i64::from(self.is_held_back));
-        status.metric("connections", self.links.len());
-        status.metric("refused", self.links.refused());
-        status.metric("local_faults", self.links.local_faults());
+        status.metric("connections", self.connections.len());
+        status.metric("refused", self.connections.refused());
+        status.metric("local_faults", self.connections.local_faults());
         status.metric("local_frames_dropped", self.local_dropped);
         if !matches!(self.journal.health(), Health::Open) {
             status.text("journal", format!("{:?}", self.journal.health()));
@@ -355,24 +368,29 @@ impl<S: Storage> Service for Sequencer<S> {
         status
     }
 
-    fn operate(&mut self, now: Now, breaker: &str, action: BreakerAction) -> Result<Ended, Denial> {
+    fn operate(
+        &mut self,
+        now: Now,
+        breaker: &str,
+        action: BreakerAction,
+    ) -> Result<Ended, Rejection> {
         let is_known = self.exchange.operate(now, breaker, action)
             || self.followers.operate(now, breaker, action);
-        let unknown = || Denial::new(ErrorCode::NotOwner, "core has no breaker of this name");
+        let unknown = || Rejection::new(ErrorCode::NotOwner, "core has no breaker of this name");
         if is_known { Ok(self.end()) } else { Err(unknown()) }
     }
 
     fn on_dialed(&mut self, now: Now, conn: ConnId, dial: DialId) {
         let hello = if dial == EXCHANGE_DIAL {
-            self.links.dialed(conn, Peer::Exchange);
+            self.connections.dialed(conn, SequencerPeer::Exchange);
             let feed = self.journal.upstream().0;
             self.exchange.handle_open(now, conn, feed, self.upstream_seq)
         } else {
             let Some(index) = self.followers.index_of(dial) else { return };
-            self.links.dialed(conn, Peer::Follower(index));
+            self.connections.dialed(conn, SequencerPeer::Follower(index));
             self.followers.handle_open(now, index, conn, &self.journal)
         };
-        self.links.send(conn, hello);
+        self.connections.send(conn, hello);
     }
 
     fn on_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
@@ -389,18 +407,24 @@ impl<S: Storage> Service for Sequencer<S> {
         }
     }
 
-    fn on_close(&mut self, now: Now, conn: ConnId, peer: Option<Peer>, reason: CloseReason) {
+    fn on_close(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        peer: Option<SequencerPeer>,
+        reason: CloseReason,
+    ) {
         match peer {
-            Some(Peer::Exchange) => {
+            Some(SequencerPeer::Exchange) => {
                 self.exchange.handle_close(now, conn, reason);
-                self.links.log(Level::Info, format!("the exchange session ended: {reason}"));
+                self.connections.log(Level::Info, format!("the exchange session ended: {reason}"));
             }
-            Some(Peer::Follower(index)) => {
+            Some(SequencerPeer::Follower(index)) => {
                 self.followers.handle_close(now, index, conn, reason);
                 let name = self.followers.name(index);
-                self.links.log(Level::Info, format!("the link to {name} ended: {reason}"));
+                self.connections.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
-            Some(Peer::Querier(_)) | None => {}
+            Some(SequencerPeer::Querier(_)) | None => {}
         }
     }
 
@@ -417,30 +441,31 @@ impl<S: Storage> Service for Sequencer<S> {
     fn on_turn_begin(&mut self, _now: Now) {}
 
     fn on_timers(&mut self, now: Now) {
-        self.hold_journal(now);
+        self.retain_journal(now);
         self.journal.handle_timers(now);
         self.exchange.handle_timers(now);
         self.drive_exchange(now);
         self.followers.handle_timers(now);
         self.drive_followers(now);
         for conn in std::mem::take(&mut self.scanning) {
-            self.links.mark_dirty(conn);
+            self.connections.mark_dirty(conn);
         }
     }
 
     fn on_commit(&mut self, now: Now) {
-        if !std::mem::take(&mut self.has_news) {
+        if !std::mem::take(&mut self.has_updates) {
             return;
         }
         self.journal.commit(now);
         for conn in self.followers.streaming() {
-            self.links.mark_dirty(conn);
+            self.connections.mark_dirty(conn);
         }
     }
 
     fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.journal.close(now) {
-            self.links.log(Level::Error, format!("the journal was not closed cleanly: {error}"));
+            self.connections
+                .log(Level::Error, format!("the journal was not closed cleanly: {error}"));
         }
     }
 
@@ -464,20 +489,20 @@ impl<S: Storage> Service for Sequencer<S> {
 
     fn wants(&self, conn: ConnId) -> bool {
         let has_room = !self.is_held_back || self.exchange.conn() != Some(conn);
-        has_room && self.links.wants_frames(conn)
+        has_room && self.connections.wants_frames(conn)
     }
 }
 
-fn tell_recovery(links: &mut Links<Peer>, recovery: &Recovery, epoch: u32) {
+fn log_recovery(connections: &mut Connections<SequencerPeer>, recovery: &Recovery, epoch: u32) {
     if recovery.fresh {
-        links.log(Level::Info, format!("new journal, epoch {epoch}"));
+        connections.log(Level::Info, format!("new journal, epoch {epoch}"));
         return;
     }
     let text = format!(
         "the journal was not closed; {} torn records were cut, epoch {epoch} begins at seq {}",
         recovery.cut_records, recovery.next_seq
     );
-    links.log(Level::Warn, text);
+    connections.log(Level::Warn, text);
 }
 
 #[cfg(test)]

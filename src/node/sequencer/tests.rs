@@ -106,7 +106,7 @@ impl Bench {
         self.actions.extend(std::iter::from_fn(|| self.core.poll_action()));
     }
 
-    fn say(&mut self, conn: ConnId, frames: &[Frame]) {
+    fn deliver(&mut self, conn: ConnId, frames: &[Frame]) {
         self.core.handle_storage(self.now);
         self.core.handle_frames(self.now, conn, frames);
         self.finish_turn();
@@ -141,7 +141,7 @@ impl Bench {
         assert!(self.read(conn)[0].view::<Session>().is_some());
         let (feed, next_seq) = (U64::new(feed), U64::new(next_seq));
         let session = Frame::seal(Session { feed, next_seq, ..Session::default() });
-        self.say(conn, &[&[session], ahead].concat());
+        self.deliver(conn, &[&[session], ahead].concat());
         conn
     }
 
@@ -149,7 +149,7 @@ impl Bench {
     fn market(&mut self) -> ConnId {
         let names = [ahead(0, "PETR4"), ahead(1, "VALE3")];
         let conn = self.exchange(FEED, 1, &names);
-        self.say(conn, &[definition(1, 0, "PETR4"), definition(2, 1, "VALE3")]);
+        self.deliver(conn, &[definition(1, 0, "PETR4"), definition(2, 1, "VALE3")]);
         conn
     }
 
@@ -157,7 +157,7 @@ impl Bench {
         let conn = self.open(Origin::Dialed(DialId(dial)));
         assert!(self.read(conn)[0].view::<Session>().is_some());
         let next_seq = U64::new(next_seq);
-        self.say(conn, &[Frame::seal(Session { next_seq, ..Session::default() })]);
+        self.deliver(conn, &[Frame::seal(Session { next_seq, ..Session::default() })]);
         let frames = self.read(conn);
         (conn, frames)
     }
@@ -165,7 +165,7 @@ impl Bench {
     fn querier(&mut self) -> ConnId {
         let conn = self.open(Origin::Accepted(ListenerId(0)));
         let role = Role::Querier as u8;
-        self.say(conn, &[Frame::seal(Session { role, ..Session::default() })]);
+        self.deliver(conn, &[Frame::seal(Session { role, ..Session::default() })]);
         self.read(conn);
         conn
     }
@@ -250,15 +250,15 @@ fn ask(id: u32, op: Op, symbol: &str, kinds: u16, from: u64, to: u64) -> Frame {
 fn a_hole_in_the_feed_is_asked_for_once_and_filled_in_order() {
     let mut bench = Bench::new();
     let conn = bench.market();
-    bench.say(conn, &[quote(3, 0), quote(5, 0), quote(6, 1)]);
+    bench.deliver(conn, &[quote(3, 0), quote(5, 0), quote(6, 1)]);
     let asked = resumes(&bench.read(conn));
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].1, 4);
     // What was under way before the exchange went back changes nothing.
-    bench.say(conn, &[quote(7, 0), quote(8, 0)]);
+    bench.deliver(conn, &[quote(7, 0), quote(8, 0)]);
     assert!(resumes(&bench.read(conn)).is_empty(), "one request is enough");
     let answer = beat(asked[0].0, 4);
-    bench.say(conn, &[answer, trade(4, 1), quote(5, 0), quote(6, 1), quote(7, 0)]);
+    bench.deliver(conn, &[answer, trade(4, 1), quote(5, 0), quote(6, 1), quote(7, 0)]);
     assert_eq!(bench.kept(), [3, 4, 5, 6, 7]);
     assert!(resumes(&bench.read(conn)).is_empty());
     assert!(!bench.closes(conn));
@@ -268,7 +268,7 @@ fn a_hole_in_the_feed_is_asked_for_once_and_filled_in_order() {
 fn a_duplicate_is_dropped() {
     let mut bench = Bench::new();
     let conn = bench.market();
-    bench.say(conn, &[quote(3, 0), quote(3, 0), definition(2, 1, "VALE3"), quote(4, 0)]);
+    bench.deliver(conn, &[quote(3, 0), quote(3, 0), definition(2, 1, "VALE3"), quote(4, 0)]);
     assert_eq!(bench.kept(), [3, 4]);
     assert_eq!(bench.core.exchange.duplicates, 2);
 }
@@ -277,12 +277,12 @@ fn a_duplicate_is_dropped() {
 fn the_loss_of_the_last_frame_is_noticed_by_the_next_heartbeat() {
     let mut bench = Bench::new();
     let conn = bench.market();
-    bench.say(conn, &[quote(3, 0), beat(0, 4)]);
+    bench.deliver(conn, &[quote(3, 0), beat(0, 4)]);
     assert!(resumes(&bench.read(conn)).is_empty());
-    bench.say(conn, &[beat(0, 6)]);
+    bench.deliver(conn, &[beat(0, 6)]);
     let asked = resumes(&bench.read(conn));
     assert_eq!(asked.iter().map(|r| r.1).collect::<Vec<_>>(), [4]);
-    bench.say(conn, &[beat(asked[0].0, 4), quote(4, 0), quote(5, 0)]);
+    bench.deliver(conn, &[beat(asked[0].0, 4), quote(4, 0), quote(5, 0)]);
     assert_eq!(bench.kept(), [3, 4, 5]);
 }
 
@@ -290,9 +290,9 @@ fn the_loss_of_the_last_frame_is_noticed_by_the_next_heartbeat() {
 fn an_exchange_that_cannot_go_back_so_far_is_not_asked_for_ever() {
     let mut bench = Bench::new();
     let conn = bench.market();
-    bench.say(conn, &[quote(9, 0)]);
+    bench.deliver(conn, &[quote(9, 0)]);
     let asked = resumes(&bench.read(conn));
-    bench.say(conn, &[beat(asked[0].0, 7), quote(7, 0), quote(8, 0), quote(9, 1)]);
+    bench.deliver(conn, &[beat(asked[0].0, 7), quote(7, 0), quote(8, 0), quote(9, 1)]);
     assert_eq!(bench.kept(), [7, 8, 9]);
     assert!(resumes(&bench.read(conn)).is_empty());
     let marked: Vec<bool> =
@@ -304,7 +304,7 @@ fn an_exchange_that_cannot_go_back_so_far_is_not_asked_for_ever() {
 fn a_question_of_the_exchange_is_no_answer_to_ours() {
     let mut bench = Bench::new();
     let conn = bench.market();
-    bench.say(conn, &[quote(4, 0)]);
+    bench.deliver(conn, &[quote(4, 0)]);
     let id = resumes(&bench.read(conn))[0].0;
     let question = Heartbeat {
         flags: U16::new(Flags::MORE),
@@ -312,9 +312,9 @@ fn a_question_of_the_exchange_is_no_answer_to_ours() {
         next_seq: U64::new(5),
         ..Heartbeat::default()
     };
-    bench.say(conn, &[Frame::seal(question), quote(5, 0)]);
+    bench.deliver(conn, &[Frame::seal(question), quote(5, 0)]);
     assert!(bench.core.exchange.request_token().is_some(), "the request still waits");
-    bench.say(conn, &[beat(id, 3), quote(3, 0), quote(4, 0)]);
+    bench.deliver(conn, &[beat(id, 3), quote(3, 0), quote(4, 0)]);
     assert_eq!(bench.kept(), [3, 4]);
 }
 
@@ -332,7 +332,7 @@ fn an_exchange_may_take_until_the_deadline_to_greet() {
 fn a_frame_of_an_undefined_instrument_ends_the_session() {
     let mut bench = Bench::new();
     let conn = bench.market();
-    bench.say(conn, &[quote(3, 7)]);
+    bench.deliver(conn, &[quote(3, 7)]);
     assert!(bench.closes(conn));
     let last = *bench.read(conn).last().unwrap();
     assert_eq!(last.view::<Refusal>().unwrap().code.get(), ErrorCode::Unexpected as u16);
@@ -343,10 +343,10 @@ fn a_frame_of_an_undefined_instrument_ends_the_session() {
 fn numbers_of_an_earlier_session_mean_nothing_in_the_next() {
     let mut bench = Bench::new();
     let conn = bench.market();
-    bench.say(conn, &[quote(3, 0)]);
+    bench.deliver(conn, &[quote(3, 0)]);
     bench.close(conn, CloseReason::Reset);
     let conn = bench.exchange(FEED, 4, &[ahead(0, "VALE3"), ahead(1, "PETR4")]);
-    bench.say(conn, &[quote(4, 0)]);
+    bench.deliver(conn, &[quote(4, 0)]);
     let journaled = bench.journaled();
     let vale3 = journaled.iter().filter_map(Frame::view::<Definition>).nth(1).unwrap();
     assert_eq!(vale3.symbol, "VALE3".parse::<Symbol>().unwrap());
@@ -354,16 +354,16 @@ fn numbers_of_an_earlier_session_mean_nothing_in_the_next() {
 }
 
 #[test]
-fn another_feed_is_taken_up_and_told_once_per_instrument() {
+fn another_feed_is_taken_up_and_flagged_once_per_instrument() {
     let mut bench = Bench::new();
     let conn = bench.market();
-    bench.say(conn, &[quote(3, 0), quote(4, 1)]);
+    bench.deliver(conn, &[quote(3, 0), quote(4, 1)]);
     bench.close(conn, CloseReason::Reset);
     let names = [ahead(0, "PETR4"), ahead(1, "VALE3")];
     let conn = bench.exchange(FEED + 1, 1, &names);
     let frames = [definition(1, 0, "PETR4"), definition(2, 1, "VALE3"), quote(3, 0), quote(4, 0)];
-    bench.say(conn, &frames);
-    bench.say(conn, &[trade(5, 1), quote(6, 1)]);
+    bench.deliver(conn, &frames);
+    bench.deliver(conn, &[trade(5, 1), quote(6, 1)]);
     let journaled = bench.journaled();
     let definitions = journaled.iter().filter(|f| f.kind == Kind::Definition as u8).count();
     assert_eq!(definitions, 2, "known definitions use up their number only");
@@ -373,7 +373,7 @@ fn another_feed_is_taken_up_and_told_once_per_instrument() {
     let mut bench = bench.restart();
     assert_eq!(bench.core.upstream_seq, 7);
     let conn = bench.exchange(FEED + 1, 7, &names);
-    bench.say(conn, &[quote(7, 0)]);
+    bench.deliver(conn, &[quote(7, 0)]);
     assert!(!bench.journaled().last().unwrap().has(Flags::GAP_BEFORE));
 }
 
@@ -383,7 +383,7 @@ fn a_full_journal_stops_the_reading_and_loses_nothing() {
     let conn = bench.market();
     bench.disk.set_bytes_max(SEGMENT_BYTES);
     let feed: Vec<Frame> = (3..103).map(|seq| quote(seq, 0)).collect();
-    bench.say(conn, &feed);
+    bench.deliver(conn, &feed);
     assert!(!bench.core.wants_bytes(conn));
     let kept = bench.kept().len();
     assert!(kept > 10 && kept < 100, "{kept}");
@@ -411,7 +411,7 @@ fn resume_until(bench: &mut Bench, conn: ConnId, feed: &[Frame]) {
             let rest = feed.iter().filter(|frame| frame.seq.get() >= next_seq);
             let frames: Vec<Frame> =
                 std::iter::once(beat(id, next_seq)).chain(rest.copied()).collect();
-            bench.say(conn, &frames);
+            bench.deliver(conn, &frames);
         }
         bench.turn();
     }
@@ -425,12 +425,12 @@ fn a_journal_that_waits_for_a_sync_goes_on_after_it() {
     // The next segment is there in time; only the syncs are late.
     for part in feed.chunks(8) {
         bench.core.handle_storage(bench.now);
-        bench.disk.hold_jobs(bench.disk.jobs() > 0 && part[0].seq.get() > 30);
+        bench.disk.pause_jobs(bench.disk.jobs() > 0 && part[0].seq.get() > 30);
         bench.core.handle_frames(bench.now, conn, part);
         bench.finish_turn();
     }
     assert!(!bench.core.wants_bytes(conn), "the syncs have not kept up");
-    bench.disk.hold_jobs(false);
+    bench.disk.pause_jobs(false);
     bench.turn();
     bench.turn();
     assert!(bench.core.wants_bytes(conn), "and now they have");
@@ -448,7 +448,7 @@ fn another_feed_that_meets_a_full_journal_is_met_again_later() {
         bench.disk.set_bytes_max(SEGMENT_BYTES);
         let old: Vec<u64> = (3..3 + count).collect();
         for &seq in &old {
-            bench.say(conn, &[quote(seq, 0)]);
+            bench.deliver(conn, &[quote(seq, 0)]);
         }
         if bench.core.is_held_back {
             break;
@@ -461,7 +461,7 @@ fn another_feed_that_meets_a_full_journal_is_met_again_later() {
         let conn = bench.exchange(FEED + 1, 1, &[]);
         let is_read = bench.core.wants_bytes(conn);
         if is_read {
-            bench.say(conn, &all);
+            bench.deliver(conn, &all);
         }
         bench.disk.set_bytes_max(usize::MAX);
         if bench.closes(conn) {
@@ -472,12 +472,12 @@ fn another_feed_that_meets_a_full_journal_is_met_again_later() {
             let at = if bench.core.journal.upstream().0 == FEED { 1 } else { wanted };
             let conn = bench.exchange(FEED + 1, at, &names);
             let rest = feed.iter().filter(|frame| frame.seq.get() >= at);
-            bench.say(conn, &rest.copied().collect::<Vec<_>>());
+            bench.deliver(conn, &rest.copied().collect::<Vec<_>>());
             resume_until(&mut bench, conn, &feed);
         } else {
             bench.sleep_ms(1_000);
             if !is_read {
-                bench.say(conn, &all);
+                bench.deliver(conn, &all);
             }
             resume_until(&mut bench, conn, &feed);
         }
@@ -492,7 +492,7 @@ fn another_feed_that_meets_a_full_journal_is_met_again_later() {
 fn an_empty_broker_gets_a_snapshot_and_then_the_stream() {
     let mut bench = Bench::new();
     let exchange = bench.market();
-    bench.say(exchange, &[quote(3, 0), quote(4, 0), trade(5, 0), quote(6, 1)]);
+    bench.deliver(exchange, &[quote(3, 0), quote(4, 0), trade(5, 0), quote(6, 1)]);
     let (conn, frames) = bench.follower(1, 0);
     let snapshot: Vec<Kind> =
         kinds(&frames.iter().filter(|f| f.has(Flags::SNAPSHOT)).copied().collect::<Vec<_>>());
@@ -501,7 +501,7 @@ fn an_empty_broker_gets_a_snapshot_and_then_the_stream() {
     let start = frames[5].view::<Heartbeat>().unwrap().next_seq.get();
     assert_eq!(start, 5, "two frames of warm-up");
     assert_eq!(seqs(&frames[6..]), [5, 6]);
-    bench.say(exchange, &[quote(7, 0)]);
+    bench.deliver(exchange, &[quote(7, 0)]);
     assert_eq!(seqs(&bench.read(conn)), [7]);
 }
 
@@ -509,7 +509,7 @@ fn an_empty_broker_gets_a_snapshot_and_then_the_stream() {
 fn a_follower_goes_on_where_it_says_and_gets_its_part_only() {
     let mut bench = Bench::new();
     let exchange = bench.market();
-    bench.say(exchange, &[quote(3, 0), quote(4, 1), trade(5, 0)]);
+    bench.deliver(exchange, &[quote(3, 0), quote(4, 1), trade(5, 0)]);
     let (_, frames) = bench.follower(1, 4);
     assert_eq!(seqs(&frames), [4, 5]);
     let (_, frames) = bench.follower(2, 1);
@@ -522,7 +522,7 @@ fn a_follower_goes_on_where_it_says_and_gets_its_part_only() {
 fn a_follower_ahead_of_the_journal_is_refused() {
     let mut bench = Bench::new();
     let exchange = bench.market();
-    bench.say(exchange, &[quote(3, 0)]);
+    bench.deliver(exchange, &[quote(3, 0)]);
     let (conn, frames) = bench.follower(2, 5);
     assert!(bench.closes(conn));
     assert!(seqs(&frames).is_empty());
@@ -530,14 +530,14 @@ fn a_follower_ahead_of_the_journal_is_refused() {
 }
 
 #[test]
-fn a_follower_is_never_told_of_frames_that_it_was_not_sent() {
+fn no_heartbeat_counts_frames_that_the_follower_was_not_sent() {
     let mut bench = Bench::new();
     let exchange = bench.market();
     let (conn, frames) = bench.follower(2, 1);
     let mut sent = seqs(&frames).last().unwrap() + 1;
     for seq in 3..20 {
         bench.now.mono = bench.now.mono + Duration::from_secs(1);
-        bench.say(exchange, &[quote(seq, 0), beat(0, seq + 1)]);
+        bench.deliver(exchange, &[quote(seq, 0), beat(0, seq + 1)]);
         for frame in bench.read(conn) {
             match frame.view::<Heartbeat>() {
                 Some(word) => assert!(word.next_seq.get() <= sent, "{frame:?} before {sent}"),
@@ -551,15 +551,15 @@ fn a_follower_is_never_told_of_frames_that_it_was_not_sent() {
 fn receive_times_never_go_back_whatever_the_clock_does() {
     let mut bench = Bench::new();
     let conn = bench.market();
-    bench.say(conn, &[quote(3, 0)]);
+    bench.deliver(conn, &[quote(3, 0)]);
     bench.now.wall_ns -= 500_000;
-    bench.say(conn, &[quote(4, 0)]);
+    bench.deliver(conn, &[quote(4, 0)]);
     let mut bench = bench.restart();
     bench.now.wall_ns = 3;
     let conn = bench.exchange(FEED, 5, &[ahead(0, "PETR4")]);
-    bench.say(conn, &[quote(5, 0)]);
+    bench.deliver(conn, &[quote(5, 0)]);
     bench.now.wall_ns = 2_000_000;
-    bench.say(conn, &[quote(6, 0)]);
+    bench.deliver(conn, &[quote(6, 0)]);
     let times: Vec<u64> = bench.journaled().iter().map(|f| f.ts_recv.get()).collect();
     assert!(times.is_sorted(), "{times:?}");
     assert_eq!(times.last(), Some(&2_000_000));
@@ -569,11 +569,11 @@ fn receive_times_never_go_back_whatever_the_clock_does() {
 fn counters_go_on_across_a_restart() {
     let mut bench = Bench::new();
     let conn = bench.market();
-    bench.say(conn, &[quote(3, 0), quote(4, 1), trade(5, 0), quote(6, 0)]);
+    bench.deliver(conn, &[quote(3, 0), quote(4, 1), trade(5, 0), quote(6, 0)]);
     let mut bench = bench.restart();
     assert_eq!(bench.core.journal.epoch(), 2, "an unclean start is a new epoch");
     let conn = bench.exchange(FEED, 7, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
-    bench.say(conn, &[trade(7, 0), quote(8, 0), quote(9, 1)]);
+    bench.deliver(conn, &[trade(7, 0), quote(8, 0), quote(9, 1)]);
     let journaled = bench.journaled();
     assert_eq!(seqs(&journaled), (1..=9).collect::<Vec<_>>());
     let counted: Vec<(u8, u32)> =

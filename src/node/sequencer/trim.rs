@@ -20,31 +20,35 @@ use crate::wire::Seq;
 
 impl<S: Storage> Sequencer<S> {
     /// Lets the journal know who needs what, and says loudly when that has become a lot.
-    pub(super) fn hold_journal(&mut self, now: Now) {
-        let Some((held_seq, name)) = self.followers.held_by_shards() else { return };
+    pub(super) fn retain_journal(&mut self, now: Now) {
+        let Some((held_seq, name)) = self.followers.needed_by_shards() else { return };
         let seq = Seq::number(held_seq);
-        self.journal.hold_from_seq(if is_planted(Bug::TrimBehindNobody) { u64::MAX } else { seq });
+        self.journal.retain_from_seq(if is_planted(Bug::TrimBehindNobody) {
+            u64::MAX
+        } else {
+            seq
+        });
         let bytes = self.journal.bytes();
         let wanted = self.journal.retention().bytes_max;
-        let loud =
-            wanted.map_or(limits::JOURNAL_HELD_BYTES_LOUD, |bytes_max| bytes_max.saturating_mul(2));
-        let is_due = self
-            .held_told
-            .is_none_or(|told| now.mono.since(told) >= limits::JOURNAL_HELD_WORD_EVERY);
-        if bytes > loud && is_due && self.journal.is_held() {
-            self.held_told = Some(now.mono);
+        let warn_above = wanted
+            .map_or(limits::JOURNAL_RETAINED_BYTES_WARN, |bytes_max| bytes_max.saturating_mul(2));
+        let is_due = self.retained_logged_at.is_none_or(|logged_at| {
+            now.mono.since(logged_at) >= limits::JOURNAL_RETAINED_LOG_EVERY
+        });
+        if bytes > warn_above && is_due && self.journal.is_retention_blocked() {
+            self.retained_logged_at = Some(now.mono);
             let text = format!(
                 "the journal has {bytes} bytes and cannot be trimmed: {name} holds durably what is \
                  before seq {seq} only. It grows until {name} comes; a full disk stops the exchange's \
                  feed, and nothing is lost"
             );
-            self.links.log(Level::Error, text);
+            self.connections.log(Level::Error, text);
         }
     }
 
     /// Who keeps the journal from being trimmed, if somebody does.
     pub(super) fn journal_held_by(&self) -> Option<&str> {
-        let (_, name) = self.followers.held_by_shards()?;
-        self.journal.is_held().then_some(name)
+        let (_, name) = self.followers.needed_by_shards()?;
+        self.journal.is_retention_blocked().then_some(name)
     }
 }

@@ -1,7 +1,7 @@
 //! The session layer: what every node does with its connections, once for all of them.
 //!
 //! It stands between the shell and what a node is about. It cuts bytes into frames and checks them, greets
-//! peers (`door`), answers heartbeats and misses silent peers (`links`), puts questions together out of
+//! peers (`admission`), answers heartbeats and misses silent peers (`connections`), puts questions together out of
 //! their frames, answers STATUS, STOP and BREAKER, refuses, and closes behind the last frame. A node
 //! implements [`Service`] and keeps what only it does: its roles, its data, its answers, what it commits and
 //! what it sends next. Every [`Service`] is a [`Node`].
@@ -14,14 +14,14 @@
 //! * A refused query ends with ERROR and an answered one with END. One node never sends both for one query,
 //!   so a reader that counts ends counts each query once.
 
-mod door;
-mod links;
+mod admission;
+mod connections;
 mod round;
 mod status;
 
-pub(crate) use crate::question::Denial;
-pub(crate) use door::{Admission, Right, Roles, authorize};
-pub use links::{Link, Links};
+pub(crate) use crate::question::Rejection;
+pub(crate) use admission::{Admission, Permission, Roles, authorize};
+pub use connections::{Connection, Connections};
 pub use round::Round;
 pub(crate) use status::Status;
 
@@ -58,10 +58,10 @@ pub(crate) trait Service: Sized {
     const SENDS_BEFORE_TIMERS: bool;
 
     /// The node's connections.
-    fn links(&self) -> &Links<Self::Peer>;
+    fn connections(&self) -> &Connections<Self::Peer>;
 
     /// The same, to change them.
-    fn links_mut(&mut self) -> &mut Links<Self::Peer>;
+    fn connections_mut(&mut self) -> &mut Connections<Self::Peer>;
 
     /// Frames arrived: so many, on this connection. They are not checked yet.
     fn on_arrival(&mut self, now: Now, conn: ConnId, frames: usize);
@@ -77,7 +77,7 @@ pub(crate) trait Service: Sized {
     ///
     /// # Errors
     /// Why the connection is refused.
-    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial>;
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection>;
 
     /// Whether heartbeats of this peer are answered here; if not, the node answers them itself.
     fn is_answered_here(_peer: &Self::Peer) -> bool {
@@ -97,7 +97,7 @@ pub(crate) trait Service: Sized {
     ///
     /// # Errors
     /// Why it is not answered.
-    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial>;
+    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Rejection>;
 
     /// The peer does not want the answer any more.
     fn on_question_stopped(&mut self, now: Now, conn: ConnId, id: u32);
@@ -109,13 +109,18 @@ pub(crate) trait Service: Sized {
     ///
     /// # Errors
     /// When there is no breaker of this name.
-    fn operate(&mut self, now: Now, breaker: &str, action: BreakerAction) -> Result<Ended, Denial> {
+    fn operate(
+        &mut self,
+        now: Now,
+        breaker: &str,
+        action: BreakerAction,
+    ) -> Result<Ended, Rejection> {
         let (_, _, _) = (now, breaker, action);
         let text = format!("{} has no breaker of this name", Self::TITLE);
-        Err(Denial::new(ErrorCode::NotOwner, text))
+        Err(Rejection::new(ErrorCode::NotOwner, text))
     }
 
-    /// A dial came through. The node calls [`Links::dialed`] and says the first word.
+    /// A dial came through. The node calls [`Connections::dialed`] and sends the first frame.
     fn on_dialed(&mut self, now: Now, conn: ConnId, dial: DialId) {
         let (_, _, _) = (now, conn, dial);
         debug_assert!(false, "{} dials nobody", Self::TITLE);
@@ -157,7 +162,7 @@ pub(crate) trait Service: Sized {
     /// When [`Service::on_timers`] must be called at the latest.
     fn next_due(&self) -> Option<Mono>;
 
-    /// Puts what comes next for a connection into its empty outbox ([`Links::fill`]), or lends it.
+    /// Puts what comes next for a connection into its empty outbox ([`Connections::fill`]), or lends it.
     fn fill(&mut self, now: Now, conn: ConnId) -> Filled;
 
     /// Whether [`Service::fill`] may have something for a connection whose outbox has been sent. A node that
@@ -183,7 +188,7 @@ pub(crate) trait Service: Sized {
 
     /// See [`Node::wants_bytes`].
     fn wants(&self, conn: ConnId) -> bool {
-        self.links().wants_frames(conn)
+        self.connections().wants_frames(conn)
     }
 
     /// See [`Node::poll_wake`].
@@ -196,9 +201,9 @@ pub(crate) trait Service: Sized {
 impl<S: Service> Node for S {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         match origin {
-            Origin::Accepted(_) | Origin::HandedOver => self.links_mut().insert(now, conn),
+            Origin::Accepted(_) | Origin::HandedOver => self.connections_mut().insert(now, conn),
             Origin::Dialed(dial) => {
-                self.links_mut().insert_dialed(now, conn);
+                self.connections_mut().insert_dialed(now, conn);
                 Service::on_dialed(self, now, conn, dial);
             }
         }
@@ -206,7 +211,7 @@ impl<S: Service> Node for S {
 
     fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
         if let DialFailure::Local(fault) = failure {
-            self.links_mut().note_local_fault(now, "dial", fault);
+            self.connections_mut().note_local_fault(now, "dial", fault);
         }
         Service::on_dial_failed(self, now, dial, failure);
     }
@@ -216,7 +221,7 @@ impl<S: Service> Node for S {
         if frames.is_empty() {
             return 0;
         }
-        let is_dialed = self.links_mut().heard(now, conn);
+        let is_dialed = self.connections_mut().heard(now, conn);
         self.on_arrival(now, conn, frames.len());
         if is_dialed {
             self.on_dialed_frames(now, conn, frames);
@@ -231,12 +236,12 @@ impl<S: Service> Node for S {
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {
-        let peer = self.links_mut().remove(conn);
+        let peer = self.connections_mut().remove(conn);
         Service::on_close(self, now, conn, peer, reason);
     }
 
     fn handle_local_fault(&mut self, now: Now, fault: LocalFault) {
-        self.links_mut().note_local_fault(now, "accept", fault);
+        self.connections_mut().note_local_fault(now, "accept", fault);
     }
 
     fn handle_storage(&mut self, now: Now) {
@@ -244,7 +249,7 @@ impl<S: Service> Node for S {
     }
 
     fn handle_mail(&mut self, now: Now) {
-        self.links_mut().begin_turn();
+        self.connections_mut().begin_turn();
         Service::on_turn_begin(self, now);
     }
 
@@ -253,11 +258,11 @@ impl<S: Service> Node for S {
     }
 
     fn handle_timers(&mut self, now: Now) {
-        if self.links().is_stopped() {
+        if self.connections().is_stopped() {
             return;
         }
         Service::on_timers(self, now);
-        self.links_mut().tick(now, S::sent_seq);
+        self.connections_mut().tick(now, S::sent_seq);
     }
 
     fn commit(&mut self, now: Now) {
@@ -266,13 +271,13 @@ impl<S: Service> Node for S {
 
     fn handle_stop(&mut self, now: Now) {
         let text = format!("{} stops; come back later", S::TITLE);
-        self.links_mut().refuse_all(ErrorCode::Stopping, &text);
+        self.connections_mut().refuse_all(ErrorCode::Stopping, &text);
         Service::on_stop(self, now);
-        self.links_mut().stop();
+        self.connections_mut().stop();
     }
 
     fn is_stopped(&self) -> bool {
-        self.links().is_stopped()
+        self.connections().is_stopped()
     }
 
     fn failure(&self) -> Option<&str> {
@@ -280,14 +285,14 @@ impl<S: Service> Node for S {
     }
 
     fn next_deadline(&self) -> Option<Mono> {
-        if self.links().is_stopped() {
+        if self.connections().is_stopped() {
             return None;
         }
-        self.links().next_tick().into_iter().chain(Service::next_due(self)).min()
+        self.connections().next_tick().into_iter().chain(Service::next_due(self)).min()
     }
 
     fn poll_action(&mut self) -> Option<Action> {
-        self.links_mut().poll_action()
+        self.connections_mut().poll_action()
     }
 
     fn poll_wake(&mut self) -> Option<usize> {
@@ -296,26 +301,26 @@ impl<S: Service> Node for S {
 
     #[inline]
     fn poll_dirty(&mut self) -> Option<ConnId> {
-        self.links_mut().poll_dirty()
+        self.connections_mut().poll_dirty()
     }
 
     #[inline]
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
-        if self.links().outbox(conn).is_empty() {
+        if self.connections().outbox(conn).is_empty() {
             match self.fill(now, conn) {
                 Filled::Nothing => return Outgoing::default(),
                 Filled::Lent => return self.lent(conn),
                 Filled::Outbox => {}
             }
         }
-        Outgoing { head: self.links().outbox(conn), tail: &[] }
+        Outgoing { head: self.connections().outbox(conn), tail: &[] }
     }
 
     #[inline]
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
-        match self.links_mut().sent(now, conn, bytes) {
-            links::Sent::Elsewhere => self.on_lent_sent(conn, bytes),
-            links::Sent::Outbox => self.may_fill(conn),
+        match self.connections_mut().sent(now, conn, bytes) {
+            connections::Sent::Elsewhere => self.on_lent_sent(conn, bytes),
+            connections::Sent::Outbox => self.may_fill(conn),
         }
     }
 
@@ -334,18 +339,18 @@ enum Handled {
 
 /// A frame of a peer that connected to us.
 fn handle_frame<S: Service>(service: &mut S, now: Now, conn: ConnId, frame: &Frame) -> Handled {
-    let Some(link) = service.links().get(conn) else { return Handled::Here };
-    let (is_greeted, asks) = (link.is_greeted(), link.asks());
+    let Some(connection) = service.connections().get(conn) else { return Handled::Here };
+    let (is_greeted, asks) = (connection.is_greeted(), connection.asks());
     if let Err(error) = frame.check() {
-        service.links_mut().refuse(conn, ErrorCode::BadFrame, &error.to_string());
+        service.connections_mut().refuse(conn, ErrorCode::BadFrame, &error.to_string());
         return Handled::Here;
     }
     if !is_greeted {
         return match frame.view::<Session>() {
-            Some(session) => door::greet(service, now, conn, session),
+            Some(session) => admission::greet(service, now, conn, session),
             None => {
                 let text = "the first frame must be a SESSION";
-                service.links_mut().refuse(conn, ErrorCode::Unexpected, text);
+                service.connections_mut().refuse(conn, ErrorCode::Unexpected, text);
                 Handled::Here
             }
         };
@@ -359,17 +364,17 @@ fn handle_frame<S: Service>(service: &mut S, now: Now, conn: ConnId, frame: &Fra
             return Handled::Here;
         }
     }
-    if let Err(denial) = service.on_frame(now, conn, frame) {
-        service.links_mut().refuse(conn, denial.code, &denial.text);
+    if let Err(rejection) = service.on_frame(now, conn, frame) {
+        service.connections_mut().refuse(conn, rejection.code, &rejection.text);
     }
     Handled::Here
 }
 
 fn answer_heartbeat<S: Service>(service: &mut S, now: Now, conn: ConnId, beat: &Heartbeat) {
-    let peer = service.links().get(conn).and_then(Link::peer);
+    let peer = service.connections().get(conn).and_then(Connection::peer);
     if let Some(peer) = peer.filter(|peer| S::is_answered_here(peer)) {
         let seq = service.answered_seq(peer);
-        service.links_mut().answer_heartbeat(now, conn, beat, seq);
+        service.connections_mut().answer_heartbeat(now, conn, beat, seq);
     }
 }
 
@@ -380,29 +385,31 @@ fn handle_question_frame<S: Service>(
     conn: ConnId,
     frame: &Frame,
 ) -> bool {
-    let Some(link) = service.links_mut().get_mut(conn) else { return true };
+    let Some(connection) = service.connections_mut().get_mut(conn) else { return true };
     let (id, whole) = if let Some(query) = frame.view::<Query>() {
-        (query.id.get(), link.questions.take_query(query))
+        (query.id.get(), connection.questions.take_query(query))
     } else if let Some(more) = frame.view::<QueryMore>() {
-        (more.id.get(), link.questions.take_more(more))
-    } else if link.questions.wants_more() {
+        (more.id.get(), connection.questions.take_more(more))
+    } else if connection.questions.wants_more() {
         (0, Some(Err(QuestionError::Broken)))
     } else {
         return false;
     };
-    let links = service.links_mut();
+    let connections = service.connections_mut();
     match whole {
         Some(Err(error)) if error.ends_connection() => {
-            links.refuse(conn, error.code(), &error.to_string());
+            connections.refuse(conn, error.code(), &error.to_string());
         }
         // A refusal with id 0 speaks of the connection, so the connection ends with it.
-        _ if id == 0 => links.refuse(conn, ErrorCode::Unexpected, "a query's id is not 0"),
+        _ if id == 0 => connections.refuse(conn, ErrorCode::Unexpected, "a query's id is not 0"),
         None => {}
-        Some(Err(error)) => links.send(conn, Refusal::new(error.code(), id, &error.to_string())),
+        Some(Err(error)) => {
+            connections.send(conn, Refusal::new(error.code(), id, &error.to_string()))
+        }
         Some(Ok(question)) => {
-            if let Err(denial) = handle_question(service, now, conn, question) {
-                let refusal = Refusal::new(denial.code, id, &denial.text);
-                service.links_mut().send(conn, refusal);
+            if let Err(rejection) = handle_question(service, now, conn, question) {
+                let refusal = Refusal::new(rejection.code, id, &rejection.text);
+                service.connections_mut().send(conn, refusal);
             }
         }
     }
@@ -414,28 +421,29 @@ fn handle_question<S: Service>(
     now: Now,
     conn: ConnId,
     question: Question,
-) -> Result<(), Denial> {
+) -> Result<(), Rejection> {
     let id = question.query.id;
     if question.op() == Some(Op::Stop) {
         service.on_question_stopped(now, conn, id.get());
         return Ok(());
     }
     if service.has_open(conn, id.get()) {
-        return Err(Denial::new(ErrorCode::Unexpected, "a query with this id is in flight"));
+        return Err(Rejection::new(ErrorCode::Unexpected, "a query with this id is in flight"));
     }
     match question.op() {
         Some(Op::Status) => {
             let status = service.status(now);
-            status.send(service.links_mut(), conn, id.get());
+            status.send(service.connections_mut(), conn, id.get());
             Ok(())
         }
         Some(Op::Breaker) => {
-            let action = BreakerAction::from_limit(question.query.limit)
-                .ok_or_else(|| Denial::new(ErrorCode::Unexpected, "no such action on a breaker"))?;
-            authorize(S::TITLE, Right::Operate(action))?;
+            let action = BreakerAction::from_limit(question.query.limit).ok_or_else(|| {
+                Rejection::new(ErrorCode::Unexpected, "no such action on a breaker")
+            })?;
+            authorize(S::TITLE, Permission::Operate(action))?;
             let end = service.operate(now, &unpadded(&question.query.symbol), action)?;
             let status = EndStatus::Complete as u8;
-            service.links_mut().send(conn, Ended { id, status, ..end });
+            service.connections_mut().send(conn, Ended { id, status, ..end });
             Ok(())
         }
         _ => service.on_question(now, conn, question),

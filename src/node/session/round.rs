@@ -3,7 +3,7 @@
 //! Thousands of subscribers are flushed over many turns. Who stands late in the round gets what came
 //! during it together with what it began with, so reading publishers in the middle of a round saves a
 //! message up to a whole round. But a market that comes faster than it goes would lap everybody, so
-//! a round takes in only so much; then publishers wait for its end, and their kernel tells them.
+//! a round takes in only so much; then publishers wait for its end, and their kernel slows them down.
 
 use crate::limits;
 use crate::planted::{Bug, is_planted};

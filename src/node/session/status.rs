@@ -1,10 +1,10 @@
 //! How every node answers a status query: METRIC and TEXT frames, then the end.
 
-use super::Links;
+use super::Connections;
 use crate::node::ConnId;
 use crate::wire::{EndStatus, Ended, I64, Metric, Run, Text, U32, padded};
 
-/// Bytes of a word that one TEXT frame has room for.
+/// Bytes of a text that one TEXT frame has room for.
 const TEXT_BYTES: usize = 28;
 
 /// What a node says about itself.
@@ -20,27 +20,27 @@ impl Status {
         self.metrics.push((name.into(), value.try_into().unwrap_or(i64::MAX)));
     }
 
-    /// Adds a word.
+    /// Adds a text.
     pub fn text(&mut self, name: impl Into<String>, text: impl Into<String>) {
         self.texts.push((name.into(), text.into()));
     }
 
     /// Sends it all as the answer to query `id`.
-    pub fn send<P>(&self, links: &mut Links<P>, conn: ConnId, id: u32) {
+    pub fn send<P>(&self, connections: &mut Connections<P>, conn: ConnId, id: u32) {
         let id = U32::new(id);
-        links.send(conn, Run { id, ..Run::default() });
+        connections.send(conn, Run { id, ..Run::default() });
         for (name, text) in &self.texts {
             let name = padded(name);
             for piece in text.as_bytes().chunks(TEXT_BYTES) {
                 let text = padded(&String::from_utf8_lossy(piece));
-                links.send(conn, Text { id, name, text, ..Text::default() });
+                connections.send(conn, Text { id, name, text, ..Text::default() });
             }
         }
         for (name, value) in &self.metrics {
             let (name, value) = (padded(name), I64::new(*value));
-            links.send(conn, Metric { id, value, name, ..Metric::default() });
+            connections.send(conn, Metric { id, value, name, ..Metric::default() });
         }
         let status = EndStatus::Complete as u8;
-        links.send(conn, Ended { id, status, ..Ended::default() });
+        connections.send(conn, Ended { id, status, ..Ended::default() });
     }
 }

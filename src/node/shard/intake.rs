@@ -1,4 +1,4 @@
-//! What core sends a shard: frames into the log, statements beside them, and the word that something is
+//! What core sends a shard: frames into the log, statements beside them, and the report that something is
 //! not to be had any more.
 //!
 //! # Decisions
@@ -18,7 +18,7 @@ use crate::history::hole_record;
 use crate::limits;
 use crate::log::{AppendError, LogEntry, Storage, is_statement};
 use crate::node::Service;
-use crate::node::session::Denial;
+use crate::node::session::Rejection;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 use crate::wire::{Definition, ErrorCode, FRAME_BYTES, Frame, Gap, GapReason};
@@ -28,7 +28,7 @@ const PENDING_MAX: usize = limits::READ_BYTES_PER_TURN_MAX / FRAME_BYTES;
 
 impl<S: Storage> Shard<S> {
     /// A data frame or a gap.
-    pub(super) fn store(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
+    pub(super) fn store(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         if self.feeder != Some(conn) {
             return Ok(());
         }
@@ -49,24 +49,25 @@ impl<S: Storage> Shard<S> {
         match stored {
             Ok(()) => Ok(()),
             Err(AppendError::OutOfOrder { .. } | AppendError::NotData(_)) => {
-                Err(Denial::new(ErrorCode::Unexpected, "no log can hold this frame"))
+                Err(Rejection::new(ErrorCode::Unexpected, "no log can hold this frame"))
             }
             Err(AppendError::NotReady) => self.keep_back(frame),
             Err(error) => {
                 // Core begins again from what the log has: nothing of this connection is kept back.
                 self.is_held_back = true;
                 self.pending.clear();
-                self.links.log(Level::Error, format!("the log takes no more for now: {error}"));
-                Err(Denial::new(ErrorCode::Storage, "the log cannot take more now"))
+                self.connections
+                    .log(Level::Error, format!("the log takes no more for now: {error}"));
+                Err(Rejection::new(ErrorCode::Storage, "the log cannot take more now"))
             }
         }
     }
 
     /// Keeps a frame until the log's next segment is ready. The rest of what was read comes too; more is
     /// not read.
-    pub(super) fn keep_back(&mut self, frame: &Frame) -> Result<(), Denial> {
+    pub(super) fn keep_back(&mut self, frame: &Frame) -> Result<(), Rejection> {
         if self.pending.len() >= PENDING_MAX {
-            return Err(Denial::new(ErrorCode::Limit, "more than one read can bring"));
+            return Err(Rejection::new(ErrorCode::Limit, "more than one read can bring"));
         }
         self.pending.push_back(*frame);
         Ok(())
@@ -84,8 +85,8 @@ impl<S: Storage> Shard<S> {
         let Some(conn) = self.feeder else { return };
         let pending = std::mem::take(&mut self.pending);
         for frame in &pending {
-            if let Err(denial) = self.on_frame(now, conn, frame) {
-                self.links.refuse(conn, denial.code, &denial.text);
+            if let Err(rejection) = self.on_frame(now, conn, frame) {
+                self.connections.refuse(conn, rejection.code, &rejection.text);
                 return;
             }
         }
@@ -94,7 +95,7 @@ impl<S: Storage> Shard<S> {
     fn store_event(&mut self, frame: &Frame) -> Result<(), AppendError> {
         let position = self.append(LogEntry::Event(frame))?;
         self.index.note(position, frame);
-        self.has_news = true;
+        self.has_updates = true;
         Ok(())
     }
 
@@ -108,21 +109,21 @@ impl<S: Storage> Shard<S> {
         }
         let position = self.append(LogEntry::Statement(frame))?;
         self.index.note(position, frame);
-        self.has_news = true;
+        self.has_updates = true;
         Ok(())
     }
 
     /// A new segment of the log begins with all definitions and holes, so that those before it can go.
     #[inline]
     fn append(&mut self, entry: LogEntry<'_>) -> Result<u64, AppendError> {
-        let (index, links) = (&self.index, &mut self.links);
+        let (index, connections) = (&self.index, &mut self.connections);
         let statements = || index.definitions().chain(index.holes.records()).collect();
         self.log.append_with_checkpoint(entry, statements, |count| {
             let text = format!(
                 "{count} definitions and holes are too many for a segment of the log: nothing before it can be \
                  removed; make [data] segment_bytes larger"
             );
-            links.log(Level::Error, text);
+            connections.log(Level::Error, text);
         })
     }
 
@@ -142,10 +143,10 @@ impl<S: Storage> Shard<S> {
                 "core's journal has lost seq {from} to {to} before they came here; answers that touch \
                  them will say so"
             );
-            self.links.log(Level::Error, text);
+            self.connections.log(Level::Error, text);
         }
         self.log.advance_upstream(to + 1, now)?;
-        self.has_news = true;
+        self.has_updates = true;
         Ok(())
     }
 
@@ -157,9 +158,9 @@ impl<S: Storage> Shard<S> {
             return Ok(());
         }
         self.log.set_upstream(begins, begins, now)?;
-        self.has_news = true;
+        self.has_updates = true;
         let text = format!("core has nothing before seq {begins} any more: history begins there");
-        self.links.log(Level::Warn, text);
+        self.connections.log(Level::Warn, text);
         Ok(())
     }
 

@@ -5,14 +5,14 @@
 //! Invariant: what it acknowledged as accepted is committed in its log; what it acknowledged as durable
 //! has been synced.
 
-mod answers;
 mod intake;
+mod querier;
 
 use std::collections::VecDeque;
 
-use super::session::{Admission, Denial, Filled, Roles, Status};
-use super::{CloseReason, ConnId, Level, Links, Service};
-use crate::history::{Index, Loaded};
+use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::{CloseReason, ConnId, Connections, Level, Service};
+use crate::history::{Index, UnpackedBlock};
 use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
@@ -20,7 +20,7 @@ use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{Ack, ErrorCode, Frame, Heartbeat, Kind, Seq, Session, Symbol, U32, U64, padded};
 
-use answers::{Asker, Load};
+use querier::{Load, Querier};
 
 /// What a shard is configured with.
 #[derive(Clone, Debug)]
@@ -35,9 +35,9 @@ pub struct ShardConfig {
 
 /// What a connection is for.
 #[derive(Debug)]
-pub(crate) enum Peer {
+pub(crate) enum ShardPeer {
     Feeder,
-    Querier(Asker),
+    Querier(Querier),
 }
 
 /// A shard node.
@@ -45,13 +45,13 @@ pub struct Shard<S: Storage> {
     config: ShardConfig,
     log: Log<S>,
     index: Index,
-    links: Links<Peer>,
+    connections: Connections<ShardPeer>,
     feeder: Option<ConnId>,
     /// Whom this shard asked about the epochs that it missed.
     asked: Option<ConnId>,
     scratch: Vec<Frame>,
     /// One block of the index, unpacked; kept to save the allocation.
-    loaded: Loaded,
+    unpacked: UnpackedBlock,
     /// What all answers under way hold.
     load: Load,
     /// Connections whose answers looked at much and found little: asked again in the next turn.
@@ -64,7 +64,7 @@ pub struct Shard<S: Storage> {
     /// Frames of the feeder that came while the log's next segment was not ready; it is not read
     /// while there are any, so they are what one read can bring.
     pending: VecDeque<Frame>,
-    has_news: bool,
+    has_updates: bool,
     acked: (u64, u64),
     damaged: u64,
     duplicates: u64,
@@ -77,39 +77,39 @@ impl<S: Storage> Shard<S> {
     pub fn new(config: ShardConfig, mut log: Log<S>, recovery: &Recovery) -> Shard<S> {
         log.require_checkpoints();
         let (index, damaged) = Index::rebuild(&log);
-        let mut links = Links::default();
+        let mut connections = Connections::default();
         if recovery.cut_records > 0 {
             let text = format!("{} torn records were cut from the log", recovery.cut_records);
-            links.log(Level::Warn, text);
+            connections.log(Level::Warn, text);
         }
         if !recovery.skipped_segments.is_empty() {
             let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
-            links.log(Level::Error, text);
+            connections.log(Level::Error, text);
         }
         if damaged > 0 {
             let text = format!("{damaged} records of the log are damaged; answers will say so");
-            links.log(Level::Error, text);
+            connections.log(Level::Error, text);
         }
         if index.holes.len() > 0 {
             let text = format!("{} holes: core lost what stood there", index.holes.len());
-            links.log(Level::Warn, text);
+            connections.log(Level::Warn, text);
         }
         Shard {
             config,
             log,
             index,
-            links,
+            connections,
             feeder: None,
             asked: None,
             scratch: Vec::new(),
-            loaded: Loaded::default(),
+            unpacked: UnpackedBlock::default(),
             load: Load::default(),
             scanning: Vec::new(),
             waiting: Vec::new(),
             waiting_due: None,
             is_held_back: false,
             pending: VecDeque::new(),
-            has_news: false,
+            has_updates: false,
             acked: (0, 0),
             damaged,
             duplicates: 0,
@@ -121,33 +121,41 @@ impl<S: Storage> Shard<S> {
         self.config.partition.owner(symbol) == self.config.shard
     }
 
-    fn greet_querier(&mut self, _now: Now, _conn: ConnId, session: &Session) -> Admission<Peer> {
-        Admission::Welcome(Peer::Querier(Asker::default()), self.introduction(session.source))
+    fn greet_querier(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        session: &Session,
+    ) -> Admission<ShardPeer> {
+        Admission::Accepted(
+            ShardPeer::Querier(Querier::default()),
+            self.own_session(session.source),
+        )
     }
 
-    fn greet_feeder(&mut self, now: Now, conn: ConnId, session: &Session) -> Admission<Peer> {
+    fn greet_feeder(&mut self, now: Now, conn: ConnId, session: &Session) -> Admission<ShardPeer> {
         if self.is_held_back {
             return Admission::refused(ErrorCode::Storage, "the log cannot take more now");
         }
         if self.has_missed_epochs(conn, session) {
-            // Core is told where this log stands, and says what of it is void.
+            // Core is sent where this log stands, and says what of it is void.
             self.asked = Some(conn);
-            return Admission::Again(self.introduction(session.source));
+            return Admission::Retry(self.own_session(session.source));
         }
-        if let Err(denial) = self.follow(now, session) {
-            return Admission::Refused(denial);
+        if let Err(rejection) = self.follow(now, session) {
+            return Admission::Refused(rejection);
         }
         if let Some(before) = self.feeder.replace(conn) {
-            self.links.refuse(before, ErrorCode::Unexpected, "another feeder took over");
+            self.connections.refuse(before, ErrorCode::Unexpected, "another feeder took over");
         }
         self.forget_pending();
         self.acked = (0, 0);
-        self.has_news = true;
-        self.links.log(Level::Info, format!("core feeds from seq {}", self.wanted()));
-        Admission::Welcome(Peer::Feeder, self.introduction(session.source))
+        self.has_updates = true;
+        self.connections.log(Level::Info, format!("core feeds from seq {}", self.wanted()));
+        Admission::Accepted(ShardPeer::Feeder, self.own_session(session.source))
     }
 
-    fn introduction(&self, source: u8) -> Session {
+    fn own_session(&self, source: u8) -> Session {
         Session {
             source,
             epoch: U32::new(self.log.epoch()),
@@ -160,13 +168,13 @@ impl<S: Storage> Shard<S> {
     }
 
     /// Core says how far its sequence has come.
-    fn note_heartbeat(&mut self, now: Now, beat: &Heartbeat) -> Result<(), Denial> {
+    fn note_heartbeat(&mut self, now: Now, beat: &Heartbeat) -> Result<(), Rejection> {
         if beat.next_seq.get() == u64::MAX {
-            return Err(Denial::new(ErrorCode::Unexpected, "no sequence ends there"));
+            return Err(Rejection::new(ErrorCode::Unexpected, "no sequence ends there"));
         }
         // One that does not fit now is no loss: there will be another.
         let _ = self.log.advance_upstream(beat.next_seq.get(), now);
-        self.has_news = true;
+        self.has_updates = true;
         Ok(())
     }
 
@@ -183,11 +191,11 @@ impl<S: Storage> Shard<S> {
     }
 
     /// Takes core's epoch over. Frames beyond its start are void.
-    fn follow(&mut self, now: Now, session: &Session) -> Result<(), Denial> {
+    fn follow(&mut self, now: Now, session: &Session) -> Result<(), Rejection> {
         let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
         if epoch < self.log.epoch() {
             let text = "this shard has a later epoch than that journal";
-            return Err(Denial::new(ErrorCode::Failed, text));
+            return Err(Rejection::new(ErrorCode::Failed, text));
         }
         if epoch == self.log.epoch() {
             return Ok(());
@@ -200,20 +208,21 @@ impl<S: Storage> Shard<S> {
             // No frame is void, but a hole may reach further than the frames do.
             Ok(None) => self.index.holes.void_from(start),
             Ok(Some(void_from)) => {
-                self.links.log(Level::Warn, format!("frames from seq {void_from} on are void"));
+                self.connections
+                    .log(Level::Warn, format!("frames from seq {void_from} on are void"));
                 self.log.commit(now);
                 (self.index, self.damaged) = Index::rebuild(&self.log);
             }
             Err(_) => {
                 let text = "the log cannot take a new epoch now";
-                return Err(Denial::new(ErrorCode::Storage, text));
+                return Err(Rejection::new(ErrorCode::Storage, text));
             }
         }
-        self.has_news = true;
+        self.has_updates = true;
         Ok(())
     }
 
-    /// Tells core how far the log is, when that is news.
+    /// Acknowledges to core how far the log is, when it has moved.
     fn acknowledge(&mut self) {
         let Some(feeder) = self.feeder else { return };
         let mut standing = (self.wanted(), self.log.durable_upstream_seq());
@@ -228,13 +237,13 @@ impl<S: Storage> Shard<S> {
                 durable_seq: U64::new(standing.1),
                 ..Ack::default()
             };
-            self.links.send(feeder, ack);
+            self.connections.send(feeder, ack);
         }
     }
 }
 
 impl<S: Storage> Service for Shard<S> {
-    type Peer = Peer;
+    type Peer = ShardPeer;
 
     const TITLE: &'static str = "the shard";
     const ROLES: Roles<Self> = Roles {
@@ -244,19 +253,19 @@ impl<S: Storage> Service for Shard<S> {
     };
     const SENDS_BEFORE_TIMERS: bool = false;
 
-    fn links(&self) -> &Links<Peer> {
-        &self.links
+    fn connections(&self) -> &Connections<ShardPeer> {
+        &self.connections
     }
 
-    fn links_mut(&mut self) -> &mut Links<Peer> {
-        &mut self.links
+    fn connections_mut(&mut self) -> &mut Connections<ShardPeer> {
+        &mut self.connections
     }
 
     fn on_arrival(&mut self, _now: Now, _conn: ConnId, _frames: usize) {}
 
-    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Denial> {
-        if !matches!(self.links.peer(conn), Some(Peer::Feeder)) {
-            return Err(Denial::out_of_place());
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+        if !matches!(self.connections.peer(conn), Some(ShardPeer::Feeder)) {
+            return Err(Rejection::out_of_place());
         }
         if !self.pending.is_empty() {
             return self.keep_back(frame);
@@ -264,33 +273,33 @@ impl<S: Storage> Service for Shard<S> {
         match frame.kind() {
             Some(kind) if kind.is_data() || kind == Kind::Gap => self.store(now, conn, frame),
             _ => {
-                let beat = frame.view::<Heartbeat>().ok_or_else(Denial::out_of_place)?;
+                let beat = frame.view::<Heartbeat>().ok_or_else(Rejection::out_of_place)?;
                 self.note_heartbeat(now, beat)
             }
         }
     }
 
-    /// Whoever asks questions is told how far the answers go.
-    fn answered_seq(&self, peer: &Peer) -> Option<Seq> {
-        Seq::new(self.wanted()).filter(|_| matches!(peer, Peer::Querier(_)))
+    /// A querier's heartbeat answer says how far the answers go.
+    fn answered_seq(&self, peer: &ShardPeer) -> Option<Seq> {
+        Seq::new(self.wanted()).filter(|_| matches!(peer, ShardPeer::Querier(_)))
     }
 
-    fn sent_seq(_peer: &Peer) -> Option<Seq> {
+    fn sent_seq(_peer: &ShardPeer) -> Option<Seq> {
         None
     }
 
     fn has_open(&self, conn: ConnId, id: u32) -> bool {
-        matches!(self.links.peer(conn), Some(Peer::Querier(asker)) if asker.has_open(id))
+        matches!(self.connections.peer(conn), Some(ShardPeer::Querier(querier)) if querier.has_open(id))
     }
 
-    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Denial> {
+    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Rejection> {
         // The index knows the frames of this turn; the answer must find them too.
         self.log.commit(now);
         self.begin_answer(now, conn, question)
     }
 
     fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
-        self.change_asker(conn, |asker| asker.stop(id));
+        self.change_querier(conn, |querier| querier.stop(id));
     }
 
     fn status(&self, _now: Now) -> Status {
@@ -310,23 +319,23 @@ impl<S: Storage> Service for Shard<S> {
         status.metric("damaged_records", self.damaged);
         status.metric("holes", self.index.holes.len());
         status.metric("held_back", i64::from(self.is_held_back));
-        status.metric("connections", self.links.len());
-        status.metric("refused", self.links.refused());
-        status.metric("local_faults", self.links.local_faults());
+        status.metric("connections", self.connections.len());
+        status.metric("refused", self.connections.refused());
+        status.metric("local_faults", self.connections.local_faults());
         if !matches!(self.log.health(), Health::Open) {
             status.text("log", format!("{:?}", self.log.health()));
         }
         status
     }
 
-    fn on_close(&mut self, _now: Now, conn: ConnId, peer: Option<Peer>, reason: CloseReason) {
-        if let Some(Peer::Querier(asker)) = peer {
-            self.forget_asker(&asker);
+    fn on_close(&mut self, _now: Now, conn: ConnId, peer: Option<ShardPeer>, reason: CloseReason) {
+        if let Some(ShardPeer::Querier(querier)) = peer {
+            self.forget_querier(&querier);
         }
         if self.feeder == Some(conn) {
             self.feeder = None;
             self.forget_pending();
-            self.links.log(Level::Info, format!("core's feed ended: {reason}"));
+            self.connections.log(Level::Info, format!("core's feed ended: {reason}"));
         }
     }
 
@@ -354,12 +363,12 @@ impl<S: Storage> Service for Shard<S> {
         self.forget_removed();
         self.settle_waiting(now, false);
         for conn in std::mem::take(&mut self.scanning) {
-            self.links.mark_dirty(conn);
+            self.connections.mark_dirty(conn);
         }
     }
 
     fn on_commit(&mut self, now: Now) {
-        if std::mem::take(&mut self.has_news) {
+        if std::mem::take(&mut self.has_updates) {
             self.log.commit(now);
             self.acknowledge();
             self.settle_waiting(now, true);
@@ -368,7 +377,7 @@ impl<S: Storage> Service for Shard<S> {
 
     fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.log.close(now) {
-            self.links.log(Level::Error, format!("the log was not closed cleanly: {error}"));
+            self.connections.log(Level::Error, format!("the log was not closed cleanly: {error}"));
         }
     }
 
@@ -390,7 +399,7 @@ impl<S: Storage> Service for Shard<S> {
 
     fn wants(&self, conn: ConnId) -> bool {
         let keeps_up = self.pending.is_empty() || self.feeder != Some(conn);
-        keeps_up && self.links.wants_frames(conn)
+        keeps_up && self.connections.wants_frames(conn)
     }
 }
 

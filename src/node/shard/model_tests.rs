@@ -334,7 +334,7 @@ impl World {
     /// Asks, and reads the answer in bites, across as many turns as it takes.
     fn ask(&mut self, asked: &Asked) -> Vec<Frame> {
         let conn = self.bench.querier();
-        self.bench.say(conn, &asked.question().frames());
+        self.bench.deliver(conn, &asked.question().frames());
         let bite = [1, 100, 64, 4_096, usize::MAX][usize::try_from(self.random.below(5)).unwrap()];
         let mut bytes = self.bench.read_bytes(conn, bite);
         while !self.bench.shard.scanning.is_empty() {
@@ -437,7 +437,7 @@ fn more_rows_out_of_order_than_can_be_held_are_looked_for_again() {
         as_of: 0,
     };
     let mut read = |op, limit| {
-        bench.say(conn, &asked(op, limit).question().frames());
+        bench.deliver(conn, &asked(op, limit).question().frames());
         let mut bytes = bench.read_bytes(conn, usize::MAX);
         while !bench.shard.scanning.is_empty() {
             bench.turn();
@@ -482,25 +482,25 @@ fn a_question_about_the_future_waits_for_it_or_says_how_far_it_is() {
     };
     let (complete, failed) = (EndStatus::Complete as u8, EndStatus::Failed as u8);
     let behind = ErrorCode::Behind as u16;
-    bench.say(conn, &ask(1, 8, 0));
-    bench.say(conn, &ask(2, 9, 0));
+    bench.deliver(conn, &ask(1, 8, 0));
+    bench.deliver(conn, &ask(2, 9, 0));
     bench.turn();
     assert_eq!(ends(&mut bench), [(1, complete, 0, 5, 8), (2, failed, behind, 0, 8)]);
-    bench.say(conn, &ask(3, 10, 50_000));
-    bench.say(conn, &ask(4, 11, 500_000));
+    bench.deliver(conn, &ask(3, 10, 50_000));
+    bench.deliver(conn, &ask(4, 11, 500_000));
     assert_eq!(ends(&mut bench), []);
     bench.now.mono = bench.shard.next_deadline().unwrap();
     bench.turn();
     assert_eq!(ends(&mut bench), [(3, failed, behind, 0, 8)]);
     let more = trades_at(10, |n| n * SECOND);
-    bench.say(core, &more[5..]);
+    bench.deliver(core, &more[5..]);
     assert_eq!(ends(&mut bench), [(4, complete, 0, 8, 11)], "what came with it is beyond the cut");
     assert_eq!(bench.shard.load, Default::default());
-    // One that is stopped, and one whose asker leaves, are not waited for.
-    bench.say(conn, &ask(5, 100, 500_000));
+    // One that is stopped, and one whose client leaves, are not waited for.
+    bench.deliver(conn, &ask(5, 100, 500_000));
     let stop = Query { id: U32::new(5), op: Op::Stop as u8, ..Query::default() };
-    bench.say(conn, &[Frame::seal(stop)]);
-    bench.say(conn, &ask(6, 100, 500_000));
+    bench.deliver(conn, &[Frame::seal(stop)]);
+    bench.deliver(conn, &ask(6, 100, 500_000));
     assert_eq!(bench.shard.load.queries, 1);
     bench.shard.handle_close(bench.now, conn, CloseReason::PeerClosed);
     assert_eq!(bench.shard.load, Default::default());
@@ -524,7 +524,7 @@ fn a_short_answer_goes_ahead_of_a_long_one() {
             ..Query::default()
         })
     };
-    bench.say(conn, &[query(1, Op::Range, 0), query(2, Op::Bars, 1), query(3, Op::Last, 1)]);
+    bench.deliver(conn, &[query(1, Op::Range, 0), query(2, Op::Bars, 1), query(3, Op::Last, 1)]);
     let frames = frames_of(&bench.read_bytes(conn, usize::MAX));
     let ends: Vec<u32> =
         frames.iter().filter_map(Frame::view::<Ended>).map(|e| e.id.get()).collect();
@@ -536,16 +536,18 @@ fn a_short_answer_goes_ahead_of_a_long_one() {
 }
 
 #[test]
-fn damage_behind_the_index_is_told_and_not_shown() {
+fn damage_behind_the_index_is_reported_and_not_shown() {
     let (mut bench, core) = Bench::fed();
     bench.feed(core, &trades_at(40, |n| n * SECOND));
     // The index says that another frame stands there: as if the log had changed underneath.
-    let listed = bench.shard.index.at_mut(0).unwrap();
+    let history = bench.shard.index.at_mut(0).unwrap();
     let seq = 1_000;
     let odd = Trade { seq: U64::new(seq), instrument: instrument(0).into(), ..Trade::default() };
-    listed.add(3, &Frame::seal(odd));
-    bench
-        .say(core, &[Frame::seal(Heartbeat { next_seq: U64::new(2_000), ..Heartbeat::default() })]);
+    history.add(3, &Frame::seal(odd));
+    bench.deliver(
+        core,
+        &[Frame::seal(Heartbeat { next_seq: U64::new(2_000), ..Heartbeat::default() })],
+    );
     let conn = bench.querier();
     let query = Query {
         id: U32::new(1),
@@ -554,7 +556,7 @@ fn damage_behind_the_index_is_told_and_not_shown() {
         symbol: padded("ABEV3"),
         ..Query::default()
     };
-    bench.say(conn, &[Frame::seal(query)]);
+    bench.deliver(conn, &[Frame::seal(query)]);
     let frames = frames_of(&bench.read_bytes(conn, usize::MAX));
     assert!(frames.iter().all(|frame| frame.seq.get() != seq));
     let end = end(&frames);
@@ -572,7 +574,7 @@ fn a_question_that_another_frame_breaks_up_ends_the_connection() {
         symbol: padded("ABEV3"),
         ..Query::default()
     };
-    bench.say(conn, &[Frame::seal(query), Frame::seal(Heartbeat::default())]);
+    bench.deliver(conn, &[Frame::seal(query), Frame::seal(Heartbeat::default())]);
     let frames = frames_of(&bench.read_bytes(conn, usize::MAX));
     let refusal = frames[0].view::<Refusal>().unwrap();
     assert_eq!((refusal.id.get(), refusal.code.get()), (0, ErrorCode::Unexpected as u16));

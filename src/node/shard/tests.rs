@@ -1,4 +1,4 @@
-//! The shard as a machine: core and the askers are played by hand, the disk is in memory.
+//! The shard as a machine: core and the clients are played by hand, the disk is in memory.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ impl Bench {
         self.actions.extend(std::iter::from_fn(|| self.shard.poll_action()));
     }
 
-    pub(super) fn say(&mut self, conn: ConnId, frames: &[Frame]) {
+    pub(super) fn deliver(&mut self, conn: ConnId, frames: &[Frame]) {
         self.shard.handle_storage(self.now);
         self.shard.handle_frames(self.now, conn, frames);
         self.finish_turn();
@@ -128,7 +128,7 @@ impl Bench {
         let role = Role::Feeder as u8;
         let (epoch, epoch_start) = (U32::new(epoch), U64::new(epoch_start));
         let session = Session { role, source: 1, epoch, epoch_start, ..Session::default() };
-        self.say(conn, &[Frame::seal(session)]);
+        self.deliver(conn, &[Frame::seal(session)]);
         (conn, self.read(conn)[0])
     }
 
@@ -136,14 +136,14 @@ impl Bench {
     pub(super) fn fed() -> (Bench, ConnId) {
         let mut bench = Bench::new();
         let (core, _) = bench.core(1, 1);
-        bench.say(core, &[definition(1, 0, "ABEV3"), definition(2, 1, "ITUB4")]);
+        bench.deliver(core, &[definition(1, 0, "ABEV3"), definition(2, 1, "ITUB4")]);
         (bench, core)
     }
 
     /// Says so much at once that the small segments of these tests keep up.
     pub(super) fn feed(&mut self, core: ConnId, frames: &[Frame]) {
         for part in frames.chunks(8) {
-            self.say(core, part);
+            self.deliver(core, part);
             self.turn();
         }
     }
@@ -151,14 +151,14 @@ impl Bench {
     pub(super) fn querier(&mut self) -> ConnId {
         let conn = self.open();
         let role = Role::Querier as u8;
-        self.say(conn, &[Frame::seal(Session { role, ..Session::default() })]);
+        self.deliver(conn, &[Frame::seal(Session { role, ..Session::default() })]);
         self.read(conn);
         conn
     }
 
     fn ask(&mut self, op: Op, symbol: &str, limit: u32, from: u64, to: u64) -> Vec<Frame> {
         let conn = self.querier();
-        self.say(conn, &[question(1, op, symbol, limit, from, to)]);
+        self.deliver(conn, &[question(1, op, symbol, limit, from, to)]);
         let frames = self.read(conn);
         self.shard.handle_close(self.now, conn, CloseReason::PeerClosed);
         frames
@@ -225,25 +225,25 @@ fn refusal(frames: &[Frame]) -> u16 {
 fn a_duplicate_changes_nothing() {
     let (mut bench, core) = Bench::fed();
     let frames = [trade(3, 0, 10), trade(5, 0, 11)];
-    bench.say(core, &frames);
-    bench.say(core, &frames);
-    bench.say(core, &[definition(1, 0, "ABEV3"), trade(4, 0, 10)]);
+    bench.deliver(core, &frames);
+    bench.deliver(core, &frames);
+    bench.deliver(core, &[definition(1, 0, "ABEV3"), trade(4, 0, 10)]);
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 10, 0, 0)), [3, 5]);
     assert_eq!(bench.shard.duplicates, 4);
     assert_eq!(bench.shard.wanted(), 6);
 }
 
 #[test]
-fn what_is_accepted_is_said_first_and_what_is_durable_later() {
+fn what_is_accepted_is_acknowledged_first_and_what_is_durable_later() {
     let (mut bench, core) = Bench::fed();
     bench.turn();
     bench.read(core);
-    bench.disk.hold_jobs(true);
-    bench.say(core, &[trade(3, 0, 10)]);
+    bench.disk.pause_jobs(true);
+    bench.deliver(core, &[trade(3, 0, 10)]);
     assert_eq!(bench.acks(core), [(4, 3)]);
-    bench.say(core, &[trade(4, 0, 10)]);
+    bench.deliver(core, &[trade(4, 0, 10)]);
     assert_eq!(bench.acks(core), [(5, 3)]);
-    bench.disk.hold_jobs(false);
+    bench.disk.pause_jobs(false);
     bench.turn();
     bench.turn();
     assert_eq!(bench.acks(core).last(), Some(&(5, 5)));
@@ -255,7 +255,10 @@ fn what_is_accepted_is_said_first_and_what_is_durable_later() {
 #[test]
 fn a_heartbeat_says_what_is_not_for_this_shard() {
     let (mut bench, core) = Bench::fed();
-    bench.say(core, &[Frame::seal(Heartbeat { next_seq: U64::new(90), ..Heartbeat::default() })]);
+    bench.deliver(
+        core,
+        &[Frame::seal(Heartbeat { next_seq: U64::new(90), ..Heartbeat::default() })],
+    );
     bench.turn();
     assert_eq!(bench.acks(core).last(), Some(&(90, 90)));
     bench.shard.handle_close(bench.now, core, CloseReason::Reset);
@@ -268,7 +271,7 @@ fn a_full_log_refuses_the_feeder_until_there_is_room() {
     let (mut bench, core) = Bench::fed();
     bench.disk.set_bytes_max(SEGMENT_BYTES);
     let feed: Vec<Frame> = (3..103).map(|seq| trade(seq, 0, seq)).collect();
-    bench.say(core, &feed);
+    bench.deliver(core, &feed);
     bench.turn();
     assert!(bench.actions.contains(&Action::Close(core)));
     let last = *bench.read(core).last().unwrap();
@@ -287,7 +290,7 @@ fn a_full_log_refuses_the_feeder_until_there_is_room() {
         let (core, answer) = bench.core(1, 1);
         let wanted = answer.view::<Session>().map_or(103, |session| session.next_seq.get());
         let rest = feed.iter().filter(|frame| frame.seq.get() >= wanted);
-        bench.say(core, &rest.copied().collect::<Vec<_>>());
+        bench.deliver(core, &rest.copied().collect::<Vec<_>>());
         bench.shard.handle_close(bench.now, core, CloseReason::Ours);
     }
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 200, 0, 0)), (3..103).collect::<Vec<_>>());
@@ -298,14 +301,14 @@ fn a_log_that_waits_for_a_sync_reads_its_feeder_later_and_keeps_it() {
     let (mut bench, core) = Bench::fed();
     for seq in 3..200 {
         bench.shard.handle_storage(bench.now);
-        bench.disk.hold_jobs(bench.disk.jobs() > 0 && seq > 20);
+        bench.disk.pause_jobs(bench.disk.jobs() > 0 && seq > 20);
         bench.shard.handle_frames(bench.now, core, &[trade(seq, 0, seq)]);
         bench.finish_turn();
     }
     assert!(!bench.shard.wants_bytes(core));
     let held = bench.shard.wanted();
     assert!(held < 200);
-    bench.disk.hold_jobs(false);
+    bench.disk.pause_jobs(false);
     for _ in 0..40 {
         bench.turn();
     }
@@ -320,7 +323,7 @@ fn the_last_trades_come_oldest_first_with_their_cancellations() {
     let (mut bench, core) = Bench::fed();
     let frames =
         [trade(3, 0, 10), trade(4, 1, 10), trade(5, 0, 9), cancel(6, 0, 5, 11), trade(7, 0, 12)];
-    bench.say(core, &frames);
+    bench.deliver(core, &frames);
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 2, 0, 0)), [5, 6, 7]);
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 1, 0, 0)), [7]);
     assert!(rows(&bench.ask(Op::Last, "ABEV3", 0, 0, 0)).is_empty());
@@ -363,7 +366,7 @@ fn bars_leave_out_what_was_cancelled_and_go_by_event_time() {
         cancel(34, 0, 99, 3),
         trade(35, 1, 4),
     ];
-    bench.say(core, &frames);
+    bench.deliver(core, &frames);
     let answer = bench.ask(Op::Bars, "ABEV3", 60, 0, u64::MAX);
     let bars: Vec<(u64, i64, u64)> = answer
         .iter()
@@ -378,11 +381,11 @@ fn bars_leave_out_what_was_cancelled_and_go_by_event_time() {
 fn a_question_in_the_turn_of_its_frames_finds_them() {
     let (mut bench, core) = Bench::fed();
     let conn = bench.querier();
-    bench.say(core, &[trade(3, 0, 10)]);
+    bench.deliver(core, &[trade(3, 0, 10)]);
     bench.shard.handle_frames(bench.now, core, &[trade(4, 0, 10)]);
     let all = question(1, Op::Range, "ABEV3", 0, 0, u64::MAX);
     let last = question(2, Op::Last, "ABEV3", 1, 0, 0);
-    bench.say(conn, &[all, last]);
+    bench.deliver(conn, &[all, last]);
     let frames = bench.read(conn);
     assert_eq!(rows(&frames), [3, 4, 4], "all of it, and then the last");
 }
@@ -390,7 +393,7 @@ fn a_question_in_the_turn_of_its_frames_finds_them() {
 #[test]
 fn what_cannot_be_answered_is_refused_with_the_reason() {
     let (mut bench, core) = Bench::fed();
-    bench.say(core, &[trade(3, 0, 10)]);
+    bench.deliver(core, &[trade(3, 0, 10)]);
     let cases = [
         (Op::Last, "PETR4", 1, ErrorCode::NotOwner),
         (Op::Last, "AAAA", 1, ErrorCode::UnknownSymbol),
@@ -410,12 +413,12 @@ fn what_cannot_be_answered_is_refused_with_the_reason() {
 #[test]
 fn a_flood_of_questions_is_refused() {
     let (mut bench, core) = Bench::fed();
-    bench.say(core, &[trade(3, 0, 10)]);
+    bench.deliver(core, &[trade(3, 0, 10)]);
     let conn = bench.querier();
     let count = u32::try_from(limits::LEAF_QUERIES_MAX).unwrap() + 1;
     let flood: Vec<Frame> =
         (1..=count).map(|id| question(id, Op::Last, "ABEV3", 1, 0, 0)).collect();
-    bench.say(conn, &flood);
+    bench.deliver(conn, &flood);
     let frames = bench.read(conn);
     let refused: Vec<u32> =
         frames.iter().filter_map(Frame::view::<Refusal>).map(|r| r.id.get()).collect();
@@ -436,7 +439,7 @@ fn answers_are_the_same_whatever_is_taken_at_once() {
     let mut answers = Vec::new();
     for bite in [1, 63, 64, 1_000, usize::MAX] {
         let conn = bench.querier();
-        bench.say(conn, &ask);
+        bench.deliver(conn, &ask);
         answers.push(bench.read_bytes(conn, bite));
     }
     assert!(answers.iter().all(|bytes| *bytes == answers[0]));
@@ -454,10 +457,10 @@ fn answers_are_the_same_whatever_is_taken_at_once() {
 #[test]
 fn a_stopped_answer_says_nothing_more() {
     let (mut bench, core) = Bench::fed();
-    bench.say(core, &[trade(3, 0, 10)]);
+    bench.deliver(core, &[trade(3, 0, 10)]);
     let conn = bench.querier();
     let stop = question(1, Op::Stop, "", 0, 0, 0);
-    bench.say(conn, &[question(1, Op::Last, "ABEV3", 1, 0, 0), stop]);
+    bench.deliver(conn, &[question(1, Op::Last, "ABEV3", 1, 0, 0), stop]);
     assert!(rows(&bench.read(conn)).is_empty());
 }
 
@@ -465,9 +468,9 @@ fn a_stopped_answer_says_nothing_more() {
 fn a_restart_finds_everything_again() {
     let (mut bench, core) = Bench::fed();
     for seq in 3..300 {
-        bench.say(core, &[trade(seq, u32::from(seq % 3 == 0), seq)]);
+        bench.deliver(core, &[trade(seq, u32::from(seq % 3 == 0), seq)]);
     }
-    bench.say(core, &[cancel(300, 0, 299, 300)]);
+    bench.deliver(core, &[cancel(300, 0, 299, 300)]);
     let ask = |bench: &mut Bench| {
         let last = bench.ask(Op::Last, "ABEV3", 1_000, 0, 0);
         let bars = bench.ask(Op::Bars, "ITUB4", 60, 0, u64::MAX);
@@ -488,7 +491,7 @@ fn a_restart_finds_everything_again() {
 #[test]
 fn a_new_epoch_takes_back_what_core_lost() {
     let (mut bench, core) = Bench::fed();
-    bench.say(core, &[trade(3, 0, 10), trade(4, 0, 11), trade(5, 1, 12), trade(6, 0, 13)]);
+    bench.deliver(core, &[trade(3, 0, 10), trade(4, 0, 11), trade(5, 1, 12), trade(6, 0, 13)]);
     bench.turn();
     bench.read(core);
     let (core, session) = bench.core(2, 4);
@@ -499,7 +502,7 @@ fn a_new_epoch_takes_back_what_core_lost() {
         assert!(durable <= accepted, "{durable} above {accepted}");
     }
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 10, 0, 0)), [3]);
-    bench.say(core, &[trade(4, 1, 20), trade(5, 0, 21)]);
+    bench.deliver(core, &[trade(4, 1, 20), trade(5, 0, 21)]);
     let told = |bench: &mut Bench| {
         let of = ["ABEV3", "ITUB4"].map(|symbol| rows(&bench.ask(Op::Last, symbol, 10, 0, 0)));
         assert_eq!(of, [vec![3, 5], vec![4]]);
@@ -515,9 +518,9 @@ fn a_new_epoch_takes_back_what_core_lost() {
 #[test]
 fn a_shard_that_missed_an_epoch_asks_where_it_began() {
     let (mut bench, core) = Bench::fed();
-    bench.say(core, &[trade(3, 0, 10), trade(4, 0, 11)]);
+    bench.deliver(core, &[trade(3, 0, 10), trade(4, 0, 11)]);
     let (core, _) = bench.core(2, 5);
-    bench.say(core, &[trade(5, 0, 12), trade(6, 0, 13), trade(7, 0, 14)]);
+    bench.deliver(core, &[trade(5, 0, 12), trade(6, 0, 13), trade(7, 0, 14)]);
     let (core, session) = bench.core(4, 9);
     let session = session.view::<Session>().unwrap();
     assert_eq!((session.epoch.get(), session.next_seq.get()), (2, 8), "it says where it stands");
@@ -526,26 +529,26 @@ fn a_shard_that_missed_an_epoch_asks_where_it_began() {
     let role = Role::Feeder as u8;
     let (epoch, epoch_start) = (U32::new(4), U64::new(6));
     let told = Session { role, source: 1, epoch, epoch_start, ..Session::default() };
-    bench.say(core, &[Frame::seal(told)]);
+    bench.deliver(core, &[Frame::seal(told)]);
     let answer = bench.read(core)[0];
     let answer = answer.view::<Session>().unwrap();
     assert_eq!((answer.epoch.get(), answer.next_seq.get()), (4, 6));
-    bench.say(core, &[trade(6, 0, 20)]);
+    bench.deliver(core, &[trade(6, 0, 20)]);
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 10, 0, 0)), [3, 4, 5, 6]);
 }
 
 #[test]
 fn what_came_before_its_own_epoch_is_never_void() {
     let (mut bench, core) = Bench::fed();
-    bench.say(core, &[trade(3, 0, 10), trade(4, 0, 11)]);
+    bench.deliver(core, &[trade(3, 0, 10), trade(4, 0, 11)]);
     let (core, _) = bench.core(2, 5);
-    bench.say(core, &[trade(5, 0, 12)]);
+    bench.deliver(core, &[trade(5, 0, 12)]);
     let (core, _) = bench.core(9, 40);
     // A core that no longer knows says 1.
     let role = Role::Feeder as u8;
     let (epoch, epoch_start) = (U32::new(9), U64::new(1));
     let told = Session { role, source: 1, epoch, epoch_start, ..Session::default() };
-    bench.say(core, &[Frame::seal(told)]);
+    bench.deliver(core, &[Frame::seal(told)]);
     assert_eq!(bench.read(core)[0].view::<Session>().unwrap().next_seq.get(), 5);
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 10, 0, 0)), [3, 4]);
 }
@@ -555,8 +558,8 @@ fn the_newest_feeder_is_the_one() {
     let (mut bench, old) = Bench::fed();
     let (new, _) = bench.core(1, 1);
     assert!(bench.actions.contains(&Action::Close(old)));
-    bench.say(old, &[trade(3, 0, 10)]);
-    bench.say(new, &[trade(4, 0, 10)]);
+    bench.deliver(old, &[trade(3, 0, 10)]);
+    bench.deliver(new, &[trade(4, 0, 10)]);
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 10, 0, 0)), [4]);
     bench.shard.handle_close(bench.now, old, CloseReason::Ours);
     assert!(bench.shard.feeder == Some(new));

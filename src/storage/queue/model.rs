@@ -94,7 +94,7 @@ impl Life {
             may_die: false,
             under_way: 0,
             under_way_max: 0,
-            told: 0,
+            reported: 0,
             heard: 0,
             errors: 0,
         }));
@@ -195,7 +195,7 @@ impl Life {
         match done {
             Ok(()) => {
                 self.committed_seq = self.appended_seq;
-                // Who has waited tries again without being told.
+                // Who has waited tries again without a notification.
                 self.is_held_back = false;
                 let all = self.durable == self.log.committed_position();
                 holds(all, || "it did not wait for everything".to_owned())
@@ -274,7 +274,7 @@ impl Life {
         }
         let world = self.world.borrow();
         holds(world.under_way == 0, || format!("{} jobs nobody hears of", world.under_way))?;
-        holds(world.told == world.heard, || format!("{} of {}", world.heard, world.told))?;
+        holds(world.reported == world.heard, || format!("{} of {}", world.heard, world.reported))?;
         let is_closed = *self.log.health() == Health::Closed;
         let is_said = world.errors == 0 || self.has_failed() || is_closed;
         holds(is_said, || "an error without a failure".to_owned())?;
@@ -386,7 +386,7 @@ fn what_was_started_is_done_when_the_storage_is_let_go_of() {
 
 #[test]
 #[cfg_attr(miri, ignore = "a search of minutes in safe code")]
-fn a_sync_that_fails_is_told_once_and_nothing_is_durable_behind_it() {
+fn a_sync_that_fails_is_reported_once_and_nothing_is_durable_behind_it() {
     for count in 0..3 {
         for script in [&[Append, Commit, Look, Append, Commit], CLOSED] {
             let plan = Plan { script, syncs_until_failure: Some(count), ..TURNS };
@@ -398,7 +398,7 @@ fn a_sync_that_fails_is_told_once_and_nothing_is_durable_behind_it() {
 
 #[test]
 #[cfg_attr(miri, ignore = "a search of minutes in safe code")]
-fn a_thread_that_is_lost_anywhere_is_told_once_and_what_it_told_before_is_heard() {
+fn a_thread_that_is_lost_anywhere_is_reported_once_and_its_earlier_answers_arrive() {
     for script in [&[Append, Commit, Look, Append, Commit], CLOSED] {
         let ways = explore_from_everywhere(Plan { script, thread_may_die: true, ..TURNS });
         assert!(ways > 1_000, "{ways} are not all");

@@ -45,7 +45,7 @@ fn a_thread_answers_each_job_once_and_wakes_for_each() {
 
 /// A reactor that sleeps until it is woken would sleep for ever at one answer without a wake.
 #[test]
-fn who_looks_only_when_woken_hears_everything() {
+fn who_looks_only_when_woken_gets_every_answer() {
     let (mut jobs, list) = queues();
     let (wake_sent, woken) = bounded::<()>(1);
     let wake: Wake = Box::new(move || {
@@ -81,7 +81,7 @@ fn what_was_started_is_done_when_the_log_stops() {
 }
 
 #[test]
-fn a_thread_that_panics_is_told_once_and_wakes() {
+fn a_thread_that_panics_is_reported_once_and_wakes() {
     let (mut jobs, list) = queues();
     let (rung, wake) = counted();
     let work = |job: u32| if job == 1 { panic!("the job") } else { job };

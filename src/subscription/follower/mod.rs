@@ -51,7 +51,7 @@ impl Request {
     }
 }
 
-/// What the caller is told.
+/// The events of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A data frame. Its delivery flags say whether it is live, from a snapshot or from history.
@@ -63,7 +63,7 @@ pub enum Event {
     },
     /// Frames that this subscription will not get, and why.
     ///
-    /// A loss is told where it lies in the sequence, as soon as it is known. What it cost is often known
+    /// A loss is reported where it lies in the sequence, as soon as it is known. What it cost is often known
     /// only later, when the next frame of an instrument shows by its `instrument_seq` how many of its
     /// frames were missed: that part follows as a further loss that names the `instrument`. No frame
     /// is counted twice, so the sum of `missed` is what is known to be missing.
@@ -88,18 +88,18 @@ fn lost(reason: GapReason, from_seq: u64, to_seq: u64, missed: Option<u64>) -> E
 
 /// A piece of history that is asked for.
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+struct HistoryRange {
     from_seq: u64,
     to_seq: u64,
     /// The frame of the broker that showed the hole; it follows behind the piece.
     held: Option<Frame>,
-    /// Frames whose absence the piece's own frames have shown, and which no told loss explains.
+    /// Frames whose absence the piece's own frames have shown, and which no reported loss explains.
     missed: u64,
 }
 
 /// What the machine wants its shell to read from next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum NextRead {
     /// Frames of the broker, subscribed from this `seq` (0 = snapshot).
     Broker {
         /// To subscribe with after a reconnect.
@@ -128,7 +128,7 @@ pub struct Follower {
     next_seq: u64,
     /// Behind the last frame that came, or that is known not to be ours: a hole begins here at the earliest.
     seen_seq: u64,
-    piece: Option<Piece>,
+    history_range: Option<HistoryRange>,
     /// Holes before this were looked up in history already.
     checked_seq: u64,
     losses: Losses,
@@ -154,7 +154,7 @@ impl Follower {
             epoch: 0,
             epoch_start: 0,
             is_misplaced: false,
-            piece: None,
+            history_range: None,
             checked_seq: 0,
             losses: Losses::default(),
             skipped: 0,
@@ -164,12 +164,12 @@ impl Follower {
         }
     }
 
-    /// What the caller is told next. To be emptied after each input: a frame makes a few events at most.
+    /// The next event for the caller. To be emptied after each input: a frame makes a few events at most.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Whether there is something to tell.
+    /// Whether there is an event.
     #[must_use]
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()
@@ -195,12 +195,16 @@ impl Follower {
 
     /// What to read from next.
     #[must_use]
-    pub fn want(&self) -> Want {
-        match self.piece {
-            Some(Piece { to_seq, .. }) => Want::History { from_seq: self.next_seq, to_seq },
+    pub fn next_read(&self) -> NextRead {
+        match self.history_range {
+            Some(HistoryRange { to_seq, .. }) => {
+                NextRead::History { from_seq: self.next_seq, to_seq }
+            }
             // Only a lossless reader goes back; the others begin again with the present.
-            None if self.request.mode == Mode::Lossless => Want::Broker { from_seq: self.next_seq },
-            None => Want::Broker { from_seq: 0 },
+            None if self.request.mode == Mode::Lossless => {
+                NextRead::Broker { from_seq: self.next_seq }
+            }
+            None => NextRead::Broker { from_seq: 0 },
         }
     }
 
@@ -286,7 +290,7 @@ impl Follower {
         let skipped = std::mem::take(&mut self.skipped);
         if missed_from != 0 && missed_from < next_seq && !self.is_lossless() {
             let (reason, to_seq) = (GapReason::Skipped, next_seq - 1);
-            self.losses.tell(reason, missed_from, to_seq, false);
+            self.losses.note_reported(reason, missed_from, to_seq, false);
             self.events.push_back(lost(reason, missed_from, to_seq, Some(skipped)));
         }
         self.next_seq = self.next_seq.max(missed_from);
@@ -312,7 +316,7 @@ impl Follower {
     fn look_up(&mut self, from_seq: u64, to_seq: u64, held: Option<Frame>) {
         self.next_seq = from_seq;
         self.checked_seq = to_seq;
-        self.piece = Some(Piece { from_seq, to_seq, held, missed: 0 });
+        self.history_range = Some(HistoryRange { from_seq, to_seq, held, missed: 0 });
     }
 
     /// A frame of the sequence, from the broker.
@@ -325,7 +329,7 @@ impl Follower {
         let hole = if wanted { self.losses.hole_before(frame) } else { None };
         if self.is_lossless() && seq > self.checked_seq {
             let is_torn = self.is_raw && self.next_seq != 0 && seq > self.next_seq;
-            let unexplained = hole.filter(|hole| hole.told.is_none());
+            let unexplained = hole.filter(|hole| hole.reported.is_none());
             let from_seq = match unexplained {
                 _ if is_torn => Some(self.next_seq),
                 Some(hole) => Some(self.seen_seq.max(hole.from_seq)).filter(|&from| from < seq),
@@ -339,7 +343,7 @@ impl Follower {
         self.deliver(frame, wanted);
     }
 
-    /// Hands on the next frame, and tells what is missing before it.
+    /// Delivers the next frame, and reports what is missing before it.
     fn deliver(&mut self, frame: &Frame, wanted: bool) {
         let seq = frame.seq.get();
         self.next_seq = if is_planted(Bug::ResumeFromSeq) { seq } else { seq.saturating_add(1) };
@@ -348,12 +352,12 @@ impl Follower {
             return;
         }
         if let Some(hole) = self.losses.hole_before(frame) {
-            match (hole.told, &mut self.piece) {
-                (Some(told), _) if told.is_counted => {}
+            match (hole.reported, &mut self.history_range) {
+                (Some(reported), _) if reported.is_counted => {}
                 // Why is known only at the end of the piece.
-                (None, Some(piece)) => piece.missed += hole.missed,
-                (told, _) => self.events.push_back(Event::Lost {
-                    reason: told.map_or(self.unexplained(), |told| told.reason),
+                (None, Some(history_range)) => history_range.missed += hole.missed,
+                (reported, _) => self.events.push_back(Event::Lost {
+                    reason: reported.map_or(self.unexplained(), |reported| reported.reason),
                     from_seq: hole.from_seq,
                     to_seq: hole.to_seq,
                     instrument: Some(frame.instrument()),
@@ -426,7 +430,7 @@ impl Follower {
                 self.seen_seq = self.seen_seq.max(self.next_seq);
             }
         }
-        self.losses.tell(reason, from_seq, to_seq, missed.is_some());
+        self.losses.note_reported(reason, from_seq, to_seq, missed.is_some());
         self.events.push_back(lost(reason, from_seq, to_seq, missed));
     }
 
@@ -435,22 +439,22 @@ impl Follower {
     /// then end before the piece does, or have other frames in it, and the rest would look lost. So the piece
     /// is not read: the shell subscribes again at the broker, which learns of the epoch too.
     pub fn handle_history_session(&mut self, epoch: u32, epoch_start: u64) {
-        let Some(piece) = self.piece else { return };
+        let Some(history_range) = self.history_range else { return };
         if self.epoch == 0 || epoch <= self.epoch {
             return;
         }
         let is_next = epoch - self.epoch == 1;
         // Where a missed epoch began is not known, but it was not before the one known here.
         let start = if is_next { epoch_start } else { epoch_start.min(self.epoch_start) };
-        self.is_misplaced |= start < piece.to_seq;
+        self.is_misplaced |= start < history_range.to_seq;
     }
 
     /// A checked data frame of core's history.
     pub fn handle_history_frame(&mut self, frame: &Frame) {
         self.symbols.note(frame);
-        let (seq, Some(piece)) = (frame.seq.get(), self.piece) else { return };
+        let (seq, Some(history_range)) = (frame.seq.get(), self.history_range) else { return };
         // A definition ahead of the replay is a name, not an event of the asked span.
-        if !frame.has(Flags::SNAPSHOT) && (self.next_seq..piece.to_seq).contains(&seq) {
+        if !frame.has(Flags::SNAPSHOT) && (self.next_seq..history_range.to_seq).contains(&seq) {
             self.deliver(frame, self.wants(frame));
         }
     }
@@ -458,20 +462,25 @@ impl Follower {
     /// Core has sent all that it has of the piece. What is still missing does not exist any more:
     /// `first_held` is the oldest `seq` that core still has.
     pub fn handle_history_end(&mut self, first_held: u64) {
-        let Some(piece) = self.piece.take() else { return };
-        self.next_seq = self.next_seq.max(piece.to_seq);
+        let Some(history_range) = self.history_range.take() else { return };
+        self.next_seq = self.next_seq.max(history_range.to_seq);
         self.seen_seq = self.next_seq;
-        let lost_to = first_held.min(piece.to_seq);
-        let shown = Some(piece.missed).filter(|&missed| missed > 0);
-        if piece.from_seq < lost_to {
-            let all = lost_to - piece.from_seq;
+        let lost_to = first_held.min(history_range.to_seq);
+        let shown = Some(history_range.missed).filter(|&missed| missed > 0);
+        if history_range.from_seq < lost_to {
+            let all = lost_to - history_range.from_seq;
             let missed = if self.is_whole() { Some(all) } else { shown };
-            self.tell_lost(GapReason::SourceLost, piece.from_seq, lost_to - 1, missed);
+            self.report_lost(GapReason::SourceLost, history_range.from_seq, lost_to - 1, missed);
         } else if shown.is_some() {
             // Core has the span, and not all frames that were numbered in it.
-            self.tell_lost(GapReason::SourceLost, piece.from_seq, piece.to_seq - 1, shown);
+            self.report_lost(
+                GapReason::SourceLost,
+                history_range.from_seq,
+                history_range.to_seq - 1,
+                shown,
+            );
         }
-        if let Some(held) = piece.held {
+        if let Some(held) = history_range.held {
             self.handle_live(&held);
         }
     }
@@ -481,16 +490,16 @@ impl Follower {
         self.is_raw && self.wants_system
     }
 
-    /// Tells of frames that nobody has any more. What the count leaves out, each instrument adds later.
-    fn tell_lost(&mut self, reason: GapReason, from_seq: u64, to_seq: u64, missed: Option<u64>) {
-        self.losses.tell(reason, from_seq, to_seq, self.is_whole());
+    /// Reports frames that nobody has any more. What the count leaves out, each instrument adds later.
+    fn report_lost(&mut self, reason: GapReason, from_seq: u64, to_seq: u64, missed: Option<u64>) {
+        self.losses.note_reported(reason, from_seq, to_seq, self.is_whole());
         self.events.push_back(lost(reason, from_seq, to_seq, missed));
     }
 
     /// The connection to the broker is gone: what was asked of history is asked again on the next one.
     pub fn handle_broker_lost(&mut self) {
         self.is_misplaced = false;
-        self.piece = None;
+        self.history_range = None;
         self.checked_seq = 0;
         self.skipped = 0;
         if self.next_seq == 0 {
@@ -502,9 +511,9 @@ impl Follower {
 
     /// The connection to core is gone before the end of the piece: the rest is asked for on the next one.
     pub fn handle_history_lost(&mut self) {
-        if let Some(piece) = &mut self.piece {
+        if let Some(history_range) = &mut self.history_range {
             // What it had already shown to be missing stays known; the span that is asked again is the rest.
-            piece.from_seq = piece.from_seq.max(self.next_seq);
+            history_range.from_seq = history_range.from_seq.max(self.next_seq);
         }
     }
 
@@ -518,14 +527,14 @@ impl Follower {
         let from_seq = from_seq.max(self.next_seq);
         let missed = self.is_whole().then(|| (to_seq - from_seq).saturating_add(1));
         self.next_seq = to_seq + 1;
-        if let Some(piece) = &mut self.piece
-            && from_seq <= piece.from_seq
+        if let Some(history_range) = &mut self.history_range
+            && from_seq <= history_range.from_seq
         {
-            // The end of the piece says so too; it is told once.
-            piece.from_seq = self.next_seq;
+            // The end of the piece says so too; it is reported once.
+            history_range.from_seq = self.next_seq;
         }
         self.seen_seq = self.next_seq;
-        self.tell_lost(reason, from_seq, to_seq, missed);
+        self.report_lost(reason, from_seq, to_seq, missed);
     }
 
     fn wants(&self, frame: &Frame) -> bool {

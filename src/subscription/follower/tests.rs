@@ -14,28 +14,28 @@ fn follower(pattern: &str, kinds: u16, from_seq: u64) -> Follower {
         let definition = Definition::new(U32::new(index).into(), name.parse().unwrap(), 2);
         follower.handle_broker_frame(&Frame::seal(definition).delivered(Flags::SNAPSHOT));
     }
-    told(&mut follower);
+    reported(&mut follower);
     follower
 }
 
 /// What the follower has to say.
-fn told(follower: &mut Follower) -> Vec<Event> {
+fn reported(follower: &mut Follower) -> Vec<Event> {
     std::iter::from_fn(|| follower.poll_event()).collect()
 }
 
 fn broker(follower: &mut Follower, frame: &Frame) -> Vec<Event> {
     follower.handle_broker_frame(frame);
-    told(follower)
+    reported(follower)
 }
 
 fn history(follower: &mut Follower, frame: &Frame) -> Vec<Event> {
     follower.handle_history_frame(frame);
-    told(follower)
+    reported(follower)
 }
 
 fn history_end(follower: &mut Follower, first_held: u64) -> Vec<Event> {
     follower.handle_history_end(first_held);
-    told(follower)
+    reported(follower)
 }
 
 fn trade(seq: u64, index: u32) -> Frame {
@@ -90,13 +90,13 @@ fn counted_gap(reason: GapReason, from_seq: u64, to_seq: u64, missed: u64) -> Fr
 fn a_gap_is_filled_from_history_before_the_feed_goes_on() {
     let mut follower = follower("*", 0, 1);
     assert!(broker(&mut follower, &gap(GapReason::BeforeRing, 1, 9)).is_empty());
-    assert_eq!(follower.want(), Want::History { from_seq: 1, to_seq: 10 });
+    assert_eq!(follower.next_read(), NextRead::History { from_seq: 1, to_seq: 10 });
     for seq in 1..10 {
         assert!(!history(&mut follower, &trade(seq, 1)).is_empty());
     }
     assert!(history(&mut follower, &trade(10, 1)).is_empty(), "that one the broker has");
     assert_eq!(history_end(&mut follower, 1), []);
-    assert_eq!(follower.want(), Want::Broker { from_seq: 10 });
+    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 10 });
     assert_eq!(broker(&mut follower, &trade(10, 1)), [Event::Data(trade(10, 1))]);
 }
 
@@ -127,13 +127,13 @@ fn values_behind_what_was_skipped_are_delivered() {
 }
 
 #[test]
-fn a_frame_seen_before_the_break_is_not_told_twice() {
+fn a_frame_seen_before_the_break_is_not_delivered_twice() {
     let mut follower = follower("*", 0, 0);
     let end = SnapshotEnd { next_seq: U64::new(5), ..SnapshotEnd::default() };
     assert_eq!(broker(&mut follower, &Frame::seal(end)), [Event::Live { next_seq: 5 }]);
     assert!(!broker(&mut follower, &trade(5, 1)).is_empty());
     follower.handle_broker_lost();
-    assert_eq!(follower.want(), Want::Broker { from_seq: 6 });
+    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 6 });
     assert!(broker(&mut follower, &trade(5, 1)).is_empty());
     assert!(!broker(&mut follower, &trade(6, 1)).is_empty());
 }
@@ -149,7 +149,7 @@ fn a_new_epoch_voids_what_was_seen_beyond_its_start() {
     assert_eq!(broker(&mut follower, &subscribed(2, 15, 18)), [void]);
     assert!(follower.must_subscribe_again(), "the broker would go on at 20");
     follower.handle_broker_lost();
-    assert_eq!(follower.want(), Want::Broker { from_seq: 15 });
+    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 15 });
     assert!(!follower.must_subscribe_again());
 }
 
@@ -182,7 +182,7 @@ fn a_heartbeat_moves_the_place_over_frames_of_others() {
     let mut follower = follower("PETR4", 0, 5);
     let beat = Heartbeat { next_seq: U64::new(90), ..Heartbeat::default() };
     assert!(broker(&mut follower, &Frame::seal(beat)).is_empty());
-    assert_eq!(follower.want(), Want::Broker { from_seq: 90 });
+    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 90 });
 }
 
 #[test]
@@ -192,15 +192,15 @@ fn a_lost_tail_shows_in_the_next_heartbeat_and_is_fetched() {
         broker(&mut follower, &every(seq));
     }
     assert!(broker(&mut follower, &beat(5)).is_empty());
-    assert_eq!(follower.want(), Want::Broker { from_seq: 5 }, "nothing is missing");
+    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 5 }, "nothing is missing");
     assert!(broker(&mut follower, &beat(7)).is_empty());
-    assert_eq!(follower.want(), Want::History { from_seq: 5, to_seq: 7 });
+    assert_eq!(follower.next_read(), NextRead::History { from_seq: 5, to_seq: 7 });
     for seq in [5, 6] {
         let frame = every(seq);
         assert_eq!(history(&mut follower, &frame), [Event::Data(frame)]);
     }
     assert_eq!(history_end(&mut follower, 1), []);
-    assert_eq!(follower.want(), Want::Broker { from_seq: 7 });
+    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 7 });
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_hole_that_nobody_announced_is_filled_before_the_frame_that_shows_it() {
     broker(&mut follower, &beat(20));
     let third = numbered(30, 1, 3);
     assert!(broker(&mut follower, &third).is_empty());
-    assert_eq!(follower.want(), Want::History { from_seq: 4, to_seq: 30 });
+    assert_eq!(follower.next_read(), NextRead::History { from_seq: 4, to_seq: 30 });
     let second = numbered(9, 1, 2);
     assert_eq!(history(&mut follower, &second), [Event::Data(second)]);
     assert_eq!(history_end(&mut follower, 1), [Event::Data(third)]);
@@ -220,37 +220,37 @@ fn a_hole_that_nobody_announced_is_filled_before_the_frame_that_shows_it() {
     let mut follower = self::follower("*", 0, 1);
     broker(&mut follower, &trade(1, 1));
     assert!(broker(&mut follower, &trade(4, 1)).is_empty());
-    assert_eq!(follower.want(), Want::History { from_seq: 2, to_seq: 4 });
+    assert_eq!(follower.next_read(), NextRead::History { from_seq: 2, to_seq: 4 });
     history(&mut follower, &trade(2, 1));
     history(&mut follower, &trade(3, 1));
     assert_eq!(history_end(&mut follower, 1), [Event::Data(trade(4, 1))]);
 }
 
 #[test]
-fn a_hole_that_history_has_too_is_told_once() {
+fn a_hole_that_history_has_too_is_reported_once() {
     let mut follower = follower("PETR4", 0, 1);
     broker(&mut follower, &numbered(3, 1, 1));
     let last = numbered(30, 1, 4);
     assert!(broker(&mut follower, &last).is_empty());
-    let told = part(GapReason::SourceLost, (4, 29), 1, 2);
-    assert_eq!(history_end(&mut follower, 1), [told, Event::Data(last)]);
+    let reported = part(GapReason::SourceLost, (4, 29), 1, 2);
+    assert_eq!(history_end(&mut follower, 1), [reported, Event::Data(last)]);
     let next = numbered(31, 1, 5);
     assert_eq!(broker(&mut follower, &next), [Event::Data(next)]);
 }
 
 #[test]
-fn what_core_has_trimmed_is_told_although_the_rest_came() {
+fn what_core_has_trimmed_is_reported_although_the_rest_came() {
     let mut follower = follower("PETR4", 0, 1);
     broker(&mut follower, &numbered(1, 1, 1));
     follower.handle_broker_frame(&gap(GapReason::Lapped, 2, 9));
     let kept = numbered(8, 1, 4);
     assert_eq!(history(&mut follower, &kept), [Event::Data(kept)]);
     assert_eq!(history_end(&mut follower, 7), [lost(GapReason::SourceLost, 2, 6, Some(2))]);
-    assert_eq!(follower.want(), Want::Broker { from_seq: 10 });
+    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 10 });
 }
 
 #[test]
-fn each_instrument_tells_later_what_a_loss_cost_it() {
+fn each_instrument_reports_later_what_a_loss_cost_it() {
     let mut follower = follower("*", 0, 0);
     let definition = Definition::new(U32::new(3).into(), "VALE3".parse().unwrap(), 2);
     broker(&mut follower, &Frame::seal(definition).delivered(Flags::SNAPSHOT));
@@ -287,7 +287,7 @@ fn who_begins_again_with_the_present_learns_how_much_was_skipped() {
         broker(&mut follower, &numbered(4, 1, 3).delivered(Flags::SNAPSHOT));
         broker(&mut follower, &snapshot_end(5));
         follower.handle_broker_lost();
-        assert_eq!(follower.want(), Want::Broker { from_seq: 0 });
+        assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 0 });
         broker(&mut follower, &numbered(40, 1, 9).delivered(Flags::SNAPSHOT));
         let skipped = lost(GapReason::Skipped, 5, 49, Some(5));
         let live = Event::Live { next_seq: 50 };
@@ -312,20 +312,20 @@ fn numbers_that_come_again_in_a_new_epoch_are_no_loss() {
 }
 
 #[test]
-fn where_history_begins_is_told_though_the_connection_ends_before_its_end() {
+fn where_history_begins_is_reported_though_the_connection_ends_before_its_end() {
     let mut follower = follower("PETR4", 0, 1);
     assert_eq!(broker(&mut follower, &gap(GapReason::BeforeRing, 1, 19)), []);
     let begins_later = gap(GapReason::SourceLost, 1, 9);
     let says = |follower: &mut Follower| {
         follower.handle_history_gap(begins_later.view::<Gap>().unwrap());
-        told(follower)
+        reported(follower)
     };
     assert_eq!(says(&mut follower), [lost(GapReason::SourceLost, 1, 9, None)]);
     assert_eq!(history(&mut follower, &numbered(12, 1, 5)), [Event::Data(numbered(12, 1, 5))]);
-    // The broker is lost, and with it the piece. The loss has been told.
+    // The broker is lost, and with it the piece. The loss has been reported.
     follower.handle_broker_lost();
-    assert_eq!(follower.want(), Want::Broker { from_seq: 13 });
-    // And it is told once where the end comes.
+    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 13 });
+    // And it is reported once where the end comes.
     let mut follower = super::tests::follower("PETR4", 0, 1);
     broker(&mut follower, &gap(GapReason::BeforeRing, 1, 19));
     says(&mut follower);
@@ -348,23 +348,23 @@ fn a_snapshot_that_broke_off_is_no_place_to_count_from() {
 }
 
 #[test]
-fn what_core_has_taken_back_is_not_told_as_lost() {
+fn what_core_has_taken_back_is_not_reported_as_lost() {
     let asked = || {
         let mut follower = follower("*", 0, 1);
         assert_eq!(broker(&mut follower, &subscribed(1, 1, 1)), []);
         broker(&mut follower, &every(1));
         // The broker is at 20 still, and core died: what it had from 10 on was not durable.
         assert_eq!(broker(&mut follower, &gap(GapReason::Lapped, 2, 14)), []);
-        assert_eq!(follower.want(), Want::History { from_seq: 2, to_seq: 15 });
+        assert_eq!(follower.next_read(), NextRead::History { from_seq: 2, to_seq: 15 });
         follower
     };
     let mut follower = asked();
     follower.handle_history_session(2, 10);
     assert!(follower.must_subscribe_again(), "core has nothing behind 9 yet");
     follower.handle_broker_lost();
-    assert_eq!(told(&mut follower), []);
+    assert_eq!(reported(&mut follower), []);
     assert_eq!(broker(&mut follower, &subscribed(2, 10, 12)), []);
-    assert_eq!(follower.want(), Want::Broker { from_seq: 2 });
+    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 2 });
 
     // An epoch that took back nothing of the piece: core answers as before.
     let mut follower = asked();

@@ -43,7 +43,7 @@ pub struct LiveBar {
     pub instrument: InstrumentId,
     /// The bar. One whose every trade was taken back keeps its prices and has no trades.
     pub bar: Bar,
-    /// It was told before, and is another now.
+    /// It was reported before, and is another now.
     pub is_revised: bool,
     /// Trades of it are missing: they were lost, or history was away.
     pub is_incomplete: bool,
@@ -153,7 +153,7 @@ impl LiveBars {
                 for (number, known) in &mut self.instruments {
                     if instrument.is_none_or(|lost| lost == *number) {
                         known.is_torn = true;
-                        known.series.iter_mut().for_each(Series::tear);
+                        known.series.iter_mut().for_each(Series::mark_incomplete);
                     }
                 }
             }
@@ -193,7 +193,7 @@ impl LiveBars {
             }
         }
         if found.is_none() {
-            known.series.iter_mut().for_each(Series::begin_torn);
+            known.series.iter_mut().for_each(Series::begin_incomplete);
         }
         frames.extend(held.iter().map(|frame| (frame.seq.get(), *frame)));
         for frame in frames.values() {
@@ -210,7 +210,7 @@ impl LiveBars {
         }
         let Some(symbol) = symbols.symbol(number) else { return };
         if !self.instruments.contains_key(&number) {
-            self.meet(number, symbol);
+            self.add_instrument(number, symbol);
         }
         let Some(known) = self.instruments.get_mut(&number) else { return };
         if frame.has(Flags::SNAPSHOT) {
@@ -253,7 +253,7 @@ impl LiveBars {
     }
 
     /// An instrument that shows up for the first time.
-    fn meet(&mut self, number: InstrumentId, symbol: &Symbol) {
+    fn add_instrument(&mut self, number: InstrumentId, symbol: &Symbol) {
         if self.instruments.len() >= INSTRUMENTS_MAX {
             return;
         }
@@ -282,7 +282,7 @@ impl LiveBars {
             let (Some(prior), Some(symbol)) = (&known.prior, symbols.symbol(number)) else {
                 continue;
             };
-            // Core's clock is this machine's, or nearly. If not, the next trade will tell.
+            // Core's clock is this machine's, or nearly. If not, the next trade will show it.
             let age = now.wall_ns.saturating_sub(prior.ts_recv.get());
             let ts = prior.ts_event.get();
             let event_now = ts.saturating_add(age);

@@ -22,7 +22,7 @@ struct Kept {
 struct Window {
     /// By event time and `seq`: the order of the fold.
     trades: BTreeMap<(u64, u64), Kept>,
-    told: Option<Bar>,
+    reported: Option<Bar>,
     is_over: bool,
     is_incomplete: bool,
 }
@@ -58,12 +58,12 @@ impl Series {
     }
 
     /// The beginning of the first bar is missing.
-    pub(super) fn begin_torn(&mut self) {
+    pub(super) fn begin_incomplete(&mut self) {
         self.begins_torn = true;
     }
 
     /// Trades of the bars under way may be missing.
-    pub(super) fn tear(&mut self) {
+    pub(super) fn mark_incomplete(&mut self) {
         for window in self.windows.values_mut().filter(|window| !window.is_over) {
             window.is_incomplete = true;
         }
@@ -86,7 +86,7 @@ impl Series {
         let earlier = self.windows.range_mut(..start).filter(|(_, window)| !window.is_over);
         for (_, window) in earlier {
             window.is_over = true;
-            window.tell(instrument, self.interval_ns, out);
+            window.report(instrument, self.interval_ns, out);
         }
         let has_newer = self.windows.range(start..).any(|(&other, _)| other > start);
         let window = self.windows.entry(start).or_default();
@@ -97,7 +97,7 @@ impl Series {
             Kept { price: trade.price.get(), qty: trade.qty.get(), trade_id: trade.trade_id.get() };
         let is_new = has_room && window.trades.insert((ts, seq), kept).is_none();
         if is_new && window.is_over {
-            window.tell(instrument, self.interval_ns, out);
+            window.report(instrument, self.interval_ns, out);
         }
         is_new
     }
@@ -123,7 +123,7 @@ impl Series {
         let Some(window) = self.windows.get_mut(&start) else { return false };
         window.trades.remove(&key);
         if window.is_over {
-            window.tell(instrument, self.interval_ns, out);
+            window.report(instrument, self.interval_ns, out);
         }
         true
     }
@@ -141,7 +141,7 @@ impl Series {
             window.trades.retain(|&(_, seq), _| seq < from_seq);
             taken += before - window.trades.len();
             if window.is_over && window.trades.len() < before {
-                window.tell(instrument, self.interval_ns, out);
+                window.report(instrument, self.interval_ns, out);
             }
         }
         taken
@@ -154,7 +154,7 @@ impl Series {
         Some(self.end_of(start).saturating_add(nanos(LIVE_BAR_GRACE)))
     }
 
-    /// Tells the bars that are over at this event time.
+    /// Reports the bars that are over at this event time.
     pub(super) fn close_until(
         &mut self,
         instrument: InstrumentId,
@@ -165,7 +165,7 @@ impl Series {
             let mut under_way = self.windows.values_mut().filter(|window| !window.is_over);
             let Some(window) = under_way.next() else { return };
             window.is_over = true;
-            window.tell(instrument, self.interval_ns, out);
+            window.report(instrument, self.interval_ns, out);
         }
     }
 
@@ -181,8 +181,8 @@ impl Series {
 }
 
 impl Window {
-    /// Tells the bar, if it is another than the one told before.
-    fn tell(&mut self, instrument: InstrumentId, interval_ns: u64, out: &mut VecDeque<LiveBar>) {
+    /// Reports the bar, if it differs from the one reported before.
+    fn report(&mut self, instrument: InstrumentId, interval_ns: u64, out: &mut VecDeque<LiveBar>) {
         let mut fold = BarFold::new(interval_ns);
         for (&(ts, seq), kept) in &self.trades {
             // They are all of one bar, so no other is finished by them.
@@ -194,10 +194,11 @@ impl Window {
                 ..Trade::default()
             });
         }
-        let emptied = self.told.map(|told| Bar { volume: 0, trades: 0, notional: 0, ..told });
+        let emptied =
+            self.reported.map(|reported| Bar { volume: 0, trades: 0, notional: 0, ..reported });
         let Some(bar) = fold.finish().or(emptied) else { return };
-        if self.told != Some(bar) {
-            let is_revised = self.told.replace(bar).is_some();
+        if self.reported != Some(bar) {
+            let is_revised = self.reported.replace(bar).is_some();
             let is_incomplete = self.is_incomplete;
             out.push_back(LiveBar { instrument, bar, is_revised, is_incomplete });
         }

@@ -27,19 +27,19 @@ impl Bench {
         Bench { bars: LiveBars::new(patterns, from_seq), symbols, now }
     }
 
-    fn say(&mut self, event: Event) -> Vec<(u64, u64, &'static str)> {
+    fn handle(&mut self, event: Event) -> Vec<(u64, u64, &'static str)> {
         self.bars.handle_event(self.now, &event, &self.symbols);
-        self.told()
+        self.reported()
     }
 
     fn trade(&mut self, seq: u64, second: u64, price: i64) -> Vec<(u64, u64, &'static str)> {
-        self.say(Event::Data(trade(seq, second, price)))
+        self.handle(Event::Data(trade(seq, second, price)))
     }
 
-    /// Start in seconds, number of trades, and flags of the bars told.
-    fn told(&mut self) -> Vec<(u64, u64, &'static str)> {
+    /// Start in seconds, number of trades, and flags of the bars reported.
+    fn reported(&mut self) -> Vec<(u64, u64, &'static str)> {
         let bars = std::iter::from_fn(|| self.bars.poll_bar());
-        let told = bars.map(|live| {
+        let reported = bars.map(|live| {
             let flags = match (live.is_revised, live.is_incomplete) {
                 (false, false) => "",
                 (true, false) => "revised",
@@ -48,7 +48,7 @@ impl Bench {
             };
             (live.bar.start / 1_000_000_000, live.bar.trades, flags)
         });
-        told.collect()
+        reported.collect()
     }
 
     fn sleep_until_due(&mut self) -> Duration {
@@ -94,7 +94,7 @@ fn lost(reason: GapReason, from_seq: u64) -> Event {
 }
 
 #[test]
-fn a_bar_is_told_when_the_next_begins_and_revised_by_what_comes_late() {
+fn a_bar_is_reported_when_the_next_begins_and_revised_by_what_comes_late() {
     let mut bench = Bench::new(&[60], 1);
     assert_eq!(bench.trade(1, 0, 10), []);
     assert_eq!(bench.trade(2, 59, 30), []);
@@ -102,18 +102,18 @@ fn a_bar_is_told_when_the_next_begins_and_revised_by_what_comes_late() {
     assert_eq!(bench.trade(4, 200, 20), [(60, 1, "")], "no bar where nothing traded");
     assert_eq!(bench.trade(5, 61, 20), [(60, 2, "revised")], "a late trade");
     assert_eq!(bench.trade(6, 130, 20), [(120, 1, "")], "a late first trade");
-    assert_eq!(bench.say(cancel(7, 201, 2, 30)), [(0, 1, "revised")]);
-    assert_eq!(bench.say(cancel(8, 201, 1, 10)), [(0, 0, "revised")], "nothing of it stands");
-    assert_eq!(bench.say(cancel(9, 201, 99, 10)), [], "of a trade that nobody knows");
+    assert_eq!(bench.handle(cancel(7, 201, 2, 30)), [(0, 1, "revised")]);
+    assert_eq!(bench.handle(cancel(8, 201, 1, 10)), [(0, 0, "revised")], "nothing of it stands");
+    assert_eq!(bench.handle(cancel(9, 201, 99, 10)), [], "of a trade that nobody knows");
 }
 
 #[test]
-fn a_bar_of_a_quiet_instrument_is_told_when_its_time_has_passed() {
+fn a_bar_of_a_quiet_instrument_is_reported_when_its_time_has_passed() {
     let mut bench = Bench::new(&[60], 1);
     bench.trade(1, 10, 5);
     let grace = LIVE_BAR_GRACE;
     assert_eq!(bench.sleep_until_due(), Duration::from_secs(50) + grace);
-    assert_eq!(bench.told(), [(0, 1, "")]);
+    assert_eq!(bench.reported(), [(0, 1, "")]);
     assert_eq!(bench.bars.deadline(), None);
     assert_eq!(bench.trade(2, 20, 5), [(0, 2, "revised")]);
 }
@@ -122,8 +122,8 @@ fn a_bar_of_a_quiet_instrument_is_told_when_its_time_has_passed() {
 fn the_bar_under_way_is_completed_from_history() {
     let mut bench = Bench::new(&[60], 0);
     bench.now.wall_ns = 50 * 1_000_000_000;
-    bench.say(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
-    bench.say(Event::Live { next_seq: 10 });
+    bench.handle(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
+    bench.handle(Event::Live { next_seq: 10 });
     let backfill = bench.bars.poll_backfill().unwrap();
     assert_eq!((backfill.from, backfill.to), (0, event_ns(MINUTE).get()));
     assert_eq!((backfill.as_of, backfill.symbol.as_str()), (10, "PETR4"));
@@ -132,7 +132,7 @@ fn the_bar_under_way_is_completed_from_history() {
     assert_eq!(bench.trade(12, 61, 9), []);
     let found = [trade(5, 1, 1), trade(7, 40, 5), trade(11, 55, 9)];
     bench.bars.handle_backfill(bench.now, &backfill, Some(&found));
-    assert_eq!(bench.told(), [(0, 3, "")]);
+    assert_eq!(bench.reported(), [(0, 3, "")]);
     assert_eq!(bench.trade(13, 62, 9), []);
     assert_eq!(bench.trade(14, 120, 9), [(60, 2, "")]);
     assert_eq!(bench.bars.poll_backfill(), None);
@@ -142,8 +142,8 @@ fn the_bar_under_way_is_completed_from_history() {
 fn without_history_the_first_bar_says_that_it_is_incomplete() {
     let mut bench = Bench::new(&[60], 0);
     bench.now.wall_ns = 50 * 1_000_000_000;
-    bench.say(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
-    bench.say(Event::Live { next_seq: 10 });
+    bench.handle(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
+    bench.handle(Event::Live { next_seq: 10 });
     let backfill = bench.bars.poll_backfill().unwrap();
     bench.trade(11, 55, 9);
     bench.bars.handle_backfill(bench.now, &backfill, None);
@@ -156,8 +156,8 @@ fn a_bar_that_was_over_before_is_not_ours() {
     let mut bench = Bench::new(&[60], 0);
     // The last trade is two minutes old, by core's clock.
     bench.now.wall_ns = 160 * 1_000_000_000;
-    bench.say(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
-    bench.say(Event::Live { next_seq: 10 });
+    bench.handle(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
+    bench.handle(Event::Live { next_seq: 10 });
     assert_eq!(bench.bars.poll_backfill(), None);
     assert_eq!(bench.trade(11, 161, 9), []);
     assert_eq!(bench.trade(12, 50, 9), [], "late for a bar that we never told");
@@ -165,8 +165,8 @@ fn a_bar_that_was_over_before_is_not_ours() {
     // But event time may have stood still: then the first trade shows that the bar goes on.
     let mut bench = Bench::new(&[60], 0);
     bench.now.wall_ns = 160 * 1_000_000_000;
-    bench.say(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
-    bench.say(Event::Live { next_seq: 10 });
+    bench.handle(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
+    bench.handle(Event::Live { next_seq: 10 });
     bench.trade(11, 41, 9);
     assert!(bench.bars.poll_backfill().is_some());
 }
@@ -179,7 +179,11 @@ fn a_replay_from_the_middle_asks_for_what_is_before_it() {
     assert_eq!((backfill.from, backfill.to), (0, event_ns(300).get()), "the longer bar's");
     let found = [trade(18, 10, 1), trade(19, 125, 1), trade(25, 140, 1)];
     bench.bars.handle_backfill(bench.now, &backfill, Some(&found));
-    assert_eq!(bench.told(), [], "nothing of before, and nothing that the replay brings itself");
+    assert_eq!(
+        bench.reported(),
+        [],
+        "nothing of before, and nothing that the replay brings itself"
+    );
     assert_eq!(bench.trade(25, 140, 1), []);
     assert_eq!(bench.trade(26, 300, 1), [(120, 3, ""), (0, 4, "")]);
 }
@@ -188,7 +192,7 @@ fn a_replay_from_the_middle_asks_for_what_is_before_it() {
 fn bars_with_a_hole_say_so() {
     let mut bench = Bench::new(&[60], 1);
     bench.trade(1, 10, 5);
-    bench.say(lost(GapReason::SourceLost, 2));
+    bench.handle(lost(GapReason::SourceLost, 2));
     assert_eq!(bench.trade(4, 70, 5), [(0, 1, "incomplete")]);
     assert_eq!(bench.trade(5, 120, 5), [(60, 1, "incomplete")], "the hole may reach into it");
     assert_eq!(bench.trade(6, 180, 5), [(120, 1, "")]);
@@ -200,7 +204,7 @@ fn what_a_new_epoch_takes_back_is_taken_out_of_the_bars() {
     for (seq, second) in [(1, 10), (2, 20), (3, 70)] {
         bench.trade(seq, second, 5);
     }
-    assert_eq!(bench.say(lost(GapReason::Void, 2)), [(0, 1, "revised")]);
+    assert_eq!(bench.handle(lost(GapReason::Void, 2)), [(0, 1, "revised")]);
     assert_eq!(bench.trade(2, 30, 5), [(0, 2, "revised")]);
     assert_eq!(bench.trade(3, 130, 5), [], "its bar was emptied before anybody saw it");
     assert_eq!(bench.trade(4, 190, 5), [(120, 1, "")]);
@@ -211,6 +215,6 @@ fn other_instruments_have_no_bars() {
     let mut bench = Bench::new(&[60], 1);
     let mut other = trade(1, 10, 5);
     other.instrument = U32::new(2);
-    bench.say(Event::Data(other));
+    bench.handle(Event::Data(other));
     assert_eq!(bench.bars.deadline(), None);
 }

@@ -7,7 +7,7 @@
 
 use zerocopy::IntoBytes;
 
-use super::{Backoff, Event, Follower, Request, Symbols, Want};
+use super::{Backoff, Event, Follower, NextRead, Request, Symbols};
 use crate::dial::Dial;
 use crate::limits;
 use crate::time::{Mono, Now};
@@ -22,23 +22,23 @@ const HEARTBEAT_TOKEN: u32 = 1;
 
 /// Whom a subscription talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
+pub enum Upstream {
     /// Who distributes the feed.
     Broker,
     /// Who has its history.
     Core,
 }
 
-impl Peer {
+impl Upstream {
     /// Both.
-    pub const ALL: [Peer; 2] = [Peer::Broker, Peer::Core];
+    pub const ALL: [Upstream; 2] = [Upstream::Broker, Upstream::Core];
 
     /// Its name in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Peer::Broker => "broker",
-            Peer::Core => "core",
+            Upstream::Broker => "broker",
+            Upstream::Core => "core",
         }
     }
 }
@@ -46,15 +46,15 @@ impl Peer {
 /// What the shell is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Begin to connect, and tell what becomes of it.
-    Connect(Peer),
-    /// Close the connection, also one that is still being made. Nothing is to be told of it any more.
-    Disconnect(Peer),
+    /// Begin to connect, and report what becomes of it.
+    Connect(Upstream),
+    /// Close the connection, also one that is still being made. Nothing is to be reported of it any more.
+    Disconnect(Upstream),
 }
 
 /// One of the two connections.
 #[derive(Debug)]
-struct Line {
+struct UpstreamConnection {
     dial: Dial<()>,
     last_heard: Mono,
     last_sent: Mono,
@@ -63,9 +63,9 @@ struct Line {
     action: Option<Action>,
 }
 
-impl Line {
-    fn new(seed: u64) -> Line {
-        Line {
+impl UpstreamConnection {
+    fn new(seed: u64) -> UpstreamConnection {
+        UpstreamConnection {
             dial: Dial::default(),
             last_heard: Mono::default(),
             last_sent: Mono::default(),
@@ -111,8 +111,8 @@ impl Line {
 #[derive(Debug)]
 pub struct Subscriber {
     follower: Follower,
-    broker: Line,
-    core: Line,
+    broker: UpstreamConnection,
+    core: UpstreamConnection,
     was_greeted: bool,
     was_confirmed: bool,
     is_over: bool,
@@ -124,8 +124,8 @@ impl Subscriber {
     pub fn new(request: Request, seed: u64) -> Subscriber {
         Subscriber {
             follower: Follower::new(request),
-            broker: Line::new(seed),
-            core: Line::new(seed.rotate_left(32)),
+            broker: UpstreamConnection::new(seed),
+            core: UpstreamConnection::new(seed.rotate_left(32)),
             was_greeted: false,
             was_confirmed: false,
             is_over: false,
@@ -162,14 +162,14 @@ impl Subscriber {
         self.is_over
     }
 
-    /// What the caller is told next.
+    /// The next event for the caller.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.follower.poll_event()
     }
 
-    /// Whether the caller is to be told, or the shell to do, something.
+    /// Whether there is an event for the caller, or an action for the shell.
     #[must_use]
-    pub fn has_news(&self) -> bool {
+    pub fn has_updates(&self) -> bool {
         self.follower.has_events() || self.broker.action.is_some() || self.core.action.is_some()
     }
 
@@ -180,22 +180,22 @@ impl Subscriber {
 
     /// Bytes for this peer.
     #[must_use]
-    pub fn outgoing(&self, peer: Peer) -> &[u8] {
-        &self.line(peer).outbox
+    pub fn outgoing(&self, upstream: Upstream) -> &[u8] {
+        &self.connection(upstream).outbox
     }
 
     /// The kernel took so many of them.
-    pub fn handle_sent(&mut self, peer: Peer, bytes: usize) {
-        let outbox = &mut self.line_mut(peer).outbox;
+    pub fn handle_sent(&mut self, upstream: Upstream, bytes: usize) {
+        let outbox = &mut self.connection_mut(upstream).outbox;
         outbox.drain(..bytes.min(outbox.len()));
     }
 
     /// Whether frames of this peer are wanted now.
     #[must_use]
-    pub fn wants_frames(&self, peer: Peer) -> bool {
-        match peer {
-            Peer::Broker => !self.wants_history(),
-            Peer::Core => true,
+    pub fn wants_frames(&self, upstream: Upstream) -> bool {
+        match upstream {
+            Upstream::Broker => !self.wants_history(),
+            Upstream::Core => true,
         }
     }
 
@@ -216,23 +216,24 @@ impl Subscriber {
             return;
         }
         let wants_history = self.wants_history();
-        for peer in Peer::ALL {
-            let is_wanted = (peer == Peer::Core) == wants_history;
-            let is_read = self.wants_frames(peer);
-            let next_seq = if peer == Peer::Broker { self.follower.next_seq() } else { 0 };
-            let line = self.line_mut(peer);
-            let opening_until = line.dial.since().map(|since| since + limits::CLIENT_CONNECT_MAX);
-            if is_wanted && line.dial.is_due(now.mono) {
-                line.dial.begin(now.mono, ());
-                line.action = Some(Action::Connect(peer));
+        for upstream in Upstream::ALL {
+            let is_wanted = (upstream == Upstream::Core) == wants_history;
+            let is_read = self.wants_frames(upstream);
+            let next_seq = if upstream == Upstream::Broker { self.follower.next_seq() } else { 0 };
+            let connection = self.connection_mut(upstream);
+            let opening_until =
+                connection.dial.since().map(|since| since + limits::CLIENT_CONNECT_MAX);
+            if is_wanted && connection.dial.is_due(now.mono) {
+                connection.dial.begin(now.mono, ());
+                connection.action = Some(Action::Connect(upstream));
             } else if opening_until.is_some_and(|until| until <= now.mono) {
-                self.leave(now, peer);
-            } else if line.dial.is_ready() && is_read && line.dead_at() <= now.mono {
-                log::info!("{} said nothing for 45 s; reconnecting", peer.name());
-                self.leave(now, peer);
-            } else if line.dial.is_ready() && line.heartbeat_at() <= now.mono {
+                self.leave(now, upstream);
+            } else if connection.dial.is_ready() && is_read && connection.dead_at() <= now.mono {
+                log::info!("{} said nothing for 45 s; reconnecting", upstream.name());
+                self.leave(now, upstream);
+            } else if connection.dial.is_ready() && connection.heartbeat_at() <= now.mono {
                 // Asks for an answer: a feed of others' frames would otherwise show no sign of life.
-                line.send(
+                connection.send(
                     now,
                     Heartbeat {
                         flags: U16::new(Flags::MORE),
@@ -247,41 +248,41 @@ impl Subscriber {
     }
 
     /// The connection stands: says who we are and what we want.
-    pub fn handle_connected(&mut self, now: Now, peer: Peer) {
-        let role = match peer {
-            Peer::Broker => Role::Subscriber,
-            Peer::Core => Role::Querier,
+    pub fn handle_connected(&mut self, now: Now, upstream: Upstream) {
+        let role = match upstream {
+            Upstream::Broker => Role::Subscriber,
+            Upstream::Core => Role::Querier,
         };
-        let line = self.line_mut(peer);
-        line.dial.opened(now.mono);
-        line.outbox.clear();
-        line.last_heard = now.mono;
+        let connection = self.connection_mut(upstream);
+        connection.dial.opened(now.mono);
+        connection.outbox.clear();
+        connection.last_heard = now.mono;
         let name = padded("client");
-        line.send(now, Session { role: role as u8, name, ..Session::default() });
-        match (peer, self.follower.want()) {
-            (Peer::Broker, Want::Broker { from_seq }) => {
+        connection.send(now, Session { role: role as u8, name, ..Session::default() });
+        match (upstream, self.follower.next_read()) {
+            (Upstream::Broker, NextRead::Broker { from_seq }) => {
                 for subscribe in self.follower.subscribe_frames(from_seq) {
                     self.broker.send(now, subscribe);
                 }
             }
-            (Peer::Core, Want::History { from_seq, to_seq }) => {
+            (Upstream::Core, NextRead::History { from_seq, to_seq }) => {
                 let query = self.follower.history_query(from_seq, to_seq, u32::MAX);
                 self.core.send(now, query);
             }
             // What it was made for has gone meanwhile.
-            _ => self.leave(now, peer),
+            _ => self.leave(now, upstream),
         }
     }
 
     /// The connection could not be made, or has ended.
-    pub fn handle_disconnected(&mut self, now: Now, peer: Peer) {
-        self.line_mut(peer).fail(now);
-        match peer {
-            Peer::Broker => {
+    pub fn handle_disconnected(&mut self, now: Now, upstream: Upstream) {
+        self.connection_mut(upstream).fail(now);
+        match upstream {
+            Upstream::Broker => {
                 self.follower.handle_broker_lost();
-                self.hang_up(now, Peer::Core);
+                self.disconnect(now, Upstream::Core);
             }
-            Peer::Core => self.follower.handle_history_lost(),
+            Upstream::Core => self.follower.handle_history_lost(),
         }
     }
 
@@ -289,17 +290,22 @@ impl Subscriber {
     ///
     /// # Errors
     /// The broker's refusal, when another attempt would only meet it again.
-    pub fn handle_frame(&mut self, now: Now, peer: Peer, frame: &Frame) -> Result<(), Refusal> {
-        let next_seq = if peer == Peer::Broker { self.follower.next_seq() } else { 0 };
-        let line = self.line_mut(peer);
-        line.last_heard = now.mono;
+    pub fn handle_frame(
+        &mut self,
+        now: Now,
+        upstream: Upstream,
+        frame: &Frame,
+    ) -> Result<(), Refusal> {
+        let next_seq = if upstream == Upstream::Broker { self.follower.next_seq() } else { 0 };
+        let connection = self.connection_mut(upstream);
+        connection.last_heard = now.mono;
         if let Some(refusal) = frame.view::<Refusal>() {
-            return self.handle_refusal(now, peer, refusal);
+            return self.handle_refusal(now, upstream, refusal);
         }
         if let Some(beat) = frame.view::<Heartbeat>()
             && beat.flags.get() & Flags::MORE != 0
         {
-            line.send(
+            connection.send(
                 now,
                 Heartbeat {
                     token: beat.token,
@@ -309,12 +315,12 @@ impl Subscriber {
                 },
             );
         }
-        if line.dial.greeted().is_some() {
-            self.was_greeted |= peer == Peer::Broker;
+        if connection.dial.greeted().is_some() {
+            self.was_greeted |= upstream == Upstream::Broker;
         }
-        match peer {
-            Peer::Broker => self.handle_broker_frame(now, frame),
-            Peer::Core => self.handle_core_frame(now, frame),
+        match upstream {
+            Upstream::Broker => self.handle_broker_frame(now, frame),
+            Upstream::Core => self.handle_core_frame(now, frame),
         }
         Ok(())
     }
@@ -330,7 +336,7 @@ impl Subscriber {
         }
         self.follower.handle_broker_frame(frame);
         if self.follower.must_subscribe_again() {
-            self.leave(now, Peer::Broker);
+            self.leave(now, Upstream::Broker);
         }
     }
 
@@ -338,7 +344,7 @@ impl Subscriber {
         if let Some(end) = frame.view::<Ended>() {
             self.core.backoff.reset();
             self.follower.handle_history_end(end.covered_from.get());
-            self.hang_up(now, Peer::Core);
+            self.disconnect(now, Upstream::Core);
             // It was not read meanwhile, which is no silence.
             self.broker.last_heard = now.mono;
         } else if let Some(session) = frame.view::<Session>() {
@@ -346,7 +352,7 @@ impl Subscriber {
             self.follower.handle_history_session(epoch, start);
             if self.follower.must_subscribe_again() {
                 log::info!("core is in epoch {epoch} already; subscribing again");
-                self.leave(now, Peer::Broker);
+                self.leave(now, Upstream::Broker);
             }
         } else if let Some(gap) = frame.view::<Gap>() {
             self.follower.handle_history_gap(gap);
@@ -355,53 +361,58 @@ impl Subscriber {
         }
     }
 
-    fn handle_refusal(&mut self, now: Now, peer: Peer, refusal: &Refusal) -> Result<(), Refusal> {
+    fn handle_refusal(
+        &mut self,
+        now: Now,
+        upstream: Upstream,
+        refusal: &Refusal,
+    ) -> Result<(), Refusal> {
         let passes = match ErrorCode::from_number(refusal.code.get()) {
             Some(ErrorCode::Stopping | ErrorCode::Silent) => self.was_greeted,
             Some(ErrorCode::Limit) => self.was_confirmed,
             _ => false,
         };
-        if peer == Peer::Broker && !passes {
+        if upstream == Upstream::Broker && !passes {
             self.is_over = true;
-            self.leave(now, Peer::Broker);
+            self.leave(now, Upstream::Broker);
             return Err(*refusal);
         }
-        log::info!("{} refused: {}", peer.name(), crate::wire::unpadded(&refusal.text));
-        self.leave(now, peer);
+        log::info!("{} refused: {}", upstream.name(), crate::wire::unpadded(&refusal.text));
+        self.leave(now, upstream);
         Ok(())
     }
 
     fn wants_history(&self) -> bool {
-        matches!(self.follower.want(), Want::History { .. })
+        matches!(self.follower.next_read(), NextRead::History { .. })
     }
 
     /// Gives a connection up that did not do, and lets some time pass.
-    fn leave(&mut self, now: Now, peer: Peer) {
-        self.line_mut(peer).action = Some(Action::Disconnect(peer));
-        self.handle_disconnected(now, peer);
+    fn leave(&mut self, now: Now, upstream: Upstream) {
+        self.connection_mut(upstream).action = Some(Action::Disconnect(upstream));
+        self.handle_disconnected(now, upstream);
     }
 
     /// Ends a connection that has served.
-    fn hang_up(&mut self, now: Now, peer: Peer) {
-        let line = self.line_mut(peer);
-        if line.dial.not_before().is_none() {
-            line.action = Some(Action::Disconnect(peer));
-            let _ = line.dial.end(now.mono);
-            line.outbox.clear();
+    fn disconnect(&mut self, now: Now, upstream: Upstream) {
+        let connection = self.connection_mut(upstream);
+        if connection.dial.not_before().is_none() {
+            connection.action = Some(Action::Disconnect(upstream));
+            let _ = connection.dial.end(now.mono);
+            connection.outbox.clear();
         }
     }
 
-    fn line(&self, peer: Peer) -> &Line {
-        match peer {
-            Peer::Broker => &self.broker,
-            Peer::Core => &self.core,
+    fn connection(&self, upstream: Upstream) -> &UpstreamConnection {
+        match upstream {
+            Upstream::Broker => &self.broker,
+            Upstream::Core => &self.core,
         }
     }
 
-    fn line_mut(&mut self, peer: Peer) -> &mut Line {
-        match peer {
-            Peer::Broker => &mut self.broker,
-            Peer::Core => &mut self.core,
+    fn connection_mut(&mut self, upstream: Upstream) -> &mut UpstreamConnection {
+        match upstream {
+            Upstream::Broker => &mut self.broker,
+            Upstream::Core => &mut self.core,
         }
     }
 }

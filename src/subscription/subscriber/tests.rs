@@ -20,16 +20,16 @@ impl Bench {
     /// Connected, greeted and confirmed, with nothing left to say.
     fn connected(from_seq: u64) -> Bench {
         let mut bench = Bench::new(from_seq, 1);
-        assert_eq!(bench.timers(), [Action::Connect(Peer::Broker)]);
+        assert_eq!(bench.timers(), [Action::Connect(Upstream::Broker)]);
         bench.greet();
-        bench.said(Peer::Broker);
+        bench.sent(Upstream::Broker);
         bench
     }
 
     fn greet(&mut self) {
-        self.subscriber.handle_connected(self.now, Peer::Broker);
-        self.hear(Peer::Broker, Session::default());
-        self.hear(Peer::Broker, Subscribed { epoch: U32::new(1), ..Subscribed::default() });
+        self.subscriber.handle_connected(self.now, Upstream::Broker);
+        self.receive(Upstream::Broker, Session::default());
+        self.receive(Upstream::Broker, Subscribed { epoch: U32::new(1), ..Subscribed::default() });
     }
 
     fn pass(&mut self, time: Duration) {
@@ -45,17 +45,17 @@ impl Bench {
         std::iter::from_fn(|| self.subscriber.poll_action()).collect()
     }
 
-    fn hear<M: Message>(&mut self, peer: Peer, message: M) -> Vec<Event> {
-        let heard = self.subscriber.handle_frame(self.now, peer, &Frame::seal(message));
+    fn receive<M: Message>(&mut self, upstream: Upstream, message: M) -> Vec<Event> {
+        let heard = self.subscriber.handle_frame(self.now, upstream, &Frame::seal(message));
         assert!(heard.is_ok());
         std::iter::from_fn(|| self.subscriber.poll_event()).collect()
     }
 
     /// What it has to say to this peer, now said.
-    fn said(&mut self, peer: Peer) -> Vec<Frame> {
-        let frames = as_frames(self.subscriber.outgoing(peer)).0.to_vec();
-        self.subscriber.handle_sent(peer, frames.len() * crate::wire::FRAME_BYTES);
-        assert!(self.subscriber.outgoing(peer).is_empty());
+    fn sent(&mut self, upstream: Upstream) -> Vec<Frame> {
+        let frames = as_frames(self.subscriber.outgoing(upstream)).0.to_vec();
+        self.subscriber.handle_sent(upstream, frames.len() * crate::wire::FRAME_BYTES);
+        assert!(self.subscriber.outgoing(upstream).is_empty());
         frames
     }
 
@@ -91,34 +91,34 @@ fn a_broker_that_falls_silent_is_asked_and_left_after_45_seconds() {
         bench.sleep();
         assert_eq!(bench.now.mono.since(begun), Duration::from_secs(asked_after));
         assert_eq!(bench.timers(), []);
-        let said = bench.said(Peer::Broker);
-        let beat = said[0].view::<Heartbeat>().unwrap();
+        let sent = bench.sent(Upstream::Broker);
+        let beat = sent[0].view::<Heartbeat>().unwrap();
         assert!(
             beat.flags.get() & Flags::MORE != 0 && beat.token != U32::ZERO,
             "an answer is wanted"
         );
-        assert_eq!((said.len(), beat.next_seq.get()), (1, 1), "it says what it expects");
+        assert_eq!((sent.len(), beat.next_seq.get()), (1, 1), "it says what it expects");
     }
     bench.sleep();
     assert_eq!(bench.now.mono.since(begun), Duration::from_secs(45));
-    assert_eq!(bench.timers(), [Action::Disconnect(Peer::Broker)]);
+    assert_eq!(bench.timers(), [Action::Disconnect(Upstream::Broker)]);
     bench.sleep();
-    assert_eq!(bench.timers(), [Action::Connect(Peer::Broker)]);
+    assert_eq!(bench.timers(), [Action::Connect(Upstream::Broker)]);
     assert!(bench.now.mono.since(begun) <= Duration::from_millis(45_500));
 }
 
 #[test]
 fn who_only_listens_shows_life_and_its_place() {
     let mut bench = Bench::connected(1);
-    let mut said = Vec::new();
+    let mut sent = Vec::new();
     for seq in 1..=60 {
         bench.pass(Duration::from_secs(1));
-        assert_eq!(seqs(&bench.hear(Peer::Broker, trade(seq))), [seq]);
+        assert_eq!(seqs(&bench.receive(Upstream::Broker, trade(seq))), [seq]);
         assert_eq!(bench.timers(), []);
-        said.extend(bench.said(Peer::Broker));
+        sent.extend(bench.sent(Upstream::Broker));
     }
     let places: Vec<u64> =
-        said.iter().map(|frame| frame.view::<Heartbeat>().unwrap().next_seq.get()).collect();
+        sent.iter().map(|frame| frame.view::<Heartbeat>().unwrap().next_seq.get()).collect();
     assert_eq!(places, [16, 31, 46, 61], "the broker closes who says nothing for 45 s");
 }
 
@@ -126,59 +126,59 @@ fn who_only_listens_shows_life_and_its_place() {
 fn a_heartbeat_is_answered_with_its_token_and_our_place() {
     let mut bench = Bench::connected(5);
     let flags = U16::new(Flags::MORE);
-    bench.hear(Peer::Broker, Heartbeat { flags, token: U32::new(9), ..beat(5) });
-    let said = bench.said(Peer::Broker);
-    let answer = said[0].view::<Heartbeat>().unwrap();
+    bench.receive(Upstream::Broker, Heartbeat { flags, token: U32::new(9), ..beat(5) });
+    let sent = bench.sent(Upstream::Broker);
+    let answer = sent[0].view::<Heartbeat>().unwrap();
     assert_eq!((answer.flags.get(), answer.token.get(), answer.next_seq.get()), (0, 9, 5));
-    bench.hear(Peer::Broker, beat(5));
-    assert!(bench.said(Peer::Broker).is_empty(), "an answer to an answer would never end");
+    bench.receive(Upstream::Broker, beat(5));
+    assert!(bench.sent(Upstream::Broker).is_empty(), "an answer to an answer would never end");
 }
 
 #[test]
 fn a_tail_that_never_came_is_fetched_and_nothing_overtakes_it() {
     let mut bench = Bench::connected(1);
-    bench.hear(Peer::Broker, trade(1));
-    assert!(bench.hear(Peer::Broker, beat(4)).is_empty());
-    assert!(!bench.subscriber.wants_frames(Peer::Broker), "newer frames must wait");
-    assert_eq!(bench.timers(), [Action::Connect(Peer::Core)]);
-    bench.subscriber.handle_connected(bench.now, Peer::Core);
-    let said = bench.said(Peer::Core);
-    let query = said[1].view::<Query>().unwrap();
+    bench.receive(Upstream::Broker, trade(1));
+    assert!(bench.receive(Upstream::Broker, beat(4)).is_empty());
+    assert!(!bench.subscriber.wants_frames(Upstream::Broker), "newer frames must wait");
+    assert_eq!(bench.timers(), [Action::Connect(Upstream::Core)]);
+    bench.subscriber.handle_connected(bench.now, Upstream::Core);
+    let sent = bench.sent(Upstream::Core);
+    let query = sent[1].view::<Query>().unwrap();
     assert_eq!((query.from.get(), query.to.get()), (2, 4));
-    bench.hear(Peer::Core, Session::default());
-    assert_eq!(seqs(&bench.hear(Peer::Core, trade(2))), [2]);
+    bench.receive(Upstream::Core, Session::default());
+    assert_eq!(seqs(&bench.receive(Upstream::Core, trade(2))), [2]);
     // Core dies in the middle: the rest is asked of it when it is back.
-    bench.subscriber.handle_disconnected(bench.now, Peer::Core);
+    bench.subscriber.handle_disconnected(bench.now, Upstream::Core);
     bench.sleep();
-    assert_eq!(bench.timers(), [Action::Connect(Peer::Core)]);
-    bench.subscriber.handle_connected(bench.now, Peer::Core);
-    let said = bench.said(Peer::Core);
-    let query = said[1].view::<Query>().unwrap();
+    assert_eq!(bench.timers(), [Action::Connect(Upstream::Core)]);
+    bench.subscriber.handle_connected(bench.now, Upstream::Core);
+    let sent = bench.sent(Upstream::Core);
+    let query = sent[1].view::<Query>().unwrap();
     assert_eq!((query.from.get(), query.to.get()), (3, 4));
-    assert_eq!(seqs(&bench.hear(Peer::Core, trade(3))), [3]);
+    assert_eq!(seqs(&bench.receive(Upstream::Core, trade(3))), [3]);
     let end = Ended { covered_from: U64::new(1), ..Ended::default() };
-    assert!(bench.hear(Peer::Core, end).is_empty(), "nothing is lost");
-    assert_eq!(bench.actions(), [Action::Disconnect(Peer::Core)]);
-    assert!(bench.subscriber.wants_frames(Peer::Broker));
-    assert_eq!(seqs(&bench.hear(Peer::Broker, trade(4))), [4]);
+    assert!(bench.receive(Upstream::Core, end).is_empty(), "nothing is lost");
+    assert_eq!(bench.actions(), [Action::Disconnect(Upstream::Core)]);
+    assert!(bench.subscriber.wants_frames(Upstream::Broker));
+    assert_eq!(seqs(&bench.receive(Upstream::Broker, trade(4))), [4]);
 }
 
 #[test]
 fn a_broker_that_nobody_reads_is_not_dead() {
     let mut bench = Bench::connected(1);
-    bench.hear(Peer::Broker, beat(1000));
-    assert_eq!(bench.timers(), [Action::Connect(Peer::Core)]);
-    bench.subscriber.handle_connected(bench.now, Peer::Core);
+    bench.receive(Upstream::Broker, beat(1000));
+    assert_eq!(bench.timers(), [Action::Connect(Upstream::Core)]);
+    bench.subscriber.handle_connected(bench.now, Upstream::Core);
     // History takes a minute.
     for seq in 1..=60 {
         bench.pass(Duration::from_secs(1));
         assert_eq!(bench.timers(), []);
-        bench.hear(Peer::Core, trade(seq));
+        bench.receive(Upstream::Core, trade(seq));
     }
-    let said = bench.said(Peer::Broker).len();
-    assert_eq!(said, 4, "and it hears of us meanwhile");
-    bench.hear(Peer::Core, Ended { covered_from: U64::new(1), ..Ended::default() });
-    assert_eq!(bench.actions(), [Action::Disconnect(Peer::Core)]);
+    let sent = bench.sent(Upstream::Broker).len();
+    assert_eq!(sent, 4, "and it hears of us meanwhile");
+    bench.receive(Upstream::Core, Ended { covered_from: U64::new(1), ..Ended::default() });
+    assert_eq!(bench.actions(), [Action::Disconnect(Upstream::Core)]);
     bench.pass(Duration::from_secs(1));
     assert_eq!(bench.timers(), []);
 }
@@ -186,29 +186,29 @@ fn a_broker_that_nobody_reads_is_not_dead() {
 #[test]
 fn a_core_that_accepts_and_says_nothing_is_tried_again() {
     let mut bench = Bench::connected(1);
-    bench.hear(Peer::Broker, beat(3));
+    bench.receive(Upstream::Broker, beat(3));
     bench.timers();
-    bench.subscriber.handle_connected(bench.now, Peer::Core);
+    bench.subscriber.handle_connected(bench.now, Upstream::Core);
     let asked = bench.now.mono;
     bench.sleep();
-    assert_eq!(bench.timers(), [Action::Disconnect(Peer::Core)]);
+    assert_eq!(bench.timers(), [Action::Disconnect(Upstream::Core)]);
     assert_eq!(bench.now.mono.since(asked), limits::CLIENT_CONNECT_MAX);
     bench.sleep();
-    assert_eq!(bench.timers(), [Action::Connect(Peer::Core)]);
+    assert_eq!(bench.timers(), [Action::Connect(Upstream::Core)]);
 }
 
 #[test]
 fn a_break_is_mended_from_the_next_frame_on() {
     let mut bench = Bench::connected(0);
     let end = SnapshotEnd { next_seq: U64::new(8), ..SnapshotEnd::default() };
-    assert_eq!(bench.hear(Peer::Broker, end), [Event::Live { next_seq: 8 }]);
-    bench.hear(Peer::Broker, trade(8));
-    bench.subscriber.handle_disconnected(bench.now, Peer::Broker);
+    assert_eq!(bench.receive(Upstream::Broker, end), [Event::Live { next_seq: 8 }]);
+    bench.receive(Upstream::Broker, trade(8));
+    bench.subscriber.handle_disconnected(bench.now, Upstream::Broker);
     bench.sleep();
-    assert_eq!(bench.timers(), [Action::Connect(Peer::Broker)]);
-    bench.subscriber.handle_connected(bench.now, Peer::Broker);
-    let said = bench.said(Peer::Broker);
-    assert_eq!(said[1].view::<Subscribe>().unwrap().from_seq.get(), 9);
+    assert_eq!(bench.timers(), [Action::Connect(Upstream::Broker)]);
+    bench.subscriber.handle_connected(bench.now, Upstream::Broker);
+    let sent = bench.sent(Upstream::Broker);
+    assert_eq!(sent[1].view::<Subscribe>().unwrap().from_seq.get(), 9);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn thousands_that_lose_the_broker_do_not_come_back_together() {
     for bench in &mut benches {
         bench.timers();
         bench.greet();
-        bench.subscriber.handle_disconnected(bench.now, Peer::Broker);
+        bench.subscriber.handle_disconnected(bench.now, Upstream::Broker);
     }
     let bucket_ms = 10;
     let most_at_once = |waits: &[u64]| {
@@ -236,8 +236,8 @@ fn thousands_that_lose_the_broker_do_not_come_back_together() {
             let before = bench.now.mono;
             bench.sleep();
             waits.push(u64::try_from(bench.now.mono.since(before).as_millis()).unwrap());
-            assert_eq!(bench.timers(), [Action::Connect(Peer::Broker)]);
-            bench.subscriber.handle_disconnected(bench.now, Peer::Broker);
+            assert_eq!(bench.timers(), [Action::Connect(Upstream::Broker)]);
+            bench.subscriber.handle_disconnected(bench.now, Upstream::Broker);
         }
         assert!(most_at_once(&waits) < 200, "round {round}: {}", most_at_once(&waits));
     }
@@ -252,49 +252,50 @@ fn thousands_that_lose_the_broker_do_not_come_back_together() {
 fn a_refusal_that_will_not_pass_ends_it() {
     let mut bench = Bench::connected(1);
     let refusal = Refusal::new(ErrorCode::Stopping, 0, "the broker stops");
-    let said = bench.subscriber.handle_frame(bench.now, Peer::Broker, &Frame::seal(refusal));
-    assert!(said.is_ok(), "it will be back");
+    let sent = bench.subscriber.handle_frame(bench.now, Upstream::Broker, &Frame::seal(refusal));
+    assert!(sent.is_ok(), "it will be back");
     bench.actions();
     bench.sleep();
     bench.timers();
-    bench.subscriber.handle_connected(bench.now, Peer::Broker);
+    bench.subscriber.handle_connected(bench.now, Upstream::Broker);
     let refusal = Refusal::new(ErrorCode::BadPattern, 0, "no");
-    let said = bench.subscriber.handle_frame(bench.now, Peer::Broker, &Frame::seal(refusal));
-    assert!(said.is_err() && bench.subscriber.is_over());
-    assert_eq!(bench.actions(), [Action::Disconnect(Peer::Broker)]);
+    let sent = bench.subscriber.handle_frame(bench.now, Upstream::Broker, &Frame::seal(refusal));
+    assert!(sent.is_err() && bench.subscriber.is_over());
+    assert_eq!(bench.actions(), [Action::Disconnect(Upstream::Broker)]);
     assert_eq!(bench.subscriber.deadline(), None);
 }
 
 #[test]
-fn a_gap_of_history_is_told_in_its_place() {
+fn a_gap_of_history_is_reported_in_its_place() {
     let mut bench = Bench::connected(1);
-    bench.hear(Peer::Broker, beat(10));
+    bench.receive(Upstream::Broker, beat(10));
     bench.timers();
-    bench.subscriber.handle_connected(bench.now, Peer::Core);
-    bench.hear(Peer::Core, trade(1));
+    bench.subscriber.handle_connected(bench.now, Upstream::Core);
+    bench.receive(Upstream::Core, trade(1));
     let rot = Gap {
         reason: GapReason::Corrupt as u8,
         from_seq: U64::new(2),
         to_seq: U64::new(5),
         ..Gap::default()
     };
-    let told = bench.hear(Peer::Core, rot);
-    let is_told = matches!(told[..], [Event::Lost { from_seq: 2, to_seq: 5, .. }]);
-    assert!(is_told, "{told:?}");
-    assert_eq!(seqs(&bench.hear(Peer::Core, trade(6))), [6]);
+    let reported = bench.receive(Upstream::Core, rot);
+    let is_reported = matches!(reported[..], [Event::Lost { from_seq: 2, to_seq: 5, .. }]);
+    assert!(is_reported, "{reported:?}");
+    assert_eq!(seqs(&bench.receive(Upstream::Core, trade(6))), [6]);
 }
 
 #[test]
 fn a_core_in_a_later_epoch_than_the_broker_sends_us_back_to_the_broker() {
     let mut bench = Bench::connected(1);
-    bench.hear(Peer::Broker, beat(20));
-    assert_eq!(bench.timers(), [Action::Connect(Peer::Core)]);
-    bench.subscriber.handle_connected(bench.now, Peer::Core);
+    bench.receive(Upstream::Broker, beat(20));
+    assert_eq!(bench.timers(), [Action::Connect(Upstream::Core)]);
+    bench.subscriber.handle_connected(bench.now, Upstream::Core);
     let (epoch, epoch_start) = (U32::new(2), U64::new(10));
-    let events = bench.hear(Peer::Core, Session { epoch, epoch_start, ..Session::default() });
+    let events =
+        bench.receive(Upstream::Core, Session { epoch, epoch_start, ..Session::default() });
     assert!(events.is_empty(), "nothing is lost: {events:?}");
-    let left = [Action::Disconnect(Peer::Broker), Action::Disconnect(Peer::Core)];
+    let left = [Action::Disconnect(Upstream::Broker), Action::Disconnect(Upstream::Core)];
     assert_eq!(bench.actions(), left);
     bench.sleep();
-    assert_eq!(bench.timers(), [Action::Connect(Peer::Broker)]);
+    assert_eq!(bench.timers(), [Action::Connect(Upstream::Broker)]);
 }

@@ -219,7 +219,7 @@ fn a_symbol_holds_for_its_days_and_the_id_stands_in_outside_them() {
 }
 
 #[test]
-fn the_end_of_an_exchange_event_is_marked_even_if_its_record_tells_nothing() {
+fn the_end_of_an_exchange_event_is_marked_even_if_its_record_says_nothing() {
     let mut records = [book(b'T', b'B', 12, 10, 12), book(b'A', b'B', 9, 10, 12)];
     records[1].flags.set_last();
     let bytes = encoded(&metadata(3, Some(Schema::Mbp1), vec![]), &records);

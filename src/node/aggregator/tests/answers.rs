@@ -81,7 +81,7 @@ fn a_shard_that_is_away_leaves_a_hole_in_a_list_and_fails_a_sum() {
 }
 
 #[test]
-fn a_silent_shard_is_a_timeout_before_the_askers_deadline_and_its_late_answer_is_dropped() {
+fn a_silent_shard_is_a_timeout_before_the_clients_deadline_and_its_late_answer_is_dropped() {
     let mut bench = Bench::new();
     let client = bench.client();
     bench.ask(client, query(1, Op::Last, "PETR4", Query::PARTIAL | Query::WITH_QUOTE));
@@ -98,7 +98,7 @@ fn a_silent_shard_is_a_timeout_before_the_askers_deadline_and_its_late_answer_is
     assert_eq!((stops[0].op, stops[0].id.get()), (Op::Stop as u8, question));
 
     let late = answer_to(question, &[trade(1)]);
-    bench.leaf_says(OWNER, &late);
+    bench.leaf_sends(OWNER, &late);
     assert!(bench.read(client).is_empty() && bench.closed.is_empty());
     assert_eq!(bench.aggregator.gather.counts().late, 2);
     bench.assert_nothing_pending();
@@ -115,7 +115,7 @@ fn a_leaf_that_dies_inside_its_answer_leaves_none_of_it() {
     bench.ask(client, query(1, Op::Last, "PETR4", Query::PARTIAL | Query::WITH_QUOTE));
     bench.answer(CORE, &[quote()]);
     let question = bench.questions(OWNER)[0].id.get();
-    bench.leaf_says(OWNER, &[run(question), definition(), trade(1)]);
+    bench.leaf_sends(OWNER, &[run(question), definition(), trade(1)]);
     bench.lose(OWNER);
     let frames = bench.read(client);
     assert_eq!(ended(&frames), EndStatus::Partial);
@@ -148,7 +148,7 @@ fn garbage_from_a_leaf_closes_it_and_the_answer_says_so() {
         bench.answer(CORE, &[quote()]);
         let question = bench.questions(OWNER)[0].id.get();
         let conn = bench.leaves[&OWNER];
-        bench.leaf_says(OWNER, &garbage(question));
+        bench.leaf_sends(OWNER, &garbage(question));
         assert_eq!(bench.closed, [conn], "{name}");
         let frames = bench.read(client);
         assert_eq!(statuses(&frames), [Ok, Pruned, Failed, Pruned], "{name}");
@@ -170,9 +170,9 @@ fn a_leaf_interleaves_the_answers_to_two_questions() {
     let asked: Vec<u32> = bench.questions(OWNER).iter().map(|q| q.id.get()).collect();
     let [one, two] = asked[..] else { panic!("{asked:?}") };
     let frames = [run(one), trade(1), run(two), trade(2), run(one), trade(3), end(two, 1)];
-    bench.leaf_says(OWNER, &frames);
+    bench.leaf_sends(OWNER, &frames);
     assert_eq!(seqs(&bench.read(client)), [2]);
-    bench.leaf_says(OWNER, &[end(one, 2)]);
+    bench.leaf_sends(OWNER, &[end(one, 2)]);
     assert_eq!(seqs(&bench.read(client)), [1, 3]);
 }
 
@@ -184,7 +184,7 @@ fn a_leafs_refusal_is_its_answer_and_is_passed_on() {
         bench.ask(client, query(1, Op::Last, "PETR4", 0));
         let question = bench.questions(OWNER)[0].id.get();
         let refusal = Refusal::new(ErrorCode::UnknownSymbol, question, "no such instrument");
-        bench.leaf_says(OWNER, &[Frame::seal(refusal)]);
+        bench.leaf_sends(OWNER, &[Frame::seal(refusal)]);
         let frames = bench.read(client);
         assert_eq!(ended(&frames), EndStatus::Failed);
         assert_eq!(refusals(&frames), [(1, ErrorCode::UnknownSymbol as u16)]);
@@ -250,12 +250,12 @@ fn opened_and_reset_in_one_read_a_breaker_still_has_its_connection_made_anew() {
     let orders = [(3, 1), (4, 2)];
     let frames =
         orders.map(|(id, action)| Frame::seal(breaker_query(id, "aggregator.shard-B", action)));
-    bench.say(client, &frames);
+    bench.deliver(client, &frames);
     assert_eq!(bench.closed, [link]);
 }
 
 #[test]
-fn core_hears_of_every_change_once_even_when_it_was_away() {
+fn every_breaker_change_reaches_core_once_even_when_it_was_away() {
     let changes = |frames: &[Frame]| -> Vec<(String, u8)> {
         let changes = frames.iter().filter_map(Frame::view::<BreakerChange>);
         changes.map(|change| (unpadded(&change.name), change.to)).collect()

@@ -65,7 +65,7 @@ fn a_copy_that_is_lost_is_not_missed() {
 }
 
 #[test]
-fn a_silent_copy_is_hedged_and_told_to_stop_when_the_other_answers() {
+fn a_silent_copy_is_hedged_and_cancelled_when_the_other_answers() {
     let mut bench = replicated();
     let client = bench.client();
     bench.ask(client, query(1, Op::Last, "PETR4", Query::EXPLAIN));
@@ -75,7 +75,7 @@ fn a_silent_copy_is_hedged_and_told_to_stop_when_the_other_answers() {
     bench.wait_ms(1);
     let hedge = bench.questions(OWNER_1)[0];
     assert_eq!((asked.deadline_us.get(), hedge.deadline_us.get()), (450_000, 430_000));
-    bench.leaf_says(OWNER_1, &answer_to(hedge.id.get(), &[trade(7)]));
+    bench.leaf_sends(OWNER_1, &answer_to(hedge.id.get(), &[trade(7)]));
     let frames = bench.read(client);
     assert_eq!((ended(&frames), seqs(&frames)), (EndStatus::Complete, vec![7]));
     assert_eq!(statuses(&frames)[OWNER..=OWNER_1], [Spare, Ok]);
@@ -112,9 +112,9 @@ fn a_list_goes_to_the_owners_and_comes_back_by_instrument() {
     let list = Question::new(&query(1, Op::Last, "PETR4", Query::WITH_QUOTE)).unwrap();
     let list = list.about(["PETR4", "VALE3", "ITUB4"].map(padded)).unwrap();
     let frames = list.frames();
-    bench.say(client, &frames[..2]);
+    bench.deliver(client, &frames[..2]);
     assert!(bench.questions(OWNER).is_empty(), "it is not whole");
-    bench.say(client, &frames[2..]);
+    bench.deliver(client, &frames[2..]);
     let named = |index: u32, symbol: &str| {
         Frame::seal(Definition::new(U32::new(index).into(), symbol.parse().unwrap(), 2))
             .delivered(Flags::SNAPSHOT)
@@ -162,10 +162,11 @@ fn a_frame_inside_a_question_ends_the_conversation() {
 fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
     let mut bench = replicated();
     let client = bench.client();
-    let again =
-        |id: u32| Question::new(&query(id, Op::Last, "*", 0)).unwrap().cut_at(Some(CUT_OF_OURS));
+    let again = |id: u32| {
+        Question::new(&query(id, Op::Last, "*", 0)).unwrap().cut_at(Some(NEWEST_COMMON_CUT))
+    };
     let ours = again(1);
-    bench.say(client, &ours.frames());
+    bench.deliver(client, &ours.frames());
     let cuts = |frames: &[Frame]| -> Vec<u64> {
         frames.iter().filter_map(Frame::view::<QueryMore>).map(|more| more.as_of.get()).collect()
     };
@@ -174,7 +175,7 @@ fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
         let frames = bench.read(*conn);
         assert_eq!((cuts(&frames).len(), frames.len()), (0, 1), "only a heartbeat at first");
         let next_seq = U64::new(100 + *leaf as u64);
-        bench.say(*conn, &[Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() })]);
+        bench.deliver(*conn, &[Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() })]);
     }
     // The newer copies of A, B and C have 103, 105 and 107.
     let asked: Vec<u64> = conns.values().flat_map(|conn| cuts(&bench.read(*conn))).collect();
@@ -186,13 +187,13 @@ fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
     for conn in conns.values() {
         bench.read(*conn);
     }
-    bench.say(client, &again(2).frames());
+    bench.deliver(client, &again(2).frames());
     bench.wait_ms(50);
     let asked: Vec<u64> = conns.values().flat_map(|conn| cuts(&bench.read(*conn))).collect();
     assert_eq!(asked.len(), 3);
     bench.ask(client, query(2, Op::Stop, "", 0));
     bench.wait_ms(1_500);
-    bench.say(client, &again(3).frames());
+    bench.deliver(client, &again(3).frames());
     bench.aggregator.handle_close(bench.now, client, CloseReason::Reset);
     bench.wait_ms(60);
     bench.assert_nothing_pending();
@@ -223,7 +224,7 @@ fn a_silent_copy_is_probed_beside_another_and_its_answer_is_for_nobody() {
     assert_eq!((ended(&frames), seqs(&frames)), (EndStatus::Complete, vec![8]));
     assert_eq!(statuses(&frames)[OWNER..=OWNER_1], [Spare, Ok]);
     assert_eq!(silent(&bench), 1);
-    bench.leaf_says(OWNER, &answer_to(probe.id.get(), &[trade(9)]));
+    bench.leaf_sends(OWNER, &answer_to(probe.id.get(), &[trade(9)]));
     assert_eq!(silent(&bench), 0);
     assert!(bench.read(client).is_empty());
     assert!(bench.questions(OWNER).is_empty() && bench.closed.is_empty());
@@ -233,7 +234,7 @@ fn a_silent_copy_is_probed_beside_another_and_its_answer_is_for_nobody() {
 }
 
 #[test]
-fn a_probe_that_is_not_answered_ends_in_time_and_its_breaker_hears_of_it() {
+fn a_probe_that_is_not_answered_ends_in_time_and_its_breaker_counts_it() {
     let mut bench = replicated();
     let client = bench.client();
     bench.ask(client, query(1, Op::Last, "PETR4", 0));
@@ -262,15 +263,15 @@ fn a_cut_far_ahead_of_the_log_is_held_against_no_node() {
     let conns: Vec<ConnId> = bench.leaves.values().copied().collect();
     for conn in &conns {
         let beat = Heartbeat { next_seq: U64::new(100), ..Heartbeat::default() };
-        bench.say(*conn, &[Frame::seal(beat)]);
+        bench.deliver(*conn, &[Frame::seal(beat)]);
     }
-    let say_behind = |bench: &mut Bench| {
+    let send_behind = |bench: &mut Bench| {
         for leaf in 0..8 {
             for asked in bench.questions(leaf).iter().filter(|it| it.op != Op::Stop as u8) {
                 let (status, code) = (EndStatus::Failed as u8, ErrorCode::Behind as u16);
                 let (code, as_of) = (U16::new(code), U64::new(100));
                 let end = Ended { id: asked.id, status, code, as_of, ..Ended::default() };
-                bench.leaf_says(leaf, &[Frame::seal(end)]);
+                bench.leaf_sends(leaf, &[Frame::seal(end)]);
             }
         }
     };
@@ -278,11 +279,11 @@ fn a_cut_far_ahead_of_the_log_is_held_against_no_node() {
         for id in 1..=4 {
             let options = Query::WITH_QUOTE;
             let far = Question::new(&query(round * 4 + id, Op::Last, "*", options)).unwrap();
-            bench.say(client, &far.cut_at(Seq::new(1_000_000_000_000)).frames());
+            bench.deliver(client, &far.cut_at(Seq::new(1_000_000_000_000)).frames());
         }
         // They wait until their time is over, and say it a little later.
         bench.wait_ms(451);
-        say_behind(&mut bench);
+        send_behind(&mut bench);
         let codes: Vec<u16> = refusals(&bench.read(client)).iter().map(|it| it.1).collect();
         assert_eq!(codes, [ErrorCode::Behind as u16; 4]);
     }

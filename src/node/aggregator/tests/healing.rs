@@ -64,7 +64,7 @@ fn a_client_without_patience_shuts_nobody_out() {
 }
 
 #[test]
-fn a_timed_out_question_is_called_timeout_though_its_link_is_closed_for_it() {
+fn a_timed_out_question_is_called_timeout_though_its_connection_is_closed_for_it() {
     let mut bench = Bench::new();
     let client = bench.client();
     bench.ask(client, query(1, Op::Last, "PETR4", 0));
@@ -81,7 +81,7 @@ fn a_timed_out_question_is_called_timeout_though_its_link_is_closed_for_it() {
 }
 
 #[test]
-fn questions_under_way_may_end_while_an_opened_link_drains() {
+fn questions_under_way_may_end_while_an_open_breaker_drains_the_connection() {
     let mut bench = Bench::new();
     let client = bench.client();
     let long = Query { deadline_us: U32::new(900_000), ..query(9, Op::Last, "PETR4", 0) };
@@ -94,7 +94,7 @@ fn questions_under_way_may_end_while_an_opened_link_drains() {
     bench.read(client);
     assert_eq!(status_at_once(&mut bench, client), Some(BreakerOpen));
     assert!(bench.closed.is_empty(), "a question is under way");
-    bench.leaf_says(OWNER, &answer_to(question, &[trade(1)]));
+    bench.leaf_sends(OWNER, &answer_to(question, &[trade(1)]));
     assert_eq!(seqs(&bench.read(client)), [1]);
     assert_eq!(bench.closed.len(), 1);
 }
@@ -114,7 +114,7 @@ fn a_healed_leaf_is_found_by_the_next_handshake_without_any_question() {
         Some(BreakerOpen),
         "a kernel's word is no health"
     );
-    bench.say(conn, &[Frame::seal(Session::default())]);
+    bench.deliver(conn, &[Frame::seal(Session::default())]);
     bench.ask(client, query(1, Op::Last, "PETR4", 0));
     bench.answer(OWNER, &[trade(1)]);
     let frames = bench.read(client);
@@ -169,7 +169,7 @@ fn a_leaf_that_refuses_our_session_is_left_alone_for_a_while() {
         bench.wait_ms(50);
         let conn = bench.accept(OWNER);
         let refusal = Refusal::new(ErrorCode::Stopping, 0, "going away");
-        bench.say(conn, &[Frame::seal(refusal)]);
+        bench.deliver(conn, &[Frame::seal(refusal)]);
         assert_eq!(bench.closed.len(), attempt + 1);
     }
     bench.wait_ms(100);
@@ -206,7 +206,7 @@ fn two_handshakes_close_the_breaker_when_two_are_wanted() {
 }
 
 #[test]
-fn an_idle_link_is_kept_alive_and_a_dead_one_closed() {
+fn an_idle_connection_is_kept_alive_and_a_dead_one_closed() {
     let mut bench = Bench::new();
     let conn = bench.leaves[&OWNER];
     bench.wait_ms(16_000);
@@ -215,7 +215,7 @@ fn an_idle_link_is_kept_alive_and_a_dead_one_closed() {
         flags: crate::wire::U16::new(crate::wire::Flags::MORE),
         ..Heartbeat::default()
     };
-    bench.leaf_says(OWNER, &[Frame::seal(ask)]);
+    bench.leaf_sends(OWNER, &[Frame::seal(ask)]);
     assert_eq!(kinds(&bench.read(conn)), [Kind::Heartbeat], "theirs is answered");
     bench.wait_ms(31_000);
     assert!(bench.leaves.contains_key(&OWNER), "it spoke 31 s ago");
@@ -231,7 +231,7 @@ fn a_deadline_that_passed_before_the_timer_went_off_is_held_against_the_leaf() {
     }
     // We were not scheduled for a while, and what came is read before the timers are looked at.
     bench.now.mono = bench.now.mono + Duration::from_millis(480);
-    bench.leaf_says(CORE, &[end(9_999, 0)]);
+    bench.leaf_sends(CORE, &[end(9_999, 0)]);
     assert!(bench.log.iter().any(|text| text.contains("aggregator.shard-B")), "{:?}", bench.log);
     bench.read(client);
     bench.assert_nothing_pending();

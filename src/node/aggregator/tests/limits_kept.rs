@@ -5,7 +5,7 @@ use super::*;
 const OWNER: usize = 2;
 
 #[test]
-fn a_client_that_leaves_or_stops_has_its_leaves_told() {
+fn a_client_that_leaves_or_stops_cancels_its_requests() {
     for leaves in [true, false] {
         let mut bench = Bench::new();
         let client = bench.client();
@@ -35,7 +35,7 @@ fn a_stop_in_the_same_read_as_its_query_leaves_no_answer() {
     let ask = Frame::seal(query(1, Op::Last, "PETR4", 0));
     let stop = Frame::seal(query(1, Op::Stop, "", 0));
     // Nobody can be asked, so each answer is ready at once; only the last query's may come.
-    bench.say(client, &[ask, stop, ask]);
+    bench.deliver(client, &[ask, stop, ask]);
     let frames = bench.read(client);
     assert_eq!(kinds(&frames).iter().filter(|kind| **kind == Kind::End).count(), 1);
     bench.assert_nothing_pending();
@@ -67,7 +67,7 @@ fn queries_that_cannot_be_taken_are_refused_and_the_connection_stays() {
 }
 
 #[test]
-fn peers_that_misbehave_are_told_why_and_closed() {
+fn peers_that_misbehave_are_refused_and_closed() {
     let mut bad_crc = trade(1);
     bad_crc.crc = U32::new(1);
     let hello = |role: Role| Frame::seal(Session { role: role as u8, ..Session::default() });
@@ -108,7 +108,7 @@ fn a_client_has_so_many_queries_in_flight_and_no_more() {
     let asked: Vec<u32> = bench.questions(OWNER).iter().map(|q| q.id.get()).collect();
     assert_eq!(asked.len(), 4);
     for id in asked {
-        bench.leaf_says(OWNER, &answer_to(id, &[]));
+        bench.leaf_sends(OWNER, &answer_to(id, &[]));
     }
     // Answers that the client has not taken are still in flight.
     bench.ask(client, query(6, Op::Last, "PETR4", 0));
@@ -202,11 +202,11 @@ fn ten_thousand_queries_of_every_fate_leave_no_state() {
         let core = bench.questions(CORE).iter().map(|q| q.id.get()).max();
         let owner = bench.questions(OWNER).iter().map(|q| q.id.get()).max();
         if let Some(core) = core.filter(|_| round % 3 != 0) {
-            bench.leaf_says(CORE, &answer_to(core, &[quote()]));
+            bench.leaf_sends(CORE, &answer_to(core, &[quote()]));
         }
         match (owner, round % 7) {
-            (Some(owner), 0..4) => bench.leaf_says(OWNER, &answer_to(owner, &[trade(1)])),
-            (Some(owner), 4) => bench.leaf_says(OWNER, &[run(owner), quote()]),
+            (Some(owner), 0..4) => bench.leaf_sends(OWNER, &answer_to(owner, &[trade(1)])),
+            (Some(owner), 4) => bench.leaf_sends(OWNER, &[run(owner), quote()]),
             (Some(_), 5) => bench.lose(OWNER),
             _ => bench.wait_ms(10),
         }
@@ -264,8 +264,9 @@ fn a_query_that_cannot_even_wait_for_a_cut_is_not_in_flight() {
     }
     let client = bench.client();
     let ask = |bench: &mut Bench, id: u32| {
-        let ours =
-            Question::new(&query(id, Op::Last, "PETR4", 0)).unwrap().cut_at(Some(CUT_OF_OURS));
+        let ours = Question::new(&query(id, Op::Last, "PETR4", 0))
+            .unwrap()
+            .cut_at(Some(NEWEST_COMMON_CUT));
         bench.aggregator.handle_frames(bench.now, client, &ours.frames());
     };
     let count = u32::try_from(limits::GATHERS_MAX).unwrap();

@@ -1,5 +1,5 @@
 //! A broker of several reactors in one thread: its nodes take their turns in any order, as threads
-//! would, and every subscriber must see the sequence or be told what it does not see.
+//! would, and every subscriber must see the sequence or get a GAP of what it does not see.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -354,8 +354,8 @@ fn every_interleaving_gives_the_sequence_or_says_what_is_missing() {
                     let next = group.next_seq();
                     let back = group.random.between(0, 12);
                     let start = next.saturating_sub(back).max(3);
-                    // As core does: it comes again when it is told to.
-                    if group.outlets_have_room() {
+                    // As core does: it sends its SESSION again after that answer.
+                    if group.mailboxes_have_room() {
                         group.begin(start.min(next));
                     }
                 }
@@ -410,10 +410,10 @@ impl Group {
         }
     }
 
-    fn outlets_have_room(&mut self) -> bool {
+    fn mailboxes_have_room(&mut self) -> bool {
         let number = usize::from(MARKET);
         let Some(Some(source)) = self.broker.readers.sources.get_mut(number) else { return true };
-        self.broker.intakes[number].has_room(source, &mut self.broker.outlets)
+        self.broker.intakes[number].has_room(source, &mut self.broker.further_reactors)
     }
 
     /// A market on which readers of every node stand.
@@ -461,7 +461,7 @@ fn a_stalled_reactor_stops_the_publisher_and_loses_nothing() {
 }
 
 #[test]
-fn a_stalled_subscriber_stops_nobody_and_is_told() {
+fn a_stalled_subscriber_stops_nobody_and_gets_a_gap() {
     let mut group = Group::with_readers(2, 32, 100);
     group.readers[1].reads_percent = 0;
     group.readers[2].reads_percent = 0;

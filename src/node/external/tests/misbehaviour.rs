@@ -1,9 +1,9 @@
-//! The exchange misbehaves as it was told to.
+//! The exchange misbehaves as configured.
 
 use super::*;
 
 #[test]
-fn refused_sessions_are_told_and_closed() {
+fn refused_sessions_get_an_error_and_are_closed() {
     let mut bench = Bench::with_chaos(
         tapes(&[0], false),
         Speed::Max,
@@ -19,14 +19,14 @@ fn refused_sessions_are_told_and_closed() {
 }
 
 #[test]
-fn a_stalled_session_hears_nothing_until_its_time() {
+fn a_stalled_session_is_sent_nothing_until_its_time() {
     let mut bench = Bench::with_chaos(
         tapes(&[0, 1], false),
         Speed::Max,
         "refuse=0,stall=1,stall-for=40s".parse().unwrap(),
     );
     let conn = bench.connect(0, 0);
-    bench.say(conn, &[beat(5)]);
+    bench.deliver(conn, &[beat(5)]);
     bench.sleep_until(39_999);
     assert!(bench.flush(conn).is_empty());
     assert_eq!(bench.deadline_ms(), Some(40_000));
@@ -42,7 +42,7 @@ fn a_stalled_session_hears_nothing_until_its_time() {
 fn a_stalled_session_that_leaves_leaves_no_timer() {
     let mut bench = Bench::with_chaos(tapes(&[0], false), Speed::Max, chaos("delay=30m"));
     let conn = bench.connect(0, 0);
-    bench.say(conn, &[beat(1), beat(2)]);
+    bench.deliver(conn, &[beat(1), beat(2)]);
     bench.external.handle_close(bench.now, conn, CloseReason::Reset);
     assert!(bench.external.timers.is_empty());
     assert_eq!(bench.external.next_deadline(), None);
@@ -54,7 +54,7 @@ fn a_refused_request_keeps_its_session() {
     let conn = bench.connect(0, 0);
     bench.read(conn);
     bench.external.chaos = Chaos::new("refuse=1,stall=0".parse().unwrap());
-    bench.say(conn, &[beat(5), resume(6, 1)]);
+    bench.deliver(conn, &[beat(5), resume(6, 1)]);
     let frames = bench.read(conn);
     let code = ErrorCode::Failed as u16;
     assert_eq!(refusals(&frames), [(code, 5), (code, 6)]);
@@ -68,7 +68,7 @@ fn a_stalled_request_does_not_hold_the_feed_up() {
     let conn = bench.connect(0, 0);
     bench.flush(conn);
     bench.external.chaos = Chaos::new("refuse=0,stall=1,stall-for=700ms".parse().unwrap());
-    bench.say(conn, &[beat(5)]);
+    bench.deliver(conn, &[beat(5)]);
     bench.sleep_until(699);
     let frames = bench.flush(conn);
     assert_eq!((seqs(&frames), beats(&frames)), (vec![4], vec![]));
@@ -82,9 +82,9 @@ fn answers_held_back_are_bounded() {
     let mut bench = Bench::with_chaos(tapes(&[0], false), Speed::Max, chaos("delay=1m"));
     let conn = bench.connect(0, 0);
     let flood: Vec<Frame> = (1..=64).map(beat).collect();
-    bench.say(conn, &flood[..63]);
+    bench.deliver(conn, &flood[..63]);
     assert!(bench.read(conn).is_empty(), "the session and 63 requests wait");
-    bench.say(conn, &flood[63..]);
+    bench.deliver(conn, &flood[63..]);
     assert_eq!(refusals(&bench.read(conn)), [(ErrorCode::Limit as u16, 0)]);
     assert!(bench.closes(conn));
 }
@@ -100,7 +100,7 @@ fn a_cut_ends_the_connection_inside_a_frame() {
     assert!(expected.frames()[0].as_bytes().starts_with(&bytes[3 * 64..]));
     assert!(bench.closes(conn));
     assert_eq!(bench.external.frames.cut, 1);
-    bench.say(conn, &[beat(1)]);
+    bench.deliver(conn, &[beat(1)]);
     assert!(bench.read(conn).is_empty());
 }
 

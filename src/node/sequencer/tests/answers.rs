@@ -8,12 +8,12 @@ fn a_replay_and_a_quote_share_a_connection() {
     let exchange = bench.market();
     let feed: Vec<Frame> = (3..3003).map(|seq| quote(seq, u32::from(seq % 2 == 0))).collect();
     for part in feed.chunks(8) {
-        bench.say(exchange, part);
+        bench.deliver(exchange, part);
     }
     let conn = bench.querier();
-    bench.say(conn, &[ask(1, Op::Replay, "VALE3", Kind::Quote.mask(), 10, 2_900)]);
+    bench.deliver(conn, &[ask(1, Op::Replay, "VALE3", Kind::Quote.mask(), 10, 2_900)]);
     let mut bytes = bench.read_bytes(conn, 64 * 40 + 13);
-    bench.say(conn, &[ask(2, Op::Quote, "PETR4", 0, 0, 0)]);
+    bench.deliver(conn, &[ask(2, Op::Quote, "PETR4", 0, 0, 0)]);
     bytes.extend(bench.read_bytes(conn, usize::MAX));
     let (mut rows, mut current) = (std::collections::BTreeMap::<u32, Vec<u64>>::new(), 0);
     let mut ended = Vec::new();
@@ -36,10 +36,10 @@ fn a_replay_and_a_quote_share_a_connection() {
 fn a_replay_ends_where_the_journal_ended_when_it_was_asked() {
     let mut bench = Bench::new();
     let exchange = bench.market();
-    bench.say(exchange, &[quote(3, 0)]);
+    bench.deliver(exchange, &[quote(3, 0)]);
     let conn = bench.querier();
-    bench.say(conn, &[ask(1, Op::Replay, "*", 0, 1, u64::MAX)]);
-    bench.say(exchange, &[definition(4, 2, "ITUB4"), quote(5, 2)]);
+    bench.deliver(conn, &[ask(1, Op::Replay, "*", 0, 1, u64::MAX)]);
+    bench.deliver(exchange, &[definition(4, 2, "ITUB4"), quote(5, 2)]);
     let frames = bench.read(conn);
     let replayed: Vec<Frame> = frames.iter().filter(|f| !f.has(Flags::SNAPSHOT)).copied().collect();
     assert_eq!(seqs(&replayed), [1, 2, 3]);
@@ -59,7 +59,7 @@ fn a_second_replay_and_unknown_names_are_refused() {
         ask(4, Op::Quote, "NOBODY", 0, 0, 0),
         ask(5, Op::Bars, "PETR4", 0, 0, 9),
     ];
-    bench.say(conn, &queries);
+    bench.deliver(conn, &queries);
     let frames = bench.read(conn);
     let refused: Vec<(u32, u16)> = frames
         .iter()

@@ -1,4 +1,4 @@
-//! A journal that rots in its middle: what the shards are told, and what core still knows.
+//! A journal that rots in its middle: what the shards are sent, and what core still knows.
 
 use super::*;
 use crate::wire::{Gap, GapReason};
@@ -33,7 +33,7 @@ fn spoilt(quotes: std::ops::Range<u64>, seqs: &[u64], whole: bool) -> Bench {
     let mut bench = Bench::new();
     let exchange = bench.market();
     for seq in quotes {
-        bench.say(exchange, &[quote(seq, u32::try_from(seq % 2).unwrap())]);
+        bench.deliver(exchange, &[quote(seq, u32::try_from(seq % 2).unwrap())]);
         bench.turn();
     }
     bench.core.handle_stop(bench.now);
@@ -67,8 +67,8 @@ fn told(frames: &[Frame]) -> Vec<(u64, u64)> {
         }
         None => (frame.seq.get(), frame.seq.get()),
     };
-    let is_told = |frame: &&Frame| frame.kind != Kind::Heartbeat as u8;
-    frames.iter().filter(is_told).map(range).collect()
+    let is_reported = |frame: &&Frame| frame.kind != Kind::Heartbeat as u8;
+    frames.iter().filter(is_reported).map(range).collect()
 }
 
 /// All seqs that gaps say are lost. Whether neighbours come in one gap or in two depends on where the
@@ -79,7 +79,7 @@ fn gaps(frames: &[Frame]) -> Vec<u64> {
 }
 
 #[test]
-fn a_shard_is_told_exactly_what_rotted_before_it_came() {
+fn a_shard_gets_gaps_of_exactly_what_rotted_before_it_came() {
     // The last frame of a segment, a run over the border of two, and the last frame of all.
     let mut bench = spoilt(3..103, &[], true);
     let ends: Vec<u64> = ends_of_segments(&bench);
@@ -116,7 +116,7 @@ fn ends_of_segments(bench: &Bench) -> Vec<u64> {
 }
 
 #[test]
-fn a_shard_within_the_hole_is_told_the_rest_and_one_beyond_it_nothing() {
+fn a_shard_within_the_hole_gets_a_gap_of_the_rest_and_one_beyond_it_none() {
     let mut bench = spoilt(3..103, &[30, 31, 32], true);
     let (_, frames) = bench.follower(SHARD, 31);
     assert_eq!((gaps(&frames), seqs(&frames)[0]), (vec![31, 32], 33));
@@ -160,7 +160,7 @@ fn a_definition_that_a_later_segment_states_is_sent_ahead_of_the_gap() {
 fn a_lost_definition_refuses_the_start_and_changes_nothing() {
     let mut bench = Bench::new();
     let exchange = bench.market();
-    bench.say(exchange, &[quote(3, 0), quote(4, 1)]);
+    bench.deliver(exchange, &[quote(3, 0), quote(4, 1)]);
     bench.core.handle_stop(bench.now);
     let disk = bench.disk.kill();
     rot(&disk, &[2], true);
@@ -179,7 +179,7 @@ fn one_flipped_bit_takes_no_name_and_no_count_along() {
     let mut bench = spoilt(3..9, &[2, 7, 8], false);
     assert_eq!(bench.core.market.len(), 2);
     let exchange = bench.exchange(FEED, 9, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
-    bench.say(exchange, &[definition(9, 2, "ITUB4"), quote(10, 0), quote(11, 1)]);
+    bench.deliver(exchange, &[definition(9, 2, "ITUB4"), quote(10, 0), quote(11, 1)]);
     let last: Vec<Frame> = journaled(&bench).into_iter().rev().take(3).collect();
     assert_eq!(
         last[2].instrument().index().get(),
@@ -208,7 +208,7 @@ fn a_number_that_a_lost_definition_may_have_had_is_never_used_again() {
         }
         let next = bench.core.upstream_seq;
         let exchange = bench.exchange(FEED, next, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
-        bench.say(exchange, &[definition(next, 2, "ITUB4")]);
+        bench.deliver(exchange, &[definition(next, 2, "ITUB4")]);
         let last = *journaled(&bench).last().unwrap();
         assert_eq!(last.instrument().index().get(), 4, "after {rolls} rolls");
         assert_eq!(bench.core.market.len(), 3, "a number that is left out is no instrument");
@@ -221,7 +221,7 @@ fn rolled(mut bench: Bench) -> Bench {
     let next = bench.core.upstream_seq;
     let exchange = bench.exchange(FEED, next, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
     for seq in next..next + SEGMENT_RECORDS {
-        bench.say(exchange, &[trade(seq, 0)]);
+        bench.deliver(exchange, &[trade(seq, 0)]);
         bench.turn();
     }
     assert!(bench.disk.numbers().len() > segments);
@@ -245,7 +245,7 @@ fn a_last_value_that_may_not_be_the_last_is_stale() {
     let next = bench.core.upstream_seq;
     let exchange = bench.exchange(FEED, next, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
     let news = bench.core.journal.next_seq();
-    bench.say(exchange, &[quote(next, 1)]);
+    bench.deliver(exchange, &[quote(next, 1)]);
     bench.core.handle_stop(bench.now);
     bench = rolled(bench.restart());
     let values = last_values(&mut bench);
@@ -269,9 +269,9 @@ fn spoilt_with_a_third(seqs: &[u64]) -> Bench {
     for seq in (3..103).filter(|seq| *seq != 50) {
         let own = if third(seq) { 2 } else { u32::try_from(seq % 2).unwrap() };
         if seq == 51 {
-            bench.say(exchange, &[definition(50, 2, "ITUB4")]);
+            bench.deliver(exchange, &[definition(50, 2, "ITUB4")]);
         }
-        bench.say(exchange, &[quote(seq, own)]);
+        bench.deliver(exchange, &[quote(seq, own)]);
         bench.turn();
     }
     bench.core.handle_stop(bench.now);
@@ -326,7 +326,7 @@ fn rot_at_the_beginning_of_the_journal_is_no_later_beginning() {
     let mut bench = spoilt(3..103, &lost, true);
     let conn = bench.querier();
     for (to, rows) in [(u64::MAX, 92), (6, 0)] {
-        bench.say(conn, &[ask(1, Op::Replay, "*", u16::MAX, 1, to)]);
+        bench.deliver(conn, &[ask(1, Op::Replay, "*", u16::MAX, 1, to)]);
         let frames = bench.read(conn);
         assert_eq!(gaps(&frames), (1..to.min(11)).collect::<Vec<_>>());
         let end = frames.last().unwrap().view::<Ended>().unwrap();

@@ -23,7 +23,7 @@ fn new() -> Bench {
 
 fn feed(bench: &mut Bench, conn: ConnId, frames: impl Iterator<Item = Frame>) {
     for frame in frames {
-        bench.say(conn, &[frame]);
+        bench.deliver(conn, &[frame]);
         bench.turn();
     }
 }
@@ -39,7 +39,7 @@ fn acknowledge(bench: &mut Bench, shard: ConnId, durable_seq: u64) {
         durable_seq: U64::new(durable_seq),
         ..Ack::default()
     };
-    bench.say(shard, &[Frame::seal(ack)]);
+    bench.deliver(shard, &[Frame::seal(ack)]);
     for _ in 0..40 {
         bench.turn();
     }
@@ -82,7 +82,7 @@ fn a_restarted_core_trims_nothing_before_its_shards_have_spoken() {
     let conn = bench.open(Origin::Dialed(DialId(SHARD)));
     let said =
         Session { next_seq: U64::new(203), durable_seq: U64::new(203), ..Session::default() };
-    bench.say(conn, &[Frame::seal(said)]);
+    bench.deliver(conn, &[Frame::seal(said)]);
     for _ in 0..40 {
         bench.turn();
     }
@@ -115,7 +115,7 @@ fn core_knows_every_instrument_when_their_first_segments_are_gone() {
     assert_eq!((last.seq.get(), last.has(Flags::SNAPSHOT)), (3, false));
     let exchange = bench.exchange(FEED, 305, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
     let cancel = Cancel { seq: U64::new(307), instrument: U32::new(1), ..Cancel::default() };
-    bench.say(exchange, &[quote(305, 0), trade(306, 1), Frame::seal(cancel)]);
+    bench.deliver(exchange, &[quote(305, 0), trade(306, 1), Frame::seal(cancel)]);
     let journaled = bench.journaled();
     let next = |kind: Kind| {
         let of_kind = journaled.iter().rfind(|frame| frame.kind() == Some(kind)).unwrap();
@@ -128,7 +128,7 @@ fn core_knows_every_instrument_when_their_first_segments_are_gone() {
 }
 
 #[test]
-fn a_shard_that_starts_empty_gets_definitions_and_is_told_where_history_begins() {
+fn a_shard_that_starts_empty_gets_definitions_and_the_start_of_history() {
     let (mut bench, exchange) = trimmed();
     let begins = first_seq(&bench);
     let (shard, frames) = bench.follower(SHARD, 1);
@@ -196,7 +196,7 @@ fn a_replay_of_a_trimmed_journal_says_where_it_begins_and_has_no_statements() {
     let (mut bench, _) = trimmed();
     let begins = first_seq(&bench);
     let conn = bench.querier();
-    bench.say(conn, &[ask(1, Op::Replay, "*", u16::MAX, 1, u64::MAX)]);
+    bench.deliver(conn, &[ask(1, Op::Replay, "*", u16::MAX, 1, u64::MAX)]);
     let frames = bench.read(conn);
     let rows: Vec<Frame> = frames
         .iter()
@@ -229,7 +229,7 @@ fn more_statements_than_a_segment_bears_stop_the_trimming_and_nothing_else() {
 }
 
 #[test]
-fn a_shard_that_missed_epochs_is_told_where_the_first_of_them_began() {
+fn a_shard_that_missed_epochs_is_sent_the_start_of_the_first() {
     let mut bench = new();
     let mut next_seqs = vec![bench.core.journal.next_seq()];
     for life in 0..4 {
@@ -243,7 +243,7 @@ fn a_shard_that_missed_epochs_is_told_where_the_first_of_them_began() {
     let conn = bench.open(Origin::Dialed(DialId(SHARD)));
     bench.read(conn);
     let old = Session { epoch: U32::new(2), next_seq: U64::new(20), ..Session::default() };
-    bench.say(conn, &[Frame::seal(old)]);
+    bench.deliver(conn, &[Frame::seal(old)]);
     let told = bench.read(conn);
     let told = told[0].view::<Session>().unwrap();
     assert_eq!(
@@ -253,6 +253,6 @@ fn a_shard_that_missed_epochs_is_told_where_the_first_of_them_began() {
     );
     // It takes that over, and gets on.
     let taken = Session { epoch: U32::new(5), next_seq: told.epoch_start, ..Session::default() };
-    bench.say(conn, &[Frame::seal(taken)]);
+    bench.deliver(conn, &[Frame::seal(taken)]);
     assert_eq!(seqs(&bench.read(conn)).first(), Some(&next_seqs[2]));
 }

@@ -1,4 +1,4 @@
-//! What core has lost: kept through restarts, crashes and retention, and told to whom it matters.
+//! What core has lost: kept through restarts, crashes and retention, and reported to whom it matters.
 
 use super::*;
 use crate::log::hole_in;
@@ -43,7 +43,7 @@ fn ask_of(bench: &mut Bench, options: u8, op: Op, limit: u32, minutes: (u64, u64
     let range = (minutes.0 * MINUTE, minutes.1.saturating_mul(MINUTE));
     let mut query = *question(1, op, "ABEV3", limit, range.0, range.1).view::<Query>().unwrap();
     query.options = options;
-    bench.say(conn, &[Frame::seal(query)]);
+    bench.deliver(conn, &[Frame::seal(query)]);
     let frames = bench.read(conn);
     bench.shard.handle_close(bench.now, conn, CloseReason::PeerClosed);
     frames
@@ -105,7 +105,7 @@ fn a_cut_before_the_hole_is_whole() {
         let mut query = *question(1, Op::Bars, "ABEV3", 60, 0, u64::MAX).view::<Query>().unwrap();
         query.flags = crate::wire::U16::new(Flags::MORE);
         let more = QueryMore { id: query.id, as_of: U64::new(cut), ..QueryMore::default() };
-        bench.say(conn, &[Frame::seal(query), Frame::seal(more)]);
+        bench.deliver(conn, &[Frame::seal(query), Frame::seal(more)]);
         let frames = bench.read(conn);
         bench.shard.handle_close(bench.now, conn, CloseReason::PeerClosed);
         status(&frames)
@@ -121,8 +121,8 @@ fn an_acknowledged_hole_survives_a_loss_of_power() {
     let (mut bench, core) = Bench::fed();
     bench.turn();
     bench.read(core);
-    bench.disk.hold_jobs(true);
-    bench.say(core, &[trade(3, 0, 10), hole(4, 9)]);
+    bench.disk.pause_jobs(true);
+    bench.deliver(core, &[trade(3, 0, 10), hole(4, 9)]);
     assert_eq!(bench.acks(core), [(10, 3)], "accepted, and not durable yet");
     // Whatever a crash leaves: who no longer knows the hole asks for it again.
     for fate in [PageFate::Old, PageFate::New, PageFate::TornFront, PageFate::TornBack] {
@@ -131,7 +131,7 @@ fn an_acknowledged_hole_survives_a_loss_of_power() {
         let wanted = session.view::<Session>().unwrap().next_seq.get();
         assert!(wanted < 10 || left.shard.index.holes.has(4, 9), "{fate:?}: {wanted}");
     }
-    bench.disk.hold_jobs(false);
+    bench.disk.pause_jobs(false);
     bench.turn();
     bench.turn();
     assert_eq!(bench.acks(core).last(), Some(&(10, 10)));

@@ -21,7 +21,7 @@ fn instruments_outlive_the_segments_that_defined_them() {
     let now = Now { mono: Mono(SECOND), wall_ns: 7 };
     let mut bench = open(MemoryDisk::new(512), keeping(6), now);
     let (core, _) = bench.core(1, 1);
-    bench.say(core, &[definition(1, 0, "ABEV3"), definition(2, 1, "ITUB4"), trade(3, 1, 3)]);
+    bench.deliver(core, &[definition(1, 0, "ABEV3"), definition(2, 1, "ITUB4"), trade(3, 1, 3)]);
     let feed: Vec<Frame> = (4..404).map(|seq| trade(seq, 0, seq)).collect();
     bench.feed(core, &feed);
     let check = |bench: &mut Bench| {
@@ -53,7 +53,7 @@ fn a_shard_that_comes_late_says_where_its_history_begins() {
     let (core, _) = bench.core(3, 1);
     let gap = Gap::uncounted(GapReason::SourceLost, 1, 999);
     let known = definition(2, 0, "ABEV3").delivered(Flags::SNAPSHOT);
-    bench.say(core, &[known, Frame::seal(gap), trade(1_003, 0, 5)]);
+    bench.deliver(core, &[known, Frame::seal(gap), trade(1_003, 0, 5)]);
     bench.turn();
     assert_eq!(bench.acks(core).last(), Some(&(1_004, 1_004)));
     let check = |bench: &mut Bench, last: &[u64]| {

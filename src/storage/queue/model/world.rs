@@ -14,7 +14,7 @@ pub(super) enum Flaw {
     None,
     /// The thread wakes the reactor for an answer that is not there yet.
     WakeBeforeTell,
-    /// The thread tells that a job is done, and then does it.
+    /// The thread reports that a job is done, and then does it.
     TellBeforeDoing,
     /// The reactor looks, and then forgets that it was woken.
     LookBeforeForgettingWake,
@@ -64,12 +64,12 @@ impl Choices {
 pub(super) enum Stage {
     /// It takes the next job, or waits for one.
     Idle,
-    /// It has done a job and told so in one step, since nobody looks in between; it has the reactor to
+    /// It has done a job and reported it in one step, since nobody looks in between; it has the reactor to
     /// wake.
-    Told,
-    /// It has woken before it told.
+    Reported,
+    /// It has woken before it reported.
     Woken(Completion<MemorySegment>),
-    /// It has told a success, and the job is still to do.
+    /// It has reported a success, and the job is still to do.
     Promised,
     /// It no longer holds its side of the queues, and has the reactor to wake.
     Ending,
@@ -89,8 +89,8 @@ pub(super) struct World {
     pub(super) may_die: bool,
     pub(super) under_way: usize,
     pub(super) under_way_max: usize,
-    /// Answers that the thread has told, and that the log's side has heard.
-    pub(super) told: usize,
+    /// Answers that the thread has reported, and that the log's side has received.
+    pub(super) reported: usize,
     pub(super) heard: usize,
     /// Of those heard, failed syncs and the end of the thread.
     pub(super) errors: usize,
@@ -125,8 +125,8 @@ impl World {
             Stage::Idle => match Some(()).filter(|()| !early).and_then(|()| list.take()) {
                 None => return self.end(),
                 Some(()) if self.flaw == Flaw::TellBeforeDoing => {
-                    assert!(list.tell(Completion::Synced(Ok(()))));
-                    self.told += 1;
+                    assert!(list.report(Completion::Synced(Ok(()))));
+                    self.reported += 1;
                     Stage::Promised
                 }
                 Some(()) => {
@@ -135,22 +135,25 @@ impl World {
                         self.is_woken = true;
                         Stage::Woken(completion)
                     } else {
-                        assert!(list.tell(completion), "somebody hears until the thread has ended");
-                        self.told += 1;
-                        Stage::Told
+                        assert!(
+                            list.report(completion),
+                            "somebody hears until the thread has ended"
+                        );
+                        self.reported += 1;
+                        Stage::Reported
                     }
                 }
             },
             Stage::Woken(completion) => {
-                assert!(list.tell(completion));
-                self.told += 1;
+                assert!(list.report(completion));
+                self.reported += 1;
                 Stage::Idle
             }
             Stage::Promised => {
                 let _ = self.doer.wait_completion();
-                Stage::Told
+                Stage::Reported
             }
-            Stage::Told => {
+            Stage::Reported => {
                 self.is_woken = true;
                 Stage::Idle
             }

@@ -21,7 +21,7 @@ use crate::wire::{Flags, Frame, Gap, GapReason, InstrumentIndex, Seq, Session};
 impl Followers {
     /// All frames below this seq are durable at every shard that is configured, as far as they have
     /// said so since core started; and which shard it is that holds the least.
-    pub(in crate::node::sequencer) fn held_by_shards(&self) -> Option<(Option<Seq>, &str)> {
+    pub(in crate::node::sequencer) fn needed_by_shards(&self) -> Option<(Option<Seq>, &str)> {
         let shards = self.all.iter().filter(|follower| follower.config.shard.is_some());
         let held = shards.map(|follower| (follower.durable_seq, follower.config.name.as_str()));
         held.min_by_key(|(seq, _)| *seq)
@@ -61,8 +61,8 @@ impl Follower {
         self.config.shard.is_none() && is_trimmed && !is_planted(Bug::StreamPastTrimmed)
     }
 
-    /// The journal was trimmed beyond what this shard wants. It gets what the frames stand on, and is
-    /// told what it will not get.
+    /// The journal was trimmed beyond what this shard wants. It gets what the frames depend on, and is
+    /// sent a GAP of what it will not get.
     pub(super) fn fill_definitions<S: Storage>(
         &mut self,
         mut next_index: InstrumentIndex,
@@ -79,7 +79,7 @@ impl Follower {
             out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
             next_index = next_index.next();
         }
-        self.stream = Stream::Catching { next_index, wanted_seq };
+        self.stream = Stream::CatchingUp { next_index, wanted_seq };
         if next_index < end {
             return;
         }
@@ -117,7 +117,7 @@ impl Follower {
             None if is_event(frame) => frame.seq.get(),
             None => return None,
         };
-        let from_seq = self.passed_seq.max(self.stated_seq);
+        let from_seq = self.passed_seq.max(self.snapshot_seq);
         if seq <= from_seq.get() {
             return None;
         }
@@ -130,7 +130,7 @@ impl Follower {
     /// again: it gets names and last values, as one does that was overtaken.
     pub(super) fn at_hole(&self, hole: Hole) -> Stream {
         match self.config.shard {
-            Some(_) => Stream::Passing { next_index: InstrumentIndex::FIRST, hole },
+            Some(_) => Stream::PassingHole { next_index: InstrumentIndex::FIRST, hole },
             None => Stream::Snapshot {
                 next_index: InstrumentIndex::FIRST,
                 wanted_seq: Some(hole.to_seq.next()),
@@ -138,7 +138,7 @@ impl Follower {
         }
     }
 
-    /// What is lost is told, behind the definitions that stood there: core knows those from statements,
+    /// What is lost is sent as a GAP, behind the definitions that stood there: core knows those from statements,
     /// and what comes behind the hole stands on them.
     pub(super) fn fill_hole(
         &mut self,
@@ -159,7 +159,7 @@ impl Follower {
             next_index = next_index.next();
         }
         if next_index < end {
-            self.stream = Stream::Passing { next_index, hole };
+            self.stream = Stream::PassingHole { next_index, hole };
             return;
         }
         let (from_seq, to_seq) = (hole.from_seq.get(), hole.to_seq.get());

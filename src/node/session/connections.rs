@@ -1,5 +1,5 @@
 //! The connections of one node: who they are, what waits to be sent to them, and when they were last
-//! heard. Every node keeps its connections in a [`Links`]; what a connection is *for* is the node's
+//! heard. Every node keeps its connections in a [`Connections`]; what a connection is *for* is the node's
 //! own type `P`, unknown until it is greeted. Not here: what a frame means to a node.
 
 mod liveness;
@@ -20,7 +20,7 @@ use crate::wire::{ErrorCode, Frame, Message, Refusal};
 
 /// One connection.
 #[derive(Debug)]
-pub struct Link<P> {
+pub struct Connection<P> {
     peer: Option<P>,
     /// The question that it is in the middle of.
     pub(super) questions: Questions,
@@ -36,7 +36,7 @@ pub struct Link<P> {
     asks: bool,
 }
 
-impl<P> Link<P> {
+impl<P> Connection<P> {
     /// What it is for, once it is greeted.
     #[must_use]
     pub fn peer(&self) -> Option<&P> {
@@ -78,8 +78,8 @@ impl<P> Link<P> {
 
 /// All connections of a node, and the node's wishes to its shell.
 #[derive(Debug)]
-pub struct Links<P> {
-    slots: Vec<Option<Link<P>>>,
+pub struct Connections<P> {
+    slots: Vec<Option<Connection<P>>>,
     open: usize,
     dirty: VecDeque<ConnId>,
     actions: VecDeque<Action>,
@@ -102,9 +102,9 @@ pub enum Sent {
     Elsewhere,
 }
 
-impl<P> Default for Links<P> {
+impl<P> Default for Connections<P> {
     fn default() -> Self {
-        Links {
+        Connections {
             slots: Vec::new(),
             open: 0,
             dirty: VecDeque::new(),
@@ -120,7 +120,7 @@ impl<P> Default for Links<P> {
     }
 }
 
-impl<P> Links<P> {
+impl<P> Connections<P> {
     /// Takes in a connection whose peer has not said what it wants.
     pub fn insert(&mut self, now: Now, id: ConnId) {
         self.take_in(now, id, false);
@@ -137,7 +137,7 @@ impl<P> Links<P> {
             self.slots.resize_with(slot + 1, || None);
         }
         self.open += usize::from(self.slots[slot].is_none());
-        self.slots[slot] = Some(Link {
+        self.slots[slot] = Some(Connection {
             peer: None,
             questions: Questions::default(),
             id,
@@ -164,18 +164,21 @@ impl<P> Links<P> {
     /// The connection, unless it has ended or is being closed: to a closing one nobody speaks.
     #[must_use]
     #[inline]
-    pub fn get(&self, id: ConnId) -> Option<&Link<P>> {
-        self.slots.get(id.slot as usize)?.as_ref().filter(|link| link.id == id && !link.is_closing)
+    pub fn get(&self, id: ConnId) -> Option<&Connection<P>> {
+        self.slots
+            .get(id.slot as usize)?
+            .as_ref()
+            .filter(|connection| connection.id == id && !connection.is_closing)
     }
 
     /// The same, to change it.
     #[must_use]
     #[inline]
-    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Link<P>> {
+    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection<P>> {
         self.slots
             .get_mut(id.slot as usize)?
             .as_mut()
-            .filter(|link| link.id == id && !link.is_closing)
+            .filter(|connection| connection.id == id && !connection.is_closing)
     }
 
     /// What a greeted connection is for.
@@ -193,27 +196,28 @@ impl<P> Links<P> {
     /// The same, closing ones included: for a node's own bookkeeping.
     #[must_use]
     pub fn any_peer_mut(&mut self, id: ConnId) -> Option<&mut P> {
-        let link = self.slots.get_mut(id.slot as usize)?.as_mut().filter(|link| link.id == id);
-        link?.peer.as_mut()
+        let connection =
+            self.slots.get_mut(id.slot as usize)?.as_mut().filter(|connection| connection.id == id);
+        connection?.peer.as_mut()
     }
 
     /// Greeted connections that are not closing, and what each is for.
     pub fn peers(&self) -> impl Iterator<Item = (ConnId, &P)> {
-        self.iter().filter_map(|link| Some((link.id, link.peer.as_ref()?)))
+        self.iter().filter_map(|connection| Some((connection.id, connection.peer.as_ref()?)))
     }
 
     /// The same, to change them.
     pub fn peers_mut(&mut self) -> impl Iterator<Item = (ConnId, &mut P)> {
-        let open = self.slots.iter_mut().flatten().filter(|link| !link.is_closing);
-        open.filter_map(|link| Some((link.id, link.peer.as_mut()?)))
+        let open = self.slots.iter_mut().flatten().filter(|connection| !connection.is_closing);
+        open.filter_map(|connection| Some((connection.id, connection.peer.as_mut()?)))
     }
 
     /// Marks the connections dirty whose peer is one of these.
     pub fn mark_dirty_where(&mut self, is_meant: impl Fn(&P) -> bool) {
         for slot in 0..self.slots.len() {
-            let Some(link) = self.at_slot(slot) else { continue };
-            let id = link.id;
-            if link.peer.as_ref().is_some_and(&is_meant) {
+            let Some(connection) = self.at_slot(slot) else { continue };
+            let id = connection.id;
+            if connection.peer.as_ref().is_some_and(&is_meant) {
                 self.mark_dirty(id);
             }
         }
@@ -238,8 +242,8 @@ impl<P> Links<P> {
     }
 
     /// All connections that are not closing.
-    pub fn iter(&self) -> impl Iterator<Item = &Link<P>> {
-        self.slots.iter().flatten().filter(|link| !link.is_closing)
+    pub fn iter(&self) -> impl Iterator<Item = &Connection<P>> {
+        self.slots.iter().flatten().filter(|connection| !connection.is_closing)
     }
 
     /// Things that this machine ran out of, so far.
@@ -291,8 +295,8 @@ impl<P> Links<P> {
     }
 
     /// The connection in a slot, for walks that also mark dirty.
-    fn at_slot(&mut self, slot: usize) -> Option<&mut Link<P>> {
-        self.slots.get_mut(slot)?.as_mut().filter(|link| !link.is_closing)
+    fn at_slot(&mut self, slot: usize) -> Option<&mut Connection<P>> {
+        self.slots.get_mut(slot)?.as_mut().filter(|connection| !connection.is_closing)
     }
 
     /// Queues a message.
@@ -302,34 +306,36 @@ impl<P> Links<P> {
 
     /// Queues a frame as it is. A peer that lets more than the outbox's bound pile up is refused.
     pub fn send_frame(&mut self, id: ConnId, frame: &Frame) {
-        let Some(link) = self.get_mut(id) else { return };
-        if link.outbox.len() >= limits::UNREAD_BYTES_MAX {
+        let Some(connection) = self.get_mut(id) else { return };
+        if connection.outbox.len() >= limits::UNREAD_BYTES_MAX {
             self.refuse(id, ErrorCode::Limit, "you do not read your answers");
             return;
         }
-        link.outbox.extend_from_slice(frame.as_bytes());
+        connection.outbox.extend_from_slice(frame.as_bytes());
         self.mark_dirty(id);
     }
 
     /// Bytes still free in the outbox; sources that produce long runs fill no more than this.
     #[must_use]
     pub fn room(&self, id: ConnId) -> usize {
-        self.get(id).map_or(0, |link| limits::OUTBOX_BYTES_MAX.saturating_sub(link.outbox.len()))
+        self.get(id).map_or(0, |connection| {
+            limits::OUTBOX_BYTES_MAX.saturating_sub(connection.outbox.len())
+        })
     }
 
     /// Whether a peer reads what it is sent, so that it may be given more to answer.
     #[must_use]
     pub fn wants_frames(&self, id: ConnId) -> bool {
-        self.get(id).is_none_or(|link| link.outbox.len() < limits::OUTBOX_BYTES_MAX / 2)
+        self.get(id).is_none_or(|connection| connection.outbox.len() < limits::OUTBOX_BYTES_MAX / 2)
     }
 
     /// Notes that a connection has something to send.
     pub fn mark_dirty(&mut self, id: ConnId) {
-        if let Some(link) = self.slots.get_mut(id.slot as usize).and_then(Option::as_mut)
-            && link.id == id
-            && !link.is_dirty
+        if let Some(connection) = self.slots.get_mut(id.slot as usize).and_then(Option::as_mut)
+            && connection.id == id
+            && !connection.is_dirty
         {
-            link.is_dirty = true;
+            connection.is_dirty = true;
             self.dirty.push_back(id);
         }
     }
@@ -340,7 +346,7 @@ impl<P> Links<P> {
         self.dirty.len()
     }
 
-    /// The same as [`Links::mark_dirty`], ahead of all others: for who has not had anything yet.
+    /// The same as [`Connections::mark_dirty`], ahead of all others: for who has not had anything yet.
     pub fn mark_dirty_first(&mut self, id: ConnId) {
         let queued = self.dirty.len();
         self.mark_dirty(id);
@@ -359,13 +365,13 @@ impl<P> Links<P> {
         }
     }
 
-    /// Tells a peer why, and closes behind it.
+    /// Sends a peer the reason, and closes behind it.
     pub fn refuse(&mut self, id: ConnId, code: ErrorCode, text: &str) {
-        let Some(link) = self.get_mut(id) else { return };
+        let Some(connection) = self.get_mut(id) else { return };
         // What waits before it could hold the reason back for ever; a half-sent frame must be ended.
-        let half = link.outbox.len() % crate::wire::FRAME_BYTES;
-        link.outbox.truncate(half);
-        link.outbox.extend_from_slice(Frame::seal(Refusal::new(code, 0, text)).as_bytes());
+        let half = connection.outbox.len() % crate::wire::FRAME_BYTES;
+        connection.outbox.truncate(half);
+        connection.outbox.extend_from_slice(Frame::seal(Refusal::new(code, 0, text)).as_bytes());
         self.refused += 1;
         self.refused_lately += 1;
         if self.refused_lately <= limits::REFUSALS_LOGGED_PER_TICK_MAX {
@@ -377,7 +383,7 @@ impl<P> Links<P> {
     /// Refuses everybody: the node stops.
     pub fn refuse_all(&mut self, code: ErrorCode, text: &str) {
         for slot in 0..self.slots.len() {
-            if let Some(id) = self.at_slot(slot).map(|link| link.id) {
+            if let Some(id) = self.at_slot(slot).map(|connection| connection.id) {
                 self.refused_lately = limits::REFUSALS_LOGGED_PER_TICK_MAX;
                 self.refuse(id, code, text);
             }
@@ -387,24 +393,24 @@ impl<P> Links<P> {
     /// The peer has said what it wants: from here on it may be silent for longer. It is flushed ahead of
     /// those who have had something already.
     pub(super) fn greet(&mut self, id: ConnId, asks: bool, peer: P) {
-        if let Some(link) = self.get_mut(id) {
-            link.asks = asks;
-            link.peer = Some(peer);
+        if let Some(connection) = self.get_mut(id) {
+            connection.asks = asks;
+            connection.peer = Some(peer);
             self.mark_dirty_first(id);
         }
     }
 
     /// Says what a connection is for that this node dialed.
     pub fn dialed(&mut self, id: ConnId, peer: P) {
-        if let Some(link) = self.get_mut(id) {
-            link.peer = Some(peer);
+        if let Some(connection) = self.get_mut(id) {
+            connection.peer = Some(peer);
         }
     }
 
     /// Closes once the outbox has been handed to the kernel (or cannot be).
     pub fn close_after_flush(&mut self, id: ConnId) {
-        if let Some(link) = self.get_mut(id) {
-            link.is_closing = true;
+        if let Some(connection) = self.get_mut(id) {
+            connection.is_closing = true;
             self.actions.push_back(Action::Close(id));
         }
     }
@@ -432,10 +438,10 @@ impl<P> Links<P> {
         let next = self.dirty.pop_front();
         self.round.note_flushed(next.is_some());
         let id = next?;
-        if let Some(Some(link)) = self.slots.get_mut(id.slot as usize)
-            && link.id == id
+        if let Some(Some(connection)) = self.slots.get_mut(id.slot as usize)
+            && connection.id == id
         {
-            link.is_dirty = false;
+            connection.is_dirty = false;
         }
         Some(id)
     }
@@ -445,8 +451,8 @@ impl<P> Links<P> {
     #[inline]
     pub fn outbox(&self, id: ConnId) -> &[u8] {
         match self.slots.get(id.slot as usize) {
-            Some(Some(link)) if link.id == id => &link.outbox,
-            Some(Some(link)) if is_planted(Bug::SlotWithoutGeneration) => &link.outbox,
+            Some(Some(connection)) if connection.id == id => &connection.outbox,
+            Some(Some(connection)) if is_planted(Bug::SlotWithoutGeneration) => &connection.outbox,
             _ => &[],
         }
     }
@@ -454,34 +460,36 @@ impl<P> Links<P> {
     /// Appends bytes to the outbox without marking it dirty: for sources that fill it while the
     /// shell is already asking.
     pub fn fill(&mut self, id: ConnId, bytes: &[u8]) {
-        if let Some(link) = self.get_mut(id) {
-            link.outbox.extend_from_slice(bytes);
+        if let Some(connection) = self.get_mut(id) {
+            connection.outbox.extend_from_slice(bytes);
         }
     }
 
     /// Bytes have left: of the outbox, unless it is empty.
     #[inline]
     pub fn sent(&mut self, now: Now, id: ConnId, bytes: usize) -> Sent {
-        let Some(Some(link)) = self.slots.get_mut(id.slot as usize) else { return Sent::Outbox };
-        if link.id != id {
+        let Some(Some(connection)) = self.slots.get_mut(id.slot as usize) else {
+            return Sent::Outbox;
+        };
+        if connection.id != id {
             return Sent::Outbox;
         }
-        link.last_sent = now.mono;
-        if link.outbox.is_empty() {
+        connection.last_sent = now.mono;
+        if connection.outbox.is_empty() {
             return Sent::Elsewhere;
         }
-        link.outbox.advance(bytes.min(link.outbox.len()));
-        if link.outbox.is_empty() {
+        connection.outbox.advance(bytes.min(connection.outbox.len()));
+        if connection.outbox.is_empty() {
             // An idle connection keeps no buffer.
-            link.outbox = BytesMut::new();
+            connection.outbox = BytesMut::new();
         }
         Sent::Outbox
     }
 
     /// Notes that bytes left by another way than the outbox.
     pub fn sent_elsewhere(&mut self, now: Now, id: ConnId) {
-        if let Some(link) = self.get_mut(id) {
-            link.last_sent = now.mono;
+        if let Some(connection) = self.get_mut(id) {
+            connection.last_sent = now.mono;
         }
     }
 }
@@ -500,38 +508,38 @@ mod tests {
     }
 
     #[test]
-    fn a_late_word_to_a_reused_slot_meets_nobody() {
-        let mut links = Links::<()>::default();
-        links.insert(now(0), conn(1));
-        links.greet(conn(1), false, ());
-        assert_eq!(links.remove(conn(1)), Some(()));
-        links.insert(now(0), conn(2));
-        links.send(conn(1), Run::default());
-        assert!(links.outbox(conn(2)).is_empty());
-        assert!(links.remove(conn(1)).is_none());
-        assert_eq!(links.len(), 1);
+    fn a_late_event_of_a_reused_slot_reaches_nobody() {
+        let mut connections = Connections::<()>::default();
+        connections.insert(now(0), conn(1));
+        connections.greet(conn(1), false, ());
+        assert_eq!(connections.remove(conn(1)), Some(()));
+        connections.insert(now(0), conn(2));
+        connections.send(conn(1), Run::default());
+        assert!(connections.outbox(conn(2)).is_empty());
+        assert!(connections.remove(conn(1)).is_none());
+        assert_eq!(connections.len(), 1);
     }
 
     #[test]
     fn a_peer_that_never_reads_is_refused_at_the_bound() {
-        let mut links = Links::<()>::default();
-        links.insert(now(0), conn(1));
+        let mut connections = Connections::<()>::default();
+        connections.insert(now(0), conn(1));
         for _ in 0..limits::UNREAD_BYTES_MAX / 32 {
-            links.send(conn(1), Run::default());
+            connections.send(conn(1), Run::default());
         }
-        assert!(links.outbox(conn(1)).len() <= limits::UNREAD_BYTES_MAX + 64);
-        assert!(links.get(conn(1)).is_none(), "it is closing");
+        assert!(connections.outbox(conn(1)).len() <= limits::UNREAD_BYTES_MAX + 64);
+        assert!(connections.get(conn(1)).is_none(), "it is closing");
     }
 
     #[test]
     fn the_reason_of_a_refusal_follows_a_half_sent_frame() {
-        let mut links = Links::<()>::default();
-        links.insert(now(0), conn(1));
-        links.send(conn(1), Run::default());
-        links.send(conn(1), Run::default());
-        links.sent(now(0), conn(1), 40);
-        links.refuse(conn(1), ErrorCode::Limit, "enough");
-        let bytes = links.outbox(conn(1)).to_vec();
+        let mut connections = Connections::<()>::default();
+        connections.insert(now(0), conn(1));
+        connections.send(conn(1), Run::default());
+        connections.send(conn(1), Run::default());
+        connections.sent(now(0), conn(1), 40);
+        connections.refuse(conn(1), ErrorCode::Limit, "enough");
+        let bytes = connections.outbox(conn(1)).to_vec();
         assert_eq!(bytes.len(), 24 + 64, "the rest of the first frame, then the reason");
         let (frames, _) = as_frames(&bytes[24..]);
         assert!(frames[0].view::<Refusal>().is_some());

@@ -67,14 +67,14 @@ impl Answer {
 
 /// A connection for questions.
 #[derive(Debug)]
-pub struct Asker {
+pub struct QueryClient {
     node: &'static str,
     connection: Connection,
     clock: Clock,
     symbols: Symbols,
 }
 
-impl Asker {
+impl QueryClient {
     /// Connects to a node that answers queries.
     ///
     /// # Errors
@@ -83,10 +83,10 @@ impl Asker {
         node: &'static str,
         address: SocketAddr,
         within: Duration,
-    ) -> Result<Asker, ClientError> {
+    ) -> Result<QueryClient, ClientError> {
         let clock = Clock::start();
         let connection = Connection::open(node, address, Role::Querier, within, clock)?;
-        Ok(Asker { node, connection, clock, symbols: Symbols::default() })
+        Ok(QueryClient { node, connection, clock, symbols: Symbols::default() })
     }
 
     /// The clock that deadlines are measured with.
@@ -123,7 +123,7 @@ impl Asker {
     /// Asks one question of several frames and waits for its answer.
     ///
     /// # Errors
-    /// As [`Asker::ask`].
+    /// As [`QueryClient::ask`].
     pub fn ask_about(
         &mut self,
         mut question: Question,

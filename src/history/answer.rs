@@ -8,27 +8,27 @@ use super::bars::BarScan;
 use super::count::CountScan;
 use super::holes::Holes;
 use super::index::Index;
-use super::listed::{LOG_LOOK_COST, Listed, Loaded};
+use super::instrument::{InstrumentHistory, LOG_LOOK_COST, UnpackedBlock};
 use super::rows::RowScan;
-use super::wanted::Wanted;
+use super::scan_range::ScanRange;
 use crate::limits;
 use crate::log::{Log, Storage};
 use crate::planted::{Bug, is_planted};
-use crate::question::Denial;
+use crate::question::Rejection;
 use crate::wire::{
     EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Refusal, Run, Seq, U32, U64,
 };
 
 /// An answer under way.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct HistoryAnswer {
     query: Query,
     op: Op,
     /// Rows have a `seq` below this.
     cut: u64,
-    /// Whether the asker named the cut.
+    /// Whether the client named the cut.
     is_cut: bool,
-    /// The log's epoch when it began: frames of it that a later one made void are not told.
+    /// The log's epoch when it began: frames of it that a later one made void are not sent.
     epoch: u32,
     /// Places in the index, by symbol.
     places: Vec<u32>,
@@ -47,7 +47,7 @@ pub(crate) struct Reply {
 #[derive(Debug)]
 enum Scan {
     /// Cancellations are looked into first.
-    Settle(Wanted),
+    Settle(ScanRange),
     Rows {
         scan: RowScan,
         trades_left: u64,
@@ -60,7 +60,7 @@ enum Scan {
 
 /// What an answer wants of one instrument, as far as it matters for frames that are lost.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wants {
+pub(crate) struct LossScope {
     /// Frames with a seq below this.
     pub(crate) cut: u64,
     /// The newest entries: what was lost right before this ordinal or a later one could be among them.
@@ -75,16 +75,16 @@ pub(crate) struct Wants {
 
 /// How far a piece came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Filled {
+pub(crate) enum AnswerProgress {
     More,
     Over,
 }
 
 /// What a piece is made from and where it goes.
-pub(crate) struct Desk<'a, S: Storage> {
+pub(crate) struct AnswerContext<'a, S: Storage> {
     pub(crate) index: &'a mut Index,
     pub(crate) log: &'a Log<S>,
-    pub(crate) loaded: &'a mut Loaded,
+    pub(crate) unpacked: &'a mut UnpackedBlock,
     pub(crate) out: &'a mut Vec<Frame>,
     /// Length that `out` may come to.
     pub(crate) room: usize,
@@ -94,7 +94,7 @@ pub(crate) struct Desk<'a, S: Storage> {
     pub(crate) is_damaged: bool,
 }
 
-impl Reply {
+impl HistoryAnswer {
     /// An answer about the instruments at these places, which are by symbol.
     ///
     /// # Errors
@@ -105,11 +105,11 @@ impl Reply {
         places: Vec<u32>,
         index: &Index,
         log: &Log<S>,
-    ) -> Result<Reply, Denial> {
+    ) -> Result<HistoryAnswer, Rejection> {
         let op = match Op::from_number(query.op) {
             Some(op @ (Op::Last | Op::Range | Op::Bars | Op::Count | Op::Instruments)) => op,
             _ => {
-                return Err(Denial::new(
+                return Err(Rejection::new(
                     ErrorCode::NotOwner,
                     "a shard answers for history and nothing else",
                 ));
@@ -117,13 +117,13 @@ impl Reply {
         };
         let limit = query.limit.get();
         if op == Op::Bars && !(1..=limits::BAR_SECONDS_MAX).contains(&limit) {
-            return Err(Denial::new(ErrorCode::Limit, "bars are 1 second to 1 day long"));
+            return Err(Rejection::new(ErrorCode::Limit, "bars are 1 second to 1 day long"));
         }
         if op == Op::Last && limit as usize > limits::ANSWER_ROWS_MAX {
-            return Err(Denial::new(ErrorCode::Limit, "more rows than one answer may have"));
+            return Err(Rejection::new(ErrorCode::Limit, "more rows than one answer may have"));
         }
         let next_seq = log.upstream().1;
-        let mut reply = Reply {
+        let mut answer = HistoryAnswer {
             query: *query,
             op,
             cut: as_of.map_or(next_seq, Seq::get),
@@ -139,23 +139,23 @@ impl Reply {
             covered: None,
             is_short: false,
         };
-        reply.weigh(index)?;
-        Ok(reply)
+        answer.check_limits(index)?;
+        Ok(answer)
     }
 
     /// Refuses what is too much, before any of it is done.
-    fn weigh(&mut self, index: &Index) -> Result<(), Denial> {
+    fn check_limits(&mut self, index: &Index) -> Result<(), Rejection> {
         let (mut trades, mut rows) = (0_u64, 0_u64);
-        for listed in self.places.iter().filter_map(|&place| index.at(place)) {
-            let all = listed.end() - listed.start();
+        for history in self.places.iter().filter_map(|&place| index.at(place)) {
+            let all = history.end() - history.start();
             let found = match self.op {
                 Op::Instruments => 0,
                 Op::Last => all.min(u64::from(self.query.limit.get())),
                 // By receive time it takes reading to know; the entries of all time are the bound.
                 _ if self.by_receive() => all,
                 _ => {
-                    let wanted = self.wanted_by_event(listed.start()..listed.end());
-                    wanted.entries_max(listed)
+                    let wanted = self.wanted_by_event(history.start()..history.end());
+                    wanted.entries_max(history)
                 }
             };
             let limit = u64::from(self.query.limit.get());
@@ -167,10 +167,10 @@ impl Reply {
             });
         }
         if trades > limits::SCAN_TRADES_MAX {
-            return Err(Denial::new(ErrorCode::Limit, "more trades than one query may look at"));
+            return Err(Rejection::new(ErrorCode::Limit, "more trades than one query may look at"));
         }
         if rows > limits::SCAN_ROWS_MAX && self.op != Op::Bars {
-            return Err(Denial::new(ErrorCode::Limit, "more rows than one answer may have"));
+            return Err(Rejection::new(ErrorCode::Limit, "more rows than one answer may have"));
         }
         let instruments = self.places.len() as u64;
         self.is_short = trades + instruments <= limits::SHORT_SCAN_TRADES_MAX;
@@ -190,18 +190,18 @@ impl Reply {
         self.query.options & Query::RECEIVE_TIME != 0
     }
 
-    fn wanted_by_event(&self, ordinals: Range<u64>) -> Wanted {
+    fn wanted_by_event(&self, ordinals: Range<u64>) -> ScanRange {
         let (from, to) = (self.query.from.get(), self.query.to.get());
-        Wanted { cut: ordinals.end, ordinals, from, to }
+        ScanRange { cut: ordinals.end, ordinals, from, to }
     }
 
     /// What the query wants of an instrument.
-    fn wanted<S: Storage>(&self, listed: &Listed, log: &Log<S>) -> Wanted {
+    fn wanted<S: Storage>(&self, history: &InstrumentHistory, log: &Log<S>) -> ScanRange {
         let beyond = u64::from(self.is_cut && is_planted(Bug::AnswerBeyondCut)) * 16;
-        let cut = listed.ordinal_of_seq(self.cut + beyond);
-        let ordinals = listed.start()..cut;
+        let cut = history.ordinal_of_seq(self.cut + beyond);
+        let ordinals = history.start()..cut;
         if self.op == Op::Last {
-            return Wanted { ordinals, cut, from: 0, to: u64::MAX };
+            return ScanRange { ordinals, cut, from: 0, to: u64::MAX };
         }
         if !self.by_receive() {
             return self.wanted_by_event(ordinals);
@@ -209,46 +209,49 @@ impl Reply {
         let ordinal_of = |time: u64| match time {
             0 => ordinals.start,
             u64::MAX => cut,
-            time => listed.ordinal_of_receive(log, time).min(cut),
+            time => history.ordinal_of_receive(log, time).min(cut),
         };
         let (from, to) = (self.query.from.get(), self.query.to.get());
-        Wanted { ordinals: ordinal_of(from)..ordinal_of(to), cut, from: 0, to: u64::MAX }
+        ScanRange { ordinals: ordinal_of(from)..ordinal_of(to), cut, from: 0, to: u64::MAX }
     }
 
     /// Gathers the next frames.
-    pub(crate) fn fill<S: Storage>(&mut self, desk: &mut Desk<'_, S>) -> Filled {
-        let begun = desk.out.len();
-        desk.out.push(Frame::seal(Run { id: self.query.id, ..Run::default() }));
-        if self.epoch != desk.log.epoch() {
+    pub(crate) fn fill<S: Storage>(
+        &mut self,
+        context: &mut AnswerContext<'_, S>,
+    ) -> AnswerProgress {
+        let begun = context.out.len();
+        context.out.push(Frame::seal(Run { id: self.query.id, ..Run::default() }));
+        if self.epoch != context.log.epoch() {
             let text = "an epoch began, and with it another history";
-            desk.out.truncate(begun);
-            desk.out.push(Frame::seal(Refusal::new(ErrorCode::Failed, self.id(), text)));
-            return Filled::Over;
+            context.out.truncate(begun);
+            context.out.push(Frame::seal(Refusal::new(ErrorCode::Failed, self.id(), text)));
+            return AnswerProgress::Over;
         }
         // A bar is three frames, and the end one.
-        while desk.out.len() + 4 <= desk.room && *desk.budget > 0 {
+        while context.out.len() + 4 <= context.room && *context.budget > 0 {
             if self.next_definition < self.places.len() {
-                self.define(desk);
+                self.define(context);
             } else if self.next_place < self.places.len() && self.op != Op::Instruments {
-                self.work(desk);
+                self.advance(context);
             } else {
-                desk.out.push(Frame::seal(self.end(desk)));
-                return Filled::Over;
+                context.out.push(Frame::seal(self.end(context)));
+                return AnswerProgress::Over;
             }
         }
-        if desk.out.len() == begun + 1 {
-            desk.out.pop();
+        if context.out.len() == begun + 1 {
+            context.out.pop();
         }
-        Filled::More
+        AnswerProgress::More
     }
 
     /// The next definition.
-    fn define<S: Storage>(&mut self, desk: &mut Desk<'_, S>) {
+    fn define<S: Storage>(&mut self, context: &mut AnswerContext<'_, S>) {
         let place = self.places[self.next_definition];
         self.next_definition += 1;
-        *desk.budget = desk.budget.saturating_sub(1);
-        let Some(listed) = desk.index.at(place) else { return };
-        desk.out.push(listed.definition.delivered(Flags::SNAPSHOT));
+        *context.budget = context.budget.saturating_sub(1);
+        let Some(history) = context.index.at(place) else { return };
+        context.out.push(history.definition.delivered(Flags::SNAPSHOT));
         if self.op == Op::Instruments {
             self.rows = self.rows.saturating_add(1);
         }
@@ -258,19 +261,19 @@ impl Reply {
     /// what of it is whole.
     fn look_for_holes<S: Storage>(
         &mut self,
-        listed: &Listed,
+        history: &InstrumentHistory,
         holes: &Holes,
         log: &Log<S>,
-        loaded: &mut Loaded,
+        unpacked: &mut UnpackedBlock,
     ) {
         let by_receive = self.by_receive();
         let newest_from = match &self.scan {
             Scan::Rows { scan, .. } if self.op == Op::Last => {
-                Some(scan.newest_from(listed, self.query.limit.get() as usize))
+                Some(scan.newest_from(history, self.query.limit.get() as usize))
             }
             _ => None,
         };
-        let wants = Wants {
+        let scope = LossScope {
             cut: self.cut,
             newest_from,
             from: self.query.from.get(),
@@ -278,16 +281,16 @@ impl Reply {
             by_receive,
             minds_cancels: matches!(self.op, Op::Bars | Op::Count),
         };
-        let whole_from = holes.touched(listed, log, &wants);
+        let whole_from = holes.touched(history, log, &scope);
         self.touches_hole |= whole_from.is_some();
-        let from = whole_from.unwrap_or(0).max(listed.start());
-        let ordinals = from..listed.ordinal_of_seq(self.cut);
+        let from = whole_from.unwrap_or(0).max(history.start());
+        let ordinals = from..history.ordinal_of_seq(self.cut);
         let times = if by_receive {
-            let received = |ordinal| listed.frame(log, ordinal).map(|f| f.ts_recv.get());
+            let received = |ordinal| history.frame(log, ordinal).map(|f| f.ts_recv.get());
             let last = ordinals.end.checked_sub(1).filter(|last| *last >= ordinals.start);
             last.and_then(|last| Some((received(ordinals.start)?, received(last)?)))
         } else {
-            listed.times(log, &ordinals, loaded)
+            history.times(log, &ordinals, unpacked)
         };
         if let Some((first, last)) = times {
             let (from, to) = self.covered.unwrap_or((first, last));
@@ -296,48 +299,48 @@ impl Reply {
     }
 
     /// Goes on with the instrument whose turn it is.
-    fn work<S: Storage>(&mut self, desk: &mut Desk<'_, S>) {
+    fn advance<S: Storage>(&mut self, context: &mut AnswerContext<'_, S>) {
         let place = self.places[self.next_place];
         if let Scan::Settle(wanted) = &self.scan
-            && let Some(listed) = desk.index.at_mut(place)
+            && let Some(history) = context.index.at_mut(place)
         {
-            listed.settle_cancels(desk.log, wanted.cut, desk.loaded, desk.budget);
-            if !listed.cancels.is_settled(wanted.cut) {
+            history.settle_cancels(context.log, wanted.cut, context.unpacked, context.budget);
+            if !history.cancels.is_settled(wanted.cut) {
                 return;
             }
         }
-        let Some(listed) = desk.index.at(place) else {
+        let Some(history) = context.index.at(place) else {
             self.next_place += 1;
             return;
         };
         let is_over = match &mut self.scan {
             Scan::Idle => {
-                let wanted = self.wanted(listed, desk.log);
-                let (log, loaded) = (desk.log, &mut *desk.loaded);
-                self.scan = self.begin(listed, wanted, log, loaded, desk.budget);
-                let holes = &desk.index.holes;
-                self.look_for_holes(listed, holes, log, loaded);
+                let wanted = self.wanted(history, context.log);
+                let (log, unpacked) = (context.log, &mut *context.unpacked);
+                self.scan = self.begin(history, wanted, log, unpacked, context.budget);
+                let holes = &context.index.holes;
+                self.look_for_holes(history, holes, log, unpacked);
                 let cost = LOG_LOOK_COST * (1 + holes.len());
-                *desk.budget = desk.budget.saturating_sub(cost);
+                *context.budget = context.budget.saturating_sub(cost);
                 false
             }
             Scan::Settle(wanted) => {
                 let wanted = wanted.clone();
-                self.scan = self.compute(listed, wanted);
+                self.scan = self.compute(history, wanted);
                 false
             }
             Scan::Rows { scan, trades_left } => {
-                match scan.next(listed, desk.log, desk.loaded, desk.budget) {
+                match scan.next(history, context.log, context.unpacked, context.budget) {
                     Some(ordinal) => {
-                        *desk.budget = desk.budget.saturating_sub(LOG_LOOK_COST);
-                        match listed.frame(desk.log, ordinal) {
+                        *context.budget = context.budget.saturating_sub(LOG_LOOK_COST);
+                        match history.frame(context.log, ordinal) {
                             Some(frame) if frame.kind == Kind::Trade as u8 && *trades_left == 0 => {
                                 true
                             }
                             Some(frame) => {
                                 *trades_left -= u64::from(frame.kind == Kind::Trade as u8);
                                 self.rows = self.rows.saturating_add(1);
-                                desk.out.push(frame);
+                                context.out.push(frame);
                                 false
                             }
                             None => {
@@ -350,25 +353,29 @@ impl Reply {
                 }
             }
             Scan::Bars(scan) => {
-                match scan.next(listed, desk.log, desk.loaded, desk.budget) {
+                match scan.next(history, context.log, context.unpacked, context.budget) {
                     Some(bar) => {
                         self.rows = self.rows.saturating_add(1);
-                        desk.out.extend(bar.frames(listed.instrument));
+                        context.out.extend(bar.frames(history.instrument));
                     }
                     None => self.damaged |= scan.damaged > 0,
                 }
                 scan.is_over()
             }
-            Scan::Count(scan) => match scan.count(listed, desk.log, desk.loaded, desk.budget) {
-                Some(counted) => {
-                    self.rows = self.rows.saturating_add(1);
-                    self.damaged |= scan.damaged > 0;
-                    desk.out
-                        .push(Frame::seal(crate::wire::Counted { id: self.query.id, ..counted }));
-                    true
+            Scan::Count(scan) => {
+                match scan.count(history, context.log, context.unpacked, context.budget) {
+                    Some(counted) => {
+                        self.rows = self.rows.saturating_add(1);
+                        self.damaged |= scan.damaged > 0;
+                        context.out.push(Frame::seal(crate::wire::Counted {
+                            id: self.query.id,
+                            ..counted
+                        }));
+                        true
+                    }
+                    None => false,
                 }
-                None => false,
-            },
+            }
         };
         if is_over {
             self.scan = Scan::Idle;
@@ -378,17 +385,17 @@ impl Reply {
 
     fn begin<S: Storage>(
         &self,
-        listed: &Listed,
-        wanted: Wanted,
+        history: &InstrumentHistory,
+        wanted: ScanRange,
         log: &Log<S>,
-        loaded: &mut Loaded,
+        unpacked: &mut UnpackedBlock,
         budget: &mut usize,
     ) -> Scan {
         let limit = self.query.limit.get();
         match self.op {
             Op::Last => {
                 let limit = limit as usize;
-                let scan = RowScan::last(listed, log, wanted, limit, loaded);
+                let scan = RowScan::last(history, log, wanted, limit, unpacked);
                 *budget = budget.saturating_sub(limit);
                 Scan::Rows { scan, trades_left: u64::MAX }
             }
@@ -397,28 +404,28 @@ impl Reply {
                 let scan = if self.by_receive() {
                     RowScan::by_receive(wanted)
                 } else {
-                    RowScan::by_event(listed, wanted)
+                    RowScan::by_event(history, wanted)
                 };
                 Scan::Rows { scan, trades_left }
             }
-            _ if listed.cancels.is_settled(wanted.cut) => self.compute(listed, wanted),
+            _ if history.cancels.is_settled(wanted.cut) => self.compute(history, wanted),
             _ => Scan::Settle(wanted),
         }
     }
 
     /// What depends on the cancellations.
-    fn compute(&self, listed: &Listed, wanted: Wanted) -> Scan {
+    fn compute(&self, history: &InstrumentHistory, wanted: ScanRange) -> Scan {
         if self.op == Op::Count {
             return Scan::Count(CountScan::new(wanted, self.by_receive()));
         }
         let interval_ns = u64::from(self.query.limit.get()) * 1_000_000_000;
-        Scan::Bars(BarScan::new(listed, wanted, interval_ns))
+        Scan::Bars(BarScan::new(history, wanted, interval_ns))
     }
 
-    fn end<S: Storage>(&self, desk: &Desk<'_, S>) -> Ended {
-        let partial = self.damaged || self.touches_hole || desk.is_damaged;
+    fn end<S: Storage>(&self, context: &AnswerContext<'_, S>) -> Ended {
+        let partial = self.damaged || self.touches_hole || context.is_damaged;
         let (from, to) = self.covered.map_or((0, 0), |(from, to)| (from, to.saturating_add(1)));
-        let durable_seq = if self.is_cut { 0 } else { desk.log.durable_upstream_seq() };
+        let durable_seq = if self.is_cut { 0 } else { context.log.durable_upstream_seq() };
         Ended {
             id: self.query.id,
             status: if partial { EndStatus::Partial } else { EndStatus::Complete } as u8,

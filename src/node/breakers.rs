@@ -39,7 +39,7 @@ const STATE: &str = ".state";
 const ERROR: &str = ".error";
 
 /// Does what an operator wants of a breaker.
-pub fn obey_operator(breaker: &mut Breaker, action: BreakerAction, now: Now) {
+pub fn apply_operator_action(breaker: &mut Breaker, action: BreakerAction, now: Now) {
     match action {
         BreakerAction::ForceOpen => breaker.force_open(now.mono),
         BreakerAction::Close => breaker.close(now.mono),

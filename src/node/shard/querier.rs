@@ -1,5 +1,5 @@
 //! Who asked what, and whose turn it is: questions that wait for the log to come far enough, answers under
-//! way, and how they share a connection. What an answer says is `reply`'s matter.
+//! way, and how they share a connection. What an answer says is `answer`'s matter.
 //!
 //! An answer that looks at little goes ahead of those that look at much, so that the last price of one
 //! symbol does not wait behind the bars of all; of the long ones a few take turns.
@@ -10,28 +10,28 @@
 
 use std::collections::VecDeque;
 
-use super::{Peer, Shard};
-use crate::history::{Desk, Filled, Reply};
+use super::{Shard, ShardPeer};
+use crate::history::{AnswerContext, AnswerProgress, HistoryAnswer};
 use crate::limits;
 use crate::log::Storage;
 use crate::node::ConnId;
-use crate::node::session::Denial;
+use crate::node::session::Rejection;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{EndStatus, Ended, ErrorCode, Refusal, Seq, U16};
 
 /// A connection that asks.
 #[derive(Debug, Default)]
-pub(crate) struct Asker {
-    replies: VecDeque<Reply>,
-    waiting: Vec<Waiting>,
+pub(crate) struct Querier {
+    answers: VecDeque<HistoryAnswer>,
+    waiting: Vec<WaitingQuestion>,
     /// Counts pieces of long answers, so that they take turns.
     turn: usize,
 }
 
 /// A question about a cut that the log has not reached.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingQuestion {
     question: Question,
     due: Mono,
 }
@@ -43,72 +43,72 @@ pub(super) struct Load {
     pub(super) instruments: usize,
 }
 
-impl Asker {
+impl Querier {
     /// What it holds.
     pub(super) fn load(&self) -> Load {
         Load {
-            queries: self.replies.len() + self.waiting.len(),
-            instruments: self.replies.iter().map(Reply::instruments).sum(),
+            queries: self.answers.len() + self.waiting.len(),
+            instruments: self.answers.iter().map(HistoryAnswer::instruments).sum(),
         }
     }
 
     /// Whether a question with this id is open.
     pub(super) fn has_open(&self, id: u32) -> bool {
-        self.replies.iter().any(|reply| reply.id() == id)
+        self.answers.iter().any(|answer| answer.id() == id)
             || self.waiting.iter().any(|waiting| waiting.question.query.id.get() == id)
     }
 
     /// Forgets a query.
     pub(super) fn stop(&mut self, id: u32) {
-        self.replies.retain(|reply| reply.id() != id);
+        self.answers.retain(|answer| answer.id() != id);
         self.waiting.retain(|waiting| waiting.question.query.id.get() != id);
     }
 
     /// Makes one piece out of what is under way, the short answers first.
-    fn fill<S: Storage>(&mut self, desk: &mut Desk<'_, S>) {
-        let room = desk.room;
-        if self.replies.iter().any(|reply| !reply.is_short) {
-            desk.room = room / 2;
+    fn fill<S: Storage>(&mut self, context: &mut AnswerContext<'_, S>) {
+        let room = context.room;
+        if self.answers.iter().any(|answer| !answer.is_short) {
+            context.room = room / 2;
         }
-        while let Some(place) = self.replies.iter().position(|reply| reply.is_short)
-            && desk.out.len() + 8 <= desk.room
-            && *desk.budget > 0
+        while let Some(place) = self.answers.iter().position(|answer| answer.is_short)
+            && context.out.len() + 8 <= context.room
+            && *context.budget > 0
         {
-            if let Some(reply) = self.replies.get_mut(place)
-                && reply.fill(desk) == Filled::Over
+            if let Some(answer) = self.answers.get_mut(place)
+                && answer.fill(context) == AnswerProgress::Over
             {
-                self.replies.remove(place);
+                self.answers.remove(place);
             }
         }
-        desk.room = room;
-        let long = self.replies.iter().enumerate().filter(|(_, reply)| !reply.is_short);
+        context.room = room;
+        let long = self.answers.iter().enumerate().filter(|(_, answer)| !answer.is_short);
         let long: Vec<usize> =
             long.map(|(place, _)| place).take(limits::SCANS_AT_ONCE_MAX).collect();
         self.turn = self.turn.wrapping_add(1);
         let next = long.get(self.turn % long.len().max(1)).copied();
         if let Some(place) = next
-            && let Some(reply) = self.replies.get_mut(place)
-            && reply.fill(desk) == Filled::Over
+            && let Some(answer) = self.answers.get_mut(place)
+            && answer.fill(context) == AnswerProgress::Over
         {
-            self.replies.remove(place);
+            self.answers.remove(place);
         }
     }
 }
 
 impl<S: Storage> Shard<S> {
-    /// Changes what an asker holds, and the sum of all with it.
-    pub(super) fn change_asker(&mut self, conn: ConnId, change: impl FnOnce(&mut Asker)) {
-        let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { return };
-        let before = asker.load();
-        change(asker);
-        let after = asker.load();
+    /// Changes what a client holds, and the sum of all with it.
+    pub(super) fn change_querier(&mut self, conn: ConnId, change: impl FnOnce(&mut Querier)) {
+        let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else { return };
+        let before = querier.load();
+        change(querier);
+        let after = querier.load();
         self.load.queries = self.load.queries - before.queries + after.queries;
         self.load.instruments = self.load.instruments - before.instruments + after.instruments;
     }
 
-    /// Takes note that an asker has left.
-    pub(super) fn forget_asker(&mut self, asker: &Asker) {
-        let load = asker.load();
+    /// Takes note that a client has left.
+    pub(super) fn forget_querier(&mut self, querier: &Querier) {
+        let load = querier.load();
         self.load.queries -= load.queries;
         self.load.instruments -= load.instruments;
     }
@@ -119,15 +119,17 @@ impl<S: Storage> Shard<S> {
         now: Now,
         conn: ConnId,
         question: Question,
-    ) -> Result<(), Denial> {
-        let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { return Ok(()) };
-        if asker.load().queries >= limits::LEAF_QUERIES_MAX {
+    ) -> Result<(), Rejection> {
+        let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else {
+            return Ok(());
+        };
+        if querier.load().queries >= limits::LEAF_QUERIES_MAX {
             let text = "too many unread answers on this connection";
-            return Err(Denial::new(ErrorCode::Limit, text));
+            return Err(Rejection::new(ErrorCode::Limit, text));
         }
         if self.load.queries >= limits::SHARD_QUERIES_MAX {
             let text = "too many queries are under way in this shard";
-            return Err(Denial::new(ErrorCode::Limit, text));
+            return Err(Rejection::new(ErrorCode::Limit, text));
         }
         if question.as_of > Seq::new(self.wanted()) {
             let wait = std::time::Duration::from_micros(question.query.deadline_us.get().into());
@@ -136,41 +138,43 @@ impl<S: Storage> Shard<S> {
                 self.waiting.push(conn);
             }
             self.waiting_due = Some(self.waiting_due.map_or(due, |least| least.min(due)));
-            self.change_asker(conn, |asker| asker.waiting.push(Waiting { question, due }));
+            self.change_querier(conn, |querier| {
+                querier.waiting.push(WaitingQuestion { question, due })
+            });
             return Ok(());
         }
-        let reply = self.reply(&question)?;
-        if self.load.instruments + reply.instruments() > limits::SCAN_INSTRUMENTS_TOTAL_MAX {
+        let answer = self.answer(&question)?;
+        if self.load.instruments + answer.instruments() > limits::SCAN_INSTRUMENTS_TOTAL_MAX {
             let text = "too many instruments are asked for at once";
-            return Err(Denial::new(ErrorCode::Limit, text));
+            return Err(Rejection::new(ErrorCode::Limit, text));
         }
-        self.change_asker(conn, |asker| asker.replies.push_back(reply));
-        self.links.mark_dirty(conn);
+        self.change_querier(conn, |querier| querier.answers.push_back(answer));
+        self.connections.mark_dirty(conn);
         Ok(())
     }
 
     /// Finds what a question is about.
-    fn reply(&mut self, question: &Question) -> Result<Reply, Denial> {
+    fn answer(&mut self, question: &Question) -> Result<HistoryAnswer, Rejection> {
         self.index.forget_before(self.log.first_position());
         let places = match question.symbol() {
             Some(symbol) => match self.index.find(&symbol) {
                 Some(place) => vec![place],
                 None if self.owns(&symbol) => {
                     let text = "no instrument of this name has any history here";
-                    return Err(Denial::new(ErrorCode::UnknownSymbol, text));
+                    return Err(Rejection::new(ErrorCode::UnknownSymbol, text));
                 }
                 None => {
                     let text = "another shard owns this symbol";
-                    return Err(Denial::new(ErrorCode::NotOwner, text));
+                    return Err(Rejection::new(ErrorCode::NotOwner, text));
                 }
             },
             None => self.index.matching(question),
         };
         // What came behind the cut was not there yet. One with older trades is, whatever its definition says.
         let is_known = |place: &u32, as_of: Seq| {
-            self.index.at(*place).is_some_and(|listed| {
-                let is_before = listed.definition.seq() < Some(as_of);
-                is_before || listed.ordinal_of_seq(as_of.get()) > listed.start()
+            self.index.at(*place).is_some_and(|history| {
+                let is_before = history.definition.seq() < Some(as_of);
+                is_before || history.ordinal_of_seq(as_of.get()) > history.start()
             })
         };
         let is_list = question.symbol().is_none();
@@ -178,13 +182,13 @@ impl<S: Storage> Shard<S> {
             Some(as_of) => places.into_iter().filter(|place| is_known(place, as_of)).collect(),
             None => places,
         };
-        Reply::new(&question.query, question.as_of, places, &self.index, &self.log)
+        HistoryAnswer::new(&question.query, question.as_of, places, &self.index, &self.log)
     }
 
     /// Looks after questions that wait: the log may have come far enough, or their time may be over.
-    pub(super) fn settle_waiting(&mut self, now: Now, has_news: bool) {
+    pub(super) fn settle_waiting(&mut self, now: Now, has_updates: bool) {
         if self.waiting.is_empty()
-            || !(has_news || self.waiting_due.is_some_and(|due| due <= now.mono))
+            || !(has_updates || self.waiting_due.is_some_and(|due| due <= now.mono))
         {
             return;
         }
@@ -192,12 +196,12 @@ impl<S: Storage> Shard<S> {
         self.waiting_due = None;
         for conn in std::mem::take(&mut self.waiting) {
             let mut ended = Vec::new();
-            self.change_asker(conn, |asker| {
+            self.change_querier(conn, |querier| {
                 let is_over =
-                    |it: &mut Waiting| it.question.as_of <= next_seq || it.due <= now.mono;
-                ended.extend(asker.waiting.extract_if(.., is_over));
+                    |it: &mut WaitingQuestion| it.question.as_of <= next_seq || it.due <= now.mono;
+                ended.extend(querier.waiting.extract_if(.., is_over));
             });
-            for Waiting { question, .. } in ended {
+            for WaitingQuestion { question, .. } in ended {
                 let id = question.query.id;
                 if question.as_of > next_seq {
                     let end = Ended {
@@ -207,13 +211,16 @@ impl<S: Storage> Shard<S> {
                         as_of: Seq::field(next_seq),
                         ..Ended::default()
                     };
-                    self.links.send(conn, end);
-                } else if let Err(denial) = self.begin_answer(now, conn, question) {
-                    self.links.send(conn, Refusal::new(denial.code, id.get(), &denial.text));
+                    self.connections.send(conn, end);
+                } else if let Err(rejection) = self.begin_answer(now, conn, question) {
+                    self.connections
+                        .send(conn, Refusal::new(rejection.code, id.get(), &rejection.text));
                 }
             }
-            let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { continue };
-            let due = asker.waiting.iter().map(|waiting| waiting.due).min();
+            let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else {
+                continue;
+            };
+            let due = querier.waiting.iter().map(|waiting| waiting.due).min();
             if due.is_some() && !self.waiting.contains(&conn) {
                 self.waiting.push(conn);
             }
@@ -221,29 +228,29 @@ impl<S: Storage> Shard<S> {
         }
     }
 
-    /// Fills the empty outbox of an asker.
+    /// Fills the empty outbox of a client.
     pub(super) fn refill(&mut self, conn: ConnId) {
-        let Some(Peer::Querier(asker)) = self.links.peer_mut(conn) else { return };
-        if asker.replies.is_empty() {
+        let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else { return };
+        if querier.answers.is_empty() {
             return;
         }
         self.scratch.clear();
-        let before = asker.load();
+        let before = querier.load();
         let mut budget = limits::RECORDS_PER_FILL_MAX;
-        asker.fill(&mut Desk {
+        querier.fill(&mut AnswerContext {
             index: &mut self.index,
             log: &self.log,
-            loaded: &mut self.loaded,
+            unpacked: &mut self.unpacked,
             out: &mut self.scratch,
             room: limits::FILL_FRAMES_MAX,
             budget: &mut budget,
             is_damaged: self.damaged > 0,
         });
-        let (after, is_over) = (asker.load(), asker.replies.is_empty());
+        let (after, is_over) = (querier.load(), querier.answers.is_empty());
         self.load.queries = self.load.queries - before.queries + after.queries;
         self.load.instruments = self.load.instruments - before.instruments + after.instruments;
         if !self.scratch.is_empty() {
-            self.links.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+            self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         } else if !is_over {
             // Much was looked at and little found: others have their turn.
             self.scanning.push(conn);

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::listed::{Listed, Loaded, Piece};
+use super::instrument::{BlockRange, InstrumentHistory, UnpackedBlock};
 
 /// Entries of one instrument.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    /// These ordinals: what the asker's cut leaves, and what a range of receive time does.
+pub(crate) struct ScanRange {
+    /// These ordinals: what the client's cut leaves, and what a range of receive time does.
     pub(crate) ordinals: Range<u64>,
     /// Cancellations from here on take nothing back.
     pub(crate) cut: u64,
@@ -18,28 +18,28 @@ pub(crate) struct Wanted {
     pub(crate) to: u64,
 }
 
-impl Wanted {
+impl ScanRange {
     /// Block numbers to look through.
     pub(crate) fn blocks(&self) -> Range<u64> {
-        Listed::blocks_of(&self.ordinals)
+        InstrumentHistory::blocks_of(&self.ordinals)
     }
 
     /// What block `number` may have of it.
-    pub(crate) fn piece(&self, listed: &Listed, number: u64) -> Option<Piece> {
-        let piece = listed.piece(number, &self.ordinals)?;
+    pub(crate) fn piece(&self, history: &InstrumentHistory, number: u64) -> Option<BlockRange> {
+        let piece = history.piece(number, &self.ordinals)?;
         (piece.ts_max >= self.from && piece.ts_min < self.to).then_some(piece)
     }
 
     /// How many entries it may have.
-    pub(crate) fn entries_max(&self, listed: &Listed) -> u64 {
-        let pieces = self.blocks().filter_map(|number| self.piece(listed, number));
+    pub(crate) fn entries_max(&self, history: &InstrumentHistory) -> u64 {
+        let pieces = self.blocks().filter_map(|number| self.piece(history, number));
         pieces.map(|piece| piece.ordinals.end - piece.ordinals.start).sum()
     }
 
     /// Whether its entries are by event time as they stand.
-    pub(crate) fn is_ordered(&self, listed: &Listed) -> bool {
+    pub(crate) fn is_ordered(&self, history: &InstrumentHistory) -> bool {
         let mut ts_max = 0;
-        self.blocks().filter_map(|number| self.piece(listed, number)).all(|piece| {
+        self.blocks().filter_map(|number| self.piece(history, number)).all(|piece| {
             let follows = piece.is_ordered && piece.ts_min >= ts_max;
             ts_max = piece.ts_max;
             follows
@@ -47,12 +47,17 @@ impl Wanted {
     }
 
     /// Whether all entries of a loaded piece are trades that stand, within the times.
-    pub(crate) fn takes_all(&self, listed: &Listed, piece: &Piece, loaded: &Loaded) -> bool {
+    pub(crate) fn takes_all(
+        &self,
+        history: &InstrumentHistory,
+        piece: &BlockRange,
+        unpacked: &UnpackedBlock,
+    ) -> bool {
         piece.ts_min >= self.from
             && piece.ts_max < self.to
-            && loaded.damaged == 0
+            && unpacked.damaged == 0
             && !piece.has_cancels
-            && !listed.cancels.touches(&piece.ordinals)
+            && !history.cancels.touches(&piece.ordinals)
     }
 
     /// Whether an entry is within the times.
@@ -62,7 +67,7 @@ impl Wanted {
     }
 
     /// Whether an entry is a trade that stands.
-    pub(crate) fn stands(&self, listed: &Listed, ordinal: u64) -> bool {
-        !listed.is_cancel(ordinal) && listed.cancels.stands(ordinal, self.cut)
+    pub(crate) fn stands(&self, history: &InstrumentHistory, ordinal: u64) -> bool {
+        !history.is_cancel(ordinal) && history.cancels.stands(ordinal, self.cut)
     }
 }

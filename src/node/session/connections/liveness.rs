@@ -5,62 +5,62 @@
 //! * A silent peer is closed at the last check before 45 s of silence, that is 43 to 45 s after its last
 //!   frame. Checks are 2 s apart, and the bound must hold.
 
-use super::Links;
+use super::Connections;
 use crate::limits;
 use crate::node::{ConnId, Level};
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, Flags, Heartbeat, Seq, U16, U32, U64};
 
-/// The token of the heartbeats that [`Links::tick`] sends; nobody else counts so far.
+/// The token of the heartbeats that [`Connections::tick`] sends; nobody else counts so far.
 const TICK_TOKEN: u32 = u32::MAX;
 
-impl<P> Links<P> {
+impl<P> Connections<P> {
     /// Notes that a peer spoke. Whether this node dialed it.
     #[inline]
     pub fn heard(&mut self, now: Now, id: ConnId) -> bool {
-        let Some(link) = self.get_mut(id) else { return false };
-        link.last_heard = now.mono;
-        link.is_dialed
+        let Some(connection) = self.get_mut(id) else { return false };
+        connection.last_heard = now.mono;
+        connection.is_dialed
     }
 
-    /// Every [`limits::LINK_TICK`]: closes peers that have been silent too long, and greets those that we have been
+    /// Every [`limits::SILENCE_CHECK_EVERY`]: closes peers that have been silent too long, and greets those that we have been
     /// silent to. `next_seq` says what a connection's heartbeat states (`None`: it is sent no sequence).
     pub fn tick(&mut self, now: Now, next_seq: impl Fn(&P) -> Option<Seq>) {
         if now.mono < self.next_tick {
             return;
         }
-        self.next_tick = now.mono + limits::LINK_TICK;
+        self.next_tick = now.mono + limits::SILENCE_CHECK_EVERY;
         let unlogged = self.refused_lately.saturating_sub(limits::REFUSALS_LOGGED_PER_TICK_MAX);
         if unlogged > 0 {
             self.log(Level::Warn, format!("closed {unlogged} more connections"));
         }
         self.refused_lately = 0;
         for slot in 0..self.slots.len() {
-            let Some(link) = self.at_slot(slot) else { continue };
-            let id = link.id;
-            let silence = now.mono.since(link.last_heard);
-            if silence > limits::SILENCE_MAX - limits::LINK_TICK {
+            let Some(connection) = self.at_slot(slot) else { continue };
+            let id = connection.id;
+            let silence = now.mono.since(connection.last_heard);
+            if silence > limits::SILENCE_MAX - limits::SILENCE_CHECK_EVERY {
                 // Behind the next look the bound would be broken.
                 self.refuse(id, ErrorCode::Silent, "silent for 45 s; send heartbeats");
-            } else if link.peer.is_none() && silence > limits::GREETING_MAX {
+            } else if connection.peer.is_none() && silence > limits::GREETING_MAX {
                 self.refuse(id, ErrorCode::Silent, "no SESSION frame within 5 s");
-            } else if now.mono.since(link.last_sent) >= limits::HEARTBEAT_EVERY
-                && link.outbox.is_empty()
+            } else if now.mono.since(connection.last_sent) >= limits::HEARTBEAT_EVERY
+                && connection.outbox.is_empty()
             {
                 let beat = Heartbeat {
                     flags: U16::new(Flags::MORE),
                     token: U32::new(TICK_TOKEN),
-                    next_seq: Seq::field(link.peer.as_ref().and_then(&next_seq)),
+                    next_seq: Seq::field(connection.peer.as_ref().and_then(&next_seq)),
                     sent_at: U64::new(now.wall_ns),
                     ..Heartbeat::default()
                 };
-                link.last_sent = now.mono;
+                connection.last_sent = now.mono;
                 self.send(id, beat);
             }
         }
     }
 
-    /// When [`Links::tick`] is due; never while nobody is connected, so that a quiet node sleeps.
+    /// When [`Connections::tick`] is due; never while nobody is connected, so that a quiet node sleeps.
     #[must_use]
     pub fn next_tick(&self) -> Option<Mono> {
         (self.open > 0).then_some(self.next_tick)
@@ -103,26 +103,26 @@ mod tests {
 
     #[test]
     fn a_silent_peer_is_closed_and_a_quiet_one_greeted() {
-        let mut links = Links::<()>::default();
-        links.insert(now(0), conn(1));
-        links.greet(conn(1), false, ());
-        links.tick(now(16), |()| Seq::new(7));
-        let (frames, _) = as_frames(links.outbox(conn(1)));
+        let mut connections = Connections::<()>::default();
+        connections.insert(now(0), conn(1));
+        connections.greet(conn(1), false, ());
+        connections.tick(now(16), |()| Seq::new(7));
+        let (frames, _) = as_frames(connections.outbox(conn(1)));
         assert_eq!(frames[0].view::<Heartbeat>().map(|beat| beat.next_seq.get()), Some(7));
-        links.tick(now(43), |()| Seq::new(7));
-        assert!(links.get(conn(1)).is_some());
+        connections.tick(now(43), |()| Seq::new(7));
+        assert!(connections.get(conn(1)).is_some());
         // The last look before the bound.
-        links.tick(now(45), |()| Seq::new(7));
-        assert!(links.get(conn(1)).is_none());
+        connections.tick(now(45), |()| Seq::new(7));
+        assert!(connections.get(conn(1)).is_none());
     }
 
     #[test]
-    fn a_peer_that_never_says_what_it_wants_is_closed_soon() {
-        let mut links = Links::<()>::default();
-        links.insert(now(0), conn(1));
-        links.tick(now(4), |()| None);
-        assert!(links.get(conn(1)).is_some());
-        links.tick(now(6), |()| None);
-        assert!(links.get(conn(1)).is_none());
+    fn a_peer_without_a_greeting_is_closed_soon() {
+        let mut connections = Connections::<()>::default();
+        connections.insert(now(0), conn(1));
+        connections.tick(now(4), |()| None);
+        assert!(connections.get(conn(1)).is_some());
+        connections.tick(now(6), |()| None);
+        assert!(connections.get(conn(1)).is_none());
     }
 }

@@ -14,7 +14,7 @@ use super::mark::{Reason, Record};
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RecordValidity {
     /// It continues the log.
     Good,
     /// It was durable, and is not what was written.
@@ -25,7 +25,7 @@ pub(super) enum Verdict {
 
 /// The state of a walk over records.
 #[derive(Clone, Debug)]
-pub(super) struct Judge {
+pub(super) struct RecordValidator {
     rules: Rules,
     /// All positions below it were durable once.
     watermark: u64,
@@ -41,11 +41,11 @@ pub(super) struct Judge {
     pub(super) any: bool,
 }
 
-impl Judge {
+impl RecordValidator {
     /// A walk from `start` on. One that begins inside the log knows nothing until its first mark; only
     /// position 0 may begin without a record that says what the counters are.
-    pub(super) fn begin(start: u64, watermark: u64, rules: Rules) -> Judge {
-        Judge {
+    pub(super) fn begin(start: u64, watermark: u64, rules: Rules) -> RecordValidator {
+        RecordValidator {
             rules,
             watermark,
             start,
@@ -68,7 +68,7 @@ impl Judge {
         position: u64,
         is_first_of_segment: bool,
         record: Option<Record<'_>>,
-    ) -> Verdict {
+    ) -> RecordValidity {
         let (mut closes, mut says_counters) = (false, true);
         let rules = self.rules;
         let good = match record {
@@ -109,10 +109,10 @@ impl Judge {
         } else if position < self.watermark {
             self.lost = true;
         } else {
-            return Verdict::End;
+            return RecordValidity::End;
         }
         self.closed = closes;
-        if good { Verdict::Good } else { Verdict::Rot }
+        if good { RecordValidity::Good } else { RecordValidity::Rot }
     }
 
     /// Whether the counters are known, having come to `end`. After rot right up to the end

@@ -23,7 +23,7 @@ pub(crate) const LOG_LOOK_COST: usize = 16;
 
 /// One instrument.
 #[derive(Debug)]
-pub(crate) struct Listed {
+pub(crate) struct InstrumentHistory {
     pub(crate) instrument: InstrumentId,
     pub(crate) definition: Frame,
     blocks: VecDeque<Block>,
@@ -41,7 +41,7 @@ pub(crate) struct Listed {
 
 /// Entries of one block, unpacked.
 #[derive(Debug, Default)]
-pub(crate) struct Loaded {
+pub(crate) struct UnpackedBlock {
     pub(crate) ts: Vec<u64>,
     /// As [`super::block::price_of`] turns back.
     pub(crate) prices: Vec<u64>,
@@ -62,7 +62,7 @@ pub(crate) enum Columns {
 
 /// A block or the tail, as a scan sees it before it looks in.
 #[derive(Clone, Debug)]
-pub(crate) struct Piece {
+pub(crate) struct BlockRange {
     pub(crate) ordinals: Range<u64>,
     pub(crate) ts_min: u64,
     pub(crate) ts_max: u64,
@@ -70,9 +70,9 @@ pub(crate) struct Piece {
     pub(crate) has_cancels: bool,
 }
 
-impl Listed {
-    pub(crate) fn new(instrument: InstrumentId, definition: Frame) -> Listed {
-        Listed {
+impl InstrumentHistory {
+    pub(crate) fn new(instrument: InstrumentId, definition: Frame) -> InstrumentHistory {
+        InstrumentHistory {
             instrument,
             definition,
             blocks: VecDeque::new(),
@@ -184,14 +184,14 @@ impl Listed {
     }
 
     /// What block `number` has of these ordinals. `None` when that is nothing.
-    pub(crate) fn piece(&self, number: u64, ordinals: &Range<u64>) -> Option<Piece> {
+    pub(crate) fn piece(&self, number: u64, ordinals: &Range<u64>) -> Option<BlockRange> {
         let own = number * BLOCK..(number + 1).saturating_mul(BLOCK).min(self.end());
         let ordinals = ordinals.start.max(own.start)..ordinals.end.min(own.end);
         if ordinals.is_empty() {
             return None;
         }
         if let Some(block) = self.block(number) {
-            return Some(Piece {
+            return Some(BlockRange {
                 ordinals,
                 ts_min: block.ts_min,
                 ts_max: block.ts_max,
@@ -205,7 +205,7 @@ impl Listed {
         let range = index_in_block(ordinals.start)..index_in_block(ordinals.end - 1) + 1;
         let entries = self.tail.get(range)?;
         let times = entries.iter().map(|entry| entry.ts);
-        Some(Piece {
+        Some(BlockRange {
             ordinals,
             ts_min: times.clone().min()?,
             ts_max: times.clone().max()?,
@@ -214,51 +214,51 @@ impl Listed {
         })
     }
 
-    /// Unpacks block `number`, which must be one that a [`Piece`] was made of.
+    /// Unpacks block `number`, which must be one that a [`BlockRange`] was made of.
     pub(crate) fn load<S: Storage>(
         &self,
         log: &Log<S>,
         number: u64,
         columns: Columns,
-        loaded: &mut Loaded,
+        unpacked: &mut UnpackedBlock,
     ) {
-        (loaded.damaged, loaded.cost) = (0, INDEX_BLOCK_TRADES);
+        (unpacked.damaged, unpacked.cost) = (0, INDEX_BLOCK_TRADES);
         let Some(block) = self.block(number) else {
-            loaded.cost = self.tail.len();
-            loaded.ts.clear();
-            loaded.ts.extend(self.tail.iter().map(|entry| entry.ts));
+            unpacked.cost = self.tail.len();
+            unpacked.ts.clear();
+            unpacked.ts.extend(self.tail.iter().map(|entry| entry.ts));
             if columns == Columns::All {
-                loaded.prices.clear();
-                loaded.quantities.clear();
-                loaded.prices.extend(self.tail.iter().map(|entry| packed_price(entry.price)));
-                loaded.quantities.extend(self.tail.iter().map(|entry| entry.qty));
+                unpacked.prices.clear();
+                unpacked.quantities.clear();
+                unpacked.prices.extend(self.tail.iter().map(|entry| packed_price(entry.price)));
+                unpacked.quantities.extend(self.tail.iter().map(|entry| entry.qty));
             }
             return;
         };
-        let has_copy = block.unpack_times(&mut loaded.ts)
+        let has_copy = block.unpack_times(&mut unpacked.ts)
             && (columns == Columns::Times
-                || block.unpack_amounts(&mut loaded.prices, &mut loaded.quantities));
+                || block.unpack_amounts(&mut unpacked.prices, &mut unpacked.quantities));
         if !has_copy {
-            self.load_from_log(log, number, loaded);
+            self.load_from_log(log, number, unpacked);
         }
     }
 
     /// The slow way, for a block that keeps no copy.
-    fn load_from_log<S: Storage>(&self, log: &Log<S>, number: u64, loaded: &mut Loaded) {
-        loaded.cost = INDEX_BLOCK_TRADES * LOG_LOOK_COST;
-        loaded.ts.clear();
-        loaded.prices.clear();
-        loaded.quantities.clear();
+    fn load_from_log<S: Storage>(&self, log: &Log<S>, number: u64, unpacked: &mut UnpackedBlock) {
+        unpacked.cost = INDEX_BLOCK_TRADES * LOG_LOOK_COST;
+        unpacked.ts.clear();
+        unpacked.prices.clear();
+        unpacked.quantities.clear();
         for ordinal in number * BLOCK..(number + 1) * BLOCK {
             let frame = self.frame(log, ordinal).filter(|_| ordinal >= self.start);
-            loaded.damaged += u64::from(frame.is_none() && ordinal >= self.start);
+            unpacked.damaged += u64::from(frame.is_none() && ordinal >= self.start);
             let (ts, price, qty) = match frame.as_ref().and_then(as_trade) {
                 Some(trade) => (trade.ts_event.get(), trade.price.get(), trade.qty.get()),
                 None => (u64::MAX, 0, 0),
             };
-            loaded.ts.push(ts);
-            loaded.prices.push(packed_price(price));
-            loaded.quantities.push(qty);
+            unpacked.ts.push(ts);
+            unpacked.prices.push(packed_price(price));
+            unpacked.quantities.push(qty);
         }
     }
 
@@ -267,19 +267,19 @@ impl Listed {
         &self,
         log: &Log<S>,
         ordinals: &Range<u64>,
-        loaded: &mut Loaded,
+        unpacked: &mut UnpackedBlock,
     ) -> Option<(u64, u64)> {
         if *ordinals == (0..self.end()) {
             return self.span;
         }
         let mut found: Option<(u64, u64)> = None;
-        for number in Listed::blocks_of(ordinals) {
+        for number in InstrumentHistory::blocks_of(ordinals) {
             let Some(piece) = self.piece(number, ordinals) else { continue };
             let is_cut =
                 self.block(number).is_some() && piece.ordinals.end - piece.ordinals.start < BLOCK;
             let (min, max) = if is_cut {
-                self.load(log, number, Columns::Times, loaded);
-                let cut = loaded.ts.get(indexes_in_block(&piece.ordinals)).unwrap_or_default();
+                self.load(log, number, Columns::Times, unpacked);
+                let cut = unpacked.ts.get(indexes_in_block(&piece.ordinals)).unwrap_or_default();
                 let known = cut.iter().copied().filter(|ts| *ts != u64::MAX);
                 match (known.clone().min(), known.max()) {
                     (Some(min), Some(max)) => (min, max),

@@ -1,9 +1,9 @@
-//! What the first reactor tells the further ones besides the frames, and what they tell it: a bounded
-//! letter box each, and a few figures. What is *not* here: frames of the sequence, which all read from
+//! What the first reactor sends the further ones besides the frames, and what they report: a bounded
+//! mailbox each, and a few figures. What is *not* here: frames of the sequence, which all read from
 //! the one ring.
 //!
-//! Invariant: a letter says how far the ring had come when it was written (`at_seq`). Who reads it
-//! takes in the ring up to there first, so that letters and frames have one order on every reactor.
+//! Invariant: a message says how far the ring had come when it was written (`at_seq`). Who reads it
+//! takes in the ring up to there first, so that messages and frames have one order on every reactor.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -13,17 +13,17 @@ use crate::feed::RingReader;
 use crate::limits;
 use crate::wire::Frame;
 
-/// A letter about one source.
+/// A message about one source.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct MailboxMessage {
     pub(super) source: u8,
     pub(super) at_seq: u64,
-    pub(super) news: News,
+    pub(super) change: SourceChange,
 }
 
 /// What happened to a source.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum SourceChange {
     /// It goes on elsewhere: the sequence began, or jumped.
     Window(RingReader),
     /// The publisher said where the sequence goes on: readers can be served.
@@ -33,13 +33,13 @@ pub(super) enum News {
     /// A last value that is not of the sequence.
     Value(Box<Frame>),
     /// Whether a publisher is there, and what it says of its last values.
-    Standing { has_publisher: bool, is_stale: bool },
+    Publisher { has_publisher: bool, is_stale: bool },
 }
 
 /// What the first reactor and one further reactor share.
 #[derive(Debug, Default)]
-pub(super) struct Post {
-    letters: Mutex<VecDeque<Letter>>,
+pub(super) struct Mailbox {
+    messages: Mutex<VecDeque<MailboxMessage>>,
     /// Connections that were given to it and have not ended, on the way or open.
     pub(super) connections: AtomicUsize,
     /// Of these, those on the way.
@@ -47,26 +47,26 @@ pub(super) struct Post {
     /// Its figures, as of its last turn.
     pub(super) refused: AtomicU64,
     pub(super) interest_bytes: AtomicU64,
-    pub(super) gaps_told: [AtomicU64; limits::SOURCES_MAX],
+    pub(super) gaps_sent: [AtomicU64; limits::SOURCES_MAX],
 }
 
-impl Post {
-    fn letters(&self) -> MutexGuard<'_, VecDeque<Letter>> {
+impl Mailbox {
+    fn messages(&self) -> MutexGuard<'_, VecDeque<MailboxMessage>> {
         // A thread that panicked in here left a whole queue; and its end is the process's end.
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn next_letter(&self) -> Option<Letter> {
-        self.letters().pop_front()
+    pub(super) fn next_message(&self) -> Option<MailboxMessage> {
+        self.messages().pop_front()
     }
 
-    pub(super) fn has_letters(&self) -> bool {
-        !self.letters().is_empty()
+    pub(super) fn has_messages(&self) -> bool {
+        !self.messages().is_empty()
     }
 
-    /// How many letters more may wait.
+    /// How many messages more may wait.
     fn room(&self) -> usize {
-        limits::REACTOR_LETTERS_MAX.saturating_sub(self.letters().len())
+        limits::MAILBOX_MESSAGES_MAX.saturating_sub(self.messages().len())
     }
 }
 
@@ -93,48 +93,58 @@ impl Stall {
 
 /// The first reactor's end: the further reactors in their order, none unless configured.
 #[derive(Debug, Default)]
-pub(super) struct Outlets {
-    pub(super) posts: Vec<Arc<Post>>,
+pub(super) struct FurtherReactors {
+    pub(super) mailboxes: Vec<Arc<Mailbox>>,
     pub(super) stall: Stall,
-    /// Letters that every box has room for, at least.
+    /// Messages that every box has room for, at least.
     room: usize,
     /// Something was posted or published: the others are to be woken.
-    pub(super) has_news: bool,
+    pub(super) has_updates: bool,
 }
 
-impl Outlets {
-    pub(super) fn new(count: usize) -> Outlets {
-        let posts = (0..count).map(|_| Arc::default()).collect();
-        Outlets { posts, ..Outlets::default() }
+impl FurtherReactors {
+    pub(super) fn new(count: usize) -> FurtherReactors {
+        let mailboxes = (0..count).map(|_| Arc::default()).collect();
+        FurtherReactors { mailboxes, ..FurtherReactors::default() }
     }
 
-    /// Whether a frame may be taken in that every reactor has to be told of.
+    /// Whether a frame may be taken in that every reactor has to be notified of.
     pub(super) fn has_room(&mut self) -> bool {
         // What one frame leads to, and the end of its connection.
-        const LETTERS: usize = 4;
-        if self.room < LETTERS {
-            self.room = self.posts.iter().map(|post| post.room()).min().unwrap_or(usize::MAX);
+        const MESSAGES: usize = 4;
+        if self.room < MESSAGES {
+            self.room =
+                self.mailboxes.iter().map(|mailbox| mailbox.room()).min().unwrap_or(usize::MAX);
         }
-        self.room >= LETTERS
+        self.room >= MESSAGES
     }
 
-    /// Tells every reactor.
-    pub(super) fn tell(&mut self, source: u8, at_seq: u64, mut news: impl FnMut() -> News) {
-        for post in &self.posts {
-            post.letters().push_back(Letter { source, at_seq, news: news() });
+    /// Notifies every reactor.
+    pub(super) fn notify(
+        &mut self,
+        source: u8,
+        at_seq: u64,
+        mut change: impl FnMut() -> SourceChange,
+    ) {
+        for mailbox in &self.mailboxes {
+            mailbox.messages().push_back(MailboxMessage { source, at_seq, change: change() });
         }
         self.room = self.room.saturating_sub(1);
-        self.has_news = !self.posts.is_empty();
+        self.has_updates = !self.mailboxes.is_empty();
     }
 
     /// Hands every reactor its half of a ring.
-    pub(super) fn hand_out(&mut self, source: u8, at_seq: u64, readers: Vec<RingReader>) {
+    pub(super) fn share_ring(&mut self, source: u8, at_seq: u64, readers: Vec<RingReader>) {
         let mut readers = readers.into_iter();
-        for post in &self.posts {
+        for mailbox in &self.mailboxes {
             let Some(reader) = readers.next() else { break };
-            post.letters().push_back(Letter { source, at_seq, news: News::Window(reader) });
+            mailbox.messages().push_back(MailboxMessage {
+                source,
+                at_seq,
+                change: SourceChange::Window(reader),
+            });
         }
         self.room = self.room.saturating_sub(1);
-        self.has_news = !self.posts.is_empty();
+        self.has_updates = !self.mailboxes.is_empty();
     }
 }

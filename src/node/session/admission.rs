@@ -3,14 +3,14 @@
 //!
 //! Not here: what a node does for a role.
 
-use super::{Denial, Handled, Service};
+use super::{Handled, Rejection, Service};
 use crate::node::ConnId;
 use crate::time::Now;
 use crate::wire::{BreakerAction, ErrorCode, Role, Session};
 
 /// What a peer wants to be allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Right {
+pub(crate) enum Permission {
     /// To be greeted as this.
     Role(Role),
     /// To change the state of a circuit breaker.
@@ -21,8 +21,8 @@ pub(crate) enum Right {
 /// no peer has an identity yet. This is where identities will be asked.
 ///
 /// # Errors
-/// What the peer is told.
-pub(crate) fn authorize(_node: &str, _right: Right) -> Result<(), Denial> {
+/// What the peer is sent.
+pub(crate) fn authorize(_node: &str, _permission: Permission) -> Result<(), Rejection> {
     Ok(())
 }
 
@@ -30,22 +30,22 @@ pub(crate) fn authorize(_node: &str, _right: Right) -> Result<(), Denial> {
 #[derive(Debug)]
 pub(crate) enum Admission<P> {
     /// It is what it says. This is the answer.
-    Welcome(P, Session),
+    Accepted(P, Session),
     /// It is what it says. The node answers itself, now or later.
     Pending(P),
     /// Not yet: it is to look at this answer and to introduce itself again.
-    Again(Session),
+    Retry(Session),
     /// Another reactor of the process serves it.
     HandOver(usize),
     /// No.
-    Refused(Denial),
+    Refused(Rejection),
 }
 
 impl<P> Admission<P> {
     /// No, for this reason.
     #[must_use]
     pub(crate) fn refused(code: ErrorCode, text: &'static str) -> Admission<P> {
-        Admission::Refused(Denial::new(code, text))
+        Admission::Refused(Rejection::new(code, text))
     }
 }
 
@@ -92,22 +92,22 @@ pub(super) fn greet<S: Service>(
 ) -> Handled {
     let admission = admit(service, now, conn, session).unwrap_or_else(Admission::Refused);
     let asks = session.role == Role::Querier as u8;
-    let links = service.links_mut();
+    let connections = service.connections_mut();
     match admission {
-        Admission::Welcome(peer, answer) => {
-            links.greet(conn, asks, peer);
-            links.send(conn, answer);
+        Admission::Accepted(peer, answer) => {
+            connections.greet(conn, asks, peer);
+            connections.send(conn, answer);
         }
         Admission::Pending(peer) => {
-            links.greet(conn, asks, peer);
+            connections.greet(conn, asks, peer);
             service.on_greeted(now, conn, session);
         }
-        Admission::Again(answer) => links.send(conn, answer),
+        Admission::Retry(answer) => connections.send(conn, answer),
         Admission::HandOver(reactor) => {
-            links.hand_over(conn, reactor);
+            connections.hand_over(conn, reactor);
             return Handled::NotHere;
         }
-        Admission::Refused(denial) => links.refuse(conn, denial.code, &denial.text),
+        Admission::Refused(rejection) => connections.refuse(conn, rejection.code, &rejection.text),
     }
     Handled::Here
 }
@@ -117,13 +117,13 @@ fn admit<S: Service>(
     now: Now,
     conn: ConnId,
     session: &Session,
-) -> Result<Admission<S::Peer>, Denial> {
+) -> Result<Admission<S::Peer>, Rejection> {
     let found = Role::from_number(session.role)
         .and_then(|role| S::ROLES.admit(role).map(|admit| (role, admit)));
     let Some((role, admit)) = found else {
         let text = format!("{} has no such role", S::TITLE);
-        return Err(Denial::new(ErrorCode::Unexpected, text));
+        return Err(Rejection::new(ErrorCode::Unexpected, text));
     };
-    authorize(S::TITLE, Right::Role(role))?;
+    authorize(S::TITLE, Permission::Role(role))?;
     Ok(admit(service, now, conn, session))
 }

@@ -1,4 +1,4 @@
-//! Changes of circuit breakers, told to whoever listens: a log line, and a frame on `$sys.breaker`. Core
+//! Changes of circuit breakers, reported to whoever listens: a log line, and a frame on `$sys.breaker`. Core
 //! gives a place in its sequence to its own breakers' changes and to those that the aggregator reports.
 //!
 //! # Decisions
@@ -17,12 +17,12 @@ use crate::wire::{BreakerChange, Frame};
 /// The instrument that breaker transitions are published under.
 const BREAKER_TOPIC: &str = "$sys.breaker";
 /// Whose breaker changes are taken from a querier: the names of the aggregator's breakers.
-const REPORTER: &[u8] = b"aggregator.";
+const REPORTER_PREFIX: &[u8] = b"aggregator.";
 
 impl<S: Storage> Sequencer<S> {
     /// A breaker of ours changed its state: a line, and a frame on the system topic.
-    pub(super) fn tell_transition(&mut self, now: Now, name: &str, change: Transition) {
-        self.links.log(
+    pub(super) fn report_transition(&mut self, now: Now, name: &str, change: Transition) {
+        self.connections.log(
             Level::Warn,
             format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason),
         );
@@ -32,7 +32,7 @@ impl<S: Storage> Sequencer<S> {
     /// Another node says that a breaker of its own changed: it gets its place on the system topic.
     pub(super) fn take_report(&mut self, now: Now, change: &BreakerChange) {
         if now.mono >= self.reports_until {
-            self.reports_until = now.mono + limits::WORD_EVERY;
+            self.reports_until = now.mono + limits::PROGRESS_HEARTBEAT_EVERY;
             self.reports = 0;
         }
         let is_known = State::from_number(change.from).is_some()
@@ -40,7 +40,7 @@ impl<S: Storage> Sequencer<S> {
             && Reason::from_number(change.reason).is_some();
         if self.reports >= limits::BREAKER_REPORTS_PER_TICK_MAX
             || !is_known
-            || !change.name.starts_with(REPORTER)
+            || !change.name.starts_with(REPORTER_PREFIX)
         {
             self.local_dropped += 1;
             return;

@@ -52,6 +52,17 @@ pub enum Dialed {
     Failed(DialId, DialFailure),
 }
 
+/// What became of one peer that waited to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is connected, through this listener.
+    Open(ConnId, ListenerId),
+    /// It was closed at once: there is no place for it.
+    Dropped,
+    /// It could not be accepted.
+    Failed(LocalFault),
+}
+
 /// A connection that another reactor of the process has handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -104,8 +115,8 @@ pub trait Shell {
     /// The next dial that has ended since the last turn.
     fn poll_dialed(&mut self) -> Option<Dialed>;
 
-    /// The next connection that a listener has accepted, or why none can be.
-    fn poll_accepted(&mut self, now: Mono) -> Option<Result<(ConnId, ListenerId), LocalFault>>;
+    /// Accepts the next peer that waits.
+    fn poll_accepted(&mut self, now: Mono) -> Option<Accepted>;
 
     /// The next connection that another reactor has handed over. [`Shell::keep`] is called with what the
     /// node does not consume of its bytes.
@@ -260,10 +271,12 @@ impl Turn {
     fn accept<N: Node, S: Shell>(&self, shell: &mut S, node: &mut N, now: Now) {
         for _ in 0..self.bounds.accepts_max {
             match shell.poll_accepted(now.mono) {
-                Some(Ok((conn, listener))) => {
+                Some(Accepted::Open(conn, listener)) => {
                     node.handle_open(now, conn, Origin::Accepted(listener));
                 }
-                Some(Err(fault)) => {
+                // It counts: a flood of peers without a place may not hold the turn.
+                Some(Accepted::Dropped) => {}
+                Some(Accepted::Failed(fault)) => {
                     node.handle_local_fault(now, fault);
                     return;
                 }

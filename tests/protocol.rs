@@ -177,7 +177,7 @@ fn limits_are_as_written() {
     assert_eq!(value("time to send SESSION"), format!("{} s", limits::GREETING_MAX.as_secs()));
     assert_eq!(value("silence of a peer"), format!("{} s", limits::SILENCE_MAX.as_secs()));
     assert_eq!(value("a node's own silence"), format!("{} s", limits::HEARTBEAT_EVERY.as_secs()));
-    assert_eq!(value("answers waiting"), format!("{} bytes", limits::OUTBOX_BYTES_MAX));
+    assert_eq!(value("answers waiting"), format!("{} bytes", limits::UNREAD_BYTES_MAX));
     assert_eq!(value("patterns per"), limits::PATTERNS_MAX.to_string());
     assert_eq!(value("symbols and patterns"), limits::QUERY_SYMBOLS_MAX.to_string());
     assert_eq!(value("sources of"), format!("numbers 0 to {}", limits::SOURCES_MAX - 1));

@@ -383,6 +383,10 @@ impl Service for Replica {
         self.refill(now, conn);
         Filled::Outbox
     }
+
+    fn wants(&self, conn: ConnId) -> bool {
+        self.connections.wants_frames(conn)
+    }
 }
 
 impl Replica {

@@ -7,7 +7,7 @@
 //!
 //! Not here: what is sent and asked on a standing connection, and the permits of questions.
 //!
-//! Invariant: the permit of a dial is recorded exactly once: by a failed dial, an answer, a refusal, a
+//! Invariant: the permit of a dial is recorded, or given back, exactly once: by a failed dial, an answer, a refusal, a
 //! deadline or the end of the connection.
 //!
 //! # Decisions
@@ -63,6 +63,17 @@ pub(super) enum UplinkEnd {
     Ready(Outcome),
     /// It did not stand, or had been given up; the breaker knows.
     Other,
+}
+
+/// A connection to close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UplinkClose {
+    pub(super) conn: ConnId,
+    /// Why.
+    pub(super) text: &'static str,
+    pub(super) end: UplinkEnd,
+    /// The peer did not answer our SESSION in time.
+    pub(super) is_late: bool,
 }
 
 /// One kept connection, and its breaker.
@@ -214,30 +225,32 @@ impl Uplink {
         }
     }
 
-    /// Gives the connection up if it is time: the answer to our SESSION is late, or the breaker is open.
-    /// `is_idle` says that nothing is under way. The connection to close, why, and how far it was.
+    /// Gives the connection up if it is time: the answer to our SESSION is late (only if `may_be_late`), or the
+    /// breaker is open. `is_idle` says that nothing is under way.
     #[inline]
     pub(super) fn poll_close(
         &mut self,
         now: Now,
         is_idle: bool,
-    ) -> Option<(ConnId, &'static str, UplinkEnd)> {
+        may_be_late: bool,
+    ) -> Option<UplinkClose> {
         // The usual case first: this is looked at in every turn.
         if self.dial.is_ready() && self.breaker.state() == State::Closed {
             return None;
         }
         let conn = self.conn.filter(|_| self.dial.is_greeting() || self.dial.is_ready())?;
         let is_late = |opened: Mono| now.mono.since(opened) >= self.greeting_deadline;
-        if self.dial.greeting_since().is_some_and(is_late) {
-            let ended = self.give_up(now, Outcome::RequestDeadline);
-            return Some((conn, "no answer to SESSION in time", ended));
+        if may_be_late && self.dial.greeting_since().is_some_and(is_late) {
+            let end = self.give_up(now, Outcome::RequestDeadline);
+            let text = "no answer to SESSION in time";
+            return Some(UplinkClose { conn, text, end, is_late: true });
         }
         let text = self.must_close(is_idle)?;
         let was_ready = self.dial.is_ready();
         self.abandon();
-        let ended =
+        let end =
             if was_ready { UplinkEnd::Ready(Outcome::RequestDeadline) } else { UplinkEnd::Other };
-        Some((conn, text, ended))
+        Some(UplinkClose { conn, text, end, is_late: false })
     }
 
     fn must_close(&self, is_idle: bool) -> Option<&'static str> {

@@ -15,9 +15,9 @@ use super::group::{Membership, Transfer};
 use super::listener::Listener;
 use super::{Listen, socket};
 use crate::limits;
-use crate::node::{ConnId, DialFailure, DialId, Level, ListenerId, LocalFault, Node, Outgoing};
+use crate::node::{ConnId, DialFailure, DialId, Level, ListenerId, Node, Outgoing};
 use crate::time::Mono;
-use crate::turn::{Arrival, CutShort, Dialed, ReadEnd, Shell, Written};
+use crate::turn::{Accepted, Arrival, CutShort, Dialed, ReadEnd, Shell, Written};
 
 pub(super) const WAKER: Token = Token(usize::MAX);
 pub(super) const SIGNAL: Token = Token(usize::MAX - 1);
@@ -28,7 +28,10 @@ const LISTENERS: usize = usize::MAX - 3;
 pub(super) struct Sockets {
     registry: Registry,
     listeners: Vec<Listener>,
+    /// The one that accepts next.
+    next_listener: usize,
     pub(super) connections: Slab<Connection>,
+    pub(super) connections_max: usize,
     next_generation: u32,
     /// Dialing connections of which an event came.
     dialed: VecDeque<ConnId>,
@@ -57,7 +60,9 @@ impl Sockets {
         Ok(Sockets {
             listeners: listeners.map(bind).collect::<io::Result<_>>()?,
             registry,
+            next_listener: 0,
             connections: Slab::new(),
+            connections_max: limits::CONNECTIONS_MAX,
             next_generation: 1,
             dialed: VecDeque::new(),
             ready_to_read: VecDeque::new(),
@@ -216,27 +221,29 @@ impl Shell for Sockets {
         None
     }
 
-    fn poll_accepted(&mut self, now: Mono) -> Option<Result<(ConnId, ListenerId), LocalFault>> {
-        for number in 0..self.listeners.len() {
-            loop {
-                let listener = &mut self.listeners[number];
-                let stream = match listener.accept(now) {
-                    Ok(Some(stream)) => stream,
-                    Ok(None) => break,
-                    Err(fault) => return Some(Err(fault)),
-                };
-                let unconsumed_bytes_max = listener.unconsumed_bytes_max;
-                if self.connections.len() >= limits::CONNECTIONS_MAX {
-                    // Dropped, which closes it: there is no memory set aside to say more.
-                    continue;
-                }
-                if let Err(error) = listener.sockets.apply(&stream) {
-                    log::debug!("an accepted socket kept its defaults: {error}");
-                }
-                if let Some(id) = self.register(stream, State::Open, unconsumed_bytes_max) {
-                    return Some(Ok((id, ListenerId(u8::try_from(number).unwrap_or(u8::MAX)))));
-                }
+    fn poll_accepted(&mut self, now: Mono) -> Option<Accepted> {
+        // Listeners take turns, so that a flood at one does not keep the others from accepting.
+        let count = self.listeners.len();
+        for _ in 0..count {
+            let number = self.next_listener % count;
+            self.next_listener = number + 1;
+            let listener = &mut self.listeners[number];
+            let stream = match listener.accept(now) {
+                Ok(Some(stream)) => stream,
+                Ok(None) => continue,
+                Err(fault) => return Some(Accepted::Failed(fault)),
+            };
+            if self.connections.len() >= self.connections_max {
+                // Dropped, which closes it: there is no memory set aside to say more.
+                return Some(Accepted::Dropped);
             }
+            if let Err(error) = listener.sockets.apply(&stream) {
+                log::debug!("an accepted socket kept its defaults: {error}");
+            }
+            let unconsumed_bytes_max = listener.unconsumed_bytes_max;
+            let id = self.register(stream, State::Open, unconsumed_bytes_max);
+            let listener = ListenerId(u8::try_from(number).unwrap_or(u8::MAX));
+            return Some(id.map_or(Accepted::Dropped, |id| Accepted::Open(id, listener)));
         }
         None
     }

@@ -235,6 +235,26 @@ fn peers_that_connect_and_leave_leave_no_slot_behind() {
 }
 
 #[test]
+fn a_flood_of_peers_without_a_place_does_not_hold_a_turn() {
+    let mut bench = Bench::new();
+    bench.reactor.sockets.connections_max = 0;
+    let waiting = limits::ACCEPTS_PER_TURN_MAX + 44;
+    let peers: Vec<TcpStream> = (0..waiting).map(|_| bench.peer()).collect();
+    let mut is_closed = |mut peer: &TcpStream| {
+        peer.set_nonblocking(true).unwrap();
+        let read = peer.read(&mut [0]);
+        !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    };
+    // All wait in the kernel; one turn turns away no more than its bound.
+    let by = bench.reactor.clock.now().mono + Duration::from_secs(30);
+    bench.reactor.turn(&mut bench.node, Some(by)).unwrap();
+    let closed = peers.iter().filter(|&peer| is_closed(peer)).count();
+    assert!(closed <= limits::ACCEPTS_PER_TURN_MAX, "{closed} in one turn");
+    bench.turn_until(|_| peers.iter().all(&mut is_closed));
+    assert!(bench.node.opened.is_empty());
+}
+
+#[test]
 fn a_stale_token_meets_nobody_after_its_slot_is_used_again() {
     let mut bench = Bench::new();
     drop(bench.peer());

@@ -8,7 +8,7 @@ use pregao::breaker::LocalFault;
 use pregao::log::memory::MemoryDisk;
 use pregao::node::{CloseReason, ConnId, DialFailure, DialId, Level, ListenerId, Node, Outgoing};
 use pregao::time::{Mono, Now, nanos};
-use pregao::turn::{Arrival, CutShort, Dialed, ReadEnd, Shell, Turn, Written};
+use pregao::turn::{Accepted, Arrival, CutShort, Dialed, ReadEnd, Shell, Turn, Written};
 use pregao::wire::as_frames;
 
 use crate::hosts::AnyNode;
@@ -183,14 +183,14 @@ impl Shell for Sockets<'_> {
         Some(dialed)
     }
 
-    fn poll_accepted(&mut self, now: Mono) -> Option<Result<(ConnId, ListenerId), LocalFault>> {
+    fn poll_accepted(&mut self, now: Mono) -> Option<Accepted> {
         let known = &mut self.world.hosts[self.host];
         if known.backlog.is_empty() {
             return None;
         }
         self.is_busy = true;
         if known.no_descriptors_until > now.0 {
-            return Some(Err(LocalFault::ProcessDescriptors));
+            return Some(Accepted::Failed(LocalFault::ProcessDescriptors));
         }
         while let Some((number, side)) = self.world.hosts[self.host].backlog.pop_front() {
             if !self.world.tcps.contains_key(&number) {
@@ -201,7 +201,7 @@ impl Shell for Sockets<'_> {
             end.state = EndState::Open;
             end.is_ready = true;
             self.world.hosts[self.host].readable.push_back(conn);
-            return Some(Ok((conn, ListenerId(0))));
+            return Some(Accepted::Open(conn, ListenerId(0)));
         }
         None
     }

@@ -332,9 +332,9 @@ impl Leaves {
         for index in 0..self.all.len() {
             let Some(leaf) = self.all.get_mut(index) else { continue };
             let is_idle = leaf.questions.is_empty();
-            let Some((conn, text, ended)) = leaf.uplink.poll_close(now, is_idle) else { continue };
-            due.push((conn, text));
-            if let uplink::UplinkEnd::Ready(outcome) = ended {
+            let Some(close) = leaf.uplink.poll_close(now, is_idle, true) else { continue };
+            due.push((close.conn, close.text));
+            if let uplink::UplinkEnd::Ready(outcome) = close.end {
                 self.end_questions(now, index, outcome, NodeStatus::Timeout, None, gather);
             }
         }

@@ -458,6 +458,10 @@ impl Service for Aggregator {
         self.refill(conn);
         Filled::Outbox
     }
+
+    fn wants(&self, conn: ConnId) -> bool {
+        self.connections.wants_frames(conn)
+    }
 }
 
 /// The number by which the gather knows a connection. Connections are never given out twice.

@@ -200,6 +200,11 @@ impl Broker {
             {
                 if let Err(rejection) = self.take_in(number, &frame) {
                     self.readers.connections.refuse(conn, rejection.code, &rejection.text);
+                    // What stands behind a bad frame is not taken in.
+                    if let Some(intake) = self.intakes.get_mut(usize::from(number)) {
+                        intake.waiting.clear();
+                    }
+                    break;
                 }
             }
         }

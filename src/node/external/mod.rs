@@ -588,6 +588,11 @@ impl Service for External {
         self.refill(now, conn);
         Filled::Outbox
     }
+
+    /// A consumer is read however much waits for it: its heartbeats must be heard.
+    fn wants(&self, _conn: ConnId) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -319,10 +319,8 @@ impl Exchange {
             return Some(ExchangeAction::Close(conn, why));
         }
         // While nothing is read, the answer to our SESSION cannot come.
-        if (has_room || !self.uplink.is_greeting())
-            && let Some((conn, why, _)) = self.uplink.poll_close(now, false)
-        {
-            return Some(ExchangeAction::Close(conn, why));
+        if let Some(close) = self.uplink.poll_close(now, false, has_room) {
+            return Some(ExchangeAction::Close(close.conn, close.text));
         }
         if !has_room {
             return None;

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::log::{Log, Mark, Read, Storage, is_event};
 use crate::node::CloseReason;
 use crate::node::session::Status;
-use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkConfig, UplinkEnd};
+use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkClose, UplinkConfig, UplinkEnd};
 use crate::time::{Mono, Now};
 use crate::wire::{
     Ack, BreakerAction, Flags, Frame, Heartbeat, InstrumentIndex, Kind, Role, Seq, Session, U16,
@@ -318,9 +318,8 @@ impl Followers {
     }
 
     /// Connections to close now, and why.
-    pub(super) fn closes_due(&mut self, now: Now) -> Vec<(ConnId, &'static str)> {
-        let due = self.all.iter_mut().filter_map(|it| it.uplink.poll_close(now, false));
-        due.map(|(conn, text, _)| (conn, text)).collect()
+    pub(super) fn closes_due(&mut self, now: Now) -> Vec<UplinkClose> {
+        self.all.iter_mut().filter_map(|it| it.uplink.poll_close(now, false, true)).collect()
     }
 
     /// Does what an operator wants, if the breaker is one of these.

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use super::quotes::QuoteQueries;
 use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::uplink::UplinkClose;
 use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service};
 use crate::breaker;
 use crate::log::{Health, Log, Recovery, Storage};
@@ -277,9 +278,13 @@ impl<S: Storage> Sequencer<S> {
         for (conn, frame) in self.followers.heartbeats_due(now, &self.journal, is_live) {
             self.connections.send_frame(conn, &frame);
         }
-        for (conn, text) in self.followers.closes_due(now) {
-            self.connections.log(Level::Info, format!("closing a follower's link: {text}"));
-            self.connections.close_after_flush(conn);
+        for UplinkClose { conn, text, is_late, .. } in self.followers.closes_due(now) {
+            if is_late {
+                self.connections.refuse(conn, ErrorCode::Deadline, text);
+            } else {
+                self.connections.log(Level::Info, format!("closing a follower's link: {text}"));
+                self.connections.close_after_flush(conn);
+            }
         }
         while let Some((name, change)) = self.followers.poll_transition() {
             self.report_transition(now, &name, change);

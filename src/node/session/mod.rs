@@ -12,7 +12,10 @@
 //! # Decisions
 //!
 //! * A refused query ends with ERROR and an answered one with END. One node never sends both for one query,
-//!   so a reader that counts ends counts each query once.
+//!   so a reader that counts ends counts each query once. The exception is a mistake of the reader: an id that
+//!   is still open is refused, and the query that has it goes on.
+//! * A heartbeat is answered when it arrives, also where frames before it wait for room. It says that the node
+//!   lives; that frames were taken in is what ACK says.
 
 mod admission;
 mod connections;
@@ -68,8 +71,9 @@ pub(crate) trait Service: Sized {
 
     /// A peer was let in that this node answers itself ([`Admission::Pending`]).
     fn on_greeted(&mut self, now: Now, conn: ConnId, session: &Session) {
-        let (_, _, _) = (now, conn, session);
+        let (_, _) = (now, session);
         debug_assert!(false, "{} answers at once", Self::TITLE);
+        self.connections_mut().refuse(conn, ErrorCode::Failed, "no answer to SESSION");
     }
 
     /// A frame, checked, of a greeted peer, which is no question. The session layer has answered it already
@@ -122,8 +126,9 @@ pub(crate) trait Service: Sized {
 
     /// A dial came through. The node calls [`Connections::dialed`] and sends the first frame.
     fn on_dialed(&mut self, now: Now, conn: ConnId, dial: DialId) {
-        let (_, _, _) = (now, conn, dial);
+        let (_, _) = (now, dial);
         debug_assert!(false, "{} dials nobody", Self::TITLE);
+        self.connections_mut().close_after_flush(conn);
     }
 
     /// A dial failed.
@@ -134,8 +139,9 @@ pub(crate) trait Service: Sized {
 
     /// Frames, unchecked, of a connection that this node dialed.
     fn on_dialed_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
-        let (_, _, _) = (now, conn, frames);
+        let (_, _) = (now, frames);
         debug_assert!(false, "{} dials nobody", Self::TITLE);
+        self.connections_mut().close_after_flush(conn);
     }
 
     /// A connection is over. `peer` is what it was for, unless nobody knew that yet.
@@ -186,10 +192,9 @@ pub(crate) trait Service: Sized {
         false
     }
 
-    /// See [`Node::wants_bytes`].
-    fn wants(&self, conn: ConnId) -> bool {
-        self.connections().wants_frames(conn)
-    }
+    /// See [`Node::wants_bytes`]. Most nodes read no more of a peer that does not read its answers
+    /// ([`Connections::wants_frames`]).
+    fn wants(&self, conn: ConnId) -> bool;
 
     /// See [`Node::poll_wake`].
     fn next_wake(&mut self) -> Option<usize> {

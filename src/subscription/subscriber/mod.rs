@@ -255,6 +255,10 @@ impl Subscriber {
         };
         let connection = self.connection_mut(upstream);
         connection.dial.opened(now.mono);
+        if !connection.dial.is_greeting() {
+            // Nobody waits for it any more.
+            return self.leave(now, upstream);
+        }
         connection.outbox.clear();
         connection.last_heard = now.mono;
         let name = padded("client");

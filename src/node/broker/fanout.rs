@@ -19,7 +19,6 @@ use crate::limits;
 use crate::node::session::{Admission, Filled, Rejection, Roles, Status};
 use crate::node::{CloseReason, ConnId, Connections, Outgoing, Service};
 use crate::planted::{Bug, is_planted, preemption_point};
-use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Seq, Session};
 
@@ -237,15 +236,6 @@ impl Service for Fanout {
 
     fn has_open(&self, _conn: ConnId, _id: u32) -> bool {
         false
-    }
-
-    fn on_question(
-        &mut self,
-        _now: Now,
-        _conn: ConnId,
-        _question: Question,
-    ) -> Result<(), Rejection> {
-        Err(Rejection::new(ErrorCode::Unexpected, "a subscriber asks nothing"))
     }
 
     fn on_question_stopped(&mut self, _now: Now, _conn: ConnId, _id: u32) {}

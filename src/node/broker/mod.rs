@@ -25,7 +25,6 @@ use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service};
 use crate::feed::{LastValues, Pattern, Ring};
 use crate::limits;
-use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
     Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Seq, Session, U32, U64, padded,
@@ -382,16 +381,6 @@ impl Service for Broker {
 
     fn has_open(&self, _conn: ConnId, _id: u32) -> bool {
         false
-    }
-
-    fn on_question(
-        &mut self,
-        _now: Now,
-        _conn: ConnId,
-        _question: Question,
-    ) -> Result<(), Rejection> {
-        let text = "the broker answers status queries only";
-        Err(Rejection::new(ErrorCode::Unexpected, text))
     }
 
     fn on_question_stopped(&mut self, _now: Now, _conn: ConnId, _id: u32) {}

@@ -16,7 +16,6 @@ use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::limits;
 use crate::market::chaos::{Chaos, ChaosConfig, ChaosDecision, FrameAction, Probability};
 use crate::market::tape::Schedule;
-use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
     ErrorCode, Flags, Frame, Heartbeat, Refusal, Resume, Seq, Session, U32, U64, padded,
@@ -494,16 +493,6 @@ impl Service for External {
 
     fn has_open(&self, _conn: ConnId, _id: u32) -> bool {
         false
-    }
-
-    fn on_question(
-        &mut self,
-        _now: Now,
-        _conn: ConnId,
-        _question: Question,
-    ) -> Result<(), Rejection> {
-        let text = "the exchange answers status queries only";
-        Err(Rejection::new(ErrorCode::Unexpected, text))
     }
 
     fn on_question_stopped(&mut self, _now: Now, _conn: ConnId, _id: u32) {}

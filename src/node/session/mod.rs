@@ -101,7 +101,16 @@ pub(crate) trait Service: Sized {
     ///
     /// # Errors
     /// Why it is not answered.
-    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Rejection>;
+    fn on_question(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        question: Question,
+    ) -> Result<(), Rejection> {
+        let (_, _, _) = (now, conn, question);
+        let text = format!("{} answers status queries only", Self::TITLE);
+        Err(Rejection::new(ErrorCode::Unexpected, text))
+    }
 
     /// The peer does not want the answer any more.
     fn on_question_stopped(&mut self, now: Now, conn: ConnId, id: u32);

@@ -15,6 +15,7 @@ pub mod manual;
 pub mod market;
 pub mod node;
 pub mod planted;
+pub mod playback;
 pub mod question;
 pub mod random;
 pub mod reactor;

@@ -19,7 +19,7 @@ use text::{blanked, paths, tokens};
 ///
 /// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
 /// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "planted",
     "wire",
     "limits",
@@ -29,6 +29,7 @@ const ORDER: [&str; 24] = [
     "random",
     "market",
     "feed",
+    "playback",
     "question",
     "subscription",
     "log",

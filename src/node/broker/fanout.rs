@@ -20,7 +20,7 @@ use crate::node::session::{Admission, Filled, Rejection, Roles, Status};
 use crate::node::{CloseReason, ConnId, Connections, Outgoing, Service};
 use crate::planted::{Bug, is_planted, preemption_point};
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Seq, Session};
+use crate::wire::{FRAME_BYTES, Frame, Seq, Session};
 
 /// By source: how far the writer of its ring has come, if there is a ring.
 type Heads = [Option<u64>; limits::SOURCES_MAX];

@@ -2,9 +2,7 @@
 //! What it does not do: read files (the shell hands it a schedule), or remember its consumers; whoever
 //! comes back says what it wants next.
 
-mod clock;
 mod consumer;
-mod playback;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,38 +13,15 @@ use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::limits;
 use crate::market::chaos::{Chaos, ChaosConfig, ChaosDecision, FrameAction, Probability};
-use crate::market::tape::Schedule;
+use crate::playback::{MarketClock, Playback};
 use crate::time::{Mono, Now};
 use crate::wire::{
     ErrorCode, Flags, Frame, Heartbeat, Refusal, Resume, Seq, Session, U32, U64, padded,
 };
 
-pub use clock::Speed;
-
-use clock::MarketClock;
 use consumer::{Answer, Consumer, ConsumerState};
-use playback::Playback;
 
-/// What is played.
-#[derive(Clone, Debug)]
-pub enum FeedConfig {
-    /// Recorded tapes.
-    Tapes {
-        /// The tapes, merged.
-        schedule: Schedule,
-        /// Begins again after the end.
-        looped: bool,
-    },
-    /// A synthetic market.
-    Synthetic {
-        /// What its events follow from.
-        seed: u64,
-        /// Their average rate at its own pace.
-        events_per_second: u64,
-        /// When it opened, nanoseconds since the Unix epoch.
-        start_wall_ns: u64,
-    },
-}
+pub use crate::playback::{FeedConfig, Speed};
 
 /// What the exchange is configured with.
 #[derive(Clone, Debug)]

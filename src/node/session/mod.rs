@@ -101,12 +101,7 @@ pub(crate) trait Service: Sized {
     ///
     /// # Errors
     /// Why it is not answered.
-    fn on_question(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        question: Question,
-    ) -> Result<(), Rejection> {
+    fn on_question(&mut self, now: Now, conn: ConnId, question: Question) -> Result<(), Rejection> {
         let (_, _, _) = (now, conn, question);
         let text = format!("{} answers status queries only", Self::TITLE);
         Err(Rejection::new(ErrorCode::Unexpected, text))

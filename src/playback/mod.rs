@@ -1,6 +1,8 @@
 //! Playback: a feed as it is released by the market's clock, read by as many cursors as there are
 //! consumers. Not here: consumers, and what is done wrong on the way to them.
 
+mod clock;
+
 use crate::feed::{Ring, Window};
 use crate::limits;
 use crate::market::synthetic::Synthetic;
@@ -8,18 +10,39 @@ use crate::market::tape::Schedule;
 use crate::time::{Mono, nanos};
 use crate::wire::{Frame, U64};
 
-use super::FeedConfig;
-use super::clock::MarketClock;
+pub(crate) use clock::MarketClock;
+pub use clock::Speed;
+
+/// What is played.
+#[derive(Clone, Debug)]
+pub enum FeedConfig {
+    /// Recorded tapes.
+    Tapes {
+        /// The tapes, merged.
+        schedule: Schedule,
+        /// Begins again after the end.
+        looped: bool,
+    },
+    /// A synthetic market.
+    Synthetic {
+        /// What its events follow from.
+        seed: u64,
+        /// Their average rate at its own pace.
+        events_per_second: u64,
+        /// When it opened, nanoseconds since the Unix epoch.
+        start_wall_ns: u64,
+    },
+}
 
 /// What the exchange plays.
 #[derive(Debug)]
-pub(super) enum Playback {
+pub(crate) enum Playback {
     Tape(Box<TapePlayback>),
     Synthetic(Box<SyntheticPlayback>),
 }
 
 impl Playback {
-    pub(super) fn new(feed: FeedConfig, clock: MarketClock, now: Mono) -> Playback {
+    pub(crate) fn new(feed: FeedConfig, clock: MarketClock, now: Mono) -> Playback {
         match feed {
             FeedConfig::Tapes { schedule, looped } => {
                 let mut tape =
@@ -39,7 +62,7 @@ impl Playback {
     }
 
     /// What it is, as a name.
-    pub(super) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Playback::Tape(_) => "tape",
             Playback::Synthetic(_) => "synthetic",
@@ -47,7 +70,7 @@ impl Playback {
     }
 
     /// Two feeds with one identity are the same feed.
-    pub(super) fn identity(&self) -> u64 {
+    pub(crate) fn identity(&self) -> u64 {
         match self {
             Playback::Tape(tape) => tape.schedule.identity(),
             Playback::Synthetic(synthetic) => synthetic.identity,
@@ -55,7 +78,7 @@ impl Playback {
     }
 
     /// Frames 1 to n, which name the instruments.
-    pub(super) fn definitions(&self) -> &[Frame] {
+    pub(crate) fn definitions(&self) -> &[Frame] {
         match self {
             Playback::Tape(tape) => &tape.schedule.frames()[..tape.schedule.definitions()],
             Playback::Synthetic(synthetic) => &synthetic.definitions,
@@ -63,7 +86,7 @@ impl Playback {
     }
 
     /// Frames of one lap; none for a feed without an end.
-    pub(super) fn total_frames(&self) -> Option<usize> {
+    pub(crate) fn total_frames(&self) -> Option<usize> {
         match self {
             Playback::Tape(tape) => Some(tape.schedule.frames().len()),
             Playback::Synthetic(_) => None,
@@ -71,7 +94,7 @@ impl Playback {
     }
 
     /// The oldest `seq` still held.
-    pub(super) fn oldest_seq(&self) -> u64 {
+    pub(crate) fn oldest_seq(&self) -> u64 {
         match self {
             Playback::Tape(_) => 1,
             Playback::Synthetic(synthetic) => synthetic.ring.oldest_seq(),
@@ -79,7 +102,7 @@ impl Playback {
     }
 
     /// The first `seq` that is not released yet; `u64::MAX` where all of an endless feed is.
-    pub(super) fn next_seq(&self) -> u64 {
+    pub(crate) fn next_seq(&self) -> u64 {
         match self {
             Playback::Tape(tape) => tape.next_seq,
             Playback::Synthetic(synthetic) => synthetic.ring.next_seq(),
@@ -87,7 +110,7 @@ impl Playback {
     }
 
     /// Releases what is due, in bounded work. Whether there may be something new to read.
-    pub(super) fn advance(&mut self, now: Mono) -> bool {
+    pub(crate) fn advance(&mut self, now: Mono) -> bool {
         match self {
             Playback::Tape(tape) => tape.advance(now),
             Playback::Synthetic(synthetic) => synthetic.advance(now),
@@ -100,7 +123,7 @@ impl Playback {
     /// of a feed: the market's clock jumps, so that this frame is the next and nobody waits for what
     /// the consumer already has. Wanting the very next frame is what every consumer does, and moves
     /// nothing.
-    pub(super) fn seek(&mut self, now: Mono, wanted: u64) -> u64 {
+    pub(crate) fn seek(&mut self, now: Mono, wanted: u64) -> u64 {
         match self {
             Playback::Tape(tape) => tape.seek(now, wanted),
             Playback::Synthetic(synthetic) => synthetic.seek(now, wanted),
@@ -108,7 +131,7 @@ impl Playback {
     }
 
     /// When [`Playback::advance`] will release the next frame.
-    pub(super) fn next_due(&self) -> Option<Mono> {
+    pub(crate) fn next_due(&self) -> Option<Mono> {
         match self {
             Playback::Tape(tape) => tape.clock.due(tape.offset_ns(tape.next_seq)?),
             Playback::Synthetic(synthetic) => synthetic.next_due(),
@@ -117,7 +140,7 @@ impl Playback {
 
     /// Released frames of `from_seq..`, at most `frames_max`, as one slice or two. A synthetic
     /// market without a pace makes them when nobody has read as far yet.
-    pub(super) fn read(&mut self, from_seq: u64, frames_max: usize) -> (&[Frame], &[Frame]) {
+    pub(crate) fn read(&mut self, from_seq: u64, frames_max: usize) -> (&[Frame], &[Frame]) {
         match self {
             Playback::Tape(tape) => (tape.read(from_seq, frames_max), &[]),
             Playback::Synthetic(synthetic) => synthetic.read(from_seq, frames_max),
@@ -127,7 +150,7 @@ impl Playback {
 
 /// A tape, once or for ever. All of it is held, so a cursor may go back to its beginning.
 #[derive(Debug)]
-pub(super) struct TapePlayback {
+pub(crate) struct TapePlayback {
     schedule: Schedule,
     looped: bool,
     clock: MarketClock,
@@ -227,7 +250,7 @@ impl TapePlayback {
 /// whole process, did not happen for this market: its events go on where they stood, with later
 /// times, and no `seq` is missing.
 #[derive(Debug)]
-pub(super) struct SyntheticPlayback {
+pub(crate) struct SyntheticPlayback {
     market: Synthetic,
     identity: u64,
     definitions: Vec<Frame>,

@@ -19,7 +19,7 @@ pub enum Speed {
 
 /// Market time: nanoseconds since the market began, as far as they have passed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MarketClock {
+pub(crate) struct MarketClock {
     speed: Speed,
     /// When market time was `base_ns`.
     since: Mono,
@@ -27,21 +27,21 @@ pub(super) struct MarketClock {
 }
 
 impl MarketClock {
-    pub(super) fn new(speed: Speed, now: Mono) -> MarketClock {
+    pub(crate) fn new(speed: Speed, now: Mono) -> MarketClock {
         MarketClock { speed, since: now, base_ns: 0 }
     }
 
     /// Whether everything is due at once.
-    pub(super) fn is_max(&self) -> bool {
+    pub(crate) fn is_max(&self) -> bool {
         self.speed == Speed::Max
     }
 
     /// Whether no event is ever due.
-    pub(super) fn is_standing(&self) -> bool {
+    pub(crate) fn is_standing(&self) -> bool {
         self.speed == Speed::Times { thousandths: 0 }
     }
 
-    pub(super) fn time_ns(&self, now: Mono) -> u64 {
+    pub(crate) fn time_ns(&self, now: Mono) -> u64 {
         let Speed::Times { thousandths } = self.speed else { return u64::MAX };
         let elapsed = u128::from(now.0.saturating_sub(self.since.0));
         let passed = elapsed * u128::from(thousandths) / 1_000;
@@ -49,7 +49,7 @@ impl MarketClock {
     }
 
     /// Makes it `time_ns` now, unless it is later already.
-    pub(super) fn jump_to(&mut self, now: Mono, time_ns: u64) {
+    pub(crate) fn jump_to(&mut self, now: Mono, time_ns: u64) {
         if time_ns > self.time_ns(now) {
             self.since = now;
             self.base_ns = time_ns;
@@ -58,7 +58,7 @@ impl MarketClock {
 
     /// The first moment at which [`MarketClock::time_ns`] is at least `time_ns`; none where time
     /// stands still or does not count.
-    pub(super) fn due(&self, time_ns: u64) -> Option<Mono> {
+    pub(crate) fn due(&self, time_ns: u64) -> Option<Mono> {
         let Speed::Times { thousandths: thousandths @ 1.. } = self.speed else { return None };
         let ahead = u128::from(time_ns.saturating_sub(self.base_ns)) * 1_000;
         let wait = ahead.div_ceil(u128::from(thousandths));

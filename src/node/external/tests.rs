@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::market::Price;
+use crate::market::tape::Schedule;
 use crate::market::tape::{Tape, TapeBody, TapeEvent};
 use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{Ack, Kind, Metric, Op, Query, Quote, Role, Text, U16, as_frames, unpadded};

@@ -7,6 +7,7 @@
 //!
 //! A guard that cannot fail is a defect, so each rule is also shown a small text that breaks it.
 
+mod once;
 mod page;
 mod text;
 

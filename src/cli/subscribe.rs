@@ -15,7 +15,7 @@ use crate::config::{Config, NodeId};
 use crate::feed;
 use crate::market::bar::BarAssembler;
 use crate::time::Mono;
-use crate::wire::{Frame, Gap, GapReason, Kind, U64};
+use crate::wire::{Frame, Gap, GapReason, Kind, Seq, U64};
 
 /// What to subscribe to, and until when.
 #[derive(Clone, Debug)]
@@ -164,7 +164,7 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
         patterns: request.patterns.iter().map(feed_pattern).collect::<Result<_, _>>()?,
         mode: request.mode.wire_mode(),
         conflate_ms: request.mode.conflate_ms(),
-        from_seq: request.from_seq.unwrap_or(0),
+        from_seq: request.from_seq.and_then(Seq::new),
     };
     let failed = |error: ClientError| Failure::failed(error.to_string());
     let mut subscription = Subscription::open(request.address, core, wanted).map_err(failed)?;

@@ -52,7 +52,7 @@ pub(super) fn run(
     let (core, aggregator) = (address(NodeId::Core)?, address(NodeId::Aggregator)?);
     let patterns = request.patterns.iter().map(bar_pattern).collect::<Result<Vec<_>, _>>()?;
     let failed = |error: ClientError| Failure::failed(error.to_string());
-    let from_seq = request.from_seq.unwrap_or(0);
+    let from_seq = request.from_seq.and_then(crate::wire::Seq::new);
     let mut bars = BarSubscription::open(request.address, core, aggregator, patterns, from_seq)
         .map_err(failed)?;
     let clock = bars.clock();

@@ -9,7 +9,7 @@ use crate::limits::{
 };
 use crate::subscription::{Backfill, BarPattern, Event, LiveBar, LiveBars, Request, Symbols};
 use crate::time::{Clock, Mono, nanos};
-use crate::wire::{EndStatus, ErrorCode, Frame, Op, Query, U64, padded};
+use crate::wire::{EndStatus, ErrorCode, Frame, Op, Query, Seq, U64, padded};
 
 /// What a subscription to bars brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum BarEvent {
 /// use pregao::client::{BarEvent, BarPattern, BarSubscription, LocalBroker};
 /// use pregao::feed::Pattern;
 /// use pregao::time::Mono;
-/// use pregao::wire::{I64, Trade, U64};
+/// use pregao::wire::{I64, Seq, Trade, U64};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut broker = LocalBroker::start()?;
@@ -49,7 +49,8 @@ pub enum BarEvent {
 /// let pattern = BarPattern { pattern: Pattern::new("PETR*", 0)?, seconds: 60 };
 /// // Nothing is missing here, so nobody is asked for history.
 /// let nobody = broker.address();
-/// let mut bars = BarSubscription::open(broker.address(), nobody, nobody, vec![pattern], 1)?;
+/// let from_seq = Some(Seq::FIRST);
+/// let mut bars = BarSubscription::open(broker.address(), nobody, nobody, vec![pattern], from_seq)?;
 /// let Some(BarEvent::Bar(told)) = bars.next_before(Mono(u64::MAX))? else { panic!("a loss") };
 /// assert_eq!((told.bar.trades, told.bar.volume, told.bar.close), (2, 200, 38_430_000_000));
 /// assert!(!told.is_revised && !told.is_incomplete);
@@ -68,7 +69,7 @@ pub struct BarSubscription {
 }
 
 impl BarSubscription {
-    /// Subscribes to the bars of these patterns, live, or from `from_seq` on if that is not 0.
+    /// Subscribes to the bars of these patterns, live, or from `from_seq` on if there is one.
     ///
     /// # Errors
     /// When the broker cannot be reached or refuses.
@@ -77,7 +78,7 @@ impl BarSubscription {
         core: SocketAddr,
         aggregator: SocketAddr,
         patterns: Vec<BarPattern>,
-        from_seq: u64,
+        from_seq: Option<Seq>,
     ) -> Result<BarSubscription, ClientError> {
         let trades = LiveBars::subscription(&patterns).map_err(|error| ClientError::Refused {
             node: "broker",
@@ -192,7 +193,8 @@ impl BarSubscription {
                     return None;
                 }
             };
-            let has_all = answer.end.is_some_and(|end| end.as_of.get() >= backfill.as_of);
+            let has_all =
+                answer.end.is_some_and(|end| Seq::from_field(end.as_of) >= backfill.as_of);
             if answer.status() == EndStatus::Complete && has_all {
                 rows.extend(answer.rows);
             } else if answer.code() == Some(ErrorCode::Limit)

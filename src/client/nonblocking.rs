@@ -15,7 +15,7 @@ use mio::{Events, Interest, Poll, Registry, Token, event};
 use super::ClientError;
 use crate::subscription::{Action, Event, Request, Subscriber, Symbols, Upstream};
 use crate::time::{Clock, Mono, Now};
-use crate::wire::{ErrorCode, FRAME_BYTES, Refusal, as_frames, unpadded};
+use crate::wire::{ErrorCode, FRAME_BYTES, Refusal, Seq, as_frames, unpadded};
 
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -135,9 +135,9 @@ impl NonblockingSubscription {
         self.machine.matched()
     }
 
-    /// The next `seq` to deliver: what a later subscription can begin from.
+    /// The next `seq` to deliver: what a later subscription can begin from. `None` before it is known.
     #[must_use]
-    pub fn next_seq(&self) -> u64 {
+    pub fn next_seq(&self) -> Option<Seq> {
         self.machine.next_seq()
     }
 

@@ -49,7 +49,7 @@ pub enum PublishError {
 /// use pregao::client::{Event, LocalBroker, Publisher, Request, Subscription};
 /// use pregao::feed::Pattern;
 /// use pregao::time::Mono;
-/// use pregao::wire::{I64, Trade, U64};
+/// use pregao::wire::{I64, Seq, Trade, U64};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // A broker in this process; a running system has its own, on port 8081. There core publishes source 1.
@@ -61,7 +61,8 @@ pub enum PublishError {
 /// let seq = publisher.publish(Trade { instrument, price, qty, ..Trade::default() })?;
 /// publisher.wait_accepted(Mono(u64::MAX))?;
 ///
-/// let request = Request { source, from_seq: 1, ..Request::market(vec![Pattern::new("GOLD", 0)?]) };
+/// let (patterns, from_seq) = (vec![Pattern::new("GOLD", 0)?], Some(Seq::FIRST));
+/// let request = Request { source, from_seq, ..Request::market(patterns) };
 /// let mut events = Subscription::open(broker.address(), broker.address(), request)?;
 /// let trade = events.find_map(|event| match event {
 ///     Ok(Event::Data(frame)) => frame.view::<Trade>().copied(),
@@ -281,7 +282,8 @@ mod tests {
         assert_eq!(publisher.accepted_seq(), publisher.next_seq());
 
         let patterns = vec![Pattern::new("*", 0).unwrap()];
-        let request = Request { source: SOURCE, from_seq: 1, ..Request::market(patterns) };
+        let from_seq = Some(crate::wire::Seq::FIRST);
+        let request = Request { source: SOURCE, from_seq, ..Request::market(patterns) };
         let events = Subscription::open(broker.address(), broker.address(), request).unwrap();
         let frames = events.filter_map(|event| match event.unwrap() {
             Event::Data(frame) => Some(frame),

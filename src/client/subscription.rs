@@ -6,6 +6,7 @@ use super::ClientError;
 use super::nonblocking::{BlockingPoll, NonblockingSubscription};
 use crate::subscription::{Event, Request, Symbols};
 use crate::time::{Clock, Mono};
+use crate::wire::Seq;
 
 /// A subscription that survives the broker's restarts, to be read with a `for` loop.
 ///
@@ -15,7 +16,7 @@ use crate::time::{Clock, Mono};
 /// ```
 /// use pregao::client::{Event, LocalBroker, Request, Subscription};
 /// use pregao::feed::Pattern;
-/// use pregao::wire::{Kind, Trade};
+/// use pregao::wire::{Kind, Seq, Trade};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // A broker in this process; a running system has its own, on port 8081.
@@ -26,7 +27,7 @@ use crate::time::{Clock, Mono};
 /// // From the first frame on; `Request::market` alone is live, beginning with a snapshot. Core fills
 /// // gaps. There are none here, so anybody's address will do.
 /// let pattern = Pattern::new("PETR*", Kind::Trade.mask())?;
-/// let request = Request { from_seq: 1, ..Request::market(vec![pattern]) };
+/// let request = Request { from_seq: Some(Seq::FIRST), ..Request::market(vec![pattern]) };
 /// let subscription = Subscription::open(broker.address(), broker.address(), request)?;
 /// let mut prices = Vec::new();
 /// for event in subscription {
@@ -87,9 +88,9 @@ impl Subscription {
         self.inner.matched()
     }
 
-    /// The next `seq` to deliver: what a later subscription can begin from.
+    /// The next `seq` to deliver: what a later subscription can begin from. `None` before it is known.
     #[must_use]
-    pub fn next_seq(&self) -> u64 {
+    pub fn next_seq(&self) -> Option<Seq> {
         self.inner.next_seq()
     }
 

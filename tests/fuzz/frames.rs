@@ -22,7 +22,7 @@ use pregao::node::{Action, CloseReason, ConnId, FrameInput, ListenerId, Node, Or
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{
-    FRAME_BYTES, Flags, Frame, Kind, Mode, Role, Session, Symbol, U16, U32, U64, VERSION,
+    FRAME_BYTES, Flags, Frame, Kind, Mode, Role, Seq, Session, Symbol, U16, U32, U64, VERSION,
     as_frames, padded,
 };
 
@@ -131,13 +131,15 @@ fn no_frame_confuses_the_client() {
             patterns: vec![Pattern::new(text, 0).unwrap()],
             mode,
             conflate_ms: 5,
-            from_seq: random.below(3),
+            from_seq: Seq::new(random.below(3)),
         });
         for _ in 0..40 {
             let frame = good_frame(random);
             match random.below(4) {
                 0 => follower.handle_history_frame(&frame),
-                1 if random.below(4) == 0 => follower.handle_history_end(random.next_u64()),
+                1 if random.below(4) == 0 => {
+                    follower.handle_history_end(Seq::new(random.next_u64()))
+                }
                 _ => follower.handle_broker_frame(&frame),
             }
             while follower.poll_event().is_some() {}

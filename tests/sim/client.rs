@@ -14,7 +14,7 @@ use pregao::node::{
 };
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
-use pregao::wire::{Ended, Frame, Gap, Heartbeat, Kind, Mode, Refusal, Role, Session};
+use pregao::wire::{Ended, Frame, Gap, Heartbeat, Kind, Mode, Refusal, Role, Seq, Session};
 
 use crate::delivered::Delivered;
 use crate::querier::is_a_client_with;
@@ -62,7 +62,7 @@ impl ClientConfig {
             patterns: self.patterns.iter().map(pattern).collect(),
             mode: self.mode,
             conflate_ms: self.conflate_ms,
-            from_seq: self.from_seq,
+            from_seq: Seq::new(self.from_seq),
         }
     }
 
@@ -148,7 +148,7 @@ impl Client {
         while let Some(event) = self.follower.poll_event() {
             self.delivered.note(&event);
         }
-        self.delivered.next_seq = self.follower.next_seq();
+        self.delivered.next_seq = Seq::number(self.follower.next_seq());
     }
 
     /// Decides when to read again, after having read.
@@ -195,13 +195,13 @@ impl Client {
 
     fn handle_core_frame(&mut self, now: Now, frame: &Frame) {
         if let Some(session) = frame.view::<Session>() {
-            let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
+            let (epoch, start) = (session.epoch.get(), Seq::from_field(session.epoch_start));
             self.follower.handle_history_session(epoch, start);
             if self.follower.must_subscribe_again() {
                 self.lose_broker(now);
             }
         } else if let Some(end) = frame.view::<Ended>() {
-            self.follower.handle_history_end(end.covered_from.get());
+            self.follower.handle_history_end(Seq::from_field(end.covered_from));
             self.note();
             self.hang_up_core(now, Duration::ZERO);
         } else if let Some(refusal) = frame.view::<Refusal>() {

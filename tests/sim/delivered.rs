@@ -96,7 +96,7 @@ impl Delivered {
                 self.lost.push((reason, from_seq, to_seq));
             }
             Event::Live { next_seq } => {
-                self.live_from.get_or_insert(next_seq);
+                self.live_from.get_or_insert(next_seq.get());
             }
         }
     }

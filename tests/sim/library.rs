@@ -9,7 +9,7 @@ use pregao::node::{
 };
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
-use pregao::wire::{ErrorCode, Frame, Refusal, unpadded};
+use pregao::wire::{ErrorCode, Frame, Refusal, Seq, unpadded};
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ impl Library {
         while let Some(event) = self.machine.poll_event() {
             self.delivered.note(&event);
         }
-        self.delivered.next_seq = self.machine.next_seq();
+        self.delivered.next_seq = Seq::number(self.machine.next_seq());
     }
 
     fn act(&mut self, wish: Wish) {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use pregao::client::{Event, Request, Subscription};
 use pregao::feed::Pattern;
-use pregao::wire::Trade;
+use pregao::wire::{Seq, Trade};
 use serde_json::Value;
 
 use super::process::{Finished, PROGRAM, Process};
@@ -77,7 +77,7 @@ fn every_example_runs_against_a_system_prints_and_ends() {
     let last = "the broker accepted everything before seq 7";
     assert_eq!(published.stdout.last().map(String::as_str), Some(last), "{published:?}");
     let gold = vec![Pattern::new("GOLD", 0).unwrap()];
-    let request = Request { source: 7, from_seq: 1, ..Request::market(gold) };
+    let request = Request { source: 7, from_seq: Some(Seq::FIRST), ..Request::market(gold) };
     let place = &system.place;
     let events = Subscription::open(place.address("broker"), place.address("core"), request);
     let trades = events.unwrap().filter_map(|event| match event.unwrap() {

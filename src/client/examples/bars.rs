@@ -37,7 +37,7 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     let Arguments { symbol, seconds, broker, core, aggregator, count } = Arguments::parse();
     let patterns = vec![BarPattern { pattern: Pattern::new(&symbol, 0)?, seconds }];
-    let mut bars = BarSubscription::open(broker, core, aggregator, patterns, 0)?;
+    let mut bars = BarSubscription::open(broker, core, aggregator, patterns, None)?;
     let mut left = count;
     while left > 0 {
         // However long it takes.

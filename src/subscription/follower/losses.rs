@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::limits::{INSTRUMENTS_MAX, LOSSES_REMEMBERED_MAX};
-use crate::wire::{Frame, GapReason, InstrumentId};
+use crate::wire::{Frame, GapReason, InstrumentId, Seq};
 
 /// Counters at most: quotes, trades, cancellations and one system kind of every instrument. What is
 /// beyond is not checked.
@@ -32,7 +32,7 @@ pub(super) struct ReportedLoss {
 /// Frames of one instrument and kind that should have come before another.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hole {
-    pub(super) from_seq: u64,
+    pub(super) from_seq: Seq,
     pub(super) to_seq: u64,
     pub(super) missed: u64,
     /// The reported loss that the hole lies in, at least partly.
@@ -67,10 +67,10 @@ impl Losses {
     pub(super) fn hole_before(&self, frame: &Frame) -> Option<Hole> {
         let position = self.positions.get(&key(frame))?;
         let missed = jump(position.next, frame.instrument_seq.get())?;
-        let (from_seq, to_seq) =
-            (position.seq.saturating_add(1), frame.seq.get().saturating_sub(1));
-        let reported = self.reported.iter().rev();
-        let reported = reported.copied().find(|t| t.from_seq <= to_seq && from_seq <= t.to_seq);
+        let (from_seq, to_seq) = (Seq::behind(position.seq), frame.seq.get().saturating_sub(1));
+        let lies_in =
+            |loss: &ReportedLoss| loss.from_seq <= to_seq && from_seq.get() <= loss.to_seq;
+        let reported = self.reported.iter().rev().copied().find(lies_in);
         Some(Hole { from_seq, to_seq, missed, reported })
     }
 

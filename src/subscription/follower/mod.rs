@@ -20,8 +20,8 @@ use super::Symbols;
 use crate::feed::Pattern;
 use crate::planted::{Bug, is_planted};
 use crate::wire::{
-    Flags, Frame, Gap, GapReason, Heartbeat, InstrumentId, Kind, Mode, Op, Query, SnapshotEnd,
-    Subscribe, Subscribed, U16, U32, U64, padded,
+    Flags, Frame, Gap, GapReason, Heartbeat, InstrumentId, Kind, Mode, Op, Query, Seq, SnapshotEnd,
+    Subscribe, Subscribed, U16, U32, padded,
 };
 
 /// What a caller subscribes to.
@@ -35,8 +35,8 @@ pub struct Request {
     pub mode: Mode,
     /// For [`Mode::Conflate`], in milliseconds.
     pub conflate_ms: u32,
-    /// First `seq` wanted; 0 = live, beginning with a snapshot.
-    pub from_seq: u64,
+    /// First `seq` wanted; `None` = live, beginning with a snapshot.
+    pub from_seq: Option<Seq>,
 }
 
 impl Request {
@@ -47,7 +47,7 @@ impl Request {
     #[must_use]
     pub fn market(patterns: Vec<Pattern>) -> Request {
         let mode = Mode::Lossless;
-        Request { source: Request::MARKET, patterns, mode, conflate_ms: 0, from_seq: 0 }
+        Request { source: Request::MARKET, patterns, mode, conflate_ms: 0, from_seq: None }
     }
 }
 
@@ -59,7 +59,7 @@ pub enum Event {
     /// The snapshot, if one was asked for, is complete; what follows is newer.
     Live {
         /// Where the sequence begins, or goes on.
-        next_seq: u64,
+        next_seq: Seq,
     },
     /// Frames that this subscription will not get, and why.
     ///
@@ -89,8 +89,8 @@ fn lost(reason: GapReason, from_seq: u64, to_seq: u64, missed: Option<u64>) -> E
 /// A piece of history that is asked for.
 #[derive(Clone, Copy, Debug)]
 struct HistoryRange {
-    from_seq: u64,
-    to_seq: u64,
+    from_seq: Seq,
+    to_seq: Seq,
     /// The frame of the broker that showed the hole; it follows behind the piece.
     held: Option<Frame>,
     /// Frames whose absence the piece's own frames have shown, and which no reported loss explains.
@@ -100,17 +100,17 @@ struct HistoryRange {
 /// What the machine wants its shell to read from next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextRead {
-    /// Frames of the broker, subscribed from this `seq` (0 = snapshot).
+    /// Frames of the broker, subscribed from this `seq` (`None` = snapshot).
     Broker {
         /// To subscribe with after a reconnect.
-        from_seq: u64,
+        from_seq: Option<Seq>,
     },
     /// Frames `from_seq..to_seq` of core's history, before any further frame of the broker.
     History {
         /// First.
-        from_seq: u64,
+        from_seq: Seq,
         /// Behind the last.
-        to_seq: u64,
+        to_seq: Seq,
     },
 }
 
@@ -121,16 +121,16 @@ pub struct Follower {
     symbols: Symbols,
     wants_system: bool,
     epoch: u32,
-    epoch_start: u64,
+    epoch_start: Option<Seq>,
     /// The broker goes on behind frames that a new epoch made void, and that have to come again.
     is_misplaced: bool,
-    /// The next `seq` to deliver; 0 before it is known.
-    next_seq: u64,
+    /// The next `seq` to deliver; `None` before it is known.
+    next_seq: Option<Seq>,
     /// Behind the last frame that came, or that is known not to be ours: a hole begins here at the earliest.
-    seen_seq: u64,
+    seen_seq: Option<Seq>,
     history_range: Option<HistoryRange>,
     /// Holes before this were looked up in history already.
-    checked_seq: u64,
+    checked_seq: Option<Seq>,
     losses: Losses,
     /// Frames that a snapshot's values have stepped over.
     skipped: u64,
@@ -152,10 +152,10 @@ impl Follower {
             symbols: Symbols::default(),
             wants_system,
             epoch: 0,
-            epoch_start: 0,
+            epoch_start: None,
             is_misplaced: false,
             history_range: None,
-            checked_seq: 0,
+            checked_seq: None,
             losses: Losses::default(),
             skipped: 0,
             is_raw,
@@ -187,9 +187,9 @@ impl Follower {
         self.matched
     }
 
-    /// The next `seq` to deliver: what to resume from.
+    /// The next `seq` to deliver: what to resume from. `None` before it is known.
     #[must_use]
-    pub fn next_seq(&self) -> u64 {
+    pub fn next_seq(&self) -> Option<Seq> {
         self.next_seq
     }
 
@@ -197,20 +197,20 @@ impl Follower {
     #[must_use]
     pub fn next_read(&self) -> NextRead {
         match self.history_range {
-            Some(HistoryRange { to_seq, .. }) => {
-                NextRead::History { from_seq: self.next_seq, to_seq }
+            Some(HistoryRange { from_seq, to_seq, .. }) => {
+                NextRead::History { from_seq: self.next_seq.unwrap_or(from_seq), to_seq }
             }
             // Only a lossless reader goes back; the others begin again with the present.
             None if self.request.mode == Mode::Lossless => {
                 NextRead::Broker { from_seq: self.next_seq }
             }
-            None => NextRead::Broker { from_seq: 0 },
+            None => NextRead::Broker { from_seq: None },
         }
     }
 
     /// The frames that subscribe from `from_seq` on.
     #[must_use]
-    pub fn subscribe_frames(&self, from_seq: u64) -> Vec<Subscribe> {
+    pub fn subscribe_frames(&self, from_seq: Option<Seq>) -> Vec<Subscribe> {
         let last = self.request.patterns.len().saturating_sub(1);
         let frame = |(index, pattern): (usize, &Pattern)| Subscribe {
             flags: U16::new(if index < last { Flags::MORE } else { 0 }),
@@ -219,7 +219,7 @@ impl Follower {
             mode: self.request.mode as u8,
             kinds: U16::new(if pattern.kinds() == u16::MAX { 0 } else { pattern.kinds() }),
             conflate_ms: U32::new(self.request.conflate_ms),
-            from_seq: U64::new(from_seq),
+            from_seq: Seq::field(from_seq),
             pattern: padded(&pattern.text()),
             ..Subscribe::default()
         };
@@ -229,7 +229,7 @@ impl Follower {
     /// The query for a piece of history. Several patterns are asked for as one `*` and sorted out here:
     /// a query has room for one.
     #[must_use]
-    pub fn history_query(&self, from_seq: u64, to_seq: u64, deadline_us: u32) -> Query {
+    pub fn history_query(&self, from_seq: Seq, to_seq: Seq, deadline_us: u32) -> Query {
         let only = match self.request.patterns.as_slice() {
             [one] if one.text().len() <= 24 => Some(one),
             _ => None,
@@ -243,8 +243,8 @@ impl Follower {
             deadline_us: U32::new(deadline_us),
             limit: U32::new(u32::MAX),
             symbol: padded(&only.map_or("*".to_owned(), Pattern::text)),
-            from: U64::new(from_seq),
-            to: U64::new(to_seq),
+            from: Seq::field(Some(from_seq)),
+            to: Seq::field(Some(to_seq)),
             ..Query::default()
         }
     }
@@ -254,11 +254,11 @@ impl Follower {
         if let Some(subscribed) = frame.view::<Subscribed>() {
             self.handle_subscribed(subscribed);
         } else if let Some(end) = frame.view::<SnapshotEnd>() {
-            self.handle_snapshot_end(end.next_seq.get());
+            self.handle_snapshot_end(Seq::or_first(end.next_seq.get()));
         } else if let Some(gap) = frame.view::<Gap>() {
             self.handle_gap(gap);
         } else if let Some(beat) = frame.view::<Heartbeat>() {
-            self.handle_heartbeat(beat.next_seq.get());
+            self.handle_heartbeat(Seq::from_field(beat.next_seq));
         } else if frame.kind().is_some_and(Kind::is_data) {
             self.symbols.note(frame);
             if frame.has(Flags::SNAPSHOT) {
@@ -277,66 +277,68 @@ impl Follower {
         if !self.wants(frame) {
             return;
         }
-        if !self.is_lossless() || self.next_seq == 0 {
+        if !self.is_lossless() || self.next_seq.is_none() {
             // Those who begin again with the present see by the numbers what they missed.
-            self.skipped += self.losses.jump_to(frame, self.next_seq != 0);
+            self.skipped += self.losses.jump_to(frame, self.next_seq.is_some());
             self.losses.note(frame);
         }
         self.events.push_back(Event::Data(*frame));
     }
 
-    fn handle_snapshot_end(&mut self, next_seq: u64) {
-        let missed_from = std::mem::replace(&mut self.next_seq, next_seq);
+    fn handle_snapshot_end(&mut self, end: Seq) {
         let skipped = std::mem::take(&mut self.skipped);
-        if missed_from != 0 && missed_from < next_seq && !self.is_lossless() {
-            let (reason, to_seq) = (GapReason::Skipped, next_seq - 1);
-            self.losses.note_reported(reason, missed_from, to_seq, false);
-            self.events.push_back(lost(reason, missed_from, to_seq, Some(skipped)));
+        let missed_from = self.next_seq.filter(|&next| next < end && !self.is_lossless());
+        if let Some(missed_from) = missed_from {
+            let (reason, from_seq, to_seq) = (GapReason::Skipped, missed_from.get(), end.get() - 1);
+            self.losses.note_reported(reason, from_seq, to_seq, false);
+            self.events.push_back(lost(reason, from_seq, to_seq, Some(skipped)));
         }
-        self.next_seq = self.next_seq.max(missed_from);
+        let next_seq = self.next_seq.map_or(end, |next| next.max(end));
+        self.next_seq = Some(next_seq);
         self.seen_seq = self.seen_seq.max(self.next_seq);
-        self.events.push_back(Event::Live { next_seq: self.next_seq });
+        self.events.push_back(Event::Live { next_seq });
     }
 
     /// The broker states where its next frame for us will be at the earliest. For a watch list that is
     /// its word that the frames before were not ours. A follower of everything has had them all, or
     /// has lost the tail, and would not learn it before the next frame.
-    fn handle_heartbeat(&mut self, next_seq: u64) {
-        if self.next_seq == 0 || next_seq <= self.next_seq {
+    fn handle_heartbeat(&mut self, stated: Option<Seq>) {
+        let (Some(next_seq), Some(stated)) = (self.next_seq, stated) else { return };
+        if stated <= next_seq {
             return;
         }
         if self.is_raw && self.is_lossless() {
-            self.look_up(self.next_seq, next_seq, None);
+            self.look_up(next_seq, stated, None);
         } else {
-            self.next_seq = next_seq;
+            self.next_seq = Some(stated);
         }
     }
 
     /// Asks history for `from_seq..to_seq`; what `held` is comes behind it.
-    fn look_up(&mut self, from_seq: u64, to_seq: u64, held: Option<Frame>) {
-        self.next_seq = from_seq;
-        self.checked_seq = to_seq;
+    fn look_up(&mut self, from_seq: Seq, to_seq: Seq, held: Option<Frame>) {
+        self.next_seq = Some(from_seq);
+        self.checked_seq = Some(to_seq);
         self.history_range = Some(HistoryRange { from_seq, to_seq, held, missed: 0 });
     }
 
     /// A frame of the sequence, from the broker.
     fn handle_live(&mut self, frame: &Frame) {
-        let seq = frame.seq.get();
+        let seq = Seq::from_field(frame.seq);
         if seq < self.next_seq {
             return;
         }
         let wanted = self.wants(frame);
         let hole = if wanted { self.losses.hole_before(frame) } else { None };
-        if self.is_lossless() && seq > self.checked_seq {
-            let is_torn = self.is_raw && self.next_seq != 0 && seq > self.next_seq;
+        if self.is_lossless()
+            && seq > self.checked_seq
+            && let Some(to_seq) = seq
+        {
+            let torn_from = self.next_seq.filter(|&next| self.is_raw && next < to_seq);
             let unexplained = hole.filter(|hole| hole.reported.is_none());
-            let from_seq = match unexplained {
-                _ if is_torn => Some(self.next_seq),
-                Some(hole) => Some(self.seen_seq.max(hole.from_seq)).filter(|&from| from < seq),
-                None => None,
-            };
+            let hole_from = unexplained.and_then(|hole| self.seen_seq.max(Some(hole.from_seq)));
+            let from_seq = torn_from.or(hole_from.filter(|&from| from < to_seq));
             if let Some(from_seq) = from_seq {
-                self.look_up(from_seq, seq, Some(*frame));
+                self.look_up(from_seq, to_seq, Some(*frame));
                 return;
             }
         }
@@ -346,7 +348,8 @@ impl Follower {
     /// Delivers the next frame, and reports what is missing before it.
     fn deliver(&mut self, frame: &Frame, wanted: bool) {
         let seq = frame.seq.get();
-        self.next_seq = if is_planted(Bug::ResumeFromSeq) { seq } else { seq.saturating_add(1) };
+        let is_wrong = is_planted(Bug::ResumeFromSeq);
+        self.next_seq = if is_wrong { Seq::new(seq) } else { Some(Seq::behind(seq)) };
         self.seen_seq = self.next_seq;
         if !wanted {
             return;
@@ -358,7 +361,7 @@ impl Follower {
                 (None, Some(history_range)) => history_range.missed += hole.missed,
                 (reported, _) => self.events.push_back(Event::Lost {
                     reason: reported.map_or(self.unexplained(), |reported| reported.reason),
-                    from_seq: hole.from_seq,
+                    from_seq: hole.from_seq.get(),
                     to_seq: hole.to_seq,
                     instrument: Some(frame.instrument()),
                     missed: Some(hole.missed),
@@ -375,7 +378,7 @@ impl Follower {
     }
 
     fn handle_subscribed(&mut self, subscribed: &Subscribed) {
-        let (epoch, mut start) = (subscribed.epoch.get(), subscribed.epoch_start.get());
+        let (epoch, mut start) = (subscribed.epoch.get(), Seq::from_field(subscribed.epoch_start));
         self.matched = Some(subscribed.matched.get());
         let known = std::mem::replace(&mut self.epoch, epoch);
         let known_start = std::mem::replace(&mut self.epoch_start, start);
@@ -386,18 +389,18 @@ impl Follower {
         if known == 0 || known == epoch || self.next_seq <= start {
             return;
         }
-        let to_seq = self.next_seq - 1;
+        let to_seq = Seq::number(self.next_seq.and_then(Seq::previous));
         self.go_back_to(start);
         self.is_misplaced = true;
-        self.events.push_back(lost(GapReason::Void, start, to_seq, None));
+        self.events.push_back(lost(GapReason::Void, Seq::number(start), to_seq, None));
     }
 
     /// Everything from `seq` on is void, its numbers come again.
-    fn go_back_to(&mut self, seq: u64) {
+    fn go_back_to(&mut self, seq: Option<Seq>) {
         self.next_seq = self.next_seq.min(seq);
         self.seen_seq = self.seen_seq.min(seq);
         self.checked_seq = self.checked_seq.min(seq);
-        self.losses.forget_from(seq);
+        self.losses.forget_from(Seq::number(seq));
     }
 
     /// Whether the broker goes on at a place that this follower has just been taken back from, or that
@@ -413,20 +416,22 @@ impl Follower {
         let Some(reason) = GapReason::from_number(gap.reason) else { return };
         match reason {
             GapReason::Lapped | GapReason::BeforeRing if self.is_lossless() => {
-                if to_seq >= self.next_seq && to_seq < u64::MAX {
-                    self.look_up(self.next_seq, to_seq + 1, None);
+                // Who has no place yet was promised nothing from before the gap.
+                let begin = self.next_seq.unwrap_or(Seq::or_first(from_seq));
+                if to_seq >= begin.get() && to_seq < u64::MAX {
+                    self.look_up(begin, Seq::behind(to_seq), None);
                 }
                 return;
             }
             // The values that stand for what was left out follow, with a `seq` inside the gap.
             GapReason::Skipped => {}
             GapReason::Void => {
-                self.go_back_to(from_seq);
+                self.go_back_to(Seq::new(from_seq));
                 self.events.push_back(lost(reason, from_seq, to_seq, None));
                 return;
             }
             _ => {
-                self.next_seq = self.next_seq.max(to_seq.saturating_add(1));
+                self.next_seq = self.next_seq.max(Some(Seq::behind(to_seq)));
                 self.seen_seq = self.seen_seq.max(self.next_seq);
             }
         }
@@ -438,7 +443,7 @@ impl Follower {
     /// taken back a part of the piece, and with it whatever the broker has sent behind it. Core would
     /// then end before the piece does, or have other frames in it, and the rest would look lost. So the piece
     /// is not read: the shell subscribes again at the broker, which learns of the epoch too.
-    pub fn handle_history_session(&mut self, epoch: u32, epoch_start: u64) {
+    pub fn handle_history_session(&mut self, epoch: u32, epoch_start: Option<Seq>) {
         let Some(history_range) = self.history_range else { return };
         if self.epoch == 0 || epoch <= self.epoch {
             return;
@@ -446,39 +451,35 @@ impl Follower {
         let is_next = epoch - self.epoch == 1;
         // Where a missed epoch began is not known, but it was not before the one known here.
         let start = if is_next { epoch_start } else { epoch_start.min(self.epoch_start) };
-        self.is_misplaced |= start < history_range.to_seq;
+        self.is_misplaced |= start < Some(history_range.to_seq);
     }
 
     /// A checked data frame of core's history.
     pub fn handle_history_frame(&mut self, frame: &Frame) {
         self.symbols.note(frame);
-        let (seq, Some(history_range)) = (frame.seq.get(), self.history_range) else { return };
+        let Some(history_range) = self.history_range else { return };
+        let due = self.next_seq..Some(history_range.to_seq);
         // A definition ahead of the replay is a name, not an event of the asked span.
-        if !frame.has(Flags::SNAPSHOT) && (self.next_seq..history_range.to_seq).contains(&seq) {
+        if !frame.has(Flags::SNAPSHOT) && due.contains(&Seq::from_field(frame.seq)) {
             self.deliver(frame, self.wants(frame));
         }
     }
 
     /// Core has sent all that it has of the piece. What is still missing does not exist any more:
     /// `first_held` is the oldest `seq` that core still has.
-    pub fn handle_history_end(&mut self, first_held: u64) {
+    pub fn handle_history_end(&mut self, first_held: Option<Seq>) {
         let Some(history_range) = self.history_range.take() else { return };
-        self.next_seq = self.next_seq.max(history_range.to_seq);
+        self.next_seq = self.next_seq.max(Some(history_range.to_seq));
         self.seen_seq = self.next_seq;
-        let lost_to = first_held.min(history_range.to_seq);
+        let (from_seq, to_seq) = (history_range.from_seq.get(), history_range.to_seq.get());
+        let lost_to = Seq::number(first_held).min(to_seq);
         let shown = Some(history_range.missed).filter(|&missed| missed > 0);
-        if history_range.from_seq < lost_to {
-            let all = lost_to - history_range.from_seq;
-            let missed = if self.is_whole() { Some(all) } else { shown };
-            self.report_lost(GapReason::SourceLost, history_range.from_seq, lost_to - 1, missed);
+        if from_seq < lost_to {
+            let missed = if self.is_whole() { Some(lost_to - from_seq) } else { shown };
+            self.report_lost(GapReason::SourceLost, from_seq, lost_to - 1, missed);
         } else if shown.is_some() {
             // Core has the span, and not all frames that were numbered in it.
-            self.report_lost(
-                GapReason::SourceLost,
-                history_range.from_seq,
-                history_range.to_seq - 1,
-                shown,
-            );
+            self.report_lost(GapReason::SourceLost, from_seq, to_seq - 1, shown);
         }
         if let Some(held) = history_range.held {
             self.handle_live(&held);
@@ -500,9 +501,9 @@ impl Follower {
     pub fn handle_broker_lost(&mut self) {
         self.is_misplaced = false;
         self.history_range = None;
-        self.checked_seq = 0;
+        self.checked_seq = None;
         self.skipped = 0;
-        if self.next_seq == 0 {
+        if self.next_seq.is_none() {
             // It begins with another snapshot. The numbers of this one, which did not come to its end, are
             // places in a sequence that was never followed from there.
             self.losses = Losses::default();
@@ -513,7 +514,8 @@ impl Follower {
     pub fn handle_history_lost(&mut self) {
         if let Some(history_range) = &mut self.history_range {
             // What it had already shown to be missing stays known; the span that is asked again is the rest.
-            history_range.from_seq = history_range.from_seq.max(self.next_seq);
+            let from_seq = history_range.from_seq;
+            history_range.from_seq = self.next_seq.map_or(from_seq, |next| next.max(from_seq));
         }
     }
 
@@ -521,17 +523,18 @@ impl Follower {
     pub fn handle_history_gap(&mut self, gap: &Gap) {
         let (from_seq, to_seq) = (gap.from_seq.get(), gap.to_seq.get());
         let Some(reason) = GapReason::from_number(gap.reason) else { return };
-        if to_seq < self.next_seq || to_seq == u64::MAX {
+        if Seq::new(to_seq) < self.next_seq || to_seq == u64::MAX {
             return;
         }
-        let from_seq = from_seq.max(self.next_seq);
+        let from_seq = from_seq.max(Seq::number(self.next_seq));
         let missed = self.is_whole().then(|| (to_seq - from_seq).saturating_add(1));
-        self.next_seq = to_seq + 1;
+        let behind = Seq::behind(to_seq);
+        self.next_seq = Some(behind);
         if let Some(history_range) = &mut self.history_range
-            && from_seq <= history_range.from_seq
+            && from_seq <= history_range.from_seq.get()
         {
             // The end of the piece says so too; it is reported once.
-            history_range.from_seq = self.next_seq;
+            history_range.from_seq = behind;
         }
         self.seen_seq = self.next_seq;
         self.report_lost(reason, from_seq, to_seq, missed);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::{Definition, Quote, Trade};
+use crate::wire::{Definition, Quote, Trade, U64};
 
 fn follower(pattern: &str, kinds: u16, from_seq: u64) -> Follower {
     let patterns = vec![Pattern::new(pattern, kinds).unwrap()];
@@ -8,7 +8,7 @@ fn follower(pattern: &str, kinds: u16, from_seq: u64) -> Follower {
         patterns,
         mode: Mode::Lossless,
         conflate_ms: 0,
-        from_seq,
+        from_seq: Seq::new(from_seq),
     });
     for (index, name) in [(1, "PETR4"), (2, "$sys.breaker")] {
         let definition = Definition::new(U32::new(index).into(), name.parse().unwrap(), 2);
@@ -23,6 +23,18 @@ fn reported(follower: &mut Follower) -> Vec<Event> {
     std::iter::from_fn(|| follower.poll_event()).collect()
 }
 
+fn broker_from(from_seq: u64) -> NextRead {
+    NextRead::Broker { from_seq: Seq::new(from_seq) }
+}
+
+fn history_of(from_seq: u64, to_seq: u64) -> NextRead {
+    NextRead::History { from_seq: Seq::new(from_seq).unwrap(), to_seq: Seq::new(to_seq).unwrap() }
+}
+
+fn live(next_seq: u64) -> Event {
+    Event::Live { next_seq: Seq::new(next_seq).unwrap() }
+}
+
 fn broker(follower: &mut Follower, frame: &Frame) -> Vec<Event> {
     follower.handle_broker_frame(frame);
     reported(follower)
@@ -34,7 +46,7 @@ fn history(follower: &mut Follower, frame: &Frame) -> Vec<Event> {
 }
 
 fn history_end(follower: &mut Follower, first_held: u64) -> Vec<Event> {
-    follower.handle_history_end(first_held);
+    follower.handle_history_end(Seq::new(first_held));
     reported(follower)
 }
 
@@ -90,13 +102,13 @@ fn counted_gap(reason: GapReason, from_seq: u64, to_seq: u64, missed: u64) -> Fr
 fn a_gap_is_filled_from_history_before_the_feed_goes_on() {
     let mut follower = follower("*", 0, 1);
     assert!(broker(&mut follower, &gap(GapReason::BeforeRing, 1, 9)).is_empty());
-    assert_eq!(follower.next_read(), NextRead::History { from_seq: 1, to_seq: 10 });
+    assert_eq!(follower.next_read(), history_of(1, 10));
     for seq in 1..10 {
         assert!(!history(&mut follower, &trade(seq, 1)).is_empty());
     }
     assert!(history(&mut follower, &trade(10, 1)).is_empty(), "that one the broker has");
     assert_eq!(history_end(&mut follower, 1), []);
-    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 10 });
+    assert_eq!(follower.next_read(), broker_from(10));
     assert_eq!(broker(&mut follower, &trade(10, 1)), [Event::Data(trade(10, 1))]);
 }
 
@@ -106,7 +118,7 @@ fn what_history_does_not_have_is_announced() {
     follower.handle_broker_frame(&gap(GapReason::BeforeRing, 1, 9));
     let lost = lost(GapReason::SourceLost, 1, 4, None);
     assert_eq!(history_end(&mut follower, 5), [lost]);
-    assert_eq!(follower.next_seq(), 10);
+    assert_eq!(follower.next_seq(), Seq::new(10));
 }
 
 #[test]
@@ -122,7 +134,7 @@ fn values_behind_what_was_skipped_are_delivered() {
         for seq in [15, 18, 21] {
             assert!(!broker(&mut follower, &trade(seq, 1)).is_empty(), "{mode:?} {seq}");
         }
-        assert_eq!(follower.next_seq(), 22);
+        assert_eq!(follower.next_seq(), Seq::new(22));
     }
 }
 
@@ -130,10 +142,10 @@ fn values_behind_what_was_skipped_are_delivered() {
 fn a_frame_seen_before_the_break_is_not_delivered_twice() {
     let mut follower = follower("*", 0, 0);
     let end = SnapshotEnd { next_seq: U64::new(5), ..SnapshotEnd::default() };
-    assert_eq!(broker(&mut follower, &Frame::seal(end)), [Event::Live { next_seq: 5 }]);
+    assert_eq!(broker(&mut follower, &Frame::seal(end)), [live(5)]);
     assert!(!broker(&mut follower, &trade(5, 1)).is_empty());
     follower.handle_broker_lost();
-    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 6 });
+    assert_eq!(follower.next_read(), broker_from(6));
     assert!(broker(&mut follower, &trade(5, 1)).is_empty());
     assert!(!broker(&mut follower, &trade(6, 1)).is_empty());
 }
@@ -149,7 +161,7 @@ fn a_new_epoch_voids_what_was_seen_beyond_its_start() {
     assert_eq!(broker(&mut follower, &subscribed(2, 15, 18)), [void]);
     assert!(follower.must_subscribe_again(), "the broker would go on at 20");
     follower.handle_broker_lost();
-    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 15 });
+    assert_eq!(follower.next_read(), broker_from(15));
     assert!(!follower.must_subscribe_again());
 }
 
@@ -168,7 +180,7 @@ fn a_missed_epoch_may_have_begun_anywhere() {
 fn the_raw_feed_is_freed_of_what_nobody_asked_for() {
     let mut market = follower("*", 0, 1);
     assert!(broker(&mut market, &trade(1, 2)).is_empty(), "a system topic");
-    assert_eq!(market.next_seq(), 2, "but its place in the sequence counts");
+    assert_eq!(market.next_seq(), Seq::new(2), "but its place in the sequence counts");
     let mut system = follower("$sys.*", 0, 1);
     assert!(broker(&mut system, &trade(1, 2)).len() == 1);
     let mut quotes = follower("*", Kind::Quote.mask(), 1);
@@ -182,7 +194,7 @@ fn a_heartbeat_moves_the_place_over_frames_of_others() {
     let mut follower = follower("PETR4", 0, 5);
     let beat = Heartbeat { next_seq: U64::new(90), ..Heartbeat::default() };
     assert!(broker(&mut follower, &Frame::seal(beat)).is_empty());
-    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 90 });
+    assert_eq!(follower.next_read(), broker_from(90));
 }
 
 #[test]
@@ -192,15 +204,15 @@ fn a_lost_tail_shows_in_the_next_heartbeat_and_is_fetched() {
         broker(&mut follower, &every(seq));
     }
     assert!(broker(&mut follower, &beat(5)).is_empty());
-    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 5 }, "nothing is missing");
+    assert_eq!(follower.next_read(), broker_from(5), "nothing is missing");
     assert!(broker(&mut follower, &beat(7)).is_empty());
-    assert_eq!(follower.next_read(), NextRead::History { from_seq: 5, to_seq: 7 });
+    assert_eq!(follower.next_read(), history_of(5, 7));
     for seq in [5, 6] {
         let frame = every(seq);
         assert_eq!(history(&mut follower, &frame), [Event::Data(frame)]);
     }
     assert_eq!(history_end(&mut follower, 1), []);
-    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 7 });
+    assert_eq!(follower.next_read(), broker_from(7));
 }
 
 #[test]
@@ -212,7 +224,7 @@ fn a_hole_that_nobody_announced_is_filled_before_the_frame_that_shows_it() {
     broker(&mut follower, &beat(20));
     let third = numbered(30, 1, 3);
     assert!(broker(&mut follower, &third).is_empty());
-    assert_eq!(follower.next_read(), NextRead::History { from_seq: 4, to_seq: 30 });
+    assert_eq!(follower.next_read(), history_of(4, 30));
     let second = numbered(9, 1, 2);
     assert_eq!(history(&mut follower, &second), [Event::Data(second)]);
     assert_eq!(history_end(&mut follower, 1), [Event::Data(third)]);
@@ -220,7 +232,7 @@ fn a_hole_that_nobody_announced_is_filled_before_the_frame_that_shows_it() {
     let mut follower = self::follower("*", 0, 1);
     broker(&mut follower, &trade(1, 1));
     assert!(broker(&mut follower, &trade(4, 1)).is_empty());
-    assert_eq!(follower.next_read(), NextRead::History { from_seq: 2, to_seq: 4 });
+    assert_eq!(follower.next_read(), history_of(2, 4));
     history(&mut follower, &trade(2, 1));
     history(&mut follower, &trade(3, 1));
     assert_eq!(history_end(&mut follower, 1), [Event::Data(trade(4, 1))]);
@@ -246,7 +258,7 @@ fn what_core_has_trimmed_is_reported_although_the_rest_came() {
     let kept = numbered(8, 1, 4);
     assert_eq!(history(&mut follower, &kept), [Event::Data(kept)]);
     assert_eq!(history_end(&mut follower, 7), [lost(GapReason::SourceLost, 2, 6, Some(2))]);
-    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 10 });
+    assert_eq!(follower.next_read(), broker_from(10));
 }
 
 #[test]
@@ -287,10 +299,10 @@ fn who_begins_again_with_the_present_learns_how_much_was_skipped() {
         broker(&mut follower, &numbered(4, 1, 3).delivered(Flags::SNAPSHOT));
         broker(&mut follower, &snapshot_end(5));
         follower.handle_broker_lost();
-        assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 0 });
+        assert_eq!(follower.next_read(), NextRead::Broker { from_seq: None });
         broker(&mut follower, &numbered(40, 1, 9).delivered(Flags::SNAPSHOT));
         let skipped = lost(GapReason::Skipped, 5, 49, Some(5));
-        let live = Event::Live { next_seq: 50 };
+        let live = live(50);
         assert_eq!(broker(&mut follower, &snapshot_end(50)), [skipped, live], "{mode:?}");
         let next = numbered(51, 1, 10);
         assert_eq!(broker(&mut follower, &next), [Event::Data(next)]);
@@ -324,7 +336,7 @@ fn where_history_begins_is_reported_though_the_connection_ends_before_its_end() 
     assert_eq!(history(&mut follower, &numbered(12, 1, 5)), [Event::Data(numbered(12, 1, 5))]);
     // The broker is lost, and with it the piece. The loss has been reported.
     follower.handle_broker_lost();
-    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 13 });
+    assert_eq!(follower.next_read(), broker_from(13));
     // And it is reported once where the end comes.
     let mut follower = super::tests::follower("PETR4", 0, 1);
     broker(&mut follower, &gap(GapReason::BeforeRing, 1, 19));
@@ -342,7 +354,7 @@ fn a_snapshot_that_broke_off_is_no_place_to_count_from() {
     // The next broker has just begun: the value is ahead of its ring, and not in its snapshot.
     broker(&mut follower, &subscribed(1, 1, 20));
     let end = SnapshotEnd { next_seq: U64::new(20), ..SnapshotEnd::default() };
-    assert_eq!(broker(&mut follower, &Frame::seal(end)), [Event::Live { next_seq: 20 }]);
+    assert_eq!(broker(&mut follower, &Frame::seal(end)), [live(20)]);
     let first = numbered(20, 1, 9);
     assert_eq!(broker(&mut follower, &first), [Event::Data(first)], "it was never promised 5 to 8");
 }
@@ -355,22 +367,37 @@ fn what_core_has_taken_back_is_not_reported_as_lost() {
         broker(&mut follower, &every(1));
         // The broker is at 20 still, and core died: what it had from 10 on was not durable.
         assert_eq!(broker(&mut follower, &gap(GapReason::Lapped, 2, 14)), []);
-        assert_eq!(follower.next_read(), NextRead::History { from_seq: 2, to_seq: 15 });
+        assert_eq!(follower.next_read(), history_of(2, 15));
         follower
     };
     let mut follower = asked();
-    follower.handle_history_session(2, 10);
+    follower.handle_history_session(2, Seq::new(10));
     assert!(follower.must_subscribe_again(), "core has nothing behind 9 yet");
     follower.handle_broker_lost();
     assert_eq!(reported(&mut follower), []);
     assert_eq!(broker(&mut follower, &subscribed(2, 10, 12)), []);
-    assert_eq!(follower.next_read(), NextRead::Broker { from_seq: 2 });
+    assert_eq!(follower.next_read(), broker_from(2));
 
     // An epoch that took back nothing of the piece: core answers as before.
     let mut follower = asked();
-    follower.handle_history_session(2, 15);
+    follower.handle_history_session(2, Seq::new(15));
     assert!(!follower.must_subscribe_again());
     // Where the epoch between began is not known.
-    follower.handle_history_session(3, 15);
+    follower.handle_history_session(3, Seq::new(15));
     assert!(follower.must_subscribe_again());
+}
+
+#[test]
+fn a_gap_ahead_of_the_first_place_counts_no_frame_that_cannot_be() {
+    for reason in [GapReason::Lapped, GapReason::BeforeRing] {
+        for (stated_from, from_seq) in [(0, 1), (1, 1), (4, 4)] {
+            let mut follower = follower("*", 0, 0);
+            follower.wants_system = true;
+            assert!(broker(&mut follower, &gap(reason, stated_from, 9)).is_empty());
+            assert_eq!(follower.next_read(), history_of(from_seq, 10), "{reason:?}");
+            let missed = Some(10 - from_seq);
+            let lost = lost(GapReason::SourceLost, from_seq, 9, missed);
+            assert_eq!(history_end(&mut follower, 10), [lost], "{reason:?}");
+        }
+    }
 }

@@ -25,7 +25,7 @@ use crate::feed::Pattern;
 use crate::limits::{INSTRUMENTS_MAX, LIVE_BAR_GRACE, LIVE_BAR_HELD_MAX, LIVE_BAR_TRADES_MAX};
 use crate::market::bar::Bar;
 use crate::time::{Mono, Now, nanos};
-use crate::wire::{Cancel, Flags, Frame, GapReason, InstrumentId, Kind, Symbol, Trade};
+use crate::wire::{Cancel, Flags, Frame, GapReason, InstrumentId, Kind, Seq, Symbol, Trade};
 
 /// Which instruments' bars, and how long they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +62,8 @@ pub struct Backfill {
     pub to: u64,
     /// The subscription itself brings the trades from this `seq` on. An answer is good if it has all
     /// before it.
-    pub as_of: u64,
-    before_seq: u64,
+    pub as_of: Option<Seq>,
+    before_seq: Option<Seq>,
 }
 
 /// One instrument.
@@ -88,8 +88,8 @@ pub struct LiveBars {
     patterns: Vec<BarPattern>,
     instruments: BTreeMap<InstrumentId, Instrument>,
     due: BTreeSet<(Mono, InstrumentId)>,
-    /// Where the subscription's own frames begin; 0 before it is known.
-    from_seq: u64,
+    /// Where the subscription's own frames begin; `None` before it is known.
+    from_seq: Option<Seq>,
     bars: VecDeque<LiveBar>,
     backfills: VecDeque<Backfill>,
     /// Trades held in all windows.
@@ -97,9 +97,9 @@ pub struct LiveBars {
 }
 
 impl LiveBars {
-    /// For a subscription that begins at `from_seq`, or live if that is 0.
+    /// For a subscription that begins at `from_seq`, or live if that is `None`.
     #[must_use]
-    pub fn new(patterns: Vec<BarPattern>, from_seq: u64) -> LiveBars {
+    pub fn new(patterns: Vec<BarPattern>, from_seq: Option<Seq>) -> LiveBars {
         LiveBars {
             patterns,
             instruments: BTreeMap::new(),
@@ -143,8 +143,8 @@ impl LiveBars {
     pub fn handle_event(&mut self, now: Now, event: &Event, symbols: &Symbols) {
         match event {
             Event::Data(frame) => self.handle_frame(now, frame, symbols),
-            Event::Live { next_seq } if self.from_seq == 0 => {
-                self.from_seq = *next_seq;
+            Event::Live { next_seq } if self.from_seq.is_none() => {
+                self.from_seq = Some(*next_seq);
                 self.complete_what_is_under_way(now, symbols);
             }
             Event::Live { .. } => {}
@@ -188,7 +188,9 @@ impl LiveBars {
         let Some(held) = known.held.take() else { return };
         let mut frames: BTreeMap<u64, Frame> = BTreeMap::new();
         for frame in found.unwrap_or_default() {
-            if frame.seq.get() < backfill.before_seq && frame.instrument() == backfill.instrument {
+            if Seq::from_field(frame.seq) < backfill.before_seq
+                && frame.instrument() == backfill.instrument
+            {
                 frames.insert(frame.seq.get(), *frame);
             }
         }
@@ -237,7 +239,7 @@ impl LiveBars {
                     // The very first trade of an instrument has nothing before it.
                     None => frame.instrument_seq.get() != 1,
                 };
-                self.begin(number, symbol, ts, frame.seq.get(), lacks);
+                self.begin(number, symbol, ts, Seq::from_field(frame.seq), lacks);
             } else {
                 // It takes back a trade of a bar that was over before.
                 return;
@@ -303,7 +305,7 @@ impl LiveBars {
         number: InstrumentId,
         symbol: &Symbol,
         ts: u64,
-        before_seq: u64,
+        before_seq: Option<Seq>,
         lacks: bool,
     ) {
         let Some(known) = self.instruments.get_mut(&number) else { return };

@@ -24,7 +24,7 @@ impl Bench {
             )));
         }
         let now = Now { mono: Mono(nanos(Duration::from_hours(1))), wall_ns: 0 };
-        Bench { bars: LiveBars::new(patterns, from_seq), symbols, now }
+        Bench { bars: LiveBars::new(patterns, Seq::new(from_seq)), symbols, now }
     }
 
     fn handle(&mut self, event: Event) -> Vec<(u64, u64, &'static str)> {
@@ -123,10 +123,10 @@ fn the_bar_under_way_is_completed_from_history() {
     let mut bench = Bench::new(&[60], 0);
     bench.now.wall_ns = 50 * 1_000_000_000;
     bench.handle(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
-    bench.handle(Event::Live { next_seq: 10 });
+    bench.handle(Event::Live { next_seq: Seq::new(10).unwrap() });
     let backfill = bench.bars.poll_backfill().unwrap();
     assert_eq!((backfill.from, backfill.to), (0, event_ns(MINUTE).get()));
-    assert_eq!((backfill.as_of, backfill.symbol.as_str()), (10, "PETR4"));
+    assert_eq!((backfill.as_of, backfill.symbol.as_str()), (Seq::new(10), "PETR4"));
     // Meanwhile the feed goes on; history answers late, and has what the feed brought too.
     assert_eq!(bench.trade(11, 55, 9), []);
     assert_eq!(bench.trade(12, 61, 9), []);
@@ -143,7 +143,7 @@ fn without_history_the_first_bar_says_that_it_is_incomplete() {
     let mut bench = Bench::new(&[60], 0);
     bench.now.wall_ns = 50 * 1_000_000_000;
     bench.handle(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
-    bench.handle(Event::Live { next_seq: 10 });
+    bench.handle(Event::Live { next_seq: Seq::new(10).unwrap() });
     let backfill = bench.bars.poll_backfill().unwrap();
     bench.trade(11, 55, 9);
     bench.bars.handle_backfill(bench.now, &backfill, None);
@@ -157,7 +157,7 @@ fn a_bar_that_was_over_before_is_not_ours() {
     // The last trade is two minutes old, by core's clock.
     bench.now.wall_ns = 160 * 1_000_000_000;
     bench.handle(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
-    bench.handle(Event::Live { next_seq: 10 });
+    bench.handle(Event::Live { next_seq: Seq::new(10).unwrap() });
     assert_eq!(bench.bars.poll_backfill(), None);
     assert_eq!(bench.trade(11, 161, 9), []);
     assert_eq!(bench.trade(12, 50, 9), [], "late for a bar that we never told");
@@ -166,7 +166,7 @@ fn a_bar_that_was_over_before_is_not_ours() {
     let mut bench = Bench::new(&[60], 0);
     bench.now.wall_ns = 160 * 1_000_000_000;
     bench.handle(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
-    bench.handle(Event::Live { next_seq: 10 });
+    bench.handle(Event::Live { next_seq: Seq::new(10).unwrap() });
     bench.trade(11, 41, 9);
     assert!(bench.bars.poll_backfill().is_some());
 }

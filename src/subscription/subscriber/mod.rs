@@ -12,7 +12,7 @@ use crate::dial::Dial;
 use crate::limits;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ended, ErrorCode, Flags, Frame, Gap, Heartbeat, Kind, Message, Refusal, Role, Session,
+    Ended, ErrorCode, Flags, Frame, Gap, Heartbeat, Kind, Message, Refusal, Role, Seq, Session,
     Subscribed, U16, U32, U64, padded,
 };
 
@@ -144,9 +144,9 @@ impl Subscriber {
         self.follower.matched()
     }
 
-    /// The next `seq` to deliver: what a later subscription can begin from.
+    /// The next `seq` to deliver: what a later subscription can begin from. `None` before it is known.
     #[must_use]
-    pub fn next_seq(&self) -> u64 {
+    pub fn next_seq(&self) -> Option<Seq> {
         self.follower.next_seq()
     }
 
@@ -219,7 +219,7 @@ impl Subscriber {
         for upstream in Upstream::ALL {
             let is_wanted = (upstream == Upstream::Core) == wants_history;
             let is_read = self.wants_frames(upstream);
-            let next_seq = if upstream == Upstream::Broker { self.follower.next_seq() } else { 0 };
+            let next_seq = self.follower.next_seq().filter(|_| upstream == Upstream::Broker);
             let connection = self.connection_mut(upstream);
             let opening_until =
                 connection.dial.since().map(|since| since + limits::CLIENT_CONNECT_MAX);
@@ -238,7 +238,7 @@ impl Subscriber {
                     Heartbeat {
                         flags: U16::new(Flags::MORE),
                         token: U32::new(HEARTBEAT_TOKEN),
-                        next_seq: U64::new(next_seq),
+                        next_seq: Seq::field(next_seq),
                         sent_at: U64::new(now.wall_ns),
                         ..Heartbeat::default()
                     },
@@ -300,7 +300,7 @@ impl Subscriber {
         upstream: Upstream,
         frame: &Frame,
     ) -> Result<(), Refusal> {
-        let next_seq = if upstream == Upstream::Broker { self.follower.next_seq() } else { 0 };
+        let next_seq = self.follower.next_seq().filter(|_| upstream == Upstream::Broker);
         let connection = self.connection_mut(upstream);
         connection.last_heard = now.mono;
         if let Some(refusal) = frame.view::<Refusal>() {
@@ -313,7 +313,7 @@ impl Subscriber {
                 now,
                 Heartbeat {
                     token: beat.token,
-                    next_seq: U64::new(next_seq),
+                    next_seq: Seq::field(next_seq),
                     sent_at: U64::new(now.wall_ns),
                     ..Heartbeat::default()
                 },
@@ -332,7 +332,7 @@ impl Subscriber {
     fn handle_broker_frame(&mut self, now: Now, frame: &Frame) {
         if frame.view::<Subscribed>().is_some() {
             if self.was_confirmed {
-                log::info!("subscribed again from seq {}", self.follower.next_seq());
+                log::info!("subscribed again from seq {}", Seq::number(self.follower.next_seq()));
             }
             self.was_confirmed = true;
             // Not sooner: a broker that accepts and falls again must not be hammered.
@@ -347,12 +347,12 @@ impl Subscriber {
     fn handle_core_frame(&mut self, now: Now, frame: &Frame) {
         if let Some(end) = frame.view::<Ended>() {
             self.core.backoff.reset();
-            self.follower.handle_history_end(end.covered_from.get());
+            self.follower.handle_history_end(Seq::from_field(end.covered_from));
             self.disconnect(now, Upstream::Core);
             // It was not read meanwhile, which is no silence.
             self.broker.last_heard = now.mono;
         } else if let Some(session) = frame.view::<Session>() {
-            let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
+            let (epoch, start) = (session.epoch.get(), Seq::from_field(session.epoch_start));
             self.follower.handle_history_session(epoch, start);
             if self.follower.must_subscribe_again() {
                 log::info!("core is in epoch {epoch} already; subscribing again");

@@ -12,6 +12,7 @@ struct Bench {
 
 impl Bench {
     fn new(from_seq: u64, seed: u64) -> Bench {
+        let from_seq = Seq::new(from_seq);
         let request = Request { from_seq, ..Request::market(vec![Pattern::new("*", 0).unwrap()]) };
         let now = Now { mono: Mono(1_000_000_000), wall_ns: 7 };
         Bench { now, subscriber: Subscriber::new(request, seed) }
@@ -201,7 +202,10 @@ fn a_core_that_accepts_and_says_nothing_is_tried_again() {
 fn a_break_is_mended_from_the_next_frame_on() {
     let mut bench = Bench::connected(0);
     let end = SnapshotEnd { next_seq: U64::new(8), ..SnapshotEnd::default() };
-    assert_eq!(bench.receive(Upstream::Broker, end), [Event::Live { next_seq: 8 }]);
+    assert_eq!(
+        bench.receive(Upstream::Broker, end),
+        [Event::Live { next_seq: Seq::new(8).unwrap() }]
+    );
     bench.receive(Upstream::Broker, trade(8));
     bench.subscriber.handle_disconnected(bench.now, Upstream::Broker);
     bench.sleep();

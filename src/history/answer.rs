@@ -425,7 +425,7 @@ impl HistoryAnswer {
     fn end<S: Storage>(&self, context: &AnswerContext<'_, S>) -> Ended {
         let partial = self.damaged || self.touches_hole || context.is_damaged;
         let (from, to) = self.covered.map_or((0, 0), |(from, to)| (from, to.saturating_add(1)));
-        let durable_seq = if self.is_cut { 0 } else { context.log.durable_upstream_seq() };
+        let durable_seq = (!self.is_cut).then(|| context.log.durable_upstream_seq());
         Ended {
             id: self.query.id,
             status: if partial { EndStatus::Partial } else { EndStatus::Complete } as u8,
@@ -433,7 +433,7 @@ impl HistoryAnswer {
             covered_from: U64::new(from),
             covered_to: U64::new(to),
             as_of: U64::new(self.cut),
-            durable_seq: U64::new(durable_seq),
+            durable_seq: Seq::field(durable_seq),
             ..Ended::default()
         }
     }

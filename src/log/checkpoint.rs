@@ -197,7 +197,7 @@ mod tests {
         let (mut log, _) = open(&MemoryDisk::new(4096), three_segments());
         log.require_checkpoints();
         filled(&mut log, 60);
-        assert!(log.first_seq().unwrap() > 10, "{:?}", log.first_seq());
+        assert!(log.first_seq().unwrap().get() > 10, "{:?}", log.first_seq());
         let first = log.first_position();
         // From here on no checkpoint fits: what is there is needed for ever.
         let mut due = 0;
@@ -274,7 +274,7 @@ mod tests {
         log.require_checkpoints();
         log.retain_from_seq(20);
         filled(&mut log, 100);
-        let first = log.first_seq().unwrap();
+        let first = log.first_seq().unwrap().get();
         assert!((10..=20).contains(&first) && log.is_retention_blocked(), "{first}");
         assert!(contents(&log).0.contains(&20));
         log.retain_from_seq(u64::MAX);
@@ -282,7 +282,7 @@ mod tests {
             log.handle_timers(at(2));
             log.handle_completions(at(2));
         }
-        assert!(log.first_seq().unwrap() > 60 && !log.is_retention_blocked());
+        assert!(log.first_seq().unwrap().get() > 60 && !log.is_retention_blocked());
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod tests {
             let (mut log, recovery) = open(&crashed, three_segments());
             log.require_checkpoints();
             filled(&mut log, recovery.next_seq + 60);
-            assert!(log.first_seq().unwrap() > recovery.next_seq, "{recovery:?}");
+            assert!(log.first_seq().unwrap().get() > recovery.next_seq, "{recovery:?}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::Log;
 use super::backend::Storage;
 use super::config::Health;
+use crate::wire::Seq;
 
 impl<S: Storage> Log<S> {
     /// First position that the log still has.
@@ -56,8 +57,8 @@ impl<S: Storage> Log<S> {
     /// Everything that upstream numbered below this, and that belongs into this log, is durable, and so
     /// is the knowledge of it.
     #[must_use]
-    pub fn durable_upstream_seq(&self) -> u64 {
-        self.durability.durable().upstream_seq
+    pub fn durable_upstream_seq(&self) -> Seq {
+        Seq::or_first(self.durability.durable().upstream_seq)
     }
 
     /// The epoch of the log's end; 0 = none has begun.

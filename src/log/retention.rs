@@ -7,6 +7,7 @@ use super::config::Retention;
 use super::mark::{Mark, Record};
 use super::segment::LogSegment;
 use super::segments::Segments;
+use crate::wire::Seq;
 
 /// What may be removed, and what may not because somebody needs it.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,7 @@ impl Removal {
             return false;
         }
         segments.oldest_sealed().is_some_and(|(_, next)| {
-            first_seq_of(next).is_none_or(|seq| seq > self.needed_from_seq)
+            first_seq_of(next).is_none_or(|seq| seq.get() > self.needed_from_seq)
         })
     }
 }
@@ -62,7 +63,7 @@ impl<S: Storage> Log<S> {
     /// The lowest seq that the oldest segment can have a frame of: all frames before it are gone.
     /// `None` when its first record is rot.
     #[must_use]
-    pub fn first_seq(&self) -> Option<u64> {
+    pub fn first_seq(&self) -> Option<Seq> {
         first_seq_of(self.segments.oldest())
     }
 
@@ -101,6 +102,6 @@ fn mark_at<G: Segment>(segment: &LogSegment<G>, position: u64) -> Option<&Mark> 
 }
 
 /// What the first record of a segment says: the lowest seq of a frame in it or behind it.
-fn first_seq_of<G: Segment>(segment: &LogSegment<G>) -> Option<u64> {
-    mark_at(segment, segment.base).map(|mark| mark.seq.get())
+fn first_seq_of<G: Segment>(segment: &LogSegment<G>) -> Option<Seq> {
+    mark_at(segment, segment.base).and_then(|mark| Seq::from_field(mark.seq))
 }

@@ -136,10 +136,10 @@ impl<S: Storage> Sequencer<S> {
     /// no later beginning. Where even the segment's first record is rot, only its readable frames show it.
     fn first_journaled_seq(&self) -> u64 {
         let position = self.journal.first_position();
-        let whole = (position == 0).then_some(1);
+        let whole = (position == 0).then_some(Seq::FIRST);
         let stated = whole.or_else(|| self.journal.first_seq());
-        let first_seq = stated.or_else(|| first_seq_from(&self.journal, position).map(Seq::get));
-        first_seq.unwrap_or(self.journal.next_seq())
+        let first_seq = stated.or_else(|| first_seq_from(&self.journal, position));
+        first_seq.map_or(self.journal.next_seq(), Seq::get)
     }
 
     /// Fills the empty outbox of a connection that streams something.

@@ -127,12 +127,12 @@ impl Exchange {
     /// Whether the last values are known to be current: the session stands, nothing is missing, the
     /// exchange was heard lately, and what it had released before the session began has been taken
     /// in. `upstream_seq` is its next number.
-    pub(super) fn is_live(&self, now: Now, upstream_seq: u64) -> bool {
+    pub(super) fn is_live(&self, now: Now, upstream_seq: Seq) -> bool {
         let silence = now.mono.since(self.last_heard);
         self.is_streaming()
             && !self.is_incomplete
             && silence <= self.silence_max
-            && Seq::new(upstream_seq) >= self.head_seq
+            && Some(upstream_seq) >= self.head_seq
     }
 
     /// Connected. The SESSION frame to send says what we have.
@@ -141,13 +141,13 @@ impl Exchange {
         now: Now,
         conn: ConnId,
         feed: u64,
-        wanted: u64,
+        wanted: Seq,
     ) -> Session {
         self.uplink.handle_open(now, conn);
         self.last_heard = now.mono;
         Session {
             role: Role::Consumer as u8,
-            next_seq: U64::new(wanted),
+            next_seq: Seq::field(Some(wanted)),
             feed: U64::new(feed),
             name: padded("core"),
             ..Session::default()
@@ -310,7 +310,7 @@ impl Exchange {
     pub(super) fn poll_action(
         &mut self,
         now: Now,
-        wanted: u64,
+        wanted: Seq,
         has_room: bool,
     ) -> Option<ExchangeAction> {
         self.has_room = has_room;
@@ -338,7 +338,7 @@ impl Exchange {
         None
     }
 
-    fn request_resume(&mut self, now: Now, conn: ConnId, wanted: u64) -> Option<ExchangeAction> {
+    fn request_resume(&mut self, now: Now, conn: ConnId, wanted: Seq) -> Option<ExchangeAction> {
         let Ok(permit) = self.requests.try_acquire(now.mono) else {
             // A new session resumes by sequence too, and is guarded by the other breaker.
             self.uplink.abandon();
@@ -349,7 +349,7 @@ impl Exchange {
         };
         self.resumes += 1;
         let token = self.begin(now, permit, true);
-        let (id, next_seq) = (U32::new(token), U64::new(wanted));
+        let (id, next_seq) = (U32::new(token), Seq::field(Some(wanted)));
         Some(ExchangeAction::Send(conn, Frame::seal(Resume { id, next_seq, ..Resume::default() })))
     }
 
@@ -417,7 +417,7 @@ impl Exchange {
         [of_uplink, of_stream, of_request, of_breakers].into_iter().flatten().min()
     }
 
-    pub(super) fn describe(&self, now: Now, upstream_seq: u64, status: &mut Status) {
+    pub(super) fn describe(&self, now: Now, upstream_seq: Seq, status: &mut Status) {
         let phase = match self.uplink.state() {
             "ready" if self.is_live(now, upstream_seq) => "live",
             "ready" => "behind",

@@ -399,7 +399,7 @@ impl Follower {
         self.accepted_seq = wanted;
         self.durable_seq = session.durable_seq().min(wanted);
         let next_index = InstrumentIndex::FIRST;
-        let is_trimmed = wanted < journal.first_seq().and_then(Seq::new);
+        let is_trimmed = wanted < journal.first_seq();
         self.stream = match wanted {
             None => Stream::Snapshot { next_index, wanted_seq: None },
             Some(_) if self.must_have_snapshot(is_trimmed) => {

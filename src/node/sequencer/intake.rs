@@ -33,10 +33,10 @@ impl<S: Storage> Sequencer<S> {
             ExchangeEvent::Close(text) => {
                 self.connections.refuse(conn, ErrorCode::Unexpected, text)
             }
-            ExchangeEvent::Start { feed, next_seq } => self.start_feed(now, feed, next_seq.get()),
+            ExchangeEvent::Start { feed, next_seq } => self.start_feed(now, feed, next_seq),
             ExchangeEvent::Resumed { next_seq } => {
                 if let Some(next_seq) = self.beyond_wanted(next_seq) {
-                    self.skip_to(now, self.journal.upstream().0, next_seq.get());
+                    self.skip_to(now, self.journal.upstream().0, next_seq);
                 }
             }
             ExchangeEvent::At { next_seq } => {
@@ -53,27 +53,27 @@ impl<S: Storage> Sequencer<S> {
 
     /// The place, when it is beyond the one that is wanted from the exchange.
     fn beyond_wanted(&self, place: Option<Seq>) -> Option<Seq> {
-        place.filter(|place| place.get() > self.upstream_seq)
+        place.filter(|place| *place > self.upstream_seq)
     }
 
     /// The exchange has said which feed it offers and where it starts.
-    pub(super) fn start_feed(&mut self, now: Now, feed: u64, next_seq: u64) {
+    pub(super) fn start_feed(&mut self, now: Now, feed: u64, next_seq: Seq) {
         self.market.forget_exchange_instruments();
         if self.journal.upstream().0 != feed || next_seq > self.upstream_seq {
             self.skip_to(now, feed, next_seq);
         }
         if next_seq < self.upstream_seq {
             // It goes back over what is here already: nothing of it is news before it is past that.
-            self.exchange.raise_head(Seq::behind(self.upstream_seq));
+            self.exchange.raise_head(self.upstream_seq.next());
         }
         let text = format!("exchange session established, feed {feed:016x} from {next_seq}");
         self.connections.log(Level::Info, text);
     }
 
     /// What was wanted is not to be had: goes on at `next_seq`, and says so in the next frames.
-    pub(super) fn skip_to(&mut self, now: Now, feed: u64, next_seq: u64) {
+    pub(super) fn skip_to(&mut self, now: Now, feed: u64, next_seq: Seq) {
         let (known_feed, wanted) = (self.journal.upstream().0, self.upstream_seq);
-        if let Err(error) = self.journal.set_upstream(feed, next_seq, now) {
+        if let Err(error) = self.journal.set_upstream(feed, next_seq.get(), now) {
             // With the old place on record the frames of this session would be taken for others.
             self.hold_back(error);
             self.exchange.abandon("the journal has no room for the exchange's new place");
@@ -83,7 +83,7 @@ impl<S: Storage> Sequencer<S> {
         self.has_updates = true;
         if known_feed != 0 {
             let text = if known_feed == feed {
-                let last = next_seq.saturating_sub(1);
+                let last = Seq::number(next_seq.previous());
                 format!("the exchange no longer has its frames {wanted} to {last}")
             } else {
                 "the exchange offers another feed than before".to_owned()
@@ -109,7 +109,7 @@ impl<S: Storage> Sequencer<S> {
             return;
         }
         let (feed, journaled) = self.journal.upstream();
-        let (seq, wanted) = (frame.seq.get(), self.upstream_seq);
+        let (seq, wanted) = (frame.seq.get(), self.upstream_seq.get());
         if !self.exchange.is_streaming() || seq < wanted {
             self.exchange.duplicates += 1;
             return;
@@ -130,7 +130,7 @@ impl<S: Storage> Sequencer<S> {
         };
         if self.market.is_known_definition(&sequenced) {
             // It was journaled when the instrument was first seen; only its number is used up.
-            self.upstream_seq = self.upstream_seq.saturating_add(1);
+            self.upstream_seq = self.upstream_seq.next();
             return;
         }
         sequenced.renew_crc();
@@ -142,7 +142,7 @@ impl<S: Storage> Sequencer<S> {
         };
         match appended {
             Ok(_) => {
-                self.upstream_seq = self.upstream_seq.saturating_add(1);
+                self.upstream_seq = self.upstream_seq.next();
                 self.market.note(&sequenced);
                 self.has_updates = true;
             }

@@ -114,7 +114,7 @@ pub struct Sequencer<S: Storage> {
     scanning: Vec<ConnId>,
     /// The exchange's next number. Ahead of the journal's own count by the frames that were taken in
     /// but not journaled, such as definitions that are known already.
-    upstream_seq: u64,
+    upstream_seq: Seq,
     /// The journal refused a frame; nothing is read from the exchange until it has room.
     is_held_back: bool,
     has_updates: bool,
@@ -162,7 +162,7 @@ impl<S: Storage> Sequencer<S> {
             journal.retain_from_seq(Seq::number(needed_seq));
         }
         Ok(Sequencer {
-            upstream_seq: journal.upstream().1,
+            upstream_seq: Seq::or_first(journal.upstream().1),
             journal,
             market,
             exchange,
@@ -354,9 +354,9 @@ impl<S: Storage> Service for Sequencer<S> {
         status.metric("next_seq", self.journal.next_seq());
         status.metric("durable_seq", self.journal.durable_seq());
         status.metric("journal_bytes", self.journal.bytes());
-        status.metric("journal_first_seq", self.journal.first_seq().unwrap_or(0));
+        status.metric("journal_first_seq", Seq::number(self.journal.first_seq()));
         status.metric("instruments", self.market.len());
-        status.metric("upstream_seq", self.upstream_seq);
+        status.metric("upstream_seq", self.upstream_seq.get());
         status.metric("held_back", i64::from(self.is_held_back));
         status.metric("connections", self.connections.len());
         status.metric("refused", self.connections.refused());

@@ -371,7 +371,7 @@ fn another_feed_is_taken_up_and_flagged_once_per_instrument() {
     assert_eq!(marked, [true, false, true, false]);
     assert_eq!(bench.core.journal.upstream(), (FEED + 1, 7));
     let mut bench = bench.restart();
-    assert_eq!(bench.core.upstream_seq, 7);
+    assert_eq!(bench.core.upstream_seq.get(), 7);
     let conn = bench.exchange(FEED + 1, 7, &names);
     bench.deliver(conn, &[quote(7, 0)]);
     assert!(!bench.journaled().last().unwrap().has(Flags::GAP_BEFORE));
@@ -468,7 +468,7 @@ fn another_feed_that_meets_a_full_journal_is_met_again_later() {
             met_again += 1;
             bench.close(conn, CloseReason::Ours);
             bench.sleep_ms(1_000);
-            let wanted = bench.core.upstream_seq;
+            let wanted = bench.core.upstream_seq.get();
             let at = if bench.core.journal.upstream().0 == FEED { 1 } else { wanted };
             let conn = bench.exchange(FEED + 1, at, &names);
             let rest = feed.iter().filter(|frame| frame.seq.get() >= at);

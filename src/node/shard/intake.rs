@@ -21,7 +21,7 @@ use crate::node::Service;
 use crate::node::session::Rejection;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Definition, ErrorCode, FRAME_BYTES, Frame, Gap, GapReason};
+use crate::wire::{Definition, ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, Seq};
 
 /// Frames that one read of a connection can bring.
 const PENDING_MAX: usize = limits::READ_BYTES_PER_TURN_MAX / FRAME_BYTES;
@@ -130,7 +130,7 @@ impl<S: Storage> Shard<S> {
     /// Core's journal rotted before this shard had what stood there. What it has of the range stays what it
     /// is: only what it still wants is lost.
     fn store_hole(&mut self, now: Now, gap: &Gap) -> Result<(), AppendError> {
-        let (from, to) = (gap.from_seq.get().max(self.wanted()), gap.to_seq.get());
+        let (from, to) = (gap.from_seq.get().max(self.wanted().get()), gap.to_seq.get());
         if to < from {
             return Ok(());
         }
@@ -154,7 +154,7 @@ impl<S: Storage> Shard<S> {
     /// later mark says it again.
     fn begin_later(&mut self, now: Now, gap: &Gap) -> Result<(), AppendError> {
         let begins = gap.to_seq.get().saturating_add(1);
-        if begins <= self.wanted() || begins == u64::MAX {
+        if begins <= self.wanted().get() || begins == u64::MAX {
             return Ok(());
         }
         self.log.set_upstream(begins, begins, now)?;
@@ -166,15 +166,15 @@ impl<S: Storage> Shard<S> {
 
     /// From this `seq` on the history is whole: what is missing before it was removed here, or core
     /// did not have it any more.
-    pub(super) fn first_seq(&self) -> u64 {
-        let kept = self.log.first_seq().unwrap_or(0);
-        self.log.upstream().0.max(kept).max(1)
+    pub(super) fn first_seq(&self) -> Seq {
+        let kept = self.log.first_seq().unwrap_or(Seq::FIRST);
+        Seq::or_first(self.log.upstream().0).max(kept)
     }
 
     /// The index follows the retention.
     pub(super) fn forget_removed(&mut self) {
         self.index.forget_before(self.log.first_position());
-        let first_seq = self.first_seq();
+        let first_seq = self.first_seq().get();
         self.index.holes.forget_before(first_seq);
     }
 }

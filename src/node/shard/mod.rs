@@ -65,7 +65,8 @@ pub struct Shard<S: Storage> {
     /// while there are any, so they are what one read can bring.
     pending: VecDeque<Frame>,
     has_updates: bool,
-    acked: (u64, u64),
+    /// What core was told last on this connection; `None` before the first time.
+    acked: Option<(Seq, Seq)>,
     damaged: u64,
     duplicates: u64,
     failure: Option<String>,
@@ -110,7 +111,7 @@ impl<S: Storage> Shard<S> {
             is_held_back: false,
             pending: VecDeque::new(),
             has_updates: false,
-            acked: (0, 0),
+            acked: None,
             damaged,
             duplicates: 0,
             failure: None,
@@ -149,7 +150,7 @@ impl<S: Storage> Shard<S> {
             self.connections.refuse(before, ErrorCode::Unexpected, "another feeder took over");
         }
         self.forget_pending();
-        self.acked = (0, 0);
+        self.acked = None;
         self.has_updates = true;
         self.connections.log(Level::Info, format!("core feeds from seq {}", self.wanted()));
         Admission::Accepted(ShardPeer::Feeder, self.own_session(session.source))
@@ -160,8 +161,8 @@ impl<S: Storage> Shard<S> {
             source,
             epoch: U32::new(self.log.epoch()),
             epoch_start: U64::new(self.log.epoch_start()),
-            next_seq: U64::new(self.wanted()),
-            durable_seq: U64::new(self.log.durable_upstream_seq()),
+            next_seq: Seq::field(Some(self.wanted())),
+            durable_seq: Seq::field(Some(self.log.durable_upstream_seq())),
             name: padded(&self.config.name),
             ..Session::default()
         }
@@ -179,8 +180,8 @@ impl<S: Storage> Shard<S> {
     }
 
     /// The next `seq` of core that this shard needs.
-    fn wanted(&self) -> u64 {
-        self.log.upstream().1
+    fn wanted(&self) -> Seq {
+        Seq::or_first(self.log.upstream().1)
     }
 
     /// Whether epochs lie between this log's and core's, and core has not been asked about them: the
@@ -229,12 +230,12 @@ impl<S: Storage> Shard<S> {
         if is_planted(Bug::AcknowledgeBeforeSync) {
             standing.1 = standing.0;
         }
-        if standing != self.acked {
-            self.acked = standing;
+        if self.acked != Some(standing) {
+            self.acked = Some(standing);
             let ack = Ack {
                 epoch: U32::new(self.log.epoch()),
-                accepted_seq: U64::new(standing.0),
-                durable_seq: U64::new(standing.1),
+                accepted_seq: Seq::field(Some(standing.0)),
+                durable_seq: Seq::field(Some(standing.1)),
                 ..Ack::default()
             };
             self.connections.send(feeder, ack);
@@ -281,7 +282,7 @@ impl<S: Storage> Service for Shard<S> {
 
     /// A querier's heartbeat answer says how far the answers go.
     fn answered_seq(&self, peer: &ShardPeer) -> Option<Seq> {
-        Seq::new(self.wanted()).filter(|_| matches!(peer, ShardPeer::Querier(_)))
+        matches!(peer, ShardPeer::Querier(_)).then(|| self.wanted())
     }
 
     fn sent_seq(_peer: &ShardPeer) -> Option<Seq> {
@@ -307,9 +308,9 @@ impl<S: Storage> Service for Shard<S> {
         status.text("role", self.config.name.clone());
         status.text("feeder", if self.feeder.is_some() { "connected" } else { "none" });
         status.metric("epoch", self.log.epoch());
-        status.metric("next_seq", self.wanted());
-        status.metric("durable_seq", self.log.durable_upstream_seq());
-        status.metric("first_seq", self.first_seq());
+        status.metric("next_seq", self.wanted().get());
+        status.metric("durable_seq", self.log.durable_upstream_seq().get());
+        status.metric("first_seq", self.first_seq().get());
         status.metric("log_bytes", self.log.bytes());
         status.metric("instruments", self.index.len());
         status.metric("trades", self.index.trades);

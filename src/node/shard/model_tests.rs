@@ -354,7 +354,7 @@ impl World {
             frames.pop();
             frames.retain(|frame| frame.view::<Run>().is_none());
             let (mut expected, mut expected_end) =
-                self.model.answer(&asked, self.bench.shard.wanted());
+                self.model.answer(&asked, self.bench.shard.wanted().get());
             for (own, expected) in frames.iter().zip(&mut expected) {
                 // The model does not know the instrument of nothing.
                 if let (Some(own), Some(other)) =

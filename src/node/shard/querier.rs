@@ -131,7 +131,7 @@ impl<S: Storage> Shard<S> {
             let text = "too many queries are under way in this shard";
             return Err(Rejection::new(ErrorCode::Limit, text));
         }
-        if question.as_of > Seq::new(self.wanted()) {
+        if question.as_of > Some(self.wanted()) {
             let wait = std::time::Duration::from_micros(question.query.deadline_us.get().into());
             let due = now.mono + wait;
             if !self.waiting.contains(&conn) {
@@ -192,7 +192,7 @@ impl<S: Storage> Shard<S> {
         {
             return;
         }
-        let next_seq = Seq::new(self.wanted());
+        let next_seq = Some(self.wanted());
         self.waiting_due = None;
         for conn in std::mem::take(&mut self.waiting) {
             let mut ended = Vec::new();

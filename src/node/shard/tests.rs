@@ -230,7 +230,7 @@ fn a_duplicate_changes_nothing() {
     bench.deliver(core, &[definition(1, 0, "ABEV3"), trade(4, 0, 10)]);
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 10, 0, 0)), [3, 5]);
     assert_eq!(bench.shard.duplicates, 4);
-    assert_eq!(bench.shard.wanted(), 6);
+    assert_eq!(bench.shard.wanted().get(), 6);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn a_full_log_refuses_the_feeder_until_there_is_room() {
     assert_eq!(refusal(&[answer]), ErrorCode::Storage as u16);
     bench.shard.handle_close(bench.now, refused, CloseReason::Ours);
     let held = rows(&bench.ask(Op::Last, "ABEV3", 200, 0, 0));
-    assert_eq!(held, (3..bench.shard.wanted()).collect::<Vec<_>>(), "questions are answered");
+    assert_eq!(held, (3..bench.shard.wanted().get()).collect::<Vec<_>>(), "questions are answered");
 
     bench.disk.set_bytes_max(usize::MAX);
     for _ in 0..40 {
@@ -306,7 +306,7 @@ fn a_log_that_waits_for_a_sync_reads_its_feeder_later_and_keeps_it() {
         bench.finish_turn();
     }
     assert!(!bench.shard.wants_bytes(core));
-    let held = bench.shard.wanted();
+    let held = bench.shard.wanted().get();
     assert!(held < 200);
     bench.disk.pause_jobs(false);
     for _ in 0..40 {
@@ -314,7 +314,7 @@ fn a_log_that_waits_for_a_sync_reads_its_feeder_later_and_keeps_it() {
     }
     assert!(bench.shard.wants_bytes(core));
     assert!(!bench.actions.contains(&Action::Close(core)));
-    assert_eq!(bench.shard.wanted(), 200);
+    assert_eq!(bench.shard.wanted().get(), 200);
     assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 200, 0, 0)), (3..200).collect::<Vec<_>>());
 }
 

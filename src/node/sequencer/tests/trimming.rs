@@ -29,7 +29,7 @@ fn feed(bench: &mut Bench, conn: ConnId, frames: impl Iterator<Item = Frame>) {
 }
 
 fn first_seq(bench: &Bench) -> u64 {
-    bench.core.journal.first_seq().unwrap()
+    bench.core.journal.first_seq().unwrap().get()
 }
 
 fn acknowledge(bench: &mut Bench, shard: ConnId, durable_seq: u64) {

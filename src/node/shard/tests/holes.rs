@@ -89,7 +89,7 @@ fn check_answers(bench: &mut Bench) {
 #[test]
 fn answers_that_touch_a_hole_say_so_and_others_do_not_also_after_restarts() {
     let (mut bench, _) = with_hole();
-    assert_eq!(bench.shard.wanted(), 40);
+    assert_eq!(bench.shard.wanted().get(), 40);
     for _ in 0..3 {
         check_answers(&mut bench);
         bench = bench.restart();
@@ -154,7 +154,7 @@ fn what_the_shard_has_of_a_hole_stays_whole() {
     bench.feed(core, &[hole(15, 24)]);
     assert!(bench.shard.index.holes.has(20, 24) && !bench.shard.index.holes.has(19, 24));
     bench.feed(core, &[hole(20, 24), at_minute(25, 0, 40)]);
-    assert_eq!(bench.shard.wanted(), 26);
+    assert_eq!(bench.shard.wanted().get(), 26);
     let answer = ask_of(&mut bench, 0, Op::Range, 0, (0, 18));
     assert_eq!((rows(&answer).len(), status(&answer)), (15, COMPLETE));
 }
@@ -175,7 +175,7 @@ fn a_hole_goes_with_the_segments_that_it_lies_in_and_not_before() {
     let mut forgotten = None;
     for seq in 151..451 {
         bench.feed(core, &[trade(seq, 0, seq)]);
-        let first_seq = bench.shard.first_seq();
+        let first_seq = bench.shard.first_seq().get();
         assert_eq!(bench.shard.index.holes.has(3, 150), first_seq <= 150, "from {first_seq} on");
         if first_seq > 150 && forgotten.is_none() {
             forgotten = Some(seq);

@@ -25,7 +25,7 @@ fn instruments_outlive_the_segments_that_defined_them() {
     let feed: Vec<Frame> = (4..404).map(|seq| trade(seq, 0, seq)).collect();
     bench.feed(core, &feed);
     let check = |bench: &mut Bench| {
-        let first_seq = bench.shard.first_seq();
+        let first_seq = bench.shard.first_seq().get();
         assert!(first_seq > 200, "{first_seq}: nothing was removed");
         let answer = bench.ask(Op::Last, "ABEV3", 1_000, 0, 0);
         assert_eq!(rows(&answer), (first_seq..404).collect::<Vec<_>>());
@@ -57,7 +57,7 @@ fn a_shard_that_comes_late_says_where_its_history_begins() {
     bench.turn();
     assert_eq!(bench.acks(core).last(), Some(&(1_004, 1_004)));
     let check = |bench: &mut Bench, last: &[u64]| {
-        assert_eq!(bench.shard.first_seq(), 1_000);
+        assert_eq!(bench.shard.first_seq().get(), 1_000);
         assert_eq!(rows(&bench.ask(Op::Last, "ABEV3", 10, 0, 0)), last);
     };
     check(&mut bench, &[1_003]);

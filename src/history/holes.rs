@@ -15,7 +15,7 @@ use super::answer::LossScope;
 use super::instrument::InstrumentHistory;
 use crate::limits;
 use crate::log::{Log, Storage};
-use crate::wire::{Frame, Gap, GapReason};
+use crate::wire::{Frame, Gap, GapReason, Seq};
 
 /// The holes of a shard's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub(crate) struct Holes {
 
 /// The record that says a hole.
 pub(crate) fn record(from: u64, to: u64) -> Frame {
+    let (from, to) = (Seq::or_first(from), Seq::or_first(to));
     Frame::seal(Gap::uncounted(GapReason::Corrupt, from, to))
 }
 

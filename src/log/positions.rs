@@ -27,7 +27,8 @@ impl<S: Storage> Log<S> {
         self.durability.durable().position
     }
 
-    /// The seq that the next data frame has (contiguous), or at least has (increasing).
+    /// The seq that the next data frame has (contiguous), or at least has (increasing). Never 0: an empty log
+    /// begins at 1.
     #[must_use]
     pub fn next_seq(&self) -> u64 {
         self.writer.counters().next_seq

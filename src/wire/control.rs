@@ -487,11 +487,11 @@ pub(super) fn check_body(frame: &Frame) -> Result<(), FrameError> {
 impl Gap {
     /// A loss of which the sender cannot say how many frames the subscription would have delivered.
     #[must_use]
-    pub fn uncounted(reason: GapReason, from_seq: u64, to_seq: u64) -> Gap {
+    pub fn uncounted(reason: GapReason, from_seq: Seq, to_seq: Seq) -> Gap {
         Gap {
             reason: reason as u8,
-            from_seq: U64::new(from_seq),
-            to_seq: U64::new(to_seq),
+            from_seq: Seq::field(Some(from_seq)),
+            to_seq: Seq::field(Some(to_seq)),
             missed: U64::new(u64::MAX),
             ..Gap::default()
         }

@@ -14,7 +14,7 @@ use crate::cli::render::{ColumnValue, FrameTable, frame_json, json_line};
 use crate::client::Symbols;
 use crate::log::inspect::Item;
 use crate::log::{Mark, Reason};
-use crate::wire::{Column, Definition, Frame, Gap, GapReason, Symbol};
+use crate::wire::{Column, Definition, Frame, Gap, GapReason, Seq, Symbol};
 
 /// What to show.
 #[derive(Clone, Debug)]
@@ -139,7 +139,8 @@ impl Lines {
     }
 
     fn gap(&mut self, from_seq: u64, to_seq: u64, symbols: &Symbols) -> Option<String> {
-        let frame = Frame::seal(Gap::uncounted(GapReason::Corrupt, from_seq, to_seq));
+        let (from, to) = (Seq::or_first(from_seq), Seq::or_first(to_seq));
+        let frame = Frame::seal(Gap::uncounted(GapReason::Corrupt, from, to));
         match self.format {
             DumpFormat::Json => frame_json(&frame, None, symbols),
             DumpFormat::Table => self.table.line(&frame, None, symbols),

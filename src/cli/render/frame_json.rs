@@ -151,7 +151,7 @@ pub(super) mod tests {
     use crate::market::bar::BarAssembler;
     use crate::wire::{
         BreakerChange, Cancel, Definition, Flags, GapReason, Heartbeat, I64, PRICE_UNDEFINED,
-        Quote, Trade, U16, U32, U64, padded,
+        Quote, Seq, Trade, U16, U32, U64, padded,
     };
 
     pub(in super::super) const PETR4: U32 = U32::new(0x0100_0007);
@@ -212,7 +212,7 @@ pub(super) mod tests {
             json(Frame::seal(cancel)),
             r#"{"kind":"cancel","symbol":null,"seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"price":"0.00","qty":0,"side":null,"trade_id":3}"#
         );
-        let gap = Gap::uncounted(GapReason::Lapped, 10, 20);
+        let gap = Gap::uncounted(GapReason::Lapped, Seq::or_first(10), Seq::or_first(20));
         assert_eq!(
             json(Frame::seal(gap)),
             r#"{"kind":"gap","symbol":null,"seq":null,"instrument_seq":null,"ts_event":null,"ts_recv":null,"flags":[],"from_seq":10,"to_seq":20,"reason":"lapped","missed":null}"#

@@ -39,9 +39,9 @@ pub(super) struct Replay {
     position: u64,
     to_seq: u64,
     rows: u32,
-    first_seq: u64,
+    first_seq: Seq,
     /// Behind the last frame looked at, wanted or not.
-    next_seq: u64,
+    next_seq: Seq,
     had_damage: bool,
 }
 
@@ -108,7 +108,7 @@ impl<S: Storage> Sequencer<S> {
             to_seq: query.to.get().min(self.journal.next_seq()),
             rows: 0,
             first_seq,
-            next_seq: query.from.get().max(first_seq),
+            next_seq: Seq::or_first(query.from.get()).max(first_seq),
             had_damage: false,
         };
         let Some(SequencerPeer::Querier(Querier { replay: place, .. })) =
@@ -120,26 +120,26 @@ impl<S: Storage> Sequencer<S> {
             let text = "one replay per connection at a time";
             return Err(Rejection::new(ErrorCode::Limit, text));
         }
-        let (from_seq, lost_to) = (query.from.get().max(1), first_seq.min(replay.to_seq));
+        let from_seq = Seq::or_first(query.from.get());
+        let lost_to = Seq::new(replay.to_seq).min(Some(first_seq)).and_then(Seq::previous);
         *place = Some(replay);
         self.connections.send(conn, Run { id: query.id, ..Run::default() });
-        if from_seq < lost_to {
+        if let Some(lost_to) = lost_to.filter(|lost_to| *lost_to >= from_seq) {
             // At once: who loses the connection before END would else take the first row for the first
             // that there was.
-            self.connections
-                .send(conn, Gap::uncounted(GapReason::SourceLost, from_seq, lost_to - 1));
+            self.connections.send(conn, Gap::uncounted(GapReason::SourceLost, from_seq, lost_to));
         }
         Ok(())
     }
 
     /// Where the journal begins, whether the frames there can be read or not: what rotted is damage, and
     /// no later beginning. Where even the segment's first record is rot, only its readable frames show it.
-    fn first_journaled_seq(&self) -> u64 {
+    fn first_journaled_seq(&self) -> Seq {
         let position = self.journal.first_position();
         let whole = (position == 0).then_some(Seq::FIRST);
         let stated = whole.or_else(|| self.journal.first_seq());
         let first_seq = stated.or_else(|| first_seq_from(&self.journal, position));
-        first_seq.map_or(self.journal.next_seq(), Seq::get)
+        first_seq.unwrap_or(Seq::or_first(self.journal.next_seq()))
     }
 
     /// Fills the empty outbox of a connection that streams something.
@@ -191,7 +191,7 @@ impl<S: Storage> Sequencer<S> {
                         id: U32::new(replay.id),
                         status: status as u8,
                         rows: U32::new(replay.rows),
-                        covered_from: U64::new(replay.first_seq),
+                        covered_from: Seq::field(Some(replay.first_seq)),
                         covered_to: U64::new(to_seq),
                         as_of: U64::new(to_seq),
                         durable_seq: U64::new(self.journal.durable_seq()),
@@ -264,7 +264,7 @@ impl Replay {
                 }
                 // The journal has no holes but those of damage.
                 self.report_damage(frame.seq.get(), out);
-                self.next_seq = frame.seq.get().saturating_add(1);
+                self.next_seq = frame.next_seq();
                 let index = frame.instrument().index();
                 let wanted = self.kinds.get(index.place()).copied().unwrap_or(0);
                 let bit = frame.kind().map_or(0, Kind::mask);
@@ -285,12 +285,13 @@ impl Replay {
 
     /// Everything before `seq` that has not come is rot.
     fn report_damage(&mut self, seq: u64, out: &mut Vec<Frame>) {
-        if seq <= self.next_seq {
+        if seq <= self.next_seq.get() {
             return;
         }
+        let Some(lost_to) = Seq::new(seq - 1) else { return };
         self.had_damage = true;
-        out.push(Frame::seal(Gap::uncounted(GapReason::Corrupt, self.next_seq, seq - 1)));
-        self.next_seq = seq;
+        out.push(Frame::seal(Gap::uncounted(GapReason::Corrupt, self.next_seq, lost_to)));
+        self.next_seq = lost_to.next();
     }
 }
 

@@ -88,8 +88,8 @@ impl Follower {
         let first_seq =
             first_seq_from(journal, position).unwrap_or(Seq::or_first(journal.next_seq()));
         if let Some(lost_to) = first_seq.previous().filter(|lost_to| *lost_to >= wanted_seq) {
-            let (reason, from) = (GapReason::SourceLost, wanted_seq.get());
-            out.push(Frame::seal(Gap::uncounted(reason, from, lost_to.get())));
+            let gap = Gap::uncounted(GapReason::SourceLost, wanted_seq, lost_to);
+            out.push(Frame::seal(gap));
             self.passed_seq = self.passed_seq.max(first_seq);
         }
         self.stream = Stream::Frames { position };
@@ -162,8 +162,8 @@ impl Follower {
             self.stream = Stream::PassingHole { next_index, hole };
             return;
         }
-        let (from_seq, to_seq) = (hole.from_seq.get(), hole.to_seq.get());
-        out.push(Frame::seal(Gap::uncounted(GapReason::Corrupt, from_seq, to_seq)));
+        let gap = Gap::uncounted(GapReason::Corrupt, hole.from_seq, hole.to_seq);
+        out.push(Frame::seal(gap));
         self.passed_seq = hole.to_seq.next();
         self.stream = Stream::Frames { position: hole.position };
     }

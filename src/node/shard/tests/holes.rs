@@ -5,6 +5,7 @@ use crate::log::hole_in;
 use crate::wire::{EndStatus, Gap, GapReason};
 
 fn hole(from: u64, to: u64) -> Frame {
+    let (from, to) = (Seq::new(from).unwrap(), Seq::new(to).unwrap());
     Frame::seal(Gap::uncounted(GapReason::Corrupt, from, to))
 }
 

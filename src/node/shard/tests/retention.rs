@@ -51,7 +51,7 @@ fn instruments_outlive_the_segments_that_defined_them() {
 fn a_shard_that_comes_late_says_where_its_history_begins() {
     let mut bench = Bench::new();
     let (core, _) = bench.core(3, 1);
-    let gap = Gap::uncounted(GapReason::SourceLost, 1, 999);
+    let gap = Gap::uncounted(GapReason::SourceLost, Seq::FIRST, Seq::new(999).unwrap());
     let known = definition(2, 0, "ABEV3").delivered(Flags::SNAPSHOT);
     bench.deliver(core, &[known, Frame::seal(gap), trade(1_003, 0, 5)]);
     bench.turn();

@@ -23,7 +23,8 @@
 //! # Decisions
 //!
 //! * Ring positions are sequence numbers. A cursor is the next `seq`, so there is no second numbering to
-//!   keep in step.
+//!   keep in step. They are plain numbers: the ring always has both its ends, and no position of it means
+//!   none.
 //! * Slots that a restart replaced are freed when their last reader lets go of them. Until then there is no
 //!   second restart, so a source has at most two sets of slots.
 

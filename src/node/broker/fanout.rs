@@ -125,7 +125,7 @@ impl Fanout {
             };
             let number = usize::from(message.source);
             let Some(stride) = strides.get_mut(number) else { continue };
-            let mut at_seq = message.at_seq;
+            let mut at_seq = Seq::number(message.at_seq);
             if is_planted(Bug::HeadBeyondMessage) {
                 at_seq =
                     heads.get(number).copied().flatten().map_or(at_seq, |head| head.max(at_seq));
@@ -227,11 +227,11 @@ impl Service for Fanout {
     }
 
     fn answered_seq(&self, peer: &BrokerPeer) -> Option<Seq> {
-        Seq::new(peer.cursor())
+        peer.sent_seq()
     }
 
     fn sent_seq(peer: &BrokerPeer) -> Option<Seq> {
-        Seq::new(peer.cursor())
+        peer.sent_seq()
     }
 
     fn has_open(&self, _conn: ConnId, _id: u32) -> bool {

@@ -7,7 +7,7 @@ use super::mailbox::{FurtherReactors, SourceChange};
 use super::source::{Source, note};
 use crate::feed::Ring;
 use crate::node::ConnId;
-use crate::wire::{Flags, Frame, Session};
+use crate::wire::{Flags, Frame, Seq, Session};
 
 /// The publishing side of one source.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ impl Intake {
             }
         };
         further_reactors.share_ring(self.number, at_seq, readers);
-        further_reactors.notify(self.number, next_seq, || SourceChange::Ready);
+        further_reactors.notify(self.number, Seq::new(next_seq), || SourceChange::Ready);
         source.is_ready = true;
         true
     }
@@ -178,7 +178,8 @@ impl Intake {
             return Ok(());
         }
         if seq > next_seq {
-            further_reactors.share_ring(self.number, next_seq, ring.restart_at(seq));
+            let at_seq = Seq::new(next_seq);
+            further_reactors.share_ring(self.number, at_seq, ring.restart_at(seq));
         }
         if !ring.push(frame) {
             // The jump just made needs the others to follow first; the frame is behind it.

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::feed::RingReader;
 use crate::limits;
-use crate::wire::Frame;
+use crate::wire::{Frame, Seq};
 
 /// A message about one source.
 #[derive(Debug)]
 pub(super) struct MailboxMessage {
     pub(super) source: u8,
-    pub(super) at_seq: u64,
+    pub(super) at_seq: Option<Seq>,
     pub(super) change: SourceChange,
 }
 
@@ -123,7 +123,7 @@ impl FurtherReactors {
     pub(super) fn notify(
         &mut self,
         source: u8,
-        at_seq: u64,
+        at_seq: Option<Seq>,
         mut change: impl FnMut() -> SourceChange,
     ) {
         for mailbox in &self.mailboxes {
@@ -134,7 +134,7 @@ impl FurtherReactors {
     }
 
     /// Hands every reactor its half of a ring.
-    pub(super) fn share_ring(&mut self, source: u8, at_seq: u64, readers: Vec<RingReader>) {
+    pub(super) fn share_ring(&mut self, source: u8, at_seq: Option<Seq>, readers: Vec<RingReader>) {
         let mut readers = readers.into_iter();
         for mailbox in &self.mailboxes {
             let Some(reader) = readers.next() else { break };

@@ -91,10 +91,10 @@ pub(crate) enum BrokerPeer {
 impl BrokerPeer {
     /// The next `seq` that it is sent. Who hears only frames of others learns by it that nothing of its own
     /// was missed.
-    fn cursor(&self) -> u64 {
+    fn sent_seq(&self) -> Option<Seq> {
         match self {
-            BrokerPeer::Subscriber(subscriber) => subscriber.cursor(),
-            _ => 0,
+            BrokerPeer::Subscriber(subscriber) => Seq::new(subscriber.cursor()),
+            _ => None,
         }
     }
 }
@@ -372,11 +372,11 @@ impl Service for Broker {
     }
 
     fn answered_seq(&self, peer: &BrokerPeer) -> Option<Seq> {
-        Seq::new(peer.cursor())
+        peer.sent_seq()
     }
 
     fn sent_seq(peer: &BrokerPeer) -> Option<Seq> {
-        Seq::new(peer.cursor())
+        peer.sent_seq()
     }
 
     fn has_open(&self, _conn: ConnId, _id: u32) -> bool {
@@ -467,7 +467,7 @@ impl Service for Broker {
             if let Some(publisher) = intake.publisher {
                 let ack = Ack {
                     epoch: U32::new(source.epoch),
-                    accepted_seq: U64::new(source.bounds().1),
+                    accepted_seq: Seq::field(source.bounds().1),
                     ..Ack::default()
                 };
                 self.readers.connections.send(publisher, ack);

@@ -53,10 +53,10 @@ impl<W: Window> Source<W> {
         self.window.as_ref().filter(|_| self.is_ready).map(Window::view)
     }
 
-    /// `oldest_seq` and `next_seq`, as far as there are any.
-    pub(super) fn bounds(&self) -> (u64, u64) {
-        let view = self.window.as_ref().map(Window::view);
-        view.map_or((0, 0), |view| (view.oldest_seq(), view.next_seq()))
+    /// `oldest_seq` and `next_seq`; none before there is a window.
+    pub(super) fn bounds(&self) -> (Option<Seq>, Option<Seq>) {
+        let Some(view) = self.window.as_ref().map(Window::view) else { return (None, None) };
+        (Seq::new(view.oldest_seq()), Seq::new(view.next_seq()))
     }
 
     /// The next `seq` wanted from the publisher; `None`: nothing is known, begin with a snapshot.

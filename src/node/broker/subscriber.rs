@@ -15,8 +15,8 @@ use crate::node::session::{Filled, Rejection};
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
-    ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, InstrumentIndex, Mode, SnapshotEnd, Subscribe,
-    Subscribed, U32, U64,
+    ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, InstrumentIndex, Mode, Seq, SnapshotEnd,
+    Subscribe, Subscribed, U32, U64,
 };
 
 use super::SNAPSHOT;
@@ -54,7 +54,8 @@ pub(crate) struct Subscriber {
     place: usize,
     conflate: Duration,
     due: Mono,
-    /// The next `seq` to look at.
+    /// The next `seq` to look at: a position of the ring, read and moved for each frame. It stands for a place
+    /// from the subscription on; before that it is 0, and nobody looks.
     cursor: u64,
 }
 
@@ -187,8 +188,8 @@ impl Subscriber {
             matched: U32::new(u32::try_from(interest.matched()).unwrap_or(u32::MAX)),
             epoch: U32::new(source.epoch),
             epoch_start: U64::new(source.epoch_start),
-            next_seq: U64::new(next_seq),
-            oldest_seq: U64::new(oldest_seq),
+            next_seq: Seq::field(next_seq),
+            oldest_seq: Seq::field(oldest_seq),
             ..Subscribed::default()
         }
     }

@@ -526,7 +526,8 @@ impl Follower {
         if Seq::new(to_seq) < self.next_seq || to_seq == u64::MAX {
             return;
         }
-        let from_seq = from_seq.max(Seq::number(self.next_seq));
+        // A gap that ends before it begins is a mistake of the peer's: it is taken for its last place.
+        let from_seq = from_seq.max(Seq::number(self.next_seq)).min(to_seq);
         let missed = self.is_whole().then(|| (to_seq - from_seq).saturating_add(1));
         let behind = Seq::behind(to_seq);
         self.next_seq = Some(behind);

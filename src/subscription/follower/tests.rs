@@ -405,6 +405,8 @@ fn a_gap_ahead_of_the_first_place_counts_no_frame_that_cannot_be() {
 #[test]
 fn a_gap_that_ends_before_it_begins_is_no_reason_to_panic() {
     let mut follower = follower("*", 0, 1);
+    follower.wants_system = true;
+    assert!(follower.is_whole(), "only then is the gap counted");
     assert_eq!(broker(&mut follower, &gap(GapReason::BeforeRing, 1, 19)), []);
     let turned = gap(GapReason::SourceLost, 9, 3);
     follower.handle_history_gap(turned.view::<Gap>().unwrap());

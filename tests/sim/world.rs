@@ -120,7 +120,7 @@ pub(crate) struct World {
     pub(crate) watch: Watch,
     pub(crate) turns: u64,
     /// The bounds of every host's turns.
-    bounds: Bounds,
+    pub(crate) bounds: Bounds,
     pub(crate) counts: Counts,
     /// Print what happens.
     pub(crate) is_traced: bool,

@@ -50,7 +50,13 @@ fn count(finished: &Finished, what: impl Fn(&str) -> bool) -> usize {
 fn every_example_runs_against_a_system_prints_and_ends() {
     let example = built();
     let system = System::start(&["--rate", "2000", "--chaos", "off"]);
-    system.wait_report("PETR4", &["--last", "5"], |report| report["complete"] == true);
+    // As many trades as the example asks for: a slow machine needs a while to have them.
+    let has_five = |report: &serde_json::Value| {
+        report["history"].as_array().is_some_and(|trades| trades.len() == 5)
+    };
+    system.wait_report("PETR4", &["--last", "5"], |report| {
+        report["complete"] == true && has_five(report)
+    });
     let [broker, core, aggregator] = ["broker", "core", "aggregator"].map(|it| at(&system, it));
 
     let follow = ["PETR*", "VALE3", "--count", "20"];

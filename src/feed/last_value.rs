@@ -60,6 +60,12 @@ impl LastValues {
         if is_new {
             self.defined += usize::from(place.is_none());
             *place = Some(LastValue { symbol, definition: *frame, values: [None; LAST_VALUES] });
+        } else if let Some(known) = place
+            && known.definition.seq != frame.seq
+        {
+            // The same name again, with another place: the old one was void. Who conflates gets a definition by
+            // its place, and would pass over this one.
+            known.definition = *frame;
         }
         is_new
     }
@@ -138,7 +144,7 @@ impl LastValues {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Cancel, Quote, Sample, U32, U64};
+    use crate::wire::{Cancel, InstrumentId, Quote, Sample, U32, U64};
 
     fn definition(index: u32, symbol: &str) -> Frame {
         Frame::seal(Definition::new(U32::new(index).into(), symbol.parse().unwrap(), 2))
@@ -190,5 +196,21 @@ mod tests {
         assert!(!values.note(&definition(0x00FF_FFFF, "PETR4")));
         values.note(&quote(77, 1));
         assert_eq!((values.len(), values.index_end()), (0, InstrumentIndex::FIRST));
+    }
+
+    #[test]
+    fn a_definition_with_another_place_takes_that_of_the_void_one() {
+        let definition = |seq: u64| {
+            let number = InstrumentId::new(1, InstrumentIndex::new(2));
+            let definition = Definition::new(number, "PETR4".parse().unwrap(), 2);
+            Frame::seal(Definition { seq: U64::new(seq), ..definition })
+        };
+        let mut values = LastValues::default();
+        assert!(values.note(&definition(9)), "it is new");
+        // The epoch in which it stood at 9 was taken back; here it stands at 14.
+        values.void_from(5);
+        assert!(!values.note(&definition(14)), "the name is not new");
+        let kept = values.definition(InstrumentIndex::new(2)).map(|frame| frame.seq.get());
+        assert_eq!(kept, Some(14));
     }
 }

@@ -37,11 +37,12 @@ pub enum Bug {
     MessagesBeforeHeads,
     HeadBeyondMessage,
     ConflateOnePiece,
+    ReuseEpochId,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 27] = [
+    pub const ALL: [Bug; 28] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -69,6 +70,7 @@ impl Bug {
         Bug::MessagesBeforeHeads,
         Bug::HeadBeyondMessage,
         Bug::ConflateOnePiece,
+        Bug::ReuseEpochId,
     ];
 }
 

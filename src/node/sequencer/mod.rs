@@ -144,8 +144,9 @@ impl<S: Storage> Sequencer<S> {
         let mut connections = Connections::default();
         // Before anything is written: a journal that is refused gets no epoch.
         let (mut market, warning) = Market::rebuild(&journal, config.partition.clone())?;
-        let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash) && journal.epoch() > 0;
-        if (!recovery.clean || journal.epoch() == 0) && !keeps_epoch {
+        let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash)
+            || (is_planted(Bug::ReuseEpochId) && recovery.clean);
+        if journal.epoch() == 0 || !keeps_epoch {
             let epoch = journal
                 .begin_epoch(NewEpoch::of(config.epoch_id), now)
                 .map_err(|error| error.to_string())?;
@@ -506,6 +507,10 @@ fn log_recovery(connections: &mut Connections<SequencerPeer>, recovery: &Recover
     if recovery.fresh {
         connections.log(Level::Info, format!("new journal, epoch {epoch}"));
         return;
+    }
+    if recovery.clean {
+        let text = format!("epoch {epoch} begins at seq {}", recovery.next_seq);
+        return connections.log(Level::Info, text);
     }
     let text = format!(
         "the journal was not closed; {} torn records were cut, epoch {epoch} begins at seq {}",

@@ -38,11 +38,15 @@ pub enum Bug {
     HeadBeyondMessage,
     ConflateOnePiece,
     ReuseEpochId,
+    AcceptUnknownFeed,
+    SkipLineageLookup,
+    FeedUndurableToShards,
+    ResumeWithoutLineage,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 28] = [
+    pub const ALL: [Bug; 32] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -71,6 +75,10 @@ impl Bug {
         Bug::HeadBeyondMessage,
         Bug::ConflateOnePiece,
         Bug::ReuseEpochId,
+        Bug::AcceptUnknownFeed,
+        Bug::SkipLineageLookup,
+        Bug::FeedUndurableToShards,
+        Bug::ResumeWithoutLineage,
     ];
 }
 

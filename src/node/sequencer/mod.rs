@@ -42,7 +42,7 @@ use crate::wire::{
 
 use answers::Replay;
 use exchange::Exchange;
-use followers::Followers;
+use followers::{FollowerReply, Followers};
 use market::Market;
 
 /// The source number that core publishes as.
@@ -206,8 +206,18 @@ impl<S: Storage> Sequencer<S> {
                 let answer =
                     self.followers.handle_frame(now, index, frame, &self.journal, &self.market);
                 match answer {
-                    Ok(Some(answer)) => self.connections.send(conn, answer),
-                    Ok(None) => {}
+                    Ok(FollowerReply::Session(answer)) => self.connections.send(conn, answer),
+                    Ok(FollowerReply::Begun { wants_lineage }) => {
+                        let entries = self.journal.lineage().entries().iter();
+                        for entry in entries.filter(|_| wants_lineage) {
+                            self.connections.send(conn, entry.message(MARKET_SOURCE));
+                        }
+                    }
+                    Ok(FollowerReply::Nothing) => {}
+                    Ok(FollowerReply::Foreign { refusal, text }) => {
+                        self.connections.log(Level::Error, text);
+                        self.connections.refuse(conn, ErrorCode::Unexpected, refusal);
+                    }
                     Err(text) => {
                         self.followers.handle_protocol_error(now, index);
                         self.connections.refuse(conn, ErrorCode::Unexpected, text);
@@ -246,6 +256,7 @@ impl<S: Storage> Sequencer<S> {
             epoch_start: U64::new(self.journal.epoch_start()),
             next_seq: U64::new(self.journal.next_seq()),
             durable_seq: U64::new(self.journal.durable_seq()),
+            feed: U64::new(self.journal.epoch_id()),
             name: padded("core"),
             ..Session::default()
         };
@@ -355,6 +366,8 @@ impl<S: Storage> Service for Sequencer<S> {
     fn status(&self, now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", "core");
+        status.text("journal_id", format!("{:016x}", self.journal.lineage().journal_id()));
+        status.text("epoch_id", format!("{:016x}", self.journal.epoch_id()));
         status.metric("epoch", self.journal.epoch());
         status.metric("next_seq", self.journal.next_seq());
         status.metric("durable_seq", self.journal.durable_seq());
@@ -442,6 +455,12 @@ impl<S: Storage> Service for Sequencer<S> {
         let progress = self.journal.handle_completions(now);
         if progress.room {
             self.is_held_back = false;
+        }
+        if progress.durable {
+            // A shard is sent what has become durable.
+            for conn in self.followers.streaming() {
+                self.connections.mark_dirty(conn);
+            }
         }
         if progress.failed {
             self.failure = Some(format!("the journal failed: {:?}", self.journal.health()));

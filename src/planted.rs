@@ -37,11 +37,16 @@ pub enum Bug {
     MessagesBeforeHeads,
     HeadBeyondMessage,
     ConflateOnePiece,
+    ReuseEpochId,
+    AcceptUnknownFeed,
+    SkipLineageLookup,
+    FeedUndurableToShards,
+    ResumeWithoutLineage,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 27] = [
+    pub const ALL: [Bug; 32] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -69,6 +74,11 @@ impl Bug {
         Bug::MessagesBeforeHeads,
         Bug::HeadBeyondMessage,
         Bug::ConflateOnePiece,
+        Bug::ReuseEpochId,
+        Bug::AcceptUnknownFeed,
+        Bug::SkipLineageLookup,
+        Bug::FeedUndurableToShards,
+        Bug::ResumeWithoutLineage,
     ];
 }
 

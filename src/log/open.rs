@@ -20,18 +20,28 @@ impl<S: Storage> Log<S> {
     ///
     /// # Errors
     /// When the storage is refused or fails. What is refused is not changed.
-    pub fn open(
+    pub fn open(storage: S, config: LogConfig, now: Now) -> Result<(Log<S>, Recovery), OpenError> {
+        Log::open_journal(storage, config, 0, now)
+    }
+
+    /// [`Log::open`] for a journal: one that has no identity yet gets this one, a random number other than 0.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_journal(
         mut storage: S,
         config: LogConfig,
+        new_journal_id: u64,
         now: Now,
     ) -> Result<(Log<S>, Recovery), OpenError> {
         if !(SEGMENT_RECORDS_MIN..=SEGMENT_RECORDS_MAX).contains(&config.segment_records) {
             return Err(OpenError::SegmentRecords(config.segment_records));
         }
         let rules = Rules { sequence: config.sequence, upstream: config.upstream };
-        let (mut found, skipped) = recovery::open_segments(&mut storage, config.name)?;
+        let opened = recovery::open_segments(&mut storage, config.name)?;
+        let recovery::Opened { segments: mut found, skipped, journal_id } = opened;
         if found.is_empty() {
-            found.push(segments::make_first(&mut storage, &config, now.wall_ns)?);
+            found.push(segments::make_first(&mut storage, &config, new_journal_id, now.wall_ns)?);
         }
         let walked = recovery::walk(&found, rules)
             .and_then(|tail| recovery::check_end(&found, tail.end).map(|()| tail));
@@ -43,7 +53,11 @@ impl<S: Storage> Log<S> {
             None => error,
         })?;
         let mut damaged = tail.damaged;
-        let rollbacks = recovery::survey(&found, tail.end, &mut damaged);
+        let (rollbacks, mut lineage) = recovery::survey(&found, tail.end, &mut damaged);
+        lineage.end_at(tail.counters.epoch);
+        let known = [journal_id, lineage.journal_id()].into_iter().find(|id| *id != 0);
+        let journal_id = known.unwrap_or(new_journal_id);
+        lineage.set_journal_id(journal_id);
         // From here on the disk is changed, and only behind the end.
         for segment in found.iter_mut().filter(|segment| segment.end() > tail.end) {
             let bytes = segment.bytes();
@@ -52,7 +66,7 @@ impl<S: Storage> Log<S> {
             }
         }
         let cut_records = recovery::cut(&mut found, tail.end);
-        let segments = Segments::new(found, tail.end, &config);
+        let segments = Segments::new(found, tail.end, &config, journal_id);
         let clean = tail.clean && cut_records == 0;
         if !clean {
             // The Open mark, whose watermark covers it, must not become durable before it.
@@ -71,6 +85,7 @@ impl<S: Storage> Log<S> {
             durability: Durability::new(config.policy, end),
             checkpoints: Checkpoints::default(),
             removal: Removal::new(config.retention),
+            lineage,
             health: Health::Open,
             wall_ns: now.wall_ns,
         };
@@ -97,7 +112,12 @@ impl<S: Storage> Log<S> {
 
     fn put_open_mark(&mut self, now: Now) -> Result<(), AppendError> {
         self.wait_for_room(1, now)?;
+        let begins_segment = self.writer.position() == self.segments.active().base;
         self.put_mark(Reason::Open);
+        if begins_segment {
+            // A crash left the segment without a record: its head is written here.
+            self.restate_lineage();
+        }
         self.publish();
         self.sync_and_wait(now)
     }

@@ -20,6 +20,7 @@ use std::ops::Range;
 use super::backend::{Segment, Storage, StorageError};
 use super::counters::{Counters, Rules};
 use super::header::{Header, HeaderFault};
+use super::lineage::Lineage;
 use super::mark::Record;
 use super::rollbacks::Rollbacks;
 use super::segment::LogSegment;
@@ -101,8 +102,14 @@ pub(super) struct Tail {
     pub(super) damaged: Vec<Range<u64>>,
 }
 
-/// All segments, and those left out with the reason.
-pub(super) type Opened<G> = (Vec<LogSegment<G>>, Vec<(u64, HeaderFault)>);
+/// What the headers say.
+pub(super) struct Opened<G> {
+    pub(super) segments: Vec<LogSegment<G>>,
+    /// Those left out, with the reason.
+    pub(super) skipped: Vec<(u64, HeaderFault)>,
+    /// Whose journal it is; 0: no header says it.
+    pub(super) journal_id: u64,
+}
 
 /// Opens and checks all segments; leaves out sealed ones with a rotten header.
 pub(super) fn open_segments<S: Storage>(
@@ -115,6 +122,7 @@ pub(super) fn open_segments<S: Storage>(
     }
     let mut segments: Vec<LogSegment<S::Segment>> = Vec::with_capacity(numbers.len());
     let mut skipped = Vec::new();
+    let mut journal_id = 0;
     let last = numbers.last().copied();
     for number in numbers {
         let segment = storage.open(number)?;
@@ -129,6 +137,10 @@ pub(super) fn open_segments<S: Storage>(
         };
         let opened =
             LogSegment { base: header.base_position(), records: header.records(), segment };
+        if !validator::is_same_journal(&mut journal_id, header.journal_id()) {
+            let fault = HeaderFault::Journal(header.journal_id());
+            return Err(OpenError::Refused { segment: number, fault });
+        }
         if let Some(before) = segments.last() {
             let before = (before.segment.number(), before.end());
             if !validator::continues(before.0, before.1, number, opened.base) {
@@ -138,7 +150,7 @@ pub(super) fn open_segments<S: Storage>(
         }
         segments.push(opened);
     }
-    Ok((segments, skipped))
+    Ok(Opened { segments, skipped, journal_id })
 }
 
 /// Walks the last three used segments.
@@ -268,14 +280,15 @@ pub(super) fn cut<G: Segment>(segments: &mut [LogSegment<G>], end: u64) -> u64 {
     cut
 }
 
-/// Finds where the sequence fell back, looking only into segments whose first and last marks
-/// disagree about the epoch; and notes first and last records that are rot.
+/// Finds where the sequence fell back, and its lineage, looking only into segments whose first and last marks
+/// disagree about the epoch, and at the heads of the others; and notes first and last records that are rot.
 pub(super) fn survey<G: Segment>(
     segments: &[LogSegment<G>],
     end: u64,
     damaged: &mut Vec<Range<u64>>,
-) -> Rollbacks {
+) -> (Rollbacks, Lineage) {
     let mut rollbacks = Rollbacks::default();
+    let mut lineage = Lineage::default();
     let mut epoch_before = None;
     let mut next_seq = 1;
     let mut expected = segments.first().map_or(0, |segment| segment.base);
@@ -299,6 +312,9 @@ pub(super) fn survey<G: Segment>(
         if !same {
             for position in segment.base..=last_position {
                 let Some(record) = segment.record(position) else { continue };
+                if let Record::Epoch(entry) = record {
+                    lineage.note_record(entry);
+                }
                 let Some(seq) = record.seq() else { continue };
                 // Only an Epoch mark falls back; when it is rot, the record behind it shows it.
                 if seq < next_seq {
@@ -306,13 +322,20 @@ pub(super) fn survey<G: Segment>(
                 }
                 next_seq = seq.saturating_add(u64::from(record.mark().is_none()));
             }
-        } else if let Some(mark) = last_mark {
-            next_seq = mark.seq.get();
+        } else {
+            for position in segment.base..=last_position {
+                match segment.record(position) {
+                    Some(Record::Epoch(entry)) => lineage.note_record(entry),
+                    Some(Record::Mark(_)) => {}
+                    _ => break,
+                }
+            }
+            next_seq = last_mark.map_or(next_seq, |mark| mark.seq.get());
         }
         epoch_before = epochs.1;
     }
     damaged.sort_by_key(|range| range.start);
-    rollbacks
+    (rollbacks, lineage)
 }
 
 /// Adds a range to an ascending list, joining neighbours and keeping the list bounded.

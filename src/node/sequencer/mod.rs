@@ -30,7 +30,7 @@ use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::uplink::UplinkClose;
 use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service};
 use crate::breaker;
-use crate::log::{Health, Log, Recovery, Storage};
+use crate::log::{Health, Log, NewEpoch, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
@@ -42,7 +42,7 @@ use crate::wire::{
 
 use answers::Replay;
 use exchange::Exchange;
-use followers::Followers;
+use followers::{FollowerReply, Followers};
 use market::Market;
 
 /// The source number that core publishes as.
@@ -84,6 +84,8 @@ pub struct SequencerConfig {
     pub broker_warmup_frames: u64,
     /// For jitter.
     pub seed: u64,
+    /// The identity of the epoch that core begins when it starts: random, and used once.
+    pub epoch_id: u64,
 }
 
 /// What a connection is for.
@@ -142,9 +144,12 @@ impl<S: Storage> Sequencer<S> {
         let mut connections = Connections::default();
         // Before anything is written: a journal that is refused gets no epoch.
         let (mut market, warning) = Market::rebuild(&journal, config.partition.clone())?;
-        let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash) && journal.epoch() > 0;
-        if (!recovery.clean || journal.epoch() == 0) && !keeps_epoch {
-            let epoch = journal.begin_epoch(now).map_err(|error| error.to_string())?;
+        let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash)
+            || (is_planted(Bug::ReuseEpochId) && recovery.clean);
+        if journal.epoch() == 0 || !keeps_epoch {
+            let epoch = journal
+                .begin_epoch(NewEpoch::of(config.epoch_id), now)
+                .map_err(|error| error.to_string())?;
             market.note_epoch(epoch, journal.epoch_start());
             log_recovery(&mut connections, recovery, epoch);
         }
@@ -201,8 +206,18 @@ impl<S: Storage> Sequencer<S> {
                 let answer =
                     self.followers.handle_frame(now, index, frame, &self.journal, &self.market);
                 match answer {
-                    Ok(Some(answer)) => self.connections.send(conn, answer),
-                    Ok(None) => {}
+                    Ok(FollowerReply::Session(answer)) => self.connections.send(conn, answer),
+                    Ok(FollowerReply::Begun { wants_lineage }) => {
+                        let entries = self.journal.lineage().entries().iter();
+                        for entry in entries.filter(|_| wants_lineage) {
+                            self.connections.send(conn, entry.message(MARKET_SOURCE));
+                        }
+                    }
+                    Ok(FollowerReply::Nothing) => {}
+                    Ok(FollowerReply::Foreign { refusal, text }) => {
+                        self.connections.log(Level::Error, text);
+                        self.connections.refuse(conn, ErrorCode::Unexpected, refusal);
+                    }
                     Err(text) => {
                         self.followers.handle_protocol_error(now, index);
                         self.connections.refuse(conn, ErrorCode::Unexpected, text);
@@ -241,6 +256,7 @@ impl<S: Storage> Sequencer<S> {
             epoch_start: U64::new(self.journal.epoch_start()),
             next_seq: U64::new(self.journal.next_seq()),
             durable_seq: U64::new(self.journal.durable_seq()),
+            feed: U64::new(self.journal.epoch_id()),
             name: padded("core"),
             ..Session::default()
         };
@@ -350,6 +366,8 @@ impl<S: Storage> Service for Sequencer<S> {
     fn status(&self, now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", "core");
+        status.text("journal_id", format!("{:016x}", self.journal.lineage().journal_id()));
+        status.text("epoch_id", format!("{:016x}", self.journal.epoch_id()));
         status.metric("epoch", self.journal.epoch());
         status.metric("next_seq", self.journal.next_seq());
         status.metric("durable_seq", self.journal.durable_seq());
@@ -438,6 +456,12 @@ impl<S: Storage> Service for Sequencer<S> {
         if progress.room {
             self.is_held_back = false;
         }
+        if progress.durable {
+            // A shard is sent what has become durable.
+            for conn in self.followers.streaming() {
+                self.connections.mark_dirty(conn);
+            }
+        }
         if progress.failed {
             self.failure = Some(format!("the journal failed: {:?}", self.journal.health()));
         }
@@ -502,6 +526,10 @@ fn log_recovery(connections: &mut Connections<SequencerPeer>, recovery: &Recover
     if recovery.fresh {
         connections.log(Level::Info, format!("new journal, epoch {epoch}"));
         return;
+    }
+    if recovery.clean {
+        let text = format!("epoch {epoch} begins at seq {}", recovery.next_seq);
+        return connections.log(Level::Info, text);
     }
     let text = format!(
         "the journal was not closed; {} torn records were cut, epoch {epoch} begins at seq {}",

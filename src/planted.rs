@@ -37,11 +37,13 @@ pub enum Bug {
     MessagesBeforeHeads,
     HeadBeyondMessage,
     ConflateOnePiece,
+    TakeSealForEnd,
+    ForgetRemoval,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 27] = [
+    pub const ALL: [Bug; 29] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -69,6 +71,8 @@ impl Bug {
         Bug::MessagesBeforeHeads,
         Bug::HeadBeyondMessage,
         Bug::ConflateOnePiece,
+        Bug::TakeSealForEnd,
+        Bug::ForgetRemoval,
     ];
 }
 

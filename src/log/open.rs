@@ -3,7 +3,7 @@
 use super::backend::{Segment, Storage, StorageError};
 use super::checkpoint::Checkpoints;
 use super::config::{Health, LogConfig};
-use super::counters::Rules;
+use super::counters::{Rules, Sequence};
 use super::durability::{Durability, Point};
 use super::mark::Reason;
 use super::recovery::{self, OpenError, Recovery};
@@ -29,7 +29,13 @@ impl<S: Storage> Log<S> {
             return Err(OpenError::SegmentRecords(config.segment_records));
         }
         let rules = Rules { sequence: config.sequence, upstream: config.upstream };
-        let (mut found, skipped) = recovery::open_segments(&mut storage, config.name)?;
+        let recovery::Opened { segments: mut found, skipped, first_number, first_version } =
+            recovery::open_segments(&mut storage, config.name)?;
+        let mut removed_through = storage.removed_through()?;
+        if found.is_empty() && removed_through > 0 {
+            return Err(OpenError::EndMissing { segment: removed_through });
+        }
+        let missing_front = recovery::missing_front(first_number, first_version, removed_through);
         if found.is_empty() {
             found.push(segments::make_first(&mut storage, &config, now.wall_ns)?);
         }
@@ -42,9 +48,22 @@ impl<S: Storage> Log<S> {
             }
             None => error,
         })?;
+        let missing = recovery::end_missing(found.iter(), tail.end, tail.is_sealed);
+        let is_end_missing = missing.is_some();
+        if let Some(last) = missing.filter(|_| config.sequence == Sequence::Contiguous) {
+            return Err(OpenError::EndMissing { segment: last.segment.number() });
+        }
         let mut damaged = tail.damaged;
         let rollbacks = recovery::survey(&found, tail.end, &mut damaged);
         // From here on the disk is changed, and only behind the end.
+        if missing_front.is_none()
+            && let Some(before_first) = first_number.map(|first| first.saturating_sub(1))
+            && before_first > removed_through
+        {
+            // An older program has removed them.
+            storage.set_removed_through(before_first)?;
+            removed_through = before_first;
+        }
         for segment in found.iter_mut().filter(|segment| segment.end() > tail.end) {
             let bytes = segment.bytes();
             if segment.segment.len() < bytes {
@@ -70,7 +89,7 @@ impl<S: Storage> Log<S> {
             writer: Writer::new(rules, tail.end, tail.counters, rollbacks),
             durability: Durability::new(config.policy, end),
             checkpoints: Checkpoints::default(),
-            removal: Removal::new(config.retention),
+            removal: Removal::new(config.retention, removed_through),
             health: Health::Open,
             wall_ns: now.wall_ns,
         };
@@ -90,6 +109,8 @@ impl<S: Storage> Log<S> {
             upstream_feed: tail.counters.upstream_feed,
             upstream_seq: end.upstream_seq,
             damaged,
+            missing_front,
+            is_end_missing,
             skipped_segments: skipped.into_iter().map(|(number, _)| number).collect(),
         };
         Ok((log, recovery))

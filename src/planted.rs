@@ -39,11 +39,12 @@ pub enum Bug {
     ConflateOnePiece,
     TakeSealForEnd,
     ForgetRemoval,
+    TakeAnyPartition,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 29] = [
+    pub const ALL: [Bug; 30] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -73,6 +74,7 @@ impl Bug {
         Bug::ConflateOnePiece,
         Bug::TakeSealForEnd,
         Bug::ForgetRemoval,
+        Bug::TakeAnyPartition,
     ];
 }
 

@@ -77,6 +77,14 @@ impl<S: Storage> Log<S> {
         oldest > self.removal.removed_through.saturating_add(1)
     }
 
+    /// The partition of the log's node, as it was kept; `None`: it never was. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        self.storage.partition()
+    }
+
     /// Keeps the partition of the log's node beside the segments, durably. Blocks: for a node that starts.
     ///
     /// # Errors

@@ -472,8 +472,9 @@ pub const RETAIN_BYTES_MIN: u64 = 4 * SEGMENT_BYTES_MIN;
 pub const RETAIN_AGE_MIN: Duration = Duration::from_secs(1);
 /// See [`RETAIN_AGE_MIN`].
 pub const RETAIN_AGE_MAX: Duration = Duration::from_hours(24 * 36_500);
-/// Epochs whose beginnings core knows, the newest ones: for shards that missed some.
-pub const EPOCHS_KNOWN_MAX: usize = 1_024;
+/// Epochs whose identity and beginning a log and a broker know, the newest ones. Each start of core is one: who was
+/// away for more of them cannot be told what of its frames still stands.
+pub const EPOCHS_KEPT_MAX: usize = 256;
 
 /// How often it is logged at most that this machine ran out of something.
 pub const LOG_LOCAL_FAULT_EVERY: Duration = Duration::from_secs(1);

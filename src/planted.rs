@@ -40,11 +40,12 @@ pub enum Bug {
     TakeSealForEnd,
     ForgetRemoval,
     TakeAnyPartition,
+    ReuseEpochId,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 30] = [
+    pub const ALL: [Bug; 31] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -75,6 +76,7 @@ impl Bug {
         Bug::TakeSealForEnd,
         Bug::ForgetRemoval,
         Bug::TakeAnyPartition,
+        Bug::ReuseEpochId,
     ];
 }
 

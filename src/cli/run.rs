@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::descriptors;
 use super::exit::{Exit, Failure};
+use crate::client::random_id;
 use crate::config::{self, Config, Durability, NodeId};
 use crate::limits;
 use crate::log::{
@@ -164,6 +165,7 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
         connect_deadline: settings.connect_deadline,
         broker_warmup_frames: u64::from(config.broker.ring_frames) / 2,
         seed: seed(&reactor),
+        epoch_id: random_id(),
     };
     let mut node =
         Sequencer::new(sequencer_config, journal, &recovery, now).map_err(Failure::cannot_start)?;
@@ -298,7 +300,9 @@ fn open_log(
     config: LogConfig,
 ) -> Result<(Log<FileStorage>, Recovery), Failure> {
     let now = reactor.clock().now();
-    let (log, recovery) = Log::open(storage, config, now).map_err(|error| match error {
+    let journal_id = if config.sequence == Sequence::Contiguous { random_id() } else { 0 };
+    let opened = Log::open_journal(storage, config, journal_id, now);
+    let (log, recovery) = opened.map_err(|error| match error {
         OpenError::Storage(error) => storage_failure(directory, &error),
         OpenError::EndMissing { .. } => Failure::cannot_start(format!(
             "the log in {} cannot be used: {error}; nothing was changed. Put the files back, or have the \

@@ -8,6 +8,7 @@ mod counters;
 mod durability;
 mod header;
 pub mod inspect;
+mod lineage;
 mod mark;
 pub mod memory;
 mod open;
@@ -22,11 +23,12 @@ mod turn;
 mod validator;
 mod writer;
 
-pub use append::LogEntry;
+pub use append::{LogEntry, NewEpoch};
 pub use backend::{Completion, Segment, Storage, StorageError};
 pub use config::{AppendError, Health, LogConfig, Progress, Retention, SyncPolicy};
 pub use counters::{Sequence, UpstreamRule};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, HeaderFault};
+pub use lineage::{EpochEnd, EpochEntry, Lineage, LogEpoch, UNKNOWN_EPOCH_ID};
 pub use mark::{Mark, Reason, hole_in, is_event, is_statement, is_uncertain};
 pub use read::Read;
 pub use recovery::{OpenError, Recovery};
@@ -53,6 +55,7 @@ pub struct Log<S: Storage> {
     durability: durability::Durability,
     checkpoints: checkpoint::Checkpoints,
     removal: retention::Removal,
+    lineage: lineage::Lineage,
     health: Health,
     /// Wall clock of this turn.
     wall_ns: u64,

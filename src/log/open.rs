@@ -20,24 +20,38 @@ impl<S: Storage> Log<S> {
     ///
     /// # Errors
     /// When the storage is refused or fails. What is refused is not changed.
-    pub fn open(
+    pub fn open(storage: S, config: LogConfig, now: Now) -> Result<(Log<S>, Recovery), OpenError> {
+        Log::open_journal(storage, config, 0, now)
+    }
+
+    /// [`Log::open`] for a journal: one that has no identity yet gets this one, a random number other than 0.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_journal(
         mut storage: S,
         config: LogConfig,
+        new_journal_id: u64,
         now: Now,
     ) -> Result<(Log<S>, Recovery), OpenError> {
         if !(SEGMENT_RECORDS_MIN..=SEGMENT_RECORDS_MAX).contains(&config.segment_records) {
             return Err(OpenError::SegmentRecords(config.segment_records));
         }
         let rules = Rules { sequence: config.sequence, upstream: config.upstream };
-        let recovery::Opened { segments: mut found, skipped, first_number, first_version } =
-            recovery::open_segments(&mut storage, config.name)?;
+        let recovery::Opened {
+            segments: mut found,
+            skipped,
+            journal_id,
+            first_number,
+            first_version,
+        } = recovery::open_segments(&mut storage, config.name)?;
         let mut removed_through = storage.removed_through()?;
         if found.is_empty() && removed_through > 0 {
             return Err(OpenError::EndMissing { segment: removed_through });
         }
         let missing_front = recovery::missing_front(first_number, first_version, removed_through);
         if found.is_empty() {
-            found.push(segments::make_first(&mut storage, &config, now.wall_ns)?);
+            found.push(segments::make_first(&mut storage, &config, new_journal_id, now.wall_ns)?);
         }
         let walked = recovery::walk(&found, rules)
             .and_then(|tail| recovery::check_end(&found, tail.end).map(|()| tail));
@@ -54,7 +68,11 @@ impl<S: Storage> Log<S> {
             return Err(OpenError::EndMissing { segment: last.segment.number() });
         }
         let mut damaged = tail.damaged;
-        let rollbacks = recovery::survey(&found, tail.end, &mut damaged);
+        let (rollbacks, mut lineage) = recovery::survey(&found, tail.end, &mut damaged);
+        lineage.end_at(tail.counters.epoch);
+        let known = [journal_id, lineage.journal_id()].into_iter().find(|id| *id != 0);
+        let journal_id = known.unwrap_or(new_journal_id);
+        lineage.set_journal_id(journal_id);
         // From here on the disk is changed, and only behind the end.
         if missing_front.is_none()
             && let Some(before_first) = first_number.map(|first| first.saturating_sub(1))
@@ -71,7 +89,7 @@ impl<S: Storage> Log<S> {
             }
         }
         let cut_records = recovery::cut(&mut found, tail.end);
-        let segments = Segments::new(found, tail.end, &config);
+        let segments = Segments::new(found, tail.end, &config, journal_id);
         let clean = tail.clean && cut_records == 0;
         if !clean {
             // The Open mark, whose watermark covers it, must not become durable before it.
@@ -90,6 +108,7 @@ impl<S: Storage> Log<S> {
             durability: Durability::new(config.policy, end),
             checkpoints: Checkpoints::default(),
             removal: Removal::new(config.retention, removed_through),
+            lineage,
             health: Health::Open,
             wall_ns: now.wall_ns,
         };

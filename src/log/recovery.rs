@@ -24,6 +24,7 @@ use std::ops::Range;
 use super::backend::{Segment, Storage, StorageError};
 use super::counters::{Counters, Rules};
 use super::header::{Header, HeaderFault, STATES_REMOVAL};
+use super::lineage::Lineage;
 use super::mark::Record;
 use super::rollbacks::Rollbacks;
 use super::segment::LogSegment;
@@ -131,6 +132,8 @@ pub(super) struct Opened<G> {
     pub(super) first_number: Option<u64>,
     /// The format version of the first segment that is not left out.
     pub(super) first_version: u32,
+    /// Whose journal it is; 0: no header says it.
+    pub(super) journal_id: u64,
 }
 
 /// Opens and checks all segments; leaves out sealed ones with a rotten header.
@@ -144,6 +147,7 @@ pub(super) fn open_segments<S: Storage>(
     }
     let mut segments: Vec<LogSegment<S::Segment>> = Vec::with_capacity(numbers.len());
     let mut skipped = Vec::new();
+    let mut journal_id = 0;
     let last = numbers.last().copied();
     let (first_number, mut first_version) = (numbers.first().copied(), 0);
     for number in numbers {
@@ -159,6 +163,10 @@ pub(super) fn open_segments<S: Storage>(
         };
         let opened =
             LogSegment { base: header.base_position(), records: header.records(), segment };
+        if !validator::is_same_journal(&mut journal_id, header.journal_id()) {
+            let fault = HeaderFault::Journal(header.journal_id());
+            return Err(OpenError::Refused { segment: number, fault });
+        }
         if let Some(before) = segments.last() {
             let before = (before.segment.number(), before.end());
             if !validator::continues(before.0, before.1, number, opened.base) {
@@ -171,7 +179,7 @@ pub(super) fn open_segments<S: Storage>(
         }
         segments.push(opened);
     }
-    Ok(Opened { segments, skipped, first_number, first_version })
+    Ok(Opened { segments, skipped, journal_id, first_number, first_version })
 }
 
 /// Walks the last three used segments.
@@ -328,14 +336,15 @@ pub(super) fn cut<G: Segment>(segments: &mut [LogSegment<G>], end: u64) -> u64 {
     cut
 }
 
-/// Finds where the sequence fell back, looking only into segments whose first and last marks
-/// disagree about the epoch; and notes first and last records that are rot.
+/// Finds where the sequence fell back, and its lineage, looking only into segments whose first and last marks
+/// disagree about the epoch, and at the heads of the others; and notes first and last records that are rot.
 pub(super) fn survey<G: Segment>(
     segments: &[LogSegment<G>],
     end: u64,
     damaged: &mut Vec<Range<u64>>,
-) -> Rollbacks {
+) -> (Rollbacks, Lineage) {
     let mut rollbacks = Rollbacks::default();
+    let mut lineage = Lineage::default();
     let mut epoch_before = None;
     let mut next_seq = 1;
     let mut expected = segments.first().map_or(0, |segment| segment.base);
@@ -359,6 +368,9 @@ pub(super) fn survey<G: Segment>(
         if !same {
             for position in segment.base..=last_position {
                 let Some(record) = segment.record(position) else { continue };
+                if let Record::Epoch(entry) = record {
+                    lineage.note_record(entry);
+                }
                 let Some(seq) = record.seq() else { continue };
                 // Only an Epoch mark falls back; when it is rot, the record behind it shows it.
                 if seq < next_seq {
@@ -366,13 +378,20 @@ pub(super) fn survey<G: Segment>(
                 }
                 next_seq = seq.saturating_add(u64::from(record.mark().is_none()));
             }
-        } else if let Some(mark) = last_mark {
-            next_seq = mark.seq.get();
+        } else {
+            for position in segment.base..=last_position {
+                match segment.record(position) {
+                    Some(Record::Epoch(entry)) => lineage.note_record(entry),
+                    Some(Record::Mark(_)) => {}
+                    _ => break,
+                }
+            }
+            next_seq = last_mark.map_or(next_seq, |mark| mark.seq.get());
         }
         epoch_before = epochs.1;
     }
     damaged.sort_by_key(|range| range.start);
-    rollbacks
+    (rollbacks, lineage)
 }
 
 /// Adds a range to an ascending list, joining neighbours and keeping the list bounded.

@@ -9,7 +9,7 @@
 //! * An open reads from mappings, inspection reads copies, and both use this judgement. Tests compare the
 //!   two for every flipped bit and every truncation of a small log.
 
-use super::counters::{Counters, Rules};
+use super::counters::{Counters, Rules, Sequence};
 use super::mark::{Reason, Record};
 
 /// What became of a record.
@@ -101,9 +101,18 @@ impl RecordValidator {
                 }
             }
             // It moves nothing, and behind damage it does not say what the counters are.
-            Some(Record::Statement(_) | Record::Hole(_)) => {
+            Some(Record::Statement(_) | Record::Epoch(_)) => {
                 says_counters = false;
                 !is_first_of_segment
+            }
+            Some(Record::Hole(hole)) => {
+                says_counters = rules.sequence == Sequence::Contiguous;
+                let fits = self.counters.accepts_hole(hole, self.lost, rules);
+                let fits = fits && !is_first_of_segment;
+                if fits {
+                    self.counters.apply_hole(hole, rules);
+                }
+                fits
             }
             None => false,
         };
@@ -125,6 +134,15 @@ impl RecordValidator {
     pub(super) fn knows(&self, end: u64) -> bool {
         self.is_known && !(self.lost && end > self.start)
     }
+}
+
+/// Whether a segment of the journal `stated` may stand among those of the journal `known`, which it is known as
+/// from then on. Segments of older programs, and of shards, state 0.
+pub(super) fn is_same_journal(known: &mut u64, stated: u64) -> bool {
+    if *known == 0 {
+        *known = stated;
+    }
+    stated == 0 || stated == *known
 }
 
 /// Whether a segment that begins at `base` can be behind one that ended at `end_before`; between

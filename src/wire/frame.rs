@@ -34,6 +34,8 @@ pub enum Kind {
     Sample = 15,
     /// Inside logs only; never on a connection.
     LogMark = 16,
+    /// Inside logs only; never on a connection.
+    LogEpoch = 17,
     Session = 32,
     Error = 33,
     Heartbeat = 34,
@@ -115,8 +117,9 @@ impl Kind {
 }
 
 /// The kinds that are no data, in numerical order. Those that are have their rows in `kinds.rs`.
-const CONTROL_KINDS: [Kind; 19] = [
+const CONTROL_KINDS: [Kind; 20] = [
     Kind::LogMark,
+    Kind::LogEpoch,
     Kind::Session,
     Kind::Error,
     Kind::Heartbeat,

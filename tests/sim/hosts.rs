@@ -13,6 +13,7 @@ use pregao::node::shard::{Shard, ShardConfig, check_partition, keep_partition};
 use pregao::node::{
     Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing,
 };
+use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::padded;
 
@@ -156,8 +157,13 @@ impl Spec {
                 AnyNode::External(Box::new(External::new(config.clone(), now)))
             }
             Spec::Core(config, _) => {
-                let (log, recovery) = open()?;
-                AnyNode::Core(Box::new(Sequencer::new(config.clone(), log, &recovery, now)?))
+                let mut ids = Random::new(config.epoch_id).fork(now.mono.0);
+                let disk = disk.expect("core has a disk");
+                let opened =
+                    Log::open_journal(disk.storage(), self.log_config(), ids.next_u64(), now);
+                let (log, recovery) = opened.map_err(|error| error.to_string())?;
+                let config = SequencerConfig { epoch_id: ids.next_u64(), ..config.clone() };
+                AnyNode::Core(Box::new(Sequencer::new(config, log, &recovery, now)?))
             }
             Spec::Shard(config, _) => {
                 check_partition(config, &mut disk.unwrap().storage())?;

@@ -239,6 +239,8 @@ impl Road {
             connect_deadline: Duration::from_secs(1),
             broker_warmup_frames: 32,
             seed: options.seed,
+            // Each start makes one of its own of it.
+            epoch_id: options.seed,
         };
         let keeping = keeping(options.core_removes);
         let core = world.add("core", address(8082), Spec::Core(config, keeping));

@@ -7,6 +7,8 @@ use crate::limits::SEGMENTS_MAX;
 use crate::log::backend::StorageError;
 use crate::log::counters::{Counters, Rules, Sequence, UpstreamRule};
 use crate::log::header::{Header, HeaderFault};
+use crate::log::lineage::Lineage;
+use crate::log::mark::Record;
 use crate::log::recovery::{self, OpenError, note_damage};
 use crate::log::validator::{self, RecordValidator, RecordValidity};
 use crate::wire::unpadded;
@@ -46,6 +48,7 @@ pub struct Outline {
     pub(super) first_version: u32,
     /// Rot in the segments that an open walks.
     pub(super) damaged: Vec<Range<u64>>,
+    pub(super) lineage: Lineage,
 }
 
 impl Outline {
@@ -87,6 +90,7 @@ impl Outline {
             any: false,
             first_version: 0,
             damaged: Vec::new(),
+            lineage: Lineage::default(),
         };
         if outline.listing.segments.len() > SEGMENTS_MAX {
             outline.refusal = Some(OpenError::Segments(outline.listing.segments.len()));
@@ -102,10 +106,12 @@ impl Outline {
             outline.refuse(OpenError::Refused { segment: first.segment, fault });
         }
         outline.check_end();
+        outline.read_lineage(files, &mut chunk)?;
         Ok(outline)
     }
 
     fn read_headers<F: Files>(&mut self, files: &mut F) -> Result<(), StorageError> {
+        let mut journal_id = 0;
         let last = self.listing.segments.last().map(|(number, _)| *number);
         let numbers: Vec<u64> = self.listing.segments.iter().map(|(number, _)| *number).collect();
         for number in numbers {
@@ -122,6 +128,10 @@ impl Outline {
                     continue;
                 }
             };
+            if !validator::is_same_journal(&mut journal_id, header.journal_id()) {
+                self.leave_out(number, HeaderFault::Journal(header.journal_id()), false);
+                continue;
+            }
             let place =
                 Place { base: header.base_position(), records: header.records(), segment: number };
             let continues = self.places.last().is_none_or(|before| {
@@ -136,6 +146,7 @@ impl Outline {
                 self.leave_out(number, HeaderFault::Chain, false);
             }
         }
+        self.lineage.set_journal_id(journal_id);
         Ok(())
     }
 
@@ -218,6 +229,58 @@ impl Outline {
             self.refuse(OpenError::Refused { segment: walked[walked.len() - 1].segment, fault });
         }
         Ok(())
+    }
+
+    /// Looks where an open looks for the epochs: at the head of each segment, and into those that another epoch
+    /// begins in.
+    fn read_lineage<F: Files>(
+        &mut self,
+        files: &mut F,
+        chunk: &mut Vec<u8>,
+    ) -> Result<(), StorageError> {
+        let journal_id = self.lineage.journal_id();
+        let mut epoch_before = None;
+        let used: Vec<Place> =
+            self.places.iter().filter(|place| place.base < self.end).cloned().collect();
+        for place in &used {
+            let end = place.end().min(self.end);
+            let (mut first, mut last) = (None, None);
+            for (position, mark) in [(place.base, &mut first), (end - 1, &mut last)] {
+                let _ = each_record(files, place, position, position + 1, chunk, |_, slot| {
+                    *mark = slot.mark().map(|mark| mark.epoch.get());
+                    ControlFlow::Break(())
+                })?;
+            }
+            let is_head_enough = first.is_some() && first == last && first == epoch_before;
+            epoch_before = last;
+            let lineage = &mut self.lineage;
+            let _ = each_record(files, place, 0, end, chunk, |_, slot| {
+                match slot.record() {
+                    Some(Record::Epoch(entry)) => lineage.note_record(entry),
+                    Some(Record::Mark(_)) => {}
+                    _ if is_head_enough => return ControlFlow::Break(()),
+                    _ => {}
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        self.lineage.end_at(self.counters.epoch);
+        if journal_id != 0 {
+            self.lineage.set_journal_id(journal_id);
+        }
+        Ok(())
+    }
+
+    /// The epochs of the sequence, as far as the log knows, and whose it is.
+    #[must_use]
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// The epoch that the log stands in, and its identity: as [`crate::log::Log::epoch_id`].
+    #[must_use]
+    pub fn epoch(&self) -> (u32, u64) {
+        (self.counters.epoch, self.lineage.id_of(self.counters.epoch))
     }
 
     /// An end that lies in a segment which is not there is not known.

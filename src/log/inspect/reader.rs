@@ -273,8 +273,13 @@ impl<F: Files> Reader<F> {
                 Some(Item::Mark(position, *mark))
             }
             Record::Statement(frame) => Some(Item::Statement(*frame)),
+            Record::Epoch(_) => None,
             Record::Hole(gap) => {
                 let (from, to) = (gap.from_seq.get(), gap.to_seq.get());
+                if self.sequence == Sequence::Contiguous {
+                    // It stands for the frames themselves.
+                    self.next_seq = self.next_seq.max(to.saturating_add(1));
+                }
                 // The head of every segment says it again.
                 let is_new = self.hole_to.is_none_or(|told| told < to);
                 self.hole_to = self.hole_to.max(Some(to));

@@ -292,7 +292,9 @@ fn void_frames_are_left_out_as_the_log_leaves_them_out() {
             log.commit(at(0));
         }
         epoch += 1;
-        while log.follow_epoch(epoch, start, at(0)) == Err(super::super::AppendError::NotReady) {
+        while log.follow_epoch((epoch, 70 + u64::from(epoch)), start, at(0))
+            == Err(super::super::AppendError::NotReady)
+        {
             log.commit(at(0));
             log.handle_completions(at(0));
         }
@@ -306,11 +308,11 @@ fn void_frames_are_left_out_as_the_log_leaves_them_out() {
 fn replicas_and_parts_are_one_sequence_and_a_shard_that_was_away_learns_of_the_epoch() {
     let part = |wanted: &[u64], epoch: Option<u64>, then: &[u64]| {
         let disk = MemoryDisk::new(4096);
-        let (mut log, _) = open(&disk, shard(8));
-        log.follow_epoch(1, 1, at(0)).unwrap();
+        let (mut log, _) = open(&disk, shard(16));
+        log.follow_epoch((1, 71), 1, at(0)).unwrap();
         turn(&mut log, wanted.iter().copied());
         if let Some(start) = epoch {
-            log.follow_epoch(2, start, at(0)).unwrap();
+            log.follow_epoch((2, 72), start, at(0)).unwrap();
             turn(&mut log, then.iter().copied());
         }
         drop(log);
@@ -372,7 +374,7 @@ fn what_an_epoch_takes_back_of_a_hole_is_reported_anew_and_the_rest_is_not() {
     log.append_entry(LogEntry::Hole(&hole(100, 200))).unwrap();
     log.advance_upstream(201, at(1)).unwrap();
     turn(&mut log, [201]);
-    log.follow_epoch(1, 150, at(1)).unwrap();
+    log.follow_epoch((1, 71), 150, at(1)).unwrap();
     // As the head of a segment says them.
     log.append_entry(LogEntry::Hole(&hole(3, 9))).unwrap();
     log.append_entry(LogEntry::Hole(&hole(100, 149))).unwrap();

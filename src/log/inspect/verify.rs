@@ -9,6 +9,7 @@ use std::ops::{ControlFlow, Range};
 
 use super::{Files, Outline, Place, Slot, each_record, file_name, reported_before};
 use crate::log::backend::StorageError;
+use crate::log::counters::Sequence;
 use crate::log::header::segment_bytes;
 use crate::log::mark::{Reason, Record};
 use crate::log::recovery::OpenError;
@@ -84,6 +85,10 @@ pub struct Summary {
     pub next_seq: u64,
     /// The epoch that the log stands in.
     pub epoch: u32,
+    /// Its identity; 0 = it has none.
+    pub epoch_id: u64,
+    /// The identity of the journal; 0 = the log does not know it.
+    pub journal_id: u64,
     /// All positions below were durable when the newest mark was written.
     pub watermark: u64,
     /// The position behind the last record that an open keeps.
@@ -120,6 +125,8 @@ pub fn verify<F: Files, W: Watch>(
         segments: outline.places.len() as u64,
         next_seq: outline.counters.next_seq,
         epoch: outline.counters.epoch,
+        epoch_id: outline.epoch().1,
+        journal_id: outline.lineage.journal_id(),
         watermark: outline.watermark,
         end_position: outline.end,
         is_closed: outline.clean,
@@ -327,7 +334,7 @@ impl<W: Watch> Verifier<'_, W> {
             }
             Some(Record::Statement(_)) => self.summary.statements += 1,
             Some(Record::Mark(_)) => self.summary.marks += 1,
-            Some(Record::Hole(_)) | None => {}
+            Some(Record::Hole(_) | Record::Epoch(_)) | None => {}
         }
     }
 
@@ -367,10 +374,21 @@ impl<W: Watch> Verifier<'_, W> {
             position: Some(position),
             records: 1,
             seq: Some(from),
-            what: format!("seq {from} to {to} are lost upstream"),
-            meaning:
-                "core's journal rotted before this log had them; answers that touch them say so"
-                    .to_owned(),
+            what: match self.outline.rules.sequence {
+                Sequence::Contiguous => format!("seq {from} to {to} are lost: no shard had them"),
+                Sequence::Increasing => format!("seq {from} to {to} are lost upstream"),
+            },
+            meaning: match self.outline.rules.sequence {
+                Sequence::Contiguous => {
+                    "the end of the journal was rebuilt without them; replays \
+                                         and followers get a gap"
+                }
+                Sequence::Increasing => {
+                    "core's journal rotted before this log had them; answers \
+                                         that touch them say so"
+                }
+            }
+            .to_owned(),
         });
     }
 
@@ -394,15 +412,17 @@ impl<W: Watch> Verifier<'_, W> {
                 Err(error) => error.to_string(),
                 Ok(()) => "it is no record of a log".to_owned(),
             },
-            (_, Some(Record::Data(_) | Record::Statement(_) | Record::Hole(_)))
-                if position == place.base =>
-            {
-                "the first record of a segment is no mark".to_owned()
-            }
+            (
+                _,
+                Some(Record::Data(_) | Record::Statement(_) | Record::Hole(_) | Record::Epoch(_)),
+            ) if position == place.base => "the first record of a segment is no mark".to_owned(),
             (_, Some(Record::Data(frame))) => {
                 format!("its seq is {}, and {next_seq} comes next", frame.seq)
             }
-            (_, Some(Record::Statement(_) | Record::Hole(_))) => {
+            (_, Some(Record::Hole(gap))) => {
+                format!("it is a hole from seq {}, and {next_seq} comes next", gap.from_seq)
+            }
+            (_, Some(Record::Statement(_) | Record::Epoch(_))) => {
                 "it is a statement without a place".to_owned()
             }
             (_, Some(Record::Mark(mark))) => format!(

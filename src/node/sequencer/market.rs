@@ -113,7 +113,8 @@ impl Market {
                         if is_event(frame) {
                             loss.pass_frame(frame.seq.get());
                         }
-                        if frame.seq.get() < void_from {
+                        let is_data = frame.kind().is_some_and(Kind::is_data);
+                        if is_data && frame.seq.get() < void_from {
                             market.note(frame);
                         }
                     }
@@ -134,7 +135,7 @@ impl Market {
 
     pub(super) fn note_epoch(&mut self, epoch: u32, start_seq: u64) {
         if self.epochs.back().is_none_or(|(known, _)| *known < epoch) {
-            if self.epochs.len() >= limits::EPOCHS_KNOWN_MAX {
+            if self.epochs.len() >= limits::EPOCHS_KEPT_MAX {
                 self.epochs.pop_front();
             }
             self.epochs.push_back((epoch, start_seq));

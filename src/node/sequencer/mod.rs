@@ -30,7 +30,7 @@ use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::uplink::UplinkClose;
 use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service};
 use crate::breaker;
-use crate::log::{Health, Log, Recovery, Storage};
+use crate::log::{Health, Log, NewEpoch, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
@@ -84,6 +84,8 @@ pub struct SequencerConfig {
     pub broker_warmup_frames: u64,
     /// For jitter.
     pub seed: u64,
+    /// The identity of the epoch that core begins when it starts: random, and used once.
+    pub epoch_id: u64,
 }
 
 /// What a connection is for.
@@ -142,9 +144,12 @@ impl<S: Storage> Sequencer<S> {
         let mut connections = Connections::default();
         // Before anything is written: a journal that is refused gets no epoch.
         let (mut market, warning) = Market::rebuild(&journal, config.partition.clone())?;
-        let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash) && journal.epoch() > 0;
-        if (!recovery.clean || journal.epoch() == 0) && !keeps_epoch {
-            let epoch = journal.begin_epoch(now).map_err(|error| error.to_string())?;
+        let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash)
+            || (is_planted(Bug::ReuseEpochId) && recovery.clean);
+        if journal.epoch() == 0 || !keeps_epoch {
+            let epoch = journal
+                .begin_epoch(NewEpoch::of(config.epoch_id), now)
+                .map_err(|error| error.to_string())?;
             market.note_epoch(epoch, journal.epoch_start());
             log_recovery(&mut connections, recovery, epoch);
         }
@@ -511,6 +516,10 @@ fn log_recovery(connections: &mut Connections<SequencerPeer>, recovery: &Recover
     if recovery.fresh {
         connections.log(Level::Info, format!("new journal, epoch {epoch}"));
         return;
+    }
+    if recovery.clean {
+        let text = format!("epoch {epoch} begins at seq {}", recovery.next_seq);
+        return connections.log(Level::Info, text);
     }
     let text = format!(
         "the journal was not closed; {} torn records were cut, epoch {epoch} begins at seq {}",

@@ -74,6 +74,7 @@ fn config() -> SequencerConfig {
         connect_deadline: Duration::from_secs(1),
         broker_warmup_frames: 2,
         seed: 1,
+        epoch_id: 11,
     }
 }
 

@@ -223,7 +223,7 @@ impl<S: Storage> Shard<S> {
         // also when core no longer knows better.
         let missed = self.log.epoch() > 0 && epoch - self.log.epoch() > 1;
         let start = if missed { start.max(self.log.epoch_start()) } else { start };
-        match self.log.follow_epoch(epoch, start, now) {
+        match self.log.follow_epoch((epoch, session.feed.get()), start, now) {
             // No frame is void, but a hole may reach further than the frames do.
             Ok(None) => self.index.holes.void_from(start),
             Ok(Some(void_from)) => {

@@ -196,6 +196,12 @@ pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// What a segment's size is a multiple of: its header page.
 pub const SEGMENT_BYTES_STEP: u64 = 4096;
 
+/// Characters of a shard's kept partition that a refusal shows.
+pub const PARTITION_SHOWN_MAX: usize = 200;
+
+/// Bytes of a shard's file `PARTITION` that are read; what is longer is none that a shard wrote.
+pub const PARTITION_TEXT_BYTES_MAX: u64 = 64 * 1024;
+
 /// Shortest and longest time between two syncs under `durability = "interval"`.
 pub const SYNC_INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// See [`SYNC_INTERVAL_MIN`].

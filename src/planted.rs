@@ -42,11 +42,14 @@ pub enum Bug {
     SkipLineageLookup,
     FeedUndurableToShards,
     ResumeWithoutLineage,
+    TakeSealForEnd,
+    ForgetRemoval,
+    TakeAnyPartition,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 32] = [
+    pub const ALL: [Bug; 35] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -79,6 +82,9 @@ impl Bug {
         Bug::SkipLineageLookup,
         Bug::FeedUndurableToShards,
         Bug::ResumeWithoutLineage,
+        Bug::TakeSealForEnd,
+        Bug::ForgetRemoval,
+        Bug::TakeAnyPartition,
     ];
 }
 

@@ -3,7 +3,7 @@
 use super::backend::{Segment, Storage, StorageError};
 use super::checkpoint::Checkpoints;
 use super::config::{Health, LogConfig};
-use super::counters::Rules;
+use super::counters::{Rules, Sequence};
 use super::durability::{Durability, Point};
 use super::mark::Reason;
 use super::recovery::{self, OpenError, Recovery};
@@ -38,8 +38,18 @@ impl<S: Storage> Log<S> {
             return Err(OpenError::SegmentRecords(config.segment_records));
         }
         let rules = Rules { sequence: config.sequence, upstream: config.upstream };
-        let opened = recovery::open_segments(&mut storage, config.name)?;
-        let recovery::Opened { segments: mut found, skipped, journal_id } = opened;
+        let recovery::Opened {
+            segments: mut found,
+            skipped,
+            journal_id,
+            first_number,
+            first_version,
+        } = recovery::open_segments(&mut storage, config.name)?;
+        let mut removed_through = storage.removed_through()?;
+        if found.is_empty() && removed_through > 0 {
+            return Err(OpenError::EndMissing { segment: removed_through });
+        }
+        let missing_front = recovery::missing_front(first_number, first_version, removed_through);
         if found.is_empty() {
             found.push(segments::make_first(&mut storage, &config, new_journal_id, now.wall_ns)?);
         }
@@ -52,6 +62,11 @@ impl<S: Storage> Log<S> {
             }
             None => error,
         })?;
+        let missing = recovery::end_missing(found.iter(), tail.end, tail.is_sealed);
+        let is_end_missing = missing.is_some();
+        if let Some(last) = missing.filter(|_| config.sequence == Sequence::Contiguous) {
+            return Err(OpenError::EndMissing { segment: last.segment.number() });
+        }
         let mut damaged = tail.damaged;
         let (rollbacks, mut lineage) = recovery::survey(&found, tail.end, &mut damaged);
         lineage.end_at(tail.counters.epoch);
@@ -59,6 +74,14 @@ impl<S: Storage> Log<S> {
         let journal_id = known.unwrap_or(new_journal_id);
         lineage.set_journal_id(journal_id);
         // From here on the disk is changed, and only behind the end.
+        if missing_front.is_none()
+            && let Some(before_first) = first_number.map(|first| first.saturating_sub(1))
+            && before_first > removed_through
+        {
+            // An older program has removed them.
+            storage.set_removed_through(before_first)?;
+            removed_through = before_first;
+        }
         for segment in found.iter_mut().filter(|segment| segment.end() > tail.end) {
             let bytes = segment.bytes();
             if segment.segment.len() < bytes {
@@ -84,7 +107,7 @@ impl<S: Storage> Log<S> {
             writer: Writer::new(rules, tail.end, tail.counters, rollbacks),
             durability: Durability::new(config.policy, end),
             checkpoints: Checkpoints::default(),
-            removal: Removal::new(config.retention),
+            removal: Removal::new(config.retention, removed_through),
             lineage,
             health: Health::Open,
             wall_ns: now.wall_ns,
@@ -105,6 +128,8 @@ impl<S: Storage> Log<S> {
             upstream_feed: tail.counters.upstream_feed,
             upstream_seq: end.upstream_seq,
             damaged,
+            missing_front,
+            is_end_missing,
             skipped_segments: skipped.into_iter().map(|(number, _)| number).collect(),
         };
         Ok((log, recovery))

@@ -1,7 +1,7 @@
 //! Which segments can be removed: the oldest, when the retention says so and nobody needs it.
 
 use super::Log;
-use super::backend::{Segment, Storage};
+use super::backend::{Segment, Storage, StorageError};
 use super::checkpoint::Head;
 use super::config::Retention;
 use super::mark::{Mark, Record};
@@ -15,11 +15,13 @@ pub(super) struct Removal {
     retention: Retention,
     /// Somebody still needs the frames from this seq on; `u64::MAX`: nobody does.
     needed_from_seq: u64,
+    /// Segments up to this one were removed by the retention, of this process or of one before it.
+    removed_through: u64,
 }
 
 impl Removal {
-    pub(super) fn new(retention: Retention) -> Removal {
-        Removal { retention, needed_from_seq: u64::MAX }
+    pub(super) fn new(retention: Retention, removed_through: u64) -> Removal {
+        Removal { retention, needed_from_seq: u64::MAX, removed_through }
     }
 
     /// Whether the oldest sealed segment is too old, or there is too much of the log.
@@ -67,6 +69,30 @@ impl<S: Storage> Log<S> {
         first_seq_of(self.segments.oldest())
     }
 
+    /// Whether segments before the oldest one are missing that the retention has not removed. It is over when
+    /// the retention has come so far.
+    #[must_use]
+    pub fn is_front_missing(&self) -> bool {
+        let oldest = self.segments.oldest().segment.number();
+        oldest > self.removal.removed_through.saturating_add(1)
+    }
+
+    /// The partition of the log's node, as it was kept; `None`: it never was. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        self.storage.partition()
+    }
+
+    /// Keeps the partition of the log's node beside the segments, durably. Blocks: for a node that starts.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn keep_partition(&mut self, text: &[u8]) -> Result<(), StorageError> {
+        self.storage.set_partition(text)
+    }
+
     /// What is removed, and when.
     #[must_use]
     pub fn retention(&self) -> Retention {
@@ -76,6 +102,8 @@ impl<S: Storage> Log<S> {
     /// Removes the oldest sealed segment when the retention says so; one at a time.
     pub(super) fn retain(&mut self) {
         if self.can_remove_oldest() {
+            let oldest = self.segments.oldest().segment.number();
+            self.removal.removed_through = self.removal.removed_through.max(oldest);
             self.segments.remove_oldest(&mut self.storage);
             self.writer.forget_before(self.segments.first_position());
         }

@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::mapping::Mapping;
+use super::partition_file;
 use super::queue::{Answer, Jobs, Wake, queues};
 use super::worker::{self, Job, Space, allocate, failure};
 use crate::log::{Completion, HEADER_BYTES, Segment, Storage, StorageError};
@@ -103,6 +104,24 @@ impl Storage for FileStorage {
         }
         numbers.sort_unstable();
         Ok(numbers)
+    }
+
+    fn removed_through(&mut self) -> Result<u64, StorageError> {
+        let records = removal_records(&self.directory)
+            .map_err(|error| failure("list", &self.directory, error))?;
+        Ok(records.into_iter().max().unwrap_or(0))
+    }
+
+    fn set_removed_through(&mut self, number: u64) -> Result<(), StorageError> {
+        worker::record_removal(&self.directory, number)
+    }
+
+    fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        partition_file::read(&self.directory)
+    }
+
+    fn set_partition(&mut self, text: &[u8]) -> Result<(), StorageError> {
+        partition_file::write(&self.directory, text)
     }
 
     fn open(&mut self, number: u64) -> Result<FileSegment, StorageError> {
@@ -221,6 +240,21 @@ impl Segment for FileSegment {
         self.mapping.write(offset, bytes);
         self.stored = self.stored.max(offset + bytes.len());
     }
+}
+
+/// How the name of a file ends that says what the retention has removed.
+pub(super) const REMOVED: &str = "removed";
+
+/// Up to which segments the retention has removed all, as each record says it.
+pub(super) fn removal_records(directory: &Path) -> std::io::Result<Vec<u64>> {
+    let mut records = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == REMOVED) {
+            records.extend(segment_number(&path));
+        }
+    }
+    Ok(records)
 }
 
 /// The file of segment `number`.

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::directory::{segment_number, segment_path};
+use super::directory::{REMOVED, segment_number, segment_path};
 use super::worker::failure;
 use crate::limits::LOCK_TABLE_BYTES_MAX;
 use crate::log::StorageError;
@@ -117,6 +117,7 @@ impl Files for LogFiles {
                     let name = path.file_name().and_then(|name| name.to_str());
                     listing.half_made.extend(name.map(str::to_owned));
                 }
+                Some(REMOVED) => listing.removed_through = listing.removed_through.max(number),
                 _ => {}
             }
         }

@@ -18,6 +18,7 @@
 mod directory;
 mod inspect;
 mod mapping;
+mod partition_file;
 mod queue;
 mod worker;
 

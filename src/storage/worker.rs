@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use super::directory::{FileSegment, segment_path};
+use super::directory::{FileSegment, REMOVED, removal_records, segment_path};
 use super::mapping::{Mapping, Pages};
 use crate::limits::SEGMENT_TOUCH_BYTES;
 use crate::log::{Completion, HEADER_BYTES, Segment, StorageError};
@@ -109,10 +109,26 @@ pub(super) fn allocate(file: &File, path: &Path, bytes: usize) -> Result<(), Sto
 }
 
 fn remove(directory: &Path, segment: FileSegment) -> Result<(), StorageError> {
-    let path = segment_path(directory, segment.number());
+    let number = segment.number();
+    let path = segment_path(directory, number);
     drop(segment);
+    record_removal(directory, number)?;
     std::fs::remove_file(&path).map_err(|error| failure("remove", &path, error))?;
     sync_directory(directory)
+}
+
+/// Says durably that all segments up to this one are removed by the retention: any other that is missing is
+/// a loss. One such record stays.
+pub(super) fn record_removal(directory: &Path, number: u64) -> Result<(), StorageError> {
+    let path = segment_path(directory, number).with_extension(REMOVED);
+    File::create(&path).map_err(|error| failure("create", &path, error))?;
+    sync_directory(directory)?;
+    // An older one that stays says less, and the greatest counts.
+    let older = removal_records(directory).unwrap_or_default();
+    for number in older.into_iter().filter(|older| *older < number) {
+        let _ = std::fs::remove_file(segment_path(directory, number).with_extension(REMOVED));
+    }
+    Ok(())
 }
 
 /// Makes the names in the directory durable.

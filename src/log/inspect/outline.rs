@@ -9,7 +9,7 @@ use crate::log::counters::{Counters, Rules, Sequence, UpstreamRule};
 use crate::log::header::{Header, HeaderFault};
 use crate::log::lineage::Lineage;
 use crate::log::mark::Record;
-use crate::log::recovery::{OpenError, note_damage};
+use crate::log::recovery::{self, OpenError, note_damage};
 use crate::log::validator::{self, RecordValidator, RecordValidity};
 use crate::wire::unpadded;
 
@@ -42,7 +42,10 @@ pub struct Outline {
     /// Where the log stands there.
     pub(super) counters: Counters,
     pub(super) clean: bool,
+    pub(super) is_sealed: bool,
     pub(super) any: bool,
+    /// The format version of the first segment that is looked into.
+    pub(super) first_version: u32,
     /// Rot in the segments that an open walks.
     pub(super) damaged: Vec<Range<u64>>,
     pub(super) lineage: Lineage,
@@ -83,7 +86,9 @@ impl Outline {
             end: 0,
             counters: Counters::FRESH,
             clean: false,
+            is_sealed: false,
             any: false,
+            first_version: 0,
             damaged: Vec::new(),
             lineage: Lineage::default(),
         };
@@ -133,6 +138,9 @@ impl Outline {
                 validator::continues(before.segment, before.end(), number, place.base)
             });
             if continues {
+                if self.places.is_empty() {
+                    self.first_version = header.version();
+                }
                 self.places.push(place);
             } else {
                 self.leave_out(number, HeaderFault::Chain, false);
@@ -215,6 +223,7 @@ impl Outline {
         (self.watermark, self.end, self.damaged) = (watermark, end, damaged);
         (self.counters, self.clean, self.any) =
             (validator.counters, validator.closed, validator.any);
+        self.is_sealed = validator.sealed;
         if !validator.knows(end) {
             let fault = HeaderFault::NothingStands;
             self.refuse(OpenError::Refused { segment: walked[walked.len() - 1].segment, fault });
@@ -281,6 +290,28 @@ impl Outline {
             let fault = HeaderFault::Chain;
             self.refuse(OpenError::Refused { segment: place.segment, fault });
         }
+        if self.places.is_empty() && self.listing.removed_through > 0 {
+            self.refuse(OpenError::EndMissing { segment: self.listing.removed_through });
+        }
+        if let Some(segment) = self.end_missing()
+            && self.rules.sequence == Sequence::Contiguous
+            && self.refusal.is_none()
+        {
+            self.refusal = Some(OpenError::EndMissing { segment });
+        }
+    }
+
+    /// The last segment with a record, when the segment behind it is missing.
+    #[must_use]
+    pub fn end_missing(&self) -> Option<u64> {
+        recovery::end_missing(self.places.iter(), self.end, self.is_sealed).map(|last| last.segment)
+    }
+
+    /// The numbers of segments that are missing before the first one.
+    #[must_use]
+    pub fn missing_front(&self) -> Option<Range<u64>> {
+        let first = self.listing.segments.first().map(|(number, _)| *number);
+        recovery::missing_front(first, self.first_version, self.listing.removed_through)
     }
 
     /// What cannot be known without a segment that was left out: that one is to blame.

@@ -160,6 +160,15 @@ impl<S: Storage> Sequencer<S> {
             let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
             connections.log(Level::Error, text);
         }
+        if let Some(missing) = &recovery.missing_front {
+            let text = format!(
+                "segments {} to {} of the journal are missing, and the retention has not removed them: \
+                 history begins behind them. Put the files back from a copy",
+                missing.start,
+                missing.end - 1
+            );
+            connections.log(Level::Error, text);
+        }
         let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
         let followers = Followers::new(&config).map_err(|error| error.to_string())?;
         journal.require_checkpoints();

@@ -7,7 +7,10 @@
 
 mod continuity;
 mod intake;
+mod kept_partition;
 mod querier;
+
+pub use kept_partition::{check_partition, keep_partition, partition_line};
 
 use std::collections::VecDeque;
 
@@ -90,6 +93,21 @@ impl<S: Storage> Shard<S> {
         if !recovery.skipped_segments.is_empty() {
             let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
             connections.log(Level::Error, text);
+        }
+        if let Some(missing) = &recovery.missing_front {
+            let text = format!(
+                "segments {} to {} of the log are missing, and the retention has not removed them; answers \
+                 will say that they are not complete. Put the files back, or have core feed this shard anew: \
+                 see `pregao recover`",
+                missing.start,
+                missing.end - 1
+            );
+            connections.log(Level::Error, text);
+        }
+        if recovery.is_end_missing {
+            let text =
+                "the last segments of the log are missing; core is asked for what stood there";
+            connections.log(Level::Error, text.to_owned());
         }
         if damaged > 0 {
             let text = format!("{damaged} records of the log are damaged; answers will say so");
@@ -298,6 +316,7 @@ impl<S: Storage> Service for Shard<S> {
         status.metric("duplicates", self.duplicates);
         status.metric("damaged_records", self.damaged);
         status.metric("holes", self.index.holes.len());
+        status.metric("front_missing", i64::from(self.log.is_front_missing()));
         status.metric("held_back", i64::from(self.is_held_back));
         status.metric("connections", self.connections.len());
         status.metric("refused", self.connections.refused());

@@ -244,7 +244,7 @@ impl<S: Storage> Shard<S> {
             out: &mut self.scratch,
             room: limits::FILL_FRAMES_MAX,
             budget: &mut budget,
-            is_damaged: self.damaged > 0,
+            is_damaged: self.damaged > 0 || self.log.is_front_missing(),
         });
         let (after, is_over) = (querier.load(), querier.answers.is_empty());
         self.load.queries = self.load.queries - before.queries + after.queries;

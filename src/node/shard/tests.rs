@@ -566,4 +566,5 @@ fn the_newest_feeder_is_the_one() {
 }
 
 mod holes;
+mod partition;
 mod retention;

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::tracer::{Call, Fate, Memory, Watch};
+use super::tracer::{Call, Fate, Memory, Watch, word};
 
 /// A file, whatever its name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,8 +165,7 @@ impl Watch for Recorder {
             libc::SYS_sendmsg => {
                 // msg_iov and msg_iovlen stand behind the name and its length.
                 let header = memory.read(args[1], 32);
-                let word = |at: usize| u64::from_ne_bytes(header[at..at + 8].try_into().unwrap());
-                let bytes = memory.gather(word(16), word(24));
+                let bytes = memory.gather(word(&header[16..24]), word(&header[24..32]));
                 self.before_send(memory, thread, call.descriptor(0), bytes);
             }
             // Were one of these used, this would have to understand it.

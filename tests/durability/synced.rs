@@ -40,6 +40,9 @@ fn can(needed: Allowed) -> bool {
     can
 }
 
+/// What becomes of the syncs of a life.
+type Choice = fn(&SyncCall<'_>) -> Fate;
+
 fn make(_: &SyncCall<'_>) -> Fate {
     Fate::Made
 }
@@ -184,7 +187,7 @@ fn die_within_a_sync(node: &Node) -> u64 {
 }
 
 /// Four lives of a shard: told to stop, killed, killed within a sync, and one that goes on from there.
-fn live(node: &Node, choose: fn(&SyncCall<'_>) -> Fate) -> u64 {
+fn live(node: &Node, choose: Choice) -> u64 {
     let process = node.start("batch", choose);
     let mut feeder = Feeder::new(&node.place);
     feeder.feed(MANY);
@@ -237,7 +240,7 @@ fn syncs_that_only_pretend_are_seen() {
         let is_log = call.path.file_name().is_some_and(|name| name == "shard-A");
         if call.is_directory && !is_log { Fate::LeftOut } else { Fate::Made }
     };
-    let mistakes: [(&str, fn(&SyncCall<'_>) -> Fate); 3] = [
+    let mistakes: [(&str, Choice); 3] = [
         ("the data of a segment", never_of_data),
         ("the names of segments", never_of_names),
         ("the names of the log's directories", never_above),
@@ -296,19 +299,25 @@ fn core() -> (Node, core_kills::Peers) {
     (Node { place, net, arguments: &["core"], record: Record::default() }, peers)
 }
 
-/// Asks core until it says that so much is durable.
+/// Greets core until it says that so much is durable, and asks it something then.
 fn wait_core_durable(node: &Node, wanted: u64) -> u64 {
     let deadline = Deadline::after(PATIENCE);
     loop {
-        let durable_seq = node.ask(Op::Quote);
+        let mut querier = Wire::connect(node.place.address());
+        querier.send(Session { role: Role::Querier as u8, ..Session::default() });
+        querier.flush();
+        let said = querier.wait_kind(Kind::Session).expect("core answers");
+        let durable_seq = said.view::<Session>().unwrap().durable_seq.get();
         if durable_seq >= wanted {
-            return durable_seq;
+            return node.ask(Op::Quote);
         }
         assert!(!deadline.is_over(), "{durable_seq} is durable, and {wanted} should be");
+        // Nothing comes: this is the pause before the next look.
+        querier.read(Duration::from_millis(20));
     }
 }
 
-fn live_as_core(node: &Node, choose: fn(&SyncCall<'_>) -> Fate) {
+fn live_as_core(node: &Node, choose: Choice) {
     let process = node.start("batch", choose);
     let durable = wait_core_durable(node, MANY);
     stop(process);

@@ -110,10 +110,15 @@ impl Memory {
     /// The bytes that a list of `iovec` shows.
     pub(crate) fn gather(&self, list: u64, count: u64) -> Vec<u8> {
         let list = self.read(list, usize::try_from(count).unwrap() * 16);
-        let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap());
         let pieces = list.chunks_exact(16).map(|it| (word(&it[..8]), word(&it[8..])));
         pieces.flat_map(|(at, len)| self.read(at, usize::try_from(len).unwrap())).collect()
     }
+}
+
+/// A number or an address as it lies in the memory of the process.
+#[allow(clippy::host_endian_bytes, reason = "it runs on this machine")]
+pub(crate) fn word(bytes: &[u8]) -> u64 {
+    u64::from_ne_bytes(bytes.try_into().unwrap())
 }
 
 /// Starts a program that is watched from its first call to its last.

@@ -8,33 +8,6 @@ use super::super::tests::{append, at, contents, frame, journal, open, shard, tur
 use super::super::{Log, LogConfig, LogEntry, Reason, StorageError, SyncPolicy};
 use super::*;
 
-impl Files for MemoryDisk {
-    fn list(&mut self) -> Result<Listing, StorageError> {
-        let bytes = |number: &u64| (*number, self.bytes(*number).len() as u64);
-        Ok(Listing { segments: self.numbers().iter().map(bytes).collect(), half_made: Vec::new() })
-    }
-
-    fn read_at(
-        &mut self,
-        number: u64,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> Result<Option<usize>, StorageError> {
-        if !self.numbers().contains(&number) {
-            return Ok(None);
-        }
-        let bytes = self.bytes(number);
-        let start = usize::try_from(offset).unwrap().min(bytes.len());
-        let read = buffer.len().min(bytes.len() - start);
-        buffer[..read].copy_from_slice(&bytes[start..start + read]);
-        Ok(Some(read))
-    }
-
-    fn settle(&mut self, _number: u64) -> Result<(), StorageError> {
-        Ok(())
-    }
-}
-
 /// The name of a test's log does not say which kind of log it is.
 fn rules(config: LogConfig) -> Rules {
     Rules { sequence: config.sequence, upstream: config.upstream }

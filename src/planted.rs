@@ -45,11 +45,14 @@ pub enum Bug {
     TakeSealForEnd,
     ForgetRemoval,
     TakeAnyPartition,
+    SyncOneFound,
+    ReadPastLoss,
+    OverlookRot,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 35] = [
+    pub const ALL: [Bug; 38] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -85,6 +88,9 @@ impl Bug {
         Bug::TakeSealForEnd,
         Bug::ForgetRemoval,
         Bug::TakeAnyPartition,
+        Bug::SyncOneFound,
+        Bug::ReadPastLoss,
+        Bug::OverlookRot,
     ];
 }
 

@@ -425,6 +425,32 @@ impl Drop for MemoryStorage {
     }
 }
 
+/// What the tools see that look at a log without opening it.
+impl Files for MemoryDisk {
+    fn list(&mut self) -> Result<Listing, StorageError> {
+        let bytes = |number: &u64| (*number, self.bytes(*number).len() as u64);
+        Ok(Listing { segments: self.numbers().iter().map(bytes).collect(), half_made: Vec::new() })
+    }
+
+    fn read_at(
+        &mut self,
+        number: u64,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, StorageError> {
+        let disk = self.0.borrow();
+        let Some(file) = disk.files.get(&number) else { return Ok(None) };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.stored.len());
+        let read = buffer.len().min(file.stored.len() - start);
+        buffer[..read].copy_from_slice(&file.stored[start..start + read]);
+        Ok(Some(read))
+    }
+
+    fn settle(&mut self, _number: u64) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
 impl Segment for MemorySegment {
     fn number(&self) -> u64 {
         self.number

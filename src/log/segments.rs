@@ -10,6 +10,7 @@ use super::config::LogConfig;
 use super::header::{Header, segment_bytes};
 use super::segment::LogSegment;
 use crate::limits::{SEGMENT_TOUCH_BYTES, SEGMENTS_MAX, SPACE_RETRY_WAIT};
+use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::Frame;
 
@@ -245,7 +246,8 @@ impl<G: Segment> Segments<G> {
         &self,
         storage: &mut S,
     ) -> Result<(), StorageError> {
-        let last_sealed = self.sealed.iter().rev().take(2);
+        let sealed = if is_planted(Bug::SyncOneFound) { 0 } else { 2 };
+        let last_sealed = self.sealed.iter().rev().take(sealed);
         for found in last_sealed.chain([&self.active]).chain(&self.prepared) {
             storage.start_sync(&found.segment);
             match storage.wait_completion() {

@@ -62,7 +62,7 @@ impl FileStorage {
     }
 
     fn with(directory: &Path, wake: Wake, space: Space) -> Result<FileStorage, StorageError> {
-        std::fs::create_dir_all(directory).map_err(|error| failure("create", directory, error))?;
+        make_durably(directory)?;
         let lock = lock(&directory.join("LOCK"))?;
         let temporaries =
             worker::temporaries(directory).map_err(|error| failure("list", directory, error))?;
@@ -269,6 +269,37 @@ pub(super) fn segment_number(path: &Path) -> Option<u64> {
         stem.parse().ok()
     } else {
         None
+    }
+}
+
+/// Makes the directory with all that are missing above it, and all their names durable: a segment whose
+/// directory nobody finds is lost. Each name is synced before the next directory is made. So of those that are
+/// there only the lowest can be one whose process died in between, and its name is synced again.
+fn make_durably(directory: &Path) -> Result<(), StorageError> {
+    let mut missing = Vec::new();
+    let mut lowest = directory;
+    while !lowest.exists() && above(lowest) != lowest {
+        missing.push(lowest);
+        lowest = above(lowest);
+    }
+    match worker::sync_directory(above(lowest)) {
+        // Somebody else made it, where this process may not even look.
+        Err(_) if std::fs::read_dir(above(lowest)).is_err() => {}
+        done => done?,
+    }
+    for path in missing.into_iter().rev() {
+        std::fs::create_dir_all(path).map_err(|error| failure("create", path, error))?;
+        worker::sync_directory(above(path))?;
+    }
+    Ok(())
+}
+
+/// The directory that has this one's name.
+fn above(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
     }
 }
 

@@ -172,6 +172,38 @@ fn follower(
     }
 }
 
+/// The exchange, the broker and a shard of a core, with an empty ledger.
+pub(crate) struct Peers {
+    over: Arc<AtomicBool>,
+    ledger: Shared,
+    /// Where they are, for the configuration.
+    pub(crate) net: String,
+}
+
+impl Peers {
+    pub(crate) fn start() -> Peers {
+        let over = Arc::new(AtomicBool::new(false));
+        let ledger = Shared::default();
+        let (of_broker, of_shard) = (Arc::clone(&ledger), Arc::clone(&ledger));
+        let external = serve(&over, exchange);
+        let broker = serve(&over, move |wire, over| be_broker(&of_broker, wire, over));
+        let shard = serve(&over, move |wire, over| be_shard(&of_shard, wire, over));
+        let net =
+            format!("external = \"{external}\"\nbroker = \"{broker}\"\nshards = [\"{shard}\"]");
+        Peers { over, ledger, net }
+    }
+
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 fn is_event(frame: &&Frame) -> bool {
     frame.kind().is_some_and(Kind::is_data) && !frame.has(Flags::SNAPSHOT)
 }
@@ -261,30 +293,25 @@ fn live(place: &Place, ledger: &Shared, random: &mut Random) {
 fn nothing_that_core_published_is_lost_or_invented_by_kills() {
     let (rounds, seed) = rounds();
     let start = Instant::now();
-    let over = Arc::new(AtomicBool::new(false));
-    let ledger = Shared::default();
-    let (of_broker, of_shard) = (Arc::clone(&ledger), Arc::clone(&ledger));
-    let external = serve(&over, exchange);
-    let broker = serve(&over, move |wire, over| be_broker(&of_broker, wire, over));
-    let shard = serve(&over, move |wire, over| be_shard(&of_shard, wire, over));
-    let net = format!("external = \"{external}\"\nbroker = \"{broker}\"\nshards = [\"{shard}\"]");
-    let place = Place::new("core", &net, "");
+    let peers = Peers::start();
+    let (net, ledger) = (&peers.net, &peers.ledger);
+    let place = Place::new("core", net, "");
     for round in 0..rounds {
         let durability = ["interval", "batch", "none"][round as usize % 3];
         place.configure(
-            &net,
+            net,
             &format!(
                 "[data]\nsegment_bytes = {SEGMENT_BYTES}\ndurability = \"{durability}\"\n\
                  sync_interval = \"2ms\"\n[core]\nretain_bytes = {RETAIN_BYTES}"
             ),
         );
         let mut random = Random::new(seed ^ (u64::from(round) << 32));
-        live(&place, &ledger, &mut random);
-        live(&place, &ledger, &mut random);
+        live(&place, ledger, &mut random);
+        live(&place, ledger, &mut random);
     }
-    over.store(true, Ordering::SeqCst);
+    peers.end();
     let removed = files::segments(&place.log("core")).first().map_or(0, |it| it.number - 1);
-    with(&ledger, |ledger| {
+    with(ledger, |ledger| {
         println!(
             "core: {rounds} rounds in {:.1?}, {} lives, {} frames published, {removed} segments \
              removed",

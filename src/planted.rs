@@ -37,11 +37,14 @@ pub enum Bug {
     MessagesBeforeHeads,
     HeadBeyondMessage,
     ConflateOnePiece,
+    PrefixIndexMissesNeighbour,
+    JoinInOneTurn,
+    ReplayBeforeLive,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 27] = [
+    pub const ALL: [Bug; 30] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -69,6 +72,9 @@ impl Bug {
         Bug::MessagesBeforeHeads,
         Bug::HeadBeyondMessage,
         Bug::ConflateOnePiece,
+        Bug::PrefixIndexMissesNeighbour,
+        Bug::JoinInOneTurn,
+        Bug::ReplayBeforeLive,
     ];
 }
 

@@ -357,7 +357,7 @@ impl Turn {
     ) {
         for _ in 0..shell.writable_count().min(flushes_max) {
             let Some(conn) = shell.pop_writable() else { break };
-            if is_planted(Bug::ReplayBeforeLive) || !node.put_off(conn) {
+            if !node.put_off(conn) {
                 flush_one(shell, node, now, conn);
             }
         }

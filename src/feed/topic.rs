@@ -128,7 +128,7 @@ impl Pattern {
     /// What a search in an order of symbols looks for: the one symbol that it means, or what those begin with.
     /// `None`: no symbol can match, since none is so long or looks so.
     #[must_use]
-    pub(super) fn key(&self) -> Option<Symbol> {
+    pub fn key(&self) -> Option<Symbol> {
         if !self.is_prefix {
             return self.symbol();
         }

@@ -350,7 +350,8 @@ impl<P> Connections<P> {
             && !connection.is_dirty
         {
             connection.is_dirty = true;
-            let line = if connection.is_bulk { &mut self.bulk } else { &mut self.dirty };
+            let is_bulk = connection.is_bulk && !is_planted(Bug::ReplayBeforeLive);
+            let line = if is_bulk { &mut self.bulk } else { &mut self.dirty };
             line.push_back(id);
         }
     }
@@ -473,7 +474,7 @@ impl<P> Connections<P> {
             if let Some(Some(connection)) = self.slots.get_mut(id.slot as usize)
                 && connection.id == id
             {
-                if connection.is_bulk {
+                if connection.is_bulk && !is_planted(Bug::ReplayBeforeLive) {
                     // It stands in the other line since.
                     continue;
                 }

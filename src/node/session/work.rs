@@ -11,6 +11,7 @@
 
 use crate::feed::Steps;
 use crate::limits;
+use crate::planted::{Bug, is_planted};
 
 /// What is left for this turn.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl Work {
     /// How many frames of bulk this turn may still make.
     #[must_use]
     pub fn frames_left(&self) -> usize {
-        self.frames_left
+        if is_planted(Bug::ReplayBeforeLive) { usize::MAX } else { self.frames_left }
     }
 
     /// So many were made.

@@ -17,14 +17,33 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// A peer that said nothing for this long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(45);
 
-/// Connections accepted in one turn.
-pub const ACCEPTS_PER_TURN_MAX: usize = 256;
+/// Connections accepted in one turn: some tenths of a millisecond, which whoever is live waits for.
+pub const ACCEPTS_PER_TURN_MAX: usize = 32;
 /// Addresses that one node listens on.
 pub const LISTENERS_MAX: usize = 16;
 /// The longest beginning of a frame that may wait for its end.
 pub const UNCONSUMED_FRAME_BYTES_MAX: usize = FRAME_BYTES - 1;
 /// Bytes read from one connection in one turn.
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
+/// Connections read in one turn, besides those that bring what is live.
+pub const READS_PER_TURN_MAX: usize = 512;
+/// Bytes read from all of them in one turn: as many frames as one longest subscription has.
+pub const READ_BYTES_OF_OTHERS_PER_TURN_MAX: usize = 64 * 1024;
+/// Frames of bulk that a node makes in one turn, for all peers together: about 0.1 ms. Bulk is what can wait:
+/// snapshots, conflated batches, replays.
+pub const BULK_FRAMES_PER_TURN_MAX: usize = 1024;
+/// The same in a shard, where bulk is the answers: as much as one turn writes to one connection.
+pub const ANSWER_FRAMES_PER_TURN_MAX: usize = WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES;
+/// What a write of bulk costs besides its frames, in frames.
+pub const BULK_FRAMES_PER_WRITE: usize = 16;
+/// Records of a log, or frames of a ring, that one piece of bulk looks at.
+pub const BULK_RECORDS_PER_PIECE_MAX: usize = 8_192;
+/// Records that are looked at in the time in which one frame of bulk is made.
+pub const RECORDS_PER_BULK_FRAME: usize = 16;
+/// Steps in which patterns are looked up in one turn, each about one look-up in a table: about 0.1 ms.
+pub const INTEREST_STEPS_PER_TURN_MAX: usize = 256;
+/// Replays under way in core. Others wait in the order in which they were asked for.
+pub const REPLAYS_MAX: usize = 1_024;
 /// Bytes written to one connection in one turn.
 pub const WRITE_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
 /// Connections that one process keeps at once, below the usual descriptor limit.
@@ -46,6 +65,8 @@ pub const STOP_MAX: Duration = Duration::from_secs(3);
 const _: () = {
     assert!(OUTBOX_BYTES_MAX.is_multiple_of(FRAME_BYTES));
     assert!(READ_BYTES_PER_TURN_MAX.is_multiple_of(FRAME_BYTES));
+    assert!(READ_BYTES_OF_OTHERS_PER_TURN_MAX <= READ_BYTES_PER_TURN_MAX);
+    assert!(READ_BYTES_OF_OTHERS_PER_TURN_MAX >= PATTERNS_MAX * FRAME_BYTES);
     assert!(HEARTBEAT_EVERY.as_secs() * 2 < SILENCE_MAX.as_secs());
 };
 

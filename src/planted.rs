@@ -48,11 +48,14 @@ pub enum Bug {
     SyncOneFound,
     ReadPastLoss,
     OverlookRot,
+    PrefixIndexMissesNeighbour,
+    JoinInOneTurn,
+    ReplayBeforeLive,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 38] = [
+    pub const ALL: [Bug; 41] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -91,6 +94,9 @@ impl Bug {
         Bug::SyncOneFound,
         Bug::ReadPastLoss,
         Bug::OverlookRot,
+        Bug::PrefixIndexMissesNeighbour,
+        Bug::JoinInOneTurn,
+        Bug::ReplayBeforeLive,
     ];
 }
 

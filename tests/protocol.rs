@@ -51,7 +51,7 @@ macro_rules! same_layout {
 #[test]
 fn control_layouts_are_as_written() {
     same_layout! { 60, 4,
-        Session { role, source, reserved, epoch, epoch_start, next_seq, durable_seq, feed, name }
+        Session { role, source, options, epoch, epoch_start, next_seq, durable_seq, feed, name }
         Refusal { code, reserved, id, text }
         Heartbeat { token, next_seq, sent_at, reserved }
         Ack { epoch, accepted_seq, durable_seq, reserved }

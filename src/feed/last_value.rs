@@ -136,6 +136,19 @@ impl LastValues {
         all
     }
 
+    /// Whether no newer frame of its instrument and kind is known. A kind that keeps none has no last frame.
+    #[must_use]
+    pub fn is_last(&self, frame: &Frame) -> bool {
+        let Some(known) = self.at(frame.instrument().index()) else { return false };
+        let last = if frame.kind == Kind::Definition as u8 {
+            Some(&known.definition)
+        } else {
+            let slot = DataKind::last_value_slot(frame.kind);
+            slot.and_then(|slot| known.values.get(slot)).and_then(Option::as_ref)
+        };
+        last.is_some_and(|last| last.seq == frame.seq)
+    }
+
     fn at(&self, index: InstrumentIndex) -> Option<&LastValue> {
         self.instruments.get(index.place())?.as_ref()
     }

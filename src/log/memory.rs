@@ -429,7 +429,9 @@ impl Drop for MemoryStorage {
 impl Files for MemoryDisk {
     fn list(&mut self) -> Result<Listing, StorageError> {
         let bytes = |number: &u64| (*number, self.bytes(*number).len() as u64);
-        Ok(Listing { segments: self.numbers().iter().map(bytes).collect(), half_made: Vec::new() })
+        let segments = self.numbers().iter().map(bytes).collect();
+        let removed_through = self.removed_through();
+        Ok(Listing { segments, removed_through, ..Listing::default() })
     }
 
     fn read_at(
@@ -473,34 +475,5 @@ impl Segment for MemorySegment {
             file.stored[offset..offset + bytes.len()].copy_from_slice(bytes);
         }
         disk.remember();
-    }
-}
-
-impl Files for MemoryDisk {
-    fn list(&mut self) -> Result<Listing, StorageError> {
-        let bytes = |number: &u64| (*number, self.bytes(*number).len() as u64);
-        let segments = self.numbers().iter().map(bytes).collect();
-        let removed_through = self.removed_through();
-        Ok(Listing { segments, removed_through, ..Listing::default() })
-    }
-
-    fn read_at(
-        &mut self,
-        number: u64,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> Result<Option<usize>, StorageError> {
-        if !self.numbers().contains(&number) {
-            return Ok(None);
-        }
-        let bytes = self.bytes(number);
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let read = buffer.len().min(bytes.len() - start);
-        buffer[..read].copy_from_slice(&bytes[start..start + read]);
-        Ok(Some(read))
-    }
-
-    fn settle(&mut self, _number: u64) -> Result<(), StorageError> {
-        Ok(())
     }
 }

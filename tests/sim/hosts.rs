@@ -270,6 +270,18 @@ impl Node for AnyNode {
     fn poll_dirty(&mut self) -> Option<ConnId> {
         each!(self, node => node.poll_dirty())
     }
+    fn poll_bulk(&mut self) -> Option<ConnId> {
+        each!(self, node => node.poll_bulk())
+    }
+    fn has_bulk(&self) -> bool {
+        each!(self, node => node.has_bulk())
+    }
+    fn put_off(&mut self, conn: ConnId) -> bool {
+        each!(self, node => node.put_off(conn))
+    }
+    fn is_source(&self, conn: ConnId) -> bool {
+        each!(self, node => node.is_source(conn))
+    }
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
         each!(self, node => node.outgoing(now, conn))
     }

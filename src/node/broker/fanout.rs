@@ -106,8 +106,8 @@ impl Fanout {
     /// because this reactor was late; only who does not read is.
     fn take_in(&mut self) {
         self.has_more = false;
-        if self.readers.connections.dirty_len() > 0 {
-            // The turns before have not come round yet.
+        if self.readers.connections.dirty_len() > 0 || !self.readers.is_settled() {
+            // The turns before have not come round yet; or nobody can be sent what would come in.
             self.has_more = true;
             return;
         }
@@ -271,7 +271,8 @@ impl Service for Fanout {
         self.readers.handle_timers(now);
     }
 
-    fn on_commit(&mut self, _now: Now) {
+    fn on_commit(&mut self, now: Now) {
+        self.readers.proceed(now);
         self.readers.commit();
         self.mailbox.refused.store(self.readers.connections.refused(), Ordering::Relaxed);
         let bytes = self.readers.interest_bytes() as u64;

@@ -20,6 +20,7 @@ mod exchange;
 mod followers;
 mod intake;
 mod market;
+mod replays;
 mod trim;
 
 use std::net::SocketAddr;
@@ -40,10 +41,10 @@ use crate::wire::{
     U32, U64, padded,
 };
 
-use answers::Replay;
 use exchange::Exchange;
 use followers::{FollowerReply, Followers};
 use market::Market;
+use replays::{AskedReplay, Replays};
 
 /// The source number that core publishes as.
 pub const MARKET_SOURCE: u8 = 1;
@@ -100,7 +101,7 @@ pub(crate) enum SequencerPeer {
 /// What one querier has asked for and not been sent.
 #[derive(Debug, Default)]
 pub(crate) struct Querier {
-    replay: Option<Replay>,
+    replay: Option<AskedReplay>,
     quotes: QuoteQueries,
 }
 
@@ -112,8 +113,9 @@ pub struct Sequencer<S: Storage> {
     followers: Followers,
     connections: Connections<SequencerPeer>,
     scratch: Vec<Frame>,
-    /// Connections whose source looked at much and found little: asked again in the next turn.
+    /// Followers whose stream looked at much and found little: asked again in the next turn.
     scanning: Vec<ConnId>,
+    replays: Replays,
     /// The exchange's next number. Ahead of the journal's own count by the frames that were taken in
     /// but not journaled, such as definitions that are known already.
     upstream_seq: Seq,
@@ -184,6 +186,7 @@ impl<S: Storage> Sequencer<S> {
             connections,
             scratch: Vec::new(),
             scanning: Vec::new(),
+            replays: Replays::default(),
             is_held_back: false,
             has_updates: false,
             failure: None,
@@ -367,8 +370,11 @@ impl<S: Storage> Service for Sequencer<S> {
     }
 
     fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
-        if let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn) {
-            querier.stop(id);
+        if let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn)
+            && let Some(asked) = querier.stop(id)
+        {
+            self.replays.forget(conn, &asked);
+            self.connections.set_bulk(conn, false);
         }
     }
 
@@ -389,6 +395,9 @@ impl<S: Storage> Service for Sequencer<S> {
         status.metric("refused", self.connections.refused());
         status.metric("local_faults", self.connections.local_faults());
         status.metric("local_frames_dropped", self.local_dropped);
+        let (under_way, waiting) = self.replays.counts();
+        status.metric("replays", under_way);
+        status.metric("replays_waiting", waiting);
         if !matches!(self.journal.health(), Health::Open) {
             status.text("journal", format!("{:?}", self.journal.health()));
         }
@@ -456,7 +465,12 @@ impl<S: Storage> Service for Sequencer<S> {
                 let name = self.followers.name(index);
                 self.connections.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
-            Some(SequencerPeer::Querier(_)) | None => {}
+            Some(SequencerPeer::Querier(querier)) => {
+                if let Some(asked) = querier.replay {
+                    self.replays.forget(conn, &asked);
+                }
+            }
+            None => {}
         }
     }
 
@@ -488,6 +502,7 @@ impl<S: Storage> Service for Sequencer<S> {
         for conn in std::mem::take(&mut self.scanning) {
             self.connections.mark_dirty(conn);
         }
+        self.begin_replays();
     }
 
     fn on_commit(&mut self, now: Now) {
@@ -512,7 +527,7 @@ impl<S: Storage> Service for Sequencer<S> {
     }
 
     fn next_due(&self) -> Option<Mono> {
-        if !self.scanning.is_empty() {
+        if !self.scanning.is_empty() || self.replays.may_begin() {
             return Some(Mono::default());
         }
         let of_journal = self.journal.next_deadline();

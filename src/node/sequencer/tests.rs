@@ -175,12 +175,20 @@ impl Bench {
     fn read_bytes(&mut self, conn: ConnId, limit: usize) -> Vec<u8> {
         let mut read = Vec::new();
         while read.len() < limit {
-            let outgoing = self.core.outgoing(self.now, conn);
-            let taken = outgoing.len().min(limit - read.len());
+            let head = self.core.outgoing(self.now, conn).head.to_vec();
+            let taken = head.len().min(limit - read.len());
+            if taken == 0 && self.core.has_bulk() {
+                // The rest has its part of the next turn.
+                self.core.handle_mail(self.now);
+                while self.core.poll_bulk().is_some_and(|next| next != conn) {}
+                if !self.core.outgoing(self.now, conn).is_empty() {
+                    continue;
+                }
+            }
             if taken == 0 {
                 break;
             }
-            read.extend_from_slice(&outgoing.head[..taken]);
+            read.extend_from_slice(&head[..taken]);
             self.core.handle_sent(self.now, conn, taken);
         }
         read

@@ -21,12 +21,14 @@ mod admission;
 mod connections;
 mod round;
 mod status;
+mod work;
 
 pub(crate) use crate::question::Rejection;
 pub(crate) use admission::{Admission, Permission, Roles, authorize};
 pub use connections::{Connection, Connections};
 pub use round::Round;
 pub(crate) use status::Status;
+pub use work::{Work, WorkSpent};
 
 use super::codec::{self, Codec};
 use super::{Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing};
@@ -318,6 +320,22 @@ impl<S: Service> Node for S {
         self.connections_mut().poll_dirty()
     }
 
+    fn poll_bulk(&mut self) -> Option<ConnId> {
+        self.connections_mut().poll_bulk()
+    }
+
+    fn has_bulk(&self) -> bool {
+        self.connections().has_bulk()
+    }
+
+    fn put_off(&mut self, conn: ConnId) -> bool {
+        let is_bulk = self.connections().is_bulk(conn);
+        if is_bulk {
+            self.connections_mut().mark_dirty(conn);
+        }
+        is_bulk
+    }
+
     #[inline]
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
         if self.connections().outbox(conn).is_empty() {
@@ -340,6 +358,10 @@ impl<S: Service> Node for S {
 
     fn wants_bytes(&self, conn: ConnId) -> bool {
         Service::wants(self, conn)
+    }
+
+    fn is_source(&self, conn: ConnId) -> bool {
+        self.connections().is_source(conn)
     }
 }
 

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::history::{Index, UnpackedBlock};
+use crate::limits;
 use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
@@ -61,8 +62,6 @@ pub struct Shard<S: Storage> {
     unpacked: UnpackedBlock,
     /// What all answers under way hold.
     load: Load,
-    /// Connections whose answers looked at much and found little: asked again in the next turn.
-    scanning: Vec<ConnId>,
     /// Connections with questions that the log is not far enough for, and when the first gives up.
     waiting: Vec<ConnId>,
     waiting_due: Option<Mono>,
@@ -86,6 +85,7 @@ impl<S: Storage> Shard<S> {
         log.require_checkpoints();
         let (index, damaged) = Index::rebuild(&log);
         let mut connections = Connections::default();
+        connections.work_mut().bound_frames(limits::ANSWER_FRAMES_PER_TURN_MAX);
         if recovery.cut_records > 0 {
             let text = format!("{} torn records were cut from the log", recovery.cut_records);
             connections.log(Level::Warn, text);
@@ -127,7 +127,6 @@ impl<S: Storage> Shard<S> {
             scratch: Vec::new(),
             unpacked: UnpackedBlock::default(),
             load: Load::default(),
-            scanning: Vec::new(),
             waiting: Vec::new(),
             waiting_due: None,
             is_held_back: false,
@@ -361,9 +360,6 @@ impl<S: Storage> Service for Shard<S> {
         self.log.handle_timers(now);
         self.forget_removed();
         self.settle_waiting(now, false);
-        for conn in std::mem::take(&mut self.scanning) {
-            self.connections.mark_dirty(conn);
-        }
     }
 
     fn on_commit(&mut self, now: Now) {
@@ -385,9 +381,6 @@ impl<S: Storage> Service for Shard<S> {
     }
 
     fn next_due(&self) -> Option<Mono> {
-        if !self.scanning.is_empty() {
-            return Some(Mono::default());
-        }
         [self.log.next_deadline(), self.waiting_due].into_iter().flatten().min()
     }
 

@@ -251,16 +251,17 @@ impl World {
             self.watch.core_durable = self.watch.core_durable.max(session.durable_seq.get());
             if is_follower {
                 let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
-                // Said a second time to a shard that missed epochs, it names what they took back.
-                let missed = self.watch.feeds.contains_key(&number).then(|| {
-                    let after = self.watch.acks.get(&host).map_or(0, |&(own, _, _)| own.min(epoch));
-                    let missed = self.watch.epochs.range((Excluded(after), Included(epoch)));
-                    missed.map(|(_, &start)| start).min().unwrap_or(start)
-                });
-                let known = *self.watch.epochs.entry(epoch).or_insert(start);
-                let is_right = missed.map_or(start == known, |missed| start <= missed);
-                self.hold(is_right, "an-epoch-has-one-start", || {
-                    format!("epoch {epoch} begins at {known} and at {start}; missed {missed:?}")
+                // Said a second time, it names where the follower's own epoch ended.
+                let is_second = session.has(Session::CONTINUES);
+                let own = self.watch.acks.get(&host).map_or(0, |&(own, _, _)| own.min(epoch));
+                let behind = self.watch.epochs.range((Excluded(own), Included(epoch)));
+                let end = behind.map(|(_, &start)| start).min();
+                let known = match is_second {
+                    true => end.filter(|_| own > 0).unwrap_or(start),
+                    false => *self.watch.epochs.entry(epoch).or_insert(start),
+                };
+                self.hold(start == known, "an-epoch-has-one-start", || {
+                    format!("epoch {epoch} begins at {known} and at {start}, second {is_second}")
                 });
                 self.watch.feeds.insert(number, Feed { epoch, last_seq: 0, has_snapshot: false });
             }

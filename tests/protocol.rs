@@ -72,6 +72,7 @@ fn control_layouts_are_as_written() {
         QueryMore { id, symbol, as_of, reserved }
         Counted { id, instrument, trades, cancelled, first, last, reserved }
         NodeExplain { id, what, copy, part, asked_us, answered_us, frames, bytes, reserved, name }
+        Lineage { source, what, reserved, epoch, first_seq, epoch_id, reserved_too }
     }
 }
 

@@ -101,6 +101,8 @@ pub(crate) enum SequencerPeer {
 /// What one querier has asked for and not been sent.
 #[derive(Debug, Default)]
 pub(crate) struct Querier {
+    /// The epoch, by identity, of the sequence that it follows; 0 = it does not say.
+    feed: u64,
     replay: Option<AskedReplay>,
     quotes: QuoteQueries,
 }
@@ -260,8 +262,9 @@ impl<S: Storage> Sequencer<S> {
         &mut self,
         _now: Now,
         _conn: ConnId,
-        _session: &Session,
+        session: &Session,
     ) -> Admission<SequencerPeer> {
+        let querier = Querier { feed: session.feed.get(), ..Querier::default() };
         let answer = Session {
             source: MARKET_SOURCE,
             epoch: U32::new(self.journal.epoch()),
@@ -272,7 +275,7 @@ impl<S: Storage> Sequencer<S> {
             name: padded("core"),
             ..Session::default()
         };
-        Admission::Accepted(SequencerPeer::Querier(Querier::default()), answer)
+        Admission::Accepted(SequencerPeer::Querier(querier), answer)
     }
 
     /// Lets the exchange machine act: dial, ask, close.

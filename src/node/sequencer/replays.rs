@@ -121,11 +121,16 @@ impl<S: Storage> Sequencer<S> {
         let pattern = pattern.map_err(|_| {
             Rejection::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *")
         })?;
-        let Some(SequencerPeer::Querier(Querier { replay: place, quotes })) =
+        let Some(SequencerPeer::Querier(Querier { replay: place, quotes, feed })) =
             self.connections.peer_mut(conn)
         else {
             return Ok(());
         };
+        if *feed != 0 && self.journal.lineage().end_of(*feed).is_none() {
+            // It would fill gaps of one history with frames of another.
+            let text = "another sequence: subscribe from 0";
+            return Err(Rejection::new(ErrorCode::Unexpected, text));
+        }
         if place.is_some() {
             let text = "one replay per connection at a time";
             return Err(Rejection::new(ErrorCode::Limit, text));

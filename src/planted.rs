@@ -40,12 +40,13 @@ pub enum Bug {
     TakeSealForEnd,
     ForgetRemoval,
     TakeAnyPartition,
+    MergeDropsLast,
     ReuseEpochId,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 31] = [
+    pub const ALL: [Bug; 32] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -76,6 +77,7 @@ impl Bug {
         Bug::TakeSealForEnd,
         Bug::ForgetRemoval,
         Bug::TakeAnyPartition,
+        Bug::MergeDropsLast,
         Bug::ReuseEpochId,
     ];
 }

@@ -272,7 +272,7 @@ pub(super) fn segment_number(path: &Path) -> Option<u64> {
     }
 }
 
-fn lock(path: &Path) -> Result<File, StorageError> {
+pub(super) fn lock(path: &Path) -> Result<File, StorageError> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)

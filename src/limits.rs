@@ -475,6 +475,8 @@ pub const RETAIN_BYTES_MIN: u64 = 4 * SEGMENT_BYTES_MIN;
 pub const RETAIN_AGE_MIN: Duration = Duration::from_secs(1);
 /// See [`RETAIN_AGE_MIN`].
 pub const RETAIN_AGE_MAX: Duration = Duration::from_hours(24 * 36_500);
+/// How often core asks a follower again that it refused because it holds another history.
+pub const FOREIGN_RETRY_EVERY: Duration = Duration::from_secs(10);
 /// Epochs whose identity and beginning a log and a broker know, the newest ones. Each start of core is one: who was
 /// away for more of them cannot be told what of its frames still stands.
 pub const EPOCHS_KEPT_MAX: usize = 256;

@@ -42,6 +42,10 @@ pub enum Bug {
     TakeAnyPartition,
     MergeDropsLast,
     ReuseEpochId,
+    AcceptUnknownFeed,
+    SkipLineageLookup,
+    FeedUndurableToShards,
+    ResumeWithoutLineage,
 }
 
 impl Bug {
@@ -79,6 +83,10 @@ impl Bug {
         Bug::TakeAnyPartition,
         Bug::MergeDropsLast,
         Bug::ReuseEpochId,
+        Bug::AcceptUnknownFeed,
+        Bug::SkipLineageLookup,
+        Bug::FeedUndurableToShards,
+        Bug::ResumeWithoutLineage,
     ];
 }
 

@@ -323,7 +323,7 @@ impl<S: Storage> Log<S> {
 
     /// Writes the lineage at the head of a segment, so that the segments before it can go: as much of its end as
     /// an eighth of the segment has room for.
-    fn restate_lineage(&mut self) {
+    pub(super) fn restate_lineage(&mut self) {
         let known = self.lineage.entries().len();
         let room = self.segments.active().records / LINEAGE_SHARE;
         let skipped = known.saturating_sub(usize::try_from(room).unwrap_or(usize::MAX));

@@ -17,7 +17,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::limits::EPOCHS_KEPT_MAX;
-use crate::wire::{FRAME_BYTES, Frame, Kind, Message, U16, U32, U64};
+use crate::wire::{self, FRAME_BYTES, Frame, Kind, Message, U16, U32, U64};
 
 /// One entry of the lineage as a record of a log: FORMAT.md has the layout.
 #[derive(
@@ -107,6 +107,33 @@ impl EpochEntry {
             first_seq: record.first_seq.get(),
             is_chosen: record.what & LogEpoch::CHOSEN != 0,
             is_given_up: record.what & LogEpoch::GIVEN_UP != 0,
+        }
+    }
+
+    /// As it travels to a broker.
+    #[must_use]
+    pub fn message(&self, source: u8) -> wire::Lineage {
+        let chosen = if self.is_chosen { wire::Lineage::CHOSEN } else { 0 };
+        let given_up = if self.is_given_up { wire::Lineage::GIVEN_UP } else { 0 };
+        wire::Lineage {
+            source,
+            what: chosen | given_up,
+            epoch: U32::new(self.epoch),
+            first_seq: U64::new(self.first_seq),
+            epoch_id: U64::new(self.epoch_id),
+            ..wire::Lineage::default()
+        }
+    }
+
+    /// What such a message says.
+    #[must_use]
+    pub fn of_message(message: &wire::Lineage) -> EpochEntry {
+        EpochEntry {
+            epoch: message.epoch.get(),
+            epoch_id: message.epoch_id.get(),
+            first_seq: message.first_seq.get(),
+            is_chosen: message.what & wire::Lineage::CHOSEN != 0,
+            is_given_up: message.what & wire::Lineage::GIVEN_UP != 0,
         }
     }
 

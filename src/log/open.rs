@@ -137,7 +137,12 @@ impl<S: Storage> Log<S> {
 
     fn put_open_mark(&mut self, now: Now) -> Result<(), AppendError> {
         self.wait_for_room(1, now)?;
+        let begins_segment = self.writer.position() == self.segments.active().base;
         self.put_mark(Reason::Open);
+        if begins_segment {
+            // A crash left the segment without a record: its head is written here.
+            self.restate_lineage();
+        }
         self.publish();
         self.sync_and_wait(now)
     }

@@ -47,6 +47,12 @@ impl<S: Storage> Log<S> {
         self.durability.durable().next_seq
     }
 
+    /// Whether the policy syncs what is committed, without being asked: then all of it becomes durable soon.
+    #[must_use]
+    pub fn promises_durability(&self) -> bool {
+        self.durability.promises()
+    }
+
     /// Feed and number wanted next from upstream.
     #[must_use]
     pub fn upstream(&self) -> (u64, u64) {

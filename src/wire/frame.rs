@@ -54,6 +54,7 @@ pub enum Kind {
     QueryMore = 47,
     Counted = 48,
     NodeExplain = 49,
+    Lineage = 50,
 }
 
 impl Kind {
@@ -117,7 +118,7 @@ impl Kind {
 }
 
 /// The kinds that are no data, in numerical order. Those that are have their rows in `kinds.rs`.
-const CONTROL_KINDS: [Kind; 20] = [
+const CONTROL_KINDS: [Kind; 21] = [
     Kind::LogMark,
     Kind::LogEpoch,
     Kind::Session,
@@ -138,6 +139,7 @@ const CONTROL_KINDS: [Kind; 20] = [
     Kind::QueryMore,
     Kind::Counted,
     Kind::NodeExplain,
+    Kind::Lineage,
 ];
 
 const KIND_BY_NUMBER: [Option<Kind>; 64] = {

@@ -219,7 +219,9 @@ impl Client {
     fn greet(&mut self, now: Now, conn: ConnId, role: Role) {
         self.connections.insert_dialed(now, conn);
         self.connections.dialed(conn, ());
-        self.connections.send(conn, Session { role: role as u8, ..Session::default() });
+        let (feed, epoch) = self.follower.epoch();
+        let (role, feed, epoch) = (role as u8, feed.into(), epoch.into());
+        self.connections.send(conn, Session { role, feed, epoch, ..Session::default() });
     }
 }
 

@@ -175,17 +175,18 @@ impl Fanout {
                 source.is_ready = true;
                 self.readers.notify_ready(number);
             }
-            SourceChange::Epoch { epoch, epoch_start, void_from, is_ready } => {
-                let is_new_epoch = source.epoch != epoch;
-                (source.epoch, source.epoch_start) = (epoch, epoch_start);
-                source.is_ready = is_ready;
-                if let Some(seq) = void_from {
+            SourceChange::Epoch(change) => {
+                let is_new_epoch = (source.epoch, source.feed) != (change.epoch, change.feed);
+                source.begin_epoch(change.feed, change.epoch, change.epoch_start, change.is_new);
+                source.is_ready = change.is_ready;
+                if let Some(seq) = change.void_from {
                     source.values.void_from(seq);
                 }
                 if is_new_epoch {
-                    self.readers.notify_epoch(number, void_from);
+                    self.readers.notify_epoch(number, change.void_from);
                 }
             }
+            SourceChange::Lineage(entry) => source.lineage.note(entry),
             SourceChange::Value(frame) => source.note(&frame),
             SourceChange::Publisher { has_publisher, is_stale } => {
                 (source.has_publisher, source.is_stale) = (has_publisher, is_stale);

@@ -23,18 +23,24 @@ use std::sync::atomic::Ordering;
 
 use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service};
-use crate::feed::{LastValues, Pattern, Ring};
+use crate::feed::{LastValues, Pattern, Ring, Window};
 use crate::limits;
+use crate::log::EpochEntry;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Seq, Session, U32, U64, padded,
+    Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Lineage, Refusal, Seq, Session,
+    U32, U64, padded, unpadded,
 };
 
 pub use fanout::Fanout;
-use intake::Intake;
+use intake::{Continuity, Intake};
 use mailbox::FurtherReactors;
 use readers::Readers;
+use source::Source;
 use subscriber::Subscriber;
+
+/// The source whose publisher, core, keeps its sequence, and knows its lineage.
+const MARKET_SOURCE: u8 = 1;
 
 /// What the broker is configured with.
 #[derive(Clone, Debug)]
@@ -79,6 +85,19 @@ impl BrokerConfig {
 /// growing may double.
 const INTEREST_BYTES_MAX: usize = limits::PATTERNS_MAX * 2 * size_of::<Pattern>()
     + 2 * size_of::<u16>() * limits::INSTRUMENTS_MAX;
+
+/// What a publisher is answered: where its source stands.
+fn answer_of<W: Window>(number: u8, source: &Source<W>) -> Session {
+    Session {
+        source: number,
+        name: padded("broker"),
+        epoch: U32::new(source.epoch),
+        epoch_start: U64::new(source.epoch_start),
+        next_seq: Seq::field(source.wanted_seq()),
+        feed: U64::new(source.feed),
+        ..Session::default()
+    }
+}
 
 /// What a connection is for.
 #[derive(Debug)]
@@ -179,8 +198,23 @@ impl Broker {
         if frame.kind().is_some_and(Kind::is_data) {
             return self.publish(number, frame);
         }
+        if let Some(lineage) = frame.view::<Lineage>() {
+            return self.note_lineage(number, lineage);
+        }
         let beat = frame.view::<Heartbeat>().ok_or_else(Rejection::out_of_place)?;
         self.note_publisher_at(number, beat);
+        Ok(())
+    }
+
+    /// A publisher tells an epoch that its sequence went through.
+    fn note_lineage(&mut self, number: u8, lineage: &Lineage) -> Result<(), Rejection> {
+        if lineage.source != number {
+            return Err(Rejection::new(ErrorCode::Unexpected, "the lineage of another source"));
+        }
+        let Some(intake) = self.intakes.get(usize::from(number)) else { return Ok(()) };
+        let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
+        let entry = EpochEntry::of_message(lineage);
+        intake.note_lineage(source, &mut self.further_reactors, entry);
         Ok(())
     }
 
@@ -274,15 +308,19 @@ impl Broker {
             let text = "the last session is still taken in; come back";
             return Admission::refused(ErrorCode::Limit, text);
         }
-        let begun = intake.begin_session(source, &mut self.further_reactors, conn, session);
-        let answer = Session {
-            source: number,
-            name: padded("broker"),
-            epoch: U32::new(source.epoch),
-            epoch_start: U64::new(source.epoch_start),
-            next_seq: Seq::field(source.wanted_seq()),
-            ..Session::default()
+        let begins = match intake.continuity(source, conn, session) {
+            Continuity::Goes { start, is_new } => (start, is_new),
+            Continuity::Unknown => {
+                intake.asked = Some(conn);
+                return Admission::Retry(answer_of(number, source));
+            }
+            Continuity::Refused => {
+                let text = "that is not the sequence that this broker has";
+                return Admission::refused(ErrorCode::Unexpected, text);
+            }
         };
+        let begun = intake.begin_session(source, &mut self.further_reactors, conn, session, begins);
+        let answer = answer_of(number, source);
         if let Some(previous) = begun.displaced {
             let text = "another publisher took over";
             self.readers.connections.refuse(previous, ErrorCode::Unexpected, text);
@@ -360,6 +398,19 @@ impl Service for Broker {
     fn on_arrival(&mut self, _now: Now, conn: ConnId, frames: usize) {
         if let Some(BrokerPeer::Publisher { .. }) = self.readers.connections.peer(conn) {
             self.readers.connections.note_published(frames);
+        }
+    }
+
+    fn on_refusal(&mut self, conn: ConnId, refusal: &Refusal) {
+        if let Some(intake) = self.intakes.iter().find(|intake| intake.asked == Some(conn)) {
+            let text = format!(
+                "the publisher of source {} refuses to go on: {}. Nothing was changed, and subscribers keep what \
+                 they have. Restart this broker: it keeps nothing on disk, and takes that sequence up from the \
+                 beginning",
+                intake.number(),
+                unpadded(&refusal.text),
+            );
+            self.readers.connections.log(Level::Error, text);
         }
     }
 

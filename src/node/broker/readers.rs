@@ -48,7 +48,8 @@ impl<W: Window> Readers<W> {
         let (source, name) = (session.source, padded("broker"));
         self.subscribers += 1;
         let answer = Session { source, name, ..Session::default() };
-        Admission::Accepted(BrokerPeer::Subscriber(Subscriber::default()), answer)
+        let subscriber = Subscriber::following(session.feed.get());
+        Admission::Accepted(BrokerPeer::Subscriber(subscriber), answer)
     }
 
     /// A frame, checked, from a subscriber. Its heartbeats are answered already.
@@ -185,6 +186,11 @@ impl<W: Window> Readers<W> {
         };
         self.scratch.clear();
         let filled = subscriber.fill(source, &mut self.scratch);
+        if subscriber.is_foreign() {
+            let text = "another sequence: subscribe from 0";
+            self.connections.refuse(conn, ErrorCode::Unexpected, text);
+            return Filled::Outbox;
+        }
         if self.scratch.is_empty() {
             return if filled == Filled::Lent { filled } else { Filled::Nothing };
         }

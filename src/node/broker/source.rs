@@ -3,12 +3,17 @@
 //! `intake` and `fanout`).
 
 use crate::feed::{InterestId, Interests, LastValues, RingView, Window};
+use crate::log::{EpochEntry, Lineage};
 use crate::node::ConnId;
 use crate::wire::{Flags, Frame, Seq};
 
 /// A source. It outlives its publisher's connections.
 #[derive(Debug)]
 pub(super) struct Source<W> {
+    /// Under which epoch the newest frames are: its identity; 0 = the publisher says none.
+    pub(super) feed: u64,
+    /// The epochs that the publisher has told: what of a reader's frames still stands.
+    pub(super) lineage: Lineage,
     pub(super) epoch: u32,
     pub(super) epoch_start: u64,
     /// None before the publisher has ever said where its sequence begins.
@@ -31,6 +36,8 @@ pub(super) struct Source<W> {
 impl<W> Default for Source<W> {
     fn default() -> Source<W> {
         Source {
+            feed: 0,
+            lineage: Lineage::default(),
             epoch: 0,
             epoch_start: 0,
             window: None,
@@ -66,6 +73,18 @@ impl<W: Window> Source<W> {
 }
 
 impl<W> Source<W> {
+    /// The sequence goes on in this epoch, from this seq on; `is_new`: it is another sequence.
+    pub(super) fn begin_epoch(&mut self, feed: u64, epoch: u32, first_seq: u64, is_new: bool) {
+        (self.feed, self.epoch, self.epoch_start) = (feed, epoch, first_seq);
+        if is_new {
+            self.lineage = Lineage::default();
+        }
+        if feed != 0 && epoch != 0 && self.lineage.id_of(epoch) != feed {
+            let (epoch_id, is_chosen, is_given_up) = (feed, false, false);
+            self.lineage.note(EpochEntry { epoch, epoch_id, first_seq, is_chosen, is_given_up });
+        }
+    }
+
     /// The delivery flags of last values in a snapshot. Those are not known to be current of a publisher that is
     /// away.
     pub(super) fn snapshot_flags(&self) -> u16 {
@@ -83,6 +102,9 @@ impl<W> Source<W> {
         let epoch = (self.epoch, self.epoch_start, self.is_ready);
         if epoch != (other.epoch, other.epoch_start, other.is_ready) {
             return Some("epoch");
+        }
+        if self.feed != other.feed || self.lineage != other.lineage {
+            return Some("lineage");
         }
         if (self.has_publisher, self.is_stale) != (other.has_publisher, other.is_stale) {
             return Some("publisher");

@@ -29,6 +29,8 @@ enum SubscriberState {
     Idle,
     /// Its patterns so far.
     Collecting(Vec<Pattern>),
+    /// What it wants to go on with is no part of the sequence: it is refused.
+    Foreign,
     /// The source has to become ready before the subscription can be confirmed.
     Waiting,
     /// Definitions (and last values) up to this instrument index have been sent.
@@ -48,6 +50,9 @@ pub(crate) struct Subscriber {
     source: u8,
     mode: Mode,
     wants_history: bool,
+    /// The epoch, by identity, under which it has what is before the place that it resumes from; 0 = it does not
+    /// say.
+    feed: u64,
     is_due: bool,
     interest: Option<InterestId>,
     /// Its place among the readers of its source.
@@ -67,6 +72,7 @@ impl Default for Subscriber {
             source: 0,
             mode: Mode::Lossless,
             wants_history: false,
+            feed: 0,
             is_due: false,
             interest: None,
             place: 0,
@@ -78,6 +84,16 @@ impl Default for Subscriber {
 }
 
 impl Subscriber {
+    /// One that has its newest frames under this epoch.
+    pub(super) fn following(feed: u64) -> Subscriber {
+        Subscriber { feed, ..Subscriber::default() }
+    }
+
+    /// Whether it has to be refused: it wants to go on with another sequence.
+    pub(super) fn is_foreign(&self) -> bool {
+        matches!(self.state, SubscriberState::Foreign)
+    }
+
     pub(super) fn source(&self) -> u8 {
         self.source
     }
@@ -160,9 +176,10 @@ impl Subscriber {
     /// Everything from `seq` on is void. The GAP frame to send, when this subscriber was past it.
     pub(super) fn void_from(&mut self, seq: u64) -> Option<Gap> {
         let place = match &mut self.state {
-            SubscriberState::Idle | SubscriberState::Collecting(_) | SubscriberState::Waiting => {
-                return None;
-            }
+            SubscriberState::Idle
+            | SubscriberState::Collecting(_)
+            | SubscriberState::Waiting
+            | SubscriberState::Foreign => return None,
             SubscriberState::Snapshot { live_from, .. } => live_from,
             SubscriberState::Live => &mut self.cursor,
         };
@@ -190,6 +207,7 @@ impl Subscriber {
             epoch_start: U64::new(source.epoch_start),
             next_seq: Seq::field(next_seq),
             oldest_seq: Seq::field(oldest_seq),
+            feed: U64::new(source.feed),
             ..Subscribed::default()
         }
     }
@@ -204,6 +222,9 @@ impl Subscriber {
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
             return Filled::Outbox;
         };
+        if matches!(self.state, SubscriberState::Waiting) {
+            self.resume(source, out);
+        }
         if matches!(self.state, SubscriberState::Waiting) {
             self.confirm(source, view, interest, out);
         }
@@ -245,6 +266,24 @@ impl Subscriber {
         }
         self.fill_matching(view, interest, out);
         Filled::Outbox
+    }
+
+    /// What of the frames before its place still stands, when it says under which epoch it has them.
+    fn resume<W>(&mut self, source: &Source<W>, out: &mut Vec<Frame>) {
+        let says_nothing = self.feed == 0 || source.feed == 0 || !self.wants_history;
+        if says_nothing || self.feed == source.feed || is_planted(Bug::ResumeWithoutLineage) {
+            return;
+        }
+        match source.lineage.end_of(self.feed) {
+            None => self.state = SubscriberState::Foreign,
+            Some(end) => {
+                let end = end.seq.unwrap_or(u64::MAX);
+                if self.cursor > end {
+                    out.push(Frame::seal(gap(GapReason::Void, end, self.cursor - 1, u64::MAX)));
+                    self.cursor = end;
+                }
+            }
+        }
     }
 
     fn confirm<W: Window>(

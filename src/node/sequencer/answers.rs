@@ -111,11 +111,16 @@ impl<S: Storage> Sequencer<S> {
             next_seq: Seq::or_first(query.from.get()).max(first_seq),
             had_damage: false,
         };
-        let Some(SequencerPeer::Querier(Querier { replay: place, .. })) =
+        let Some(SequencerPeer::Querier(Querier { replay: place, feed, .. })) =
             self.connections.peer_mut(conn)
         else {
             return Ok(());
         };
+        if *feed != 0 && self.journal.lineage().end_of(*feed).is_none() {
+            // It would fill gaps of one history with frames of another.
+            let text = "another sequence: subscribe from 0";
+            return Err(Rejection::new(ErrorCode::Unexpected, text));
+        }
         if place.is_some() {
             let text = "one replay per connection at a time";
             return Err(Rejection::new(ErrorCode::Limit, text));
@@ -154,7 +159,7 @@ impl<S: Storage> Sequencer<S> {
                     self.scanning.push(conn);
                 }
             }
-            Some(SequencerPeer::Querier(Querier { replay: place, quotes })) => {
+            Some(SequencerPeer::Querier(Querier { replay: place, quotes, .. })) => {
                 let view = QuoteView {
                     values: self.market.values(),
                     names: self.market.names(),

@@ -143,10 +143,10 @@ impl Market {
     }
 
     /// What was sent in `epoch` is void from this seq on: there the next epoch began, and none began
-    /// lower later. 1, when the journal no longer knows.
-    pub(super) fn void_from(&self, epoch: u32) -> u64 {
-        let next = self.epochs.iter().find(|(known, _)| *known == epoch.saturating_add(1));
-        next.map_or(1, |(_, start_seq)| *start_seq)
+    /// lower later. `None` when the journal no longer knows, or never did. For followers that know no identity.
+    pub(super) fn end_of_epoch(&self, epoch: u32) -> Option<u64> {
+        let place = self.epochs.iter().position(|(known, _)| *known == epoch)?;
+        self.epochs.get(place + 1).map(|(_, start_seq)| *start_seq)
     }
 
     /// See the field.

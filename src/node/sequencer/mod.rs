@@ -42,7 +42,7 @@ use crate::wire::{
 
 use answers::Replay;
 use exchange::Exchange;
-use followers::Followers;
+use followers::{FollowerReply, Followers};
 use market::Market;
 
 /// The source number that core publishes as.
@@ -100,6 +100,8 @@ pub(crate) enum SequencerPeer {
 /// What one querier has asked for and not been sent.
 #[derive(Debug, Default)]
 pub(crate) struct Querier {
+    /// The epoch, by identity, of the sequence that it follows; 0 = it does not say.
+    feed: u64,
     replay: Option<Replay>,
     quotes: QuoteQueries,
 }
@@ -215,8 +217,18 @@ impl<S: Storage> Sequencer<S> {
                 let answer =
                     self.followers.handle_frame(now, index, frame, &self.journal, &self.market);
                 match answer {
-                    Ok(Some(answer)) => self.connections.send(conn, answer),
-                    Ok(None) => {}
+                    Ok(FollowerReply::Session(answer)) => self.connections.send(conn, answer),
+                    Ok(FollowerReply::Begun { wants_lineage }) => {
+                        let entries = self.journal.lineage().entries().iter();
+                        for entry in entries.filter(|_| wants_lineage) {
+                            self.connections.send(conn, entry.message(MARKET_SOURCE));
+                        }
+                    }
+                    Ok(FollowerReply::Nothing) => {}
+                    Ok(FollowerReply::Foreign { refusal, text }) => {
+                        self.connections.log(Level::Error, text);
+                        self.connections.refuse(conn, ErrorCode::Unexpected, refusal);
+                    }
                     Err(text) => {
                         self.followers.handle_protocol_error(now, index);
                         self.connections.refuse(conn, ErrorCode::Unexpected, text);
@@ -247,18 +259,20 @@ impl<S: Storage> Sequencer<S> {
         &mut self,
         _now: Now,
         _conn: ConnId,
-        _session: &Session,
+        session: &Session,
     ) -> Admission<SequencerPeer> {
+        let querier = Querier { feed: session.feed.get(), ..Querier::default() };
         let answer = Session {
             source: MARKET_SOURCE,
             epoch: U32::new(self.journal.epoch()),
             epoch_start: U64::new(self.journal.epoch_start()),
             next_seq: U64::new(self.journal.next_seq()),
             durable_seq: U64::new(self.journal.durable_seq()),
+            feed: U64::new(self.journal.epoch_id()),
             name: padded("core"),
             ..Session::default()
         };
-        Admission::Accepted(SequencerPeer::Querier(Querier::default()), answer)
+        Admission::Accepted(SequencerPeer::Querier(querier), answer)
     }
 
     /// Lets the exchange machine act: dial, ask, close.
@@ -364,6 +378,8 @@ impl<S: Storage> Service for Sequencer<S> {
     fn status(&self, now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", "core");
+        status.text("journal_id", format!("{:016x}", self.journal.lineage().journal_id()));
+        status.text("epoch_id", format!("{:016x}", self.journal.epoch_id()));
         status.metric("epoch", self.journal.epoch());
         status.metric("next_seq", self.journal.next_seq());
         status.metric("durable_seq", self.journal.durable_seq());
@@ -451,6 +467,12 @@ impl<S: Storage> Service for Sequencer<S> {
         let progress = self.journal.handle_completions(now);
         if progress.room {
             self.is_held_back = false;
+        }
+        if progress.durable {
+            // A shard is sent what has become durable.
+            for conn in self.followers.streaming() {
+                self.connections.mark_dirty(conn);
+            }
         }
         if progress.failed {
             self.failure = Some(format!("the journal failed: {:?}", self.journal.health()));

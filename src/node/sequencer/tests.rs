@@ -1,5 +1,7 @@
 //! The sequencer as a machine: the exchange and the followers are played by hand, the disk is in memory.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Read, Retention, Sequence, SyncPolicy, UpstreamRule};
@@ -74,9 +76,12 @@ fn config() -> SequencerConfig {
         connect_deadline: Duration::from_secs(1),
         broker_warmup_frames: 2,
         seed: 1,
-        epoch_id: 11,
+        epoch_id: EPOCH_IDS.fetch_add(1, Ordering::Relaxed),
     }
 }
+
+/// Each start of core begins an epoch of its own.
+static EPOCH_IDS: AtomicU64 = AtomicU64::new(1_000);
 
 impl Bench {
     fn new() -> Bench {
@@ -154,13 +159,28 @@ impl Bench {
         conn
     }
 
+    /// A follower of core's epoch, and what it is sent besides the lineage.
     fn follower(&mut self, dial: u32, next_seq: u64) -> (ConnId, Vec<Frame>) {
-        let conn = self.open(Origin::Dialed(DialId(dial)));
-        assert!(self.read(conn)[0].view::<Session>().is_some());
+        let (conn, core) = self.greeted(dial);
         let next_seq = U64::new(next_seq);
-        self.deliver(conn, &[Frame::seal(Session { next_seq, ..Session::default() })]);
-        let frames = self.read(conn);
+        let answer = Session { feed: core.feed, epoch: core.epoch, next_seq, ..Session::default() };
+        self.deliver(conn, &[Frame::seal(answer)]);
+        self.turn();
+        let mut frames = self.read(conn);
+        frames.retain(|frame| frame.kind() != Some(Kind::Lineage));
         (conn, frames)
+    }
+
+    /// Core has connected to a follower; what it said.
+    fn greeted(&mut self, dial: u32) -> (ConnId, Session) {
+        let dials = |action: &Action| matches!(action, Action::Dial { dial: it, .. } if *it == DialId(dial));
+        while !self.actions.iter().any(dials) {
+            self.sleep_ms(100);
+        }
+        self.actions.retain(|action| !dials(action));
+        let conn = self.open(Origin::Dialed(DialId(dial)));
+        let said = *self.read(conn)[0].view::<Session>().unwrap();
+        (conn, said)
     }
 
     fn querier(&mut self) -> ConnId {
@@ -527,7 +547,7 @@ fn a_follower_ahead_of_the_journal_is_refused() {
     let (conn, frames) = bench.follower(2, 5);
     assert!(bench.closes(conn));
     assert!(seqs(&frames).is_empty());
-    assert!(unpadded(&frames[0].view::<Refusal>().unwrap().text).contains("never had"));
+    assert!(unpadded(&frames[0].view::<Refusal>().unwrap().text).contains("lacks frames"));
 }
 
 #[test]
@@ -584,5 +604,6 @@ fn counters_go_on_across_a_restart() {
 }
 
 mod answers;
+mod continuity;
 mod damage;
 mod trimming;

@@ -33,7 +33,7 @@ use super::{Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, 
 use crate::question::{Question, QuestionError};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, Heartbeat, Op, Query,
+    BreakerAction, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, Heartbeat, Kind, Op, Query,
     QueryMore, Refusal, Seq, Session, unpadded,
 };
 
@@ -146,6 +146,11 @@ pub(crate) trait Service: Sized {
         let (_, _) = (now, frames);
         debug_assert!(false, "{} dials nobody", Self::TITLE);
         self.connections_mut().close_after_flush(conn);
+    }
+
+    /// A peer that was to introduce itself again refuses instead.
+    fn on_refusal(&mut self, conn: ConnId, refusal: &Refusal) {
+        let (_, _) = (conn, refusal);
     }
 
     /// A connection is over. `peer` is what it was for, unless nobody knew that yet.
@@ -357,6 +362,14 @@ fn handle_frame<S: Service>(service: &mut S, now: Now, conn: ConnId, frame: &Fra
     if !is_greeted {
         return match frame.view::<Session>() {
             Some(session) => admission::greet(service, now, conn, session),
+            None if frame.kind() == Some(Kind::Error) => {
+                // What was answered to its SESSION does not do for it.
+                if let Some(refusal) = frame.view::<Refusal>() {
+                    service.on_refusal(conn, refusal);
+                }
+                service.connections_mut().close_after_flush(conn);
+                Handled::Here
+            }
             None => {
                 let text = "the first frame must be a SESSION";
                 service.connections_mut().refuse(conn, ErrorCode::Unexpected, text);

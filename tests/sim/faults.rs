@@ -253,7 +253,7 @@ impl World {
     }
 
     /// The operator's way: the node says goodbye, closes its log, and ends.
-    fn stop(&mut self, host: usize) {
+    pub(crate) fn stop(&mut self, host: usize) {
         let now = self.now();
         for member in self.members(host) {
             self.finish_turn(member);

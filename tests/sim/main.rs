@@ -22,6 +22,7 @@ mod counts;
 mod delivered;
 mod faults;
 mod hosts;
+mod identity;
 mod library;
 mod many;
 mod monitor;
@@ -34,6 +35,7 @@ mod reporter;
 mod road;
 mod run;
 mod scenarios;
+mod stored;
 mod swarm;
 mod turn;
 mod watch;
@@ -94,6 +96,9 @@ fn all(jobs: usize) -> Vec<Trial> {
         ("version::the_program_says_that_bugs_are_planted", the_program_says_that_bugs_are_planted),
     ] {
         tests.push(test(name, run));
+    }
+    for (name, run) in identity::ALL {
+        tests.push(test(&format!("identity::{name}"), run));
     }
     for (name, scenario) in scenarios::ALL {
         tests.push(test(&format!("scenarios::{name}"), scenario));

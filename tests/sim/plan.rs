@@ -39,6 +39,8 @@ pub(crate) struct Wish {
     pub(crate) is_traced: bool,
     pub(crate) no_stall: bool,
     pub(crate) no_faults: bool,
+    /// No log forgets anything.
+    pub(crate) no_removal: bool,
     /// The broker has no further reactors: what a seed meant before there were any.
     pub(crate) one_reactor: bool,
 }
@@ -75,7 +77,10 @@ impl Day {
             }),
             ..Options::new(seed)
         };
-        let options = extras(options, &mut root.fork(7));
+        let mut options = extras(options, &mut root.fork(7));
+        if wish.no_removal {
+            (options.core_removes, options.shards_remove) = Default::default();
+        }
         let options = bounds(options, &mut root.fork(10));
         let draw = &mut root.fork(11);
         let has_further = draw.below(3) == 0 && !wish.one_reactor;

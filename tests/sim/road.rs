@@ -23,7 +23,7 @@ use pregao::wire::{Definition, EndStatus, Ended, Frame, Kind, Op, Query, Symbol,
 use crate::asker::AskerConfig;
 use crate::client::ClientConfig;
 use crate::hosts::{Keeping, Spec};
-use crate::watch::Stored;
+use crate::stored::Stored;
 use crate::world::World;
 
 pub(crate) const MS: u64 = 1_000_000;

@@ -11,9 +11,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::client::random_id;
 use crate::config::Config;
-use crate::log::inspect::{Outline, Reader};
+use crate::log::inspect::Reader;
 use crate::log::rebuild::{
-    Plan, PlanError, Rebuilt, Relation, Standing, follow_journal, plan, plan_to_follow,
+    PlanError, Rebuilt, Relation, Standing, follow_journal, plan, plan_to_follow, plan_to_go_on,
     rebuild_journal, relation,
 };
 use crate::log::{Sequence, UpstreamRule};
@@ -192,7 +192,7 @@ fn follow(
     let is_short = core.is_end_missing();
     let plan = match plan_to_follow(&core.standing(), &standings) {
         // What is left of the journal goes on, though every shard continues it.
-        Err(PlanError::NothingToDo) if is_short => followed_as_it_is(&core.outline),
+        Err(PlanError::NothingToDo) if is_short => plan_to_go_on(&core.standing()),
         planned => planned.map_err(Failure::failed)?,
     };
     let config = journal_config(&request.config);
@@ -212,13 +212,6 @@ fn follow(
     places.finish(CORE).map_err(Failure::failed)?;
     let replaced = places.put_in_place(CORE).map_err(Failure::failed)?;
     Done::of("followed", &rebuilt, replaced).show(request.format, output)
-}
-
-fn followed_as_it_is(outline: &Outline) -> Plan {
-    let entries = outline.lineage().entries();
-    let epoch_max = entries.iter().map(|entry| entry.epoch).max().unwrap_or(0);
-    let journal_id = outline.lineage().journal_id();
-    Plan { journal_id, epoch_max, keep_epoch: u32::MAX, ..Plan::default() }
 }
 
 fn journal_config(config: &Config) -> crate::log::LogConfig {

@@ -20,7 +20,9 @@ mod standing;
 pub use journal::{Rebuilt, follow_journal, rebuild_journal};
 pub use merge::{Merge, MergeError};
 pub use split::{Part, SplitSource, Splitting, check_split, split};
-pub use standing::{Plan, PlanError, Relation, Standing, plan, plan_to_follow, relation};
+pub use standing::{
+    Plan, PlanError, Relation, Standing, plan, plan_to_follow, plan_to_go_on, relation,
+};
 
 use super::backend::{Storage, StorageError};
 use super::config::AppendError;

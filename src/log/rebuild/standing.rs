@@ -112,8 +112,8 @@ pub enum PlanError {
     NoIdentity(String),
     /// Some of them are of another history.
     #[error(
-        "{} held by another history than {lead}: give up what they have with `pregao recover --reset NODE`, \
-         and try again",
+        "{} of another history than {lead}: have one side give up what it holds, with `pregao recover --reset \
+         NODE` for each of its nodes, or all that does not continue the journal with --follow-journal",
         if others.len() == 1 { format!("{} is", others[0]) } else { format!("{} are", others.join(", ")) }
     )]
     TwoHistories {
@@ -246,19 +246,26 @@ fn lineage_of(entries: &[EpochEntry]) -> Lineage {
     lineage
 }
 
+/// How to go on with a journal whose end is missing, where every shard continues what is left of it.
+#[must_use]
+pub fn plan_to_go_on(journal: &Standing) -> Plan {
+    let epochs = journal.lineage.entries().iter().map(|entry| entry.epoch);
+    Plan {
+        journal_id: journal.lineage.journal_id(),
+        keep_below_seq: journal.next_seq,
+        keep_epoch: u32::MAX,
+        end_seq: journal.next_seq,
+        epoch_max: epochs.max().unwrap_or(0),
+        ..Plan::default()
+    }
+}
+
 /// How to have the shards follow the journal that is there: which epochs of theirs are given up.
 ///
 /// # Errors
 /// When a shard holds another journal's history, or every shard continues the journal.
 pub fn plan_to_follow(journal: &Standing, shards: &[Standing]) -> Result<Plan, PlanError> {
-    let mut plan = Plan {
-        journal_id: journal.lineage.journal_id(),
-        keep_below_seq: journal.next_seq,
-        keep_epoch: u32::MAX,
-        end_seq: journal.next_seq,
-        epoch_max: journal.lineage.entries().iter().map(|entry| entry.epoch).max().unwrap_or(0),
-        ..Plan::default()
-    };
+    let mut plan = plan_to_go_on(journal);
     let mut others = Vec::new();
     let mut is_needed = false;
     for shard in shards {

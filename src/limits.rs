@@ -217,6 +217,9 @@ pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// What a segment's size is a multiple of: its header page.
 pub const SEGMENT_BYTES_STEP: u64 = 4096;
 
+/// Directories of replaced logs that are kept for one log; more have to be removed first.
+pub const REPLACED_MAX: u32 = 1_000;
+
 /// Characters of a shard's kept partition that a refusal shows.
 pub const PARTITION_SHOWN_MAX: usize = 200;
 

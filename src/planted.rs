@@ -51,11 +51,12 @@ pub enum Bug {
     PrefixIndexMissesNeighbour,
     JoinInOneTurn,
     ReplayBeforeLive,
+    MergeDropsLast,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 41] = [
+    pub const ALL: [Bug; 42] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -97,6 +98,7 @@ impl Bug {
         Bug::PrefixIndexMissesNeighbour,
         Bug::JoinInOneTurn,
         Bug::ReplayBeforeLive,
+        Bug::MergeDropsLast,
     ];
 }
 

@@ -14,6 +14,7 @@ pub mod memory;
 mod open;
 mod positions;
 mod read;
+pub mod rebuild;
 mod recovery;
 mod retention;
 mod rollbacks;

@@ -303,7 +303,7 @@ fn above(path: &Path) -> &Path {
     }
 }
 
-fn lock(path: &Path) -> Result<File, StorageError> {
+pub(super) fn lock(path: &Path) -> Result<File, StorageError> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)

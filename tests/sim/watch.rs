@@ -83,6 +83,9 @@ pub(crate) struct Watch {
     /// By host and breaker: whether the log says that it is open, and since which turn.
     open_breakers: BTreeMap<(usize, String), bool>,
     dials: Vec<(usize, SocketAddr)>,
+    /// What core sends on connections with a lower number is not looked at: an operator has put another journal
+    /// in its place since.
+    ignored_before: u64,
     /// Nodes that ended because their disk failed.
     pub(crate) failures: u64,
     pub(crate) answers: u64,
@@ -105,6 +108,13 @@ impl Watch {
     /// What this host has said counts no more.
     pub(crate) fn forget(&mut self, host: usize) {
         self.acks.remove(&host);
+    }
+
+    /// Core gets another journal: what is on its way of the old one, on connections up to this one, is not
+    /// compared with it.
+    pub(crate) fn begin_anew(&mut self, last_connection: u64) {
+        let ignored_before = last_connection.saturating_add(1);
+        *self = Watch { ignored_before, ..Watch::default() };
     }
 
     /// What a shard has last said to core to be durable.
@@ -179,6 +189,9 @@ impl World {
     }
 
     fn watch_core(&mut self, host: usize, number: u64, frame: &Frame) {
+        if number < self.watch.ignored_before {
+            return;
+        }
         if let Some(end) = frame.view::<Ended>() {
             self.watch.core_durable = self.watch.core_durable.max(end.durable_seq.get());
         }
@@ -201,6 +214,8 @@ impl World {
                 let behind = self.watch.epochs.range((Excluded(own), Included(epoch)));
                 let end = behind.map(|(_, &start)| start).min();
                 let known = match is_second {
+                    // Where an operator gives something up, no epoch began.
+                    true if session.has(Session::GIVE_UP) => start,
                     true => end.filter(|_| own > 0).unwrap_or(start),
                     false => *self.watch.epochs.entry(epoch).or_insert(start),
                 };

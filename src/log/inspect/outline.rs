@@ -28,22 +28,23 @@ pub struct LeftOut {
 #[derive(Clone, Debug)]
 pub struct Outline {
     pub(super) name: [u8; 16],
-    pub(super) rules: Rules,
+    pub(in crate::log) rules: Rules,
     /// Ascending, none of them overlapping.
-    pub(super) places: Vec<Place>,
+    pub(in crate::log) places: Vec<Place>,
     pub(super) left_out: Vec<LeftOut>,
-    pub(super) listing: Listing,
+    pub(in crate::log) listing: Listing,
     /// Why an open would refuse.
     pub(super) refusal: Option<OpenError>,
     /// All positions below it were durable when the last mark was written.
     pub(super) watermark: u64,
     /// The position behind the last record that an open keeps.
-    pub(super) end: u64,
+    pub(in crate::log) end: u64,
     /// Where the log stands there.
-    pub(super) counters: Counters,
+    pub(in crate::log) counters: Counters,
     pub(super) clean: bool,
-    pub(super) is_sealed: bool,
+    pub(in crate::log) is_sealed: bool,
     pub(super) any: bool,
+    pub(super) first_seq: u64,
     /// The format version of the first segment that is looked into.
     pub(super) first_version: u32,
     /// Rot in the segments that an open walks.
@@ -89,6 +90,7 @@ impl Outline {
             is_sealed: false,
             any: false,
             first_version: 0,
+            first_seq: 0,
             damaged: Vec::new(),
             lineage: Lineage::default(),
         };
@@ -107,6 +109,12 @@ impl Outline {
         }
         outline.check_end();
         outline.read_lineage(files, &mut chunk)?;
+        if let Some(first) = outline.places.first().cloned() {
+            let _ = each_record(files, &first, 0, first.base + 1, &mut chunk, |_, slot| {
+                outline.first_seq = slot.mark().map_or(0, |mark| mark.seq.get());
+                ControlFlow::Break(())
+            })?;
+        }
         Ok(outline)
     }
 
@@ -338,6 +346,25 @@ impl Outline {
     #[must_use]
     pub fn refusal(&self) -> Option<&OpenError> {
         self.refusal.as_ref()
+    }
+
+    /// What the first record says: the lowest seq of a frame in the log. 0 when it says nothing.
+    #[must_use]
+    pub fn first_seq(&self) -> u64 {
+        self.first_seq
+    }
+
+    /// The seq that comes next.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.counters.next_seq
+    }
+
+    /// Of a journal: the exchange's feed, and the next number wanted of it. Of a shard's log: the seq from which
+    /// its history is whole (0: from its beginning), and the seq that it wants next.
+    #[must_use]
+    pub fn upstream(&self) -> (u64, u64) {
+        (self.counters.upstream_feed, self.counters.upstream_seq)
     }
 
     /// First position that the log still has.

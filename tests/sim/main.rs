@@ -31,6 +31,7 @@ mod plan;
 mod querier;
 mod questions;
 mod reactors;
+mod reopen;
 mod reporter;
 mod road;
 mod run;

@@ -164,7 +164,14 @@ pub(crate) fn bad_days(jobs: usize) {
 
 /// The scenario that has what a bug needs, and days have not.
 fn scenario_for(bug: Bug) -> Option<fn()> {
-    (bug == Bug::ConflateOnePiece).then_some(crate::many::a_conflated_batch_of_thousands_is_whole)
+    match bug {
+        Bug::ConflateOnePiece => Some(crate::many::a_conflated_batch_of_thousands_is_whole),
+        // Days find it too, but only one in hundreds.
+        Bug::SyncOneFound => {
+            Some(crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power)
+        }
+        _ => None,
+    }
 }
 
 /// A planted bug is found, and by an invariant, not by luck.

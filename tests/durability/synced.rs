@@ -176,11 +176,22 @@ fn die_within_a_sync(node: &Node) -> u64 {
     });
     is_open.store(true, Ordering::SeqCst);
     let mut feeder = Feeder::new(&node.place);
-    // Into the next segment, whose predecessor waits for its sync. It has room for another piece.
-    while !is_held.load(Ordering::SeqCst) {
+    let used = || {
+        let segments = super::files::segments(&node.place.log("shard-A"));
+        segments.iter().filter(|segment| !segment.records.is_empty()).count()
+    };
+    // Into the next segment, which then has room for another piece, and no further: the one behind it is not
+    // begun before the sync has ended.
+    let before = used();
+    while used() == before {
         feeder.feed(PIECE);
     }
     feeder.feed(PIECE);
+    let deadline = Deadline::after(PATIENCE);
+    while !is_held.load(Ordering::SeqCst) {
+        assert!(!deadline.is_over(), "the segment that was left is not synced");
+        feeder.core.read(Duration::from_millis(5));
+    }
     let accepted = feeder.accepted_seq;
     process.kill();
     accepted

@@ -33,6 +33,7 @@ mod plan;
 mod querier;
 mod questions;
 mod reactors;
+mod reopen;
 mod reporter;
 mod road;
 mod run;

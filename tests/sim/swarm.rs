@@ -169,6 +169,10 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         Bug::TakeSealForEnd => Some(crate::operators::a_journal_without_its_end_is_refused),
         Bug::TakeAnyPartition => Some(crate::operators::another_partition_is_refused_or_moved),
         Bug::MergeDropsLast => Some(crate::operators::a_lost_journal_comes_back_from_the_shards),
+        // Days find it too, but only one in hundreds.
+        Bug::SyncOneFound => {
+            Some(crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power)
+        }
         _ => None,
     }
 }

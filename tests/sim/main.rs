@@ -37,6 +37,7 @@ mod scenarios;
 mod swarm;
 mod turn;
 mod watch;
+mod work;
 mod world;
 
 use std::process::ExitCode;

@@ -52,7 +52,8 @@ pub struct WorkSpent {
 
 impl Work {
     fn new(frames_max: usize, steps_max: usize) -> Work {
-        let (frames_max, steps_max) = (frames_max.max(1), steps_max.max(2));
+        // Asking for a piece takes one of the frames, and a piece has one at least.
+        let (frames_max, steps_max) = (frames_max.max(2), steps_max.max(2));
         Work {
             frames_max,
             steps_max,

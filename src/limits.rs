@@ -30,7 +30,7 @@ pub const READS_PER_TURN_MAX: usize = 512;
 /// Bytes read from all of them in one turn: as many frames as one longest subscription has.
 pub const READ_BYTES_OF_OTHERS_PER_TURN_MAX: usize = 64 * 1024;
 /// Frames of bulk that a node makes in one turn, for all peers together: about 0.1 ms. Bulk is what can wait:
-/// snapshots, conflated batches, replays.
+/// snapshots, conflated batches, replays. What the last piece looks at may cost as much again.
 pub const BULK_FRAMES_PER_TURN_MAX: usize = 1024;
 /// The same in a shard, where bulk is the answers: as much as one turn writes to one connection.
 pub const ANSWER_FRAMES_PER_TURN_MAX: usize = WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES;

@@ -26,6 +26,7 @@ mod library;
 mod many;
 mod monitor;
 mod net;
+mod patterns;
 mod plan;
 mod querier;
 mod questions;

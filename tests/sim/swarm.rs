@@ -164,7 +164,13 @@ pub(crate) fn bad_days(jobs: usize) {
 
 /// The scenario that has what a bug needs, and days have not.
 fn scenario_for(bug: Bug) -> Option<fn()> {
-    (bug == Bug::ConflateOnePiece).then_some(crate::many::a_conflated_batch_of_thousands_is_whole)
+    match bug {
+        Bug::ConflateOnePiece => Some(crate::many::a_conflated_batch_of_thousands_is_whole),
+        Bug::PrefixIndexMissesNeighbour | Bug::JoinInOneTurn => {
+            Some(crate::patterns::thousands_of_patterns_meet_thousands_of_instruments)
+        }
+        _ => None,
+    }
 }
 
 /// A planted bug is found, and by an invariant, not by luck.

@@ -10,7 +10,8 @@ use pregao::turn::Bounds;
 use crate::hosts::AnyNode;
 use crate::world::World;
 
-/// What a turn may make beyond its bound: the rest of one piece, what belongs to its last frame, and the write.
+/// What a turn may make beyond its bound: what belongs to the last frame of its last piece, and the write. What that
+/// piece looks at may cost as much again as the frames of the turn.
 const FRAMES_OVER_MAX: usize = 48;
 /// The same of a shard, whose pieces have a least size.
 const ANSWER_FRAMES_OVER_MAX: usize = 512;
@@ -94,7 +95,7 @@ impl World {
     pub(crate) fn watch_work(&mut self, host: usize, node: &AnyNode) {
         let Some((spent, over)) = spent(node) else { return };
         let name = &self.hosts[host].name;
-        self.hold(spent.frames <= spent.frames_max + over, "bulk-has-a-part-of-a-turn", || {
+        self.hold(spent.frames <= 2 * spent.frames_max + over, "bulk-has-a-part-of-a-turn", || {
             format!("{name} spent {} frames of {} in one turn", spent.frames, spent.frames_max)
         });
         let is_bounded = spent.steps <= spent.steps_max + STEPS_OVER_MAX;

@@ -30,7 +30,7 @@ pub const READS_PER_TURN_MAX: usize = 512;
 /// Bytes read from all of them in one turn: as many frames as one longest subscription has.
 pub const READ_BYTES_OF_OTHERS_PER_TURN_MAX: usize = 64 * 1024;
 /// Frames of bulk that a node makes in one turn, for all peers together: about 0.1 ms. Bulk is what can wait:
-/// snapshots, conflated batches, replays.
+/// snapshots, conflated batches, replays. What the last piece looks at may cost as much again.
 pub const BULK_FRAMES_PER_TURN_MAX: usize = 1024;
 /// The same in a shard, where bulk is the answers: as much as one turn writes to one connection.
 pub const ANSWER_FRAMES_PER_TURN_MAX: usize = WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES;
@@ -40,10 +40,21 @@ pub const BULK_FRAMES_PER_WRITE: usize = 16;
 pub const BULK_RECORDS_PER_PIECE_MAX: usize = 8_192;
 /// Records that are looked at in the time in which one frame of bulk is made.
 pub const RECORDS_PER_BULK_FRAME: usize = 16;
+/// Records that are looked at where less than a frame of bulk is left for it.
+const BULK_RECORDS_PER_PIECE_MIN: usize = 64;
+/// The frames of one piece of bulk, and how many records it looks at, when a turn may still make so many frames.
+#[must_use]
+pub fn bulk_piece(frames_left: usize) -> (usize, usize) {
+    let records = frames_left.saturating_mul(RECORDS_PER_BULK_FRAME);
+    let looked = records.clamp(BULK_RECORDS_PER_PIECE_MIN, BULK_RECORDS_PER_PIECE_MAX);
+    (frames_left.clamp(1, FILL_FRAMES_MAX), looked)
+}
 /// Steps in which patterns are looked up in one turn, each about one look-up in a table: about 0.1 ms.
 pub const INTEREST_STEPS_PER_TURN_MAX: usize = 256;
 /// Replays under way in core. Others wait in the order in which they were asked for.
 pub const REPLAYS_MAX: usize = 1_024;
+/// A replay that is not read for this long gives its place up to one that waits, and goes on when it is read.
+pub const REPLAY_UNREAD_MAX: Duration = Duration::from_secs(1);
 /// Bytes written to one connection in one turn.
 pub const WRITE_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
 /// Connections that one process keeps at once, below the usual descriptor limit.

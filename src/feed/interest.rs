@@ -192,10 +192,8 @@ impl Interests {
         patterns.dedup_by(|next, kept| kept.absorb(next));
         let patterns: Arc<[Pattern]> = patterns.into();
         let shared = (Arc::clone(&patterns), is_everything);
-        if let Some((&key, same)) = self
-            .shared
-            .get(&shared)
-            .and_then(|key| Some((key, self.table.get_mut(*key as usize)?)))
+        if let Some((&key, same)) =
+            self.shared.get(&shared).and_then(|key| Some((key, self.table.get_mut(*key as usize)?)))
         {
             same.readers += 1;
             return InterestId(key);
@@ -375,18 +373,21 @@ impl Interest {
             self.looked_until = pattern.key().map(|key| (key, InstrumentIndex::FIRST));
             return 1;
         }
-        let Some((from, pattern)) =
-            self.looked_until.take().zip(self.places.len().checked_sub(1).and_then(|at| patterns.get(at)))
+        let Some((from, pattern)) = self
+            .looked_until
+            .take()
+            .zip(self.places.len().checked_sub(1).and_then(|at| patterns.get(at)))
         else {
             return 1;
         };
         let mut steps = 1;
         for &(symbol, index) in names.range(from..) {
-            let is_meant = if pattern.is_prefix() { pattern.begins(&symbol) } else { symbol == from.0 };
+            let is_meant =
+                if pattern.is_prefix() { pattern.begins(&symbol) } else { symbol == from.0 };
             if !is_meant {
                 break;
             }
-            if steps >= steps_max {
+            if steps > steps_max {
                 self.looked_until = Some((symbol, index));
                 break;
             }

@@ -29,6 +29,7 @@ mod monitor;
 mod net;
 mod operators;
 mod outside;
+mod patterns;
 mod plan;
 mod querier;
 mod questions;
@@ -42,6 +43,7 @@ mod stored;
 mod swarm;
 mod turn;
 mod watch;
+mod work;
 mod world;
 
 use std::process::ExitCode;

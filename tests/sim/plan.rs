@@ -18,6 +18,7 @@ use crate::monitor::MonitorConfig;
 use crate::net::Weather;
 use crate::reporter::ReporterConfig;
 use crate::road::{MS, Options, Removal, Road, SHARDS, SYMBOLS, address};
+use crate::work::WorkBounds;
 
 /// A day and its actors.
 pub(crate) struct Day {
@@ -55,8 +56,10 @@ fn bounds(options: Options, draw: &mut Random) -> Options {
         return options;
     }
     let mut at_most = |most| usize::try_from(draw.between(1, most)).unwrap();
-    let bounds = Bounds { accepts_max: at_most(4), flushes_max: at_most(4) };
-    Options { bounds, round_frames_max: at_most(12), ..options }
+    let turn = Bounds { accepts_max: at_most(4), flushes_max: at_most(4), ..Bounds::default() };
+    let round_frames_max = at_most(12);
+    let bounds = WorkBounds::tight(turn, draw);
+    Options { bounds, round_frames_max, ..options }
 }
 
 impl Day {

@@ -173,6 +173,9 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         Bug::SyncOneFound => {
             Some(crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power)
         }
+        Bug::PrefixIndexMissesNeighbour | Bug::JoinInOneTurn => {
+            Some(crate::patterns::thousands_of_patterns_meet_thousands_of_instruments)
+        }
         _ => None,
     }
 }

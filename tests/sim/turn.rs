@@ -87,6 +87,7 @@ impl World {
             format!("{name} may sleep with something to send")
         });
         self.watch_reactor(host, node);
+        self.watch_work(host, node);
     }
 
     /// A connection that is gone has nothing to send, whoever has its slot now.

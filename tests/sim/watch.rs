@@ -476,7 +476,7 @@ impl World {
         let thawed = self.hosts[host].last_thaw >= known.at_ns;
         let was_blocked = self.was_blocked(number, known.at_ns);
         // What the bound of a flush leaves out waits for a turn more.
-        let turns = 2 + self.hosts[host].conns.len() / self.bounds.flushes_max;
+        let turns = 2 + self.hosts[host].conns.len() / self.bounds.turn.flushes_max;
         let by = known.at_ns + known.deadline_ns + turns as u64 * GRAIN_NS;
         let in_time = self.now_ns() <= by || thawed || was_blocked;
         self.hold(in_time, "answers-before-the-deadline", || format!("query {id} was due at {by}"));

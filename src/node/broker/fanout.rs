@@ -17,7 +17,7 @@ use super::{Broker, BrokerPeer};
 use crate::feed::RingReader;
 use crate::limits;
 use crate::node::session::{Admission, Filled, Rejection, Roles, Status};
-use crate::node::{CloseReason, ConnId, Connections, Outgoing, Service};
+use crate::node::{CloseReason, ConnId, Connections, Outgoing, Service, Work};
 use crate::planted::{Bug, is_planted, preemption_point};
 use crate::time::{Mono, Now};
 use crate::wire::{FRAME_BYTES, Frame, Seq, Session};
@@ -68,6 +68,17 @@ impl Fanout {
             }
         }
         None
+    }
+
+    /// What its turns spend on what can wait.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        self.readers.connections.work()
+    }
+
+    /// The same, to bound it.
+    pub fn work_mut(&mut self) -> &mut Work {
+        self.readers.connections.work_mut()
     }
 
     /// How many messages of the first reactor it has taken.

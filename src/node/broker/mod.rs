@@ -27,7 +27,7 @@ mod subscriber;
 use std::sync::atomic::Ordering;
 
 use super::session::{Admission, Filled, Rejection, Roles, Status};
-use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service};
+use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service, Work};
 use crate::feed::{Interests, LastValues, Pattern, Ring, Window};
 use crate::limits;
 use crate::log::EpochEntry;
@@ -171,6 +171,17 @@ impl Broker {
     /// Says what the kernel may hold for each subscriber, so that the status counts it too.
     pub fn note_kernel_bytes(&mut self, per_subscriber: usize) {
         self.kernel_bytes_per_subscriber = per_subscriber;
+    }
+
+    /// What its turns spend on what can wait.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        self.readers.connections.work()
+    }
+
+    /// The same, to bound it.
+    pub fn work_mut(&mut self) -> &mut Work {
+        self.readers.connections.work_mut()
     }
 
     /// How much publishers have brought in the middle of rounds of the fan-out.

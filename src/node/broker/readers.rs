@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::BrokerPeer;
 use super::source::Source;
-use super::subscriber::{Next, Subscriber};
+use super::subscriber::{Next, Piece, Subscriber};
 use crate::feed::{Steps, Window};
 use crate::limits;
 use crate::node::session::{Admission, Filled, Rejection};
@@ -156,11 +156,8 @@ impl<W: Window> Readers<W> {
                 return true;
             };
             let Some(patterns) = subscriber.take_patterns() else { return true };
-            steps = if is_unbounded {
-                &mut unbounded
-            } else {
-                self.connections.work_mut().steps_mut()
-            };
+            steps =
+                if is_unbounded { &mut unbounded } else { self.connections.work_mut().steps_mut() };
             source.resolving = Some((conn, source.interests.join(patterns, steps)));
         }
         let Some((conn, interest)) = source.resolving else { return false };
@@ -281,7 +278,7 @@ impl<W: Window> Readers<W> {
             return Filled::Nothing;
         };
         self.scratch.clear();
-        let next = subscriber.fill(source, &mut self.scratch, &mut 0);
+        let next = subscriber.fill(source, &mut self.scratch, &mut { Piece::WHOLE });
         if subscriber.is_foreign() {
             return self.refuse_foreign(conn);
         }
@@ -309,7 +306,7 @@ impl<W: Window> Readers<W> {
 
     /// The same of what can wait: a piece, as long as this turn may spend something on it.
     fn fill_bulk(&mut self, conn: ConnId) -> Filled {
-        let is_spent = self.connections.work().frames_left() == 0;
+        let frames_left = self.connections.work().frames_left();
         let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {
             return Filled::Nothing;
         };
@@ -319,10 +316,10 @@ impl<W: Window> Readers<W> {
         let mut next = Next::Later;
         let mut spent = 0;
         self.scratch.clear();
-        if !is_spent {
-            let mut looked = 0;
-            next = subscriber.fill(source, &mut self.scratch, &mut looked);
-            spent = self.scratch.len() + looked.div_ceil(limits::RECORDS_PER_BULK_FRAME);
+        if frames_left > 0 {
+            let mut piece = Piece::within(frames_left);
+            next = subscriber.fill(source, &mut self.scratch, &mut piece);
+            spent = self.scratch.len() + piece.look_cost();
         }
         if subscriber.is_foreign() {
             return self.refuse_foreign(conn);
@@ -359,7 +356,7 @@ impl<W: Window> Readers<W> {
         {
             let mut frames = limits::WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES;
             if subscriber.is_bulk() {
-                frames = limits::FILL_FRAMES_MAX;
+                frames = limits::bulk_piece(self.connections.work().frames_left()).0;
             }
             let (head, tail) = view.bytes(subscriber.cursor(), frames);
             return Outgoing { head, tail };

@@ -102,7 +102,8 @@ impl<W> Source<W> {
 
     /// Whether something waits for steps of a turn.
     pub(super) fn has_work(&self) -> bool {
-        self.interests.has_work() || !self.joining.is_empty()
+        let joins = !self.joining.is_empty() || self.resolving.is_some();
+        self.interests.has_work() || joins
     }
 
     /// Takes note of a frame's value.

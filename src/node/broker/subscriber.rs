@@ -46,8 +46,35 @@ impl Next {
     }
 }
 
-/// Instruments that one piece of a snapshot looks at.
-const INSTRUMENTS_PER_PIECE_MAX: usize = 2 * limits::BULK_RECORDS_PER_PIECE_MAX;
+/// How much is gathered at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    /// Frames, and some more for what belongs to the last one.
+    room: usize,
+    /// Frames or instruments looked at.
+    look_max: usize,
+    looked: usize,
+}
+
+impl Piece {
+    /// As much as is sent at once.
+    pub(super) const WHOLE: Piece = Piece {
+        room: limits::FILL_FRAMES_MAX,
+        look_max: limits::BULK_RECORDS_PER_PIECE_MAX,
+        looked: 0,
+    };
+
+    /// The same, but no more than a turn may still make.
+    pub(super) fn within(frames_left: usize) -> Piece {
+        let (room, look_max) = limits::bulk_piece(frames_left);
+        Piece { room, look_max, looked: 0 }
+    }
+
+    /// What the look has cost, in frames.
+    pub(super) fn look_cost(&self) -> usize {
+        self.looked.div_ceil(limits::RECORDS_PER_BULK_FRAME)
+    }
+}
 
 #[derive(Debug, Default)]
 enum SubscriberState {
@@ -271,7 +298,7 @@ impl Subscriber {
         &mut self,
         source: &mut Source<W>,
         out: &mut Vec<Frame>,
-        looked: &mut usize,
+        piece: &mut Piece,
     ) -> Next {
         let Some(view) = source.view() else { return Next::Nothing };
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
@@ -288,7 +315,7 @@ impl Subscriber {
             self.confirm(source, view, interest, out);
         }
         if matches!(self.state, SubscriberState::Snapshot { .. }) {
-            self.fill_snapshot(source, interest, out, looked);
+            self.fill_snapshot(source, interest, out, piece);
         }
         if !matches!(self.state, SubscriberState::Live) || !out.is_empty() {
             return Next::gathered(out, true);
@@ -297,7 +324,7 @@ impl Subscriber {
         match self.mode {
             Mode::Conflate => {
                 if std::mem::take(&mut self.is_due) {
-                    self.fill_batch(view, &source.values, interest, out, looked);
+                    self.fill_batch(view, &source.values, interest, out, piece);
                 }
                 return Next::gathered(out, self.is_due);
             }
@@ -306,7 +333,7 @@ impl Subscriber {
                     // The table of last values is looked through, which can wait for who is not late.
                     return Next::Later;
                 }
-                self.fill_last_values(view, &source.values, interest, out, looked);
+                self.fill_last_values(view, &source.values, interest, out, piece);
                 source.gaps_sent += 1;
                 return Next::gathered(out, true);
             }
@@ -330,7 +357,7 @@ impl Subscriber {
         if interest.is_everything() {
             return Next::Lent;
         }
-        self.fill_matching(view, interest, out, looked);
+        self.fill_matching(view, interest, out, piece);
         if out.is_empty() && self.cursor < next {
             // Much was looked at and nothing found: others have their turn.
             self.is_bulk = true;
@@ -389,7 +416,7 @@ impl Subscriber {
         source: &Source<W>,
         interest: &Interest,
         out: &mut Vec<Frame>,
-        looked: &mut usize,
+        piece: &mut Piece,
     ) {
         let (values, value_flags) = (&source.values, source.snapshot_flags());
         let SubscriberState::Snapshot { mut next_index, mut frames, live_from } = self.state else {
@@ -397,8 +424,8 @@ impl Subscriber {
         };
         let end = values.index_end();
         while next_index < end {
-            *looked += 1;
-            if out.len() >= limits::FILL_FRAMES_MAX || *looked > INSTRUMENTS_PER_PIECE_MAX {
+            piece.looked += 1;
+            if out.len() >= piece.room || piece.looked > piece.look_max {
                 self.state = SubscriberState::Snapshot { next_index, frames, live_from };
                 return;
             }
@@ -436,12 +463,12 @@ impl Subscriber {
         view: RingView<'_>,
         interest: &Interest,
         out: &mut Vec<Frame>,
-        looked: &mut usize,
+        piece: &mut Piece,
     ) {
         let before = self.cursor;
-        let (head, tail) = view.slices(self.cursor, limits::BULK_RECORDS_PER_PIECE_MAX);
+        let (head, tail) = view.slices(self.cursor, piece.look_max);
         for frame in head.iter().chain(tail) {
-            if out.len() >= limits::FILL_FRAMES_MAX {
+            if out.len() >= piece.room {
                 break;
             }
             self.cursor = frame.seq.get() + 1;
@@ -449,7 +476,7 @@ impl Subscriber {
                 out.push(*frame);
             }
         }
-        *looked += usize::try_from(self.cursor - before).unwrap_or(0);
+        piece.looked += usize::try_from(self.cursor - before).unwrap_or(0);
     }
 
     /// Sends the next piece of a batch: of the frames since the cursor those that are the newest of their
@@ -461,18 +488,18 @@ impl Subscriber {
         values: &LastValues,
         interest: &Interest,
         out: &mut Vec<Frame>,
-        looked: &mut usize,
+        piece: &mut Piece,
     ) {
         if self.cursor < view.oldest_seq() {
-            return self.fill_last_values(view, values, interest, out, looked);
+            return self.fill_last_values(view, values, interest, out, piece);
         }
         let from = self.cursor;
         // In its place comes what was left out.
         out.push(Frame::seal(gap(GapReason::Skipped, from, from, 0)));
         let mut missed = 0;
-        let (head, tail) = view.slices(from, limits::BULK_RECORDS_PER_PIECE_MAX);
+        let (head, tail) = view.slices(from, piece.look_max);
         for frame in head.iter().chain(tail) {
-            if out.len() > limits::FILL_FRAMES_MAX {
+            if out.len() > piece.room {
                 if is_planted(Bug::ConflateOnePiece) {
                     self.cursor = view.next_seq();
                 }
@@ -489,7 +516,7 @@ impl Subscriber {
                 missed += 1;
             }
         }
-        *looked += usize::try_from(self.cursor - from).unwrap_or(0);
+        piece.looked += usize::try_from(self.cursor - from).unwrap_or(0);
         // The rest belongs to the same batch, or what changes most would never be sent.
         self.is_due = self.cursor < view.next_seq();
         match out.first_mut().filter(|_| missed > 0) {
@@ -511,16 +538,16 @@ impl Subscriber {
         values: &LastValues,
         interest: &Interest,
         out: &mut Vec<Frame>,
-        looked: &mut usize,
+        piece: &mut Piece,
     ) {
         // An empty broker is sent last values ahead of the ring that brings them: those have their turn
         // when the ring has come so far, or the batch would hide what is missing before them.
         let forgotten = u64::from(is_planted(Bug::ForgetLastConflated));
         let span = self.cursor + forgotten..view.next_seq();
-        let mut changed = BinaryHeap::with_capacity(limits::FILL_FRAMES_MAX + 1);
+        let mut changed = BinaryHeap::with_capacity(piece.room + 1);
         let mut is_cut = false;
         for index in InstrumentIndex::until(values.index_end()) {
-            *looked += 1;
+            piece.looked += 1;
             if interest.kinds_of(index) == 0 {
                 continue;
             }
@@ -528,7 +555,7 @@ impl Subscriber {
                 let Some(frame) = frame else { continue };
                 if span.contains(&frame.seq.get()) && interest.wants(frame) {
                     changed.push((frame.seq.get(), index, slot));
-                    if changed.len() > limits::FILL_FRAMES_MAX {
+                    if changed.len() > piece.room {
                         is_cut = true;
                         changed.pop();
                     }

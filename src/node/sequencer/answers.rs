@@ -22,7 +22,7 @@ impl<S: Storage> Sequencer<S> {
     ) -> Result<(), Rejection> {
         match question.op() {
             Some(Op::Quote) => self.begin_quotes(now, conn, question),
-            Some(Op::Replay) => self.ask_for_replay(conn, &question.query),
+            Some(Op::Replay) => self.ask_for_replay(now, conn, &question.query),
             _ => Err(Rejection::new(ErrorCode::NotOwner, "core keeps no such history")),
         }
     }
@@ -78,7 +78,7 @@ impl<S: Storage> Sequencer<S> {
                 };
                 querier.quotes.fill(&view, &mut self.scratch);
                 if self.scratch.is_empty() {
-                    return self.refill_replay(conn);
+                    return self.refill_replay(now, conn);
                 }
             }
             _ => return,

@@ -505,7 +505,7 @@ impl<S: Storage> Service for Sequencer<S> {
         for conn in std::mem::take(&mut self.scanning) {
             self.connections.mark_dirty(conn);
         }
-        self.begin_replays();
+        self.begin_replays(now);
     }
 
     fn on_commit(&mut self, now: Now) {
@@ -530,12 +530,12 @@ impl<S: Storage> Service for Sequencer<S> {
     }
 
     fn next_due(&self) -> Option<Mono> {
-        if !self.scanning.is_empty() || self.replays.may_begin() {
+        if !self.scanning.is_empty() {
             return Some(Mono::default());
         }
         let of_journal = self.journal.next_deadline();
         let (exchange, followers) = (self.exchange.next_deadline(), self.followers.next_deadline());
-        [of_journal, exchange, followers].into_iter().flatten().min()
+        [of_journal, exchange, followers, self.replays.next_due()].into_iter().flatten().min()
     }
 
     fn fill(&mut self, now: Now, conn: ConnId) -> Filled {

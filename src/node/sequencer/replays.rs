@@ -8,7 +8,8 @@
 //!   somebody else.
 //! * [`limits::REPLAYS_MAX`] replays are under way at once. The next ones wait in the order in which they were
 //!   asked for; there is at most one on a connection. A refusal would be a loss to a subscriber that needs the
-//!   replay to go on.
+//!   replay to go on. One that is not read for a second gives its place up, and goes on when it is read: nobody
+//!   keeps others from history by not reading.
 //! * Which instruments are meant is looked up by name, in pieces, and kept as one bit for each.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,9 +19,10 @@ use super::{Querier, Sequencer, SequencerPeer};
 use crate::feed::{LastValues, Pattern};
 use crate::limits;
 use crate::log::{Log, Read, Storage, is_event};
-use crate::node::ConnId;
 use crate::node::session::Rejection;
+use crate::node::{ConnId, Work};
 use crate::planted::{Bug, is_planted};
+use crate::time::{Mono, Now};
 use crate::wire::{
     EndStatus, Ended, ErrorCode, Flags, Frame, Gap, GapReason, InstrumentId, InstrumentIndex, Kind,
     Query, Run, Seq, Symbol, U32, U64,
@@ -36,11 +38,18 @@ pub(super) struct Replays {
     under_way: usize,
     /// Who waits, in order.
     waiting: VecDeque<ConnId>,
+    /// When those that are not read are looked for.
+    next_look: Mono,
 }
 
 impl Default for Replays {
     fn default() -> Replays {
-        Replays { under_way_max: limits::REPLAYS_MAX, under_way: 0, waiting: VecDeque::new() }
+        Replays {
+            under_way_max: limits::REPLAYS_MAX,
+            under_way: 0,
+            waiting: VecDeque::new(),
+            next_look: Mono::default(),
+        }
     }
 }
 
@@ -55,7 +64,7 @@ impl Replays {
     }
 
     /// Whether one of those that wait may begin.
-    pub(super) fn may_begin(&self) -> bool {
+    fn may_begin(&self) -> bool {
         !self.waiting.is_empty() && self.under_way < self.under_way_max
     }
 
@@ -64,7 +73,16 @@ impl Replays {
         match asked {
             // As many as there are connections, at most.
             AskedReplay::Waiting(..) => self.waiting.retain(|waiting| *waiting != conn),
-            AskedReplay::UnderWay(_) => self.under_way -= 1,
+            AskedReplay::UnderWay(replay) => self.under_way -= usize::from(replay.has_place),
+        }
+    }
+
+    /// When [`Sequencer::begin_replays`] has something to do.
+    pub(super) fn next_due(&self) -> Option<Mono> {
+        match (self.may_begin(), self.waiting.is_empty()) {
+            (true, _) => Some(Mono::default()),
+            (false, false) => Some(self.next_look),
+            (false, true) => None,
         }
     }
 }
@@ -83,6 +101,14 @@ impl AskedReplay {
             AskedReplay::UnderWay(replay) => replay.id,
         }
     }
+}
+
+/// How much is gathered at once, besides the frame that says whose it is.
+#[derive(Debug)]
+struct Piece {
+    room: usize,
+    look_max: usize,
+    looked: usize,
 }
 
 /// A replay under way.
@@ -108,15 +134,35 @@ pub(super) struct Replay {
     /// Behind the last frame looked at, wanted or not.
     next_seq: Seq,
     had_damage: bool,
+    /// It counts as one of those under way.
+    has_place: bool,
+    /// When it was last asked for a piece.
+    asked_at: Mono,
 }
 
 impl<S: Storage> Sequencer<S> {
+    /// What its turns spend on replays.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        self.connections.work()
+    }
+
+    /// The same, to bound it.
+    pub fn work_mut(&mut self) -> &mut Work {
+        self.connections.work_mut()
+    }
+
     /// Bounds the replays under way; others wait. [`limits::REPLAYS_MAX`] unless said.
     pub fn bound_replays(&mut self, under_way_max: usize) {
         self.replays.bound(under_way_max);
     }
 
-    pub(super) fn ask_for_replay(&mut self, conn: ConnId, query: &Query) -> Result<(), Rejection> {
+    pub(super) fn ask_for_replay(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        query: &Query,
+    ) -> Result<(), Rejection> {
         let pattern = Pattern::from_field(&query.symbol, query.kinds.get());
         let pattern = pattern.map_err(|_| {
             Rejection::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *")
@@ -139,12 +185,15 @@ impl<S: Storage> Sequencer<S> {
         let is_bulk = quotes.is_idle();
         self.connections.set_bulk(conn, is_bulk);
         self.replays.waiting.push_back(conn);
-        self.begin_replays();
+        self.begin_replays(now);
         Ok(())
     }
 
     /// Begins replays that wait, as far as there are places; a bounded number of them.
-    pub(super) fn begin_replays(&mut self) {
+    pub(super) fn begin_replays(&mut self, now: Now) {
+        if !self.replays.may_begin() && !self.replays.waiting.is_empty() {
+            self.take_unread_places(now);
+        }
         for _ in 0..BEGINNINGS_PER_TURN_MAX {
             if !self.replays.may_begin() {
                 return;
@@ -154,12 +203,29 @@ impl<S: Storage> Sequencer<S> {
                 continue;
             };
             if let Some(AskedReplay::Waiting(pattern, query)) = querier.replay {
-                self.begin_replay(conn, pattern, &query);
+                self.begin_replay(now, conn, pattern, &query);
             }
         }
     }
 
-    fn begin_replay(&mut self, conn: ConnId, pattern: Pattern, query: &Query) {
+    /// Once in a while: replays that are not read give their places up. One look over all connections.
+    fn take_unread_places(&mut self, now: Now) {
+        if now.mono < self.replays.next_look {
+            return;
+        }
+        self.replays.next_look = now.mono + limits::REPLAY_UNREAD_MAX;
+        for (_, peer) in self.connections.peers_mut() {
+            if let SequencerPeer::Querier(querier) = peer
+                && let Some(AskedReplay::UnderWay(replay)) = &mut querier.replay
+                && now.mono.since(replay.asked_at) >= limits::REPLAY_UNREAD_MAX
+                && std::mem::take(&mut replay.has_place)
+            {
+                self.replays.under_way -= 1;
+            }
+        }
+    }
+
+    fn begin_replay(&mut self, now: Now, conn: ConnId, pattern: Pattern, query: &Query) {
         let first_seq = self.first_journaled_seq();
         let from_seq = Seq::or_first(query.from.get());
         let index_end = self.market.values().index_end();
@@ -178,6 +244,8 @@ impl<S: Storage> Sequencer<S> {
             first_seq,
             next_seq: from_seq.max(first_seq),
             had_damage: false,
+            has_place: true,
+            asked_at: now.mono,
         };
         let lost_to = Seq::new(replay.to_seq).min(Some(first_seq)).and_then(Seq::previous);
         let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn) else { return };
@@ -202,7 +270,7 @@ impl<S: Storage> Sequencer<S> {
     }
 
     /// Puts the next piece of a replay into an empty outbox, as long as this turn may spend something on it.
-    pub(super) fn refill_replay(&mut self, conn: ConnId) {
+    pub(super) fn refill_replay(&mut self, now: Now, conn: ConnId) {
         let frames_left = self.connections.work().frames_left();
         let is_bulk = self.connections.is_bulk(conn);
         let Some(SequencerPeer::Querier(Querier { replay: place, .. })) =
@@ -211,18 +279,18 @@ impl<S: Storage> Sequencer<S> {
             return;
         };
         let Some(AskedReplay::UnderWay(replay)) = place else { return };
+        replay.asked_at = now.mono;
         if !is_bulk || frames_left == 0 {
             self.connections.set_bulk(conn, true);
             self.connections.mark_dirty(conn);
             return;
         }
-        let room = frames_left.min(limits::FILL_FRAMES_MAX);
+        let (room, look_max) = limits::bulk_piece(frames_left);
         // Another answer may stand between this piece and the one before.
         let run = Run { id: U32::new(replay.id), ..Run::default() };
         self.scratch.push(Frame::seal(run));
-        let mut looked = 0;
-        let progress =
-            replay.fill(&self.market, &self.journal, room, &mut self.scratch, &mut looked);
+        let mut piece = Piece { room, look_max, looked: 0 };
+        let progress = replay.fill(&self.market, &self.journal, &mut self.scratch, &mut piece);
         if progress == Progress::Over {
             let status = if replay.had_damage { EndStatus::Partial } else { EndStatus::Complete };
             let end = Ended {
@@ -241,7 +309,7 @@ impl<S: Storage> Sequencer<S> {
             }
             self.connections.set_bulk(conn, false);
         }
-        let looked = looked.div_ceil(limits::RECORDS_PER_BULK_FRAME);
+        let looked = piece.looked.div_ceil(limits::RECORDS_PER_BULK_FRAME);
         if self.scratch.len() == 1 {
             // Much was looked at and nothing found: others have their turn.
             self.connections.work_mut().spend_frames(looked);
@@ -273,18 +341,17 @@ impl Replay {
         &mut self,
         market: &super::Market,
         journal: &Log<S>,
-        room: usize,
         out: &mut Vec<Frame>,
-        looked: &mut usize,
+        piece: &mut Piece,
     ) -> Progress {
-        if !self.look_names_up(market.names(), market.values(), looked) {
+        if !self.look_names_up(market.names(), market.values(), piece) {
             return Progress::More;
         }
-        self.fill_definitions(market.values(), room, out, looked);
+        self.fill_definitions(market.values(), out, piece);
         if out.len() > 1 || self.next_index < self.index_end {
             return Progress::More;
         }
-        self.fill_frames(journal, room, out, looked)
+        self.fill_frames(journal, out, piece)
     }
 
     /// Looks up which instruments are meant. Whether that is done.
@@ -292,20 +359,23 @@ impl Replay {
         &mut self,
         names: &BTreeMap<Symbol, InstrumentId>,
         values: &LastValues,
-        looked: &mut usize,
+        piece: &mut Piece,
     ) -> bool {
         let Some(from) = self.look_from.take() else { return true };
         for (symbol, instrument) in names.range(from..) {
-            let is_within =
-                if self.pattern.is_prefix() { self.pattern.begins(symbol) } else { *symbol == from };
+            let is_within = if self.pattern.is_prefix() {
+                self.pattern.begins(symbol)
+            } else {
+                *symbol == from
+            };
             if !is_within {
                 break;
             }
-            if *looked >= limits::BULK_RECORDS_PER_PIECE_MAX {
+            if piece.looked >= piece.look_max {
                 self.look_from = Some(*symbol);
                 return false;
             }
-            *looked += 1;
+            piece.looked += 1;
             let index = instrument.index();
             let is_named_so = values.symbol(index).as_ref() == Some(symbol);
             if index < self.index_end
@@ -326,18 +396,12 @@ impl Replay {
         if bits >> (index.place() % 64) & 1 == 0 { 0 } else { self.pattern.kinds() }
     }
 
-    fn fill_definitions(
-        &mut self,
-        values: &LastValues,
-        room: usize,
-        out: &mut Vec<Frame>,
-        looked: &mut usize,
-    ) {
+    fn fill_definitions(&mut self, values: &LastValues, out: &mut Vec<Frame>, piece: &mut Piece) {
         while self.next_index < self.index_end
-            && out.len() <= room
-            && *looked < limits::BULK_RECORDS_PER_PIECE_MAX
+            && out.len() <= piece.room
+            && piece.looked < piece.look_max
         {
-            *looked += 1;
+            piece.looked += 1;
             if self.names_all || self.kinds_of(self.next_index) != 0 {
                 let definition = values.definition(self.next_index);
                 let delivery = Flags::SNAPSHOT | Flags::REPLAY;
@@ -351,24 +415,23 @@ impl Replay {
     fn fill_frames<S: Storage>(
         &mut self,
         journal: &Log<S>,
-        room: usize,
         out: &mut Vec<Frame>,
-        looked: &mut usize,
+        piece: &mut Piece,
     ) -> Progress {
         loop {
-            if out.len() > room || *looked >= limits::BULK_RECORDS_PER_PIECE_MAX {
+            if out.len() > piece.room || piece.looked >= piece.look_max {
                 return Progress::More;
             }
-            let frames = match journal.read(self.position, room + 1 - out.len()) {
+            let frames = match journal.read(self.position, piece.room + 1 - out.len()) {
                 Read::End => return self.finish(out),
                 Read::Damaged(range) => {
-                    *looked += 1;
+                    piece.looked += 1;
                     self.position = range.end;
                     continue;
                 }
                 Read::Frames(frames) => frames,
             };
-            *looked += frames.len();
+            piece.looked += frames.len();
             let void_from = journal.void_from(self.position);
             for frame in frames {
                 if !is_event(frame) || frame.seq.get() >= void_from {

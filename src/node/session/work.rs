@@ -23,6 +23,8 @@ pub struct Work {
     steps: Steps,
     most_frames: usize,
     most_steps: usize,
+    full_frames: u64,
+    full_steps: u64,
 }
 
 impl Default for Work {
@@ -42,11 +44,16 @@ pub struct WorkSpent {
     pub steps: usize,
     /// Of which there may be so many, and the rest of one piece.
     pub steps_max: usize,
+    /// Turns that had no frames left.
+    pub full_frames: u64,
+    /// Turns that had no steps left.
+    pub full_steps: u64,
 }
 
 impl Work {
     fn new(frames_max: usize, steps_max: usize) -> Work {
-        let (frames_max, steps_max) = (frames_max.max(1), steps_max.max(2));
+        // Asking for a piece takes one of the frames, and a piece has one at least.
+        let (frames_max, steps_max) = (frames_max.max(2), steps_max.max(2));
         Work {
             frames_max,
             steps_max,
@@ -55,22 +62,26 @@ impl Work {
             steps: Steps::new(steps_max),
             most_frames: 0,
             most_steps: 0,
+            full_frames: 0,
+            full_steps: 0,
         }
     }
 
     /// So many frames of bulk in one turn.
-    pub(crate) fn bound_frames(&mut self, frames_max: usize) {
+    pub fn bound_frames(&mut self, frames_max: usize) {
         *self = Work::new(frames_max, self.steps_max);
     }
 
     /// So many steps of looking up in one turn.
-    pub(crate) fn bound_steps(&mut self, steps_max: usize) {
+    pub fn bound_steps(&mut self, steps_max: usize) {
         *self = Work::new(self.frames_max, steps_max);
     }
 
     pub(super) fn begin_turn(&mut self) {
         let spent = self.spent();
         (self.most_frames, self.most_steps) = (spent.frames, spent.steps);
+        self.full_frames += u64::from(self.frames_left == 0);
+        self.full_steps += u64::from(self.steps.left() == 0);
         (self.frames_left, self.frames_spent) = (self.frames_max, 0);
         self.steps = Steps::new(self.steps_max);
     }
@@ -100,6 +111,8 @@ impl Work {
             frames_max: self.frames_max,
             steps: self.most_steps.max(self.steps.taken()),
             steps_max: self.steps_max,
+            full_frames: self.full_frames,
+            full_steps: self.full_steps,
         }
     }
 }

@@ -15,12 +15,14 @@ use super::{Shard, ShardPeer};
 use crate::history::{AnswerContext, AnswerProgress, HistoryAnswer};
 use crate::limits;
 use crate::log::Storage;
-use crate::node::ConnId;
 use crate::node::session::Rejection;
+use crate::node::{ConnId, Work};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{EndStatus, Ended, ErrorCode, Refusal, Seq, U16};
 
+/// A piece of an answer may have so many frames, however little is left of a turn.
+const FRAMES_PER_PIECE_MIN: usize = 64;
 /// A piece of an answer may look at so many records, however little is left of a turn: some blocks of the index.
 const RECORDS_PER_PIECE_MIN: usize = 8 * limits::INDEX_BLOCK_TRADES;
 
@@ -100,6 +102,17 @@ impl Querier {
 }
 
 impl<S: Storage> Shard<S> {
+    /// What its turns spend on answers.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        self.connections.work()
+    }
+
+    /// The same, to bound it.
+    pub fn work_mut(&mut self) -> &mut Work {
+        self.connections.work_mut()
+    }
+
     /// Changes what a client holds, and the sum of all with it.
     pub(super) fn change_querier(&mut self, conn: ConnId, change: impl FnOnce(&mut Querier)) {
         let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else { return };
@@ -247,6 +260,7 @@ impl<S: Storage> Shard<S> {
         }
         self.scratch.clear();
         let before = querier.load();
+        let room = frames_left.clamp(FRAMES_PER_PIECE_MIN, limits::FILL_FRAMES_MAX);
         let records_max = frames_left.saturating_mul(limits::RECORDS_PER_BULK_FRAME);
         let records_max = records_max.clamp(RECORDS_PER_PIECE_MIN, limits::RECORDS_PER_FILL_MAX);
         let mut budget = records_max;
@@ -255,7 +269,7 @@ impl<S: Storage> Shard<S> {
             log: &self.log,
             unpacked: &mut self.unpacked,
             out: &mut self.scratch,
-            room: limits::FILL_FRAMES_MAX,
+            room,
             budget: &mut budget,
             is_damaged: self.damaged > 0 || self.log.is_front_missing(),
         });

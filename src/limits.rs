@@ -490,3 +490,14 @@ pub const LOST_NUMBERS_MAX: usize = 4_096;
 /// Damaged records of the journal that a start tries to read with one bit flipped back.
 pub const REPAIRED_RECORDS_MAX: usize = 4_096;
 const _: () = assert!(LOST_NUMBERS_MAX < INSTRUMENTS_MAX);
+
+/// Shortest and longest step of the wall clock that can be configured to be refused.
+pub const CLOCK_STEP_MIN: Duration = Duration::from_millis(100);
+/// See [`CLOCK_STEP_MIN`].
+pub const CLOCK_STEP_MAX: Duration = Duration::from_hours(24);
+/// A step of the wall clock that is refused, unless something else is configured.
+pub const CLOCK_STEP_DEFAULT: Duration = Duration::from_secs(10);
+/// How often it is said again that the wall clock is not believed.
+pub const CLOCK_LOG_EVERY: Duration = Duration::from_mins(10);
+/// Notices that a log keeps for its node between two turns; of more, the number is told.
+pub const LOG_NOTICES_MAX: usize = 64;

@@ -37,11 +37,16 @@ pub enum Bug {
     MessagesBeforeHeads,
     HeadBeyondMessage,
     ConflateOnePiece,
+    AgeByWallClock,
+    ReceiveTimeByWallClock,
+    DieOfEmfile,
+    NoDescriptorReserve,
+    WriteWhileDisplaced,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 27] = [
+    pub const ALL: [Bug; 32] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -69,6 +74,11 @@ impl Bug {
         Bug::MessagesBeforeHeads,
         Bug::HeadBeyondMessage,
         Bug::ConflateOnePiece,
+        Bug::AgeByWallClock,
+        Bug::ReceiveTimeByWallClock,
+        Bug::DieOfEmfile,
+        Bug::NoDescriptorReserve,
+        Bug::WriteWhileDisplaced,
     ];
 }
 

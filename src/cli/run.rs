@@ -41,10 +41,10 @@ pub struct NodeRequest {
 /// # Errors
 /// [`Exit::CannotStart`] when it cannot start at all; [`Exit::Failed`] when it has to end.
 pub fn node(request: &NodeRequest) -> Result<Exit, Failure> {
-    descriptors::raise_limit();
+    let descriptors_max = descriptors::raise_limit();
     match request.node {
         NodeId::External => external(request),
-        NodeId::Broker => broker(request),
+        NodeId::Broker => broker(request, descriptors_max),
         NodeId::Core => core(request),
         NodeId::Shard(partition) | NodeId::ShardReplica(partition, _) => shard(request, partition),
         NodeId::CoreReplica(_) => replica(request),
@@ -96,7 +96,7 @@ fn schedule(tapes: &[PathBuf]) -> Result<Schedule, Failure> {
 }
 
 /// The broker.
-fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
+fn broker(request: &NodeRequest, descriptors_max: Option<u64>) -> Result<Exit, Failure> {
     let settings = &request.config.broker;
     let accepted = SocketOptions {
         send_buffer_bytes: Some(settings.send_buffer_bytes as usize).filter(|&bytes| bytes > 0),
@@ -115,6 +115,7 @@ fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
     let mut reactor = reactor(request, accepted)?;
     let (mut node, fanouts) = Broker::with_fanouts(config, fanouts);
     node.note_kernel_bytes(kernel_bytes);
+    say_room(settings.subscribers_max.into(), descriptors_max);
     if fanouts.is_empty() {
         return run(request, &mut reactor, &mut node);
     }
@@ -128,6 +129,20 @@ fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
         .map_err(|error| Failure::failed(format!("{}: {error}", request.node)))?;
     log::info!("{} stopped", request.node);
     Ok(Exit::Complete)
+}
+
+/// Says for how many subscribers there are descriptors.
+fn say_room(subscribers_max: u64, descriptors_max: Option<u64>) {
+    let Some(room) = descriptors::room(descriptors_max) else { return };
+    let limit = descriptors_max.unwrap_or(u64::MAX);
+    if room < subscribers_max {
+        log::warn!(
+            "room for {room} subscribers, not for {subscribers_max}: at most {limit} files can be open; raise \
+             the hard limit (ulimit -Hn), or lower [broker] subscribers_max"
+        );
+    } else {
+        log::info!("room for {subscribers_max} subscribers: at most {limit} files can be open");
+    }
 }
 
 /// The sequencer.
@@ -280,7 +295,7 @@ fn open_log(
         retention,
     };
     let now = reactor.clock().now();
-    let (log, recovery) = Log::open(storage, config, now).map_err(|error| match error {
+    let (mut log, recovery) = Log::open(storage, config, now).map_err(|error| match error {
         OpenError::Storage(error) => storage_failure(&directory, &error),
         error => Failure::cannot_start(format!(
             "the log in {} cannot be used: {error}; nothing was changed. Restore it from a copy or \
@@ -288,6 +303,7 @@ fn open_log(
             directory.display()
         )),
     })?;
+    log.set_clock_step_max(data.clock_step_max);
     log::info!("{name}: {} opened, next seq {}", directory.display(), log.next_seq());
     Ok((log, recovery))
 }

@@ -10,7 +10,9 @@ mod header;
 pub mod inspect;
 mod mark;
 pub mod memory;
+mod notice;
 mod open;
+mod place;
 mod positions;
 mod read;
 mod recovery;
@@ -28,8 +30,11 @@ pub use config::{AppendError, Health, LogConfig, Progress, Retention, SyncPolicy
 pub use counters::{Sequence, UpstreamRule};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, HeaderFault};
 pub use mark::{Mark, Reason, hole_in, is_event, is_statement, is_uncertain};
+pub use notice::{Notice, RemovalReason};
 pub use read::Read;
 pub use recovery::{OpenError, Recovery};
+
+use crate::time::{Mono, SteadyTime};
 
 /// An append-only log of frames.
 ///
@@ -54,8 +59,13 @@ pub struct Log<S: Storage> {
     checkpoints: checkpoint::Checkpoints,
     removal: retention::Removal,
     health: Health,
-    /// Wall clock of this turn.
-    wall_ns: u64,
+    /// What marks are stamped with and ages are judged by.
+    clock: SteadyTime,
+    clock_step_max: std::time::Duration,
+    /// When it was last said that the wall clock is not believed.
+    clock_said_at: Mono,
+    examination: place::Examination,
+    notices: notice::Notices,
 }
 
 #[cfg(test)]

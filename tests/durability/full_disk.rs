@@ -129,7 +129,7 @@ fn a_full_disk_is_refused_by_its_name_read_from_and_left_behind() {
     }
     let held = last_rows(&place);
     assert!(held >= 50, "{held} rows: reads go on");
-    node.wait_log("the disk is full");
+    node.wait_log("no space left for");
     let files = files::segment_paths(&seen_by(&node, &place.log("shard-A"))).len();
 
     fs::remove_file(&ballast).unwrap();

@@ -26,11 +26,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::quotes::QuoteQueries;
-use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::session::{Admission, Filled, Rejection, Roles, Status, describe_log, report_log};
 use super::uplink::UplinkClose;
 use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service};
 use crate::breaker;
-use crate::log::{Health, Log, Recovery, Storage};
+use crate::log::{Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
@@ -142,6 +142,7 @@ impl<S: Storage> Sequencer<S> {
         let mut connections = Connections::default();
         // Before anything is written: a journal that is refused gets no epoch.
         let (mut market, warning) = Market::rebuild(&journal, config.partition.clone())?;
+        market.start_clock(journal.clock_step_max(), now);
         let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash) && journal.epoch() > 0;
         if (!recovery.clean || journal.epoch() == 0) && !keeps_epoch {
             let epoch = journal.begin_epoch(now).map_err(|error| error.to_string())?;
@@ -362,9 +363,7 @@ impl<S: Storage> Service for Sequencer<S> {
         status.metric("refused", self.connections.refused());
         status.metric("local_faults", self.connections.local_faults());
         status.metric("local_frames_dropped", self.local_dropped);
-        if !matches!(self.journal.health(), Health::Open) {
-            status.text("journal", format!("{:?}", self.journal.health()));
-        }
+        describe_log("journal", &self.journal, &mut status);
         if let Some(name) = self.journal_held_by() {
             status.text("journal_held_by", name);
         }
@@ -439,7 +438,7 @@ impl<S: Storage> Service for Sequencer<S> {
             self.is_held_back = false;
         }
         if progress.failed {
-            self.failure = Some(format!("the journal failed: {:?}", self.journal.health()));
+            self.failure = Some(format!("the journal {}", self.journal.health()));
         }
     }
 
@@ -448,6 +447,8 @@ impl<S: Storage> Service for Sequencer<S> {
     fn on_timers(&mut self, now: Now) {
         self.retain_journal(now);
         self.journal.handle_timers(now);
+        self.market.read_clock(now);
+        report_log(&mut self.journal, &mut self.connections);
         self.exchange.handle_timers(now);
         self.drive_exchange(now);
         self.followers.handle_timers(now);
@@ -469,8 +470,8 @@ impl<S: Storage> Service for Sequencer<S> {
 
     fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.journal.close(now) {
-            self.connections
-                .log(Level::Error, format!("the journal was not closed cleanly: {error}"));
+            let health = self.journal.health();
+            self.failure = Some(format!("the journal was not closed cleanly: {error} ({health})"));
         }
     }
 

@@ -194,6 +194,8 @@ impl MemoryDisk {
         disk.history = None;
         disk.held = false;
         disk.syncs_until_failure = None;
+        disk.is_lacking = false;
+        disk.is_displaced = false;
         for _ in 0..jobs_done.min(disk.jobs.len()) {
             let _ = disk.end_job();
         }
@@ -232,6 +234,8 @@ impl MemoryDisk {
         let mut disk = self.0.borrow().clone();
         disk.history = None;
         disk.held = false;
+        disk.is_lacking = false;
+        disk.is_displaced = false;
         disk.jobs.clear();
         MemoryDisk::from_disk(disk)
     }

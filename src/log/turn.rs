@@ -55,8 +55,10 @@ impl<S: Storage> Log<S> {
     /// When [`Log::handle_timers`] wants to be called next. `None` while nothing is due by time.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
+        // Nothing is synced while the log takes nothing.
+        let is_syncing = self.check_health().is_ok();
         let deadlines = [
-            self.durability.next_deadline(),
+            self.durability.next_deadline().filter(|_| is_syncing),
             self.segments.next_deadline(),
             self.examination.next_deadline(),
         ];

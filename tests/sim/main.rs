@@ -35,6 +35,7 @@ mod road;
 mod run;
 mod scenarios;
 mod swarm;
+mod system;
 mod turn;
 mod watch;
 mod world;

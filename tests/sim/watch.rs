@@ -19,6 +19,7 @@ use pregao::wire::{
 use crate::delivered::Said;
 use crate::hosts::Spec;
 use crate::net::{End, GRAIN_NS};
+use crate::system::ClockWatch;
 use crate::world::{Host, World};
 
 /// What a peer may make a node hold for it: unread words, and one piece of an answer.
@@ -61,10 +62,11 @@ pub(crate) struct Stored {
 }
 
 /// A stream from core to a follower.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Feed {
     epoch: u32,
     last_seq: u64,
+    last_received: u64,
     /// Last values came, and not yet the heartbeat that says where the stream goes on.
     has_snapshot: bool,
 }
@@ -95,6 +97,7 @@ pub(crate) struct Watch {
     /// By host and breaker: whether the log says that it is open, and since which turn.
     open_breakers: BTreeMap<(usize, String), bool>,
     dials: Vec<(usize, SocketAddr)>,
+    pub(crate) clock: ClockWatch,
     /// Nodes that ended because their disk failed.
     pub(crate) failures: u64,
     pub(crate) answers: u64,
@@ -262,7 +265,7 @@ impl World {
                 self.hold(is_right, "an-epoch-has-one-start", || {
                     format!("epoch {epoch} begins at {known} and at {start}; missed {missed:?}")
                 });
-                self.watch.feeds.insert(number, Feed { epoch, last_seq: 0, has_snapshot: false });
+                self.watch.feeds.insert(number, Feed { epoch, ..Feed::default() });
             }
         }
         if is_follower && let Some(beat) = frame.view::<Heartbeat>() {
@@ -319,6 +322,8 @@ impl World {
             self.broken("no-unsequenced-frame", "a frame came before the SESSION");
         };
         let (epoch, last_seq) = (feed.epoch, std::mem::replace(&mut feed.last_seq, seq));
+        let received = std::mem::replace(&mut feed.last_received, frame.ts_recv.get());
+        self.watch_receive_time(received, frame);
         let is_placed = seq != 0 && frame.ts_recv.get() != 0 && frame.instrument().source() == 1;
         self.hold(is_placed, "no-unsequenced-frame", || format!("{frame:?}"));
         let is_broker = matches!(self.hosts[host].spec, Spec::Broker(..) | Spec::Replica(_));
@@ -431,6 +436,9 @@ impl World {
     pub(crate) fn watch_start(&mut self, host: usize) {
         // A breaker begins closed.
         self.watch.open_breakers.retain(|(of, _), _| *of != host);
+        if self.is_core(host) {
+            self.note_core_start();
+        }
         // An epoch that nobody hears of before the next one still takes back what was before it.
         let known = &self.hosts[host];
         if self.is_core(host)
@@ -439,16 +447,6 @@ impl World {
             let (epoch, start) = found.epoch;
             self.watch.epochs.entry(epoch).or_insert(start);
         }
-    }
-
-    pub(crate) fn watch_failure(&mut self, host: usize, text: &str) {
-        let is_of_disk = text.contains("failed: Failed")
-            || text.contains("log failed")
-            || text.contains("journal failed");
-        self.watch.failures += 1;
-        self.hold(is_of_disk, "only-disks-end-a-node", || {
-            format!("{}: {text}", self.hosts[host].name)
-        });
     }
 
     pub(crate) fn watch_memory(&mut self, host: usize, offered: usize) {
@@ -557,6 +555,7 @@ impl World {
     }
 
     pub(crate) fn watch_log(&mut self, host: usize, text: &str) {
+        self.watch_machine_log(host, text);
         let Some(rest) = text.strip_prefix("breaker ") else { return };
         let Some((name, change)) = rest.split_once(": ") else { return };
         let is_open = change.contains("-> open") || change.contains("-> forced");

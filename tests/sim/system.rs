@@ -252,8 +252,12 @@ impl World {
         }
     }
 
-    /// Core starts, and believes the wall clock.
-    pub(crate) fn note_core_start(&mut self) {
+    /// A process starts. Its directory is where it looks for it. Core believes the wall clock.
+    pub(crate) fn note_start(&mut self, host: usize) {
+        self.hosts[host].machine.displaced_since = None;
+        if !self.is_core(host) {
+            return;
+        }
         let ahead_ns = self.wall_skew_ns;
         let clock = &mut self.watch.clock;
         clock.started_ahead_ns = ahead_ns;

@@ -436,9 +436,7 @@ impl World {
     pub(crate) fn watch_start(&mut self, host: usize) {
         // A breaker begins closed.
         self.watch.open_breakers.retain(|(of, _), _| *of != host);
-        if self.is_core(host) {
-            self.note_core_start();
-        }
+        self.note_start(host);
         // An epoch that nobody hears of before the next one still takes back what was before it.
         let known = &self.hosts[host];
         if self.is_core(host)

@@ -12,6 +12,7 @@
 )]
 
 mod core_kills;
+mod famine;
 mod files;
 mod full_disk;
 mod refusals;

@@ -43,14 +43,15 @@ fn peers_without_a_descriptor_are_told_so_or_turned_away_and_it_heals() {
     // Those behind the first are told why, as far as there are descriptors for that; all others are closed at
     // once, not left hanging until the broker would have missed their greeting.
     let mut told = 0;
-    for peer in peers.drain(FREE as usize * 4..) {
+    for peer in peers.drain(FREE as usize..) {
         let mut bytes = Vec::new();
         let mut stream = TcpStream::from(peer);
         let _ = stream.read_to_end(&mut bytes);
         let refusal =
             as_frames(&bytes).0.first().and_then(|frame| frame.view::<Refusal>().copied());
-        if let Some(refusal) = refusal {
-            assert_eq!((bytes.len(), refusal.code.get()), (FRAME_BYTES, ErrorCode::Limit as u16));
+        // The first of them may have been accepted, and are missed because they say nothing.
+        if refusal.is_some_and(|refusal| refusal.code.get() == ErrorCode::Limit as u16) {
+            assert_eq!(bytes.len(), FRAME_BYTES);
             told += 1;
         }
     }

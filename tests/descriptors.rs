@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Descriptors below the reserve that are free when the peers come.
-const FREE: u64 = 4;
+const FREE: u8 = 4;
 
 #[test]
 fn peers_without_a_descriptor_are_told_so_or_turned_away_and_it_heals() {
@@ -29,7 +29,8 @@ fn peers_without_a_descriptor_are_told_so_or_turned_away_and_it_heals() {
         (0..80).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
     let before = getrlimit(Resource::Nofile);
     let used = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-    let lowered = (used..).find(|limit| limit - reserved_descriptors(*limit) >= used + FREE);
+    let lowered =
+        (used..).find(|limit| limit - reserved_descriptors(*limit) >= used + u64::from(FREE));
     let lowered = lowered.unwrap();
     setrlimit(Resource::Nofile, Rlimit { current: Some(lowered), ..before }).unwrap();
     let broker = std::thread::spawn(move || {
@@ -43,7 +44,7 @@ fn peers_without_a_descriptor_are_told_so_or_turned_away_and_it_heals() {
     // Those behind the first are told why, as far as there are descriptors for that; all others are closed at
     // once, not left hanging until the broker would have missed their greeting.
     let mut told = 0;
-    for peer in peers.drain(FREE as usize..) {
+    for peer in peers.drain(usize::from(FREE)..) {
         let mut bytes = Vec::new();
         let mut stream = TcpStream::from(peer);
         let _ = stream.read_to_end(&mut bytes);

@@ -53,7 +53,7 @@ fn a_clock_that_steps_three_days_removes_nothing_and_is_said() {
         assert!(said.len() == 1 && is_refusal(&said[0]), "{said:?}");
         assert!(said[0].to_string().contains("259200 s"), "{}", said[0]);
         // Said again while it lasts, and when it is over.
-        let again = CLOCK_LOG_EVERY.as_millis() as u64 + 2_000;
+        let again = u64::try_from(CLOCK_LOG_EVERY.as_millis()).unwrap() + 2_000;
         idle(&mut log, skewed(again, step_ms));
         assert_eq!(notices(&mut log), said);
         idle(&mut log, at(again + 1_000));

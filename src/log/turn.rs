@@ -126,8 +126,7 @@ impl<S: Storage> Log<S> {
         if self.segments.prepare_next(&mut self.storage, self.clock.time_ns()).is_err() {
             let path = format!("segment {SEGMENTS_MAX} of the log");
             let error = StorageError::NoSpace { path };
-            self.notices.push(Notice::Waiting(error.clone()));
-            self.health = Health::Waiting(error);
+            self.wait_for_segment(error);
         }
     }
 

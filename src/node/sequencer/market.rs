@@ -16,7 +16,7 @@ use crate::limits;
 use crate::log::{Log, Mark, Read, Reason, Storage, is_event, is_statement, is_uncertain};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
-use crate::time::{Follow, Now, SteadyTime};
+use crate::time::{ClockChange, Follow, Now, SteadyTime};
 use crate::wire::{
     DataKind, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Seq, Symbol, U16, U32,
     U64,
@@ -382,6 +382,19 @@ impl Market {
     /// Takes the clocks in when no frame does.
     pub(super) fn read_clock(&mut self, now: Now) {
         self.receive_time(now);
+    }
+
+    /// That the wall clock was behind the last receive time at the start, and when that is over. What else it does
+    /// the journal says too.
+    pub(super) fn poll_clock_change(&mut self) -> Option<ClockChange> {
+        let change = self.clock.as_mut().and_then(SteadyTime::take_change);
+        change.filter(|it| matches!(it, ClockChange::Behind(_) | ClockChange::Believed))
+    }
+
+    /// That the wall clock is behind receive times, while it is.
+    pub(super) fn clock_behind(&self) -> Option<ClockChange> {
+        let objection = self.clock.as_ref().and_then(SteadyTime::objection);
+        objection.filter(|it| matches!(it, ClockChange::Behind(_)))
     }
 
     /// The time of a receipt: it never falls, whatever the wall clock does (see [`SteadyTime`]).

@@ -364,6 +364,9 @@ impl<S: Storage> Service for Sequencer<S> {
         status.metric("local_faults", self.connections.local_faults());
         status.metric("local_frames_dropped", self.local_dropped);
         describe_log("journal", &self.journal, &mut status);
+        if let Some(behind) = self.market.clock_behind() {
+            status.text("receive_clock", behind.to_string());
+        }
         if let Some(name) = self.journal_held_by() {
             status.text("journal_held_by", name);
         }
@@ -448,6 +451,10 @@ impl<S: Storage> Service for Sequencer<S> {
         self.retain_journal(now);
         self.journal.handle_timers(now);
         self.market.read_clock(now);
+        if let Some(change) = self.market.poll_clock_change() {
+            let level = if change.is_objection() { Level::Error } else { Level::Info };
+            self.connections.log(level, format!("receive times: {change}"));
+        }
         report_log(&mut self.journal, &mut self.connections);
         self.exchange.handle_timers(now);
         self.drive_exchange(now);

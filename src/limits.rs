@@ -175,8 +175,8 @@ pub const SEGMENTS_MAX: usize = 16_384;
 pub const DAMAGED_RANGES_MAX: usize = 1_024;
 
 /// Jobs that may wait for the storage thread. A log has at most three syncs (one by its policy, one of a
-/// segment that it left, one that somebody waits for), one new segment, one removal and one touching
-/// under way, so a full queue means that this bound is broken.
+/// segment that it left, one that somebody waits for), one new segment, one removal, one touching and
+/// one look at the directory under way, so a full queue means that this bound is broken.
 pub const STORAGE_JOBS_MAX: usize = 16;
 
 /// How much of a segment is made present in memory at a time, ahead of the stores. Touched pages are
@@ -304,7 +304,7 @@ const _: () = {
     assert!(STOP_COMMAND_WAIT.as_millis() > STOP_WAIT.as_millis() + KILL_WAIT.as_millis());
     assert!(RESTART_WAIT_MIN.as_millis() <= RESTART_WAIT_MAX.as_millis());
 };
-const _: () = assert!(STORAGE_JOBS_MAX >= 6);
+const _: () = assert!(STORAGE_JOBS_MAX >= 7);
 /// Frames that the exchange still holds of a synthetic market, 4 MiB of them. A tape is held whole.
 pub const EXCHANGE_WINDOW_FRAMES: usize = 65_536;
 /// Events that a synthetic market makes in one turn.
@@ -534,3 +534,23 @@ pub const LOST_NUMBERS_MAX: usize = 4_096;
 /// Damaged records of the journal that a start tries to read with one bit flipped back.
 pub const REPAIRED_RECORDS_MAX: usize = 4_096;
 const _: () = assert!(LOST_NUMBERS_MAX < INSTRUMENTS_MAX);
+
+/// Shortest and longest step of the wall clock that can be configured to be refused.
+pub const CLOCK_STEP_MIN: Duration = Duration::from_millis(100);
+/// See [`CLOCK_STEP_MIN`].
+pub const CLOCK_STEP_MAX: Duration = Duration::from_hours(24);
+/// A step of the wall clock that is refused, unless something else is configured.
+pub const CLOCK_STEP_DEFAULT: Duration = Duration::from_secs(10);
+/// How often it is said again that the wall clock is not believed.
+pub const CLOCK_LOG_EVERY: Duration = Duration::from_mins(10);
+/// Descriptors that accepted connections leave free for the files of a log and for connections of the node's own:
+/// every node that an aggregator or core can dial, and some files.
+pub const DESCRIPTORS_RESERVED: u64 = GATHER_COPIES_MAX as u64 + 32;
+/// Where the limit of open files is low, the reserve is this part of it.
+pub const DESCRIPTORS_RESERVED_PART: u64 = 8;
+/// This part of the reserve may be taken by peers that are being told that there is no room for them.
+pub const DESCRIPTORS_REFUSING_PART: u64 = 4;
+/// How often a log looks whether its directory is still where it was.
+pub const DIRECTORY_EXAMINED_EVERY: Duration = Duration::from_millis(500);
+/// Notices that a log keeps for its node between two turns; of more, the number is told.
+pub const LOG_NOTICES_MAX: usize = 64;

@@ -52,11 +52,16 @@ pub enum Bug {
     JoinInOneTurn,
     ReplayBeforeLive,
     MergeDropsLast,
+    AgeByWallClock,
+    ReceiveTimeByWallClock,
+    DieOfEmfile,
+    NoDescriptorReserve,
+    WriteWhileDisplaced,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 42] = [
+    pub const ALL: [Bug; 47] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -99,6 +104,11 @@ impl Bug {
         Bug::JoinInOneTurn,
         Bug::ReplayBeforeLive,
         Bug::MergeDropsLast,
+        Bug::AgeByWallClock,
+        Bug::ReceiveTimeByWallClock,
+        Bug::DieOfEmfile,
+        Bug::NoDescriptorReserve,
+        Bug::WriteWhileDisplaced,
     ];
 }
 

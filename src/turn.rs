@@ -32,6 +32,9 @@
 //!   bound ends that. A long source (a snapshot, a replay) produces a piece when it is asked, into an outbox
 //!   that is empty unless the peer is slow. So back-pressure needs no code of its own.
 //! * A flush is bounded, so that a newcomer does not wait for thousands of others.
+//! * Accepted connections leave some descriptors free. The kernel gives the lowest number that is free, so a socket
+//!   with a high number says that all below it are in use, whatever they are used for: no book is kept of them.
+//!   Segments of a log, and connections that the node dials, may have any number.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -58,10 +61,46 @@ pub enum Dialed {
 pub enum Accepted {
     /// It is connected, through this listener.
     Open(ConnId, ListenerId),
+    /// It is connected, and there is no descriptor for it: the node only tells it so.
+    Surplus(ConnId, ListenerId),
     /// It was closed at once: there is no place for it.
     Dropped,
     /// It could not be accepted.
     Failed(LocalFault),
+}
+
+/// Whether an accepted connection may keep its descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It may.
+    Kept,
+    /// It may not, and can be told so.
+    Refused,
+    /// It may not, and not even that can be said.
+    Closed,
+}
+
+/// Descriptors that accepted connections leave free, under this limit of the process.
+#[must_use]
+pub fn reserved_descriptors(limit: u64) -> u64 {
+    (limit / limits::DESCRIPTORS_RESERVED_PART).min(limits::DESCRIPTORS_RESERVED)
+}
+
+/// Whether an accepted connection may keep a descriptor of this number, under this limit of the process.
+#[must_use]
+pub fn room_for(descriptor: u64, limit: Option<u64>) -> Room {
+    let Some(limit) = limit.filter(|_| !is_planted(Bug::NoDescriptorReserve)) else {
+        return Room::Kept;
+    };
+    let reserved = reserved_descriptors(limit);
+    let kept_below = limit.saturating_sub(reserved);
+    if descriptor < kept_below {
+        Room::Kept
+    } else if descriptor < kept_below + reserved / limits::DESCRIPTORS_REFUSING_PART {
+        Room::Refused
+    } else {
+        Room::Closed
+    }
 }
 
 /// A connection that another reactor of the process has handed over.
@@ -290,8 +329,14 @@ impl Turn {
                 Some(Accepted::Open(conn, listener)) => {
                     node.handle_open(now, conn, Origin::Accepted(listener));
                 }
+                Some(Accepted::Surplus(conn, listener)) => {
+                    node.handle_local_fault(now, LocalFault::ProcessDescriptors);
+                    node.handle_open(now, conn, Origin::Surplus(listener));
+                }
                 // It counts: a flood of peers without a place may not hold the turn.
-                Some(Accepted::Dropped) => {}
+                Some(Accepted::Dropped) => {
+                    node.handle_local_fault(now, LocalFault::ProcessDescriptors);
+                }
                 Some(Accepted::Failed(fault)) => {
                     node.handle_local_fault(now, fault);
                     return;
@@ -455,4 +500,24 @@ fn flush_one<N: Node, S: Shell>(shell: &mut S, node: &mut N, now: Now, conn: Con
         }
     };
     shell.note_cut_short(conn, end);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_connections_leave_descriptors_free_and_some_to_say_so() {
+        let count = |limit: u64, room| {
+            (0..limit).filter(|number| room_for(*number, Some(limit)) == room).count() as u64
+        };
+        for limit in [16, 64, 1_024, 20_000, 1 << 20] {
+            let own = count(limit, Room::Closed);
+            assert!(own >= (limit / 8 * 3 / 4).min(100), "{limit} leaves {own}");
+            assert!(count(limit, Room::Kept) >= limit / 8 * 7);
+            assert_eq!(count(limit, Room::Refused), reserved_descriptors(limit) / 4);
+        }
+        assert_eq!(room_for(u64::MAX, None), Room::Kept);
+        assert_eq!(room_for(0, Some(0)), Room::Closed);
+    }
 }

@@ -4,6 +4,7 @@ use std::io::BufReader;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::descriptors;
 use super::exit::{Exit, Failure};
@@ -42,10 +43,10 @@ pub struct NodeRequest {
 /// # Errors
 /// [`Exit::CannotStart`] when it cannot start at all; [`Exit::Failed`] when it has to end.
 pub fn node(request: &NodeRequest) -> Result<Exit, Failure> {
-    descriptors::raise_limit();
+    let descriptors_max = descriptors::raise_limit();
     match request.node {
         NodeId::External => external(request),
-        NodeId::Broker => broker(request),
+        NodeId::Broker => broker(request, descriptors_max),
         NodeId::Core => core(request),
         NodeId::Shard(partition) | NodeId::ShardReplica(partition, _) => shard(request, partition),
         NodeId::CoreReplica(_) => replica(request),
@@ -97,7 +98,7 @@ fn schedule(tapes: &[PathBuf]) -> Result<Schedule, Failure> {
 }
 
 /// The broker.
-fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
+fn broker(request: &NodeRequest, descriptors_max: Option<u64>) -> Result<Exit, Failure> {
     let settings = &request.config.broker;
     let accepted = SocketOptions {
         send_buffer_bytes: Some(settings.send_buffer_bytes as usize).filter(|&bytes| bytes > 0),
@@ -116,6 +117,7 @@ fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
     let mut reactor = reactor(request, accepted)?;
     let (mut node, fanouts) = Broker::with_fanouts(config, fanouts);
     node.note_kernel_bytes(kernel_bytes);
+    say_room(settings.subscribers_max.into(), descriptors_max);
     if fanouts.is_empty() {
         return run(request, &mut reactor, &mut node);
     }
@@ -131,6 +133,20 @@ fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
     Ok(Exit::Complete)
 }
 
+/// Says for how many subscribers there are descriptors.
+fn say_room(subscribers_max: u64, descriptors_max: Option<u64>) {
+    let Some(room) = descriptors::room(descriptors_max) else { return };
+    let limit = descriptors_max.unwrap_or(u64::MAX);
+    if room < subscribers_max {
+        log::warn!(
+            "room for {room} subscribers, not for {subscribers_max}: at most {limit} files can be open; raise \
+             the hard limit (ulimit -Hn), or lower [broker] subscribers_max"
+        );
+    } else {
+        log::info!("room for {subscribers_max} subscribers: at most {limit} files can be open");
+    }
+}
+
 /// The sequencer.
 fn core(request: &NodeRequest) -> Result<Exit, Failure> {
     let (config, settings) = (&request.config, &request.config.core);
@@ -140,7 +156,9 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
     let directory = config.data.dir.join("core");
     let storage = open_storage(&directory, &reactor)?;
     let log_config = log_config(request, "core", rules, retention);
-    let (journal, recovery) = open_log(storage, &directory, &reactor, log_config)?;
+    let clock_step_max = config.data.clock_step_max;
+    let (journal, recovery) =
+        open_log(storage, &directory, &reactor, log_config, clock_step_max)?;
     let now = reactor.clock().now();
     let mut followers = vec![FollowerConfig {
         name: "broker".to_owned(),
@@ -185,7 +203,9 @@ fn shard(request: &NodeRequest, which: config::Partition) -> Result<Exit, Failur
     let mut storage = open_storage(&directory, &reactor)?;
     check_partition(&config, &mut storage).map_err(Failure::cannot_start)?;
     let log_config = log_config(request, &name, rules, retention);
-    let (mut log, recovery) = open_log(storage, &directory, &reactor, log_config)?;
+    let clock_step_max = request.config.data.clock_step_max;
+    let (mut log, recovery) =
+        open_log(storage, &directory, &reactor, log_config, clock_step_max)?;
     keep_partition(&config, &mut log).map_err(Failure::cannot_start)?;
     run(request, &mut reactor, &mut Shard::new(config, log, &recovery))
 }
@@ -298,11 +318,12 @@ fn open_log(
     directory: &Path,
     reactor: &Reactor,
     config: LogConfig,
+    clock_step_max: Duration,
 ) -> Result<(Log<FileStorage>, Recovery), Failure> {
     let now = reactor.clock().now();
     let journal_id = if config.sequence == Sequence::Contiguous { random_id() } else { 0 };
     let opened = Log::open_journal(storage, config, journal_id, now);
-    let (log, recovery) = opened.map_err(|error| match error {
+    let (mut log, recovery) = opened.map_err(|error| match error {
         OpenError::Storage(error) => storage_failure(directory, &error),
         OpenError::EndMissing { .. } => Failure::cannot_start(format!(
             "the log in {} cannot be used: {error}; nothing was changed. Put the files back, or have the \
@@ -315,6 +336,7 @@ fn open_log(
             directory.display()
         )),
     })?;
+    log.set_clock_step_max(clock_step_max);
     log::info!(
         "{}: {} opened, next seq {}",
         crate::wire::unpadded(&config.name),

@@ -6,13 +6,17 @@ use super::config::{Health, LogConfig};
 use super::counters::{Rules, Sequence};
 use super::durability::{Durability, Point};
 use super::mark::Reason;
+use super::mark::Record;
+use super::notice::{Notice, Notices};
+use super::place::Examination;
 use super::recovery::{self, OpenError, Recovery};
 use super::retention::Removal;
+use super::segment::LogSegment;
 use super::segments::{self, Segments};
 use super::writer::Writer;
 use super::{AppendError, Log};
-use crate::limits::{SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN};
-use crate::time::Now;
+use crate::limits::{CLOCK_STEP_DEFAULT, SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN};
+use crate::time::{Follow, Now, SteadyTime};
 
 impl<S: Storage> Log<S> {
     /// Opens the log, cuts what a crash left behind its end, and writes a durable Open mark, so that
@@ -89,12 +93,14 @@ impl<S: Storage> Log<S> {
             }
         }
         let cut_records = recovery::cut(&mut found, tail.end);
-        let segments = Segments::new(found, tail.end, &config, journal_id);
+        let written_at = last_written_at(&found, tail.end);
+        let mut segments = Segments::new(found, tail.end, &config, journal_id);
         let clean = tail.clean && cut_records == 0;
         if !clean {
             // The Open mark, whose watermark covers it, must not become durable before it.
             segments.sync_found(&mut storage)?;
         }
+        segments.retire_before(tail.end);
         let end = Point {
             position: tail.end,
             next_seq: tail.counters.next_seq,
@@ -110,8 +116,15 @@ impl<S: Storage> Log<S> {
             removal: Removal::new(config.retention, removed_through),
             lineage,
             health: Health::Open,
-            wall_ns: now.wall_ns,
+            clock: SteadyTime::start(Follow::Slowly, written_at, CLOCK_STEP_DEFAULT, now),
+            clock_step_max: CLOCK_STEP_DEFAULT,
+            clock_said_at: now.mono,
+            examination: Examination::default(),
+            notices: Notices::default(),
         };
+        if let Some(change) = log.clock.take_change() {
+            log.notices.push(Notice::Clock(change));
+        }
         log.put_open_mark(now).map_err(|error| log.open_error(error))?;
         // What can be slow is done before the first frame comes.
         log.touch_ahead();
@@ -149,7 +162,7 @@ impl<S: Storage> Log<S> {
 
     fn open_error(&self, failed: AppendError) -> OpenError {
         OpenError::Storage(match self.health.clone() {
-            Health::NoSpace(error) | Health::Failed(error) => error,
+            Health::Waiting(error) | Health::Displaced(error) | Health::Failed(error) => error,
             Health::Open | Health::Closed => StorageError::Io {
                 action: "mark the opening of",
                 path: "the log".to_owned(),
@@ -157,4 +170,15 @@ impl<S: Storage> Log<S> {
             },
         })
     }
+}
+
+/// When the last mark before `end` was written, by the time of the log that wrote it.
+fn last_written_at<G: Segment>(found: &[LogSegment<G>], end: u64) -> Option<u64> {
+    found.iter().rev().filter(|segment| segment.base < end).find_map(|segment| {
+        let mut positions = (segment.base..end.min(segment.end())).rev();
+        positions.find_map(|position| {
+            let mark = segment.record(position).and_then(Record::mark)?;
+            Some(mark.written_at.get())
+        })
+    })
 }

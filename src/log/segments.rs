@@ -43,6 +43,8 @@ pub(super) struct Segments<G> {
     /// Up to this offset the pages of the active segment are touched, or are being.
     touched_bytes: usize,
     is_removing: bool,
+    /// Sealed segments that end at or before this position are retired.
+    retired_before: u64,
 }
 
 /// There are as many segments as one process can map.
@@ -77,6 +79,7 @@ impl<G: Segment> Segments<G> {
             is_touching: false,
             touched_bytes: 0,
             is_removing: false,
+            retired_before: 0,
         }
     }
 
@@ -235,6 +238,16 @@ impl<G: Segment> Segments<G> {
 
     pub(super) fn handle_removed(&mut self) {
         self.is_removing = false;
+    }
+
+    /// Everything before this position is durable: the full segments of it are written to no more.
+    pub(super) fn retire_before(&mut self, position: u64) {
+        let retired_before = self.retired_before;
+        let sealed = self.sealed.iter_mut().rev().take_while(|it| it.end() > retired_before);
+        for sealed in sealed.filter(|sealed| sealed.end() <= position) {
+            sealed.segment.retire();
+        }
+        self.retired_before = position;
     }
 
     /// Makes durable what an open found. Blocks. After a crash of the process alone it may be in memory only;

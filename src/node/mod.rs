@@ -57,6 +57,8 @@ pub enum Origin {
     Accepted(ListenerId),
     /// Another reactor of the process accepted it and handed it over.
     HandedOver,
+    /// A peer connected, and there is no descriptor that it could keep: it is told so and closed.
+    Surplus(ListenerId),
     /// Our own [`Action::Dial`] came through.
     Dialed(DialId),
 }

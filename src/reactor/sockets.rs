@@ -4,10 +4,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Events, Interest, Registry, Token};
+use rustix::process::{Resource, getrlimit};
 use slab::Slab;
 
 use super::connection::{Connection, ReadOutcome, State};
@@ -17,7 +19,7 @@ use super::{Listen, socket};
 use crate::limits;
 use crate::node::{ConnId, DialFailure, DialId, Level, ListenerId, Node, Outgoing};
 use crate::time::Mono;
-use crate::turn::{Accepted, Arrival, CutShort, Dialed, ReadEnd, Shell, Written};
+use crate::turn::{Accepted, Arrival, CutShort, Dialed, ReadEnd, Room, Shell, Written, room_for};
 
 pub(super) const WAKER: Token = Token(usize::MAX);
 pub(super) const SIGNAL: Token = Token(usize::MAX - 1);
@@ -241,9 +243,19 @@ impl Shell for Sockets {
                 log::debug!("an accepted socket kept its defaults: {error}");
             }
             let unconsumed_bytes_max = listener.unconsumed_bytes_max;
+            // Asked anew each time: the limit may be changed from outside.
+            let limit = getrlimit(Resource::Nofile).current;
+            let room = room_for(u64::try_from(stream.as_raw_fd()).unwrap_or(0), limit);
+            if room == Room::Closed {
+                return Some(Accepted::Dropped);
+            }
             let id = self.register(stream, State::Open, unconsumed_bytes_max);
             let listener = ListenerId(u8::try_from(number).unwrap_or(u8::MAX));
-            return Some(id.map_or(Accepted::Dropped, |id| Accepted::Open(id, listener)));
+            return Some(match id {
+                Some(id) if room == Room::Kept => Accepted::Open(id, listener),
+                Some(id) => Accepted::Surplus(id, listener),
+                None => Accepted::Dropped,
+            });
         }
         None
     }

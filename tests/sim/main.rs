@@ -41,6 +41,7 @@ mod run;
 mod scenarios;
 mod stored;
 mod swarm;
+mod system;
 mod turn;
 mod watch;
 mod work;

@@ -18,6 +18,7 @@ use crate::monitor::MonitorConfig;
 use crate::net::Weather;
 use crate::reporter::ReporterConfig;
 use crate::road::{MS, Options, Removal, Road, SHARDS, SYMBOLS, address};
+use crate::system::plan_trouble;
 use crate::work::WorkBounds;
 
 /// A day and its actors.
@@ -143,6 +144,9 @@ impl Day {
         if !wish.no_faults {
             day.plan_faults(&mut root.fork(6));
             day.slow_down_reactors(&mut root.fork(12));
+            if !wish.one_reactor {
+                plan_trouble(&mut day, &mut root.fork(40));
+            }
             let draw = &mut root.fork(9);
             if (options.has_copies || options.core_removes.is_some()) && draw.below(4) == 0 {
                 let shard = u16::try_from(draw.below(SHARDS.into())).unwrap();

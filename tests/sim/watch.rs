@@ -17,7 +17,8 @@ use crate::delivered::Said;
 use crate::hosts::Spec;
 use crate::net::{End, GRAIN_NS};
 use crate::stored::Stored;
-use crate::world::World;
+use crate::system::ClockWatch;
+use crate::world::{Host, World};
 
 /// What a peer may make a node hold for it: unread words, and one piece of an answer.
 const OUTGOING_BYTES_MAX: usize = limits::UNREAD_BYTES_MAX + 2 * limits::FILL_FRAMES_MAX * 64;
@@ -42,10 +43,11 @@ const ANSWER_FRAMES_MAX: usize = 65_536;
 const INDEX_BYTES_MAX: usize = 1 << 20;
 
 /// A stream from core to a follower.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Feed {
     epoch: u32,
     last_seq: u64,
+    last_received: u64,
     /// Last values came, and not yet the heartbeat that says where the stream goes on.
     has_snapshot: bool,
 }
@@ -86,6 +88,7 @@ pub(crate) struct Watch {
     /// What core sends on connections with a lower number is not looked at: an operator has put another journal
     /// in its place since.
     ignored_before: u64,
+    pub(crate) clock: ClockWatch,
     /// Nodes that ended because their disk failed.
     pub(crate) failures: u64,
     pub(crate) answers: u64,
@@ -222,7 +225,7 @@ impl World {
                 self.hold(start == known, "an-epoch-has-one-start", || {
                     format!("epoch {epoch} begins at {known} and at {start}, second {is_second}")
                 });
-                self.watch.feeds.insert(number, Feed { epoch, last_seq: 0, has_snapshot: false });
+                self.watch.feeds.insert(number, Feed { epoch, ..Feed::default() });
             }
         }
         if is_follower && let Some(beat) = frame.view::<Heartbeat>() {
@@ -279,6 +282,8 @@ impl World {
             self.broken("no-unsequenced-frame", "a frame came before the SESSION");
         };
         let (epoch, last_seq) = (feed.epoch, std::mem::replace(&mut feed.last_seq, seq));
+        let received = std::mem::replace(&mut feed.last_received, frame.ts_recv.get());
+        self.watch_receive_time(received, frame);
         let is_placed = seq != 0 && frame.ts_recv.get() != 0 && frame.instrument().source() == 1;
         self.hold(is_placed, "no-unsequenced-frame", || format!("{frame:?}"));
         let is_broker = matches!(self.hosts[host].spec, Spec::Broker(..) | Spec::Replica(_));
@@ -391,6 +396,7 @@ impl World {
     pub(crate) fn watch_start(&mut self, host: usize) {
         // A breaker begins closed.
         self.watch.open_breakers.retain(|(of, _), _| *of != host);
+        self.note_start(host);
         // An epoch that nobody hears of before the next one still takes back what was before it.
         let known = &self.hosts[host];
         if self.is_core(host)
@@ -399,16 +405,6 @@ impl World {
             let (epoch, start) = found.epoch;
             self.watch.epochs.entry(epoch).or_insert(start);
         }
-    }
-
-    pub(crate) fn watch_failure(&mut self, host: usize, text: &str) {
-        let is_of_disk = text.contains("failed: Failed")
-            || text.contains("log failed")
-            || text.contains("journal failed");
-        self.watch.failures += 1;
-        self.hold(is_of_disk, "only-disks-end-a-node", || {
-            format!("{}: {text}", self.hosts[host].name)
-        });
     }
 
     pub(crate) fn watch_memory(&mut self, host: usize, offered: usize) {
@@ -517,6 +513,7 @@ impl World {
     }
 
     pub(crate) fn watch_log(&mut self, host: usize, text: &str) {
+        self.watch_machine_log(host, text);
         let Some(rest) = text.strip_prefix("breaker ") else { return };
         let Some((name, change)) = rest.split_once(": ") else { return };
         let is_open = change.contains("-> open") || change.contains("-> forced");

@@ -27,11 +27,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::quotes::QuoteQueries;
-use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::session::{Admission, Filled, Rejection, Roles, Status, describe_log, report_log};
 use super::uplink::UplinkClose;
 use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service};
 use crate::breaker;
-use crate::log::{Health, Log, NewEpoch, Recovery, Storage};
+use crate::log::{Log, NewEpoch, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
@@ -148,6 +148,7 @@ impl<S: Storage> Sequencer<S> {
         let mut connections = Connections::default();
         // Before anything is written: a journal that is refused gets no epoch.
         let (mut market, warning) = Market::rebuild(&journal, config.partition.clone())?;
+        market.start_clock(journal.clock_step_max(), now);
         let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash)
             || (is_planted(Bug::ReuseEpochId) && recovery.clean);
         if journal.epoch() == 0 || !keeps_epoch {
@@ -401,8 +402,9 @@ impl<S: Storage> Service for Sequencer<S> {
         let (under_way, waiting) = self.replays.counts();
         status.metric("replays", under_way);
         status.metric("replays_waiting", waiting);
-        if !matches!(self.journal.health(), Health::Open) {
-            status.text("journal", format!("{:?}", self.journal.health()));
+        describe_log("journal", &self.journal, &mut status);
+        if let Some(behind) = self.market.clock_behind() {
+            status.text("receive_clock", behind.to_string());
         }
         if let Some(name) = self.journal_held_by() {
             status.text("journal_held_by", name);
@@ -489,7 +491,7 @@ impl<S: Storage> Service for Sequencer<S> {
             }
         }
         if progress.failed {
-            self.failure = Some(format!("the journal failed: {:?}", self.journal.health()));
+            self.failure = Some(format!("the journal {}", self.journal.health()));
         }
     }
 
@@ -498,6 +500,12 @@ impl<S: Storage> Service for Sequencer<S> {
     fn on_timers(&mut self, now: Now) {
         self.retain_journal(now);
         self.journal.handle_timers(now);
+        self.market.read_clock(now);
+        if let Some(change) = self.market.poll_clock_change() {
+            let level = if change.is_objection() { Level::Error } else { Level::Info };
+            self.connections.log(level, format!("receive times: {change}"));
+        }
+        report_log(&mut self.journal, &mut self.connections);
         self.exchange.handle_timers(now);
         self.drive_exchange(now);
         self.followers.handle_timers(now);
@@ -520,8 +528,8 @@ impl<S: Storage> Service for Sequencer<S> {
 
     fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.journal.close(now) {
-            self.connections
-                .log(Level::Error, format!("the journal was not closed cleanly: {error}"));
+            let health = self.journal.health();
+            self.failure = Some(format!("the journal was not closed cleanly: {error} ({health})"));
         }
     }
 

@@ -577,24 +577,6 @@ fn no_heartbeat_counts_frames_that_the_follower_was_not_sent() {
 }
 
 #[test]
-fn receive_times_never_go_back_whatever_the_clock_does() {
-    let mut bench = Bench::new();
-    let conn = bench.market();
-    bench.deliver(conn, &[quote(3, 0)]);
-    bench.now.wall_ns -= 500_000;
-    bench.deliver(conn, &[quote(4, 0)]);
-    let mut bench = bench.restart();
-    bench.now.wall_ns = 3;
-    let conn = bench.exchange(FEED, 5, &[ahead(0, "PETR4")]);
-    bench.deliver(conn, &[quote(5, 0)]);
-    bench.now.wall_ns = 2_000_000;
-    bench.deliver(conn, &[quote(6, 0)]);
-    let times: Vec<u64> = bench.journaled().iter().map(|f| f.ts_recv.get()).collect();
-    assert!(times.is_sorted(), "{times:?}");
-    assert_eq!(times.last(), Some(&2_000_000));
-}
-
-#[test]
 fn counters_go_on_across_a_restart() {
     let mut bench = Bench::new();
     let conn = bench.market();
@@ -612,6 +594,7 @@ fn counters_go_on_across_a_restart() {
 }
 
 mod answers;
+mod clocks;
 mod continuity;
 mod damage;
 mod trimming;

@@ -19,6 +19,7 @@
 
 mod admission;
 mod connections;
+mod log_report;
 mod round;
 mod status;
 mod work;
@@ -26,6 +27,7 @@ mod work;
 pub(crate) use crate::question::Rejection;
 pub(crate) use admission::{Admission, Permission, Roles, authorize};
 pub use connections::{Connection, Connections};
+pub(crate) use log_report::{describe_log, report_log};
 pub use round::Round;
 pub(crate) use status::Status;
 pub use work::{Work, WorkSpent};
@@ -214,10 +216,18 @@ pub(crate) trait Service: Sized {
     }
 }
 
+/// What a peer is told for whom no descriptor is left.
+const NO_DESCRIPTOR: &str = "no free descriptor for you here";
+
 impl<S: Service> Node for S {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         match origin {
             Origin::Accepted(_) | Origin::HandedOver => self.connections_mut().insert(now, conn),
+            Origin::Surplus(_) => {
+                let connections = self.connections_mut();
+                connections.insert(now, conn);
+                connections.refuse(conn, ErrorCode::Limit, NO_DESCRIPTOR);
+            }
             Origin::Dialed(dial) => {
                 self.connections_mut().insert_dialed(now, conn);
                 Service::on_dialed(self, now, conn, dial);

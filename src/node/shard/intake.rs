@@ -59,8 +59,10 @@ impl<S: Storage> Shard<S> {
                 // Core begins again from what the log has: nothing of this connection is kept back.
                 self.is_held_back = true;
                 self.pending.clear();
+                let reason =
+                    self.log.health().problem().map_or(error.to_string(), ToString::to_string);
                 self.connections
-                    .log(Level::Error, format!("the log takes no more for now: {error}"));
+                    .log(Level::Error, format!("the log takes no more for now: {reason}"));
                 Err(Rejection::new(ErrorCode::Storage, "the log cannot take more now"))
             }
         }

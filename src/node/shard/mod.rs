@@ -14,7 +14,7 @@ pub use kept_partition::{check_partition, keep_partition, partition_line};
 
 use std::collections::VecDeque;
 
-use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::session::{Admission, Filled, Rejection, Roles, Status, describe_log, report_log};
 use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::history::{Index, UnpackedBlock};
 use crate::limits;
@@ -320,9 +320,7 @@ impl<S: Storage> Service for Shard<S> {
         status.metric("connections", self.connections.len());
         status.metric("refused", self.connections.refused());
         status.metric("local_faults", self.connections.local_faults());
-        if !matches!(self.log.health(), Health::Open) {
-            status.text("log", format!("{:?}", self.log.health()));
-        }
+        describe_log("log", &self.log, &mut status);
         status
     }
 
@@ -342,11 +340,11 @@ impl<S: Storage> Service for Shard<S> {
         if progress.room {
             self.is_held_back = false;
         }
-        if progress.room || matches!(self.log.health(), Health::NoSpace(_)) {
+        if progress.room || matches!(self.log.health(), Health::Waiting(_)) {
             self.store_pending(now);
         }
         if progress.failed {
-            self.failure = Some(format!("the log failed: {:?}", self.log.health()));
+            self.failure = Some(format!("the log {}", self.log.health()));
             return;
         }
         if progress.durable {
@@ -358,6 +356,7 @@ impl<S: Storage> Service for Shard<S> {
 
     fn on_timers(&mut self, now: Now) {
         self.log.handle_timers(now);
+        report_log(&mut self.log, &mut self.connections);
         self.forget_removed();
         self.settle_waiting(now, false);
     }
@@ -372,7 +371,8 @@ impl<S: Storage> Service for Shard<S> {
 
     fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.log.close(now) {
-            self.connections.log(Level::Error, format!("the log was not closed cleanly: {error}"));
+            let health = self.log.health();
+            self.failure = Some(format!("the log was not closed cleanly: {error} ({health})"));
         }
     }
 

@@ -248,6 +248,10 @@ impl Storage for ModelStorage {
         self.start(|disk| disk.start_remove(segment));
     }
 
+    fn start_examine(&mut self) {
+        self.start(|disk| disk.start_examine());
+    }
+
     fn poll_completion(&mut self) -> Option<Completion<MemorySegment>> {
         let world = self.world.borrow();
         if world.flaw == Flaw::ForgetAnswersOfTheDead && world.list.is_none() {

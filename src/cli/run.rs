@@ -157,8 +157,7 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
     let storage = open_storage(&directory, &reactor)?;
     let log_config = log_config(request, "core", rules, retention);
     let clock_step_max = config.data.clock_step_max;
-    let (journal, recovery) =
-        open_log(storage, &directory, &reactor, log_config, clock_step_max)?;
+    let (journal, recovery) = open_log(storage, &directory, &reactor, log_config, clock_step_max)?;
     let now = reactor.clock().now();
     let mut followers = vec![FollowerConfig {
         name: "broker".to_owned(),
@@ -204,8 +203,7 @@ fn shard(request: &NodeRequest, which: config::Partition) -> Result<Exit, Failur
     check_partition(&config, &mut storage).map_err(Failure::cannot_start)?;
     let log_config = log_config(request, &name, rules, retention);
     let clock_step_max = request.config.data.clock_step_max;
-    let (mut log, recovery) =
-        open_log(storage, &directory, &reactor, log_config, clock_step_max)?;
+    let (mut log, recovery) = open_log(storage, &directory, &reactor, log_config, clock_step_max)?;
     keep_partition(&config, &mut log).map_err(Failure::cannot_start)?;
     run(request, &mut reactor, &mut Shard::new(config, log, &recovery))
 }

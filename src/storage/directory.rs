@@ -116,8 +116,8 @@ impl Storage for FileStorage {
     }
 
     fn set_removed_through(&mut self, number: u64) -> Result<(), StorageError> {
-        let handle = File::open(&self.directory)
-            .map_err(|error| failure("open", &self.directory, error))?;
+        let handle =
+            File::open(&self.directory).map_err(|error| failure("open", &self.directory, error))?;
         worker::record_removal(&self.directory, &handle, number)
     }
 

@@ -11,7 +11,7 @@ use pregao::wire::Frame;
 
 use crate::plan::Day;
 use crate::road::SHARDS;
-use crate::watch::Stored;
+use crate::stored::Stored;
 use crate::world::{Host, World};
 
 /// What the tools were given.

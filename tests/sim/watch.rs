@@ -18,7 +18,7 @@ use crate::hosts::Spec;
 use crate::net::{End, GRAIN_NS};
 use crate::stored::Stored;
 use crate::system::ClockWatch;
-use crate::world::{Host, World};
+use crate::world::World;
 
 /// What a peer may make a node hold for it: unread words, and one piece of an answer.
 const OUTGOING_BYTES_MAX: usize = limits::UNREAD_BYTES_MAX + 2 * limits::FILL_FRAMES_MAX * 64;

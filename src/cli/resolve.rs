@@ -110,7 +110,7 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
 fn recover_request(flags: RecoverFlags) -> Result<RecoverRequest, Failure> {
     let config = checked(config_of(&flags.config, &flags.data_dir, &HostFlag::default())?)?;
     let remedy = match (flags.from_shards, flags.follow_journal, flags.reset) {
-        (true, _, _) => Remedy::FromShards(flags.feed),
+        (true, _, _) => Remedy::FromShards(flags.feed, flags.feed_next),
         (_, true, _) => Remedy::FollowJournal,
         (_, _, Some(node)) => Remedy::Reset(node),
         _ => Remedy::Report,

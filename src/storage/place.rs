@@ -19,6 +19,12 @@ use crate::log::StorageError;
 
 const MADE: &str = "MADE";
 const SUFFIX: &str = ".made";
+const REPLACED: &str = ".replaced-";
+
+/// Whether a directory of this name is what a tool makes or has set aside, and no node's.
+pub(super) fn is_beside(name: &str) -> bool {
+    name.ends_with(SUFFIX) || name.contains(REPLACED)
+}
 
 /// A log's directory, held as a node holds it, until dropped.
 #[derive(Debug)]
@@ -145,7 +151,7 @@ impl Places {
 
     fn keep_as_replaced(&self, directory: &Path, name: &str) -> Result<String, StorageError> {
         for number in 1..=REPLACED_MAX {
-            let kept = format!("{name}.replaced-{number}");
+            let kept = format!("{name}{REPLACED}{number}");
             let target = self.data.join(&kept);
             match renameat_with(CWD, directory, CWD, &target, RenameFlags::NOREPLACE) {
                 Ok(()) => {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use pregao::log::inspect::{Item, Outline, Reader};
 use pregao::log::memory::MemoryDisk;
 use pregao::log::rebuild::{
-    PlanError, Relation, SplitSource, Standing, check_split, follow_journal, plan, plan_to_follow,
-    plan_to_go_on, rebuild_journal, relation, split,
+    FeedPlace, PlanError, Relation, SplitSource, Standing, check_split, follow_journal, plan,
+    plan_to_follow, plan_to_go_on, rebuild_journal, relation, split,
 };
 use pregao::log::{LogConfig, SyncPolicy};
 use pregao::market::chaos::ChaosConfig;
@@ -171,11 +171,14 @@ fn round(seed: u64, wish: Option<(Option<usize>, Harm)>, tally: &mut Tally) {
         Harm::Lost => MemoryDisk::new(512),
         Harm::Cut(segments) => without_end(disk(&road, host), segments),
     };
+    // Not asked of the log itself: a mistake there must not hide itself.
+    let is_cut =
+        matches!(harm, Harm::Cut(_)) && used(&harmed).len() < used(disk(&road, host)).len();
     road.world.restore_disk(host, harmed);
     let seen = delivered(&road);
     start(&mut road, &ended);
     let started_ms = harm_ms + 1;
-    let is_cut_core = which.is_none() && is_end_missing(disk(&road, host));
+    let is_cut_core = which.is_none() && is_cut;
     road.run_until_ms(started_ms + 3_000);
     if is_cut_core && road.world.hosts[host].node.is_some() {
         road.world.broken("a-missing-end-is-refused", "core has started without its last segments");
@@ -294,7 +297,7 @@ fn from_shards(
     let made = MemoryDisk::new(512);
     let config = keep(road, road.core);
     let (now, source) = (road.world.now(), Some((core, &outline)));
-    let ids = (feed, road.world.now_ns() | 1);
+    let ids = (FeedPlace { feed, next_seq: None }, road.world.now_ns() | 1);
     let rebuilt = rebuild_journal(made.storage(), config, &plan, source, shards, ids, now);
     let rebuilt = match rebuilt {
         Ok(rebuilt) => rebuilt,
@@ -504,17 +507,18 @@ fn standing(road: &Road, host: usize) -> Standing {
     Standing::of(name, &outline(disk(road, host), name))
 }
 
-fn is_end_missing(disk: &MemoryDisk) -> bool {
-    outline(disk, "core").end_missing().is_some()
+/// The numbers of segments with a record.
+fn used(disk: &MemoryDisk) -> Vec<u64> {
+    let is_used = |number: &u64| {
+        disk.bytes(*number)[pregao::log::HEADER_BYTES..].iter().any(|byte| *byte != 0)
+    };
+    disk.numbers().into_iter().filter(is_used).collect()
 }
 
 /// A copy without its last used segments, and what was prepared behind them.
 fn without_end(disk: &MemoryDisk, segments: usize) -> MemoryDisk {
     let cut = disk.kill();
-    let is_used = |number: &u64| {
-        cut.bytes(*number)[pregao::log::HEADER_BYTES..].iter().any(|byte| *byte != 0)
-    };
-    let mut used: Vec<u64> = cut.numbers().into_iter().filter(is_used).collect();
+    let mut used = used(&cut);
     // One is left.
     used.truncate(used.len().saturating_sub(segments).max(1));
     let last = used.last().copied().unwrap_or(1);

@@ -51,6 +51,9 @@ pub(in crate::cli) struct RecoverFlags {
     /// The exchange's feed, where no journal says it: `feed.identity` of `pregao status --verbose`; 0: a new one
     #[arg(long, value_name = "HEX", requires = "from_shards", value_parser = feed_identity)]
     pub(in crate::cli) feed: Option<u64>,
+    /// The next number that core wants of the exchange, where it cannot be counted
+    #[arg(long, value_name = "N", requires = "feed", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(in crate::cli) feed_next: Option<u64>,
     /// How it is shown
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: Format,

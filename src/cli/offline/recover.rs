@@ -13,8 +13,8 @@ use crate::client::random_id;
 use crate::config::Config;
 use crate::log::inspect::Reader;
 use crate::log::rebuild::{
-    PlanError, Rebuilt, Relation, Standing, follow_journal, plan, plan_to_follow, plan_to_go_on,
-    rebuild_journal, relation,
+    FeedPlace, PlanError, Rebuilt, Relation, Standing, follow_journal, plan, plan_to_follow,
+    plan_to_go_on, rebuild_journal, relation,
 };
 use crate::log::{Sequence, UpstreamRule};
 use crate::storage::{FileStorage, Places};
@@ -28,8 +28,9 @@ const CORE: &str = "core";
 pub enum Remedy {
     /// Say how it is.
     Report,
-    /// The journal is rebuilt from what the shards hold. The exchange's feed, where no journal says it.
-    FromShards(Option<u64>),
+    /// The journal is rebuilt from what the shards hold. The exchange's feed, and its next number, where no journal
+    /// says them.
+    FromShards(Option<u64>, Option<u64>),
     /// Who does not continue the journal gives up what it has.
     FollowJournal,
     /// A shard's log is set aside, and core feeds it anew.
@@ -97,7 +98,9 @@ fn mend(
     match &request.remedy {
         Remedy::Report => {}
         Remedy::Reset(node) => reset(request, places, &logs, node, output)?,
-        Remedy::FromShards(feed) => from_shards(request, places, logs, *feed, output)?,
+        Remedy::FromShards(feed, next_seq) => {
+            from_shards(request, places, logs, (*feed, *next_seq), output)?;
+        }
         Remedy::FollowJournal => follow(request, places, logs, output)?,
     }
     Ok(Exit::Complete)
@@ -124,7 +127,7 @@ fn from_shards(
     request: &RecoverRequest,
     places: &Places,
     logs: Logs,
-    feed: Option<u64>,
+    (feed, next_seq): (Option<u64>, Option<u64>),
     output: &mut Output<impl Write>,
 ) -> Result<(), Failure> {
     logs.all_readable()?;
@@ -168,7 +171,7 @@ fn from_shards(
         None => (None, None),
     };
     let journal = files.zip(outline.as_ref());
-    let ids = (feed, random_id());
+    let ids = (FeedPlace { feed, next_seq }, random_id());
     let rebuilt = rebuild_journal(storage, config, &plan, journal, shards, ids, now())
         .map_err(Failure::failed)?;
     super::places::check(&made, CORE)?;
@@ -398,6 +401,9 @@ impl Done<'_> {
             text.push_str(&format!(
                 ": kept below seq {kept}, {frames} frames from the shards, next seq {next}"
             ));
+        }
+        if let Some(upstream_seq) = self.upstream_seq.filter(|_| self.kind == "rebuilt") {
+            text.push_str(&format!(", number {upstream_seq} of the exchange's feed"));
         }
         if let Some(lost) = self.lost.filter(|lost| *lost > 0) {
             text.push_str(&format!(", {lost} numbers that no shard has"));

@@ -36,8 +36,17 @@ pub struct Rebuilt {
     pub upstream: (u64, u64),
 }
 
-/// Writes the journal of this plan into an empty place, closed. `feed` is the exchange's feed where the old journal
-/// does not say it, and `epoch_id` the identity of the epoch that begins at its end: a random number.
+/// Where core goes on at the exchange: what an operator knows, or the old journal says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeedPlace {
+    /// Which feed; 0: unknown.
+    pub feed: u64,
+    /// The next number; `None`: it is counted. Each frame of the market is one number. What the exchange numbered and
+    /// core did not journal cannot be counted: a definition that was known, a frame that was lost.
+    pub next_seq: Option<u64>,
+}
+
+/// Writes the journal of this plan into an empty place, closed, and `epoch_id` is the identity of the epoch that begins at its end: a random number.
 ///
 /// # Errors
 /// When something cannot be read or written, or the sources are not what the plan says.
@@ -47,7 +56,7 @@ pub fn rebuild_journal<F: Files, S: Storage>(
     plan: &Plan,
     journal: Option<(F, &Outline)>,
     shards: Vec<(Standing, Reader<F>)>,
-    (feed, epoch_id): (u64, u64),
+    (place, epoch_id): (FeedPlace, u64),
     now: Now,
 ) -> Result<Rebuilt, RebuildError> {
     let mut known = Known::default();
@@ -58,7 +67,11 @@ pub fn rebuild_journal<F: Files, S: Storage>(
     let (mut log, _) = Log::open_journal(storage, config, plan.journal_id, now)?;
     log.require_checkpoints();
     if !has_kept {
-        log.set_upstream(feed, 1, now)?;
+        log.set_upstream(place.feed, 1, now)?;
+    }
+    let before = log.upstream().0;
+    if place.feed != 0 && place.feed != before && place.next_seq.is_none() {
+        return Err(RebuildError::FeedChanged { before, now: place.feed });
     }
     if log.next_seq() != plan.keep_below_seq {
         let text = format!("it ends at seq {} and not at {}", log.next_seq(), plan.keep_below_seq);
@@ -110,6 +123,10 @@ pub fn rebuild_journal<F: Files, S: Storage>(
             log.commit(now);
             log.wait(now)?;
         }
+    }
+    if let Some(next_seq) = place.next_seq {
+        let feed = if place.feed == 0 { log.upstream().0 } else { place.feed };
+        log.set_upstream(feed, next_seq, now)?;
     }
     finish(log, plan, epoch_id, rebuilt, now)
 }

@@ -17,7 +17,7 @@ mod merge;
 mod split;
 mod standing;
 
-pub use journal::{Rebuilt, follow_journal, rebuild_journal};
+pub use journal::{FeedPlace, Rebuilt, follow_journal, rebuild_journal};
 pub use merge::{Merge, MergeError};
 pub use split::{Part, SplitSource, Splitting, check_split, split};
 pub use standing::{
@@ -46,6 +46,17 @@ pub enum RebuildError {
     /// Two logs disagree.
     #[error(transparent)]
     Merge(#[from] MergeError),
+    /// The place in the exchange's feed cannot be counted: it offered another feed meanwhile.
+    #[error(
+        "the exchange changed its feed from {before:016x} to {now:016x} meanwhile, so its next number cannot be \
+         counted: say where core goes on, with --feed and --feed-next"
+    )]
+    FeedChanged {
+        /// The feed of the part that is kept.
+        before: u64,
+        /// The feed that core has met since.
+        now: u64,
+    },
     /// What was written is not what was read: an error of this program.
     #[error("the new log is not what it should be: {0}")]
     Check(String),

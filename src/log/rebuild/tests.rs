@@ -155,10 +155,18 @@ fn rebuilt(core: Option<&MemoryDisk>, disks: &[MemoryDisk]) -> (MemoryDisk, Rebu
     let standings: Vec<Standing> = shards.iter().map(|(standing, _)| standing.clone()).collect();
     let plan = plan(journal.as_ref(), &standings).unwrap();
     let disk = MemoryDisk::new(512);
+    let place = FeedPlace { feed: 9, next_seq: None };
     let outline = core.map(|disk| outline(disk, "core"));
     let journal = core.cloned().zip(outline.as_ref());
-    let made =
-        rebuild_journal(disk.storage(), config("core"), &plan, journal, shards, (9, 555), now());
+    let made = rebuild_journal(
+        disk.storage(),
+        config("core"),
+        &plan,
+        journal,
+        shards,
+        (place, 555),
+        now(),
+    );
     (disk, made.unwrap())
 }
 

@@ -117,7 +117,7 @@ impl Publisher {
         Ok(Publisher {
             connection,
             clock,
-            received: SteadyTime::start(Follow::AtOnce, None, CLOCK_STEP_DEFAULT, clock.now()),
+            received: SteadyTime::start(Follow::Receipts, None, CLOCK_STEP_DEFAULT, clock.now()),
             source,
             epoch,
             instruments: InstrumentIndex::FIRST,

@@ -107,8 +107,8 @@ pub struct Data {
     /// `sync_interval`: under `durability = "interval"`, time between two syncs. Default `"50ms"`.
     #[serde(deserialize_with = "duration::deserialize")]
     pub sync_interval: Duration,
-    /// `clock_step_max`: a step of the wall clock of more than this is refused, ahead or back, until the node is
-    /// started again; 100 ms to 24 h. Default `"10s"`.
+    /// `clock_step_max`: a step of the wall clock of more than this, ahead or back, makes no log older or younger
+    /// until the node is started again; 100 ms to 24 h. Default `"10s"`.
     #[serde(deserialize_with = "duration::deserialize")]
     pub clock_step_max: Duration,
 }

@@ -116,7 +116,7 @@ impl<S: Storage> Log<S> {
             removal: Removal::new(config.retention, removed_through),
             lineage,
             health: Health::Open,
-            clock: SteadyTime::start(Follow::Slowly, written_at, CLOCK_STEP_DEFAULT, now),
+            clock: SteadyTime::start(Follow::Ages, written_at, CLOCK_STEP_DEFAULT, now),
             clock_step_max: CLOCK_STEP_DEFAULT,
             clock_said_at: now.mono,
             examination: Examination::default(),

@@ -258,3 +258,27 @@ fn a_log_of_many_segments_holds_few_descriptors() {
     append_up_to(&mut log, 2_100);
     assert_eq!(seqs(&log), (1..=2_100).collect::<Vec<_>>());
 }
+
+#[test]
+fn what_a_system_may_lack_is_told_from_what_is_broken() {
+    use rustix::io::Errno;
+    let error = |errno: Errno| super::worker::failure("create", Path::new("x"), errno.into());
+    let lacking = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::NOENT,
+        Errno::DQUOT,
+        Errno::NOMEM,
+        Errno::NOSPC,
+        Errno::ROFS,
+        Errno::NOTDIR,
+    ];
+    for errno in lacking {
+        assert!(error(errno).may_pass(), "{errno:?}");
+    }
+    for errno in [Errno::IO, Errno::INVAL, Errno::BADF, Errno::NXIO] {
+        assert!(!error(errno).may_pass(), "{errno:?}");
+    }
+}

@@ -1,28 +1,30 @@
 //! A time that a wrong wall clock cannot move: it never falls, and it never runs far ahead.
 //!
 //! Receive times and the ages of a log come from here. The wall clock decides where such a time begins. From
-//! then on the monotonic clock moves it. A small difference to the wall clock is made up for slowly.
+//! then on the monotonic clock moves it, towards the wall clock, slowly.
 //!
 //! Invariant: between two readings the time goes on by at least a sixteenth and at most twice what the
-//! monotonic clock goes on. The one exception is a [`Follow::AtOnce`] time when the clock is believed.
+//! monotonic clock goes on. The one exception is a [`Follow::Receipts`] time when the clock is believed.
 //!
 //! # Decisions
 //!
-//! * **The wall clock is believed once, at the start.** A step of more than `step_max` while the process runs is
-//!   refused, ahead or back, however long it stands. Nobody here can know whether the clock was wrong before the
-//!   step or is wrong after it. A time that followed a step ahead could not come back. Whoever set the clock
-//!   right restarts the node: that is the way to accept a step.
+//! * **Receive times follow every clock, and never jump.** After a step ahead that stood for some time they are
+//!   ahead by no more than that time. They are true again after 16/15 of it, once the step is taken back. A clock
+//!   that was three days ahead at the start and is set right is followed for 16/15 of three days. A step ahead that
+//!   was right is made up for in as much time as it was long.
+//! * **Ages refuse a step** of more than `step_max` while the process runs, ahead or back, however long it stands.
+//!   Nobody here can know whether the clock was wrong before the step or is wrong after it, and what was removed
+//!   does not come back. Ages need no right clock, only a steady one. The next start accepts the clock.
 //! * **A clock that is behind at the start is not believed.** What was written last proves that it is wrong, or
 //!   that it was wrong then. The time goes on from there at a sixteenth of its speed. The first reading that is
-//!   not behind any more is believed. So an NTP client that sets a clock of 1970 right a minute after the start
-//!   is followed at once, and times that were three days ahead are true again after 16/15 of three days.
+//!   not behind any more is believed. So receive times follow an NTP client at once that sets a clock of 1970
+//!   right a minute after the start.
 //! * **A clock that is ahead at the start is believed by receive times**, because the node may have been down
-//!   for so long. If NTP takes it back later, that is a step back, and is refused: receive times stay ahead until
-//!   core is started again, and then take 16/15 of the error. Start the system behind `time-sync.target`.
-//! * **Ages do not jump at a start.** Time in which the node was down is made up for at double speed
-//!   ([`Follow::Slowly`]). So whatever the clock says, a minute of running makes nothing older by more than two
-//!   minutes, and there is time to see that the clock is wrong.
-//! * Time in which the machine slept is a step of the wall clock, and is refused like one.
+//!   for so long: every Monday is such a start. Start the system behind `time-sync.target`.
+//! * **Ages do not jump at a start.** Time in which the node was down is made up for at double speed. So whatever
+//!   the clock says, a minute of running makes nothing older by more than two minutes, and there is time to see
+//!   that the clock is wrong.
+//! * Time in which the machine slept is a step of the wall clock like any other.
 
 use std::fmt;
 use std::time::Duration;
@@ -34,13 +36,13 @@ const FASTEST: u64 = 2;
 /// At the slowest, by this part of it.
 const SLOWEST: u64 = 16;
 
-/// What a time does when the wall clock is believed and is ahead of it.
+/// What a time is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
-    /// It jumps there.
-    AtOnce,
-    /// It goes there at double speed.
-    Slowly,
+    /// Receive times: they begin at the wall clock and go wherever it goes.
+    Receipts,
+    /// Ages: they begin where they were, and do not go where a step leads.
+    Ages,
 }
 
 /// What the wall clock has done that somebody has to know.
@@ -91,7 +93,7 @@ impl SteadyTime {
         let floor = floor_ns.unwrap_or(now.wall_ns);
         let is_behind = is_behind(now.wall_ns, floor, step_max_ns);
         let time_ns = match follow {
-            Follow::AtOnce if !is_behind => floor.max(now.wall_ns),
+            Follow::Receipts if !is_behind => floor.max(now.wall_ns),
             _ => floor,
         };
         let change = if is_behind {
@@ -159,9 +161,12 @@ impl SteadyTime {
         self.time_ns = self.target_ns().clamp(slowest, fastest);
     }
 
-    /// The wall clock without the steps that were refused.
+    /// Where the time goes: to the wall clock, and as an age to where that was without the steps.
     fn target_ns(&self) -> u64 {
-        self.wall_ns.saturating_add_signed(self.refused_ns.saturating_neg())
+        match self.follow {
+            Follow::Receipts => self.wall_ns,
+            Follow::Ages => self.wall_ns.saturating_add_signed(self.refused_ns.saturating_neg()),
+        }
     }
 
     #[cold]
@@ -172,7 +177,7 @@ impl SteadyTime {
         }
         self.is_behind = false;
         self.change = Some(ClockChange::Believed);
-        if self.follow == Follow::AtOnce {
+        if self.follow == Follow::Receipts {
             self.time_ns = self.time_ns.max(self.wall_ns);
         }
     }
@@ -257,8 +262,9 @@ impl fmt::Display for ClockChange {
 fn refused(f: &mut fmt::Formatter<'_>, place: &str, seconds: u64) -> fmt::Result {
     write!(
         f,
-        "the wall clock has stepped and is {seconds} s {place} the time since the start: refused, times go on by \
-         the monotonic clock; set the clock back if it is wrong, restart this node if it is right now"
+        "the wall clock has stepped and is {seconds} s {place} the time since the start: refused, ages do not \
+         follow it, and receive times only slowly; set the clock back if it is wrong, restart this node if it is \
+         right now"
     )
 }
 
@@ -286,9 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn a_step_of_days_is_refused_and_said_and_forgotten_when_it_is_taken_back() {
-        for (follow, step) in [(Follow::AtOnce, 3), (Follow::Slowly, 3), (Follow::AtOnce, -3)] {
-            let mut time = started(follow);
+    fn ages_refuse_a_step_of_days_and_forget_it_when_it_is_taken_back() {
+        for step in [3, -3] {
+            let mut time = started(Follow::Ages);
             for second in 1..100 {
                 assert_eq!(time.read(at(second, 0)), BEGIN + second * SECOND);
             }
@@ -310,8 +316,43 @@ mod tests {
     }
 
     #[test]
+    fn receive_times_are_ahead_for_as_long_as_a_step_stood_and_come_back() {
+        let mut time = started(Follow::Receipts);
+        for second in 1..=60 {
+            let read = time.read(at(second, days(3)));
+            assert_eq!(read, BEGIN + 2 * second * SECOND, "ahead by no more than it stood");
+        }
+        let mut last = time.time_ns();
+        for second in 61..=124 {
+            let read = time.read(at(second, 0));
+            assert!(read > last, "it never falls");
+            last = read;
+        }
+        // 64 s are 16/15 of the minute that it stood.
+        assert_eq!(last, BEGIN + 124 * SECOND);
+        // A step back that is wrong costs no more than it stood either.
+        for second in 125..=184 {
+            time.read(at(second, days(-3)));
+        }
+        assert_eq!(time.read(at(244, 0)), BEGIN + 244 * SECOND);
+    }
+
+    #[test]
+    fn a_clock_that_was_days_ahead_at_the_start_is_followed_back() {
+        let start = at(0, days(3));
+        let mut time = SteadyTime::start(Follow::Receipts, Some(BEGIN), STEP_MAX, start);
+        let mut seconds = 0;
+        while time.time_ns() > BEGIN + seconds * SECOND {
+            seconds += 60;
+            time.read(at(seconds, 0));
+        }
+        assert!(seconds * SECOND <= 3 * DAY / 15 * 16 + 60 * SECOND, "{seconds}");
+        assert_eq!(time.read(at(seconds + 60, 0)), BEGIN + (seconds + 60) * SECOND);
+    }
+
+    #[test]
     fn a_small_step_is_made_up_for_within_sixteen_fifteenths_of_it() {
-        let mut time = started(Follow::AtOnce);
+        let mut time = started(Follow::Receipts);
         time.read(at(100, 8 * SECOND as i64));
         assert_eq!(time.read(at(109, 8 * SECOND as i64)), BEGIN + 117 * SECOND, "it ran ahead");
         let mut last = time.time_ns();
@@ -330,7 +371,7 @@ mod tests {
 
     #[test]
     fn many_small_steps_move_no_time_faster_than_double() {
-        let mut time = started(Follow::AtOnce);
+        let mut time = started(Follow::Receipts);
         for second in 1..=1_000 {
             let read = time.read(at(second, second as i64 * 9 * SECOND as i64));
             assert!(read <= BEGIN + 2 * second * SECOND);
@@ -340,10 +381,10 @@ mod tests {
     #[test]
     fn time_without_the_node_is_believed_at_once_or_made_up_for_slowly() {
         let floor = Some(BEGIN - 3 * DAY);
-        let mut receive = SteadyTime::start(Follow::AtOnce, floor, STEP_MAX, at(0, 0));
+        let mut receive = SteadyTime::start(Follow::Receipts, floor, STEP_MAX, at(0, 0));
         assert_eq!(receive.read(at(1, 0)), BEGIN + SECOND);
         assert_eq!(receive.take_change(), Some(ClockChange::Ahead(Duration::from_nanos(3 * DAY))));
-        let mut age = SteadyTime::start(Follow::Slowly, floor, STEP_MAX, at(0, 0));
+        let mut age = SteadyTime::start(Follow::Ages, floor, STEP_MAX, at(0, 0));
         assert_eq!(age.read(at(60, 0)), BEGIN - 3 * DAY + 120 * SECOND);
         // It was wrong, and NTP takes it back a minute later.
         assert_eq!(age.read(at(61, days(-3))), BEGIN - 3 * DAY + 122 * SECOND);
@@ -353,7 +394,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_behind_at_the_start_is_believed_once_it_is_set() {
         let mut time = SteadyTime::start(
-            Follow::AtOnce,
+            Follow::Receipts,
             Some(BEGIN),
             STEP_MAX,
             Now { mono: Mono(0), wall_ns: 7 },
@@ -367,7 +408,8 @@ mod tests {
 
     #[test]
     fn times_that_were_days_ahead_are_true_again_after_sixteen_fifteenths_of_that() {
-        let mut time = SteadyTime::start(Follow::AtOnce, Some(BEGIN + 3 * DAY), STEP_MAX, at(0, 0));
+        let mut time =
+            SteadyTime::start(Follow::Receipts, Some(BEGIN + 3 * DAY), STEP_MAX, at(0, 0));
         let mut last = BEGIN + 3 * DAY;
         let mut seconds = 0;
         while time.objection().is_some() {
@@ -386,7 +428,7 @@ mod tests {
         for wall_ns in [0, 1, u64::MAX / 2, u64::MAX] {
             for floor in [None, Some(0), Some(u64::MAX)] {
                 let mut time = SteadyTime::start(
-                    Follow::AtOnce,
+                    Follow::Receipts,
                     floor,
                     STEP_MAX,
                     Now { mono: Mono(5), wall_ns },

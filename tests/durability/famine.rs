@@ -35,6 +35,13 @@ fn lines_with(node: &Process, text: &str) -> usize {
     node.stderr.all().iter().filter(|line| line.contains(text)).count()
 }
 
+/// The program with so many descriptors at most.
+fn with_descriptors(count: u64) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {count} && exec \"$@\""), "sh", PROGRAM]);
+    command
+}
+
 /// A peer that says who it is and then nothing more: 45 seconds pass before it is missed.
 fn idle_peer(place: &Place) -> Wire {
     let mut wire = Wire::connect(place.address());
@@ -73,9 +80,7 @@ fn idle_peers_take_core_no_descriptor_that_it_needs_for_segments_and_dials() {
     let place = Place::new("core", &net, "[data]\nsegment_bytes = 65536\n");
     let mut market = exchange.start(&["external"]);
     market.wait_listening();
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -n {DESCRIPTORS_MAX} && exec \"$@\""), "sh", PROGRAM]);
-    let mut core = place.start_command(command, &["core"]);
+    let mut core = place.start_command(with_descriptors(DESCRIPTORS_MAX), &["core"]);
     core.wait_log("exchange session established");
 
     let mut crowd: Vec<Wire> = (0..PEERS).map(|_| idle_peer(&place)).collect();
@@ -157,4 +162,13 @@ fn a_directory_that_was_moved_or_deleted_is_noticed_named_and_waited_for() {
     node.signal(Signal::TERM);
     assert_eq!(node.wait().code(), Some(4), "what it held was not closed anywhere");
     node.wait_log("was not closed cleanly");
+}
+
+#[test]
+fn a_broker_says_for_how_many_subscribers_it_has_descriptors() {
+    let place = Place::new("broker", "", "");
+    let mut broker = place.start_command(with_descriptors(128), &["broker"]);
+    broker.wait_log("subscribers, not for 10000: at most 128 files can be open");
+    broker.wait_listening();
+    broker.kill();
 }

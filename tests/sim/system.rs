@@ -20,8 +20,6 @@ const DESCRIPTORS_MAX: u64 = 160;
 const DESCRIPTORS_OF_FILES: u64 = 8;
 /// Within this time a node notices that its directory is gone.
 const NOTICED_NS: u64 = 1_000 * MS;
-/// A step of the wall clock that nodes do not refuse.
-const PLAUSIBLE_NS: i64 = 10_000_000_000;
 const DAY_MS: i64 = 86_400_000;
 /// When every simulation begins, nanoseconds since the Unix epoch.
 const WALL_START_NS: u64 = 1_700_000_000_000_000_000;
@@ -53,10 +51,22 @@ impl Machine {
 /// What is known of core's receive times.
 #[derive(Debug, Default)]
 pub(crate) struct ClockWatch {
-    /// How far ahead of the truth the wall clock was, at the most, when core may have believed it.
-    believed_ahead_ns: i64,
+    /// How far ahead of the truth receive times may be, and since when that is so.
+    ahead_ns: i64,
+    as_of_ns: u64,
     /// How far it was when core last started.
     started_ahead_ns: i64,
+}
+
+impl ClockWatch {
+    /// While the clock is ahead, receive times go towards it, at double speed at most.
+    fn go_on(&mut self, now_ns: u64, skew_ns: i64) {
+        let elapsed = i64::try_from(now_ns - self.as_of_ns).unwrap();
+        self.as_of_ns = now_ns;
+        if skew_ns > self.ahead_ns {
+            self.ahead_ns = skew_ns.min(self.ahead_ns + elapsed);
+        }
+    }
 }
 
 impl Host {
@@ -109,14 +119,13 @@ impl World {
                 }
             }
             Fault::WallJump(ms) => {
-                let step_ns = ms * 1_000_000;
-                self.wall_skew_ns += step_ns;
+                let skew_ns = self.wall_skew_ns;
+                self.watch.clock.go_on(now_ns, skew_ns);
+                self.wall_skew_ns += ms * 1_000_000;
                 let clock = &mut self.watch.clock;
-                if step_ns.abs() <= PLAUSIBLE_NS {
-                    clock.believed_ahead_ns += step_ns.max(0);
-                } else if clock.started_ahead_ns < clock.believed_ahead_ns {
+                if clock.started_ahead_ns < clock.ahead_ns {
                     // It was behind when core started, and may be believed once it has come up.
-                    clock.believed_ahead_ns = clock.believed_ahead_ns.max(self.wall_skew_ns);
+                    clock.ahead_ns = clock.ahead_ns.max(self.wall_skew_ns);
                 }
             }
             _ => {}
@@ -258,22 +267,25 @@ impl World {
         if !self.is_core(host) {
             return;
         }
-        let ahead_ns = self.wall_skew_ns;
+        let (now_ns, skew_ns) = (self.now_ns(), self.wall_skew_ns);
         let clock = &mut self.watch.clock;
-        clock.started_ahead_ns = ahead_ns;
-        clock.believed_ahead_ns = clock.believed_ahead_ns.max(ahead_ns);
+        clock.go_on(now_ns, skew_ns);
+        clock.started_ahead_ns = skew_ns;
+        clock.ahead_ns = clock.ahead_ns.max(skew_ns);
     }
 
     /// A frame of core that a follower has got behind one with this receive time.
-    pub(crate) fn watch_receive_time(&self, before: u64, frame: &Frame) {
+    pub(crate) fn watch_receive_time(&mut self, before: u64, frame: &Frame) {
         let received = frame.ts_recv.get();
         self.hold(received >= before, "receive-times-never-fall", || {
             format!("seq {} came at {received}, the one before at {before}", frame.seq)
         });
-        let latest = self.true_wall_ns().saturating_add_signed(self.watch.clock.believed_ahead_ns);
+        let (now_ns, skew_ns) = (self.now_ns(), self.wall_skew_ns);
+        self.watch.clock.go_on(now_ns, skew_ns);
+        let latest = self.true_wall_ns().saturating_add_signed(self.watch.clock.ahead_ns);
         self.hold(received <= latest, "receive-times-keep-to-the-clock", || {
             let ahead_s = (received - latest) / 1_000_000_000;
-            format!("seq {} came {ahead_s} s later than any clock that core believed", frame.seq)
+            format!("seq {} came {ahead_s} s later than core's clock can be", frame.seq)
         });
     }
 }

@@ -374,10 +374,10 @@ impl Market {
         frame
     }
 
-    /// Receive times go on from those of the journal; a step of the wall clock of more than this is refused.
+    /// Receive times go on from those of the journal. A clock that is behind them by more than this is not believed.
     pub(super) fn start_clock(&mut self, step_max: Duration, now: Now) {
         let floor = Some(self.last_ts_recv).filter(|time| *time > 0);
-        self.clock = Some(SteadyTime::start(Follow::AtOnce, floor, step_max, now));
+        self.clock = Some(SteadyTime::start(Follow::Receipts, floor, step_max, now));
     }
 
     /// Takes the clocks in when no frame does.

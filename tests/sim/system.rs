@@ -20,6 +20,8 @@ const DESCRIPTORS_MAX: u64 = 160;
 const DESCRIPTORS_OF_FILES: u64 = 8;
 /// Within this time a node notices that its directory is gone.
 const NOTICED_NS: u64 = 1_000 * MS;
+/// A node that stood still has read its clock so long ago at most.
+const READ_EVERY_NS: i64 = 2_500_000_000;
 const DAY_MS: i64 = 86_400_000;
 /// When every simulation begins, nanoseconds since the Unix epoch.
 const WALL_START_NS: u64 = 1_700_000_000_000_000_000;
@@ -123,6 +125,8 @@ impl World {
                 self.watch.clock.go_on(now_ns, skew_ns);
                 self.wall_skew_ns += ms * 1_000_000;
                 let clock = &mut self.watch.clock;
+                let soon_ns = self.wall_skew_ns.min(clock.ahead_ns + READ_EVERY_NS);
+                clock.ahead_ns = clock.ahead_ns.max(soon_ns);
                 if clock.started_ahead_ns < clock.ahead_ns {
                     // It was behind when core started, and may be believed once it has come up.
                     clock.ahead_ns = clock.ahead_ns.max(self.wall_skew_ns);

@@ -184,7 +184,8 @@ impl<W: Window> Readers<W> {
         true
     }
 
-    /// A source can be served now.
+    /// A source can be served now. Once for each reader: only marks, when the publisher has said where it begins,
+    /// and when instruments have been settled that one turn had no steps for.
     pub(super) fn notify_ready(&mut self, number: u8) {
         let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
         for &conn in &source.readers {
@@ -194,6 +195,9 @@ impl<W: Window> Readers<W> {
 
     /// A new epoch began. It may have taken back what subscribers have seen or were about to see; and
     /// all of them must know that they are in it, or they would take it for a loss on their next visit.
+    ///
+    /// All readers in one turn: two frames each, once for a start of core, and nobody may be sent a frame of the epoch
+    /// before. While it goes on no tick can be late, since none of the new epoch was taken in.
     pub(super) fn notify_epoch(&mut self, number: u8, void_from: Option<u64>) {
         let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
         for &conn in &source.readers {

@@ -11,6 +11,7 @@ use crate::wire::{
 
 mod continuity;
 mod fanouts;
+mod joins;
 
 const MARKET: u8 = 1;
 
@@ -116,7 +117,12 @@ impl Bench {
             if taken == 0 && self.broker.has_bulk() {
                 // What can wait comes in the next turns.
                 self.broker.handle_mail(self.now);
-                while self.broker.poll_bulk().is_some_and(|next| next != conn) {}
+                let line =
+                    std::iter::from_fn(|| self.broker.poll_bulk().filter(|next| *next != conn));
+                let others: Vec<ConnId> = line.collect();
+                for other in others {
+                    self.broker.put_off(other);
+                }
                 if !self.broker.outgoing(self.now, conn).is_empty() {
                     continue;
                 }

@@ -186,6 +186,9 @@ impl Market {
     /// All that is known, for the head of a journal's new segment: each instrument's definition, and
     /// its last frame of every kind, which has the counter that the next one goes on from. And what is
     /// not known: whoever reads this no longer has, or no longer minds, the loss that is the reason.
+    ///
+    /// All in one turn, once for a segment: they must stand at its head, before its first frame. There are five frames
+    /// of an instrument at most.
     pub(super) fn statements(&self) -> Vec<Frame> {
         let of = |index: InstrumentIndex| {
             let values = &self.values;

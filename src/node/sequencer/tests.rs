@@ -200,7 +200,12 @@ impl Bench {
             if taken == 0 && self.core.has_bulk() {
                 // The rest has its part of the next turn.
                 self.core.handle_mail(self.now);
-                while self.core.poll_bulk().is_some_and(|next| next != conn) {}
+                let line =
+                    std::iter::from_fn(|| self.core.poll_bulk().filter(|next| *next != conn));
+                let others: Vec<ConnId> = line.collect();
+                for other in others {
+                    self.core.put_off(other);
+                }
                 if !self.core.outgoing(self.now, conn).is_empty() {
                     continue;
                 }
@@ -573,4 +578,5 @@ mod answers;
 mod clocks;
 mod continuity;
 mod damage;
+mod replays;
 mod trimming;

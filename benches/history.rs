@@ -114,7 +114,16 @@ fn fill(directory: &Path, trades: u64) {
 fn shard(directory: &Path) -> Shard<FileStorage> {
     let (log, recovery) = open(directory);
     let partition = Partition::hash(1).expect("one part");
-    Shard::new(ShardConfig { name: "shard-A".to_owned(), shard: 0, partition }, log, &recovery)
+    Shard::new(
+        ShardConfig {
+            name: "shard-A".to_owned(),
+            shard: 0,
+            partition,
+            behind_max: pregao::limits::BEHIND_AFTER_DEFAULT,
+        },
+        log,
+        &recovery,
+    )
 }
 
 const ASKER: ConnId = ConnId { generation: 1, slot: 0 };

@@ -37,11 +37,16 @@ pub enum Bug {
     MessagesBeforeHeads,
     HeadBeyondMessage,
     ConflateOnePiece,
+    TrustWhoIsBehind,
+    AnswerProbeAhead,
+    FreshWithoutFeeder,
+    StaleNotTold,
+    LiveAgainNotTold,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 27] = [
+    pub const ALL: [Bug; 32] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -69,6 +74,11 @@ impl Bug {
         Bug::MessagesBeforeHeads,
         Bug::HeadBeyondMessage,
         Bug::ConflateOnePiece,
+        Bug::TrustWhoIsBehind,
+        Bug::AnswerProbeAhead,
+        Bug::FreshWithoutFeeder,
+        Bug::StaleNotTold,
+        Bug::LiveAgainNotTold,
     ];
 }
 

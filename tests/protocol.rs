@@ -64,7 +64,7 @@ fn control_layouts_are_as_written() {
         Run { id, reserved }
         NodeAnswer { id, status, reserved, rows, elapsed_us, covered_from, covered_to, as_of, name }
         Ended {
-            id, status, reserved, code, rows, reserved_too, covered_from, covered_to, as_of,
+            id, status, reserved, code, rows, behind_ms, covered_from, covered_to, as_of,
             durable_seq, reserved_last
         }
         Metric { id, reserved, value, name }

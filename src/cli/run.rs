@@ -176,7 +176,8 @@ fn shard(request: &NodeRequest, which: config::Partition) -> Result<Exit, Failur
     let retention = Retention { age_max: settings.retain_age, bytes_max: settings.retain_bytes };
     let (log, recovery) = open_log(request, &reactor, &name, rules, retention)?;
     let shard = u16::try_from(which.index()).unwrap_or(u16::MAX);
-    let config = ShardConfig { name, shard, partition: partition(&request.config)? };
+    let (partition, behind_max) = (partition(&request.config)?, request.config.behind_max());
+    let config = ShardConfig { name, shard, partition, behind_max };
     run(request, &mut reactor, &mut Shard::new(config, log, &recovery))
 }
 
@@ -206,6 +207,7 @@ fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
         connect_deadline: config.core.connect_deadline,
         request_deadline: config.core.request_deadline,
         queries_per_client_max: limits::QUERIES_PER_CLIENT_MAX,
+        behind_max: config.behind_max(),
         seed: seed(&reactor),
     };
     let mut node = Aggregator::new(&aggregator_config).map_err(Failure::usage)?;

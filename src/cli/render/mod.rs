@@ -100,6 +100,7 @@ pub fn node_status_name(status: NodeStatus) -> &'static str {
         NodeStatus::Corrupt => "corrupt",
         NodeStatus::Failed => "failed",
         NodeStatus::Spare => "spare",
+        NodeStatus::Behind => "behind",
     }
 }
 

@@ -17,6 +17,7 @@ use crate::log::{Log, Mark, Read, Storage, is_event};
 use crate::node::CloseReason;
 use crate::node::session::Status;
 use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkClose, UplinkConfig, UplinkEnd};
+use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
     Ack, BreakerAction, Flags, Frame, Heartbeat, InstrumentIndex, Kind, Role, Seq, Session, U16,
@@ -68,6 +69,15 @@ struct Follower {
     next_heartbeat: Mono,
     /// Whether its last heartbeat said that the last values are current; a shard gets none.
     reported_live: Option<bool>,
+    probe: Option<Probe>,
+}
+
+/// A follower's question whether it has all that core has.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    token: U32,
+    /// Where the journal was when it was asked: the answer stands behind all that was there.
+    position: u64,
 }
 
 /// All of them.
@@ -99,6 +109,7 @@ impl Followers {
                 durable_seq: None,
                 next_heartbeat: Mono::default(),
                 reported_live: None,
+                probe: None,
             })
         };
         Ok(Followers {
@@ -139,6 +150,7 @@ impl Followers {
                 role = Role::Feeder;
             }
             follower.stream = Stream::None;
+            follower.probe = None;
             follower.uplink.handle_open(now, conn);
         }
         own_session(role, journal)
@@ -219,6 +231,7 @@ impl Followers {
     /// Gathers the next frames of a follower from the journal.
     pub(super) fn fill<S: Storage>(
         &mut self,
+        now: Now,
         index: usize,
         journal: &Log<S>,
         market: &Market,
@@ -247,6 +260,14 @@ impl Followers {
         }
         if let Stream::PassingHole { next_index, hole } = follower.stream {
             follower.fill_hole(next_index, hole, market, out);
+        }
+        out.extend(follower.answer_probe(now));
+    }
+
+    /// A follower asks whether it has all. Of several questions the last is answered.
+    pub(super) fn note_probe(&mut self, index: usize, token: U32, position: u64) {
+        if let Some(follower) = self.all.get_mut(index) {
+            follower.probe = Some(Probe { token, position });
         }
     }
 
@@ -311,12 +332,6 @@ impl Followers {
         self.all.iter_mut().filter_map(heartbeat).collect()
     }
 
-    /// What the last heartbeat to a follower that hands last values out said of them.
-    pub(super) fn reported_live(&self, index: usize) -> Option<bool> {
-        let follower = self.all.get(index).filter(|follower| follower.config.shard.is_none())?;
-        follower.reported_live
-    }
-
     /// Connections to close now, and why.
     pub(super) fn closes_due(&mut self, now: Now) -> Vec<UplinkClose> {
         self.all.iter_mut().filter_map(|it| it.uplink.poll_close(now, false, true)).collect()
@@ -374,6 +389,18 @@ impl Follower {
             Stream::Frames { position } => self.uplink.ready().map(|_| position),
             _ => None,
         }
+    }
+
+    /// The answer to its question, once its stream has passed all that there was when it asked. It says what was
+    /// last said of the last values, in the place of the stream where that is true.
+    fn answer_probe(&mut self, now: Now) -> Option<Frame> {
+        let position = self.position()?;
+        let is_due =
+            |probe: &mut Probe| position >= probe.position || is_planted(Bug::AnswerProbeAhead);
+        let Probe { token, .. } = self.probe.take_if(is_due)?;
+        let flags = if self.reported_live == Some(true) { 0 } else { Flags::STALE };
+        let (flags, sent_at) = (U16::new(flags), U64::new(now.wall_ns));
+        Some(Frame::seal(Heartbeat { flags, token, sent_at, ..Heartbeat::default() }))
     }
 
     /// It has answered our SESSION: it says what it wants next.

@@ -5,7 +5,7 @@ use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Read, Retention, Sequence, SyncPolicy, UpstreamRule};
 use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
-    Definition, Ended, Kind, Op, Query, Quote, Refusal, Resume, Role, Run, Symbol, Trade,
+    Definition, Ended, Kind, Op, Query, Quote, Refusal, Resume, Role, Run, Symbol, Trade, U16,
     as_frames, unpadded,
 };
 

@@ -9,7 +9,9 @@ mod intake;
 mod querier;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use super::freshness::Freshness;
 use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::history::{Index, UnpackedBlock};
@@ -31,6 +33,8 @@ pub struct ShardConfig {
     pub shard: u16,
     /// Who owns what.
     pub partition: Partition,
+    /// How far behind core it may be and still answer in full.
+    pub behind_max: Duration,
 }
 
 /// What a connection is for.
@@ -47,6 +51,7 @@ pub struct Shard<S: Storage> {
     index: Index,
     connections: Connections<ShardPeer>,
     feeder: Option<ConnId>,
+    freshness: Freshness,
     /// Whom this shard asked about the epochs that it missed.
     asked: Option<ConnId>,
     scratch: Vec<Frame>,
@@ -101,6 +106,7 @@ impl<S: Storage> Shard<S> {
             index,
             connections,
             feeder: None,
+            freshness: Freshness::default(),
             asked: None,
             scratch: Vec::new(),
             unpacked: UnpackedBlock::default(),
@@ -149,6 +155,7 @@ impl<S: Storage> Shard<S> {
         if let Some(before) = self.feeder.replace(conn) {
             self.connections.refuse(before, ErrorCode::Unexpected, "another feeder took over");
         }
+        self.freshness.begin(now);
         self.forget_pending();
         self.acked = None;
         self.has_updates = true;
@@ -173,10 +180,21 @@ impl<S: Storage> Shard<S> {
         if beat.next_seq.get() == u64::MAX {
             return Err(Rejection::new(ErrorCode::Unexpected, "no sequence ends there"));
         }
-        // One that does not fit now is no loss: there will be another.
-        let _ = self.log.advance_upstream(beat.next_seq.get(), now);
-        self.has_updates = true;
+        self.freshness.note(beat);
+        if beat.next_seq().is_some() {
+            // One that does not fit now is no loss: there will be another.
+            let _ = self.log.advance_upstream(beat.next_seq.get(), now);
+            self.has_updates = true;
+        }
         Ok(())
+    }
+
+    /// Asks core whether this shard has all that core has.
+    fn probe(&mut self, now: Now) {
+        let Some(feeder) = self.feeder else { return };
+        if let Some(probe) = self.freshness.poll(now) {
+            self.connections.send(feeder, probe);
+        }
     }
 
     /// The next `seq` of core that this shard needs.
@@ -303,13 +321,14 @@ impl<S: Storage> Service for Shard<S> {
         self.change_querier(conn, |querier| querier.stop(id));
     }
 
-    fn status(&self, _now: Now) -> Status {
+    fn status(&self, now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", self.config.name.clone());
         status.text("feeder", if self.feeder.is_some() { "connected" } else { "none" });
         status.metric("epoch", self.log.epoch());
         status.metric("next_seq", self.wanted().get());
         status.metric("durable_seq", self.log.durable_upstream_seq().get());
+        status.metric("behind_ms", self.freshness.figure_ms(now));
         status.metric("first_seq", self.first_seq().get());
         status.metric("log_bytes", self.log.bytes());
         status.metric("instruments", self.index.len());
@@ -335,6 +354,7 @@ impl<S: Storage> Service for Shard<S> {
         }
         if self.feeder == Some(conn) {
             self.feeder = None;
+            self.freshness.end();
             self.forget_pending();
             self.connections.log(Level::Info, format!("core's feed ended: {reason}"));
         }
@@ -361,6 +381,7 @@ impl<S: Storage> Service for Shard<S> {
 
     fn on_timers(&mut self, now: Now) {
         self.log.handle_timers(now);
+        self.probe(now);
         self.forget_removed();
         self.settle_waiting(now, false);
         for conn in std::mem::take(&mut self.scanning) {
@@ -390,7 +411,8 @@ impl<S: Storage> Service for Shard<S> {
         if !self.scanning.is_empty() {
             return Some(Mono::default());
         }
-        [self.log.next_deadline(), self.waiting_due].into_iter().flatten().min()
+        let probe = self.freshness.next_due();
+        [self.log.next_deadline(), self.waiting_due, probe].into_iter().flatten().min()
     }
 
     fn fill(&mut self, _now: Now, conn: ConnId) -> Filled {

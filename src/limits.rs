@@ -379,6 +379,12 @@ pub const REPLICA_SILENCE_MAX: Duration = Duration::from_millis(2_500);
 pub const FRESHNESS_PROBE_EVERY: Duration = Duration::from_secs(1);
 /// A node that had all of it so lately states no age: its next question may be on its way.
 pub const FRESHNESS_USUAL_MAX: Duration = Duration::from_secs(2);
+/// A broker asks a publisher that said nothing for this long whether it is still there.
+pub const PUBLISHER_QUIET_MAX: Duration = Duration::from_millis(500);
+/// A publisher that has answered such questions before, and does not answer one for this long, is silent.
+pub const PUBLISHER_ANSWER_MAX: Duration = Duration::from_millis(500);
+/// How often subscribers are told at most that a feed is stale, or current again.
+pub const STALE_TOLD_EVERY: Duration = Duration::from_secs(1);
 /// How far behind core a node may be whose answer is complete, unless it is configured.
 pub const BEHIND_AFTER_DEFAULT: Duration = Duration::from_secs(3);
 /// Shortest and longest such time that can be configured.

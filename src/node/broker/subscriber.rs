@@ -15,8 +15,8 @@ use crate::node::session::{Filled, Rejection};
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
-    ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, InstrumentIndex, Mode, Seq, SnapshotEnd,
-    Subscribe, Subscribed, U32, U64,
+    ErrorCode, FRAME_BYTES, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentIndex, Mode, Seq,
+    SnapshotEnd, Subscribe, Subscribed, U16, U32, U64,
 };
 
 use super::SNAPSHOT;
@@ -49,6 +49,8 @@ pub(crate) struct Subscriber {
     mode: Mode,
     wants_history: bool,
     is_due: bool,
+    /// Its last heartbeat said that the feed is stale. Before the first one it takes the feed for current.
+    told_stale: bool,
     interest: Option<InterestId>,
     /// Its place among the readers of its source.
     place: usize,
@@ -68,6 +70,7 @@ impl Default for Subscriber {
             mode: Mode::Lossless,
             wants_history: false,
             is_due: false,
+            told_stale: false,
             interest: None,
             place: 0,
             conflate: Duration::ZERO,
@@ -123,7 +126,7 @@ impl Subscriber {
         patterns.push(pattern.map_err(|_| {
             Rejection::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *")
         })?);
-        if subscribe.flags.get() & crate::wire::Flags::MORE != 0 {
+        if subscribe.flags.get() & Flags::MORE != 0 {
             self.state = SubscriberState::Collecting(patterns);
             return Ok(None);
         }
@@ -200,6 +203,14 @@ impl Subscriber {
         source: &mut Source<W>,
         out: &mut Vec<Frame>,
     ) -> Filled {
+        if matches!(self.state, SubscriberState::Live)
+            && self.told_stale != source.announced_stale()
+        {
+            self.tell(source.announced_stale(), out);
+            if !out.is_empty() {
+                return Filled::Outbox;
+            }
+        }
         let Some(view) = source.view() else { return Filled::Outbox };
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
             return Filled::Outbox;
@@ -245,6 +256,19 @@ impl Subscriber {
         }
         self.fill_matching(view, interest, out);
         Filled::Outbox
+    }
+
+    /// Says whether the feed is stale, and as every heartbeat where this subscriber is.
+    fn tell(&mut self, is_stale: bool, out: &mut Vec<Frame>) {
+        self.told_stale = is_stale;
+        if is_planted(if is_stale { Bug::StaleNotTold } else { Bug::LiveAgainNotTold }) {
+            return;
+        }
+        out.push(Frame::seal(Heartbeat {
+            flags: U16::new(if is_stale { Flags::STALE } else { 0 }),
+            next_seq: U64::new(self.cursor),
+            ..Heartbeat::default()
+        }));
     }
 
     fn confirm<W: Window>(

@@ -10,6 +10,7 @@ use crate::wire::{
 };
 
 mod fanouts;
+mod stale;
 
 const MARKET: u8 = 1;
 
@@ -61,6 +62,7 @@ impl Bench {
 
     fn deliver(&mut self, conn: ConnId, frames: &[Frame]) {
         self.broker.handle_frames(self.now, conn, frames);
+        self.broker.handle_timers(self.now);
         self.broker.commit(self.now);
     }
 

@@ -584,4 +584,5 @@ fn counters_go_on_across_a_restart() {
 
 mod answers;
 mod damage;
+mod probes;
 mod trimming;

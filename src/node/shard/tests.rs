@@ -566,5 +566,6 @@ fn the_newest_feeder_is_the_one() {
     assert!(bench.shard.feeder == Some(new));
 }
 
+mod freshness;
 mod holes;
 mod retention;

@@ -61,6 +61,12 @@ pub enum Event {
         /// Where the sequence begins, or goes on.
         next_seq: Seq,
     },
+    /// What comes from now on may be late or may not come: the exchange, core, or a connection on the way from
+    /// there is away. What was delivered stands, and is not known to be current any more.
+    Stale,
+    /// The feed is current again, after [`Event::Stale`]. What is missing is not lost by that: it comes, or is
+    /// reported.
+    Current,
     /// Frames that this subscription will not get, and why.
     ///
     /// A loss is reported where it lies in the sequence, as soon as it is known. What it cost is often known
@@ -136,6 +142,10 @@ pub struct Follower {
     skipped: u64,
     is_raw: bool,
     matched: Option<u32>,
+    /// The snapshot has come to its end, once at least.
+    was_live: bool,
+    /// The caller has been told that the feed is stale.
+    is_stale: bool,
     events: VecDeque<Event>,
 }
 
@@ -160,8 +170,16 @@ impl Follower {
             skipped: 0,
             is_raw,
             matched: None,
+            was_live: false,
+            is_stale: false,
             events: VecDeque::new(),
         }
+    }
+
+    /// Whether the feed is known not to be current: the last that was said of it.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.is_stale
     }
 
     /// The next event for the caller. To be emptied after each input: a frame makes a few events at most.
@@ -259,6 +277,10 @@ impl Follower {
             self.handle_gap(gap);
         } else if let Some(beat) = frame.view::<Heartbeat>() {
             self.handle_heartbeat(Seq::from_field(beat.next_seq));
+            // Unasked and asking for nothing: the broker's word about the feed.
+            if beat.token.get() == 0 && beat.flags.get() & Flags::MORE == 0 {
+                self.note_stale(beat.flags.get() & Flags::STALE != 0);
+            }
         } else if frame.kind().is_some_and(Kind::is_data) {
             self.symbols.note(frame);
             if frame.has(Flags::SNAPSHOT) {
@@ -297,6 +319,16 @@ impl Follower {
         self.next_seq = Some(next_seq);
         self.seen_seq = self.seen_seq.max(self.next_seq);
         self.events.push_back(Event::Live { next_seq });
+        self.was_live = true;
+        // If it is not, the broker says so right behind.
+        self.note_stale(false);
+    }
+
+    /// The feed is stale, or current.
+    fn note_stale(&mut self, is_stale: bool) {
+        if self.was_live && std::mem::replace(&mut self.is_stale, is_stale) != is_stale {
+            self.events.push_back(if is_stale { Event::Stale } else { Event::Current });
+        }
     }
 
     /// The broker states where its next frame for us will be at the earliest. For a watch list that is
@@ -499,6 +531,7 @@ impl Follower {
 
     /// The connection to the broker is gone: what was asked of history is asked again on the next one.
     pub fn handle_broker_lost(&mut self) {
+        self.note_stale(true);
         self.is_misplaced = false;
         self.history_range = None;
         self.checked_seq = None;

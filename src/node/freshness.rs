@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use crate::limits;
+use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{Ended, Flags, Heartbeat, U16, U32, U64};
 
@@ -68,7 +69,8 @@ impl Freshness {
 
     /// How long ago it had all that core had; `None`: not since it started.
     pub(crate) fn behind(&self, now: Now) -> Option<Duration> {
-        self.fresh_at.map(|at| now.mono.since(at))
+        let is_taken_for_fed = !self.is_connected && is_planted(Bug::FreshWithoutFeeder);
+        self.fresh_at.map(|at| if is_taken_for_fed { Duration::ZERO } else { now.mono.since(at) })
     }
 
     /// The same, as an END states it: 0 as long as a question may just be on its way.

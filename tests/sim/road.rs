@@ -27,9 +27,8 @@ use crate::watch::Stored;
 use crate::world::World;
 
 pub(crate) const MS: u64 = 1_000_000;
-/// How far behind core a node of a day may be whose answer is complete: little more than the second from one
-/// of its questions to the next.
-pub(crate) const BEHIND_MAX: Duration = Duration::from_millis(1_200);
+/// How far behind core a node of a day may be whose answer is complete.
+pub(crate) const BEHIND_MAX: Duration = pregao::limits::BEHIND_AFTER_MIN;
 pub(crate) const SHARDS: u16 = 3;
 pub(crate) const SYMBOLS: [&str; 6] = ["PETR4", "VALE3", "ITUB4", "BBDC4", "WINZ26", "NOQUOTE"];
 

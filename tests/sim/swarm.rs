@@ -10,6 +10,7 @@ use pregao::planted::{Bug, plant};
 use pregao::wire::Frame;
 
 use crate::counts::Counts;
+use crate::fresh;
 use crate::plan::{Day, Wish};
 use crate::road::plain;
 use crate::run::{Report, finish, live, run};
@@ -164,7 +165,16 @@ pub(crate) fn bad_days(jobs: usize) {
 
 /// The scenario that has what a bug needs, and days have not.
 fn scenario_for(bug: Bug) -> Option<fn()> {
-    (bug == Bug::ConflateOnePiece).then_some(crate::many::a_conflated_batch_of_thousands_is_whole)
+    Some(match bug {
+        Bug::ConflateOnePiece => crate::many::a_conflated_batch_of_thousands_is_whole,
+        Bug::FreshWithoutFeeder | Bug::TrustWhoIsBehind => {
+            fresh::no_answer_of_a_node_that_nobody_feeds_is_complete
+        }
+        Bug::StaleNotTold | Bug::LiveAgainNotTold => {
+            fresh::a_dead_feed_is_told_and_so_is_its_return
+        }
+        _ => return None,
+    })
 }
 
 /// A planted bug is found, and by an invariant, not by luck.

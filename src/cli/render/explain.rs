@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::report::{is_known_behind, table};
+use super::report::{known_behind_s, table};
 use super::{json_line, node_status_name};
 use crate::client::Answer;
 use crate::wire::{NodeExplain, NodeStatus, unpadded};
@@ -30,7 +30,7 @@ struct ExplainedNode {
     rows: u32,
     bytes: u64,
     as_of: u64,
-    /// For how long it has not had all that core has; `None`: it has, or that is not known.
+    /// For how many seconds it has not had all that core has; `None`: it did not answer, or does not know.
     behind_s: Option<u16>,
 }
 
@@ -62,7 +62,7 @@ impl Explained {
                 rows: node.rows.get(),
                 bytes: explain.bytes.get(),
                 as_of: node.as_of.get(),
-                behind_s: is_known_behind(node.behind_s.get()).then_some(node.behind_s.get()),
+                behind_s: known_behind_s(status, node.behind_s.get()),
             }
         };
         Explained { nodes: pairs.map(node).collect() }
@@ -146,7 +146,7 @@ mod tests {
     fn json_has_exactly_the_documented_fields() {
         assert_eq!(
             Explained::of(&answer()).json(),
-            r#"{"explain":[{"part":2,"node":"shard-A","copy":1,"status":"breaker-open","asked_us":null,"answered_us":null,"hedged":false,"retried":false,"failed_over":false,"chosen":false,"rows":30000,"bytes":1920064,"as_of":9999999999,"behind_s":null},{"part":2,"node":"shard-A.1","copy":1,"status":"ok","asked_us":1234,"answered_us":500000,"hedged":true,"retried":false,"failed_over":false,"chosen":true,"rows":30000,"bytes":1920064,"as_of":9999999999,"behind_s":null}]}"#
+            r#"{"explain":[{"part":2,"node":"shard-A","copy":1,"status":"breaker-open","asked_us":null,"answered_us":null,"hedged":false,"retried":false,"failed_over":false,"chosen":false,"rows":30000,"bytes":1920064,"as_of":9999999999,"behind_s":null},{"part":2,"node":"shard-A.1","copy":1,"status":"ok","asked_us":1234,"answered_us":500000,"hedged":true,"retried":false,"failed_over":false,"chosen":true,"rows":30000,"bytes":1920064,"as_of":9999999999,"behind_s":0}]}"#
         );
     }
 }

@@ -102,7 +102,6 @@ pub(super) struct NodeShareJson<'a> {
     status: &'static str,
     rows: u32,
     elapsed_us: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
     behind_s: Option<u16>,
 }
 
@@ -113,14 +112,15 @@ impl NodeShareJson<'_> {
             status: node_status_name(share.status),
             rows: share.rows,
             elapsed_us: share.elapsed_us,
-            behind_s: is_known_behind(share.behind_s).then_some(share.behind_s),
+            behind_s: known_behind_s(share.status, share.behind_s),
         }
     }
 }
 
-/// Whether the node is known to be behind, so that there is a figure.
-pub(super) fn is_known_behind(behind_s: u16) -> bool {
-    (1..NodeAnswer::BEHIND_UNKNOWN).contains(&behind_s)
+/// How many seconds a node is behind; `None` when it did not answer, or does not know.
+pub(super) fn known_behind_s(status: NodeStatus, behind_s: u16) -> Option<u16> {
+    let has_answered = matches!(status, NodeStatus::Ok | NodeStatus::Corrupt | NodeStatus::Behind);
+    (has_answered && behind_s != NodeAnswer::BEHIND_UNKNOWN).then_some(behind_s)
 }
 
 /// A table of one symbol: the instruments of all frames of a report are this one.
@@ -337,7 +337,7 @@ mod tests {
     fn json_has_exactly_the_documented_fields() {
         assert_eq!(
             report_json(&report()),
-            r#"{"symbol":"PETR4","quote":{"kind":"quote","symbol":"PETR4","seq":42,"instrument_seq":5,"ts_event":1340285400123456789,"ts_recv":1340285400123460000,"flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0},"quote_source":"stale","age_ms":1500,"history":[{"kind":"trade","symbol":"PETR4","seq":43,"instrument_seq":6,"ts_event":1340285400123456790,"ts_recv":1340285400123460001,"flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"side":"sell","trade_id":77}],"complete":false,"nodes":[{"node":"core","status":"ok","rows":1,"elapsed_us":120},{"node":"shard-A","status":"breaker-open","rows":0,"elapsed_us":0},{"node":"shard-B","status":"behind","rows":7,"elapsed_us":80,"behind_s":12}]}"#
+            r#"{"symbol":"PETR4","quote":{"kind":"quote","symbol":"PETR4","seq":42,"instrument_seq":5,"ts_event":1340285400123456789,"ts_recv":1340285400123460000,"flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0},"quote_source":"stale","age_ms":1500,"history":[{"kind":"trade","symbol":"PETR4","seq":43,"instrument_seq":6,"ts_event":1340285400123456790,"ts_recv":1340285400123460001,"flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"side":"sell","trade_id":77}],"complete":false,"nodes":[{"node":"core","status":"ok","rows":1,"elapsed_us":120,"behind_s":0},{"node":"shard-A","status":"breaker-open","rows":0,"elapsed_us":0,"behind_s":null},{"node":"shard-B","status":"behind","rows":7,"elapsed_us":80,"behind_s":12}]}"#
         );
         let empty = Report {
             quote: None,

@@ -400,7 +400,11 @@ impl Follower {
         let Probe { token, .. } = self.probe.take_if(is_due)?;
         let flags = if self.reported_live == Some(true) { 0 } else { Flags::STALE };
         let (flags, sent_at) = (U16::new(flags), U64::new(now.wall_ns));
-        Some(Frame::seal(Heartbeat { flags, token, sent_at, ..Heartbeat::default() }))
+        // A shard also notes how far its part is whole.
+        let passed_seq = self.config.shard.map(|_| self.passed_seq);
+        self.announced_seq = self.announced_seq.max(passed_seq);
+        let next_seq = Seq::field(passed_seq);
+        Some(Frame::seal(Heartbeat { flags, token, next_seq, sent_at, ..Heartbeat::default() }))
     }
 
     /// It has answered our SESSION: it says what it wants next.

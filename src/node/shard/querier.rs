@@ -18,7 +18,6 @@ use crate::limits;
 use crate::log::Storage;
 use crate::node::ConnId;
 use crate::node::session::Rejection;
-use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{EndStatus, Ended, ErrorCode, Refusal, Seq, U16};
@@ -160,8 +159,7 @@ impl<S: Storage> Shard<S> {
     /// Whether it is further behind core than an answer in full may be.
     fn is_behind(&self, now: Now) -> bool {
         let limit = self.config.behind_max;
-        let is_behind = self.freshness.behind(now).unwrap_or(Duration::MAX) > limit;
-        is_behind && !is_planted(Bug::FreshWithoutFeeder)
+        self.freshness.behind(now).unwrap_or(Duration::MAX) > limit
     }
 
     /// Finds what a question is about.

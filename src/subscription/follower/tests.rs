@@ -454,3 +454,21 @@ fn a_lost_broker_makes_the_feed_stale_until_the_next_one_does_not() {
     assert_eq!(broker(&mut follower, &snapshot_end(5)), [live(5), Event::Current]);
     assert_eq!(broker(&mut follower, &feed_is(Flags::STALE, 5)), [Event::Stale]);
 }
+
+#[test]
+fn who_waits_for_a_core_that_is_away_is_told() {
+    let mut follower = follower("*", 0, 1);
+    assert!(broker(&mut follower, &snapshot_end(1)).contains(&live(1)));
+    assert!(broker(&mut follower, &trade(4, 1)).is_empty());
+    assert_eq!(follower.next_read(), history_of(1, 4), "nothing more is read of the broker");
+    follower.handle_history_lost();
+    follower.handle_history_lost();
+    assert_eq!(reported(&mut follower), [Event::Stale]);
+    follower.handle_history_session(0, None);
+    assert_eq!(reported(&mut follower), [Event::Current]);
+    follower.handle_history_lost();
+    assert_eq!(reported(&mut follower), [Event::Stale]);
+    follower.handle_broker_lost();
+    assert!(reported(&mut follower).is_empty(), "it is stale for another reason");
+    assert_eq!(broker(&mut follower, &snapshot_end(1)), [live(1), Event::Current]);
+}

@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 20] = [
+pub(crate) const ALL: [(&str, fn()); 21] = [
     ("the_same_seed_is_the_same_run", the_same_seed_is_the_same_run),
     (
         "a_tape_at_full_speed_arrives_whole_everywhere",
@@ -61,6 +61,7 @@ pub(crate) const ALL: [(&str, fn()); 20] = [
         "a_copy_that_is_fed_answers_for_one_that_is_not",
         fresh::a_copy_that_is_fed_answers_for_one_that_is_not,
     ),
+    ("a_shard_that_catches_up_is_behind", fresh::a_shard_that_catches_up_is_behind),
     ("a_quiet_market_makes_nobody_behind", fresh::a_quiet_market_makes_nobody_behind),
     ("a_dead_feed_is_told_and_so_is_its_return", fresh::a_dead_feed_is_told_and_so_is_its_return),
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),

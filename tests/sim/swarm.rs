@@ -170,6 +170,7 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         Bug::FreshWithoutFeeder | Bug::TrustWhoIsBehind => {
             fresh::no_answer_of_a_node_that_nobody_feeds_is_complete
         }
+        Bug::AnswerProbeAhead => fresh::a_shard_that_catches_up_is_behind,
         Bug::StaleNotTold | Bug::LiveAgainNotTold => {
             fresh::a_dead_feed_is_told_and_so_is_its_return
         }

@@ -114,7 +114,17 @@ fn fill(directory: &Path, trades: u64) {
 fn shard(directory: &Path) -> Shard<FileStorage> {
     let (log, recovery) = open(directory);
     let partition = Partition::hash(1).expect("one part");
-    Shard::new(ShardConfig { name: "shard-A".to_owned(), shard: 0, partition }, log, &recovery)
+    Shard::new(
+        ShardConfig {
+            name: "shard-A".to_owned(),
+            shard: 0,
+            partition,
+            // Nobody feeds it here.
+            behind_max: std::time::Duration::MAX,
+        },
+        log,
+        &recovery,
+    )
 }
 
 const ASKER: ConnId = ConnId { generation: 1, slot: 0 };

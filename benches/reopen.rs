@@ -114,7 +114,13 @@ fn main() {
         let opened = start.elapsed();
         assert!(!recovery.clean && recovery.next_seq == records + 1);
         let partition = Partition::hash(1).expect("one shard");
-        let config = ShardConfig { name: "shard-A".to_owned(), shard: 0, partition };
+        let config = ShardConfig {
+            name: "shard-A".to_owned(),
+            shard: 0,
+            partition,
+            // Nobody feeds it here.
+            behind_max: std::time::Duration::MAX,
+        };
         let shard = Shard::new(config, log, &recovery);
         let indexed = start.elapsed();
         println!("reopen {round}: log {opened:.1?}, with the index {indexed:.1?}");

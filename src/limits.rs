@@ -413,15 +413,32 @@ pub const FLUSHES_PER_TURN_MAX: usize = 512;
 pub const REPLICAS_MAX: u8 = 4;
 /// How far the port of a replica is from that of the copy before it, unless it is configured.
 pub const REPLICA_PORT_STEP: u16 = 10;
-/// How often a node that answers quotes asks core whether it is still there.
-pub const REPLICA_PROBE_EVERY: Duration = Duration::from_secs(1);
 /// A node that answers quotes and has not heard of core for this long takes its quotes for stale.
 pub const REPLICA_SILENCE_MAX: Duration = Duration::from_millis(2_500);
+
+/// How often a node that follows core asks whether it has all that core has.
+pub const FRESHNESS_PROBE_EVERY: Duration = Duration::from_secs(1);
+/// A node that had all of it so lately states no age: its next question may be on its way.
+pub const FRESHNESS_USUAL_MAX: Duration = Duration::from_secs(2);
+/// A broker asks a publisher that said nothing for this long whether it is still there.
+pub const PUBLISHER_QUIET_MAX: Duration = Duration::from_millis(500);
+/// A publisher that has answered such questions before, and does not answer one for this long, is silent.
+pub const PUBLISHER_ANSWER_MAX: Duration = Duration::from_millis(500);
+/// How often subscribers are told at most that a feed is stale, or current again.
+pub const STALE_TOLD_EVERY: Duration = Duration::from_secs(1);
+/// How far behind core a node may be whose answer is complete, unless it is configured.
+pub const BEHIND_AFTER_DEFAULT: Duration = Duration::from_secs(3);
+/// Shortest and longest such time that can be configured.
+pub const BEHIND_AFTER_MIN: Duration = Duration::from_secs(2);
+/// See [`BEHIND_AFTER_MIN`].
+pub const BEHIND_AFTER_MAX: Duration = Duration::from_hours(24);
 
 const _: () = {
     // Core, its replicas and every copy of every shard stand in one plan.
     assert!(REPLICAS_MAX as usize * (SHARDS_MAX + 1) <= GATHER_COPIES_MAX);
-    assert!(REPLICA_PROBE_EVERY.as_millis() * 2 < REPLICA_SILENCE_MAX.as_millis());
+    assert!(FRESHNESS_PROBE_EVERY.as_millis() * 2 < REPLICA_SILENCE_MAX.as_millis());
+    assert!(FRESHNESS_PROBE_EVERY.as_millis() < FRESHNESS_USUAL_MAX.as_millis());
+    assert!(FRESHNESS_USUAL_MAX.as_millis() <= BEHIND_AFTER_MIN.as_millis());
 };
 /// Nodes that one gather can ask, all copies of all parts.
 pub const GATHER_COPIES_MAX: usize = 128;

@@ -57,11 +57,16 @@ pub enum Bug {
     DieOfEmfile,
     NoDescriptorReserve,
     WriteWhileDisplaced,
+    TrustWhoIsBehind,
+    AnswerProbeAhead,
+    FreshWithoutFeeder,
+    StaleNotTold,
+    LiveAgainNotTold,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 47] = [
+    pub const ALL: [Bug; 52] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -109,6 +114,11 @@ impl Bug {
         Bug::DieOfEmfile,
         Bug::NoDescriptorReserve,
         Bug::WriteWhileDisplaced,
+        Bug::TrustWhoIsBehind,
+        Bug::AnswerProbeAhead,
+        Bug::FreshWithoutFeeder,
+        Bug::StaleNotTold,
+        Bug::LiveAgainNotTold,
     ];
 }
 

@@ -62,9 +62,9 @@ fn control_layouts_are_as_written() {
         Resume { id, next_seq, reserved }
         Query { id, op, options, kinds, deadline_us, limit, symbol, from, to }
         Run { id, reserved }
-        NodeAnswer { id, status, reserved, rows, elapsed_us, covered_from, covered_to, as_of, name }
+        NodeAnswer { id, status, reserved, behind_s, rows, elapsed_us, covered_from, covered_to, as_of, name }
         Ended {
-            id, status, reserved, code, rows, reserved_too, covered_from, covered_to, as_of,
+            id, status, reserved, code, rows, behind_ms, covered_from, covered_to, as_of,
             durable_seq, reserved_last
         }
         Metric { id, reserved, value, name }

@@ -10,8 +10,7 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::BarInterval;
 use super::render::{
-    Explained, Figure, NodeShare, QuoteSource, Report, Rows, Value, node_status_name, report_json,
-    report_table,
+    Explained, Figure, NodeShare, QuoteSource, Report, Rows, Value, report_json, report_table,
 };
 use crate::client::{Answer, ClientError, QueryClient, Symbols};
 use crate::feed::Pattern;
@@ -346,6 +345,7 @@ fn node_share(node: &NodeAnswer) -> NodeShare {
         status: NodeStatus::from_number(node.status).unwrap_or(NodeStatus::Failed),
         rows: node.rows.get(),
         elapsed_us: node.elapsed_us.get(),
+        behind_s: node.behind_s.get(),
     }
 }
 
@@ -358,7 +358,7 @@ fn refusal_reason(answer: &Answer) -> String {
         .filter(|share| {
             !matches!(share.status, NodeStatus::Ok | NodeStatus::Pruned | NodeStatus::Spare)
         })
-        .map(|share| format!("{} {}", share.node, node_status_name(share.status)))
+        .map(|share| format!("{} {}", share.node, share.what()))
         .collect();
     let said = answer.refusal.as_ref().map_or("no answer", |(_, text)| text.as_str());
     let advice = match answer.code() {
@@ -367,6 +367,9 @@ fn refusal_reason(answer: &Answer) -> String {
         }
         Some(ErrorCode::Deadline) => "; allow more time with --deadline",
         Some(ErrorCode::Incomplete) => "; see `pregao status`",
+        Some(ErrorCode::Behind) => {
+            "; see `pregao status`, or take what there is with --partial allow"
+        }
         _ => "",
     };
     let missing =

@@ -197,7 +197,8 @@ fn shard(request: &NodeRequest, which: config::Partition) -> Result<Exit, Failur
     let settings = &request.config.shard;
     let retention = Retention { age_max: settings.retain_age, bytes_max: settings.retain_bytes };
     let shard = u16::try_from(which.index()).unwrap_or(u16::MAX);
-    let config = ShardConfig { name: name.clone(), shard, partition: partition(&request.config)? };
+    let (partition, behind_max) = (partition(&request.config)?, request.config.behind_max());
+    let config = ShardConfig { name: name.clone(), shard, partition, behind_max };
     let directory = request.config.data.dir.join(&name);
     let mut storage = open_storage(&directory, &reactor)?;
     check_partition(&config, &mut storage).map_err(Failure::cannot_start)?;
@@ -234,6 +235,7 @@ fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
         connect_deadline: config.core.connect_deadline,
         request_deadline: config.core.request_deadline,
         queries_per_client_max: limits::QUERIES_PER_CLIENT_MAX,
+        behind_max: config.behind_max(),
         seed: seed(&reactor),
     };
     let mut node = Aggregator::new(&aggregator_config).map_err(Failure::usage)?;

@@ -8,7 +8,7 @@ use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::{DeliveryMode, Pattern};
-use super::render::{FrameTable, frame_json, instrument_gap_json};
+use super::render::{FrameTable, frame_json, instrument_gap_json, stale_json};
 use super::subscribe_bars;
 use crate::client::{self, ClientError, Event, Subscription, Symbols};
 use crate::config::{Config, NodeId};
@@ -122,6 +122,20 @@ impl<'a, W: Write> FramePrinter<'a, W> {
         Ok(Progress::More)
     }
 
+    /// Shows that the feed is stale, or current again. It counts as no frame.
+    ///
+    /// # Errors
+    /// When the output takes no more.
+    pub fn tell(&mut self, is_stale: bool) -> Result<Progress, Failure> {
+        self.output.line(&match self.format {
+            Format::Json => stale_json(is_stale),
+            Format::Table => self.table.stale(is_stale),
+        })?;
+        // Whoever looks must see it now: nothing more may come.
+        self.flush()?;
+        Ok(Progress::More)
+    }
+
     fn note_loss(&mut self, frame: &Frame) {
         if let Some(gap) = frame.view::<Gap>() {
             // What a mode leaves out on purpose was asked for; everything else is a loss.
@@ -192,6 +206,8 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
         let progress = match next {
             Some(Event::Data(frame)) => printer.take(&frame)?,
             Some(event @ Event::Lost { .. }) => printer.lose(subscription.symbols(), &event)?,
+            Some(Event::Stale) => printer.tell(true)?,
+            Some(Event::Current) => printer.tell(false)?,
             Some(Event::Live { .. }) | None => Progress::More,
         };
         if progress == Progress::Done || clock.now().mono >= end {
@@ -307,6 +323,29 @@ mod tests {
         let null = serde_json::Value::Null;
         let want = [(null.clone(), null.clone()), (null, 6.into()), ("PETR4".into(), 2.into())];
         assert_eq!(printed, want);
+    }
+
+    #[test]
+    fn a_stale_feed_is_shown_and_is_no_loss() {
+        let shown = |format| {
+            let mut text = Vec::new();
+            let mut output = Output::new(&mut text, Screen { color: false, lines: None });
+            let mut printer =
+                FramePrinter::new(&SubscribeRequest { format, ..request(1) }, &mut output);
+            assert_eq!(printer.tell(true), Ok(Progress::More));
+            assert_eq!(printer.tell(false), Ok(Progress::More));
+            assert_eq!(printer.exit(), Exit::Complete);
+            drop(output);
+            String::from_utf8(text).unwrap()
+        };
+        let want = r#"{"kind":"stale","symbol":null,"seq":null,"instrument_seq":null,"ts_event":null,"ts_recv":null,"flags":[]}
+{"kind":"current","symbol":null,"seq":null,"instrument_seq":null,"ts_event":null,"ts_recv":null,"flags":[]}
+"#;
+        assert_eq!(shown(Format::Json), want);
+        let table = shown(Format::Table);
+        assert!(table.contains("stale   the feed or a link to it is down"), "{table}");
+        assert!(table.contains("current the feed is current again"), "{table}");
+        assert!(table.lines().all(|line| line.len() <= 80), "{table}");
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub(super) fn run(
                 printer.lose(bars.symbols(), &event)?;
                 exit = if printer.exit() == Exit::Complete { exit } else { printer.exit() };
             }
+            Some(BarEvent::Stale) => drop(FramePrinter::new(request, output).tell(true)?),
+            Some(BarEvent::Current) => drop(FramePrinter::new(request, output).tell(false)?),
             None => output.flush()?,
         }
     }

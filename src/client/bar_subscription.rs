@@ -19,6 +19,10 @@ pub enum BarEvent {
     /// Trades that are missing, as an [`Event::Lost`]; the bars concerned are flagged incomplete, or, after
     /// what was void, reported again.
     Lost(Event),
+    /// As [`Event::Stale`]: bars may be late.
+    Stale,
+    /// As [`Event::Current`].
+    Current,
 }
 
 /// A subscription to live bars.
@@ -114,7 +118,7 @@ impl BarSubscription {
         self.subscription.clock()
     }
 
-    /// The next bar or loss; `None` when `deadline` comes first.
+    /// The next bar, loss or word about the feed; `None` when `deadline` comes first.
     ///
     /// # Errors
     /// Only when the broker refuses the subscription itself.
@@ -143,8 +147,11 @@ impl BarSubscription {
             };
             let now = self.clock().now();
             self.bars.handle_event(now, &event, self.subscription.symbols());
-            if matches!(event, Event::Lost { .. }) {
-                return Ok(Some(BarEvent::Lost(event)));
+            match event {
+                Event::Lost { .. } => return Ok(Some(BarEvent::Lost(event))),
+                Event::Stale => return Ok(Some(BarEvent::Stale)),
+                Event::Current => return Ok(Some(BarEvent::Current)),
+                Event::Data(_) | Event::Live { .. } => {}
             }
         }
     }

@@ -74,6 +74,10 @@ pub enum PublishError {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// The broker asks a publisher that is quiet for half a second whether it is there. Whoever publishes nothing for
+/// longer waits in [`Publisher::wait_until`], which answers; else subscribers are told that the feed is stale, until
+/// the next frame.
 #[derive(Debug)]
 pub struct Publisher {
     connection: Connection,
@@ -293,7 +297,7 @@ mod tests {
         let events = Subscription::open(broker.address(), broker.address(), request).unwrap();
         let frames = events.filter_map(|event| match event.unwrap() {
             Event::Data(frame) => Some(frame),
-            Event::Live { .. } => None,
+            Event::Live { .. } | Event::Stale | Event::Current => None,
             lost @ Event::Lost { .. } => panic!("{lost:?}"),
         });
         let mut counts: BTreeMap<(InstrumentId, u8), u32> = BTreeMap::new();

@@ -38,7 +38,8 @@ use crate::wire::Seq;
 ///         Event::Lost { from_seq, to_seq, reason, missed, .. } => {
 ///             eprintln!("{from_seq} to {to_seq} are missing ({reason:?}), {missed:?} of ours");
 ///         }
-///         Event::Live { .. } => {}
+///         Event::Stale => eprintln!("prices are not known to be current"),
+///         Event::Current | Event::Live { .. } => {}
 ///     }
 ///     if prices.len() == 3 {
 ///         break;

@@ -13,6 +13,7 @@
 //! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max`, `reactors` |
 //! | [`[core]`](CoreNode) | `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline`, `retain_age`, `retain_bytes` |
 //! | [`[shard]`](ShardNode) | `retain_age`, `retain_bytes` |
+//! | [`[aggregator]`](AggregatorNode) | `behind_after` |
 //! | [`[breaker]`](breaker::Config) | the circuit breakers: names of resilience4j where the meaning is the same |
 //!
 //! Durations are texts: `"50ms"`, `"10s"` (see [`crate::duration`]).
@@ -89,6 +90,8 @@ pub struct Config {
     pub core: CoreNode,
     /// Every shard.
     pub shard: ShardNode,
+    /// The aggregator, and what its answers take for complete.
+    pub aggregator: AggregatorNode,
     /// Every circuit breaker.
     pub breaker: breaker::Config,
 }
@@ -231,6 +234,16 @@ pub struct ShardNode {
     pub retain_bytes: Option<u64>,
 }
 
+/// Section `[aggregator]`: what an answer has to have.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AggregatorNode {
+    /// `behind_after`: an answer is not complete when a node in it has been behind core for longer. Default:
+    /// 3 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub behind_after: Duration,
+}
+
 fn some_duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     duration::deserialize(from).map(Some)
 }
@@ -269,6 +282,12 @@ impl Default for Broker {
             subscribers_max: 10_000,
             reactors: 1,
         }
+    }
+}
+
+impl Default for AggregatorNode {
+    fn default() -> AggregatorNode {
+        AggregatorNode { behind_after: limits::BEHIND_AFTER_DEFAULT }
     }
 }
 
@@ -351,7 +370,18 @@ impl Config {
         self.broker.validate()?;
         self.core.validate()?;
         self.shard.validate()?;
+        let range = limits::BEHIND_AFTER_MIN..=limits::BEHIND_AFTER_MAX;
+        duration_within("[aggregator] behind_after", self.aggregator.behind_after, &range)?;
         self.breaker.validate().map_err(|error| ConfigError::new("[breaker]", error.to_string()))
+    }
+
+    /// How far behind core a node may be whose answer is complete. What core has to sync before it may be
+    /// sent is not behind.
+    #[must_use]
+    pub fn behind_max(&self) -> Duration {
+        let is_spread = self.data.durability == Durability::Interval;
+        let wait = if is_spread { self.data.sync_interval } else { Duration::ZERO };
+        self.aggregator.behind_after + wait
     }
 }
 

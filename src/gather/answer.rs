@@ -10,7 +10,7 @@ use super::gathering::{AttemptKind, BAR_FRAMES, Gathering, Outcome, Part, RowKin
 use super::merge;
 use crate::wire::{
     Counted, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, NodeAnswer, NodeExplain, Query,
-    Refusal, Run, Seq, U16, U32, U64, padded,
+    Refusal, Run, Seq, U16, U32, U64, padded, unpadded,
 };
 
 /// Everything to send to a client, once per query.
@@ -131,8 +131,10 @@ fn decide(gathering: &Gathering, parts: &[Part]) -> GatherOutcome {
     // those of the others.
     let wanted = gathering.query().options & Query::PARTIAL != 0;
     let something = parts.iter().any(|part| part.chosen().is_some());
-    let is_hole =
-        |part: &&Part| !part.rows().is_sum() || gathering.is_list() && part.chosen().is_none();
+    // A sum of a node that is behind is right as of its own place.
+    let is_hole = |part: &&Part| {
+        !part.rows().is_sum() || part.is_behind() || gathering.is_list() && part.chosen().is_none()
+    };
     let sum_is_whole = missing.iter().all(is_hole);
     if wanted && something && sum_is_whole {
         let code = Some(ErrorCode::Incomplete);
@@ -145,6 +147,11 @@ fn decide(gathering: &Gathering, parts: &[Part]) -> GatherOutcome {
 fn failure(missing: &[&Part]) -> GatherOutcome {
     if missing.iter().any(|part| part.is_over_limit()) {
         return GatherOutcome::failed(ErrorCode::Limit, "too many questions are open at a node");
+    }
+    if let Some(first) = missing.first()
+        && missing.iter().all(|part| part.is_behind())
+    {
+        return GatherOutcome::failed(ErrorCode::Behind, &behind_sentence(first));
     }
     let code_of = |part: &Part| part.failure().map(|(code, _)| code);
     if let Some(code) = missing.first().and_then(|part| code_of(part))
@@ -159,6 +166,16 @@ fn failure(missing: &[&Part]) -> GatherOutcome {
         return GatherOutcome::failed(ErrorCode::Deadline, "no answer before the deadline");
     }
     GatherOutcome::failed(ErrorCode::Incomplete, "not every node that owns a part answered")
+}
+
+/// Says who is behind, and how far.
+fn behind_sentence(part: &Part) -> String {
+    let name = part.chosen_name().map_or_else(String::new, |name| unpadded(&name));
+    let behind_ms = part.chosen().map_or(0, |attempt| attempt.end_frame().behind_ms.get());
+    match NodeAnswer::behind_s_of(behind_ms) {
+        NodeAnswer::BEHIND_UNKNOWN => format!("{name} has not reached core since its start"),
+        seconds => format!("{name} is {seconds} s behind core"),
+    }
 }
 
 /// What to say when a node gave a code and no sentence.
@@ -184,6 +201,7 @@ fn node_answer(id: U32, outcome: &Outcome<'_>) -> NodeAnswer {
         status,
         rows: number(attempt.row_count()),
         elapsed_us: U32::new(micros(attempt.elapsed())),
+        behind_s: U16::new(NodeAnswer::behind_s_of(end.behind_ms.get())),
         covered_from: end.covered_from,
         covered_to: end.covered_to,
         as_of: end.as_of,
@@ -233,6 +251,8 @@ fn cover(end: &mut Ended, parts: &[Part]) {
         |of: fn(&Ended) -> Option<Seq>| Seq::field(chosen().filter_map(|(_, end)| of(end)).min());
     end.as_of = least(Ended::as_of);
     end.durable_seq = least(Ended::durable_seq);
+    let behind = chosen().map(|(_, end)| end.behind_ms.get()).max();
+    end.behind_ms = U32::new(behind.unwrap_or(0));
 }
 
 fn number(count: usize) -> U32 {

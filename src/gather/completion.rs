@@ -6,6 +6,9 @@
 //! * A stale quote of a replica is not final while core may answer. It is kept, and core is asked unless
 //!   core failed a moment ago. Core's answer is taken when it comes. If core fails or is silent, the kept
 //!   answer leaves at once. A stale quote of core is final.
+//! * A copy that is behind is followed by one that has not failed a moment ago. Of several that are behind the
+//!   one that is least behind stands. Its rows are right as of its own place, also where they are a sum, so
+//!   they may stand in a partial answer.
 
 use super::gathering::{AttemptId, AttemptKind, Gathering, PartId};
 use super::leaves::is_fault_of_leaf;
@@ -45,9 +48,12 @@ impl Gather {
         };
         let is_refused_by_all =
             matches!(attempt.code(), Some(ErrorCode::BadPattern | ErrorCode::Unexpected));
-        let wants_another = match is_good {
-            true => is_second_hand && first_may_know(),
-            false => !is_refused_by_all,
+        // Where core is away all copies are behind, and to ask each of them each time would double the work.
+        let another_may_be_ahead = || part.untried().any(|it| !leaves.is_unhealthy(now, it.leaf()));
+        let wants_another = match status {
+            NodeStatus::Ok => is_second_hand && first_may_know(),
+            NodeStatus::Behind => another_may_be_ahead(),
+            _ => !is_refused_by_all,
         };
         if wants_another {
             self.ask(now, id.part(), AttemptKind::Retry);

@@ -38,7 +38,7 @@ impl Gather {
         };
         let is_only_silent = self.leaves.waits_only_for_silent(part);
         // An answer in hand waits for a first copy that knows better, not for one that is silent.
-        if is_only_silent && part.is_answered_in_full() {
+        if is_only_silent && part.is_answered() {
             return self.end_part(now, id);
         }
         let is_over = now >= gathering.leaves_due() || !part.has_untried();

@@ -5,6 +5,7 @@
 //! as its part has one. Nobody else changes a gathering, so the tables cannot disagree with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::gathering::{
     Attempt, AttemptId, ClientQuery, Gathering, NewAttempt, Part, PartCompleted, PartId, RowKind,
@@ -113,8 +114,9 @@ impl InFlight {
         &mut self,
         id: AttemptId,
         end: &Ended,
+        behind_max: Option<Duration>,
     ) -> Option<(&Attempt, RowKind, Option<NodeStatus>)> {
-        self.gatherings.all.get_mut(&id.gather())?.take_end(id, end)
+        self.gatherings.all.get_mut(&id.gather())?.take_end(id, end, behind_max)
     }
 
     /// As [`Gathering::take_refusal`].

@@ -42,6 +42,8 @@ mod silence;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use crate::question::Question;
 use crate::time::Mono;
 use crate::wire::{EndStatus, Ended, ErrorCode, Frame, NodeStatus, Refusal, Seq};
@@ -76,6 +78,8 @@ pub struct Gather {
     budgets: Budgets,
     outbox: Outbox,
     counts: Counts,
+    /// A node that is further behind than this has not answered in full; `None`: nobody is judged.
+    behind_max: Option<Duration>,
 }
 
 impl Gather {
@@ -83,6 +87,12 @@ impl Gather {
     #[must_use]
     pub fn new() -> Gather {
         Gather::default()
+    }
+
+    /// The same; a node that is further behind than `limit` has not answered in full.
+    #[must_use]
+    pub fn with_behind_max(limit: Duration) -> Gather {
+        Gather { behind_max: Some(limit), ..Gather::default() }
     }
 
     /// Takes a query of `client` with its plan. When nobody can be asked the answer is ready at once.
@@ -161,7 +171,8 @@ impl Gather {
             return FrameOutcome::Taken;
         }
         let Some(id) = self.open_attempt(leaf, request) else { return FrameOutcome::Late };
-        let Some((attempt, rows, status)) = self.in_flight.take_end(id, end) else {
+        let Some((attempt, rows, status)) = self.in_flight.take_end(id, end, self.behind_max)
+        else {
             return FrameOutcome::Late;
         };
         // How long it waited for a cut is not how fast it is.

@@ -1,5 +1,6 @@
 //! Each way a node can answer or fail, and what the answer says of it.
 
+mod behind;
 mod bounds;
 mod copies;
 mod cuts;

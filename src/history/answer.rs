@@ -16,7 +16,7 @@ use crate::log::{Log, Storage};
 use crate::planted::{Bug, is_planted};
 use crate::question::Rejection;
 use crate::wire::{
-    EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Refusal, Run, Seq, U32, U64,
+    EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Refusal, Run, Seq, U16, U32, U64,
 };
 
 /// An answer under way.
@@ -39,6 +39,10 @@ pub(crate) struct HistoryAnswer {
     damaged: bool,
     /// Frames may be missing that core lost.
     touches_hole: bool,
+    /// How far behind core the node was when the answer began, as END states it.
+    behind_ms: u32,
+    /// That is further than an answer in full may be.
+    is_behind: bool,
     covered: Option<(u64, u64)>,
     pub(crate) is_short: bool,
 }
@@ -136,6 +140,8 @@ impl HistoryAnswer {
             rows: 0,
             damaged: false,
             touches_hole: false,
+            behind_ms: 0,
+            is_behind: false,
             covered: None,
             is_short: false,
         };
@@ -175,6 +181,13 @@ impl HistoryAnswer {
         let instruments = self.places.len() as u64;
         self.is_short = trades + instruments <= limits::SHORT_SCAN_TRADES_MAX;
         Ok(())
+    }
+
+    /// Takes note of how far behind core the node is, and whether that is further than an answer in full may
+    /// be. An answer at a cut lacks nothing for it.
+    pub(crate) fn note_behind(&mut self, behind_ms: u32, is_behind: bool) {
+        self.behind_ms = behind_ms;
+        self.is_behind = is_behind && !self.is_cut;
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -426,9 +439,13 @@ impl HistoryAnswer {
         let partial = self.damaged || self.touches_hole || context.is_damaged;
         let (from, to) = self.covered.map_or((0, 0), |(from, to)| (from, to.saturating_add(1)));
         let durable_seq = (!self.is_cut).then(|| context.log.durable_upstream_seq());
+        let is_whole = !partial && !self.is_behind;
+        let code = if self.is_behind && !partial { ErrorCode::Behind as u16 } else { 0 };
         Ended {
             id: self.query.id,
-            status: if partial { EndStatus::Partial } else { EndStatus::Complete } as u8,
+            status: if is_whole { EndStatus::Complete } else { EndStatus::Partial } as u8,
+            code: U16::new(code),
+            behind_ms: U32::new(self.behind_ms),
             rows: U32::new(self.rows),
             covered_from: U64::new(from),
             covered_to: U64::new(to),

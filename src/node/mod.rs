@@ -10,6 +10,7 @@ mod breakers;
 pub mod broker;
 pub mod codec;
 pub mod external;
+mod freshness;
 pub mod quotes;
 pub mod replica;
 pub mod sequencer;

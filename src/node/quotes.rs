@@ -31,6 +31,8 @@ pub struct QuoteView<'a> {
     pub as_of: Option<Seq>,
     /// The next `seq` that is not durable; `None`: says nothing.
     pub durable_seq: Option<Seq>,
+    /// How far behind core the node is, as END states it.
+    pub behind_ms: u32,
 }
 
 /// The questions for quotes of one connection.
@@ -59,6 +61,7 @@ struct QuoteAnswer {
     quotes: u32,
     as_of: Option<Seq>,
     durable_seq: Option<Seq>,
+    behind_ms: u32,
 }
 
 impl QuoteQueries {
@@ -155,7 +158,9 @@ impl OpenQuery {
             }
             // A quote that comes in between is newer than what the answer promises.
             let (as_of, durable_seq) = (view.as_of, view.durable_seq);
-            let answering = QuoteAnswer { instruments, next: 0, quotes: 0, as_of, durable_seq };
+            let behind_ms = view.behind_ms;
+            let answering =
+                QuoteAnswer { instruments, next: 0, quotes: 0, as_of, durable_seq, behind_ms };
             self.answering = Some(answering);
         }
         let Some(answering) = &mut self.answering else { return true };
@@ -192,6 +197,7 @@ impl QuoteAnswer {
             status: EndStatus::Complete as u8,
             code: U16::new(code),
             rows: U32::new(self.quotes),
+            behind_ms: U32::new(self.behind_ms),
             covered_to: U64::new(u64::MAX),
             as_of: Seq::field(self.as_of),
             durable_seq: Seq::field(self.durable_seq),
@@ -270,6 +276,7 @@ mod tests {
                 uncertain_below: None,
                 as_of: Seq::new(self.as_of),
                 durable_seq: None,
+                behind_ms: 0,
             };
             self.desk.handle_timeout(Mono(now));
             self.desk.fill(&view, &mut out);

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::freshness::Freshness;
 use super::quotes::{QuoteQueries, QuoteView};
 use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Service};
@@ -34,9 +35,6 @@ pub(crate) enum ReplicaPeer {
     Querier(QuoteQueries),
 }
 
-/// The token of our question whether core is still there.
-const PROBE_TOKEN: u32 = 1;
-
 /// A quote replica node.
 #[derive(Debug)]
 pub struct Replica {
@@ -59,7 +57,8 @@ pub struct Replica {
     is_reported_live: bool,
     /// When core was last heard.
     heard: Mono,
-    next_probe: Mono,
+    /// Also the question whether core is still there: a stopped process keeps its connections.
+    freshness: Freshness,
     has_updates: bool,
     frames: u64,
     duplicates: u64,
@@ -85,7 +84,7 @@ impl Replica {
             uncertain_below: None,
             is_reported_live: false,
             heard: Mono::default(),
-            next_probe: Mono::default(),
+            freshness: Freshness::default(),
             has_updates: false,
             frames: 0,
             duplicates: 0,
@@ -166,7 +165,7 @@ impl Replica {
         self.epoch_start = session.epoch_start();
         self.is_reported_live = false;
         self.heard = now.mono;
-        self.next_probe = now.mono + limits::REPLICA_PROBE_EVERY;
+        self.freshness.begin(now);
         if let Some(before) = self.publisher.replace(conn) {
             self.connections.refuse(before, ErrorCode::Unexpected, "another publisher took over");
         }
@@ -210,6 +209,7 @@ impl Replica {
     }
 
     fn note_publisher(&mut self, beat: &Heartbeat) {
+        self.freshness.note(beat);
         if beat.flags.get() & Flags::MORE == 0 {
             self.is_reported_live = beat.flags.get() & Flags::STALE == 0;
         }
@@ -224,14 +224,12 @@ impl Replica {
         }
     }
 
-    /// Asks core whether it is still there: a stopped process keeps its connections.
+    /// Asks core whether it is still there, and whether all that it has is here.
     fn probe(&mut self, now: Now) {
-        let Some(publisher) = self.publisher.filter(|_| self.next_probe <= now.mono) else {
-            return;
-        };
-        self.next_probe = now.mono + limits::REPLICA_PROBE_EVERY;
-        let (flags, token) = (U16::new(Flags::MORE), U32::new(PROBE_TOKEN));
-        self.connections.send(publisher, Heartbeat { flags, token, ..Heartbeat::default() });
+        let Some(publisher) = self.publisher else { return };
+        if let Some(probe) = self.freshness.poll(now) {
+            self.connections.send(publisher, probe);
+        }
     }
 
     /// Looks again at the questions that wait for their cut.
@@ -253,6 +251,7 @@ impl Replica {
             uncertain_below: self.uncertain_below,
             as_of: self.next_seq,
             durable_seq: None,
+            behind_ms: self.freshness.behind_ms(now),
         };
         queries.fill(&view, &mut self.scratch);
         if !self.scratch.is_empty() {
@@ -349,6 +348,7 @@ impl Service for Replica {
         let mut status = Status::default();
         status.text("role", self.config.name.clone());
         status.text("quotes", if self.is_live(now) { "live" } else { "stale" });
+        status.metric("behind_ms", self.freshness.figure_ms(now));
         status.metric("publisher_up", i64::from(self.publisher.is_some()));
         status.metric("epoch", self.epoch);
         status.metric("next_seq", Seq::number(self.next_seq));
@@ -371,6 +371,7 @@ impl Service for Replica {
     ) {
         if self.publisher == Some(conn) {
             self.publisher = None;
+            self.freshness.end();
             self.connections.log(Level::Warn, format!("core's feed ended: {reason}"));
         }
     }
@@ -409,7 +410,7 @@ impl Service for Replica {
     }
 
     fn next_due(&self) -> Option<Mono> {
-        let probe = self.publisher.map(|_| self.next_probe);
+        let probe = self.freshness.next_due();
         [probe, self.waited_until()].into_iter().flatten().min()
     }
 

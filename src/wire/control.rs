@@ -412,7 +412,10 @@ control_message! {
         /// A [`NodeStatus`].
         status: u8,
         /// Zero.
-        reserved: [u8; 3],
+        reserved: u8,
+        /// How many whole seconds ago it had all that core had then; [`NodeAnswer::BEHIND_UNKNOWN`]: not
+        /// known.
+        behind_s: U16,
         /// Data rows from it (a bar is one row).
         rows: U32,
         /// From asking to its last frame.
@@ -425,7 +428,21 @@ control_message! {
         as_of: U64,
         /// Name of the node.
         name: [u8; 16],
-    } seqs(as_of) well_formed(it) it.reserved == [0; 3] && NodeStatus::from_number(it.status).is_some()
+    } seqs(as_of) well_formed(it) it.reserved == 0 && NodeStatus::from_number(it.status).is_some()
+}
+
+impl NodeAnswer {
+    /// `behind_s` of a node that does not know when it last had all that core had.
+    pub const BEHIND_UNKNOWN: u16 = u16::MAX;
+
+    /// What `behind_s` says of so many milliseconds, as an END states them.
+    #[must_use]
+    pub fn behind_s_of(behind_ms: u32) -> u16 {
+        if behind_ms == Ended::BEHIND_UNKNOWN {
+            return NodeAnswer::BEHIND_UNKNOWN;
+        }
+        u16::try_from(behind_ms / 1_000).unwrap_or(u16::MAX).min(NodeAnswer::BEHIND_UNKNOWN - 1)
+    }
 }
 
 control_message! {
@@ -441,8 +458,9 @@ control_message! {
         code: U16,
         /// Rows in the whole answer.
         rows: U32,
-        /// Zero.
-        reserved_too: U32,
+        /// How many milliseconds ago the node had all that core had then; 0: it has, or follows nobody;
+        /// [`Ended::BEHIND_UNKNOWN`]: not known.
+        behind_ms: U32,
         /// First `ts_event` that the answer covers.
         covered_from: U64,
         /// Behind the last one.
@@ -453,8 +471,26 @@ control_message! {
         durable_seq: U64,
         /// Zero.
         reserved_last: U64,
-    } seqs(as_of, durable_seq) well_formed(it) it.reserved == 0 && it.reserved_too.get() == 0 && it.reserved_last.get() == 0
+    } seqs(as_of, durable_seq) well_formed(it) it.reserved == 0 && it.reserved_last.get() == 0
         && EndStatus::from_number(it.status).is_some()
+}
+
+impl Ended {
+    /// `behind_ms` of a node that does not know when it last had all that core had.
+    pub const BEHIND_UNKNOWN: u32 = u32::MAX;
+
+    /// What `behind_ms` says of a node that had all so long ago; `None`: not since it started.
+    #[must_use]
+    pub fn behind_ms_of(behind: Option<std::time::Duration>) -> u32 {
+        let Some(behind) = behind else { return Ended::BEHIND_UNKNOWN };
+        u32::try_from(behind.as_millis()).unwrap_or(u32::MAX).min(Ended::BEHIND_UNKNOWN - 1)
+    }
+
+    /// Whether the node is further behind than this. One that does not know is.
+    #[must_use]
+    pub fn is_behind(&self, limit: std::time::Duration) -> bool {
+        u128::from(self.behind_ms.get()) > limit.as_millis()
+    }
 }
 
 control_message! {

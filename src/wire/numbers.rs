@@ -173,6 +173,8 @@ numbered! {
         Failed = 6,
         /// Not needed: another copy of its part answered.
         Spare = 7,
+        /// Answered, and has not had all that core has for longer than is allowed.
+        Behind = 8,
     }
 }
 

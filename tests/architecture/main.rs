@@ -49,7 +49,8 @@ const ORDER: [&str; 25] = [
 ];
 
 /// Modules of `node` that nodes share; all others are nodes, and no node uses another.
-const SHARED_BY_NODES: [&str; 5] = ["breakers", "codec", "quotes", "session", "uplink"];
+const SHARED_BY_NODES: [&str; 6] =
+    ["breakers", "codec", "freshness", "quotes", "session", "uplink"];
 
 /// Files that touch the operating system. Everything else is a machine.
 const SHELLS: [&str; 6] = ["main.rs", "reactor/", "storage/", "supervisor/", "cli/", "client/"];

@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 use pregao::breaker;
 use pregao::client::{Follower, Request};
 use pregao::feed::Pattern;
+use pregao::limits;
 use pregao::log::memory::{MemoryDisk, MemoryStorage};
 use pregao::log::{Log, LogConfig, Recovery, Retention, Sequence, SyncPolicy, UpstreamRule};
 use pregao::market::chaos::ChaosConfig;
@@ -271,7 +272,12 @@ fn no_frame_confuses_a_shard() {
     cases(1_500, |random| {
         let (log, recovery) = open_log("shard-0", Sequence::Increasing, UpstreamRule::FollowSeq);
         let partition = Partition::hash(1).unwrap();
-        let config = ShardConfig { name: "shard-0".to_owned(), shard: 0, partition };
+        let config = ShardConfig {
+            name: "shard-0".to_owned(),
+            shard: 0,
+            partition,
+            behind_max: limits::BEHIND_AFTER_DEFAULT,
+        };
         torment(random, &mut Shard::new(config, log, &recovery), 1);
     });
 }
@@ -317,6 +323,7 @@ fn no_frame_confuses_the_aggregator() {
             connect_deadline: Duration::from_secs(1),
             request_deadline: Duration::from_millis(500),
             queries_per_client_max: 16,
+            behind_max: limits::BEHIND_AFTER_DEFAULT,
             seed: 1,
         };
         torment(random, &mut Aggregator::new(&config).unwrap(), 1);

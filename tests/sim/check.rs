@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pregao::feed::Pattern;
 use pregao::market::partition::Partition;
-use pregao::wire::{EndStatus, Ended, Flags, Frame, Gap, GapReason, Kind, Mode, Op, Query, Symbol};
+use pregao::wire::{
+    Definition, EndStatus, Ended, Flags, Frame, Gap, GapReason, Kind, Mode, Op, Query, Symbol,
+};
 
 use crate::asker::Asker;
 use crate::hosts::AnyNode;
@@ -31,6 +33,20 @@ fn difference(got: &[Frame], want: &[Frame]) -> String {
     let (got_seqs, want_seqs) = (around(got), around(want));
     let (got, want) = (got.len(), want.len());
     format!("{got} frames, not {want}; they part at {at}: {got_seqs:?}, not {want_seqs:?}")
+}
+
+impl World {
+    /// The frames that stand in the end, as they were published; the owner of each by its symbol.
+    pub(crate) fn symbols_of(frames: &[Frame]) -> BTreeMap<u32, Symbol> {
+        let definitions = frames.iter().filter_map(Frame::view::<Definition>);
+        definitions.map(|d| (d.instrument.get(), d.symbol)).collect()
+    }
+
+    pub(crate) fn owned(frames: &[Frame], partition: &Partition, shard: u16) -> Vec<Frame> {
+        let symbols = World::symbols_of(frames);
+        let is_owned = |f: &&Frame| partition.owner(&symbols[&f.instrument.get()]) == shard;
+        frames.iter().filter(is_owned).copied().collect()
+    }
 }
 
 /// Everything.
@@ -195,6 +211,8 @@ fn check_client(
         .filter(|f| matches!(f.kind(), Some(Kind::Quote | Kind::Trade)))
         .map(|f| ((f.instrument.get(), f.kind), *f))
         .collect();
+    let name = "a-feed-that-is-back-is-current";
+    hold(!client.is_stale, name, || format!("{who} takes a feed for stale that is current"))?;
     let Some(live_from) = client.live_from else {
         return Err(("every-subscriber-goes-live", format!("{who} never did")));
     };

@@ -187,6 +187,7 @@ impl Client {
         }
         self.pending.clear();
         self.follower.handle_broker_lost();
+        self.note();
     }
 
     /// What it has is no part of the sequence that there is: it lets go of all of it.
@@ -296,6 +297,10 @@ impl Node for Client {
     fn handle_dial_failed(&mut self, now: Now, dial: DialId, _failure: DialFailure) {
         let line = if dial == BROKER { &mut self.broker } else { &mut self.core };
         *line = Line::Idle(now.mono + RETRY);
+        if dial == CORE {
+            self.follower.handle_history_lost();
+            self.note();
+        }
     }
 
     fn handle_close(&mut self, now: Now, conn: ConnId, _reason: CloseReason) {
@@ -309,6 +314,7 @@ impl Node for Client {
             }
         } else if self.core == Line::Open(conn) {
             self.follower.handle_history_lost();
+            self.note();
             self.core = Line::Idle(now.mono + RETRY);
         }
     }

@@ -54,6 +54,8 @@ pub(crate) struct Delivered {
     pub(crate) next_seq: u64,
     /// What was delivered out of its order.
     pub(crate) disorder: Option<String>,
+    /// It knows that the feed is not known to be current.
+    pub(crate) is_stale: bool,
 }
 
 impl Delivered {
@@ -69,6 +71,7 @@ impl Delivered {
             live_from: None,
             next_seq: 0,
             disorder: None,
+            is_stale: false,
         }
     }
 
@@ -98,6 +101,8 @@ impl Delivered {
             Event::Live { next_seq } => {
                 self.live_from.get_or_insert(next_seq.get());
             }
+            Event::Stale => self.is_stale = true,
+            Event::Current => self.is_stale = false,
         }
     }
 }

@@ -218,7 +218,8 @@ impl Reporter {
                     self.complain(format!("{name} is {node_status:?} in the answer to {query:?}"));
                 }
                 is_whole |= node_status == NodeStatus::Ok;
-                if matches!(node_status, NodeStatus::Ok | NodeStatus::Corrupt) {
+                if matches!(node_status, NodeStatus::Ok | NodeStatus::Corrupt | NodeStatus::Behind)
+                {
                     said.push(node.rows.get() as usize);
                 }
             }

@@ -27,6 +27,8 @@ use crate::work::WorkBounds;
 use crate::world::World;
 
 pub(crate) const MS: u64 = 1_000_000;
+/// How far behind core a node of a day may be whose answer is complete.
+pub(crate) const BEHIND_MAX: Duration = pregao::limits::BEHIND_AFTER_MIN;
 pub(crate) const SHARDS: u16 = 3;
 pub(crate) const SYMBOLS: [&str; 6] = ["PETR4", "VALE3", "ITUB4", "BBDC4", "WINZ26", "NOQUOTE"];
 
@@ -191,7 +193,9 @@ impl Road {
         let mut followers = vec![follower("broker", 8081, None)];
         let mut shard_at = |world: &mut World, name: String, port: u16, shard: u16| {
             let keeping = keeping(options.shards_remove[usize::from(shard)]);
-            let config = ShardConfig { name: name.clone(), shard, partition: partition.clone() };
+            let partition = partition.clone();
+            let config =
+                ShardConfig { name: name.clone(), shard, partition, behind_max: BEHIND_MAX };
             followers.push(follower(&name, port, Some(shard)));
             world.add(&name, address(port), Spec::Shard(config, keeping))
         };
@@ -225,6 +229,7 @@ impl Road {
             connect_deadline: Duration::from_secs(1),
             request_deadline: Duration::from_millis(500),
             queries_per_client_max: 16,
+            behind_max: BEHIND_MAX,
             seed: options.seed,
         };
         let aggregator = world.add("aggregator", address(8000), Spec::Aggregator(config));

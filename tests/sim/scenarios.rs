@@ -10,6 +10,7 @@ use pregao::wire::{
 };
 
 use crate::faults::Fault;
+use crate::fresh;
 use crate::road::{MS, Options, Road, symbols};
 
 /// The seeds of one scenario, each its own stream of numbers.
@@ -18,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 18] = [
+pub(crate) const ALL: [(&str, fn()); 23] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -60,6 +61,17 @@ pub(crate) const ALL: [(&str, fn()); 18] = [
         "thousands_of_patterns_meet_thousands_of_instruments",
         crate::patterns::thousands_of_patterns_meet_thousands_of_instruments,
     ),
+    (
+        "no_answer_of_a_node_that_nobody_feeds_is_complete",
+        fresh::no_answer_of_a_node_that_nobody_feeds_is_complete,
+    ),
+    (
+        "a_copy_that_is_fed_answers_for_one_that_is_not",
+        fresh::a_copy_that_is_fed_answers_for_one_that_is_not,
+    ),
+    ("a_shard_that_catches_up_is_behind", fresh::a_shard_that_catches_up_is_behind),
+    ("a_quiet_market_makes_nobody_behind", fresh::a_quiet_market_makes_nobody_behind),
+    ("a_dead_feed_is_told_and_so_is_its_return", fresh::a_dead_feed_is_told_and_so_is_its_return),
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),
 ];
 

@@ -10,6 +10,7 @@ use pregao::planted::{Bug, plant};
 use pregao::wire::Frame;
 
 use crate::counts::Counts;
+use crate::fresh;
 use crate::plan::{Day, Wish};
 use crate::road::plain;
 use crate::run::{Report, finish, live, run};
@@ -175,6 +176,13 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         }
         Bug::PrefixIndexMissesNeighbour | Bug::JoinInOneTurn => {
             Some(crate::patterns::thousands_of_patterns_meet_thousands_of_instruments)
+        }
+        Bug::FreshWithoutFeeder | Bug::TrustWhoIsBehind => {
+            Some(fresh::no_answer_of_a_node_that_nobody_feeds_is_complete)
+        }
+        Bug::AnswerProbeAhead => Some(fresh::a_shard_that_catches_up_is_behind),
+        Bug::StaleNotTold | Bug::LiveAgainNotTold => {
+            Some(fresh::a_dead_feed_is_told_and_so_is_its_return)
         }
         _ => None,
     }

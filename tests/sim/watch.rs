@@ -8,12 +8,14 @@ use std::ops::Bound::{Excluded, Included};
 
 use pregao::limits;
 use pregao::market::partition::Partition;
+use pregao::time::Now;
 use pregao::wire::{
-    Ack, Definition, Ended, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Metric, Query,
-    QueryMore, Refusal, Session, Symbol, as_frames, unpadded,
+    Ack, Ended, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Metric, Query, QueryMore, Refusal,
+    Session, as_frames, unpadded,
 };
 
 use crate::delivered::Said;
+use crate::fresh::Published;
 use crate::hosts::Spec;
 use crate::net::{End, GRAIN_NS};
 use crate::stored::Stored;
@@ -57,6 +59,8 @@ struct Feed {
 struct Asked {
     at_ns: u64,
     deadline_ns: u64,
+    /// The cut that the client named; 0: none.
+    cut: u64,
     is_refused: bool,
     is_over: bool,
 }
@@ -74,6 +78,7 @@ pub(crate) struct Watch {
     epochs: BTreeMap<u32, u64>,
     /// What core has published, by `seq`: the epoch it was seen in and the frame.
     pub(crate) published: BTreeMap<u64, (u32, Frame)>,
+    pub(crate) published_at: Published,
     feeds: BTreeMap<u64, Feed>,
     /// By host: epoch, accepted and durable seq as acknowledged to core.
     acks: BTreeMap<usize, (u32, u64, u64)>,
@@ -149,7 +154,7 @@ impl World {
             return;
         }
         let is_aggregator = matches!(self.hosts[host].spec, Spec::Aggregator(_));
-        let is_reporter = matches!(self.hosts[from].spec, Spec::Reporter(_));
+        let is_reporter = matches!(self.hosts[from].spec, Spec::Reporter(_) | Spec::Asker(_));
         let is_broker = matches!(self.hosts[from].spec, Spec::Broker(..) | Spec::Fanout);
         let is_subscriber = matches!(self.hosts[host].spec, Spec::Client(_) | Spec::Library(_));
         for frame in frames {
@@ -174,6 +179,7 @@ impl World {
                 let asked = Asked {
                     at_ns: self.now_ns(),
                     deadline_ns: u64::from(query.deadline_us.get()) * 1_000,
+                    cut: 0,
                     is_refused: false,
                     is_over: false,
                 };
@@ -186,6 +192,7 @@ impl World {
                 let now_ns = self.now_ns();
                 if let Some(asked) = self.watch.asked.get_mut(&(number, more.id.get())) {
                     asked.at_ns = now_ns;
+                    asked.cut = if more.as_of.get() == 0 { asked.cut } else { more.as_of.get() };
                 }
             }
         }
@@ -306,6 +313,8 @@ impl World {
             });
         }
         self.watch.published.insert(seq, (epoch, *frame));
+        let now_ns = self.now_ns();
+        self.watch.published_at.note(seq, epoch, now_ns);
     }
 
     fn watch_shard(&mut self, shard: usize, frame: &Frame) {
@@ -451,6 +460,9 @@ impl World {
         self.tcps.get_mut(&number).unwrap().ends[side].sent = rest.to_vec();
         for frame in frames {
             if let Some(end) = frame.view::<Ended>() {
+                if let Some(asked) = self.watch.asked.get(&(number, end.id.get())) {
+                    self.watch_fresh(asked.at_ns, asked.cut, end);
+                }
                 self.watch_answer(host, number, end.id.get(), false);
             } else if let Some(refusal) = frame.view::<Refusal>() {
                 self.watch_answer(host, number, refusal.id.get(), true);
@@ -541,17 +553,5 @@ impl World {
                 format!("{} dialed {} behind an open breaker", self.hosts[from].name, target.name)
             });
         }
-    }
-
-    /// The frames that stand in the end, as they were published; the owner of each by its symbol.
-    pub(crate) fn symbols_of(frames: &[Frame]) -> BTreeMap<u32, Symbol> {
-        let definitions = frames.iter().filter_map(Frame::view::<Definition>);
-        definitions.map(|d| (d.instrument.get(), d.symbol)).collect()
-    }
-
-    pub(crate) fn owned(frames: &[Frame], partition: &Partition, shard: u16) -> Vec<Frame> {
-        let symbols = World::symbols_of(frames);
-        let is_owned = |f: &&Frame| partition.owner(&symbols[&f.instrument.get()]) == shard;
-        frames.iter().filter(is_owned).copied().collect()
     }
 }

@@ -51,6 +51,9 @@ impl Deadline {
 #[derive(Default)]
 struct LinesState {
     lines: Vec<String>,
+    /// Kinds of the lines of `subscribe` that speak of the feed and are no frames. Whether there are some depends
+    /// on who was ready first.
+    told: Vec<&'static str>,
     is_ended: bool,
 }
 
@@ -64,7 +67,12 @@ impl Lines {
         let filled = lines.clone();
         thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                filled.state().lines.push(line);
+                let mut words = ["stale", "current"].into_iter();
+                let word = words.find(|it| line.starts_with(&format!("{{\"kind\":\"{it}\"")));
+                match word {
+                    Some(word) => filled.state().told.push(word),
+                    None => filled.state().lines.push(line),
+                }
                 filled.0.1.notify_all();
             }
             filled.state().is_ended = true;
@@ -81,6 +89,17 @@ impl Lines {
     /// All lines so far.
     pub(crate) fn all(&self) -> Vec<String> {
         self.state().lines.clone()
+    }
+
+    /// Waits until a subscriber was last told that the feed is this: `stale` or `current`.
+    pub(crate) fn wait_told(&self, word: &str, within: Duration) {
+        let deadline = Deadline::after(within);
+        let mut state = self.state();
+        while state.told.last() != Some(&word) {
+            assert!(!deadline.is_over(), "not {word} in {within:?}: {:?}", state.told);
+            let waited = self.0.1.wait_timeout(state, deadline.left());
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// How many lines there are.

@@ -19,6 +19,8 @@ mod examples;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+mod fresh;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod identity;

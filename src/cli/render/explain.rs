@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::report::table;
+use super::report::{known_behind_s, table};
 use super::{json_line, node_status_name};
 use crate::client::Answer;
 use crate::wire::{NodeExplain, NodeStatus, unpadded};
@@ -30,6 +30,8 @@ struct ExplainedNode {
     rows: u32,
     bytes: u64,
     as_of: u64,
+    /// For how many seconds it has not had all that core has; `None`: it did not answer, or does not know.
+    behind_s: Option<u16>,
 }
 
 #[derive(Serialize)]
@@ -60,6 +62,7 @@ impl Explained {
                 rows: node.rows.get(),
                 bytes: explain.bytes.get(),
                 as_of: node.as_of.get(),
+                behind_s: known_behind_s(status, node.behind_s.get()),
             }
         };
         Explained { nodes: pairs.map(node).collect() }
@@ -143,7 +146,7 @@ mod tests {
     fn json_has_exactly_the_documented_fields() {
         assert_eq!(
             Explained::of(&answer()).json(),
-            r#"{"explain":[{"part":2,"node":"shard-A","copy":1,"status":"breaker-open","asked_us":null,"answered_us":null,"hedged":false,"retried":false,"failed_over":false,"chosen":false,"rows":30000,"bytes":1920064,"as_of":9999999999},{"part":2,"node":"shard-A.1","copy":1,"status":"ok","asked_us":1234,"answered_us":500000,"hedged":true,"retried":false,"failed_over":false,"chosen":true,"rows":30000,"bytes":1920064,"as_of":9999999999}]}"#
+            r#"{"explain":[{"part":2,"node":"shard-A","copy":1,"status":"breaker-open","asked_us":null,"answered_us":null,"hedged":false,"retried":false,"failed_over":false,"chosen":false,"rows":30000,"bytes":1920064,"as_of":9999999999,"behind_s":null},{"part":2,"node":"shard-A.1","copy":1,"status":"ok","asked_us":1234,"answered_us":500000,"hedged":true,"retried":false,"failed_over":false,"chosen":true,"rows":30000,"bytes":1920064,"as_of":9999999999,"behind_s":0}]}"#
         );
     }
 }

@@ -64,6 +64,8 @@ enum Body {
         frames: u32,
         next_seq: u64,
     },
+    /// The kind says all.
+    Word {},
 }
 
 /// A frame as a line of JSON, without its end; `None` for frames that are the connection's own
@@ -80,6 +82,12 @@ pub fn instrument_gap_json(gap: &Frame, symbol: &Symbol) -> Option<String> {
     let symbols = Symbols::default();
     let object = frame_object(gap, None, &symbols)?;
     Some(json_line(&FrameJson { symbol: Some(symbol.as_str()), ..object }))
+}
+
+/// The feed is stale, or current again, as a line of JSON.
+#[must_use]
+pub fn stale_json(is_stale: bool) -> String {
+    json_line(&unnumbered(if is_stale { "stale" } else { "current" }, Body::Word {}))
 }
 
 /// A live bar as a line of JSON: as a bar in frames, and its flags are `revised` and `incomplete`.

@@ -94,6 +94,16 @@ impl FrameTable {
         Some(self.below_header(line, SYMBOL_COLUMNS_MIN))
     }
 
+    /// The feed is stale, or current again.
+    pub fn stale(&mut self, is_stale: bool) -> String {
+        let (kind, text) = match is_stale {
+            true => ("stale", "the feed or a link to it is down: not known to be current"),
+            false => ("current", "the feed is current again"),
+        };
+        let line = self.styled(warning(), &format!("{:12} {kind:<7} {text}", ""));
+        self.below_header(line, SYMBOL_COLUMNS_MIN)
+    }
+
     /// A line, with the header before it when one is due.
     fn below_header(&mut self, line: String, symbol_columns: usize) -> String {
         let due = match (self.lines_since_header, self.screen_lines) {

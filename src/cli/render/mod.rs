@@ -19,7 +19,7 @@ pub(super) use column::Value as ColumnValue;
 pub use breaker::{BreakerReport, breaker_json, take_breakers};
 pub use explain::Explained;
 pub use figure::{Figure, Value};
-pub use frame_json::{frame_json, instrument_gap_json, live_bar_json};
+pub use frame_json::{frame_json, instrument_gap_json, live_bar_json, stale_json};
 pub use frame_table::FrameTable;
 pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, report_table};
 pub use status::{Detail, NodeReport, Reachability, breaker_text, status_json, status_table};
@@ -100,6 +100,7 @@ pub fn node_status_name(status: NodeStatus) -> &'static str {
         NodeStatus::Corrupt => "corrupt",
         NodeStatus::Failed => "failed",
         NodeStatus::Spare => "spare",
+        NodeStatus::Behind => "behind",
     }
 }
 

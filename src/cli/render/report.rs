@@ -10,7 +10,7 @@ use crate::cli::parse::TimeNs;
 use crate::client::Symbols;
 use crate::market::bar::Bar;
 use crate::market::price::decimal;
-use crate::wire::{Definition, Flags, Frame, NodeStatus, Quote, Symbol, Trade};
+use crate::wire::{Definition, Flags, Frame, NodeAnswer, NodeStatus, Quote, Symbol, Trade};
 
 /// Where a report's quote comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -44,6 +44,21 @@ pub struct NodeShare {
     pub rows: u32,
     /// From asking to its last frame.
     pub elapsed_us: u32,
+    /// For how many seconds it has not had all that core has; [`NodeAnswer::BEHIND_UNKNOWN`]: not known.
+    pub behind_s: u16,
+}
+
+impl NodeShare {
+    /// What became of it, and how far behind it is.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let name = node_status_name(self.status);
+        match (self.status, self.behind_s) {
+            (NodeStatus::Behind, NodeAnswer::BEHIND_UNKNOWN) => format!("{name}, unknown"),
+            (NodeStatus::Behind, seconds) => format!("{name} {seconds} s"),
+            _ => name.to_owned(),
+        }
+    }
 }
 
 /// The answer about one symbol, as the client received it.
@@ -87,6 +102,7 @@ pub(super) struct NodeShareJson<'a> {
     status: &'static str,
     rows: u32,
     elapsed_us: u32,
+    behind_s: Option<u16>,
 }
 
 impl NodeShareJson<'_> {
@@ -96,8 +112,15 @@ impl NodeShareJson<'_> {
             status: node_status_name(share.status),
             rows: share.rows,
             elapsed_us: share.elapsed_us,
+            behind_s: known_behind_s(share.status, share.behind_s),
         }
     }
+}
+
+/// How many seconds a node is behind; `None` when it did not answer, or does not know.
+pub(super) fn known_behind_s(status: NodeStatus, behind_s: u16) -> Option<u16> {
+    let has_answered = matches!(status, NodeStatus::Ok | NodeStatus::Corrupt | NodeStatus::Behind);
+    (has_answered && behind_s != NodeAnswer::BEHIND_UNKNOWN).then_some(behind_s)
 }
 
 /// A table of one symbol: the instruments of all frames of a report are this one.
@@ -253,7 +276,7 @@ pub(super) fn nodes_table(nodes: &[NodeShare]) -> Option<String> {
     let rows = nodes.iter().map(|share| {
         vec![
             share.node.clone(),
-            node_status_name(share.status).to_owned(),
+            share.what(),
             share.rows.to_string(),
             format!("{} us", share.elapsed_us),
         ]
@@ -278,12 +301,26 @@ mod tests {
             rows: Rows::History(vec![Frame::seal(trade())]),
             complete: false,
             nodes: vec![
-                NodeShare { node: "core".into(), status: NodeStatus::Ok, rows: 1, elapsed_us: 120 },
+                NodeShare {
+                    node: "core".into(),
+                    status: NodeStatus::Ok,
+                    rows: 1,
+                    elapsed_us: 120,
+                    behind_s: 0,
+                },
                 NodeShare {
                     node: "shard-A".into(),
                     status: NodeStatus::BreakerOpen,
                     rows: 0,
                     elapsed_us: 0,
+                    behind_s: 0,
+                },
+                NodeShare {
+                    node: "shard-B".into(),
+                    status: NodeStatus::Behind,
+                    rows: 7,
+                    elapsed_us: 80,
+                    behind_s: 12,
                 },
             ],
         }
@@ -300,7 +337,7 @@ mod tests {
     fn json_has_exactly_the_documented_fields() {
         assert_eq!(
             report_json(&report()),
-            r#"{"symbol":"PETR4","quote":{"kind":"quote","symbol":"PETR4","seq":42,"instrument_seq":5,"ts_event":1340285400123456789,"ts_recv":1340285400123460000,"flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0},"quote_source":"stale","age_ms":1500,"history":[{"kind":"trade","symbol":"PETR4","seq":43,"instrument_seq":6,"ts_event":1340285400123456790,"ts_recv":1340285400123460001,"flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"side":"sell","trade_id":77}],"complete":false,"nodes":[{"node":"core","status":"ok","rows":1,"elapsed_us":120},{"node":"shard-A","status":"breaker-open","rows":0,"elapsed_us":0}]}"#
+            r#"{"symbol":"PETR4","quote":{"kind":"quote","symbol":"PETR4","seq":42,"instrument_seq":5,"ts_event":1340285400123456789,"ts_recv":1340285400123460000,"flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0},"quote_source":"stale","age_ms":1500,"history":[{"kind":"trade","symbol":"PETR4","seq":43,"instrument_seq":6,"ts_event":1340285400123456790,"ts_recv":1340285400123460001,"flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"side":"sell","trade_id":77}],"complete":false,"nodes":[{"node":"core","status":"ok","rows":1,"elapsed_us":120,"behind_s":0},{"node":"shard-A","status":"breaker-open","rows":0,"elapsed_us":0,"behind_s":null},{"node":"shard-B","status":"behind","rows":7,"elapsed_us":80,"behind_s":12}]}"#
         );
         let empty = Report {
             quote: None,
@@ -328,6 +365,7 @@ TIME                            SIDE   PRICE                   QTY  TRADE  SEQ
 NODE     STATUS        ROWS  ELAPSED
 core     ok               1   120 us
 shard-A  breaker-open     0     0 us
+shard-B  behind 12 s      7    80 us
 
 incomplete: the nodes above say what is missing";
         let got = report_table(&report());

@@ -62,6 +62,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 left -= 1;
             }
             Some(BarEvent::Lost(loss)) => println!("lost: {loss:?}"),
+            Some(BarEvent::Stale) => println!("stale: bars may be late"),
+            Some(BarEvent::Current) => println!("current again"),
             None => break,
         }
     }

@@ -44,6 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     left -= 1;
                 }
             }
+            Event::Stale => println!("stale: the feed is not known to be current"),
+            Event::Current => println!("current again"),
             Event::Live { next_seq } => println!("live from seq {next_seq} on"),
             Event::Lost { reason, from_seq, to_seq, missed, .. } => {
                 println!("lost: seq {from_seq} to {to_seq} ({reason:?}), {missed:?} of ours");

@@ -10,6 +10,7 @@ use super::part::{ReplicaIndex, Untried};
 use super::rows::{RowKind, Rows};
 use crate::gather::LeafId;
 use crate::gather::request::RequestId;
+use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{EndStatus, Ended, ErrorCode, Frame, NodeStatus, Refusal};
 
@@ -82,15 +83,25 @@ impl Attempt {
 
     /// Takes the end frame in and returns the status that it means; `None` when it comes inside a bar or is
     /// no end.
-    pub(super) fn take_end(&mut self, end: &Ended) -> Option<NodeStatus> {
+    ///
+    /// A node that is further behind than `behind_max` has not answered in full, whatever it says.
+    pub(super) fn take_end(
+        &mut self,
+        end: &Ended,
+        behind_max: Option<Duration>,
+    ) -> Option<NodeStatus> {
         let status = EndStatus::from_number(end.status)?;
         if status != EndStatus::Failed && self.rows.is_inside_bar() {
             return None;
         }
         self.end = *end;
         self.code = ErrorCode::from_number(end.code.get());
+        let is_behind = behind_max.is_some_and(|limit| end.is_behind(limit))
+            && !is_planted(Bug::TrustWhoIsBehind);
         Some(match status {
+            EndStatus::Complete if is_behind => NodeStatus::Behind,
             EndStatus::Complete => NodeStatus::Ok,
+            EndStatus::Partial if self.code == Some(ErrorCode::Behind) => NodeStatus::Behind,
             EndStatus::Partial => NodeStatus::Corrupt,
             EndStatus::Failed => NodeStatus::Failed,
         })
@@ -162,7 +173,12 @@ impl Attempt {
 
     /// Whether its rows can stand for the part.
     pub(in crate::gather) fn answered(&self) -> bool {
-        matches!(self.status, Some(NodeStatus::Ok | NodeStatus::Corrupt))
+        matches!(self.status, Some(NodeStatus::Ok | NodeStatus::Corrupt | NodeStatus::Behind))
+    }
+
+    /// Whether it answered, and what it lacks is only what came lately.
+    pub(in crate::gather) fn is_behind(&self) -> bool {
+        self.status == Some(NodeStatus::Behind)
     }
 
     /// Whether it is an answer of a copy that is not the first, with a quote that it cannot call current.

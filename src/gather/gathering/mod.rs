@@ -191,11 +191,13 @@ impl Gathering {
         &mut self,
         id: AttemptId,
         end: &Ended,
+        behind_max: Option<Duration>,
     ) -> Option<(&Attempt, RowKind, Option<NodeStatus>)> {
         let part = self.part_mut(id.part)?;
+        let behind_max = behind_max.filter(|_| part.wants_newest());
         let rows = part.rows();
         let attempt = part.open_attempt_mut(id.index)?;
-        let status = attempt.take_end(end);
+        let status = attempt.take_end(end, behind_max);
         Some((attempt, rows, status))
     }
 

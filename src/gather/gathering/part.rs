@@ -7,7 +7,7 @@
 use super::LostRace;
 use super::attempt::{Attempt, NewAttempt};
 use super::rows::RowKind;
-use crate::gather::{Availability, LeafId, PartPlan, Replica};
+use crate::gather::{Availability, LeafId, NEWEST_COMMON_CUT, PartPlan, Replica};
 use crate::question::Question;
 use crate::time::Mono;
 use crate::wire::{ErrorCode, NodeStatus, Op, Seq};
@@ -63,6 +63,8 @@ const ROWS_EXPECTED_MAX: usize = 16;
 pub(in crate::gather) struct Part {
     rows: RowKind,
     question: Question,
+    /// The client named no cut: what a node lacks of the newest is missing.
+    wants_newest: bool,
     replicas: Vec<Replica>,
     is_pruned: bool,
     is_done: bool,
@@ -82,6 +84,7 @@ impl Part {
         }
         Some(Part {
             rows: RowKind::of(&plan.question.query)?,
+            wants_newest: plan.question.as_of.is_none_or(|cut| cut == NEWEST_COMMON_CUT),
             question: plan.question,
             replicas: plan.replicas,
             is_pruned: plan.is_pruned,
@@ -125,7 +128,7 @@ impl Part {
     }
 
     /// Ends an open attempt and returns the number of frames that were dropped. Of several answers the part
-    /// chooses the latest whole one, else the latest.
+    /// chooses the latest whole one, else the first; of those that are only behind, the least behind.
     pub(super) fn end_attempt(
         &mut self,
         index: AttemptIndex,
@@ -136,7 +139,12 @@ impl Part {
         let dropped = attempt.end(status, now);
         if attempt.answered() {
             let is_best = status == NodeStatus::Ok && !attempt.is_second_hand();
-            let before = self.chosen.filter(|_| !is_best);
+            let behind_ms = attempt.is_behind().then(|| attempt.end_frame().behind_ms.get());
+            let is_nearer = |chosen: &Attempt| {
+                chosen.is_behind() && behind_ms < Some(chosen.end_frame().behind_ms.get())
+            };
+            let is_better = is_best || behind_ms.is_some() && self.chosen().is_some_and(is_nearer);
+            let before = self.chosen.filter(|_| !is_better);
             self.chosen = before.or(Some(index));
         }
         Some(dropped)
@@ -183,6 +191,10 @@ impl Part {
 
     pub(in crate::gather) fn question(&self) -> &Question {
         &self.question
+    }
+
+    pub(in crate::gather) fn wants_newest(&self) -> bool {
+        self.wants_newest
     }
 
     pub(in crate::gather) fn replicas(&self) -> &[Replica] {
@@ -264,6 +276,21 @@ impl Part {
     /// Whether the chosen attempt brought all there is.
     pub(in crate::gather) fn is_answered_in_full(&self) -> bool {
         self.chosen().is_some_and(|attempt| attempt.status() == Some(NodeStatus::Ok))
+    }
+
+    /// Whether the chosen attempt brought all that its node has, which may be behind.
+    pub(in crate::gather) fn is_answered(&self) -> bool {
+        self.is_answered_in_full() || self.is_behind()
+    }
+
+    /// Whether all that it lacks is what came lately.
+    pub(in crate::gather) fn is_behind(&self) -> bool {
+        self.chosen().is_some_and(Attempt::is_behind)
+    }
+
+    /// The name of the copy whose rows stand for the part.
+    pub(in crate::gather) fn chosen_name(&self) -> Option<[u8; 16]> {
+        self.outcomes().find(|outcome| outcome.is_chosen).map(|outcome| outcome.name)
     }
 
     /// Whether the answer lacks something for want of it.

@@ -39,7 +39,7 @@ fn an_attempt_that_is_over_takes_nothing_more_and_does_not_end_again() {
     assert_eq!(in_flight.frames(), 0, "of one that failed nothing is held");
     assert_eq!((in_flight.is_open(FIRST), in_flight.is_open(SECOND)), (false, true));
     assert_eq!(in_flight.take_rows(first, &rows), None);
-    assert!(in_flight.take_end(first, &end(EndStatus::Complete, None)).is_none());
+    assert!(in_flight.take_end(first, &end(EndStatus::Complete, None), None).is_none());
     assert!(in_flight.end_attempt(first, NodeStatus::Ok, ms(2)).is_none());
     assert_eq!(in_flight.take_rows(second, &rows), Some(RowsTaken::All));
     assert_eq!(in_flight.frames(), 2);

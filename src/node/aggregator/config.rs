@@ -33,6 +33,8 @@ pub struct AggregatorConfig {
     pub request_deadline: Duration,
     /// Queries that one client may have in flight.
     pub queries_per_client_max: usize,
+    /// How far behind core a node may be and still answer in full.
+    pub behind_max: Duration,
     /// For jitter.
     pub seed: u64,
 }

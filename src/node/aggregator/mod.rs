@@ -80,7 +80,7 @@ impl Aggregator {
             queries_per_client_max: config.queries_per_client_max,
             connections: Connections::default(),
             leaves: Leaves::new(config)?,
-            gather: Gather::new(),
+            gather: Gather::with_behind_max(config.behind_max),
             cuts: Cuts::default(),
             answer_frames: 0,
             answers_dropped: 0,

@@ -56,6 +56,7 @@ fn config() -> AggregatorConfig {
         connect_deadline: Duration::from_millis(200),
         request_deadline: Duration::from_millis(300),
         queries_per_client_max: 4,
+        behind_max: Duration::from_secs(3),
         seed: 7,
     }
 }

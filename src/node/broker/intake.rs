@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 
 use super::MARKET_SOURCE;
 use super::mailbox::{EpochChange, FurtherReactors, SourceChange};
+use super::publisher_life::PublisherLife;
 use super::source::{Source, note};
 use crate::feed::{Ring, Window};
 use crate::log::EpochEntry;
 use crate::node::ConnId;
+use crate::time::Now;
 use crate::wire::{Flags, Frame, Seq, Session};
 
 /// The publishing side of one source.
@@ -18,6 +20,9 @@ pub(super) struct Intake {
     /// Who has been told where this source stands, and has to say what of that is part of his sequence.
     pub(super) asked: Option<ConnId>,
     pub(super) publisher: Option<ConnId>,
+    pub(super) life: PublisherLife,
+    /// It says of its last values that they are not known to be current, or has said nothing in this session.
+    says_stale: bool,
     pub(super) frames: u64,
     pub(super) duplicates: u64,
     /// What the publisher sent before the further reactors had room for it; the rest of one read, since
@@ -55,6 +60,8 @@ impl Intake {
             number,
             asked: None,
             publisher: None,
+            life: PublisherLife::default(),
+            says_stale: true,
             frames: 0,
             duplicates: 0,
             waiting: VecDeque::new(),
@@ -115,6 +122,7 @@ impl Intake {
     /// under another epoch is void.
     pub(super) fn begin_session(
         &mut self,
+        now: Now,
         source: &mut Source<Ring>,
         further_reactors: &mut FurtherReactors,
         conn: ConnId,
@@ -148,18 +156,25 @@ impl Intake {
         let change = EpochChange { feed, epoch, epoch_start, is_new, void_from, is_ready };
         further_reactors.notify(self.number, at_seq, || SourceChange::Epoch(change));
         let displaced = self.publisher.replace(conn);
-        self.note_publisher(source, further_reactors, source.is_stale);
+        self.life = PublisherLife::new(now);
+        self.says_stale = true;
+        self.note_publisher(source, further_reactors);
         SessionStart { displaced, void_from, is_new_epoch }
     }
 
-    /// Takes note of whether there is a publisher, and of what it says of its last values.
+    /// The publisher says whether its last values are known to be current.
+    pub(super) fn note_says_stale(&mut self, says_stale: bool) {
+        self.says_stale = says_stale;
+    }
+
+    /// Takes note of whether there is a publisher, whether it is heard, and what it says of its last values.
     pub(super) fn note_publisher(
         &mut self,
         source: &mut Source<Ring>,
         further_reactors: &mut FurtherReactors,
-        is_stale: bool,
     ) {
         let has_publisher = self.publisher.is_some();
+        let is_stale = self.says_stale || self.life.is_silent();
         if (source.has_publisher, source.is_stale) != (has_publisher, is_stale) {
             (source.has_publisher, source.is_stale) = (has_publisher, is_stale);
             let at_seq = source.bounds().1;

@@ -20,6 +20,7 @@
 mod fanout;
 mod intake;
 mod mailbox;
+mod publisher_life;
 mod readers;
 mod source;
 mod subscriber;
@@ -314,7 +315,7 @@ impl Broker {
 
     fn greet_publisher(
         &mut self,
-        _now: Now,
+        now: Now,
         conn: ConnId,
         session: &Session,
     ) -> Admission<BrokerPeer> {
@@ -341,7 +342,8 @@ impl Broker {
                 return Admission::refused(ErrorCode::Unexpected, text);
             }
         };
-        let begun = intake.begin_session(source, &mut self.further_reactors, conn, session, begins);
+        let begun =
+            intake.begin_session(now, source, &mut self.further_reactors, conn, session, begins);
         let answer = answer_of(number, source);
         if let Some(previous) = begun.displaced {
             let text = "another publisher took over";
@@ -372,14 +374,35 @@ impl Broker {
         let frames = self.config.ring_frames;
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
         let Some(source) = self.readers.source_mut(number) else { return };
+        intake.life.note_heartbeat(beat);
         if beat.flags.get() & Flags::MORE == 0 {
-            let is_stale = beat.flags.get() & Flags::STALE != 0;
-            intake.note_publisher(source, &mut self.further_reactors, is_stale);
+            intake.note_says_stale(beat.flags.get() & Flags::STALE != 0);
+            intake.note_publisher(source, &mut self.further_reactors);
         }
         if let Some(next_seq) = beat.next_seq()
             && intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get())
         {
             self.readers.notify_ready(number);
+        }
+    }
+
+    /// Asks publishers that are quiet whether they are there, and takes note of those that do not answer.
+    fn look_after_publishers(&mut self, now: Now) {
+        for (intake, source) in self.intakes.iter_mut().zip(&mut self.readers.sources) {
+            let (Some(conn), Some(source)) = (intake.publisher, source) else { continue };
+            let is_read = intake.waiting.is_empty()
+                && self.readers.connections.round().has_room()
+                && self.further_reactors.has_room();
+            if !is_read {
+                // Its silence says nothing.
+                intake.life.note_heard(now);
+            }
+            if let Some(probe) = intake.life.poll(now) {
+                self.readers.connections.send(conn, probe);
+            }
+            if intake.life.check(now) {
+                intake.note_publisher(source, &mut self.further_reactors);
+            }
         }
     }
 
@@ -391,7 +414,7 @@ impl Broker {
         intake.publisher = None;
         intake.waiting.clear();
         if let Some(source) = self.readers.source_mut(number) {
-            intake.note_publisher(source, &mut self.further_reactors, source.is_stale);
+            intake.note_publisher(source, &mut self.further_reactors);
         }
         self.readers.connections.log(Level::Warn, format!("publisher of source {number} left"));
     }
@@ -417,9 +440,13 @@ impl Service for Broker {
         &mut self.readers.connections
     }
 
-    fn on_arrival(&mut self, _now: Now, conn: ConnId, frames: usize) {
-        if let Some(BrokerPeer::Publisher { .. }) = self.readers.connections.peer(conn) {
+    fn on_arrival(&mut self, now: Now, conn: ConnId, frames: usize) {
+        if let Some(&BrokerPeer::Publisher { source }) = self.readers.connections.peer(conn) {
             self.readers.connections.note_published(frames);
+            let intake = self.intakes.get_mut(usize::from(source));
+            if let Some(intake) = intake.filter(|intake| intake.publisher == Some(conn)) {
+                intake.life.note_heard(now);
+            }
         }
     }
 
@@ -487,6 +514,7 @@ impl Service for Broker {
             let gaps: u64 = gaps.map(|gaps| gaps.load(Ordering::Relaxed)).sum();
             let prefix = format!("source.{number}");
             status.metric(format!("{prefix}.publisher_up"), i64::from(source.has_publisher));
+            status.metric(format!("{prefix}.stale"), i64::from(source.announced_stale()));
             status.metric(format!("{prefix}.epoch"), source.epoch);
             status.metric(format!("{prefix}.next_seq"), Seq::number(source.wanted_seq()));
             status.metric(format!("{prefix}.instruments"), source.values.len());
@@ -517,6 +545,7 @@ impl Service for Broker {
     fn on_turn_begin(&mut self, _now: Now) {}
 
     fn on_timers(&mut self, now: Now) {
+        self.look_after_publishers(now);
         self.readers.handle_timers(now);
     }
 
@@ -560,7 +589,9 @@ impl Service for Broker {
     }
 
     fn next_due(&self) -> Option<Mono> {
-        self.readers.next_deadline()
+        let publishers = self.intakes.iter().filter(|intake| intake.publisher.is_some());
+        let publishers = publishers.filter_map(|intake| intake.life.next_due());
+        self.readers.next_deadline().into_iter().chain(publishers).min()
     }
 
     fn next_wake(&mut self) -> Option<usize> {

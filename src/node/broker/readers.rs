@@ -231,6 +231,7 @@ impl<W: Window> Readers<W> {
     }
 
     pub(super) fn handle_timers(&mut self, now: Now) {
+        self.announce(now);
         while let Some(&(due, conn)) = self.conflating.first() {
             if due > now.mono {
                 break;
@@ -244,11 +245,23 @@ impl<W: Window> Readers<W> {
         }
     }
 
+    /// Has the readers told of each source that is stale, or current again, since they were told last.
+    fn announce(&mut self, now: Now) {
+        for source in self.sources.iter_mut().flatten() {
+            if source.announce(now.mono) {
+                for &conn in &source.readers {
+                    self.connections.mark_dirty(conn);
+                }
+            }
+        }
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         if self.has_work() {
             return Some(Mono::default());
         }
-        self.conflating.first().map(|&(due, _)| due)
+        let announcements = self.sources.iter().flatten().filter_map(Source::announcement_due);
+        self.conflating.first().map(|&(due, _)| due).into_iter().chain(announcements).min()
     }
 
     /// A subscriber has left.

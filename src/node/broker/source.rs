@@ -1,12 +1,20 @@
 //! One publisher's sequence as its readers see it: the window on its ring, last values, interests.
 //! Every reactor has its own, and notifies its own readers. What is *not* here: how frames come in (see
 //! `intake` and `fanout`).
+//!
+//! # Decisions
+//!
+//! * A change between stale and current is announced for the source, at most once a second, and each reader is
+//!   told when it takes the next bytes. So the last state always arrives, a feed that flaps floods nobody, and
+//!   a reader that does not read has no more waiting for it than before.
 
 use std::collections::VecDeque;
 
 use crate::feed::{InterestId, Interests, LastValues, RingView, Window};
+use crate::limits;
 use crate::log::{EpochEntry, Lineage};
 use crate::node::ConnId;
+use crate::time::Mono;
 use crate::wire::{Flags, Frame, Kind, Seq};
 
 /// A source. It outlives its publisher's connections.
@@ -37,6 +45,10 @@ pub(super) struct Source<W> {
     /// The publisher has said where the sequence goes on; before, nobody can be served.
     pub(super) is_ready: bool,
     pub(super) has_updates: bool,
+    /// Whether its readers are told that it is stale; what they were told last, as soon as they take it.
+    announced_stale: bool,
+    /// When that changed last.
+    announced_at: Option<Mono>,
 }
 
 impl<W> Default for Source<W> {
@@ -58,6 +70,9 @@ impl<W> Default for Source<W> {
             has_publisher: false,
             is_ready: false,
             has_updates: false,
+            // Before a publisher comes nothing is current.
+            announced_stale: true,
+            announced_at: None,
         }
     }
 }
@@ -93,11 +108,36 @@ impl<W> Source<W> {
         }
     }
 
-    /// The delivery flags of last values in a snapshot. Those are not known to be current of a publisher that is
-    /// away.
+    /// Whether it is not known to be current. That of a publisher that is away is not.
+    fn is_stale_now(&self) -> bool {
+        self.is_stale || !self.has_publisher
+    }
+
+    /// The delivery flags of last values in a snapshot.
     pub(super) fn snapshot_flags(&self) -> u16 {
-        let is_stale = self.is_stale || !self.has_publisher;
-        if is_stale { Flags::SNAPSHOT | Flags::STALE } else { Flags::SNAPSHOT }
+        if self.is_stale_now() { Flags::SNAPSHOT | Flags::STALE } else { Flags::SNAPSHOT }
+    }
+
+    /// Whether its readers are told that it is stale.
+    pub(super) fn announced_stale(&self) -> bool {
+        self.announced_stale
+    }
+
+    /// When its readers may be told of a change; `None`: there is none.
+    pub(super) fn announcement_due(&self) -> Option<Mono> {
+        let is_changed = self.announced_stale != self.is_stale_now();
+        let due = |at: Mono| at + limits::STALE_TOLD_EVERY;
+        is_changed.then(|| self.announced_at.map(due).unwrap_or_default())
+    }
+
+    /// Decides what its readers are told. Whether that is news.
+    pub(super) fn announce(&mut self, now: Mono) -> bool {
+        let is_due = self.announcement_due().is_some_and(|due| due <= now);
+        if is_due {
+            self.announced_stale = !self.announced_stale;
+            self.announced_at = Some(now);
+        }
+        is_due
     }
 
     /// Whether something waits for steps of a turn.

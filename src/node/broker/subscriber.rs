@@ -16,8 +16,8 @@ use crate::node::session::Rejection;
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
-    ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, InstrumentIndex, Mode, Seq, Session,
-    SnapshotEnd, Subscribe, Subscribed, U32, U64,
+    ErrorCode, FRAME_BYTES, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentIndex, Mode, Seq,
+    Session, SnapshotEnd, Subscribe, Subscribed, U16, U32, U64,
 };
 
 use super::SNAPSHOT;
@@ -114,6 +114,8 @@ pub(crate) struct Subscriber {
     /// What it is sent next can wait for what others are sent: a snapshot, what it missed while it was away,
     /// conflated batches.
     is_bulk: bool,
+    /// Its last heartbeat said that the feed is stale. Before the first one it takes the feed for current.
+    told_stale: bool,
     interest: Option<InterestId>,
     /// Its place among the readers of its source.
     place: usize,
@@ -136,6 +138,7 @@ impl Default for Subscriber {
             expects_seq: 0,
             is_due: false,
             is_bulk: true,
+            told_stale: false,
             interest: None,
             place: 0,
             conflate: Duration::ZERO,
@@ -199,7 +202,7 @@ impl Subscriber {
         patterns.push(pattern.map_err(|_| {
             Rejection::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *")
         })?);
-        if subscribe.flags.get() & crate::wire::Flags::MORE != 0 {
+        if subscribe.flags.get() & Flags::MORE != 0 {
             self.state = SubscriberState::Collecting(patterns);
             return Ok(false);
         }
@@ -300,6 +303,14 @@ impl Subscriber {
         out: &mut Vec<Frame>,
         piece: &mut Piece,
     ) -> Next {
+        if matches!(self.state, SubscriberState::Live)
+            && self.told_stale != source.announced_stale()
+        {
+            self.tell(source.announced_stale(), out);
+            if !out.is_empty() {
+                return Next::gathered(out, self.is_bulk);
+            }
+        }
         let Some(view) = source.view() else { return Next::Nothing };
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
             return Next::Nothing;
@@ -383,6 +394,19 @@ impl Subscriber {
                 }
             }
         }
+    }
+
+    /// Says whether the feed is stale, and as every heartbeat where this subscriber is.
+    fn tell(&mut self, is_stale: bool, out: &mut Vec<Frame>) {
+        self.told_stale = is_stale;
+        if is_planted(if is_stale { Bug::StaleNotTold } else { Bug::LiveAgainNotTold }) {
+            return;
+        }
+        out.push(Frame::seal(Heartbeat {
+            flags: U16::new(if is_stale { Flags::STALE } else { 0 }),
+            next_seq: U64::new(self.cursor),
+            ..Heartbeat::default()
+        }));
     }
 
     fn confirm<W: Window>(

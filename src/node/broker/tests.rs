@@ -12,6 +12,7 @@ use crate::wire::{
 mod continuity;
 mod fanouts;
 mod joins;
+mod stale;
 
 const MARKET: u8 = 1;
 
@@ -63,6 +64,7 @@ impl Bench {
 
     fn deliver(&mut self, conn: ConnId, frames: &[Frame]) {
         self.broker.handle_frames(self.now, conn, frames);
+        self.broker.handle_timers(self.now);
         self.broker.commit(self.now);
     }
 

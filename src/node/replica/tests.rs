@@ -140,6 +140,8 @@ fn core_that_is_silent_or_away_makes_quotes_stale() {
         core,
         &[definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45), quote(7, 45)],
     );
+    let has_all = Heartbeat { token: U32::new(1), ..Heartbeat::default() };
+    bench.deliver(core, &[Frame::seal(has_all)]);
     let querier = bench.querier();
     assert_eq!(bench.quoted(querier).0, Some((45, false)));
     bench.wait_ms(1_000);

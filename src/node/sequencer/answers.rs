@@ -62,7 +62,7 @@ impl<S: Storage> Sequencer<S> {
         match self.connections.peer_mut(conn) {
             Some(SequencerPeer::Follower(index)) => {
                 let index = *index;
-                self.followers.fill(index, &self.journal, &self.market, &mut self.scratch);
+                self.followers.fill(now, index, &self.journal, &self.market, &mut self.scratch);
                 if self.scratch.is_empty() && self.followers.is_behind(index, &self.journal) {
                     self.scanning.push(conn);
                 }
@@ -75,6 +75,7 @@ impl<S: Storage> Sequencer<S> {
                     uncertain_below: self.market.uncertain_below(),
                     as_of: Seq::new(self.journal.next_seq()),
                     durable_seq: Seq::new(self.journal.durable_seq()),
+                    behind_ms: 0,
                 };
                 querier.quotes.fill(&view, &mut self.scratch);
                 if self.scratch.is_empty() {

@@ -11,7 +11,7 @@ use crate::node::LocalFault;
 use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
     BreakerAction, Definition, Ended, Kind, Metric, Op, Query, Quote, Refusal, Resume, Role, Text,
-    as_frames, unpadded,
+    U16, as_frames, unpadded,
 };
 
 const HOUR_NS: u64 = 3_600_000_000_000;

@@ -75,6 +75,7 @@ struct Follower {
     was_asked: bool,
     /// Why it is not fed, and when it is asked again.
     foreign: Option<(Foreign, Mono)>,
+    probe: Option<Probe>,
 }
 
 /// What core says to a frame of a follower.
@@ -91,6 +92,14 @@ pub(super) enum FollowerReply {
         refusal: &'static str,
         text: String,
     },
+}
+
+/// A follower's question whether it has all that core has.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    token: U32,
+    /// Where the journal was when it was asked: the answer stands behind all that was there.
+    position: u64,
 }
 
 /// All of them.
@@ -124,6 +133,7 @@ impl Followers {
                 reported_live: None,
                 was_asked: false,
                 foreign: None,
+                probe: None,
             })
         };
         Ok(Followers {
@@ -165,6 +175,7 @@ impl Followers {
             }
             follower.stream = Stream::None;
             follower.was_asked = false;
+            follower.probe = None;
             follower.uplink.handle_open(now, conn);
         }
         own_session(role, journal)
@@ -244,6 +255,7 @@ impl Followers {
     /// Gathers the next frames of a follower from the journal.
     pub(super) fn fill<S: Storage>(
         &mut self,
+        now: Now,
         index: usize,
         journal: &Log<S>,
         market: &Market,
@@ -272,6 +284,14 @@ impl Followers {
         }
         if let Stream::PassingHole { next_index, hole } = follower.stream {
             follower.fill_hole(next_index, hole, market, out);
+        }
+        out.extend(follower.answer_probe(now));
+    }
+
+    /// A follower asks whether it has all. Of several questions the last is answered.
+    pub(super) fn note_probe(&mut self, index: usize, token: U32, position: u64) {
+        if let Some(follower) = self.all.get_mut(index) {
+            follower.probe = Some(Probe { token, position });
         }
     }
 
@@ -335,12 +355,6 @@ impl Followers {
             Some((conn, Frame::seal(heartbeat)))
         };
         self.all.iter_mut().filter_map(heartbeat).collect()
-    }
-
-    /// What the last heartbeat to a follower that hands last values out said of them.
-    pub(super) fn reported_live(&self, index: usize) -> Option<bool> {
-        let follower = self.all.get(index).filter(|follower| follower.config.shard.is_none())?;
-        follower.reported_live
     }
 
     /// Connections to close now, and why.
@@ -413,6 +427,22 @@ impl Follower {
             return (journal.durable_position(), journal.durable_seq());
         }
         (journal.committed_position(), journal.committed_seq())
+    }
+
+    /// The answer to its question, once its stream has passed all that there was when it asked. It says what was
+    /// last said of the last values, in the place of the stream where that is true.
+    fn answer_probe(&mut self, now: Now) -> Option<Frame> {
+        let position = self.position()?;
+        let is_due =
+            |probe: &mut Probe| position >= probe.position || is_planted(Bug::AnswerProbeAhead);
+        let Probe { token, .. } = self.probe.take_if(is_due)?;
+        let flags = if self.reported_live == Some(true) { 0 } else { Flags::STALE };
+        let (flags, sent_at) = (U16::new(flags), U64::new(now.wall_ns));
+        // A shard also notes how far its part is whole.
+        let passed_seq = self.config.shard.map(|_| self.passed_seq);
+        self.announced_seq = self.announced_seq.max(passed_seq);
+        let next_seq = Seq::field(passed_seq);
+        Some(Frame::seal(Heartbeat { flags, token, next_seq, sent_at, ..Heartbeat::default() }))
     }
 
     /// It has answered our SESSION: it says where it is.

@@ -41,8 +41,8 @@ use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, BreakerChange, Ended, ErrorCode, Flags, Frame, Heartbeat, Seq, Session, U16,
-    U32, U64, padded,
+    BreakerAction, BreakerChange, Ended, ErrorCode, Flags, Frame, Heartbeat, Seq, Session, U32,
+    U64, padded,
 };
 
 use exchange::Exchange;
@@ -221,7 +221,7 @@ impl<S: Storage> Sequencer<S> {
             Some(SequencerPeer::Exchange) => self.handle_exchange_frame(now, conn, frame),
             Some(SequencerPeer::Follower(index)) => {
                 let index = *index;
-                self.answer_follower(now, conn, index, frame);
+                self.note_probe(index, frame);
                 let answer =
                     self.followers.handle_frame(now, index, frame, &self.journal, &self.market);
                 match answer {
@@ -248,18 +248,13 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
-    /// A follower that hands last values out asks whether we are still there, and whether they are
-    /// current: what it was sent last, in the place of the stream where it is true.
-    fn answer_follower(&mut self, now: Now, conn: ConnId, index: usize, frame: &Frame) {
-        let Some(beat) = frame.view::<Heartbeat>() else { return };
-        if beat.flags.get() & Flags::MORE == 0 {
-            return;
-        }
-        if let Some(is_live) = self.followers.reported_live(index) {
-            let flags = U16::new(if is_live { 0 } else { Flags::STALE });
-            let (token, sent_at) = (beat.token, U64::new(now.wall_ns));
-            self.connections
-                .send(conn, Heartbeat { flags, token, sent_at, ..Heartbeat::default() });
+    /// A follower asks whether we are still there and whether it has all. The answer stands in its stream, behind
+    /// what there is now: a connection that is alive says nothing about a stream that is long.
+    fn note_probe(&mut self, index: usize, frame: &Frame) {
+        if let Some(beat) = frame.view::<Heartbeat>()
+            && beat.flags.get() & Flags::MORE != 0
+        {
+            self.followers.note_probe(index, beat.token, self.journal.committed_position());
         }
     }
 

@@ -7,7 +7,7 @@ use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Read, Retention, Sequence, SyncPolicy, UpstreamRule};
 use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
-    Definition, Ended, Kind, Op, Query, Quote, Refusal, Resume, Role, Run, Symbol, Trade,
+    Definition, Ended, Kind, Op, Query, Quote, Refusal, Resume, Role, Run, Symbol, Trade, U16,
     as_frames, unpadded,
 };
 
@@ -578,5 +578,6 @@ mod answers;
 mod clocks;
 mod continuity;
 mod damage;
+mod probes;
 mod replays;
 mod trimming;

@@ -13,7 +13,9 @@ mod querier;
 pub use kept_partition::{check_partition, keep_partition, partition_line};
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use super::freshness::Freshness;
 use super::session::{Admission, Filled, Rejection, Roles, Status, describe_log, report_log};
 use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::history::{Index, UnpackedBlock};
@@ -39,6 +41,8 @@ pub struct ShardConfig {
     pub shard: u16,
     /// Who owns what.
     pub partition: Partition,
+    /// How far behind core it may be and still answer in full.
+    pub behind_max: Duration,
 }
 
 /// What a connection is for.
@@ -55,6 +59,7 @@ pub struct Shard<S: Storage> {
     index: Index,
     connections: Connections<ShardPeer>,
     feeder: Option<ConnId>,
+    freshness: Freshness,
     /// Whom this shard has told where it stands, and who has to say what of that is part of his sequence.
     asked: Option<ConnId>,
     scratch: Vec<Frame>,
@@ -123,6 +128,7 @@ impl<S: Storage> Shard<S> {
             index,
             connections,
             feeder: None,
+            freshness: Freshness::default(),
             asked: None,
             scratch: Vec::new(),
             unpacked: UnpackedBlock::default(),
@@ -176,6 +182,7 @@ impl<S: Storage> Shard<S> {
         if let Some(before) = self.feeder.replace(conn) {
             self.connections.refuse(before, ErrorCode::Unexpected, "another feeder took over");
         }
+        self.freshness.begin(now);
         self.forget_pending();
         self.acked = None;
         self.has_updates = true;
@@ -201,10 +208,21 @@ impl<S: Storage> Shard<S> {
         if beat.next_seq.get() == u64::MAX {
             return Err(Rejection::new(ErrorCode::Unexpected, "no sequence ends there"));
         }
-        // One that does not fit now is no loss: there will be another.
-        let _ = self.log.advance_upstream(beat.next_seq.get(), now);
-        self.has_updates = true;
+        self.freshness.note(beat);
+        if beat.next_seq().is_some() {
+            // One that does not fit now is no loss: there will be another.
+            let _ = self.log.advance_upstream(beat.next_seq.get(), now);
+            self.has_updates = true;
+        }
         Ok(())
+    }
+
+    /// Asks core whether this shard has all that core has.
+    fn probe(&mut self, now: Now) {
+        let Some(feeder) = self.feeder else { return };
+        if let Some(probe) = self.freshness.poll(now) {
+            self.connections.send(feeder, probe);
+        }
     }
 
     /// The next `seq` of core that this shard needs.
@@ -298,7 +316,7 @@ impl<S: Storage> Service for Shard<S> {
         self.change_querier(conn, |querier| querier.stop(id));
     }
 
-    fn status(&self, _now: Now) -> Status {
+    fn status(&self, now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", self.config.name.clone());
         status.text("feeder", if self.feeder.is_some() { "connected" } else { "none" });
@@ -306,6 +324,7 @@ impl<S: Storage> Service for Shard<S> {
         status.metric("epoch", self.log.epoch());
         status.metric("next_seq", self.wanted().get());
         status.metric("durable_seq", self.log.durable_upstream_seq().get());
+        status.metric("behind_ms", self.freshness.figure_ms(now));
         status.metric("first_seq", self.first_seq().get());
         status.metric("log_bytes", self.log.bytes());
         status.metric("instruments", self.index.len());
@@ -330,6 +349,7 @@ impl<S: Storage> Service for Shard<S> {
         }
         if self.feeder == Some(conn) {
             self.feeder = None;
+            self.freshness.end();
             self.forget_pending();
             self.connections.log(Level::Info, format!("core's feed ended: {reason}"));
         }
@@ -357,6 +377,7 @@ impl<S: Storage> Service for Shard<S> {
     fn on_timers(&mut self, now: Now) {
         self.log.handle_timers(now);
         report_log(&mut self.log, &mut self.connections);
+        self.probe(now);
         self.forget_removed();
         self.settle_waiting(now, false);
     }
@@ -381,7 +402,8 @@ impl<S: Storage> Service for Shard<S> {
     }
 
     fn next_due(&self) -> Option<Mono> {
-        [self.log.next_deadline(), self.waiting_due].into_iter().flatten().min()
+        let probe = self.freshness.next_due();
+        [self.log.next_deadline(), self.waiting_due, probe].into_iter().flatten().min()
     }
 
     fn fill(&mut self, _now: Now, conn: ConnId) -> Filled {

@@ -6,10 +6,12 @@
 //!
 //! # Decisions
 //!
+//! * Whether the shard is behind core is judged when an answer begins: its rows are those of then.
 //! * The order of answers matters because the aggregator has one connection to a shard for all its clients.
 //! * All answers together have a bounded part of a turn, so that they do not delay what core feeds.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::{Shard, ShardPeer};
 use crate::history::{AnswerContext, AnswerProgress, HistoryAnswer};
@@ -149,7 +151,7 @@ impl<S: Storage> Shard<S> {
             return Err(Rejection::new(ErrorCode::Limit, text));
         }
         if question.as_of > Some(self.wanted()) {
-            let wait = std::time::Duration::from_micros(question.query.deadline_us.get().into());
+            let wait = Duration::from_micros(question.query.deadline_us.get().into());
             let due = now.mono + wait;
             if !self.waiting.contains(&conn) {
                 self.waiting.push(conn);
@@ -160,7 +162,8 @@ impl<S: Storage> Shard<S> {
             });
             return Ok(());
         }
-        let answer = self.answer(&question)?;
+        let mut answer = self.answer(now, &question)?;
+        answer.note_behind(self.freshness.behind_ms(now), self.is_behind(now));
         if self.load.instruments + answer.instruments() > limits::SCAN_INSTRUMENTS_TOTAL_MAX {
             let text = "too many instruments are asked for at once";
             return Err(Rejection::new(ErrorCode::Limit, text));
@@ -171,12 +174,22 @@ impl<S: Storage> Shard<S> {
         Ok(())
     }
 
+    /// Whether it is further behind core than an answer in full may be.
+    fn is_behind(&self, now: Now) -> bool {
+        let limit = self.config.behind_max;
+        self.freshness.behind(now).unwrap_or(Duration::MAX) > limit
+    }
+
     /// Finds what a question is about.
-    fn answer(&mut self, question: &Question) -> Result<HistoryAnswer, Rejection> {
+    fn answer(&mut self, now: Now, question: &Question) -> Result<HistoryAnswer, Rejection> {
         self.index.forget_before(self.log.first_position());
         let places = match question.symbol() {
             Some(symbol) => match self.index.find(&symbol) {
                 Some(place) => vec![place],
+                None if self.owns(&symbol) && self.is_behind(now) => {
+                    let text = "unknown here so far; this shard is behind core";
+                    return Err(Rejection::new(ErrorCode::Behind, text));
+                }
                 None if self.owns(&symbol) => {
                     let text = "no instrument of this name has any history here";
                     return Err(Rejection::new(ErrorCode::UnknownSymbol, text));

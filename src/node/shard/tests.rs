@@ -74,7 +74,8 @@ fn log_config() -> LogConfig {
 /// Symbols up to M are this shard's.
 fn config() -> ShardConfig {
     let partition = Partition::range(&["A-M", "N-Z"]).unwrap();
-    ShardConfig { name: "shard-A".to_owned(), shard: 0, partition }
+    let behind_max = Duration::MAX;
+    ShardConfig { name: "shard-A".to_owned(), shard: 0, partition, behind_max }
 }
 
 impl Bench {
@@ -566,6 +567,7 @@ fn the_newest_feeder_is_the_one() {
 }
 
 mod continuity;
+mod freshness;
 mod holes;
 mod partition;
 mod retention;

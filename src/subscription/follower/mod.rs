@@ -11,10 +11,12 @@
 //!   heartbeat, which states the place. A watch list trusts that heartbeat. To check it, thousands of quiet
 //!   readers would make core scan its journal again and again.
 
+mod feed_state;
 mod losses;
 
 use std::collections::VecDeque;
 
+use self::feed_state::FeedState;
 use self::losses::Losses;
 use super::Symbols;
 use crate::feed::Pattern;
@@ -61,6 +63,12 @@ pub enum Event {
         /// Where the sequence begins, or goes on.
         next_seq: Seq,
     },
+    /// What comes from now on may be late or may not come: the exchange, core, or a connection on the way from
+    /// there is away. What was delivered stands, and is not known to be current any more.
+    Stale,
+    /// The feed is current again, after [`Event::Stale`]. What is missing is not lost by that: it comes, or is
+    /// reported.
+    Current,
     /// Frames that this subscription will not get, and why.
     ///
     /// A loss is reported where it lies in the sequence, as soon as it is known. What it cost is often known
@@ -138,6 +146,7 @@ pub struct Follower {
     skipped: u64,
     is_raw: bool,
     matched: Option<u32>,
+    feed: FeedState,
     events: VecDeque<Event>,
 }
 
@@ -163,8 +172,15 @@ impl Follower {
             skipped: 0,
             is_raw,
             matched: None,
+            feed: FeedState::default(),
             events: VecDeque::new(),
         }
+    }
+
+    /// Whether the feed is known not to be current: the last that was said of it.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.feed.is_stale()
     }
 
     /// The next event for the caller. To be emptied after each input: a frame makes a few events at most.
@@ -269,6 +285,11 @@ impl Follower {
             self.handle_gap(gap);
         } else if let Some(beat) = frame.view::<Heartbeat>() {
             self.handle_heartbeat(Seq::from_field(beat.next_seq));
+            // Unasked and asking for nothing: the broker's word about the feed.
+            if beat.token.get() == 0 && beat.flags.get() & Flags::MORE == 0 {
+                self.feed.note_broker(beat.flags.get() & Flags::STALE != 0);
+                self.events.extend(self.feed.poll());
+            }
         } else if frame.kind().is_some_and(Kind::is_data) {
             self.symbols.note(frame);
             if frame.has(Flags::SNAPSHOT) {
@@ -307,6 +328,8 @@ impl Follower {
         self.next_seq = Some(next_seq);
         self.seen_seq = self.seen_seq.max(self.next_seq);
         self.events.push_back(Event::Live { next_seq });
+        self.feed.note_live();
+        self.events.extend(self.feed.poll());
     }
 
     /// The broker states where its next frame for us will be at the earliest. For a watch list that is
@@ -457,6 +480,8 @@ impl Follower {
     /// then end before the piece does, or have other frames in it, and the rest would look lost. So the piece
     /// is not read: the shell subscribes again at the broker, which learns of the epoch too.
     pub fn handle_history_session(&mut self, epoch: u32, epoch_start: Option<Seq>) {
+        self.feed.note_history(false);
+        self.events.extend(self.feed.poll());
         let Some(history_range) = self.history_range else { return };
         if self.epoch == 0 || epoch <= self.epoch {
             return;
@@ -512,6 +537,9 @@ impl Follower {
 
     /// The connection to the broker is gone: what was asked of history is asked again on the next one.
     pub fn handle_broker_lost(&mut self) {
+        self.feed.note_history(false);
+        self.feed.note_broker(true);
+        self.events.extend(self.feed.poll());
         self.is_misplaced = false;
         self.history_range = None;
         self.checked_seq = None;
@@ -525,6 +553,8 @@ impl Follower {
 
     /// The connection to core is gone before the end of the piece: the rest is asked for on the next one.
     pub fn handle_history_lost(&mut self) {
+        self.feed.note_history(self.history_range.is_some());
+        self.events.extend(self.feed.poll());
         if let Some(history_range) = &mut self.history_range {
             // What it had already shown to be missing stays known; the span that is asked again is the rest.
             let from_seq = history_range.from_seq;

@@ -145,6 +145,7 @@ fn a_frame_seen_before_the_break_is_not_delivered_twice() {
     assert_eq!(broker(&mut follower, &Frame::seal(end)), [live(5)]);
     assert!(!broker(&mut follower, &trade(5, 1)).is_empty());
     follower.handle_broker_lost();
+    assert_eq!(reported(&mut follower), [Event::Stale], "who has no broker has no current feed");
     assert_eq!(follower.next_read(), broker_from(6));
     assert!(broker(&mut follower, &trade(5, 1)).is_empty());
     assert!(!broker(&mut follower, &trade(6, 1)).is_empty());
@@ -299,11 +300,12 @@ fn who_begins_again_with_the_present_learns_how_much_was_skipped() {
         broker(&mut follower, &numbered(4, 1, 3).delivered(Flags::SNAPSHOT));
         broker(&mut follower, &snapshot_end(5));
         follower.handle_broker_lost();
+        assert_eq!(reported(&mut follower), [Event::Stale]);
         assert_eq!(follower.next_read(), NextRead::Broker { from_seq: None });
         broker(&mut follower, &numbered(40, 1, 9).delivered(Flags::SNAPSHOT));
         let skipped = lost(GapReason::Skipped, 5, 49, Some(5));
-        let live = live(50);
-        assert_eq!(broker(&mut follower, &snapshot_end(50)), [skipped, live], "{mode:?}");
+        let again = [skipped, live(50), Event::Current];
+        assert_eq!(broker(&mut follower, &snapshot_end(50)), again, "{mode:?}");
         let next = numbered(51, 1, 10);
         assert_eq!(broker(&mut follower, &next), [Event::Data(next)]);
     }
@@ -411,4 +413,62 @@ fn a_gap_that_ends_before_it_begins_is_no_reason_to_panic() {
     let turned = gap(GapReason::SourceLost, 9, 3);
     follower.handle_history_gap(turned.view::<Gap>().unwrap());
     assert_eq!(reported(&mut follower).len(), 1);
+}
+
+/// The broker's word about the feed.
+fn feed_is(flags: u16, next_seq: u64) -> Frame {
+    let (flags, next_seq) = (U16::new(flags), U64::new(next_seq));
+    Frame::seal(Heartbeat { flags, next_seq, ..Heartbeat::default() })
+}
+
+#[test]
+fn a_stale_feed_is_told_once_and_so_is_a_current_one() {
+    let mut follower = follower("*", 0, 0);
+    let stale = feed_is(Flags::STALE, 0);
+    assert!(broker(&mut follower, &stale).is_empty(), "nothing was current yet");
+    assert_eq!(broker(&mut follower, &snapshot_end(5)), [live(5)]);
+    assert_eq!(broker(&mut follower, &stale), [Event::Stale]);
+    assert!(broker(&mut follower, &stale).is_empty());
+    assert!(follower.is_stale());
+    let next = trade(5, 1);
+    assert_eq!(broker(&mut follower, &next), [Event::Data(next)], "it is no word about the feed");
+    // What the connection needs says nothing of the feed.
+    let asks = feed_is(Flags::MORE, 6);
+    let answer = Frame::seal(Heartbeat { token: U32::new(1), ..Heartbeat::default() });
+    for frame in [asks, answer] {
+        assert!(broker(&mut follower, &frame).is_empty());
+    }
+    assert_eq!(broker(&mut follower, &feed_is(0, 6)), [Event::Current]);
+    assert!(broker(&mut follower, &feed_is(0, 6)).is_empty());
+}
+
+#[test]
+fn a_lost_broker_makes_the_feed_stale_until_the_next_one_does_not() {
+    let mut follower = follower("*", 0, 0);
+    follower.handle_broker_lost();
+    assert!(reported(&mut follower).is_empty(), "nothing was current yet");
+    broker(&mut follower, &snapshot_end(5));
+    follower.handle_broker_lost();
+    follower.handle_broker_lost();
+    assert_eq!(reported(&mut follower), [Event::Stale]);
+    assert_eq!(broker(&mut follower, &snapshot_end(5)), [live(5), Event::Current]);
+    assert_eq!(broker(&mut follower, &feed_is(Flags::STALE, 5)), [Event::Stale]);
+}
+
+#[test]
+fn who_waits_for_a_core_that_is_away_is_told() {
+    let mut follower = follower("*", 0, 1);
+    assert!(broker(&mut follower, &snapshot_end(1)).contains(&live(1)));
+    assert!(broker(&mut follower, &trade(4, 1)).is_empty());
+    assert_eq!(follower.next_read(), history_of(1, 4), "nothing more is read of the broker");
+    follower.handle_history_lost();
+    follower.handle_history_lost();
+    assert_eq!(reported(&mut follower), [Event::Stale]);
+    follower.handle_history_session(0, None);
+    assert_eq!(reported(&mut follower), [Event::Current]);
+    follower.handle_history_lost();
+    assert_eq!(reported(&mut follower), [Event::Stale]);
+    follower.handle_broker_lost();
+    assert!(reported(&mut follower).is_empty(), "it is stale for another reason");
+    assert_eq!(broker(&mut follower, &snapshot_end(1)), [live(1), Event::Current]);
 }

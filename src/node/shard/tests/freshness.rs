@@ -1,0 +1,96 @@
+//! Whether the shard has all that core has, and what its answers say of it.
+
+use super::*;
+use crate::wire::EndStatus;
+
+/// The same with a limit of 3 s. Core answers what the shard asks when it is told to.
+fn judged() -> (Bench, ConnId) {
+    let (mut bench, core) = Bench::fed();
+    bench.shard.config.behind_max = Duration::from_secs(3);
+    bench.deliver(core, &[trade(3, 0, 10)]);
+    (bench, core)
+}
+
+/// What the shard asks of core.
+fn probes(bench: &mut Bench, core: ConnId) -> Vec<Heartbeat> {
+    let frames = bench.read(core);
+    let beats = frames.iter().filter(|frame| frame.has(Flags::MORE));
+    beats.filter_map(Frame::view::<Heartbeat>).copied().collect()
+}
+
+fn has_all() -> Frame {
+    Frame::seal(Heartbeat { token: U32::new(1), ..Heartbeat::default() })
+}
+
+/// Status and code of the answer about ABEV3, and how far behind it says to be.
+fn last(bench: &mut Bench) -> (u8, u16, u32) {
+    let end = end(&bench.ask(Op::Last, "ABEV3", 10, 0, 0));
+    (end.status, end.code.get(), end.behind_ms.get())
+}
+
+const COMPLETE: u8 = EndStatus::Complete as u8;
+const BEHIND: (u8, u16) = (EndStatus::Partial as u8, ErrorCode::Behind as u16);
+
+#[test]
+fn an_answer_of_a_shard_that_nobody_feeds_is_not_complete() {
+    let (mut bench, core) = judged();
+    assert_eq!(last(&mut bench), (BEHIND.0, BEHIND.1, Ended::BEHIND_UNKNOWN), "it cannot know");
+    bench.deliver(core, &[has_all()]);
+    assert_eq!(last(&mut bench), (COMPLETE, 0, 0));
+    bench.shard.handle_close(bench.now, core, CloseReason::Reset);
+    bench.sleep_ms(3_000);
+    assert_eq!(last(&mut bench), (COMPLETE, 0, 3_000));
+    bench.sleep_ms(7_000);
+    assert_eq!(last(&mut bench), (BEHIND.0, BEHIND.1, 10_000));
+    // Core is back, and sends frames; until it has said that these are all, there may be more.
+    let (core, _) = bench.core(1, 1);
+    bench.deliver(core, &[trade(4, 0, 10)]);
+    assert_eq!(last(&mut bench), (BEHIND.0, BEHIND.1, 10_000));
+    bench.deliver(core, &[has_all()]);
+    assert_eq!(last(&mut bench), (COMPLETE, 0, 0));
+}
+
+#[test]
+fn a_core_that_stands_still_keeps_its_connection_and_feeds_nobody() {
+    let (mut bench, core) = judged();
+    assert_eq!(probes(&mut bench, core).len(), 0, "the first one went with the greeting");
+    bench.deliver(core, &[has_all()]);
+    for _ in 0..10 {
+        bench.sleep_ms(1_000);
+        assert_eq!(probes(&mut bench, core).len(), 1);
+        bench.deliver(core, &[has_all()]);
+        assert_eq!(last(&mut bench), (COMPLETE, 0, 0), "a quiet market makes nobody old");
+    }
+    bench.sleep_ms(1_000);
+    assert_eq!(probes(&mut bench, core).len(), 1);
+    bench.sleep_ms(1_000);
+    assert_eq!(probes(&mut bench, core).len(), 0, "one at a time");
+    bench.sleep_ms(2_000);
+    assert_eq!(last(&mut bench), (BEHIND.0, BEHIND.1, 4_000));
+    // What is answered late was true when it was asked.
+    bench.deliver(core, &[has_all()]);
+    assert_eq!(last(&mut bench), (COMPLETE, 0, 3_000));
+}
+
+#[test]
+fn a_restart_knows_nothing_and_a_name_may_be_new() {
+    let (mut bench, core) = judged();
+    bench.deliver(core, &[has_all()]);
+    assert_eq!(refusal(&bench.ask(Op::Last, "B", 1, 0, 0)), ErrorCode::UnknownSymbol as u16);
+    let mut bench = bench.restart();
+    bench.shard.config.behind_max = Duration::from_secs(3);
+    assert_eq!(last(&mut bench), (BEHIND.0, BEHIND.1, Ended::BEHIND_UNKNOWN));
+    assert_eq!(refusal(&bench.ask(Op::Last, "B", 1, 0, 0)), ErrorCode::Behind as u16);
+}
+
+#[test]
+fn an_answer_at_a_cut_lacks_nothing_for_being_old() {
+    let (mut bench, _) = judged();
+    let conn = bench.querier();
+    let query = *question(1, Op::Last, "ABEV3", 10, 0, 0).view::<Query>().unwrap();
+    let cut = Question::new(&query).unwrap().cut_at(Seq::new(4));
+    bench.deliver(conn, &cut.frames());
+    let end = end(&bench.read(conn));
+    assert_eq!((end.status, end.code.get()), (COMPLETE, 0));
+    assert_eq!(end.behind_ms.get(), Ended::BEHIND_UNKNOWN, "whoever chose the cut judges");
+}

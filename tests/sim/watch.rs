@@ -7,8 +7,6 @@ use std::net::SocketAddr;
 use std::ops::Bound::{Excluded, Included};
 
 use pregao::limits;
-use pregao::market::partition::Partition;
-use pregao::time::Now;
 use pregao::wire::{
     Ack, Ended, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Metric, Query, QueryMore, Refusal,
     Session, as_frames, unpadded,

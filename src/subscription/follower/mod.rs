@@ -146,7 +146,7 @@ pub struct Follower {
     skipped: u64,
     is_raw: bool,
     matched: Option<u32>,
-    feed: FeedState,
+    freshness: FeedState,
     events: VecDeque<Event>,
 }
 
@@ -172,7 +172,7 @@ impl Follower {
             skipped: 0,
             is_raw,
             matched: None,
-            feed: FeedState::default(),
+            freshness: FeedState::default(),
             events: VecDeque::new(),
         }
     }
@@ -180,7 +180,7 @@ impl Follower {
     /// Whether the feed is known not to be current: the last that was said of it.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.feed.is_stale()
+        self.freshness.is_stale()
     }
 
     /// The next event for the caller. To be emptied after each input: a frame makes a few events at most.
@@ -287,8 +287,8 @@ impl Follower {
             self.handle_heartbeat(Seq::from_field(beat.next_seq));
             // Unasked and asking for nothing: the broker's word about the feed.
             if beat.token.get() == 0 && beat.flags.get() & Flags::MORE == 0 {
-                self.feed.note_broker(beat.flags.get() & Flags::STALE != 0);
-                self.events.extend(self.feed.poll());
+                self.freshness.note_broker(beat.flags.get() & Flags::STALE != 0);
+                self.events.extend(self.freshness.poll());
             }
         } else if frame.kind().is_some_and(Kind::is_data) {
             self.symbols.note(frame);
@@ -328,8 +328,8 @@ impl Follower {
         self.next_seq = Some(next_seq);
         self.seen_seq = self.seen_seq.max(self.next_seq);
         self.events.push_back(Event::Live { next_seq });
-        self.feed.note_live();
-        self.events.extend(self.feed.poll());
+        self.freshness.note_live();
+        self.events.extend(self.freshness.poll());
     }
 
     /// The broker states where its next frame for us will be at the earliest. For a watch list that is
@@ -480,8 +480,8 @@ impl Follower {
     /// then end before the piece does, or have other frames in it, and the rest would look lost. So the piece
     /// is not read: the shell subscribes again at the broker, which learns of the epoch too.
     pub fn handle_history_session(&mut self, epoch: u32, epoch_start: Option<Seq>) {
-        self.feed.note_history(false);
-        self.events.extend(self.feed.poll());
+        self.freshness.note_history(false);
+        self.events.extend(self.freshness.poll());
         let Some(history_range) = self.history_range else { return };
         if self.epoch == 0 || epoch <= self.epoch {
             return;
@@ -537,9 +537,9 @@ impl Follower {
 
     /// The connection to the broker is gone: what was asked of history is asked again on the next one.
     pub fn handle_broker_lost(&mut self) {
-        self.feed.note_history(false);
-        self.feed.note_broker(true);
-        self.events.extend(self.feed.poll());
+        self.freshness.note_history(false);
+        self.freshness.note_broker(true);
+        self.events.extend(self.freshness.poll());
         self.is_misplaced = false;
         self.history_range = None;
         self.checked_seq = None;
@@ -553,8 +553,8 @@ impl Follower {
 
     /// The connection to core is gone before the end of the piece: the rest is asked for on the next one.
     pub fn handle_history_lost(&mut self) {
-        self.feed.note_history(self.history_range.is_some());
-        self.events.extend(self.feed.poll());
+        self.freshness.note_history(self.history_range.is_some());
+        self.events.extend(self.freshness.poll());
         if let Some(history_range) = &mut self.history_range {
             // What it had already shown to be missing stays known; the span that is asked again is the rest.
             let from_seq = history_range.from_seq;

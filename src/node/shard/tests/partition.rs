@@ -11,7 +11,7 @@ fn kept() -> MemoryDisk {
 
 fn of(ranges: &[&str], shard: u16) -> ShardConfig {
     let partition = Partition::range(ranges).unwrap();
-    ShardConfig { name: "shard-A".to_owned(), shard, partition }
+    ShardConfig { name: "shard-A".to_owned(), shard, partition, behind_max: Duration::from_secs(3) }
 }
 
 #[test]

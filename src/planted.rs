@@ -42,11 +42,26 @@ pub enum Bug {
     SkipLineageLookup,
     FeedUndurableToShards,
     ResumeWithoutLineage,
+    TakeSealForEnd,
+    ForgetRemoval,
+    TakeAnyPartition,
+    SyncOneFound,
+    ReadPastLoss,
+    OverlookRot,
+    PrefixIndexMissesNeighbour,
+    JoinInOneTurn,
+    ReplayBeforeLive,
+    MergeDropsLast,
+    AgeByWallClock,
+    ReceiveTimeByWallClock,
+    DieOfEmfile,
+    NoDescriptorReserve,
+    WriteWhileDisplaced,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 32] = [
+    pub const ALL: [Bug; 47] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -79,6 +94,21 @@ impl Bug {
         Bug::SkipLineageLookup,
         Bug::FeedUndurableToShards,
         Bug::ResumeWithoutLineage,
+        Bug::TakeSealForEnd,
+        Bug::ForgetRemoval,
+        Bug::TakeAnyPartition,
+        Bug::SyncOneFound,
+        Bug::ReadPastLoss,
+        Bug::OverlookRot,
+        Bug::PrefixIndexMissesNeighbour,
+        Bug::JoinInOneTurn,
+        Bug::ReplayBeforeLive,
+        Bug::MergeDropsLast,
+        Bug::AgeByWallClock,
+        Bug::ReceiveTimeByWallClock,
+        Bug::DieOfEmfile,
+        Bug::NoDescriptorReserve,
+        Bug::WriteWhileDisplaced,
     ];
 }
 

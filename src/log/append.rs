@@ -115,7 +115,7 @@ impl<S: Storage> Log<S> {
     /// # Errors
     /// When the log cannot take the mark now.
     pub fn set_upstream(&mut self, feed: u64, next_seq: u64, now: Now) -> Result<(), AppendError> {
-        self.wall_ns = now.wall_ns;
+        self.clock.read(now);
         if (feed, next_seq) == self.upstream() {
             return Ok(());
         }
@@ -188,7 +188,7 @@ impl<S: Storage> Log<S> {
         start_seq: u64,
         now: Now,
     ) -> Result<Option<u64>, AppendError> {
-        self.wall_ns = now.wall_ns;
+        self.clock.read(now);
         let is_contiguous = self.writer.rules().sequence == Sequence::Contiguous;
         let gap = is_contiguous && start_seq != self.next_seq();
         if epoch <= self.epoch() || start_seq == 0 || gap {
@@ -305,7 +305,7 @@ impl<S: Storage> Log<S> {
         }
         if !self.segments.has_prepared() {
             self.prepare_next();
-            let full = matches!(self.health, Health::NoSpace(_));
+            let full = matches!(self.health, Health::Waiting(_));
             return Err(if full { AppendError::Full } else { AppendError::NotReady });
         }
         while self.writer.position() < self.segments.active().end() {
@@ -378,6 +378,6 @@ impl<S: Storage> Log<S> {
     }
 
     fn stamp(&self) -> Stamp {
-        Stamp { watermark: self.durability.durable().position, written_at: self.wall_ns }
+        Stamp { watermark: self.durability.durable().position, written_at: self.clock.time_ns() }
     }
 }

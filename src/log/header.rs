@@ -12,8 +12,11 @@ use crate::wire::{FRAME_BYTES, U32, U64};
 pub const HEADER_BYTES: usize = 4096;
 
 /// The version of FORMAT.md. Version 1, which had no statements, 2, which had no holes, and 3, which had no
-/// lineage, are read as well.
+/// lineage and no record of what the retention has removed, are read as well.
 pub const FORMAT_VERSION: u32 = 4;
+
+/// From this version on a log's directory says which segments the retention has removed.
+pub(super) const STATES_REMOVAL: u32 = 4;
 
 const MAGIC: [u8; 8] = *b"PREGAOLG";
 const ENDIANNESS: u32 = 0x0102_0304;
@@ -168,6 +171,10 @@ impl Header {
         header.as_mut_bytes().copy_from_slice(page.get(..size_of::<Header>())?);
         let intact = header.magic == MAGIC && header.crc.get() == header.computed_crc();
         intact.then_some(header.name)
+    }
+
+    pub(super) fn version(&self) -> u32 {
+        self.version.get()
     }
 
     pub(super) fn base_position(&self) -> u64 {

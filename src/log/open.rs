@@ -3,16 +3,20 @@
 use super::backend::{Segment, Storage, StorageError};
 use super::checkpoint::Checkpoints;
 use super::config::{Health, LogConfig};
-use super::counters::Rules;
+use super::counters::{Rules, Sequence};
 use super::durability::{Durability, Point};
 use super::mark::Reason;
+use super::mark::Record;
+use super::notice::{Notice, Notices};
+use super::place::Examination;
 use super::recovery::{self, OpenError, Recovery};
 use super::retention::Removal;
+use super::segment::LogSegment;
 use super::segments::{self, Segments};
 use super::writer::Writer;
 use super::{AppendError, Log};
-use crate::limits::{SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN};
-use crate::time::Now;
+use crate::limits::{CLOCK_STEP_DEFAULT, SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN};
+use crate::time::{Follow, Now, SteadyTime};
 
 impl<S: Storage> Log<S> {
     /// Opens the log, cuts what a crash left behind its end, and writes a durable Open mark, so that
@@ -38,8 +42,18 @@ impl<S: Storage> Log<S> {
             return Err(OpenError::SegmentRecords(config.segment_records));
         }
         let rules = Rules { sequence: config.sequence, upstream: config.upstream };
-        let opened = recovery::open_segments(&mut storage, config.name)?;
-        let recovery::Opened { segments: mut found, skipped, journal_id } = opened;
+        let recovery::Opened {
+            segments: mut found,
+            skipped,
+            journal_id,
+            first_number,
+            first_version,
+        } = recovery::open_segments(&mut storage, config.name)?;
+        let mut removed_through = storage.removed_through()?;
+        if found.is_empty() && removed_through > 0 {
+            return Err(OpenError::EndMissing { segment: removed_through });
+        }
+        let missing_front = recovery::missing_front(first_number, first_version, removed_through);
         if found.is_empty() {
             found.push(segments::make_first(&mut storage, &config, new_journal_id, now.wall_ns)?);
         }
@@ -52,6 +66,11 @@ impl<S: Storage> Log<S> {
             }
             None => error,
         })?;
+        let missing = recovery::end_missing(found.iter(), tail.end, tail.is_sealed);
+        let is_end_missing = missing.is_some();
+        if let Some(last) = missing.filter(|_| config.sequence == Sequence::Contiguous) {
+            return Err(OpenError::EndMissing { segment: last.segment.number() });
+        }
         let mut damaged = tail.damaged;
         let (rollbacks, mut lineage) = recovery::survey(&found, tail.end, &mut damaged);
         lineage.end_at(tail.counters.epoch);
@@ -59,6 +78,14 @@ impl<S: Storage> Log<S> {
         let journal_id = known.unwrap_or(new_journal_id);
         lineage.set_journal_id(journal_id);
         // From here on the disk is changed, and only behind the end.
+        if missing_front.is_none()
+            && let Some(before_first) = first_number.map(|first| first.saturating_sub(1))
+            && before_first > removed_through
+        {
+            // An older program has removed them.
+            storage.set_removed_through(before_first)?;
+            removed_through = before_first;
+        }
         for segment in found.iter_mut().filter(|segment| segment.end() > tail.end) {
             let bytes = segment.bytes();
             if segment.segment.len() < bytes {
@@ -66,12 +93,14 @@ impl<S: Storage> Log<S> {
             }
         }
         let cut_records = recovery::cut(&mut found, tail.end);
-        let segments = Segments::new(found, tail.end, &config, journal_id);
+        let written_at = last_written_at(&found, tail.end);
+        let mut segments = Segments::new(found, tail.end, &config, journal_id);
         let clean = tail.clean && cut_records == 0;
         if !clean {
             // The Open mark, whose watermark covers it, must not become durable before it.
             segments.sync_found(&mut storage)?;
         }
+        segments.retire_before(tail.end);
         let end = Point {
             position: tail.end,
             next_seq: tail.counters.next_seq,
@@ -84,11 +113,18 @@ impl<S: Storage> Log<S> {
             writer: Writer::new(rules, tail.end, tail.counters, rollbacks),
             durability: Durability::new(config.policy, end),
             checkpoints: Checkpoints::default(),
-            removal: Removal::new(config.retention),
+            removal: Removal::new(config.retention, removed_through),
             lineage,
             health: Health::Open,
-            wall_ns: now.wall_ns,
+            clock: SteadyTime::start(Follow::Ages, written_at, CLOCK_STEP_DEFAULT, now),
+            clock_step_max: CLOCK_STEP_DEFAULT,
+            clock_said_at: now.mono,
+            examination: Examination::default(),
+            notices: Notices::default(),
         };
+        if let Some(change) = log.clock.take_change() {
+            log.notices.push(Notice::Clock(change));
+        }
         log.put_open_mark(now).map_err(|error| log.open_error(error))?;
         // What can be slow is done before the first frame comes.
         log.touch_ahead();
@@ -105,6 +141,8 @@ impl<S: Storage> Log<S> {
             upstream_feed: tail.counters.upstream_feed,
             upstream_seq: end.upstream_seq,
             damaged,
+            missing_front,
+            is_end_missing,
             skipped_segments: skipped.into_iter().map(|(number, _)| number).collect(),
         };
         Ok((log, recovery))
@@ -124,7 +162,7 @@ impl<S: Storage> Log<S> {
 
     fn open_error(&self, failed: AppendError) -> OpenError {
         OpenError::Storage(match self.health.clone() {
-            Health::NoSpace(error) | Health::Failed(error) => error,
+            Health::Waiting(error) | Health::Displaced(error) | Health::Failed(error) => error,
             Health::Open | Health::Closed => StorageError::Io {
                 action: "mark the opening of",
                 path: "the log".to_owned(),
@@ -132,4 +170,15 @@ impl<S: Storage> Log<S> {
             },
         })
     }
+}
+
+/// When the last mark before `end` was written, by the time of the log that wrote it.
+fn last_written_at<G: Segment>(found: &[LogSegment<G>], end: u64) -> Option<u64> {
+    found.iter().rev().filter(|segment| segment.base < end).find_map(|segment| {
+        let mut positions = (segment.base..end.min(segment.end())).rev();
+        positions.find_map(|position| {
+            let mark = segment.record(position).and_then(Record::mark)?;
+            Some(mark.written_at.get())
+        })
+    })
 }

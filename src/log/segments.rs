@@ -10,6 +10,7 @@ use super::config::LogConfig;
 use super::header::{Header, segment_bytes};
 use super::segment::LogSegment;
 use crate::limits::{SEGMENT_TOUCH_BYTES, SEGMENTS_MAX, SPACE_RETRY_WAIT};
+use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::Frame;
 
@@ -42,6 +43,8 @@ pub(super) struct Segments<G> {
     /// Up to this offset the pages of the active segment are touched, or are being.
     touched_bytes: usize,
     is_removing: bool,
+    /// Sealed segments that end at or before this position are retired.
+    retired_before: u64,
 }
 
 /// There are as many segments as one process can map.
@@ -76,6 +79,7 @@ impl<G: Segment> Segments<G> {
             is_touching: false,
             touched_bytes: 0,
             is_removing: false,
+            retired_before: 0,
         }
     }
 
@@ -236,6 +240,16 @@ impl<G: Segment> Segments<G> {
         self.is_removing = false;
     }
 
+    /// Everything before this position is durable: the full segments of it are written to no more.
+    pub(super) fn retire_before(&mut self, position: u64) {
+        let retired_before = self.retired_before;
+        let sealed = self.sealed.iter_mut().rev().take_while(|it| it.end() > retired_before);
+        for sealed in sealed.filter(|sealed| sealed.end() <= position) {
+            sealed.segment.retire();
+        }
+        self.retired_before = position;
+    }
+
     /// Makes durable what an open found. Blocks. After a crash of the process alone it may be in memory only;
     /// what no crash can have left undone is not synced again.
     ///
@@ -245,7 +259,8 @@ impl<G: Segment> Segments<G> {
         &self,
         storage: &mut S,
     ) -> Result<(), StorageError> {
-        let last_sealed = self.sealed.iter().rev().take(2);
+        let sealed = if is_planted(Bug::SyncOneFound) { 0 } else { 2 };
+        let last_sealed = self.sealed.iter().rev().take(sealed);
         for found in last_sealed.chain([&self.active]).chain(&self.prepared) {
             storage.start_sync(&found.segment);
             match storage.wait_completion() {

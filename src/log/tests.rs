@@ -303,7 +303,7 @@ fn the_interval_timer_runs_only_while_something_waits() {
         log.commit(at(100 + 100 * turn));
         log.handle_completions(at(100 + 100 * turn));
     }
-    assert_eq!((log.next_deadline(), disk.jobs()), (None, 0));
+    assert_eq!((log.durability.next_deadline(), disk.jobs()), (None, 0));
     assert_eq!(log.committed_position(), position);
 }
 
@@ -482,3 +482,4 @@ fn retention_by_age_counts_from_when_a_segment_was_left() {
 
 mod damage;
 mod lineage;
+mod system;

@@ -37,6 +37,8 @@ pub(super) struct RecordValidator {
     is_known: bool,
     /// The last record was a Close mark.
     pub(super) closed: bool,
+    /// The last record was a Seal mark.
+    pub(super) sealed: bool,
     /// Whether any good record was seen.
     pub(super) any: bool,
 }
@@ -53,6 +55,7 @@ impl RecordValidator {
             lost: start > 0,
             is_known: start == 0,
             closed: false,
+            sealed: false,
             any: false,
         }
     }
@@ -69,7 +72,7 @@ impl RecordValidator {
         is_first_of_segment: bool,
         record: Option<Record<'_>>,
     ) -> RecordValidity {
-        let (mut closes, mut says_counters) = (false, true);
+        let (mut closes, mut seals, mut says_counters) = (false, false, true);
         let rules = self.rules;
         let good = match record {
             Some(Record::Mark(mark)) => {
@@ -78,6 +81,7 @@ impl RecordValidator {
                 if fits {
                     self.counters.apply_mark(mark);
                     closes = mark.is(Reason::Close);
+                    seals = mark.is(Reason::Seal);
                     self.is_known = true;
                 }
                 fits
@@ -121,6 +125,7 @@ impl RecordValidator {
             return RecordValidity::End;
         }
         self.closed = closes;
+        self.sealed = seals;
         if good { RecordValidity::Good } else { RecordValidity::Rot }
     }
 

@@ -425,7 +425,8 @@ impl Service for Replica {
 }
 
 impl Replica {
-    /// When the first question that waits for its cut has waited long enough.
+    /// When the first question that waits for its cut has waited long enough. One look at all connections in each
+    /// turn: a replica has one to each aggregator.
     fn waited_until(&self) -> Option<Mono> {
         let of = |peer: &ReplicaPeer| match peer {
             ReplicaPeer::Querier(queries) => queries.next_deadline(),

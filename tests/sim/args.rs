@@ -30,8 +30,11 @@ pub(crate) struct Args {
     /// Simulate so many days
     #[arg(long, value_name = "N", help_heading = "Days")]
     pub(crate) seeds: Option<u64>,
+    /// Simulate so many rounds of "back up, run on, restore a directory, start"
+    #[arg(long, value_name = "N", conflicts_with_all = ["seed", "seeds"], help_heading = "Days")]
+    pub(crate) rounds: Option<u64>,
     /// The seed of the first of them [default: 0]
-    #[arg(long, requires = "seeds", value_name = "N", help_heading = "Days")]
+    #[arg(long, conflicts_with = "seed", value_name = "N", help_heading = "Days")]
     pub(crate) first: Option<u64>,
     /// Simulate in so many threads [default: one for each core]
     #[arg(long, value_name = "N", help_heading = "Days")]

@@ -27,18 +27,24 @@ mod library;
 mod many;
 mod monitor;
 mod net;
+mod operators;
+mod outside;
+mod patterns;
 mod plan;
 mod querier;
 mod questions;
 mod reactors;
+mod reopen;
 mod reporter;
 mod road;
 mod run;
 mod scenarios;
 mod stored;
 mod swarm;
+mod system;
 mod turn;
 mod watch;
+mod work;
 mod world;
 
 use std::process::ExitCode;
@@ -56,6 +62,15 @@ fn main() -> ExitCode {
     swarm::catch_panics();
     let is_fine = if let Some(seed) = args.seed {
         one(seed, &args)
+    } else if let Some(count) = args.rounds {
+        let first = args.first.unwrap_or(0);
+        match attempt(|| operators::long_run(first, count)) {
+            Ok(()) => true,
+            Err(text) => {
+                println!("{text}");
+                false
+            }
+        }
     } else if let Some(count) = args.seeds {
         swarm::days(args.first.unwrap_or(0), count, args.threads())
     } else {
@@ -103,6 +118,9 @@ fn all(jobs: usize) -> Vec<Trial> {
     }
     for (name, run) in identity::ALL {
         tests.push(test(&format!("identity::{name}"), run));
+    }
+    for (name, run) in operators::ALL {
+        tests.push(test(&format!("operators::{name}"), run));
     }
     for (name, scenario) in scenarios::ALL {
         tests.push(test(&format!("scenarios::{name}"), scenario));

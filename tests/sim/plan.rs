@@ -18,6 +18,8 @@ use crate::monitor::MonitorConfig;
 use crate::net::Weather;
 use crate::reporter::ReporterConfig;
 use crate::road::{MS, Options, Removal, Road, SHARDS, SYMBOLS, address};
+use crate::system::plan_trouble;
+use crate::work::WorkBounds;
 
 /// A day and its actors.
 pub(crate) struct Day {
@@ -55,8 +57,10 @@ fn bounds(options: Options, draw: &mut Random) -> Options {
         return options;
     }
     let mut at_most = |most| usize::try_from(draw.between(1, most)).unwrap();
-    let bounds = Bounds { accepts_max: at_most(4), flushes_max: at_most(4) };
-    Options { bounds, round_frames_max: at_most(12), ..options }
+    let turn = Bounds { accepts_max: at_most(4), flushes_max: at_most(4), ..Bounds::default() };
+    let round_frames_max = at_most(12);
+    let bounds = WorkBounds::tight(turn, draw);
+    Options { bounds, round_frames_max, ..options }
 }
 
 impl Day {
@@ -140,6 +144,9 @@ impl Day {
         if !wish.no_faults {
             day.plan_faults(&mut root.fork(6));
             day.slow_down_reactors(&mut root.fork(12));
+            if !wish.one_reactor {
+                plan_trouble(&mut day, &mut root.fork(40));
+            }
             let draw = &mut root.fork(9);
             if (options.has_copies || options.core_removes.is_some()) && draw.below(4) == 0 {
                 let shard = u16::try_from(draw.below(SHARDS.into())).unwrap();

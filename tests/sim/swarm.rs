@@ -164,7 +164,20 @@ pub(crate) fn bad_days(jobs: usize) {
 
 /// The scenario that has what a bug needs, and days have not.
 fn scenario_for(bug: Bug) -> Option<fn()> {
-    (bug == Bug::ConflateOnePiece).then_some(crate::many::a_conflated_batch_of_thousands_is_whole)
+    match bug {
+        Bug::ConflateOnePiece => Some(crate::many::a_conflated_batch_of_thousands_is_whole),
+        Bug::TakeSealForEnd => Some(crate::operators::a_journal_without_its_end_is_refused),
+        Bug::TakeAnyPartition => Some(crate::operators::another_partition_is_refused_or_moved),
+        Bug::MergeDropsLast => Some(crate::operators::a_lost_journal_comes_back_from_the_shards),
+        // Days find it too, but only one in hundreds.
+        Bug::SyncOneFound => {
+            Some(crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power)
+        }
+        Bug::PrefixIndexMissesNeighbour | Bug::JoinInOneTurn => {
+            Some(crate::patterns::thousands_of_patterns_meet_thousands_of_instruments)
+        }
+        _ => None,
+    }
 }
 
 /// The days that have what a bug needs: on most of them all directories are the right ones.

@@ -17,6 +17,7 @@ use crate::delivered::Said;
 use crate::hosts::Spec;
 use crate::net::{End, GRAIN_NS};
 use crate::stored::Stored;
+use crate::system::ClockWatch;
 use crate::world::World;
 
 /// What a peer may make a node hold for it: unread words, and one piece of an answer.
@@ -42,10 +43,11 @@ const ANSWER_FRAMES_MAX: usize = 65_536;
 const INDEX_BYTES_MAX: usize = 1 << 20;
 
 /// A stream from core to a follower.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Feed {
     epoch: u32,
     last_seq: u64,
+    last_received: u64,
     /// Last values came, and not yet the heartbeat that says where the stream goes on.
     has_snapshot: bool,
 }
@@ -83,6 +85,10 @@ pub(crate) struct Watch {
     /// By host and breaker: whether the log says that it is open, and since which turn.
     open_breakers: BTreeMap<(usize, String), bool>,
     dials: Vec<(usize, SocketAddr)>,
+    /// What core sends on connections with a lower number is not looked at: an operator has put another journal
+    /// in its place since.
+    ignored_before: u64,
+    pub(crate) clock: ClockWatch,
     /// Nodes that ended because their disk failed.
     pub(crate) failures: u64,
     pub(crate) answers: u64,
@@ -105,6 +111,13 @@ impl Watch {
     /// What this host has said counts no more.
     pub(crate) fn forget(&mut self, host: usize) {
         self.acks.remove(&host);
+    }
+
+    /// Core gets another journal: what is on its way of the old one, on connections up to this one, is not
+    /// compared with it.
+    pub(crate) fn begin_anew(&mut self, last_connection: u64) {
+        let ignored_before = last_connection.saturating_add(1);
+        *self = Watch { ignored_before, ..Watch::default() };
     }
 
     /// What a shard has last said to core to be durable.
@@ -179,6 +192,9 @@ impl World {
     }
 
     fn watch_core(&mut self, host: usize, number: u64, frame: &Frame) {
+        if number < self.watch.ignored_before {
+            return;
+        }
         if let Some(end) = frame.view::<Ended>() {
             self.watch.core_durable = self.watch.core_durable.max(end.durable_seq.get());
         }
@@ -201,13 +217,15 @@ impl World {
                 let behind = self.watch.epochs.range((Excluded(own), Included(epoch)));
                 let end = behind.map(|(_, &start)| start).min();
                 let known = match is_second {
+                    // Where an operator gives something up, no epoch began.
+                    true if session.has(Session::GIVE_UP) => start,
                     true => end.filter(|_| own > 0).unwrap_or(start),
                     false => *self.watch.epochs.entry(epoch).or_insert(start),
                 };
                 self.hold(start == known, "an-epoch-has-one-start", || {
                     format!("epoch {epoch} begins at {known} and at {start}, second {is_second}")
                 });
-                self.watch.feeds.insert(number, Feed { epoch, last_seq: 0, has_snapshot: false });
+                self.watch.feeds.insert(number, Feed { epoch, ..Feed::default() });
             }
         }
         if is_follower && let Some(beat) = frame.view::<Heartbeat>() {
@@ -264,6 +282,8 @@ impl World {
             self.broken("no-unsequenced-frame", "a frame came before the SESSION");
         };
         let (epoch, last_seq) = (feed.epoch, std::mem::replace(&mut feed.last_seq, seq));
+        let received = std::mem::replace(&mut feed.last_received, frame.ts_recv.get());
+        self.watch_receive_time(received, frame);
         let is_placed = seq != 0 && frame.ts_recv.get() != 0 && frame.instrument().source() == 1;
         self.hold(is_placed, "no-unsequenced-frame", || format!("{frame:?}"));
         let is_broker = matches!(self.hosts[host].spec, Spec::Broker(..) | Spec::Replica(_));
@@ -376,6 +396,7 @@ impl World {
     pub(crate) fn watch_start(&mut self, host: usize) {
         // A breaker begins closed.
         self.watch.open_breakers.retain(|(of, _), _| *of != host);
+        self.note_start(host);
         // An epoch that nobody hears of before the next one still takes back what was before it.
         let known = &self.hosts[host];
         if self.is_core(host)
@@ -384,16 +405,6 @@ impl World {
             let (epoch, start) = found.epoch;
             self.watch.epochs.entry(epoch).or_insert(start);
         }
-    }
-
-    pub(crate) fn watch_failure(&mut self, host: usize, text: &str) {
-        let is_of_disk = text.contains("failed: Failed")
-            || text.contains("log failed")
-            || text.contains("journal failed");
-        self.watch.failures += 1;
-        self.hold(is_of_disk, "only-disks-end-a-node", || {
-            format!("{}: {text}", self.hosts[host].name)
-        });
     }
 
     pub(crate) fn watch_memory(&mut self, host: usize, offered: usize) {
@@ -461,7 +472,7 @@ impl World {
         let thawed = self.hosts[host].last_thaw >= known.at_ns;
         let was_blocked = self.was_blocked(number, known.at_ns);
         // What the bound of a flush leaves out waits for a turn more.
-        let turns = 2 + self.hosts[host].conns.len() / self.bounds.flushes_max;
+        let turns = 2 + self.hosts[host].conns.len() / self.bounds.turn.flushes_max;
         let by = known.at_ns + known.deadline_ns + turns as u64 * GRAIN_NS;
         let in_time = self.now_ns() <= by || thawed || was_blocked;
         self.hold(in_time, "answers-before-the-deadline", || format!("query {id} was due at {by}"));
@@ -502,6 +513,7 @@ impl World {
     }
 
     pub(crate) fn watch_log(&mut self, host: usize, text: &str) {
+        self.watch_machine_log(host, text);
         let Some(rest) = text.strip_prefix("breaker ") else { return };
         let Some((name, change)) = rest.split_once(": ") else { return };
         let is_open = change.contains("-> open") || change.contains("-> forced");

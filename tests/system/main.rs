@@ -31,6 +31,8 @@ mod offline;
 #[cfg(test)]
 mod reactors;
 #[cfg(test)]
+mod recover;
+#[cfg(test)]
 mod replicas;
 #[cfg(test)]
 #[path = "../support/mod.rs"]

@@ -1,5 +1,5 @@
 //! `pregao verify`, `dump` and `export`: what a log's files hold, without a node and without opening
-//! the log. Finding the logs, the selection of records and the progress bar are here; the walk and
+//! the log; `recover` and `repartition`, which make logs anew while no node runs. Finding the logs, the selection of records and the progress bar are here; the walk and
 //! the judgement are `crate::log::inspect`'s.
 
 pub(super) mod args;
@@ -8,6 +8,9 @@ pub mod export;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod part;
+mod places;
+pub mod recover;
+pub mod repartition;
 pub mod rows;
 pub mod verify;
 

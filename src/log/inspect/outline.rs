@@ -9,7 +9,7 @@ use crate::log::counters::{Counters, Rules, Sequence, UpstreamRule};
 use crate::log::header::{Header, HeaderFault};
 use crate::log::lineage::Lineage;
 use crate::log::mark::Record;
-use crate::log::recovery::{OpenError, note_damage};
+use crate::log::recovery::{self, OpenError, note_damage};
 use crate::log::validator::{self, RecordValidator, RecordValidity};
 use crate::wire::unpadded;
 
@@ -28,21 +28,25 @@ pub struct LeftOut {
 #[derive(Clone, Debug)]
 pub struct Outline {
     pub(super) name: [u8; 16],
-    pub(super) rules: Rules,
+    pub(in crate::log) rules: Rules,
     /// Ascending, none of them overlapping.
-    pub(super) places: Vec<Place>,
+    pub(in crate::log) places: Vec<Place>,
     pub(super) left_out: Vec<LeftOut>,
-    pub(super) listing: Listing,
+    pub(in crate::log) listing: Listing,
     /// Why an open would refuse.
     pub(super) refusal: Option<OpenError>,
     /// All positions below it were durable when the last mark was written.
     pub(super) watermark: u64,
     /// The position behind the last record that an open keeps.
-    pub(super) end: u64,
+    pub(in crate::log) end: u64,
     /// Where the log stands there.
-    pub(super) counters: Counters,
+    pub(in crate::log) counters: Counters,
     pub(super) clean: bool,
+    pub(in crate::log) is_sealed: bool,
     pub(super) any: bool,
+    pub(super) first_seq: u64,
+    /// The format version of the first segment that is looked into.
+    pub(super) first_version: u32,
     /// Rot in the segments that an open walks.
     pub(super) damaged: Vec<Range<u64>>,
     pub(super) lineage: Lineage,
@@ -83,7 +87,10 @@ impl Outline {
             end: 0,
             counters: Counters::FRESH,
             clean: false,
+            is_sealed: false,
             any: false,
+            first_version: 0,
+            first_seq: 0,
             damaged: Vec::new(),
             lineage: Lineage::default(),
         };
@@ -102,6 +109,12 @@ impl Outline {
         }
         outline.check_end();
         outline.read_lineage(files, &mut chunk)?;
+        if let Some(first) = outline.places.first().cloned() {
+            let _ = each_record(files, &first, 0, first.base + 1, &mut chunk, |_, slot| {
+                outline.first_seq = slot.mark().map_or(0, |mark| mark.seq.get());
+                ControlFlow::Break(())
+            })?;
+        }
         Ok(outline)
     }
 
@@ -133,6 +146,9 @@ impl Outline {
                 validator::continues(before.segment, before.end(), number, place.base)
             });
             if continues {
+                if self.places.is_empty() {
+                    self.first_version = header.version();
+                }
                 self.places.push(place);
             } else {
                 self.leave_out(number, HeaderFault::Chain, false);
@@ -215,6 +231,7 @@ impl Outline {
         (self.watermark, self.end, self.damaged) = (watermark, end, damaged);
         (self.counters, self.clean, self.any) =
             (validator.counters, validator.closed, validator.any);
+        self.is_sealed = validator.sealed;
         if !validator.knows(end) {
             let fault = HeaderFault::NothingStands;
             self.refuse(OpenError::Refused { segment: walked[walked.len() - 1].segment, fault });
@@ -281,6 +298,28 @@ impl Outline {
             let fault = HeaderFault::Chain;
             self.refuse(OpenError::Refused { segment: place.segment, fault });
         }
+        if self.places.is_empty() && self.listing.removed_through > 0 {
+            self.refuse(OpenError::EndMissing { segment: self.listing.removed_through });
+        }
+        if let Some(segment) = self.end_missing()
+            && self.rules.sequence == Sequence::Contiguous
+            && self.refusal.is_none()
+        {
+            self.refusal = Some(OpenError::EndMissing { segment });
+        }
+    }
+
+    /// The last segment with a record, when the segment behind it is missing.
+    #[must_use]
+    pub fn end_missing(&self) -> Option<u64> {
+        recovery::end_missing(self.places.iter(), self.end, self.is_sealed).map(|last| last.segment)
+    }
+
+    /// The numbers of segments that are missing before the first one.
+    #[must_use]
+    pub fn missing_front(&self) -> Option<Range<u64>> {
+        let first = self.listing.segments.first().map(|(number, _)| *number);
+        recovery::missing_front(first, self.first_version, self.listing.removed_through)
     }
 
     /// What cannot be known without a segment that was left out: that one is to blame.
@@ -307,6 +346,25 @@ impl Outline {
     #[must_use]
     pub fn refusal(&self) -> Option<&OpenError> {
         self.refusal.as_ref()
+    }
+
+    /// What the first record says: the lowest seq of a frame in the log. 0 when it says nothing.
+    #[must_use]
+    pub fn first_seq(&self) -> u64 {
+        self.first_seq
+    }
+
+    /// The seq that comes next.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.counters.next_seq
+    }
+
+    /// Of a journal: the exchange's feed, and the next number wanted of it. Of a shard's log: the seq from which
+    /// its history is whole (0: from its beginning), and the seq that it wants next.
+    #[must_use]
+    pub fn upstream(&self) -> (u64, u64) {
+        (self.counters.upstream_feed, self.counters.upstream_seq)
     }
 
     /// First position that the log still has.

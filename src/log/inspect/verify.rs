@@ -12,7 +12,9 @@ use crate::log::backend::StorageError;
 use crate::log::counters::Sequence;
 use crate::log::header::segment_bytes;
 use crate::log::mark::{Reason, Record};
+use crate::log::recovery::OpenError;
 use crate::log::validator::{self, RecordValidator};
+use crate::planted::{Bug, is_planted};
 use crate::wire::{FRAME_BYTES, Frame, Gap};
 
 /// How bad a finding is.
@@ -139,10 +141,22 @@ pub fn verify<F: Files, W: Watch>(
     verifier.report_unknown_kinds();
     verifier.tail(files)?;
     if let Some(refusal) = &outline.refusal {
-        let meaning = "an open refuses the log and changes nothing; restore it from a copy";
+        let meaning = match refusal {
+            OpenError::EndMissing { .. } => {
+                "an open refuses the log and changes nothing; put the files back, or see `pregao recover`"
+            }
+            _ => "an open refuses the log and changes nothing; restore it from a copy",
+        };
         verifier.whole(Severity::Corrupt, refusal.to_string(), meaning);
     }
     Ok(verifier.summary)
+}
+
+fn missing_text(missing: &Range<u64>) -> String {
+    match missing.end - missing.start {
+        1 => format!("segment {} is missing", missing.start),
+        _ => format!("segments {} to {} are missing", missing.start, missing.end - 1),
+    }
 }
 
 struct Verifier<'a, W> {
@@ -225,15 +239,27 @@ impl<W: Watch> Verifier<'_, W> {
                 meaning: meaning.to_owned(),
             });
         }
+        if let Some(missing) = outline.missing_front() {
+            let what = missing_text(&missing);
+            let meaning = "the retention has not removed them; an open goes on, and what stood there is \
+                           not in the log's answers, which say that they are not complete";
+            self.about_file(Severity::Loss, file_name(missing.start), what, meaning);
+        }
+        if let Some(last) = outline.end_missing().filter(|_| outline.refusal.is_none()) {
+            let next = last.saturating_add(1);
+            let what = format!(
+                "segment {next} is missing, and perhaps more behind it: segment {last} ends with a seal"
+            );
+            let meaning = "a writer seals a segment only when the next one is there; an open goes on, and \
+                           asks core for what stood there";
+            self.about_file(Severity::Loss, file_name(next), what, meaning);
+        }
         let numbers: Vec<u64> =
             outline.listing.segments.iter().map(|(number, _)| *number).collect();
         for pair in numbers.windows(2) {
             let missing = pair[0].saturating_add(1)..pair[1];
             if !missing.is_empty() {
-                let what = match missing.end - missing.start {
-                    1 => format!("segment {} is missing", missing.start),
-                    _ => format!("segments {} to {} are missing", missing.start, missing.end - 1),
-                };
+                let what = missing_text(&missing);
                 let meaning = "an open goes on, and readers get a gap";
                 self.about_file(Severity::Loss, file_name(missing.start), what, meaning);
             }
@@ -416,6 +442,9 @@ impl<W: Watch> Verifier<'_, W> {
 
     fn end_bad(&mut self) {
         let Some(bad) = self.bad.take() else { return };
+        if is_planted(Bug::OverlookRot) {
+            return;
+        }
         self.report(&Finding {
             severity: Severity::Corrupt,
             file: file_name(bad.segment),
@@ -509,7 +538,10 @@ impl<W: Watch> Verifier<'_, W> {
             });
         } else if !outline.clean && outline.any {
             let what = "the log was not closed".to_owned();
-            let meaning = "its process died; everything it wrote is there. Core begins a new epoch";
+            let meaning = match outline.end_missing() {
+                None => "its process died; everything it wrote is there. Core begins a new epoch",
+                Some(_) => "its end is missing; see above",
+            };
             self.whole(Severity::Note, what, meaning);
         }
         Ok(())

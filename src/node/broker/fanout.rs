@@ -17,7 +17,7 @@ use super::{Broker, BrokerPeer};
 use crate::feed::RingReader;
 use crate::limits;
 use crate::node::session::{Admission, Filled, Rejection, Roles, Status};
-use crate::node::{CloseReason, ConnId, Connections, Outgoing, Service};
+use crate::node::{CloseReason, ConnId, Connections, Outgoing, Service, Work};
 use crate::planted::{Bug, is_planted, preemption_point};
 use crate::time::{Mono, Now};
 use crate::wire::{FRAME_BYTES, Frame, Seq, Session};
@@ -70,6 +70,17 @@ impl Fanout {
         None
     }
 
+    /// What its turns spend on what can wait.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        self.readers.connections.work()
+    }
+
+    /// The same, to bound it.
+    pub fn work_mut(&mut self) -> &mut Work {
+        self.readers.connections.work_mut()
+    }
+
     /// How many messages of the first reactor it has taken.
     #[must_use]
     pub fn messages_taken(&self) -> u64 {
@@ -106,8 +117,8 @@ impl Fanout {
     /// because this reactor was late; only who does not read is.
     fn take_in(&mut self) {
         self.has_more = false;
-        if self.readers.connections.dirty_len() > 0 {
-            // The turns before have not come round yet.
+        if self.readers.connections.dirty_len() > 0 || !self.readers.is_settled() {
+            // The turns before have not come round yet; or nobody can be sent what would come in.
             self.has_more = true;
             return;
         }
@@ -271,7 +282,8 @@ impl Service for Fanout {
         self.readers.handle_timers(now);
     }
 
-    fn on_commit(&mut self, _now: Now) {
+    fn on_commit(&mut self, now: Now) {
+        self.readers.proceed(now);
         self.readers.commit();
         self.mailbox.refused.store(self.readers.connections.refused(), Ordering::Relaxed);
         let bytes = self.readers.interest_bytes() as u64;

@@ -9,8 +9,13 @@
 //!   without intake). Frames are in memory once. Each reactor has its own last values and interests.
 //! * While a further reactor has no room, the publisher is not read. The rest of one read waits in the
 //!   intake. The reactor that makes room wakes the intake.
-//! * A newcomer is flushed first. Otherwise it would wait for thousands of subscribers that have had
-//!   something already.
+//! * What is live is sent first. Snapshots, conflated batches and what a subscriber missed while it was away
+//!   have a part of each turn, and a line of their own. So nobody who is live waits for newcomers, and a newcomer
+//!   does not wait for thousands of subscribers that have had something already.
+//! * A newcomer's patterns are looked up over several turns, one newcomer after the other. It is confirmed when
+//!   that is done.
+//! * A publisher is not read while interests have not decided about an instrument that it defined. Nobody is sent
+//!   a frame of a new instrument before it is known whether it is meant.
 
 mod fanout;
 mod intake;
@@ -22,8 +27,8 @@ mod subscriber;
 use std::sync::atomic::Ordering;
 
 use super::session::{Admission, Filled, Rejection, Roles, Status};
-use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service};
-use crate::feed::{LastValues, Pattern, Ring, Window};
+use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service, Work};
+use crate::feed::{Interests, LastValues, Pattern, Ring, Window};
 use crate::limits;
 use crate::log::EpochEntry;
 use crate::time::{Mono, Now};
@@ -75,15 +80,17 @@ impl BrokerConfig {
     fn bytes_max(&self, sources: usize, reactors: usize, kernel_bytes: usize) -> usize {
         let rings = if reactors > 1 { 2 } else { 1 };
         let ring = rings * self.ring_frames * FRAME_BYTES;
-        let values = reactors * limits::INSTRUMENTS_MAX * LastValues::BYTES_PER_INSTRUMENT;
+        let instrument = LastValues::BYTES_PER_INSTRUMENT + Interests::BYTES_PER_NAME;
+        let values = reactors * limits::INSTRUMENTS_MAX * instrument;
         sources * (ring + values)
             + self.subscribers_max * BrokerConfig::subscriber_bytes_max(kernel_bytes)
     }
 }
 
-/// The longest watch list: its patterns, twice for their texts, and two bytes for each instrument, which
-/// growing may double.
-const INTEREST_BYTES_MAX: usize = limits::PATTERNS_MAX * 2 * size_of::<Pattern>()
+/// The longest watch list: its patterns as they are collected, which growing may double, in the index, and two
+/// bytes for each instrument, which growing may double.
+const INTEREST_BYTES_MAX: usize = limits::PATTERNS_MAX
+    * (2 * size_of::<Pattern>() + Interests::BYTES_PER_PATTERN)
     + 2 * size_of::<u16>() * limits::INSTRUMENTS_MAX;
 
 /// What a publisher is answered: where its source stands.
@@ -166,6 +173,17 @@ impl Broker {
         self.kernel_bytes_per_subscriber = per_subscriber;
     }
 
+    /// What its turns spend on what can wait.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        self.readers.connections.work()
+    }
+
+    /// The same, to bound it.
+    pub fn work_mut(&mut self) -> &mut Work {
+        self.readers.connections.work_mut()
+    }
+
     /// How much publishers have brought in the middle of rounds of the fan-out.
     #[must_use]
     pub fn round(&self) -> &super::Round {
@@ -184,8 +202,10 @@ impl Broker {
         if intake.publisher != Some(conn) {
             return Ok(());
         }
+        let is_settled = self.readers.settle(number);
         let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
-        if !intake.waiting.is_empty() || !intake.has_room(source, &mut self.further_reactors) {
+        let has_room = is_settled && intake.has_room(source, &mut self.further_reactors);
+        if !intake.waiting.is_empty() || !has_room {
             intake.stalls += u64::from(intake.waiting.is_empty());
             intake.waiting.push_back(*frame);
             return Ok(());
@@ -227,6 +247,8 @@ impl Broker {
         for number in 0..u8::try_from(self.intakes.len()).unwrap_or(u8::MAX) {
             while let Some(intake) = self.intakes.get_mut(usize::from(number))
                 && let Some(conn) = intake.publisher
+                && !intake.waiting.is_empty()
+                && self.readers.settle(number)
                 && let Some(source) = self.readers.source_mut(number)
                 && intake.has_room(source, &mut self.further_reactors)
                 && let Some(frame) = intake.waiting.pop_front()
@@ -501,8 +523,9 @@ impl Service for Broker {
         self.readers.handle_timers(now);
     }
 
-    fn on_commit(&mut self, _now: Now) {
+    fn on_commit(&mut self, now: Now) {
         self.take_in_waiting();
+        self.readers.proceed(now);
         let has_updates: [bool; limits::SOURCES_MAX] = std::array::from_fn(|number| {
             let source = self.readers.sources.get(number).and_then(Option::as_ref);
             source.is_some_and(|source| source.has_updates)

@@ -2,10 +2,12 @@
 //! Every reactor has its own, and notifies its own readers. What is *not* here: how frames come in (see
 //! `intake` and `fanout`).
 
+use std::collections::VecDeque;
+
 use crate::feed::{InterestId, Interests, LastValues, RingView, Window};
 use crate::log::{EpochEntry, Lineage};
 use crate::node::ConnId;
-use crate::wire::{Flags, Frame, Seq};
+use crate::wire::{Flags, Frame, Kind, Seq};
 
 /// A source. It outlives its publisher's connections.
 #[derive(Debug)]
@@ -22,6 +24,10 @@ pub(super) struct Source<W> {
     pub(super) interests: Interests,
     /// In no order. Invariant: a subscriber in here knows its place, so that leaving is a swap.
     pub(super) readers: Vec<ConnId>,
+    /// Who has said what it wants, in order, and whose patterns have not been looked up.
+    pub(super) joining: VecDeque<ConnId>,
+    /// The first of them, when its patterns are being looked up.
+    pub(super) resolving: Option<(ConnId, InterestId)>,
     /// Where the next fan-out starts in `readers`.
     pub(super) turn_start: usize,
     pub(super) gaps_sent: u64,
@@ -44,6 +50,8 @@ impl<W> Default for Source<W> {
             values: LastValues::default(),
             interests: Interests::default(),
             readers: Vec::new(),
+            joining: VecDeque::new(),
+            resolving: None,
             turn_start: 0,
             gaps_sent: 0,
             is_stale: false,
@@ -92,6 +100,12 @@ impl<W> Source<W> {
         if is_stale { Flags::SNAPSHOT | Flags::STALE } else { Flags::SNAPSHOT }
     }
 
+    /// Whether something waits for steps of a turn.
+    pub(super) fn has_work(&self) -> bool {
+        let joins = !self.joining.is_empty() || self.resolving.is_some();
+        self.interests.has_work() || joins
+    }
+
     /// Takes note of a frame's value.
     pub(super) fn note(&mut self, frame: &Frame) {
         note(&mut self.values, &mut self.interests, frame);
@@ -124,10 +138,15 @@ impl<W> Source<W> {
 
 /// The same for who holds the window at the same time.
 pub(super) fn note(values: &mut LastValues, interests: &mut Interests, frame: &Frame) {
-    if values.note(frame) {
-        let index = frame.instrument().index();
-        if let Some(symbol) = values.symbol(index) {
-            interests.note_definition(index, &symbol);
-        }
+    if frame.kind != Kind::Definition as u8 {
+        values.note(frame);
+        return;
+    }
+    let index = frame.instrument().index();
+    let before = values.symbol(index);
+    if values.note(frame)
+        && let Some(symbol) = values.symbol(index)
+    {
+        interests.note_definition(index, &symbol, before);
     }
 }

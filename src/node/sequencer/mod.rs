@@ -24,17 +24,18 @@ mod exchange;
 mod followers;
 mod intake;
 mod market;
+mod replays;
 mod trim;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::quotes::QuoteQueries;
-use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::session::{Admission, Filled, Rejection, Roles, Status, describe_log, report_log};
 use super::uplink::UplinkClose;
 use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service};
 use crate::breaker;
-use crate::log::{Health, Log, NewEpoch, Recovery, Storage};
+use crate::log::{Log, NewEpoch, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
@@ -44,10 +45,10 @@ use crate::wire::{
     U32, U64, padded,
 };
 
-use answers::Replay;
 use exchange::Exchange;
 use followers::{FollowerReply, Followers};
 use market::Market;
+use replays::{AskedReplay, Replays};
 
 /// The source number that core publishes as.
 pub const MARKET_SOURCE: u8 = 1;
@@ -106,7 +107,7 @@ pub(crate) enum SequencerPeer {
 pub(crate) struct Querier {
     /// The epoch, by identity, of the sequence that it follows; 0 = it does not say.
     feed: u64,
-    replay: Option<Replay>,
+    replay: Option<AskedReplay>,
     quotes: QuoteQueries,
 }
 
@@ -118,8 +119,9 @@ pub struct Sequencer<S: Storage> {
     followers: Followers,
     connections: Connections<SequencerPeer>,
     scratch: Vec<Frame>,
-    /// Connections whose source looked at much and found little: asked again in the next turn.
+    /// Followers whose stream looked at much and found little: asked again in the next turn.
     scanning: Vec<ConnId>,
+    replays: Replays,
     /// The exchange's next number. Ahead of the journal's own count by the frames that were taken in
     /// but not journaled, such as definitions that are known already.
     upstream_seq: Seq,
@@ -150,6 +152,7 @@ impl<S: Storage> Sequencer<S> {
         let mut connections = Connections::default();
         // Before anything is written: a journal that is refused gets no epoch.
         let (mut market, warning) = Market::rebuild(&journal, config.partition.clone())?;
+        market.start_clock(journal.clock_step_max(), now);
         let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash)
             || (is_planted(Bug::ReuseEpochId) && recovery.clean);
         if journal.epoch() == 0 || !keeps_epoch {
@@ -164,6 +167,15 @@ impl<S: Storage> Sequencer<S> {
         }
         if !recovery.skipped_segments.is_empty() {
             let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
+            connections.log(Level::Error, text);
+        }
+        if let Some(missing) = &recovery.missing_front {
+            let text = format!(
+                "segments {} to {} of the journal are missing, and the retention has not removed them: \
+                 history begins behind them. Put the files back from a copy",
+                missing.start,
+                missing.end - 1
+            );
             connections.log(Level::Error, text);
         }
         let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
@@ -181,6 +193,7 @@ impl<S: Storage> Sequencer<S> {
             connections,
             scratch: Vec::new(),
             scanning: Vec::new(),
+            replays: Replays::default(),
             is_held_back: false,
             has_updates: false,
             failure: None,
@@ -365,8 +378,11 @@ impl<S: Storage> Service for Sequencer<S> {
     }
 
     fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
-        if let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn) {
-            querier.stop(id);
+        if let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn)
+            && let Some(asked) = querier.stop(id)
+        {
+            self.replays.forget(conn, &asked);
+            self.connections.set_bulk(conn, false);
         }
     }
 
@@ -387,8 +403,12 @@ impl<S: Storage> Service for Sequencer<S> {
         status.metric("refused", self.connections.refused());
         status.metric("local_faults", self.connections.local_faults());
         status.metric("local_frames_dropped", self.local_dropped);
-        if !matches!(self.journal.health(), Health::Open) {
-            status.text("journal", format!("{:?}", self.journal.health()));
+        let (under_way, waiting) = self.replays.counts();
+        status.metric("replays", under_way);
+        status.metric("replays_waiting", waiting);
+        describe_log("journal", &self.journal, &mut status);
+        if let Some(behind) = self.market.clock_behind() {
+            status.text("receive_clock", behind.to_string());
         }
         if let Some(name) = self.journal_held_by() {
             status.text("journal_held_by", name);
@@ -454,7 +474,12 @@ impl<S: Storage> Service for Sequencer<S> {
                 let name = self.followers.name(index);
                 self.connections.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
-            Some(SequencerPeer::Querier(_)) | None => {}
+            Some(SequencerPeer::Querier(querier)) => {
+                if let Some(asked) = querier.replay {
+                    self.replays.forget(conn, &asked);
+                }
+            }
+            None => {}
         }
     }
 
@@ -470,7 +495,7 @@ impl<S: Storage> Service for Sequencer<S> {
             }
         }
         if progress.failed {
-            self.failure = Some(format!("the journal failed: {:?}", self.journal.health()));
+            self.failure = Some(format!("the journal {}", self.journal.health()));
         }
     }
 
@@ -479,6 +504,12 @@ impl<S: Storage> Service for Sequencer<S> {
     fn on_timers(&mut self, now: Now) {
         self.retain_journal(now);
         self.journal.handle_timers(now);
+        self.market.read_clock(now);
+        if let Some(change) = self.market.poll_clock_change() {
+            let level = if change.is_objection() { Level::Error } else { Level::Info };
+            self.connections.log(level, format!("receive times: {change}"));
+        }
+        report_log(&mut self.journal, &mut self.connections);
         self.exchange.handle_timers(now);
         self.drive_exchange(now);
         self.followers.handle_timers(now);
@@ -486,6 +517,7 @@ impl<S: Storage> Service for Sequencer<S> {
         for conn in std::mem::take(&mut self.scanning) {
             self.connections.mark_dirty(conn);
         }
+        self.begin_replays(now);
     }
 
     fn on_commit(&mut self, now: Now) {
@@ -500,8 +532,8 @@ impl<S: Storage> Service for Sequencer<S> {
 
     fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.journal.close(now) {
-            self.connections
-                .log(Level::Error, format!("the journal was not closed cleanly: {error}"));
+            let health = self.journal.health();
+            self.failure = Some(format!("the journal was not closed cleanly: {error} ({health})"));
         }
     }
 
@@ -515,7 +547,7 @@ impl<S: Storage> Service for Sequencer<S> {
         }
         let of_journal = self.journal.next_deadline();
         let (exchange, followers) = (self.exchange.next_deadline(), self.followers.next_deadline());
-        [of_journal, exchange, followers].into_iter().flatten().min()
+        [of_journal, exchange, followers, self.replays.next_due()].into_iter().flatten().min()
     }
 
     fn fill(&mut self, now: Now, conn: ConnId) -> Filled {

@@ -7,13 +7,17 @@
 
 mod continuity;
 mod intake;
+mod kept_partition;
 mod querier;
+
+pub use kept_partition::{check_partition, keep_partition, partition_line};
 
 use std::collections::VecDeque;
 
-use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::session::{Admission, Filled, Rejection, Roles, Status, describe_log, report_log};
 use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::history::{Index, UnpackedBlock};
+use crate::limits;
 use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
@@ -58,8 +62,6 @@ pub struct Shard<S: Storage> {
     unpacked: UnpackedBlock,
     /// What all answers under way hold.
     load: Load,
-    /// Connections whose answers looked at much and found little: asked again in the next turn.
-    scanning: Vec<ConnId>,
     /// Connections with questions that the log is not far enough for, and when the first gives up.
     waiting: Vec<ConnId>,
     waiting_due: Option<Mono>,
@@ -83,6 +85,7 @@ impl<S: Storage> Shard<S> {
         log.require_checkpoints();
         let (index, damaged) = Index::rebuild(&log);
         let mut connections = Connections::default();
+        connections.work_mut().bound_frames(limits::ANSWER_FRAMES_PER_TURN_MAX);
         if recovery.cut_records > 0 {
             let text = format!("{} torn records were cut from the log", recovery.cut_records);
             connections.log(Level::Warn, text);
@@ -90,6 +93,21 @@ impl<S: Storage> Shard<S> {
         if !recovery.skipped_segments.is_empty() {
             let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
             connections.log(Level::Error, text);
+        }
+        if let Some(missing) = &recovery.missing_front {
+            let text = format!(
+                "segments {} to {} of the log are missing, and the retention has not removed them; answers \
+                 will say that they are not complete. Put the files back, or have core feed this shard anew: \
+                 see `pregao recover`",
+                missing.start,
+                missing.end - 1
+            );
+            connections.log(Level::Error, text);
+        }
+        if recovery.is_end_missing {
+            let text =
+                "the last segments of the log are missing; core is asked for what stood there";
+            connections.log(Level::Error, text.to_owned());
         }
         if damaged > 0 {
             let text = format!("{damaged} records of the log are damaged; answers will say so");
@@ -109,7 +127,6 @@ impl<S: Storage> Shard<S> {
             scratch: Vec::new(),
             unpacked: UnpackedBlock::default(),
             load: Load::default(),
-            scanning: Vec::new(),
             waiting: Vec::new(),
             waiting_due: None,
             is_held_back: false,
@@ -298,13 +315,12 @@ impl<S: Storage> Service for Shard<S> {
         status.metric("duplicates", self.duplicates);
         status.metric("damaged_records", self.damaged);
         status.metric("holes", self.index.holes.len());
+        status.metric("front_missing", i64::from(self.log.is_front_missing()));
         status.metric("held_back", i64::from(self.is_held_back));
         status.metric("connections", self.connections.len());
         status.metric("refused", self.connections.refused());
         status.metric("local_faults", self.connections.local_faults());
-        if !matches!(self.log.health(), Health::Open) {
-            status.text("log", format!("{:?}", self.log.health()));
-        }
+        describe_log("log", &self.log, &mut status);
         status
     }
 
@@ -324,11 +340,11 @@ impl<S: Storage> Service for Shard<S> {
         if progress.room {
             self.is_held_back = false;
         }
-        if progress.room || matches!(self.log.health(), Health::NoSpace(_)) {
+        if progress.room || matches!(self.log.health(), Health::Waiting(_)) {
             self.store_pending(now);
         }
         if progress.failed {
-            self.failure = Some(format!("the log failed: {:?}", self.log.health()));
+            self.failure = Some(format!("the log {}", self.log.health()));
             return;
         }
         if progress.durable {
@@ -340,11 +356,9 @@ impl<S: Storage> Service for Shard<S> {
 
     fn on_timers(&mut self, now: Now) {
         self.log.handle_timers(now);
+        report_log(&mut self.log, &mut self.connections);
         self.forget_removed();
         self.settle_waiting(now, false);
-        for conn in std::mem::take(&mut self.scanning) {
-            self.connections.mark_dirty(conn);
-        }
     }
 
     fn on_commit(&mut self, now: Now) {
@@ -357,7 +371,8 @@ impl<S: Storage> Service for Shard<S> {
 
     fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.log.close(now) {
-            self.connections.log(Level::Error, format!("the log was not closed cleanly: {error}"));
+            let health = self.log.health();
+            self.failure = Some(format!("the log was not closed cleanly: {error} ({health})"));
         }
     }
 
@@ -366,9 +381,6 @@ impl<S: Storage> Service for Shard<S> {
     }
 
     fn next_due(&self) -> Option<Mono> {
-        if !self.scanning.is_empty() {
-            return Some(Mono::default());
-        }
         [self.log.next_deadline(), self.waiting_due].into_iter().flatten().min()
     }
 

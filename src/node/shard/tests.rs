@@ -95,6 +95,7 @@ impl Bench {
 
     pub(super) fn turn(&mut self) {
         self.shard.handle_storage(self.now);
+        self.shard.handle_mail(self.now);
         self.finish_turn();
     }
 
@@ -170,7 +171,13 @@ impl Bench {
             let outgoing = self.shard.outgoing(self.now, conn);
             let taken = outgoing.len().min(bite);
             if taken == 0 {
-                return read;
+                if !self.shard.has_bulk() {
+                    return read;
+                }
+                // The rest has its part of the next turn.
+                self.turn();
+                while self.shard.poll_bulk().is_some() {}
+                continue;
             }
             read.extend_from_slice(&outgoing.head[..taken]);
             self.shard.handle_sent(self.now, conn, taken);
@@ -560,4 +567,5 @@ fn the_newest_feeder_is_the_one() {
 
 mod continuity;
 mod holes;
+mod partition;
 mod retention;

@@ -6,7 +6,7 @@ use super::*;
 use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
     Definition, Gap, GapReason, InstrumentId, InstrumentIndex, Mode, Quote, Refusal, Role,
-    SnapshotEnd, Subscribe, Subscribed, Trade, U16, as_frames,
+    SnapshotEnd, Subscribe, Subscribed, Trade, U16, U64, as_frames,
 };
 
 mod continuity;

@@ -297,7 +297,15 @@ impl<F: Files> Reader<F> {
                 Some(Item::Mark(position, *mark))
             }
             Record::Statement(frame) => Some(Item::Statement(*frame)),
-            Record::Epoch(record) => Some(Item::Epoch(position, EpochEntry::of(record))),
+            Record::Epoch(record) => {
+                let entry = EpochEntry::of(record);
+                if !entry.is_given_up && entry.epoch > self.epoch {
+                    // Its mark follows. When that is rot, the frames behind it are of this epoch all the same; when
+                    // it never came, an Open mark says so.
+                    self.void_from = self.epochs.void_from(entry.epoch);
+                }
+                Some(Item::Epoch(position, entry))
+            }
             Record::Hole(gap) => {
                 let (from, to) = (gap.from_seq.get(), gap.to_seq.get());
                 if self.sequence == Sequence::Contiguous {

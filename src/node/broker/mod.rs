@@ -29,20 +29,19 @@ use std::sync::atomic::Ordering;
 
 use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service, Work};
-use crate::feed::{Interests, LastValues, Pattern, Ring, Window};
+use crate::feed::{Interests, LastValues, Pattern, Ring};
 use crate::limits;
 use crate::log::EpochEntry;
 use crate::time::{Mono, Now};
 use crate::wire::{
     Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Lineage, Refusal, Seq, Session,
-    U32, U64, padded, unpadded,
+    U32, padded, unpadded,
 };
 
 pub use fanout::Fanout;
 use intake::{Continuity, Intake};
 use mailbox::FurtherReactors;
 use readers::Readers;
-use source::Source;
 use subscriber::Subscriber;
 
 /// The source whose publisher, core, keeps its sequence, and knows its lineage.
@@ -93,19 +92,6 @@ impl BrokerConfig {
 const INTEREST_BYTES_MAX: usize = limits::PATTERNS_MAX
     * (2 * size_of::<Pattern>() + Interests::BYTES_PER_PATTERN)
     + 2 * size_of::<u16>() * limits::INSTRUMENTS_MAX;
-
-/// What a publisher is answered: where its source stands.
-fn answer_of<W: Window>(number: u8, source: &Source<W>) -> Session {
-    Session {
-        source: number,
-        name: padded("broker"),
-        epoch: U32::new(source.epoch),
-        epoch_start: U64::new(source.epoch_start),
-        next_seq: Seq::field(source.wanted_seq()),
-        feed: U64::new(source.feed),
-        ..Session::default()
-    }
-}
 
 /// What a connection is for.
 #[derive(Debug)]
@@ -335,7 +321,7 @@ impl Broker {
             Continuity::Goes { start, is_new } => (start, is_new),
             Continuity::Unknown => {
                 intake.asked = Some(conn);
-                return Admission::Retry(answer_of(number, source));
+                return Admission::Retry(source.session(number));
             }
             Continuity::Refused => {
                 let text = "that is not the sequence that this broker has";
@@ -344,7 +330,7 @@ impl Broker {
         };
         let begun =
             intake.begin_session(now, source, &mut self.further_reactors, conn, session, begins);
-        let answer = answer_of(number, source);
+        let answer = source.session(number);
         if let Some(previous) = begun.displaced {
             let text = "another publisher took over";
             self.readers.connections.refuse(previous, ErrorCode::Unexpected, text);
@@ -516,6 +502,9 @@ impl Service for Broker {
             status.metric(format!("{prefix}.publisher_up"), i64::from(source.has_publisher));
             status.metric(format!("{prefix}.stale"), i64::from(source.announced_stale()));
             status.metric(format!("{prefix}.epoch"), source.epoch);
+            if source.feed != 0 {
+                status.text(format!("{prefix}.epoch_id"), format!("{:016x}", source.feed));
+            }
             status.metric(format!("{prefix}.next_seq"), Seq::number(source.wanted_seq()));
             status.metric(format!("{prefix}.instruments"), source.values.len());
             status.metric(format!("{prefix}.frames"), intake.frames);

@@ -15,7 +15,7 @@ use crate::limits;
 use crate::log::{EpochEntry, Lineage};
 use crate::node::ConnId;
 use crate::time::Mono;
-use crate::wire::{Flags, Frame, Kind, Seq};
+use crate::wire::{Flags, Frame, Kind, Seq, Session, U32, U64, padded};
 
 /// A source. It outlives its publisher's connections.
 #[derive(Debug)]
@@ -78,6 +78,19 @@ impl<W> Default for Source<W> {
 }
 
 impl<W: Window> Source<W> {
+    /// What a publisher is answered: where this source, of that number, stands.
+    pub(super) fn session(&self, number: u8) -> Session {
+        Session {
+            source: number,
+            name: padded("broker"),
+            epoch: U32::new(self.epoch),
+            epoch_start: U64::new(self.epoch_start),
+            next_seq: Seq::field(self.wanted_seq()),
+            feed: U64::new(self.feed),
+            ..Session::default()
+        }
+    }
+
     /// What its readers can be served from, once they can be.
     pub(super) fn view(&self) -> Option<RingView<'_>> {
         self.window.as_ref().filter(|_| self.is_ready).map(Window::view)

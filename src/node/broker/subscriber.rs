@@ -106,8 +106,7 @@ pub(crate) struct Subscriber {
     source: u8,
     mode: Mode,
     wants_history: bool,
-    /// The epoch, by identity, under which it has what it has, and the next `seq` that it expects; 0 = it does not
-    /// say.
+    /// The identity of the epoch that it is in, and the next `seq` that it expects; 0 = it does not say.
     feed: u64,
     expects_seq: u64,
     is_due: bool,
@@ -384,15 +383,13 @@ impl Subscriber {
         if says_nothing || self.feed == source.feed || is_planted(Bug::ResumeWithoutLineage) {
             return;
         }
-        match source.lineage.end_of(self.feed) {
-            None => self.state = SubscriberState::Foreign,
-            Some(end) => {
-                let end = end.seq.unwrap_or(u64::MAX);
-                if place > end {
-                    out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
-                    self.cursor = self.cursor.min(end);
-                }
-            }
+        let Some(end) = source.lineage.end_of(self.feed) else {
+            self.state = SubscriberState::Foreign;
+            return;
+        };
+        if let Some(end) = end.seq.filter(|end| place > *end) {
+            out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
+            self.cursor = self.cursor.min(end);
         }
     }
 

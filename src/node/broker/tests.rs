@@ -6,7 +6,7 @@ use super::*;
 use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
     Definition, Gap, GapReason, InstrumentId, InstrumentIndex, Mode, Quote, Refusal, Role,
-    SnapshotEnd, Subscribe, Subscribed, Trade, U16, as_frames,
+    SnapshotEnd, Subscribe, Subscribed, Trade, U16, U64, as_frames,
 };
 
 mod continuity;
@@ -346,54 +346,6 @@ fn a_subscriber_may_come_before_the_publisher() {
     assert_eq!(frames[2].seq.get(), 3, "it is in the snapshot");
     bench.deliver(publisher, &[quote(4, 0)]);
     assert_eq!(data_seqs(&bench.read(conn)), [4]);
-}
-
-#[test]
-fn a_new_epoch_takes_back_what_was_void() {
-    let mut bench = Bench::new(64);
-    let publisher = bench.market();
-    let conn = bench.subscribe("*", Mode::Lossless, 0);
-    bench.deliver(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
-    bench.read(conn);
-    let restarted = bench.open();
-    bench.begin(restarted, 2, 6);
-    bench.deliver(restarted, &[quote(6, 1)]);
-    let frames = bench.read(conn);
-    assert_eq!(gaps(&frames), [(GapReason::Void as u8, 6, 9)]);
-    assert_eq!(data_seqs(&frames), [6]);
-    let standing = frames[1].view::<Subscribed>().unwrap();
-    assert_eq!((standing.epoch.get(), standing.epoch_start.get()), (2, 6));
-}
-
-#[test]
-fn an_epoch_that_takes_nothing_back_is_announced_too() {
-    let mut bench = Bench::new(64);
-    bench.market();
-    let conn = bench.subscribe("PETR4", Mode::Lossless, 0);
-    bench.read(conn);
-    let restarted = bench.open();
-    bench.begin(restarted, 2, 3);
-    let frames = bench.read(conn);
-    assert!(gaps(&frames).is_empty());
-    assert_eq!(frames[0].view::<Subscribed>().unwrap().epoch.get(), 2);
-    assert_eq!(frames.len(), 1);
-}
-
-#[test]
-fn a_missed_epoch_may_have_begun_anywhere_in_the_one_before() {
-    let mut bench = Bench::new(64);
-    let publisher = bench.market();
-    let conn = bench.subscribe("*", Mode::Lossless, 0);
-    bench.deliver(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
-    bench.read(conn);
-    let restarted = bench.open();
-    bench.begin(restarted, 2, 6);
-    bench.deliver(restarted, &(6..=9).map(|seq| quote(seq, 1)).collect::<Vec<_>>());
-    bench.read(conn);
-    let restarted = bench.open();
-    bench.begin(restarted, 4, 9);
-    let frames = bench.read(conn);
-    assert_eq!(gaps(&frames), [(GapReason::Void as u8, 6, 9)], "epoch 3 is not known");
 }
 
 #[test]

@@ -100,7 +100,7 @@ pub struct EpochEntry {
 }
 
 impl EpochEntry {
-    fn of(record: &LogEpoch) -> EpochEntry {
+    pub(super) fn of(record: &LogEpoch) -> EpochEntry {
         EpochEntry {
             epoch: record.epoch.get(),
             epoch_id: record.epoch_id.get(),

@@ -350,6 +350,7 @@ impl Service for Replica {
         status.text("role", self.config.name.clone());
         status.text("quotes", if self.is_live(now) { "live" } else { "stale" });
         status.metric("publisher_up", i64::from(self.publisher.is_some()));
+        status.text("epoch_id", format!("{:016x}", self.feed));
         status.metric("epoch", self.epoch);
         status.metric("next_seq", Seq::number(self.next_seq));
         status.metric("instruments", self.values.len());

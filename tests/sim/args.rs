@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Plant this bug in it
     #[arg(long, requires = "seed", value_name = "NAME", value_parser = bug, help_heading = "Days")]
     pub(crate) bug: Option<Bug>,
+    /// A directory is not the right one on it
+    #[arg(long, requires = "seed", help_heading = "Days")]
+    pub(crate) identity: bool,
     /// Simulate so many days
     #[arg(long, value_name = "N", help_heading = "Days")]
     pub(crate) seeds: Option<u64>,

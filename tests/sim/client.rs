@@ -232,7 +232,8 @@ impl Client {
         self.connections.dialed(conn, ());
         let (feed, epoch) = self.follower.epoch();
         let (role, feed, epoch) = (role as u8, feed.into(), epoch.into());
-        self.connections.send(conn, Session { role, feed, epoch, ..Session::default() });
+        let next_seq = Seq::field(self.follower.next_seq());
+        self.connections.send(conn, Session { role, feed, epoch, next_seq, ..Session::default() });
     }
 }
 

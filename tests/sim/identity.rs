@@ -19,6 +19,7 @@ use crate::hosts::Spec;
 use crate::plan::{Day, Wish};
 use crate::road::{MS, Road, SHARDS, SYMBOLS, plain};
 use crate::run::finish;
+use crate::swarm::attempt;
 use crate::watch::History;
 use crate::world::{Event, World};
 
@@ -53,7 +54,10 @@ enum Outcome {
 fn many() {
     let mut seen: BTreeMap<(bool, Change, Outcome), u64> = BTreeMap::new();
     for seed in 0..DAYS {
-        let kind = day(seed);
+        let kind = match attempt(|| day(seed, false)) {
+            Ok(kind) => kind,
+            Err(text) => panic!("{text}\n    cargo sim -- --identity --seed {seed} --log"),
+        };
         *seen.entry(kind).or_default() += 1;
     }
     println!("{seen:?}");
@@ -77,12 +81,17 @@ fn many() {
 
 /// One day. Panics when an invariant does not hold.
 pub(crate) fn run(seed: u64) {
-    let _ = day(seed);
+    let _ = day(seed, false);
 }
 
-fn day(seed: u64) -> (bool, Change, Outcome) {
+/// The same, and what became of it.
+pub(crate) fn tell(seed: u64, is_traced: bool) -> String {
+    format!("{:?}", day(seed, is_traced))
+}
+
+fn day(seed: u64, is_traced: bool) -> (bool, Change, Outcome) {
     let mut draw = Random::new(seed).fork(0x1D);
-    let wish = Wish { no_faults: true, no_removal: true, ..Wish::default() };
+    let wish = Wish { no_faults: true, no_removal: true, is_traced, ..Wish::default() };
     let mut day = Day::new(seed, wish);
     let road = &day.road;
     let shards: Vec<usize> = road.shards.iter().chain(&road.copies).copied().collect();
@@ -112,6 +121,8 @@ fn day(seed: u64) -> (bool, Change, Outcome) {
     }
     pass(&mut day, change_ms * MS);
     let promised = promised(&day, &shards, victim);
+    // With what a loss of power takes: the broker has it, until the right journal is back and takes it back.
+    let right_frames = frames_on(&day, victim, &disk_of(&day, victim));
     match draw.below(3) {
         0 => day.road.world.stop(victim),
         1 => day.road.world.end(victim, false),
@@ -127,9 +138,12 @@ fn day(seed: u64) -> (bool, Change, Outcome) {
             disk_of(&day, other).kill()
         }
     };
+    // What it had sent is still under way.
+    let now_ns = day.road.world.now_ns();
+    pass(&mut day, now_ns + 300 * MS);
+    let set_aside: Vec<MemoryDisk> = shards.iter().map(|&it| disk_of(&day, it).kill()).collect();
     // The day goes on with the wrong one.
     let right = exchange_disk(&mut day.road.world, victim, wrong);
-    let right_frames = frames_on(&day, victim, &right);
     let mut history = History::default();
     let world = &mut day.road.world;
     if is_core {
@@ -162,8 +176,11 @@ fn day(seed: u64) -> (bool, Change, Outcome) {
         of_core(&mut day, &shards, &promised, &right_frames, &refused);
     }
     let outcome = if refused.is_empty() { Outcome::Continued } else { Outcome::Refused };
-    // The operator puts the right one back, where it was refused or is needed.
-    let must_be_put_back = is_core || matches!(change, Change::Foreign | Change::Exchanged);
+    // The operator puts the right one back where somebody was refused. Where nobody was, it is the right one.
+    let must_be_put_back = match is_core {
+        true => outcome == Outcome::Refused,
+        false => matches!(change, Change::Foreign | Change::Exchanged),
+    };
     if must_be_put_back {
         day.road.world.end(victim, false);
         if change == Change::Exchanged {
@@ -176,6 +193,14 @@ fn day(seed: u64) -> (bool, Change, Outcome) {
         world.watch.forget(victim);
         if is_core {
             world.watch.change_journal(history);
+            // Shards that had nothing beyond the wrong journal have followed it.
+            for (&shard, disk) in shards.iter().zip(set_aside) {
+                if !refused.contains(&world.hosts[shard].name) {
+                    world.end(shard, false);
+                    exchange_disk(world, shard, disk);
+                    world.watch.forget(shard);
+                }
+            }
             // They keep nothing on disk, and may have followed the wrong journal.
             let volatile = [Some(day.road.broker), day.road.core_copy];
             for host in volatile.into_iter().flatten() {

@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     let mut args = Args::parse();
     swarm::catch_panics();
     let is_fine = if let Some(seed) = args.seed {
-        one(seed, args.bug, args.log)
+        one(seed, &args)
     } else if let Some(count) = args.rounds {
         let first = args.first.unwrap_or(0);
         match attempt(|| operators::long_run(first, count)) {
@@ -77,9 +77,13 @@ fn main() -> ExitCode {
 }
 
 /// One day.
-fn one(seed: u64, bug: Option<Bug>, is_traced: bool) -> bool {
+fn one(seed: u64, args: &Args) -> bool {
+    let (bug, is_traced) = (args.bug, args.log);
     plant(bug);
-    let done = attempt(|| run::run(seed, Wish { is_traced, ..Wish::default() }));
+    let done = attempt(|| match args.identity {
+        true => identity::tell(seed, is_traced),
+        false => run::run(seed, Wish { is_traced, ..Wish::default() }).to_string(),
+    });
     plant(None);
     match done {
         Ok(report) => println!("seed {seed}: no violation; {report}"),

@@ -69,6 +69,8 @@ fn agrees(disk: &MemoryDisk, config: LogConfig, what: &str) {
     assert_eq!(summary.end_position, recovery.end_position, "{what}");
     assert_eq!(summary.next_seq, recovery.next_seq, "{what}");
     assert_eq!(summary.epoch, recovery.epoch, "{what}");
+    assert_eq!(outline.lineage(), log.lineage(), "{what}");
+    assert_eq!(summary.epoch_id, log.epoch_id(), "{what}");
     assert_eq!(summary.cut_records, recovery.cut_records, "{what}");
     assert_eq!(summary.is_closed && summary.cut_records == 0, recovery.clean, "{what}");
     assert_eq!(outline.damaged, recovery.damaged, "{what}");
@@ -91,6 +93,7 @@ fn agrees(disk: &MemoryDisk, config: LogConfig, what: &str) {
 fn few(config: LogConfig, closed: bool) -> MemoryDisk {
     let disk = MemoryDisk::new(4096);
     let (mut log, _) = open(&disk, config);
+    log.follow_epoch((1, 71), 1, at(0)).unwrap();
     for seq in 1..=5 {
         turn(&mut log, [seq]);
     }

@@ -466,6 +466,9 @@ impl Service for Broker {
             let prefix = format!("source.{number}");
             status.metric(format!("{prefix}.publisher_up"), i64::from(source.has_publisher));
             status.metric(format!("{prefix}.epoch"), source.epoch);
+            if source.feed != 0 {
+                status.text(format!("{prefix}.epoch_id"), format!("{:016x}", source.feed));
+            }
             status.metric(format!("{prefix}.next_seq"), Seq::number(source.wanted_seq()));
             status.metric(format!("{prefix}.instruments"), source.values.len());
             status.metric(format!("{prefix}.frames"), intake.frames);

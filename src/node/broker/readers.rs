@@ -48,7 +48,7 @@ impl<W: Window> Readers<W> {
         let (source, name) = (session.source, padded("broker"));
         self.subscribers += 1;
         let answer = Session { source, name, ..Session::default() };
-        let subscriber = Subscriber::following(session.feed.get());
+        let subscriber = Subscriber::greeted(session);
         Admission::Accepted(BrokerPeer::Subscriber(subscriber), answer)
     }
 

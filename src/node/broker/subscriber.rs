@@ -15,8 +15,8 @@ use crate::node::session::{Filled, Rejection};
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
-    ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, InstrumentIndex, Mode, Seq, SnapshotEnd,
-    Subscribe, Subscribed, U32, U64,
+    ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, InstrumentIndex, Mode, Seq, Session,
+    SnapshotEnd, Subscribe, Subscribed, U32, U64,
 };
 
 use super::SNAPSHOT;
@@ -50,9 +50,10 @@ pub(crate) struct Subscriber {
     source: u8,
     mode: Mode,
     wants_history: bool,
-    /// The epoch, by identity, under which it has what is before the place that it resumes from; 0 = it does not
+    /// The epoch, by identity, under which it has what it has, and the next `seq` that it expects; 0 = it does not
     /// say.
     feed: u64,
+    expects_seq: u64,
     is_due: bool,
     interest: Option<InterestId>,
     /// Its place among the readers of its source.
@@ -73,6 +74,7 @@ impl Default for Subscriber {
             mode: Mode::Lossless,
             wants_history: false,
             feed: 0,
+            expects_seq: 0,
             is_due: false,
             interest: None,
             place: 0,
@@ -84,9 +86,10 @@ impl Default for Subscriber {
 }
 
 impl Subscriber {
-    /// One that has its newest frames under this epoch.
-    pub(super) fn following(feed: u64) -> Subscriber {
-        Subscriber { feed, ..Subscriber::default() }
+    /// One that says in its SESSION what it has.
+    pub(super) fn greeted(session: &Session) -> Subscriber {
+        let (feed, expects_seq) = (session.feed.get(), session.next_seq.get());
+        Subscriber { feed, expects_seq, ..Subscriber::default() }
     }
 
     /// Whether it has to be refused: it wants to go on with another sequence.
@@ -270,7 +273,8 @@ impl Subscriber {
 
     /// What of the frames before its place still stands, when it says under which epoch it has them.
     fn resume<W>(&mut self, source: &Source<W>, out: &mut Vec<Frame>) {
-        let says_nothing = self.feed == 0 || source.feed == 0 || !self.wants_history;
+        let place = if self.wants_history { self.cursor } else { self.expects_seq };
+        let says_nothing = self.feed == 0 || source.feed == 0 || place == 0;
         if says_nothing || self.feed == source.feed || is_planted(Bug::ResumeWithoutLineage) {
             return;
         }
@@ -278,9 +282,9 @@ impl Subscriber {
             None => self.state = SubscriberState::Foreign,
             Some(end) => {
                 let end = end.seq.unwrap_or(u64::MAX);
-                if self.cursor > end {
-                    out.push(Frame::seal(gap(GapReason::Void, end, self.cursor - 1, u64::MAX)));
-                    self.cursor = end;
+                if place > end {
+                    out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
+                    self.cursor = self.cursor.min(end);
                 }
             }
         }

@@ -9,6 +9,7 @@ use crate::wire::{
     SnapshotEnd, Subscribe, Subscribed, Trade, U16, as_frames,
 };
 
+mod continuity;
 mod fanouts;
 
 const MARKET: u8 = 1;

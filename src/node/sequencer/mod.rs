@@ -9,9 +9,13 @@
 //!
 //! # Decisions
 //!
-//! * Only core begins a new epoch after an unclean open. The epoch is durable before its first frame is
-//!   sequenced. After the death of a process nothing is void. After a loss of power, the frames that were
-//!   published beyond the journal's end are void.
+//! * Only core begins an epoch, and it does so at every open, clean or not: a copy of a journal that was closed
+//!   cleanly must not go on under the identity of the one that went on. The epoch is durable before its first frame
+//!   is sequenced. After the death of a process nothing is void. After a loss of power, the frames that were
+//!   published beyond the journal's end are void. Shards have none of them: they are sent what is durable.
+//! * With `durability = "none"` nothing is known to be durable, so shards are sent what is committed. After a loss of
+//!   power a shard may then hold more than the journal, and is refused like one whose core was restored from an
+//!   older copy: to give up what it holds is an operator's decision.
 
 mod answers;
 mod breaker_changes;

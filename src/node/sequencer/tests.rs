@@ -527,30 +527,6 @@ fn an_empty_broker_gets_a_snapshot_and_then_the_stream() {
 }
 
 #[test]
-fn a_follower_goes_on_where_it_says_and_gets_its_part_only() {
-    let mut bench = Bench::new();
-    let exchange = bench.market();
-    bench.deliver(exchange, &[quote(3, 0), quote(4, 1), trade(5, 0)]);
-    let (_, frames) = bench.follower(1, 4);
-    assert_eq!(seqs(&frames), [4, 5]);
-    let (_, frames) = bench.follower(2, 1);
-    let data: Vec<Frame> =
-        frames.into_iter().filter(|f| f.kind().is_some_and(Kind::is_data)).collect();
-    assert_eq!(data, bench.journaled(), "the very same bytes");
-}
-
-#[test]
-fn a_follower_ahead_of_the_journal_is_refused() {
-    let mut bench = Bench::new();
-    let exchange = bench.market();
-    bench.deliver(exchange, &[quote(3, 0)]);
-    let (conn, frames) = bench.follower(2, 5);
-    assert!(bench.closes(conn));
-    assert!(seqs(&frames).is_empty());
-    assert!(unpadded(&frames[0].view::<Refusal>().unwrap().text).contains("lacks frames"));
-}
-
-#[test]
 fn no_heartbeat_counts_frames_that_the_follower_was_not_sent() {
     let mut bench = Bench::new();
     let exchange = bench.market();

@@ -7,8 +7,6 @@
 //!   waits in memory. A log that cannot take a frame, as on a full disk, closes the feeder with ERROR
 //!   Storage. Core then starts again from what the log has, so no frame of the old connection is stored
 //!   behind a hole.
-//! * A shard that missed epochs asks where the first of them began. It takes back only what is behind that.
-//!   If it took back its whole epoch, it would fetch what a trimmed journal no longer has.
 //! * What the shard acknowledges is in its log. A mark, at most once a second, states how far core's
 //!   sequence has come without frames for this shard. Core trims by that acknowledgement, so a crash must
 //!   not take it back.

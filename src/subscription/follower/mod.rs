@@ -398,7 +398,7 @@ impl Follower {
         }
         let known_feed = std::mem::replace(&mut self.feed, subscribed.feed.get());
         // A broker that was told our epoch has said what of it is void. Numbers alone could not.
-        let was_told = self.is_lossless() && known_feed != 0 && self.feed != 0;
+        let was_told = known_feed != 0 && self.feed != 0;
         if known == 0 || known == epoch || was_told || self.next_seq <= start {
             return;
         }

@@ -254,6 +254,7 @@ impl Subscriber {
             Upstream::Core => Role::Querier,
         };
         let (feed, epoch) = self.follower.epoch();
+        let next_seq = Seq::field(self.follower.next_seq());
         let connection = self.connection_mut(upstream);
         connection.dial.opened(now.mono);
         if !connection.dial.is_greeting() {
@@ -264,7 +265,7 @@ impl Subscriber {
         connection.last_heard = now.mono;
         let name = padded("client");
         let (role, feed, epoch) = (role as u8, U64::new(feed), U32::new(epoch));
-        connection.send(now, Session { role, feed, epoch, name, ..Session::default() });
+        connection.send(now, Session { role, feed, epoch, next_seq, name, ..Session::default() });
         match (upstream, self.follower.next_read()) {
             (Upstream::Broker, NextRead::Broker { from_seq }) => {
                 for subscribe in self.follower.subscribe_frames(from_seq) {

@@ -17,7 +17,7 @@ use super::{Follower, own_session};
 use crate::log::{Log, Storage};
 use crate::node::sequencer::market::Market;
 use crate::planted::{Bug, is_planted};
-use crate::wire::{Role, Seq, Session, U16, U64};
+use crate::wire::{Role, Session, U16, U64};
 
 /// What core makes of the place that a follower says it is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,13 +125,13 @@ impl Follower {
             Foreign::UnknownEpoch { feed, epoch, next_seq } => format!(
                 "{name} holds frames up to seq {} of epoch {epoch} ({feed:016x}), which this journal does \
                  not know: one of the two data directories was restored from a copy, lost or exchanged",
-                Seq::or_first(next_seq).back(1).get(),
+                next_seq.saturating_sub(1),
             ),
             Foreign::LostTail { end, next_seq } => format!(
                 "{name} holds frames up to seq {}, and this journal has its epoch only up to seq {}: the \
                  journal was restored from an older copy, or lost its end",
-                Seq::or_first(next_seq).back(1).get(),
-                Seq::or_first(end).back(1).get(),
+                next_seq.saturating_sub(1),
+                end.saturating_sub(1),
             ),
             Foreign::Beyond { own_next_seq, next_seq } => format!(
                 "{name} wants to go on at seq {next_seq}, and this journal's next seq is {own_next_seq}: the \

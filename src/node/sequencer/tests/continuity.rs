@@ -44,6 +44,30 @@ fn second_epoch() -> (Bench, u64) {
 }
 
 #[test]
+fn a_follower_goes_on_where_it_says_and_gets_its_part_only() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    bench.deliver(exchange, &[quote(3, 0), quote(4, 1), trade(5, 0)]);
+    let (_, frames) = bench.follower(1, 4);
+    assert_eq!(seqs(&frames), [4, 5]);
+    let (_, frames) = bench.follower(2, 1);
+    let data: Vec<Frame> =
+        frames.into_iter().filter(|f| f.kind().is_some_and(Kind::is_data)).collect();
+    assert_eq!(data, bench.journaled(), "the very same bytes");
+}
+
+#[test]
+fn a_follower_ahead_of_the_journal_is_refused() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    bench.deliver(exchange, &[quote(3, 0)]);
+    let (conn, frames) = bench.follower(2, 5);
+    assert!(bench.closes(conn));
+    assert!(seqs(&frames).is_empty());
+    assert!(unpadded(&frames[0].view::<Refusal>().unwrap().text).contains("lacks frames"));
+}
+
+#[test]
 fn an_epoch_that_the_journal_knows_is_continued_up_to_its_end() {
     let (mut bench, first) = second_epoch();
     for (dial, next_seq) in [(SHARD, 6), (SHARD, 3), (BROKER, 6), (BROKER, 2), (BROKER, 9)] {

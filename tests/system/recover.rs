@@ -52,13 +52,14 @@ fn is_one_history(place: &Place) -> Vec<String> {
     journal
 }
 
-/// The place of a system that has played the tape and was stopped, and its frames.
-fn played() -> (Arc<Place>, Vec<String>) {
+/// The place of a system that has played the tape and was stopped, its frames, and which feed it was.
+fn played() -> (Arc<Place>, Vec<String>, String) {
     let system = System::start(&FLAGS);
     all_trades_come_once(&system, "trade.AMZN", AMZN_TRADES);
+    let (feed, _) = exchange(&system);
     let place = stop_when_fed(system);
     let frames = is_one_history(&place);
-    (place, frames)
+    (place, frames, feed)
 }
 
 /// Stops a system once the shards have all that the journal has.
@@ -146,7 +147,7 @@ fn a_restored_journal_is_refused_and_its_end_comes_back_from_the_shards() {
     let place = system.stop();
     tool(&place, "recover", &[]).expect(3);
     // The tapes were changed in between: how much of the second one the shards have seen is not counted.
-    let refused = tool(&place, "recover", &["--from-shards"]).expect(4);
+    let refused = tool(&place, "recover", &["--from-shards", "--feed", &feed]).expect(4);
     assert!(refused.stderr.iter().any(|line| line.contains("--feed-next")), "{:?}", refused.stderr);
     let flags = ["--from-shards", "--feed", &feed, "--feed-next", &(total + 1).to_string()];
     let rebuilt = tool(&place, "recover", &flags).expect(0).json();
@@ -170,11 +171,7 @@ fn goes_on_with_both(place: Arc<Place>, before: &[String]) {
 
 #[test]
 fn a_lost_journal_comes_back_from_the_shards_to_the_last_frame() {
-    let system = System::start(&FLAGS);
-    all_trades_come_once(&system, "trade.AMZN", AMZN_TRADES);
-    let (feed, _) = exchange(&system);
-    let place = stop_when_fed(system);
-    let before = is_one_history(&place);
+    let (place, before, feed) = played();
     fs::remove_dir_all(place.data_dir().join("core")).unwrap();
     tool(&place, "recover", &[]).expect(4);
     let refused = tool(&place, "recover", &["--from-shards"]).expect(2);
@@ -206,7 +203,7 @@ fn find(value: &Value, key: &str) -> Option<String> {
 
 #[test]
 fn the_last_segments_of_the_journal_are_missed_and_rebuilt() {
-    let (place, before) = played();
+    let (place, before, feed) = played();
     let used = used_segments(&place, "core");
     let all = segments(&place, "core");
     let taken = used.len().min(5) - 1;
@@ -225,7 +222,7 @@ fn the_last_segments_of_the_journal_are_missed_and_rebuilt() {
     assert_eq!(start.code(), 5, "{:?}", start.stderr);
     assert!(start.stderr.iter().any(|line| line.contains("pregao recover")), "{:?}", start.stderr);
     tool(&place, "recover", &[]).expect(4);
-    tool(&place, "recover", &["--from-shards"]).expect(0);
+    tool(&place, "recover", &["--from-shards", "--feed", &feed]).expect(0);
     verify(&place).expect(0);
     assert!(is_one_history(&place) == before, "the journal is not what it was");
     goes_on(place, &before);
@@ -233,7 +230,7 @@ fn the_last_segments_of_the_journal_are_missed_and_rebuilt() {
 
 #[test]
 fn the_first_segment_of_a_shard_is_missed_and_the_shard_is_fed_anew() {
-    let (place, before) = played();
+    let (place, before, _) = played();
     let shard = SHARDS.into_iter().find(|shard| used_segments(&place, shard).len() > 1).unwrap();
     fs::remove_file(&segments(&place, shard)[0]).unwrap();
     let found = verify(&place).expect(3).json();
@@ -257,7 +254,7 @@ fn the_first_segment_of_a_shard_is_missed_and_the_shard_is_fed_anew() {
 
 #[test]
 fn a_changed_partition_is_refused_and_the_history_is_moved() {
-    let (place, before) = played();
+    let (place, before, _) = played();
     tool(&place, "repartition", &[]).expect(2);
     place.configure("[partition]\nby = \"range\"\nranges = [\"A-A\", \"B-M\", \"N-Z\"]\n");
     let start = place.all(&FLAGS);

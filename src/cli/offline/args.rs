@@ -48,7 +48,7 @@ pub(in crate::cli) struct RecoverFlags {
     /// Set the log of this shard aside: core feeds it anew
     #[arg(long, value_name = "NODE")]
     pub(in crate::cli) reset: Option<String>,
-    /// The exchange's feed, where no journal says it: `feed.identity` of `pregao status --verbose`; 0: a new one
+    /// The feed that the exchange plays: `feed.identity` of `pregao status --verbose`; 0: it begins a new one
     #[arg(long, value_name = "HEX", requires = "from_shards", value_parser = feed_identity)]
     pub(in crate::cli) feed: Option<u64>,
     /// The next number that core wants of the exchange, where it cannot be counted

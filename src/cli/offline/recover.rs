@@ -143,11 +143,11 @@ fn from_shards(
     if plan.journal_id == 0 {
         plan.journal_id = random_id();
     }
-    let known = logs.core.as_ref().map(|core| core.outline.upstream().0).filter(|feed| *feed != 0);
-    let Some(feed) = feed.or(known).or((plan.keep_below_seq > 1).then_some(0)) else {
+    let Some(feed) = feed else {
         return Err(Failure::usage(
-            "no journal says which feed of the exchange it follows: give --feed, as `feed.identity` in `pregao \
-             status --verbose` of the exchange has it, or --feed 0 when the exchange begins a new one",
+            "say with --feed which feed the exchange plays: what the shards hold does not tell, and core must not \
+             take its frames twice. `pregao status --verbose` has it as `feed.identity` of the exchange, core's \
+             log where a session begins; --feed 0 when the exchange begins a new one",
         ));
     };
     let mut shards = Vec::new();
@@ -296,7 +296,7 @@ fn remedies(dir: &str, is_core_well: bool, are_shards_well: bool) -> Vec<(String
         return remedies;
     }
     remedies.push((
-        format!("pregao recover --data-dir {dir} --from-shards"),
+        format!("pregao recover --data-dir {dir} --from-shards --feed HEX"),
         "rebuilds the end of the journal from what the shards hold: nothing that a shard holds is lost",
     ));
     remedies.push((

@@ -46,7 +46,8 @@ pub struct FeedPlace {
     pub next_seq: Option<u64>,
 }
 
-/// Writes the journal of this plan into an empty place, closed, and `epoch_id` is the identity of the epoch that begins at its end: a random number.
+/// Writes the journal of this plan into an empty place, closed. `place` says where core goes on at the exchange, and
+/// `epoch_id` is the identity of the epoch that begins at the end: a random number.
 ///
 /// # Errors
 /// When something cannot be read or written, or the sources are not what the plan says.

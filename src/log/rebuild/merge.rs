@@ -110,7 +110,7 @@ impl<F: Files> Source<F> {
                 Item::Data(frame) if frame.seq.get() < self.until_seq => {
                     return Ok(Some(as_sequenced(frame)));
                 }
-                Item::Data(_) | Item::Mark(..) => {}
+                Item::Data(_) | Item::Epoch(..) | Item::Mark(..) => {}
                 other => self.beside.push(other),
             }
         }

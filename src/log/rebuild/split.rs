@@ -199,7 +199,7 @@ fn beside<S: Storage>(
         Item::Lost { from_seq, to_seq, .. } => {
             note_lost(*from_seq, *to_seq, targets, splitting, now)
         }
-        Item::Data(_) | Item::Mark(..) | Item::Epoch(..) => Ok(()),
+        Item::Data(_) | Item::Epoch(..) | Item::Mark(..) => Ok(()),
     }
 }
 
@@ -261,7 +261,7 @@ pub fn check_split<F: Files>(part: &Part, mut reader: Reader<F>) -> Result<(), R
                 let text = format!("the record at position {from_position} cannot be read");
                 return Err(RebuildError::Check(text));
             }
-            Item::Statement(_) | Item::Hole(..) | Item::Mark(..) | Item::Epoch(..) => {}
+            Item::Statement(_) | Item::Hole(..) | Item::Epoch(..) | Item::Mark(..) => {}
         }
     }
     if found == *part {

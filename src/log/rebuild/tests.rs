@@ -142,7 +142,7 @@ fn frames(disk: &MemoryDisk, name: &str) -> (Vec<Frame>, Vec<(u64, u64)>) {
             Item::Data(frame) => frames.push(frame),
             Item::Hole(from, to) => holes.push((from, to)),
             Item::Lost { .. } => panic!("{item:?}"),
-            Item::Statement(_) | Item::Mark(..) | Item::Epoch(..) => {}
+            Item::Statement(_) | Item::Epoch(..) | Item::Mark(..) => {}
         }
     }
     (frames, holes)

@@ -190,7 +190,7 @@ fn show(what: &str, late: &Histogram<u64>, idle: Option<&Histogram<u64>>) {
 
 /// Thousands of subscribers with long lists join while the ticks go on.
 fn patterns(scale: &Scale) {
-    let mut peers = Peers::new(Broker::new(BrokerConfig::new(1 << 16, 10_000)), Clock::new());
+    let mut peers = Peers::new(Broker::new(BrokerConfig::new(1 << 16, 10_000)), Clock::start());
     peers.source = peers.open(Origin::Accepted(ListenerId(0)));
     let session = Session {
         role: Role::Publisher as u8,
@@ -241,7 +241,7 @@ fn patterns(scale: &Scale) {
 
 /// Replays are read without a pause while the ticks go on.
 fn replays(scale: &Scale) {
-    let clock = Clock::new();
+    let clock = Clock::start();
     let log = LogConfig {
         name: padded("core"),
         segment_records: 1 << 16,

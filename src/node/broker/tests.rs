@@ -118,13 +118,7 @@ impl Bench {
             let taken = bytes.len().min(bite).min(limit - read.len());
             if taken == 0 && self.broker.has_bulk() {
                 // What can wait comes in the next turns.
-                self.broker.handle_mail(self.now);
-                let line =
-                    std::iter::from_fn(|| self.broker.poll_bulk().filter(|next| *next != conn));
-                let others: Vec<ConnId> = line.collect();
-                for other in others {
-                    self.broker.put_off(other);
-                }
+                self.begin_part(conn);
                 if !self.broker.outgoing(self.now, conn).is_empty() {
                     continue;
                 }

@@ -199,13 +199,7 @@ impl Bench {
             let taken = head.len().min(limit - read.len());
             if taken == 0 && self.core.has_bulk() {
                 // The rest has its part of the next turn.
-                self.core.handle_mail(self.now);
-                let line =
-                    std::iter::from_fn(|| self.core.poll_bulk().filter(|next| *next != conn));
-                let others: Vec<ConnId> = line.collect();
-                for other in others {
-                    self.core.put_off(other);
-                }
+                self.begin_part(conn);
                 if !self.core.outgoing(self.now, conn).is_empty() {
                     continue;
                 }

@@ -8,6 +8,15 @@ const STEPS_MAX: usize = 64;
 const STEPS_OVER_MAX: usize = limits::PATTERNS_MAX / 4;
 
 impl Bench {
+    /// A turn begins in which this connection has its part of what can wait. Others keep their places.
+    pub(super) fn begin_part(&mut self, conn: ConnId) {
+        self.broker.handle_mail(self.now);
+        let line = std::iter::from_fn(|| self.broker.poll_bulk().filter(|next| *next != conn));
+        for other in line.collect::<Vec<ConnId>>() {
+            self.broker.put_off(other);
+        }
+    }
+
     /// A market with so many instruments, `M0000` and so on, in the index order of their names.
     fn many(instruments: u32) -> (Bench, ConnId) {
         let mut bench = Bench::new(1 << 14);

@@ -6,6 +6,15 @@ use super::*;
 const FRAMES_MAX: usize = 100;
 
 impl Bench {
+    /// A turn begins in which this connection has its part of what can wait. Others keep their places.
+    pub(super) fn begin_part(&mut self, conn: ConnId) {
+        self.core.handle_mail(self.now);
+        let line = std::iter::from_fn(|| self.core.poll_bulk().filter(|next| *next != conn));
+        for other in line.collect::<Vec<ConnId>>() {
+            self.core.put_off(other);
+        }
+    }
+
     /// A market with some hundred quotes of two instruments.
     fn with_history() -> (Bench, ConnId) {
         let mut bench = Bench::new();

@@ -17,14 +17,44 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// A peer that said nothing for this long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(45);
 
-/// Connections accepted in one turn.
-pub const ACCEPTS_PER_TURN_MAX: usize = 256;
+/// Connections accepted in one turn: some tenths of a millisecond, which whoever is live waits for.
+pub const ACCEPTS_PER_TURN_MAX: usize = 32;
 /// Addresses that one node listens on.
 pub const LISTENERS_MAX: usize = 16;
 /// The longest beginning of a frame that may wait for its end.
 pub const UNCONSUMED_FRAME_BYTES_MAX: usize = FRAME_BYTES - 1;
 /// Bytes read from one connection in one turn.
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
+/// Connections read in one turn, besides those that bring what is live.
+pub const READS_PER_TURN_MAX: usize = 512;
+/// Bytes read from all of them in one turn: as many frames as one longest subscription has.
+pub const READ_BYTES_OF_OTHERS_PER_TURN_MAX: usize = 64 * 1024;
+/// Frames of bulk that a node makes in one turn, for all peers together: about 0.1 ms. Bulk is what can wait:
+/// snapshots, conflated batches, replays. What the last piece looks at may cost as much again.
+pub const BULK_FRAMES_PER_TURN_MAX: usize = 1024;
+/// The same in a shard, where bulk is the answers: as much as one turn writes to one connection.
+pub const ANSWER_FRAMES_PER_TURN_MAX: usize = WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES;
+/// What a write of bulk costs besides its frames, in frames.
+pub const BULK_FRAMES_PER_WRITE: usize = 16;
+/// Records of a log, or frames of a ring, that one piece of bulk looks at.
+pub const BULK_RECORDS_PER_PIECE_MAX: usize = 8_192;
+/// Records that are looked at in the time in which one frame of bulk is made.
+pub const RECORDS_PER_BULK_FRAME: usize = 16;
+/// Records that are looked at where less than a frame of bulk is left for it.
+const BULK_RECORDS_PER_PIECE_MIN: usize = 64;
+/// The frames of one piece of bulk, and how many records it looks at, when a turn may still make so many frames.
+#[must_use]
+pub fn bulk_piece(frames_left: usize) -> (usize, usize) {
+    let records = frames_left.saturating_mul(RECORDS_PER_BULK_FRAME);
+    let looked = records.clamp(BULK_RECORDS_PER_PIECE_MIN, BULK_RECORDS_PER_PIECE_MAX);
+    (frames_left.clamp(1, FILL_FRAMES_MAX), looked)
+}
+/// Steps in which patterns are looked up in one turn, each about one look-up in a table: about 0.1 ms.
+pub const INTEREST_STEPS_PER_TURN_MAX: usize = 256;
+/// Replays under way in core. Others wait in the order in which they were asked for.
+pub const REPLAYS_MAX: usize = 1_024;
+/// A replay that is not read for this long gives its place up to one that waits, and goes on when it is read.
+pub const REPLAY_UNREAD_MAX: Duration = Duration::from_secs(1);
 /// Bytes written to one connection in one turn.
 pub const WRITE_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
 /// Connections that one process keeps at once, below the usual descriptor limit.
@@ -46,6 +76,8 @@ pub const STOP_MAX: Duration = Duration::from_secs(3);
 const _: () = {
     assert!(OUTBOX_BYTES_MAX.is_multiple_of(FRAME_BYTES));
     assert!(READ_BYTES_PER_TURN_MAX.is_multiple_of(FRAME_BYTES));
+    assert!(READ_BYTES_OF_OTHERS_PER_TURN_MAX <= READ_BYTES_PER_TURN_MAX);
+    assert!(READ_BYTES_OF_OTHERS_PER_TURN_MAX >= PATTERNS_MAX * FRAME_BYTES);
     assert!(HEARTBEAT_EVERY.as_secs() * 2 < SILENCE_MAX.as_secs());
 };
 
@@ -195,6 +227,15 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// What a segment's size is a multiple of: its header page.
 pub const SEGMENT_BYTES_STEP: u64 = 4096;
+
+/// Directories of replaced logs that are kept for one log; more have to be removed first.
+pub const REPLACED_MAX: u32 = 1_000;
+
+/// Characters of a shard's kept partition that a refusal shows.
+pub const PARTITION_SHOWN_MAX: usize = 200;
+
+/// Bytes of a shard's file `PARTITION` that are read; what is longer is none that a shard wrote.
+pub const PARTITION_TEXT_BYTES_MAX: u64 = 64 * 1024;
 
 /// Shortest and longest time between two syncs under `durability = "interval"`.
 pub const SYNC_INTERVAL_MIN: Duration = Duration::from_millis(1);
@@ -466,8 +507,11 @@ pub const RETAIN_BYTES_MIN: u64 = 4 * SEGMENT_BYTES_MIN;
 pub const RETAIN_AGE_MIN: Duration = Duration::from_secs(1);
 /// See [`RETAIN_AGE_MIN`].
 pub const RETAIN_AGE_MAX: Duration = Duration::from_hours(24 * 36_500);
-/// Epochs whose beginnings core knows, the newest ones: for shards that missed some.
-pub const EPOCHS_KNOWN_MAX: usize = 1_024;
+/// How often core asks a follower again that it refused because it holds another history.
+pub const FOREIGN_RETRY_EVERY: Duration = Duration::from_secs(10);
+/// Epochs whose identity and beginning a log and a broker know, the newest ones. Each start of core is one: who was
+/// away for more of them cannot be told what of its frames still stands.
+pub const EPOCHS_KEPT_MAX: usize = 256;
 
 /// How often it is logged at most that this machine ran out of something.
 pub const LOG_LOCAL_FAULT_EVERY: Duration = Duration::from_secs(1);

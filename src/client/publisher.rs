@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ClientError, Connection};
+use super::{ClientError, Connection, random_id};
 use crate::limits::{
     CLIENT_CONNECT_MAX, CLOCK_STEP_DEFAULT, INSTRUMENTS_MAX, PUBLISH_UNACCEPTED_MAX, SILENCE_MAX,
 };
@@ -105,6 +105,7 @@ impl Publisher {
             epoch: U32::new(epoch),
             epoch_start: U64::new(FIRST_SEQ),
             next_seq: U64::new(FIRST_SEQ),
+            feed: U64::new(random_id()),
             name: padded("publisher"),
             ..Session::default()
         };

@@ -166,3 +166,80 @@ enum Found {
     /// Everything from this ordinal on has been looked at.
     Paused(u64),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::memory::{MemoryDisk, MemoryStorage};
+    use crate::log::{LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
+    use crate::time::Now;
+    use crate::wire::{Cancel, Frame, I64, Trade, U32, U64, padded};
+
+    fn log() -> Log<MemoryStorage> {
+        let config = LogConfig {
+            name: padded("shard-A"),
+            segment_records: 1 << 12,
+            policy: SyncPolicy::Batch,
+            upstream: UpstreamRule::FollowSeq,
+            sequence: Sequence::Increasing,
+            retention: Retention::default(),
+        };
+        Log::open(MemoryDisk::new(4096).storage(), config, Now::default()).unwrap().0
+    }
+
+    fn trade(seq: u64) -> Frame {
+        Frame::seal(Trade {
+            seq: U64::new(seq),
+            ts_event: U64::new(seq),
+            price: I64::new(100),
+            qty: U64::new(1),
+            trade_id: U64::new(seq),
+            ..Trade::default()
+        })
+    }
+
+    fn cancel(seq: u64, of: u64) -> Frame {
+        Frame::seal(Cancel {
+            seq: U64::new(seq),
+            ts_event: U64::new(seq),
+            price: I64::new(100),
+            qty: U64::new(1),
+            trade_id: U64::new(of),
+            ..Cancel::default()
+        })
+    }
+
+    /// What a removed cancellation was looking for is no business of the next one.
+    #[test]
+    fn a_paused_search_outlives_the_removal_of_its_cancellation() {
+        let mut log = log();
+        let instrument = U32::new(0).into();
+        let mut history = InstrumentHistory::new(instrument, Frame::ZERO);
+        // Many of one price: a search for a number that nobody has looks at all of them.
+        let count = 3 * BLOCK;
+        let mut positions = Vec::new();
+        let mut add = |history: &mut InstrumentHistory, log: &mut Log<MemoryStorage>, frame| {
+            let position = log.append(&frame).unwrap();
+            log.commit(Now::default());
+            log.handle_completions(Now::default());
+            history.add(position, &frame);
+            positions.push(position);
+            position
+        };
+        for seq in 1..=count {
+            add(&mut history, &mut log, trade(seq));
+        }
+        let removed = add(&mut history, &mut log, cancel(count + 1, 999_999));
+        let mut unpacked = UnpackedBlock::default();
+        history.settle_cancels(&log, u64::MAX, &mut unpacked, &mut (2 * LOG_LOOK_COST));
+        assert!(history.cancels.search.is_some(), "the search is to pause here");
+        let (entries, _) = history.forget_before(removed + 1);
+        assert_eq!(entries, count + 1, "the cancellation is gone, with all before it");
+        let taken_back = history.end();
+        add(&mut history, &mut log, trade(count + 2));
+        add(&mut history, &mut log, cancel(count + 3, count + 2));
+        history.settle_cancels(&log, u64::MAX, &mut unpacked, &mut usize::MAX.clone());
+        assert!(history.cancels.is_settled(u64::MAX));
+        assert!(!history.cancels.stands(taken_back, u64::MAX), "it looked for another trade");
+    }
+}

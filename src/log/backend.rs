@@ -91,6 +91,32 @@ pub trait Storage {
     /// When the directory cannot be read.
     fn list(&mut self) -> Result<Vec<u64>, StorageError>;
 
+    /// The highest number of a segment that the retention has removed, or was about to remove; 0 when there is
+    /// none. Blocks.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    fn removed_through(&mut self) -> Result<u64, StorageError>;
+
+    /// Says durably that the retention has removed all segments up to this one: for a log that an older
+    /// program trimmed. Blocks.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    fn set_removed_through(&mut self, number: u64) -> Result<(), StorageError>;
+
+    /// The partition that the log's node keeps, as it wrote it; `None` when it never did. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Keeps the partition durably; what was kept before is replaced at once or not at all. Blocks.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    fn set_partition(&mut self, text: &[u8]) -> Result<(), StorageError>;
+
     /// Opens an existing segment, as long as it is. Blocks.
     ///
     /// # Errors
@@ -114,7 +140,7 @@ pub trait Storage {
     /// nothing else.
     fn start_touch(&mut self, segment: &Self::Segment, offset: usize, len: usize);
 
-    /// Starts to remove a segment.
+    /// Starts to remove a segment. That it is removed is on record, durably, before its file goes.
     fn start_remove(&mut self, segment: Self::Segment);
 
     /// Starts to look whether the directory is still where it was.

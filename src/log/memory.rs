@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use super::backend::{Completion, Segment, Storage, StorageError};
 use super::header::HEADER_BYTES;
+use super::inspect::{Files, Listing};
 use crate::planted::{Bug, is_planted};
 
 /// What a crash leaves of a page that was stored to since it was last made durable.
@@ -33,6 +34,9 @@ pub struct MemoryDisk(Rc<RefCell<Disk>>);
 #[derive(Clone, Debug)]
 struct Disk {
     files: BTreeMap<u64, File>,
+    /// What the retention has removed is durable at once.
+    removed_through: u64,
+    partition: Option<Vec<u8>>,
     jobs: VecDeque<Job>,
     page_bytes: usize,
     bytes_max: usize,
@@ -81,6 +85,8 @@ impl MemoryDisk {
     pub fn new(page_bytes: usize) -> MemoryDisk {
         MemoryDisk::from_disk(Disk {
             files: BTreeMap::new(),
+            removed_through: 0,
+            partition: None,
             jobs: VecDeque::new(),
             page_bytes: page_bytes.max(2),
             bytes_max: usize::MAX,
@@ -264,6 +270,26 @@ impl MemoryDisk {
         self.0.borrow_mut().files.insert(number, file);
     }
 
+    /// The highest number of a segment that the retention has removed; 0: none.
+    #[must_use]
+    pub fn removed_through(&self) -> u64 {
+        self.0.borrow().removed_through
+    }
+
+    /// The partition that the log's node keeps.
+    #[must_use]
+    pub fn partition(&self) -> Option<Vec<u8>> {
+        self.0.borrow().partition.clone()
+    }
+
+    /// Becomes what another disk is: a directory that is put in place of this one. Whoever holds this disk
+    /// sees it from its next open on.
+    pub fn become_copy_of(&self, other: &MemoryDisk) {
+        let copy = other.kill();
+        let taken = copy.0.borrow().clone();
+        *self.0.borrow_mut() = taken;
+    }
+
     /// Takes a segment away.
     pub fn take(&self, number: u64) {
         self.0.borrow_mut().files.remove(&number);
@@ -309,6 +335,9 @@ impl Disk {
                 Ok(Done::Synced)
             }
             Job::Remove { number } => {
+                if !is_planted(Bug::ForgetRemoval) {
+                    self.removed_through = self.removed_through.max(number);
+                }
                 self.files.remove(&number);
                 Ok(Done::Removed)
             }
@@ -362,6 +391,25 @@ impl Storage for MemoryStorage {
 
     fn list(&mut self) -> Result<Vec<u64>, StorageError> {
         Ok(self.disk.numbers())
+    }
+
+    fn removed_through(&mut self) -> Result<u64, StorageError> {
+        Ok(self.disk.removed_through())
+    }
+
+    fn set_removed_through(&mut self, number: u64) -> Result<(), StorageError> {
+        let mut disk = self.disk.0.borrow_mut();
+        disk.removed_through = disk.removed_through.max(number);
+        Ok(())
+    }
+
+    fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.disk.partition())
+    }
+
+    fn set_partition(&mut self, text: &[u8]) -> Result<(), StorageError> {
+        self.disk.0.borrow_mut().partition = Some(text.to_owned());
+        Ok(())
     }
 
     fn open(&mut self, number: u64) -> Result<MemorySegment, StorageError> {
@@ -429,6 +477,34 @@ impl Drop for MemoryStorage {
     fn drop(&mut self) {
         let mut disk = self.disk.0.borrow_mut();
         while disk.end_job().is_some() {}
+    }
+}
+
+/// What the tools see that look at a log without opening it.
+impl Files for MemoryDisk {
+    fn list(&mut self) -> Result<Listing, StorageError> {
+        let bytes = |number: &u64| (*number, self.bytes(*number).len() as u64);
+        let segments = self.numbers().iter().map(bytes).collect();
+        let removed_through = self.removed_through();
+        Ok(Listing { segments, removed_through, ..Listing::default() })
+    }
+
+    fn read_at(
+        &mut self,
+        number: u64,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, StorageError> {
+        let disk = self.0.borrow();
+        let Some(file) = disk.files.get(&number) else { return Ok(None) };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.stored.len());
+        let read = buffer.len().min(file.stored.len() - start);
+        buffer[..read].copy_from_slice(&file.stored[start..start + read]);
+        Ok(Some(read))
+    }
+
+    fn settle(&mut self, _number: u64) -> Result<(), StorageError> {
+        Ok(())
     }
 }
 

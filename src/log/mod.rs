@@ -8,6 +8,7 @@ mod counters;
 mod durability;
 mod header;
 pub mod inspect;
+mod lineage;
 mod mark;
 pub mod memory;
 mod notice;
@@ -15,6 +16,7 @@ mod open;
 mod place;
 mod positions;
 mod read;
+pub mod rebuild;
 mod recovery;
 mod retention;
 mod rollbacks;
@@ -24,11 +26,12 @@ mod turn;
 mod validator;
 mod writer;
 
-pub use append::LogEntry;
+pub use append::{LogEntry, NewEpoch};
 pub use backend::{Completion, Segment, Storage, StorageError};
 pub use config::{AppendError, Health, LogConfig, Progress, Retention, SyncPolicy};
 pub use counters::{Sequence, UpstreamRule};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, HeaderFault};
+pub use lineage::{EpochEnd, EpochEntry, Lineage, LogEpoch, UNKNOWN_EPOCH_ID};
 pub use mark::{Mark, Reason, hole_in, is_event, is_statement, is_uncertain};
 pub use notice::{Notice, RemovalReason};
 pub use read::Read;
@@ -58,6 +61,7 @@ pub struct Log<S: Storage> {
     durability: durability::Durability,
     checkpoints: checkpoint::Checkpoints,
     removal: retention::Removal,
+    lineage: lineage::Lineage,
     health: Health,
     /// What marks are stamped with and ages are judged by.
     clock: SteadyTime,

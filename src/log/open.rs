@@ -3,7 +3,7 @@
 use super::backend::{Segment, Storage, StorageError};
 use super::checkpoint::Checkpoints;
 use super::config::{Health, LogConfig};
-use super::counters::Rules;
+use super::counters::{Rules, Sequence};
 use super::durability::{Durability, Point};
 use super::mark::Reason;
 use super::mark::Record;
@@ -24,18 +24,38 @@ impl<S: Storage> Log<S> {
     ///
     /// # Errors
     /// When the storage is refused or fails. What is refused is not changed.
-    pub fn open(
+    pub fn open(storage: S, config: LogConfig, now: Now) -> Result<(Log<S>, Recovery), OpenError> {
+        Log::open_journal(storage, config, 0, now)
+    }
+
+    /// [`Log::open`] for a journal: one that has no identity yet gets this one, a random number other than 0.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_journal(
         mut storage: S,
         config: LogConfig,
+        new_journal_id: u64,
         now: Now,
     ) -> Result<(Log<S>, Recovery), OpenError> {
         if !(SEGMENT_RECORDS_MIN..=SEGMENT_RECORDS_MAX).contains(&config.segment_records) {
             return Err(OpenError::SegmentRecords(config.segment_records));
         }
         let rules = Rules { sequence: config.sequence, upstream: config.upstream };
-        let (mut found, skipped) = recovery::open_segments(&mut storage, config.name)?;
+        let recovery::Opened {
+            segments: mut found,
+            skipped,
+            journal_id,
+            first_number,
+            first_version,
+        } = recovery::open_segments(&mut storage, config.name)?;
+        let mut removed_through = storage.removed_through()?;
+        if found.is_empty() && removed_through > 0 {
+            return Err(OpenError::EndMissing { segment: removed_through });
+        }
+        let missing_front = recovery::missing_front(first_number, first_version, removed_through);
         if found.is_empty() {
-            found.push(segments::make_first(&mut storage, &config, now.wall_ns)?);
+            found.push(segments::make_first(&mut storage, &config, new_journal_id, now.wall_ns)?);
         }
         let walked = recovery::walk(&found, rules)
             .and_then(|tail| recovery::check_end(&found, tail.end).map(|()| tail));
@@ -46,9 +66,26 @@ impl<S: Storage> Log<S> {
             }
             None => error,
         })?;
+        let missing = recovery::end_missing(found.iter(), tail.end, tail.is_sealed);
+        let is_end_missing = missing.is_some();
+        if let Some(last) = missing.filter(|_| config.sequence == Sequence::Contiguous) {
+            return Err(OpenError::EndMissing { segment: last.segment.number() });
+        }
         let mut damaged = tail.damaged;
-        let rollbacks = recovery::survey(&found, tail.end, &mut damaged);
+        let (rollbacks, mut lineage) = recovery::survey(&found, tail.end, &mut damaged);
+        lineage.end_at(tail.counters.epoch);
+        let known = [journal_id, lineage.journal_id()].into_iter().find(|id| *id != 0);
+        let journal_id = known.unwrap_or(new_journal_id);
+        lineage.set_journal_id(journal_id);
         // From here on the disk is changed, and only behind the end.
+        if missing_front.is_none()
+            && let Some(before_first) = first_number.map(|first| first.saturating_sub(1))
+            && before_first > removed_through
+        {
+            // An older program has removed them.
+            storage.set_removed_through(before_first)?;
+            removed_through = before_first;
+        }
         for segment in found.iter_mut().filter(|segment| segment.end() > tail.end) {
             let bytes = segment.bytes();
             if segment.segment.len() < bytes {
@@ -57,7 +94,7 @@ impl<S: Storage> Log<S> {
         }
         let cut_records = recovery::cut(&mut found, tail.end);
         let written_at = last_written_at(&found, tail.end);
-        let mut segments = Segments::new(found, tail.end, &config);
+        let mut segments = Segments::new(found, tail.end, &config, journal_id);
         let clean = tail.clean && cut_records == 0;
         if !clean {
             // The Open mark, whose watermark covers it, must not become durable before it.
@@ -76,7 +113,8 @@ impl<S: Storage> Log<S> {
             writer: Writer::new(rules, tail.end, tail.counters, rollbacks),
             durability: Durability::new(config.policy, end),
             checkpoints: Checkpoints::default(),
-            removal: Removal::new(config.retention),
+            removal: Removal::new(config.retention, removed_through),
+            lineage,
             health: Health::Open,
             clock: SteadyTime::start(Follow::Ages, written_at, CLOCK_STEP_DEFAULT, now),
             clock_step_max: CLOCK_STEP_DEFAULT,
@@ -103,6 +141,8 @@ impl<S: Storage> Log<S> {
             upstream_feed: tail.counters.upstream_feed,
             upstream_seq: end.upstream_seq,
             damaged,
+            missing_front,
+            is_end_missing,
             skipped_segments: skipped.into_iter().map(|(number, _)| number).collect(),
         };
         Ok((log, recovery))
@@ -110,7 +150,12 @@ impl<S: Storage> Log<S> {
 
     fn put_open_mark(&mut self, now: Now) -> Result<(), AppendError> {
         self.wait_for_room(1, now)?;
+        let begins_segment = self.writer.position() == self.segments.active().base;
         self.put_mark(Reason::Open);
+        if begins_segment {
+            // A crash left the segment without a record: its head is written here.
+            self.restate_lineage();
+        }
         self.publish();
         self.sync_and_wait(now)
     }

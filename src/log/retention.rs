@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::Log;
-use super::backend::{Segment, Storage};
+use super::backend::{Segment, Storage, StorageError};
 use super::checkpoint::Head;
 use super::config::Retention;
 use super::mark::{Mark, Record};
@@ -29,11 +29,13 @@ pub(super) struct Removal {
     retention: Retention,
     /// Somebody still needs the frames from this seq on; `u64::MAX`: nobody does.
     needed_from_seq: u64,
+    /// Segments up to this one were removed by the retention, of this process or of one before it.
+    removed_through: u64,
 }
 
 impl Removal {
-    pub(super) fn new(retention: Retention) -> Removal {
-        Removal { retention, needed_from_seq: u64::MAX }
+    pub(super) fn new(retention: Retention, removed_through: u64) -> Removal {
+        Removal { retention, needed_from_seq: u64::MAX, removed_through }
     }
 
     /// Why the oldest sealed segment is to go, if it is.
@@ -88,6 +90,30 @@ impl<S: Storage> Log<S> {
         first_seq_of(self.segments.oldest())
     }
 
+    /// Whether segments before the oldest one are missing that the retention has not removed. It is over when
+    /// the retention has come so far.
+    #[must_use]
+    pub fn is_front_missing(&self) -> bool {
+        let oldest = self.segments.oldest().segment.number();
+        oldest > self.removal.removed_through.saturating_add(1)
+    }
+
+    /// The partition of the log's node, as it was kept; `None`: it never was. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        self.storage.partition()
+    }
+
+    /// Keeps the partition of the log's node beside the segments, durably. Blocks: for a node that starts.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn keep_partition(&mut self, text: &[u8]) -> Result<(), StorageError> {
+        self.storage.set_partition(text)
+    }
+
     /// What is removed, and when.
     #[must_use]
     pub fn retention(&self) -> Retention {
@@ -104,6 +130,8 @@ impl<S: Storage> Log<S> {
             seqs: seqs.map(|(first, behind)| (first.get(), behind.get() - 1)),
             reason,
         });
+        let oldest = oldest.segment.number();
+        self.removal.removed_through = self.removal.removed_through.max(oldest);
         self.segments.remove_oldest(&mut self.storage);
         self.writer.forget_before(self.segments.first_position());
     }

@@ -10,6 +10,7 @@ use super::config::LogConfig;
 use super::header::{Header, segment_bytes};
 use super::segment::LogSegment;
 use crate::limits::{SEGMENT_TOUCH_BYTES, SEGMENTS_MAX, SPACE_RETRY_WAIT};
+use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::Frame;
 
@@ -31,6 +32,8 @@ pub(super) struct Segments<G> {
     prepared: VecDeque<LogSegment<G>>,
     /// Whose log it is, as the headers of new segments say.
     name: [u8; 16],
+    /// The same for its identity; 0 = none.
+    journal_id: u64,
     /// Records of a new segment.
     new_records: u64,
     is_preparing: bool,
@@ -53,7 +56,12 @@ impl<G: Segment> Segments<G> {
     ///
     /// # Panics
     /// When there is no segment.
-    pub(super) fn new(mut found: Vec<LogSegment<G>>, end: u64, config: &LogConfig) -> Segments<G> {
+    pub(super) fn new(
+        mut found: Vec<LogSegment<G>>,
+        end: u64,
+        config: &LogConfig,
+        journal_id: u64,
+    ) -> Segments<G> {
         let last = found.len().saturating_sub(1);
         let active = found.iter().position(|segment| segment.end() > end).unwrap_or(last);
         let prepared = found.split_off(active + 1).into();
@@ -64,6 +72,7 @@ impl<G: Segment> Segments<G> {
             active,
             prepared,
             name: config.name,
+            journal_id,
             new_records: config.segment_records,
             is_preparing: false,
             retry_at: None,
@@ -154,7 +163,8 @@ impl<G: Segment> Segments<G> {
             return Err(TooMany);
         }
         let Some(number) = self.active.segment.number().checked_add(1) else { return Ok(()) };
-        let header = Header::new(self.name, number, self.active.end(), self.new_records, wall_ns);
+        let whose = (self.name, self.journal_id);
+        let header = Header::new(whose, number, self.active.end(), self.new_records, wall_ns);
         self.is_preparing = true;
         storage.start_prepare(number, &header.page(), segment_bytes(self.new_records));
         Ok(())
@@ -249,7 +259,8 @@ impl<G: Segment> Segments<G> {
         &self,
         storage: &mut S,
     ) -> Result<(), StorageError> {
-        let last_sealed = self.sealed.iter().rev().take(2);
+        let sealed = if is_planted(Bug::SyncOneFound) { 0 } else { 2 };
+        let last_sealed = self.sealed.iter().rev().take(sealed);
         for found in last_sealed.chain([&self.active]).chain(&self.prepared) {
             storage.start_sync(&found.segment);
             match storage.wait_completion() {
@@ -268,10 +279,11 @@ impl<G: Segment> Segments<G> {
 pub(super) fn make_first<S: Storage>(
     storage: &mut S,
     config: &LogConfig,
+    journal_id: u64,
     wall_ns: u64,
 ) -> Result<LogSegment<S::Segment>, StorageError> {
     let records = config.segment_records;
-    let header = Header::new(config.name, 1, 0, records, wall_ns);
+    let header = Header::new((config.name, journal_id), 1, 0, records, wall_ns);
     storage.start_prepare(1, &header.page(), segment_bytes(records));
     match storage.wait_completion() {
         Some(Completion::Prepared(made)) => Ok(LogSegment { base: 0, records, segment: made? }),

@@ -293,7 +293,13 @@ impl Shell for Sockets {
         self.get(conn).is_some_and(|connection| connection.state == State::Open)
     }
 
-    fn read(&mut self, _now: Mono, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> ReadEnd {
+    fn read(
+        &mut self,
+        _now: Mono,
+        conn: ConnId,
+        bytes_max: usize,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> ReadEnd {
         let found = self.connections.get_mut(conn.slot as usize);
         let Some(connection) = found.filter(|c| c.id == conn && !c.is_dead) else {
             return ReadEnd::Drained;
@@ -303,7 +309,7 @@ impl Shell for Sockets {
             connection.is_ready_to_read = false;
             return ReadEnd::Drained;
         }
-        match connection.read(&mut self.read_buffer, take) {
+        match connection.read(&mut self.read_buffer, bytes_max, take) {
             ReadOutcome::Drained => {
                 connection.is_ready_to_read = false;
                 ReadEnd::Drained

@@ -94,6 +94,18 @@ impl Node for Echo {
     fn poll_dirty(&mut self) -> Option<ConnId> {
         self.connections.poll_dirty()
     }
+    fn poll_bulk(&mut self) -> Option<ConnId> {
+        None
+    }
+    fn has_bulk(&self) -> bool {
+        false
+    }
+    fn put_off(&mut self, _conn: ConnId) -> bool {
+        false
+    }
+    fn is_source(&self, _conn: ConnId) -> bool {
+        true
+    }
     fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
         Outgoing { head: self.connections.outbox(conn), tail: &[] }
     }
@@ -431,15 +443,18 @@ fn a_panic_of_a_further_reactor_ends_the_whole() {
     assert!(error.contains("reactor 1 panicked"), "{error}");
 }
 
-/// How late the best of many deadlines in so much time is kept, and that none is kept early.
+/// How late the best of many deadlines in so much time is kept. A poll that counts in milliseconds is never less
+/// than this late; a busy machine is late often, and not each time.
 fn lateness_min(bench: &mut Bench, wait: Duration) -> Duration {
-    let late = (0..50).map(|_| {
+    let mut late = (0..5_000).map(|_| {
         let due = bench.reactor.clock.now().mono + wait;
         while bench.reactor.turn(&mut bench.node, Some(due)).unwrap().mono < due {}
         bench.reactor.clock.now().mono.since(due)
     });
-    late.min().unwrap()
+    late.find(|late| *late < LATE_MAX).unwrap_or(LATE_MAX)
 }
+
+const LATE_MAX: Duration = Duration::from_micros(600);
 
 #[test]
 fn a_deadline_below_a_millisecond_is_not_slept_past() {
@@ -448,11 +463,11 @@ fn a_deadline_below_a_millisecond_is_not_slept_past() {
     bench.reactor = Reactor::new(options).unwrap();
     for wait_us in [200, 1_200, 300] {
         let late = lateness_min(&mut bench, Duration::from_micros(wait_us));
-        assert!(late < Duration::from_micros(600), "{wait_us} us: {late:?} late");
+        assert!(late < LATE_MAX, "{wait_us} us: {late:?} late");
     }
     // An earlier deadline than the one that the timer was set for.
     let now = bench.reactor.clock.now().mono;
     bench.reactor.punctual.as_mut().unwrap().arm(now, now + Duration::from_millis(9));
     let late = lateness_min(&mut bench, Duration::from_micros(200));
-    assert!(late < Duration::from_micros(600), "{late:?} late");
+    assert!(late < LATE_MAX, "{late:?} late");
 }

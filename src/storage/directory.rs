@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::mapping::Mapping;
+use super::partition_file;
 use super::queue::{Answer, Jobs, Wake, queues};
 use super::worker::{self, Home, Job, Space, allocate, failure};
 use crate::log::{Completion, HEADER_BYTES, Segment, Storage, StorageError};
@@ -62,7 +63,7 @@ impl FileStorage {
     }
 
     fn with(directory: &Path, wake: Wake, space: Space) -> Result<FileStorage, StorageError> {
-        std::fs::create_dir_all(directory).map_err(|error| failure("create", directory, error))?;
+        make_durably(directory)?;
         let lock = lock(&directory.join("LOCK"))?;
         let temporaries =
             worker::temporaries(directory).map_err(|error| failure("list", directory, error))?;
@@ -106,6 +107,26 @@ impl Storage for FileStorage {
         }
         numbers.sort_unstable();
         Ok(numbers)
+    }
+
+    fn removed_through(&mut self) -> Result<u64, StorageError> {
+        let records = removal_records(&self.directory)
+            .map_err(|error| failure("list", &self.directory, error))?;
+        Ok(records.into_iter().max().unwrap_or(0))
+    }
+
+    fn set_removed_through(&mut self, number: u64) -> Result<(), StorageError> {
+        let handle =
+            File::open(&self.directory).map_err(|error| failure("open", &self.directory, error))?;
+        worker::record_removal(&self.directory, &handle, number)
+    }
+
+    fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        partition_file::read(&self.directory)
+    }
+
+    fn set_partition(&mut self, text: &[u8]) -> Result<(), StorageError> {
+        partition_file::write(&self.directory, text)
     }
 
     fn open(&mut self, number: u64) -> Result<FileSegment, StorageError> {
@@ -236,6 +257,21 @@ impl Segment for FileSegment {
     }
 }
 
+/// How the name of a file ends that says what the retention has removed.
+pub(super) const REMOVED: &str = "removed";
+
+/// Up to which segments the retention has removed all, as each record says it.
+pub(super) fn removal_records(directory: &Path) -> std::io::Result<Vec<u64>> {
+    let mut records = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == REMOVED) {
+            records.extend(segment_number(&path));
+        }
+    }
+    Ok(records)
+}
+
 /// The file of segment `number`.
 pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:020}.log"))
@@ -251,7 +287,38 @@ pub(super) fn segment_number(path: &Path) -> Option<u64> {
     }
 }
 
-fn lock(path: &Path) -> Result<File, StorageError> {
+/// Makes the directory with all that are missing above it, and all their names durable: a segment whose
+/// directory nobody finds is lost. Each name is synced before the next directory is made. So of those that are
+/// there only the lowest can be one whose process died in between, and its name is synced again.
+fn make_durably(directory: &Path) -> Result<(), StorageError> {
+    let mut missing = Vec::new();
+    let mut lowest = directory;
+    while !lowest.exists() && above(lowest) != lowest {
+        missing.push(lowest);
+        lowest = above(lowest);
+    }
+    match worker::sync_directory(above(lowest)) {
+        // Somebody else made it, where this process may not even look.
+        Err(_) if std::fs::read_dir(above(lowest)).is_err() => {}
+        done => done?,
+    }
+    for path in missing.into_iter().rev() {
+        std::fs::create_dir_all(path).map_err(|error| failure("create", path, error))?;
+        worker::sync_directory(above(path))?;
+    }
+    Ok(())
+}
+
+/// The directory that has this one's name.
+fn above(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
+pub(super) fn lock(path: &Path) -> Result<File, StorageError> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)

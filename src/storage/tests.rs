@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::*;
 use crate::log::{
-    HeaderFault, Log, LogConfig, OpenError, Read, Recovery, Retention, Sequence, StorageError,
-    SyncPolicy, UpstreamRule,
+    HeaderFault, Log, LogConfig, NewEpoch, OpenError, Read, Recovery, Retention, Sequence,
+    StorageError, SyncPolicy, UpstreamRule,
 };
 use crate::time::{Mono, Now};
 use crate::wire::{Frame, Kind, Quote, U64};
@@ -66,7 +66,7 @@ fn what_was_written_is_there_after_close_and_after_death() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, recovery) = open(directory.path());
     assert!(recovery.fresh);
-    log.begin_epoch(at(0)).unwrap();
+    log.begin_epoch(NewEpoch::of(7), at(0)).unwrap();
     append_up_to(&mut log, 500);
     log.close(at(2)).unwrap();
     drop(log);

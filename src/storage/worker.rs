@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FallocateFlags, fallocate, openat, renameat, unlinkat}
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::directory::FileSegment;
+use super::directory::{FileSegment, REMOVED, removal_records, segment_path};
 use super::mapping::{Mapping, Pages};
 use crate::limits::SEGMENT_TOUCH_BYTES;
 use crate::log::{Completion, HEADER_BYTES, Segment, StorageError};
@@ -129,11 +129,41 @@ fn sync(directory: &Home, file: Option<&File>, number: u64) -> Result<(), Storag
 }
 
 fn remove(directory: &Home, segment: FileSegment) -> Result<(), StorageError> {
-    let path = directory.segment_path(segment.number());
+    let number = segment.number();
+    let path = directory.segment_path(number);
     drop(segment);
+    record_removal(&directory.path, &directory.handle, number)?;
     unlinkat(&directory.handle, name_of(&path), AtFlags::empty())
         .map_err(|errno| failure("remove", &path, errno.into()))?;
     directory.sync()
+}
+
+/// Says durably that all segments up to this one are removed by the retention: any other that is missing is
+/// a loss. One such record stays. `handle` is the open directory.
+pub(super) fn record_removal(
+    directory: &Path,
+    handle: &File,
+    number: u64,
+) -> Result<(), StorageError> {
+    let path = segment_path(directory, number).with_extension(REMOVED);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+    openat(handle, name_of(&path), flags, Mode::from_raw_mode(0o666))
+        .map_err(|errno| failure("create", &path, errno.into()))?;
+    handle.sync_all().map_err(|error| failure("sync", directory, error))?;
+    // An older one that stays says less, and the greatest counts.
+    let older = removal_records(directory).unwrap_or_default();
+    for number in older.into_iter().filter(|older| *older < number) {
+        let older = segment_path(directory, number).with_extension(REMOVED);
+        let _ = unlinkat(handle, name_of(&older), AtFlags::empty());
+    }
+    Ok(())
+}
+
+/// Makes the names in the directory durable.
+pub(super) fn sync_directory(directory: &Path) -> Result<(), StorageError> {
+    File::open(directory)
+        .and_then(|handle| handle.sync_all())
+        .map_err(|error| failure("sync", directory, error))
 }
 
 /// The error of an action on a path. What passes by itself, or when somebody gives it, is told apart.

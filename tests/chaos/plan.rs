@@ -113,8 +113,8 @@ fn nodes_that_die_stop_and_start_at_random_lose_nothing_and_answer_in_time() {
     // The quiet end.
     proxy.calm();
     let (cuts, garbled) = proxy.counts();
+    // How much of it met anything is luck, and so is no part of what must hold.
     println!("{done:?}; on the bad road {cuts} cuts and {garbled} changed bits");
-    assert!(cuts + garbled > 0, "the bad road was a good one");
     system.wait_well();
     let mark = direct.stdout.len() + 500;
     direct.stdout.wait_len(mark);

@@ -15,7 +15,7 @@ use pregao::wire::{
 
 use super::files;
 use super::node::Place;
-use super::process::PATIENCE;
+use super::process::{Deadline, PATIENCE};
 use super::shard_kills::rounds;
 use super::wire::{Came, Wire};
 
@@ -172,6 +172,38 @@ fn follower(
     }
 }
 
+/// The exchange, the broker and a shard of a core, with an empty ledger.
+pub(crate) struct Peers {
+    over: Arc<AtomicBool>,
+    ledger: Shared,
+    /// Where they are, for the configuration.
+    pub(crate) net: String,
+}
+
+impl Peers {
+    pub(crate) fn start() -> Peers {
+        let over = Arc::new(AtomicBool::new(false));
+        let ledger = Shared::default();
+        let (of_broker, of_shard) = (Arc::clone(&ledger), Arc::clone(&ledger));
+        let external = serve(&over, exchange);
+        let broker = serve(&over, move |wire, over| be_broker(&of_broker, wire, over));
+        let shard = serve(&over, move |wire, over| be_shard(&of_shard, wire, over));
+        let net =
+            format!("external = \"{external}\"\nbroker = \"{broker}\"\nshards = [\"{shard}\"]");
+        Peers { over, ledger, net }
+    }
+
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 fn is_event(frame: &&Frame) -> bool {
     frame.kind().is_some_and(Kind::is_data) && !frame.has(Flags::SNAPSHOT)
 }
@@ -232,6 +264,36 @@ fn check(place: &Place, ledger: &mut Ledger) {
     }
 }
 
+/// Asks how much is durable, which never becomes less.
+fn greet(place: &Place, ledger: &Shared) {
+    let mut querier = Wire::new(TcpStream::connect_timeout(&place.address(), PATIENCE).unwrap());
+    querier.send(Session { role: Role::Querier as u8, ..Session::default() });
+    querier.flush();
+    let said = querier.wait_kind(Kind::Session).expect("core answers");
+    let durable_seq = said.view::<Session>().unwrap().durable_seq.get();
+    with(ledger, |ledger| {
+        let before = ledger.durable_seq;
+        assert!(durable_seq >= before, "durable_seq went back from {before} to {durable_seq}");
+        ledger.durable_seq = durable_seq;
+    });
+}
+
+/// A life that is killed when it has published and made durable so much, however long that takes.
+fn live_long(place: &Place, ledger: &Shared) {
+    with(ledger, |ledger| ledger.lives += 1);
+    let mut core = place.start(&["core"]);
+    core.wait_listening();
+    let wanted = with(ledger, |ledger| ledger.next_seq()) + 1_000;
+    let deadline = Deadline::after(PATIENCE);
+    while with(ledger, |ledger| ledger.next_seq().min(ledger.durable_seq)) < wanted {
+        assert!(!deadline.is_over(), "it does not get as far as {wanted}");
+        greet(place, ledger);
+        core.run_for(Duration::from_millis(20));
+    }
+    core.kill();
+    with(ledger, |ledger| check(place, ledger));
+}
+
 fn live(place: &Place, ledger: &Shared, random: &mut Random) {
     with(ledger, |ledger| ledger.lives += 1);
     let mut core = place.start(&["core"]);
@@ -239,17 +301,7 @@ fn live(place: &Place, ledger: &Shared, random: &mut Random) {
         core.run_for(Duration::from_micros(random.next_u64() % 20_000));
     } else {
         core.wait_listening();
-        let mut querier =
-            Wire::new(TcpStream::connect_timeout(&place.address(), PATIENCE).unwrap());
-        querier.send(Session { role: Role::Querier as u8, ..Session::default() });
-        querier.flush();
-        let said = querier.wait_kind(Kind::Session).expect("core answers");
-        let durable_seq = said.view::<Session>().unwrap().durable_seq.get();
-        with(ledger, |ledger| {
-            let before = ledger.durable_seq;
-            assert!(durable_seq >= before, "durable_seq went back from {before} to {durable_seq}");
-            ledger.durable_seq = durable_seq;
-        });
+        greet(place, ledger);
         core.run_for(Duration::from_micros(random.next_u64() % 80_000));
     }
     core.kill();
@@ -261,30 +313,30 @@ fn live(place: &Place, ledger: &Shared, random: &mut Random) {
 fn nothing_that_core_published_is_lost_or_invented_by_kills() {
     let (rounds, seed) = rounds();
     let start = Instant::now();
-    let over = Arc::new(AtomicBool::new(false));
-    let ledger = Shared::default();
-    let (of_broker, of_shard) = (Arc::clone(&ledger), Arc::clone(&ledger));
-    let external = serve(&over, exchange);
-    let broker = serve(&over, move |wire, over| be_broker(&of_broker, wire, over));
-    let shard = serve(&over, move |wire, over| be_shard(&of_shard, wire, over));
-    let net = format!("external = \"{external}\"\nbroker = \"{broker}\"\nshards = [\"{shard}\"]");
-    let place = Place::new("core", &net, "");
-    for round in 0..rounds {
-        let durability = ["interval", "batch", "none"][round as usize % 3];
+    let peers = Peers::start();
+    let (net, ledger) = (&peers.net, &peers.ledger);
+    let place = Place::new("core", net, "");
+    let configure = |durability: &str| {
         place.configure(
-            &net,
+            net,
             &format!(
                 "[data]\nsegment_bytes = {SEGMENT_BYTES}\ndurability = \"{durability}\"\n\
                  sync_interval = \"2ms\"\n[core]\nretain_bytes = {RETAIN_BYTES}"
             ),
         );
+    };
+    for round in 0..rounds {
+        configure(["interval", "batch", "none"][round as usize % 3]);
         let mut random = Random::new(seed ^ (u64::from(round) << 32));
-        live(&place, &ledger, &mut random);
-        live(&place, &ledger, &mut random);
+        live(&place, ledger, &mut random);
+        live(&place, ledger, &mut random);
     }
-    over.store(true, Ordering::SeqCst);
+    // However slow the machine is: what the kills left goes on. This policy syncs by itself.
+    configure("batch");
+    live_long(&place, ledger);
+    peers.end();
     let removed = files::segments(&place.log("core")).first().map_or(0, |it| it.number - 1);
-    with(&ledger, |ledger| {
+    with(ledger, |ledger| {
         println!(
             "core: {rounds} rounds in {:.1?}, {} lives, {} frames published, {removed} segments \
              removed",
@@ -292,6 +344,5 @@ fn nothing_that_core_published_is_lost_or_invented_by_kills() {
             ledger.lives,
             ledger.published.len()
         );
-        assert!(ledger.published.len() > 1_000 && ledger.durable_seq > 1);
     });
 }

@@ -203,6 +203,7 @@ impl World {
             };
             left.fail_sync_after(u32::MAX);
             let after = self.hosts[host].read_disk(&left, self.now());
+            self.watch_from_outside(host, &left, &after);
             self.hosts[host].disk = Some(left);
             self.watch_crash(host, is_power, before, after);
         }
@@ -257,7 +258,7 @@ impl World {
     }
 
     /// The operator's way: the node says goodbye, closes its log, and ends.
-    fn stop(&mut self, host: usize) {
+    pub(crate) fn stop(&mut self, host: usize) {
         let now = self.now();
         for member in self.members(host) {
             self.finish_turn(member);
@@ -306,6 +307,7 @@ impl World {
         disk.put(number, bytes);
         self.log(host, &format!("---- record {record} of segment {number} rots"));
         let after = self.hosts[host].read_disk(&disk, self.now());
+        self.watch_from_outside(host, &disk, &after);
         let (Some(mut before), Some(after)) = (before, after) else {
             self.broken("a-crashed-log-opens", "a sealed record rots, and the log is refused");
         };

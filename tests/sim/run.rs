@@ -9,6 +9,7 @@ use pregao::wire::{BreakerAction, Metric, Op, Query};
 use crate::check::{check, check_answers, check_now};
 use crate::counts::Counts;
 use crate::hosts::Spec;
+use crate::outside::check_union;
 use crate::plan::{Day, Wish};
 use crate::road::{MS, Road};
 
@@ -117,6 +118,7 @@ pub(crate) fn finish(day: &mut Day) {
         }
     }
     converge(day);
+    check_union(day);
 }
 
 /// Runs on until all that must hold in the end holds.

@@ -18,7 +18,11 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 16] = [
+pub(crate) const ALL: [(&str, fn()); 18] = [
+    (
+        "what_an_open_takes_for_durable_survives_a_loss_of_power",
+        crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
+    ),
     ("the_same_seed_is_the_same_run", the_same_seed_is_the_same_run),
     (
         "a_tape_at_full_speed_arrives_whole_everywhere",
@@ -51,6 +55,10 @@ pub(crate) const ALL: [(&str, fn()); 16] = [
     (
         "a_conflated_batch_of_thousands_is_whole",
         crate::many::a_conflated_batch_of_thousands_is_whole,
+    ),
+    (
+        "thousands_of_patterns_meet_thousands_of_instruments",
+        crate::patterns::thousands_of_patterns_meet_thousands_of_instruments,
     ),
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),
 ];

@@ -84,11 +84,12 @@ impl World {
         self.hold(!has_late_input || turn.is_urgent(), "late-input-gets-a-turn-at-once", || {
             format!("{name} was called behind its timers and may sleep")
         });
-        let is_forgotten = !turn.is_urgent() && node.poll_dirty().is_some();
+        let is_forgotten = !turn.is_urgent() && (node.poll_dirty().is_some() || node.has_bulk());
         self.hold(!is_forgotten, "who-has-something-to-send-is-flushed", || {
             format!("{name} may sleep with something to send")
         });
         self.watch_reactor(host, node);
+        self.watch_work(host, node);
     }
 
     /// A connection that is gone has nothing to send, whoever has its slot now.
@@ -245,13 +246,19 @@ impl Shell for Sockets<'_> {
         self.place(conn).is_some()
     }
 
-    fn read(&mut self, now: Mono, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> ReadEnd {
+    fn read(
+        &mut self,
+        now: Mono,
+        conn: ConnId,
+        bytes_max: usize,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> ReadEnd {
         let Some((number, side)) = self.place(conn) else { return ReadEnd::Drained };
         self.is_busy = true;
         let (world, host) = (&mut *self.world, self.host);
         let weather = world.weather;
         let tcp = world.tcps.get_mut(&number).unwrap();
-        let bound = tcp.read_bytes_max(&weather);
+        let bound = tcp.read_bytes_max(&weather).min(bytes_max.max(1));
         let end = &mut tcp.ends[side];
         let taken = end.received.len().min(bound);
         let mut bytes = std::mem::take(&mut end.carry);

@@ -10,7 +10,7 @@ use pregao::log::memory::MemoryDisk;
 use pregao::node::{ConnId, DialFailure, DialId};
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
-use pregao::turn::{Bounds, Dialed, Turn};
+use pregao::turn::{Dialed, Turn};
 
 use crate::asker::Asker;
 use crate::counts::Counts;
@@ -119,14 +119,14 @@ pub(crate) struct World {
     pub(crate) watch: Watch,
     pub(crate) turns: u64,
     /// The bounds of every host's turns.
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: crate::work::WorkBounds,
     pub(crate) counts: Counts,
     /// Print what happens.
     pub(crate) is_traced: bool,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, bounds: Bounds) -> World {
+    pub(crate) fn new(seed: u64, bounds: crate::work::WorkBounds) -> World {
         World {
             now_ns: GRAIN_NS,
             wall_skew_ns: 0,
@@ -218,7 +218,7 @@ impl World {
             conns: BTreeMap::new(),
             used_slots: BTreeMap::new(),
             dialed: VecDeque::new(),
-            turn: Turn::new(self.bounds),
+            turn: Turn::new(self.bounds.turn),
             backlog: VecDeque::new(),
             readable: VecDeque::new(),
             writable: VecDeque::new(),
@@ -267,7 +267,7 @@ impl World {
         }
         match known.spec.start(known.disk.as_ref(), now) {
             Ok((node, fanouts)) => {
-                known.node = Some(node);
+                known.node = Some(self.bounds.of(node));
                 self.start_further(host, fanouts);
             }
             Err(error) => {

@@ -90,7 +90,19 @@ impl Place {
 
     /// Starts it through another program, which must become it.
     pub(crate) fn start_command(&self, mut command: Command, arguments: &[&str]) -> Process {
+        self.complete(&mut command, arguments);
+        Process::of(&mut command)
+    }
+
+    /// The command that starts it.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        self.complete(&mut command, arguments);
+        command
+    }
+
+    fn complete(&self, command: &mut Command, arguments: &[&str]) {
         command.args(arguments).arg("--config").arg(self.config_file());
-        Process::of(command.arg("--data-dir").arg(&self.data))
+        command.arg("--data-dir").arg(&self.data);
     }
 }

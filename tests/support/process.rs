@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -157,12 +157,31 @@ impl Process {
         let pid = i32::try_from(child.id()).unwrap();
         // Not yet waited for, so the number is still this child's.
         let handle = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
-        let stdout = Lines::collect(child.stdout.take().unwrap());
-        let stderr = Lines::collect(child.stderr.take().unwrap());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (sender, exit) = channel::bounded(1);
         thread::spawn(move || {
             let _ = sender.send(child.wait().unwrap());
         });
+        Process::with(pid, handle, (stdout.unwrap(), stderr.unwrap()), exit)
+    }
+
+    /// A child that somebody else waits for, who says so when it ends. Its outputs are pipes.
+    pub(crate) fn with_exit(
+        mut child: Child,
+        handle: OwnedFd,
+        exit: Receiver<ExitStatus>,
+    ) -> Process {
+        let outputs = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        Process::with(i32::try_from(child.id()).unwrap(), handle, outputs, exit)
+    }
+
+    fn with(
+        pid: i32,
+        handle: OwnedFd,
+        (stdout, stderr): (ChildStdout, ChildStderr),
+        exit: Receiver<ExitStatus>,
+    ) -> Process {
+        let (stdout, stderr) = (Lines::collect(stdout), Lines::collect(stderr));
         Process { pid, handle, stdout, stderr, exit, ended: None }
     }
 

@@ -21,6 +21,7 @@ use crate::time::{Mono, Now};
 use crate::wire::{Cancel, Definition, Flags, I64, PRICE_UNDEFINED, Quote, Trade, U16, U32, U64};
 
 mod golden;
+mod losses;
 mod new_kind;
 
 const DAY_NS: u64 = 86_400_000_000_000;

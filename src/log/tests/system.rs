@@ -173,7 +173,7 @@ fn a_log_whose_directory_is_gone_takes_nothing_and_goes_on_when_it_is_back() {
     let said = notices(&mut log);
     assert!(matches!(said[..], [Notice::Displaced(_)]), "{said:?}");
     assert_eq!(log.append(&frame(2)), Err(AppendError::Full));
-    assert_eq!(log.begin_epoch(at(1_100)), Err(AppendError::Full));
+    assert_eq!(log.begin_epoch(NewEpoch::of(7), at(1_100)), Err(AppendError::Full));
     assert!(log.close(at(1_100)).is_err(), "nobody would find what a close says");
     assert_eq!(disk.writes(), writes);
     assert_eq!(contents(&log).0, [1], "reads go on");

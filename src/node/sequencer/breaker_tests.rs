@@ -65,6 +65,7 @@ impl Bench {
             connect_deadline: Duration::from_secs(1),
             broker_warmup_frames: 0,
             seed: 1,
+            epoch_id: 11,
         };
         let core = Sequencer::new(config, journal, &recovery, now).unwrap();
         let mut bench = Bench {

@@ -119,7 +119,8 @@ impl Market {
                         if is_event(frame) {
                             loss.pass_frame(frame.seq.get());
                         }
-                        if frame.seq.get() < void_from {
+                        let is_data = frame.kind().is_some_and(Kind::is_data);
+                        if is_data && frame.seq.get() < void_from {
                             market.note(frame);
                         }
                     }
@@ -140,7 +141,7 @@ impl Market {
 
     pub(super) fn note_epoch(&mut self, epoch: u32, start_seq: u64) {
         if self.epochs.back().is_none_or(|(known, _)| *known < epoch) {
-            if self.epochs.len() >= limits::EPOCHS_KNOWN_MAX {
+            if self.epochs.len() >= limits::EPOCHS_KEPT_MAX {
                 self.epochs.pop_front();
             }
             self.epochs.push_back((epoch, start_seq));
@@ -148,10 +149,10 @@ impl Market {
     }
 
     /// What was sent in `epoch` is void from this seq on: there the next epoch began, and none began
-    /// lower later. 1, when the journal no longer knows.
-    pub(super) fn void_from(&self, epoch: u32) -> u64 {
-        let next = self.epochs.iter().find(|(known, _)| *known == epoch.saturating_add(1));
-        next.map_or(1, |(_, start_seq)| *start_seq)
+    /// lower later. `None` when the journal no longer knows, or never did. For followers that know no identity.
+    pub(super) fn end_of_epoch(&self, epoch: u32) -> Option<u64> {
+        let place = self.epochs.iter().position(|(known, _)| *known == epoch)?;
+        self.epochs.get(place + 1).map(|(_, start_seq)| *start_seq)
     }
 
     /// See the field.
@@ -185,6 +186,9 @@ impl Market {
     /// All that is known, for the head of a journal's new segment: each instrument's definition, and
     /// its last frame of every kind, which has the counter that the next one goes on from. And what is
     /// not known: whoever reads this no longer has, or no longer minds, the loss that is the reason.
+    ///
+    /// All in one turn, once for a segment: they must stand at its head, before its first frame. There are five frames
+    /// of an instrument at most.
     pub(super) fn statements(&self) -> Vec<Frame> {
         let of = |index: InstrumentIndex| {
             let values = &self.values;

@@ -72,8 +72,8 @@ struct Instrument {
     series: Vec<Series>,
     /// The last trade before the subscription's first.
     prior: Option<Trade>,
-    /// Frames that wait for what history has before them.
-    held: Option<Vec<Frame>>,
+    /// Frames that wait for what history has before them, and whether trades may be missing before each.
+    held: Option<Vec<(Frame, bool)>>,
     has_begun: bool,
     /// The newest event time, and when it was that late.
     heard: Option<(u64, Mono)>,
@@ -186,20 +186,26 @@ impl LiveBars {
     pub fn handle_backfill(&mut self, now: Now, backfill: &Backfill, found: Option<&[Frame]>) {
         let Some(known) = self.instruments.get_mut(&backfill.instrument) else { return };
         let Some(held) = known.held.take() else { return };
-        let mut frames: BTreeMap<u64, Frame> = BTreeMap::new();
+        let mut frames: BTreeMap<u64, (Frame, bool)> = BTreeMap::new();
         for frame in found.unwrap_or_default() {
             if Seq::from_field(frame.seq) < backfill.before_seq
                 && frame.instrument() == backfill.instrument
             {
-                frames.insert(frame.seq.get(), *frame);
+                frames.insert(frame.seq.get(), (*frame, false));
             }
         }
         if found.is_none() {
             known.series.iter_mut().for_each(Series::begin_incomplete);
         }
-        frames.extend(held.iter().map(|frame| (frame.seq.get(), *frame)));
-        for frame in frames.values() {
-            self.fold(now, frame);
+        frames.extend(held.iter().map(|held| (held.0.seq.get(), *held)));
+        for (frame, is_torn) in frames.values() {
+            self.fold(now, frame, *is_torn);
+        }
+        // What came behind them and found no room, or was lost.
+        if let Some(known) = self.instruments.get_mut(&backfill.instrument)
+            && known.is_torn
+        {
+            known.series.iter_mut().for_each(Series::mark_incomplete);
         }
         self.schedule(backfill.instrument);
     }
@@ -221,7 +227,7 @@ impl LiveBars {
         }
         if let Some(held) = &mut known.held {
             if held.len() < LIVE_BAR_HELD_MAX {
-                held.push(*frame);
+                held.push((*frame, is_trade && std::mem::take(&mut known.is_torn)));
             } else {
                 known.is_torn = true;
             }
@@ -245,12 +251,13 @@ impl LiveBars {
                 return;
             }
         }
-        if let Some(held) = self.instruments.get_mut(&number).and_then(|known| known.held.as_mut())
-        {
-            held.push(*frame);
+        let Some(known) = self.instruments.get_mut(&number) else { return };
+        let is_torn = is_trade && std::mem::take(&mut known.is_torn);
+        if let Some(held) = &mut known.held {
+            held.push((*frame, is_torn));
             return;
         }
-        self.fold(now, frame);
+        self.fold(now, frame, is_torn);
         self.schedule(number);
     }
 
@@ -325,9 +332,13 @@ impl LiveBars {
         });
     }
 
-    fn fold(&mut self, now: Now, frame: &Frame) {
+    /// `is_torn`: trades may be missing before it.
+    fn fold(&mut self, now: Now, frame: &Frame, is_torn: bool) {
         let number = frame.instrument();
         let Some(known) = self.instruments.get_mut(&number) else { return };
+        if is_torn {
+            known.series.iter_mut().for_each(Series::mark_incomplete);
+        }
         if let Some(cancel) = frame.view::<Cancel>() {
             for series in &mut known.series {
                 self.trades -= usize::from(series.cancel(number, cancel, &mut self.bars));
@@ -339,8 +350,8 @@ impl LiveBars {
         if known.heard.is_none_or(|(newest, _)| ts > newest) {
             known.heard = Some((ts, now.mono));
         }
-        let is_torn = std::mem::take(&mut known.is_torn);
         for series in &mut known.series {
+            series.leave_behind(number, ts, &mut self.bars);
             if self.trades >= LIVE_BAR_TRADES_MAX {
                 self.trades -= series.forget_oldest();
             }
@@ -354,7 +365,7 @@ impl LiveBars {
     fn take_back(&mut self, seq: u64) {
         for (&number, known) in &mut self.instruments {
             if let Some(held) = &mut known.held {
-                held.retain(|frame| frame.seq.get() < seq);
+                held.retain(|(frame, _)| frame.seq.get() < seq);
             }
             for series in &mut known.series {
                 self.trades -= series.take_back(number, seq, &mut self.bars);

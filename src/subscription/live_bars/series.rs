@@ -69,7 +69,25 @@ impl Series {
         }
     }
 
-    /// Takes a trade. `true` if it is kept now.
+    /// Reports the bars that a trade at this event time ends.
+    pub(super) fn leave_behind(
+        &mut self,
+        instrument: InstrumentId,
+        ts: u64,
+        out: &mut VecDeque<LiveBar>,
+    ) {
+        let start = self.start_of(ts);
+        if start < self.first_start {
+            return;
+        }
+        let earlier = self.windows.range_mut(..start).filter(|(_, window)| !window.is_over);
+        for (_, window) in earlier {
+            window.is_over = true;
+            window.report(instrument, self.interval_ns, out);
+        }
+    }
+
+    /// Takes a trade, behind [`Series::leave_behind`]. `true` if it is kept now.
     pub(super) fn add(
         &mut self,
         instrument: InstrumentId,
@@ -82,11 +100,6 @@ impl Series {
         let start = self.start_of(ts);
         if start < self.first_start {
             return false;
-        }
-        let earlier = self.windows.range_mut(..start).filter(|(_, window)| !window.is_over);
-        for (_, window) in earlier {
-            window.is_over = true;
-            window.report(instrument, self.interval_ns, out);
         }
         let has_newer = self.windows.range(start..).any(|(&other, _)| other > start);
         let window = self.windows.entry(start).or_default();

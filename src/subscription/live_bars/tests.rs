@@ -198,6 +198,41 @@ fn bars_with_a_hole_say_so() {
     assert_eq!(bench.trade(6, 180, 5), [(120, 1, "")]);
 }
 
+/// More trades of one bar than a subscription keeps: those that are dropped are missing from it.
+#[test]
+fn a_bar_that_drops_trades_and_says_nothing() {
+    let mut bench = Bench::new(&[60], 1);
+    let kept = LIVE_BAR_TRADES_MAX as u64;
+    for seq in 1..=kept {
+        assert_eq!(bench.trade(seq, 0, 10), []);
+    }
+    assert_eq!(bench.trade(kept + 1, 59, 20), []);
+    let reported = bench.trade(kept + 2, 60, 10);
+    assert_eq!(reported, [(0, kept, "incomplete")], "one trade was dropped");
+    assert_eq!(bench.trade(kept + 3, 120, 10), [(60, 1, "")], "the next bar lacks nothing");
+}
+
+/// History takes so long that frames are dropped meanwhile. They may be of the bar of the last one that was
+/// kept, of any bar behind it, and of the first bar that comes then.
+#[test]
+fn frames_dropped_while_history_is_away_flag_the_bars_that_lack_them() {
+    let mut bench = Bench::new(&[60], 5);
+    let held = LIVE_BAR_HELD_MAX as u64;
+    assert_eq!(bench.trade(5, 0, 10), []);
+    let backfill = bench.bars.poll_backfill().unwrap();
+    for seq in 6..5 + held {
+        assert_eq!(bench.trade(seq, 61, 10), []);
+    }
+    // These find no room: one of the bar under way, and one of the next.
+    assert_eq!(bench.trade(5 + held, 62, 10), []);
+    assert_eq!(bench.trade(6 + held, 121, 10), []);
+    bench.bars.handle_backfill(bench.now, &backfill, Some(&[]));
+    assert_eq!(bench.reported(), [(0, 1, "")], "nothing of the first bar was dropped");
+    assert_eq!(bench.trade(7 + held, 122, 10), [(60, held - 1, "incomplete")]);
+    assert_eq!(bench.trade(8 + held, 181, 10), [(120, 1, "incomplete")]);
+    assert_eq!(bench.trade(9 + held, 240, 10), [(180, 1, "")], "the next bar lacks nothing");
+}
+
 #[test]
 fn what_a_new_epoch_takes_back_is_taken_out_of_the_bars() {
     let mut bench = Bench::new(&[60], 1);

@@ -22,6 +22,8 @@ const DESCRIPTORS_OF_FILES: u64 = 8;
 const NOTICED_NS: u64 = 1_000 * MS;
 /// A node that stood still has read its clock so long ago at most.
 const READ_EVERY_NS: i64 = 2_500_000_000;
+/// A clock that is behind by more at the start is not believed.
+const STEP_MAX_NS: i64 = 10_000_000_000;
 const DAY_MS: i64 = 86_400_000;
 /// When every simulation begins, nanoseconds since the Unix epoch.
 const WALL_START_NS: u64 = 1_700_000_000_000_000_000;
@@ -125,12 +127,10 @@ impl World {
                 self.watch.clock.go_on(now_ns, skew_ns);
                 self.wall_skew_ns += ms * 1_000_000;
                 let clock = &mut self.watch.clock;
-                let soon_ns = self.wall_skew_ns.min(clock.ahead_ns + READ_EVERY_NS);
-                clock.ahead_ns = clock.ahead_ns.max(soon_ns);
-                if clock.started_ahead_ns < clock.ahead_ns {
-                    // It was behind when core started, and may be believed once it has come up.
-                    clock.ahead_ns = clock.ahead_ns.max(self.wall_skew_ns);
-                }
+                // It was behind when core started, and may be believed once it has come up.
+                let was_behind = clock.started_ahead_ns + STEP_MAX_NS < clock.ahead_ns;
+                let reach_ns = if was_behind { i64::MAX } else { clock.ahead_ns + READ_EVERY_NS };
+                clock.ahead_ns = clock.ahead_ns.max(self.wall_skew_ns.min(reach_ns));
             }
             _ => {}
         }

@@ -17,14 +17,44 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// A peer that said nothing for this long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(45);
 
-/// Connections accepted in one turn.
-pub const ACCEPTS_PER_TURN_MAX: usize = 256;
+/// Connections accepted in one turn: some tenths of a millisecond, which whoever is live waits for.
+pub const ACCEPTS_PER_TURN_MAX: usize = 32;
 /// Addresses that one node listens on.
 pub const LISTENERS_MAX: usize = 16;
 /// The longest beginning of a frame that may wait for its end.
 pub const UNCONSUMED_FRAME_BYTES_MAX: usize = FRAME_BYTES - 1;
 /// Bytes read from one connection in one turn.
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
+/// Connections read in one turn, besides those that bring what is live.
+pub const READS_PER_TURN_MAX: usize = 512;
+/// Bytes read from all of them in one turn: as many frames as one longest subscription has.
+pub const READ_BYTES_OF_OTHERS_PER_TURN_MAX: usize = 64 * 1024;
+/// Frames of bulk that a node makes in one turn, for all peers together: about 0.1 ms. Bulk is what can wait:
+/// snapshots, conflated batches, replays. What the last piece looks at may cost as much again.
+pub const BULK_FRAMES_PER_TURN_MAX: usize = 1024;
+/// The same in a shard, where bulk is the answers: as much as one turn writes to one connection.
+pub const ANSWER_FRAMES_PER_TURN_MAX: usize = WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES;
+/// What a write of bulk costs besides its frames, in frames.
+pub const BULK_FRAMES_PER_WRITE: usize = 16;
+/// Records of a log, or frames of a ring, that one piece of bulk looks at.
+pub const BULK_RECORDS_PER_PIECE_MAX: usize = 8_192;
+/// Records that are looked at in the time in which one frame of bulk is made.
+pub const RECORDS_PER_BULK_FRAME: usize = 16;
+/// Records that are looked at where less than a frame of bulk is left for it.
+const BULK_RECORDS_PER_PIECE_MIN: usize = 64;
+/// The frames of one piece of bulk, and how many records it looks at, when a turn may still make so many frames.
+#[must_use]
+pub fn bulk_piece(frames_left: usize) -> (usize, usize) {
+    let records = frames_left.saturating_mul(RECORDS_PER_BULK_FRAME);
+    let looked = records.clamp(BULK_RECORDS_PER_PIECE_MIN, BULK_RECORDS_PER_PIECE_MAX);
+    (frames_left.clamp(1, FILL_FRAMES_MAX), looked)
+}
+/// Steps in which patterns are looked up in one turn, each about one look-up in a table: about 0.1 ms.
+pub const INTEREST_STEPS_PER_TURN_MAX: usize = 256;
+/// Replays under way in core. Others wait in the order in which they were asked for.
+pub const REPLAYS_MAX: usize = 1_024;
+/// A replay that is not read for this long gives its place up to one that waits, and goes on when it is read.
+pub const REPLAY_UNREAD_MAX: Duration = Duration::from_secs(1);
 /// Bytes written to one connection in one turn.
 pub const WRITE_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
 /// Connections that one process keeps at once, below the usual descriptor limit.
@@ -46,6 +76,8 @@ pub const STOP_MAX: Duration = Duration::from_secs(3);
 const _: () = {
     assert!(OUTBOX_BYTES_MAX.is_multiple_of(FRAME_BYTES));
     assert!(READ_BYTES_PER_TURN_MAX.is_multiple_of(FRAME_BYTES));
+    assert!(READ_BYTES_OF_OTHERS_PER_TURN_MAX <= READ_BYTES_PER_TURN_MAX);
+    assert!(READ_BYTES_OF_OTHERS_PER_TURN_MAX >= PATTERNS_MAX * FRAME_BYTES);
     assert!(HEARTBEAT_EVERY.as_secs() * 2 < SILENCE_MAX.as_secs());
 };
 
@@ -143,8 +175,8 @@ pub const SEGMENTS_MAX: usize = 16_384;
 pub const DAMAGED_RANGES_MAX: usize = 1_024;
 
 /// Jobs that may wait for the storage thread. A log has at most three syncs (one by its policy, one of a
-/// segment that it left, one that somebody waits for), one new segment, one removal and one touching
-/// under way, so a full queue means that this bound is broken.
+/// segment that it left, one that somebody waits for), one new segment, one removal, one touching and
+/// one look at the directory under way, so a full queue means that this bound is broken.
 pub const STORAGE_JOBS_MAX: usize = 16;
 
 /// How much of a segment is made present in memory at a time, ahead of the stores. Touched pages are
@@ -195,6 +227,15 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// What a segment's size is a multiple of: its header page.
 pub const SEGMENT_BYTES_STEP: u64 = 4096;
+
+/// Directories of replaced logs that are kept for one log; more have to be removed first.
+pub const REPLACED_MAX: u32 = 1_000;
+
+/// Characters of a shard's kept partition that a refusal shows.
+pub const PARTITION_SHOWN_MAX: usize = 200;
+
+/// Bytes of a shard's file `PARTITION` that are read; what is longer is none that a shard wrote.
+pub const PARTITION_TEXT_BYTES_MAX: u64 = 64 * 1024;
 
 /// Shortest and longest time between two syncs under `durability = "interval"`.
 pub const SYNC_INTERVAL_MIN: Duration = Duration::from_millis(1);
@@ -263,7 +304,7 @@ const _: () = {
     assert!(STOP_COMMAND_WAIT.as_millis() > STOP_WAIT.as_millis() + KILL_WAIT.as_millis());
     assert!(RESTART_WAIT_MIN.as_millis() <= RESTART_WAIT_MAX.as_millis());
 };
-const _: () = assert!(STORAGE_JOBS_MAX >= 6);
+const _: () = assert!(STORAGE_JOBS_MAX >= 7);
 /// Frames that the exchange still holds of a synthetic market, 4 MiB of them. A tape is held whole.
 pub const EXCHANGE_WINDOW_FRAMES: usize = 65_536;
 /// Events that a synthetic market makes in one turn.
@@ -466,8 +507,11 @@ pub const RETAIN_BYTES_MIN: u64 = 4 * SEGMENT_BYTES_MIN;
 pub const RETAIN_AGE_MIN: Duration = Duration::from_secs(1);
 /// See [`RETAIN_AGE_MIN`].
 pub const RETAIN_AGE_MAX: Duration = Duration::from_hours(24 * 36_500);
-/// Epochs whose beginnings core knows, the newest ones: for shards that missed some.
-pub const EPOCHS_KNOWN_MAX: usize = 1_024;
+/// How often core asks a follower again that it refused because it holds another history.
+pub const FOREIGN_RETRY_EVERY: Duration = Duration::from_secs(10);
+/// Epochs whose identity and beginning a log and a broker know, the newest ones. Each start of core is one: who was
+/// away for more of them cannot be told what of its frames still stands.
+pub const EPOCHS_KEPT_MAX: usize = 256;
 
 /// How often it is logged at most that this machine ran out of something.
 pub const LOG_LOCAL_FAULT_EVERY: Duration = Duration::from_secs(1);
@@ -490,3 +534,23 @@ pub const LOST_NUMBERS_MAX: usize = 4_096;
 /// Damaged records of the journal that a start tries to read with one bit flipped back.
 pub const REPAIRED_RECORDS_MAX: usize = 4_096;
 const _: () = assert!(LOST_NUMBERS_MAX < INSTRUMENTS_MAX);
+
+/// Shortest and longest step of the wall clock that can be configured to be refused.
+pub const CLOCK_STEP_MIN: Duration = Duration::from_millis(100);
+/// See [`CLOCK_STEP_MIN`].
+pub const CLOCK_STEP_MAX: Duration = Duration::from_hours(24);
+/// A step of the wall clock that is refused, unless something else is configured.
+pub const CLOCK_STEP_DEFAULT: Duration = Duration::from_secs(10);
+/// How often it is said again that the wall clock is not believed.
+pub const CLOCK_LOG_EVERY: Duration = Duration::from_mins(10);
+/// Descriptors that accepted connections leave free for the files of a log and for connections of the node's own:
+/// every node that an aggregator or core can dial, and some files.
+pub const DESCRIPTORS_RESERVED: u64 = GATHER_COPIES_MAX as u64 + 32;
+/// Where the limit of open files is low, the reserve is this part of it.
+pub const DESCRIPTORS_RESERVED_PART: u64 = 8;
+/// This part of the reserve may be taken by peers that are being told that there is no room for them.
+pub const DESCRIPTORS_REFUSING_PART: u64 = 4;
+/// How often a log looks whether its directory is still where it was.
+pub const DIRECTORY_EXAMINED_EVERY: Duration = Duration::from_millis(500);
+/// Notices that a log keeps for its node between two turns; of more, the number is told.
+pub const LOG_NOTICES_MAX: usize = 64;

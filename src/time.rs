@@ -1,10 +1,15 @@
 //! Time as the machines see it: two plain numbers, passed in.
 //!
-//! Decisions (deadlines, waits, ages) use [`Mono`], which never goes back. The wall clock only
-//! stamps frames and log lines. [`Clock`] is the one place that asks the operating system.
+//! Decisions (deadlines, waits) use [`Mono`], which never goes back. The wall clock only stamps log lines, and says
+//! where a [`SteadyTime`] begins, from which receive times and ages come. [`Clock`] is the one place that asks the
+//! operating system.
+
+mod steady;
 
 use std::ops::Add;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use steady::{ClockChange, Follow, SteadyTime};
 
 /// A monotonic instant: nanoseconds since an arbitrary start that is fixed for one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +36,7 @@ impl Add<Duration> for Mono {
 pub struct Now {
     /// For decisions.
     pub mono: Mono,
-    /// For stamps: nanoseconds since the Unix epoch, UTC. May jump in either direction.
+    /// Nanoseconds since the Unix epoch, UTC. May jump in either direction: nothing may be decided by it.
     pub wall_ns: u64,
 }
 

@@ -9,12 +9,13 @@
 //!
 //! 3. **storage completions**, and what other reactors of the process have left;
 //! 4. **ended dials**, **bounded accepts**, connections from other reactors;
-//! 5. **bounded reads**; what a node that commits nothing makes of them is flushed here already (see
+//! 5. **bounded reads**: first of all who brings what is live, then a part of the others; what a node that commits nothing makes of them is flushed here already (see
 //!    [`Node::sends_before_timers`]);
 //! 6. **timers**: deadlines of dials, then the node's;
 //! 7. **commit**, so that what was read becomes visible before anybody is sent it, and a wake for the
 //!    reactors that have to know;
-//! 8. **bounded flush** of connections with something to send;
+//! 8. **bounded flush** of connections with something to send: what is live, then a bounded part of what can
+//!    wait;
 //! 9. **dials, closes** and log lines that the node asked for;
 //! 10. **reap** of closed slots, last, so that nothing above meets a slot that is gone.
 //!
@@ -31,6 +32,9 @@
 //!   bound ends that. A long source (a snapshot, a replay) produces a piece when it is asked, into an outbox
 //!   that is empty unless the peer is slow. So back-pressure needs no code of its own.
 //! * A flush is bounded, so that a newcomer does not wait for thousands of others.
+//! * Accepted connections leave some descriptors free. The kernel gives the lowest number that is free, so a socket
+//!   with a high number says that all below it are in use, whatever they are used for: no book is kept of them.
+//!   Segments of a log, and connections that the node dials, may have any number.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,10 +61,46 @@ pub enum Dialed {
 pub enum Accepted {
     /// It is connected, through this listener.
     Open(ConnId, ListenerId),
+    /// It is connected, and there is no descriptor for it: the node only tells it so.
+    Surplus(ConnId, ListenerId),
     /// It was closed at once: there is no place for it.
     Dropped,
     /// It could not be accepted.
     Failed(LocalFault),
+}
+
+/// Whether an accepted connection may keep its descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It may.
+    Kept,
+    /// It may not, and can be told so.
+    Refused,
+    /// It may not, and not even that can be said.
+    Closed,
+}
+
+/// Descriptors that accepted connections leave free, under this limit of the process.
+#[must_use]
+pub fn reserved_descriptors(limit: u64) -> u64 {
+    (limit / limits::DESCRIPTORS_RESERVED_PART).min(limits::DESCRIPTORS_RESERVED)
+}
+
+/// Whether an accepted connection may keep a descriptor of this number, under this limit of the process.
+#[must_use]
+pub fn room_for(descriptor: u64, limit: Option<u64>) -> Room {
+    let Some(limit) = limit.filter(|_| !is_planted(Bug::NoDescriptorReserve)) else {
+        return Room::Kept;
+    };
+    let reserved = reserved_descriptors(limit);
+    let kept_below = limit.saturating_sub(reserved);
+    if descriptor < kept_below {
+        Room::Kept
+    } else if descriptor < kept_below + reserved / limits::DESCRIPTORS_REFUSING_PART {
+        Room::Refused
+    } else {
+        Room::Closed
+    }
 }
 
 /// A connection that another reactor of the process has handed over.
@@ -138,9 +178,15 @@ pub trait Shell {
     /// close.
     fn is_open(&self, conn: ConnId) -> bool;
 
-    /// Reads once, up to the bound of one turn. Gives `take` all that the node has not consumed; `take`
+    /// Reads once, at most so many bytes. Gives `take` all that the node has not consumed; `take`
     /// says how much of that it consumed now.
-    fn read(&mut self, now: Mono, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> ReadEnd;
+    fn read(
+        &mut self,
+        now: Mono,
+        conn: ConnId,
+        bytes_max: usize,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> ReadEnd;
 
     /// The next dial or lingering close whose time is over. A dial is given up; a close is reported to nobody.
     fn poll_expired(&mut self, now: Mono) -> Option<Option<DialId>>;
@@ -195,6 +241,10 @@ pub struct Bounds {
     pub accepts_max: usize,
     /// Connections flushed before what has come in meanwhile is looked at.
     pub flushes_max: usize,
+    /// Connections read, besides those that bring what is live.
+    pub reads_max: usize,
+    /// Bytes read of those.
+    pub read_bytes_max: usize,
 }
 
 impl Default for Bounds {
@@ -202,6 +252,8 @@ impl Default for Bounds {
         Bounds {
             accepts_max: limits::ACCEPTS_PER_TURN_MAX,
             flushes_max: limits::FLUSHES_PER_TURN_MAX,
+            reads_max: limits::READS_PER_TURN_MAX,
+            read_bytes_max: limits::READ_BYTES_OF_OTHERS_PER_TURN_MAX,
         }
     }
 }
@@ -216,6 +268,9 @@ pub struct Turn {
     has_unflushed: bool,
     /// How often the bound of a flush left connections to the next turn.
     bounded_flushes: u64,
+    /// Connections to read again in the next turn, behind those that the bound left out; kept to save the
+    /// allocation.
+    again: Vec<ConnId>,
 }
 
 impl Turn {
@@ -245,7 +300,7 @@ impl Turn {
         conclude_dials(shell, node, now);
         self.accept(shell, node, now);
         self.take_handed_over(shell, node, now);
-        read(shell, node, now);
+        self.read(shell, node, now);
         if node.sends_before_timers() {
             self.flush(shell, node, now, self.bounds.flushes_max);
         }
@@ -274,8 +329,14 @@ impl Turn {
                 Some(Accepted::Open(conn, listener)) => {
                     node.handle_open(now, conn, Origin::Accepted(listener));
                 }
+                Some(Accepted::Surplus(conn, listener)) => {
+                    node.handle_local_fault(now, LocalFault::ProcessDescriptors);
+                    node.handle_open(now, conn, Origin::Surplus(listener));
+                }
                 // It counts: a flood of peers without a place may not hold the turn.
-                Some(Accepted::Dropped) => {}
+                Some(Accepted::Dropped) => {
+                    node.handle_local_fault(now, LocalFault::ProcessDescriptors);
+                }
                 Some(Accepted::Failed(fault)) => {
                     node.handle_local_fault(now, fault);
                     return;
@@ -298,6 +359,40 @@ impl Turn {
         }
     }
 
+    /// Reads who brings what is live, and of others as much as the bounds allow. Others take turns: who was left
+    /// out stands ahead of who was read.
+    fn read<N: Node, S: Shell>(&mut self, shell: &mut S, node: &mut N, now: Now) {
+        let (mut reads_left, mut bytes_left) = (self.bounds.reads_max, self.bounds.read_bytes_max);
+        for _ in 0..shell.readable_count() {
+            let Some(conn) = shell.pop_readable() else { break };
+            let is_open = shell.is_open(conn);
+            let is_other = is_open && !node.is_source(conn);
+            let is_out = is_other && (reads_left == 0 || bytes_left == 0);
+            if is_out || is_open && !node.wants_bytes(conn) {
+                shell.push_readable(conn);
+                continue;
+            }
+            let bytes_max = if is_other { bytes_left } else { limits::READ_BYTES_PER_TURN_MAX };
+            let mut bytes_read = 0;
+            let end = shell.read(now.mono, conn, bytes_max, |bytes| {
+                bytes_read = bytes.len();
+                node.handle_bytes(now, conn, bytes)
+            });
+            if is_other {
+                reads_left -= 1;
+                bytes_left = bytes_left.saturating_sub(bytes_read);
+            }
+            match end {
+                ReadEnd::Drained => {}
+                ReadEnd::More => self.again.push(conn),
+                ReadEnd::Ended(reason) => node.handle_close(now, conn, reason),
+            }
+        }
+        for conn in self.again.drain(..) {
+            shell.push_readable(conn);
+        }
+    }
+
     fn flush<N: Node, S: Shell>(
         &mut self,
         shell: &mut S,
@@ -307,7 +402,9 @@ impl Turn {
     ) {
         for _ in 0..shell.writable_count().min(flushes_max) {
             let Some(conn) = shell.pop_writable() else { break };
-            flush_one(shell, node, now, conn);
+            if !node.put_off(conn) {
+                flush_one(shell, node, now, conn);
+            }
         }
         self.has_unflushed = false;
         let mut left = flushes_max;
@@ -317,9 +414,14 @@ impl Turn {
             if left == 0 {
                 self.bounded_flushes += 1;
                 self.has_unflushed = !is_planted(Bug::ForgetUnflushed);
-                return;
+                break;
             }
         }
+        // Behind what is live, and in each turn something of it.
+        while let Some(conn) = node.poll_bulk() {
+            flush_one(shell, node, now, conn);
+        }
+        self.has_unflushed |= node.has_bulk() && !is_planted(Bug::ForgetUnflushed);
     }
 
     fn act<N: Node, S: Shell>(&mut self, shell: &mut S, node: &mut N, now: Now) {
@@ -355,21 +457,6 @@ fn conclude_dials<N: Node, S: Shell>(shell: &mut S, node: &mut N, now: Now) {
         match dialed {
             Dialed::Open(conn, dial) => node.handle_open(now, conn, Origin::Dialed(dial)),
             Dialed::Failed(dial, failure) => node.handle_dial_failed(now, dial, failure),
-        }
-    }
-}
-
-fn read<N: Node, S: Shell>(shell: &mut S, node: &mut N, now: Now) {
-    for _ in 0..shell.readable_count() {
-        let Some(conn) = shell.pop_readable() else { return };
-        if shell.is_open(conn) && !node.wants_bytes(conn) {
-            shell.push_readable(conn);
-            continue;
-        }
-        match shell.read(now.mono, conn, |bytes| node.handle_bytes(now, conn, bytes)) {
-            ReadEnd::Drained => {}
-            ReadEnd::More => shell.push_readable(conn),
-            ReadEnd::Ended(reason) => node.handle_close(now, conn, reason),
         }
     }
 }
@@ -413,4 +500,24 @@ fn flush_one<N: Node, S: Shell>(shell: &mut S, node: &mut N, now: Now, conn: Con
         }
     };
     shell.note_cut_short(conn, end);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_connections_leave_descriptors_free_and_some_to_say_so() {
+        let count = |limit: u64, room| {
+            (0..limit).filter(|number| room_for(*number, Some(limit)) == room).count() as u64
+        };
+        for limit in [16, 64, 1_024, 20_000, 1 << 20] {
+            let own = count(limit, Room::Closed);
+            assert!(own >= (limit / 8 * 3 / 4).min(100), "{limit} leaves {own}");
+            assert!(count(limit, Room::Kept) >= limit / 8 * 7);
+            assert_eq!(count(limit, Room::Refused), reserved_descriptors(limit) / 4);
+        }
+        assert_eq!(room_for(u64::MAX, None), Room::Kept);
+        assert_eq!(room_for(0, Some(0)), Room::Closed);
+    }
 }

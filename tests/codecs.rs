@@ -104,6 +104,22 @@ impl Node for Gateway {
         self.dirty.pop().or_else(|| self.broker.poll_dirty())
     }
 
+    fn poll_bulk(&mut self) -> Option<ConnId> {
+        self.broker.poll_bulk()
+    }
+
+    fn has_bulk(&self) -> bool {
+        self.broker.has_bulk()
+    }
+
+    fn put_off(&mut self, conn: ConnId) -> bool {
+        self.broker.put_off(conn)
+    }
+
+    fn is_source(&self, conn: ConnId) -> bool {
+        self.broker.is_source(conn)
+    }
+
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
         match self.others.get_mut(&conn) {
             None => self.broker.outgoing(now, conn),

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::reactor::{Options, Reactor};
-use pregao::wire::{Op, Query};
+use pregao::turn::reserved_descriptors;
+use pregao::wire::{ErrorCode, FRAME_BYTES, Op, Query, Refusal, as_frames};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Descriptors below the reserve that are free when the peers come.
+const FREE: u8 = 4;
 
 #[test]
-fn emfile_on_accept_turns_peers_away_and_heals_when_descriptors_are_free() {
+fn peers_without_a_descriptor_are_told_so_or_turned_away_and_it_heals() {
     let listen = "127.0.0.1:0".parse().unwrap();
     let mut reactor = Reactor::new(Options::listening(listen)).unwrap();
     let address: SocketAddr = reactor.local_addr().unwrap();
@@ -23,10 +26,13 @@ fn emfile_on_accept_turns_peers_away_and_heals_when_descriptors_are_free() {
 
     // The peers' sockets exist before the limit falls: from then on only the broker needs more.
     let mut peers: Vec<Socket> =
-        (0..12).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
+        (0..80).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
     let before = getrlimit(Resource::Nofile);
     let used = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(used + 4), ..before }).unwrap();
+    let lowered =
+        (used..).find(|limit| limit - reserved_descriptors(*limit) >= used + u64::from(FREE));
+    let lowered = lowered.unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(lowered), ..before }).unwrap();
     let broker = std::thread::spawn(move || {
         let mut node = Broker::new(BrokerConfig::new(64, 100));
         reactor.run(&mut node).unwrap();
@@ -35,10 +41,22 @@ fn emfile_on_accept_turns_peers_away_and_heals_when_descriptors_are_free() {
         peer.connect(&address.into()).unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
     }
-    // The last ones found no descriptor. They are closed at once, not left hanging until the broker
-    // would have missed their greeting and told them so.
-    let mut last = TcpStream::from(peers.pop().unwrap());
-    assert!(matches!(last.read(&mut [0; 64]), Ok(0) | Err(_)), "it was turned away");
+    // Those behind the first are told why, as far as there are descriptors for that; all others are closed at
+    // once, not left hanging until the broker would have missed their greeting.
+    let mut told = 0;
+    for peer in peers.drain(usize::from(FREE)..) {
+        let mut bytes = Vec::new();
+        let mut stream = TcpStream::from(peer);
+        let _ = stream.read_to_end(&mut bytes);
+        let refusal =
+            as_frames(&bytes).0.first().and_then(|frame| frame.view::<Refusal>().copied());
+        // The first of them may have been accepted, and are missed because they say nothing.
+        if refusal.is_some_and(|refusal| refusal.code.get() == ErrorCode::Limit as u16) {
+            assert_eq!(bytes.len(), FRAME_BYTES);
+            told += 1;
+        }
+    }
+    assert!(told > 0, "nobody was told");
 
     drop(peers);
     setrlimit(Resource::Nofile, before).unwrap();

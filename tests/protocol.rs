@@ -51,7 +51,7 @@ macro_rules! same_layout {
 #[test]
 fn control_layouts_are_as_written() {
     same_layout! { 60, 4,
-        Session { role, source, reserved, epoch, epoch_start, next_seq, durable_seq, feed, name }
+        Session { role, source, options, epoch, epoch_start, next_seq, durable_seq, feed, name }
         Refusal { code, reserved, id, text }
         Heartbeat { token, next_seq, sent_at, reserved }
         Ack { epoch, accepted_seq, durable_seq, reserved }
@@ -72,6 +72,7 @@ fn control_layouts_are_as_written() {
         QueryMore { id, symbol, as_of, reserved }
         Counted { id, instrument, trades, cancelled, first, last, reserved }
         NodeExplain { id, what, copy, part, asked_us, answered_us, frames, bytes, reserved, name }
+        Lineage { source, what, reserved, epoch, first_seq, epoch_id, reserved_too }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
-use super::offline::args::{DumpFlags, ExportFlags, VerifyFlags};
+use super::offline::args::{DumpFlags, ExportFlags, RecoverFlags, RepartitionFlags, VerifyFlags};
 use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline};
 use crate::config::{Partition, Speed};
 use crate::duration;
@@ -99,6 +99,8 @@ pub(super) enum Command {
     Verify(VerifyFlags),
     Dump(DumpFlags),
     Export(ExportFlags),
+    Recover(RecoverFlags),
+    Repartition(RepartitionFlags),
     /// Stop the system that runs on a data directory
     Stop {
         #[command(flatten)]

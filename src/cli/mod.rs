@@ -96,6 +96,14 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Fa
             logging::start(log::LevelFilter::Warn, true);
             offline::export::run(&request, &mut output)?
         }
+        Request::Recover(request) => {
+            logging::start(log::LevelFilter::Warn, true);
+            offline::recover::run(&request, &mut output)?
+        }
+        Request::Repartition(request) => {
+            logging::start(log::LevelFilter::Warn, true);
+            offline::repartition::run(&request, &mut output)?
+        }
         Request::Stop(request) => stop::run(&request, &mut output)?,
     };
     output.flush()?;

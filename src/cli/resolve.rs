@@ -14,8 +14,11 @@ use super::args::{
 use super::breaker::BreakerRequest;
 use super::exit::Failure;
 use super::offline::Selected;
+use super::offline::args::RecoverFlags;
 use super::offline::dump::DumpRequest;
 use super::offline::export::ExportRequest;
+use super::offline::recover::{RecoverRequest, Remedy};
+use super::offline::repartition::RepartitionRequest;
 use super::offline::verify::VerifyRequest;
 use super::render::Detail;
 use super::report::{Question, ReportRequest};
@@ -40,6 +43,8 @@ pub(super) enum Request {
     Verify(VerifyRequest),
     Dump(DumpRequest),
     Export(ExportRequest),
+    Recover(RecoverRequest),
+    Repartition(RepartitionRequest),
 }
 
 pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
@@ -87,11 +92,30 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
             out: flags.out,
             overwrite: flags.overwrite,
         })),
+        Command::Recover(flags) => recover_request(flags).map(Request::Recover),
+        Command::Repartition(flags) => {
+            let mut config = config_of(&flags.config, &flags.data_dir, &HostFlag::default())?;
+            config.net.replicas = flags.replicas.replicas.unwrap_or(config.net.replicas);
+            let config = checked(config)?;
+            let dir = config.data.dir.clone();
+            Ok(Request::Repartition(RepartitionRequest { dir, config, format: flags.format }))
+        }
         Command::Stop { config, data_dir } => {
             let config = config_of(&config, &data_dir, &HostFlag::default())?;
             Ok(Request::Stop(stop::StopRequest { dir: checked(config)?.data.dir }))
         }
     }
+}
+
+fn recover_request(flags: RecoverFlags) -> Result<RecoverRequest, Failure> {
+    let config = checked(config_of(&flags.config, &flags.data_dir, &HostFlag::default())?)?;
+    let remedy = match (flags.from_shards, flags.follow_journal, flags.reset) {
+        (true, _, _) => Remedy::FromShards(flags.feed, flags.feed_next),
+        (_, true, _) => Remedy::FollowJournal,
+        (_, _, Some(node)) => Remedy::Reset(node),
+        _ => Remedy::Report,
+    };
+    Ok(RecoverRequest { dir: config.data.dir.clone(), config, remedy, format: flags.format })
 }
 
 /// A node without flags of its own.

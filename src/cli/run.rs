@@ -4,9 +4,11 @@ use std::io::BufReader;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::descriptors;
 use super::exit::{Exit, Failure};
+use crate::client::random_id;
 use crate::config::{self, Config, Durability, NodeId};
 use crate::limits;
 use crate::log::{
@@ -20,7 +22,7 @@ use crate::node::broker::{Broker, BrokerConfig};
 use crate::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use crate::node::replica::{Replica, ReplicaConfig};
 use crate::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
-use crate::node::shard::{Shard, ShardConfig};
+use crate::node::shard::{Shard, ShardConfig, check_partition, keep_partition};
 use crate::reactor::{Listen, Options, Reactor, SocketOptions, run_together};
 use crate::storage::FileStorage;
 use crate::wire::{FRAME_BYTES, padded};
@@ -41,10 +43,10 @@ pub struct NodeRequest {
 /// # Errors
 /// [`Exit::CannotStart`] when it cannot start at all; [`Exit::Failed`] when it has to end.
 pub fn node(request: &NodeRequest) -> Result<Exit, Failure> {
-    descriptors::raise_limit();
+    let descriptors_max = descriptors::raise_limit();
     match request.node {
         NodeId::External => external(request),
-        NodeId::Broker => broker(request),
+        NodeId::Broker => broker(request, descriptors_max),
         NodeId::Core => core(request),
         NodeId::Shard(partition) | NodeId::ShardReplica(partition, _) => shard(request, partition),
         NodeId::CoreReplica(_) => replica(request),
@@ -96,7 +98,7 @@ fn schedule(tapes: &[PathBuf]) -> Result<Schedule, Failure> {
 }
 
 /// The broker.
-fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
+fn broker(request: &NodeRequest, descriptors_max: Option<u64>) -> Result<Exit, Failure> {
     let settings = &request.config.broker;
     let accepted = SocketOptions {
         send_buffer_bytes: Some(settings.send_buffer_bytes as usize).filter(|&bytes| bytes > 0),
@@ -115,6 +117,7 @@ fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
     let mut reactor = reactor(request, accepted)?;
     let (mut node, fanouts) = Broker::with_fanouts(config, fanouts);
     node.note_kernel_bytes(kernel_bytes);
+    say_room(settings.subscribers_max.into(), descriptors_max);
     if fanouts.is_empty() {
         return run(request, &mut reactor, &mut node);
     }
@@ -130,13 +133,31 @@ fn broker(request: &NodeRequest) -> Result<Exit, Failure> {
     Ok(Exit::Complete)
 }
 
+/// Says for how many subscribers there are descriptors.
+fn say_room(subscribers_max: u64, descriptors_max: Option<u64>) {
+    let Some(room) = descriptors::room(descriptors_max) else { return };
+    let limit = descriptors_max.unwrap_or(u64::MAX);
+    if room < subscribers_max {
+        log::warn!(
+            "room for {room} subscribers, not for {subscribers_max}: at most {limit} files can be open; raise \
+             the hard limit (ulimit -Hn), or lower [broker] subscribers_max"
+        );
+    } else {
+        log::info!("room for {subscribers_max} subscribers: at most {limit} files can be open");
+    }
+}
+
 /// The sequencer.
 fn core(request: &NodeRequest) -> Result<Exit, Failure> {
     let (config, settings) = (&request.config, &request.config.core);
     let mut reactor = reactor(request, SocketOptions::default())?;
     let rules = (UpstreamRule::CountAppended, Sequence::Contiguous);
     let retention = Retention { age_max: settings.retain_age, bytes_max: settings.retain_bytes };
-    let (journal, recovery) = open_log(request, &reactor, "core", rules, retention)?;
+    let directory = config.data.dir.join("core");
+    let storage = open_storage(&directory, &reactor)?;
+    let log_config = log_config(request, "core", rules, retention);
+    let clock_step_max = config.data.clock_step_max;
+    let (journal, recovery) = open_log(storage, &directory, &reactor, log_config, clock_step_max)?;
     let now = reactor.clock().now();
     let mut followers = vec![FollowerConfig {
         name: "broker".to_owned(),
@@ -161,6 +182,7 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
         connect_deadline: settings.connect_deadline,
         broker_warmup_frames: u64::from(config.broker.ring_frames) / 2,
         seed: seed(&reactor),
+        epoch_id: random_id(),
     };
     let mut node =
         Sequencer::new(sequencer_config, journal, &recovery, now).map_err(Failure::cannot_start)?;
@@ -174,9 +196,15 @@ fn shard(request: &NodeRequest, which: config::Partition) -> Result<Exit, Failur
     let rules = (UpstreamRule::FollowSeq, Sequence::Increasing);
     let settings = &request.config.shard;
     let retention = Retention { age_max: settings.retain_age, bytes_max: settings.retain_bytes };
-    let (log, recovery) = open_log(request, &reactor, &name, rules, retention)?;
     let shard = u16::try_from(which.index()).unwrap_or(u16::MAX);
-    let config = ShardConfig { name, shard, partition: partition(&request.config)? };
+    let config = ShardConfig { name: name.clone(), shard, partition: partition(&request.config)? };
+    let directory = request.config.data.dir.join(&name);
+    let mut storage = open_storage(&directory, &reactor)?;
+    check_partition(&config, &mut storage).map_err(Failure::cannot_start)?;
+    let log_config = log_config(request, &name, rules, retention);
+    let clock_step_max = request.config.data.clock_step_max;
+    let (mut log, recovery) = open_log(storage, &directory, &reactor, log_config, clock_step_max)?;
+    keep_partition(&config, &mut log).map_err(Failure::cannot_start)?;
     run(request, &mut reactor, &mut Shard::new(config, log, &recovery))
 }
 
@@ -254,20 +282,21 @@ fn run<N: Node>(
     Ok(Exit::Complete)
 }
 
-/// Opens the log of a node, in a directory of the node's name.
-fn open_log(
+/// Takes the directory of a node's log.
+fn open_storage(directory: &Path, reactor: &Reactor) -> Result<FileStorage, Failure> {
+    FileStorage::open(directory, Box::new(reactor.waker()))
+        .map_err(|error| storage_failure(directory, &error))
+}
+
+/// How the log of this node is kept.
+fn log_config(
     request: &NodeRequest,
-    reactor: &Reactor,
     name: &str,
     (upstream, sequence): (UpstreamRule, Sequence),
     retention: Retention,
-) -> Result<(Log<FileStorage>, Recovery), Failure> {
+) -> LogConfig {
     let data = &request.config.data;
-    let directory = data.dir.join(name);
-    let waker = reactor.waker();
-    let storage = FileStorage::open(&directory, Box::new(waker))
-        .map_err(|error| storage_failure(&directory, &error))?;
-    let config = LogConfig {
+    LogConfig {
         name: padded(name),
         segment_records: (data.segment_bytes - limits::SEGMENT_BYTES_STEP) / FRAME_BYTES as u64,
         policy: match data.durability {
@@ -278,17 +307,40 @@ fn open_log(
         upstream,
         sequence,
         retention,
-    };
+    }
+}
+
+/// Opens the log of a node.
+fn open_log(
+    storage: FileStorage,
+    directory: &Path,
+    reactor: &Reactor,
+    config: LogConfig,
+    clock_step_max: Duration,
+) -> Result<(Log<FileStorage>, Recovery), Failure> {
     let now = reactor.clock().now();
-    let (log, recovery) = Log::open(storage, config, now).map_err(|error| match error {
-        OpenError::Storage(error) => storage_failure(&directory, &error),
+    let journal_id = if config.sequence == Sequence::Contiguous { random_id() } else { 0 };
+    let opened = Log::open_journal(storage, config, journal_id, now);
+    let (mut log, recovery) = opened.map_err(|error| match error {
+        OpenError::Storage(error) => storage_failure(directory, &error),
+        OpenError::EndMissing { .. } => Failure::cannot_start(format!(
+            "the log in {} cannot be used: {error}; nothing was changed. Put the files back, or have the \
+             end rebuilt from the shards: see `pregao recover`",
+            directory.display()
+        )),
         error => Failure::cannot_start(format!(
             "the log in {} cannot be used: {error}; nothing was changed. Restore it from a copy or \
              choose another --data-dir",
             directory.display()
         )),
     })?;
-    log::info!("{name}: {} opened, next seq {}", directory.display(), log.next_seq());
+    log.set_clock_step_max(clock_step_max);
+    log::info!(
+        "{}: {} opened, next seq {}",
+        crate::wire::unpadded(&config.name),
+        directory.display(),
+        log.next_seq()
+    );
     Ok((log, recovery))
 }
 

@@ -17,6 +17,7 @@
 
 mod bar_subscription;
 mod connection;
+mod identity;
 mod local_broker;
 mod nonblocking;
 mod publisher;
@@ -25,6 +26,7 @@ mod subscription;
 
 pub use bar_subscription::{BarEvent, BarSubscription};
 pub use connection::{ClientError, Connection};
+pub use identity::random_id;
 pub use local_broker::LocalBroker;
 pub use nonblocking::NonblockingSubscription;
 pub use publisher::{PublishError, Publisher};

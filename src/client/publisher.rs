@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ClientError, Connection};
-use crate::limits::{CLIENT_CONNECT_MAX, INSTRUMENTS_MAX, PUBLISH_UNACCEPTED_MAX, SILENCE_MAX};
-use crate::time::{Clock, Mono};
+use super::{ClientError, Connection, random_id};
+use crate::limits::{
+    CLIENT_CONNECT_MAX, CLOCK_STEP_DEFAULT, INSTRUMENTS_MAX, PUBLISH_UNACCEPTED_MAX, SILENCE_MAX,
+};
+use crate::time::{Clock, Follow, Mono, SteadyTime};
 use crate::wire::{
     Ack, Definition, Frame, Heartbeat, InstrumentId, InstrumentIndex, Kind, Message, Refusal, Role,
     Session, Symbol, SymbolError, U32, U64, padded,
@@ -76,6 +78,8 @@ pub enum PublishError {
 pub struct Publisher {
     connection: Connection,
     clock: Clock,
+    /// What receive times are taken from.
+    received: SteadyTime,
     source: u8,
     epoch: u32,
     instruments: InstrumentIndex,
@@ -101,6 +105,7 @@ impl Publisher {
             epoch: U32::new(epoch),
             epoch_start: U64::new(FIRST_SEQ),
             next_seq: U64::new(FIRST_SEQ),
+            feed: U64::new(random_id()),
             name: padded("publisher"),
             ..Session::default()
         };
@@ -112,6 +117,7 @@ impl Publisher {
         Ok(Publisher {
             connection,
             clock,
+            received: SteadyTime::start(Follow::Receipts, None, CLOCK_STEP_DEFAULT, clock.now()),
             source,
             epoch,
             instruments: InstrumentIndex::FIRST,
@@ -202,7 +208,7 @@ impl Publisher {
         self.wait_for_room(now.mono + self.patience)?;
         let seq = self.next_seq;
         frame.seq = U64::new(seq);
-        frame.ts_recv = U64::new(now.wall_ns);
+        frame.ts_recv = U64::new(self.received.read(now));
         frame.renew_crc();
         if let Err(error) = self.connection.send_frame(&frame) {
             // The broker closes behind a refusal, which says more than the broken connection does.

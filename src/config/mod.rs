@@ -7,7 +7,7 @@
 //! | section | keys |
 //! |---|---|
 //! | [`[net]`](Net) | `host`, `external`, `broker`, `core`, `shards`, `aggregator` |
-//! | [`[data]`](Data) | `dir`, `segment_bytes`, `durability`, `sync_interval` |
+//! | [`[data]`](Data) | `dir`, `segment_bytes`, `durability`, `sync_interval`, `clock_step_max` |
 //! | [`[partition]`](PartitionRule) | `by`, `ranges` |
 //! | [`[external]`](External) | `tapes`, `speed`, `loop`, `rate`, `seed`, `chaos` |
 //! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max`, `reactors` |
@@ -107,6 +107,10 @@ pub struct Data {
     /// `sync_interval`: under `durability = "interval"`, time between two syncs. Default `"50ms"`.
     #[serde(deserialize_with = "duration::deserialize")]
     pub sync_interval: Duration,
+    /// `clock_step_max`: a step of the wall clock of more than this, ahead or back, makes no log older or younger
+    /// until the node is started again; 100 ms to 24 h. Default `"10s"`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub clock_step_max: Duration,
 }
 
 /// What survives what. All three survive the death of a process, since the kernel has the pages.
@@ -238,6 +242,7 @@ impl Default for Data {
             segment_bytes: 64 * 1024 * 1024,
             durability: Durability::default(),
             sync_interval: Duration::from_millis(50),
+            clock_step_max: limits::CLOCK_STEP_DEFAULT,
         }
     }
 }
@@ -367,7 +372,9 @@ impl Data {
             return Err(ConfigError::new("[data] segment_bytes", problem));
         }
         let range = limits::SYNC_INTERVAL_MIN..=limits::SYNC_INTERVAL_MAX;
-        duration_within("[data] sync_interval", self.sync_interval, &range)
+        duration_within("[data] sync_interval", self.sync_interval, &range)?;
+        let range = limits::CLOCK_STEP_MIN..=limits::CLOCK_STEP_MAX;
+        duration_within("[data] clock_step_max", self.clock_step_max, &range)
     }
 }
 

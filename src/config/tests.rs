@@ -133,6 +133,8 @@ fn every_refusal_is_one_line_that_names_its_key() {
         ("[data]\nsegment_bytes = -1", "segment_bytes"),
         ("[data]\nsync_interval = \"0s\"", "[data] sync_interval"),
         ("[data]\nsync_interval = \"2h\"", "[data] sync_interval"),
+        ("[data]\nclock_step_max = \"1ms\"", "[data] clock_step_max"),
+        ("[data]\nclock_step_max = \"25h\"", "[data] clock_step_max"),
         ("[partition]\nby = \"range\"\nranges = [\"H-A\",\"I-P\",\"Q-Z\"]", "[partition] ranges"),
         ("[external]\nchaos = \"refuse=2\"", "chaos"),
         ("[breaker]\nfailure_rate_threshold = 0.0", "breaker"),

@@ -71,6 +71,8 @@ impl LastValues {
     }
 
     /// Forgets the values (not the definitions) from `seq` on: a new epoch made them void.
+    ///
+    /// One look at all instruments in one turn: 65,536 at most, and only at a start of core that takes something back.
     pub fn void_from(&mut self, seq: u64) {
         for known in self.instruments.iter_mut().flatten() {
             for value in &mut known.values {
@@ -134,6 +136,19 @@ impl LastValues {
             all.iter_mut().zip(known).for_each(|(place, frame)| *place = frame);
         }
         all
+    }
+
+    /// Whether no newer frame of its instrument and kind is known. A kind that keeps none has no last frame.
+    #[must_use]
+    pub fn is_last(&self, frame: &Frame) -> bool {
+        let Some(known) = self.at(frame.instrument().index()) else { return false };
+        let last = if frame.kind == Kind::Definition as u8 {
+            Some(&known.definition)
+        } else {
+            let slot = DataKind::last_value_slot(frame.kind);
+            slot.and_then(|slot| known.values.get(slot)).and_then(Option::as_ref)
+        };
+        last.is_some_and(|last| last.seq == frame.seq)
     }
 
     fn at(&self, index: InstrumentIndex) -> Option<&LastValue> {

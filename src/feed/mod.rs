@@ -7,7 +7,7 @@ mod last_value;
 mod ring;
 mod topic;
 
-pub use interest::{Interest, InterestId, Interests};
+pub use interest::{Interest, InterestId, Interests, Steps};
 pub use last_value::LastValues;
 pub use ring::{Ring, RingReader, RingView, Window};
 pub use topic::{Pattern, PatternError};

@@ -125,6 +125,26 @@ impl Pattern {
         if self.is_prefix { None } else { self.stem_text().parse().ok() }
     }
 
+    /// What a search in an order of symbols looks for: the one symbol that it means, or what those begin with.
+    /// `None`: no symbol can match, since none is so long or looks so.
+    #[must_use]
+    pub fn key(&self) -> Option<Symbol> {
+        if !self.is_prefix {
+            return self.symbol();
+        }
+        let key = Symbol::least(self.stem_text());
+        (key.text_bytes() == self.stem()).then_some(key)
+    }
+
+    /// Takes the kinds of another pattern for the same instruments over. Whether it was one.
+    pub(super) fn absorb(&mut self, other: &Pattern) -> bool {
+        let is_same = (self.stem, self.is_prefix) == (other.stem, other.is_prefix);
+        if is_same {
+            self.kinds |= other.kinds;
+        }
+        is_same
+    }
+
     fn stem_text(&self) -> &str {
         std::str::from_utf8(self.stem()).unwrap_or_default()
     }

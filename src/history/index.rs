@@ -61,6 +61,9 @@ impl Index {
     }
 
     /// Reads the whole log. The index, and how many records are damaged.
+    ///
+    /// In one turn, and as long as the log is: at a start, when nobody is served yet, and when core takes frames back
+    /// that are here. Then no answer may come out of the index of before, and core's feed stands still anyway.
     pub(crate) fn rebuild<S: Storage>(log: &Log<S>) -> (Index, u64) {
         Index::rebuild_with(log, limits::INDEX_COPY_BYTES_MAX)
     }
@@ -155,7 +158,7 @@ impl Index {
         }
     }
 
-    /// Forgets what retention has removed from the log.
+    /// Forgets what retention has removed from the log. One look at all instruments, once for a removed segment.
     pub(crate) fn forget_before(&mut self, first_position: u64) {
         if first_position <= self.first_position {
             return;

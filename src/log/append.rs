@@ -4,10 +4,14 @@ use super::Log;
 use super::backend::Storage;
 use super::config::{AppendError, Health};
 use super::counters::Sequence;
+use super::lineage::{EpochEntry, UNKNOWN_EPOCH_ID};
 use super::mark::{Reason, hole_in, is_statement};
 use super::writer::{PlacedMark, Stamp};
 use crate::time::Now;
 use crate::wire::{DataKind, Flags, Frame, Kind};
+
+/// The lineage takes at most this part of a segment.
+const LINEAGE_SHARE: u64 = 8;
 
 /// What can be appended to a log.
 #[derive(Clone, Copy, Debug)]
@@ -18,9 +22,30 @@ pub enum LogEntry<'a> {
     LocalEvent(&'a Frame),
     /// One statement beside the sequence: a definition from somebody who no longer has the frame itself.
     Statement(&'a Frame),
-    /// Upstream has lost what was at these seqs. It moves nothing: who has noted it goes on behind it with
-    /// [`Log::advance_upstream`], so that no crash can keep the second and lose the first.
+    /// Nobody has what was at these seqs. In a shard's log it moves nothing: who has noted it goes on behind it
+    /// with [`Log::advance_upstream`], so that no crash can keep the second and lose the first. In a journal it
+    /// begins at the next seq and takes the place of the frames: the next one follows behind it.
     Hole(&'a Frame),
+}
+
+/// An epoch that is about to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewEpoch {
+    /// Its identity: a random number that no other epoch has; neither 0 nor [`super::UNKNOWN_EPOCH_ID`].
+    pub id: u64,
+    /// Its number is above this, and above all that the log has.
+    pub above: u32,
+    /// An operator begins it with `pregao recover`: what followers have beyond the end of an epoch before it
+    /// may be given up.
+    pub is_chosen: bool,
+}
+
+impl NewEpoch {
+    /// The next one, with this identity.
+    #[must_use]
+    pub fn of(id: u64) -> NewEpoch {
+        NewEpoch { id, above: 0, is_chosen: false }
+    }
 }
 
 impl<S: Storage> Log<S> {
@@ -90,7 +115,7 @@ impl<S: Storage> Log<S> {
     /// # Errors
     /// When the log cannot take the mark now.
     pub fn set_upstream(&mut self, feed: u64, next_seq: u64, now: Now) -> Result<(), AppendError> {
-        self.wall_ns = now.wall_ns;
+        self.clock.read(now);
         if (feed, next_seq) == self.upstream() {
             return Ok(());
         }
@@ -115,37 +140,67 @@ impl<S: Storage> Log<S> {
     /// Returns the epoch.
     ///
     /// # Errors
-    /// When the log cannot take the mark or the sync fails.
-    pub fn begin_epoch(&mut self, now: Now) -> Result<u32, AppendError> {
-        let Some(epoch) = self.epoch().checked_add(1) else {
+    /// When the identity is none, the log cannot take the mark, or the sync fails.
+    pub fn begin_epoch(&mut self, new: NewEpoch, now: Now) -> Result<u32, AppendError> {
+        let NewEpoch { id, above, is_chosen } = new;
+        let number = self.epoch().max(above).checked_add(1);
+        let Some(epoch) = number.filter(|_| id != 0 && id != UNKNOWN_EPOCH_ID) else {
             return Err(self.out_of_order());
         };
-        self.wait_for_room(1, now)?;
-        self.put_epoch_mark(epoch, self.next_seq());
+        self.wait_for_room(2, now)?;
+        let first_seq = self.next_seq();
+        self.put_lineage(EpochEntry {
+            epoch,
+            epoch_id: id,
+            first_seq,
+            is_chosen,
+            is_given_up: false,
+        });
+        self.put_epoch_mark(epoch, first_seq);
         self.publish();
         self.sync_and_wait(now)?;
         Ok(epoch)
     }
 
-    /// Follows upstream into an epoch that began at `start_seq`. The log's frames with that seq or a
-    /// higher one are void from here on; the result is the seq from which any are.
+    /// Notes that followers are to give up what they have of an epoch of another history, from `entry.first_seq`
+    /// on. Durable with the next epoch, which has to be one that an operator chose. Blocks.
+    ///
+    /// # Errors
+    /// When the entry is no such epoch, or the log cannot take the record.
+    pub fn give_up_epoch(&mut self, entry: EpochEntry, now: Now) -> Result<(), AppendError> {
+        if !entry.is_given_up || entry.epoch == 0 || entry.epoch_id == 0 || entry.first_seq == 0 {
+            return Err(self.out_of_order());
+        }
+        self.wait_for_room(1, now)?;
+        self.put_lineage(entry);
+        Ok(())
+    }
+
+    /// Follows upstream into an epoch of this number and identity (0 = upstream does not say one), from
+    /// `start_seq` on. The log's frames with that seq or a higher one are void from here on; the result is the seq
+    /// from which any are.
     ///
     /// # Errors
     /// When the log cannot take the mark now, or the epoch is not above its own.
     pub fn follow_epoch(
         &mut self,
-        epoch: u32,
+        (epoch, epoch_id): (u32, u64),
         start_seq: u64,
         now: Now,
     ) -> Result<Option<u64>, AppendError> {
-        self.wall_ns = now.wall_ns;
+        self.clock.read(now);
         let is_contiguous = self.writer.rules().sequence == Sequence::Contiguous;
         let gap = is_contiguous && start_seq != self.next_seq();
         if epoch <= self.epoch() || start_seq == 0 || gap {
             return Err(self.out_of_order());
         }
-        self.make_room(1)?;
+        self.make_room(2)?;
         let fell_back = start_seq < self.next_seq();
+        if epoch_id != 0 {
+            let first_seq = start_seq;
+            let (is_chosen, is_given_up) = (false, false);
+            self.put_lineage(EpochEntry { epoch, epoch_id, first_seq, is_chosen, is_given_up });
+        }
         self.put_epoch_mark(epoch, start_seq);
         Ok(fell_back.then_some(start_seq))
     }
@@ -186,7 +241,12 @@ impl<S: Storage> Log<S> {
             LogEntry::Statement(frame) => {
                 self.put_beside_the_sequence(&frame.delivered(Flags::SNAPSHOT))
             }
-            LogEntry::Hole(frame) => self.put_beside_the_sequence(frame),
+            LogEntry::Hole(frame) => {
+                let hole = hole_in(frame).ok_or(AppendError::NotData(frame.kind))?;
+                let position = self.writer.place_hole(hole);
+                self.segments.write(position, frame);
+                position
+            }
         })
     }
 
@@ -210,11 +270,12 @@ impl<S: Storage> Log<S> {
         if !is_right {
             return Err(AppendError::NotData(frame.kind));
         }
-        let is_event = matches!(entry, LogEntry::Event(_) | LogEntry::LocalEvent(_));
-        if is_event && !self.writer.accepts(frame.seq.get()) {
-            return Err(self.out_of_order());
-        }
-        Ok(())
+        let follows = match entry {
+            LogEntry::Event(_) | LogEntry::LocalEvent(_) => self.writer.accepts(frame.seq.get()),
+            LogEntry::Hole(_) => hole_in(frame).is_some_and(|hole| self.writer.accepts_hole(hole)),
+            LogEntry::Statement(_) => true,
+        };
+        if follows { Ok(()) } else { Err(self.out_of_order()) }
     }
 
     #[cold]
@@ -244,7 +305,7 @@ impl<S: Storage> Log<S> {
         }
         if !self.segments.has_prepared() {
             self.prepare_next();
-            let full = matches!(self.health, Health::NoSpace(_));
+            let full = matches!(self.health, Health::Waiting(_));
             return Err(if full { AppendError::Full } else { AppendError::NotReady });
         }
         while self.writer.position() < self.segments.active().end() {
@@ -256,7 +317,27 @@ impl<S: Storage> Log<S> {
         self.segments.advance();
         self.checkpoints.handle_segment_begun();
         self.put_mark(Reason::Segment);
+        self.restate_lineage();
         Ok(())
+    }
+
+    /// Writes the lineage at the head of a segment, so that the segments before it can go: as much of its end as
+    /// an eighth of the segment has room for.
+    pub(super) fn restate_lineage(&mut self) {
+        let known = self.lineage.entries().len();
+        let room = self.segments.active().records / LINEAGE_SHARE;
+        let skipped = known.saturating_sub(usize::try_from(room).unwrap_or(usize::MAX));
+        let journal_id = self.lineage.journal_id();
+        for place in skipped..known {
+            let record = self.lineage.entries()[place].record(journal_id);
+            self.put_beside_the_sequence(&record);
+        }
+    }
+
+    /// Writes an entry of the lineage. There must be room.
+    fn put_lineage(&mut self, entry: EpochEntry) {
+        self.lineage.note(entry);
+        self.put_beside_the_sequence(&entry.record(self.lineage.journal_id()));
     }
 
     #[inline]
@@ -286,12 +367,17 @@ impl<S: Storage> Log<S> {
         self.store_mark(mark);
     }
 
+    #[cfg(test)]
+    pub(super) fn put_epoch_mark_of_format_3(&mut self, epoch: u32) {
+        self.put_epoch_mark(epoch, self.next_seq());
+    }
+
     fn store_mark(&mut self, (position, mark): PlacedMark) {
         self.durability.handle_mark_written();
         self.segments.write(position, &mark);
     }
 
     fn stamp(&self) -> Stamp {
-        Stamp { watermark: self.durability.durable().position, written_at: self.wall_ns }
+        Stamp { watermark: self.durability.durable().position, written_at: self.clock.time_ns() }
     }
 }

@@ -20,6 +20,28 @@ pub enum StorageError {
         /// What did not fit.
         path: String,
     },
+    /// The operating system lacks something, or a right is missing. This one passes too.
+    #[error("cannot {action} {path}: {cause}; {remedy}")]
+    Lacking {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// What the operating system says.
+        cause: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// The directory is not at its path any more.
+    #[error(
+        "{path} {what}; move it back, or stop this node. What it holds is still open under /proc/PID/fd"
+    )]
+    Displaced {
+        /// The directory.
+        path: String,
+        /// What has become of it.
+        what: String,
+    },
     /// Anything else that the operating system refused.
     #[error("cannot {action} {path}: {cause}")]
     Io {
@@ -35,6 +57,14 @@ pub enum StorageError {
     Gone,
 }
 
+impl StorageError {
+    /// Whether the same may work later, when somebody has made room or has given back what is missing.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, StorageError::NoSpace { .. } | StorageError::Lacking { .. })
+    }
+}
+
 /// A started job that has ended.
 #[derive(Debug)]
 pub enum Completion<G> {
@@ -46,6 +76,8 @@ pub enum Completion<G> {
     Removed(Result<(), StorageError>),
     /// The pages are present, if the system could do that.
     Touched,
+    /// The directory is where it was; or what has become of it.
+    Examined(Result<(), StorageError>),
 }
 
 /// The files of one log.
@@ -58,6 +90,32 @@ pub trait Storage {
     /// # Errors
     /// When the directory cannot be read.
     fn list(&mut self) -> Result<Vec<u64>, StorageError>;
+
+    /// The highest number of a segment that the retention has removed, or was about to remove; 0 when there is
+    /// none. Blocks.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    fn removed_through(&mut self) -> Result<u64, StorageError>;
+
+    /// Says durably that the retention has removed all segments up to this one: for a log that an older
+    /// program trimmed. Blocks.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    fn set_removed_through(&mut self, number: u64) -> Result<(), StorageError>;
+
+    /// The partition that the log's node keeps, as it wrote it; `None` when it never did. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Keeps the partition durably; what was kept before is replaced at once or not at all. Blocks.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    fn set_partition(&mut self, text: &[u8]) -> Result<(), StorageError>;
 
     /// Opens an existing segment, as long as it is. Blocks.
     ///
@@ -82,8 +140,11 @@ pub trait Storage {
     /// nothing else.
     fn start_touch(&mut self, segment: &Self::Segment, offset: usize, len: usize);
 
-    /// Starts to remove a segment.
+    /// Starts to remove a segment. That it is removed is on record, durably, before its file goes.
     fn start_remove(&mut self, segment: Self::Segment);
+
+    /// Starts to look whether the directory is still where it was.
+    fn start_examine(&mut self);
 
     /// The next job that has ended, if any has.
     fn poll_completion(&mut self) -> Option<Completion<Self::Segment>>;
@@ -107,6 +168,10 @@ pub trait Segment {
 
     /// The bytes of this range, or as many of them as exist. The log asks for committed ones only.
     fn read(&self, offset: usize, len: usize) -> &[u8];
+
+    /// All of it is durable, and nothing is stored in it or synced any more: what only that takes can be given
+    /// back.
+    fn retire(&mut self) {}
 
     /// Stores the bytes. Never waits for the disk.
     ///

@@ -46,7 +46,9 @@ impl Head {
         for position in segment.base..segment.end().min(until) {
             match segment.record(position) {
                 Some(Record::Mark(mark)) if mark.is(Reason::Stated) => return Head::Checkpoint,
-                Some(Record::Mark(_) | Record::Statement(_) | Record::Hole(_)) => {}
+                Some(
+                    Record::Mark(_) | Record::Statement(_) | Record::Hole(_) | Record::Epoch(_),
+                ) => {}
                 Some(Record::Data(_)) | None => return Head::Frames,
             }
         }

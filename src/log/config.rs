@@ -20,7 +20,7 @@ pub enum SyncPolicy {
 /// What is removed, in whole sealed segments, oldest first. The default keeps everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Segments that were left longer ago than this, by the wall clock.
+    /// Segments that were left longer ago than this, by the log's own time (see [`super::Log::clock`]).
     pub age_max: Option<Duration>,
     /// The oldest segments, while all segment files together are larger than this.
     pub bytes_max: Option<u64>,
@@ -48,12 +48,40 @@ pub struct LogConfig {
 pub enum Health {
     /// It can.
     Open,
-    /// There is no space for another segment. It can while the current one has room.
-    NoSpace(StorageError),
+    /// The system has no next segment for it now: no space, no descriptor, no right. It can while the current
+    /// one has room.
+    Waiting(StorageError),
+    /// Its directory was deleted or moved. It cannot until that is back.
+    Displaced(StorageError),
     /// A sync failed, or the storage broke: never again. What was acknowledged is durable.
     Failed(StorageError),
     /// It was closed.
     Closed,
+}
+
+impl Health {
+    /// What keeps the log from taking frames, or will soon.
+    #[must_use]
+    pub fn problem(&self) -> Option<&StorageError> {
+        match self {
+            Health::Waiting(error) | Health::Displaced(error) | Health::Failed(error) => {
+                Some(error)
+            }
+            Health::Open | Health::Closed => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Health::Open => f.write_str("open"),
+            Health::Closed => f.write_str("closed"),
+            Health::Waiting(error) => write!(f, "waits: {error}"),
+            Health::Displaced(error) => write!(f, "displaced: {error}"),
+            Health::Failed(error) => write!(f, "failed: {error}"),
+        }
+    }
 }
 
 /// Why a frame was not appended. Nothing was changed.
@@ -65,8 +93,8 @@ pub enum AppendError {
     /// A segment has been begun: [`super::Log::write_checkpoint`] comes first, then the frame again.
     #[error("the log's new segment needs its checkpoint first")]
     CheckpointDue,
-    /// The disk is full; asked again once a second.
-    #[error("the disk is full")]
+    /// There is no next segment now, or the directory is gone ([`Health`] says why); asked again once a second.
+    #[error("the log can take no more for now")]
     Full,
     /// A sync failed, so that nothing can be promised any more.
     #[error("the log's storage has failed")]

@@ -2,7 +2,7 @@
 //! counters. Appending and recovery both go through it, so they cannot disagree.
 
 use super::mark::{Mark, Reason};
-use crate::wire::U64;
+use crate::wire::{Gap, U64};
 
 /// Which seq may follow which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,30 @@ impl Counters {
         }
         self.local_next = false;
         self.apply_data(seq, rules);
+    }
+
+    /// Whether a hole may stand here. In a journal it takes the place of the frames that nobody has any more; in
+    /// a shard's log it moves nothing, so it may stand anywhere.
+    pub(super) fn accepts_hole(&self, hole: &Gap, is_behind_damage: bool, rules: Rules) -> bool {
+        let from = hole.from_seq.get();
+        match rules.sequence {
+            Sequence::Increasing => true,
+            Sequence::Contiguous if is_behind_damage => from >= self.next_seq,
+            Sequence::Contiguous => from == self.next_seq,
+        }
+    }
+
+    /// Moves past a hole that [`Counters::accepts_hole`]. What a journal lost is taken to be upstream's.
+    pub(super) fn apply_hole(&mut self, hole: &Gap, rules: Rules) {
+        if rules.sequence == Sequence::Contiguous {
+            let behind = hole.to_seq.get().saturating_add(1);
+            if rules.upstream == UpstreamRule::CountAppended {
+                let lost = behind.saturating_sub(self.next_seq);
+                self.upstream_seq = self.upstream_seq.saturating_add(lost);
+            }
+            self.next_seq = self.next_seq.max(behind);
+            self.local_next = false;
+        }
     }
 
     /// Whether this mark can be at `position`.

@@ -73,6 +73,8 @@ fn recovers(disk: &MemoryDisk, config: LogConfig, promise: &Promise, last_seq: u
     assert!(next_seq <= last_seq + 1, "{next_seq}: never appended");
     assert!(recovery.epoch >= promise.epoch, "an epoch that was used is forgotten");
     assert_eq!(recovery.upstream_seq, upstream_after(next_seq), "at seq {next_seq}");
+    let epoch_id = if recovery.epoch == 0 { 0 } else { 99 + u64::from(recovery.epoch) };
+    assert_eq!(log.epoch_id(), epoch_id, "the identity of epoch {}", recovery.epoch);
     assert_eq!(contents(&log), ((1..next_seq).collect(), vec![]));
     recovery
 }
@@ -95,7 +97,7 @@ fn live(
     let (mut log, recovery) = open(disk, config);
     promise(&log);
     if !recovery.clean {
-        log.begin_epoch(at(0)).unwrap();
+        log.begin_epoch(NewEpoch::of(100 + u64::from(log.epoch())), at(0)).unwrap();
         promise(&log);
     }
     for frames in turns {
@@ -185,7 +187,9 @@ fn a_shard_recovers_a_true_prefix_from_every_crash_point() {
     let (mut live, mut epoch) = (Vec::new(), 0);
     for (start, frames) in [(1, vec![2, 3, 7]), (5, vec![5, 6, 8]), (8, vec![9, 12, 13])] {
         epoch += 1;
-        while log.follow_epoch(epoch, start, at(0)) == Err(AppendError::NotReady) {
+        while log.follow_epoch((epoch, 70 + u64::from(epoch)), start, at(0))
+            == Err(AppendError::NotReady)
+        {
             log.commit(at(0));
             log.handle_completions(at(0));
         }

@@ -56,6 +56,10 @@ impl Durability {
         self.durable
     }
 
+    pub(super) fn promises(&self) -> bool {
+        self.policy != SyncPolicy::None
+    }
+
     pub(super) fn commit(&mut self, point: Point) {
         self.committed = point;
     }

@@ -113,7 +113,8 @@ impl Life {
         self.log = Some(log);
         self.promise();
         if !recovery.clean {
-            self.log().begin_epoch(at(0)).unwrap();
+            let id = 100 + u64::from(self.log().epoch());
+            self.log().begin_epoch(NewEpoch::of(id), at(0)).unwrap();
         }
         self.promise();
     }
@@ -205,6 +206,8 @@ fn recovers(disk: &MemoryDisk, config: LogConfig, promise: &Promise, last_seq: u
         assert!(next_seq <= last_seq + 1, "{next_seq} was never appended");
         assert!(recovery.epoch >= promise.epoch, "a used epoch is forgotten");
         assert_eq!(recovery.upstream_seq, next_seq);
+        let epoch_id = if recovery.epoch == 0 { 0 } else { 99 + u64::from(recovery.epoch) };
+        assert_eq!(log.epoch_id(), epoch_id, "the identity of epoch {}", recovery.epoch);
         let (events, statements, damaged) = read_all(&log);
         let first = events.first().map_or(next_seq, |frame| frame.seq.get());
         assert!(first <= promise.held_seq, "{first}: removed before anybody allowed it");

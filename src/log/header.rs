@@ -11,9 +11,12 @@ use crate::wire::{FRAME_BYTES, U32, U64};
 /// Bytes before the first record of a segment.
 pub const HEADER_BYTES: usize = 4096;
 
-/// The version of FORMAT.md. Version 1, which had no statements, and 2, which had no holes, are read as
-/// well.
-pub const FORMAT_VERSION: u32 = 3;
+/// The version of FORMAT.md. Version 1, which had no statements, 2, which had no holes, and 3, which had no
+/// lineage and no record of what the retention has removed, are read as well.
+pub const FORMAT_VERSION: u32 = 4;
+
+/// From this version on a log's directory says which segments the retention has removed.
+pub(super) const STATES_REMOVAL: u32 = 4;
 
 const MAGIC: [u8; 8] = *b"PREGAOLG";
 const ENDIANNESS: u32 = 0x0102_0304;
@@ -42,6 +45,8 @@ pub enum HeaderFault {
     Records(u64),
     #[error("it does not continue the segment before it")]
     Chain,
+    #[error("it belongs to another journal, {0:016x}, than the segments before it")]
+    Journal(u64),
     #[error("its damage reaches the end of the log, so that nothing says where the log stands")]
     NothingStands,
 }
@@ -68,7 +73,8 @@ pub(super) struct Header {
     base_position: U64,
     records: U64,
     created_at: U64,
-    reserved: [u8; 44],
+    journal_id: U64,
+    reserved: [u8; 36],
     crc: U32,
 }
 
@@ -79,13 +85,15 @@ const _: () = {
     assert!(offset_of!(Header, segment) == 40);
     assert!(offset_of!(Header, base_position) == 56);
     assert!(offset_of!(Header, records) == 64);
+    assert!(offset_of!(Header, journal_id) == 80);
     assert!(offset_of!(Header, crc) == 124);
 };
 
 impl Header {
-    /// The header of segment number `segment`, which begins at `base_position`.
+    /// The header of segment number `segment`, which begins at `base_position`, of the log with this name and
+    /// identity.
     pub(super) fn new(
-        name: [u8; 16],
+        (name, journal_id): ([u8; 16], u64),
         segment: u64,
         base_position: u64,
         records: u64,
@@ -103,7 +111,8 @@ impl Header {
             base_position: U64::new(base_position),
             records: U64::new(records),
             created_at: U64::new(created_at),
-            reserved: [0; 44],
+            journal_id: U64::new(journal_id),
+            reserved: [0; 36],
             crc: U32::ZERO,
         };
         header.crc = U32::new(header.computed_crc());
@@ -164,8 +173,17 @@ impl Header {
         intact.then_some(header.name)
     }
 
+    pub(super) fn version(&self) -> u32 {
+        self.version.get()
+    }
+
     pub(super) fn base_position(&self) -> u64 {
         self.base_position.get()
+    }
+
+    /// The identity of the journal; 0 = it says nothing: it is of a shard, or of an older program.
+    pub(super) fn journal_id(&self) -> u64 {
+        self.journal_id.get()
     }
 
     pub(super) fn records(&self) -> u64 {
@@ -189,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_of_a_header_is_refused() {
-        let page = Header::new(*b"journal\0\0\0\0\0\0\0\0\0", 3, 40, 8, 1).page();
+        let page = Header::new((*b"journal\0\0\0\0\0\0\0\0\0", 9), 3, 40, 8, 1).page();
         assert!(Header::read(&page, *b"journal\0\0\0\0\0\0\0\0\0", 3).is_ok());
         for bit in 0..size_of::<Header>() * 8 {
             let mut bad = page;
@@ -201,7 +219,7 @@ mod tests {
 
     #[test]
     fn somebody_elses_segment_is_refused_by_its_name() {
-        let page = Header::new(*b"shard-A\0\0\0\0\0\0\0\0\0", 1, 0, 8, 1).page();
+        let page = Header::new((*b"shard-A\0\0\0\0\0\0\0\0\0", 0), 1, 0, 8, 1).page();
         let refused = Header::read(&page, *b"shard-B\0\0\0\0\0\0\0\0\0", 1).unwrap_err();
         assert_eq!(refused, HeaderFault::Name("shard-A".to_owned()));
     }

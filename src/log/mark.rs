@@ -5,6 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::lineage::LogEpoch;
 use crate::wire::{FRAME_BYTES, Flags, Frame, Gap, GapReason, Kind, Message, U16, U32, U64};
 
 /// Why a mark was written.
@@ -116,6 +117,8 @@ pub(super) enum Record<'a> {
     Statement(&'a Frame),
     /// A GAP as it travelled: upstream has lost what stood there. It has no place in the sequence.
     Hole(&'a Gap),
+    /// An entry of the lineage. It moves nothing.
+    Epoch(&'a LogEpoch),
     Mark(&'a Mark),
 }
 
@@ -127,7 +130,10 @@ impl<'a> Record<'a> {
         }
         match frame.view::<Mark>() {
             Some(mark) => mark.is_well_formed().then_some(Record::Mark(mark)),
-            None if !frame.kind()?.is_data() => hole_in(frame).map(Record::Hole),
+            None if !frame.kind()?.is_data() => match frame.view::<LogEpoch>() {
+                Some(epoch) => epoch.is_well_formed().then_some(Record::Epoch(epoch)),
+                None => hole_in(frame).map(Record::Hole),
+            },
             None if is_statement(frame) => Some(Record::Statement(frame)),
             None => Some(Record::Data(frame)),
         }
@@ -148,7 +154,7 @@ impl<'a> Record<'a> {
     pub(super) fn seq(self) -> Option<u64> {
         match self {
             Record::Data(frame) => Some(frame.seq.get()),
-            Record::Statement(_) | Record::Hole(_) => None,
+            Record::Statement(_) | Record::Hole(_) | Record::Epoch(_) => None,
             Record::Mark(mark) => Some(mark.seq.get()),
         }
     }
@@ -156,7 +162,7 @@ impl<'a> Record<'a> {
     pub(super) fn mark(self) -> Option<&'a Mark> {
         match self {
             Record::Mark(mark) => Some(mark),
-            Record::Data(_) | Record::Statement(_) | Record::Hole(_) => None,
+            Record::Data(_) | Record::Statement(_) | Record::Hole(_) | Record::Epoch(_) => None,
         }
     }
 }
@@ -171,7 +177,7 @@ pub fn is_event(frame: &Frame) -> bool {
 /// it can go. It is no event of the sequence at its place.
 #[must_use]
 pub fn is_statement(frame: &Frame) -> bool {
-    frame.has(Flags::SNAPSHOT) && frame.kind != Kind::LogMark as u8
+    frame.has(Flags::SNAPSHOT) && frame.kind < Kind::LogMark as u8
 }
 
 /// Whether a record is a statement that says what core did not know: the value may not have been the last

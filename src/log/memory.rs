@@ -34,11 +34,22 @@ pub struct MemoryDisk(Rc<RefCell<Disk>>);
 #[derive(Clone, Debug)]
 struct Disk {
     files: BTreeMap<u64, File>,
+    /// What the retention has removed is durable at once.
+    removed_through: u64,
+    partition: Option<Vec<u8>>,
     jobs: VecDeque<Job>,
     page_bytes: usize,
     bytes_max: usize,
     syncs_until_failure: Option<u32>,
     held: bool,
+    /// There is no descriptor, or no right, for another file.
+    is_lacking: bool,
+    /// It was moved away from its path.
+    is_displaced: bool,
+    /// Stores so far.
+    writes: u64,
+    /// Syncs that failed so far.
+    failed_syncs: u64,
     history: Option<Vec<Disk>>,
 }
 
@@ -56,6 +67,7 @@ enum Job {
     Sync { number: u64, stored: Vec<u8> },
     Remove { number: u64 },
     Touch,
+    Examine,
 }
 
 /// What a job did, before the segment object of the log is made of it.
@@ -64,6 +76,7 @@ enum Done {
     Synced,
     Removed,
     Touched,
+    Examined,
 }
 
 impl MemoryDisk {
@@ -72,11 +85,17 @@ impl MemoryDisk {
     pub fn new(page_bytes: usize) -> MemoryDisk {
         MemoryDisk::from_disk(Disk {
             files: BTreeMap::new(),
+            removed_through: 0,
+            partition: None,
             jobs: VecDeque::new(),
             page_bytes: page_bytes.max(2),
             bytes_max: usize::MAX,
             syncs_until_failure: None,
             held: false,
+            is_lacking: false,
+            is_displaced: false,
+            writes: 0,
+            failed_syncs: 0,
             history: None,
         })
     }
@@ -94,6 +113,28 @@ impl MemoryDisk {
     /// From now on there is space for so many bytes of segments.
     pub fn set_bytes_max(&self, bytes_max: usize) {
         self.0.borrow_mut().bytes_max = bytes_max;
+    }
+
+    /// From now on no file can be made, as without a free descriptor; or it can again.
+    pub fn set_lacking(&self, is_lacking: bool) {
+        self.0.borrow_mut().is_lacking = is_lacking;
+    }
+
+    /// From now on its directory is not at its path; or it is there again.
+    pub fn set_displaced(&self, is_displaced: bool) {
+        self.0.borrow_mut().is_displaced = is_displaced;
+    }
+
+    /// Stores that were made so far.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.0.borrow().writes
+    }
+
+    /// Syncs that have failed so far.
+    #[must_use]
+    pub fn failed_syncs(&self) -> u64 {
+        self.0.borrow().failed_syncs
     }
 
     /// Lets `count` more syncs succeed, and then none.
@@ -159,6 +200,8 @@ impl MemoryDisk {
         disk.history = None;
         disk.held = false;
         disk.syncs_until_failure = None;
+        disk.is_lacking = false;
+        disk.is_displaced = false;
         for _ in 0..jobs_done.min(disk.jobs.len()) {
             let _ = disk.end_job();
         }
@@ -197,6 +240,8 @@ impl MemoryDisk {
         let mut disk = self.0.borrow().clone();
         disk.history = None;
         disk.held = false;
+        disk.is_lacking = false;
+        disk.is_displaced = false;
         disk.jobs.clear();
         MemoryDisk::from_disk(disk)
     }
@@ -225,6 +270,26 @@ impl MemoryDisk {
         self.0.borrow_mut().files.insert(number, file);
     }
 
+    /// The highest number of a segment that the retention has removed; 0: none.
+    #[must_use]
+    pub fn removed_through(&self) -> u64 {
+        self.0.borrow().removed_through
+    }
+
+    /// The partition that the log's node keeps.
+    #[must_use]
+    pub fn partition(&self) -> Option<Vec<u8>> {
+        self.0.borrow().partition.clone()
+    }
+
+    /// Becomes what another disk is: a directory that is put in place of this one. Whoever holds this disk
+    /// sees it from its next open on.
+    pub fn become_copy_of(&self, other: &MemoryDisk) {
+        let copy = other.kill();
+        let taken = copy.0.borrow().clone();
+        *self.0.borrow_mut() = taken;
+    }
+
     /// Takes a segment away.
     pub fn take(&self, number: u64) {
         self.0.borrow_mut().files.remove(&number);
@@ -234,6 +299,9 @@ impl MemoryDisk {
 impl Disk {
     fn end_job(&mut self) -> Option<Result<Done, (Done, StorageError)>> {
         Some(match self.jobs.pop_front()? {
+            Job::Prepare { number, .. } if self.is_lacking => {
+                return Some(Err((Done::Prepared(number), lacking(number))));
+            }
             Job::Prepare { number, header, bytes } => {
                 let used: usize = self.files.values().map(|file| file.stored.len()).sum();
                 if used.saturating_add(bytes) > self.bytes_max {
@@ -248,6 +316,7 @@ impl Disk {
             }
             Job::Sync { number, stored } => {
                 if self.syncs_until_failure == Some(0) {
+                    self.failed_syncs += 1;
                     return Some(Err((
                         Done::Synced,
                         StorageError::Io {
@@ -266,10 +335,18 @@ impl Disk {
                 Ok(Done::Synced)
             }
             Job::Remove { number } => {
+                if !is_planted(Bug::ForgetRemoval) {
+                    self.removed_through = self.removed_through.max(number);
+                }
                 self.files.remove(&number);
                 Ok(Done::Removed)
             }
             Job::Touch => Ok(Done::Touched),
+            Job::Examine if self.is_displaced => {
+                let (path, what) = ("the disk".to_owned(), "was moved away".to_owned());
+                Err((Done::Examined, StorageError::Displaced { path, what }))
+            }
+            Job::Examine => Ok(Done::Examined),
         })
     }
 
@@ -316,6 +393,25 @@ impl Storage for MemoryStorage {
         Ok(self.disk.numbers())
     }
 
+    fn removed_through(&mut self) -> Result<u64, StorageError> {
+        Ok(self.disk.removed_through())
+    }
+
+    fn set_removed_through(&mut self, number: u64) -> Result<(), StorageError> {
+        let mut disk = self.disk.0.borrow_mut();
+        disk.removed_through = disk.removed_through.max(number);
+        Ok(())
+    }
+
+    fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.disk.partition())
+    }
+
+    fn set_partition(&mut self, text: &[u8]) -> Result<(), StorageError> {
+        self.disk.0.borrow_mut().partition = Some(text.to_owned());
+        Ok(())
+    }
+
     fn open(&mut self, number: u64) -> Result<MemorySegment, StorageError> {
         Ok(self.segment(number))
     }
@@ -347,6 +443,10 @@ impl Storage for MemoryStorage {
         self.start(Job::Remove { number: segment.number });
     }
 
+    fn start_examine(&mut self) {
+        self.start(Job::Examine);
+    }
+
     fn poll_completion(&mut self) -> Option<Completion<MemorySegment>> {
         if self.disk.0.borrow().held { None } else { self.wait_completion() }
     }
@@ -366,6 +466,8 @@ impl Storage for MemoryStorage {
             Err((Done::Synced, error)) => Completion::Synced(Err(error)),
             Err((Done::Removed, error)) => Completion::Removed(Err(error)),
             Ok(Done::Touched) | Err((Done::Touched, _)) => Completion::Touched,
+            Ok(Done::Examined) => Completion::Examined(Ok(())),
+            Err((Done::Examined, error)) => Completion::Examined(Err(error)),
         })
     }
 }
@@ -382,7 +484,9 @@ impl Drop for MemoryStorage {
 impl Files for MemoryDisk {
     fn list(&mut self) -> Result<Listing, StorageError> {
         let bytes = |number: &u64| (*number, self.bytes(*number).len() as u64);
-        Ok(Listing { segments: self.numbers().iter().map(bytes).collect(), half_made: Vec::new() })
+        let segments = self.numbers().iter().map(bytes).collect();
+        let removed_through = self.removed_through();
+        Ok(Listing { segments, removed_through, ..Listing::default() })
     }
 
     fn read_at(
@@ -422,9 +526,19 @@ impl Segment for MemorySegment {
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
         let mut disk = self.disk.0.borrow_mut();
+        disk.writes += 1;
         if let Some(file) = disk.files.get_mut(&self.number) {
             file.stored[offset..offset + bytes.len()].copy_from_slice(bytes);
         }
         disk.remember();
+    }
+}
+
+fn lacking(number: u64) -> StorageError {
+    StorageError::Lacking {
+        action: "create",
+        path: format!("segment {number}"),
+        cause: "too many open files".to_owned(),
+        remedy: "raise the limit of open files",
     }
 }

@@ -8,11 +8,15 @@ mod counters;
 mod durability;
 mod header;
 pub mod inspect;
+mod lineage;
 mod mark;
 pub mod memory;
+mod notice;
 mod open;
+mod place;
 mod positions;
 mod read;
+pub mod rebuild;
 mod recovery;
 mod retention;
 mod rollbacks;
@@ -22,14 +26,18 @@ mod turn;
 mod validator;
 mod writer;
 
-pub use append::LogEntry;
+pub use append::{LogEntry, NewEpoch};
 pub use backend::{Completion, Segment, Storage, StorageError};
 pub use config::{AppendError, Health, LogConfig, Progress, Retention, SyncPolicy};
 pub use counters::{Sequence, UpstreamRule};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, HeaderFault};
+pub use lineage::{EpochEnd, EpochEntry, Lineage, LogEpoch, UNKNOWN_EPOCH_ID};
 pub use mark::{Mark, Reason, hole_in, is_event, is_statement, is_uncertain};
+pub use notice::{Notice, RemovalReason};
 pub use read::Read;
 pub use recovery::{OpenError, Recovery};
+
+use crate::time::{Mono, SteadyTime};
 
 /// An append-only log of frames.
 ///
@@ -53,9 +61,15 @@ pub struct Log<S: Storage> {
     durability: durability::Durability,
     checkpoints: checkpoint::Checkpoints,
     removal: retention::Removal,
+    lineage: lineage::Lineage,
     health: Health,
-    /// Wall clock of this turn.
-    wall_ns: u64,
+    /// What marks are stamped with and ages are judged by.
+    clock: SteadyTime,
+    clock_step_max: std::time::Duration,
+    /// When it was last said that the wall clock is not believed.
+    clock_said_at: Mono,
+    examination: place::Examination,
+    notices: notice::Notices,
 }
 
 #[cfg(test)]

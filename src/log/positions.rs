@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::Log;
 use super::backend::Storage;
 use super::config::Health;
+use super::lineage::Lineage;
 use crate::wire::Seq;
 
 impl<S: Storage> Log<S> {
@@ -46,6 +47,12 @@ impl<S: Storage> Log<S> {
         self.durability.durable().next_seq
     }
 
+    /// Whether the policy syncs what is committed, without being asked: then all of it becomes durable soon.
+    #[must_use]
+    pub fn promises_durability(&self) -> bool {
+        self.durability.promises()
+    }
+
     /// Feed and number wanted next from upstream.
     #[must_use]
     pub fn upstream(&self) -> (u64, u64) {
@@ -72,6 +79,19 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub fn epoch_start(&self) -> u64 {
         self.writer.counters().epoch_start
+    }
+
+    /// The identity of that epoch: what a follower's place is told under. 0 when it has none, because the log is
+    /// of an older program or no epoch has begun; [`super::UNKNOWN_EPOCH_ID`] when the log has lost it.
+    #[must_use]
+    pub fn epoch_id(&self) -> u64 {
+        self.lineage.id_of(self.epoch())
+    }
+
+    /// The epochs of the sequence, as far as the log knows, and whose it is.
+    #[must_use]
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// Whether the log can take frames, and if not, why.

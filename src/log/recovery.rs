@@ -13,13 +13,18 @@
 //! * A segment that is missing in the middle is reported, not refused. A loss of power during retention may
 //!   bring back an older file and not the one behind it, so the hole does not prove that somebody removed a
 //!   file. The rest is served with an explicit gap, and `verify` names the segment. A missing end is
-//!   refused: frames that were durable there cannot be told from frames that never existed.
+//!   refused: frames that were durable there cannot be told from frames that never existed. A seal proves it:
+//!   a segment is sealed only when the next one is there, durably. A shard's log is opened without its end:
+//!   its upstream position went with the records, so core is asked for them again.
+//! * A missing front is told. What the retention removes is on record in the directory before the file goes,
+//!   so a front that it has removed is no fault, and any other is.
 
 use std::ops::Range;
 
 use super::backend::{Segment, Storage, StorageError};
 use super::counters::{Counters, Rules};
-use super::header::{Header, HeaderFault};
+use super::header::{Header, HeaderFault, STATES_REMOVAL};
+use super::lineage::Lineage;
 use super::mark::Record;
 use super::rollbacks::Rollbacks;
 use super::segment::LogSegment;
@@ -51,6 +56,16 @@ pub enum OpenError {
         segment: u64,
         /// The frame's kind.
         kind: u8,
+    },
+    /// The end of the log is missing: frames that were there cannot be told from frames that never existed.
+    #[error(
+        "segment {} is missing, and perhaps more behind it: segment {segment} ends with a seal, and a writer \
+         seals a segment only when the next one is there",
+        segment.saturating_add(1)
+    )]
+    EndMissing {
+        /// The last segment that is left, or that the retention is known to have removed.
+        segment: u64,
     },
     /// There are more segments than one process can map.
     #[error("the log has {0} segments, more than {SEGMENTS_MAX}")]
@@ -88,6 +103,11 @@ pub struct Recovery {
     pub damaged: Vec<Range<u64>>,
     /// Segments left out because their header is rot. Their files are untouched.
     pub skipped_segments: Vec<u64>,
+    /// Numbers of segments that are missing before the first one, though the retention has not removed them.
+    pub missing_front: Option<Range<u64>>,
+    /// The last segment that is left was followed by another, which is missing. Only a log whose upstream has
+    /// what stood there is opened without it.
+    pub is_end_missing: bool,
 }
 
 /// What the walk over the end of the log found.
@@ -96,13 +116,25 @@ pub(super) struct Tail {
     /// The position behind the last record that is kept.
     pub(super) end: u64,
     pub(super) clean: bool,
+    /// The last record that is kept is a Seal mark.
+    pub(super) is_sealed: bool,
     /// Whether any good record was seen.
     pub(super) any: bool,
     pub(super) damaged: Vec<Range<u64>>,
 }
 
-/// All segments, and those left out with the reason.
-pub(super) type Opened<G> = (Vec<LogSegment<G>>, Vec<(u64, HeaderFault)>);
+/// What is there of a log.
+pub(super) struct Opened<G> {
+    pub(super) segments: Vec<LogSegment<G>>,
+    /// Those left out, with the reason.
+    pub(super) skipped: Vec<(u64, HeaderFault)>,
+    /// The lowest number of a file.
+    pub(super) first_number: Option<u64>,
+    /// The format version of the first segment that is not left out.
+    pub(super) first_version: u32,
+    /// Whose journal it is; 0: no header says it.
+    pub(super) journal_id: u64,
+}
 
 /// Opens and checks all segments; leaves out sealed ones with a rotten header.
 pub(super) fn open_segments<S: Storage>(
@@ -115,7 +147,9 @@ pub(super) fn open_segments<S: Storage>(
     }
     let mut segments: Vec<LogSegment<S::Segment>> = Vec::with_capacity(numbers.len());
     let mut skipped = Vec::new();
+    let mut journal_id = 0;
     let last = numbers.last().copied();
+    let (first_number, mut first_version) = (numbers.first().copied(), 0);
     for number in numbers {
         let segment = storage.open(number)?;
         let header = match Header::read(segment.read(0, super::HEADER_BYTES), name, number) {
@@ -129,6 +163,10 @@ pub(super) fn open_segments<S: Storage>(
         };
         let opened =
             LogSegment { base: header.base_position(), records: header.records(), segment };
+        if !validator::is_same_journal(&mut journal_id, header.journal_id()) {
+            let fault = HeaderFault::Journal(header.journal_id());
+            return Err(OpenError::Refused { segment: number, fault });
+        }
         if let Some(before) = segments.last() {
             let before = (before.segment.number(), before.end());
             if !validator::continues(before.0, before.1, number, opened.base) {
@@ -136,9 +174,12 @@ pub(super) fn open_segments<S: Storage>(
                 return Err(OpenError::Refused { segment: number, fault });
             }
         }
+        if segments.is_empty() {
+            first_version = header.version();
+        }
         segments.push(opened);
     }
-    Ok((segments, skipped))
+    Ok(Opened { segments, skipped, journal_id, first_number, first_version })
 }
 
 /// Walks the last three used segments.
@@ -154,6 +195,7 @@ pub(super) fn walk<G: Segment>(
         counters: Counters::FRESH,
         end: base,
         clean: false,
+        is_sealed: false,
         any: false,
         damaged: Vec::new(),
     };
@@ -196,6 +238,7 @@ pub(super) fn walk<G: Segment>(
     }
     tail.counters = validator.counters;
     tail.clean = validator.closed;
+    tail.is_sealed = validator.sealed;
     tail.any = validator.any;
     if !validator.knows(tail.end) {
         return Err(nothing_known(&walked[walked.len() - 1].segment));
@@ -215,6 +258,31 @@ pub(super) fn check_end<G: Segment>(segments: &[LogSegment<G>], end: u64) -> Res
         expected = segment.end();
     }
     Ok(())
+}
+
+/// The last segment with a record, when the record is a seal and the segment behind it is not there.
+pub(super) fn end_missing<'a, G: 'a>(
+    mut segments: impl DoubleEndedIterator<Item = &'a LogSegment<G>> + Clone,
+    end: u64,
+    is_sealed: bool,
+) -> Option<&'a LogSegment<G>> {
+    if is_planted(Bug::TakeSealForEnd) {
+        return None;
+    }
+    let last = segments.clone().rfind(|segment| segment.base < end)?;
+    let has_next = segments.any(|segment| segment.base >= last.end());
+    (is_sealed && !has_next).then_some(last)
+}
+
+/// Which segments are missing before the first file: those that the retention has not removed. A log of an
+/// older format does not say what was removed.
+pub(super) fn missing_front(
+    first_number: Option<u64>,
+    first_version: u32,
+    removed_through: u64,
+) -> Option<Range<u64>> {
+    let missing = removed_through.saturating_add(1)..first_number?;
+    (first_version >= STATES_REMOVAL && !missing.is_empty()).then_some(missing)
 }
 
 fn refuse_unknown_kind<G: Segment>(
@@ -268,14 +336,15 @@ pub(super) fn cut<G: Segment>(segments: &mut [LogSegment<G>], end: u64) -> u64 {
     cut
 }
 
-/// Finds where the sequence fell back, looking only into segments whose first and last marks
-/// disagree about the epoch; and notes first and last records that are rot.
+/// Finds where the sequence fell back, and its lineage, looking only into segments whose first and last marks
+/// disagree about the epoch, and at the heads of the others; and notes first and last records that are rot.
 pub(super) fn survey<G: Segment>(
     segments: &[LogSegment<G>],
     end: u64,
     damaged: &mut Vec<Range<u64>>,
-) -> Rollbacks {
+) -> (Rollbacks, Lineage) {
     let mut rollbacks = Rollbacks::default();
+    let mut lineage = Lineage::default();
     let mut epoch_before = None;
     let mut next_seq = 1;
     let mut expected = segments.first().map_or(0, |segment| segment.base);
@@ -299,6 +368,9 @@ pub(super) fn survey<G: Segment>(
         if !same {
             for position in segment.base..=last_position {
                 let Some(record) = segment.record(position) else { continue };
+                if let Record::Epoch(entry) = record {
+                    lineage.note_record(entry);
+                }
                 let Some(seq) = record.seq() else { continue };
                 // Only an Epoch mark falls back; when it is rot, the record behind it shows it.
                 if seq < next_seq {
@@ -306,13 +378,20 @@ pub(super) fn survey<G: Segment>(
                 }
                 next_seq = seq.saturating_add(u64::from(record.mark().is_none()));
             }
-        } else if let Some(mark) = last_mark {
-            next_seq = mark.seq.get();
+        } else {
+            for position in segment.base..=last_position {
+                match segment.record(position) {
+                    Some(Record::Epoch(entry)) => lineage.note_record(entry),
+                    Some(Record::Mark(_)) => {}
+                    _ => break,
+                }
+            }
+            next_seq = last_mark.map_or(next_seq, |mark| mark.seq.get());
         }
         epoch_before = epochs.1;
     }
     damaged.sort_by_key(|range| range.start);
-    rollbacks
+    (rollbacks, lineage)
 }
 
 /// Adds a range to an ascending list, joining neighbours and keeping the list bounded.

@@ -1,12 +1,26 @@
 //! Which segments can be removed: the oldest, when the retention says so and nobody needs it.
+//!
+//! # Decisions
+//!
+//! * **No clock removes anything by itself.** Ages are differences of the log's own time ([`SteadyTime`]), which
+//!   stamps the marks too. A step of the wall clock does not move it, and a start makes up for the time without
+//!   the node at double speed. So in a minute of running no more goes than what was written in two minutes.
+//! * Not the receive times of the frames: in a shard's log a peer has stated those.
+//! * A lower `retain_age` or `retain_bytes` works at once. That is an operator's word, and each segment that goes
+//!   is said with its reason.
+
+use std::time::Duration;
 
 use super::Log;
-use super::backend::{Segment, Storage};
+use super::backend::{Segment, Storage, StorageError};
 use super::checkpoint::Head;
 use super::config::Retention;
 use super::mark::{Mark, Record};
+use super::notice::{Notice, RemovalReason};
 use super::segment::LogSegment;
 use super::segments::Segments;
+use crate::planted::{Bug, is_planted};
+use crate::time::SteadyTime;
 use crate::wire::Seq;
 
 /// What may be removed, and what may not because somebody needs it.
@@ -15,24 +29,33 @@ pub(super) struct Removal {
     retention: Retention,
     /// Somebody still needs the frames from this seq on; `u64::MAX`: nobody does.
     needed_from_seq: u64,
+    /// Segments up to this one were removed by the retention, of this process or of one before it.
+    removed_through: u64,
 }
 
 impl Removal {
-    pub(super) fn new(retention: Retention) -> Removal {
-        Removal { retention, needed_from_seq: u64::MAX }
+    pub(super) fn new(retention: Retention, removed_through: u64) -> Removal {
+        Removal { retention, needed_from_seq: u64::MAX, removed_through }
     }
 
-    /// Whether the oldest sealed segment is too old, or there is too much of the log.
-    fn is_due<G: Segment>(&self, segments: &Segments<G>, wall_ns: u64) -> bool {
+    /// Why the oldest sealed segment is to go, if it is.
+    fn due<G: Segment>(&self, segments: &Segments<G>, clock: &SteadyTime) -> Option<RemovalReason> {
         let Retention { age_max, bytes_max } = self.retention;
-        let Some((oldest, next)) = segments.oldest_sealed() else { return false };
-        let too_old = age_max.is_some_and(|age_max| {
+        let (oldest, next) = segments.oldest_sealed()?;
+        let now_ns =
+            if is_planted(Bug::AgeByWallClock) { clock.wall_ns() } else { clock.time_ns() };
+        if let Some(age_max) = age_max {
             // When its last record is rot, the head of the next one says when it was left.
             let last = mark_at(oldest, oldest.end() - 1).or_else(|| mark_at(next, next.base));
-            let left_at = last.map_or(wall_ns, |mark| mark.written_at.get());
-            wall_ns.saturating_sub(left_at) > crate::time::nanos(age_max)
-        });
-        too_old || bytes_max.is_some_and(|bytes_max| segments.bytes() > bytes_max)
+            let left_at = last.map_or(now_ns, |mark| mark.written_at.get());
+            let age = Duration::from_nanos(now_ns.saturating_sub(left_at));
+            if age > age_max {
+                let (seconds, seconds_max) = (age.as_secs(), age_max.as_secs());
+                return Some(RemovalReason::Age { seconds, seconds_max });
+            }
+        }
+        let (bytes, bytes_max) = (segments.bytes(), bytes_max?);
+        (bytes > bytes_max).then_some(RemovalReason::Bytes { bytes, bytes_max })
     }
 
     /// Whether somebody needs a frame of the oldest sealed segment.
@@ -56,7 +79,7 @@ impl<S: Storage> Log<S> {
     /// Whether the retention would remove a segment that somebody still needs.
     #[must_use]
     pub fn is_retention_blocked(&self) -> bool {
-        self.removal.is_due(&self.segments, self.wall_ns)
+        self.removal.due(&self.segments, &self.clock).is_some()
             && self.removal.is_oldest_needed(&self.segments)
     }
 
@@ -67,6 +90,30 @@ impl<S: Storage> Log<S> {
         first_seq_of(self.segments.oldest())
     }
 
+    /// Whether segments before the oldest one are missing that the retention has not removed. It is over when
+    /// the retention has come so far.
+    #[must_use]
+    pub fn is_front_missing(&self) -> bool {
+        let oldest = self.segments.oldest().segment.number();
+        oldest > self.removal.removed_through.saturating_add(1)
+    }
+
+    /// The partition of the log's node, as it was kept; `None`: it never was. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        self.storage.partition()
+    }
+
+    /// Keeps the partition of the log's node beside the segments, durably. Blocks: for a node that starts.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn keep_partition(&mut self, text: &[u8]) -> Result<(), StorageError> {
+        self.storage.set_partition(text)
+    }
+
     /// What is removed, and when.
     #[must_use]
     pub fn retention(&self) -> Retention {
@@ -75,25 +122,37 @@ impl<S: Storage> Log<S> {
 
     /// Removes the oldest sealed segment when the retention says so; one at a time.
     pub(super) fn retain(&mut self) {
-        if self.can_remove_oldest() {
-            self.segments.remove_oldest(&mut self.storage);
-            self.writer.forget_before(self.segments.first_position());
-        }
+        let Some(reason) = self.removable_for() else { return };
+        let Some((oldest, next)) = self.segments.oldest_sealed() else { return };
+        let seqs = first_seq_of(oldest).zip(first_seq_of(next));
+        self.notices.push(Notice::Removed {
+            segment: oldest.segment.number(),
+            seqs: seqs.map(|(first, behind)| (first.get(), behind.get() - 1)),
+            reason,
+        });
+        let oldest = oldest.segment.number();
+        self.removal.removed_through = self.removal.removed_through.max(oldest);
+        self.segments.remove_oldest(&mut self.storage);
+        self.writer.forget_before(self.segments.first_position());
     }
 
-    /// Whether the oldest sealed segment is due, nobody needs a frame of it, and the next segment has all of
-    /// its statements, durably. Without a durable record in what is left, a crash would leave a log of which
-    /// nobody knows where it ends.
-    fn can_remove_oldest(&self) -> bool {
-        let Some((oldest, next)) = self.segments.oldest_sealed() else { return false };
+    /// Why the oldest sealed segment is removed now: it is due, nobody needs a frame of it, and the next segment
+    /// has all of its statements, durably. Without a durable record in what is left, a crash would leave a log of
+    /// which nobody knows where it ends.
+    fn removable_for(&self) -> Option<RemovalReason> {
+        let (oldest, next) = self.segments.oldest_sealed()?;
         let durable = self.durability.durable().position;
-        !self.segments.is_removing()
+        let may_go = !self.segments.is_removing()
             && oldest.end() <= durable
             && self.check_health().is_ok()
-            && self.removal.is_due(&self.segments, self.wall_ns)
-            && !self.removal.is_oldest_needed(&self.segments)
-            && durable > next.base
-            && (!self.checkpoints.are_required() || Head::of(next, durable) == Head::Checkpoint)
+            && durable > next.base;
+        if !may_go {
+            return None;
+        }
+        let reason = self.removal.due(&self.segments, &self.clock)?;
+        let is_kept = self.removal.is_oldest_needed(&self.segments)
+            || (self.checkpoints.are_required() && Head::of(next, durable) != Head::Checkpoint);
+        (!is_kept).then_some(reason)
     }
 }
 

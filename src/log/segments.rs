@@ -32,6 +32,8 @@ pub(super) struct Segments<G> {
     prepared: VecDeque<LogSegment<G>>,
     /// Whose log it is, as the headers of new segments say.
     name: [u8; 16],
+    /// The same for its identity; 0 = none.
+    journal_id: u64,
     /// Records of a new segment.
     new_records: u64,
     is_preparing: bool,
@@ -41,6 +43,8 @@ pub(super) struct Segments<G> {
     /// Up to this offset the pages of the active segment are touched, or are being.
     touched_bytes: usize,
     is_removing: bool,
+    /// Sealed segments that end at or before this position are retired.
+    retired_before: u64,
 }
 
 /// There are as many segments as one process can map.
@@ -52,7 +56,12 @@ impl<G: Segment> Segments<G> {
     ///
     /// # Panics
     /// When there is no segment.
-    pub(super) fn new(mut found: Vec<LogSegment<G>>, end: u64, config: &LogConfig) -> Segments<G> {
+    pub(super) fn new(
+        mut found: Vec<LogSegment<G>>,
+        end: u64,
+        config: &LogConfig,
+        journal_id: u64,
+    ) -> Segments<G> {
         let last = found.len().saturating_sub(1);
         let active = found.iter().position(|segment| segment.end() > end).unwrap_or(last);
         let prepared = found.split_off(active + 1).into();
@@ -63,12 +72,14 @@ impl<G: Segment> Segments<G> {
             active,
             prepared,
             name: config.name,
+            journal_id,
             new_records: config.segment_records,
             is_preparing: false,
             retry_at: None,
             is_touching: false,
             touched_bytes: 0,
             is_removing: false,
+            retired_before: 0,
         }
     }
 
@@ -152,7 +163,8 @@ impl<G: Segment> Segments<G> {
             return Err(TooMany);
         }
         let Some(number) = self.active.segment.number().checked_add(1) else { return Ok(()) };
-        let header = Header::new(self.name, number, self.active.end(), self.new_records, wall_ns);
+        let whose = (self.name, self.journal_id);
+        let header = Header::new(whose, number, self.active.end(), self.new_records, wall_ns);
         self.is_preparing = true;
         storage.start_prepare(number, &header.page(), segment_bytes(self.new_records));
         Ok(())
@@ -228,6 +240,16 @@ impl<G: Segment> Segments<G> {
         self.is_removing = false;
     }
 
+    /// Everything before this position is durable: the full segments of it are written to no more.
+    pub(super) fn retire_before(&mut self, position: u64) {
+        let retired_before = self.retired_before;
+        let sealed = self.sealed.iter_mut().rev().take_while(|it| it.end() > retired_before);
+        for sealed in sealed.filter(|sealed| sealed.end() <= position) {
+            sealed.segment.retire();
+        }
+        self.retired_before = position;
+    }
+
     /// Makes durable what an open found. Blocks. After a crash of the process alone it may be in memory only;
     /// what no crash can have left undone is not synced again.
     ///
@@ -257,10 +279,11 @@ impl<G: Segment> Segments<G> {
 pub(super) fn make_first<S: Storage>(
     storage: &mut S,
     config: &LogConfig,
+    journal_id: u64,
     wall_ns: u64,
 ) -> Result<LogSegment<S::Segment>, StorageError> {
     let records = config.segment_records;
-    let header = Header::new(config.name, 1, 0, records, wall_ns);
+    let header = Header::new((config.name, journal_id), 1, 0, records, wall_ns);
     storage.start_prepare(1, &header.page(), segment_bytes(records));
     match storage.wait_completion() {
         Some(Completion::Prepared(made)) => Ok(LogSegment { base: 0, records, segment: made? }),

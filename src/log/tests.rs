@@ -99,7 +99,7 @@ fn what_was_appended_is_read_across_many_segments() {
     let disk = MemoryDisk::new(4096);
     let (mut log, recovery) = open(&disk, journal(8));
     assert!(recovery.fresh && !recovery.clean);
-    assert_eq!(log.begin_epoch(at(0)), Ok(1));
+    assert_eq!(log.begin_epoch(NewEpoch::of(7), at(0)), Ok(1));
     for seq in 1..=100 {
         turn(&mut log, [seq]);
     }
@@ -124,7 +124,7 @@ fn only_a_close_makes_the_next_open_clean() {
     let disk = MemoryDisk::new(4096);
     let (mut log, recovery) = open(&disk, journal(8));
     assert!(!recovery.clean);
-    log.begin_epoch(at(0)).unwrap();
+    log.begin_epoch(NewEpoch::of(7), at(0)).unwrap();
     turn(&mut log, 1..=9);
     log.close(at(2)).unwrap();
     assert_eq!(log.append(&frame(10)), Err(AppendError::Closed));
@@ -222,18 +222,18 @@ fn what_upstream_skipped_is_durable_only_when_the_log_says_so() {
 fn frames_of_an_epoch_that_never_happened_are_void() {
     let disk = MemoryDisk::new(4096);
     let (mut log, _) = open(&disk, shard(8));
-    assert_eq!(log.follow_epoch(1, 1, at(0)), Ok(None));
+    assert_eq!(log.follow_epoch((1, 71), 1, at(0)), Ok(None));
     turn(&mut log, [1, 3, 9, 12, 14]);
-    assert_eq!(log.follow_epoch(2, 10, at(0)), Ok(Some(10)));
+    assert_eq!(log.follow_epoch((2, 72), 10, at(0)), Ok(Some(10)));
     assert_eq!(log.upstream().1, 10);
-    assert!(log.follow_epoch(2, 10, at(0)).is_err());
+    assert!(log.follow_epoch((2, 72), 10, at(0)).is_err());
     turn(&mut log, [11, 13]);
     assert_eq!(contents(&log).0, [1, 3, 9, 11, 13]);
     drop(log);
     let (mut log, recovery) = open(&disk, shard(8));
     assert_eq!((recovery.epoch, recovery.epoch_start, recovery.next_seq), (2, 10, 14));
     assert_eq!(contents(&log).0, [1, 3, 9, 11, 13]);
-    assert_eq!(log.follow_epoch(5, 20, at(0)), Ok(None), "20 was not reached yet");
+    assert_eq!(log.follow_epoch((5, 75), 20, at(0)), Ok(None), "20 was not reached yet");
     assert_eq!(log.upstream().1, 14, "frames 14 to 19 of the older epoch are still wanted");
 }
 
@@ -241,12 +241,12 @@ fn frames_of_an_epoch_that_never_happened_are_void() {
 fn what_an_epoch_made_void_is_not_called_durable() {
     let disk = MemoryDisk::new(512);
     let (mut log, _) = open(&disk, shard(64));
-    log.follow_epoch(1, 1, at(1)).unwrap();
+    log.follow_epoch((1, 71), 1, at(1)).unwrap();
     turn(&mut log, 1..=9);
     log.handle_completions(at(1));
     assert_eq!((log.durable_seq(), log.durable_upstream_seq().get()), (10, 10));
     disk.pause_jobs(true);
-    log.follow_epoch(2, 4, at(2)).unwrap();
+    log.follow_epoch((2, 72), 4, at(2)).unwrap();
     log.commit(at(2));
     assert_eq!((log.durable_seq(), log.durable_upstream_seq().get()), (4, 4));
     assert_eq!((log.committed_seq(), log.upstream().1), (4, 4));
@@ -316,7 +316,7 @@ fn the_interval_timer_runs_only_while_something_waits() {
         log.commit(at(100 + 100 * turn));
         log.handle_completions(at(100 + 100 * turn));
     }
-    assert_eq!((log.next_deadline(), disk.jobs()), (None, 0));
+    assert_eq!((log.durability.next_deadline(), disk.jobs()), (None, 0));
     assert_eq!(log.committed_position(), position);
 }
 
@@ -501,3 +501,5 @@ fn retention_by_age_counts_from_when_a_segment_was_left() {
 }
 
 mod damage;
+mod lineage;
+mod system;

@@ -1,17 +1,21 @@
 //! What a log does in a turn beside appending: it commits, takes in what the storage has done, and starts what
 //! is due: syncs by the policy, the next segment ahead of time, removal.
 
+use std::time::Duration;
+
 use super::Log;
 use super::backend::{Completion, Storage, StorageError};
 use super::config::{AppendError, Health, Progress};
 use super::mark::Reason;
-use crate::limits::SEGMENTS_MAX;
-use crate::time::{Mono, Now};
+use super::notice::Notice;
+use crate::limits::{CLOCK_LOG_EVERY, SEGMENTS_MAX};
+use crate::planted::{Bug, is_planted};
+use crate::time::{Mono, Now, SteadyTime};
 
 impl<S: Storage> Log<S> {
     /// Publishes what was appended, and starts what the policy and the fill level ask for.
     pub fn commit(&mut self, now: Now) {
-        self.wall_ns = now.wall_ns;
+        self.clock.read(now);
         let position = self.writer.position();
         if self.committed_position() < position {
             self.publish();
@@ -27,7 +31,7 @@ impl<S: Storage> Log<S> {
 
     /// Takes in what the storage has completed.
     pub fn handle_completions(&mut self, now: Now) -> Progress {
-        self.wall_ns = now.wall_ns;
+        self.clock.read(now);
         let mut progress = Progress::default();
         while let Some(completion) = self.storage.poll_completion() {
             self.complete(completion, now, &mut progress);
@@ -38,7 +42,9 @@ impl<S: Storage> Log<S> {
 
     /// Does what has become due by time alone.
     pub fn handle_timers(&mut self, now: Now) {
-        self.wall_ns = now.wall_ns;
+        self.clock.read(now);
+        self.note_clock(now);
+        self.examine_if_due(now);
         if self.segments.take_retry(now.mono) {
             self.prepare_next();
         }
@@ -49,7 +55,13 @@ impl<S: Storage> Log<S> {
     /// When [`Log::handle_timers`] wants to be called next. `None` while nothing is due by time.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        let deadlines = [self.durability.next_deadline(), self.segments.next_deadline()];
+        // Nothing is synced while the log takes nothing.
+        let is_syncing = self.check_health().is_ok();
+        let deadlines = [
+            self.durability.next_deadline().filter(|_| is_syncing),
+            self.segments.next_deadline(),
+            self.examination.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -60,7 +72,7 @@ impl<S: Storage> Log<S> {
     /// When a sync fails; then the next open is not clean.
     pub fn close(&mut self, now: Now) -> Result<(), AppendError> {
         self.check_health()?;
-        self.wall_ns = now.wall_ns;
+        self.clock.read(now);
         self.publish();
         self.sync_and_wait(now)?;
         if self.writer.position() == self.segments.active().end() {
@@ -76,7 +88,8 @@ impl<S: Storage> Log<S> {
 
     pub(super) fn check_health(&self) -> Result<(), AppendError> {
         match self.health {
-            Health::Open | Health::NoSpace(_) => Ok(()),
+            Health::Open | Health::Waiting(_) => Ok(()),
+            Health::Displaced(_) => Err(AppendError::Full),
             Health::Failed(_) => Err(AppendError::Failed),
             Health::Closed => Err(AppendError::Closed),
         }
@@ -110,9 +123,10 @@ impl<S: Storage> Log<S> {
         if self.check_health().is_err() {
             return;
         }
-        if self.segments.prepare_next(&mut self.storage, self.wall_ns).is_err() {
+        if self.segments.prepare_next(&mut self.storage, self.clock.time_ns()).is_err() {
             let path = format!("segment {SEGMENTS_MAX} of the log");
-            self.health = Health::NoSpace(StorageError::NoSpace { path });
+            let error = StorageError::NoSpace { path };
+            self.wait_for_segment(error);
         }
     }
 
@@ -120,6 +134,7 @@ impl<S: Storage> Log<S> {
         match completion {
             Completion::Synced(Ok(())) => {
                 if self.durability.handle_synced() {
+                    self.segments.retire_before(self.durability.durable().position);
                     progress.durable = true;
                     // The segment may have been ready long ago, and have waited for this.
                     progress.room |= self.is_previous_durable() && self.segments.has_prepared();
@@ -127,26 +142,75 @@ impl<S: Storage> Log<S> {
             }
             Completion::Prepared(Ok(segment)) => {
                 self.segments.handle_prepared(segment);
-                if matches!(self.health, Health::NoSpace(_)) {
+                if matches!(self.health, Health::Waiting(_)) {
                     self.health = Health::Open;
+                    self.notices.push(Notice::GoesOn);
                 }
-                progress.room = true;
+                progress.room |= self.check_health().is_ok();
             }
-            Completion::Prepared(Err(error @ StorageError::NoSpace { .. })) => {
+            Completion::Prepared(Err(error)) if is_waited_for(&error) => {
                 self.segments.handle_no_space(now.mono);
-                if self.check_health().is_ok() {
-                    self.health = Health::NoSpace(error);
-                }
+                self.wait_for_segment(error);
             }
             // A retried sync can report success for pages that the kernel already dropped.
             Completion::Synced(Err(error)) | Completion::Prepared(Err(error)) => {
                 self.fail(error);
                 progress.failed = true;
             }
-            // A file that could not be removed costs space, and the next open finds it.
-            Completion::Removed(_) => self.segments.handle_removed(),
+            Completion::Removed(done) => {
+                self.segments.handle_removed();
+                // It costs space, and the next open finds it.
+                if let Err(error) = done {
+                    self.notices.push(Notice::NotRemoved(error));
+                }
+            }
             Completion::Touched => self.segments.handle_touched(),
+            Completion::Examined(found) => self.handle_examined(found, progress),
         }
+    }
+
+    /// Says once for each reason that the next segment is waited for.
+    #[cold]
+    fn wait_for_segment(&mut self, error: StorageError) {
+        let is_known = matches!(&self.health, Health::Waiting(known) if *known == error);
+        if self.check_health().is_ok() && !is_known {
+            self.notices.push(Notice::Waiting(error.clone()));
+            self.health = Health::Waiting(error);
+        }
+    }
+
+    /// Says what the wall clock has done, and again after a while that it is not believed.
+    fn note_clock(&mut self, now: Now) {
+        let is_due = now.mono.since(self.clock_said_at) >= CLOCK_LOG_EVERY;
+        let change = self.clock.take_change();
+        let change = change.or_else(|| self.clock.objection().filter(|_| is_due));
+        if let Some(change) = change {
+            self.clock_said_at = now.mono;
+            self.notices.push(Notice::Clock(change));
+        }
+    }
+
+    /// What the log has to say, oldest first. Its node logs it.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop()
+    }
+
+    /// The time that ages are judged by, and what is held against the wall clock.
+    #[must_use]
+    pub fn clock(&self) -> &SteadyTime {
+        &self.clock
+    }
+
+    /// From now on, steps of the wall clock of more than this are refused.
+    pub fn set_clock_step_max(&mut self, step_max: Duration) {
+        self.clock_step_max = step_max;
+        self.clock.set_step_max(step_max);
+    }
+
+    /// What [`Log::set_clock_step_max`] was given.
+    #[must_use]
+    pub fn clock_step_max(&self) -> Duration {
+        self.clock_step_max
     }
 
     #[cold]
@@ -171,7 +235,7 @@ impl<S: Storage> Log<S> {
 
     /// [`Log::make_room`] for the few places that may block.
     pub(super) fn wait_for_room(&mut self, records: u64, now: Now) -> Result<(), AppendError> {
-        self.wall_ns = now.wall_ns;
+        self.clock.read(now);
         loop {
             match self.make_room(records) {
                 Err(AppendError::NotReady) => self.wait(now)?,
@@ -187,4 +251,11 @@ impl<S: Storage> Log<S> {
         }
         self.check_health()
     }
+}
+
+/// Whether a segment that could not be made is tried again. A new one is made from its beginning, so nothing that
+/// went wrong before can be left in it.
+fn is_waited_for(error: &StorageError) -> bool {
+    let is_fatal = is_planted(Bug::DieOfEmfile) && !matches!(error, StorageError::NoSpace { .. });
+    error.may_pass() && !is_fatal
 }

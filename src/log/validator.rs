@@ -9,7 +9,7 @@
 //! * An open reads from mappings, inspection reads copies, and both use this judgement. Tests compare the
 //!   two for every flipped bit and every truncation of a small log.
 
-use super::counters::{Counters, Rules};
+use super::counters::{Counters, Rules, Sequence};
 use super::mark::{Reason, Record};
 
 /// What became of a record.
@@ -37,6 +37,8 @@ pub(super) struct RecordValidator {
     is_known: bool,
     /// The last record was a Close mark.
     pub(super) closed: bool,
+    /// The last record was a Seal mark.
+    pub(super) sealed: bool,
     /// Whether any good record was seen.
     pub(super) any: bool,
 }
@@ -53,6 +55,7 @@ impl RecordValidator {
             lost: start > 0,
             is_known: start == 0,
             closed: false,
+            sealed: false,
             any: false,
         }
     }
@@ -69,7 +72,7 @@ impl RecordValidator {
         is_first_of_segment: bool,
         record: Option<Record<'_>>,
     ) -> RecordValidity {
-        let (mut closes, mut says_counters) = (false, true);
+        let (mut closes, mut seals, mut says_counters) = (false, false, true);
         let rules = self.rules;
         let good = match record {
             Some(Record::Mark(mark)) => {
@@ -78,6 +81,7 @@ impl RecordValidator {
                 if fits {
                     self.counters.apply_mark(mark);
                     closes = mark.is(Reason::Close);
+                    seals = mark.is(Reason::Seal);
                     self.is_known = true;
                 }
                 fits
@@ -97,9 +101,18 @@ impl RecordValidator {
                 }
             }
             // It moves nothing, and behind damage it does not say what the counters are.
-            Some(Record::Statement(_) | Record::Hole(_)) => {
+            Some(Record::Statement(_) | Record::Epoch(_)) => {
                 says_counters = false;
                 !is_first_of_segment
+            }
+            Some(Record::Hole(hole)) => {
+                says_counters = rules.sequence == Sequence::Contiguous;
+                let fits = self.counters.accepts_hole(hole, self.lost, rules);
+                let fits = fits && !is_first_of_segment;
+                if fits {
+                    self.counters.apply_hole(hole, rules);
+                }
+                fits
             }
             None => false,
         };
@@ -112,6 +125,7 @@ impl RecordValidator {
             return RecordValidity::End;
         }
         self.closed = closes;
+        self.sealed = seals;
         if good { RecordValidity::Good } else { RecordValidity::Rot }
     }
 
@@ -120,6 +134,15 @@ impl RecordValidator {
     pub(super) fn knows(&self, end: u64) -> bool {
         self.is_known && !(self.lost && end > self.start)
     }
+}
+
+/// Whether a segment of the journal `stated` may stand among those of the journal `known`, which it is known as
+/// from then on. Segments of older programs, and of shards, state 0.
+pub(super) fn is_same_journal(known: &mut u64, stated: u64) -> bool {
+    if *known == 0 {
+        *known = stated;
+    }
+    stated == 0 || stated == *known
 }
 
 /// Whether a segment that begins at `base` can be behind one that ended at `end_before`; between

@@ -6,7 +6,7 @@ use super::counters::{Counters, Rules};
 use super::durability::Point;
 use super::mark::Reason;
 use super::rollbacks::Rollbacks;
-use crate::wire::Frame;
+use crate::wire::{Frame, Gap};
 
 /// What a mark says beside the counters.
 #[derive(Clone, Copy, Debug)]
@@ -90,8 +90,19 @@ impl Writer {
         self.place()
     }
 
-    /// Places a record that moves no number: a statement or a hole.
+    /// Places a record that moves no number: a statement or an entry of the lineage.
     pub(super) fn place_beside_the_sequence(&mut self) -> u64 {
+        self.place()
+    }
+
+    /// Whether a hole may come next.
+    pub(super) fn accepts_hole(&self, hole: &Gap) -> bool {
+        self.counters.accepts_hole(hole, false, self.rules)
+    }
+
+    /// Places a hole that it accepts.
+    pub(super) fn place_hole(&mut self, hole: &Gap) -> u64 {
+        self.counters.apply_hole(hole, self.rules);
         self.place()
     }
 

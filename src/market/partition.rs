@@ -103,6 +103,19 @@ impl Partition {
     }
 }
 
+/// `hash over 3 shards`, `ranges A-H I-P Q-Z`: all that decides about owners, in one line.
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Partition::Hash { shards } => write!(f, "hash over {shards} shards"),
+            Partition::Range(ranges) => {
+                f.write_str("ranges")?;
+                ranges.iter().try_for_each(|range| write!(f, " {range}"))
+            }
+        }
+    }
+}
+
 fn check_shards(shards: usize) -> Result<(), PartitionError> {
     if shards == 0 || shards > usize::from(PARTITIONS_MAX) {
         return Err(PartitionError::Shards(shards));

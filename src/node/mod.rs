@@ -22,7 +22,7 @@ pub use breakers::{
     breaker_outcome, describe_breaker,
 };
 pub(crate) use session::Service;
-pub use session::{Connection, Connections, Round};
+pub use session::{Connection, Connections, Round, Work, WorkSpent};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,6 +57,8 @@ pub enum Origin {
     Accepted(ListenerId),
     /// Another reactor of the process accepted it and handed it over.
     HandedOver,
+    /// A peer connected, and there is no descriptor that it could keep: it is told so and closed.
+    Surplus(ListenerId),
     /// Our own [`Action::Dial`] came through.
     Dialed(DialId),
 }
@@ -230,6 +232,17 @@ pub trait Node {
     /// for its [`Node::outgoing`] bytes.
     fn poll_dirty(&mut self) -> Option<ConnId>;
 
+    /// The next connection that is sent what can wait, behind those with something new; as long as this turn
+    /// may spend something on them.
+    fn poll_bulk(&mut self) -> Option<ConnId>;
+
+    /// Whether connections are left for [`Node::poll_bulk`], now or in the next turn.
+    fn has_bulk(&self) -> bool;
+
+    /// There is room again for what `conn` is sent. If that can wait, it is put into the line of
+    /// [`Node::poll_bulk`]; whether it is.
+    fn put_off(&mut self, conn: ConnId) -> bool;
+
     /// What `conn` has ready now; empty when nothing, or when the connection is unknown.
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_>;
 
@@ -239,6 +252,9 @@ pub trait Node {
 
     /// Whether `conn` may be read now. A node that says no is asked again every turn.
     fn wants_bytes(&self, conn: ConnId) -> bool;
+
+    /// Whether `conn` brings what is live: it is read in every turn. Of others a turn reads a bounded part.
+    fn is_source(&self, conn: ConnId) -> bool;
 }
 
 /// Hands whole frames to a node, for tests and simulations.

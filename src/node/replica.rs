@@ -16,8 +16,8 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, Definition, ErrorCode, Flags, Frame, Heartbeat, InstrumentId, Kind, Op, Seq, Session,
-    Symbol, U16, U32, padded,
+    Ack, Definition, ErrorCode, Flags, Frame, Heartbeat, InstrumentId, Kind, Op, Refusal, Seq,
+    Session, Symbol, U16, U32, U64, padded, unpadded,
 };
 
 /// What a replica is configured with.
@@ -46,6 +46,10 @@ pub struct Replica {
     names: BTreeMap<Symbol, InstrumentId>,
     publisher: Option<ConnId>,
     epoch: u32,
+    /// The identity of the epoch; 0 = core says none.
+    feed: u64,
+    /// Whom this replica has told where it stands, and who has to say what of that is part of his sequence.
+    asked: Option<ConnId>,
     epoch_start: Option<Seq>,
     /// The next `seq` wanted; `None`: nothing is known, a snapshot is wanted.
     next_seq: Option<Seq>,
@@ -74,6 +78,8 @@ impl Replica {
             names: BTreeMap::new(),
             publisher: None,
             epoch: 0,
+            feed: 0,
+            asked: None,
             epoch_start: None,
             next_seq: None,
             uncertain_below: None,
@@ -113,6 +119,18 @@ impl Replica {
         conn: ConnId,
         session: &Session,
     ) -> Admission<ReplicaPeer> {
+        let holds_nothing = self.next_seq.is_none();
+        if !holds_nothing && session.feed.get() != self.feed {
+            // What is known here is part of core's sequence only up to where core says.
+            if self.asked != Some(conn) {
+                self.asked = Some(conn);
+                return Admission::Retry(self.own_session(session));
+            }
+            if !session.has(Session::CONTINUES) {
+                let text = "that is not the sequence that this replica has";
+                return Admission::refused(ErrorCode::Unexpected, text);
+            }
+        }
         self.follow(now, conn, session);
         Admission::Accepted(ReplicaPeer::Publisher, self.own_session(session))
     }
@@ -123,6 +141,7 @@ impl Replica {
             epoch: U32::new(self.epoch),
             epoch_start: Seq::field(self.epoch_start),
             next_seq: Seq::field(self.next_seq),
+            feed: U64::new(self.feed),
             name: padded(&self.config.name),
             ..Session::default()
         }
@@ -131,9 +150,10 @@ impl Replica {
     fn follow(&mut self, now: Now, conn: ConnId, session: &Session) {
         let (epoch, start) = (session.epoch.get(), session.epoch_start());
         // Where an epoch began that was missed is not known, but it was not before the one known here.
-        let missed = epoch.saturating_sub(self.epoch) > 1;
+        let missed = session.feed.get() == 0 && epoch.saturating_sub(self.epoch) > 1;
         let start = if missed { start.min(self.epoch_start) } else { start };
-        let is_void = epoch != self.epoch && start < self.next_seq;
+        let is_void =
+            (epoch, session.feed.get()) != (self.epoch, self.feed) && start < self.next_seq;
         // Core never had what is known here, or took it back: begin with its last values.
         if is_void || session.next_seq() < self.next_seq {
             self.values = LastValues::default();
@@ -142,6 +162,7 @@ impl Replica {
             self.next_seq = None;
         }
         self.epoch = epoch;
+        self.feed = session.feed.get();
         self.epoch_start = session.epoch_start();
         self.is_reported_live = false;
         self.heard = now.mono;
@@ -265,6 +286,17 @@ impl Service for Replica {
         }
     }
 
+    fn on_refusal(&mut self, conn: ConnId, refusal: &Refusal) {
+        if self.asked == Some(conn) {
+            let text = format!(
+                "core refuses to go on: {}. Nothing was changed, and quotes are stale. Restart this replica: it \
+                 keeps nothing on disk",
+                unpadded(&refusal.text),
+            );
+            self.connections.log(Level::Error, text);
+        }
+    }
+
     fn on_frame(&mut self, _now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         if !matches!(self.connections.peer(conn), Some(ReplicaPeer::Publisher)) {
             return Err(Rejection::out_of_place());
@@ -274,6 +306,8 @@ impl Service for Replica {
         }
         match frame.view::<Heartbeat>() {
             Some(beat) => self.note_publisher(beat),
+            // Who hands no sequence on needs no lineage.
+            None if frame.kind() == Some(Kind::Lineage) => {}
             None if frame.kind().is_some_and(Kind::is_data) => return self.take(frame),
             None => return Err(Rejection::out_of_place()),
         }
@@ -390,7 +424,8 @@ impl Service for Replica {
 }
 
 impl Replica {
-    /// When the first question that waits for its cut has waited long enough.
+    /// When the first question that waits for its cut has waited long enough. One look at all connections in each
+    /// turn: a replica has one to each aggregator.
     fn waited_until(&self) -> Option<Mono> {
         let of = |peer: &ReplicaPeer| match peer {
             ReplicaPeer::Querier(queries) => queries.next_deadline(),

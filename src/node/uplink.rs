@@ -217,6 +217,11 @@ impl Uplink {
         }
     }
 
+    /// No dial before this; only while no connection is there or on its way.
+    pub(super) fn delay_until(&mut self, until: Mono) {
+        self.dial.delay_until(until);
+    }
+
     /// Gives the connection up for a reason of our own: nothing is held against the peer.
     pub(super) fn abandon(&mut self) {
         if self.conn.is_some() {

@@ -114,10 +114,11 @@ impl Connection {
         Some(Ok(()))
     }
 
-    /// Reads up to the turn's bound and shows the node all that it has not consumed, in place.
+    /// Reads up to a bound and shows the node all that it has not consumed, in place.
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
+        bytes_max: usize,
         take: impl FnOnce(&[u8]) -> usize,
     ) -> ReadOutcome {
         let kept = self.unconsumed.len();
@@ -125,6 +126,8 @@ impl Connection {
         if kept > self.unconsumed_bytes_max {
             return ReadOutcome::Ended(CloseReason::TooLong);
         }
+        let end = kept.saturating_add(bytes_max.max(1)).min(buffer.len());
+        let buffer = &mut buffer[..end];
         buffer[..kept].copy_from_slice(&self.unconsumed);
         let read = loop {
             match self.stream.read(&mut buffer[kept..]) {

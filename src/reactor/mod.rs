@@ -189,7 +189,10 @@ impl Reactor {
             }
             if stop_by.is_some_and(|by| node.is_stopped() || now.mono >= by) {
                 self.turn.finish(&mut self.sockets, node, now);
-                return Ok(());
+                // It has stopped, and says that what had to survive may not have.
+                return node
+                    .failure()
+                    .map_or(Ok(()), |text| Err(io::Error::other(text.to_owned())));
             }
         }
     }

@@ -4,10 +4,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Events, Interest, Registry, Token};
+use rustix::process::{Resource, getrlimit};
 use slab::Slab;
 
 use super::connection::{Connection, ReadOutcome, State};
@@ -17,7 +19,7 @@ use super::{Listen, socket};
 use crate::limits;
 use crate::node::{ConnId, DialFailure, DialId, Level, ListenerId, Node, Outgoing};
 use crate::time::Mono;
-use crate::turn::{Accepted, Arrival, CutShort, Dialed, ReadEnd, Shell, Written};
+use crate::turn::{Accepted, Arrival, CutShort, Dialed, ReadEnd, Room, Shell, Written, room_for};
 
 pub(super) const WAKER: Token = Token(usize::MAX);
 pub(super) const SIGNAL: Token = Token(usize::MAX - 1);
@@ -241,9 +243,19 @@ impl Shell for Sockets {
                 log::debug!("an accepted socket kept its defaults: {error}");
             }
             let unconsumed_bytes_max = listener.unconsumed_bytes_max;
+            // Asked anew each time: the limit may be changed from outside.
+            let limit = getrlimit(Resource::Nofile).current;
+            let room = room_for(u64::try_from(stream.as_raw_fd()).unwrap_or(0), limit);
+            if room == Room::Closed {
+                return Some(Accepted::Dropped);
+            }
             let id = self.register(stream, State::Open, unconsumed_bytes_max);
             let listener = ListenerId(u8::try_from(number).unwrap_or(u8::MAX));
-            return Some(id.map_or(Accepted::Dropped, |id| Accepted::Open(id, listener)));
+            return Some(match id {
+                Some(id) if room == Room::Kept => Accepted::Open(id, listener),
+                Some(id) => Accepted::Surplus(id, listener),
+                None => Accepted::Dropped,
+            });
         }
         None
     }
@@ -281,7 +293,13 @@ impl Shell for Sockets {
         self.get(conn).is_some_and(|connection| connection.state == State::Open)
     }
 
-    fn read(&mut self, _now: Mono, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> ReadEnd {
+    fn read(
+        &mut self,
+        _now: Mono,
+        conn: ConnId,
+        bytes_max: usize,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> ReadEnd {
         let found = self.connections.get_mut(conn.slot as usize);
         let Some(connection) = found.filter(|c| c.id == conn && !c.is_dead) else {
             return ReadEnd::Drained;
@@ -291,7 +309,7 @@ impl Shell for Sockets {
             connection.is_ready_to_read = false;
             return ReadEnd::Drained;
         }
-        match connection.read(&mut self.read_buffer, take) {
+        match connection.read(&mut self.read_buffer, bytes_max, take) {
             ReadOutcome::Drained => {
                 connection.is_ready_to_read = false;
                 ReadEnd::Drained

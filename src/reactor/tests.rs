@@ -94,6 +94,18 @@ impl Node for Echo {
     fn poll_dirty(&mut self) -> Option<ConnId> {
         self.connections.poll_dirty()
     }
+    fn poll_bulk(&mut self) -> Option<ConnId> {
+        None
+    }
+    fn has_bulk(&self) -> bool {
+        false
+    }
+    fn put_off(&mut self, _conn: ConnId) -> bool {
+        false
+    }
+    fn is_source(&self, _conn: ConnId) -> bool {
+        true
+    }
     fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
         Outgoing { head: self.connections.outbox(conn), tail: &[] }
     }

@@ -11,8 +11,9 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::mapping::Mapping;
+use super::partition_file;
 use super::queue::{Answer, Jobs, Wake, queues};
-use super::worker::{self, Job, Space, allocate, failure};
+use super::worker::{self, Home, Job, Space, allocate, failure};
 use crate::log::{Completion, HEADER_BYTES, Segment, Storage, StorageError};
 
 /// The files of one log.
@@ -31,7 +32,8 @@ pub struct FileStorage {
 #[derive(Debug)]
 pub struct FileSegment {
     number: u64,
-    file: Arc<File>,
+    /// For syncs. None once it is retired.
+    file: Option<Arc<File>>,
     mapping: Mapping,
     /// Behind the last byte that was stored.
     stored: usize,
@@ -66,10 +68,12 @@ impl FileStorage {
         let temporaries =
             worker::temporaries(directory).map_err(|error| failure("list", directory, error))?;
         let (jobs, list) = queues();
-        let owned = directory.to_owned();
+        let home = File::open(directory)
+            .and_then(|handle| Home::of(directory, handle, &lock))
+            .map_err(|error| failure("open", directory, error))?;
         let worker = std::thread::Builder::new()
             .name("storage".to_owned())
-            .spawn(move || list.run(|job| worker::work(&owned, space, job), &wake))
+            .spawn(move || list.run(|job| worker::work(&home, space, job), &wake))
             .map_err(|error| failure("start a thread for", directory, error))?;
         Ok(FileStorage {
             directory: directory.to_owned(),
@@ -105,6 +109,26 @@ impl Storage for FileStorage {
         Ok(numbers)
     }
 
+    fn removed_through(&mut self) -> Result<u64, StorageError> {
+        let records = removal_records(&self.directory)
+            .map_err(|error| failure("list", &self.directory, error))?;
+        Ok(records.into_iter().max().unwrap_or(0))
+    }
+
+    fn set_removed_through(&mut self, number: u64) -> Result<(), StorageError> {
+        let handle =
+            File::open(&self.directory).map_err(|error| failure("open", &self.directory, error))?;
+        worker::record_removal(&self.directory, &handle, number)
+    }
+
+    fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        partition_file::read(&self.directory)
+    }
+
+    fn set_partition(&mut self, text: &[u8]) -> Result<(), StorageError> {
+        partition_file::write(&self.directory, text)
+    }
+
     fn open(&mut self, number: u64) -> Result<FileSegment, StorageError> {
         let path = segment_path(&self.directory, number);
         let file = OpenOptions::new()
@@ -120,10 +144,11 @@ impl Storage for FileStorage {
 
     fn extend(&mut self, segment: &mut FileSegment, bytes: usize) -> Result<(), StorageError> {
         let path = segment_path(&self.directory, segment.number);
-        allocate(&segment.file, &path, bytes)?;
-        segment.file.sync_all().map_err(|error| failure("sync", &path, error))?;
+        let Some(file) = &segment.file else { return Ok(()) };
+        allocate(file, &path, bytes)?;
+        file.sync_all().map_err(|error| failure("sync", &path, error))?;
         segment.mapping =
-            Mapping::new(&segment.file, bytes).map_err(|error| failure("map", &path, error))?;
+            Mapping::new(file, bytes).map_err(|error| failure("map", &path, error))?;
         Ok(())
     }
 
@@ -135,7 +160,7 @@ impl Storage for FileStorage {
         let (from, to) = (segment.released.get(), segment.stored.max(segment.touched.get()));
         segment.released.set(segment.stored);
         self.start(Job::Sync {
-            file: Arc::clone(&segment.file),
+            file: segment.file.clone(),
             number: segment.number,
             pages: segment.mapping.pages(),
             release: from..to,
@@ -149,6 +174,10 @@ impl Storage for FileStorage {
 
     fn start_remove(&mut self, segment: FileSegment) {
         self.start(Job::Remove { segment });
+    }
+
+    fn start_examine(&mut self) {
+        self.start(Job::Examine);
     }
 
     fn poll_completion(&mut self) -> Option<Completion<FileSegment>> {
@@ -194,7 +223,7 @@ impl FileSegment {
     pub(super) fn new(number: u64, file: File, mapping: Mapping) -> FileSegment {
         FileSegment {
             number,
-            file: Arc::new(file),
+            file: Some(Arc::new(file)),
             mapping,
             stored: 0,
             touched: Cell::new(0),
@@ -216,11 +245,31 @@ impl Segment for FileSegment {
         self.mapping.read(offset, len)
     }
 
+    /// The mapping stays without the descriptor.
+    fn retire(&mut self) {
+        self.file = None;
+    }
+
     #[inline]
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         self.mapping.write(offset, bytes);
         self.stored = self.stored.max(offset + bytes.len());
     }
+}
+
+/// How the name of a file ends that says what the retention has removed.
+pub(super) const REMOVED: &str = "removed";
+
+/// Up to which segments the retention has removed all, as each record says it.
+pub(super) fn removal_records(directory: &Path) -> std::io::Result<Vec<u64>> {
+    let mut records = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == REMOVED) {
+            records.extend(segment_number(&path));
+        }
+    }
+    Ok(records)
 }
 
 /// The file of segment `number`.
@@ -269,7 +318,7 @@ fn above(path: &Path) -> &Path {
     }
 }
 
-fn lock(path: &Path) -> Result<File, StorageError> {
+pub(super) fn lock(path: &Path) -> Result<File, StorageError> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::directory::{segment_number, segment_path};
+use super::directory::{REMOVED, segment_number, segment_path};
 use super::worker::failure;
 use crate::limits::LOCK_TABLE_BYTES_MAX;
 use crate::log::StorageError;
@@ -38,7 +38,8 @@ impl LogFiles {
         Ok(is_log.then_some(files))
     }
 
-    /// The logs in the folders of this directory, by the folder's name.
+    /// The logs in the folders of this directory, by the folder's name. What a tool has set aside, or has not
+    /// finished, is none of them.
     ///
     /// # Errors
     /// When the directory or one of its folders cannot be read.
@@ -49,6 +50,9 @@ impl LogFiles {
             let path = entry.map_err(listed)?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let name = name.to_owned();
+            if super::place::is_beside(&name) {
+                continue;
+            }
             if !examined(&path)?.is_some_and(|examined| examined.is_dir()) {
                 continue;
             }
@@ -117,6 +121,7 @@ impl Files for LogFiles {
                     let name = path.file_name().and_then(|name| name.to_str());
                     listing.half_made.extend(name.map(str::to_owned));
                 }
+                Some(REMOVED) => listing.removed_through = listing.removed_through.max(number),
                 _ => {}
             }
         }

@@ -18,11 +18,14 @@
 mod directory;
 mod inspect;
 mod mapping;
+mod partition_file;
+mod place;
 mod queue;
 mod worker;
 
 pub use directory::{FileSegment, FileStorage};
 pub use inspect::LogFiles;
+pub use place::{HeldDirectory, Places};
 pub use queue::Wake;
 
 #[cfg(test)]

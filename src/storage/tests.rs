@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::*;
 use crate::log::{
-    HeaderFault, Log, LogConfig, OpenError, Read, Recovery, Retention, Sequence, StorageError,
-    SyncPolicy, UpstreamRule,
+    HeaderFault, Log, LogConfig, NewEpoch, OpenError, Read, Recovery, Retention, Sequence,
+    StorageError, SyncPolicy, UpstreamRule,
 };
 use crate::time::{Mono, Now};
 use crate::wire::{Frame, Kind, Quote, U64};
@@ -66,7 +66,7 @@ fn what_was_written_is_there_after_close_and_after_death() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, recovery) = open(directory.path());
     assert!(recovery.fresh);
-    log.begin_epoch(at(0)).unwrap();
+    log.begin_epoch(NewEpoch::of(7), at(0)).unwrap();
     append_up_to(&mut log, 500);
     log.close(at(2)).unwrap();
     drop(log);
@@ -174,7 +174,7 @@ fn a_cut_file_is_completed_behind_its_last_good_record() {
 fn a_directory_that_cannot_be_written_is_named() {
     // /proc takes no files from anybody, root included, whom permissions would not stop.
     let refused = storage(Path::new("/proc/pregao")).unwrap_err();
-    assert!(matches!(refused, StorageError::Io { action: "create", .. }), "{refused}");
+    assert!(matches!(refused, StorageError::Lacking { action: "create", .. }), "{refused}");
     assert!(refused.to_string().contains("/proc/pregao"), "{refused}");
 
     let directory = tempfile::tempdir().unwrap();
@@ -198,4 +198,87 @@ fn removed_segments_leave_the_disk() {
     let (log, recovery) = Log::open(storage(directory.path()).unwrap(), config, at(0)).unwrap();
     assert_eq!((log.first_position(), recovery.next_seq), (kept, 2001));
     assert!(fs::read_dir(directory.path()).unwrap().count() < 12);
+}
+
+/// Lets the log look at its directory, and returns what it says.
+fn look(log: &mut Log<FileStorage>, from_ms: u64) -> String {
+    log.handle_timers(at(from_ms));
+    log.handle_timers(at(from_ms + 1_000));
+    loop {
+        log.handle_completions(at(from_ms + 1_000));
+        if let Some(notice) = log.poll_notice() {
+            return notice.to_string();
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_directory_that_was_moved_deleted_or_replaced_is_named() {
+    let parent = tempfile::tempdir().unwrap();
+    let (path, aside) = (parent.path().join("log"), parent.path().join("aside"));
+    let (mut log, _) = open(&path);
+    append_up_to(&mut log, 10);
+    fs::rename(&path, &aside).unwrap();
+    let said = look(&mut log, 1_000);
+    assert!(said.contains("was moved away") && said.contains(path.to_str().unwrap()), "{said}");
+    assert_eq!(log.append(&frame(11)), Err(crate::log::AppendError::Full));
+    fs::create_dir(&path).unwrap();
+    assert!(look(&mut log, 3_000).contains("is another directory"));
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "nothing is made in the impostor");
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&aside, &path).unwrap();
+    assert!(look(&mut log, 5_000).contains("is at its path again"));
+    append_up_to(&mut log, 200);
+    assert_eq!(seqs(&log), (1..=200).collect::<Vec<_>>());
+    fs::remove_file(path.join("LOCK")).unwrap();
+    assert!(look(&mut log, 7_000).contains("has lost its LOCK"));
+    fs::remove_dir_all(&path).unwrap();
+    assert!(look(&mut log, 9_000).contains("was deleted"));
+    assert!(log.close(at(11_000)).is_err());
+}
+
+#[test]
+fn a_log_of_many_segments_holds_few_descriptors() {
+    let directory = tempfile::tempdir().unwrap();
+    let open_files = || {
+        let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
+        targets.filter(|target| target.starts_with(directory.path())).count()
+    };
+    let (mut log, _) = open(directory.path());
+    append_up_to(&mut log, 2_000);
+    let segments = directory.path().read_dir().unwrap().count();
+    assert!(segments > 30, "{segments}");
+    assert!(open_files() <= 7, "{} files of {segments} are open", open_files());
+    log.close(at(2)).unwrap();
+    drop(log);
+    let (mut log, _) = open(directory.path());
+    assert!(open_files() <= 7, "{} files of {segments} are open", open_files());
+    append_up_to(&mut log, 2_100);
+    assert_eq!(seqs(&log), (1..=2_100).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_system_may_lack_is_told_from_what_is_broken() {
+    use rustix::io::Errno;
+    let error = |errno: Errno| super::worker::failure("create", Path::new("x"), errno.into());
+    let lacking = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::NOENT,
+        Errno::DQUOT,
+        Errno::NOMEM,
+        Errno::NOSPC,
+        Errno::ROFS,
+        Errno::NOTDIR,
+    ];
+    for errno in lacking {
+        assert!(error(errno).may_pass(), "{errno:?}");
+    }
+    for errno in [Errno::IO, Errno::INVAL, Errno::BADF, Errno::NXIO] {
+        assert!(!error(errno).may_pass(), "{errno:?}");
+    }
 }

@@ -69,8 +69,8 @@ control_message! {
         role: u8,
         /// The source that a publisher publishes as, or that an answer speaks of.
         source: u8,
-        /// Zero.
-        reserved: U16,
+        /// Sum of [`Session::CONTINUES`] and [`Session::GIVE_UP`].
+        options: U16,
         /// Epoch of the sequence that the sender knows; 0 = none.
         epoch: U32,
         /// First `seq` of that epoch.
@@ -80,11 +80,26 @@ control_message! {
         /// The next `seq` that is not yet durable at the sender; from an exchange, the next `seq` that
         /// its feed has not released. 0 = says nothing.
         durable_seq: U64,
-        /// Identity of the sequence: two feeds with one identity are the same feed.
+        /// Identity of the epoch under which the sender has, or sends, its newest frames; of an exchange, identity
+        /// of its feed. 0 = says nothing.
         feed: U64,
         /// Name of the sender for logs, padded with zeros.
         name: [u8; 16],
-    } seqs(epoch_start, next_seq, durable_seq) well_formed(it) it.reserved.get() == 0 && (it.role == 0 || Role::from_number(it.role).is_some())
+    } seqs(epoch_start, next_seq, durable_seq) well_formed(it) it.options.get() <= Session::OPTIONS && (it.role == 0 || Role::from_number(it.role).is_some())
+}
+
+impl Session {
+    /// The epoch that the receiver said is part of this sequence: what the receiver has before `epoch_start` stands.
+    pub const CONTINUES: u16 = 1;
+    /// An operator decided that what the receiver has from `epoch_start` on is given up.
+    pub const GIVE_UP: u16 = 2;
+    const OPTIONS: u16 = Session::CONTINUES | Session::GIVE_UP;
+
+    /// Whether all of these options are set.
+    #[must_use]
+    pub fn has(&self, options: u16) -> bool {
+        self.options.get() & options == options
+    }
 }
 
 control_message! {
@@ -351,6 +366,35 @@ impl NodeExplain {
 }
 
 control_message! {
+    /// One epoch that a publisher's sequence went through, behind its SESSION: a broker that knows them can tell
+    /// who resumes what of his frames still stands.
+    Lineage(Lineage) {
+        /// The source.
+        source: u8,
+        /// Sum of [`Lineage::CHOSEN`] and [`Lineage::GIVEN_UP`].
+        what: u8,
+        /// Zero.
+        reserved: U16,
+        /// The epoch's number.
+        epoch: U32,
+        /// Its first `seq`; of one that was given up, the first `seq` that was.
+        first_seq: U64,
+        /// Its identity.
+        epoch_id: U64,
+        /// Zero.
+        reserved_too: [u8; 32],
+    } seqs(first_seq) well_formed(it) it.what <= (Lineage::CHOSEN | Lineage::GIVEN_UP) && it.reserved.get() == 0
+        && it.reserved_too == [0; 32] && it.epoch.get() != 0 && it.first_seq.get() != 0 && it.epoch_id.get() != 0
+}
+
+impl Lineage {
+    /// An operator began this epoch.
+    pub const CHOSEN: u8 = 1;
+    /// It is none of this sequence from `first_seq` on: an operator gave up what was there.
+    pub const GIVEN_UP: u8 = 2;
+}
+
+control_message! {
     /// The data frames behind this one answer the query `id`, until the next control frame.
     Run(Run) {
         /// The query.
@@ -478,6 +522,7 @@ pub(super) fn check_body(frame: &Frame) -> Result<(), FrameError> {
         Some(Kind::QueryMore) => holds::<QueryMore>(frame),
         Some(Kind::Counted) => holds::<Counted>(frame),
         Some(Kind::NodeExplain) => holds::<NodeExplain>(frame),
+        Some(Kind::Lineage) => holds::<Lineage>(frame),
         Some(_) => DataKind::of(frame).and_then(|row| row.body_check).is_none_or(|it| it(frame)),
         None => false,
     };

@@ -34,6 +34,8 @@ pub enum Kind {
     Sample = 15,
     /// Inside logs only; never on a connection.
     LogMark = 16,
+    /// Inside logs only; never on a connection.
+    LogEpoch = 17,
     Session = 32,
     Error = 33,
     Heartbeat = 34,
@@ -52,6 +54,7 @@ pub enum Kind {
     QueryMore = 47,
     Counted = 48,
     NodeExplain = 49,
+    Lineage = 50,
 }
 
 impl Kind {
@@ -115,8 +118,9 @@ impl Kind {
 }
 
 /// The kinds that are no data, in numerical order. Those that are have their rows in `kinds.rs`.
-const CONTROL_KINDS: [Kind; 19] = [
+const CONTROL_KINDS: [Kind; 21] = [
     Kind::LogMark,
+    Kind::LogEpoch,
     Kind::Session,
     Kind::Error,
     Kind::Heartbeat,
@@ -135,6 +139,7 @@ const CONTROL_KINDS: [Kind; 19] = [
     Kind::QueryMore,
     Kind::Counted,
     Kind::NodeExplain,
+    Kind::Lineage,
 ];
 
 const KIND_BY_NUMBER: [Option<Kind>; 64] = {

@@ -10,8 +10,9 @@ mod seq;
 mod symbol;
 
 pub use control::{
-    Ack, Counted, Ended, Gap, Heartbeat, Metric, NodeAnswer, NodeExplain, Query, QueryMore,
-    Refusal, Resume, Run, Session, SnapshotEnd, Subscribe, Subscribed, Text, padded, unpadded,
+    Ack, Counted, Ended, Gap, Heartbeat, Lineage, Metric, NodeAnswer, NodeExplain, Query,
+    QueryMore, Refusal, Resume, Run, Session, SnapshotEnd, Subscribe, Subscribed, Text, padded,
+    unpadded,
 };
 #[cfg(test)]
 pub use data::Sample;

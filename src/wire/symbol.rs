@@ -47,11 +47,24 @@ impl Symbol {
     /// What does not fit is left away.
     #[must_use]
     pub fn least(text: &str) -> Symbol {
+        Symbol::least_of(text.as_bytes())
+    }
+
+    /// The same of bytes.
+    #[must_use]
+    pub(crate) fn least_of(text: &[u8]) -> Symbol {
         let mut bytes = [0; SYMBOL_BYTES_MAX];
-        for (place, byte) in bytes.iter_mut().zip(text.bytes()) {
-            *place = byte;
+        for (place, byte) in bytes.iter_mut().zip(text) {
+            *place = *byte;
         }
         Symbol(bytes)
+    }
+
+    /// Its text as bytes, without the padding.
+    #[must_use]
+    pub(crate) fn text_bytes(&self) -> &[u8] {
+        let end = self.0.iter().position(|&b| b == 0).unwrap_or(SYMBOL_BYTES_MAX);
+        self.0.get(..end).unwrap_or_default()
     }
 
     /// Whether bytes that came from a peer are a symbol.

@@ -42,7 +42,9 @@ pub(crate) fn segments(log: &Path) -> Vec<Segment> {
         let (frames, _) = as_frames(&bytes[HEADER_BYTES..]);
         let good = |frame: &&Frame| {
             frame.check().is_ok()
-                && frame.kind().is_some_and(|kind| kind.is_data() || kind == Kind::LogMark)
+                && frame.kind().is_some_and(|kind| {
+                    kind.is_data() || matches!(kind, Kind::LogMark | Kind::LogEpoch)
+                })
         };
         let records: Vec<Frame> = frames.iter().filter(good).copied().collect();
         let zeros = frames.iter().filter(|frame| **frame == Frame::ZERO).count();

@@ -13,6 +13,7 @@
 
 mod core_kills;
 mod disk;
+mod famine;
 mod files;
 mod full_disk;
 mod recorder;

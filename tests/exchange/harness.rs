@@ -147,6 +147,7 @@ impl Core {
             connect_deadline: DEADLINE,
             broker_warmup_frames: 0,
             seed: 1,
+            epoch_id: 11,
         };
         let (stop, stopped) = UnixStream::pair().unwrap();
         let (started, address) = mpsc::channel();

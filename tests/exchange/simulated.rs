@@ -90,6 +90,7 @@ impl World {
             connect_deadline: Duration::from_secs(1),
             broker_warmup_frames: 0,
             seed,
+            epoch_id: 11,
         };
         let mut core = Sequencer::new(config, journal, &recovery, START).unwrap();
         core.handle_open(START, CLIENT, Origin::Accepted(ListenerId(0)));

@@ -296,6 +296,7 @@ fn no_frame_confuses_core() {
             connect_deadline: Duration::from_secs(1),
             broker_warmup_frames: 32,
             seed: 1,
+            epoch_id: 11,
         };
         torment(random, &mut Sequencer::new(config, log, &recovery, START).unwrap(), 1);
     });

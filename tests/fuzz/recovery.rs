@@ -40,7 +40,7 @@ fn life(random: &mut Random, config: LogConfig) -> (MemoryDisk, BTreeSet<Vec<u8>
             Sequence::Contiguous => log.next_seq(),
             Sequence::Increasing => random.between(1, log.next_seq()),
         };
-        while log.follow_epoch(u32::try_from(epoch).unwrap(), start, NOW)
+        while log.follow_epoch((u32::try_from(epoch).unwrap(), epoch), start, NOW)
             == Err(AppendError::NotReady)
         {
             log.commit(NOW);
@@ -86,7 +86,7 @@ fn frames(disk: &MemoryDisk, config: LogConfig, written: &BTreeSet<Vec<u8>>) -> 
             Read::Frames(found) => {
                 for (frame, at) in found.iter().zip(position..) {
                     assert_eq!(frame.check(), Ok(()));
-                    if frame.kind() == Some(Kind::LogMark) {
+                    if matches!(frame.kind(), Some(Kind::LogMark | Kind::LogEpoch)) {
                         continue;
                     }
                     let bytes = zerocopy::IntoBytes::as_bytes(frame);

@@ -24,11 +24,17 @@ pub(crate) struct Args {
     /// Plant this bug in it
     #[arg(long, requires = "seed", value_name = "NAME", value_parser = bug, help_heading = "Days")]
     pub(crate) bug: Option<Bug>,
+    /// A directory is not the right one on it
+    #[arg(long, requires = "seed", help_heading = "Days")]
+    pub(crate) identity: bool,
     /// Simulate so many days
     #[arg(long, value_name = "N", help_heading = "Days")]
     pub(crate) seeds: Option<u64>,
+    /// Simulate so many rounds of "back up, run on, restore a directory, start"
+    #[arg(long, value_name = "N", conflicts_with_all = ["seed", "seeds"], help_heading = "Days")]
+    pub(crate) rounds: Option<u64>,
     /// The seed of the first of them [default: 0]
-    #[arg(long, requires = "seeds", value_name = "N", help_heading = "Days")]
+    #[arg(long, conflicts_with = "seed", value_name = "N", help_heading = "Days")]
     pub(crate) first: Option<u64>,
     /// Simulate in so many threads [default: one for each core]
     #[arg(long, value_name = "N", help_heading = "Days")]

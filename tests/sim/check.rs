@@ -11,7 +11,7 @@ use crate::asker::Asker;
 use crate::hosts::AnyNode;
 use crate::plan::Day;
 use crate::road::{MS, Road, SHARDS, SYMBOLS, plain, symbols};
-use crate::watch::Stored;
+use crate::stored::Stored;
 use crate::world::World;
 
 /// An invariant by its name, and how it does not hold.

@@ -98,6 +98,9 @@ pub(crate) enum Habit {
     Flapping,
 }
 
+/// What the broker says to who wants to go on with another sequence.
+pub(crate) const FOREIGN: &str = "another sequence";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
     Idle(Mono),
@@ -186,6 +189,14 @@ impl Client {
         self.follower.handle_broker_lost();
     }
 
+    /// What it has is no part of the sequence that there is: it lets go of all of it.
+    fn begin_again(&mut self, now: Now) {
+        self.lose_broker(now);
+        self.follower = Follower::new(self.config.request());
+        let refusals = std::mem::take(&mut self.delivered.refusals);
+        self.delivered = Delivered { refusals, ..Delivered::new(self.config.clone()) };
+    }
+
     fn hang_up_core(&mut self, now: Now, wait: Duration) {
         if let Line::Open(conn) = self.core {
             self.connections.close_after_flush(conn);
@@ -219,7 +230,10 @@ impl Client {
     fn greet(&mut self, now: Now, conn: ConnId, role: Role) {
         self.connections.insert_dialed(now, conn);
         self.connections.dialed(conn, ());
-        self.connections.send(conn, Session { role: role as u8, ..Session::default() });
+        let (feed, epoch) = self.follower.epoch();
+        let (role, feed, epoch) = (role as u8, feed.into(), epoch.into());
+        let next_seq = Seq::field(self.follower.next_seq());
+        self.connections.send(conn, Session { role, feed, epoch, next_seq, ..Session::default() });
     }
 }
 
@@ -235,7 +249,12 @@ impl Client {
             if self.broker == Line::Open(conn) {
                 self.broker_heard = now.mono;
                 if let Some(refusal) = frame.view::<Refusal>() {
-                    self.delivered.refusals.push(pregao::wire::unpadded(&refusal.text));
+                    let text = pregao::wire::unpadded(&refusal.text);
+                    self.delivered.refusals.push(text.clone());
+                    if text.contains(FOREIGN) {
+                        self.begin_again(now);
+                        return;
+                    }
                 }
                 self.pending.push_back(*frame);
                 self.drain(now);

@@ -13,16 +13,32 @@ pub(crate) struct Counts {
     pub(crate) messages: u64,
     /// Turns of a further reactor that stood still in the middle.
     pub(crate) broken_turns: u64,
+    /// Turns that had no more to spend on bulk, and on looking patterns up.
+    pub(crate) full_bulk: u64,
+    pub(crate) full_looks: u64,
+    /// Logs without a descriptor for a segment, and without their directory.
+    pub(crate) lacking: u64,
+    pub(crate) displaced: u64,
+    /// Peers that were told that there is no descriptor.
+    pub(crate) surplus: u64,
+    /// Segments that went by their age alone.
+    pub(crate) removed_by_age: u64,
 }
 
 impl Counts {
-    pub(crate) fn by_name(&self) -> [(&'static str, u64); 5] {
+    pub(crate) fn by_name(&self) -> [(&'static str, u64); 11] {
         [
             ("flushes cut short by their bound", self.bounded_flushes),
             ("full rounds of the fan-out", self.full_rounds),
             ("connections handed over", self.handed_over),
             ("mailbox messages taken", self.messages),
             ("turns that stood still in the middle", self.broken_turns),
+            ("turns with all the bulk they may have", self.full_bulk),
+            ("turns with all the looks at patterns they may have", self.full_looks),
+            ("logs without a descriptor", self.lacking),
+            ("logs without their directory", self.displaced),
+            ("peers told that there is no descriptor", self.surplus),
+            ("segments removed by age", self.removed_by_age),
         ]
     }
 
@@ -32,6 +48,12 @@ impl Counts {
         self.handed_over += other.handed_over;
         self.messages += other.messages;
         self.broken_turns += other.broken_turns;
+        self.full_bulk += other.full_bulk;
+        self.full_looks += other.full_looks;
+        self.lacking += other.lacking;
+        self.displaced += other.displaced;
+        self.surplus += other.surplus;
+        self.removed_by_age += other.removed_by_age;
     }
 }
 

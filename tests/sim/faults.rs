@@ -30,8 +30,12 @@ pub(crate) enum Fault {
     Stall(usize, u64),
     /// Nothing passes between two hosts for a while.
     Partition(usize, usize, u64),
-    /// The process has no descriptor to accept with for a while.
+    /// The process has no descriptor for a while: none to accept or dial with, none for a segment.
     NoDescriptors(usize, u64),
+    /// A crowd of idle peers takes all descriptors that this process gives away, for a while.
+    Crowd(usize, u64),
+    /// The directory of this log is moved away, and later back.
+    Displace(usize, u64),
     /// The wall clock jumps by so many milliseconds.
     WallJump(i64),
     /// The disk is full for a while.
@@ -83,10 +87,10 @@ impl World {
                 }
             }
             Fault::Partition(a, b, wait_ns) => self.part(a, b, now_ns + wait_ns),
-            Fault::NoDescriptors(host, wait_ns) => {
-                self.hosts[host].no_descriptors_until = now_ns + wait_ns;
-            }
-            Fault::WallJump(ms) => self.wall_skew_ns += ms * 1_000_000,
+            Fault::NoDescriptors(..)
+            | Fault::WallJump(_)
+            | Fault::Crowd(..)
+            | Fault::Displace(..) => self.trouble(&fault),
             Fault::DiskFull(host, wait_ns) => {
                 if let Some(disk) = &self.hosts[host].disk {
                     disk.set_bytes_max(0);
@@ -254,7 +258,7 @@ impl World {
     }
 
     /// The operator's way: the node says goodbye, closes its log, and ends.
-    fn stop(&mut self, host: usize) {
+    pub(crate) fn stop(&mut self, host: usize) {
         let now = self.now();
         for member in self.members(host) {
             self.finish_turn(member);
@@ -334,11 +338,10 @@ impl World {
         for host in 0..self.hosts.len() {
             let known = &mut self.hosts[host];
             known.frozen_until = 0;
-            known.no_descriptors_until = 0;
             if let Some(disk) = &known.disk {
-                disk.set_bytes_max(usize::MAX);
                 disk.fail_sync_after(u32::MAX);
             }
+            self.calm_machine(host);
             self.plan(now_ns, Event::Start(host));
             self.wake(host, now_ns);
         }

@@ -9,10 +9,11 @@ use pregao::node::broker::{Broker, BrokerConfig, Fanout};
 use pregao::node::external::{External, ExternalConfig};
 use pregao::node::replica::{Replica, ReplicaConfig};
 use pregao::node::sequencer::{Sequencer, SequencerConfig};
-use pregao::node::shard::{Shard, ShardConfig};
+use pregao::node::shard::{Shard, ShardConfig, check_partition, keep_partition};
 use pregao::node::{
     Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing,
 };
+use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::padded;
 
@@ -143,18 +144,31 @@ impl Spec {
         let mut fanouts = Vec::new();
         let open = || {
             let disk = disk.expect("nodes with a log have a disk");
-            self.open_log(disk, now).map_err(|error| error.to_string())
+            let (log, recovery) = self.open_log(disk, now).map_err(|error| error.to_string())?;
+            let missing = &recovery.missing_front;
+            assert!(
+                missing.is_none(),
+                "[what-the-retention-removed-is-no-loss] {missing:?} is missing"
+            );
+            Ok::<_, String>((log, recovery))
         };
         let node = match self {
             Spec::External(config) => {
                 AnyNode::External(Box::new(External::new(config.clone(), now)))
             }
             Spec::Core(config, _) => {
-                let (log, recovery) = open()?;
-                AnyNode::Core(Box::new(Sequencer::new(config.clone(), log, &recovery, now)?))
+                let mut ids = Random::new(config.epoch_id).fork(now.mono.0);
+                let disk = disk.expect("core has a disk");
+                let opened =
+                    Log::open_journal(disk.storage(), self.log_config(), ids.next_u64(), now);
+                let (log, recovery) = opened.map_err(|error| error.to_string())?;
+                let config = SequencerConfig { epoch_id: ids.next_u64(), ..config.clone() };
+                AnyNode::Core(Box::new(Sequencer::new(config, log, &recovery, now)?))
             }
             Spec::Shard(config, _) => {
-                let (log, recovery) = open()?;
+                check_partition(config, &mut disk.unwrap().storage())?;
+                let (mut log, recovery) = open()?;
+                keep_partition(config, &mut log)?;
                 AnyNode::Shard(Box::new(Shard::new(config.clone(), log, &recovery)))
             }
             Spec::Replica(config) => AnyNode::Replica(Box::new(Replica::new(config.clone()))),
@@ -255,6 +269,18 @@ impl Node for AnyNode {
     }
     fn poll_dirty(&mut self) -> Option<ConnId> {
         each!(self, node => node.poll_dirty())
+    }
+    fn poll_bulk(&mut self) -> Option<ConnId> {
+        each!(self, node => node.poll_bulk())
+    }
+    fn has_bulk(&self) -> bool {
+        each!(self, node => node.has_bulk())
+    }
+    fn put_off(&mut self, conn: ConnId) -> bool {
+        each!(self, node => node.put_off(conn))
+    }
+    fn is_source(&self, conn: ConnId) -> bool {
+        each!(self, node => node.is_source(conn))
     }
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
         each!(self, node => node.outgoing(now, conn))

@@ -13,7 +13,7 @@ use pregao::wire::{ErrorCode, Frame, Refusal, Seq, unpadded};
 
 use std::time::Duration;
 
-use crate::client::{ClientConfig, Habit};
+use crate::client::{ClientConfig, FOREIGN, Habit};
 use crate::delivered::Delivered;
 use crate::querier::is_a_client_with;
 
@@ -147,8 +147,9 @@ impl Library {
     fn begin_again(&mut self, refusal: &Refusal) {
         let code = ErrorCode::from_number(refusal.code.get());
         let may_pass = matches!(code, Some(ErrorCode::Stopping | ErrorCode::Silent));
+        let is_foreign = unpadded(&refusal.text).contains(FOREIGN);
         self.delivered.refusals.push(unpadded(&refusal.text));
-        if !may_pass || !self.delivered.frames.is_empty() {
+        if !is_foreign && (!may_pass || !self.delivered.frames.is_empty()) {
             let text = format!("a refusal for good: {}", unpadded(&refusal.text));
             self.delivered.disorder.get_or_insert(text);
         }

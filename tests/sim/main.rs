@@ -22,11 +22,14 @@ mod counts;
 mod delivered;
 mod faults;
 mod hosts;
+mod identity;
 mod library;
 mod many;
 mod monitor;
 mod net;
+mod operators;
 mod outside;
+mod patterns;
 mod plan;
 mod querier;
 mod questions;
@@ -36,9 +39,12 @@ mod reporter;
 mod road;
 mod run;
 mod scenarios;
+mod stored;
 mod swarm;
+mod system;
 mod turn;
 mod watch;
+mod work;
 mod world;
 
 use std::process::ExitCode;
@@ -55,7 +61,16 @@ fn main() -> ExitCode {
     let mut args = Args::parse();
     swarm::catch_panics();
     let is_fine = if let Some(seed) = args.seed {
-        one(seed, args.bug, args.log)
+        one(seed, &args)
+    } else if let Some(count) = args.rounds {
+        let first = args.first.unwrap_or(0);
+        match attempt(|| operators::long_run(first, count)) {
+            Ok(()) => true,
+            Err(text) => {
+                println!("{text}");
+                false
+            }
+        }
     } else if let Some(count) = args.seeds {
         swarm::days(args.first.unwrap_or(0), count, args.threads())
     } else {
@@ -67,9 +82,13 @@ fn main() -> ExitCode {
 }
 
 /// One day.
-fn one(seed: u64, bug: Option<Bug>, is_traced: bool) -> bool {
+fn one(seed: u64, args: &Args) -> bool {
+    let (bug, is_traced) = (args.bug, args.log);
     plant(bug);
-    let done = attempt(|| run::run(seed, Wish { is_traced, ..Wish::default() }));
+    let done = attempt(|| match args.identity {
+        true => identity::tell(seed, is_traced),
+        false => run::run(seed, Wish { is_traced, ..Wish::default() }).to_string(),
+    });
     plant(None);
     match done {
         Ok(report) => println!("seed {seed}: no violation; {report}"),
@@ -96,6 +115,12 @@ fn all(jobs: usize) -> Vec<Trial> {
         ("version::the_program_says_that_bugs_are_planted", the_program_says_that_bugs_are_planted),
     ] {
         tests.push(test(name, run));
+    }
+    for (name, run) in identity::ALL {
+        tests.push(test(&format!("identity::{name}"), run));
+    }
+    for (name, run) in operators::ALL {
+        tests.push(test(&format!("operators::{name}"), run));
     }
     for (name, scenario) in scenarios::ALL {
         tests.push(test(&format!("scenarios::{name}"), scenario));

@@ -11,7 +11,7 @@ use pregao::wire::Frame;
 
 use crate::plan::Day;
 use crate::road::SHARDS;
-use crate::watch::Stored;
+use crate::stored::Stored;
 use crate::world::{Host, World};
 
 /// What the tools were given.
@@ -55,7 +55,7 @@ fn read(disks: &[(MemoryDisk, Outline)]) -> Given {
             Item::Hole(from_seq, to_seq) | Item::Lost { from_seq, to_seq, .. } => {
                 given.lost.push((from_seq, to_seq));
             }
-            Item::Statement(_) | Item::Mark(..) => {}
+            Item::Statement(_) | Item::Mark(..) | Item::Epoch(..) => {}
         }
     }
     given

@@ -18,6 +18,8 @@ use crate::monitor::MonitorConfig;
 use crate::net::Weather;
 use crate::reporter::ReporterConfig;
 use crate::road::{MS, Options, Removal, Road, SHARDS, SYMBOLS, address};
+use crate::system::plan_trouble;
+use crate::work::WorkBounds;
 
 /// A day and its actors.
 pub(crate) struct Day {
@@ -39,6 +41,8 @@ pub(crate) struct Wish {
     pub(crate) is_traced: bool,
     pub(crate) no_stall: bool,
     pub(crate) no_faults: bool,
+    /// No log forgets anything.
+    pub(crate) no_removal: bool,
     /// The broker has no further reactors: what a seed meant before there were any.
     pub(crate) one_reactor: bool,
 }
@@ -53,8 +57,10 @@ fn bounds(options: Options, draw: &mut Random) -> Options {
         return options;
     }
     let mut at_most = |most| usize::try_from(draw.between(1, most)).unwrap();
-    let bounds = Bounds { accepts_max: at_most(4), flushes_max: at_most(4) };
-    Options { bounds, round_frames_max: at_most(12), ..options }
+    let turn = Bounds { accepts_max: at_most(4), flushes_max: at_most(4), ..Bounds::default() };
+    let round_frames_max = at_most(12);
+    let bounds = WorkBounds::tight(turn, draw);
+    Options { bounds, round_frames_max, ..options }
 }
 
 impl Day {
@@ -75,7 +81,10 @@ impl Day {
             }),
             ..Options::new(seed)
         };
-        let options = extras(options, &mut root.fork(7));
+        let mut options = extras(options, &mut root.fork(7));
+        if wish.no_removal {
+            (options.core_removes, options.shards_remove) = Default::default();
+        }
         let options = bounds(options, &mut root.fork(10));
         let draw = &mut root.fork(11);
         let has_further = draw.below(3) == 0 && !wish.one_reactor;
@@ -135,6 +144,9 @@ impl Day {
         if !wish.no_faults {
             day.plan_faults(&mut root.fork(6));
             day.slow_down_reactors(&mut root.fork(12));
+            if !wish.one_reactor {
+                plan_trouble(&mut day, &mut root.fork(40));
+            }
             let draw = &mut root.fork(9);
             if (options.has_copies || options.core_removes.is_some()) && draw.below(4) == 0 {
                 let shard = u16::try_from(draw.below(SHARDS.into())).unwrap();

@@ -32,6 +32,7 @@ pub(crate) struct Reactors {
     /// Figures of its node, as it last said.
     full_rounds_seen: u64,
     letters_seen: u64,
+    pub(crate) full_seen: (u64, u64),
 }
 
 impl Reactors {
@@ -45,6 +46,7 @@ impl Reactors {
             mid_turn: None,
             full_rounds_seen: 0,
             letters_seen: 0,
+            full_seen: (0, 0),
         }
     }
 
@@ -128,7 +130,8 @@ impl World {
     /// The process has started.
     pub(crate) fn start_further(&mut self, first: usize, fanouts: Vec<Fanout>) {
         for (host, fanout) in self.hosts[first].reactors.further.clone().into_iter().zip(fanouts) {
-            self.hosts[host].node = Some(AnyNode::Fanout(Box::new(fanout), false));
+            self.hosts[host].node =
+                Some(AnyNode::Fanout(Box::new(self.bounds.of_fanout(fanout)), false));
             self.wake(host, self.now_ns());
         }
     }

@@ -5,7 +5,7 @@ use pregao::log::{AppendError, Log, LogConfig, Retention, Sequence, SyncPolicy, 
 use pregao::time::Now;
 use pregao::wire::{Frame, Trade, U64, padded};
 
-use crate::watch::stored;
+use crate::stored::stored;
 
 /// Records of a segment.
 const RECORDS: u64 = 32;

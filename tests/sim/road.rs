@@ -17,13 +17,13 @@ use pregao::node::replica::ReplicaConfig;
 use pregao::node::sequencer::{FollowerConfig, SequencerConfig};
 use pregao::node::shard::ShardConfig;
 use pregao::random::Random;
-use pregao::turn::Bounds;
 use pregao::wire::{Definition, EndStatus, Ended, Frame, Kind, Op, Query, Symbol, padded};
 
 use crate::asker::AskerConfig;
 use crate::client::ClientConfig;
 use crate::hosts::{Keeping, Spec};
-use crate::watch::Stored;
+use crate::stored::Stored;
+use crate::work::WorkBounds;
 use crate::world::World;
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     /// The subscriber of `trade.PETR4` is the client library's machine.
     pub(crate) is_library: bool,
     /// The bounds of each host's turn.
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: WorkBounds,
     /// Frames that publishers may bring in the middle of a round of the broker's fan-out.
     pub(crate) round_frames_max: usize,
     /// Instruments of a tape of many (see `many`), which then is played instead.
@@ -77,7 +77,7 @@ impl Options {
             core_removes: None,
             shards_remove: [None; SHARDS as usize],
             is_library: false,
-            bounds: Bounds::default(),
+            bounds: WorkBounds::PRODUCTION(),
             round_frames_max: pregao::limits::ROUND_FRAMES_MAX,
             instruments: 0,
             further_reactors: 0,
@@ -239,6 +239,8 @@ impl Road {
             connect_deadline: Duration::from_secs(1),
             broker_warmup_frames: 32,
             seed: options.seed,
+            // Each start makes one of its own of it.
+            epoch_id: options.seed,
         };
         let keeping = keeping(options.core_removes);
         let core = world.add("core", address(8082), Spec::Core(config, keeping));

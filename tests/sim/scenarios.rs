@@ -18,7 +18,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 17] = [
+pub(crate) const ALL: [(&str, fn()); 18] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -55,6 +55,10 @@ pub(crate) const ALL: [(&str, fn()); 17] = [
     (
         "a_conflated_batch_of_thousands_is_whole",
         crate::many::a_conflated_batch_of_thousands_is_whole,
+    ),
+    (
+        "thousands_of_patterns_meet_thousands_of_instruments",
+        crate::patterns::thousands_of_patterns_meet_thousands_of_instruments,
     ),
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),
 ];

@@ -8,7 +8,7 @@ use pregao::breaker::LocalFault;
 use pregao::log::memory::MemoryDisk;
 use pregao::node::{CloseReason, ConnId, DialFailure, DialId, Level, ListenerId, Node, Outgoing};
 use pregao::time::{Mono, Now, nanos};
-use pregao::turn::{Accepted, Arrival, CutShort, Dialed, ReadEnd, Shell, Turn, Written};
+use pregao::turn::{Accepted, Arrival, CutShort, Dialed, ReadEnd, Room, Shell, Turn, Written};
 use pregao::wire::as_frames;
 
 use crate::hosts::AnyNode;
@@ -33,6 +33,7 @@ impl World {
             return;
         }
         let Some(mut node) = self.hosts[host].node.take() else { return };
+        self.let_crowd_in(host);
         let now = self.now();
         self.turns += 1;
         let known = &mut self.hosts[host];
@@ -51,6 +52,7 @@ impl World {
             disk.pause_jobs(true);
         }
         self.watch_turn(host);
+        self.watch_log_files(host);
         if let Some(failure) = node.failure() {
             // It dies loudly, and is started again.
             let text = format!("---- failed: {failure}");
@@ -82,11 +84,12 @@ impl World {
         self.hold(!has_late_input || turn.is_urgent(), "late-input-gets-a-turn-at-once", || {
             format!("{name} was called behind its timers and may sleep")
         });
-        let is_forgotten = !turn.is_urgent() && node.poll_dirty().is_some();
+        let is_forgotten = !turn.is_urgent() && (node.poll_dirty().is_some() || node.has_bulk());
         self.hold(!is_forgotten, "who-has-something-to-send-is-flushed", || {
             format!("{name} may sleep with something to send")
         });
         self.watch_reactor(host, node);
+        self.watch_work(host, node);
     }
 
     /// A connection that is gone has nothing to send, whoever has its slot now.
@@ -131,7 +134,7 @@ impl World {
         if turn.is_urgent() || is_ready {
             self.wake(host, now_ns);
         } else if !known.backlog.is_empty() {
-            let at = known.no_descriptors_until.min(now_ns + ACCEPT_RETRY_NS);
+            let at = known.machine.no_descriptors_until.min(now_ns + ACCEPT_RETRY_NS);
             self.wake(host, deadline.map_or(at, |deadline| deadline.min(at)));
         } else if let Some(at) = deadline {
             self.wake(host, at);
@@ -189,18 +192,27 @@ impl Shell for Sockets<'_> {
             return None;
         }
         self.is_busy = true;
-        if known.no_descriptors_until > now.0 {
+        if known.machine.no_descriptors_until > now.0 {
             return Some(Accepted::Failed(LocalFault::ProcessDescriptors));
         }
         while let Some((number, side)) = self.world.hosts[self.host].backlog.pop_front() {
             if !self.world.tcps.contains_key(&number) {
                 continue;
             }
+            let room = self.world.hosts[self.host].room(now.0);
+            if room == Room::Closed {
+                self.world.close_end(number, side, true);
+                return Some(Accepted::Dropped);
+            }
             let conn = self.world.new_conn(self.host, number, side);
             let end = &mut self.world.tcps.get_mut(&number).unwrap().ends[side];
             end.state = EndState::Open;
             end.is_ready = true;
             self.world.hosts[self.host].readable.push_back(conn);
+            if room == Room::Refused {
+                self.world.note_surplus();
+                return Some(Accepted::Surplus(conn, ListenerId(0)));
+            }
             return Some(Accepted::Open(conn, ListenerId(0)));
         }
         None
@@ -234,13 +246,19 @@ impl Shell for Sockets<'_> {
         self.place(conn).is_some()
     }
 
-    fn read(&mut self, now: Mono, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> ReadEnd {
+    fn read(
+        &mut self,
+        now: Mono,
+        conn: ConnId,
+        bytes_max: usize,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> ReadEnd {
         let Some((number, side)) = self.place(conn) else { return ReadEnd::Drained };
         self.is_busy = true;
         let (world, host) = (&mut *self.world, self.host);
         let weather = world.weather;
         let tcp = world.tcps.get_mut(&number).unwrap();
-        let bound = tcp.read_bytes_max(&weather);
+        let bound = tcp.read_bytes_max(&weather).min(bytes_max.max(1));
         let end = &mut tcp.ends[side];
         let taken = end.received.len().min(bound);
         let mut bytes = std::mem::take(&mut end.carry);
@@ -344,7 +362,10 @@ impl Shell for Sockets<'_> {
     ) -> Result<(), DialFailure> {
         self.is_busy = true;
         self.world.watch_dial(self.host, to);
-        let result = self.world.dial(self.host, dial, to, nanos(within));
+        let result = match self.world.finds_no_descriptor(self.host) {
+            true => Err(DialFailure::Local(LocalFault::ProcessDescriptors)),
+            false => self.world.dial(self.host, dial, to, nanos(within)),
+        };
         self.has_late_input |= result.is_err();
         result
     }

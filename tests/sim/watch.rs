@@ -7,10 +7,7 @@ use std::net::SocketAddr;
 use std::ops::Bound::{Excluded, Included};
 
 use pregao::limits;
-use pregao::log::memory::{MemoryDisk, PageFate};
-use pregao::log::{Log, Read, Storage};
 use pregao::market::partition::Partition;
-use pregao::time::Now;
 use pregao::wire::{
     Ack, Definition, Ended, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Metric, Query,
     QueryMore, Refusal, Session, Symbol, as_frames, unpadded,
@@ -19,7 +16,9 @@ use pregao::wire::{
 use crate::delivered::Said;
 use crate::hosts::Spec;
 use crate::net::{End, GRAIN_NS};
-use crate::world::{Host, World};
+use crate::stored::Stored;
+use crate::system::ClockWatch;
+use crate::world::World;
 
 /// What a peer may make a node hold for it: unread words, and one piece of an answer.
 const OUTGOING_BYTES_MAX: usize = limits::UNREAD_BYTES_MAX + 2 * limits::FILL_FRAMES_MAX * 64;
@@ -43,28 +42,12 @@ const ANSWER_FRAMES_MAX: usize = 65_536;
 /// What a shard's index takes for a tape of a few hundred events.
 const INDEX_BYTES_MAX: usize = 1 << 20;
 
-/// What stands on a disk.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Stored {
-    /// All data frames in order, void ones too.
-    pub(crate) raw: Vec<Frame>,
-    /// Those that are live.
-    pub(crate) live: Vec<Frame>,
-    pub(crate) damaged: u64,
-    /// First and last seq of what upstream lost.
-    pub(crate) holes: Vec<(u64, u64)>,
-    pub(crate) first_seq: u64,
-    /// What it wants next: everything of its own below this has been here.
-    pub(crate) next_seq: u64,
-    /// The epoch it stands in, and where that began.
-    pub(crate) epoch: (u32, u64),
-}
-
 /// A stream from core to a follower.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Feed {
     epoch: u32,
     last_seq: u64,
+    last_received: u64,
     /// Last values came, and not yet the heartbeat that says where the stream goes on.
     has_snapshot: bool,
 }
@@ -76,6 +59,13 @@ struct Asked {
     deadline_ns: u64,
     is_refused: bool,
     is_over: bool,
+}
+
+/// What core has told everybody about the sequence of one journal.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    epochs: BTreeMap<u32, u64>,
+    published: BTreeMap<u64, (u32, Frame)>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +85,10 @@ pub(crate) struct Watch {
     /// By host and breaker: whether the log says that it is open, and since which turn.
     open_breakers: BTreeMap<(usize, String), bool>,
     dials: Vec<(usize, SocketAddr)>,
+    /// What core sends on connections with a lower number is not looked at: an operator has put another journal
+    /// in its place since.
+    ignored_before: u64,
+    pub(crate) clock: ClockWatch,
     /// Nodes that ended because their disk failed.
     pub(crate) failures: u64,
     pub(crate) answers: u64,
@@ -106,67 +100,30 @@ impl Watch {
         self.epochs.iter().any(|(&epoch, &start)| after < epoch && epoch <= until && start <= seq)
     }
 
+    /// Core has another journal from now on: what it told of the one before counts no more, until that is back.
+    pub(crate) fn change_journal(&mut self, to: History) -> History {
+        self.core_durable = 0;
+        let epochs = std::mem::replace(&mut self.epochs, to.epochs);
+        let published = std::mem::replace(&mut self.published, to.published);
+        History { epochs, published }
+    }
+
     /// What this host has said counts no more.
     pub(crate) fn forget(&mut self, host: usize) {
         self.acks.remove(&host);
+    }
+
+    /// Core gets another journal: what is on its way of the old one, on connections up to this one, is not
+    /// compared with it.
+    pub(crate) fn begin_anew(&mut self, last_connection: u64) {
+        let ignored_before = last_connection.saturating_add(1);
+        *self = Watch { ignored_before, ..Watch::default() };
     }
 
     /// What a shard has last said to core to be durable.
     pub(crate) fn durable_of(&self, shard: usize) -> u64 {
         self.acks.get(&shard).map_or(0, |&(_, _, durable)| durable)
     }
-}
-
-impl Host {
-    /// What an open of this disk would find. The disk is not changed.
-    pub(crate) fn read_disk(&self, disk: &MemoryDisk, now: Now) -> Option<Stored> {
-        self.read_copy(disk.kill(), now)
-    }
-
-    /// The same once all jobs under way are done: what the running node takes for removed already.
-    pub(crate) fn read_settled(&self, now: Now) -> Option<Stored> {
-        let disk = self.disk.as_ref()?;
-        self.read_copy(disk.crash(disk.jobs(), |_, _| PageFate::New), now)
-    }
-
-    fn read_copy(&self, copy: MemoryDisk, now: Now) -> Option<Stored> {
-        copy.set_bytes_max(usize::MAX);
-        copy.fail_sync_after(u32::MAX);
-        Some(stored(&self.spec.look_into_log(&copy, now).ok()?))
-    }
-}
-
-/// Reads a whole log.
-pub(crate) fn stored<S: Storage>(log: &Log<S>) -> Stored {
-    let next_seq = log.next_seq().max(log.upstream().1);
-    let mut found = Stored { next_seq, ..Stored::default() };
-    let mut position = log.first_position();
-    loop {
-        match log.read(position, usize::MAX) {
-            Read::End => break,
-            Read::Damaged(range) => {
-                found.damaged += range.end - range.start;
-                position = range.end;
-            }
-            Read::Frames(frames) => {
-                for (frame, at) in frames.iter().zip(position..) {
-                    if let Some(hole) = pregao::log::hole_in(frame) {
-                        found.holes.push((hole.from_seq.get(), hole.to_seq.get()));
-                    }
-                    if pregao::log::is_event(frame) {
-                        found.raw.push(*frame);
-                        if frame.seq.get() < log.void_from(at) {
-                            found.live.push(*frame);
-                        }
-                    }
-                }
-                position += frames.len() as u64;
-            }
-        }
-    }
-    found.epoch = (log.epoch(), log.epoch_start());
-    found.first_seq = found.live.first().map_or(1, |frame| frame.seq.get());
-    found
 }
 
 impl World {
@@ -235,6 +192,9 @@ impl World {
     }
 
     fn watch_core(&mut self, host: usize, number: u64, frame: &Frame) {
+        if number < self.watch.ignored_before {
+            return;
+        }
         if let Some(end) = frame.view::<Ended>() {
             self.watch.core_durable = self.watch.core_durable.max(end.durable_seq.get());
         }
@@ -251,18 +211,21 @@ impl World {
             self.watch.core_durable = self.watch.core_durable.max(session.durable_seq.get());
             if is_follower {
                 let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
-                // Said a second time to a shard that missed epochs, it names what they took back.
-                let missed = self.watch.feeds.contains_key(&number).then(|| {
-                    let after = self.watch.acks.get(&host).map_or(0, |&(own, _, _)| own.min(epoch));
-                    let missed = self.watch.epochs.range((Excluded(after), Included(epoch)));
-                    missed.map(|(_, &start)| start).min().unwrap_or(start)
+                // Said a second time, it names where the follower's own epoch ended.
+                let is_second = session.has(Session::CONTINUES);
+                let own = self.watch.acks.get(&host).map_or(0, |&(own, _, _)| own.min(epoch));
+                let behind = self.watch.epochs.range((Excluded(own), Included(epoch)));
+                let end = behind.map(|(_, &start)| start).min();
+                let known = match is_second {
+                    // Where an operator gives something up, no epoch began.
+                    true if session.has(Session::GIVE_UP) => start,
+                    true => end.filter(|_| own > 0).unwrap_or(start),
+                    false => *self.watch.epochs.entry(epoch).or_insert(start),
+                };
+                self.hold(start == known, "an-epoch-has-one-start", || {
+                    format!("epoch {epoch} begins at {known} and at {start}, second {is_second}")
                 });
-                let known = *self.watch.epochs.entry(epoch).or_insert(start);
-                let is_right = missed.map_or(start == known, |missed| start <= missed);
-                self.hold(is_right, "an-epoch-has-one-start", || {
-                    format!("epoch {epoch} begins at {known} and at {start}; missed {missed:?}")
-                });
-                self.watch.feeds.insert(number, Feed { epoch, last_seq: 0, has_snapshot: false });
+                self.watch.feeds.insert(number, Feed { epoch, ..Feed::default() });
             }
         }
         if is_follower && let Some(beat) = frame.view::<Heartbeat>() {
@@ -319,6 +282,8 @@ impl World {
             self.broken("no-unsequenced-frame", "a frame came before the SESSION");
         };
         let (epoch, last_seq) = (feed.epoch, std::mem::replace(&mut feed.last_seq, seq));
+        let received = std::mem::replace(&mut feed.last_received, frame.ts_recv.get());
+        self.watch_receive_time(received, frame);
         let is_placed = seq != 0 && frame.ts_recv.get() != 0 && frame.instrument().source() == 1;
         self.hold(is_placed, "no-unsequenced-frame", || format!("{frame:?}"));
         let is_broker = matches!(self.hosts[host].spec, Spec::Broker(..) | Spec::Replica(_));
@@ -431,6 +396,7 @@ impl World {
     pub(crate) fn watch_start(&mut self, host: usize) {
         // A breaker begins closed.
         self.watch.open_breakers.retain(|(of, _), _| *of != host);
+        self.note_start(host);
         // An epoch that nobody hears of before the next one still takes back what was before it.
         let known = &self.hosts[host];
         if self.is_core(host)
@@ -439,16 +405,6 @@ impl World {
             let (epoch, start) = found.epoch;
             self.watch.epochs.entry(epoch).or_insert(start);
         }
-    }
-
-    pub(crate) fn watch_failure(&mut self, host: usize, text: &str) {
-        let is_of_disk = text.contains("failed: Failed")
-            || text.contains("log failed")
-            || text.contains("journal failed");
-        self.watch.failures += 1;
-        self.hold(is_of_disk, "only-disks-end-a-node", || {
-            format!("{}: {text}", self.hosts[host].name)
-        });
     }
 
     pub(crate) fn watch_memory(&mut self, host: usize, offered: usize) {
@@ -516,7 +472,7 @@ impl World {
         let thawed = self.hosts[host].last_thaw >= known.at_ns;
         let was_blocked = self.was_blocked(number, known.at_ns);
         // What the bound of a flush leaves out waits for a turn more.
-        let turns = 2 + self.hosts[host].conns.len() / self.bounds.flushes_max;
+        let turns = 2 + self.hosts[host].conns.len() / self.bounds.turn.flushes_max;
         let by = known.at_ns + known.deadline_ns + turns as u64 * GRAIN_NS;
         let in_time = self.now_ns() <= by || thawed || was_blocked;
         self.hold(in_time, "answers-before-the-deadline", || format!("query {id} was due at {by}"));
@@ -557,6 +513,7 @@ impl World {
     }
 
     pub(crate) fn watch_log(&mut self, host: usize, text: &str) {
+        self.watch_machine_log(host, text);
         let Some(rest) = text.strip_prefix("breaker ") else { return };
         let Some((name, change)) = rest.split_once(": ") else { return };
         let is_open = change.contains("-> open") || change.contains("-> forced");

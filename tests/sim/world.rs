@@ -10,7 +10,7 @@ use pregao::log::memory::MemoryDisk;
 use pregao::node::{ConnId, DialFailure, DialId};
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
-use pregao::turn::{Bounds, Dialed, Turn};
+use pregao::turn::{Dialed, Turn};
 
 use crate::asker::Asker;
 use crate::counts::Counts;
@@ -19,10 +19,9 @@ use crate::faults::Fault;
 use crate::hosts::{AnyNode, Spec};
 use crate::net::{EndState, GRAIN_NS, Tcp, Weather};
 use crate::reactors::Reactors;
+use crate::system::Machine;
 use crate::watch::Watch;
 
-/// When every simulation begins, nanoseconds since the Unix epoch.
-const WALL_START_NS: u64 = 1_700_000_000_000_000_000;
 /// Pages of the simulated disks: small, so that a crash has many to tear.
 const PAGE_BYTES: usize = 512;
 /// How long a process that failed, or that cannot start, waits for its next start.
@@ -67,7 +66,7 @@ pub(crate) struct Host {
     pub(crate) storage_is_planned: bool,
     pub(crate) frozen_until: u64,
     pub(crate) last_thaw: u64,
-    pub(crate) no_descriptors_until: u64,
+    pub(crate) machine: Machine,
     pub(crate) wake_at: Option<u64>,
     pub(crate) idle_turns: u32,
     /// Its place among the reactors of its process.
@@ -120,14 +119,14 @@ pub(crate) struct World {
     pub(crate) watch: Watch,
     pub(crate) turns: u64,
     /// The bounds of every host's turns.
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: crate::work::WorkBounds,
     pub(crate) counts: Counts,
     /// Print what happens.
     pub(crate) is_traced: bool,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, bounds: Bounds) -> World {
+    pub(crate) fn new(seed: u64, bounds: crate::work::WorkBounds) -> World {
         World {
             now_ns: GRAIN_NS,
             wall_skew_ns: 0,
@@ -150,8 +149,8 @@ impl World {
     }
 
     pub(crate) fn now(&self) -> Now {
-        let wall_ns = WALL_START_NS.wrapping_add(self.now_ns);
-        Now { mono: Mono(self.now_ns), wall_ns: wall_ns.wrapping_add_signed(self.wall_skew_ns) }
+        let wall_ns = self.true_wall_ns().wrapping_add_signed(self.wall_skew_ns);
+        Now { mono: Mono(self.now_ns), wall_ns }
     }
 
     pub(crate) fn now_ns(&self) -> u64 {
@@ -219,7 +218,7 @@ impl World {
             conns: BTreeMap::new(),
             used_slots: BTreeMap::new(),
             dialed: VecDeque::new(),
-            turn: Turn::new(self.bounds),
+            turn: Turn::new(self.bounds.turn),
             backlog: VecDeque::new(),
             readable: VecDeque::new(),
             writable: VecDeque::new(),
@@ -227,7 +226,7 @@ impl World {
             storage_is_planned: false,
             frozen_until: 0,
             last_thaw: 0,
-            no_descriptors_until: 0,
+            machine: Machine::default(),
             wake_at: None,
             idle_turns: 0,
             reactors: Reactors::alone(self.hosts.len()),
@@ -268,7 +267,7 @@ impl World {
         }
         match known.spec.start(known.disk.as_ref(), now) {
             Ok((node, fanouts)) => {
-                known.node = Some(node);
+                known.node = Some(self.bounds.of(node));
                 self.start_further(host, fanouts);
             }
             Err(error) => {
@@ -313,6 +312,7 @@ impl World {
         let known = &mut self.hosts[host];
         known.disk = Some(MemoryDisk::new(PAGE_BYTES));
         known.rotten.clear();
+        known.machine.forget_log();
         known.is_replaced = true;
         self.watch.forget(host);
     }
@@ -422,9 +422,7 @@ impl World {
                 None
             }
             Event::Space(host) => {
-                if let Some(disk) = &self.hosts[host].disk {
-                    disk.set_bytes_max(usize::MAX);
-                }
+                self.heal_machine(host);
                 None
             }
         }

@@ -82,7 +82,9 @@ fn no_node_survives_a_killed_supervisor() {
     // The nodes were told by the kernel and closed their logs: the same directory goes on.
     let system = System::start_at(Arc::clone(&system.place), &[]);
     system.wait_well();
-    assert_eq!(system.status()["core"]["figures"]["epoch"], 1);
+    assert_eq!(system.status()["core"]["figures"]["epoch"], 2, "each start is an epoch");
+    let log = system.log();
+    assert!(!log.iter().any(|line| line.contains("was not closed")), "{log:?}");
 }
 
 /// Processor time of a process so far, user and system, in hundredths of a second.

@@ -21,6 +21,8 @@ mod failures;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod market;
@@ -28,6 +30,8 @@ mod market;
 mod offline;
 #[cfg(test)]
 mod reactors;
+#[cfg(test)]
+mod recover;
 #[cfg(test)]
 mod replicas;
 #[cfg(test)]

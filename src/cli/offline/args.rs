@@ -1,11 +1,11 @@
-//! The flags of `verify`, `dump` and `export`. The comments are the help text.
+//! The flags of `verify`, `dump`, `export`, `recover` and `repartition`. The comments are the help text.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 use super::rows::Rows;
-use crate::cli::args::Format;
+use crate::cli::args::{ConfigFlag, DataDirFlag, Format, ReplicasFlag};
 use crate::cli::parse::Pattern;
 
 /// Check every record of a log without opening it
@@ -22,6 +22,63 @@ pub(in crate::cli) struct VerifyFlags {
     #[arg(value_name = "DIR")]
     pub(in crate::cli) dir: PathBuf,
     /// How findings are shown; json: one object per finding, and one per log
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) format: Format,
+}
+
+/// Say whether the logs of a data directory are one history, or make them one
+///
+/// Without a choice nothing is changed: each log is shown with what it holds, and the commands that would mend
+/// it. With one, no node may run. What is replaced is renamed (core.replaced-1), never removed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 all logs are one history, or it is done; 3 a shard does not continue the journal; 4 core cannot \
+open its journal, or nothing could be mended.")]
+pub(in crate::cli) struct RecoverFlags {
+    #[command(flatten)]
+    pub(in crate::cli) config: ConfigFlag,
+    #[command(flatten)]
+    pub(in crate::cli) data_dir: DataDirFlag,
+    /// Rebuild the end of core's journal, or all of it, from what the shards hold
+    #[arg(long, conflicts_with_all = ["follow_journal", "reset"])]
+    pub(in crate::cli) from_shards: bool,
+    /// Go on with the journal as it is: followers give up what it does not have
+    #[arg(long, conflicts_with = "reset")]
+    pub(in crate::cli) follow_journal: bool,
+    /// Set the log of this shard aside: core feeds it anew
+    #[arg(long, value_name = "NODE")]
+    pub(in crate::cli) reset: Option<String>,
+    /// The exchange's feed, where no journal says it: `feed.identity` of `pregao status --verbose`; 0: a new one
+    #[arg(long, value_name = "HEX", requires = "from_shards", value_parser = feed_identity)]
+    pub(in crate::cli) feed: Option<u64>,
+    /// The next number that core wants of the exchange, where it cannot be counted
+    #[arg(long, value_name = "N", requires = "feed", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(in crate::cli) feed_next: Option<u64>,
+    /// How it is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) format: Format,
+}
+
+fn feed_identity(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16).map_err(|_| "a feed is up to 16 hexadecimal digits".to_owned())
+}
+
+/// Move the shards' history to the partition that the configuration says
+///
+/// No node may run. New logs are made beside the old ones, read again and compared, and then take their places.
+/// What was there before is renamed (shard-A.replaced-1), never removed. When it is interrupted, run it again.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 moved; 2 nothing is to be moved, or the configuration is wrong; 3 moved, and what an old log had \
+lost is told by the new ones too; 4 not moved.")]
+pub(in crate::cli) struct RepartitionFlags {
+    #[command(flatten)]
+    pub(in crate::cli) config: ConfigFlag,
+    #[command(flatten)]
+    pub(in crate::cli) data_dir: DataDirFlag,
+    #[command(flatten)]
+    pub(in crate::cli) replicas: ReplicasFlag,
+    /// How the result is shown
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: Format,
 }

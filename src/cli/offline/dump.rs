@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use super::args::DumpFormat;
 use super::rows::Rows;
-use super::{Records, Selected};
+use super::{Records, Selected, id_text};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::parse::TimeNs;
 use crate::cli::render::{ColumnValue, FrameTable, frame_json, json_line};
 use crate::client::Symbols;
 use crate::log::inspect::Item;
-use crate::log::{Mark, Reason};
+use crate::log::{EpochEntry, Mark, Reason};
 use crate::wire::{Column, Definition, Frame, Gap, GapReason, Seq, Symbol};
 
 /// What to show.
@@ -31,7 +31,7 @@ pub struct DumpRequest {
 
 /// The columns of a gap, and of a mark, behind those of all kinds.
 const GAP_COLUMNS: [&str; 2] = ["from_seq", "to_seq"];
-const MARK_COLUMNS: [&str; 7] = [
+const MARK_COLUMNS: [&str; 8] = [
     "position",
     "epoch",
     "durable_records",
@@ -39,6 +39,7 @@ const MARK_COLUMNS: [&str; 7] = [
     "upstream_feed",
     "upstream_seq",
     "written_at",
+    "epoch_id",
 ];
 
 /// Shows the records.
@@ -77,6 +78,10 @@ pub fn run(request: &DumpRequest, output: &mut Output<impl Write>) -> Result<Exi
             Item::Mark(position, mark) => {
                 let is_wanted = (selected.from_seq..selected.to_seq).contains(&mark.seq.get());
                 (request.marks && is_wanted).then(|| lines.mark(position, &mark))
+            }
+            Item::Epoch(position, entry) => {
+                let is_wanted = (selected.from_seq..selected.to_seq).contains(&entry.first_seq);
+                (request.marks && is_wanted).then(|| lines.epoch(position, &entry))
             }
             Item::Hole(from_seq, to_seq) | Item::Lost { from_seq, to_seq, .. } => {
                 if to_seq < selected.from_seq || from_seq >= selected.to_seq {
@@ -179,6 +184,37 @@ impl Lines {
         }
     }
 
+    /// An entry of the lineage.
+    fn epoch(&self, position: u64, entry: &EpochEntry) -> String {
+        let json = EpochJson {
+            kind: "epoch",
+            position,
+            epoch: entry.epoch,
+            epoch_id: id_text(entry.epoch_id),
+            epoch_start: entry.first_seq,
+            chosen: entry.is_chosen,
+            given_up: entry.is_given_up,
+        };
+        match self.format {
+            DumpFormat::Json => json_line(&json),
+            DumpFormat::Table => {
+                let chosen = if json.chosen { ", chosen by an operator" } else { "" };
+                let given_up = if json.given_up { ", given up from there on" } else { "" };
+                format!(
+                    "{:12} epoch  {} ({}) from {} at position {position}{chosen}{given_up}",
+                    "", json.epoch, json.epoch_id, json.epoch_start
+                )
+            }
+            DumpFormat::Csv => {
+                let value = serde_json::to_value(&json).unwrap_or_default();
+                self.csv("epoch", "", |name| match value.get(name)? {
+                    serde_json::Value::String(text) => Some(text.clone()),
+                    number => Some(number.to_string()),
+                })
+            }
+        }
+    }
+
     /// A line of CSV: what `value` gives for each column. No value of ours has a quote or a line's end;
     /// a symbol may have a comma.
     fn csv(&self, kind: &str, symbol: &str, value: impl Fn(&str) -> Option<String>) -> String {
@@ -230,6 +266,17 @@ impl MarkJson {
             written_at: mark.written_at.get(),
         }
     }
+}
+
+#[derive(Serialize)]
+struct EpochJson {
+    kind: &'static str,
+    position: u64,
+    epoch: u32,
+    epoch_id: String,
+    epoch_start: u64,
+    chosen: bool,
+    given_up: bool,
 }
 
 fn reason_name(reason: u8) -> &'static str {

@@ -10,11 +10,11 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::Selected;
 use super::args::ExportFormat;
 use super::dump::exit;
 use super::part::Part;
 use super::rows::Rows;
+use super::{Identity, Selected};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::parse::TimeNs;
@@ -55,6 +55,7 @@ pub fn run(request: &ExportRequest, output: &mut Output<impl Write>) -> Result<E
     let mut records = request.selected.records()?;
     prepare(&request.out, request.overwrite)?;
     let mut export = Export::new(&request.out, request.format);
+    export.identity = records.identity();
     let mut lost = 0_u64;
     while let Some(item) = records.next_item()? {
         match item {
@@ -71,7 +72,7 @@ pub fn run(request: &ExportRequest, output: &mut Output<impl Write>) -> Result<E
                     lost += 1;
                 }
             }
-            Item::Statement(_) | Item::Mark(..) => {}
+            Item::Statement(_) | Item::Mark(..) | Item::Epoch(..) => {}
         }
     }
     let counts = export.finish(&records.symbols)?;
@@ -82,6 +83,10 @@ pub fn run(request: &ExportRequest, output: &mut Output<impl Write>) -> Result<E
     if lost > 0 {
         output.line(&format!("{:12} {lost:>14}", "gaps"))?;
     }
+    for (name, value) in &records.identity().0 {
+        output.line(&format!("{name:12} {value}"))?;
+    }
+
     Ok(exit(&records))
 }
 
@@ -104,6 +109,8 @@ struct Export<'a> {
     /// The part that was written last is the last one.
     parts: VecDeque<(Key, Part)>,
     counts: BTreeMap<Rows, Count>,
+    /// Whose frames these are.
+    identity: Identity,
     frames_max: usize,
     files_max: usize,
 }
@@ -117,6 +124,7 @@ impl Export<'_> {
             held: 0,
             parts: VecDeque::new(),
             counts: BTreeMap::new(),
+            identity: Identity::default(),
             frames_max: EXPORT_FRAMES_MAX,
             files_max: EXPORT_FILES_MAX,
         }
@@ -157,7 +165,7 @@ impl Export<'_> {
                 if let Some((_, oldest)) = oldest {
                     self.close(oldest)?;
                 }
-                Part::create(&folder, self.format, key.0).map_err(failed)?
+                Part::create(&folder, self.format, key.0, &self.identity).map_err(failed)?
             }
         };
         part.write(&frames, symbols).map_err(failed)?;

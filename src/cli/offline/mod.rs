@@ -1,5 +1,5 @@
 //! `pregao verify`, `dump` and `export`: what a log's files hold, without a node and without opening
-//! the log. Finding the logs, the selection of records and the progress bar are here; the walk and
+//! the log; `recover` and `repartition`, which make logs anew while no node runs. Finding the logs, the selection of records and the progress bar are here; the walk and
 //! the judgement are `crate::log::inspect`'s.
 
 pub(super) mod args;
@@ -8,6 +8,9 @@ pub mod export;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod part;
+mod places;
+pub mod recover;
+pub mod repartition;
 pub mod rows;
 pub mod verify;
 
@@ -195,7 +198,38 @@ struct Records {
     without_rows: BTreeMap<u8, u64>,
 }
 
+/// Whose frames these are, as names and values.
+#[derive(Clone, Debug, Default)]
+struct Identity(Vec<(&'static str, String)>);
+
+/// An identity as everybody shows it: 16 hexadecimal digits.
+fn id_text(id: u64) -> String {
+    format!("{id:016x}")
+}
+
 impl Records {
+    /// The journal, and the epochs that the logs stand in: those of shards may differ.
+    fn identity(&self) -> Identity {
+        let readers = self.union.readers();
+        let journal = readers.iter().map(|reader| reader.lineage().journal_id());
+        let journal = journal.into_iter().find(|id| *id != 0);
+        let mut epochs: Vec<(u32, u64)> = readers.iter().map(|it| it.stands_in()).collect();
+        // Logs of older programs have none.
+        epochs.retain(|(_, id)| *id != 0);
+        epochs.sort_unstable();
+        epochs.dedup();
+        let list = |of: &dyn Fn(&(u32, u64)) -> String| {
+            epochs.iter().map(of).collect::<Vec<_>>().join(",")
+        };
+        let mut pairs = Vec::new();
+        pairs.extend(journal.map(|id| ("journal_id", id_text(id))));
+        if !epochs.is_empty() {
+            pairs.push(("epoch", list(&|(epoch, _)| epoch.to_string())));
+            pairs.push(("epoch_id", list(&|(_, id)| id_text(*id))));
+        }
+        Identity(pairs)
+    }
+
     /// The next item. What a definition says is noted.
     fn next_item(&mut self) -> Result<Option<Item>, Failure> {
         let item = self.union.next_item();

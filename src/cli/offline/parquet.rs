@@ -18,11 +18,13 @@ use parquet::data_type::{
     ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType, Int32Type, Int64Type,
 };
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::{ColumnPath, TypePtr};
 
+use super::Identity;
 use super::rows::{self, Rows};
 use crate::cli::render::ColumnValue as Value;
 use crate::wire::{Column, Frame, Holds, PRICE_UNDEFINED};
@@ -37,9 +39,9 @@ pub(super) struct ParquetWriter {
 
 impl ParquetWriter {
     /// Begins a file for rows of this kind.
-    pub(super) fn new(file: File, rows: Rows) -> io::Result<ParquetWriter> {
+    pub(super) fn new(file: File, rows: Rows, identity: &Identity) -> io::Result<ParquetWriter> {
         let schema = schema(rows).map_err(failed)?;
-        let properties = Arc::new(properties(rows).map_err(failed)?);
+        let properties = Arc::new(properties(rows, identity).map_err(failed)?);
         let writer = SerializedFileWriter::new(BufWriter::new(file), schema, properties);
         Ok(ParquetWriter { writer: writer.map_err(failed)? })
     }
@@ -167,9 +169,12 @@ fn schema(rows: Rows) -> Result<TypePtr, ParquetError> {
     parse_message_type(&message).map(Arc::new)
 }
 
-fn properties(rows: Rows) -> Result<WriterProperties, ParquetError> {
+fn properties(rows: Rows, identity: &Identity) -> Result<WriterProperties, ParquetError> {
+    let pair =
+        |(name, value): &(&str, String)| KeyValue::new(format!("pregao.{name}"), value.clone());
     let mut builder = WriterProperties::builder()
         .set_created_by(format!("pregao {}", env!("CARGO_PKG_VERSION")))
+        .set_key_value_metadata(Some(identity.0.iter().map(pair).collect()))
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?));
     // Numbers that rise have hardly two alike: no dictionary, but small differences.
     for Column { name, holds, .. } in rows.columns() {

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
+use super::Identity;
 use super::args::ExportFormat;
 #[cfg(feature = "parquet")]
 use super::parquet::ParquetWriter;
@@ -29,7 +30,12 @@ enum Writer {
 
 impl Part {
     /// Begins the next part in this folder, which is made when it is missing.
-    pub(super) fn create(folder: &Path, format: ExportFormat, rows: Rows) -> io::Result<Part> {
+    pub(super) fn create(
+        folder: &Path,
+        format: ExportFormat,
+        rows: Rows,
+        identity: &Identity,
+    ) -> io::Result<Part> {
         std::fs::create_dir_all(folder)?;
         let extension = extension(format);
         for number in 0..EXPORT_PARTS_MAX {
@@ -45,7 +51,7 @@ impl Part {
                 opened => opened?,
             };
             let mut part = Part { temporary, target, writer: None, rows };
-            part.writer = Some(Writer::new(file, format, rows)?);
+            part.writer = Some(Writer::new(file, format, rows, identity)?);
             return Ok(part);
         }
         Err(io::Error::other(format!("there are {EXPORT_PARTS_MAX} parts already")))
@@ -87,7 +93,16 @@ impl Drop for Part {
 }
 
 impl Writer {
-    fn new(file: File, format: ExportFormat, rows: Rows) -> io::Result<Writer> {
+    #[cfg_attr(
+        not(feature = "parquet"),
+        allow(unused_variables, reason = "CSV has no place for it")
+    )]
+    fn new(
+        file: File,
+        format: ExportFormat,
+        rows: Rows,
+        identity: &Identity,
+    ) -> io::Result<Writer> {
         match format {
             ExportFormat::Csv => {
                 let mut writer = csv::Writer::from_writer(BufWriter::new(file));
@@ -95,7 +110,7 @@ impl Writer {
                 Ok(Writer::Csv(writer))
             }
             #[cfg(feature = "parquet")]
-            ExportFormat::Parquet => Ok(Writer::Parquet(ParquetWriter::new(file, rows)?)),
+            ExportFormat::Parquet => Ok(Writer::Parquet(ParquetWriter::new(file, rows, identity)?)),
             #[cfg(not(feature = "parquet"))]
             ExportFormat::Parquet => Err(io::Error::other(WITHOUT_PARQUET)),
         }

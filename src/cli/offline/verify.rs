@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Bar, Found, logs_in};
+use super::{Bar, Found, id_text, logs_in};
 use crate::cli::args::Format;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
@@ -147,6 +147,12 @@ fn sentence(name: &str, in_use: bool, summary: &Summary) -> String {
     if let Some(first) = summary.first_seq {
         let last = summary.next_seq.saturating_sub(1);
         text.push_str(&format!(", seq {first} to {last}, epoch {}", summary.epoch));
+        if summary.epoch_id != 0 {
+            text.push_str(&format!(" ({})", id_text(summary.epoch_id)));
+        }
+    }
+    if summary.journal_id != 0 {
+        text.push_str(&format!(", journal {}", id_text(summary.journal_id)));
     }
     if summary.damaged_records > 0 {
         text.push_str(&format!(", {} damaged", summary.damaged_records));
@@ -232,6 +238,8 @@ struct SummaryJson<'a> {
     first_seq: Option<u64>,
     next_seq: u64,
     epoch: u32,
+    epoch_id: Option<String>,
+    journal_id: Option<String>,
     watermark_position: u64,
     end_position: u64,
     notes: u64,
@@ -258,6 +266,8 @@ impl<'a> SummaryJson<'a> {
             first_seq: summary.first_seq,
             next_seq: summary.next_seq,
             epoch: summary.epoch,
+            epoch_id: Some(summary.epoch_id).filter(|id| *id != 0).map(id_text),
+            journal_id: Some(summary.journal_id).filter(|id| *id != 0).map(id_text),
             watermark_position: summary.watermark,
             end_position: summary.end_position,
             notes: summary.notes,

@@ -35,6 +35,8 @@ pub struct Listing {
     pub segments: Vec<(u64, u64)>,
     /// Names of segments that were not finished.
     pub half_made: Vec<String>,
+    /// The highest number of a segment that the retention has removed, or was about to remove; 0: none.
+    pub removed_through: u64,
 }
 
 /// The files of one log, for reading only. They may change meanwhile: a writer appends behind the

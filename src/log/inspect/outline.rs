@@ -7,7 +7,9 @@ use crate::limits::SEGMENTS_MAX;
 use crate::log::backend::StorageError;
 use crate::log::counters::{Counters, Rules, Sequence, UpstreamRule};
 use crate::log::header::{Header, HeaderFault};
-use crate::log::recovery::{OpenError, note_damage};
+use crate::log::lineage::Lineage;
+use crate::log::mark::Record;
+use crate::log::recovery::{self, OpenError, note_damage};
 use crate::log::validator::{self, RecordValidator, RecordValidity};
 use crate::wire::unpadded;
 
@@ -26,23 +28,28 @@ pub struct LeftOut {
 #[derive(Clone, Debug)]
 pub struct Outline {
     pub(super) name: [u8; 16],
-    pub(super) rules: Rules,
+    pub(in crate::log) rules: Rules,
     /// Ascending, none of them overlapping.
-    pub(super) places: Vec<Place>,
+    pub(in crate::log) places: Vec<Place>,
     pub(super) left_out: Vec<LeftOut>,
-    pub(super) listing: Listing,
+    pub(in crate::log) listing: Listing,
     /// Why an open would refuse.
     pub(super) refusal: Option<OpenError>,
     /// All positions below it were durable when the last mark was written.
     pub(super) watermark: u64,
     /// The position behind the last record that an open keeps.
-    pub(super) end: u64,
+    pub(in crate::log) end: u64,
     /// Where the log stands there.
-    pub(super) counters: Counters,
+    pub(in crate::log) counters: Counters,
     pub(super) clean: bool,
+    pub(in crate::log) is_sealed: bool,
     pub(super) any: bool,
+    pub(super) first_seq: u64,
+    /// The format version of the first segment that is looked into.
+    pub(super) first_version: u32,
     /// Rot in the segments that an open walks.
     pub(super) damaged: Vec<Range<u64>>,
+    pub(super) lineage: Lineage,
 }
 
 impl Outline {
@@ -80,8 +87,12 @@ impl Outline {
             end: 0,
             counters: Counters::FRESH,
             clean: false,
+            is_sealed: false,
             any: false,
+            first_version: 0,
+            first_seq: 0,
             damaged: Vec::new(),
+            lineage: Lineage::default(),
         };
         if outline.listing.segments.len() > SEGMENTS_MAX {
             outline.refusal = Some(OpenError::Segments(outline.listing.segments.len()));
@@ -97,10 +108,18 @@ impl Outline {
             outline.refuse(OpenError::Refused { segment: first.segment, fault });
         }
         outline.check_end();
+        outline.read_lineage(files, &mut chunk)?;
+        if let Some(first) = outline.places.first().cloned() {
+            let _ = each_record(files, &first, 0, first.base + 1, &mut chunk, |_, slot| {
+                outline.first_seq = slot.mark().map_or(0, |mark| mark.seq.get());
+                ControlFlow::Break(())
+            })?;
+        }
         Ok(outline)
     }
 
     fn read_headers<F: Files>(&mut self, files: &mut F) -> Result<(), StorageError> {
+        let mut journal_id = 0;
         let last = self.listing.segments.last().map(|(number, _)| *number);
         let numbers: Vec<u64> = self.listing.segments.iter().map(|(number, _)| *number).collect();
         for number in numbers {
@@ -117,17 +136,25 @@ impl Outline {
                     continue;
                 }
             };
+            if !validator::is_same_journal(&mut journal_id, header.journal_id()) {
+                self.leave_out(number, HeaderFault::Journal(header.journal_id()), false);
+                continue;
+            }
             let place =
                 Place { base: header.base_position(), records: header.records(), segment: number };
             let continues = self.places.last().is_none_or(|before| {
                 validator::continues(before.segment, before.end(), number, place.base)
             });
             if continues {
+                if self.places.is_empty() {
+                    self.first_version = header.version();
+                }
                 self.places.push(place);
             } else {
                 self.leave_out(number, HeaderFault::Chain, false);
             }
         }
+        self.lineage.set_journal_id(journal_id);
         Ok(())
     }
 
@@ -204,11 +231,64 @@ impl Outline {
         (self.watermark, self.end, self.damaged) = (watermark, end, damaged);
         (self.counters, self.clean, self.any) =
             (validator.counters, validator.closed, validator.any);
+        self.is_sealed = validator.sealed;
         if !validator.knows(end) {
             let fault = HeaderFault::NothingStands;
             self.refuse(OpenError::Refused { segment: walked[walked.len() - 1].segment, fault });
         }
         Ok(())
+    }
+
+    /// Looks where an open looks for the epochs: at the head of each segment, and into those that another epoch
+    /// begins in.
+    fn read_lineage<F: Files>(
+        &mut self,
+        files: &mut F,
+        chunk: &mut Vec<u8>,
+    ) -> Result<(), StorageError> {
+        let journal_id = self.lineage.journal_id();
+        let mut epoch_before = None;
+        let used: Vec<Place> =
+            self.places.iter().filter(|place| place.base < self.end).cloned().collect();
+        for place in &used {
+            let end = place.end().min(self.end);
+            let (mut first, mut last) = (None, None);
+            for (position, mark) in [(place.base, &mut first), (end - 1, &mut last)] {
+                let _ = each_record(files, place, position, position + 1, chunk, |_, slot| {
+                    *mark = slot.mark().map(|mark| mark.epoch.get());
+                    ControlFlow::Break(())
+                })?;
+            }
+            let is_head_enough = first.is_some() && first == last && first == epoch_before;
+            epoch_before = last;
+            let lineage = &mut self.lineage;
+            let _ = each_record(files, place, 0, end, chunk, |_, slot| {
+                match slot.record() {
+                    Some(Record::Epoch(entry)) => lineage.note_record(entry),
+                    Some(Record::Mark(_)) => {}
+                    _ if is_head_enough => return ControlFlow::Break(()),
+                    _ => {}
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        self.lineage.end_at(self.counters.epoch);
+        if journal_id != 0 {
+            self.lineage.set_journal_id(journal_id);
+        }
+        Ok(())
+    }
+
+    /// The epochs of the sequence, as far as the log knows, and whose it is.
+    #[must_use]
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// The epoch that the log stands in, and its identity: as [`crate::log::Log::epoch_id`].
+    #[must_use]
+    pub fn epoch(&self) -> (u32, u64) {
+        (self.counters.epoch, self.lineage.id_of(self.counters.epoch))
     }
 
     /// An end that lies in a segment which is not there is not known.
@@ -218,6 +298,28 @@ impl Outline {
             let fault = HeaderFault::Chain;
             self.refuse(OpenError::Refused { segment: place.segment, fault });
         }
+        if self.places.is_empty() && self.listing.removed_through > 0 {
+            self.refuse(OpenError::EndMissing { segment: self.listing.removed_through });
+        }
+        if let Some(segment) = self.end_missing()
+            && self.rules.sequence == Sequence::Contiguous
+            && self.refusal.is_none()
+        {
+            self.refusal = Some(OpenError::EndMissing { segment });
+        }
+    }
+
+    /// The last segment with a record, when the segment behind it is missing.
+    #[must_use]
+    pub fn end_missing(&self) -> Option<u64> {
+        recovery::end_missing(self.places.iter(), self.end, self.is_sealed).map(|last| last.segment)
+    }
+
+    /// The numbers of segments that are missing before the first one.
+    #[must_use]
+    pub fn missing_front(&self) -> Option<Range<u64>> {
+        let first = self.listing.segments.first().map(|(number, _)| *number);
+        recovery::missing_front(first, self.first_version, self.listing.removed_through)
     }
 
     /// What cannot be known without a segment that was left out: that one is to blame.
@@ -244,6 +346,25 @@ impl Outline {
     #[must_use]
     pub fn refusal(&self) -> Option<&OpenError> {
         self.refusal.as_ref()
+    }
+
+    /// What the first record says: the lowest seq of a frame in the log. 0 when it says nothing.
+    #[must_use]
+    pub fn first_seq(&self) -> u64 {
+        self.first_seq
+    }
+
+    /// The seq that comes next.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.counters.next_seq
+    }
+
+    /// Of a journal: the exchange's feed, and the next number wanted of it. Of a shard's log: the seq from which
+    /// its history is whole (0: from its beginning), and the seq that it wants next.
+    #[must_use]
+    pub fn upstream(&self) -> (u64, u64) {
+        (self.counters.upstream_feed, self.counters.upstream_seq)
     }
 
     /// First position that the log still has.

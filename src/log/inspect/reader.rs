@@ -14,6 +14,7 @@ use super::{Files, Outline, Place, each_record, load, reported_before};
 use crate::limits::INSPECT_EPOCHS_MAX;
 use crate::log::backend::StorageError;
 use crate::log::counters::Sequence;
+use crate::log::lineage::{EpochEntry, Lineage};
 use crate::log::mark::{Mark, Record};
 use crate::planted::{Bug, is_planted};
 use crate::wire::{FRAME_BYTES, Frame};
@@ -30,6 +31,8 @@ pub enum Item {
     Hole(u64, u64),
     /// A mark of the log itself, and its position.
     Mark(u64, Mark),
+    /// An entry of the lineage, and its position.
+    Epoch(u64, EpochEntry),
     /// Records that cannot be read.
     Lost {
         /// First position.
@@ -95,6 +98,9 @@ pub struct Reader<F> {
     hole_to: Option<u64>,
     bytes_read: u64,
     unsettled: Option<StorageError>,
+    lineage: Lineage,
+    /// The epoch that the log stands in, and its identity.
+    stands_in: (u32, u64),
 }
 
 impl<F: Files> Reader<F> {
@@ -134,9 +140,23 @@ impl<F: Files> Reader<F> {
             hole_to: None,
             bytes_read: 0,
             unsettled,
+            lineage: outline.lineage.clone(),
+            stands_in: outline.epoch(),
         };
         reader.void_from = reader.epochs.void_from(0);
         Ok(reader)
+    }
+
+    /// Whose sequence it is, and the identity of each of its epochs.
+    #[must_use]
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// The epoch that the log stands in, and its identity; 0 = it has none.
+    #[must_use]
+    pub fn stands_in(&self) -> (u32, u64) {
+        self.stands_in
     }
 
     /// The epochs that the log went through.
@@ -277,8 +297,13 @@ impl<F: Files> Reader<F> {
                 Some(Item::Mark(position, *mark))
             }
             Record::Statement(frame) => Some(Item::Statement(*frame)),
+            Record::Epoch(record) => Some(Item::Epoch(position, EpochEntry::of(record))),
             Record::Hole(gap) => {
                 let (from, to) = (gap.from_seq.get(), gap.to_seq.get());
+                if self.sequence == Sequence::Contiguous {
+                    // It stands for the frames themselves.
+                    self.next_seq = self.next_seq.max(to.saturating_add(1));
+                }
                 // The head of every segment says it again.
                 let is_new = self.hole_to.is_none_or(|told| told < to);
                 self.hole_to = self.hole_to.max(Some(to));

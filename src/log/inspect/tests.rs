@@ -5,7 +5,9 @@ use zerocopy::IntoBytes;
 use super::super::counters::{Rules, Sequence};
 use super::super::memory::MemoryDisk;
 use super::super::tests::{append, at, contents, frame, journal, open, shard, turn};
-use super::super::{Log, LogConfig, LogEntry, Read, Reason, StorageError, SyncPolicy};
+use super::super::{
+    Log, LogConfig, LogEntry, OpenError, Read, Reason, Retention, StorageError, SyncPolicy,
+};
 use super::*;
 
 /// The name of a test's log does not say which kind of log it is.
@@ -71,8 +73,9 @@ fn agrees(disk: &MemoryDisk, config: LogConfig, what: &str) {
     assert_eq!(summary.is_closed && summary.cut_records == 0, recovery.clean, "{what}");
     assert_eq!(outline.damaged, recovery.damaged, "{what}");
     let whole = recovery.damaged.is_empty() && recovery.skipped_segments.is_empty();
+    let is_short = recovery.missing_front.is_some() || recovery.is_end_missing;
     let expected = match (whole, recovery.cut_records) {
-        (true, 0) => Verdict::Clean,
+        (true, 0) if !is_short => Verdict::Clean,
         (true, _) => Verdict::Loss,
         (false, _) => Verdict::Corrupt,
     };
@@ -338,7 +341,9 @@ fn void_frames_are_left_out_as_the_log_leaves_them_out() {
             log.commit(at(0));
         }
         epoch += 1;
-        while log.follow_epoch(epoch, start, at(0)) == Err(super::super::AppendError::NotReady) {
+        while log.follow_epoch((epoch, 70 + u64::from(epoch)), start, at(0))
+            == Err(super::super::AppendError::NotReady)
+        {
             log.commit(at(0));
             log.handle_completions(at(0));
         }
@@ -352,11 +357,11 @@ fn void_frames_are_left_out_as_the_log_leaves_them_out() {
 fn replicas_and_parts_are_one_sequence_and_a_shard_that_was_away_learns_of_the_epoch() {
     let part = |wanted: &[u64], epoch: Option<u64>, then: &[u64]| {
         let disk = MemoryDisk::new(4096);
-        let (mut log, _) = open(&disk, shard(8));
-        log.follow_epoch(1, 1, at(0)).unwrap();
+        let (mut log, _) = open(&disk, shard(16));
+        log.follow_epoch((1, 71), 1, at(0)).unwrap();
         turn(&mut log, wanted.iter().copied());
         if let Some(start) = epoch {
-            log.follow_epoch(2, start, at(0)).unwrap();
+            log.follow_epoch((2, 72), start, at(0)).unwrap();
             turn(&mut log, then.iter().copied());
         }
         drop(log);
@@ -418,7 +423,7 @@ fn what_an_epoch_takes_back_of_a_hole_is_reported_anew_and_the_rest_is_not() {
     log.append_entry(LogEntry::Hole(&hole(100, 200))).unwrap();
     log.advance_upstream(201, at(1)).unwrap();
     turn(&mut log, [201]);
-    log.follow_epoch(1, 150, at(1)).unwrap();
+    log.follow_epoch((1, 71), 150, at(1)).unwrap();
     // As the head of a segment says them.
     log.append_entry(LogEntry::Hole(&hole(3, 9))).unwrap();
     log.append_entry(LogEntry::Hole(&hole(100, 149))).unwrap();
@@ -432,4 +437,110 @@ fn what_an_epoch_takes_back_of_a_hole_is_reported_anew_and_the_rest_is_not() {
     let holes = items.iter().filter(|item| matches!(item, Item::Hole(..)));
     let told = [Item::Hole(3, 9), Item::Hole(100, 200), Item::Hole(150, 180)];
     assert_eq!(holes.copied().collect::<Vec<_>>(), told);
+}
+
+/// A log over six segments and a prepared one.
+fn rolled(config: LogConfig) -> MemoryDisk {
+    let disk = MemoryDisk::new(4096);
+    let (mut log, _) = open(&disk, config);
+    for seq in 1..=40 {
+        turn(&mut log, [seq]);
+        log.handle_completions(at(1));
+    }
+    drop(log);
+    assert!(disk.numbers().len() > 6, "{:?}", disk.numbers());
+    disk
+}
+
+#[test]
+fn a_log_whose_last_segments_were_taken_away_is_told() {
+    for config in [journal(8), shard(8)] {
+        let whole = rolled(config);
+        let numbers = whole.numbers();
+        for left in 1..numbers.len() {
+            let disk = whole.kill();
+            numbers[left..].iter().for_each(|number| disk.take(*number));
+            let what = format!("{left} of {} segments", numbers.len());
+            let (outline, summary, found) = judged(&disk, config);
+            // One that was prepared and never written is no loss.
+            let is_missing = whole.bytes(numbers[left])[HEADER_BYTES] != 0;
+            assert_eq!(outline.end_missing().is_some(), is_missing, "{what}");
+            assert_eq!(summary.verdict > Verdict::Clean, is_missing, "{what}: {found:#?}");
+            let next = format!("segment {} is missing", left + 1);
+            let is_named = found.iter().any(|it| it.what.contains(&next));
+            assert_eq!(is_named, is_missing, "{what}: {found:#?}");
+            agrees(&disk, config, &what);
+            let opened = Log::open(disk.storage(), config, at(2));
+            match opened {
+                Err(error) => {
+                    assert!(
+                        is_missing && config.sequence == Sequence::Contiguous,
+                        "{what}: {error}"
+                    );
+                }
+                Ok((mut log, recovery)) => {
+                    // It was opened before, by `agrees`, and has gone on behind what is left.
+                    assert!(!is_missing || config.sequence == Sequence::Increasing, "{what}");
+                    let next = recovery.next_seq;
+                    turn(&mut log, [next]);
+                    assert_eq!(log.verify(), [], "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_front_that_the_retention_did_not_remove_is_told() {
+    for config in [journal(8), shard(8)] {
+        let whole = rolled(config);
+        let disk = whole.kill();
+        disk.take(1);
+        disk.take(2);
+        let (outline, summary, found) = judged(&disk, config);
+        assert_eq!(outline.missing_front(), Some(1..3));
+        assert_eq!(summary.verdict, Verdict::Loss);
+        assert!(found[0].what.contains("segments 1 to 2 are missing"), "{found:#?}");
+        agrees(&disk, config, "without its front");
+        let (log, recovery) = Log::open(disk.storage(), config, at(2)).unwrap();
+        assert!(log.is_front_missing());
+        assert_eq!(recovery.missing_front, Some(1..3));
+        // The retention takes what is left of the front, and says so: that is no loss.
+        let keeps = Retention { bytes_max: Some(3 * (4096 + 8 * 64)), age_max: None };
+        let disk = whole.kill();
+        let (mut log, _) =
+            Log::open(disk.storage(), LogConfig { retention: keeps, ..config }, at(2)).unwrap();
+        for _ in 0..20 {
+            log.handle_timers(at(2));
+            log.handle_completions(at(2));
+        }
+        assert!(disk.numbers()[0] > 3 && !log.is_front_missing(), "{:?}", disk.numbers());
+        drop(log);
+        assert_eq!(judged(&disk, config).0.missing_front(), None);
+        agrees(&disk, config, "trimmed");
+        disk.take(disk.numbers()[0]);
+        assert!(judged(&disk, config).0.missing_front().is_some());
+        // Without any segment nothing may begin anew.
+        disk.numbers().into_iter().for_each(|number| disk.take(number));
+        let refused = Log::open(disk.storage(), config, at(2)).unwrap_err();
+        assert!(matches!(refused, OpenError::EndMissing { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn a_log_that_an_older_program_trimmed_is_taken_over() {
+    let config = shard(8);
+    let disk = rolled(config);
+    disk.take(1);
+    let mut bytes = disk.bytes(2);
+    bytes[8] = 3;
+    let crc = crc32c::crc32c(&bytes[..124]);
+    bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+    disk.put(2, bytes);
+    assert_eq!(judged(&disk, config).0.missing_front(), None);
+    drop(Log::open(disk.storage(), config, at(2)).unwrap());
+    assert_eq!(disk.removed_through(), 1);
+    // From now on it is known.
+    disk.take(2);
+    assert_eq!(judged(&disk, config).0.missing_front(), Some(2..3));
 }

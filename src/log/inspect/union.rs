@@ -80,6 +80,10 @@ impl<F: Files> Union<F> {
 fn order(item: &Item) -> u64 {
     match item {
         Item::Data(frame) => frame.seq.get(),
-        Item::Statement(_) | Item::Hole(..) | Item::Mark(..) | Item::Lost { .. } => 0,
+        Item::Statement(_)
+        | Item::Hole(..)
+        | Item::Mark(..)
+        | Item::Epoch(..)
+        | Item::Lost { .. } => 0,
     }
 }

@@ -9,8 +9,10 @@ use std::ops::{ControlFlow, Range};
 
 use super::{Files, Outline, Place, Slot, each_record, file_name, reported_before};
 use crate::log::backend::StorageError;
+use crate::log::counters::Sequence;
 use crate::log::header::segment_bytes;
 use crate::log::mark::{Reason, Record};
+use crate::log::recovery::OpenError;
 use crate::log::validator::{self, RecordValidator};
 use crate::planted::{Bug, is_planted};
 use crate::wire::{FRAME_BYTES, Frame, Gap};
@@ -84,6 +86,10 @@ pub struct Summary {
     pub next_seq: u64,
     /// The epoch that the log stands in.
     pub epoch: u32,
+    /// Its identity; 0 = it has none.
+    pub epoch_id: u64,
+    /// The identity of the journal; 0 = the log does not know it.
+    pub journal_id: u64,
     /// All positions below were durable when the newest mark was written.
     pub watermark: u64,
     /// The position behind the last record that an open keeps.
@@ -120,6 +126,8 @@ pub fn verify<F: Files, W: Watch>(
         segments: outline.places.len() as u64,
         next_seq: outline.counters.next_seq,
         epoch: outline.counters.epoch,
+        epoch_id: outline.epoch().1,
+        journal_id: outline.lineage.journal_id(),
         watermark: outline.watermark,
         end_position: outline.end,
         is_closed: outline.clean,
@@ -133,10 +141,22 @@ pub fn verify<F: Files, W: Watch>(
     verifier.report_unknown_kinds();
     verifier.tail(files)?;
     if let Some(refusal) = &outline.refusal {
-        let meaning = "an open refuses the log and changes nothing; restore it from a copy";
+        let meaning = match refusal {
+            OpenError::EndMissing { .. } => {
+                "an open refuses the log and changes nothing; put the files back, or see `pregao recover`"
+            }
+            _ => "an open refuses the log and changes nothing; restore it from a copy",
+        };
         verifier.whole(Severity::Corrupt, refusal.to_string(), meaning);
     }
     Ok(verifier.summary)
+}
+
+fn missing_text(missing: &Range<u64>) -> String {
+    match missing.end - missing.start {
+        1 => format!("segment {} is missing", missing.start),
+        _ => format!("segments {} to {} are missing", missing.start, missing.end - 1),
+    }
 }
 
 struct Verifier<'a, W> {
@@ -219,15 +239,27 @@ impl<W: Watch> Verifier<'_, W> {
                 meaning: meaning.to_owned(),
             });
         }
+        if let Some(missing) = outline.missing_front() {
+            let what = missing_text(&missing);
+            let meaning = "the retention has not removed them; an open goes on, and what stood there is \
+                           not in the log's answers, which say that they are not complete";
+            self.about_file(Severity::Loss, file_name(missing.start), what, meaning);
+        }
+        if let Some(last) = outline.end_missing().filter(|_| outline.refusal.is_none()) {
+            let next = last.saturating_add(1);
+            let what = format!(
+                "segment {next} is missing, and perhaps more behind it: segment {last} ends with a seal"
+            );
+            let meaning = "a writer seals a segment only when the next one is there; an open goes on, and \
+                           asks core for what stood there";
+            self.about_file(Severity::Loss, file_name(next), what, meaning);
+        }
         let numbers: Vec<u64> =
             outline.listing.segments.iter().map(|(number, _)| *number).collect();
         for pair in numbers.windows(2) {
             let missing = pair[0].saturating_add(1)..pair[1];
             if !missing.is_empty() {
-                let what = match missing.end - missing.start {
-                    1 => format!("segment {} is missing", missing.start),
-                    _ => format!("segments {} to {} are missing", missing.start, missing.end - 1),
-                };
+                let what = missing_text(&missing);
                 let meaning = "an open goes on, and readers get a gap";
                 self.about_file(Severity::Loss, file_name(missing.start), what, meaning);
             }
@@ -303,7 +335,7 @@ impl<W: Watch> Verifier<'_, W> {
             }
             Some(Record::Statement(_)) => self.summary.statements += 1,
             Some(Record::Mark(_)) => self.summary.marks += 1,
-            Some(Record::Hole(_)) | None => {}
+            Some(Record::Hole(_) | Record::Epoch(_)) | None => {}
         }
     }
 
@@ -343,10 +375,21 @@ impl<W: Watch> Verifier<'_, W> {
             position: Some(position),
             records: 1,
             seq: Some(from),
-            what: format!("seq {from} to {to} are lost upstream"),
-            meaning:
-                "core's journal rotted before this log had them; answers that touch them say so"
-                    .to_owned(),
+            what: match self.outline.rules.sequence {
+                Sequence::Contiguous => format!("seq {from} to {to} are lost: no shard had them"),
+                Sequence::Increasing => format!("seq {from} to {to} are lost upstream"),
+            },
+            meaning: match self.outline.rules.sequence {
+                Sequence::Contiguous => {
+                    "the end of the journal was rebuilt without them; replays \
+                                         and followers get a gap"
+                }
+                Sequence::Increasing => {
+                    "core's journal rotted before this log had them; answers \
+                                         that touch them say so"
+                }
+            }
+            .to_owned(),
         });
     }
 
@@ -370,15 +413,17 @@ impl<W: Watch> Verifier<'_, W> {
                 Err(error) => error.to_string(),
                 Ok(()) => "it is no record of a log".to_owned(),
             },
-            (_, Some(Record::Data(_) | Record::Statement(_) | Record::Hole(_)))
-                if position == place.base =>
-            {
-                "the first record of a segment is no mark".to_owned()
-            }
+            (
+                _,
+                Some(Record::Data(_) | Record::Statement(_) | Record::Hole(_) | Record::Epoch(_)),
+            ) if position == place.base => "the first record of a segment is no mark".to_owned(),
             (_, Some(Record::Data(frame))) => {
                 format!("its seq is {}, and {next_seq} comes next", frame.seq)
             }
-            (_, Some(Record::Statement(_) | Record::Hole(_))) => {
+            (_, Some(Record::Hole(gap))) => {
+                format!("it is a hole from seq {}, and {next_seq} comes next", gap.from_seq)
+            }
+            (_, Some(Record::Statement(_) | Record::Epoch(_))) => {
                 "it is a statement without a place".to_owned()
             }
             (_, Some(Record::Mark(mark))) => format!(
@@ -493,7 +538,10 @@ impl<W: Watch> Verifier<'_, W> {
             });
         } else if !outline.clean && outline.any {
             let what = "the log was not closed".to_owned();
-            let meaning = "its process died; everything it wrote is there. Core begins a new epoch";
+            let meaning = match outline.end_missing() {
+                None => "its process died; everything it wrote is there. Core begins a new epoch",
+                Some(_) => "its end is missing; see above",
+            };
             self.whole(Severity::Note, what, meaning);
         }
         Ok(())

@@ -220,7 +220,7 @@ proptest! {
             if fall >= 12 {
                 epoch += 1;
                 let start = log.next_seq().saturating_sub(advance * 2).max(1);
-                while log.follow_epoch(epoch, start, at(0)) == Err(AppendError::NotReady) {
+                while log.follow_epoch((epoch, 70 + u64::from(epoch)), start, at(0)) == Err(AppendError::NotReady) {
                     log.commit(at(0));
                     log.handle_completions(at(0));
                 }

@@ -17,7 +17,7 @@ use super::{Broker, BrokerPeer};
 use crate::feed::RingReader;
 use crate::limits;
 use crate::node::session::{Admission, Filled, Rejection, Roles, Status};
-use crate::node::{CloseReason, ConnId, Connections, Outgoing, Service};
+use crate::node::{CloseReason, ConnId, Connections, Outgoing, Service, Work};
 use crate::planted::{Bug, is_planted, preemption_point};
 use crate::time::{Mono, Now};
 use crate::wire::{FRAME_BYTES, Frame, Seq, Session};
@@ -70,6 +70,17 @@ impl Fanout {
         None
     }
 
+    /// What its turns spend on what can wait.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        self.readers.connections.work()
+    }
+
+    /// The same, to bound it.
+    pub fn work_mut(&mut self) -> &mut Work {
+        self.readers.connections.work_mut()
+    }
+
     /// How many messages of the first reactor it has taken.
     #[must_use]
     pub fn messages_taken(&self) -> u64 {
@@ -106,8 +117,8 @@ impl Fanout {
     /// because this reactor was late; only who does not read is.
     fn take_in(&mut self) {
         self.has_more = false;
-        if self.readers.connections.dirty_len() > 0 {
-            // The turns before have not come round yet.
+        if self.readers.connections.dirty_len() > 0 || !self.readers.is_settled() {
+            // The turns before have not come round yet; or nobody can be sent what would come in.
             self.has_more = true;
             return;
         }
@@ -175,17 +186,18 @@ impl Fanout {
                 source.is_ready = true;
                 self.readers.notify_ready(number);
             }
-            SourceChange::Epoch { epoch, epoch_start, void_from, is_ready } => {
-                let is_new_epoch = source.epoch != epoch;
-                (source.epoch, source.epoch_start) = (epoch, epoch_start);
-                source.is_ready = is_ready;
-                if let Some(seq) = void_from {
+            SourceChange::Epoch(change) => {
+                let is_new_epoch = (source.epoch, source.feed) != (change.epoch, change.feed);
+                source.begin_epoch(change.feed, change.epoch, change.epoch_start, change.is_new);
+                source.is_ready = change.is_ready;
+                if let Some(seq) = change.void_from {
                     source.values.void_from(seq);
                 }
                 if is_new_epoch {
-                    self.readers.notify_epoch(number, void_from);
+                    self.readers.notify_epoch(number, change.void_from);
                 }
             }
+            SourceChange::Lineage(entry) => source.lineage.note(entry),
             SourceChange::Value(frame) => source.note(&frame),
             SourceChange::Publisher { has_publisher, is_stale } => {
                 (source.has_publisher, source.is_stale) = (has_publisher, is_stale);
@@ -270,7 +282,8 @@ impl Service for Fanout {
         self.readers.handle_timers(now);
     }
 
-    fn on_commit(&mut self, _now: Now) {
+    fn on_commit(&mut self, now: Now) {
+        self.readers.proceed(now);
         self.readers.commit();
         self.mailbox.refused.store(self.readers.connections.refused(), Ordering::Relaxed);
         let bytes = self.readers.interest_bytes() as u64;

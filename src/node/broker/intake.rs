@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 
-use super::mailbox::{FurtherReactors, SourceChange};
+use super::MARKET_SOURCE;
+use super::mailbox::{EpochChange, FurtherReactors, SourceChange};
 use super::source::{Source, note};
-use crate::feed::Ring;
+use crate::feed::{Ring, Window};
+use crate::log::EpochEntry;
 use crate::node::ConnId;
 use crate::wire::{Flags, Frame, Seq, Session};
 
@@ -13,6 +15,8 @@ use crate::wire::{Flags, Frame, Seq, Session};
 #[derive(Debug)]
 pub(super) struct Intake {
     number: u8,
+    /// Who has been told where this source stands, and has to say what of that is part of his sequence.
+    pub(super) asked: Option<ConnId>,
     pub(super) publisher: Option<ConnId>,
     pub(super) frames: u64,
     pub(super) duplicates: u64,
@@ -21,6 +25,18 @@ pub(super) struct Intake {
     pub(super) waiting: VecDeque<Frame>,
     /// How often it began to wait.
     pub(super) stalls: u64,
+}
+
+/// What a publisher's SESSION means to what the source has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Continuity {
+    /// The source goes on. From `start` on, what it has under an earlier epoch is void. `is_new`: all of it is, and
+    /// another sequence begins.
+    Goes { start: u64, is_new: bool },
+    /// The publisher has to be told where the source stands.
+    Unknown,
+    /// No.
+    Refused,
 }
 
 /// What a new session means to readers.
@@ -37,6 +53,7 @@ impl Intake {
     pub(super) fn new(number: u8) -> Intake {
         Intake {
             number,
+            asked: None,
             publisher: None,
             frames: 0,
             duplicates: 0,
@@ -58,28 +75,60 @@ impl Intake {
         source.window.as_mut().is_none_or(Ring::has_room) && further_reactors.has_room()
     }
 
-    /// A publisher connected.
+    /// Whether what the source has is part of the sequence that a publisher brings.
     ///
-    /// Another epoch than the known one means that everything from its first `seq` on is void.
+    /// Core keeps a lineage of its sequence, and says what of it the source has. A publisher of another source keeps
+    /// nothing: a sequence with another identity is a new one.
+    pub(super) fn continuity<W: Window>(
+        &self,
+        source: &Source<W>,
+        conn: ConnId,
+        session: &Session,
+    ) -> Continuity {
+        let start = session.epoch_start.get();
+        let is_same = session.feed.get() == source.feed;
+        if source.window.is_none() {
+            // Nobody was ever sent anything.
+            return Continuity::Goes { start, is_new: true };
+        }
+        if is_same {
+            // Where an epoch began that was missed is not known, but it was not before the one known here.
+            let missed = session.epoch.get().saturating_sub(source.epoch) > 1;
+            let start = if missed { start.min(source.epoch_start) } else { start };
+            return Continuity::Goes { start, is_new: false };
+        }
+        if self.number != MARKET_SOURCE {
+            // Readers of older programs know an epoch by its number alone.
+            return match session.epoch.get() == source.epoch {
+                true => Continuity::Unknown,
+                false => Continuity::Goes { start: Seq::FIRST.get(), is_new: true },
+            };
+        }
+        match (self.asked == Some(conn), session.has(Session::CONTINUES)) {
+            (false, _) => Continuity::Unknown,
+            (true, true) => Continuity::Goes { start, is_new: false },
+            (true, false) => Continuity::Refused,
+        }
+    }
+
+    /// A publisher connected, and its epoch begins at `start` for this source: everything from there on that came
+    /// under another epoch is void.
     pub(super) fn begin_session(
         &mut self,
         source: &mut Source<Ring>,
         further_reactors: &mut FurtherReactors,
         conn: ConnId,
         session: &Session,
+        (start, is_new): (u64, bool),
     ) -> SessionStart {
-        let mut start = session.epoch_start.get();
-        let epoch = session.epoch.get();
-        if epoch.saturating_sub(source.epoch) > 1 {
-            // Where a missed epoch began is not known, but it was not before the one known here.
-            start = start.min(source.epoch_start);
-        }
+        let (feed, epoch) = (session.feed.get(), session.epoch.get());
         // What a displaced publisher has sent and we have not taken in, the new one is asked for.
         self.waiting.clear();
         let at_seq = source.bounds().1;
+        let is_new_epoch = (source.epoch, source.feed) != (epoch, feed);
         let mut void_from = None;
         if source.is_ready
-            && epoch != source.epoch
+            && is_new_epoch
             && let Some(ring) = &mut source.window
             && start < ring.next_seq()
         {
@@ -91,18 +140,13 @@ impl Intake {
                 source.is_ready = false;
             }
         }
-        let is_new_epoch = source.epoch != epoch;
-        source.epoch = epoch;
-        source.epoch_start = session.epoch_start.get();
-        let (epoch_start, is_ready) = (source.epoch_start, source.is_ready);
+        let epoch_start = if is_new_epoch { start } else { session.epoch_start.get() };
+        source.begin_epoch(feed, epoch, epoch_start, is_new);
+        let is_ready = source.is_ready;
         // Where the new window stands: not a frame of the new epoch is to be taken in before.
         let at_seq = source.bounds().1;
-        further_reactors.notify(self.number, at_seq, || SourceChange::Epoch {
-            epoch,
-            epoch_start,
-            void_from,
-            is_ready,
-        });
+        let change = EpochChange { feed, epoch, epoch_start, is_new, void_from, is_ready };
+        further_reactors.notify(self.number, at_seq, || SourceChange::Epoch(change));
         let displaced = self.publisher.replace(conn);
         self.note_publisher(source, further_reactors, source.is_stale);
         SessionStart { displaced, void_from, is_new_epoch }
@@ -124,6 +168,18 @@ impl Intake {
                 is_stale,
             });
         }
+    }
+
+    /// The publisher tells an epoch that its sequence went through.
+    pub(super) fn note_lineage(
+        &self,
+        source: &mut Source<Ring>,
+        further_reactors: &mut FurtherReactors,
+        entry: EpochEntry,
+    ) {
+        source.lineage.note(entry);
+        let at_seq = source.bounds().1;
+        further_reactors.notify(self.number, at_seq, || SourceChange::Lineage(entry));
     }
 
     /// The publisher says what it sends next. `true` when that made an empty source ready.

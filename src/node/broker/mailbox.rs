@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::feed::RingReader;
 use crate::limits;
+use crate::log::EpochEntry;
 use crate::wire::{Frame, Seq};
 
 /// A message about one source.
@@ -29,11 +30,25 @@ pub(super) enum SourceChange {
     /// The publisher said where the sequence goes on: readers can be served.
     Ready,
     /// A new epoch began. From `void_from` on, what was published is void.
-    Epoch { epoch: u32, epoch_start: u64, void_from: Option<u64>, is_ready: bool },
+    Epoch(EpochChange),
+    /// An epoch that the sequence went through.
+    Lineage(EpochEntry),
     /// A last value that is not of the sequence.
     Value(Box<Frame>),
     /// Whether a publisher is there, and what it says of its last values.
     Publisher { has_publisher: bool, is_stale: bool },
+}
+
+/// What a new epoch of a source is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EpochChange {
+    pub(super) feed: u64,
+    pub(super) epoch: u32,
+    pub(super) epoch_start: u64,
+    /// It begins another sequence.
+    pub(super) is_new: bool,
+    pub(super) void_from: Option<u64>,
+    pub(super) is_ready: bool,
 }
 
 /// What the first reactor and one further reactor share.

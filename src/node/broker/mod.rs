@@ -9,8 +9,13 @@
 //!   without intake). Frames are in memory once. Each reactor has its own last values and interests.
 //! * While a further reactor has no room, the publisher is not read. The rest of one read waits in the
 //!   intake. The reactor that makes room wakes the intake.
-//! * A newcomer is flushed first. Otherwise it would wait for thousands of subscribers that have had
-//!   something already.
+//! * What is live is sent first. Snapshots, conflated batches and what a subscriber missed while it was away
+//!   have a part of each turn, and a line of their own. So nobody who is live waits for newcomers, and a newcomer
+//!   does not wait for thousands of subscribers that have had something already.
+//! * A newcomer's patterns are looked up over several turns, one newcomer after the other. It is confirmed when
+//!   that is done.
+//! * A publisher is not read while interests have not decided about an instrument that it defined. Nobody is sent
+//!   a frame of a new instrument before it is known whether it is meant.
 
 mod fanout;
 mod intake;
@@ -22,19 +27,25 @@ mod subscriber;
 use std::sync::atomic::Ordering;
 
 use super::session::{Admission, Filled, Rejection, Roles, Status};
-use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service};
-use crate::feed::{LastValues, Pattern, Ring};
+use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service, Work};
+use crate::feed::{Interests, LastValues, Pattern, Ring, Window};
 use crate::limits;
+use crate::log::EpochEntry;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Seq, Session, U32, U64, padded,
+    Ack, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Lineage, Refusal, Seq, Session,
+    U32, U64, padded, unpadded,
 };
 
 pub use fanout::Fanout;
-use intake::Intake;
+use intake::{Continuity, Intake};
 use mailbox::FurtherReactors;
 use readers::Readers;
+use source::Source;
 use subscriber::Subscriber;
+
+/// The source whose publisher, core, keeps its sequence, and knows its lineage.
+const MARKET_SOURCE: u8 = 1;
 
 /// What the broker is configured with.
 #[derive(Clone, Debug)]
@@ -69,16 +80,31 @@ impl BrokerConfig {
     fn bytes_max(&self, sources: usize, reactors: usize, kernel_bytes: usize) -> usize {
         let rings = if reactors > 1 { 2 } else { 1 };
         let ring = rings * self.ring_frames * FRAME_BYTES;
-        let values = reactors * limits::INSTRUMENTS_MAX * LastValues::BYTES_PER_INSTRUMENT;
+        let instrument = LastValues::BYTES_PER_INSTRUMENT + Interests::BYTES_PER_NAME;
+        let values = reactors * limits::INSTRUMENTS_MAX * instrument;
         sources * (ring + values)
             + self.subscribers_max * BrokerConfig::subscriber_bytes_max(kernel_bytes)
     }
 }
 
-/// The longest watch list: its patterns, twice for their texts, and two bytes for each instrument, which
-/// growing may double.
-const INTEREST_BYTES_MAX: usize = limits::PATTERNS_MAX * 2 * size_of::<Pattern>()
+/// The longest watch list: its patterns as they are collected, which growing may double, in the index, and two
+/// bytes for each instrument, which growing may double.
+const INTEREST_BYTES_MAX: usize = limits::PATTERNS_MAX
+    * (2 * size_of::<Pattern>() + Interests::BYTES_PER_PATTERN)
     + 2 * size_of::<u16>() * limits::INSTRUMENTS_MAX;
+
+/// What a publisher is answered: where its source stands.
+fn answer_of<W: Window>(number: u8, source: &Source<W>) -> Session {
+    Session {
+        source: number,
+        name: padded("broker"),
+        epoch: U32::new(source.epoch),
+        epoch_start: U64::new(source.epoch_start),
+        next_seq: Seq::field(source.wanted_seq()),
+        feed: U64::new(source.feed),
+        ..Session::default()
+    }
+}
 
 /// What a connection is for.
 #[derive(Debug)]
@@ -147,6 +173,17 @@ impl Broker {
         self.kernel_bytes_per_subscriber = per_subscriber;
     }
 
+    /// What its turns spend on what can wait.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        self.readers.connections.work()
+    }
+
+    /// The same, to bound it.
+    pub fn work_mut(&mut self) -> &mut Work {
+        self.readers.connections.work_mut()
+    }
+
     /// How much publishers have brought in the middle of rounds of the fan-out.
     #[must_use]
     pub fn round(&self) -> &super::Round {
@@ -165,8 +202,10 @@ impl Broker {
         if intake.publisher != Some(conn) {
             return Ok(());
         }
+        let is_settled = self.readers.settle(number);
         let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
-        if !intake.waiting.is_empty() || !intake.has_room(source, &mut self.further_reactors) {
+        let has_room = is_settled && intake.has_room(source, &mut self.further_reactors);
+        if !intake.waiting.is_empty() || !has_room {
             intake.stalls += u64::from(intake.waiting.is_empty());
             intake.waiting.push_back(*frame);
             return Ok(());
@@ -179,8 +218,23 @@ impl Broker {
         if frame.kind().is_some_and(Kind::is_data) {
             return self.publish(number, frame);
         }
+        if let Some(lineage) = frame.view::<Lineage>() {
+            return self.note_lineage(number, lineage);
+        }
         let beat = frame.view::<Heartbeat>().ok_or_else(Rejection::out_of_place)?;
         self.note_publisher_at(number, beat);
+        Ok(())
+    }
+
+    /// A publisher tells an epoch that its sequence went through.
+    fn note_lineage(&mut self, number: u8, lineage: &Lineage) -> Result<(), Rejection> {
+        if lineage.source != number {
+            return Err(Rejection::new(ErrorCode::Unexpected, "the lineage of another source"));
+        }
+        let Some(intake) = self.intakes.get(usize::from(number)) else { return Ok(()) };
+        let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
+        let entry = EpochEntry::of_message(lineage);
+        intake.note_lineage(source, &mut self.further_reactors, entry);
         Ok(())
     }
 
@@ -193,6 +247,8 @@ impl Broker {
         for number in 0..u8::try_from(self.intakes.len()).unwrap_or(u8::MAX) {
             while let Some(intake) = self.intakes.get_mut(usize::from(number))
                 && let Some(conn) = intake.publisher
+                && !intake.waiting.is_empty()
+                && self.readers.settle(number)
                 && let Some(source) = self.readers.source_mut(number)
                 && intake.has_room(source, &mut self.further_reactors)
                 && let Some(frame) = intake.waiting.pop_front()
@@ -274,15 +330,19 @@ impl Broker {
             let text = "the last session is still taken in; come back";
             return Admission::refused(ErrorCode::Limit, text);
         }
-        let begun = intake.begin_session(source, &mut self.further_reactors, conn, session);
-        let answer = Session {
-            source: number,
-            name: padded("broker"),
-            epoch: U32::new(source.epoch),
-            epoch_start: U64::new(source.epoch_start),
-            next_seq: Seq::field(source.wanted_seq()),
-            ..Session::default()
+        let begins = match intake.continuity(source, conn, session) {
+            Continuity::Goes { start, is_new } => (start, is_new),
+            Continuity::Unknown => {
+                intake.asked = Some(conn);
+                return Admission::Retry(answer_of(number, source));
+            }
+            Continuity::Refused => {
+                let text = "that is not the sequence that this broker has";
+                return Admission::refused(ErrorCode::Unexpected, text);
+            }
         };
+        let begun = intake.begin_session(source, &mut self.further_reactors, conn, session, begins);
+        let answer = answer_of(number, source);
         if let Some(previous) = begun.displaced {
             let text = "another publisher took over";
             self.readers.connections.refuse(previous, ErrorCode::Unexpected, text);
@@ -360,6 +420,19 @@ impl Service for Broker {
     fn on_arrival(&mut self, _now: Now, conn: ConnId, frames: usize) {
         if let Some(BrokerPeer::Publisher { .. }) = self.readers.connections.peer(conn) {
             self.readers.connections.note_published(frames);
+        }
+    }
+
+    fn on_refusal(&mut self, conn: ConnId, refusal: &Refusal) {
+        if let Some(intake) = self.intakes.iter().find(|intake| intake.asked == Some(conn)) {
+            let text = format!(
+                "the publisher of source {} refuses to go on: {}. Nothing was changed, and subscribers keep what \
+                 they have. Restart this broker: it keeps nothing on disk, and takes that sequence up from the \
+                 beginning",
+                intake.number(),
+                unpadded(&refusal.text),
+            );
+            self.readers.connections.log(Level::Error, text);
         }
     }
 
@@ -447,8 +520,9 @@ impl Service for Broker {
         self.readers.handle_timers(now);
     }
 
-    fn on_commit(&mut self, _now: Now) {
+    fn on_commit(&mut self, now: Now) {
         self.take_in_waiting();
+        self.readers.proceed(now);
         let has_updates: [bool; limits::SOURCES_MAX] = std::array::from_fn(|number| {
             let source = self.readers.sources.get(number).and_then(Option::as_ref);
             source.is_some_and(|source| source.has_updates)

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use super::BrokerPeer;
 use super::source::Source;
-use super::subscriber::Subscriber;
-use crate::feed::Window;
+use super::subscriber::{Next, Piece, Subscriber};
+use crate::feed::{Steps, Window};
 use crate::limits;
 use crate::node::session::{Admission, Filled, Rejection};
 use crate::node::{ConnId, Connections, Outgoing};
+use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Kind, Session, Subscribe, padded};
 
@@ -21,6 +22,8 @@ pub(super) struct Readers<W> {
     pub(super) subscribers: usize,
     /// When the next batch of each conflating subscriber is due.
     pub(super) conflating: BTreeSet<(Mono, ConnId)>,
+    /// The source that has the first steps of a turn.
+    proceed_from: usize,
     /// Frames gathered for one subscriber; kept to save the allocation.
     scratch: Vec<Frame>,
 }
@@ -32,6 +35,7 @@ impl<W> Default for Readers<W> {
             sources: (0..limits::SOURCES_MAX).map(|_| None).collect(),
             subscribers: 0,
             conflating: BTreeSet::new(),
+            proceed_from: 0,
             scratch: Vec::new(),
         }
     }
@@ -48,7 +52,8 @@ impl<W: Window> Readers<W> {
         let (source, name) = (session.source, padded("broker"));
         self.subscribers += 1;
         let answer = Session { source, name, ..Session::default() };
-        Admission::Accepted(BrokerPeer::Subscriber(Subscriber::default()), answer)
+        let subscriber = Subscriber::greeted(session);
+        Admission::Accepted(BrokerPeer::Subscriber(subscriber), answer)
     }
 
     /// A frame, checked, from a subscriber. Its heartbeats are answered already.
@@ -82,21 +87,105 @@ impl<W: Window> Readers<W> {
         let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {
             return Ok(());
         };
-        let Some(patterns) = subscriber.add_pattern(subscribe)? else { return Ok(()) };
-        let Some(Some(source)) = self.sources.get_mut(usize::from(subscribe.source)) else {
-            return Ok(());
-        };
-        let interest = source.interests.join(patterns, &source.values);
-        subscriber.set_place(source.readers.len());
-        source.readers.push(conn);
-        if let Some(due) = subscriber.begin(now.mono, subscribe, interest) {
-            self.conflating.insert((due, conn));
+        if subscriber.add_pattern(subscribe)?
+            && let Some(Some(source)) = self.sources.get_mut(usize::from(subscribe.source))
+        {
+            source.joining.push_back(conn);
+            self.proceed(now);
         }
-        self.connections.mark_dirty_first(conn);
         Ok(())
     }
 
-    /// A source can be served now.
+    /// Goes on with what looks patterns up, as far as the steps of this turn go: what has left is taken out,
+    /// interests decide about new instruments, newcomers get their interests, in order.
+    pub(super) fn proceed(&mut self, now: Now) {
+        // A source with much to do leaves something to the others, now and then.
+        self.proceed_from = (self.proceed_from + 1) % limits::SOURCES_MAX;
+        for place in (self.proceed_from..limits::SOURCES_MAX).chain(0..self.proceed_from) {
+            if !matches!(self.sources.get(place), Some(Some(source)) if source.has_work()) {
+                continue;
+            }
+            if let Ok(number) = u8::try_from(place) {
+                self.settle(number);
+                while self.let_join(now, number) {}
+            }
+        }
+    }
+
+    /// Whether what is published can be taken in: interests have decided about all instruments so far. They
+    /// go on deciding, as far as the steps of this turn go.
+    pub(super) fn settle(&mut self, number: u8) -> bool {
+        let Some(Some(source)) = self.sources.get_mut(usize::from(number)) else { return true };
+        let interests = &mut source.interests;
+        if !interests.has_work() {
+            return true;
+        }
+        let was_settled = interests.is_settled();
+        interests.settle(self.connections.work_mut().steps_mut());
+        let is_settled = interests.is_settled();
+        if is_settled && !was_settled {
+            // Whoever was to be flushed meanwhile was sent nothing.
+            self.notify_ready(number);
+        }
+        is_settled
+    }
+
+    /// Whether a source has instruments that interests have not decided about.
+    pub(super) fn is_settled(&self) -> bool {
+        self.sources.iter().flatten().all(|source| source.interests.is_settled())
+    }
+
+    /// Whether the next turn has to go on with what this one had no steps for.
+    pub(super) fn has_work(&self) -> bool {
+        self.sources.iter().flatten().any(Source::has_work)
+    }
+
+    /// Looks the patterns of the next newcomer up. Whether there may be another one in this turn.
+    fn let_join(&mut self, now: Now, number: u8) -> bool {
+        let Some(Some(source)) = self.sources.get_mut(usize::from(number)) else { return false };
+        let mut unbounded = Steps::new(usize::MAX);
+        let bounded = self.connections.work_mut().steps_mut();
+        if bounded.left() == 0 || !source.interests.is_settled() {
+            return false;
+        }
+        let is_unbounded = is_planted(Bug::JoinInOneTurn);
+        let mut steps = if is_unbounded { &mut unbounded } else { bounded };
+        if source.resolving.is_none() {
+            let Some(conn) = source.joining.pop_front() else { return false };
+            let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {
+                return true;
+            };
+            let Some(patterns) = subscriber.take_patterns() else { return true };
+            steps =
+                if is_unbounded { &mut unbounded } else { self.connections.work_mut().steps_mut() };
+            source.resolving = Some((conn, source.interests.join(patterns, steps)));
+        }
+        let Some((conn, interest)) = source.resolving else { return false };
+        let is_complete = source.interests.resolve(interest, steps);
+        if is_unbounded {
+            self.connections.work_mut().steps_mut().take(unbounded.taken());
+        }
+        if !is_complete {
+            return false;
+        }
+        source.resolving = None;
+        let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {
+            // It has left meanwhile.
+            source.interests.leave(interest);
+            return true;
+        };
+        subscriber.set_place(source.readers.len());
+        source.readers.push(conn);
+        if let Some(due) = subscriber.begin(now.mono, interest) {
+            self.conflating.insert((due, conn));
+        }
+        self.connections.set_bulk(conn, true);
+        self.connections.mark_dirty(conn);
+        true
+    }
+
+    /// A source can be served now. Once for each reader: only marks, when the publisher has said where it begins,
+    /// and when instruments have been settled that one turn had no steps for.
     pub(super) fn notify_ready(&mut self, number: u8) {
         let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
         for &conn in &source.readers {
@@ -106,6 +195,9 @@ impl<W: Window> Readers<W> {
 
     /// A new epoch began. It may have taken back what subscribers have seen or were about to see; and
     /// all of them must know that they are in it, or they would take it for a loss on their next visit.
+    ///
+    /// All readers in one turn: two frames each, once for a start of core, and nobody may be sent a frame of the epoch
+    /// before. While it goes on no tick can be late, since none of the new epoch was taken in.
     pub(super) fn notify_epoch(&mut self, number: u8, void_from: Option<u64>) {
         let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
         for &conn in &source.readers {
@@ -133,7 +225,7 @@ impl<W: Window> Readers<W> {
             source.turn_start = (source.turn_start + 1) % source.readers.len().max(1);
             let (before, after) = source.readers.split_at(source.turn_start);
             for &conn in after.iter().chain(before) {
-                self.connections.mark_dirty(conn);
+                self.connections.mark_dirty_if_live(conn);
             }
         }
     }
@@ -153,6 +245,9 @@ impl<W: Window> Readers<W> {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
+        if self.has_work() {
+            return Some(Mono::default());
+        }
         self.conflating.first().map(|&(due, _)| due)
     }
 
@@ -180,16 +275,80 @@ impl<W: Window> Readers<W> {
         let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {
             return Filled::Nothing;
         };
+        if subscriber.is_bulk() {
+            return self.fill_bulk(conn);
+        }
         let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source())) else {
             return Filled::Nothing;
         };
         self.scratch.clear();
-        let filled = subscriber.fill(source, &mut self.scratch);
-        if self.scratch.is_empty() {
-            return if filled == Filled::Lent { filled } else { Filled::Nothing };
+        let next = subscriber.fill(source, &mut self.scratch, &mut { Piece::WHOLE });
+        if subscriber.is_foreign() {
+            return self.refuse_foreign(conn);
         }
-        self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
-        filled
+        match next {
+            Next::Gathered => {
+                self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+                Filled::Outbox
+            }
+            Next::Lent => Filled::Lent,
+            Next::Nothing => Filled::Nothing,
+            Next::Later => {
+                self.connections.set_bulk(conn, true);
+                self.connections.mark_dirty(conn);
+                Filled::Nothing
+            }
+        }
+    }
+
+    /// What it wants to go on with is no part of the source's sequence.
+    fn refuse_foreign(&mut self, conn: ConnId) -> Filled {
+        let text = "another sequence: subscribe from 0";
+        self.connections.refuse(conn, ErrorCode::Unexpected, text);
+        Filled::Outbox
+    }
+
+    /// The same of what can wait: a piece, as long as this turn may spend something on it.
+    fn fill_bulk(&mut self, conn: ConnId) -> Filled {
+        let frames_left = self.connections.work().frames_left();
+        let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {
+            return Filled::Nothing;
+        };
+        let Some(Some(source)) = self.sources.get_mut(usize::from(subscriber.source())) else {
+            return Filled::Nothing;
+        };
+        let mut next = Next::Later;
+        let mut spent = 0;
+        self.scratch.clear();
+        if frames_left > 0 {
+            let mut piece = Piece::within(frames_left);
+            next = subscriber.fill(source, &mut self.scratch, &mut piece);
+            spent = self.scratch.len() + piece.look_cost();
+        }
+        if subscriber.is_foreign() {
+            return self.refuse_foreign(conn);
+        }
+        let (is_bulk, is_in_snapshot) = (subscriber.is_bulk(), subscriber.is_in_snapshot());
+        self.connections.set_bulk(conn, is_bulk);
+        match next {
+            Next::Gathered => {
+                let spent = spent + limits::BULK_FRAMES_PER_WRITE;
+                self.connections.work_mut().spend_frames(spent);
+                self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
+                Filled::Outbox
+            }
+            Next::Lent => Filled::Lent,
+            Next::Nothing => Filled::Nothing,
+            Next::Later => {
+                self.connections.work_mut().spend_frames(spent);
+                if is_in_snapshot {
+                    self.connections.mark_dirty_first(conn);
+                } else {
+                    self.connections.mark_dirty(conn);
+                }
+                Filled::Nothing
+            }
+        }
     }
 
     /// The bytes of the ring from a subscriber's cursor on.
@@ -199,7 +358,10 @@ impl<W: Window> Readers<W> {
             && let Some(Some(source)) = self.sources.get(usize::from(subscriber.source()))
             && let Some(view) = source.view()
         {
-            let frames = limits::WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES;
+            let mut frames = limits::WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES;
+            if subscriber.is_bulk() {
+                frames = limits::bulk_piece(self.connections.work().frames_left()).0;
+            }
             let (head, tail) = view.bytes(subscriber.cursor(), frames);
             return Outgoing { head, tail };
         }
@@ -218,11 +380,18 @@ impl<W: Window> Readers<W> {
         let Some(view) = source.view() else { return false };
         // The rest of a half-sent frame is kept apart: the ring may overwrite it before the peer
         // has room for it.
-        if let Some(rest) = subscriber.advance(view, bytes) {
+        let rest = subscriber.advance(view, bytes);
+        let (is_bulk, has_more) = (subscriber.is_bulk(), subscriber.cursor() < view.next_seq());
+        if is_bulk {
+            let spent = limits::BULK_FRAMES_PER_WRITE + bytes / FRAME_BYTES;
+            self.connections.work_mut().spend_frames(spent);
+        }
+        if let Some(rest) = rest {
             self.connections.fill(conn, &rest);
             return true;
         }
-        subscriber.cursor() < view.next_seq()
+        // One that is not late any more is said to be live when it is asked again.
+        has_more || is_bulk
     }
 
     /// Bytes that the interests of all sources hold.

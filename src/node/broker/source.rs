@@ -2,13 +2,20 @@
 //! Every reactor has its own, and notifies its own readers. What is *not* here: how frames come in (see
 //! `intake` and `fanout`).
 
+use std::collections::VecDeque;
+
 use crate::feed::{InterestId, Interests, LastValues, RingView, Window};
+use crate::log::{EpochEntry, Lineage};
 use crate::node::ConnId;
-use crate::wire::{Flags, Frame, Seq};
+use crate::wire::{Flags, Frame, Kind, Seq};
 
 /// A source. It outlives its publisher's connections.
 #[derive(Debug)]
 pub(super) struct Source<W> {
+    /// Under which epoch the newest frames are: its identity; 0 = the publisher says none.
+    pub(super) feed: u64,
+    /// The epochs that the publisher has told: what of a reader's frames still stands.
+    pub(super) lineage: Lineage,
     pub(super) epoch: u32,
     pub(super) epoch_start: u64,
     /// None before the publisher has ever said where its sequence begins.
@@ -17,6 +24,10 @@ pub(super) struct Source<W> {
     pub(super) interests: Interests,
     /// In no order. Invariant: a subscriber in here knows its place, so that leaving is a swap.
     pub(super) readers: Vec<ConnId>,
+    /// Who has said what it wants, in order, and whose patterns have not been looked up.
+    pub(super) joining: VecDeque<ConnId>,
+    /// The first of them, when its patterns are being looked up.
+    pub(super) resolving: Option<(ConnId, InterestId)>,
     /// Where the next fan-out starts in `readers`.
     pub(super) turn_start: usize,
     pub(super) gaps_sent: u64,
@@ -31,12 +42,16 @@ pub(super) struct Source<W> {
 impl<W> Default for Source<W> {
     fn default() -> Source<W> {
         Source {
+            feed: 0,
+            lineage: Lineage::default(),
             epoch: 0,
             epoch_start: 0,
             window: None,
             values: LastValues::default(),
             interests: Interests::default(),
             readers: Vec::new(),
+            joining: VecDeque::new(),
+            resolving: None,
             turn_start: 0,
             gaps_sent: 0,
             is_stale: false,
@@ -66,11 +81,29 @@ impl<W: Window> Source<W> {
 }
 
 impl<W> Source<W> {
+    /// The sequence goes on in this epoch, from this seq on; `is_new`: it is another sequence.
+    pub(super) fn begin_epoch(&mut self, feed: u64, epoch: u32, first_seq: u64, is_new: bool) {
+        (self.feed, self.epoch, self.epoch_start) = (feed, epoch, first_seq);
+        if is_new {
+            self.lineage = Lineage::default();
+        }
+        if feed != 0 && epoch != 0 && self.lineage.id_of(epoch) != feed {
+            let (epoch_id, is_chosen, is_given_up) = (feed, false, false);
+            self.lineage.note(EpochEntry { epoch, epoch_id, first_seq, is_chosen, is_given_up });
+        }
+    }
+
     /// The delivery flags of last values in a snapshot. Those are not known to be current of a publisher that is
     /// away.
     pub(super) fn snapshot_flags(&self) -> u16 {
         let is_stale = self.is_stale || !self.has_publisher;
         if is_stale { Flags::SNAPSHOT | Flags::STALE } else { Flags::SNAPSHOT }
+    }
+
+    /// Whether something waits for steps of a turn.
+    pub(super) fn has_work(&self) -> bool {
+        let joins = !self.joining.is_empty() || self.resolving.is_some();
+        self.interests.has_work() || joins
     }
 
     /// Takes note of a frame's value.
@@ -83,6 +116,9 @@ impl<W> Source<W> {
         let epoch = (self.epoch, self.epoch_start, self.is_ready);
         if epoch != (other.epoch, other.epoch_start, other.is_ready) {
             return Some("epoch");
+        }
+        if self.feed != other.feed || self.lineage != other.lineage {
+            return Some("lineage");
         }
         if (self.has_publisher, self.is_stale) != (other.has_publisher, other.is_stale) {
             return Some("publisher");
@@ -102,10 +138,15 @@ impl<W> Source<W> {
 
 /// The same for who holds the window at the same time.
 pub(super) fn note(values: &mut LastValues, interests: &mut Interests, frame: &Frame) {
-    if values.note(frame) {
-        let index = frame.instrument().index();
-        if let Some(symbol) = values.symbol(index) {
-            interests.note_definition(index, &symbol);
-        }
+    if frame.kind != Kind::Definition as u8 {
+        values.note(frame);
+        return;
+    }
+    let index = frame.instrument().index();
+    let before = values.symbol(index);
+    if values.note(frame)
+        && let Some(symbol) = values.symbol(index)
+    {
+        interests.note_definition(index, &symbol, before);
     }
 }

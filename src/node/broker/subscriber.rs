@@ -5,22 +5,76 @@
 //! * A lossless reader that was lapped continues in the middle of the ring. At the ring's edge the next
 //!   frame would lap it again.
 
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use zerocopy::IntoBytes;
 
 use crate::feed::{Interest, InterestId, LastValues, Pattern, RingView, Window};
 use crate::limits;
-use crate::node::session::{Filled, Rejection};
+use crate::node::session::Rejection;
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
-    ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, InstrumentIndex, Mode, Seq, SnapshotEnd,
-    Subscribe, Subscribed, U32, U64,
+    ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, InstrumentIndex, Mode, Seq, Session,
+    SnapshotEnd, Subscribe, Subscribed, U32, U64,
 };
 
 use super::SNAPSHOT;
 use super::source::Source;
+
+/// Where the bytes are that a subscriber is sent next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nowhere: there is nothing to send.
+    Nothing,
+    /// They are gathered.
+    Gathered,
+    /// In the ring.
+    Lent,
+    /// There is more, behind what others are sent.
+    Later,
+}
+
+impl Next {
+    fn gathered(out: &[Frame], has_more: bool) -> Next {
+        match (out.is_empty(), has_more) {
+            (false, _) => Next::Gathered,
+            (true, true) => Next::Later,
+            (true, false) => Next::Nothing,
+        }
+    }
+}
+
+/// How much is gathered at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    /// Frames, and some more for what belongs to the last one.
+    room: usize,
+    /// Frames or instruments looked at.
+    look_max: usize,
+    looked: usize,
+}
+
+impl Piece {
+    /// As much as is sent at once.
+    pub(super) const WHOLE: Piece = Piece {
+        room: limits::FILL_FRAMES_MAX,
+        look_max: limits::BULK_RECORDS_PER_PIECE_MAX,
+        looked: 0,
+    };
+
+    /// The same, but no more than a turn may still make.
+    pub(super) fn within(frames_left: usize) -> Piece {
+        let (room, look_max) = limits::bulk_piece(frames_left);
+        Piece { room, look_max, looked: 0 }
+    }
+
+    /// What the look has cost, in frames.
+    pub(super) fn look_cost(&self) -> usize {
+        self.looked.div_ceil(limits::RECORDS_PER_BULK_FRAME)
+    }
+}
 
 #[derive(Debug, Default)]
 enum SubscriberState {
@@ -29,6 +83,10 @@ enum SubscriberState {
     Idle,
     /// Its patterns so far.
     Collecting(Vec<Pattern>),
+    /// What it wants to go on with is no part of the sequence: it is refused.
+    Foreign,
+    /// All its patterns, and the last frame of the subscription. They wait to be looked up.
+    Joining(Box<(Vec<Pattern>, Subscribe)>),
     /// The source has to become ready before the subscription can be confirmed.
     Waiting,
     /// Definitions (and last values) up to this instrument index have been sent.
@@ -48,7 +106,14 @@ pub(crate) struct Subscriber {
     source: u8,
     mode: Mode,
     wants_history: bool,
+    /// The epoch, by identity, under which it has what it has, and the next `seq` that it expects; 0 = it does not
+    /// say.
+    feed: u64,
+    expects_seq: u64,
     is_due: bool,
+    /// What it is sent next can wait for what others are sent: a snapshot, what it missed while it was away,
+    /// conflated batches.
+    is_bulk: bool,
     interest: Option<InterestId>,
     /// Its place among the readers of its source.
     place: usize,
@@ -67,7 +132,10 @@ impl Default for Subscriber {
             source: 0,
             mode: Mode::Lossless,
             wants_history: false,
+            feed: 0,
+            expects_seq: 0,
             is_due: false,
+            is_bulk: true,
             interest: None,
             place: 0,
             conflate: Duration::ZERO,
@@ -78,6 +146,17 @@ impl Default for Subscriber {
 }
 
 impl Subscriber {
+    /// One that says in its SESSION what it has.
+    pub(super) fn greeted(session: &Session) -> Subscriber {
+        let (feed, expects_seq) = (session.feed.get(), session.next_seq.get());
+        Subscriber { feed, expects_seq, ..Subscriber::default() }
+    }
+
+    /// Whether it has to be refused: it wants to go on with another sequence.
+    pub(super) fn is_foreign(&self) -> bool {
+        matches!(self.state, SubscriberState::Foreign)
+    }
+
     pub(super) fn source(&self) -> u8 {
         self.source
     }
@@ -102,11 +181,8 @@ impl Subscriber {
         (self.mode == Mode::Conflate && self.interest.is_some()).then_some(self.due)
     }
 
-    /// Collects one frame of a subscription; all its patterns when it was the last.
-    pub(super) fn add_pattern(
-        &mut self,
-        subscribe: &Subscribe,
-    ) -> Result<Option<Vec<Pattern>>, Rejection> {
+    /// Collects one frame of a subscription. Whether it was the last.
+    pub(super) fn add_pattern(&mut self, subscribe: &Subscribe) -> Result<bool, Rejection> {
         let mut patterns = match std::mem::take(&mut self.state) {
             SubscriberState::Idle => Vec::new(),
             SubscriberState::Collecting(patterns) => patterns,
@@ -125,21 +201,41 @@ impl Subscriber {
         })?);
         if subscribe.flags.get() & crate::wire::Flags::MORE != 0 {
             self.state = SubscriberState::Collecting(patterns);
-            return Ok(None);
+            return Ok(false);
         }
-        Ok(Some(patterns))
+        self.source = subscribe.source;
+        self.state = SubscriberState::Joining(Box::new((patterns, *subscribe)));
+        Ok(true)
     }
 
-    /// The subscription is complete. Returns when its first conflated batch is due.
-    pub(super) fn begin(
-        &mut self,
-        now: Mono,
-        subscribe: &Subscribe,
-        interest: InterestId,
-    ) -> Option<Mono> {
-        self.state = SubscriberState::Waiting;
+    /// The patterns that wait to be looked up; once.
+    pub(super) fn take_patterns(&mut self) -> Option<Vec<Pattern>> {
+        match &mut self.state {
+            SubscriberState::Joining(joining) => Some(std::mem::take(&mut joining.0)),
+            _ => None,
+        }
+    }
+
+    /// Whether what comes next can wait for what others are sent.
+    #[inline]
+    pub(super) fn is_bulk(&self) -> bool {
+        self.is_bulk
+    }
+
+    /// Whether it is being sent what came before its subscription. That is ended before another one's is begun.
+    pub(super) fn is_in_snapshot(&self) -> bool {
+        matches!(self.state, SubscriberState::Snapshot { .. })
+    }
+
+    /// Its patterns have been looked up. Returns when its first conflated batch is due.
+    pub(super) fn begin(&mut self, now: Mono, interest: InterestId) -> Option<Mono> {
+        let SubscriberState::Joining(joining) =
+            std::mem::replace(&mut self.state, SubscriberState::Waiting)
+        else {
+            return None;
+        };
+        let (_, subscribe) = *joining;
         self.id = subscribe.id.get();
-        self.source = subscribe.source;
         self.mode = Mode::from_number(subscribe.mode).unwrap_or(Mode::Lossless);
         self.wants_history = subscribe.from_seq().is_some();
         self.cursor = subscribe.from_seq.get();
@@ -160,9 +256,11 @@ impl Subscriber {
     /// Everything from `seq` on is void. The GAP frame to send, when this subscriber was past it.
     pub(super) fn void_from(&mut self, seq: u64) -> Option<Gap> {
         let place = match &mut self.state {
-            SubscriberState::Idle | SubscriberState::Collecting(_) | SubscriberState::Waiting => {
-                return None;
-            }
+            SubscriberState::Idle
+            | SubscriberState::Collecting(_)
+            | SubscriberState::Joining(_)
+            | SubscriberState::Waiting
+            | SubscriberState::Foreign => return None,
             SubscriberState::Snapshot { live_from, .. } => live_from,
             SubscriberState::Live => &mut self.cursor,
         };
@@ -190,6 +288,7 @@ impl Subscriber {
             epoch_start: U64::new(source.epoch_start),
             next_seq: Seq::field(next_seq),
             oldest_seq: Seq::field(oldest_seq),
+            feed: U64::new(source.feed),
             ..Subscribed::default()
         }
     }
@@ -199,32 +298,44 @@ impl Subscriber {
         &mut self,
         source: &mut Source<W>,
         out: &mut Vec<Frame>,
-    ) -> Filled {
-        let Some(view) = source.view() else { return Filled::Outbox };
+        piece: &mut Piece,
+    ) -> Next {
+        let Some(view) = source.view() else { return Next::Nothing };
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
-            return Filled::Outbox;
+            return Next::Nothing;
         };
+        if !source.interests.is_settled() && !interest.is_everything() {
+            // A new instrument stands in the ring, and whether it is meant is not known.
+            return Next::Nothing;
+        }
+        if matches!(self.state, SubscriberState::Waiting) {
+            self.resume(source, out);
+        }
         if matches!(self.state, SubscriberState::Waiting) {
             self.confirm(source, view, interest, out);
         }
         if matches!(self.state, SubscriberState::Snapshot { .. }) {
-            self.fill_snapshot(source, interest, out);
+            self.fill_snapshot(source, interest, out, piece);
         }
         if !matches!(self.state, SubscriberState::Live) || !out.is_empty() {
-            return Filled::Outbox;
+            return Next::gathered(out, true);
         }
         let (oldest, next) = (view.oldest_seq(), view.next_seq());
         match self.mode {
             Mode::Conflate => {
                 if std::mem::take(&mut self.is_due) {
-                    self.fill_last_values(view, &source.values, interest, out);
+                    self.fill_batch(view, &source.values, interest, out, piece);
                 }
-                return Filled::Outbox;
+                return Next::gathered(out, self.is_due);
             }
             Mode::Latest if self.cursor < oldest => {
-                self.fill_last_values(view, &source.values, interest, out);
+                if !std::mem::replace(&mut self.is_bulk, true) {
+                    // The table of last values is looked through, which can wait for who is not late.
+                    return Next::Later;
+                }
+                self.fill_last_values(view, &source.values, interest, out, piece);
                 source.gaps_sent += 1;
-                return Filled::Outbox;
+                return Next::gathered(out, true);
             }
             Mode::Lossless if self.cursor < oldest => {
                 // Half a ring ahead of the edge, or the next frame would push it out again.
@@ -236,15 +347,42 @@ impl Subscriber {
                 }
                 self.cursor = resume;
                 source.gaps_sent += 1;
-                return Filled::Outbox;
+                return Next::gathered(out, true);
             }
             _ => {}
         }
-        if interest.is_everything() {
-            return Filled::Lent;
+        if self.is_bulk && self.cursor >= next {
+            self.is_bulk = false;
         }
-        self.fill_matching(view, interest, out);
-        Filled::Outbox
+        if interest.is_everything() {
+            return Next::Lent;
+        }
+        self.fill_matching(view, interest, out, piece);
+        if out.is_empty() && self.cursor < next {
+            // Much was looked at and nothing found: others have their turn.
+            self.is_bulk = true;
+            return Next::Later;
+        }
+        Next::gathered(out, false)
+    }
+
+    /// What of the frames before its place still stands, when it says under which epoch it has them.
+    fn resume<W>(&mut self, source: &Source<W>, out: &mut Vec<Frame>) {
+        let place = if self.wants_history { self.cursor } else { self.expects_seq };
+        let says_nothing = self.feed == 0 || source.feed == 0 || place == 0;
+        if says_nothing || self.feed == source.feed || is_planted(Bug::ResumeWithoutLineage) {
+            return;
+        }
+        match source.lineage.end_of(self.feed) {
+            None => self.state = SubscriberState::Foreign,
+            Some(end) => {
+                let end = end.seq.unwrap_or(u64::MAX);
+                if place > end {
+                    out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
+                    self.cursor = self.cursor.min(end);
+                }
+            }
+        }
     }
 
     fn confirm<W: Window>(
@@ -273,14 +411,21 @@ impl Subscriber {
     ///
     /// A snapshot may take several turns while the feed goes on. Values that are newer than its start
     /// are left out: the ring delivers them, in order, from `live_from` on.
-    fn fill_snapshot<W>(&mut self, source: &Source<W>, interest: &Interest, out: &mut Vec<Frame>) {
+    fn fill_snapshot<W>(
+        &mut self,
+        source: &Source<W>,
+        interest: &Interest,
+        out: &mut Vec<Frame>,
+        piece: &mut Piece,
+    ) {
         let (values, value_flags) = (&source.values, source.snapshot_flags());
         let SubscriberState::Snapshot { mut next_index, mut frames, live_from } = self.state else {
             return;
         };
         let end = values.index_end();
         while next_index < end {
-            if out.len() >= limits::FILL_FRAMES_MAX {
+            piece.looked += 1;
+            if out.len() >= piece.room || piece.looked > piece.look_max {
                 self.state = SubscriberState::Snapshot { next_index, frames, live_from };
                 return;
             }
@@ -312,66 +457,125 @@ impl Subscriber {
         self.state = SubscriberState::Live;
     }
 
-    /// Gathers matching frames between cursor and head.
-    fn fill_matching(&mut self, view: RingView<'_>, interest: &Interest, out: &mut Vec<Frame>) {
-        let (head, tail) = view.slices(self.cursor, usize::MAX);
+    /// Gathers matching frames between cursor and head, after a bounded look.
+    fn fill_matching(
+        &mut self,
+        view: RingView<'_>,
+        interest: &Interest,
+        out: &mut Vec<Frame>,
+        piece: &mut Piece,
+    ) {
+        let before = self.cursor;
+        let (head, tail) = view.slices(self.cursor, piece.look_max);
         for frame in head.iter().chain(tail) {
-            if out.len() >= limits::FILL_FRAMES_MAX {
-                return;
+            if out.len() >= piece.room {
+                break;
             }
             self.cursor = frame.seq.get() + 1;
             if interest.wants(frame) {
                 out.push(*frame);
             }
         }
+        piece.looked += usize::try_from(self.cursor - before).unwrap_or(0);
     }
 
-    /// Sends the newest value of every matching instrument that changed since the cursor, in order of
-    /// `seq`, and says how much was left out.
+    /// Sends the next piece of a batch: of the frames since the cursor those that are the newest of their
+    /// instrument and kind, in order of `seq`; and says how much was left out. A batch ends at the head. A value
+    /// that has a newer one meanwhile is left out, and that one is sent where it stands.
+    fn fill_batch(
+        &mut self,
+        view: RingView<'_>,
+        values: &LastValues,
+        interest: &Interest,
+        out: &mut Vec<Frame>,
+        piece: &mut Piece,
+    ) {
+        if self.cursor < view.oldest_seq() {
+            return self.fill_last_values(view, values, interest, out, piece);
+        }
+        let from = self.cursor;
+        // In its place comes what was left out.
+        out.push(Frame::seal(gap(GapReason::Skipped, from, from, 0)));
+        let mut missed = 0;
+        let (head, tail) = view.slices(from, piece.look_max);
+        for frame in head.iter().chain(tail) {
+            if out.len() > piece.room {
+                if is_planted(Bug::ConflateOnePiece) {
+                    self.cursor = view.next_seq();
+                }
+                break;
+            }
+            self.cursor = frame.seq.get() + 1;
+            if !interest.wants(frame) {
+                continue;
+            }
+            let is_forgotten = frame.seq.get() == from && is_planted(Bug::ForgetLastConflated);
+            if values.is_last(frame) && !is_forgotten {
+                out.push(*frame);
+            } else {
+                missed += 1;
+            }
+        }
+        piece.looked += usize::try_from(self.cursor - from).unwrap_or(0);
+        // The rest belongs to the same batch, or what changes most would never be sent.
+        self.is_due = self.cursor < view.next_seq();
+        match out.first_mut().filter(|_| missed > 0) {
+            Some(place) => {
+                *place = Frame::seal(gap(GapReason::Skipped, from, self.cursor - 1, missed));
+            }
+            None => drop(out.remove(0)),
+        }
+    }
+
+    /// For one that has fallen out of the ring: sends the newest value of matching instruments that changed since
+    /// the cursor, in order of `seq`, as many as one piece holds, and says that something was left out.
+    ///
+    /// One look through the table of instruments, which has a bound and does not stop in the middle: what is
+    /// sent is the first in order of `seq`.
     fn fill_last_values(
         &mut self,
         view: RingView<'_>,
         values: &LastValues,
         interest: &Interest,
         out: &mut Vec<Frame>,
+        piece: &mut Piece,
     ) {
-        if self.cursor >= view.next_seq() {
-            return;
-        }
         // An empty broker is sent last values ahead of the ring that brings them: those have their turn
         // when the ring has come so far, or the batch would hide what is missing before them.
         let forgotten = u64::from(is_planted(Bug::ForgetLastConflated));
         let span = self.cursor + forgotten..view.next_seq();
-        let indexes = InstrumentIndex::until(values.index_end());
-        let changed = indexes
-            .flat_map(|index| values.known(index))
-            .flatten()
-            .filter(|frame| span.contains(&frame.seq.get()) && interest.wants(frame));
+        let mut changed = BinaryHeap::with_capacity(piece.room + 1);
+        let mut is_cut = false;
+        for index in InstrumentIndex::until(values.index_end()) {
+            piece.looked += 1;
+            if interest.kinds_of(index) == 0 {
+                continue;
+            }
+            for (slot, frame) in values.known(index).into_iter().enumerate() {
+                let Some(frame) = frame else { continue };
+                if span.contains(&frame.seq.get()) && interest.wants(frame) {
+                    changed.push((frame.seq.get(), index, slot));
+                    if changed.len() > piece.room {
+                        is_cut = true;
+                        changed.pop();
+                    }
+                }
+            }
+        }
+        let changed = changed.into_sorted_vec();
+        let mut end = view.next_seq();
+        if is_cut && !is_planted(Bug::ConflateOnePiece) {
+            end = changed.last().map_or(end, |(seq, ..)| seq + 1);
+        }
+        // The rest belongs to the same batch.
+        self.is_due = is_cut && self.mode == Mode::Conflate;
+        out.push(Frame::seal(gap(GapReason::Skipped, self.cursor, end - 1, u64::MAX)));
         // Behind a hole the publisher states values again that the ring still has: this is no snapshot.
         let as_published = |frame: &Frame| *view.get(frame.seq.get()).unwrap_or(frame);
-        let mut changed: Vec<Frame> = changed.map(as_published).collect();
-        changed.sort_unstable_by_key(|frame| frame.seq.get());
-        let mut end = view.next_seq();
-        if changed.len() > limits::FILL_FRAMES_MAX {
-            changed.truncate(limits::FILL_FRAMES_MAX);
-            if !is_planted(Bug::ConflateOnePiece) {
-                end = changed.last().map_or(end, |frame| frame.seq.get() + 1);
-            }
-            // The rest belongs to the same batch, or what changes most would never be sent.
-            self.is_due = self.mode == Mode::Conflate;
-        }
-        let missed = if self.cursor < view.oldest_seq() {
-            u64::MAX
-        } else {
-            let span = usize::try_from(end - self.cursor).unwrap_or(usize::MAX);
-            let (head, tail) = view.slices(self.cursor, span);
-            let matching = head.iter().chain(tail).filter(|frame| interest.wants(frame)).count();
-            matching.saturating_sub(changed.len()) as u64
+        let frame_at = |(_, index, slot): &(u64, InstrumentIndex, usize)| {
+            values.known(*index).get(*slot).copied().flatten()
         };
-        if missed > 0 {
-            out.push(Frame::seal(gap(GapReason::Skipped, self.cursor, end - 1, missed)));
-        }
-        out.append(&mut changed);
+        out.extend(changed.iter().filter_map(frame_at).map(as_published));
         self.cursor = end;
     }
 

@@ -3,11 +3,13 @@
 //! for what it missed and nothing had to be kept for it.
 
 mod catch_up;
+mod continuity;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 pub(super) use catch_up::first_seq_from;
+use continuity::{Continuity, Foreign};
 
 use super::market::Market;
 use super::{ConnId, DialFailure, DialId, FollowerConfig, MARKET_SOURCE, SequencerConfig};
@@ -17,6 +19,7 @@ use crate::log::{Log, Mark, Read, Storage, is_event};
 use crate::node::CloseReason;
 use crate::node::session::Status;
 use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkClose, UplinkConfig, UplinkEnd};
+use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
     Ack, BreakerAction, Flags, Frame, Heartbeat, InstrumentIndex, Kind, Role, Seq, Session, U16,
@@ -68,6 +71,26 @@ struct Follower {
     next_heartbeat: Mono,
     /// Whether its last heartbeat said that the last values are current; a shard gets none.
     reported_live: Option<bool>,
+    /// It was asked on this connection to look at core's SESSION once more.
+    was_asked: bool,
+    /// Why it is not fed, and when it is asked again.
+    foreign: Option<(Foreign, Mono)>,
+}
+
+/// What core says to a frame of a follower.
+#[derive(Debug)]
+pub(super) enum FollowerReply {
+    Nothing,
+    Session(Session),
+    /// It begins to be fed. One that hands the sequence on is told the epochs that the journal knows.
+    Begun {
+        wants_lineage: bool,
+    },
+    /// It is refused with this word, and core's log says why.
+    Foreign {
+        refusal: &'static str,
+        text: String,
+    },
 }
 
 /// All of them.
@@ -99,6 +122,8 @@ impl Followers {
                 durable_seq: None,
                 next_heartbeat: Mono::default(),
                 reported_live: None,
+                was_asked: false,
+                foreign: None,
             })
         };
         Ok(Followers {
@@ -139,6 +164,7 @@ impl Followers {
                 role = Role::Feeder;
             }
             follower.stream = Stream::None;
+            follower.was_asked = false;
             follower.uplink.handle_open(now, conn);
         }
         own_session(role, journal)
@@ -163,6 +189,9 @@ impl Followers {
         }
         if follower.uplink.conn().is_none() {
             follower.stream = Stream::None;
+            if let Some((_, until)) = follower.foreign {
+                follower.uplink.delay_until(until);
+            }
         }
     }
 
@@ -181,16 +210,12 @@ impl Followers {
         frame: &Frame,
         journal: &Log<S>,
         market: &Market,
-    ) -> Result<Option<Session>, &'static str> {
-        let Some(follower) = self.all.get_mut(index) else { return Ok(None) };
+    ) -> Result<FollowerReply, &'static str> {
+        let Some(follower) = self.all.get_mut(index) else { return Ok(FollowerReply::Nothing) };
         match frame.kind() {
             Some(Kind::Session) => match frame.view::<Session>() {
-                Some(session) if follower.has_missed_epochs(session, journal) => {
-                    let epoch_start = U64::new(market.void_from(session.epoch.get()));
-                    Ok(Some(Session { epoch_start, ..own_session(Role::Feeder, journal) }))
-                }
-                Some(session) => follower.begin(now, session, journal).map(|()| None),
-                None => Ok(None),
+                Some(session) => follower.handle_session(now, session, journal, market),
+                None => Ok(FollowerReply::Nothing),
             },
             Some(Kind::Ack) => {
                 if let Some(ack) = frame.view::<Ack>()
@@ -199,9 +224,9 @@ impl Followers {
                     follower.accepted_seq = ack.accepted_seq();
                     follower.durable_seq = ack.durable_seq();
                 }
-                Ok(None)
+                Ok(FollowerReply::Nothing)
             }
-            Some(Kind::Heartbeat) => Ok(None),
+            Some(Kind::Heartbeat) => Ok(FollowerReply::Nothing),
             Some(Kind::Error) => {
                 follower.uplink.fail(now, Outcome::Refused);
                 Err("the follower refused")
@@ -254,8 +279,8 @@ impl Followers {
     pub(super) fn is_behind<S: Storage>(&self, index: usize, journal: &Log<S>) -> bool {
         self.all
             .get(index)
-            .and_then(Follower::position)
-            .is_some_and(|position| position < journal.committed_position())
+            .and_then(|follower| Some(follower.position()? < follower.end(journal).0))
+            .unwrap_or(false)
     }
 
     /// Once a second a follower gets a heartbeat of how far its stream has come, when it has moved: a shard that
@@ -293,9 +318,10 @@ impl Followers {
                 return None;
             }
             follower.next_heartbeat = now.mono + limits::PROGRESS_HEARTBEAT_EVERY;
-            if position == journal.committed_position() {
+            let (end, end_seq) = follower.end(journal);
+            if position == end {
                 // What is appended in this turn has not been streamed: it is not committed yet.
-                follower.passed_seq = Seq::or_first(journal.committed_seq());
+                follower.passed_seq = follower.passed_seq.max(Seq::or_first(end_seq));
             }
             if follower.announced_seq >= Some(follower.passed_seq) {
                 return None;
@@ -362,6 +388,9 @@ impl Followers {
             status.text(name.clone(), phase);
             status.metric(format!("{name}.accepted_seq"), Seq::number(follower.accepted_seq));
             status.metric(format!("{name}.durable_seq"), Seq::number(follower.durable_seq));
+            if let Some((foreign, _)) = follower.foreign {
+                status.text(format!("{name}.feed"), foreign.word());
+            }
             follower.uplink.describe(now, status);
         }
     }
@@ -376,20 +405,53 @@ impl Follower {
         }
     }
 
-    /// It has answered our SESSION: it says what it wants next.
-    fn begin<S: Storage>(
+    /// Up to where it is sent the journal: a position, and the seq that stands there. A shard keeps what it is sent
+    /// for good, so it gets only what core cannot lose any more, as far as the journal's policy promises that.
+    fn end<S: Storage>(&self, journal: &Log<S>) -> (u64, u64) {
+        let waits = self.config.shard.is_some() && journal.promises_durability();
+        if waits && !is_planted(Bug::FeedUndurableToShards) {
+            return (journal.durable_position(), journal.durable_seq());
+        }
+        (journal.committed_position(), journal.committed_seq())
+    }
+
+    /// It has answered our SESSION: it says where it is.
+    fn handle_session<S: Storage>(
         &mut self,
         now: Now,
         session: &Session,
         journal: &Log<S>,
-    ) -> Result<(), &'static str> {
+        market: &Market,
+    ) -> Result<FollowerReply, &'static str> {
         if !self.uplink.is_greeting() {
             return Err("a second SESSION");
         }
-        let wanted = session.next_seq();
-        if wanted > Seq::new(journal.next_seq()) {
-            return Err("it holds frames that this journal never had");
+        match self.continuity(session, journal, market) {
+            Continuity::Same => {
+                self.begin(now, session, journal);
+                Ok(FollowerReply::Begun { wants_lineage: self.config.shard.is_none() })
+            }
+            Continuity::Continues { .. } if self.was_asked => {
+                Err("it was told how this journal goes on, and does not follow")
+            }
+            Continuity::Continues { end, gives_up } => {
+                self.was_asked = true;
+                Ok(FollowerReply::Session(self.continued_session(journal, end, gives_up)))
+            }
+            Continuity::Foreign(foreign) => {
+                self.foreign = Some((foreign, now.mono + limits::FOREIGN_RETRY_EVERY));
+                // Nothing is wrong with the connection, so its breaker hears nothing of it.
+                self.uplink.abandon();
+                let (refusal, text) = (foreign.refusal(), self.explain(foreign));
+                Ok(FollowerReply::Foreign { refusal, text })
+            }
         }
+    }
+
+    /// It stands in our epoch, and goes on where it says.
+    fn begin<S: Storage>(&mut self, now: Now, session: &Session, journal: &Log<S>) {
+        let wanted = session.next_seq();
+        self.foreign = None;
         self.uplink.handle_greeted(now);
         self.announced_seq = None;
         self.passed_seq = wanted.unwrap_or(Seq::FIRST);
@@ -410,7 +472,6 @@ impl Follower {
             }
             Some(wanted) => Stream::Frames { position: journal.position_of_seq(wanted.get()) },
         };
-        Ok(())
     }
 
     fn fill_snapshot<S: Storage>(
@@ -461,8 +522,14 @@ impl Follower {
         out: &mut Vec<Frame>,
     ) -> Result<u64, Hole> {
         let mut looked = 0;
+        let (end, _) = self.end(journal);
         while out.len() < limits::FILL_FRAMES_MAX && looked < limits::RECORDS_PER_FILL_MAX {
-            let frames = match journal.read(position, limits::FILL_FRAMES_MAX - out.len()) {
+            let room = limits::FILL_FRAMES_MAX - out.len();
+            let left = usize::try_from(end.saturating_sub(position)).unwrap_or(usize::MAX);
+            if left == 0 {
+                break;
+            }
+            let frames = match journal.read(position, room.min(left)) {
                 Read::End => break,
                 Read::Damaged(range) => {
                     looked += 1;
@@ -504,6 +571,8 @@ fn own_session<S: Storage>(role: Role, journal: &Log<S>) -> Session {
         epoch: U32::new(journal.epoch()),
         epoch_start: U64::new(journal.epoch_start()),
         next_seq: U64::new(journal.next_seq()),
+        durable_seq: U64::new(journal.durable_seq()),
+        feed: U64::new(journal.epoch_id()),
         name: padded("core"),
         ..Session::default()
     }

@@ -178,7 +178,9 @@ impl<S: Storage> Sequencer<S> {
         if !self.is_held_back {
             self.is_held_back = true;
             let level = if error == AppendError::NotReady { Level::Debug } else { Level::Error };
-            self.connections.log(level, format!("the journal takes no more for now: {error}"));
+            let health = self.journal.health();
+            let reason = health.problem().map_or(error.to_string(), ToString::to_string);
+            self.connections.log(level, format!("the journal takes no more for now: {reason}"));
         }
         self.exchange.note_missing();
     }

@@ -7,6 +7,7 @@
 //!   maps them by symbol. Another tape or a restarted exchange therefore never gives one number two names.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::MARKET_SOURCE;
 use super::damage::{Loss, last_number};
@@ -14,7 +15,8 @@ use crate::feed::LastValues;
 use crate::limits;
 use crate::log::{Log, Mark, Read, Reason, Storage, is_event, is_statement, is_uncertain};
 use crate::market::partition::Partition;
-use crate::time::Now;
+use crate::planted::{Bug, is_planted};
+use crate::time::{ClockChange, Follow, Now, SteadyTime};
 use crate::wire::{
     DataKind, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Seq, Symbol, U16, U32,
     U64,
@@ -39,7 +41,10 @@ pub(super) struct Market {
     others: BTreeMap<(InstrumentIndex, u8), Frame>,
     /// Epochs that the journal has marks of, ascending, each with its first seq.
     epochs: VecDeque<(u32, u64)>,
+    /// The highest receive time of the journal.
     last_ts_recv: u64,
+    /// What receive times are taken from.
+    clock: Option<SteadyTime>,
     /// Counts losses at the source.
     gaps: u64,
 }
@@ -77,6 +82,7 @@ impl Market {
             others: BTreeMap::new(),
             epochs: VecDeque::new(),
             last_ts_recv: 0,
+            clock: None,
             gaps: 0,
         };
         let mut position = journal.first_position();
@@ -113,7 +119,8 @@ impl Market {
                         if is_event(frame) {
                             loss.pass_frame(frame.seq.get());
                         }
-                        if frame.seq.get() < void_from {
+                        let is_data = frame.kind().is_some_and(Kind::is_data);
+                        if is_data && frame.seq.get() < void_from {
                             market.note(frame);
                         }
                     }
@@ -134,7 +141,7 @@ impl Market {
 
     pub(super) fn note_epoch(&mut self, epoch: u32, start_seq: u64) {
         if self.epochs.back().is_none_or(|(known, _)| *known < epoch) {
-            if self.epochs.len() >= limits::EPOCHS_KNOWN_MAX {
+            if self.epochs.len() >= limits::EPOCHS_KEPT_MAX {
                 self.epochs.pop_front();
             }
             self.epochs.push_back((epoch, start_seq));
@@ -142,10 +149,10 @@ impl Market {
     }
 
     /// What was sent in `epoch` is void from this seq on: there the next epoch began, and none began
-    /// lower later. 1, when the journal no longer knows.
-    pub(super) fn void_from(&self, epoch: u32) -> u64 {
-        let next = self.epochs.iter().find(|(known, _)| *known == epoch.saturating_add(1));
-        next.map_or(1, |(_, start_seq)| *start_seq)
+    /// lower later. `None` when the journal no longer knows, or never did. For followers that know no identity.
+    pub(super) fn end_of_epoch(&self, epoch: u32) -> Option<u64> {
+        let place = self.epochs.iter().position(|(known, _)| *known == epoch)?;
+        self.epochs.get(place + 1).map(|(_, start_seq)| *start_seq)
     }
 
     /// See the field.
@@ -179,6 +186,9 @@ impl Market {
     /// All that is known, for the head of a journal's new segment: each instrument's definition, and
     /// its last frame of every kind, which has the counter that the next one goes on from. And what is
     /// not known: whoever reads this no longer has, or no longer minds, the loss that is the reason.
+    ///
+    /// All in one turn, once for a segment: they must stand at its head, before its first frame. There are five frames
+    /// of an instrument at most.
     pub(super) fn statements(&self) -> Vec<Frame> {
         let of = |index: InstrumentIndex| {
             let values = &self.values;
@@ -342,8 +352,9 @@ impl Market {
         let index = self.next_index()?;
         let mut definition = Definition::new(own_id(index), symbol, decimals);
         definition.seq = U64::new(seq);
-        definition.ts_event = U64::new(now.wall_ns);
-        definition.ts_recv = U64::new(self.receive_time(now));
+        let received = U64::new(self.receive_time(now));
+        definition.ts_event = received;
+        definition.ts_recv = received;
         Some(Frame::seal(definition))
     }
 
@@ -359,16 +370,48 @@ impl Market {
         frame.instrument = instrument.into();
         frame.instrument_seq = U32::new(known.map_or(0, |known| known.next_seq(&frame)));
         frame.seq = U64::new(seq);
-        frame.ts_event = U64::new(now.wall_ns);
-        frame.ts_recv = U64::new(self.receive_time(now));
+        let received = U64::new(self.receive_time(now));
+        frame.ts_event = received;
+        frame.ts_recv = received;
         frame.renew_crc();
         frame
     }
 
-    /// The wall clock, never going back: stored receive times are monotone whatever the clock does.
+    /// Receive times go on from those of the journal. A clock that is behind them by more than this is not believed.
+    pub(super) fn start_clock(&mut self, step_max: Duration, now: Now) {
+        let floor = Some(self.last_ts_recv).filter(|time| *time > 0);
+        self.clock = Some(SteadyTime::start(Follow::Receipts, floor, step_max, now));
+    }
+
+    /// Takes the clocks in when no frame does.
+    pub(super) fn read_clock(&mut self, now: Now) {
+        self.receive_time(now);
+    }
+
+    /// That the wall clock was behind the last receive time at the start, and when that is over. What else it does
+    /// the journal says too.
+    pub(super) fn poll_clock_change(&mut self) -> Option<ClockChange> {
+        let change = self.clock.as_mut().and_then(SteadyTime::take_change);
+        change.filter(|it| matches!(it, ClockChange::Behind(_) | ClockChange::Believed))
+    }
+
+    /// That the wall clock is behind receive times, while it is.
+    pub(super) fn clock_behind(&self) -> Option<ClockChange> {
+        let objection = self.clock.as_ref().and_then(SteadyTime::objection);
+        objection.filter(|it| matches!(it, ClockChange::Behind(_)))
+    }
+
+    /// The time of a receipt: it never falls, whatever the wall clock does (see [`SteadyTime`]).
+    #[inline]
     fn receive_time(&mut self, now: Now) -> u64 {
-        self.last_ts_recv = self.last_ts_recv.max(now.wall_ns);
-        self.last_ts_recv
+        if is_planted(Bug::ReceiveTimeByWallClock) {
+            self.last_ts_recv = self.last_ts_recv.max(now.wall_ns);
+            return self.last_ts_recv;
+        }
+        match &mut self.clock {
+            Some(clock) => clock.read(now),
+            None => self.last_ts_recv.max(now.wall_ns),
+        }
     }
 
     fn next_index(&self) -> Option<InstrumentIndex> {

@@ -9,9 +9,13 @@
 //!
 //! # Decisions
 //!
-//! * Only core begins a new epoch after an unclean open. The epoch is durable before its first frame is
-//!   sequenced. After the death of a process nothing is void. After a loss of power, the frames that were
-//!   published beyond the journal's end are void.
+//! * Only core begins an epoch, and it does so at every open, clean or not: a copy of a journal that was closed
+//!   cleanly must not go on under the identity of the one that went on. The epoch is durable before its first frame
+//!   is sequenced. After the death of a process nothing is void. After a loss of power, the frames that were
+//!   published beyond the journal's end are void. Shards have none of them: they are sent what is durable.
+//! * With `durability = "none"` nothing is known to be durable, so shards are sent what is committed. After a loss of
+//!   power a shard may then hold more than the journal, and is refused like one whose core was restored from an
+//!   older copy: to give up what it holds is an operator's decision.
 
 mod answers;
 mod breaker_changes;
@@ -20,17 +24,18 @@ mod exchange;
 mod followers;
 mod intake;
 mod market;
+mod replays;
 mod trim;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::quotes::QuoteQueries;
-use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::session::{Admission, Filled, Rejection, Roles, Status, describe_log, report_log};
 use super::uplink::UplinkClose;
 use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service};
 use crate::breaker;
-use crate::log::{Health, Log, Recovery, Storage};
+use crate::log::{Log, NewEpoch, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
@@ -40,10 +45,10 @@ use crate::wire::{
     U32, U64, padded,
 };
 
-use answers::Replay;
 use exchange::Exchange;
-use followers::Followers;
+use followers::{FollowerReply, Followers};
 use market::Market;
+use replays::{AskedReplay, Replays};
 
 /// The source number that core publishes as.
 pub const MARKET_SOURCE: u8 = 1;
@@ -84,6 +89,8 @@ pub struct SequencerConfig {
     pub broker_warmup_frames: u64,
     /// For jitter.
     pub seed: u64,
+    /// The identity of the epoch that core begins when it starts: random, and used once.
+    pub epoch_id: u64,
 }
 
 /// What a connection is for.
@@ -98,7 +105,9 @@ pub(crate) enum SequencerPeer {
 /// What one querier has asked for and not been sent.
 #[derive(Debug, Default)]
 pub(crate) struct Querier {
-    replay: Option<Replay>,
+    /// The epoch, by identity, of the sequence that it follows; 0 = it does not say.
+    feed: u64,
+    replay: Option<AskedReplay>,
     quotes: QuoteQueries,
 }
 
@@ -110,8 +119,9 @@ pub struct Sequencer<S: Storage> {
     followers: Followers,
     connections: Connections<SequencerPeer>,
     scratch: Vec<Frame>,
-    /// Connections whose source looked at much and found little: asked again in the next turn.
+    /// Followers whose stream looked at much and found little: asked again in the next turn.
     scanning: Vec<ConnId>,
+    replays: Replays,
     /// The exchange's next number. Ahead of the journal's own count by the frames that were taken in
     /// but not journaled, such as definitions that are known already.
     upstream_seq: Seq,
@@ -142,9 +152,13 @@ impl<S: Storage> Sequencer<S> {
         let mut connections = Connections::default();
         // Before anything is written: a journal that is refused gets no epoch.
         let (mut market, warning) = Market::rebuild(&journal, config.partition.clone())?;
-        let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash) && journal.epoch() > 0;
-        if (!recovery.clean || journal.epoch() == 0) && !keeps_epoch {
-            let epoch = journal.begin_epoch(now).map_err(|error| error.to_string())?;
+        market.start_clock(journal.clock_step_max(), now);
+        let keeps_epoch = is_planted(Bug::KeepEpochAfterCrash)
+            || (is_planted(Bug::ReuseEpochId) && recovery.clean);
+        if journal.epoch() == 0 || !keeps_epoch {
+            let epoch = journal
+                .begin_epoch(NewEpoch::of(config.epoch_id), now)
+                .map_err(|error| error.to_string())?;
             market.note_epoch(epoch, journal.epoch_start());
             log_recovery(&mut connections, recovery, epoch);
         }
@@ -153,6 +167,15 @@ impl<S: Storage> Sequencer<S> {
         }
         if !recovery.skipped_segments.is_empty() {
             let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
+            connections.log(Level::Error, text);
+        }
+        if let Some(missing) = &recovery.missing_front {
+            let text = format!(
+                "segments {} to {} of the journal are missing, and the retention has not removed them: \
+                 history begins behind them. Put the files back from a copy",
+                missing.start,
+                missing.end - 1
+            );
             connections.log(Level::Error, text);
         }
         let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
@@ -170,6 +193,7 @@ impl<S: Storage> Sequencer<S> {
             connections,
             scratch: Vec::new(),
             scanning: Vec::new(),
+            replays: Replays::default(),
             is_held_back: false,
             has_updates: false,
             failure: None,
@@ -201,8 +225,18 @@ impl<S: Storage> Sequencer<S> {
                 let answer =
                     self.followers.handle_frame(now, index, frame, &self.journal, &self.market);
                 match answer {
-                    Ok(Some(answer)) => self.connections.send(conn, answer),
-                    Ok(None) => {}
+                    Ok(FollowerReply::Session(answer)) => self.connections.send(conn, answer),
+                    Ok(FollowerReply::Begun { wants_lineage }) => {
+                        let entries = self.journal.lineage().entries().iter();
+                        for entry in entries.filter(|_| wants_lineage) {
+                            self.connections.send(conn, entry.message(MARKET_SOURCE));
+                        }
+                    }
+                    Ok(FollowerReply::Nothing) => {}
+                    Ok(FollowerReply::Foreign { refusal, text }) => {
+                        self.connections.log(Level::Error, text);
+                        self.connections.refuse(conn, ErrorCode::Unexpected, refusal);
+                    }
                     Err(text) => {
                         self.followers.handle_protocol_error(now, index);
                         self.connections.refuse(conn, ErrorCode::Unexpected, text);
@@ -233,18 +267,20 @@ impl<S: Storage> Sequencer<S> {
         &mut self,
         _now: Now,
         _conn: ConnId,
-        _session: &Session,
+        session: &Session,
     ) -> Admission<SequencerPeer> {
+        let querier = Querier { feed: session.feed.get(), ..Querier::default() };
         let answer = Session {
             source: MARKET_SOURCE,
             epoch: U32::new(self.journal.epoch()),
             epoch_start: U64::new(self.journal.epoch_start()),
             next_seq: U64::new(self.journal.next_seq()),
             durable_seq: U64::new(self.journal.durable_seq()),
+            feed: U64::new(self.journal.epoch_id()),
             name: padded("core"),
             ..Session::default()
         };
-        Admission::Accepted(SequencerPeer::Querier(Querier::default()), answer)
+        Admission::Accepted(SequencerPeer::Querier(querier), answer)
     }
 
     /// Lets the exchange machine act: dial, ask, close.
@@ -342,14 +378,19 @@ impl<S: Storage> Service for Sequencer<S> {
     }
 
     fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
-        if let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn) {
-            querier.stop(id);
+        if let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn)
+            && let Some(asked) = querier.stop(id)
+        {
+            self.replays.forget(conn, &asked);
+            self.connections.set_bulk(conn, false);
         }
     }
 
     fn status(&self, now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", "core");
+        status.text("journal_id", format!("{:016x}", self.journal.lineage().journal_id()));
+        status.text("epoch_id", format!("{:016x}", self.journal.epoch_id()));
         status.metric("epoch", self.journal.epoch());
         status.metric("next_seq", self.journal.next_seq());
         status.metric("durable_seq", self.journal.durable_seq());
@@ -362,8 +403,12 @@ impl<S: Storage> Service for Sequencer<S> {
         status.metric("refused", self.connections.refused());
         status.metric("local_faults", self.connections.local_faults());
         status.metric("local_frames_dropped", self.local_dropped);
-        if !matches!(self.journal.health(), Health::Open) {
-            status.text("journal", format!("{:?}", self.journal.health()));
+        let (under_way, waiting) = self.replays.counts();
+        status.metric("replays", under_way);
+        status.metric("replays_waiting", waiting);
+        describe_log("journal", &self.journal, &mut status);
+        if let Some(behind) = self.market.clock_behind() {
+            status.text("receive_clock", behind.to_string());
         }
         if let Some(name) = self.journal_held_by() {
             status.text("journal_held_by", name);
@@ -429,7 +474,12 @@ impl<S: Storage> Service for Sequencer<S> {
                 let name = self.followers.name(index);
                 self.connections.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
-            Some(SequencerPeer::Querier(_)) | None => {}
+            Some(SequencerPeer::Querier(querier)) => {
+                if let Some(asked) = querier.replay {
+                    self.replays.forget(conn, &asked);
+                }
+            }
+            None => {}
         }
     }
 
@@ -438,8 +488,14 @@ impl<S: Storage> Service for Sequencer<S> {
         if progress.room {
             self.is_held_back = false;
         }
+        if progress.durable {
+            // A shard is sent what has become durable.
+            for conn in self.followers.streaming() {
+                self.connections.mark_dirty(conn);
+            }
+        }
         if progress.failed {
-            self.failure = Some(format!("the journal failed: {:?}", self.journal.health()));
+            self.failure = Some(format!("the journal {}", self.journal.health()));
         }
     }
 
@@ -448,6 +504,12 @@ impl<S: Storage> Service for Sequencer<S> {
     fn on_timers(&mut self, now: Now) {
         self.retain_journal(now);
         self.journal.handle_timers(now);
+        self.market.read_clock(now);
+        if let Some(change) = self.market.poll_clock_change() {
+            let level = if change.is_objection() { Level::Error } else { Level::Info };
+            self.connections.log(level, format!("receive times: {change}"));
+        }
+        report_log(&mut self.journal, &mut self.connections);
         self.exchange.handle_timers(now);
         self.drive_exchange(now);
         self.followers.handle_timers(now);
@@ -455,6 +517,7 @@ impl<S: Storage> Service for Sequencer<S> {
         for conn in std::mem::take(&mut self.scanning) {
             self.connections.mark_dirty(conn);
         }
+        self.begin_replays(now);
     }
 
     fn on_commit(&mut self, now: Now) {
@@ -469,8 +532,8 @@ impl<S: Storage> Service for Sequencer<S> {
 
     fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.journal.close(now) {
-            self.connections
-                .log(Level::Error, format!("the journal was not closed cleanly: {error}"));
+            let health = self.journal.health();
+            self.failure = Some(format!("the journal was not closed cleanly: {error} ({health})"));
         }
     }
 
@@ -484,7 +547,7 @@ impl<S: Storage> Service for Sequencer<S> {
         }
         let of_journal = self.journal.next_deadline();
         let (exchange, followers) = (self.exchange.next_deadline(), self.followers.next_deadline());
-        [of_journal, exchange, followers].into_iter().flatten().min()
+        [of_journal, exchange, followers, self.replays.next_due()].into_iter().flatten().min()
     }
 
     fn fill(&mut self, now: Now, conn: ConnId) -> Filled {
@@ -502,6 +565,10 @@ fn log_recovery(connections: &mut Connections<SequencerPeer>, recovery: &Recover
     if recovery.fresh {
         connections.log(Level::Info, format!("new journal, epoch {epoch}"));
         return;
+    }
+    if recovery.clean {
+        let text = format!("epoch {epoch} begins at seq {}", recovery.next_seq);
+        return connections.log(Level::Info, text);
     }
     let text = format!(
         "the journal was not closed; {} torn records were cut, epoch {epoch} begins at seq {}",

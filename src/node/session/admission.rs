@@ -92,9 +92,13 @@ pub(super) fn greet<S: Service>(
 ) -> Handled {
     let admission = admit(service, now, conn, session).unwrap_or_else(Admission::Refused);
     let asks = session.role == Role::Querier as u8;
+    let is_source = [Role::Publisher, Role::Feeder].map(|role| role as u8).contains(&session.role);
     let connections = service.connections_mut();
     match admission {
         Admission::Accepted(peer, answer) => {
+            if is_source {
+                connections.set_source(conn);
+            }
             connections.greet(conn, asks, peer);
             connections.send(conn, answer);
         }

@@ -2,6 +2,7 @@
 //! heard. Every node keeps its connections in a [`Connections`]; what a connection is *for* is the node's
 //! own type `P`, unknown until it is greeted. Not here: what a frame means to a node.
 
+mod bulk;
 mod liveness;
 
 use std::collections::VecDeque;
@@ -11,6 +12,7 @@ use bytes::{Buf, BytesMut};
 use zerocopy::IntoBytes;
 
 use super::round::Round;
+use super::work::Work;
 use crate::limits;
 use crate::node::{Action, ConnId, DialId, Level, LocalFault};
 use crate::planted::{Bug, is_planted};
@@ -34,6 +36,10 @@ pub struct Connection<P> {
     is_dialed: bool,
     /// Its peer may ask questions.
     asks: bool,
+    /// What the node has next for it can wait.
+    is_bulk: bool,
+    /// It brings what is live: it is read ahead of others.
+    is_source: bool,
 }
 
 impl<P> Connection<P> {
@@ -82,6 +88,9 @@ pub struct Connections<P> {
     slots: Vec<Option<Connection<P>>>,
     open: usize,
     dirty: VecDeque<ConnId>,
+    /// The same of bulk, behind those.
+    bulk: VecDeque<ConnId>,
+    work: Work,
     actions: VecDeque<Action>,
     next_tick: Mono,
     refused: u64,
@@ -108,6 +117,8 @@ impl<P> Default for Connections<P> {
             slots: Vec::new(),
             open: 0,
             dirty: VecDeque::new(),
+            bulk: VecDeque::new(),
+            work: Work::default(),
             actions: VecDeque::new(),
             next_tick: Mono::default(),
             refused: 0,
@@ -148,6 +159,8 @@ impl<P> Connections<P> {
             is_closing: false,
             is_dialed,
             asks: false,
+            is_bulk: false,
+            is_source: is_dialed,
         });
     }
 
@@ -275,6 +288,7 @@ impl<P> Connections<P> {
 
     /// A turn begins: nothing of it has made anybody dirty yet.
     pub(super) fn begin_turn(&mut self) {
+        self.work.begin_turn();
         self.round.begin_turn(self.dirty.len());
     }
 
@@ -336,6 +350,19 @@ impl<P> Connections<P> {
             && !connection.is_dirty
         {
             connection.is_dirty = true;
+            let is_bulk = connection.is_bulk && !is_planted(Bug::ReplayBeforeLive);
+            let line = if is_bulk { &mut self.bulk } else { &mut self.dirty };
+            line.push_back(id);
+        }
+    }
+
+    /// The same as [`Connections::mark_dirty`], for what is live only.
+    pub fn mark_dirty_if_live(&mut self, id: ConnId) {
+        if let Some(connection) = self.slots.get_mut(id.slot as usize).and_then(Option::as_mut)
+            && connection.id == id
+            && !(connection.is_dirty | connection.is_bulk)
+        {
+            connection.is_dirty = true;
             self.dirty.push_back(id);
         }
     }
@@ -348,12 +375,17 @@ impl<P> Connections<P> {
 
     /// The same as [`Connections::mark_dirty`], ahead of all others: for who has not had anything yet.
     pub fn mark_dirty_first(&mut self, id: ConnId) {
-        let queued = self.dirty.len();
+        let queued = (self.dirty.len(), self.bulk.len());
         self.mark_dirty(id);
-        if self.dirty.len() > queued
-            && let Some(id) = self.dirty.pop_back()
-        {
-            self.dirty.push_front(id);
+        let line = if self.dirty.len() > queued.0 {
+            &mut self.dirty
+        } else if self.bulk.len() > queued.1 {
+            &mut self.bulk
+        } else {
+            return;
+        };
+        if let Some(id) = line.pop_back() {
+            line.push_front(id);
         }
     }
 
@@ -435,15 +467,21 @@ impl<P> Connections<P> {
     /// The next connection with something to send; see [`super::Node::poll_dirty`].
     #[inline]
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
-        let next = self.dirty.pop_front();
-        self.round.note_flushed(next.is_some());
-        let id = next?;
-        if let Some(Some(connection)) = self.slots.get_mut(id.slot as usize)
-            && connection.id == id
-        {
-            connection.is_dirty = false;
+        loop {
+            let next = self.dirty.pop_front();
+            self.round.note_flushed(next.is_some());
+            let id = next?;
+            if let Some(Some(connection)) = self.slots.get_mut(id.slot as usize)
+                && connection.id == id
+            {
+                if connection.is_bulk && !is_planted(Bug::ReplayBeforeLive) {
+                    // It stands in the other line since.
+                    continue;
+                }
+                connection.is_dirty = false;
+            }
+            return Some(id);
         }
-        Some(id)
     }
 
     /// The outbox of a connection, closing ones included.

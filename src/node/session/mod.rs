@@ -19,21 +19,25 @@
 
 mod admission;
 mod connections;
+mod log_report;
 mod round;
 mod status;
+mod work;
 
 pub(crate) use crate::question::Rejection;
 pub(crate) use admission::{Admission, Permission, Roles, authorize};
 pub use connections::{Connection, Connections};
+pub(crate) use log_report::{describe_log, report_log};
 pub use round::Round;
 pub(crate) use status::Status;
+pub use work::{Work, WorkSpent};
 
 use super::codec::{self, Codec};
 use super::{Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing};
 use crate::question::{Question, QuestionError};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, Heartbeat, Op, Query,
+    BreakerAction, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, Heartbeat, Kind, Op, Query,
     QueryMore, Refusal, Seq, Session, unpadded,
 };
 
@@ -148,6 +152,11 @@ pub(crate) trait Service: Sized {
         self.connections_mut().close_after_flush(conn);
     }
 
+    /// A peer that was to introduce itself again refuses instead.
+    fn on_refusal(&mut self, conn: ConnId, refusal: &Refusal) {
+        let (_, _) = (conn, refusal);
+    }
+
     /// A connection is over. `peer` is what it was for, unless nobody knew that yet.
     fn on_close(&mut self, now: Now, conn: ConnId, peer: Option<Self::Peer>, reason: CloseReason);
 
@@ -207,10 +216,18 @@ pub(crate) trait Service: Sized {
     }
 }
 
+/// What a peer is told for whom no descriptor is left.
+const NO_DESCRIPTOR: &str = "no free descriptor for you here";
+
 impl<S: Service> Node for S {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         match origin {
             Origin::Accepted(_) | Origin::HandedOver => self.connections_mut().insert(now, conn),
+            Origin::Surplus(_) => {
+                let connections = self.connections_mut();
+                connections.insert(now, conn);
+                connections.refuse(conn, ErrorCode::Limit, NO_DESCRIPTOR);
+            }
             Origin::Dialed(dial) => {
                 self.connections_mut().insert_dialed(now, conn);
                 Service::on_dialed(self, now, conn, dial);
@@ -313,6 +330,22 @@ impl<S: Service> Node for S {
         self.connections_mut().poll_dirty()
     }
 
+    fn poll_bulk(&mut self) -> Option<ConnId> {
+        self.connections_mut().poll_bulk()
+    }
+
+    fn has_bulk(&self) -> bool {
+        self.connections().has_bulk()
+    }
+
+    fn put_off(&mut self, conn: ConnId) -> bool {
+        let is_bulk = self.connections().is_bulk(conn);
+        if is_bulk {
+            self.connections_mut().mark_dirty(conn);
+        }
+        is_bulk
+    }
+
     #[inline]
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
         if self.connections().outbox(conn).is_empty() {
@@ -336,6 +369,10 @@ impl<S: Service> Node for S {
     fn wants_bytes(&self, conn: ConnId) -> bool {
         Service::wants(self, conn)
     }
+
+    fn is_source(&self, conn: ConnId) -> bool {
+        self.connections().is_source(conn)
+    }
 }
 
 /// Whether a frame was handled.
@@ -357,6 +394,14 @@ fn handle_frame<S: Service>(service: &mut S, now: Now, conn: ConnId, frame: &Fra
     if !is_greeted {
         return match frame.view::<Session>() {
             Some(session) => admission::greet(service, now, conn, session),
+            None if frame.kind() == Some(Kind::Error) => {
+                // What was answered to its SESSION does not do for it.
+                if let Some(refusal) = frame.view::<Refusal>() {
+                    service.on_refusal(conn, refusal);
+                }
+                service.connections_mut().close_after_flush(conn);
+                Handled::Here
+            }
             None => {
                 let text = "the first frame must be a SESSION";
                 service.connections_mut().refuse(conn, ErrorCode::Unexpected, text);

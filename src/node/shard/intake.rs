@@ -7,8 +7,6 @@
 //!   waits in memory. A log that cannot take a frame, as on a full disk, closes the feeder with ERROR
 //!   Storage. Core then starts again from what the log has, so no frame of the old connection is stored
 //!   behind a hole.
-//! * A shard that missed epochs asks where the first of them began. It takes back only what is behind that.
-//!   If it took back its whole epoch, it would fetch what a trimmed journal no longer has.
 //! * What the shard acknowledges is in its log. A mark, at most once a second, states how far core's
 //!   sequence has come without frames for this shard. Core trims by that acknowledgement, so a crash must
 //!   not take it back.
@@ -21,7 +19,7 @@ use crate::node::Service;
 use crate::node::session::Rejection;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Definition, ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, Seq};
+use crate::wire::{Definition, ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, Kind, Seq};
 
 /// Frames that one read of a connection can bring.
 const PENDING_MAX: usize = limits::READ_BYTES_PER_TURN_MAX / FRAME_BYTES;
@@ -31,6 +29,9 @@ impl<S: Storage> Shard<S> {
     pub(super) fn store(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         if self.feeder != Some(conn) {
             return Ok(());
+        }
+        if frame.kind == Kind::Definition as u8 {
+            self.check_owner(frame)?;
         }
         let stored = if let Some(gap) = frame.view::<Gap>() {
             if gap.reason == GapReason::Corrupt as u8 {
@@ -56,8 +57,10 @@ impl<S: Storage> Shard<S> {
                 // Core begins again from what the log has: nothing of this connection is kept back.
                 self.is_held_back = true;
                 self.pending.clear();
+                let reason =
+                    self.log.health().problem().map_or(error.to_string(), ToString::to_string);
                 self.connections
-                    .log(Level::Error, format!("the log takes no more for now: {error}"));
+                    .log(Level::Error, format!("the log takes no more for now: {reason}"));
                 Err(Rejection::new(ErrorCode::Storage, "the log cannot take more now"))
             }
         }
@@ -90,6 +93,21 @@ impl<S: Storage> Shard<S> {
                 return;
             }
         }
+    }
+
+    /// Refuses a definition of somebody else's symbol: core divides the symbols in another way.
+    fn check_owner(&mut self, frame: &Frame) -> Result<(), Rejection> {
+        let Some(definition) = frame.view::<Definition>() else { return Ok(()) };
+        if self.owns(&definition.symbol) || is_planted(Bug::TakeAnyPartition) {
+            return Ok(());
+        }
+        let text = format!(
+            "core sends {}, which belongs to another shard: the partition of core is not that of {}. Give both \
+             the same configuration",
+            definition.symbol, self.config.name
+        );
+        self.connections.log(Level::Error, text);
+        Err(Rejection::new(ErrorCode::NotOwner, "the partition of core is another"))
     }
 
     fn store_event(&mut self, frame: &Frame) -> Result<(), AppendError> {

@@ -5,21 +5,29 @@
 //! Invariant: what it acknowledged as accepted is committed in its log; what it acknowledged as durable
 //! has been synced.
 
+mod continuity;
 mod intake;
+mod kept_partition;
 mod querier;
+
+pub use kept_partition::{check_partition, keep_partition, partition_line};
 
 use std::collections::VecDeque;
 
-use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::session::{Admission, Filled, Rejection, Roles, Status, describe_log, report_log};
 use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::history::{Index, UnpackedBlock};
+use crate::limits;
 use crate::log::{Health, Log, Recovery, Storage};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{Ack, ErrorCode, Frame, Heartbeat, Kind, Seq, Session, Symbol, U32, U64, padded};
+use crate::wire::{
+    Ack, ErrorCode, Frame, Heartbeat, Kind, Refusal, Seq, Session, Symbol, U32, U64, padded,
+};
 
+use continuity::Continuity;
 use querier::{Load, Querier};
 
 /// What a shard is configured with.
@@ -47,15 +55,13 @@ pub struct Shard<S: Storage> {
     index: Index,
     connections: Connections<ShardPeer>,
     feeder: Option<ConnId>,
-    /// Whom this shard asked about the epochs that it missed.
+    /// Whom this shard has told where it stands, and who has to say what of that is part of his sequence.
     asked: Option<ConnId>,
     scratch: Vec<Frame>,
     /// One block of the index, unpacked; kept to save the allocation.
     unpacked: UnpackedBlock,
     /// What all answers under way hold.
     load: Load,
-    /// Connections whose answers looked at much and found little: asked again in the next turn.
-    scanning: Vec<ConnId>,
     /// Connections with questions that the log is not far enough for, and when the first gives up.
     waiting: Vec<ConnId>,
     waiting_due: Option<Mono>,
@@ -79,6 +85,7 @@ impl<S: Storage> Shard<S> {
         log.require_checkpoints();
         let (index, damaged) = Index::rebuild(&log);
         let mut connections = Connections::default();
+        connections.work_mut().bound_frames(limits::ANSWER_FRAMES_PER_TURN_MAX);
         if recovery.cut_records > 0 {
             let text = format!("{} torn records were cut from the log", recovery.cut_records);
             connections.log(Level::Warn, text);
@@ -86,6 +93,21 @@ impl<S: Storage> Shard<S> {
         if !recovery.skipped_segments.is_empty() {
             let text = format!("segments {:?} are left out: rot", recovery.skipped_segments);
             connections.log(Level::Error, text);
+        }
+        if let Some(missing) = &recovery.missing_front {
+            let text = format!(
+                "segments {} to {} of the log are missing, and the retention has not removed them; answers \
+                 will say that they are not complete. Put the files back, or have core feed this shard anew: \
+                 see `pregao recover`",
+                missing.start,
+                missing.end - 1
+            );
+            connections.log(Level::Error, text);
+        }
+        if recovery.is_end_missing {
+            let text =
+                "the last segments of the log are missing; core is asked for what stood there";
+            connections.log(Level::Error, text.to_owned());
         }
         if damaged > 0 {
             let text = format!("{damaged} records of the log are damaged; answers will say so");
@@ -105,7 +127,6 @@ impl<S: Storage> Shard<S> {
             scratch: Vec::new(),
             unpacked: UnpackedBlock::default(),
             load: Load::default(),
-            scanning: Vec::new(),
             waiting: Vec::new(),
             waiting_due: None,
             is_held_back: false,
@@ -138,13 +159,19 @@ impl<S: Storage> Shard<S> {
         if self.is_held_back {
             return Admission::refused(ErrorCode::Storage, "the log cannot take more now");
         }
-        if self.has_missed_epochs(conn, session) {
-            // Core is sent where this log stands, and says what of it is void.
-            self.asked = Some(conn);
-            return Admission::Retry(self.own_session(session.source));
-        }
-        if let Err(rejection) = self.follow(now, session) {
-            return Admission::Refused(rejection);
+        match self.continuity(conn, session) {
+            Continuity::Same => {}
+            Continuity::Begins { start_seq, gives_up } => {
+                if let Err(rejection) = self.adopt(now, session, start_seq, gives_up) {
+                    return Admission::Refused(rejection);
+                }
+            }
+            Continuity::Unknown => {
+                // Core is told where this log stands, and says what of it is part of its journal.
+                self.asked = Some(conn);
+                return Admission::Retry(self.own_session(session.source));
+            }
+            Continuity::Refused(text) => return Admission::refused(ErrorCode::Unexpected, text),
         }
         if let Some(before) = self.feeder.replace(conn) {
             self.connections.refuse(before, ErrorCode::Unexpected, "another feeder took over");
@@ -163,6 +190,7 @@ impl<S: Storage> Shard<S> {
             epoch_start: U64::new(self.log.epoch_start()),
             next_seq: Seq::field(Some(self.wanted())),
             durable_seq: Seq::field(Some(self.log.durable_upstream_seq())),
+            feed: U64::new(self.log.epoch_id()),
             name: padded(&self.config.name),
             ..Session::default()
         }
@@ -182,45 +210,6 @@ impl<S: Storage> Shard<S> {
     /// The next `seq` of core that this shard needs.
     fn wanted(&self) -> Seq {
         Seq::or_first(self.log.upstream().1)
-    }
-
-    /// Whether epochs lie between this log's and core's, and core has not been asked about them: the
-    /// start of its own says nothing about theirs.
-    fn has_missed_epochs(&self, conn: ConnId, session: &Session) -> bool {
-        let (ours, cores) = (self.log.epoch(), session.epoch.get());
-        ours > 0 && cores > ours.saturating_add(1) && self.asked != Some(conn)
-    }
-
-    /// Takes core's epoch over. Frames beyond its start are void.
-    fn follow(&mut self, now: Now, session: &Session) -> Result<(), Rejection> {
-        let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
-        if epoch < self.log.epoch() {
-            let text = "this shard has a later epoch than that journal";
-            return Err(Rejection::new(ErrorCode::Failed, text));
-        }
-        if epoch == self.log.epoch() {
-            return Ok(());
-        }
-        // Epochs never begin lower than those before them: what came before this log's own is good,
-        // also when core no longer knows better.
-        let missed = self.log.epoch() > 0 && epoch - self.log.epoch() > 1;
-        let start = if missed { start.max(self.log.epoch_start()) } else { start };
-        match self.log.follow_epoch(epoch, start, now) {
-            // No frame is void, but a hole may reach further than the frames do.
-            Ok(None) => self.index.holes.void_from(start),
-            Ok(Some(void_from)) => {
-                self.connections
-                    .log(Level::Warn, format!("frames from seq {void_from} on are void"));
-                self.log.commit(now);
-                (self.index, self.damaged) = Index::rebuild(&self.log);
-            }
-            Err(_) => {
-                let text = "the log cannot take a new epoch now";
-                return Err(Rejection::new(ErrorCode::Storage, text));
-            }
-        }
-        self.has_updates = true;
-        Ok(())
     }
 
     /// Acknowledges to core how far the log is, when it has moved.
@@ -263,6 +252,12 @@ impl<S: Storage> Service for Shard<S> {
     }
 
     fn on_arrival(&mut self, _now: Now, _conn: ConnId, _frames: usize) {}
+
+    fn on_refusal(&mut self, conn: ConnId, refusal: &Refusal) {
+        if self.asked == Some(conn) {
+            self.explain_refusal(refusal);
+        }
+    }
 
     fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         if !matches!(self.connections.peer(conn), Some(ShardPeer::Feeder)) {
@@ -307,6 +302,7 @@ impl<S: Storage> Service for Shard<S> {
         let mut status = Status::default();
         status.text("role", self.config.name.clone());
         status.text("feeder", if self.feeder.is_some() { "connected" } else { "none" });
+        status.text("epoch_id", format!("{:016x}", self.log.epoch_id()));
         status.metric("epoch", self.log.epoch());
         status.metric("next_seq", self.wanted().get());
         status.metric("durable_seq", self.log.durable_upstream_seq().get());
@@ -319,13 +315,12 @@ impl<S: Storage> Service for Shard<S> {
         status.metric("duplicates", self.duplicates);
         status.metric("damaged_records", self.damaged);
         status.metric("holes", self.index.holes.len());
+        status.metric("front_missing", i64::from(self.log.is_front_missing()));
         status.metric("held_back", i64::from(self.is_held_back));
         status.metric("connections", self.connections.len());
         status.metric("refused", self.connections.refused());
         status.metric("local_faults", self.connections.local_faults());
-        if !matches!(self.log.health(), Health::Open) {
-            status.text("log", format!("{:?}", self.log.health()));
-        }
+        describe_log("log", &self.log, &mut status);
         status
     }
 
@@ -345,11 +340,11 @@ impl<S: Storage> Service for Shard<S> {
         if progress.room {
             self.is_held_back = false;
         }
-        if progress.room || matches!(self.log.health(), Health::NoSpace(_)) {
+        if progress.room || matches!(self.log.health(), Health::Waiting(_)) {
             self.store_pending(now);
         }
         if progress.failed {
-            self.failure = Some(format!("the log failed: {:?}", self.log.health()));
+            self.failure = Some(format!("the log {}", self.log.health()));
             return;
         }
         if progress.durable {
@@ -361,11 +356,9 @@ impl<S: Storage> Service for Shard<S> {
 
     fn on_timers(&mut self, now: Now) {
         self.log.handle_timers(now);
+        report_log(&mut self.log, &mut self.connections);
         self.forget_removed();
         self.settle_waiting(now, false);
-        for conn in std::mem::take(&mut self.scanning) {
-            self.connections.mark_dirty(conn);
-        }
     }
 
     fn on_commit(&mut self, now: Now) {
@@ -378,7 +371,8 @@ impl<S: Storage> Service for Shard<S> {
 
     fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.log.close(now) {
-            self.connections.log(Level::Error, format!("the log was not closed cleanly: {error}"));
+            let health = self.log.health();
+            self.failure = Some(format!("the log was not closed cleanly: {error} ({health})"));
         }
     }
 
@@ -387,9 +381,6 @@ impl<S: Storage> Service for Shard<S> {
     }
 
     fn next_due(&self) -> Option<Mono> {
-        if !self.scanning.is_empty() {
-            return Some(Mono::default());
-        }
         [self.log.next_deadline(), self.waiting_due].into_iter().flatten().min()
     }
 

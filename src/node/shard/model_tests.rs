@@ -336,11 +336,7 @@ impl World {
         let conn = self.bench.querier();
         self.bench.deliver(conn, &asked.question().frames());
         let bite = [1, 100, 64, 4_096, usize::MAX][usize::try_from(self.random.below(5)).unwrap()];
-        let mut bytes = self.bench.read_bytes(conn, bite);
-        while !self.bench.shard.scanning.is_empty() {
-            self.bench.turn();
-            bytes.extend(self.bench.read_bytes(conn, bite));
-        }
+        let bytes = self.bench.read_bytes(conn, bite);
         self.bench.shard.handle_close(self.bench.now, conn, CloseReason::PeerClosed);
         assert_eq!(self.bench.shard.load, Default::default(), "nothing is left of an answer");
         frames_of(&bytes)
@@ -438,11 +434,7 @@ fn more_rows_out_of_order_than_can_be_held_are_looked_for_again() {
     };
     let mut read = |op, limit| {
         bench.deliver(conn, &asked(op, limit).question().frames());
-        let mut bytes = bench.read_bytes(conn, usize::MAX);
-        while !bench.shard.scanning.is_empty() {
-            bench.turn();
-            bytes.extend(bench.read_bytes(conn, usize::MAX));
-        }
+        let bytes = bench.read_bytes(conn, usize::MAX);
         let mut frames = frames_of(&bytes);
         frames.retain(|f| f.kind().is_some_and(Kind::is_data) && !f.has(Flags::SNAPSHOT));
         frames

@@ -7,6 +7,7 @@
 //! # Decisions
 //!
 //! * The order of answers matters because the aggregator has one connection to a shard for all its clients.
+//! * All answers together have a bounded part of a turn, so that they do not delay what core feeds.
 
 use std::collections::VecDeque;
 
@@ -14,11 +15,16 @@ use super::{Shard, ShardPeer};
 use crate::history::{AnswerContext, AnswerProgress, HistoryAnswer};
 use crate::limits;
 use crate::log::Storage;
-use crate::node::ConnId;
 use crate::node::session::Rejection;
+use crate::node::{ConnId, Work};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{EndStatus, Ended, ErrorCode, Refusal, Seq, U16};
+
+/// A piece of an answer may have so many frames, however little is left of a turn.
+const FRAMES_PER_PIECE_MIN: usize = 64;
+/// A piece of an answer may look at so many records, however little is left of a turn: some blocks of the index.
+const RECORDS_PER_PIECE_MIN: usize = 8 * limits::INDEX_BLOCK_TRADES;
 
 /// A connection that asks.
 #[derive(Debug, Default)]
@@ -96,6 +102,17 @@ impl Querier {
 }
 
 impl<S: Storage> Shard<S> {
+    /// What its turns spend on answers.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        self.connections.work()
+    }
+
+    /// The same, to bound it.
+    pub fn work_mut(&mut self) -> &mut Work {
+        self.connections.work_mut()
+    }
+
     /// Changes what a client holds, and the sum of all with it.
     pub(super) fn change_querier(&mut self, conn: ConnId, change: impl FnOnce(&mut Querier)) {
         let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else { return };
@@ -149,6 +166,7 @@ impl<S: Storage> Shard<S> {
             return Err(Rejection::new(ErrorCode::Limit, text));
         }
         self.change_querier(conn, |querier| querier.answers.push_back(answer));
+        self.connections.set_bulk(conn, true);
         self.connections.mark_dirty(conn);
         Ok(())
     }
@@ -228,32 +246,45 @@ impl<S: Storage> Shard<S> {
         }
     }
 
-    /// Fills the empty outbox of a client.
+    /// Fills the empty outbox of a client, as long as this turn may spend something on answers.
     pub(super) fn refill(&mut self, conn: ConnId) {
+        let frames_left = self.connections.work().frames_left();
         let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else { return };
         if querier.answers.is_empty() {
             return;
         }
+        if frames_left == 0 {
+            // What core feeds is taken in first.
+            self.connections.mark_dirty(conn);
+            return;
+        }
         self.scratch.clear();
         let before = querier.load();
-        let mut budget = limits::RECORDS_PER_FILL_MAX;
+        let room = frames_left.clamp(FRAMES_PER_PIECE_MIN, limits::FILL_FRAMES_MAX);
+        let records_max = frames_left.saturating_mul(limits::RECORDS_PER_BULK_FRAME);
+        let records_max = records_max.clamp(RECORDS_PER_PIECE_MIN, limits::RECORDS_PER_FILL_MAX);
+        let mut budget = records_max;
         querier.fill(&mut AnswerContext {
             index: &mut self.index,
             log: &self.log,
             unpacked: &mut self.unpacked,
             out: &mut self.scratch,
-            room: limits::FILL_FRAMES_MAX,
+            room,
             budget: &mut budget,
-            is_damaged: self.damaged > 0,
+            is_damaged: self.damaged > 0 || self.log.is_front_missing(),
         });
         let (after, is_over) = (querier.load(), querier.answers.is_empty());
         self.load.queries = self.load.queries - before.queries + after.queries;
         self.load.instruments = self.load.instruments - before.instruments + after.instruments;
+        let looked = records_max.saturating_sub(budget).div_ceil(limits::RECORDS_PER_BULK_FRAME);
+        let spent = self.scratch.len() + looked;
         if !self.scratch.is_empty() {
+            self.connections.work_mut().spend_frames(spent + limits::BULK_FRAMES_PER_WRITE);
             self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         } else if !is_over {
             // Much was looked at and little found: others have their turn.
-            self.scanning.push(conn);
+            self.connections.work_mut().spend_frames(spent.max(1));
+            self.connections.mark_dirty(conn);
         }
     }
 }

@@ -16,8 +16,8 @@ use Step::{Append, Close, Commit, Epoch, Look};
 use super::queues;
 use crate::log::memory::MemoryDisk;
 use crate::log::{
-    AppendError, HEADER_BYTES, Health, Log, LogConfig, Read, Retention, Sequence, SyncPolicy,
-    UpstreamRule,
+    AppendError, HEADER_BYTES, Health, Log, LogConfig, NewEpoch, Read, Retention, Sequence,
+    SyncPolicy, UpstreamRule,
 };
 use crate::time::{Mono, Now};
 use crate::wire::{FRAME_BYTES, Frame, Kind, Quote, U64};
@@ -152,7 +152,7 @@ impl Life {
                 self.committed_seq = self.appended_seq;
             }
             Step::Epoch => {
-                let done = self.log.begin_epoch(at(1));
+                let done = self.log.begin_epoch(NewEpoch::of(7), at(1));
                 self.blocked(done.map(|_| ()))?;
             }
             Step::Close => {

@@ -120,6 +120,8 @@ pub struct Follower {
     request: Request,
     symbols: Symbols,
     wants_system: bool,
+    /// The epoch, by identity, under which it has what is before its place; 0 = it was told none.
+    feed: u64,
     epoch: u32,
     epoch_start: Option<Seq>,
     /// The broker goes on behind frames that a new epoch made void, and that have to come again.
@@ -151,6 +153,7 @@ impl Follower {
             request,
             symbols: Symbols::default(),
             wants_system,
+            feed: 0,
             epoch: 0,
             epoch_start: None,
             is_misplaced: false,
@@ -191,6 +194,13 @@ impl Follower {
     #[must_use]
     pub fn next_seq(&self) -> Option<Seq> {
         self.next_seq
+    }
+
+    /// The epoch under which it has what is before its place, by identity and number: what it says in its
+    /// sessions, so that nobody goes on with another sequence. 0, 0 before it was told.
+    #[must_use]
+    pub fn epoch(&self) -> (u64, u32) {
+        (self.feed, self.epoch)
     }
 
     /// What to read from next.
@@ -386,7 +396,10 @@ impl Follower {
             // Where a missed epoch began is not known, but it was not before the one known here.
             start = start.min(known_start);
         }
-        if known == 0 || known == epoch || self.next_seq <= start {
+        let known_feed = std::mem::replace(&mut self.feed, subscribed.feed.get());
+        // A broker that was told our epoch has said what of it is void. Numbers alone could not.
+        let was_told = known_feed != 0 && self.feed != 0;
+        if known == 0 || known == epoch || was_told || self.next_seq <= start {
             return;
         }
         let to_seq = Seq::number(self.next_seq.and_then(Seq::previous));

@@ -253,6 +253,8 @@ impl Subscriber {
             Upstream::Broker => Role::Subscriber,
             Upstream::Core => Role::Querier,
         };
+        let (feed, epoch) = self.follower.epoch();
+        let next_seq = Seq::field(self.follower.next_seq());
         let connection = self.connection_mut(upstream);
         connection.dial.opened(now.mono);
         if !connection.dial.is_greeting() {
@@ -262,7 +264,8 @@ impl Subscriber {
         connection.outbox.clear();
         connection.last_heard = now.mono;
         let name = padded("client");
-        connection.send(now, Session { role: role as u8, name, ..Session::default() });
+        let (role, feed, epoch) = (role as u8, U64::new(feed), U32::new(epoch));
+        connection.send(now, Session { role, feed, epoch, next_seq, name, ..Session::default() });
         match (upstream, self.follower.next_read()) {
             (Upstream::Broker, NextRead::Broker { from_seq }) => {
                 for subscribe in self.follower.subscribe_frames(from_seq) {

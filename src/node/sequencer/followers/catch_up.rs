@@ -16,7 +16,7 @@ use crate::limits;
 use crate::log::{Log, Mark, Read, Storage, is_event};
 use crate::node::sequencer::market::Market;
 use crate::planted::{Bug, is_planted};
-use crate::wire::{Flags, Frame, Gap, GapReason, InstrumentIndex, Seq, Session};
+use crate::wire::{Flags, Frame, Gap, GapReason, InstrumentIndex, Seq};
 
 impl Followers {
     /// All frames below this seq are durable at every shard that is configured, as far as they have
@@ -29,20 +29,6 @@ impl Followers {
 }
 
 impl Follower {
-    /// Whether it stands in an older epoch and asks what of that is void. A follower that took core's
-    /// epoch over says that one.
-    pub(super) fn has_missed_epochs<S: Storage>(
-        &self,
-        session: &Session,
-        journal: &Log<S>,
-    ) -> bool {
-        let epoch = session.epoch.get();
-        self.uplink.is_greeting()
-            && self.config.shard.is_some()
-            && epoch != 0
-            && epoch < journal.epoch()
-    }
-
     /// A broker or a replica that is slow does not keep the journal from being trimmed. One that was
     /// overtaken so gets definitions and last values before it goes on, as one gets that comes back too
     /// late: without them it would not know instruments that were defined meanwhile, and would hand old
@@ -72,10 +58,12 @@ impl Follower {
         out: &mut Vec<Frame>,
     ) {
         let values = market.values();
-        let end = values.index_end();
+        let (end, (_, end_seq)) = (values.index_end(), self.end(journal));
         while next_index < end && out.len() < limits::FILL_FRAMES_MAX {
             let is_theirs = market.owner(next_index) == self.config.shard;
             let definition = values.definition(next_index).filter(|_| is_theirs);
+            // What core could still lose, the frames bring when it cannot any more.
+            let definition = definition.filter(|frame| frame.seq.get() < end_seq);
             out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
             next_index = next_index.next();
         }
@@ -85,8 +73,7 @@ impl Follower {
         }
         // Only now: the journal may have been trimmed further meanwhile.
         let position = journal.position_of_seq(wanted_seq.get());
-        let first_seq =
-            first_seq_from(journal, position).unwrap_or(Seq::or_first(journal.next_seq()));
+        let first_seq = first_seq_from(journal, position).unwrap_or(Seq::or_first(end_seq));
         if let Some(lost_to) = first_seq.previous().filter(|lost_to| *lost_to >= wanted_seq) {
             let gap = Gap::uncounted(GapReason::SourceLost, wanted_seq, lost_to);
             out.push(Frame::seal(gap));

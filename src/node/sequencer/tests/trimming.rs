@@ -79,9 +79,9 @@ fn a_restarted_core_trims_nothing_before_its_shards_have_spoken() {
     feed(&mut bench, exchange, (103..203).map(|seq| quote(seq, 0)));
     assert_eq!(first_seq(&bench), 1);
     // What it says when it comes is enough: a quiet shard need not acknowledge anything new.
-    let conn = bench.open(Origin::Dialed(DialId(SHARD)));
-    let said =
-        Session { next_seq: U64::new(203), durable_seq: U64::new(203), ..Session::default() };
+    let (conn, core) = bench.greeted(SHARD);
+    let (feed, next_seq) = (core.feed, U64::new(203));
+    let said = Session { feed, next_seq, durable_seq: next_seq, ..Session::default() };
     bench.deliver(conn, &[Frame::seal(said)]);
     for _ in 0..40 {
         bench.turn();

@@ -24,7 +24,7 @@ impl<P> Connections<P> {
     }
 
     /// Every [`limits::SILENCE_CHECK_EVERY`]: closes peers that have been silent too long, and greets those that we have been
-    /// silent to. `next_seq` says what a connection's heartbeat states (`None`: it is sent no sequence).
+    /// silent to. One look at all connections, every two seconds: `limits::CONNECTIONS_MAX` at most. `next_seq` says what a connection's heartbeat states (`None`: it is sent no sequence).
     pub fn tick(&mut self, now: Now, next_seq: impl Fn(&P) -> Option<Seq>) {
         if now.mono < self.next_tick {
             return;

@@ -208,6 +208,22 @@ impl Storage for ModelStorage {
         self.world.borrow_mut().doer.list()
     }
 
+    fn removed_through(&mut self) -> Result<u64, StorageError> {
+        self.world.borrow_mut().doer.removed_through()
+    }
+
+    fn set_removed_through(&mut self, number: u64) -> Result<(), StorageError> {
+        self.world.borrow_mut().doer.set_removed_through(number)
+    }
+
+    fn partition(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        self.world.borrow_mut().doer.partition()
+    }
+
+    fn set_partition(&mut self, text: &[u8]) -> Result<(), StorageError> {
+        self.world.borrow_mut().doer.set_partition(text)
+    }
+
     fn open(&mut self, number: u64) -> Result<MemorySegment, StorageError> {
         self.world.borrow_mut().doer.open(number)
     }
@@ -230,6 +246,10 @@ impl Storage for ModelStorage {
 
     fn start_remove(&mut self, segment: MemorySegment) {
         self.start(|disk| disk.start_remove(segment));
+    }
+
+    fn start_examine(&mut self) {
+        self.start(|disk| disk.start_examine());
     }
 
     fn poll_completion(&mut self) -> Option<Completion<MemorySegment>> {

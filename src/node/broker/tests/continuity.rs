@@ -1,0 +1,204 @@
+//! Sequences with an identity at the broker: whose publisher may go on, and who may resume.
+
+use super::*;
+use crate::wire::{Lineage, unpadded};
+
+const FIRST: u64 = 0xa1;
+const SECOND: u64 = 0xb2;
+
+impl Bench {
+    /// A publisher greets; the broker's answer.
+    fn publisher(&mut self, source: u8, feed: u64, epoch: u32, start: u64) -> (ConnId, Frame) {
+        let conn = self.open();
+        let said = self.say(conn, source, feed, epoch, start, 0);
+        (conn, said)
+    }
+
+    fn say(
+        &mut self,
+        conn: ConnId,
+        source: u8,
+        feed: u64,
+        epoch: u32,
+        start: u64,
+        options: u16,
+    ) -> Frame {
+        let session = Session {
+            role: Role::Publisher as u8,
+            source,
+            options: U16::new(options),
+            feed: U64::new(feed),
+            epoch: U32::new(epoch),
+            epoch_start: U64::new(start),
+            ..Session::default()
+        };
+        self.deliver(conn, &[Frame::seal(session)]);
+        self.read(conn)[0]
+    }
+
+    fn tell(&mut self, conn: ConnId, feed: u64, epoch: u32, first_seq: u64) {
+        let (epoch_id, epoch, first_seq) = (U64::new(feed), U32::new(epoch), U64::new(first_seq));
+        let entry = Lineage { source: MARKET, epoch, first_seq, epoch_id, ..Lineage::default() };
+        self.deliver(conn, &[Frame::seal(entry)]);
+    }
+
+    /// Core in its first epoch, with frames 1 to 5.
+    fn first_epoch() -> (Bench, ConnId) {
+        let mut bench = Bench::new(64);
+        let (core, said) = bench.publisher(MARKET, FIRST, 1, 1);
+        assert_eq!(place(&said), (FIRST, 1, 0), "it had nothing");
+        bench.tell(core, FIRST, 1, 1);
+        let starts = Heartbeat { next_seq: U64::new(1), ..Heartbeat::default() };
+        bench.deliver(core, &[Frame::seal(starts)]);
+        bench.deliver(core, &[definition(1, 0, "PETR4"), definition(2, 1, "VALE3")]);
+        bench.deliver(core, &[quote(3, 0), quote(4, 0), trade(5, 0)]);
+        (bench, core)
+    }
+
+    /// Core goes on in its second epoch, which begins at 5: the last frame of the first was lost.
+    fn second_epoch() -> Bench {
+        let (mut bench, core) = Bench::first_epoch();
+        bench.broker.handle_close(bench.now, core, CloseReason::Reset);
+        let (core, _) = bench.publisher(MARKET, SECOND, 2, 5);
+        bench.say(core, MARKET, SECOND, 2, 5, Session::CONTINUES);
+        bench.tell(core, FIRST, 1, 1);
+        bench.tell(core, SECOND, 2, 5);
+        bench.deliver(core, &[quote(5, 1), quote(6, 1)]);
+        bench
+    }
+
+    /// Somebody comes back who has this.
+    fn resume(&mut self, feed: u64, mode: Mode, from_seq: u64, next_seq: u64) -> Vec<Frame> {
+        let conn = self.open();
+        let (role, feed) = (Role::Subscriber as u8, U64::new(feed));
+        let next_seq = U64::new(next_seq);
+        let session = Session { role, feed, next_seq, ..Session::default() };
+        let subscribe = Subscribe {
+            id: U32::new(1),
+            source: MARKET,
+            mode: mode as u8,
+            from_seq: U64::new(from_seq),
+            pattern: padded("*"),
+            ..Subscribe::default()
+        };
+        self.deliver(conn, &[Frame::seal(session), Frame::seal(subscribe)]);
+        self.read(conn)
+    }
+}
+
+/// Feed, epoch and next seq of a SESSION.
+fn place(frame: &Frame) -> (u64, u32, u64) {
+    let session = frame.view::<Session>().unwrap();
+    (session.feed.get(), session.epoch.get(), session.next_seq.get())
+}
+
+fn refusal(frame: &Frame) -> String {
+    unpadded(&frame.view::<Refusal>().unwrap().text)
+}
+
+#[test]
+fn core_goes_on_only_when_it_says_that_it_continues() {
+    let (mut bench, old) = Bench::first_epoch();
+    let reader = bench.subscribe("*", Mode::Lossless, 1);
+    bench.read(reader);
+    let (core, said) = bench.publisher(MARKET, SECOND, 2, 5);
+    assert_eq!(place(&said), (FIRST, 1, 6), "it says where it stands");
+    assert!(bench.read(reader).is_empty(), "and adopts nothing");
+    bench.deliver(old, &[quote(6, 0)]);
+    assert_eq!(data_seqs(&bench.read(reader)), [6], "whoever publishes goes on meanwhile");
+    let said = bench.say(core, MARKET, SECOND, 2, 5, Session::CONTINUES);
+    assert_eq!(place(&said), (SECOND, 2, 5));
+    let told = bench.read(reader);
+    assert_eq!(gaps(&told), [(GapReason::Void as u8, 5, 6)]);
+    let standing = told.iter().find_map(Frame::view::<Subscribed>).unwrap();
+    assert_eq!((standing.feed.get(), standing.epoch.get()), (SECOND, 2));
+}
+
+#[test]
+fn another_history_under_the_same_number_is_not_taken_up() {
+    let (mut bench, old) = Bench::first_epoch();
+    bench.broker.handle_close(bench.now, old, CloseReason::Reset);
+    for epoch in [1, 2, 9] {
+        let (core, said) = bench.publisher(MARKET, SECOND, epoch, 1);
+        assert_eq!(place(&said), (FIRST, 1, 6));
+        // It goes on without a word, or core refuses: nothing has changed.
+        assert!(
+            refusal(&bench.say(core, MARKET, SECOND, epoch, 1, 0)).contains("not the sequence")
+        );
+    }
+    let frames = bench.resume(FIRST, Mode::Lossless, 1, 0);
+    assert_eq!(data_seqs(&frames), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_refusal_of_core_is_explained_in_the_brokers_own_log() {
+    let (mut bench, old) = Bench::first_epoch();
+    bench.broker.handle_close(bench.now, old, CloseReason::Reset);
+    let (core, _) = bench.publisher(MARKET, SECOND, 2, 1);
+    let refusal = Refusal::new(ErrorCode::Unexpected, 0, "this journal does not continue it");
+    bench.deliver(core, &[Frame::seal(refusal)]);
+    let actions: Vec<Action> = std::iter::from_fn(|| bench.broker.poll_action()).collect();
+    let is_told = |action: &Action| {
+        matches!(action, Action::Log(Level::Error, text)
+            if text.contains("does not continue it") && text.contains("Restart this broker"))
+    };
+    assert!(actions.iter().any(is_told), "{actions:?}");
+    assert!(actions.contains(&Action::Close(core)));
+}
+
+#[test]
+fn who_resumes_is_told_what_of_its_frames_is_void() {
+    let mut bench = Bench::second_epoch();
+    for (from_seq, void) in [(5, None), (3, None), (6, Some((5, 5))), (9, Some((5, 8)))] {
+        let frames = bench.resume(FIRST, Mode::Lossless, from_seq, 0);
+        let void = void.map(|(from, to)| (GapReason::Void as u8, from, to));
+        assert_eq!(gaps(&frames), void.into_iter().collect::<Vec<_>>(), "from {from_seq}");
+        assert_eq!(data_seqs(&frames), (from_seq.min(5)..=6).collect::<Vec<_>>());
+        let word = frames.iter().position(|frame| frame.kind() == Some(Kind::Gap));
+        let stands = frames.iter().position(|frame| frame.kind() == Some(Kind::Subscribed));
+        assert!(word < stands, "it hears of it before anything else");
+    }
+    // In the same epoch nothing is void.
+    assert_eq!(gaps(&bench.resume(SECOND, Mode::Lossless, 6, 0)), []);
+    // Who begins with the present, and has something, is told the same.
+    assert_eq!(gaps(&bench.resume(FIRST, Mode::Latest, 0, 9)), [(GapReason::Void as u8, 5, 8)]);
+    assert_eq!(gaps(&bench.resume(FIRST, Mode::Latest, 0, 5)), []);
+}
+
+#[test]
+fn who_has_another_sequence_can_only_begin_anew() {
+    let mut bench = Bench::second_epoch();
+    for (mode, from_seq, next_seq) in [(Mode::Lossless, 3, 0), (Mode::Latest, 0, 3)] {
+        let frames = bench.resume(77, mode, from_seq, next_seq);
+        assert!(refusal(frames.last().unwrap()).contains("subscribe from 0"), "{frames:?}");
+        assert!(data_seqs(&frames).is_empty());
+    }
+    assert_eq!(gaps(&bench.resume(0, Mode::Lossless, 0, 0)), []);
+}
+
+#[test]
+fn another_source_with_another_identity_begins_a_new_sequence() {
+    let mut bench = Bench::new(64);
+    let other = |seq: u64| {
+        let instrument = InstrumentId::new(3, InstrumentIndex::FIRST).into();
+        Frame::seal(Trade { seq: U64::new(seq), instrument, ..Trade::default() })
+    };
+    let starts = Frame::seal(Heartbeat { next_seq: U64::new(1), ..Heartbeat::default() });
+    let (publisher, _) = bench.publisher(3, FIRST, 1, 1);
+    bench.deliver(publisher, &[starts, other(1), other(2)]);
+    // The same number says nothing to readers of older programs: it is not taken.
+    let (again, said) = bench.publisher(3, SECOND, 1, 1);
+    assert_eq!(place(&said), (FIRST, 1, 3));
+    bench.broker.handle_close(bench.now, again, CloseReason::PeerClosed);
+    let (_, said) = bench.publisher(3, SECOND, 2, 1);
+    assert_eq!(place(&said), (SECOND, 2, 0), "all of it is void");
+}
+
+#[test]
+fn the_lineage_of_another_source_is_refused() {
+    let (mut bench, core) = Bench::first_epoch();
+    let (epoch, first_seq, epoch_id) = (U32::new(2), U64::new(3), U64::new(SECOND));
+    let entry = Lineage { source: 2, epoch, first_seq, epoch_id, ..Lineage::default() };
+    bench.deliver(core, &[Frame::seal(entry)]);
+    assert!(refusal(bench.read(core).last().unwrap()).contains("another source"));
+}

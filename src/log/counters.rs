@@ -163,3 +163,31 @@ impl Counters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn behind(upstream: UpstreamRule, local_next: bool, seq: u64) -> Counters {
+        let mut counters =
+            Counters { next_seq: 5, upstream_seq: 50, local_next, ..Counters::FRESH };
+        counters.apply_data_after_damage(seq, Rules { sequence: Sequence::Increasing, upstream });
+        counters
+    }
+
+    /// Frames that rot has taken are taken to have consumed upstream numbers.
+    #[test]
+    fn lost_frames_are_counted_as_upstreams() {
+        let counted = behind(UpstreamRule::CountAppended, false, 8);
+        assert_eq!((counted.next_seq, counted.upstream_seq), (9, 54), "3 lost, and this one");
+        let followed = behind(UpstreamRule::FollowSeq, false, 8);
+        assert_eq!(
+            (followed.next_seq, followed.upstream_seq),
+            (9, 50.max(9)),
+            "its own seq says it"
+        );
+        // The Local mark was about one of those that are lost.
+        assert_eq!(behind(UpstreamRule::CountAppended, true, 8).upstream_seq, 54);
+        assert!(!behind(UpstreamRule::CountAppended, true, 8).local_next);
+    }
+}

@@ -173,6 +173,21 @@ mod tests {
     }
 
     #[test]
+    fn a_sync_ends_the_interval_and_the_next_commit_begins_another() {
+        let policy = SyncPolicy::Interval(Duration::from_millis(50));
+        let mut durability = Durability::new(policy, point(0));
+        durability.commit(point(1));
+        assert!(!durability.is_sync_due(at(0)));
+        // Sooner than the interval asks for: a segment is left.
+        durability.handle_sync_started(point(1));
+        assert!(durability.handle_synced());
+        assert_eq!(durability.next_deadline(), None, "nothing waits");
+        durability.commit(point(2));
+        assert!(!durability.is_sync_due(at(60)), "it waits for an interval of its own");
+        assert_eq!(durability.next_deadline(), Some(at(110)));
+    }
+
+    #[test]
     fn numbers_that_an_epoch_takes_back_stay_taken_back_when_an_older_sync_ends() {
         let mut durability = Durability::new(SyncPolicy::Batch, point(0));
         durability.commit(point(9));

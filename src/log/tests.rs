@@ -278,6 +278,19 @@ fn the_end_of_a_sync_that_was_waited_for_is_room() {
     assert!(log.append(&frame(seq)).is_ok());
 }
 
+/// The marks that a turn writes say when that was.
+#[test]
+fn a_mark_has_the_time_of_its_turn() {
+    let (mut log, _) = open(&MemoryDisk::new(4096), journal(64));
+    turn(&mut log, 1..=3);
+    log.handle_completions(at(5_000));
+    append(&mut log, &frame(4));
+    log.commit(at(5_000));
+    let Read::Frames(frames) = log.read(0, 64) else { panic!("all is there") };
+    let sync = frames.iter().filter_map(Frame::view::<Mark>).next_back().unwrap();
+    assert_eq!((sync.reason, sync.written_at.get()), (Reason::Sync as u8, at(5_000).wall_ns));
+}
+
 #[test]
 fn the_interval_timer_runs_only_while_something_waits() {
     let disk = MemoryDisk::new(4096);
@@ -449,6 +462,13 @@ fn retention_removes_whole_sealed_segments_from_the_front() {
     log.commit(at(2));
     log.handle_completions(at(2));
     assert!(disk.numbers().len() <= 4, "{:?}", disk.numbers());
+    // What is configured may stay, to the last byte.
+    assert_eq!(
+        (disk.numbers().len(), log.bytes()),
+        (3, bytes_max.unwrap()),
+        "{:?}",
+        disk.numbers()
+    );
     let (seqs, damaged) = contents(&log);
     assert_eq!(seqs.last(), Some(&100));
     assert!(damaged.is_empty() && seqs[0] > 80);

@@ -2,11 +2,11 @@
 
 use zerocopy::IntoBytes;
 
-use super::super::counters::Rules;
+use super::super::counters::{Rules, Sequence};
 use super::super::memory::MemoryDisk;
 use super::super::tests::{append, at, contents, frame, journal, open, shard, turn};
 use super::super::{
-    Log, LogConfig, LogEntry, OpenError, Reason, Retention, Sequence, StorageError, SyncPolicy,
+    Log, LogConfig, LogEntry, OpenError, Read, Reason, Retention, StorageError, SyncPolicy,
 };
 use super::*;
 
@@ -225,6 +225,55 @@ fn missing_swapped_and_foreign_segments_are_named() {
     let (_, summary, found) = judged(&disk, journal(8));
     assert_eq!(summary.verdict, Verdict::Corrupt);
     assert!(found.iter().any(|finding| finding.what.contains("other")), "{found:#?}");
+}
+
+/// Whichever segment is missing, one that an open walks or an older one.
+#[test]
+fn a_log_without_any_one_segment_is_judged_as_an_open_judges_it() {
+    for config in [journal(8), shard(8)] {
+        let whole = few(config, false);
+        for number in whole.numbers() {
+            let disk = whole.kill();
+            disk.take(number);
+            let outline =
+                Outline::with_rules(&mut disk.clone(), config.name, rules(config)).unwrap();
+            match Log::open(disk.kill().storage(), config, at(0)) {
+                Ok((log, recovery)) => {
+                    assert_eq!(outline.refusal(), None, "without {number}");
+                    assert_eq!(outline.end_position(), recovery.end_position, "without {number}");
+                    assert_eq!(outline.damaged, recovery.damaged, "without {number}");
+                    assert_eq!(seqs(&items(&disk, config)), contents(&log).0, "without {number}");
+                }
+                Err(refused) => assert_eq!(outline.refusal(), Some(&refused), "without {number}"),
+            }
+        }
+    }
+}
+
+/// The numbers of a journal prove that a mark that rots takes no frame along; those of a shard do not.
+#[test]
+fn a_mark_that_rots_is_no_loss_of_a_journal() {
+    for config in [journal(64), shard(64)] {
+        let disk = MemoryDisk::new(4096);
+        let (mut log, _) = open(&disk, config);
+        for seq in 1..=5 {
+            turn(&mut log, [seq]);
+        }
+        let at = (1..20).find(|at| match log.read(*at, 1) {
+            Read::Frames([frame]) => frame.view::<Mark>().is_some_and(|mark| mark.is(Reason::Sync)),
+            _ => false,
+        });
+        let at = usize::try_from(at.unwrap()).unwrap();
+        log.close(super::super::tests::at(2)).unwrap();
+        drop(log);
+        let mut bytes = disk.bytes(1);
+        bytes[HEADER_BYTES + at * 64 + 20] ^= 1;
+        disk.put(1, bytes);
+        let items = items(&disk, config);
+        let losses = items.iter().filter(|item| matches!(item, Item::Lost { .. })).count();
+        assert_eq!(losses, usize::from(config.sequence == Sequence::Increasing));
+        assert_eq!(seqs(&items), [1, 2, 3, 4, 5]);
+    }
 }
 
 #[test]

@@ -27,6 +27,30 @@ fn rot_below_the_watermark_is_reported_and_never_cut() {
     assert_eq!(contents(&log).0.last(), Some(&10));
 }
 
+/// An open looks at both ends of each segment, also of those that it does not walk.
+#[test]
+fn rot_at_either_end_of_an_old_segment_is_reported() {
+    let disk = MemoryDisk::new(4096);
+    let (mut log, _) = open(&disk, journal(8));
+    for seq in 1..=60 {
+        turn(&mut log, [seq]);
+    }
+    drop(log);
+    for rotten in [vec![8], vec![15], vec![8, 15], vec![11]] {
+        let disk = disk.kill();
+        let mut bytes = disk.bytes(2);
+        for position in &rotten {
+            bytes[HEADER_BYTES + (position - 8) * 64 + 20] ^= 1;
+        }
+        disk.put(2, bytes);
+        let (log, recovery) = open(&disk, journal(8));
+        let ends = rotten.iter().filter(|position| **position != 11).map(|it| *it as u64);
+        let ends: Vec<_> = ends.map(|position| position..position + 1).collect();
+        assert_eq!((recovery.damaged, recovery.next_seq), (ends, 61), "{rotten:?}");
+        assert_eq!(contents(&log).1, rotten.iter().map(|it| *it as u64).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn a_torn_tail_is_cut_once() {
     let disk = MemoryDisk::new(4096);

@@ -16,6 +16,9 @@ pub const PROGRESS_HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// A peer that said nothing for this long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// A feeder or a publisher that was heard within this time lives, and nobody takes its place. One that was not is
+/// asked, and loses its place to the next one that comes when it has not answered within this time.
+pub const SIGN_OF_LIFE_WAIT: Duration = Duration::from_secs(2);
 
 /// Connections accepted in one turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 256;
@@ -47,6 +50,7 @@ const _: () = {
     assert!(OUTBOX_BYTES_MAX.is_multiple_of(FRAME_BYTES));
     assert!(READ_BYTES_PER_TURN_MAX.is_multiple_of(FRAME_BYTES));
     assert!(HEARTBEAT_EVERY.as_secs() * 2 < SILENCE_MAX.as_secs());
+    assert!(SIGN_OF_LIFE_WAIT.as_secs() * 2 < HEARTBEAT_EVERY.as_secs());
 };
 
 /// Instruments of one source.
@@ -221,6 +225,12 @@ pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
 
 /// Most synthetic events a second.
 pub const RATE_EVENTS_PER_S_MAX: u64 = 100_000_000;
+
+/// How many epochs later than a shard's own its feeder's may be: more than core begins while a shard is away, and far
+/// from the last number.
+pub const EPOCH_JUMP_MAX: u32 = 1 << 20;
+/// How far a feeder's sequence may be ahead of a shard's: more than any market comes to while a shard is away.
+pub const FEED_AHEAD_MAX: u64 = 1 << 48;
 
 /// Slowest and fastest replay that is not `max`, in thousandths of real time.
 pub const SPEED_THOUSANDTHS_MAX: u64 = 1_000_000_000;

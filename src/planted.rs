@@ -37,11 +37,21 @@ pub enum Bug {
     MessagesBeforeHeads,
     HeadBeyondMessage,
     ConflateOnePiece,
+    DisplaceTheLiving,
+    BelieveAnyAck,
+    TrustHeartbeatsForGood,
+    JumpWithoutNotice,
+    KeepWhatNobodySent,
+    TakeEveryReport,
+    WaitingTakesAll,
+    NoShares,
+    KeepTheUnread,
+    FollowAnyEpoch,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 27] = [
+    pub const ALL: [Bug; 37] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -69,6 +79,16 @@ impl Bug {
         Bug::MessagesBeforeHeads,
         Bug::HeadBeyondMessage,
         Bug::ConflateOnePiece,
+        Bug::DisplaceTheLiving,
+        Bug::BelieveAnyAck,
+        Bug::TrustHeartbeatsForGood,
+        Bug::JumpWithoutNotice,
+        Bug::KeepWhatNobodySent,
+        Bug::TakeEveryReport,
+        Bug::WaitingTakesAll,
+        Bug::NoShares,
+        Bug::KeepTheUnread,
+        Bug::FollowAnyEpoch,
     ];
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::quotes::{QuoteQueries, QuoteView};
-use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::session::{Admission, Filled, Rejection, Roles, Seat, Status};
 use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::feed::LastValues;
 use crate::limits;
@@ -44,7 +44,7 @@ pub struct Replica {
     connections: Connections<ReplicaPeer>,
     values: LastValues,
     names: BTreeMap<Symbol, InstrumentId>,
-    publisher: Option<ConnId>,
+    seat: Seat,
     epoch: u32,
     epoch_start: Option<Seq>,
     /// The next `seq` wanted; `None`: nothing is known, a snapshot is wanted.
@@ -72,7 +72,7 @@ impl Replica {
             connections: Connections::default(),
             values: LastValues::default(),
             names: BTreeMap::new(),
-            publisher: None,
+            seat: Seat::default(),
             epoch: 0,
             epoch_start: None,
             next_seq: None,
@@ -90,7 +90,7 @@ impl Replica {
 
     /// Whether the last values are known to be current.
     fn is_live(&self, now: Now) -> bool {
-        self.publisher.is_some()
+        self.seat.holder().is_some()
             && self.is_reported_live
             && now.mono.since(self.heard) < limits::REPLICA_SILENCE_MAX
     }
@@ -113,7 +113,15 @@ impl Replica {
         conn: ConnId,
         session: &Session,
     ) -> Admission<ReplicaPeer> {
-        self.follow(now, conn, session);
+        let text = "another publisher lives; come back later";
+        if let Err(rejection) = self.seat.check(now, &mut self.connections, text) {
+            return Admission::Refused(rejection);
+        }
+        self.follow(now, session);
+        if let Some(before) = self.seat.take(conn) {
+            let text = "no sign of life from you; another took over";
+            self.connections.refuse(before, ErrorCode::Silent, text);
+        }
         Admission::Accepted(ReplicaPeer::Publisher, self.own_session(session))
     }
 
@@ -128,12 +136,13 @@ impl Replica {
         }
     }
 
-    fn follow(&mut self, now: Now, conn: ConnId, session: &Session) {
+    fn follow(&mut self, now: Now, session: &Session) {
         let (epoch, start) = (session.epoch.get(), session.epoch_start());
         // Where an epoch began that was missed is not known, but it was not before the one known here.
         let missed = epoch.saturating_sub(self.epoch) > 1;
         let start = if missed { start.min(self.epoch_start) } else { start };
-        let is_void = epoch != self.epoch && start < self.next_seq;
+        // An epoch that is lower than the known one does not descend from it.
+        let is_void = epoch < self.epoch || epoch != self.epoch && start < self.next_seq;
         // Core never had what is known here, or took it back: begin with its last values.
         if is_void || session.next_seq() < self.next_seq {
             self.values = LastValues::default();
@@ -146,9 +155,6 @@ impl Replica {
         self.is_reported_live = false;
         self.heard = now.mono;
         self.next_probe = now.mono + limits::REPLICA_PROBE_EVERY;
-        if let Some(before) = self.publisher.replace(conn) {
-            self.connections.refuse(before, ErrorCode::Unexpected, "another publisher took over");
-        }
         let text =
             format!("core publishes, epoch {epoch}, from seq {}", Seq::number(self.next_seq));
         self.connections.log(Level::Info, text);
@@ -163,12 +169,12 @@ impl Replica {
                 let text = "say where the sequence starts (HEARTBEAT) first";
                 return Err(Rejection::new(ErrorCode::Unexpected, text));
             }
+            if seq > self.next_seq {
+                let text = "a jump needs a HEARTBEAT with its next_seq";
+                return Err(Rejection::new(ErrorCode::Unexpected, text));
+            }
             self.frames += 1;
             self.duplicates += u64::from(seq < self.next_seq);
-            if seq > self.next_seq {
-                self.holes += 1;
-                self.uncertain_below = seq;
-            }
             self.next_seq = self.next_seq.max(Some(next));
             self.has_updates = true;
         } else if frame.has(Flags::STALE) {
@@ -197,6 +203,7 @@ impl Replica {
             if self.next_seq.is_some() {
                 // Core has sent all that it has of what came before.
                 self.uncertain_below = next_seq;
+                self.holes += 1;
             }
             self.next_seq = next_seq;
             self.has_updates = true;
@@ -205,7 +212,7 @@ impl Replica {
 
     /// Asks core whether it is still there: a stopped process keeps its connections.
     fn probe(&mut self, now: Now) {
-        let Some(publisher) = self.publisher.filter(|_| self.next_probe <= now.mono) else {
+        let Some(publisher) = self.seat.holder().filter(|_| self.next_probe <= now.mono) else {
             return;
         };
         self.next_probe = now.mono + limits::REPLICA_PROBE_EVERY;
@@ -260,16 +267,23 @@ impl Service for Replica {
     }
 
     fn on_arrival(&mut self, now: Now, conn: ConnId, _frames: usize) {
-        if self.publisher == Some(conn) {
+        if self.seat.holder() == Some(conn) {
             self.heard = now.mono;
         }
     }
 
-    fn on_frame(&mut self, _now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         if !matches!(self.connections.peer(conn), Some(ReplicaPeer::Publisher)) {
             return Err(Rejection::out_of_place());
         }
-        if self.publisher != Some(conn) {
+        if self.seat.holder() != Some(conn) {
+            return Ok(());
+        }
+        if let Some(session) = frame.view::<Session>().filter(|it| it.epoch.get() == self.epoch) {
+            // It finds this replica ahead of what it has sent.
+            self.follow(now, session);
+            let answer = self.own_session(session);
+            self.connections.send(conn, answer);
             return Ok(());
         }
         match frame.view::<Heartbeat>() {
@@ -315,7 +329,7 @@ impl Service for Replica {
         let mut status = Status::default();
         status.text("role", self.config.name.clone());
         status.text("quotes", if self.is_live(now) { "live" } else { "stale" });
-        status.metric("publisher_up", i64::from(self.publisher.is_some()));
+        status.metric("publisher_up", i64::from(self.seat.holder().is_some()));
         status.metric("epoch", self.epoch);
         status.metric("next_seq", Seq::number(self.next_seq));
         status.metric("instruments", self.values.len());
@@ -335,8 +349,7 @@ impl Service for Replica {
         _peer: Option<ReplicaPeer>,
         reason: CloseReason,
     ) {
-        if self.publisher == Some(conn) {
-            self.publisher = None;
+        if self.seat.leave(conn) {
             self.connections.log(Level::Warn, format!("core's feed ended: {reason}"));
         }
     }
@@ -361,7 +374,7 @@ impl Service for Replica {
         if !std::mem::take(&mut self.has_updates) {
             return;
         }
-        if let Some(publisher) = self.publisher {
+        if let Some(publisher) = self.seat.holder() {
             let (epoch, accepted_seq) = (U32::new(self.epoch), Seq::field(self.next_seq));
             self.connections.send(publisher, Ack { epoch, accepted_seq, ..Ack::default() });
         }
@@ -375,7 +388,7 @@ impl Service for Replica {
     }
 
     fn next_due(&self) -> Option<Mono> {
-        let probe = self.publisher.map(|_| self.next_probe);
+        let probe = self.seat.holder().map(|_| self.next_probe);
         [probe, self.waited_until()].into_iter().flatten().min()
     }
 

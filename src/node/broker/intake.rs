@@ -1,5 +1,13 @@
 //! How frames of a publisher come into its source: sessions, the ring's writer, counting. What is
 //! *not* here: connections, and subscribers.
+//!
+//! # Decisions
+//!
+//! * A jump in `seq` needs a HEARTBEAT that announces it. Before, one frame with a wrong number emptied the ring, and
+//!   nothing that the right publisher sent was new again.
+//! * A publisher that finds the broker ahead of it says SESSION again, with its own place. What the broker has from
+//!   there on is void. So whatever a wrong publisher has brought about, the next right one takes back.
+//! * An epoch that is lower than the known one does not descend from it: everything is void.
 
 use std::collections::VecDeque;
 
@@ -7,13 +15,17 @@ use super::mailbox::{FurtherReactors, SourceChange};
 use super::source::{Source, note};
 use crate::feed::Ring;
 use crate::node::ConnId;
+use crate::node::session::Seat;
+use crate::planted::{Bug, is_planted};
 use crate::wire::{Flags, Frame, Seq, Session};
 
 /// The publishing side of one source.
 #[derive(Debug)]
 pub(super) struct Intake {
     number: u8,
-    pub(super) publisher: Option<ConnId>,
+    pub(super) seat: Seat,
+    /// Where the publisher has said that it goes on, beyond the frame that would be next.
+    announced_seq: Option<Seq>,
     pub(super) frames: u64,
     pub(super) duplicates: u64,
     /// What the publisher sent before the further reactors had room for it; the rest of one read, since
@@ -37,7 +49,8 @@ impl Intake {
     pub(super) fn new(number: u8) -> Intake {
         Intake {
             number,
-            publisher: None,
+            seat: Seat::default(),
+            announced_seq: None,
             frames: 0,
             duplicates: 0,
             waiting: VecDeque::new(),
@@ -47,6 +60,11 @@ impl Intake {
 
     pub(super) fn number(&self) -> u8 {
         self.number
+    }
+
+    /// The source's publisher, when there is one.
+    pub(super) fn publisher(&self) -> Option<ConnId> {
+        self.seat.holder()
     }
 
     /// Whether a frame of the publisher can be taken in now.
@@ -70,31 +88,70 @@ impl Intake {
     ) -> SessionStart {
         let mut start = session.epoch_start.get();
         let epoch = session.epoch.get();
-        if epoch.saturating_sub(source.epoch) > 1 {
+        if epoch < source.epoch {
+            start = start.min(1);
+        } else if epoch - source.epoch > 1 {
             // Where a missed epoch began is not known, but it was not before the one known here.
             start = start.min(source.epoch_start);
         }
         // What a displaced publisher has sent and we have not taken in, the new one is asked for.
         self.waiting.clear();
-        let at_seq = source.bounds().1;
-        let mut void_from = None;
-        if source.is_ready
-            && epoch != source.epoch
-            && let Some(ring) = &mut source.window
-            && start < ring.next_seq()
-        {
-            further_reactors.share_ring(self.number, at_seq, ring.restart_at(start));
-            source.values.void_from(start);
-            void_from = Some(start);
-            if start <= ring.oldest_seq() {
-                // Nothing of the old sequence is left: begin as an empty source does.
-                source.is_ready = false;
-            }
-        }
+        self.announced_seq = None;
+        let is_void = epoch != source.epoch;
+        let void_from = is_void.then(|| self.void(source, further_reactors, start)).flatten();
         let is_new_epoch = source.epoch != epoch;
         source.epoch = epoch;
         source.epoch_start = session.epoch_start.get();
-        let (epoch_start, is_ready) = (source.epoch_start, source.is_ready);
+        self.tell_epoch(source, further_reactors, void_from);
+        let displaced = self.seat.take(conn);
+        self.note_publisher(source, further_reactors, source.is_stale);
+        SessionStart { displaced, void_from, is_new_epoch }
+    }
+
+    /// The publisher says SESSION again: what is here from its next `seq` on never was its own. Void from where,
+    /// when something is.
+    pub(super) fn take_back(
+        &mut self,
+        source: &mut Source<Ring>,
+        further_reactors: &mut FurtherReactors,
+        session: &Session,
+    ) -> Option<u64> {
+        self.waiting.clear();
+        self.announced_seq = None;
+        let void_from = self.void(source, further_reactors, session.next_seq()?.get());
+        if void_from.is_some() {
+            self.tell_epoch(source, further_reactors, void_from);
+        }
+        void_from
+    }
+
+    /// What the source has from `start` on is void. The same number, when it has something there.
+    fn void(
+        &mut self,
+        source: &mut Source<Ring>,
+        further_reactors: &mut FurtherReactors,
+        start: u64,
+    ) -> Option<u64> {
+        let at_seq = source.bounds().1;
+        let is_ready = source.is_ready;
+        let ring = source.window.as_mut().filter(|ring| is_ready && start < ring.next_seq())?;
+        further_reactors.share_ring(self.number, at_seq, ring.restart_at(start));
+        if start <= ring.oldest_seq() {
+            // Nothing of the old sequence is left: begin as an empty source does.
+            source.is_ready = false;
+        }
+        source.values.void_from(start);
+        Some(start)
+    }
+
+    fn tell_epoch(
+        &self,
+        source: &Source<Ring>,
+        further_reactors: &mut FurtherReactors,
+        void_from: Option<u64>,
+    ) {
+        let (epoch, epoch_start) = (source.epoch, source.epoch_start);
+        let is_ready = source.is_ready;
         // Where the new window stands: not a frame of the new epoch is to be taken in before.
         let at_seq = source.bounds().1;
         further_reactors.notify(self.number, at_seq, || SourceChange::Epoch {
@@ -103,9 +160,13 @@ impl Intake {
             void_from,
             is_ready,
         });
-        let displaced = self.publisher.replace(conn);
-        self.note_publisher(source, further_reactors, source.is_stale);
-        SessionStart { displaced, void_from, is_new_epoch }
+    }
+
+    /// The publisher says where it goes on: a frame may jump there.
+    pub(super) fn announce(&mut self, source: &Source<Ring>, next_seq: Seq) {
+        if Some(next_seq) > source.wanted_seq() && next_seq < Seq::LAST {
+            self.announced_seq = Some(next_seq);
+        }
     }
 
     /// Takes note of whether there is a publisher, and of what it says of its last values.
@@ -115,7 +176,7 @@ impl Intake {
         further_reactors: &mut FurtherReactors,
         is_stale: bool,
     ) {
-        let has_publisher = self.publisher.is_some();
+        let has_publisher = self.publisher().is_some();
         if (source.has_publisher, source.is_stale) != (has_publisher, is_stale) {
             (source.has_publisher, source.is_stale) = (has_publisher, is_stale);
             let at_seq = source.bounds().1;
@@ -178,9 +239,13 @@ impl Intake {
             return Ok(());
         }
         if seq > next_seq {
+            if self.announced_seq != frame.seq() && !is_planted(Bug::JumpWithoutNotice) {
+                return Err("a jump needs a HEARTBEAT with its next_seq");
+            }
             let at_seq = Seq::new(next_seq);
             further_reactors.share_ring(self.number, at_seq, ring.restart_at(seq));
         }
+        self.announced_seq = self.announced_seq.filter(|announced| announced.get() > seq);
         if !ring.push(frame) {
             // The jump just made needs the others to follow first; the frame is behind it.
             self.waiting.push_front(*frame);

@@ -162,7 +162,7 @@ impl Broker {
         frame: &Frame,
     ) -> Result<(), Rejection> {
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };
-        if intake.publisher != Some(conn) {
+        if intake.publisher() != Some(conn) {
             return Ok(());
         }
         let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
@@ -192,7 +192,7 @@ impl Broker {
         self.further_reactors.stall.announce();
         for number in 0..u8::try_from(self.intakes.len()).unwrap_or(u8::MAX) {
             while let Some(intake) = self.intakes.get_mut(usize::from(number))
-                && let Some(conn) = intake.publisher
+                && let Some(conn) = intake.publisher()
                 && let Some(source) = self.readers.source_mut(number)
                 && intake.has_room(source, &mut self.further_reactors)
                 && let Some(frame) = intake.waiting.pop_front()
@@ -258,7 +258,7 @@ impl Broker {
 
     fn greet_publisher(
         &mut self,
-        _now: Now,
+        now: Now,
         conn: ConnId,
         session: &Session,
     ) -> Admission<BrokerPeer> {
@@ -266,6 +266,10 @@ impl Broker {
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else {
             return Admission::refused(ErrorCode::Limit, "source numbers are 0 to 7");
         };
+        let text = "another publisher lives; come back later";
+        if let Err(rejection) = intake.seat.check(now, &mut self.readers.connections, text) {
+            return Admission::Refused(rejection);
+        }
         let Some(source) = self.readers.source_mut(number) else {
             return Admission::refused(ErrorCode::Limit, "source numbers are 0 to 7");
         };
@@ -275,17 +279,10 @@ impl Broker {
             return Admission::refused(ErrorCode::Limit, text);
         }
         let begun = intake.begin_session(source, &mut self.further_reactors, conn, session);
-        let answer = Session {
-            source: number,
-            name: padded("broker"),
-            epoch: U32::new(source.epoch),
-            epoch_start: U64::new(source.epoch_start),
-            next_seq: Seq::field(source.wanted_seq()),
-            ..Session::default()
-        };
+        let answer = source_session(number, source);
         if let Some(previous) = begun.displaced {
-            let text = "another publisher took over";
-            self.readers.connections.refuse(previous, ErrorCode::Unexpected, text);
+            let text = "no sign of life from you; another took over";
+            self.readers.connections.refuse(previous, ErrorCode::Silent, text);
         }
         if begun.is_new_epoch {
             self.readers.notify_epoch(number, begun.void_from);
@@ -293,6 +290,32 @@ impl Broker {
         let text = format!("publisher of source {number} connected, epoch {}", session.epoch);
         self.readers.connections.log(Level::Info, text);
         Admission::Accepted(BrokerPeer::Publisher { source: number }, answer)
+    }
+
+    /// A publisher says SESSION again: it finds the broker ahead of what it has sent.
+    fn take_back(&mut self, conn: ConnId, session: &Session) -> Result<(), Rejection> {
+        let number = session.source;
+        let (Some(intake), Some(source)) =
+            (self.intakes.get_mut(usize::from(number)), self.readers.source_mut(number))
+        else {
+            return Err(Rejection::out_of_place());
+        };
+        if intake.publisher() != Some(conn) || session.epoch.get() != source.epoch {
+            return Err(Rejection::out_of_place());
+        }
+        if !intake.has_room(source, &mut self.further_reactors) {
+            let text = "the last session is still taken in; come back";
+            return Err(Rejection::new(ErrorCode::Limit, text));
+        }
+        let void_from = intake.take_back(source, &mut self.further_reactors, session);
+        let answer = source_session(number, source);
+        if let Some(void_from) = void_from {
+            self.readers.notify_epoch(number, Some(void_from));
+            let text = format!("source {number}: what came from seq {void_from} on is void: its publisher never sent it");
+            self.readers.connections.log(Level::Error, text);
+        }
+        self.readers.connections.send(conn, answer);
+        Ok(())
     }
 
     /// A data frame from a publisher.
@@ -316,19 +339,19 @@ impl Broker {
             let is_stale = beat.flags.get() & Flags::STALE != 0;
             intake.note_publisher(source, &mut self.further_reactors, is_stale);
         }
-        if let Some(next_seq) = beat.next_seq()
-            && intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get())
-        {
+        let Some(next_seq) = beat.next_seq() else { return };
+        if intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get()) {
             self.readers.notify_ready(number);
+        } else {
+            intake.announce(source, next_seq);
         }
     }
 
     fn forget_publisher(&mut self, conn: ConnId, number: u8) {
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
-        if intake.publisher != Some(conn) {
+        if !intake.seat.leave(conn) {
             return;
         }
-        intake.publisher = None;
         intake.waiting.clear();
         if let Some(source) = self.readers.source_mut(number) {
             intake.note_publisher(source, &mut self.further_reactors, source.is_stale);
@@ -365,7 +388,11 @@ impl Service for Broker {
 
     fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         match self.readers.connections.peer(conn) {
-            Some(BrokerPeer::Publisher { source }) => self.handle_published(conn, *source, frame),
+            Some(BrokerPeer::Publisher { source }) => match frame.view::<Session>() {
+                Some(session) if session.source == *source => self.take_back(conn, session),
+                Some(_) => Err(Rejection::out_of_place()),
+                None => self.handle_published(conn, *source, frame),
+            },
             Some(BrokerPeer::Subscriber(_)) => self.readers.handle_frame(now, conn, frame),
             _ => Err(Rejection::out_of_place()),
         }
@@ -464,10 +491,10 @@ impl Service for Broker {
             .filter(|(_, has_updates)| *has_updates)
         {
             let Some(source) = source else { continue };
-            if let Some(publisher) = intake.publisher {
+            if let Some(publisher) = intake.publisher() {
                 let ack = Ack {
                     epoch: U32::new(source.epoch),
-                    accepted_seq: Seq::field(source.bounds().1),
+                    accepted_seq: Seq::field(source.wanted_seq()),
                     ..Ack::default()
                 };
                 self.readers.connections.send(publisher, ack);
@@ -520,10 +547,22 @@ impl Service for Broker {
         };
         self.intakes
             .get(usize::from(source))
-            .filter(|intake| intake.publisher == Some(conn))
+            .filter(|intake| intake.publisher() == Some(conn))
             .is_none_or(|intake| {
                 intake.waiting.is_empty() && self.readers.connections.round().has_room()
             })
+    }
+}
+
+/// What a publisher is answered.
+fn source_session(number: u8, source: &source::Source<Ring>) -> Session {
+    Session {
+        source: number,
+        name: padded("broker"),
+        epoch: U32::new(source.epoch),
+        epoch_start: U64::new(source.epoch_start),
+        next_seq: Seq::field(source.wanted_seq()),
+        ..Session::default()
     }
 }
 

@@ -39,6 +39,11 @@ fn trade(seq: u64, index: u32) -> Frame {
     })
 }
 
+/// A publisher goes on there.
+fn beat_to(seq: u64) -> Frame {
+    Frame::seal(Heartbeat { next_seq: U64::new(seq), ..Heartbeat::default() })
+}
+
 fn definition(seq: u64, index: u32, symbol: &str) -> Frame {
     let mut definition = Definition::new(instrument(index), symbol.parse().unwrap(), 2);
     definition.seq = U64::new(seq);
@@ -75,6 +80,11 @@ impl Bench {
         self.begin(conn, 1, 1);
         self.deliver(conn, &[definition(1, 0, "PETR4"), definition(2, 1, "VALE3")]);
         conn
+    }
+
+    /// The publisher's process has ended.
+    fn end(&mut self, publisher: ConnId) {
+        self.broker.handle_close(self.now, publisher, CloseReason::PeerClosed);
     }
 
     fn begin(&mut self, conn: ConnId, epoch: u32, epoch_start: u64) {
@@ -338,6 +348,7 @@ fn a_new_epoch_takes_back_what_was_void() {
     let conn = bench.subscribe("*", Mode::Lossless, 0);
     bench.deliver(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
     bench.read(conn);
+    bench.end(publisher);
     let restarted = bench.open();
     bench.begin(restarted, 2, 6);
     bench.deliver(restarted, &[quote(6, 1)]);
@@ -351,9 +362,10 @@ fn a_new_epoch_takes_back_what_was_void() {
 #[test]
 fn an_epoch_that_takes_nothing_back_is_announced_too() {
     let mut bench = Bench::new(64);
-    bench.market();
+    let publisher = bench.market();
     let conn = bench.subscribe("PETR4", Mode::Lossless, 0);
     bench.read(conn);
+    bench.end(publisher);
     let restarted = bench.open();
     bench.begin(restarted, 2, 3);
     let frames = bench.read(conn);
@@ -369,10 +381,12 @@ fn a_missed_epoch_may_have_begun_anywhere_in_the_one_before() {
     let conn = bench.subscribe("*", Mode::Lossless, 0);
     bench.deliver(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
     bench.read(conn);
+    bench.end(publisher);
     let restarted = bench.open();
     bench.begin(restarted, 2, 6);
     bench.deliver(restarted, &(6..=9).map(|seq| quote(seq, 1)).collect::<Vec<_>>());
     bench.read(conn);
+    bench.end(restarted);
     let restarted = bench.open();
     bench.begin(restarted, 4, 9);
     let frames = bench.read(conn);
@@ -402,7 +416,7 @@ fn a_duplicate_changes_nothing_and_a_jump_is_announced() {
     bench.read(conn);
     bench.deliver(publisher, &[quote(3, 0), quote(3, 0), quote(2, 0)]);
     assert_eq!(data_seqs(&bench.read(conn)), [3]);
-    bench.deliver(publisher, &[quote(10, 0)]);
+    bench.deliver(publisher, &[beat_to(10), quote(10, 0)]);
     let frames = bench.read(conn);
     assert_eq!(gaps(&frames).len(), 1);
     assert_eq!(data_seqs(&frames), [10]);

@@ -56,6 +56,9 @@ impl Bench {
 
     /// Core, which is sent what is wanted.
     fn core(&mut self, hello: Session) -> (ConnId, u64) {
+        if let Some(before) = self.replica.seat.holder() {
+            self.replica.handle_close(self.now, before, CloseReason::PeerClosed);
+        }
         let conn = self.open(hello);
         let frames = self.read(conn);
         let answer = frames[0].view::<Session>().expect("an answer to SESSION");
@@ -229,7 +232,7 @@ fn a_quote_that_may_have_been_followed_by_a_lost_one_is_stale() {
     let asker = bench.querier();
     assert_eq!(bench.quoted(asker).0, Some((4, false)));
     // 5 to 8 rotted in core's journal, and one of them may have been of this instrument.
-    bench.deliver(core, &[quote(1, 9)]);
+    bench.deliver(core, &[beat(0, 9), quote(1, 9)]);
     assert_eq!(bench.quoted(asker).0, Some((4, true)));
     bench.deliver(core, &[quote(0, 10)]);
     assert_eq!(bench.quoted(asker).0, Some((10, false)));

@@ -1,8 +1,18 @@
 //! The nodes that follow the journal: the broker gets all of it, each shard its own part, each at its
 //! own pace from its own place. Because they read the journal and not a queue, one that was away asks
 //! for what it missed and nothing had to be kept for it.
+//!
+//! # Decisions
+//!
+//! * What a follower says of itself is bounded by what it was sent, or anybody who listens on a shard's port could make
+//!   core remove what the shard lacks. An ACK counts as far as the stream has come on its connection; one
+//!   beyond that is refused. A shard's SESSION may not go beyond what this process has sent it, or what the journal
+//!   had when this process opened it.
+//! * What a shard calls durable in its SESSION, beyond the frames that it holds, lets core skip nothing that the shard
+//!   owns. Where the journal was trimmed meanwhile, the shard had said that it needs none of that.
 
 mod catch_up;
+mod claims;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -63,6 +73,10 @@ struct Follower {
     /// The journal's next `seq` when it was last begun to be given definitions and last values: it knows
     /// what came before. The first one, before which nothing came, when it has been given none on this connection.
     snapshot_seq: Seq,
+    /// The farthest that any of its streams has come in this process.
+    sent_seq: Seq,
+    /// It was told on this connection that what it has from there on is void.
+    was_taken_back: bool,
     accepted_seq: Option<Seq>,
     durable_seq: Option<Seq>,
     next_heartbeat: Mono,
@@ -78,7 +92,7 @@ pub(super) struct Followers {
 }
 
 impl Followers {
-    pub(super) fn new(config: &SequencerConfig) -> Result<Followers, ConfigError> {
+    pub(super) fn new(config: &SequencerConfig, opened_seq: Seq) -> Result<Followers, ConfigError> {
         let follower = |(index, follower): (usize, &FollowerConfig)| {
             Ok(Follower {
                 config: follower.clone(),
@@ -95,6 +109,8 @@ impl Followers {
                 announced_seq: None,
                 passed_seq: Seq::FIRST,
                 snapshot_seq: Seq::FIRST,
+                sent_seq: opened_seq,
+                was_taken_back: false,
                 accepted_seq: None,
                 durable_seq: None,
                 next_heartbeat: Mono::default(),
@@ -139,6 +155,7 @@ impl Followers {
                 role = Role::Feeder;
             }
             follower.stream = Stream::None;
+            follower.was_taken_back = false;
             follower.uplink.handle_open(now, conn);
         }
         own_session(role, journal)
@@ -189,15 +206,19 @@ impl Followers {
                     let epoch_start = U64::new(market.void_from(session.epoch.get()));
                     Ok(Some(Session { epoch_start, ..own_session(Role::Feeder, journal) }))
                 }
-                Some(session) => follower.begin(now, session, journal).map(|()| None),
+                Some(session) if follower.is_ahead(session, journal) => {
+                    follower.was_taken_back = true;
+                    let next_seq = Seq::field(Some(follower.sent_seq));
+                    Ok(Some(Session { next_seq, ..own_session(Role::Publisher, journal) }))
+                }
+                Some(session) => follower.begin(now, session, journal, market).map(|()| None),
                 None => Ok(None),
             },
             Some(Kind::Ack) => {
                 if let Some(ack) = frame.view::<Ack>()
                     && ack.epoch.get() == journal.epoch()
                 {
-                    follower.accepted_seq = ack.accepted_seq();
-                    follower.durable_seq = ack.durable_seq();
+                    follower.take_ack(ack)?;
                 }
                 Ok(None)
             }
@@ -317,6 +338,11 @@ impl Followers {
         follower.reported_live
     }
 
+    /// Whether a follower hands last values out: a shard does not.
+    pub(super) fn hands_out(&self, index: usize) -> bool {
+        self.all.get(index).is_some_and(|follower| follower.config.shard.is_none())
+    }
+
     /// Connections to close now, and why.
     pub(super) fn closes_due(&mut self, now: Now) -> Vec<UplinkClose> {
         self.all.iter_mut().filter_map(|it| it.uplink.poll_close(now, false, true)).collect()
@@ -382,14 +408,12 @@ impl Follower {
         now: Now,
         session: &Session,
         journal: &Log<S>,
+        market: &Market,
     ) -> Result<(), &'static str> {
         if !self.uplink.is_greeting() {
             return Err("a second SESSION");
         }
-        let wanted = session.next_seq();
-        if wanted > Seq::new(journal.next_seq()) {
-            return Err("it holds frames that this journal never had");
-        }
+        let wanted = self.place_of(session, journal, market)?;
         self.uplink.handle_greeted(now);
         self.announced_seq = None;
         self.passed_seq = wanted.unwrap_or(Seq::FIRST);
@@ -480,6 +504,9 @@ impl Follower {
                 }
                 if !is_event(frame) || frame.seq.get() >= void_from {
                     continue;
+                }
+                if frame.seq.get() > self.passed_seq.get() {
+                    out.extend(self.notice_of_jump(frame));
                 }
                 self.passed_seq = self.passed_seq.max(frame.next_seq());
                 let is_theirs = match self.config.shard {

@@ -156,7 +156,8 @@ impl<S: Storage> Sequencer<S> {
             connections.log(Level::Error, text);
         }
         let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
-        let followers = Followers::new(&config).map_err(|error| error.to_string())?;
+        let opened_seq = Seq::or_first(journal.next_seq());
+        let followers = Followers::new(&config, opened_seq).map_err(|error| error.to_string())?;
         journal.require_checkpoints();
         if let Some((needed_seq, _)) = followers.needed_by_shards() {
             journal.retain_from_seq(Seq::number(needed_seq));
@@ -214,19 +215,19 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
-    /// A follower that hands last values out asks whether we are still there, and whether they are
+    /// A follower asks whether we are still there. One that hands last values out hears as well whether they are
     /// current: what it was sent last, in the place of the stream where it is true.
     fn answer_follower(&mut self, now: Now, conn: ConnId, index: usize, frame: &Frame) {
         let Some(beat) = frame.view::<Heartbeat>() else { return };
         if beat.flags.get() & Flags::MORE == 0 {
             return;
         }
-        if let Some(is_live) = self.followers.reported_live(index) {
-            let flags = U16::new(if is_live { 0 } else { Flags::STALE });
-            let (token, sent_at) = (beat.token, U64::new(now.wall_ns));
-            self.connections
-                .send(conn, Heartbeat { flags, token, sent_at, ..Heartbeat::default() });
-        }
+        // A shard hands no last values out; everybody must hear that core lives.
+        let is_stale = self.followers.hands_out(index)
+            && self.followers.reported_live(index) != Some(true);
+        let flags = U16::new(if is_stale { Flags::STALE } else { 0 });
+        let (token, sent_at) = (beat.token, U64::new(now.wall_ns));
+        self.connections.send(conn, Heartbeat { flags, token, sent_at, ..Heartbeat::default() });
     }
 
     fn greet_querier(

@@ -57,6 +57,11 @@ impl<P> Connection<P> {
         self.asks
     }
 
+    /// When its peer was last heard.
+    pub(super) fn last_heard(&self) -> Mono {
+        self.last_heard
+    }
+
     /// The connection's id.
     #[must_use]
     pub fn id(&self) -> ConnId {

@@ -20,12 +20,14 @@
 mod admission;
 mod connections;
 mod round;
+mod seat;
 mod status;
 
 pub(crate) use crate::question::Rejection;
 pub(crate) use admission::{Admission, Permission, Roles, authorize};
 pub use connections::{Connection, Connections};
 pub use round::Round;
+pub(crate) use seat::Seat;
 pub(crate) use status::Status;
 
 use super::codec::{self, Codec};

@@ -29,10 +29,13 @@ const PENDING_MAX: usize = limits::READ_BYTES_PER_TURN_MAX / FRAME_BYTES;
 impl<S: Storage> Shard<S> {
     /// A data frame or a gap.
     pub(super) fn store(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
-        if self.feeder != Some(conn) {
+        if self.feed.seat.holder() != Some(conn) {
             return Ok(());
         }
         let stored = if let Some(gap) = frame.view::<Gap>() {
+            let next_seq = Seq::behind(gap.to_seq.get());
+            self.feed.check(now, next_seq)?;
+            self.feed.pass(next_seq);
             if gap.reason == GapReason::Corrupt as u8 {
                 self.store_hole(now, gap)
             } else {
@@ -40,11 +43,14 @@ impl<S: Storage> Shard<S> {
             }
         } else if is_statement(frame) {
             self.store_statement(frame)
-        } else if frame.seq.get() < self.log.next_seq() {
-            self.duplicates += 1;
-            Ok(())
         } else {
-            self.store_event(frame)
+            self.pass_frame(now, frame)?;
+            if frame.seq.get() < self.log.next_seq() {
+                self.duplicates += 1;
+                Ok(())
+            } else {
+                self.store_event(frame)
+            }
         };
         match stored {
             Ok(()) => Ok(()),
@@ -82,7 +88,7 @@ impl<S: Storage> Shard<S> {
 
     /// Goes on with what was kept back.
     pub(super) fn store_pending(&mut self, now: Now) {
-        let Some(conn) = self.feeder else { return };
+        let Some(conn) = self.feed.seat.holder() else { return };
         let pending = std::mem::take(&mut self.pending);
         for frame in &pending {
             if let Err(rejection) = self.on_frame(now, conn, frame) {

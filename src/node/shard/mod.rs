@@ -5,6 +5,7 @@
 //! Invariant: what it acknowledged as accepted is committed in its log; what it acknowledged as durable
 //! has been synced.
 
+mod feed;
 mod intake;
 mod querier;
 
@@ -20,6 +21,7 @@ use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{Ack, ErrorCode, Frame, Heartbeat, Kind, Seq, Session, Symbol, U32, U64, padded};
 
+use feed::Feed;
 use querier::{Load, Querier};
 
 /// What a shard is configured with.
@@ -46,7 +48,7 @@ pub struct Shard<S: Storage> {
     log: Log<S>,
     index: Index,
     connections: Connections<ShardPeer>,
-    feeder: Option<ConnId>,
+    feed: Feed,
     /// Whom this shard asked about the epochs that it missed.
     asked: Option<ConnId>,
     scratch: Vec<Frame>,
@@ -100,7 +102,7 @@ impl<S: Storage> Shard<S> {
             log,
             index,
             connections,
-            feeder: None,
+            feed: Feed::default(),
             asked: None,
             scratch: Vec::new(),
             unpacked: UnpackedBlock::default(),
@@ -138,22 +140,33 @@ impl<S: Storage> Shard<S> {
         if self.is_held_back {
             return Admission::refused(ErrorCode::Storage, "the log cannot take more now");
         }
+        if let Err(rejection) = self.check_feeder(now, session) {
+            return Admission::Refused(rejection);
+        }
         if self.has_missed_epochs(conn, session) {
             // Core is sent where this log stands, and says what of it is void.
             self.asked = Some(conn);
-            return Admission::Retry(self.own_session(session.source));
+            return Admission::Retry(self.feed_session(session.source));
         }
-        if let Err(rejection) = self.follow(now, session) {
+        let begun = self.follow(now, session).and_then(|()| self.begin_feed(now, session));
+        if let Err(rejection) = begun {
             return Admission::Refused(rejection);
         }
-        if let Some(before) = self.feeder.replace(conn) {
-            self.connections.refuse(before, ErrorCode::Unexpected, "another feeder took over");
+        if let Some(before) = self.feed.seat.take(conn) {
+            let text = "no sign of life from you; another took over";
+            self.connections.refuse(before, ErrorCode::Silent, text);
         }
         self.forget_pending();
         self.acked = None;
         self.has_updates = true;
-        self.connections.log(Level::Info, format!("core feeds from seq {}", self.wanted()));
-        Admission::Accepted(ShardPeer::Feeder, self.own_session(session.source))
+        self.connections.log(Level::Info, format!("core feeds from seq {}", self.asked_seq()));
+        Admission::Accepted(ShardPeer::Feeder, self.feed_session(session.source))
+    }
+
+    /// To a feeder: it is asked for what comes behind the last frame held here.
+    fn feed_session(&self, source: u8) -> Session {
+        let next_seq = Seq::field(Some(self.asked_seq()));
+        Session { next_seq, ..self.own_session(source) }
     }
 
     fn own_session(&self, source: u8) -> Session {
@@ -170,11 +183,11 @@ impl<S: Storage> Shard<S> {
 
     /// Core says how far its sequence has come.
     fn note_heartbeat(&mut self, now: Now, beat: &Heartbeat) -> Result<(), Rejection> {
-        if beat.next_seq.get() == u64::MAX {
-            return Err(Rejection::new(ErrorCode::Unexpected, "no sequence ends there"));
-        }
+        let Some(next_seq) = beat.next_seq() else { return Ok(()) };
+        self.feed.check(now, next_seq)?;
+        self.feed.pass(next_seq);
         // One that does not fit now is no loss: there will be another.
-        let _ = self.log.advance_upstream(beat.next_seq.get(), now);
+        let _ = self.log.advance_upstream(next_seq.get(), now);
         self.has_updates = true;
         Ok(())
     }
@@ -225,7 +238,11 @@ impl<S: Storage> Shard<S> {
 
     /// Acknowledges to core how far the log is, when it has moved.
     fn acknowledge(&mut self) {
-        let Some(feeder) = self.feeder else { return };
+        let Some(feeder) = self.feed.seat.holder() else { return };
+        if !self.feed.has_reached(self.wanted()) {
+            // What was said to the feeder before this one stays said, and this one has not brought it yet.
+            return;
+        }
         let mut standing = (self.wanted(), self.log.durable_upstream_seq());
         if is_planted(Bug::AcknowledgeBeforeSync) {
             standing.1 = standing.0;
@@ -306,7 +323,7 @@ impl<S: Storage> Service for Shard<S> {
     fn status(&self, _now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", self.config.name.clone());
-        status.text("feeder", if self.feeder.is_some() { "connected" } else { "none" });
+        status.text("feeder", if self.feed.seat.holder().is_some() { "connected" } else { "none" });
         status.metric("epoch", self.log.epoch());
         status.metric("next_seq", self.wanted().get());
         status.metric("durable_seq", self.log.durable_upstream_seq().get());
@@ -333,8 +350,7 @@ impl<S: Storage> Service for Shard<S> {
         if let Some(ShardPeer::Querier(querier)) = peer {
             self.forget_querier(&querier);
         }
-        if self.feeder == Some(conn) {
-            self.feeder = None;
+        if self.feed.seat.leave(conn) {
             self.forget_pending();
             self.connections.log(Level::Info, format!("core's feed ended: {reason}"));
         }
@@ -399,7 +415,7 @@ impl<S: Storage> Service for Shard<S> {
     }
 
     fn wants(&self, conn: ConnId) -> bool {
-        let keeps_up = self.pending.is_empty() || self.feeder != Some(conn);
+        let keeps_up = self.pending.is_empty() || self.feed.seat.holder() != Some(conn);
         keeps_up && self.connections.wants_frames(conn)
     }
 }

@@ -13,6 +13,8 @@ use crate::wire::{ErrorCode, Flags, Heartbeat, Seq, U16, U32, U64};
 
 /// The token of the heartbeats that [`Connections::tick`] sends; nobody else counts so far.
 const TICK_TOKEN: u32 = u32::MAX;
+/// The token of those that ask for a sign of life at once.
+const LIFE_TOKEN: u32 = u32::MAX - 1;
 
 impl<P> Connections<P> {
     /// Notes that a peer spoke. Whether this node dialed it.
@@ -58,6 +60,13 @@ impl<P> Connections<P> {
                 self.send(id, beat);
             }
         }
+    }
+
+    /// Asks a peer for a sign of life now: somebody else wants its seat.
+    pub(in crate::node::session) fn ask_for_life(&mut self, now: Now, id: ConnId) {
+        let flags = U16::new(Flags::MORE);
+        let (token, sent_at) = (U32::new(LIFE_TOKEN), U64::new(now.wall_ns));
+        self.send(id, Heartbeat { flags, token, sent_at, ..Heartbeat::default() });
     }
 
     /// When [`Connections::tick`] is due; never while nobody is connected, so that a quiet node sleeps.

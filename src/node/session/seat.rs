@@ -49,7 +49,7 @@ impl Seat {
             return Ok(());
         }
         let is_quiet = now.mono.since(heard) >= limits::SIGN_OF_LIFE_WAIT;
-        let asked_at = self.asked_at.filter(|asked_at| *asked_at >= heard);
+        let asked_at = self.asked_at.filter(|asked_at| *asked_at > heard);
         match asked_at {
             Some(at) if now.mono.since(at) >= limits::SIGN_OF_LIFE_WAIT => return Ok(()),
             None if is_quiet => {

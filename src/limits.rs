@@ -95,9 +95,12 @@ pub const BREAKER_WINDOW_SECONDS_MAX: u32 = 600;
 /// Breaker transitions kept for a node that does not fetch them; the oldest go first.
 pub const BREAKER_TRANSITIONS_MAX: usize = 16;
 
-/// Changes of other nodes' breakers that core journals in one [`SILENCE_CHECK_EVERY`]; the rest is dropped, so that
-/// nobody fills the journal with them.
-pub const BREAKER_REPORTS_PER_TICK_MAX: u32 = 64;
+/// Changes of one of the aggregator's breakers that core journals at once, when there was none for long.
+pub const BREAKER_REPORTS_SAVED_MAX: u32 = 16;
+/// How often core journals a change of one of the aggregator's breakers in the long run; more are dropped, and told.
+pub const BREAKER_REPORT_EVERY: Duration = Duration::from_secs(10);
+/// How often core logs that it drops such changes.
+pub const BREAKER_REPORTS_LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Changes of its breakers that the aggregator keeps while core is away; of more the oldest are dropped.
 pub const BREAKER_REPORTS_WAITING_MAX: usize = 64;

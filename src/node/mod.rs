@@ -18,7 +18,7 @@ pub mod shard;
 mod uplink;
 
 pub use breakers::{
-    BREAKER_NAME_BYTES_MAX, apply_operator_action, breaker_change, breaker_described_by,
+    BREAKER_NAME_BYTES_MAX, aggregator_breaker_name, apply_operator_action, breaker_change, breaker_described_by,
     breaker_outcome, describe_breaker,
 };
 pub(crate) use session::Service;

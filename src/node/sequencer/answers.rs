@@ -154,7 +154,7 @@ impl<S: Storage> Sequencer<S> {
                     self.scanning.push(conn);
                 }
             }
-            Some(SequencerPeer::Querier(Querier { replay: place, quotes })) => {
+            Some(SequencerPeer::Querier(Querier { replay: place, quotes, .. })) => {
                 let view = QuoteView {
                     values: self.market.values(),
                     names: self.market.names(),

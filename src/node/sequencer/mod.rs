@@ -20,6 +20,7 @@ mod exchange;
 mod followers;
 mod intake;
 mod market;
+mod reports;
 mod trim;
 
 use std::net::SocketAddr;
@@ -44,6 +45,7 @@ use answers::Replay;
 use exchange::Exchange;
 use followers::Followers;
 use market::Market;
+use reports::Reports;
 
 /// The source number that core publishes as.
 pub const MARKET_SOURCE: u8 = 1;
@@ -100,6 +102,8 @@ pub(crate) enum SequencerPeer {
 pub(crate) struct Querier {
     replay: Option<Replay>,
     quotes: QuoteQueries,
+    /// It is the aggregator, which reports changes of its breakers.
+    is_reporter: bool,
 }
 
 /// The sequencer node.
@@ -120,9 +124,8 @@ pub struct Sequencer<S: Storage> {
     has_updates: bool,
     failure: Option<String>,
     local_dropped: u64,
-    /// Changes of other nodes' breakers taken until `reports_until`.
-    reports: u32,
-    reports_until: Mono,
+    /// Changes of other nodes' breakers.
+    reports: Reports,
     /// When it was last said that a shard holds the journal's trimming back.
     retained_logged_at: Option<Mono>,
 }
@@ -175,8 +178,7 @@ impl<S: Storage> Sequencer<S> {
             has_updates: false,
             failure: None,
             local_dropped: 0,
-            reports: 0,
-            reports_until: Mono::default(),
+            reports: Reports::new(&config.followers),
             retained_logged_at: None,
         })
     }
@@ -234,7 +236,7 @@ impl<S: Storage> Sequencer<S> {
         &mut self,
         _now: Now,
         _conn: ConnId,
-        _session: &Session,
+        session: &Session,
     ) -> Admission<SequencerPeer> {
         let answer = Session {
             source: MARKET_SOURCE,
@@ -245,7 +247,9 @@ impl<S: Storage> Sequencer<S> {
             name: padded("core"),
             ..Session::default()
         };
-        Admission::Accepted(SequencerPeer::Querier(Querier::default()), answer)
+        let is_reporter = Reports::is_reporter(&session.name);
+        let querier = Querier { is_reporter, ..Querier::default() };
+        Admission::Accepted(SequencerPeer::Querier(querier), answer)
     }
 
     /// Lets the exchange machine act: dial, ask, close.
@@ -320,9 +324,9 @@ impl<S: Storage> Service for Sequencer<S> {
     }
 
     /// Queriers report changes of their own breakers.
-    fn on_frame(&mut self, now: Now, _conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         let change = frame.view::<BreakerChange>().ok_or_else(Rejection::out_of_place)?;
-        self.take_report(now, change);
+        self.take_report(now, conn, change);
         Ok(())
     }
 
@@ -363,6 +367,7 @@ impl<S: Storage> Service for Sequencer<S> {
         status.metric("refused", self.connections.refused());
         status.metric("local_faults", self.connections.local_faults());
         status.metric("local_frames_dropped", self.local_dropped);
+        status.metric("breaker_reports_dropped", self.reports.dropped);
         if !matches!(self.journal.health(), Health::Open) {
             status.text("journal", format!("{:?}", self.journal.health()));
         }

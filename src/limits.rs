@@ -218,6 +218,13 @@ pub const SEND_BUFFER_BYTES_MIN: u32 = 4 * 1024;
 /// See [`SEND_BUFFER_BYTES_MIN`].
 pub const SEND_BUFFER_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
+/// How long a subscriber may take nothing of what waits for it, unless configured.
+pub const UNREAD_WAIT_DEFAULT: Duration = Duration::from_secs(60);
+/// Shortest and longest such time that can be configured.
+pub const UNREAD_WAIT_MIN: Duration = Duration::from_secs(2);
+/// See [`UNREAD_WAIT_MIN`].
+pub const UNREAD_WAIT_MAX: Duration = Duration::from_hours(1);
+
 /// Most subscribers that can be configured.
 pub const SUBSCRIBERS_MAX: u32 = 100_000;
 
@@ -315,6 +322,20 @@ pub const OPEN_BARS_MAX: usize = 1_024;
 pub const SHORT_SCAN_TRADES_MAX: u64 = 4_096;
 /// Symbols and patterns of one query.
 pub const QUERY_SYMBOLS_MAX: usize = 256;
+/// So many places of a kind nobody's share is below, and the last places are for those who have fewer.
+pub const SMALL_SHARE: usize = 4;
+/// Queries of one shard or replica that wait for a cut, beside those that it works on.
+pub const WAITING_QUERIES_MAX: usize = 4_096;
+/// The same of one connection: below what an aggregator may ask of a node, so that waiting ones leave it room.
+pub const WAITING_QUERIES_PER_CONNECTION_MAX: usize = 1_024;
+/// The same of all clients of an aggregator.
+pub const GATHERS_AHEAD_MAX: usize = 1_024;
+/// Longest that a query waits for a cut, whatever its deadline says.
+pub const CUT_AHEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Queries for quotes that one node may have open.
+pub const QUOTE_QUERIES_MAX: usize = 16_384;
+/// Replays under way at core.
+pub const REPLAYS_MAX: usize = 4_096;
 /// Queries that one connection may have open at one node.
 pub const QUERIES_PER_CLIENT_MAX: usize = 256;
 
@@ -456,6 +477,8 @@ pub const LEAF_AVOID_WAIT: Duration = Duration::from_secs(1);
 pub const CUT_WAIT_MAX: Duration = Duration::from_millis(50);
 
 const _: () = {
+    assert!(WAITING_QUERIES_PER_CONNECTION_MAX < GATHER_LEAF_QUESTIONS_MAX);
+    assert!(GATHERS_AHEAD_MAX < GATHERS_MAX);
     assert!(GATHER_LEAF_QUESTIONS_MAX <= LEAF_QUERIES_MAX);
     assert!(GATHER_LEAF_QUESTIONS_MAX <= GATHERS_MAX && GATHERS_MAX <= GATHER_QUESTIONS_MAX);
     // Nothing that is asked beyond first questions is more than one in twenty of them in the long run.

@@ -32,7 +32,7 @@
 //!   that is empty unless the peer is slow. So back-pressure needs no code of its own.
 //! * A flush is bounded, so that a newcomer does not wait for thousands of others.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::limits;
@@ -55,8 +55,8 @@ pub enum Dialed {
 /// What became of one peer that waited to be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// It is connected, through this listener.
-    Open(ConnId, ListenerId),
+    /// It is connected, through this listener, from this address.
+    Open(ConnId, ListenerId, IpAddr),
     /// It was closed at once: there is no place for it.
     Dropped,
     /// It could not be accepted.
@@ -72,6 +72,8 @@ pub struct Arrival {
     pub bytes: Vec<u8>,
     /// It could not be registered and is closed already.
     pub is_lost: bool,
+    /// Where its peer is.
+    pub peer: IpAddr,
 }
 
 /// How a read ended.
@@ -271,8 +273,8 @@ impl Turn {
     fn accept<N: Node, S: Shell>(&self, shell: &mut S, node: &mut N, now: Now) {
         for _ in 0..self.bounds.accepts_max {
             match shell.poll_accepted(now.mono) {
-                Some(Accepted::Open(conn, listener)) => {
-                    node.handle_open(now, conn, Origin::Accepted(listener));
+                Some(Accepted::Open(conn, listener, peer)) => {
+                    node.handle_open(now, conn, Origin::Accepted(listener, peer));
                 }
                 // It counts: a flood of peers without a place may not hold the turn.
                 Some(Accepted::Dropped) => {}
@@ -287,8 +289,10 @@ impl Turn {
 
     fn take_handed_over<N: Node, S: Shell>(&self, shell: &mut S, node: &mut N, now: Now) {
         for _ in 0..self.bounds.accepts_max {
-            let Some(Arrival { conn, bytes, is_lost }) = shell.poll_handed_over() else { return };
-            node.handle_open(now, conn, Origin::HandedOver);
+            let Some(Arrival { conn, bytes, is_lost, peer }) = shell.poll_handed_over() else {
+                return;
+            };
+            node.handle_open(now, conn, Origin::HandedOver(peer));
             if is_lost {
                 node.handle_close(now, conn, CloseReason::Reset);
                 continue;

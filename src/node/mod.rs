@@ -24,7 +24,7 @@ pub use breakers::{
 pub(crate) use session::Service;
 pub use session::{Connection, Connections, Round};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 pub use crate::breaker::LocalFault;
@@ -53,12 +53,17 @@ pub struct ListenerId(pub u8);
 /// How a connection came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A peer connected to this listener.
-    Accepted(ListenerId),
+    /// A peer connected to this listener, from this address.
+    Accepted(ListenerId, IpAddr),
     /// Another reactor of the process accepted it and handed it over.
-    HandedOver,
+    HandedOver(IpAddr),
     /// Our own [`Action::Dial`] came through.
     Dialed(DialId),
+}
+
+impl Origin {
+    /// A peer of this machine connected to the first listener: for tests and simulations.
+    pub const LOCAL: Origin = Origin::Accepted(ListenerId(0), IpAddr::V4(Ipv4Addr::LOCALHOST));
 }
 
 /// Why a dial did not become a connection.

@@ -6,9 +6,8 @@
 //! and has been heard within [`limits::REPLICA_SILENCE_MAX`].
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::quotes::{QuoteQueries, QuoteView};
+use super::quotes::{QuotePlaces, QuoteQueries, QuoteView};
 use super::session::{Admission, Filled, Rejection, Roles, Seat, Status};
 use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::feed::LastValues;
@@ -61,6 +60,8 @@ pub struct Replica {
     duplicates: u64,
     holes: u64,
     scratch: Vec<Frame>,
+    /// Of all connections' questions.
+    places: QuotePlaces,
 }
 
 impl Replica {
@@ -85,6 +86,7 @@ impl Replica {
             duplicates: 0,
             holes: 0,
             scratch: Vec::new(),
+            places: QuotePlaces::default(),
         }
     }
 
@@ -98,13 +100,11 @@ impl Replica {
     fn greet_querier(
         &mut self,
         _now: Now,
-        _conn: ConnId,
+        conn: ConnId,
         session: &Session,
     ) -> Admission<ReplicaPeer> {
-        Admission::Accepted(
-            ReplicaPeer::Querier(QuoteQueries::default()),
-            self.own_session(session),
-        )
+        let queries = QuoteQueries::new(self.connections.principal(conn));
+        Admission::Accepted(ReplicaPeer::Querier(queries), self.own_session(session))
     }
 
     fn greet_publisher(
@@ -241,6 +241,7 @@ impl Replica {
             durable_seq: None,
         };
         queries.fill(&view, &mut self.scratch);
+        queries.settle(&mut self.places);
         if !self.scratch.is_empty() {
             self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         }
@@ -314,7 +315,8 @@ impl Service for Replica {
         let Some(ReplicaPeer::Querier(queries)) = self.connections.peer_mut(conn) else {
             return Ok(());
         };
-        queries.ask(now.mono, question, Duration::MAX)?;
+        let waits = question.as_of > self.next_seq;
+        queries.ask(now.mono, question, waits, &mut self.places)?;
         self.connections.mark_dirty(conn);
         Ok(())
     }
@@ -322,6 +324,7 @@ impl Service for Replica {
     fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
         if let Some(ReplicaPeer::Querier(queries)) = self.connections.peer_mut(conn) {
             queries.stop(id);
+            queries.settle(&mut self.places);
         }
     }
 
@@ -346,9 +349,12 @@ impl Service for Replica {
         &mut self,
         _now: Now,
         conn: ConnId,
-        _peer: Option<ReplicaPeer>,
+        peer: Option<ReplicaPeer>,
         reason: CloseReason,
     ) {
+        if let Some(ReplicaPeer::Querier(mut queries)) = peer {
+            queries.end(&mut self.places);
+        }
         if self.seat.leave(conn) {
             self.connections.log(Level::Warn, format!("core's feed ended: {reason}"));
         }
@@ -364,6 +370,7 @@ impl Service for Replica {
             for (_, peer) in self.connections.peers_mut() {
                 if let ReplicaPeer::Querier(queries) = peer {
                     queries.handle_timeout(now.mono);
+                    queries.settle(&mut self.places);
                 }
             }
             self.wake_waiting();

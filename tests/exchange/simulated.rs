@@ -92,7 +92,7 @@ impl World {
             seed,
         };
         let mut core = Sequencer::new(config, journal, &recovery, START).unwrap();
-        core.handle_open(START, CLIENT, Origin::Accepted(ListenerId(0)));
+        core.handle_open(START, CLIENT, Origin::LOCAL);
         let hello = Session { role: Role::Querier as u8, ..Session::default() };
         core.handle_frames(START, CLIENT, &[Frame::seal(hello)]);
         let mut world = World {
@@ -188,7 +188,7 @@ impl World {
         self.link = Some(self.next_link);
         self.next_link += 1;
         let conn = session(self.next_link - 1);
-        self.exchange.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.exchange.handle_open(self.now, conn, Origin::LOCAL);
         self.core.handle_open(self.now, conn, Origin::Dialed(dial));
     }
 

@@ -186,7 +186,7 @@ fn torment<N: Node>(random: &mut Random, node: &mut N, source: u8) {
             let conn = ConnId { generation, slot: conns.len() as u32 };
             generation += 1;
             conns.push(conn);
-            node.handle_open(now, conn, Origin::Accepted(ListenerId(0)));
+            node.handle_open(now, conn, Origin::LOCAL);
             let roles =
                 [Role::Subscriber, Role::Publisher, Role::Feeder, Role::Querier, Role::Consumer];
             let hello = Session {

@@ -201,7 +201,8 @@ impl Shell for Sockets<'_> {
             end.state = EndState::Open;
             end.is_ready = true;
             self.world.hosts[self.host].readable.push_back(conn);
-            return Some(Accepted::Open(conn, ListenerId(0)));
+            let peer = self.world.peer_address(number, side);
+            return Some(Accepted::Open(conn, ListenerId(0), peer));
         }
         None
     }

@@ -15,11 +15,13 @@
 mod fanout;
 mod intake;
 mod mailbox;
+mod places;
 mod readers;
 mod source;
 mod subscriber;
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service};
@@ -45,13 +47,20 @@ pub struct BrokerConfig {
     pub subscribers_max: usize,
     /// Frames that publishers may bring in the middle of a round of the fan-out.
     pub round_frames_max: usize,
+    /// How long a subscriber may take nothing while something waits for it.
+    pub unread_max: Duration,
 }
 
 impl BrokerConfig {
     /// So many frames per source, for so many subscribers.
     #[must_use]
     pub fn new(ring_frames: usize, subscribers_max: usize) -> BrokerConfig {
-        BrokerConfig { ring_frames, subscribers_max, round_frames_max: limits::ROUND_FRAMES_MAX }
+        BrokerConfig {
+            ring_frames,
+            subscribers_max,
+            round_frames_max: limits::ROUND_FRAMES_MAX,
+            unread_max: limits::UNREAD_WAIT_DEFAULT,
+        }
     }
 
     /// What a subscriber costs at most: what is gathered for it, the kernel's buffers, its slots, and
@@ -124,13 +133,15 @@ impl Broker {
     #[must_use]
     pub fn with_fanouts(config: BrokerConfig, fanouts: usize) -> (Broker, Vec<Fanout>) {
         let further_reactors = FurtherReactors::new(fanouts);
+        let mut readers = Readers::default();
+        readers.connections.bound_rounds(config.round_frames_max);
+        readers.connections.bound_unread(config.unread_max);
         let fanout = |mailbox: &_| {
-            Fanout::new(std::sync::Arc::clone(mailbox), further_reactors.stall.clone())
+            let (stall, places) = (further_reactors.stall.clone(), readers.places.clone());
+            Fanout::new(std::sync::Arc::clone(mailbox), stall, places, config.unread_max)
         };
         let fanouts = further_reactors.mailboxes.iter().map(fanout).collect();
         let numbers = 0..u8::try_from(limits::SOURCES_MAX).unwrap_or(u8::MAX);
-        let mut readers = Readers::default();
-        readers.connections.bound_rounds(config.round_frames_max);
         let broker = Broker {
             config,
             kernel_bytes_per_subscriber: 0,
@@ -230,14 +241,16 @@ impl Broker {
     fn greet_subscriber(
         &mut self,
         _now: Now,
-        _conn: ConnId,
+        conn: ConnId,
         session: &Session,
     ) -> Admission<BrokerPeer> {
-        if self.subscribers() >= self.config.subscribers_max {
-            return Admission::refused(ErrorCode::Limit, "all subscriber places are taken");
+        let (principal, total) = (self.readers.connections.principal(conn), self.subscribers());
+        let checked = self.readers.places.check(principal, total, self.config.subscribers_max);
+        if let Err(rejection) = checked {
+            return Admission::Refused(rejection);
         }
         let Some(reactor) = self.next_reactor() else {
-            return self.readers.greet(session);
+            return self.readers.greet(conn, session);
         };
         if let Some(mailbox) = self.further_reactors.mailboxes.get(reactor - 1) {
             mailbox.connections.fetch_add(1, Ordering::Relaxed);
@@ -432,6 +445,10 @@ impl Service for Broker {
         let memory = self.config.bytes_max(sources, mailboxes.len() + 1, kernel_bytes);
         status.metric("memory_bytes_bound", memory);
         status.metric("subscriber_bytes_bound", subscriber);
+        let elsewhere_unread: u64 =
+            mailboxes.iter().map(|it| it.unread_closed.load(Ordering::Relaxed)).sum();
+        let unread = self.readers.connections.unread_closed() + elsewhere_unread;
+        status.metric("unread_closed", unread);
         status.metric("watch_list_bytes", self.readers.interest_bytes() as u64 + elsewhere);
         for (source, intake) in self.readers.sources.iter().zip(&self.intakes) {
             let Some(source) = source else { continue };

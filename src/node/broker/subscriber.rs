@@ -49,6 +49,8 @@ pub(crate) struct Subscriber {
     mode: Mode,
     wants_history: bool,
     is_due: bool,
+    /// Where its address is counted.
+    bucket: Option<u8>,
     interest: Option<InterestId>,
     /// Its place among the readers of its source.
     place: usize,
@@ -68,6 +70,7 @@ impl Default for Subscriber {
             mode: Mode::Lossless,
             wants_history: false,
             is_due: false,
+            bucket: None,
             interest: None,
             place: 0,
             conflate: Duration::ZERO,
@@ -78,6 +81,15 @@ impl Default for Subscriber {
 }
 
 impl Subscriber {
+    /// One that has not said what it wants; its address is counted there.
+    pub(super) fn counted_in(bucket: Option<u8>) -> Subscriber {
+        Subscriber { bucket, ..Subscriber::default() }
+    }
+
+    pub(super) fn bucket(&self) -> Option<u8> {
+        self.bucket
+    }
+
     pub(super) fn source(&self) -> u8 {
         self.source
     }

@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 
 use super::*;
-use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
+use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{
     Definition, Gap, GapReason, InstrumentId, InstrumentIndex, Mode, Quote, Refusal, Role,
     SnapshotEnd, Subscribe, Subscribed, Trade, U16, as_frames,
@@ -60,7 +60,7 @@ impl Bench {
     fn open(&mut self) -> ConnId {
         self.next_slot += 1;
         let conn = ConnId { generation: self.next_slot, slot: self.next_slot };
-        self.broker.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.broker.handle_open(self.now, conn, Origin::LOCAL);
         conn
     }
 

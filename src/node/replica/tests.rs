@@ -1,7 +1,9 @@
 //! The replica as a machine: core and a querier driven by hand, virtual time.
 
+use std::time::Duration;
+
 use super::*;
-use crate::node::{FrameInput, ListenerId, Node, Origin};
+use crate::node::{FrameInput, Node, Origin};
 use crate::wire::{Ended, Query, Quote, Refusal, Role, U64, as_frames};
 
 struct Bench {
@@ -43,7 +45,7 @@ impl Bench {
     fn open(&mut self, hello: Session) -> ConnId {
         self.conns += 1;
         let conn = ConnId { generation: self.conns, slot: self.conns };
-        self.replica.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.replica.handle_open(self.now, conn, Origin::LOCAL);
         self.deliver(conn, &[Frame::seal(hello)]);
         conn
     }

@@ -7,16 +7,14 @@
 //!   records, leaves the outbox empty, and continues in the next turn. So nobody waits for the rare symbol
 //!   of somebody else. A follower's stream does the same.
 
-use std::time::Duration;
-
 use super::followers::first_seq_from;
 use super::{Querier, Sequencer, SequencerPeer};
 use crate::feed::Pattern;
 use crate::limits;
 use crate::log::{Log, Read, Storage, is_event};
 use crate::node::ConnId;
-use crate::node::quotes::QuoteView;
-use crate::node::session::Rejection;
+use crate::node::quotes::{QuotePlaces, QuoteView};
+use crate::node::session::{Rejection, Shares};
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::Now;
@@ -45,6 +43,20 @@ pub(super) struct Replay {
     had_damage: bool,
 }
 
+/// The places of all connections' questions.
+#[derive(Debug)]
+pub(super) struct Places {
+    quotes: QuotePlaces,
+    replays: Shares,
+}
+
+impl Default for Places {
+    fn default() -> Places {
+        let replays = Shares::new("replays", limits::REPLAYS_MAX);
+        Places { quotes: QuotePlaces::default(), replays }
+    }
+}
+
 impl<S: Storage> Sequencer<S> {
     /// A question other than those that every node answers alike.
     pub(super) fn answer(
@@ -71,7 +83,7 @@ impl<S: Storage> Sequencer<S> {
         let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn) else {
             return Ok(());
         };
-        querier.quotes.ask(now.mono, question, Duration::ZERO)?;
+        querier.quotes.ask(now.mono, question, false, &mut self.places.quotes)?;
         self.connections.mark_dirty(conn);
         Ok(())
     }
@@ -111,6 +123,7 @@ impl<S: Storage> Sequencer<S> {
             next_seq: Seq::or_first(query.from.get()).max(first_seq),
             had_damage: false,
         };
+        let principal = self.connections.principal(conn);
         let Some(SequencerPeer::Querier(Querier { replay: place, .. })) =
             self.connections.peer_mut(conn)
         else {
@@ -120,6 +133,8 @@ impl<S: Storage> Sequencer<S> {
             let text = "one replay per connection at a time";
             return Err(Rejection::new(ErrorCode::Limit, text));
         }
+        self.places.replays.check(principal)?;
+        self.places.replays.change(principal, 0, 1);
         let from_seq = Seq::or_first(query.from.get());
         let lost_to = Seq::new(replay.to_seq).min(Some(first_seq)).and_then(Seq::previous);
         *place = Some(replay);
@@ -154,7 +169,7 @@ impl<S: Storage> Sequencer<S> {
                     self.scanning.push(conn);
                 }
             }
-            Some(SequencerPeer::Querier(Querier { replay: place, quotes, .. })) => {
+            Some(SequencerPeer::Querier(Querier { replay: place, quotes, principal, .. })) => {
                 let view = QuoteView {
                     values: self.market.values(),
                     names: self.market.names(),
@@ -164,11 +179,13 @@ impl<S: Storage> Sequencer<S> {
                     durable_seq: Seq::new(self.journal.durable_seq()),
                 };
                 quotes.fill(&view, &mut self.scratch);
+                quotes.settle(&mut self.places.quotes);
                 if !self.scratch.is_empty() {
                     self.connections
                         .fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
                     return;
                 }
+                let principal = *principal;
                 let Some(replay) = place else { return };
                 let values = self.market.values();
                 // Another answer may stand between this piece and the one before.
@@ -198,6 +215,7 @@ impl<S: Storage> Sequencer<S> {
                         ..Ended::default()
                     };
                     *place = None;
+                    self.places.replays.change(principal, 1, 0);
                     self.scratch.push(Frame::seal(end));
                 }
             }
@@ -216,9 +234,17 @@ impl Querier {
     }
 
     /// Forgets a question. No answer follows.
-    pub(super) fn stop(&mut self, id: u32) {
-        self.replay.take_if(|replay| replay.id == id);
+    pub(super) fn stop(&mut self, id: u32, places: &mut Places) {
+        let stopped = self.replay.take_if(|replay| replay.id == id);
+        places.replays.change(self.principal, usize::from(stopped.is_some()), 0);
         self.quotes.stop(id);
+        self.quotes.settle(&mut places.quotes);
+    }
+
+    /// The connection has ended.
+    pub(super) fn end(&mut self, places: &mut Places) {
+        places.replays.change(self.principal, usize::from(self.replay.is_some()), 0);
+        self.quotes.end(&mut places.quotes);
     }
 }
 

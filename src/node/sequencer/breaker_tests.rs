@@ -8,7 +8,7 @@ use crate::limits;
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
 use crate::node::LocalFault;
-use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
+use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{
     BreakerAction, Definition, Ended, Kind, Metric, Op, Query, Quote, Refusal, Resume, Role, Text,
     as_frames, unpadded,
@@ -195,7 +195,7 @@ impl Bench {
 
     fn querier(&mut self) -> ConnId {
         let conn = self.fresh();
-        self.core.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.core.handle_open(self.now, conn, Origin::LOCAL);
         self.deliver(conn, Session { role: Role::Querier as u8, ..Session::default() });
         self.read(conn);
         conn
@@ -402,7 +402,7 @@ fn the_aggregators_changes_are_published_and_nobody_elses() {
     let mut bench =
         Bench::with_followers(vec![FollowerConfig { name, address: address(), shard }]);
     let client = bench.fresh();
-    bench.core.handle_open(bench.now, client, Origin::Accepted(ListenerId(0)));
+    bench.core.handle_open(bench.now, client, Origin::LOCAL);
     let (role, name) = (Role::Querier as u8, padded("aggregator"));
     bench.deliver(client, Session { role, name, ..Session::default() });
     let stranger = bench.querier();

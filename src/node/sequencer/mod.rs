@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::quotes::QuoteQueries;
-use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::session::{Admission, Filled, Principal, Rejection, Roles, Status};
 use super::uplink::UplinkClose;
 use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service};
 use crate::breaker;
@@ -41,7 +41,7 @@ use crate::wire::{
     U32, U64, padded,
 };
 
-use answers::Replay;
+use answers::{Places, Replay};
 use exchange::Exchange;
 use followers::Followers;
 use market::Market;
@@ -98,8 +98,9 @@ pub(crate) enum SequencerPeer {
 }
 
 /// What one querier has asked for and not been sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Querier {
+    principal: Principal,
     replay: Option<Replay>,
     quotes: QuoteQueries,
     /// It is the aggregator, which reports changes of its breakers.
@@ -114,6 +115,7 @@ pub struct Sequencer<S: Storage> {
     followers: Followers,
     connections: Connections<SequencerPeer>,
     scratch: Vec<Frame>,
+    places: Places,
     /// Connections whose source looked at much and found little: asked again in the next turn.
     scanning: Vec<ConnId>,
     /// The exchange's next number. Ahead of the journal's own count by the frames that were taken in
@@ -173,6 +175,7 @@ impl<S: Storage> Sequencer<S> {
             followers,
             connections,
             scratch: Vec::new(),
+            places: Places::default(),
             scanning: Vec::new(),
             is_held_back: false,
             has_updates: false,
@@ -235,7 +238,7 @@ impl<S: Storage> Sequencer<S> {
     fn greet_querier(
         &mut self,
         _now: Now,
-        _conn: ConnId,
+        conn: ConnId,
         session: &Session,
     ) -> Admission<SequencerPeer> {
         let answer = Session {
@@ -248,7 +251,9 @@ impl<S: Storage> Sequencer<S> {
             ..Session::default()
         };
         let is_reporter = Reports::is_reporter(&session.name);
-        let querier = Querier { is_reporter, ..Querier::default() };
+        let principal = self.connections.principal(conn);
+        let quotes = QuoteQueries::new(principal);
+        let querier = Querier { principal, replay: None, quotes, is_reporter };
         Admission::Accepted(SequencerPeer::Querier(querier), answer)
     }
 
@@ -348,7 +353,7 @@ impl<S: Storage> Service for Sequencer<S> {
 
     fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
         if let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn) {
-            querier.stop(id);
+            querier.stop(id, &mut self.places);
         }
     }
 
@@ -435,7 +440,8 @@ impl<S: Storage> Service for Sequencer<S> {
                 let name = self.followers.name(index);
                 self.connections.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
-            Some(SequencerPeer::Querier(_)) | None => {}
+            Some(SequencerPeer::Querier(mut querier)) => querier.end(&mut self.places),
+            None => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Read, Retention, Sequence, SyncPolicy, UpstreamRule};
-use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
+use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{
     Definition, Ended, Kind, Op, Query, Quote, Refusal, Resume, Role, Run, Symbol, Trade,
     as_frames, unpadded,
@@ -163,7 +163,7 @@ impl Bench {
     }
 
     fn querier(&mut self) -> ConnId {
-        let conn = self.open(Origin::Accepted(ListenerId(0)));
+        let conn = self.open(Origin::LOCAL);
         let role = Role::Querier as u8;
         self.deliver(conn, &[Frame::seal(Session { role, ..Session::default() })]);
         self.read(conn);

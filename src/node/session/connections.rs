@@ -5,12 +5,14 @@
 mod liveness;
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use zerocopy::IntoBytes;
 
 use super::round::Round;
+use super::shares::{Principal, Shares};
 use crate::limits;
 use crate::node::{Action, ConnId, DialId, Level, LocalFault};
 use crate::planted::{Bug, is_planted};
@@ -28,12 +30,18 @@ pub struct Connection<P> {
     outbox: BytesMut,
     last_heard: Mono,
     last_sent: Mono,
+    /// When bytes last left, whatever they were.
+    last_taken: Mono,
+    /// Since when something has waited and nothing was taken, as far as the looks at it show.
+    unread_since: Option<Mono>,
     is_dirty: bool,
     is_closing: bool,
     /// This node dialed it, and is greeted rather than greets.
     is_dialed: bool,
     /// Its peer may ask questions.
     asks: bool,
+    /// Who it counts as.
+    principal: Principal,
 }
 
 impl<P> Connection<P> {
@@ -96,6 +104,11 @@ pub struct Connections<P> {
     local_faults: u64,
     local_fault_logged: Option<Mono>,
     is_stopped: bool,
+    /// Connections from other machines.
+    by_principal: Shares,
+    /// How long a peer may take nothing of what waits for it, where that is bounded.
+    unread_max: Option<Duration>,
+    unread_closed: u64,
 }
 
 /// Where bytes were that have left.
@@ -121,6 +134,9 @@ impl<P> Default for Connections<P> {
             local_faults: 0,
             local_fault_logged: None,
             is_stopped: false,
+            by_principal: Shares::new("connections", limits::CONNECTIONS_MAX),
+            unread_max: None,
+            unread_closed: 0,
         }
     }
 }
@@ -128,15 +144,25 @@ impl<P> Default for Connections<P> {
 impl<P> Connections<P> {
     /// Takes in a connection whose peer has not said what it wants.
     pub fn insert(&mut self, now: Now, id: ConnId) {
-        self.take_in(now, id, false);
+        self.insert_from(now, id, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+
+    /// The same, from this address. It is refused when that has its share of connections.
+    pub fn insert_from(&mut self, now: Now, id: ConnId, address: IpAddr) {
+        let principal = Principal::of(id, address);
+        let checked = self.by_principal.check(principal);
+        self.take_in(now, id, false, principal);
+        if let Err(rejection) = checked {
+            self.refuse(id, rejection.code, &rejection.text);
+        }
     }
 
     /// Takes in a connection that this node dialed.
     pub fn insert_dialed(&mut self, now: Now, id: ConnId) {
-        self.take_in(now, id, true);
+        self.take_in(now, id, true, Principal::Connection(id));
     }
 
-    fn take_in(&mut self, now: Now, id: ConnId, is_dialed: bool) {
+    fn take_in(&mut self, now: Now, id: ConnId, is_dialed: bool, principal: Principal) {
         let slot = id.slot as usize;
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, || None);
@@ -149,11 +175,22 @@ impl<P> Connections<P> {
             outbox: BytesMut::new(),
             last_heard: now.mono,
             last_sent: now.mono,
+            last_taken: now.mono,
+            unread_since: None,
             is_dirty: false,
             is_closing: false,
             is_dialed,
             asks: false,
+            principal,
         });
+        if matches!(principal, Principal::Address(_)) {
+            self.by_principal.change(principal, 0, 1);
+        }
+    }
+
+    /// Who a connection counts as.
+    pub(crate) fn principal(&self, id: ConnId) -> Principal {
+        self.get(id).map_or(Principal::Connection(id), |connection| connection.principal)
     }
 
     /// Forgets a connection that has ended. What it was for, if that was known.
@@ -163,7 +200,11 @@ impl<P> Connections<P> {
             return None;
         }
         self.open -= 1;
-        slot.take()?.peer
+        let connection = slot.take()?;
+        if matches!(connection.principal, Principal::Address(_)) {
+            self.by_principal.change(connection.principal, 1, 0);
+        }
+        connection.peer
     }
 
     /// The connection, unless it has ended or is being closed: to a closing one nobody speaks.
@@ -286,6 +327,17 @@ impl<P> Connections<P> {
     /// A round of the fan-out takes in so many frames.
     pub fn bound_rounds(&mut self, frames_max: usize) {
         self.round = Round::new(frames_max);
+    }
+
+    /// Peers that take nothing of what waits for them for this long are closed.
+    pub fn bound_unread(&mut self, unread_max: Duration) {
+        self.unread_max = Some(unread_max);
+    }
+
+    /// Peers closed because they did not read.
+    #[must_use]
+    pub fn unread_closed(&self) -> u64 {
+        self.unread_closed
     }
 
     /// Whoever sends what is handed out to others sent so many frames.
@@ -480,6 +532,7 @@ impl<P> Connections<P> {
             return Sent::Outbox;
         }
         connection.last_sent = now.mono;
+        connection.last_taken = now.mono;
         if connection.outbox.is_empty() {
             return Sent::Elsewhere;
         }

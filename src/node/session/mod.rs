@@ -21,6 +21,7 @@ mod admission;
 mod connections;
 mod round;
 mod seat;
+mod shares;
 mod status;
 
 pub(crate) use crate::question::Rejection;
@@ -28,6 +29,7 @@ pub(crate) use admission::{Admission, Permission, Roles, authorize};
 pub use connections::{Connection, Connections};
 pub use round::Round;
 pub(crate) use seat::Seat;
+pub(crate) use shares::{Principal, Shares, may_take};
 pub(crate) use status::Status;
 
 use super::codec::{self, Codec};
@@ -212,7 +214,9 @@ pub(crate) trait Service: Sized {
 impl<S: Service> Node for S {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         match origin {
-            Origin::Accepted(_) | Origin::HandedOver => self.connections_mut().insert(now, conn),
+            Origin::Accepted(_, peer) | Origin::HandedOver(peer) => {
+                self.connections_mut().insert_from(now, conn, peer);
+            }
             Origin::Dialed(dial) => {
                 self.connections_mut().insert_dialed(now, conn);
                 Service::on_dialed(self, now, conn, dial);

@@ -22,7 +22,7 @@ use crate::time::{Mono, Now};
 use crate::wire::{Ack, ErrorCode, Frame, Heartbeat, Kind, Seq, Session, Symbol, U32, U64, padded};
 
 use feed::Feed;
-use querier::{Load, Querier};
+use querier::{Loads, Querier};
 
 /// What a shard is configured with.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub struct Shard<S: Storage> {
     /// One block of the index, unpacked; kept to save the allocation.
     unpacked: UnpackedBlock,
     /// What all answers under way hold.
-    load: Load,
+    load: Loads,
     /// Connections whose answers looked at much and found little: asked again in the next turn.
     scanning: Vec<ConnId>,
     /// Connections with questions that the log is not far enough for, and when the first gives up.
@@ -106,7 +106,7 @@ impl<S: Storage> Shard<S> {
             asked: None,
             scratch: Vec::new(),
             unpacked: UnpackedBlock::default(),
-            load: Load::default(),
+            load: Loads::default(),
             scanning: Vec::new(),
             waiting: Vec::new(),
             waiting_due: None,
@@ -127,13 +127,11 @@ impl<S: Storage> Shard<S> {
     fn greet_querier(
         &mut self,
         _now: Now,
-        _conn: ConnId,
+        conn: ConnId,
         session: &Session,
     ) -> Admission<ShardPeer> {
-        Admission::Accepted(
-            ShardPeer::Querier(Querier::default()),
-            self.own_session(session.source),
-        )
+        let querier = Querier::new(self.connections.principal(conn));
+        Admission::Accepted(ShardPeer::Querier(querier), self.own_session(session.source))
     }
 
     fn greet_feeder(&mut self, now: Now, conn: ConnId, session: &Session) -> Admission<ShardPeer> {
@@ -332,7 +330,8 @@ impl<S: Storage> Service for Shard<S> {
         status.metric("instruments", self.index.len());
         status.metric("trades", self.index.trades);
         status.metric("index_bytes", self.index.bytes());
-        status.metric("queries", self.load.queries);
+        status.metric("queries", self.load.queries.total());
+        status.metric("queries_waiting", self.load.waiting.total());
         status.metric("duplicates", self.duplicates);
         status.metric("damaged_records", self.damaged);
         status.metric("holes", self.index.holes.len());

@@ -7,22 +7,28 @@
 //! # Decisions
 //!
 //! * The order of answers matters because the aggregator has one connection to a shard for all its clients.
+//! * Questions that wait for a cut count apart from those that are worked on, and wait
+//!   [`limits::CUT_AHEAD_WAIT_MAX`] at most. Before, whoever asked about the future kept everybody from asking about
+//!   the present.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::{Shard, ShardPeer};
 use crate::history::{AnswerContext, AnswerProgress, HistoryAnswer};
 use crate::limits;
 use crate::log::Storage;
 use crate::node::ConnId;
-use crate::node::session::Rejection;
+use crate::node::session::{Principal, Rejection, Shares};
+use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{EndStatus, Ended, ErrorCode, Refusal, Seq, U16};
 
 /// A connection that asks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Querier {
+    principal: Principal,
     answers: VecDeque<HistoryAnswer>,
     waiting: Vec<WaitingQuestion>,
     /// Counts pieces of long answers, so that they take turns.
@@ -36,18 +42,57 @@ struct WaitingQuestion {
     due: Mono,
 }
 
-/// What all answers under way hold together.
+/// What one connection holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Load {
     pub(super) queries: usize,
+    pub(super) waiting: usize,
     pub(super) instruments: usize,
 }
 
+/// What all connections hold together.
+#[derive(Debug)]
+pub(super) struct Loads {
+    pub(super) queries: Shares,
+    pub(super) waiting: Shares,
+    pub(super) instruments: usize,
+}
+
+impl Default for Loads {
+    fn default() -> Loads {
+        Loads {
+            queries: Shares::new("queries", limits::SHARD_QUERIES_MAX),
+            waiting: Shares::new("waiting queries", limits::WAITING_QUERIES_MAX),
+            instruments: 0,
+        }
+    }
+}
+
+impl Loads {
+    /// Whether nobody holds anything.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        (self.queries.total(), self.waiting.total(), self.instruments) == (0, 0, 0)
+    }
+
+    /// What one connection holds has changed.
+    fn change(&mut self, principal: Principal, before: Load, after: Load) {
+        self.queries.change(principal, before.queries, after.queries);
+        self.waiting.change(principal, before.waiting, after.waiting);
+        self.instruments = self.instruments - before.instruments + after.instruments;
+    }
+}
+
 impl Querier {
+    pub(super) fn new(principal: Principal) -> Querier {
+        Querier { principal, answers: VecDeque::new(), waiting: Vec::new(), turn: 0 }
+    }
+
     /// What it holds.
     pub(super) fn load(&self) -> Load {
         Load {
-            queries: self.answers.len() + self.waiting.len(),
+            queries: self.answers.len(),
+            waiting: self.waiting.len(),
             instruments: self.answers.iter().map(HistoryAnswer::instruments).sum(),
         }
     }
@@ -99,18 +144,15 @@ impl<S: Storage> Shard<S> {
     /// Changes what a client holds, and the sum of all with it.
     pub(super) fn change_querier(&mut self, conn: ConnId, change: impl FnOnce(&mut Querier)) {
         let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else { return };
-        let before = querier.load();
+        let (principal, before) = (querier.principal, querier.load());
         change(querier);
         let after = querier.load();
-        self.load.queries = self.load.queries - before.queries + after.queries;
-        self.load.instruments = self.load.instruments - before.instruments + after.instruments;
+        self.load.change(principal, before, after);
     }
 
     /// Takes note that a client has left.
     pub(super) fn forget_querier(&mut self, querier: &Querier) {
-        let load = querier.load();
-        self.load.queries -= load.queries;
-        self.load.instruments -= load.instruments;
+        self.load.change(querier.principal, querier.load(), Load::default());
     }
 
     /// A question other than those that every node answers alike.
@@ -123,17 +165,17 @@ impl<S: Storage> Shard<S> {
         let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else {
             return Ok(());
         };
-        if querier.load().queries >= limits::LEAF_QUERIES_MAX {
-            let text = "too many unread answers on this connection";
-            return Err(Rejection::new(ErrorCode::Limit, text));
-        }
-        if self.load.queries >= limits::SHARD_QUERIES_MAX {
-            let text = "too many queries are under way in this shard";
-            return Err(Rejection::new(ErrorCode::Limit, text));
-        }
+        let (principal, load) = (querier.principal, querier.load());
+        let too_many = |text: &'static str| Err(Rejection::new(ErrorCode::Limit, text));
         if question.as_of > Some(self.wanted()) {
-            let wait = std::time::Duration::from_micros(question.query.deadline_us.get().into());
-            let due = now.mono + wait;
+            let counts_apart = !is_planted(Bug::WaitingTakesAll);
+            if load.waiting >= limits::WAITING_QUERIES_PER_CONNECTION_MAX && counts_apart {
+                return too_many("your connection has too many waiting queries");
+            }
+            self.load.waiting.check(principal)?;
+            let own = Duration::from_micros(question.query.deadline_us.get().into());
+            let wait_max = if counts_apart { limits::CUT_AHEAD_WAIT_MAX } else { Duration::MAX };
+            let due = now.mono + own.min(wait_max);
             if !self.waiting.contains(&conn) {
                 self.waiting.push(conn);
             }
@@ -143,6 +185,10 @@ impl<S: Storage> Shard<S> {
             });
             return Ok(());
         }
+        if load.queries >= limits::LEAF_QUERIES_MAX {
+            return too_many("too many unread answers on this connection");
+        }
+        self.load.queries.check(principal)?;
         let answer = self.answer(&question)?;
         if self.load.instruments + answer.instruments() > limits::SCAN_INSTRUMENTS_TOTAL_MAX {
             let text = "too many instruments are asked for at once";
@@ -235,7 +281,7 @@ impl<S: Storage> Shard<S> {
             return;
         }
         self.scratch.clear();
-        let before = querier.load();
+        let (principal, before) = (querier.principal, querier.load());
         let mut budget = limits::RECORDS_PER_FILL_MAX;
         querier.fill(&mut AnswerContext {
             index: &mut self.index,
@@ -247,8 +293,7 @@ impl<S: Storage> Shard<S> {
             is_damaged: self.damaged > 0,
         });
         let (after, is_over) = (querier.load(), querier.answers.is_empty());
-        self.load.queries = self.load.queries - before.queries + after.queries;
-        self.load.instruments = self.load.instruments - before.instruments + after.instruments;
+        self.load.change(principal, before, after);
         if !self.scratch.is_empty() {
             self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         } else if !is_over {

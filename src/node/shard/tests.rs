@@ -6,7 +6,7 @@ use super::*;
 use crate::limits;
 use crate::log::memory::{MemoryDisk, MemoryStorage, PageFate};
 use crate::log::{LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
-use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
+use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{
     BarTotals, Cancel, Definition, Ended, Flags, I64, InstrumentId, InstrumentIndex, Op, Query,
     QueryMore, Refusal, Role, Run, Trade, as_frames,
@@ -118,7 +118,7 @@ impl Bench {
     fn open(&mut self) -> ConnId {
         self.next_slot += 1;
         let conn = ConnId { generation: self.next_slot, slot: self.next_slot };
-        self.shard.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.shard.handle_open(self.now, conn, Origin::LOCAL);
         conn
     }
 

@@ -87,7 +87,7 @@ fn peers_that_misbehave_are_refused_and_closed() {
         let mut bench = Bench::new();
         let slot = 50;
         let conn = bench.fresh(slot);
-        bench.aggregator.handle_open(bench.now, conn, Origin::Accepted(ListenerId(0)));
+        bench.aggregator.handle_open(bench.now, conn, Origin::LOCAL);
         bench.aggregator.handle_frames(bench.now, conn, &frames);
         let answer = bench.read(conn);
         assert_eq!(refusals(&answer), [(0, code as u16)], "{frames:?}");

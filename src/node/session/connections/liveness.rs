@@ -2,12 +2,18 @@
 //!
 //! # Decisions
 //!
+//! * Who reads nothing holds the kernel's buffers of its connection, on a machine of its own or on this one, and a
+//!   place. So a subscriber that takes nothing for long is closed, although the ring costs no more for it. It is told by
+//!   ERROR, if it reads after all, and the log and the status say it in any case.
 //! * A silent peer is closed at the last check before 45 s of silence, that is 43 to 45 s after its last
 //!   frame. Checks are 2 s apart, and the bound must hold.
 
-use super::Connections;
+use std::time::Duration;
+
+use super::{Connection, Connections};
 use crate::limits;
 use crate::node::{ConnId, Level};
+use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, Flags, Heartbeat, Seq, U16, U32, U64};
 
@@ -15,6 +21,18 @@ use crate::wire::{ErrorCode, Flags, Heartbeat, Seq, U16, U32, U64};
 const TICK_TOKEN: u32 = u32::MAX;
 /// The token of those that ask for a sign of life at once.
 const LIFE_TOKEN: u32 = u32::MAX - 1;
+
+impl<P> Connection<P> {
+    /// How long the peer has taken nothing of what waits for it. What is lent waits unseen, but not beyond the next
+    /// heartbeat, which has to wait behind it.
+    fn look_unread(&mut self, now: Mono) -> Duration {
+        let is_stuck = !self.outbox.is_empty() && self.unread_since >= Some(self.last_taken);
+        if !is_stuck {
+            self.unread_since = (!self.outbox.is_empty()).then_some(now);
+        }
+        self.unread_since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+}
 
 impl<P> Connections<P> {
     /// Notes that a peer spoke. Whether this node dialed it.
@@ -37,15 +55,20 @@ impl<P> Connections<P> {
             self.log(Level::Warn, format!("closed {unlogged} more connections"));
         }
         self.refused_lately = 0;
+        let unread_max = self.unread_max.filter(|_| !is_planted(Bug::KeepTheUnread));
         for slot in 0..self.slots.len() {
             let Some(connection) = self.at_slot(slot) else { continue };
             let id = connection.id;
+            let unread = connection.look_unread(now.mono);
             let silence = now.mono.since(connection.last_heard);
             if silence > limits::SILENCE_MAX - limits::SILENCE_CHECK_EVERY {
                 // Behind the next look the bound would be broken.
                 self.refuse(id, ErrorCode::Silent, "silent for 45 s; send heartbeats");
             } else if connection.peer.is_none() && silence > limits::GREETING_MAX {
                 self.refuse(id, ErrorCode::Silent, "no SESSION frame within 5 s");
+            } else if unread_max.is_some_and(|unread_max| unread >= unread_max) {
+                self.unread_closed += 1;
+                self.refuse(id, ErrorCode::Limit, "you read nothing for too long");
             } else if now.mono.since(connection.last_sent) >= limits::HEARTBEAT_EVERY
                 && connection.outbox.is_empty()
             {
@@ -123,6 +146,30 @@ mod tests {
         // The last look before the bound.
         connections.tick(now(45), |()| Seq::new(7));
         assert!(connections.get(conn(1)).is_none());
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_for_long_is_closed_and_a_slow_one_is_not() {
+        let mut connections = Connections::<()>::default();
+        connections.bound_unread(Duration::from_secs(20));
+        connections.insert(now(0), conn(1));
+        connections.greet(conn(1), false, ());
+        for seconds in (2..100).step_by(2) {
+            connections.heard(now(seconds), conn(1));
+            connections.tick(now(seconds), |()| None);
+            connections.send(conn(1), crate::wire::Run::default());
+            if seconds % 16 == 0 {
+                connections.sent(now(seconds), conn(1), 1);
+            }
+        }
+        assert!(connections.get(conn(1)).is_some(), "it reads, if only a little");
+        for seconds in (100..=122).step_by(2) {
+            assert!(connections.get(conn(1)).is_some(), "{seconds}");
+            connections.heard(now(seconds), conn(1));
+            connections.tick(now(seconds), |()| None);
+        }
+        assert!(connections.get(conn(1)).is_none());
+        assert_eq!(connections.unread_closed(), 1);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use pregao::log::{
 };
 use pregao::market::partition::Partition;
 use pregao::node::shard::{Shard, ShardConfig};
-use pregao::node::{ConnId, FrameInput, ListenerId, Node, Origin};
+use pregao::node::{ConnId, FrameInput, Node, Origin};
 use pregao::random::Random;
 use pregao::storage::FileStorage;
 use pregao::time::Now;

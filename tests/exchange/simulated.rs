@@ -14,7 +14,7 @@ use pregao::market::chaos::{ChaosConfig, Probability};
 use pregao::market::partition::Partition;
 use pregao::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use pregao::node::sequencer::{Sequencer, SequencerConfig};
-use pregao::node::{Action, CloseReason, ConnId, DialId, FrameInput, ListenerId, Node, Origin};
+use pregao::node::{Action, CloseReason, ConnId, DialId, FrameInput, Node, Origin};
 use pregao::time::{Mono, Now, nanos};
 use pregao::wire::{
     Definition, EndStatus, Ended, ErrorCode, Flags, Frame, InstrumentId, Kind, Op, Query, Quote,

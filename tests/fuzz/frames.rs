@@ -18,7 +18,7 @@ use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use pregao::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
 use pregao::node::shard::{Shard, ShardConfig};
-use pregao::node::{Action, CloseReason, ConnId, FrameInput, ListenerId, Node, Origin};
+use pregao::node::{Action, CloseReason, ConnId, FrameInput, Node, Origin};
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{

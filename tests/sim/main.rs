@@ -32,6 +32,8 @@ mod questions;
 mod reactors;
 mod reporter;
 mod road;
+mod rogue;
+mod rogues;
 mod run;
 mod scenarios;
 mod swarm;

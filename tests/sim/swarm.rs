@@ -164,7 +164,21 @@ pub(crate) fn bad_days(jobs: usize) {
 
 /// The scenario that has what a bug needs, and days have not.
 fn scenario_for(bug: Bug) -> Option<fn()> {
-    (bug == Bug::ConflateOnePiece).then_some(crate::many::a_conflated_batch_of_thousands_is_whole)
+    use crate::rogues;
+    Some(match bug {
+        Bug::ConflateOnePiece => crate::many::a_conflated_batch_of_thousands_is_whole,
+        Bug::DisplaceTheLiving => rogues::a_living_feeder_keeps_its_seat,
+        Bug::BelieveAnyAck => rogues::a_rogue_follower_makes_core_forget_nothing,
+        Bug::TrustHeartbeatsForGood | Bug::FollowAnyEpoch => {
+            rogues::a_rogue_feeder_takes_nothing_away
+        }
+        Bug::JumpWithoutNotice | Bug::KeepWhatNobodySent => rogues::a_rogue_publisher_is_forgotten,
+        Bug::TakeEveryReport => rogues::a_flood_of_reports_is_bounded,
+        Bug::WaitingTakesAll => rogues::questions_about_the_future_end_soon,
+        Bug::NoShares => rogues::greedy_peers_leave_room_for_others,
+        Bug::KeepTheUnread => rogues::who_reads_nothing_is_closed,
+        _ => return None,
+    })
 }
 
 /// A planted bug is found, and by an invariant, not by luck.

@@ -187,8 +187,12 @@ impl World {
 
     /// A node has read these frames of that one.
     pub(crate) fn watch_read(&mut self, host: usize, from: usize, number: u64, frames: &[Frame]) {
-        // The exchange and the attacker may send anything.
-        if matches!(self.hosts[from].spec, Spec::External(_) | Spec::Attacker(_)) {
+        // The exchange, the attacker and the rogues may send anything, and nothing is promised to the latter.
+        let is_rogue = |host: usize| matches!(self.hosts[host].spec, Spec::Rogue(_));
+        if matches!(self.hosts[from].spec, Spec::External(_) | Spec::Attacker(_))
+            || is_rogue(from)
+            || is_rogue(host)
+        {
             return;
         }
         let is_aggregator = matches!(self.hosts[host].spec, Spec::Aggregator(_));

@@ -26,6 +26,8 @@ pub(super) struct Feed {
     pub(super) seat: Seat,
     /// It has brought this shard's part of everything before this seq.
     passed_seq: Seq,
+    /// What was acknowledged to those before it does not go beyond this.
+    acked_seq: Seq,
     /// What it says may grow from here,
     base_seq: Seq,
     /// since then.
@@ -35,14 +37,16 @@ pub(super) struct Feed {
 impl Default for Feed {
     fn default() -> Feed {
         let (passed_seq, base_seq) = (Seq::FIRST, Seq::FIRST);
-        Feed { seat: Seat::default(), passed_seq, base_seq, since: Mono::default() }
+        let (seat, acked_seq, since) = (Seat::default(), Seq::FIRST, Mono::default());
+        Feed { seat, passed_seq, acked_seq, base_seq, since }
     }
 }
 
 impl Feed {
     /// A feeder begins behind `passed_seq`, and says that its sequence goes as far as `base_seq`.
-    pub(super) fn begin(&mut self, now: Now, passed_seq: Seq, base_seq: Seq) {
-        (self.passed_seq, self.base_seq, self.since) = (passed_seq, base_seq, now.mono);
+    fn begin(&mut self, now: Now, passed_seq: Seq, acked_seq: Seq, base_seq: Seq) {
+        (self.passed_seq, self.acked_seq) = (passed_seq, acked_seq);
+        (self.base_seq, self.since) = (base_seq, now.mono);
     }
 
     /// The feeder says that everything before `next_seq` has been sent.
@@ -65,8 +69,8 @@ impl Feed {
     }
 
     /// Whether it has come as far as this shard was before.
-    pub(super) fn has_reached(&self, seq: Seq) -> bool {
-        self.passed_seq >= seq || is_planted(Bug::TrustHeartbeatsForGood)
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.passed_seq >= self.acked_seq || is_planted(Bug::TrustHeartbeatsForGood)
     }
 }
 
@@ -107,7 +111,9 @@ impl<S: Storage> Shard<S> {
             );
             self.connections.log(Level::Error, text);
         }
-        self.feed.begin(now, asked, self.wanted().max(Seq::or_first(session.next_seq.get())));
+        let acked = feeders.map_or(wanted, |feeders| wanted.min(feeders));
+        let base = self.wanted().max(Seq::or_first(session.next_seq.get()));
+        self.feed.begin(now, asked, acked, base);
         Ok(())
     }
 

@@ -237,7 +237,7 @@ impl<S: Storage> Shard<S> {
     /// Acknowledges to core how far the log is, when it has moved.
     fn acknowledge(&mut self) {
         let Some(feeder) = self.feed.seat.holder() else { return };
-        if !self.feed.has_reached(self.wanted()) {
+        if !self.feed.has_caught_up() {
             // What was said to the feeder before this one stays said, and this one has not brought it yet.
             return;
         }

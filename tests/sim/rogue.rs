@@ -28,6 +28,8 @@ pub(crate) enum Voice {
     Feeder,
     /// To a broker or a replica.
     Publisher,
+    /// The same, and it announces its jumps.
+    Jumper,
     /// It listens in the place of a follower.
     Follower,
     /// To the exchange.
@@ -64,7 +66,13 @@ pub(crate) struct Rogue {
     /// On the present connection it only asks.
     asks_first: bool,
     has_begun: bool,
+    /// It has said SESSION a second time.
+    insists: bool,
+    said_epoch: U32,
     pub(crate) said: u64,
+    /// How often it spoke on one connection at most, and on the present one.
+    pub(crate) tolerated: u64,
+    spoken: u64,
     /// Connections on which it was let in, and that ended against its will.
     pub(crate) greeted: u64,
     pub(crate) closed: u64,
@@ -87,7 +95,11 @@ impl Rogue {
             known: None,
             asks_first: false,
             has_begun: false,
+            insists: false,
+            said_epoch: U32::ZERO,
             said: 0,
+            tolerated: 0,
+            spoken: 0,
             greeted: 0,
             closed: 0,
             refused: 0,
@@ -110,9 +122,11 @@ impl Rogue {
                 let epoch = epochs[usize::try_from(self.random.below(4)).unwrap()];
                 (Role::Feeder, epoch, places[pick])
             }
-            Voice::Publisher => {
+            Voice::Publisher | Voice::Jumper => {
                 let epochs = [1, 2, 3, u32::MAX, 0];
-                let epoch = epochs[usize::try_from(self.random.below(5)).unwrap()];
+                // Core begins with 1: at first it speaks under the epoch that is known.
+                let pick = if self.said == 0 { 0 } else { self.random.below(5) };
+                let epoch = epochs[usize::try_from(pick).unwrap()];
                 (Role::Publisher, U32::new(epoch), 1 << self.random.below(64))
             }
             Voice::Consumer => (Role::Consumer, U32::ZERO, 1 << self.random.below(20)),
@@ -134,6 +148,8 @@ impl Rogue {
     /// What it says once it is let in.
     fn speak(&mut self, conn: ConnId) {
         self.said += 1;
+        self.spoken += 1;
+        self.tolerated = self.tolerated.max(self.spoken);
         let next_seq = self.known.map_or(1, |known| known.next_seq.get());
         let huge = 1 << self.random.between(60, 63);
         match self.config.voice {
@@ -154,9 +170,14 @@ impl Rogue {
                 // A frame that nobody announced.
                 self.connections.send_frame(conn, &trade(huge));
             }
+            Voice::Jumper => {
+                self.beat(conn, huge);
+                self.connections.send_frame(conn, &trade(huge));
+            }
             Voice::Follower => {
                 let epoch = self.known.map_or(U32::ZERO, |known| known.epoch);
-                let accepted_seq = U64::new(next_seq + self.random.below(3));
+                // Who acknowledges no more than it was sent cannot be distinguished from the shard.
+                let accepted_seq = U64::new(next_seq + 1_000 + self.random.below(3));
                 let durable_seq = accepted_seq;
                 self.connections.send(conn, Ack { epoch, accepted_seq, durable_seq, ..Ack::default() });
             }
@@ -212,10 +233,19 @@ impl Rogue {
             if let Some(session) = frame.view::<Session>() {
                 self.known = Some(*session);
                 if self.config.voice == Voice::Follower {
-                    // It has everything, it says.
-                    let next_seq = if self.random.below(2) == 0 { U64::new(1) } else { session.next_seq };
+                    // It has nothing, or more than there is, it says.
+                    let beyond = U64::new(session.next_seq.get() + 1);
+                    let next_seq = if self.random.below(2) == 0 { U64::new(1) } else { beyond };
                     let durable_seq = next_seq;
                     self.connections.send(conn, Session { role: 0, next_seq, durable_seq, ..*session });
+                }
+                if self.config.voice == Voice::Feeder && !self.asks_first && !self.insists {
+                    // A shard that does not know the epoch asks once more.
+                    self.insists = true;
+                    let epoch_start = U64::new(1);
+                    let role = Role::Feeder as u8;
+                    let epoch = self.said_epoch;
+                    self.connections.send(conn, Session { role, epoch, epoch_start, ..*session });
                 }
                 self.greeted += u64::from(!self.asks_first);
                 if self.asks_first {
@@ -240,7 +270,7 @@ impl Rogue {
     fn leaves(&mut self) -> bool {
         match self.config.voice {
             Voice::Future(_) | Voice::Deaf | Voice::Reporter | Voice::Follower => false,
-            Voice::Feeder | Voice::Publisher | Voice::Consumer => self.random.below(6) == 0,
+            Voice::Feeder | Voice::Publisher | Voice::Jumper | Voice::Consumer => self.random.below(6) == 0,
         }
     }
 }
@@ -253,13 +283,14 @@ fn trade(seq: u64) -> Frame {
 impl Node for Rogue {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         self.is_dialing = false;
-        self.has_begun = false;
+        (self.has_begun, self.insists, self.spoken) = (false, false, 0);
         self.conn = Some(conn);
         self.connections.insert_dialed(now, conn);
         self.connections.dialed(conn, ());
         if matches!(origin, Origin::Dialed(_)) {
             self.asks_first = self.config.voice == Voice::Feeder && !self.asks_first;
             let hello = self.hello();
+            self.said_epoch = hello.epoch;
             self.connections.send(conn, hello);
         }
     }

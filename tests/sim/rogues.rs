@@ -89,6 +89,12 @@ fn while_core_is_away(voice: Voice, ports: &[u16]) {
         road.run_until_ms(GONE_MS + 2_500);
         let greeted: u64 = rogues.iter().map(|&host| of(&road, host).greeted).sum();
         assert!(greeted > 0 || seed > 0, "no rogue was ever let in");
+        if voice == Voice::Publisher {
+            let tolerated = rogues.iter().map(|&host| of(&road, host).tolerated).max().unwrap_or(0);
+            road.world.hold(tolerated < 4, "a-jump-that-nobody-announced-is-refused", || {
+                format!("one connection brought {tolerated} of them")
+            });
+        }
         has_converged(&mut road);
     }
 }
@@ -99,6 +105,10 @@ pub(crate) fn a_rogue_feeder_takes_nothing_away() {
 
 pub(crate) fn a_rogue_publisher_is_forgotten() {
     while_core_is_away(Voice::Publisher, &[8081]);
+}
+
+pub(crate) fn a_rogue_publisher_that_announces_is_forgotten() {
+    while_core_is_away(Voice::Jumper, &[8081]);
 }
 
 pub(crate) fn a_rogue_consumer_takes_nothing_away() {
@@ -128,13 +138,13 @@ pub(crate) fn a_rogue_follower_makes_core_forget_nothing() {
             Some(Removal { segment_records, retention })
         };
         let options = Options {
-            events: 300,
+            events: 900,
             pace_ns: 4 * MS,
-            core_removes: removes(8),
+            core_removes: removes(64),
             ..Options::new(seed)
         };
         let mut road = Road::new(&options);
-        rogue(&mut road, Voice::Follower, 9001, 0, 60_000);
+        rogue(&mut road, Voice::Follower, 9001, 0, GONE_MS);
         road.world.plan_fault(300 * MS, Fault::Kill(road.shards[0], 4_000 * MS));
         road.run_until_ms(12_000);
         // What core published is known; the shard must have its part of it.

@@ -18,7 +18,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 25] = [
+pub(crate) const ALL: [(&str, fn()); 26] = [
     ("the_same_seed_is_the_same_run", the_same_seed_is_the_same_run),
     (
         "a_tape_at_full_speed_arrives_whole_everywhere",
@@ -55,6 +55,10 @@ pub(crate) const ALL: [(&str, fn()); 25] = [
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),
     ("a_rogue_feeder_takes_nothing_away", crate::rogues::a_rogue_feeder_takes_nothing_away),
     ("a_rogue_publisher_is_forgotten", crate::rogues::a_rogue_publisher_is_forgotten),
+    (
+        "a_rogue_publisher_that_announces_is_forgotten",
+        crate::rogues::a_rogue_publisher_that_announces_is_forgotten,
+    ),
     ("a_rogue_consumer_takes_nothing_away", crate::rogues::a_rogue_consumer_takes_nothing_away),
     ("a_living_feeder_keeps_its_seat", crate::rogues::a_living_feeder_keeps_its_seat),
     ("a_rogue_follower_makes_core_forget_nothing", crate::rogues::a_rogue_follower_makes_core_forget_nothing),

@@ -172,7 +172,8 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         Bug::TrustHeartbeatsForGood | Bug::FollowAnyEpoch => {
             rogues::a_rogue_feeder_takes_nothing_away
         }
-        Bug::JumpWithoutNotice | Bug::KeepWhatNobodySent => rogues::a_rogue_publisher_is_forgotten,
+        Bug::JumpWithoutNotice => rogues::a_rogue_publisher_is_forgotten,
+        Bug::KeepWhatNobodySent => rogues::a_rogue_publisher_that_announces_is_forgotten,
         Bug::TakeEveryReport => rogues::a_flood_of_reports_is_bounded,
         Bug::WaitingTakesAll => rogues::questions_about_the_future_end_soon,
         Bug::NoShares => rogues::greedy_peers_leave_room_for_others,

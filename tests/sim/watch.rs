@@ -256,7 +256,9 @@ impl World {
             if is_follower {
                 let (epoch, start) = (session.epoch.get(), session.epoch_start.get());
                 // Said a second time to a shard that missed epochs, it names what they took back.
-                let missed = self.watch.feeds.contains_key(&number).then(|| {
+                let is_shard = matches!(self.hosts[host].spec, Spec::Shard(..));
+                let is_second = is_shard && self.watch.feeds.contains_key(&number);
+                let missed = is_second.then(|| {
                     let after = self.watch.acks.get(&host).map_or(0, |&(own, _, _)| own.min(epoch));
                     let missed = self.watch.epochs.range((Excluded(after), Included(epoch)));
                     missed.map(|(_, &start)| start).min().unwrap_or(start)

@@ -8,6 +8,8 @@
 //!   core remove what the shard lacks. An ACK counts as far as the stream has come on its connection; one
 //!   beyond that is refused. A shard's SESSION may not go beyond what this process has sent it, or what the journal
 //!   had when this process opened it.
+//! * Somebody who listens in a shard's place, reads its stream, and acknowledges that, is not distinguished from the shard.
+//!   That takes an identity.
 //! * What a shard calls durable in its SESSION, beyond the frames that it holds, lets core skip nothing that the shard
 //!   owns. Where the journal was trimmed meanwhile, the shard had said that it needs none of that.
 

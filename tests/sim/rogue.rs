@@ -231,6 +231,10 @@ impl Rogue {
     fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
         for frame in frames {
             if let Some(session) = frame.view::<Session>() {
+                if self.config.voice == Voice::Follower && session.role == Role::Querier as u8 {
+                    self.connections.close_after_flush(conn);
+                    return;
+                }
                 self.known = Some(*session);
                 if self.config.voice == Voice::Follower {
                     // It has nothing, or more than there is, it says.
@@ -320,7 +324,11 @@ impl Node for Rogue {
         let stays = self.is_there(now.mono) && !self.leaves();
         let is_there = self.is_there(now.mono);
         match self.conn {
-            Some(conn) if !stays => self.connections.close_after_flush(conn),
+            Some(_) if !stays => {
+                // Who listens may have several.
+                let all: Vec<ConnId> = self.connections.iter().map(|it| it.id()).collect();
+                all.into_iter().for_each(|conn| self.connections.close_after_flush(conn));
+            }
             Some(conn) if self.known.is_some() || self.config.voice != Voice::Feeder => self.speak(conn),
             None if is_there && !self.is_dialing && self.config.voice != Voice::Follower => {
                 self.is_dialing = true;

@@ -307,7 +307,7 @@ impl Node for Rogue {
     fn handle_close(&mut self, _now: Now, conn: ConnId, reason: CloseReason) {
         self.connections.remove(conn);
         if self.conn == Some(conn) {
-            self.conn = None;
+            self.conn = self.connections.iter().next().map(|it| it.id());
         }
         self.closed += u64::from(reason != CloseReason::Ours);
     }

@@ -64,7 +64,9 @@ impl Node for Gateway {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         let speaks = match origin {
             Origin::Accepted(LINES, _) => Speaks::Lines { outbox: Vec::new() },
-            Origin::Accepted(MASKED, _) => Speaks::Masked { received: Vec::new(), outbox: Vec::new() },
+            Origin::Accepted(MASKED, _) => {
+                Speaks::Masked { received: Vec::new(), outbox: Vec::new() }
+            }
             _ => return self.broker.handle_open(now, conn, origin),
         };
         if matches!(speaks, Speaks::Masked { .. }) {

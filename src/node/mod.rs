@@ -18,8 +18,8 @@ pub mod shard;
 mod uplink;
 
 pub use breakers::{
-    BREAKER_NAME_BYTES_MAX, aggregator_breaker_name, apply_operator_action, breaker_change, breaker_described_by,
-    breaker_outcome, describe_breaker,
+    BREAKER_NAME_BYTES_MAX, aggregator_breaker_name, apply_operator_action, breaker_change,
+    breaker_described_by, breaker_outcome, describe_breaker,
 };
 pub(crate) use session::Service;
 pub use session::{Connection, Connections, Round};

@@ -294,7 +294,13 @@ mod tests {
                 let (instrument, seq) = (U32::new(index), U64::new(u64::from(index) + 1));
                 values.note(&Frame::seal(Quote { instrument, seq, ..Quote::default() }));
             }
-            Bench { values, names, as_of: 100, desk: QuoteQueries::new(principal), places: QuotePlaces::default() }
+            Bench {
+                values,
+                names,
+                as_of: 100,
+                desk: QuoteQueries::new(principal),
+                places: QuotePlaces::default(),
+            }
         }
 
         fn ask(&mut self, symbols: &[&str], as_of: u64) {
@@ -307,7 +313,9 @@ mod tests {
             };
             let question = Question::new(&query).unwrap();
             let question = question.about(symbols.iter().map(|it| padded(it))).unwrap();
-            self.desk.ask(Mono(0), question.cut_at(Seq::new(as_of)), true, &mut self.places).unwrap();
+            self.desk
+                .ask(Mono(0), question.cut_at(Seq::new(as_of)), true, &mut self.places)
+                .unwrap();
         }
 
         fn piece(&mut self, now: u64) -> Vec<Frame> {

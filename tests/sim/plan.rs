@@ -17,8 +17,8 @@ use crate::hosts::Spec;
 use crate::monitor::MonitorConfig;
 use crate::net::Weather;
 use crate::reporter::ReporterConfig;
-use crate::rogue::{RogueConfig, Voice};
 use crate::road::{MS, Options, Removal, Road, SHARDS, SYMBOLS, address};
+use crate::rogue::{RogueConfig, Voice};
 
 /// A day and its actors.
 pub(crate) struct Day {
@@ -312,8 +312,7 @@ fn rogue(road: &mut Road, draw: &mut Random, calm_at: Mono) {
     };
     let from = Mono(draw.between(0, calm_at.0 / 2));
     let until = Mono(draw.between(from.0, calm_at.0));
-    let config =
-        RogueConfig { voice, target: address(port), seed: draw.next_u64(), from, until };
+    let config = RogueConfig { voice, target: address(port), seed: draw.next_u64(), from, until };
     let at = if voice == Voice::Follower { port } else { 1 };
     road.world.add("rogue", address(at), Spec::Rogue(config));
 }

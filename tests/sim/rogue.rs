@@ -15,8 +15,8 @@ use pregao::question::Question;
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{
-    Ack, BreakerChange, Ended, Frame, Gap, GapReason, Heartbeat, InstrumentId, InstrumentIndex, Op, Query,
-    Refusal, Role, Seq, Session, Subscribe, Trade, U16, U32, U64, padded,
+    Ack, BreakerChange, Ended, Frame, Gap, GapReason, Heartbeat, InstrumentId, InstrumentIndex, Op,
+    Query, Refusal, Role, Seq, Session, Subscribe, Trade, U16, U32, U64, padded,
 };
 
 use crate::querier::is_a_client_with;
@@ -163,7 +163,8 @@ impl Rogue {
                 if self.random.below(4) == 0 {
                     let from_seq = Seq::or_first(next_seq);
                     let to_seq = Seq::or_first(huge);
-                    self.connections.send(conn, Gap::uncounted(GapReason::Corrupt, from_seq, to_seq));
+                    self.connections
+                        .send(conn, Gap::uncounted(GapReason::Corrupt, from_seq, to_seq));
                 }
             }
             Voice::Publisher => {
@@ -179,20 +180,29 @@ impl Rogue {
                 // Who acknowledges no more than it was sent cannot be distinguished from the shard.
                 let accepted_seq = U64::new(next_seq + 1_000 + self.random.below(3));
                 let durable_seq = accepted_seq;
-                self.connections.send(conn, Ack { epoch, accepted_seq, durable_seq, ..Ack::default() });
+                self.connections
+                    .send(conn, Ack { epoch, accepted_seq, durable_seq, ..Ack::default() });
             }
             Voice::Reporter => {
                 for generation in 0..64 {
-                    let names = ["aggregator.shard-0", "aggregator.core", "core.exchange", "aggregator.none"];
+                    let names = [
+                        "aggregator.shard-0",
+                        "aggregator.core",
+                        "core.exchange",
+                        "aggregator.none",
+                    ];
                     let name = names[usize::try_from(self.random.below(4)).unwrap()];
-                    self.connections.send(conn, BreakerChange {
-                        from: State::Closed as u8,
-                        to: State::Open as u8,
-                        reason: Reason::FailureRate as u8,
-                        generation: U16::new(generation),
-                        name: padded(name),
-                        ..BreakerChange::default()
-                    });
+                    self.connections.send(
+                        conn,
+                        BreakerChange {
+                            from: State::Closed as u8,
+                            to: State::Open as u8,
+                            reason: Reason::FailureRate as u8,
+                            generation: U16::new(generation),
+                            name: padded(name),
+                            ..BreakerChange::default()
+                        },
+                    );
                 }
             }
             Voice::Future(count) if !self.has_begun => {
@@ -215,7 +225,10 @@ impl Rogue {
             }
             Voice::Deaf if !self.has_begun => {
                 let (id, source) = (U32::new(1), 1);
-                self.connections.send(conn, Subscribe { id, source, pattern: padded("*"), ..Subscribe::default() });
+                self.connections.send(
+                    conn,
+                    Subscribe { id, source, pattern: padded("*"), ..Subscribe::default() },
+                );
             }
             // It lives, and only its ears are shut.
             Voice::Deaf => self.beat(conn, 0),
@@ -225,7 +238,8 @@ impl Rogue {
     }
 
     fn beat(&mut self, conn: ConnId, next_seq: u64) {
-        self.connections.send(conn, Heartbeat { next_seq: U64::new(next_seq), ..Heartbeat::default() });
+        self.connections
+            .send(conn, Heartbeat { next_seq: U64::new(next_seq), ..Heartbeat::default() });
     }
 
     fn handle_frames(&mut self, now: Now, conn: ConnId, frames: &[Frame]) {
@@ -241,7 +255,8 @@ impl Rogue {
                     let beyond = U64::new(session.next_seq.get() + 1);
                     let next_seq = if self.random.below(2) == 0 { U64::new(1) } else { beyond };
                     let durable_seq = next_seq;
-                    self.connections.send(conn, Session { role: 0, next_seq, durable_seq, ..*session });
+                    self.connections
+                        .send(conn, Session { role: 0, next_seq, durable_seq, ..*session });
                 }
                 if self.config.voice == Voice::Feeder && !self.asks_first && !self.insists {
                     // A shard that does not know the epoch asks once more.
@@ -274,7 +289,9 @@ impl Rogue {
     fn leaves(&mut self) -> bool {
         match self.config.voice {
             Voice::Future(_) | Voice::Deaf | Voice::Reporter | Voice::Follower => false,
-            Voice::Feeder | Voice::Publisher | Voice::Jumper | Voice::Consumer => self.random.below(6) == 0,
+            Voice::Feeder | Voice::Publisher | Voice::Jumper | Voice::Consumer => {
+                self.random.below(6) == 0
+            }
         }
     }
 }
@@ -329,7 +346,9 @@ impl Node for Rogue {
                 let all: Vec<ConnId> = self.connections.iter().map(|it| it.id()).collect();
                 all.into_iter().for_each(|conn| self.connections.close_after_flush(conn));
             }
-            Some(conn) if self.known.is_some() || self.config.voice != Voice::Feeder => self.speak(conn),
+            Some(conn) if self.known.is_some() || self.config.voice != Voice::Feeder => {
+                self.speak(conn)
+            }
             None if is_there && !self.is_dialing && self.config.voice != Voice::Follower => {
                 self.is_dialing = true;
                 self.connections.dial(DialId(0), self.config.target, Duration::from_secs(1));

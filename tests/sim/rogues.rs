@@ -54,9 +54,8 @@ fn has_converged(road: &mut Road) {
 fn lacking(road: &Road) -> Option<String> {
     let journal = road.stored(road.core);
     let events = road.schedule.frames().len() - road.schedule.definitions();
-    let is_event = |f: &&Frame| {
-        f.kind != Kind::Definition as u8 && f.kind != Kind::BreakerChange as u8
-    };
+    let is_event =
+        |f: &&Frame| f.kind != Kind::Definition as u8 && f.kind != Kind::BreakerChange as u8;
     if road.world.hosts[road.core].spec.keeping().is_some_and(|keeping| !keeping.removes()) {
         let held = journal.iter().filter(is_event).count();
         if held != events {
@@ -73,7 +72,8 @@ fn lacking(road: &Road) -> Option<String> {
             }
         }
     }
-    let told = road.world.client(road.all).frames.iter().map(plain).filter(|f| is_event(&f)).count();
+    let told =
+        road.world.client(road.all).frames.iter().map(plain).filter(|f| is_event(&f)).count();
     (told != events).then(|| format!("the subscriber has {told} of {events}"))
 }
 
@@ -149,8 +149,13 @@ pub(crate) fn a_rogue_follower_makes_core_forget_nothing() {
         road.run_until_ms(12_000);
         // What core published is known; the shard must have its part of it.
         let shard = road.shards[0];
-        let log: Vec<&String> = road.world.hosts[shard].log.iter().filter(|line| line.contains("history begins")).collect();
-        road.world.hold(log.is_empty(), "core-forgets-nothing-that-a-shard-lacks", || format!("{log:?}"));
+        let log: Vec<&String> = road.world.hosts[shard]
+            .log
+            .iter()
+            .filter(|line| line.contains("history begins"))
+            .collect();
+        road.world
+            .hold(log.is_empty(), "core-forgets-nothing-that-a-shard-lacks", || format!("{log:?}"));
     }
 }
 
@@ -190,7 +195,8 @@ pub(crate) fn greedy_peers_leave_room_for_others() {
     let asker = road.world.ask_as_of(road.shard_askers[0], query, u64::MAX - 1);
     let refused: Vec<u16> = asker.messages::<Refusal>().map(|it| it.code.get()).collect();
     let behind = asker.messages::<Ended>().any(|end| end.code.get() == ErrorCode::Behind as u16);
-    road.world.hold(behind, "greedy-peers-leave-room-for-others", || format!("refused: {refused:?}"));
+    road.world
+        .hold(behind, "greedy-peers-leave-room-for-others", || format!("refused: {refused:?}"));
 }
 
 pub(crate) fn who_reads_nothing_is_closed() {

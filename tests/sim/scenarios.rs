@@ -61,7 +61,10 @@ pub(crate) const ALL: [(&str, fn()); 26] = [
     ),
     ("a_rogue_consumer_takes_nothing_away", crate::rogues::a_rogue_consumer_takes_nothing_away),
     ("a_living_feeder_keeps_its_seat", crate::rogues::a_living_feeder_keeps_its_seat),
-    ("a_rogue_follower_makes_core_forget_nothing", crate::rogues::a_rogue_follower_makes_core_forget_nothing),
+    (
+        "a_rogue_follower_makes_core_forget_nothing",
+        crate::rogues::a_rogue_follower_makes_core_forget_nothing,
+    ),
     ("a_flood_of_reports_is_bounded", crate::rogues::a_flood_of_reports_is_bounded),
     ("questions_about_the_future_end_soon", crate::rogues::questions_about_the_future_end_soon),
     ("greedy_peers_leave_room_for_others", crate::rogues::greedy_peers_leave_room_for_others),

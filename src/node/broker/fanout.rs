@@ -192,7 +192,8 @@ impl Fanout {
                 if let Some(seq) = void_from {
                     source.values.void_from(seq);
                 }
-                if is_new_epoch {
+                // A publisher may take back what is not its own under the same epoch too.
+                if is_new_epoch || void_from.is_some() {
                     self.readers.notify_epoch(number, void_from);
                 }
             }

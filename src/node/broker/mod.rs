@@ -324,7 +324,9 @@ impl Broker {
         let answer = source_session(number, source);
         if let Some(void_from) = void_from {
             self.readers.notify_epoch(number, Some(void_from));
-            let text = format!("source {number}: what came from seq {void_from} on is void: its publisher never sent it");
+            let text = format!(
+                "source {number}: what came from seq {void_from} on is void: its publisher never sent it"
+            );
             self.readers.connections.log(Level::Error, text);
         }
         self.readers.connections.send(conn, answer);

@@ -399,8 +399,7 @@ fn every_action_reaches_the_breaker() {
 #[test]
 fn the_aggregators_changes_are_published_and_nobody_elses() {
     let (name, shard) = ("shard-A".to_owned(), Some(0));
-    let mut bench =
-        Bench::with_followers(vec![FollowerConfig { name, address: address(), shard }]);
+    let mut bench = Bench::with_followers(vec![FollowerConfig { name, address: address(), shard }]);
     let client = bench.fresh();
     bench.core.handle_open(bench.now, client, Origin::LOCAL);
     let (role, name) = (Role::Querier as u8, padded("aggregator"));
@@ -425,7 +424,10 @@ fn the_aggregators_changes_are_published_and_nobody_elses() {
     }
     assert_eq!(bench.changes().len(), limits::BREAKER_REPORTS_SAVED_MAX as usize, "bounded");
     let (_, figures) = bench.status();
-    assert_eq!(figures["breaker_reports_dropped"], 5 + i64::from(limits::BREAKER_REPORTS_SAVED_MAX) + 1);
+    assert_eq!(
+        figures["breaker_reports_dropped"],
+        5 + i64::from(limits::BREAKER_REPORTS_SAVED_MAX) + 1
+    );
 }
 
 #[test]

@@ -228,8 +228,8 @@ impl<S: Storage> Sequencer<S> {
             return;
         }
         // A shard hands no last values out; everybody must hear that core lives.
-        let is_stale = self.followers.hands_out(index)
-            && self.followers.reported_live(index) != Some(true);
+        let is_stale =
+            self.followers.hands_out(index) && self.followers.reported_live(index) != Some(true);
         let flags = U16::new(if is_stale { Flags::STALE } else { 0 });
         let (token, sent_at) = (beat.token, U64::new(now.wall_ns));
         self.connections.send(conn, Heartbeat { flags, token, sent_at, ..Heartbeat::default() });

@@ -96,11 +96,14 @@ mod tests {
         let follower = |name: &str| FollowerConfig { name: name.to_owned(), address, shard: None };
         let mut reports = Reports::new(&["broker", "shard-A", "shard-A.1"].map(follower));
         let (flood, quiet) = (padded("aggregator.shard-A"), padded("aggregator.A.1"));
-        let taken: u64 = (0..86_400).map(|second| {
-            (0..64).filter(|_| reports.take(now(second), &flood)).count() as u64
-        }).sum();
+        let taken: u64 = (0..86_400)
+            .map(|second| (0..64).filter(|_| reports.take(now(second), &flood)).count() as u64)
+            .sum();
         assert!((8_000..9_000).contains(&taken), "{taken}");
-        assert!(reports.take(now(86_400), &quiet) && reports.take(now(86_400), &padded("aggregator.core")));
+        assert!(
+            reports.take(now(86_400), &quiet)
+                && reports.take(now(86_400), &padded("aggregator.core"))
+        );
         for name in ["aggregator.broker", "aggregator.shard-Z", "core.exchange", ""] {
             assert!(!reports.take(now(86_400), &padded(name)), "{name}");
         }

@@ -42,7 +42,8 @@ impl Seat {
         connections: &mut Connections<P>,
         refusal: &'static str,
     ) -> Result<(), Rejection> {
-        let heard = self.holder.and_then(|holder| connections.get(holder)).map(|it| it.last_heard());
+        let heard =
+            self.holder.and_then(|holder| connections.get(holder)).map(|it| it.last_heard());
         // Nobody holds it, or who does is being closed.
         let (Some(holder), Some(heard)) = (self.holder, heard) else { return Ok(()) };
         if is_planted(Bug::DisplaceTheLiving) {

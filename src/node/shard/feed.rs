@@ -101,7 +101,8 @@ impl<S: Storage> Shard<S> {
         let feeders = session.next_seq();
         if feeders.is_some_and(|feeders| wanted > feeders && asked <= feeders) {
             let text = "the log cannot note its place now";
-            let text = self.log.fall_back_upstream(asked.get(), now).map(|()| text).map_err(|_| text);
+            let text =
+                self.log.fall_back_upstream(asked.get(), now).map(|()| text).map_err(|_| text);
             text.map_err(|text| Rejection::new(ErrorCode::Storage, text))?;
             self.has_updates = true;
             let text = format!(

@@ -286,7 +286,11 @@ fn a_heartbeat_says_what_is_not_for_this_shard() {
     let (core, session) = bench.core_at(1, 1, 95);
     let session = *session.view::<Session>().unwrap();
     assert_eq!((session.next_seq.get(), session.durable_seq.get()), (3, 90));
-    assert_eq!(bench.acks(core), [], "nothing is taken back, and nothing said before it is so again");
+    assert_eq!(
+        bench.acks(core),
+        [],
+        "nothing is taken back, and nothing said before it is so again"
+    );
     bench.deliver(core, &[beat_to(90)]);
     assert_eq!(bench.acks(core), [(90, 90)]);
 }

@@ -82,9 +82,10 @@ impl Bench {
         conn
     }
 
-    /// The publisher's process has ended.
-    fn end(&mut self, publisher: ConnId) {
+    /// The publisher's process has ended, and another one connects.
+    fn restart(&mut self, publisher: ConnId) -> ConnId {
         self.broker.handle_close(self.now, publisher, CloseReason::PeerClosed);
+        self.open()
     }
 
     fn begin(&mut self, conn: ConnId, epoch: u32, epoch_start: u64) {
@@ -348,8 +349,7 @@ fn a_new_epoch_takes_back_what_was_void() {
     let conn = bench.subscribe("*", Mode::Lossless, 0);
     bench.deliver(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
     bench.read(conn);
-    bench.end(publisher);
-    let restarted = bench.open();
+    let restarted = bench.restart(publisher);
     bench.begin(restarted, 2, 6);
     bench.deliver(restarted, &[quote(6, 1)]);
     let frames = bench.read(conn);
@@ -365,8 +365,7 @@ fn an_epoch_that_takes_nothing_back_is_announced_too() {
     let publisher = bench.market();
     let conn = bench.subscribe("PETR4", Mode::Lossless, 0);
     bench.read(conn);
-    bench.end(publisher);
-    let restarted = bench.open();
+    let restarted = bench.restart(publisher);
     bench.begin(restarted, 2, 3);
     let frames = bench.read(conn);
     assert!(gaps(&frames).is_empty());
@@ -381,13 +380,11 @@ fn a_missed_epoch_may_have_begun_anywhere_in_the_one_before() {
     let conn = bench.subscribe("*", Mode::Lossless, 0);
     bench.deliver(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
     bench.read(conn);
-    bench.end(publisher);
-    let restarted = bench.open();
+    let restarted = bench.restart(publisher);
     bench.begin(restarted, 2, 6);
     bench.deliver(restarted, &(6..=9).map(|seq| quote(seq, 1)).collect::<Vec<_>>());
     bench.read(conn);
-    bench.end(restarted);
-    let restarted = bench.open();
+    let restarted = bench.restart(restarted);
     bench.begin(restarted, 4, 9);
     let frames = bench.read(conn);
     assert_eq!(gaps(&frames), [(GapReason::Void as u8, 6, 9)], "epoch 3 is not known");

@@ -329,17 +329,6 @@ impl<P> Connections<P> {
         self.round = Round::new(frames_max);
     }
 
-    /// Peers that take nothing of what waits for them for this long are closed.
-    pub fn bound_unread(&mut self, unread_max: Duration) {
-        self.unread_max = Some(unread_max);
-    }
-
-    /// Peers closed because they did not read.
-    #[must_use]
-    pub fn unread_closed(&self) -> u64 {
-        self.unread_closed
-    }
-
     /// Whoever sends what is handed out to others sent so many frames.
     pub fn note_published(&mut self, frames: usize) {
         self.round.note_read(frames);

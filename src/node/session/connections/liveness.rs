@@ -35,6 +35,17 @@ impl<P> Connection<P> {
 }
 
 impl<P> Connections<P> {
+    /// Peers that take nothing of what waits for them for this long are closed.
+    pub fn bound_unread(&mut self, unread_max: Duration) {
+        self.unread_max = Some(unread_max);
+    }
+
+    /// Peers closed because they did not read.
+    #[must_use]
+    pub fn unread_closed(&self) -> u64 {
+        self.unread_closed
+    }
+
     /// Notes that a peer spoke. Whether this node dialed it.
     #[inline]
     pub fn heard(&mut self, now: Now, id: ConnId) -> bool {

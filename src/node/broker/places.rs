@@ -65,3 +65,38 @@ impl SubscriberPlaces {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::ConnId;
+
+    fn from(host: [u8; 4]) -> Principal {
+        Principal::of(ConnId { generation: 1, slot: 1 }, host.into())
+    }
+
+    #[test]
+    fn one_address_leaves_room_for_the_others_and_this_machine_is_no_address() {
+        let places = SubscriberPlaces::default();
+        let (greedy, other, local) =
+            (from([10, 0, 0, 7]), from([10, 0, 0, 8]), from([127, 0, 0, 1]));
+        assert_ne!(bucket(greedy), bucket(other));
+        assert_eq!(bucket(local), None);
+        let mut total = 0;
+        while places.check(greedy, total, 100).is_ok() {
+            places.enter(bucket(greedy));
+            total += 1;
+        }
+        assert_eq!(total, 50);
+        let refusal = places.check(greedy, total, 100).unwrap_err();
+        assert_eq!(refusal.text, "your address has its share of subscribers");
+        assert!(places.check(other, total, 100).is_ok());
+        // Thousands of one machine: each connection is one, up to the last place.
+        assert!(places.check(local, 99, 100).is_ok());
+        assert!(places.check(local, 100, 100).is_err());
+        for _ in 0..total {
+            places.leave(bucket(greedy));
+        }
+        assert!(places.check(greedy, 99, 100).is_ok());
+    }
+}

@@ -138,7 +138,11 @@ fn live(place: &Place, ledger: &mut Ledger, random: &mut Random) {
     let answer = core.wait_kind(Kind::Session).expect("a shard answers its feeder");
     let session = answer.view::<Session>().unwrap();
     ledger.sent_seq = ledger.sent_seq.max(1);
-    ledger.take(session.next_seq.get(), session.durable_seq.get());
+    // It asks for what is behind its last frame: what it has acknowledged beyond that has no frame of its own.
+    let (next_seq, durable_seq) = (session.next_seq.get(), session.durable_seq.get());
+    let lacking = (next_seq..ledger.accepted_seq).find(|seq| exists(*seq));
+    assert_eq!(lacking, None, "it asks from {next_seq} on: {ledger:?}");
+    ledger.take(next_seq.max(durable_seq).max(ledger.accepted_seq), durable_seq);
     let life = Duration::from_micros(random.next_u64() % 60_000);
     feed(&mut core, &mut node, ledger, session.next_seq.get(), life);
     ledger.check(place);

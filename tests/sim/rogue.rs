@@ -154,7 +154,8 @@ impl Rogue {
         let huge = 1 << self.random.between(60, 63);
         match self.config.voice {
             Voice::Feeder => {
-                let ahead = [next_seq + self.random.between(1, 60), huge, u64::MAX];
+                let near = next_seq + self.random.between(1, 60);
+                let ahead = [near, near, if self.random.below(2) == 0 { huge } else { u64::MAX }];
                 let place = ahead[usize::try_from(self.random.below(3)).unwrap()];
                 self.beat(conn, place);
                 if self.random.below(4) == 0 {
@@ -258,7 +259,8 @@ impl Rogue {
                     self.connections
                         .send(conn, Session { role: 0, next_seq, durable_seq, ..*session });
                 }
-                if self.config.voice == Voice::Feeder && !self.asks_first && !self.insists {
+                let is_other = self.said_epoch != session.epoch && !self.asks_first;
+                if self.config.voice == Voice::Feeder && is_other && !self.insists {
                     // A shard that does not know the epoch asks once more.
                     self.insists = true;
                     let epoch_start = U64::new(1);

@@ -15,7 +15,7 @@ use pregao::log::{
 };
 use pregao::market::partition::Partition;
 use pregao::node::shard::{Shard, ShardConfig};
-use pregao::node::{ConnId, FrameInput, ListenerId, Node, Origin};
+use pregao::node::{ConnId, FrameInput, Node, Origin};
 use pregao::random::Random;
 use pregao::storage::FileStorage;
 use pregao::time::Now;
@@ -130,7 +130,7 @@ fn shard(directory: &Path) -> Shard<FileStorage> {
 const ASKER: ConnId = ConnId { generation: 1, slot: 0 };
 
 fn query_client(shard: &mut Shard<FileStorage>) {
-    shard.handle_open(Now::default(), ASKER, Origin::Accepted(ListenerId(0)));
+    shard.handle_open(Now::default(), ASKER, Origin::LOCAL);
     let role = Role::Querier as u8;
     let session = Frame::seal(Session { role, ..Session::default() });
     shard.handle_frames(Now::default(), ASKER, &[session]);

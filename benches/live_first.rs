@@ -21,7 +21,7 @@ use pregao::log::{Log, LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule}
 use pregao::market::partition::Partition;
 use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
-use pregao::node::{Action, ConnId, DialId, FrameInput, ListenerId, Node, Origin};
+use pregao::node::{Action, ConnId, DialId, FrameInput, Node, Origin};
 use pregao::time::{Clock, Mono, Now};
 use pregao::wire::{
     Definition, Ended, FRAME_BYTES, Flags, Frame, Heartbeat, InstrumentId, InstrumentIndex, Op,
@@ -191,7 +191,7 @@ fn show(what: &str, late: &Histogram<u64>, idle: Option<&Histogram<u64>>) {
 /// Thousands of subscribers with long lists join while the ticks go on.
 fn patterns(scale: &Scale) {
     let mut peers = Peers::new(Broker::new(BrokerConfig::new(1 << 16, 10_000)), Clock::start());
-    peers.source = peers.open(Origin::Accepted(ListenerId(0)));
+    peers.source = peers.open(Origin::LOCAL);
     let session = Session {
         role: Role::Publisher as u8,
         source: MARKET,
@@ -206,7 +206,7 @@ fn patterns(scale: &Scale) {
         peers.turn(&[definition(seq, MARKET, index)]);
         seq += 1;
     }
-    peers.live = peers.open(Origin::Accepted(ListenerId(0)));
+    peers.live = peers.open(Origin::LOCAL);
     peers.unread.push_back((peers.live, subscription(&["M00007".to_owned()])));
     for _ in 0..100 {
         peers.turn(&[]);
@@ -216,7 +216,7 @@ fn patterns(scale: &Scale) {
     show("broker, idle", &idle, None);
     let count = scale.instruments;
     for list in 0..scale.lists {
-        let conn = peers.open(Origin::Accepted(ListenerId(0)));
+        let conn = peers.open(Origin::LOCAL);
         // Half of a list exists; prefixes now and then.
         let pattern = |place: u32| match place % 16 {
             0 => format!("M{:04}*", (place * 31 + list * 7) % count.div_ceil(10)),
@@ -315,7 +315,7 @@ fn replays(scale: &Scale) {
     let mut readers = 0;
     for count in scale.replays {
         while readers < count {
-            let conn = peers.open(Origin::Accepted(ListenerId(0)));
+            let conn = peers.open(Origin::LOCAL);
             let session = Session { role: Role::Querier as u8, ..Session::default() };
             let frames = VecDeque::from([Frame::seal(session), Frame::seal(query)]);
             peers.unread.push_back((conn, frames));

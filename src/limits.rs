@@ -16,6 +16,9 @@ pub const PROGRESS_HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// A peer that said nothing for this long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// A feeder or a publisher that was heard within this time lives, and nobody takes its place. One that was not is
+/// asked, and loses its place to the next one that comes when it has not answered within this time.
+pub const SIGN_OF_LIFE_WAIT: Duration = Duration::from_secs(2);
 
 /// Connections accepted in one turn: some tenths of a millisecond, which whoever is live waits for.
 pub const ACCEPTS_PER_TURN_MAX: usize = 32;
@@ -79,6 +82,7 @@ const _: () = {
     assert!(READ_BYTES_OF_OTHERS_PER_TURN_MAX <= READ_BYTES_PER_TURN_MAX);
     assert!(READ_BYTES_OF_OTHERS_PER_TURN_MAX >= PATTERNS_MAX * FRAME_BYTES);
     assert!(HEARTBEAT_EVERY.as_secs() * 2 < SILENCE_MAX.as_secs());
+    assert!(SIGN_OF_LIFE_WAIT.as_secs() * 2 < HEARTBEAT_EVERY.as_secs());
 };
 
 /// Instruments of one source.
@@ -123,9 +127,12 @@ pub const BREAKER_WINDOW_SECONDS_MAX: u32 = 600;
 /// Breaker transitions kept for a node that does not fetch them; the oldest go first.
 pub const BREAKER_TRANSITIONS_MAX: usize = 16;
 
-/// Changes of other nodes' breakers that core journals in one [`SILENCE_CHECK_EVERY`]; the rest is dropped, so that
-/// nobody fills the journal with them.
-pub const BREAKER_REPORTS_PER_TICK_MAX: u32 = 64;
+/// Changes of one of the aggregator's breakers that core journals at once, when there was none for long.
+pub const BREAKER_REPORTS_SAVED_MAX: u32 = 16;
+/// How often core journals a change of one of the aggregator's breakers in the long run; more are dropped, and told.
+pub const BREAKER_REPORT_EVERY: Duration = Duration::from_secs(10);
+/// How often core logs that it drops such changes.
+pub const BREAKER_REPORTS_LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Changes of its breakers that the aggregator keeps while core is away; of more the oldest are dropped.
 pub const BREAKER_REPORTS_WAITING_MAX: usize = 64;
@@ -252,6 +259,13 @@ pub const SEND_BUFFER_BYTES_MIN: u32 = 4 * 1024;
 /// See [`SEND_BUFFER_BYTES_MIN`].
 pub const SEND_BUFFER_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
+/// How long a subscriber may take nothing of what waits for it, unless configured.
+pub const UNREAD_WAIT_DEFAULT: Duration = Duration::from_secs(60);
+/// Shortest and longest such time that can be configured.
+pub const UNREAD_WAIT_MIN: Duration = Duration::from_secs(2);
+/// See [`UNREAD_WAIT_MIN`].
+pub const UNREAD_WAIT_MAX: Duration = Duration::from_hours(1);
+
 /// Most subscribers that can be configured.
 pub const SUBSCRIBERS_MAX: u32 = 100_000;
 
@@ -262,6 +276,12 @@ pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
 
 /// Most synthetic events a second.
 pub const RATE_EVENTS_PER_S_MAX: u64 = 100_000_000;
+
+/// How many epochs later than a shard's own its feeder's may be: more than core begins while a shard is away, and far
+/// from the last number.
+pub const EPOCH_JUMP_MAX: u32 = 1 << 20;
+/// How far a feeder's sequence may be ahead of a shard's: more than any market comes to while a shard is away.
+pub const FEED_AHEAD_MAX: u64 = 1 << 48;
 
 /// Slowest and fastest replay that is not `max`, in thousandths of real time.
 pub const SPEED_THOUSANDTHS_MAX: u64 = 1_000_000_000;
@@ -343,6 +363,18 @@ pub const OPEN_BARS_MAX: usize = 1_024;
 pub const SHORT_SCAN_TRADES_MAX: u64 = 4_096;
 /// Symbols and patterns of one query.
 pub const QUERY_SYMBOLS_MAX: usize = 256;
+/// So many places of a kind nobody's share is below, and the last places are for those who have fewer.
+pub const SMALL_SHARE: usize = 4;
+/// Queries of one shard or replica that wait for a cut, beside those that it works on.
+pub const WAITING_QUERIES_MAX: usize = 4_096;
+/// The same of one connection: below what an aggregator may ask of a node, so that waiting ones leave it room.
+pub const WAITING_QUERIES_PER_CONNECTION_MAX: usize = 1_024;
+/// The same of all clients of an aggregator.
+pub const GATHERS_AHEAD_MAX: usize = 1_024;
+/// Longest that a query waits for a cut, whatever its deadline says.
+pub const CUT_AHEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Queries for quotes that one node may have open.
+pub const QUOTE_QUERIES_MAX: usize = 16_384;
 /// Queries that one connection may have open at one node.
 pub const QUERIES_PER_CLIENT_MAX: usize = 256;
 
@@ -501,6 +533,8 @@ pub const LEAF_AVOID_WAIT: Duration = Duration::from_secs(1);
 pub const CUT_WAIT_MAX: Duration = Duration::from_millis(50);
 
 const _: () = {
+    assert!(WAITING_QUERIES_PER_CONNECTION_MAX < GATHER_LEAF_QUESTIONS_MAX);
+    assert!(GATHERS_AHEAD_MAX < GATHERS_MAX);
     assert!(GATHER_LEAF_QUESTIONS_MAX <= LEAF_QUERIES_MAX);
     assert!(GATHER_LEAF_QUESTIONS_MAX <= GATHERS_MAX && GATHERS_MAX <= GATHER_QUESTIONS_MAX);
     // Nothing that is asked beyond first questions is more than one in twenty of them in the long run.

@@ -62,11 +62,21 @@ pub enum Bug {
     FreshWithoutFeeder,
     StaleNotTold,
     LiveAgainNotTold,
+    DisplaceTheLiving,
+    BelieveAnyAck,
+    TrustHeartbeatsForGood,
+    JumpWithoutNotice,
+    KeepWhatNobodySent,
+    TakeEveryReport,
+    WaitingTakesAll,
+    NoShares,
+    KeepTheUnread,
+    FollowAnyEpoch,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 52] = [
+    pub const ALL: [Bug; 62] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -119,6 +129,16 @@ impl Bug {
         Bug::FreshWithoutFeeder,
         Bug::StaleNotTold,
         Bug::LiveAgainNotTold,
+        Bug::DisplaceTheLiving,
+        Bug::BelieveAnyAck,
+        Bug::TrustHeartbeatsForGood,
+        Bug::JumpWithoutNotice,
+        Bug::KeepWhatNobodySent,
+        Bug::TakeEveryReport,
+        Bug::WaitingTakesAll,
+        Bug::NoShares,
+        Bug::KeepTheUnread,
+        Bug::FollowAnyEpoch,
     ];
 }
 

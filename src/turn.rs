@@ -36,7 +36,7 @@
 //!   with a high number says that all below it are in use, whatever they are used for: no book is kept of them.
 //!   Segments of a log, and connections that the node dials, may have any number.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::limits;
@@ -59,8 +59,8 @@ pub enum Dialed {
 /// What became of one peer that waited to be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// It is connected, through this listener.
-    Open(ConnId, ListenerId),
+    /// It is connected, through this listener, from this address.
+    Open(ConnId, ListenerId, IpAddr),
     /// It is connected, and there is no descriptor for it: the node only tells it so.
     Surplus(ConnId, ListenerId),
     /// It was closed at once: there is no place for it.
@@ -112,6 +112,8 @@ pub struct Arrival {
     pub bytes: Vec<u8>,
     /// It could not be registered and is closed already.
     pub is_lost: bool,
+    /// Where its peer is.
+    pub peer: IpAddr,
 }
 
 /// How a read ended.
@@ -326,8 +328,8 @@ impl Turn {
     fn accept<N: Node, S: Shell>(&self, shell: &mut S, node: &mut N, now: Now) {
         for _ in 0..self.bounds.accepts_max {
             match shell.poll_accepted(now.mono) {
-                Some(Accepted::Open(conn, listener)) => {
-                    node.handle_open(now, conn, Origin::Accepted(listener));
+                Some(Accepted::Open(conn, listener, peer)) => {
+                    node.handle_open(now, conn, Origin::Accepted(listener, peer));
                 }
                 Some(Accepted::Surplus(conn, listener)) => {
                     node.handle_local_fault(now, LocalFault::ProcessDescriptors);
@@ -348,8 +350,10 @@ impl Turn {
 
     fn take_handed_over<N: Node, S: Shell>(&self, shell: &mut S, node: &mut N, now: Now) {
         for _ in 0..self.bounds.accepts_max {
-            let Some(Arrival { conn, bytes, is_lost }) = shell.poll_handed_over() else { return };
-            node.handle_open(now, conn, Origin::HandedOver);
+            let Some(Arrival { conn, bytes, is_lost, peer }) = shell.poll_handed_over() else {
+                return;
+            };
+            node.handle_open(now, conn, Origin::HandedOver(peer));
             if is_lost {
                 node.handle_close(now, conn, CloseReason::Reset);
                 continue;

@@ -63,8 +63,10 @@ struct Gateway {
 impl Node for Gateway {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         let speaks = match origin {
-            Origin::Accepted(LINES) => Speaks::Lines { outbox: Vec::new() },
-            Origin::Accepted(MASKED) => Speaks::Masked { received: Vec::new(), outbox: Vec::new() },
+            Origin::Accepted(LINES, _) => Speaks::Lines { outbox: Vec::new() },
+            Origin::Accepted(MASKED, _) => {
+                Speaks::Masked { received: Vec::new(), outbox: Vec::new() }
+            }
             _ => return self.broker.handle_open(now, conn, origin),
         };
         if matches!(speaks, Speaks::Masked { .. }) {

@@ -188,6 +188,8 @@ fn limits_are_as_written() {
     for (name, bound) in [
         ("queries under way on one connection", limits::LEAF_QUERIES_MAX as u64),
         ("queries under way in one shard", limits::SHARD_QUERIES_MAX as u64),
+        ("replays under way at core", limits::REPLAYS_MAX as u64),
+        ("of these, queries about", limits::GATHERS_AHEAD_MAX as u64),
         ("instruments in all answers", limits::SCAN_INSTRUMENTS_TOTAL_MAX as u64),
         ("trades that one query", limits::SCAN_TRADES_MAX),
         ("rows of one shard's answer", limits::SCAN_ROWS_MAX),
@@ -195,6 +197,17 @@ fn limits_are_as_written() {
     ] {
         assert_eq!(value(name), bound.to_string());
     }
+    let of_one = |all: usize, one: usize| format!("{all}; {one} of one connection");
+    let quotes = of_one(limits::QUOTE_QUERIES_MAX, limits::LEAF_QUERIES_MAX);
+    assert_eq!(value("queries for quotes"), quotes);
+    let (all, one) = (limits::WAITING_QUERIES_MAX, limits::WAITING_QUERIES_PER_CONNECTION_MAX);
+    assert_eq!(value("queries of one shard or"), of_one(all, one));
+    let wait = format!("{} s;", limits::CUT_AHEAD_WAIT_MAX.as_secs());
+    assert!(value("time that a query waits").starts_with(&wait));
+    let wait = format!("{} s by default", limits::UNREAD_WAIT_DEFAULT.as_secs());
+    assert!(value("time that a subscriber takes").contains(&wait));
+    let wait = format!("within {} s", limits::SIGN_OF_LIFE_WAIT.as_secs());
+    assert!(value("feeders of one shard").contains(&wait));
     assert_eq!(value("frames of one gathered"), limits::GATHER_FRAMES_MAX.to_string());
     let seconds = limits::GATHER_DEADLINE_US_MAX / 1_000_000;
     assert!(value("time that one gathered").starts_with(&format!("{seconds} s;")));

@@ -107,7 +107,8 @@ fn broker(request: &NodeRequest, descriptors_max: Option<u64>) -> Result<Exit, F
     let ring_frames = settings.ring_frames as usize;
     let subscribers_max = settings.subscribers_max as usize;
     let fanouts = settings.reactors.max(1) as usize - 1;
-    let config = BrokerConfig::new(ring_frames, subscribers_max);
+    let unread_max = settings.unread_max;
+    let config = BrokerConfig { unread_max, ..BrokerConfig::new(ring_frames, subscribers_max) };
     let kernel_bytes = 2 * settings.send_buffer_bytes as usize;
     log::info!(
         "memory at most: ring {} MiB per source, {subscribers_max} subscribers x {} KiB",

@@ -10,7 +10,7 @@
 //! | [`[data]`](Data) | `dir`, `segment_bytes`, `durability`, `sync_interval`, `clock_step_max` |
 //! | [`[partition]`](PartitionRule) | `by`, `ranges` |
 //! | [`[external]`](External) | `tapes`, `speed`, `loop`, `rate`, `seed`, `chaos` |
-//! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max`, `reactors` |
+//! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max`, `unread_max`, `reactors` |
 //! | [`[core]`](CoreNode) | `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline`, `retain_age`, `retain_bytes` |
 //! | [`[shard]`](ShardNode) | `retain_age`, `retain_bytes` |
 //! | [`[aggregator]`](AggregatorNode) | `behind_after` |
@@ -189,6 +189,10 @@ pub struct Broker {
     pub notsent_lowat_bytes: u32,
     /// `subscribers_max`: connections beyond it are refused. Default 10000.
     pub subscribers_max: u32,
+    /// `unread_max`: a subscriber that takes nothing for this long, while something waits for it, is closed; 2 s to
+    /// 1 h. Default `"60s"`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub unread_max: Duration,
     /// `reactors`: threads that share the fan-out, 1 to 16. Default 1; more help only where there are
     /// cores for them.
     pub reactors: u32,
@@ -280,6 +284,7 @@ impl Default for Broker {
             send_buffer_bytes: 64 * 1024,
             notsent_lowat_bytes: 16 * 1024,
             subscribers_max: 10_000,
+            unread_max: limits::UNREAD_WAIT_DEFAULT,
             reactors: 1,
         }
     }
@@ -455,6 +460,8 @@ impl Broker {
             }
         }
         within("[broker] reactors (--reactors)", self.reactors, &(1..=limits::REACTORS_MAX))?;
+        let range = limits::UNREAD_WAIT_MIN..=limits::UNREAD_WAIT_MAX;
+        duration_within("[broker] unread_max", self.unread_max, &range)?;
         within("[broker] subscribers_max", self.subscribers_max, &(1..=limits::SUBSCRIBERS_MAX))
     }
 }

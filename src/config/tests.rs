@@ -46,6 +46,7 @@ fn every_key_reaches_its_field() {
         send_buffer_bytes = 0
         notsent_lowat_bytes = 4096
         subscribers_max = 7
+        unread_max = "5s"
         reactors = 3
         [core]
         connect_deadline = "1ms"
@@ -85,6 +86,7 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.broker.send_buffer_bytes, 0);
     assert_eq!(config.broker.notsent_lowat_bytes, 4096);
     assert_eq!(config.broker.subscribers_max, 7);
+    assert_eq!(config.broker.unread_max, Duration::from_secs(5));
     assert_eq!(config.broker.reactors, 3);
     assert_eq!(config.core.connect_deadline, Duration::from_millis(1));
     assert_eq!(config.core.request_deadline, Duration::from_millis(2));
@@ -152,6 +154,7 @@ fn every_refusal_is_one_line_that_names_its_key() {
         ("[broker]\nreactors = 0", "--reactors"),
         ("[broker]\nreactors = 17", "--reactors"),
         ("[broker]\nsubscribers_max = 0", "[broker] subscribers_max"),
+        ("[broker]\nunread_max = \"1s\"", "[broker] unread_max"),
         ("[core]\nrequest_deadline = \"0s\"", "[core] request_deadline"),
         ("[core]\nheartbeat_deadline = \"250ms\"", "[core] heartbeat_deadline"),
         ("[core]\nx = \"\u{1b}[31m\"", "x ="),

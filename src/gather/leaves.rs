@@ -318,6 +318,11 @@ impl Leaves {
         parts.iter().filter(|part| !part.is_pruned()).map(of_part).min().flatten()
     }
 
+    /// The newest cut that any node has shown.
+    pub(super) fn newest_cut(&self) -> Option<Seq> {
+        self.all.values().map(|leaf| leaf.as_of).max().flatten()
+    }
+
     /// Requests that are open at all nodes.
     #[cfg(test)]
     pub(super) fn requests(&self) -> usize {

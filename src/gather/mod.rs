@@ -324,6 +324,12 @@ impl Gather {
         self.in_flight.len()
     }
 
+    /// The newest cut that any node has shown: a query about a later one waits.
+    #[must_use]
+    pub fn newest_cut(&self) -> Option<Seq> {
+        self.leaves.newest_cut()
+    }
+
     /// Nodes that keep questions and say nothing.
     #[must_use]
     pub fn silent(&self) -> usize {

@@ -135,6 +135,25 @@ impl<S: Storage> Log<S> {
         self.set_upstream(feed, next_seq.max(known), now)
     }
 
+    /// Takes an upstream position back that was noted and was wrong: somebody who is no upstream had said it. Frames
+    /// stay what they are, and the position stays behind the last of them.
+    ///
+    /// # Errors
+    /// When the log cannot take the mark now.
+    pub fn fall_back_upstream(&mut self, next_seq: u64, now: Now) -> Result<(), AppendError> {
+        self.clock.read(now);
+        let (feed, known) = self.upstream();
+        let next_seq = next_seq.max(self.next_seq());
+        if next_seq >= known {
+            return Ok(());
+        }
+        self.make_room(1)?;
+        let mark = self.writer.place_upstream_mark(feed.min(next_seq), next_seq, self.stamp());
+        self.durability.fall_back(u64::MAX, next_seq);
+        self.store_mark(mark);
+        Ok(())
+    }
+
     /// Begins the next epoch at the next seq, durable when this returns, so that no crash can make
     /// another start take the same epoch number for other frames. Blocks: for a sequencer that starts.
     /// Returns the epoch.

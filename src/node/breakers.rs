@@ -49,6 +49,16 @@ pub fn apply_operator_action(breaker: &mut Breaker, action: BreakerAction, now: 
     }
 }
 
+/// The name of the aggregator's breaker for a node. There is no room for `shard-` before the name of a replica.
+#[must_use]
+pub fn aggregator_breaker_name(node: &str) -> String {
+    let name = format!("aggregator.{node}");
+    match node.strip_prefix("shard-") {
+        Some(short) if name.len() > BREAKER_NAME_BYTES_MAX => format!("aggregator.{short}"),
+        _ => name,
+    }
+}
+
 /// A change of state as a frame without a place in a sequence.
 #[must_use]
 pub fn breaker_change(name: &str, change: Transition) -> BreakerChange {

@@ -19,13 +19,13 @@ pub mod shard;
 mod uplink;
 
 pub use breakers::{
-    BREAKER_NAME_BYTES_MAX, apply_operator_action, breaker_change, breaker_described_by,
-    breaker_outcome, describe_breaker,
+    BREAKER_NAME_BYTES_MAX, aggregator_breaker_name, apply_operator_action, breaker_change,
+    breaker_described_by, breaker_outcome, describe_breaker,
 };
 pub(crate) use session::Service;
 pub use session::{Connection, Connections, Round, Work, WorkSpent};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 pub use crate::breaker::LocalFault;
@@ -54,14 +54,19 @@ pub struct ListenerId(pub u8);
 /// How a connection came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A peer connected to this listener.
-    Accepted(ListenerId),
+    /// A peer connected to this listener, from this address.
+    Accepted(ListenerId, IpAddr),
     /// Another reactor of the process accepted it and handed it over.
-    HandedOver,
+    HandedOver(IpAddr),
     /// A peer connected, and there is no descriptor that it could keep: it is told so and closed.
     Surplus(ListenerId),
     /// Our own [`Action::Dial`] came through.
     Dialed(DialId),
+}
+
+impl Origin {
+    /// A peer of this machine connected to the first listener: for tests and simulations.
+    pub const LOCAL: Origin = Origin::Accepted(ListenerId(0), IpAddr::V4(Ipv4Addr::LOCALHOST));
 }
 
 /// Why a dial did not become a connection.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::session::Rejection;
+use super::session::{Principal, Rejection, Shares};
 use crate::feed::LastValues;
 use crate::limits;
 use crate::question::Question;
@@ -36,9 +36,29 @@ pub struct QuoteView<'a> {
 }
 
 /// The questions for quotes of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct QuoteQueries {
     open: VecDeque<OpenQuery>,
+    principal: Principal,
+    /// What [`QuotePlaces`] has counted of them.
+    counted: (usize, usize),
+}
+
+/// The places of all connections' questions for quotes. Those about a cut that the values have not reached count
+/// apart.
+#[derive(Debug)]
+pub(crate) struct QuotePlaces {
+    open: Shares,
+    waiting: Shares,
+}
+
+impl Default for QuotePlaces {
+    fn default() -> QuotePlaces {
+        QuotePlaces {
+            open: Shares::new("queries", limits::QUOTE_QUERIES_MAX),
+            waiting: Shares::new("waiting queries", limits::WAITING_QUERIES_MAX),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -65,7 +85,26 @@ struct QuoteAnswer {
 }
 
 impl QuoteQueries {
-    /// Takes a question in; `wait_max` bounds how long it may wait for its cut.
+    /// None yet, of a connection that counts as this.
+    pub(crate) fn new(principal: Principal) -> QuoteQueries {
+        QuoteQueries { open: VecDeque::new(), principal, counted: (0, 0) }
+    }
+
+    /// Counts what has changed.
+    pub(crate) fn settle(&mut self, places: &mut QuotePlaces) {
+        let (before, after) = (self.counted, self.counts());
+        places.open.change(self.principal, before.0, after.0);
+        places.waiting.change(self.principal, before.1, after.1);
+        self.counted = after;
+    }
+
+    /// The connection has ended.
+    pub(crate) fn end(&mut self, places: &mut QuotePlaces) {
+        self.open.clear();
+        self.settle(places);
+    }
+
+    /// Takes a question in. Only one that `waits` for its cut may do so, and not for ever.
     ///
     /// # Errors
     /// When too many are open.
@@ -73,19 +112,19 @@ impl QuoteQueries {
         &mut self,
         now: Mono,
         question: Question,
-        wait_max: Duration,
+        waits: bool,
+        places: &mut QuotePlaces,
     ) -> Result<(), Rejection> {
-        if self.open.len() >= limits::LEAF_QUERIES_MAX {
+        let too_many_wait = waits && self.counts().1 >= limits::WAITING_QUERIES_PER_CONNECTION_MAX;
+        if self.open.len() >= limits::LEAF_QUERIES_MAX || too_many_wait {
             return Err(Rejection::new(ErrorCode::Limit, "too many of your queries are open"));
         }
+        let shares = if waits { &places.waiting } else { &places.open };
+        shares.check(self.principal)?;
         let own = Duration::from_micros(u64::from(question.query.deadline_us.get()));
-        let until = now + own.min(wait_max);
-        self.open.push_back(OpenQuery {
-            question,
-            until,
-            is_due: wait_max.is_zero(),
-            answering: None,
-        });
+        let until = now + own.min(limits::CUT_AHEAD_WAIT_MAX);
+        self.open.push_back(OpenQuery { question, until, is_due: !waits, answering: None });
+        self.settle(places);
         Ok(())
     }
 
@@ -98,6 +137,13 @@ impl QuoteQueries {
     #[must_use]
     pub fn has_open(&self, id: u32) -> bool {
         self.open.iter().any(|open| open.question.query.id.get() == id)
+    }
+
+    /// How many are worked on, and how many wait for their cut.
+    fn counts(&self) -> (usize, usize) {
+        let waiting = self.open.iter().filter(|open| open.answering.is_none() && !open.is_due);
+        let waiting = waiting.count();
+        (self.open.len() - waiting, waiting)
     }
 
     /// Whether nothing is open.
@@ -232,6 +278,7 @@ fn chosen(question: &Question, names: &BTreeMap<Symbol, InstrumentId>) -> Vec<In
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::ConnId;
     use crate::wire::{Definition, Op, Query, Quote, padded};
 
     struct Bench {
@@ -239,10 +286,12 @@ mod tests {
         names: BTreeMap<Symbol, InstrumentId>,
         as_of: u64,
         desk: QuoteQueries,
+        places: QuotePlaces,
     }
 
     impl Bench {
         fn new(symbols: &[&str]) -> Bench {
+            let principal = Principal::Connection(ConnId { generation: 1, slot: 1 });
             let (mut values, mut names) = (LastValues::default(), BTreeMap::new());
             for (index, symbol) in (0..).zip(symbols) {
                 let symbol: Symbol = symbol.parse().unwrap();
@@ -251,7 +300,13 @@ mod tests {
                 let (instrument, seq) = (U32::new(index), U64::new(u64::from(index) + 1));
                 values.note(&Frame::seal(Quote { instrument, seq, ..Quote::default() }));
             }
-            Bench { values, names, as_of: 100, desk: QuoteQueries::default() }
+            Bench {
+                values,
+                names,
+                as_of: 100,
+                desk: QuoteQueries::new(principal),
+                places: QuotePlaces::default(),
+            }
         }
 
         fn ask(&mut self, symbols: &[&str], as_of: u64) {
@@ -264,7 +319,9 @@ mod tests {
             };
             let question = Question::new(&query).unwrap();
             let question = question.about(symbols.iter().map(|it| padded(it))).unwrap();
-            self.desk.ask(Mono(0), question.cut_at(Seq::new(as_of)), Duration::MAX).unwrap();
+            self.desk
+                .ask(Mono(0), question.cut_at(Seq::new(as_of)), true, &mut self.places)
+                .unwrap();
         }
 
         fn piece(&mut self, now: u64) -> Vec<Frame> {

@@ -6,11 +6,10 @@
 //! and has been heard within [`limits::REPLICA_SILENCE_MAX`].
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::freshness::Freshness;
-use super::quotes::{QuoteQueries, QuoteView};
-use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::quotes::{QuotePlaces, QuoteQueries, QuoteView};
+use super::session::{Admission, Filled, Rejection, Roles, Seat, Status};
 use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::feed::LastValues;
 use crate::limits;
@@ -42,7 +41,7 @@ pub struct Replica {
     connections: Connections<ReplicaPeer>,
     values: LastValues,
     names: BTreeMap<Symbol, InstrumentId>,
-    publisher: Option<ConnId>,
+    seat: Seat,
     epoch: u32,
     /// The identity of the epoch; 0 = core says none.
     feed: u64,
@@ -64,6 +63,8 @@ pub struct Replica {
     duplicates: u64,
     holes: u64,
     scratch: Vec<Frame>,
+    /// Of all connections' questions.
+    places: QuotePlaces,
 }
 
 impl Replica {
@@ -75,7 +76,7 @@ impl Replica {
             connections: Connections::default(),
             values: LastValues::default(),
             names: BTreeMap::new(),
-            publisher: None,
+            seat: Seat::default(),
             epoch: 0,
             feed: 0,
             asked: None,
@@ -90,12 +91,13 @@ impl Replica {
             duplicates: 0,
             holes: 0,
             scratch: Vec::new(),
+            places: QuotePlaces::default(),
         }
     }
 
     /// Whether the last values are known to be current.
     fn is_live(&self, now: Now) -> bool {
-        self.publisher.is_some()
+        self.seat.holder().is_some()
             && self.is_reported_live
             && now.mono.since(self.heard) < limits::REPLICA_SILENCE_MAX
     }
@@ -103,13 +105,11 @@ impl Replica {
     fn greet_querier(
         &mut self,
         _now: Now,
-        _conn: ConnId,
+        conn: ConnId,
         session: &Session,
     ) -> Admission<ReplicaPeer> {
-        Admission::Accepted(
-            ReplicaPeer::Querier(QuoteQueries::default()),
-            self.own_session(session),
-        )
+        let queries = QuoteQueries::new(self.connections.principal(conn));
+        Admission::Accepted(ReplicaPeer::Querier(queries), self.own_session(session))
     }
 
     fn greet_publisher(
@@ -118,6 +118,10 @@ impl Replica {
         conn: ConnId,
         session: &Session,
     ) -> Admission<ReplicaPeer> {
+        let text = "another publisher lives; come back later";
+        if let Err(rejection) = self.seat.check(now, &mut self.connections, text) {
+            return Admission::Refused(rejection);
+        }
         let holds_nothing = self.next_seq.is_none();
         if !holds_nothing && session.feed.get() != self.feed {
             // What is known here is part of core's sequence only up to where core says.
@@ -130,7 +134,11 @@ impl Replica {
                 return Admission::refused(ErrorCode::Unexpected, text);
             }
         }
-        self.follow(now, conn, session);
+        self.follow(now, session);
+        if let Some(before) = self.seat.take(conn) {
+            let text = "no sign of life from you; another took over";
+            self.connections.refuse(before, ErrorCode::Silent, text);
+        }
         Admission::Accepted(ReplicaPeer::Publisher, self.own_session(session))
     }
 
@@ -146,13 +154,15 @@ impl Replica {
         }
     }
 
-    fn follow(&mut self, now: Now, conn: ConnId, session: &Session) {
+    fn follow(&mut self, now: Now, session: &Session) {
         let (epoch, start) = (session.epoch.get(), session.epoch_start());
         // Where an epoch began that was missed is not known, but it was not before the one known here.
         let missed = session.feed.get() == 0 && epoch.saturating_sub(self.epoch) > 1;
         let start = if missed { start.min(self.epoch_start) } else { start };
-        let is_void =
-            (epoch, session.feed.get()) != (self.epoch, self.feed) && start < self.next_seq;
+        // An epoch that is lower than the known one, under the same identity, does not descend from it.
+        let is_same_feed = session.feed.get() == self.feed;
+        let is_void = is_same_feed && epoch < self.epoch
+            || (epoch, session.feed.get()) != (self.epoch, self.feed) && start < self.next_seq;
         // Core never had what is known here, or took it back: begin with its last values.
         if is_void || session.next_seq() < self.next_seq {
             self.values = LastValues::default();
@@ -166,9 +176,6 @@ impl Replica {
         self.is_reported_live = false;
         self.heard = now.mono;
         self.freshness.begin(now);
-        if let Some(before) = self.publisher.replace(conn) {
-            self.connections.refuse(before, ErrorCode::Unexpected, "another publisher took over");
-        }
         let text =
             format!("core publishes, epoch {epoch}, from seq {}", Seq::number(self.next_seq));
         self.connections.log(Level::Info, text);
@@ -183,12 +190,12 @@ impl Replica {
                 let text = "say where the sequence starts (HEARTBEAT) first";
                 return Err(Rejection::new(ErrorCode::Unexpected, text));
             }
+            if seq > self.next_seq {
+                let text = "a jump needs a HEARTBEAT with its next_seq";
+                return Err(Rejection::new(ErrorCode::Unexpected, text));
+            }
             self.frames += 1;
             self.duplicates += u64::from(seq < self.next_seq);
-            if seq > self.next_seq {
-                self.holes += 1;
-                self.uncertain_below = seq;
-            }
             self.next_seq = self.next_seq.max(Some(next));
             self.has_updates = true;
         } else if frame.has(Flags::STALE) {
@@ -218,6 +225,7 @@ impl Replica {
             if self.next_seq.is_some() {
                 // Core has sent all that it has of what came before.
                 self.uncertain_below = next_seq;
+                self.holes += 1;
             }
             self.next_seq = next_seq;
             self.has_updates = true;
@@ -226,7 +234,7 @@ impl Replica {
 
     /// Asks core whether it is still there, and whether all that it has is here.
     fn probe(&mut self, now: Now) {
-        let Some(publisher) = self.publisher else { return };
+        let Some(publisher) = self.seat.holder() else { return };
         if let Some(probe) = self.freshness.poll(now) {
             self.connections.send(publisher, probe);
         }
@@ -254,6 +262,7 @@ impl Replica {
             behind_ms: self.freshness.behind_ms(now),
         };
         queries.fill(&view, &mut self.scratch);
+        queries.settle(&mut self.places);
         if !self.scratch.is_empty() {
             self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
         }
@@ -280,7 +289,7 @@ impl Service for Replica {
     }
 
     fn on_arrival(&mut self, now: Now, conn: ConnId, _frames: usize) {
-        if self.publisher == Some(conn) {
+        if self.seat.holder() == Some(conn) {
             self.heard = now.mono;
         }
     }
@@ -296,11 +305,18 @@ impl Service for Replica {
         }
     }
 
-    fn on_frame(&mut self, _now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         if !matches!(self.connections.peer(conn), Some(ReplicaPeer::Publisher)) {
             return Err(Rejection::out_of_place());
         }
-        if self.publisher != Some(conn) {
+        if self.seat.holder() != Some(conn) {
+            return Ok(());
+        }
+        if let Some(session) = frame.view::<Session>().filter(|it| it.epoch.get() == self.epoch) {
+            // It finds this replica ahead of what it has sent.
+            self.follow(now, session);
+            let answer = self.own_session(session);
+            self.connections.send(conn, answer);
             return Ok(());
         }
         match frame.view::<Heartbeat>() {
@@ -333,7 +349,8 @@ impl Service for Replica {
         let Some(ReplicaPeer::Querier(queries)) = self.connections.peer_mut(conn) else {
             return Ok(());
         };
-        queries.ask(now.mono, question, Duration::MAX)?;
+        let waits = question.as_of > self.next_seq;
+        queries.ask(now.mono, question, waits, &mut self.places)?;
         self.connections.mark_dirty(conn);
         Ok(())
     }
@@ -341,6 +358,7 @@ impl Service for Replica {
     fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
         if let Some(ReplicaPeer::Querier(queries)) = self.connections.peer_mut(conn) {
             queries.stop(id);
+            queries.settle(&mut self.places);
         }
     }
 
@@ -349,7 +367,7 @@ impl Service for Replica {
         status.text("role", self.config.name.clone());
         status.text("quotes", if self.is_live(now) { "live" } else { "stale" });
         status.metric("behind_ms", self.freshness.figure_ms(now));
-        status.metric("publisher_up", i64::from(self.publisher.is_some()));
+        status.metric("publisher_up", i64::from(self.seat.holder().is_some()));
         status.text("epoch_id", format!("{:016x}", self.feed));
         status.metric("epoch", self.epoch);
         status.metric("next_seq", Seq::number(self.next_seq));
@@ -367,11 +385,13 @@ impl Service for Replica {
         &mut self,
         _now: Now,
         conn: ConnId,
-        _peer: Option<ReplicaPeer>,
+        peer: Option<ReplicaPeer>,
         reason: CloseReason,
     ) {
-        if self.publisher == Some(conn) {
-            self.publisher = None;
+        if let Some(ReplicaPeer::Querier(mut queries)) = peer {
+            queries.end(&mut self.places);
+        }
+        if self.seat.leave(conn) {
             self.freshness.end();
             self.connections.log(Level::Warn, format!("core's feed ended: {reason}"));
         }
@@ -387,6 +407,7 @@ impl Service for Replica {
             for (_, peer) in self.connections.peers_mut() {
                 if let ReplicaPeer::Querier(queries) = peer {
                     queries.handle_timeout(now.mono);
+                    queries.settle(&mut self.places);
                 }
             }
             self.wake_waiting();
@@ -397,7 +418,7 @@ impl Service for Replica {
         if !std::mem::take(&mut self.has_updates) {
             return;
         }
-        if let Some(publisher) = self.publisher {
+        if let Some(publisher) = self.seat.holder() {
             let (epoch, accepted_seq) = (U32::new(self.epoch), Seq::field(self.next_seq));
             self.connections.send(publisher, Ack { epoch, accepted_seq, ..Ack::default() });
         }

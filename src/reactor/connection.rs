@@ -1,6 +1,7 @@
 //! One socket in the reactor: what its node has not consumed, one read, one write.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 
@@ -78,6 +79,13 @@ impl Connection {
             is_dead: false,
             unconsumed: Vec::new(),
             unconsumed_bytes_max,
+        }
+    }
+
+    /// What the kernel still holds for a peer that reads nothing goes with the socket: it would stay for minutes.
+    pub(super) fn drop_unsent(&self) {
+        if let Err(error) = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
+            log::debug!("a socket keeps what its peer does not read: {error}");
         }
     }
 

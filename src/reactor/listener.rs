@@ -77,7 +77,10 @@ impl Listener {
     }
 
     /// The next waiting connection; `None` when there is none or accepting pauses.
-    pub(super) fn accept(&mut self, now: Mono) -> Result<Option<TcpStream>, LocalFault> {
+    pub(super) fn accept(
+        &mut self,
+        now: Mono,
+    ) -> Result<Option<(TcpStream, SocketAddr)>, LocalFault> {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
@@ -86,7 +89,7 @@ impl Listener {
         }
         loop {
             let error = match self.listener.accept() {
-                Ok((stream, _)) => return Ok(Some(stream)),
+                Ok(accepted) => return Ok(Some(accepted)),
                 Err(error) => error,
             };
             match Errno::from_io_error(&error) {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -230,8 +230,8 @@ impl Shell for Sockets {
             let number = self.next_listener % count;
             self.next_listener = number + 1;
             let listener = &mut self.listeners[number];
-            let stream = match listener.accept(now) {
-                Ok(Some(stream)) => stream,
+            let (stream, peer) = match listener.accept(now) {
+                Ok(Some(accepted)) => accepted,
                 Ok(None) => continue,
                 Err(fault) => return Some(Accepted::Failed(fault)),
             };
@@ -252,7 +252,7 @@ impl Shell for Sockets {
             let id = self.register(stream, State::Open, unconsumed_bytes_max);
             let listener = ListenerId(u8::try_from(number).unwrap_or(u8::MAX));
             return Some(match id {
-                Some(id) if room == Room::Kept => Accepted::Open(id, listener),
+                Some(id) if room == Room::Kept => Accepted::Open(id, listener, peer.ip()),
                 Some(id) => Accepted::Surplus(id, listener),
                 None => Accepted::Dropped,
             });
@@ -263,12 +263,15 @@ impl Shell for Sockets {
     fn poll_handed_over(&mut self) -> Option<Arrival> {
         let Transfer { stream, bytes, unconsumed_bytes_max } =
             self.group.as_ref().and_then(Membership::next_arrival)?;
+        // One whose peer has left already has no address, and ends soon.
+        let nowhere = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let peer = stream.peer_addr().map_or(nowhere, |address| address.ip());
         if let Some(conn) = self.register(stream, State::Open, unconsumed_bytes_max) {
-            return Some(Arrival { conn, bytes, is_lost: false });
+            return Some(Arrival { conn, bytes, is_lost: false, peer });
         }
         // It was counted where it came from: the node is called, and takes it off again.
         let conn = self.next_id(self.connections.vacant_key())?;
-        Some(Arrival { conn, bytes, is_lost: true })
+        Some(Arrival { conn, bytes, is_lost: true, peer })
     }
 
     fn keep(&mut self, conn: ConnId, bytes: &[u8]) {
@@ -330,6 +333,9 @@ impl Shell for Sockets {
             self.timed.pop_first();
             let Some(connection) = self.get(id) else { continue };
             let state = connection.state;
+            if connection.is_blocked && matches!(state, State::Lingering { .. }) {
+                connection.drop_unsent();
+            }
             self.mark_closed(id);
             return Some(match state {
                 State::Dialing { dial, .. } => Some(dial),

@@ -88,6 +88,11 @@ control_message! {
     } seqs(epoch_start, next_seq, durable_seq) well_formed(it) it.options.get() <= Session::OPTIONS && (it.role == 0 || Role::from_number(it.role).is_some())
 }
 
+impl Heartbeat {
+    /// The token of one that asks for a sign of life: its answer waits for nothing.
+    pub const LIFE_TOKEN: u32 = u32::MAX - 1;
+}
+
 impl Session {
     /// The epoch that the receiver said is part of this sequence: what the receiver has before `epoch_start` stands.
     pub const CONTINUES: u16 = 1;

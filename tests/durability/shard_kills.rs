@@ -163,8 +163,12 @@ fn greet(place: &Place, ledger: &mut Ledger) -> (Wire, u64) {
     let answer = core.wait_kind(Kind::Session).expect("a shard answers its feeder");
     let session = answer.view::<Session>().unwrap();
     ledger.sent_seq = ledger.sent_seq.max(1);
-    ledger.take(session.next_seq.get(), session.durable_seq.get());
-    (core, session.next_seq.get())
+    // It asks for what is behind its last frame: what it has acknowledged beyond that has no frame of its own.
+    let (next_seq, durable_seq) = (session.next_seq.get(), session.durable_seq.get());
+    let lacking = (next_seq..ledger.accepted_seq).find(|seq| exists(*seq));
+    assert_eq!(lacking, None, "it asks from {next_seq} on: {ledger:?}");
+    ledger.take(next_seq.max(durable_seq).max(ledger.accepted_seq), durable_seq);
+    (core, next_seq)
 }
 
 /// Feeds a shard so many of the sequence's numbers, and waits until they are accepted.

@@ -14,7 +14,7 @@ use pregao::market::chaos::{ChaosConfig, Probability};
 use pregao::market::partition::Partition;
 use pregao::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use pregao::node::sequencer::{Sequencer, SequencerConfig};
-use pregao::node::{Action, CloseReason, ConnId, DialId, FrameInput, ListenerId, Node, Origin};
+use pregao::node::{Action, CloseReason, ConnId, DialId, FrameInput, Node, Origin};
 use pregao::time::{Mono, Now, nanos};
 use pregao::wire::{
     Definition, EndStatus, Ended, ErrorCode, Flags, Frame, InstrumentId, Kind, Op, Query, Quote,
@@ -93,7 +93,7 @@ impl World {
             epoch_id: 11,
         };
         let mut core = Sequencer::new(config, journal, &recovery, START).unwrap();
-        core.handle_open(START, CLIENT, Origin::Accepted(ListenerId(0)));
+        core.handle_open(START, CLIENT, Origin::LOCAL);
         let hello = Session { role: Role::Querier as u8, ..Session::default() };
         core.handle_frames(START, CLIENT, &[Frame::seal(hello)]);
         let mut world = World {
@@ -189,7 +189,7 @@ impl World {
         self.link = Some(self.next_link);
         self.next_link += 1;
         let conn = session(self.next_link - 1);
-        self.exchange.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.exchange.handle_open(self.now, conn, Origin::LOCAL);
         self.core.handle_open(self.now, conn, Origin::Dialed(dial));
     }
 

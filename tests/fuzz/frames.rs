@@ -19,7 +19,7 @@ use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use pregao::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
 use pregao::node::shard::{Shard, ShardConfig};
-use pregao::node::{Action, CloseReason, ConnId, FrameInput, ListenerId, Node, Origin};
+use pregao::node::{Action, CloseReason, ConnId, FrameInput, Node, Origin};
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{
@@ -187,7 +187,7 @@ fn torment<N: Node>(random: &mut Random, node: &mut N, source: u8) {
             let conn = ConnId { generation, slot: conns.len() as u32 };
             generation += 1;
             conns.push(conn);
-            node.handle_open(now, conn, Origin::Accepted(ListenerId(0)));
+            node.handle_open(now, conn, Origin::LOCAL);
             let roles =
                 [Role::Subscriber, Role::Publisher, Role::Feeder, Role::Querier, Role::Consumer];
             let hello = Session {

@@ -475,3 +475,16 @@ fn check_replay(day: &mut Day) -> Result<(), Violation> {
     let want: Vec<Frame> = before.live.iter().filter(is_due).copied().collect();
     hold(got == want, "a-replay-is-the-journal", || difference(&got, &want))
 }
+
+impl World {
+    /// A violation: ends the run, and names what does not hold.
+    pub(crate) fn broken(&self, invariant: &str, text: &str) -> ! {
+        panic!("[{invariant}] at {} ns: {text}", self.now_ns());
+    }
+
+    pub(crate) fn hold(&self, holds: bool, invariant: &str, text: impl FnOnce() -> String) {
+        if !holds {
+            self.broken(invariant, &text());
+        }
+    }
+}

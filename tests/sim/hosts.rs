@@ -23,6 +23,7 @@ use crate::client::{Client, ClientConfig};
 use crate::library::Library;
 use crate::monitor::{Monitor, MonitorConfig};
 use crate::reporter::{Reporter, ReporterConfig};
+use crate::rogue::{Rogue, RogueConfig};
 
 /// How a host's node is made, again and again.
 #[derive(Clone, Debug)]
@@ -43,6 +44,7 @@ pub(crate) enum Spec {
     Asker(AskerConfig),
     Reporter(ReporterConfig),
     Attacker(AttackerConfig),
+    Rogue(RogueConfig),
 }
 
 /// Any node.
@@ -61,6 +63,7 @@ pub(crate) enum AnyNode {
     Asker(Box<Asker>),
     Reporter(Box<Reporter>),
     Attacker(Box<Attacker>),
+    Rogue(Box<Rogue>),
 }
 
 /// How a node's log is kept.
@@ -188,6 +191,7 @@ impl Spec {
             Spec::Asker(config) => AnyNode::Asker(Box::new(Asker::new(config.clone()))),
             Spec::Reporter(config) => AnyNode::Reporter(Box::new(Reporter::new(config.clone()))),
             Spec::Attacker(config) => AnyNode::Attacker(Box::new(Attacker::new(config.clone()))),
+            Spec::Rogue(config) => AnyNode::Rogue(Box::new(Rogue::new(config.clone()))),
         };
         Ok((node, fanouts))
     }
@@ -209,6 +213,7 @@ macro_rules! each {
             AnyNode::Asker($node) => $call,
             AnyNode::Reporter($node) => $call,
             AnyNode::Attacker($node) => $call,
+            AnyNode::Rogue($node) => $call,
         }
     };
 }

@@ -38,6 +38,8 @@ mod reactors;
 mod reopen;
 mod reporter;
 mod road;
+mod rogue;
+mod rogues;
 mod run;
 mod scenarios;
 mod stored;

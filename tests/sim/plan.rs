@@ -18,6 +18,7 @@ use crate::monitor::MonitorConfig;
 use crate::net::Weather;
 use crate::reporter::ReporterConfig;
 use crate::road::{MS, Options, Removal, Road, SHARDS, SYMBOLS, address};
+use crate::rogue::{RogueConfig, Voice};
 use crate::system::plan_trouble;
 use crate::work::WorkBounds;
 
@@ -128,6 +129,12 @@ impl Day {
             let targets = ports[..count].iter().copied().map(address).collect();
             let config = AttackerConfig { targets, seed: draw.next_u64(), calm_at };
             road.world.add("attacker", address(1), Spec::Attacker(config));
+        }
+        let draw = &mut root.fork(13);
+        if draw.below(3) == 0 && !wish.no_faults && !wish.one_reactor {
+            for _ in 0..draw.between(1, 2) {
+                rogue(&mut road, draw, calm_at);
+            }
         }
         let mut draw = root.fork(8);
         if draw.below(3) == 0 {
@@ -303,6 +310,25 @@ fn chaos(draw: &mut Random, seed: u64) -> ChaosConfig {
 
 /// What only a share of the days has: copies of every node that answers, logs that forget, and a longer
 /// tape for those.
+/// Somebody who speaks in a role that is not its own, for a part of the day.
+fn rogue(road: &mut Road, draw: &mut Random, calm_at: Mono) {
+    let shard = 9001 + u16::try_from(draw.below(SHARDS.into())).unwrap();
+    let (voice, port) = match draw.below(8) {
+        0 | 1 => (Voice::Feeder, shard),
+        2 => (Voice::Publisher, 8081),
+        3 => (Voice::Jumper, 8081),
+        4 => (Voice::Follower, shard),
+        5 => (Voice::Consumer, 8080),
+        6 => (Voice::Reporter, 8082),
+        _ => (Voice::Future(64), [shard, 8000][usize::try_from(draw.below(2)).unwrap()]),
+    };
+    let from = Mono(draw.between(0, calm_at.0 / 2));
+    let until = Mono(draw.between(from.0, calm_at.0));
+    let config = RogueConfig { voice, target: address(port), seed: draw.next_u64(), from, until };
+    let at = if voice == Voice::Follower { port } else { 1 };
+    road.world.add("rogue", address(at), Spec::Rogue(config));
+}
+
 fn extras(options: Options, draw: &mut Random) -> Options {
     let (has_copies, forgets) = (draw.below(3) == 0, draw.below(3) == 0);
     let mut removal = |segment_records: u64| {

@@ -178,7 +178,14 @@ impl World {
         } else {
             self.plan(self.now_ns(), Event::Arrive(number, side));
         }
-        Some(Arrival { conn, bytes, is_lost })
+        let peer = self.peer_address(number, side);
+        Some(Arrival { conn, bytes, is_lost, peer })
+    }
+
+    /// Where the other side of a connection is.
+    pub(crate) fn peer_address(&self, number: u64, side: usize) -> std::net::IpAddr {
+        let peer = self.tcps.get(&number).map(|tcp| tcp.ends[1 - side].host);
+        peer.map_or(std::net::Ipv4Addr::LOCALHOST.into(), |host| self.hosts[host].address.ip())
     }
 
     /// The next turn of a further reactor stands still in the middle.

@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 23] = [
+pub(crate) const ALL: [(&str, fn()); 33] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -73,6 +73,22 @@ pub(crate) const ALL: [(&str, fn()); 23] = [
     ("a_quiet_market_makes_nobody_behind", fresh::a_quiet_market_makes_nobody_behind),
     ("a_dead_feed_is_told_and_so_is_its_return", fresh::a_dead_feed_is_told_and_so_is_its_return),
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),
+    ("a_rogue_feeder_takes_nothing_away", crate::rogues::a_rogue_feeder_takes_nothing_away),
+    ("a_rogue_publisher_is_forgotten", crate::rogues::a_rogue_publisher_is_forgotten),
+    (
+        "a_rogue_publisher_that_announces_is_forgotten",
+        crate::rogues::a_rogue_publisher_that_announces_is_forgotten,
+    ),
+    ("a_rogue_consumer_takes_nothing_away", crate::rogues::a_rogue_consumer_takes_nothing_away),
+    ("a_living_feeder_keeps_its_seat", crate::rogues::a_living_feeder_keeps_its_seat),
+    (
+        "a_rogue_follower_makes_core_forget_nothing",
+        crate::rogues::a_rogue_follower_makes_core_forget_nothing,
+    ),
+    ("a_flood_of_reports_is_bounded", crate::rogues::a_flood_of_reports_is_bounded),
+    ("questions_about_the_future_end_soon", crate::rogues::questions_about_the_future_end_soon),
+    ("greedy_peers_leave_room_for_others", crate::rogues::greedy_peers_leave_room_for_others),
+    ("who_reads_nothing_is_closed", crate::rogues::who_reads_nothing_is_closed),
 ];
 
 /// Trades that stand at the end of a tape: volume, count and notional by symbol.

@@ -165,6 +165,7 @@ pub(crate) fn bad_days(jobs: usize) {
 
 /// The scenario that has what a bug needs, and days have not.
 fn scenario_for(bug: Bug) -> Option<fn()> {
+    use crate::rogues;
     match bug {
         Bug::ConflateOnePiece => Some(crate::many::a_conflated_batch_of_thousands_is_whole),
         Bug::TakeSealForEnd => Some(crate::operators::a_journal_without_its_end_is_refused),
@@ -184,6 +185,17 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         Bug::StaleNotTold | Bug::LiveAgainNotTold => {
             Some(fresh::a_dead_feed_is_told_and_so_is_its_return)
         }
+        Bug::DisplaceTheLiving => Some(rogues::a_living_feeder_keeps_its_seat),
+        Bug::BelieveAnyAck => Some(rogues::a_rogue_follower_makes_core_forget_nothing),
+        Bug::TrustHeartbeatsForGood | Bug::FollowAnyEpoch => {
+            Some(rogues::a_rogue_feeder_takes_nothing_away)
+        }
+        Bug::JumpWithoutNotice => Some(rogues::a_rogue_publisher_is_forgotten),
+        Bug::KeepWhatNobodySent => Some(rogues::a_rogue_publisher_that_announces_is_forgotten),
+        Bug::TakeEveryReport => Some(rogues::a_flood_of_reports_is_bounded),
+        Bug::WaitingTakesAll => Some(rogues::questions_about_the_future_end_soon),
+        Bug::NoShares => Some(rogues::greedy_peers_leave_room_for_others),
+        Bug::KeepTheUnread => Some(rogues::who_reads_nothing_is_closed),
         _ => None,
     }
 }

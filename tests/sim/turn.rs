@@ -213,7 +213,8 @@ impl Shell for Sockets<'_> {
                 self.world.note_surplus();
                 return Some(Accepted::Surplus(conn, ListenerId(0)));
             }
-            return Some(Accepted::Open(conn, ListenerId(0)));
+            let peer = self.world.peer_address(number, side);
+            return Some(Accepted::Open(conn, ListenerId(0), peer));
         }
         None
     }

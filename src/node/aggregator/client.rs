@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::gather::Answer;
 use crate::limits;
+use crate::node::session::{Principal, Rejection, Shares};
 use crate::wire::{ErrorCode, Frame, Kind, Refusal, Run, U32};
 
 /// A finished answer on its way out.
@@ -17,8 +18,13 @@ struct QueuedAnswer {
 }
 
 /// A connection that asks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Client {
+    principal: Principal,
+    /// Of `open`, those about a cut that the nodes have not shown. In most clients there is none.
+    ahead: BTreeSet<u32>,
+    /// What [`ClientPlaces`] has counted.
+    counted: (usize, usize),
     /// From the query to the moment when the last frame of its answer goes into the outbox.
     open: BTreeSet<u32>,
     answers: VecDeque<QueuedAnswer>,
@@ -26,7 +32,59 @@ pub(crate) struct Client {
     frames: usize,
 }
 
+/// The places of all clients' queries. Those about a cut that the nodes have not shown may wait for long, and count
+/// apart too.
+#[derive(Debug)]
+pub(super) struct ClientPlaces {
+    open: Shares,
+    ahead: Shares,
+}
+
+impl Default for ClientPlaces {
+    fn default() -> ClientPlaces {
+        ClientPlaces {
+            open: Shares::new("queries", limits::GATHERS_MAX),
+            ahead: Shares::new("waiting queries", limits::GATHERS_AHEAD_MAX),
+        }
+    }
+}
+
 impl Client {
+    pub(super) fn new(principal: Principal) -> Client {
+        Client {
+            principal,
+            ahead: BTreeSet::new(),
+            counted: (0, 0),
+            open: BTreeSet::new(),
+            answers: VecDeque::new(),
+            frames: 0,
+        }
+    }
+
+    /// Whether it may ask one query more.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) fn check(&self, is_ahead: bool, places: &ClientPlaces) -> Result<(), Rejection> {
+        places.open.check(self.principal)?;
+        if is_ahead { places.ahead.check(self.principal) } else { Ok(()) }
+    }
+
+    /// Counts what has changed.
+    pub(super) fn settle(&mut self, places: &mut ClientPlaces) {
+        let (before, after) = (self.counted, (self.open.len(), self.ahead.len()));
+        places.open.change(self.principal, before.0, after.0);
+        places.ahead.change(self.principal, before.1, after.1);
+        self.counted = after;
+    }
+
+    /// The connection has ended.
+    pub(super) fn end(&mut self, places: &mut ClientPlaces) {
+        self.open.clear();
+        self.ahead.clear();
+        self.settle(places);
+    }
+
     /// Queries in flight, finished ones included whose answers still wait.
     pub(super) fn open(&self) -> usize {
         self.open.len()
@@ -36,8 +94,12 @@ impl Client {
         self.open.contains(&id)
     }
 
-    pub(super) fn begin(&mut self, id: u32) {
+    pub(super) fn begin(&mut self, id: u32, is_ahead: bool, places: &mut ClientPlaces) {
         self.open.insert(id);
+        if is_ahead {
+            self.ahead.insert(id);
+        }
+        self.settle(places);
     }
 
     /// Frames that wait.
@@ -49,6 +111,8 @@ impl Client {
     /// the client gets a refusal in the answer's place, and `false` comes back.
     pub(super) fn push(&mut self, answer: Answer, all_frames: usize) -> bool {
         let id = answer.client_query_id;
+        // It waits for nothing but its reader now.
+        self.ahead.remove(&id);
         let count = answer.frames.len();
         let fits = self.frames.saturating_add(count) <= limits::ANSWER_FRAMES_PER_CLIENT_MAX
             && all_frames.saturating_add(count) <= limits::ANSWER_FRAMES_TOTAL_MAX;
@@ -66,6 +130,7 @@ impl Client {
     /// Forgets a query, with what is left of its answer.
     pub(super) fn stop(&mut self, id: u32) {
         self.open.remove(&id);
+        self.ahead.remove(&id);
         let mut frames = self.frames;
         self.answers.retain(|answer| {
             if answer.id == id {

@@ -109,6 +109,7 @@ impl Aggregator {
             {
                 if let Some(AggregatorPeer::Client(client)) = self.connections.peer_mut(conn) {
                     client.stop(id.get());
+                    client.settle(&mut self.places);
                 }
                 let refusal = Refusal::new(refused.code(), id.get(), &refused.to_string());
                 self.connections.send(conn, refusal);

@@ -27,22 +27,13 @@ use crate::limits;
 use crate::market::partition::Partition;
 use crate::node::session::Status;
 use crate::node::uplink::{self, OnBreakerOpen, Uplink, UplinkConfig};
-use crate::node::{BREAKER_NAME_BYTES_MAX, CloseReason};
+use crate::node::{CloseReason, aggregator_breaker_name};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
     BreakerAction, Counted, Ended, Frame, Heartbeat, Kind, NodeStatus, Refusal, Run, padded,
     unpadded,
 };
-
-/// The name of a leaf's breaker. There is no room for `shard-` before the name of a replica.
-fn breaker_name(leaf: &str) -> String {
-    let name = format!("aggregator.{leaf}");
-    match leaf.strip_prefix("shard-") {
-        Some(short) if name.len() > BREAKER_NAME_BYTES_MAX => format!("aggregator.{short}"),
-        _ => name,
-    }
-}
 
 /// All of them: core first, then the shards in order, each with its copies behind it.
 #[derive(Debug)]
@@ -61,7 +52,7 @@ impl Leaves {
             Ok(Leaf {
                 name: padded(&leaf.name),
                 uplink: Uplink::new(UplinkConfig {
-                    breaker_name: breaker_name(&leaf.name),
+                    breaker_name: aggregator_breaker_name(&leaf.name),
                     address: leaf.address,
                     breaker: &config.breaker,
                     seed: config.seed ^ number,

@@ -35,7 +35,7 @@ use crate::wire::{
     padded,
 };
 
-use client::Client;
+use client::{Client, ClientPlaces};
 pub use config::{AggregatorConfig, AggregatorError, LeafConfig};
 use cut::Cuts;
 use leaf::LeafFault;
@@ -60,6 +60,7 @@ pub struct Aggregator {
     leaves: Leaves,
     gather: Gather,
     cuts: Cuts,
+    places: ClientPlaces,
     /// Frames of finished answers that wait for their clients.
     answer_frames: usize,
     answers_dropped: u64,
@@ -82,6 +83,7 @@ impl Aggregator {
             leaves: Leaves::new(config)?,
             gather: Gather::with_behind_max(config.behind_max),
             cuts: Cuts::default(),
+            places: ClientPlaces::default(),
             answer_frames: 0,
             answers_dropped: 0,
             scratch: Vec::new(),
@@ -92,11 +94,12 @@ impl Aggregator {
     fn greet_client(
         &mut self,
         _now: Now,
-        _conn: ConnId,
+        conn: ConnId,
         _session: &Session,
     ) -> Admission<AggregatorPeer> {
         let answer = Session { name: padded("aggregator"), ..Session::default() };
-        Admission::Accepted(AggregatorPeer::Client(Client::default()), answer)
+        let client = Client::new(self.connections.principal(conn));
+        Admission::Accepted(AggregatorPeer::Client(client), answer)
     }
 
     /// What a leaf sent, up to the first frame for which it is given up.
@@ -166,17 +169,20 @@ impl Aggregator {
         if client.open() >= self.queries_per_client_max {
             return Err(Rejection::new(ErrorCode::Limit, "too many of your queries are in flight"));
         }
+        let cut = question.as_of.filter(|cut| *cut != NEWEST_COMMON_CUT);
+        let is_ahead = cut.is_some() && cut > self.gather.newest_cut();
+        client.check(is_ahead, &self.places)?;
         if question.as_of == Some(NEWEST_COMMON_CUT) && !self.cuts.is_fresh(now.mono) {
             self.wait_for_cut(now, conn, question)?;
             if let Some(AggregatorPeer::Client(client)) = self.connections.peer_mut(conn) {
-                client.begin(id);
+                client.begin(id, is_ahead, &mut self.places);
             }
             return Ok(());
         }
         let plan = self.leaves.plan(question);
         let begun = self.gather.begin(now.mono, client_number(conn), question, plan);
         begun.map_err(|refused| Rejection::new(refused.code(), refused.to_string()))?;
-        client.begin(id);
+        client.begin(id, is_ahead, &mut self.places);
         Ok(())
     }
 
@@ -186,6 +192,7 @@ impl Aggregator {
         if let Some(AggregatorPeer::Client(client)) = self.connections.peer_mut(conn) {
             let before = client.frames();
             client.stop(id);
+            client.settle(&mut self.places);
             self.answer_frames -= before - client.frames();
         }
     }
@@ -265,6 +272,7 @@ impl Aggregator {
         if !client.push(answer, self.answer_frames) {
             self.answers_dropped += 1;
         }
+        client.settle(&mut self.places);
         self.answer_frames += client.frames() - before;
         self.connections.mark_dirty(conn);
     }
@@ -275,6 +283,7 @@ impl Aggregator {
         self.scratch.clear();
         let before = client.frames();
         client.fill(&mut self.scratch);
+        client.settle(&mut self.places);
         self.answer_frames -= before - client.frames();
         if !self.scratch.is_empty() {
             self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
@@ -408,7 +417,8 @@ impl Service for Aggregator {
         reason: CloseReason,
     ) {
         match peer {
-            Some(AggregatorPeer::Client(client)) => {
+            Some(AggregatorPeer::Client(mut client)) => {
+                client.end(&mut self.places);
                 self.answer_frames -= client.frames();
                 self.cuts.forget(conn, None);
                 self.gather.handle_client_left(client_number(conn));

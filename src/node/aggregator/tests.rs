@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::*;
 use crate::breaker;
 use crate::market::partition::Partition;
-use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
+use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{
     Definition, EndStatus, Ended, InstrumentId, InstrumentIndex, NodeAnswer, NodeStatus, Quote,
     Refusal, Run, Trade, U64, as_frames, unpadded,
@@ -163,7 +163,7 @@ impl Bench {
     fn client(&mut self) -> ConnId {
         let slot = 10 + self.generation;
         let conn = self.fresh(slot);
-        self.aggregator.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.aggregator.handle_open(self.now, conn, Origin::LOCAL);
         let role = Role::Querier as u8;
         self.deliver(conn, &[Frame::seal(Session { role, ..Session::default() })]);
         let hello = self.read(conn);

@@ -9,8 +9,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::mailbox::{Mailbox, MailboxMessage, SourceChange, Stall};
+use super::places::SubscriberPlaces;
 use super::readers::Readers;
 use super::source::note;
 use super::{Broker, BrokerPeer};
@@ -40,9 +42,17 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    pub(super) fn new(mailbox: Arc<Mailbox>, stall: Stall) -> Fanout {
+    pub(super) fn new(
+        mailbox: Arc<Mailbox>,
+        stall: Stall,
+        places: SubscriberPlaces,
+        unread_max: Duration,
+    ) -> Fanout {
+        let mut readers = Readers::default();
+        readers.places = places;
+        readers.connections.bound_unread(unread_max);
         Fanout {
-            readers: Readers::default(),
+            readers,
             mailbox,
             stall,
             message: None,
@@ -193,7 +203,8 @@ impl Fanout {
                 if let Some(seq) = change.void_from {
                     source.values.void_from(seq);
                 }
-                if is_new_epoch {
+                // A publisher may take back what is not its own under the same epoch too.
+                if is_new_epoch || change.void_from.is_some() {
                     self.readers.notify_epoch(number, change.void_from);
                 }
             }
@@ -209,11 +220,11 @@ impl Fanout {
     fn greet_subscriber(
         &mut self,
         _now: Now,
-        _conn: ConnId,
+        conn: ConnId,
         session: &Session,
     ) -> Admission<BrokerPeer> {
         self.mailbox.arriving.fetch_sub(1, Ordering::Relaxed);
-        self.readers.greet(session)
+        self.readers.greet(conn, session)
     }
 }
 
@@ -286,6 +297,8 @@ impl Service for Fanout {
         self.readers.proceed(now);
         self.readers.commit();
         self.mailbox.refused.store(self.readers.connections.refused(), Ordering::Relaxed);
+        let unread_closed = self.readers.connections.unread_closed();
+        self.mailbox.unread_closed.store(unread_closed, Ordering::Relaxed);
         let bytes = self.readers.interest_bytes() as u64;
         self.mailbox.interest_bytes.store(bytes, Ordering::Relaxed);
         for (count, source) in self.mailbox.gaps_sent.iter().zip(&self.readers.sources) {

@@ -1,5 +1,13 @@
 //! How frames of a publisher come into its source: sessions, the ring's writer, counting. What is
 //! *not* here: connections, and subscribers.
+//!
+//! # Decisions
+//!
+//! * A jump in `seq` needs a HEARTBEAT that announces it. Before, one frame with a wrong number emptied the ring, and
+//!   nothing that the right publisher sent was new again.
+//! * A publisher that finds the broker ahead of it says SESSION again, with its own place. What the broker has from
+//!   there on is void. So whatever a wrong publisher has brought about, the next right one takes back.
+//! * An epoch that is lower than the known one, under the same identity, does not descend from it: everything is void.
 
 use std::collections::VecDeque;
 
@@ -10,6 +18,8 @@ use super::source::{Source, note};
 use crate::feed::{Ring, Window};
 use crate::log::EpochEntry;
 use crate::node::ConnId;
+use crate::node::session::Seat;
+use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 use crate::wire::{Flags, Frame, Seq, Session};
 
@@ -19,7 +29,9 @@ pub(super) struct Intake {
     number: u8,
     /// Who has been told where this source stands, and has to say what of that is part of his sequence.
     pub(super) asked: Option<ConnId>,
-    pub(super) publisher: Option<ConnId>,
+    pub(super) seat: Seat,
+    /// Where the publisher has said that it goes on, beyond the frame that would be next.
+    announced_seq: Option<Seq>,
     pub(super) life: PublisherLife,
     /// It says of its last values that they are not known to be current, or has said nothing in this session.
     says_stale: bool,
@@ -59,7 +71,8 @@ impl Intake {
         Intake {
             number,
             asked: None,
-            publisher: None,
+            seat: Seat::default(),
+            announced_seq: None,
             life: PublisherLife::default(),
             says_stale: true,
             frames: 0,
@@ -71,6 +84,11 @@ impl Intake {
 
     pub(super) fn number(&self) -> u8 {
         self.number
+    }
+
+    /// The source's publisher, when there is one.
+    pub(super) fn publisher(&self) -> Option<ConnId> {
+        self.seat.holder()
     }
 
     /// Whether a frame of the publisher can be taken in now.
@@ -102,6 +120,9 @@ impl Intake {
             // Where an epoch began that was missed is not known, but it was not before the one known here.
             let missed = session.epoch.get().saturating_sub(source.epoch) > 1;
             let start = if missed { start.min(source.epoch_start) } else { start };
+            // A lower one does not descend from it.
+            let descends = session.epoch.get() >= source.epoch;
+            let start = if descends { start } else { start.min(Seq::FIRST.get()) };
             return Continuity::Goes { start, is_new: false };
         }
         if self.number != MARKET_SOURCE {
@@ -132,34 +153,75 @@ impl Intake {
         let (feed, epoch) = (session.feed.get(), session.epoch.get());
         // What a displaced publisher has sent and we have not taken in, the new one is asked for.
         self.waiting.clear();
-        let at_seq = source.bounds().1;
+        self.announced_seq = None;
         let is_new_epoch = (source.epoch, source.feed) != (epoch, feed);
-        let mut void_from = None;
-        if source.is_ready
-            && is_new_epoch
-            && let Some(ring) = &mut source.window
-            && start < ring.next_seq()
-        {
-            further_reactors.share_ring(self.number, at_seq, ring.restart_at(start));
-            source.values.void_from(start);
-            void_from = Some(start);
-            if start <= ring.oldest_seq() {
-                // Nothing of the old sequence is left: begin as an empty source does.
-                source.is_ready = false;
-            }
-        }
+        let void_from = is_new_epoch.then(|| self.void(source, further_reactors, start)).flatten();
         let epoch_start = if is_new_epoch { start } else { session.epoch_start.get() };
         source.begin_epoch(feed, epoch, epoch_start, is_new);
+        self.tell_epoch(source, further_reactors, is_new, void_from);
+        let displaced = self.seat.take(conn);
+        self.life = PublisherLife::new(now);
+        self.says_stale = true;
+        self.note_publisher(source, further_reactors);
+        SessionStart { displaced, void_from, is_new_epoch }
+    }
+
+    /// The publisher says SESSION again: what is here from its next `seq` on never was its own. Void from where,
+    /// when something is.
+    pub(super) fn take_back(
+        &mut self,
+        source: &mut Source<Ring>,
+        further_reactors: &mut FurtherReactors,
+        session: &Session,
+    ) -> Option<u64> {
+        self.waiting.clear();
+        self.announced_seq = None;
+        let void_from = self.void(source, further_reactors, session.next_seq()?.get());
+        if void_from.is_some() {
+            self.tell_epoch(source, further_reactors, false, void_from);
+        }
+        void_from
+    }
+
+    /// What the source has from `start` on is void. The same number, when it has something there.
+    fn void(
+        &mut self,
+        source: &mut Source<Ring>,
+        further_reactors: &mut FurtherReactors,
+        start: u64,
+    ) -> Option<u64> {
+        let at_seq = source.bounds().1;
+        let is_ready = source.is_ready;
+        let ring = source.window.as_mut().filter(|ring| is_ready && start < ring.next_seq())?;
+        further_reactors.share_ring(self.number, at_seq, ring.restart_at(start));
+        if start <= ring.oldest_seq() {
+            // Nothing of the old sequence is left: begin as an empty source does.
+            source.is_ready = false;
+        }
+        source.values.void_from(start);
+        Some(start)
+    }
+
+    fn tell_epoch(
+        &self,
+        source: &Source<Ring>,
+        further_reactors: &mut FurtherReactors,
+        is_new: bool,
+        void_from: Option<u64>,
+    ) {
+        let (feed, epoch, epoch_start) = (source.feed, source.epoch, source.epoch_start);
         let is_ready = source.is_ready;
         // Where the new window stands: not a frame of the new epoch is to be taken in before.
         let at_seq = source.bounds().1;
         let change = EpochChange { feed, epoch, epoch_start, is_new, void_from, is_ready };
         further_reactors.notify(self.number, at_seq, || SourceChange::Epoch(change));
-        let displaced = self.publisher.replace(conn);
-        self.life = PublisherLife::new(now);
-        self.says_stale = true;
-        self.note_publisher(source, further_reactors);
-        SessionStart { displaced, void_from, is_new_epoch }
+    }
+
+    /// The publisher says where it goes on: a frame may jump there.
+    pub(super) fn announce(&mut self, source: &Source<Ring>, next_seq: Seq) {
+        if Some(next_seq) > source.wanted_seq() && next_seq < Seq::LAST {
+            self.announced_seq = Some(next_seq);
+        }
     }
 
     /// The publisher says whether its last values are known to be current.
@@ -173,7 +235,7 @@ impl Intake {
         source: &mut Source<Ring>,
         further_reactors: &mut FurtherReactors,
     ) {
-        let has_publisher = self.publisher.is_some();
+        let has_publisher = self.publisher().is_some();
         let is_stale = self.says_stale || self.life.is_silent();
         if (source.has_publisher, source.is_stale) != (has_publisher, is_stale) {
             (source.has_publisher, source.is_stale) = (has_publisher, is_stale);
@@ -249,9 +311,13 @@ impl Intake {
             return Ok(());
         }
         if seq > next_seq {
+            if self.announced_seq != frame.seq() && !is_planted(Bug::JumpWithoutNotice) {
+                return Err("a jump needs a HEARTBEAT with its next_seq");
+            }
             let at_seq = Seq::new(next_seq);
             further_reactors.share_ring(self.number, at_seq, ring.restart_at(seq));
         }
+        self.announced_seq = self.announced_seq.filter(|announced| announced.get() > seq);
         if !ring.push(frame) {
             // The jump just made needs the others to follow first; the frame is behind it.
             self.waiting.push_front(*frame);

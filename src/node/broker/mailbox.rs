@@ -61,6 +61,7 @@ pub(super) struct Mailbox {
     pub(super) arriving: AtomicUsize,
     /// Its figures, as of its last turn.
     pub(super) refused: AtomicU64,
+    pub(super) unread_closed: AtomicU64,
     pub(super) interest_bytes: AtomicU64,
     pub(super) gaps_sent: [AtomicU64; limits::SOURCES_MAX],
 }

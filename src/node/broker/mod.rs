@@ -20,12 +20,14 @@
 mod fanout;
 mod intake;
 mod mailbox;
+mod places;
 mod publisher_life;
 mod readers;
 mod source;
 mod subscriber;
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service, Work};
@@ -56,13 +58,20 @@ pub struct BrokerConfig {
     pub subscribers_max: usize,
     /// Frames that publishers may bring in the middle of a round of the fan-out.
     pub round_frames_max: usize,
+    /// How long a subscriber may take nothing while something waits for it.
+    pub unread_max: Duration,
 }
 
 impl BrokerConfig {
     /// So many frames per source, for so many subscribers.
     #[must_use]
     pub fn new(ring_frames: usize, subscribers_max: usize) -> BrokerConfig {
-        BrokerConfig { ring_frames, subscribers_max, round_frames_max: limits::ROUND_FRAMES_MAX }
+        BrokerConfig {
+            ring_frames,
+            subscribers_max,
+            round_frames_max: limits::ROUND_FRAMES_MAX,
+            unread_max: limits::UNREAD_WAIT_DEFAULT,
+        }
     }
 
     /// What a subscriber costs at most: what is gathered for it, the kernel's buffers, its slots, and
@@ -137,13 +146,15 @@ impl Broker {
     #[must_use]
     pub fn with_fanouts(config: BrokerConfig, fanouts: usize) -> (Broker, Vec<Fanout>) {
         let further_reactors = FurtherReactors::new(fanouts);
+        let mut readers = Readers::default();
+        readers.connections.bound_rounds(config.round_frames_max);
+        readers.connections.bound_unread(config.unread_max);
         let fanout = |mailbox: &_| {
-            Fanout::new(std::sync::Arc::clone(mailbox), further_reactors.stall.clone())
+            let (stall, places) = (further_reactors.stall.clone(), readers.places.clone());
+            Fanout::new(std::sync::Arc::clone(mailbox), stall, places, config.unread_max)
         };
         let fanouts = further_reactors.mailboxes.iter().map(fanout).collect();
         let numbers = 0..u8::try_from(limits::SOURCES_MAX).unwrap_or(u8::MAX);
-        let mut readers = Readers::default();
-        readers.connections.bound_rounds(config.round_frames_max);
         let broker = Broker {
             config,
             kernel_bytes_per_subscriber: 0,
@@ -186,7 +197,7 @@ impl Broker {
         frame: &Frame,
     ) -> Result<(), Rejection> {
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };
-        if intake.publisher != Some(conn) {
+        if intake.publisher() != Some(conn) {
             return Ok(());
         }
         let is_settled = self.readers.settle(number);
@@ -233,7 +244,7 @@ impl Broker {
         self.further_reactors.stall.announce();
         for number in 0..u8::try_from(self.intakes.len()).unwrap_or(u8::MAX) {
             while let Some(intake) = self.intakes.get_mut(usize::from(number))
-                && let Some(conn) = intake.publisher
+                && let Some(conn) = intake.publisher()
                 && !intake.waiting.is_empty()
                 && self.readers.settle(number)
                 && let Some(source) = self.readers.source_mut(number)
@@ -273,14 +284,16 @@ impl Broker {
     fn greet_subscriber(
         &mut self,
         _now: Now,
-        _conn: ConnId,
+        conn: ConnId,
         session: &Session,
     ) -> Admission<BrokerPeer> {
-        if self.subscribers() >= self.config.subscribers_max {
-            return Admission::refused(ErrorCode::Limit, "all subscriber places are taken");
+        let (principal, total) = (self.readers.connections.principal(conn), self.subscribers());
+        let checked = self.readers.places.check(principal, total, self.config.subscribers_max);
+        if let Err(rejection) = checked {
+            return Admission::Refused(rejection);
         }
         let Some(reactor) = self.next_reactor() else {
-            return self.readers.greet(session);
+            return self.readers.greet(conn, session);
         };
         if let Some(mailbox) = self.further_reactors.mailboxes.get(reactor - 1) {
             mailbox.connections.fetch_add(1, Ordering::Relaxed);
@@ -309,6 +322,10 @@ impl Broker {
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else {
             return Admission::refused(ErrorCode::Limit, "source numbers are 0 to 7");
         };
+        let text = "another publisher lives; come back later";
+        if let Err(rejection) = intake.seat.check(now, &mut self.readers.connections, text) {
+            return Admission::Refused(rejection);
+        }
         let Some(source) = self.readers.source_mut(number) else {
             return Admission::refused(ErrorCode::Limit, "source numbers are 0 to 7");
         };
@@ -332,8 +349,8 @@ impl Broker {
             intake.begin_session(now, source, &mut self.further_reactors, conn, session, begins);
         let answer = source.session(number);
         if let Some(previous) = begun.displaced {
-            let text = "another publisher took over";
-            self.readers.connections.refuse(previous, ErrorCode::Unexpected, text);
+            let text = "no sign of life from you; another took over";
+            self.readers.connections.refuse(previous, ErrorCode::Silent, text);
         }
         if begun.is_new_epoch {
             self.readers.notify_epoch(number, begun.void_from);
@@ -341,6 +358,35 @@ impl Broker {
         let text = format!("publisher of source {number} connected, epoch {}", session.epoch);
         self.readers.connections.log(Level::Info, text);
         Admission::Accepted(BrokerPeer::Publisher { source: number }, answer)
+    }
+
+    /// A publisher says SESSION again: it finds the broker ahead of what it has sent.
+    fn take_back(&mut self, conn: ConnId, session: &Session) -> Result<(), Rejection> {
+        let number = session.source;
+        let (Some(intake), Some(source)) =
+            (self.intakes.get_mut(usize::from(number)), self.readers.source_mut(number))
+        else {
+            return Err(Rejection::out_of_place());
+        };
+        let is_same = (session.epoch.get(), session.feed.get()) == (source.epoch, source.feed);
+        if intake.publisher() != Some(conn) || !is_same {
+            return Err(Rejection::out_of_place());
+        }
+        if !intake.has_room(source, &mut self.further_reactors) {
+            let text = "the last session is still taken in; come back";
+            return Err(Rejection::new(ErrorCode::Limit, text));
+        }
+        let void_from = intake.take_back(source, &mut self.further_reactors, session);
+        let answer = source.session(number);
+        if let Some(void_from) = void_from {
+            self.readers.notify_epoch(number, Some(void_from));
+            let text = format!(
+                "source {number}: what came from seq {void_from} on is void: its publisher never sent it"
+            );
+            self.readers.connections.log(Level::Error, text);
+        }
+        self.readers.connections.send(conn, answer);
+        Ok(())
     }
 
     /// A data frame from a publisher.
@@ -365,17 +411,18 @@ impl Broker {
             intake.note_says_stale(beat.flags.get() & Flags::STALE != 0);
             intake.note_publisher(source, &mut self.further_reactors);
         }
-        if let Some(next_seq) = beat.next_seq()
-            && intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get())
-        {
+        let Some(next_seq) = beat.next_seq() else { return };
+        if intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get()) {
             self.readers.notify_ready(number);
+        } else {
+            intake.announce(source, next_seq);
         }
     }
 
     /// Asks publishers that are quiet whether they are there, and takes note of those that do not answer.
     fn look_after_publishers(&mut self, now: Now) {
         for (intake, source) in self.intakes.iter_mut().zip(&mut self.readers.sources) {
-            let (Some(conn), Some(source)) = (intake.publisher, source) else { continue };
+            let (Some(conn), Some(source)) = (intake.publisher(), source) else { continue };
             let is_read = intake.waiting.is_empty()
                 && self.readers.connections.round().has_room()
                 && self.further_reactors.has_room();
@@ -394,10 +441,9 @@ impl Broker {
 
     fn forget_publisher(&mut self, conn: ConnId, number: u8) {
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return };
-        if intake.publisher != Some(conn) {
+        if !intake.seat.leave(conn) {
             return;
         }
-        intake.publisher = None;
         intake.waiting.clear();
         if let Some(source) = self.readers.source_mut(number) {
             intake.note_publisher(source, &mut self.further_reactors);
@@ -430,7 +476,7 @@ impl Service for Broker {
         if let Some(&BrokerPeer::Publisher { source }) = self.readers.connections.peer(conn) {
             self.readers.connections.note_published(frames);
             let intake = self.intakes.get_mut(usize::from(source));
-            if let Some(intake) = intake.filter(|intake| intake.publisher == Some(conn)) {
+            if let Some(intake) = intake.filter(|intake| intake.publisher() == Some(conn)) {
                 intake.life.note_heard(now);
             }
         }
@@ -451,7 +497,11 @@ impl Service for Broker {
 
     fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         match self.readers.connections.peer(conn) {
-            Some(BrokerPeer::Publisher { source }) => self.handle_published(conn, *source, frame),
+            Some(BrokerPeer::Publisher { source }) => match frame.view::<Session>() {
+                Some(session) if session.source == *source => self.take_back(conn, session),
+                Some(_) => Err(Rejection::out_of_place()),
+                None => self.handle_published(conn, *source, frame),
+            },
             Some(BrokerPeer::Subscriber(_)) => self.readers.handle_frame(now, conn, frame),
             _ => Err(Rejection::out_of_place()),
         }
@@ -491,6 +541,10 @@ impl Service for Broker {
         let memory = self.config.bytes_max(sources, mailboxes.len() + 1, kernel_bytes);
         status.metric("memory_bytes_bound", memory);
         status.metric("subscriber_bytes_bound", subscriber);
+        let elsewhere_unread: u64 =
+            mailboxes.iter().map(|it| it.unread_closed.load(Ordering::Relaxed)).sum();
+        let unread = self.readers.connections.unread_closed() + elsewhere_unread;
+        status.metric("unread_closed", unread);
         status.metric("watch_list_bytes", self.readers.interest_bytes() as u64 + elsewhere);
         for (source, intake) in self.readers.sources.iter().zip(&self.intakes) {
             let Some(source) = source else { continue };
@@ -556,10 +610,10 @@ impl Service for Broker {
             .filter(|(_, has_updates)| *has_updates)
         {
             let Some(source) = source else { continue };
-            if let Some(publisher) = intake.publisher {
+            if let Some(publisher) = intake.publisher() {
                 let ack = Ack {
                     epoch: U32::new(source.epoch),
-                    accepted_seq: Seq::field(source.bounds().1),
+                    accepted_seq: Seq::field(source.wanted_seq()),
                     ..Ack::default()
                 };
                 self.readers.connections.send(publisher, ack);
@@ -578,7 +632,7 @@ impl Service for Broker {
     }
 
     fn next_due(&self) -> Option<Mono> {
-        let publishers = self.intakes.iter().filter(|intake| intake.publisher.is_some());
+        let publishers = self.intakes.iter().filter(|intake| intake.publisher().is_some());
         let publishers = publishers.filter_map(|intake| intake.life.next_due());
         self.readers.next_deadline().into_iter().chain(publishers).min()
     }
@@ -614,7 +668,7 @@ impl Service for Broker {
         };
         self.intakes
             .get(usize::from(source))
-            .filter(|intake| intake.publisher == Some(conn))
+            .filter(|intake| intake.publisher() == Some(conn))
             .is_none_or(|intake| {
                 intake.waiting.is_empty() && self.readers.connections.round().has_room()
             })

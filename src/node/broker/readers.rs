@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::BrokerPeer;
+use super::places::{self, SubscriberPlaces};
 use super::source::Source;
 use super::subscriber::{Next, Piece, Subscriber};
 use crate::feed::{Steps, Window};
@@ -20,6 +21,8 @@ pub(super) struct Readers<W> {
     pub(super) connections: Connections<BrokerPeer>,
     pub(super) sources: Vec<Option<Source<W>>>,
     pub(super) subscribers: usize,
+    /// The same of all reactors, by address.
+    pub(super) places: SubscriberPlaces,
     /// When the next batch of each conflating subscriber is due.
     pub(super) conflating: BTreeSet<(Mono, ConnId)>,
     /// The source that has the first steps of a turn.
@@ -34,6 +37,7 @@ impl<W> Default for Readers<W> {
             connections: Connections::default(),
             sources: (0..limits::SOURCES_MAX).map(|_| None).collect(),
             subscribers: 0,
+            places: SubscriberPlaces::default(),
             conflating: BTreeSet::new(),
             proceed_from: 0,
             scratch: Vec::new(),
@@ -48,11 +52,13 @@ impl<W: Window> Readers<W> {
     }
 
     /// Welcomes a subscriber. The bound on their number has been kept.
-    pub(super) fn greet(&mut self, session: &Session) -> Admission<BrokerPeer> {
+    pub(super) fn greet(&mut self, conn: ConnId, session: &Session) -> Admission<BrokerPeer> {
         let (source, name) = (session.source, padded("broker"));
         self.subscribers += 1;
+        let bucket = places::bucket(self.connections.principal(conn));
+        self.places.enter(bucket);
         let answer = Session { source, name, ..Session::default() };
-        let subscriber = Subscriber::greeted(session);
+        let subscriber = Subscriber::greeted(session, bucket);
         Admission::Accepted(BrokerPeer::Subscriber(subscriber), answer)
     }
 
@@ -267,6 +273,7 @@ impl<W: Window> Readers<W> {
     /// A subscriber has left.
     pub(super) fn forget(&mut self, conn: ConnId, subscriber: &Subscriber) {
         self.subscribers -= 1;
+        self.places.leave(subscriber.bucket());
         if let Some(due) = subscriber.conflate_due() {
             self.conflating.remove(&(due, conn));
         }

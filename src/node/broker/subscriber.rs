@@ -115,6 +115,8 @@ pub(crate) struct Subscriber {
     is_bulk: bool,
     /// Its last heartbeat said that the feed is stale. Before the first one it takes the feed for current.
     told_stale: bool,
+    /// Where its address is counted.
+    bucket: Option<u8>,
     interest: Option<InterestId>,
     /// Its place among the readers of its source.
     place: usize,
@@ -138,6 +140,7 @@ impl Default for Subscriber {
             is_due: false,
             is_bulk: true,
             told_stale: false,
+            bucket: None,
             interest: None,
             place: 0,
             conflate: Duration::ZERO,
@@ -148,10 +151,14 @@ impl Default for Subscriber {
 }
 
 impl Subscriber {
-    /// One that says in its SESSION what it has.
-    pub(super) fn greeted(session: &Session) -> Subscriber {
+    /// One that says in its SESSION what it has; its address is counted there.
+    pub(super) fn greeted(session: &Session, bucket: Option<u8>) -> Subscriber {
         let (feed, expects_seq) = (session.feed.get(), session.next_seq.get());
-        Subscriber { feed, expects_seq, ..Subscriber::default() }
+        Subscriber { feed, expects_seq, bucket, ..Subscriber::default() }
+    }
+
+    pub(super) fn bucket(&self) -> Option<u8> {
+        self.bucket
     }
 
     /// Whether it has to be refused: it wants to go on with another sequence.

@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 
 use super::*;
-use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
+use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{
     Definition, Gap, GapReason, InstrumentId, InstrumentIndex, Mode, Quote, Refusal, Role,
     SnapshotEnd, Subscribe, Subscribed, Trade, U16, U64, as_frames,
@@ -42,6 +42,11 @@ fn trade(seq: u64, index: u32) -> Frame {
     })
 }
 
+/// A publisher goes on there.
+fn beat_to(seq: u64) -> Frame {
+    Frame::seal(Heartbeat { next_seq: U64::new(seq), ..Heartbeat::default() })
+}
+
 fn definition(seq: u64, index: u32, symbol: &str) -> Frame {
     let mut definition = Definition::new(instrument(index), symbol.parse().unwrap(), 2);
     definition.seq = U64::new(seq);
@@ -58,7 +63,7 @@ impl Bench {
     fn open(&mut self) -> ConnId {
         self.next_slot += 1;
         let conn = ConnId { generation: self.next_slot, slot: self.next_slot };
-        self.broker.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.broker.handle_open(self.now, conn, Origin::LOCAL);
         conn
     }
 
@@ -79,6 +84,12 @@ impl Bench {
         self.begin(conn, 1, 1);
         self.deliver(conn, &[definition(1, 0, "PETR4"), definition(2, 1, "VALE3")]);
         conn
+    }
+
+    /// The publisher's process has ended, and another one connects.
+    fn restart(&mut self, publisher: ConnId) -> ConnId {
+        self.broker.handle_close(self.now, publisher, CloseReason::PeerClosed);
+        self.open()
     }
 
     fn begin(&mut self, conn: ConnId, epoch: u32, epoch_start: u64) {
@@ -365,7 +376,7 @@ fn a_duplicate_changes_nothing_and_a_jump_is_announced() {
     bench.read(conn);
     bench.deliver(publisher, &[quote(3, 0), quote(3, 0), quote(2, 0)]);
     assert_eq!(data_seqs(&bench.read(conn)), [3]);
-    bench.deliver(publisher, &[quote(10, 0)]);
+    bench.deliver(publisher, &[beat_to(10), quote(10, 0)]);
     let frames = bench.read(conn);
     assert_eq!(gaps(&frames).len(), 1);
     assert_eq!(data_seqs(&frames), [10]);

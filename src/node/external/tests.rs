@@ -4,7 +4,7 @@ use super::*;
 use crate::market::Price;
 use crate::market::tape::Schedule;
 use crate::market::tape::{Tape, TapeBody, TapeEvent};
-use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
+use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{Ack, Kind, Metric, Op, Query, Quote, Role, Text, U16, as_frames, unpadded};
 
 const START: Mono = Mono(5_000_000_000);
@@ -61,7 +61,7 @@ impl Bench {
     fn open(&mut self) -> ConnId {
         self.next_slot += 1;
         let conn = ConnId { generation: self.next_slot, slot: self.next_slot };
-        self.external.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.external.handle_open(self.now, conn, Origin::LOCAL);
         conn
     }
 

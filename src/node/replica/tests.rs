@@ -1,7 +1,9 @@
 //! The replica as a machine: core and a querier driven by hand, virtual time.
 
+use std::time::Duration;
+
 use super::*;
-use crate::node::{FrameInput, ListenerId, Node, Origin};
+use crate::node::{FrameInput, Node, Origin};
 use crate::wire::{Ended, Query, Quote, Refusal, Role, U64, as_frames};
 
 struct Bench {
@@ -43,7 +45,7 @@ impl Bench {
     fn open(&mut self, hello: Session) -> ConnId {
         self.conns += 1;
         let conn = ConnId { generation: self.conns, slot: self.conns };
-        self.replica.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.replica.handle_open(self.now, conn, Origin::LOCAL);
         self.deliver(conn, &[Frame::seal(hello)]);
         conn
     }
@@ -56,6 +58,9 @@ impl Bench {
 
     /// Core, which is sent what is wanted.
     fn core(&mut self, hello: Session) -> (ConnId, u64) {
+        if let Some(before) = self.replica.seat.holder() {
+            self.replica.handle_close(self.now, before, CloseReason::PeerClosed);
+        }
         let conn = self.open(hello);
         let frames = self.read(conn);
         let answer = frames[0].view::<Session>().expect("an answer to SESSION");
@@ -231,7 +236,7 @@ fn a_quote_that_may_have_been_followed_by_a_lost_one_is_stale() {
     let asker = bench.querier();
     assert_eq!(bench.quoted(asker).0, Some((4, false)));
     // 5 to 8 rotted in core's journal, and one of them may have been of this instrument.
-    bench.deliver(core, &[quote(1, 9)]);
+    bench.deliver(core, &[beat(0, 9), quote(1, 9)]);
     assert_eq!(bench.quoted(asker).0, Some((4, true)));
     bench.deliver(core, &[quote(0, 10)]);
     assert_eq!(bench.quoted(asker).0, Some((10, false)));

@@ -1,8 +1,6 @@
 //! What core answers: the current quote of an instrument, with its provenance; and what a connection that
 //! streams something is sent next. Replays are in `replays`.
 
-use std::time::Duration;
-
 use super::{Sequencer, SequencerPeer};
 use crate::log::Storage;
 use crate::node::ConnId;
@@ -38,7 +36,7 @@ impl<S: Storage> Sequencer<S> {
         let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn) else {
             return Ok(());
         };
-        querier.quotes.ask(now.mono, question, Duration::ZERO)?;
+        querier.quotes.ask(now.mono, question, false, &mut self.places)?;
         // It does not wait for a replay on the same connection.
         self.connections.set_bulk(conn, false);
         self.connections.mark_dirty(conn);
@@ -78,6 +76,7 @@ impl<S: Storage> Sequencer<S> {
                     behind_ms: 0,
                 };
                 querier.quotes.fill(&view, &mut self.scratch);
+                querier.quotes.settle(&mut self.places);
                 if self.scratch.is_empty() {
                     return self.refill_replay(now, conn);
                 }

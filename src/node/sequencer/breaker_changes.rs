@@ -4,21 +4,17 @@
 //! # Decisions
 //!
 //! * The aggregator reports changes of its breakers to core, because core gives each change its place in
-//!   the one sequence. Core accepts 64 a second, and only under names of the aggregator.
+//!   the one sequence. Whose it takes, and how many, is `reports`'s matter.
 
-use super::Sequencer;
+use super::{Sequencer, SequencerPeer};
 use crate::breaker::{Reason, State, Transition};
-use crate::limits;
 use crate::log::Storage;
-use crate::node::{Level, breaker_change};
+use crate::node::{ConnId, Level, breaker_change};
 use crate::time::Now;
 use crate::wire::{BreakerChange, Frame};
 
 /// The instrument that breaker transitions are published under.
 const BREAKER_TOPIC: &str = "$sys.breaker";
-/// Whose breaker changes are taken from a querier: the names of the aggregator's breakers.
-const REPORTER_PREFIX: &[u8] = b"aggregator.";
-
 impl<S: Storage> Sequencer<S> {
     /// A breaker of ours changed its state: a line, and a frame on the system topic.
     pub(super) fn report_transition(&mut self, now: Now, name: &str, change: Transition) {
@@ -30,22 +26,23 @@ impl<S: Storage> Sequencer<S> {
     }
 
     /// Another node says that a breaker of its own changed: it gets its place on the system topic.
-    pub(super) fn take_report(&mut self, now: Now, change: &BreakerChange) {
-        if now.mono >= self.reports_until {
-            self.reports_until = now.mono + limits::PROGRESS_HEARTBEAT_EVERY;
-            self.reports = 0;
-        }
+    pub(super) fn take_report(&mut self, now: Now, conn: ConnId, change: &BreakerChange) {
+        let is_reporter = matches!(
+            self.connections.peer(conn),
+            Some(SequencerPeer::Querier(querier)) if querier.is_reporter
+        );
         let is_known = State::from_number(change.from).is_some()
             && State::from_number(change.to).is_some()
             && Reason::from_number(change.reason).is_some();
-        if self.reports >= limits::BREAKER_REPORTS_PER_TICK_MAX
-            || !is_known
-            || !change.name.starts_with(REPORTER_PREFIX)
-        {
-            self.local_dropped += 1;
+        if !is_reporter || !is_known || !self.reports.take(now, &change.name) {
+            if let Some(dropped) = self.reports.drop_one(now) {
+                let text = format!(
+                    "dropped {dropped} reports of breakers: too many, or not of the aggregator's own breakers"
+                );
+                self.connections.log(Level::Warn, text);
+            }
             return;
         }
-        self.reports += 1;
         let BreakerChange { from, to, reason, generation, name, .. } = *change;
         // Nothing but the change itself is taken over.
         let change =

@@ -8,7 +8,7 @@ use crate::limits;
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
 use crate::node::LocalFault;
-use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
+use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{
     BreakerAction, Definition, Ended, Kind, Metric, Op, Query, Quote, Refusal, Resume, Role, Text,
     U16, as_frames, unpadded,
@@ -196,7 +196,7 @@ impl Bench {
 
     fn querier(&mut self) -> ConnId {
         let conn = self.fresh();
-        self.core.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.core.handle_open(self.now, conn, Origin::LOCAL);
         self.deliver(conn, Session { role: Role::Querier as u8, ..Session::default() });
         self.read(conn);
         conn
@@ -399,8 +399,13 @@ fn every_action_reaches_the_breaker() {
 
 #[test]
 fn the_aggregators_changes_are_published_and_nobody_elses() {
-    let mut bench = Bench::new();
-    let client = bench.querier();
+    let (name, shard) = ("shard-A".to_owned(), Some(0));
+    let mut bench = Bench::with_followers(vec![FollowerConfig { name, address: address(), shard }]);
+    let client = bench.fresh();
+    bench.core.handle_open(bench.now, client, Origin::LOCAL);
+    let (role, name) = (Role::Querier as u8, padded("aggregator"));
+    bench.deliver(client, Session { role, name, ..Session::default() });
+    let stranger = bench.querier();
     let change = BreakerChange {
         to: State::Open as u8,
         reason: Reason::FailureRate as u8,
@@ -409,14 +414,21 @@ fn the_aggregators_changes_are_published_and_nobody_elses() {
         ..BreakerChange::default()
     };
     bench.deliver(client, change);
+    bench.deliver(stranger, change);
     bench.deliver(client, BreakerChange { name: padded("core.exchange"), ..change });
+    bench.deliver(client, BreakerChange { name: padded("aggregator.shard-Q"), ..change });
     bench.deliver(client, BreakerChange { to: 6, ..change });
     bench.deliver(client, BreakerChange { reason: 0, ..change });
     assert_eq!(bench.changes(), [("aggregator.shard-A".to_owned(), State::Open)]);
-    for _ in 0..2 * limits::BREAKER_REPORTS_PER_TICK_MAX {
+    for _ in 0..2 * limits::BREAKER_REPORTS_SAVED_MAX {
         bench.deliver(client, change);
     }
-    assert_eq!(bench.changes().len(), limits::BREAKER_REPORTS_PER_TICK_MAX as usize, "bounded");
+    assert_eq!(bench.changes().len(), limits::BREAKER_REPORTS_SAVED_MAX as usize, "bounded");
+    let (_, figures) = bench.status();
+    assert_eq!(
+        figures["breaker_reports_dropped"],
+        5 + i64::from(limits::BREAKER_REPORTS_SAVED_MAX) + 1
+    );
 }
 
 #[test]

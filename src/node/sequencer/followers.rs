@@ -1,8 +1,20 @@
 //! The nodes that follow the journal: the broker gets all of it, each shard its own part, each at its
 //! own pace from its own place. Because they read the journal and not a queue, one that was away asks
 //! for what it missed and nothing had to be kept for it.
+//!
+//! # Decisions
+//!
+//! * What a follower says of itself is bounded by what it was sent, or anybody who listens on a shard's port could make
+//!   core remove what the shard lacks. An ACK counts as far as the stream has come on its connection; one
+//!   beyond that is refused. A shard's SESSION may not go beyond what this process has sent it, or what the journal
+//!   had when this process opened it.
+//! * Somebody who listens in a shard's place, reads its stream, and acknowledges that, is not distinguished from the shard.
+//!   That takes an identity.
+//! * What a shard calls durable in its SESSION, beyond the frames that it holds, lets core skip nothing that the shard
+//!   owns. Where the journal was trimmed meanwhile, the shard had said that it needs none of that.
 
 mod catch_up;
+mod claims;
 mod continuity;
 
 use std::net::SocketAddr;
@@ -66,6 +78,10 @@ struct Follower {
     /// The journal's next `seq` when it was last begun to be given definitions and last values: it knows
     /// what came before. The first one, before which nothing came, when it has been given none on this connection.
     snapshot_seq: Seq,
+    /// The farthest that any of its streams has come in this process.
+    sent_seq: Seq,
+    /// It was told on this connection that what it has from there on is void.
+    was_taken_back: bool,
     accepted_seq: Option<Seq>,
     durable_seq: Option<Seq>,
     next_heartbeat: Mono,
@@ -110,7 +126,7 @@ pub(super) struct Followers {
 }
 
 impl Followers {
-    pub(super) fn new(config: &SequencerConfig) -> Result<Followers, ConfigError> {
+    pub(super) fn new(config: &SequencerConfig, opened_seq: Seq) -> Result<Followers, ConfigError> {
         let follower = |(index, follower): (usize, &FollowerConfig)| {
             Ok(Follower {
                 config: follower.clone(),
@@ -127,6 +143,8 @@ impl Followers {
                 announced_seq: None,
                 passed_seq: Seq::FIRST,
                 snapshot_seq: Seq::FIRST,
+                sent_seq: opened_seq,
+                was_taken_back: false,
                 accepted_seq: None,
                 durable_seq: None,
                 next_heartbeat: Mono::default(),
@@ -176,6 +194,7 @@ impl Followers {
             follower.stream = Stream::None;
             follower.was_asked = false;
             follower.probe = None;
+            follower.was_taken_back = false;
             follower.uplink.handle_open(now, conn);
         }
         own_session(role, journal)
@@ -222,18 +241,21 @@ impl Followers {
         journal: &Log<S>,
         market: &Market,
     ) -> Result<FollowerReply, &'static str> {
+        let sent_seq = self.sent_to_copies(index);
         let Some(follower) = self.all.get_mut(index) else { return Ok(FollowerReply::Nothing) };
         match frame.kind() {
             Some(Kind::Session) => match frame.view::<Session>() {
-                Some(session) => follower.handle_session(now, session, journal, market),
+                Some(session) => {
+                    follower.sent_seq = sent_seq;
+                    follower.handle_session(now, session, journal, market)
+                }
                 None => Ok(FollowerReply::Nothing),
             },
             Some(Kind::Ack) => {
                 if let Some(ack) = frame.view::<Ack>()
                     && ack.epoch.get() == journal.epoch()
                 {
-                    follower.accepted_seq = ack.accepted_seq();
-                    follower.durable_seq = ack.durable_seq();
+                    follower.take_ack(ack)?;
                 }
                 Ok(FollowerReply::Nothing)
             }
@@ -244,6 +266,18 @@ impl Followers {
             }
             _ => Err("a follower may not send this"),
         }
+    }
+
+    /// The farthest that this process has sent a follower, or, of a shard, any of its copies: the directory of one
+    /// may be a copy of the other's.
+    fn sent_to_copies(&self, index: usize) -> Seq {
+        let shard = self.all.get(index).and_then(|follower| follower.config.shard);
+        let counts = |other: usize, follower: &Follower| {
+            other == index || shard.is_some() && follower.config.shard == shard
+        };
+        let copies = self.all.iter().enumerate().filter(|(other, it)| counts(*other, it));
+        let sent = copies.map(|(_, it)| it.sent_seq.max(it.passed_seq)).max();
+        sent.unwrap_or(Seq::FIRST)
     }
 
     /// Connections to which frames are streamed.
@@ -286,6 +320,17 @@ impl Followers {
             follower.fill_hole(next_index, hole, market, out);
         }
         out.extend(follower.answer_probe(now));
+    }
+
+    /// The answer to one that wants a sign of life: what it was last told of the last values still holds. A shard
+    /// hands none out.
+    pub(super) fn sign_of_life(&self, now: Now, index: usize) -> Heartbeat {
+        let is_stale = self.all.get(index).is_some_and(|follower| {
+            follower.config.shard.is_none() && follower.reported_live != Some(true)
+        });
+        let flags = U16::new(if is_stale { Flags::STALE } else { 0 });
+        let (token, sent_at) = (U32::new(Heartbeat::LIFE_TOKEN), U64::new(now.wall_ns));
+        Heartbeat { flags, token, sent_at, ..Heartbeat::default() }
     }
 
     /// A follower asks whether it has all. Of several questions the last is answered.
@@ -456,9 +501,15 @@ impl Follower {
         if !self.uplink.is_greeting() {
             return Err("a second SESSION");
         }
+        if self.is_ahead(session, journal) {
+            self.was_taken_back = true;
+            let next_seq = Seq::field(Some(self.sent_seq));
+            let session = Session { next_seq, ..own_session(Role::Publisher, journal) };
+            return Ok(FollowerReply::Session(session));
+        }
         match self.continuity(session, journal, market) {
             Continuity::Same => {
-                self.begin(now, session, journal);
+                self.begin(now, session, journal, market)?;
                 Ok(FollowerReply::Begun { wants_lineage: self.config.shard.is_none() })
             }
             Continuity::Continues { .. } if self.was_asked => {
@@ -479,8 +530,14 @@ impl Follower {
     }
 
     /// It stands in our epoch, and goes on where it says.
-    fn begin<S: Storage>(&mut self, now: Now, session: &Session, journal: &Log<S>) {
-        let wanted = session.next_seq();
+    fn begin<S: Storage>(
+        &mut self,
+        now: Now,
+        session: &Session,
+        journal: &Log<S>,
+        market: &Market,
+    ) -> Result<(), &'static str> {
+        let wanted = self.place_of(session, journal, market)?;
         self.foreign = None;
         self.uplink.handle_greeted(now);
         self.announced_seq = None;
@@ -502,6 +559,7 @@ impl Follower {
             }
             Some(wanted) => Stream::Frames { position: journal.position_of_seq(wanted.get()) },
         };
+        Ok(())
     }
 
     fn fill_snapshot<S: Storage>(
@@ -577,6 +635,9 @@ impl Follower {
                 }
                 if !is_event(frame) || frame.seq.get() >= void_from {
                     continue;
+                }
+                if frame.seq.get() > self.passed_seq.get() {
+                    out.extend(self.notice_of_jump(frame));
                 }
                 self.passed_seq = self.passed_seq.max(frame.next_seq());
                 let is_theirs = match self.config.shard {

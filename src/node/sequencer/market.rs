@@ -56,6 +56,8 @@ struct Instrument {
     owner: u16,
     /// The value of `gaps` that this instrument's frames were flagged for.
     gaps_flagged: u64,
+    /// The `seq` of its newest frame.
+    last_seq: u64,
 }
 
 /// Data kinds, by number.
@@ -183,6 +185,12 @@ impl Market {
         self.instruments.get(index.place())?.map(|known| known.owner)
     }
 
+    /// The place behind the newest frame that a shard owns, as far as the journal can be read.
+    pub(super) fn owned_until(&self, shard: u16) -> Seq {
+        let owned = self.instruments.iter().flatten().filter(|known| known.owner == shard);
+        Seq::behind(owned.map(|known| known.last_seq).max().unwrap_or(0))
+    }
+
     /// All that is known, for the head of a journal's new segment: each instrument's definition, and
     /// its last frame of every kind, which has the counter that the next one goes on from. And what is
     /// not known: whoever reads this no longer has, or no longer minds, the loss that is the reason.
@@ -234,7 +242,7 @@ impl Market {
             self.reserve(index);
             if let Some(place) = self.instruments.get_mut(index.place()) {
                 let (next_seqs, gaps_flagged) = ([1; KINDS], self.gaps);
-                place.get_or_insert(Instrument { next_seqs, owner, gaps_flagged });
+                place.get_or_insert(Instrument { next_seqs, owner, gaps_flagged, last_seq: 0 });
             }
             self.nameless.remove(&index);
         } else {
@@ -247,6 +255,7 @@ impl Market {
             && let Some(next) = known.next_seqs.get_mut(usize::from(frame.kind))
         {
             *next = frame.instrument_seq.get().wrapping_add(1);
+            known.last_seq = known.last_seq.max(frame.seq.get());
         }
         self.last_ts_recv = self.last_ts_recv.max(frame.ts_recv.get());
         let is_definition = frame.kind == Kind::Definition as u8;

@@ -25,12 +25,13 @@ mod followers;
 mod intake;
 mod market;
 mod replays;
+mod reports;
 mod trim;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::quotes::QuoteQueries;
+use super::quotes::{QuotePlaces, QuoteQueries};
 use super::session::{Admission, Filled, Rejection, Roles, Status, describe_log, report_log};
 use super::uplink::UplinkClose;
 use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service};
@@ -49,6 +50,7 @@ use exchange::Exchange;
 use followers::{FollowerReply, Followers};
 use market::Market;
 use replays::{AskedReplay, Replays};
+use reports::Reports;
 
 /// The source number that core publishes as.
 pub const MARKET_SOURCE: u8 = 1;
@@ -103,12 +105,14 @@ pub(crate) enum SequencerPeer {
 }
 
 /// What one querier has asked for and not been sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Querier {
     /// The epoch, by identity, of the sequence that it follows; 0 = it does not say.
     feed: u64,
     replay: Option<AskedReplay>,
     quotes: QuoteQueries,
+    /// It is the aggregator, which reports changes of its breakers.
+    is_reporter: bool,
 }
 
 /// The sequencer node.
@@ -119,6 +123,8 @@ pub struct Sequencer<S: Storage> {
     followers: Followers,
     connections: Connections<SequencerPeer>,
     scratch: Vec<Frame>,
+    /// The places of all connections' questions for quotes.
+    places: QuotePlaces,
     /// Followers whose stream looked at much and found little: asked again in the next turn.
     scanning: Vec<ConnId>,
     replays: Replays,
@@ -130,9 +136,8 @@ pub struct Sequencer<S: Storage> {
     has_updates: bool,
     failure: Option<String>,
     local_dropped: u64,
-    /// Changes of other nodes' breakers taken until `reports_until`.
-    reports: u32,
-    reports_until: Mono,
+    /// Changes of other nodes' breakers.
+    reports: Reports,
     /// When it was last said that a shard holds the journal's trimming back.
     retained_logged_at: Option<Mono>,
 }
@@ -179,7 +184,8 @@ impl<S: Storage> Sequencer<S> {
             connections.log(Level::Error, text);
         }
         let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
-        let followers = Followers::new(&config).map_err(|error| error.to_string())?;
+        let opened_seq = Seq::or_first(journal.next_seq());
+        let followers = Followers::new(&config, opened_seq).map_err(|error| error.to_string())?;
         journal.require_checkpoints();
         if let Some((needed_seq, _)) = followers.needed_by_shards() {
             journal.retain_from_seq(Seq::number(needed_seq));
@@ -192,14 +198,14 @@ impl<S: Storage> Sequencer<S> {
             followers,
             connections,
             scratch: Vec::new(),
+            places: QuotePlaces::default(),
             scanning: Vec::new(),
             replays: Replays::default(),
             is_held_back: false,
             has_updates: false,
             failure: None,
             local_dropped: 0,
-            reports: 0,
-            reports_until: Mono::default(),
+            reports: Reports::new(&config.followers),
             retained_logged_at: None,
         })
     }
@@ -221,7 +227,7 @@ impl<S: Storage> Sequencer<S> {
             Some(SequencerPeer::Exchange) => self.handle_exchange_frame(now, conn, frame),
             Some(SequencerPeer::Follower(index)) => {
                 let index = *index;
-                self.note_probe(index, frame);
+                self.note_probe(now, conn, index, frame);
                 let answer =
                     self.followers.handle_frame(now, index, frame, &self.journal, &self.market);
                 match answer {
@@ -249,22 +255,27 @@ impl<S: Storage> Sequencer<S> {
     }
 
     /// A follower asks whether we are still there and whether it has all. The answer stands in its stream, behind
-    /// what there is now: a connection that is alive says nothing about a stream that is long.
-    fn note_probe(&mut self, index: usize, frame: &Frame) {
-        if let Some(beat) = frame.view::<Heartbeat>()
-            && beat.flags.get() & Flags::MORE != 0
-        {
-            self.followers.note_probe(index, beat.token, self.journal.committed_position());
+    /// what there is now: a connection that is alive says nothing about a stream that is long. Only a mere sign of
+    /// life, which somebody else's claim to its seat makes it ask for, is given at once.
+    fn note_probe(&mut self, now: Now, conn: ConnId, index: usize, frame: &Frame) {
+        let Some(beat) = frame.view::<Heartbeat>() else { return };
+        if beat.flags.get() & Flags::MORE == 0 {
+            return;
         }
+        if beat.token.get() == Heartbeat::LIFE_TOKEN {
+            let answer = self.followers.sign_of_life(now, index);
+            self.connections.send(conn, answer);
+            return;
+        }
+        self.followers.note_probe(index, beat.token, self.journal.committed_position());
     }
 
     fn greet_querier(
         &mut self,
         _now: Now,
-        _conn: ConnId,
+        conn: ConnId,
         session: &Session,
     ) -> Admission<SequencerPeer> {
-        let querier = Querier { feed: session.feed.get(), ..Querier::default() };
         let answer = Session {
             source: MARKET_SOURCE,
             epoch: U32::new(self.journal.epoch()),
@@ -275,6 +286,9 @@ impl<S: Storage> Sequencer<S> {
             name: padded("core"),
             ..Session::default()
         };
+        let is_reporter = Reports::is_reporter(&session.name);
+        let quotes = QuoteQueries::new(self.connections.principal(conn));
+        let querier = Querier { feed: session.feed.get(), replay: None, quotes, is_reporter };
         Admission::Accepted(SequencerPeer::Querier(querier), answer)
     }
 
@@ -350,9 +364,9 @@ impl<S: Storage> Service for Sequencer<S> {
     }
 
     /// Queriers report changes of their own breakers.
-    fn on_frame(&mut self, now: Now, _conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         let change = frame.view::<BreakerChange>().ok_or_else(Rejection::out_of_place)?;
-        self.take_report(now, change);
+        self.take_report(now, conn, change);
         Ok(())
     }
 
@@ -374,7 +388,7 @@ impl<S: Storage> Service for Sequencer<S> {
 
     fn on_question_stopped(&mut self, _now: Now, conn: ConnId, id: u32) {
         if let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn)
-            && let Some(asked) = querier.stop(id)
+            && let Some(asked) = querier.stop(id, &mut self.places)
         {
             self.replays.forget(conn, &asked);
             self.connections.set_bulk(conn, false);
@@ -398,6 +412,7 @@ impl<S: Storage> Service for Sequencer<S> {
         status.metric("refused", self.connections.refused());
         status.metric("local_faults", self.connections.local_faults());
         status.metric("local_frames_dropped", self.local_dropped);
+        status.metric("breaker_reports_dropped", self.reports.dropped);
         let (under_way, waiting) = self.replays.counts();
         status.metric("replays", under_way);
         status.metric("replays_waiting", waiting);
@@ -469,10 +484,11 @@ impl<S: Storage> Service for Sequencer<S> {
                 let name = self.followers.name(index);
                 self.connections.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }
-            Some(SequencerPeer::Querier(querier)) => {
+            Some(SequencerPeer::Querier(mut querier)) => {
                 if let Some(asked) = querier.replay {
                     self.replays.forget(conn, &asked);
                 }
+                querier.quotes.end(&mut self.places);
             }
             None => {}
         }

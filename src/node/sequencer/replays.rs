@@ -19,6 +19,7 @@ use super::{Querier, Sequencer, SequencerPeer};
 use crate::feed::{LastValues, Pattern};
 use crate::limits;
 use crate::log::{Log, Read, Storage, is_event};
+use crate::node::quotes::QuotePlaces;
 use crate::node::session::Rejection;
 use crate::node::{ConnId, Work};
 use crate::planted::{Bug, is_planted};
@@ -167,7 +168,7 @@ impl<S: Storage> Sequencer<S> {
         let pattern = pattern.map_err(|_| {
             Rejection::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *")
         })?;
-        let Some(SequencerPeer::Querier(Querier { replay: place, quotes, feed })) =
+        let Some(SequencerPeer::Querier(Querier { replay: place, quotes, feed, .. })) =
             self.connections.peer_mut(conn)
         else {
             return Ok(());
@@ -329,8 +330,9 @@ impl Querier {
     }
 
     /// Forgets a question. No answer follows. The replay, if it was one.
-    pub(super) fn stop(&mut self, id: u32) -> Option<AskedReplay> {
+    pub(super) fn stop(&mut self, id: u32, places: &mut QuotePlaces) -> Option<AskedReplay> {
         self.quotes.stop(id);
+        self.quotes.settle(places);
         self.replay.take_if(|replay| replay.id() == id)
     }
 }

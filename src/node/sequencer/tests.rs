@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Read, Retention, Sequence, SyncPolicy, UpstreamRule};
-use crate::node::{Action, FrameInput, ListenerId, Node, Origin};
+use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{
     Definition, Ended, Kind, Op, Query, Quote, Refusal, Resume, Role, Run, Symbol, Trade, U16,
     as_frames, unpadded,
@@ -184,7 +184,7 @@ impl Bench {
     }
 
     fn querier(&mut self) -> ConnId {
-        let conn = self.open(Origin::Accepted(ListenerId(0)));
+        let conn = self.open(Origin::LOCAL);
         let role = Role::Querier as u8;
         self.deliver(conn, &[Frame::seal(Session { role, ..Session::default() })]);
         self.read(conn);

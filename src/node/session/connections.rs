@@ -6,12 +6,14 @@ mod bulk;
 mod liveness;
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use zerocopy::IntoBytes;
 
 use super::round::Round;
+use super::shares::{Principal, Shares};
 use super::work::Work;
 use crate::limits;
 use crate::node::{Action, ConnId, DialId, Level, LocalFault};
@@ -30,6 +32,10 @@ pub struct Connection<P> {
     outbox: BytesMut,
     last_heard: Mono,
     last_sent: Mono,
+    /// When bytes last left, whatever they were.
+    last_taken: Mono,
+    /// Since when something has waited and nothing was taken, as far as the looks at it show.
+    unread_since: Option<Mono>,
     is_dirty: bool,
     is_closing: bool,
     /// This node dialed it, and is greeted rather than greets.
@@ -40,6 +46,8 @@ pub struct Connection<P> {
     is_bulk: bool,
     /// It brings what is live: it is read ahead of others.
     is_source: bool,
+    /// Who it counts as.
+    principal: Principal,
 }
 
 impl<P> Connection<P> {
@@ -61,6 +69,11 @@ impl<P> Connection<P> {
 
     pub(super) fn asks(&self) -> bool {
         self.asks
+    }
+
+    /// When its peer was last heard.
+    pub(super) fn last_heard(&self) -> Mono {
+        self.last_heard
     }
 
     /// The connection's id.
@@ -100,6 +113,11 @@ pub struct Connections<P> {
     local_faults: u64,
     local_fault_logged: Option<Mono>,
     is_stopped: bool,
+    /// Connections from other machines.
+    by_principal: Shares,
+    /// How long a peer may take nothing of what waits for it, where that is bounded.
+    unread_max: Option<Duration>,
+    unread_closed: u64,
 }
 
 /// Where bytes were that have left.
@@ -127,6 +145,9 @@ impl<P> Default for Connections<P> {
             local_faults: 0,
             local_fault_logged: None,
             is_stopped: false,
+            by_principal: Shares::new("connections", limits::CONNECTIONS_MAX),
+            unread_max: None,
+            unread_closed: 0,
         }
     }
 }
@@ -134,15 +155,25 @@ impl<P> Default for Connections<P> {
 impl<P> Connections<P> {
     /// Takes in a connection whose peer has not said what it wants.
     pub fn insert(&mut self, now: Now, id: ConnId) {
-        self.take_in(now, id, false);
+        self.insert_from(now, id, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+
+    /// The same, from this address. It is refused when that has its share of connections.
+    pub fn insert_from(&mut self, now: Now, id: ConnId, address: IpAddr) {
+        let principal = Principal::of(id, address);
+        let checked = self.by_principal.check(principal);
+        self.take_in(now, id, false, principal);
+        if let Err(rejection) = checked {
+            self.refuse(id, rejection.code, &rejection.text);
+        }
     }
 
     /// Takes in a connection that this node dialed.
     pub fn insert_dialed(&mut self, now: Now, id: ConnId) {
-        self.take_in(now, id, true);
+        self.take_in(now, id, true, Principal::Connection(id));
     }
 
-    fn take_in(&mut self, now: Now, id: ConnId, is_dialed: bool) {
+    fn take_in(&mut self, now: Now, id: ConnId, is_dialed: bool, principal: Principal) {
         let slot = id.slot as usize;
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, || None);
@@ -155,13 +186,24 @@ impl<P> Connections<P> {
             outbox: BytesMut::new(),
             last_heard: now.mono,
             last_sent: now.mono,
+            last_taken: now.mono,
+            unread_since: None,
             is_dirty: false,
             is_closing: false,
             is_dialed,
             asks: false,
             is_bulk: false,
             is_source: is_dialed,
+            principal,
         });
+        if matches!(principal, Principal::Address(_)) {
+            self.by_principal.change(principal, 0, 1);
+        }
+    }
+
+    /// Who a connection counts as.
+    pub(crate) fn principal(&self, id: ConnId) -> Principal {
+        self.get(id).map_or(Principal::Connection(id), |connection| connection.principal)
     }
 
     /// Forgets a connection that has ended. What it was for, if that was known.
@@ -171,7 +213,11 @@ impl<P> Connections<P> {
             return None;
         }
         self.open -= 1;
-        slot.take()?.peer
+        let connection = slot.take()?;
+        if matches!(connection.principal, Principal::Address(_)) {
+            self.by_principal.change(connection.principal, 1, 0);
+        }
+        connection.peer
     }
 
     /// The connection, unless it has ended or is being closed: to a closing one nobody speaks.
@@ -513,6 +559,7 @@ impl<P> Connections<P> {
             return Sent::Outbox;
         }
         connection.last_sent = now.mono;
+        connection.last_taken = now.mono;
         if connection.outbox.is_empty() {
             return Sent::Elsewhere;
         }

@@ -21,6 +21,8 @@ mod admission;
 mod connections;
 mod log_report;
 mod round;
+mod seat;
+mod shares;
 mod status;
 mod work;
 
@@ -29,6 +31,8 @@ pub(crate) use admission::{Admission, Permission, Roles, authorize};
 pub use connections::{Connection, Connections};
 pub(crate) use log_report::{describe_log, report_log};
 pub use round::Round;
+pub(crate) use seat::Seat;
+pub(crate) use shares::{Principal, Shares, may_take};
 pub(crate) use status::Status;
 pub use work::{Work, WorkSpent};
 
@@ -222,7 +226,9 @@ const NO_DESCRIPTOR: &str = "no free descriptor for you here";
 impl<S: Service> Node for S {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         match origin {
-            Origin::Accepted(_) | Origin::HandedOver => self.connections_mut().insert(now, conn),
+            Origin::Accepted(_, peer) | Origin::HandedOver(peer) => {
+                self.connections_mut().insert_from(now, conn, peer);
+            }
             Origin::Surplus(_) => {
                 let connections = self.connections_mut();
                 connections.insert(now, conn);

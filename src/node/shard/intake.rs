@@ -27,13 +27,16 @@ const PENDING_MAX: usize = limits::READ_BYTES_PER_TURN_MAX / FRAME_BYTES;
 impl<S: Storage> Shard<S> {
     /// A data frame or a gap.
     pub(super) fn store(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
-        if self.feeder != Some(conn) {
+        if self.feed.seat.holder() != Some(conn) {
             return Ok(());
         }
         if frame.kind == Kind::Definition as u8 {
             self.check_owner(frame)?;
         }
         let stored = if let Some(gap) = frame.view::<Gap>() {
+            let next_seq = Seq::behind(gap.to_seq.get());
+            self.feed.check(now, next_seq)?;
+            self.feed.pass(next_seq);
             if gap.reason == GapReason::Corrupt as u8 {
                 self.store_hole(now, gap)
             } else {
@@ -41,11 +44,14 @@ impl<S: Storage> Shard<S> {
             }
         } else if is_statement(frame) {
             self.store_statement(frame)
-        } else if frame.seq.get() < self.log.next_seq() {
-            self.duplicates += 1;
-            Ok(())
         } else {
-            self.store_event(frame)
+            self.pass_frame(now, frame)?;
+            if frame.seq.get() < self.log.next_seq() {
+                self.duplicates += 1;
+                Ok(())
+            } else {
+                self.store_event(frame)
+            }
         };
         match stored {
             Ok(()) => Ok(()),
@@ -85,7 +91,7 @@ impl<S: Storage> Shard<S> {
 
     /// Goes on with what was kept back.
     pub(super) fn store_pending(&mut self, now: Now) {
-        let Some(conn) = self.feeder else { return };
+        let Some(conn) = self.feed.seat.holder() else { return };
         let pending = std::mem::take(&mut self.pending);
         for frame in &pending {
             if let Err(rejection) = self.on_frame(now, conn, frame) {

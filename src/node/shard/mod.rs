@@ -6,6 +6,7 @@
 //! has been synced.
 
 mod continuity;
+mod feed;
 mod intake;
 mod kept_partition;
 mod querier;
@@ -30,7 +31,8 @@ use crate::wire::{
 };
 
 use continuity::Continuity;
-use querier::{Load, Querier};
+use feed::Feed;
+use querier::{Loads, Querier};
 
 /// What a shard is configured with.
 #[derive(Clone, Debug)]
@@ -58,7 +60,7 @@ pub struct Shard<S: Storage> {
     log: Log<S>,
     index: Index,
     connections: Connections<ShardPeer>,
-    feeder: Option<ConnId>,
+    feed: Feed,
     freshness: Freshness,
     /// Whom this shard has told where it stands, and who has to say what of that is part of his sequence.
     asked: Option<ConnId>,
@@ -66,7 +68,7 @@ pub struct Shard<S: Storage> {
     /// One block of the index, unpacked; kept to save the allocation.
     unpacked: UnpackedBlock,
     /// What all answers under way hold.
-    load: Load,
+    load: Loads,
     /// Connections with questions that the log is not far enough for, and when the first gives up.
     waiting: Vec<ConnId>,
     waiting_due: Option<Mono>,
@@ -127,12 +129,12 @@ impl<S: Storage> Shard<S> {
             log,
             index,
             connections,
-            feeder: None,
+            feed: Feed::default(),
             freshness: Freshness::default(),
             asked: None,
             scratch: Vec::new(),
             unpacked: UnpackedBlock::default(),
-            load: Load::default(),
+            load: Loads::default(),
             waiting: Vec::new(),
             waiting_due: None,
             is_held_back: false,
@@ -152,18 +154,19 @@ impl<S: Storage> Shard<S> {
     fn greet_querier(
         &mut self,
         _now: Now,
-        _conn: ConnId,
+        conn: ConnId,
         session: &Session,
     ) -> Admission<ShardPeer> {
-        Admission::Accepted(
-            ShardPeer::Querier(Querier::default()),
-            self.own_session(session.source),
-        )
+        let querier = Querier::new(self.connections.principal(conn));
+        Admission::Accepted(ShardPeer::Querier(querier), self.own_session(session.source))
     }
 
     fn greet_feeder(&mut self, now: Now, conn: ConnId, session: &Session) -> Admission<ShardPeer> {
         if self.is_held_back {
             return Admission::refused(ErrorCode::Storage, "the log cannot take more now");
+        }
+        if let Err(rejection) = self.check_feeder(now, session) {
+            return Admission::Refused(rejection);
         }
         match self.continuity(conn, session) {
             Continuity::Same => {}
@@ -175,19 +178,29 @@ impl<S: Storage> Shard<S> {
             Continuity::Unknown => {
                 // Core is told where this log stands, and says what of it is part of its journal.
                 self.asked = Some(conn);
-                return Admission::Retry(self.own_session(session.source));
+                return Admission::Retry(self.feed_session(session.source));
             }
             Continuity::Refused(text) => return Admission::refused(ErrorCode::Unexpected, text),
         }
-        if let Some(before) = self.feeder.replace(conn) {
-            self.connections.refuse(before, ErrorCode::Unexpected, "another feeder took over");
+        if let Err(rejection) = self.begin_feed(now, session) {
+            return Admission::Refused(rejection);
+        }
+        if let Some(before) = self.feed.seat.take(conn) {
+            let text = "no sign of life from you; another took over";
+            self.connections.refuse(before, ErrorCode::Silent, text);
         }
         self.freshness.begin(now);
         self.forget_pending();
         self.acked = None;
         self.has_updates = true;
-        self.connections.log(Level::Info, format!("core feeds from seq {}", self.wanted()));
-        Admission::Accepted(ShardPeer::Feeder, self.own_session(session.source))
+        self.connections.log(Level::Info, format!("core feeds from seq {}", self.asked_seq()));
+        Admission::Accepted(ShardPeer::Feeder, self.feed_session(session.source))
+    }
+
+    /// To a feeder: it is asked for what comes behind the last frame held here.
+    fn feed_session(&self, source: u8) -> Session {
+        let next_seq = Seq::field(Some(self.asked_seq()));
+        Session { next_seq, ..self.own_session(source) }
     }
 
     fn own_session(&self, source: u8) -> Session {
@@ -208,10 +221,15 @@ impl<S: Storage> Shard<S> {
         if beat.next_seq.get() == u64::MAX {
             return Err(Rejection::new(ErrorCode::Unexpected, "no sequence ends there"));
         }
+        let next_seq = beat.next_seq();
+        if let Some(next_seq) = next_seq {
+            self.feed.check(now, next_seq)?;
+        }
         self.freshness.note(beat);
-        if beat.next_seq().is_some() {
+        if let Some(next_seq) = next_seq {
+            self.feed.pass(next_seq);
             // One that does not fit now is no loss: there will be another.
-            let _ = self.log.advance_upstream(beat.next_seq.get(), now);
+            let _ = self.log.advance_upstream(next_seq.get(), now);
             self.has_updates = true;
         }
         Ok(())
@@ -219,7 +237,7 @@ impl<S: Storage> Shard<S> {
 
     /// Asks core whether this shard has all that core has.
     fn probe(&mut self, now: Now) {
-        let Some(feeder) = self.feeder else { return };
+        let Some(feeder) = self.feed.seat.holder() else { return };
         if let Some(probe) = self.freshness.poll(now) {
             self.connections.send(feeder, probe);
         }
@@ -232,7 +250,11 @@ impl<S: Storage> Shard<S> {
 
     /// Acknowledges to core how far the log is, when it has moved.
     fn acknowledge(&mut self) {
-        let Some(feeder) = self.feeder else { return };
+        let Some(feeder) = self.feed.seat.holder() else { return };
+        if !self.feed.has_caught_up() {
+            // What was said to the feeder before this one stays said, and this one has not brought it yet.
+            return;
+        }
         let mut standing = (self.wanted(), self.log.durable_upstream_seq());
         if is_planted(Bug::AcknowledgeBeforeSync) {
             standing.1 = standing.0;
@@ -319,7 +341,7 @@ impl<S: Storage> Service for Shard<S> {
     fn status(&self, now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", self.config.name.clone());
-        status.text("feeder", if self.feeder.is_some() { "connected" } else { "none" });
+        status.text("feeder", if self.feed.seat.holder().is_some() { "connected" } else { "none" });
         status.text("epoch_id", format!("{:016x}", self.log.epoch_id()));
         status.metric("epoch", self.log.epoch());
         status.metric("next_seq", self.wanted().get());
@@ -330,7 +352,8 @@ impl<S: Storage> Service for Shard<S> {
         status.metric("instruments", self.index.len());
         status.metric("trades", self.index.trades);
         status.metric("index_bytes", self.index.bytes());
-        status.metric("queries", self.load.queries);
+        status.metric("queries", self.load.queries.total());
+        status.metric("queries_waiting", self.load.waiting.total());
         status.metric("duplicates", self.duplicates);
         status.metric("damaged_records", self.damaged);
         status.metric("holes", self.index.holes.len());
@@ -347,8 +370,7 @@ impl<S: Storage> Service for Shard<S> {
         if let Some(ShardPeer::Querier(querier)) = peer {
             self.forget_querier(&querier);
         }
-        if self.feeder == Some(conn) {
-            self.feeder = None;
+        if self.feed.seat.leave(conn) {
             self.freshness.end();
             self.forget_pending();
             self.connections.log(Level::Info, format!("core's feed ended: {reason}"));
@@ -412,7 +434,7 @@ impl<S: Storage> Service for Shard<S> {
     }
 
     fn wants(&self, conn: ConnId) -> bool {
-        let keeps_up = self.pending.is_empty() || self.feeder != Some(conn);
+        let keeps_up = self.pending.is_empty() || self.feed.seat.holder() != Some(conn);
         keeps_up && self.connections.wants_frames(conn)
     }
 }

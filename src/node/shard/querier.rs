@@ -9,6 +9,9 @@
 //! * Whether the shard is behind core is judged when an answer begins: its rows are those of then.
 //! * The order of answers matters because the aggregator has one connection to a shard for all its clients.
 //! * All answers together have a bounded part of a turn, so that they do not delay what core feeds.
+//! * Questions that wait for a cut count apart from those that are worked on, and wait
+//!   [`limits::CUT_AHEAD_WAIT_MAX`] at most. Before, whoever asked about the future kept everybody from asking about
+//!   the present.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,8 +20,9 @@ use super::{Shard, ShardPeer};
 use crate::history::{AnswerContext, AnswerProgress, HistoryAnswer};
 use crate::limits;
 use crate::log::Storage;
-use crate::node::session::Rejection;
+use crate::node::session::{Principal, Rejection, Shares};
 use crate::node::{ConnId, Work};
+use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{EndStatus, Ended, ErrorCode, Refusal, Seq, U16};
@@ -29,8 +33,9 @@ const FRAMES_PER_PIECE_MIN: usize = 64;
 const RECORDS_PER_PIECE_MIN: usize = 8 * limits::INDEX_BLOCK_TRADES;
 
 /// A connection that asks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Querier {
+    principal: Principal,
     answers: VecDeque<HistoryAnswer>,
     waiting: Vec<WaitingQuestion>,
     /// Counts pieces of long answers, so that they take turns.
@@ -44,18 +49,57 @@ struct WaitingQuestion {
     due: Mono,
 }
 
-/// What all answers under way hold together.
+/// What one connection holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Load {
     pub(super) queries: usize,
+    pub(super) waiting: usize,
     pub(super) instruments: usize,
 }
 
+/// What all connections hold together.
+#[derive(Debug)]
+pub(super) struct Loads {
+    pub(super) queries: Shares,
+    pub(super) waiting: Shares,
+    pub(super) instruments: usize,
+}
+
+impl Default for Loads {
+    fn default() -> Loads {
+        Loads {
+            queries: Shares::new("queries", limits::SHARD_QUERIES_MAX),
+            waiting: Shares::new("waiting queries", limits::WAITING_QUERIES_MAX),
+            instruments: 0,
+        }
+    }
+}
+
+impl Loads {
+    /// Whether nobody holds anything.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        (self.queries.total(), self.waiting.total(), self.instruments) == (0, 0, 0)
+    }
+
+    /// What one connection holds has changed.
+    fn change(&mut self, principal: Principal, before: Load, after: Load) {
+        self.queries.change(principal, before.queries, after.queries);
+        self.waiting.change(principal, before.waiting, after.waiting);
+        self.instruments = self.instruments - before.instruments + after.instruments;
+    }
+}
+
 impl Querier {
+    pub(super) fn new(principal: Principal) -> Querier {
+        Querier { principal, answers: VecDeque::new(), waiting: Vec::new(), turn: 0 }
+    }
+
     /// What it holds.
     pub(super) fn load(&self) -> Load {
         Load {
-            queries: self.answers.len() + self.waiting.len(),
+            queries: self.answers.len(),
+            waiting: self.waiting.len(),
             instruments: self.answers.iter().map(HistoryAnswer::instruments).sum(),
         }
     }
@@ -118,18 +162,15 @@ impl<S: Storage> Shard<S> {
     /// Changes what a client holds, and the sum of all with it.
     pub(super) fn change_querier(&mut self, conn: ConnId, change: impl FnOnce(&mut Querier)) {
         let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else { return };
-        let before = querier.load();
+        let (principal, before) = (querier.principal, querier.load());
         change(querier);
         let after = querier.load();
-        self.load.queries = self.load.queries - before.queries + after.queries;
-        self.load.instruments = self.load.instruments - before.instruments + after.instruments;
+        self.load.change(principal, before, after);
     }
 
     /// Takes note that a client has left.
     pub(super) fn forget_querier(&mut self, querier: &Querier) {
-        let load = querier.load();
-        self.load.queries -= load.queries;
-        self.load.instruments -= load.instruments;
+        self.load.change(querier.principal, querier.load(), Load::default());
     }
 
     /// A question other than those that every node answers alike.
@@ -142,17 +183,17 @@ impl<S: Storage> Shard<S> {
         let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else {
             return Ok(());
         };
-        if querier.load().queries >= limits::LEAF_QUERIES_MAX {
-            let text = "too many unread answers on this connection";
-            return Err(Rejection::new(ErrorCode::Limit, text));
-        }
-        if self.load.queries >= limits::SHARD_QUERIES_MAX {
-            let text = "too many queries are under way in this shard";
-            return Err(Rejection::new(ErrorCode::Limit, text));
-        }
+        let (principal, load) = (querier.principal, querier.load());
+        let too_many = |text: &'static str| Err(Rejection::new(ErrorCode::Limit, text));
         if question.as_of > Some(self.wanted()) {
-            let wait = Duration::from_micros(question.query.deadline_us.get().into());
-            let due = now.mono + wait;
+            let counts_apart = !is_planted(Bug::WaitingTakesAll);
+            if load.waiting >= limits::WAITING_QUERIES_PER_CONNECTION_MAX && counts_apart {
+                return too_many("your connection has too many waiting queries");
+            }
+            self.load.waiting.check(principal)?;
+            let own = Duration::from_micros(question.query.deadline_us.get().into());
+            let wait_max = if counts_apart { limits::CUT_AHEAD_WAIT_MAX } else { Duration::MAX };
+            let due = now.mono + own.min(wait_max);
             if !self.waiting.contains(&conn) {
                 self.waiting.push(conn);
             }
@@ -162,6 +203,10 @@ impl<S: Storage> Shard<S> {
             });
             return Ok(());
         }
+        if load.queries >= limits::LEAF_QUERIES_MAX {
+            return too_many("too many unread answers on this connection");
+        }
+        self.load.queries.check(principal)?;
         let mut answer = self.answer(now, &question)?;
         answer.note_behind(self.freshness.behind_ms(now), self.is_behind(now));
         if self.load.instruments + answer.instruments() > limits::SCAN_INSTRUMENTS_TOTAL_MAX {
@@ -272,7 +317,7 @@ impl<S: Storage> Shard<S> {
             return;
         }
         self.scratch.clear();
-        let before = querier.load();
+        let (principal, before) = (querier.principal, querier.load());
         let room = frames_left.clamp(FRAMES_PER_PIECE_MIN, limits::FILL_FRAMES_MAX);
         let records_max = frames_left.saturating_mul(limits::RECORDS_PER_BULK_FRAME);
         let records_max = records_max.clamp(RECORDS_PER_PIECE_MIN, limits::RECORDS_PER_FILL_MAX);
@@ -287,8 +332,7 @@ impl<S: Storage> Shard<S> {
             is_damaged: self.damaged > 0 || self.log.is_front_missing(),
         });
         let (after, is_over) = (querier.load(), querier.answers.is_empty());
-        self.load.queries = self.load.queries - before.queries + after.queries;
-        self.load.instruments = self.load.instruments - before.instruments + after.instruments;
+        self.load.change(principal, before, after);
         let looked = records_max.saturating_sub(budget).div_ceil(limits::RECORDS_PER_BULK_FRAME);
         let spent = self.scratch.len() + looked;
         if !self.scratch.is_empty() {

@@ -87,7 +87,7 @@ fn peers_that_misbehave_are_refused_and_closed() {
         let mut bench = Bench::new();
         let slot = 50;
         let conn = bench.fresh(slot);
-        bench.aggregator.handle_open(bench.now, conn, Origin::Accepted(ListenerId(0)));
+        bench.aggregator.handle_open(bench.now, conn, Origin::LOCAL);
         bench.aggregator.handle_frames(bench.now, conn, &frames);
         let answer = bench.read(conn);
         assert_eq!(refusals(&answer), [(0, code as u16)], "{frames:?}");
@@ -269,7 +269,8 @@ fn a_query_that_cannot_even_wait_for_a_cut_is_not_in_flight() {
             .cut_at(Some(NEWEST_COMMON_CUT));
         bench.aggregator.handle_frames(bench.now, client, &ours.frames());
     };
-    let count = u32::try_from(limits::GATHERS_MAX).unwrap();
+    // A connection alone has the places that are free for all, and the rest is for others.
+    let count = u32::try_from(limits::GATHERS_MAX / 2).unwrap();
     for id in 1..=count + 1 {
         ask(&mut bench, id);
     }
@@ -277,6 +278,12 @@ fn a_query_that_cannot_even_wait_for_a_cut_is_not_in_flight() {
     // Its number is free, and room comes back.
     ask(&mut bench, count + 1);
     assert_eq!(refusals(&bench.read(client)), [(count + 1, ErrorCode::Limit as u16)]);
+    let other = bench.client();
+    let ours = Question::new(&query(1, Op::Last, "PETR4", 0)).unwrap();
+    let ours = ours.cut_at(Some(NEWEST_COMMON_CUT));
+    bench.aggregator.handle_frames(bench.now, other, &ours.frames());
+    assert_eq!(refusals(&bench.read(other)), []);
+    bench.aggregator.handle_close(bench.now, other, CloseReason::Reset);
     bench.ask(client, query(1, Op::Stop, "", 0));
     ask(&mut bench, count + 1);
     assert_eq!(refusals(&bench.read(client)), []);

@@ -80,7 +80,7 @@ impl Group {
         if let Some(old) = self.publisher.replace(conn) {
             self.broker.handle_close(self.now, old, CloseReason::Reset);
         }
-        self.broker.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.broker.handle_open(self.now, conn, Origin::LOCAL);
         let session = Session {
             role: Role::Publisher as u8,
             source: MARKET,
@@ -128,7 +128,7 @@ impl Group {
             gaps: Vec::new(),
             patterns_all: pattern == "*",
         });
-        self.broker.handle_open(self.now, conn, Origin::Accepted(ListenerId(0)));
+        self.broker.handle_open(self.now, conn, Origin::LOCAL);
         let session = Session { role: Role::Subscriber as u8, ..Session::default() };
         let subscribe = Subscribe {
             source: MARKET,
@@ -152,7 +152,7 @@ impl Group {
         while let Some((frames, reader)) = self.arrivals[index].pop_front() {
             let conn = self.conn();
             self.readers[reader].home = Some((index, conn));
-            self.node(index).get().handle_open(now, conn, Origin::Accepted(ListenerId(0)));
+            self.node(index).get().handle_open(now, conn, Origin::LOCAL);
             self.node(index).get().handle_frames(now, conn, &frames);
         }
         if index == 0

@@ -189,9 +189,9 @@ fn subscribers_of_further_reactors_are_told_too() {
     };
     let starts = Heartbeat { next_seq: U64::new(1), ..Heartbeat::default() };
     let fanout = &mut fanouts[0];
-    broker.handle_open(now, publisher, Origin::Accepted(ListenerId(0)));
+    broker.handle_open(now, publisher, Origin::LOCAL);
     broker.handle_frames(now, publisher, &[Frame::seal(hello), Frame::seal(starts), alive(0)]);
-    fanout.handle_open(now, reader, Origin::HandedOver);
+    fanout.handle_open(now, reader, Origin::HandedOver(std::net::Ipv4Addr::LOCALHOST.into()));
     let session = Session { role: Role::Subscriber as u8, ..Session::default() };
     let subscribe = Subscribe { source: MARKET, pattern: padded("*"), ..Subscribe::default() };
     let turn = |broker: &mut Broker, fanout: &mut Fanout, now: Now, frames: &[Frame]| {

@@ -215,7 +215,7 @@ fn a_replay_for_who_follows_another_sequence_is_refused() {
     let (mut bench, first) = second_epoch();
     let own = bench.core.journal.epoch_id();
     for (feed, is_served) in [(0, true), (first, true), (own, true), (77, false)] {
-        let conn = bench.open(Origin::Accepted(ListenerId(0)));
+        let conn = bench.open(Origin::LOCAL);
         let (role, feed) = (Role::Querier as u8, U64::new(feed));
         bench.deliver(conn, &[Frame::seal(Session { role, feed, ..Session::default() })]);
         bench.deliver(conn, &[ask(1, Op::Replay, "*", u16::MAX, 1, 4)]);

@@ -2,19 +2,48 @@
 //!
 //! # Decisions
 //!
+//! * Who reads nothing holds the kernel's buffers of its connection, on a machine of its own or on this one, and a
+//!   place. So a subscriber that takes nothing for long is closed, although the ring costs no more for it. It is told by
+//!   ERROR, if it reads after all, and the log and the status say it in any case.
 //! * A silent peer is closed at the last check before 45 s of silence, that is 43 to 45 s after its last
 //!   frame. Checks are 2 s apart, and the bound must hold.
 
-use super::Connections;
+use std::time::Duration;
+
+use super::{Connection, Connections};
 use crate::limits;
 use crate::node::{ConnId, Level};
+use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, Flags, Heartbeat, Seq, U16, U32, U64};
 
 /// The token of the heartbeats that [`Connections::tick`] sends; nobody else counts so far.
 const TICK_TOKEN: u32 = u32::MAX;
 
+impl<P> Connection<P> {
+    /// How long the peer has taken nothing of what waits for it. What is lent waits unseen, but not beyond the next
+    /// heartbeat, which has to wait behind it.
+    fn look_unread(&mut self, now: Mono) -> Duration {
+        let is_stuck = !self.outbox.is_empty() && self.unread_since >= Some(self.last_taken);
+        if !is_stuck {
+            self.unread_since = (!self.outbox.is_empty()).then_some(now);
+        }
+        self.unread_since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+}
+
 impl<P> Connections<P> {
+    /// Peers that take nothing of what waits for them for this long are closed.
+    pub fn bound_unread(&mut self, unread_max: Duration) {
+        self.unread_max = Some(unread_max);
+    }
+
+    /// Peers closed because they did not read.
+    #[must_use]
+    pub fn unread_closed(&self) -> u64 {
+        self.unread_closed
+    }
+
     /// Notes that a peer spoke. Whether this node dialed it.
     #[inline]
     pub fn heard(&mut self, now: Now, id: ConnId) -> bool {
@@ -35,15 +64,20 @@ impl<P> Connections<P> {
             self.log(Level::Warn, format!("closed {unlogged} more connections"));
         }
         self.refused_lately = 0;
+        let unread_max = self.unread_max.filter(|_| !is_planted(Bug::KeepTheUnread));
         for slot in 0..self.slots.len() {
             let Some(connection) = self.at_slot(slot) else { continue };
             let id = connection.id;
+            let unread = connection.look_unread(now.mono);
             let silence = now.mono.since(connection.last_heard);
             if silence > limits::SILENCE_MAX - limits::SILENCE_CHECK_EVERY {
                 // Behind the next look the bound would be broken.
                 self.refuse(id, ErrorCode::Silent, "silent for 45 s; send heartbeats");
             } else if connection.peer.is_none() && silence > limits::GREETING_MAX {
                 self.refuse(id, ErrorCode::Silent, "no SESSION frame within 5 s");
+            } else if unread_max.is_some_and(|unread_max| unread >= unread_max) {
+                self.unread_closed += 1;
+                self.refuse(id, ErrorCode::Limit, "you read nothing for too long");
             } else if now.mono.since(connection.last_sent) >= limits::HEARTBEAT_EVERY
                 && connection.outbox.is_empty()
             {
@@ -58,6 +92,13 @@ impl<P> Connections<P> {
                 self.send(id, beat);
             }
         }
+    }
+
+    /// Asks a peer for a sign of life now: somebody else wants its seat.
+    pub(in crate::node::session) fn ask_for_life(&mut self, now: Now, id: ConnId) {
+        let flags = U16::new(Flags::MORE);
+        let (token, sent_at) = (U32::new(Heartbeat::LIFE_TOKEN), U64::new(now.wall_ns));
+        self.send(id, Heartbeat { flags, token, sent_at, ..Heartbeat::default() });
     }
 
     /// When [`Connections::tick`] is due; never while nobody is connected, so that a quiet node sleeps.
@@ -114,6 +155,31 @@ mod tests {
         // The last look before the bound.
         connections.tick(now(45), |()| Seq::new(7));
         assert!(connections.get(conn(1)).is_none());
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_for_long_is_closed_and_a_slow_one_is_not() {
+        let mut connections = Connections::<()>::default();
+        connections.bound_unread(Duration::from_secs(20));
+        connections.insert(now(0), conn(1));
+        connections.greet(conn(1), false, ());
+        for seconds in (2..100).step_by(2) {
+            connections.heard(now(seconds), conn(1));
+            connections.tick(now(seconds), |()| None);
+            connections.send(conn(1), crate::wire::Run::default());
+            if seconds % 16 == 0 {
+                connections.sent(now(seconds), conn(1), 1);
+            }
+        }
+        assert!(connections.get(conn(1)).is_some(), "it reads, if only a little");
+        // The look at 98 found it as it was; it has taken nothing since.
+        for seconds in (100..=118).step_by(2) {
+            assert!(connections.get(conn(1)).is_some(), "{seconds}");
+            connections.heard(now(seconds), conn(1));
+            connections.tick(now(seconds), |()| None);
+        }
+        assert!(connections.get(conn(1)).is_none());
+        assert_eq!(connections.unread_closed(), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::log::hole_in;
 use crate::wire::{EndStatus, Gap, GapReason};
 
-fn hole(from: u64, to: u64) -> Frame {
+pub(super) fn hole(from: u64, to: u64) -> Frame {
     let (from, to) = (Seq::new(from).unwrap(), Seq::new(to).unwrap());
     Frame::seal(Gap::uncounted(GapReason::Corrupt, from, to))
 }
@@ -139,7 +139,10 @@ fn an_acknowledged_hole_survives_a_loss_of_power() {
     let mut kept = Bench::on(bench.disk.crash(0, |_, _| PageFate::Old), bench.now);
     assert!(kept.shard.index.holes.has(4, 9));
     let (core, session) = kept.core(1, 1);
-    assert_eq!(session.view::<Session>().unwrap().next_seq.get(), 10);
+    let session = session.view::<Session>().unwrap();
+    assert_eq!((session.next_seq.get(), session.durable_seq.get()), (4, 10));
+    // Core comes to the hole again, and nothing new is stored.
+    kept.feed(core, &[hole(4, 9)]);
     kept.feed(core, &[trade(10, 0, 20)]);
     assert_eq!(status(&kept.ask(Op::Last, "ABEV3", 2, 0, 0)), PARTIAL);
     assert_eq!(status(&kept.ask(Op::Last, "ABEV3", 1, 0, 0)), COMPLETE);

@@ -1,0 +1,140 @@
+//! What a feeder may say, and what of it is believed. A shard cannot know whether its feeder is core, so a
+//! number of a feeder is checked against what is known, and whatever one feeder said wrongly the next one mends.
+//!
+//! # Decisions
+//!
+//! * A shard asks for what comes behind the last frame that it holds, and not from where a HEARTBEAT has led it:
+//!   whoever said that may have been wrong, and what it skipped would be lost in silence. Core reads that part of
+//!   its journal again and finds nothing of this shard in it, when the HEARTBEAT was right.
+//! * What a shard has acknowledged must not be taken back, so it acknowledges nothing until the present feeder has
+//!   come as far as the one before it.
+//! * A place beyond everything that the feeder has is nobody's: it is given up, and told.
+//! * A sequence does not grow faster than any market could be. What goes beyond that is refused, so that
+//!   no number of a confused peer comes near the end of all numbers.
+
+use super::{Level, Shard};
+use crate::limits;
+use crate::log::Storage;
+use crate::node::session::{Rejection, Seat};
+use crate::planted::{Bug, is_planted};
+use crate::time::{Mono, Now};
+use crate::wire::{ErrorCode, Frame, Seq, Session};
+
+/// The present feeder.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) seat: Seat,
+    /// It has brought this shard's part of everything before this seq.
+    passed_seq: Seq,
+    /// What was acknowledged to those before it does not go beyond this.
+    acked_seq: Seq,
+    /// What it says may grow from here,
+    base_seq: Seq,
+    /// since then.
+    since: Mono,
+}
+
+impl Default for Feed {
+    fn default() -> Feed {
+        let (passed_seq, base_seq) = (Seq::FIRST, Seq::FIRST);
+        let (seat, acked_seq, since) = (Seat::default(), Seq::FIRST, Mono::default());
+        Feed { seat, passed_seq, acked_seq, base_seq, since }
+    }
+}
+
+impl Feed {
+    /// A feeder begins behind `passed_seq`, and says that its sequence goes as far as `base_seq`.
+    fn begin(&mut self, now: Now, passed_seq: Seq, acked_seq: Seq, base_seq: Seq) {
+        (self.passed_seq, self.acked_seq) = (passed_seq, acked_seq);
+        (self.base_seq, self.since) = (base_seq, now.mono);
+    }
+
+    /// The feeder says that everything before `next_seq` has been sent.
+    ///
+    /// # Errors
+    /// When no sequence can have come so far.
+    pub(super) fn check(&self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
+        let seconds = now.mono.since(self.since).as_secs().saturating_add(1);
+        let growth = seconds.saturating_mul(limits::RATE_EVENTS_PER_S_MAX);
+        if next_seq.get() > self.base_seq.get().saturating_add(growth) {
+            let text = "no sequence has come so far by now";
+            return Err(Rejection::new(ErrorCode::Unexpected, text));
+        }
+        Ok(())
+    }
+
+    /// The feeder has come so far.
+    pub(super) fn pass(&mut self, next_seq: Seq) {
+        self.passed_seq = self.passed_seq.max(next_seq);
+    }
+
+    /// Whether it has come as far as this shard was before.
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.passed_seq >= self.acked_seq || is_planted(Bug::TrustHeartbeatsForGood)
+    }
+}
+
+impl<S: Storage> Shard<S> {
+    /// Whether this can be a feeder of this shard at all, before anything is changed for it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn check_feeder(&mut self, now: Now, session: &Session) -> Result<(), Rejection> {
+        let text = "another feeder lives; come back later";
+        self.feed.seat.check(now, &mut self.connections, text)?;
+        let epoch_max = self.log.epoch().saturating_add(limits::EPOCH_JUMP_MAX);
+        if session.epoch.get() > epoch_max && !is_planted(Bug::FollowAnyEpoch) {
+            let text = "that epoch is too far from this shard's";
+            return Err(Rejection::new(ErrorCode::Unexpected, text));
+        }
+        let ahead = session.next_seq.get().saturating_sub(self.wanted().get());
+        if ahead > limits::FEED_AHEAD_MAX {
+            let text = "that sequence is too far ahead of this shard's";
+            return Err(Rejection::new(ErrorCode::Unexpected, text));
+        }
+        Ok(())
+    }
+
+    /// A feeder has been let in, and its epoch is this shard's.
+    pub(super) fn begin_feed(&mut self, now: Now, session: &Session) -> Result<(), Rejection> {
+        let (wanted, asked) = (self.wanted(), self.asked_seq());
+        let feeders = session.next_seq();
+        if feeders.is_some_and(|feeders| wanted > feeders && asked <= feeders) {
+            let text = "the log cannot note its place now";
+            let text =
+                self.log.fall_back_upstream(asked.get(), now).map(|()| text).map_err(|_| text);
+            text.map_err(|text| Rejection::new(ErrorCode::Storage, text))?;
+            self.has_updates = true;
+            let text = format!(
+                "this shard was told of everything before seq {wanted}, and its feeder is at {} only: it goes \
+                 on behind its last frame, from seq {asked}",
+                Seq::number(feeders)
+            );
+            self.connections.log(Level::Error, text);
+        }
+        let acked = feeders.map_or(wanted, |feeders| wanted.min(feeders));
+        let base = self.wanted().max(Seq::or_first(session.next_seq.get()));
+        self.feed.begin(now, asked, acked, base);
+        Ok(())
+    }
+
+    /// Behind the last frame that this shard holds: what it asks a feeder for.
+    pub(super) fn asked_seq(&self) -> Seq {
+        if is_planted(Bug::TrustHeartbeatsForGood) {
+            return self.wanted();
+        }
+        Seq::or_first(self.log.next_seq()).min(self.wanted())
+    }
+
+    /// A frame of the sequence from the feeder.
+    ///
+    /// # Errors
+    /// When no sequence can have come so far.
+    #[inline]
+    pub(super) fn pass_frame(&mut self, now: Now, frame: &Frame) -> Result<(), Rejection> {
+        let next_seq = frame.next_seq();
+        self.feed.check(now, next_seq)?;
+        self.feed.pass(next_seq);
+        Ok(())
+    }
+}

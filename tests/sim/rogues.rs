@@ -1,0 +1,218 @@
+//! Rogue peers, one at a time, each where it can do most. When it is gone, everything is as if it had not been.
+
+use std::time::Duration;
+
+use pregao::log::Retention;
+use pregao::market::partition::Partition;
+use pregao::time::Mono;
+use pregao::wire::{BreakerChange, Ended, ErrorCode, Frame, Kind, Op, Query, Refusal};
+
+use crate::faults::Fault;
+use crate::hosts::{AnyNode, Spec};
+use crate::road::{MS, Options, Removal, Road, SHARDS, address, plain, symbols};
+use crate::rogue::{Rogue, RogueConfig, Voice};
+
+/// When the rogues are gone.
+const GONE_MS: u64 = 4_000;
+
+fn rogue(road: &mut Road, voice: Voice, port: u16, from_ms: u64, until_ms: u64) -> usize {
+    let (from, until) = (Mono(from_ms * MS), Mono(until_ms * MS));
+    let seed = 0xBAD ^ u64::from(port) ^ from_ms;
+    let config = RogueConfig { voice, target: address(port), seed, from, until };
+    let at = if voice == Voice::Follower { port } else { 1 };
+    road.world.add("rogue", address(at), Spec::Rogue(config))
+}
+
+fn of(road: &Road, host: usize) -> &Rogue {
+    match &road.world.hosts[host].node {
+        Some(AnyNode::Rogue(rogue)) => rogue,
+        _ => panic!("a rogue"),
+    }
+}
+
+fn road(seed: u64) -> Road {
+    Road::new(&Options { events: 300, pace_ns: 4 * MS, ..Options::new(seed) })
+}
+
+/// Every shard has its part, and the subscriber of everything has all of it.
+fn has_converged(road: &mut Road) {
+    let now_ms = road.world.now_ns() / MS;
+    for step in 0..60 {
+        road.run_until_ms(now_ms + 1_000 * step);
+        if lacking(road).is_none() {
+            break;
+        }
+    }
+    let told = road.world.describe();
+    let lacking = lacking(road);
+    road.world.hold(lacking.is_none(), "a-rogue-leaves-nothing-behind", || {
+        format!("{}\n{told}", lacking.unwrap_or_default())
+    });
+}
+
+/// Who does not have what it should.
+fn lacking(road: &Road) -> Option<String> {
+    let journal = road.stored(road.core);
+    let events = road.schedule.frames().len() - road.schedule.definitions();
+    let is_event =
+        |f: &&Frame| f.kind != Kind::Definition as u8 && f.kind != Kind::BreakerChange as u8;
+    if road.world.hosts[road.core].spec.keeping().is_some_and(|keeping| !keeping.removes()) {
+        let held = journal.iter().filter(is_event).count();
+        if held != events {
+            return Some(format!("core has {held} of {events}"));
+        }
+        let names = symbols(&journal);
+        for shard in 0..SHARDS {
+            let partition = Partition::hash(SHARDS).unwrap();
+            let is_owned = |f: &&Frame| partition.owner(&names[&f.instrument.get()]) == shard;
+            let owned: Vec<Frame> = journal.iter().filter(is_owned).copied().collect();
+            let held = road.stored(road.shards[usize::from(shard)]);
+            if held != owned {
+                return Some(format!("shard-{shard} has {} of {}", held.len(), owned.len()));
+            }
+        }
+    }
+    let told =
+        road.world.client(road.all).frames.iter().map(plain).filter(|f| is_event(&f)).count();
+    (told != events).then(|| format!("the subscriber has {told} of {events}"))
+}
+
+/// Core is away for a while, and somebody speaks in its place.
+fn while_core_is_away(voice: Voice, ports: &[u16]) {
+    for seed in 0..8 {
+        let mut road = road(seed);
+        let rogues: Vec<usize> =
+            ports.iter().map(|&port| rogue(&mut road, voice, port, 100, GONE_MS)).collect();
+        for at_ms in [200, 900] {
+            road.world.plan_fault(at_ms * MS, Fault::Kill(road.core, 400 * MS));
+        }
+        road.run_until_ms(GONE_MS + 2_500);
+        let greeted: u64 = rogues.iter().map(|&host| of(&road, host).greeted).sum();
+        assert!(greeted > 0 || seed > 0, "no rogue was ever let in");
+        if voice == Voice::Publisher {
+            let tolerated = rogues.iter().map(|&host| of(&road, host).tolerated).max().unwrap_or(0);
+            road.world.hold(tolerated < 4, "a-jump-that-nobody-announced-is-refused", || {
+                format!("one connection brought {tolerated} of them")
+            });
+        }
+        has_converged(&mut road);
+    }
+}
+
+pub(crate) fn a_rogue_feeder_takes_nothing_away() {
+    while_core_is_away(Voice::Feeder, &[9001, 9002, 9003]);
+}
+
+pub(crate) fn a_rogue_publisher_is_forgotten() {
+    while_core_is_away(Voice::Publisher, &[8081]);
+}
+
+pub(crate) fn a_rogue_publisher_that_announces_is_forgotten() {
+    while_core_is_away(Voice::Jumper, &[8081]);
+}
+
+pub(crate) fn a_rogue_consumer_takes_nothing_away() {
+    while_core_is_away(Voice::Consumer, &[8080]);
+}
+
+/// A second feeder and a second publisher, beside those that live.
+pub(crate) fn a_living_feeder_keeps_its_seat() {
+    let mut road = road(1);
+    for (voice, port) in [(Voice::Feeder, 9001), (Voice::Publisher, 8081)] {
+        let rogue = rogue(&mut road, voice, port, 300, GONE_MS);
+        let now_ms = road.world.now_ns() / MS;
+        road.run_until_ms(now_ms + 1_200);
+        let lines: Vec<&String> =
+            road.world.hosts[road.core].log.iter().filter(|line| line.contains("ended")).collect();
+        road.world.hold(lines.is_empty(), "a-living-peer-keeps-its-seat", || format!("{lines:?}"));
+        assert!(of(&road, rogue).refused > 0 && of(&road, rogue).greeted == 0);
+    }
+    has_converged(&mut road);
+}
+
+/// Somebody listens where a shard should, and acknowledges what nobody sent it.
+pub(crate) fn a_rogue_follower_makes_core_forget_nothing() {
+    for seed in 0..8 {
+        let removes = |segment_records| {
+            let retention = Retention { bytes_max: Some(0), ..Retention::default() };
+            Some(Removal { segment_records, retention })
+        };
+        let options = Options {
+            events: 900,
+            pace_ns: 4 * MS,
+            core_removes: removes(64),
+            ..Options::new(seed)
+        };
+        let mut road = Road::new(&options);
+        rogue(&mut road, Voice::Follower, 9001, 0, GONE_MS);
+        road.world.plan_fault(300 * MS, Fault::Kill(road.shards[0], 4_000 * MS));
+        road.run_until_ms(12_000);
+        // What core published is known; the shard must have its part of it.
+        let shard = road.shards[0];
+        let log: Vec<&String> = road.world.hosts[shard]
+            .log
+            .iter()
+            .filter(|line| line.contains("history begins"))
+            .collect();
+        road.world
+            .hold(log.is_empty(), "core-forgets-nothing-that-a-shard-lacks", || format!("{log:?}"));
+    }
+}
+
+pub(crate) fn a_flood_of_reports_is_bounded() {
+    let mut road = road(2);
+    rogue(&mut road, Voice::Reporter, 8082, 100, 20_100);
+    road.run_until_ms(21_000);
+    let journal = road.stored(road.core);
+    let flood = journal.iter().filter_map(Frame::view::<BreakerChange>);
+    let flood = flood.filter(|change| change.name.starts_with(b"aggregator.")).count();
+    assert!(flood > 0);
+    // Of two breakers, 16 saved ones and one in ten seconds each.
+    road.world.hold(flood <= 2 * (16 + 3), "a-flood-of-reports-is-bounded", || {
+        format!("{flood} reports in the journal")
+    });
+    has_converged(&mut road);
+}
+
+pub(crate) fn questions_about_the_future_end_soon() {
+    let mut road = road(3);
+    let future = rogue(&mut road, Voice::Future(100), 9001, 2_000, 40_000);
+    road.run_until_ms(14_000);
+    let ended = of(&road, future).first_end;
+    road.world.hold(ended.is_some(), "nobody-waits-for-ever", || {
+        format!("100 questions about the future, and {} were ended", of(&road, future).ended)
+    });
+}
+
+/// Some ask for all the waiting places that there are, and one more asks for one.
+pub(crate) fn greedy_peers_leave_room_for_others() {
+    let mut road = road(4);
+    for _ in 0..5 {
+        rogue(&mut road, Voice::Future(1_024), 9001, 2_000, 40_000);
+    }
+    road.run_until_ms(6_000);
+    let query = Query { deadline_us: 50_000.into(), ..Road::query(Op::Last, "*") };
+    let asker = road.world.ask_as_of(road.shard_askers[0], query, u64::MAX - 1);
+    let refused: Vec<u16> = asker.messages::<Refusal>().map(|it| it.code.get()).collect();
+    let behind = asker.messages::<Ended>().any(|end| end.code.get() == ErrorCode::Behind as u16);
+    road.world
+        .hold(behind, "greedy-peers-leave-room-for-others", || format!("refused: {refused:?}"));
+}
+
+pub(crate) fn who_reads_nothing_is_closed() {
+    // More than any direction of a connection holds here.
+    let options = Options { events: 1_000, pace_ns: 4 * MS, ..Options::new(5) };
+    let mut road = Road::new(&options);
+    let deaf = rogue(&mut road, Voice::Deaf, 8081, 50, 600_000);
+    let now_ns = road.world.now_ns();
+    let until = Duration::from_secs(100);
+    road.world.run_until(now_ns + u64::try_from(until.as_nanos()).unwrap());
+    let lines = &road.world.hosts[road.broker].log;
+    let is_told = lines.iter().any(|line| line.contains("read nothing"));
+    road.world.hold(is_told, "who-reads-nothing-is-closed", || {
+        let tail: Vec<_> = lines.iter().rev().take(6).collect();
+        let (said, closed) = (of(&road, deaf).said, of(&road, deaf).closed);
+        format!("said {said}, closed {closed}: {tail:?} {}", road.world.describe())
+    });
+    has_converged(&mut road);
+}

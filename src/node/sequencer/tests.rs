@@ -171,6 +171,13 @@ impl Bench {
         (conn, frames)
     }
 
+    /// A follower was sent all that there is, on a connection that has ended.
+    fn sent_before(&mut self, dial: u32) {
+        let (conn, _) = self.follower(dial, 1);
+        self.read(conn);
+        self.core.handle_close(self.now, conn, CloseReason::Reset);
+    }
+
     /// Core has connected to a follower; what it said.
     fn greeted(&mut self, dial: u32) -> (ConnId, Session) {
         let dials = |action: &Action| matches!(action, Action::Dial { dial: it, .. } if *it == DialId(dial));

@@ -101,11 +101,15 @@ fn core_goes_on_only_when_it_says_that_it_continues() {
     let (mut bench, old) = Bench::first_epoch();
     let reader = bench.subscribe("*", Mode::Lossless, 1);
     bench.read(reader);
-    let (core, said) = bench.publisher(MARKET, SECOND, 2, 5);
-    assert_eq!(place(&said), (FIRST, 1, 6), "it says where it stands");
-    assert!(bench.read(reader).is_empty(), "and adopts nothing");
+    let (_, said) = bench.publisher(MARKET, SECOND, 2, 5);
+    assert!(refusal(&said).contains("another publisher lives"));
     bench.deliver(old, &[quote(6, 0)]);
-    assert_eq!(data_seqs(&bench.read(reader)), [6], "whoever publishes goes on meanwhile");
+    assert_eq!(data_seqs(&bench.read(reader)), [6], "whoever publishes goes on");
+    bench.broker.handle_close(bench.now, old, CloseReason::Reset);
+    bench.read(reader);
+    let (core, said) = bench.publisher(MARKET, SECOND, 2, 5);
+    assert_eq!(place(&said), (FIRST, 1, 7), "it says where it stands");
+    assert!(bench.read(reader).is_empty(), "and adopts nothing");
     let said = bench.say(core, MARKET, SECOND, 2, 5, Session::CONTINUES);
     assert_eq!(place(&said), (SECOND, 2, 5));
     let told = bench.read(reader);
@@ -186,6 +190,7 @@ fn another_source_with_another_identity_begins_a_new_sequence() {
     let starts = Frame::seal(Heartbeat { next_seq: U64::new(1), ..Heartbeat::default() });
     let (publisher, _) = bench.publisher(3, FIRST, 1, 1);
     bench.deliver(publisher, &[starts, other(1), other(2)]);
+    bench.broker.handle_close(bench.now, publisher, CloseReason::PeerClosed);
     // The same number says nothing to readers of older programs: it is not taken.
     let (again, said) = bench.publisher(3, SECOND, 1, 1);
     assert_eq!(place(&said), (FIRST, 1, 3));
@@ -210,7 +215,7 @@ fn a_new_epoch_takes_back_what_was_void() {
     let conn = bench.subscribe("*", Mode::Lossless, 0);
     bench.deliver(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
     bench.read(conn);
-    let restarted = bench.open();
+    let restarted = bench.restart(publisher);
     bench.begin(restarted, 2, 6);
     bench.deliver(restarted, &[quote(6, 1)]);
     let frames = bench.read(conn);
@@ -223,10 +228,10 @@ fn a_new_epoch_takes_back_what_was_void() {
 #[test]
 fn an_epoch_that_takes_nothing_back_is_announced_too() {
     let mut bench = Bench::new(64);
-    bench.market();
+    let publisher = bench.market();
     let conn = bench.subscribe("PETR4", Mode::Lossless, 0);
     bench.read(conn);
-    let restarted = bench.open();
+    let restarted = bench.restart(publisher);
     bench.begin(restarted, 2, 3);
     let frames = bench.read(conn);
     assert!(gaps(&frames).is_empty());
@@ -241,11 +246,11 @@ fn a_missed_epoch_may_have_begun_anywhere_in_the_one_before() {
     let conn = bench.subscribe("*", Mode::Lossless, 0);
     bench.deliver(publisher, &(3..=9).map(|seq| quote(seq, 0)).collect::<Vec<_>>());
     bench.read(conn);
-    let restarted = bench.open();
+    let restarted = bench.restart(publisher);
     bench.begin(restarted, 2, 6);
     bench.deliver(restarted, &(6..=9).map(|seq| quote(seq, 1)).collect::<Vec<_>>());
     bench.read(conn);
-    let restarted = bench.open();
+    let restarted = bench.restart(restarted);
     bench.begin(restarted, 4, 9);
     let frames = bench.read(conn);
     assert_eq!(gaps(&frames), [(GapReason::Void as u8, 6, 9)], "epoch 3 is not known");

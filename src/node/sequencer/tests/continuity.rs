@@ -48,6 +48,7 @@ fn a_follower_goes_on_where_it_says_and_gets_its_part_only() {
     let mut bench = Bench::new();
     let exchange = bench.market();
     bench.deliver(exchange, &[quote(3, 0), quote(4, 1), trade(5, 0)]);
+    bench.sent_before(BROKER);
     let (_, frames) = bench.follower(1, 4);
     assert_eq!(seqs(&frames), [4, 5]);
     let (_, frames) = bench.follower(2, 1);
@@ -178,6 +179,7 @@ fn a_shard_is_sent_only_what_the_journal_cannot_lose() {
     let mut bench = Bench::new();
     let exchange = bench.market();
     bench.turn();
+    bench.sent_before(BROKER);
     let (broker, _) = bench.follower(BROKER, 3);
     let (shard, frames) = bench.follower(SHARD, 1);
     assert_eq!(seqs(&frames), [1, 2]);

@@ -164,6 +164,7 @@ fn a_broker_that_comes_back_too_late_gets_names_and_last_values() {
     let (mut bench, _) = trimmed();
     let begins = first_seq(&bench);
     // It has seen one definition, and nothing since.
+    bench.sent_before(BROKER);
     let (_, frames) = bench.follower(BROKER, 2);
     goes_on_with_what_it_missed(&frames, begins);
 }
@@ -172,6 +173,7 @@ fn a_broker_that_comes_back_too_late_gets_names_and_last_values() {
 fn a_slow_broker_that_the_trimming_overtakes_gets_names_and_last_values() {
     let mut bench = new();
     let exchange = bench.market();
+    bench.sent_before(BROKER);
     let (broker, _) = bench.follower(BROKER, 2);
     feed(&mut bench, exchange, [trade(3, 1), trade(4, 1)].into_iter());
     feed(&mut bench, exchange, (5..305).map(|seq| quote(seq, 0)));

@@ -26,6 +26,8 @@ impl Bench {
         assert_eq!((said.feed.get(), said.next_seq.get()), (FEED, 1), "it had nothing");
         bench.deliver(core, &[definition(1, 0, "ABEV3"), definition(2, 1, "ITUB4")]);
         bench.deliver(core, &[trade(3, 0, 10), trade(4, 0, 11)]);
+        // A living feeder keeps its seat.
+        bench.shard.handle_close(bench.now, core, CloseReason::Reset);
         bench
     }
 

@@ -68,6 +68,7 @@ struct Asked {
 pub(crate) struct History {
     epochs: BTreeMap<u32, u64>,
     published: BTreeMap<u64, (u32, Frame)>,
+    published_at: Published,
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +109,8 @@ impl Watch {
         self.core_durable = 0;
         let epochs = std::mem::replace(&mut self.epochs, to.epochs);
         let published = std::mem::replace(&mut self.published, to.published);
-        History { epochs, published }
+        let published_at = std::mem::replace(&mut self.published_at, to.published_at);
+        History { epochs, published, published_at }
     }
 
     /// What this host has said counts no more.

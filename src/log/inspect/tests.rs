@@ -86,7 +86,12 @@ fn agrees(disk: &MemoryDisk, config: LogConfig, what: &str) {
     let (held, damaged) = contents(&log);
     let read = read.unwrap();
     assert_eq!(seqs(&read), held, "{what}");
-    assert_eq!(summary.damaged_records, damaged.len() as u64, "{what}");
+    // Where an Epoch mark rots, an open takes the marks of that epoch for rot too, and so does the summary.
+    let rotten: u64 = recovery.damaged.iter().map(|range| range.end - range.start).sum();
+    assert!(summary.damaged_records >= damaged.len() as u64, "{what}");
+    if recovery.skipped_segments.is_empty() {
+        assert_eq!(summary.damaged_records, rotten, "{what}");
+    }
 }
 
 /// A log of few records over two segments and a prepared one.

@@ -31,8 +31,8 @@ use crate::node::{CloseReason, aggregator_breaker_name};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, Counted, Ended, Frame, Heartbeat, Kind, NodeStatus, Refusal, Run, padded,
-    unpadded,
+    BreakerAction, Counted, Ended, Frame, Heartbeat, Kind, NodeStatus, Refusal, Run, Session,
+    padded, unpadded,
 };
 
 /// All of them: core first, then the shards in order, each with its copies behind it.
@@ -221,10 +221,14 @@ impl Leaves {
         gather: &mut Gather,
     ) -> Result<(), LeafFault> {
         let Some(leaf) = self.all.get_mut(index) else { return Ok(()) };
+        let leaf_id = LeafId(u32::try_from(index).unwrap_or(u32::MAX));
         if leaf.uplink.ready().is_none() {
+            // A cut that it was at before it was away would be an old one.
+            if let Some(session) = frame.view::<Session>() {
+                gather.note_as_of(leaf_id, session.next_seq());
+            }
             return leaf.handle_greeting(now, frame);
         }
-        let leaf_id = LeafId(u32::try_from(index).unwrap_or(u32::MAX));
         // Rows belong to a RUN until the next control frame.
         leaf.run = None;
         match frame.kind() {

@@ -24,10 +24,13 @@ fn the_answer_stands_behind_all_that_there_was_when_it_was_asked() {
     for part in feed.chunks(8) {
         bench.deliver(exchange, part);
     }
+    // A shard is sent what is durable.
+    bench.sleep_ms(100);
+    bench.sleep_ms(100);
     for dial in [1, 2] {
         let conn = bench.open(Origin::Dialed(DialId(dial)));
-        assert!(bench.read(conn)[0].view::<Session>().is_some());
-        let hello = Frame::seal(Session { next_seq: U64::new(1), ..Session::default() });
+        let core = *bench.read(conn)[0].view::<Session>().unwrap();
+        let hello = Frame::seal(Session { next_seq: U64::new(1), role: 0, ..core });
         bench.deliver(conn, &[hello, probe(9)]);
         let frames = bench.read(conn);
         let last = frames.iter().rposition(|frame| frame.kind().is_some_and(Kind::is_data));

@@ -188,7 +188,6 @@ fn limits_are_as_written() {
     for (name, bound) in [
         ("queries under way on one connection", limits::LEAF_QUERIES_MAX as u64),
         ("queries under way in one shard", limits::SHARD_QUERIES_MAX as u64),
-        ("replays under way at core", limits::REPLAYS_MAX as u64),
         ("of these, queries about", limits::GATHERS_AHEAD_MAX as u64),
         ("instruments in all answers", limits::SCAN_INSTRUMENTS_TOTAL_MAX as u64),
         ("trades that one query", limits::SCAN_TRADES_MAX),

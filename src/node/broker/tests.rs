@@ -5,8 +5,8 @@ use zerocopy::IntoBytes;
 use super::*;
 use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{
-    Definition, Gap, GapReason, InstrumentId, InstrumentIndex, Mode, Quote, Refusal, Role,
-    SnapshotEnd, Subscribe, Subscribed, Trade, U16, U64, as_frames,
+    Definition, ErrorCode, Gap, GapReason, Heartbeat, InstrumentId, InstrumentIndex, Kind, Mode,
+    Quote, Refusal, Role, SnapshotEnd, Subscribe, Subscribed, Trade, U16, U64, as_frames,
 };
 
 mod continuity;

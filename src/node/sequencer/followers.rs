@@ -16,6 +16,7 @@
 mod catch_up;
 mod claims;
 mod continuity;
+mod heartbeats;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -322,84 +323,12 @@ impl Followers {
         out.extend(follower.answer_probe(now));
     }
 
-    /// The answer to one that wants a sign of life: what it was last told of the last values still holds. A shard
-    /// hands none out.
-    pub(super) fn sign_of_life(&self, now: Now, index: usize) -> Heartbeat {
-        let is_stale = self.all.get(index).is_some_and(|follower| {
-            follower.config.shard.is_none() && follower.reported_live != Some(true)
-        });
-        let flags = U16::new(if is_stale { Flags::STALE } else { 0 });
-        let (token, sent_at) = (U32::new(Heartbeat::LIFE_TOKEN), U64::new(now.wall_ns));
-        Heartbeat { flags, token, sent_at, ..Heartbeat::default() }
-    }
-
-    /// A follower asks whether it has all. Of several questions the last is answered.
-    pub(super) fn note_probe(&mut self, index: usize, token: U32, position: u64) {
-        if let Some(follower) = self.all.get_mut(index) {
-            follower.probe = Some(Probe { token, position });
-        }
-    }
-
     /// Whether a follower has more of the journal before it.
     pub(super) fn is_behind<S: Storage>(&self, index: usize, journal: &Log<S>) -> bool {
         self.all
             .get(index)
             .and_then(|follower| Some(follower.position()? < follower.end(journal).0))
             .unwrap_or(false)
-    }
-
-    /// Once a second a follower gets a heartbeat of how far its stream has come, when it has moved: a shard that
-    /// owns nothing of what happened would otherwise ask for all of it again after a restart.
-    pub(super) fn heartbeats_due<S: Storage>(
-        &mut self,
-        now: Now,
-        journal: &Log<S>,
-        is_live: bool,
-    ) -> Vec<(ConnId, Frame)> {
-        let stale = U16::new(if is_live { 0 } else { Flags::STALE });
-        let heartbeat = |follower: &mut Follower| {
-            // A broker hands last values out: it must know at once whether they are current.
-            let hands_out =
-                matches!(follower.stream, Stream::Frames { .. } | Stream::Snapshot { .. });
-            let Some(conn) = follower.uplink.ready().filter(|_| hands_out) else {
-                follower.reported_live = None;
-                return None;
-            };
-            // Stale at once; live only when it has been sent all that makes it so.
-            let has_all = journal.committed_seq() == journal.next_seq()
-                && follower.position() == Some(journal.committed_position());
-            let is_update = follower.config.shard.is_none()
-                && follower.reported_live != Some(is_live)
-                && (has_all || !is_live);
-            if is_update {
-                follower.reported_live = Some(is_live);
-                return Some((
-                    conn,
-                    Frame::seal(Heartbeat { flags: stale, ..Heartbeat::default() }),
-                ));
-            }
-            let position = follower.position()?;
-            if now.mono < follower.next_heartbeat {
-                return None;
-            }
-            follower.next_heartbeat = now.mono + limits::PROGRESS_HEARTBEAT_EVERY;
-            let (end, end_seq) = follower.end(journal);
-            if position == end {
-                // What is appended in this turn has not been streamed: it is not committed yet.
-                follower.passed_seq = follower.passed_seq.max(Seq::or_first(end_seq));
-            }
-            if follower.announced_seq >= Some(follower.passed_seq) {
-                return None;
-            }
-            follower.announced_seq = Some(follower.passed_seq);
-            let next_seq = Seq::field(follower.announced_seq);
-            let sent_at = U64::new(now.wall_ns);
-            let stale =
-                U16::new(if follower.reported_live == Some(true) { 0 } else { Flags::STALE });
-            let heartbeat = Heartbeat { flags: stale, next_seq, sent_at, ..Heartbeat::default() };
-            Some((conn, Frame::seal(heartbeat)))
-        };
-        self.all.iter_mut().filter_map(heartbeat).collect()
     }
 
     /// Connections to close now, and why.
@@ -472,22 +401,6 @@ impl Follower {
             return (journal.durable_position(), journal.durable_seq());
         }
         (journal.committed_position(), journal.committed_seq())
-    }
-
-    /// The answer to its question, once its stream has passed all that there was when it asked. It says what was
-    /// last said of the last values, in the place of the stream where that is true.
-    fn answer_probe(&mut self, now: Now) -> Option<Frame> {
-        let position = self.position()?;
-        let is_due =
-            |probe: &mut Probe| position >= probe.position || is_planted(Bug::AnswerProbeAhead);
-        let Probe { token, .. } = self.probe.take_if(is_due)?;
-        let flags = if self.reported_live == Some(true) { 0 } else { Flags::STALE };
-        let (flags, sent_at) = (U16::new(flags), U64::new(now.wall_ns));
-        // A shard also notes how far its part is whole.
-        let passed_seq = self.config.shard.map(|_| self.passed_seq);
-        self.announced_seq = self.announced_seq.max(passed_seq);
-        let next_seq = Seq::field(passed_seq);
-        Some(Frame::seal(Heartbeat { flags, token, next_seq, sent_at, ..Heartbeat::default() }))
     }
 
     /// It has answered our SESSION: it says where it is.

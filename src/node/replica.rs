@@ -122,7 +122,8 @@ impl Replica {
         if let Err(rejection) = self.seat.check(now, &mut self.connections, text) {
             return Admission::Refused(rejection);
         }
-        let holds_nothing = self.next_seq.is_none();
+        // What came without an identity is nobody's, so it is not core's.
+        let holds_nothing = self.next_seq.is_none() || self.feed == 0;
         if !holds_nothing && session.feed.get() != self.feed {
             // What is known here is part of core's sequence only up to where core says.
             if self.asked != Some(conn) {
@@ -161,7 +162,9 @@ impl Replica {
         let start = if missed { start.min(self.epoch_start) } else { start };
         // An epoch that is lower than the known one, under the same identity, does not descend from it.
         let is_same_feed = session.feed.get() == self.feed;
-        let is_void = is_same_feed && epoch < self.epoch
+        let is_nobodys = self.feed == 0 && !is_same_feed;
+        let is_void = is_nobodys
+            || is_same_feed && epoch < self.epoch
             || (epoch, session.feed.get()) != (self.epoch, self.feed) && start < self.next_seq;
         // Core never had what is known here, or took it back: begin with its last values.
         if is_void || session.next_seq() < self.next_seq {

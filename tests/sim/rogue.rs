@@ -123,9 +123,11 @@ impl Rogue {
                 (Role::Feeder, epoch, places[pick])
             }
             Voice::Publisher | Voice::Jumper => {
-                let epochs = [1, 2, 3, u32::MAX, 0];
-                // Core begins with 1: at first it speaks under the epoch that is known.
-                let pick = if self.said == 0 { 0 } else { self.random.below(5) };
+                // The broker tells whoever asks under which identity and epoch it stands.
+                let own = known.epoch.get();
+                let epochs = [own, own, own, 1, 2, 3, u32::MAX, 0];
+                let stays = self.config.voice == Voice::Jumper;
+                let pick = if stays { 0 } else { self.random.below(8) };
                 let epoch = epochs[usize::try_from(pick).unwrap()];
                 (Role::Publisher, U32::new(epoch), 1 << self.random.below(64))
             }
@@ -254,19 +256,24 @@ impl Rogue {
                 if self.config.voice == Voice::Follower {
                     // It has nothing, or more than there is, it says.
                     let beyond = U64::new(session.next_seq.get() + 1);
-                    let next_seq = if self.random.below(2) == 0 { U64::new(1) } else { beyond };
+                    // Whoever says that is asked again only after a while, so it comes second.
+                    let has_nothing = self.said == 0 || self.random.below(2) == 0;
+                    let next_seq = if has_nothing { U64::new(1) } else { beyond };
                     let durable_seq = next_seq;
                     self.connections
                         .send(conn, Session { role: 0, next_seq, durable_seq, ..*session });
                 }
                 let is_other = self.said_epoch != session.epoch && !self.asks_first;
                 if self.config.voice == Voice::Feeder && is_other && !self.insists {
-                    // A shard that does not know the epoch asks once more.
+                    // A shard that does not know the epoch asks once more. Nothing of what it has is void, it is told.
                     self.insists = true;
-                    let epoch_start = U64::new(1);
+                    let epoch_start = session.next_seq;
                     let role = Role::Feeder as u8;
                     let epoch = self.said_epoch;
-                    self.connections.send(conn, Session { role, epoch, epoch_start, ..*session });
+                    let is_far = epoch.get() >= 1 << 31;
+                    let options = U16::new(if is_far { Session::CONTINUES } else { 0 });
+                    self.connections
+                        .send(conn, Session { role, options, epoch, epoch_start, ..*session });
                 }
                 self.greeted += u64::from(!self.asks_first);
                 if self.asks_first {

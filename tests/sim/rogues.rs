@@ -14,6 +14,8 @@ use crate::rogue::{Rogue, RogueConfig, Voice};
 
 /// When the rogues are gone.
 const GONE_MS: u64 = 4_000;
+/// The same of one that takes the broker while it cannot hear core.
+const JUMPER_GONE_MS: u64 = 10_500;
 
 fn rogue(road: &mut Road, voice: Voice, port: u16, from_ms: u64, until_ms: u64) -> usize {
     let (from, until) = (Mono(from_ms * MS), Mono(until_ms * MS));
@@ -74,19 +76,29 @@ fn lacking(road: &Road) -> Option<String> {
     }
     let told =
         road.world.client(road.all).frames.iter().map(plain).filter(|f| is_event(&f)).count();
-    (told != events).then(|| format!("the subscriber has {told} of {events}"))
+    let foreign = road.world.client(road.all).frames.iter().map(plain);
+    let foreign: Vec<u64> =
+        foreign.filter(|f| !journal.contains(f)).map(|f| f.seq.get()).take(3).collect();
+    (told != events)
+        .then(|| format!("the subscriber has {told} of {events}, and of nobody {foreign:?}"))
 }
 
 /// Core is away for a while, and somebody speaks in its place.
 fn while_core_is_away(voice: Voice, ports: &[u16]) {
     for seed in 0..8 {
         let mut road = road(seed);
+        let until_ms = if voice == Voice::Jumper { JUMPER_GONE_MS } else { GONE_MS };
         let rogues: Vec<usize> =
-            ports.iter().map(|&port| rogue(&mut road, voice, port, 100, GONE_MS)).collect();
+            ports.iter().map(|&port| rogue(&mut road, voice, port, 100, until_ms)).collect();
         for at_ms in [200, 900] {
             road.world.plan_fault(at_ms * MS, Fault::Kill(road.core, 400 * MS));
         }
-        road.run_until_ms(GONE_MS + 2_500);
+        if voice == Voice::Jumper {
+            // A core that comes back in the same epoch has to say itself what it never sent.
+            let apart = Fault::Partition(road.core, road.broker, 8_000 * MS);
+            road.world.plan_fault(3_000 * MS, apart);
+        }
+        road.run_until_ms(until_ms + 2_500);
         let greeted: u64 = rogues.iter().map(|&host| of(&road, host).greeted).sum();
         assert!(greeted > 0 || seed > 0, "no rogue was ever let in");
         if voice == Voice::Publisher {

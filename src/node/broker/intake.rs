@@ -125,6 +125,14 @@ impl Intake {
             let start = if descends { start } else { start.min(Seq::FIRST.get()) };
             return Continuity::Goes { start, is_new: false };
         }
+        if !source.is_ready {
+            // There is nothing, whoever has brought it about.
+            return Continuity::Goes { start, is_new: true };
+        }
+        if source.feed == 0 && self.number == MARKET_SOURCE {
+            // Whose it is, nobody said, so core's it is not.
+            return Continuity::Goes { start: Seq::FIRST.get(), is_new: true };
+        }
         if self.number != MARKET_SOURCE {
             // Readers of older programs know an epoch by its number alone.
             return match session.epoch.get() == source.epoch {

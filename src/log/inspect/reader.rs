@@ -47,27 +47,44 @@ pub enum Item {
 }
 
 /// Where epochs began: a frame of an earlier epoch with a seq from there on is void.
+///
+/// A shard that missed epochs notes where the one that it had ended, and that is where the next one began. So its
+/// mark speaks of the epoch behind the one before, whatever epoch it went on with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Epochs(BTreeMap<u32, u64>);
+pub struct Epochs {
+    begun: BTreeMap<u32, u64>,
+    /// The epoch of the last mark.
+    last: u32,
+}
 
 impl Epochs {
+    /// Nothing, in a log that had this epoch before its first mark; 0: none, or it is not known.
+    fn behind(last: u32) -> Epochs {
+        Epochs { begun: BTreeMap::new(), last }
+    }
+
     fn note(&mut self, mark: &Mark) {
         let (epoch, start) = (mark.epoch.get(), mark.epoch_start.get());
-        if epoch > 0 && self.0.len() < INSPECT_EPOCHS_MAX {
-            self.0.entry(epoch).or_insert(start);
+        if epoch <= self.last {
+            return;
+        }
+        let begun = if self.last == 0 { epoch } else { self.last.saturating_add(1) };
+        self.last = epoch;
+        if self.begun.len() < INSPECT_EPOCHS_MAX {
+            self.begun.entry(begun).or_insert(start);
         }
     }
 
     /// Takes in what another log of the same sequence knows.
     pub fn merge(&mut self, other: &Epochs) {
-        for (epoch, start) in &other.0 {
-            self.0.entry(*epoch).or_insert(*start);
+        for (epoch, start) in &other.begun {
+            self.begun.entry(*epoch).or_insert(*start);
         }
     }
 
     /// Frames of `epoch` with this seq or a higher one are void; `u64::MAX`: none is.
     fn void_from(&self, epoch: u32) -> u64 {
-        let later = epoch.checked_add(1).map(|next| self.0.range(next..));
+        let later = epoch.checked_add(1).map(|next| self.begun.range(next..));
         later.and_then(|later| later.map(|(_, start)| *start).min()).unwrap_or(u64::MAX)
     }
 }
@@ -333,7 +350,6 @@ impl<F: Files> Reader<F> {
 /// The epochs that a log went through: in the first marks of its segments, and where two of these
 /// disagree, in between.
 fn epochs<F: Files>(files: &mut F, outline: &Outline, end: u64) -> Result<Epochs, StorageError> {
-    let mut epochs = Epochs::default();
     let mut chunk = Vec::new();
     let mut first_marks: Vec<Option<Mark>> = Vec::with_capacity(outline.places.len());
     let used: Vec<&Place> = outline.places.iter().filter(|place| place.base < end).collect();
@@ -345,6 +361,11 @@ fn epochs<F: Files>(files: &mut F, outline: &Outline, end: u64) -> Result<Epochs
         })?;
         first_marks.push(first);
     }
+    // What the log had before its oldest segment, its lineage still says.
+    let oldest = first_marks.iter().flatten().map(|mark| mark.epoch.get()).find(|epoch| *epoch > 0);
+    let earlier = outline.lineage.entries().iter().map(|entry| entry.epoch);
+    let before = earlier.filter(|epoch| Some(*epoch) < oldest).max();
+    let mut epochs = Epochs::behind(before.unwrap_or(0));
     for (index, place) in used.iter().enumerate() {
         let first = first_marks[index];
         let next = first_marks.get(index + 1).copied().flatten();

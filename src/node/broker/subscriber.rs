@@ -377,10 +377,13 @@ impl Subscriber {
             return Next::Lent;
         }
         self.fill_matching(view, interest, out, piece);
-        if out.is_empty() && self.cursor < next {
-            // Much was looked at and nothing found: others have their turn.
-            self.is_bulk = true;
-            return Next::Later;
+        if out.is_empty() {
+            // Much was looked at and nothing found: others have their turn. Who has come to the end without a match
+            // waits for what is live, like everybody.
+            self.is_bulk = self.cursor < next;
+            if self.is_bulk {
+                return Next::Later;
+            }
         }
         Next::gathered(out, false)
     }

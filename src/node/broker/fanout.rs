@@ -199,6 +199,7 @@ impl Fanout {
             SourceChange::Epoch(change) => {
                 let is_new_epoch = (source.epoch, source.feed) != (change.epoch, change.feed);
                 source.begin_epoch(change.feed, change.epoch, change.epoch_start, change.is_new);
+                source.publisher_seq = change.publisher_seq;
                 source.is_ready = change.is_ready;
                 if let Some(seq) = change.void_from {
                     source.values.void_from(seq);

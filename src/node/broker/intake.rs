@@ -166,6 +166,7 @@ impl Intake {
         let void_from = is_new_epoch.then(|| self.void(source, further_reactors, start)).flatten();
         let epoch_start = if is_new_epoch { start } else { session.epoch_start.get() };
         source.begin_epoch(feed, epoch, epoch_start, is_new);
+        source.publisher_seq = session.next_seq.get();
         self.tell_epoch(source, further_reactors, is_new, void_from);
         let displaced = self.seat.take(conn);
         self.life = PublisherLife::new(now);
@@ -184,10 +185,9 @@ impl Intake {
     ) -> Option<u64> {
         self.waiting.clear();
         self.announced_seq = None;
+        source.publisher_seq = session.next_seq.get();
         let void_from = self.void(source, further_reactors, session.next_seq()?.get());
-        if void_from.is_some() {
-            self.tell_epoch(source, further_reactors, false, void_from);
-        }
+        self.tell_epoch(source, further_reactors, false, void_from);
         void_from
     }
 
@@ -218,10 +218,11 @@ impl Intake {
         void_from: Option<u64>,
     ) {
         let (feed, epoch, epoch_start) = (source.feed, source.epoch, source.epoch_start);
-        let is_ready = source.is_ready;
+        let (publisher_seq, is_ready) = (source.publisher_seq, source.is_ready);
         // Where the new window stands: not a frame of the new epoch is to be taken in before.
         let at_seq = source.bounds().1;
-        let change = EpochChange { feed, epoch, epoch_start, is_new, void_from, is_ready };
+        let change =
+            EpochChange { feed, epoch, epoch_start, publisher_seq, is_new, void_from, is_ready };
         further_reactors.notify(self.number, at_seq, || SourceChange::Epoch(change));
     }
 

@@ -45,6 +45,7 @@ pub(super) struct EpochChange {
     pub(super) feed: u64,
     pub(super) epoch: u32,
     pub(super) epoch_start: u64,
+    pub(super) publisher_seq: u64,
     /// It begins another sequence.
     pub(super) is_new: bool,
     pub(super) void_from: Option<u64>,

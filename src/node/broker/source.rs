@@ -26,6 +26,9 @@ pub(super) struct Source<W> {
     pub(super) lineage: Lineage,
     pub(super) epoch: u32,
     pub(super) epoch_start: u64,
+    /// Where the publisher's sequence ended when it came: nobody can rightly be beyond that and the window. 0: it does
+    /// not say.
+    pub(super) publisher_seq: u64,
     /// None before the publisher has ever said where its sequence begins.
     pub(super) window: Option<W>,
     pub(super) values: LastValues,
@@ -58,6 +61,7 @@ impl<W> Default for Source<W> {
             lineage: Lineage::default(),
             epoch: 0,
             epoch_start: 0,
+            publisher_seq: 0,
             window: None,
             values: LastValues::default(),
             interests: Interests::default(),

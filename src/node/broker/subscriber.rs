@@ -328,7 +328,7 @@ impl Subscriber {
             return Next::Nothing;
         }
         if matches!(self.state, SubscriberState::Waiting) {
-            self.resume(source, out);
+            self.resume(source, view.next_seq(), out);
         }
         if matches!(self.state, SubscriberState::Waiting) {
             self.confirm(source, view, interest, out);
@@ -389,8 +389,16 @@ impl Subscriber {
     }
 
     /// What of the frames before its place still stands, when it says under which epoch it has them.
-    fn resume<W>(&mut self, source: &Source<W>, out: &mut Vec<Frame>) {
+    fn resume<W>(&mut self, source: &Source<W>, next_seq: u64, out: &mut Vec<Frame>) {
         let place = if self.wants_history { self.cursor } else { self.expects_seq };
+        // It was sent what the publisher never had, and was away when that was taken back.
+        let end = source.publisher_seq.max(next_seq);
+        let is_same = self.feed == 0 || self.feed == source.feed;
+        if is_same && source.publisher_seq != 0 && place > end {
+            out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
+            self.cursor = self.cursor.min(end);
+            return;
+        }
         let says_nothing = self.feed == 0 || source.feed == 0 || place == 0;
         if says_nothing || self.feed == source.feed || is_planted(Bug::ResumeWithoutLineage) {
             return;

@@ -72,6 +72,9 @@ pub struct QueryClient {
     connection: Connection,
     clock: Clock,
     symbols: Symbols,
+    /// Of the next query. An id is used once: the END that may follow the ERROR of a query that failed must not pass for
+    /// the end of the next one.
+    next_id: u32,
 }
 
 impl QueryClient {
@@ -86,7 +89,7 @@ impl QueryClient {
     ) -> Result<QueryClient, ClientError> {
         let clock = Clock::start();
         let connection = Connection::open(node, address, Role::Querier, within, clock)?;
-        Ok(QueryClient { node, connection, clock, symbols: Symbols::default() })
+        Ok(QueryClient { node, connection, clock, symbols: Symbols::default(), next_id: 1 })
     }
 
     /// The clock that deadlines are measured with.
@@ -112,7 +115,8 @@ impl QueryClient {
     ) -> Result<Vec<Answer>, ClientError> {
         let mut answers: BTreeMap<u32, Answer> = BTreeMap::new();
         let deadline_us = u32::try_from(nanos(deadline) / 1000).unwrap_or(u32::MAX);
-        for (id, query) in (1..).zip(queries) {
+        let first_id = self.take_ids(queries.len());
+        for (id, query) in (first_id..).zip(queries) {
             let (id_field, deadline_us) = (U32::new(id), U32::new(deadline_us));
             self.connection.send(Query { id: id_field, deadline_us, ..*query })?;
             answers.insert(id, Answer::default());
@@ -130,7 +134,8 @@ impl QueryClient {
         deadline: Duration,
     ) -> Result<Answer, ClientError> {
         let deadline_us = u32::try_from(nanos(deadline) / 1000).unwrap_or(u32::MAX);
-        question.query.id = U32::new(1);
+        let id = self.take_ids(1);
+        question.query.id = U32::new(id);
         question.query.deadline_us = U32::new(deadline_us);
         for frame in question.frames() {
             match (frame.view::<Query>(), frame.view::<QueryMore>()) {
@@ -139,8 +144,19 @@ impl QueryClient {
                 _ => {}
             }
         }
-        let answers = BTreeMap::from([(1, Answer::default())]);
+        let answers = BTreeMap::from([(id, Answer::default())]);
         Ok(self.collect(answers, deadline)?.pop().unwrap_or_default())
+    }
+
+    /// So many ids in a row that are not 0 and were not used lately; the first of them.
+    fn take_ids(&mut self, count: usize) -> u32 {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        if self.next_id.checked_add(count).is_none() {
+            self.next_id = 1;
+        }
+        let first = self.next_id;
+        self.next_id = first.saturating_add(count);
+        first
     }
 
     /// Reads until all answers have ended.

@@ -451,8 +451,8 @@ fn spare_segments_do_not_let_the_writer_run_ahead_of_the_syncs() {
 #[test]
 fn retention_removes_whole_sealed_segments_from_the_front() {
     let disk = MemoryDisk::new(4096);
-    let bytes_max = Some(3 * (4096 + 8 * 64));
-    let retention = Retention { bytes_max, age_max: None };
+    let bytes_max = 3 * (4096 + 8 * 64);
+    let retention = Retention { bytes_max: Some(bytes_max), age_max: None };
     let config = LogConfig { retention, ..journal(8) };
     let (mut log, _) = open(&disk, config);
     for seq in 1..=100 {
@@ -463,12 +463,7 @@ fn retention_removes_whole_sealed_segments_from_the_front() {
     log.handle_completions(at(2));
     assert!(disk.numbers().len() <= 4, "{:?}", disk.numbers());
     // What is configured may stay, to the last byte.
-    assert_eq!(
-        (disk.numbers().len(), log.bytes()),
-        (3, bytes_max.unwrap()),
-        "{:?}",
-        disk.numbers()
-    );
+    assert_eq!((disk.numbers().len(), log.bytes()), (3, bytes_max), "{:?}", disk.numbers());
     let (seqs, damaged) = contents(&log);
     assert_eq!(seqs.last(), Some(&100));
     assert!(damaged.is_empty() && seqs[0] > 80);

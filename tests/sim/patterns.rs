@@ -52,7 +52,7 @@ pub(crate) fn thousands_of_patterns_meet_thousands_of_instruments() {
         };
         let mut road = Road::new(&options);
         let add = |road: &mut Road, number: u32| {
-            let mode = if number % 2 == 0 { Mode::Lossless } else { Mode::Conflate };
+            let mode = if number.is_multiple_of(2) { Mode::Lossless } else { Mode::Conflate };
             // Lists that repeat are shared, and lists of their own.
             let list = patterns(number / 2);
             let config = ClientConfig { mode, conflate_ms: 20, ..ClientConfig::good(list, 0) };

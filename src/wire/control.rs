@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 use super::data::holds;
 use super::frame::{FRAME_BYTES, Frame, FrameError, Kind, Message};
 use super::kinds::DataKind;
-use super::{EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
+use super::{EndStatus, GapReason, Mode, NodeStatus, Op, Role};
 use super::{I64, InstrumentId, Seq, Symbol, U16, U32, U64};
 
 /// Declares a control message: kind, version and flags before the given fields, the CRC behind them. `seqs`
@@ -568,33 +568,6 @@ pub(super) fn check_body(frame: &Frame) -> Result<(), FrameError> {
         None => false,
     };
     if well_formed { Ok(()) } else { Err(FrameError::Reserved(frame.kind)) }
-}
-
-impl Gap {
-    /// A loss of which the sender cannot say how many frames the subscription would have delivered.
-    #[must_use]
-    pub fn uncounted(reason: GapReason, from_seq: Seq, to_seq: Seq) -> Gap {
-        Gap {
-            reason: reason as u8,
-            from_seq: Seq::field(Some(from_seq)),
-            to_seq: Seq::field(Some(to_seq)),
-            missed: U64::new(u64::MAX),
-            ..Gap::default()
-        }
-    }
-}
-
-impl Refusal {
-    /// A refusal with a sentence of at most 48 ASCII characters.
-    #[must_use]
-    pub fn new(code: ErrorCode, id: u32, text: &str) -> Refusal {
-        Refusal {
-            code: U16::new(code as u16),
-            id: U32::new(id),
-            text: padded(text),
-            ..Refusal::default()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 #![doc = include_str!("PROTOCOL.md")]
 
+mod answers;
 mod control;
 mod data;
 mod frame;

@@ -13,6 +13,7 @@
 
 mod feed_state;
 mod losses;
+mod wanted;
 
 use std::collections::VecDeque;
 
@@ -582,20 +583,6 @@ impl Follower {
         }
         self.seen_seq = self.next_seq;
         self.report_lost(reason, from_seq, to_seq, missed);
-    }
-
-    fn wants(&self, frame: &Frame) -> bool {
-        let symbol = self.symbols.symbol(frame.instrument());
-        let Some(symbol) = symbol else { return self.is_raw };
-        if symbol.as_str().starts_with('$') && !self.wants_system {
-            return false;
-        }
-        let bit = frame.kind().map_or(0, Kind::mask);
-        let is_definition = frame.kind == Kind::Definition as u8;
-        self.request
-            .patterns
-            .iter()
-            .any(|pattern| pattern.matches(symbol) && (is_definition || pattern.kinds() & bit != 0))
     }
 }
 

@@ -52,6 +52,7 @@
 //! # Ok::<(), pregao::config::ConfigError>(())
 //! ```
 
+pub mod host;
 mod net;
 mod partition;
 mod speed;

@@ -481,3 +481,4 @@ fn retention_by_age_counts_from_when_a_segment_was_left() {
 }
 
 mod damage;
+mod growth;

@@ -8,11 +8,16 @@ use std::time::Duration;
 use super::args::{BrokerFlags, MarketFlags, NodeFlags};
 use super::exit::{Exit, Failure};
 use super::output::color_wanted;
+use super::status;
 use crate::config::{Config, NodeId};
 use crate::supervisor::lines::Printer;
 use crate::supervisor::lock::DataLock;
+use crate::supervisor::ports::PortError;
+use crate::supervisor::ready::Readiness;
 use crate::supervisor::{ChildSpec, Outcome, ports, stop_signals, supervise};
 
+/// How long a process that has one of our ports may take to say what it is.
+const ASK_WHO_WAIT: Duration = Duration::from_millis(300);
 /// How long the last lines of the nodes may take to reach a slow terminal.
 const LAST_LINES_WAIT: Duration = Duration::from_secs(1);
 
@@ -29,21 +34,54 @@ pub(super) struct AllRequest {
 pub(super) fn run(request: &AllRequest) -> Result<Exit, Failure> {
     // Handlers first: a Ctrl-C from here on is never lost.
     let stops = stop_signals().map_err(Failure::cannot_start)?;
+    // Before anything is made: a tape that cannot be played would end seven processes and leave their logs.
+    let tapes = &request.config.external.tapes;
+    if !tapes.is_empty() {
+        super::run::schedule(tapes)?;
+    }
     // Held until this function returns, which is after the last child is gone.
     let _lock = DataLock::take(&request.config.data.dir).map_err(Failure::cannot_start)?;
-    ports::check_all(&request.config.net).map_err(Failure::cannot_start)?;
+    ports::check_all(&request.config.net).map_err(|error| Failure::cannot_start(who_is(error)))?;
     let program = std::env::current_exe().map_err(|error| {
         Failure::cannot_start(format!("cannot find this program's own file: {error}"))
     })?;
     let specs = child_specs(request, &program, std::process::id());
     let color = color_wanted(io::stdout().is_terminal() && io::stderr().is_terminal());
-    let (printer, printed) =
-        Printer::start(io::stdout(), io::stderr(), color).map_err(Failure::cannot_start)?;
+    let readiness = Readiness::new(specs.len(), sentences(request));
+    let (printer, printed) = Printer::start(io::stdout(), io::stderr(), color, readiness)
+        .map_err(Failure::cannot_start)?;
     // On the main thread, as `supervise` asks.
     let outcome = supervise(&specs, &stops, &printer);
     drop(printer);
     printed.wait(LAST_LINES_WAIT);
     conclude(outcome)
+}
+
+/// Who has a port that is taken: most often it is another pregao.
+fn who_is(error: PortError) -> String {
+    let PortError::Taken { node, address } = error else { return error.to_string() };
+    let answers = status::ask_all(&[(node, address)], ASK_WHO_WAIT);
+    let role = answers.first().and_then(|report| report.words.get("role"));
+    match role {
+        Some(role) => format!(
+            "a pregao runs already: its {role} has {address}. Stop it with `pregao stop --data-dir` and its directory, \
+             or set [net] in --config"
+        ),
+        None => error.to_string(),
+    }
+}
+
+/// What a newcomer needs to know once the system runs.
+fn sentences(request: &AllRequest) -> Vec<String> {
+    let net = &request.config.net;
+    let address = |node| net.connect(node).map_or_else(String::new, |it| it.to_string());
+    let (broker, aggregator) = (address(NodeId::Broker), address(NodeId::Aggregator));
+    let dir = request.config.data.dir.display();
+    vec![
+        format!("the market runs: broker {broker}, aggregator {aggregator}, data in {dir}"),
+        "try `pregao subscribe --count 20` or `pregao status` in another terminal; Ctrl-C stops it"
+            .to_owned(),
+    ]
 }
 
 fn child_specs(request: &AllRequest, program: &Path, parent: u32) -> Vec<ChildSpec> {

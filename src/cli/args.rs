@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
 use super::offline::args::{DumpFlags, ExportFlags, RecoverFlags, RepartitionFlags, VerifyFlags};
-use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline};
-use crate::config::{Partition, Speed};
+use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline, whole_number};
+use crate::config::{Partition, Speed, host};
 use crate::duration;
 use crate::feed;
 use crate::gather::NEWEST_COMMON_CUT;
@@ -25,7 +25,7 @@ use crate::wire::{Seq, Symbol};
 
 /// A real-time market-quote system: sequenced, journaled, fanned out, sharded and queried.
 #[derive(Debug, Parser)]
-#[command(name = "pregao", version, long_version = super::VERSION, arg_required_else_help = false)]
+#[command(name = "pregao", version, long_version = super::VERSION, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 complete, 2 usage, 3 partial, 4 failed, 5 cannot start.")]
 pub(super) struct CommandLine {
     #[command(subcommand)]
@@ -69,7 +69,8 @@ pub(super) enum Command {
         partition: Partition,
         /// Which copy of it; 0 is the first
         #[arg(long, value_name = "N", default_value_t = 0,
-              value_parser = clap::value_parser!(u8).range(0..i64::from(REPLICAS_MAX)))]
+              allow_negative_numbers = true,
+              value_parser = whole_number::<u8>(0, u64::from(REPLICAS_MAX) - 1))]
         replica: u8,
         #[command(flatten)]
         node: NodeFlags,
@@ -78,7 +79,8 @@ pub(super) enum Command {
     Replica {
         /// Which; core itself is 0
         #[arg(long, value_name = "N", default_value_t = 1,
-              value_parser = clap::value_parser!(u8).range(1..i64::from(REPLICAS_MAX)))]
+              allow_negative_numbers = true,
+              value_parser = whole_number::<u8>(1, u64::from(REPLICAS_MAX) - 1))]
         replica: u8,
         #[command(flatten)]
         node: NodeFlags,
@@ -126,8 +128,8 @@ pub(super) struct DataDirFlag {
 
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct HostFlag {
-    /// IP address of the nodes that the configuration gives by port alone [default: 127.0.0.1]
-    #[arg(long, value_name = "IP")]
+    /// Host of the nodes that the configuration gives by port alone [default: 127.0.0.1]
+    #[arg(long, value_name = "HOST", value_parser = host::ip_of)]
     pub(super) host: Option<std::net::IpAddr>,
 }
 
@@ -135,7 +137,8 @@ pub(super) struct HostFlag {
 pub(super) struct ReplicasFlag {
     /// Copies of each part of the history, and nodes that answer quotes [default: 1]
     #[arg(long, value_name = "N",
-          value_parser = clap::value_parser!(u8).range(1..=i64::from(REPLICAS_MAX)))]
+          allow_negative_numbers = true,
+          value_parser = whole_number::<u8>(1, u64::from(REPLICAS_MAX)))]
     pub(super) replicas: Option<u8>,
 }
 
@@ -170,10 +173,12 @@ pub(super) struct MarketFlags {
     pub(super) looped: bool,
     /// Events a second of the synthetic market
     #[arg(long, value_name = "EVENTS_PER_S", conflicts_with = "tape",
-          value_parser = clap::value_parser!(u64).range(1..=RATE_EVENTS_PER_S_MAX))]
+          allow_negative_numbers = true,
+          value_parser = whole_number::<u64>(1, RATE_EVENTS_PER_S_MAX))]
     pub(super) rate: Option<u64>,
     /// Seed of the synthetic market and of the chaos
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = whole_number::<u64>(0, u64::MAX))]
     pub(super) seed: Option<u64>,
     /// How the exchange misbehaves on purpose
     #[arg(long, value_name = "SPEC")]
@@ -244,7 +249,8 @@ impl NodeFlags {
 pub(super) struct BrokerFlags {
     /// Threads that share the broker's fan-out [default: 1]
     #[arg(long, value_name = "N",
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(REACTORS_MAX)))]
+          allow_negative_numbers = true,
+          value_parser = whole_number::<u32>(1, u64::from(REACTORS_MAX)))]
     pub(super) reactors: Option<u32>,
 }
 
@@ -279,7 +285,8 @@ pub(super) struct SubscribeFlags {
     #[arg(value_name = "PATTERN", num_args = 0..=PATTERNS_MAX)]
     pub(super) patterns: Vec<Pattern>,
     /// Stop after so many quotes, trades and cancels, or bars
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = whole_number::<u64>(1, u64::MAX))]
     pub(super) count: Option<u64>,
     /// Stop after this time, as in 10s
     #[arg(long = "for", value_name = "DURATION", value_parser = positive_duration)]
@@ -288,7 +295,8 @@ pub(super) struct SubscribeFlags {
     #[arg(long, value_name = "MODE", default_value = "lossless")]
     pub(super) mode: DeliveryMode,
     /// First sequence number wanted, instead of a snapshot
-    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SEQ", allow_negative_numbers = true,
+          value_parser = whole_number::<u64>(1, u64::MAX))]
     pub(super) from: Option<u64>,
     #[command(flatten)]
     pub(super) config: ConfigFlag,
@@ -307,7 +315,8 @@ pub(super) struct ReportFlags {
     pub(super) symbols: Vec<feed::Pattern>,
     /// The last N trades [default: 10]
     #[arg(long, value_name = "N", conflicts_with_all = ["from", "to", "bars"],
-          value_parser = clap::value_parser!(u32).range(0..=i64::from(REPORT_ROWS_MAX)))]
+          allow_negative_numbers = true,
+          value_parser = whole_number::<u32>(0, u64::from(REPORT_ROWS_MAX)))]
     pub(super) last: Option<u32>,
     /// Trades from this time on: nanoseconds since 1970, or 2012-06-21T13:30:00Z
     #[arg(long, value_name = "TIME")]
@@ -334,7 +343,8 @@ pub(super) struct ReportFlags {
     /// The N symbols whose price moved most from the first trade to the last, of the range if one is
     /// given, instead of rows
     #[arg(long, value_name = "N", conflicts_with_all = ["last", "bars"],
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(REPORT_ROWS_MAX)))]
+          allow_negative_numbers = true,
+          value_parser = whole_number::<u32>(1, u64::from(REPORT_ROWS_MAX)))]
     pub(super) movers: Option<u32>,
     /// Rows with a sequence number below this only, from all nodes; same: the newest such cut
     #[arg(long, value_name = "SEQ|same", value_parser = cut)]
@@ -416,7 +426,7 @@ fn symbol_pattern(text: &str) -> Result<feed::Pattern, String> {
     let is_symbol = text.strip_suffix('*').is_some() || text.parse::<Symbol>().is_ok();
     let pattern = feed::Pattern::new(text, 0).ok().filter(|_| is_symbol && text.len() <= 24);
     pattern.ok_or_else(|| {
-        "a symbol is 1 to 24 printable characters; with * last it is a pattern, as in 'PETR*'"
+        "a symbol is 1 to 24 printable ASCII characters, without accents; with * last it is a pattern, as in 'PETR*'"
             .into()
     })
 }

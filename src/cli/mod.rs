@@ -15,12 +15,14 @@ pub mod output;
 pub mod parse;
 pub mod render;
 pub mod report;
+mod report_hints;
 mod resolve;
 pub mod run;
 pub mod status;
 mod stop;
 pub mod subscribe;
 mod subscribe_bars;
+mod suggest;
 
 use std::ffi::OsString;
 
@@ -59,7 +61,9 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Fa
             };
             output.line(text.trim_end())?;
             output.flush()?;
-            return Ok(Exit::Complete);
+            // Help that nobody asked for shows what could have been asked.
+            let is_asked = error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+            return Ok(if is_asked { Exit::Complete } else { Exit::Usage });
         }
         Err(error) => {
             let given = arguments.get(1).and_then(|word| word.to_str()).filter(|word| {
@@ -81,7 +85,10 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Fa
             logging::start(log::LevelFilter::Warn, true);
             subscribe::run(&request, &mut output)?
         }
-        Request::Report(request) => report::run(&request, &mut output)?,
+        Request::Report(request) => {
+            logging::start(log::LevelFilter::Warn, true);
+            report::run(&request, &mut output)?
+        }
         Request::Status(request) => status::run(&request, &mut output)?,
         Request::Breaker(request) => breaker::run(&request, &mut output)?,
         Request::Verify(request) => {
@@ -110,9 +117,14 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Fa
     Ok(exit)
 }
 
-/// Whether what the parser calls an error is the help or the version that was asked for.
+/// Whether what the parser calls an error is the help or the version.
 fn is_answer(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+    matches!(
+        kind,
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    )
 }
 
 /// The parser's message without its usage block, on one line, with where to look instead.

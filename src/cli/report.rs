@@ -12,6 +12,7 @@ use super::parse::BarInterval;
 use super::render::{
     Explained, Figure, NodeShare, QuoteSource, Report, Rows, Value, report_json, report_table,
 };
+use super::report_hints;
 use crate::client::{Answer, ClientError, QueryClient, Symbols};
 use crate::feed::Pattern;
 use crate::limits::BAR_SECONDS_MAX;
@@ -83,8 +84,8 @@ pub struct ReportRequest {
 /// A symbol without a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Which.
-    pub symbol: Symbol,
+    /// Which symbol or pattern.
+    pub asked: String,
     /// Why, and what to do.
     pub reason: String,
 }
@@ -114,7 +115,7 @@ pub fn show(
     output.flush()?;
     let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
     let refused: Vec<String> =
-        refused.map(|refused| format!("{}: {}", refused.symbol, refused.reason)).collect();
+        refused.map(|refused| format!("{}: {}", refused.asked, refused.reason)).collect();
     if !refused.is_empty() {
         return Err(Failure::failed(refused.join("; ")));
     }
@@ -133,7 +134,16 @@ pub fn run(request: &ReportRequest, output: &mut Output<impl Write>) -> Result<E
     let question = request.question().ok_or_else(|| Failure::usage("too many symbols"))?;
     let answer = query_client.ask_about(question, request.deadline).map_err(failed)?;
     let wall_ns = query_client.clock().now().wall_ns;
-    let exit = request.show_answer(&answer, query_client.symbols(), wall_ns, output);
+    let unknown = report_hints::of_unknown(request, &answer, &mut query_client).map_err(failed)?;
+    let exit = request.show_answer(&answer, &unknown, query_client.symbols(), wall_ns, output);
+    if exit.is_ok() {
+        let empty = request.empty(&answer);
+        for sentence in
+            report_hints::of_empty(request, &empty, &mut query_client).map_err(failed)?
+        {
+            log::warn!("{sentence}");
+        }
+    }
     if request.explain {
         let explained = Explained::of(&answer);
         output.line(&match request.format {
@@ -187,13 +197,18 @@ impl ReportRequest {
         }
     }
 
+    /// Shows the answer; `unknown` has the symbols and patterns that found nothing, and why.
     fn show_answer(
         &self,
         answer: &Answer,
+        unknown: &[(String, String)],
         symbols: &Symbols,
         wall_ns: u64,
         output: &mut Output<impl Write>,
     ) -> Result<Exit, Failure> {
+        if let ([(asked, reason)], [_]) = (unknown, self.symbols.as_slice()) {
+            return Err(Failure::failed(format!("{asked}: {reason}")));
+        }
         if let Some(symbol) = self.only_symbol()
             && !self.is_figure()
         {
@@ -212,14 +227,28 @@ impl ReportRequest {
             let complete = answer.status() == EndStatus::Complete;
             return Ok(if complete { Exit::Complete } else { Exit::Partial });
         }
-        show(&self.reports(answer, symbols, wall_ns), self.format, output)
+        let refused = unknown
+            .iter()
+            .map(|(asked, reason)| Err(Refused { asked: asked.clone(), reason: reason.clone() }));
+        let reports = self.reports(answer, symbols, wall_ns).into_iter().chain(refused);
+        show(&reports.collect::<Vec<_>>(), self.format, output)
+    }
+
+    /// The instruments of a complete answer without a single row besides the quote.
+    fn empty(&self, answer: &Answer) -> Vec<Symbol> {
+        if answer.status() != EndStatus::Complete {
+            return Vec::new();
+        }
+        let is_empty = |rows: &[Frame]| rows.iter().all(|it| it.kind == Kind::Quote as u8);
+        let groups = grouped(answer).into_iter().filter(|(_, rows)| is_empty(rows));
+        groups.map(|(definition, _)| definition.symbol).collect()
     }
 
     fn is_figure(&self) -> bool {
         matches!(self.question, Question::Average | Question::Spread | Question::Movers { .. })
     }
 
-    /// One report for each instrument of the answer, by name; refused for a symbol that is not in it.
+    /// One report for each instrument of the answer, by name; refused for a symbol that an incomplete answer lacks.
     fn reports(
         &self,
         answer: &Answer,
@@ -235,14 +264,13 @@ impl ReportRequest {
                 self.report(definition.symbol, &answer, symbols, wall_ns)
             })
             .collect();
-        let whole = answer.status() == EndStatus::Complete;
+        if answer.status() == EndStatus::Complete {
+            return reports;
+        }
         let named = self.symbols.iter().filter_map(|it| it.text().parse::<Symbol>().ok());
         reports.extend(named.filter(|symbol| !known.contains(symbol)).map(|symbol| {
-            let reason = match whole {
-                true => "no such instrument; `pregao subscribe '*' --count 5` shows what trades",
-                false => "unknown to the nodes that answered; see `pregao status`",
-            };
-            Err(Refused { symbol, reason: reason.to_owned() })
+            let reason = "unknown to the nodes that answered; see `pregao status`".to_owned();
+            Err(Refused { asked: symbol.to_string(), reason })
         }));
         reports
     }
@@ -293,7 +321,8 @@ impl ReportRequest {
         wall_ns: u64,
     ) -> Result<Report, Refused> {
         if answer.status() == EndStatus::Failed {
-            return Err(Refused { symbol, reason: refusal_reason(answer) });
+            let asked = symbol.to_string();
+            return Err(Refused { asked, reason: refusal_reason(answer) });
         }
         let is_quote = |frame: &&Frame| frame.kind == Kind::Quote as u8;
         let quote = answer.rows.iter().find(is_quote).copied();
@@ -437,7 +466,7 @@ mod tests {
     fn the_worst_answer_decides_the_exit() {
         let whole = || Ok(report("A", true));
         let part = || Ok(report("B", false));
-        let none = || Err(Refused { symbol: "C".parse().unwrap(), reason: "unknown".into() });
+        let none = || Err(Refused { asked: "C".into(), reason: "unknown".into() });
         assert_eq!(shown(&[whole()]).0, Ok(Exit::Complete));
         assert_eq!(shown(&[whole(), part()]).0, Ok(Exit::Partial));
         let (exit, text) = shown(&[none(), whole(), part()]);

@@ -81,7 +81,7 @@ fn external(request: &NodeRequest) -> Result<Exit, Failure> {
 }
 
 /// Reads all tapes and merges them.
-fn schedule(tapes: &[PathBuf]) -> Result<Schedule, Failure> {
+pub(super) fn schedule(tapes: &[PathBuf]) -> Result<Schedule, Failure> {
     let read = |path: &PathBuf| {
         let name = path.display();
         let file = std::fs::File::open(path).map_err(|error| {

@@ -98,11 +98,23 @@ fn unreached(error: &ClientError) -> Reachability {
         ClientError::Unreachable { error, .. } if error.kind() == io::ErrorKind::TimedOut => {
             Reachability::Timeout
         }
+        ClientError::Unreachable { error, .. } if is_no_way(error) => Reachability::Unreachable,
         ClientError::Unreachable { .. } | ClientError::Broken { .. } => Reachability::Refused,
         ClientError::Refused { .. }
         | ClientError::BadFrame { .. }
         | ClientError::UnknownKind { .. } => Reachability::Failed,
     }
+}
+
+/// Whether the network has no way to the address.
+fn is_no_way(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::NetworkDown
+    )
 }
 
 fn report(node: NodeId, address: SocketAddr, (answer, elapsed): Asked) -> NodeReport {

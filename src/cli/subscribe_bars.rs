@@ -7,7 +7,7 @@ use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::{DeliveryMode, Pattern};
-use super::render::{FrameTable, live_bar_json};
+use super::render::{BarTable, live_bar_json};
 use super::subscribe::{FramePrinter, SubscribeRequest};
 use crate::client::{BarEvent, BarPattern, BarSubscription, ClientError};
 use crate::config::NodeId;
@@ -59,7 +59,7 @@ pub(super) fn run(
     let started = clock.now().mono;
     let end = request.duration.map_or(Mono(u64::MAX), |duration| started + duration);
     let screen = output.screen();
-    let mut table = FrameTable::new(screen.color, screen.lines);
+    let mut table = BarTable::new(screen.color, screen.lines);
     let (mut wanted, mut exit) = (request.count, Exit::Complete);
     while wanted != Some(0) && clock.now().mono < end {
         let until = end.min(clock.now().mono + FLUSH_EVERY);
@@ -67,7 +67,7 @@ pub(super) fn run(
             Some(BarEvent::Bar(bar)) => {
                 let line = match request.format {
                     Format::Json => live_bar_json(&bar, bars.symbols()),
-                    Format::Table => table.live_bar(&bar, bars.symbols()),
+                    Format::Table => Some(table.line(&bar, bars.symbols())),
                 };
                 exit = if bar.is_incomplete { Exit::Partial } else { exit };
                 if let Some(line) = line {

@@ -9,8 +9,8 @@ use crate::question::Question;
 use crate::subscription::Symbols;
 use crate::time::{Clock, nanos};
 use crate::wire::{
-    EndStatus, Ended, ErrorCode, Flags, Frame, I64, Kind, Metric, NodeAnswer, NodeExplain, Query,
-    QueryMore, Refusal, Role, Run, Text, U32, unpadded,
+    Counted, EndStatus, Ended, ErrorCode, Flags, Frame, I64, Kind, Metric, NodeAnswer, NodeExplain,
+    Query, QueryMore, Refusal, Role, Run, Text, U32, unpadded,
 };
 
 /// The whole answer to one query.
@@ -20,6 +20,8 @@ pub struct Answer {
     pub rows: Vec<Frame>,
     /// The instruments of the answer, named by the frames ahead of the rows.
     pub definitions: Vec<Frame>,
+    /// Counts of trades, one for each instrument.
+    pub counted: Vec<Counted>,
     /// What each node contributed.
     pub nodes: Vec<NodeAnswer>,
     /// When and why each node was asked, if that was wanted.
@@ -41,6 +43,7 @@ impl Answer {
         Answer {
             rows: Vec::new(),
             definitions: Vec::new(),
+            counted: Vec::new(),
             nodes: self.nodes.clone(),
             explained: Vec::new(),
             metrics: Vec::new(),
@@ -214,6 +217,12 @@ fn note(
     if let Some(explained) = frame.view::<NodeExplain>() {
         if let Some(answer) = answers.get_mut(&id_of(explained.id)) {
             answer.explained.push(*explained);
+        }
+        return false;
+    }
+    if let Some(counted) = frame.view::<Counted>() {
+        if let Some(answer) = answers.get_mut(&id_of(counted.id)) {
+            answer.counted.push(*counted);
         }
         return false;
     }

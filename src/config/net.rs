@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, Visitor};
 
 use super::ConfigError;
+use super::host;
 use crate::limits::{REPLICA_PORT_STEP, REPLICAS_MAX, SHARDS_MAX};
 
 /// One node of the system.
@@ -121,7 +122,7 @@ impl NodeId {
     }
 }
 
-/// An address as written: a port, which takes `[net] host`, or an IP address with a port.
+/// An address as written: a port, which takes `[net] host`, or an IP address or a name with a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// On `[net] host`.
@@ -169,12 +170,12 @@ impl<'de> Deserialize<'de> for Listen {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Listen, E> {
-                if let Ok(address) = text.parse() {
-                    return Ok(Listen::Address(address));
+                if let Some(address) = host::address_of(text) {
+                    return address.map(Listen::Address).map_err(E::custom);
                 }
                 text.parse().map(Listen::Port).map_err(|_| {
                     E::custom(format!(
-                        "{text:?} is no address; write a port like 8081 or \"IP:port\" like \
+                        "{text:?} is no address; write a port like 8081 or \"host:port\" like \
                          \"127.0.0.1:8081\""
                     ))
                 })
@@ -189,7 +190,7 @@ impl<'de> Deserialize<'de> for Listen {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Net {
-    /// `host`: the IP address of every node that is given by its port alone. Default 127.0.0.1.
+    /// `host`: the IP address, or the name, of every node that is given by its port alone. Default 127.0.0.1.
     #[serde(deserialize_with = "deserialize_host")]
     pub host: IpAddr,
     /// `external`: the exchange. Default 8080.
@@ -230,12 +231,7 @@ impl Default for Net {
 }
 
 fn deserialize_host<'de, D: Deserializer<'de>>(from: D) -> Result<IpAddr, D::Error> {
-    let text = String::deserialize(from)?;
-    text.parse().map_err(|_| {
-        D::Error::custom(format!(
-            "host {text:?} is no IP address; write one like \"127.0.0.1\" (names are not looked up)"
-        ))
-    })
+    host::ip_of(&String::deserialize(from)?).map_err(D::Error::custom)
 }
 
 impl Net {

@@ -18,6 +18,7 @@
 //! [operations]: crate::manual::operations
 //! [export]: crate::manual::export
 //! [loadgen]: crate::manual::loadgen
+//! [padroes]: crate::manual::padroes
 //! [PROTOCOL.md]: crate::wire
 //! [FORMAT.md]: crate::log
 //! [client]: crate::client
@@ -43,6 +44,7 @@ macro_rules! pages {
             #[doc = "[operations]: crate::manual::operations"]
             #[doc = "[export]: crate::manual::export"]
             #[doc = "[loadgen]: crate::manual::loadgen"]
+            #[doc = "[padroes]: crate::manual::padroes"]
             #[doc = "[PROTOCOL.md]: crate::wire"]
             #[doc = "[FORMAT.md]: crate::log"]
             #[doc = "[client]: crate::client"]
@@ -71,6 +73,7 @@ pages! {
     operations "operations.md"
     export "export.md"
     loadgen "loadgen.md"
+    padroes "padroes.md"
 }
 
 #[cfg(test)]

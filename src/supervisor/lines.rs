@@ -3,6 +3,7 @@
 //! A terminal can stand still for minutes (Ctrl-S). No child may block on that, so lines that do
 //! not fit a bounded queue are counted and dropped.
 
+use std::fmt;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,9 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use crossbeam::channel::{self, Receiver, Sender};
 
+use super::ready::Readiness;
 use crate::limits::{CHILD_LINE_BYTES_MAX, CHILD_LINES_QUEUED_MAX};
+use crate::time::Clock;
 
 /// Columns of a name: as wide as `aggregator`.
 const NAME_COLUMNS: usize = 10;
@@ -99,7 +102,8 @@ pub struct Printer {
 pub struct PrinterEnd(Receiver<()>);
 
 impl Printer {
-    /// Starts the thread. `color` says whether the outputs are terminals that show colours.
+    /// Starts the thread. `color` says whether the outputs are terminals that show colours; `readiness`, what is said
+    /// when the system runs.
     ///
     /// # Errors
     /// When the system has no thread to give.
@@ -107,13 +111,14 @@ impl Printer {
         out: impl Write + Send + 'static,
         err: impl Write + Send + 'static,
         color: bool,
+        readiness: Readiness,
     ) -> io::Result<(Printer, PrinterEnd)> {
         let (lines, queue) = channel::bounded(CHILD_LINES_QUEUED_MAX);
         let (done, end) = channel::bounded(1);
         let dropped = Arc::new(AtomicU64::new(0));
         let printer = Printer { lines, dropped: Arc::clone(&dropped) };
         thread::Builder::new().name("printer".into()).spawn(move || {
-            print_all(&queue, &dropped, out, err, color);
+            print_all(&queue, &dropped, out, err, color, readiness);
             let _ = done.send(());
         })?;
         Ok((printer, PrinterEnd(end)))
@@ -151,8 +156,10 @@ fn print_all(
     out: impl Write,
     err: impl Write,
     color: bool,
+    mut readiness: Readiness,
 ) {
     let (mut out, mut err) = (Some(out), Some(err));
+    let own = |text| Line { stream: Stream::Err, child: None, name: "pregao".into(), text };
     for line in queue {
         match line.stream {
             Stream::Out => write_or_close(&mut out, &line, color),
@@ -161,8 +168,12 @@ fn print_all(
         let dropped = dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let text = format!("{dropped} lines were dropped: this output was too slow");
-            let note = Line { stream: Stream::Err, child: None, name: "pregao".into(), text };
-            write_or_close(&mut err, &note, color);
+            write_or_close(&mut err, &own(text), color);
+        }
+        if let Some(child) = line.child {
+            for sentence in readiness.note(child, &line.text) {
+                write_or_close(&mut err, &own(sentence), color);
+            }
         }
     }
 }
@@ -173,13 +184,24 @@ fn write_or_close(output: &mut Option<impl Write>, line: &Line, color: bool) {
     }
 }
 
+/// A wall clock in nanoseconds since the Unix epoch, shown as `13:30:00`, UTC.
+struct TimeOfDay(u64);
+
+impl fmt::Display for TimeOfDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1_000_000_000 % 86_400;
+        write!(f, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    }
+}
+
 fn write_line(output: &mut impl Write, line: &Line, color: bool) -> io::Result<()> {
     let style = match line.child {
         Some(child) if color => Style::new().fg_color(Some(COLORS[child % COLORS.len()].into())),
         _ => Style::new(),
     };
+    let time = TimeOfDay(Clock::start().now().wall_ns);
     // One write per line, so that lines of several processes on one terminal do not mix.
-    let text = format!("{style}{:<NAME_COLUMNS$} |{style:#} {}\n", line.name, line.text);
+    let text = format!("{time} {style}{:<NAME_COLUMNS$} |{style:#} {}\n", line.name, line.text);
     output.write_all(text.as_bytes())?;
     output.flush()
 }
@@ -237,7 +259,8 @@ mod tests {
     fn names_are_aligned_and_coloured_only_when_asked() {
         let text = |color| {
             let (out, err) = (Shared::default(), Shared::default());
-            let (printer, end) = Printer::start(out.clone(), err.clone(), color).unwrap();
+            let (printer, end) =
+                Printer::start(out.clone(), err.clone(), color, Readiness::new(1, vec![])).unwrap();
             printer.child_line(Stream::Out, 2, &"core".into(), "hello".into());
             printer.own_line("bye".into());
             drop(printer);
@@ -246,9 +269,11 @@ mod tests {
                 |shared: &Shared| String::from_utf8(shared.0.lock().unwrap().clone()).unwrap();
             (text(&out), text(&err))
         };
-        let plain = ("core       | hello\n".to_owned(), "pregao     | bye\n".to_owned());
-        assert_eq!(text(false), plain);
-        assert_eq!(text(true).0, "\u{1b}[33mcore       |\u{1b}[0m hello\n");
+        let (out, err) = text(false);
+        assert_eq!(out.get(8..), Some(" core       | hello\n"), "{out}");
+        assert_eq!(err.get(8..), Some(" pregao     | bye\n"), "{err}");
+        assert!(out.bytes().take(8).all(|byte| byte.is_ascii_digit() || byte == b':'), "{out}");
+        assert_eq!(text(true).0.get(8..), Some(" \u{1b}[33mcore       |\u{1b}[0m hello\n"));
     }
 
     /// Takes nothing until its sender is dropped.
@@ -268,7 +293,9 @@ mod tests {
     #[test]
     fn a_stuck_terminal_blocks_nobody() {
         let (stuck, release) = (channel::bounded::<()>(0), Shared::default());
-        let (printer, end) = Printer::start(Stuck(stuck.1), release.clone(), false).unwrap();
+        let (printer, end) =
+            Printer::start(Stuck(stuck.1), release.clone(), false, Readiness::new(1, vec![]))
+                .unwrap();
         for _ in 0..CHILD_LINES_QUEUED_MAX * 2 {
             printer.child_line(Stream::Out, 0, &"core".into(), "x".into());
         }

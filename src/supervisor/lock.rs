@@ -40,6 +40,25 @@ pub enum LockError {
         /// The directory.
         dir: PathBuf,
     },
+    /// It is a file, or lies in one.
+    #[error(
+        "{dir} is no directory: it, or a part of its path, is a file; choose another --data-dir",
+        dir = dir.display()
+    )]
+    NoDirectory {
+        /// The path.
+        dir: PathBuf,
+    },
+    /// The disk has no room.
+    #[error(
+        "the disk of the data directory {dir} is full; a new directory needs 4 MB and grows: make room or choose \
+         another --data-dir",
+        dir = dir.display()
+    )]
+    Full {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// It cannot be created or written.
     #[error(
         "cannot write to the data directory {dir}: {error}; allow it or choose another --data-dir",
@@ -59,7 +78,16 @@ impl DataLock {
     /// # Errors
     /// When another process holds it, or it cannot be written.
     pub fn take(dir: &Path) -> Result<DataLock, LockError> {
-        let failed = |error: io::Error| LockError::Directory { dir: dir.to_owned(), error };
+        let failed = |error: io::Error| match error.kind() {
+            // What the system says of that is "File exists", which helps nobody.
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                LockError::NoDirectory { dir: dir.to_owned() }
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                LockError::Full { dir: dir.to_owned() }
+            }
+            _ => LockError::Directory { dir: dir.to_owned(), error },
+        };
         fs::create_dir_all(dir).map_err(failed)?;
         // The lock file may be old and writable in a directory that no longer is.
         access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| failed(errno.into()))?;
@@ -222,9 +250,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        let refused = DataLock::take(&file.join("dir")).unwrap_err();
-        assert!(matches!(refused, LockError::Directory { .. }));
-        assert!(refused.to_string().contains("choose another --data-dir"), "{refused}");
+        for path in [file.join("dir"), file] {
+            let refused = DataLock::take(&path).unwrap_err();
+            assert!(matches!(refused, LockError::NoDirectory { .. }), "{refused}");
+            let text = refused.to_string();
+            assert!(text.contains("is a file; choose another --data-dir"), "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod lock;
 pub mod parent;
 pub mod policy;
 pub mod ports;
+pub mod ready;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -340,8 +341,13 @@ mod tests {
     fn run(specs: &[ChildSpec], on_line: impl Fn(&str) -> Option<StopSignal> + Send) -> Outcome {
         let (output, lines) = channel::unbounded();
         let (stop, stops) = channel::unbounded();
-        let (printer, _end) =
-            Printer::start(TestOutput(output.clone()), TestOutput(output), false).unwrap();
+        let (printer, _end) = Printer::start(
+            TestOutput(output.clone()),
+            TestOutput(output),
+            false,
+            ready::Readiness::new(1, vec![]),
+        )
+        .unwrap();
         thread::scope(|scope| {
             scope.spawn(move || {
                 for line in lines {
@@ -383,7 +389,7 @@ mod tests {
         let specs = [shell("crash", "echo run; exit 1"), shell("long", "exec sleep 1000")];
         let runs = std::sync::atomic::AtomicU32::new(0);
         let outcome = run(&specs, |line| {
-            let is_run = line == "crash      | run";
+            let is_run = line.ends_with("crash      | run");
             let runs = runs.fetch_add(u32::from(is_run), std::sync::atomic::Ordering::Relaxed);
             (is_run && runs == 1).then_some(StopSignal::Terminate)
         });
@@ -395,7 +401,8 @@ mod tests {
         let specs = [shell("deaf", "trap '' TERM; echo ready; exec sleep 1000")];
         let clock = Clock::start();
         let outcome = run(&specs, |line| match line {
-            "deaf       | ready" | "pregao     | stopping" => Some(StopSignal::Interrupt),
+            line if line.ends_with("deaf       | ready") => Some(StopSignal::Interrupt),
+            line if line.ends_with("pregao     | stopping") => Some(StopSignal::Interrupt),
             _ => None,
         });
         assert_eq!(outcome, Outcome::Stopped);

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::rows::Rows;
 use crate::cli::args::{ConfigFlag, DataDirFlag, Format, ReplicasFlag};
-use crate::cli::parse::Pattern;
+use crate::cli::parse::{Pattern, whole_number};
 
 /// Check every record of a log without opening it
 ///
@@ -117,7 +117,8 @@ pub(in crate::cli) struct DumpFlags {
     #[command(flatten)]
     pub(in crate::cli) selection: Selection,
     /// Stop after so many records
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = whole_number::<u64>(1, u64::MAX))]
     pub(in crate::cli) limit: Option<u64>,
     /// Show the log's own marks too
     #[arg(long)]

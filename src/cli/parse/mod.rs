@@ -2,6 +2,7 @@
 
 mod interval;
 mod mode;
+mod number;
 mod pattern;
 mod time;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 pub use interval::{BarInterval, IntervalError};
 pub use mode::{DeliveryMode, ModeError};
+pub use number::whole_number;
 pub use pattern::{Pattern, PatternError};
 pub use time::{TimeError, TimeNs};
 

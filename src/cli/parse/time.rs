@@ -22,8 +22,8 @@ pub struct TimeNs(pub u64);
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum TimeError {
     #[error(
-        "a time is nanoseconds since 1970, or UTC as in 2012-06-21T13:30:00Z or \
-         2012-06-21T13:30:00.123456789Z"
+        "a time is nanoseconds since 1970, or UTC as in 2012-06-21T13:30:00Z, \
+         2012-06-21T13:30:00.123456789Z or 2012-06-21 (midnight)"
     )]
     Form,
     #[error("times are UTC and end with Z, as in 2012-06-21T13:30:00Z; convert the local time")]
@@ -41,7 +41,8 @@ impl FromStr for TimeNs {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return text.parse().map(TimeNs).map_err(|_| TimeError::Range);
         }
-        let (date, time) = text.split_once(['T', 't']).ok_or(TimeError::Form)?;
+        // A date alone is its midnight.
+        let (date, time) = text.split_once(['T', 't']).unwrap_or((text, "00:00:00Z"));
         let [year, month, day] = numbers(date, '-', [4, 2, 2]).ok_or(TimeError::Form)?;
         let Some(time) = time.strip_suffix(['Z', 'z']) else {
             // Everything but the zone has to be right to speak of the zone.
@@ -165,6 +166,7 @@ mod tests {
             ("1970-01-01T00:00:00Z", 0),
             ("2000-02-29T00:00:00Z", 951_782_400_000_000_000),
             ("2012-06-21T13:30:00Z", 1_340_285_400_000_000_000),
+            ("2012-06-21", 1_340_236_800_000_000_000),
             ("2012-06-21t13:30:00.5z", 1_340_285_400_500_000_000),
             ("2024-07-01T00:00:00.000000001Z", 1_719_792_000_000_000_001),
             ("2554-07-21T23:34:33.709551615Z", u64::MAX),
@@ -195,7 +197,6 @@ mod tests {
             "+1",
             "1e9",
             "now",
-            "2012-06-21",
             "2012-06-21 13:30:00Z",
             "2012-6-21T13:30:00Z",
             "2012-06-21T13:30Z",

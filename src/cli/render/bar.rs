@@ -68,7 +68,7 @@ pub(super) mod tests {
         let json = super::super::json_line(&BarJson::new(&bars[0], 2));
         assert_eq!(
             json,
-            r#"{"start":60,"open":"10.00","high":"12.00","low":"9.00","close":"11.00","volume":3,"trades":2,"vwap":"10.666666667"}"#
+            r#"{"start":60,"start_text":"1970-01-01T00:00:00.000000060Z","open":"10.00","high":"12.00","low":"9.00","close":"11.00","volume":3,"volume_text":"3","trades":2,"vwap":"10.666666667"}"#
         );
     }
 }

@@ -146,7 +146,7 @@ mod tests {
     fn json_has_exactly_the_documented_fields() {
         assert_eq!(
             Explained::of(&answer()).json(),
-            r#"{"explain":[{"part":2,"node":"shard-A","copy":1,"status":"breaker-open","asked_us":null,"answered_us":null,"hedged":false,"retried":false,"failed_over":false,"chosen":false,"rows":30000,"bytes":1920064,"as_of":9999999999,"behind_s":null},{"part":2,"node":"shard-A.1","copy":1,"status":"ok","asked_us":1234,"answered_us":500000,"hedged":true,"retried":false,"failed_over":false,"chosen":true,"rows":30000,"bytes":1920064,"as_of":9999999999,"behind_s":0}]}"#
+            r#"{"explain":[{"part":2,"node":"shard-A","copy":1,"status":"breaker-open","asked_us":null,"answered_us":null,"hedged":false,"retried":false,"failed_over":false,"chosen":false,"rows":30000,"bytes":1920064,"as_of":9999999999,"as_of_text":"9999999999","behind_s":null},{"part":2,"node":"shard-A.1","copy":1,"status":"ok","asked_us":1234,"answered_us":500000,"hedged":true,"retried":false,"failed_over":false,"chosen":true,"rows":30000,"bytes":1920064,"as_of":9999999999,"as_of_text":"9999999999","behind_s":0}]}"#
         );
     }
 }

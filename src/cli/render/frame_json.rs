@@ -209,21 +209,21 @@ pub(super) mod tests {
     fn each_kind_is_the_documented_line() {
         assert_eq!(
             json(Frame::seal(quote())),
-            r#"{"kind":"quote","symbol":"PETR4","seq":42,"instrument_seq":5,"ts_event":1340285400123456789,"ts_recv":1340285400123460000,"flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0}"#
+            r#"{"kind":"quote","symbol":"PETR4","seq":42,"seq_text":"42","instrument_seq":5,"ts_event":1340285400123456789,"ts_event_text":"2012-06-21T13:30:00.123456789Z","ts_recv":1340285400123460000,"ts_recv_text":"2012-06-21T13:30:00.123460000Z","flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0}"#
         );
         assert_eq!(
             json(Frame::seal(trade())),
-            r#"{"kind":"trade","symbol":"PETR4","seq":43,"instrument_seq":6,"ts_event":1340285400123456790,"ts_recv":1340285400123460001,"flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"side":"sell","trade_id":77}"#
+            r#"{"kind":"trade","symbol":"PETR4","seq":43,"seq_text":"43","instrument_seq":6,"ts_event":1340285400123456790,"ts_event_text":"2012-06-21T13:30:00.123456790Z","ts_recv":1340285400123460001,"ts_recv_text":"2012-06-21T13:30:00.123460001Z","flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"qty_text":"18446744073709551615","side":"sell","trade_id":77,"trade_id_text":"77"}"#
         );
         let cancel = Cancel { trade_id: U64::new(3), ..Cancel::default() };
         assert_eq!(
             json(Frame::seal(cancel)),
-            r#"{"kind":"cancel","symbol":null,"seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"price":"0.00","qty":0,"side":null,"trade_id":3}"#
+            r#"{"kind":"cancel","symbol":null,"seq":0,"seq_text":"0","instrument_seq":0,"ts_event":0,"ts_event_text":"1970-01-01T00:00:00Z","ts_recv":0,"ts_recv_text":"1970-01-01T00:00:00Z","flags":[],"price":"0.00","qty":0,"qty_text":"0","side":null,"trade_id":3,"trade_id_text":"3"}"#
         );
         let gap = Gap::uncounted(GapReason::Lapped, Seq::or_first(10), Seq::or_first(20));
         assert_eq!(
             json(Frame::seal(gap)),
-            r#"{"kind":"gap","symbol":null,"seq":null,"instrument_seq":null,"ts_event":null,"ts_recv":null,"flags":[],"from_seq":10,"to_seq":20,"reason":"lapped","missed":null}"#
+            r#"{"kind":"gap","symbol":null,"seq":null,"seq_text":null,"instrument_seq":null,"ts_event":null,"ts_event_text":null,"ts_recv":null,"ts_recv_text":null,"flags":[],"from_seq":10,"from_seq_text":"10","to_seq":20,"to_seq_text":"20","reason":"lapped","missed":null,"missed_text":null}"#
         );
         let change = BreakerChange {
             from: 0,
@@ -235,18 +235,18 @@ pub(super) mod tests {
         };
         assert_eq!(
             json(Frame::seal(change)),
-            r#"{"kind":"breaker","symbol":null,"seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"name":"exchange","from":"closed","to":"open","reason":"slow rate reached the threshold","generation":4}"#
+            r#"{"kind":"breaker","symbol":null,"seq":0,"seq_text":"0","instrument_seq":0,"ts_event":0,"ts_event_text":"1970-01-01T00:00:00Z","ts_recv":0,"ts_recv_text":"1970-01-01T00:00:00Z","flags":[],"name":"exchange","from":"closed","to":"open","reason":"slow rate reached the threshold","generation":4}"#
         );
         let definition = Definition::new(PETR4.into(), "PETR4".parse().unwrap(), 9);
         assert_eq!(
             json(Frame::seal(definition)),
-            r#"{"kind":"definition","symbol":"PETR4","seq":0,"instrument_seq":0,"ts_event":0,"ts_recv":0,"flags":[],"decimals":9}"#
+            r#"{"kind":"definition","symbol":"PETR4","seq":0,"seq_text":"0","instrument_seq":0,"ts_event":0,"ts_event_text":"1970-01-01T00:00:00Z","ts_recv":0,"ts_recv_text":"1970-01-01T00:00:00Z","flags":[],"decimals":9}"#
         );
         let end =
             SnapshotEnd { frames: U32::new(2), next_seq: U64::new(8), ..SnapshotEnd::default() };
         assert_eq!(
             json(Frame::seal(end)),
-            r#"{"kind":"snapshot_end","symbol":null,"seq":null,"instrument_seq":null,"ts_event":null,"ts_recv":null,"flags":[],"frames":2,"next_seq":8}"#
+            r#"{"kind":"snapshot_end","symbol":null,"seq":null,"seq_text":null,"instrument_seq":null,"ts_event":null,"ts_event_text":null,"ts_recv":null,"ts_recv_text":null,"flags":[],"frames":2,"next_seq":8,"next_seq_text":"8"}"#
         );
     }
 
@@ -260,7 +260,7 @@ pub(super) mod tests {
         assert_eq!(
             lines,
             [
-                r#"{"kind":"bar","symbol":"PETR4","seq":9,"instrument_seq":0,"ts_event":60,"ts_recv":0,"flags":[],"start":60,"open":"10.00","high":"12.00","low":"9.00","close":"11.00","volume":3,"trades":2,"vwap":"10.666666667","interval_ns":60000000000}"#
+                r#"{"kind":"bar","symbol":"PETR4","seq":9,"seq_text":"9","instrument_seq":0,"ts_event":60,"ts_event_text":"1970-01-01T00:00:00.000000060Z","ts_recv":0,"ts_recv_text":"1970-01-01T00:00:00Z","flags":[],"start":60,"start_text":"1970-01-01T00:00:00.000000060Z","open":"10.00","high":"12.00","low":"9.00","close":"11.00","volume":3,"volume_text":"3","trades":2,"vwap":"10.666666667","interval_ns":60000000000}"#
             ]
         );
     }
@@ -272,8 +272,11 @@ pub(super) mod tests {
             bar_frames(PETR4.into(), 60).iter().find_map(|frame| assembler.take(frame)).unwrap();
         let live = LiveBar { instrument: PETR4.into(), bar, is_revised: true, is_incomplete: true };
         let line = live_bar_json(&live, &symbols()).unwrap();
-        assert!(line.starts_with(r#"{"kind":"bar","symbol":"PETR4","seq":9,"#), "{line}");
-        assert!(line.contains(r#""flags":["revised","incomplete"],"start":60,"#), "{line}");
+        assert!(
+            line.starts_with(r#"{"kind":"bar","symbol":"PETR4","seq":9,"seq_text":"9","#),
+            "{line}"
+        );
+        assert!(line.contains(r#""flags":["revised","incomplete"],"start":60,"start_text":"1970-01-01T00:00:00.000000060Z","#), "{line}");
     }
 
     #[test]

@@ -4,21 +4,18 @@
 //! room is left out.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
+use super::bar_table::bar_sentence;
 use super::column::pieces_text;
-use super::{gap_reason_name, live_bar_texts, price, side_name};
+use super::lines::{COLUMNS, Headers, styled, warning};
+use super::{gap_reason_name, side_name};
 use crate::cli::parse::TimeNs;
-use crate::client::{LiveBar, Symbols};
-use crate::duration;
+use crate::client::Symbols;
 use crate::market::bar::Bar;
-use crate::market::price::decimal;
 use crate::wire::{DataKind, Definition, Flags, Frame, Gap, Line, LineColor, SnapshotEnd, Symbol};
 
-/// What a line fits into, as long as its values do.
-const COLUMNS: usize = 80;
 const SYMBOL_COLUMNS_MIN: usize = 12;
 const NONE: &str = "-";
 
@@ -26,9 +23,7 @@ const NONE: &str = "-";
 #[derive(Clone, Debug)]
 pub struct FrameTable {
     color: bool,
-    /// Lines from one header to the next; `None` = one header only.
-    screen_lines: Option<u32>,
-    lines_since_header: Option<u32>,
+    headers: Headers,
 }
 
 /// One line's cells.
@@ -47,7 +42,7 @@ impl FrameTable {
     /// A table for a terminal of so many lines, or with a single header for a file.
     #[must_use]
     pub fn new(color: bool, screen_lines: Option<u32>) -> FrameTable {
-        FrameTable { color, screen_lines, lines_since_header: None }
+        FrameTable { color, headers: Headers::new(screen_lines) }
     }
 
     /// The frame's line, with a header line before it when one is due; without its end. `None` as
@@ -57,7 +52,8 @@ impl FrameTable {
             return None;
         }
         let symbol_columns = symbols.symbol_columns().max(SYMBOL_COLUMNS_MIN);
-        let line = match remark(frame, symbols) {
+        let sentence = bar.map(|bar| ("bar", bar_sentence(bar, frame.instrument(), symbols)));
+        let line = match sentence.or_else(|| remark(frame, symbols)) {
             Some((kind, remark)) => {
                 let time = match DataKind::of(frame) {
                     Some(_) => TimeNs(frame.ts_event.get()).time_of_day(),
@@ -66,24 +62,10 @@ impl FrameTable {
                 self.styled(warning(), &format!("{time:12} {kind:<6} {remark}"))
             }
             None => {
-                let row = row(frame, bar, symbols)?;
+                let row = row(frame, symbols)?;
                 self.styled(row.style, &row.text(symbol_columns))
             }
         };
-        Some(self.below_header(line, symbol_columns))
-    }
-
-    /// The line of a live bar.
-    pub fn live_bar(&mut self, live: &LiveBar, symbols: &Symbols) -> Option<String> {
-        let [_, _, last] = live.bar.frames(live.instrument);
-        let mut row = row(&last, Some(&live.bar), symbols)?;
-        let words = live_bar_texts(live);
-        if !words.is_empty() {
-            row.note = format!("{} {}", words.join(" "), row.note);
-            row.style = warning();
-        }
-        let symbol_columns = symbols.symbol_columns().max(SYMBOL_COLUMNS_MIN);
-        let line = self.styled(row.style, &row.text(symbol_columns));
         Some(self.below_header(line, symbol_columns))
     }
 
@@ -106,16 +88,9 @@ impl FrameTable {
 
     /// A line, with the header before it when one is due.
     fn below_header(&mut self, line: String, symbol_columns: usize) -> String {
-        let due = match (self.lines_since_header, self.screen_lines) {
-            (None, _) => true,
-            (Some(lines), Some(screen)) => lines.saturating_add(2) >= screen,
-            (Some(_), None) => false,
-        };
-        if !due {
-            self.lines_since_header = self.lines_since_header.map(|lines| lines.saturating_add(1));
+        if !self.headers.is_due() {
             return line;
         }
-        self.lines_since_header = Some(0);
         let header = Row {
             time: "TIME UTC".into(),
             kind: "KIND".into(),
@@ -131,12 +106,7 @@ impl FrameTable {
     }
 
     fn styled(&self, style: Style, text: &str) -> String {
-        let text = text.trim_end();
-        if self.color && !style.is_plain() {
-            format!("{style}{text}{style:#}")
-        } else {
-            text.to_owned()
-        }
+        styled(self.color, style, text)
     }
 }
 
@@ -153,10 +123,6 @@ impl Row<'_> {
             if fits { format!("{line} {word}") } else { line }
         })
     }
-}
-
-fn warning() -> Style {
-    AnsiColor::Yellow.on_default()
 }
 
 /// Frames that are a sentence, not a row.
@@ -181,7 +147,7 @@ fn remark(frame: &Frame, symbols: &Symbols) -> Option<(&'static str, String)> {
     }
 }
 
-fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a Symbols) -> Option<Row<'a>> {
+fn row<'a>(frame: &Frame, symbols: &'a Symbols) -> Option<Row<'a>> {
     let decimals = symbols.decimals(frame.instrument());
     let mut row = Row {
         time: match frame.ts_event.get() {
@@ -204,16 +170,7 @@ fn row<'a>(frame: &Frame, bar: Option<&Bar>, symbols: &'a Symbols) -> Option<Row
         row.style = style(color, frame);
         return Some(row);
     }
-    let bar = bar?;
-    let shown = |units| price(units, decimals).unwrap_or_else(|| NONE.to_owned());
-    // Bars of two lengths may come mixed. Without a dot, as 15m then fits too.
-    row.kind = format!("bar{}", duration::show(Duration::from_nanos(bar.interval_ns))).into();
-    row.bid = shown(bar.close);
-    row.ask = bar.vwap().map_or_else(|| NONE.to_owned(), |vwap| decimal(vwap, decimals));
-    row.qty = bar.volume.to_string();
-    let range = format!("{}..{} ", shown(bar.low), shown(bar.high));
-    row.note.insert_str(0, &range);
-    Some(row)
+    None
 }
 
 fn style(color: LineColor, frame: &Frame) -> Style {
@@ -286,7 +243,7 @@ TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE
              live   from seq 44
 13:30:00.123 trade  PETR4            32.015            18446744073709551615 sell
 -            cancel ?                  0.00                      0
-00:01:00.000 bar1m  PETR4             11.00 10.666666667           3 9.00..12.00
+00:01:00.000 bar    PETR4 1m: open 10.00, high 12.00, low 9.00, close 11.00, volume 3, vwap 10.667
              gap    seq 10 to 20 missing: lapped, 4 of ours
 00:00:00.000 break  exchange: closed to open (unknown)";
         assert_eq!(lines.join("\n"), want);
@@ -310,36 +267,6 @@ TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE
         }
         assert!(lines.contains("SPY   240621C00500000"));
         assert!(lines.contains("99999.99"));
-    }
-
-    #[test]
-    fn bars_of_two_lengths_of_one_symbol_are_distinguished_in_80_columns() {
-        let line = |seconds: u64| {
-            let mut assembler = BarAssembler::default();
-            let frames = bar_frames(PETR4.into(), 0);
-            let bar = frames.iter().find_map(|frame| assembler.take(frame)).unwrap();
-            let live = LiveBar {
-                instrument: PETR4.into(),
-                bar: Bar { interval_ns: seconds * 1_000_000_000, ..bar },
-                is_revised: false,
-                is_incomplete: false,
-            };
-            let text = FrameTable::new(false, None).live_bar(&live, &symbols()).unwrap();
-            let line = text.lines().nth(1).unwrap().to_owned();
-            assert!(line.len() <= COLUMNS && line.ends_with("9.00..12.00"), "{line}");
-            line
-        };
-        for (seconds, kind) in [
-            (5, " bar5s  PETR4"),
-            (60, " bar1m  PETR4"),
-            (90, " bar90s PETR4"),
-            (300, " bar5m  PETR4"),
-            (900, " bar15m PETR4"),
-            (3_600, " bar1h  PETR4"),
-            (86_400, " bar24h PETR4"),
-        ] {
-            assert!(line(seconds).contains(kind), "{}", line(seconds));
-        }
     }
 
     #[test]

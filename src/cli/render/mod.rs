@@ -1,21 +1,26 @@
 //! Frames and answers as text: JSON lines for programs, tables for people.
 //!
 //! Nothing here writes, connects or waits. JSON has one object a line; prices are decimal strings,
-//! since a JSON number is a float to most readers; times are integer nanoseconds; what is undefined
+//! since a JSON number is a float to most readers; times are integer nanoseconds, with a text beside them; what is undefined
 //! or unknown is `null`, never left out, so that every line of a kind has the same fields.
 
 mod bar;
+mod bar_table;
 mod breaker;
 mod column;
 mod explain;
 mod figure;
 mod frame_json;
 mod frame_table;
+mod json;
+mod lines;
 mod report;
 mod status;
 
 pub(super) use column::Value as ColumnValue;
+pub(super) use json::json_line;
 
+pub use bar_table::BarTable;
 pub use breaker::{BreakerReport, breaker_json, take_breakers};
 pub use explain::Explained;
 pub use figure::{Figure, Value};
@@ -88,6 +93,13 @@ pub(super) fn price(units: i64, decimals: u8) -> Option<String> {
     (units != PRICE_UNDEFINED).then(|| decimal(i128::from(units), decimals))
 }
 
+/// For eyes: a computed value with this many decimals, rounded half up. JSON has it exact.
+fn rounded(units: i128, decimals: u8) -> String {
+    let step = 10_i128.pow(9_u32.saturating_sub(u32::from(decimals)));
+    let steps = units.saturating_add(step / 2).div_euclid(step);
+    decimal(steps.saturating_mul(step), decimals)
+}
+
 /// What became of a node's share, as a name.
 #[must_use]
 pub fn node_status_name(status: NodeStatus) -> &'static str {
@@ -102,9 +114,4 @@ pub fn node_status_name(status: NodeStatus) -> &'static str {
         NodeStatus::Spare => "spare",
         NodeStatus::Behind => "behind",
     }
-}
-
-/// One line of JSON.
-pub(super) fn json_line(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("string keys and no fallible Serialize: cannot fail")
 }

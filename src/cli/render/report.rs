@@ -5,11 +5,10 @@ use serde::Serialize;
 
 use super::bar::BarJson;
 use super::frame_json::{FrameJson, frame_object};
-use super::{json_line, node_status_name, price, side_name};
+use super::{json_line, node_status_name, price, rounded, side_name};
 use crate::cli::parse::TimeNs;
 use crate::client::Symbols;
 use crate::market::bar::Bar;
-use crate::market::price::decimal;
 use crate::wire::{Definition, Flags, Frame, NodeAnswer, NodeStatus, Quote, Symbol, Trade};
 
 /// Where a report's quote comes from.
@@ -265,13 +264,6 @@ fn bars_table(bars: &[Bar], decimals: u8) -> Option<String> {
     table(&header, 1, rows.collect())
 }
 
-/// For eyes: a computed value with this many decimals, rounded half up. JSON has it exact.
-fn rounded(units: i128, decimals: u8) -> String {
-    let step = 10_i128.pow(9_u32.saturating_sub(u32::from(decimals)));
-    let steps = units.saturating_add(step / 2).div_euclid(step);
-    decimal(steps.saturating_mul(step), decimals)
-}
-
 pub(super) fn nodes_table(nodes: &[NodeShare]) -> Option<String> {
     let rows = nodes.iter().map(|share| {
         vec![
@@ -337,7 +329,7 @@ mod tests {
     fn json_has_exactly_the_documented_fields() {
         assert_eq!(
             report_json(&report()),
-            r#"{"symbol":"PETR4","quote":{"kind":"quote","symbol":"PETR4","seq":42,"instrument_seq":5,"ts_event":1340285400123456789,"ts_recv":1340285400123460000,"flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0},"quote_source":"stale","age_ms":1500,"history":[{"kind":"trade","symbol":"PETR4","seq":43,"instrument_seq":6,"ts_event":1340285400123456790,"ts_recv":1340285400123460001,"flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"side":"sell","trade_id":77}],"complete":false,"nodes":[{"node":"core","status":"ok","rows":1,"elapsed_us":120,"behind_s":0},{"node":"shard-A","status":"breaker-open","rows":0,"elapsed_us":0,"behind_s":null},{"node":"shard-B","status":"behind","rows":7,"elapsed_us":80,"behind_s":12}]}"#
+            r#"{"symbol":"PETR4","quote":{"kind":"quote","symbol":"PETR4","seq":42,"seq_text":"42","instrument_seq":5,"ts_event":1340285400123456789,"ts_event_text":"2012-06-21T13:30:00.123456789Z","ts_recv":1340285400123460000,"ts_recv_text":"2012-06-21T13:30:00.123460000Z","flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0},"quote_source":"stale","age_ms":1500,"history":[{"kind":"trade","symbol":"PETR4","seq":43,"seq_text":"43","instrument_seq":6,"ts_event":1340285400123456790,"ts_event_text":"2012-06-21T13:30:00.123456790Z","ts_recv":1340285400123460001,"ts_recv_text":"2012-06-21T13:30:00.123460001Z","flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"qty_text":"18446744073709551615","side":"sell","trade_id":77,"trade_id_text":"77"}],"complete":false,"nodes":[{"node":"core","status":"ok","rows":1,"elapsed_us":120,"behind_s":0},{"node":"shard-A","status":"breaker-open","rows":0,"elapsed_us":0,"behind_s":null},{"node":"shard-B","status":"behind","rows":7,"elapsed_us":80,"behind_s":12}]}"#
         );
         let empty = Report {
             quote: None,
@@ -350,7 +342,7 @@ mod tests {
         };
         assert_eq!(
             report_json(&empty),
-            r#"{"symbol":"PETR4","quote":null,"quote_source":"none","age_ms":null,"bars":[{"start":60,"open":"10.00","high":"12.00","low":"9.00","close":"11.00","volume":3,"trades":2,"vwap":"10.666666667"}],"complete":true,"nodes":[]}"#
+            r#"{"symbol":"PETR4","quote":null,"quote_source":"none","age_ms":null,"bars":[{"start":60,"start_text":"1970-01-01T00:00:00.000000060Z","open":"10.00","high":"12.00","low":"9.00","close":"11.00","volume":3,"volume_text":"3","trades":2,"vwap":"10.666666667"}],"complete":true,"nodes":[]}"#
         );
     }
 

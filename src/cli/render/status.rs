@@ -16,6 +16,8 @@ pub enum Reachability {
     Ok,
     /// Nobody listens, or the connection was lost.
     Refused,
+    /// The network has no way to its address.
+    Unreachable,
     /// No answer before the deadline.
     Timeout,
     /// It answered with an error.
@@ -105,6 +107,7 @@ fn node_line(report: &NodeReport) -> String {
             format!("ok, {} us{seq}", report.elapsed_us)
         }
         Reachability::Refused => "refused: nobody listens there".to_owned(),
+        Reachability::Unreachable => "unreachable: no route to this address".to_owned(),
         Reachability::Timeout => format!("no answer in {} us", report.elapsed_us),
         Reachability::Failed => "answered with an error".to_owned(),
     };

@@ -117,12 +117,12 @@ fn a_dump_as_json_stays_what_it_is() {
     let dir = one_of_each();
     let (_, lines) = dump(everything(dir.path()), DumpFormat::Json);
     let want = [
-        r#"{"kind":"definition","symbol":"PETR4","seq":1,"instrument_seq":0,"ts_event":86400000000001,"ts_recv":86400000000008,"flags":[],"decimals":2}"#,
-        r#"{"kind":"definition","symbol":"$sys.breaker","seq":2,"instrument_seq":0,"ts_event":86400000000002,"ts_recv":86400000000009,"flags":[],"decimals":0}"#,
-        r#"{"kind":"quote","symbol":"PETR4","seq":3,"instrument_seq":1,"ts_event":86400000000003,"ts_recv":86400000000010,"flags":["last","gap_before","after_market"],"bid":"-32.015","ask":null,"bid_qty":300,"ask_qty":4294967295}"#,
-        r#"{"kind":"trade","symbol":"PETR4","seq":4,"instrument_seq":1,"ts_event":86400000000004,"ts_recv":86400000000011,"flags":["last","buy"],"price":"32.015000001","qty":18446744073709551615,"side":"buy","trade_id":77}"#,
-        r#"{"kind":"cancel","symbol":"PETR4","seq":5,"instrument_seq":1,"ts_event":86400000000005,"ts_recv":86400000000012,"flags":["sell"],"price":"32.00","qty":5,"side":"sell","trade_id":76}"#,
-        r#"{"kind":"breaker","symbol":"$sys.breaker","seq":6,"instrument_seq":1,"ts_event":86400000000006,"ts_recv":86400000000013,"flags":[],"name":"core.exchange","from":"closed","to":"open","reason":"slow rate reached the threshold","generation":4}"#,
+        r#"{"kind":"definition","symbol":"PETR4","seq":1,"seq_text":"1","instrument_seq":0,"ts_event":86400000000001,"ts_event_text":"1970-01-02T00:00:00.000000001Z","ts_recv":86400000000008,"ts_recv_text":"1970-01-02T00:00:00.000000008Z","flags":[],"decimals":2}"#,
+        r#"{"kind":"definition","symbol":"$sys.breaker","seq":2,"seq_text":"2","instrument_seq":0,"ts_event":86400000000002,"ts_event_text":"1970-01-02T00:00:00.000000002Z","ts_recv":86400000000009,"ts_recv_text":"1970-01-02T00:00:00.000000009Z","flags":[],"decimals":0}"#,
+        r#"{"kind":"quote","symbol":"PETR4","seq":3,"seq_text":"3","instrument_seq":1,"ts_event":86400000000003,"ts_event_text":"1970-01-02T00:00:00.000000003Z","ts_recv":86400000000010,"ts_recv_text":"1970-01-02T00:00:00.000000010Z","flags":["last","gap_before","after_market"],"bid":"-32.015","ask":null,"bid_qty":300,"ask_qty":4294967295}"#,
+        r#"{"kind":"trade","symbol":"PETR4","seq":4,"seq_text":"4","instrument_seq":1,"ts_event":86400000000004,"ts_event_text":"1970-01-02T00:00:00.000000004Z","ts_recv":86400000000011,"ts_recv_text":"1970-01-02T00:00:00.000000011Z","flags":["last","buy"],"price":"32.015000001","qty":18446744073709551615,"qty_text":"18446744073709551615","side":"buy","trade_id":77,"trade_id_text":"77"}"#,
+        r#"{"kind":"cancel","symbol":"PETR4","seq":5,"seq_text":"5","instrument_seq":1,"ts_event":86400000000005,"ts_event_text":"1970-01-02T00:00:00.000000005Z","ts_recv":86400000000012,"ts_recv_text":"1970-01-02T00:00:00.000000012Z","flags":["sell"],"price":"32.00","qty":5,"qty_text":"5","side":"sell","trade_id":76,"trade_id_text":"76"}"#,
+        r#"{"kind":"breaker","symbol":"$sys.breaker","seq":6,"seq_text":"6","instrument_seq":1,"ts_event":86400000000006,"ts_event_text":"1970-01-02T00:00:00.000000006Z","ts_recv":86400000000013,"ts_recv_text":"1970-01-02T00:00:00.000000013Z","flags":[],"name":"core.exchange","from":"closed","to":"open","reason":"slow rate reached the threshold","generation":4}"#,
     ];
     assert_eq!(lines, want);
 }

@@ -44,7 +44,7 @@ fn only_samples(dir: &Path) -> Selected {
     Selected { patterns, ..selected(dir) }
 }
 
-const AS_JSON: &str = r#"{"kind":"sample","symbol":"PETR4","seq":3,"instrument_seq":1,"ts_event":86400000000000,"ts_recv":86400000000001,"flags":["last"],"price":"32.015","lots":7,"label":"a,b"}"#;
+const AS_JSON: &str = r#"{"kind":"sample","symbol":"PETR4","seq":3,"seq_text":"3","instrument_seq":1,"ts_event":86400000000000,"ts_event_text":"1970-01-02T00:00:00Z","ts_recv":86400000000001,"ts_recv_text":"1970-01-02T00:00:00.000000001Z","flags":["last"],"price":"32.015","lots":7,"label":"a,b"}"#;
 const AS_LINE: &str = "00:00:00.000 sample PETR4            32.015        a,b           7";
 
 #[test]

@@ -338,8 +338,8 @@ mod tests {
             drop(output);
             String::from_utf8(text).unwrap()
         };
-        let want = r#"{"kind":"stale","symbol":null,"seq":null,"instrument_seq":null,"ts_event":null,"ts_recv":null,"flags":[]}
-{"kind":"current","symbol":null,"seq":null,"instrument_seq":null,"ts_event":null,"ts_recv":null,"flags":[]}
+        let want = r#"{"kind":"stale","symbol":null,"seq":null,"seq_text":null,"instrument_seq":null,"ts_event":null,"ts_event_text":null,"ts_recv":null,"ts_recv_text":null,"flags":[]}
+{"kind":"current","symbol":null,"seq":null,"seq_text":null,"instrument_seq":null,"ts_event":null,"ts_event_text":null,"ts_recv":null,"ts_recv_text":null,"flags":[]}
 "#;
         assert_eq!(shown(Format::Json), want);
         let table = shown(Format::Table);

@@ -238,3 +238,63 @@ fn note(
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::wire::{FRAME_BYTES, Op, Session, Trade, U16, as_frames};
+
+    /// The next frame that the client sends.
+    fn read(stream: &mut TcpStream) -> Frame {
+        let mut bytes = [0; FRAME_BYTES];
+        stream.read_exact(&mut bytes).unwrap();
+        as_frames(&bytes).0[0]
+    }
+
+    #[test]
+    fn an_end_behind_the_error_of_one_query_that_passes_for_the_answer_to_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let node = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let send = |frames: &[Frame], stream: &mut TcpStream| {
+                stream.write_all(frames.as_bytes()).unwrap();
+            };
+            read(&mut stream);
+            send(&[Frame::seal(Session::default())], &mut stream);
+            let first = read(&mut stream).view::<Query>().unwrap().id;
+            send(
+                &[Frame::seal(Refusal::new(ErrorCode::Behind, first.get(), "behind"))],
+                &mut stream,
+            );
+            // The END of the first query comes when the second one is asked already.
+            let second = read(&mut stream).view::<Query>().unwrap().id;
+            let end = Ended { id: first, status: EndStatus::Failed as u8, ..Ended::default() };
+            let code = U16::new(ErrorCode::Behind as u16);
+            let answer = [
+                Frame::seal(Ended { code, ..end }),
+                Frame::seal(Run { id: second, ..Run::default() }),
+                Frame::seal(Trade::default()),
+                Frame::seal(Ended { id: second, ..Ended::default() }),
+            ];
+            send(&answer, &mut stream);
+        });
+        let wait = Duration::from_secs(20);
+        let mut query_client = QueryClient::open("a node", address, wait).unwrap();
+        let query = Query { op: Op::Last as u8, ..Query::default() };
+        let refused = query_client.ask(&[query], wait).unwrap().remove(0);
+        assert_eq!(
+            (refused.status(), refused.code()),
+            (EndStatus::Failed, Some(ErrorCode::Behind))
+        );
+        let answer = query_client.ask(&[query], wait).unwrap().remove(0);
+        assert_eq!((answer.status(), answer.rows.len()), (EndStatus::Complete, 1));
+        node.join().unwrap();
+    }
+}

@@ -110,7 +110,7 @@ impl Session {
 control_message! {
     /// Why something was refused. With query id 0 the connection is closed behind it.
     Refusal(Error) {
-        /// An [`ErrorCode`].
+        /// An [`super::ErrorCode`].
         code: U16,
         /// Zero.
         reserved: U16,
@@ -459,7 +459,7 @@ control_message! {
         status: u8,
         /// Zero.
         reserved: u8,
-        /// An [`ErrorCode`], or 0.
+        /// An [`super::ErrorCode`], or 0.
         code: U16,
         /// Rows in the whole answer.
         rows: U32,

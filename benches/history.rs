@@ -154,7 +154,10 @@ fn ask(shard: &mut Shard<FileStorage>, op: Op, symbol: &str, limit: u32) -> u32 
         let outgoing = shard.outgoing(now, ASKER);
         let (taken, end) = (outgoing.len(), as_frames(outgoing.head).0.last().copied());
         if taken == 0 {
+            // What this turn may spend is spent: the rest has its part of the next one.
+            shard.handle_mail(now);
             shard.handle_timers(now);
+            while shard.poll_bulk().is_some() {}
         }
         shard.handle_sent(now, ASKER, black_box(taken));
         if let Some(end) = end.as_ref().and_then(|frame| frame.view::<Ended>()) {

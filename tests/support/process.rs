@@ -57,6 +57,18 @@ struct LinesState {
     is_ended: bool,
 }
 
+/// A line of a supervisor's log without its time; any other line as it is.
+fn untimed(line: String) -> String {
+    const TIME: usize = "00:00:00 ".len();
+    const NAME: usize = "aggregator".len();
+    match line.get(TIME + NAME..) {
+        Some(rest) if rest.starts_with(" |") && line.as_bytes()[2] == b':' => {
+            line[TIME..].to_owned()
+        }
+        _ => line,
+    }
+}
+
 /// The lines of a pipe, collected by a thread of their own so that the process never waits for us.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<(Mutex<LinesState>, Condvar)>);
@@ -71,7 +83,7 @@ impl Lines {
                 let word = words.find(|it| line.starts_with(&format!("{{\"kind\":\"{it}\"")));
                 match word {
                     Some(word) => filled.state().told.push(word),
-                    None => filled.state().lines.push(line),
+                    None => filled.state().lines.push(untimed(line)),
                 }
                 filled.0.1.notify_all();
             }

@@ -54,7 +54,10 @@ fn a_tape_that_cannot_be_replayed_ends_everything() {
     for name in ["missing.dbn.zst", "cut.dbn.zst", "spoiled.dbn.zst", "text.dbn.zst", "empty", ""] {
         let tape = inside(name).display().to_string();
         let line = line_of(place.all(&["--tape", &tape]), CANNOT_START);
-        assert!(line.starts_with("the tape") || line.starts_with("cannot read the tape"), "{name}: {line}");
+        assert!(
+            line.starts_with("the tape") || line.starts_with("cannot read the tape"),
+            "{name}: {line}"
+        );
         assert!(line.contains(&tape), "{name}: {line}");
     }
 }

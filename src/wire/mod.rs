@@ -1,6 +1,7 @@
 #![doc = include_str!("PROTOCOL.md")]
 
 mod answers;
+mod check;
 mod control;
 mod data;
 mod frame;

@@ -110,15 +110,7 @@ impl HistoryAnswer {
         index: &Index,
         log: &Log<S>,
     ) -> Result<HistoryAnswer, Rejection> {
-        let op = match Op::from_number(query.op) {
-            Some(op @ (Op::Last | Op::Range | Op::Bars | Op::Count | Op::Instruments)) => op,
-            _ => {
-                return Err(Rejection::new(
-                    ErrorCode::NotOwner,
-                    "a shard answers for history and nothing else",
-                ));
-            }
-        };
+        let op = HistoryAnswer::op_of(query)?;
         let limit = query.limit.get();
         if op == Op::Bars && !(1..=limits::BAR_SECONDS_MAX).contains(&limit) {
             return Err(Rejection::new(ErrorCode::Limit, "bars are 1 second to 1 day long"));
@@ -147,6 +139,20 @@ impl HistoryAnswer {
         };
         answer.check_limits(index)?;
         Ok(answer)
+    }
+
+    /// What is asked, when it is about history.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn op_of(query: &Query) -> Result<Op, Rejection> {
+        match Op::from_number(query.op) {
+            Some(op @ (Op::Last | Op::Range | Op::Bars | Op::Count | Op::Instruments)) => Ok(op),
+            _ => {
+                let text = "a shard answers for history and nothing else";
+                Err(Rejection::new(ErrorCode::NotOwner, text))
+            }
+        }
     }
 
     /// Refuses what is too much, before any of it is done.

@@ -180,6 +180,8 @@ impl<S: Storage> Shard<S> {
         conn: ConnId,
         question: Question,
     ) -> Result<(), Rejection> {
+        // Whose symbol it is does not matter then.
+        HistoryAnswer::op_of(&question.query)?;
         let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else {
             return Ok(());
         };

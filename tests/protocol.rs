@@ -69,7 +69,7 @@ fn control_layouts_are_as_written() {
         }
         Metric { id, reserved, value, name }
         Text { id, name, text }
-        QueryMore { id, symbol, as_of, reserved }
+        QueryMore { id, symbol, as_of, after_seq, reserved }
         Counted { id, instrument, trades, cancelled, first, last, reserved }
         NodeExplain { id, what, copy, part, asked_us, answered_us, frames, bytes, reserved, name }
         Lineage { source, what, reserved, epoch, first_seq, epoch_id, reserved_too }

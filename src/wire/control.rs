@@ -293,9 +293,11 @@ control_message! {
         symbol: [u8; 24],
         /// Answer with what has a `seq` below this, all of it and nothing else; 0 = with all there is.
         as_of: U64,
+        /// For Range: of the rows whose time is `from`, leave out those up to this `seq`; 0 = none.
+        after_seq: U64,
         /// Zero.
-        reserved: [u8; 20],
-    } seqs(as_of) well_formed(it) it.reserved == [0; 20]
+        reserved: [u8; 12],
+    } seqs(as_of, after_seq) well_formed(it) it.reserved == [0; 12]
 }
 
 control_message! {

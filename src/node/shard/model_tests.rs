@@ -430,6 +430,7 @@ fn pages_are_the_whole_range_whatever_stands_at_one_time() {
             let Some(last) = page.last() else { break };
             (asked.from, asked.after_seq) = (asked.time(last), last.seq.get());
             paged.extend(page);
+            assert!(paged.len() <= whole.len(), "a page again");
         }
         assert!(paged == whole && paged.len() > 500, "{} of {}", paged.len(), whole.len());
     }

@@ -5,7 +5,7 @@ use super::control::*;
 use super::data::{Definition, holds};
 use super::frame::{Frame, FrameError, Kind};
 use super::kinds::DataKind;
-use super::{EndStatus, GapReason, Mode, NodeStatus, Op, Role};
+use super::{EndStatus, GapReason, Mode, NodeStatus, Op};
 
 /// The second half of [`Frame::check`]: reserved fields and enumerations.
 pub(super) fn check_body(frame: &Frame) -> Result<(), FrameError> {
@@ -44,9 +44,8 @@ fn body_error(frame: &Frame) -> FrameError {
     };
     let status = |number: u8, is_known: bool| unknown("status", number.into(), is_known);
     let found = if let Some(it) = frame.view::<Session>() {
-        let is_known = it.role == 0 || Role::from_number(it.role).is_some();
         let options = it.options.get();
-        unknown("role", it.role.into(), is_known)
+        unknown("role", it.role.into(), it.has_known_role())
             .or_else(|| unknown("options", options, options <= Session::OPTIONS))
     } else if let Some(it) = frame.view::<Subscribe>() {
         unknown("mode", it.mode.into(), Mode::from_number(it.mode).is_some())

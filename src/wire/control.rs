@@ -83,7 +83,7 @@ control_message! {
         feed: U64,
         /// Name of the sender for logs, padded with zeros.
         name: [u8; 16],
-    } seqs(epoch_start, next_seq, durable_seq) well_formed(it) it.options.get() <= Session::OPTIONS && (it.role == 0 || Role::from_number(it.role).is_some())
+    } seqs(epoch_start, next_seq, durable_seq) well_formed(it) it.options.get() <= Session::OPTIONS && it.has_known_role()
 }
 
 impl Heartbeat {
@@ -97,6 +97,11 @@ impl Session {
     /// An operator decided that what the receiver has from `epoch_start` on is given up.
     pub const GIVE_UP: u16 = 2;
     pub(super) const OPTIONS: u16 = Session::CONTINUES | Session::GIVE_UP;
+
+    /// Whether its role is one, or none as in an answer.
+    pub(super) fn has_known_role(&self) -> bool {
+        self.role == 0 || Role::from_number(self.role).is_some()
+    }
 
     /// Whether all of these options are set.
     #[must_use]

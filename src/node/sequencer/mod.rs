@@ -249,7 +249,7 @@ impl<S: Storage> Sequencer<S> {
                     }
                     Err(text) => {
                         self.followers.handle_protocol_error(now, index);
-                        self.connections.refuse(conn, ErrorCode::Unexpected, text);
+                        self.connections.refuse_frame(conn, frame, text);
                     }
                 }
                 self.connections.mark_dirty(conn);

@@ -151,7 +151,7 @@ fn a_second_replay_and_unknown_names_are_refused() {
 #[test]
 fn an_error_about_the_connection_is_answered_by_its_end_only() {
     let mut bench = Bench::new();
-    bench.market();
+    let exchange = bench.market();
     for (id, answers) in [(0, 0), (7, 1)] {
         let conn = bench.querier();
         bench.deliver(conn, &[Frame::seal(Refusal::new(ErrorCode::BadFrame, id, "no"))]);
@@ -161,5 +161,11 @@ fn an_error_about_the_connection_is_answered_by_its_end_only() {
             "its sender is gone; another has no place here"
         );
         assert!(bench.closes(conn));
+    }
+    let (broker, _) = bench.follower(1, 1);
+    for conn in [exchange, broker] {
+        bench.read(conn);
+        bench.deliver(conn, &[Frame::seal(Refusal::new(ErrorCode::Limit, 0, "no"))]);
+        assert!(bench.read(conn).is_empty() && bench.closes(conn));
     }
 }

@@ -305,6 +305,12 @@ impl Follower {
         self.request.mode == Mode::Lossless
     }
 
+    /// Whether it goes back to history. Only the market has one: core's journal has other frames under the numbers
+    /// of another source.
+    fn fills_gaps(&self) -> bool {
+        self.is_lossless() && self.request.source == Request::MARKET
+    }
+
     fn handle_snapshot_value(&mut self, frame: &Frame) {
         if !self.wants(frame) {
             return;
@@ -341,7 +347,7 @@ impl Follower {
         if stated <= next_seq {
             return;
         }
-        if self.is_raw && self.is_lossless() {
+        if self.is_raw && self.fills_gaps() {
             self.look_up(next_seq, stated, None);
         } else {
             self.next_seq = Some(stated);
@@ -363,7 +369,7 @@ impl Follower {
         }
         let wanted = self.wants(frame);
         let hole = if wanted { self.losses.hole_before(frame) } else { None };
-        if self.is_lossless()
+        if self.fills_gaps()
             && seq > self.checked_seq
             && let Some(to_seq) = seq
         {
@@ -452,7 +458,7 @@ impl Follower {
         let missed = Some(gap.missed.get()).filter(|&missed| missed != u64::MAX);
         let Some(reason) = GapReason::from_number(gap.reason) else { return };
         match reason {
-            GapReason::Lapped | GapReason::BeforeRing if self.is_lossless() => {
+            GapReason::Lapped | GapReason::BeforeRing if self.fills_gaps() => {
                 // Who has no place yet was promised nothing from before the gap.
                 let begin = self.next_seq.unwrap_or(Seq::or_first(from_seq));
                 if to_seq >= begin.get() && to_seq < u64::MAX {

@@ -113,6 +113,28 @@ fn a_gap_is_filled_from_history_before_the_feed_goes_on() {
 }
 
 #[test]
+fn cores_journal_is_not_asked_for_the_frames_of_another_source() {
+    let mut follower = follower("*", 0, 1);
+    follower.request.source = 4;
+    assert_eq!(broker(&mut follower, &every(1)), [Event::Data(every(1))]);
+    for (reason, from, to) in [(GapReason::SourceLost, 2, 4), (GapReason::Lapped, 5, 9)] {
+        let told = broker(&mut follower, &gap(reason, from, to));
+        assert_eq!(
+            told,
+            [lost(reason, from, to, None)],
+            "the broker of an older program says more"
+        );
+        assert_eq!(follower.next_read(), broker_from(to + 1));
+    }
+    let missed = part(GapReason::Lapped, (2, 9), 1, 8);
+    assert_eq!(broker(&mut follower, &every(10)), [missed, Event::Data(every(10))]);
+    let missed = part(GapReason::SourceLost, (11, 11), 1, 1);
+    assert_eq!(broker(&mut follower, &every(12)), [missed, Event::Data(every(12))]);
+    broker(&mut follower, &beat(20));
+    assert_eq!(follower.next_read(), broker_from(20));
+}
+
+#[test]
 fn what_history_does_not_have_is_announced() {
     let mut follower = follower("*", 0, 1);
     follower.handle_broker_frame(&gap(GapReason::BeforeRing, 1, 9));

@@ -367,7 +367,7 @@ pub const SHORT_SCAN_TRADES_MAX: u64 = 4_096;
 pub const QUERY_SYMBOLS_MAX: usize = 256;
 /// So many places of a kind nobody's share is below, and the last places are for those who have fewer.
 pub const SMALL_SHARE: usize = 4;
-/// Queries of one shard or replica that wait for a cut, beside those that it works on.
+/// Queries of core, of one shard or replica that wait for a cut, beside those that it works on.
 pub const WAITING_QUERIES_MAX: usize = 4_096;
 /// The same of one connection: below what an aggregator may ask of a node, so that waiting ones leave it room.
 pub const WAITING_QUERIES_PER_CONNECTION_MAX: usize = 1_024;

@@ -72,11 +72,12 @@ pub enum Bug {
     NoShares,
     KeepTheUnread,
     FollowAnyEpoch,
+    NameToNewcomersOnly,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 62] = [
+    pub const ALL: [Bug; 63] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -139,6 +140,7 @@ impl Bug {
         Bug::NoShares,
         Bug::KeepTheUnread,
         Bug::FollowAnyEpoch,
+        Bug::NameToNewcomersOnly,
     ];
 }
 

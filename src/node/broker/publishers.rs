@@ -185,10 +185,14 @@ impl Broker {
             intake.note_publisher(source, &mut self.further_reactors);
         }
         let Some(next_seq) = beat.next_seq() else { return };
+        let has_stated = intake.end_statement(source, &mut self.further_reactors);
         if intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get()) {
             self.readers.notify_ready(number);
         } else {
             intake.announce(source, next_seq);
+        }
+        if has_stated {
+            self.readers.notify_stated(number);
         }
     }
 

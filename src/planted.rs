@@ -73,11 +73,12 @@ pub enum Bug {
     KeepTheUnread,
     FollowAnyEpoch,
     NameToNewcomersOnly,
+    TakeShortReplayForWhole,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 63] = [
+    pub const ALL: [Bug; 64] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -141,6 +142,7 @@ impl Bug {
         Bug::KeepTheUnread,
         Bug::FollowAnyEpoch,
         Bug::NameToNewcomersOnly,
+        Bug::TakeShortReplayForWhole,
     ];
 }
 

@@ -415,6 +415,8 @@ pub const BACKFILL_SPAN_MIN: Duration = Duration::from_millis(1);
 
 /// What `verify`, `dump` and `export` read of a file at a time.
 pub const INSPECT_CHUNK_BYTES: usize = 1 << 20;
+/// How often they look at a log whose writer goes on to a further segment meanwhile.
+pub const INSPECT_LOOKS_MAX: usize = 16;
 /// Epochs of one log that `dump` and `export` distinguish: each is a start of core that was not clean.
 pub const INSPECT_EPOCHS_MAX: usize = 1 << 20;
 /// What is read of the kernel's list of locks.

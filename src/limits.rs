@@ -170,6 +170,9 @@ const _: () = assert!(TAPE_EVENTS_MAX + INSTRUMENTS_MAX <= u32::MAX as usize);
 /// Records of a log segment unless configured: 64 MiB of records.
 pub const SEGMENT_RECORDS_DEFAULT: u64 = 1 << 20;
 
+/// Records of the first segment of a log: with its header 1 MiB.
+pub const FIRST_SEGMENT_RECORDS: u64 = (1 << 14) - 64;
+
 /// Fewest records of a segment: its first mark, a mark with the frame it speaks of, and the slot
 /// kept back for the mark that ends it.
 pub const SEGMENT_RECORDS_MIN: u64 = 4;

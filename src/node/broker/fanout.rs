@@ -201,8 +201,8 @@ impl Fanout {
                 source.begin_epoch(change.feed, change.epoch, change.epoch_start, change.is_new);
                 source.publisher_seq = change.publisher_seq;
                 source.is_ready = change.is_ready;
-                if let Some(seq) = change.void_from {
-                    source.values.void_from(seq);
+                if let Some(seq) = change.values_void_from() {
+                    source.void_from(seq);
                 }
                 // A publisher may take back what is not its own under the same epoch too.
                 if is_new_epoch || change.void_from.is_some() {
@@ -212,8 +212,8 @@ impl Fanout {
             SourceChange::Lineage(entry) => source.lineage.note(entry),
             SourceChange::Value(frame) => drop(source.note(&frame)),
             SourceChange::Stated => self.readers.notify_stated(number),
-            SourceChange::Publisher { has_publisher, is_stale } => {
-                (source.has_publisher, source.is_stale) = (has_publisher, is_stale);
+            SourceChange::Publisher(state) => {
+                source.note_publisher(state);
             }
         }
     }

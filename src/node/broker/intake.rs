@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use super::MARKET_SOURCE;
 use super::mailbox::{EpochChange, FurtherReactors, SourceChange};
 use super::publisher_life::PublisherLife;
-use super::source::Source;
+use super::source::{PublisherState, Source};
 use crate::feed::{Ring, Window};
 use crate::log::EpochEntry;
 use crate::node::ConnId;
@@ -167,6 +167,9 @@ impl Intake {
         self.announced_seq = None;
         let is_new_epoch = (source.epoch, source.feed) != (epoch, feed);
         let void_from = is_new_epoch.then(|| self.void(source, further_reactors, start)).flatten();
+        if is_new {
+            source.void_from(0);
+        }
         let epoch_start = if is_new_epoch { start } else { session.epoch_start.get() };
         source.begin_epoch(feed, epoch, epoch_start, is_new);
         source.publisher_seq = session.next_seq.get();
@@ -209,7 +212,7 @@ impl Intake {
             // Nothing of the old sequence is left: begin as an empty source does.
             source.is_ready = false;
         }
-        source.values.void_from(start);
+        source.void_from(start);
         Some(start)
     }
 
@@ -241,7 +244,8 @@ impl Intake {
         self.says_stale = says_stale;
     }
 
-    /// Takes note of whether there is a publisher, whether it is heard, and what it says of its last values.
+    /// Takes note of whether there is a publisher, whether it is heard, what it says of its last values, and whether
+    /// it has sent what it had when it came.
     pub(super) fn note_publisher(
         &mut self,
         source: &mut Source<Ring>,
@@ -249,13 +253,14 @@ impl Intake {
     ) {
         let has_publisher = self.publisher().is_some();
         let is_stale = self.says_stale || self.life.is_silent();
-        if (source.has_publisher, source.is_stale) != (has_publisher, is_stale) {
-            (source.has_publisher, source.is_stale) = (has_publisher, is_stale);
+        // What it announces to jump over does not come.
+        let at = source.wanted_seq().max(self.announced_seq);
+        let is_behind = Seq::number(at) < source.publisher_seq;
+        let is_catching_up = has_publisher && is_behind;
+        let state = PublisherState { has_publisher, is_stale, is_catching_up };
+        if source.note_publisher(state) {
             let at_seq = source.bounds().1;
-            further_reactors.notify(self.number, at_seq, || SourceChange::Publisher {
-                has_publisher,
-                is_stale,
-            });
+            further_reactors.notify(self.number, at_seq, || SourceChange::Publisher(state));
         }
     }
 
@@ -337,6 +342,10 @@ impl Intake {
             return Err("a published frame needs a seq");
         }
         if seq < next_seq {
+            // A frame that is held already changes nothing. Another one would be lost without a word.
+            if ring.view().get(seq) != Some(frame) {
+                return Err("older than what was asked for: begin a new epoch");
+            }
             self.duplicates += 1;
             return Ok(());
         }
@@ -356,6 +365,9 @@ impl Intake {
         let _ = source.note(frame);
         self.frames += 1;
         source.has_updates = true;
+        if source.is_catching_up {
+            self.note_publisher(source, further_reactors);
+        }
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::source::PublisherState;
 use crate::feed::RingReader;
 use crate::limits;
 use crate::log::EpochEntry;
@@ -37,8 +38,8 @@ pub(super) enum SourceChange {
     Value(Box<Frame>),
     /// The publisher has stated them all, and some instruments were not known.
     Stated,
-    /// Whether a publisher is there, and what it says of its last values.
-    Publisher { has_publisher: bool, is_stale: bool },
+    /// What is known of the publisher.
+    Publisher(PublisherState),
 }
 
 /// What a new epoch of a source is.
@@ -52,6 +53,13 @@ pub(super) struct EpochChange {
     pub(super) is_new: bool,
     pub(super) void_from: Option<u64>,
     pub(super) is_ready: bool,
+}
+
+impl EpochChange {
+    /// From where on values and definitions are void. Of another sequence all are, those without a place too.
+    pub(super) fn values_void_from(&self) -> Option<u64> {
+        if self.is_new { Some(0) } else { self.void_from }
+    }
 }
 
 /// What the first reactor and one further reactor share.

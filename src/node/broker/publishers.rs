@@ -182,14 +182,19 @@ impl Broker {
         intake.life.note_heartbeat(beat);
         if beat.flags.get() & Flags::MORE == 0 {
             intake.note_says_stale(beat.flags.get() & Flags::STALE != 0);
-            intake.note_publisher(source, &mut self.further_reactors);
         }
-        let Some(next_seq) = beat.next_seq() else { return };
-        let has_stated = intake.end_statement(source, &mut self.further_reactors);
-        if intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get()) {
+        let (mut has_stated, mut is_made_ready) = (false, false);
+        if let Some(next_seq) = beat.next_seq() {
+            has_stated = intake.end_statement(source, &mut self.further_reactors);
+            is_made_ready =
+                intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get());
+            if !is_made_ready {
+                intake.announce(source, next_seq);
+            }
+        }
+        intake.note_publisher(source, &mut self.further_reactors);
+        if is_made_ready {
             self.readers.notify_ready(number);
-        } else {
-            intake.announce(source, next_seq);
         }
         if has_stated {
             self.readers.notify_stated(number);

@@ -236,8 +236,15 @@ impl<W: Window> Readers<W> {
         }
     }
 
-    /// Notifies the readers of each source that has updates.
+    /// Notifies the readers of each source that has updates, and all of one that has caught up.
     pub(super) fn commit(&mut self) {
+        for number in 0..u8::try_from(self.sources.len()).unwrap_or(u8::MAX) {
+            if let Some(Some(source)) = self.sources.get_mut(usize::from(number))
+                && std::mem::take(&mut source.has_caught_up)
+            {
+                self.notify_ready(number);
+            }
+        }
         for source in self.sources.iter_mut().flatten() {
             if !std::mem::take(&mut source.has_updates) {
                 continue;

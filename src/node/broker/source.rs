@@ -17,6 +17,16 @@ use crate::node::ConnId;
 use crate::time::Mono;
 use crate::wire::{Flags, Frame, Kind, Seq, Session, U32, U64, padded};
 
+/// What is known of a source's publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PublisherState {
+    pub(super) has_publisher: bool,
+    /// It has said that its last values are not known to be current, or is silent.
+    pub(super) is_stale: bool,
+    /// It has not sent what it had when it came.
+    pub(super) is_catching_up: bool,
+}
+
 /// A source. It outlives its publisher's connections.
 #[derive(Debug)]
 pub(super) struct Source<W> {
@@ -45,6 +55,10 @@ pub(super) struct Source<W> {
     /// The publisher has said that its last values are not known to be current.
     pub(super) is_stale: bool,
     pub(super) has_publisher: bool,
+    /// The publisher has not sent what it had when it came: nothing here is the present yet.
+    pub(super) is_catching_up: bool,
+    /// It has now: who waits for the present is to be told.
+    pub(super) has_caught_up: bool,
     /// The publisher has said where the sequence goes on; before, nobody can be served.
     pub(super) is_ready: bool,
     pub(super) has_updates: bool,
@@ -72,6 +86,8 @@ impl<W> Default for Source<W> {
             gaps_sent: 0,
             is_stale: false,
             has_publisher: false,
+            is_catching_up: false,
+            has_caught_up: false,
             is_ready: false,
             has_updates: false,
             // Before a publisher comes nothing is current.
@@ -127,7 +143,38 @@ impl<W> Source<W> {
 
     /// Whether it is not known to be current. That of a publisher that is away is not.
     fn is_stale_now(&self) -> bool {
-        self.is_stale || !self.has_publisher
+        self.is_stale || !self.has_publisher || self.is_catching_up
+    }
+
+    /// Takes note of the publisher: whether it is there, what it says of its last values, and whether it has sent
+    /// what it had when it came. Whether that is news.
+    pub(super) fn note_publisher(&mut self, state: PublisherState) -> bool {
+        let before = self.publisher_state();
+        self.has_caught_up |= before.is_catching_up && !state.is_catching_up;
+        let PublisherState { has_publisher, is_stale, is_catching_up } = state;
+        (self.has_publisher, self.is_stale) = (has_publisher, is_stale);
+        self.is_catching_up = is_catching_up;
+        before != state
+    }
+
+    fn publisher_state(&self) -> PublisherState {
+        PublisherState {
+            has_publisher: self.has_publisher,
+            is_stale: self.is_stale,
+            is_catching_up: self.is_catching_up,
+        }
+    }
+
+    /// Everything from `seq` on is void, definitions too: who comes now must not be told of instruments that are no
+    /// part of the sequence.
+    ///
+    /// One look at all instruments in one turn: 65,536 at most, and only where a publisher takes something back.
+    pub(super) fn void_from(&mut self, seq: u64) {
+        // Where nothing of a sequence is left, what has no place in it goes too.
+        let seq = if seq <= Seq::FIRST.get() { 0 } else { seq };
+        for (index, symbol) in self.values.void_from(seq) {
+            self.interests.note_void_definition(index, &symbol);
+        }
     }
 
     /// The delivery flags of last values in a snapshot.
@@ -177,7 +224,7 @@ impl<W> Source<W> {
         if self.feed != other.feed || self.lineage != other.lineage {
             return Some("lineage");
         }
-        if (self.has_publisher, self.is_stale) != (other.has_publisher, other.is_stale) {
+        if self.publisher_state() != other.publisher_state() {
             return Some("publisher");
         }
         (self.values != other.values).then_some("last values")

@@ -22,8 +22,8 @@ use crate::wire::{
     Session, SnapshotEnd, Subscribe, Subscribed, U16, U32, U64,
 };
 
-use super::SNAPSHOT;
 use super::source::Source;
+use super::{MARKET_SOURCE, SNAPSHOT};
 
 /// Where the bytes are that a subscriber is sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,6 +356,10 @@ impl Subscriber {
             return Next::Nothing;
         }
         if matches!(self.state, SubscriberState::Waiting) {
+            if !self.wants_history && source.is_catching_up {
+                // Its snapshot would be of the past, and what comes behind it no news.
+                return Next::Nothing;
+            }
             self.resume(source, view.next_seq(), out);
         }
         if matches!(self.state, SubscriberState::Waiting) {
@@ -387,7 +391,8 @@ impl Subscriber {
             Mode::Lossless if self.cursor < oldest => {
                 // Half a ring ahead of the edge, or the next frame would push it out again.
                 let resume = oldest + (next - oldest) / 2;
-                let lapped = gap(GapReason::Lapped, self.cursor, resume - 1, u64::MAX);
+                let reason = self.loss(GapReason::Lapped);
+                let lapped = gap(reason, self.cursor, resume - 1, u64::MAX);
                 out.push(Frame::seal(lapped));
                 if is_planted(Bug::DropGapFrame) {
                     out.clear();
@@ -467,7 +472,7 @@ impl Subscriber {
         if self.wants_history {
             live_from = self.cursor;
             if self.cursor < oldest {
-                let reason = GapReason::BeforeRing;
+                let reason = self.loss(GapReason::BeforeRing);
                 out.push(Frame::seal(gap(reason, self.cursor, oldest - 1, u64::MAX)));
                 live_from = oldest;
             }
@@ -478,6 +483,12 @@ impl Subscriber {
             live_from,
             is_repeated: false,
         };
+    }
+
+    /// Why frames are missing that the ring no longer has, or never had. Only the market has a history: what is
+    /// missing of another source is lost for good.
+    fn loss(&self, reason: GapReason) -> GapReason {
+        if self.source == MARKET_SOURCE { reason } else { GapReason::SourceLost }
     }
 
     /// Sends definitions and, to who did not ask for history, last values. Repeated, the definitions only.

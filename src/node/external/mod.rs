@@ -207,7 +207,14 @@ impl External {
             }
             Answer::Heartbeat { token } => self.send_cursor(now, conn, token),
             Answer::Resume { id, next_seq } => {
-                let cursor = self.seek(now, next_seq);
+                self.playback.advance(now.mono);
+                if next_seq > self.playback.next_seq() {
+                    let text = "that is not released yet";
+                    return self
+                        .connections
+                        .send(conn, Refusal::new(ErrorCode::Unexpected, id, text));
+                }
+                let cursor = self.seek(now, conn, next_seq);
                 let Some(consumer) = self.consumer_mut(conn) else { return };
                 consumer.cursor = cursor;
                 // Frames in the outbox still follow the old order; all behind the answer the new.
@@ -221,8 +228,15 @@ impl External {
     }
 
     /// Where one consumer is served from. What is due meanwhile is for all of them.
-    fn seek(&mut self, now: Now, wanted: u64) -> u64 {
+    ///
+    /// Only who is alone moves the market's clock forward, to what it had before the exchange was started again. With
+    /// others served, it would release to them what is not due.
+    fn seek(&mut self, now: Now, conn: ConnId, wanted: u64) -> u64 {
         let before = self.playback.next_seq();
+        self.playback.advance(now.mono);
+        let is_served = |(other, peer): (ConnId, &ExternalPeer)| matches!(peer, ExternalPeer::Consumer(consumer) if other != conn && !consumer.is_waiting());
+        let is_alone = !self.connections.peers().any(is_served);
+        let wanted = if is_alone { wanted } else { wanted.min(self.playback.next_seq()) };
         let cursor = self.playback.seek(now.mono, wanted);
         if self.playback.next_seq() != before {
             self.wake_consumers();
@@ -238,7 +252,7 @@ impl External {
         let feed = self.playback.identity();
         let is_known = session.feed.get() == feed;
         let wanted = if is_known { session.next_seq.get() } else { 1 };
-        let cursor = self.seek(now, wanted);
+        let cursor = self.seek(now, conn, wanted);
         // An endless feed at full speed has no head that could be reached.
         let head = Some(self.playback.next_seq()).filter(|&head| head != u64::MAX);
         let Some(consumer) = self.consumer_mut(conn) else { return };

@@ -28,6 +28,7 @@ mod replays;
 mod reports;
 mod trim;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -125,6 +126,8 @@ pub struct Sequencer<S: Storage> {
     scratch: Vec<Frame>,
     /// The places of all connections' questions for quotes.
     places: QuotePlaces,
+    /// Whose questions are about a cut that is ahead.
+    waiting: BTreeSet<ConnId>,
     /// Followers whose stream looked at much and found little: asked again in the next turn.
     scanning: Vec<ConnId>,
     replays: Replays,
@@ -199,6 +202,7 @@ impl<S: Storage> Sequencer<S> {
             connections,
             scratch: Vec::new(),
             places: QuotePlaces::default(),
+            waiting: BTreeSet::new(),
             scanning: Vec::new(),
             replays: Replays::default(),
             is_held_back: false,
@@ -245,7 +249,7 @@ impl<S: Storage> Sequencer<S> {
                     }
                     Err(text) => {
                         self.followers.handle_protocol_error(now, index);
-                        self.connections.refuse(conn, ErrorCode::Unexpected, text);
+                        self.connections.refuse_frame(conn, frame, text);
                     }
                 }
                 self.connections.mark_dirty(conn);
@@ -529,6 +533,7 @@ impl<S: Storage> Service for Sequencer<S> {
             self.connections.mark_dirty(conn);
         }
         self.begin_replays(now);
+        self.settle_waiting(now);
     }
 
     fn on_commit(&mut self, now: Now) {
@@ -558,7 +563,8 @@ impl<S: Storage> Service for Sequencer<S> {
         }
         let of_journal = self.journal.next_deadline();
         let (exchange, followers) = (self.exchange.next_deadline(), self.followers.next_deadline());
-        [of_journal, exchange, followers, self.replays.next_due()].into_iter().flatten().min()
+        let asked = [self.replays.next_due(), self.waited_until()];
+        [of_journal, exchange, followers].into_iter().chain(asked).flatten().min()
     }
 
     fn fill(&mut self, now: Now, conn: ConnId) -> Filled {

@@ -20,7 +20,7 @@ use crate::node::{Action, ConnId, DialId, Level, LocalFault};
 use crate::planted::{Bug, is_planted};
 use crate::question::Questions;
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, Frame, Message, Refusal};
+use crate::wire::{ErrorCode, Frame, Message, Refusal, unpadded};
 
 /// One connection.
 #[derive(Debug)]
@@ -456,6 +456,18 @@ impl<P> Connections<P> {
             self.log(Level::Warn, format!("closed a connection: {text}"));
         }
         self.close_after_flush(id);
+    }
+
+    /// Refuses a connection for a frame that has no place. One that refuses us is closed without a word: its sender
+    /// reads no more.
+    pub fn refuse_frame(&mut self, id: ConnId, frame: &Frame, text: &str) {
+        match frame.view::<Refusal>() {
+            Some(refusal) => {
+                self.log(Level::Info, format!("{text}: {}", unpadded(&refusal.text)));
+                self.close_after_flush(id);
+            }
+            None => self.refuse(id, ErrorCode::Unexpected, text),
+        }
     }
 
     /// Refuses everybody: the node stops.

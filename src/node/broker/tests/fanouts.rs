@@ -77,6 +77,11 @@ impl Group {
 
     /// A publisher of the next epoch, which begins at `start`.
     fn begin(&mut self, start: u64) {
+        self.begin_behind(start, 0);
+    }
+
+    /// The same of one that has everything before `next_seq` when it comes; 0 = it does not say.
+    fn begin_behind(&mut self, start: u64, next_seq: u64) {
         self.epoch += 1;
         let conn = self.conn();
         if let Some(old) = self.publisher.replace(conn) {
@@ -88,6 +93,7 @@ impl Group {
             source: MARKET,
             epoch: U32::new(self.epoch),
             epoch_start: U64::new(start),
+            next_seq: U64::new(next_seq),
             ..Session::default()
         };
         let at = Heartbeat { next_seq: U64::new(start), ..Heartbeat::default() };
@@ -504,6 +510,21 @@ fn a_further_reactor_knows_values_that_are_not_of_the_sequence() {
     group.turn(0);
     group.settle();
     assert_eq!(source(&group), (true, false), "nobody vouches for it now");
+}
+
+#[test]
+fn subscribers_of_all_reactors_wait_until_the_broker_has_caught_up() {
+    let mut group = Group::new(1, 32, 1);
+    let readers = [0, 1].map(|_| group.subscribe("*", Mode::Lossless, 100));
+    group.begin_behind(1, 4);
+    group.publish(definition(1, 0, "PETR4"));
+    group.publish(quote(2, 0));
+    group.settle();
+    assert_eq!(readers.map(|reader| group.readers[reader].next_seq), [None, None]);
+    assert_ne!(group.home_of(readers[0]), group.home_of(readers[1]));
+    group.publish(quote(3, 0));
+    group.settle();
+    assert_eq!(readers.map(|reader| group.readers[reader].next_seq), [Some(4), Some(4)]);
 }
 
 #[test]

@@ -170,6 +170,9 @@ const _: () = assert!(TAPE_EVENTS_MAX + INSTRUMENTS_MAX <= u32::MAX as usize);
 /// Records of a log segment unless configured: 64 MiB of records.
 pub const SEGMENT_RECORDS_DEFAULT: u64 = 1 << 20;
 
+/// Records of the first segment of a log: with its header 1 MiB.
+pub const FIRST_SEGMENT_RECORDS: u64 = (1 << 14) - 64;
+
 /// Fewest records of a segment: its first mark, a mark with the frame it speaks of, and the slot
 /// kept back for the mark that ends it.
 pub const SEGMENT_RECORDS_MIN: u64 = 4;
@@ -415,6 +418,8 @@ pub const BACKFILL_SPAN_MIN: Duration = Duration::from_millis(1);
 
 /// What `verify`, `dump` and `export` read of a file at a time.
 pub const INSPECT_CHUNK_BYTES: usize = 1 << 20;
+/// How often they look at a log whose writer goes on to a further segment meanwhile.
+pub const INSPECT_LOOKS_MAX: usize = 16;
 /// Epochs of one log that `dump` and `export` distinguish: each is a start of core that was not clean.
 pub const INSPECT_EPOCHS_MAX: usize = 1 << 20;
 /// What is read of the kernel's list of locks.

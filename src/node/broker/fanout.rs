@@ -180,7 +180,7 @@ impl Fanout {
         let until = seq.min(window.seen().saturating_add(*stride as u64));
         let before = *stride;
         *has_moved |= window.advance(until, |frame| {
-            note(values, interests, frame);
+            let _ = note(values, interests, frame);
             *stride -= 1;
         });
         source.has_updates |= *stride < before;
@@ -210,7 +210,8 @@ impl Fanout {
                 }
             }
             SourceChange::Lineage(entry) => source.lineage.note(entry),
-            SourceChange::Value(frame) => source.note(&frame),
+            SourceChange::Value(frame) => drop(source.note(&frame)),
+            SourceChange::Stated => self.readers.notify_stated(number),
             SourceChange::Publisher(state) => {
                 source.note_publisher(state);
             }

@@ -14,14 +14,14 @@ use std::collections::VecDeque;
 use super::MARKET_SOURCE;
 use super::mailbox::{EpochChange, FurtherReactors, SourceChange};
 use super::publisher_life::PublisherLife;
-use super::source::{PublisherState, Source, note};
+use super::source::{PublisherState, Source};
 use crate::feed::{Ring, Window};
 use crate::log::EpochEntry;
 use crate::node::ConnId;
 use crate::node::session::Seat;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Flags, Frame, Seq, Session};
+use crate::wire::{Flags, Frame, Kind, Seq, Session};
 
 /// The publishing side of one source.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Intake {
     pub(super) seat: Seat,
     /// Where the publisher has said that it goes on, beyond the frame that would be next.
     announced_seq: Option<Seq>,
+    /// It has stated an instrument that was not known, in a snapshot that has not ended.
+    has_stated: bool,
     pub(super) life: PublisherLife,
     /// It says of its last values that they are not known to be current, or has said nothing in this session.
     says_stale: bool,
@@ -73,6 +75,7 @@ impl Intake {
             asked: None,
             seat: Seat::default(),
             announced_seq: None,
+            has_stated: false,
             life: PublisherLife::default(),
             says_stale: true,
             frames: 0,
@@ -273,6 +276,21 @@ impl Intake {
         further_reactors.notify(self.number, at_seq, || SourceChange::Lineage(entry));
     }
 
+    /// The publisher says what it sends next, so its snapshot has ended. Whether it named instruments that who is
+    /// connected may not know; the further reactors are told.
+    pub(super) fn end_statement(
+        &mut self,
+        source: &Source<Ring>,
+        further_reactors: &mut FurtherReactors,
+    ) -> bool {
+        let has_stated = std::mem::take(&mut self.has_stated);
+        if has_stated && !is_planted(Bug::NameToNewcomersOnly) {
+            further_reactors.notify(self.number, source.bounds().1, || SourceChange::Stated);
+            return true;
+        }
+        false
+    }
+
     /// The publisher says what it sends next. `true` when that made an empty source ready.
     pub(super) fn make_ready(
         &mut self,
@@ -308,7 +326,10 @@ impl Intake {
         frame: &Frame,
     ) -> Result<(), &'static str> {
         if frame.has(Flags::SNAPSHOT) {
-            source.note(frame);
+            let is_news = source.note(frame);
+            // Behind a void that left nothing, who is connected has names of the sequence before.
+            let is_named = frame.kind == Kind::Definition as u8 && (is_news || !source.is_ready);
+            self.has_stated |= is_named;
             let at_seq = source.bounds().1;
             further_reactors.notify(self.number, at_seq, || SourceChange::Value(Box::new(*frame)));
             return Ok(());
@@ -341,7 +362,7 @@ impl Intake {
             self.waiting.push_front(*frame);
             return Ok(());
         }
-        note(&mut source.values, &mut source.interests, frame);
+        let _ = source.note(frame);
         self.frames += 1;
         source.has_updates = true;
         if source.is_catching_up {

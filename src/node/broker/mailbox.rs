@@ -36,6 +36,8 @@ pub(super) enum SourceChange {
     Lineage(EpochEntry),
     /// A last value that is not of the sequence.
     Value(Box<Frame>),
+    /// The publisher has stated them all, and some instruments were not known.
+    Stated,
     /// What is known of the publisher.
     Publisher(PublisherState),
 }
@@ -136,7 +138,7 @@ impl FurtherReactors {
     /// Whether a frame may be taken in that every reactor has to be notified of.
     pub(super) fn has_room(&mut self) -> bool {
         // What one frame leads to, and the end of its connection.
-        const MESSAGES: usize = 4;
+        const MESSAGES: usize = 5;
         if self.room < MESSAGES {
             self.room =
                 self.mailboxes.iter().map(|mailbox| mailbox.room()).min().unwrap_or(usize::MAX);

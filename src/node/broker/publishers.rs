@@ -183,8 +183,9 @@ impl Broker {
         if beat.flags.get() & Flags::MORE == 0 {
             intake.note_says_stale(beat.flags.get() & Flags::STALE != 0);
         }
-        let mut is_made_ready = false;
+        let (mut has_stated, mut is_made_ready) = (false, false);
         if let Some(next_seq) = beat.next_seq() {
+            has_stated = intake.end_statement(source, &mut self.further_reactors);
             is_made_ready =
                 intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get());
             if !is_made_ready {
@@ -194,6 +195,9 @@ impl Broker {
         intake.note_publisher(source, &mut self.further_reactors);
         if is_made_ready {
             self.readers.notify_ready(number);
+        }
+        if has_stated {
+            self.readers.notify_stated(number);
         }
     }
 

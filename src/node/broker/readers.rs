@@ -199,6 +199,21 @@ impl<W: Window> Readers<W> {
         }
     }
 
+    /// The publisher has stated instruments that were not known: who is connected has to learn their names too.
+    ///
+    /// Once for each reader, and only marks: the definitions are sent in pieces, as a snapshot is.
+    pub(super) fn notify_stated(&mut self, number: u8) {
+        let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
+        for &conn in &source.readers {
+            if let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn)
+                && subscriber.repeat_definitions()
+            {
+                self.connections.set_bulk(conn, true);
+                self.connections.mark_dirty(conn);
+            }
+        }
+    }
+
     /// A new epoch began. It may have taken back what subscribers have seen or were about to see; and
     /// all of them must know that they are in it, or they would take it for a loss on their next visit.
     ///

@@ -210,9 +210,9 @@ impl<W> Source<W> {
         self.interests.has_work() || joins
     }
 
-    /// Takes note of a frame's value.
-    pub(super) fn note(&mut self, frame: &Frame) {
-        note(&mut self.values, &mut self.interests, frame);
+    /// Takes note of a frame's value. Whether it is news.
+    pub(super) fn note(&mut self, frame: &Frame) -> bool {
+        note(&mut self.values, &mut self.interests, frame)
     }
 
     /// What two reactors know otherwise of it.
@@ -241,16 +241,15 @@ impl<W> Source<W> {
 }
 
 /// The same for who holds the window at the same time.
-pub(super) fn note(values: &mut LastValues, interests: &mut Interests, frame: &Frame) {
+pub(super) fn note(values: &mut LastValues, interests: &mut Interests, frame: &Frame) -> bool {
     if frame.kind != Kind::Definition as u8 {
-        values.note(frame);
-        return;
+        return values.note(frame);
     }
     let index = frame.instrument().index();
     let before = values.symbol(index);
-    if values.note(frame)
-        && let Some(symbol) = values.symbol(index)
-    {
+    let is_news = values.note(frame);
+    if is_news && let Some(symbol) = values.symbol(index) {
         interests.note_definition(index, &symbol, before);
     }
+    is_news
 }

@@ -92,10 +92,13 @@ enum SubscriberState {
     /// The source has to become ready before the subscription can be confirmed.
     Waiting,
     /// Definitions (and last values) up to this instrument index have been sent.
+    ///
+    /// `is_repeated`: it was live already, and is sent the definitions once more and nothing else.
     Snapshot {
         next_index: InstrumentIndex,
         frames: u32,
         live_from: u64,
+        is_repeated: bool,
     },
     Live,
 }
@@ -280,7 +283,32 @@ impl Subscriber {
         }
         let gap = gap(GapReason::Void, seq, *place - 1, u64::MAX);
         *place = seq;
+        self.cursor = self.cursor.min(seq);
         Some(gap)
+    }
+
+    /// The publisher has stated instruments that the broker did not know. Their definitions stand in no ring, so all
+    /// are sent once more, before anything else. Whether there is something to send.
+    pub(super) fn repeat_definitions(&mut self) -> bool {
+        match &mut self.state {
+            SubscriberState::Snapshot { next_index, .. } => *next_index = InstrumentIndex::FIRST,
+            SubscriberState::Live => {
+                self.state = SubscriberState::Snapshot {
+                    next_index: InstrumentIndex::FIRST,
+                    frames: 0,
+                    live_from: self.cursor,
+                    is_repeated: true,
+                };
+                self.is_bulk = true;
+            }
+            // It is confirmed later, and sent them then.
+            SubscriberState::Idle
+            | SubscriberState::Collecting(_)
+            | SubscriberState::Joining(_)
+            | SubscriberState::Waiting
+            | SubscriberState::Foreign => return false,
+        }
+        true
     }
 
     /// What says that the subscription stands, and in which epoch; none before it does.
@@ -449,8 +477,12 @@ impl Subscriber {
                 live_from = oldest;
             }
         }
-        self.state =
-            SubscriberState::Snapshot { next_index: InstrumentIndex::FIRST, frames: 0, live_from };
+        self.state = SubscriberState::Snapshot {
+            next_index: InstrumentIndex::FIRST,
+            frames: 0,
+            live_from,
+            is_repeated: false,
+        };
     }
 
     /// Why frames are missing that the ring no longer has, or never had. Only the market has a history: what is
@@ -459,7 +491,7 @@ impl Subscriber {
         if self.source == MARKET_SOURCE { reason } else { GapReason::SourceLost }
     }
 
-    /// Sends definitions and, to who did not ask for history, last values.
+    /// Sends definitions and, to who did not ask for history, last values. Repeated, the definitions only.
     ///
     /// A snapshot may take several turns while the feed goes on. Values that are newer than its start
     /// are left out: the ring delivers them, in order, from `live_from` on.
@@ -471,14 +503,17 @@ impl Subscriber {
         piece: &mut Piece,
     ) {
         let (values, value_flags) = (&source.values, source.snapshot_flags());
-        let SubscriberState::Snapshot { mut next_index, mut frames, live_from } = self.state else {
+        let SubscriberState::Snapshot { mut next_index, mut frames, live_from, is_repeated } =
+            self.state
+        else {
             return;
         };
         let end = values.index_end();
         while next_index < end {
             piece.looked += 1;
             if out.len() >= piece.room || piece.looked > piece.look_max {
-                self.state = SubscriberState::Snapshot { next_index, frames, live_from };
+                self.state =
+                    SubscriberState::Snapshot { next_index, frames, live_from, is_repeated };
                 return;
             }
             let is_wanted = interest.kinds_of(next_index) != 0;
@@ -487,7 +522,7 @@ impl Subscriber {
             if is_wanted || interest.is_everything() {
                 let before = out.len();
                 out.extend(values.definition(next_index).map(|frame| frame.delivered(SNAPSHOT)));
-                if is_wanted && !self.wants_history {
+                if is_wanted && !self.wants_history && !is_repeated {
                     let wanted = values
                         .values(next_index)
                         .into_iter()
@@ -499,12 +534,14 @@ impl Subscriber {
             }
             next_index = next_index.next();
         }
-        out.push(Frame::seal(SnapshotEnd {
-            id: U32::new(self.id),
-            frames: U32::new(frames),
-            next_seq: U64::new(live_from),
-            ..SnapshotEnd::default()
-        }));
+        if !is_repeated {
+            out.push(Frame::seal(SnapshotEnd {
+                id: U32::new(self.id),
+                frames: U32::new(frames),
+                next_seq: U64::new(live_from),
+                ..SnapshotEnd::default()
+            }));
+        }
         self.cursor = live_from;
         self.state = SubscriberState::Live;
     }

@@ -54,6 +54,13 @@ fn definition(seq: u64, index: u32, symbol: &str) -> Frame {
     Frame::seal(definition)
 }
 
+/// A last value or a name, as a publisher states it ahead of its sequence.
+fn stated(mut frame: Frame) -> Frame {
+    frame.flags = U16::new(Flags::SNAPSHOT);
+    frame.renew_crc();
+    frame
+}
+
 impl Bench {
     fn new(ring_frames: usize) -> Bench {
         let config = BrokerConfig::new(ring_frames, 100);

@@ -19,6 +19,8 @@ struct Reader {
     held: BTreeMap<u64, Frame>,
     next_seq: Option<u64>,
     gaps: Vec<(u8, u64, u64)>,
+    /// Names and values that are not of the sequence.
+    stated: Vec<Frame>,
     patterns_all: bool,
 }
 
@@ -132,6 +134,7 @@ impl Group {
             held: BTreeMap::new(),
             next_seq: None,
             gaps: Vec::new(),
+            stated: Vec::new(),
             patterns_all: pattern == "*",
         });
         self.broker.handle_open(self.now, conn, Origin::LOCAL);
@@ -333,6 +336,8 @@ impl Reader {
             assert!(if self.patterns_all { seq == next } else { seq >= next }, "{seq}, not {next}");
             self.held.insert(seq, *frame);
             self.next_seq = Some(seq + 1);
+        } else if frame.has(Flags::SNAPSHOT) {
+            self.stated.push(*frame);
         }
     }
 
@@ -491,13 +496,7 @@ fn a_stalled_subscriber_stops_nobody_and_gets_a_gap() {
 fn a_further_reactor_knows_values_that_are_not_of_the_sequence() {
     let mut group = Group::new(1, 32, 1);
     group.begin(1);
-    let mut value = quote(0, 0);
-    value.flags = U16::new(Flags::SNAPSHOT);
-    value.renew_crc();
-    let mut known = definition(0, 0, "PETR4");
-    known.flags = U16::new(Flags::SNAPSHOT);
-    known.renew_crc();
-    group.to_publish.extend([known, value]);
+    group.to_publish.extend([stated(definition(0, 0, "PETR4")), stated(quote(0, 0))]);
     group.settle();
     let source = |group: &Group| {
         let source = group.fanouts[0].readers.sources[usize::from(MARKET)].as_ref().unwrap();
@@ -538,4 +537,16 @@ fn places_are_counted_over_all_reactors_and_given_back() {
     let again = group.subscribe("*", Mode::Lossless, 100);
     group.settle();
     assert_eq!(group.home_of(again), home, "where the fewest are");
+}
+
+#[test]
+fn subscribers_of_further_reactors_learn_names_that_a_publisher_states() {
+    let mut group = Group::with_readers(2, 32, 100);
+    let at = beat_to(group.truth.len() as u64 + 1);
+    group.to_publish.extend([stated(definition(0, 9, "ABEV3")), at]);
+    group.settle();
+    for reader in &group.readers {
+        let named = reader.stated.iter().filter(|it| it.instrument() == instrument(9)).count();
+        assert_eq!(named, 1, "on reactor {:?}", reader.home);
+    }
 }

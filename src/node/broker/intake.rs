@@ -18,10 +18,10 @@ use super::source::{PublisherState, Source};
 use crate::feed::{Ring, Window};
 use crate::log::EpochEntry;
 use crate::node::ConnId;
-use crate::node::session::Seat;
+use crate::node::session::{Rejection, Seat};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Flags, Frame, Kind, Seq, Session};
+use crate::wire::{ErrorCode, Flags, Frame, Kind, Seq, Session};
 
 /// The publishing side of one source.
 #[derive(Debug)]
@@ -318,13 +318,17 @@ impl Intake {
         true
     }
 
-    /// Takes a frame in. There must be room.
+    /// Takes a data frame in. There must be room.
     pub(super) fn publish(
         &mut self,
         source: &mut Source<Ring>,
         further_reactors: &mut FurtherReactors,
         frame: &Frame,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Rejection> {
+        let refused = |text| Err(Rejection::new(ErrorCode::Unexpected, text));
+        if frame.instrument().source() != self.number {
+            return refused("instrument of another source");
+        }
         if frame.has(Flags::SNAPSHOT) {
             let is_news = source.note(frame);
             // Behind a void that left nothing, who is connected has names of the sequence before.
@@ -335,23 +339,23 @@ impl Intake {
             return Ok(());
         }
         let Some(ring) = source.window.as_mut().filter(|_| source.is_ready) else {
-            return Err("say where the sequence starts (HEARTBEAT) first");
+            return refused("say where the sequence starts (HEARTBEAT) first");
         };
         let (seq, next_seq) = (frame.seq.get(), ring.next_seq());
         if seq == 0 || seq == u64::MAX {
-            return Err("a published frame needs a seq");
+            return refused("a published frame needs a seq");
         }
         if seq < next_seq {
             // A frame that is held already changes nothing. Another one would be lost without a word.
             if ring.view().get(seq) != Some(frame) {
-                return Err("older than what was asked for: begin a new epoch");
+                return refused("older than what was asked for: begin a new epoch");
             }
             self.duplicates += 1;
             return Ok(());
         }
         if seq > next_seq {
             if self.announced_seq != frame.seq() && !is_planted(Bug::JumpWithoutNotice) {
-                return Err("a jump needs a HEARTBEAT with its next_seq");
+                return refused("a jump needs a HEARTBEAT with its next_seq");
             }
             let at_seq = Seq::new(next_seq);
             further_reactors.share_ring(self.number, at_seq, ring.restart_at(seq));

@@ -351,6 +351,7 @@ impl<W: Window> Readers<W> {
     }
 
     /// The same of what can wait: a piece, as long as this turn may spend something on it.
+    #[inline(never)]
     fn fill_bulk(&mut self, conn: ConnId) -> Filled {
         let frames_left = self.connections.work().frames_left();
         let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {

@@ -333,32 +333,81 @@ impl Subscriber {
     }
 
     /// Decides what is sent next: gathers it into `out`, or points at the ring.
+    ///
+    /// Each subscriber comes here for each batch, so this is a part of the caller, and what seldom happens stands
+    /// elsewhere.
+    #[inline(always)]
     pub(super) fn fill<W: Window>(
         &mut self,
         source: &mut Source<W>,
         out: &mut Vec<Frame>,
         piece: &mut Piece,
     ) -> Next {
-        if matches!(self.state, SubscriberState::Live)
-            && self.told_stale != source.announced_stale()
+        let is_live = matches!(self.state, SubscriberState::Live);
+        if (!is_live || self.told_stale != source.announced_stale())
+            && let Some(next) = self.fill_ahead(source, out, piece)
         {
-            self.tell(source.announced_stale(), out);
-            if !out.is_empty() {
-                return Next::gathered(out, self.is_bulk);
-            }
+            return next;
         }
         let Some(view) = source.view() else { return Next::Nothing };
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
             return Next::Nothing;
         };
-        if !source.interests.is_settled() && !interest.is_everything() {
+        let is_everything = interest.is_everything();
+        if !is_everything && !source.interests.is_settled() {
             // A new instrument stands in the ring, and whether it is meant is not known.
             return Next::Nothing;
+        }
+        let next = view.next_seq();
+        if self.mode == Mode::Conflate || self.cursor < view.oldest_seq() {
+            return self.fill_late(source, out, piece);
+        }
+        if self.is_bulk && self.cursor >= next {
+            self.is_bulk = false;
+        }
+        if is_everything {
+            return Next::Lent;
+        }
+        let before = self.cursor;
+        self.fill_matching(view, interest, out, piece.room, piece.look_max);
+        piece.looked += usize::try_from(self.cursor - before).unwrap_or(0);
+        if out.is_empty() {
+            // Much was looked at and nothing found: others have their turn. Who has come to the end without a match
+            // waits for what is live, like everybody.
+            self.is_bulk = self.cursor < next;
+            if self.is_bulk {
+                return Next::Later;
+            }
+        }
+        Next::gathered(out, false)
+    }
+
+    /// What stands ahead of the live feed: the confirmation, the snapshot, and the word that the feed is stale or
+    /// current again. `None`: nothing of that.
+    #[inline(never)]
+    fn fill_ahead<W: Window>(
+        &mut self,
+        source: &Source<W>,
+        out: &mut Vec<Frame>,
+        piece: &mut Piece,
+    ) -> Option<Next> {
+        if matches!(self.state, SubscriberState::Live) {
+            self.tell(source.announced_stale(), out);
+            return (!out.is_empty()).then(|| Next::gathered(out, self.is_bulk));
+        }
+        let nothing = Some(Next::Nothing);
+        let Some(view) = source.view() else { return nothing };
+        let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
+            return nothing;
+        };
+        if !source.interests.is_settled() && !interest.is_everything() {
+            // Whether a new instrument is meant is not known.
+            return nothing;
         }
         if matches!(self.state, SubscriberState::Waiting) {
             if !self.wants_history && source.is_catching_up {
                 // Its snapshot would be of the past, and what comes behind it no news.
-                return Next::Nothing;
+                return nothing;
             }
             self.resume(source, view.next_seq(), out);
         }
@@ -368,27 +417,40 @@ impl Subscriber {
         if matches!(self.state, SubscriberState::Snapshot { .. }) {
             self.fill_snapshot(source, interest, out, piece);
         }
-        if !matches!(self.state, SubscriberState::Live) || !out.is_empty() {
-            return Next::gathered(out, true);
-        }
+        let is_ahead = !matches!(self.state, SubscriberState::Live) || !out.is_empty();
+        is_ahead.then(|| Next::gathered(out, true))
+    }
+
+    /// What one is sent who conflates, or whose place the ring no longer has.
+    #[inline(never)]
+    fn fill_late<W: Window>(
+        &mut self,
+        source: &mut Source<W>,
+        out: &mut Vec<Frame>,
+        piece: &mut Piece,
+    ) -> Next {
+        let Some(view) = source.view() else { return Next::Nothing };
+        let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
+            return Next::Nothing;
+        };
         let (oldest, next) = (view.oldest_seq(), view.next_seq());
         match self.mode {
             Mode::Conflate => {
                 if std::mem::take(&mut self.is_due) {
                     self.fill_batch(view, &source.values, interest, out, piece);
                 }
-                return Next::gathered(out, self.is_due);
+                Next::gathered(out, self.is_due)
             }
-            Mode::Latest if self.cursor < oldest => {
+            Mode::Latest => {
                 if !std::mem::replace(&mut self.is_bulk, true) {
                     // The table of last values is looked through, which can wait for who is not late.
                     return Next::Later;
                 }
                 self.fill_last_values(view, &source.values, interest, out, piece);
                 source.gaps_sent += 1;
-                return Next::gathered(out, true);
+                Next::gathered(out, true)
             }
-            Mode::Lossless if self.cursor < oldest => {
+            Mode::Lossless => {
                 // Half a ring ahead of the edge, or the next frame would push it out again.
                 let resume = oldest + (next - oldest) / 2;
                 let reason = self.loss(GapReason::Lapped);
@@ -399,26 +461,9 @@ impl Subscriber {
                 }
                 self.cursor = resume;
                 source.gaps_sent += 1;
-                return Next::gathered(out, true);
-            }
-            _ => {}
-        }
-        if self.is_bulk && self.cursor >= next {
-            self.is_bulk = false;
-        }
-        if interest.is_everything() {
-            return Next::Lent;
-        }
-        self.fill_matching(view, interest, out, piece);
-        if out.is_empty() {
-            // Much was looked at and nothing found: others have their turn. Who has come to the end without a match
-            // waits for what is live, like everybody.
-            self.is_bulk = self.cursor < next;
-            if self.is_bulk {
-                return Next::Later;
+                Next::gathered(out, true)
             }
         }
-        Next::gathered(out, false)
     }
 
     /// What of the frames before its place still stands, when it says under which epoch it has them.
@@ -552,12 +597,12 @@ impl Subscriber {
         view: RingView<'_>,
         interest: &Interest,
         out: &mut Vec<Frame>,
-        piece: &mut Piece,
+        room: usize,
+        look_max: usize,
     ) {
-        let before = self.cursor;
-        let (head, tail) = view.slices(self.cursor, piece.look_max);
+        let (head, tail) = view.slices(self.cursor, look_max);
         for frame in head.iter().chain(tail) {
-            if out.len() >= piece.room {
+            if out.len() >= room {
                 break;
             }
             self.cursor = frame.seq.get() + 1;
@@ -565,7 +610,6 @@ impl Subscriber {
                 out.push(*frame);
             }
         }
-        piece.looked += usize::try_from(self.cursor - before).unwrap_or(0);
     }
 
     /// The kernel took this many bytes from the ring. Returns the rest of a half-sent frame.

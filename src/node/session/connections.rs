@@ -525,10 +525,8 @@ impl<P> Connections<P> {
     /// The next connection with something to send; see [`super::Node::poll_dirty`].
     #[inline]
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
-        loop {
-            let next = self.dirty.pop_front();
-            self.round.note_flushed(next.is_some());
-            let id = next?;
+        while let Some(id) = self.dirty.pop_front() {
+            self.round.note_flushed(true);
             if let Some(Some(connection)) = self.slots.get_mut(id.slot as usize)
                 && connection.id == id
             {
@@ -540,6 +538,8 @@ impl<P> Connections<P> {
             }
             return Some(id);
         }
+        self.round.note_flushed(false);
+        None
     }
 
     /// The outbox of a connection, closing ones included.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::{Definition, Quote, Trade, U64};
+use crate::wire::{Definition, Quote, Trade, U16, U32, U64};
 
 fn follower(pattern: &str, kinds: u16, from_seq: u64) -> Follower {
     let patterns = vec![Pattern::new(pattern, kinds).unwrap()];

@@ -166,7 +166,7 @@ fn another_sequence_leaves_nothing_of_the_one_before() {
     let first = [definition(1, 0, "X1"), definition(2, 1, "X2"), quote(3, 0), quote(4, 1)];
     bench.deliver(publisher, &first.map(of));
     // One without a place of its own.
-    bench.deliver(publisher, &[of(definition(0, 2, "X3")).delivered(SNAPSHOT)]);
+    bench.deliver(publisher, &[of(definition(0, 2, "X3")).delivered(SNAPSHOT), beat_to(5)]);
     let latest = bench.follows(OTHER, Mode::Latest, 0);
     let conflating = bench.follows(OTHER, Mode::Conflate, 0);
     for conn in [latest, conflating] {

@@ -552,3 +552,5 @@ fn a_log_that_an_older_program_trimmed_is_taken_over() {
     disk.take(2);
     assert_eq!(judged(&disk, config).0.missing_front(), Some(2..3));
 }
+
+mod epochs;

@@ -2,8 +2,9 @@
 """Which mistakes the tests would miss: every place of some modules goes wrong once, and tests run.
 
 All mutants are compiled into one program, each behind `crate::mutant::is(N)`, and PREGAO_MUTANT=N chooses one. So
-they cost one build, and then one run of the tests each. What does not compile is left out. The tree is not changed:
-a copy is, in --work.
+they cost one build. Then each test runs alone once, and notes which of the places it comes to (PREGAO_REACHED names the
+file for that). A mutant meets the tests that come to its place, and no others: they cannot tell it. What does not compile
+is left out. The tree is not changed: a copy is, in --work.
 
     tests/mutants.py log storage                    all mutants of src/log/ and src/storage/
     tests/mutants.py node --sample 200 --seed 1     200 of them, drawn from this seed
@@ -16,13 +17,27 @@ that fails, panics or takes ten times as long as without a mutant has found it.
 import argparse, json, os, pathlib, random, re, signal, shutil, subprocess, sys, threading, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SWITCH = '''//! Chooses one mutant of this build.
+SWITCH = '''//! Chooses one mutant of this build, or notes which of them the tests reach.
+use std::io::Write as _;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 static CHOSEN: LazyLock<u32> = LazyLock::new(|| {
     std::env::var("PREGAO_MUTANT").ok().and_then(|it| it.parse().ok()).unwrap_or(0)
 });
+static NOTES: LazyLock<Option<std::fs::File>> = LazyLock::new(|| {
+    let path = std::env::var_os("PREGAO_REACHED")?;
+    std::fs::OpenOptions::new().append(true).create(true).open(path).ok()
+});
+static REACHED: [AtomicBool; 10_000] = [const { AtomicBool::new(false) }; 10_000];
 /// Whether it is this one.
-pub fn is(number: u32) -> bool { *CHOSEN == number }
+pub fn is(number: u32) -> bool {
+    if let Some(mut notes) = NOTES.as_ref()
+        && !REACHED[number as usize].swap(true, Relaxed)
+    {
+        let _ = notes.write_all(format!("{number}\\n").as_bytes());
+    }
+    *CHOSEN == number
+}
 /// The condition, or its opposite.
 pub fn flip(number: u32, it: bool) -> bool { it != is(number) }
 /// `a < b` or `a <= b`.
@@ -36,6 +51,8 @@ pub fn ge<A: PartialOrd<B> + ?Sized, B: ?Sized>(n: u32, a: &A, b: &B) -> bool { 
 '''
 COMPARISONS = {'<': 'lt', '<=': 'le', '>': 'gt', '>=': 'ge'}
 CLOSURES = 'filter|any|all|position|rposition|is_some_and|is_none_or|take_while|skip_while|partition_point|find|retain|take_if|then_some'
+# Tests that take fewer seconds share a process.
+QUICK = 0.2
 SKIPPED = ('is_planted', 'debug_assert', 'assert!', 'assert_eq!', 'log::', 'cfg!(')
 
 
@@ -230,12 +247,20 @@ def run(command, **more):
     return subprocess.run(command, text=True, capture_output=True, **more)
 
 
-def copy_tree(work):
-    """Copies what is in the repository, as it lies here."""
+def replace(path, text):
+    """Writes a file unless it has this text. A file that stays as it is costs no build."""
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def copy_tree(work, modules):
+    """Copies what is in the repository, as it lies here, without what is mutated."""
+    mutated_files = {f'src/{name}' for name in files_of(modules)} | {'src/lib.rs'}
     listed = run(['git', 'ls-files', '--cached', '--others', '--exclude-standard'], cwd=ROOT).stdout.split('\n')
     for name in filter(None, listed):
         source, target = ROOT / name, work / name
-        if source.is_file():
+        if source.is_file() and name not in mutated_files:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists() or target.read_bytes() != source.read_bytes():
                 shutil.copyfile(source, target)
@@ -255,7 +280,9 @@ def build(work, modules, beside, integration, jobs):
     known = work / 'do_not_compile.json'
     dropped = {tuple(it) for it in json.loads(known.read_text())} if known.exists() else set()
     environment = {**os.environ, 'RUSTFLAGS': '-A warnings', 'CARGO_PROFILE_TEST_OPT_LEVEL': '1',
-                   'CARGO_PROFILE_DEV_OPT_LEVEL': '1', 'CARGO_PROFILE_DEV_DEBUG': '0', 'CARGO_INCREMENTAL': '1'}
+                   'CARGO_PROFILE_DEV_OPT_LEVEL': '1', 'CARGO_PROFILE_DEV_DEBUG': '0', 'CARGO_INCREMENTAL': '1',
+                   # The same cases for each mutant, and nothing is kept of those that fail.
+                   'PROPTEST_RNG_SEED': '1', 'PROPTEST_DISABLE_FAILURE_PERSISTENCE': '1'}
     root = (ROOT / 'src/lib.rs').read_text()
     if beside:
         kept = {*modules, *beside}
@@ -265,9 +292,9 @@ def build(work, modules, beside, integration, jobs):
         mutants = Mutants(dropped)
         for name in files_of(modules):
             mutants.file = name
-            (work / 'src' / name).write_text(mutated(name, (ROOT / 'src' / name).read_text(), mutants))
-        (work / 'src/mutant.rs').write_text(SWITCH)
-        (work / 'src/lib.rs').write_text(root[:place] + '#[doc(hidden)] pub mod mutant;\n' + root[place:])
+            replace(work / 'src' / name, mutated(name, (ROOT / 'src' / name).read_text(), mutants))
+        replace(work / 'src/mutant.rs', SWITCH)
+        replace(work / 'src/lib.rs', root[:place] + '#[doc(hidden)] pub mod mutant;\n' + root[place:])
         targets = ['--lib'] + [it for name in integration for it in ('--test', name)]
         command = ['cargo', 'test', '--offline', '--package', 'pregao', '--no-run', '--message-format=json', '-j', str(jobs)]
         built = run(command + targets, cwd=work, env=environment)
@@ -295,71 +322,121 @@ def build(work, modules, beside, integration, jobs):
         print(f'{len(guilty)} of {len(mutants.all)} mutants do not compile', flush=True)
 
 
-def tried(program, filters, number, environment, within):
-    """Runs tests with a mutant. What found it: a test's name, 'time', 'death'; None when nothing did."""
-    command = [program, *filters, '--test-threads', '2']
-    process = subprocess.Popen(command, env={**environment, 'PREGAO_MUTANT': str(number)}, text=True, cwd=ROOT,
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-    over = threading.Timer(within, lambda: os.killpg(process.pid, signal.SIGKILL))
-    over.start()
-    found = None
-    for line in process.stdout:
-        failed = re.match(r'test (\S+).* \.\.\. FAILED', line)
-        if failed:
-            found = failed.group(1)
-            break
-    is_late = not over.is_alive()
-    over.cancel()
-    try:
-        if found:
-            os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    code = process.wait()
-    return found or ('time' if is_late else 'death' if code else None)
+class Program:
+    """A compiled test program."""
+
+    def __init__(self, name, path, work, environment):
+        self.name, self.path, self.work, self.environment = name, path, work, environment
+
+    def tests(self, filters):
+        """The names of its tests that a filter matches; of all without filters."""
+        listed = run([self.path, '--list'], cwd=self.work).stdout.splitlines()
+        names = [line.removesuffix(': test') for line in listed if line.endswith(': test')]
+        return [it for it in names if not filters or any(part in it for part in filters)]
+
+    def run(self, tests, number, within, notes=None):
+        """Runs tests with a mutant, one after the other. What found it: a test's name, 'time', 'death'; or None."""
+        chosen = {'PREGAO_MUTANT': str(number), **({'PREGAO_REACHED': str(notes)} if notes else {})}
+        command = [self.path, '--exact', *tests, '--test-threads', '1']
+        process = subprocess.Popen(command, env={**self.environment, **chosen}, text=True, cwd=self.work,
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        over = threading.Timer(within, lambda: os.killpg(process.pid, signal.SIGKILL))
+        over.start()
+        found = None
+        for line in process.stdout:
+            failed = re.match(r'test (\S+).* \.\.\. (.*)FAILED', line)
+            if failed:
+                found = failed.group(1)
+                break
+        is_late = not over.is_alive()
+        over.cancel()
+        try:
+            if found:
+                os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        code = process.wait()
+        return found or ('time' if is_late else 'death' if code else None)
+
+    def survey(self, filters):
+        """Runs each test alone without a mutant, and notes how long it takes and which places it comes to. A test
+        that fails only because of the notes is taken to come to all."""
+        self.known, notes, kept = [], self.work / 'reached', self.work / f'survey-{self.name}.json'
+        key = [str(self.path), os.stat(self.path).st_mtime, filters]
+        if kept.exists() and json.loads(kept.read_text())[0] == key:
+            read = json.loads(kept.read_text())[1]
+            self.known = [(taken, test, None if reached is None else set(reached)) for taken, test, reached in read]
+            return
+        for test in self.tests(filters):
+            notes.unlink(missing_ok=True)
+            begun = time.monotonic()
+            is_disturbed = self.run([test], 0, 600, notes)
+            taken = time.monotonic() - begun
+            if is_disturbed:
+                begun = time.monotonic()
+                found = self.run([test], 0, 600)
+                taken = time.monotonic() - begun
+                if found:
+                    print(f'left out, as it fails without a mutant: {self.name} {test}', flush=True)
+                    continue
+            reached = {int(it) for it in notes.read_text().split()} if notes.exists() else set()
+            self.known.append((taken, test, None if is_disturbed else reached))
+        self.known.sort(key=lambda it: it[0])
+        listed = [(taken, test, None if reached is None else sorted(reached)) for taken, test, reached in self.known]
+        kept.write_text(json.dumps([key, listed]))
+        print(f'{self.name}: {len(self.known)} tests, {sum(it[0] for it in self.known):.0f} s', flush=True)
+
+    def finds(self, number, module, only_quick):
+        """What finds this mutant, if anything does. (that, whether any test comes to its place)"""
+        coming = [(taken, test) for taken, test, reached in self.known if reached is None or number in reached]
+        quick = [it for it in coming if it[0] < QUICK]
+        own = [it for it in quick if it[1].startswith(module)]
+        others = [it for it in quick if it not in own]
+        for batch in [own] * bool(own) + [others] * bool(others) + [[it] for it in coming[len(quick):]] * (not only_quick):
+            found = self.run([test for _, test in batch], number, 10 * sum(taken for taken, _ in batch) + 5)
+            if found:
+                return found, True
+        return None, bool(coming)
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument('modules', nargs='+')
-    options.add_argument('--tests', nargs='*', help='filters of the library\'s tests; the modules unless given')
+    options.add_argument('--tests', nargs='*', default=[], help='filters of the library\'s tests; all unless given')
     options.add_argument('--beside', nargs='*', help='the modules that these need; the others are not compiled')
-    options.add_argument('--slow', nargs='*', default=[], help='filters of unit tests that are run last')
     options.add_argument('--then', nargs='*', default=[], help='integration tests for those that survive')
+    options.add_argument('--quick', action='store_true', help=f'only tests that take less than {QUICK} s: a first look')
     options.add_argument('--sample', type=int)
     options.add_argument('--seed', type=int, default=1)
     options.add_argument('--jobs', type=int, default=1)
     options.add_argument('--only', help='a regular expression on `file:line: mutant`')
+    options.add_argument('--again', help='results.txt of a run: only what survived there, and what it does not know')
     options.add_argument('--work', default=str(ROOT / 'target/mutants'))
     chosen = options.parse_args()
     work = pathlib.Path(chosen.work)
     work.mkdir(parents=True, exist_ok=True)
-    copy_tree(work)
-    mutants, programs, environment = build(work, chosen.modules, chosen.beside, chosen.then, chosen.jobs)
-    filters = chosen.tests or [f'{module}::' for module in chosen.modules]
-    program = programs.pop('pregao')
-    stages = []
-    if chosen.slow:
-        skipped = [it for name in chosen.slow for it in ('--skip', name)]
-        stages = [('the quick unit tests', program, filters + skipped)]
-    stages += [('the unit tests', program, chosen.slow or filters)]
-    stages += [(name, program, []) for name, program in programs.items()]
-    limits = {}
-    for name, program, wanted in stages:
-        begun = time.monotonic()
-        found = tried(program, wanted, 0, environment, 1_200)
-        limits[name] = 10 * (time.monotonic() - begun) + 10
-        if found:
-            sys.exit(f'{name} fail without a mutant: {found}')
+    copy_tree(work, chosen.modules)
+    mutants, built, environment = build(work, chosen.modules, chosen.beside, chosen.then, chosen.jobs)
     numbers = list(range(1, len(mutants) + 1))
     text = lambda number: '{}:{}: {}'.format(*mutants[number - 1])
     if chosen.only:
         numbers = [it for it in numbers if re.search(chosen.only, text(it))]
+    if chosen.again:
+        lines = [line.split('\t') for line in pathlib.Path(chosen.again).read_text().splitlines()]
+        # Without the number of the line, which moves.
+        key = lambda it: re.sub(r':\d+: ', ': ', it, count=1)
+        found = {key(what) for how, what in lines if how not in ('survives', 'unreached')}
+        survived = {key(what) for how, what in lines if how in ('survives', 'unreached')}
+        numbers = [it for it in numbers if key(text(it)) in survived or key(text(it)) not in found]
     # In an order of their own, so that what has been tried at any time is a fair sample.
     numbers = random.Random(chosen.seed).sample(numbers, min(chosen.sample or len(numbers), len(numbers)))
-    print(f'{len(mutants)} mutants, {len(numbers)} to try; limits {limits}', flush=True)
-    counts, survivors, lock = {}, [], threading.Lock()
+    print(f'{len(mutants)} mutants, {len(numbers)} to try', flush=True)
+    programs = [Program(name, built[name], work, environment) for name in ('pregao', *chosen.then)]
+    for program in programs:
+        program.survey(chosen.tests if program.name == 'pregao' else [])
+    counts, lock = {}, threading.Lock()
     todo = iter(numbers)
+    results = (work / 'results.txt').open('w')
 
     def work_on():
         while True:
@@ -367,27 +444,29 @@ def main():
                 number = next(todo, None)
             if number is None:
                 return
-            found = None
-            for name, program, wanted in stages:
-                found = found or tried(program, wanted, number, environment, limits[name])
+            found, is_reached, module = None, False, mutants[number - 1][0].split('/')[0]
+            for program in programs:
+                if not found:
+                    found, comes = program.finds(number, module, chosen.quick)
+                    is_reached |= comes
             with lock:
-                module = mutants[number - 1][0].split('/')[0]
-                count = counts.setdefault(module, [0, 0])
+                count = counts.setdefault(module, [0, 0, 0])
                 count[0] += 1
-                count[1] += found is None
-                if found is None:
-                    survivors.append(number)
-                    print(f'SURVIVES {text(number)}', flush=True)
+                print(f'{found or ("survives" if is_reached else "unreached")}\t{text(number)}', file=results, flush=True)
+                if not found:
+                    count[1] += 1
+                    count[2] += not is_reached
+                    print(f'SURVIVES{"" if is_reached else ", NO TEST COMES THERE"} {text(number)}', flush=True)
                 if sum(it[0] for it in counts.values()) % 50 == 0:
-                    print(f'so far (survived, tried): {[(it, counts[it][::-1]) for it in counts]}', flush=True)
+                    print(f'so far (tried, survived, not come to): {counts}', flush=True)
 
     threads = [threading.Thread(target=work_on) for _ in range(chosen.jobs)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for module, (tried_, survived) in sorted(counts.items()):
-        print(f'{module}/: {survived} of {tried_} survive, {100 * survived / tried_:.1f} %')
+    for module, (tried, survived, unreached) in sorted(counts.items()):
+        print(f'{module}/: {survived} of {tried} survive, {100 * survived / tried:.1f} %; to {unreached} of these no test comes')
 
 
 main()

@@ -130,7 +130,7 @@ impl<S: Storage> Log<S> {
         log.touch_ahead();
         while log.segments.is_touching() && log.wait(now).is_ok() {}
         let recovery = Recovery {
-            fresh: !tail.any && first_position == 0 && tail.end == 0,
+            fresh: tail.end == 0,
             clean,
             first_position,
             end_position: end.position,
@@ -174,7 +174,7 @@ impl<S: Storage> Log<S> {
 
 /// When the last mark before `end` was written, by the time of the log that wrote it.
 fn last_written_at<G: Segment>(found: &[LogSegment<G>], end: u64) -> Option<u64> {
-    found.iter().rev().filter(|segment| segment.base < end).find_map(|segment| {
+    found.iter().rev().find_map(|segment| {
         let mut positions = (segment.base..end.min(segment.end())).rev();
         positions.find_map(|position| {
             let mark = segment.record(position).and_then(Record::mark)?;

@@ -118,8 +118,6 @@ pub(super) struct Tail {
     pub(super) clean: bool,
     /// The last record that is kept is a Seal mark.
     pub(super) is_sealed: bool,
-    /// Whether any good record was seen.
-    pub(super) any: bool,
     pub(super) damaged: Vec<Range<u64>>,
 }
 
@@ -196,7 +194,6 @@ pub(super) fn walk<G: Segment>(
         end: base,
         clean: false,
         is_sealed: false,
-        any: false,
         damaged: Vec::new(),
     };
     let Some(used) = used else {
@@ -239,7 +236,6 @@ pub(super) fn walk<G: Segment>(
     tail.counters = validator.counters;
     tail.clean = validator.closed;
     tail.is_sealed = validator.sealed;
-    tail.any = validator.any;
     if !validator.knows(tail.end) {
         return Err(nothing_known(&walked[walked.len() - 1].segment));
     }
@@ -250,12 +246,12 @@ pub(super) fn walk<G: Segment>(
 /// behind it: what follows is not known then.
 pub(super) fn check_end<G: Segment>(segments: &[LogSegment<G>], end: u64) -> Result<(), OpenError> {
     let mut expected = end;
-    for segment in segments.iter().filter(|segment| segment.end() > end) {
+    for segment in segments {
         if segment.base > expected {
             let segment = segment.segment.number();
             return Err(OpenError::Refused { segment, fault: HeaderFault::Chain });
         }
-        expected = segment.end();
+        expected = expected.max(segment.end());
     }
     Ok(())
 }
@@ -325,7 +321,7 @@ fn watermark<G: Segment>(walked: &[LogSegment<G>]) -> u64 {
 /// record at `end` stays bad until a new one is written there, which is after the caller's sync.
 pub(super) fn cut<G: Segment>(segments: &mut [LogSegment<G>], end: u64) -> u64 {
     let mut cut = 0;
-    for segment in segments.iter_mut().filter(|segment| segment.end() > end) {
+    for segment in segments {
         for position in end.max(segment.base)..segment.end() {
             if segment.is_written(position) {
                 segment.write(position, &Frame::ZERO);
@@ -360,7 +356,7 @@ pub(super) fn survey<G: Segment>(
         if first.is_none() {
             note_damage(damaged, segment.base..segment.base + 1);
         }
-        if last.is_none() && last_position > segment.base {
+        if last.is_none() {
             note_damage(damaged, last_position..last_position + 1);
         }
         let epochs = (first.map(|mark| mark.epoch), last_mark.map(|mark| mark.epoch));
@@ -406,5 +402,34 @@ pub(super) fn note_damage(damaged: &mut Vec<Range<u64>>, range: Range<u64>) {
             last.end = last.end.max(range.end);
         }
         _ => damaged.push(range),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noted(ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+        let mut damaged = Vec::new();
+        ranges.into_iter().for_each(|range| note_damage(&mut damaged, range));
+        damaged
+    }
+
+    #[test]
+    fn neighbours_are_one_range_and_what_is_known_is_not_noted_again() {
+        assert_eq!(noted([3..4, 4..6, 5..6, 3..6, 8..9]), [3..6, 8..9]);
+        assert_eq!(noted([3..6, 4..7]), [3..6, 4..7]);
+    }
+
+    #[test]
+    fn the_last_of_too_many_ranges_says_too_much_rather_than_too_little() {
+        let max = DAMAGED_RANGES_MAX as u64;
+        let each = |count: u64| (0..count).map(|it| 10 * it + 100..10 * it + 101);
+        assert_eq!(noted(each(max)).len(), DAMAGED_RANGES_MAX);
+        let last = 10 * max + 90;
+        let end = |more: Range<u64>| noted(each(max).chain([more])).pop();
+        assert_eq!(end(last + 50..last + 60), Some(last..last + 60));
+        assert_eq!(end(5..6), Some(5..last + 1));
+        assert_eq!(noted(each(max + 9)).len(), DAMAGED_RANGES_MAX);
     }
 }

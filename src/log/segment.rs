@@ -58,12 +58,12 @@ impl<G: Segment> LogSegment<G> {
 
     /// The record at `position`, when it is a good one.
     pub(super) fn record(&self, position: u64) -> Option<Record<'_>> {
-        self.frames(position, position.saturating_add(1)).first().and_then(Record::checked)
+        self.frames(position, self.end()).first().and_then(Record::checked)
     }
 
     /// Whether anything was ever written at `position` that is still there.
     pub(super) fn is_written(&self, position: u64) -> bool {
-        let frame = self.frames(position, position.saturating_add(1)).first();
+        let frame = self.frames(position, self.end()).first();
         frame.is_some_and(|frame| *frame != Frame::ZERO)
     }
 

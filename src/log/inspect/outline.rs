@@ -140,8 +140,10 @@ impl Outline {
         let numbers: Vec<u64> = self.listing.segments.iter().map(|(number, _)| *number).collect();
         for number in numbers {
             let Some(page) = header_page(files, number)? else {
-                // The writer has removed it since the listing: it is no part of the log any more.
+                // The writer has removed it since the listing: it is no part of the log any more. That it was the
+                // retention, the directory has said since then too.
                 self.listing.segments.retain(|(listed, _)| *listed != number);
+                self.listing.removed_through = files.list()?.removed_through;
                 continue;
             };
             let header = match Header::read(&page, self.name, number) {

@@ -362,7 +362,7 @@ fn epochs<F: Files>(files: &mut F, outline: &Outline, end: u64) -> Result<Epochs
         first_marks.push(first);
     }
     // What the log had before its oldest segment, its lineage still says.
-    let oldest = first_marks.iter().flatten().map(|mark| mark.epoch.get()).find(|epoch| *epoch > 0);
+    let oldest = first_marks.iter().flatten().map(|mark| mark.epoch.get()).next();
     let earlier = outline.lineage.entries().iter().map(|entry| entry.epoch);
     let before = earlier.filter(|epoch| Some(*epoch) < oldest).max();
     let mut epochs = Epochs::behind(before.unwrap_or(0));

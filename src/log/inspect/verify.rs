@@ -505,33 +505,29 @@ impl<W: Watch> Verifier<'_, W> {
             return Ok(());
         }
         let mut chunk = Vec::new();
-        let mut cut: Option<Bad> = None;
+        // Segment, offset and position of the first.
+        let mut cut: Option<(u64, u64, u64)> = None;
         let mut count = 0;
         for place in outline.places.iter().filter(|place| place.end() > outline.end) {
             let _ =
                 each_record(files, place, outline.end, u64::MAX, &mut chunk, |position, slot| {
                     if slot.is_written() {
                         count += 1;
-                        cut.get_or_insert_with(|| Bad {
-                            segment: place.segment,
-                            offset: place.offset_in_file(position),
-                            positions: position..position + 1,
-                            next_seq: outline.counters.next_seq,
-                            what: String::new(),
-                        });
+                        let offset = place.offset_in_file(position);
+                        cut.get_or_insert((place.segment, offset, position));
                     }
                     ControlFlow::Continue(())
                 })?;
         }
         self.summary.cut_records = count;
-        if let Some(cut) = cut {
+        if let Some((segment, offset, position)) = cut {
             self.report(&Finding {
                 severity: Severity::Loss,
-                file: file_name(cut.segment),
-                offset: Some(cut.offset),
-                position: Some(cut.positions.start),
+                file: file_name(segment),
+                offset: Some(offset),
+                position: Some(position),
                 records: count,
-                seq: Some(cut.next_seq),
+                seq: Some(outline.counters.next_seq),
                 what: "records stand behind the end of the log".to_owned(),
                 meaning: "a crash tore them before they were durable; the next open zeroes them"
                     .to_owned(),

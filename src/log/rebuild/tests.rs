@@ -64,6 +64,12 @@ struct History {
 
 impl History {
     fn new() -> History {
+        History::keeping(Retention::default())
+    }
+
+    /// One whose logs keep so much.
+    fn keeping(retention: Retention) -> History {
+        let config = |name: &str| LogConfig { retention, ..config(name) };
         let partition = Partition::range(&["A-M", "N-Z"]).unwrap();
         let disk = MemoryDisk::new(512);
         let (mut journal, _) =
@@ -106,8 +112,10 @@ impl History {
             self.journal.commit(now());
             self.journal.handle_completions(now());
             let owner = usize::from(self.partition.owner(&symbol(seq)));
-            let (log, _) = &mut self.shards[owner];
-            append(log, LogEntry::Event(&frame), now(), Vec::new).unwrap();
+            let (partition, (log, _)) = (&self.partition, &mut self.shards[owner]);
+            let owned = |seq: &u64| usize::from(partition.owner(&symbol(*seq))) == owner;
+            let stated = || statements().into_iter().filter(|it| owned(&it.seq.get())).collect();
+            append(log, LogEntry::Event(&frame), now(), stated).unwrap();
             for (log, _) in &mut self.shards {
                 log.advance_upstream(seq + 1, now()).ok();
                 log.commit(now());
@@ -168,6 +176,20 @@ fn rebuilt(core: Option<&MemoryDisk>, disks: &[MemoryDisk]) -> (MemoryDisk, Rebu
         now(),
     );
     (disk, made.unwrap())
+}
+
+/// Makes the logs of another partition out of these.
+fn split_anew(disks: &[MemoryDisk], new: &Partition) -> (Vec<MemoryDisk>, Splitting) {
+    let sources = disks.iter().enumerate().map(|(number, disk)| {
+        let name = format!("shard-{number}");
+        SplitSource::new(&name, disk.clone(), &outline(disk, &name)).unwrap()
+    });
+    let made: Vec<MemoryDisk> = (0..new.shards()).map(|_| MemoryDisk::new(512)).collect();
+    let places = made.iter().enumerate().map(|(number, disk)| {
+        (disk.storage(), config(&format!("shard-{number}")), format!("line {number}"))
+    });
+    let done = split(sources.collect(), new, places.collect(), now()).unwrap();
+    (made, done)
 }
 
 #[test]
@@ -347,6 +369,7 @@ fn the_logs_of_another_partition_hold_what_the_old_ones_held() {
         assert_eq!(frames(disk, &name), (wanted, Vec::new()), "{name}");
         let reader = Reader::new(disk.clone(), &outline(disk, &name)).unwrap();
         check_split(&done.parts[number], reader).unwrap();
+        trimmed::heads_define(disk);
         assert_eq!(disk.partition().unwrap(), format!("line {number}").as_bytes());
         assert_eq!(relation(&journal, &standing(disk, &name)), Relation::Continues, "{name}");
         let (log, _) = Log::open(disk.storage(), config(&name), now()).unwrap();
@@ -375,3 +398,6 @@ fn new_logs_end_where_the_last_of_the_old_ones_stands() {
     assert_eq!((done.next_seq, done.beyond), (101, beyond as u64));
     assert_eq!(frames(&made, "shard-0").0, (1..=100).map(frame).collect::<Vec<_>>());
 }
+
+mod losses;
+mod trimmed;

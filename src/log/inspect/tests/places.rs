@@ -164,9 +164,11 @@ fn a_segment_that_was_left_with_a_close_mark_in_its_last_slot_is_whole() {
 fn a_segment_of_several_chunks_is_read_to_its_end() {
     let disk = MemoryDisk::new(4096);
     let (mut log, _) = open(&disk, LogConfig { policy: SyncPolicy::None, ..journal(1 << 16) });
-    let last = 40_000;
-    for seq in 1..=last {
-        log.append(&frame(seq)).unwrap();
+    // The first segment is one chunk, and the second is larger.
+    let last = 60_000;
+    for first in (1..=last).step_by(1_000) {
+        turn(&mut log, first..first + 1_000);
+        log.handle_completions(at(1));
     }
     log.close(at(1)).unwrap();
     drop(log);

@@ -61,10 +61,14 @@ impl Freshness {
 
     /// A heartbeat of core's stream.
     pub(crate) fn note(&mut self, beat: &Heartbeat) {
-        let is_answer = beat.flags.get() & Flags::MORE == 0 && beat.token.get() == PROBE_TOKEN;
-        if let Some(asked) = self.asked.take_if(|_| is_answer) {
+        if let Some(asked) = self.asked.take_if(|_| is_answer(beat)) {
             self.fresh_at = Some(asked);
         }
+    }
+
+    /// The same, and what it says could not be taken in: core is asked again.
+    pub(crate) fn miss(&mut self, beat: &Heartbeat) {
+        self.asked = self.asked.filter(|_| !is_answer(beat));
     }
 
     /// How long ago it had all that core had; `None`: not since it started.
@@ -91,6 +95,11 @@ impl Freshness {
     pub(crate) fn next_due(&self) -> Option<Mono> {
         (self.is_connected && self.asked.is_none()).then_some(self.next_ask)
     }
+}
+
+/// Whether it answers our question.
+fn is_answer(beat: &Heartbeat) -> bool {
+    beat.flags.get() & Flags::MORE == 0 && beat.token.get() == PROBE_TOKEN
 }
 
 #[cfg(test)]

@@ -225,13 +225,16 @@ impl<S: Storage> Shard<S> {
         if let Some(next_seq) = next_seq {
             self.feed.check(now, next_seq)?;
         }
-        self.freshness.note(beat);
         if let Some(next_seq) = next_seq {
             self.feed.pass(next_seq);
-            // One that does not fit now is no loss: there will be another.
-            let _ = self.log.advance_upstream(next_seq.get(), now);
             self.has_updates = true;
+            if self.log.advance_upstream(next_seq.get(), now).is_err() {
+                // There will be another. Until then answers do not go as far as core said, so they are not fresh.
+                self.freshness.miss(beat);
+                return Ok(());
+            }
         }
+        self.freshness.note(beat);
         Ok(())
     }
 

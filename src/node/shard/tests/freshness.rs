@@ -94,3 +94,25 @@ fn an_answer_at_a_cut_lacks_nothing_for_being_old() {
     assert_eq!((end.status, end.code.get()), (COMPLETE, 0));
     assert_eq!(end.behind_ms.get(), Ended::BEHIND_UNKNOWN, "whoever chose the cut judges");
 }
+
+#[test]
+fn what_the_log_cannot_note_makes_nobody_fresh() {
+    let (mut bench, core) = judged();
+    probes(&mut bench, core);
+    // No further segment can be made, and this one has no room for a mark.
+    bench.disk.set_bytes_max(SEGMENT_BYTES);
+    let mut seq = 4;
+    while bench.shard.log.append(&trade(seq, 0, 10)).is_ok() {
+        seq += 1;
+    }
+    let next_seq = U64::new(1_000);
+    let beat = Frame::seal(Heartbeat { token: U32::new(1), next_seq, ..Heartbeat::default() });
+    bench.deliver(core, &[beat]);
+    assert_eq!(last(&mut bench), (BEHIND.0, BEHIND.1, Ended::BEHIND_UNKNOWN));
+    bench.disk.set_bytes_max(usize::MAX);
+    bench.sleep_ms(1_000);
+    bench.sleep_ms(1_000);
+    assert_eq!(probes(&mut bench, core).len(), 1, "core is asked again");
+    bench.deliver(core, &[beat]);
+    assert_eq!(last(&mut bench), (COMPLETE, 0, 0));
+}

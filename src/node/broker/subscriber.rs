@@ -400,8 +400,8 @@ impl Subscriber {
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
             return nothing;
         };
-        if !source.interests.is_settled() && !interest.is_everything() {
-            // Whether a new instrument is meant is not known.
+        if !source.interests.is_settled() {
+            // Whether a new instrument is meant is not known, and so not whether its last values are.
             return nothing;
         }
         if matches!(self.state, SubscriberState::Waiting) {
@@ -433,6 +433,10 @@ impl Subscriber {
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
             return Next::Nothing;
         };
+        if !source.interests.is_settled() {
+            // The same of the last values that stand for what was left out.
+            return Next::Nothing;
+        }
         let (oldest, next) = (view.oldest_seq(), view.next_seq());
         match self.mode {
             Mode::Conflate => {
@@ -473,6 +477,9 @@ impl Subscriber {
         let end = source.publisher_seq.max(next_seq);
         let is_same = self.feed == 0 || self.feed == source.feed;
         if is_same && source.publisher_seq != 0 && place > end {
+            // Whoever does not say under which epoch may have all that it has from somebody else.
+            let is_nobodys = self.feed == 0 && source.feed != 0;
+            let end = if is_nobodys { Seq::FIRST.get() } else { end };
             out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
             self.cursor = self.cursor.min(end);
             return;

@@ -288,3 +288,20 @@ fn names_that_a_publisher_states_reach_who_is_connected() {
         assert!(bench.read(readers[0]).is_empty(), "{mode:?}: that is known");
     }
 }
+
+#[test]
+fn who_is_beyond_everything_and_names_no_epoch_has_nothing_of_this_sequence() {
+    let (mut bench, core) = Bench::first_epoch();
+    // Core says where its sequence ends.
+    bench.broker.handle_close(bench.now, core, CloseReason::Reset);
+    let core = bench.open();
+    let (role, feed, epoch) = (Role::Publisher as u8, U64::new(FIRST), U32::new(1));
+    let (epoch_start, next_seq) = (U64::new(1), U64::new(6));
+    let source = MARKET;
+    let session =
+        Session { role, source, feed, epoch, epoch_start, next_seq, ..Session::default() };
+    bench.deliver(core, &[Frame::seal(session)]);
+    let void = |from: u64| (GapReason::Void as u8, from, 999);
+    assert_eq!(gaps(&bench.resume(0, Mode::Lossless, 1_000, 1_000)), [void(1)]);
+    assert_eq!(gaps(&bench.resume(FIRST, Mode::Lossless, 1_000, 1_000)), [void(6)]);
+}

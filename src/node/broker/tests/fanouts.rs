@@ -550,3 +550,30 @@ fn subscribers_of_further_reactors_learn_names_that_a_publisher_states() {
         assert_eq!(named, 1, "on reactor {:?}", reader.home);
     }
 }
+
+#[test]
+fn a_snapshot_of_a_further_reactor_waits_until_new_names_are_decided_about() {
+    let mut group = Group::new(1, 32, 1);
+    group.fanouts[0].work_mut().bound_steps(4);
+    let readers = [(); 2].map(|()| group.subscribe("*", Mode::Conflate, 100));
+    group.settle();
+    assert_eq!(readers.map(|reader| group.home_of(reader)), [0, 1]);
+    let publisher = group.conn();
+    group.publisher = Some(publisher);
+    group.broker.handle_open(group.now, publisher, Origin::LOCAL);
+    let role = Role::Publisher as u8;
+    let session = Session { role, source: MARKET, epoch: U32::new(1), ..Session::default() };
+    group.broker.handle_frames(group.now, publisher, &[Frame::seal(session)]);
+    for index in 0..20 {
+        let definition = definition(u64::from(index) + 1, index, &format!("M{index}"));
+        group.to_publish.push_back(stated(definition));
+        group.to_publish.push_back(stated(quote(u64::from(index) + 21, index)));
+    }
+    group.to_publish.push_back(beat_to(100));
+    group.settle();
+    for reader in readers {
+        let values = group.readers[reader].stated.iter();
+        let values = values.filter(|frame| frame.kind == Kind::Quote as u8).count();
+        assert_eq!(values, 20, "on reactor {}", group.home_of(reader));
+    }
+}

@@ -302,4 +302,36 @@ mod tests {
             assert!(log.first_seq().unwrap().get() > recovery.next_seq, "{recovery:?}");
         }
     }
+
+    /// At least half of a segment is news, and the slot for the mark that ends it stays free.
+    #[test]
+    fn a_checkpoint_is_as_large_as_it_may_be_and_no_larger() {
+        let written = |filled: u64, count: usize| {
+            let config = LogConfig { policy: crate::log::SyncPolicy::None, ..journal(16) };
+            let (mut log, _) = open(&MemoryDisk::new(4096), config);
+            // The Sync mark of the open comes first.
+            for seq in 1..=filled {
+                log.append(&frame(seq)).unwrap();
+            }
+            let before = log.writer.position();
+            let is_written = log.write_checkpoint(&vec![definition(); count]).unwrap();
+            let records = log.writer.position() - before;
+            assert_eq!(records, if is_written { count as u64 + 1 } else { 0 });
+            is_written
+        };
+        assert!(written(1, 7) && !written(1, 8), "half of 16, the Stated mark included");
+        // Records: 0 Open, 1 Sync mark, and the frames. Room for a Sync mark is left, and the last slot.
+        assert!(written(9, 2) && !written(10, 2));
+    }
+
+    #[test]
+    fn a_log_that_failed_takes_no_checkpoint() {
+        let disk = MemoryDisk::new(4096);
+        let (mut log, _) = open(&disk, journal(16));
+        disk.fail_sync_after(0);
+        log.append(&frame(1)).unwrap();
+        log.commit(at(1));
+        assert!(log.handle_completions(at(1)).failed);
+        assert_eq!(log.write_checkpoint(&[definition()]), Err(AppendError::Failed));
+    }
 }

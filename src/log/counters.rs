@@ -186,4 +186,28 @@ mod tests {
         assert_eq!(behind(UpstreamRule::CountAppended, true, 8).upstream_seq, 54);
         assert!(!behind(UpstreamRule::CountAppended, true, 8).local_next);
     }
+
+    /// The Local mark was about one of the frames that the hole stands for.
+    #[test]
+    fn a_hole_of_a_journal_takes_the_place_of_the_local_frame_too() {
+        let rules = |sequence| Rules { sequence, upstream: UpstreamRule::CountAppended };
+        let before =
+            Counters { next_seq: 5, upstream_seq: 50, local_next: true, ..Counters::FRESH };
+        let hole = Gap { from_seq: U64::new(5), to_seq: U64::new(7), ..Gap::default() };
+        let mut counters = before;
+        counters.apply_hole(&hole, rules(Sequence::Increasing));
+        assert_eq!(counters, before);
+        counters.apply_hole(&hole, rules(Sequence::Contiguous));
+        let behind = Counters { next_seq: 8, upstream_seq: 53, local_next: false, ..before };
+        assert_eq!(counters, behind);
+        assert!(counters.accepts_hole(&hole, false, rules(Sequence::Increasing)));
+        for (from, in_place, behind_damage) in
+            [(7, false, false), (8, true, true), (9, false, true)]
+        {
+            let hole = Gap { from_seq: U64::new(from), to_seq: U64::new(20), ..Gap::default() };
+            let rules = rules(Sequence::Contiguous);
+            assert_eq!(counters.accepts_hole(&hole, false, rules), in_place, "{from}");
+            assert_eq!(counters.accepts_hole(&hole, true, rules), behind_damage, "{from}");
+        }
+    }
 }

@@ -198,4 +198,30 @@ mod tests {
         assert_eq!(durability.durable(), Point { position: 9, next_seq: 4, upstream_seq: 3 });
         assert!(!durability.handle_synced(), "no sync was under way");
     }
+
+    /// A sync that ends well behind one that failed says nothing about what that one was to cover.
+    #[test]
+    fn nothing_becomes_durable_behind_a_sync_that_failed() {
+        let mut durability = Durability::new(SyncPolicy::Batch, point(0));
+        durability.commit(point(5));
+        durability.handle_sync_started(point(5));
+        durability.commit(point(9));
+        durability.handle_sync_started(point(9));
+        durability.handle_failure();
+        assert!(!durability.handle_synced());
+        assert_eq!((durability.durable(), durability.is_mark_due()), (point(0), false));
+        let policy = SyncPolicy::Interval(Duration::from_millis(50));
+        let mut durability = Durability::new(policy, point(0));
+        durability.commit(point(1));
+        assert!(!durability.is_sync_due(at(0)) && durability.next_deadline().is_some());
+        durability.handle_failure();
+        assert_eq!(durability.next_deadline(), None, "nothing is tried again");
+    }
+
+    #[test]
+    fn every_policy_but_none_promises_that_what_is_committed_becomes_durable() {
+        let promises = |policy| Durability::new(policy, point(0)).promises();
+        assert!(promises(SyncPolicy::Batch) && promises(SyncPolicy::Interval(Duration::ZERO)));
+        assert!(!promises(SyncPolicy::None));
+    }
 }

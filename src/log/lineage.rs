@@ -286,6 +286,8 @@ mod tests {
         assert_eq!(lineage.end_of(207), Some(EpochEnd { seq: Some(70), is_chosen: true }));
         assert_eq!(lineage.end_of(307), Some(EpochEnd { seq: None, is_chosen: false }));
         assert_eq!(lineage.id_of(2), 207);
+        // What came later stands behind what has the same number.
+        assert_eq!(lineage.entries(), [entry(1, 1), lost, entry(2, 40), chosen]);
     }
 
     #[test]

@@ -212,4 +212,32 @@ mod tests {
         assert!(Record::checked(&Frame::seal(Heartbeat::default())).is_none());
         assert!(Record::checked(&Frame::ZERO).is_none());
     }
+
+    #[test]
+    fn a_hole_is_a_range_of_numbers_that_a_sequence_can_have() {
+        let hole = |from: u64, to: u64, reason: GapReason| {
+            let (from_seq, to_seq) = (U64::new(from), U64::new(to));
+            let gap = Gap { from_seq, to_seq, reason: reason as u8, ..Gap::default() };
+            hole_in(&Frame::seal(gap)).is_some()
+        };
+        for (from, to) in [(1, 1), (3, 9), (1, u64::MAX - 2)] {
+            assert!(hole(from, to, GapReason::Corrupt), "{from} to {to}");
+            assert!(!hole(from, to, GapReason::SourceLost), "{from} to {to}");
+        }
+        for (from, to) in [(0, 1), (0, 0), (2, 1), (1, u64::MAX - 1), (1, u64::MAX)] {
+            assert!(!hole(from, to, GapReason::Corrupt), "{from} to {to}");
+        }
+        assert!(hole_in(&Frame::seal(Quote::default())).is_none());
+    }
+
+    #[test]
+    fn a_statement_is_no_event_and_may_be_uncertain() {
+        let frame = Frame::seal(Quote::default());
+        let is = |frame: &Frame| (is_event(frame), is_statement(frame), is_uncertain(frame));
+        assert_eq!(is(&frame), (true, false, false));
+        assert_eq!(is(&frame.delivered(Flags::STALE)), (true, false, false));
+        assert_eq!(is(&frame.delivered(Flags::SNAPSHOT)), (false, true, false));
+        assert_eq!(is(&frame.delivered(Flags::SNAPSHOT | Flags::STALE)), (false, true, true));
+        assert_eq!(is(&Frame::seal(Mark::default())), (false, false, false));
+    }
 }

@@ -50,6 +50,8 @@ struct Disk {
     writes: u64,
     /// Syncs that failed so far.
     failed_syncs: u64,
+    /// What was to be made present in memory: segment, offset, length.
+    touches: Vec<(u64, usize, usize)>,
     history: Option<Vec<Disk>>,
 }
 
@@ -96,6 +98,7 @@ impl MemoryDisk {
             is_displaced: false,
             writes: 0,
             failed_syncs: 0,
+            touches: Vec::new(),
             history: None,
         })
     }
@@ -135,6 +138,12 @@ impl MemoryDisk {
     #[must_use]
     pub fn failed_syncs(&self) -> u64 {
         self.0.borrow().failed_syncs
+    }
+
+    /// What was to be made present in memory so far: segment, offset, length.
+    #[must_use]
+    pub fn touches(&self) -> Vec<(u64, usize, usize)> {
+        self.0.borrow().touches.clone()
     }
 
     /// Lets `count` more syncs succeed, and then none.
@@ -435,7 +444,8 @@ impl Storage for MemoryStorage {
         self.start(Job::Sync { number: segment.number, stored: segment.bytes.clone() });
     }
 
-    fn start_touch(&mut self, _segment: &MemorySegment, _offset: usize, _len: usize) {
+    fn start_touch(&mut self, segment: &MemorySegment, offset: usize, len: usize) {
+        self.disk.0.borrow_mut().touches.push((segment.number, offset, len));
         self.start(Job::Touch);
     }
 

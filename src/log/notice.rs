@@ -148,4 +148,30 @@ mod tests {
         assert_eq!(taken.len(), LOG_NOTICES_MAX + 1);
         assert_eq!(taken.last(), Some(&Notice::LeftOut(3)));
     }
+
+    #[test]
+    fn a_removal_says_what_is_gone_and_is_no_problem() {
+        let removed = |seqs| {
+            let reason = RemovalReason::Bytes { bytes: 9, bytes_max: 8 };
+            Notice::Removed { segment: 4, seqs, reason }.to_string()
+        };
+        let why = "the log has 9 bytes, and retain_bytes is 8";
+        let begin = "the retention removes segment 4, ";
+        assert_eq!(removed(Some((5, 7))), format!("{begin}seq 5 to 7: {why}"));
+        assert_eq!(removed(Some((5, 5))), format!("{begin}seq 5 to 5: {why}"));
+        assert_eq!(removed(Some((5, 4))), format!("{begin}no frames that still count: {why}"));
+        assert_eq!(removed(None), format!("{begin}whose first record is damaged: {why}"));
+        let reason = RemovalReason::Bytes { bytes: 9, bytes_max: 8 };
+        let quiet =
+            [Notice::Removed { segment: 4, seqs: None, reason }, Notice::GoesOn, Notice::InPlace];
+        assert!(!quiet.iter().any(Notice::is_problem));
+        let gone = || StorageError::Gone;
+        let problems = [
+            Notice::NotRemoved(gone()),
+            Notice::Waiting(gone()),
+            Notice::Displaced(gone()),
+            Notice::LeftOut(1),
+        ];
+        assert!(problems.iter().all(Notice::is_problem));
+    }
 }

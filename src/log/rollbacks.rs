@@ -97,4 +97,22 @@ mod tests {
         let stretch = rollbacks.stretch(4, 0, 40);
         assert_eq!((stretch.from, stretch.until, stretch.otherwise), (0, 10, 30));
     }
+
+    #[test]
+    fn what_is_before_the_first_position_is_forgotten() {
+        let mut rollbacks = Rollbacks::default();
+        rollbacks.push(10, 8);
+        rollbacks.push(20, 15);
+        let whole = rollbacks.clone();
+        for (seq, from, until) in [(7, 0, 10), (8, 10, 20), (14, 10, 20), (15, 20, 40)] {
+            let stretch = rollbacks.stretch(seq, 0, 40);
+            assert_eq!((stretch.from, stretch.until), (from, until), "{seq}");
+        }
+        rollbacks.forget_before(9);
+        assert_eq!(rollbacks, whole);
+        rollbacks.forget_before(10);
+        assert_eq!((rollbacks.void_from(3), rollbacks.rollbacks.len()), (15, 1));
+        rollbacks.forget_before(40);
+        assert_eq!(rollbacks, Rollbacks::default());
+    }
 }

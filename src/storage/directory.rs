@@ -336,3 +336,36 @@ pub(super) fn lock(path: &Path) -> Result<File, StorageError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sync releases what was stored or touched since the one before, and no page twice.
+    #[test]
+    #[cfg_attr(miri, ignore = "a mapping of a file")]
+    fn a_segment_knows_how_far_it_was_stored_touched_and_released() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut held = FileStorage::open(directory.path(), Box::new(|| {})).unwrap();
+        held.start_prepare(1, &[0; HEADER_BYTES], 1 << 16);
+        let made = held.wait_completion();
+        let Some(Completion::Prepared(Ok(mut segment))) = made else { panic!("none was made") };
+        let places = |it: &FileSegment| (it.stored, it.touched.get(), it.released.get());
+        assert_eq!(places(&segment), (0, 0, 0));
+        segment.write(5_000, b"abcd");
+        segment.write(4_096, b"ab");
+        held.start_touch(&segment, 8_192, 4_096);
+        held.start_touch(&segment, 0, 4_096);
+        assert_eq!(places(&segment), (5_004, 12_288, 0));
+        held.start_sync(&segment);
+        assert_eq!(places(&segment), (5_004, 12_288, 5_004));
+    }
+
+    #[test]
+    fn every_path_but_the_root_has_a_directory_above_it() {
+        let pairs = [("core", "."), ("data/core", "data"), ("/data", "/"), ("/", "/")];
+        for (path, expected) in pairs {
+            assert_eq!(above(Path::new(path)), Path::new(expected));
+        }
+    }
+}

@@ -232,5 +232,7 @@ mod tests {
         let mut files = LogFiles::find(directory.path()).unwrap().unwrap();
         let refused = files.read_at(1, 0, &mut [0; 8]).unwrap_err();
         assert!(refused.to_string().contains("not a file"), "{refused}");
+        assert_eq!(files.settle(1), Err(refused));
+        assert_eq!((files.settle(2), files.read_at(2, 0, &mut [0; 8])), (Ok(()), Ok(None)));
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::*;
 use crate::log::{
-    HeaderFault, Log, LogConfig, NewEpoch, OpenError, Read, Recovery, Retention, Sequence,
-    StorageError, SyncPolicy, UpstreamRule,
+    Completion, HEADER_BYTES, HeaderFault, Log, LogConfig, NewEpoch, OpenError, Read, Recovery,
+    Retention, Segment, Sequence, Storage, StorageError, SyncPolicy, UpstreamRule,
 };
 use crate::time::{Mono, Now};
 use crate::wire::{Frame, Kind, Quote, U64};
@@ -281,4 +281,203 @@ fn what_a_system_may_lack_is_told_from_what_is_broken() {
     for errno in [Errno::IO, Errno::INVAL, Errno::BADF, Errno::NXIO] {
         assert!(!error(errno).may_pass(), "{errno:?}");
     }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
+fn one_record_says_up_to_which_segment_all_are_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let retention = Retention { bytes_max: Some(4 * (4096 + 64 * 64)), age_max: None };
+    let config = LogConfig { retention, ..config() };
+    let (mut log, _) = Log::open(storage(directory.path()).unwrap(), config, at(0)).unwrap();
+    append_up_to(&mut log, 2000);
+    log.close(at(1)).unwrap();
+    drop(log);
+    let names = || {
+        let entries = fs::read_dir(directory.path()).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let of_kind = |end: &str| {
+        let numbers = names().into_iter().filter_map(|it| it.strip_suffix(end)?.parse().ok());
+        numbers.collect::<Vec<u64>>()
+    };
+    let (segments, removed) = (of_kind(".log"), of_kind(".removed"));
+    assert!(segments[0] > 20, "{segments:?}");
+    assert_eq!(removed, [segments[0] - 1], "an older record stays");
+    let mut held = storage(directory.path()).unwrap();
+    assert_eq!(held.removed_through(), Ok(segments[0] - 1));
+    assert_eq!(held.list(), Ok(segments.clone()));
+    // A lower number takes nothing back, and what is no record counts for nothing.
+    held.set_removed_through(3).unwrap();
+    fs::write(directory.path().join("99.removed"), b"").unwrap();
+    fs::write(directory.path().join("00000000000000000099.other"), b"").unwrap();
+    assert_eq!(held.removed_through(), Ok(segments[0] - 1));
+    held.set_removed_through(segments[0]).unwrap();
+    assert_eq!(of_kind(".removed"), [segments[0], 99]);
+    let mut files = LogFiles::find(directory.path()).unwrap().unwrap();
+    assert_eq!(crate::log::inspect::Files::list(&mut files).unwrap().removed_through, segments[0]);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
+fn a_partition_is_kept_beside_the_segments_and_replaced_as_a_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut held = storage(directory.path()).unwrap();
+    assert_eq!(held.partition(), Ok(None));
+    for text in ["range A-M", "hash 3"] {
+        held.set_partition(text.as_bytes()).unwrap();
+        assert_eq!(held.partition(), Ok(Some(text.as_bytes().to_vec())));
+    }
+    drop(held);
+    let (mut log, _) = open(directory.path());
+    assert_eq!(log.partition(), Ok(Some(b"hash 3".to_vec())));
+    log.keep_partition(b"hash 4").unwrap();
+    assert_eq!(log.partition(), Ok(Some(b"hash 4".to_vec())));
+    let new = directory.path().join("PARTITION.new");
+    assert!(!new.exists());
+    // What cannot be written or read is an error, and never an empty partition.
+    fs::create_dir(&new).unwrap();
+    assert!(log.keep_partition(b"hash 5").is_err());
+    assert_eq!(log.partition(), Ok(Some(b"hash 4".to_vec())));
+    let kept = directory.path().join("PARTITION");
+    fs::remove_file(&kept).unwrap();
+    fs::create_dir(&kept).unwrap();
+    assert!(log.partition().is_err());
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
+fn a_segment_has_the_length_that_it_was_made_or_extended_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut held = storage(directory.path()).unwrap();
+    let bytes = HEADER_BYTES + 64 * 64;
+    let mut header = [0; HEADER_BYTES];
+    header[5] = 7;
+    held.start_prepare(3, &header, bytes);
+    let Some(Completion::Prepared(Ok(segment))) = held.wait_completion() else { panic!("none") };
+    assert_eq!((segment.number(), segment.len(), segment.is_empty()), (3, bytes, false));
+    fs::write(directory.path().join("00000000000000000008.log"), b"").unwrap();
+    assert!(held.open(8).unwrap().is_empty());
+    fs::remove_file(directory.path().join("00000000000000000008.log")).unwrap();
+    assert_eq!(segment.read(0, HEADER_BYTES), header);
+    assert_eq!(segment.read(bytes - 3, 9), [0; 3]);
+    drop(segment);
+    let path = directory.path().join("00000000000000000003.log");
+    fs::File::options().write(true).open(&path).unwrap().set_len(4200).unwrap();
+    let mut segment = held.open(3).unwrap();
+    assert_eq!(segment.len(), 4200);
+    held.extend(&mut segment, bytes).unwrap();
+    assert_eq!((segment.len(), fs::metadata(&path).unwrap().len()), (bytes, bytes as u64));
+    segment.write(bytes - 2, b"ab");
+    assert_eq!(segment.read(bytes - 2, 2), b"ab");
+    // Two jobs are answered in their order, and then there is none to wait for.
+    held.start_sync(&segment);
+    held.start_examine();
+    assert!(matches!(held.wait_completion(), Some(Completion::Synced(Ok(())))));
+    assert!(matches!(held.wait_completion(), Some(Completion::Examined(Ok(())))));
+    assert!(held.wait_completion().is_none());
+    // One that is retired has no descriptor, and is synced all the same.
+    segment.retire();
+    held.start_sync(&segment);
+    assert!(matches!(held.wait_completion(), Some(Completion::Synced(Ok(())))));
+    held.start_remove(segment);
+    assert!(matches!(held.wait_completion(), Some(Completion::Removed(Ok(())))));
+    assert!(!path.exists());
+    assert_eq!(held.list(), Ok(vec![]));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
+fn what_lies_beside_the_segments_is_listed_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    for name in ["00000000000000000007.tmp", "00000000000000000003.tmp", "notes.tmp", "5.log"] {
+        fs::write(directory.path().join(name), b"").unwrap();
+    }
+    let mut files = LogFiles::find(directory.path()).unwrap().unwrap();
+    let listing = crate::log::inspect::Files::list(&mut files).unwrap();
+    assert_eq!(listing.segments, [(1, 4096 + 64 * 64)]);
+    assert_eq!(listing.half_made, ["00000000000000000003.tmp", "00000000000000000007.tmp"]);
+    // Folders that a tool has set aside or not finished are none of a system's logs.
+    for name in ["core", "shard-0", "core.made", "core.replaced-1", "empty"] {
+        let folder = directory.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        if name != "empty" {
+            fs::write(folder.join("00000000000000000001.log"), b"").unwrap();
+        }
+    }
+    let below = LogFiles::find_below(directory.path()).unwrap();
+    let names: Vec<&str> = below.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["core", "shard-0"]);
+    let places = Places::new(directory.path());
+    places.begin("zeta").unwrap();
+    places.begin("alpha").unwrap();
+    let pending: Vec<_> = places.pending().unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(pending, ["alpha", "core", "zeta"]);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
+fn a_segment_whose_space_is_not_reserved_has_its_length_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut held = FileStorage::open_sparse(directory.path(), Box::new(|| {})).unwrap();
+    held.start_prepare(1, &[0; HEADER_BYTES], HEADER_BYTES + 640);
+    let Some(Completion::Prepared(Ok(segment))) = held.wait_completion() else { panic!("none") };
+    let path = directory.path().join("00000000000000000001.log");
+    assert_eq!((segment.len() as u64, 4096 + 640), (fs::metadata(path).unwrap().len(), 4096 + 640));
+}
+
+/// Bytes of a file's mappings that are in this process's page table.
+fn resident(path: &Path) -> usize {
+    let table = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut is_its = false;
+    let mut bytes = 0;
+    for line in table.lines() {
+        if line.contains(" kB") && is_its {
+            let kib = line.strip_prefix("Rss:").and_then(|it| it.split_whitespace().next());
+            bytes += kib.map_or(0, |kib| kib.parse::<usize>().unwrap() * 1024);
+        } else if !line.contains(" kB") && !line.starts_with("VmFlags") {
+            is_its = line.ends_with(path.to_str().unwrap());
+        }
+    }
+    bytes
+}
+
+/// Only a speed-up: a store into such a page takes no fault, and a sync interrupts nobody for a released one.
+#[test]
+#[cfg_attr(miri, ignore = "mappings of files and their locks")]
+fn pages_are_present_before_they_are_stored_to_and_released_before_a_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("00000000000000000001.log");
+    let mut held = storage(directory.path()).unwrap();
+    let bytes = HEADER_BYTES + 64 * 1024;
+    held.start_prepare(1, &[0; HEADER_BYTES], bytes);
+    let Some(Completion::Prepared(Ok(mut segment))) = held.wait_completion() else {
+        panic!("none")
+    };
+    let file = fs::File::open(&path).unwrap();
+    let whole = memmap2::MmapOptions::new().len(bytes).map_raw_read_only(&file).unwrap();
+    if whole.advise_range(memmap2::Advice::PopulateRead, 0, bytes).is_err() {
+        // An older kernel cannot do that.
+        return;
+    }
+    drop(whole);
+    assert!(resident(&path) > 0);
+    let sync = |held: &mut FileStorage, segment: &FileSegment| {
+        held.start_sync(segment);
+        assert!(matches!(held.wait_completion(), Some(Completion::Synced(Ok(())))));
+    };
+    held.start_touch(&segment, 0, bytes);
+    assert!(matches!(held.wait_completion(), Some(Completion::Touched)));
+    sync(&mut held, &segment);
+    assert_eq!(resident(&path), 0, "what was touched is released");
+    held.start_touch(&segment, HEADER_BYTES, bytes);
+    assert!(matches!(held.wait_completion(), Some(Completion::Touched)));
+    assert!(resident(&path) > 0);
+    segment.write(bytes - 64, &[1; 64]);
+    sync(&mut held, &segment);
+    assert_eq!(segment.read(bytes - 64, 64), [1; 64]);
 }

@@ -77,3 +77,101 @@ impl Known {
         stated.chain(reserved).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{I64, Trade, U64};
+
+    fn instrument(place: usize) -> InstrumentId {
+        InstrumentId::new(1, InstrumentIndex::at(place).unwrap())
+    }
+
+    fn definition(place: usize, symbol: &str) -> Frame {
+        Frame::seal(Definition::new(instrument(place), symbol.parse().unwrap(), 2))
+    }
+
+    fn trade(place: usize, seq: u64) -> Frame {
+        let (seq, price) = (U64::new(seq), I64::new(5));
+        Frame::seal(Trade { seq, price, instrument: instrument(place).into(), ..Trade::default() })
+    }
+
+    fn noted(frames: &[Frame]) -> Known {
+        let mut known = Known::default();
+        frames.iter().for_each(|frame| known.note(frame));
+        known
+    }
+
+    #[test]
+    fn the_newest_frame_of_each_kind_is_stated_and_an_older_statement_changes_nothing() {
+        let (old, new) = (trade(0, 7), trade(0, 9));
+        let defined = definition(0, "PETR4");
+        let stated = |it: &Frame| it.delivered(Flags::SNAPSHOT);
+        for frames in [
+            vec![defined, old, new],
+            vec![stated(&defined), stated(&old), new],
+            vec![defined, stated(&new), stated(&old)],
+            vec![defined, old, stated(&new)],
+            // A frame is later than what came before it, whatever its number.
+            vec![defined, trade(0, 100), new],
+        ] {
+            assert_eq!(noted(&frames).statements(), [defined, new]);
+        }
+        let again = Frame::seal(Trade { price: I64::new(6), ..*old.view::<Trade>().unwrap() });
+        assert_eq!(noted(&[old, stated(&again)]).statements(), [again], "said later of one number");
+        // What may not have been the last value stays so until a frame comes.
+        let uncertain = old.delivered(Flags::SNAPSHOT | Flags::STALE);
+        assert_eq!(noted(&[uncertain]).statements(), [old.delivered(Flags::STALE)]);
+        assert_eq!(noted(&[uncertain, new]).statements(), [new]);
+        assert_eq!(noted(&[old, stated(&old)]).statements(), [old]);
+    }
+
+    #[test]
+    fn a_symbol_is_known_when_a_sure_definition_says_it() {
+        let known = noted(&[definition(0, "PETR4"), trade(1, 1)]);
+        assert_eq!(known.symbol(instrument(0)), Some("PETR4".parse().unwrap()));
+        assert_eq!(known.symbol(instrument(1)), None);
+        let other_source = InstrumentId::new(2, InstrumentIndex::at(0).unwrap());
+        assert_eq!(known.symbol(other_source), None);
+        let uncertain = definition(0, "PETR4").delivered(Flags::SNAPSHOT | Flags::STALE);
+        assert_eq!(noted(&[uncertain]).symbol(instrument(0)), None);
+    }
+
+    /// The numbers of instruments that lost frames may have defined are not given out again.
+    #[test]
+    fn lost_frames_make_values_uncertain_and_reserve_as_many_instruments() {
+        let (defined, traded) = (definition(3, "PETR4"), trade(3, 7));
+        let mut known = noted(&[defined, traded]);
+        known.note_lost(2);
+        known.note_lost(4);
+        let statements = known.statements();
+        let [first, second, reserved] = &statements[..] else { panic!("{statements:?}") };
+        assert_eq!((*first, *second), (defined, traded.delivered(Flags::STALE)));
+        assert_eq!((reserved.instrument(), reserved.check()), (instrument(9), Ok(())));
+        assert!(reserved.has(Flags::STALE) && reserved.view::<Definition>().is_some());
+        known.note(&traded);
+        assert_eq!(known.statements()[1], traded, "a new value is the last");
+        let lost = |count: u64| {
+            let mut known = noted(&[defined]);
+            known.note_lost(count);
+            known.statements().len() - 1
+        };
+        let max = limits::LOST_NUMBERS_MAX as u64;
+        assert_eq!([0, 1, max, max + 1, u64::MAX].map(lost), [0, 1, 1, 0, 0]);
+        let mut nothing = Known::default();
+        nothing.note_lost(5);
+        assert_eq!(nothing.statements(), [], "nobody says whose numbers they are");
+    }
+
+    #[test]
+    fn instruments_beyond_the_limit_are_neither_kept_nor_reserved() {
+        let last = limits::INSTRUMENTS_MAX - 1;
+        assert_eq!(noted(&[trade(last, 1)]).statements(), [trade(last, 1)]);
+        assert_eq!(noted(&[trade(last + 1, 1)]).statements(), []);
+        for (place, reserved) in [(last - 1, 1), (last, 0)] {
+            let mut known = noted(&[trade(place, 1)]);
+            known.note_lost(1);
+            assert_eq!(known.statements().len(), 1 + reserved, "{place}");
+        }
+    }
+}

@@ -302,3 +302,184 @@ pub fn plan_to_follow(journal: &Standing, shards: &[Standing]) -> Result<Plan, P
         (true, true) => Ok(plan),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(epoch: u32, epoch_id: u64, first_seq: u64) -> EpochEntry {
+        EpochEntry { epoch, epoch_id, first_seq, is_chosen: false, is_given_up: false }
+    }
+
+    fn chosen(epoch: u32, epoch_id: u64, first_seq: u64) -> EpochEntry {
+        EpochEntry { is_chosen: true, ..entry(epoch, epoch_id, first_seq) }
+    }
+
+    fn given_up(epoch: u32, epoch_id: u64, first_seq: u64) -> EpochEntry {
+        EpochEntry { is_given_up: true, ..entry(epoch, epoch_id, first_seq) }
+    }
+
+    /// A log that stands in the last of these epochs.
+    fn log(name: &str, entries: &[EpochEntry], next_seq: u64) -> Standing {
+        let mut lineage = lineage_of(entries);
+        lineage.set_journal_id(7);
+        let last = entries.last();
+        let (epoch, epoch_id) = last.map_or((0, 0), |entry| (entry.epoch, entry.epoch_id));
+        Standing { name: name.to_owned(), lineage, epoch, epoch_id, next_seq }
+    }
+
+    #[test]
+    fn a_shard_continues_a_journal_up_to_where_its_epoch_ended_there() {
+        let first = entry(1, 101, 1);
+        let journal = log("core", &[first, entry(2, 102, 50), chosen(3, 103, 80)], 90);
+        let is =
+            |entries: &[EpochEntry], next_seq| relation(&journal, &log("s", entries, next_seq));
+        assert_eq!((is(&[], 0), is(&[], 1)), (Relation::Empty, Relation::Empty));
+        assert_eq!(is(&[first], 1), Relation::Continues, "it has an epoch");
+        assert_eq!(
+            (is(&[first], 50), is(&[first], 51)),
+            (Relation::Continues, Relation::GivesUp(50))
+        );
+        let third = [chosen(3, 103, 80)];
+        assert_eq!((is(&third, 90), is(&third, 91)), (Relation::Continues, Relation::IsAhead(90)));
+        assert_eq!(is(&[entry(2, 999, 50)], 60), Relation::IsOther);
+        let plain = log("core", &[first, entry(2, 102, 50)], 90);
+        assert_eq!(relation(&plain, &log("s", &[first], 51)), Relation::IsAhead(50));
+    }
+
+    /// An older program gave no identities.
+    #[test]
+    fn logs_without_identities_are_held_against_each_other_by_their_numbers() {
+        let nameless = |epoch, next_seq| Standing { epoch, next_seq, ..log("s", &[], 1) };
+        let journal = nameless(3, 90);
+        assert_eq!(relation(&journal, &nameless(3, 90)), Relation::Continues);
+        assert_eq!(relation(&journal, &nameless(3, 91)), Relation::IsAhead(90));
+        assert_eq!(relation(&journal, &nameless(4, 90)), Relation::IsAhead(90));
+        assert_eq!(relation(&journal, &nameless(0, 2)), Relation::Continues);
+        let refused = plan(Some(&journal), &[nameless(3, 91)]).unwrap_err();
+        assert_eq!(refused, PlanError::NoIdentity("s".to_owned()));
+        let unknown = Standing { epoch_id: UNKNOWN_EPOCH_ID, ..nameless(3, 20) };
+        assert_eq!(plan(None, &[unknown]).unwrap_err(), refused);
+    }
+
+    #[test]
+    fn the_history_is_that_of_who_has_most_of_it() {
+        let short = log("short", &[entry(1, 201, 1)], 60);
+        let long = log("long", &[entry(1, 101, 1), entry(2, 102, 50)], 70);
+        let behind = log("behind", &[entry(1, 101, 1)], 50);
+        let ahead = log("ahead", &[entry(1, 101, 1)], 51);
+        let empty = log("empty", &[], 1);
+        let refused = plan(None, &[short.clone(), behind.clone(), long.clone()]).unwrap_err();
+        let others = vec!["short".to_owned()];
+        assert_eq!(refused, PlanError::TwoHistories { lead: "long".to_owned(), others });
+        let refused = plan(None, &[ahead, long.clone()]).unwrap_err();
+        assert!(refused.to_string().contains("ahead is of another history than long"), "{refused}");
+        // One that has most, and stood still where another has gone on, is of another history than that.
+        let most = log("most", &[entry(1, 101, 1)], 90);
+        let refused = plan(None, &[most, long.clone()]).unwrap_err();
+        let others = vec!["long".to_owned()];
+        assert_eq!(refused, PlanError::TwoHistories { lead: "most".to_owned(), others });
+        let made = plan(None, &[behind, empty.clone(), long]).unwrap();
+        let epochs = vec![entry(1, 101, 1), entry(2, 102, 50)];
+        let wanted = Plan {
+            journal_id: 7,
+            keep_below_seq: 1,
+            epochs,
+            end_seq: 70,
+            epoch_max: 2,
+            ..Plan::default()
+        };
+        assert_eq!(made, wanted);
+        assert_eq!(plan(None, &[empty]), Err(PlanError::NothingHeld));
+    }
+
+    /// A log that was away followed the epoch from before its beginning.
+    #[test]
+    fn an_epoch_began_where_the_last_of_the_logs_says() {
+        let from = |seq, chosen: bool, next_seq| {
+            let second = EpochEntry { is_chosen: chosen, ..entry(2, 102, seq) };
+            log("s", &[entry(1, 101, 1), second, given_up(3, 300, 1)][..2], next_seq)
+        };
+        for logs in
+            [[from(40, false, 70), from(50, true, 60)], [from(50, true, 70), from(40, false, 60)]]
+        {
+            assert_eq!(plan(None, &logs).unwrap().epochs, [entry(1, 101, 1), chosen(2, 102, 50)]);
+        }
+    }
+
+    #[test]
+    fn a_journal_is_kept_up_to_where_the_first_of_the_two_left_the_other() {
+        let first = entry(1, 101, 1);
+        let shard = log("s", &[first, entry(3, 103, 70), entry(4, 104, 75)], 120);
+        // What the journal began alone, at or behind that, is given up.
+        for begun in [70, 80] {
+            let alone = [first, given_up(1, 900, 3), entry(5, 205, begun)];
+            let made = plan(Some(&log("core", &alone, 90)), std::slice::from_ref(&shard)).unwrap();
+            let wanted = Plan {
+                journal_id: 7,
+                keep_below_seq: 70,
+                keep_epoch: 1,
+                epochs: vec![entry(3, 103, 70), entry(4, 104, 75)],
+                given_up: vec![given_up(5, 205, 70)],
+                end_seq: 120,
+                epoch_max: 5,
+            };
+            assert_eq!(made, wanted);
+        }
+        // The journal ended before.
+        let made = plan(Some(&log("core", &[first, entry(2, 202, 60)], 90)), &[shard]).unwrap();
+        assert_eq!((made.keep_below_seq, made.keep_epoch, made.epoch_max), (60, 1, 4));
+        assert_eq!(made.epochs, [entry(3, 103, 70), entry(4, 104, 75)]);
+        assert_eq!(made.given_up, [given_up(2, 202, 60)]);
+        // It went on alone and has more numbers than they have.
+        let shard = log("s", &[first, entry(3, 103, 70)], 72);
+        let made = plan(Some(&log("core", &[first], 65)), std::slice::from_ref(&shard)).unwrap();
+        assert_eq!((made.keep_below_seq, made.end_seq, made.epochs.len()), (65, 72, 1));
+        let goes_on = log("core", &[first, chosen(3, 303, 2)], 90);
+        let gives_up = log("s", &[first], 40);
+        assert_eq!(plan(Some(&goes_on), &[gives_up]), Err(PlanError::NothingToDo));
+    }
+
+    #[test]
+    fn a_journal_without_a_common_epoch_is_not_kept() {
+        let shard = log("s", &[entry(1, 101, 1)], 40);
+        let other = log("core", &[entry(1, 201, 1), given_up(6, 101, 9)], 90);
+        let other = Standing { epoch: 1, epoch_id: 201, ..other };
+        // An epoch that it has given up is none of its own.
+        assert_eq!(plan(Some(&other), std::slice::from_ref(&shard)), Err(PlanError::NothingToDo));
+        let other = log("core", &[entry(8, 201, 1)], 90);
+        let made = plan(Some(&other), &[shard]).unwrap();
+        assert_eq!((made.keep_below_seq, made.keep_epoch, made.epoch_max), (1, 0, 8));
+    }
+
+    #[test]
+    fn shards_that_follow_a_journal_give_up_each_epoch_once() {
+        let first = entry(1, 101, 1);
+        let journal = log("core", &[first, entry(2, 102, 50)], 90);
+        let copy = |name| log(name, &[first, entry(3, 303, 40), entry(4, 304, 60)], 99);
+        let made = plan_to_follow(&journal, &[copy("s"), copy("s.1")]).unwrap();
+        assert_eq!(made.given_up, [given_up(3, 303, 40), given_up(4, 304, 40)]);
+        let kept = (made.keep_below_seq, made.keep_epoch, made.end_seq, made.epoch_max);
+        assert_eq!((kept, made.journal_id), ((90, u32::MAX, 90, 4), 7));
+        // Where the journal left the common epoch before the shard did.
+        let later = log("s", &[first, entry(3, 303, 70)], 99);
+        let made = plan_to_follow(&journal, &[later]).unwrap();
+        assert_eq!(made.given_up, [given_up(3, 303, 50)]);
+        let standing_alone = log("s", &[entry(9, 909, 1)], 99);
+        let refused = plan_to_follow(&journal, &[standing_alone, copy("s.1")]).unwrap_err();
+        let others = vec!["s".to_owned()];
+        assert_eq!(refused, PlanError::TwoHistories { lead: "core".to_owned(), others });
+    }
+
+    #[test]
+    fn only_a_shard_that_does_not_continue_the_journal_needs_a_plan() {
+        let first = entry(1, 101, 1);
+        let journal = log("core", &[first, entry(2, 102, 50)], 90);
+        let (continues, ahead) = (log("s", &[first], 50), log("t", &[first], 51));
+        let empty = log("u", &[], 1);
+        let refused = plan_to_follow(&journal, &[continues.clone(), empty]);
+        assert_eq!(refused, Err(PlanError::NothingToDo));
+        let made = plan_to_follow(&journal, &[continues, ahead]).unwrap();
+        assert_eq!((made.given_up, made.epoch_max), (vec![], 2));
+    }
+}

@@ -85,8 +85,10 @@ fn an_epoch_whose_mark_never_came_has_not_begun() {
     log.begin_epoch(NewEpoch::of(52), at(0)).unwrap();
     let mut seen = Vec::new();
     for state in disk.history() {
+        let outline = Outline::of(&mut state.clone(), None).unwrap();
         let (log, _) = open_as(&state.kill(), journal(16), JOURNAL);
         assert_eq!(log.epoch_id(), 50 + u64::from(log.epoch()));
+        assert_eq!(outline.lineage(), log.lineage());
         seen.push((log.epoch(), log.lineage().entries().len()));
     }
     seen.dedup();
@@ -102,6 +104,8 @@ fn an_epoch_without_an_identity_is_refused_and_a_lost_one_is_told() {
     assert!(log.begin_epoch(NewEpoch::of(UNKNOWN_EPOCH_ID), at(0)).is_err());
     log.begin_epoch(NewEpoch::of(51), at(0)).unwrap();
     log.begin_epoch(NewEpoch { id: 52, above: 8, is_chosen: true }, at(0)).unwrap();
+    let end = log.writer.position();
+    assert_eq!((log.committed_position(), log.durable_position()), (end, end));
     assert_eq!((log.epoch(), log.epoch_id()), (9, 52));
     assert!(log.lineage().entries()[1].is_chosen);
     turn(&mut log, 1..=3);

@@ -56,6 +56,8 @@ fn a_clock_that_steps_three_days_removes_nothing_and_is_said() {
         let again = u64::try_from(CLOCK_LOG_EVERY.as_millis()).unwrap() + 2_000;
         idle(&mut log, skewed(again, step_ms));
         assert_eq!(notices(&mut log), said);
+        idle(&mut log, skewed(again + 500, step_ms));
+        assert_eq!(notices(&mut log), [], "not in every turn");
         idle(&mut log, at(again + 1_000));
         assert_eq!(notices(&mut log), [Notice::Clock(ClockChange::TakenBack)]);
         assert_eq!(log.first_position(), 0);
@@ -188,4 +190,18 @@ fn a_log_whose_directory_is_gone_takes_nothing_and_goes_on_when_it_is_back() {
     turn(&mut log, [2]);
     log.close(at(2_200)).unwrap();
     assert!(open(&disk, journal(64)).1.clean);
+}
+
+#[test]
+fn a_step_of_the_clock_is_refused_from_the_configured_length_on() {
+    for (step_max, is_refused) in [(Duration::from_secs(1), true), (Duration::from_secs(9), false)]
+    {
+        let (mut log, _) = open(&MemoryDisk::new(4096), journal(8));
+        log.set_clock_step_max(step_max);
+        idle(&mut log, at(1_000));
+        idle(&mut log, skewed(2_000, 5_000));
+        let said = notices(&mut log);
+        let is_objection = |it: &Notice| matches!(it, Notice::Clock(it) if it.is_objection());
+        assert_eq!(said.iter().any(is_objection), is_refused, "{said:?}");
+    }
 }

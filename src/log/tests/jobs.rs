@@ -212,12 +212,12 @@ fn last_slots_are_marks(disk: &MemoryDisk, what: &str) {
     }
 }
 
-type Act = dyn Fn(&mut MemoryLog) -> Result<(), AppendError>;
+type Act = fn(&mut MemoryLog) -> Result<(), AppendError>;
 
 #[test]
 fn whatever_is_written_at_whatever_fill_leaves_the_last_slot_free() {
     use crate::wire::{Gap, GapReason, Seq};
-    let until_ready = |log: &mut MemoryLog, act: &Act| {
+    let until_ready = |log: &mut MemoryLog, act: Act| {
         for _ in 0..8 {
             match act(log) {
                 Err(AppendError::NotReady) => {
@@ -229,19 +229,19 @@ fn whatever_is_written_at_whatever_fill_leaves_the_last_slot_free() {
         }
         panic!("the log never became ready");
     };
-    let acts: [&Act; 6] = [
-        &|log| log.set_upstream(5, 100, at(1)),
-        &|log| log.fall_back_upstream(0, at(1)),
-        &|log| log.follow_epoch((9, 79), log.next_seq(), at(1)).map(drop),
-        &|log| log.append_entry(LogEntry::LocalEvent(&frame(log.next_seq()))).map(drop),
-        &|log| {
+    let acts: [Act; 6] = [
+        |log| log.set_upstream(5, 100, at(1)),
+        |log| log.fall_back_upstream(0, at(1)),
+        |log| log.follow_epoch((9, 79), log.next_seq(), at(1)).map(drop),
+        |log| log.append_entry(LogEntry::LocalEvent(&frame(log.next_seq()))).map(drop),
+        |log| {
             let (from, to) = (Seq::or_first(70), Seq::or_first(80));
             let hole = Gap::uncounted(GapReason::Corrupt, from, to);
             log.append_entry(LogEntry::Hole(&Frame::seal(hole))).map(drop)
         },
-        &|log| log.write_checkpoint(&[frame(1)]).map(drop),
+        |log| log.write_checkpoint(&[frame(1)]).map(drop),
     ];
-    for (number, act) in acts.iter().enumerate() {
+    for (number, act) in acts.into_iter().enumerate() {
         for (fill, durable) in (0..10).flat_map(|fill| [(fill, false), (fill, true)]) {
             let disk = MemoryDisk::new(4096);
             let (mut log, _) = open(&disk, shard(8));

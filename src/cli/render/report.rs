@@ -9,7 +9,9 @@ use super::{json_line, node_status_name, price, rounded, side_name};
 use crate::cli::parse::TimeNs;
 use crate::client::Symbols;
 use crate::market::bar::Bar;
-use crate::wire::{Definition, Flags, Frame, NodeAnswer, NodeStatus, Quote, Symbol, Trade};
+use crate::wire::{
+    Definition, FeedStatus, Flags, Frame, NodeAnswer, NodeStatus, Quote, Symbol, Trade,
+};
 
 /// Where a report's quote comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -17,10 +19,24 @@ use crate::wire::{Definition, Flags, Frame, NodeAnswer, NodeStatus, Quote, Symbo
 pub enum QuoteSource {
     /// Core has a live session with the exchange.
     Live,
+    /// The feed has ended: the last value that there is.
+    Ended,
     /// The last value known, and its age.
     Stale,
     /// There is none.
     None,
+}
+
+impl QuoteSource {
+    /// Of a quote of which this is known.
+    #[must_use]
+    pub fn of(status: FeedStatus) -> QuoteSource {
+        match status {
+            FeedStatus::Current => QuoteSource::Live,
+            FeedStatus::Ended => QuoteSource::Ended,
+            FeedStatus::Stale => QuoteSource::Stale,
+        }
+    }
 }
 
 /// The rows of a report.
@@ -191,6 +207,7 @@ fn quote_line(report: &Report) -> String {
     let age = report.age_ms.map_or_else(String::new, |ms| format!(", {ms} ms old"));
     let source = match report.quote_source {
         QuoteSource::Live => "live",
+        QuoteSource::Ended => "ended",
         QuoteSource::Stale => "STALE",
         QuoteSource::None => "unknown",
     };

@@ -211,8 +211,8 @@ impl Fanout {
             }
             SourceChange::Lineage(entry) => source.lineage.note(entry),
             SourceChange::Value(frame) => source.note(&frame),
-            SourceChange::Publisher { has_publisher, is_stale } => {
-                (source.has_publisher, source.is_stale) = (has_publisher, is_stale);
+            SourceChange::Publisher { has_publisher, status } => {
+                (source.has_publisher, source.status) = (has_publisher, status);
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::node::ConnId;
 use crate::node::session::Seat;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Flags, Frame, Seq, Session};
+use crate::wire::{FeedStatus, Flags, Frame, Seq, Session};
 
 /// The publishing side of one source.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) struct Intake {
     announced_seq: Option<Seq>,
     pub(super) life: PublisherLife,
     /// It says of its last values that they are not known to be current, or has said nothing in this session.
-    says_stale: bool,
+    says: FeedStatus,
     pub(super) frames: u64,
     pub(super) duplicates: u64,
     /// What the publisher sent before the further reactors had room for it; the rest of one read, since
@@ -74,7 +74,7 @@ impl Intake {
             seat: Seat::default(),
             announced_seq: None,
             life: PublisherLife::default(),
-            says_stale: true,
+            says: FeedStatus::Stale,
             frames: 0,
             duplicates: 0,
             waiting: VecDeque::new(),
@@ -170,7 +170,7 @@ impl Intake {
         self.tell_epoch(source, further_reactors, is_new, void_from);
         let displaced = self.seat.take(conn);
         self.life = PublisherLife::new(now);
-        self.says_stale = true;
+        self.says = FeedStatus::Stale;
         self.note_publisher(source, further_reactors);
         SessionStart { displaced, void_from, is_new_epoch }
     }
@@ -233,9 +233,9 @@ impl Intake {
         }
     }
 
-    /// The publisher says whether its last values are known to be current.
-    pub(super) fn note_says_stale(&mut self, says_stale: bool) {
-        self.says_stale = says_stale;
+    /// The publisher says what is known of its last values.
+    pub(super) fn note_says(&mut self, says: FeedStatus) {
+        self.says = says;
     }
 
     /// Takes note of whether there is a publisher, whether it is heard, and what it says of its last values.
@@ -245,14 +245,12 @@ impl Intake {
         further_reactors: &mut FurtherReactors,
     ) {
         let has_publisher = self.publisher().is_some();
-        let is_stale = self.says_stale || self.life.is_silent();
-        if (source.has_publisher, source.is_stale) != (has_publisher, is_stale) {
-            (source.has_publisher, source.is_stale) = (has_publisher, is_stale);
+        let status = if self.life.is_silent() { FeedStatus::Stale } else { self.says };
+        if (source.has_publisher, source.status) != (has_publisher, status) {
+            (source.has_publisher, source.status) = (has_publisher, status);
             let at_seq = source.bounds().1;
-            further_reactors.notify(self.number, at_seq, || SourceChange::Publisher {
-                has_publisher,
-                is_stale,
-            });
+            further_reactors
+                .notify(self.number, at_seq, || SourceChange::Publisher { has_publisher, status });
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::feed::RingReader;
 use crate::limits;
 use crate::log::EpochEntry;
-use crate::wire::{Frame, Seq};
+use crate::wire::{FeedStatus, Frame, Seq};
 
 /// A message about one source.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) enum SourceChange {
     /// A last value that is not of the sequence.
     Value(Box<Frame>),
     /// Whether a publisher is there, and what it says of its last values.
-    Publisher { has_publisher: bool, is_stale: bool },
+    Publisher { has_publisher: bool, status: FeedStatus },
 }
 
 /// What a new epoch of a source is.

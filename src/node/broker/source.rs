@@ -4,7 +4,7 @@
 //!
 //! # Decisions
 //!
-//! * A change between stale and current is announced for the source, at most once a second, and each reader is
+//! * A change between current, ended and stale is announced for the source, at most once a second, and each reader is
 //!   told when it takes the next bytes. So the last state always arrives, a feed that flaps floods nobody, and
 //!   a reader that does not read has no more waiting for it than before.
 
@@ -15,7 +15,7 @@ use crate::limits;
 use crate::log::{EpochEntry, Lineage};
 use crate::node::ConnId;
 use crate::time::Mono;
-use crate::wire::{Flags, Frame, Kind, Seq, Session, U32, U64, padded};
+use crate::wire::{FeedStatus, Flags, Frame, Kind, Seq, Session, U32, U64, padded};
 
 /// A source. It outlives its publisher's connections.
 #[derive(Debug)]
@@ -42,14 +42,14 @@ pub(super) struct Source<W> {
     /// Where the next fan-out starts in `readers`.
     pub(super) turn_start: usize,
     pub(super) gaps_sent: u64,
-    /// The publisher has said that its last values are not known to be current.
-    pub(super) is_stale: bool,
+    /// What is known of the publisher's last values, while there is one.
+    pub(super) status: FeedStatus,
     pub(super) has_publisher: bool,
     /// The publisher has said where the sequence goes on; before, nobody can be served.
     pub(super) is_ready: bool,
     pub(super) has_updates: bool,
-    /// Whether its readers are told that it is stale; what they were told last, as soon as they take it.
-    announced_stale: bool,
+    /// What its readers are told of it; what they were told last, as soon as they take it.
+    announced: FeedStatus,
     /// When that changed last.
     announced_at: Option<Mono>,
 }
@@ -70,12 +70,12 @@ impl<W> Default for Source<W> {
             resolving: None,
             turn_start: 0,
             gaps_sent: 0,
-            is_stale: false,
+            status: FeedStatus::Current,
             has_publisher: false,
             is_ready: false,
             has_updates: false,
             // Before a publisher comes nothing is current.
-            announced_stale: true,
+            announced: FeedStatus::Stale,
             announced_at: None,
         }
     }
@@ -125,24 +125,24 @@ impl<W> Source<W> {
         }
     }
 
-    /// Whether it is not known to be current. That of a publisher that is away is not.
-    fn is_stale_now(&self) -> bool {
-        self.is_stale || !self.has_publisher
+    /// What is known of its last values. Those of a publisher that is away are not known to be current.
+    fn status_now(&self) -> FeedStatus {
+        if self.has_publisher { self.status } else { FeedStatus::Stale }
     }
 
     /// The delivery flags of last values in a snapshot.
     pub(super) fn snapshot_flags(&self) -> u16 {
-        if self.is_stale_now() { Flags::SNAPSHOT | Flags::STALE } else { Flags::SNAPSHOT }
+        Flags::SNAPSHOT | self.status_now().flags()
     }
 
-    /// Whether its readers are told that it is stale.
-    pub(super) fn announced_stale(&self) -> bool {
-        self.announced_stale
+    /// What its readers are told of it.
+    pub(super) fn announced(&self) -> FeedStatus {
+        self.announced
     }
 
     /// When its readers may be told of a change; `None`: there is none.
     pub(super) fn announcement_due(&self) -> Option<Mono> {
-        let is_changed = self.announced_stale != self.is_stale_now();
+        let is_changed = self.announced != self.status_now();
         let due = |at: Mono| at + limits::STALE_TOLD_EVERY;
         is_changed.then(|| self.announced_at.map(due).unwrap_or_default())
     }
@@ -151,7 +151,7 @@ impl<W> Source<W> {
     pub(super) fn announce(&mut self, now: Mono) -> bool {
         let is_due = self.announcement_due().is_some_and(|due| due <= now);
         if is_due {
-            self.announced_stale = !self.announced_stale;
+            self.announced = self.status_now();
             self.announced_at = Some(now);
         }
         is_due
@@ -177,7 +177,7 @@ impl<W> Source<W> {
         if self.feed != other.feed || self.lineage != other.lineage {
             return Some("lineage");
         }
-        if (self.has_publisher, self.is_stale) != (other.has_publisher, other.is_stale) {
+        if (self.has_publisher, self.status) != (other.has_publisher, other.status) {
             return Some("publisher");
         }
         (self.values != other.values).then_some("last values")

@@ -18,8 +18,8 @@ use crate::node::session::Rejection;
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
-    ErrorCode, FRAME_BYTES, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentIndex, Mode, Seq,
-    Session, SnapshotEnd, Subscribe, Subscribed, U16, U32, U64,
+    ErrorCode, FRAME_BYTES, FeedStatus, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentIndex,
+    Mode, Seq, Session, SnapshotEnd, Subscribe, Subscribed, U16, U32, U64,
 };
 
 use super::SNAPSHOT;
@@ -115,8 +115,8 @@ pub(crate) struct Subscriber {
     /// What it is sent next can wait for what others are sent: a snapshot, what it missed while it was away,
     /// conflated batches.
     is_bulk: bool,
-    /// Its last heartbeat said that the feed is stale. Before the first one it takes the feed for current.
-    told_stale: bool,
+    /// What its last heartbeat said of the feed. Before the first one it takes the feed for current.
+    told: FeedStatus,
     /// Where its address is counted.
     bucket: Option<u8>,
     interest: Option<InterestId>,
@@ -141,7 +141,7 @@ impl Default for Subscriber {
             expects_seq: 0,
             is_due: false,
             is_bulk: true,
-            told_stale: false,
+            told: FeedStatus::Current,
             bucket: None,
             interest: None,
             place: 0,
@@ -311,10 +311,8 @@ impl Subscriber {
         out: &mut Vec<Frame>,
         piece: &mut Piece,
     ) -> Next {
-        if matches!(self.state, SubscriberState::Live)
-            && self.told_stale != source.announced_stale()
-        {
-            self.tell(source.announced_stale(), out);
+        if matches!(self.state, SubscriberState::Live) && self.told != source.announced() {
+            self.tell(source.announced(), out);
             if !out.is_empty() {
                 return Next::gathered(out, self.is_bulk);
             }
@@ -413,14 +411,15 @@ impl Subscriber {
         }
     }
 
-    /// Says whether the feed is stale, and as every heartbeat where this subscriber is.
-    fn tell(&mut self, is_stale: bool, out: &mut Vec<Frame>) {
-        self.told_stale = is_stale;
+    /// Says whether the feed is current, and as every heartbeat where this subscriber is.
+    fn tell(&mut self, status: FeedStatus, out: &mut Vec<Frame>) {
+        self.told = status;
+        let is_stale = status == FeedStatus::Stale;
         if is_planted(if is_stale { Bug::StaleNotTold } else { Bug::LiveAgainNotTold }) {
             return;
         }
         out.push(Frame::seal(Heartbeat {
-            flags: U16::new(if is_stale { Flags::STALE } else { 0 }),
+            flags: U16::new(status.flags()),
             next_seq: U64::new(self.cursor),
             ..Heartbeat::default()
         }));

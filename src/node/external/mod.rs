@@ -16,7 +16,8 @@ use crate::market::chaos::{Chaos, ChaosConfig, ChaosDecision, FrameAction, Proba
 use crate::playback::{MarketClock, Playback};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    ErrorCode, Flags, Frame, Heartbeat, Refusal, Resume, Seq, Session, U32, U64, padded,
+    ErrorCode, FeedStatus, Flags, Frame, Heartbeat, Refusal, Resume, Seq, Session, U16, U32, U64,
+    padded,
 };
 
 use consumer::{Answer, Consumer, ConsumerState};
@@ -209,7 +210,7 @@ impl External {
             Answer::Resume { id, next_seq } => {
                 let cursor = self.seek(now, next_seq);
                 let Some(consumer) = self.consumer_mut(conn) else { return };
-                consumer.cursor = cursor;
+                (consumer.cursor, consumer.knows_end) = (cursor, false);
                 // Frames in the outbox still follow the old order; all behind the answer the new.
                 self.send_cursor(now, conn, id);
             }
@@ -257,12 +258,20 @@ impl External {
         );
     }
 
-    /// Says which frame comes next behind this answer.
+    /// Whether whoever is here has all that there will ever be.
+    fn is_end(&self, cursor: u64) -> bool {
+        self.playback.has_ended() && cursor >= self.playback.next_seq()
+    }
+
+    /// Says which frame comes next behind this answer, or that none does.
     fn send_cursor(&mut self, now: Now, conn: ConnId, token: u32) {
         let Some(consumer) = self.consumer_mut(conn) else { return };
+        let cursor = consumer.cursor;
+        let status = if self.is_end(cursor) { FeedStatus::Ended } else { FeedStatus::Current };
         let beat = Heartbeat {
+            flags: U16::new(status.flags()),
             token: U32::new(token),
-            next_seq: U64::new(consumer.cursor),
+            next_seq: U64::new(cursor),
             sent_at: U64::new(now.wall_ns),
             ..Heartbeat::default()
         };
@@ -301,6 +310,7 @@ impl External {
         let (head, tail) = self.playback.read(cursor, limits::FILL_FRAMES_MAX);
         let count = (head.len() + tail.len()) as u64;
         if count == 0 {
+            self.tell_end(now, conn);
             return;
         }
         if self.spoils_frames {
@@ -326,6 +336,24 @@ impl External {
         if let Some(consumer) = self.consumer_mut(conn) {
             consumer.cursor = cursor.saturating_add(count);
         }
+    }
+
+    /// Tells a consumer that has everything that nothing more comes, once. Spared by the misbehaviour, as definitions are.
+    fn tell_end(&mut self, now: Now, conn: ConnId) {
+        let Some(&Consumer { cursor, knows_end: false, .. }) = self.consumer_mut(conn).as_deref()
+        else {
+            return;
+        };
+        if !self.is_end(cursor) {
+            return;
+        }
+        if let Some(consumer) = self.consumer_mut(conn) {
+            consumer.knows_end = true;
+        }
+        let frames = cursor - 1;
+        let text = format!("the tape has ended: the consumer has all {frames} frames of it");
+        self.connections.log(Level::Info, text);
+        self.send_cursor(now, conn, 0);
     }
 
     /// The consumer's cursor, moved when the window has left it behind: half a window ahead of the
@@ -476,6 +504,9 @@ impl Service for External {
         let mut status = Status::default();
         status.text("role", "external");
         status.text("feed", self.playback.name());
+        if self.playback.has_ended() {
+            status.text("feed.state", "ended");
+        }
         status.text("feed.identity", format!("{:016x}", self.playback.identity()));
         status.metric("consumers", self.consumers().count());
         status.metric("connections", self.connections.len());

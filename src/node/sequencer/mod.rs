@@ -42,8 +42,8 @@ use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, BreakerChange, Ended, ErrorCode, Flags, Frame, Heartbeat, Seq, Session, U32,
-    U64, padded,
+    BreakerAction, BreakerChange, Ended, ErrorCode, FeedStatus, Flags, Frame, Heartbeat, Seq,
+    Session, U32, U64, padded,
 };
 
 use exchange::Exchange;
@@ -319,8 +319,8 @@ impl<S: Storage> Sequencer<S> {
         for (dial, to, within) in self.followers.dials_due(now) {
             self.connections.dial(dial, to, within);
         }
-        let is_live = self.is_live(now);
-        for (conn, frame) in self.followers.heartbeats_due(now, &self.journal, is_live) {
+        let status = self.feed_status(now);
+        for (conn, frame) in self.followers.heartbeats_due(now, &self.journal, status) {
             self.connections.send_frame(conn, &frame);
         }
         for UplinkClose { conn, text, is_late, .. } in self.followers.closes_due(now) {
@@ -336,9 +336,9 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
-    /// Whether the last values are known to be current.
-    fn is_live(&self, now: Now) -> bool {
-        self.exchange.is_live(now, self.upstream_seq)
+    /// What is known of the last values.
+    fn feed_status(&self, now: Now) -> FeedStatus {
+        self.exchange.feed_status(now, self.upstream_seq)
     }
 }
 

@@ -9,6 +9,7 @@ mod args;
 pub mod breaker;
 mod descriptors;
 pub mod exit;
+pub mod health;
 mod logging;
 pub mod offline;
 pub mod output;

@@ -2,11 +2,15 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::os::fd::AsFd;
+
+use rustix::termios::{Winsize, tcgetwinsize};
 
 use super::exit::Failure;
 
-/// Lines of a terminal that does not say.
+/// Lines and columns of a terminal that does not say.
 const SCREEN_LINES_DEFAULT: u32 = 24;
+const SCREEN_COLUMNS_DEFAULT: u32 = 80;
 
 /// What the output can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +19,36 @@ pub struct Screen {
     pub color: bool,
     /// Lines of the terminal; `None` = no terminal.
     pub lines: Option<u32>,
+    /// Columns of the terminal; `None` = no terminal.
+    pub columns: Option<u32>,
+}
+
+impl Screen {
+    /// No terminal: a file or a pipe.
+    pub const NONE: Screen = Screen { color: false, lines: None, columns: None };
+
+    /// What a stream can show.
+    #[must_use]
+    pub fn of(stream: &(impl AsFd + IsTerminal)) -> Screen {
+        let is_terminal = stream.is_terminal();
+        let size = tcgetwinsize(stream).ok().filter(|_| is_terminal);
+        let side = |of: fn(Winsize) -> u16, variable: &str, default: u32| {
+            let told = size.map(of).filter(|cells| *cells > 0).map(u32::from);
+            let set = || std::env::var(variable).ok().and_then(|cells| cells.parse().ok());
+            is_terminal.then(|| told.or_else(set).unwrap_or(default))
+        };
+        Screen {
+            color: color_wanted(is_terminal),
+            lines: side(|size| size.ws_row, "LINES", SCREEN_LINES_DEFAULT),
+            columns: side(|size| size.ws_col, "COLUMNS", SCREEN_COLUMNS_DEFAULT),
+        }
+    }
+
+    /// How wide a text should be: as wide as the terminal, and as most terminals are where there is none.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        usize::try_from(self.columns.unwrap_or(SCREEN_COLUMNS_DEFAULT)).unwrap_or(usize::MAX)
+    }
 }
 
 /// Buffered lines. Whoever writes flushes when nothing more is at hand, so that a reader sees each
@@ -30,12 +64,7 @@ impl Output<Stdout> {
     #[must_use]
     pub fn stdout() -> Output<Stdout> {
         let stdout = io::stdout();
-        let is_terminal = stdout.is_terminal();
-        let lines = std::env::var("LINES").ok().and_then(|lines| lines.parse().ok());
-        let screen = Screen {
-            color: color_wanted(is_terminal),
-            lines: is_terminal.then_some(lines.unwrap_or(SCREEN_LINES_DEFAULT)),
-        };
+        let screen = Screen::of(&stdout);
         Output::new(stdout, screen)
     }
 }
@@ -107,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_left_is_noticed_at_the_flush() {
-        let mut output = Output::new(Closed, Screen { color: false, lines: None });
+        let mut output = Output::new(Closed, Screen::NONE);
         output.line("x").unwrap();
         assert_eq!(output.flush(), Err(Failure::ClosedPipe));
     }

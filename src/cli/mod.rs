@@ -23,6 +23,7 @@ pub mod status;
 mod stop;
 pub mod subscribe;
 mod subscribe_bars;
+mod subscribe_hints;
 mod suggest;
 
 use std::ffi::OsString;

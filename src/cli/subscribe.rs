@@ -9,7 +9,7 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::{DeliveryMode, Pattern};
 use super::render::{FrameTable, feed_status_json, frame_json, instrument_gap_json};
-use super::subscribe_bars;
+use super::{subscribe_bars, subscribe_hints};
 use crate::client::{self, ClientError, Event, Subscription, Symbols};
 use crate::config::{Config, NodeId};
 use crate::feed;
@@ -192,7 +192,7 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
         if !is_warned && subscription.matched() == Some(0) && waited > LONELY_AFTER {
             is_warned = true;
             if subscription.symbols().is_empty() {
-                log::warn!("no instrument matches so far; waiting for one that does");
+                log::warn!("{}", subscribe_hints::of_lonely(request));
             }
         }
         // What is at hand is shown before waiting for more.

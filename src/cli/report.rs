@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::BarInterval;
 use super::render::{
-    Explained, Figure, NodeShare, QuoteSource, Report, Rows, Value, report_json, report_table,
+    Explained, Figure, NodeShare, QuoteSource, Report, Rows, Value, report_json, reports_table,
 };
 use super::report_hints;
 use crate::client::{Answer, ClientError, QueryClient, Symbols};
@@ -101,14 +101,14 @@ pub fn show(
     output: &mut Output<impl Write>,
 ) -> Result<Exit, Failure> {
     let reports = answers.iter().filter_map(|answer| answer.as_ref().ok());
-    for (index, report) in reports.clone().enumerate() {
-        match format {
-            Format::Json => output.line(&report_json(report))?,
-            Format::Table => {
-                if index > 0 {
-                    output.line("")?;
-                }
-                output.line(&report_table(report))?;
+    match format {
+        Format::Json => {
+            reports.clone().try_for_each(|report| output.line(&report_json(report)))?;
+        }
+        Format::Table => {
+            let reports: Vec<&Report> = reports.clone().collect();
+            if !reports.is_empty() {
+                output.line(&reports_table(&reports))?;
             }
         }
     }

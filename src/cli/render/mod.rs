@@ -29,7 +29,7 @@ pub use explain::Explained;
 pub use figure::{Figure, Value};
 pub use frame_json::{feed_status_json, frame_json, instrument_gap_json, live_bar_json};
 pub use frame_table::FrameTable;
-pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, report_table};
+pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, reports_table};
 pub use status::{Detail, NodeReport, Reachability, breaker_text, status_json, status_table};
 pub use wrap::wrap;
 

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use rustix::termios::{Winsize, tcgetwinsize};
 
 use super::exit::Failure;
+use super::render::wrap;
 
 /// Lines and columns of a terminal that does not say.
 const SCREEN_LINES_DEFAULT: u32 = 24;
@@ -81,11 +82,14 @@ impl<W: Write> Output<W> {
         self.screen
     }
 
-    /// Writes a text and ends its line.
+    /// Writes a text and ends its line. On a terminal, lines that are too long are folded between words; JSON never is.
     ///
     /// # Errors
     /// When the output takes no more; see [`Failure::ClosedPipe`].
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        let columns = self.screen.columns.filter(|_| !text.starts_with('{'));
+        let folded = columns.map(|columns| fold(text, columns as usize));
+        let text = folded.as_deref().unwrap_or(text);
         let written =
             self.writer.write_all(text.as_bytes()).and_then(|()| self.writer.write_all(b"\n"));
         written.map_err(|error| Failure::of_output(&error))
@@ -98,6 +102,11 @@ impl<W: Write> Output<W> {
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.writer.flush().map_err(|error| Failure::of_output(&error))
     }
+}
+
+/// The text with each line that is too long folded between words.
+fn fold(text: &str, columns: usize) -> String {
+    text.split('\n').map(|line| wrap(line, columns, 4)).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a stream should get colours: a terminal, and `NO_COLOR` (no-color.org) unset or empty.
@@ -120,6 +129,22 @@ mod tests {
         assert!(color_allowed(true, Some(OsStr::new(""))));
         assert!(!color_allowed(true, Some(OsStr::new("1"))));
         assert!(!color_allowed(false, None));
+    }
+
+    #[test]
+    fn only_a_terminal_folds_lines_and_none_folds_json() {
+        let shown = |columns| {
+            let mut text = Vec::new();
+            let mut output = Output::new(&mut text, Screen { columns, ..Screen::NONE });
+            for line in ["NODE  A\none two three", "{\"one\": 1, \"two\": 2}"] {
+                output.line(line).unwrap();
+            }
+            drop(output);
+            String::from_utf8(text).unwrap()
+        };
+        assert_eq!(shown(None), "NODE  A\none two three\n{\"one\": 1, \"two\": 2}\n");
+        let folded = "NODE  A\none two\n    three\n{\"one\": 1, \"two\": 2}\n";
+        assert_eq!(shown(Some(9)), folded);
     }
 
     struct Closed;

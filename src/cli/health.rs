@@ -155,7 +155,7 @@ fn of_node(report: &NodeReport) -> Vec<Finding> {
         }
         _ => {}
     }
-    match (said.word("exchange"), said.word("feed.state")) {
+    match (said.word("exchange"), said.word("feed.phase")) {
         (None | Some("live"), None) => {}
         (Some("ended"), _) | (_, Some("ended")) => {
             find(Condition::Ended, "the exchange's feed has ended".to_owned());

@@ -133,8 +133,8 @@ fn a_broker_with_few_descriptors_promises_no_more_subscribers_than_it_has_room_f
     prlimit(Pid::from_raw(system.all.pid), Resource::Nofile, low).unwrap();
     system.kill("broker");
     let said = |text: &str| {
-        let lines = system.log().into_iter().filter(|line| line.starts_with("broker "));
-        lines.filter(|line| line.contains(text)).next_back().unwrap()
+        let mut lines = system.log().into_iter().filter(|line| line.starts_with("broker "));
+        lines.rfind(|line| line.contains(text)).unwrap()
     };
     let room = said("room for ");
     let count = room.split("room for ").nth(1).unwrap().split(' ').next().unwrap().to_owned();

@@ -82,7 +82,8 @@ fn a_full_disk_of_core_is_what_is_said_first() {
 
 #[test]
 fn each_trouble_of_a_node_stands_in_its_line() {
-    let faults: [(&str, Box<dyn Fn(&mut NodeReport)>, &str); 11] = [
+    type Change = Box<dyn Fn(&mut NodeReport)>;
+    let faults: [(&str, Change, &str); 11] = [
         ("core", Box::new(count("clock_refused", 1)), "the wall clock is not believed"),
         ("shard-A", Box::new(say("log", "displaced: /d was moved")), "waits: /d was moved"),
         ("shard-A", Box::new(say("feeder", "none")), "core does not feed it"),

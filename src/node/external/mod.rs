@@ -505,7 +505,7 @@ impl Service for External {
         status.text("role", "external");
         status.text("feed", self.playback.name());
         if self.playback.has_ended() {
-            status.text("feed.state", "ended");
+            status.text("feed.phase", "ended");
         }
         status.text("feed.identity", format!("{:016x}", self.playback.identity()));
         status.metric("consumers", self.consumers().count());

@@ -531,6 +531,9 @@ fn a_querier_gets_the_status_and_nothing_else() {
     assert_eq!(metric("consumers"), Some(0));
     let texts: Vec<String> =
         frames.iter().filter_map(Frame::view::<Text>).map(|t| unpadded(&t.text)).collect();
+    // A name that ends with `.state` is taken for a breaker's.
+    let names = frames.iter().filter_map(Frame::view::<Text>).map(|t| unpadded(&t.name));
+    assert!(names.into_iter().all(|name| !name.ends_with(".state")));
     assert_eq!(texts, ["external", "tape", "ended", &format!("{:016x}", bench.feed())]);
     assert_eq!(frames.last().unwrap().kind(), Some(Kind::End));
     let quote = Query { symbol: padded("PETR4"), ..query(Op::Quote) };

@@ -20,8 +20,8 @@ fn quoted(bench: &mut Bench) -> u16 {
 fn reported(bench: &mut Bench, broker: ConnId) -> Option<FeedStatus> {
     let frames = bench.read(broker);
     let beats = frames.iter().filter_map(Frame::view::<Heartbeat>);
-    let beats = beats.filter(|beat| beat.flags.get() & Flags::MORE == 0);
-    beats.last().map(|beat| FeedStatus::of(beat.flags.get()))
+    let mut beats = beats.filter(|beat| beat.flags.get() & Flags::MORE == 0);
+    beats.next_back().map(|beat| FeedStatus::of(beat.flags.get()))
 }
 
 #[test]

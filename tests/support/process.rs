@@ -74,7 +74,7 @@ fn untimed(line: String) -> String {
 pub(crate) struct Lines(Arc<(Mutex<LinesState>, Condvar)>);
 
 impl Lines {
-    fn collect(pipe: impl Read + Send + 'static) -> Lines {
+    pub(crate) fn collect(pipe: impl Read + Send + 'static) -> Lines {
         let lines = Lines::default();
         let filled = lines.clone();
         thread::spawn(move || {

@@ -135,6 +135,8 @@ pub const BREAKER_REPORTS_SAVED_MAX: u32 = 16;
 pub const BREAKER_REPORT_EVERY: Duration = Duration::from_secs(10);
 /// How often core logs that it drops such changes.
 pub const BREAKER_REPORTS_LOG_EVERY: Duration = Duration::from_secs(60);
+/// How often core logs changes of the breaker of its requests to the exchange.
+pub const REQUEST_CHANGES_LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Changes of its breakers that the aggregator keeps while core is away; of more the oldest are dropped.
 pub const BREAKER_REPORTS_WAITING_MAX: usize = 64;

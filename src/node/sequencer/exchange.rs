@@ -28,7 +28,7 @@ use crate::wire::{
 
 /// The names under which the two breakers are known to operators.
 const SESSION_BREAKER: &str = "core.exchange";
-const REQUEST_BREAKER: &str = "core.requests";
+pub(super) const REQUEST_BREAKER: &str = "core.requests";
 
 /// What a control frame of the exchange means to the sequencer.
 pub(super) enum ExchangeEvent {

@@ -46,6 +46,7 @@ use crate::wire::{
     Session, U32, U64, padded,
 };
 
+use breaker_changes::RequestChanges;
 use exchange::Exchange;
 use followers::{FollowerReply, Followers};
 use market::Market;
@@ -138,6 +139,7 @@ pub struct Sequencer<S: Storage> {
     local_dropped: u64,
     /// Changes of other nodes' breakers.
     reports: Reports,
+    request_changes: RequestChanges,
     /// When it was last said that a shard holds the journal's trimming back.
     retained_logged_at: Option<Mono>,
 }
@@ -206,6 +208,7 @@ impl<S: Storage> Sequencer<S> {
             failure: None,
             local_dropped: 0,
             reports: Reports::new(&config.followers),
+            request_changes: RequestChanges::default(),
             retained_logged_at: None,
         })
     }
@@ -523,6 +526,7 @@ impl<S: Storage> Service for Sequencer<S> {
         report_log(&mut self.journal, &mut self.connections);
         self.exchange.handle_timers(now);
         self.drive_exchange(now);
+        self.sum_up_request_changes(now);
         self.followers.handle_timers(now);
         self.drive_followers(now);
         for conn in std::mem::take(&mut self.scanning) {

@@ -90,7 +90,8 @@ fn fill(directory: &Path, records: u64, clock: Clock) {
     log.commit(clock.now());
     let sealed = log.positions();
     let beyond = (sealed.end - sealed.start - records) * 64;
-    let headers = records.div_ceil(config().segment_records) * 4_096;
+    // The first segments are smaller, and are three.
+    let headers = (records.div_ceil(config().segment_records) + 3) * 4_096;
     println!(
         "beyond the frames: {} marks and statements, {:.3} % of the bytes, headers included",
         beyond / 64,

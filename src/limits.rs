@@ -133,10 +133,8 @@ pub const BREAKER_TRANSITIONS_MAX: usize = 16;
 pub const BREAKER_REPORTS_SAVED_MAX: u32 = 16;
 /// How often core journals a change of one of the aggregator's breakers in the long run; more are dropped, and told.
 pub const BREAKER_REPORT_EVERY: Duration = Duration::from_secs(10);
-/// How often core logs that it drops such changes.
-pub const BREAKER_REPORTS_LOG_EVERY: Duration = Duration::from_secs(60);
-/// How often core logs changes of the breaker of its requests to the exchange.
-pub const REQUEST_CHANGES_LOG_EVERY: Duration = Duration::from_secs(60);
+/// How often core logs that it drops such changes, and how often that the breaker of its requests has changed.
+pub const BREAKER_CHANGES_LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Changes of its breakers that the aggregator keeps while core is away; of more the oldest are dropped.
 pub const BREAKER_REPORTS_WAITING_MAX: usize = 64;
@@ -171,6 +169,9 @@ const _: () = assert!(TAPE_EVENTS_MAX + INSTRUMENTS_MAX <= u32::MAX as usize);
 
 /// Records of a log segment unless configured: 64 MiB of records.
 pub const SEGMENT_RECORDS_DEFAULT: u64 = 1 << 20;
+
+/// Records of the first segment of a log: with its header 1 MiB.
+pub const FIRST_SEGMENT_RECORDS: u64 = (1 << 14) - 64;
 
 /// Fewest records of a segment: its first mark, a mark with the frame it speaks of, and the slot
 /// kept back for the mark that ends it.
@@ -369,7 +370,7 @@ pub const SHORT_SCAN_TRADES_MAX: u64 = 4_096;
 pub const QUERY_SYMBOLS_MAX: usize = 256;
 /// So many places of a kind nobody's share is below, and the last places are for those who have fewer.
 pub const SMALL_SHARE: usize = 4;
-/// Queries of one shard or replica that wait for a cut, beside those that it works on.
+/// Queries of core, of one shard or replica that wait for a cut, beside those that it works on.
 pub const WAITING_QUERIES_MAX: usize = 4_096;
 /// The same of one connection: below what an aggregator may ask of a node, so that waiting ones leave it room.
 pub const WAITING_QUERIES_PER_CONNECTION_MAX: usize = 1_024;
@@ -417,6 +418,8 @@ pub const BACKFILL_SPAN_MIN: Duration = Duration::from_millis(1);
 
 /// What `verify`, `dump` and `export` read of a file at a time.
 pub const INSPECT_CHUNK_BYTES: usize = 1 << 20;
+/// How often they look at a log whose writer goes on to a further segment meanwhile.
+pub const INSPECT_LOOKS_MAX: usize = 16;
 /// Epochs of one log that `dump` and `export` distinguish: each is a start of core that was not clean.
 pub const INSPECT_EPOCHS_MAX: usize = 1 << 20;
 /// What is read of the kernel's list of locks.

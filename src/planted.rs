@@ -72,11 +72,13 @@ pub enum Bug {
     NoShares,
     KeepTheUnread,
     FollowAnyEpoch,
+    NameToNewcomersOnly,
+    TakeShortReplayForWhole,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 62] = [
+    pub const ALL: [Bug; 64] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -139,6 +141,8 @@ impl Bug {
         Bug::NoShares,
         Bug::KeepTheUnread,
         Bug::FollowAnyEpoch,
+        Bug::NameToNewcomersOnly,
+        Bug::TakeShortReplayForWhole,
     ];
 }
 

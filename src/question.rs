@@ -16,6 +16,8 @@ pub struct Question {
     pub query: Query,
     /// Answer with what has a `seq` below this; `None`: with all there is.
     pub as_of: Option<Seq>,
+    /// Of a Range: where the page before ended, at the time `from`.
+    pub after_seq: Option<Seq>,
     /// What is asked about; empty for ops that are about no instrument. Shared, because a question goes
     /// to several nodes, most of the time with the same list.
     patterns: Arc<Vec<Pattern>>,
@@ -31,6 +33,8 @@ pub enum QuestionError {
     Symbols,
     #[error("such a query is about no list of symbols")]
     Op,
+    #[error("after_seq is for a Range only")]
+    AfterSeq,
     /// The conversation cannot go on: nobody knows which frame belongs to what.
     #[error("QUERY_MORE belongs behind its query, at once")]
     Broken,
@@ -43,7 +47,9 @@ impl QuestionError {
         match self {
             QuestionError::Pattern => ErrorCode::BadPattern,
             QuestionError::Symbols => ErrorCode::Limit,
-            QuestionError::Op | QuestionError::Broken => ErrorCode::Unexpected,
+            QuestionError::Op | QuestionError::AfterSeq | QuestionError::Broken => {
+                ErrorCode::Unexpected
+            }
         }
     }
 
@@ -90,7 +96,8 @@ impl Question {
     /// # Errors
     /// When its symbol is no pattern, for an op that needs one.
     pub fn new(query: &Query) -> Result<Question, QuestionError> {
-        let mut question = Question { query: *query, as_of: None, patterns: Arc::default() };
+        let (as_of, after_seq) = (None, None);
+        let mut question = Question { query: *query, as_of, after_seq, patterns: Arc::default() };
         question.query.flags = U16::new(query.flags.get() & !Flags::MORE);
         if takes_patterns(query.op) {
             question.add(&query.symbol)?;
@@ -154,6 +161,12 @@ impl Question {
         Question { as_of, ..self }
     }
 
+    /// The same question for the next page: behind the row with the time `from` and this `seq`.
+    #[must_use]
+    pub fn after(self, after_seq: Option<Seq>) -> Question {
+        Question { after_seq, ..self }
+    }
+
     /// The frames that ask it, to be sent one directly behind the other.
     #[must_use]
     pub fn frames(&self) -> Vec<Frame> {
@@ -161,12 +174,13 @@ impl Question {
         let rest = self.patterns.iter().skip(1);
         let mut rest: Vec<QueryMore> =
             rest.map(|pattern| more(crate::wire::padded(&pattern.text()))).collect();
-        if self.as_of.is_some() {
+        if self.as_of.is_some() || self.after_seq.is_some() {
             if rest.is_empty() {
                 rest.push(more([0; 24]));
             }
             for more in &mut rest {
                 more.as_of = Seq::field(self.as_of);
+                more.after_seq = Seq::field(self.after_seq);
             }
         }
         let flags = |follows: bool| U16::new(if follows { Flags::MORE } else { 0 });
@@ -224,7 +238,14 @@ impl Questions {
         };
         if let Ok(question) = &mut begun.question {
             question.as_of = more.as_of().or(question.as_of);
-            let added = if more.symbol == [0; 24] { Ok(()) } else { question.add(&more.symbol) };
+            question.after_seq = more.after_seq().or(question.after_seq);
+            let mut added = Ok(());
+            if more.symbol != [0; 24] {
+                added = question.add(&more.symbol);
+            }
+            if more.after_seq().is_some() && question.op() != Some(Op::Range) {
+                added = Err(QuestionError::AfterSeq);
+            }
             if let Err(error) = added {
                 begun.question = Err(error);
             }
@@ -240,7 +261,7 @@ impl Questions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Kind, U32, padded};
+    use crate::wire::{Kind, U32, U64, padded};
 
     fn query(id: u32, op: Op, symbol: &str, flags: u16) -> Query {
         let symbol = padded(symbol);
@@ -274,11 +295,14 @@ mod tests {
         assert_eq!(single.symbol().unwrap().as_str(), "PETR4");
         let list = single.about([padded("VALE3"), padded("PETR*"), padded("*")]).unwrap();
         assert_eq!((list.symbol(), list.patterns().len()), (None, 3));
+        let page = Question::new(&query(1, Op::Range, "PETR4", 0)).unwrap();
         for (question, frames) in [
             (single.clone(), 1),
             (single.clone().cut_at(Seq::new(77)), 2),
             (list.clone(), 3),
             (list.cut_at(Seq::new(77)), 3),
+            (page.clone().after(Seq::new(5)), 2),
+            (page.cut_at(Seq::new(77)).after(Seq::new(5)), 2),
         ] {
             let mut questions = Questions::default();
             assert_eq!(question.frames().len(), frames);
@@ -287,6 +311,7 @@ mod tests {
                 (taken.frames(), taken.patterns()),
                 (question.frames(), question.patterns())
             );
+            assert_eq!((taken.as_of, taken.after_seq), (question.as_of, question.after_seq));
             assert!(!questions.wants_more());
         }
     }
@@ -331,5 +356,8 @@ mod tests {
             assert_eq!(take(&mut questions, &frames), Some(Err(error)), "{op:?} {symbol:?}");
         }
         assert!(Question::new(&query(1, Op::Status, "", 0)).is_ok());
+        let page = QueryMore { after_seq: U64::new(5), ..more(1, "", 0) };
+        let frames = [Frame::seal(query(1, Op::Last, "A", Flags::MORE)), Frame::seal(page)];
+        assert_eq!(take(&mut questions, &frames), Some(Err(QuestionError::AfterSeq)));
     }
 }

@@ -69,7 +69,7 @@ fn control_layouts_are_as_written() {
         }
         Metric { id, reserved, value, name }
         Text { id, name, text }
-        QueryMore { id, symbol, as_of, reserved }
+        QueryMore { id, symbol, as_of, after_seq, reserved }
         Counted { id, instrument, trades, cancelled, first, last, reserved }
         NodeExplain { id, what, copy, part, asked_us, answered_us, frames, bytes, reserved, name }
         Lineage { source, what, reserved, epoch, first_seq, epoch_id, reserved_too }
@@ -200,7 +200,9 @@ fn limits_are_as_written() {
     let quotes = of_one(limits::QUOTE_QUERIES_MAX, limits::LEAF_QUERIES_MAX);
     assert_eq!(value("queries for quotes"), quotes);
     let (all, one) = (limits::WAITING_QUERIES_MAX, limits::WAITING_QUERIES_PER_CONNECTION_MAX);
-    assert_eq!(value("queries of one shard or"), of_one(all, one));
+    assert_eq!(value("queries of core, one shard or"), of_one(all, one));
+    let longest = format!("{} characters", Symbol::BYTES_MAX);
+    assert!(value("length of a pattern").starts_with(&longest));
     let wait = format!("{} s;", limits::CUT_AHEAD_WAIT_MAX.as_secs());
     assert!(value("time that a query waits").starts_with(&wait));
     let wait = format!("{} s by default", limits::UNREAD_WAIT_DEFAULT.as_secs());

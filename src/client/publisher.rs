@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::time::{Clock, Follow, Mono, SteadyTime};
 use crate::wire::{
     Ack, Definition, Frame, Heartbeat, InstrumentId, InstrumentIndex, Kind, Message, Refusal, Role,
-    Session, Symbol, SymbolError, U32, U64, padded,
+    Session, Symbol, SymbolError, U32, U64, next_instrument_seq, padded,
 };
 
 const NODE: &str = "broker";
@@ -186,7 +186,7 @@ impl Publisher {
         let next = self.next_of_kind.get(&topic).copied().unwrap_or(1);
         frame.instrument_seq = U32::new(next);
         let seq = self.send(frame)?;
-        self.next_of_kind.insert(topic, next.wrapping_add(1));
+        self.next_of_kind.insert(topic, next_instrument_seq(next));
         Ok(seq)
     }
 

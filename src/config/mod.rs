@@ -103,8 +103,8 @@ pub struct Config {
 pub struct Data {
     /// `dir`: the directory of all logs. Default `./data`.
     pub dir: PathBuf,
-    /// `segment_bytes`: size of one log segment, allocated whole; a multiple of 4096 from 64 KiB to
-    /// 4 GiB. Default 64 MiB.
+    /// `segment_bytes`: largest size of a log segment, which is allocated whole; a multiple of 4096 from 64 KiB to
+    /// 4 GiB. Default 64 MiB. A log begins with a segment of 1 MiB.
     pub segment_bytes: u64,
     /// `durability`: what an acknowledgement waits for. Default `"interval"`.
     pub durability: Durability,

@@ -262,6 +262,14 @@ impl Interests {
         self.changes.push_back(Change { index, walk: Walk::of(*symbol), is_new: true });
     }
 
+    /// An instrument is defined no more: its definition was void.
+    pub fn note_void_definition(&mut self, index: InstrumentIndex, symbol: &Symbol) {
+        self.names.remove(&(*symbol, index));
+        if !self.index.is_empty() {
+            self.changes.push_back(Change { index, walk: Walk::of(*symbol), is_new: false });
+        }
+    }
+
     /// Whether all interests have decided about all instruments.
     #[must_use]
     pub fn is_settled(&self) -> bool {

@@ -70,15 +70,25 @@ impl LastValues {
         is_new
     }
 
-    /// Forgets the values (not the definitions) from `seq` on: a new epoch made them void.
+    /// Forgets what has its place at `seq` or behind it: a new epoch made it void. Returns the instruments that are
+    /// defined no more.
     ///
     /// One look at all instruments in one turn: 65,536 at most, and only at a start of core that takes something back.
-    pub fn void_from(&mut self, seq: u64) {
-        for known in self.instruments.iter_mut().flatten() {
+    pub fn void_from(&mut self, seq: u64) -> Vec<(InstrumentIndex, Symbol)> {
+        let mut undefined = Vec::new();
+        for (index, place) in InstrumentIndex::until(self.index_end()).zip(&mut self.instruments) {
+            let Some(known) = place else { continue };
+            if known.definition.seq.get() >= seq {
+                undefined.push((index, known.symbol));
+                *place = None;
+                self.defined -= 1;
+                continue;
+            }
             for value in &mut known.values {
                 *value = value.filter(|frame| frame.seq.get() < seq);
             }
         }
+        undefined
     }
 
     /// Instruments defined.
@@ -214,7 +224,20 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_with_another_place_takes_that_of_the_void_one() {
+    fn a_void_definition_is_forgotten_with_its_values() {
+        let number = InstrumentId::new(1, InstrumentIndex::new(2));
+        let definition = Definition::new(number, "PETR4".parse().unwrap(), 2);
+        let definition = Frame::seal(Definition { seq: U64::new(9), ..definition });
+        let mut values = LastValues::default();
+        values.note(&definition);
+        assert!(values.void_from(10).is_empty());
+        assert_eq!(values.void_from(9), [(InstrumentIndex::new(2), "PETR4".parse().unwrap())]);
+        assert_eq!((values.len(), values.symbol(InstrumentIndex::new(2))), (0, None));
+        assert!(values.note(&definition), "it is new again");
+    }
+
+    #[test]
+    fn a_definition_with_another_place_takes_that_of_the_one_before() {
         let definition = |seq: u64| {
             let number = InstrumentId::new(1, InstrumentIndex::new(2));
             let definition = Definition::new(number, "PETR4".parse().unwrap(), 2);
@@ -222,8 +245,7 @@ mod tests {
         };
         let mut values = LastValues::default();
         assert!(values.note(&definition(9)), "it is new");
-        // The epoch in which it stood at 9 was taken back; here it stands at 14.
-        values.void_from(5);
+        // A publisher that states it again says another place: here it stands at 14.
         assert!(!values.note(&definition(14)), "the name is not new");
         let kept = values.definition(InstrumentIndex::new(2)).map(|frame| frame.seq.get());
         assert_eq!(kept, Some(14));

@@ -2,9 +2,6 @@
 
 use crate::wire::{Symbol, padded};
 
-/// Longest pattern in bytes, as it travels.
-const PATTERN_BYTES_MAX: usize = 36;
-
 /// A symbol, a prefix and `*`, or `*`; and a kind mask.
 ///
 /// System instruments (their symbols begin with `$`) are matched only by patterns that begin with
@@ -14,7 +11,7 @@ const PATTERN_BYTES_MAX: usize = 36;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern {
     /// Without the `*`, behind it zeros. All of it is printable ASCII, so zeros sort first.
-    stem: [u8; PATTERN_BYTES_MAX],
+    stem: [u8; Symbol::BYTES_MAX],
     stem_bytes: u8,
     is_prefix: bool,
     kinds: u16,
@@ -22,21 +19,25 @@ pub struct Pattern {
 
 /// Why a text is no pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a pattern is a symbol, a prefix and '*', or '*', of at most 36 printable characters")]
+#[error("a pattern is a symbol, the beginning of one and '*', or '*'")]
 pub struct PatternError;
 
 impl Pattern {
     /// Parses a pattern without kind prefix; `kinds` is a sum of [`crate::wire::Kind::mask`], 0 = all.
     ///
     /// # Errors
-    /// When `*` stands anywhere but last, or the text is empty, too long or not printable ASCII.
+    /// When no symbol can match: `*` stands anywhere but last, or the text is empty, too long, not printable ASCII,
+    /// or has a space where no symbol has one.
     pub fn new(text: &str, kinds: u16) -> Result<Pattern, PatternError> {
         let (stem, is_prefix) = match text.strip_suffix('*') {
             Some(stem) => (stem, true),
             None => (text, false),
         };
+        // The beginning of a symbol may end with a space, a symbol does not.
+        let is_spaced = stem.starts_with(' ') || !is_prefix && stem.ends_with(' ');
         let is_printable = stem.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'*');
-        if !is_printable || text.is_empty() || text.len() > PATTERN_BYTES_MAX {
+        let is_too_long = stem.len() > Symbol::BYTES_MAX;
+        if !is_printable || is_spaced || is_too_long || text.is_empty() {
             return Err(PatternError);
         }
         let kinds = if kinds == 0 { u16::MAX } else { kinds };
@@ -196,8 +197,16 @@ mod tests {
 
     #[test]
     fn hostile_patterns_are_refused() {
-        for bad in ["", "PE*R4", "**", "a\u{7f}", "é", &"X".repeat(37)] {
+        let (long, longer) = ("X".repeat(24), "X".repeat(25));
+        let long_prefix = format!("{longer}*");
+        let spaced = [" A", "A ", " ", " *", " A*"];
+        for bad in
+            ["", "PE*R4", "**", "a\u{7f}", "é", &longer, &long_prefix].into_iter().chain(spaced)
+        {
             assert!(Pattern::new(bad, 0).is_err(), "{bad:?}");
+        }
+        for good in [&*long, &format!("{long}*"), "A B", "A *"] {
+            assert!(Pattern::new(good, 0).is_ok(), "{good:?}");
         }
         assert!(Pattern::from_field(b"AB\0C", 0).is_err());
         assert!(Pattern::from_field(&[0xFF; 36], 0).is_err());

@@ -9,7 +9,7 @@
 use super::gathering::{AttemptKind, BAR_FRAMES, Gathering, Outcome, Part, RowKind, micros};
 use super::merge;
 use crate::wire::{
-    Counted, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, NodeAnswer, NodeExplain, Query,
+    Counted, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, NodeAnswer, NodeExplain, Op, Query,
     Refusal, Run, Seq, U16, U32, U64, padded, unpadded,
 };
 
@@ -77,6 +77,10 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
             }
         }
     }
+    if outcome.status == EndStatus::Complete && rows == 0 && query.op == Op::Quote as u8 {
+        // As core says it: the instrument is known, and has no quote.
+        outcome.code = Some(ErrorCode::NoData);
+    }
     let code = outcome.code.map_or(U16::ZERO, |code| U16::new(code as u16));
     if outcome.status == EndStatus::Failed {
         let refusal = Refusal { code, id, text: outcome.text, ..Refusal::default() };
@@ -86,6 +90,9 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
     end.rows = number(rows);
     if outcome.status != EndStatus::Failed {
         cover(&mut end, parts);
+    } else if outcome.code == Some(ErrorCode::Behind) {
+        // What could have been asked for.
+        end.as_of = Seq::field(reached(parts));
     }
     frames.push(Frame::seal(end));
     Answer {
@@ -253,6 +260,15 @@ fn cover(end: &mut Ended, parts: &[Part]) {
     end.durable_seq = least(Ended::durable_seq);
     let behind = chosen().map(|(_, end)| end.behind_ms.get()).max();
     end.behind_ms = U32::new(behind.unwrap_or(0));
+}
+
+/// The newest cut that a copy of every part has reached, as far as they have said.
+fn reached(parts: &[Part]) -> Option<Seq> {
+    let asked = parts.iter().filter(|part| !part.is_pruned());
+    let of_part = |part: &Part| {
+        part.outcomes().filter_map(|outcome| outcome.attempt?.end_frame().as_of()).max()
+    };
+    asked.map(of_part).min().flatten()
 }
 
 fn number(count: usize) -> U32 {

@@ -496,6 +496,16 @@ fn a_missing_quote_beside_a_whole_history_is_only_partial() {
 }
 
 #[test]
+fn a_quote_that_there_is_not_is_told_as_core_tells_it() {
+    for (rows, code) in [(vec![], Some(ErrorCode::NoData)), (vec![quote(0)], None)] {
+        let (mut gather, ids) = begun(&query(Op::Quote, 0), &plan(Op::Quote)[..1]);
+        reply(&mut gather, &ids, CORE, &rows);
+        let (answer, _, _) = answer(&mut gather);
+        assert_eq!((answer.status, answer.code), (EndStatus::Complete, code));
+    }
+}
+
+#[test]
 fn an_aggregate_is_refused_rather_than_wrong() {
     let begin = || begun(&query(Op::Bars, Query::PARTIAL), &plan(Op::Bars));
     let (mut gather, ids) = begin();

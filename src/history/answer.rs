@@ -14,7 +14,7 @@ use super::scan_range::ScanRange;
 use crate::limits;
 use crate::log::{Log, Storage};
 use crate::planted::{Bug, is_planted};
-use crate::question::Rejection;
+use crate::question::{Question, Rejection};
 use crate::wire::{
     EndStatus, Ended, ErrorCode, Flags, Frame, Kind, Op, Query, Refusal, Run, Seq, U16, U32, U64,
 };
@@ -28,6 +28,8 @@ pub(crate) struct HistoryAnswer {
     cut: u64,
     /// Whether the client named the cut.
     is_cut: bool,
+    /// Rows at the time `from` up to this one were in the page before.
+    after_seq: Option<Seq>,
     /// The log's epoch when it began: frames of it that a later one made void are not sent.
     epoch: u32,
     /// Places in the index, by symbol.
@@ -104,21 +106,13 @@ impl HistoryAnswer {
     /// # Errors
     /// When it would go beyond a limit, or what is asked makes no sense.
     pub(crate) fn new<S: Storage>(
-        query: &Query,
-        as_of: Option<Seq>,
+        question: &Question,
         places: Vec<u32>,
         index: &Index,
         log: &Log<S>,
     ) -> Result<HistoryAnswer, Rejection> {
-        let op = match Op::from_number(query.op) {
-            Some(op @ (Op::Last | Op::Range | Op::Bars | Op::Count | Op::Instruments)) => op,
-            _ => {
-                return Err(Rejection::new(
-                    ErrorCode::NotOwner,
-                    "a shard answers for history and nothing else",
-                ));
-            }
-        };
+        let (query, as_of) = (&question.query, question.as_of);
+        let op = HistoryAnswer::op_of(query)?;
         let limit = query.limit.get();
         if op == Op::Bars && !(1..=limits::BAR_SECONDS_MAX).contains(&limit) {
             return Err(Rejection::new(ErrorCode::Limit, "bars are 1 second to 1 day long"));
@@ -132,6 +126,7 @@ impl HistoryAnswer {
             op,
             cut: as_of.map_or(next_seq, Seq::get),
             is_cut: as_of.is_some(),
+            after_seq: question.after_seq,
             epoch: log.epoch(),
             places,
             next_definition: 0,
@@ -147,6 +142,20 @@ impl HistoryAnswer {
         };
         answer.check_limits(index)?;
         Ok(answer)
+    }
+
+    /// What is asked, when it is about history.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn op_of(query: &Query) -> Result<Op, Rejection> {
+        match Op::from_number(query.op) {
+            Some(op @ (Op::Last | Op::Range | Op::Bars | Op::Count | Op::Instruments)) => Ok(op),
+            _ => {
+                let text = "a shard answers for history and nothing else";
+                Err(Rejection::new(ErrorCode::NotOwner, text))
+            }
+        }
     }
 
     /// Refuses what is too much, before any of it is done.
@@ -414,16 +423,33 @@ impl HistoryAnswer {
             }
             Op::Range => {
                 let trades_left = if limit == 0 { u64::MAX } else { u64::from(limit) };
+                let after = self.after_seq.map(|seq| history.ordinal_of_seq(seq.next().get()));
                 let scan = if self.by_receive() {
-                    RowScan::by_receive(wanted)
+                    RowScan::by_receive(self.behind(history, log, wanted, after))
                 } else {
-                    RowScan::by_event(history, wanted)
+                    RowScan::by_event(history, wanted, after.unwrap_or(0))
                 };
                 Scan::Rows { scan, trades_left }
             }
             _ if history.cancels.is_settled(wanted.cut) => self.compute(history, wanted),
             _ => Scan::Settle(wanted),
         }
+    }
+
+    /// A range of receive time without the rows at its first instant that stand before this ordinal.
+    fn behind<S: Storage>(
+        &self,
+        history: &InstrumentHistory,
+        log: &Log<S>,
+        mut wanted: ScanRange,
+        after: Option<u64>,
+    ) -> ScanRange {
+        if let Some(after) = after {
+            let first = self.query.from.get().saturating_add(1);
+            let end = history.ordinal_of_receive(log, first).min(wanted.ordinals.end);
+            wanted.ordinals.start = wanted.ordinals.start.max(after.min(end));
+        }
+        wanted
     }
 
     /// What depends on the cancellations.

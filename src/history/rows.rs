@@ -15,6 +15,8 @@ use crate::log::{Log, Storage};
 #[derive(Debug)]
 pub(crate) struct RowScan {
     wanted: ScanRange,
+    /// At the first instant of the range, entries before this ordinal are left out.
+    after: u64,
     source: Source,
     next_block: u64,
     ready: std::vec::IntoIter<u64>,
@@ -37,14 +39,14 @@ enum Source {
 }
 
 impl RowScan {
-    /// Entries by (`ts_event`, `seq`).
-    pub(crate) fn by_event(history: &InstrumentHistory, wanted: ScanRange) -> RowScan {
+    /// Entries by (`ts_event`, `seq`), without those at the first instant of the range before the ordinal `after`.
+    pub(crate) fn by_event(history: &InstrumentHistory, wanted: ScanRange, after: u64) -> RowScan {
         let source = if wanted.is_ordered(history) {
             Source::Ordered
         } else {
             Source::Sorted { first: BinaryHeap::new(), behind: None, has_more: false }
         };
-        RowScan::new(wanted, source)
+        RowScan { after, ..RowScan::new(wanted, source) }
     }
 
     /// Entries by `seq`.
@@ -54,7 +56,8 @@ impl RowScan {
 
     fn new(wanted: ScanRange, source: Source) -> RowScan {
         let next_block = wanted.blocks().start;
-        RowScan { wanted, source, next_block, ready: Vec::new().into_iter(), is_over: false }
+        let ready = Vec::new().into_iter();
+        RowScan { wanted, after: 0, source, next_block, ready, is_over: false }
     }
 
     /// The newest entries with `limit` trades among them, by (`ts_event`, `seq`).
@@ -156,7 +159,10 @@ impl RowScan {
         // A record that is damaged has no time; whoever reads it finds out. It belongs somewhere, so it is
         // not left out of the ordered ones.
         let own = ts.iter().copied().zip(piece.ordinals);
-        let own = own.filter(|(ts, _)| self.wanted.has(*ts) || *ts == u64::MAX);
+        let is_behind = |ts: u64, ordinal: u64| ts > self.wanted.from || ordinal >= self.after;
+        let own = own.filter(|(ts, ordinal)| {
+            self.wanted.has(*ts) && is_behind(*ts, *ordinal) || *ts == u64::MAX
+        });
         match &mut self.source {
             Source::Sorted { first, behind, has_more } => {
                 for key in own.filter(|key| behind.is_none_or(|behind| *key > behind)) {

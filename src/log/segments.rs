@@ -2,17 +2,26 @@
 //!
 //! They know where a position lies, and what of them is being made, touched or removed. What they do not know
 //! is what the records say.
+//!
+//! # Decisions
+//!
+//! * A log begins with a small segment, and each further one is four times as large, up to the configured size. So a new
+//!   data directory takes little room, and a busy log soon rolls seldom. All statements of a segment fit into a
+//!   quarter of the next one: each of them is about a different record before it.
 
 use std::collections::VecDeque;
 
 use super::backend::{Completion, Segment, Storage, StorageError};
 use super::config::LogConfig;
-use super::header::{Header, segment_bytes};
+use super::header::{HEADER_BYTES, Header, segment_bytes};
 use super::segment::LogSegment;
-use crate::limits::{SEGMENT_TOUCH_BYTES, SEGMENTS_MAX, SPACE_RETRY_WAIT};
+use crate::limits::{FIRST_SEGMENT_RECORDS, SEGMENT_TOUCH_BYTES, SEGMENTS_MAX, SPACE_RETRY_WAIT};
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
-use crate::wire::Frame;
+use crate::wire::{FRAME_BYTES, Frame};
+
+/// How much larger than the one before a segment is.
+const GROWTH: u64 = 4;
 
 /// All segments of a log.
 ///
@@ -34,8 +43,8 @@ pub(super) struct Segments<G> {
     name: [u8; 16],
     /// The same for its identity; 0 = none.
     journal_id: u64,
-    /// Records of a new segment.
-    new_records: u64,
+    /// The most records of a new segment.
+    records_max: u64,
     is_preparing: bool,
     /// There was no space for a segment; it is tried again then.
     retry_at: Option<Mono>,
@@ -73,7 +82,7 @@ impl<G: Segment> Segments<G> {
             prepared,
             name: config.name,
             journal_id,
-            new_records: config.segment_records,
+            records_max: config.segment_records,
             is_preparing: false,
             retry_at: None,
             is_touching: false,
@@ -163,17 +172,26 @@ impl<G: Segment> Segments<G> {
             return Err(TooMany);
         }
         let Some(number) = self.active.segment.number().checked_add(1) else { return Ok(()) };
+        let records = self.next_records();
         let whose = (self.name, self.journal_id);
-        let header = Header::new(whose, number, self.active.end(), self.new_records, wall_ns);
+        let header = Header::new(whose, number, self.active.end(), records, wall_ns);
         self.is_preparing = true;
-        storage.start_prepare(number, &header.page(), segment_bytes(self.new_records));
+        storage.start_prepare(number, &header.page(), segment_bytes(records));
         Ok(())
+    }
+
+    /// Records of the segment behind the active one: four times as many bytes, up to the configured size.
+    fn next_records(&self) -> u64 {
+        let header_records = (HEADER_BYTES / FRAME_BYTES) as u64;
+        let bytes_as_records = self.active.records.saturating_add(header_records);
+        let grown = bytes_as_records.saturating_mul(GROWTH).saturating_sub(header_records);
+        grown.clamp(self.records_max.min(FIRST_SEGMENT_RECORDS), self.records_max)
     }
 
     pub(super) fn handle_prepared(&mut self, segment: G) {
         debug_assert!(self.is_preparing && !self.has_prepared());
         self.is_preparing = false;
-        let (base, records) = (self.active.end(), self.new_records);
+        let (base, records) = (self.active.end(), self.next_records());
         self.prepared.push_back(LogSegment { base, records, segment });
     }
 
@@ -282,7 +300,7 @@ pub(super) fn make_first<S: Storage>(
     journal_id: u64,
     wall_ns: u64,
 ) -> Result<LogSegment<S::Segment>, StorageError> {
-    let records = config.segment_records;
+    let records = config.segment_records.min(FIRST_SEGMENT_RECORDS);
     let header = Header::new((config.name, journal_id), 1, 0, records, wall_ns);
     storage.start_prepare(1, &header.page(), segment_bytes(records));
     match storage.wait_completion() {

@@ -496,5 +496,6 @@ fn retention_by_age_counts_from_when_a_segment_was_left() {
 }
 
 mod damage;
+mod growth;
 mod lineage;
 mod system;

@@ -159,6 +159,13 @@ impl QuoteQueries {
         waiting.map(|open| open.until).min()
     }
 
+    /// The nearest cut that a question waits for.
+    #[must_use]
+    pub fn next_cut(&self) -> Option<Seq> {
+        let waiting = self.open.iter().filter(|open| open.answering.is_none() && !open.is_due);
+        waiting.filter_map(|open| open.question.as_of).min()
+    }
+
     /// Lets nothing wait beyond its time. Whether something became due: it is to be answered then.
     pub fn handle_timeout(&mut self, now: Mono) -> bool {
         let waiting = self.open.iter_mut().filter(|open| !open.is_due && open.until <= now);

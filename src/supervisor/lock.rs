@@ -51,7 +51,7 @@ pub enum LockError {
     },
     /// The disk has no room.
     #[error(
-        "the disk of the data directory {dir} is full; a new directory needs about 300 MB: make room or choose \
+        "the disk of the data directory {dir} is full; a new directory needs 4 MB and grows: make room or choose \
          another --data-dir",
         dir = dir.display()
     )]

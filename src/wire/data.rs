@@ -94,7 +94,7 @@ data_message! {
     Definition {
         /// The instrument's name.
         symbol: Symbol,
-    } well_formed(it) it.symbol.is_valid() && it.decimals() <= 9
+    } well_formed(it) it.symbol.is_valid() && it.decimals() <= Definition::DECIMALS_MAX
 }
 
 data_message! {
@@ -204,11 +204,16 @@ data_message! {
 }
 
 impl Definition {
+    /// Decimals at most.
+    pub(super) const DECIMALS_MAX: u8 = 9;
+
     /// A definition that shows prices with this many decimals (0 to 9).
     #[must_use]
     pub fn new(instrument: InstrumentId, symbol: Symbol, decimals: u8) -> Definition {
         Definition {
-            flags: U16::new(u16::from(decimals.min(9)) << Flags::DECIMALS_SHIFT),
+            flags: U16::new(
+                u16::from(decimals.min(Definition::DECIMALS_MAX)) << Flags::DECIMALS_SHIFT,
+            ),
             instrument: instrument.into(),
             symbol,
             ..Definition::default()

@@ -216,6 +216,10 @@ pub enum FrameError {
     Kind(u8),
     #[error("reserved bits are set in a frame of kind {0}")]
     Reserved(u8),
+    #[error("unknown {field} {number} in a frame of kind {kind}")]
+    Unknown { kind: u8, field: &'static str, number: u16 },
+    #[error("no symbol: 1 to 24 characters without '*'")]
+    Symbol,
     #[error("frame checksum {got:08x}, computed {want:08x}")]
     Crc { got: u32, want: u32 },
 }
@@ -404,7 +408,7 @@ impl Frame {
         }
         // Quotes, trades and cancellations have nothing in them that could be wrong.
         if FLAGS_REFUSED[usize::from(self.kind)] & BODY_CHECKED != 0 {
-            return super::control::check_body(self);
+            return super::check::check_body(self);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 #![doc = include_str!("PROTOCOL.md")]
 
 mod answers;
+mod check;
 mod control;
 mod data;
 mod feed_status;
@@ -29,7 +30,7 @@ pub use kinds::{
     Column, DATA_KINDS, DataKind, Holds, LAST_VALUES, Line, LineColor, Piece, SHARED_COLUMNS,
 };
 pub use numbers::{BreakerAction, EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
-pub use seq::Seq;
+pub use seq::{Seq, next_instrument_seq};
 pub use symbol::{Symbol, SymbolError};
 
 /// Little-endian integers of alignment 1, as they stand in every frame.

@@ -54,13 +54,13 @@ numbered! {
 numbered! {
     /// Why frames are missing.
     GapReason: u8 {
-        /// The reader was slower than the ring; history has the frames.
+        /// The reader was slower than the ring, or the publisher jumped; core's journal may have the frames.
         Lapped = 1,
-        /// Asked for frames older than the ring holds; history has them.
+        /// Asked for frames older than the ring holds; core's journal may have them.
         BeforeRing = 2,
         /// Left out on purpose by the mode `latest` or `conflate`.
         Skipped = 3,
-        /// The source itself no longer has them.
+        /// Nobody has them: the source lost them, or it has no history.
         SourceLost = 4,
         /// The log has rot there.
         Corrupt = 5,

@@ -93,6 +93,13 @@ impl Seq {
     }
 }
 
+/// The `instrument_seq` behind this one. Behind the last number comes the first: 0 says that there is none.
+#[inline]
+#[must_use]
+pub const fn next_instrument_seq(number: u32) -> u32 {
+    if number == u32::MAX { 1 } else { number + 1 }
+}
+
 impl fmt::Display for Seq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -36,6 +36,9 @@ pub struct Symbol([u8; SYMBOL_BYTES_MAX]);
 pub struct SymbolError;
 
 impl Symbol {
+    /// Bytes of the longest symbol.
+    pub const BYTES_MAX: usize = SYMBOL_BYTES_MAX;
+
     /// The symbol as text. Bytes that are no symbol (see [`Symbol::is_valid`]) read as empty.
     #[must_use]
     pub fn as_str(&self) -> &str {

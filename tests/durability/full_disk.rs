@@ -10,9 +10,7 @@ use pregao::log::{
 };
 use pregao::storage::FileStorage;
 use pregao::time::Clock;
-use pregao::wire::{
-    Ended, ErrorCode, Frame, Kind, Op, Query, Quote, Refusal, Role, Session, U32, U64, padded,
-};
+use pregao::wire::{ErrorCode, Frame, Op, Quote, Refusal, U64, padded};
 use rustix::process::Signal;
 
 use super::files;
@@ -20,7 +18,7 @@ use super::node::Place;
 use super::process::{Finished, PATIENCE, PROGRAM, Process};
 use super::shard_kills::{fill, follow};
 use super::tmpfs::{can_mount, on_tmpfs, seen_by};
-use super::wire::{Came, Wire};
+use super::wire::{self, Came, Wire};
 
 /// Feeds until the shard refuses, and returns the refusal's code.
 pub(crate) fn feed_until_refused(core: &mut Wire) -> u16 {
@@ -65,20 +63,7 @@ pub(crate) fn greeting(place: &Place) -> Result<(), u16> {
 
 /// The rows of an answer about the last trades.
 pub(crate) fn last_rows(place: &Place) -> u32 {
-    let mut querier = Wire::connect(place.address());
-    querier.send(Session { role: Role::Querier as u8, ..Session::default() });
-    querier.send(Query {
-        id: U32::new(1),
-        op: Op::Last as u8,
-        limit: U32::new(50),
-        deadline_us: U32::new(u32::MAX),
-        symbol: padded("SHARE1"),
-        to: U64::new(u64::MAX),
-        ..Query::default()
-    });
-    querier.flush();
-    let end = querier.wait_kind(Kind::End).expect("an answer");
-    end.view::<Ended>().unwrap().rows.get()
+    wire::ask(place.address(), Op::Last, 50).rows.get()
 }
 
 #[test]

@@ -10,9 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use pregao::wire::{
-    Ack, Ended, Frame, Heartbeat, Kind, Op, Query, Role, Session, U32, U64, padded,
-};
+use pregao::wire::{Ack, Frame, Heartbeat, Kind, Op, Role, Session, U64};
 use rustix::process::Signal;
 
 use super::core_kills;
@@ -22,7 +20,7 @@ use super::process::{Deadline, PATIENCE, Process};
 use super::recorder::{Record, SyncCall};
 use super::shard_kills::{event, follow};
 use super::tracer::{self, Allowed, Fate};
-use super::wire::{Came, Wire};
+use super::wire::{self, Came, Wire};
 
 const SEGMENT_BYTES: u64 = 65_536;
 /// More numbers than two segments have records.
@@ -89,20 +87,7 @@ impl Node {
 
     /// Asks for something, and gives back what END says to be durable.
     fn ask(&self, op: Op) -> u64 {
-        let mut querier = Wire::connect(self.place.address());
-        querier.send(Session { role: Role::Querier as u8, ..Session::default() });
-        querier.send(Query {
-            id: U32::new(1),
-            op: op as u8,
-            limit: U32::new(5),
-            deadline_us: U32::new(u32::MAX),
-            symbol: padded("SHARE1"),
-            to: U64::new(u64::MAX),
-            ..Query::default()
-        });
-        querier.flush();
-        let end = querier.wait_kind(Kind::End).expect("an answer");
-        end.view::<Ended>().unwrap().durable_seq.get()
+        wire::ask(self.place.address(), op, 5).durable_seq.get()
     }
 }
 

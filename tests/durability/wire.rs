@@ -4,7 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use pregao::wire::{FRAME_BYTES, Frame, Kind, Message, as_frames};
+use pregao::wire::{
+    Ended, FRAME_BYTES, Frame, Kind, Message, Op, Query, Role, Session, U32, U64, as_frames, padded,
+};
 use zerocopy::IntoBytes;
 
 use super::process::PATIENCE;
@@ -99,4 +101,22 @@ impl Wire {
             }
         }
     }
+}
+
+/// Asks a node for the newest of SHARE1, and gives back the END.
+pub(crate) fn ask(address: SocketAddr, op: Op, limit: u32) -> Ended {
+    let mut querier = Wire::connect(address);
+    querier.send(Session { role: Role::Querier as u8, ..Session::default() });
+    querier.send(Query {
+        id: U32::new(1),
+        op: op as u8,
+        limit: U32::new(limit),
+        deadline_us: U32::new(u32::MAX),
+        symbol: padded("SHARE1"),
+        to: U64::new(u64::MAX),
+        ..Query::default()
+    });
+    querier.flush();
+    let end = querier.wait_kind(Kind::End).expect("an answer");
+    *end.view::<Ended>().unwrap()
 }

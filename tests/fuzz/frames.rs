@@ -23,8 +23,8 @@ use pregao::node::{Action, CloseReason, ConnId, FrameInput, Node, Origin};
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{
-    FRAME_BYTES, Flags, Frame, Kind, Mode, Role, Seq, Session, Symbol, U16, U32, U64, VERSION,
-    as_frames, padded,
+    Ended, FRAME_BYTES, Flags, Frame, Kind, Mode, Role, Seq, Session, Symbol, U16, U32, U64,
+    VERSION, as_frames, padded,
 };
 
 use crate::mutate::{below, cases, pick};
@@ -139,7 +139,9 @@ fn no_frame_confuses_the_client() {
             match random.below(4) {
                 0 => follower.handle_history_frame(&frame),
                 1 if random.below(4) == 0 => {
-                    follower.handle_history_end(Seq::new(random.next_u64()))
+                    let (covered_from, as_of) = (random.next_u64(), random.below(4));
+                    let (covered_from, as_of) = (covered_from.into(), as_of.into());
+                    follower.handle_history_end(&Ended { covered_from, as_of, ..Ended::default() })
                 }
                 _ => follower.handle_broker_frame(&frame),
             }

@@ -213,9 +213,12 @@ impl Client {
                 self.lose_broker(now);
             }
         } else if let Some(end) = frame.view::<Ended>() {
-            self.follower.handle_history_end(Seq::from_field(end.covered_from));
+            self.follower.handle_history_end(end);
             self.note();
             self.hang_up_core(now, Duration::ZERO);
+            if self.follower.must_subscribe_again() {
+                self.lose_broker(now);
+            }
         } else if let Some(refusal) = frame.view::<Refusal>() {
             self.delivered.refusals.push(pregao::wire::unpadded(&refusal.text));
             self.hang_up_core(now, RETRY);

@@ -32,6 +32,7 @@ mod operators;
 mod outside;
 mod patterns;
 mod plan;
+mod present;
 mod querier;
 mod questions;
 mod reactors;

@@ -38,20 +38,24 @@ pub(crate) fn schedule(instruments: u32) -> Schedule {
     Schedule::new(&[tape]).unwrap()
 }
 
+/// A road whose tape has so many instruments, and whose logs have room for all of it in a few segments.
+pub(crate) fn options(instruments: u32, further_reactors: usize) -> Options {
+    let removal = Some(Removal { segment_records: 1 << 14, retention: Retention::default() });
+    Options {
+        instruments,
+        further_reactors,
+        ring_frames: 1 << 14,
+        core_removes: removal,
+        shards_remove: [removal; 3],
+        ..Options::new(u64::from(instruments))
+    }
+}
+
 /// Whoever conflates gets the last value of every instrument, at whichever reactor, however many pieces the
 /// batch takes.
 pub(crate) fn a_conflated_batch_of_thousands_is_whole() {
     for further_reactors in [0, 2] {
-        let removal = Some(Removal { segment_records: 1 << 14, retention: Retention::default() });
-        let options = Options {
-            instruments: INSTRUMENTS,
-            further_reactors,
-            ring_frames: 1 << 14,
-            core_removes: removal,
-            shards_remove: [removal; 3],
-            ..Options::new(u64::from(INSTRUMENTS))
-        };
-        let mut road = Road::new(&options);
+        let mut road = Road::new(&options(INSTRUMENTS, further_reactors));
         let clients: Vec<usize> = (0..4)
             .map(|number| {
                 let mode = if number == 3 { Mode::Latest } else { Mode::Conflate };

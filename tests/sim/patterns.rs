@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pregao::feed::Pattern;
 use pregao::limits;
-use pregao::log::Retention;
 use pregao::wire::{Frame, Kind, Mode};
 
 use crate::client::ClientConfig;
 use crate::hosts::Spec;
-use crate::road::{Options, Removal, Road, address, plain, symbols};
+use crate::many::options;
+use crate::road::{Road, address, plain, symbols};
 
 /// Instruments of the tape, `M00000` and so on.
 const INSTRUMENTS: u32 = 2_000;
@@ -41,16 +41,7 @@ fn patterns(number: u32) -> Vec<(&'static str, u16)> {
 /// first, and at whichever reactor. No turn looks more up than its part, which the days hold it to.
 pub(crate) fn thousands_of_patterns_meet_thousands_of_instruments() {
     for further_reactors in [0, 1] {
-        let removal = Some(Removal { segment_records: 1 << 14, retention: Retention::default() });
-        let options = Options {
-            instruments: INSTRUMENTS,
-            further_reactors,
-            ring_frames: 1 << 14,
-            core_removes: removal,
-            shards_remove: [removal; 3],
-            ..Options::new(u64::from(INSTRUMENTS))
-        };
-        let mut road = Road::new(&options);
+        let mut road = Road::new(&options(INSTRUMENTS, further_reactors));
         let add = |road: &mut Road, number: u32| {
             let mode = if number.is_multiple_of(2) { Mode::Lossless } else { Mode::Conflate };
             // Lists that repeat are shared, and lists of their own.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use pregao::market::bar::BarFold;
 use pregao::random::Random;
 use pregao::wire::{
-    BarNotional, BarTotals, BreakerChange, Cancel, Ended, ErrorCode, Flags, Frame, Kind, Op, Quote,
-    Refusal, Trade,
+    BarNotional, BarTotals, BreakerChange, Cancel, Ended, ErrorCode, Flags, Frame, Kind, Op, Query,
+    Quote, Refusal, Trade,
 };
 
 use crate::faults::Fault;
@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 33] = [
+pub(crate) const ALL: [(&str, fn()); 34] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -71,6 +71,10 @@ pub(crate) const ALL: [(&str, fn()); 33] = [
     ),
     ("a_shard_that_catches_up_is_behind", fresh::a_shard_that_catches_up_is_behind),
     ("a_quiet_market_makes_nobody_behind", fresh::a_quiet_market_makes_nobody_behind),
+    (
+        "a_broker_that_catches_up_shows_nobody_the_past",
+        crate::present::a_broker_that_catches_up_shows_nobody_the_past,
+    ),
     ("a_dead_feed_is_told_and_so_is_its_return", fresh::a_dead_feed_is_told_and_so_is_its_return),
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),
     ("a_rogue_feeder_takes_nothing_away", crate::rogues::a_rogue_feeder_takes_nothing_away),
@@ -319,6 +323,9 @@ fn a_quote_says_whether_it_is_live() {
         let asker = road.world.ask(road.asker, Road::query(Op::Quote, "NOQUOTE"));
         let end = asker.messages::<Ended>().next().unwrap();
         assert_eq!((end.rows.get(), end.code.get()), (0, ErrorCode::NoData as u16));
+        let asker = road.ask_aggregator(Road::query(Op::Quote, "NOQUOTE"));
+        let end = asker.messages::<Ended>().next().unwrap();
+        assert_eq!((end.rows.get(), end.code.get()), (0, ErrorCode::NoData as u16));
         let asker = road.world.ask(road.asker, Road::query(Op::Quote, "NOBODY"));
         let refusal = asker.messages::<Refusal>().next().unwrap();
         assert_eq!(refusal.code.get(), ErrorCode::UnknownSymbol as u16);
@@ -355,6 +362,13 @@ fn breaker_changes_are_frames_of_the_system_topic() {
             system.iter().filter(is_change).map(|f| f.instrument_seq.get()).collect();
         assert!(changes.len() >= 4, "{changes:?}\n{}", road.world.describe());
         assert_eq!(changes, (1..=changes.len() as u32).collect::<Vec<_>>());
+        // What fills the gaps of a full feed has them too.
+        let all = Query { from: 1.into(), ..Road::query(Op::Replay, "*") };
+        let asker = road.world.ask(road.asker, all);
+        let is_row = |f: &&Frame| f.kind().is_some_and(Kind::is_data) && !f.has(Flags::SNAPSHOT);
+        let rows: Vec<u64> = asker.frames.iter().filter(is_row).map(|f| f.seq.get()).collect();
+        assert_eq!(rows, (1..=rows.len() as u64).collect::<Vec<_>>(), "a hole in the sequence");
+        assert!(asker.frames.iter().filter(is_row).any(|f| is_change(&f)));
         for host in [road.all, late] {
             let client = road.world.client(host);
             assert_eq!(client.frames.iter().filter(is_change).count(), 0, "host {host}");

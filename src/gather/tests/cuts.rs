@@ -50,6 +50,8 @@ fn nodes_that_wait_for_a_cut_of_the_client_are_healthy_and_nobody_else_is_asked(
     let answers: Vec<Answer> = std::iter::from_fn(|| gather.poll_answer()).collect();
     assert_eq!(answers.len(), 256);
     assert!(answers.iter().all(|answer| answer.code == Some(ErrorCode::Behind)));
+    let as_of = |answer: &Answer| answer.frames.last()?.view::<Ended>()?.as_of();
+    assert!(answers.iter().all(|it| as_of(it) == Seq::new(500)), "it says how far they are");
     let counts = gather.counts();
     assert_eq!((counts.hedged, counts.hedges_denied, counts.failed_over), (0, 0, 0));
     for leaf in [A, A2] {

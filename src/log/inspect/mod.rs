@@ -39,6 +39,14 @@ pub struct Listing {
     pub removed_through: u64,
 }
 
+impl Listing {
+    /// Whether a later listing has a further segment.
+    fn has_grown_to(&self, later: &Listing) -> bool {
+        let last = |listing: &Listing| listing.segments.last().map(|(number, _)| *number);
+        last(later) > last(self)
+    }
+}
+
 /// The files of one log, for reading only. They may change meanwhile: a writer appends behind the
 /// end, makes segments, and removes the oldest.
 pub trait Files {

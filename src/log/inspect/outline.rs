@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 
 use super::{Files, Listing, Place, each_record, header_page};
-use crate::limits::SEGMENTS_MAX;
+use crate::limits::{INSPECT_LOOKS_MAX, SEGMENTS_MAX};
 use crate::log::backend::StorageError;
 use crate::log::counters::{Counters, Rules, Sequence, UpstreamRule};
 use crate::log::header::{Header, HeaderFault};
@@ -71,6 +71,22 @@ impl Outline {
 
     /// As [`Outline::of`], for a log that is kept by these rules.
     pub(super) fn with_rules<F: Files>(
+        files: &mut F,
+        name: [u8; 16],
+        rules: Rules,
+    ) -> Result<Outline, StorageError> {
+        let mut outline = Outline::look(files, name, rules)?;
+        for _ in 1..INSPECT_LOOKS_MAX {
+            // A writer that went on behind the listing has sealed a segment whose successor is not in it.
+            if outline.end_missing().is_none() || !outline.listing.has_grown_to(&files.list()?) {
+                break;
+            }
+            outline = Outline::look(files, name, rules)?;
+        }
+        Ok(outline)
+    }
+
+    fn look<F: Files>(
         files: &mut F,
         name: [u8; 16],
         rules: Rules,

@@ -180,7 +180,7 @@ impl Fanout {
         let until = seq.min(window.seen().saturating_add(*stride as u64));
         let before = *stride;
         *has_moved |= window.advance(until, |frame| {
-            note(values, interests, frame);
+            let _ = note(values, interests, frame);
             *stride -= 1;
         });
         source.has_updates |= *stride < before;
@@ -201,8 +201,8 @@ impl Fanout {
                 source.begin_epoch(change.feed, change.epoch, change.epoch_start, change.is_new);
                 source.publisher_seq = change.publisher_seq;
                 source.is_ready = change.is_ready;
-                if let Some(seq) = change.void_from {
-                    source.values.void_from(seq);
+                if let Some(seq) = change.values_void_from() {
+                    source.void_from(seq);
                 }
                 // A publisher may take back what is not its own under the same epoch too.
                 if is_new_epoch || change.void_from.is_some() {
@@ -210,9 +210,10 @@ impl Fanout {
                 }
             }
             SourceChange::Lineage(entry) => source.lineage.note(entry),
-            SourceChange::Value(frame) => source.note(&frame),
-            SourceChange::Publisher { has_publisher, status } => {
-                (source.has_publisher, source.status) = (has_publisher, status);
+            SourceChange::Value(frame) => drop(source.note(&frame)),
+            SourceChange::Stated => self.readers.notify_stated(number),
+            SourceChange::Publisher(state) => {
+                source.note_publisher(state);
             }
         }
     }

@@ -14,14 +14,14 @@ use std::collections::VecDeque;
 use super::MARKET_SOURCE;
 use super::mailbox::{EpochChange, FurtherReactors, SourceChange};
 use super::publisher_life::PublisherLife;
-use super::source::{Source, note};
+use super::source::{PublisherState, Source};
 use crate::feed::{Ring, Window};
 use crate::log::EpochEntry;
 use crate::node::ConnId;
-use crate::node::session::Seat;
+use crate::node::session::{Rejection, Seat};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{FeedStatus, Flags, Frame, Seq, Session};
+use crate::wire::{ErrorCode, FeedStatus, Flags, Frame, Kind, Seq, Session};
 
 /// The publishing side of one source.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Intake {
     pub(super) seat: Seat,
     /// Where the publisher has said that it goes on, beyond the frame that would be next.
     announced_seq: Option<Seq>,
+    /// It has stated an instrument that was not known, in a snapshot that has not ended.
+    has_stated: bool,
     pub(super) life: PublisherLife,
     /// It says of its last values that they are not known to be current, or has said nothing in this session.
     says: FeedStatus,
@@ -73,6 +75,7 @@ impl Intake {
             asked: None,
             seat: Seat::default(),
             announced_seq: None,
+            has_stated: false,
             life: PublisherLife::default(),
             says: FeedStatus::Stale,
             frames: 0,
@@ -164,6 +167,9 @@ impl Intake {
         self.announced_seq = None;
         let is_new_epoch = (source.epoch, source.feed) != (epoch, feed);
         let void_from = is_new_epoch.then(|| self.void(source, further_reactors, start)).flatten();
+        if is_new {
+            source.void_from(0);
+        }
         let epoch_start = if is_new_epoch { start } else { session.epoch_start.get() };
         source.begin_epoch(feed, epoch, epoch_start, is_new);
         source.publisher_seq = session.next_seq.get();
@@ -206,7 +212,7 @@ impl Intake {
             // Nothing of the old sequence is left: begin as an empty source does.
             source.is_ready = false;
         }
-        source.values.void_from(start);
+        source.void_from(start);
         Some(start)
     }
 
@@ -238,7 +244,8 @@ impl Intake {
         self.says = says;
     }
 
-    /// Takes note of whether there is a publisher, whether it is heard, and what it says of its last values.
+    /// Takes note of whether there is a publisher, whether it is heard, what it says of its last values, and whether
+    /// it has sent what it had when it came.
     pub(super) fn note_publisher(
         &mut self,
         source: &mut Source<Ring>,
@@ -246,11 +253,14 @@ impl Intake {
     ) {
         let has_publisher = self.publisher().is_some();
         let status = if self.life.is_silent() { FeedStatus::Stale } else { self.says };
-        if (source.has_publisher, source.status) != (has_publisher, status) {
-            (source.has_publisher, source.status) = (has_publisher, status);
+        // What it announces to jump over does not come.
+        let at = source.wanted_seq().max(self.announced_seq);
+        let is_behind = Seq::number(at) < source.publisher_seq;
+        let is_catching_up = has_publisher && is_behind;
+        let state = PublisherState { has_publisher, status, is_catching_up };
+        if source.note_publisher(state) {
             let at_seq = source.bounds().1;
-            further_reactors
-                .notify(self.number, at_seq, || SourceChange::Publisher { has_publisher, status });
+            further_reactors.notify(self.number, at_seq, || SourceChange::Publisher(state));
         }
     }
 
@@ -264,6 +274,21 @@ impl Intake {
         source.lineage.note(entry);
         let at_seq = source.bounds().1;
         further_reactors.notify(self.number, at_seq, || SourceChange::Lineage(entry));
+    }
+
+    /// The publisher says what it sends next, so its snapshot has ended. Whether it named instruments that who is
+    /// connected may not know; the further reactors are told.
+    pub(super) fn end_statement(
+        &mut self,
+        source: &Source<Ring>,
+        further_reactors: &mut FurtherReactors,
+    ) -> bool {
+        let has_stated = std::mem::take(&mut self.has_stated);
+        if has_stated && !is_planted(Bug::NameToNewcomersOnly) {
+            further_reactors.notify(self.number, source.bounds().1, || SourceChange::Stated);
+            return true;
+        }
+        false
     }
 
     /// The publisher says what it sends next. `true` when that made an empty source ready.
@@ -293,33 +318,44 @@ impl Intake {
         true
     }
 
-    /// Takes a frame in. There must be room.
+    /// Takes a data frame in. There must be room.
     pub(super) fn publish(
         &mut self,
         source: &mut Source<Ring>,
         further_reactors: &mut FurtherReactors,
         frame: &Frame,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Rejection> {
+        let refused = |text| Err(Rejection::new(ErrorCode::Unexpected, text));
+        if frame.instrument().source() != self.number {
+            return refused("instrument of another source");
+        }
         if frame.has(Flags::SNAPSHOT) {
-            source.note(frame);
+            let is_news = source.note(frame);
+            // Behind a void that left nothing, who is connected has names of the sequence before.
+            let is_named = frame.kind == Kind::Definition as u8 && (is_news || !source.is_ready);
+            self.has_stated |= is_named;
             let at_seq = source.bounds().1;
             further_reactors.notify(self.number, at_seq, || SourceChange::Value(Box::new(*frame)));
             return Ok(());
         }
         let Some(ring) = source.window.as_mut().filter(|_| source.is_ready) else {
-            return Err("say where the sequence starts (HEARTBEAT) first");
+            return refused("say where the sequence starts (HEARTBEAT) first");
         };
         let (seq, next_seq) = (frame.seq.get(), ring.next_seq());
         if seq == 0 || seq == u64::MAX {
-            return Err("a published frame needs a seq");
+            return refused("a published frame needs a seq");
         }
         if seq < next_seq {
+            // A frame that is held already changes nothing. Another one would be lost without a word.
+            if ring.view().get(seq) != Some(frame) {
+                return refused("older than what was asked for: begin a new epoch");
+            }
             self.duplicates += 1;
             return Ok(());
         }
         if seq > next_seq {
             if self.announced_seq != frame.seq() && !is_planted(Bug::JumpWithoutNotice) {
-                return Err("a jump needs a HEARTBEAT with its next_seq");
+                return refused("a jump needs a HEARTBEAT with its next_seq");
             }
             let at_seq = Seq::new(next_seq);
             further_reactors.share_ring(self.number, at_seq, ring.restart_at(seq));
@@ -330,9 +366,12 @@ impl Intake {
             self.waiting.push_front(*frame);
             return Ok(());
         }
-        note(&mut source.values, &mut source.interests, frame);
+        let _ = source.note(frame);
         self.frames += 1;
         source.has_updates = true;
+        if source.is_catching_up {
+            self.note_publisher(source, further_reactors);
+        }
         Ok(())
     }
 }

@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::source::PublisherState;
 use crate::feed::RingReader;
 use crate::limits;
 use crate::log::EpochEntry;
-use crate::wire::{FeedStatus, Frame, Seq};
+use crate::wire::{Frame, Seq};
 
 /// A message about one source.
 #[derive(Debug)]
@@ -35,8 +36,10 @@ pub(super) enum SourceChange {
     Lineage(EpochEntry),
     /// A last value that is not of the sequence.
     Value(Box<Frame>),
-    /// Whether a publisher is there, and what it says of its last values.
-    Publisher { has_publisher: bool, status: FeedStatus },
+    /// The publisher has stated them all, and some instruments were not known.
+    Stated,
+    /// What is known of the publisher.
+    Publisher(PublisherState),
 }
 
 /// What a new epoch of a source is.
@@ -50,6 +53,13 @@ pub(super) struct EpochChange {
     pub(super) is_new: bool,
     pub(super) void_from: Option<u64>,
     pub(super) is_ready: bool,
+}
+
+impl EpochChange {
+    /// From where on values and definitions are void. Of another sequence all are, those without a place too.
+    pub(super) fn values_void_from(&self) -> Option<u64> {
+        if self.is_new { Some(0) } else { self.void_from }
+    }
 }
 
 /// What the first reactor and one further reactor share.
@@ -128,7 +138,7 @@ impl FurtherReactors {
     /// Whether a frame may be taken in that every reactor has to be notified of.
     pub(super) fn has_room(&mut self) -> bool {
         // What one frame leads to, and the end of its connection.
-        const MESSAGES: usize = 4;
+        const MESSAGES: usize = 5;
         if self.room < MESSAGES {
             self.room =
                 self.mailboxes.iter().map(|mailbox| mailbox.room()).min().unwrap_or(usize::MAX);

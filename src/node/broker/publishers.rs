@@ -23,12 +23,17 @@ impl Broker {
             return Ok(());
         }
         let is_settled = self.readers.settle(number);
-        let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
+        let place = self.readers.sources.get_mut(usize::from(number));
+        let Some(Some(source)) = place else { return Ok(()) };
         let has_room = is_settled && intake.has_room(source, &mut self.further_reactors);
         if !intake.waiting.is_empty() || !has_room {
             intake.stalls += u64::from(intake.waiting.is_empty());
             intake.waiting.push_back(*frame);
             return Ok(());
+        }
+        if frame.kind().is_some_and(Kind::is_data) {
+            // Each frame of the feed comes here: nothing is looked up twice.
+            return intake.publish(source, &mut self.further_reactors, frame);
         }
         self.take_in(number, frame)
     }
@@ -36,7 +41,9 @@ impl Broker {
     /// A frame from a publisher, for which there is room.
     fn take_in(&mut self, number: u8, frame: &Frame) -> Result<(), Rejection> {
         if frame.kind().is_some_and(Kind::is_data) {
-            return self.publish(number, frame);
+            let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };
+            let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
+            return intake.publish(source, &mut self.further_reactors, frame);
         }
         if let Some(lineage) = frame.view::<Lineage>() {
             return self.note_lineage(number, lineage);
@@ -162,18 +169,6 @@ impl Broker {
         Ok(())
     }
 
-    /// A data frame from a publisher.
-    fn publish(&mut self, number: u8, frame: &Frame) -> Result<(), Rejection> {
-        if frame.instrument().source() != number {
-            return Err(Rejection::new(ErrorCode::Unexpected, "instrument of another source"));
-        }
-        let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };
-        let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
-        intake
-            .publish(source, &mut self.further_reactors, frame)
-            .map_err(|text| Rejection::new(ErrorCode::Unexpected, text))
-    }
-
     /// A publisher says which `seq` it sends next: an empty source begins there.
     fn note_publisher_at(&mut self, number: u8, beat: &Heartbeat) {
         let frames = self.config.ring_frames;
@@ -182,13 +177,22 @@ impl Broker {
         intake.life.note_heartbeat(beat);
         if beat.flags.get() & Flags::MORE == 0 {
             intake.note_says(FeedStatus::of(beat.flags.get()));
-            intake.note_publisher(source, &mut self.further_reactors);
         }
-        let Some(next_seq) = beat.next_seq() else { return };
-        if intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get()) {
+        let (mut has_stated, mut is_made_ready) = (false, false);
+        if let Some(next_seq) = beat.next_seq() {
+            has_stated = intake.end_statement(source, &mut self.further_reactors);
+            is_made_ready =
+                intake.make_ready(source, &mut self.further_reactors, frames, next_seq.get());
+            if !is_made_ready {
+                intake.announce(source, next_seq);
+            }
+        }
+        intake.note_publisher(source, &mut self.further_reactors);
+        if is_made_ready {
             self.readers.notify_ready(number);
-        } else {
-            intake.announce(source, next_seq);
+        }
+        if has_stated {
+            self.readers.notify_stated(number);
         }
     }
 

@@ -199,6 +199,21 @@ impl<W: Window> Readers<W> {
         }
     }
 
+    /// The publisher has stated instruments that were not known: who is connected has to learn their names too.
+    ///
+    /// Once for each reader, and only marks: the definitions are sent in pieces, as a snapshot is.
+    pub(super) fn notify_stated(&mut self, number: u8) {
+        let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
+        for &conn in &source.readers {
+            if let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn)
+                && subscriber.repeat_definitions()
+            {
+                self.connections.set_bulk(conn, true);
+                self.connections.mark_dirty(conn);
+            }
+        }
+    }
+
     /// A new epoch began. It may have taken back what subscribers have seen or were about to see; and
     /// all of them must know that they are in it, or they would take it for a loss on their next visit.
     ///
@@ -221,8 +236,15 @@ impl<W: Window> Readers<W> {
         }
     }
 
-    /// Notifies the readers of each source that has updates.
+    /// Notifies the readers of each source that has updates, and all of one that has caught up.
     pub(super) fn commit(&mut self) {
+        for number in 0..u8::try_from(self.sources.len()).unwrap_or(u8::MAX) {
+            if let Some(Some(source)) = self.sources.get_mut(usize::from(number))
+                && std::mem::take(&mut source.has_caught_up)
+            {
+                self.notify_ready(number);
+            }
+        }
         for source in self.sources.iter_mut().flatten() {
             if !std::mem::take(&mut source.has_updates) {
                 continue;
@@ -329,6 +351,7 @@ impl<W: Window> Readers<W> {
     }
 
     /// The same of what can wait: a piece, as long as this turn may spend something on it.
+    #[inline(never)]
     fn fill_bulk(&mut self, conn: ConnId) -> Filled {
         let frames_left = self.connections.work().frames_left();
         let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn) else {

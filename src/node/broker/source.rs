@@ -17,6 +17,16 @@ use crate::node::ConnId;
 use crate::time::Mono;
 use crate::wire::{FeedStatus, Flags, Frame, Kind, Seq, Session, U32, U64, padded};
 
+/// What is known of a source's publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PublisherState {
+    pub(super) has_publisher: bool,
+    /// What it has said of its last values; stale where it is silent.
+    pub(super) status: FeedStatus,
+    /// It has not sent what it had when it came.
+    pub(super) is_catching_up: bool,
+}
+
 /// A source. It outlives its publisher's connections.
 #[derive(Debug)]
 pub(super) struct Source<W> {
@@ -45,6 +55,10 @@ pub(super) struct Source<W> {
     /// What is known of the publisher's last values, while there is one.
     pub(super) status: FeedStatus,
     pub(super) has_publisher: bool,
+    /// The publisher has not sent what it had when it came: nothing here is the present yet.
+    pub(super) is_catching_up: bool,
+    /// It has now: who waits for the present is to be told.
+    pub(super) has_caught_up: bool,
     /// The publisher has said where the sequence goes on; before, nobody can be served.
     pub(super) is_ready: bool,
     pub(super) has_updates: bool,
@@ -72,6 +86,8 @@ impl<W> Default for Source<W> {
             gaps_sent: 0,
             status: FeedStatus::Current,
             has_publisher: false,
+            is_catching_up: false,
+            has_caught_up: false,
             is_ready: false,
             has_updates: false,
             // Before a publisher comes nothing is current.
@@ -125,9 +141,40 @@ impl<W> Source<W> {
         }
     }
 
-    /// What is known of its last values. Those of a publisher that is away are not known to be current.
+    /// What is known of its last values. Those of a publisher that is away, or catches up, are not known to be current.
     fn status_now(&self) -> FeedStatus {
-        if self.has_publisher { self.status } else { FeedStatus::Stale }
+        if self.has_publisher && !self.is_catching_up { self.status } else { FeedStatus::Stale }
+    }
+
+    /// Takes note of the publisher: whether it is there, what it says of its last values, and whether it has sent
+    /// what it had when it came. Whether that is news.
+    pub(super) fn note_publisher(&mut self, state: PublisherState) -> bool {
+        let before = self.publisher_state();
+        self.has_caught_up |= before.is_catching_up && !state.is_catching_up;
+        let PublisherState { has_publisher, status, is_catching_up } = state;
+        (self.has_publisher, self.status) = (has_publisher, status);
+        self.is_catching_up = is_catching_up;
+        before != state
+    }
+
+    fn publisher_state(&self) -> PublisherState {
+        PublisherState {
+            has_publisher: self.has_publisher,
+            status: self.status,
+            is_catching_up: self.is_catching_up,
+        }
+    }
+
+    /// Everything from `seq` on is void, definitions too: who comes now must not be told of instruments that are no
+    /// part of the sequence.
+    ///
+    /// One look at all instruments in one turn: 65,536 at most, and only where a publisher takes something back.
+    pub(super) fn void_from(&mut self, seq: u64) {
+        // Where nothing of a sequence is left, what has no place in it goes too.
+        let seq = if seq <= Seq::FIRST.get() { 0 } else { seq };
+        for (index, symbol) in self.values.void_from(seq) {
+            self.interests.note_void_definition(index, &symbol);
+        }
     }
 
     /// The delivery flags of last values in a snapshot.
@@ -163,9 +210,9 @@ impl<W> Source<W> {
         self.interests.has_work() || joins
     }
 
-    /// Takes note of a frame's value.
-    pub(super) fn note(&mut self, frame: &Frame) {
-        note(&mut self.values, &mut self.interests, frame);
+    /// Takes note of a frame's value. Whether it is news.
+    pub(super) fn note(&mut self, frame: &Frame) -> bool {
+        note(&mut self.values, &mut self.interests, frame)
     }
 
     /// What two reactors know otherwise of it.
@@ -177,7 +224,7 @@ impl<W> Source<W> {
         if self.feed != other.feed || self.lineage != other.lineage {
             return Some("lineage");
         }
-        if (self.has_publisher, self.status) != (other.has_publisher, other.status) {
+        if self.publisher_state() != other.publisher_state() {
             return Some("publisher");
         }
         (self.values != other.values).then_some("last values")
@@ -194,16 +241,15 @@ impl<W> Source<W> {
 }
 
 /// The same for who holds the window at the same time.
-pub(super) fn note(values: &mut LastValues, interests: &mut Interests, frame: &Frame) {
+pub(super) fn note(values: &mut LastValues, interests: &mut Interests, frame: &Frame) -> bool {
     if frame.kind != Kind::Definition as u8 {
-        values.note(frame);
-        return;
+        return values.note(frame);
     }
     let index = frame.instrument().index();
     let before = values.symbol(index);
-    if values.note(frame)
-        && let Some(symbol) = values.symbol(index)
-    {
+    let is_news = values.note(frame);
+    if is_news && let Some(symbol) = values.symbol(index) {
         interests.note_definition(index, &symbol, before);
     }
+    is_news
 }

@@ -22,8 +22,8 @@ use crate::wire::{
     Mode, Seq, Session, SnapshotEnd, Subscribe, Subscribed, U16, U32, U64,
 };
 
-use super::SNAPSHOT;
 use super::source::Source;
+use super::{MARKET_SOURCE, SNAPSHOT};
 
 /// Where the bytes are that a subscriber is sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,10 +92,13 @@ enum SubscriberState {
     /// The source has to become ready before the subscription can be confirmed.
     Waiting,
     /// Definitions (and last values) up to this instrument index have been sent.
+    ///
+    /// `is_repeated`: it was live already, and is sent the definitions once more and nothing else.
     Snapshot {
         next_index: InstrumentIndex,
         frames: u32,
         live_from: u64,
+        is_repeated: bool,
     },
     Live,
 }
@@ -280,7 +283,32 @@ impl Subscriber {
         }
         let gap = gap(GapReason::Void, seq, *place - 1, u64::MAX);
         *place = seq;
+        self.cursor = self.cursor.min(seq);
         Some(gap)
+    }
+
+    /// The publisher has stated instruments that the broker did not know. Their definitions stand in no ring, so all
+    /// are sent once more, before anything else. Whether there is something to send.
+    pub(super) fn repeat_definitions(&mut self) -> bool {
+        match &mut self.state {
+            SubscriberState::Snapshot { next_index, .. } => *next_index = InstrumentIndex::FIRST,
+            SubscriberState::Live => {
+                self.state = SubscriberState::Snapshot {
+                    next_index: InstrumentIndex::FIRST,
+                    frames: 0,
+                    live_from: self.cursor,
+                    is_repeated: true,
+                };
+                self.is_bulk = true;
+            }
+            // It is confirmed later, and sent them then.
+            SubscriberState::Idle
+            | SubscriberState::Collecting(_)
+            | SubscriberState::Joining(_)
+            | SubscriberState::Waiting
+            | SubscriberState::Foreign => return false,
+        }
+        true
     }
 
     /// What says that the subscription stands, and in which epoch; none before it does.
@@ -305,76 +333,44 @@ impl Subscriber {
     }
 
     /// Decides what is sent next: gathers it into `out`, or points at the ring.
+    ///
+    /// Each subscriber comes here for each batch, so this is a part of the caller, and what seldom happens stands
+    /// elsewhere.
+    #[inline(always)]
     pub(super) fn fill<W: Window>(
         &mut self,
         source: &mut Source<W>,
         out: &mut Vec<Frame>,
         piece: &mut Piece,
     ) -> Next {
-        if matches!(self.state, SubscriberState::Live) && self.told != source.announced() {
-            self.tell(source.announced(), out);
-            if !out.is_empty() {
-                return Next::gathered(out, self.is_bulk);
-            }
+        let is_live = matches!(self.state, SubscriberState::Live);
+        if (!is_live || self.told != source.announced())
+            && let Some(next) = self.fill_ahead(source, out, piece)
+        {
+            return next;
         }
         let Some(view) = source.view() else { return Next::Nothing };
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
             return Next::Nothing;
         };
-        if !source.interests.is_settled() && !interest.is_everything() {
+        let is_everything = interest.is_everything();
+        if !is_everything && !source.interests.is_settled() {
             // A new instrument stands in the ring, and whether it is meant is not known.
             return Next::Nothing;
         }
-        if matches!(self.state, SubscriberState::Waiting) {
-            self.resume(source, view.next_seq(), out);
-        }
-        if matches!(self.state, SubscriberState::Waiting) {
-            self.confirm(source, view, interest, out);
-        }
-        if matches!(self.state, SubscriberState::Snapshot { .. }) {
-            self.fill_snapshot(source, interest, out, piece);
-        }
-        if !matches!(self.state, SubscriberState::Live) || !out.is_empty() {
-            return Next::gathered(out, true);
-        }
-        let (oldest, next) = (view.oldest_seq(), view.next_seq());
-        match self.mode {
-            Mode::Conflate => {
-                if std::mem::take(&mut self.is_due) {
-                    self.fill_batch(view, &source.values, interest, out, piece);
-                }
-                return Next::gathered(out, self.is_due);
-            }
-            Mode::Latest if self.cursor < oldest => {
-                if !std::mem::replace(&mut self.is_bulk, true) {
-                    // The table of last values is looked through, which can wait for who is not late.
-                    return Next::Later;
-                }
-                self.fill_last_values(view, &source.values, interest, out, piece);
-                source.gaps_sent += 1;
-                return Next::gathered(out, true);
-            }
-            Mode::Lossless if self.cursor < oldest => {
-                // Half a ring ahead of the edge, or the next frame would push it out again.
-                let resume = oldest + (next - oldest) / 2;
-                let lapped = gap(GapReason::Lapped, self.cursor, resume - 1, u64::MAX);
-                out.push(Frame::seal(lapped));
-                if is_planted(Bug::DropGapFrame) {
-                    out.clear();
-                }
-                self.cursor = resume;
-                source.gaps_sent += 1;
-                return Next::gathered(out, true);
-            }
-            _ => {}
+        let next = view.next_seq();
+        if self.mode == Mode::Conflate || self.cursor < view.oldest_seq() {
+            return self.fill_late(source, out, piece);
         }
         if self.is_bulk && self.cursor >= next {
             self.is_bulk = false;
         }
-        if interest.is_everything() {
+        if is_everything {
             return Next::Lent;
         }
-        self.fill_matching(view, interest, out, piece);
+        let before = self.cursor;
+        self.fill_matching(view, interest, out, piece.room, piece.look_max);
+        piece.looked += usize::try_from(self.cursor - before).unwrap_or(0);
         if out.is_empty() {
             // Much was looked at and nothing found: others have their turn. Who has come to the end without a match
             // waits for what is live, like everybody.
@@ -384,6 +380,90 @@ impl Subscriber {
             }
         }
         Next::gathered(out, false)
+    }
+
+    /// What stands ahead of the live feed: the confirmation, the snapshot, and the word that the feed is stale or
+    /// current again. `None`: nothing of that.
+    #[inline(never)]
+    fn fill_ahead<W: Window>(
+        &mut self,
+        source: &Source<W>,
+        out: &mut Vec<Frame>,
+        piece: &mut Piece,
+    ) -> Option<Next> {
+        if matches!(self.state, SubscriberState::Live) {
+            self.tell(source.announced(), out);
+            return (!out.is_empty()).then(|| Next::gathered(out, self.is_bulk));
+        }
+        let nothing = Some(Next::Nothing);
+        let Some(view) = source.view() else { return nothing };
+        let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
+            return nothing;
+        };
+        if !source.interests.is_settled() && !interest.is_everything() {
+            // Whether a new instrument is meant is not known.
+            return nothing;
+        }
+        if matches!(self.state, SubscriberState::Waiting) {
+            if !self.wants_history && source.is_catching_up {
+                // Its snapshot would be of the past, and what comes behind it no news.
+                return nothing;
+            }
+            self.resume(source, view.next_seq(), out);
+        }
+        if matches!(self.state, SubscriberState::Waiting) {
+            self.confirm(source, view, interest, out);
+        }
+        if matches!(self.state, SubscriberState::Snapshot { .. }) {
+            self.fill_snapshot(source, interest, out, piece);
+        }
+        let is_ahead = !matches!(self.state, SubscriberState::Live) || !out.is_empty();
+        is_ahead.then(|| Next::gathered(out, true))
+    }
+
+    /// What one is sent who conflates, or whose place the ring no longer has.
+    #[inline(never)]
+    fn fill_late<W: Window>(
+        &mut self,
+        source: &mut Source<W>,
+        out: &mut Vec<Frame>,
+        piece: &mut Piece,
+    ) -> Next {
+        let Some(view) = source.view() else { return Next::Nothing };
+        let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
+            return Next::Nothing;
+        };
+        let (oldest, next) = (view.oldest_seq(), view.next_seq());
+        match self.mode {
+            Mode::Conflate => {
+                if std::mem::take(&mut self.is_due) {
+                    self.fill_batch(view, &source.values, interest, out, piece);
+                }
+                Next::gathered(out, self.is_due)
+            }
+            Mode::Latest => {
+                if !std::mem::replace(&mut self.is_bulk, true) {
+                    // The table of last values is looked through, which can wait for who is not late.
+                    return Next::Later;
+                }
+                self.fill_last_values(view, &source.values, interest, out, piece);
+                source.gaps_sent += 1;
+                Next::gathered(out, true)
+            }
+            Mode::Lossless => {
+                // Half a ring ahead of the edge, or the next frame would push it out again.
+                let resume = oldest + (next - oldest) / 2;
+                let reason = self.loss(GapReason::Lapped);
+                let lapped = gap(reason, self.cursor, resume - 1, u64::MAX);
+                out.push(Frame::seal(lapped));
+                if is_planted(Bug::DropGapFrame) {
+                    out.clear();
+                }
+                self.cursor = resume;
+                source.gaps_sent += 1;
+                Next::gathered(out, true)
+            }
+        }
     }
 
     /// What of the frames before its place still stands, when it says under which epoch it has them.
@@ -438,16 +518,26 @@ impl Subscriber {
         if self.wants_history {
             live_from = self.cursor;
             if self.cursor < oldest {
-                let reason = GapReason::BeforeRing;
+                let reason = self.loss(GapReason::BeforeRing);
                 out.push(Frame::seal(gap(reason, self.cursor, oldest - 1, u64::MAX)));
                 live_from = oldest;
             }
         }
-        self.state =
-            SubscriberState::Snapshot { next_index: InstrumentIndex::FIRST, frames: 0, live_from };
+        self.state = SubscriberState::Snapshot {
+            next_index: InstrumentIndex::FIRST,
+            frames: 0,
+            live_from,
+            is_repeated: false,
+        };
     }
 
-    /// Sends definitions and, to who did not ask for history, last values.
+    /// Why frames are missing that the ring no longer has, or never had. Only the market has a history: what is
+    /// missing of another source is lost for good.
+    fn loss(&self, reason: GapReason) -> GapReason {
+        if self.source == MARKET_SOURCE { reason } else { GapReason::SourceLost }
+    }
+
+    /// Sends definitions and, to who did not ask for history, last values. Repeated, the definitions only.
     ///
     /// A snapshot may take several turns while the feed goes on. Values that are newer than its start
     /// are left out: the ring delivers them, in order, from `live_from` on.
@@ -459,14 +549,17 @@ impl Subscriber {
         piece: &mut Piece,
     ) {
         let (values, value_flags) = (&source.values, source.snapshot_flags());
-        let SubscriberState::Snapshot { mut next_index, mut frames, live_from } = self.state else {
+        let SubscriberState::Snapshot { mut next_index, mut frames, live_from, is_repeated } =
+            self.state
+        else {
             return;
         };
         let end = values.index_end();
         while next_index < end {
             piece.looked += 1;
             if out.len() >= piece.room || piece.looked > piece.look_max {
-                self.state = SubscriberState::Snapshot { next_index, frames, live_from };
+                self.state =
+                    SubscriberState::Snapshot { next_index, frames, live_from, is_repeated };
                 return;
             }
             let is_wanted = interest.kinds_of(next_index) != 0;
@@ -475,7 +568,7 @@ impl Subscriber {
             if is_wanted || interest.is_everything() {
                 let before = out.len();
                 out.extend(values.definition(next_index).map(|frame| frame.delivered(SNAPSHOT)));
-                if is_wanted && !self.wants_history {
+                if is_wanted && !self.wants_history && !is_repeated {
                     let wanted = values
                         .values(next_index)
                         .into_iter()
@@ -487,12 +580,14 @@ impl Subscriber {
             }
             next_index = next_index.next();
         }
-        out.push(Frame::seal(SnapshotEnd {
-            id: U32::new(self.id),
-            frames: U32::new(frames),
-            next_seq: U64::new(live_from),
-            ..SnapshotEnd::default()
-        }));
+        if !is_repeated {
+            out.push(Frame::seal(SnapshotEnd {
+                id: U32::new(self.id),
+                frames: U32::new(frames),
+                next_seq: U64::new(live_from),
+                ..SnapshotEnd::default()
+            }));
+        }
         self.cursor = live_from;
         self.state = SubscriberState::Live;
     }
@@ -503,12 +598,12 @@ impl Subscriber {
         view: RingView<'_>,
         interest: &Interest,
         out: &mut Vec<Frame>,
-        piece: &mut Piece,
+        room: usize,
+        look_max: usize,
     ) {
-        let before = self.cursor;
-        let (head, tail) = view.slices(self.cursor, piece.look_max);
+        let (head, tail) = view.slices(self.cursor, look_max);
         for frame in head.iter().chain(tail) {
-            if out.len() >= piece.room {
+            if out.len() >= room {
                 break;
             }
             self.cursor = frame.seq.get() + 1;
@@ -516,7 +611,6 @@ impl Subscriber {
                 out.push(*frame);
             }
         }
-        piece.looked += usize::try_from(self.cursor - before).unwrap_or(0);
     }
 
     /// The kernel took this many bytes from the ring. Returns the rest of a half-sent frame.

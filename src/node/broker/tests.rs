@@ -12,6 +12,7 @@ use crate::wire::{
 mod continuity;
 mod fanouts;
 mod joins;
+mod publishers;
 mod stale;
 
 const MARKET: u8 = 1;
@@ -51,6 +52,13 @@ fn definition(seq: u64, index: u32, symbol: &str) -> Frame {
     let mut definition = Definition::new(instrument(index), symbol.parse().unwrap(), 2);
     definition.seq = U64::new(seq);
     Frame::seal(definition)
+}
+
+/// A last value or a name, as a publisher states it ahead of its sequence.
+fn stated(mut frame: Frame) -> Frame {
+    frame.flags = U16::new(Flags::SNAPSHOT);
+    frame.renew_crc();
+    frame
 }
 
 impl Bench {
@@ -374,7 +382,7 @@ fn a_duplicate_changes_nothing_and_a_jump_is_announced() {
     let publisher = bench.market();
     let conn = bench.subscribe("*", Mode::Lossless, 0);
     bench.read(conn);
-    bench.deliver(publisher, &[quote(3, 0), quote(3, 0), quote(2, 0)]);
+    bench.deliver(publisher, &[quote(3, 0), quote(3, 0), definition(2, 1, "VALE3")]);
     assert_eq!(data_seqs(&bench.read(conn)), [3]);
     bench.deliver(publisher, &[beat_to(10), quote(10, 0)]);
     let frames = bench.read(conn);

@@ -3,6 +3,7 @@
 //! comes back says what it wants next.
 
 mod consumer;
+mod end;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -208,7 +209,14 @@ impl External {
             }
             Answer::Heartbeat { token } => self.send_cursor(now, conn, token),
             Answer::Resume { id, next_seq } => {
-                let cursor = self.seek(now, next_seq);
+                self.playback.advance(now.mono);
+                if next_seq > self.playback.next_seq() {
+                    let text = "that is not released yet";
+                    return self
+                        .connections
+                        .send(conn, Refusal::new(ErrorCode::Unexpected, id, text));
+                }
+                let cursor = self.seek(now, conn, next_seq);
                 let Some(consumer) = self.consumer_mut(conn) else { return };
                 (consumer.cursor, consumer.knows_end) = (cursor, false);
                 // Frames in the outbox still follow the old order; all behind the answer the new.
@@ -222,8 +230,15 @@ impl External {
     }
 
     /// Where one consumer is served from. What is due meanwhile is for all of them.
-    fn seek(&mut self, now: Now, wanted: u64) -> u64 {
+    ///
+    /// Only who is alone moves the market's clock forward, to what it had before the exchange was started again. With
+    /// others served, it would release to them what is not due.
+    fn seek(&mut self, now: Now, conn: ConnId, wanted: u64) -> u64 {
         let before = self.playback.next_seq();
+        self.playback.advance(now.mono);
+        let is_served = |(other, peer): (ConnId, &ExternalPeer)| matches!(peer, ExternalPeer::Consumer(consumer) if other != conn && !consumer.is_waiting());
+        let is_alone = !self.connections.peers().any(is_served);
+        let wanted = if is_alone { wanted } else { wanted.min(self.playback.next_seq()) };
         let cursor = self.playback.seek(now.mono, wanted);
         if self.playback.next_seq() != before {
             self.wake_consumers();
@@ -239,7 +254,7 @@ impl External {
         let feed = self.playback.identity();
         let is_known = session.feed.get() == feed;
         let wanted = if is_known { session.next_seq.get() } else { 1 };
-        let cursor = self.seek(now, wanted);
+        let cursor = self.seek(now, conn, wanted);
         // An endless feed at full speed has no head that could be reached.
         let head = Some(self.playback.next_seq()).filter(|&head| head != u64::MAX);
         let Some(consumer) = self.consumer_mut(conn) else { return };
@@ -256,11 +271,6 @@ impl External {
                 ..Session::default()
             },
         );
-    }
-
-    /// Whether whoever is here has all that there will ever be.
-    fn is_end(&self, cursor: u64) -> bool {
-        self.playback.has_ended() && cursor >= self.playback.next_seq()
     }
 
     /// Says which frame comes next behind this answer, or that none does.
@@ -336,24 +346,6 @@ impl External {
         if let Some(consumer) = self.consumer_mut(conn) {
             consumer.cursor = cursor.saturating_add(count);
         }
-    }
-
-    /// Tells a consumer that has everything that nothing more comes, once. Spared by the misbehaviour, as definitions are.
-    fn tell_end(&mut self, now: Now, conn: ConnId) {
-        let Some(&Consumer { cursor, knows_end: false, .. }) = self.consumer_mut(conn).as_deref()
-        else {
-            return;
-        };
-        if !self.is_end(cursor) {
-            return;
-        }
-        if let Some(consumer) = self.consumer_mut(conn) {
-            consumer.knows_end = true;
-        }
-        let frames = cursor - 1;
-        let text = format!("the tape has ended: the consumer has all {frames} frames of it");
-        self.connections.log(Level::Info, text);
-        self.send_cursor(now, conn, 0);
     }
 
     /// The consumer's cursor, moved when the window has left it behind: half a window ahead of the

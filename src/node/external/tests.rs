@@ -341,6 +341,35 @@ fn an_absurd_wish_does_not_run_a_looped_tape_to_the_end_of_time() {
 }
 
 #[test]
+fn nobody_releases_the_tape_to_others() {
+    for feed in [tapes(&[0, 10, 100_000, 200_000], false), synthetic(1_000)] {
+        let mut bench = Bench::new(feed, times(1_000));
+        let feed = bench.feed();
+        let first = bench.connect(0, 0);
+        bench.sleep_until(50);
+        let had = seqs(&bench.read(first));
+        let next_seq = had.last().unwrap() + 1;
+        // A second one wants what is not due, in its SESSION and in a RESUME.
+        let second = bench.connect(feed, next_seq + 1_000);
+        let frames = bench.read(second);
+        assert_eq!(frames[0].view::<Session>().unwrap().next_seq.get(), next_seq);
+        for (id, wanted) in [(5, next_seq + 1), (6, 1_000_000_000)] {
+            bench.deliver(second, &[resume(id, wanted)]);
+            let frames = bench.read(second);
+            let refusal = frames.iter().find_map(Frame::view::<Refusal>).unwrap();
+            let refused = (refusal.id.get(), refusal.code.get());
+            assert_eq!(refused, (id, ErrorCode::Unexpected as u16));
+        }
+        assert!(seqs(&bench.read(first)).is_empty(), "the market's clock was moved");
+        // Who is alone goes on with what it had before the exchange was started again.
+        bench.external.handle_close(bench.now, first, CloseReason::PeerClosed);
+        bench.external.handle_close(bench.now, second, CloseReason::PeerClosed);
+        let alone = bench.connect(feed, next_seq + 1);
+        assert_eq!(bench.read(alone)[0].view::<Session>().unwrap().next_seq.get(), next_seq + 1);
+    }
+}
+
+#[test]
 fn at_speed_zero_only_definitions_flow() {
     for feed in [tapes(&[0, 10], true), synthetic(1_000)] {
         let mut bench = Bench::new(feed, times(0));
@@ -351,7 +380,9 @@ fn at_speed_zero_only_definitions_flow() {
         assert_eq!(seqs(&frames), (1..=definitions).collect::<Vec<_>>());
         assert_eq!(bench.deadline_ms(), Some(TICK_MS));
         bench.deliver(conn, &[resume(4, 500)]);
-        assert_eq!(beats(&bench.flush(conn)), [(4, 500)]);
+        let refused =
+            bench.flush(conn).iter().find_map(Frame::view::<Refusal>).map(|it| it.id.get());
+        assert_eq!(refused, Some(4), "nothing behind the definitions is released");
         bench.sleep_until(10_500);
         assert!(bench.flush(conn).is_empty());
         assert_eq!(bench.deadline_ms(), Some(10_000 + TICK_MS), "it wakes for the tick only");

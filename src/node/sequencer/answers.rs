@@ -7,7 +7,7 @@ use crate::node::ConnId;
 use crate::node::quotes::QuoteView;
 use crate::node::session::Rejection;
 use crate::question::Question;
-use crate::time::Now;
+use crate::time::{Mono, Now};
 use crate::wire::{Ended, ErrorCode, Op, Seq, U64};
 
 impl<S: Storage> Sequencer<S> {
@@ -25,8 +25,8 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
-    /// The fallback ladder: a live quote, the last one flagged STALE, or an explicit none. Nobody is
-    /// ahead of core, so nobody waits here for a cut.
+    /// The fallback ladder: a live quote, the last one flagged STALE, or an explicit none. A question about a cut
+    /// that core has not come to waits for it.
     fn begin_quotes(
         &mut self,
         now: Now,
@@ -36,11 +36,50 @@ impl<S: Storage> Sequencer<S> {
         let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn) else {
             return Ok(());
         };
-        querier.quotes.ask(now.mono, question, false, &mut self.places)?;
+        let waits = question.as_of > Seq::new(self.journal.next_seq());
+        querier.quotes.ask(now.mono, question, waits, &mut self.places)?;
+        if waits {
+            self.waiting.insert(conn);
+        }
         // It does not wait for a replay on the same connection.
         self.connections.set_bulk(conn, false);
         self.connections.mark_dirty(conn);
         Ok(())
+    }
+
+    /// Looks after questions about a cut that was ahead: core may have come to it, or their time may be over. One
+    /// look at all connections with such a question, of which there are none most of the time.
+    pub(super) fn settle_waiting(&mut self, now: Now) {
+        let next_seq = Seq::new(self.journal.next_seq());
+        for conn in std::mem::take(&mut self.waiting) {
+            let Some(SequencerPeer::Querier(querier)) = self.connections.peer_mut(conn) else {
+                continue;
+            };
+            let is_due = querier.quotes.handle_timeout(now.mono);
+            querier.quotes.settle(&mut self.places);
+            let is_reached = querier.quotes.next_cut().is_some_and(|cut| Some(cut) <= next_seq);
+            if is_due || is_reached {
+                self.connections.set_bulk(conn, false);
+                self.connections.mark_dirty(conn);
+            }
+            if self.waits(conn) {
+                self.waiting.insert(conn);
+            }
+        }
+    }
+
+    fn waits(&self, conn: ConnId) -> bool {
+        matches!(self.connections.peer(conn), Some(SequencerPeer::Querier(querier))
+            if querier.quotes.next_cut().is_some())
+    }
+
+    /// When the first question that waits for its cut has waited long enough.
+    pub(super) fn waited_until(&self) -> Option<Mono> {
+        let of = |conn: &ConnId| match self.connections.peer(*conn) {
+            Some(SequencerPeer::Querier(querier)) => querier.quotes.next_deadline(),
+            _ => None,
+        };
+        self.waiting.iter().filter_map(of).min()
     }
 
     /// The parts of an END frame that say how far this node is.

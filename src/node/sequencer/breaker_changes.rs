@@ -7,7 +7,7 @@
 //!   the one sequence. Whose it takes, and how many, is `reports`'s matter.
 //! * The breaker of requests to the exchange flaps where the exchange refuses some of them, on purpose or not, and the
 //!   feed flows meanwhile. A line for each change would hide what matters. So the first is a line, and those that
-//!   follow are summed up once in [`limits::REQUEST_CHANGES_LOG_EVERY`]. The topic has each.
+//!   follow are summed up once in [`limits::BREAKER_CHANGES_LOG_EVERY`]. The topic has each.
 
 use super::exchange::REQUEST_BREAKER;
 use super::{Sequencer, SequencerPeer};
@@ -28,7 +28,7 @@ pub(super) struct RequestChanges {
 
 impl RequestChanges {
     fn is_due(&self, now: Now) -> bool {
-        let is_long_ago = |at: Mono| now.mono.since(at) >= limits::REQUEST_CHANGES_LOG_EVERY;
+        let is_long_ago = |at: Mono| now.mono.since(at) >= limits::BREAKER_CHANGES_LOG_EVERY;
         self.told_at.is_none_or(is_long_ago)
     }
 
@@ -63,7 +63,7 @@ impl<S: Storage> Sequencer<S> {
         let is_ordered = change.reason >= Reason::OperatorForcedOpen;
         if name != REQUEST_BREAKER || is_ordered {
             self.connections.log(Level::Warn, text);
-        } else if self.request_changes.note(now) {
+        } else if self.reports.of_requests.note(now) {
             self.connections.log(Level::Info, format!("{text}; the feed is not concerned"));
         }
         self.publish_change(now, breaker_change(name, change));
@@ -71,7 +71,7 @@ impl<S: Storage> Sequencer<S> {
 
     /// Says how often the breaker of requests has changed, once a minute at most.
     pub(super) fn sum_up_request_changes(&mut self, now: Now) {
-        if let Some(count) = self.request_changes.poll(now) {
+        if let Some(count) = self.reports.of_requests.poll(now) {
             let text = format!(
                 "breaker {REQUEST_BREAKER}: {count} more changes since the last line about it: the exchange refuses \
                  requests or is late; the feed is not concerned"

@@ -542,28 +542,42 @@ impl Follower {
             looked += frames.len();
             let void_from = journal.void_from(position);
             for (frame, position) in frames.iter().zip(position..) {
+                let seq = frame.seq.get();
+                if seq == self.passed_seq.get() && seq < void_from && is_event(frame) {
+                    // The next event, as nearly all are: nothing is missing before it.
+                    self.passed_seq = frame.next_seq();
+                    if self.is_theirs(frame, market) {
+                        out.push(*frame);
+                    }
+                    continue;
+                }
                 let mark = frame.view::<Mark>();
                 if let Some(hole) = self.hole_before(frame, mark, position) {
                     return Err(hole);
                 }
-                if !is_event(frame) || frame.seq.get() >= void_from {
+                if !is_event(frame) || seq >= void_from {
                     continue;
                 }
-                if frame.seq.get() > self.passed_seq.get() {
+                if seq > self.passed_seq.get() {
                     out.extend(self.notice_of_jump(frame));
                 }
                 self.passed_seq = self.passed_seq.max(frame.next_seq());
-                let is_theirs = match self.config.shard {
-                    None => true,
-                    shard => market.owner(frame.instrument().index()) == shard,
-                };
-                if is_theirs {
+                if self.is_theirs(frame, market) {
                     out.push(*frame);
                 }
             }
             position += frames.len() as u64;
         }
         Ok(position)
+    }
+
+    /// Whether this follower is sent this event.
+    #[inline]
+    fn is_theirs(&self, frame: &Frame, market: &Market) -> bool {
+        match self.config.shard {
+            None => true,
+            shard => market.owner(frame.instrument().index()) == shard,
+        }
     }
 }
 

@@ -30,9 +30,7 @@ impl<S: Storage> Sequencer<S> {
         }
         match self.exchange.handle_control(now, frame) {
             ExchangeEvent::Ok => {}
-            ExchangeEvent::Close(text) => {
-                self.connections.refuse(conn, ErrorCode::Unexpected, text)
-            }
+            ExchangeEvent::Close(text) => self.connections.refuse_frame(conn, frame, text),
             ExchangeEvent::Start { feed, next_seq } => self.start_feed(now, feed, next_seq),
             ExchangeEvent::Resumed { next_seq } => {
                 if let Some(next_seq) = self.beyond_wanted(next_seq) {

@@ -19,7 +19,7 @@ use crate::planted::{Bug, is_planted};
 use crate::time::{ClockChange, Follow, Now, SteadyTime};
 use crate::wire::{
     DataKind, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Seq, Symbol, U16, U32,
-    U64,
+    U64, next_instrument_seq,
 };
 
 /// Stamps and remembers.
@@ -254,7 +254,7 @@ impl Market {
         if let Some(Some(known)) = self.instruments.get_mut(index.place())
             && let Some(next) = known.next_seqs.get_mut(usize::from(frame.kind))
         {
-            *next = frame.instrument_seq.get().wrapping_add(1);
+            *next = next_instrument_seq(frame.instrument_seq.get());
             known.last_seq = known.last_seq.max(frame.seq.get());
         }
         self.last_ts_recv = self.last_ts_recv.max(frame.ts_recv.get());

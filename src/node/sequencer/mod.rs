@@ -1,9 +1,8 @@
 //! The sequencer: the machine of the node that is called core.
 //!
-//! It holds the session with the exchange behind a circuit breaker, gives every frame its place in the
-//! one sequence, journals it, and only then lets anybody see it: the broker and the shards follow the
-//! journal, each at its own pace. It answers current quotes and replays from the journal. What it does
-//! not do: fan out (the broker does) or answer history queries (the shards do).
+//! It holds the session with the exchange behind a circuit breaker, gives every frame its place in the one sequence,
+//! journals it, and only then lets anybody see it: the broker and the shards follow the journal, each at its own pace.
+//! It answers current quotes and replays from the journal. Fan-out is the broker's, and history the shards'.
 //!
 //! Invariant: nothing leaves this node that the journal has not committed.
 //!
@@ -28,6 +27,7 @@ mod replays;
 mod reports;
 mod trim;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -46,7 +46,6 @@ use crate::wire::{
     Session, U32, U64, padded,
 };
 
-use breaker_changes::RequestChanges;
 use exchange::Exchange;
 use followers::{FollowerReply, Followers};
 use market::Market;
@@ -126,6 +125,8 @@ pub struct Sequencer<S: Storage> {
     scratch: Vec<Frame>,
     /// The places of all connections' questions for quotes.
     places: QuotePlaces,
+    /// Whose questions are about a cut that is ahead.
+    waiting: BTreeSet<ConnId>,
     /// Followers whose stream looked at much and found little: asked again in the next turn.
     scanning: Vec<ConnId>,
     replays: Replays,
@@ -139,7 +140,6 @@ pub struct Sequencer<S: Storage> {
     local_dropped: u64,
     /// Changes of other nodes' breakers.
     reports: Reports,
-    request_changes: RequestChanges,
     /// When it was last said that a shard holds the journal's trimming back.
     retained_logged_at: Option<Mono>,
 }
@@ -201,6 +201,7 @@ impl<S: Storage> Sequencer<S> {
             connections,
             scratch: Vec::new(),
             places: QuotePlaces::default(),
+            waiting: BTreeSet::new(),
             scanning: Vec::new(),
             replays: Replays::default(),
             is_held_back: false,
@@ -208,7 +209,6 @@ impl<S: Storage> Sequencer<S> {
             failure: None,
             local_dropped: 0,
             reports: Reports::new(&config.followers),
-            request_changes: RequestChanges::default(),
             retained_logged_at: None,
         })
     }
@@ -248,7 +248,7 @@ impl<S: Storage> Sequencer<S> {
                     }
                     Err(text) => {
                         self.followers.handle_protocol_error(now, index);
-                        self.connections.refuse(conn, ErrorCode::Unexpected, text);
+                        self.connections.refuse_frame(conn, frame, text);
                     }
                 }
                 self.connections.mark_dirty(conn);
@@ -533,6 +533,7 @@ impl<S: Storage> Service for Sequencer<S> {
             self.connections.mark_dirty(conn);
         }
         self.begin_replays(now);
+        self.settle_waiting(now);
     }
 
     fn on_commit(&mut self, now: Now) {
@@ -562,7 +563,8 @@ impl<S: Storage> Service for Sequencer<S> {
         }
         let of_journal = self.journal.next_deadline();
         let (exchange, followers) = (self.exchange.next_deadline(), self.followers.next_deadline());
-        [of_journal, exchange, followers, self.replays.next_due()].into_iter().flatten().min()
+        let asked = [self.replays.next_due(), self.waited_until()];
+        [of_journal, exchange, followers].into_iter().chain(asked).flatten().min()
     }
 
     fn fill(&mut self, now: Now, conn: ConnId) -> Filled {

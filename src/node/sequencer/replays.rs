@@ -125,9 +125,9 @@ pub(super) struct Replay {
     index_end: InstrumentIndex,
     /// Definitions up to this index have been sent.
     next_index: InstrumentIndex,
-    /// Every instrument is named, also one whose frames are not wanted: whoever follows everything gets
-    /// those from the broker, and must be able to distinguish them.
-    names_all: bool,
+    /// The whole sequence, the system's frames included: the broker sends them to whoever follows everything, who
+    /// would else be left with holes.
+    is_everything: bool,
     position: u64,
     to_seq: u64,
     rows: u32,
@@ -232,11 +232,11 @@ impl<S: Storage> Sequencer<S> {
         let index_end = self.market.values().index_end();
         let replay = Replay {
             id: query.id.get(),
-            look_from: pattern.key(),
+            look_from: pattern.key().filter(|_| !pattern.is_everything()),
             meant: vec![0; index_end.place().div_ceil(64)],
             index_end,
             next_index: InstrumentIndex::FIRST,
-            names_all: pattern.is_everything(),
+            is_everything: pattern.is_everything(),
             pattern,
             position: self.journal.position_of_seq(query.from.get()),
             // Instruments that come later are not meant, and a replay must end.
@@ -394,6 +394,9 @@ impl Replay {
     /// The kinds that are wanted of an instrument.
     #[inline]
     fn kinds_of(&self, index: InstrumentIndex) -> u16 {
+        if self.is_everything {
+            return self.pattern.kinds();
+        }
         let bits = self.meant.get(index.place() / 64).copied().unwrap_or(0);
         if bits >> (index.place() % 64) & 1 == 0 { 0 } else { self.pattern.kinds() }
     }
@@ -404,7 +407,7 @@ impl Replay {
             && piece.looked < piece.look_max
         {
             piece.looked += 1;
-            if self.names_all || self.kinds_of(self.next_index) != 0 {
+            if self.kinds_of(self.next_index) != 0 {
                 let definition = values.definition(self.next_index);
                 let delivery = Flags::SNAPSHOT | Flags::REPLAY;
                 out.extend(definition.map(|frame| frame.delivered(delivery)));

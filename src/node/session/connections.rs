@@ -20,7 +20,7 @@ use crate::node::{Action, ConnId, DialId, Level, LocalFault};
 use crate::planted::{Bug, is_planted};
 use crate::question::Questions;
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, Frame, Message, Refusal};
+use crate::wire::{ErrorCode, Frame, Message, Refusal, unpadded};
 
 /// One connection.
 #[derive(Debug)]
@@ -458,6 +458,18 @@ impl<P> Connections<P> {
         self.close_after_flush(id);
     }
 
+    /// Refuses a connection for a frame that has no place. One that refuses us is closed without a word: its sender
+    /// reads no more.
+    pub fn refuse_frame(&mut self, id: ConnId, frame: &Frame, text: &str) {
+        match frame.view::<Refusal>() {
+            Some(refusal) => {
+                self.log(Level::Info, format!("{text}: {}", unpadded(&refusal.text)));
+                self.close_after_flush(id);
+            }
+            None => self.refuse(id, ErrorCode::Unexpected, text),
+        }
+    }
+
     /// Refuses everybody: the node stops.
     pub fn refuse_all(&mut self, code: ErrorCode, text: &str) {
         for slot in 0..self.slots.len() {
@@ -513,10 +525,8 @@ impl<P> Connections<P> {
     /// The next connection with something to send; see [`super::Node::poll_dirty`].
     #[inline]
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
-        loop {
-            let next = self.dirty.pop_front();
-            self.round.note_flushed(next.is_some());
-            let id = next?;
+        while let Some(id) = self.dirty.pop_front() {
+            self.round.note_flushed(true);
             if let Some(Some(connection)) = self.slots.get_mut(id.slot as usize)
                 && connection.id == id
             {
@@ -528,6 +538,8 @@ impl<P> Connections<P> {
             }
             return Some(id);
         }
+        self.round.note_flushed(false);
+        None
     }
 
     /// The outbox of a connection, closing ones included.

@@ -415,6 +415,11 @@ fn handle_frame<S: Service>(service: &mut S, now: Now, conn: ConnId, frame: &Fra
             }
         };
     }
+    if frame.view::<Refusal>().is_some_and(|refusal| refusal.id.get() == 0) {
+        // It speaks of the connection, and its sender closes: there is nobody to answer.
+        service.connections_mut().refuse_frame(conn, frame, "a peer refuses");
+        return Handled::Here;
+    }
     if asks && handle_question_frame(service, now, conn, frame) {
         return Handled::Here;
     }

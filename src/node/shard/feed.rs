@@ -32,13 +32,15 @@ pub(super) struct Feed {
     base_seq: Seq,
     /// since then.
     since: Mono,
+    /// What was last found to be possible. Time only adds to it.
+    possible_seq: Seq,
 }
 
 impl Default for Feed {
     fn default() -> Feed {
         let (passed_seq, base_seq) = (Seq::FIRST, Seq::FIRST);
         let (seat, acked_seq, since) = (Seat::default(), Seq::FIRST, Mono::default());
-        Feed { seat, passed_seq, acked_seq, base_seq, since }
+        Feed { seat, passed_seq, acked_seq, base_seq, since, possible_seq: Seq::FIRST }
     }
 }
 
@@ -47,16 +49,27 @@ impl Feed {
     fn begin(&mut self, now: Now, passed_seq: Seq, acked_seq: Seq, base_seq: Seq) {
         (self.passed_seq, self.acked_seq) = (passed_seq, acked_seq);
         (self.base_seq, self.since) = (base_seq, now.mono);
+        self.possible_seq = base_seq;
     }
 
     /// The feeder says that everything before `next_seq` has been sent.
     ///
     /// # Errors
     /// When no sequence can have come so far.
-    pub(super) fn check(&self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
+    #[inline]
+    pub(super) fn check(&mut self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
+        if next_seq <= self.possible_seq {
+            return Ok(());
+        }
+        self.check_growth(now, next_seq)
+    }
+
+    #[inline(never)]
+    fn check_growth(&mut self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
         let seconds = now.mono.since(self.since).as_secs().saturating_add(1);
         let growth = seconds.saturating_mul(limits::RATE_EVENTS_PER_S_MAX);
-        if next_seq.get() > self.base_seq.get().saturating_add(growth) {
+        self.possible_seq = Seq::or_first(self.base_seq.get().saturating_add(growth));
+        if next_seq > self.possible_seq {
             let text = "no sequence has come so far by now";
             return Err(Rejection::new(ErrorCode::Unexpected, text));
         }

@@ -19,47 +19,76 @@ use crate::node::Service;
 use crate::node::session::Rejection;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Definition, ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, Kind, Seq};
+use crate::wire::{Definition, ErrorCode, FRAME_BYTES, Frame, Gap, GapReason, Seq};
 
 /// Frames that one read of a connection can bring.
 const PENDING_MAX: usize = limits::READ_BYTES_PER_TURN_MAX / FRAME_BYTES;
 
 impl<S: Storage> Shard<S> {
-    /// A data frame or a gap.
+    /// A data frame that is no statement. Each frame comes here, so this is a part of its only caller, and what
+    /// seldom happens stands elsewhere.
+    #[inline]
     pub(super) fn store(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         if self.feed.seat.holder() != Some(conn) {
             return Ok(());
         }
-        if frame.kind == Kind::Definition as u8 {
-            self.check_owner(frame)?;
-        }
-        let stored = if let Some(gap) = frame.view::<Gap>() {
-            let next_seq = Seq::behind(gap.to_seq.get());
-            self.feed.check(now, next_seq)?;
-            self.feed.pass(next_seq);
-            if gap.reason == GapReason::Corrupt as u8 {
-                self.store_hole(now, gap)
-            } else {
-                self.begin_later(now, gap)
-            }
-        } else if is_statement(frame) {
-            self.store_statement(frame)
-        } else {
-            self.pass_frame(now, frame)?;
-            if frame.seq.get() < self.log.next_seq() {
-                self.duplicates += 1;
-                Ok(())
-            } else {
-                self.store_event(frame)
-            }
-        };
-        match stored {
+        self.pass_frame(now, frame)?;
+        match self.store_event(frame) {
             Ok(()) => Ok(()),
-            Err(AppendError::OutOfOrder { .. } | AppendError::NotData(_)) => {
+            Err(error) => self.handle_append_error(frame, &error),
+        }
+    }
+
+    /// A definition: a statement ahead of events is stored here. Whether it was one.
+    #[inline(never)]
+    pub(super) fn store_if_statement(
+        &mut self,
+        conn: ConnId,
+        frame: &Frame,
+    ) -> Result<bool, Rejection> {
+        if self.feed.seat.holder() != Some(conn) {
+            return Ok(true);
+        }
+        self.check_owner(frame)?;
+        if !is_statement(frame) {
+            return Ok(false);
+        }
+        let stored = self.store_statement(frame);
+        stored.or_else(|error| self.handle_append_error(frame, &error)).map(|()| true)
+    }
+
+    /// What is not to be had.
+    #[inline(never)]
+    pub(super) fn store_gap(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        frame: &Frame,
+    ) -> Result<(), Rejection> {
+        if self.feed.seat.holder() != Some(conn) {
+            return Ok(());
+        }
+        let Some(gap) = frame.view::<Gap>() else { return Ok(()) };
+        let next_seq = Seq::behind(gap.to_seq.get());
+        self.feed.check(now, next_seq)?;
+        self.feed.pass(next_seq);
+        let stored = if gap.reason == GapReason::Corrupt as u8 {
+            self.store_hole(now, gap)
+        } else {
+            self.begin_later(now, gap)
+        };
+        stored.or_else(|error| self.handle_append_error(frame, &error))
+    }
+
+    /// The log has not taken a frame.
+    #[cold]
+    fn handle_append_error(&mut self, frame: &Frame, error: &AppendError) -> Result<(), Rejection> {
+        match error {
+            AppendError::OutOfOrder { .. } | AppendError::NotData(_) => {
                 Err(Rejection::new(ErrorCode::Unexpected, "no log can hold this frame"))
             }
-            Err(AppendError::NotReady) => self.keep_back(frame),
-            Err(error) => {
+            AppendError::NotReady => self.keep_back(frame),
+            error => {
                 // Core begins again from what the log has: nothing of this connection is kept back.
                 self.is_held_back = true;
                 self.pending.clear();
@@ -116,7 +145,12 @@ impl<S: Storage> Shard<S> {
         Err(Rejection::new(ErrorCode::NotOwner, "the partition of core is another"))
     }
 
+    #[inline]
     fn store_event(&mut self, frame: &Frame) -> Result<(), AppendError> {
+        if frame.seq.get() < self.log.next_seq() {
+            self.duplicates += 1;
+            return Ok(());
+        }
         let position = self.append(LogEntry::Event(frame))?;
         self.index.note(position, frame);
         self.has_updates = true;

@@ -307,7 +307,13 @@ impl<S: Storage> Service for Shard<S> {
             return self.keep_back(frame);
         }
         match frame.kind() {
-            Some(kind) if kind.is_data() || kind == Kind::Gap => self.store(now, conn, frame),
+            Some(Kind::Gap) => self.store_gap(now, conn, frame),
+            Some(kind) if kind.is_data() => {
+                if kind == Kind::Definition && self.store_if_statement(conn, frame)? {
+                    return Ok(());
+                }
+                self.store(now, conn, frame)
+            }
             _ => {
                 let beat = frame.view::<Heartbeat>().ok_or_else(Rejection::out_of_place)?;
                 self.note_heartbeat(now, beat)

@@ -15,6 +15,8 @@ use crate::wire::{
     Cancel, Counted, EndStatus, Ended, Flags, I64, Op, Query, Refusal, Run, Trade, U16, padded,
 };
 
+mod pages;
+
 const SYMBOLS: [&str; 5] = ["ABEV3", "ABEV4", "AB", "BBAS3", "ITUB4"];
 
 /// How far event times stray from the order of receipt.
@@ -41,6 +43,8 @@ struct Asked {
     to: u64,
     by_receive: bool,
     as_of: u64,
+    /// For Range.
+    after_seq: u64,
 }
 
 impl Asked {
@@ -60,6 +64,7 @@ impl Asked {
             .about(self.patterns.iter().map(|text| padded(text)))
             .unwrap()
             .cut_at(Seq::new(self.as_of))
+            .after(Seq::new(self.after_seq))
     }
 
     fn time(&self, frame: &Frame) -> u64 {
@@ -154,6 +159,7 @@ impl Model {
             Op::Range => {
                 let mut rows: Vec<Frame> = own.iter().filter(in_time).copied().collect();
                 rows.sort_by_key(|frame| (asked.time(frame), frame.seq.get()));
+                rows.retain(|row| (asked.time(row), row.seq.get()) > (asked.from, asked.after_seq));
                 let mut trades = rows.iter().enumerate().filter(|(_, frame)| is_trade(frame));
                 if limit > 0
                     && let Some((beyond, _)) = trades.nth(limit)
@@ -315,14 +321,23 @@ impl World {
         let from = time(&mut self.random);
         let to = from + self.random.below(self.received);
         let whole = self.random.below(3) == 0;
-        let (from, to) = if whole { (0, u64::MAX) } else { (from, to) };
+        let (mut from, to) = if whole { (0, u64::MAX) } else { (from, to) };
+        let by_receive = self.random.below(3) == 0;
+        let mut after_seq = 0;
+        if op == Op::Range && self.random.below(2) == 0 {
+            // The next page behind a row, which need not be in the answer.
+            let row = self.model.frames[pick(&mut self.random, self.model.frames.len())];
+            from = if by_receive { row.ts_recv.get() } else { row.ts_event.get() };
+            after_seq = row.seq.get();
+        }
         Asked {
             op,
             patterns: lists[pick(&mut self.random, lists.len())].to_vec(),
             limit: u32::try_from(limits[pick(&mut self.random, limits.len())]).unwrap(),
             from,
             to,
-            by_receive: self.random.below(3) == 0,
+            by_receive,
+            after_seq,
             as_of: if self.random.below(3) == 0 {
                 6 + self.random.below(self.next_seq - 5)
             } else {
@@ -433,6 +448,7 @@ fn more_rows_out_of_order_than_can_be_held_are_looked_for_again() {
         to: u64::MAX,
         by_receive: false,
         as_of: 0,
+        after_seq: 0,
     };
     let mut read = |op, limit| {
         bench.deliver(conn, &asked(op, limit).question().frames());

@@ -180,6 +180,8 @@ impl<S: Storage> Shard<S> {
         conn: ConnId,
         question: Question,
     ) -> Result<(), Rejection> {
+        // Whose symbol it is does not matter then.
+        HistoryAnswer::op_of(&question.query)?;
         let Some(ShardPeer::Querier(querier)) = self.connections.peer_mut(conn) else {
             return Ok(());
         };
@@ -258,7 +260,7 @@ impl<S: Storage> Shard<S> {
             Some(as_of) => places.into_iter().filter(|place| is_known(place, as_of)).collect(),
             None => places,
         };
-        HistoryAnswer::new(&question.query, question.as_of, places, &self.index, &self.log)
+        HistoryAnswer::new(question, places, &self.index, &self.log)
     }
 
     /// Looks after questions that wait: the log may have come far enough, or their time may be over.

@@ -445,6 +445,10 @@ fn what_cannot_be_answered_is_refused_with_the_reason() {
         assert_eq!(refusal(&answer), code as u16, "{op:?} {symbol} {limit}");
         assert_eq!(answer.len(), 1);
     }
+    // Who owns the symbol does not matter.
+    let answer = bench.ask(Op::Quote, "PETR4", 1, 0, u64::MAX);
+    let text = crate::wire::unpadded(&answer[0].view::<Refusal>().unwrap().text);
+    assert_eq!(text, "a shard answers for history and nothing else");
 }
 
 #[test]

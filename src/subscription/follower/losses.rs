@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::limits::{INSTRUMENTS_MAX, LOSSES_REMEMBERED_MAX};
-use crate::wire::{Frame, GapReason, InstrumentId, Seq};
+use crate::wire::{Frame, GapReason, InstrumentId, Seq, next_instrument_seq};
 
 /// Counters at most: quotes, trades, cancellations and one system kind of every instrument. What is
 /// beyond is not checked.
@@ -58,7 +58,7 @@ impl Losses {
         let number = frame.instrument_seq.get();
         let is_known = self.positions.contains_key(&key(frame));
         if number != 0 && (is_known || self.positions.len() < COUNTERS_MAX) {
-            let position = Position { next: number.wrapping_add(1), seq: frame.seq.get() };
+            let position = Position { next: next_instrument_seq(number), seq: frame.seq.get() };
             self.positions.insert(key(frame), position);
         }
     }
@@ -114,6 +114,21 @@ impl Losses {
 
 /// From the number that was due to the one that came; `None` when it is that one, an older one, or none.
 fn jump(due: u32, came: u32) -> Option<u64> {
-    let ahead = came.wrapping_sub(due);
+    // Across the end of the numbers there is no 0.
+    let ahead = came.wrapping_sub(due).wrapping_sub(u32::from(came < due));
     (came != 0 && ahead != 0 && ahead <= u32::MAX / 2).then_some(u64::from(ahead))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_number_follows_the_last() {
+        assert_eq!(jump(next_instrument_seq(u32::MAX), 1), None, "nothing is missing");
+        assert_eq!(jump(u32::MAX, 1), Some(1));
+        assert_eq!(jump(u32::MAX - 1, 3), Some(4));
+        assert_eq!((jump(5, 4), jump(1, u32::MAX)), (None, None), "an older one");
+        assert_eq!((jump(5, 5), jump(5, 9), jump(5, 0)), (None, Some(4), None));
+    }
 }

@@ -23,8 +23,8 @@ use super::Symbols;
 use crate::feed::Pattern;
 use crate::planted::{Bug, is_planted};
 use crate::wire::{
-    FeedStatus, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentId, Kind, Mode, Op, Query, Seq,
-    SnapshotEnd, Subscribe, Subscribed, U16, U32, padded,
+    Ended, FeedStatus, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentId, Kind, Mode, Op,
+    Query, Seq, SnapshotEnd, Subscribe, Subscribed, U16, U32, padded,
 };
 
 /// What a caller subscribes to.
@@ -308,6 +308,12 @@ impl Follower {
         self.request.mode == Mode::Lossless
     }
 
+    /// Whether it goes back to history. Only the market has one: core's journal has other frames under the numbers
+    /// of another source.
+    fn fills_gaps(&self) -> bool {
+        self.is_lossless() && self.request.source == Request::MARKET
+    }
+
     fn handle_snapshot_value(&mut self, frame: &Frame) {
         if !self.wants(frame) {
             return;
@@ -344,7 +350,7 @@ impl Follower {
         if stated <= next_seq {
             return;
         }
-        if self.is_raw && self.is_lossless() {
+        if self.is_raw && self.fills_gaps() {
             self.look_up(next_seq, stated, None);
         } else {
             self.next_seq = Some(stated);
@@ -366,7 +372,7 @@ impl Follower {
         }
         let wanted = self.wants(frame);
         let hole = if wanted { self.losses.hole_before(frame) } else { None };
-        if self.is_lossless()
+        if self.fills_gaps()
             && seq > self.checked_seq
             && let Some(to_seq) = seq
         {
@@ -455,7 +461,7 @@ impl Follower {
         let missed = Some(gap.missed.get()).filter(|&missed| missed != u64::MAX);
         let Some(reason) = GapReason::from_number(gap.reason) else { return };
         match reason {
-            GapReason::Lapped | GapReason::BeforeRing if self.is_lossless() => {
+            GapReason::Lapped | GapReason::BeforeRing if self.fills_gaps() => {
                 // Who has no place yet was promised nothing from before the gap.
                 let begin = self.next_seq.unwrap_or(Seq::or_first(from_seq));
                 if to_seq >= begin.get() && to_seq < u64::MAX {
@@ -507,13 +513,22 @@ impl Follower {
         }
     }
 
-    /// Core has sent all that it has of the piece. What is still missing does not exist any more:
-    /// `first_held` is the oldest `seq` that core still has.
-    pub fn handle_history_end(&mut self, first_held: Option<Seq>) {
+    /// Core has sent all that it has of the piece. What is still missing does not exist any more: `covered_from` is
+    /// the oldest `seq` that core still has.
+    ///
+    /// A journal that ends before the piece does (`as_of`) has no frames there yet, and whoever told of some did not
+    /// have them from core. They are not lost: the follower goes on at the journal's end, and the shell subscribes
+    /// again.
+    pub fn handle_history_end(&mut self, end: &Ended) {
         let Some(history_range) = self.history_range.take() else { return };
-        self.next_seq = self.next_seq.max(Some(history_range.to_seq));
+        let (first_held, as_of) = (Seq::from_field(end.covered_from), Seq::from_field(end.as_of));
+        let is_short = as_of.is_some_and(|as_of| as_of < history_range.to_seq)
+            && !is_planted(Bug::TakeShortReplayForWhole);
+        let to_seq = as_of.filter(|_| is_short).unwrap_or(history_range.to_seq);
+        self.is_misplaced |= is_short;
+        self.next_seq = self.next_seq.max(Some(to_seq));
         self.seen_seq = self.next_seq;
-        let (from_seq, to_seq) = (history_range.from_seq.get(), history_range.to_seq.get());
+        let (from_seq, to_seq) = (history_range.from_seq.get(), to_seq.get());
         let lost_to = Seq::number(first_held).min(to_seq);
         let shown = Some(history_range.missed).filter(|&missed| missed > 0);
         if from_seq < lost_to {
@@ -523,7 +538,7 @@ impl Follower {
             // Core has the span, and not all frames that were numbered in it.
             self.report_lost(GapReason::SourceLost, from_seq, to_seq - 1, shown);
         }
-        if let Some(held) = history_range.held {
+        if let Some(held) = history_range.held.filter(|_| !is_short) {
             self.handle_live(&held);
         }
     }

@@ -46,7 +46,8 @@ fn history(follower: &mut Follower, frame: &Frame) -> Vec<Event> {
 }
 
 fn history_end(follower: &mut Follower, first_held: u64) -> Vec<Event> {
-    follower.handle_history_end(Seq::new(first_held));
+    let covered_from = U64::new(first_held);
+    follower.handle_history_end(&Ended { covered_from, ..Ended::default() });
     reported(follower)
 }
 
@@ -110,6 +111,28 @@ fn a_gap_is_filled_from_history_before_the_feed_goes_on() {
     assert_eq!(history_end(&mut follower, 1), []);
     assert_eq!(follower.next_read(), broker_from(10));
     assert_eq!(broker(&mut follower, &trade(10, 1)), [Event::Data(trade(10, 1))]);
+}
+
+#[test]
+fn cores_journal_is_not_asked_for_the_frames_of_another_source() {
+    let mut follower = follower("*", 0, 1);
+    follower.request.source = 4;
+    assert_eq!(broker(&mut follower, &every(1)), [Event::Data(every(1))]);
+    for (reason, from, to) in [(GapReason::SourceLost, 2, 4), (GapReason::Lapped, 5, 9)] {
+        let told = broker(&mut follower, &gap(reason, from, to));
+        assert_eq!(
+            told,
+            [lost(reason, from, to, None)],
+            "the broker of an older program says more"
+        );
+        assert_eq!(follower.next_read(), broker_from(to + 1));
+    }
+    let missed = part(GapReason::Lapped, (2, 9), 1, 8);
+    assert_eq!(broker(&mut follower, &every(10)), [missed, Event::Data(every(10))]);
+    let missed = part(GapReason::SourceLost, (11, 11), 1, 1);
+    assert_eq!(broker(&mut follower, &every(12)), [missed, Event::Data(every(12))]);
+    broker(&mut follower, &beat(20));
+    assert_eq!(follower.next_read(), broker_from(20));
 }
 
 #[test]
@@ -475,4 +498,34 @@ fn who_waits_for_a_core_that_is_away_is_told() {
     follower.handle_broker_lost();
     assert!(reported(&mut follower).is_empty(), "it is stale for another reason");
     assert_eq!(broker(&mut follower, &snapshot_end(1)), [live(1), Event::Current]);
+}
+
+#[test]
+fn a_journal_that_ends_before_the_piece_is_no_loss() {
+    let mut follower = follower("*", 0, 1);
+    // Whoever says that has frames that core does not.
+    follower.handle_broker_frame(&gap(GapReason::BeforeRing, 1, 1_000));
+    assert_eq!(follower.next_read(), history_of(1, 1_001));
+    for seq in 1..=3 {
+        history(&mut follower, &trade(seq, 1));
+    }
+    let (covered_from, as_of) = (U64::new(1), U64::new(4));
+    follower.handle_history_end(&Ended { covered_from, as_of, ..Ended::default() });
+    assert_eq!(reported(&mut follower), []);
+    assert!(follower.must_subscribe_again());
+    follower.handle_broker_lost();
+    assert_eq!(follower.next_read(), broker_from(4), "what comes there is still wanted");
+}
+
+#[test]
+fn a_frame_that_waits_behind_a_piece_that_core_does_not_have_is_dropped() {
+    let mut follower = follower("*", 0, 1);
+    broker(&mut follower, &every(1));
+    broker(&mut follower, &every(9));
+    assert_eq!(follower.next_read(), history_of(2, 9));
+    let (covered_from, as_of) = (U64::new(1), U64::new(2));
+    follower.handle_history_end(&Ended { covered_from, as_of, ..Ended::default() });
+    assert_eq!(reported(&mut follower), []);
+    follower.handle_broker_lost();
+    assert_eq!(follower.next_read(), broker_from(2));
 }

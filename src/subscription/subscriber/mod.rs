@@ -350,8 +350,12 @@ impl Subscriber {
     fn handle_core_frame(&mut self, now: Now, frame: &Frame) {
         if let Some(end) = frame.view::<Ended>() {
             self.core.backoff.reset();
-            self.follower.handle_history_end(Seq::from_field(end.covered_from));
+            self.follower.handle_history_end(end);
             self.disconnect(now, Upstream::Core);
+            if self.follower.must_subscribe_again() {
+                log::warn!("the broker is ahead of core's journal; subscribing again");
+                self.leave(now, Upstream::Broker);
+            }
             // It was not read meanwhile, which is no silence.
             self.broker.last_heard = now.mono;
         } else if let Some(session) = frame.view::<Session>() {

@@ -255,3 +255,36 @@ fn a_missed_epoch_may_have_begun_anywhere_in_the_one_before() {
     let frames = bench.read(conn);
     assert_eq!(gaps(&frames), [(GapReason::Void as u8, 6, 9)], "epoch 3 is not known");
 }
+
+#[test]
+fn names_that_a_publisher_states_reach_who_is_connected() {
+    for mode in [Mode::Lossless, Mode::Latest, Mode::Conflate] {
+        let (mut bench, core) = Bench::first_epoch();
+        let readers = ["*", "ABEV*"].map(|pattern| bench.subscribe(pattern, mode, 0));
+        let watch_list = bench.subscribe("PETR4", mode, 0);
+        for conn in readers.into_iter().chain([watch_list]) {
+            bench.read(conn);
+        }
+        // A second instrument that no frame of the ring defines, its last value, and where core goes on.
+        bench.deliver(core, &[stated(definition(2, 2, "ABEV3")), stated(quote(4, 2))]);
+        for conn in readers {
+            assert!(bench.read(conn).is_empty(), "{mode:?}: core has not stated all");
+        }
+        bench.deliver(core, &[beat_to(6)]);
+        for conn in readers {
+            let frames = bench.read(conn);
+            assert!(frames.iter().all(|frame| frame.has(Flags::SNAPSHOT)), "{mode:?}");
+            assert!(frames.iter().all(|frame| frame.kind == Kind::Definition as u8), "{mode:?}");
+            assert!(frames.iter().any(|it| it.instrument() == instrument(2)), "{mode:?}");
+        }
+        assert!(bench.read(watch_list).iter().all(|it| it.instrument() == instrument(0)));
+        // They go on where they were.
+        bench.deliver(core, &[quote(6, 2), quote(7, 0)]);
+        bench.wait_ms(100);
+        assert_eq!(data_seqs(&bench.read(readers[0])), [6, 7], "{mode:?}");
+        assert_eq!(data_seqs(&bench.read(readers[1])), [6], "{mode:?}");
+        assert_eq!(data_seqs(&bench.read(watch_list)), [7], "{mode:?}");
+        bench.deliver(core, &[stated(definition(2, 2, "ABEV3")), beat_to(8)]);
+        assert!(bench.read(readers[0]).is_empty(), "{mode:?}: that is known");
+    }
+}

@@ -19,6 +19,8 @@ struct Reader {
     held: BTreeMap<u64, Frame>,
     next_seq: Option<u64>,
     gaps: Vec<(u8, u64, u64)>,
+    /// Names and values that are not of the sequence.
+    stated: Vec<Frame>,
     patterns_all: bool,
 }
 
@@ -75,6 +77,11 @@ impl Group {
 
     /// A publisher of the next epoch, which begins at `start`.
     fn begin(&mut self, start: u64) {
+        self.begin_behind(start, 0);
+    }
+
+    /// The same of one that has everything before `next_seq` when it comes; 0 = it does not say.
+    fn begin_behind(&mut self, start: u64, next_seq: u64) {
         self.epoch += 1;
         let conn = self.conn();
         if let Some(old) = self.publisher.replace(conn) {
@@ -86,6 +93,7 @@ impl Group {
             source: MARKET,
             epoch: U32::new(self.epoch),
             epoch_start: U64::new(start),
+            next_seq: U64::new(next_seq),
             ..Session::default()
         };
         let at = Heartbeat { next_seq: U64::new(start), ..Heartbeat::default() };
@@ -126,6 +134,7 @@ impl Group {
             held: BTreeMap::new(),
             next_seq: None,
             gaps: Vec::new(),
+            stated: Vec::new(),
             patterns_all: pattern == "*",
         });
         self.broker.handle_open(self.now, conn, Origin::LOCAL);
@@ -327,6 +336,8 @@ impl Reader {
             assert!(if self.patterns_all { seq == next } else { seq >= next }, "{seq}, not {next}");
             self.held.insert(seq, *frame);
             self.next_seq = Some(seq + 1);
+        } else if frame.has(Flags::SNAPSHOT) {
+            self.stated.push(*frame);
         }
     }
 
@@ -485,13 +496,7 @@ fn a_stalled_subscriber_stops_nobody_and_gets_a_gap() {
 fn a_further_reactor_knows_values_that_are_not_of_the_sequence() {
     let mut group = Group::new(1, 32, 1);
     group.begin(1);
-    let mut value = quote(0, 0);
-    value.flags = U16::new(Flags::SNAPSHOT);
-    value.renew_crc();
-    let mut known = definition(0, 0, "PETR4");
-    known.flags = U16::new(Flags::SNAPSHOT);
-    known.renew_crc();
-    group.to_publish.extend([known, value]);
+    group.to_publish.extend([stated(definition(0, 0, "PETR4")), stated(quote(0, 0))]);
     group.settle();
     let source = |group: &Group| {
         let source = group.fanouts[0].readers.sources[usize::from(MARKET)].as_ref().unwrap();
@@ -508,6 +513,21 @@ fn a_further_reactor_knows_values_that_are_not_of_the_sequence() {
 }
 
 #[test]
+fn subscribers_of_all_reactors_wait_until_the_broker_has_caught_up() {
+    let mut group = Group::new(1, 32, 1);
+    let readers = [0, 1].map(|_| group.subscribe("*", Mode::Lossless, 100));
+    group.begin_behind(1, 4);
+    group.publish(definition(1, 0, "PETR4"));
+    group.publish(quote(2, 0));
+    group.settle();
+    assert_eq!(readers.map(|reader| group.readers[reader].next_seq), [None, None]);
+    assert_ne!(group.home_of(readers[0]), group.home_of(readers[1]));
+    group.publish(quote(3, 0));
+    group.settle();
+    assert_eq!(readers.map(|reader| group.readers[reader].next_seq), [Some(4), Some(4)]);
+}
+
+#[test]
 fn places_are_counted_over_all_reactors_and_given_back() {
     let mut group = Group::with_readers(2, 32, 100);
     assert_eq!(group.broker.subscribers(), 3);
@@ -517,4 +537,16 @@ fn places_are_counted_over_all_reactors_and_given_back() {
     let again = group.subscribe("*", Mode::Lossless, 100);
     group.settle();
     assert_eq!(group.home_of(again), home, "where the fewest are");
+}
+
+#[test]
+fn subscribers_of_further_reactors_learn_names_that_a_publisher_states() {
+    let mut group = Group::with_readers(2, 32, 100);
+    let at = beat_to(group.truth.len() as u64 + 1);
+    group.to_publish.extend([stated(definition(0, 9, "ABEV3")), at]);
+    group.settle();
+    for reader in &group.readers {
+        let named = reader.stated.iter().filter(|it| it.instrument() == instrument(9)).count();
+        assert_eq!(named, 1, "on reactor {:?}", reader.home);
+    }
 }

@@ -179,6 +179,33 @@ fn whoever_leaves_while_it_joins_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_name_that_is_stated_in_the_middle_of_a_snapshot_is_part_of_it() {
+    let (mut bench, publisher) = Bench::many(900);
+    bench.broker.work_mut().bound_frames(50);
+    let reader = bench.subscribe("*", Mode::Lossless, 0);
+    let mut frames = Vec::new();
+    let mut is_stated = false;
+    for _ in 0..1_000 {
+        let sent = bench.turn(publisher, &[]);
+        let ours = sent.into_iter().filter(|(conn, _)| *conn == reader);
+        frames.extend(ours.flat_map(|(_, frames)| frames));
+        let named = frames.iter().filter_map(Frame::view::<Definition>).count();
+        if named > 0 && !is_stated {
+            is_stated = true;
+            assert!(named < 900, "the snapshot takes several turns");
+            // An instrument that it has passed.
+            bench.deliver(publisher, &[stated(definition(901, 0, "ABEV3")), beat_to(901)]);
+        }
+    }
+    let mut definitions = frames.iter().filter_map(Frame::view::<Definition>);
+    let last = definitions.rfind(|it| InstrumentId::from(it.instrument) == instrument(0)).unwrap();
+    assert_eq!(last.symbol, "ABEV3".parse().unwrap());
+    let is_end = |frame: &&Frame| frame.view::<SnapshotEnd>().is_some();
+    assert_eq!(frames.iter().filter(is_end).count(), 1);
+    assert!(frames.last().is_some_and(|last| last.view::<SnapshotEnd>().is_some()));
+}
+
+#[test]
 fn a_snapshot_has_a_part_of_each_turn_and_is_whole() {
     let (mut bench, publisher) = Bench::many(900);
     bench.broker.work_mut().bound_frames(50);

@@ -1,6 +1,29 @@
 //! Which followers core feeds: those that have a part of its journal, by the identity of their epoch.
 
 use super::*;
+
+#[test]
+fn numbers_of_an_instrument_go_on_across_starts_of_core_and_end_with_no_zero() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    bench.deliver(exchange, &[quote(3, 0), quote(4, 0), trade(5, 0)]);
+    let mut bench = bench.restart();
+    let exchange = bench.exchange(FEED, 6, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
+    bench.deliver(exchange, &[quote(6, 0), trade(7, 0), quote(8, 1)]);
+    let numbers = |bench: &Bench, kind: Kind| -> Vec<(u32, u32)> {
+        let frames = bench.journaled();
+        let own = frames.iter().filter(|frame| frame.kind() == Some(kind));
+        own.map(|f| (f.instrument().index().get(), f.instrument_seq.get())).collect()
+    };
+    assert_eq!(numbers(&bench, Kind::Quote), [(0, 1), (0, 2), (0, 3), (1, 1)]);
+    assert_eq!(numbers(&bench, Kind::Trade), [(0, 1), (0, 2)]);
+
+    let mut last = *bench.journaled().iter().find(|f| f.kind() == Some(Kind::Quote)).unwrap();
+    last.instrument_seq = U32::new(u32::MAX);
+    bench.core.market.note(&last);
+    bench.deliver(exchange, &[quote(9, 0)]);
+    assert_eq!(numbers(&bench, Kind::Quote).last(), Some(&(0, 1)), "0 says that there is none");
+}
 use crate::log::{EpochEntry, NewEpoch};
 
 const BROKER: u32 = 1;

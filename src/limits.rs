@@ -133,8 +133,8 @@ pub const BREAKER_TRANSITIONS_MAX: usize = 16;
 pub const BREAKER_REPORTS_SAVED_MAX: u32 = 16;
 /// How often core journals a change of one of the aggregator's breakers in the long run; more are dropped, and told.
 pub const BREAKER_REPORT_EVERY: Duration = Duration::from_secs(10);
-/// How often core logs that it drops such changes.
-pub const BREAKER_REPORTS_LOG_EVERY: Duration = Duration::from_secs(60);
+/// How often core logs that it drops such changes, and how often that the breaker of its requests has changed.
+pub const BREAKER_CHANGES_LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Changes of its breakers that the aggregator keeps while core is away; of more the oldest are dropped.
 pub const BREAKER_REPORTS_WAITING_MAX: usize = 64;

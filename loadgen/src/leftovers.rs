@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,21 @@ pub(crate) enum Thing {
     Process(u32),
     /// A file of ours, or a directory with all that is in it.
     Path(PathBuf),
+}
+
+/// Whether a run is being measured, so that the first signal is for its results.
+static IS_MEASURING: AtomicBool = AtomicBool::new(false);
+/// The results of what was measured so far are wanted.
+static IS_FINISH_WANTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on the first signal ends the measuring and not the process; or no more.
+pub(crate) fn let_finish(is_measuring: bool) {
+    IS_MEASURING.store(is_measuring, Ordering::Relaxed);
+}
+
+/// Whether a signal has asked for the results of what was measured so far.
+pub(crate) fn is_finish_wanted() -> bool {
+    IS_FINISH_WANTED.load(Ordering::Relaxed)
 }
 
 static LIST: Mutex<Vec<Thing>> = Mutex::new(Vec::new());
@@ -63,7 +79,8 @@ impl Drop for Leftover {
     }
 }
 
-/// From now on a signal ends what is on the list, and then this process.
+/// From now on a signal ends what is on the list, and then this process. While a run is measured, the first one
+/// ends the measuring only.
 ///
 /// # Errors
 /// A sentence, when signals cannot be had.
@@ -71,7 +88,13 @@ pub(crate) fn end_on_signals() -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot wait for signals: {error}");
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
     let work = move || {
-        if let Some(signal) = signals.forever().next() {
+        for signal in signals.forever() {
+            let is_first = !IS_FINISH_WANTED.load(Ordering::Relaxed);
+            if is_first && IS_MEASURING.load(Ordering::Relaxed) {
+                IS_FINISH_WANTED.store(true, Ordering::Relaxed);
+                eprintln!("loadgen: ends early; these are the figures until now");
+                continue;
+            }
             // Held until the end, so that nothing new comes on the list.
             let list = list();
             end(&list);

@@ -40,6 +40,7 @@ use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -107,6 +108,9 @@ fn single(flags: &RunFlags) -> Result<u8, (u8, String)> {
             hardship::note_reasons(&mut row, &outcome, pace, name);
         }
     }
+    if outcome.measured_for < spec.duration {
+        row.note("ended_early_after_s", seconds(outcome.measured_for));
+    }
     print(&match flags.format {
         Format::Json => row.json(),
         Format::Table => row.table(),
@@ -124,9 +128,17 @@ fn single(flags: &RunFlags) -> Result<u8, (u8, String)> {
     }
     if let Some(file) = &flags.plot {
         let title = format!("{}, {} subscribers", spec.target.name(), spec.subscribers);
-        plot::write(file, &title, &outcome.measured).map_err(|error| unwritten(file, &error))?;
+        let objections = outcome.objections();
+        let objection = objections.first().map(String::as_str);
+        plot::write(file, &title, objection, &outcome.measured)
+            .map_err(|error| unwritten(file, &error))?;
     }
     Ok(if outcome.objections().is_empty() { VALID } else { INVALID })
+}
+
+/// In tenths.
+fn seconds(span: Duration) -> f64 {
+    (span.as_secs_f64() * 10.0).round() / 10.0
 }
 
 fn spec_of(flags: &RunFlags) -> Result<RunSpec, String> {

@@ -15,16 +15,21 @@ const POINTS_PER_NINE: u32 = 40;
 
 type Failed = Box<dyn std::error::Error>;
 
-/// Draws the picture.
+/// Draws the picture; `objection`: why its figures must not be used, which stands in it.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub(crate) fn write(file: &Path, title: &str, measured: &Measured) -> Result<(), Failed> {
+pub(crate) fn write(
+    file: &Path,
+    title: &str,
+    objection: Option<&str>,
+    measured: &Measured,
+) -> Result<(), Failed> {
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let (above, below) = root.split_vertically(SIZE.1 / 2);
     by_percentile(&above, title, measured)?;
-    by_time(&below, measured)?;
+    by_time(&below, objection, measured)?;
     root.present()?;
     Ok(())
 }
@@ -64,11 +69,15 @@ fn by_percentile(area: &Area<'_>, title: &str, measured: &Measured) -> Result<()
     Ok(())
 }
 
-fn by_time(area: &Area<'_>, measured: &Measured) -> Result<(), Failed> {
+fn by_time(area: &Area<'_>, objection: Option<&str>, measured: &Measured) -> Result<(), Failed> {
     let curves = [(50.0, "p50", BLUE), (99.0, "p99", MAGENTA), (100.0, "max", RED)];
     let end = measured.intervals.last().map_or(1.0, |(at, _)| at.as_secs_f64()).max(0.1);
     let top = milliseconds(measured.latency.max()).max(0.001) * 1.1;
-    let mut chart = ChartBuilder::on(area)
+    let mut chart = ChartBuilder::on(area);
+    if let Some(objection) = objection {
+        chart.caption(format!("INVALID: {objection}"), ("sans-serif", 14).into_font().color(&RED));
+    }
+    let mut chart = chart
         .margin(12)
         .margin_right(28)
         .x_label_area_size(36)
@@ -129,9 +138,16 @@ mod tests {
         let measured = Measured { latency, service: histogram(), skew: histogram(), intervals };
         let name = format!("loadgen-plot-{}.svg", std::process::id());
         let file = std::env::temp_dir().join(name);
-        write(&file, "a title", &measured).unwrap();
-        let text = std::fs::read_to_string(&file).unwrap();
-        std::fs::remove_file(&file).unwrap();
+        let text = |objection| {
+            write(&file, "a title", objection, &measured).unwrap();
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::remove_file(&file).unwrap();
+            text
+        };
+        let invalid = text(Some("3 deliveries lost"));
+        assert!(invalid.contains("INVALID: 3 deliveries lost"), "a bad run says so in its picture");
+        let text = text(None);
+        assert!(!text.contains("INVALID"));
         assert!(text.starts_with("<svg") && text.contains("a title") && text.contains("polyline"));
     }
 }

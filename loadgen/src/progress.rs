@@ -5,7 +5,23 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::run::Progress;
+use crate::leftovers;
+
+/// Told how far a run is.
+pub(crate) trait Progress {
+    /// Messages will come.
+    fn beginning(&self) {}
+    /// Subscribers confirmed so far.
+    fn connecting(&self, confirmed: u64, of: u64);
+    /// Time since the first message, and deliveries so far.
+    fn running(&self, elapsed: Duration, of: Duration, delivered: u64);
+    /// The bar goes away.
+    fn finish(&self);
+    /// Somebody wants the results of what has been measured so far.
+    fn wants_end(&self) -> bool {
+        false
+    }
+}
 
 /// Shows how far a run is.
 pub(crate) struct Bar {
@@ -43,7 +59,17 @@ impl Progress for Bar {
         self.bar.set_message(format!("{}{delivered} deliveries", self.what));
     }
 
+    fn beginning(&self) {
+        // A comparison has many runs, and a signal is meant for all of them.
+        leftovers::let_finish(self.what.is_empty());
+    }
+
+    fn wants_end(&self) -> bool {
+        leftovers::is_finish_wanted()
+    }
+
     fn finish(&self) {
+        leftovers::let_finish(false);
         self.bar.finish_and_clear();
     }
 }

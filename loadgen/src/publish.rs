@@ -134,16 +134,21 @@ impl Publisher {
         let mut written = 0;
         let mut sent = 0;
         let mut blocked_since: Option<Mono> = None;
-        while sent < pacer.total() || written < pending.len() {
+        let mut total = pacer.total();
+        while sent < total || written < pending.len() {
             if shared.abort.load(Ordering::Relaxed) {
                 return Err("another thread failed".to_owned());
             }
             let now = timebase.mono();
+            if shared.has_ended_early(now) {
+                // What is under way is sent, so that nobody waits for the rest of a frame.
+                total = sent;
+            }
             if written == pending.len() {
                 pending.clear();
                 written = 0;
             }
-            let batch = (pacer.due_by(now) - sent).min(limits::PUBLISH_BATCH_MAX);
+            let batch = (pacer.due_by(now).min(total) - sent).min(limits::PUBLISH_BATCH_MAX);
             if blocked_since.is_none() && pending.len() < limits::PUBLISH_PENDING_BYTES_MAX {
                 let stamp = timebase.stamp(now);
                 for number in sent..sent + batch {

@@ -216,10 +216,11 @@ impl Receiver {
             if busy.is_none() && now >= window.from {
                 busy = Some((now, BusyMark::take()));
             }
-            if let (Some((since, mark)), None, true) = (busy, busy_percent, now >= window.to) {
+            let end = self.shared.end_of(&window);
+            if let (Some((since, mark)), None, true) = (busy, busy_percent, now >= end) {
                 busy_percent = BusyMark::take().percent_since(mark, nanos(now.since(since)));
             }
-            if now < window.to {
+            if now < end {
                 self.churn_if_due(now);
                 continue;
             }
@@ -235,7 +236,7 @@ impl Receiver {
                 Some((bytes, since)) if bytes == self.bytes => since,
                 _ => quiet.insert((self.bytes, now)).1,
             };
-            if self.nothing_is_missing(window.to_stamp)
+            if self.nothing_is_missing(self.share.timebase.stamp(end))
                 || now.since(since) > limits::DRAIN_QUIET_MAX
                 || now.since(done_at) > longest_drain
             {

@@ -19,6 +19,7 @@ use crate::measure::{Measured, Recorder, Window, merge};
 use crate::pace::Pacer;
 use crate::plan::Plan;
 use crate::process::{self, Counted, Reading, SyscallCounter};
+use crate::progress::Progress;
 use crate::publish::{Offered, Publisher};
 use crate::receive::{Received, Receiver, Share};
 use crate::shared::Shared;
@@ -135,6 +136,8 @@ pub(crate) struct Outcome {
     pub(crate) joins: Vec<Duration>,
     /// Wall clock at the end of the warm-up, seconds since 1970, for the interval log.
     pub(crate) started_s: f64,
+    /// How long the measured part was: shorter than configured when it was ended early.
+    pub(crate) measured_for: Duration,
 }
 
 impl Outcome {
@@ -185,16 +188,6 @@ impl Outcome {
     pub(crate) fn latency_ns(&self, percentile: f64) -> u64 {
         self.measured.latency.value_at_percentile(percentile)
     }
-}
-
-/// Told how far a run is.
-pub(crate) trait Progress {
-    /// Subscribers confirmed so far.
-    fn connecting(&self, confirmed: u64, of: u64);
-    /// Time since the first message, and deliveries so far.
-    fn running(&self, elapsed: Duration, of: Duration, delivered: u64);
-    /// The bar goes away.
-    fn finish(&self);
 }
 
 /// Why a run has no outcome.
@@ -280,6 +273,7 @@ fn attempt(
     let start = timebase.mono() + limits::LEAD_IN;
     let (window, pacer) = schedule(spec, timebase, start);
     shared.window.get_or_init(|| window);
+    progress.beginning();
     let publisher = match publisher.zip(pacer) {
         Some((publisher, pacer)) => {
             let shared = Arc::clone(shared);
@@ -298,10 +292,16 @@ fn attempt(
         let delivered = shared.delivered.load(Ordering::Relaxed);
         progress.running(now.since(start), window.to.since(start), delivered);
     };
-    wait_until(window.from, timebase, &ready, show)?;
+    wait_until(window.from, timebase, &ready, show, || progress.wants_end())?;
+    if timebase.mono() < window.from {
+        return Err(Failure::from("ended before anything was measured"));
+    }
     let at_start = (timebase.mono(), shared.delivered.load(Ordering::Relaxed));
     let cost_start = pid.map(process::read).unwrap_or_default();
-    wait_until(window.to, timebase, &ready, show)?;
+    wait_until(window.to, timebase, &ready, show, || progress.wants_end())?;
+    if timebase.mono() < window.to {
+        shared.end_early(timebase.mono());
+    }
     let at_end = (timebase.mono(), shared.delivered.load(Ordering::Relaxed));
     let cost_end = pid.map(process::read).unwrap_or_default();
     let calls_per_s = syscalls.and_then(SyscallCounter::finish);
@@ -330,12 +330,12 @@ fn attempt(
     costs.bytes_per_subscriber = subscribed
         .rss_bytes
         .zip(idle.rss_bytes)
-        .map(|(with, without)| ratio(with.saturating_sub(without), spec.subscribers as u64));
+        .and_then(|(with, without)| bytes_per_subscriber(with, without, spec.subscribers));
     costs.rss_bytes_before = idle.rss_bytes;
     costs.rss_bytes_after = cost_end.rss_bytes;
     costs.kernel_tcp_bytes_max = kernel_tcp_bytes_max.get();
     let started_s = seconds(timebase.stamp(window.from));
-    let mut outcome = add_up(spec, received, offered, (deliveries_per_s, costs, started_s));
+    let mut outcome = add_up(spec, received, offered, (deliveries_per_s, costs, started_s), span);
     outcome.joins = joins;
     Ok(outcome)
 }
@@ -459,11 +459,12 @@ fn wait_until(
     timebase: Timebase,
     quiet: &Ready,
     show: impl Fn(Mono),
+    wants_end: impl Fn() -> bool,
 ) -> Result<(), String> {
     loop {
         let now = timebase.mono();
         let left = until.since(now);
-        if left.is_zero() {
+        if left.is_zero() || wants_end() {
             return Ok(());
         }
         show(now);
@@ -476,6 +477,12 @@ fn wait_until(
             }
         }
     }
+}
+
+/// What an idle subscriber costs. Not known where the process has not grown: it has the memory of subscribers that
+/// were there before.
+fn bytes_per_subscriber(with: u64, without: u64, subscribers: usize) -> Option<f64> {
+    (with > without).then(|| ratio(with - without, subscribers as u64))
 }
 
 fn costs_of(start: Reading, end: Reading, deliveries: u64) -> Costs {
@@ -497,6 +504,7 @@ fn add_up(
     received: Vec<Received>,
     offered: Option<Offered>,
     (deliveries_per_s, costs, started_s): (f64, Costs, f64),
+    span: Duration,
 ) -> Outcome {
     let mut groups =
         Groups { deliveries_min: u64::MAX, mean_ns_min: u64::MAX, ..Groups::default() };
@@ -533,7 +541,7 @@ fn add_up(
         condition.note_busy(offered.busy_percent);
         condition.lag_p99_ns = offered.lag.value_at_percentile(99.0);
         condition.blocked = offered.blocked;
-        offered_per_s = Some(per_second(offered.measured, spec.duration));
+        offered_per_s = Some(per_second(offered.measured, span.min(spec.duration)));
         first_refusal = first_refusal.or(offered.refusal);
     }
     Outcome {
@@ -548,6 +556,7 @@ fn add_up(
         first_refusal,
         joins: Vec::new(),
         started_s,
+        measured_for: span,
     }
 }
 

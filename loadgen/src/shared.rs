@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use pregao::time::Mono;
+
 use crate::check::Published;
 use crate::measure::Window;
 
@@ -19,8 +21,27 @@ pub(crate) struct Shared {
     pub(crate) confirmed: AtomicU64,
     /// Deliveries since the beginning, stalled and slow subscribers left out.
     pub(crate) delivered: AtomicU64,
+    /// When the measured part ends, if it was told to end early.
+    early_end: OnceLock<Mono>,
     /// Somebody failed: everybody ends.
     pub(crate) abort: AtomicBool,
+}
+
+impl Shared {
+    /// The measured part ends now, and not when it was to.
+    pub(crate) fn end_early(&self, now: Mono) {
+        self.early_end.get_or_init(|| now);
+    }
+
+    /// Whether the measured part was told to end early, and that is over.
+    pub(crate) fn has_ended_early(&self, now: Mono) -> bool {
+        self.early_end.get().is_some_and(|end| now >= *end)
+    }
+
+    /// When the measured part ends.
+    pub(crate) fn end_of(&self, window: &Window) -> Mono {
+        self.early_end.get().copied().unwrap_or(window.to).min(window.to)
+    }
 }
 
 /// Share of a span that a thread was running or waiting for a CPU, from the scheduler's own books.

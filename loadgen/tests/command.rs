@@ -111,3 +111,27 @@ fn a_signal_ends_what_was_started() {
         assert!(!stands, "process {pid} was left behind");
     }
 }
+
+#[test]
+fn a_signal_to_the_process_while_it_measures_shows_the_figures_until_then() {
+    let broker = pregao::client::LocalBroker::start().unwrap();
+    let address = broker.address().to_string();
+    let flags = ["--addr", &address, "--rate", "200", "--subscribers", "3", "--warm-up", "1ms"];
+    let mut command = loadgen(&[&flags[..], &["--duration", "3600s", "--format", "json"]].concat());
+    let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Messages come in the measured part only.
+    let pattern = pregao::feed::Pattern::new("*", 0).unwrap();
+    let request =
+        pregao::client::Request { source: 2, ..pregao::client::Request::market(vec![pattern]) };
+    let events = pregao::client::Subscription::open(broker.address(), broker.address(), request);
+    let is_live = |event: &pregao::client::Event| matches!(event, pregao::client::Event::Data(frame) if !frame.has(pregao::wire::Flags::SNAPSHOT));
+    assert!(events.unwrap().map(Result::unwrap).filter(is_live).nth(20).is_some());
+    let killed = Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let Output { status, stdout, stderr } = run.wait_with_output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert!(matches!(status.code(), Some(0 | 3)), "{status}: {stderr}");
+    let row: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert!(row["deliveries"].as_u64().unwrap() > 0 && row["lost"] == 0, "{row}");
+    assert!(row["ended_early_after_s"].as_f64().unwrap() < 600.0, "{row}");
+}

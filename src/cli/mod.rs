@@ -9,6 +9,7 @@ mod args;
 pub mod breaker;
 mod descriptors;
 pub mod exit;
+pub mod health;
 mod logging;
 pub mod offline;
 pub mod output;
@@ -22,6 +23,7 @@ pub mod status;
 mod stop;
 pub mod subscribe;
 mod subscribe_bars;
+mod subscribe_hints;
 mod suggest;
 
 use std::ffi::OsString;

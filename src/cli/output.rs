@@ -2,11 +2,16 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::os::fd::AsFd;
+
+use rustix::termios::{Winsize, tcgetwinsize};
 
 use super::exit::Failure;
+use super::render::wrap;
 
-/// Lines of a terminal that does not say.
+/// Lines and columns of a terminal that does not say.
 const SCREEN_LINES_DEFAULT: u32 = 24;
+const SCREEN_COLUMNS_DEFAULT: u32 = 80;
 
 /// What the output can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +20,36 @@ pub struct Screen {
     pub color: bool,
     /// Lines of the terminal; `None` = no terminal.
     pub lines: Option<u32>,
+    /// Columns of the terminal; `None` = no terminal.
+    pub columns: Option<u32>,
+}
+
+impl Screen {
+    /// No terminal: a file or a pipe.
+    pub const NONE: Screen = Screen { color: false, lines: None, columns: None };
+
+    /// What a stream can show.
+    #[must_use]
+    pub fn of(stream: &(impl AsFd + IsTerminal)) -> Screen {
+        let is_terminal = stream.is_terminal();
+        let size = tcgetwinsize(stream).ok().filter(|_| is_terminal);
+        let side = |of: fn(Winsize) -> u16, variable: &str, default: u32| {
+            let told = size.map(of).filter(|cells| *cells > 0).map(u32::from);
+            let set = || std::env::var(variable).ok().and_then(|cells| cells.parse().ok());
+            is_terminal.then(|| told.or_else(set).unwrap_or(default))
+        };
+        Screen {
+            color: color_wanted(is_terminal),
+            lines: side(|size| size.ws_row, "LINES", SCREEN_LINES_DEFAULT),
+            columns: side(|size| size.ws_col, "COLUMNS", SCREEN_COLUMNS_DEFAULT),
+        }
+    }
+
+    /// How wide a text should be: as wide as the terminal, and as most terminals are where there is none.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        usize::try_from(self.columns.unwrap_or(SCREEN_COLUMNS_DEFAULT)).unwrap_or(usize::MAX)
+    }
 }
 
 /// Buffered lines. Whoever writes flushes when nothing more is at hand, so that a reader sees each
@@ -30,12 +65,7 @@ impl Output<Stdout> {
     #[must_use]
     pub fn stdout() -> Output<Stdout> {
         let stdout = io::stdout();
-        let is_terminal = stdout.is_terminal();
-        let lines = std::env::var("LINES").ok().and_then(|lines| lines.parse().ok());
-        let screen = Screen {
-            color: color_wanted(is_terminal),
-            lines: is_terminal.then_some(lines.unwrap_or(SCREEN_LINES_DEFAULT)),
-        };
+        let screen = Screen::of(&stdout);
         Output::new(stdout, screen)
     }
 }
@@ -52,11 +82,14 @@ impl<W: Write> Output<W> {
         self.screen
     }
 
-    /// Writes a text and ends its line.
+    /// Writes a text and ends its line. On a terminal, lines that are too long are folded between words; JSON never is.
     ///
     /// # Errors
     /// When the output takes no more; see [`Failure::ClosedPipe`].
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        let columns = self.screen.columns.filter(|_| !text.starts_with('{'));
+        let folded = columns.map(|columns| fold(text, columns as usize));
+        let text = folded.as_deref().unwrap_or(text);
         let written =
             self.writer.write_all(text.as_bytes()).and_then(|()| self.writer.write_all(b"\n"));
         written.map_err(|error| Failure::of_output(&error))
@@ -69,6 +102,11 @@ impl<W: Write> Output<W> {
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.writer.flush().map_err(|error| Failure::of_output(&error))
     }
+}
+
+/// The text with each line that is too long folded between words.
+fn fold(text: &str, columns: usize) -> String {
+    text.split('\n').map(|line| wrap(line, columns, 4)).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a stream should get colours: a terminal, and `NO_COLOR` (no-color.org) unset or empty.
@@ -93,6 +131,22 @@ mod tests {
         assert!(!color_allowed(false, None));
     }
 
+    #[test]
+    fn only_a_terminal_folds_lines_and_none_folds_json() {
+        let shown = |columns| {
+            let mut text = Vec::new();
+            let mut output = Output::new(&mut text, Screen { columns, ..Screen::NONE });
+            for line in ["NODE  A\none two three", "{\"one\": 1, \"two\": 2}"] {
+                output.line(line).unwrap();
+            }
+            drop(output);
+            String::from_utf8(text).unwrap()
+        };
+        assert_eq!(shown(None), "NODE  A\none two three\n{\"one\": 1, \"two\": 2}\n");
+        let folded = "NODE  A\none two\n    three\n{\"one\": 1, \"two\": 2}\n";
+        assert_eq!(shown(Some(9)), folded);
+    }
+
     struct Closed;
 
     impl Write for Closed {
@@ -107,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_left_is_noticed_at_the_flush() {
-        let mut output = Output::new(Closed, Screen { color: false, lines: None });
+        let mut output = Output::new(Closed, Screen::NONE);
         output.line("x").unwrap();
         assert_eq!(output.flush(), Err(Failure::ClosedPipe));
     }

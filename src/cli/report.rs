@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::BarInterval;
 use super::render::{
-    Explained, Figure, NodeShare, QuoteSource, Report, Rows, Value, report_json, report_table,
+    Explained, Figure, NodeShare, QuoteSource, Report, Rows, Value, report_json, reports_table,
 };
 use super::report_hints;
 use crate::client::{Answer, ClientError, QueryClient, Symbols};
@@ -19,8 +19,8 @@ use crate::limits::BAR_SECONDS_MAX;
 use crate::market::bar::{Bar, BarAssembler};
 use crate::market::summary::{Move, Quoted, average, movers, spreads};
 use crate::wire::{
-    Definition, EndStatus, ErrorCode, Flags, Frame, InstrumentId, Kind, NodeAnswer, NodeStatus, Op,
-    Query, Quote, Seq, Symbol, U32, U64, padded, unpadded,
+    Definition, EndStatus, ErrorCode, FeedStatus, Flags, Frame, InstrumentId, Kind, NodeAnswer,
+    NodeStatus, Op, Query, Quote, Seq, Symbol, U32, U64, padded, unpadded,
 };
 
 /// What is asked about each symbol, besides its quote. Times are nanoseconds since the epoch,
@@ -101,14 +101,14 @@ pub fn show(
     output: &mut Output<impl Write>,
 ) -> Result<Exit, Failure> {
     let reports = answers.iter().filter_map(|answer| answer.as_ref().ok());
-    for (index, report) in reports.clone().enumerate() {
-        match format {
-            Format::Json => output.line(&report_json(report))?,
-            Format::Table => {
-                if index > 0 {
-                    output.line("")?;
-                }
-                output.line(&report_table(report))?;
+    match format {
+        Format::Json => {
+            reports.clone().try_for_each(|report| output.line(&report_json(report)))?;
+        }
+        Format::Table => {
+            let reports: Vec<&Report> = reports.clone().collect();
+            if !reports.is_empty() {
+                output.line(&reports_table(&reports))?;
             }
         }
     }
@@ -343,8 +343,7 @@ impl ReportRequest {
             quote,
             quote_source: match quote {
                 None => QuoteSource::None,
-                Some(quote) if quote.has(Flags::STALE) => QuoteSource::Stale,
-                Some(_) => QuoteSource::Live,
+                Some(quote) => QuoteSource::of(FeedStatus::of(quote.flags.get())),
             },
             age_ms: quote.map(age),
             rows,
@@ -428,7 +427,7 @@ mod tests {
 
     fn shown(answers: &[Result<Report, Refused>]) -> (Result<Exit, Failure>, String) {
         let mut text = Vec::new();
-        let mut output = Output::new(&mut text, Screen { color: false, lines: None });
+        let mut output = Output::new(&mut text, Screen::NONE);
         let exit = show(answers, Format::Json, &mut output);
         drop(output);
         (exit, String::from_utf8(text).unwrap())
@@ -457,6 +456,8 @@ mod tests {
         };
         assert_eq!(report(Some(0), 5_250_000_000), (QuoteSource::Live, Some(250)));
         assert_eq!(report(Some(Flags::STALE), 65_000_000_000), (QuoteSource::Stale, Some(60_000)));
+        let ended = report(Some(Flags::ENDED), 65_000_000_000);
+        assert_eq!(ended, (QuoteSource::Ended, Some(60_000)), "neither live nor sick");
         // This machine's clock went back: the age is not known to be anything, and never negative.
         assert_eq!(report(Some(Flags::STALE), 0), (QuoteSource::Stale, Some(0)));
         assert_eq!(report(None, 0), (QuoteSource::None, None));

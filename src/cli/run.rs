@@ -110,15 +110,17 @@ fn broker(request: &NodeRequest, descriptors_max: Option<u64>) -> Result<Exit, F
     let unread_max = settings.unread_max;
     let config = BrokerConfig { unread_max, ..BrokerConfig::new(ring_frames, subscribers_max) };
     let kernel_bytes = 2 * settings.send_buffer_bytes as usize;
-    log::info!(
-        "memory at most: ring {} MiB per source, {subscribers_max} subscribers x {} KiB",
-        (ring_frames * FRAME_BYTES) >> 20,
-        BrokerConfig::subscriber_bytes_max(kernel_bytes) >> 10,
-    );
     let mut reactor = reactor(request, accepted)?;
     let (mut node, fanouts) = Broker::with_fanouts(config, fanouts);
     node.note_kernel_bytes(kernel_bytes);
-    say_room(settings.subscribers_max.into(), descriptors_max);
+    // Who finds no descriptor is refused, and needs no memory.
+    let room = say_room(settings.subscribers_max.into(), descriptors_max);
+    log::info!(
+        "memory at most: ring {} MiB per source, {} subscribers x {} KiB",
+        (ring_frames * FRAME_BYTES) >> 20,
+        room,
+        BrokerConfig::subscriber_bytes_max(kernel_bytes) >> 10,
+    );
     if fanouts.is_empty() {
         return run(request, &mut reactor, &mut node);
     }
@@ -134,9 +136,9 @@ fn broker(request: &NodeRequest, descriptors_max: Option<u64>) -> Result<Exit, F
     Ok(Exit::Complete)
 }
 
-/// Says for how many subscribers there are descriptors.
-fn say_room(subscribers_max: u64, descriptors_max: Option<u64>) {
-    let Some(room) = descriptors::room(descriptors_max) else { return };
+/// Says for how many subscribers there are descriptors, and returns it: so many at most as are allowed.
+fn say_room(subscribers_max: u64, descriptors_max: Option<u64>) -> u64 {
+    let Some(room) = descriptors::room(descriptors_max) else { return subscribers_max };
     let limit = descriptors_max.unwrap_or(u64::MAX);
     if room < subscribers_max {
         log::warn!(
@@ -146,6 +148,7 @@ fn say_room(subscribers_max: u64, descriptors_max: Option<u64>) {
     } else {
         log::info!("room for {subscribers_max} subscribers: at most {limit} files can be open");
     }
+    room.min(subscribers_max)
 }
 
 /// The sequencer.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::args::Format;
 use super::exit::{Exit, Failure};
+use super::health::{Condition, judge, overall};
 use super::output::Output;
 use super::render::{Detail, NodeReport, Reachability, status_json, status_table, take_breakers};
 use crate::client::{Answer, ClientError, QueryClient};
@@ -27,26 +28,27 @@ pub struct StatusRequest {
     pub detail: Detail,
 }
 
-/// Shows the answers: complete when all nodes answered, partial when some did.
+/// Judges the answers and shows them: complete when all nodes answered and none has a fault, partial when some did.
 ///
 /// # Errors
 /// When none did, or the output takes no more.
 pub fn show(
-    reports: &[NodeReport],
+    reports: &mut [NodeReport],
     format: Format,
     detail: Detail,
     output: &mut Output<impl Write>,
 ) -> Result<Exit, Failure> {
+    judge(reports);
     match format {
         Format::Json => reports.iter().try_for_each(|report| output.line(&status_json(report)))?,
-        Format::Table => output.line(&status_table(reports, detail))?,
+        Format::Table => output.line(&status_table(reports, detail, output.screen()))?,
     }
     output.flush()?;
     let answered = reports.iter().filter(|report| report.status == Reachability::Ok).count();
     match answered {
         0 => Err(Failure::failed("no node answered; start the system with `pregao all`")),
-        answered if answered == reports.len() => Ok(Exit::Complete),
-        _ => Ok(Exit::Partial),
+        _ if overall(reports).condition.is_fault() => Ok(Exit::Partial),
+        _ => Ok(Exit::Complete),
     }
 }
 
@@ -56,7 +58,7 @@ pub fn show(
 /// When none answers, or the output takes no more.
 pub fn run(request: &StatusRequest, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
     let deadline = request.deadline;
-    show(&ask_all(&request.nodes, deadline), request.format, request.detail, output)
+    show(&mut ask_all(&request.nodes, deadline), request.format, request.detail, output)
 }
 
 /// Asks these nodes at once what each says about itself.
@@ -130,5 +132,7 @@ fn report(node: NodeId, address: SocketAddr, (answer, elapsed): Asked) -> NodeRe
         breakers: take_breakers(&mut words, &mut figures),
         figures,
         words,
+        condition: Condition::Ok,
+        trouble: None,
     }
 }

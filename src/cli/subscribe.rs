@@ -8,14 +8,14 @@ use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::{DeliveryMode, Pattern};
-use super::render::{FrameTable, frame_json, instrument_gap_json, stale_json};
-use super::subscribe_bars;
+use super::render::{FrameTable, feed_status_json, frame_json, instrument_gap_json};
+use super::{subscribe_bars, subscribe_hints};
 use crate::client::{self, ClientError, Event, Subscription, Symbols};
 use crate::config::{Config, NodeId};
 use crate::feed;
 use crate::market::bar::BarAssembler;
 use crate::time::Mono;
-use crate::wire::{Frame, Gap, GapReason, Kind, Seq, U64};
+use crate::wire::{FeedStatus, Frame, Gap, GapReason, Kind, Seq, U64};
 
 /// What to subscribe to, and until when.
 #[derive(Clone, Debug)]
@@ -122,14 +122,14 @@ impl<'a, W: Write> FramePrinter<'a, W> {
         Ok(Progress::More)
     }
 
-    /// Shows that the feed is stale, or current again. It counts as no frame.
+    /// Shows what is known of the feed from now on. It counts as no frame.
     ///
     /// # Errors
     /// When the output takes no more.
-    pub fn tell(&mut self, is_stale: bool) -> Result<Progress, Failure> {
+    pub fn tell(&mut self, status: FeedStatus) -> Result<Progress, Failure> {
         self.output.line(&match self.format {
-            Format::Json => stale_json(is_stale),
-            Format::Table => self.table.stale(is_stale),
+            Format::Json => feed_status_json(status),
+            Format::Table => self.table.feed_status(status),
         })?;
         // Whoever looks must see it now: nothing more may come.
         self.flush()?;
@@ -192,7 +192,7 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
         if !is_warned && subscription.matched() == Some(0) && waited > LONELY_AFTER {
             is_warned = true;
             if subscription.symbols().is_empty() {
-                log::warn!("no instrument matches so far; waiting for one that does");
+                log::warn!("{}", subscribe_hints::of_lonely(request));
             }
         }
         // What is at hand is shown before waiting for more.
@@ -206,8 +206,9 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
         let progress = match next {
             Some(Event::Data(frame)) => printer.take(&frame)?,
             Some(event @ Event::Lost { .. }) => printer.lose(subscription.symbols(), &event)?,
-            Some(Event::Stale) => printer.tell(true)?,
-            Some(Event::Current) => printer.tell(false)?,
+            Some(Event::Stale) => printer.tell(FeedStatus::Stale)?,
+            Some(Event::Ended) => printer.tell(FeedStatus::Ended)?,
+            Some(Event::Current) => printer.tell(FeedStatus::Current)?,
             Some(Event::Live { .. }) | None => Progress::More,
         };
         if progress == Progress::Done || clock.now().mono >= end {
@@ -263,7 +264,7 @@ mod tests {
     #[test]
     fn only_market_data_counts() {
         let mut text = Vec::new();
-        let mut output = Output::new(&mut text, Screen { color: false, lines: None });
+        let mut output = Output::new(&mut text, Screen::NONE);
         let mut printer = FramePrinter::new(&request(2), &mut output);
         let definition = Frame::seal(Definition::new(U32::new(1).into(), "X".parse().unwrap(), 2));
         let quote = Frame::seal(Quote { seq: U64::new(1), ..Quote::default() });
@@ -289,7 +290,7 @@ mod tests {
     #[test]
     fn a_loss_says_how_much_and_whose_it_was() {
         let mut text = Vec::new();
-        let mut output = Output::new(&mut text, Screen { color: false, lines: None });
+        let mut output = Output::new(&mut text, Screen::NONE);
         let mut printer = FramePrinter::new(&request(1), &mut output);
         let mut symbols = Symbols::default();
         symbols.note(&Frame::seal(Definition::new(
@@ -326,31 +327,34 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_feed_is_shown_and_is_no_loss() {
+    fn a_feed_that_is_stale_or_has_ended_is_shown_and_is_no_loss() {
         let shown = |format| {
             let mut text = Vec::new();
-            let mut output = Output::new(&mut text, Screen { color: false, lines: None });
+            let mut output = Output::new(&mut text, Screen::NONE);
             let mut printer =
                 FramePrinter::new(&SubscribeRequest { format, ..request(1) }, &mut output);
-            assert_eq!(printer.tell(true), Ok(Progress::More));
-            assert_eq!(printer.tell(false), Ok(Progress::More));
+            for status in [FeedStatus::Stale, FeedStatus::Current, FeedStatus::Ended] {
+                assert_eq!(printer.tell(status), Ok(Progress::More));
+            }
             assert_eq!(printer.exit(), Exit::Complete);
             drop(output);
             String::from_utf8(text).unwrap()
         };
         let want = r#"{"kind":"stale","symbol":null,"seq":null,"seq_text":null,"instrument_seq":null,"ts_event":null,"ts_event_text":null,"ts_recv":null,"ts_recv_text":null,"flags":[]}
 {"kind":"current","symbol":null,"seq":null,"seq_text":null,"instrument_seq":null,"ts_event":null,"ts_event_text":null,"ts_recv":null,"ts_recv_text":null,"flags":[]}
+{"kind":"ended","symbol":null,"seq":null,"seq_text":null,"instrument_seq":null,"ts_event":null,"ts_event_text":null,"ts_recv":null,"ts_recv_text":null,"flags":[]}
 "#;
         assert_eq!(shown(Format::Json), want);
         let table = shown(Format::Table);
         assert!(table.contains("stale   the feed or a link to it is down"), "{table}");
         assert!(table.contains("current the feed is current again"), "{table}");
+        assert!(table.contains("ended   the feed has ended: nothing more comes"), "{table}");
         assert!(table.lines().all(|line| line.len() <= 80), "{table}");
     }
 
     #[test]
     fn a_loss_makes_the_exit_partial() {
-        let mut output = Output::new(Vec::new(), Screen { color: false, lines: None });
+        let mut output = Output::new(Vec::new(), Screen::NONE);
         let mut printer = FramePrinter::new(&request(2), &mut output);
         printer.take(&gap(GapReason::Lapped)).unwrap();
         assert_eq!(printer.exit(), Exit::Partial);

@@ -13,6 +13,7 @@ use crate::client::{BarEvent, BarPattern, BarSubscription, ClientError};
 use crate::config::NodeId;
 use crate::feed;
 use crate::time::Mono;
+use crate::wire::FeedStatus;
 
 /// How long to wait before the output is flushed.
 const FLUSH_EVERY: Duration = Duration::from_millis(250);
@@ -80,13 +81,22 @@ pub(super) fn run(
                 printer.lose(bars.symbols(), &event)?;
                 exit = if printer.exit() == Exit::Complete { exit } else { printer.exit() };
             }
-            Some(BarEvent::Stale) => drop(FramePrinter::new(request, output).tell(true)?),
-            Some(BarEvent::Current) => drop(FramePrinter::new(request, output).tell(false)?),
+            Some(BarEvent::Stale) => tell(request, output, FeedStatus::Stale)?,
+            Some(BarEvent::Ended) => tell(request, output, FeedStatus::Ended)?,
+            Some(BarEvent::Current) => tell(request, output, FeedStatus::Current)?,
             None => output.flush()?,
         }
     }
     output.flush()?;
     Ok(exit)
+}
+
+fn tell(
+    request: &SubscribeRequest,
+    output: &mut Output<impl Write>,
+    status: FeedStatus,
+) -> Result<(), Failure> {
+    FramePrinter::new(request, output).tell(status).map(drop)
 }
 
 fn bar_pattern(pattern: &Pattern) -> Result<BarPattern, Failure> {

@@ -21,6 +21,8 @@ pub enum BarEvent {
     Lost(Event),
     /// As [`Event::Stale`]: bars may be late.
     Stale,
+    /// As [`Event::Ended`].
+    Ended,
     /// As [`Event::Current`].
     Current,
 }
@@ -150,6 +152,7 @@ impl BarSubscription {
             match event {
                 Event::Lost { .. } => return Ok(Some(BarEvent::Lost(event))),
                 Event::Stale => return Ok(Some(BarEvent::Stale)),
+                Event::Ended => return Ok(Some(BarEvent::Ended)),
                 Event::Current => return Ok(Some(BarEvent::Current)),
                 Event::Data(_) | Event::Live { .. } => {}
             }

@@ -39,6 +39,7 @@ use crate::wire::Seq;
 ///             eprintln!("{from_seq} to {to_seq} are missing ({reason:?}), {missed:?} of ours");
 ///         }
 ///         Event::Stale => eprintln!("prices are not known to be current"),
+///         Event::Ended => eprintln!("nothing more comes"),
 ///         Event::Current | Event::Live { .. } => {}
 ///     }
 ///     if prices.len() == 3 {

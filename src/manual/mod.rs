@@ -18,6 +18,7 @@
 //! [operations]: crate::manual::operations
 //! [export]: crate::manual::export
 //! [loadgen]: crate::manual::loadgen
+//! [screens]: crate::manual::screens
 //! [padroes]: crate::manual::padroes
 //! [PROTOCOL.md]: crate::wire
 //! [FORMAT.md]: crate::log
@@ -44,6 +45,7 @@ macro_rules! pages {
             #[doc = "[operations]: crate::manual::operations"]
             #[doc = "[export]: crate::manual::export"]
             #[doc = "[loadgen]: crate::manual::loadgen"]
+            #[doc = "[screens]: crate::manual::screens"]
             #[doc = "[padroes]: crate::manual::padroes"]
             #[doc = "[PROTOCOL.md]: crate::wire"]
             #[doc = "[FORMAT.md]: crate::log"]
@@ -73,6 +75,7 @@ pages! {
     operations "operations.md"
     export "export.md"
     loadgen "loadgen.md"
+    screens "screens.md"
     padroes "padroes.md"
 }
 

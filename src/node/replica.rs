@@ -16,8 +16,8 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, Definition, ErrorCode, Flags, Frame, Heartbeat, InstrumentId, Kind, Op, Refusal, Seq,
-    Session, Symbol, U16, U32, U64, padded, unpadded,
+    Ack, Definition, ErrorCode, FeedStatus, Flags, Frame, Heartbeat, InstrumentId, Kind, Op,
+    Refusal, Seq, Session, Symbol, U16, U32, U64, padded, unpadded,
 };
 
 /// What a replica is configured with.
@@ -53,7 +53,7 @@ pub struct Replica {
     /// Last values with a seq below this may have been followed by others, which core lost.
     uncertain_below: Option<Seq>,
     /// What core last said of its own values.
-    is_reported_live: bool,
+    reported: FeedStatus,
     /// When core was last heard.
     heard: Mono,
     /// Also the question whether core is still there: a stopped process keeps its connections.
@@ -83,7 +83,7 @@ impl Replica {
             epoch_start: None,
             next_seq: None,
             uncertain_below: None,
-            is_reported_live: false,
+            reported: FeedStatus::Stale,
             heard: Mono::default(),
             freshness: Freshness::default(),
             has_updates: false,
@@ -95,10 +95,15 @@ impl Replica {
         }
     }
 
+    /// What is known of the last values.
+    fn feed_status(&self, now: Now) -> FeedStatus {
+        if self.is_live(now) { self.reported } else { FeedStatus::Stale }
+    }
+
     /// Whether the last values are known to be current.
     fn is_live(&self, now: Now) -> bool {
         self.seat.holder().is_some()
-            && self.is_reported_live
+            && self.reported != FeedStatus::Stale
             && now.mono.since(self.heard) < limits::REPLICA_SILENCE_MAX
     }
 
@@ -176,7 +181,7 @@ impl Replica {
         self.epoch = epoch;
         self.feed = session.feed.get();
         self.epoch_start = session.epoch_start();
-        self.is_reported_live = false;
+        self.reported = FeedStatus::Stale;
         self.heard = now.mono;
         self.freshness.begin(now);
         let text =
@@ -221,7 +226,7 @@ impl Replica {
     fn note_publisher(&mut self, beat: &Heartbeat) {
         self.freshness.note(beat);
         if beat.flags.get() & Flags::MORE == 0 {
-            self.is_reported_live = beat.flags.get() & Flags::STALE == 0;
+            self.reported = FeedStatus::of(beat.flags.get());
         }
         let next_seq = beat.next_seq();
         if next_seq > self.next_seq && next_seq != Some(Seq::LAST) {
@@ -252,7 +257,7 @@ impl Replica {
 
     /// Puts the next piece of what a connection asked for into its empty outbox.
     fn refill(&mut self, now: Now, conn: ConnId) {
-        let provenance = if self.is_live(now) { 0 } else { Flags::STALE };
+        let provenance = self.feed_status(now).flags();
         self.scratch.clear();
         let Some(ReplicaPeer::Querier(queries)) = self.connections.peer_mut(conn) else { return };
         let view = QuoteView {
@@ -368,7 +373,12 @@ impl Service for Replica {
     fn status(&self, now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", self.config.name.clone());
-        status.text("quotes", if self.is_live(now) { "live" } else { "stale" });
+        let quotes = match self.feed_status(now) {
+            FeedStatus::Current => "live",
+            FeedStatus::Ended => "ended",
+            FeedStatus::Stale => "stale",
+        };
+        status.text("quotes", quotes);
         status.metric("behind_ms", self.freshness.figure_ms(now));
         status.metric("publisher_up", i64::from(self.seat.holder().is_some()));
         status.text("epoch_id", format!("{:016x}", self.feed));

@@ -93,6 +93,16 @@ impl Playback {
         }
     }
 
+    /// Whether all that there will ever be is released.
+    pub(crate) fn has_ended(&self) -> bool {
+        let total = self.total_frames().map(|frames| frames as u64);
+        !self.is_looped() && total.is_some_and(|total| self.next_seq() > total)
+    }
+
+    fn is_looped(&self) -> bool {
+        matches!(self, Playback::Tape(tape) if tape.looped)
+    }
+
     /// The oldest `seq` still held.
     pub(crate) fn oldest_seq(&self) -> u64 {
         match self {

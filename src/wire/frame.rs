@@ -102,7 +102,7 @@ impl Kind {
             return row.flags | Flags::DELIVERY;
         }
         match self {
-            Kind::Heartbeat => Flags::MORE | Flags::STALE,
+            Kind::Heartbeat => Flags::MORE | Flags::STALE | Flags::ENDED,
             Kind::Subscribe | Kind::Query | Kind::QueryMore => Flags::MORE,
             _ => 0,
         }
@@ -188,6 +188,8 @@ impl Flags {
     pub const SELL: u16 = 1 << 3;
     /// From the after-market session.
     pub const AFTER_MARKET: u16 = 1 << 4;
+    /// Delivery: the last value of a feed that has ended. On a heartbeat: the feed has, and nothing more comes.
+    pub const ENDED: u16 = 1 << 7;
     /// Delivery: no longer known to be current. On a publisher's heartbeat: its last values are not.
     pub const STALE: u16 = 1 << 8;
     /// Delivery: part of a late joiner's snapshot.
@@ -201,7 +203,7 @@ impl Flags {
     /// Where the decimals begin.
     pub const DECIMALS_SHIFT: u32 = 12;
     /// All delivery flags.
-    pub const DELIVERY: u16 = Flags::STALE | Flags::SNAPSHOT | Flags::REPLAY;
+    pub const DELIVERY: u16 = Flags::ENDED | Flags::STALE | Flags::SNAPSHOT | Flags::REPLAY;
 }
 
 /// Why a peer's frame was refused. The peer is to blame, and gets this text.

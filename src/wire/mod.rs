@@ -4,6 +4,7 @@ mod answers;
 mod check;
 mod control;
 mod data;
+mod feed_status;
 mod frame;
 mod instrument;
 mod kinds;
@@ -22,6 +23,7 @@ pub use data::{
     BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, PRICE_UNDEFINED, Quote,
     Trade,
 };
+pub use feed_status::FeedStatus;
 pub use frame::{FRAME_BYTES, Flags, Frame, FrameError, Kind, Message, VERSION, as_frames};
 pub use instrument::{InstrumentId, InstrumentIndex};
 pub use kinds::{

@@ -3,8 +3,7 @@
 //! library's tests).
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use pregao::log::{
     AppendError, Log, LogConfig, Read, Retention, Sequence, SyncPolicy, UpstreamRule, is_event,
@@ -18,34 +17,8 @@ use super::files;
 use super::node::Place;
 use super::process::{Finished, PATIENCE, PROGRAM, Process};
 use super::shard_kills::{fill, follow};
+use super::tmpfs::{can_mount, on_tmpfs, seen_by};
 use super::wire::{self, Came, Wire};
-
-/// Mounts and becomes the program.
-const MOUNT_AND_RUN: &str = "mount -t tmpfs -o size=$1 none \"$2\" && shift 2 && exec \"$@\"";
-
-/// Runs a program on a tmpfs of this size, mounted where nobody else sees it.
-fn on_tmpfs(size: &str, directory: &Path, program: &Path) -> Command {
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", MOUNT_AND_RUN, "sh", size]);
-    command.arg(directory).arg(program);
-    command
-}
-
-/// Whether this process may do that.
-fn can_mount(directory: &Path) -> bool {
-    let mut tried = on_tmpfs("64k", directory, Path::new("true"));
-    let status = tried.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let can = status.is_ok_and(|status| status.success());
-    if !can {
-        println!("skipped: no tmpfs may be mounted here");
-    }
-    can
-}
-
-/// A path in the mount namespace of a process.
-fn seen_by(node: &Process, path: &Path) -> PathBuf {
-    Path::new(&format!("/proc/{}/root", node.pid)).join(path.strip_prefix("/").unwrap())
-}
 
 /// Feeds until the shard refuses, and returns the refusal's code.
 pub(crate) fn feed_until_refused(core: &mut Wire) -> u16 {

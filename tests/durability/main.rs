@@ -25,4 +25,4 @@ mod synced;
 mod tracer;
 mod wire;
 
-use support::{node, process};
+use support::{node, process, tmpfs};

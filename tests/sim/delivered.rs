@@ -102,7 +102,8 @@ impl Delivered {
                 self.live_from.get_or_insert(next_seq.get());
             }
             Event::Stale => self.is_stale = true,
-            Event::Current => self.is_stale = false,
+            // What has ended is as current as it will ever be.
+            Event::Ended | Event::Current => self.is_stale = false,
         }
     }
 }

@@ -134,8 +134,11 @@ pub(crate) fn a_living_feeder_keeps_its_seat() {
         let rogue = rogue(&mut road, voice, port, 300, GONE_MS);
         let now_ms = road.world.now_ns() / MS;
         road.run_until_ms(now_ms + 1_200);
-        let lines: Vec<&String> =
-            road.world.hosts[road.core].log.iter().filter(|line| line.contains("ended")).collect();
+        let lines: Vec<&String> = road.world.hosts[road.core]
+            .log
+            .iter()
+            .filter(|line| line.contains(" ended: "))
+            .collect();
         road.world.hold(lines.is_empty(), "a-living-peer-keeps-its-seat", || format!("{lines:?}"));
         assert!(of(&road, rogue).refused > 0 && of(&road, rogue).greeted == 0);
     }

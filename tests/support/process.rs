@@ -74,12 +74,12 @@ fn untimed(line: String) -> String {
 pub(crate) struct Lines(Arc<(Mutex<LinesState>, Condvar)>);
 
 impl Lines {
-    fn collect(pipe: impl Read + Send + 'static) -> Lines {
+    pub(crate) fn collect(pipe: impl Read + Send + 'static) -> Lines {
         let lines = Lines::default();
         let filled = lines.clone();
         thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                let mut words = ["stale", "current"].into_iter();
+                let mut words = ["stale", "ended", "current"].into_iter();
                 let word = words.find(|it| line.starts_with(&format!("{{\"kind\":\"{it}\"")));
                 match word {
                     Some(word) => filled.state().told.push(word),
@@ -103,7 +103,7 @@ impl Lines {
         self.state().lines.clone()
     }
 
-    /// Waits until a subscriber was last told that the feed is this: `stale` or `current`.
+    /// Waits until a subscriber was last told that the feed is this: `stale`, `ended` or `current`.
     pub(crate) fn wait_told(&self, word: &str, within: Duration) {
         let deadline = Deadline::after(within);
         let mut state = self.state();

@@ -86,7 +86,8 @@ impl Place {
         SocketAddr::new(self.host, self.ports[index])
     }
 
-    fn all_arguments(&self, flags: &[&str]) -> Vec<String> {
+    /// The arguments of `pregao all`.
+    pub(crate) fn all_arguments(&self, flags: &[&str]) -> Vec<String> {
         let mut arguments = self.arguments("all", flags);
         arguments.push(format!("--data-dir={}", self.data_dir().display()));
         arguments
@@ -137,7 +138,11 @@ impl System {
 
     /// Starts it at a place that was used before.
     pub(crate) fn start_at(place: Arc<Place>, flags: &[&str]) -> System {
-        let all = Process::start(&place.all_arguments(flags));
+        System::of(Process::start(&place.all_arguments(flags)), place)
+    }
+
+    /// A supervisor that was started at this place, once all its nodes listen.
+    pub(crate) fn of(all: Process, place: Arc<Place>) -> System {
         let system = System { all, place };
         for node in NODES {
             system.wait_log(node, "listens on");

@@ -125,3 +125,20 @@ fn nodes_raise_the_soft_descriptor_limit_that_they_were_started_with() {
     assert_eq!(words[3], words[4], "{line}");
     assert_ne!(words[3], "256", "{line}");
 }
+
+#[test]
+fn a_broker_with_few_descriptors_promises_no_more_subscribers_than_it_has_room_for() {
+    let system = System::start(&["--speed", "0"]);
+    let low = Rlimit { current: Some(256), maximum: Some(256) };
+    prlimit(Pid::from_raw(system.all.pid), Resource::Nofile, low).unwrap();
+    system.kill("broker");
+    let said = |text: &str| {
+        let mut lines = system.log().into_iter().filter(|line| line.starts_with("broker "));
+        lines.rfind(|line| line.contains(text)).unwrap()
+    };
+    let room = said("room for ");
+    let count = room.split("room for ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    assert!((100..256).contains(&count.parse::<u32>().unwrap()), "{room}");
+    let memory = said("memory at most");
+    assert!(memory.contains(&format!(" {count} subscribers x ")), "{memory}; but {room}");
+}

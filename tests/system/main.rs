@@ -15,6 +15,8 @@ mod between;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+mod ended;
+#[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod failures;

@@ -239,8 +239,13 @@ fn the_first_segment_of_a_shard_is_missed_and_the_shard_is_fed_anew() {
         "{found:?}"
     );
     let system = System::start_at(place, &FLAGS);
-    system.wait_well();
     system.wait_log(shard, "segments 1 to 1 of the log are missing");
+    system.retry("a status that says it", || {
+        let status = system.place.run("status", &["--deadline", "10s"]);
+        let trouble = format!("TROUBLE: {shard}: the front of its history is missing");
+        let is_told = status.stdout.first() == Some(&trouble) && status.code() == 3;
+        if is_told { Ok(()) } else { Err(format!("{status:?}")) }
+    });
     let (code, report, finished) = system.report("AMZN", &["--last", "5", "--deadline", "10s"]);
     assert_eq!(code, 3, "{finished:?}");
     assert_eq!(report.unwrap()["complete"], false);

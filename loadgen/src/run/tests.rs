@@ -147,3 +147,39 @@ fn a_broker_that_loses_is_found_out() {
     let counted: u64 = outcome.measured.latency.len();
     assert!(counted < 120_000 * 20);
 }
+
+/// Ends the run as soon as something was delivered in its measured part.
+struct Impatient(Cell<u64>);
+
+impl Progress for Impatient {
+    fn connecting(&self, _confirmed: u64, _of: u64) {}
+    fn running(&self, _elapsed: Duration, _of: Duration, delivered: u64) {
+        self.0.set(delivered);
+    }
+    fn finish(&self) {}
+    fn wants_end(&self) -> bool {
+        self.0.get() > 0
+    }
+}
+
+#[test]
+fn a_run_that_is_ended_early_has_the_figures_until_then_and_lost_nothing() {
+    let broker = Running::start(1 << 12, None);
+    let spec = RunSpec { duration: Duration::from_secs(3_600), ..broker.spec(1_000, 0) };
+    let outcome = run(&spec, &Impatient(Cell::new(0))).unwrap();
+    assert!(outcome.measured_for < Duration::from_secs(600), "{:?}", outcome.measured_for);
+    assert!(!outcome.measured.latency.is_empty());
+    assert_eq!(outcome.losses(), Vec::<String>::new());
+    let rate = outcome.offered_per_s.unwrap();
+    assert!(
+        rate > 100.0,
+        "{rate} a second: over the time that was measured, not the one that was planned"
+    );
+}
+
+#[test]
+fn the_memory_of_subscribers_before_is_not_told_as_none_of_these() {
+    assert_eq!(bytes_per_subscriber(1_500, 1_000, 5), Some(100.0));
+    assert_eq!(bytes_per_subscriber(1_000, 1_000, 5), None, "a second run on one broker");
+    assert_eq!(bytes_per_subscriber(900, 1_000, 5), None);
+}

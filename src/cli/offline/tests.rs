@@ -129,7 +129,7 @@ fn shown(
     run: impl FnOnce(&mut Output<&mut Vec<u8>>) -> Result<Exit, Failure>,
 ) -> (Exit, Vec<String>) {
     let mut text = Vec::new();
-    let mut output = Output::new(&mut text, Screen { color: false, lines: None });
+    let mut output = Output::new(&mut text, Screen::NONE);
     let exit = run(&mut output).unwrap();
     output.flush().unwrap();
     drop(output);
@@ -153,7 +153,7 @@ fn export(
     overwrite: bool,
 ) -> Result<Exit, Failure> {
     let request = ExportRequest { selected, format, out: out.to_owned(), overwrite };
-    let mut output = Output::new(Vec::new(), Screen { color: false, lines: None });
+    let mut output = Output::new(Vec::new(), Screen::NONE);
     super::export::run(&request, &mut output)
 }
 
@@ -340,7 +340,7 @@ fn hostile_directories_are_one_clear_line() {
             marks: false,
             format: DumpFormat::Json,
         };
-        let mut output = Output::new(Vec::new(), Screen { color: false, lines: None });
+        let mut output = Output::new(Vec::new(), Screen::NONE);
         let refused = dump::run(&request, &mut output).unwrap_err();
         assert_eq!(refused.exit(), Exit::Failed, "{name}: {refused:?}");
         assert!(refused.message().unwrap().contains(part), "{name}: {refused:?}");
@@ -349,7 +349,7 @@ fn hostile_directories_are_one_clear_line() {
         assert!(refused.message().unwrap().contains(part), "{name}: {refused:?}");
         assert!(!out.exists(), "{name}: nothing was to be made");
         let request = VerifyRequest { dir: at(name), format: Format::Table };
-        let mut output = Output::new(Vec::new(), Screen { color: false, lines: None });
+        let mut output = Output::new(Vec::new(), Screen::NONE);
         match verify::run(&request, &mut output) {
             Ok(exit) => assert_eq!(exit, Exit::Failed, "{name}"),
             Err(refused) => assert_eq!(refused.exit(), Exit::Failed, "{name}"),

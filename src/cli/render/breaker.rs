@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::lines::COLUMNS;
 use crate::breaker::OutcomeClass;
 use crate::node::breaker_described_by;
 
@@ -86,22 +87,25 @@ pub fn breaker_json(breaker: &BreakerReport) -> String {
 }
 
 /// What stands above [`breaker_line`]s.
-pub(super) fn breaker_header() -> String {
-    columns(["BREAKER", "STATE", "FOR", "FAIL", "SLOW", "PROBE", "LAST ERROR"])
+pub(super) fn breaker_header(width: usize) -> String {
+    columns(width, ["BREAKER", "STATE", "FOR", "FAIL", "SLOW", "PROBE", "LAST ERROR"])
 }
 
-/// A breaker as one line of at most 80 columns.
-pub(super) fn breaker_line(breaker: &BreakerReport) -> String {
+/// A breaker as one line of at most 80 columns; of 40, with its name and state, where there are no more.
+pub(super) fn breaker_line(breaker: &BreakerReport, width: usize) -> String {
     let percent = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.0}%"));
-    columns([
-        &breaker.name,
-        &breaker.state,
-        &short_time(breaker.since_ms),
-        &percent(breaker.failure_rate),
-        &percent(breaker.slow_call_rate),
-        &breaker.next_probe_ms.map_or("-".to_owned(), short_time),
-        breaker.last_error.as_deref().map_or("-", short_error),
-    ])
+    columns(
+        width,
+        [
+            &breaker.name,
+            &breaker.state,
+            &short_time(breaker.since_ms),
+            &percent(breaker.failure_rate),
+            &percent(breaker.slow_call_rate),
+            &breaker.next_probe_ms.map_or("-".to_owned(), short_time),
+            breaker.last_error.as_deref().map_or("-", short_error),
+        ],
+    )
 }
 
 /// A breaker's counters as lines of at most 80 columns; outcomes that never happened are left out.
@@ -137,8 +141,11 @@ pub(super) fn breaker_counts(breaker: &BreakerReport) -> Vec<String> {
     lines
 }
 
-/// 2 + 18 + 1 + 12 + 1 + 6 + 1 + 5 + 1 + 5 + 1 + 6 + 2 + 19 = 80.
-fn columns([name, state, since, fail, slow, probe, error]: [&str; 7]) -> String {
+/// 2 + 18 + 1 + 12 + 1 + 6 + 1 + 5 + 1 + 5 + 1 + 6 + 2 + 19 = 80, and 40 without what stands behind the time.
+fn columns(width: usize, [name, state, since, fail, slow, probe, error]: [&str; 7]) -> String {
+    if width < COLUMNS {
+        return format!("  {name:<18.18} {state:<12.12} {since:>6}");
+    }
     let line = format!(
         "  {name:<18.18} {state:<12.12} {since:>6} {fail:>5} {slow:>5} {probe:>6}  {error:.19}"
     );
@@ -211,7 +218,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_widest_line_fits_80_columns() {
-        let line = breaker_line(&breaker());
+        let line = breaker_line(&breaker(), 80);
         assert_eq!(line, "  aggregator.shard-A forced-open    599s  100%     -   9.9s  EMFILE");
         for class in OutcomeClass::ALL {
             let widest = BreakerReport {
@@ -221,7 +228,8 @@ pub(super) mod tests {
                 slow_call_rate: Some(100.0),
                 ..breaker()
             };
-            let line = breaker_line(&widest);
+            assert_eq!(breaker_line(&widest, 79).len(), 40);
+            let line = breaker_line(&widest, 80);
             assert!(line.len() <= 80, "{line:?}");
             assert!(line.ends_with(short_error(class.as_str())), "{line:?} is cut");
         }

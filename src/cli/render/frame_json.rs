@@ -28,7 +28,7 @@ use super::column::Fields;
 use super::{flag_names, gap_reason_name, json_line, live_bar_texts};
 use crate::client::{LiveBar, Symbols};
 use crate::market::bar::Bar;
-use crate::wire::{DataKind, Frame, Gap, SnapshotEnd, Symbol};
+use crate::wire::{DataKind, FeedStatus, Frame, Gap, SnapshotEnd, Symbol};
 
 /// A frame as an object, in the order of its fields.
 #[derive(Serialize)]
@@ -84,10 +84,15 @@ pub fn instrument_gap_json(gap: &Frame, symbol: &Symbol) -> Option<String> {
     Some(json_line(&FrameJson { symbol: Some(symbol.as_str()), ..object }))
 }
 
-/// The feed is stale, or current again, as a line of JSON.
+/// What is known of the feed from now on, as a line of JSON.
 #[must_use]
-pub fn stale_json(is_stale: bool) -> String {
-    json_line(&unnumbered(if is_stale { "stale" } else { "current" }, Body::Word {}))
+pub fn feed_status_json(status: FeedStatus) -> String {
+    let word = match status {
+        FeedStatus::Current => "current",
+        FeedStatus::Ended => "ended",
+        FeedStatus::Stale => "stale",
+    };
+    json_line(&unnumbered(word, Body::Word {}))
 }
 
 /// A live bar as a line of JSON: as a bar in frames, and its flags are `revised` and `incomplete`.

@@ -14,7 +14,9 @@ use super::{gap_reason_name, side_name};
 use crate::cli::parse::TimeNs;
 use crate::client::Symbols;
 use crate::market::bar::Bar;
-use crate::wire::{DataKind, Definition, Flags, Frame, Gap, Line, LineColor, SnapshotEnd, Symbol};
+use crate::wire::{
+    DataKind, Definition, FeedStatus, Flags, Frame, Gap, Line, LineColor, SnapshotEnd, Symbol,
+};
 
 const SYMBOL_COLUMNS_MIN: usize = 12;
 const NONE: &str = "-";
@@ -76,11 +78,14 @@ impl FrameTable {
         Some(self.below_header(line, SYMBOL_COLUMNS_MIN))
     }
 
-    /// The feed is stale, or current again.
-    pub fn stale(&mut self, is_stale: bool) -> String {
-        let (kind, text) = match is_stale {
-            true => ("stale", "the feed or a link to it is down: not known to be current"),
-            false => ("current", "the feed is current again"),
+    /// What is known of the feed from now on.
+    pub fn feed_status(&mut self, status: FeedStatus) -> String {
+        let (kind, text) = match status {
+            FeedStatus::Stale => {
+                ("stale", "the feed or a link to it is down: not known to be current")
+            }
+            FeedStatus::Ended => ("ended", "the feed has ended: nothing more comes"),
+            FeedStatus::Current => ("current", "the feed is current again"),
         };
         let line = self.styled(warning(), &format!("{:12} {kind:<7} {text}", ""));
         self.below_header(line, SYMBOL_COLUMNS_MIN)

@@ -8,6 +8,7 @@ mod bar;
 mod bar_table;
 mod breaker;
 mod column;
+mod elapsed;
 mod explain;
 mod figure;
 mod frame_json;
@@ -16,18 +17,21 @@ mod json;
 mod lines;
 mod report;
 mod status;
+mod wrap;
 
 pub(super) use column::Value as ColumnValue;
 pub(super) use json::json_line;
 
 pub use bar_table::BarTable;
 pub use breaker::{BreakerReport, breaker_json, take_breakers};
+pub use elapsed::elapsed;
 pub use explain::Explained;
 pub use figure::{Figure, Value};
-pub use frame_json::{frame_json, instrument_gap_json, live_bar_json, stale_json};
+pub use frame_json::{feed_status_json, frame_json, instrument_gap_json, live_bar_json};
 pub use frame_table::FrameTable;
-pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, report_table};
+pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, reports_table};
 pub use status::{Detail, NodeReport, Reachability, breaker_text, status_json, status_table};
+pub use wrap::wrap;
 
 use crate::breaker::State;
 use crate::client::LiveBar;
@@ -35,12 +39,13 @@ use crate::market::price::decimal;
 use crate::wire::{Flags, GapReason, NodeStatus, PRICE_UNDEFINED};
 
 /// The flags of a data frame as words, lowest bit first.
-const FLAG_NAMES: [(u16, &str); 8] = [
+const FLAG_NAMES: [(u16, &str); 9] = [
     (Flags::LAST, "last"),
     (Flags::GAP_BEFORE, "gap_before"),
     (Flags::BUY, "buy"),
     (Flags::SELL, "sell"),
     (Flags::AFTER_MARKET, "after_market"),
+    (Flags::ENDED, "ended"),
     (Flags::STALE, "stale"),
     (Flags::SNAPSHOT, "snapshot"),
     (Flags::REPLAY, "replay"),

@@ -5,11 +5,13 @@ use serde::Serialize;
 
 use super::bar::BarJson;
 use super::frame_json::{FrameJson, frame_object};
-use super::{json_line, node_status_name, price, rounded, side_name};
+use super::{elapsed, json_line, node_status_name, price, rounded, side_name};
 use crate::cli::parse::TimeNs;
 use crate::client::Symbols;
 use crate::market::bar::Bar;
-use crate::wire::{Definition, Flags, Frame, NodeAnswer, NodeStatus, Quote, Symbol, Trade};
+use crate::wire::{
+    Definition, FeedStatus, Flags, Frame, NodeAnswer, NodeStatus, Quote, Symbol, Trade,
+};
 
 /// Where a report's quote comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -17,10 +19,24 @@ use crate::wire::{Definition, Flags, Frame, NodeAnswer, NodeStatus, Quote, Symbo
 pub enum QuoteSource {
     /// Core has a live session with the exchange.
     Live,
+    /// The feed has ended: the last value that there is.
+    Ended,
     /// The last value known, and its age.
     Stale,
     /// There is none.
     None,
+}
+
+impl QuoteSource {
+    /// Of a quote of which this is known.
+    #[must_use]
+    pub fn of(status: FeedStatus) -> QuoteSource {
+        match status {
+            FeedStatus::Current => QuoteSource::Live,
+            FeedStatus::Ended => QuoteSource::Ended,
+            FeedStatus::Stale => QuoteSource::Stale,
+        }
+    }
 }
 
 /// The rows of a report.
@@ -163,23 +179,26 @@ pub fn report_json(report: &Report) -> String {
     })
 }
 
-/// A report as text: the quote, the rows, the nodes; without the last line's end.
+/// Reports of one answer as text: the quote and the rows of each, and once, below all, the nodes that gave them;
+/// without the last line's end.
 #[must_use]
-pub fn report_table(report: &Report) -> String {
-    let mut text = quote_line(report);
+pub fn reports_table(reports: &[&Report]) -> String {
+    let mut parts: Vec<String> = reports.iter().map(|report| rows_table(report)).collect();
+    parts.extend(reports.first().and_then(|report| nodes_table(&report.nodes)));
+    if reports.iter().any(|report| !report.complete) {
+        parts.push("incomplete: the nodes above say what is missing".to_owned());
+    }
+    parts.join("\n\n")
+}
+
+/// The quote of one report, and its rows.
+fn rows_table(report: &Report) -> String {
+    let quote = quote_line(report);
     let rows = match &report.rows {
         Rows::History(frames) => history_table(frames, report.decimals),
         Rows::Bars(bars) => bars_table(bars, report.decimals),
     };
-    let nodes = nodes_table(&report.nodes);
-    for part in [rows, nodes].into_iter().flatten() {
-        text.push_str("\n\n");
-        text.push_str(&part);
-    }
-    if !report.complete {
-        text.push_str("\n\nincomplete: the nodes above say what is missing");
-    }
-    text
+    rows.map_or(quote.clone(), |rows| format!("{quote}\n\n{rows}"))
 }
 
 fn quote_line(report: &Report) -> String {
@@ -188,9 +207,11 @@ fn quote_line(report: &Report) -> String {
         return format!("{symbol}  no quote");
     };
     let side = |units| price(units, report.decimals).unwrap_or_else(|| "-".to_owned());
-    let age = report.age_ms.map_or_else(String::new, |ms| format!(", {ms} ms old"));
+    let age = |ms: u64| format!(", {} old", elapsed(ms.saturating_mul(1_000)));
+    let age = report.age_ms.map_or_else(String::new, age);
     let source = match report.quote_source {
         QuoteSource::Live => "live",
+        QuoteSource::Ended => "ended",
         QuoteSource::Stale => "STALE",
         QuoteSource::None => "unknown",
     };
@@ -270,7 +291,7 @@ pub(super) fn nodes_table(nodes: &[NodeShare]) -> Option<String> {
             share.node.clone(),
             share.what(),
             share.rows.to_string(),
-            format!("{} us", share.elapsed_us),
+            elapsed(share.elapsed_us.into()),
         ]
     });
     table(&["NODE", "STATUS", "ROWS", "ELAPSED"], 2, rows.collect())
@@ -349,7 +370,7 @@ mod tests {
     #[test]
     fn the_table_says_what_is_missing() {
         let want = "\
-PETR4  bid 32.01 x 300  ask - x 0  (STALE, 1500 ms old)
+PETR4  bid 32.01 x 300  ask - x 0  (STALE, 1.5 s old)
 
 TIME                            SIDE   PRICE                   QTY  TRADE  SEQ
 2012-06-21T13:30:00.123456790Z  sell  32.015  18446744073709551615     77   43
@@ -360,11 +381,27 @@ shard-A  breaker-open     0     0 us
 shard-B  behind 12 s      7    80 us
 
 incomplete: the nodes above say what is missing";
-        let got = report_table(&report());
+        let got = reports_table(&[&report()]);
         assert_eq!(got, want, "\n{got}");
-        let with_bars = report_table(&Report { rows: bars(), complete: true, ..report() });
+        let with_bars = Report { rows: bars(), complete: true, ..report() };
+        let with_bars = reports_table(&[&with_bars]);
         assert!(with_bars.contains("VWAP"), "{with_bars}");
         assert!(with_bars.contains("10.667"), "{with_bars}");
         assert!(!with_bars.contains("incomplete"));
+    }
+
+    #[test]
+    fn the_nodes_of_an_answer_about_many_stand_once_below_all() {
+        let whole = Report { complete: true, ..report() };
+        let other = Report { symbol: "VALE3".parse().unwrap(), ..whole.clone() };
+        let text = reports_table(&[&whole, &other]);
+        let at =
+            |text: &str, what: &str| text.find(what).unwrap_or_else(|| panic!("{what}:\n{text}"));
+        assert_eq!(text.matches("NODE ").count(), 1, "\n{text}");
+        assert!(at(&text, "PETR4  bid") < at(&text, "VALE3  bid"), "\n{text}");
+        assert!(at(&text, "VALE3  bid") < at(&text, "NODE "), "\n{text}");
+        assert!(!text.contains("incomplete"), "\n{text}");
+        let partly = reports_table(&[&whole, &report()]);
+        assert!(partly.ends_with("incomplete: the nodes above say what is missing"), "\n{partly}");
     }
 }

@@ -63,6 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             Some(BarEvent::Lost(loss)) => println!("lost: {loss:?}"),
             Some(BarEvent::Stale) => println!("stale: bars may be late"),
+            Some(BarEvent::Ended) => println!("the feed has ended: no more bars come"),
             Some(BarEvent::Current) => println!("current again"),
             None => break,
         }

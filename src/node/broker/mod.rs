@@ -35,7 +35,9 @@ use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service, Work};
 use crate::feed::{Interests, LastValues, Pattern, Ring};
 use crate::limits;
 use crate::time::{Mono, Now};
-use crate::wire::{Ack, FRAME_BYTES, Flags, Frame, Refusal, Seq, Session, U32, padded, unpadded};
+use crate::wire::{
+    Ack, FRAME_BYTES, FeedStatus, Flags, Frame, Refusal, Seq, Session, U32, padded, unpadded,
+};
 
 pub use fanout::Fanout;
 use intake::Intake;
@@ -337,7 +339,8 @@ impl Service for Broker {
             let gaps: u64 = gaps.map(|gaps| gaps.load(Ordering::Relaxed)).sum();
             let prefix = format!("source.{number}");
             status.metric(format!("{prefix}.publisher_up"), i64::from(source.has_publisher));
-            status.metric(format!("{prefix}.stale"), i64::from(source.announced_stale()));
+            let is_stale = source.announced() == FeedStatus::Stale;
+            status.metric(format!("{prefix}.stale"), i64::from(is_stale));
             status.metric(format!("{prefix}.epoch"), source.epoch);
             if source.feed != 0 {
                 status.text(format!("{prefix}.epoch_id"), format!("{:016x}", source.feed));

@@ -4,7 +4,7 @@
 //!
 //! # Decisions
 //!
-//! * A change between stale and current is announced for the source, at most once a second, and each reader is
+//! * A change between current, ended and stale is announced for the source, at most once a second, and each reader is
 //!   told when it takes the next bytes. So the last state always arrives, a feed that flaps floods nobody, and
 //!   a reader that does not read has no more waiting for it than before.
 
@@ -15,14 +15,14 @@ use crate::limits;
 use crate::log::{EpochEntry, Lineage};
 use crate::node::ConnId;
 use crate::time::Mono;
-use crate::wire::{Flags, Frame, Kind, Seq, Session, U32, U64, padded};
+use crate::wire::{FeedStatus, Flags, Frame, Kind, Seq, Session, U32, U64, padded};
 
 /// What is known of a source's publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PublisherState {
     pub(super) has_publisher: bool,
-    /// It has said that its last values are not known to be current, or is silent.
-    pub(super) is_stale: bool,
+    /// What it has said of its last values; stale where it is silent.
+    pub(super) status: FeedStatus,
     /// It has not sent what it had when it came.
     pub(super) is_catching_up: bool,
 }
@@ -52,8 +52,8 @@ pub(super) struct Source<W> {
     /// Where the next fan-out starts in `readers`.
     pub(super) turn_start: usize,
     pub(super) gaps_sent: u64,
-    /// The publisher has said that its last values are not known to be current.
-    pub(super) is_stale: bool,
+    /// What is known of the publisher's last values, while there is one.
+    pub(super) status: FeedStatus,
     pub(super) has_publisher: bool,
     /// The publisher has not sent what it had when it came: nothing here is the present yet.
     pub(super) is_catching_up: bool,
@@ -62,8 +62,8 @@ pub(super) struct Source<W> {
     /// The publisher has said where the sequence goes on; before, nobody can be served.
     pub(super) is_ready: bool,
     pub(super) has_updates: bool,
-    /// Whether its readers are told that it is stale; what they were told last, as soon as they take it.
-    announced_stale: bool,
+    /// What its readers are told of it; what they were told last, as soon as they take it.
+    announced: FeedStatus,
     /// When that changed last.
     announced_at: Option<Mono>,
 }
@@ -84,14 +84,14 @@ impl<W> Default for Source<W> {
             resolving: None,
             turn_start: 0,
             gaps_sent: 0,
-            is_stale: false,
+            status: FeedStatus::Current,
             has_publisher: false,
             is_catching_up: false,
             has_caught_up: false,
             is_ready: false,
             has_updates: false,
             // Before a publisher comes nothing is current.
-            announced_stale: true,
+            announced: FeedStatus::Stale,
             announced_at: None,
         }
     }
@@ -141,9 +141,9 @@ impl<W> Source<W> {
         }
     }
 
-    /// Whether it is not known to be current. That of a publisher that is away is not.
-    fn is_stale_now(&self) -> bool {
-        self.is_stale || !self.has_publisher || self.is_catching_up
+    /// What is known of its last values. Those of a publisher that is away, or catches up, are not known to be current.
+    fn status_now(&self) -> FeedStatus {
+        if self.has_publisher && !self.is_catching_up { self.status } else { FeedStatus::Stale }
     }
 
     /// Takes note of the publisher: whether it is there, what it says of its last values, and whether it has sent
@@ -151,8 +151,8 @@ impl<W> Source<W> {
     pub(super) fn note_publisher(&mut self, state: PublisherState) -> bool {
         let before = self.publisher_state();
         self.has_caught_up |= before.is_catching_up && !state.is_catching_up;
-        let PublisherState { has_publisher, is_stale, is_catching_up } = state;
-        (self.has_publisher, self.is_stale) = (has_publisher, is_stale);
+        let PublisherState { has_publisher, status, is_catching_up } = state;
+        (self.has_publisher, self.status) = (has_publisher, status);
         self.is_catching_up = is_catching_up;
         before != state
     }
@@ -160,7 +160,7 @@ impl<W> Source<W> {
     fn publisher_state(&self) -> PublisherState {
         PublisherState {
             has_publisher: self.has_publisher,
-            is_stale: self.is_stale,
+            status: self.status,
             is_catching_up: self.is_catching_up,
         }
     }
@@ -179,17 +179,17 @@ impl<W> Source<W> {
 
     /// The delivery flags of last values in a snapshot.
     pub(super) fn snapshot_flags(&self) -> u16 {
-        if self.is_stale_now() { Flags::SNAPSHOT | Flags::STALE } else { Flags::SNAPSHOT }
+        Flags::SNAPSHOT | self.status_now().flags()
     }
 
-    /// Whether its readers are told that it is stale.
-    pub(super) fn announced_stale(&self) -> bool {
-        self.announced_stale
+    /// What its readers are told of it.
+    pub(super) fn announced(&self) -> FeedStatus {
+        self.announced
     }
 
     /// When its readers may be told of a change; `None`: there is none.
     pub(super) fn announcement_due(&self) -> Option<Mono> {
-        let is_changed = self.announced_stale != self.is_stale_now();
+        let is_changed = self.announced != self.status_now();
         let due = |at: Mono| at + limits::STALE_TOLD_EVERY;
         is_changed.then(|| self.announced_at.map(due).unwrap_or_default())
     }
@@ -198,7 +198,7 @@ impl<W> Source<W> {
     pub(super) fn announce(&mut self, now: Mono) -> bool {
         let is_due = self.announcement_due().is_some_and(|due| due <= now);
         if is_due {
-            self.announced_stale = !self.announced_stale;
+            self.announced = self.status_now();
             self.announced_at = Some(now);
         }
         is_due

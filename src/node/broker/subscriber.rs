@@ -5,6 +5,7 @@
 //! * A lossless reader that was lapped continues in the middle of the ring. At the ring's edge the next
 //!   frame would lap it again.
 
+mod ahead;
 mod conflation;
 
 use std::collections::BinaryHeap;
@@ -18,8 +19,8 @@ use crate::node::session::Rejection;
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
-    ErrorCode, FRAME_BYTES, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentIndex, Mode, Seq,
-    Session, SnapshotEnd, Subscribe, Subscribed, U16, U32, U64,
+    ErrorCode, FRAME_BYTES, FeedStatus, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentIndex,
+    Mode, Seq, Session, SnapshotEnd, Subscribe, Subscribed, U16, U32, U64,
 };
 
 use super::source::Source;
@@ -118,8 +119,8 @@ pub(crate) struct Subscriber {
     /// What it is sent next can wait for what others are sent: a snapshot, what it missed while it was away,
     /// conflated batches.
     is_bulk: bool,
-    /// Its last heartbeat said that the feed is stale. Before the first one it takes the feed for current.
-    told_stale: bool,
+    /// What its last heartbeat said of the feed. Before the first one it takes the feed for current.
+    told: FeedStatus,
     /// Where its address is counted.
     bucket: Option<u8>,
     interest: Option<InterestId>,
@@ -144,7 +145,7 @@ impl Default for Subscriber {
             expects_seq: 0,
             is_due: false,
             is_bulk: true,
-            told_stale: false,
+            told: FeedStatus::Current,
             bucket: None,
             interest: None,
             place: 0,
@@ -344,7 +345,7 @@ impl Subscriber {
         piece: &mut Piece,
     ) -> Next {
         let is_live = matches!(self.state, SubscriberState::Live);
-        if (!is_live || self.told_stale != source.announced_stale())
+        if (!is_live || self.told != source.announced())
             && let Some(next) = self.fill_ahead(source, out, piece)
         {
             return next;
@@ -380,45 +381,6 @@ impl Subscriber {
             }
         }
         Next::gathered(out, false)
-    }
-
-    /// What stands ahead of the live feed: the confirmation, the snapshot, and the word that the feed is stale or
-    /// current again. `None`: nothing of that.
-    #[inline(never)]
-    fn fill_ahead<W: Window>(
-        &mut self,
-        source: &Source<W>,
-        out: &mut Vec<Frame>,
-        piece: &mut Piece,
-    ) -> Option<Next> {
-        if matches!(self.state, SubscriberState::Live) {
-            self.tell(source.announced_stale(), out);
-            return (!out.is_empty()).then(|| Next::gathered(out, self.is_bulk));
-        }
-        let nothing = Some(Next::Nothing);
-        let Some(view) = source.view() else { return nothing };
-        let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
-            return nothing;
-        };
-        if !source.interests.is_settled() {
-            // Whether a new instrument is meant is not known, and so not whether its last values are.
-            return nothing;
-        }
-        if matches!(self.state, SubscriberState::Waiting) {
-            if !self.wants_history && source.is_catching_up {
-                // Its snapshot would be of the past, and what comes behind it no news.
-                return nothing;
-            }
-            self.resume(source, view.next_seq(), out);
-        }
-        if matches!(self.state, SubscriberState::Waiting) {
-            self.confirm(source, view, interest, out);
-        }
-        if matches!(self.state, SubscriberState::Snapshot { .. }) {
-            self.fill_snapshot(source, interest, out, piece);
-        }
-        let is_ahead = !matches!(self.state, SubscriberState::Live) || !out.is_empty();
-        is_ahead.then(|| Next::gathered(out, true))
     }
 
     /// What one is sent who conflates, or whose place the ring no longer has.
@@ -468,134 +430,6 @@ impl Subscriber {
                 Next::gathered(out, true)
             }
         }
-    }
-
-    /// What of the frames before its place still stands, when it says under which epoch it has them.
-    fn resume<W>(&mut self, source: &Source<W>, next_seq: u64, out: &mut Vec<Frame>) {
-        let place = if self.wants_history { self.cursor } else { self.expects_seq };
-        // It was sent what the publisher never had, and was away when that was taken back.
-        let end = source.publisher_seq.max(next_seq);
-        let is_same = self.feed == 0 || self.feed == source.feed;
-        if is_same && source.publisher_seq != 0 && place > end {
-            // Whoever does not say under which epoch may have all that it has from somebody else.
-            let is_nobodys = self.feed == 0 && source.feed != 0;
-            let end = if is_nobodys { Seq::FIRST.get() } else { end };
-            out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
-            self.cursor = self.cursor.min(end);
-            return;
-        }
-        let says_nothing = self.feed == 0 || source.feed == 0 || place == 0;
-        if says_nothing || self.feed == source.feed || is_planted(Bug::ResumeWithoutLineage) {
-            return;
-        }
-        let Some(end) = source.lineage.end_of(self.feed) else {
-            self.state = SubscriberState::Foreign;
-            return;
-        };
-        if let Some(end) = end.seq.filter(|end| place > *end) {
-            out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
-            self.cursor = self.cursor.min(end);
-        }
-    }
-
-    /// Says whether the feed is stale, and as every heartbeat where this subscriber is.
-    fn tell(&mut self, is_stale: bool, out: &mut Vec<Frame>) {
-        self.told_stale = is_stale;
-        if is_planted(if is_stale { Bug::StaleNotTold } else { Bug::LiveAgainNotTold }) {
-            return;
-        }
-        out.push(Frame::seal(Heartbeat {
-            flags: U16::new(if is_stale { Flags::STALE } else { 0 }),
-            next_seq: U64::new(self.cursor),
-            ..Heartbeat::default()
-        }));
-    }
-
-    fn confirm<W: Window>(
-        &mut self,
-        source: &Source<W>,
-        view: RingView<'_>,
-        interest: &Interest,
-        out: &mut Vec<Frame>,
-    ) {
-        let (oldest, next) = (view.oldest_seq(), view.next_seq());
-        out.push(Frame::seal(self.subscribed(source, interest)));
-        let mut live_from = next;
-        if self.wants_history {
-            live_from = self.cursor;
-            if self.cursor < oldest {
-                let reason = self.loss(GapReason::BeforeRing);
-                out.push(Frame::seal(gap(reason, self.cursor, oldest - 1, u64::MAX)));
-                live_from = oldest;
-            }
-        }
-        self.state = SubscriberState::Snapshot {
-            next_index: InstrumentIndex::FIRST,
-            frames: 0,
-            live_from,
-            is_repeated: false,
-        };
-    }
-
-    /// Why frames are missing that the ring no longer has, or never had. Only the market has a history: what is
-    /// missing of another source is lost for good.
-    fn loss(&self, reason: GapReason) -> GapReason {
-        if self.source == MARKET_SOURCE { reason } else { GapReason::SourceLost }
-    }
-
-    /// Sends definitions and, to who did not ask for history, last values. Repeated, the definitions only.
-    ///
-    /// A snapshot may take several turns while the feed goes on. Values that are newer than its start
-    /// are left out: the ring delivers them, in order, from `live_from` on.
-    fn fill_snapshot<W>(
-        &mut self,
-        source: &Source<W>,
-        interest: &Interest,
-        out: &mut Vec<Frame>,
-        piece: &mut Piece,
-    ) {
-        let (values, value_flags) = (&source.values, source.snapshot_flags());
-        let SubscriberState::Snapshot { mut next_index, mut frames, live_from, is_repeated } =
-            self.state
-        else {
-            return;
-        };
-        let end = values.index_end();
-        while next_index < end {
-            piece.looked += 1;
-            if out.len() >= piece.room || piece.looked > piece.look_max {
-                self.state =
-                    SubscriberState::Snapshot { next_index, frames, live_from, is_repeated };
-                return;
-            }
-            let is_wanted = interest.kinds_of(next_index) != 0;
-            // The ring brings the system's frames to who asked for everything: they need names, or
-            // nobody could distinguish them.
-            if is_wanted || interest.is_everything() {
-                let before = out.len();
-                out.extend(values.definition(next_index).map(|frame| frame.delivered(SNAPSHOT)));
-                if is_wanted && !self.wants_history && !is_repeated {
-                    let wanted = values
-                        .values(next_index)
-                        .into_iter()
-                        .flatten()
-                        .filter(|frame| frame.seq.get() < live_from && interest.wants(frame));
-                    out.extend(wanted.map(|frame| frame.delivered(value_flags)));
-                }
-                frames += u32::try_from(out.len() - before).unwrap_or(0);
-            }
-            next_index = next_index.next();
-        }
-        if !is_repeated {
-            out.push(Frame::seal(SnapshotEnd {
-                id: U32::new(self.id),
-                frames: U32::new(frames),
-                next_seq: U64::new(live_from),
-                ..SnapshotEnd::default()
-            }));
-        }
-        self.cursor = live_from;
-        self.state = SubscriberState::Live;
     }
 
     /// Gathers matching frames between cursor and head, after a bounded look.

@@ -36,13 +36,15 @@ pub(crate) struct Consumer {
     pub(super) state: ConsumerState,
     /// The next `seq` to send.
     pub(super) cursor: u64,
+    /// It was told that nothing comes behind what it has.
+    pub(super) knows_end: bool,
     /// Invariant: each due time stands in the node's timers.
     delayed: Vec<(Mono, Answer)>,
 }
 
 impl Default for Consumer {
     fn default() -> Consumer {
-        Consumer { state: ConsumerState::Waiting, cursor: 0, delayed: Vec::new() }
+        Consumer { state: ConsumerState::Waiting, cursor: 0, knows_end: false, delayed: Vec::new() }
     }
 }
 

@@ -3,6 +3,7 @@
 //! comes back says what it wants next.
 
 mod consumer;
+mod end;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::market::chaos::{Chaos, ChaosConfig, ChaosDecision, FrameAction, Proba
 use crate::playback::{MarketClock, Playback};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    ErrorCode, Flags, Frame, Heartbeat, Refusal, Resume, Seq, Session, U32, U64, padded,
+    ErrorCode, FeedStatus, Flags, Frame, Heartbeat, Refusal, Resume, Seq, Session, U16, U32, U64,
+    padded,
 };
 
 use consumer::{Answer, Consumer, ConsumerState};
@@ -216,7 +218,7 @@ impl External {
                 }
                 let cursor = self.seek(now, conn, next_seq);
                 let Some(consumer) = self.consumer_mut(conn) else { return };
-                consumer.cursor = cursor;
+                (consumer.cursor, consumer.knows_end) = (cursor, false);
                 // Frames in the outbox still follow the old order; all behind the answer the new.
                 self.send_cursor(now, conn, id);
             }
@@ -271,12 +273,15 @@ impl External {
         );
     }
 
-    /// Says which frame comes next behind this answer.
+    /// Says which frame comes next behind this answer, or that none does.
     fn send_cursor(&mut self, now: Now, conn: ConnId, token: u32) {
         let Some(consumer) = self.consumer_mut(conn) else { return };
+        let cursor = consumer.cursor;
+        let status = if self.is_end(cursor) { FeedStatus::Ended } else { FeedStatus::Current };
         let beat = Heartbeat {
+            flags: U16::new(status.flags()),
             token: U32::new(token),
-            next_seq: U64::new(consumer.cursor),
+            next_seq: U64::new(cursor),
             sent_at: U64::new(now.wall_ns),
             ..Heartbeat::default()
         };
@@ -315,6 +320,7 @@ impl External {
         let (head, tail) = self.playback.read(cursor, limits::FILL_FRAMES_MAX);
         let count = (head.len() + tail.len()) as u64;
         if count == 0 {
+            self.tell_end(now, conn);
             return;
         }
         if self.spoils_frames {
@@ -490,6 +496,9 @@ impl Service for External {
         let mut status = Status::default();
         status.text("role", "external");
         status.text("feed", self.playback.name());
+        if self.playback.has_ended() {
+            status.text("feed.phase", "ended");
+        }
         status.text("feed.identity", format!("{:016x}", self.playback.identity()));
         status.metric("consumers", self.consumers().count());
         status.metric("connections", self.connections.len());

@@ -193,8 +193,7 @@ fn what_falls_due_when_another_begins_reaches_who_waits_too() {
     // The last frame is due, and nobody's timer has looked yet.
     bench.now.mono = Mono(START.0 + 10 * MS);
     bench.connect(0, 1);
-    let due: Vec<u64> = bench.flush(first).iter().map(|frame| frame.seq.get()).collect();
-    assert_eq!(due, [4]);
+    assert_eq!(seqs(&bench.flush(first)), [4]);
 }
 
 #[test]
@@ -211,7 +210,9 @@ fn a_tape_arrives_whole_and_in_order_whatever_the_kernel_takes_at_once() {
         assert_eq!(session.feed.get(), expected.identity());
         assert_eq!(unpadded(&session.name), "external");
         assert_eq!(snapshots(&frames[..3]), 2);
-        assert_eq!(&frames[3..], expected.frames(), "bites of {bite}");
+        let end = frames.len() - 1;
+        assert_eq!(&frames[3..end], expected.frames(), "bites of {bite}");
+        assert_eq!(beats(&frames[end..]), [(0, 3_003)]);
         bench.turn();
         assert!(bench.read(conn).is_empty());
         assert_eq!(bench.deadline_ms(), Some(TICK_MS), "only the tick");
@@ -399,7 +400,7 @@ fn going_back_is_announced_before_the_frames_from_there() {
     bytes.extend(bench.read_bytes(conn, usize::MAX, 999));
     let frames = frames_of(&bytes);
     let told = frames.iter().position(|f| f.kind() == Some(Kind::Heartbeat)).unwrap();
-    assert_eq!(beats(&frames), [(77, 2)]);
+    assert_eq!(beats(&frames), [(77, 2), (0, 5_003)], "and in the end that it is the end");
     assert_eq!(seqs(&frames[..told]), (1..told as u64 - 2).collect::<Vec<_>>());
     assert_eq!(seqs(&frames[told..]), (2..=5_002).collect::<Vec<_>>());
 }
@@ -561,7 +562,10 @@ fn a_querier_gets_the_status_and_nothing_else() {
     assert_eq!(metric("consumers"), Some(0));
     let texts: Vec<String> =
         frames.iter().filter_map(Frame::view::<Text>).map(|t| unpadded(&t.text)).collect();
-    assert_eq!(texts, ["external", "tape", &format!("{:016x}", bench.feed())]);
+    // A name that ends with `.state` is taken for a breaker's.
+    let names = frames.iter().filter_map(Frame::view::<Text>).map(|t| unpadded(&t.name));
+    assert!(names.into_iter().all(|name| !name.ends_with(".state")));
+    assert_eq!(texts, ["external", "tape", "ended", &format!("{:016x}", bench.feed())]);
     assert_eq!(frames.last().unwrap().kind(), Some(Kind::End));
     let quote = Query { symbol: padded("PETR4"), ..query(Op::Quote) };
     bench.deliver(conn, &[Frame::seal(quote)]);
@@ -579,4 +583,5 @@ fn a_stop_refuses_every_peer() {
     assert_eq!(refusals(&bench.read(conn)), [(ErrorCode::Stopping as u16, 0)]);
 }
 
+mod ends;
 mod misbehaviour;

@@ -8,7 +8,7 @@ use crate::node::quotes::QuoteView;
 use crate::node::session::Rejection;
 use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{Ended, ErrorCode, Flags, Op, Seq, U64};
+use crate::wire::{Ended, ErrorCode, Op, Seq, U64};
 
 impl<S: Storage> Sequencer<S> {
     /// A question other than those that every node answers alike.
@@ -94,7 +94,7 @@ impl<S: Storage> Sequencer<S> {
 
     /// Fills the empty outbox of a connection that streams something.
     pub(super) fn refill(&mut self, now: Now, conn: ConnId) {
-        let provenance = if self.is_live(now) { 0 } else { Flags::STALE };
+        let provenance = self.feed_status(now).flags();
         self.scratch.clear();
         match self.connections.peer_mut(conn) {
             Some(SequencerPeer::Follower(index)) => {

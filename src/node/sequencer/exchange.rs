@@ -22,13 +22,13 @@ use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkConfig, UplinkEnd};
 use crate::node::{CloseReason, apply_operator_action, describe_breaker};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, Flags, Frame, Heartbeat, Kind, Refusal, Resume, Role, Seq, Session, U16, U32,
-    U64, padded,
+    BreakerAction, FeedStatus, Flags, Frame, Heartbeat, Kind, Refusal, Resume, Role, Seq, Session,
+    U16, U32, U64, padded,
 };
 
 /// The names under which the two breakers are known to operators.
 const SESSION_BREAKER: &str = "core.exchange";
-const REQUEST_BREAKER: &str = "core.requests";
+pub(super) const REQUEST_BREAKER: &str = "core.requests";
 
 /// What a control frame of the exchange means to the sequencer.
 pub(super) enum ExchangeEvent {
@@ -42,9 +42,10 @@ pub(super) enum ExchangeEvent {
     Resumed {
         next_seq: Option<Seq>,
     },
-    /// All before this number has been sent.
+    /// All before this number has been sent; `is_end`: and nothing comes behind it.
     At {
         next_seq: Option<Seq>,
+        is_end: bool,
     },
 }
 
@@ -75,10 +76,14 @@ pub(super) struct Exchange {
     next_token: u32,
     next_probe: Mono,
     last_heard: Mono,
+    /// When the last frame of the market was taken in.
+    last_event: Option<Mono>,
     /// Frames were left out (by the exchange, or by us): the rest must be asked for again.
     is_incomplete: bool,
     /// How far the exchange's feed was when the session began, as far as it said so.
     head_seq: Option<Seq>,
+    /// The exchange has said that nothing more comes, and core has all of it.
+    has_ended: bool,
     has_room: bool,
     give_up: Option<&'static str>,
     pub(super) duplicates: u64,
@@ -106,8 +111,10 @@ impl Exchange {
             next_token: 1,
             next_probe: now.mono,
             last_heard: now.mono,
+            last_event: None,
             is_incomplete: false,
             head_seq: None,
+            has_ended: false,
             has_room: true,
             give_up: None,
             duplicates: 0,
@@ -194,7 +201,8 @@ impl Exchange {
                 if is_answer && self.complete_request(now, beat.token.get(), None) {
                     return ExchangeEvent::Resumed { next_seq };
                 }
-                ExchangeEvent::At { next_seq }
+                let is_end = FeedStatus::of(frame.flags.get()) == FeedStatus::Ended;
+                ExchangeEvent::At { next_seq, is_end }
             }
             Some(Kind::Error) => self.handle_refusal(now, frame),
             _ => {
@@ -221,7 +229,7 @@ impl Exchange {
         self.uplink.handle_greeted(now);
         self.sessions += 1;
         self.next_probe = now.mono + self.heartbeat;
-        self.head_seq = head_seq;
+        (self.head_seq, self.has_ended) = (head_seq, false);
         ExchangeEvent::Start { feed: session.feed.get(), next_seq }
     }
 
@@ -265,6 +273,27 @@ impl Exchange {
     /// The exchange has shown that it is at least this far: before it is taken in, values are old.
     pub(super) fn raise_head(&mut self, next_seq: Seq) {
         self.head_seq = self.head_seq.max(Some(next_seq));
+    }
+
+    /// A frame of the market was taken in.
+    pub(super) fn note_event(&mut self, now: Now) {
+        (self.last_event, self.has_ended) = (Some(now.mono), false);
+    }
+
+    /// The exchange has said whether anything comes behind what core has. Whether that is news of an end.
+    pub(super) fn note_end(&mut self, is_end: bool) -> bool {
+        let is_news = is_end && !self.has_ended;
+        self.has_ended = is_end;
+        is_news
+    }
+
+    /// What is known of the last values.
+    pub(super) fn feed_status(&self, now: Now, upstream_seq: Seq) -> FeedStatus {
+        match self.is_live(now, upstream_seq) {
+            true if self.has_ended => FeedStatus::Ended,
+            true => FeedStatus::Current,
+            false => FeedStatus::Stale,
+        }
     }
 
     /// The exchange said something.
@@ -419,11 +448,16 @@ impl Exchange {
 
     pub(super) fn describe(&self, now: Now, upstream_seq: Seq, status: &mut Status) {
         let phase = match self.uplink.state() {
-            "ready" if self.is_live(now, upstream_seq) => "live",
+            "ready" if self.feed_status(now, upstream_seq) == FeedStatus::Current => "live",
+            "ready" if self.is_live(now, upstream_seq) => "ended",
+            "ready" if now.mono.since(self.last_heard) > self.silence_max => "silent",
             "ready" => "behind",
             other => other,
         };
         status.text("exchange", phase);
+        let age_ms = |at: Mono| i64::try_from(now.mono.since(at).as_millis()).unwrap_or(i64::MAX);
+        status.metric("exchange.silent_ms", age_ms(self.last_heard));
+        status.metric("exchange.last_event_ms", self.last_event.map_or(-1, age_ms));
         status.metric("exchange.sessions", self.sessions);
         status.metric("exchange.resumes", self.resumes);
         status.metric("exchange.duplicates", self.duplicates);

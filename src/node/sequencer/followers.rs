@@ -35,8 +35,8 @@ use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkClose, UplinkConfig, Upli
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, BreakerAction, Flags, Frame, Heartbeat, InstrumentIndex, Kind, Role, Seq, Session, U16,
-    U32, U64, padded,
+    Ack, BreakerAction, FeedStatus, Flags, Frame, Heartbeat, InstrumentIndex, Kind, Role, Seq,
+    Session, U16, U32, U64, padded,
 };
 
 /// What a follower is sent, once its connection is ready.
@@ -87,7 +87,7 @@ struct Follower {
     durable_seq: Option<Seq>,
     next_heartbeat: Mono,
     /// Whether its last heartbeat said that the last values are current; a shard gets none.
-    reported_live: Option<bool>,
+    reported: Option<FeedStatus>,
     /// It was asked on this connection to look at core's SESSION once more.
     was_asked: bool,
     /// Why it is not fed, and when it is asked again.
@@ -149,7 +149,7 @@ impl Followers {
                 accepted_seq: None,
                 durable_seq: None,
                 next_heartbeat: Mono::default(),
-                reported_live: None,
+                reported: None,
                 was_asked: false,
                 foreign: None,
                 probe: None,
@@ -508,8 +508,8 @@ impl Follower {
         self.announced_seq = Some(start);
         self.passed_seq = start;
         let next_seq = Seq::field(self.announced_seq);
-        let stale = if self.reported_live == Some(true) { 0 } else { Flags::STALE };
-        let start = Heartbeat { flags: U16::new(stale), next_seq, ..Heartbeat::default() };
+        let flags = U16::new(self.reported_status().flags());
+        let start = Heartbeat { flags, next_seq, ..Heartbeat::default() };
         out.push(Frame::seal(start));
         self.stream = Stream::Frames { position };
     }

@@ -37,13 +37,19 @@ impl<S: Storage> Sequencer<S> {
                     self.skip_to(now, self.journal.upstream().0, next_seq);
                 }
             }
-            ExchangeEvent::At { next_seq } => {
+            ExchangeEvent::At { next_seq, is_end } => {
                 // Without this the loss of the last frame before a silence would not be noticed.
                 if let Some(next_seq) = self.beyond_wanted(next_seq)
                     && self.exchange.is_streaming()
                 {
                     self.exchange.raise_head(next_seq);
                     self.exchange.note_missing();
+                }
+                let has_all = next_seq == Some(self.upstream_seq);
+                if has_all && self.exchange.note_end(is_end) {
+                    let text =
+                        "the exchange's feed has ended, and all of it is here: nothing more comes";
+                    self.connections.log(Level::Info, text.to_owned());
                 }
             }
         }
@@ -140,6 +146,7 @@ impl<S: Storage> Sequencer<S> {
         };
         match appended {
             Ok(_) => {
+                self.exchange.note_event(now);
                 self.upstream_seq = self.upstream_seq.next();
                 self.market.note(&sequenced);
                 self.has_updates = true;

@@ -1,9 +1,8 @@
 //! The sequencer: the machine of the node that is called core.
 //!
-//! It holds the session with the exchange behind a circuit breaker, gives every frame its place in the
-//! one sequence, journals it, and only then lets anybody see it: the broker and the shards follow the
-//! journal, each at its own pace. It answers current quotes and replays from the journal. What it does
-//! not do: fan out (the broker does) or answer history queries (the shards do).
+//! It holds the session with the exchange behind a circuit breaker, gives every frame its place in the one sequence,
+//! journals it, and only then lets anybody see it: the broker and the shards follow the journal, each at its own pace.
+//! It answers current quotes and replays from the journal. Fan-out is the broker's, and history the shards'.
 //!
 //! Invariant: nothing leaves this node that the journal has not committed.
 //!
@@ -43,8 +42,8 @@ use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, BreakerChange, Ended, ErrorCode, Flags, Frame, Heartbeat, Seq, Session, U32,
-    U64, padded,
+    BreakerAction, BreakerChange, Ended, ErrorCode, FeedStatus, Flags, Frame, Heartbeat, Seq,
+    Session, U32, U64, padded,
 };
 
 use exchange::Exchange;
@@ -323,8 +322,8 @@ impl<S: Storage> Sequencer<S> {
         for (dial, to, within) in self.followers.dials_due(now) {
             self.connections.dial(dial, to, within);
         }
-        let is_live = self.is_live(now);
-        for (conn, frame) in self.followers.heartbeats_due(now, &self.journal, is_live) {
+        let status = self.feed_status(now);
+        for (conn, frame) in self.followers.heartbeats_due(now, &self.journal, status) {
             self.connections.send_frame(conn, &frame);
         }
         for UplinkClose { conn, text, is_late, .. } in self.followers.closes_due(now) {
@@ -340,9 +339,9 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
-    /// Whether the last values are known to be current.
-    fn is_live(&self, now: Now) -> bool {
-        self.exchange.is_live(now, self.upstream_seq)
+    /// What is known of the last values.
+    fn feed_status(&self, now: Now) -> FeedStatus {
+        self.exchange.feed_status(now, self.upstream_seq)
     }
 }
 
@@ -527,6 +526,7 @@ impl<S: Storage> Service for Sequencer<S> {
         report_log(&mut self.journal, &mut self.connections);
         self.exchange.handle_timers(now);
         self.drive_exchange(now);
+        self.sum_up_request_changes(now);
         self.followers.handle_timers(now);
         self.drive_followers(now);
         for conn in std::mem::take(&mut self.scanning) {

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 
 use super::FollowerConfig;
+use super::breaker_changes::RequestChanges;
 use crate::limits;
 use crate::node::{BREAKER_NAME_BYTES_MAX, aggregator_breaker_name};
 use crate::planted::{Bug, is_planted};
@@ -29,6 +30,8 @@ const REPORTER: &str = "aggregator";
 pub(super) struct Reports {
     budgets: BTreeMap<Name, Budget>,
     pub(super) dropped: u64,
+    /// Those of core's own breaker of requests.
+    pub(super) of_requests: RequestChanges,
     logged_at: Option<Mono>,
 }
 
@@ -45,7 +48,7 @@ impl Reports {
         let names = nodes.filter(|name| *name != "broker").chain(["core"]);
         let full = Budget { left: limits::BREAKER_REPORTS_SAVED_MAX, earned_at: Mono::default() };
         let budgets = names.map(|name| (padded(&aggregator_breaker_name(name)), full)).collect();
-        Reports { budgets, dropped: 0, logged_at: None }
+        Reports { budgets, dropped: 0, of_requests: RequestChanges::default(), logged_at: None }
     }
 
     /// Whether a peer of this name may report at all.
@@ -73,7 +76,7 @@ impl Reports {
     /// Counts one that was not taken. The number of all of them, when it is time to say it.
     pub(super) fn drop_one(&mut self, now: Now) -> Option<u64> {
         self.dropped += 1;
-        let is_due = |at: Mono| now.mono.since(at) >= limits::BREAKER_REPORTS_LOG_EVERY;
+        let is_due = |at: Mono| now.mono.since(at) >= limits::BREAKER_CHANGES_LOG_EVERY;
         let is_due = self.logged_at.is_none_or(is_due);
         is_due.then(|| {
             self.logged_at = Some(now.mono);

@@ -579,6 +579,7 @@ mod answers;
 mod clocks;
 mod continuity;
 mod damage;
+mod ends;
 mod probes;
 mod replays;
 mod trimming;

@@ -24,8 +24,8 @@ use super::Symbols;
 use crate::feed::Pattern;
 use crate::planted::{Bug, is_planted};
 use crate::wire::{
-    Ended, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentId, Kind, Mode, Seq, SnapshotEnd,
-    Subscribed,
+    Ended, FeedStatus, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentId, Kind, Mode, Seq,
+    SnapshotEnd, Subscribed,
 };
 
 /// What a caller subscribes to.
@@ -68,7 +68,10 @@ pub enum Event {
     /// What comes from now on may be late or may not come: the exchange, core, or a connection on the way from
     /// there is away. What was delivered stands, and is not known to be current any more.
     Stale,
-    /// The feed is current again, after [`Event::Stale`]. What is missing is not lost by that: it comes, or is
+    /// The feed has ended, as a tape does: nothing more comes. What was delivered stands, and its last values are
+    /// the last that there are.
+    Ended,
+    /// The feed is current again, after [`Event::Stale`], or goes on, after [`Event::Ended`]. What is missing is not lost by that: it comes, or is
     /// reported.
     Current,
     /// Frames that this subscription will not get, and why.
@@ -182,7 +185,7 @@ impl Follower {
     /// Whether the feed is known not to be current: the last that was said of it.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.freshness.is_stale()
+        self.freshness.status() == FeedStatus::Stale
     }
 
     /// The next event for the caller. To be emptied after each input: a frame makes a few events at most.
@@ -248,7 +251,7 @@ impl Follower {
             self.handle_heartbeat(Seq::from_field(beat.next_seq));
             // Unasked and asking for nothing: the broker's word about the feed.
             if beat.token.get() == 0 && beat.flags.get() & Flags::MORE == 0 {
-                self.freshness.note_broker(beat.flags.get() & Flags::STALE != 0);
+                self.freshness.note_broker(FeedStatus::of(beat.flags.get()));
                 self.events.extend(self.freshness.poll());
             }
         } else if frame.kind().is_some_and(Kind::is_data) {
@@ -514,7 +517,7 @@ impl Follower {
     /// The connection to the broker is gone: what was asked of history is asked again on the next one.
     pub fn handle_broker_lost(&mut self) {
         self.freshness.note_history(false);
-        self.freshness.note_broker(true);
+        self.freshness.note_broker(FeedStatus::Stale);
         self.events.extend(self.freshness.poll());
         self.is_misplaced = false;
         self.history_range = None;

@@ -463,6 +463,10 @@ fn a_stale_feed_is_told_once_and_so_is_a_current_one() {
     }
     assert_eq!(broker(&mut follower, &feed_is(0, 6)), [Event::Current]);
     assert!(broker(&mut follower, &feed_is(0, 6)).is_empty());
+    assert_eq!(broker(&mut follower, &feed_is(Flags::ENDED, 6)), [Event::Ended]);
+    assert!(broker(&mut follower, &feed_is(Flags::ENDED, 6)).is_empty());
+    assert!(!follower.is_stale(), "what has ended is not sick");
+    assert_eq!(broker(&mut follower, &feed_is(0, 6)), [Event::Current], "it goes on");
 }
 
 #[test]

@@ -134,6 +134,22 @@ fn who_comes_to_a_stale_feed_is_told_behind_the_snapshot() {
 }
 
 #[test]
+fn the_end_of_the_feed_is_told_to_who_is_there_and_to_who_comes() {
+    let (mut bench, publisher, all) = followed();
+    bench.deliver(publisher, &[said(Flags::ENDED)]);
+    let late = bench.subscribe("*", Mode::Lossless, 0);
+    for conn in all.iter().chain([&late]) {
+        let frames = bench.read(*conn);
+        let ends = frames.iter().filter_map(Frame::view::<Heartbeat>);
+        let ends: Vec<u16> = ends.map(|beat| beat.flags.get()).collect();
+        assert_eq!(ends, [Flags::ENDED], "{frames:?}");
+    }
+    bench.wait_ms(1_000);
+    bench.deliver(publisher, &[said(0)]);
+    all_told(&mut bench, &all, &[(false, 4)]);
+}
+
+#[test]
 fn a_feed_that_flaps_floods_nobody_and_its_last_state_arrives() {
     for flaps in [100, 101] {
         let (mut bench, publisher, all) = followed();

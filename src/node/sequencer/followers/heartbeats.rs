@@ -7,16 +7,15 @@ use crate::log::{Log, Storage};
 use crate::node::ConnId;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Flags, Frame, Heartbeat, Seq, U16, U32, U64};
+use crate::wire::{FeedStatus, Frame, Heartbeat, Seq, U16, U32, U64};
 
 impl Followers {
     /// The answer to one that wants a sign of life: what it was last told of the last values still holds. A shard
     /// hands none out.
     pub(in crate::node::sequencer) fn sign_of_life(&self, now: Now, index: usize) -> Heartbeat {
-        let is_stale = self.all.get(index).is_some_and(|follower| {
-            follower.config.shard.is_none() && follower.reported_live != Some(true)
-        });
-        let flags = U16::new(if is_stale { Flags::STALE } else { 0 });
+        let hands_out = |follower: &&Follower| follower.config.shard.is_none();
+        let reported = self.all.get(index).filter(hands_out).map(Follower::reported_status);
+        let flags = U16::new(reported.unwrap_or_default().flags());
         let (token, sent_at) = (U32::new(Heartbeat::LIFE_TOKEN), U64::new(now.wall_ns));
         Heartbeat { flags, token, sent_at, ..Heartbeat::default() }
     }
@@ -39,28 +38,28 @@ impl Followers {
         &mut self,
         now: Now,
         journal: &Log<S>,
-        is_live: bool,
+        status: FeedStatus,
     ) -> Vec<(ConnId, Frame)> {
-        let stale = U16::new(if is_live { 0 } else { Flags::STALE });
+        let said = U16::new(status.flags());
         let heartbeat = |follower: &mut Follower| {
             // A broker hands last values out: it must know at once whether they are current.
             let hands_out =
                 matches!(follower.stream, Stream::Frames { .. } | Stream::Snapshot { .. });
             let Some(conn) = follower.uplink.ready().filter(|_| hands_out) else {
-                follower.reported_live = None;
+                follower.reported = None;
                 return None;
             };
             // Stale at once; live only when it has been sent all that makes it so.
             let has_all = journal.committed_seq() == journal.next_seq()
                 && follower.position() == Some(journal.committed_position());
             let is_update = follower.config.shard.is_none()
-                && follower.reported_live != Some(is_live)
-                && (has_all || !is_live);
+                && follower.reported != Some(status)
+                && (has_all || status == FeedStatus::Stale);
             if is_update {
-                follower.reported_live = Some(is_live);
+                follower.reported = Some(status);
                 return Some((
                     conn,
-                    Frame::seal(Heartbeat { flags: stale, ..Heartbeat::default() }),
+                    Frame::seal(Heartbeat { flags: said, ..Heartbeat::default() }),
                 ));
             }
             let position = follower.position()?;
@@ -79,9 +78,8 @@ impl Followers {
             follower.announced_seq = Some(follower.passed_seq);
             let next_seq = Seq::field(follower.announced_seq);
             let sent_at = U64::new(now.wall_ns);
-            let stale =
-                U16::new(if follower.reported_live == Some(true) { 0 } else { Flags::STALE });
-            let heartbeat = Heartbeat { flags: stale, next_seq, sent_at, ..Heartbeat::default() };
+            let flags = U16::new(follower.reported_status().flags());
+            let heartbeat = Heartbeat { flags, next_seq, sent_at, ..Heartbeat::default() };
             Some((conn, Frame::seal(heartbeat)))
         };
         self.all.iter_mut().filter_map(heartbeat).collect()
@@ -89,6 +87,11 @@ impl Followers {
 }
 
 impl Follower {
+    /// What it was last told of the last values; before that nothing is known of them.
+    pub(super) fn reported_status(&self) -> FeedStatus {
+        self.reported.unwrap_or(FeedStatus::Stale)
+    }
+
     /// The answer to its question, once its stream has passed all that there was when it asked. It says what was
     /// last said of the last values, in the place of the stream where that is true.
     pub(super) fn answer_probe(&mut self, now: Now) -> Option<Frame> {
@@ -96,7 +99,7 @@ impl Follower {
         let is_due =
             |probe: &mut Probe| position >= probe.position || is_planted(Bug::AnswerProbeAhead);
         let Probe { token, .. } = self.probe.take_if(is_due)?;
-        let flags = if self.reported_live == Some(true) { 0 } else { Flags::STALE };
+        let flags = self.reported_status().flags();
         let (flags, sent_at) = (U16::new(flags), U64::new(now.wall_ns));
         // A shard also notes how far its part is whole.
         let passed_seq = self.config.shard.map(|_| self.passed_seq);

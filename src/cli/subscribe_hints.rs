@@ -1,0 +1,55 @@
+//! What a subscription says that matches no instrument: what may have been meant, or what there is.
+
+use std::time::Duration;
+
+use super::parse::Pattern;
+use super::subscribe::SubscribeRequest;
+use super::suggest::suggestion;
+use crate::client::QueryClient;
+use crate::config::NodeId;
+use crate::wire::{Definition, Frame, Op, Query, Symbol, padded};
+
+/// How long the aggregator may take. The subscription waits meanwhile.
+const ASK_WAIT: Duration = Duration::from_millis(500);
+
+/// The sentence for who waits in vain so far.
+pub(super) fn of_lonely(request: &SubscribeRequest) -> String {
+    sentence(&request.patterns, &known(request).unwrap_or_default())
+}
+
+fn sentence(patterns: &[Pattern], known: &[Symbol]) -> String {
+    let instead = patterns.iter().find_map(|pattern| suggestion(&pattern.symbols, known));
+    let instead = instead.map_or_else(String::new, |instead| format!("; {instead}"));
+    format!("no instrument matches so far, waiting for one that does{instead}")
+}
+
+/// All instruments, where the aggregator answers.
+fn known(request: &SubscribeRequest) -> Option<Vec<Symbol>> {
+    let aggregator = request.config.net.connect(NodeId::Aggregator)?;
+    let mut query_client = QueryClient::open("aggregator", aggregator, ASK_WAIT).ok()?;
+    let all = Query { op: Op::Instruments as u8, symbol: padded("*"), ..Query::default() };
+    let answer = query_client.ask(&[all], ASK_WAIT).ok()?.pop()?;
+    let definitions = answer.definitions.iter().filter_map(Frame::view::<Definition>);
+    Some(definitions.map(|definition| definition.symbol).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_in_vain_reads_what_may_have_been_meant() {
+        let known = ["PETR4", "VALE3"].map(|text| text.parse().unwrap());
+        let said = |text: &str, known: &[Symbol]| sentence(&[text.parse().unwrap()], known);
+        let waits = "no instrument matches so far, waiting for one that does";
+        for (asked, instead) in [
+            ("trades.X", "; did you mean trade.X?"),
+            ("bars.1m.PETR4", "; did you mean bar.1m.PETR4?"),
+            ("quote.petr4", "; did you mean PETR4?"),
+            ("XYZ", "; there are 2 instruments: PETR4, VALE3"),
+        ] {
+            assert_eq!(said(asked, &known), format!("{waits}{instead}"));
+        }
+        assert_eq!(said("XYZ", &[]), waits);
+    }
+}

@@ -1,0 +1,174 @@
+//! What a subscriber is sent ahead of the live feed: what became void while it was away, the confirmation, the
+//! snapshot, and the state of the feed.
+
+use super::*;
+
+impl Subscriber {
+    /// What stands ahead of the live feed: the confirmation, the snapshot, and the word that the feed is stale or
+    /// current again. `None`: nothing of that.
+    #[inline(never)]
+    pub(super) fn fill_ahead<W: Window>(
+        &mut self,
+        source: &Source<W>,
+        out: &mut Vec<Frame>,
+        piece: &mut Piece,
+    ) -> Option<Next> {
+        if matches!(self.state, SubscriberState::Live) {
+            self.tell(source.announced(), out);
+            return (!out.is_empty()).then(|| Next::gathered(out, self.is_bulk));
+        }
+        let nothing = Some(Next::Nothing);
+        let Some(view) = source.view() else { return nothing };
+        let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
+            return nothing;
+        };
+        if !source.interests.is_settled() {
+            // Whether a new instrument is meant is not known, and so not whether its last values are.
+            return nothing;
+        }
+        if matches!(self.state, SubscriberState::Waiting) {
+            if !self.wants_history && source.is_catching_up {
+                // Its snapshot would be of the past, and what comes behind it no news.
+                return nothing;
+            }
+            self.resume(source, view.next_seq(), out);
+        }
+        if matches!(self.state, SubscriberState::Waiting) {
+            self.confirm(source, view, interest, out);
+        }
+        if matches!(self.state, SubscriberState::Snapshot { .. }) {
+            self.fill_snapshot(source, interest, out, piece);
+        }
+        let is_ahead = !matches!(self.state, SubscriberState::Live) || !out.is_empty();
+        is_ahead.then(|| Next::gathered(out, true))
+    }
+
+    /// What of the frames before its place still stands, when it says under which epoch it has them.
+    fn resume<W>(&mut self, source: &Source<W>, next_seq: u64, out: &mut Vec<Frame>) {
+        let place = if self.wants_history { self.cursor } else { self.expects_seq };
+        // It was sent what the publisher never had, and was away when that was taken back.
+        let end = source.publisher_seq.max(next_seq);
+        let is_same = self.feed == 0 || self.feed == source.feed;
+        if is_same && source.publisher_seq != 0 && place > end {
+            // Whoever does not say under which epoch may have all that it has from somebody else.
+            let is_nobodys = self.feed == 0 && source.feed != 0;
+            let end = if is_nobodys { Seq::FIRST.get() } else { end };
+            out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
+            self.cursor = self.cursor.min(end);
+            return;
+        }
+        let says_nothing = self.feed == 0 || source.feed == 0 || place == 0;
+        if says_nothing || self.feed == source.feed || is_planted(Bug::ResumeWithoutLineage) {
+            return;
+        }
+        let Some(end) = source.lineage.end_of(self.feed) else {
+            self.state = SubscriberState::Foreign;
+            return;
+        };
+        if let Some(end) = end.seq.filter(|end| place > *end) {
+            out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
+            self.cursor = self.cursor.min(end);
+        }
+    }
+
+    /// Says whether the feed is current, and as every heartbeat where this subscriber is.
+    fn tell(&mut self, status: FeedStatus, out: &mut Vec<Frame>) {
+        self.told = status;
+        let is_stale = status == FeedStatus::Stale;
+        if is_planted(if is_stale { Bug::StaleNotTold } else { Bug::LiveAgainNotTold }) {
+            return;
+        }
+        out.push(Frame::seal(Heartbeat {
+            flags: U16::new(status.flags()),
+            next_seq: U64::new(self.cursor),
+            ..Heartbeat::default()
+        }));
+    }
+
+    fn confirm<W: Window>(
+        &mut self,
+        source: &Source<W>,
+        view: RingView<'_>,
+        interest: &Interest,
+        out: &mut Vec<Frame>,
+    ) {
+        let (oldest, next) = (view.oldest_seq(), view.next_seq());
+        out.push(Frame::seal(self.subscribed(source, interest)));
+        let mut live_from = next;
+        if self.wants_history {
+            live_from = self.cursor;
+            if self.cursor < oldest {
+                let reason = self.loss(GapReason::BeforeRing);
+                out.push(Frame::seal(gap(reason, self.cursor, oldest - 1, u64::MAX)));
+                live_from = oldest;
+            }
+        }
+        self.state = SubscriberState::Snapshot {
+            next_index: InstrumentIndex::FIRST,
+            frames: 0,
+            live_from,
+            is_repeated: false,
+        };
+    }
+
+    /// Why frames are missing that the ring no longer has, or never had. Only the market has a history: what is
+    /// missing of another source is lost for good.
+    pub(super) fn loss(&self, reason: GapReason) -> GapReason {
+        if self.source == MARKET_SOURCE { reason } else { GapReason::SourceLost }
+    }
+
+    /// Sends definitions and, to who did not ask for history, last values. Repeated, the definitions only.
+    ///
+    /// A snapshot may take several turns while the feed goes on. Values that are newer than its start
+    /// are left out: the ring delivers them, in order, from `live_from` on.
+    fn fill_snapshot<W>(
+        &mut self,
+        source: &Source<W>,
+        interest: &Interest,
+        out: &mut Vec<Frame>,
+        piece: &mut Piece,
+    ) {
+        let (values, value_flags) = (&source.values, source.snapshot_flags());
+        let SubscriberState::Snapshot { mut next_index, mut frames, live_from, is_repeated } =
+            self.state
+        else {
+            return;
+        };
+        let end = values.index_end();
+        while next_index < end {
+            piece.looked += 1;
+            if out.len() >= piece.room || piece.looked > piece.look_max {
+                self.state =
+                    SubscriberState::Snapshot { next_index, frames, live_from, is_repeated };
+                return;
+            }
+            let is_wanted = interest.kinds_of(next_index) != 0;
+            // The ring brings the system's frames to who asked for everything: they need names, or
+            // nobody could distinguish them.
+            if is_wanted || interest.is_everything() {
+                let before = out.len();
+                out.extend(values.definition(next_index).map(|frame| frame.delivered(SNAPSHOT)));
+                if is_wanted && !self.wants_history && !is_repeated {
+                    let wanted = values
+                        .values(next_index)
+                        .into_iter()
+                        .flatten()
+                        .filter(|frame| frame.seq.get() < live_from && interest.wants(frame));
+                    out.extend(wanted.map(|frame| frame.delivered(value_flags)));
+                }
+                frames += u32::try_from(out.len() - before).unwrap_or(0);
+            }
+            next_index = next_index.next();
+        }
+        if !is_repeated {
+            out.push(Frame::seal(SnapshotEnd {
+                id: U32::new(self.id),
+                frames: U32::new(frames),
+                next_seq: U64::new(live_from),
+                ..SnapshotEnd::default()
+            }));
+        }
+        self.cursor = live_from;
+        self.state = SubscriberState::Live;
+    }
+}

@@ -6,6 +6,8 @@
 //!
 //! * A cut of our choice is asked for, not remembered: what a leaf reported with its last answer may be an
 //!   hour old. A query waits 50 ms at most, and only if nothing younger than a second is known.
+//! * What is known is used again only if all nodes said where they are, none lagged, and none has connected since. A
+//!   node that has caught up meanwhile would call an answer as of its old place complete.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -15,7 +17,7 @@ use crate::limits;
 use crate::node::session::Rejection;
 use crate::question::Question;
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, Flags, Heartbeat, Refusal, U16, U32};
+use crate::wire::{ErrorCode, Flags, Heartbeat, Refusal, Seq, U16, U32};
 
 /// The token of the heartbeats that ask how far a node is.
 const CUT_TOKEN: u32 = 2;
@@ -35,6 +37,10 @@ pub(super) struct Cuts {
     /// When the first of them has waited long enough.
     until: Option<Mono>,
     awaited: BTreeSet<ConnId>,
+    /// The newest place that was known when they were asked.
+    known: Option<Seq>,
+    /// One of them had not come so far.
+    is_lagging: bool,
     /// Until then what the nodes have said is recent enough.
     fresh_until: Mono,
 }
@@ -45,8 +51,13 @@ impl Cuts {
         now < self.fresh_until
     }
 
-    /// A leaf has said how far it is, or its connection has ended.
-    pub(super) fn note_heard(&mut self, conn: ConnId) {
+    /// A leaf has said how far it is.
+    pub(super) fn note_heard(&mut self, conn: ConnId, place: Option<Seq>) {
+        self.is_lagging |= self.awaited.remove(&conn) && place < self.known;
+    }
+
+    /// The connection of a leaf has ended.
+    pub(super) fn note_lost(&mut self, conn: ConnId) {
         self.awaited.remove(&conn);
     }
 
@@ -76,10 +87,9 @@ impl Aggregator {
             return Err(Rejection::new(ErrorCode::Limit, "too many queries are in flight"));
         }
         if self.cuts.waiting.is_empty() {
-            self.cuts.awaited = self.leaves.conns().collect();
-            for leaf in self.cuts.awaited.clone() {
-                let (flags, token) = (U16::new(Flags::MORE), U32::new(CUT_TOKEN));
-                self.connections.send(leaf, Heartbeat { flags, token, ..Heartbeat::default() });
+            (self.cuts.known, self.cuts.is_lagging) = (self.gather.newest_cut(), false);
+            for leaf in self.leaves.conns().collect::<Vec<ConnId>>() {
+                self.await_place(leaf);
             }
         }
         let own = Duration::from_micros(u64::from(question.query.deadline_us.get()));
@@ -90,13 +100,30 @@ impl Aggregator {
         Ok(())
     }
 
+    fn await_place(&mut self, leaf: ConnId) {
+        self.cuts.awaited.insert(leaf);
+        let (flags, token) = (U16::new(Flags::MORE), U32::new(CUT_TOKEN));
+        self.connections.send(leaf, Heartbeat { flags, token, ..Heartbeat::default() });
+    }
+
+    /// A leaf has connected, and has only said where it was.
+    pub(super) fn note_leaf_connected(&mut self, leaf: ConnId) {
+        self.cuts.fresh_until = Mono::default();
+        if !self.cuts.waiting.is_empty() {
+            self.await_place(leaf);
+        }
+    }
+
     /// Begins the queries that have waited long enough.
     pub(super) fn begin_waiting(&mut self, now: Now) {
         let is_over = self.cuts.next_deadline().is_some_and(|until| until <= now.mono);
         if self.cuts.waiting.is_empty() || !(self.cuts.awaited.is_empty() || is_over) {
             return;
         }
-        self.cuts.fresh_until = now.mono + limits::PROGRESS_HEARTBEAT_EVERY;
+        let is_silent = !std::mem::take(&mut self.cuts.awaited).is_empty();
+        if !self.cuts.is_lagging && !is_silent {
+            self.cuts.fresh_until = now.mono + limits::PROGRESS_HEARTBEAT_EVERY;
+        }
         self.cuts.until = None;
         for waiting in std::mem::take(&mut self.cuts.waiting) {
             let WaitingQuery { conn, mut question, since, .. } = waiting;

@@ -136,8 +136,11 @@ impl Aggregator {
             blamed: None,
         })?;
         self.leaves.handle_frame(now, index, frame, &mut self.gather)?;
+        if frame.kind() == Some(Kind::Session) {
+            self.note_leaf_connected(conn);
+        }
         if let Some(beat) = frame.view::<Heartbeat>() {
-            self.cuts.note_heard(conn);
+            self.cuts.note_heard(conn, beat.next_seq());
             self.connections.answer_heartbeat(now, conn, beat, None);
         }
         Ok(())
@@ -425,7 +428,7 @@ impl Service for Aggregator {
             }
             Some(AggregatorPeer::Leaf(index)) => {
                 self.leaves.handle_close(now, index, conn, reason, &mut self.gather);
-                self.cuts.note_heard(conn);
+                self.cuts.note_lost(conn);
                 let name = self.leaves.name(index);
                 self.connections.log(Level::Info, format!("the link to {name} ended: {reason}"));
             }

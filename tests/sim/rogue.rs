@@ -116,7 +116,7 @@ impl Rogue {
             Voice::Feeder => {
                 // An epoch of its own is nobody's; the shard's own lets it in when core is away.
                 let epochs = [known.epoch, known.epoch, U32::new(u32::MAX), U32::new(1 << 31)];
-                let near = known.next_seq.get() + self.random.below(40);
+                let near = known.next_seq.get().saturating_add(self.random.below(40));
                 let places = [near, near, 0, 1, 1 << 63, u64::MAX];
                 let pick = usize::try_from(self.random.below(6)).unwrap();
                 let epoch = epochs[usize::try_from(self.random.below(4)).unwrap()];
@@ -156,7 +156,7 @@ impl Rogue {
         let huge = 1 << self.random.between(60, 63);
         match self.config.voice {
             Voice::Feeder => {
-                let near = next_seq + self.random.between(1, 60);
+                let near = next_seq.saturating_add(self.random.between(1, 60));
                 let ahead = [near, near, if self.random.below(2) == 0 { huge } else { u64::MAX }];
                 let place = ahead[usize::try_from(self.random.below(3)).unwrap()];
                 self.beat(conn, place);
@@ -181,7 +181,8 @@ impl Rogue {
             Voice::Follower => {
                 let epoch = self.known.map_or(U32::ZERO, |known| known.epoch);
                 // Who acknowledges no more than it was sent cannot be distinguished from the shard.
-                let accepted_seq = U64::new(next_seq + 1_000 + self.random.below(3));
+                let ahead = 1_000 + self.random.below(3);
+                let accepted_seq = U64::new(next_seq.saturating_add(ahead));
                 let durable_seq = accepted_seq;
                 self.connections
                     .send(conn, Ack { epoch, accepted_seq, durable_seq, ..Ack::default() });
@@ -255,7 +256,7 @@ impl Rogue {
                 self.known = Some(*session);
                 if self.config.voice == Voice::Follower {
                     // It has nothing, or more than there is, it says.
-                    let beyond = U64::new(session.next_seq.get() + 1);
+                    let beyond = U64::new(session.next_seq.get().saturating_add(1));
                     // Whoever says that is asked again only after a while, so it comes second.
                     let has_nothing = self.said == 0 || self.random.below(2) == 0;
                     let next_seq = if has_nothing { U64::new(1) } else { beyond };

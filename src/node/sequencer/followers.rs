@@ -396,11 +396,13 @@ impl Follower {
     /// Up to where it is sent the journal: a position, and the seq that stands there. A shard keeps what it is sent
     /// for good, so it gets only what core cannot lose any more, as far as the journal's policy promises that.
     fn end<S: Storage>(&self, journal: &Log<S>) -> (u64, u64) {
+        let committed = (journal.committed_position(), journal.committed_seq());
         let waits = self.config.shard.is_some() && journal.promises_durability();
         if waits && !is_planted(Bug::FeedUndurableToShards) {
-            return (journal.durable_position(), journal.durable_seq());
+            // A mark can be durable before it is committed, and only what is committed can be read.
+            return committed.min((journal.durable_position(), journal.durable_seq()));
         }
-        (journal.committed_position(), journal.committed_seq())
+        committed
     }
 
     /// It has answered our SESSION: it says where it is.

@@ -71,6 +71,11 @@ impl Freshness {
         self.asked = self.asked.filter(|_| !is_answer(beat));
     }
 
+    /// What it was told was not core's word.
+    pub(crate) fn forget(&mut self) {
+        self.fresh_at = None;
+    }
+
     /// How long ago it had all that core had; `None`: not since it started.
     pub(crate) fn behind(&self, now: Now) -> Option<Duration> {
         let is_taken_for_fed = !self.is_connected && is_planted(Bug::FreshWithoutFeeder);

@@ -57,7 +57,7 @@ impl Feed {
     /// # Errors
     /// When no sequence can have come so far.
     #[inline]
-    pub(super) fn check(&mut self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
+    fn check(&mut self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
         if next_seq <= self.possible_seq {
             return Ok(());
         }
@@ -118,6 +118,7 @@ impl<S: Storage> Shard<S> {
                 self.log.fall_back_upstream(asked.get(), now).map(|()| text).map_err(|_| text);
             text.map_err(|text| Rejection::new(ErrorCode::Storage, text))?;
             self.has_updates = true;
+            self.freshness.forget();
             let text = format!(
                 "this shard was told of everything before seq {wanted}, and its feeder is at {} only: it goes \
                  on behind its last frame, from seq {asked}",
@@ -146,8 +147,22 @@ impl<S: Storage> Shard<S> {
     #[inline]
     pub(super) fn pass_frame(&mut self, now: Now, frame: &Frame) -> Result<(), Rejection> {
         let next_seq = frame.next_seq();
-        self.feed.check(now, next_seq)?;
+        self.check_place(now, next_seq)?;
         self.feed.pass(next_seq);
         Ok(())
+    }
+
+    /// As [`Feed::check`].
+    ///
+    /// # Errors
+    /// When no sequence can have come so far. Whoever said that is not core, and so it was no word of core's either
+    /// that this shard has all.
+    #[inline]
+    pub(super) fn check_place(&mut self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
+        let checked = self.feed.check(now, next_seq);
+        if checked.is_err() {
+            self.freshness.forget();
+        }
+        checked
     }
 }

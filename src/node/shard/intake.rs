@@ -70,7 +70,7 @@ impl<S: Storage> Shard<S> {
         }
         let Some(gap) = frame.view::<Gap>() else { return Ok(()) };
         let next_seq = Seq::behind(gap.to_seq.get());
-        self.feed.check(now, next_seq)?;
+        self.check_place(now, next_seq)?;
         self.feed.pass(next_seq);
         let stored = if gap.reason == GapReason::Corrupt as u8 {
             self.store_hole(now, gap)
@@ -186,9 +186,9 @@ impl<S: Storage> Shard<S> {
     }
 
     /// Core's journal rotted before this shard had what stood there. What it has of the range stays what it
-    /// is: only what it still wants is lost.
+    /// is: only what it asked for is lost. A HEARTBEAT that led it beyond that may have been wrong.
     fn store_hole(&mut self, now: Now, gap: &Gap) -> Result<(), AppendError> {
-        let (from, to) = (gap.from_seq.get().max(self.wanted().get()), gap.to_seq.get());
+        let (from, to) = (gap.from_seq.get().max(self.asked_seq().get()), gap.to_seq.get());
         if to < from {
             return Ok(());
         }

@@ -223,7 +223,7 @@ impl<S: Storage> Shard<S> {
         }
         let next_seq = beat.next_seq();
         if let Some(next_seq) = next_seq {
-            self.feed.check(now, next_seq)?;
+            self.check_place(now, next_seq)?;
         }
         if let Some(next_seq) = next_seq {
             self.feed.pass(next_seq);

@@ -232,3 +232,16 @@ fn holes_without_end_are_bounded_and_none_is_forgotten() {
     }
     assert_eq!(status(&bench.ask(Op::Last, "ABEV3", 2, 0, 0)), PARTIAL);
 }
+
+#[test]
+fn a_hole_before_where_a_heartbeat_has_led_the_shard_is_told() {
+    let (mut bench, rogue) = Bench::fed();
+    bench.deliver(rogue, &[beat_to(90)]);
+    assert_eq!(bench.shard.wanted().get(), 90);
+    bench.shard.handle_close(bench.now, rogue, CloseReason::Reset);
+    // Core begins behind the last frame that is here, and has lost the next one.
+    let (core, _) = bench.core(1, 1);
+    bench.feed(core, &[hole(3, 3), at_minute(4, 0, 4)]);
+    assert_eq!(status(&ask_of(&mut bench, 0, Op::Last, 10, (0, u64::MAX))), PARTIAL);
+    assert!(bench.shard.index.holes.has(3, 3));
+}

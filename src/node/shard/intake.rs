@@ -27,7 +27,7 @@ const PENDING_MAX: usize = limits::READ_BYTES_PER_TURN_MAX / FRAME_BYTES;
 impl<S: Storage> Shard<S> {
     /// A data frame that is no statement. Each frame comes here, so this is a part of its only caller, and what
     /// seldom happens stands elsewhere.
-    #[inline]
+    #[inline(always)]
     pub(super) fn store(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         if self.feed.seat.holder() != Some(conn) {
             return Ok(());

@@ -34,13 +34,26 @@ pub(super) struct Feed {
     since: Mono,
     /// What was last found to be possible. Time only adds to it.
     possible_seq: Seq,
+    /// It has said what no core can say.
+    is_refuted: bool,
+    /// It has, or one before it, and none has come as far as that one since: where it led this shard may be wrong.
+    is_doubtful: bool,
 }
 
 impl Default for Feed {
     fn default() -> Feed {
         let (passed_seq, base_seq) = (Seq::FIRST, Seq::FIRST);
         let (seat, acked_seq, since) = (Seat::default(), Seq::FIRST, Mono::default());
-        Feed { seat, passed_seq, acked_seq, base_seq, since, possible_seq: Seq::FIRST }
+        Feed {
+            seat,
+            passed_seq,
+            acked_seq,
+            base_seq,
+            since,
+            possible_seq: Seq::FIRST,
+            is_refuted: false,
+            is_doubtful: false,
+        }
     }
 }
 
@@ -49,7 +62,7 @@ impl Feed {
     fn begin(&mut self, now: Now, passed_seq: Seq, acked_seq: Seq, base_seq: Seq) {
         (self.passed_seq, self.acked_seq) = (passed_seq, acked_seq);
         (self.base_seq, self.since) = (base_seq, now.mono);
-        self.possible_seq = base_seq;
+        (self.possible_seq, self.is_refuted) = (base_seq, false);
     }
 
     /// The feeder says that everything before `next_seq` has been sent.
@@ -82,8 +95,10 @@ impl Feed {
     }
 
     /// Whether it has come as far as this shard was before.
-    pub(super) fn has_caught_up(&self) -> bool {
-        self.passed_seq >= self.acked_seq || is_planted(Bug::TrustHeartbeatsForGood)
+    pub(super) fn has_caught_up(&mut self) -> bool {
+        let has_come = self.passed_seq >= self.acked_seq;
+        self.is_doubtful &= !has_come || self.is_refuted;
+        has_come || is_planted(Bug::TrustHeartbeatsForGood)
     }
 }
 
@@ -162,7 +177,14 @@ impl<S: Storage> Shard<S> {
         let checked = self.feed.check(now, next_seq);
         if checked.is_err() {
             self.freshness.forget();
+            (self.feed.is_refuted, self.feed.is_doubtful) = (true, true);
         }
         checked
+    }
+
+    /// From where on a hole of core's is one of this shard's too. Before that, all is here that is its own; but where
+    /// a HEARTBEAT may have been wrong, that is so only up to the last frame that is here.
+    pub(super) fn holes_count_from(&self) -> Seq {
+        if self.feed.is_doubtful { self.asked_seq() } else { self.wanted() }
     }
 }

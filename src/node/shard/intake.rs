@@ -186,9 +186,9 @@ impl<S: Storage> Shard<S> {
     }
 
     /// Core's journal rotted before this shard had what stood there. What it has of the range stays what it
-    /// is: only what it asked for is lost. A HEARTBEAT that led it beyond that may have been wrong.
+    /// is: only what it still wants is lost.
     fn store_hole(&mut self, now: Now, gap: &Gap) -> Result<(), AppendError> {
-        let (from, to) = (gap.from_seq.get().max(self.asked_seq().get()), gap.to_seq.get());
+        let (from, to) = (gap.from_seq.get().max(self.holes_count_from().get()), gap.to_seq.get());
         if to < from {
             return Ok(());
         }

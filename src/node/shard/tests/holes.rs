@@ -236,9 +236,9 @@ fn holes_without_end_are_bounded_and_none_is_forgotten() {
 #[test]
 fn a_hole_before_where_a_heartbeat_has_led_the_shard_is_told() {
     let (mut bench, rogue) = Bench::fed();
-    bench.deliver(rogue, &[beat_to(90)]);
+    bench.deliver(rogue, &[beat_to(90), beat_to(1 << 60)]);
     assert_eq!(bench.shard.wanted().get(), 90);
-    bench.shard.handle_close(bench.now, rogue, CloseReason::Reset);
+    bench.shard.handle_close(bench.now, rogue, CloseReason::Ours);
     // Core begins behind the last frame that is here, and has lost the next one.
     let (core, _) = bench.core(1, 1);
     bench.feed(core, &[hole(3, 3), at_minute(4, 0, 4)]);

@@ -93,13 +93,10 @@ enum SubscriberState {
     /// The source has to become ready before the subscription can be confirmed.
     Waiting,
     /// Definitions (and last values) up to this instrument index have been sent.
-    ///
-    /// `is_repeated`: it was live already, and is sent the definitions once more and nothing else.
     Snapshot {
         next_index: InstrumentIndex,
         frames: u32,
         live_from: u64,
-        is_repeated: bool,
     },
     Live,
 }
@@ -112,6 +109,8 @@ pub(crate) struct Subscriber {
     source: u8,
     mode: Mode,
     wants_history: bool,
+    /// It was live already, and is sent the definitions once more and nothing else.
+    is_repeated: bool,
     /// The identity of the epoch that it is in, and the next `seq` that it expects; 0 = it does not say.
     feed: u64,
     expects_seq: u64,
@@ -126,7 +125,7 @@ pub(crate) struct Subscriber {
     interest: Option<InterestId>,
     /// Its place among the readers of its source.
     place: usize,
-    conflate: Duration,
+    conflate_ms: u32,
     due: Mono,
     /// The next `seq` to look at: a position of the ring, read and moved for each frame. It stands for a place
     /// from the subscription on; before that it is 0, and nobody looks.
@@ -141,6 +140,7 @@ impl Default for Subscriber {
             source: 0,
             mode: Mode::Lossless,
             wants_history: false,
+            is_repeated: false,
             feed: 0,
             expects_seq: 0,
             is_due: false,
@@ -149,7 +149,7 @@ impl Default for Subscriber {
             bucket: None,
             interest: None,
             place: 0,
-            conflate: Duration::ZERO,
+            conflate_ms: 0,
             due: Mono::default(),
             cursor: 0,
         }
@@ -255,17 +255,21 @@ impl Subscriber {
         self.wants_history = subscribe.from_seq().is_some();
         self.cursor = subscribe.from_seq.get();
         self.interest = Some(interest);
-        self.conflate = Duration::from_millis(u64::from(subscribe.conflate_ms.get()))
-            .clamp(limits::CONFLATE_MIN, limits::CONFLATE_MAX);
-        self.due = now + self.conflate;
+        self.conflate_ms = subscribe.conflate_ms.get();
+        self.due = now + self.conflate_interval();
         self.conflate_due()
     }
 
     /// A conflated batch may go out. Returns when the next one may.
     pub(super) fn make_due(&mut self, now: Mono) -> Mono {
         self.is_due = true;
-        self.due = now + self.conflate;
+        self.due = now + self.conflate_interval();
         self.due
+    }
+
+    fn conflate_interval(&self) -> Duration {
+        let wanted = Duration::from_millis(u64::from(self.conflate_ms));
+        wanted.clamp(limits::CONFLATE_MIN, limits::CONFLATE_MAX)
     }
 
     /// Everything from `seq` on is void. The GAP frame to send, when this subscriber was past it.
@@ -298,8 +302,8 @@ impl Subscriber {
                     next_index: InstrumentIndex::FIRST,
                     frames: 0,
                     live_from: self.cursor,
-                    is_repeated: true,
                 };
+                self.is_repeated = true;
                 self.is_bulk = true;
             }
             // It is confirmed later, and sent them then.

@@ -69,16 +69,7 @@ impl Feed {
     ///
     /// # Errors
     /// When no sequence can have come so far.
-    #[inline]
     fn check(&mut self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
-        if next_seq <= self.possible_seq {
-            return Ok(());
-        }
-        self.check_growth(now, next_seq)
-    }
-
-    #[inline(never)]
-    fn check_growth(&mut self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
         let seconds = now.mono.since(self.since).as_secs().saturating_add(1);
         let growth = seconds.saturating_mul(limits::RATE_EVENTS_PER_S_MAX);
         self.possible_seq = Seq::or_first(self.base_seq.get().saturating_add(growth));
@@ -159,7 +150,7 @@ impl<S: Storage> Shard<S> {
     ///
     /// # Errors
     /// When no sequence can have come so far.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pass_frame(&mut self, now: Now, frame: &Frame) -> Result<(), Rejection> {
         let next_seq = frame.next_seq();
         self.check_place(now, next_seq)?;
@@ -172,8 +163,16 @@ impl<S: Storage> Shard<S> {
     /// # Errors
     /// When no sequence can have come so far. Whoever said that is not core, and so it was no word of core's either
     /// that this shard has all.
-    #[inline]
+    #[inline(always)]
     pub(super) fn check_place(&mut self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
+        if next_seq <= self.feed.possible_seq {
+            return Ok(());
+        }
+        self.check_growth(now, next_seq)
+    }
+
+    #[cold]
+    fn check_growth(&mut self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
         let checked = self.feed.check(now, next_seq);
         if checked.is_err() {
             self.freshness.forget();

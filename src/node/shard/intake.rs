@@ -145,7 +145,7 @@ impl<S: Storage> Shard<S> {
         Err(Rejection::new(ErrorCode::NotOwner, "the partition of core is another"))
     }
 
-    #[inline]
+    #[inline(always)]
     fn store_event(&mut self, frame: &Frame) -> Result<(), AppendError> {
         if frame.seq.get() < self.log.next_seq() {
             self.duplicates += 1;

@@ -103,12 +103,9 @@ impl Subscriber {
                 live_from = oldest;
             }
         }
-        self.state = SubscriberState::Snapshot {
-            next_index: InstrumentIndex::FIRST,
-            frames: 0,
-            live_from,
-            is_repeated: false,
-        };
+        self.state =
+            SubscriberState::Snapshot { next_index: InstrumentIndex::FIRST, frames: 0, live_from };
+        self.is_repeated = false;
     }
 
     /// Why frames are missing that the ring no longer has, or never had. Only the market has a history: what is
@@ -129,17 +126,15 @@ impl Subscriber {
         piece: &mut Piece,
     ) {
         let (values, value_flags) = (&source.values, source.snapshot_flags());
-        let SubscriberState::Snapshot { mut next_index, mut frames, live_from, is_repeated } =
-            self.state
-        else {
+        let is_repeated = self.is_repeated;
+        let SubscriberState::Snapshot { mut next_index, mut frames, live_from } = self.state else {
             return;
         };
         let end = values.index_end();
         while next_index < end {
             piece.looked += 1;
             if out.len() >= piece.room || piece.looked > piece.look_max {
-                self.state =
-                    SubscriberState::Snapshot { next_index, frames, live_from, is_repeated };
+                self.state = SubscriberState::Snapshot { next_index, frames, live_from };
                 return;
             }
             let is_wanted = interest.kinds_of(next_index) != 0;

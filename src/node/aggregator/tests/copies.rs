@@ -201,40 +201,45 @@ fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
     assert!(conns.contains_key(&CORE_1));
 }
 
+/// Asks as of a cut of the aggregator's choice. Whether the nodes were asked where they are, who then say these places.
+fn asks_for_places(
+    bench: &mut Bench,
+    client: ConnId,
+    id: u32,
+    place_of: impl Fn(usize) -> u64,
+) -> bool {
+    let ours = Question::new(&query(id, Op::Last, "*", 0)).unwrap();
+    bench.deliver(client, &ours.cut_at(Some(NEWEST_COMMON_CUT)).frames());
+    let mut is_asked = false;
+    for (leaf, conn) in bench.leaves.clone() {
+        let frames = bench.read(conn);
+        is_asked |= frames.iter().any(|frame| frame.kind == Kind::Heartbeat as u8);
+        let next_seq = U64::new(place_of(leaf));
+        bench.deliver(conn, &[Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() })]);
+    }
+    bench.ask(client, query(id, Op::Stop, "", 0));
+    for conn in bench.leaves.clone().values() {
+        bench.read(*conn);
+    }
+    is_asked
+}
+
 #[test]
 fn places_are_asked_for_again_when_a_node_lagged_or_has_just_come() {
     let mut bench = replicated();
     let client = bench.client();
-    let ours = |id: u32| {
-        Question::new(&query(id, Op::Last, "*", 0)).unwrap().cut_at(Some(NEWEST_COMMON_CUT))
-    };
-    // Whether nodes are asked where they are, which then say these places.
-    let asks = |bench: &mut Bench, id: u32, places: &dyn Fn(usize) -> u64| {
-        bench.deliver(client, &ours(id).frames());
-        let mut is_asked = false;
-        for (leaf, conn) in bench.leaves.clone() {
-            let frames = bench.read(conn);
-            is_asked |= frames.iter().any(|frame| frame.kind == Kind::Heartbeat as u8);
-            let next_seq = U64::new(places(leaf));
-            bench.deliver(conn, &[Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() })]);
-        }
-        bench.ask(client, query(id, Op::Stop, "", 0));
-        for conn in bench.leaves.clone().values() {
-            bench.read(*conn);
-        }
-        is_asked
-    };
-    assert!(asks(&mut bench, 1, &|_| 100));
-    assert!(!asks(&mut bench, 2, &|_| 100), "that is known");
+    assert!(asks_for_places(&mut bench, client, 1, |_| 100));
+    assert!(!asks_for_places(&mut bench, client, 2, |_| 100), "that is known");
     bench.wait_ms(1_500);
-    assert!(asks(&mut bench, 3, &|leaf| if leaf == OWNER { 40 } else { 200 }));
-    assert!(asks(&mut bench, 4, &|_| 200), "one was behind");
-    assert!(!asks(&mut bench, 5, &|_| 200));
+    let one_lags = |leaf: usize| if leaf == OWNER { 40 } else { 200 };
+    assert!(asks_for_places(&mut bench, client, 3, one_lags));
+    assert!(asks_for_places(&mut bench, client, 4, |_| 200), "one was behind");
+    assert!(!asks_for_places(&mut bench, client, 5, |_| 200));
     bench.lose(OWNER);
     bench.wait_ms(200);
     bench.connect(OWNER);
     bench.read(bench.leaves[&OWNER]);
-    assert!(asks(&mut bench, 6, &|_| 200), "one has just come");
+    assert!(asks_for_places(&mut bench, client, 6, |_| 200), "one has just come");
 }
 
 #[test]

@@ -18,14 +18,14 @@ macro_rules! control_message {
         )]
         #[repr(C)]
         pub struct $name {
-            /// Set by [`Frame::seal`].
+            /// Set by [`Frame::seal`](crate::wire::Frame::seal).
             pub kind: u8,
-            /// Set by [`Frame::seal`].
+            /// Set by [`Frame::seal`](crate::wire::Frame::seal).
             pub version: u8,
             /// See [`super::Flags`].
             pub flags: U16,
             $($(#[$field_doc])* pub $field: $type,)*
-            /// Set by [`Frame::seal`].
+            /// Set by [`Frame::seal`](crate::wire::Frame::seal).
             pub crc: U32,
         }
 

@@ -236,7 +236,7 @@ impl Client {
         self.connections.dialed(conn, ());
         let (feed, epoch) = self.follower.epoch();
         let (role, feed, epoch) = (role as u8, feed.into(), epoch.into());
-        let next_seq = Seq::field(self.follower.next_seq());
+        let next_seq = Seq::field(self.follower.expected_seq());
         self.connections.send(conn, Session { role, feed, epoch, next_seq, ..Session::default() });
     }
 }

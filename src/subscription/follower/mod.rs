@@ -217,6 +217,13 @@ impl Follower {
         self.next_seq
     }
 
+    /// What it says in its sessions that it expects next. `None` until a subscription of it was confirmed: it has
+    /// nothing before that.
+    #[must_use]
+    pub fn expected_seq(&self) -> Option<Seq> {
+        self.next_seq.filter(|_| self.matched.is_some())
+    }
+
     /// The epoch under which it has what is before its place, by identity and number: what it says in its
     /// sessions, so that nobody goes on with another sequence. 0, 0 before it was told.
     #[must_use]

@@ -254,7 +254,7 @@ impl Subscriber {
             Upstream::Core => Role::Querier,
         };
         let (feed, epoch) = self.follower.epoch();
-        let next_seq = Seq::field(self.follower.next_seq());
+        let next_seq = Seq::field(self.follower.expected_seq());
         let connection = self.connection_mut(upstream);
         connection.dial.opened(now.mono);
         if !connection.dial.is_greeting() {

@@ -50,8 +50,8 @@ impl Subscriber {
         let end = source.publisher_seq.max(next_seq);
         let is_same = self.feed == 0 || self.feed == source.feed;
         if is_same && source.publisher_seq != 0 && place > end {
-            // Whoever does not say under which epoch may have all that it has from somebody else.
-            let is_nobodys = self.feed == 0 && source.feed != 0;
+            // Whoever has something, and does not say under which epoch, may have all of it from somebody else.
+            let is_nobodys = self.feed == 0 && source.feed != 0 && self.expects_seq != 0;
             let end = if is_nobodys { Seq::FIRST.get() } else { end };
             out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
             self.cursor = self.cursor.min(end);

@@ -304,4 +304,5 @@ fn who_is_beyond_everything_and_names_no_epoch_has_nothing_of_this_sequence() {
     let void = |from: u64| (GapReason::Void as u8, from, 999);
     assert_eq!(gaps(&bench.resume(0, Mode::Lossless, 1_000, 1_000)), [void(1)]);
     assert_eq!(gaps(&bench.resume(FIRST, Mode::Lossless, 1_000, 1_000)), [void(6)]);
+    assert_eq!(gaps(&bench.resume(0, Mode::Lossless, 1_000, 0)), [void(6)], "it has nothing");
 }

@@ -68,7 +68,7 @@ pub(crate) fn hardship(to: &mut Comparison<'_>) -> Result<(), String> {
     to.show(&row)
 }
 
-/// How many of a pace there are, and what they were told, as `{"GAP lapped": 50}`; `nothing` stands for
+/// How many of a pace there are, and what they were told, as `{"GAP lost": 50}`; `nothing` stands for
 /// those that were told nothing.
 pub(crate) fn note_reasons(row: &mut Row, outcome: &Outcome, pace: Pace, name: &str) {
     let mut told = serde_json::Map::new();

@@ -122,7 +122,7 @@ fn only_a_subscriber_that_never_read_is_refused() {
         RunSpec { stalled: 2, duration: Duration::from_millis(800), ..broker.spec(40_000, 0) };
     let outcome = run(&spec, &Silent).unwrap();
     let told = |pace, what| outcome.groups.told(pace, |told| told == what);
-    assert_eq!(told(Pace::Stalled, Some("GAP lapped")), 2, "{:?}", outcome.groups.told);
+    assert_eq!(told(Pace::Stalled, Some("GAP lost")), 2, "{:?}", outcome.groups.told);
     // A slow machine may lap others too; then they were told, and the run says that it lost.
     let lost = outcome.losses();
     assert_eq!(told(Pace::Full, None) == 18, lost.is_empty(), "{lost:?}");

@@ -135,6 +135,8 @@ fn gap_name(frame: &Frame) -> &'static str {
         Some(GapReason::BeforeRing) => "GAP before the ring",
         Some(GapReason::Skipped) => "GAP skipped",
         Some(GapReason::Void) => "GAP void",
+        // The generator publishes a source of its own, which has no history: what is lapped is lost for good.
+        Some(GapReason::SourceLost) => "GAP lost",
         _ => "GAP",
     }
 }

@@ -66,6 +66,7 @@ pub enum Bug {
     BelieveAnyAck,
     TrustHeartbeatsForGood,
     JumpWithoutNotice,
+    KeepWhatNobodySent,
     TakeEveryReport,
     WaitingTakesAll,
     NoShares,
@@ -77,7 +78,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 63] = [
+    pub const ALL: [Bug; 64] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -134,6 +135,7 @@ impl Bug {
         Bug::BelieveAnyAck,
         Bug::TrustHeartbeatsForGood,
         Bug::JumpWithoutNotice,
+        Bug::KeepWhatNobodySent,
         Bug::TakeEveryReport,
         Bug::WaitingTakesAll,
         Bug::NoShares,

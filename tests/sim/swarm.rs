@@ -197,6 +197,7 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
             Some(rogues::a_rogue_feeder_takes_nothing_away)
         }
         Bug::JumpWithoutNotice => Some(rogues::a_rogue_publisher_is_forgotten),
+        Bug::KeepWhatNobodySent => Some(rogues::a_rogue_publisher_that_announces_is_forgotten),
         Bug::TakeEveryReport => Some(rogues::a_flood_of_reports_is_bounded),
         Bug::WaitingTakesAll => Some(rogues::questions_about_the_future_end_soon),
         Bug::NoShares => Some(rogues::greedy_peers_leave_room_for_others),

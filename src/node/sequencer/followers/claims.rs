@@ -20,7 +20,7 @@ impl Follower {
             return Err("it holds frames that this journal never had");
         }
         let (Some(wanted), Some(shard)) = (wanted, self.config.shard) else { return Ok(wanted) };
-        if wanted > self.sent_seq {
+        if wanted > self.sent_seq && !is_planted(Bug::KeepWhatNobodySent) {
             return Err("it holds frames that it was not sent");
         }
         let durable = session.durable_seq().unwrap_or(Seq::FIRST).min(next_seq).min(self.sent_seq);
@@ -44,6 +44,7 @@ impl Follower {
             && is_of_this_epoch
             && session.next_seq() > Some(self.sent_seq)
             && !self.was_taken_back
+            && !is_planted(Bug::KeepWhatNobodySent)
     }
 
     /// It says how far it is.

@@ -7,6 +7,7 @@ use pregao::market::partition::Partition;
 use pregao::time::Mono;
 use pregao::wire::{BreakerChange, Ended, ErrorCode, Frame, Kind, Op, Query, Refusal};
 
+use crate::client::ClientConfig;
 use crate::faults::Fault;
 use crate::hosts::{AnyNode, Spec};
 use crate::road::{MS, Options, Removal, Road, SHARDS, address, plain, symbols};
@@ -76,6 +77,9 @@ fn lacking(road: &Road) -> Option<String> {
     }
     let told =
         road.world.client(road.all).frames.iter().map(plain).filter(|f| is_event(&f)).count();
+    if road.world.client(road.all).is_stale {
+        return Some("the subscriber is told that the feed is not current".to_owned());
+    }
     let foreign = road.world.client(road.all).frames.iter().map(plain);
     let foreign: Vec<u64> =
         foreign.filter(|f| !journal.contains(f)).map(|f| f.seq.get()).take(3).collect();
@@ -121,6 +125,38 @@ pub(crate) fn a_rogue_publisher_is_forgotten() {
 
 pub(crate) fn a_rogue_publisher_that_announces_is_forgotten() {
     while_core_is_away(Voice::Jumper, &[8081]);
+}
+
+/// Who comes while a rogue holds the broker is sent to core's history for frames that were never there. The history
+/// ends before them, so nobody goes on behind them.
+pub(crate) fn nobody_goes_live_where_core_never_was() {
+    const ROGUE_GONE_MS: u64 = 40_000;
+    for seed in 0..8 {
+        let mut road = road(seed);
+        let rogue = rogue(&mut road, Voice::Jumper, 8081, 3_100, ROGUE_GONE_MS);
+        let apart = Fault::Partition(road.core, road.broker, 38_000 * MS);
+        road.world.plan_fault(3_000 * MS, apart);
+        let mut latecomers = Vec::new();
+        for at_ms in [8_000, 9_500, 12_000] {
+            road.run_until_ms(at_ms);
+            let config = ClientConfig::good(vec![("*", 0)], 1);
+            for spec in [Spec::Client(config.clone()), Spec::Library(config)] {
+                latecomers.push(road.world.add("latecomer", address(1), spec));
+            }
+        }
+        road.run_until_ms(ROGUE_GONE_MS + 2_500);
+        assert!(of(&road, rogue).greeted > 0, "the rogue was never let in");
+        has_converged(&mut road);
+        let end = road.stored(road.core).last().unwrap().seq.get() + 1;
+        for host in latecomers {
+            let client = road.world.client(host);
+            let (live_from, voids) = (client.live_from, client.voids.clone());
+            let is_right = live_from == Some(end) && voids.is_empty();
+            road.world.hold(is_right, "nobody-goes-live-where-core-never-was", || {
+                format!("a latecomer went live at {live_from:?} of {end} and took back {voids:?}")
+            });
+        }
+    }
 }
 
 pub(crate) fn a_rogue_consumer_takes_nothing_away() {

@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 34] = [
+pub(crate) const ALL: [(&str, fn()); 35] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -83,6 +83,7 @@ pub(crate) const ALL: [(&str, fn()); 34] = [
         "a_rogue_publisher_that_announces_is_forgotten",
         crate::rogues::a_rogue_publisher_that_announces_is_forgotten,
     ),
+    ("nobody_goes_live_where_core_never_was", crate::rogues::nobody_goes_live_where_core_never_was),
     ("a_rogue_consumer_takes_nothing_away", crate::rogues::a_rogue_consumer_takes_nothing_away),
     ("a_living_feeder_keeps_its_seat", crate::rogues::a_living_feeder_keeps_its_seat),
     (

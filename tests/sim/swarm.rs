@@ -196,6 +196,7 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         Bug::TrustHeartbeatsForGood | Bug::FollowAnyEpoch => {
             Some(rogues::a_rogue_feeder_takes_nothing_away)
         }
+        Bug::TakeShortReplayForWhole => Some(rogues::nobody_goes_live_where_core_never_was),
         Bug::JumpWithoutNotice => Some(rogues::a_rogue_publisher_is_forgotten),
         Bug::KeepWhatNobodySent => Some(rogues::a_rogue_publisher_that_announces_is_forgotten),
         Bug::TakeEveryReport => Some(rogues::a_flood_of_reports_is_bounded),

@@ -183,19 +183,29 @@ fn a_directory_that_cannot_be_written_is_named() {
     assert!(storage(&file).unwrap_err().to_string().contains("file"));
 }
 
+/// Keeps the bytes of four segments.
+fn trimming() -> LogConfig {
+    let retention = Retention { bytes_max: Some(4 * (4096 + 64 * 64)), age_max: None };
+    LogConfig { retention, ..config() }
+}
+
+/// A closed log whose retention has removed most of its 2,000 frames.
+fn trimmed(directory: &Path) -> Log<FileStorage> {
+    let (mut log, _) = Log::open(storage(directory).unwrap(), trimming(), at(0)).unwrap();
+    append_up_to(&mut log, 2000);
+    log.close(at(1)).unwrap();
+    log
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "mappings of files and their locks")]
 fn removed_segments_leave_the_disk() {
     let directory = tempfile::tempdir().unwrap();
-    let retention = Retention { bytes_max: Some(4 * (4096 + 64 * 64)), age_max: None };
-    let config = LogConfig { retention, ..config() };
-    let (mut log, _) = Log::open(storage(directory.path()).unwrap(), config, at(0)).unwrap();
-    append_up_to(&mut log, 2000);
-    log.close(at(1)).unwrap();
+    let log = trimmed(directory.path());
     assert!(log.first_position() > 0);
     let kept = log.first_position();
     drop(log);
-    let (log, recovery) = Log::open(storage(directory.path()).unwrap(), config, at(0)).unwrap();
+    let (log, recovery) = Log::open(storage(directory.path()).unwrap(), trimming(), at(0)).unwrap();
     assert_eq!((log.first_position(), recovery.next_seq), (kept, 2001));
     assert!(fs::read_dir(directory.path()).unwrap().count() < 12);
 }
@@ -287,12 +297,7 @@ fn what_a_system_may_lack_is_told_from_what_is_broken() {
 #[cfg_attr(miri, ignore = "mappings of files and their locks")]
 fn one_record_says_up_to_which_segment_all_are_removed() {
     let directory = tempfile::tempdir().unwrap();
-    let retention = Retention { bytes_max: Some(4 * (4096 + 64 * 64)), age_max: None };
-    let config = LogConfig { retention, ..config() };
-    let (mut log, _) = Log::open(storage(directory.path()).unwrap(), config, at(0)).unwrap();
-    append_up_to(&mut log, 2000);
-    log.close(at(1)).unwrap();
-    drop(log);
+    drop(trimmed(directory.path()));
     let names = || {
         let entries = fs::read_dir(directory.path()).unwrap();
         let mut names: Vec<String> =

@@ -196,53 +196,6 @@ fn a_segment_of_several_chunks_is_read_to_its_end() {
     assert_eq!(found.1, outline.record_bytes());
 }
 
-/// Files that a writer trims between two looks.
-struct Trimmed {
-    before: Option<Listing>,
-    disk: MemoryDisk,
-}
-
-impl Files for Trimmed {
-    fn list(&mut self) -> Result<Listing, StorageError> {
-        self.before.take().map_or_else(|| self.disk.list(), Ok)
-    }
-
-    fn read_at(
-        &mut self,
-        number: u64,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> Result<Option<usize>, StorageError> {
-        self.disk.read_at(number, offset, buffer)
-    }
-
-    fn settle(&mut self, number: u64) -> Result<(), StorageError> {
-        self.disk.settle(number)
-    }
-}
-
-#[test]
-fn segments_that_the_retention_removes_after_the_listing_are_no_loss() {
-    let mut disk = many();
-    let before = disk.list().unwrap();
-    let keeps = Retention { bytes_max: Some(4 * (4096 + 8 * 64)), age_max: None };
-    let (mut log, _) =
-        Log::open(disk.storage(), LogConfig { retention: keeps, ..journal(8) }, at(2)).unwrap();
-    for _ in 0..20 {
-        log.handle_timers(at(2));
-        log.handle_completions(at(2));
-    }
-    drop(log);
-    let mut files = Trimmed { before: Some(before), disk: disk.clone() };
-    let rules = rules(journal(8));
-    let outline = Outline::with_rules(&mut files, journal(8).name, rules).unwrap();
-    assert_eq!(outline.listing, disk.list().unwrap());
-    assert_eq!((outline.missing_front(), outline.refusal()), (None, None));
-    let mut found = Found::default();
-    let summary = verify(&mut files, &outline, true, &mut found).unwrap();
-    assert_eq!(summary.verdict, Verdict::Clean, "{:#?}", found.0);
-}
-
 #[test]
 fn a_directory_without_the_segments_that_it_had_is_refused() {
     let disk = MemoryDisk::new(4096);
@@ -456,7 +409,7 @@ fn a_segment_that_was_not_finished_is_noted() {
     let disk = many();
     let half_made = vec!["00000000000000000099.tmp".to_owned()];
     let before = Listing { half_made: half_made.clone(), ..disk.clone().list().unwrap() };
-    let mut files = Trimmed { before: Some(before), disk };
+    let mut files = running::listed_before(disk, before);
     let outline = Outline::with_rules(&mut files, journal(8).name, rules(journal(8))).unwrap();
     for (in_use, meaning) in
         [(true, "the writer is making it"), (false, "the next open removes it")]

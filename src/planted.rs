@@ -74,11 +74,14 @@ pub enum Bug {
     FollowAnyEpoch,
     NameToNewcomersOnly,
     TakeShortReplayForWhole,
+    ConfirmWhileCatchingUp,
+    EndNotTold,
+    EndBeforeTheEnd,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 64] = [
+    pub const ALL: [Bug; 67] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -143,6 +146,9 @@ impl Bug {
         Bug::FollowAnyEpoch,
         Bug::NameToNewcomersOnly,
         Bug::TakeShortReplayForWhole,
+        Bug::ConfirmWhileCatchingUp,
+        Bug::EndNotTold,
+        Bug::EndBeforeTheEnd,
     ];
 }
 

@@ -219,6 +219,9 @@ fn unreached(report: &NodeReport) -> String {
         Reachability::Unreachable => "unreachable: no route to this address".to_owned(),
         Reachability::Timeout => format!("no answer in {}", elapsed(report.elapsed_us)),
         Reachability::Failed => "answered with an error".to_owned(),
+        Reachability::Foreign => {
+            "something else answers there: it does not speak this protocol".to_owned()
+        }
     }
 }
 

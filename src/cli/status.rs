@@ -102,9 +102,8 @@ fn unreached(error: &ClientError) -> Reachability {
         }
         ClientError::Unreachable { error, .. } if is_no_way(error) => Reachability::Unreachable,
         ClientError::Unreachable { .. } | ClientError::Broken { .. } => Reachability::Refused,
-        ClientError::Refused { .. }
-        | ClientError::BadFrame { .. }
-        | ClientError::UnknownKind { .. } => Reachability::Failed,
+        ClientError::BadFrame { .. } => Reachability::Foreign,
+        ClientError::Refused { .. } | ClientError::UnknownKind { .. } => Reachability::Failed,
     }
 }
 
@@ -134,5 +133,32 @@ fn report(node: NodeId, address: SocketAddr, (answer, elapsed): Asked) -> NodeRe
         words,
         condition: Condition::Ok,
         trouble: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Something that is not pregao: it says its own words to whoever comes.
+    #[test]
+    fn another_server_on_a_nodes_port_is_told_from_a_node() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.write_all(&b"HTTP/1.1 400 Bad Request\r\n\r\n".repeat(8));
+            // Not before the other side has gone, or its bytes could be lost with the connection.
+            let _ = io::copy(&mut stream, &mut io::sink());
+        });
+        let mut reports = ask_all(&[(NodeId::Core, address)], Duration::from_secs(20));
+        server.join().unwrap();
+        judge(&mut reports);
+        assert_eq!(reports[0].status, Reachability::Foreign);
+        let trouble = reports[0].trouble.as_deref().unwrap();
+        assert!(trouble.contains("does not speak this protocol"), "{trouble}");
     }
 }

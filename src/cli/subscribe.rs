@@ -9,7 +9,8 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::parse::{DeliveryMode, Pattern};
 use super::render::{FrameTable, feed_status_json, frame_json, instrument_gap_json};
-use super::{subscribe_bars, subscribe_hints};
+use super::subscribe_bars;
+use super::subscribe_hints::Lonely;
 use crate::client::{self, ClientError, Event, Subscription, Symbols};
 use crate::config::{Config, NodeId};
 use crate::feed;
@@ -186,15 +187,9 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
     let started = clock.now().mono;
     let end = request.duration.map_or(Mono(u64::MAX), |duration| started + duration);
     let mut printer = FramePrinter::new(request, output);
-    let mut is_warned = false;
+    let mut lonely = Lonely::new(request, started);
     loop {
-        let waited = clock.now().mono.since(started);
-        if !is_warned && subscription.matched() == Some(0) && waited > LONELY_AFTER {
-            is_warned = true;
-            if subscription.symbols().is_empty() {
-                log::warn!("{}", subscribe_hints::of_lonely(request));
-            }
-        }
+        lonely.look(clock.now().mono, subscription.matched(), subscription.symbols());
         // What is at hand is shown before waiting for more.
         let next = match subscription.next_before(clock.now().mono).map_err(failed)? {
             Some(event) => Some(event),
@@ -217,9 +212,6 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
         }
     }
 }
-
-/// How long a subscription that matches nothing waits before it says so.
-const LONELY_AFTER: Duration = Duration::from_secs(2);
 
 /// How long to wait for a frame before looking at the clock again.
 const FLUSH_EVERY: Duration = Duration::from_millis(250);

@@ -9,6 +9,7 @@ use super::output::Output;
 use super::parse::{DeliveryMode, Pattern};
 use super::render::{BarTable, live_bar_json};
 use super::subscribe::{FramePrinter, SubscribeRequest};
+use super::subscribe_hints::Lonely;
 use crate::client::{BarEvent, BarPattern, BarSubscription, ClientError};
 use crate::config::NodeId;
 use crate::feed;
@@ -62,7 +63,9 @@ pub(super) fn run(
     let screen = output.screen();
     let mut table = BarTable::new(screen.color, screen.lines);
     let (mut wanted, mut exit) = (request.count, Exit::Complete);
+    let mut lonely = Lonely::new(request, started);
     while wanted != Some(0) && clock.now().mono < end {
+        lonely.look(clock.now().mono, bars.matched(), bars.symbols());
         let until = end.min(clock.now().mono + FLUSH_EVERY);
         match bars.next_before(until).map_err(failed)? {
             Some(BarEvent::Bar(bar)) => {

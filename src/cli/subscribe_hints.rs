@@ -5,16 +5,40 @@ use std::time::Duration;
 use super::parse::Pattern;
 use super::subscribe::SubscribeRequest;
 use super::suggest::suggestion;
-use crate::client::QueryClient;
+use crate::client::{QueryClient, Symbols};
 use crate::config::NodeId;
+use crate::time::Mono;
 use crate::wire::{Definition, Frame, Op, Query, Symbol, padded};
 
 /// How long the aggregator may take. The subscription waits meanwhile.
 const ASK_WAIT: Duration = Duration::from_millis(500);
 
-/// The sentence for who waits in vain so far.
-pub(super) fn of_lonely(request: &SubscribeRequest) -> String {
-    sentence(&request.patterns, &known(request).unwrap_or_default())
+/// How long a subscription that matches nothing waits before it says so.
+const LONELY_AFTER: Duration = Duration::from_secs(2);
+
+/// Says once that a subscription waits in vain so far.
+pub(super) struct Lonely<'a> {
+    request: &'a SubscribeRequest,
+    /// When the subscription began.
+    since: Mono,
+    is_told: bool,
+}
+
+impl Lonely<'_> {
+    pub(super) fn new(request: &SubscribeRequest, since: Mono) -> Lonely<'_> {
+        Lonely { request, since, is_told: false }
+    }
+
+    /// `matched` and `symbols` are what the subscription has found so far.
+    pub(super) fn look(&mut self, now: Mono, matched: Option<u32>, symbols: &Symbols) {
+        if !self.is_told && matched == Some(0) && now.since(self.since) > LONELY_AFTER {
+            self.is_told = true;
+            if symbols.is_empty() {
+                let known = known(self.request).unwrap_or_default();
+                log::warn!("{}", sentence(&self.request.patterns, &known));
+            }
+        }
+    }
 }
 
 fn sentence(patterns: &[Pattern], known: &[Symbol]) -> String {

@@ -213,6 +213,10 @@ fn check_client(
         .collect();
     let name = "a-feed-that-is-back-is-current";
     hold(!client.is_stale, name, || format!("{who} takes a feed for stale that is current"))?;
+    hold(client.has_ended, "an-ended-feed-is-told", || format!("{who} waits for more"))?;
+    hold(client.behind_end.is_none(), "nothing-comes-behind-the-end", || {
+        format!("{who} got {:?}", client.behind_end)
+    })?;
     let Some(live_from) = client.live_from else {
         return Err(("every-subscriber-goes-live", format!("{who} never did")));
     };

@@ -56,6 +56,10 @@ pub(crate) struct Delivered {
     pub(crate) disorder: Option<String>,
     /// It knows that the feed is not known to be current.
     pub(crate) is_stale: bool,
+    /// It knows that nothing more comes.
+    pub(crate) has_ended: bool,
+    /// What the market sent behind the word that nothing more comes.
+    pub(crate) behind_end: Option<u64>,
 }
 
 impl Delivered {
@@ -72,6 +76,8 @@ impl Delivered {
             next_seq: 0,
             disorder: None,
             is_stale: false,
+            has_ended: false,
+            behind_end: None,
         }
     }
 
@@ -85,6 +91,10 @@ impl Delivered {
                     self.disorder.get_or_insert(text);
                 }
                 self.last_seq = seq;
+                let is_markets = matches!(frame.kind(), Some(Kind::Quote | Kind::Trade));
+                if self.has_ended && is_markets && !frame.has(Flags::REPLAY) {
+                    self.behind_end.get_or_insert(seq);
+                }
                 self.frames.push(frame);
             }
             Event::Lost { reason: GapReason::Void, from_seq, to_seq, .. } => {
@@ -101,9 +111,11 @@ impl Delivered {
             Event::Live { next_seq } => {
                 self.live_from.get_or_insert(next_seq.get());
             }
-            Event::Stale => self.is_stale = true,
             // What has ended is as current as it will ever be.
-            Event::Ended | Event::Current => self.is_stale = false,
+            Event::Stale | Event::Ended | Event::Current => {
+                self.is_stale = *event == Event::Stale;
+                self.has_ended = *event == Event::Ended;
+            }
         }
     }
 }

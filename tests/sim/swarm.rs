@@ -188,6 +188,9 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
             Some(fresh::no_answer_of_a_node_that_nobody_feeds_is_complete)
         }
         Bug::AnswerProbeAhead => Some(fresh::a_shard_that_catches_up_is_behind),
+        Bug::ConfirmWhileCatchingUp => {
+            Some(crate::present::a_broker_that_catches_up_shows_nobody_the_past)
+        }
         Bug::StaleNotTold | Bug::LiveAgainNotTold => {
             Some(fresh::a_dead_feed_is_told_and_so_is_its_return)
         }

@@ -37,6 +37,8 @@ mod reactors;
 #[cfg(test)]
 mod recover;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod replicas;
 #[cfg(test)]
 #[path = "../support/mod.rs"]

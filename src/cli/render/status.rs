@@ -26,6 +26,8 @@ pub enum Reachability {
     Timeout,
     /// It answered with an error.
     Failed,
+    /// Something else listens there: what it sent is no frame.
+    Foreign,
 }
 
 /// One node's answer.

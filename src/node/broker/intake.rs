@@ -256,7 +256,7 @@ impl Intake {
         // What it announces to jump over does not come.
         let at = source.wanted_seq().max(self.announced_seq);
         let is_behind = Seq::number(at) < source.publisher_seq;
-        let is_catching_up = has_publisher && is_behind;
+        let is_catching_up = has_publisher && is_behind && !is_planted(Bug::ConfirmWhileCatchingUp);
         let state = PublisherState { has_publisher, status, is_catching_up };
         if source.note_publisher(state) {
             let at_seq = source.bounds().1;

@@ -190,8 +190,10 @@ impl<W> Source<W> {
     /// When its readers may be told of a change; `None`: there is none.
     pub(super) fn announcement_due(&self) -> Option<Mono> {
         let is_changed = self.announced != self.status_now();
+        // Whoever was told that nothing more comes has to know before anything does.
+        let is_limited = self.announced != FeedStatus::Ended;
         let due = |at: Mono| at + limits::STALE_TOLD_EVERY;
-        is_changed.then(|| self.announced_at.map(due).unwrap_or_default())
+        is_changed.then(|| self.announced_at.filter(|_| is_limited).map(due).unwrap_or_default())
     }
 
     /// Decides what its readers are told. Whether that is news.

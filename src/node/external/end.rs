@@ -2,12 +2,14 @@
 
 use super::consumer::Consumer;
 use super::{ConnId, External, Level};
+use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 
 impl External {
     /// Whether whoever is here has all that there will ever be.
     pub(super) fn is_end(&self, cursor: u64) -> bool {
-        self.playback.has_ended() && cursor >= self.playback.next_seq()
+        (self.playback.has_ended() || is_planted(Bug::EndBeforeTheEnd))
+            && cursor >= self.playback.next_seq()
     }
 
     /// Tells a consumer that has everything that nothing more comes, once. Spared by the misbehaviour, as definitions are.

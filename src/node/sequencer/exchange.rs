@@ -20,6 +20,7 @@ use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
 use crate::node::session::Status;
 use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkConfig, UplinkEnd};
 use crate::node::{CloseReason, apply_operator_action, describe_breaker};
+use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
     BreakerAction, FeedStatus, Flags, Frame, Heartbeat, Kind, Refusal, Resume, Role, Seq, Session,
@@ -290,7 +291,7 @@ impl Exchange {
     /// What is known of the last values.
     pub(super) fn feed_status(&self, now: Now, upstream_seq: Seq) -> FeedStatus {
         match self.is_live(now, upstream_seq) {
-            true if self.has_ended => FeedStatus::Ended,
+            true if self.has_ended && !is_planted(Bug::EndNotTold) => FeedStatus::Ended,
             true => FeedStatus::Current,
             false => FeedStatus::Stale,
         }

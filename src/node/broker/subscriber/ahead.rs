@@ -14,7 +14,10 @@ impl Subscriber {
         piece: &mut Piece,
     ) -> Option<Next> {
         if matches!(self.state, SubscriberState::Live) {
-            self.tell(source.announced(), out);
+            let status = self.status_here(source);
+            if status != self.told {
+                self.tell(status, out);
+            }
             return (!out.is_empty()).then(|| Next::gathered(out, self.is_bulk));
         }
         let nothing = Some(Next::Nothing);
@@ -68,6 +71,15 @@ impl Subscriber {
         if let Some(end) = end.seq.filter(|end| place > *end) {
             out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
             self.cursor = self.cursor.min(end);
+        }
+    }
+
+    /// What this subscriber may be told of the feed: it has not ended for who has not been sent all of it.
+    fn status_here<W: Window>(&self, source: &Source<W>) -> FeedStatus {
+        let is_behind = source.view().is_some_and(|view| self.cursor < view.next_seq());
+        match source.announced() {
+            FeedStatus::Ended if is_behind => FeedStatus::Current,
+            status => status,
         }
     }
 

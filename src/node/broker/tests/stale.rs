@@ -144,9 +144,31 @@ fn the_end_of_the_feed_is_told_to_who_is_there_and_to_who_comes() {
         let ends: Vec<u16> = ends.map(|beat| beat.flags.get()).collect();
         assert_eq!(ends, [Flags::ENDED], "{frames:?}");
     }
-    bench.wait_ms(1_000);
+    // It goes on after all: nobody is sent anything before knowing that.
+    bench.wait_ms(10);
     bench.deliver(publisher, &[said(0)]);
-    all_told(&mut bench, &all, &[(false, 4)]);
+    bench.deliver(publisher, &[quote(4, 1)]);
+    for conn in &all {
+        let frames = bench.read(*conn);
+        assert_eq!(told(&frames[..1]), [(false, 4)], "{frames:?}");
+    }
+}
+
+/// All of the feed has been sent, it says: who still lacks frames is told behind them.
+#[test]
+fn the_end_of_the_feed_comes_behind_its_last_frame() {
+    let (mut bench, publisher, all) = followed();
+    bench.deliver(publisher, &[quote(4, 1), quote(5, 0), said(Flags::ENDED)]);
+    bench.wait_ms(1_000);
+    for conn in &all {
+        let frames = bench.read(*conn);
+        let is_end = |frame: &Frame| {
+            frame.view::<Heartbeat>().is_some_and(|beat| beat.flags.get() == Flags::ENDED)
+        };
+        let ends: Vec<usize> = (0..frames.len()).filter(|at| is_end(&frames[*at])).collect();
+        assert_eq!(ends, [frames.len() - 1], "{frames:?}");
+        assert!(!data_seqs(&frames).is_empty());
+    }
 }
 
 #[test]

@@ -146,7 +146,8 @@ fn in_one_line(rendered: &str, given: Option<&str>) -> String {
         .take_while(|line| !line.starts_with(USAGE) && !line.starts_with(HELP_HINT))
         .flat_map(str::split_whitespace)
         .collect();
-    let body = body.join(" ");
+    // A tip is a paragraph of its own there.
+    let body = body.join(" ").replace(" tip: ", "; ");
     let body = body.strip_prefix("error: ").unwrap_or(&body);
     match command {
         Some(command) => format!("{body}; see `pregao {command} --help`"),

@@ -41,6 +41,10 @@ fn wrong_flags_are_one_line_that_names_the_flag() {
     for (arguments, parts) in [
         (&["fly"][..], &["fly", "pregao --help"][..]),
         (&["core", "--fly"], &["--fly", "pregao core --help"]),
+        (
+            &["core", "--confg", "x"],
+            &["'--confg' found; a similar argument exists: '--config'; see"],
+        ),
         (&["core", "--speed", "1"], &["--speed"]),
         (&["core", "--host", "no such host"], &["--host", "no such host", "not known here"]),
         (&["core", "--log", "loud"], &["--log", "loud"]),

@@ -44,6 +44,21 @@ fn the_default_misbehaviour_is_not_seen_by_anybody() {
     shows_a_market(&System::start(&[]));
 }
 
+/// Who waits in vain is told so, and what may have been meant.
+#[test]
+fn a_subscription_without_an_instrument_says_so() {
+    let system = System::start(&["--chaos", "off"]);
+    system.wait_well();
+    let waits: Vec<_> = ["quote.petr4", "bar.1m.petr4"]
+        .map(|pattern| system.place.start("subscribe", &[pattern, "--for", "60s"]))
+        .into();
+    for wait in waits {
+        wait.wait_log(
+            "no instrument matches so far, waiting for one that does; did you mean PETR4?",
+        );
+    }
+}
+
 #[test]
 fn who_joins_in_the_middle_of_a_bar_gets_all_of_it() {
     let system = System::start(&["--chaos", "off"]);

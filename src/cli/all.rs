@@ -35,9 +35,9 @@ pub(super) fn run(request: &AllRequest) -> Result<Exit, Failure> {
     // Handlers first: a Ctrl-C from here on is never lost.
     let stops = stop_signals().map_err(Failure::cannot_start)?;
     // Before anything is made: a tape that cannot be played would end seven processes and leave their logs.
-    let tapes = &request.config.external.tapes;
-    if !tapes.is_empty() {
-        super::run::schedule(tapes)?;
+    let external = &request.config.external;
+    if !external.tapes.is_empty() {
+        super::run::schedule(external)?;
     }
     // Held until this function returns, which is after the last child is gone.
     let _lock = DataLock::take(&request.config.data.dir).map_err(Failure::cannot_start)?;
@@ -173,6 +173,9 @@ mod tests {
             "--speed",
             "max",
             "--chaos=off",
+            "--align",
+            "start",
+            "--allow-torn",
             "--reactors",
             "2",
         ]);
@@ -180,7 +183,8 @@ mod tests {
         let with = |command: &[&str], market: &[&str]| -> Vec<String> {
             command.iter().chain(&common).chain(market).map(|&it| it.to_owned()).collect()
         };
-        let market = ["--tape=a", "--tape=b c", "--speed=max", "--seed=3", "--chaos=off", "--loop"];
+        let market = "--tape=a|--tape=b c|--speed=max|--seed=3|--chaos=off|--align=start|--loop|--allow-torn";
+        let market: Vec<&str> = market.split('|').collect();
         let want = [
             ("external", with(&["external"], &market)),
             ("broker", with(&["broker"], &["--reactors=2"])),

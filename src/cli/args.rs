@@ -12,7 +12,7 @@ use log::LevelFilter;
 
 use super::offline::args::{DumpFlags, ExportFlags, RecoverFlags, RepartitionFlags, VerifyFlags};
 use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline, whole_number};
-use crate::config::{Partition, Speed, host};
+use crate::config::{Align, Partition, Speed, host};
 use crate::duration;
 use crate::feed;
 use crate::gather::NEWEST_COMMON_CUT;
@@ -162,7 +162,7 @@ pub(super) struct NodeFlags {
 
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct MarketFlags {
-    /// Tapes to replay, in order of time; none: a synthetic market
+    /// Tapes to replay; none: a synthetic market
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(super) tape: Vec<PathBuf>,
     /// Replay speed: 1 is real time, 10 ten times that, 0.5 half, max without waiting, 0 stands still
@@ -171,6 +171,12 @@ pub(super) struct MarketFlags {
     /// Begin again at the end of the tapes
     #[arg(long = "loop")]
     pub(super) looped: bool,
+    /// How several tapes lie beside each other: clock, by the time at which they were recorded, or start, all from their beginning
+    #[arg(long, value_name = "HOW")]
+    pub(super) align: Option<Align>,
+    /// Take what is whole of a tape that ends in the middle of a record
+    #[arg(long)]
+    pub(super) allow_torn: bool,
     /// Events a second of the synthetic market
     #[arg(long, value_name = "EVENTS_PER_S", conflicts_with = "tape",
           allow_negative_numbers = true,
@@ -204,6 +210,7 @@ impl MarketFlags {
             ("--rate", self.rate.map(|rate| rate.to_string())),
             ("--seed", self.seed.map(|seed| seed.to_string())),
             ("--chaos", self.chaos.clone()),
+            ("--align", self.align.map(|align| align.to_string())),
         ];
         for (flag, value) in numbers {
             if let Some(value) = value {
@@ -212,6 +219,9 @@ impl MarketFlags {
         }
         if self.looped {
             arguments.push("--loop".into());
+        }
+        if self.allow_torn {
+            arguments.push("--allow-torn".into());
         }
         arguments
     }

@@ -162,6 +162,8 @@ fn node_config(
     }
     external.speed = market.speed.unwrap_or(external.speed);
     external.looped |= market.looped;
+    external.align = market.align.unwrap_or(external.align);
+    external.allow_torn |= market.allow_torn;
     external.seed = market.seed.unwrap_or(external.seed);
     if let Some(chaos) = &market.chaos {
         external.chaos.clone_from(chaos);

@@ -15,7 +15,7 @@ use crate::log::{
     Log, LogConfig, OpenError, Recovery, Retention, Sequence, StorageError, SyncPolicy,
     UpstreamRule,
 };
-use crate::market::tape::{Schedule, Tape};
+use crate::market::tape::{Align, Reading, Schedule, Tape};
 use crate::node::Node;
 use crate::node::aggregator::{Aggregator, AggregatorConfig, LeafConfig};
 use crate::node::broker::{Broker, BrokerConfig};
@@ -65,7 +65,11 @@ fn external(request: &NodeRequest) -> Result<Exit, Failure> {
             start_wall_ns: reactor.clock().now().wall_ns,
         }
     } else {
-        FeedConfig::Tapes { schedule: schedule(&settings.tapes)?, looped: settings.looped }
+        let (schedule, remarks) = schedule(settings)?;
+        for remark in remarks {
+            log::warn!("{remark}");
+        }
+        FeedConfig::Tapes { schedule, looped: settings.looped }
     };
     let config = ExternalConfig {
         feed,
@@ -80,21 +84,31 @@ fn external(request: &NodeRequest) -> Result<Exit, Failure> {
     run(request, &mut reactor, &mut External::new(config, now))
 }
 
-/// Reads all tapes and merges them.
-pub(super) fn schedule(tapes: &[PathBuf]) -> Result<Schedule, Failure> {
-    let read = |path: &PathBuf| {
+/// Reads all tapes and merges them. Also what is to be said of each of them and of all together.
+pub(super) fn schedule(external: &config::External) -> Result<(Schedule, Vec<String>), Failure> {
+    let reading = Reading { allow_torn: external.allow_torn };
+    let mut remarks = Vec::new();
+    let mut read = |path: &PathBuf| {
         let name = path.display();
         let file = std::fs::File::open(path).map_err(|error| {
             Failure::cannot_start(format!("cannot read the tape {name}: {error}"))
         })?;
-        Tape::read(BufReader::new(file)).map_err(|error| {
+        let tape = Tape::read(BufReader::new(file), &reading).map_err(|error| {
             Failure::cannot_start(format!("the tape {name} cannot be replayed: {error}"))
-        })
+        })?;
+        remarks.extend(tape.remarks().iter().map(|remark| format!("tape {name}: {remark}")));
+        Ok(tape)
     };
-    let tapes = tapes.iter().map(read).collect::<Result<Vec<Tape>, Failure>>()?;
-    Schedule::new(&tapes).map_err(|error| {
+    let tapes = external.tapes.iter().map(&mut read).collect::<Result<Vec<Tape>, Failure>>()?;
+    let align = match external.align {
+        config::Align::Clock => Align::Clock,
+        config::Align::Start => Align::Start,
+    };
+    let schedule = Schedule::new(&tapes, align).map_err(|error| {
         Failure::cannot_start(format!("the tapes cannot be replayed together: {error}"))
-    })
+    })?;
+    remarks.extend(schedule.remarks().iter().map(|remark| format!("tapes: {remark}")));
+    Ok((schedule, remarks))
 }
 
 /// The broker.

@@ -9,7 +9,7 @@
 //! | [`[net]`](Net) | `host`, `external`, `broker`, `core`, `shards`, `aggregator` |
 //! | [`[data]`](Data) | `dir`, `segment_bytes`, `durability`, `sync_interval`, `clock_step_max` |
 //! | [`[partition]`](PartitionRule) | `by`, `ranges` |
-//! | [`[external]`](External) | `tapes`, `speed`, `loop`, `rate`, `seed`, `chaos` |
+//! | [`[external]`](External) | `tapes`, `align`, `allow_torn`, `speed`, `loop`, `rate`, `seed`, `chaos` |
 //! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max`, `unread_max`, `reactors` |
 //! | [`[core]`](CoreNode) | `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline`, `retain_age`, `retain_bytes` |
 //! | [`[shard]`](ShardNode) | `retain_age`, `retain_bytes` |
@@ -58,6 +58,7 @@ mod net;
 mod partition;
 mod speed;
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -130,12 +131,36 @@ pub enum Durability {
     Batch,
 }
 
+/// How several tapes lie beside each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Align {
+    /// By the time at which they were recorded.
+    #[default]
+    Clock,
+    /// All from their beginning.
+    Start,
+}
+
+impl fmt::Display for Align {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Align::Clock => "clock",
+            Align::Start => "start",
+        })
+    }
+}
+
 /// Section `[external]`: the exchange, replayed or generated.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct External {
-    /// `tapes`: files to replay, in order of time. Default none: a synthetic market.
+    /// `tapes`: files to replay. Default none: a synthetic market.
     pub tapes: Vec<PathBuf>,
+    /// `align`: how several tapes lie beside each other: `"clock"` (default) or `"start"`.
+    pub align: Align,
+    /// `allow_torn`: take what is whole of a tape that ends in the middle of a record. Default false.
+    pub allow_torn: bool,
     /// `speed`: `"1"` real time (default), `"10"`, `"0.5"`, `"max"`; `"0"`: nothing moves.
     pub speed: Speed,
     /// `loop`: begin again at the end of the tapes. Default false.
@@ -269,6 +294,8 @@ impl Default for External {
     fn default() -> External {
         External {
             tapes: Vec::new(),
+            align: Align::default(),
+            allow_torn: false,
             speed: Speed::REAL_TIME,
             looped: false,
             rate: None,

@@ -37,6 +37,8 @@ fn every_key_reaches_its_field() {
         ranges = ["A-A", "B-~"]
         [external]
         tapes = ["a", "b"]
+        align = "start"
+        allow_torn = true
         speed = "max"
         loop = true
         seed = 9
@@ -79,7 +81,8 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.partition.ranges[1], "B-~");
     assert_eq!(config.external.tapes, [PathBuf::from("a"), PathBuf::from("b")]);
     assert_eq!(config.external.speed, Speed::Max);
-    assert!(config.external.looped);
+    assert!(config.external.looped && config.external.allow_torn);
+    assert_eq!(config.external.align, Align::Start);
     assert_eq!((config.external.seed, config.external.chaos.as_str()), (9, "refuse=0.1,stall=0.3"));
     assert_eq!(config.external.rate(), 1000);
     assert_eq!(config.broker.ring_frames, 64);

@@ -2,14 +2,19 @@
 
 use std::io::BufReader;
 
-use pregao::market::tape::{Schedule, Tape};
+use pregao::market::tape::{Align, Reading, Schedule, Tape};
 
 use crate::mutate::{cases, corpus, mutate, pick};
 
 #[test]
 fn every_file_of_the_corpus_is_a_tape() {
     for bytes in corpus("tapes") {
-        assert!(!Tape::read(BufReader::new(bytes.as_slice())).unwrap().events.is_empty());
+        assert!(
+            !Tape::read(BufReader::new(bytes.as_slice()), &Reading::default())
+                .unwrap()
+                .events
+                .is_empty()
+        );
     }
 }
 
@@ -19,8 +24,10 @@ fn no_tape_panics_and_what_is_read_can_be_played() {
     cases(6_000, |random| {
         let mut bytes = pick(random, &files).clone();
         mutate(random, &mut bytes);
-        let Ok(tape) = Tape::read(BufReader::new(bytes.as_slice())) else { return };
-        let Ok(schedule) = Schedule::new(&[tape]) else { return };
+        let Ok(tape) = Tape::read(BufReader::new(bytes.as_slice()), &Reading::default()) else {
+            return;
+        };
+        let Ok(schedule) = Schedule::new(&[tape], Align::Clock) else { return };
         for (seq, frame) in (1..).zip(schedule.frames()) {
             assert_eq!(frame.check(), Ok(()));
             assert_eq!(frame.seq.get(), seq);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pregao::limits;
 use pregao::log::Retention;
 use pregao::market::Price;
-use pregao::market::tape::{Schedule, Tape, TapeBody, TapeEvent};
+use pregao::market::tape::{Align, Schedule, Tape, TapeBody, TapeEvent, Venue};
 use pregao::wire::{Flags, Frame, Kind, Mode};
 
 use crate::client::ClientConfig;
@@ -24,7 +24,7 @@ pub(crate) fn schedule(instruments: u32) -> Schedule {
     let mut tape = Tape::default();
     let symbols = (0..instruments).map(|number| format!("M{number:05}").parse().unwrap());
     let indexes: Vec<_> =
-        symbols.map(|symbol| tape.instruments.insert(symbol, 2).unwrap()).collect();
+        symbols.map(|symbol| tape.instruments.insert(Venue::Unnamed, symbol, 2).unwrap()).collect();
     for round in 1..=QUOTES {
         for (number, &instrument) in (1..).zip(&indexes) {
             let bid = Price(i64::from(round) * 1_000_000_000);
@@ -32,10 +32,10 @@ pub(crate) fn schedule(instruments: u32) -> Schedule {
                 TapeBody::Quote { bid, ask: Price(bid.0 + 1), bid_qty: number, ask_qty: round };
             let place = u64::from(round * instruments + number);
             let ts_event = 1_600_000_000 * 1_000_000_000 + place * 1_000;
-            tape.events.push(TapeEvent { ts_event, instrument, flags: 0, body });
+            tape.events.push(TapeEvent::new(ts_event, instrument, body));
         }
     }
-    Schedule::new(&[tape]).unwrap()
+    Schedule::new(&[tape], Align::Clock).unwrap()
 }
 
 /// A road whose tape has so many instruments, and whose logs have room for all of it in a few segments.

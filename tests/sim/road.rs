@@ -9,7 +9,7 @@ use pregao::log::{Retention, SyncPolicy};
 use pregao::market::Price;
 use pregao::market::chaos::ChaosConfig;
 use pregao::market::partition::Partition;
-use pregao::market::tape::{Schedule, Tape, TapeBody, TapeEvent};
+use pregao::market::tape::{Align, Schedule, Tape, TapeBody, TapeEvent, Venue};
 use pregao::node::aggregator::{AggregatorConfig, LeafConfig};
 use pregao::node::broker::BrokerConfig;
 use pregao::node::external::{ExternalConfig, FeedConfig, Speed};
@@ -123,7 +123,8 @@ pub(crate) fn address(port: u16) -> SocketAddr {
 pub(crate) fn schedule(events: u64, pace_ns: u64, seed: u64) -> Schedule {
     let mut random = Random::new(seed ^ 0x7A9E);
     let mut tape = Tape::default();
-    let indexes = SYMBOLS.map(|s| tape.instruments.insert(s.parse().unwrap(), 2).unwrap());
+    let indexes =
+        SYMBOLS.map(|s| tape.instruments.insert(Venue::Unnamed, s.parse().unwrap(), 2).unwrap());
     let mut last = BTreeMap::new();
     for number in 0..events {
         let instrument = indexes[usize::try_from(random.below(6)).unwrap()];
@@ -145,9 +146,9 @@ pub(crate) fn schedule(events: u64, pace_ns: u64, seed: u64) -> Schedule {
         };
         let jitter = random.below(3 * pace_ns.max(1));
         let ts_event = 1_600_000_000 * 1_000_000_000 + number * pace_ns.max(1000) + jitter;
-        tape.events.push(TapeEvent { ts_event, instrument, flags: 0, body });
+        tape.events.push(TapeEvent::new(ts_event, instrument, body));
     }
-    Schedule::new(&[tape]).unwrap()
+    Schedule::new(&[tape], Align::Clock).unwrap()
 }
 
 impl Road {

@@ -16,7 +16,7 @@ use std::io::Read;
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 
-use super::{Tape, TapeBody, TapeError, TapeEvent, read_error};
+use super::{Reading, Tape, TapeBody, TapeError, TapeEvent, Venue, read_error};
 use crate::market::price::{DecimalMark, Price};
 use crate::wire::{Flags, Symbol};
 
@@ -63,7 +63,7 @@ pub(super) fn is_header(head: &[u8]) -> bool {
 ///
 /// # Errors
 /// Names the line and the field that is wrong.
-pub fn read(reader: impl Read) -> Result<Tape, TapeError> {
+pub fn read(reader: impl Read, reading: &Reading) -> Result<Tape, TapeError> {
     let mut lines = ReaderBuilder::new()
         .delimiter(b';')
         .has_headers(false)
@@ -75,14 +75,35 @@ pub fn read(reader: impl Read) -> Result<Tape, TapeError> {
     let mut record = ByteRecord::new();
     let mut columns = None;
     let mut line = 0;
-    while lines.read_byte_record(&mut record).map_err(|error| broken(error, tape.records, line))? {
+    loop {
+        match lines.read_byte_record(&mut record).map_err(|error| broken(error, tape.records, line))
+        {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(TapeError::Truncated { record }) if reading.allow_torn => {
+                tape.torn = Some(record);
+                break;
+            }
+            Err(error) => return Err(error),
+        }
         line = record.position().map_or(line, csv::Position::line);
         let Some(columns) = &columns else {
             columns = Some(Columns::of_header(&record, line)?);
             continue;
         };
         tape.records += 1;
-        let event = Fields { record: &record, columns, line }.event(&mut tape)?;
+        let event = match (Fields { record: &record, columns, line }).event(&mut tape) {
+            Ok(event) => event,
+            // Only the last line can be cut off.
+            Err(error) => {
+                let is_last = matches!(lines.read_byte_record(&mut record), Ok(false));
+                if !reading.allow_torn || !is_last {
+                    return Err(error);
+                }
+                tape.torn = Some(tape.records);
+                break;
+            }
+        };
         tape.push(event)?;
     }
     if columns.is_none() {
@@ -150,9 +171,10 @@ impl Fields<'_> {
         let since_epoch_ms = reference_day * DAY_MS + self.time_ms()? + BRASILIA_BEHIND_UTC_MS;
         let ts_event = since_epoch_ms.saturating_mul(MILLISECOND_NS);
         let after_market = if session == AFTER_MARKET_SESSION { Flags::AFTER_MARKET } else { 0 };
-        let instrument = tape.instrument(symbol)?;
-        // Every line is an exchange event of its own.
-        Ok(TapeEvent { ts_event, instrument, flags: Flags::LAST | after_market, body })
+        let instrument = tape.instrument(Venue::B3, symbol)?;
+        // Every line is an exchange event of its own. A day's file numbers the trades of each instrument.
+        let (flags, sequence) = (Flags::LAST | after_market, trade_id);
+        Ok(TapeEvent { flags, sequence, ..TapeEvent::new(ts_event, instrument, body) })
     }
 
     fn bad<T>(&self, column: Column, what: String) -> Result<T, TapeError> {
@@ -269,7 +291,7 @@ mod tests {
         "RptDt;TckrSymb;UpdActn;GrssTradAmt;TradQty;NtryTm;TradId;TradgSsnId;TradDt";
 
     fn read_text(text: &str) -> Result<Tape, TapeError> {
-        Tape::read(text.as_bytes())
+        Tape::read(text.as_bytes(), &Reading::default())
     }
 
     /// The second line of the file with one field replaced.
@@ -419,7 +441,7 @@ mod tests {
             let mut bytes = FILE.as_bytes().to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             bytes[more / 8] ^= 1 << (more % 8);
-            let _ = Tape::read(&bytes[..]);
+            let _ = Tape::read(&bytes[..], &Reading::default());
         }
     }
 }

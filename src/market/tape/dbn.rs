@@ -4,54 +4,66 @@
 //! The crate `dbn` decodes; this file drives its state machine itself, because the crate's reader
 //! takes an input that ends inside a record for one that ended before it.
 
-use std::collections::BTreeMap;
+mod names;
+
 use std::io::Read;
 
 use dbn::decode::dbn::fsm::{DbnFsm, ProcessResult};
 use dbn::{
-    FlagSet, Mbp1Msg, Metadata, RecordRef, SType, Schema, TradeMsg, UNDEF_TIMESTAMP,
-    VersionUpgradePolicy, rtype,
+    FlagSet, Mbp1Msg, Metadata, RecordRef, Schema, TradeMsg, UNDEF_TIMESTAMP, VersionUpgradePolicy,
+    rtype,
 };
+use names::Names;
 
-use super::{Tape, TapeBody, TapeError, TapeEvent, read_error};
+use super::{Reading, Tape, TapeBody, TapeError, TapeEvent, Venue, read_error};
+use crate::limits::TAPE_METADATA_BYTES_MAX;
 use crate::market::price::Price;
-use crate::wire::{Flags, PRICE_UNDEFINED, Symbol};
+use crate::wire::{Flags, InstrumentIndex, PRICE_UNDEFINED, Symbol};
 
 /// Records start at multiples of this; a length that is none would put the next one astray.
 const RECORD_ALIGN: usize = 8;
 
-/// Nanoseconds of one day.
-const DAY_NS: u64 = 86_400_000_000_000;
+/// The first bytes of a file, which may be joined to another one. No record begins so: there is no type 0x42.
+pub(super) const FILE_MAGIC: &[u8] = b"DBN";
 
-/// The Julian day number of 1 January 1970.
-const JULIAN_DAY_OF_EPOCH: i64 = 2_440_588;
+/// The magic, the version and the length of the metadata.
+const PRELUDE_BYTES: usize = 8;
 
-/// Reads uncompressed DBN.
+/// Reads uncompressed DBN. Several files that are joined to one are read one behind the other.
 ///
 /// # Errors
 /// When the bytes are no DBN, have another schema, are damaged, or end inside a record.
-pub fn read(mut reader: impl Read) -> Result<Tape, TapeError> {
-    let mut machine = DbnFsm::builder()
-        .upgrade_policy(VersionUpgradePolicy::AsIs)
-        .build()
-        .map_err(|error| TapeError::Metadata(error.to_string()))?;
+pub fn read(mut reader: impl Read, reading: &Reading) -> Result<Tape, TapeError> {
     let mut tape = Tape::default();
+    let mut machine = machine()?;
     let mut rows: Option<Rows> = None;
+    let mut is_cut = false;
     loop {
+        if rows.is_some() && begins_file(machine.data()) {
+            let rest = machine.data().to_vec();
+            check_metadata_length(&rest)?;
+            machine = self::machine()?;
+            machine.write_all(&rest);
+            rows = None;
+            tape.joined += 1;
+        }
         match machine.process() {
             ProcessResult::ReadMore(_) => {
                 let space = machine.space();
-                let count =
-                    reader.read(space).map_err(|source| read_error(tape.records, source))?;
-                if count == 0 {
-                    break;
+                match reader.read(space).map_err(|source| read_error(tape.records, source)) {
+                    Ok(0) => break,
+                    Ok(count) => machine.fill(count),
+                    Err(TapeError::Truncated { .. }) if reading.allow_torn => {
+                        is_cut = true;
+                        break;
+                    }
+                    Err(error) => return Err(error),
                 }
-                machine.fill(count);
             }
             ProcessResult::Metadata(metadata) => rows = Some(Rows::new(&metadata)?),
             ProcessResult::Record(()) => {
-                tape.records += 1;
                 if let (Some(rows), Some(record)) = (&mut rows, machine.last_record()) {
+                    tape.records += 1;
                     rows.take(&record, &mut tape)?;
                 }
             }
@@ -64,13 +76,35 @@ pub fn read(mut reader: impl Read) -> Result<Tape, TapeError> {
             }
         }
     }
-    if rows.is_none() {
-        return Err(TapeError::Truncated { record: 0 });
-    }
-    if !machine.data().is_empty() {
-        return Err(TapeError::Truncated { record: tape.records.saturating_add(1) });
+    if is_cut || rows.is_none() || !machine.data().is_empty() {
+        let has_begun = rows.is_some() || tape.joined > 0;
+        let record = if has_begun { tape.records.saturating_add(1) } else { 0 };
+        if !reading.allow_torn || !has_begun {
+            return Err(TapeError::Truncated { record });
+        }
+        tape.torn = Some(record);
     }
     Ok(tape)
+}
+
+/// Whether another file begins here, as far as its length.
+fn begins_file(data: &[u8]) -> bool {
+    data.len() >= PRELUDE_BYTES && data.starts_with(FILE_MAGIC)
+}
+
+/// Refuses a header that would fill the memory.
+pub(super) fn check_metadata_length(head: &[u8]) -> Result<(), TapeError> {
+    if let Some(&[a, b, c, d]) = head.get(4..PRELUDE_BYTES)
+        && u32::from_le_bytes([a, b, c, d]) > TAPE_METADATA_BYTES_MAX
+    {
+        return Err(TapeError::Metadata("its length is beyond any real file".to_owned()));
+    }
+    Ok(())
+}
+
+fn machine() -> Result<DbnFsm, TapeError> {
+    let machine = DbnFsm::builder().upgrade_policy(VersionUpgradePolicy::AsIs).build();
+    machine.map_err(|error| TapeError::Metadata(error.to_string()))
 }
 
 /// The top of one instrument's book.
@@ -97,7 +131,9 @@ struct Seen {
 
 /// The parts of both record types that become events.
 struct Row {
+    publisher: u16,
     instrument_id: u32,
+    sequence: u32,
     ts_event: u64,
     ts_recv: u64,
     action: u8,
@@ -138,22 +174,33 @@ impl Rows {
             rtype::MBP_0 => {
                 Row::of_trade(record.try_get().map_err(|error| bad(error.to_string()))?)
             }
+            rtype::SYMBOL_MAPPING => {
+                return self.names.take(record).map_err(|error| bad(error.to_string()));
+            }
             // A live capture has no schema and mixes in messages of the system.
-            _ if self.schema.is_none() => return Ok(()),
+            other if self.schema.is_none() => {
+                let what = dbn::RType::try_from(other);
+                let what = what.map_or(format!("type {other:#04x}"), |what| format!("{what:?}"));
+                *tape.skipped.entry(what).or_default() += 1;
+                return Ok(());
+            }
             other => return Err(bad(format!("record type {other:#04x} is not of its schema"))),
         };
-        let ts_event = match (row.ts_event, row.ts_recv) {
+        let (ts_event, ts_recv) = match (row.ts_event, row.ts_recv) {
             (UNDEF_TIMESTAMP, UNDEF_TIMESTAMP) => return Err(bad("it has no time".to_owned())),
-            (UNDEF_TIMESTAMP, received) => received,
-            (event, _) => event,
+            (UNDEF_TIMESTAMP, received) => (received, received),
+            (event, UNDEF_TIMESTAMP) => (event, event),
+            (event, received) => (event, received),
         };
-        let instrument = tape.instrument(self.names.symbol(row.instrument_id, ts_event))?;
+        let instrument = self.instrument(&row, ts_recv, tape)?;
         let index = instrument.place();
         if index >= self.seen.len() {
             self.seen.resize(index + 1, Seen { top: Top::EMPTY, unfinished: None });
         }
         let seen = &mut self.seen[index];
-        let at = |body| TapeEvent { ts_event, instrument, flags: 0, body };
+        let (sequence, stream) = (u64::from(row.sequence), header.rtype);
+        let event = |body| TapeEvent::new(ts_event, instrument, body);
+        let at = |body| TapeEvent { ts_recv, sequence, stream, ..event(body) };
 
         let trade = match row.action {
             b'T' if row.price == PRICE_UNDEFINED => return Err(bad("a trade has no price".into())),
@@ -192,11 +239,35 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// The instrument of a row. An id without a name is its own name.
+    fn instrument(
+        &mut self,
+        row: &Row,
+        ts_recv: u64,
+        tape: &mut Tape,
+    ) -> Result<InstrumentIndex, TapeError> {
+        let venue = Venue::Publisher(row.publisher);
+        let Some(name) = self.names.get(row.instrument_id, ts_recv) else {
+            let id: Symbol = row.instrument_id.to_string().parse().expect("ten digits at most");
+            return tape.instrument(venue, id);
+        };
+        if let Some(replaced) = &name.replaced
+            && !tape.substitutes.iter().any(|(_, symbol)| *symbol == name.symbol)
+        {
+            tape.substitutes.push((replaced.clone(), name.symbol));
+        }
+        tape.instrument(venue, name.symbol)
+    }
+}
+
 impl Row {
     fn of_book(message: &Mbp1Msg) -> Row {
         let level = &message.levels[0];
         Row {
+            publisher: message.hd.publisher_id,
             instrument_id: message.hd.instrument_id,
+            sequence: message.sequence,
             ts_event: message.hd.ts_event,
             ts_recv: message.ts_recv,
             action: message.action.to_le_bytes()[0],
@@ -215,7 +286,9 @@ impl Row {
 
     fn of_trade(message: &TradeMsg) -> Row {
         Row {
+            publisher: message.hd.publisher_id,
             instrument_id: message.hd.instrument_id,
+            sequence: message.sequence,
             ts_event: message.hd.ts_event,
             ts_recv: message.ts_recv,
             action: message.action.to_le_bytes()[0],
@@ -226,55 +299,6 @@ impl Row {
             top: None,
         }
     }
-}
-
-/// The symbol of each instrument id by date, from the metadata.
-struct Names {
-    by_id: BTreeMap<u32, Vec<Name>>,
-}
-
-struct Name {
-    from_ns: u64,
-    until_ns: u64,
-    symbol: Symbol,
-}
-
-impl Names {
-    /// Mappings that do not name an instrument id, or name it with something that is no symbol,
-    /// are left out: the id itself is then the name.
-    fn new(metadata: &Metadata) -> Names {
-        let id_is_key = metadata.stype_in == Some(SType::InstrumentId)
-            && metadata.stype_out != SType::InstrumentId;
-        let mut by_id: BTreeMap<u32, Vec<Name>> = BTreeMap::new();
-        for mapping in &metadata.mappings {
-            for interval in &mapping.intervals {
-                let (id, symbol) = if id_is_key {
-                    (&mapping.raw_symbol, &interval.symbol)
-                } else {
-                    (&interval.symbol, &mapping.raw_symbol)
-                };
-                let (Ok(id), Ok(symbol)) = (id.parse(), symbol.parse()) else { continue };
-                let from_ns = day_start_ns(interval.start_date.to_julian_day());
-                let until_ns = day_start_ns(interval.end_date.to_julian_day());
-                by_id.entry(id).or_default().push(Name { from_ns, until_ns, symbol });
-            }
-        }
-        Names { by_id }
-    }
-
-    fn symbol(&self, id: u32, ts_event: u64) -> Symbol {
-        let names = self.by_id.get(&id).map_or(&[][..], Vec::as_slice);
-        names
-            .iter()
-            .find(|name| (name.from_ns..name.until_ns).contains(&ts_event))
-            .map(|name| name.symbol)
-            .unwrap_or_else(|| id.to_string().parse().expect("at most ten digits are a symbol"))
-    }
-}
-
-/// When a UTC day begins; days before the epoch begin at it.
-fn day_start_ns(julian_day: i32) -> u64 {
-    u64::try_from(i64::from(julian_day) - JULIAN_DAY_OF_EPOCH).unwrap_or(0).saturating_mul(DAY_NS)
 }
 
 #[cfg(test)]

@@ -1,37 +1,42 @@
 //! Tapes: recorded market data, read from bytes into events, and merged into a schedule that can be
 //! replayed. Readers know formats, not files: the caller opens and closes.
 //!
-//! What a tape is comes from its first bytes, never from a name: zstd (then again what is inside),
+//! What a tape is comes from its first bytes, never from a name: zstd or gzip (then again what is inside),
 //! DBN, or the header line of B3's trades file.
 
 pub mod b3;
+#[cfg(test)]
+mod cases;
+mod container;
 pub mod dbn;
+mod event;
+mod instruments;
+mod merge;
 mod schedule;
 
-use std::fmt;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Read};
 
-use ::dbn::Compression;
-use ::dbn::decode::DynReader;
+use container::{Bounded, Head, read_error};
 
-use crate::limits::{
-    INSTRUMENTS_MAX, TAPE_BYTES_MAX, TAPE_EVENTS_MAX, TAPE_METADATA_BYTES_MAX, TAPE_SPAN_MAX,
-};
-use crate::market::instrument::{Instruments, TableFull};
-use crate::market::price::Price;
+use crate::limits::{INSTRUMENTS_MAX, TAPE_BYTES_MAX, TAPE_EVENTS_MAX, TAPE_SPAN_MAX};
+use crate::market::instrument::TableFull;
 use crate::time::nanos;
 use crate::wire::{InstrumentIndex, Symbol};
 
+pub use event::{TapeBody, TapeEvent};
+pub use instruments::{TapeInstrument, TapeInstruments, Venue};
+pub use merge::Align;
 pub use schedule::{Schedule, ScheduleError};
 
 /// Decimals that every instrument is shown with at least.
 const DECIMALS_MIN: u8 = 2;
 
-/// How much of a tape its format is recognized by.
-const HEAD_BYTES: usize = 64;
+/// An event time that is farther from the recording clock is counted. Kept it is as it came.
+const TIMES_APART_NS: u64 = 3_600_000_000_000;
 
-/// The first bytes of a zstd frame (RFC 8878, section 3.1.1).
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
+/// Substitutes of names that are told one by one.
+const SUBSTITUTES_TOLD: usize = 20;
 
 /// What is wrong with a tape.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +44,9 @@ pub enum TapeError {
     /// Neither format.
     #[error("not a DBN or B3 file: it begins with {0}; a tape is .dbn, .dbn.zst or B3's trades")]
     Unknown(String),
+    /// Something that is known to be no tape.
+    #[error("the tape is {0}")]
+    Known(&'static str),
     /// The bytes could not be read or decompressed.
     #[error("cannot read the tape after {records} whole records: {source}")]
     Read {
@@ -48,7 +56,9 @@ pub enum TapeError {
         source: io::Error,
     },
     /// The tape ends inside a record; 0 is the metadata before the first.
-    #[error("the tape ends in the middle of record {record}; copy it again")]
+    #[error(
+        "the tape ends in the middle of record {record}; copy it again, or take what is whole with --allow-torn"
+    )]
     Truncated {
         /// The first record that is not whole, counted from 1.
         record: u64,
@@ -94,8 +104,10 @@ pub enum TapeError {
     /// The tape names more instruments than the bound.
     #[error("the tape has more than {INSTRUMENTS_MAX} instruments; split it")]
     TooManyInstruments,
-    /// One event is implausibly later than the first.
-    #[error("record {record} is more than 400 days after the first one; split or repair the tape")]
+    /// One event was implausibly recorded later than the first.
+    #[error(
+        "record {record} was recorded more than 400 days after the first one; split or repair the tape"
+    )]
     TooLong {
         /// Counted from 1.
         record: u64,
@@ -108,62 +120,32 @@ impl From<TableFull> for TapeError {
     }
 }
 
-/// What happened, in the units of the frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TapeBody {
-    /// The best bid and ask changed.
-    Quote {
-        /// Best bid.
-        bid: Price,
-        /// Best ask.
-        ask: Price,
-        /// Size at the bid.
-        bid_qty: u32,
-        /// Size at the ask.
-        ask_qty: u32,
-    },
-    /// A trade.
-    Trade {
-        /// Its price.
-        price: Price,
-        /// Its quantity.
-        qty: u64,
-        /// The exchange's number; 0 = none.
-        trade_id: u64,
-    },
-    /// An earlier trade was withdrawn.
-    Cancel {
-        /// The trade's price.
-        price: Price,
-        /// The trade's quantity.
-        qty: u64,
-        /// The trade's number.
-        trade_id: u64,
-    },
-}
-
-/// One event of a tape; becomes one frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TapeEvent {
-    /// Exchange time as the tape has it, nanoseconds since the Unix epoch, UTC. May go back.
-    pub ts_event: u64,
-    /// Index in the tape's own table.
-    pub instrument: InstrumentIndex,
-    /// [`crate::wire::Flags`].
-    pub flags: u16,
-    /// What happened.
-    pub body: TapeBody,
+/// How a tape is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Take what is whole of a tape that ends in the middle of a record.
+    pub allow_torn: bool,
 }
 
 /// A tape as it was read, in the order of its records.
 #[derive(Debug, Default)]
 pub struct Tape {
     /// Its instruments, with the decimals of their quotes.
-    pub instruments: Instruments,
+    pub instruments: TapeInstruments,
     /// Its events.
     pub events: Vec<TapeEvent>,
     /// Records or lines that were read, also those that gave no event.
     pub records: u64,
+    /// The record in whose middle it ends, and that was left out.
+    torn: Option<u64>,
+    /// Further files behind the first one.
+    joined: u64,
+    /// Events whose time is far from the recording clock's.
+    times_apart: u64,
+    /// Records that are neither quote nor trade, by what they are.
+    skipped: BTreeMap<String, u64>,
+    /// Names that are no symbol, and what stands for them.
+    substitutes: Vec<(String, Symbol)>,
 }
 
 impl Tape {
@@ -171,26 +153,51 @@ impl Tape {
     ///
     /// # Errors
     /// When the bytes are no tape, or a damaged or an oversized one.
-    pub fn read(reader: impl BufRead) -> Result<Tape, TapeError> {
-        let (head, reader) = peek(reader)?;
-        if !head.starts_with(&ZSTD_MAGIC) {
-            return read_plain(&head, reader);
+    pub fn read(reader: impl BufRead, reading: &Reading) -> Result<Tape, TapeError> {
+        let (head, reader) = container::unpacked(reader)?;
+        read_plain(&head, reader, reading)
+    }
+
+    /// What is to be said of it: what was left out, put in place of something, or looks wrong.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let Some(record) = self.torn {
+            remarks.push(format!("it ends in the middle of record {record}, which is left out"));
         }
-        let inside = DynReader::with_buffer(reader, Compression::Zstd)
-            .map_err(|error| TapeError::Metadata(error.to_string()))?;
-        let (head, reader) = peek(BufReader::new(inside))?;
-        read_plain(&head, reader)
+        if self.joined > 0 {
+            remarks.push(format!("{} more files are joined to the first one", self.joined));
+        }
+        for (name, symbol) in self.substitutes.iter().take(SUBSTITUTES_TOLD) {
+            remarks.push(format!("the name {name:?} is no symbol here: {symbol} stands for it"));
+        }
+        let more = self.substitutes.len().saturating_sub(SUBSTITUTES_TOLD);
+        if more > 0 {
+            remarks.push(format!("the same of {more} more names"));
+        }
+        for (what, count) in &self.skipped {
+            remarks.push(format!("{count} records are left out: {what}"));
+        }
+        if self.times_apart > 0 {
+            remarks.push(format!(
+                "{} events have a time that is more than an hour from the recording clock's: it is kept, and \
+                 the replay follows the recording clock",
+                self.times_apart
+            ));
+        }
+        remarks
     }
 
     /// Appends an event, within the bounds, and keeps the instrument's decimals.
     fn push(&mut self, event: TapeEvent) -> Result<(), TapeError> {
-        let start = self.events.first().map_or(event.ts_event, |first| first.ts_event);
-        if event.ts_event.saturating_sub(start) > nanos(TAPE_SPAN_MAX) {
+        let start = self.events.first().map_or(event.ts_recv, |first| first.ts_recv);
+        if event.ts_recv.saturating_sub(start) > nanos(TAPE_SPAN_MAX) {
             return Err(TapeError::TooLong { record: self.records });
         }
         if self.events.len() >= TAPE_EVENTS_MAX {
             return Err(TapeError::TooManyEvents);
         }
+        self.times_apart += u64::from(event.ts_event.abs_diff(event.ts_recv) > TIMES_APART_NS);
         // The grid of the quotes: a trade between two ticks shows its further digits by itself.
         if let TapeBody::Quote { bid, ask, .. } = event.body {
             let decimals = bid.decimals_needed().max(ask.decimals_needed());
@@ -201,145 +208,46 @@ impl Tape {
     }
 
     /// The index of a symbol of this tape.
-    fn instrument(&mut self, symbol: Symbol) -> Result<InstrumentIndex, TapeError> {
-        Ok(self.instruments.insert(symbol, DECIMALS_MIN)?)
+    fn instrument(&mut self, venue: Venue, symbol: Symbol) -> Result<InstrumentIndex, TapeError> {
+        Ok(self.instruments.insert(venue, symbol, DECIMALS_MIN)?)
     }
 }
 
-fn read_plain(head: &[u8], reader: impl Read) -> Result<Tape, TapeError> {
+fn read_plain(head: &[u8], reader: impl Read, reading: &Reading) -> Result<Tape, TapeError> {
     let reader = Bounded { reader, left: TAPE_BYTES_MAX };
-    if head.starts_with(b"DBN") {
-        if let Some(&[a, b, c, d]) = head.get(4..8)
-            && u32::from_le_bytes([a, b, c, d]) > TAPE_METADATA_BYTES_MAX
-        {
-            return Err(TapeError::Metadata("its length is beyond any real file".to_owned()));
-        }
-        dbn::read(reader)
+    if head.starts_with(dbn::FILE_MAGIC) {
+        dbn::check_metadata_length(head)?;
+        dbn::read(reader, reading)
     } else if b3::is_header(head) {
-        b3::read(reader)
+        b3::read(reader, reading)
     } else {
-        Err(TapeError::Unknown(Head(head).to_string()))
-    }
-}
-
-/// The first bytes of a reader, and the reader as if nobody had looked.
-fn peek<R: BufRead>(mut reader: R) -> Result<(Vec<u8>, impl BufRead), TapeError> {
-    let mut head = Vec::with_capacity(HEAD_BYTES);
-    let limit = HEAD_BYTES as u64;
-    reader.by_ref().take(limit).read_to_end(&mut head).map_err(|source| read_error(0, source))?;
-    Ok((head.clone(), Cursor::new(head).chain(reader)))
-}
-
-/// Names the bound when that is what stopped the reader, and the place when the input ended early
-/// (zstd says so itself).
-fn read_error(records: u64, source: io::Error) -> TapeError {
-    if source.get_ref().is_some_and(|inner| inner.is::<OverBound>()) {
-        TapeError::TooManyBytes
-    } else if source.kind() == io::ErrorKind::UnexpectedEof {
-        TapeError::Truncated { record: records.saturating_add(1) }
-    } else {
-        TapeError::Read { records, source }
-    }
-}
-
-/// The beginning of a file for an error message.
-struct Head<'a>(&'a [u8]);
-
-impl fmt::Display for Head<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("nothing at all");
-        }
-        write!(f, "\"{}\"", self.0[..self.0.len().min(16)].escape_ascii())
-    }
-}
-
-/// A reader that fails, instead of ending, once it gave more than its bound.
-struct Bounded<R> {
-    reader: R,
-    left: u64,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("too many bytes")]
-struct OverBound;
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.reader.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(count as u64)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, OverBound))?;
-        Ok(count)
+        let unknown = || TapeError::Unknown(Head(head).to_string());
+        Err(container::known(head).map_or_else(unknown, TapeError::Known))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::TAPE_BYTES_MAX;
+    use crate::market::price::Price;
 
     #[test]
-    fn other_files_are_named_by_their_first_bytes() {
-        for (bytes, begins) in [
-            (&b""[..], "nothing at all"),
-            (b"\x7fELF\x02", "\"\\x7fELF\\x02\""),
-            (b"DB", "\"DB\""),
-            (b"Date;Price\n", "\"Date;Price\\n\""),
-        ] {
-            let said = Tape::read(bytes).unwrap_err().to_string();
-            let want = format!("not a DBN or B3 file: it begins with {begins};");
-            assert!(said.starts_with(&want), "{said}");
-        }
-    }
-
-    #[test]
-    fn zstd_around_something_else_is_no_tape() {
-        // A raw zstd frame of the text "hello": header, one raw last block.
-        let frame = b"\x28\xB5\x2F\xFD\x20\x05\x29\x00\x00hello";
-        let said = Tape::read(&frame[..]).unwrap_err().to_string();
-        assert!(said.contains("\"hello\""), "{said}");
-    }
-
-    #[test]
-    fn a_reader_of_single_bytes_reads_the_same_tape() {
-        let bytes = include_bytes!("../../../tests/data/esu4-2024-07-01.mbp-1.dbn.zst");
-        let whole = Tape::read(&bytes[..]).unwrap();
-        let dripping = Tape::read(BufReader::with_capacity(1, &bytes[..])).unwrap();
-        assert_eq!(dripping.events, whole.events);
-        // Uncompressed, too, where the metadata arrives in pieces.
-        let mut plain = Vec::new();
-        DynReader::with_buffer(&bytes[..], Compression::Zstd)
-            .unwrap()
-            .read_to_end(&mut plain)
-            .unwrap();
-        let dripping = Tape::read(BufReader::with_capacity(1, &plain[..])).unwrap();
-        assert_eq!(dripping.events, whole.events);
-    }
-
-    #[test]
-    fn an_endless_tape_ends_with_the_bound() {
-        let mut endless = Bounded { reader: io::repeat(b'7'), left: 1_000 };
-        let error = io::copy(&mut endless, &mut io::sink()).unwrap_err();
-        assert!(matches!(read_error(3, error), TapeError::TooManyBytes));
-        // One line without an end fills no more memory than the bound either.
-        let header = "DataReferencia;CodigoInstrumento;AcaoAtualizacao;PrecoNegocio;";
-        let text = header.as_bytes().chain(io::repeat(b'7').take(5_000));
-        let bounded = Bounded { reader: text, left: 1_000 };
-        assert!(matches!(b3::read(bounded), Err(TapeError::TooManyBytes)));
-        const { assert!(TAPE_BYTES_MAX > 1 << 30) };
-    }
-
-    #[test]
-    fn a_time_far_beyond_the_rest_is_refused() {
+    fn a_time_far_beyond_the_rest_is_refused_and_a_wrong_event_time_is_not() {
         let mut tape = Tape::default();
-        let instrument = tape.instrument("PETR4".parse().unwrap()).unwrap();
+        let instrument = tape.instrument(Venue::Unnamed, "PETR4".parse().unwrap()).unwrap();
         let body = TapeBody::Trade { price: Price(1), qty: 1, trade_id: 0 };
-        let event = TapeEvent { ts_event: 5, instrument, flags: 0, body };
+        let event = TapeEvent::new(5, instrument, body);
         tape.push(event).unwrap();
-        tape.push(TapeEvent { ts_event: 0, ..event }).unwrap();
-        let far = TapeEvent { ts_event: 6 + nanos(TAPE_SPAN_MAX), ..event };
+        tape.push(TapeEvent { ts_recv: 0, ..event }).unwrap();
+        for ts_event in [0, 6 + nanos(TAPE_SPAN_MAX), u64::MAX - 1] {
+            tape.push(TapeEvent { ts_event, ..event }).unwrap();
+        }
+        let remarks = tape.remarks();
+        assert!(
+            remarks.len() == 1 && remarks[0].starts_with("2 events have a time"),
+            "{remarks:?}"
+        );
+        let far = TapeEvent { ts_recv: 6 + nanos(TAPE_SPAN_MAX), ..event };
         assert!(matches!(tape.push(far), Err(TapeError::TooLong { .. })));
     }
 }

@@ -1,18 +1,18 @@
-//! The schedule: several tapes merged by time since their own start, as sealed frames that can be
-//! replayed once or for ever. It says what comes when; whoever replays owns the clock.
-
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+//! The schedule: several tapes merged into one feed, as sealed frames that can be replayed once or for ever. It says what comes when; whoever replays owns the clock.
 
 use zerocopy::IntoBytes;
 
-use super::{Tape, TapeBody, TapeEvent};
+use super::instruments::{self, Merged};
+use super::merge::{Align, PAUSE_NS, Placed, in_order, leave_out_repeats};
+use super::{TIMES_APART_NS, Tape, TapeBody, TapeEvent};
 use crate::limits::{INSTRUMENTS_MAX, TAPE_EVENTS_MAX, TAPES_MAX};
 use crate::market::instrument::{Instruments, TableFull, exchange_id};
-use crate::wire::{Cancel, Definition, Frame, I64, InstrumentIndex, Quote, Trade, U16, U32, U64};
+use crate::wire::{
+    Cancel, Definition, Frame, I64, InstrumentIndex, Quote, Symbol, Trade, U16, U32, U64,
+};
 
-/// Silence between the end of one lap and the first event of the next.
-const LAP_PAUSE_NS: u64 = 1_000_000_000;
+/// Symbols of several venues that are told one by one.
+const SHARED_TOLD: usize = 20;
 
 /// Nanoseconds of one day.
 const DAY_NS: u64 = 86_400_000_000_000;
@@ -60,16 +60,20 @@ pub struct Schedule {
     lap_offset_ns: u64,
     lap_ts_event_ns: u64,
     identity: u64,
+    /// Prints that were told before, and are left out.
+    repeats: u64,
+    /// Symbols that several venues have.
+    shared: Vec<Symbol>,
 }
 
 impl Schedule {
-    /// Merges tapes by the time since each one's first event. Events of the same time stay in the
-    /// order of the tapes, and within a tape in the order of its records. Instruments of the same
-    /// symbol become one.
+    /// Merges tapes as `align` says. Events of the same time stay in the order of the tapes, and within a tape in the
+    /// order of its records. Instruments of the same venue and symbol become one, and so does a print that two
+    /// streams told.
     ///
     /// # Errors
     /// When there is nothing to replay, or a bound is exceeded.
-    pub fn new(tapes: &[Tape]) -> Result<Schedule, ScheduleError> {
+    pub fn new(tapes: &[Tape], align: Align) -> Result<Schedule, ScheduleError> {
         if tapes.len() > TAPES_MAX {
             return Err(ScheduleError::TooManyTapes);
         }
@@ -80,20 +84,23 @@ impl Schedule {
         if events == 0 {
             return Err(ScheduleError::Empty);
         }
-        let (instruments, indexes) = merged_instruments(tapes)?;
-        let merged = merged_events(tapes);
-        let frames_max = instruments.len() + events;
+        let Merged { instruments, indexes, shared } = instruments::merge(tapes)?;
+        let mut placed = in_order(tapes, align);
+        let repeats = leave_out_repeats(&mut placed, tapes, &indexes, instruments.len());
+        let frames_max = instruments.len() + placed.len();
         let mut schedule = Schedule {
             frames: Vec::with_capacity(frames_max),
             offset_ns: Vec::with_capacity(frames_max),
             events_per_lap: vec![0; instruments.len()],
-            instruments,
             lap_offset_ns: 0,
-            lap_ts_event_ns: lap_ts_event_ns(tapes),
+            lap_ts_event_ns: lap_ts_event_ns(tapes, &indexes, instruments.len()),
             identity: 0,
+            repeats,
+            shared,
+            instruments,
         };
-        schedule.push_definitions(&merged, tapes, &indexes);
-        for &(offset_ns, tape, event) in &merged {
+        schedule.push_definitions(&placed, tapes, &indexes);
+        for &Placed { offset_ns, tape, event } in &placed {
             let event = &tapes[tape].events[event];
             let index = indexes[tape][event.instrument.place()];
             let count = &mut schedule.events_per_lap[index.place()];
@@ -103,9 +110,29 @@ impl Schedule {
             schedule.offset_ns.push(offset_ns);
         }
         let span_ns = schedule.offset_ns.last().copied().unwrap_or(0);
-        schedule.lap_offset_ns = span_ns.saturating_add(LAP_PAUSE_NS);
+        schedule.lap_offset_ns = span_ns.saturating_add(PAUSE_NS);
         schedule.identity = fnv1a_64(schedule.frames.as_slice().as_bytes());
         Ok(schedule)
+    }
+
+    /// What is to be said of the tapes together.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.repeats > 0 {
+            remarks.push(format!(
+                "{} prints are told more than once, in several schemas or tapes: each counts once",
+                self.repeats
+            ));
+        }
+        for symbol in self.shared.iter().take(SHARED_TOLD) {
+            remarks.push(format!("several venues have {symbol}: it is shown as VENUE:{symbol}"));
+        }
+        let more = self.shared.len().saturating_sub(SHARED_TOLD);
+        if more > 0 {
+            remarks.push(format!("the same of {more} more symbols"));
+        }
+        remarks
     }
 
     /// The instruments; an instrument's row is its index in the frames.
@@ -178,12 +205,12 @@ impl Schedule {
 
     fn push_definitions(
         &mut self,
-        merged: &[(u64, usize, usize)],
+        placed: &[Placed],
         tapes: &[Tape],
         indexes: &[Vec<InstrumentIndex>],
     ) {
         let mut first_ts_event = vec![None; self.instruments.len()];
-        for &(_, tape, event) in merged {
+        for &Placed { tape, event, .. } in placed {
             let event = &tapes[tape].events[event];
             let index = indexes[tape][event.instrument.place()];
             first_ts_event[index.place()].get_or_insert(event.ts_event);
@@ -201,51 +228,21 @@ impl Schedule {
     }
 }
 
-/// One table for all tapes, and for each tape its own indexes in that table.
-fn merged_instruments(
-    tapes: &[Tape],
-) -> Result<(Instruments, Vec<Vec<InstrumentIndex>>), TableFull> {
-    let mut all = Instruments::new();
-    let mut indexes = Vec::with_capacity(tapes.len());
-    for tape in tapes {
-        let rows = tape.instruments.rows().iter();
-        let own: Result<Vec<InstrumentIndex>, TableFull> =
-            rows.map(|row| all.insert(row.symbol, row.decimals)).collect();
-        indexes.push(own?);
-    }
-    Ok((all, indexes))
-}
-
-/// Offset, tape and position of every event, in the order of replay.
-fn merged_events(tapes: &[Tape]) -> Vec<(u64, usize, usize)> {
-    let mut merged = Vec::with_capacity(tapes.iter().map(|tape| tape.events.len()).sum());
-    // The next event of each tape. The tape's number breaks ties.
-    let mut next: BinaryHeap<Reverse<(u64, usize, usize)>> = BinaryHeap::new();
-    for (number, tape) in tapes.iter().enumerate() {
-        if !tape.events.is_empty() {
-            next.push(Reverse((0, number, 0)));
+/// The first number of whole days that is longer than the times of any instrument are apart, in all tapes. An event
+/// time that is far from the recording clock is no measure.
+fn lap_ts_event_ns(tapes: &[Tape], indexes: &[Vec<InstrumentIndex>], instruments: usize) -> u64 {
+    let mut spans: Vec<Option<(u64, u64)>> = vec![None; instruments];
+    for (tape, own) in tapes.iter().zip(indexes) {
+        for event in &tape.events {
+            let span = &mut spans[own[event.instrument.place()].place()];
+            let is_apart = event.ts_event.abs_diff(event.ts_recv) > TIMES_APART_NS;
+            let at = if is_apart { event.ts_recv } else { event.ts_event };
+            let (earliest, latest) = span.unwrap_or((at, at));
+            *span = Some((earliest.min(at), latest.max(at)));
         }
     }
-    while let Some(Reverse((offset_ns, number, position))) = next.pop() {
-        merged.push((offset_ns, number, position));
-        let events = &tapes[number].events;
-        if let Some(following) = events.get(position + 1) {
-            let since_start = following.ts_event.saturating_sub(events[0].ts_event);
-            next.push(Reverse((since_start.max(offset_ns), number, position + 1)));
-        }
-    }
-    merged
-}
-
-/// The first number of whole days that is longer than every tape.
-fn lap_ts_event_ns(tapes: &[Tape]) -> u64 {
-    let span_ns = |tape: &Tape| {
-        let times = tape.events.iter().map(|event| event.ts_event);
-        let earliest = times.clone().min().unwrap_or(0);
-        times.max().unwrap_or(0) - earliest
-    };
-    let longest = tapes.iter().map(span_ns).max().unwrap_or(0);
-    (longest / DAY_NS + 1).saturating_mul(DAY_NS)
+    let longest = spans.iter().flatten().map(|(earliest, latest)| latest - earliest).max();
+    (longest.unwrap_or(0) / DAY_NS + 1).saturating_mul(DAY_NS)
 }
 
 fn sealed(event: &TapeEvent, index: InstrumentIndex, seq: u64, instrument_seq: u32) -> Frame {
@@ -299,7 +296,7 @@ fn fnv1a_64(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::TapeBody;
+    use super::super::Venue;
     use super::*;
     use crate::market::price::Price;
     use crate::wire::Kind;
@@ -309,10 +306,11 @@ mod tests {
     fn tape(rows: &[(u64, &str, &str)]) -> Tape {
         let mut tape = Tape::default();
         for &(ts_event, symbol, price) in rows {
-            let instrument = tape.instrument(symbol.parse().unwrap()).unwrap();
+            let venue = Venue::Unnamed;
+            let instrument = tape.instrument(venue, symbol.parse().unwrap()).unwrap();
             let price: Price = price.parse().unwrap();
             let body = TapeBody::Trade { price, qty: 1, trade_id: 0 };
-            tape.push(TapeEvent { ts_event, instrument, flags: 0, body }).unwrap();
+            tape.push(TapeEvent::new(ts_event, instrument, body)).unwrap();
         }
         tape
     }
@@ -327,7 +325,7 @@ mod tests {
     fn tapes_merge_by_their_own_clocks_and_ties_keep_their_order() {
         let first = tape(&[(1_000, "A", "1"), (1_005, "B", "1.125"), (1_005, "A", "2")]);
         let second = tape(&[(70, "B", "1"), (75, "C", "1"), (76, "A", "3.5")]);
-        let schedule = Schedule::new(&[first, second]).unwrap();
+        let schedule = Schedule::new(&[first, second], Align::Start).unwrap();
         assert_eq!(schedule.offsets_ns(), [0, 0, 0, 0, 0, 5, 5, 5, 6]);
         assert_eq!(
             numbers(schedule.frames()),
@@ -350,12 +348,10 @@ mod tests {
 
     #[test]
     fn times_that_go_back_keep_their_stamp_and_never_move_the_offset_back() {
-        let schedule = Schedule::new(&[tape(&[
-            (50, "A", "1"),
-            (60, "A", "1"),
-            (10, "A", "1"),
-            (61, "A", "1"),
-        ])])
+        let schedule = Schedule::new(
+            &[tape(&[(50, "A", "1"), (60, "A", "1"), (10, "A", "1"), (61, "A", "1")])],
+            Align::Clock,
+        )
         .unwrap();
         assert_eq!(schedule.offsets_ns(), [0, 0, 10, 10, 11]);
         assert_eq!(schedule.frames()[3].ts_event.get(), 10);
@@ -363,8 +359,11 @@ mod tests {
 
     #[test]
     fn the_loop_goes_on_where_the_lap_ended() {
-        let schedule =
-            Schedule::new(&[tape(&[(100, "A", "1"), (150, "B", "1"), (190, "A", "1")])]).unwrap();
+        let schedule = Schedule::new(
+            &[tape(&[(100, "A", "1"), (150, "B", "1"), (190, "A", "1")])],
+            Align::Clock,
+        )
+        .unwrap();
         assert_eq!(schedule.frame_at(0, true), None);
         assert_eq!(schedule.frame_at(5, true), Some((schedule.frames()[4], 90)));
         assert_eq!(schedule.frame_at(6, false), None);
@@ -375,7 +374,7 @@ mod tests {
             assert_eq!(frame.kind(), Some(Kind::Trade));
             seen.push((numbers(&[frame])[0], offset_ns));
         }
-        let lap = 90 + LAP_PAUSE_NS;
+        let lap = 90 + PAUSE_NS;
         assert_eq!(
             seen,
             [
@@ -393,24 +392,29 @@ mod tests {
 
     #[test]
     fn a_lap_of_exactly_a_day_does_not_meet_the_next() {
-        let schedule = Schedule::new(&[tape(&[(7, "A", "1"), (7 + DAY_NS, "A", "1")])]).unwrap();
+        let schedule =
+            Schedule::new(&[tape(&[(7, "A", "1"), (7 + DAY_NS, "A", "1")])], Align::Clock).unwrap();
         let time = |seq| schedule.frame_at(seq, true).unwrap().0.ts_event.get();
         assert!(time(4) > time(3), "the second lap begins after the first one's end");
     }
 
     #[test]
     fn nothing_to_replay_is_an_error() {
-        assert_eq!(Schedule::new(&[]).unwrap_err(), ScheduleError::Empty);
-        assert_eq!(Schedule::new(&[Tape::default()]).unwrap_err(), ScheduleError::Empty);
+        assert_eq!(Schedule::new(&[], Align::Clock).unwrap_err(), ScheduleError::Empty);
+        assert_eq!(
+            Schedule::new(&[Tape::default()], Align::Clock).unwrap_err(),
+            ScheduleError::Empty
+        );
         let many: Vec<Tape> = (0..=TAPES_MAX).map(|_| Tape::default()).collect();
-        assert_eq!(Schedule::new(&many).unwrap_err(), ScheduleError::TooManyTapes);
+        assert_eq!(Schedule::new(&many, Align::Clock).unwrap_err(), ScheduleError::TooManyTapes);
     }
 
     #[test]
     fn the_identity_is_stable_and_distinguishes_tapes() {
         assert_eq!(fnv1a_64(b""), 0xCBF2_9CE4_8422_2325);
         assert_eq!(fnv1a_64(b"foobar"), 0x8594_4171_F739_67E8);
-        let identity = |price| Schedule::new(&[tape(&[(5, "A", price)])]).unwrap().identity();
+        let identity =
+            |price| Schedule::new(&[tape(&[(5, "A", price)])], Align::Clock).unwrap().identity();
         assert_eq!(identity("1"), identity("1.0"));
         assert_ne!(identity("1"), identity("1.01"));
     }
@@ -430,7 +434,7 @@ mod tests {
                     tape(&rows)
                 })
                 .collect();
-            let Ok(schedule) = Schedule::new(&tapes) else { return Ok(()) };
+            let Ok(schedule) = Schedule::new(&tapes, Align::Start) else { return Ok(()) };
             let end = schedule.frames().len() as u64 * laps;
             let mut instrument_seq = vec![0; schedule.definitions()];
             let mut offset_ns = 0;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::market::Price;
 use crate::market::tape::Schedule;
-use crate::market::tape::{Tape, TapeBody, TapeEvent};
+use crate::market::tape::{Align, Tape, TapeBody, TapeEvent, Venue};
 use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{Ack, Kind, Metric, Op, Query, Quote, Role, Text, U16, as_frames, unpadded};
 
@@ -22,13 +22,13 @@ struct Bench {
 fn schedule(offsets_ms: &[u64]) -> Schedule {
     let mut tape = Tape::default();
     let symbols = ["PETR4", "VALE3"].map(|symbol| symbol.parse().unwrap());
-    let indexes = symbols.map(|symbol| tape.instruments.insert(symbol, 2).unwrap());
+    let indexes = symbols.map(|symbol| tape.instruments.insert(Venue::Unnamed, symbol, 2).unwrap());
     for (number, offset_ms) in offsets_ms.iter().enumerate() {
         let body = TapeBody::Trade { price: Price(1_000_000_000), qty: 1, trade_id: 0 };
         let (ts_event, instrument) = (1_000 + offset_ms * MS, indexes[number % 2]);
-        tape.events.push(TapeEvent { ts_event, instrument, flags: 0, body });
+        tape.events.push(TapeEvent::new(ts_event, instrument, body));
     }
-    Schedule::new(&[tape]).unwrap()
+    Schedule::new(&[tape], Align::Clock).unwrap()
 }
 
 fn tapes(offsets_ms: &[u64], looped: bool) -> FeedConfig {

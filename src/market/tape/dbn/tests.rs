@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use ::dbn::decode::DynReader;
 use ::dbn::encode::EncodeRecord;
 use ::dbn::encode::dbn::Encoder;
-use ::dbn::{BidAskPair, Compression, MappingInterval, RecordHeader, SymbolMapping};
+use ::dbn::{BidAskPair, Compression, MappingInterval, RecordHeader, SType, SymbolMapping};
 use proptest::prelude::*;
 
-use super::super::Schedule;
+use super::super::{Align, Schedule};
+use super::names::DAY_NS;
 use super::*;
 use crate::wire::{Definition, Quote, Trade};
 
@@ -82,6 +83,10 @@ fn plain(compressed: &[u8]) -> Vec<u8> {
     bytes
 }
 
+fn tape_of(bytes: &[u8]) -> Result<Tape, TapeError> {
+    Tape::read(bytes, &Reading::default())
+}
+
 /// Kind letters with prices and flags, as `T12+` (buy aggressor) or `Q10/12`.
 fn told(tape: &Tape) -> Vec<String> {
     let line = |event: &TapeEvent| match event.body {
@@ -99,9 +104,9 @@ fn told(tape: &Tape) -> Vec<String> {
 
 #[test]
 fn the_whole_session_of_amzn_adds_up() {
-    let tape = Tape::read(AMZN).unwrap();
+    let tape = tape_of(AMZN).unwrap();
     assert_eq!(tape.records, 57_515);
-    let schedule = Schedule::new(&[tape]).unwrap();
+    let schedule = Schedule::new(&[tape], Align::Clock).unwrap();
     let definition = schedule.frames()[0].view::<Definition>().unwrap();
     // Trades at the midpoint of an odd spread need the third decimal.
     assert_eq!((definition.symbol.as_str(), definition.decimals()), ("AMZN", 2));
@@ -136,7 +141,7 @@ fn the_whole_session_of_amzn_adds_up() {
 
 #[test]
 fn the_published_sample_of_es_is_read() {
-    let tape = Tape::read(ESU4).unwrap();
+    let tape = tape_of(ESU4).unwrap();
     assert_eq!(tape.records, 2_288);
     let trades = tape.events.iter().filter(|e| matches!(e.body, TapeBody::Trade { .. }));
     assert_eq!(trades.clone().count(), 120);
@@ -149,15 +154,15 @@ fn the_published_sample_of_es_is_read() {
 #[test]
 fn two_readings_of_the_same_tapes_are_one_feed() {
     let identity = || {
-        let tapes = [Tape::read(ESU4).unwrap(), Tape::read(&small()[..]).unwrap()];
-        Schedule::new(&tapes).unwrap().identity()
+        let tapes = [tape_of(ESU4).unwrap(), tape_of(&small()[..]).unwrap()];
+        Schedule::new(&tapes, Align::Start).unwrap().identity()
     };
     assert_eq!(identity(), identity());
 }
 
 #[test]
 fn a_quote_follows_only_when_the_top_changed() {
-    let tape = Tape::read(&small()[..]).unwrap();
+    let tape = tape_of(&small()[..]).unwrap();
     assert_eq!(told(&tape), ["Q10/none", "T12+", "Q10/12", "T10-", "Q10/13"]);
     assert_eq!(tape.records, 4);
 }
@@ -166,7 +171,7 @@ fn a_quote_follows_only_when_the_top_changed() {
 fn tbbo_shows_the_book_before_its_trade() {
     let records = [book(b'T', b'N', 12, 10, 12), book(b'T', b'N', 11, 10, 12)];
     let bytes = encoded(&metadata(3, Some(Schema::Tbbo), vec![]), &records);
-    assert_eq!(told(&Tape::read(&bytes[..]).unwrap()), ["Q10/12", "T12", "T11"]);
+    assert_eq!(told(&tape_of(&bytes[..]).unwrap()), ["Q10/12", "T12", "T11"]);
 }
 
 #[test]
@@ -181,7 +186,7 @@ fn the_schema_trades_has_no_book() {
         ..TradeMsg::default()
     };
     encoder.encode_record(&trade).unwrap();
-    assert_eq!(told(&Tape::read(&bytes[..]).unwrap()), ["T5+"]);
+    assert_eq!(told(&tape_of(&bytes[..]).unwrap()), ["T5+"]);
 }
 
 #[test]
@@ -191,31 +196,31 @@ fn all_three_versions_give_the_same_events() {
         let names = vec![mapping("ESU4", 7, NOON, NOON + DAY_NS)];
         let bytes = encoded(&metadata(version, Some(Schema::Mbp1), names), &records);
         assert_eq!(bytes[3], version);
-        let tape = Tape::read(&bytes[..]).unwrap();
+        let tape = tape_of(&bytes[..]).unwrap();
         assert_eq!(told(&tape), ["T12+", "Q10/12"]);
         assert_eq!(tape.instruments.rows()[0].symbol.as_str(), "ESU4");
     }
     let mut next = small();
     next[3] = 4;
-    assert!(matches!(Tape::read(&next[..]), Err(TapeError::Metadata(_))));
+    assert!(matches!(tape_of(&next[..]), Err(TapeError::Metadata(_))));
 }
 
 #[test]
 fn a_symbol_holds_for_its_days_and_the_id_stands_in_outside_them() {
-    let mut records =
-        [book(b'T', b'B', 1, 1, 2), book(b'T', b'B', 1, 1, 2), book(b'T', b'B', 1, 1, 2)];
-    records[1].hd.ts_event = NOON + DAY_NS;
-    records[2].hd.ts_event = NOON + 2 * DAY_NS;
+    let mut records = [0, 1, 2, 3].map(|_| book(b'T', b'B', 1, 1, 2));
+    for (day, record) in (0..).zip(&mut records) {
+        record.hd.ts_event = NOON + day * DAY_NS;
+    }
     let names = vec![
         mapping("OLD", 7, NOON, NOON + DAY_NS),
         mapping("NEW", 7, NOON + DAY_NS, NOON + 2 * DAY_NS),
         mapping("far too long for a symbol in a frame", 7, NOON + 2 * DAY_NS, NOON + 3 * DAY_NS),
     ];
     let bytes = encoded(&metadata(3, Some(Schema::Mbp1), names), &records);
-    let tape = Tape::read(&bytes[..]).unwrap();
+    let tape = tape_of(&bytes[..]).unwrap();
     let symbols: Vec<&str> =
         tape.instruments.rows().iter().map(|row| row.symbol.as_str()).collect();
-    assert_eq!(symbols, ["OLD", "NEW", "7"]);
+    assert_eq!(symbols, ["OLD", "NEW", "far_too_long_for_a_sym~7", "7"]);
 }
 
 #[test]
@@ -223,7 +228,7 @@ fn the_end_of_an_exchange_event_is_marked_even_if_its_record_says_nothing() {
     let mut records = [book(b'T', b'B', 12, 10, 12), book(b'A', b'B', 9, 10, 12)];
     records[1].flags.set_last();
     let bytes = encoded(&metadata(3, Some(Schema::Mbp1), vec![]), &records);
-    let tape = Tape::read(&bytes[..]).unwrap();
+    let tape = tape_of(&bytes[..]).unwrap();
     let last: Vec<bool> = tape.events.iter().map(|e| e.flags & Flags::LAST != 0).collect();
     assert_eq!(last, [false, true]);
 }
@@ -233,7 +238,7 @@ fn records_that_cannot_be_right_are_named() {
     let said = |record: Mbp1Msg| {
         let records = [book(b'A', b'B', 1, 1, 2), record];
         let bytes = encoded(&metadata(3, Some(Schema::Mbp1), vec![]), &records);
-        Tape::read(&bytes[..]).unwrap_err().to_string()
+        tape_of(&bytes[..]).unwrap_err().to_string()
     };
     let no_price = book(b'T', b'B', PRICE_UNDEFINED, 1, 2);
     assert_eq!(said(no_price), "bad DBN record 2: a trade has no price");
@@ -245,7 +250,7 @@ fn records_that_cannot_be_right_are_named() {
     assert!(said(other).starts_with("bad DBN record 2: record type 0xa0"));
 
     let bytes = encoded(&metadata(3, Some(Schema::Mbo), vec![]), &[]);
-    let said = Tape::read(&bytes[..]).unwrap_err().to_string();
+    let said = tape_of(&bytes[..]).unwrap_err().to_string();
     assert!(said.starts_with("DBN schema mbo has no quotes or trades"), "{said}");
 }
 
@@ -256,7 +261,7 @@ fn an_odd_record_length_is_refused_before_it_misplaces_the_next_record() {
     for words in [0, 1, 3, 5, 19, 21, 255] {
         let mut bad = bytes.clone();
         bad[first] = words;
-        let error = Tape::read(&bad[..]).unwrap_err();
+        let error = tape_of(&bad[..]).unwrap_err();
         let is_named = matches!(
             error,
             TapeError::Record { record: 1, .. } | TapeError::Truncated { record: 1 }
@@ -271,7 +276,7 @@ fn an_end_inside_a_record_names_it() {
     let size = size_of::<Mbp1Msg>();
     let records = bytes.len() - 4 * size;
     for end in 0..bytes.len() {
-        let read = Tape::read(&bytes[..end]);
+        let read = tape_of(&bytes[..end]);
         match (end.checked_sub(records), read) {
             (Some(beyond), Ok(tape)) => {
                 assert_eq!((beyond % size, tape.records), (0, (beyond / size) as u64));
@@ -289,7 +294,7 @@ fn an_end_inside_a_record_names_it() {
 #[test]
 fn a_cut_compressed_tape_is_never_taken_for_a_whole_one() {
     for end in (0..ESU4.len()).step_by(97) {
-        assert!(Tape::read(&ESU4[..end]).is_err(), "cut at {end}");
+        assert!(tape_of(&ESU4[..end]).is_err(), "cut at {end}");
     }
 }
 
@@ -301,11 +306,11 @@ fn huge_counts_in_the_metadata_allocate_nothing() {
     for place in (4..records).step_by(4) {
         let mut bad = bytes.clone();
         bad[place..place + 4].copy_from_slice(&u32::MAX.to_le_bytes());
-        let _ = Tape::read(&bad[..]);
+        let _ = tape_of(&bad[..]);
     }
     let mut long = bytes.clone();
     long[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert!(matches!(Tape::read(&long[..]), Err(TapeError::Metadata(_))));
+    assert!(matches!(tape_of(&long[..]), Err(TapeError::Metadata(_))));
 }
 
 #[test]
@@ -314,8 +319,8 @@ fn no_single_bit_of_a_small_tape_makes_the_reader_panic() {
     for bit in 0..bytes.len() * 8 {
         let mut bad = bytes.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
-        if let Ok(tape) = Tape::read(&bad[..])
-            && let Ok(schedule) = Schedule::new(&[tape])
+        if let Ok(tape) = tape_of(&bad[..])
+            && let Ok(schedule) = Schedule::new(&[tape], Align::Clock)
         {
             let last = schedule.frames().len() as u64;
             assert!(schedule.frame_at(last * 3, true).unwrap().0.check().is_ok());
@@ -336,6 +341,6 @@ proptest! {
             let bit = bit.index(bytes.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
-        let _ = Tape::read(&bytes[..]);
+        let _ = tape_of(&bytes[..]);
     }
 }

@@ -1,0 +1,109 @@
+//! The symbol of each instrument id: by date from the metadata, and from a symbol-mapping record on where there is one.
+
+use std::collections::BTreeMap;
+
+use dbn::{Metadata, RecordRef, SType, SymbolMappingMsg, v1};
+
+use crate::market::tape::instruments::fitted;
+use crate::wire::Symbol;
+
+/// Nanoseconds of one day.
+pub(super) const DAY_NS: u64 = 86_400_000_000_000;
+
+/// The Julian day number of 1 January 1970.
+const JULIAN_DAY_OF_EPOCH: i64 = 2_440_588;
+
+/// The names of one file.
+pub(super) struct Names {
+    /// From the metadata.
+    by_day: BTreeMap<u32, Vec<Dated>>,
+    /// From records; each is valid from its place in the file on, and weighs more than the metadata.
+    by_record: BTreeMap<u32, Name>,
+}
+
+struct Dated {
+    from_ns: u64,
+    until_ns: u64,
+    name: Name,
+}
+
+/// A name as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) symbol: Symbol,
+    /// What the file has, where that is no symbol.
+    pub(super) replaced: Option<String>,
+}
+
+impl Name {
+    fn new(text: &str, id: u32) -> Name {
+        // `$` begins the names of the system's own instruments.
+        let symbol = text.parse().ok().filter(|_| !text.starts_with('$'));
+        match symbol {
+            Some(symbol) => Name { symbol, replaced: None },
+            None => {
+                Name { symbol: fitted(text, &format!("~{id}")), replaced: Some(text.to_owned()) }
+            }
+        }
+    }
+}
+
+impl Names {
+    /// Mappings that do not name an instrument id are left out: the id itself is then the name.
+    pub(super) fn new(metadata: &Metadata) -> Names {
+        let id_is_key = metadata.stype_in == Some(SType::InstrumentId)
+            && metadata.stype_out != SType::InstrumentId;
+        let mut by_day: BTreeMap<u32, Vec<Dated>> = BTreeMap::new();
+        for mapping in &metadata.mappings {
+            for interval in &mapping.intervals {
+                let (id, text) = if id_is_key {
+                    (&mapping.raw_symbol, &interval.symbol)
+                } else {
+                    (&interval.symbol, &mapping.raw_symbol)
+                };
+                let Ok(id) = id.parse() else { continue };
+                let from_ns = day_start_ns(interval.start_date.to_julian_day());
+                let until_ns = day_start_ns(interval.end_date.to_julian_day());
+                let name = Name::new(text, id);
+                by_day.entry(id).or_default().push(Dated { from_ns, until_ns, name });
+            }
+        }
+        Names { by_day, by_record: BTreeMap::new() }
+    }
+
+    /// Takes the name from a symbol-mapping record: it is valid from here on.
+    ///
+    /// # Errors
+    /// When the record is too short, or its symbols are no text.
+    pub(super) fn take(&mut self, record: &RecordRef<'_>) -> Result<(), dbn::Error> {
+        let id = record.header().instrument_id;
+        let is_long = record.header().record_size() >= size_of::<SymbolMappingMsg>();
+        let (asked, given) = if is_long {
+            let mapping = record.try_get::<SymbolMappingMsg>()?;
+            (mapping.stype_in_symbol()?, mapping.stype_out_symbol()?)
+        } else {
+            let mapping = record.try_get::<v1::SymbolMappingMsg>()?;
+            (mapping.stype_in_symbol()?, mapping.stype_out_symbol()?)
+        };
+        // What was asked for may be a rule such as the front month; what was given is the contract, unless it is the id.
+        let is_name = |text: &&str| !text.is_empty() && text.parse() != Ok(id);
+        if let Some(text) = [given, asked].into_iter().find(is_name) {
+            self.by_record.insert(id, Name::new(text, id));
+        }
+        Ok(())
+    }
+
+    /// The name at this time of the clock that the vendor's dates are of.
+    pub(super) fn get(&self, id: u32, ts_recv: u64) -> Option<&Name> {
+        let at_day = || {
+            let names = self.by_day.get(&id)?;
+            names.iter().find(|it| (it.from_ns..it.until_ns).contains(&ts_recv)).map(|it| &it.name)
+        };
+        self.by_record.get(&id).or_else(at_day)
+    }
+}
+
+/// When a UTC day begins; days before the epoch begin at it.
+fn day_start_ns(julian_day: i32) -> u64 {
+    u64::try_from(i64::from(julian_day) - JULIAN_DAY_OF_EPOCH).unwrap_or(0).saturating_mul(DAY_NS)
+}

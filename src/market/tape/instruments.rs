@@ -1,0 +1,239 @@
+//! The instruments of tapes: a symbol at a venue. Two venues may have the same symbol, and stay two instruments.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use ::dbn::Publisher;
+
+use super::Tape;
+use crate::limits::INSTRUMENTS_MAX;
+use crate::market::instrument::{Instruments, TableFull};
+use crate::wire::{InstrumentIndex, Symbol};
+
+/// Where an instrument is traded, as its tape says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Venue {
+    /// The tape does not say.
+    #[default]
+    Unnamed,
+    /// B3, by its market identifier code.
+    B3,
+    /// Databento's number of a publisher: a venue as one dataset shows it.
+    Publisher(u16),
+}
+
+impl fmt::Display for Venue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Venue::Unnamed => f.write_str("TAPE"),
+            Venue::B3 => f.write_str("BVMF"),
+            Venue::Publisher(number) => match Publisher::try_from(number) {
+                Ok(publisher) => f.write_str(publisher.venue().as_str()),
+                Err(_) => write!(f, "P{number}"),
+            },
+        }
+    }
+}
+
+/// One instrument of a tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TapeInstrument {
+    /// Where it is traded.
+    pub venue: Venue,
+    /// Its name there.
+    pub symbol: Symbol,
+    /// How many decimals its prices are shown with at least.
+    pub decimals: u8,
+}
+
+/// The instruments of one tape, numbered from 0 in the order in which they came.
+#[derive(Clone, Debug, Default)]
+pub struct TapeInstruments {
+    rows: Vec<TapeInstrument>,
+    by_name: BTreeMap<(Venue, Symbol), InstrumentIndex>,
+}
+
+impl TapeInstruments {
+    /// The index of `symbol` at `venue`, which gets the next free one when it is new.
+    ///
+    /// # Errors
+    /// When it is new and there are [`INSTRUMENTS_MAX`].
+    pub fn insert(
+        &mut self,
+        venue: Venue,
+        symbol: Symbol,
+        decimals: u8,
+    ) -> Result<InstrumentIndex, TableFull> {
+        if let Some(&index) = self.by_name.get(&(venue, symbol)) {
+            self.raise_decimals(index, decimals);
+            return Ok(index);
+        }
+        if self.rows.len() >= INSTRUMENTS_MAX {
+            return Err(TableFull);
+        }
+        let index = InstrumentIndex::at(self.rows.len()).ok_or(TableFull)?;
+        self.rows.push(TapeInstrument { venue, symbol, decimals });
+        self.by_name.insert((venue, symbol), index);
+        Ok(index)
+    }
+
+    /// Makes the instrument show at least this many decimals.
+    pub fn raise_decimals(&mut self, index: InstrumentIndex, decimals: u8) {
+        if let Some(row) = self.rows.get_mut(index.place()) {
+            row.decimals = row.decimals.max(decimals);
+        }
+    }
+
+    /// All of them; a row's position is its index.
+    #[must_use]
+    pub fn rows(&self) -> &[TapeInstrument] {
+        &self.rows
+    }
+}
+
+/// One table for all tapes, for each tape its own indexes in that table, and what has to be said about the names.
+pub(super) struct Merged {
+    pub(super) instruments: Instruments,
+    pub(super) indexes: Vec<Vec<InstrumentIndex>>,
+    /// Symbols of several venues.
+    pub(super) shared: Vec<Symbol>,
+}
+
+/// Instruments of the same venue and symbol become one. A symbol that several venues have is written with its venue, as in
+/// `XNAS:QQQ`; of a symbol that one venue has the venue is left away.
+pub(super) fn merge(tapes: &[Tape]) -> Result<Merged, TableFull> {
+    let mut venues: BTreeMap<Symbol, BTreeSet<Venue>> = BTreeMap::new();
+    for row in tapes.iter().flat_map(|tape| tape.instruments.rows()) {
+        venues.entry(row.symbol).or_default().insert(row.venue);
+    }
+    let mut merged = Merged {
+        instruments: Instruments::new(),
+        indexes: Vec::with_capacity(tapes.len()),
+        shared: venues.iter().filter(|(_, at)| at.len() > 1).map(|(symbol, _)| *symbol).collect(),
+    };
+    let mut names: BTreeMap<(Venue, Symbol), Symbol> = BTreeMap::new();
+    let mut taken: BTreeSet<Symbol> = venues.keys().copied().collect();
+    for tape in tapes {
+        let mut own = Vec::with_capacity(tape.instruments.rows().len());
+        for row in tape.instruments.rows() {
+            let at = &venues[&row.symbol];
+            let name = *names.entry((row.venue, row.symbol)).or_insert_with(|| {
+                if at.len() == 1 {
+                    return row.symbol;
+                }
+                let name = qualified(row.venue, &row.symbol, at, &taken);
+                taken.insert(name);
+                name
+            });
+            own.push(merged.instruments.insert(name, row.decimals)?);
+        }
+        merged.indexes.push(own);
+    }
+    Ok(merged)
+}
+
+/// A name for `symbol` at `venue` that nothing else has. Two publishers of one venue are told apart by their numbers.
+fn qualified(
+    venue: Venue,
+    symbol: &Symbol,
+    at: &BTreeSet<Venue>,
+    taken: &BTreeSet<Symbol>,
+) -> Symbol {
+    let namesakes = at.iter().filter(|other| other.to_string() == venue.to_string()).count();
+    let venue = match venue {
+        Venue::Publisher(number) if namesakes > 1 => format!("P{number}"),
+        venue => venue.to_string(),
+    };
+    let whole = format!("{venue}:{symbol}");
+    let free = |name: &Symbol| !taken.contains(name);
+    let numbered = (2_u32..).map(|number| fitted(&whole, &format!("~{number}")));
+    let first = whole.parse().ok();
+    first.into_iter().chain(numbered).find(free).unwrap_or(*symbol)
+}
+
+/// A symbol that stands for a name which is none: what a symbol may not have becomes `_`, and `end` tells it from
+/// others that look the same then.
+pub(super) fn fitted(name: &str, end: &str) -> Symbol {
+    let is_plain = |letter: &char| letter.is_ascii_graphic() && *letter != '*';
+    let room = Symbol::BYTES_MAX.saturating_sub(end.len());
+    // `$` begins the names of the system's own instruments.
+    let plain = |(place, letter): (usize, char)| match letter {
+        '$' if place == 0 => '_',
+        letter if is_plain(&letter) => letter,
+        _ => '_',
+    };
+    let mut text: String = name.chars().enumerate().map(plain).take(room).collect();
+    text.push_str(end);
+    text.parse().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tape(rows: &[(Venue, &str)]) -> Tape {
+        let mut tape = Tape::default();
+        for (venue, symbol) in rows {
+            tape.instruments.insert(*venue, symbol.parse().unwrap(), 2).unwrap();
+        }
+        tape
+    }
+
+    fn names(merged: &Merged) -> Vec<Vec<&str>> {
+        let name = |index: &InstrumentIndex| {
+            let row = merged.instruments.rows().get(index.place());
+            row.map_or("", |row| row.symbol.as_str())
+        };
+        merged.indexes.iter().map(|own| own.iter().map(name).collect()).collect()
+    }
+
+    #[test]
+    fn a_venue_is_named_where_two_have_the_symbol() {
+        // Numbers of publishers: <https://databento.com/docs/standards-and-conventions>.
+        let (xnas, other, basic) =
+            (Venue::Publisher(2), Venue::Publisher(60), Venue::Publisher(81));
+        assert_eq!((xnas.to_string(), basic.to_string()), ("XNAS".into(), "XNAS".into()));
+        let merged = merge(&[
+            tape(&[(xnas, "QQQ"), (xnas, "AMZN"), (other, "QQQ")]),
+            tape(&[(Venue::B3, "PETR4"), (xnas, "QQQ")]),
+        ]);
+        let merged = merged.unwrap();
+        let there = format!("{other}:QQQ");
+        let want = [vec!["XNAS:QQQ", "AMZN", there.as_str()], vec!["PETR4", "XNAS:QQQ"]];
+        assert_eq!(names(&merged), want);
+        assert_eq!(merged.shared, ["QQQ".parse().unwrap()]);
+        let merged = merge(&[tape(&[(xnas, "Q"), (basic, "Q"), (Venue::Publisher(9_999), "Q")])]);
+        assert_eq!(names(&merged.unwrap()), [["P2:Q", "P81:Q", "P9999:Q"]]);
+    }
+
+    #[test]
+    fn a_name_with_its_venue_is_nobody_elses() {
+        let (xnas, b3) = (Venue::Publisher(2), Venue::B3);
+        let long = "A-SYMBOL-OF-TWENTY-TWO";
+        let merged =
+            merge(&[tape(&[(xnas, "Q"), (b3, "Q"), (b3, "XNAS:Q"), (xnas, long), (b3, long)])]);
+        let want = [
+            "XNAS:Q~2",
+            "BVMF:Q",
+            "XNAS:Q",
+            "XNAS:A-SYMBOL-OF-TWENT~2",
+            "BVMF:A-SYMBOL-OF-TWENT~2",
+        ];
+        let merged = merged.unwrap();
+        assert_eq!(names(&merged), [want]);
+    }
+
+    #[test]
+    fn what_is_no_symbol_gets_one_that_says_where_it_is_from() {
+        for (name, want) in [
+            ("BAC-I*", "BAC-I_~1000"),
+            ("$sys.feed", "_sys.feed~1000"),
+            ("a b", "a_b~1000"),
+            ("", "~1000"),
+            ("LONG-STRATEGY-NAME-OF-26-CH", "LONG-STRATEGY-NAME-~1000"),
+            ("ação", "a__o~1000"),
+        ] {
+            assert_eq!(fitted(name, "~1000").as_str(), want);
+        }
+    }
+}

@@ -70,6 +70,12 @@ impl Symbol {
         self.0.get(..end).unwrap_or_default()
     }
 
+    /// Whether it is one of the system's own: those begin with `$`, and nobody outside defines one.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0[0] == b'$'
+    }
+
     /// Whether bytes that came from a peer are a symbol.
     #[must_use]
     pub fn is_valid(&self) -> bool {

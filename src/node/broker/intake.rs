@@ -21,7 +21,7 @@ use crate::node::ConnId;
 use crate::node::session::{Rejection, Seat};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{ErrorCode, FeedStatus, Flags, Frame, Kind, Seq, Session};
+use crate::wire::{Definition, ErrorCode, FeedStatus, Flags, Frame, Kind, Seq, Session};
 
 /// The publishing side of one source.
 #[derive(Debug)]
@@ -328,6 +328,11 @@ impl Intake {
         let refused = |text| Err(Rejection::new(ErrorCode::Unexpected, text));
         if frame.instrument().source() != self.number {
             return refused("instrument of another source");
+        }
+        // Core's own topics are in the market's sequence, and nowhere else.
+        let is_defined = frame.view::<Definition>().is_some_and(|it| it.symbol.is_reserved());
+        if is_defined && self.number != MARKET_SOURCE {
+            return refused("a symbol that begins with $ is the system's own");
         }
         if frame.has(Flags::SNAPSHOT) {
             let is_news = source.note(frame);

@@ -108,6 +108,12 @@ impl<S: Storage> Sequencer<S> {
             }
             return;
         }
+        if is_systems(frame) {
+            self.exchange.handle_protocol_error(now);
+            let text = "breaker changes and symbols that begin with $ are the system's own";
+            self.connections.refuse(conn, ErrorCode::Unexpected, text);
+            return;
+        }
         if frame.has(Flags::SNAPSHOT) {
             self.meet_instrument(now, frame);
             return;
@@ -210,4 +216,10 @@ impl<S: Storage> Sequencer<S> {
         self.has_updates = true;
         Ok(())
     }
+}
+
+/// Whether a frame of the exchange says what only the system itself may say.
+fn is_systems(frame: &Frame) -> bool {
+    let defined = frame.view::<Definition>();
+    frame.kind == Kind::BreakerChange as u8 || defined.is_some_and(|it| it.symbol.is_reserved())
 }

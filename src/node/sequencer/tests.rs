@@ -375,6 +375,22 @@ fn a_frame_of_an_undefined_instrument_ends_the_session() {
 }
 
 #[test]
+fn an_exchange_that_defines_an_instrument_of_the_system_is_refused() {
+    for is_ahead in [true, false] {
+        let mut bench = Bench::new();
+        let conn = bench.market();
+        let frame = if is_ahead { ahead(2, "$sys.x") } else { definition(3, 2, "$sys.x") };
+        bench.deliver(conn, &[frame]);
+        assert!(bench.closes(conn));
+        let last = *bench.read(conn).last().unwrap();
+        let refusal = last.view::<Refusal>().unwrap();
+        assert_eq!(refusal.code.get(), ErrorCode::Unexpected as u16);
+        assert!(crate::wire::unpadded(&refusal.text).contains("begin with $"));
+        assert!(bench.kept().is_empty());
+    }
+}
+
+#[test]
 fn numbers_of_an_earlier_session_mean_nothing_in_the_next() {
     let mut bench = Bench::new();
     let conn = bench.market();

@@ -240,3 +240,22 @@ fn a_publisher_that_begins_again_in_an_old_epoch_is_refused_at_its_first_frame()
         assert!(crate::wire::unpadded(&refusal.text).contains("begin a new epoch"));
     }
 }
+
+#[test]
+fn only_the_markets_source_has_instruments_of_the_system() {
+    let snapshot = |frame: Frame| {
+        let mut stated = frame;
+        stated.flags = U16::new(Flags::SNAPSHOT);
+        stated.renew_crc();
+        stated
+    };
+    for frame in [definition(2, 1, "$sys.x"), snapshot(definition(0, 1, "$sys.x"))] {
+        let mut bench = Bench::new(8);
+        let publisher = bench.other();
+        bench.deliver(publisher, &[of(frame)]);
+        let frames = bench.read(publisher);
+        let refusal = frames.iter().find_map(Frame::view::<Refusal>).unwrap();
+        assert_eq!(refusal.code.get(), ErrorCode::Unexpected as u16, "{frames:?}");
+        assert!(crate::wire::unpadded(&refusal.text).contains("begins with $"));
+    }
+}

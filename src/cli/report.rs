@@ -16,8 +16,8 @@ use super::report_hints;
 use crate::client::{Answer, ClientError, QueryClient, Symbols};
 use crate::feed::Pattern;
 use crate::limits::BAR_SECONDS_MAX;
-use crate::market::bar::{Bar, BarAssembler};
-use crate::market::summary::{Move, Quoted, average, movers, spreads};
+use crate::market::bar::BarAssembler;
+use crate::market::summary::{Quoted, average, movers, spreads};
 use crate::wire::{
     Definition, EndStatus, ErrorCode, FeedStatus, Flags, Frame, InstrumentId, Kind, NodeAnswer,
     NodeStatus, Op, Query, Quote, Seq, Symbol, U32, U64, padded, unpadded,
@@ -294,13 +294,13 @@ impl ReportRequest {
         let value = match self.question {
             Question::Spread => Value::Spread(spreads(&quoted())),
             Question::Movers { count, .. } => {
-                let moved = |(definition, rows): (Definition, Vec<Frame>)| {
+                let traded = |(definition, rows): (Definition, Vec<Frame>)| {
                     let mut assembler = BarAssembler::default();
-                    let bars: Vec<Bar> = rows.iter().filter_map(|it| assembler.take(it)).collect();
-                    Move::new(definition.symbol, definition.decimals(), &bars)
+                    let bars = rows.iter().filter_map(|it| assembler.take(it)).collect();
+                    (definition.symbol, definition.decimals(), bars)
                 };
-                let moves = grouped(answer).into_iter().filter_map(moved).collect();
-                Value::Movers(movers(moves, usize::try_from(count).unwrap_or(usize::MAX)))
+                let traded = grouped(answer).into_iter().map(traded);
+                Value::Movers(movers(traded, usize::try_from(count).unwrap_or(usize::MAX)))
             }
             _ => Value::Average(average(&quoted())),
         };

@@ -133,6 +133,12 @@ impl BarFold {
         BarFold { interval_ns: interval_ns.max(1), current: None }
     }
 
+    /// A fold that goes on with this bar.
+    #[must_use]
+    pub fn going_on(interval_ns: u64, bar: Option<Bar>) -> BarFold {
+        BarFold { current: bar, ..BarFold::new(interval_ns) }
+    }
+
     /// Takes the next trade; the bar before it, when the trade begins a new one.
     pub fn add(&mut self, trade: &Trade) -> Option<Bar> {
         let ts = trade.ts_event.get();

@@ -19,7 +19,7 @@ mod series;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use self::series::Series;
+use self::series::{Room, Series};
 use super::{Event, Symbols};
 use crate::feed::Pattern;
 use crate::limits::{INSTRUMENTS_MAX, LIVE_BAR_GRACE, LIVE_BAR_HELD_MAX, LIVE_BAR_TRADES_MAX};
@@ -199,7 +199,8 @@ impl LiveBars {
         }
         frames.extend(held.iter().map(|held| (held.0.seq.get(), *held)));
         for (frame, is_torn) in frames.values() {
-            self.fold(now, frame, *is_torn);
+            let is_history = Seq::from_field(frame.seq) < backfill.before_seq;
+            self.fold(now, frame, *is_torn, is_history);
         }
         // What came behind them and found no room, or was lost.
         if let Some(known) = self.instruments.get_mut(&backfill.instrument)
@@ -242,10 +243,14 @@ impl LiveBars {
                         .series
                         .iter()
                         .any(|series| series.start_of(prior.ts_event.get()) >= series.start_of(ts)),
-                    // The very first trade of an instrument has nothing before it.
-                    None => frame.instrument_seq.get() != 1,
+                    None => true,
                 };
-                self.begin(number, symbol, ts, Seq::from_field(frame.seq), lacks);
+                if known.prior.is_none() && frame.instrument_seq.get() == 1 {
+                    // The very first trade of an instrument has nothing before it, also of earlier times.
+                    known.has_begun = true;
+                } else {
+                    self.begin(number, symbol, ts, Seq::from_field(frame.seq), lacks);
+                }
             } else {
                 // It takes back a trade of a bar that was over before.
                 return;
@@ -257,7 +262,7 @@ impl LiveBars {
             held.push((*frame, is_torn));
             return;
         }
-        self.fold(now, frame, is_torn);
+        self.fold(now, frame, is_torn, false);
         self.schedule(number);
     }
 
@@ -332,8 +337,8 @@ impl LiveBars {
         });
     }
 
-    /// `is_torn`: trades may be missing before it.
-    fn fold(&mut self, now: Now, frame: &Frame, is_torn: bool) {
+    /// `is_torn`: trades may be missing before it. `is_history`: it was asked of history.
+    fn fold(&mut self, now: Now, frame: &Frame, is_torn: bool, is_history: bool) {
         let number = frame.instrument();
         let Some(known) = self.instruments.get_mut(&number) else { return };
         if is_torn {
@@ -356,7 +361,8 @@ impl LiveBars {
                 self.trades -= series.forget_oldest();
             }
             let has_room = self.trades < LIVE_BAR_TRADES_MAX;
-            let took = series.add(number, trade, has_room, is_torn, &mut self.bars);
+            let room = Room { has_room, is_torn, is_history };
+            let took = series.add(number, trade, room, &mut self.bars);
             self.trades += usize::from(took);
         }
     }

@@ -1,7 +1,8 @@
 //! The bars of one instrument and one length: the trades of each, kept so that a late one or a
 //! cancellation can still change it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 use super::LiveBar;
 use crate::limits::LIVE_BAR_GRACE;
@@ -22,8 +23,9 @@ struct Kept {
 struct Window {
     /// By event time and `seq`: the order of the fold.
     trades: BTreeMap<(u64, u64), Kept>,
+    /// Their fold, unless one came or went that is not the last.
+    folded: Option<Bar>,
     reported: Option<Bar>,
-    is_over: bool,
     is_incomplete: bool,
 }
 
@@ -31,15 +33,23 @@ struct Window {
 #[derive(Debug)]
 pub(super) struct Series {
     interval_ns: u64,
-    /// Bars before this are not ours: they were over before we came, or are forgotten.
+    /// Bars before this were over before we came, or are forgotten: what comes late for one is not all of it.
     first_start: u64,
     windows: BTreeMap<u64, Window>,
+    /// Those that are not over.
+    under_way: BTreeSet<u64>,
     begins_torn: bool,
 }
 
 impl Series {
     pub(super) fn new(interval_ns: u64) -> Series {
-        Series { interval_ns, first_start: 0, windows: BTreeMap::new(), begins_torn: false }
+        Series {
+            interval_ns,
+            first_start: 0,
+            windows: BTreeMap::new(),
+            under_way: BTreeSet::new(),
+            begins_torn: false,
+        }
     }
 
     /// Start of the bar of this event time.
@@ -64,8 +74,10 @@ impl Series {
 
     /// Trades of the bars under way may be missing.
     pub(super) fn mark_incomplete(&mut self) {
-        for window in self.windows.values_mut().filter(|window| !window.is_over) {
-            window.is_incomplete = true;
+        for start in &self.under_way {
+            if let Some(window) = self.windows.get_mut(start) {
+                window.is_incomplete = true;
+            }
         }
     }
 
@@ -77,39 +89,49 @@ impl Series {
         out: &mut VecDeque<LiveBar>,
     ) {
         let start = self.start_of(ts);
-        if start < self.first_start {
-            return;
+        while self.under_way.first().is_some_and(|first| *first < start) {
+            self.end_first(instrument, out);
         }
-        let earlier = self.windows.range_mut(..start).filter(|(_, window)| !window.is_over);
-        for (_, window) in earlier {
-            window.is_over = true;
+    }
+
+    /// Ends the oldest bar under way.
+    fn end_first(&mut self, instrument: InstrumentId, out: &mut VecDeque<LiveBar>) {
+        let first = self.under_way.pop_first();
+        if let Some(window) = first.and_then(|start| self.windows.get_mut(&start)) {
             window.report(instrument, self.interval_ns, out);
         }
     }
 
-    /// Takes a trade, behind [`Series::leave_behind`]. `true` if it is kept now.
+    /// Takes a trade, behind [`Series::leave_behind`]. `true` if it is kept now. A trade from history that is of a bar
+    /// before the first is none of ours; one that comes late makes a bar of which more is missing.
     pub(super) fn add(
         &mut self,
         instrument: InstrumentId,
         trade: &Trade,
-        has_room: bool,
-        is_torn: bool,
+        room: Room,
         out: &mut VecDeque<LiveBar>,
     ) -> bool {
         let (ts, seq) = (trade.ts_event.get(), trade.seq.get());
         let start = self.start_of(ts);
-        if start < self.first_start {
+        let is_before = start < self.first_start;
+        if is_before && room.is_history {
             return false;
         }
-        let has_newer = self.windows.range(start..).any(|(&other, _)| other > start);
-        let window = self.windows.entry(start).or_default();
-        window.is_over |= has_newer;
+        let behind = (Bound::Excluded(start), Bound::Unbounded);
+        let has_newer = self.windows.range(behind).next().is_some();
+        let window = self.windows.entry(start).or_insert_with(|| {
+            if !has_newer && !is_before {
+                self.under_way.insert(start);
+            }
+            Window::default()
+        });
+        let is_over = !self.under_way.contains(&start);
         let is_first_torn = start == self.first_start && self.begins_torn;
-        window.is_incomplete |= is_torn || is_first_torn || !has_room;
+        window.is_incomplete |= room.is_torn || is_first_torn || is_before || !room.has_room;
         let kept =
             Kept { price: trade.price.get(), qty: trade.qty.get(), trade_id: trade.trade_id.get() };
-        let is_new = has_room && window.trades.insert((ts, seq), kept).is_none();
-        if is_new && window.is_over {
+        let is_new = room.has_room && window.insert((ts, seq), kept, self.interval_ns);
+        if is_new && is_over {
             window.report(instrument, self.interval_ns, out);
         }
         is_new
@@ -135,7 +157,8 @@ impl Series {
         let Some((start, key)) = newest else { return false };
         let Some(window) = self.windows.get_mut(&start) else { return false };
         window.trades.remove(&key);
-        if window.is_over {
+        window.folded = None;
+        if !self.under_way.contains(&start) {
             window.report(instrument, self.interval_ns, out);
         }
         true
@@ -149,11 +172,15 @@ impl Series {
         out: &mut VecDeque<LiveBar>,
     ) -> usize {
         let mut taken = 0;
-        for window in self.windows.values_mut() {
+        for (start, window) in &mut self.windows {
             let before = window.trades.len();
             window.trades.retain(|&(_, seq), _| seq < from_seq);
+            if window.trades.len() == before {
+                continue;
+            }
             taken += before - window.trades.len();
-            if window.is_over && window.trades.len() < before {
+            window.folded = None;
+            if !self.under_way.contains(start) {
                 window.report(instrument, self.interval_ns, out);
             }
         }
@@ -162,8 +189,7 @@ impl Series {
 
     /// When, in event time, the oldest bar under way is over.
     pub(super) fn next_end(&self) -> Option<u64> {
-        let mut under_way = self.windows.iter().filter(|(_, window)| !window.is_over);
-        let (&start, _) = under_way.next()?;
+        let start = *self.under_way.first()?;
         Some(self.end_of(start).saturating_add(nanos(LIVE_BAR_GRACE)))
     }
 
@@ -175,45 +201,85 @@ impl Series {
         out: &mut VecDeque<LiveBar>,
     ) {
         while self.next_end().is_some_and(|end| end <= event_now) {
-            let mut under_way = self.windows.values_mut().filter(|window| !window.is_over);
-            let Some(window) = under_way.next() else { return };
-            window.is_over = true;
-            window.report(instrument, self.interval_ns, out);
+            self.end_first(instrument, out);
         }
     }
 
     /// Forgets the oldest bar that is over: it is final from now on. Returns how many trades it had.
     pub(super) fn forget_oldest(&mut self) -> usize {
-        let Some(oldest) = self.windows.first_entry().filter(|entry| entry.get().is_over) else {
+        let Some(oldest) = self.windows.first_entry() else { return 0 };
+        if self.under_way.contains(oldest.key()) {
             return 0;
-        };
-        self.first_start = oldest.key().saturating_add(self.interval_ns);
+        }
+        self.first_start = self.first_start.max(oldest.key().saturating_add(self.interval_ns));
         self.begins_torn = false;
         oldest.remove().trades.len()
     }
 }
 
+/// What may be kept of a trade, and what is known of those around it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) has_room: bool,
+    /// Trades may be missing before it.
+    pub(super) is_torn: bool,
+    /// It was asked of history.
+    pub(super) is_history: bool,
+}
+
 impl Window {
+    /// Whether it is new.
+    fn insert(&mut self, key: (u64, u64), kept: Kept, interval_ns: u64) -> bool {
+        let is_last = self.trades.last_key_value().is_none_or(|(last, _)| *last < key);
+        let is_new = self.trades.insert(key, kept).is_none();
+        if is_last {
+            // So a bar costs time in proportion to its trades, however often it is told again.
+            let before = self.folded.take_if(|_| self.trades.len() > 1);
+            if before.is_some() || self.trades.len() == 1 {
+                let mut fold = BarFold::going_on(interval_ns, before);
+                let _ = fold.add(&kept.trade(key));
+                self.folded = fold.finish();
+            }
+        } else {
+            self.folded = None;
+        }
+        is_new
+    }
+
+    fn fold(&mut self, interval_ns: u64) -> Option<Bar> {
+        if self.folded.is_none() {
+            let mut fold = BarFold::new(interval_ns);
+            for (&key, kept) in &self.trades {
+                // They are all of one bar, so no other is finished by them.
+                let _ = fold.add(&kept.trade(key));
+            }
+            self.folded = fold.finish();
+        }
+        self.folded
+    }
+
     /// Reports the bar, if it differs from the one reported before.
     fn report(&mut self, instrument: InstrumentId, interval_ns: u64, out: &mut VecDeque<LiveBar>) {
-        let mut fold = BarFold::new(interval_ns);
-        for (&(ts, seq), kept) in &self.trades {
-            // They are all of one bar, so no other is finished by them.
-            fold.add(&Trade {
-                ts_event: U64::new(ts),
-                seq: U64::new(seq),
-                price: I64::new(kept.price),
-                qty: U64::new(kept.qty),
-                ..Trade::default()
-            });
-        }
         let emptied =
             self.reported.map(|reported| Bar { volume: 0, trades: 0, notional: 0, ..reported });
-        let Some(bar) = fold.finish().or(emptied) else { return };
+        let Some(bar) = self.fold(interval_ns).or(emptied) else { return };
         if self.reported != Some(bar) {
             let is_revised = self.reported.replace(bar).is_some();
             let is_incomplete = self.is_incomplete;
             out.push_back(LiveBar { instrument, bar, is_revised, is_incomplete });
+        }
+    }
+}
+
+impl Kept {
+    /// As much of the trade as a fold needs.
+    fn trade(&self, (ts, seq): (u64, u64)) -> Trade {
+        Trade {
+            ts_event: U64::new(ts),
+            seq: U64::new(seq),
+            price: I64::new(self.price),
+            qty: U64::new(self.qty),
+            ..Trade::default()
         }
     }
 }

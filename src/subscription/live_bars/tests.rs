@@ -1,4 +1,5 @@
 use super::*;
+use crate::market::bar::BarFold;
 use crate::wire::{Definition, I64, U32, U64};
 
 const MINUTE: u64 = 60;
@@ -107,6 +108,67 @@ fn a_bar_is_reported_when_the_next_begins_and_revised_by_what_comes_late() {
     assert_eq!(bench.handle(cancel(9, 201, 99, 10)), [], "of a trade that nobody knows");
 }
 
+/// Whatever the order in which trades come: the last that is told of each bar is what history folds.
+#[test]
+fn from_the_first_trade_on_every_order_gives_the_bars_of_history() {
+    let times = [105, 30, 90, 120, 190, 7_400, 61, 7_300, 0, 191, 59, 120];
+    for seconds in [60, 300, 3_600] {
+        let mut bench = Bench::new(&[seconds], 1);
+        let mut told = BTreeMap::new();
+        let price = |seq: u64| i64::try_from(seq % 5).unwrap();
+        let mut all: Vec<Frame> =
+            (1..).zip(times).map(|(seq, second)| trade(seq, second, price(seq))).collect();
+        for frame in &all {
+            bench.bars.handle_event(bench.now, &Event::Data(*frame), &bench.symbols);
+        }
+        bench.now.mono = bench.now.mono + Duration::from_hours(2);
+        bench.bars.handle_timers(bench.now);
+        while let Some(live) = bench.bars.poll_bar() {
+            assert!(!live.is_incomplete);
+            told.insert(live.bar.start, live.bar);
+        }
+        all.sort_by_key(|frame| (frame.ts_event.get(), frame.seq.get()));
+        let mut fold = BarFold::new(nanos(Duration::from_secs(seconds.into())));
+        let trades = all.iter().filter_map(Frame::view::<Trade>);
+        let mut want: Vec<Bar> = trades.filter_map(|trade| fold.add(trade)).collect();
+        want.extend(fold.finish());
+        assert_eq!(told.into_values().collect::<Vec<_>>(), want, "bars of {seconds} s");
+    }
+}
+
+/// The processor's time that this thread has had, which another load does not change.
+fn cpu_time() -> Duration {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(at).unwrap()
+}
+
+/// A day of bars of one second costs time in proportion to its trades, and so does one bar that all of it is late for.
+#[test]
+fn eighty_thousand_bars_cost_four_times_as_much_as_twenty_thousand() {
+    let many = |count: u64| {
+        let mut bench = Bench::new(&[1], 1);
+        let told: usize = (0..count).map(|at| bench.trade(at + 1, at, 5).len()).sum();
+        assert_eq!(told as u64, count - 1);
+    };
+    let late = |count: u64| {
+        let mut bench = Bench::new(&[86_400], 1);
+        bench.trade(1, 100_000, 5);
+        for at in 0..count {
+            assert_eq!(bench.trade(at + 2, at, 5)[0].1, at + 1);
+        }
+    };
+    let cost = |run: &dyn Fn(u64), count| {
+        let begun = cpu_time();
+        run(count);
+        cpu_time() - begun
+    };
+    for run in [&many as &dyn Fn(u64), &late] {
+        let few = cost(run, 20_000);
+        // In proportion to the square it would be sixteen times as much.
+        assert!(cost(run, 80_000) < few * 9, "{few:?} for 20,000");
+    }
+}
+
 #[test]
 fn a_bar_of_a_quiet_instrument_is_reported_when_its_time_has_passed() {
     let mut bench = Bench::new(&[60], 1);
@@ -160,7 +222,7 @@ fn a_bar_that_was_over_before_is_not_ours() {
     bench.handle(Event::Live { next_seq: Seq::new(10).unwrap() });
     assert_eq!(bench.bars.poll_backfill(), None);
     assert_eq!(bench.trade(11, 161, 9), []);
-    assert_eq!(bench.trade(12, 50, 9), [], "late for a bar that we never told");
+    assert_eq!(bench.trade(12, 50, 9), [(0, 1, "incomplete")], "late for a bar that was over");
     assert_eq!(bench.trade(13, 180, 9), [(120, 1, "")]);
     // But event time may have stood still: then the first trade shows that the bar goes on.
     let mut bench = Bench::new(&[60], 0);

@@ -265,6 +265,7 @@ fn replays(scale: &Scale) {
         broker_warmup_frames: 2,
         seed: 1,
         epoch_id: 1,
+        appends: false,
     };
     let core = Sequencer::new(config, log, &recovery, clock.now()).expect("core");
     let mut peers = Peers::new(core, clock);

@@ -77,11 +77,12 @@ pub enum Bug {
     ConfirmWhileCatchingUp,
     EndNotTold,
     EndBeforeTheEnd,
+    TakeAnyFeed,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 67] = [
+    pub const ALL: [Bug; 68] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -149,6 +150,7 @@ impl Bug {
         Bug::ConfirmWhileCatchingUp,
         Bug::EndNotTold,
         Bug::EndBeforeTheEnd,
+        Bug::TakeAnyFeed,
     ];
 }
 

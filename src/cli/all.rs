@@ -5,16 +5,21 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-use super::args::{BrokerFlags, MarketFlags, NodeFlags};
+use super::args::{BrokerFlags, CoreFlags, MarketFlags, NodeFlags};
 use super::exit::{Exit, Failure};
 use super::output::color_wanted;
 use super::status;
 use crate::config::{Config, NodeId};
+use crate::log::inspect::Outline;
+use crate::market::tape::{RECORDED, Schedule};
+use crate::node::sequencer::OTHER_FEED_REMEDY;
+use crate::storage::LogFiles;
 use crate::supervisor::lines::Printer;
 use crate::supervisor::lock::DataLock;
 use crate::supervisor::ports::PortError;
 use crate::supervisor::ready::Readiness;
 use crate::supervisor::{ChildSpec, Outcome, ports, stop_signals, supervise};
+use crate::wire::padded;
 
 /// How long a process that has one of our ports may take to say what it is.
 const ASK_WHO_WAIT: Duration = Duration::from_millis(300);
@@ -29,6 +34,7 @@ pub(super) struct AllRequest {
     pub(super) node: NodeFlags,
     pub(super) market: MarketFlags,
     pub(super) broker: BrokerFlags,
+    pub(super) core: CoreFlags,
 }
 
 pub(super) fn run(request: &AllRequest) -> Result<Exit, Failure> {
@@ -36,8 +42,12 @@ pub(super) fn run(request: &AllRequest) -> Result<Exit, Failure> {
     let stops = stop_signals().map_err(Failure::cannot_start)?;
     // Before anything is made: a tape that cannot be played would end seven processes and leave their logs.
     let external = &request.config.external;
-    if !external.tapes.is_empty() {
-        super::run::schedule(external)?;
+    let schedule = match external.tapes.is_empty() {
+        true => None,
+        false => Some(super::run::schedule(external)?.0),
+    };
+    if !request.config.core.append {
+        check_feed(&request.config, schedule.as_ref())?;
     }
     // Held until this function returns, which is after the last child is gone.
     let _lock = DataLock::take(&request.config.data.dir).map_err(Failure::cannot_start)?;
@@ -55,6 +65,28 @@ pub(super) fn run(request: &AllRequest) -> Result<Exit, Failure> {
     drop(printer);
     printed.wait(LAST_LINES_WAIT);
     conclude(outcome)
+}
+
+/// Refuses what core would refuse, before anything is started: another recording than the journal holds.
+fn check_feed(config: &Config, schedule: Option<&Schedule>) -> Result<(), Failure> {
+    let directory = config.data.dir.join(NodeId::Core.to_string());
+    // Whatever is wrong with the journal, core says it better.
+    let Ok(Some(mut files)) = LogFiles::find(&directory) else { return Ok(()) };
+    let name = padded(&NodeId::Core.to_string());
+    let Ok(outline) = Outline::of(&mut files, Some(name)) else { return Ok(()) };
+    let (feed, next_seq) = outline.upstream();
+    let is_taken = match schedule {
+        Some(schedule) => {
+            schedule.identity() == feed || schedule.continued(feed, next_seq).is_some()
+        }
+        None => feed & RECORDED == 0,
+    };
+    if feed == 0 || is_taken {
+        return Ok(());
+    }
+    let offered = if schedule.is_some() { "the tapes are" } else { "the synthetic market is" };
+    let place = directory.display();
+    Err(Failure::cannot_start(format!("{offered} {OTHER_FEED_REMEDY} (journal: {place})")))
 }
 
 /// Who has a port that is taken: most often it is another pregao.
@@ -110,6 +142,9 @@ fn child_specs(request: &AllRequest, program: &Path, parent: u32) -> Vec<ChildSp
         }
         if node == NodeId::Broker {
             arguments.extend(request.broker.to_arguments());
+        }
+        if node == NodeId::Core {
+            arguments.extend(request.core.to_arguments());
         }
         ChildSpec { name: node.to_string().into(), program: program.to_owned(), arguments }
     };
@@ -176,6 +211,7 @@ mod tests {
             "--align",
             "start",
             "--allow-torn",
+            "--append",
             "--reactors",
             "2",
         ]);
@@ -188,7 +224,7 @@ mod tests {
         let want = [
             ("external", with(&["external"], &market)),
             ("broker", with(&["broker"], &["--reactors=2"])),
-            ("core", with(&["core"], &[])),
+            ("core", with(&["core"], &["--append"])),
             ("shard-A", with(&["shard", "--partition=A"], &[])),
             ("shard-B", with(&["shard", "--partition=B"], &[])),
             ("shard-C", with(&["shard", "--partition=C"], &[])),

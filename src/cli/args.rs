@@ -42,6 +42,8 @@ pub(super) enum Command {
         market: MarketFlags,
         #[command(flatten)]
         broker: BrokerFlags,
+        #[command(flatten)]
+        core: CoreFlags,
     },
     /// Run the exchange: replayed tapes or a synthetic market
     External {
@@ -61,6 +63,8 @@ pub(super) enum Command {
     Core {
         #[command(flatten)]
         node: NodeFlags,
+        #[command(flatten)]
+        core: CoreFlags,
     },
     /// Run one shard of the history
     Shard {
@@ -268,6 +272,20 @@ impl BrokerFlags {
     /// The same flags again, for the child that they are meant for.
     pub(super) fn to_arguments(&self) -> Vec<OsString> {
         self.reactors.iter().map(|count| format!("--reactors={count}").into()).collect()
+    }
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct CoreFlags {
+    /// Store another feed behind the one that the journal holds
+    #[arg(long)]
+    pub(super) append: bool,
+}
+
+impl CoreFlags {
+    /// The same flags again, for the child that they are meant for.
+    pub(super) fn to_arguments(&self) -> Vec<OsString> {
+        if self.append { vec!["--append".into()] } else { Vec::new() }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::render::{NodeReport, Reachability, elapsed};
 use crate::limits::BEHIND_AFTER_DEFAULT;
+use crate::node::sequencer::OTHER_FEED_REMEDY;
 
 /// How well a node is, or the whole system. A later one is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -159,6 +160,12 @@ fn of_node(report: &NodeReport) -> Vec<Finding> {
         (None | Some("live"), None) => {}
         (Some("ended"), _) | (_, Some("ended")) => {
             find(Condition::Ended, "the exchange's feed has ended".to_owned());
+        }
+        (Some("another feed"), _) => {
+            find(
+                Condition::Stopped,
+                format!("takes nothing in: the exchange offers {OTHER_FEED_REMEDY}"),
+            );
         }
         (Some(phase), _) => find(Condition::Stale, exchange_away(&said, phase)),
         (None, Some(_)) => {}

@@ -49,9 +49,10 @@ pub(super) enum Request {
 
 pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
     match command {
-        Command::All { node, market, broker } => {
-            let config = node_config(&node, &market, &broker)?;
-            Ok(Request::All(all::AllRequest { config, node, market, broker }))
+        Command::All { node, market, broker, core } => {
+            let mut config = node_config(&node, &market, &broker)?;
+            config.core.append |= core.append;
+            Ok(Request::All(all::AllRequest { config, node, market, broker, core }))
         }
         Command::External { node, market } => {
             let config = node_config(&node, &market, &BrokerFlags::default())?;
@@ -61,7 +62,12 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
             let config = node_config(&node, &MarketFlags::default(), &broker)?;
             node_request(NodeId::Broker, &node, config)
         }
-        Command::Core { node } => plain_request(NodeId::Core, &node),
+        Command::Core { node, core } => {
+            let market = MarketFlags::default();
+            let mut config = node_config(&node, &market, &BrokerFlags::default())?;
+            config.core.append |= core.append;
+            node_request(NodeId::Core, &node, config)
+        }
         Command::Shard { partition, replica, node } => {
             let id = match replica {
                 0 => NodeId::Shard(partition),

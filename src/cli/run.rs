@@ -201,6 +201,7 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
         broker_warmup_frames: u64::from(config.broker.ring_frames) / 2,
         seed: seed(&reactor),
         epoch_id: random_id(),
+        appends: settings.append,
     };
     let mut node =
         Sequencer::new(sequencer_config, journal, &recovery, now).map_err(Failure::cannot_start)?;

@@ -11,7 +11,7 @@
 //! | [`[partition]`](PartitionRule) | `by`, `ranges` |
 //! | [`[external]`](External) | `tapes`, `align`, `allow_torn`, `speed`, `loop`, `rate`, `seed`, `chaos` |
 //! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max`, `unread_max`, `reactors` |
-//! | [`[core]`](CoreNode) | `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline`, `retain_age`, `retain_bytes` |
+//! | [`[core]`](CoreNode) | `append`, `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline`, `retain_age`, `retain_bytes` |
 //! | [`[shard]`](ShardNode) | `retain_age`, `retain_bytes` |
 //! | [`[aggregator]`](AggregatorNode) | `behind_after` |
 //! | [`[breaker]`](breaker::Config) | the circuit breakers: names of resilience4j where the meaning is the same |
@@ -228,6 +228,9 @@ pub struct Broker {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CoreNode {
+    /// `append`: store another feed behind the one that the journal holds, also where one of both is a recording.
+    /// Default false: it is refused.
+    pub append: bool,
     /// `connect_deadline`: time for a connect, our own and not the kernel's two minutes. Default
     /// `"1s"`.
     #[serde(deserialize_with = "duration::deserialize")]
@@ -327,6 +330,7 @@ impl Default for AggregatorNode {
 impl Default for CoreNode {
     fn default() -> CoreNode {
         CoreNode {
+            append: false,
             connect_deadline: Duration::from_secs(1),
             request_deadline: Duration::from_secs(1),
             heartbeat_interval: Duration::from_secs(1),

@@ -8,6 +8,7 @@
 use std::ops::RangeInclusive;
 
 use super::instrument::exchange_id;
+use super::tape::RECORDED;
 use crate::random::Random;
 use crate::wire::{
     Definition, Flags, Frame, I64, InstrumentIndex, Quote, Symbol, Trade, U16, U32, U64,
@@ -181,11 +182,12 @@ impl Synthetic {
             .collect()
     }
 
-    /// A number that stands for the feed: markets of the same seed, rate and start have the same.
+    /// A number that stands for the feed: markets of the same seed, rate and start have the same. It is no recording.
     #[must_use]
     pub fn identity(&self) -> u64 {
         let with = |so_far: u64, part| Random::new(so_far).fork(part).next_u64();
-        [self.events_per_second, self.start_wall_ns].into_iter().fold(self.seed, with)
+        let parts = [self.events_per_second, self.start_wall_ns];
+        parts.into_iter().fold(self.seed, with) & !RECORDED
     }
 
     /// The next event and when it is due after the start; none when the rate is 0. The offsets

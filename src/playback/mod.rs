@@ -77,6 +77,14 @@ impl Playback {
         }
     }
 
+    /// Where a consumer goes on that wants `next_seq` of this feed; `None` if it is none of which this one is more.
+    pub(crate) fn continued(&self, feed: u64, next_seq: u64) -> Option<u64> {
+        match self {
+            Playback::Tape(tape) => tape.schedule.continued(feed, next_seq),
+            Playback::Synthetic(_) => None,
+        }
+    }
+
     /// Frames 1 to n, which name the instruments.
     pub(crate) fn definitions(&self) -> &[Frame] {
         match self {

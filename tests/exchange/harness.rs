@@ -148,6 +148,7 @@ impl Core {
             broker_warmup_frames: 0,
             seed: 1,
             epoch_id: 11,
+            appends: false,
         };
         let (stop, stopped) = UnixStream::pair().unwrap();
         let (started, address) = mpsc::channel();

@@ -91,6 +91,7 @@ impl World {
             broker_warmup_frames: 0,
             seed,
             epoch_id: 11,
+            appends: false,
         };
         let mut core = Sequencer::new(config, journal, &recovery, START).unwrap();
         core.handle_open(START, CLIENT, Origin::LOCAL);

@@ -305,6 +305,7 @@ fn no_frame_confuses_core() {
             broker_warmup_frames: 32,
             seed: 1,
             epoch_id: 11,
+            appends: false,
         };
         torment(random, &mut Sequencer::new(config, log, &recovery, START).unwrap(), 1);
     });

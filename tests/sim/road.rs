@@ -247,6 +247,7 @@ impl Road {
             seed: options.seed,
             // Each start makes one of its own of it.
             epoch_id: options.seed,
+            appends: false,
         };
         let keeping = keeping(options.core_removes);
         let core = world.add("core", address(8082), Spec::Core(config, keeping));

@@ -13,6 +13,8 @@ mod answers;
 #[cfg(test)]
 mod between;
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod ended;

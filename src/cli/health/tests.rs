@@ -81,6 +81,13 @@ fn a_full_disk_of_core_is_what_is_said_first() {
 }
 
 #[test]
+fn an_exchange_with_another_feed_stops_the_market_and_the_remedy_is_named() {
+    let (condition, text, _) = changed("core", say("exchange", "another feed"));
+    assert_eq!(condition, Condition::Stopped);
+    assert!(text.starts_with("takes nothing in") && text.contains("--append"), "{text}");
+}
+
+#[test]
 fn each_trouble_of_a_node_stands_in_its_line() {
     type Change = Box<dyn Fn(&mut NodeReport)>;
     let faults: [(&str, Change, &str); 11] = [

@@ -27,7 +27,7 @@ use crate::wire::{InstrumentIndex, Symbol};
 pub use event::{TapeBody, TapeEvent};
 pub use instruments::{TapeInstrument, TapeInstruments, Venue};
 pub use merge::Align;
-pub use schedule::{Schedule, ScheduleError};
+pub use schedule::{RECORDED, Schedule, ScheduleError};
 
 /// Decimals that every instrument is shown with at least.
 const DECIMALS_MIN: u8 = 2;

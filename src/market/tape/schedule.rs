@@ -11,6 +11,9 @@ use crate::wire::{
     Cancel, Definition, Frame, I64, InstrumentIndex, Quote, Symbol, Trade, U16, U32, U64,
 };
 
+/// The bit of an identity that says that the feed is a recording: it has a beginning, and comes again as it was.
+pub const RECORDED: u64 = 1;
+
 /// Symbols of several venues that are told one by one.
 const SHARED_TOLD: usize = 20;
 
@@ -59,7 +62,10 @@ pub struct Schedule {
     events_per_lap: Vec<u32>,
     lap_offset_ns: u64,
     lap_ts_event_ns: u64,
-    identity: u64,
+    /// What the identity would be if the tape ended behind each event.
+    identities: Vec<u64>,
+    /// For each instrument the place of its first event.
+    first_events: Vec<usize>,
     /// Prints that were told before, and are left out.
     repeats: u64,
     /// Symbols that several venues have.
@@ -84,9 +90,10 @@ impl Schedule {
         if events == 0 {
             return Err(ScheduleError::Empty);
         }
-        let Merged { instruments, indexes, shared } = instruments::merge(tapes)?;
+        let Merged { instruments, mut indexes, shared } = instruments::merge(tapes)?;
         let mut placed = in_order(tapes, align);
         let repeats = leave_out_repeats(&mut placed, tapes, &indexes, instruments.len());
+        let instruments = by_first_event(&instruments, &placed, tapes, &mut indexes)?;
         let frames_max = instruments.len() + placed.len();
         let mut schedule = Schedule {
             frames: Vec::with_capacity(frames_max),
@@ -94,24 +101,35 @@ impl Schedule {
             events_per_lap: vec![0; instruments.len()],
             lap_offset_ns: 0,
             lap_ts_event_ns: lap_ts_event_ns(tapes, &indexes, instruments.len()),
-            identity: 0,
+            identities: Vec::with_capacity(placed.len()),
+            first_events: Vec::with_capacity(instruments.len()),
             repeats,
             shared,
             instruments,
         };
         schedule.push_definitions(&placed, tapes, &indexes);
+        let mut hash = FNV_BASIS;
         for &Placed { offset_ns, tape, event } in &placed {
             let event = &tapes[tape].events[event];
             let index = indexes[tape][event.instrument.place()];
             let count = &mut schedule.events_per_lap[index.place()];
             *count += 1;
+            if *count == 1 {
+                schedule.first_events.push(schedule.identities.len());
+            }
             let frame = sealed(event, index, schedule.frames.len() as u64 + 1, *count);
+            let symbol = schedule.instruments.rows()[index.place()].symbol;
+            hash = fnv1a_64(hash, symbol.as_bytes());
+            hash = fnv1a_64(hash, &[frame.kind]);
+            hash = fnv1a_64(hash, frame.flags.as_bytes());
+            hash = fnv1a_64(hash, frame.ts_event.as_bytes());
+            hash = fnv1a_64(hash, &frame.body);
+            schedule.identities.push(hash | RECORDED);
             schedule.frames.push(frame);
             schedule.offset_ns.push(offset_ns);
         }
         let span_ns = schedule.offset_ns.last().copied().unwrap_or(0);
         schedule.lap_offset_ns = span_ns.saturating_add(PAUSE_NS);
-        schedule.identity = fnv1a_64(schedule.frames.as_slice().as_bytes());
         Ok(schedule)
     }
 
@@ -159,12 +177,23 @@ impl Schedule {
         &self.offset_ns
     }
 
-    /// A number that stands for the content: FNV-1a (64 bits, <http://isthe.com/chongo/tech/comp/fnv/>)
-    /// over the bytes of all frames of the first lap. Processes that replay the same tapes in the
-    /// same order offer the same feed and the same identity.
+    /// A number that stands for the content: FNV-1a (64 bits, <http://isthe.com/chongo/tech/comp/fnv/>) over symbol, kind,
+    /// flags, event time and body of all events of the first lap, in order. Its lowest bit says that it is a recording.
+    /// Processes that replay the same tapes in the same way offer the same feed and the same identity.
     #[must_use]
     pub fn identity(&self) -> u64 {
-        self.identity
+        self.identities.last().copied().unwrap_or(RECORDED)
+    }
+
+    /// Where a consumer goes on that wants `next_seq` of another feed, if this one begins with all of that: the same
+    /// tape, fetched again and longer. Numbers shift, because more instruments may be defined ahead of the events.
+    #[must_use]
+    pub fn continued(&self, feed: u64, next_seq: u64) -> Option<u64> {
+        let events = self.identities.iter().position(|identity| *identity == feed)? as u64 + 1;
+        let had_defined = self.first_events.partition_point(|first| (*first as u64) < events);
+        let definitions = |count: usize| count as u64;
+        let Some(had) = next_seq.checked_sub(definitions(had_defined) + 1) else { return Some(1) };
+        (had <= events).then_some(definitions(self.definitions()) + had + 1)
     }
 
     /// The frame with this `seq` and when it is due after the start of the replay; none for 0,
@@ -287,11 +316,36 @@ fn sealed(event: &TapeEvent, index: InstrumentIndex, seq: u64, instrument_seq: u
     }
 }
 
-/// FNV-1a with 64 bits; offset basis and prime from its authors' page.
-fn fnv1a_64(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
-    })
+/// The instruments in the order of their first events, so that a longer tape gives those that it had before the same
+/// numbers. What has no event is left out.
+fn by_first_event(
+    all: &Instruments,
+    placed: &[Placed],
+    tapes: &[Tape],
+    indexes: &mut [Vec<InstrumentIndex>],
+) -> Result<Instruments, TableFull> {
+    let mut table = Instruments::new();
+    let mut renumbered: Vec<Option<InstrumentIndex>> = vec![None; all.len()];
+    for &Placed { tape, event, .. } in placed {
+        let index = indexes[tape][tapes[tape].events[event].instrument.place()];
+        if renumbered[index.place()].is_none()
+            && let Some(row) = all.get(index)
+        {
+            renumbered[index.place()] = Some(table.insert(row.symbol, row.decimals)?);
+        }
+    }
+    for index in indexes.iter_mut().flatten() {
+        *index = renumbered[index.place()].unwrap_or(InstrumentIndex::FIRST);
+    }
+    Ok(table)
+}
+
+/// The offset basis of FNV-1a with 64 bits, from its authors' page.
+const FNV_BASIS: u64 = 0xCBF2_9CE4_8422_2325;
+
+/// FNV-1a with 64 bits, going on from `hash`; the prime is from the same page.
+fn fnv1a_64(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
 }
 
 #[cfg(test)]
@@ -411,12 +465,34 @@ mod tests {
 
     #[test]
     fn the_identity_is_stable_and_distinguishes_tapes() {
-        assert_eq!(fnv1a_64(b""), 0xCBF2_9CE4_8422_2325);
-        assert_eq!(fnv1a_64(b"foobar"), 0x8594_4171_F739_67E8);
+        assert_eq!(fnv1a_64(FNV_BASIS, b""), 0xCBF2_9CE4_8422_2325);
+        assert_eq!(fnv1a_64(fnv1a_64(FNV_BASIS, b"foo"), b"bar"), 0x8594_4171_F739_67E8);
         let identity =
             |price| Schedule::new(&[tape(&[(5, "A", price)])], Align::Clock).unwrap().identity();
         assert_eq!(identity("1"), identity("1.0"));
         assert_ne!(identity("1"), identity("1.01"));
+    }
+
+    #[test]
+    fn a_longer_tape_goes_on_where_the_shorter_one_ended() {
+        let rows = [(5, "A", "1"), (6, "B", "1"), (7, "A", "1.125"), (8, "C", "2"), (9, "A", "3")];
+        let of = |count: usize| Schedule::new(&[tape(&rows[..count])], Align::Clock).unwrap();
+        let whole = of(5);
+        for count in 1..=5 {
+            let before = of(count);
+            let definitions = before.definitions() as u64;
+            assert_eq!(before.identity() & RECORDED, RECORDED);
+            for had in 0..=count as u64 {
+                let place = whole.continued(before.identity(), definitions + had + 1);
+                assert_eq!(place, Some(3 + had + 1), "{had} of {count}");
+            }
+            // What was missing of the definitions is stated again.
+            assert_eq!(whole.continued(before.identity(), 1), Some(1));
+            let beyond = definitions + count as u64 + 2;
+            assert_eq!(whole.continued(before.identity(), beyond), None, "a lap of {count}");
+        }
+        assert_eq!(of(4).continued(whole.identity(), 1), None, "a shorter tape continues nothing");
+        assert_eq!(whole.continued(77, 1), None);
     }
 
     proptest! {

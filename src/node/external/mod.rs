@@ -252,8 +252,13 @@ impl External {
 
     fn begin_session(&mut self, now: Now, conn: ConnId, session: &Session) {
         let feed = self.playback.identity();
-        let is_known = session.feed.get() == feed;
-        let wanted = if is_known { session.next_seq.get() } else { 1 };
+        let (before, next_seq) = (session.feed.get(), session.next_seq.get());
+        let continued = if before == feed || before == 0 {
+            None
+        } else {
+            self.playback.continued(before, next_seq)
+        };
+        let wanted = continued.unwrap_or(if before == feed { next_seq } else { 1 });
         let cursor = self.seek(now, conn, wanted);
         // An endless feed at full speed has no head that could be reached.
         let head = Some(self.playback.next_seq()).filter(|&head| head != u64::MAX);
@@ -264,6 +269,8 @@ impl External {
         self.connections.send(
             conn,
             Session {
+                options: U16::new(continued.map_or(0, |_| Session::CONTINUES)),
+                epoch_start: U64::new(continued.unwrap_or(0)),
                 next_seq: U64::new(cursor),
                 durable_seq: U64::new(head.unwrap_or(0)),
                 feed: U64::new(feed),

@@ -66,6 +66,7 @@ impl Bench {
             broker_warmup_frames: 0,
             seed: 1,
             epoch_id: 11,
+            appends: false,
         };
         let core = Sequencer::new(config, journal, &recovery, now).unwrap();
         let mut bench = Bench {

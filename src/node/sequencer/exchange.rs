@@ -38,6 +38,8 @@ pub(super) enum ExchangeEvent {
     Start {
         feed: u64,
         next_seq: Seq,
+        /// The feed is more of the one that was followed before, and this is its place in the new numbers.
+        continued: Option<Seq>,
     },
     /// It went back, as far as it could: this comes next.
     Resumed {
@@ -87,6 +89,8 @@ pub(super) struct Exchange {
     has_ended: bool,
     has_room: bool,
     give_up: Option<&'static str>,
+    /// What it offers is another recording than the journal holds.
+    is_other_feed: bool,
     pub(super) duplicates: u64,
     sessions: u64,
     resumes: u64,
@@ -118,6 +122,7 @@ impl Exchange {
             has_ended: false,
             has_room: true,
             give_up: None,
+            is_other_feed: false,
             duplicates: 0,
             sessions: 0,
             resumes: 0,
@@ -190,6 +195,14 @@ impl Exchange {
         self.uplink.fail(now, Outcome::ProtocolError);
     }
 
+    /// Whether the feed that it offers is one that is taken. Whether another one is refused for the first time.
+    pub(super) fn judge_feed(&mut self, now: Now, is_taken: bool) -> bool {
+        if !is_taken {
+            self.uplink.fail(now, Outcome::Refused);
+        }
+        !std::mem::replace(&mut self.is_other_feed, !is_taken) && !is_taken
+    }
+
     pub(super) fn handle_control(&mut self, now: Now, frame: &Frame) -> ExchangeEvent {
         self.last_heard = now.mono;
         match frame.kind() {
@@ -231,7 +244,9 @@ impl Exchange {
         self.sessions += 1;
         self.next_probe = now.mono + self.heartbeat;
         (self.head_seq, self.has_ended) = (head_seq, false);
-        ExchangeEvent::Start { feed: session.feed.get(), next_seq }
+        let is_continued = session.options.get() & Session::CONTINUES != 0;
+        let continued = session.epoch_start().filter(|place| is_continued && is_place(place));
+        ExchangeEvent::Start { feed: session.feed.get(), next_seq, continued }
     }
 
     fn handle_refusal(&mut self, now: Now, frame: &Frame) -> ExchangeEvent {
@@ -453,6 +468,7 @@ impl Exchange {
             "ready" if self.is_live(now, upstream_seq) => "ended",
             "ready" if now.mono.since(self.last_heard) > self.silence_max => "silent",
             "ready" => "behind",
+            _ if self.is_other_feed => "another feed",
             other => other,
         };
         status.text("exchange", phase);

@@ -4,17 +4,25 @@
 //!
 //! * A feed has an identity: a hash of what the exchange plays. The same tape in another process is the
 //!   same feed. So a restarted exchange, or a second start on the same directory, continues where the
-//!   journal ends, and no frame comes twice. Another identity is another feed: core starts at its beginning
-//!   and flags the discontinuity.
+//!   journal ends, and no frame comes twice. A longer tape that begins with all that the journal has of a shorter one
+//!   goes on there, too; the exchange says so. Any other identity is another feed: refused if one of both is a
+//!   recording, unless it is wanted. Then core starts at its beginning and flags the discontinuity.
 //! * The journal's place in the exchange's numbering is derived from the journal itself. Each appended
 //!   frame counts one. A mark states the place wherever the count would be wrong.
 
 use super::exchange::ExchangeEvent;
 use super::{ConnId, Level, Sequencer};
 use crate::log::{AppendError, LogEntry, Storage};
+use crate::market::tape::RECORDED;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 use crate::wire::{Definition, ErrorCode, Flags, Frame, Heartbeat, Kind, Seq};
+
+/// What core says to an exchange that offers another recording.
+const OTHER_FEED: &str = "another feed than the journal holds";
+/// The same to whoever runs it.
+pub const OTHER_FEED_REMEDY: &str = "another feed than the journal holds, and one of both is a recording. Store it behind with \
+     --append, or choose another --data-dir";
 
 impl<S: Storage> Sequencer<S> {
     pub(super) fn handle_exchange_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
@@ -31,7 +39,9 @@ impl<S: Storage> Sequencer<S> {
         match self.exchange.handle_control(now, frame) {
             ExchangeEvent::Ok => {}
             ExchangeEvent::Close(text) => self.connections.refuse_frame(conn, frame, text),
-            ExchangeEvent::Start { feed, next_seq } => self.start_feed(now, feed, next_seq),
+            ExchangeEvent::Start { feed, next_seq, continued } => {
+                self.start_feed(now, conn, (feed, next_seq), continued);
+            }
             ExchangeEvent::Resumed { next_seq } => {
                 if let Some(next_seq) = self.beyond_wanted(next_seq) {
                     self.skip_to(now, self.journal.upstream().0, next_seq);
@@ -60,8 +70,42 @@ impl<S: Storage> Sequencer<S> {
         place.filter(|place| *place > self.upstream_seq)
     }
 
-    /// The exchange has said which feed it offers and where it starts.
-    pub(super) fn start_feed(&mut self, now: Now, feed: u64, next_seq: Seq) {
+    /// The exchange has said which feed it offers and where it starts, and, if it is more of the feed that was followed
+    /// before, where that one ends in it.
+    ///
+    /// Another recording is not taken up behind the one that the journal holds: what is in both would be there twice. A
+    /// market that is no recording is another feed after each start, and what it tells is new.
+    fn start_feed(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        (feed, next_seq): (u64, Seq),
+        continued: Option<Seq>,
+    ) {
+        let known = self.journal.upstream().0;
+        let is_other = known != 0 && feed != known;
+        if is_other && let Some(place) = continued {
+            if let Err(error) = self.journal.set_upstream(feed, place.get(), now) {
+                self.hold_back(error);
+                self.exchange.abandon("the journal has no room for the exchange's new place");
+                return;
+            }
+            (self.upstream_seq, self.has_updates) = (place, true);
+            let text = "the exchange's feed is more of the one that the journal holds";
+            self.connections.log(Level::Info, text.to_owned());
+        } else if is_other
+            && !self.appends
+            && (feed | known) & RECORDED != 0
+            && !is_planted(Bug::TakeAnyFeed)
+        {
+            if self.exchange.judge_feed(now, false) {
+                let text = format!("nothing is taken in: the exchange offers {OTHER_FEED_REMEDY}");
+                self.connections.log(Level::Error, text);
+            }
+            self.connections.refuse(conn, ErrorCode::Unexpected, OTHER_FEED);
+            return;
+        }
+        self.exchange.judge_feed(now, true);
         self.market.forget_exchange_instruments();
         if self.journal.upstream().0 != feed || next_seq > self.upstream_seq {
             self.skip_to(now, feed, next_seq);

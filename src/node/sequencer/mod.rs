@@ -27,6 +27,8 @@ mod replays;
 mod reports;
 mod trim;
 
+pub use intake::OTHER_FEED_REMEDY;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -93,6 +95,8 @@ pub struct SequencerConfig {
     pub seed: u64,
     /// The identity of the epoch that core begins when it starts: random, and used once.
     pub epoch_id: u64,
+    /// Stores another feed behind the one that the journal holds, also where one of both is a recording.
+    pub appends: bool,
 }
 
 /// What a connection is for.
@@ -135,6 +139,8 @@ pub struct Sequencer<S: Storage> {
     upstream_seq: Seq,
     /// The journal refused a frame; nothing is read from the exchange until it has room.
     is_held_back: bool,
+    /// As configured.
+    appends: bool,
     has_updates: bool,
     failure: Option<String>,
     local_dropped: u64,
@@ -205,6 +211,7 @@ impl<S: Storage> Sequencer<S> {
             scanning: Vec::new(),
             replays: Replays::default(),
             is_held_back: false,
+            appends: config.appends,
             has_updates: false,
             failure: None,
             local_dropped: 0,

@@ -11,7 +11,8 @@ use crate::wire::{
     as_frames, unpadded,
 };
 
-const FEED: u64 = 0xFEED;
+/// A market that is no recording.
+const FEED: u64 = 0xFEEC;
 const MS: u64 = 1_000_000;
 /// A segment with this many records, and its header.
 const SEGMENT_RECORDS: u64 = 32;
@@ -62,6 +63,13 @@ fn log_config() -> LogConfig {
     }
 }
 
+/// A session of an exchange that offers more of the feed that core has, whose place is there `place`.
+fn more(feed: u64, place: u64) -> Session {
+    let options = U16::new(Session::CONTINUES);
+    let (feed, next_seq) = (U64::new(feed), U64::new(place));
+    Session { options, feed, next_seq, epoch_start: next_seq, ..Session::default() }
+}
+
 fn config() -> SequencerConfig {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let follower = |name: &str, shard| FollowerConfig { name: name.to_owned(), address, shard };
@@ -77,6 +85,7 @@ fn config() -> SequencerConfig {
         broker_warmup_frames: 2,
         seed: 1,
         epoch_id: EPOCH_IDS.fetch_add(1, Ordering::Relaxed),
+        appends: false,
     }
 }
 
@@ -138,6 +147,11 @@ impl Bench {
 
     /// A session with the exchange, that begins at `next_seq`, and the definitions ahead of it.
     fn exchange(&mut self, feed: u64, next_seq: u64, ahead: &[Frame]) -> ConnId {
+        let (feed, next_seq) = (U64::new(feed), U64::new(next_seq));
+        self.exchange_that_offers(Session { feed, next_seq, ..Session::default() }, ahead)
+    }
+
+    fn exchange_that_offers(&mut self, session: Session, ahead: &[Frame]) -> ConnId {
         let redials = |action: &Action| matches!(action, Action::Dial { dial: EXCHANGE_DIAL, .. });
         while !self.actions.iter().any(redials) {
             self.sleep_ms(10);
@@ -145,9 +159,7 @@ impl Bench {
         self.actions.retain(|action| !redials(action));
         let conn = self.open(Origin::Dialed(EXCHANGE_DIAL));
         assert!(self.read(conn)[0].view::<Session>().is_some());
-        let (feed, next_seq) = (U64::new(feed), U64::new(next_seq));
-        let session = Frame::seal(Session { feed, next_seq, ..Session::default() });
-        self.deliver(conn, &[&[session], ahead].concat());
+        self.deliver(conn, &[&[Frame::seal(session)], ahead].concat());
         conn
     }
 
@@ -405,13 +417,72 @@ fn numbers_of_an_earlier_session_mean_nothing_in_the_next() {
 }
 
 #[test]
+fn another_recording_is_refused_unless_it_is_wanted() {
+    let names = [ahead(0, "PETR4"), ahead(1, "VALE3")];
+    let tape = FEED + 1;
+    for (before, offered) in [(FEED, tape), (tape, FEED), (tape, tape + 2)] {
+        for appends in [false, true] {
+            let mut bench = Bench::new();
+            let conn = bench.exchange(before, 1, &names);
+            let market = [definition(1, 0, "PETR4"), definition(2, 1, "VALE3"), quote(3, 0)];
+            bench.deliver(conn, &market);
+            bench.close(conn, CloseReason::Reset);
+            bench.core.appends = appends;
+            let conn = bench.exchange(offered, 1, &names);
+            bench.deliver(conn, &market);
+            assert_eq!(bench.closes(conn), !appends, "{offered:x} behind {before:x}");
+            let upstream = bench.core.journal.upstream();
+            let quotes = bench.kept().len();
+            if appends {
+                assert_eq!((upstream, quotes), ((offered, 4), 2));
+                continue;
+            }
+            assert_eq!((upstream, quotes), ((before, 4), 1));
+            let last = *bench.read(conn).last().unwrap();
+            assert_eq!(last.view::<Refusal>().unwrap().code.get(), ErrorCode::Unexpected as u16);
+            // What it had is taken up again.
+            bench.close(conn, CloseReason::Ours);
+            let conn = bench.exchange(before, 4, &names);
+            bench.deliver(conn, &[quote(4, 0)]);
+            assert_eq!(bench.kept().len(), 2);
+        }
+    }
+}
+
+#[test]
+fn more_of_a_recording_goes_on_where_the_journal_ends() {
+    let names = [ahead(0, "PETR4"), ahead(1, "VALE3"), ahead(2, "ITUB4")];
+    let mut bench = Bench::new();
+    let conn = bench.exchange(FEED + 1, 1, &names[..2]);
+    bench.deliver(conn, &[definition(1, 0, "PETR4"), definition(2, 1, "VALE3"), quote(3, 0)]);
+    bench.close(conn, CloseReason::Reset);
+    // One instrument more is defined ahead of the events.
+    let conn = bench.exchange_that_offers(more(FEED + 3, 5), &names);
+    bench.deliver(conn, &[quote(5, 1), quote(6, 2)]);
+    assert_eq!(bench.core.journal.upstream(), (FEED + 3, 7));
+    let journaled = bench.journaled();
+    let last = &journaled[journaled.len() - 2..];
+    assert!(last.iter().all(|frame| frame.kind == Kind::Quote as u8));
+    assert!(!journaled.iter().any(|frame| frame.has(Flags::GAP_BEFORE)), "nothing is missing");
+    let mut bench = bench.restart();
+    let conn = bench.exchange(FEED + 3, 7, &names);
+    bench.deliver(conn, &[quote(7, 0)]);
+    assert_eq!(bench.core.upstream_seq.get(), 8);
+    // A place that no feed has is none.
+    bench.close(conn, CloseReason::Reset);
+    let wrong = Session { durable_seq: U64::new(6), ..more(FEED + 5, 7) };
+    let conn = bench.exchange_that_offers(Session { next_seq: U64::new(1), ..wrong }, &names);
+    assert!(bench.closes(conn));
+}
+
+#[test]
 fn another_feed_is_taken_up_and_flagged_once_per_instrument() {
     let mut bench = Bench::new();
     let conn = bench.market();
     bench.deliver(conn, &[quote(3, 0), quote(4, 1)]);
     bench.close(conn, CloseReason::Reset);
     let names = [ahead(0, "PETR4"), ahead(1, "VALE3")];
-    let conn = bench.exchange(FEED + 1, 1, &names);
+    let conn = bench.exchange(FEED + 2, 1, &names);
     let frames = [definition(1, 0, "PETR4"), definition(2, 1, "VALE3"), quote(3, 0), quote(4, 0)];
     bench.deliver(conn, &frames);
     bench.deliver(conn, &[trade(5, 1), quote(6, 1)]);
@@ -420,10 +491,10 @@ fn another_feed_is_taken_up_and_flagged_once_per_instrument() {
     assert_eq!(definitions, 2, "known definitions use up their number only");
     let marked: Vec<bool> = journaled[4..].iter().map(|f| f.has(Flags::GAP_BEFORE)).collect();
     assert_eq!(marked, [true, false, true, false]);
-    assert_eq!(bench.core.journal.upstream(), (FEED + 1, 7));
+    assert_eq!(bench.core.journal.upstream(), (FEED + 2, 7));
     let mut bench = bench.restart();
     assert_eq!(bench.core.upstream_seq.get(), 7);
-    let conn = bench.exchange(FEED + 1, 7, &names);
+    let conn = bench.exchange(FEED + 2, 7, &names);
     bench.deliver(conn, &[quote(7, 0)]);
     assert!(!bench.journaled().last().unwrap().has(Flags::GAP_BEFORE));
 }
@@ -509,7 +580,7 @@ fn another_feed_that_meets_a_full_journal_is_met_again_later() {
         let mut feed = vec![definition(1, 0, "PETR4"), definition(2, 1, "ITUB4")];
         feed.extend([definition(3, 2, "BBDC4"), quote(4, 1), quote(5, 0), quote(6, 2)]);
         let all = [&names[..], &feed].concat();
-        let conn = bench.exchange(FEED + 1, 1, &[]);
+        let conn = bench.exchange(FEED + 2, 1, &[]);
         let is_read = bench.core.wants_bytes(conn);
         if is_read {
             bench.deliver(conn, &all);
@@ -521,7 +592,7 @@ fn another_feed_that_meets_a_full_journal_is_met_again_later() {
             bench.sleep_ms(1_000);
             let wanted = bench.core.upstream_seq.get();
             let at = if bench.core.journal.upstream().0 == FEED { 1 } else { wanted };
-            let conn = bench.exchange(FEED + 1, at, &names);
+            let conn = bench.exchange(FEED + 2, at, &names);
             let rest = feed.iter().filter(|frame| frame.seq.get() >= at);
             bench.deliver(conn, &rest.copied().collect::<Vec<_>>());
             resume_until(&mut bench, conn, &feed);
@@ -533,7 +604,7 @@ fn another_feed_that_meets_a_full_journal_is_met_again_later() {
             resume_until(&mut bench, conn, &feed);
         }
         assert_eq!(bench.kept(), [&old[..], &[4, 5, 6]].concat(), "after {count} frames");
-        assert_eq!(bench.core.journal.upstream(), (FEED + 1, 7));
+        assert_eq!(bench.core.journal.upstream(), (FEED + 2, 7));
         assert_eq!(bench.core.exchange.failures(), 1, "only the reset is counted");
     }
     assert!(met_again > 0);

@@ -29,15 +29,15 @@ fn the_end_of_a_tape_is_told_once_and_behind_the_last_frame() {
 
 #[test]
 fn who_goes_back_or_comes_late_is_told_of_the_end_too() {
-    let mut bench = Bench::new(tapes(&[0], false), Speed::Max);
+    let mut bench = Bench::new(tapes(&[0, 0], false), Speed::Max);
     let conn = bench.connect(0, 1);
-    assert_eq!(ends(&bench.read(conn)), [(4, true)]);
-    bench.deliver(conn, &[resume(7, 3)]);
+    assert_eq!(ends(&bench.read(conn)), [(5, true)]);
+    bench.deliver(conn, &[resume(7, 4)]);
     let again = bench.read(conn);
-    assert_eq!((seqs(&again), ends(&again)), (vec![3], vec![(3, false), (4, true)]));
-    let late = bench.connect(bench.feed(), 4);
+    assert_eq!((seqs(&again), ends(&again)), (vec![4], vec![(4, false), (5, true)]));
+    let late = bench.connect(bench.feed(), 5);
     let frames = bench.read(late);
-    assert_eq!((seqs(&frames), ends(&frames)), (vec![], vec![(4, true)]));
+    assert_eq!((seqs(&frames), ends(&frames)), (vec![], vec![(5, true)]));
 }
 
 #[test]

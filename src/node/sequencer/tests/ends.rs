@@ -65,6 +65,6 @@ fn another_feed_goes_on_after_the_end_of_the_first() {
     bench.deliver(exchange, &[quote(3, 0), end(4)]);
     assert_eq!(quoted(&mut bench), Flags::ENDED);
     bench.close(exchange, CloseReason::Reset);
-    bench.exchange(FEED + 1, 1, &[ahead(0, "PETR4")]);
+    bench.exchange(FEED + 2, 1, &[ahead(0, "PETR4")]);
     assert_eq!(quoted(&mut bench), 0);
 }

@@ -21,6 +21,7 @@ mod client;
 mod counts;
 mod delivered;
 mod faults;
+mod feeds;
 mod fresh;
 mod hosts;
 mod identity;

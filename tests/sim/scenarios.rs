@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 35] = [
+pub(crate) const ALL: [(&str, fn()); 36] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -76,6 +76,10 @@ pub(crate) const ALL: [(&str, fn()); 35] = [
         crate::present::a_broker_that_catches_up_shows_nobody_the_past,
     ),
     ("a_dead_feed_is_told_and_so_is_its_return", fresh::a_dead_feed_is_told_and_so_is_its_return),
+    (
+        "another_tape_is_refused_and_a_longer_one_continues",
+        crate::feeds::another_tape_is_refused_and_a_longer_one_continues,
+    ),
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),
     ("a_rogue_feeder_takes_nothing_away", crate::rogues::a_rogue_feeder_takes_nothing_away),
     ("a_rogue_publisher_is_forgotten", crate::rogues::a_rogue_publisher_is_forgotten),

@@ -188,6 +188,7 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
             Some(fresh::no_answer_of_a_node_that_nobody_feeds_is_complete)
         }
         Bug::AnswerProbeAhead => Some(fresh::a_shard_that_catches_up_is_behind),
+        Bug::TakeAnyFeed => Some(crate::feeds::another_tape_is_refused_and_a_longer_one_continues),
         Bug::ConfirmWhileCatchingUp => {
             Some(crate::present::a_broker_that_catches_up_shows_nobody_the_past)
         }

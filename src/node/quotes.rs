@@ -410,4 +410,18 @@ mod tests {
         }
         assert_eq!(named(&all), (0..3_000).collect::<Vec<_>>());
     }
+
+    #[test]
+    fn a_question_that_is_stopped_is_not_answered_and_leaves_its_place() {
+        let mut bench = Bench::new(&["PETR4"]);
+        bench.ask(&["PETR4"], 101);
+        assert!(bench.desk.has_open(5));
+        bench.desk.stop(6);
+        assert!(!bench.desk.is_idle(), "another one");
+        bench.desk.stop(5);
+        bench.desk.settle(&mut bench.places);
+        bench.as_of = 101;
+        assert!(bench.piece(1_000_000).is_empty() && bench.desk.is_idle());
+        assert_eq!((bench.places.open.total(), bench.places.waiting.total()), (0, 0));
+    }
 }

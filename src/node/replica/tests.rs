@@ -249,3 +249,17 @@ fn a_quote_that_may_have_been_followed_by_a_lost_one_is_stale() {
     bench.deliver(core, &[quote(0, 1).delivered(Flags::SNAPSHOT | Flags::STALE), beat(0, 2)]);
     assert_eq!(bench.quoted(asker).0, Some((1, true)));
 }
+
+#[test]
+fn its_shell_wakes_it_for_the_next_probe_and_for_who_has_waited_long_enough() {
+    let mut bench = Bench::new();
+    let (core, _) = bench.core(session(1, 1, 50));
+    bench.deliver(core, &[definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45)]);
+    let has_all = Heartbeat { token: U32::new(1), ..Heartbeat::default() };
+    bench.deliver(core, &[Frame::seal(has_all)]);
+    let after = |bench: &Bench, ms| Some(bench.now.mono + Duration::from_millis(ms));
+    assert_eq!(bench.replica.next_deadline(), after(&bench, 1_000));
+    let querier = bench.querier();
+    bench.ask(querier, 46);
+    assert_eq!(bench.replica.next_deadline(), after(&bench, 100));
+}

@@ -143,3 +143,31 @@ proptest! {
         prop_assert_eq!(data, model);
     }
 }
+
+#[test]
+fn instruments_are_counted_as_rows_each_once() {
+    let ask = Query { symbol: padded("*"), ..query(Op::Instruments, 0) };
+    let plan = [A, B].map(|leaf| part(leaf, Op::Instruments, Availability::Ready));
+    let (mut gather, ids) = begun(&ask, &plan);
+    reply(&mut gather, &ids, A, &[definition(1), definition(0)]);
+    reply(&mut gather, &ids, B, &[definition(0), definition(2)]);
+    let (answer, data, _) = answer(&mut gather);
+    let end: &Ended = answer.frames.last().unwrap().view().unwrap();
+    assert_eq!((data.len(), end.rows.get()), (3, 3));
+}
+
+#[test]
+fn a_count_that_two_nodes_give_is_taken_once_if_they_agree() {
+    let ask = Query { symbol: padded("*"), ..query(Op::Count, 0) };
+    for (other, status) in [(7, EndStatus::Complete), (8, EndStatus::Failed)] {
+        let plan = [A, B].map(|leaf| part(leaf, Op::Count, Availability::Ready));
+        let (mut gather, ids) = begun(&ask, &plan);
+        for (leaf, trades) in [(A, 7), (B, other)] {
+            let counted = crate::wire::Counted { trades: U64::new(trades), ..Default::default() };
+            reply(&mut gather, &ids, leaf, &[Frame::seal(counted)]);
+        }
+        let answer = gather.poll_answer().unwrap();
+        let end: &Ended = answer.frames.last().unwrap().view().unwrap();
+        assert_eq!((answer.status, end.rows.get()), (status, u32::from(other == 7)));
+    }
+}

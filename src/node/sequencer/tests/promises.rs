@@ -132,3 +132,106 @@ fn a_replay_that_is_over_leaves_nothing_behind_that_can_wait() {
         assert!(!bench.core.connections.is_bulk(querier), "a quote would wait behind bulk");
     }
 }
+
+#[test]
+fn a_broker_that_holds_what_it_was_not_sent_is_told_once_and_then_fed() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    bench.deliver(exchange, &[quote(3, 0), quote(4, 0)]);
+    let (conn, core) = bench.greeted(1);
+    let ahead = Session { next_seq: U64::new(4), role: 0, ..core };
+    bench.deliver(conn, &[Frame::seal(ahead)]);
+    let told = *bench.read(conn)[0].view::<Session>().expect("a second SESSION");
+    assert_eq!(told.next_seq.get(), 1, "nothing was sent to it");
+    bench.deliver(conn, &[Frame::seal(ahead)]);
+    let frames = bench.read(conn);
+    assert!(frames.iter().any(|frame| frame.kind() == Some(Kind::Lineage)), "{frames:?}");
+}
+
+#[test]
+fn a_sign_of_life_says_no_more_of_the_last_values_than_was_said_before() {
+    let mut bench = Bench::new();
+    let exchange = bench.market();
+    bench.deliver(exchange, &[quote(3, 0)]);
+    let (broker, _) = bench.follower(1, 0);
+    bench.turn();
+    let (flags, token) = (U16::new(Flags::MORE), U32::new(Heartbeat::LIFE_TOKEN));
+    let question = Frame::seal(Heartbeat { flags, token, ..Heartbeat::default() });
+    let answered = |bench: &mut Bench| {
+        bench.read(broker);
+        bench.deliver(broker, &[question]);
+        let frames = bench.read(broker);
+        let beats = frames.iter().filter_map(Frame::view::<Heartbeat>);
+        let beat = *beats.filter(|beat| beat.token == token).last().expect("an answer");
+        (FeedStatus::of(beat.flags.get()), beat.sent_at.get() == bench.now.wall_ns)
+    };
+    assert_eq!(answered(&mut bench), (FeedStatus::Current, true));
+    bench.sleep_ms(10_000);
+    assert_eq!(answered(&mut bench), (FeedStatus::Stale, true), "the exchange is silent");
+}
+
+#[test]
+fn an_exchange_that_begins_beyond_its_own_end_is_left() {
+    for (next_seq, head, is_place) in [(5, 5, true), (6, 5, false), (5, 0, true), (0, 5, false)] {
+        let mut bench = Bench::new();
+        bench.actions.retain(|it| !matches!(it, Action::Dial { dial: EXCHANGE_DIAL, .. }));
+        let conn = bench.open(Origin::Dialed(EXCHANGE_DIAL));
+        bench.read(conn);
+        let (feed, next_seq, durable_seq) = (U64::new(FEED), U64::new(next_seq), U64::new(head));
+        let session = Session { feed, next_seq, durable_seq, ..Session::default() };
+        bench.deliver(conn, &[Frame::seal(session)]);
+        assert_eq!(bench.closes(conn), !is_place, "{session:?}");
+        assert_eq!(bench.core.exchange.failures(), u64::from(!is_place), "its breaker hears of it");
+    }
+}
+
+#[test]
+fn an_exchange_that_refuses_to_go_back_is_left_at_once() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.deliver(conn, &[quote(4, 0)]);
+    let (id, _) = resumes(&bench.read(conn))[0];
+    let refusal = Refusal::new(ErrorCode::Limit, id, "not now");
+    bench.deliver(conn, &[Frame::seal(refusal)]);
+    assert!(bench.closes(conn), "another session goes on by number");
+}
+
+#[test]
+fn a_follower_that_cannot_be_dialed_or_does_not_answer_is_dialed_again() {
+    let mut bench = Bench::new();
+    let dials = |bench: &mut Bench| {
+        let before = bench.actions.len();
+        let is_it = |it: &Action| matches!(it, Action::Dial { dial: DialId(1), .. });
+        bench.actions.retain(|it| !is_it(it));
+        before - bench.actions.len()
+    };
+    assert_eq!(dials(&mut bench), 1);
+    bench.sleep_ms(500);
+    assert_eq!(dials(&mut bench), 0, "it is on its way");
+    bench.core.handle_dial_failed(bench.now, DialId(1), DialFailure::Refused);
+    bench.sleep_ms(100);
+    assert_eq!(dials(&mut bench), 1);
+    let conn = bench.open(Origin::Dialed(DialId(1)));
+    bench.read(conn);
+    bench.sleep_ms(500);
+    let refusal = bench.read(conn).pop().and_then(|it| it.view::<Refusal>().copied());
+    assert_eq!(refusal.map(|it| it.code.get()), Some(ErrorCode::Deadline as u16));
+    assert!(bench.closes(conn));
+}
+
+#[test]
+fn a_journal_that_cannot_be_synced_ends_core_and_one_that_cannot_be_closed_is_told() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    assert_eq!(bench.core.failure(), None);
+    bench.disk.fail_sync_after(0);
+    bench.deliver(conn, &[quote(3, 0)]);
+    bench.sleep_ms(100);
+    bench.sleep_ms(100);
+    assert!(bench.core.failure().is_some_and(|text| text.starts_with("the journal ")));
+    let mut bench = Bench::new();
+    bench.market();
+    bench.disk.fail_sync_after(0);
+    bench.core.handle_stop(bench.now);
+    assert!(bench.core.failure().is_some_and(|text| text.contains("not closed cleanly")));
+}

@@ -162,7 +162,7 @@ fn a_sign_of_life_says_no_more_of_the_last_values_than_was_said_before() {
         bench.deliver(broker, &[question]);
         let frames = bench.read(broker);
         let beats = frames.iter().filter_map(Frame::view::<Heartbeat>);
-        let beat = *beats.filter(|beat| beat.token == token).last().expect("an answer");
+        let beat = *beats.filter(|beat| beat.token == token).next_back().expect("an answer");
         (FeedStatus::of(beat.flags.get()), beat.sent_at.get() == bench.now.wall_ns)
     };
     assert_eq!(answered(&mut bench), (FeedStatus::Current, true));

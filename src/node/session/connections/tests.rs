@@ -55,7 +55,7 @@ fn from(slot: u32, host: u8) -> (ConnId, IpAddr) {
 
 /// Connections from an address until one is refused; how many there are.
 fn fill_from(connections: &mut Connections<()>, first: u32, host: u8) -> u32 {
-    for count in 0.. {
+    for count in 0..=u32::try_from(limits::CONNECTIONS_MAX).unwrap() {
         let (id, address) = from(first + count, host);
         connections.insert_from(now(0), id, address);
         if connections.get(id).is_none() {

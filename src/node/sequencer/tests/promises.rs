@@ -161,8 +161,8 @@ fn a_sign_of_life_says_no_more_of_the_last_values_than_was_said_before() {
         bench.read(broker);
         bench.deliver(broker, &[question]);
         let frames = bench.read(broker);
-        let beats = frames.iter().filter_map(Frame::view::<Heartbeat>);
-        let beat = *beats.filter(|beat| beat.token == token).next_back().expect("an answer");
+        let mut beats = frames.iter().filter_map(Frame::view::<Heartbeat>);
+        let beat = *beats.rfind(|beat| beat.token == token).expect("an answer");
         (FeedStatus::of(beat.flags.get()), beat.sent_at.get() == bench.now.wall_ns)
     };
     assert_eq!(answered(&mut bench), (FeedStatus::Current, true));

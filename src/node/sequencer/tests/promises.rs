@@ -235,3 +235,15 @@ fn a_journal_that_cannot_be_synced_ends_core_and_one_that_cannot_be_closed_is_to
     bench.core.handle_stop(bench.now);
     assert!(bench.core.failure().is_some_and(|text| text.contains("not closed cleanly")));
 }
+
+#[test]
+fn a_number_that_only_an_earlier_session_gave_an_instrument_means_none_now() {
+    let mut bench = Bench::new();
+    let conn = bench.market();
+    bench.deliver(conn, &[quote(3, 1)]);
+    bench.close(conn, CloseReason::Reset);
+    let conn = bench.exchange(FEED, 4, &[ahead(0, "PETR4")]);
+    bench.deliver(conn, &[quote(4, 1)]);
+    assert!(bench.closes(conn), "it may be any instrument");
+    assert_eq!(bench.kept(), [3]);
+}

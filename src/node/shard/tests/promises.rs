@@ -77,3 +77,16 @@ fn its_status_says_what_it_holds_and_how_far_it_is() {
     ];
     assert_eq!(bench.shard.status(bench.now).told(), expected);
 }
+
+#[test]
+fn a_question_in_the_turn_of_a_frame_finds_that_frame() {
+    let (mut bench, core) = Bench::fed();
+    let querier = bench.querier();
+    bench.shard.handle_frames(bench.now, core, &[trade(3, 0, 1)]);
+    let ask = question(1, Op::Last, "ABEV3", 10, 0, u64::MAX);
+    bench.shard.handle_frames(bench.now, querier, &[ask]);
+    let frames = bench.read(querier);
+    let end = frames.last().and_then(Frame::view::<Ended>).expect("an END");
+    assert_eq!((end.status, end.rows.get(), end.as_of.get()), (0, 1, 4));
+    assert_eq!(frames.iter().filter(|frame| frame.kind() == Some(Kind::Trade)).count(), 1);
+}

@@ -56,6 +56,8 @@ CLOSURES = 'filter|any|all|position|rposition|is_some_and|is_none_or|take_while|
 SIMULATOR = 'sim'
 # Tests that take fewer seconds share a process.
 QUICK = 0.2
+# Seconds that a test gets beside ten times its own.
+GRACE = 2
 SKIPPED = ('is_planted', 'debug_assert', 'assert!', 'assert_eq!', 'log::', 'cfg!(')
 
 
@@ -434,14 +436,17 @@ class Program:
         kept.write_text(json.dumps([key, listed]))
         print(f'{self.name}: {len(self.known)} tests, {sum(it[0] for it in self.known):.0f} s', flush=True)
 
-    def finds(self, number, module, only_quick):
+    def finds(self, number, place, only_quick):
         """What finds this mutant, if anything does. (that, whether any test comes to its place)"""
         coming = [(taken, test) for taken, test, reached in self.known if reached is None or number in reached]
         quick = [it for it in coming if it[0] < QUICK]
-        own = [it for it in quick if it[1].startswith(module)]
-        others = [it for it in quick if it not in own]
-        for batch in [own] * bool(own) + [others] * bool(others) + [[it] for it in coming[len(quick):]] * (not only_quick):
-            found = self.run([test for _, test in batch], number, 10 * sum(taken for taken, _ in batch) + 5)
+        # The nearest first: most mutants are found by them.
+        near = [it for it in quick if it[1].startswith(place)]
+        own = [it for it in quick if it not in near and it[1].startswith(place.split('::')[0])]
+        others = [it for it in quick if it not in near and it not in own]
+        slow = [[it] for it in coming[len(quick):]] * (not only_quick)
+        for batch in filter(None, [near, own, others, *slow]):
+            found = self.run([test for _, test in batch], number, 10 * sum(taken for taken, _ in batch) + GRACE)
             if found:
                 return found, True
         return None, bool(coming)
@@ -476,10 +481,10 @@ class Simulator(Program):
         self.taken, self.reached = time.monotonic() - begun, {int(it) for it in notes.read_text().split()}
         print(f'{self.name}: {self.days} days, {self.taken:.0f} s', flush=True)
 
-    def finds(self, number, module, only_quick):
+    def finds(self, number, place, only_quick):
         if number not in self.reached:
             return None, False
-        return self.run([], number, 10 * self.taken + 5), True
+        return self.run([], number, 10 * self.taken + GRACE), True
 
 
 def main():
@@ -529,10 +534,11 @@ def main():
                 number = next(todo, None)
             if number is None:
                 return
-            found, is_reached, module = None, False, mutants[number - 1][0].split('/')[0]
+            path = mutants[number - 1][0].split('/')
+            found, is_reached, module, place = None, False, path[0], '::'.join(path[:2]).removesuffix('.rs')
             for program in programs:
                 if not found:
-                    found, comes = program.finds(number, module, chosen.quick)
+                    found, comes = program.finds(number, place, chosen.quick)
                     is_reached |= comes
             with lock:
                 count = counts.setdefault(module, [0, 0, 0])

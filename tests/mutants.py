@@ -9,6 +9,7 @@ is left out. The tree is not changed: a copy is, in --work.
     tests/mutants.py log storage                    all mutants of src/log/ and src/storage/
     tests/mutants.py node --sample 200 --seed 1     200 of them, drawn from this seed
     tests/mutants.py log --then durability          survivors meet these integration tests too
+    tests/mutants.py node --then sim --days 30      survivors meet the simulator: the days of the seeds 0 to 29
 
 The places: a function returns at once with a plain value; a condition or a term of one is negated; a comparison
 takes its boundary to the other side; a number next to `+`, `-`, `*` or `/` is one more; a statement is left out. A test
@@ -51,8 +52,12 @@ pub fn ge<A: PartialOrd<B> + ?Sized, B: ?Sized>(n: u32, a: &A, b: &B) -> bool { 
 '''
 COMPARISONS = {'<': 'lt', '<=': 'le', '>': 'gt', '>=': 'ge'}
 CLOSURES = 'filter|any|all|position|rposition|is_some_and|is_none_or|take_while|skip_while|partition_point|find|retain|take_if|then_some'
+# The simulator is a package of its own, and not a test of the library's.
+SIMULATOR = 'sim'
 # Tests that take fewer seconds share a process.
 QUICK = 0.2
+# Seconds that a test gets beside ten times its own.
+GRACE = 2
 SKIPPED = ('is_planted', 'debug_assert', 'assert!', 'assert_eq!', 'log::', 'cfg!(')
 
 
@@ -247,6 +252,49 @@ def run(command, **more):
     return subprocess.run(command, text=True, capture_output=True, **more)
 
 
+class Limit(threading.Thread):
+    """Kills a process that takes too long. What counts is what it computes, and what it waits for by itself: on a
+    machine that others keep busy it also waits for a processor, and that is no fault of the mutant."""
+
+    def __init__(self, process, within):
+        super().__init__(daemon=True)
+        self.process, self.within, self.is_over, self.end = process, within, False, threading.Event()
+        self.start()
+
+    def look(self):
+        """Seconds on a processor so far, and whether a thread wants one."""
+        # Behind the name, which may have any characters.
+        fields = lambda path: path.read_text().rpartition(')')[2].split()
+        own = pathlib.Path(f'/proc/{self.process.pid}')
+        computed = sum(int(it) for it in fields(own / 'stat')[11:13])
+        wants = any(fields(thread / 'stat')[0] in 'RD' for thread in (own / 'task').iterdir())
+        return computed / os.sysconf('SC_CLK_TCK'), wants
+
+    def run(self):
+        spent, before, at = 0, 0, time.monotonic()
+        while not self.end.wait(min(0.5, max(0.05, self.within - spent))):
+            try:
+                computed, wants = self.look()
+            except (OSError, IndexError):
+                continue
+            now = time.monotonic()
+            spent += computed - before if wants else max(computed - before, now - at)
+            before, at = computed, now
+            if spent > self.within:
+                self.is_over = True
+                try:
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+                return
+
+    def cancel(self):
+        """The process has ended. Whether it was killed."""
+        self.end.set()
+        self.join()
+        return self.is_over
+
+
 def replace(path, text):
     """Writes a file unless it has this text. A file that stays as it is costs no build."""
     if not path.exists() or path.read_text() != text:
@@ -270,8 +318,8 @@ def files_of(modules):
     for module in modules:
         for path in sorted((ROOT / 'src' / module).rglob('*.rs')):
             name = path.relative_to(ROOT / 'src').as_posix()
-            # Tests, and what stands in for a disk in them.
-            if not re.search(r'(^|/)(tests|model)(/|\.rs$)|_tests\.rs$|/model/|log/memory\.rs', name):
+            # Tests, what stands in for a disk in them, and programs of their own.
+            if not re.search(r'(^|/)(tests|model|examples)(/|\.rs$)|_tests(/|\.rs$)|/model/|log/memory\.rs', name):
                 yield name
 
 
@@ -295,11 +343,15 @@ def build(work, modules, beside, integration, jobs):
             replace(work / 'src' / name, mutated(name, (ROOT / 'src' / name).read_text(), mutants))
         replace(work / 'src/mutant.rs', SWITCH)
         replace(work / 'src/lib.rs', root[:place] + '#[doc(hidden)] pub mod mutant;\n' + root[place:])
-        targets = ['--lib'] + [it for name in integration for it in ('--test', name)]
-        command = ['cargo', 'test', '--offline', '--package', 'pregao', '--no-run', '--message-format=json', '-j', str(jobs)]
-        built = run(command + targets, cwd=work, env=environment)
+        targets = ['--lib'] + [it for name in integration if name != SIMULATOR for it in ('--test', name)]
+        command = ['cargo', 'test', '--offline', '--no-run', '--message-format=json', '-j', str(jobs), '--package']
+        built = run(command + ['pregao'] + targets, cwd=work, env=environment)
+        printed = built.stdout
+        if built.returncode == 0 and SIMULATOR in integration:
+            built = run(command + ['pregao-sim'], cwd=work, env=environment)
+            printed += built.stdout
         programs, lines, said = {}, set(), []
-        for line in built.stdout.splitlines():
+        for line in printed.splitlines():
             message = json.loads(line) if line.startswith('{') else {}
             if message.get('executable') and message['profile']['test']:
                 programs[message['target']['name']] = message['executable']
@@ -340,16 +392,14 @@ class Program:
         command = [self.path, '--exact', *tests, '--test-threads', '1']
         process = subprocess.Popen(command, env={**self.environment, **chosen}, text=True, cwd=self.work,
                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-        over = threading.Timer(within, lambda: os.killpg(process.pid, signal.SIGKILL))
-        over.start()
+        limit = Limit(process, within)
         found = None
         for line in process.stdout:
             failed = re.match(r'test (\S+).* \.\.\. (.*)FAILED', line)
             if failed:
                 found = failed.group(1)
                 break
-        is_late = not over.is_alive()
-        over.cancel()
+        is_late = limit.cancel()
         try:
             if found:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -386,17 +436,55 @@ class Program:
         kept.write_text(json.dumps([key, listed]))
         print(f'{self.name}: {len(self.known)} tests, {sum(it[0] for it in self.known):.0f} s', flush=True)
 
-    def finds(self, number, module, only_quick):
+    def finds(self, number, place, only_quick):
         """What finds this mutant, if anything does. (that, whether any test comes to its place)"""
         coming = [(taken, test) for taken, test, reached in self.known if reached is None or number in reached]
         quick = [it for it in coming if it[0] < QUICK]
-        own = [it for it in quick if it[1].startswith(module)]
-        others = [it for it in quick if it not in own]
-        for batch in [own] * bool(own) + [others] * bool(others) + [[it] for it in coming[len(quick):]] * (not only_quick):
-            found = self.run([test for _, test in batch], number, 10 * sum(taken for taken, _ in batch) + 5)
+        # The nearest first: most mutants are found by them.
+        near = [it for it in quick if it[1].startswith(place)]
+        own = [it for it in quick if it not in near and it[1].startswith(place.split('::')[0])]
+        others = [it for it in quick if it not in near and it not in own]
+        slow = [[it] for it in coming[len(quick):]] * (not only_quick)
+        for batch in filter(None, [near, own, others, *slow]):
+            found = self.run([test for _, test in batch], number, 10 * sum(taken for taken, _ in batch) + GRACE)
             if found:
                 return found, True
         return None, bool(coming)
+
+
+class Simulator(Program):
+    """The simulator. It runs some days with a mutant, until the first one that breaks an invariant."""
+
+    def __init__(self, days, *rest):
+        super().__init__(*rest)
+        self.days = days
+
+    def run(self, tests, number, within, notes=None):
+        chosen = {'PREGAO_MUTANT': str(number), **({'PREGAO_REACHED': str(notes)} if notes else {})}
+        command = [self.path, '--seeds', str(self.days), '--jobs', '1']
+        process = subprocess.Popen(command, env={**self.environment, **chosen}, text=True, cwd=self.work,
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        limit = Limit(process, within)
+        found = next((it for it in (re.match(r'(seed \d+): ', line) for line in process.stdout) if it), None)
+        is_late = limit.cancel()
+        if found:
+            process.kill()
+        code = process.wait()
+        return f'sim {found.group(1)}' if found else 'time' if is_late else 'death' if code else None
+
+    def survey(self, filters):
+        notes = self.work / 'reached'
+        notes.unlink(missing_ok=True)
+        begun = time.monotonic()
+        if failed := self.run([], 0, 3_600, notes):
+            sys.exit(f'the simulator fails without a mutant: {failed}')
+        self.taken, self.reached = time.monotonic() - begun, {int(it) for it in notes.read_text().split()}
+        print(f'{self.name}: {self.days} days, {self.taken:.0f} s', flush=True)
+
+    def finds(self, number, place, only_quick):
+        if number not in self.reached:
+            return None, False
+        return self.run([], number, 10 * self.taken + GRACE), True
 
 
 def main():
@@ -405,6 +493,7 @@ def main():
     options.add_argument('--tests', nargs='*', default=[], help='filters of the library\'s tests; all unless given')
     options.add_argument('--beside', nargs='*', help='the modules that these need; the others are not compiled')
     options.add_argument('--then', nargs='*', default=[], help='integration tests for those that survive')
+    options.add_argument('--days', type=int, default=30, help='days of `--then sim`')
     options.add_argument('--quick', action='store_true', help=f'only tests that take less than {QUICK} s: a first look')
     options.add_argument('--sample', type=int)
     options.add_argument('--seed', type=int, default=1)
@@ -431,7 +520,8 @@ def main():
     # In an order of their own, so that what has been tried at any time is a fair sample.
     numbers = random.Random(chosen.seed).sample(numbers, min(chosen.sample or len(numbers), len(numbers)))
     print(f'{len(mutants)} mutants, {len(numbers)} to try', flush=True)
-    programs = [Program(name, built[name], work, environment) for name in ('pregao', *chosen.then)]
+    programs = [Simulator(chosen.days, name, built[name], work, environment) if name == SIMULATOR
+                else Program(name, built[name], work, environment) for name in ('pregao', *chosen.then)]
     for program in programs:
         program.survey(chosen.tests if program.name == 'pregao' else [])
     counts, lock = {}, threading.Lock()
@@ -444,10 +534,11 @@ def main():
                 number = next(todo, None)
             if number is None:
                 return
-            found, is_reached, module = None, False, mutants[number - 1][0].split('/')[0]
+            path = mutants[number - 1][0].split('/')
+            found, is_reached, module, place = None, False, path[0], '::'.join(path[:2]).removesuffix('.rs')
             for program in programs:
                 if not found:
-                    found, comes = program.finds(number, module, chosen.quick)
+                    found, comes = program.finds(number, place, chosen.quick)
                     is_reached |= comes
             with lock:
                 count = counts.setdefault(module, [0, 0, 0])

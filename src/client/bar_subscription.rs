@@ -223,3 +223,107 @@ impl BarSubscription {
         Some(rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::thread::{self, JoinHandle};
+
+    use super::*;
+    use crate::client::LocalBroker;
+    use crate::client::tests::{read, write};
+    use crate::feed::Pattern;
+    use crate::wire::{Ended, I64, InstrumentId, Refusal, Run, Session, Trade, U16};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A trade of one unit; its price is its seq.
+    fn trade(instrument: InstrumentId, seq: u64, second: u64) -> Trade {
+        Trade {
+            instrument: instrument.into(),
+            seq: U64::new(seq),
+            ts_event: U64::new(second * SECOND),
+            price: I64::new(i64::try_from(seq).unwrap()),
+            qty: U64::new(1),
+            ..Trade::default()
+        }
+    }
+
+    /// An aggregator that has these trades, everything before `as_of`, and answers for `span` at most at once. Where
+    /// it was asked for, in order.
+    fn aggregator(
+        trades: Vec<Trade>,
+        span: u64,
+        as_of: u64,
+    ) -> (SocketAddr, JoinHandle<Vec<(u64, u64)>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = move |stream: &mut TcpStream| {
+            let mut asked = Vec::new();
+            read(stream);
+            write(stream, &[Frame::seal(Session::default())]);
+            while let Some(frame) = read(stream) {
+                let Some(&Query { id, from, to, .. }) = frame.view::<Query>() else { continue };
+                asked.push((from.get(), to.get()));
+                let status = EndStatus::Failed as u8;
+                let code = U16::new(ErrorCode::Limit as u16);
+                if to.get() - from.get() > span {
+                    let refusal =
+                        Refusal::new(ErrorCode::Limit, id.get(), "more than one answer may have");
+                    let end = Ended { id, status, code, ..Ended::default() };
+                    write(stream, &[Frame::seal(refusal), Frame::seal(end)]);
+                    continue;
+                }
+                let range = from.get()..to.get();
+                let rows = trades.iter().filter(|it| range.contains(&it.ts_event.get()));
+                let mut frames = vec![Frame::seal(Run { id, ..Run::default() })];
+                frames.extend(rows.map(|it| Frame::seal(*it)));
+                frames.push(Frame::seal(Ended { id, as_of: U64::new(as_of), ..Ended::default() }));
+                write(stream, &frames);
+            }
+            asked
+        };
+        let thread = thread::spawn(move || serve(&mut listener.accept().unwrap().0));
+        (address, thread)
+    }
+
+    /// The bar of the first minute, of which a subscription sees the last trades only, and where history was asked for.
+    fn first_bar(span: u64, as_of: u64) -> (LiveBar, Vec<(u64, u64)>) {
+        let mut broker = LocalBroker::start().unwrap();
+        let petr4 = broker.define("PETR4").unwrap();
+        let before = [(2, 10), (3, 11), (4, 20)].map(|(seq, second)| trade(petr4, seq, second));
+        before.iter().for_each(|it| broker.publish_trade(*it).unwrap());
+        let (address, asked) = aggregator(before.to_vec(), span, as_of);
+        let pattern = BarPattern { pattern: Pattern::new("*", 0).unwrap(), seconds: 60 };
+        let nobody = broker.address();
+        let mut bars =
+            BarSubscription::open(broker.address(), nobody, address, vec![pattern], None).unwrap();
+        // The snapshot has come.
+        let soon = bars.clock().now().mono + std::time::Duration::from_millis(200);
+        assert_eq!(bars.next_before(soon).unwrap(), None);
+        for (seq, second) in [(5, 30), (6, 61)] {
+            broker.publish_trade(trade(petr4, seq, second)).unwrap();
+        }
+        let far = bars.clock().now().mono + std::time::Duration::from_secs(40);
+        let Some(BarEvent::Bar(told)) = bars.next_before(far).unwrap() else { panic!("no bar") };
+        drop(bars);
+        (told, asked.join().unwrap())
+    }
+
+    #[test]
+    fn a_bar_under_way_is_completed_from_history_in_as_many_questions_as_it_takes() {
+        for (span, most) in [(u64::MAX, 1), (7 * SECOND, 40)] {
+            let (told, asked) = first_bar(span, 1_000);
+            assert!(!told.is_incomplete, "{told:?}");
+            let bar = (told.bar.trades, told.bar.open, told.bar.close, told.bar.volume);
+            assert_eq!(bar, (4, 2, 5, 4));
+            assert!((1..=most).contains(&asked.len()), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_history_that_is_not_as_far_as_the_subscription_completes_no_bar() {
+        let (told, asked) = first_bar(u64::MAX, 4);
+        assert!(told.is_incomplete && asked.len() > 1, "{told:?}, {asked:?}");
+    }
+}

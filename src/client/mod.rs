@@ -23,6 +23,8 @@ mod nonblocking;
 mod publisher;
 mod query_client;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 pub use bar_subscription::{BarEvent, BarSubscription};
 pub use connection::{ClientError, Connection};

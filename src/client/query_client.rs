@@ -257,7 +257,7 @@ mod tests {
     use zerocopy::IntoBytes;
 
     use super::*;
-    use crate::wire::{FRAME_BYTES, Op, Session, Trade, U16, as_frames};
+    use crate::wire::{Definition, FRAME_BYTES, Heartbeat, Op, Session, Trade, U16, as_frames};
 
     /// The next frame that the client sends.
     fn read(stream: &mut TcpStream) -> Frame {
@@ -305,5 +305,50 @@ mod tests {
         let answer = query_client.ask(&[query], wait).unwrap().remove(0);
         assert_eq!((answer.status(), answer.rows.len()), (EndStatus::Complete, 1));
         node.join().unwrap();
+    }
+
+    #[test]
+    fn questions_carry_their_deadline_and_answers_name_their_instruments() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let node = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            read(&mut stream);
+            stream.write_all(Frame::seal(Session::default()).as_bytes()).unwrap();
+            let beat = Heartbeat {
+                token: U32::new(7),
+                flags: U16::new(Flags::MORE),
+                ..Heartbeat::default()
+            };
+            stream.write_all(Frame::seal(beat).as_bytes()).unwrap();
+            let asked = *read(&mut stream).view::<Query>().unwrap();
+            // The client reads the question of the node now.
+            let answered = *read(&mut stream).view::<Heartbeat>().unwrap();
+            let petr4 = Definition::new(U32::new(5).into(), "PETR4".parse().unwrap(), 2);
+            let refusal = Refusal::new(ErrorCode::Stopping, 0, "this node stops");
+            let answer = [
+                Frame::seal(Run { id: asked.id, ..Run::default() }),
+                Frame::seal(petr4).delivered(Flags::SNAPSHOT),
+                Frame::seal(Trade { instrument: U32::new(5), ..Trade::default() }),
+                Frame::seal(Ended { id: asked.id, ..Ended::default() }),
+                Frame::seal(refusal),
+            ];
+            stream.write_all(answer.as_bytes()).unwrap();
+            (asked.deadline_us.get(), answered.token.get(), answered.flags.get())
+        });
+        let wait = Duration::from_secs(20);
+        let mut query_client = QueryClient::open("a node", address, wait).unwrap();
+        let query = Query { op: Op::Last as u8, ..Query::default() };
+        let answer = query_client.ask(&[query], wait).unwrap().remove(0);
+        assert_eq!((answer.rows.len(), answer.definitions.len()), (1, 1));
+        let named = query_client.symbols().symbol(answer.rows[0].instrument());
+        assert_eq!(named.map(|symbol| symbol.to_string()).as_deref(), Some("PETR4"));
+        assert_eq!(node.join().unwrap(), (20_000_000, 7, 0));
+        // What is said of the connection ends every question on it.
+        let refused = query_client.ask(&[query], wait).unwrap_err();
+        let is_it = |it: &ClientError| {
+            matches!(it, ClientError::Refused { code: Some(ErrorCode::Stopping), .. })
+        };
+        assert!(is_it(&refused), "{refused}");
     }
 }

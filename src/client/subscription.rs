@@ -146,3 +146,44 @@ impl Iterator for Subscription {
         self.next_before(Mono(u64::MAX)).transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::LocalBroker;
+    use crate::feed::Pattern;
+    use crate::wire::Kind;
+
+    #[test]
+    fn it_waits_until_the_deadline_and_no_longer_and_says_where_it_is() {
+        let mut broker = LocalBroker::start().unwrap();
+        let petr4 = broker.define("PETR4").unwrap();
+        broker.define("VALE3").unwrap();
+        let pattern = Pattern::new("PETR*", Kind::Trade.mask()).unwrap();
+        let request = Request { from_seq: Some(Seq::FIRST), ..Request::market(vec![pattern]) };
+        let mut subscription =
+            Subscription::open(broker.address(), broker.address(), request).unwrap();
+        let next = |subscription: &mut Subscription, wait: Duration| {
+            let deadline = subscription.clock().now().mono + wait;
+            let event = subscription.next_before(deadline).unwrap();
+            (event, subscription.clock().now().mono.since(deadline))
+        };
+        // What comes with the subscription.
+        while next(&mut subscription, Duration::from_millis(200)).0.is_some() {}
+        let (event, late) = next(&mut subscription, Duration::from_millis(50));
+        assert_eq!(event, None);
+        assert!(late < Duration::from_secs(20));
+        let begun = subscription.clock().now().mono;
+        next(&mut subscription, Duration::from_millis(50));
+        let waited = subscription.clock().now().mono.since(begun);
+        assert!(waited >= Duration::from_millis(50), "{waited:?}");
+        assert_eq!(subscription.matched(), Some(1));
+        broker.trade(petr4, &[38_410_000_000]).unwrap();
+        let (event, _) = next(&mut subscription, Duration::from_secs(20));
+        let Some(Event::Data(frame)) = event else { panic!("{event:?}") };
+        assert_eq!(subscription.next_seq(), Some(frame.next_seq()));
+        assert_eq!(frame.next_seq().get(), broker.next_seq());
+    }
+}

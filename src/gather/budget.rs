@@ -96,3 +96,52 @@ impl Budgets {
         self.hedges.is_ample()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many more can be taken.
+    fn count(mut take: impl FnMut() -> bool) -> u32 {
+        (0..1_000_000).take_while(|_| take()).count().try_into().unwrap()
+    }
+
+    #[test]
+    fn savings_are_spent_and_a_question_is_earned_by_many() {
+        let mut budgets = Budgets::default();
+        assert_eq!(count(|| budgets.take_probe()), PROBE_THOUSANDTHS_MAX / QUESTION);
+        let failovers = FAILOVER_THOUSANDTHS_MAX / QUESTION;
+        let hedges = HEDGE_THOUSANDTHS_MAX / QUESTION;
+        assert!(budgets.has_ample_hedges());
+        // A failover is paid as a hedge when its own savings are spent.
+        assert_eq!(count(|| budgets.take_failover()), failovers + hedges);
+        assert!(!budgets.take_hedge() && !budgets.has_ample_hedges());
+        for (per_ask, take) in [
+            (PROBE_THOUSANDTHS_PER_ASK, Budgets::take_probe as fn(&mut Budgets) -> bool),
+            (HEDGE_THOUSANDTHS_PER_ASK, Budgets::take_hedge),
+        ] {
+            let asks = count(|| {
+                budgets.earn();
+                !take(&mut budgets)
+            });
+            assert!(
+                asks + 1 >= QUESTION / per_ask - QUESTION / HEDGE_THOUSANDTHS_PER_ASK,
+                "{asks}"
+            );
+            assert!(asks < QUESTION.div_ceil(per_ask), "{asks}");
+        }
+    }
+
+    #[test]
+    fn more_than_half_of_the_savings_is_ample_and_no_more_is_saved_than_the_most() {
+        let mut budget = Budget::new(400, 4_000);
+        budget.earn();
+        assert!(budget.take() && budget.is_ample());
+        assert!(budget.take() && !budget.is_ample(), "half is not more than half");
+        assert_eq!(count(|| budget.take()), 2);
+        (0..2).for_each(|_| budget.earn());
+        assert!(!budget.take());
+        budget.earn();
+        assert!(budget.take());
+    }
+}

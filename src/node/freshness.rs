@@ -139,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn the_figure_is_the_age_and_less_than_0_where_it_is_not_known() {
+        let mut freshness = Freshness::default();
+        assert_eq!(freshness.figure_ms(now(5)), -1);
+        freshness.begin(now(10));
+        assert!(freshness.poll(now(10)).is_some());
+        freshness.note(&answer());
+        assert_eq!(freshness.figure_ms(now(17)), 7);
+    }
+
+    #[test]
     fn who_is_asked_regularly_is_not_behind() {
         let mut freshness = Freshness::default();
         freshness.begin(now(0));

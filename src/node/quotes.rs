@@ -410,4 +410,30 @@ mod tests {
         }
         assert_eq!(named(&all), (0..3_000).collect::<Vec<_>>());
     }
+
+    #[test]
+    fn more_instruments_than_an_answer_may_have_are_refused_and_not_cut_off() {
+        let symbols: Vec<String> =
+            (0..=limits::QUOTES_PER_ANSWER_MAX).map(|it| format!("S{it}")).collect();
+        let mut bench = Bench::new(&symbols.iter().map(String::as_str).collect::<Vec<_>>());
+        bench.ask(&["*"], 0);
+        let frames = bench.piece(0);
+        let refusal = frames[0].view::<Refusal>().expect("a refusal");
+        assert_eq!((frames.len(), refusal.code.get()), (1, ErrorCode::Limit as u16));
+        assert!(bench.desk.is_idle());
+    }
+
+    #[test]
+    fn a_question_that_is_stopped_is_not_answered_and_leaves_its_place() {
+        let mut bench = Bench::new(&["PETR4"]);
+        bench.ask(&["PETR4"], 101);
+        assert!(bench.desk.has_open(5));
+        bench.desk.stop(6);
+        assert!(!bench.desk.is_idle(), "another one");
+        bench.desk.stop(5);
+        bench.desk.settle(&mut bench.places);
+        bench.as_of = 101;
+        assert!(bench.piece(1_000_000).is_empty() && bench.desk.is_idle());
+        assert_eq!((bench.places.open.total(), bench.places.waiting.total()), (0, 0));
+    }
 }

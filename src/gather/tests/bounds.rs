@@ -1,7 +1,10 @@
 //! Askers that leave or ask what cannot be gathered, and each bound.
 
 use super::*;
-use crate::limits::{GATHER_FRAMES_MAX, GATHER_FRAMES_TOTAL_MAX, GATHER_LEAVES_MAX, GATHERS_MAX};
+use crate::limits::{
+    GATHER_FRAMES_MAX, GATHER_FRAMES_TOTAL_MAX, GATHER_LEAVES_MAX, GATHER_QUESTIONS_MAX,
+    GATHERS_MAX,
+};
 
 #[test]
 fn a_client_that_leaves_stops_its_questions_and_gets_no_answer() {
@@ -119,4 +122,57 @@ fn queries_that_cannot_be_gathered_are_refused_and_leave_nothing_behind() {
     gather.begin_query(START, CLIENT, &good, &plan(Op::Last)).unwrap();
     assert_eq!(gather.begin_query(START, CLIENT, &good, &plan(Op::Last)), Err(AdmissionError::Id));
     assert_eq!(gather.counts().refused, 7);
+}
+
+#[test]
+fn questions_to_all_nodes_are_bounded_together() {
+    let mut gather = Gather::new();
+    let leaves = (0..u32::try_from(GATHER_LEAVES_MAX).unwrap()).map(LeafId);
+    let parts: Vec<PartPlan> =
+        leaves.map(|leaf| part(leaf, Op::Last, Availability::Ready)).collect();
+    for client in 0..(GATHER_QUESTIONS_MAX / GATHER_LEAVES_MAX) as u64 {
+        gather.begin_query(START, client, &query(Op::Last, 0), &parts).unwrap();
+    }
+    assert_eq!(std::iter::from_fn(|| gather.poll_request()).count(), GATHER_QUESTIONS_MAX);
+    let one = &parts[..1];
+    let refused = gather.begin_query(START, 5_000, &query(Op::Last, 0), one).unwrap_err();
+    assert_eq!(refused, AdmissionError::InFlight);
+    gather.client_left(0);
+    assert!(gather.begin_query(START, 5_000, &query(Op::Last, 0), one).is_ok());
+}
+
+#[test]
+fn the_last_frame_that_has_room_is_taken() {
+    let mut gather = Gather::new();
+    gather.begin_query(START, CLIENT, &query(Op::Last, 0), &plan(Op::Last)[1..2]).unwrap();
+    gather.in_flight.assume_frames(GATHER_FRAMES_TOTAL_MAX - 1);
+    let id = gather.poll_request().unwrap().id();
+    assert_eq!(gather.row(A, id, &trade(1, 1)), FrameOutcome::Taken);
+    assert_eq!(gather.poll_answer(), None);
+    assert_eq!(gather.row(A, id, &trade(2, 2)), FrameOutcome::Taken);
+    assert_eq!(gather.poll_answer().unwrap().code, Some(ErrorCode::Limit));
+}
+
+#[test]
+fn what_comes_at_the_moment_of_the_answer_is_late_whatever_it_is() {
+    for what in 0..4 {
+        let (mut gather, ids) = begun(&query(Op::Last, 0), &plan(Op::Last)[1..2]);
+        let id = ids[&A];
+        let outcome = match what {
+            0 => gather.handle_end(A, id, &end(EndStatus::Complete, None), ms(95)),
+            1 => {
+                let refusal = Refusal::new(ErrorCode::Storage, id, "no");
+                gather.handle_refusal(A, id, &refusal, ms(95))
+            }
+            2 => gather.handle_request_failed(A, id, NodeStatus::Refused, ms(95)),
+            _ => {
+                gather.handle_leaf_lost(A, ms(95));
+                FrameOutcome::Late
+            }
+        };
+        assert_eq!(outcome, FrameOutcome::Late, "{what}");
+        let (answer, _, nodes) = answer(&mut gather);
+        assert_eq!(answer.code, Some(ErrorCode::Deadline), "{what}");
+        assert_eq!(nodes, [(NodeStatus::Timeout, 0)]);
+    }
 }

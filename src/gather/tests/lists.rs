@@ -143,3 +143,71 @@ proptest! {
         prop_assert_eq!(data, model);
     }
 }
+
+#[test]
+fn instruments_are_counted_as_rows_each_once() {
+    let ask = Query { symbol: padded("*"), ..query(Op::Instruments, 0) };
+    let plan = [A, B].map(|leaf| part(leaf, Op::Instruments, Availability::Ready));
+    let (mut gather, ids) = begun(&ask, &plan);
+    reply(&mut gather, &ids, A, &[definition(1), definition(0)]);
+    reply(&mut gather, &ids, B, &[definition(0), definition(2)]);
+    let (answer, data, _) = answer(&mut gather);
+    let end: &Ended = answer.frames.last().unwrap().view().unwrap();
+    assert_eq!((data.len(), end.rows.get()), (3, 3));
+}
+
+#[test]
+fn a_count_that_two_nodes_give_is_taken_once_if_they_agree() {
+    let ask = Query { symbol: padded("*"), ..query(Op::Count, 0) };
+    for (other, status) in [(7, EndStatus::Complete), (8, EndStatus::Failed)] {
+        let plan = [A, B].map(|leaf| part(leaf, Op::Count, Availability::Ready));
+        let (mut gather, ids) = begun(&ask, &plan);
+        for (leaf, trades) in [(A, 7), (B, other)] {
+            let counted = crate::wire::Counted { trades: U64::new(trades), ..Default::default() };
+            reply(&mut gather, &ids, leaf, &[Frame::seal(counted)]);
+        }
+        let answer = gather.poll_answer().unwrap();
+        let end: &Ended = answer.frames.last().unwrap().view().unwrap();
+        assert_eq!((answer.status, end.rows.get()), (status, u32::from(other == 7)));
+    }
+}
+
+#[test]
+fn bars_of_many_instruments_may_lack_those_of_a_node_that_is_away() {
+    for (symbol, status) in [("*", EndStatus::Partial), ("PETR4", EndStatus::Failed)] {
+        let ask = Query { symbol: padded(symbol), ..query(Op::Bars, Query::PARTIAL) };
+        let away = part(B, Op::Bars, Availability::Refused);
+        let plan = [part(A, Op::Bars, Availability::Ready), away];
+        let (mut gather, ids) = begun(&ask, &plan);
+        reply(&mut gather, &ids, A, &bar(60, 1));
+        let answer = gather.poll_answer().unwrap();
+        assert_eq!(answer.status, status, "{symbol}");
+    }
+}
+
+#[test]
+fn an_answer_covers_what_all_its_nodes_cover_and_says_when_each_answered() {
+    for (from, to, covered) in [(400, 900, (400, 500)), (500, 900, (0, 0)), (600, 900, (0, 0))] {
+        let plan = [A, B].map(|leaf| part(leaf, Op::Last, Availability::Ready));
+        let (mut gather, ids) = begun(&query(Op::Last, Query::EXPLAIN), &plan);
+        let covers = |from, to| Ended {
+            covered_from: U64::new(from),
+            covered_to: U64::new(to),
+            ..end(EndStatus::Complete, None)
+        };
+        for seq in 1..=2 {
+            assert_eq!(gather.row(A, ids[&A], &trade(seq, seq)), FrameOutcome::Taken);
+        }
+        let ends = [(A, covers(10, 500), ms(3)), (B, covers(from, to), ms(4))];
+        for (leaf, end, at) in ends {
+            assert_eq!(gather.handle_end(leaf, ids[&leaf], &end, at), FrameOutcome::Taken);
+        }
+        let (answer, _, _) = answer(&mut gather);
+        let last: &Ended = answer.frames.last().unwrap().view().unwrap();
+        assert_eq!((last.covered_from.get(), last.covered_to.get()), covered);
+        let told = answer.frames.iter().filter_map(Frame::view::<crate::wire::NodeExplain>);
+        let told: Vec<(u32, u32, u64)> =
+            told.map(|it| (it.answered_us.get(), it.frames.get(), it.bytes.get())).collect();
+        assert_eq!(told, [(3_000, 2, 128), (4_000, 0, 0)]);
+    }
+}

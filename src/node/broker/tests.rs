@@ -9,6 +9,7 @@ use crate::wire::{
     Quote, Refusal, Role, SnapshotEnd, Subscribe, Subscribed, Trade, U16, U64, as_frames,
 };
 
+mod conflated;
 mod continuity;
 mod fanouts;
 mod joins;

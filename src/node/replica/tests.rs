@@ -249,3 +249,170 @@ fn a_quote_that_may_have_been_followed_by_a_lost_one_is_stale() {
     bench.deliver(core, &[quote(0, 1).delivered(Flags::SNAPSHOT | Flags::STALE), beat(0, 2)]);
     assert_eq!(bench.quoted(asker).0, Some((1, true)));
 }
+
+#[test]
+fn its_shell_wakes_it_for_the_next_probe_and_for_who_has_waited_long_enough() {
+    let mut bench = Bench::new();
+    let (core, _) = bench.core(session(1, 1, 50));
+    bench.deliver(core, &[definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45)]);
+    let has_all = Heartbeat { token: U32::new(1), ..Heartbeat::default() };
+    bench.deliver(core, &[Frame::seal(has_all)]);
+    let after = |bench: &Bench, ms| Some(bench.now.mono + Duration::from_millis(ms));
+    assert_eq!(bench.replica.next_deadline(), after(&bench, 1_000));
+    let querier = bench.querier();
+    bench.ask(querier, 46);
+    assert_eq!(bench.replica.next_deadline(), after(&bench, 100));
+}
+
+/// Core, in an epoch with an identity.
+fn of_feed(feed: u64, epoch: u32, epoch_start: u64, options: u16) -> Session {
+    let (feed, options) = (U64::new(feed), U16::new(options));
+    Session { feed, options, ..session(epoch, epoch_start, 60) }
+}
+
+/// A replica that has the frames 40 to 45 of feed 7.
+fn followed() -> (Bench, ConnId) {
+    let mut bench = Bench::new();
+    let (core, _) = bench.core(of_feed(7, 1, 1, 0));
+    bench.deliver(core, &[definition(7, "PETR4").delivered(Flags::SNAPSHOT), beat(0, 45)]);
+    bench.deliver(core, &[quote(7, 45)]);
+    (bench, core)
+}
+
+#[test]
+fn another_sequence_is_taken_up_only_when_core_says_that_it_continues_this_one() {
+    for (start, options, wanted) in [(46, Session::CONTINUES, 46), (40, Session::CONTINUES, 0)] {
+        let (mut bench, old) = followed();
+        bench.replica.handle_close(bench.now, old, CloseReason::Reset);
+        let core = bench.open(of_feed(8, 2, start, 0));
+        let answer = *bench.read(core)[0].view::<Session>().unwrap();
+        assert_eq!((answer.feed.get(), answer.next_seq.get()), (7, 46), "it says where it stands");
+        assert_eq!(bench.replica.seat.holder(), None, "and follows nobody");
+        bench.deliver(core, &[Frame::seal(of_feed(8, 2, start, options))]);
+        let answer = *bench.read(core)[0].view::<Session>().unwrap();
+        assert_eq!((answer.feed.get(), answer.next_seq.get()), (8, wanted));
+    }
+    let (mut bench, old) = followed();
+    bench.replica.handle_close(bench.now, old, CloseReason::Reset);
+    let core = bench.open(of_feed(8, 2, 46, 0));
+    bench.read(core);
+    bench.deliver(core, &[Frame::seal(of_feed(8, 2, 46, 0))]);
+    let refusal = *bench.read(core)[0].view::<Refusal>().unwrap();
+    assert!(unpadded(&refusal.text).contains("not the sequence"));
+    // Core itself may refuse: its reason stands in the log.
+    let core = bench.open(of_feed(8, 2, 46, 0));
+    let why = Refusal::new(ErrorCode::Unexpected, 0, "this journal does not continue it");
+    bench.deliver(core, &[Frame::seal(why)]);
+    let mut actions = std::iter::from_fn(|| bench.replica.poll_action());
+    let is_told = |it: crate::node::Action| {
+        matches!(it, crate::node::Action::Log(Level::Error, text)
+            if text.contains("does not continue it") && text.contains("Restart this replica"))
+    };
+    assert!(actions.any(is_told));
+}
+
+#[test]
+fn what_core_never_sent_is_forgotten_when_it_says_so() {
+    let (mut bench, core) = followed();
+    let querier = bench.querier();
+    assert_eq!(bench.quoted(querier).0.map(|(seq, _)| seq), Some(45));
+    bench.deliver(core, &[Frame::seal(Session { next_seq: U64::new(45), ..of_feed(7, 1, 1, 0) })]);
+    let answers = bench.read(core);
+    let answer = answers.iter().find_map(Frame::view::<Session>).expect("an answer");
+    assert_eq!(answer.next_seq.get(), 0, "it begins with core's last values");
+    bench.ask(querier, 0);
+    let refusal = *bench.read(querier)[0].view::<Refusal>().unwrap();
+    assert_eq!(refusal.code.get(), ErrorCode::UnknownSymbol as u16);
+}
+
+#[test]
+fn a_core_that_gives_no_sign_of_life_is_displaced_and_told() {
+    let (mut bench, old) = followed();
+    bench.wait_ms(3_000);
+    let hello = of_feed(7, 1, 1, 0);
+    let early = bench.open(hello);
+    assert!(bench.read(early)[0].view::<Refusal>().is_some(), "the old one is asked first");
+    bench.wait_ms(2_000);
+    let core = bench.open(hello);
+    assert!(bench.read(core)[0].view::<Session>().is_some());
+    let refusal = bench.read(old).pop().unwrap();
+    assert_eq!(refusal.view::<Refusal>().unwrap().code.get(), ErrorCode::Silent as u16);
+}
+
+#[test]
+fn questions_that_are_stopped_or_whose_connection_ends_leave_their_places() {
+    let (mut bench, _) = followed();
+    let querier = bench.querier();
+    let stop = Query { id: U32::new(3), op: Op::Stop as u8, ..Query::default() };
+    for stops in [true, false] {
+        bench.ask(querier, 99);
+        assert!(bench.replica.has_open(querier, 3));
+        if stops {
+            bench.deliver(querier, &[Frame::seal(stop)]);
+            assert!(!bench.replica.has_open(querier, 3));
+        } else {
+            bench.replica.handle_close(bench.now, querier, CloseReason::PeerClosed);
+        }
+        let places = format!("{:?}", bench.replica.places);
+        assert_eq!(places, format!("{:?}", QuotePlaces::default()));
+    }
+    assert_eq!(bench.replica.next_deadline().map(|at| at > bench.now.mono), Some(true));
+}
+
+#[test]
+fn a_querier_that_does_not_read_is_not_read() {
+    let (mut bench, _) = followed();
+    let querier = bench.querier();
+    assert!(bench.replica.wants_bytes(querier));
+    let ask = |bench: &mut Bench| bench.ask(querier, 0);
+    for _ in 0..2_000 {
+        ask(&mut bench);
+        let head = bench.replica.outgoing(bench.now, querier).head.len();
+        if head >= limits::OUTBOX_BYTES_MAX / 2 {
+            break;
+        }
+        bench.replica.refill(bench.now, querier);
+    }
+    assert!(!bench.replica.wants_bytes(querier));
+    bench.read(querier);
+    assert!(bench.replica.wants_bytes(querier));
+}
+
+#[test]
+fn its_status_says_what_it_holds_and_whose_it_is() {
+    let (mut bench, core) = followed();
+    let has_all = Heartbeat { token: U32::new(1), ..Heartbeat::default() };
+    bench.deliver(core, &[Frame::seal(has_all), quote(7, 45)]);
+    bench.deliver(core, &[beat(0, 50)]);
+    bench.wait_ms(7);
+    let expected = [
+        "role core.1",
+        "quotes live",
+        "epoch_id 0000000000000007",
+        "behind_ms 7",
+        "publisher_up 1",
+        "epoch 1",
+        "next_seq 50",
+        "instruments 1",
+        "frames 2",
+        "duplicates 1",
+        "holes 1",
+        "connections 1",
+        "refused 0",
+        "local_faults 0",
+    ];
+    assert_eq!(bench.replica.status(bench.now).told(), expected);
+}
+
+#[test]
+fn who_finds_no_descriptor_is_told_and_a_fault_of_this_machine_is_counted() {
+    let mut bench = Bench::new();
+    let conn = ConnId { generation: 9, slot: 9 };
+    bench.replica.handle_open(bench.now, conn, Origin::Surplus(crate::node::ListenerId(0)));
+    let refusal = *bench.read(conn)[0].view::<Refusal>().unwrap();
+    assert_eq!(refusal.code.get(), ErrorCode::Limit as u16);
+    let closes = |it: crate::node::Action| it == crate::node::Action::Close(conn);
+    assert!(std::iter::from_fn(|| bench.replica.poll_action()).any(closes));
+    bench.replica.handle_local_fault(bench.now, crate::node::LocalFault::ProcessDescriptors);
+    assert_eq!(bench.replica.connections.local_faults(), 1);
+}

@@ -668,5 +668,6 @@ mod continuity;
 mod damage;
 mod ends;
 mod probes;
+mod promises;
 mod replays;
 mod trimming;

@@ -25,6 +25,13 @@ impl Status {
         self.texts.push((name.into(), text.into()));
     }
 
+    /// Everything in it, for tests.
+    #[cfg(test)]
+    pub(crate) fn told(&self) -> Vec<String> {
+        let texts = self.texts.iter().map(|(name, text)| format!("{name} {text}"));
+        texts.chain(self.metrics.iter().map(|(name, value)| format!("{name} {value}"))).collect()
+    }
+
     /// Sends it all as the answer to query `id`.
     pub fn send<P>(&self, connections: &mut Connections<P>, conn: ConnId, id: u32) {
         let id = U32::new(id);

@@ -592,4 +592,5 @@ mod feeders;
 mod freshness;
 mod holes;
 mod partition;
+mod promises;
 mod retention;

@@ -306,3 +306,90 @@ fn who_is_beyond_everything_and_names_no_epoch_has_nothing_of_this_sequence() {
     assert_eq!(gaps(&bench.resume(FIRST, Mode::Lossless, 1_000, 1_000)), [void(6)]);
     assert_eq!(gaps(&bench.resume(0, Mode::Lossless, 1_000, 0)), [void(6)], "it has nothing");
 }
+
+#[test]
+fn what_a_publisher_never_sent_is_taken_back_from_who_has_it() {
+    let (mut bench, core) = Bench::first_epoch();
+    let reader = bench.subscribe("*", Mode::Lossless, 1);
+    assert_eq!(data_seqs(&bench.read(reader)), [1, 2, 3, 4, 5]);
+    let again = |feed: u64, next_seq: u64| {
+        Frame::seal(Session {
+            role: Role::Publisher as u8,
+            source: MARKET,
+            feed: U64::new(feed),
+            epoch: U32::new(1),
+            epoch_start: U64::new(1),
+            next_seq: U64::new(next_seq),
+            ..Session::default()
+        })
+    };
+    bench.read(core);
+    bench.deliver(core, &[again(FIRST, 6)]);
+    assert_eq!(place(&bench.read(core)[0]), (FIRST, 1, 6));
+    assert!(gaps(&bench.read(reader)).is_empty(), "it has sent all of it");
+    bench.deliver(core, &[again(FIRST, 4)]);
+    assert_eq!(place(&bench.read(core)[0]), (FIRST, 1, 4));
+    assert_eq!(gaps(&bench.read(reader)), [(GapReason::Void as u8, 4, 5)]);
+    let actions: Vec<Action> = std::iter::from_fn(|| bench.broker.poll_action()).collect();
+    let is_told = |it: &Action| matches!(it, Action::Log(Level::Error, text) if text.contains("never sent it"));
+    assert!(actions.iter().any(is_told));
+    bench.deliver(core, &[trade(4, 1)]);
+    assert_eq!(data_seqs(&bench.read(reader)), [4]);
+    // Who comes now has nothing of what was taken back.
+    let late = bench.resume(FIRST, Mode::Lossless, 6, 0);
+    assert_eq!(gaps(&late), [(GapReason::Void as u8, 5, 5)]);
+    // Another epoch's SESSION has no place here.
+    bench.deliver(core, &[again(SECOND, 4)]);
+    assert!(bench.read(core).last().unwrap().view::<Refusal>().is_some());
+}
+
+#[test]
+fn a_publisher_that_gives_no_sign_of_life_is_displaced_and_told() {
+    let (mut bench, old) = Bench::first_epoch();
+    bench.wait_ms(3_000);
+    let (_, said) = bench.publisher(MARKET, FIRST, 1, 1);
+    assert!(said.view::<Refusal>().is_some(), "the old one is asked first");
+    bench.wait_ms(2_000);
+    let (_, said) = bench.publisher(MARKET, FIRST, 1, 1);
+    assert_eq!(place(&said), (FIRST, 1, 6));
+    let refusal = bench.read(old).pop().unwrap();
+    assert_eq!(refusal.view::<Refusal>().unwrap().code.get(), ErrorCode::Silent as u16);
+}
+
+#[test]
+fn the_status_of_a_broker_says_what_it_has_of_each_source() {
+    let (mut bench, core) = Bench::first_epoch();
+    bench.deliver(core, &[trade(5, 0)]);
+    bench.subscribe("PETR*", Mode::Lossless, 1);
+    bench.broker.note_kernel_bytes(1_000);
+    let memory = bench.broker.config.bytes_max(1, 1, 1_000);
+    let subscriber = BrokerConfig::subscriber_bytes_max(1_000);
+    assert!(subscriber > 1_000 && memory > 100 * subscriber, "{memory} {subscriber}");
+    let bounds = [("memory", memory), ("subscriber", subscriber)];
+    let bounds = bounds.map(|(what, bytes)| format!("{what}_bytes_bound {bytes}"));
+    let told = bench.broker.status(bench.now).told();
+    let (bound, others): (Vec<String>, Vec<String>) =
+        told.into_iter().partition(|it| it.contains("_bytes_bound"));
+    assert_eq!(bound, bounds);
+    let expected = [
+        "role broker",
+        "source.1.epoch_id 00000000000000a1",
+        "reactors 1",
+        "subscribers 1",
+        "connections 2",
+        "refused 0",
+        "local_faults 0",
+        "unread_closed 0",
+        "watch_list_bytes 288",
+        "source.1.publisher_up 1",
+        "source.1.stale 0",
+        "source.1.epoch 1",
+        "source.1.next_seq 6",
+        "source.1.instruments 2",
+        "source.1.frames 5",
+        "source.1.duplicates 1",
+        "source.1.gaps_told 0",
+        "source.1.stalls 0",
+    ];
+    assert_eq!(others, expected);
+}

@@ -48,3 +48,38 @@ fn the_reason_of_a_refusal_follows_a_half_sent_frame() {
     let (frames, _) = as_frames(&bytes[24..]);
     assert!(frames[0].view::<Refusal>().is_some());
 }
+
+fn from(slot: u32, host: u8) -> (ConnId, IpAddr) {
+    (ConnId { generation: 1, slot }, IpAddr::from([10, 0, 0, host]))
+}
+
+/// Connections from an address until one is refused; how many there are.
+fn fill_from(connections: &mut Connections<()>, first: u32, host: u8) -> u32 {
+    for count in 0..=u32::try_from(limits::CONNECTIONS_MAX).unwrap() {
+        let (id, address) = from(first + count, host);
+        connections.insert_from(now(0), id, address);
+        if connections.get(id).is_none() {
+            let (frames, _) = as_frames(connections.outbox(id));
+            let refusal = frames[0].view::<Refusal>().unwrap();
+            assert_eq!(refusal.code.get(), ErrorCode::Limit as u16);
+            connections.remove(id);
+            return count;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn an_address_has_its_share_of_connections_and_gets_it_back() {
+    let mut connections = Connections::<()>::default();
+    let most = fill_from(&mut connections, 0, 1);
+    assert_eq!(most as usize, limits::CONNECTIONS_MAX / 2, "the rest is for others");
+    let (other, address) = from(most, 2);
+    connections.insert_from(now(0), other, address);
+    assert!(connections.get(other).is_some());
+    connections.remove(other);
+    for slot in 0..most {
+        connections.remove(from(slot, 1).0);
+    }
+    assert_eq!(fill_from(&mut connections, 0, 1), most);
+}

@@ -194,6 +194,7 @@ impl Figures {
             "p99_us": us(intended, 0.99),
             "p999_us": us(intended, 0.999),
             "max_us": us(intended, 1.0),
+            "p99_us_by_round": self.p99_ns.iter().map(|ns| micros(*ns).round()).collect::<Vec<_>>(),
             "p50_since_sent_us": us(sent, 0.5),
             "p99_since_sent_us": us(sent, 0.99),
             "seconds": self.seconds.map(Spread::json),

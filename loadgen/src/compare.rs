@@ -20,7 +20,7 @@ use crate::run::{Failure, Load, Outcome, RunSpec, run};
 use crate::scenario::{Offer, Shape, shapes};
 use crate::search::Search;
 use crate::target::Target;
-use crate::{hardship, restart};
+use crate::{hardship, live_first, restart};
 
 /// What is measured without being asked for: the scenarios that peers take part in.
 const DEFAULT: [Scenario; 4] =
@@ -78,6 +78,8 @@ pub(crate) fn compare(
             Scenario::LateJoin => hardship::late_join(&mut comparison)?,
             Scenario::Many => hardship::many(&mut comparison)?,
             Scenario::Churn => hardship::churn(&mut comparison)?,
+            Scenario::Joins => live_first::joins(&mut comparison)?,
+            Scenario::Replays => live_first::replays(&mut comparison)?,
             Scenario::Restart => restart::restart(&mut comparison)?,
             _ => {
                 for shape in shapes(scenario, flags.subscribers as usize) {

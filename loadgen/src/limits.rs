@@ -83,6 +83,24 @@ pub(crate) const RESTART_RATE: u64 = 200;
 pub(crate) const RESTART_MAX: Duration = Duration::from_secs(30);
 /// Dials in one turn of the restart scenario.
 pub(crate) const DIALS_PER_TURN_MAX: usize = 200;
+/// Ticks a second of the scenarios about those who can wait.
+pub(crate) const TICKS_RATE: u64 = 1_000;
+/// Instruments that tick there: no list of a joiner has one of them.
+pub(crate) const TICKED_INSTRUMENTS: u32 = 100;
+/// Longest that such a scenario can take; its ticks go on for as long as it does.
+pub(crate) const TICKS_SPAN_MAX: Duration = Duration::from_hours(24);
+/// Subscribers with long lists that join at once.
+pub(crate) const JOINS: usize = 1_000;
+/// Clients that read replays.
+pub(crate) const REPLAY_READERS: [usize; 2] = [300, 1_000];
+/// Frames of the journal that they read.
+pub(crate) const JOURNAL_FRAMES: u64 = 200_000;
+/// Rounds of such a scenario.
+pub(crate) const ROUNDS: u16 = 5;
+/// Shortest span of one of its phases: its 99th percentile has 40 ticks above it.
+pub(crate) const PHASE_MIN: Duration = Duration::from_secs(4);
+/// Time between two phases, in which a node closes those that have left.
+pub(crate) const PHASE_REST: Duration = Duration::from_secs(1);
 /// How long a peer may take to listen.
 pub(crate) const PEER_START_MAX: Duration = Duration::from_secs(5);
 /// How long a peer may take to stop before it is ended.
@@ -91,5 +109,6 @@ pub(crate) const PEER_STOP_MAX: Duration = Duration::from_secs(2);
 const _: () = {
     assert!(CARRY_BYTES_MAX * 4 <= READ_BYTES);
     assert!(SKEW_MESSAGES_MAX.is_power_of_two() && CHECKSUM_EVERY.is_power_of_two());
+    assert!(TICKED_INSTRUMENTS.is_multiple_of(10), "the prefixes of a list cover ten each");
     assert!(INSTRUMENTS_MAX <= InstrumentIndex::LAST.get(), "an instrument's index has 24 bits");
 };

@@ -14,6 +14,7 @@ mod hdr_log;
 mod late;
 mod leftovers;
 mod limits;
+mod live_first;
 mod measure;
 mod options;
 mod pace;

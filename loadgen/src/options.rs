@@ -130,6 +130,10 @@ pub(crate) enum Scenario {
     LateJoin,
     /// A whole `pregao all` whose broker is killed under its subscribers
     Restart,
+    /// Our broker: ticks while 1,000 subscribers with 1,024 patterns each join
+    Joins,
+    /// Our core and broker: ticks while 300, then 1,000 clients read replays
+    Replays,
     /// Our broker: 19,000 subscribers beside --subscribers
     Many,
     /// Our broker: subscribers that leave and come back
@@ -158,10 +162,12 @@ pub(crate) struct CompareFlags {
     #[arg(long, value_name = "T", default_value = "1",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: u16,
-    /// Repeats of each figure, of which the median counts [default: 1; hardship 3]
+    /// Repeats of each figure, of which the median counts [default: 1; hardship 3; joins and
+    /// replays 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=99))]
     pub(crate) repeat: Option<u16>,
-    /// Messages a second of hardship, late-join, many and churn [default: 1000, 100, 5, 400]
+    /// Messages a second of hardship, late-join, many, churn, joins and replays [default: 1000, 100, 5, 400,
+    /// 1000, 1000]
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) rate: Option<u64>,
     /// Share of the subscribers that never read, in hardship

@@ -102,6 +102,8 @@ pub(crate) fn shapes(scenario: Scenario, subscribers: usize) -> Vec<Shape> {
         Scenario::Hardship
         | Scenario::LateJoin
         | Scenario::Restart
+        | Scenario::Joins
+        | Scenario::Replays
         | Scenario::Many
         | Scenario::Churn => Vec::new(),
     }

@@ -124,8 +124,12 @@ impl Sockets {
         let Some(connection) = self.get_mut(id) else { return };
         let is_dialing = matches!(connection.state, State::Dialing { .. });
         connection.has_read_end |= event.is_read_closed() || event.is_error();
-        // One that was not blocked says this with every event: what its node has, the node has said.
-        let has_room = event.is_writable() && std::mem::replace(&mut connection.is_blocked, false);
+        // One that was not blocked says this with every event: what its node has, the node has said. One whose half
+        // we have ended says it however full it is.
+        let is_lingering = matches!(connection.state, State::Lingering { .. });
+        let has_room = event.is_writable()
+            && !is_lingering
+            && std::mem::replace(&mut connection.is_blocked, false);
         if is_dialing {
             self.dialed.push_back(id);
         } else if has_room {

@@ -156,6 +156,11 @@ impl Bench {
 
     fn dial(&mut self, to: SocketAddr, within: Duration) {
         self.node.connections.dial(DialId(1), to, within);
+        self.finish();
+    }
+
+    /// Does what the node wants, without waiting for an event.
+    fn finish(&mut self) {
         let now = self.reactor.clock.now();
         self.reactor.turn.finish(&mut self.reactor.sockets, &mut self.node, now);
     }
@@ -232,6 +237,31 @@ fn the_reason_of_a_refusal_outruns_the_reset_of_unread_bytes() {
     let answer = reader.join().unwrap();
     let refusal = as_frames(&answer).0[0];
     assert_eq!(refusal.view::<Refusal>().unwrap().code.get(), ErrorCode::BadFrame as u16);
+}
+
+#[test]
+fn the_kernel_keeps_nothing_for_a_closed_peer_that_does_not_read() {
+    let small = SocketOptions { send_buffer_bytes: Some(4096), notsent_lowat_bytes: None };
+    let mut bench = Bench::with(small);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&bench.address.into()).unwrap();
+    let mut peer = TcpStream::from(socket);
+    peer.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let frames = [frame(); 4096];
+    peer.write_all(frames.as_bytes()).unwrap();
+    bench.turn_until(|bench| bench.node.frames == frames.len());
+    let conn = bench.node.opened[0].0;
+    assert!(bench.reactor.sockets.get(conn).unwrap().is_blocked);
+    bench.node.connections.refuse(conn, ErrorCode::Limit, "you read nothing");
+    bench.finish();
+    assert_eq!(bench.node.closed, [CloseReason::Ours]);
+    bench.turn_until(|bench| bench.reactor.sockets.connections.is_empty());
+    // What it had taken is there, and nothing that the kernel held for it comes behind.
+    let mut echoed = Vec::new();
+    let end = peer.read_to_end(&mut echoed).unwrap_err();
+    assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+    assert!(echoed.len() <= bench.node.sent, "{}", echoed.len());
 }
 
 #[test]

@@ -4,13 +4,14 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
 use pregao::node::sequencer::MARKET_SOURCE;
 use pregao::wire::{
-    Flags, Frame, Gap, Heartbeat, Kind, Refusal, Role, Session, SnapshotEnd, Subscribe, U16, U64,
-    as_frames, padded, unpadded,
+    FRAME_BYTES, Flags, Frame, Gap, Heartbeat, Kind, Refusal, Role, Session, SnapshotEnd,
+    Subscribe, U16, U32, U64, as_frames, padded, unpadded,
 };
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
@@ -31,39 +32,62 @@ const RARE: &str = "trade.HAPV3";
 const GROWTH_KIB_MAX: u64 = (STALLED * 256) as u64;
 
 /// What a subscriber has been given, checked as it comes.
-struct Subscriber {
+pub(super) struct Subscriber {
     stream: mio::net::TcpStream,
     bytes: Vec<u8>,
     is_full_feed: bool,
     /// The next `seq` of a full feed, once the snapshot has ended.
-    next_seq: Option<u64>,
-    frames: u64,
+    pub(super) next_seq: Option<u64>,
+    pub(super) frames: u64,
     /// Frames that it was told it will not get.
-    announced: u64,
+    pub(super) announced: u64,
+}
+
+/// How often somebody says that it lives. Who gets a busy feed is never asked.
+pub(super) const BEAT_EVERY: Duration = Duration::from_secs(10);
+
+/// What it says.
+pub(super) fn sign_of_life() -> [u8; FRAME_BYTES] {
+    let beat = Heartbeat { token: U32::new(1), ..Heartbeat::default() };
+    Frame::seal(beat).as_bytes().try_into().unwrap()
+}
+
+/// Connects and subscribes. Nothing is read.
+pub(super) fn subscribe(
+    address: SocketAddr,
+    text: &str,
+    receive_buffer: Option<usize>,
+) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes).unwrap();
+    }
+    socket.connect_timeout(&address.into(), PATIENCE).unwrap();
+    let mut stream = TcpStream::from(socket);
+    let session =
+        Session { role: Role::Subscriber as u8, name: padded("crowd"), ..Session::default() };
+    let (kinds, pattern) = match text.strip_prefix("trade.") {
+        Some(symbol) => (Kind::Trade.mask(), symbol),
+        None => (0, text),
+    };
+    let subscribe = Subscribe {
+        source: MARKET_SOURCE,
+        kinds: U16::new(kinds),
+        pattern: padded(pattern),
+        ..Subscribe::default()
+    };
+    stream.write_all(Frame::seal(session).as_bytes()).unwrap();
+    stream.write_all(Frame::seal(subscribe).as_bytes()).unwrap();
+    stream
 }
 
 impl Subscriber {
-    fn open(address: SocketAddr, text: &str, receive_buffer: Option<usize>) -> Subscriber {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        if let Some(bytes) = receive_buffer {
-            socket.set_recv_buffer_size(bytes).unwrap();
-        }
-        socket.connect_timeout(&address.into(), PATIENCE).unwrap();
-        let mut stream = TcpStream::from(socket);
-        let session =
-            Session { role: Role::Subscriber as u8, name: padded("crowd"), ..Session::default() };
-        let (kinds, pattern) = match text.strip_prefix("trade.") {
-            Some(symbol) => (Kind::Trade.mask(), symbol),
-            None => (0, text),
-        };
-        let subscribe = Subscribe {
-            source: MARKET_SOURCE,
-            kinds: U16::new(kinds),
-            pattern: padded(pattern),
-            ..Subscribe::default()
-        };
-        stream.write_all(Frame::seal(session).as_bytes()).unwrap();
-        stream.write_all(Frame::seal(subscribe).as_bytes()).unwrap();
+    pub(super) fn open(
+        address: SocketAddr,
+        text: &str,
+        receive_buffer: Option<usize>,
+    ) -> Subscriber {
+        let stream = subscribe(address, text, receive_buffer);
         stream.set_nonblocking(true).unwrap();
         Subscriber {
             stream: mio::net::TcpStream::from_std(stream),
@@ -135,15 +159,43 @@ impl Subscriber {
 }
 
 /// The subscribers, and the one thread that reads them.
-struct Crowd {
+pub(super) struct Crowd {
     poll: Poll,
-    members: Vec<Subscriber>,
+    pub(super) members: Vec<Subscriber>,
+    /// When they next say that they live.
+    beat: Deadline,
 }
 
 impl Crowd {
-    /// Reads whoever has something until `is_enough`.
-    fn read_until(&mut self, what: &str, mut is_enough: impl FnMut(&[Subscriber]) -> bool) {
+    pub(super) fn new() -> Crowd {
+        let beat = Deadline::after(BEAT_EVERY);
+        Crowd { poll: Poll::new().unwrap(), members: Vec::new(), beat }
+    }
+
+    /// Reads who has something now.
+    pub(super) fn read_now(&mut self) {
+        self.turn(Duration::ZERO);
+    }
+
+    fn turn(&mut self, longest: Duration) {
         let mut events = Events::with_capacity(1024);
+        self.poll.poll(&mut events, Some(longest)).unwrap();
+        for event in &events {
+            self.members[event.token().0].read();
+        }
+        if self.beat.is_over() {
+            self.beat = Deadline::after(BEAT_EVERY);
+            // Whoever has no room for it has something to send, which says the same.
+            self.members.iter_mut().for_each(|it| drop(it.stream.write(&sign_of_life())));
+        }
+    }
+
+    /// Reads whoever has something until `is_enough`.
+    pub(super) fn read_until(
+        &mut self,
+        what: &str,
+        mut is_enough: impl FnMut(&[Subscriber]) -> bool,
+    ) {
         let deadline = Deadline::after(PATIENCE);
         while !is_enough(&self.members) {
             if deadline.is_over() {
@@ -155,18 +207,30 @@ impl Crowd {
                     &seen[..8]
                 );
             }
-            self.poll.poll(&mut events, Some(Duration::from_millis(200))).unwrap();
-            for event in &events {
-                self.members[event.token().0].read();
-            }
+            self.turn(Duration::from_millis(200));
         }
     }
 
-    fn add(&mut self, mut member: Subscriber) {
+    pub(super) fn add(&mut self, mut member: Subscriber) {
         let token = Token(self.members.len());
         self.poll.registry().register(&mut member.stream, token, Interest::READABLE).unwrap();
         self.members.push(member);
     }
+}
+
+/// So many descriptors for one test, and no other test that needs thousands meanwhile: the limit is the process's.
+/// `None`, with a word, where they are not allowed.
+pub(super) fn descriptors(wanted: u64) -> Option<MutexGuard<'static, ()>> {
+    static THOUSANDS: Mutex<()> = Mutex::new(());
+    // A test that failed has closed what it had.
+    let turn = THOUSANDS.lock().unwrap_or_else(PoisonError::into_inner);
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < wanted) {
+        println!("skipped: {wanted} descriptors are not allowed here");
+        return None;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    Some(turn)
 }
 
 fn resident_kib(pid: i32) -> u64 {
@@ -177,19 +241,13 @@ fn resident_kib(pid: i32) -> u64 {
 
 #[test]
 fn a_crowd_with_members_that_never_read_and_a_broker_without_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = SUBSCRIBERS as u64 * 2;
-    if limit.maximum.is_some_and(|maximum| maximum < wanted) {
-        println!("skipped: {wanted} descriptors are not allowed here");
-        return;
-    }
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let Some(_descriptors) = descriptors(SUBSCRIBERS as u64 * 2) else { return };
     let place = std::sync::Arc::new(super::system::Place::new());
     place.configure("[broker]\nring_frames = 1024\n");
     let system = System::start_at(place, &["--rate", "2000", "--chaos", "off"]);
     let address = system.place.address("broker");
 
-    let mut crowd = Crowd { poll: Poll::new().unwrap(), members: Vec::new() };
+    let mut crowd = Crowd::new();
     let stalled: Vec<Subscriber> =
         (0..STALLED).map(|_| Subscriber::open(address, "*", Some(4096))).collect();
     for number in 0..SUBSCRIBERS - STALLED {
@@ -197,12 +255,7 @@ fn a_crowd_with_members_that_never_read_and_a_broker_without_descriptors() {
         crowd.add(Subscriber::open(address, pattern, None));
         if number % 64 == 0 {
             // Whoever takes everything must not fall behind while the others come.
-            crowd.read_until("the crowd comes", |_| true);
-            let mut events = Events::with_capacity(1024);
-            crowd.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-            for event in &events {
-                crowd.members[event.token().0].read();
-            }
+            crowd.read_now();
         }
     }
     crowd.read_until("everybody has a snapshot", |members| {

@@ -347,6 +347,10 @@ impl ReportRequest {
             },
             age_ms: quote.map(age),
             rows,
+            asked: match self.question {
+                Question::Bars { from, to, .. } => from..to,
+                _ => 0..u64::MAX,
+            },
             complete: answer.status() == EndStatus::Complete,
             nodes: answer.nodes.iter().map(node_share).collect(),
         })
@@ -419,6 +423,7 @@ mod tests {
             quote: None,
             quote_source: QuoteSource::None,
             age_ms: None,
+            asked: 0..u64::MAX,
             rows: Rows::History(Vec::new()),
             complete,
             nodes: Vec::new(),

@@ -1,5 +1,7 @@
 //! `pregao report`: one symbol's answer as JSON or as tables.
 
+use std::ops::Range;
+
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -91,6 +93,9 @@ pub struct Report {
     pub age_ms: Option<u64>,
     /// History or bars.
     pub rows: Rows,
+    /// Which times were asked for, the first included and the first excluded. A bar that begins before them or ends
+    /// behind them has only its trades within.
+    pub asked: Range<u64>,
     /// Whether nothing is missing.
     pub complete: bool,
     /// Every node asked, and every one left out on purpose.
@@ -106,9 +111,24 @@ struct ReportJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     history: Option<Vec<FrameJson<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    bars: Option<Vec<BarJson>>,
+    bars: Option<Vec<AskedBarJson>>,
     complete: bool,
     nodes: Vec<NodeShareJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct AskedBarJson {
+    #[serde(flatten)]
+    bar: BarJson,
+    cut: bool,
+}
+
+impl Report {
+    /// Whether only a part of the bar was asked for.
+    fn cuts(&self, bar: &Bar) -> bool {
+        let end = bar.start.saturating_add(bar.interval_ns);
+        bar.start < self.asked.start || end > self.asked.end
+    }
 }
 
 #[derive(Serialize)]
@@ -163,7 +183,11 @@ pub fn report_json(report: &Report) -> String {
     let (history, bars) = match &report.rows {
         Rows::History(frames) => (Some(frames.iter().filter_map(object).collect()), None),
         Rows::Bars(bars) => {
-            (None, Some(bars.iter().map(|bar| BarJson::new(bar, report.decimals)).collect()))
+            let asked = |bar| {
+                let cut = report.cuts(bar);
+                AskedBarJson { bar: BarJson::new(bar, report.decimals), cut }
+            };
+            (None, Some(bars.iter().map(asked).collect()))
         }
     };
     let nodes = report.nodes.iter().map(NodeShareJson::new);
@@ -196,7 +220,7 @@ fn rows_table(report: &Report) -> String {
     let quote = quote_line(report);
     let rows = match &report.rows {
         Rows::History(frames) => history_table(frames, report.decimals),
-        Rows::Bars(bars) => bars_table(bars, report.decimals),
+        Rows::Bars(bars) => bars_table(bars, report),
     };
     rows.map_or(quote.clone(), |rows| format!("{quote}\n\n{rows}"))
 }
@@ -267,7 +291,8 @@ fn history_table(frames: &[Frame], decimals: u8) -> Option<String> {
     table(&["TIME", "SIDE", "PRICE", "QTY", "TRADE", "SEQ", ""], 2, rows.collect())
 }
 
-fn bars_table(bars: &[Bar], decimals: u8) -> Option<String> {
+fn bars_table(bars: &[Bar], report: &Report) -> Option<String> {
+    let decimals = report.decimals;
     let shown = |units| price(units, decimals).unwrap_or_else(|| "-".to_owned());
     let rows = bars.iter().map(|bar| {
         vec![
@@ -279,11 +304,18 @@ fn bars_table(bars: &[Bar], decimals: u8) -> Option<String> {
             bar.volume.to_string(),
             bar.trades.to_string(),
             bar.vwap().map_or_else(|| "-".to_owned(), |vwap| rounded(vwap, decimals + 1)),
+            if report.cuts(bar) { CUT.to_owned() } else { String::new() },
         ]
     });
-    let header = ["START", "OPEN", "HIGH", "LOW", "CLOSE", "VOLUME", "TRADES", "VWAP"];
-    table(&header, 1, rows.collect())
+    let header = ["START", "OPEN", "HIGH", "LOW", "CLOSE", "VOLUME", "TRADES", "VWAP", ""];
+    let shown = table(&header, 1, rows.collect())?;
+    let has_cut = bars.iter().any(|bar| report.cuts(bar));
+    let note = "cut: --from or --to lies within the bar, which has only its trades on this side";
+    Some(if has_cut { format!("{shown}\n{note}") } else { shown })
 }
+
+/// Stands beside a bar of which only a part was asked for.
+const CUT: &str = "cut";
 
 pub(super) fn nodes_table(nodes: &[NodeShare]) -> Option<String> {
     let rows = nodes.iter().map(|share| {
@@ -311,6 +343,7 @@ mod tests {
             quote: Some(Frame::seal(quote())),
             quote_source: QuoteSource::Stale,
             age_ms: Some(1500),
+            asked: 0..u64::MAX,
             rows: Rows::History(vec![Frame::seal(trade())]),
             complete: false,
             nodes: vec![
@@ -363,7 +396,7 @@ mod tests {
         };
         assert_eq!(
             report_json(&empty),
-            r#"{"symbol":"PETR4","quote":null,"quote_source":"none","age_ms":null,"bars":[{"start":60,"start_text":"1970-01-01T00:00:00.000000060Z","open":"10.00","high":"12.00","low":"9.00","close":"11.00","volume":3,"volume_text":"3","trades":2,"vwap":"10.666666667"}],"complete":true,"nodes":[]}"#
+            r#"{"symbol":"PETR4","quote":null,"quote_source":"none","age_ms":null,"bars":[{"start":60,"start_text":"1970-01-01T00:00:00.000000060Z","open":"10.00","high":"12.00","low":"9.00","close":"11.00","volume":3,"volume_text":"3","trades":2,"vwap":"10.666666667","cut":false}],"complete":true,"nodes":[]}"#
         );
     }
 
@@ -387,7 +420,17 @@ incomplete: the nodes above say what is missing";
         let with_bars = reports_table(&[&with_bars]);
         assert!(with_bars.contains("VWAP"), "{with_bars}");
         assert!(with_bars.contains("10.667"), "{with_bars}");
-        assert!(!with_bars.contains("incomplete"));
+        assert!(!with_bars.contains("incomplete") && !with_bars.contains("cut"));
+        assert!(with_bars.lines().all(|line| line == line.trim_end()), "{with_bars}");
+        // The bar is of 60 ns to 60 s and 60 ns.
+        let end = 60_000_000_060;
+        for (asked, is_cut) in [(60..end, false), (61..u64::MAX, true), (0..end - 1, true)] {
+            let report = Report { rows: bars(), asked, ..report() };
+            assert_eq!(report_json(&report).contains(r#""cut":true"#), is_cut);
+            let text = reports_table(&[&report]);
+            assert_eq!(text.contains("cut: --from or --to lies within the bar"), is_cut, "{text}");
+            assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+        }
     }
 
     #[test]

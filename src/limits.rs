@@ -1,6 +1,9 @@
 //! Every bound of the system, decided before anything is built on it.
 
 mod checks;
+mod tapes;
+
+pub use tapes::*;
 
 use std::time::Duration;
 
@@ -141,24 +144,6 @@ pub const BREAKER_REPORTS_WAITING_MAX: usize = 64;
 
 /// Parts that a partition can be made of.
 pub const PARTITIONS_MAX: u16 = 1_024;
-
-/// Events of one tape and of one schedule. At 64 bytes a frame and 8 an offset, a full schedule
-/// takes 1.1 GiB; a day of one exchange's most active shares stays well below.
-pub const TAPE_EVENTS_MAX: usize = 16 << 20;
-
-/// Bytes that one tape may have after decompression: the event bound in the largest record that
-/// the readers know (88 bytes), so that a compressed bomb ends with an error and not with the disk.
-pub const TAPE_BYTES_MAX: u64 = 88 * TAPE_EVENTS_MAX as u64;
-
-/// Bytes of a DBN file's metadata, which are read at once. Room for 100,000 symbol mappings.
-pub const TAPE_METADATA_BYTES_MAX: u32 = 32 << 20;
-
-/// From a tape's first event to its last. A damaged time field shows as an error, not as a replay
-/// that waits for years.
-pub const TAPE_SPAN_MAX: Duration = Duration::from_hours(24 * 400);
-
-/// Tapes that one schedule merges.
-pub const TAPES_MAX: usize = 256;
 
 /// Longest wait that the exchange's misbehaviour may be configured with.
 pub const CHAOS_WAIT_MAX: Duration = Duration::from_hours(1);
@@ -399,6 +384,9 @@ pub const SCAN_TRADES_MAX: u64 = 1 << 28;
 /// What may wait to be sent to one peer before it is taken for one that does not read. Its questions
 /// are not read any more long before.
 pub const UNREAD_BYTES_MAX: usize = 16 * OUTBOX_BYTES_MAX;
+
+/// How far in event time a cancellation may be from its trade: exchanges number trades anew each day.
+pub const CANCEL_REACH: Duration = Duration::from_hours(24);
 
 /// How long after its end, in event time, a live bar waits for late trades before it is reported.
 pub const LIVE_BAR_GRACE: Duration = Duration::from_secs(1);

@@ -223,6 +223,11 @@ impl Block {
         self.price.reaches(price) && self.qty.reaches(qty)
     }
 
+    /// How far the nearest of its event times may be from this one.
+    pub(crate) fn distance(&self, ts: u64) -> u64 {
+        ts.saturating_sub(self.ts_max).max(self.ts_min.saturating_sub(ts))
+    }
+
     /// Bytes of the copy.
     pub(crate) fn copy_bytes(&self) -> usize {
         self.values.as_ref().map_or(0, |values| values.len())

@@ -45,23 +45,37 @@ pub(super) fn known(head: &[u8]) -> Option<&'static str> {
     found.map(|(_, what)| *what).or_else(|| is_utf16().then_some(KNOWN[5].1))
 }
 
+/// The bytes of a tape, whatever they are compressed by.
+enum Inside<'a, R: BufRead> {
+    Plain(R),
+    Zstd(DynReader<'a, R>),
+    Gzip(MultiGzDecoder<R>),
+}
+
+impl<R: BufRead> Read for Inside<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Inside::Plain(reader) => reader.read(buffer),
+            Inside::Zstd(reader) => reader.read(buffer),
+            Inside::Gzip(reader) => reader.read(buffer),
+        }
+    }
+}
+
 /// The bytes inside, whatever they are compressed by, and the first of them.
-pub(super) fn unpacked<'a, R: BufRead + 'a>(
-    reader: R,
-) -> Result<(Vec<u8>, Box<dyn BufRead + 'a>), TapeError> {
+pub(super) fn unpacked(reader: impl BufRead) -> Result<(Vec<u8>, impl BufRead), TapeError> {
     let (head, reader) = peek(reader)?;
     let is_skippable = head.first().is_some_and(|first| first & 0xF0 == ZSTD_SKIPPABLE_MAGIC[0])
         && head.get(1..4) == Some(&ZSTD_SKIPPABLE_MAGIC[1..]);
-    let inside: Box<dyn Read + 'a> = if head.starts_with(&ZSTD_MAGIC) || is_skippable {
+    let inside = if head.starts_with(&ZSTD_MAGIC) || is_skippable {
         let inside = DynReader::with_buffer(reader, Compression::Zstd);
-        Box::new(inside.map_err(|error| TapeError::Metadata(error.to_string()))?)
+        Inside::Zstd(inside.map_err(|error| TapeError::Metadata(error.to_string()))?)
     } else if head.starts_with(&GZIP_MAGIC) {
-        Box::new(MultiGzDecoder::new(reader))
+        Inside::Gzip(MultiGzDecoder::new(reader))
     } else {
-        return Ok((head, Box::new(reader)));
+        Inside::Plain(reader)
     };
-    let (head, reader) = peek(BufReader::new(inside))?;
-    Ok((head, Box::new(reader)))
+    peek(BufReader::new(inside))
 }
 
 /// The first bytes of a reader, and the reader as if nobody had looked.

@@ -1,12 +1,15 @@
 //! Core's breakers as a machine: an exchange driven by hand, virtual time, no socket.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::*;
-use crate::breaker::{Reason, State};
+use crate::breaker::{self, Reason, State};
 use crate::limits;
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
+use crate::market::partition::Partition;
 use crate::node::LocalFault;
 use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{

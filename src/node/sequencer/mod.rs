@@ -18,6 +18,7 @@
 
 mod answers;
 mod breaker_changes;
+mod config;
 mod damage;
 mod exchange;
 mod followers;
@@ -27,19 +28,16 @@ mod replays;
 mod reports;
 mod trim;
 
+pub use config::{FollowerConfig, SequencerConfig};
 pub use intake::OTHER_FEED_REMEDY;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::quotes::{QuotePlaces, QuoteQueries};
 use super::session::{Admission, Filled, Rejection, Roles, Status, describe_log, report_log};
 use super::uplink::UplinkClose;
 use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Service};
-use crate::breaker;
 use crate::log::{Log, NewEpoch, Recovery, Storage};
-use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
@@ -58,46 +56,6 @@ use reports::Reports;
 pub const MARKET_SOURCE: u8 = 1;
 /// The dial id of the exchange; followers count up from here.
 const EXCHANGE_DIAL: DialId = DialId(0);
-
-/// One node that follows the journal.
-#[derive(Clone, Debug)]
-pub struct FollowerConfig {
-    /// Its name in logs and status, such as `broker` or `shard-A`.
-    pub name: String,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Which part of the sequence it gets; `None` = all of it (the broker).
-    pub shard: Option<u16>,
-}
-
-/// What core is configured with.
-#[derive(Clone, Debug)]
-pub struct SequencerConfig {
-    /// Where the exchange listens.
-    pub exchange: SocketAddr,
-    /// Who follows the journal.
-    pub followers: Vec<FollowerConfig>,
-    /// Which shard owns which symbol.
-    pub partition: Partition,
-    /// For the exchange session, the exchange's requests and each follower.
-    pub breaker: breaker::Config,
-    /// How often the exchange is asked whether it lives.
-    pub heartbeat: Duration,
-    /// How long the exchange may be silent before its session is given up.
-    pub silence_max: Duration,
-    /// How long a request to the exchange may take.
-    pub request_deadline: Duration,
-    /// How long a connect may take.
-    pub connect_deadline: Duration,
-    /// How many of the newest frames an empty broker is sent.
-    pub broker_warmup_frames: u64,
-    /// For jitter.
-    pub seed: u64,
-    /// The identity of the epoch that core begins when it starts: random, and used once.
-    pub epoch_id: u64,
-    /// Stores another feed behind the one that the journal holds, also where one of both is a recording.
-    pub appends: bool,
-}
 
 /// What a connection is for.
 #[derive(Debug)]

@@ -1,11 +1,12 @@
 //! The bars of one instrument and one length: the trades of each, kept so that a late one or a
 //! cancellation can still change it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use super::LiveBar;
-use crate::limits::LIVE_BAR_GRACE;
+use crate::limits::{CANCEL_REACH, LIVE_BAR_GRACE};
 use crate::market::bar::{Bar, BarFold};
 use crate::time::nanos;
 use crate::wire::{Cancel, I64, InstrumentId, Trade, U64};
@@ -137,7 +138,7 @@ impl Series {
         is_new
     }
 
-    /// Takes the newest matching trade back, as a shard does. `true` if there is one.
+    /// Takes the nearest matching trade back, as a shard does. `true` if there is one.
     pub(super) fn cancel(
         &mut self,
         instrument: InstrumentId,
@@ -148,13 +149,16 @@ impl Series {
         let standing = self.windows.iter().flat_map(|(&start, window)| {
             window.trades.iter().map(move |(&key, kept)| (start, key, kept))
         });
-        let newest = standing
-            .filter(|(_, (_, seq), kept)| {
-                (kept.trade_id, kept.price, kept.qty) == wanted && *seq < cancel.seq.get()
+        let distance = |ts: u64| ts.abs_diff(cancel.ts_event.get());
+        let nearest = standing
+            .filter(|(_, (ts, seq), kept)| {
+                (kept.trade_id, kept.price, kept.qty) == wanted
+                    && *seq < cancel.seq.get()
+                    && distance(*ts) <= nanos(CANCEL_REACH)
             })
-            .max_by_key(|(_, (_, seq), _)| *seq)
+            .min_by_key(|(_, (ts, seq), _)| (distance(*ts), Reverse(*seq)))
             .map(|(start, key, _)| (start, key));
-        let Some((start, key)) = newest else { return false };
+        let Some((start, key)) = nearest else { return false };
         let Some(window) = self.windows.get_mut(&start) else { return false };
         window.trades.remove(&key);
         window.folded = None;

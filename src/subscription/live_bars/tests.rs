@@ -136,39 +136,6 @@ fn from_the_first_trade_on_every_order_gives_the_bars_of_history() {
     }
 }
 
-/// The processor's time that this thread has had, which another load does not change.
-fn cpu_time() -> Duration {
-    let at = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(at).unwrap()
-}
-
-/// A day of bars of one second costs time in proportion to its trades, and so does one bar that all of it is late for.
-#[test]
-fn eighty_thousand_bars_cost_four_times_as_much_as_twenty_thousand() {
-    let many = |count: u64| {
-        let mut bench = Bench::new(&[1], 1);
-        let told: usize = (0..count).map(|at| bench.trade(at + 1, at, 5).len()).sum();
-        assert_eq!(told as u64, count - 1);
-    };
-    let late = |count: u64| {
-        let mut bench = Bench::new(&[86_400], 1);
-        bench.trade(1, 100_000, 5);
-        for at in 0..count {
-            assert_eq!(bench.trade(at + 2, at, 5)[0].1, at + 1);
-        }
-    };
-    let cost = |run: &dyn Fn(u64), count| {
-        let begun = cpu_time();
-        run(count);
-        cpu_time() - begun
-    };
-    for run in [&many as &dyn Fn(u64), &late] {
-        let few = cost(run, 20_000);
-        // In proportion to the square it would be sixteen times as much.
-        assert!(cost(run, 80_000) < few * 9, "{few:?} for 20,000");
-    }
-}
-
 #[test]
 fn a_bar_of_a_quiet_instrument_is_reported_when_its_time_has_passed() {
     let mut bench = Bench::new(&[60], 1);

@@ -1,0 +1,47 @@
+//! What core is configured with.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::breaker;
+use crate::market::partition::Partition;
+
+/// One node that follows the journal.
+#[derive(Clone, Debug)]
+pub struct FollowerConfig {
+    /// Its name in logs and status, such as `broker` or `shard-A`.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Which part of the sequence it gets; `None` = all of it (the broker).
+    pub shard: Option<u16>,
+}
+
+/// What core is configured with.
+#[derive(Clone, Debug)]
+pub struct SequencerConfig {
+    /// Where the exchange listens.
+    pub exchange: SocketAddr,
+    /// Who follows the journal.
+    pub followers: Vec<FollowerConfig>,
+    /// Which shard owns which symbol.
+    pub partition: Partition,
+    /// For the exchange session, the exchange's requests and each follower.
+    pub breaker: breaker::Config,
+    /// How often the exchange is asked whether it lives.
+    pub heartbeat: Duration,
+    /// How long the exchange may be silent before its session is given up.
+    pub silence_max: Duration,
+    /// How long a request to the exchange may take.
+    pub request_deadline: Duration,
+    /// How long a connect may take.
+    pub connect_deadline: Duration,
+    /// How many of the newest frames an empty broker is sent.
+    pub broker_warmup_frames: u64,
+    /// For jitter.
+    pub seed: u64,
+    /// The identity of the epoch that core begins when it starts: random, and used once.
+    pub epoch_id: u64,
+    /// Stores another feed behind the one that the journal holds, also where one of both is a recording.
+    pub appends: bool,
+}

@@ -46,11 +46,13 @@ pub(super) fn run(request: &AllRequest) -> Result<Exit, Failure> {
         true => None,
         false => Some(super::run::schedule(external)?.0),
     };
+    // Held until this function returns, which is after the last child is gone.
+    let _lock = DataLock::take(&request.config.data.dir).map_err(Failure::cannot_start)?;
     if !request.config.core.append {
         check_feed(&request.config, schedule.as_ref())?;
     }
-    // Held until this function returns, which is after the last child is gone.
-    let _lock = DataLock::take(&request.config.data.dir).map_err(Failure::cannot_start)?;
+    // The exchange reads the tapes itself.
+    drop(schedule);
     ports::check_all(&request.config.net).map_err(|error| Failure::cannot_start(who_is(error)))?;
     let program = std::env::current_exe().map_err(|error| {
         Failure::cannot_start(format!("cannot find this program's own file: {error}"))

@@ -141,13 +141,27 @@ fn in_one_line(rendered: &str, given: Option<&str>) -> String {
         .filter(|word| word.chars().all(|letter| letter.is_ascii_lowercase()))
         // An error about a value brings no usage.
         .or(given);
-    let body: Vec<&str> = rendered
+    let lines = rendered
         .lines()
-        .take_while(|line| !line.starts_with(USAGE) && !line.starts_with(HELP_HINT))
-        .flat_map(str::split_whitespace)
-        .collect();
-    // A tip is a paragraph of its own there.
-    let body = body.join(" ").replace(" tip: ", "; ");
+        .take_while(|line| !line.starts_with(USAGE) && !line.starts_with(HELP_HINT));
+    let mut body = String::new();
+    for line in lines {
+        // A tip is a paragraph of its own there.
+        let (gap, line) = match line.trim_start().strip_prefix("tip: ") {
+            Some(tip) => ("; ", tip),
+            None => (" ", line),
+        };
+        for (number, word) in line.split_whitespace().enumerate() {
+            body.push_str(if body.is_empty() {
+                ""
+            } else if number == 0 {
+                gap
+            } else {
+                " "
+            });
+            body.push_str(word);
+        }
+    }
     let body = body.strip_prefix("error: ").unwrap_or(&body);
     match command {
         Some(command) => format!("{body}; see `pregao {command} --help`"),

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// Events of one tape and of one schedule. At 64 bytes a frame, 8 an offset and 8 an identity, a full schedule
-/// takes 1.25 GiB; a day of one exchange's most active shares stays well below.
+/// takes 1.25 GiB; a day of one exchange's most active shares stays well below. While several streams tell of one
+/// instrument, its events are remembered meanwhile, in some 100 bytes each.
 pub const TAPE_EVENTS_MAX: usize = 16 << 20;
 /// Bytes that one tape may have after decompression: the event bound in the largest record that
 /// the readers know (88 bytes), so that a compressed bomb ends with an error and not with the disk.

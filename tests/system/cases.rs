@@ -67,11 +67,11 @@ fn a_longer_tape_continues_and_another_one_is_refused() {
     bars(&system, "1m", 125);
 }
 
-#[test]
-fn live_bars_of_a_tape_whose_first_trade_is_late_are_those_of_history() {
-    let system = start(&[&case("first-trade-late")]);
-    let history = bars(&system, "1m", 5);
-    let flags = ["bar.1m.*", "--from", "1", "--for", "4s", "--format", "json"];
+/// The bars of one minute that a subscription from the first frame has told last are those of the report. The last minute
+/// of all is over only when a later trade comes, or its time has passed.
+fn live_bars_are_those_of(system: &System, symbol: &str, history: &[Value]) {
+    let pattern = format!("bar.1m.{symbol}");
+    let flags = [&pattern, "--from", "1", "--for", "4s", "--format", "json"];
     let told = system.place.run("subscribe", &flags).expect(0);
     let mut last: Vec<Value> = Vec::new();
     for bar in told.json().into_iter().filter(|line| line["kind"] == "bar") {
@@ -79,17 +79,47 @@ fn live_bars_of_a_tape_whose_first_trade_is_late_are_those_of_history() {
         last.push(bar);
     }
     last.sort_by_key(|bar| bar["start"].as_u64());
-    // The last minute is over only when a later trade comes, or its time has passed.
-    assert!(last.len() >= history.len() - 1, "{told:?}");
-    for (live, want) in last.iter().zip(&history) {
+    assert!(last.len() + 1 >= history.len(), "{told:?}");
+    for (live, want) in last.iter().zip(history) {
         for key in ["start", "open", "high", "low", "close", "volume", "trades"] {
             assert_eq!(live[key], want[key], "{key} of {live}");
         }
-        assert!(
-            live["flags"].as_array().unwrap().iter().all(|flag| flag != "incomplete"),
-            "{live}"
-        );
+        let flags = live["flags"].as_array().unwrap();
+        assert!(flags.iter().all(|flag| flag != "incomplete"), "{live}");
     }
+}
+
+#[test]
+fn live_bars_of_a_tape_whose_first_trade_is_late_are_those_of_history() {
+    let system = start(&[&case("first-trade-late")]);
+    let history = bars(&system, "1m", 5);
+    live_bars_are_those_of(&system, "ESU4", &history);
+}
+
+/// B3 lists trades of the night behind those of the day, with the times that they had.
+#[test]
+fn a_line_of_the_night_reaches_history_and_live_bars() {
+    const HEADER: &str = "DataReferencia;CodigoInstrumento;AcaoAtualizacao;PrecoNegocio;QuantidadeNegociada;\
+         HoraFechamento;CodigoIdentificadorNegocio;TipoSessaoPregao;DataNegocio;CodigoParticipanteComprador;\
+         CodigoParticipanteVendedor";
+    let line = |price: &str, qty: u32, time: &str, id: u32, session: u32, day: &str| {
+        format!("2026-07-14;ESU4;0;{price};{qty};{time};{id};{session};{day};3;93\n")
+    };
+    let lines = [
+        line("10,00", 100, "100000000", 10, 1, "2026-07-14"),
+        line("11,00", 200, "100030000", 20, 1, "2026-07-14"),
+        line("12,00", 300, "100130000", 30, 1, "2026-07-14"),
+        line("9,00", 50, "020118304", 40, 6, "2026-07-13"),
+        line("8,00", 25, "020130000", 50, 6, "2026-07-13"),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("negocios.txt");
+    std::fs::write(&file, format!("{HEADER}\n{}", lines.concat())).unwrap();
+    let system = start(&[file.to_str().unwrap()]);
+    let history = bars(&system, "1m", 5);
+    let volumes: Vec<u64> = history.iter().map(|bar| bar["volume"].as_u64().unwrap()).collect();
+    assert_eq!(volumes, [75, 300, 300]);
+    live_bars_are_those_of(&system, "ESU4", &history);
 }
 
 #[test]
@@ -107,10 +137,10 @@ fn prices_below_zero_are_prices() {
 #[test]
 fn what_stands_for_a_name_is_said_and_can_be_asked_for() {
     let system = start(&[&case("star-and-long-symbols"), &case("two-venues-one-id")]);
-    system.wait_log("external", "\"BAC-I*\" is no symbol here: BAC-I_~1000 stands for it");
+    system.wait_log("external", "\"BAC-I*\" is no symbol here: BAC-I_~2f7d4cbe stands for it");
     system.wait_log("external", "several venues have QQQ: it is shown as VENUE:QQQ");
     let price = |report: &Value| report["history"][0]["price"] == "10.00";
-    system.wait_report("BAC-I_~1000", &["--last", "1"], price);
+    system.wait_report("BAC-I_~2f7d4cbe", &["--last", "1"], price);
     let best = |report: &Value| {
         (&report["quote"]["bid"], &report["quote"]["ask"]) == (&"10.00".into(), &"10.10".into())
     };

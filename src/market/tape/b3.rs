@@ -193,7 +193,13 @@ impl Fields<'_> {
 
     fn symbol(&self) -> Result<Symbol, TapeError> {
         let text = self.text(SYMBOL)?;
-        text.parse().or_else(|error| self.bad(SYMBOL, format!("{text:?}: {error}")))
+        match text.parse::<Symbol>() {
+            Ok(symbol) if symbol.is_reserved() => {
+                self.bad(SYMBOL, format!("{text:?}: names that begin with $ are the system's own"))
+            }
+            Ok(symbol) => Ok(symbol),
+            Err(error) => self.bad(SYMBOL, format!("{text:?}: {error}")),
+        }
     }
 
     fn price(&self) -> Result<Price, TapeError> {

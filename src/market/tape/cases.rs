@@ -58,6 +58,36 @@ fn a_print_in_two_schemas_counts_once_and_that_is_said() {
     assert_eq!(twice.frames().len(), schedule.frames().len());
 }
 
+/// Quotes too, of which a packet brings several at one time.
+#[test]
+fn a_day_that_is_given_twice_is_that_day() {
+    let bytes = include_bytes!("../../../tests/data/esu4-2024-07-01.mbp-1.dbn.zst");
+    let [once, twice] = [1, 2].map(|count| {
+        let tapes: Vec<Tape> = (0..count).map(|_| tape(bytes)).collect();
+        Schedule::new(&tapes, Align::Clock).unwrap()
+    });
+    assert_eq!(twice.frames(), once.frames());
+    assert_eq!(twice.identity(), once.identity());
+}
+
+/// Wherever a capture was torn, the whole one goes on there.
+#[test]
+fn a_whole_tape_is_more_of_each_of_its_beginnings() {
+    let mut bytes = Vec::new();
+    let packed = &include_bytes!("../../../tests/data/esu4-2024-07-01.mbp-1.dbn.zst")[..];
+    let mut inside =
+        ::dbn::decode::DynReader::with_buffer(packed, ::dbn::Compression::Zstd).unwrap();
+    inside.read_to_end(&mut bytes).unwrap();
+    let whole = schedule(&bytes);
+    for records in (1..60).chain([500, 2_287]) {
+        let torn = &bytes[..bytes.len() - (2_288 - records) * 80];
+        let torn = schedule(torn);
+        let had = torn.frames().len() as u64 + 1;
+        assert_eq!(whole.continued(torn.identity(), had), Some(had), "{records} records");
+        assert_eq!(whole.frames()[1..torn.frames().len()].len(), torn.frames().len() - 1);
+    }
+}
+
 #[test]
 fn a_name_is_valid_by_the_time_of_receipt() {
     let schedule = schedule(case!("midnight-first-event"));
@@ -70,12 +100,12 @@ fn a_name_that_is_no_symbol_is_shown_under_one_that_is_told() {
     assert_eq!(
         tape.remarks(),
         [
-            "the name \"BAC-I*\" is no symbol here: BAC-I_~1000 stands for it",
-            "the name \"LONG-STRATEGY-NAME-OF-26-CH\" is no symbol here: LONG-STRATEGY-NAME-~1002 \
+            "the name \"BAC-I*\" is no symbol here: BAC-I_~2f7d4cbe stands for it",
+            "the name \"LONG-STRATEGY-NAME-OF-26-CH\" is no symbol here: LONG-STRATEGY-N~7a705f84 \
              stands for it",
         ]
     );
-    let names = ["BAC-I_~1000", "WFC+", "LONG-STRATEGY-NAME-~1002"];
+    let names = ["BAC-I_~2f7d4cbe", "WFC+", "LONG-STRATEGY-N~7a705f84"];
     let told: Vec<&str> = tape.instruments.rows().iter().map(|row| row.symbol.as_str()).collect();
     assert_eq!(told, names);
 }

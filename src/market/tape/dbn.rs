@@ -253,9 +253,9 @@ impl Rows {
             return tape.instrument(venue, id);
         };
         if let Some(replaced) = &name.replaced
-            && !tape.substitutes.iter().any(|(_, symbol)| *symbol == name.symbol)
+            && !tape.substitutes.contains_key(&name.symbol)
         {
-            tape.substitutes.push((replaced.clone(), name.symbol));
+            tape.substitutes.insert(name.symbol, replaced.clone());
         }
         tape.instrument(venue, name.symbol)
     }

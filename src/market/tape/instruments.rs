@@ -6,6 +6,7 @@ use std::fmt;
 use ::dbn::Publisher;
 
 use super::Tape;
+use super::schedule::{FNV_BASIS, fnv1a_64};
 use crate::limits::INSTRUMENTS_MAX;
 use crate::market::instrument::{Instruments, TableFull};
 use crate::wire::{InstrumentIndex, Symbol};
@@ -151,9 +152,15 @@ fn qualified(
     first.into_iter().chain(numbered).find(free).unwrap_or(*symbol)
 }
 
-/// A symbol that stands for a name which is none: what a symbol may not have becomes `_`, and `end` tells it from
-/// others that look the same then.
-pub(super) fn fitted(name: &str, end: &str) -> Symbol {
+/// A symbol that stands for a name which is none. It ends with a hash of the whole name, so that the same name has the same
+/// symbol in every tape, and another one that looks alike has not.
+pub(super) fn substitute(name: &str) -> Symbol {
+    let hash = fnv1a_64(FNV_BASIS, name.as_bytes());
+    fitted(name, &format!("~{:08x}", hash >> 32))
+}
+
+/// What a symbol may not have becomes `_`, and `end` tells it from others that look the same then.
+fn fitted(name: &str, end: &str) -> Symbol {
     let is_plain = |letter: &char| letter.is_ascii_graphic() && *letter != '*';
     let room = Symbol::BYTES_MAX.saturating_sub(end.len());
     // `$` begins the names of the system's own instruments.
@@ -235,5 +242,8 @@ mod tests {
         ] {
             assert_eq!(fitted(name, "~1000").as_str(), want);
         }
+        let like = ["LONG-STRATEGY-NAME-OF-26-CH", "LONG-STRATEGY-NAME-OF-26-CI"].map(substitute);
+        assert_ne!(like[0], like[1]);
+        assert!(like[0].as_str().starts_with("LONG-STRATEGY-N~"), "{}", like[0]);
     }
 }

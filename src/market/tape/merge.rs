@@ -67,15 +67,26 @@ pub(super) fn in_order(tapes: &[Tape], align: Align) -> Vec<Placed> {
     placed
 }
 
-/// What makes a print the same print: the venue and the instrument, its number there, and all that it says.
-type PrintKey = (InstrumentIndex, bool, u64, u64, i64, u64);
+/// What makes an event the same event: the instrument with its venue, the venue's number, and all that it says.
+type Told = (InstrumentIndex, u64, u64, [u64; 5]);
 
-/// Leaves out what was told twice: a print that another stream has told already, and a quote that changes nothing
-/// where several streams tell of an instrument. How many prints that were.
+/// All that an event says of itself, as numbers.
+fn words(body: &TapeBody) -> [u64; 5] {
+    match *body {
+        TapeBody::Quote { bid, ask, bid_qty, ask_qty } => {
+            [0, bid.0.cast_unsigned(), ask.0.cast_unsigned(), bid_qty.into(), ask_qty.into()]
+        }
+        TapeBody::Trade { price, qty, trade_id } => [1, price.0.cast_unsigned(), qty, trade_id, 0],
+        TapeBody::Cancel { price, qty, trade_id } => [2, price.0.cast_unsigned(), qty, trade_id, 0],
+    }
+}
+
+/// Leaves out what was told twice: an event that another stream has told already, and a quote without a number that
+/// changes nothing where several streams tell of an instrument. How many trades and cancellations that were.
 ///
-/// A stream tells each of its prints once, and several prints may look the same. So of prints that look the same
-/// there are as many as the stream says that tells most of them. Prints without a number are all kept. So are those
-/// of parts of one file: they are one stream.
+/// A stream tells each of its events once, and several may look the same. So of events that look the same there are as
+/// many as the stream says that tells most of them. Trades without a number are all kept. So are those of parts of one
+/// file: they are one stream.
 pub(super) fn leave_out_repeats(
     placed: &mut Vec<Placed>,
     tapes: &[Tape],
@@ -97,7 +108,7 @@ pub(super) fn leave_out_repeats(
         return 0;
     }
     let mut repeats = 0;
-    let mut told: BTreeMap<PrintKey, BTreeMap<(usize, u8), u32>> = BTreeMap::new();
+    let mut told: BTreeMap<(Told, (usize, u8)), u32> = BTreeMap::new();
     let mut quotes: Vec<Option<TapeBody>> = vec![None; instruments];
     placed.retain(|at| {
         let index = instrument(at);
@@ -105,24 +116,18 @@ pub(super) fn leave_out_repeats(
             return true;
         }
         let event = &tapes[at.tape].events[at.event];
-        let (is_trade, price, qty) = match event.body {
-            TapeBody::Quote { .. } => {
-                return quotes[index.place()].replace(event.body) != Some(event.body);
-            }
-            TapeBody::Trade { price, qty, .. } => (true, price, qty),
-            TapeBody::Cancel { price, qty, .. } => (false, price, qty),
-        };
+        let is_quote = matches!(event.body, TapeBody::Quote { .. });
         if event.sequence == 0 {
-            return true;
+            return !is_quote || quotes[index.place()].replace(event.body) != Some(event.body);
         }
-        let key = (index, is_trade, event.sequence, event.ts_event, price.0, qty);
-        let counts = told.entry(key).or_default();
-        let own = counts.entry(stream(at)).or_default();
+        let what = (index, event.sequence, event.ts_event, words(&event.body));
+        let own = told.entry((what, stream(at))).or_default();
         *own += 1;
         let own = *own;
-        let others = counts.iter().filter(|(other, _)| **other != stream(at));
+        let all = told.range((what, (0, 0))..=(what, (usize::MAX, u8::MAX)));
+        let others = all.filter(|((_, other), _)| *other != stream(at));
         let is_repeat = others.map(|(_, count)| *count).max().is_some_and(|most| own <= most);
-        repeats += u64::from(is_repeat);
+        repeats += u64::from(is_repeat && !is_quote);
         !is_repeat
     });
     repeats

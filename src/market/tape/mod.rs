@@ -145,7 +145,7 @@ pub struct Tape {
     /// Records that are neither quote nor trade, by what they are.
     skipped: BTreeMap<String, u64>,
     /// Names that are no symbol, and what stands for them.
-    substitutes: Vec<(String, Symbol)>,
+    substitutes: BTreeMap<Symbol, String>,
 }
 
 impl Tape {
@@ -166,9 +166,12 @@ impl Tape {
             remarks.push(format!("it ends in the middle of record {record}, which is left out"));
         }
         if self.joined > 0 {
-            remarks.push(format!("{} more files are joined to the first one", self.joined));
+            remarks.push(format!(
+                "{} more files are joined to the first one: what several of them tell counts each time",
+                self.joined
+            ));
         }
-        for (name, symbol) in self.substitutes.iter().take(SUBSTITUTES_TOLD) {
+        for (symbol, name) in self.substitutes.iter().take(SUBSTITUTES_TOLD) {
             remarks.push(format!("the name {name:?} is no symbol here: {symbol} stands for it"));
         }
         let more = self.substitutes.len().saturating_sub(SUBSTITUTES_TOLD);

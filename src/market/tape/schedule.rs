@@ -8,7 +8,7 @@ use super::{TIMES_APART_NS, Tape, TapeBody, TapeEvent};
 use crate::limits::{INSTRUMENTS_MAX, TAPE_EVENTS_MAX, TAPES_MAX};
 use crate::market::instrument::{Instruments, TableFull, exchange_id};
 use crate::wire::{
-    Cancel, Definition, Frame, I64, InstrumentIndex, Quote, Symbol, Trade, U16, U32, U64,
+    Cancel, Definition, Flags, Frame, I64, InstrumentIndex, Quote, Symbol, Trade, U16, U32, U64,
 };
 
 /// The bit of an identity that says that the feed is a recording: it has a beginning, and comes again as it was.
@@ -121,7 +121,8 @@ impl Schedule {
             let symbol = schedule.instruments.rows()[index.place()].symbol;
             hash = fnv1a_64(hash, symbol.as_bytes());
             hash = fnv1a_64(hash, &[frame.kind]);
-            hash = fnv1a_64(hash, frame.flags.as_bytes());
+            // Whether it is the last of its exchange event may be known only from what follows.
+            hash = fnv1a_64(hash, &(event.flags & !Flags::LAST).to_le_bytes());
             hash = fnv1a_64(hash, frame.ts_event.as_bytes());
             hash = fnv1a_64(hash, &frame.body);
             schedule.identities.push(hash | RECORDED);
@@ -341,10 +342,10 @@ fn by_first_event(
 }
 
 /// The offset basis of FNV-1a with 64 bits, from its authors' page.
-const FNV_BASIS: u64 = 0xCBF2_9CE4_8422_2325;
+pub(super) const FNV_BASIS: u64 = 0xCBF2_9CE4_8422_2325;
 
 /// FNV-1a with 64 bits, going on from `hash`; the prime is from the same page.
-fn fnv1a_64(hash: u64, bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a_64(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
 }
 

@@ -272,7 +272,8 @@ impl External {
                 options: U16::new(continued.map_or(0, |_| Session::CONTINUES)),
                 epoch_start: U64::new(continued.unwrap_or(0)),
                 next_seq: U64::new(cursor),
-                durable_seq: U64::new(head.unwrap_or(0)),
+                // Who is further than what is released has that of a shorter tape.
+                durable_seq: U64::new(head.map_or(0, |head| head.max(continued.unwrap_or(0)))),
                 feed: U64::new(feed),
                 name: padded("external"),
                 ..Session::default()

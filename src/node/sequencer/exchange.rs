@@ -168,6 +168,7 @@ impl Exchange {
     }
 
     pub(super) fn handle_dial_failed(&mut self, now: Now, failure: DialFailure) {
+        self.is_other_feed = false;
         self.uplink.handle_dial_failed(now, failure);
     }
 

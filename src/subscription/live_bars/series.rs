@@ -34,8 +34,10 @@ struct Window {
 #[derive(Debug)]
 pub(super) struct Series {
     interval_ns: u64,
-    /// Bars before this were over before we came, or are forgotten: what comes late for one is not all of it.
+    /// Bars before this were over before we came: what comes late for one is not all of it.
     first_start: u64,
+    /// Bars before this are forgotten, and final.
+    forgotten_before: u64,
     windows: BTreeMap<u64, Window>,
     /// Those that are not over.
     under_way: BTreeSet<u64>,
@@ -47,6 +49,7 @@ impl Series {
         Series {
             interval_ns,
             first_start: 0,
+            forgotten_before: 0,
             windows: BTreeMap::new(),
             under_way: BTreeSet::new(),
             begins_torn: false,
@@ -115,7 +118,7 @@ impl Series {
         let (ts, seq) = (trade.ts_event.get(), trade.seq.get());
         let start = self.start_of(ts);
         let is_before = start < self.first_start;
-        if is_before && room.is_history {
+        if start < self.forgotten_before || (is_before && room.is_history) {
             return false;
         }
         let behind = (Bound::Excluded(start), Bound::Unbounded);
@@ -145,6 +148,10 @@ impl Series {
         cancel: &Cancel,
         out: &mut VecDeque<LiveBar>,
     ) -> bool {
+        if self.start_of(cancel.ts_event.get()) < self.first_start.max(self.forgotten_before) {
+            // Its trade was told before we came, or is forgotten. One that looks the same is another.
+            return false;
+        }
         let wanted = (cancel.trade_id.get(), cancel.price.get(), cancel.qty.get());
         let standing = self.windows.iter().flat_map(|(&start, window)| {
             window.trades.iter().map(move |(&key, kept)| (start, key, kept))
@@ -215,8 +222,9 @@ impl Series {
         if self.under_way.contains(oldest.key()) {
             return 0;
         }
-        self.first_start = self.first_start.max(oldest.key().saturating_add(self.interval_ns));
-        self.begins_torn = false;
+        let end = oldest.key().saturating_add(self.interval_ns);
+        self.forgotten_before = self.forgotten_before.max(end);
+        self.begins_torn &= self.forgotten_before <= self.first_start;
         oldest.remove().trades.len()
     }
 }

@@ -282,3 +282,36 @@ fn other_instruments_have_no_bars() {
     bench.handle(Event::Data(other));
     assert_eq!(bench.bars.deadline(), None);
 }
+
+#[test]
+fn a_cancellation_of_what_was_told_before_takes_back_nothing_that_looks_the_same() {
+    let mut bench = Bench::new(&[60], 0);
+    bench.now.wall_ns = 500 * 1_000_000_000;
+    bench.handle(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
+    bench.handle(Event::Live { next_seq: Seq::new(10).unwrap() });
+    assert_eq!(bench.trade(11, 301, 9), []);
+    // The same number, price and quantity, and the time of a bar before the first.
+    assert_eq!(bench.handle(cancel(12, 100, 11, 9)), []);
+    assert_eq!(bench.trade(13, 360, 9), [(300, 1, "")]);
+    assert_eq!(bench.handle(cancel(14, 361, 11, 9)), [(300, 0, "revised")]);
+}
+
+#[test]
+fn a_forgotten_bar_is_final() {
+    let mut series = Series::new(60_000_000_000);
+    let mut out = VecDeque::new();
+    let room = Room { has_room: true, is_torn: false, is_history: false };
+    let mut add = |series: &mut Series, seq, second| {
+        let frame = trade(seq, second, 5);
+        let trade = frame.view::<Trade>().unwrap();
+        series.leave_behind(U32::new(PETR4).into(), trade.ts_event.get(), &mut out);
+        let is_kept = series.add(U32::new(PETR4).into(), trade, room, &mut out);
+        (is_kept, std::mem::take(&mut out).len())
+    };
+    assert_eq!(add(&mut series, 1, 10), (true, 0));
+    assert_eq!(add(&mut series, 2, 70), (true, 1));
+    assert_eq!(series.forget_oldest(), 1);
+    assert_eq!(add(&mut series, 3, 20), (false, 0), "late for what is forgotten");
+    assert_eq!(add(&mut series, 4, 80), (true, 0));
+    assert_eq!(series.forget_oldest(), 0, "what is under way is not forgotten");
+}

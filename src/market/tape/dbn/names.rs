@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dbn::{Metadata, RecordRef, SType, SymbolMappingMsg, v1};
 
-use crate::market::tape::instruments::fitted;
+use crate::market::tape::instruments::substitute;
 use crate::wire::Symbol;
 
 /// Nanoseconds of one day.
@@ -36,14 +36,12 @@ pub(super) struct Name {
 }
 
 impl Name {
-    fn new(text: &str, id: u32) -> Name {
+    fn new(text: &str) -> Name {
         // `$` begins the names of the system's own instruments.
         let symbol = text.parse().ok().filter(|_| !text.starts_with('$'));
         match symbol {
             Some(symbol) => Name { symbol, replaced: None },
-            None => {
-                Name { symbol: fitted(text, &format!("~{id}")), replaced: Some(text.to_owned()) }
-            }
+            None => Name { symbol: substitute(text), replaced: Some(text.to_owned()) },
         }
     }
 }
@@ -64,10 +62,11 @@ impl Names {
                 let Ok(id) = id.parse() else { continue };
                 let from_ns = day_start_ns(interval.start_date.to_julian_day());
                 let until_ns = day_start_ns(interval.end_date.to_julian_day());
-                let name = Name::new(text, id);
+                let name = Name::new(text);
                 by_day.entry(id).or_default().push(Dated { from_ns, until_ns, name });
             }
         }
+        by_day.values_mut().for_each(|names| names.sort_by_key(|it| it.from_ns));
         Names { by_day, by_record: BTreeMap::new() }
     }
 
@@ -88,7 +87,7 @@ impl Names {
         // What was asked for may be a rule such as the front month; what was given is the contract, unless it is the id.
         let is_name = |text: &&str| !text.is_empty() && text.parse() != Ok(id);
         if let Some(text) = [given, asked].into_iter().find(is_name) {
-            self.by_record.insert(id, Name::new(text, id));
+            self.by_record.insert(id, Name::new(text));
         }
         Ok(())
     }
@@ -97,7 +96,9 @@ impl Names {
     pub(super) fn get(&self, id: u32, ts_recv: u64) -> Option<&Name> {
         let at_day = || {
             let names = self.by_day.get(&id)?;
-            names.iter().find(|it| (it.from_ns..it.until_ns).contains(&ts_recv)).map(|it| &it.name)
+            let begun = names.partition_point(|it| it.from_ns <= ts_recv);
+            let newest = names.get(begun.checked_sub(1)?)?;
+            (ts_recv < newest.until_ns).then_some(&newest.name)
         };
         self.by_record.get(&id).or_else(at_day)
     }

@@ -127,10 +127,12 @@ fn a_restored_journal_is_refused_and_its_end_comes_back_from_the_shards() {
         trades.sum::<u64>() == 120
     });
     let place = stop_when_fed(system);
+    // The second tape is stored behind the first one.
+    let appending = [&FLAGS[..], &["--append"]].concat();
     let backup = tempfile::tempdir().unwrap();
     let core = place.data_dir().join("core");
     copy(&core, backup.path());
-    let system = System::start_at(place, &FLAGS);
+    let system = System::start_at(place, &appending);
     all_trades_come_once(&system, "trade.*", AMZN_TRADES + 120);
     let (feed, total) = exchange(&system);
     let place = stop_when_fed(system);
@@ -142,7 +144,7 @@ fn a_restored_journal_is_refused_and_its_end_comes_back_from_the_shards() {
     let ahead = report.iter().filter(|line| line["is_well"] == false).count();
     assert!(ahead > 0 && report.iter().any(|line| line["kind"] == "remedy"), "{report:?}");
     // Started all the same, it feeds no shard that has more, and says so.
-    let system = System::start_at(place, &FLAGS);
+    let system = System::start_at(place, &appending);
     system.wait_log("core", "refused: shard-");
     let place = system.stop();
     tool(&place, "recover", &[]).expect(3);

@@ -84,7 +84,8 @@ fn live_bars_equal_the_bars_of_history() {
     let told: Vec<Value> = told.iter().map(|line| super::process::json(line)).collect();
     assert_eq!(told.len(), AMZN_BARS);
     for (live, want) in told.iter().zip(want) {
-        for (key, value) in want.as_object().unwrap() {
+        // Only a report can cut a bar.
+        for (key, value) in want.as_object().unwrap().iter().filter(|(key, _)| *key != "cut") {
             assert_eq!(&live[key], value, "{key} of {live}");
         }
         assert_eq!((&live["kind"], &live["symbol"]), (&"bar".into(), &"AMZN".into()));

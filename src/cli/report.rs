@@ -383,12 +383,17 @@ fn node_share(node: &NodeAnswer) -> NodeShare {
 
 /// Why there is no answer, which nodes are missing, and what to do.
 fn refusal_reason(answer: &Answer) -> String {
+    let is_limit = answer.code() == Some(ErrorCode::Limit);
     let missing: Vec<String> = answer
         .nodes
         .iter()
         .map(node_share)
         .filter(|share| {
-            !matches!(share.status, NodeStatus::Ok | NodeStatus::Pruned | NodeStatus::Spare)
+            // Who was still answering when another's limit ended the question was not too slow.
+            let is_ended = share.status == NodeStatus::Timeout && is_limit;
+            let is_there =
+                matches!(share.status, NodeStatus::Ok | NodeStatus::Pruned | NodeStatus::Spare);
+            !is_there && !is_ended
         })
         .map(|share| format!("{} {}", share.node, share.what()))
         .collect();
@@ -399,6 +404,9 @@ fn refusal_reason(answer: &Answer) -> String {
         }
         Some(ErrorCode::Deadline) => "; allow more time with --deadline",
         Some(ErrorCode::Incomplete) => "; see `pregao status`",
+        Some(ErrorCode::Limit) => {
+            "; ask for fewer: a shorter time with --from and --to, longer bars, or fewer symbols"
+        }
         Some(ErrorCode::Behind) => {
             "; see `pregao status`, or take what there is with --partial allow"
         }
@@ -436,6 +444,33 @@ mod tests {
         let exit = show(answers, Format::Json, &mut output);
         drop(output);
         (exit, String::from_utf8(text).unwrap())
+    }
+
+    /// A shard that was still answering when the aggregator's bound was reached was not too slow.
+    #[test]
+    fn a_refusal_says_whose_limit_it_was() {
+        let node = |name: &str, status: NodeStatus| NodeAnswer {
+            name: padded(name),
+            status: status as u8,
+            ..NodeAnswer::default()
+        };
+        let refused = |code: ErrorCode, text: &str| {
+            let end = Ended {
+                status: EndStatus::Failed as u8,
+                code: (code as u16).into(),
+                ..Ended::default()
+            };
+            refusal_reason(&Answer {
+                end: Some(end),
+                refusal: Some((Some(code), text.to_owned())),
+                nodes: vec![node("shard-A", NodeStatus::Timeout), node("core", NodeStatus::Ok)],
+                ..Answer::default()
+            })
+        };
+        let limit = refused(ErrorCode::Limit, "more rows than the aggregator may answer");
+        assert!(limit.starts_with("more rows than the aggregator may answer; ask"), "{limit}");
+        let late = refused(ErrorCode::Deadline, "not all nodes answered in time");
+        assert!(late.contains("(shard-A timeout)"), "{late}");
     }
 
     #[test]

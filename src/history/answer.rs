@@ -118,7 +118,7 @@ impl HistoryAnswer {
             return Err(Rejection::new(ErrorCode::Limit, "bars are 1 second to 1 day long"));
         }
         if op == Op::Last && limit as usize > limits::ANSWER_ROWS_MAX {
-            return Err(Rejection::new(ErrorCode::Limit, "more rows than one answer may have"));
+            return Err(Rejection::new(ErrorCode::Limit, "more rows than a shard may answer"));
         }
         let next_seq = log.upstream().1;
         let mut answer = HistoryAnswer {
@@ -182,10 +182,10 @@ impl HistoryAnswer {
             });
         }
         if trades > limits::SCAN_TRADES_MAX {
-            return Err(Rejection::new(ErrorCode::Limit, "more trades than one query may look at"));
+            return Err(Rejection::new(ErrorCode::Limit, "more trades than a shard may look at"));
         }
         if rows > limits::SCAN_ROWS_MAX && self.op != Op::Bars {
-            return Err(Rejection::new(ErrorCode::Limit, "more rows than one answer may have"));
+            return Err(Rejection::new(ErrorCode::Limit, "more rows than a shard may answer"));
         }
         let instruments = self.places.len() as u64;
         self.is_short = trades + instruments <= limits::SHORT_SCAN_TRADES_MAX;

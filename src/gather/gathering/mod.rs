@@ -174,7 +174,7 @@ impl Gathering {
             }
             self.frames += 1;
             let text = if self.frames > GATHER_FRAMES_MAX {
-                "more rows than one answer may have"
+                "more rows than the aggregator may answer"
             } else if count > room {
                 "all queries together hold too many rows"
             } else {

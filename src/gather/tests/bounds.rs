@@ -70,7 +70,7 @@ fn an_answer_with_too_many_rows_fails_and_stops_the_nodes() {
     }
     let (answer, _, _) = answer(&mut gather);
     assert_eq!((answer.status, answer.code), (EndStatus::Failed, Some(ErrorCode::Limit)));
-    assert_eq!(words(&answer), "more rows than one answer may have");
+    assert_eq!(words(&answer), "more rows than the aggregator may answer");
     assert_eq!(std::iter::from_fn(|| gather.poll_cancel()).count(), 3);
     assert_eq!(gather.row(A, ids[&A], &trade(1, 1)), FrameOutcome::Late);
 }

@@ -221,8 +221,16 @@ mod tests {
         let with = |command: &[&str], market: &[&str]| -> Vec<String> {
             command.iter().chain(&common).chain(market).map(|&it| it.to_owned()).collect()
         };
-        let market = "--tape=a|--tape=b c|--speed=max|--seed=3|--chaos=off|--align=start|--loop|--allow-torn";
-        let market: Vec<&str> = market.split('|').collect();
+        let market = [
+            "--tape=a",
+            "--tape=b c",
+            "--speed=max",
+            "--seed=3",
+            "--chaos=off",
+            "--align=start",
+            "--loop",
+            "--allow-torn",
+        ];
         let want = [
             ("external", with(&["external"], &market)),
             ("broker", with(&["broker"], &["--reactors=2"])),

@@ -146,21 +146,14 @@ fn in_one_line(rendered: &str, given: Option<&str>) -> String {
         .take_while(|line| !line.starts_with(USAGE) && !line.starts_with(HELP_HINT));
     let mut body = String::new();
     for line in lines {
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         // A tip is a paragraph of its own there.
-        let (gap, line) = match line.trim_start().strip_prefix("tip: ") {
-            Some(tip) => ("; ", tip),
-            None => (" ", line),
-        };
-        for (number, word) in line.split_whitespace().enumerate() {
-            body.push_str(if body.is_empty() {
-                ""
-            } else if number == 0 {
-                gap
-            } else {
-                " "
-            });
-            body.push_str(word);
+        let (gap, text) =
+            line.strip_prefix("tip: ").map_or((" ", line.as_str()), |tip| ("; ", tip));
+        if !body.is_empty() && !text.is_empty() {
+            body.push_str(gap);
         }
+        body.push_str(text);
     }
     let body = body.strip_prefix("error: ").unwrap_or(&body);
     match command {

@@ -35,14 +35,14 @@ const PRELUDE_BYTES: usize = 8;
 /// When the bytes are no DBN, have another schema, are damaged, or end inside a record.
 pub fn read(mut reader: impl Read, reading: &Reading) -> Result<Tape, TapeError> {
     let mut tape = Tape::default();
-    let mut machine = machine()?;
+    let mut machine = new_machine()?;
     let mut rows: Option<Rows> = None;
     let mut is_cut = false;
     loop {
         if rows.is_some() && begins_file(machine.data()) {
             let rest = machine.data().to_vec();
             check_metadata_length(&rest)?;
-            machine = self::machine()?;
+            machine = new_machine()?;
             machine.write_all(&rest);
             rows = None;
             tape.joined += 1;
@@ -102,7 +102,7 @@ pub(super) fn check_metadata_length(head: &[u8]) -> Result<(), TapeError> {
     Ok(())
 }
 
-fn machine() -> Result<DbnFsm, TapeError> {
+fn new_machine() -> Result<DbnFsm, TapeError> {
     let machine = DbnFsm::builder().upgrade_policy(VersionUpgradePolicy::AsIs).build();
     machine.map_err(|error| TapeError::Metadata(error.to_string()))
 }

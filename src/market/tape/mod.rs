@@ -167,7 +167,7 @@ impl Tape {
         }
         if self.joined > 0 {
             remarks.push(format!(
-                "{} more files are joined to the first one: what several of them tell counts each time",
+                "files joined to the first one: {}. What several of them tell counts each time",
                 self.joined
             ));
         }
@@ -179,12 +179,12 @@ impl Tape {
             remarks.push(format!("the same of {more} more names"));
         }
         for (what, count) in &self.skipped {
-            remarks.push(format!("{count} records are left out: {what}"));
+            remarks.push(format!("records left out, {what}: {count}"));
         }
         if self.times_apart > 0 {
             remarks.push(format!(
-                "{} events have a time that is more than an hour from the recording clock's: it is kept, and \
-                 the replay follows the recording clock",
+                "events with a time more than an hour from the recording clock's: {}. It is kept, and the replay \
+                 follows the recording clock",
                 self.times_apart
             ));
         }
@@ -246,10 +246,7 @@ mod tests {
             tape.push(TapeEvent { ts_event, ..event }).unwrap();
         }
         let remarks = tape.remarks();
-        assert!(
-            remarks.len() == 1 && remarks[0].starts_with("2 events have a time"),
-            "{remarks:?}"
-        );
+        assert!(remarks.len() == 1 && remarks[0].contains("recording clock's: 2."), "{remarks:?}");
         let far = TapeEvent { ts_recv: 6 + nanos(TAPE_SPAN_MAX), ..event };
         assert!(matches!(tape.push(far), Err(TapeError::TooLong { .. })));
     }

@@ -140,7 +140,7 @@ impl Schedule {
         let mut remarks = Vec::new();
         if self.repeats > 0 {
             remarks.push(format!(
-                "{} prints are told more than once, in several schemas or tapes: each counts once",
+                "prints told again, in another schema or tape: {}. Each counts once",
                 self.repeats
             ));
         }

@@ -98,6 +98,10 @@ impl<N: Node> Peers<N> {
             self.flush(now, conn);
         }
         let gathered = self.clock.now().mono;
+        self.node.proceed(now);
+        while let Some(conn) = self.node.poll_dirty() {
+            self.flush(now, conn);
+        }
         while let Some(conn) = self.node.poll_bulk() {
             self.flush(now, conn);
         }

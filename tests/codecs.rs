@@ -169,6 +169,9 @@ impl Node for Gateway {
     fn commit(&mut self, now: Now) {
         self.broker.commit(now);
     }
+    fn proceed(&mut self, now: Now) {
+        self.broker.proceed(now);
+    }
     fn handle_stop(&mut self, now: Now) {
         self.broker.handle_stop(now);
     }

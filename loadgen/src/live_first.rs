@@ -8,11 +8,15 @@
 //!   things are measured in turns, to tell apart what is whose: the system idle; the crowd at the measured node; and
 //!   the same crowd at a second node like it, which no tick passes. The last one has all the work and none of it in
 //!   the tick's way.
+//! * In `joins` both brokers have one processor and the generator the others: the broker is busy then, and a generator
+//!   that waits behind it would send late. In `replays` two nodes are in the tick's way, and on one processor the
+//!   busy one would keep the other from running. There nobody has a place.
 //! * The crowd's thread has a low priority: elsewhere it would take nothing from the ticks.
 
 mod core;
 mod crowd;
 mod found;
+mod processors;
 mod ticks;
 mod watch;
 
@@ -35,6 +39,7 @@ use crate::timebase::Timebase;
 use self::core::Core;
 use crowd::{Crowd, Work};
 use found::Found;
+use processors::Processors;
 use ticks::Ticks;
 use watch::{Seen, Watch};
 
@@ -48,7 +53,10 @@ pub(crate) fn joins(to: &mut Comparison<'_>) -> Result<(), String> {
             PeerBroker::start(Target::Pregao, to.flags.host, limits::JOINS, &to.ours)
                 .map_err(|error| error.to_string())
         };
+        let processors = Processors::apart();
+        processors.inspect(|them| them.start_nodes());
         let (broker, other) = (start()?, start()?);
+        processors.inspect(|them| them.start_load());
         let rate = to.flags.rate.unwrap_or(limits::TICKS_RATE);
         let ticks = Ticks::to_broker(broker.address(), instruments, rate, timebase)?;
         let others = Ticks::to_broker(other.address(), instruments, 1, timebase)?;

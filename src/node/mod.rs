@@ -215,6 +215,9 @@ pub trait Node {
     /// All input of this turn has been handled: make it visible, publish it.
     fn commit(&mut self, now: Now);
 
+    /// What is live has been sent. A bounded part of what can wait, and is no sending of bytes.
+    fn proceed(&mut self, now: Now);
+
     /// The operator wants the node to end. It is done when [`Node::is_stopped`] says so.
     fn handle_stop(&mut self, now: Now);
 

@@ -438,6 +438,8 @@ impl Service for Replica {
         self.wake_waiting();
     }
 
+    fn on_proceed(&mut self, _now: Now) {}
+
     fn on_stop(&mut self, _now: Now) {}
 
     fn failed(&self) -> Option<&str> {

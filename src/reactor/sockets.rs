@@ -453,13 +453,15 @@ impl Shell for Sockets {
         }
     }
 
-    fn reap(&mut self) {
-        for id in std::mem::take(&mut self.closed) {
+    fn reap(&mut self, count_max: usize) -> bool {
+        let kept = self.closed.len().saturating_sub(count_max);
+        for id in self.closed.drain(kept..) {
             let mut connection = self.connections.remove(id.slot as usize);
             // Closing the descriptor would deregister it too; this also covers a duplicated one.
             drop(self.registry.deregister(&mut connection.stream));
             self.listeners.iter_mut().for_each(Listener::note_descriptor_freed);
         }
+        !self.closed.is_empty()
     }
 }
 

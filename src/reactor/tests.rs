@@ -66,6 +66,8 @@ impl Node for Echo {
     fn handle_storage(&mut self, _now: Now) {}
     fn handle_mail(&mut self, _now: Now) {}
     fn commit(&mut self, _now: Now) {}
+
+    fn proceed(&mut self, _now: Now) {}
     fn failure(&self) -> Option<&str> {
         None
     }
@@ -270,9 +272,11 @@ fn peers_that_connect_and_leave_leave_no_slot_behind() {
     for _ in 0..300 {
         drop(bench.peer());
     }
-    bench.turn_until(|bench| bench.node.closed.len() == 300);
+    bench.turn_until(|bench| {
+        bench.node.closed.len() == 300 && bench.reactor.sockets.connections.is_empty()
+    });
     assert_eq!(bench.node.opened.len(), 300);
-    assert!(bench.reactor.sockets.connections.is_empty() && bench.node.connections.is_empty());
+    assert!(bench.node.connections.is_empty());
     assert!(bench.reactor.sockets.ready_to_write.len() + bench.reactor.sockets.timed.len() < 300);
 }
 
@@ -294,6 +298,26 @@ fn a_flood_of_peers_without_a_place_does_not_hold_a_turn() {
     assert!(closed <= limits::ACCEPTS_PER_TURN_MAX, "{closed} in one turn");
     bench.turn_until(|_| peers.iter().all(&mut is_closed));
     assert!(bench.node.opened.is_empty());
+}
+
+#[test]
+fn peers_that_all_leave_at_once_are_freed_over_several_turns() {
+    let mut bench = Bench::new();
+    let count = 5 * limits::REAPS_PER_TURN_MAX;
+    let peers: Vec<TcpStream> = (0..count).map(|_| bench.peer()).collect();
+    bench.turn_until(|bench| bench.node.opened.len() == count);
+    drop(peers);
+    let by = bench.reactor.clock.now().mono + Duration::from_secs(30);
+    let mut left = count;
+    while left > 0 {
+        bench.reactor.turn(&mut bench.node, Some(by)).unwrap();
+        let now = bench.reactor.sockets.connections.len();
+        assert!(left - now <= limits::REAPS_PER_TURN_MAX, "{left} to {now} in one turn");
+        // What is left over needs no other event.
+        assert!(bench.reactor.turn.is_urgent() || bench.node.closed.len() < count || now == 0);
+        left = now;
+    }
+    assert_eq!(bench.node.closed.len(), count);
 }
 
 #[test]

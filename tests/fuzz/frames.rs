@@ -209,6 +209,7 @@ fn torment<N: Node>(random: &mut Random, node: &mut N, source: u8) {
         node.handle_frames(now, conn, &frames);
         node.handle_timers(now);
         node.commit(now);
+        node.proceed(now);
         let reads = random.below(3) > 0;
         for conn in conns.clone() {
             let outgoing = node.outgoing(now, conn).len();

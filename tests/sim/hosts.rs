@@ -257,6 +257,9 @@ impl Node for AnyNode {
     fn commit(&mut self, now: Now) {
         each!(self, node => node.commit(now));
     }
+    fn proceed(&mut self, now: Now) {
+        each!(self, node => node.proceed(now));
+    }
     fn handle_stop(&mut self, now: Now) {
         each!(self, node => node.handle_stop(now));
     }

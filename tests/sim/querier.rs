@@ -36,6 +36,8 @@ macro_rules! is_a_client_with {
 
         fn commit(&mut self, _now: Now) {}
 
+        fn proceed(&mut self, _now: Now) {}
+
         fn failure(&self) -> Option<&str> {
             None
         }

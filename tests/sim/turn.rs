@@ -67,6 +67,7 @@ impl World {
         }
         self.watch_what_waits(host, &mut node, &turn, has_late_input);
         self.probe_closed(host, &mut node, now);
+        let is_busy = self.watch_work(host, &node) || is_busy;
         self.plan_next(host, &node, &turn, is_busy);
         self.hosts[host].turn = turn;
         self.hosts[host].node = Some(node);
@@ -89,7 +90,6 @@ impl World {
             format!("{name} may sleep with something to send")
         });
         self.watch_reactor(host, node);
-        self.watch_work(host, node);
     }
 
     /// A connection that is gone has nothing to send, whoever has its slot now.
@@ -391,5 +391,7 @@ impl Shell for Sockets<'_> {
         self.world.log(self.host, &format!("{level:?} {text}"));
     }
 
-    fn reap(&mut self) {}
+    fn reap(&mut self, _count_max: usize) -> bool {
+        false
+    }
 }

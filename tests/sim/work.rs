@@ -91,9 +91,10 @@ pub(crate) fn spent(node: &AnyNode) -> Option<(WorkSpent, usize)> {
 }
 
 impl World {
-    /// No turn is without a bound on its work.
-    pub(crate) fn watch_work(&mut self, host: usize, node: &AnyNode) {
-        let Some((spent, over)) = spent(node) else { return };
+    /// No turn is without a bound on its work. Whether the node had all the looks that a turn may have, which is work
+    /// though nobody sees it.
+    pub(crate) fn watch_work(&mut self, host: usize, node: &AnyNode) -> bool {
+        let Some((spent, over)) = spent(node) else { return false };
         let name = &self.hosts[host].name;
         self.hold(spent.frames <= 2 * spent.frames_max + over, "bulk-has-a-part-of-a-turn", || {
             format!("{name} spent {} frames of {} in one turn", spent.frames, spent.frames_max)
@@ -106,6 +107,8 @@ impl World {
         let (frames, steps) = (spent.full_frames, spent.full_steps);
         self.counts.full_bulk += frames.saturating_sub(seen.0);
         self.counts.full_looks += steps.saturating_sub(seen.1);
+        let has_looked = steps > seen.1;
         *seen = (frames, steps);
+        has_looked
     }
 }

@@ -452,6 +452,8 @@ impl Service for Aggregator {
 
     fn on_commit(&mut self, _now: Now) {}
 
+    fn on_proceed(&mut self, _now: Now) {}
+
     fn on_stop(&mut self, _now: Now) {}
 
     fn failed(&self) -> Option<&str> {

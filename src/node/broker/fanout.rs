@@ -247,8 +247,8 @@ impl Service for Fanout {
 
     fn on_arrival(&mut self, _now: Now, _conn: ConnId, _frames: usize) {}
 
-    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
-        self.readers.handle_frame(now, conn, frame)
+    fn on_frame(&mut self, _now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+        self.readers.handle_frame(conn, frame)
     }
 
     fn answered_seq(&self, peer: &BrokerPeer) -> Option<Seq> {
@@ -295,8 +295,7 @@ impl Service for Fanout {
         self.readers.handle_timers(now);
     }
 
-    fn on_commit(&mut self, now: Now) {
-        self.readers.proceed(now);
+    fn on_commit(&mut self, _now: Now) {
         self.readers.commit();
         self.mailbox.refused.store(self.readers.connections.refused(), Ordering::Relaxed);
         let unread_closed = self.readers.connections.unread_closed();
@@ -307,6 +306,10 @@ impl Service for Fanout {
             let Some(source) = source else { continue };
             count.store(source.gaps_sent, Ordering::Relaxed);
         }
+    }
+
+    fn on_proceed(&mut self, now: Now) {
+        self.readers.proceed(now);
     }
 
     fn on_stop(&mut self, _now: Now) {}

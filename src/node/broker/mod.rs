@@ -280,14 +280,14 @@ impl Service for Broker {
         }
     }
 
-    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+    fn on_frame(&mut self, _now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         match self.readers.connections.peer(conn) {
             Some(BrokerPeer::Publisher { source }) => match frame.view::<Session>() {
                 Some(session) if session.source == *source => self.take_back(conn, session),
                 Some(_) => Err(Rejection::out_of_place()),
                 None => self.handle_published(conn, *source, frame),
             },
-            Some(BrokerPeer::Subscriber(_)) => self.readers.handle_frame(now, conn, frame),
+            Some(BrokerPeer::Subscriber(_)) => self.readers.handle_frame(conn, frame),
             _ => Err(Rejection::out_of_place()),
         }
     }
@@ -378,9 +378,8 @@ impl Service for Broker {
         self.readers.handle_timers(now);
     }
 
-    fn on_commit(&mut self, now: Now) {
+    fn on_commit(&mut self, _now: Now) {
         self.take_in_waiting();
-        self.readers.proceed(now);
         let has_updates: [bool; limits::SOURCES_MAX] = std::array::from_fn(|number| {
             let source = self.readers.sources.get(number).and_then(Option::as_ref);
             source.is_some_and(|source| source.has_updates)
@@ -409,6 +408,10 @@ impl Service for Broker {
         if std::mem::take(&mut self.further_reactors.has_updates) {
             self.next_wake = 1;
         }
+    }
+
+    fn on_proceed(&mut self, now: Now) {
+        self.readers.proceed(now);
     }
 
     fn on_stop(&mut self, _now: Now) {}

@@ -65,7 +65,6 @@ impl<W: Window> Readers<W> {
     /// A frame, checked, from a subscriber. Its heartbeats are answered already.
     pub(super) fn handle_frame(
         &mut self,
-        now: Now,
         conn: ConnId,
         frame: &Frame,
     ) -> Result<(), Rejection> {
@@ -76,14 +75,13 @@ impl<W: Window> Readers<W> {
             }
             _ => {
                 let subscribe = frame.view::<Subscribe>().ok_or_else(Rejection::out_of_place)?;
-                self.handle_subscribe(now, conn, subscribe)
+                self.handle_subscribe(conn, subscribe)
             }
         }
     }
 
     fn handle_subscribe(
         &mut self,
-        now: Now,
         conn: ConnId,
         subscribe: &Subscribe,
     ) -> Result<(), Rejection> {
@@ -97,7 +95,6 @@ impl<W: Window> Readers<W> {
             && let Some(Some(source)) = self.sources.get_mut(usize::from(subscribe.source))
         {
             source.joining.push_back(conn);
-            self.proceed(now);
         }
         Ok(())
     }

@@ -77,9 +77,11 @@ impl Bench {
     }
 
     fn deliver(&mut self, conn: ConnId, frames: &[Frame]) {
+        self.broker.handle_mail(self.now);
         self.broker.handle_frames(self.now, conn, frames);
         self.broker.handle_timers(self.now);
         self.broker.commit(self.now);
+        self.broker.proceed(self.now);
     }
 
     fn wait_ms(&mut self, ms: u64) {

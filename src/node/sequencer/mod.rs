@@ -511,6 +511,8 @@ impl<S: Storage> Service for Sequencer<S> {
         }
     }
 
+    fn on_proceed(&mut self, _now: Now) {}
+
     fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.journal.close(now) {
             let health = self.journal.health();

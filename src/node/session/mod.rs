@@ -176,6 +176,9 @@ pub(crate) trait Service: Sized {
     /// See [`Node::commit`].
     fn on_commit(&mut self, now: Now);
 
+    /// See [`Node::proceed`].
+    fn on_proceed(&mut self, now: Now);
+
     /// The node ends. Every peer has been refused; what must survive is handed over now.
     fn on_stop(&mut self, now: Now);
 
@@ -299,6 +302,10 @@ impl<S: Service> Node for S {
 
     fn commit(&mut self, now: Now) {
         Service::on_commit(self, now);
+    }
+
+    fn proceed(&mut self, now: Now) {
+        Service::on_proceed(self, now);
     }
 
     fn handle_stop(&mut self, now: Now) {

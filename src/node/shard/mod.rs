@@ -421,6 +421,8 @@ impl<S: Storage> Service for Shard<S> {
         }
     }
 
+    fn on_proceed(&mut self, _now: Now) {}
+
     fn on_stop(&mut self, now: Now) {
         if let Err(error) = self.log.close(now) {
             let health = self.log.health();

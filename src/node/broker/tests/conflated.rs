@@ -7,12 +7,15 @@ fn a_batch_for_who_fell_out_of_the_ring_has_each_last_value_once_also_between_it
     let count = 240;
     let mut bench = Bench::new(64);
     bench.broker.readers.connections.work_mut().bound_frames(50);
+    // It joins in one turn.
+    bench.broker.readers.connections.work_mut().bound_steps(1_000);
     let publisher = bench.open();
     bench.begin(publisher, 1, 1);
     let symbols = (0..count).map(|it| definition(u64::from(it) + 1, it, &format!("S{it}")));
     bench.deliver(publisher, &symbols.collect::<Vec<_>>());
     let conn = bench.subscribe("*", Mode::Conflate, 0);
     bench.read(conn);
+    assert!(bench.broker.readers.is_settled());
     let first = u64::from(count) + 1;
     // Each instrument once, and the first ten once more.
     let feed = (0..count + 10).map(|at| quote(first + u64::from(at), at % count));

@@ -175,6 +175,7 @@ impl Group {
         }
         self.node(index).get().handle_timers(now);
         self.node(index).get().commit(now);
+        self.node(index).get().proceed(now);
         while let Some(woken) = self.node(index).get().poll_wake() {
             self.is_woken[woken] = true;
         }
@@ -298,6 +299,9 @@ impl<'b> Driven<'_, 'b> {
     }
     fn commit(self, now: Now) {
         each!(self, node => node.commit(now));
+    }
+    fn proceed(self, now: Now) {
+        each!(self, node => node.proceed(now));
     }
     fn poll_wake(self) -> Option<usize> {
         each!(self, node => node.poll_wake())

@@ -57,6 +57,7 @@ impl Bench {
         self.broker.handle_frames(self.now, publisher, frames);
         self.broker.handle_timers(self.now);
         self.broker.commit(self.now);
+        self.broker.proceed(self.now);
         let mut sent = Vec::new();
         while let Some(conn) = self.broker.poll_dirty().or_else(|| self.broker.poll_bulk()) {
             let mut bytes = Vec::new();
@@ -116,6 +117,26 @@ fn longest_lists_join_in_their_order_while_ticks_go_on() {
     }
     assert_eq!(joined, lists, "in the order in which they came");
     assert!(turns > 20 * limits::PATTERNS_MAX / STEPS_MAX, "{turns} turns");
+}
+
+#[test]
+fn a_tick_is_there_to_be_sent_before_a_pattern_is_looked_up() {
+    let (mut bench, publisher) = Bench::many(500);
+    let live = bench.subscribe("M0007", Mode::Lossless, 0);
+    bench.read(live);
+    let names: Vec<String> = (0..500).map(|it| format!("M{it:04}")).collect();
+    let newcomer = bench.list(&names, Mode::Lossless);
+    bench.broker.handle_mail(bench.now);
+    bench.broker.handle_frames(bench.now, publisher, &[quote(501, 7)]);
+    bench.broker.handle_timers(bench.now);
+    bench.broker.commit(bench.now);
+    let before = bench.broker.work().spent().steps;
+    let dirty: Vec<ConnId> = std::iter::from_fn(|| bench.broker.poll_dirty()).collect();
+    assert!(dirty.contains(&live));
+    assert!(bench.broker.readers.has_work(), "the newcomer waits");
+    bench.broker.proceed(bench.now);
+    assert!(bench.broker.work().spent().steps > before);
+    while !confirmed(&bench.turn(publisher, &[])).contains(&newcomer) {}
 }
 
 #[test]

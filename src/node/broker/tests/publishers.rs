@@ -153,6 +153,7 @@ fn who_waits_for_the_present_is_served_when_nothing_more_comes() {
     bench.read(reader);
     bench.broker.handle_close(bench.now, core, CloseReason::Reset);
     bench.broker.commit(bench.now);
+    bench.broker.proceed(bench.now);
     let frames = bench.read(reader);
     assert_eq!(end_of_snapshot(&frames), Some(6), "core is away: this is all there is");
     let stale = frames.iter().filter_map(Frame::view::<Heartbeat>).next_back();

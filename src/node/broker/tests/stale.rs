@@ -235,10 +235,12 @@ fn subscribers_of_further_reactors_are_told_too() {
     let turn = |broker: &mut Broker, fanout: &mut Fanout, now: Now, frames: &[Frame]| {
         broker.handle_timers(now);
         broker.commit(now);
+        broker.proceed(now);
         fanout.handle_mail(now);
         fanout.handle_frames(now, reader, frames);
         fanout.handle_timers(now);
         fanout.commit(now);
+        fanout.proceed(now);
         let mut bytes = Vec::new();
         while fanout.poll_dirty().is_some() {}
         loop {

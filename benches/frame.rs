@@ -11,7 +11,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pregao::wire::{
-    FRAME_BYTES, Frame, I64, InstrumentId, InstrumentIndex, Quote, U32, U64, as_frames,
+    FRAME_BYTES, Frame, I64, InstrumentId, InstrumentIndex, Quote, Size, U64, as_frames,
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +41,8 @@ fn quote(seq: u64) -> Quote {
         ts_recv: U64::new(1_784_034_439_126_050_000 + seq),
         bid: I64::new(38_410_000_000),
         ask: I64::new(38_430_000_000),
-        bid_qty: U32::new(1_200),
-        ask_qty: U32::new(900),
+        bid_qty: Size::new(1_200),
+        ask_qty: Size::new(900),
         ..Quote::default()
     }
 }

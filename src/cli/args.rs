@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
-use super::offline::args::{DumpFlags, ExportFlags, RecoverFlags, RepartitionFlags, VerifyFlags};
+use super::offline::args::{
+    ConvertFlags, DumpFlags, ExportFlags, RecoverFlags, RepartitionFlags, VerifyFlags,
+};
 use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline, whole_number};
 use crate::config::{Align, Partition, Speed, host};
 use crate::duration;
@@ -107,6 +109,7 @@ pub(super) enum Command {
     Export(ExportFlags),
     Recover(RecoverFlags),
     Repartition(RepartitionFlags),
+    Convert(ConvertFlags),
     /// Stop the system that runs on a data directory
     Stop {
         #[command(flatten)]

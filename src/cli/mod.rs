@@ -113,6 +113,10 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Fa
             logging::start(log::LevelFilter::Warn, true);
             offline::repartition::run(&request, &mut output)?
         }
+        Request::Convert(request) => {
+            logging::start(log::LevelFilter::Warn, true);
+            offline::convert::run(&request, &mut output)?
+        }
         Request::Stop(request) => stop::run(&request, &mut output)?,
     };
     output.flush()?;

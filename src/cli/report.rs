@@ -282,9 +282,9 @@ impl ReportRequest {
                 let is_live = frame.is_some_and(|frame| !frame.has(Flags::STALE));
                 let quote = frame.and_then(Frame::view::<Quote>).copied();
                 match quote {
-                    Some(quote) => Quoted::new(&quote, definition.decimals(), is_live),
+                    Some(quote) => Quoted::new(&quote, definition.decimals().price, is_live),
                     None => {
-                        let decimals = definition.decimals();
+                        let decimals = definition.decimals().price;
                         Quoted { bid: None, ask: None, decimals, is_live: false }
                     }
                 }
@@ -297,7 +297,7 @@ impl ReportRequest {
                 let traded = |(definition, rows): (Definition, Vec<Frame>)| {
                     let mut assembler = BarAssembler::default();
                     let bars = rows.iter().filter_map(|it| assembler.take(it)).collect();
-                    (definition.symbol, definition.decimals(), bars)
+                    (definition.symbol, definition.decimals().price, bars)
                 };
                 let traded = grouped(answer).into_iter().map(traded);
                 Value::Movers(movers(traded, usize::try_from(count).unwrap_or(usize::MAX)))
@@ -422,12 +422,12 @@ mod tests {
     use super::*;
     use crate::cli::output::Screen;
     use crate::cli::render::{QuoteSource, Rows};
-    use crate::wire::{Ended, Quote};
+    use crate::wire::{Decimals, Ended, Quote};
 
     fn report(symbol: &str, complete: bool) -> Report {
         Report {
             symbol: symbol.parse().unwrap(),
-            decimals: 2,
+            decimals: Decimals { price: 2, quantity: 0 },
             quote: None,
             quote_source: QuoteSource::None,
             age_ms: None,

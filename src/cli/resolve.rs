@@ -15,6 +15,7 @@ use super::breaker::BreakerRequest;
 use super::exit::Failure;
 use super::offline::Selected;
 use super::offline::args::RecoverFlags;
+use super::offline::convert::ConvertRequest;
 use super::offline::dump::DumpRequest;
 use super::offline::export::ExportRequest;
 use super::offline::recover::{RecoverRequest, Remedy};
@@ -45,6 +46,7 @@ pub(super) enum Request {
     Export(ExportRequest),
     Recover(RecoverRequest),
     Repartition(RepartitionRequest),
+    Convert(ConvertRequest),
 }
 
 pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
@@ -106,6 +108,11 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
             let dir = config.data.dir.clone();
             Ok(Request::Repartition(RepartitionRequest { dir, config, format: flags.format }))
         }
+        Command::Convert(flags) => Ok(Request::Convert(ConvertRequest {
+            old: flags.old,
+            new: flags.new,
+            format: flags.format,
+        })),
         Command::Stop { config, data_dir } => {
             let config = config_of(&config, &data_dir, &HostFlag::default())?;
             Ok(Request::Stop(stop::StopRequest { dir: checked(config)?.data.dir }))

@@ -11,8 +11,8 @@ use crate::limits::{
 };
 use crate::time::{Clock, Follow, Mono, SteadyTime};
 use crate::wire::{
-    Ack, Definition, Frame, Heartbeat, InstrumentId, InstrumentIndex, Kind, Message, Refusal, Role,
-    Session, Symbol, SymbolError, U32, U64, next_instrument_seq, padded,
+    Ack, Decimals, Definition, Frame, Heartbeat, InstrumentId, InstrumentIndex, Kind, Message,
+    Refusal, Role, Session, Symbol, SymbolError, U32, U64, next_instrument_seq, padded,
 };
 
 const NODE: &str = "broker";
@@ -157,12 +157,25 @@ impl Publisher {
     /// # Errors
     /// When the symbol is none, the source is full, or the broker refuses or is gone.
     pub fn define(&mut self, symbol: &str, decimals: u8) -> Result<InstrumentId, PublishError> {
+        self.define_with(symbol, Decimals { price: decimals, quantity: 0 })
+    }
+
+    /// The same with quantities in units of so many decimals (0 to 14): with 8 a quantity of 12,345 is 0.00012345.
+    ///
+    /// # Errors
+    /// As [`Publisher::define`].
+    pub fn define_with(
+        &mut self,
+        symbol: &str,
+        decimals: Decimals,
+    ) -> Result<InstrumentId, PublishError> {
         let symbol: Symbol = symbol.parse()?;
         if self.instruments.place() >= INSTRUMENTS_MAX {
             return Err(PublishError::TooManyInstruments);
         }
         let instrument = InstrumentId::new(self.source, self.instruments);
-        self.send(Frame::seal(Definition::new(instrument, symbol, decimals)))?;
+        let definition = Definition::new(instrument, symbol, decimals.price);
+        self.send(Frame::seal(definition.with_quantity_decimals(decimals.quantity)))?;
         self.instruments = self.instruments.next();
         Ok(instrument)
     }

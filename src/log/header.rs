@@ -3,6 +3,8 @@
 //! It is written once, before the file gets its name, and never again. So a header that does not
 //! check is never the trace of a crash: it is rot, or another format.
 
+use std::ops::Range;
+
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::limits::{SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MIN};
@@ -11,9 +13,9 @@ use crate::wire::{FRAME_BYTES, U32, U64};
 /// Bytes before the first record of a segment.
 pub const HEADER_BYTES: usize = 4096;
 
-/// The version of FORMAT.md. Version 1, which had no statements, 2, which had no holes, and 3, which had no
-/// lineage and no record of what the retention has removed, are read as well.
-pub const FORMAT_VERSION: u32 = 4;
+/// The version of FORMAT.md. Earlier ones hold frames of version 1 of the protocol and are converted: see
+/// [`super::convert`].
+pub const FORMAT_VERSION: u32 = 5;
 
 /// From this version on a log's directory says which segments the retention has removed.
 pub(super) const STATES_REMOVAL: u32 = 4;
@@ -31,6 +33,15 @@ pub enum HeaderFault {
     Magic,
     #[error("it has format version {0}, and this program knows versions up to {FORMAT_VERSION}")]
     Version(u32),
+    #[error(
+        "it has format version {0}, and this program reads version {FORMAT_VERSION}: `pregao convert OLD NEW` \
+         writes the data directory again"
+    )]
+    Older(u32),
+    #[error(
+        "it has format version {FORMAT_VERSION}, which is this program's own: there is nothing to convert"
+    )]
+    Current,
     #[error("it was written on a machine of the other byte order")]
     Endianness,
     #[error("its header is damaged")]
@@ -53,7 +64,7 @@ pub enum HeaderFault {
 
 impl HeaderFault {
     /// Whether the segment can be left out: damage, and not somebody else's file.
-    pub(super) fn is_damage(&self) -> bool {
+    pub(crate) fn is_damage(&self) -> bool {
         matches!(self, HeaderFault::Short | HeaderFault::Magic | HeaderFault::Crc)
     }
 }
@@ -128,6 +139,16 @@ impl Header {
 
     /// Reads and checks the header of segment number `segment` of the log `name`.
     pub(super) fn read(page: &[u8], name: [u8; 16], segment: u64) -> Result<Header, HeaderFault> {
+        Header::read_of(page, name, segment, FORMAT_VERSION..FORMAT_VERSION + 1)
+    }
+
+    /// The same of a header of one of these versions.
+    pub(super) fn read_of(
+        page: &[u8],
+        name: [u8; 16],
+        segment: u64,
+        versions: Range<u32>,
+    ) -> Result<Header, HeaderFault> {
         if page.len() < HEADER_BYTES {
             return Err(HeaderFault::Short);
         }
@@ -137,8 +158,10 @@ impl Header {
             return Err(HeaderFault::Magic);
         }
         // Before the CRC: another version may keep its CRC elsewhere, and must be refused by name.
-        if !(1..=FORMAT_VERSION).contains(&header.version.get()) {
-            return Err(HeaderFault::Version(header.version.get()));
+        let version = header.version.get();
+        if !versions.contains(&version) {
+            let is_older = (1..FORMAT_VERSION).contains(&version);
+            return Err(if is_older { HeaderFault::Older } else { HeaderFault::Version }(version));
         }
         if header.crc.get() != header.computed_crc() {
             return Err(HeaderFault::Crc);
@@ -175,6 +198,12 @@ impl Header {
 
     pub(super) fn version(&self) -> u32 {
         self.version.get()
+    }
+
+    /// Says that it is of another version.
+    pub(super) fn set_version(&mut self, version: u32) {
+        self.version = U32::new(version);
+        self.crc = U32::new(self.computed_crc());
     }
 
     pub(super) fn base_position(&self) -> u64 {

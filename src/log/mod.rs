@@ -4,6 +4,7 @@ mod append;
 mod backend;
 mod checkpoint;
 mod config;
+pub mod convert;
 mod counters;
 mod durability;
 mod header;

@@ -42,18 +42,13 @@ impl<S: Storage> Log<S> {
             return Err(OpenError::SegmentRecords(config.segment_records));
         }
         let rules = Rules { sequence: config.sequence, upstream: config.upstream };
-        let recovery::Opened {
-            segments: mut found,
-            skipped,
-            journal_id,
-            first_number,
-            first_version,
-        } = recovery::open_segments(&mut storage, config.name)?;
-        let mut removed_through = storage.removed_through()?;
+        let recovery::Opened { segments: mut found, skipped, journal_id, first_number } =
+            recovery::open_segments(&mut storage, config.name)?;
+        let removed_through = storage.removed_through()?;
         if found.is_empty() && removed_through > 0 {
             return Err(OpenError::EndMissing { segment: removed_through });
         }
-        let missing_front = recovery::missing_front(first_number, first_version, removed_through);
+        let missing_front = recovery::missing_front(first_number, removed_through);
         if found.is_empty() {
             found.push(segments::make_first(&mut storage, &config, new_journal_id, now.wall_ns)?);
         }
@@ -78,14 +73,6 @@ impl<S: Storage> Log<S> {
         let journal_id = known.unwrap_or(new_journal_id);
         lineage.set_journal_id(journal_id);
         // From here on the disk is changed, and only behind the end.
-        if missing_front.is_none()
-            && let Some(before_first) = first_number.map(|first| first.saturating_sub(1))
-            && before_first > removed_through
-        {
-            // An older program has removed them.
-            storage.set_removed_through(before_first)?;
-            removed_through = before_first;
-        }
         for segment in found.iter_mut().filter(|segment| segment.end() > tail.end) {
             let bytes = segment.bytes();
             if segment.segment.len() < bytes {

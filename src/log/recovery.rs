@@ -23,7 +23,7 @@ use std::ops::Range;
 
 use super::backend::{Segment, Storage, StorageError};
 use super::counters::{Counters, Rules};
-use super::header::{Header, HeaderFault, STATES_REMOVAL};
+use super::header::{Header, HeaderFault};
 use super::lineage::Lineage;
 use super::mark::Record;
 use super::rollbacks::Rollbacks;
@@ -110,6 +110,14 @@ pub struct Recovery {
     pub is_end_missing: bool,
 }
 
+impl OpenError {
+    /// The log is whole, and of an earlier format: it is converted and not repaired.
+    #[must_use]
+    pub fn is_of_earlier_format(&self) -> bool {
+        matches!(self, OpenError::Refused { fault: HeaderFault::Older(_), .. })
+    }
+}
+
 /// What the walk over the end of the log found.
 pub(super) struct Tail {
     pub(super) counters: Counters,
@@ -128,8 +136,6 @@ pub(super) struct Opened<G> {
     pub(super) skipped: Vec<(u64, HeaderFault)>,
     /// The lowest number of a file.
     pub(super) first_number: Option<u64>,
-    /// The format version of the first segment that is not left out.
-    pub(super) first_version: u32,
     /// Whose journal it is; 0: no header says it.
     pub(super) journal_id: u64,
 }
@@ -147,7 +153,7 @@ pub(super) fn open_segments<S: Storage>(
     let mut skipped = Vec::new();
     let mut journal_id = 0;
     let last = numbers.last().copied();
-    let (first_number, mut first_version) = (numbers.first().copied(), 0);
+    let first_number = numbers.first().copied();
     for number in numbers {
         let segment = storage.open(number)?;
         let header = match Header::read(segment.read(0, super::HEADER_BYTES), name, number) {
@@ -172,12 +178,9 @@ pub(super) fn open_segments<S: Storage>(
                 return Err(OpenError::Refused { segment: number, fault });
             }
         }
-        if segments.is_empty() {
-            first_version = header.version();
-        }
         segments.push(opened);
     }
-    Ok(Opened { segments, skipped, journal_id, first_number, first_version })
+    Ok(Opened { segments, skipped, journal_id, first_number })
 }
 
 /// Walks the last three used segments.
@@ -270,15 +273,10 @@ pub(super) fn end_missing<'a, G: 'a>(
     (is_sealed && !has_next).then_some(last)
 }
 
-/// Which segments are missing before the first file: those that the retention has not removed. A log of an
-/// older format does not say what was removed.
-pub(super) fn missing_front(
-    first_number: Option<u64>,
-    first_version: u32,
-    removed_through: u64,
-) -> Option<Range<u64>> {
+/// Which segments are missing before the first file: those that the retention has not removed.
+pub(super) fn missing_front(first_number: Option<u64>, removed_through: u64) -> Option<Range<u64>> {
     let missing = removed_through.saturating_add(1)..first_number?;
-    (first_version >= STATES_REMOVAL && !missing.is_empty()).then_some(missing)
+    (!missing.is_empty()).then_some(missing)
 }
 
 fn refuse_unknown_kind<G: Segment>(

@@ -5,8 +5,12 @@
 //! order of `(ts_event, seq)`. VWAP is notional divided by volume, both exact integers.
 
 use crate::wire::{
-    BarNotional, BarPrices, BarTotals, Frame, I64, I128, InstrumentId, Trade, U32, U64,
+    BarNotional, BarPrices, BarTotals, Frame, I64, I128, InstrumentId, NOTIONAL_UNDEFINED, Trade,
+    U32, U64, U128,
 };
+
+/// Nanoseconds of one second.
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// One bar. Prices in units of 1e-9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +25,11 @@ pub struct Bar {
     pub low: i64,
     /// Price of the last trade.
     pub close: i64,
-    /// Sum of quantities, saturating.
-    pub volume: u64,
+    /// Sum of quantities, in units of the instrument.
+    pub volume: u128,
     /// Number of trades.
     pub trades: u64,
-    /// Sum of price × quantity in units of 1e-9, saturating.
+    /// Sum of price × quantity in units of 1e-9; [`NOTIONAL_UNDEFINED`] once it did not fit.
     pub notional: i128,
     /// `seq` of the last trade.
     pub last_seq: u64,
@@ -62,20 +66,27 @@ impl Bar {
         self.high = self.high.max(price);
         self.low = self.low.min(price);
         self.close = price;
-        self.volume = self.volume.saturating_add(qty);
+        // There are less than 2^64 trades of less than 2^64 each.
+        self.volume += u128::from(qty);
         self.trades += 1;
-        // An i64 times a u64 fits an i128; only the sum of very many can reach its end.
-        self.notional = self.notional.saturating_add(i128::from(price) * i128::from(qty));
+        // An i64 times a u64 fits an i128. A sum that does not is no number any more, and stays none.
+        let sum = self.notional.checked_add(i128::from(price) * i128::from(qty));
+        let is_known = self.notional != NOTIONAL_UNDEFINED;
+        self.notional = sum.filter(|_| is_known).unwrap_or(NOTIONAL_UNDEFINED);
     }
 
     /// The volume-weighted average price: notional / volume, rounded half to even at 1e-9; `None`
-    /// without volume.
+    /// without volume, and where the notional did not fit.
     #[must_use]
     pub fn vwap(&self) -> Option<i128> {
-        let volume = i128::from(self.volume);
+        if self.notional == NOTIONAL_UNDEFINED {
+            return None;
+        }
+        let volume = i128::try_from(self.volume).ok()?;
         let quotient = self.notional.checked_div_euclid(volume)?;
         let remainder = self.notional.checked_rem_euclid(volume)?;
-        let round_up = match (remainder * 2).cmp(&volume) {
+        // The remainder is less than the volume: compared with what is left of it nothing can overflow.
+        let round_up = match remainder.cmp(&(volume - remainder)) {
             std::cmp::Ordering::Less => false,
             std::cmp::Ordering::Equal => quotient % 2 != 0,
             std::cmp::Ordering::Greater => true,
@@ -84,7 +95,8 @@ impl Bar {
         Some(quotient + i128::from(round_up))
     }
 
-    /// The three frames that carry a bar.
+    /// The three frames that carry a bar of whole seconds. No instrument has more trades than 32 bits count: their
+    /// `instrument_seq` has no more.
     #[must_use]
     pub fn frames(&self, instrument: InstrumentId) -> [Frame; 3] {
         let instrument = U32::from(instrument);
@@ -103,8 +115,7 @@ impl Bar {
             seq,
             ts_event,
             close: I64::new(self.close),
-            volume: U64::new(self.volume),
-            trades: U64::new(self.trades),
+            volume: U128::new(self.volume),
             ..BarTotals::default()
         };
         let notional = BarNotional {
@@ -112,7 +123,8 @@ impl Bar {
             seq,
             ts_event,
             notional: I128::new(self.notional),
-            interval_ns: U64::new(self.interval_ns),
+            interval_s: U32::new(u32::try_from(self.interval_ns / SECOND_NS).unwrap_or(u32::MAX)),
+            trades: U32::new(u32::try_from(self.trades).unwrap_or(u32::MAX)),
             ..BarNotional::default()
         };
         [Frame::seal(prices), Frame::seal(totals), Frame::seal(notional)]
@@ -188,10 +200,10 @@ impl BarAssembler {
             low: prices.low.get(),
             close: totals.close.get(),
             volume: totals.volume.get(),
-            trades: totals.trades.get(),
+            trades: notional.trades.get().into(),
             notional: notional.notional.get(),
             last_seq: prices.seq.get(),
-            interval_ns: notional.interval_ns.get(),
+            interval_ns: u64::from(notional.interval_s.get()) * SECOND_NS,
         })
     }
 }
@@ -236,13 +248,33 @@ mod tests {
     }
 
     #[test]
-    fn sums_saturate_and_do_not_wrap() {
+    fn a_sum_that_does_not_fit_is_no_number_and_stays_none() {
         let mut fold = BarFold::new(100);
-        fold.add(&trade(1, i64::MAX - 1, u64::MAX));
-        fold.add(&trade(2, i64::MAX - 1, u64::MAX));
-        let bar = fold.finish().unwrap();
-        assert_eq!(bar.volume, u64::MAX);
-        assert_eq!(bar.notional, i128::MAX);
+        let huge = trade(1, i64::MAX - 1, u64::MAX);
+        fold.add(&huge);
+        fold.add(&huge);
+        let bar = fold.clone().finish().unwrap();
+        assert_eq!(bar.volume, 2 * u128::from(u64::MAX), "the volume is exact");
+        assert_eq!((bar.notional, bar.vwap()), (NOTIONAL_UNDEFINED, None));
+        // What would bring it back into its range is no way back.
+        fold.add(&trade(2, i64::MIN, u64::MAX));
+        assert_eq!(fold.finish().unwrap().notional, NOTIONAL_UNDEFINED);
+    }
+
+    #[test]
+    fn a_bar_of_fractions_keeps_every_digit_on_its_way() {
+        // 1,250,000,000,000.5 units, three times, and a bar of so many trades as its frame counts.
+        let mut fold = BarFold::new(60 * SECOND_NS);
+        for seq in 1..=3 {
+            fold.add(&trade(seq, 7, 12_500_000_000_005));
+        }
+        let mut bar = fold.finish().unwrap();
+        assert_eq!((bar.volume, bar.notional), (37_500_000_000_015, 262_500_000_000_105));
+        (bar.volume, bar.trades) = (u128::from(u64::MAX) * 1_000, u32::MAX.into());
+        let mut assembler = BarAssembler::default();
+        let frames = bar.frames(U32::new(7).into());
+        let again: Vec<Bar> = frames.iter().filter_map(|frame| assembler.take(frame)).collect();
+        assert_eq!(again, [bar]);
     }
 
     fn bar_frames(instrument: InstrumentId, start: u64) -> [Frame; 3] {
@@ -295,13 +327,13 @@ mod tests {
             (7, 3, 2),
             (-8, 3, -3),
             (-7, 3, -2),
-            (i128::MAX, 1, i128::MAX),
+            (i128::MAX - 1, 1, i128::MAX - 1),
             (i128::MIN, 1, i128::MIN),
         ] {
             assert_eq!(vwap(notional, volume), Some(want), "{notional} / {volume}");
         }
-        assert!(vwap(i128::MAX, u64::MAX).is_some());
-        assert!(vwap(i128::MIN, u64::MAX).is_some());
+        assert!(vwap(i128::MAX - 1, u128::from(u64::MAX)).is_some());
+        assert!(vwap(i128::MIN, u128::from(u64::MAX)).is_some());
         assert_eq!(vwap(5, 0), None);
     }
 }

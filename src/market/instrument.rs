@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::limits::INSTRUMENTS_MAX;
 use crate::market::price::DECIMALS_MAX;
-use crate::wire::{InstrumentId, InstrumentIndex, Symbol};
+use crate::wire::{InstrumentId, InstrumentIndex, QUANTITY_DECIMALS_MAX, Symbol};
 
 /// How an exchange numbers an instrument in its frames: it knows of no sources, so 0 stands for its own.
 #[must_use]
@@ -19,6 +19,8 @@ pub struct Instrument {
     pub symbol: Symbol,
     /// How many decimals its prices are shown with (0 to 9).
     pub decimals: u8,
+    /// How many decimals a unit of its quantities has (0 to 14).
+    pub quantity_decimals: u8,
 }
 
 /// The table has [`INSTRUMENTS_MAX`] instruments and takes no more.
@@ -54,7 +56,8 @@ impl Instruments {
             return Err(TableFull);
         }
         let index = InstrumentIndex::at(self.rows.len()).ok_or(TableFull)?;
-        self.rows.push(Instrument { symbol, decimals: decimals.min(DECIMALS_MAX) });
+        let decimals = decimals.min(DECIMALS_MAX);
+        self.rows.push(Instrument { symbol, decimals, quantity_decimals: 0 });
         self.by_symbol.insert(symbol, index);
         Ok(index)
     }
@@ -63,6 +66,13 @@ impl Instruments {
     pub fn raise_decimals(&mut self, index: InstrumentIndex, decimals: u8) {
         if let Some(row) = self.rows.get_mut(index.place()) {
             row.decimals = row.decimals.max(decimals.min(DECIMALS_MAX));
+        }
+    }
+
+    /// States how many decimals a unit of the instrument's quantities has. Without a word they are whole numbers.
+    pub fn set_quantity_decimals(&mut self, index: InstrumentIndex, decimals: u8) {
+        if let Some(row) = self.rows.get_mut(index.place()) {
+            row.quantity_decimals = decimals.min(QUANTITY_DECIMALS_MAX);
         }
     }
 

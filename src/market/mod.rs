@@ -6,9 +6,11 @@ pub mod chaos;
 pub mod instrument;
 pub mod partition;
 pub mod price;
+pub mod quantity;
 pub mod summary;
 pub mod synthetic;
 pub mod tape;
 
 pub use instrument::{Instrument, Instruments, TableFull, exchange_id};
 pub use price::{DecimalMark, Price, PriceError};
+pub use quantity::{Quantity, QuantityError};

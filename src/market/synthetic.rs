@@ -11,7 +11,7 @@ use super::instrument::exchange_id;
 use super::tape::RECORDED;
 use crate::random::Random;
 use crate::wire::{
-    Definition, Flags, Frame, I64, InstrumentIndex, Quote, Symbol, Trade, U16, U32, U64,
+    Definition, Flags, Frame, I64, InstrumentIndex, Quote, Size, Symbol, Trade, U16, U32, U64,
 };
 
 /// One cent in price units.
@@ -302,8 +302,8 @@ impl Book {
             instrument_seq: U32::new(self.instrument_seq),
             bid: self.price(self.bid_ticks),
             ask: self.price(self.bid_ticks + self.spread_ticks),
-            bid_qty: U32::new(self.bid_qty),
-            ask_qty: U32::new(self.ask_qty),
+            bid_qty: Size::new(self.bid_qty.into()),
+            ask_qty: Size::new(self.ask_qty.into()),
             ..Quote::default()
         })
     }
@@ -434,7 +434,7 @@ mod tests {
         let hash = events(42, 5_000, 10_000).iter().fold(0_u64, |hash, (offset_ns, f)| {
             hash.rotate_left(5) ^ u64::from(f.crc.get()) ^ offset_ns.wrapping_mul(31)
         });
-        assert_eq!(hash, 6_694_468_311_660_184_229);
+        assert_eq!(hash, 14_430_286_157_424_965_035);
     }
 
     #[test]
@@ -542,8 +542,8 @@ mod tests {
                     prop_assert!(0 < bid && bid < ask && ask < Price::UNDEFINED.0);
                     prop_assert_eq!((bid % listing.tick, ask % listing.tick), (0, 0));
                     prop_assert!(bid.abs_diff(listing.open) <= listing.open.unsigned_abs() / 10);
-                    prop_assert!(quote.bid_qty.get() > 0 && quote.ask_qty.get() > 0);
-                    let told = (bid, ask, quote.bid_qty.get(), quote.ask_qty.get());
+                    prop_assert!(quote.bid_qty.units() > 0 && quote.ask_qty.units() > 0);
+                    let told = (bid, ask, quote.bid_qty.units(), quote.ask_qty.units());
                     prop_assert_ne!(last_quote[index], Some(told), "a quote repeats the last");
                     last_quote[index] = Some(told);
                 } else {

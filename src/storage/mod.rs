@@ -15,6 +15,7 @@
 //! * Pages are released from the page table before a sync (`mapping.rs`). Storing by `pwrite` would avoid
 //!   that, at the price of one more copy.
 
+mod convert;
 mod directory;
 mod inspect;
 mod mapping;
@@ -23,6 +24,7 @@ mod place;
 mod queue;
 mod worker;
 
+pub use convert::{ConvertError, ConvertedLog, convert_log};
 pub use directory::{FileSegment, FileStorage};
 pub use inspect::LogFiles;
 pub use place::{HeldDirectory, Places};

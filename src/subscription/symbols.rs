@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::limits::INSTRUMENTS_MAX;
-use crate::wire::{Definition, Frame, InstrumentId, Symbol};
+use crate::wire::{Decimals, Definition, Frame, InstrumentId, Symbol};
 
-/// Decimals of a price whose instrument nobody announced.
-const DECIMALS_DEFAULT: u8 = 2;
+/// Decimals of an instrument that nobody announced.
+const DECIMALS_DEFAULT: Decimals = Decimals { price: 2, quantity: 0 };
 
 /// Symbols and decimals by instrument, fed by definition frames. Bounded: instruments beyond the
 /// limit show no symbol.
 #[derive(Clone, Debug, Default)]
 pub struct Symbols {
-    by_instrument: BTreeMap<InstrumentId, (Symbol, u8)>,
+    by_instrument: BTreeMap<InstrumentId, (Symbol, Decimals)>,
     symbol_columns: usize,
 }
 
@@ -41,9 +41,9 @@ impl Symbols {
         self.by_instrument.get(&instrument).map(|(symbol, _)| symbol)
     }
 
-    /// Decimals that its prices have at least.
+    /// Decimals that its prices have at least, and those of a unit of its quantities.
     #[must_use]
-    pub fn decimals(&self, instrument: InstrumentId) -> u8 {
+    pub fn decimals(&self, instrument: InstrumentId) -> Decimals {
         self.by_instrument.get(&instrument).map_or(DECIMALS_DEFAULT, |(_, decimals)| *decimals)
     }
 

@@ -2,7 +2,7 @@
 //! What is *not* here: header and checksum, which [`Frame::check`] looks at first.
 
 use super::control::*;
-use super::data::{Definition, holds};
+use super::data::{Definition, QUANTITY_DECIMALS_MAX, holds};
 use super::frame::{Frame, FrameError, Kind};
 use super::kinds::DataKind;
 use super::{EndStatus, GapReason, Mode, NodeStatus, Op};
@@ -64,8 +64,11 @@ fn body_error(frame: &Frame) -> FrameError {
         unknown("what", it.what.into(), it.what <= (Lineage::CHOSEN | Lineage::GIVEN_UP))
     } else if let Some(it) = frame.view::<Definition>() {
         let decimals = it.decimals();
-        let is_known = decimals <= Definition::DECIMALS_MAX;
-        unknown("decimals", decimals.into(), is_known).or(Some(FrameError::Symbol))
+        let is_known = decimals.price <= Definition::DECIMALS_MAX;
+        let of_quantities = decimals.quantity <= QUANTITY_DECIMALS_MAX;
+        unknown("decimals", decimals.price.into(), is_known)
+            .or_else(|| unknown("qty_decimals", decimals.quantity.into(), of_quantities))
+            .or(Some(FrameError::Symbol))
     } else {
         None
     };

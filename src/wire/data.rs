@@ -11,10 +11,25 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::frame::{FRAME_BYTES, Flags, Frame, Kind, Message};
 use super::kinds::BodyCheck;
-use super::{I64, I128, InstrumentId, Symbol, U16, U32, U64};
+use super::{I64, I128, InstrumentId, Size, Symbol, U16, U32, U64, U128};
 
 /// The price that says "there is none", as in Databento's DBN.
 pub const PRICE_UNDEFINED: i64 = i64::MAX;
+
+/// The sum of price × quantity that says "it does not fit".
+pub const NOTIONAL_UNDEFINED: i128 = i128::MAX;
+
+/// Decimals that a unit of quantities has at most. A [`Size`] with as many fits 38 digits, as has every reader.
+pub const QUANTITY_DECIMALS_MAX: u8 = 14;
+
+/// How the numbers of an instrument are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decimals {
+    /// Prices are shown with at least so many (0 to 9). Their unit is always 1e-9.
+    pub price: u8,
+    /// A unit of quantities has so many (0 to 14).
+    pub quantity: u8,
+}
 
 /// Declares a data message: the shared header around the given body fields, and what these have to satisfy
 /// besides their layout.
@@ -90,11 +105,14 @@ pub(super) fn holds<M: Message>(frame: &Frame) -> bool {
 
 data_message! {
     /// Names an instrument. Comes before its first data frame on every connection and in every log.
-    /// The flags' upper four bits say how many decimals its prices are shown with (0 to 9).
+    /// The flags' upper four bits say how many decimals its prices are shown with (0 to 9), and four others how many a
+    /// unit of its quantities has (0 to 14).
     Definition {
         /// The instrument's name.
         symbol: Symbol,
-    } well_formed(it) it.symbol.is_valid() && it.decimals() <= Definition::DECIMALS_MAX
+    } well_formed(it) it.symbol.is_valid()
+        && it.decimals().price <= Definition::DECIMALS_MAX
+        && it.decimals().quantity <= QUANTITY_DECIMALS_MAX
 }
 
 data_message! {
@@ -104,10 +122,10 @@ data_message! {
         bid: I64,
         /// Best price somebody asks.
         ask: I64,
-        /// Size at the bid, saturated at `u32::MAX`.
-        bid_qty: U32,
-        /// Size at the ask, saturated at `u32::MAX`.
-        ask_qty: U32,
+        /// Size at the bid.
+        bid_qty: Size,
+        /// Size at the ask.
+        ask_qty: Size,
     }
 }
 
@@ -116,7 +134,7 @@ data_message! {
     Trade {
         /// Price in units of 1e-9.
         price: I64,
-        /// Quantity in the instrument's own units.
+        /// Quantity in units of the instrument.
         qty: U64,
         /// The exchange's number of the trade, unique within instrument and trading date; 0 = none.
         trade_id: U64,
@@ -152,20 +170,21 @@ data_message! {
     BarTotals {
         /// Price of the last trade in units of 1e-9.
         close: I64,
-        /// Sum of quantities.
-        volume: U64,
-        /// Number of trades.
-        trades: U64,
+        /// Sum of quantities, in units of the instrument.
+        volume: U128,
     }
 }
 
 data_message! {
     /// Third frame of a bar.
     BarNotional {
-        /// Sum of price × quantity in units of 1e-9; divided by the volume it is the VWAP.
+        /// Sum of price × quantity in units of 1e-9; divided by the volume it is the VWAP. [`NOTIONAL_UNDEFINED`] = it does
+        /// not fit.
         notional: I128,
-        /// Length of the bar.
-        interval_ns: U64,
+        /// Length of the bar in seconds.
+        interval_s: U32,
+        /// Number of trades.
+        trades: U32,
     }
 }
 
@@ -220,10 +239,23 @@ impl Definition {
         }
     }
 
-    /// How many decimals the instrument's prices are shown with.
+    /// The same with quantities in units of so many decimals (0 to 14).
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "four bits")]
-    pub fn decimals(&self) -> u8 {
-        (self.flags.get() >> Flags::DECIMALS_SHIFT) as u8
+    pub fn with_quantity_decimals(mut self, decimals: u8) -> Definition {
+        let decimals = u16::from(decimals.min(QUANTITY_DECIMALS_MAX));
+        let others = self.flags.get() & !Flags::QUANTITY_DECIMALS;
+        self.flags = U16::new(others | (decimals << Flags::QUANTITY_DECIMALS_SHIFT));
+        self
+    }
+
+    /// How the instrument's numbers are meant.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "four bits each")]
+    pub fn decimals(&self) -> Decimals {
+        let flags = self.flags.get();
+        Decimals {
+            price: (flags >> Flags::DECIMALS_SHIFT) as u8,
+            quantity: ((flags & Flags::QUANTITY_DECIMALS) >> Flags::QUANTITY_DECIMALS_SHIFT) as u8,
+        }
     }
 }

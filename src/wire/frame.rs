@@ -11,7 +11,7 @@ use super::{InstrumentId, Seq, U16, U32, U64};
 pub const FRAME_BYTES: usize = 64;
 
 /// The protocol version in byte 1 of every frame.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// What the CRC covers: everything before it.
 const CRC_OFFSET: usize = 60;
@@ -202,6 +202,10 @@ impl Flags {
     pub const DECIMALS: u16 = 0xF << 12;
     /// Where the decimals begin.
     pub const DECIMALS_SHIFT: u32 = 12;
+    /// Definition frames: how many decimals a unit of its quantities has. The bits mean something else on other kinds.
+    pub const QUANTITY_DECIMALS: u16 = 0xF << 2;
+    /// Where these decimals begin.
+    pub const QUANTITY_DECIMALS_SHIFT: u32 = 2;
     /// All delivery flags.
     pub const DELIVERY: u16 = Flags::ENDED | Flags::STALE | Flags::SNAPSHOT | Flags::REPLAY;
 }
@@ -315,6 +319,14 @@ impl Frame {
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         Kind::from_number(self.kind)
+    }
+
+    /// The flags that have a name: those of a definition without what they say of decimals.
+    #[must_use]
+    pub fn named_flags(&self) -> u16 {
+        let is_definition = self.kind == Kind::Definition as u8;
+        let decimals = Flags::DECIMALS | Flags::QUANTITY_DECIMALS;
+        self.flags.get() & if is_definition { !decimals } else { u16::MAX }
     }
 
     /// The place of a data frame in its source's sequence.

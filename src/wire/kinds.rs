@@ -6,13 +6,13 @@
 
 use std::mem::offset_of;
 
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::data::{
     BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, Quote, Trade,
 };
 use super::frame::{FRAME_BYTES, Flags, Frame, Kind};
-use super::{I64, U16, U32, U64};
+use super::{I64, Size, U16, U32, U64};
 
 /// One kind of data frame: a row of [`DATA_KINDS`].
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +67,10 @@ pub enum Holds {
     Time,
     /// Units of 1e-9, or [`super::PRICE_UNDEFINED`].
     Price,
+    /// A quantity in units of the instrument.
+    Quantity,
+    /// A [`Size`] in units of the instrument.
+    Size,
     /// So many bytes of text, padded with zeros.
     Text(usize),
     /// The names of the frame's flags.
@@ -75,6 +79,8 @@ pub enum Holds {
     Side,
     /// How many decimals prices are shown with, from the flags.
     Decimals,
+    /// How many decimals a unit of quantities has, from the flags.
+    QuantityDecimals,
     /// A breaker's state.
     BreakerState,
     /// Why a breaker changed its state.
@@ -143,6 +149,12 @@ macro_rules! field_type {
     (Price) => {
         I64
     };
+    (Quantity) => {
+        U64
+    };
+    (Size) => {
+        Size
+    };
     (BreakerState) => {
         u8
     };
@@ -165,12 +177,12 @@ macro_rules! column {
 
 const BID: Column = column!(Quote.bid: Price);
 const ASK: Column = column!(Quote.ask: Price);
-const BID_QTY: Column = column!(Quote.bid_qty: U32);
-const ASK_QTY: Column = column!(Quote.ask_qty: U32);
+const BID_QTY: Column = column!(Quote.bid_qty: Size);
+const ASK_QTY: Column = column!(Quote.ask_qty: Size);
 const TRADE_PRICE: Column = column!(Trade.price: Price);
-const TRADE_QTY: Column = column!(Trade.qty: U64);
+const TRADE_QTY: Column = column!(Trade.qty: Quantity);
 const CANCEL_PRICE: Column = column!(Cancel.price: Price);
-const CANCEL_QTY: Column = column!(Cancel.qty: U64);
+const CANCEL_QTY: Column = column!(Cancel.qty: Quantity);
 const SIDE: Column = Column::of_flags("side", Holds::Side);
 const BREAKER_NAME: Column = column!(BreakerChange.name: Text);
 const BREAKER_FROM: Column = column!(BreakerChange.from: BreakerState);
@@ -278,12 +290,15 @@ pub const DATA_KINDS: &[DataKind] = &[
         kind: Kind::Definition,
         name: "definition",
         about: "An instrument's name",
-        flags: Flags::DECIMALS,
+        flags: Flags::DECIMALS | Flags::QUANTITY_DECIMALS,
         has_topic: false,
         // It is kept apart: nothing can be kept of an instrument without it.
         has_last_value: false,
         body_check: Definition::BODY_CHECK,
-        columns: &[Column::of_flags("decimals", Holds::Decimals)],
+        columns: &[
+            Column::of_flags("decimals", Holds::Decimals),
+            Column::of_flags("qty_decimals", Holds::QuantityDecimals),
+        ],
         // Every other line has its symbol.
         line: Line::Hidden,
     },
@@ -458,9 +473,11 @@ impl Column {
     /// How many bytes of the frame it takes.
     const fn width(&self) -> usize {
         match self.holds {
-            Holds::U64 | Holds::Time | Holds::Price => 8,
-            Holds::U32 => 4,
-            Holds::U16 | Holds::Flags | Holds::Side | Holds::Decimals => 2,
+            Holds::U64 | Holds::Time | Holds::Price | Holds::Quantity => 8,
+            Holds::U32 | Holds::Size => 4,
+            Holds::U16 | Holds::Flags | Holds::Side | Holds::Decimals | Holds::QuantityDecimals => {
+                2
+            }
             Holds::Text(bytes) => bytes,
             Holds::BreakerState | Holds::BreakerReason => 1,
         }
@@ -472,11 +489,24 @@ impl Column {
         frame.as_bytes().get(self.offset..self.offset + self.width()).unwrap_or_default()
     }
 
+    /// The quantity in it, in units of the instrument.
+    #[must_use]
+    pub fn units(&self, frame: &Frame) -> u128 {
+        match Size::read_from_bytes(self.bytes(frame)) {
+            Ok(size) if self.holds == Holds::Size => size.units(),
+            _ => self.number(frame).into(),
+        }
+    }
+
     /// Its bytes as an unsigned number; only the decimals of what stands in the flags.
     #[must_use]
     pub fn number(&self, frame: &Frame) -> u64 {
-        if self.holds == Holds::Decimals {
-            return u64::from(frame.flags.get() >> Flags::DECIMALS_SHIFT);
+        if matches!(self.holds, Holds::Decimals | Holds::QuantityDecimals) {
+            let decimals = frame.view::<Definition>().map(Definition::decimals);
+            return decimals.map_or(0, |decimals| match self.holds {
+                Holds::Decimals => decimals.price.into(),
+                _ => decimals.quantity.into(),
+            });
         }
         let mut number = [0; size_of::<u64>()];
         number.iter_mut().zip(self.bytes(frame)).for_each(|(place, byte)| *place = *byte);

@@ -10,6 +10,7 @@ mod instrument;
 mod kinds;
 mod numbers;
 mod seq;
+mod size;
 mod symbol;
 
 pub use control::{
@@ -20,8 +21,8 @@ pub use control::{
 #[cfg(test)]
 pub use data::Sample;
 pub use data::{
-    BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, PRICE_UNDEFINED, Quote,
-    Trade,
+    BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Decimals, Definition,
+    NOTIONAL_UNDEFINED, PRICE_UNDEFINED, QUANTITY_DECIMALS_MAX, Quote, Trade,
 };
 pub use feed_status::FeedStatus;
 pub use frame::{FRAME_BYTES, Flags, Frame, FrameError, Kind, Message, VERSION, as_frames};
@@ -31,7 +32,8 @@ pub use kinds::{
 };
 pub use numbers::{BreakerAction, EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
 pub use seq::{Seq, next_instrument_seq};
+pub use size::Size;
 pub use symbol::{Symbol, SymbolError};
 
 /// Little-endian integers of alignment 1, as they stand in every frame.
-pub use zerocopy::byteorder::little_endian::{I64, I128, U16, U32, U64};
+pub use zerocopy::byteorder::little_endian::{I64, I128, U16, U32, U64, U128};

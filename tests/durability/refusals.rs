@@ -78,13 +78,22 @@ fn a_header_from_the_future_is_refused_by_its_version() {
     let place = used();
     for number in [1, 2, 4] {
         let path = segment(&place, number);
-        flip(&path, 8, 5);
+        flip(&path, 8, 6);
         let error = refused(&place);
         assert!(error.contains(&format!("segment {number} is refused")), "{error}");
-        assert!(error.contains("format version 5"), "{error}");
-        flip(&path, 8, 4);
+        assert!(error.contains("format version 6"), "{error}");
+        flip(&path, 8, 5);
     }
     start(&place).wait_listening();
+}
+
+#[test]
+fn a_directory_of_an_earlier_format_is_refused_in_one_line_that_says_what_to_do() {
+    let place = used();
+    flip(&segment(&place, 1), 8, 4);
+    let error = refused(&place);
+    assert!(error.contains("format version 4") && error.contains("`pregao convert OLD NEW`"));
+    assert_eq!(error.lines().filter(|line| line.contains("format version")).count(), 1, "{error}");
 }
 
 #[test]

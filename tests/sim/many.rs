@@ -28,8 +28,8 @@ pub(crate) fn schedule(instruments: u32) -> Schedule {
     for round in 1..=QUOTES {
         for (number, &instrument) in (1..).zip(&indexes) {
             let bid = Price(i64::from(round) * 1_000_000_000);
-            let body =
-                TapeBody::Quote { bid, ask: Price(bid.0 + 1), bid_qty: number, ask_qty: round };
+            let (bid_qty, ask_qty) = (number.into(), round.into());
+            let body = TapeBody::Quote { bid, ask: Price(bid.0 + 1), bid_qty, ask_qty };
             let place = u64::from(round * instruments + number);
             let ts_event = 1_600_000_000 * 1_000_000_000 + place * 1_000;
             tape.events.push(TapeEvent::new(ts_event, instrument, body));

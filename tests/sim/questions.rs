@@ -10,7 +10,7 @@ use pregao::wire::{
     Op, Query, Symbol, Trade,
 };
 
-use crate::road::{Options, Road, SYMBOLS, plain, symbols};
+use crate::road::{FRACTIONS, Options, Road, SYMBOLS, plain, symbols};
 
 /// Events of the tape: enough for several blocks of the busiest instrument.
 const EVENTS: u64 = 12_000;
@@ -101,8 +101,8 @@ fn about_one(road: &mut Road, symbol: &Symbol, all: &Rows) {
     let query =
         Query { limit: 1.into(), options: Query::WITH_QUOTE, ..Road::query(Op::Bars, name) };
     let asker = road.ask_aggregator(query);
-    let bars: u64 = asker.messages::<BarTotals>().map(|bar| bar.volume.get()).sum();
-    assert_eq!(bars, volume, "{name}: bars of a second");
+    let bars: u128 = asker.messages::<BarTotals>().map(|bar| bar.volume.get()).sum();
+    assert_eq!(bars, u128::from(volume), "{name}: bars of a second");
 }
 
 fn about_many(road: &mut Road, names: &BTreeMap<u32, Symbol>, by_symbol: &BTreeMap<Symbol, Rows>) {
@@ -111,6 +111,10 @@ fn about_many(road: &mut Road, names: &BTreeMap<u32, Symbol>, by_symbol: &BTreeM
     let asker = road.ask_aggregator(Road::query(Op::Instruments, "*"));
     let mut defined: Vec<Symbol> = asker.messages::<Definition>().map(|it| it.symbol).collect();
     defined.sort();
+    for definition in asker.messages::<Definition>() {
+        let wanted = if definition.symbol.as_str() == SYMBOLS[1] { FRACTIONS } else { 0 };
+        assert_eq!(definition.decimals().quantity, wanted, "{}", definition.symbol);
+    }
     let mut wanted: Vec<Symbol> = market.iter().map(|name| **name).collect();
     wanted.sort();
     assert_eq!(defined, wanted);

@@ -119,12 +119,17 @@ pub(crate) fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
+/// Decimals of a unit of what the second instrument's quantities are counted in. The others' are whole.
+pub(crate) const FRACTIONS: u8 = 8;
+
 /// A known small tape: a few instruments, quotes, trades and cancellations, times that go back.
 pub(crate) fn schedule(events: u64, pace_ns: u64, seed: u64) -> Schedule {
     let mut random = Random::new(seed ^ 0x7A9E);
     let mut tape = Tape::default();
     let indexes =
         SYMBOLS.map(|s| tape.instruments.insert(Venue::Unnamed, s.parse().unwrap(), 2).unwrap());
+    // One has quantities of fractions.
+    tape.instruments.set_quantity_decimals(indexes[1], FRACTIONS);
     let mut last = BTreeMap::new();
     for number in 0..events {
         let instrument = indexes[usize::try_from(random.below(6)).unwrap()];
@@ -133,7 +138,7 @@ pub(crate) fn schedule(events: u64, pace_ns: u64, seed: u64) -> Schedule {
         let trade = (price, random.between(1, 900), number);
         let body = match last.get(&instrument) {
             _ if is_quote => {
-                let (bid_qty, ask_qty) = (1, u32::try_from(number).unwrap());
+                let (bid_qty, ask_qty) = (1, number);
                 TapeBody::Quote { bid: price, ask: Price(price.0 + 1), bid_qty, ask_qty }
             }
             Some(&(price, qty, trade_id)) if random.below(9) == 0 => {

@@ -132,11 +132,16 @@ fn verify_bars(road: &mut Road) {
         let is_row = |f: &&Frame| f.kind().is_some_and(Kind::is_data) && !f.has(Flags::SNAPSHOT);
         let rows: Vec<Frame> = asker.frames.iter().filter(is_row).copied().collect();
         let totals: Vec<BarTotals> = asker.messages().copied().collect();
-        let bar_volume: u64 = totals.iter().map(|bar| bar.volume.get()).sum();
-        let bar_trades: u64 = totals.iter().map(|bar| bar.trades.get()).sum();
+        let bar_volume: u128 = totals.iter().map(|bar| bar.volume.get()).sum();
+        let bar_trades: u64 =
+            asker.messages::<BarNotional>().map(|bar| u64::from(bar.trades.get())).sum();
         let bar_notional: i128 =
             asker.messages::<BarNotional>().map(|bar| bar.notional.get()).sum();
-        assert_eq!((bar_volume, bar_trades, bar_notional), (volume, trades, notional), "{name}");
+        assert_eq!(
+            (bar_volume, bar_trades, bar_notional),
+            (u128::from(volume), trades, notional),
+            "{name}"
+        );
         let asker = road.ask_aggregator(query);
         let gathered: Vec<Frame> = asker.frames.iter().filter(is_row).copied().collect();
         assert_eq!(gathered, rows, "{name} through the aggregator");
@@ -395,6 +400,6 @@ fn a_bar_is_the_same_whoever_folds_it() {
     bars.extend(fold.finish());
     let query = pregao::wire::Query { limit: 60.into(), ..Road::query(Op::Bars, "NOQUOTE") };
     let asker = road.ask_shard(query);
-    let volumes: Vec<u64> = asker.messages::<BarTotals>().map(|bar| bar.volume.get()).collect();
+    let volumes: Vec<u128> = asker.messages::<BarTotals>().map(|bar| bar.volume.get()).collect();
     assert_eq!(volumes, bars.iter().map(|bar| bar.volume).collect::<Vec<_>>());
 }

@@ -7,7 +7,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use pregao::wire::{ErrorCode, FRAME_BYTES, Frame, Refusal, Role, Session, as_frames, padded};
+use pregao::wire::{
+    ErrorCode, FRAME_BYTES, Frame, Refusal, Role, Session, VERSION, as_frames, padded,
+};
 use socket2::SockRef;
 use zerocopy::IntoBytes;
 
@@ -57,9 +59,11 @@ fn hello() -> Frame {
 
 /// What a stranger may send first, and a part of the sentence that it is answered with.
 fn nonsense() -> Vec<(&'static str, Vec<u8>, &'static str)> {
-    let version = Frame { version: 2, ..hello() };
-    let mut renewed = version;
-    renewed.renew_crc();
+    let of_version = |version| {
+        let mut frame = Frame { version, ..hello() };
+        frame.renew_crc();
+        frame.as_bytes().to_vec()
+    };
     let mut kind = Frame { kind: 99, ..hello() };
     kind.renew_crc();
     let mut crc = hello();
@@ -74,7 +78,8 @@ fn nonsense() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("much garbage", garbage(FRAME_BYTES * 5000), "version"),
         ("http", [&b"GET / HTTP/1.1\r\nHost: localhost\r\n"[..], &[b'\r'; 64]].concat(), "version"),
         ("zeros", vec![0; FRAME_BYTES], "version"),
-        ("another version", renewed.as_bytes().to_vec(), "version 2"),
+        ("an earlier version", of_version(VERSION - 1), "version 1; this node speaks version 2"),
+        ("a later version", of_version(VERSION + 1), "version 3; this node speaks version 2"),
         ("an unknown kind", kind.as_bytes().to_vec(), "kind 99"),
         ("a bad checksum", crc.as_bytes().to_vec(), "checksum"),
         ("a bad checksum after a proper start", late, "checksum"),

@@ -83,6 +83,26 @@ pub(in crate::cli) struct RepartitionFlags {
     pub(in crate::cli) format: Format,
 }
 
+/// Write a data directory of an earlier program again, for this one
+///
+/// No node may run on OLD, which is only read. NEW has the same frames, numbers, identities and losses in the format of
+/// this program, and gets its name when all of it is there. Programs of one version work with each other: convert when no
+/// other node of the system runs the earlier one any more.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 converted; 2 OLD is no data directory, or NEW exists; 4 not converted.")]
+pub(in crate::cli) struct ConvertFlags {
+    /// Data directory of the earlier program
+    #[arg(value_name = "OLD")]
+    pub(in crate::cli) old: PathBuf,
+    /// Data directory to make
+    #[arg(value_name = "NEW")]
+    pub(in crate::cli) new: PathBuf,
+    /// How the result is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) format: Format,
+}
+
 /// Which records of which log.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Selection {

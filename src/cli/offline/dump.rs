@@ -14,7 +14,7 @@ use crate::cli::render::{ColumnValue, FrameTable, frame_json, json_line};
 use crate::client::Symbols;
 use crate::log::inspect::Item;
 use crate::log::{EpochEntry, Mark, Reason};
-use crate::wire::{Column, Definition, Frame, Gap, GapReason, Seq, Symbol};
+use crate::wire::{Column, Decimals, Definition, Frame, Gap, GapReason, Seq, Symbol};
 
 /// What to show.
 #[derive(Clone, Debug)]
@@ -128,8 +128,13 @@ impl Lines {
             DumpFormat::Json => frame_json(frame, None, symbols),
             DumpFormat::Table if frame.view::<Definition>().is_some() => {
                 let symbol = symbols.symbol(frame.instrument()).map_or("", Symbol::as_str);
-                let decimals = symbols.decimals(frame.instrument());
-                Some(format!("{:12} {:6} {symbol}, {decimals} decimals", "", "define"))
+                let Decimals { price, quantity } = symbols.decimals(frame.instrument());
+                let of_quantities = match quantity {
+                    0 => String::new(),
+                    decimals => format!(", {decimals} of quantities"),
+                };
+                let text = format!("{symbol}, {price} decimals{of_quantities}");
+                Some(format!("{:12} {:6} {text}", "", "define"))
             }
             DumpFormat::Table => self.table.line(frame, None, symbols),
             DumpFormat::Csv => {

@@ -165,7 +165,10 @@ impl Export<'_> {
                 if let Some((_, oldest)) = oldest {
                     self.close(oldest)?;
                 }
-                Part::create(&folder, self.format, key.0, &self.identity).map_err(failed)?
+                let instrument = frames.first().map(Frame::instrument);
+                let decimals = instrument.map_or(0, |it| symbols.decimals(it).quantity);
+                Part::create(&folder, self.format, key.0, &self.identity, decimals)
+                    .map_err(failed)?
             }
         };
         part.write(&frames, symbols).map_err(failed)?;

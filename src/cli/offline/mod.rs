@@ -3,6 +3,7 @@
 //! the judgement are `crate::log::inspect`'s.
 
 pub(super) mod args;
+pub mod convert;
 pub mod dump;
 pub mod export;
 #[cfg(feature = "parquet")]

@@ -2,7 +2,8 @@
 //!
 //! Without the `arrow` crates: a batch of frames is one row group, and its columns are plain vectors.
 //! Prices are DECIMAL(19, 9), the least that holds every 64-bit price, so that a product with a
-//! quantity still fits the 38 digits that readers have.
+//! quantity still fits the 38 digits that readers have. Quantities are whole numbers where the instrument's are, and
+//! else decimals of its scale. A file has the rows of one instrument, so one scale is right for all of them.
 //!
 //! # Decisions
 //!
@@ -31,24 +32,36 @@ use crate::wire::{Column, Frame, Holds, PRICE_UNDEFINED};
 
 /// Bytes of a DECIMAL(19, 9): 2^71 is more than 10^19.
 const PRICE_BYTES: usize = 9;
+/// Bytes of a decimal of up to 38 digits.
+const DECIMAL_BYTES: usize = 16;
+/// Digits of the most units that a trade, and that one side of a quote can have.
+const QUANTITY_DIGITS: u8 = 20;
+const SIZE_DIGITS: u8 = 24;
 
 /// One Parquet file.
 pub(super) struct ParquetWriter {
     writer: SerializedFileWriter<BufWriter<File>>,
+    quantity_decimals: u8,
 }
 
 impl ParquetWriter {
-    /// Begins a file for rows of this kind.
-    pub(super) fn new(file: File, rows: Rows, identity: &Identity) -> io::Result<ParquetWriter> {
-        let schema = schema(rows).map_err(failed)?;
+    /// Begins a file for rows of this kind, of an instrument whose quantities have units of so many decimals.
+    pub(super) fn new(
+        file: File,
+        rows: Rows,
+        identity: &Identity,
+        quantity_decimals: u8,
+    ) -> io::Result<ParquetWriter> {
+        let schema = schema(rows, quantity_decimals).map_err(failed)?;
         let properties = Arc::new(properties(rows, identity).map_err(failed)?);
         let writer = SerializedFileWriter::new(BufWriter::new(file), schema, properties);
-        Ok(ParquetWriter { writer: writer.map_err(failed)? })
+        Ok(ParquetWriter { writer: writer.map_err(failed)?, quantity_decimals })
     }
 
     /// Writes these frames as one row group.
     pub(super) fn write(&mut self, rows: Rows, frames: &[Frame]) -> io::Result<()> {
-        let mut columns: Vec<Data> = rows.columns().map(|column| Data::of(column.holds)).collect();
+        let data = |column: &Column| Data::of(column.holds, self.quantity_decimals);
+        let mut columns: Vec<Data> = rows.columns().map(data).collect();
         let mut row: Vec<Value> = Vec::new();
         for frame in frames {
             rows::values(frame, &mut row);
@@ -83,14 +96,26 @@ enum Data {
     Int { values: Vec<i32> },
     Text { values: Vec<ByteArray>, there: Vec<i16> },
     Price { values: Vec<FixedLenByteArray>, there: Vec<i16> },
+    Whole { values: Vec<i64>, there: Vec<i16> },
+    Fraction { values: Vec<FixedLenByteArray>, digits: u8, decimals: u8 },
 }
 
 impl Data {
-    fn of(holds: Holds) -> Data {
+    fn of(holds: Holds, quantity_decimals: u8) -> Data {
         match holds {
+            Holds::Quantity | Holds::Size if quantity_decimals == 0 => {
+                Data::Whole { values: Vec::new(), there: Vec::new() }
+            }
+            Holds::Quantity | Holds::Size => {
+                let digits = if holds == Holds::Size { SIZE_DIGITS } else { QUANTITY_DIGITS };
+                let digits = digits + quantity_decimals;
+                Data::Fraction { values: Vec::new(), digits, decimals: quantity_decimals }
+            }
             Holds::U64 => Data::Long { values: Vec::new(), is_time: false, there: Vec::new() },
             Holds::Time => Data::Long { values: Vec::new(), is_time: true, there: Vec::new() },
-            Holds::U32 | Holds::U16 | Holds::Decimals => Data::Int { values: Vec::new() },
+            Holds::U32 | Holds::U16 | Holds::Decimals | Holds::QuantityDecimals => {
+                Data::Int { values: Vec::new() }
+            }
             Holds::Price => Data::Price { values: Vec::new(), there: Vec::new() },
             Holds::Text(_)
             | Holds::Flags
@@ -124,6 +149,15 @@ impl Data {
                     values.push(bytes[bytes.len() - PRICE_BYTES..].to_vec().into());
                 }
             }
+            (Data::Whole { values, there }, Value::Quantity(units)) => {
+                // As all unsigned numbers. No node makes a size that does not fit; a made-up one is no value.
+                let number = u64::try_from(*units).ok();
+                there.push(i16::from(number.is_some()));
+                values.extend(number.map(u64::cast_signed));
+            }
+            (Data::Fraction { values, .. }, Value::Quantity(units)) => {
+                values.push(units.to_be_bytes().to_vec().into());
+            }
             // The row is made by the same table of columns.
             _ => {}
         }
@@ -134,6 +168,12 @@ impl Data {
             Data::Long { values, is_time, there } => {
                 let there = is_time.then_some(&there[..]);
                 writer.typed::<Int64Type>().write_batch(values, there, None)
+            }
+            Data::Whole { values, there } => {
+                writer.typed::<Int64Type>().write_batch(values, Some(there), None)
+            }
+            Data::Fraction { values, .. } => {
+                writer.typed::<FixedLenByteArrayType>().write_batch(values, None, None)
             }
             Data::Int { values } => writer.typed::<Int32Type>().write_batch(values, None, None),
             Data::Text { values, there } => {
@@ -147,16 +187,20 @@ impl Data {
     }
 }
 
-fn schema(rows: Rows) -> Result<TypePtr, ParquetError> {
+fn schema(rows: Rows, quantity_decimals: u8) -> Result<TypePtr, ParquetError> {
     let field = |column: &Column| {
         let name = column.name;
-        match Data::of(column.holds) {
+        match Data::of(column.holds, quantity_decimals) {
             Data::Long { is_time: false, .. } => {
                 format!("required int64 {name} (INTEGER(64,false));")
             }
             Data::Long { is_time: true, .. } => {
                 format!("optional int64 {name} (TIMESTAMP(NANOS,true));")
             }
+            Data::Whole { .. } => format!("optional int64 {name} (INTEGER(64,false));"),
+            Data::Fraction { digits, decimals, .. } => format!(
+                "required fixed_len_byte_array({DECIMAL_BYTES}) {name} (DECIMAL({digits},{decimals}));"
+            ),
             Data::Int { .. } => format!("required int32 {name} (INTEGER(32,false));"),
             Data::Text { .. } => format!("optional byte_array {name} (STRING);"),
             Data::Price { .. } => {

@@ -29,12 +29,14 @@ enum Writer {
 }
 
 impl Part {
-    /// Begins the next part in this folder, which is made when it is missing.
+    /// Begins the next part in this folder, which is made when it is missing: of an instrument whose quantities have units
+    /// of so many decimals.
     pub(super) fn create(
         folder: &Path,
         format: ExportFormat,
         rows: Rows,
         identity: &Identity,
+        quantity_decimals: u8,
     ) -> io::Result<Part> {
         std::fs::create_dir_all(folder)?;
         let extension = extension(format);
@@ -51,7 +53,7 @@ impl Part {
                 opened => opened?,
             };
             let mut part = Part { temporary, target, writer: None, rows };
-            part.writer = Some(Writer::new(file, format, rows, identity)?);
+            part.writer = Some(Writer::new(file, format, rows, identity, quantity_decimals)?);
             return Ok(part);
         }
         Err(io::Error::other(format!("there are {EXPORT_PARTS_MAX} parts already")))
@@ -102,6 +104,7 @@ impl Writer {
         format: ExportFormat,
         rows: Rows,
         identity: &Identity,
+        quantity_decimals: u8,
     ) -> io::Result<Writer> {
         match format {
             ExportFormat::Csv => {
@@ -110,7 +113,10 @@ impl Writer {
                 Ok(Writer::Csv(writer))
             }
             #[cfg(feature = "parquet")]
-            ExportFormat::Parquet => Ok(Writer::Parquet(ParquetWriter::new(file, rows, identity)?)),
+            ExportFormat::Parquet => {
+                let writer = ParquetWriter::new(file, rows, identity, quantity_decimals)?;
+                Ok(Writer::Parquet(writer))
+            }
             #[cfg(not(feature = "parquet"))]
             ExportFormat::Parquet => Err(io::Error::other(WITHOUT_PARQUET)),
         }

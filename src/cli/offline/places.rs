@@ -60,6 +60,9 @@ impl Logs {
                 continue;
             }
             let outline = Outline::of(&mut files, Some(padded(&name))).map_err(Failure::failed)?;
+            if let Some(refusal) = outline.refusal().filter(|it| it.is_of_earlier_format()) {
+                return Err(Failure::failed(format!("{name}: {refusal}")));
+            }
             let log = NodeLog { name, outline, files, held: RefCell::new(None) };
             if log.name == "core" {
                 logs.core = Some(log);
@@ -104,7 +107,7 @@ impl Logs {
 }
 
 /// `shard-A`, or `shard-A.1`.
-fn shard_of(name: &str) -> Option<(Partition, u8)> {
+pub(super) fn shard_of(name: &str) -> Option<(Partition, u8)> {
     let rest = name.strip_prefix("shard-")?;
     let (letter, copy) = match rest.split_once('.') {
         None => (rest, 0),

@@ -79,8 +79,8 @@ mod tests {
     use crate::cli::render::frame_json;
     use crate::client::Symbols;
     use crate::wire::{
-        BreakerChange, Cancel, Definition, Flags, I64, PRICE_UNDEFINED, Quote, Trade, U16, U32,
-        U64, padded,
+        BreakerChange, Cancel, Definition, Flags, I64, PRICE_UNDEFINED, Quote, Size, Trade, U16,
+        U32, U64, padded,
     };
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
                 ts_event: U64::new(5),
                 bid: I64::new(32_010_000_000),
                 ask: I64::new(PRICE_UNDEFINED),
-                bid_qty: U32::new(1),
+                bid_qty: Size::new(1),
                 ..Quote::default()
             }),
             Frame::seal(Trade {

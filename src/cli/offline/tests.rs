@@ -18,8 +18,11 @@ use crate::cli::output::{Output, Screen};
 use crate::log::{Log, LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
 use crate::storage::FileStorage;
 use crate::time::{Mono, Now};
-use crate::wire::{Cancel, Definition, Flags, I64, PRICE_UNDEFINED, Quote, Trade, U16, U32, U64};
+use crate::wire::{
+    Cancel, Definition, Flags, I64, PRICE_UNDEFINED, Quote, Size, Trade, U16, U32, U64,
+};
 
+mod fractions;
 mod golden;
 mod losses;
 mod new_kind;
@@ -80,7 +83,7 @@ fn frames() -> Vec<Frame> {
                 ts_event,
                 bid: price,
                 ask: I64::new(PRICE_UNDEFINED),
-                bid_qty: U32::new(u32::MAX),
+                bid_qty: Size::new(u32::MAX.into()),
                 ..Quote::default()
             }),
             1 => Frame::seal(Cancel { instrument, seq, ts_event, price, ..Cancel::default() }),

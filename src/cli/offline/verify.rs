@@ -43,6 +43,11 @@ fn one(mut found: Found, format: Format, output: &mut Output<impl Write>) -> Res
         (None, Ok(outline)) => outline.name(),
         (None, Err(_)) => String::new(),
     };
+    let refusal = outline.as_ref().ok().and_then(Outline::refusal);
+    if let Some(refusal) = refusal.filter(|it| it.is_of_earlier_format()) {
+        // It is whole, as far as this program can say: one line, and not one for each segment.
+        return Err(Failure::failed(format!("{dir}: {refusal}")));
+    }
     let bytes = outline.as_ref().map_or(0, Outline::record_bytes);
     let mut shown = Shown {
         output,

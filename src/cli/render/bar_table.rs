@@ -10,8 +10,9 @@ use super::{price, rounded};
 use crate::cli::parse::TimeNs;
 use crate::client::{LiveBar, Symbols};
 use crate::duration;
+use crate::market::Quantity;
 use crate::market::bar::Bar;
-use crate::wire::{InstrumentId, Symbol};
+use crate::wire::{Decimals, InstrumentId, Symbol};
 
 const SYMBOL_COLUMNS_MIN: usize = 9;
 const NONE: &str = "-";
@@ -66,13 +67,13 @@ fn length(bar: &Bar) -> String {
     duration::show(Duration::from_nanos(bar.interval_ns)).to_string()
 }
 
-fn cells(bar: &Bar, decimals: u8) -> Cells {
+fn cells(bar: &Bar, Decimals { price: decimals, quantity }: Decimals) -> Cells {
     let shown = |units| price(units, decimals).unwrap_or_else(|| NONE.to_owned());
     let vwap = bar.vwap().map_or_else(|| NONE.to_owned(), |vwap| rounded(vwap, decimals + 1));
     [bar.open, bar.high, bar.low, bar.close]
         .map(shown)
         .into_iter()
-        .chain([bar.volume.to_string(), vwap])
+        .chain([Quantity::new(bar.volume, quantity).to_string(), vwap])
         .collect::<Vec<_>>()
         .try_into()
         .unwrap_or_default()

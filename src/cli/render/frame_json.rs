@@ -7,7 +7,7 @@
 //! | `bar` | `start open high low close volume trades vwap interval_ns` |
 //! | `gap` | `from_seq to_seq reason missed` |
 //! | `breaker` | `name from to reason generation` |
-//! | `definition` | `decimals` |
+//! | `definition` | `decimals qty_decimals` |
 //! | `snapshot_end` | `frames next_seq` |
 //!
 //! Flags of a bar are `revised`, when it was shown before and has changed, and `incomplete`, when trades of
@@ -138,7 +138,7 @@ pub(super) fn frame_object<'a>(
         instrument_seq: Some(frame.instrument_seq.get()),
         ts_event: Some(frame.ts_event.get()),
         ts_recv: Some(frame.ts_recv.get()),
-        flags: flag_names(frame.flags.get()),
+        flags: flag_names(frame.named_flags()),
         body,
     })
 }
@@ -164,7 +164,7 @@ pub(super) mod tests {
     use crate::market::bar::BarAssembler;
     use crate::wire::{
         BreakerChange, Cancel, Definition, Flags, GapReason, Heartbeat, I64, PRICE_UNDEFINED,
-        Quote, Seq, Trade, U16, U32, U64, padded,
+        Quote, Seq, Size, Trade, U16, U32, U64, padded,
     };
 
     pub(in super::super) const PETR4: U32 = U32::new(0x0100_0007);
@@ -185,7 +185,7 @@ pub(super) mod tests {
             ts_recv: U64::new(1_340_285_400_123_460_000),
             bid: I64::new(32_010_000_000),
             ask: I64::new(PRICE_UNDEFINED),
-            bid_qty: U32::new(300),
+            bid_qty: Size::new(300),
             ..Quote::default()
         }
     }
@@ -214,7 +214,7 @@ pub(super) mod tests {
     fn each_kind_is_the_documented_line() {
         assert_eq!(
             json(Frame::seal(quote())),
-            r#"{"kind":"quote","symbol":"PETR4","seq":42,"seq_text":"42","instrument_seq":5,"ts_event":1340285400123456789,"ts_event_text":"2012-06-21T13:30:00.123456789Z","ts_recv":1340285400123460000,"ts_recv_text":"2012-06-21T13:30:00.123460000Z","flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0}"#
+            r#"{"kind":"quote","symbol":"PETR4","seq":42,"seq_text":"42","instrument_seq":5,"ts_event":1340285400123456789,"ts_event_text":"2012-06-21T13:30:00.123456789Z","ts_recv":1340285400123460000,"ts_recv_text":"2012-06-21T13:30:00.123460000Z","flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"bid_qty_text":"300","ask_qty":0,"ask_qty_text":"0"}"#
         );
         assert_eq!(
             json(Frame::seal(trade())),
@@ -245,7 +245,7 @@ pub(super) mod tests {
         let definition = Definition::new(PETR4.into(), "PETR4".parse().unwrap(), 9);
         assert_eq!(
             json(Frame::seal(definition)),
-            r#"{"kind":"definition","symbol":"PETR4","seq":0,"seq_text":"0","instrument_seq":0,"ts_event":0,"ts_event_text":"1970-01-01T00:00:00Z","ts_recv":0,"ts_recv_text":"1970-01-01T00:00:00Z","flags":[],"decimals":9}"#
+            r#"{"kind":"definition","symbol":"PETR4","seq":0,"seq_text":"0","instrument_seq":0,"ts_event":0,"ts_event_text":"1970-01-01T00:00:00Z","ts_recv":0,"ts_recv_text":"1970-01-01T00:00:00Z","flags":[],"decimals":9,"qty_decimals":0}"#
         );
         let end =
             SnapshotEnd { frames: U32::new(2), next_seq: U64::new(8), ..SnapshotEnd::default() };

@@ -213,7 +213,7 @@ mod tests {
     use super::super::frame_json::tests::{PETR4, quote, symbols, trade};
     use super::*;
     use crate::market::bar::BarAssembler;
-    use crate::wire::{BreakerChange, Cancel, I64, Quote, U32, U64, padded};
+    use crate::wire::{BreakerChange, Cancel, I64, Quote, Size, U32, U64, padded};
 
     #[test]
     fn each_kind_is_one_aligned_line() {
@@ -262,8 +262,8 @@ TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE
         let mut table = FrameTable::new(false, None);
         let quote = Quote {
             ask: I64::new(99_999_990_000_000),
-            bid_qty: U32::new(99_999),
-            ask_qty: U32::new(99_999),
+            bid_qty: Size::new(99_999),
+            ask_qty: Size::new(99_999),
             ..quote()
         };
         let lines = table.line(&Frame::seal(quote), None, &symbols).unwrap();

@@ -15,8 +15,19 @@ use crate::cli::parse::TimeNs;
 /// Fields with nanoseconds since 1970.
 const TIMES: [&str; 4] = ["ts_event", "ts_recv", "start", "written_at"];
 /// Fields with sequence numbers, identities and quantities, besides those that end with [`SEQ`].
-const NUMBERS: [&str; 9] =
-    ["seq", "trade_id", "qty", "volume", "missed", "feed", "as_of", "epoch_start", "upstream_feed"];
+const NUMBERS: [&str; 11] = [
+    "seq",
+    "trade_id",
+    "qty",
+    "bid_qty",
+    "ask_qty",
+    "volume",
+    "missed",
+    "feed",
+    "as_of",
+    "epoch_start",
+    "upstream_feed",
+];
 const SEQ: &str = "_seq";
 /// Ends with [`SEQ`] and has 32 bits.
 const SHORT: &str = "instrument_seq";
@@ -98,6 +109,18 @@ impl Formatter for WithTexts {
             self.note(Some(value));
         }
         write!(writer, "{value}")
+    }
+
+    /// A number with all its digits.
+    fn write_raw_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if is_number(&self.key) {
+            self.text = Some(format!("\"{fragment}\""));
+        }
+        writer.write_all(fragment.as_bytes())
     }
 
     fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {

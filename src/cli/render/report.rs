@@ -10,9 +10,11 @@ use super::frame_json::{FrameJson, frame_object};
 use super::{elapsed, json_line, node_status_name, price, rounded, side_name};
 use crate::cli::parse::TimeNs;
 use crate::client::Symbols;
+use crate::market::Quantity;
 use crate::market::bar::Bar;
 use crate::wire::{
-    Definition, FeedStatus, Flags, Frame, NodeAnswer, NodeStatus, Quote, Symbol, Trade,
+    Decimals, Definition, FeedStatus, Flags, Frame, NodeAnswer, NodeStatus, Quote, Size, Symbol,
+    Trade,
 };
 
 /// Where a report's quote comes from.
@@ -84,7 +86,7 @@ pub struct Report {
     /// About which instrument.
     pub symbol: Symbol,
     /// Decimals that its prices have at least.
-    pub decimals: u8,
+    pub decimals: Decimals,
     /// The current quote, a quote frame.
     pub quote: Option<Frame>,
     /// How current it is.
@@ -168,7 +170,8 @@ fn symbols_of(report: &Report) -> Symbols {
     for frame in report.quote.iter().chain(rows) {
         let instrument = frame.instrument();
         if symbols.symbol(instrument).is_none() {
-            let definition = Definition::new(instrument, report.symbol, report.decimals);
+            let definition = Definition::new(instrument, report.symbol, report.decimals.price)
+                .with_quantity_decimals(report.decimals.quantity);
             symbols.note(&Frame::seal(definition));
         }
     }
@@ -230,7 +233,8 @@ fn quote_line(report: &Report) -> String {
     let Some(quote) = report.quote.as_ref().and_then(Frame::view::<Quote>) else {
         return format!("{symbol}  no quote");
     };
-    let side = |units| price(units, report.decimals).unwrap_or_else(|| "-".to_owned());
+    let side = |units| price(units, report.decimals.price).unwrap_or_else(|| "-".to_owned());
+    let size = |size: Size| Quantity::new(size.units(), report.decimals.quantity);
     let age = |ms: u64| format!(", {} old", elapsed(ms.saturating_mul(1_000)));
     let age = report.age_ms.map_or_else(String::new, age);
     let source = match report.quote_source {
@@ -242,9 +246,9 @@ fn quote_line(report: &Report) -> String {
     format!(
         "{symbol}  bid {} x {}  ask {} x {}  ({source}{age})",
         side(quote.bid.get()),
-        quote.bid_qty,
+        size(quote.bid_qty),
         side(quote.ask.get()),
-        quote.ask_qty
+        size(quote.ask_qty)
     )
 }
 
@@ -275,14 +279,14 @@ pub(super) fn table(
     Some(lines.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
 }
 
-fn history_table(frames: &[Frame], decimals: u8) -> Option<String> {
+fn history_table(frames: &[Frame], decimals: Decimals) -> Option<String> {
     let rows = frames.iter().filter_map(|frame| {
         let trade = frame.view::<Trade>()?;
         Some(vec![
             TimeNs(trade.ts_event.get()).to_string(),
             side_name(trade.flags.get()).unwrap_or("-").to_owned(),
-            price(trade.price.get(), decimals).unwrap_or_else(|| "-".to_owned()),
-            trade.qty.to_string(),
+            price(trade.price.get(), decimals.price).unwrap_or_else(|| "-".to_owned()),
+            Quantity::new(trade.qty.get().into(), decimals.quantity).to_string(),
             trade.trade_id.to_string(),
             trade.seq.to_string(),
             if frame.has(Flags::GAP_BEFORE) { "gap before".into() } else { String::new() },
@@ -292,7 +296,7 @@ fn history_table(frames: &[Frame], decimals: u8) -> Option<String> {
 }
 
 fn bars_table(bars: &[Bar], report: &Report) -> Option<String> {
-    let decimals = report.decimals;
+    let Decimals { price: decimals, quantity } = report.decimals;
     let shown = |units| price(units, decimals).unwrap_or_else(|| "-".to_owned());
     let rows = bars.iter().map(|bar| {
         vec![
@@ -301,7 +305,7 @@ fn bars_table(bars: &[Bar], report: &Report) -> Option<String> {
             shown(bar.high),
             shown(bar.low),
             shown(bar.close),
-            bar.volume.to_string(),
+            Quantity::new(bar.volume, quantity).to_string(),
             bar.trades.to_string(),
             bar.vwap().map_or_else(|| "-".to_owned(), |vwap| rounded(vwap, decimals + 1)),
             if report.cuts(bar) { CUT.to_owned() } else { String::new() },
@@ -339,7 +343,7 @@ mod tests {
     fn report() -> Report {
         Report {
             symbol: "PETR4".parse().unwrap(),
-            decimals: 2,
+            decimals: Decimals { price: 2, quantity: 0 },
             quote: Some(Frame::seal(quote())),
             quote_source: QuoteSource::Stale,
             age_ms: Some(1500),
@@ -383,7 +387,7 @@ mod tests {
     fn json_has_exactly_the_documented_fields() {
         assert_eq!(
             report_json(&report()),
-            r#"{"symbol":"PETR4","quote":{"kind":"quote","symbol":"PETR4","seq":42,"seq_text":"42","instrument_seq":5,"ts_event":1340285400123456789,"ts_event_text":"2012-06-21T13:30:00.123456789Z","ts_recv":1340285400123460000,"ts_recv_text":"2012-06-21T13:30:00.123460000Z","flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"ask_qty":0},"quote_source":"stale","age_ms":1500,"history":[{"kind":"trade","symbol":"PETR4","seq":43,"seq_text":"43","instrument_seq":6,"ts_event":1340285400123456790,"ts_event_text":"2012-06-21T13:30:00.123456790Z","ts_recv":1340285400123460001,"ts_recv_text":"2012-06-21T13:30:00.123460001Z","flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"qty_text":"18446744073709551615","side":"sell","trade_id":77,"trade_id_text":"77"}],"complete":false,"nodes":[{"node":"core","status":"ok","rows":1,"elapsed_us":120,"behind_s":0},{"node":"shard-A","status":"breaker-open","rows":0,"elapsed_us":0,"behind_s":null},{"node":"shard-B","status":"behind","rows":7,"elapsed_us":80,"behind_s":12}]}"#
+            r#"{"symbol":"PETR4","quote":{"kind":"quote","symbol":"PETR4","seq":42,"seq_text":"42","instrument_seq":5,"ts_event":1340285400123456789,"ts_event_text":"2012-06-21T13:30:00.123456789Z","ts_recv":1340285400123460000,"ts_recv_text":"2012-06-21T13:30:00.123460000Z","flags":["last","stale","snapshot"],"bid":"32.01","ask":null,"bid_qty":300,"bid_qty_text":"300","ask_qty":0,"ask_qty_text":"0"},"quote_source":"stale","age_ms":1500,"history":[{"kind":"trade","symbol":"PETR4","seq":43,"seq_text":"43","instrument_seq":6,"ts_event":1340285400123456790,"ts_event_text":"2012-06-21T13:30:00.123456790Z","ts_recv":1340285400123460001,"ts_recv_text":"2012-06-21T13:30:00.123460001Z","flags":["last","sell","replay"],"price":"32.015","qty":18446744073709551615,"qty_text":"18446744073709551615","side":"sell","trade_id":77,"trade_id_text":"77"}],"complete":false,"nodes":[{"node":"core","status":"ok","rows":1,"elapsed_us":120,"behind_s":0},{"node":"shard-A","status":"breaker-open","rows":0,"elapsed_us":0,"behind_s":null},{"node":"shard-B","status":"behind","rows":7,"elapsed_us":80,"behind_s":12}]}"#
         );
         let empty = Report {
             quote: None,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use pregao::client::{Answer, QueryClient, Symbols};
 use pregao::limits::CLIENT_CONNECT_MAX;
-use pregao::market::price::Price;
+use pregao::market::{Price, Quantity};
 use pregao::wire::{NodeStatus, Op, Query, Quote, Trade, U32, padded, unpadded};
 
 /// Asks for the quote and the last trades of a symbol.
@@ -54,13 +54,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn print(answer: &Answer, symbols: &Symbols) {
     for row in &answer.rows {
-        let price = |price: i64| Price(price).with_decimals(symbols.decimals(row.instrument()));
+        let decimals = symbols.decimals(row.instrument());
+        let price = |price: i64| Price(price).with_decimals(decimals.price);
+        let quantity = |units: u128| Quantity::new(units, decimals.quantity);
         if let Some(trade) = row.view::<Trade>() {
-            let (qty, price) = (trade.qty.get(), price(trade.price.get()));
+            let (qty, price) = (quantity(trade.qty.get().into()), price(trade.price.get()));
             println!("  {qty} at {price} (seq {})", trade.seq.get());
         } else if let Some(quote) = row.view::<Quote>() {
             let (bid, ask) = (price(quote.bid.get()), price(quote.ask.get()));
-            println!("  bid {bid} for {}, ask {ask} for {}", quote.bid_qty, quote.ask_qty);
+            let sizes = [quote.bid_qty, quote.ask_qty].map(|size| quantity(size.units()));
+            println!("  bid {bid} for {}, ask {ask} for {}", sizes[0], sizes[1]);
         }
     }
 }

@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // However long it takes.
         match bars.next_before(Mono(u64::MAX))? {
             Some(BarEvent::Bar(live)) => {
-                let decimals = bars.symbols().decimals(live.instrument);
+                let decimals = bars.symbols().decimals(live.instrument).price;
                 let price = |price: i64| Price(price).with_decimals(decimals);
                 let symbol = bars.symbols().symbol(live.instrument);
                 let symbol = symbol.map_or("?", |symbol| symbol.as_str());

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use clap::Parser;
 use pregao::client::{Event, Request, Subscription, Symbols};
 use pregao::feed::Pattern;
-use pregao::market::price::Price;
+use pregao::market::{Price, Quantity};
 use pregao::wire::{Flags, Frame, Quote, Trade};
 
 /// Follows instruments and prints their quotes and trades.
@@ -60,13 +60,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn line(frame: &Frame, symbols: &Symbols) -> Option<String> {
     let instrument = frame.instrument();
     let symbol = symbols.symbol(instrument)?;
-    let price = |price: i64| Price(price).with_decimals(symbols.decimals(instrument));
+    let decimals = symbols.decimals(instrument);
+    let quantity = |units: u128| Quantity::new(units, decimals.quantity);
+    let price = |price: i64| Price(price).with_decimals(decimals.price);
     let text = if let Some(trade) = frame.view::<Trade>() {
-        format!("trade {} at {}", trade.qty.get(), price(trade.price.get()))
+        format!("trade {} at {}", quantity(trade.qty.get().into()), price(trade.price.get()))
     } else {
         let quote = frame.view::<Quote>()?;
         let (bid, ask) = (price(quote.bid.get()), price(quote.ask.get()));
-        format!("quote {} at {bid}, {} at {ask}", quote.bid_qty.get(), quote.ask_qty.get())
+        let (bid_qty, ask_qty) = (quantity(quote.bid_qty.units()), quantity(quote.ask_qty.units()));
+        format!("quote {bid_qty} at {bid}, {ask_qty} at {ask}")
     };
     let origin = if frame.has(Flags::SNAPSHOT) { ", last value" } else { "" };
     Some(format!("{symbol} {text} (seq {}{origin})", frame.seq.get()))

@@ -45,8 +45,6 @@ pub struct Outline {
     pub(in crate::log) is_sealed: bool,
     pub(super) any: bool,
     pub(super) first_seq: u64,
-    /// The format version of the first segment that is looked into.
-    pub(super) first_version: u32,
     /// Rot in the segments that an open walks.
     pub(super) damaged: Vec<Range<u64>>,
     pub(super) lineage: Lineage,
@@ -105,7 +103,6 @@ impl Outline {
             clean: false,
             is_sealed: false,
             any: false,
-            first_version: 0,
             first_seq: 0,
             damaged: Vec::new(),
             lineage: Lineage::default(),
@@ -164,9 +161,6 @@ impl Outline {
                 validator::continues(before.segment, before.end(), number, place.base)
             });
             if continues {
-                if self.places.is_empty() {
-                    self.first_version = header.version();
-                }
                 self.places.push(place);
             } else {
                 self.leave_out(number, HeaderFault::Chain, false);
@@ -337,7 +331,7 @@ impl Outline {
     #[must_use]
     pub fn missing_front(&self) -> Option<Range<u64>> {
         let first = self.listing.segments.first().map(|(number, _)| *number);
-        recovery::missing_front(first, self.first_version, self.listing.removed_through)
+        recovery::missing_front(first, self.listing.removed_through)
     }
 
     /// What cannot be known without a segment that was left out: that one is to blame.

@@ -555,26 +555,6 @@ fn a_front_that_the_retention_did_not_remove_is_told() {
     }
 }
 
-#[test]
-fn a_log_that_an_older_program_trimmed_is_taken_over() {
-    let config = shard(8);
-    let disk = rolled(config);
-    disk.take(1);
-    let mut bytes = disk.bytes(2);
-    bytes[8] = 3;
-    let crc = crc32c::crc32c(&bytes[..124]);
-    bytes[124..128].copy_from_slice(&crc.to_le_bytes());
-    disk.put(2, bytes);
-    assert_eq!(judged(&disk, config).0.missing_front(), None);
-    let (log, _) = Log::open(disk.storage(), config, at(2)).unwrap();
-    assert!(!log.is_front_missing());
-    drop(log);
-    assert_eq!(disk.removed_through(), 1);
-    // From now on it is known.
-    disk.take(2);
-    assert_eq!(judged(&disk, config).0.missing_front(), Some(2..3));
-}
-
 mod epochs;
 mod places;
 mod running;

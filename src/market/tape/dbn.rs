@@ -219,7 +219,12 @@ impl Rows {
         let quote = row.top.filter(|top| *top != seen.top).map(|top| {
             seen.top = top;
             let (bid, ask) = (Price(top.bid), Price(top.ask));
-            at(TapeBody::Quote { bid, ask, bid_qty: top.bid_qty, ask_qty: top.ask_qty })
+            at(TapeBody::Quote {
+                bid,
+                ask,
+                bid_qty: top.bid_qty.into(),
+                ask_qty: top.ask_qty.into(),
+            })
         });
         // tbbo shows the book before the trade, mbp-1 the book after it.
         let in_order =

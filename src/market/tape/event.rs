@@ -12,10 +12,10 @@ pub enum TapeBody {
         bid: Price,
         /// Best ask.
         ask: Price,
-        /// Size at the bid.
-        bid_qty: u32,
+        /// Size at the bid, in units of the instrument as all quantities.
+        bid_qty: u64,
         /// Size at the ask.
-        ask_qty: u32,
+        ask_qty: u64,
     },
     /// A trade.
     Trade {

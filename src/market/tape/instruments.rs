@@ -6,7 +6,7 @@ use std::fmt;
 use ::dbn::Publisher;
 
 use super::Tape;
-use super::schedule::{FNV_BASIS, fnv1a_64};
+use super::schedule::{FNV_BASIS, ScheduleError, fnv1a_64};
 use crate::limits::INSTRUMENTS_MAX;
 use crate::market::instrument::{Instruments, TableFull};
 use crate::wire::{InstrumentIndex, Symbol};
@@ -45,6 +45,8 @@ pub struct TapeInstrument {
     pub symbol: Symbol,
     /// How many decimals its prices are shown with at least.
     pub decimals: u8,
+    /// How many decimals a unit of its quantities has.
+    pub quantity_decimals: u8,
 }
 
 /// The instruments of one tape, numbered from 0 in the order in which they came.
@@ -73,7 +75,7 @@ impl TapeInstruments {
             return Err(TableFull);
         }
         let index = InstrumentIndex::at(self.rows.len()).ok_or(TableFull)?;
-        self.rows.push(TapeInstrument { venue, symbol, decimals });
+        self.rows.push(TapeInstrument { venue, symbol, decimals, quantity_decimals: 0 });
         self.by_name.insert((venue, symbol), index);
         Ok(index)
     }
@@ -82,6 +84,13 @@ impl TapeInstruments {
     pub fn raise_decimals(&mut self, index: InstrumentIndex, decimals: u8) {
         if let Some(row) = self.rows.get_mut(index.place()) {
             row.decimals = row.decimals.max(decimals);
+        }
+    }
+
+    /// States how many decimals a unit of the instrument's quantities has. Without a word they are whole numbers.
+    pub fn set_quantity_decimals(&mut self, index: InstrumentIndex, decimals: u8) {
+        if let Some(row) = self.rows.get_mut(index.place()) {
+            row.quantity_decimals = decimals;
         }
     }
 
@@ -102,7 +111,7 @@ pub(super) struct Merged {
 
 /// Instruments of the same venue and symbol become one. A symbol that several venues have is written with its venue, as in
 /// `XNAS:QQQ`; of a symbol that one venue has the venue is left away.
-pub(super) fn merge(tapes: &[Tape]) -> Result<Merged, TableFull> {
+pub(super) fn merge(tapes: &[Tape]) -> Result<Merged, ScheduleError> {
     let mut venues: BTreeMap<Symbol, BTreeSet<Venue>> = BTreeMap::new();
     for row in tapes.iter().flat_map(|tape| tape.instruments.rows()) {
         venues.entry(row.symbol).or_default().insert(row.venue);
@@ -126,7 +135,16 @@ pub(super) fn merge(tapes: &[Tape]) -> Result<Merged, TableFull> {
                 taken.insert(name);
                 name
             });
-            own.push(merged.instruments.insert(name, row.decimals)?);
+            let is_new = merged.instruments.index_of(&name).is_none();
+            let index = merged.instruments.insert(name, row.decimals)?;
+            if is_new {
+                merged.instruments.set_quantity_decimals(index, row.quantity_decimals);
+            }
+            let known = merged.instruments.get(index).map(|known| known.quantity_decimals);
+            if known != Some(row.quantity_decimals) {
+                return Err(ScheduleError::QuantityDecimals(name));
+            }
+            own.push(index);
         }
         merged.indexes.push(own);
     }

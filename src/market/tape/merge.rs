@@ -74,7 +74,7 @@ type Told = (InstrumentIndex, u64, u64, [u64; 5]);
 fn words(body: &TapeBody) -> [u64; 5] {
     match *body {
         TapeBody::Quote { bid, ask, bid_qty, ask_qty } => {
-            [0, bid.0.cast_unsigned(), ask.0.cast_unsigned(), bid_qty.into(), ask_qty.into()]
+            [0, bid.0.cast_unsigned(), ask.0.cast_unsigned(), bid_qty, ask_qty]
         }
         TapeBody::Trade { price, qty, trade_id } => [1, price.0.cast_unsigned(), qty, trade_id, 0],
         TapeBody::Cancel { price, qty, trade_id } => [2, price.0.cast_unsigned(), qty, trade_id, 0],

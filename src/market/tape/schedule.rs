@@ -8,7 +8,8 @@ use super::{TIMES_APART_NS, Tape, TapeBody, TapeEvent};
 use crate::limits::{INSTRUMENTS_MAX, TAPE_EVENTS_MAX, TAPES_MAX};
 use crate::market::instrument::{Instruments, TableFull, exchange_id};
 use crate::wire::{
-    Cancel, Definition, Flags, Frame, I64, InstrumentIndex, Quote, Symbol, Trade, U16, U32, U64,
+    Cancel, Definition, Flags, Frame, I64, InstrumentIndex, Quote, Size, Symbol, Trade, U16, U32,
+    U64,
 };
 
 /// The bit of an identity that says that the feed is a recording: it has a beginning, and comes again as it was.
@@ -32,6 +33,9 @@ pub enum ScheduleError {
     /// Too many events in all tapes together.
     #[error("the tapes have more than {TAPE_EVENTS_MAX} events together; replay fewer at once")]
     TooManyEvents,
+    /// One instrument has quantities in different units.
+    #[error("the tapes state quantities of {0} in different units; replay them one by one")]
+    QuantityDecimals(Symbol),
     /// Too many instruments in all tapes together.
     #[error(
         "the tapes have more than {INSTRUMENTS_MAX} instruments together; replay fewer at once"
@@ -118,8 +122,11 @@ impl Schedule {
                 schedule.first_events.push(schedule.identities.len());
             }
             let frame = sealed(event, index, schedule.frames.len() as u64 + 1, *count);
-            let symbol = schedule.instruments.rows()[index.place()].symbol;
-            hash = fnv1a_64(hash, symbol.as_bytes());
+            let row = schedule.instruments.rows()[index.place()];
+            hash = fnv1a_64(hash, row.symbol.as_bytes());
+            if row.quantity_decimals > 0 {
+                hash = fnv1a_64(hash, &[row.quantity_decimals]);
+            }
             hash = fnv1a_64(hash, &[frame.kind]);
             // Whether it is the last of its exchange event may be known only from what follows.
             hash = fnv1a_64(hash, &(event.flags & !Flags::LAST).to_le_bytes());
@@ -178,7 +185,8 @@ impl Schedule {
         &self.offset_ns
     }
 
-    /// A number that stands for the content: FNV-1a (64 bits, <http://isthe.com/chongo/tech/comp/fnv/>) over symbol, kind,
+    /// A number that stands for the content: FNV-1a (64 bits, <http://isthe.com/chongo/tech/comp/fnv/>) over symbol, decimals
+    /// of quantities unless they are whole, kind,
     /// flags, event time and body of all events of the first lap, in order. Its lowest bit says that it is a recording.
     /// Processes that replay the same tapes in the same way offer the same feed and the same identity.
     #[must_use]
@@ -252,6 +260,7 @@ impl Schedule {
                 seq: U64::new(u64::from(index.get()) + 1),
                 ts_event: U64::new(ts_event.unwrap_or(0)),
                 ..Definition::new(exchange_id(index), row.symbol, row.decimals)
+                    .with_quantity_decimals(row.quantity_decimals)
             }));
             self.offset_ns.push(0);
         }
@@ -288,8 +297,8 @@ fn sealed(event: &TapeEvent, index: InstrumentIndex, seq: u64, instrument_seq: u
             instrument_seq,
             bid: I64::new(bid.0),
             ask: I64::new(ask.0),
-            bid_qty: U32::new(bid_qty),
-            ask_qty: U32::new(ask_qty),
+            bid_qty: Size::new(bid_qty),
+            ask_qty: Size::new(ask_qty),
             ..Quote::default()
         }),
         TapeBody::Trade { price, qty, trade_id } => Frame::seal(Trade {
@@ -332,7 +341,9 @@ fn by_first_event(
         if renumbered[index.place()].is_none()
             && let Some(row) = all.get(index)
         {
-            renumbered[index.place()] = Some(table.insert(row.symbol, row.decimals)?);
+            let number = table.insert(row.symbol, row.decimals)?;
+            table.set_quantity_decimals(number, row.quantity_decimals);
+            renumbered[index.place()] = Some(number);
         }
     }
     for index in indexes.iter_mut().flatten() {
@@ -377,6 +388,30 @@ mod tests {
     }
 
     #[test]
+    fn quantities_of_fractions_are_defined_and_told_in_their_units() {
+        let in_units = |decimals| {
+            let mut tape = tape(&[(5, "WHOLE", "1"), (6, "BTC", "1")]);
+            tape.instruments.set_quantity_decimals(InstrumentIndex::new(1), decimals);
+            for event in &mut tape.events {
+                let (price, qty) = (Price(1), 12_345);
+                event.body = TapeBody::Trade { price, qty, trade_id: 0 };
+            }
+            tape
+        };
+        let schedule = Schedule::new(&[in_units(8)], Align::Clock).unwrap();
+        let units = schedule.frames().iter().filter_map(Frame::view::<Definition>);
+        let units: Vec<u8> = units.map(|it| it.decimals().quantity).collect();
+        assert_eq!(units, [0, 8]);
+        let traded = schedule.frames().iter().filter_map(Frame::view::<Trade>);
+        assert!(traded.map(|trade| trade.qty.get()).eq([12_345, 12_345]));
+        // In other units the same numbers are another feed, and no part of this one.
+        let other = Schedule::new(&[in_units(6)], Align::Clock).unwrap();
+        assert_ne!(schedule.identity(), other.identity());
+        let refused = Schedule::new(&[in_units(8), in_units(6)], Align::Clock).unwrap_err();
+        assert_eq!(refused, ScheduleError::QuantityDecimals("BTC".parse().unwrap()));
+    }
+
+    #[test]
     fn tapes_merge_by_their_own_clocks_and_ties_keep_their_order() {
         let first = tape(&[(1_000, "A", "1"), (1_005, "B", "1.125"), (1_005, "A", "2")]);
         let second = tape(&[(70, "B", "1"), (75, "C", "1"), (76, "A", "3.5")]);
@@ -397,7 +432,7 @@ mod tests {
             ]
         );
         let definition = schedule.frames()[1].view::<Definition>().unwrap();
-        assert_eq!((definition.symbol.as_str(), definition.decimals()), ("B", 2));
+        assert_eq!((definition.symbol.as_str(), definition.decimals().price), ("B", 2));
         assert!(schedule.frames().iter().all(|frame| frame.check().is_ok()));
     }
 

@@ -63,11 +63,7 @@ impl<W: Window> Readers<W> {
     }
 
     /// A frame, checked, from a subscriber. Its heartbeats are answered already.
-    pub(super) fn handle_frame(
-        &mut self,
-        conn: ConnId,
-        frame: &Frame,
-    ) -> Result<(), Rejection> {
+    pub(super) fn handle_frame(&mut self, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         match frame.kind() {
             Some(Kind::Heartbeat) => Ok(()),
             Some(kind) if kind.is_data() => {
@@ -80,11 +76,7 @@ impl<W: Window> Readers<W> {
         }
     }
 
-    fn handle_subscribe(
-        &mut self,
-        conn: ConnId,
-        subscribe: &Subscribe,
-    ) -> Result<(), Rejection> {
+    fn handle_subscribe(&mut self, conn: ConnId, subscribe: &Subscribe) -> Result<(), Rejection> {
         if self.source_mut(subscribe.source).is_none() {
             return Err(Rejection::new(ErrorCode::Limit, "source numbers are 0 to 7"));
         }

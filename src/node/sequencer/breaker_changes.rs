@@ -16,7 +16,7 @@ use crate::limits;
 use crate::log::Storage;
 use crate::node::{ConnId, Level, breaker_change};
 use crate::time::{Mono, Now};
-use crate::wire::{BreakerChange, Frame};
+use crate::wire::{BreakerChange, Decimals, Frame};
 
 /// The changes of the breaker of requests that the log has not told.
 #[derive(Debug, Default)]
@@ -25,6 +25,9 @@ pub(super) struct RequestChanges {
     /// When the log had a line about this breaker last.
     told_at: Option<Mono>,
 }
+
+/// Breaker changes have neither prices nor quantities.
+const NO_DECIMALS: Decimals = Decimals { price: 0, quantity: 0 };
 
 impl RequestChanges {
     fn is_due(&self, now: Now) -> bool {
@@ -110,7 +113,8 @@ impl<S: Storage> Sequencer<S> {
             Ok(symbol) => symbol,
             Err(_) => return,
         };
-        if let Some(definition) = self.market.define_local(topic, 0, self.journal.next_seq(), now)
+        if let Some(definition) =
+            self.market.define_local(topic, NO_DECIMALS, self.journal.next_seq(), now)
             && self.append_local(&definition).is_err()
         {
             self.local_dropped += 1;

@@ -158,6 +158,12 @@ impl<S: Storage> Sequencer<S> {
             self.connections.refuse(conn, ErrorCode::Unexpected, text);
             return;
         }
+        if self.market.has_other_units(frame) {
+            self.exchange.handle_protocol_error(now);
+            let text = "an instrument's quantities keep their units";
+            self.connections.refuse(conn, ErrorCode::Unexpected, text);
+            return;
+        }
         if frame.has(Flags::SNAPSHOT) {
             self.meet_instrument(now, frame);
             return;

@@ -18,8 +18,8 @@ use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::time::{ClockChange, Follow, Now, SteadyTime};
 use crate::wire::{
-    DataKind, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Seq, Symbol, U16, U32,
-    U64, next_instrument_seq,
+    DataKind, Decimals, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Seq, Symbol,
+    U16, U32, U64, next_instrument_seq,
 };
 
 /// Stamps and remembers.
@@ -337,6 +337,17 @@ impl Market {
             .is_some_and(|definition| self.instrument_by_symbol.contains_key(&definition.symbol))
     }
 
+    /// Whether a definition states quantities of a known instrument in other units than its definition in the journal. All
+    /// that the journal has of it would mean something else.
+    pub(super) fn has_other_units(&self, frame: &Frame) -> bool {
+        let Some(stated) = frame.view::<Definition>() else { return false };
+        let known = self.instrument_by_symbol.get(&stated.symbol);
+        let known = known.and_then(|known| self.values.definition(known.index()));
+        known
+            .and_then(Frame::view::<Definition>)
+            .is_some_and(|known| known.decimals().quantity != stated.decimals().quantity)
+    }
+
     /// The journal did not take the frame: it will be sequenced again.
     pub(super) fn take_back(&mut self, frame: &Frame) {
         if frame.has(Flags::GAP_BEFORE) {
@@ -351,7 +362,7 @@ impl Market {
     pub(super) fn define_local(
         &mut self,
         symbol: Symbol,
-        decimals: u8,
+        decimals: Decimals,
         seq: u64,
         now: Now,
     ) -> Option<Frame> {
@@ -359,7 +370,8 @@ impl Market {
             return None;
         }
         let index = self.next_index()?;
-        let mut definition = Definition::new(own_id(index), symbol, decimals);
+        let mut definition = Definition::new(own_id(index), symbol, decimals.price)
+            .with_quantity_decimals(decimals.quantity);
         definition.seq = U64::new(seq);
         let received = U64::new(self.receive_time(now));
         definition.ts_event = received;

@@ -11,8 +11,8 @@ use crate::log::{LogConfig, Read, Retention, Sequence, SyncPolicy, UpstreamRule}
 use crate::market::partition::Partition;
 use crate::node::{Action, FrameInput, Node, Origin};
 use crate::wire::{
-    Definition, Ended, Kind, Op, Query, Quote, Refusal, Resume, Role, Run, Symbol, Trade, U16,
-    as_frames, unpadded,
+    Definition, Ended, Kind, Op, Query, Quote, Refusal, Resume, Role, Run, Size, Symbol, Trade,
+    U16, as_frames, unpadded,
 };
 
 /// A market that is no recording.
@@ -42,7 +42,7 @@ fn ahead(index: u32, symbol: &str) -> Frame {
 
 fn quote(seq: u64, index: u32) -> Frame {
     let (seq, instrument) = (U64::new(seq), U32::new(index));
-    let bid_qty = U32::new(u32::try_from(seq.get()).unwrap());
+    let bid_qty = Size::new(seq.get());
     Frame::seal(Quote { seq, instrument, bid_qty, ..Quote::default() })
 }
 
@@ -247,7 +247,9 @@ impl Bench {
     fn kept(&self) -> Vec<u64> {
         let id = |frame: &Frame| {
             let trade = frame.view::<Trade>().map(|trade| trade.trade_id.get());
-            trade.or(frame.view::<Quote>().map(|quote| u64::from(quote.bid_qty.get())))
+            trade.or(frame
+                .view::<Quote>()
+                .map(|quote| u64::try_from(quote.bid_qty.units()).unwrap()))
         };
         self.journaled().iter().filter_map(id).collect()
     }

@@ -405,7 +405,7 @@ fn bars_leave_out_what_was_cancelled_and_go_by_event_time() {
     ];
     bench.deliver(core, &frames);
     let answer = bench.ask(Op::Bars, "ABEV3", 60, 0, u64::MAX);
-    let bars: Vec<(u64, i64, u64)> = answer
+    let bars: Vec<(u64, i64, u128)> = answer
         .iter()
         .filter_map(Frame::view::<BarTotals>)
         .map(|bar| (bar.ts_event.get() / SECOND, bar.close.get(), bar.volume.get()))

@@ -2,7 +2,7 @@
 //! them today.
 
 use super::*;
-use crate::wire::BreakerChange;
+use crate::wire::{BreakerChange, Size};
 
 /// A log with one frame of each kind.
 fn one_of_each() -> TempDir {
@@ -25,8 +25,8 @@ fn one_of_each() -> TempDir {
         instrument_seq: U32::new(1),
         bid: I64::new(-32_015_000_000),
         ask: I64::new(PRICE_UNDEFINED),
-        bid_qty: U32::new(300),
-        ask_qty: U32::new(u32::MAX),
+        bid_qty: Size::new(300),
+        ask_qty: Size::new(u32::MAX.into()),
         ..Quote::default()
     };
     let (seq, ts_event, ts_recv) = shared(4);
@@ -103,7 +103,7 @@ fn a_dump_as_a_table_stays_what_it_is() {
         "             define PETR4, 2 decimals",
         "             define $sys.breaker, 0 decimals",
         "TIME UTC     KIND   SYMBOL        BID/PRICE        ASK         QTY NOTE",
-        "00:00:00.000 quote  PETR4           -32.015          - 300x4294967295 gap-before",
+        "00:00:00.000 quote  PETR4           -32.015          - 300x4294967200 gap-before",
         "00:00:00.000 trade  PETR4        32.015000001            18446744073709551615",
         "00:00:00.000 cancel PETR4             32.00                      5 sell",
         "00:00:00.000 break  core.exchange: closed to open (slow rate reached the threshold)",
@@ -117,9 +117,9 @@ fn a_dump_as_json_stays_what_it_is() {
     let dir = one_of_each();
     let (_, lines) = dump(everything(dir.path()), DumpFormat::Json);
     let want = [
-        r#"{"kind":"definition","symbol":"PETR4","seq":1,"seq_text":"1","instrument_seq":0,"ts_event":86400000000001,"ts_event_text":"1970-01-02T00:00:00.000000001Z","ts_recv":86400000000008,"ts_recv_text":"1970-01-02T00:00:00.000000008Z","flags":[],"decimals":2}"#,
-        r#"{"kind":"definition","symbol":"$sys.breaker","seq":2,"seq_text":"2","instrument_seq":0,"ts_event":86400000000002,"ts_event_text":"1970-01-02T00:00:00.000000002Z","ts_recv":86400000000009,"ts_recv_text":"1970-01-02T00:00:00.000000009Z","flags":[],"decimals":0}"#,
-        r#"{"kind":"quote","symbol":"PETR4","seq":3,"seq_text":"3","instrument_seq":1,"ts_event":86400000000003,"ts_event_text":"1970-01-02T00:00:00.000000003Z","ts_recv":86400000000010,"ts_recv_text":"1970-01-02T00:00:00.000000010Z","flags":["last","gap_before","after_market"],"bid":"-32.015","ask":null,"bid_qty":300,"ask_qty":4294967295}"#,
+        r#"{"kind":"definition","symbol":"PETR4","seq":1,"seq_text":"1","instrument_seq":0,"ts_event":86400000000001,"ts_event_text":"1970-01-02T00:00:00.000000001Z","ts_recv":86400000000008,"ts_recv_text":"1970-01-02T00:00:00.000000008Z","flags":[],"decimals":2,"qty_decimals":0}"#,
+        r#"{"kind":"definition","symbol":"$sys.breaker","seq":2,"seq_text":"2","instrument_seq":0,"ts_event":86400000000002,"ts_event_text":"1970-01-02T00:00:00.000000002Z","ts_recv":86400000000009,"ts_recv_text":"1970-01-02T00:00:00.000000009Z","flags":[],"decimals":0,"qty_decimals":0}"#,
+        r#"{"kind":"quote","symbol":"PETR4","seq":3,"seq_text":"3","instrument_seq":1,"ts_event":86400000000003,"ts_event_text":"1970-01-02T00:00:00.000000003Z","ts_recv":86400000000010,"ts_recv_text":"1970-01-02T00:00:00.000000010Z","flags":["last","gap_before","after_market"],"bid":"-32.015","ask":null,"bid_qty":300,"bid_qty_text":"300","ask_qty":4294967200,"ask_qty_text":"4294967200"}"#,
         r#"{"kind":"trade","symbol":"PETR4","seq":4,"seq_text":"4","instrument_seq":1,"ts_event":86400000000004,"ts_event_text":"1970-01-02T00:00:00.000000004Z","ts_recv":86400000000011,"ts_recv_text":"1970-01-02T00:00:00.000000011Z","flags":["last","buy"],"price":"32.015000001","qty":18446744073709551615,"qty_text":"18446744073709551615","side":"buy","trade_id":77,"trade_id_text":"77"}"#,
         r#"{"kind":"cancel","symbol":"PETR4","seq":5,"seq_text":"5","instrument_seq":1,"ts_event":86400000000005,"ts_event_text":"1970-01-02T00:00:00.000000005Z","ts_recv":86400000000012,"ts_recv_text":"1970-01-02T00:00:00.000000012Z","flags":["sell"],"price":"32.00","qty":5,"qty_text":"5","side":"sell","trade_id":76,"trade_id_text":"76"}"#,
         r#"{"kind":"breaker","symbol":"$sys.breaker","seq":6,"seq_text":"6","instrument_seq":1,"ts_event":86400000000006,"ts_event_text":"1970-01-02T00:00:00.000000006Z","ts_recv":86400000000013,"ts_recv_text":"1970-01-02T00:00:00.000000013Z","flags":[],"name":"core.exchange","from":"closed","to":"open","reason":"slow rate reached the threshold","generation":4}"#,
@@ -132,13 +132,13 @@ fn a_dump_as_csv_stays_what_it_is() {
     let dir = one_of_each();
     let (_, lines) = dump(everything(dir.path()), DumpFormat::Csv);
     let want = [
-        "kind,symbol,seq,instrument_seq,ts_event,ts_recv,flags,bid,ask,bid_qty,ask_qty,price,qty,side,trade_id,name,from,to,reason,generation,decimals,from_seq,to_seq",
-        "definition,PETR4,1,0,86400000000001,86400000000008,,,,,,,,,,,,,,,2,,",
-        "definition,$sys.breaker,2,0,86400000000002,86400000000009,,,,,,,,,,,,,,,0,,",
-        "quote,PETR4,3,1,86400000000003,86400000000010,last gap_before after_market,-32.015,,300,4294967295,,,,,,,,,,,,",
-        "trade,PETR4,4,1,86400000000004,86400000000011,last buy,,,,,32.015000001,18446744073709551615,buy,77,,,,,,,,",
-        "cancel,PETR4,5,1,86400000000005,86400000000012,sell,,,,,32.00,5,sell,76,,,,,,,,",
-        "breaker,$sys.breaker,6,1,86400000000006,86400000000013,,,,,,,,,,core.exchange,closed,open,slow rate reached the threshold,4,,,",
+        "kind,symbol,seq,instrument_seq,ts_event,ts_recv,flags,bid,ask,bid_qty,ask_qty,price,qty,side,trade_id,name,from,to,reason,generation,decimals,qty_decimals,from_seq,to_seq",
+        "definition,PETR4,1,0,86400000000001,86400000000008,,,,,,,,,,,,,,,2,0,,",
+        "definition,$sys.breaker,2,0,86400000000002,86400000000009,,,,,,,,,,,,,,,0,0,,",
+        "quote,PETR4,3,1,86400000000003,86400000000010,last gap_before after_market,-32.015,,300,4294967200,,,,,,,,,,,,,",
+        "trade,PETR4,4,1,86400000000004,86400000000011,last buy,,,,,32.015000001,18446744073709551615,buy,77,,,,,,,,,",
+        "cancel,PETR4,5,1,86400000000005,86400000000012,sell,,,,,32.00,5,sell,76,,,,,,,,,",
+        "breaker,$sys.breaker,6,1,86400000000006,86400000000013,,,,,,,,,,core.exchange,closed,open,slow rate reached the threshold,4,,,,",
     ];
     assert_eq!(lines.iter().map(|line| without_sample(line)).collect::<Vec<_>>(), want);
 }
@@ -178,13 +178,18 @@ definition                2        2";
             "price,qty,side,trade_id",
             "5,1,86400000000005,86400000000012,sell,32.00,5,sell,76",
         ),
-        ("definition", "%24sys.breaker", "decimals", "2,0,86400000000002,86400000000009,,0"),
-        ("definition", "PETR4", "decimals", "1,0,86400000000001,86400000000008,,2"),
+        (
+            "definition",
+            "%24sys.breaker",
+            "decimals,qty_decimals",
+            "2,0,86400000000002,86400000000009,,0,0",
+        ),
+        ("definition", "PETR4", "decimals,qty_decimals", "1,0,86400000000001,86400000000008,,2,0"),
         (
             "quote",
             "PETR4",
             "bid,ask,bid_qty,ask_qty",
-            "3,1,86400000000003,86400000000010,last gap_before after_market,-32.015,,300,4294967295",
+            "3,1,86400000000003,86400000000010,last gap_before after_market,-32.015,,300,4294967200",
         ),
         (
             "trade",
@@ -238,19 +243,24 @@ fn a_parquet_schema_stays_what_it_is() {
 ",
         ),
         ("cancel", TRADE),
-        ("definition", "  REQUIRED INT32 decimals (INTEGER(32,false));\n"),
+        (
+            "definition",
+            "  REQUIRED INT32 decimals (INTEGER(32,false));
+  REQUIRED INT32 qty_decimals (INTEGER(32,false));
+",
+        ),
         (
             "quote",
             "  OPTIONAL FIXED_LEN_BYTE_ARRAY (9) bid (DECIMAL(19,9));
   OPTIONAL FIXED_LEN_BYTE_ARRAY (9) ask (DECIMAL(19,9));
-  REQUIRED INT32 bid_qty (INTEGER(32,false));
-  REQUIRED INT32 ask_qty (INTEGER(32,false));
+  OPTIONAL INT64 bid_qty (INTEGER(64,false));
+  OPTIONAL INT64 ask_qty (INTEGER(64,false));
 ",
         ),
         ("trade", TRADE),
     ];
     const TRADE: &str = "  OPTIONAL FIXED_LEN_BYTE_ARRAY (9) price (DECIMAL(19,9));
-  REQUIRED INT64 qty (INTEGER(64,false));
+  OPTIONAL INT64 qty (INTEGER(64,false));
   OPTIONAL BYTE_ARRAY side (STRING);
   REQUIRED INT64 trade_id (INTEGER(64,false));
 ";

@@ -109,7 +109,7 @@ fn the_whole_session_of_amzn_adds_up() {
     let schedule = Schedule::new(&[tape], Align::Clock).unwrap();
     let definition = schedule.frames()[0].view::<Definition>().unwrap();
     // Trades at the midpoint of an odd spread need the third decimal.
-    assert_eq!((definition.symbol.as_str(), definition.decimals()), ("AMZN", 2));
+    assert_eq!((definition.symbol.as_str(), definition.decimals().price), ("AMZN", 2));
     let trades: Vec<&Trade> =
         schedule.frames().iter().filter_map(|frame| frame.view::<Trade>()).collect();
     assert_eq!(trades.len(), 11_419);

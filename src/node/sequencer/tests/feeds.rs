@@ -25,6 +25,38 @@ fn an_exchange_that_defines_an_instrument_of_the_system_is_refused() {
     }
 }
 
+/// A definition whose quantities have units of so many decimals.
+fn in_units(seq: u64, index: u32, symbol: &str, decimals: u8) -> Frame {
+    let definition = Definition::new(U32::new(index).into(), symbol.parse().unwrap(), 2);
+    let definition = definition.with_quantity_decimals(decimals);
+    Frame::seal(Definition { seq: U64::new(seq), ..definition })
+}
+
+#[test]
+fn an_instrument_keeps_the_units_of_its_quantities() {
+    for is_ahead in [true, false] {
+        let mut bench = Bench::new();
+        let first = in_units(1, 0, "BTC", 8);
+        let conn = bench.exchange(FEED, 1, &[first.delivered(Flags::SNAPSHOT)]);
+        let definition = bench.journaled()[0];
+        assert_eq!(definition.view::<Definition>().unwrap().decimals().quantity, 8);
+        // Said again it changes nothing; in other units everything in the journal would mean something else.
+        bench.deliver(conn, &[first, trade(2, 0)]);
+        assert!(!bench.closes(conn));
+        let other = in_units(3, 0, "BTC", 6);
+        let other = if is_ahead { other.delivered(Flags::SNAPSHOT) } else { other };
+        bench.deliver(conn, &[other]);
+        assert!(bench.closes(conn));
+        let last = *bench.read(conn).last().unwrap();
+        let refusal = last.view::<Refusal>().unwrap();
+        assert_eq!(refusal.code.get(), ErrorCode::Unexpected as u16);
+        assert!(crate::wire::unpadded(&refusal.text).contains("keep their units"));
+        let definitions =
+            bench.journaled().iter().filter(|f| f.view::<Definition>().is_some()).count();
+        assert_eq!(definitions, 1);
+    }
+}
+
 #[test]
 fn numbers_of_an_earlier_session_mean_nothing_in_the_next() {
     let mut bench = Bench::new();

@@ -1,19 +1,18 @@
-//! Reads Databento Binary Encoding, versions 1 to 3, schemas mbp-1, tbbo and trades. The format is
+//! Reads Databento Binary Encoding, versions 1 to 3, all schemas with trades or a top of book. The format is
 //! described at <https://databento.com/docs/standards-and-conventions/databento-binary-encoding>.
 //!
 //! The crate `dbn` decodes; this file drives its state machine itself, because the crate's reader
 //! takes an input that ends inside a record for one that ended before it.
 
 mod names;
+mod row;
 
 use std::io::Read;
 
 use dbn::decode::dbn::fsm::{DbnFsm, ProcessResult};
-use dbn::{
-    FlagSet, Mbp1Msg, Metadata, RecordRef, Schema, TradeMsg, UNDEF_TIMESTAMP, VersionUpgradePolicy,
-    rtype,
-};
+use dbn::{Metadata, RecordRef, Schema, UNDEF_TIMESTAMP, VersionUpgradePolicy, rtype};
 use names::Names;
+use row::{Row, Top};
 
 use super::{Reading, Tape, TapeBody, TapeError, TapeEvent, Venue, read_error};
 use crate::limits::TAPE_METADATA_BYTES_MAX;
@@ -107,41 +106,12 @@ fn new_machine() -> Result<DbnFsm, TapeError> {
     machine.map_err(|error| TapeError::Metadata(error.to_string()))
 }
 
-/// The top of one instrument's book.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Top {
-    bid: i64,
-    ask: i64,
-    bid_qty: u32,
-    ask_qty: u32,
-}
-
-impl Top {
-    /// What nobody has to be notified of.
-    const EMPTY: Top = Top { bid: PRICE_UNDEFINED, ask: PRICE_UNDEFINED, bid_qty: 0, ask_qty: 0 };
-}
-
 /// What is remembered of an instrument from one record to the next.
 #[derive(Clone, Copy)]
 struct Seen {
     top: Top,
     /// Its last event since the exchange last said that an event of this instrument was over.
     unfinished: Option<usize>,
-}
-
-/// The parts of both record types that become events.
-struct Row {
-    publisher: u16,
-    instrument_id: u32,
-    sequence: u32,
-    ts_event: u64,
-    ts_recv: u64,
-    action: u8,
-    side: u8,
-    price: i64,
-    qty: u32,
-    flags: FlagSet,
-    top: Option<Top>,
 }
 
 /// Turns records into events.
@@ -155,8 +125,20 @@ struct Rows {
 impl Rows {
     fn new(metadata: &Metadata) -> Result<Rows, TapeError> {
         match metadata.schema {
-            None | Some(Schema::Mbp1 | Schema::Tbbo | Schema::Trades) => {}
-            Some(other) => return Err(TapeError::Schema(other.to_string())),
+            None
+            | Some(
+                Schema::Mbp1
+                | Schema::Mbp10
+                | Schema::Tbbo
+                | Schema::Trades
+                | Schema::Bbo1S
+                | Schema::Bbo1M
+                | Schema::Cmbp1
+                | Schema::Cbbo1S
+                | Schema::Cbbo1M
+                | Schema::Tcbbo,
+            ) => {}
+            Some(other) => return Err(TapeError::Schema(other.to_string(), why_not(other))),
         }
         Ok(Rows { schema: metadata.schema, names: Names::new(metadata), seen: Vec::new() })
     }
@@ -170,21 +152,26 @@ impl Rows {
             return Err(bad(format!("its length is {} bytes", header.record_size())));
         }
         let row = match header.rtype {
-            rtype::MBP_1 => Row::of_book(record.try_get().map_err(|error| bad(error.to_string()))?),
-            rtype::MBP_0 => {
-                Row::of_trade(record.try_get().map_err(|error| bad(error.to_string()))?)
-            }
             rtype::SYMBOL_MAPPING => {
                 return self.names.take(record).map_err(|error| bad(error.to_string()));
             }
-            // A live capture has no schema and mixes in messages of the system.
-            other if self.schema.is_none() => {
-                let what = dbn::RType::try_from(other);
-                let what = what.map_or(format!("type {other:#04x}"), |what| format!("{what:?}"));
-                *tape.skipped.entry(what).or_default() += 1;
-                return Ok(());
+            rtype::INSTRUMENT_DEF if self.schema.is_none() => {
+                return self.names.define(record).map_err(|error| bad(error.to_string()));
             }
-            other => return Err(bad(format!("record type {other:#04x} is not of its schema"))),
+            other => match Row::of(record).map_err(|error| bad(error.to_string()))? {
+                Some(row) => row,
+                // A live capture has no schema and mixes in messages of the system.
+                None if self.schema.is_none() => {
+                    let what = dbn::RType::try_from(other);
+                    let what =
+                        what.map_or(format!("type {other:#04x}"), |what| format!("{what:?}"));
+                    *tape.skipped.entry(what).or_default() += 1;
+                    return Ok(());
+                }
+                None => {
+                    return Err(bad(format!("record type {other:#04x} is not of its schema")));
+                }
+            },
         };
         let (ts_event, ts_recv) = match (row.ts_event, row.ts_recv) {
             (UNDEF_TIMESTAMP, UNDEF_TIMESTAMP) => return Err(bad("it has no time".to_owned())),
@@ -226,9 +213,9 @@ impl Rows {
                 ask_qty: top.ask_qty.into(),
             })
         });
-        // tbbo shows the book before the trade, mbp-1 the book after it.
-        let in_order =
-            if self.schema == Some(Schema::Tbbo) { [quote, trade] } else { [trade, quote] };
+        // tbbo and tcbbo show the book before the trade, the others the book after it.
+        let is_before = self.schema == Some(Schema::Tbbo) || header.rtype == rtype::TCBBO;
+        let in_order = if is_before { [quote, trade] } else { [trade, quote] };
         for event in in_order.into_iter().flatten() {
             seen.unfinished = Some(tape.events.len());
             tape.push(event)?;
@@ -262,47 +249,24 @@ impl Rows {
         {
             tape.substitutes.insert(name.symbol, replaced.clone());
         }
-        tape.instrument(venue, name.symbol)
+        let (symbol, decimals) = (name.symbol, self.names.decimals(row.instrument_id));
+        let instrument = tape.instrument(venue, symbol)?;
+        tape.instruments.raise_decimals(instrument, decimals);
+        Ok(instrument)
     }
 }
 
-impl Row {
-    fn of_book(message: &Mbp1Msg) -> Row {
-        let level = &message.levels[0];
-        Row {
-            publisher: message.hd.publisher_id,
-            instrument_id: message.hd.instrument_id,
-            sequence: message.sequence,
-            ts_event: message.hd.ts_event,
-            ts_recv: message.ts_recv,
-            action: message.action.to_le_bytes()[0],
-            side: message.side.to_le_bytes()[0],
-            price: message.price,
-            qty: message.size,
-            flags: message.flags,
-            top: Some(Top {
-                bid: level.bid_px,
-                ask: level.ask_px,
-                bid_qty: level.bid_sz,
-                ask_qty: level.ask_sz,
-            }),
-        }
-    }
-
-    fn of_trade(message: &TradeMsg) -> Row {
-        Row {
-            publisher: message.hd.publisher_id,
-            instrument_id: message.hd.instrument_id,
-            sequence: message.sequence,
-            ts_event: message.hd.ts_event,
-            ts_recv: message.ts_recv,
-            action: message.action.to_le_bytes()[0],
-            side: message.side.to_le_bytes()[0],
-            price: message.price,
-            qty: message.size,
-            flags: message.flags,
-            top: None,
-        }
+/// Why a schema is not read.
+fn why_not(schema: Schema) -> &'static str {
+    match schema {
+        Schema::Mbo => "it has single orders, and no top of the book",
+        Schema::Ohlcv1S
+        | Schema::Ohlcv1M
+        | Schema::Ohlcv1H
+        | Schema::Ohlcv1D
+        | Schema::OhlcvEod => "its bars are made already",
+        Schema::Definition => "it describes instruments; in a live capture it is read",
+        _ => "it has neither trades nor quotes",
     }
 }
 

@@ -67,8 +67,11 @@ pub enum TapeError {
     #[error("bad DBN metadata: {0}")]
     Metadata(String),
     /// A DBN file of another kind of data.
-    #[error("DBN schema {0} has no quotes or trades to replay; use mbp-1, tbbo or trades")]
-    Schema(String),
+    #[error(
+        "DBN schema {0} is not replayed: {1}; use mbp-1, mbp-10, tbbo, trades, bbo-1s, bbo-1m, cmbp-1, cbbo-1s, \
+         cbbo-1m or tcbbo"
+    )]
+    Schema(String, &'static str),
     /// A DBN record.
     #[error("bad DBN record {record}: {what}")]
     Record {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use dbn::{Metadata, RecordRef, SType, SymbolMappingMsg, v1};
+use dbn::{InstrumentDefMsg, Metadata, RecordRef, SType, SymbolMappingMsg, v1, v2};
 
+use crate::market::price::Price;
 use crate::market::tape::instruments::substitute;
 use crate::wire::Symbol;
 
@@ -19,6 +20,8 @@ pub(super) struct Names {
     by_day: BTreeMap<u32, Vec<Dated>>,
     /// From records; each is valid from its place in the file on, and weighs more than the metadata.
     by_record: BTreeMap<u32, Name>,
+    /// Decimals of prices, from definitions: those of the least step.
+    decimals: BTreeMap<u32, u8>,
 }
 
 struct Dated {
@@ -67,7 +70,7 @@ impl Names {
             }
         }
         by_day.values_mut().for_each(|names| names.sort_by_key(|it| it.from_ns));
-        Names { by_day, by_record: BTreeMap::new() }
+        Names { by_day, by_record: BTreeMap::new(), decimals: BTreeMap::new() }
     }
 
     /// Takes the name from a symbol-mapping record: it is valid from here on.
@@ -90,6 +93,34 @@ impl Names {
             self.by_record.insert(id, Name::new(text));
         }
         Ok(())
+    }
+
+    /// Takes name and decimals from the definition of an instrument: they are valid from here on.
+    ///
+    /// # Errors
+    /// When the record is too short, or its symbol is no text.
+    pub(super) fn define(&mut self, record: &RecordRef<'_>) -> Result<(), dbn::Error> {
+        let (id, bytes) = (record.header().instrument_id, record.header().record_size());
+        let (text, step) = if bytes >= size_of::<InstrumentDefMsg>() {
+            let it = record.try_get::<InstrumentDefMsg>()?;
+            (it.raw_symbol()?, it.min_price_increment)
+        } else if bytes >= size_of::<v2::InstrumentDefMsg>() {
+            let it = record.try_get::<v2::InstrumentDefMsg>()?;
+            (it.raw_symbol()?, it.min_price_increment)
+        } else {
+            let it = record.try_get::<v1::InstrumentDefMsg>()?;
+            (it.raw_symbol()?, it.min_price_increment)
+        };
+        if !text.is_empty() {
+            self.by_record.insert(id, Name::new(text));
+        }
+        self.decimals.insert(id, Price(step).decimals_needed());
+        Ok(())
+    }
+
+    /// How many decimals the instrument's prices are shown with at least, as far as a definition says it.
+    pub(super) fn decimals(&self, id: u32) -> u8 {
+        self.decimals.get(&id).copied().unwrap_or(0)
     }
 
     /// The name at this time of the clock that the vendor's dates are of.

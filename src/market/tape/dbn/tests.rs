@@ -5,8 +5,12 @@ use std::collections::BTreeSet;
 use ::dbn::decode::DynReader;
 use ::dbn::encode::EncodeRecord;
 use ::dbn::encode::dbn::Encoder;
-use ::dbn::{BidAskPair, Compression, MappingInterval, RecordHeader, SType, SymbolMapping};
+use ::dbn::{
+    BidAskPair, Compression, MappingInterval, Mbp1Msg, RecordHeader, SType, SymbolMapping, TradeMsg,
+};
 use proptest::prelude::*;
+
+mod schemas;
 
 use super::super::{Align, Schedule};
 use super::names::DAY_NS;
@@ -251,7 +255,7 @@ fn records_that_cannot_be_right_are_named() {
 
     let bytes = encoded(&metadata(3, Some(Schema::Mbo), vec![]), &[]);
     let said = tape_of(&bytes[..]).unwrap_err().to_string();
-    assert!(said.starts_with("DBN schema mbo has no quotes or trades"), "{said}");
+    assert!(said.starts_with("DBN schema mbo is not replayed: it has single orders"), "{said}");
 }
 
 #[test]

@@ -169,9 +169,18 @@ pub(super) struct NodeFlags {
 
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct MarketFlags {
-    /// Tapes to replay; none: a synthetic market
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    /// Tapes to replay: files, or data directories; none: a synthetic market
+    #[arg(long, value_name = "FILE|DIR", num_args = 1..)]
     pub(super) tape: Vec<PathBuf>,
+    /// Of the tapes, what was recorded from here on, as 2012-06-21T13:30:00Z
+    #[arg(long, value_name = "TIME", requires = "tape")]
+    pub(super) from: Option<TimeNs>,
+    /// Of the tapes, what was recorded before this
+    #[arg(long, value_name = "TIME", requires = "tape")]
+    pub(super) to: Option<TimeNs>,
+    /// Of the tapes, these instruments: PETR4, PETR* or *; may be given more than once
+    #[arg(long = "symbol", value_name = "PATTERN", requires = "tape")]
+    pub(super) symbols: Vec<String>,
     /// Replay speed: 1 is real time, 10 ten times that, 0.5 half, max without waiting, 0 stands still
     #[arg(long, value_name = "FACTOR")]
     pub(super) speed: Option<Speed>,
@@ -212,7 +221,12 @@ impl MarketFlags {
         for tape in &self.tape {
             add("--tape", &tape.clone().into());
         }
+        for symbol in &self.symbols {
+            add("--symbol", &symbol.clone().into());
+        }
         let numbers = [
+            ("--from", self.from.map(|time| time.0.to_string())),
+            ("--to", self.to.map(|time| time.0.to_string())),
             ("--speed", self.speed.map(|speed| speed.to_string())),
             ("--rate", self.rate.map(|rate| rate.to_string())),
             ("--seed", self.seed.map(|seed| seed.to_string())),

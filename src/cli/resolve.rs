@@ -28,7 +28,9 @@ use super::status::StatusRequest;
 use super::subscribe::SubscribeRequest;
 use super::{all, stop};
 use crate::config::{Config, NodeId};
+use crate::feed;
 use crate::limits::{CONFIG_BYTES_MAX, REPORT_ROWS_DEFAULT};
+use crate::market::tape::TapeSelection;
 use crate::wire::BreakerAction;
 
 /// What is to be done, checked.
@@ -177,11 +179,27 @@ fn node_config(
     external.looped |= market.looped;
     external.align = market.align.unwrap_or(external.align);
     external.allow_torn |= market.allow_torn;
+    external.selection = selection(market)?;
     external.seed = market.seed.unwrap_or(external.seed);
     if let Some(chaos) = &market.chaos {
         external.chaos.clone_from(chaos);
     }
     checked(config)
+}
+
+/// What of the tapes is wanted.
+fn selection(market: &MarketFlags) -> Result<TapeSelection, Failure> {
+    let from_ns = market.from.map_or(0, |time| time.0);
+    let to_ns = market.to.map_or(u64::MAX, |time| time.0);
+    if from_ns >= to_ns {
+        let problem = "--from is not before --to, so nothing lies between them; exchange them";
+        return Err(Failure::usage(problem));
+    }
+    for symbol in &market.symbols {
+        feed::Pattern::new(symbol, 0)
+            .map_err(|error| Failure::usage(format!("--symbol {symbol}: {error}")))?;
+    }
+    Ok(TapeSelection { from_ns, to_ns, symbols: market.symbols.clone() })
 }
 
 fn config_of(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::descriptors;
 use super::exit::{Exit, Failure};
+use super::offline;
 use crate::client::random_id;
 use crate::config::{self, Config, Durability, NodeId};
 use crate::limits;
@@ -86,16 +87,21 @@ fn external(request: &NodeRequest) -> Result<Exit, Failure> {
 
 /// Reads all tapes and merges them. Also what is to be said of each of them and of all together.
 pub(super) fn schedule(external: &config::External) -> Result<(Schedule, Vec<String>), Failure> {
-    let reading = Reading { allow_torn: external.allow_torn };
+    let (allow_torn, selection) = (external.allow_torn, external.selection.clone());
+    let reading = Reading { allow_torn, selection };
     let mut remarks = Vec::new();
     let mut read = |path: &PathBuf| {
         let name = path.display();
-        let file = std::fs::File::open(path).map_err(|error| {
-            Failure::cannot_start(format!("cannot read the tape {name}: {error}"))
-        })?;
-        let tape = Tape::read(BufReader::new(file), &reading).map_err(|error| {
-            Failure::cannot_start(format!("the tape {name} cannot be replayed: {error}"))
-        })?;
+        let tape = if path.is_dir() {
+            offline::tape::read(path, &reading)?
+        } else {
+            let file = std::fs::File::open(path).map_err(|error| {
+                Failure::cannot_start(format!("cannot read the tape {name}: {error}"))
+            })?;
+            Tape::read(BufReader::new(file), &reading).map_err(|error| {
+                Failure::cannot_start(format!("the tape {name} cannot be replayed: {error}"))
+            })?
+        };
         remarks.extend(tape.remarks().iter().map(|remark| format!("tape {name}: {remark}")));
         Ok(tape)
     };

@@ -73,6 +73,7 @@ use crate::breaker;
 use crate::duration;
 use crate::limits;
 use crate::market::chaos::ChaosConfig;
+use crate::market::tape::TapeSelection;
 
 /// Everything that can be configured. [`Config::default`] is what holds without a file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -161,6 +162,9 @@ pub struct External {
     pub align: Align,
     /// `allow_torn`: take what is whole of a tape that ends in the middle of a record. Default false.
     pub allow_torn: bool,
+    /// What of the tapes is wanted. The flags `--from`, `--to` and `--symbol` say it for one start; no file does.
+    #[serde(skip)]
+    pub selection: TapeSelection,
     /// `speed`: `"1"` real time (default), `"10"`, `"0.5"`, `"max"`; `"0"`: nothing moves.
     pub speed: Speed,
     /// `loop`: begin again at the end of the tapes. Default false.
@@ -299,6 +303,7 @@ impl Default for External {
             tapes: Vec::new(),
             align: Align::default(),
             allow_torn: false,
+            selection: TapeSelection::default(),
             speed: Speed::REAL_TIME,
             looped: false,
             rate: None,

@@ -145,3 +145,38 @@ fn a_restart_in_the_middle_doubles_nothing_and_goes_on() {
     the_bars_add_up(&system);
     assert_eq!(end(&system), first_end, "the tape was journaled again");
 }
+
+/// What the exchange said, of every quote, trade and cancellation in a data directory.
+fn told(place: &super::system::Place) -> Vec<[String; 9]> {
+    let dir = place.data_dir();
+    let arguments = ["dump", dir.to_str().unwrap(), "--format", "json", "--symbol", "AMZN"];
+    let frames = super::process::Process::start(&arguments).finish().expect(0).json();
+    let keys =
+        ["kind", "symbol", "ts_event", "price", "qty_text", "side", "bid", "ask", "bid_qty_text"];
+    let is_markets = |frame: &&Value| frame["kind"] != "breaker";
+    let row = |frame: &Value| keys.map(|key| frame[key].to_string());
+    frames.iter().filter(is_markets).map(row).collect()
+}
+
+#[test]
+fn a_journal_is_replayed_quote_for_quote_and_trade_for_trade() {
+    let first = System::start(&["--tape", AMZN, "--speed", "max", "--chaos", "off"]);
+    the_bars_add_up(&first);
+    let first = first.stop();
+    let journal = first.data_dir();
+    let journal = journal.to_str().unwrap();
+    // Under misbehaviour, as a client would want it.
+    let second = System::start(&["--tape", journal, "--speed", "max"]);
+    the_bars_add_up(&second);
+    let second = second.stop();
+    let (recorded, replayed) = (told(&first), told(&second));
+    assert!(recorded.len() > 20_000);
+    assert!(recorded == replayed, "{} frames of {}", replayed.len(), recorded.len());
+    // What is asked of it in vain is said.
+    let day = ["--tape", journal, "--from", "2012-06-21", "--to", "2012-06-21"];
+    let refused = second.run("external", &day).expect(2);
+    assert!(refused.stderr[0].contains("nothing lies between them"), "{:?}", refused.stderr);
+    let refused = second.run("external", &["--tape", journal, "--symbol", "NOBODY"]).expect(5);
+    let is_told = |line: &String| line.contains("hold no quote and no trade");
+    assert!(refused.stderr.iter().any(is_told), "{:?}", refused.stderr);
+}

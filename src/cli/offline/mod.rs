@@ -13,6 +13,7 @@ mod places;
 pub mod recover;
 pub mod repartition;
 pub mod rows;
+pub(super) mod tape;
 pub mod verify;
 
 use std::collections::BTreeMap;

@@ -71,7 +71,7 @@ pub fn read(reader: impl Read, reading: &Reading) -> Result<Tape, TapeError> {
         // A stray quotation mark must not swallow the rest of the file.
         .quoting(false)
         .from_reader(reader);
-    let mut tape = Tape::default();
+    let mut tape = Tape::selecting(reading);
     let mut record = ByteRecord::new();
     let mut columns = None;
     let mut line = 0;

@@ -157,7 +157,8 @@ fn joined_files_are_read_one_behind_the_other() {
     // Cut off in the second header.
     for left in [1, 6, 40] {
         let joined = [&roll[..], &late[..left]].concat();
-        let read = |allow_torn| Tape::read(&joined[..], &Reading { allow_torn });
+        let read =
+            |allow_torn| Tape::read(&joined[..], &Reading { allow_torn, ..Reading::default() });
         assert!(matches!(read(false), Err(TapeError::Truncated { .. })), "{left}");
         assert_eq!(read(true).unwrap().records, 7, "{left}");
     }
@@ -170,16 +171,20 @@ fn what_is_whole_of_a_torn_tape_is_read_if_that_is_asked_for() {
     let torn = &bytes[..bytes.len() - 20];
     let said = Tape::read(torn, &Reading::default()).unwrap_err().to_string();
     assert!(said.contains("record 5") && said.contains("--allow-torn"), "{said}");
-    let read = Tape::read(torn, &Reading { allow_torn: true }).unwrap();
+    let read = Tape::read(torn, &Reading { allow_torn: true, ..Reading::default() }).unwrap();
     assert_eq!(read.events, whole.events[..4]);
     assert_eq!(read.remarks()[0], "it ends in the middle of record 5, which is left out");
     // The same inside of a compressed tape, and of B3's file.
     let packed = include_bytes!("../../../tests/data/esu4-2024-07-01.mbp-1.dbn.zst");
-    let read = Tape::read(&packed[..packed.len() / 2], &Reading { allow_torn: true }).unwrap();
+    let read = Tape::read(
+        &packed[..packed.len() / 2],
+        &Reading { allow_torn: true, ..Reading::default() },
+    )
+    .unwrap();
     assert!(read.records > 500 && read.records < 2_288, "{}", read.records);
     let text = include_str!("../../../tests/data/b3-negocios-2026-07-14.txt").trim_end();
     let torn = &text.as_bytes()[..text.len() - 30];
     assert!(Tape::read(torn, &Reading::default()).is_err());
-    let read = Tape::read(torn, &Reading { allow_torn: true }).unwrap();
+    let read = Tape::read(torn, &Reading { allow_torn: true, ..Reading::default() }).unwrap();
     assert_eq!((read.events.len(), read.torn), (4, Some(5)));
 }

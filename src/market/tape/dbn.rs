@@ -33,7 +33,7 @@ const PRELUDE_BYTES: usize = 8;
 /// # Errors
 /// When the bytes are no DBN, have another schema, are damaged, or end inside a record.
 pub fn read(mut reader: impl Read, reading: &Reading) -> Result<Tape, TapeError> {
-    let mut tape = Tape::default();
+    let mut tape = Tape::selecting(reading);
     let mut machine = new_machine()?;
     let mut rows: Option<Rows> = None;
     let mut is_cut = false;
@@ -217,8 +217,7 @@ impl Rows {
         let is_before = self.schema == Some(Schema::Tbbo) || header.rtype == rtype::TCBBO;
         let in_order = if is_before { [quote, trade] } else { [trade, quote] };
         for event in in_order.into_iter().flatten() {
-            seen.unfinished = Some(tape.events.len());
-            tape.push(event)?;
+            seen.unfinished = tape.push(event)?;
         }
         // The record that ends an exchange event may itself change nothing that we publish.
         if row.flags.is_last()

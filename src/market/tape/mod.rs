@@ -11,13 +11,16 @@ mod container;
 pub mod dbn;
 mod event;
 mod instruments;
+pub mod journal;
 mod merge;
 mod schedule;
+mod selection;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
 
 use container::{Bounded, Head, read_error};
+use selection::Selecting;
 
 use crate::limits::{INSTRUMENTS_MAX, TAPE_BYTES_MAX, TAPE_EVENTS_MAX, TAPE_SPAN_MAX};
 use crate::market::instrument::TableFull;
@@ -28,6 +31,7 @@ pub use event::{TapeBody, TapeEvent};
 pub use instruments::{TapeInstrument, TapeInstruments, Venue};
 pub use merge::Align;
 pub use schedule::{RECORDED, Schedule, ScheduleError};
+pub use selection::TapeSelection;
 
 /// Decimals that every instrument is shown with at least.
 const DECIMALS_MIN: u8 = 2;
@@ -124,10 +128,12 @@ impl From<TableFull> for TapeError {
 }
 
 /// How a tape is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Take what is whole of a tape that ends in the middle of a record.
     pub allow_torn: bool,
+    /// What of it is wanted.
+    pub selection: TapeSelection,
 }
 
 /// A tape as it was read, in the order of its records.
@@ -149,6 +155,7 @@ pub struct Tape {
     skipped: BTreeMap<String, u64>,
     /// Names that are no symbol, and what stands for them.
     substitutes: BTreeMap<Symbol, String>,
+    selecting: Selecting,
 }
 
 impl Tape {
@@ -181,6 +188,12 @@ impl Tape {
         if more > 0 {
             remarks.push(format!("the same of {more} more names"));
         }
+        if self.selecting.left_out > 0 {
+            remarks.push(format!(
+                "events left out by --from, --to and --symbol: {}",
+                self.selecting.left_out
+            ));
+        }
         for (what, count) in &self.skipped {
             remarks.push(format!("records left out, {what}: {count}"));
         }
@@ -194,8 +207,25 @@ impl Tape {
         remarks
     }
 
-    /// Appends an event, within the bounds, and keeps the instrument's decimals.
-    fn push(&mut self, event: TapeEvent) -> Result<(), TapeError> {
+    /// An empty tape, for what is wanted of one.
+    fn selecting(reading: &Reading) -> Tape {
+        Tape { selecting: Selecting::new(reading.selection.clone()), ..Tape::default() }
+    }
+
+    /// Appends an event when it is wanted, within the bounds, and keeps the instrument's decimals. Its place.
+    fn push(&mut self, event: TapeEvent) -> Result<Option<usize>, TapeError> {
+        if !self.selecting.takes(&event, &self.instruments) {
+            return Ok(None);
+        }
+        if let Some(opening) = self.selecting.opening() {
+            for quote in opening {
+                self.append(quote)?;
+            }
+        }
+        self.append(event).map(Some)
+    }
+
+    fn append(&mut self, event: TapeEvent) -> Result<usize, TapeError> {
         let start = self.events.first().map_or(event.ts_recv, |first| first.ts_recv);
         if event.ts_recv.saturating_sub(start) > nanos(TAPE_SPAN_MAX) {
             return Err(TapeError::TooLong { record: self.records });
@@ -210,7 +240,7 @@ impl Tape {
             self.instruments.raise_decimals(event.instrument, decimals);
         }
         self.events.push(event);
-        Ok(())
+        Ok(self.events.len() - 1)
     }
 
     /// The index of a symbol of this tape.

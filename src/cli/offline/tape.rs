@@ -1,0 +1,41 @@
+//! A data directory, or a log in it, as a tape.
+
+use std::path::Path;
+
+use super::Selected;
+use crate::cli::exit::Failure;
+use crate::log::inspect::Item;
+use crate::market::tape::journal::JournalTape;
+use crate::market::tape::{Reading, Tape};
+
+/// Reads what is wanted of a journal. A running system may go on: what is durable until then is read.
+///
+/// # Errors
+/// When it is no log, cannot be read, or has more events than a tape.
+pub(in crate::cli) fn read(dir: &Path, reading: &Reading) -> Result<Tape, Failure> {
+    let selected = Selected {
+        dir: dir.to_owned(),
+        log: None,
+        patterns: Vec::new(),
+        kinds: Vec::new(),
+        from_seq: 0,
+        to_seq: u64::MAX,
+    };
+    let failed = |error| {
+        let text = format!("{error}; or choose a part of it with --from, --to and --symbol");
+        Failure::cannot_start(format!("the tape {} cannot be replayed: {text}", dir.display()))
+    };
+    let mut records = selected.records()?;
+    let mut journal = JournalTape::new(reading);
+    while let Some(item) = records.next_item()? {
+        match item {
+            Item::Data(frame) => journal.take(&frame).map_err(failed)?,
+            Item::Statement(frame) => journal.note(&frame).map_err(failed)?,
+            Item::Hole(from_seq, to_seq) | Item::Lost { from_seq, to_seq, .. } => {
+                journal.note_lost(to_seq.saturating_add(1).saturating_sub(from_seq));
+            }
+            Item::Mark(..) | Item::Epoch(..) => {}
+        }
+    }
+    Ok(journal.finish())
+}

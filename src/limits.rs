@@ -37,9 +37,9 @@ pub const UNCONSUMED_FRAME_BYTES_MAX: usize = FRAME_BYTES - 1;
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
 /// Connections read in one turn, besides those that bring what is live.
 pub const READS_PER_TURN_MAX: usize = 512;
-/// Bytes read from all of them in one turn: as many frames as one longest subscription has.
+/// Bytes read from all of them in one turn: a longest subscription takes four turns.
 pub const READ_BYTES_OF_OTHERS_PER_TURN_MAX: usize = 16 * 1024;
-/// Frames of bulk that a node makes in one turn, for all peers together: about 0.1 ms. Bulk is what can wait:
+/// Frames of bulk that a node makes in one turn, for all peers together: some 0.03 ms. Bulk is what can wait:
 /// snapshots, conflated batches, replays. What the last piece looks at may cost as much again.
 pub const BULK_FRAMES_PER_TURN_MAX: usize = 256;
 /// The same in a shard, where bulk is the answers: as much as one turn writes to one connection.
@@ -59,7 +59,7 @@ pub fn bulk_piece(frames_left: usize) -> (usize, usize) {
     let looked = records.clamp(BULK_RECORDS_PER_PIECE_MIN, BULK_RECORDS_PER_PIECE_MAX);
     (frames_left.clamp(1, FILL_FRAMES_MAX), looked)
 }
-/// Steps in which patterns are looked up in one turn, each about one look-up in a table: about 0.1 ms.
+/// Steps in which patterns are looked up in one turn, each about one look-up in a table: some 0.03 ms.
 pub const INTEREST_STEPS_PER_TURN_MAX: usize = 64;
 /// Replays under way in core. Others wait in the order in which they were asked for.
 pub const REPLAYS_MAX: usize = 1_024;

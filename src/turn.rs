@@ -24,7 +24,7 @@
 //! its reaction would otherwise wait for the next deadline.
 //!
 //! Invariant: a connection that the bound of a flush left out is flushed in the next turn, which follows
-//! at once.
+//! at once. So does one that frees the closed slots that are left.
 //!
 //! # Decisions
 //!

@@ -48,12 +48,12 @@ pub(crate) fn joins(to: &mut Comparison<'_>) -> Result<(), String> {
     let instruments = limits::INSTRUMENTS_MAX;
     let work = Work::Join { patterns: pregao::limits::PATTERNS_MAX, instruments };
     let load = Load { work, count: limits::JOINS };
-    run(to, "joins", &[load], |to, timebase| {
+    let processors = Processors::apart();
+    let result = run(to, "joins", &[load], |to, timebase| {
         let start = || {
             PeerBroker::start(Target::Pregao, to.flags.host, limits::JOINS, &to.ours)
                 .map_err(|error| error.to_string())
         };
-        let processors = Processors::apart();
         processors.inspect(|them| them.start_nodes());
         let (broker, other) = (start()?, start()?);
         processors.inspect(|them| them.start_load());
@@ -69,7 +69,9 @@ pub(crate) fn joins(to: &mut Comparison<'_>) -> Result<(), String> {
             _cores: Vec::new(),
             _brokers: vec![broker, other],
         })
-    })
+    });
+    processors.inspect(|them| them.start_anything());
+    result
 }
 
 /// Replays are read from core while ticks go through it and the broker.

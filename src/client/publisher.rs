@@ -12,7 +12,8 @@ use crate::limits::{
 use crate::time::{Clock, Follow, Mono, SteadyTime};
 use crate::wire::{
     Ack, Decimals, Definition, Frame, Heartbeat, InstrumentId, InstrumentIndex, Kind, Message,
-    Refusal, Role, Session, Symbol, SymbolError, U32, U64, next_instrument_seq, padded,
+    QUANTITY_DECIMALS_MAX, Refusal, Role, Session, Symbol, SymbolError, U32, U64,
+    next_instrument_seq, padded,
 };
 
 const NODE: &str = "broker";
@@ -37,6 +38,9 @@ pub enum PublishError {
     /// The source has all the instruments that it may have.
     #[error("a source has at most {INSTRUMENTS_MAX} instruments")]
     TooManyInstruments,
+    /// A unit of quantities would be finer than a definition can say.
+    #[error("a unit of quantities has at most {QUANTITY_DECIMALS_MAX} decimals, not {0}")]
+    QuantityDecimals(u8),
     /// The broker has frames of this epoch already, which this publisher does not know.
     #[error("the broker has frames of epoch {0} already; begin with a later epoch")]
     EpochInUse(u32),
@@ -174,6 +178,9 @@ impl Publisher {
             return Err(PublishError::TooManyInstruments);
         }
         let instrument = InstrumentId::new(self.source, self.instruments);
+        if decimals.quantity > QUANTITY_DECIMALS_MAX {
+            return Err(PublishError::QuantityDecimals(decimals.quantity));
+        }
         let definition = Definition::new(instrument, symbol, decimals.price);
         self.send(Frame::seal(definition.with_quantity_decimals(decimals.quantity)))?;
         self.instruments = self.instruments.next();

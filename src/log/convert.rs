@@ -8,7 +8,7 @@
 use zerocopy::IntoBytes;
 
 use super::header::{FORMAT_VERSION, HEADER_BYTES, Header, HeaderFault, STATES_REMOVAL};
-use crate::wire::{Frame, Kind, Quote, Size, U32, VERSION};
+use crate::wire::{FRAME_BYTES, Frame, Kind, Quote, Size, U32, VERSION};
 
 /// The version of the frames in formats 1 to 4.
 const FRAME_VERSION: u8 = 1;
@@ -20,21 +20,48 @@ pub enum Converted {
     Empty,
     /// It says the same.
     Same,
-    /// It is a quote with a size of more than eight digits, of which the first eight are left.
+    /// It is a quote with a size above 268,435,455, of which the first eight digits are left.
     Shortened,
+    /// It is a quote with a size that said "4,294,967,295 or more", and says 4,294,967,200 now.
+    Saturated,
     /// It does not check, and was left as it is.
     Unreadable,
 }
 
 /// Makes a record of formats 1 to 4 one of this format.
+///
+/// A record with one wrong bit is converted too, and has the same wrong bit then: core can mend it as before.
 pub fn convert_record(frame: &mut Frame) -> Converted {
     if *frame == Frame::ZERO {
         return Converted::Empty;
     }
-    if frame.version != FRAME_VERSION || frame.crc.get() != crc32c::crc32c(&frame.as_bytes()[..60])
-    {
-        return Converted::Unreadable;
+    if is_right(frame) {
+        return convert(frame);
     }
+    for bit in 0..FRAME_BYTES * 8 {
+        let mut mended = *frame;
+        flip(&mut mended, bit);
+        if is_right(&mended) {
+            let _ = convert(&mut mended);
+            flip(&mut mended, bit);
+            *frame = mended;
+            break;
+        }
+    }
+    Converted::Unreadable
+}
+
+fn is_right(frame: &Frame) -> bool {
+    frame.version == FRAME_VERSION && frame.crc.get() == crc32c::crc32c(&frame.as_bytes()[..60])
+}
+
+fn flip(frame: &mut Frame, bit: usize) {
+    if let Some(byte) = frame.as_mut_bytes().get_mut(bit / 8) {
+        *byte ^= 1 << (bit % 8);
+    }
+}
+
+fn convert(frame: &mut Frame) -> Converted {
     let mut converted = Converted::Same;
     if frame.kind == Kind::Quote as u8 {
         let sizes = std::mem::offset_of!(Quote, bid_qty);
@@ -43,7 +70,9 @@ pub fn convert_record(frame: &mut Frame) -> Converted {
             for side in bytes.chunks_exact_mut(size_of::<U32>()) {
                 let units = side.try_into().map_or(0, u32::from_le_bytes);
                 let size = Size::new(units.into());
-                if size.units() != u128::from(units) {
+                if units == u32::MAX {
+                    converted = Converted::Saturated;
+                } else if size.units() != u128::from(units) && converted == Converted::Same {
                     converted = Converted::Shortened;
                 }
                 side.copy_from_slice(size.as_bytes());
@@ -74,11 +103,7 @@ pub fn convert_header(
     name: [u8; 16],
     number: u64,
 ) -> Result<ConvertedHeader, HeaderFault> {
-    let read = Header::read_of(page, name, number, 1..FORMAT_VERSION);
-    let mut header = read.map_err(|fault| match fault {
-        HeaderFault::Version(FORMAT_VERSION) => HeaderFault::Current,
-        fault => fault,
-    })?;
+    let mut header = Header::read_of(page, name, number, 1..FORMAT_VERSION)?;
     let states_removal = header.version() >= STATES_REMOVAL;
     header.set_version(FORMAT_VERSION);
     Ok(ConvertedHeader { page: header.page(), states_removal })
@@ -117,7 +142,8 @@ mod tests {
             ([300, 268_435_455], Converted::Same),
             ([268_435_460, 3_000_000_000], Converted::Same),
             ([0, 268_435_457], Converted::Shortened),
-            ([u32::MAX, 1], Converted::Shortened),
+            ([u32::MAX, 1], Converted::Saturated),
+            ([u32::MAX, 268_435_457], Converted::Saturated),
         ] {
             let mut converted = old(Frame::seal(quote), Some(sizes));
             assert_eq!(convert_record(&mut converted), what, "{sizes:?}");
@@ -131,7 +157,7 @@ mod tests {
         let mut never = Frame::ZERO;
         assert_eq!(convert_record(&mut never), Converted::Empty);
         let mut rotten = old(Frame::seal(Trade::default()), None);
-        rotten.instrument = U32::new(1);
+        rotten.instrument = U32::new(3);
         let mut newer = Frame::seal(Trade::default());
         for frame in [&mut rotten, &mut newer] {
             let before = *frame;
@@ -139,6 +165,19 @@ mod tests {
             assert_eq!(*frame, before);
         }
         assert!(rotten.check().is_err());
+    }
+
+    #[test]
+    fn a_record_with_one_wrong_bit_can_be_mended_as_before() {
+        let whole = Frame::seal(Trade { seq: U64::new(7), ..Trade::default() });
+        for bit in [0, 8, 9, 70, 300, 511] {
+            let mut rotten = old(whole, None);
+            flip(&mut rotten, bit);
+            assert_eq!(convert_record(&mut rotten), Converted::Unreadable);
+            assert!(rotten.check().is_err(), "bit {bit}");
+            flip(&mut rotten, bit);
+            assert_eq!(rotten, whole, "bit {bit}");
+        }
     }
 
     #[test]

@@ -159,12 +159,16 @@ impl Header {
         }
         // Before the CRC: another version may keep its CRC elsewhere, and must be refused by name.
         let version = header.version.get();
-        if !versions.contains(&version) {
-            let is_older = (1..FORMAT_VERSION).contains(&version);
-            return Err(if is_older { HeaderFault::Older } else { HeaderFault::Version }(version));
+        if !(1..=FORMAT_VERSION).contains(&version) {
+            return Err(HeaderFault::Version(version));
         }
+        // All known versions have it in one place. So one bit of rot makes no header one of another version.
         if header.crc.get() != header.computed_crc() {
             return Err(HeaderFault::Crc);
+        }
+        if !versions.contains(&version) {
+            let is_older = version < FORMAT_VERSION;
+            return Err(if is_older { HeaderFault::Older(version) } else { HeaderFault::Current });
         }
         if header.endianness.get() != ENDIANNESS {
             return Err(HeaderFault::Endianness);

@@ -95,8 +95,8 @@ impl Bar {
         Some(quotient + i128::from(round_up))
     }
 
-    /// The three frames that carry a bar of whole seconds. No instrument has more trades than 32 bits count: their
-    /// `instrument_seq` has no more.
+    /// The three frames that carry a bar of whole seconds. A count of trades that does not fit 32 bits stands at the largest
+    /// number.
     #[must_use]
     pub fn frames(&self, instrument: InstrumentId) -> [Frame; 3] {
         let instrument = U32::from(instrument);

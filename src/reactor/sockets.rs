@@ -43,7 +43,7 @@ pub(super) struct Sockets {
     pub(super) ready_to_write: VecDeque<ConnId>,
     /// Dialing or lingering connections, which have a deadline each.
     pub(super) timed: BTreeSet<(Mono, ConnId)>,
-    /// Closed in this turn; their slots are freed at its end.
+    /// Closed; their slots are freed at the end of this turn, or of one that follows.
     closed: Vec<ConnId>,
     read_buffer: Box<[u8]>,
     /// The other reactors of the process, when there are any.
@@ -181,7 +181,7 @@ impl Sockets {
         Some(id)
     }
 
-    /// Marks a slot as dead; it is freed at the end of the turn.
+    /// Marks a slot as dead; a turn frees it at its end.
     fn mark_closed(&mut self, id: ConnId) {
         if let Some(connection) = self.get_mut(id) {
             connection.is_dead = true;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::directory::{REMOVED, segment_number, segment_path};
+use super::directory::{REMOVED, removal_records, segment_number, segment_path};
 use super::partition_file;
 use super::worker::{self, failure, sync_directory};
 use crate::log::convert::{Converted, convert_header, convert_record};
@@ -25,8 +25,10 @@ pub struct ConvertedLog {
     pub segments: u64,
     /// Records that say the same as before.
     pub records: u64,
-    /// Of these, quotes with a size whose digits behind the eighth are gone.
+    /// Of these, quotes with a size above 268,435,455, whose digits behind the eighth are gone.
     pub shortened: u64,
+    /// Of these, quotes with a size of which the earlier format could not say how large it was.
+    pub saturated: u64,
     /// Records that did not check, and were left as they were.
     pub unreadable: u64,
     /// Segments whose header did not check, and that were left as they were.
@@ -61,6 +63,7 @@ pub fn convert_log(
     mut progress: impl FnMut(u64, usize),
 ) -> Result<ConvertedLog, ConvertError> {
     std::fs::create_dir(to).map_err(|error| failure("create", to, error))?;
+    allow_the_same(from, to)?;
     let listed = |error| failure("list", from, error);
     let (mut numbers, mut removed) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(from).map_err(listed)? {
@@ -98,6 +101,17 @@ pub fn convert_log(
     Ok(log)
 }
 
+/// Whether the directory says that segments of a log were removed. It has one, or had one.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn has_removed(directory: &Path) -> Result<bool, StorageError> {
+    match removal_records(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        records => Ok(!records.map_err(|error| failure("list", directory, error))?.is_empty()),
+    }
+}
+
 /// Whether its header says that the directory states removals; `None` for one that does not check.
 fn convert_segment(
     from: &Path,
@@ -109,6 +123,10 @@ fn convert_segment(
     let (source, target) = (segment_path(from, number), segment_path(to, number));
     let unread = |error| failure("read", &source, error);
     let unwritten = |error| failure("write to", &target, error);
+    if !std::fs::metadata(&source).map_err(unread)?.is_file() {
+        // A pipe of this name would be waited for without an end.
+        return Err(failure("read", &source, io::ErrorKind::InvalidInput.into()).into());
+    }
     let mut reader = File::open(&source).map_err(unread)?;
     let mut page = vec![0; HEADER_BYTES];
     let page_bytes = read_full(&mut reader, &mut page).map_err(unread)?;
@@ -140,13 +158,26 @@ fn convert_segment(
                     log.records += 1;
                     log.shortened += 1;
                 }
+                Converted::Saturated => {
+                    log.records += 1;
+                    log.saturated += 1;
+                }
                 Converted::Unreadable => log.unreadable += 1,
             });
         }
         writer.write_all(bytes.as_bytes()).map_err(unwritten)?;
     }
     writer.sync_all().map_err(|error| failure("sync", &target, error))?;
+    allow_the_same(&source, &target)?;
     Ok(states_removal)
+}
+
+/// Whoever may use one may use the other.
+fn allow_the_same(from: &Path, to: &Path) -> Result<(), StorageError> {
+    let permissions = std::fs::metadata(from).map(|from| from.permissions());
+    permissions
+        .and_then(|permissions| std::fs::set_permissions(to, permissions))
+        .map_err(|error| failure("set the permissions of", to, error))
 }
 
 /// Fills the buffer as far as the file goes.
@@ -286,8 +317,29 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let log = convert_log(&old, &new, padded("shard-A"), |_, _| ()).unwrap();
         assert_eq!(log.unreadable, 1);
-        let of = |directory: &Path| std::fs::read(segment_path(directory, 2)).unwrap();
         let place = HEADER_BYTES + 20 * FRAME_BYTES;
-        assert_eq!(of(&old)[place..place + FRAME_BYTES], of(&new)[place..place + FRAME_BYTES]);
+        let mut bytes = std::fs::read(segment_path(&new, 2)).unwrap();
+        let record = |bytes: &[u8]| *<Frame>::ref_from_prefix(&bytes[place..]).unwrap().0;
+        assert!(record(&bytes).check().is_err());
+        bytes[place + 5] ^= 1;
+        assert_eq!(record(&bytes).check(), Ok(()), "one wrong bit can be mended as before");
+    }
+
+    #[test]
+    fn a_segment_with_a_damaged_header_is_left_out_of_the_new_log_too() {
+        for bit in [(8, 0), (56, 3), (124, 1)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+            written(&old, 4);
+            let path = segment_path(&old, 2);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[bit.0] ^= 1 << bit.1;
+            std::fs::write(&path, bytes).unwrap();
+            let log = convert_log(&old, &new, padded("shard-A"), |_, _| ()).unwrap();
+            assert_eq!(log.unreadable_segments, 1);
+            let storage = FileStorage::open(&new, Box::new(|| {})).unwrap();
+            let (_, recovery) = Log::open(storage, config(), NOW).unwrap();
+            assert_eq!(recovery.skipped_segments, [2], "{bit:?}");
+        }
     }
 }

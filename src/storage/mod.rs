@@ -24,7 +24,7 @@ mod place;
 mod queue;
 mod worker;
 
-pub use convert::{ConvertError, ConvertedLog, convert_log};
+pub use convert::{ConvertError, ConvertedLog, convert_log, has_removed};
 pub use directory::{FileSegment, FileStorage};
 pub use inspect::LogFiles;
 pub use place::{HeldDirectory, Places};

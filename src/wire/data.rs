@@ -239,7 +239,8 @@ impl Definition {
         }
     }
 
-    /// The same with quantities in units of so many decimals (0 to 14).
+    /// The same with quantities in units of so many decimals: 0 to [`QUANTITY_DECIMALS_MAX`], and as many of a larger
+    /// number, which is the caller's to refuse.
     #[must_use]
     pub fn with_quantity_decimals(mut self, decimals: u8) -> Definition {
         let decimals = u16::from(decimals.min(QUANTITY_DECIMALS_MAX));

@@ -90,7 +90,12 @@ fn a_header_from_the_future_is_refused_by_its_version() {
 #[test]
 fn a_directory_of_an_earlier_format_is_refused_in_one_line_that_says_what_to_do() {
     let place = used();
-    flip(&segment(&place, 1), 8, 4);
+    let path = segment(&place, 1);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8] = 4;
+    let crc = crc32c::crc32c(&bytes[..124]).to_le_bytes();
+    bytes[124..128].copy_from_slice(&crc);
+    fs::write(&path, bytes).unwrap();
     let error = refused(&place);
     assert!(error.contains("format version 4") && error.contains("`pregao convert OLD NEW`"));
     assert_eq!(error.lines().filter(|line| line.contains("format version")).count(), 1, "{error}");

@@ -6,6 +6,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// The processors that this process may use, in two parts.
 #[derive(Clone, Copy)]
 pub(super) struct Processors {
+    all: CpuSet,
     nodes: CpuSet,
     load: CpuSet,
 }
@@ -20,12 +21,17 @@ impl Processors {
         let (mut nodes, mut load) = (CpuSet::new(), all);
         nodes.set(first);
         load.unset(first);
-        Some(Processors { nodes, load })
+        Some(Processors { all, nodes, load })
     }
 
     /// What this thread starts from here on is a node.
     pub(super) fn start_nodes(self) {
         let _ = sched_setaffinity(None, &self.nodes);
+    }
+
+    /// What this thread starts from here on may run anywhere, and so may it itself.
+    pub(super) fn start_anything(self) {
+        let _ = sched_setaffinity(None, &self.all);
     }
 
     /// What this thread starts from here on, and itself, is the generator's.

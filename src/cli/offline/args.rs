@@ -85,7 +85,7 @@ pub(in crate::cli) struct RepartitionFlags {
 
 /// Write a data directory of an earlier program again, for this one
 ///
-/// No node may run on OLD, which is only read. NEW has the same frames, numbers, identities and losses in the format of
+/// No node may run on OLD, which is only read, besides its locks. NEW has the same frames, numbers, identities and losses in the format of
 /// this program, and gets its name when all of it is there. Programs of one version work with each other: convert when no
 /// other node of the system runs the earlier one any more.
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 //!
 //! Without the `arrow` crates: a batch of frames is one row group, and its columns are plain vectors.
 //! Prices are DECIMAL(19, 9), the least that holds every 64-bit price, so that a product with a
-//! quantity still fits the 38 digits that readers have. Quantities are whole numbers where the instrument's are, and
+//! whole quantity still fits the 38 digits that readers have. Quantities are whole numbers where the instrument's are, and
 //! else decimals of its scale. A file has the rows of one instrument, so one scale is right for all of them.
 //!
 //! # Decisions

@@ -131,7 +131,7 @@ impl Schedule {
             // Whether it is the last of its exchange event may be known only from what follows.
             hash = fnv1a_64(hash, &(event.flags & !Flags::LAST).to_le_bytes());
             hash = fnv1a_64(hash, frame.ts_event.as_bytes());
-            hash = fnv1a_64(hash, &frame.body);
+            hash = hash_body(hash, event, &frame);
             schedule.identities.push(hash | RECORDED);
             schedule.frames.push(frame);
             schedule.offset_ns.push(offset_ns);
@@ -265,6 +265,21 @@ impl Schedule {
             self.offset_ns.push(0);
         }
     }
+}
+
+/// The body of an event's frame, with the sizes of a quote as the tape has them: how a frame packs them is no matter of the
+/// tape. In 32 bits, as long as they fit.
+fn hash_body(hash: u64, event: &TapeEvent, frame: &Frame) -> u64 {
+    let TapeBody::Quote { bid_qty, ask_qty, .. } = event.body else {
+        return fnv1a_64(hash, &frame.body);
+    };
+    let prices = frame.body.get(..2 * size_of::<I64>()).unwrap_or_default();
+    [bid_qty, ask_qty].into_iter().fold(fnv1a_64(hash, prices), |hash, size| {
+        match u32::try_from(size) {
+            Ok(size) => fnv1a_64(hash, &size.to_le_bytes()),
+            Err(_) => fnv1a_64(hash, &size.to_le_bytes()),
+        }
+    })
 }
 
 /// The first number of whole days that is longer than the times of any instrument are apart, in all tapes. An event

@@ -300,8 +300,6 @@ impl Service for Fanout {
         self.mailbox.refused.store(self.readers.connections.refused(), Ordering::Relaxed);
         let unread_closed = self.readers.connections.unread_closed();
         self.mailbox.unread_closed.store(unread_closed, Ordering::Relaxed);
-        let bytes = self.readers.interest_bytes() as u64;
-        self.mailbox.interest_bytes.store(bytes, Ordering::Relaxed);
         for (count, source) in self.mailbox.gaps_sent.iter().zip(&self.readers.sources) {
             let Some(source) = source else { continue };
             count.store(source.gaps_sent, Ordering::Relaxed);
@@ -310,6 +308,8 @@ impl Service for Fanout {
 
     fn on_proceed(&mut self, now: Now) {
         self.readers.proceed(now);
+        let bytes = self.readers.interest_bytes() as u64;
+        self.mailbox.interest_bytes.store(bytes, Ordering::Relaxed);
     }
 
     fn on_stop(&mut self, _now: Now) {}

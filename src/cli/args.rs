@@ -13,7 +13,7 @@ use log::LevelFilter;
 use super::offline::args::{
     ConvertFlags, DumpFlags, ExportFlags, RecoverFlags, RepartitionFlags, VerifyFlags,
 };
-use super::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline, whole_number};
+use super::parse::{BarInterval, Beginning, DeliveryMode, Pattern, TimeNs, deadline, whole_number};
 use crate::config::{Align, Partition, Speed, host};
 use crate::duration;
 use crate::feed;
@@ -339,10 +339,16 @@ pub(super) struct SubscribeFlags {
     /// When too slow: lossless, latest, or conflate=250ms
     #[arg(long, value_name = "MODE", default_value = "lossless")]
     pub(super) mode: DeliveryMode,
-    /// First sequence number wanted, instead of a snapshot
-    #[arg(long, value_name = "SEQ", allow_negative_numbers = true,
-          value_parser = whole_number::<u64>(1, u64::MAX))]
-    pub(super) from: Option<u64>,
+    /// First sequence number wanted, or the time at which core received it, as 2012-06-21T13:30:00Z, instead of a
+    /// snapshot
+    #[arg(long, value_name = "SEQ|TIME", allow_negative_numbers = true)]
+    pub(super) from: Option<Beginning>,
+    /// Replay from there at this speed: 1 is the pace at which core received it, 60 sixty times that, max does not wait
+    #[arg(long, value_name = "FACTOR", requires = "from")]
+    pub(super) speed: Option<Speed>,
+    /// With --speed: where the replay meets the end of the journal, go on live, and say where
+    #[arg(long, requires = "speed")]
+    pub(super) then_live: bool,
     #[command(flatten)]
     pub(super) config: ConfigFlag,
     #[command(flatten)]

@@ -24,6 +24,7 @@ mod stop;
 pub mod subscribe;
 mod subscribe_bars;
 mod subscribe_hints;
+mod subscribe_past;
 mod suggest;
 
 use std::ffi::OsString;

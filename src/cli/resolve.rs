@@ -21,13 +21,14 @@ use super::offline::export::ExportRequest;
 use super::offline::recover::{RecoverRequest, Remedy};
 use super::offline::repartition::RepartitionRequest;
 use super::offline::verify::VerifyRequest;
+use super::parse::Beginning;
 use super::render::Detail;
 use super::report::{Question, ReportRequest};
 use super::run::NodeRequest;
 use super::status::StatusRequest;
 use super::subscribe::SubscribeRequest;
 use super::{all, stop};
-use crate::config::{Config, NodeId};
+use crate::config::{Config, NodeId, Speed};
 use crate::feed;
 use crate::limits::{CONFIG_BYTES_MAX, REPORT_ROWS_DEFAULT};
 use crate::market::tape::TapeSelection;
@@ -253,13 +254,24 @@ fn subscribe_request(flags: SubscribeFlags) -> Result<SubscribeRequest, Failure>
     if patterns.is_empty() {
         patterns.push("*".parse().map_err(Failure::usage)?);
     }
+    let from = match flags.from {
+        Some(Beginning::Seq(seq)) => (Some(seq), None),
+        Some(Beginning::Time(time)) => (None, Some(time)),
+        None => (None, None),
+    };
+    if flags.speed == Some(Speed::Thousandths(0)) {
+        return Err(Failure::usage("--speed 0 would show nothing; give a speed above 0, or max"));
+    }
     Ok(SubscribeRequest {
         address: address_of(&config, NodeId::Broker)?,
         patterns,
         count: flags.count,
         duration: flags.duration,
         mode: flags.mode,
-        from_seq: flags.from,
+        from_seq: from.0,
+        from_time: from.1,
+        speed: flags.speed,
+        then_live: flags.then_live,
         format: flags.format,
         config,
     })

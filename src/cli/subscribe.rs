@@ -7,15 +7,16 @@ use std::time::Duration;
 use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::parse::{DeliveryMode, Pattern};
+use super::parse::{DeliveryMode, Pattern, TimeNs};
 use super::render::{FrameTable, feed_status_json, frame_json, instrument_gap_json};
 use super::subscribe_bars;
 use super::subscribe_hints::Lonely;
+use super::subscribe_past;
 use crate::client::{self, ClientError, Event, Subscription, Symbols};
-use crate::config::{Config, NodeId};
+use crate::config::{Config, NodeId, Speed};
 use crate::feed;
 use crate::market::bar::BarAssembler;
-use crate::time::Mono;
+use crate::time::{Clock, Mono};
 use crate::wire::{FeedStatus, Frame, Gap, GapReason, Kind, Seq, U64};
 
 /// What to subscribe to, and until when.
@@ -33,6 +34,12 @@ pub struct SubscribeRequest {
     pub mode: DeliveryMode,
     /// First `seq` wanted; `None` = a snapshot, then live.
     pub from_seq: Option<u64>,
+    /// The same by the time at which core received it. At most one of the two is given.
+    pub from_time: Option<TimeNs>,
+    /// At which pace history is shown; `None` = as it comes, and then live.
+    pub speed: Option<Speed>,
+    /// Whether a paced replay goes on live.
+    pub then_live: bool,
     /// How frames are shown.
     pub format: Format,
     /// For what `lossless` needs besides the broker: where history is.
@@ -169,9 +176,37 @@ fn counts(frame: &Frame) -> bool {
 /// # Errors
 /// When the broker cannot be reached at the start, refuses, or the output takes no more.
 pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
-    if subscribe_bars::wants_bars(request)? {
-        return subscribe_bars::run(request, output);
+    let mut request = request.clone();
+    if let Some(time) = request.from_time {
+        request.from_seq = Some(subscribe_past::seq_at(&request, time)?);
     }
+    if subscribe_bars::wants_bars(&request)? {
+        if request.speed.is_some() {
+            return Err(Failure::usage("bars are not replayed at a speed; leave --speed out"));
+        }
+        return subscribe_bars::run(&request, output);
+    }
+    let (mut printer, clock) = (FramePrinter::new(&request, output), Clock::start());
+    let started = clock.now().mono;
+    if let (Some(from_seq), Some(speed)) = (request.from_seq, request.speed) {
+        match subscribe_past::replay(&request, (from_seq, speed), &mut printer)? {
+            subscribe_past::Ended::Met(next_seq) if request.then_live => {
+                printer.take(&subscribe_past::joins(next_seq))?;
+                request.from_seq = Some(next_seq);
+                let passed = clock.now().mono.since(started);
+                request.duration = request.duration.map(|it| it.saturating_sub(passed));
+            }
+            _ => return Ok(printer.exit()),
+        }
+    }
+    follow(&request, printer)
+}
+
+/// Shows what comes from the broker.
+fn follow<W: Write>(
+    request: &SubscribeRequest,
+    mut printer: FramePrinter<'_, W>,
+) -> Result<Exit, Failure> {
     let core = request.config.net.connect(NodeId::Core);
     let core = core.ok_or_else(|| Failure::usage("no address of core"))?;
     let wanted = client::Request {
@@ -186,7 +221,6 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
     let clock = subscription.clock();
     let started = clock.now().mono;
     let end = request.duration.map_or(Mono(u64::MAX), |duration| started + duration);
-    let mut printer = FramePrinter::new(request, output);
     let mut lonely = Lonely::new(request, started);
     loop {
         lonely.look(clock.now().mono, subscription.matched(), subscription.symbols());
@@ -216,7 +250,7 @@ pub fn run(request: &SubscribeRequest, output: &mut Output<impl Write>) -> Resul
 /// How long to wait for a frame before looking at the clock again.
 const FLUSH_EVERY: Duration = Duration::from_millis(250);
 
-fn feed_pattern(pattern: &Pattern) -> Result<feed::Pattern, Failure> {
+pub(super) fn feed_pattern(pattern: &Pattern) -> Result<feed::Pattern, Failure> {
     feed::Pattern::new(&pattern.symbols, pattern.kinds).map_err(Failure::usage)
 }
 
@@ -244,6 +278,9 @@ mod tests {
             duration: None,
             mode: DeliveryMode::Lossless,
             from_seq: None,
+            from_time: None,
+            speed: None,
+            then_live: false,
             format: Format::Json,
             config: Config::default(),
         }

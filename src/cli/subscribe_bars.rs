@@ -121,6 +121,9 @@ mod tests {
             duration: None,
             mode,
             from_seq: None,
+            from_time: None,
+            speed: None,
+            then_live: false,
             format: Format::Json,
             config: Config::default(),
         }

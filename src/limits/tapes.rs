@@ -16,3 +16,7 @@ pub const TAPE_METADATA_BYTES_MAX: u32 = 32 << 20;
 pub const TAPE_SPAN_MAX: Duration = Duration::from_hours(24 * 400);
 /// Tapes that one schedule merges.
 pub const TAPES_MAX: usize = 256;
+/// Frames of a journal that a reader of the past asks core for at once.
+pub const PAST_PIECE_FRAMES: u64 = 4_096;
+/// What core may take to answer it. Its journal is sent behind everything that is live.
+pub const PAST_DEADLINE: Duration = Duration::from_secs(30);

@@ -35,6 +35,8 @@ mod market;
 #[cfg(test)]
 mod offline;
 #[cfg(test)]
+mod past;
+#[cfg(test)]
 mod reactors;
 #[cfg(test)]
 mod recover;

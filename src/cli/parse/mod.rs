@@ -1,5 +1,6 @@
 //! Readers for the values of flags. Each says in its error what it would have taken.
 
+mod beginning;
 mod interval;
 mod mode;
 mod number;
@@ -8,6 +9,7 @@ mod time;
 
 use std::time::Duration;
 
+pub use beginning::Beginning;
 pub use interval::{BarInterval, IntervalError};
 pub use mode::{DeliveryMode, ModeError};
 pub use number::whole_number;

@@ -107,6 +107,9 @@ fn a_new_kind_is_shown_to_a_subscriber() {
                 duration: None,
                 mode: crate::cli::parse::DeliveryMode::Lossless,
                 from_seq: None,
+                from_time: None,
+                speed: None,
+                then_live: false,
                 format,
                 config: Config::default(),
             };

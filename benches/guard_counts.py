@@ -12,7 +12,7 @@ import time
 from guard_nodes import (
     DEFINITION, END, ERROR, HEARTBEAT, MORE, OP_BARS, OP_INSTRUMENTS, OP_LAST, OP_QUOTE, PATIENCE_S, PUBLISHER,
     QUERIER, QUERY, SESSION, SNAPSHOT, SNAPSHOT_END, SUBSCRIBE, SUBSCRIBER, TRADE, Connection, Counted, Failure,
-    System, check, dial, frame, metric, per_further, query, session, stop, text)
+    System, check, dial, frame, metric, per_further, query, session, stop, text, speaks)
 
 TAPE = os.path.join(os.path.dirname(__file__), "../tests/data/amzn-2012-06-21.mbp-1.dbn.zst")
 
@@ -334,10 +334,10 @@ plans = {}
 def deliveries(build, args, work, batch, watch):
     # A single frame concerns few watch lists, so it takes more of them.
     rounds = args.length * {(64, False): 100, (64, True): 100, (1, False): 300, (1, True): 2_000}[batch, watch]
-    key = (batch, watch)
+    system = System(build, work)
+    key = (batch, watch, speaks[0])
     if key not in plans:
         plans[key] = Plan(args.subscribers, batch, 2 * rounds, watch)
-    system = System(build, work)
     return {"value": per_further(
         lambda count: instructions_of_publishing(system, plans[key], count), rounds)}
 

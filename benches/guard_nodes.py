@@ -103,6 +103,7 @@ class System:
             out.write(f'[net]\nexternal = {self.external}\nbroker = {self.broker}\ncore = {self.core}\n'
                       f'aggregator = {self.aggregator}\nshards = {self.shards}\n'
                       f'[data]\ndir = "{work}/data"\n')
+        speak_as(build, self)
 
     def command(self, *words):
         return [os.path.join(self.build, "pregao"), *words, "--config", self.config]
@@ -131,8 +132,26 @@ def crc_table():
 CRC = list(crc_table())
 
 
+# The version of the protocol that the build under measurement speaks. What is sent is the same in versions 1 and 2.
+speaks, versions = [2], {}
+
+
+def speak_as(build, system):
+    """From here on frames are of this build's version. A node says it when it refuses what is no frame."""
+    if build not in versions:
+        node = system.start(system.external, "external")
+        with dial(system.external) as conn:
+            conn.sendall(bytes(64))
+            refused = conn.recv(64)
+        stop(node)
+        if len(refused) < 2:
+            raise Failure(f"{build}/pregao does not say which version of the protocol it speaks")
+        versions[build] = refused[1]
+    speaks[0] = versions[build]
+
+
 def frame(kind, flags, layout, *fields):
-    body = struct.pack("<BBH", kind, 1, flags) + struct.pack("<" + layout, *fields)
+    body = struct.pack("<BBH", kind, speaks[0], flags) + struct.pack("<" + layout, *fields)
     body = body.ljust(60, b"\0")
     crc = 0xFFFFFFFF
     for byte in body:
@@ -189,8 +208,8 @@ class Connection:
 
 
 def check(one):
-    if one[1] != 1:
-        raise Failure(f"a node speaks version {one[1]} of the protocol; this script speaks version 1")
+    if one[1] != speaks[0]:
+        raise Failure(f"a node speaks version {one[1]} of the protocol, and another one of its build version {speaks[0]}")
     if one[0] == ERROR:
         code, = struct.unpack_from("<H", one, 4)
         raise Failure(f"a node refused a frame with error {code}: {text(one[12:60])}")

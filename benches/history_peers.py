@@ -164,7 +164,7 @@ def crc32c(data):
     return (crc ^ 0xFFFFFFFF).to_bytes(4, "little")
 
 
-_session = bytes([32, 1, 0, 0, 4]) + bytes(55)
+_session = bytes([32, 2, 0, 0, 4]) + bytes(55)
 SESSION = (_session + crc32c(_session)).hex()
 
 

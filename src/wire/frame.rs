@@ -188,6 +188,8 @@ impl Flags {
     pub const SELL: u16 = 1 << 3;
     /// From the after-market session.
     pub const AFTER_MARKET: u16 = 1 << 4;
+    /// The venue has halted trading in the instrument: its quote is as old as it is, and not stale.
+    pub const HALTED: u16 = 1 << 5;
     /// Delivery: the last value of a feed that has ended. On a heartbeat: the feed has, and nothing more comes.
     pub const ENDED: u16 = 1 << 7;
     /// Delivery: no longer known to be current. On a publisher's heartbeat: its last values are not.

@@ -213,7 +213,7 @@ pub const DATA_KINDS: &[DataKind] = &[
         kind: Kind::Quote,
         name: "quote",
         about: "Best bid and ask after a change",
-        flags: Flags::LAST | Flags::GAP_BEFORE | Flags::AFTER_MARKET,
+        flags: Flags::LAST | Flags::GAP_BEFORE | Flags::AFTER_MARKET | Flags::HALTED,
         has_topic: true,
         has_last_value: true,
         body_check: Quote::BODY_CHECK,

@@ -194,8 +194,9 @@ fn style(color: LineColor, frame: &Frame) -> Style {
 /// What a reader has to know about the line before believing it; the most important first, since
 /// words at the end may find no room.
 fn note(flags: u16) -> String {
-    const NOTES: [(u16, &str); 7] = [
+    const NOTES: [(u16, &str); 8] = [
         (Flags::STALE, "stale"),
+        (Flags::HALTED, "halted"),
         (Flags::GAP_BEFORE, "gap-before"),
         (Flags::BUY, "buy"),
         (Flags::SELL, "sell"),

@@ -243,8 +243,9 @@ fn quote_line(report: &Report) -> String {
         QuoteSource::Stale => "STALE",
         QuoteSource::None => "unknown",
     };
+    let halted = if quote.flags.get() & Flags::HALTED == 0 { "" } else { ", trading halted" };
     format!(
-        "{symbol}  bid {} x {}  ask {} x {}  ({source}{age})",
+        "{symbol}  bid {} x {}  ask {} x {}  ({source}{halted}{age})",
         side(quote.bid.get()),
         size(quote.bid_qty),
         side(quote.ask.get()),
@@ -435,6 +436,22 @@ incomplete: the nodes above say what is missing";
             assert_eq!(text.contains("cut: --from or --to lies within the bar"), is_cut, "{text}");
             assert!(text.lines().all(|line| line.len() <= 100), "{text}");
         }
+    }
+
+    #[test]
+    fn a_halted_instrument_says_so_and_its_quote_is_not_stale() {
+        let mut report = report();
+        let halted = Quote { flags: (Flags::LAST | Flags::HALTED).into(), ..quote() };
+        report.quote = Some(Frame::seal(halted));
+        report.quote_source = QuoteSource::Live;
+        let text = reports_table(&[&report]);
+        assert!(
+            text.starts_with(
+                "PETR4  bid 32.01 x 300  ask - x 0  (live, trading halted, 1.5 s old)"
+            ),
+            "{text}"
+        );
+        assert!(report_json(&report).contains(r#""flags":["last","halted"]"#));
     }
 
     #[test]

@@ -10,7 +10,10 @@ mod row;
 use std::io::Read;
 
 use dbn::decode::dbn::fsm::{DbnFsm, ProcessResult};
-use dbn::{Metadata, RecordRef, Schema, UNDEF_TIMESTAMP, VersionUpgradePolicy, rtype};
+use dbn::{
+    Metadata, RecordHeader, RecordRef, Schema, StatusAction, StatusMsg, UNDEF_TIMESTAMP,
+    VersionUpgradePolicy, rtype,
+};
 use names::Names;
 use row::{Row, Top};
 
@@ -136,7 +139,8 @@ impl Rows {
                 | Schema::Cmbp1
                 | Schema::Cbbo1S
                 | Schema::Cbbo1M
-                | Schema::Tcbbo,
+                | Schema::Tcbbo
+                | Schema::Status,
             ) => {}
             Some(other) => return Err(TapeError::Schema(other.to_string(), why_not(other))),
         }
@@ -158,6 +162,7 @@ impl Rows {
             rtype::INSTRUMENT_DEF if self.schema.is_none() => {
                 return self.names.define(record).map_err(|error| bad(error.to_string()));
             }
+            rtype::STATUS => return self.halt(record, tape),
             other => match Row::of(record).map_err(|error| bad(error.to_string()))? {
                 Some(row) => row,
                 // A live capture has no schema and mixes in messages of the system.
@@ -179,7 +184,7 @@ impl Rows {
             (event, UNDEF_TIMESTAMP) => (event, event),
             (event, received) => (event, received),
         };
-        let instrument = self.instrument(&row, ts_recv, tape)?;
+        let instrument = self.instrument((row.publisher, row.instrument_id), ts_recv, tape)?;
         let index = instrument.place();
         if index >= self.seen.len() {
             self.seen.resize(index + 1, Seen { top: Top::EMPTY, unfinished: None });
@@ -231,16 +236,45 @@ impl Rows {
 }
 
 impl Rows {
-    /// The instrument of a row. An id without a name is its own name.
+    /// A record about the trading of an instrument: whether it says that trading is halted, or goes on.
+    fn halt(&self, record: &RecordRef<'_>, tape: &mut Tape) -> Result<(), TapeError> {
+        let number = tape.records;
+        let status = record
+            .try_get::<StatusMsg>()
+            .map_err(|error| TapeError::Record { record: number, what: error.to_string() })?;
+        let is_halted = match StatusAction::try_from(status.action) {
+            Ok(StatusAction::Halt | StatusAction::Pause | StatusAction::Suspend) => true,
+            Ok(
+                StatusAction::Trading
+                | StatusAction::Cross
+                | StatusAction::Close
+                | StatusAction::PostClose,
+            ) => false,
+            // Quotes may be taken again, or an auction is prepared: trading is as it was.
+            _ => return Ok(()),
+        };
+        let (ts_event, ts_recv) = match (status.hd.ts_event, status.ts_recv) {
+            (UNDEF_TIMESTAMP, received) => (received, received),
+            (event, UNDEF_TIMESTAMP) => (event, event),
+            both => both,
+        };
+        let RecordHeader { publisher_id, instrument_id, .. } = status.hd;
+        let instrument = self.instrument((publisher_id, instrument_id), ts_recv, tape)?;
+        let event = TapeEvent::new(ts_event, instrument, TapeBody::Halt { is_halted });
+        tape.push(TapeEvent { ts_recv, stream: rtype::STATUS, ..event })?;
+        Ok(())
+    }
+
+    /// The instrument with this id at this publisher. An id without a name is its own name.
     fn instrument(
-        &mut self,
-        row: &Row,
+        &self,
+        (publisher, id): (u16, u32),
         ts_recv: u64,
         tape: &mut Tape,
     ) -> Result<InstrumentIndex, TapeError> {
-        let venue = Venue::Publisher(row.publisher);
-        let Some(name) = self.names.get(row.instrument_id, ts_recv) else {
-            let id: Symbol = row.instrument_id.to_string().parse().expect("ten digits at most");
+        let venue = Venue::Publisher(publisher);
+        let Some(name) = self.names.get(id, ts_recv) else {
+            let id: Symbol = id.to_string().parse().expect("ten digits at most");
             return tape.instrument(venue, id);
         };
         if let Some(replaced) = &name.replaced
@@ -248,7 +282,7 @@ impl Rows {
         {
             tape.substitutes.insert(name.symbol, replaced.clone());
         }
-        let (symbol, decimals) = (name.symbol, self.names.decimals(row.instrument_id));
+        let (symbol, decimals) = (name.symbol, self.names.decimals(id));
         let instrument = tape.instrument(venue, symbol)?;
         tape.instruments.raise_decimals(instrument, decimals);
         Ok(instrument)

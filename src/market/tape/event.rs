@@ -35,6 +35,12 @@ pub enum TapeBody {
         /// The trade's number.
         trade_id: u64,
     },
+    /// The venue has halted trading in the instrument, or lets it go on. It becomes a quote that says so, with what the
+    /// quote before it said.
+    Halt {
+        /// It is halted now.
+        is_halted: bool,
+    },
 }
 
 /// One event of a tape; becomes one frame.

@@ -13,7 +13,7 @@ use crate::wire::{
 };
 
 /// What an exchange says of an event.
-const FLAGS: u16 = Flags::LAST | Flags::BUY | Flags::SELL | Flags::AFTER_MARKET;
+const FLAGS: u16 = Flags::LAST | Flags::BUY | Flags::SELL | Flags::AFTER_MARKET | Flags::HALTED;
 
 /// Makes a tape of frames in their order.
 #[derive(Debug, Default)]

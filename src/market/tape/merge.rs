@@ -78,6 +78,7 @@ fn words(body: &TapeBody) -> [u64; 5] {
         }
         TapeBody::Trade { price, qty, trade_id } => [1, price.0.cast_unsigned(), qty, trade_id, 0],
         TapeBody::Cancel { price, qty, trade_id } => [2, price.0.cast_unsigned(), qty, trade_id, 0],
+        TapeBody::Halt { is_halted } => [3, is_halted.into(), 0, 0, 0],
     }
 }
 

@@ -10,6 +10,7 @@ mod cases;
 mod container;
 pub mod dbn;
 mod event;
+mod halts;
 mod instruments;
 pub mod journal;
 mod merge;
@@ -73,7 +74,7 @@ pub enum TapeError {
     /// A DBN file of another kind of data.
     #[error(
         "DBN schema {0} is not replayed: {1}; use mbp-1, mbp-10, tbbo, trades, bbo-1s, bbo-1m, cmbp-1, cbbo-1s, \
-         cbbo-1m or tcbbo"
+         cbbo-1m, tcbbo or status"
     )]
     Schema(String, &'static str),
     /// A DBN record.

@@ -2,6 +2,7 @@
 
 use zerocopy::IntoBytes;
 
+use super::halts::{self, Halts};
 use super::instruments::{self, Merged};
 use super::merge::{Align, PAUSE_NS, Placed, in_order, leave_out_repeats};
 use super::{TIMES_APART_NS, Tape, TapeBody, TapeEvent};
@@ -97,6 +98,10 @@ impl Schedule {
         let Merged { instruments, mut indexes, shared } = instruments::merge(tapes)?;
         let mut placed = in_order(tapes, align);
         let repeats = leave_out_repeats(&mut placed, tapes, &indexes, instruments.len());
+        halts::leave_out_unchanged(&mut placed, tapes, &indexes, instruments.len());
+        if placed.is_empty() {
+            return Err(ScheduleError::Empty);
+        }
         let instruments = by_first_event(&instruments, &placed, tapes, &mut indexes)?;
         let frames_max = instruments.len() + placed.len();
         let mut schedule = Schedule {
@@ -113,9 +118,11 @@ impl Schedule {
         };
         schedule.push_definitions(&placed, tapes, &indexes);
         let mut hash = FNV_BASIS;
+        let mut halts = Halts::new(schedule.instruments.len());
         for &Placed { offset_ns, tape, event } in &placed {
             let event = &tapes[tape].events[event];
             let index = indexes[tape][event.instrument.place()];
+            let event = &halts.told(event, index);
             let count = &mut schedule.events_per_lap[index.place()];
             *count += 1;
             if *count == 1 {
@@ -327,6 +334,8 @@ fn sealed(event: &TapeEvent, index: InstrumentIndex, seq: u64, instrument_seq: u
             trade_id: U64::new(trade_id),
             ..Trade::default()
         }),
+        // What a quote tells; see `Halts`.
+        TapeBody::Halt { .. } => Frame::ZERO,
         TapeBody::Cancel { price, qty, trade_id } => Frame::seal(Cancel {
             flags,
             instrument,

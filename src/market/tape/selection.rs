@@ -38,8 +38,8 @@ pub(super) struct Selecting {
     selection: TapeSelection,
     /// By the tape's instrument index: whether it is wanted, once that was looked up.
     wanted: Vec<Option<bool>>,
-    /// The last quote of each wanted instrument ahead of the span.
-    before: BTreeMap<InstrumentIndex, TapeEvent>,
+    /// Of each wanted instrument the last quote ahead of the span, and behind it whether it was halted.
+    before: BTreeMap<(InstrumentIndex, bool), TapeEvent>,
     has_begun: bool,
     /// Events that are not wanted.
     pub(super) left_out: u64,
@@ -62,8 +62,9 @@ impl Selecting {
             instruments.rows().get(place).is_some_and(|row| selection.wants(&row.symbol))
         });
         let is_early = event.ts_recv < selection.from_ns && !self.has_begun;
-        if is_wanted && is_early && matches!(event.body, TapeBody::Quote { .. }) {
-            self.before.insert(event.instrument, *event);
+        let is_halt = matches!(event.body, TapeBody::Halt { .. });
+        if is_wanted && is_early && (is_halt || matches!(event.body, TapeBody::Quote { .. })) {
+            self.before.insert((event.instrument, is_halt), *event);
         }
         let is_within = (selection.from_ns..selection.to_ns).contains(&event.ts_recv);
         self.left_out += u64::from(!(is_wanted && is_within));

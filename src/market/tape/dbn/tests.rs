@@ -94,6 +94,7 @@ fn tape_of(bytes: &[u8]) -> Result<Tape, TapeError> {
 /// Kind letters with prices and flags, as `T12+` (buy aggressor) or `Q10/12`.
 fn told(tape: &Tape) -> Vec<String> {
     let line = |event: &TapeEvent| match event.body {
+        TapeBody::Halt { is_halted } => format!("H{is_halted}"),
         TapeBody::Trade { price, .. } => {
             let buy = if event.flags & Flags::BUY != 0 { "+" } else { "" };
             let sell = if event.flags & Flags::SELL != 0 { "-" } else { "" };

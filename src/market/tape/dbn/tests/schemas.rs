@@ -3,10 +3,11 @@
 use ::dbn::encode::DbnEncodable;
 use ::dbn::{
     BboMsg, CbboMsg, Cmbp1Msg, ConsolidatedBidAskPair, HasRType, InstrumentDefMsg, MboMsg,
-    Mbp10Msg, v1, v2,
+    Mbp10Msg, StatusAction, StatusMsg, v1, v2,
 };
 
 use super::*;
+use crate::wire::Frame;
 
 const ID: u32 = 7;
 
@@ -166,6 +167,72 @@ fn a_definition_names_an_instrument_and_its_step_says_the_decimals() {
     }
 }
 
+/// A record of an instrument's status.
+fn status(second: u64, action: StatusAction) -> StatusMsg {
+    StatusMsg {
+        hd: header::<StatusMsg>(rtype::STATUS, second),
+        ts_recv: NOON + second * 1_000_000_000,
+        action: action as u16,
+        ..StatusMsg::default()
+    }
+}
+
+/// Prices of quotes and whether they say that trading is halted; of a trade nothing.
+fn quotes(schedule: &Schedule) -> Vec<(i64, bool)> {
+    let quotes = schedule.frames().iter().filter_map(Frame::view::<Quote>);
+    quotes.map(|it| (it.bid.get(), it.flags.get() & Flags::HALTED != 0)).collect()
+}
+
+#[test]
+fn a_halt_is_told_by_the_quotes_until_trading_goes_on() {
+    let at = |second: u64, bid| {
+        let mut record = book(b'A', b'B', 1, bid, 12);
+        record.hd.instrument_id = ID;
+        record.hd.ts_event = NOON + second * 1_000_000_000;
+        record.ts_recv = record.hd.ts_event;
+        record
+    };
+    let mut capture = Vec::new();
+    let mut encoder = Encoder::new(&mut capture, &metadata(3, None, vec![])).unwrap();
+    encoder.encode_record(&at(1, 10)).unwrap();
+    for (second, action) in [
+        (2, StatusAction::Trading),
+        (3, StatusAction::Halt),
+        (4, StatusAction::Halt),
+        (5, StatusAction::Quoting),
+    ] {
+        encoder.encode_record(&status(second, action)).unwrap();
+    }
+    encoder.encode_record(&at(6, 9)).unwrap();
+    encoder.encode_record(&status(7, StatusAction::Trading)).unwrap();
+    encoder.encode_record(&at(8, 8)).unwrap();
+    let want = [(10, false), (10, true), (9, true), (9, false), (8, false)];
+    let schedule = Schedule::new(&[tape_of(&capture[..]).unwrap()], Align::Clock).unwrap();
+    assert_eq!(quotes(&schedule), want);
+    assert!(schedule.frames().iter().all(|frame| frame.check().is_ok()));
+    // The same of two files that are replayed together.
+    let names = || vec![mapping("ESU4", ID, NOON, NOON + DAY_NS)];
+    let books =
+        encoded(&metadata(3, Some(Schema::Mbp1), names()), &[at(1, 10), at(6, 9), at(8, 8)]);
+    let mut statuses = Vec::new();
+    let of_status = metadata(3, Some(Schema::Status), names());
+    let mut encoder = Encoder::new(&mut statuses, &of_status).unwrap();
+    for (second, action) in [(3, StatusAction::Pause), (7, StatusAction::Trading)] {
+        encoder.encode_record(&status(second, action)).unwrap();
+    }
+    let tapes = [books, statuses].map(|bytes| tape_of(&bytes[..]).unwrap());
+    assert_eq!(quotes(&Schedule::new(&tapes, Align::Clock).unwrap()), want);
+    // What trades all the time is told nothing of, and alone it is no tape.
+    let mut trading = Vec::new();
+    let mut encoder = Encoder::new(&mut trading, &of_status).unwrap();
+    encoder.encode_record(&status(3, StatusAction::Trading)).unwrap();
+    let trading = Schedule::new(&[tape_of(&trading[..]).unwrap()], Align::Clock);
+    assert_eq!(trading.unwrap_err(), super::super::super::ScheduleError::Empty);
+    // An instrument that has no quote is halted too.
+    let alone = Schedule::new(&tapes[1..], Align::Clock).unwrap();
+    assert_eq!(quotes(&alone), [(PRICE_UNDEFINED, true), (PRICE_UNDEFINED, false)]);
+}
+
 #[test]
 fn a_schema_that_is_not_replayed_is_refused_with_the_reason() {
     for (schema, reason) in [
@@ -173,7 +240,6 @@ fn a_schema_that_is_not_replayed_is_refused_with_the_reason() {
         (Schema::Ohlcv1M, "bars are made already"),
         (Schema::Definition, "describes instruments"),
         (Schema::Statistics, "neither trades nor quotes"),
-        (Schema::Status, "neither trades nor quotes"),
     ] {
         let said = tape_of(&file::<MboMsg>(3, Some(schema), &[])[..]).unwrap_err().to_string();
         assert!(said.contains(reason) && said.contains(schema.as_str()), "{said}");

@@ -10,6 +10,7 @@ use super::parse::TimeNs;
 use super::subscribe::{FramePrinter, Progress, SubscribeRequest, feed_pattern};
 use crate::client::{ClientError, Event, QueryClient, Symbols};
 use crate::config::{NodeId, Speed};
+use crate::duration;
 use crate::feed;
 use crate::limits::{PAST_DEADLINE, PAST_PIECE_FRAMES};
 use crate::time::Mono;
@@ -97,6 +98,9 @@ impl Past {
     }
 }
 
+/// A pause of the market that is said to whoever waits.
+const PAUSE_TOLD: Duration = Duration::from_secs(5);
+
 /// Frames that one step of a search for a time looks at, at most.
 const SEARCH_FRAMES: u64 = 64;
 
@@ -169,6 +173,12 @@ pub(super) fn replay<W: Write>(
             let due = pace.due(frame.ts_recv.get()).min(end);
             if due > clock.now().mono {
                 printer.flush()?;
+                let wait = due.since(clock.now().mono);
+                if wait >= PAUSE_TOLD {
+                    let time = TimeNs(frame.ts_recv.get());
+                    let wait = duration::show(Duration::from_secs(wait.as_secs()));
+                    log::warn!("core received the next frame at {time}: it is shown in {wait}");
+                }
                 while let wait = due.since(clock.now().mono)
                     && !wait.is_zero()
                 {

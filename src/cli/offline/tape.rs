@@ -6,7 +6,7 @@ use super::Selected;
 use crate::cli::exit::Failure;
 use crate::log::inspect::Item;
 use crate::market::tape::journal::JournalTape;
-use crate::market::tape::{Reading, Tape};
+use crate::market::tape::{Reading, Tape, TapeError};
 
 /// Reads what is wanted of a journal. A running system may go on: what is durable until then is read.
 ///
@@ -21,13 +21,16 @@ pub(in crate::cli) fn read(dir: &Path, reading: &Reading) -> Result<Tape, Failur
         from_seq: 0,
         to_seq: u64::MAX,
     };
-    let failed = |error| {
-        let text = format!("{error}; or choose a part of it with --from, --to and --symbol");
-        Failure::cannot_start(format!("the tape {} cannot be replayed: {text}", dir.display()))
+    let refused = |why: String| {
+        Failure::cannot_start(format!("the tape {} cannot be replayed: {why}", dir.display()))
     };
-    let mut records = selected.records()?;
+    let failed = |error: TapeError| {
+        refused(format!("{error}; or choose a part of it with --from, --to and --symbol"))
+    };
+    let unread = |failure: Failure| refused(failure.message().unwrap_or_default().to_owned());
+    let mut records = selected.records().map_err(unread)?;
     let mut journal = JournalTape::new(reading);
-    while let Some(item) = records.next_item()? {
+    while let Some(item) = records.next_item().map_err(unread)? {
         match item {
             Item::Data(frame) => journal.take(&frame).map_err(failed)?,
             Item::Statement(frame) => journal.note(&frame).map_err(failed)?,

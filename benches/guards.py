@@ -15,7 +15,7 @@ What is measured, and how:
   instructions per event     Core, then a shard, runs under valgrind while a tape is played to its end.
   tape to shard              `pregao all` plays a tape in a loop at full speed. The shard that owns it is asked
                              twice how far it is. CPU time per event is shown beside it, without a verdict.
-  bytes per idle subscriber  The `loadgen` of the first build connects subscribers to a broker.
+  bytes per idle subscriber  The `loadgen` of each build connects subscribers to its broker.
                              Memory comes in steps of 64 KiB, which are 2.4 % of a subscriber among 10,000.
 
 An instruction count is the difference of a run with N and a run with 2 N rounds, divided by what the further N
@@ -87,7 +87,7 @@ def idle_subscribers(build, args, work):
     system = System(build, work)
     node = system.start(system.broker, "broker")
     done = subprocess.run(
-        [os.path.join(args.before, "loadgen"), "--addr", f"127.0.0.1:{system.broker}", "--broker-pid",
+        [os.path.join(build, "loadgen"), "--addr", f"127.0.0.1:{system.broker}", "--broker-pid",
          str(node.pid), "--subscribers", str(args.idle_subscribers), "--rate", "20", "--duration", "500ms",
          "--warm-up", "100ms", "--format", "json"], capture_output=True, text=True)
     stop(node)

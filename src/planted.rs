@@ -78,11 +78,12 @@ pub enum Bug {
     EndNotTold,
     EndBeforeTheEnd,
     TakeAnyFeed,
+    UnitsMayChange,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 68] = [
+    pub const ALL: [Bug; 69] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -151,6 +152,7 @@ impl Bug {
         Bug::EndNotTold,
         Bug::EndBeforeTheEnd,
         Bug::TakeAnyFeed,
+        Bug::UnitsMayChange,
     ];
 }
 

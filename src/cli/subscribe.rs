@@ -233,6 +233,8 @@ fn follow<W: Write>(
             }
         };
         let progress = match next {
+            // Nothing was received at that time yet when it was looked for.
+            Some(Event::Data(frame)) if is_before(request, &frame) => Progress::More,
             Some(Event::Data(frame)) => printer.take(&frame)?,
             Some(event @ Event::Lost { .. }) => printer.lose(subscription.symbols(), &event)?,
             Some(Event::Stale) => printer.tell(FeedStatus::Stale)?,
@@ -245,6 +247,12 @@ fn follow<W: Write>(
             return Ok(printer.exit());
         }
     }
+}
+
+/// Whether a frame was received before the time that is asked for. Definitions name what comes.
+fn is_before(request: &SubscribeRequest, frame: &Frame) -> bool {
+    let is_definition = frame.kind == Kind::Definition as u8;
+    request.from_time.is_some_and(|time| frame.ts_recv.get() < time.0) && !is_definition
 }
 
 /// How long to wait for a frame before looking at the clock again.

@@ -2,25 +2,30 @@
 //! ask core for pieces of its journal, which it sends behind everything that is live.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
 use super::exit::Failure;
 use super::parse::TimeNs;
 use super::subscribe::{FramePrinter, Progress, SubscribeRequest, feed_pattern};
-use crate::client::{ClientError, Event, QueryClient, Symbols};
+use crate::client::{Answer, ClientError, Event, QueryClient, Symbols};
 use crate::config::{NodeId, Speed};
 use crate::duration;
 use crate::feed;
-use crate::limits::{PAST_DEADLINE, PAST_PIECE_FRAMES};
-use crate::time::Mono;
+use crate::limits::{HEARTBEAT_EVERY, PAST_DEADLINE, PAST_PIECE_FRAMES};
+use crate::time::{Clock, Mono};
 use crate::wire::{
     Definition, EndStatus, Frame, GapReason, Kind, Op, Query, SnapshotEnd, U64, padded,
 };
 
 /// Core's journal, as a reader asks for it.
 pub(super) struct Past {
+    core: SocketAddr,
     client: QueryClient,
+    clock: Clock,
+    /// When core was asked last. It hangs up on who says nothing for long.
+    asked_at: Mono,
     first_seq: u64,
     next_seq: u64,
 }
@@ -33,54 +38,78 @@ impl Past {
     pub(super) fn open(request: &SubscribeRequest) -> Result<Past, Failure> {
         let core = request.config.net.connect(NodeId::Core);
         let core = core.ok_or_else(|| Failure::usage("no address of core"))?;
-        let client = QueryClient::open("core", core, PAST_DEADLINE).map_err(failed)?;
-        let mut past = Past { client, first_seq: 1, next_seq: 1 };
+        let (client, clock) = (open(core)?, Clock::start());
+        let asked_at = clock.now().mono;
+        let mut past = Past { core, client, clock, asked_at, first_seq: 1, next_seq: 1 };
         past.look()?;
         Ok(past)
     }
 
+    /// Asks core. Behind a long pause it is dialed again: nobody has answered its heartbeats meanwhile.
+    fn ask(&mut self, query: Query) -> Result<Answer, Failure> {
+        let now = self.clock.now().mono;
+        if now.since(self.asked_at) > HEARTBEAT_EVERY {
+            self.client = open(self.core)?;
+        }
+        let answers = self.client.ask(&[query], PAST_DEADLINE).map_err(failed)?;
+        self.asked_at = self.clock.now().mono;
+        let answer = answers.into_iter().next().unwrap_or_default();
+        if answer.status() == EndStatus::Failed {
+            let why = answer.refusal.map_or_else(String::new, |(_, text)| text);
+            return Err(Failure::failed(format!("core does not say what its journal has: {why}")));
+        }
+        Ok(answer)
+    }
+
     /// Asks how far the journal reaches.
     fn look(&mut self) -> Result<(), Failure> {
-        let query = Query { op: Op::Status as u8, ..Query::default() };
-        let answers = self.client.ask(&[query], PAST_DEADLINE).map_err(failed)?;
-        let metrics = answers.iter().flat_map(|answer| &answer.metrics);
-        for (name, value) in metrics {
-            let value = u64::try_from(*value).unwrap_or(1);
-            match name.as_str() {
-                "journal_first_seq" => self.first_seq = value.max(1),
-                "next_seq" => self.next_seq = value.max(1),
-                _ => {}
-            }
-        }
+        let answer = self.ask(Query { op: Op::Status as u8, ..Query::default() })?;
+        let metric = |wanted: &str| {
+            let found = answer.metrics.iter().find(|(name, _)| name == wanted);
+            let value = found.and_then(|(_, value)| u64::try_from(*value).ok());
+            let missing = || Failure::failed(format!("core does not say its {wanted}"));
+            value.ok_or_else(missing).map(|value| value.max(1))
+        };
+        (self.first_seq, self.next_seq) = (metric("journal_first_seq")?, metric("next_seq")?);
         Ok(())
     }
 
     /// The frames of the sequence from one number up to the other, and the definitions that they need.
     fn read(&mut self, from: u64, to: u64) -> Result<(Vec<Frame>, Vec<Frame>), Failure> {
-        let (from, to) = (U64::new(from), U64::new(to));
-        let query =
-            Query { op: Op::Replay as u8, symbol: padded("*"), from, to, ..Query::default() };
-        let answers = self.client.ask(&[query], PAST_DEADLINE).map_err(failed)?;
-        let Some(answer) = answers.into_iter().next() else { return Ok((Vec::new(), Vec::new())) };
-        if answer.status() == EndStatus::Failed {
-            let why = answer.refusal.map_or_else(String::new, |(_, text)| text);
-            return Err(Failure::failed(format!("core does not replay its journal: {why}")));
+        let (first, behind) = (U64::new(from), U64::new(to));
+        let (op, symbol) = (Op::Replay as u8, padded("*"));
+        let query = Query { op, symbol, from: first, to: behind, ..Query::default() };
+        let answer = self.ask(query)?;
+        let is_asked = answer.rows.iter().all(|frame| (from..to).contains(&frame.seq.get()));
+        if !is_asked || !answer.rows.is_sorted_by(|a, b| a.seq.get() < b.seq.get()) {
+            return Err(Failure::failed("core answers with frames that were not asked for"));
         }
         Ok((answer.rows, answer.definitions))
     }
 
+    /// Why numbers up to this one are not in the journal: the retention may have removed them meanwhile.
+    fn why_missing(&mut self, last: u64) -> Result<GapReason, Failure> {
+        self.look()?;
+        let is_removed = last < self.first_seq;
+        Ok(if is_removed { GapReason::BeforeRing } else { GapReason::Corrupt })
+    }
+
     /// The first frame of the journal that has this number or a higher one, below `to`.
     fn first_behind(&mut self, from: u64, to: u64) -> Result<Option<Frame>, Failure> {
-        let mut from = from;
-        while from < to {
-            let end = to.min(from.saturating_add(SEARCH_FRAMES));
+        let (mut from, mut frames) = (from, SEARCH_FRAMES);
+        for _ in 0..SEARCH_STEPS_MAX {
+            if from >= to {
+                return Ok(None);
+            }
+            let end = to.min(from.saturating_add(frames));
             let (rows, _) = self.read(from, end)?;
             if let Some(frame) = rows.first() {
                 return Ok(Some(*frame));
             }
-            from = end;
+            // A stretch that has nothing is left in longer steps.
+            (from, frames) = (end, (frames * 2).min(PAST_PIECE_FRAMES));
         }
-        Ok(None)
+        Err(Failure::failed(format!("core's journal has nothing for long before seq {from}")))
     }
 
     /// The number of the first frame that core received at this time or later; that of the next frame, when there is
@@ -90,7 +119,9 @@ impl Past {
         while low < high {
             let middle = low + (high - low) / 2;
             match self.first_behind(middle, high)? {
-                Some(frame) if frame.ts_recv.get() < time.0 => low = frame.seq.get() + 1,
+                Some(frame) if frame.ts_recv.get() < time.0 => {
+                    low = frame.seq.get().saturating_add(1);
+                }
                 _ => high = middle,
             }
         }
@@ -101,8 +132,14 @@ impl Past {
 /// A pause of the market that is said to whoever waits.
 const PAUSE_TOLD: Duration = Duration::from_secs(5);
 
-/// Frames that one step of a search for a time looks at, at most.
+/// Frames that the first step of a search for a time looks at.
 const SEARCH_FRAMES: u64 = 64;
+/// Steps over numbers that the journal does not have.
+const SEARCH_STEPS_MAX: u32 = 10_000;
+
+fn open(core: SocketAddr) -> Result<QueryClient, Failure> {
+    QueryClient::open("core", core, PAST_DEADLINE).map_err(failed)
+}
 
 fn failed(error: ClientError) -> Failure {
     Failure::failed(error.to_string())
@@ -137,7 +174,7 @@ pub(super) fn replay<W: Write>(
     let patterns: Vec<feed::Pattern> =
         request.patterns.iter().map(feed_pattern).collect::<Result<_, _>>()?;
     let mut past = Past::open(request)?;
-    let clock = past.client.clock();
+    let clock = past.clock;
     let started = clock.now().mono;
     let end = request.duration.map_or(Mono(u64::MAX), |duration| started + duration);
     let mut pace = Pace { speed, started, first_ns: None };
@@ -146,7 +183,14 @@ pub(super) fn replay<W: Write>(
     if from_seq < past.first_seq {
         printer.lose(&symbols, &lost(from_seq, past.first_seq - 1, GapReason::BeforeRing))?;
     }
+    if at >= past.next_seq && !request.then_live {
+        return Err(Failure::failed("core has received nothing from there on yet"));
+    }
     loop {
+        if clock.now().mono >= end {
+            printer.flush()?;
+            return Ok(Ended::Done);
+        }
         if at >= past.next_seq {
             past.look()?;
         }
@@ -163,7 +207,8 @@ pub(super) fn replay<W: Write>(
         for frame in &rows {
             let seq = frame.seq.get();
             if seq > at {
-                printer.lose(&symbols, &lost(at, seq - 1, GapReason::Corrupt))?;
+                let reason = past.why_missing(seq - 1)?;
+                printer.lose(&symbols, &lost(at, seq - 1, reason))?;
             }
             at = seq.saturating_add(1).max(at);
             symbols.note(frame);
@@ -192,7 +237,8 @@ pub(super) fn replay<W: Write>(
             }
         }
         if at < to {
-            printer.lose(&symbols, &lost(at, to - 1, GapReason::Corrupt))?;
+            let reason = past.why_missing(to - 1)?;
+            printer.lose(&symbols, &lost(at, to - 1, reason))?;
             at = to;
         }
     }

@@ -124,12 +124,17 @@ pub(crate) const FRACTIONS: u8 = 8;
 
 /// A known small tape: a few instruments, quotes, trades and cancellations, times that go back.
 pub(crate) fn schedule(events: u64, pace_ns: u64, seed: u64) -> Schedule {
+    schedule_in(FRACTIONS, events, pace_ns, seed)
+}
+
+/// The same with other units of the second instrument's quantities.
+pub(crate) fn schedule_in(fractions: u8, events: u64, pace_ns: u64, seed: u64) -> Schedule {
     let mut random = Random::new(seed ^ 0x7A9E);
     let mut tape = Tape::default();
     let indexes =
         SYMBOLS.map(|s| tape.instruments.insert(Venue::Unnamed, s.parse().unwrap(), 2).unwrap());
     // One has quantities of fractions.
-    tape.instruments.set_quantity_decimals(indexes[1], FRACTIONS);
+    tape.instruments.set_quantity_decimals(indexes[1], fractions);
     let mut last = BTreeMap::new();
     for number in 0..events {
         let instrument = indexes[usize::try_from(random.below(6)).unwrap()];

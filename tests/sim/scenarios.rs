@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 36] = [
+pub(crate) const ALL: [(&str, fn()); 37] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -79,6 +79,10 @@ pub(crate) const ALL: [(&str, fn()); 36] = [
     (
         "another_tape_is_refused_and_a_longer_one_continues",
         crate::feeds::another_tape_is_refused_and_a_longer_one_continues,
+    ),
+    (
+        "an_instrument_keeps_the_units_of_its_quantities",
+        crate::feeds::an_instrument_keeps_the_units_of_its_quantities,
     ),
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),
     ("a_rogue_feeder_takes_nothing_away", crate::rogues::a_rogue_feeder_takes_nothing_away),

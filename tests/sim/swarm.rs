@@ -189,6 +189,7 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         }
         Bug::AnswerProbeAhead => Some(fresh::a_shard_that_catches_up_is_behind),
         Bug::TakeAnyFeed => Some(crate::feeds::another_tape_is_refused_and_a_longer_one_continues),
+        Bug::UnitsMayChange => Some(crate::feeds::an_instrument_keeps_the_units_of_its_quantities),
         Bug::ConfirmWhileCatchingUp => {
             Some(crate::present::a_broker_that_catches_up_shows_nobody_the_past)
         }

@@ -84,6 +84,18 @@ pub struct Selected {
 }
 
 impl Selected {
+    /// All of a directory, but definitions.
+    fn all_of(dir: &Path) -> Selected {
+        Selected {
+            dir: dir.to_owned(),
+            log: None,
+            patterns: Vec::new(),
+            kinds: Vec::new(),
+            from_seq: 0,
+            to_seq: u64::MAX,
+        }
+    }
+
     pub(super) fn resolve(selection: args::Selection) -> Result<Selected, Failure> {
         if selection.from >= selection.to {
             let problem = "--from is not below --to, so nothing lies between them; exchange them";

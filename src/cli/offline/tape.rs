@@ -13,14 +13,6 @@ use crate::market::tape::{Reading, Tape, TapeError};
 /// # Errors
 /// When it is no log, cannot be read, or has more events than a tape.
 pub(in crate::cli) fn read(dir: &Path, reading: &Reading) -> Result<Tape, Failure> {
-    let selected = Selected {
-        dir: dir.to_owned(),
-        log: None,
-        patterns: Vec::new(),
-        kinds: Vec::new(),
-        from_seq: 0,
-        to_seq: u64::MAX,
-    };
     let refused = |why: String| {
         Failure::cannot_start(format!("the tape {} cannot be replayed: {why}", dir.display()))
     };
@@ -28,7 +20,7 @@ pub(in crate::cli) fn read(dir: &Path, reading: &Reading) -> Result<Tape, Failur
         refused(format!("{error}; or choose a part of it with --from, --to and --symbol"))
     };
     let unread = |failure: Failure| refused(failure.message().unwrap_or_default().to_owned());
-    let mut records = selected.records().map_err(unread)?;
+    let mut records = Selected::all_of(dir).records().map_err(unread)?;
     let mut journal = JournalTape::new(reading);
     while let Some(item) = records.next_item().map_err(unread)? {
         match item {
@@ -40,5 +32,5 @@ pub(in crate::cli) fn read(dir: &Path, reading: &Reading) -> Result<Tape, Failur
             Item::Mark(..) | Item::Epoch(..) => {}
         }
     }
-    Ok(journal.finish())
+    journal.finish().map_err(failed)
 }

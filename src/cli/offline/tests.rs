@@ -118,14 +118,7 @@ fn data_dir() -> TempDir {
 }
 
 fn selected(dir: &Path) -> Selected {
-    Selected {
-        dir: dir.to_owned(),
-        log: None,
-        patterns: Vec::new(),
-        kinds: Vec::new(),
-        from_seq: 0,
-        to_seq: u64::MAX,
-    }
+    Selected::all_of(dir)
 }
 
 fn shown(

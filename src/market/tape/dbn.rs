@@ -178,12 +178,8 @@ impl Rows {
                 }
             },
         };
-        let (ts_event, ts_recv) = match (row.ts_event, row.ts_recv) {
-            (UNDEF_TIMESTAMP, UNDEF_TIMESTAMP) => return Err(bad("it has no time".to_owned())),
-            (UNDEF_TIMESTAMP, received) => (received, received),
-            (event, UNDEF_TIMESTAMP) => (event, event),
-            (event, received) => (event, received),
-        };
+        let (ts_event, ts_recv) =
+            times(row.ts_event, row.ts_recv).ok_or_else(|| bad("it has no time".to_owned()))?;
         let instrument = self.instrument((row.publisher, row.instrument_id), ts_recv, tape)?;
         let index = instrument.place();
         if index >= self.seen.len() {
@@ -239,9 +235,8 @@ impl Rows {
     /// A record about the trading of an instrument: whether it says that trading is halted, or goes on.
     fn halt(&self, record: &RecordRef<'_>, tape: &mut Tape) -> Result<(), TapeError> {
         let number = tape.records;
-        let status = record
-            .try_get::<StatusMsg>()
-            .map_err(|error| TapeError::Record { record: number, what: error.to_string() })?;
+        let bad = |what: String| TapeError::Record { record: number, what };
+        let status = record.try_get::<StatusMsg>().map_err(|error| bad(error.to_string()))?;
         let is_halted = match StatusAction::try_from(status.action) {
             Ok(StatusAction::Halt | StatusAction::Pause | StatusAction::Suspend) => true,
             Ok(
@@ -253,11 +248,8 @@ impl Rows {
             // Quotes may be taken again, or an auction is prepared: trading is as it was.
             _ => return Ok(()),
         };
-        let (ts_event, ts_recv) = match (status.hd.ts_event, status.ts_recv) {
-            (UNDEF_TIMESTAMP, received) => (received, received),
-            (event, UNDEF_TIMESTAMP) => (event, event),
-            both => both,
-        };
+        let (ts_event, ts_recv) = times(status.hd.ts_event, status.ts_recv)
+            .ok_or_else(|| bad("it has no time".to_owned()))?;
         let RecordHeader { publisher_id, instrument_id, .. } = status.hd;
         let instrument = self.instrument((publisher_id, instrument_id), ts_recv, tape)?;
         let event = TapeEvent::new(ts_event, instrument, TapeBody::Halt { is_halted });
@@ -286,6 +278,16 @@ impl Rows {
         let instrument = tape.instrument(venue, symbol)?;
         tape.instruments.raise_decimals(instrument, decimals);
         Ok(instrument)
+    }
+}
+
+/// Time of the event and of the receipt; where one is not known it is the other.
+fn times(event: u64, received: u64) -> Option<(u64, u64)> {
+    match (event, received) {
+        (UNDEF_TIMESTAMP, UNDEF_TIMESTAMP) => None,
+        (UNDEF_TIMESTAMP, received) => Some((received, received)),
+        (event, UNDEF_TIMESTAMP) => Some((event, event)),
+        both => Some(both),
     }
 }
 

@@ -112,9 +112,18 @@ pub(super) struct Merged {
 /// Instruments of the same venue and symbol become one. A symbol that several venues have is written with its venue, as in
 /// `XNAS:QQQ`; of a symbol that one venue has the venue is left away.
 pub(super) fn merge(tapes: &[Tape]) -> Result<Merged, ScheduleError> {
+    // Of an instrument without an event nothing is told, so it is nobody's namesake.
+    let told = |tape: &Tape| {
+        let mut told = vec![false; tape.instruments.rows().len()];
+        tape.events.iter().for_each(|event| told[event.instrument.place()] = true);
+        told
+    };
+    let told: Vec<Vec<bool>> = tapes.iter().map(told).collect();
     let mut venues: BTreeMap<Symbol, BTreeSet<Venue>> = BTreeMap::new();
-    for row in tapes.iter().flat_map(|tape| tape.instruments.rows()) {
-        venues.entry(row.symbol).or_default().insert(row.venue);
+    for (tape, told) in tapes.iter().zip(&told) {
+        for (row, _) in tape.instruments.rows().iter().zip(told).filter(|(_, told)| **told) {
+            venues.entry(row.symbol).or_default().insert(row.venue);
+        }
     }
     let mut merged = Merged {
         instruments: Instruments::new(),
@@ -123,9 +132,13 @@ pub(super) fn merge(tapes: &[Tape]) -> Result<Merged, ScheduleError> {
     };
     let mut names: BTreeMap<(Venue, Symbol), Symbol> = BTreeMap::new();
     let mut taken: BTreeSet<Symbol> = venues.keys().copied().collect();
-    for tape in tapes {
+    for (tape, told) in tapes.iter().zip(&told) {
         let mut own = Vec::with_capacity(tape.instruments.rows().len());
-        for row in tape.instruments.rows() {
+        for (row, is_told) in tape.instruments.rows().iter().zip(told) {
+            if !is_told {
+                own.push(InstrumentIndex::FIRST);
+                continue;
+            }
             let at = &venues[&row.symbol];
             let name = *names.entry((row.venue, row.symbol)).or_insert_with(|| {
                 if at.len() == 1 {
@@ -194,12 +207,15 @@ fn fitted(name: &str, end: &str) -> Symbol {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{TapeBody, TapeEvent};
     use super::*;
 
     fn tape(rows: &[(Venue, &str)]) -> Tape {
         let mut tape = Tape::default();
         for (venue, symbol) in rows {
-            tape.instruments.insert(*venue, symbol.parse().unwrap(), 2).unwrap();
+            let index = tape.instruments.insert(*venue, symbol.parse().unwrap(), 2).unwrap();
+            let body = TapeBody::Halt { is_halted: true };
+            tape.events.push(TapeEvent::new(1, index, body));
         }
         tape
     }

@@ -95,9 +95,12 @@ impl JournalTape {
     }
 
     /// The tape.
-    #[must_use]
-    pub fn finish(self) -> Tape {
-        self.tape
+    ///
+    /// # Errors
+    /// When it is longer than its bounds.
+    pub fn finish(mut self) -> Result<Tape, TapeError> {
+        self.tape.open()?;
+        Ok(self.tape)
     }
 }
 
@@ -162,7 +165,7 @@ mod tests {
         let mut journal_tape = JournalTape::new(&reading);
         journal().iter().for_each(|frame| journal_tape.take(frame).unwrap());
         journal_tape.note_lost(3);
-        journal_tape.finish()
+        journal_tape.finish().unwrap()
     }
 
     #[test]
@@ -198,6 +201,25 @@ mod tests {
         assert_eq!(bids.map(|it| it.bid.get()).collect::<Vec<_>>(), [11, 40]);
         assert_eq!(schedule.offsets_ns(), [0, 0, 0, 0, 0, SECOND]);
         assert!(schedule.frames().iter().filter_map(Frame::view::<Cancel>).next().is_none());
+    }
+
+    #[test]
+    fn a_tape_with_nothing_in_the_span_says_what_stood_before_it_and_alone_is_none() {
+        let span = TapeSelection { from_ns: 6 * SECOND, ..Default::default() };
+        let quiet = tape(span.clone());
+        assert_eq!(quiet.events.len(), 2);
+        assert!(quiet.events.iter().all(|event| event.flags & Flags::LAST != 0));
+        let alone = Schedule::new(&[quiet], Align::Clock).unwrap_err();
+        assert_eq!(alone, super::super::ScheduleError::Empty);
+        let mut later =
+            JournalTape::new(&Reading { selection: span.clone(), ..Reading::default() });
+        let definition = Definition::new(instrument(0), "VALE3".parse().unwrap(), 2);
+        later.take(&Frame::seal(definition)).unwrap();
+        later.take(&trade(7, 0, 1)).unwrap();
+        let both = [tape(span), later.finish().unwrap()];
+        let schedule = Schedule::new(&both, Align::Clock).unwrap();
+        let bids = schedule.frames().iter().filter_map(Frame::view::<Quote>);
+        assert_eq!(bids.map(|it| it.bid.get()).collect::<Vec<_>>(), [11, 40]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::{Tape, TapeBody};
-use crate::wire::InstrumentIndex;
+use crate::wire::{Flags, InstrumentIndex};
 
 /// The longest silence where no tape is under way.
 pub(super) const PAUSE_NS: u64 = 1_000_000_000;
@@ -101,6 +101,10 @@ pub(super) fn leave_out_repeats(
     let mut first_stream = vec![None; instruments];
     let mut has_several = vec![false; instruments];
     for at in placed.iter() {
+        // Only its own stream halts an instrument: nothing of it is told twice.
+        if matches!(tapes[at.tape].events[at.event].body, TapeBody::Halt { .. }) {
+            continue;
+        }
         let place = instrument(at).place();
         let first = *first_stream[place].get_or_insert(stream(at));
         has_several[place] |= first != stream(at);
@@ -110,7 +114,7 @@ pub(super) fn leave_out_repeats(
     }
     let mut repeats = 0;
     let mut told: BTreeMap<(Told, (usize, u8)), u32> = BTreeMap::new();
-    let mut quotes: Vec<Option<TapeBody>> = vec![None; instruments];
+    let mut quotes: Vec<Option<(TapeBody, u16)>> = vec![None; instruments];
     placed.retain(|at| {
         let index = instrument(at);
         if !has_several[index.place()] {
@@ -119,7 +123,8 @@ pub(super) fn leave_out_repeats(
         let event = &tapes[at.tape].events[at.event];
         let is_quote = matches!(event.body, TapeBody::Quote { .. });
         if event.sequence == 0 {
-            return !is_quote || quotes[index.place()].replace(event.body) != Some(event.body);
+            let says = (event.body, event.flags & Flags::HALTED);
+            return !is_quote || quotes[index.place()].replace(says) != Some(says);
         }
         let what = (index, event.sequence, event.ts_event, words(&event.body));
         let own = told.entry((what, stream(at))).or_default();

@@ -157,6 +157,8 @@ pub struct Tape {
     /// Names that are no symbol, and what stands for them.
     substitutes: BTreeMap<Symbol, String>,
     selecting: Selecting,
+    /// How many of the first events say what stood before the span that is wanted.
+    opening: usize,
 }
 
 impl Tape {
@@ -166,7 +168,10 @@ impl Tape {
     /// When the bytes are no tape, or a damaged or an oversized one.
     pub fn read(reader: impl BufRead, reading: &Reading) -> Result<Tape, TapeError> {
         let (head, reader) = container::unpacked(reader)?;
-        read_plain(&head, reader, reading)
+        let mut tape = read_plain(&head, reader, reading)?;
+        // What has nothing in the span still says what stood before it.
+        tape.open()?;
+        Ok(tape)
     }
 
     /// What is to be said of it: what was left out, put in place of something, or looks wrong.
@@ -218,12 +223,18 @@ impl Tape {
         if !self.selecting.takes(&event, &self.instruments) {
             return Ok(None);
         }
-        if let Some(opening) = self.selecting.opening() {
-            for quote in opening {
-                self.append(quote)?;
-            }
-        }
+        self.open()?;
         self.append(event).map(Some)
+    }
+
+    /// Begins with what stood before the span, if it has not begun.
+    fn open(&mut self) -> Result<(), TapeError> {
+        let Some(opening) = self.selecting.opening() else { return Ok(()) };
+        for quote in opening {
+            self.append(quote)?;
+            self.opening += 1;
+        }
+        Ok(())
     }
 
     fn append(&mut self, event: TapeEvent) -> Result<usize, TapeError> {

@@ -92,7 +92,7 @@ impl Schedule {
         if events > TAPE_EVENTS_MAX {
             return Err(ScheduleError::TooManyEvents);
         }
-        if events == 0 {
+        if events == tapes.iter().map(|tape| tape.opening).sum::<usize>() {
             return Err(ScheduleError::Empty);
         }
         let Merged { instruments, mut indexes, shared } = instruments::merge(tapes)?;

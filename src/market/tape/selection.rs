@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{TapeBody, TapeEvent, TapeInstruments};
-use crate::wire::{InstrumentIndex, Symbol};
+use crate::wire::{Flags, InstrumentIndex, Symbol};
 
 /// What is wanted of a tape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,7 @@ impl Selecting {
         }
         let ts_recv = self.selection.from_ns;
         let quotes = std::mem::take(&mut self.before).into_values();
-        Some(quotes.map(move |quote| TapeEvent { ts_recv, ..quote }))
+        // Nothing of the exchange's events before it is told.
+        Some(quotes.map(move |it| TapeEvent { ts_recv, flags: it.flags | Flags::LAST, ..it }))
     }
 }

@@ -85,9 +85,9 @@ pub(in crate::cli) struct RepartitionFlags {
 
 /// Write a data directory of an earlier program again, for this one
 ///
-/// No node may run on OLD, which is only read, besides its locks. NEW has the same frames, numbers, identities and losses in the format of
-/// this program, and gets its name when all of it is there. Programs of one version work with each other: convert when no
-/// other node of the system runs the earlier one any more.
+/// No node may run on OLD. Besides its locks, it is only read. NEW gets the same frames, numbers, identities and
+/// losses, in the format of this program. It gets its name when all of it is there. Programs of one version work
+/// with each other: convert when no other node of the system runs the earlier one any more.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes: 0 converted; 2 OLD is no data directory, or NEW exists; 4 not converted.")]

@@ -196,11 +196,12 @@ fn selection(market: &MarketFlags) -> Result<TapeSelection, Failure> {
         let problem = "--from is not before --to, so nothing lies between them; exchange them";
         return Err(Failure::usage(problem));
     }
-    for symbol in &market.symbols {
+    let pattern = |symbol: &String| {
         feed::Pattern::new(symbol, 0)
-            .map_err(|error| Failure::usage(format!("--symbol {symbol}: {error}")))?;
-    }
-    Ok(TapeSelection { from_ns, to_ns, symbols: market.symbols.clone() })
+            .map_err(|error| Failure::usage(format!("--symbol {symbol}: {error}")))
+    };
+    let symbols = market.symbols.iter().map(pattern).collect::<Result<_, _>>()?;
+    Ok(TapeSelection { from_ns, to_ns, symbols })
 }
 
 fn config_of(

@@ -108,6 +108,7 @@ impl JournalTape {
 mod tests {
     use super::super::{Align, Schedule, TapeSelection};
     use super::*;
+    use crate::feed::Pattern;
     use crate::wire::{I64, InstrumentId, U16, U32, U64};
 
     const SECOND: u64 = 1_000_000_000;
@@ -225,8 +226,10 @@ mod tests {
     #[test]
     fn only_the_instruments_that_are_wanted_are_told() {
         for (pattern, trades) in [("BTC", 1), ("PETR*", 1), ("*", 2), ("BT", 0)] {
-            let tape =
-                tape(TapeSelection { symbols: vec![pattern.to_owned()], ..Default::default() });
+            let tape = tape(TapeSelection {
+                symbols: vec![Pattern::new(pattern, 0).unwrap()],
+                ..Default::default()
+            });
             let told = tape.events.iter();
             let told = told.filter(|event| matches!(event.body, TapeBody::Trade { .. })).count();
             assert_eq!(told, trades, "{pattern}");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{TapeBody, TapeEvent, TapeInstruments};
+use crate::feed::Pattern;
 use crate::wire::{Flags, InstrumentIndex, Symbol};
 
 /// What is wanted of a tape.
@@ -12,8 +13,8 @@ pub struct TapeSelection {
     pub from_ns: u64,
     /// Events that were recorded before this.
     pub to_ns: u64,
-    /// Instruments with one of these names, or a name that begins with what stands before a `*`. Empty: all.
-    pub symbols: Vec<String>,
+    /// Instruments that one of these means. Empty: all.
+    pub symbols: Vec<Pattern>,
 }
 
 impl Default for TapeSelection {
@@ -24,11 +25,7 @@ impl Default for TapeSelection {
 
 impl TapeSelection {
     fn wants(&self, symbol: &Symbol) -> bool {
-        let is_meant = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(stem) => symbol.as_str().starts_with(stem),
-            None => symbol.as_str() == pattern,
-        };
-        self.symbols.is_empty() || self.symbols.iter().any(is_meant)
+        self.symbols.is_empty() || self.symbols.iter().any(|pattern| pattern.matches(symbol))
     }
 }
 

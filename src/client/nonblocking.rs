@@ -478,7 +478,7 @@ mod tests {
         let broker = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut newer = Frame::seal(Quote::default());
-            newer.kind = 9;
+            newer.kind = 14;
             newer.renew_crc();
             let said = [Frame::seal(Session::default()), Frame::seal(Subscribed::default()), newer];
             stream.write_all(said.as_bytes()).unwrap();
@@ -492,7 +492,7 @@ mod tests {
             subscription.next_before(deadline)
         });
         let error = read.unwrap_err();
-        assert!(matches!(error, ClientError::UnknownKind { kind: 9, .. }), "{error}");
+        assert!(matches!(error, ClientError::UnknownKind { kind: 14, .. }), "{error}");
         broker.join().unwrap();
     }
 }

@@ -133,9 +133,13 @@ control_message! {
         next_seq: U64,
         /// The sender's wall clock, nanoseconds since the Unix epoch.
         sent_at: U64,
+        /// Bit n: last values of exchange n are not known to be current, though others are.
+        stale_exchanges: U32,
+        /// Bit n: the feed of exchange n has ended, though others go on.
+        ended_exchanges: U32,
         /// Zero.
-        reserved: [u8; 36],
-    } seqs(next_seq) well_formed(it) it.reserved == [0; 36]
+        reserved: [u8; 28],
+    } seqs(next_seq) well_formed(it) it.reserved == [0; 28]
 }
 
 control_message! {

@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::frame::{FRAME_BYTES, Flags, Frame, Kind, Message};
 use super::kinds::BodyCheck;
-use super::{I64, I128, InstrumentId, Size, Symbol, U16, U32, U64, U128};
+use super::{ExchangeNumber, I64, I128, InstrumentId, Size, Symbol, U16, U32, U64, U128};
 
 /// The price that says "there is none", as in Databento's DBN.
 pub const PRICE_UNDEFINED: i64 = i64::MAX;
@@ -207,6 +207,32 @@ data_message! {
     } well_formed(it) it.reserved == 0
 }
 
+data_message! {
+    /// How far core is in the feed of an exchange; on the system topic `$sys.exchange.` and the exchange's name. Each frame of
+    /// the exchange behind it is one number more.
+    ExchangePlace {
+        /// Which feed the numbers are of; 0 = none yet.
+        feed: U64,
+        /// The number that core wants next.
+        next_seq: U64,
+        /// The number that frames have the exchange by, 1 to 31.
+        exchange: U16,
+        /// Zero.
+        reserved: [u8; 6],
+    } well_formed(it) it.reserved == [0; 6]
+        && it.next_seq.get() != 0
+        && ExchangeNumber::new(it.exchange.get()).is_some_and(|number| number != ExchangeNumber::FIRST)
+}
+
+data_message! {
+    /// Somebody is silent for longer than is usual, or is heard again ([`Flags::HEARD`]); on the system topic
+    /// `$sys.silence`. `ts_event` is when it was heard last.
+    Silence {
+        /// An instrument, or an exchange by its system topic.
+        who: Symbol,
+    } well_formed(it) it.who.is_valid()
+}
+
 #[cfg(test)]
 data_message! {
     /// A kind that no program has: shows what a new one takes.
@@ -220,6 +246,21 @@ data_message! {
         /// Zero.
         reserved: u8,
     } well_formed(it) it.reserved == 0
+}
+
+impl Silence {
+    /// So many milliseconds at most are usual between two frames: a power of two.
+    #[must_use]
+    pub fn usual_ms(&self) -> u64 {
+        1 << ((self.flags.get() & Flags::USUAL) >> Flags::USUAL_SHIFT)
+    }
+
+    /// The flags for a usual time of at most so many milliseconds.
+    #[must_use]
+    pub fn usual_flags(usual_ms: u64) -> u16 {
+        let power = usual_ms.max(1).checked_next_power_of_two().map_or(63, u64::trailing_zeros);
+        u16::try_from(power.min(31)).unwrap_or(31) << Flags::USUAL_SHIFT
+    }
 }
 
 impl Definition {
@@ -237,6 +278,29 @@ impl Definition {
             symbol,
             ..Definition::default()
         }
+    }
+
+    /// The same under a name that begins with its venue.
+    #[must_use]
+    pub fn at_venue(mut self) -> Definition {
+        self.flags = U16::new(self.flags.get() | Flags::VENUE);
+        self
+    }
+
+    /// The names that patterns may give it: its symbol; and what stands behind the venue, when the symbol begins with one.
+    pub fn names(&self) -> impl Iterator<Item = Symbol> + Clone {
+        [Some(self.symbol), self.short_form()].into_iter().flatten()
+    }
+
+    /// Its symbol without the venue, when it begins with one.
+    #[must_use]
+    pub fn short_form(&self) -> Option<Symbol> {
+        let (_, short) = self
+            .symbol
+            .as_str()
+            .split_once(':')
+            .filter(|_| self.flags.get() & Flags::VENUE != 0)?;
+        short.parse().ok()
     }
 
     /// The same with quantities in units of so many decimals: 0 to [`QUANTITY_DECIMALS_MAX`], and as many of a larger

@@ -1,6 +1,6 @@
 //! What is known of a feed's last values, as the flags of heartbeats and quotes say it.
 
-use super::Flags;
+use super::{ExchangeNumber, ExchangeSet, Flags, Frame, Heartbeat, U16};
 
 /// Whether a feed's last values are current.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,9 +36,72 @@ impl FeedStatus {
     }
 }
 
+/// What is known of the last values of each exchange: as a HEARTBEAT says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeedStates {
+    /// Of all of them together: what holds for the best of them.
+    pub all: FeedStatus,
+    /// Those whose last values are not known to be current.
+    pub stale: ExchangeSet,
+    /// Those whose feed has ended.
+    pub ended: ExchangeSet,
+}
+
+impl FeedStates {
+    /// Nothing is known to be current.
+    pub const STALE: FeedStates =
+        FeedStates { all: FeedStatus::Stale, stale: ExchangeSet::NONE, ended: ExchangeSet::NONE };
+
+    /// What a heartbeat says.
+    #[must_use]
+    pub fn of(beat: &Heartbeat) -> FeedStates {
+        FeedStates {
+            all: FeedStatus::of(beat.flags.get()),
+            stale: ExchangeSet::of(beat.stale_exchanges),
+            ended: ExchangeSet::of(beat.ended_exchanges),
+        }
+    }
+
+    /// The heartbeat that says it, with the other flags and fields of this one.
+    #[must_use]
+    pub fn said_by(self, beat: Heartbeat) -> Heartbeat {
+        let others = beat.flags.get() & !(Flags::STALE | Flags::ENDED);
+        Heartbeat {
+            flags: U16::new(others | self.all.flags()),
+            stale_exchanges: self.stale.field(),
+            ended_exchanges: self.ended.field(),
+            ..beat
+        }
+    }
+
+    /// What is known of the last values of one exchange.
+    #[inline]
+    #[must_use]
+    pub fn of_exchange(&self, exchange: ExchangeNumber) -> FeedStatus {
+        if self.all == FeedStatus::Stale || self.stale.has(exchange) {
+            FeedStatus::Stale
+        } else if self.all == FeedStatus::Ended || self.ended.has(exchange) {
+            FeedStatus::Ended
+        } else {
+            FeedStatus::Current
+        }
+    }
+
+    /// What is known of a last value. What no exchange sent is as current as the best of them.
+    #[inline]
+    #[must_use]
+    pub fn of_value(&self, frame: &Frame) -> FeedStatus {
+        match frame.has_exchange() {
+            true => self.of_exchange(frame.exchange()),
+            false => self.all,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Quote, U32};
 
     #[test]
     fn a_stale_feed_is_stale_even_if_it_had_ended() {
@@ -46,5 +109,23 @@ mod tests {
             assert_eq!(FeedStatus::of(status.flags() | Flags::SNAPSHOT), status);
         }
         assert_eq!(FeedStatus::of(Flags::ENDED | Flags::STALE), FeedStatus::Stale);
+    }
+
+    #[test]
+    fn one_sick_exchange_makes_only_its_own_values_stale() {
+        let quote = |number: u16| {
+            let flags = U16::new(ExchangeNumber::new(number).unwrap().flags());
+            Frame::seal(Quote { flags, ..Quote::default() })
+        };
+        let mut states = FeedStates::default();
+        states.stale.insert(ExchangeNumber::new(3).unwrap());
+        states.ended.insert(ExchangeNumber::new(4).unwrap());
+        let beat = states.said_by(Heartbeat { token: U32::new(7), ..Heartbeat::default() });
+        let said = FeedStates::of(&beat);
+        assert_eq!((said, beat.token.get()), (states, 7));
+        let of = |number| said.of_value(&quote(number));
+        use FeedStatus::{Current, Ended, Stale};
+        assert_eq!([of(0), of(3), of(4)], [Current, Stale, Ended]);
+        assert_eq!(FeedStates::STALE.of_value(&quote(4)), Stale);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::kinds::{DATA_KINDS, DataKind};
-use super::{InstrumentId, Seq, U16, U32, U64};
+use super::{ExchangeNumber, InstrumentId, Seq, U16, U32, U64};
 
 /// Bytes of every message on every connection and of every log record.
 pub const FRAME_BYTES: usize = 64;
@@ -29,6 +29,8 @@ pub enum Kind {
     BarTotals = 6,
     BarNotional = 7,
     BreakerChange = 8,
+    ExchangePlace = 9,
+    Silence = 10,
     /// What a new kind takes, shown by the tests.
     #[cfg(test)]
     Sample = 15,
@@ -190,6 +192,8 @@ impl Flags {
     pub const AFTER_MARKET: u16 = 1 << 4;
     /// The venue has halted trading in the instrument: its quote is as old as it is, and not stale.
     pub const HALTED: u16 = 1 << 5;
+    /// Definition frames: the symbol begins with the name of a venue and `:`. Others give the short form, behind it.
+    pub const VENUE: u16 = 1 << 6;
     /// Delivery: the last value of a feed that has ended. On a heartbeat: the feed has, and nothing more comes.
     pub const ENDED: u16 = 1 << 7;
     /// Delivery: no longer known to be current. On a publisher's heartbeat: its last values are not.
@@ -200,6 +204,16 @@ impl Flags {
     pub const REPLAY: u16 = 1 << 10;
     /// Control: more frames of the same request follow; on a heartbeat, an answer is wanted.
     pub const MORE: u16 = 1 << 11;
+    /// Quotes, trades and cancellations: the number of the exchange that sent it, 0 to 31. Core gives it.
+    pub const EXCHANGE: u16 = 0x1F << 11;
+    /// Where the number begins.
+    pub const EXCHANGE_SHIFT: u32 = 11;
+    /// SILENCE: it is heard again.
+    pub const HEARD: u16 = 1 << 0;
+    /// SILENCE: a power of two. So many milliseconds at most are usual between two frames.
+    pub const USUAL: u16 = 0x1F << 11;
+    /// Where the power begins.
+    pub const USUAL_SHIFT: u32 = 11;
     /// Definition frames: how many decimals the instrument's prices are shown with.
     pub const DECIMALS: u16 = 0xF << 12;
     /// Where the decimals begin.
@@ -210,6 +224,11 @@ impl Flags {
     pub const QUANTITY_DECIMALS_SHIFT: u32 = 2;
     /// All delivery flags.
     pub const DELIVERY: u16 = Flags::ENDED | Flags::STALE | Flags::SNAPSHOT | Flags::REPLAY;
+}
+
+/// Whether frames of the kind with this number come from an exchange and say from which one.
+const fn is_of_an_exchange(number: u8) -> bool {
+    Kind::Quote as u8 <= number && number <= Kind::Cancel as u8
 }
 
 /// Why a peer's frame was refused. The peer is to blame, and gets this text.
@@ -323,12 +342,34 @@ impl Frame {
         Kind::from_number(self.kind)
     }
 
-    /// The flags that have a name: those of a definition without what they say of decimals.
+    /// The flags that have a name: without the decimals of a definition and other numbers that stand in the flags.
     #[must_use]
     pub fn named_flags(&self) -> u16 {
         let is_definition = self.kind == Kind::Definition as u8;
-        let decimals = Flags::DECIMALS | Flags::QUANTITY_DECIMALS;
-        self.flags.get() & if is_definition { !decimals } else { u16::MAX }
+        let numbers = match is_definition {
+            true => Flags::DECIMALS | Flags::QUANTITY_DECIMALS,
+            false if is_of_an_exchange(self.kind) => Flags::EXCHANGE,
+            false if self.kind == Kind::Silence as u8 => Flags::HEARD | Flags::USUAL,
+            false => 0,
+        };
+        self.flags.get() & !numbers
+    }
+
+    /// Whether it is of a kind that exchanges send and that says which one did.
+    #[inline]
+    #[must_use]
+    pub fn has_exchange(&self) -> bool {
+        is_of_an_exchange(self.kind)
+    }
+
+    /// The exchange that sent it, by the number that core knows it by. What no exchange sends is of number 0.
+    #[inline]
+    #[must_use]
+    pub fn exchange(&self) -> ExchangeNumber {
+        match is_of_an_exchange(self.kind) {
+            true => ExchangeNumber::of_flags(self.flags.get()),
+            false => ExchangeNumber::FIRST,
+        }
     }
 
     /// The place of a data frame in its source's sequence.
@@ -476,7 +517,7 @@ mod tests {
         kind.kind = 200;
         assert_eq!(kind.check(), Err(FrameError::Kind(200)));
         let mut flags = good;
-        flags.flags = U16::new(Flags::MORE);
+        flags.flags = U16::new(Flags::HALTED);
         assert_eq!(flags.check(), Err(FrameError::Reserved(Kind::Trade as u8)));
         assert!(matches!(Frame::ZERO.check(), Err(FrameError::Version(0))));
     }
@@ -495,11 +536,11 @@ mod tests {
     #[test]
     fn rot_is_not_taken_for_a_kind_to_come() {
         let mut newer = Frame::seal(Quote { seq: U64::new(7), ..Quote::default() });
-        newer.kind = 9;
+        newer.kind = 14;
         assert!(!newer.is_of_unknown_data_kind(), "the checksum is the quote's");
         newer.renew_crc();
         assert!(newer.is_of_unknown_data_kind());
-        assert_eq!(newer.check(), Err(FrameError::Kind(9)));
+        assert_eq!(newer.check(), Err(FrameError::Kind(14)));
         for kind in [0, Kind::Quote as u8, 17, 50, 255] {
             newer.kind = kind;
             newer.renew_crc();

@@ -9,7 +9,8 @@ use std::mem::offset_of;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::data::{
-    BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, Quote, Trade,
+    BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, ExchangePlace, Quote,
+    Silence, Trade,
 };
 use super::frame::{FRAME_BYTES, Flags, Frame, Kind};
 use super::{I64, Size, U16, U32, U64};
@@ -81,6 +82,10 @@ pub enum Holds {
     Decimals,
     /// How many decimals a unit of quantities has, from the flags.
     QuantityDecimals,
+    /// Whether somebody is silent or heard again, from the flags.
+    Silence,
+    /// The usual time between two frames in milliseconds, from the flags.
+    UsualMs,
     /// A breaker's state.
     BreakerState,
     /// Why a breaker changed its state.
@@ -188,10 +193,21 @@ const BREAKER_NAME: Column = column!(BreakerChange.name: Text);
 const BREAKER_FROM: Column = column!(BreakerChange.from: BreakerState);
 const BREAKER_TO: Column = column!(BreakerChange.to: BreakerState);
 const BREAKER_REASON: Column = column!(BreakerChange.reason: BreakerReason);
+const PLACE_EXCHANGE: Column = column!(ExchangePlace.exchange: U16);
+const PLACE_FEED: Column = column!(ExchangePlace.feed: U64);
+const PLACE_NEXT_SEQ: Column = column!(ExchangePlace.next_seq: U64);
+const SILENCE_WHO: Column =
+    Column { name: "who", holds: Holds::Text(24), offset: offset_of!(Silence, who) };
+const SILENCE_STATE: Column = Column::of_flags("state", Holds::Silence);
+const SILENCE_USUAL_MS: Column = Column::of_flags("usual_ms", Holds::UsualMs);
 
 /// The flags of a trade, and of what withdraws one.
-const TRADE_FLAGS: u16 =
-    Flags::LAST | Flags::GAP_BEFORE | Flags::BUY | Flags::SELL | Flags::AFTER_MARKET;
+const TRADE_FLAGS: u16 = Flags::LAST
+    | Flags::GAP_BEFORE
+    | Flags::BUY
+    | Flags::SELL
+    | Flags::AFTER_MARKET
+    | Flags::EXCHANGE;
 
 /// One of the three frames of a bar. They are shown together, by `market/bar.rs`, and no log has them.
 const BAR: DataKind = DataKind {
@@ -213,7 +229,11 @@ pub const DATA_KINDS: &[DataKind] = &[
         kind: Kind::Quote,
         name: "quote",
         about: "Best bid and ask after a change",
-        flags: Flags::LAST | Flags::GAP_BEFORE | Flags::AFTER_MARKET | Flags::HALTED,
+        flags: Flags::LAST
+            | Flags::GAP_BEFORE
+            | Flags::AFTER_MARKET
+            | Flags::HALTED
+            | Flags::EXCHANGE,
         has_topic: true,
         has_last_value: true,
         body_check: Quote::BODY_CHECK,
@@ -290,7 +310,7 @@ pub const DATA_KINDS: &[DataKind] = &[
         kind: Kind::Definition,
         name: "definition",
         about: "An instrument's name",
-        flags: Flags::DECIMALS | Flags::QUANTITY_DECIMALS,
+        flags: Flags::DECIMALS | Flags::QUANTITY_DECIMALS | Flags::VENUE,
         has_topic: false,
         // It is kept apart: nothing can be kept of an instrument without it.
         has_last_value: false,
@@ -305,6 +325,46 @@ pub const DATA_KINDS: &[DataKind] = &[
     DataKind { kind: Kind::BarPrices, body_check: BarPrices::BODY_CHECK, ..BAR },
     DataKind { kind: Kind::BarTotals, body_check: BarTotals::BODY_CHECK, ..BAR },
     DataKind { kind: Kind::BarNotional, body_check: BarNotional::BODY_CHECK, ..BAR },
+    DataKind {
+        kind: Kind::ExchangePlace,
+        name: "exchange",
+        about: "How far core is in the feed of an exchange",
+        flags: 0,
+        has_topic: false,
+        has_last_value: false,
+        body_check: ExchangePlace::BODY_CHECK,
+        columns: &[PLACE_EXCHANGE, PLACE_FEED, PLACE_NEXT_SEQ],
+        line: Line::Sentence {
+            word: "place",
+            text: &[
+                Piece::Text("exchange "),
+                Piece::Value(PLACE_EXCHANGE),
+                Piece::Text(" goes on at its number "),
+                Piece::Value(PLACE_NEXT_SEQ),
+            ],
+        },
+    },
+    DataKind {
+        kind: Kind::Silence,
+        name: "silence",
+        about: "An exchange or an instrument is silent for longer than is usual for it, or is heard again",
+        flags: Flags::HEARD | Flags::USUAL,
+        has_topic: false,
+        has_last_value: false,
+        body_check: Silence::BODY_CHECK,
+        columns: &[SILENCE_WHO, SILENCE_STATE, SILENCE_USUAL_MS],
+        line: Line::Sentence {
+            word: "silent",
+            text: &[
+                Piece::Value(SILENCE_WHO),
+                Piece::Text(" is "),
+                Piece::Value(SILENCE_STATE),
+                Piece::Text("; usual are up to "),
+                Piece::Value(SILENCE_USUAL_MS),
+                Piece::Text(" ms between two frames"),
+            ],
+        },
+    },
     #[cfg(test)]
     DataKind {
         kind: Kind::Sample,
@@ -475,9 +535,13 @@ impl Column {
         match self.holds {
             Holds::U64 | Holds::Time | Holds::Price | Holds::Quantity => 8,
             Holds::U32 | Holds::Size => 4,
-            Holds::U16 | Holds::Flags | Holds::Side | Holds::Decimals | Holds::QuantityDecimals => {
-                2
-            }
+            Holds::U16
+            | Holds::Flags
+            | Holds::Side
+            | Holds::Decimals
+            | Holds::QuantityDecimals
+            | Holds::Silence
+            | Holds::UsualMs => 2,
             Holds::Text(bytes) => bytes,
             Holds::BreakerState | Holds::BreakerReason => 1,
         }
@@ -498,7 +562,7 @@ impl Column {
         }
     }
 
-    /// Its bytes as an unsigned number; only the decimals of what stands in the flags.
+    /// Its bytes as an unsigned number; of numbers that stand in the flags only these.
     #[must_use]
     pub fn number(&self, frame: &Frame) -> u64 {
         if matches!(self.holds, Holds::Decimals | Holds::QuantityDecimals) {
@@ -507,6 +571,9 @@ impl Column {
                 Holds::Decimals => decimals.price.into(),
                 _ => decimals.quantity.into(),
             });
+        }
+        if self.holds == Holds::UsualMs {
+            return frame.view::<Silence>().map_or(0, Silence::usual_ms);
         }
         let mut number = [0; size_of::<u64>()];
         number.iter_mut().zip(self.bytes(frame)).for_each(|(place, byte)| *place = *byte);

@@ -4,6 +4,7 @@ mod answers;
 mod check;
 mod control;
 mod data;
+mod exchange;
 mod feed_status;
 mod frame;
 mod instrument;
@@ -21,10 +22,11 @@ pub use control::{
 #[cfg(test)]
 pub use data::Sample;
 pub use data::{
-    BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Decimals, Definition,
-    NOTIONAL_UNDEFINED, PRICE_UNDEFINED, QUANTITY_DECIMALS_MAX, Quote, Trade,
+    BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Decimals, Definition, ExchangePlace,
+    NOTIONAL_UNDEFINED, PRICE_UNDEFINED, QUANTITY_DECIMALS_MAX, Quote, Silence, Trade,
 };
-pub use feed_status::FeedStatus;
+pub use exchange::{ExchangeNumber, ExchangeSet};
+pub use feed_status::{FeedStates, FeedStatus};
 pub use frame::{FRAME_BYTES, Flags, Frame, FrameError, Kind, Message, VERSION, as_frames};
 pub use instrument::{InstrumentId, InstrumentIndex};
 pub use kinds::{

@@ -16,7 +16,9 @@ const HEARTBEAT_ANSWER: Heartbeat = Heartbeat {
     token: U32::new(1),
     next_seq: U64::ZERO,
     sent_at: U64::ZERO,
-    reserved: [0; 36],
+    stale_exchanges: U32::ZERO,
+    ended_exchanges: U32::ZERO,
+    reserved: [0; 28],
     crc: U32::ZERO,
 };
 

@@ -113,13 +113,16 @@ impl Data {
             }
             Holds::U64 => Data::Long { values: Vec::new(), is_time: false, there: Vec::new() },
             Holds::Time => Data::Long { values: Vec::new(), is_time: true, there: Vec::new() },
-            Holds::U32 | Holds::U16 | Holds::Decimals | Holds::QuantityDecimals => {
-                Data::Int { values: Vec::new() }
-            }
+            Holds::U32
+            | Holds::U16
+            | Holds::Decimals
+            | Holds::QuantityDecimals
+            | Holds::UsualMs => Data::Int { values: Vec::new() },
             Holds::Price => Data::Price { values: Vec::new(), there: Vec::new() },
             Holds::Text(_)
             | Holds::Flags
             | Holds::Side
+            | Holds::Silence
             | Holds::BreakerState
             | Holds::BreakerReason => Data::Text { values: Vec::new(), there: Vec::new() },
         }

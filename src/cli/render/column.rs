@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{breaker_reason_name, breaker_state_name, flag_names, price, side_name};
 use crate::market::Quantity;
-use crate::wire::{Column, Decimals, Frame, Holds, Piece, unpadded};
+use crate::wire::{Column, Decimals, Flags, Frame, Holds, Piece, unpadded};
 
 /// What stands in a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +35,17 @@ impl Value {
             | Holds::U16
             | Holds::Time
             | Holds::Decimals
-            | Holds::QuantityDecimals => Value::Number(number()),
+            | Holds::QuantityDecimals
+            | Holds::UsualMs => Value::Number(number()),
             Holds::Quantity | Holds::Size => Value::Quantity(column.units(frame)),
             Holds::Price => Value::Price(number().cast_signed()),
             Holds::Text(_) => Value::Text(Some(unpadded(column.bytes(frame)).into())),
             Holds::Flags => Value::Text(Some(flag_names(frame.named_flags()).join(" ").into())),
             Holds::Side => Value::Text(side_name(frame.flags.get()).map(Cow::Borrowed)),
+            Holds::Silence => Value::Text(Some(match frame.has(Flags::HEARD) {
+                true => "heard again".into(),
+                false => "silent".into(),
+            })),
             Holds::BreakerState => Value::Text(Some(breaker_state_name(byte()).into())),
             Holds::BreakerReason => Value::Text(Some(breaker_reason_name(byte()).into())),
         }

@@ -39,13 +39,14 @@ use crate::market::price::decimal;
 use crate::wire::{Flags, GapReason, NodeStatus, PRICE_UNDEFINED};
 
 /// The flags of a data frame as words, lowest bit first.
-const FLAG_NAMES: [(u16, &str); 10] = [
+const FLAG_NAMES: [(u16, &str); 11] = [
     (Flags::LAST, "last"),
     (Flags::GAP_BEFORE, "gap_before"),
     (Flags::BUY, "buy"),
     (Flags::SELL, "sell"),
     (Flags::AFTER_MARKET, "after_market"),
     (Flags::HALTED, "halted"),
+    (Flags::VENUE, "venue"),
     (Flags::ENDED, "ended"),
     (Flags::STALE, "stale"),
     (Flags::SNAPSHOT, "snapshot"),

@@ -127,11 +127,11 @@ fn a_new_kind_is_shown_to_a_subscriber() {
     assert_eq!(shown_as(Format::Table)[1..], [AS_LINE]);
 }
 
-/// As a program writes it that has a kind 9: every other byte is right.
+/// As a program writes it that has a kind 14: every other byte is right.
 fn of_a_newer_program(frame: &[u8]) -> [u8; FRAME_BYTES] {
     let mut newer = [0; FRAME_BYTES];
     newer.copy_from_slice(frame);
-    newer[0] = 9;
+    newer[0] = 14;
     let crc = crc32c::crc32c(&newer[..60]);
     newer[60..].copy_from_slice(&crc.to_le_bytes());
     newer
@@ -170,7 +170,7 @@ fn a_kind_to_come_is_counted_and_never_left_out_in_silence() {
         }
         records.left_out()
     };
-    let text = "left out: 1 record of kind 9; only a newer program knows it";
+    let text = "left out: 1 record of kind 14; only a newer program knows it";
     assert_eq!(said(selected(dir.path())), [text]);
     // Who asks for something else misses nothing.
     let trade = Rows::of(&Frame::seal(Trade::default())).unwrap();
@@ -187,7 +187,7 @@ fn a_kind_to_come_is_named_by_verify_and_an_open_leaves_it_alone() {
     assert_eq!(exit, Exit::Failed);
     assert_eq!(findings[0]["severity"], "corrupt");
     assert_eq!((&findings[0]["seq"], &findings[0]["records"]), (&3.into(), &1.into()));
-    assert!(findings[0]["what"].as_str().unwrap().contains("kind 9"), "{findings:#?}");
+    assert!(findings[0]["what"].as_str().unwrap().contains("kind 14"), "{findings:#?}");
     assert_eq!(findings.len(), 2, "nothing else is wrong: {findings:#?}");
     let storage = FileStorage::open(&dir.path().join("core"), Box::new(|| {})).unwrap();
     let config = LogConfig {
@@ -199,6 +199,6 @@ fn a_kind_to_come_is_named_by_verify_and_an_open_leaves_it_alone() {
         retention: Retention::default(),
     };
     let refused = Log::open(storage, config, NOW).unwrap_err();
-    assert!(refused.to_string().contains("a frame of kind 9"), "{refused}");
+    assert!(refused.to_string().contains("a frame of kind 14"), "{refused}");
     assert!(fs::read(&path).unwrap() == before);
 }

@@ -20,7 +20,7 @@ use pregao::log::memory::MemoryDisk;
 use pregao::log::{Log, LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
 use pregao::market::partition::Partition;
 use pregao::node::broker::{Broker, BrokerConfig};
-use pregao::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
+use pregao::node::sequencer::{ExchangeConfig, FollowerConfig, Sequencer, SequencerConfig};
 use pregao::node::{Action, ConnId, DialId, FrameInput, Node, Origin};
 use pregao::time::{Clock, Mono, Now};
 use pregao::wire::{
@@ -258,7 +258,7 @@ fn replays(scale: &Scale) {
     let (log, recovery) = Log::open(disk.storage(), log, clock.now()).expect("a log");
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let config = SequencerConfig {
-        exchange: address,
+        exchanges: vec![ExchangeConfig::nameless(address, breaker::Config::default())],
         followers: vec![FollowerConfig { name: "broker".to_owned(), address, shard: None }],
         partition: Partition::hash(1).expect("a partition"),
         breaker: breaker::Config::default(),

@@ -7,7 +7,7 @@ pub use tapes::*;
 
 use std::time::Duration;
 
-use crate::wire::{FRAME_BYTES, InstrumentIndex};
+use crate::wire::{ExchangeNumber, FRAME_BYTES, InstrumentIndex};
 
 /// What may wait to be sent to one peer outside a ring.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
@@ -93,6 +93,10 @@ const _: () = {
 
 /// Instruments of one source.
 pub const INSTRUMENTS_MAX: usize = 65_536;
+/// Exchanges that a journal knows in its life: each has a number in the flags of frames.
+pub const EXCHANGES_MAX: usize = ExchangeNumber::COUNT;
+/// Bytes of the name of an exchange, which is the venue of its instruments. A breaker's name has room for it.
+pub const EXCHANGE_NAME_BYTES_MAX: usize = 8;
 /// Sources (publishers with a sequence of their own) of one broker.
 pub const SOURCES_MAX: usize = 8;
 /// How long a new connection may take to say what it wants.

@@ -22,7 +22,7 @@ use crate::node::aggregator::{Aggregator, AggregatorConfig, LeafConfig};
 use crate::node::broker::{Broker, BrokerConfig};
 use crate::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use crate::node::replica::{Replica, ReplicaConfig};
-use crate::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
+use crate::node::sequencer::{ExchangeConfig, FollowerConfig, Sequencer, SequencerConfig};
 use crate::node::shard::{Shard, ShardConfig, check_partition, keep_partition};
 use crate::reactor::{Listen, Options, Reactor, SocketOptions, run_together};
 use crate::storage::FileStorage;
@@ -196,7 +196,10 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
         }
     }
     let sequencer_config = SequencerConfig {
-        exchange: connect(config, NodeId::External)?,
+        exchanges: vec![ExchangeConfig::nameless(
+            connect(config, NodeId::External)?,
+            config.breaker.clone(),
+        )],
         followers,
         partition: partition(config)?,
         breaker: config.breaker.clone(),

@@ -13,7 +13,7 @@ use pregao::client::{Answer, QueryClient};
 use pregao::log::memory::MemoryDisk;
 use pregao::log::{Log, LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
 use pregao::market::partition::Partition;
-use pregao::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
+use pregao::node::sequencer::{ExchangeConfig, FollowerConfig, Sequencer, SequencerConfig};
 use pregao::reactor::{Options, Reactor};
 use pregao::wire::{
     BreakerChange, FRAME_BYTES, Frame, Kind, Message, Op, Query, Session, U64, as_frames, padded,
@@ -137,7 +137,7 @@ impl Core {
             shard: None,
         }];
         let config = SequencerConfig {
-            exchange,
+            exchanges: vec![ExchangeConfig::nameless(exchange, breaker_config())],
             followers,
             partition: Partition::hash(1).unwrap(),
             breaker: breaker_config(),

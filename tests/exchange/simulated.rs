@@ -13,7 +13,7 @@ use pregao::log::{Log, LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule}
 use pregao::market::chaos::{ChaosConfig, Probability};
 use pregao::market::partition::Partition;
 use pregao::node::external::{External, ExternalConfig, FeedConfig, Speed};
-use pregao::node::sequencer::{Sequencer, SequencerConfig};
+use pregao::node::sequencer::{ExchangeConfig, Sequencer, SequencerConfig};
 use pregao::node::{Action, CloseReason, ConnId, DialId, FrameInput, Node, Origin};
 use pregao::time::{Mono, Now, nanos};
 use pregao::wire::{
@@ -80,7 +80,10 @@ impl World {
         let disk = MemoryDisk::new(4096);
         let (journal, recovery) = Log::open(disk.storage(), log, START).unwrap();
         let config = SequencerConfig {
-            exchange: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            exchanges: vec![ExchangeConfig::nameless(
+                SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+                breaker::Config::default(),
+            )],
             followers: Vec::new(),
             partition: Partition::hash(1).unwrap(),
             breaker: breaker::Config::default(),

@@ -17,7 +17,7 @@ use pregao::market::partition::Partition;
 use pregao::node::aggregator::{Aggregator, AggregatorConfig, LeafConfig};
 use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::node::external::{External, ExternalConfig, FeedConfig, Speed};
-use pregao::node::sequencer::{FollowerConfig, Sequencer, SequencerConfig};
+use pregao::node::sequencer::{ExchangeConfig, FollowerConfig, Sequencer, SequencerConfig};
 use pregao::node::shard::{Shard, ShardConfig};
 use pregao::node::{Action, CloseReason, ConnId, FrameInput, Node, Origin};
 use pregao::random::Random;
@@ -295,7 +295,7 @@ fn no_frame_confuses_core() {
             shard,
         };
         let config = SequencerConfig {
-            exchange: address(8080),
+            exchanges: vec![ExchangeConfig::nameless(address(8080), breaker::Config::default())],
             followers: vec![follower("broker", 8081, None), follower("shard-0", 9001, Some(0))],
             partition: Partition::hash(1).unwrap(),
             breaker: breaker::Config::default(),

@@ -14,7 +14,7 @@ use pregao::node::aggregator::{AggregatorConfig, LeafConfig};
 use pregao::node::broker::BrokerConfig;
 use pregao::node::external::{ExternalConfig, FeedConfig, Speed};
 use pregao::node::replica::ReplicaConfig;
-use pregao::node::sequencer::{FollowerConfig, SequencerConfig};
+use pregao::node::sequencer::{ExchangeConfig, FollowerConfig, SequencerConfig};
 use pregao::node::shard::ShardConfig;
 use pregao::random::Random;
 use pregao::wire::{Definition, EndStatus, Ended, Frame, Kind, Op, Query, Symbol, padded};
@@ -245,7 +245,7 @@ impl Road {
         };
         let aggregator = world.add("aggregator", address(8000), Spec::Aggregator(config));
         let config = SequencerConfig {
-            exchange: address(8080),
+            exchanges: vec![ExchangeConfig::nameless(address(8080), breaker::Config::default())],
             followers,
             partition,
             breaker: breaker::Config::default(),

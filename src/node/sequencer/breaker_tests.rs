@@ -52,16 +52,17 @@ impl Bench {
         };
         let disk = MemoryDisk::new(4096);
         let (journal, recovery) = Log::open(disk.storage(), config, now).unwrap();
+        let breaker = breaker::Config {
+            minimum_number_of_calls: 3,
+            sliding_window_size: 3,
+            randomized_wait_factor: 0.0,
+            ..breaker::Config::default()
+        };
         let config = SequencerConfig {
-            exchange: address(),
+            exchanges: vec![ExchangeConfig::nameless(address(), breaker.clone())],
             followers,
             partition: Partition::hash(1).unwrap(),
-            breaker: breaker::Config {
-                minimum_number_of_calls: 3,
-                sliding_window_size: 3,
-                randomized_wait_factor: 0.0,
-                ..breaker::Config::default()
-            },
+            breaker,
             heartbeat: Duration::from_secs(1),
             silence_max: Duration::from_secs(5),
             request_deadline: Duration::from_secs(1),

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::breaker;
+#[cfg(doc)]
+use crate::limits;
 use crate::market::partition::Partition;
 
 /// One node that follows the journal.
@@ -17,16 +19,39 @@ pub struct FollowerConfig {
     pub shard: Option<u16>,
 }
 
+/// One exchange that feeds core.
+#[derive(Clone, Debug)]
+pub struct ExchangeConfig {
+    /// Its name, which is the venue of its instruments: up to [`limits::EXCHANGE_NAME_BYTES_MAX`] letters, digits, `-` and
+    /// `_`. The one that is called [`ExchangeConfig::NAMELESS`] has no venue.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// For its session and its requests.
+    pub breaker: breaker::Config,
+}
+
+impl ExchangeConfig {
+    /// The name of the exchange whose instruments have no venue.
+    pub const NAMELESS: &str = "exchange";
+
+    /// The exchange whose instruments have no venue.
+    #[must_use]
+    pub fn nameless(address: SocketAddr, breaker: breaker::Config) -> ExchangeConfig {
+        ExchangeConfig { name: ExchangeConfig::NAMELESS.to_owned(), address, breaker }
+    }
+}
+
 /// What core is configured with.
 #[derive(Clone, Debug)]
 pub struct SequencerConfig {
-    /// Where the exchange listens.
-    pub exchange: SocketAddr,
+    /// Who feeds it, at least one; no name twice.
+    pub exchanges: Vec<ExchangeConfig>,
     /// Who follows the journal.
     pub followers: Vec<FollowerConfig>,
     /// Which shard owns which symbol.
     pub partition: Partition,
-    /// For the exchange session, the exchange's requests and each follower.
+    /// For each follower.
     pub breaker: breaker::Config,
     /// How often the exchange is asked whether it lives.
     pub heartbeat: Duration,

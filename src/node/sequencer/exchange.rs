@@ -15,7 +15,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ConnId, DialFailure, SequencerConfig};
+use super::{ConnId, DialFailure, ExchangeConfig, SequencerConfig};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
 use crate::node::session::Status;
 use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkConfig, UplinkEnd};
@@ -97,12 +97,16 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(config: &SequencerConfig, now: Now) -> Result<Exchange, ConfigError> {
+    pub(super) fn new(
+        exchange: &ExchangeConfig,
+        config: &SequencerConfig,
+        now: Now,
+    ) -> Result<Exchange, ConfigError> {
         Ok(Exchange {
             uplink: Uplink::new(UplinkConfig {
                 breaker_name: SESSION_BREAKER.to_owned(),
-                address: config.exchange,
-                breaker: &config.breaker,
+                address: exchange.address,
+                breaker: &exchange.breaker,
                 seed: config.seed,
                 on_breaker_open: OnBreakerOpen::Keep,
                 connect_deadline: config.connect_deadline,
@@ -111,7 +115,7 @@ impl Exchange {
             heartbeat: config.heartbeat,
             silence_max: config.silence_max,
             request_deadline: config.request_deadline,
-            requests: Breaker::new(&config.breaker, config.seed ^ 1)?,
+            requests: Breaker::new(&exchange.breaker, config.seed ^ 1)?,
             request: None,
             next_token: 1,
             next_probe: now.mono,

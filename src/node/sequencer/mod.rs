@@ -28,7 +28,7 @@ mod replays;
 mod reports;
 mod trim;
 
-pub use config::{FollowerConfig, SequencerConfig};
+pub use config::{ExchangeConfig, FollowerConfig, SequencerConfig};
 pub use intake::OTHER_FEED_REMEDY;
 
 use std::collections::BTreeSet;
@@ -149,7 +149,8 @@ impl<S: Storage> Sequencer<S> {
             );
             connections.log(Level::Error, text);
         }
-        let exchange = Exchange::new(&config, now).map_err(|error| error.to_string())?;
+        let first = config.exchanges.first().ok_or("no exchange is configured")?;
+        let exchange = Exchange::new(first, &config, now).map_err(|error| error.to_string())?;
         let opened_seq = Seq::or_first(journal.next_seq());
         let followers = Followers::new(&config, opened_seq).map_err(|error| error.to_string())?;
         journal.require_checkpoints();

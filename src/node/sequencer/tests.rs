@@ -71,7 +71,7 @@ fn config() -> SequencerConfig {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let follower = |name: &str, shard| FollowerConfig { name: name.to_owned(), address, shard };
     SequencerConfig {
-        exchange: address,
+        exchanges: vec![ExchangeConfig::nameless(address, breaker::Config::default())],
         followers: vec![follower("broker", None), follower("shard-A", Some(0))],
         partition: Partition::hash(1).unwrap(),
         breaker: breaker::Config::default(),

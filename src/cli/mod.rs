@@ -26,6 +26,7 @@ mod subscribe_bars;
 mod subscribe_hints;
 mod subscribe_past;
 mod suggest;
+mod venues;
 
 use std::ffi::OsString;
 

@@ -12,12 +12,13 @@ use super::render::{FrameTable, feed_status_json, frame_json, instrument_gap_jso
 use super::subscribe_bars;
 use super::subscribe_hints::Lonely;
 use super::subscribe_past;
+use super::venues::Venues;
 use crate::client::{self, ClientError, Event, Subscription, Symbols};
 use crate::config::{Config, NodeId, Speed};
 use crate::feed;
 use crate::market::bar::BarAssembler;
 use crate::time::{Clock, Mono};
-use crate::wire::{FeedStatus, Frame, Gap, GapReason, Kind, Seq, U64};
+use crate::wire::{ExchangeNumber, FeedStatus, Frame, Gap, GapReason, Kind, Seq, U64};
 
 /// What to subscribe to, and until when.
 #[derive(Clone, Debug)]
@@ -63,6 +64,7 @@ pub struct FramePrinter<'a, W: Write> {
     table: FrameTable,
     symbols: Symbols,
     bars: BarAssembler,
+    venues: Venues,
     /// Lines of market data still wanted; `None` = no end.
     wanted: Option<u64>,
     lost: bool,
@@ -78,6 +80,7 @@ impl<'a, W: Write> FramePrinter<'a, W> {
             table: FrameTable::new(screen.color, screen.lines),
             symbols: Symbols::default(),
             bars: BarAssembler::default(),
+            venues: Venues::default(),
             wanted: request.count,
             lost: false,
         }
@@ -90,6 +93,7 @@ impl<'a, W: Write> FramePrinter<'a, W> {
     /// When the output takes no more.
     pub fn take(&mut self, frame: &Frame) -> Result<Progress, Failure> {
         self.symbols.note(frame);
+        self.venues.note(frame, &self.symbols);
         if frame.kind == Kind::Definition as u8 {
             // Every line carries its symbol, so the definition itself says nothing more.
             return Ok(Progress::More);
@@ -135,9 +139,30 @@ impl<'a, W: Write> FramePrinter<'a, W> {
     /// # Errors
     /// When the output takes no more.
     pub fn tell(&mut self, status: FeedStatus) -> Result<Progress, Failure> {
+        self.show_status(status, None)
+    }
+
+    /// Shows the same of one exchange.
+    ///
+    /// # Errors
+    /// When the output takes no more.
+    pub fn tell_of(
+        &mut self,
+        exchange: ExchangeNumber,
+        status: FeedStatus,
+    ) -> Result<Progress, Failure> {
+        self.show_status(status, Some(exchange))
+    }
+
+    fn show_status(
+        &mut self,
+        status: FeedStatus,
+        exchange: Option<ExchangeNumber>,
+    ) -> Result<Progress, Failure> {
+        let exchange = exchange.map(|number| self.venues.name(number));
         self.output.line(&match self.format {
-            Format::Json => feed_status_json(status),
-            Format::Table => self.table.feed_status(status),
+            Format::Json => feed_status_json(status, exchange.as_deref()),
+            Format::Table => self.table.feed_status(status, exchange.as_deref()),
         })?;
         // Whoever looks must see it now: nothing more may come.
         self.flush()?;
@@ -240,6 +265,7 @@ fn follow<W: Write>(
             Some(Event::Stale) => printer.tell(FeedStatus::Stale)?,
             Some(Event::Ended) => printer.tell(FeedStatus::Ended)?,
             Some(Event::Current) => printer.tell(FeedStatus::Current)?,
+            Some(Event::Exchange { exchange, status }) => printer.tell_of(exchange, status)?,
             Some(Event::Live { .. }) | None => Progress::More,
         };
         if progress == Progress::Done || clock.now().mono >= end {

@@ -87,6 +87,9 @@ pub(super) fn run(
             Some(BarEvent::Stale) => tell(request, output, FeedStatus::Stale)?,
             Some(BarEvent::Ended) => tell(request, output, FeedStatus::Ended)?,
             Some(BarEvent::Current) => tell(request, output, FeedStatus::Current)?,
+            Some(BarEvent::Exchange { exchange, status }) => {
+                FramePrinter::new(request, output).tell_of(exchange, status)?;
+            }
             None => output.flush()?,
         }
     }

@@ -9,7 +9,9 @@ use crate::limits::{
 };
 use crate::subscription::{Backfill, BarPattern, Event, LiveBar, LiveBars, Request, Symbols};
 use crate::time::{Clock, Mono, nanos};
-use crate::wire::{EndStatus, ErrorCode, Frame, Op, Query, Seq, U64, padded};
+use crate::wire::{
+    EndStatus, ErrorCode, ExchangeNumber, FeedStatus, Frame, Op, Query, Seq, U64, padded,
+};
 
 /// What a subscription to bars brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,13 @@ pub enum BarEvent {
     Ended,
     /// As [`Event::Current`].
     Current,
+    /// As [`Event::Exchange`].
+    Exchange {
+        /// Which one.
+        exchange: ExchangeNumber,
+        /// What is known of its last values.
+        status: FeedStatus,
+    },
 }
 
 /// A subscription to live bars.
@@ -154,6 +163,9 @@ impl BarSubscription {
                 Event::Stale => return Ok(Some(BarEvent::Stale)),
                 Event::Ended => return Ok(Some(BarEvent::Ended)),
                 Event::Current => return Ok(Some(BarEvent::Current)),
+                Event::Exchange { exchange, status } => {
+                    return Ok(Some(BarEvent::Exchange { exchange, status }));
+                }
                 Event::Data(_) | Event::Live { .. } => {}
             }
         }

@@ -58,7 +58,7 @@ const READ_BYTES: usize = 64 * 1024;
 ///                 prices.extend(frame.view::<Trade>().map(|trade| trade.price.get()));
 ///             }
 ///             Event::Lost { reason, missed, .. } => eprintln!("{reason:?}: {missed:?} missed"),
-///             Event::Stale | Event::Ended | Event::Current => {}
+///             Event::Stale | Event::Ended | Event::Current | Event::Exchange { .. } => {}
 ///         }
 ///     }
 ///     if prices.len() < 2 {

@@ -318,7 +318,11 @@ mod tests {
         let events = Subscription::open(broker.address(), broker.address(), request).unwrap();
         let frames = events.filter_map(|event| match event.unwrap() {
             Event::Data(frame) => Some(frame),
-            Event::Live { .. } | Event::Stale | Event::Ended | Event::Current => None,
+            Event::Live { .. }
+            | Event::Stale
+            | Event::Ended
+            | Event::Current
+            | Event::Exchange { .. } => None,
             lost @ Event::Lost { .. } => panic!("{lost:?}"),
         });
         let mut counts: BTreeMap<(InstrumentId, u8), u32> = BTreeMap::new();

@@ -40,6 +40,7 @@ use crate::wire::Seq;
 ///         }
 ///         Event::Stale => eprintln!("prices are not known to be current"),
 ///         Event::Ended => eprintln!("nothing more comes"),
+///         Event::Exchange { exchange, status } => eprintln!("exchange {exchange}: {status:?}"),
 ///         Event::Current | Event::Live { .. } => {}
 ///     }
 ///     if prices.len() == 3 {

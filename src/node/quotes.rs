@@ -12,8 +12,8 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::Mono;
 use crate::wire::{
-    EndStatus, Ended, ErrorCode, Flags, Frame, InstrumentId, Kind, Refusal, Run, Seq, Symbol, U16,
-    U32, U64,
+    EndStatus, Ended, ErrorCode, FeedStates, Flags, Frame, InstrumentId, Kind, Refusal, Run, Seq,
+    Symbol, U16, U32, U64,
 };
 
 /// What a node answers from, as it stands now.
@@ -23,8 +23,8 @@ pub struct QuoteView<'a> {
     pub values: &'a LastValues,
     /// Instruments by name.
     pub names: &'a BTreeMap<Symbol, InstrumentId>,
-    /// The delivery flags of a quote: STALE, unless it is known to be current.
-    pub provenance: u16,
+    /// Which quotes are known to be current.
+    pub states: FeedStates,
     /// Quotes with a `seq` below this may have been followed by others that are lost: they are STALE.
     pub uncertain_below: Option<Seq>,
     /// Everything before this `seq` is in the values.
@@ -239,7 +239,7 @@ impl QuoteAnswer {
             } else if let Some(quote) = view.values.last(instrument.index(), Kind::Quote) {
                 let is_uncertain = quote.seq() < view.uncertain_below;
                 let uncertainty = if is_uncertain { Flags::STALE } else { 0 };
-                out.push(quote.delivered(view.provenance | uncertainty));
+                out.push(quote.delivered(view.states.of_value(quote).flags() | uncertainty));
                 self.quotes += 1;
             }
             self.next += 1;
@@ -336,7 +336,7 @@ mod tests {
             let view = QuoteView {
                 values: &self.values,
                 names: &self.names,
-                provenance: Flags::STALE,
+                states: FeedStates::STALE,
                 uncertain_below: None,
                 as_of: Seq::new(self.as_of),
                 durable_seq: None,

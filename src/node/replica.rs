@@ -16,8 +16,8 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, Definition, ErrorCode, FeedStatus, Flags, Frame, Heartbeat, InstrumentId, Kind, Op,
-    Refusal, Seq, Session, Symbol, U16, U32, U64, padded, unpadded,
+    Ack, Definition, ErrorCode, FeedStates, FeedStatus, Flags, Frame, Heartbeat, InstrumentId,
+    Kind, Op, Refusal, Seq, Session, Symbol, U16, U32, U64, padded, unpadded,
 };
 
 /// What a replica is configured with.
@@ -53,7 +53,7 @@ pub struct Replica {
     /// Last values with a seq below this may have been followed by others, which core lost.
     uncertain_below: Option<Seq>,
     /// What core last said of its own values.
-    reported: FeedStatus,
+    reported: FeedStates,
     /// When core was last heard.
     heard: Mono,
     /// Also the question whether core is still there: a stopped process keeps its connections.
@@ -83,7 +83,7 @@ impl Replica {
             epoch_start: None,
             next_seq: None,
             uncertain_below: None,
-            reported: FeedStatus::Stale,
+            reported: FeedStates::STALE,
             heard: Mono::default(),
             freshness: Freshness::default(),
             has_updates: false,
@@ -96,14 +96,14 @@ impl Replica {
     }
 
     /// What is known of the last values.
-    fn feed_status(&self, now: Now) -> FeedStatus {
-        if self.is_live(now) { self.reported } else { FeedStatus::Stale }
+    fn feed_states(&self, now: Now) -> FeedStates {
+        if self.is_live(now) { self.reported } else { FeedStates::STALE }
     }
 
     /// Whether the last values are known to be current.
     fn is_live(&self, now: Now) -> bool {
         self.seat.holder().is_some()
-            && self.reported != FeedStatus::Stale
+            && self.reported.all != FeedStatus::Stale
             && now.mono.since(self.heard) < limits::REPLICA_SILENCE_MAX
     }
 
@@ -181,7 +181,7 @@ impl Replica {
         self.epoch = epoch;
         self.feed = session.feed.get();
         self.epoch_start = session.epoch_start();
-        self.reported = FeedStatus::Stale;
+        self.reported = FeedStates::STALE;
         self.heard = now.mono;
         self.freshness.begin(now);
         let text =
@@ -226,7 +226,7 @@ impl Replica {
     fn note_publisher(&mut self, beat: &Heartbeat) {
         self.freshness.note(beat);
         if beat.flags.get() & Flags::MORE == 0 {
-            self.reported = FeedStatus::of(beat.flags.get());
+            self.reported = FeedStates::of(beat);
         }
         let next_seq = beat.next_seq();
         if next_seq > self.next_seq && next_seq != Some(Seq::LAST) {
@@ -257,13 +257,13 @@ impl Replica {
 
     /// Puts the next piece of what a connection asked for into its empty outbox.
     fn refill(&mut self, now: Now, conn: ConnId) {
-        let provenance = self.feed_status(now).flags();
+        let states = self.feed_states(now);
         self.scratch.clear();
         let Some(ReplicaPeer::Querier(queries)) = self.connections.peer_mut(conn) else { return };
         let view = QuoteView {
             values: &self.values,
             names: &self.names,
-            provenance,
+            states,
             uncertain_below: self.uncertain_below,
             as_of: self.next_seq,
             durable_seq: None,
@@ -373,7 +373,7 @@ impl Service for Replica {
     fn status(&self, now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", self.config.name.clone());
-        let quotes = match self.feed_status(now) {
+        let quotes = match self.feed_states(now).all {
             FeedStatus::Current => "live",
             FeedStatus::Ended => "ended",
             FeedStatus::Stale => "stale",

@@ -18,6 +18,11 @@ impl ExchangeNumber {
     /// How many there can be.
     pub const COUNT: usize = 32;
 
+    /// All that there can be.
+    pub fn all() -> impl Iterator<Item = ExchangeNumber> + Clone {
+        (0..32).map(ExchangeNumber)
+    }
+
     /// The exchange with this number; `None` when there can be none.
     #[must_use]
     pub fn new(number: u16) -> Option<ExchangeNumber> {
@@ -78,7 +83,7 @@ impl ExchangeSet {
 
     /// All of them, by number.
     pub fn iter(self) -> impl Iterator<Item = ExchangeNumber> {
-        (0..32).map(ExchangeNumber).filter(move |number| self.has(*number))
+        ExchangeNumber::all().filter(move |number| self.has(*number))
     }
 
     /// Whether there is none.

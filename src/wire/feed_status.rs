@@ -87,6 +87,14 @@ impl FeedStates {
         }
     }
 
+    /// Whether something is stale now that was not by `before`: that is told at once.
+    #[must_use]
+    pub fn is_worse_than(&self, before: FeedStates) -> bool {
+        let is_stale = |of: &FeedStates, exchange| of.of_exchange(exchange) == FeedStatus::Stale;
+        self.all == FeedStatus::Stale
+            || self.stale.iter().any(|exchange| !is_stale(&before, exchange))
+    }
+
     /// What is known of a last value. What no exchange sent is as current as the best of them.
     #[inline]
     #[must_use]

@@ -1,8 +1,10 @@
 //! What a subscriber was told, kept as an honest caller would keep it: what is void is taken back, and
 //! whatever comes out of its order is noted. Not here: how it came.
 
+use std::collections::BTreeSet;
+
 use pregao::client::Event;
-use pregao::wire::{Flags, Frame, Gap, GapReason, Kind, Subscribed};
+use pregao::wire::{ExchangeNumber, FeedStatus, Flags, Frame, Gap, GapReason, Kind, Subscribed};
 
 use crate::client::ClientConfig;
 
@@ -58,6 +60,9 @@ pub(crate) struct Delivered {
     pub(crate) is_stale: bool,
     /// It knows that nothing more comes.
     pub(crate) has_ended: bool,
+    /// Exchanges of which it was told otherwise than of all together.
+    pub(crate) stale_exchanges: BTreeSet<ExchangeNumber>,
+    pub(crate) ended_exchanges: BTreeSet<ExchangeNumber>,
     /// What the market sent behind the word that nothing more comes.
     pub(crate) behind_end: Option<u64>,
 }
@@ -77,6 +82,8 @@ impl Delivered {
             disorder: None,
             is_stale: false,
             has_ended: false,
+            stale_exchanges: BTreeSet::new(),
+            ended_exchanges: BTreeSet::new(),
             behind_end: None,
         }
     }
@@ -92,7 +99,8 @@ impl Delivered {
                 }
                 self.last_seq = seq;
                 let is_markets = matches!(frame.kind(), Some(Kind::Quote | Kind::Trade));
-                if self.has_ended && is_markets && !frame.has(Flags::REPLAY) {
+                let has_ended = self.has_ended || self.ended_exchanges.contains(&frame.exchange());
+                if has_ended && is_markets && !frame.has(Flags::REPLAY) {
                     self.behind_end.get_or_insert(seq);
                 }
                 self.frames.push(frame);
@@ -115,6 +123,20 @@ impl Delivered {
             Event::Stale | Event::Ended | Event::Current => {
                 self.is_stale = *event == Event::Stale;
                 self.has_ended = *event == Event::Ended;
+                (self.stale_exchanges, self.ended_exchanges) = Default::default();
+            }
+            Event::Exchange { exchange, status } => {
+                let is = |wanted: FeedStatus| status == wanted;
+                for (set, is_in) in [
+                    (&mut self.stale_exchanges, is(FeedStatus::Stale)),
+                    (&mut self.ended_exchanges, is(FeedStatus::Ended)),
+                ] {
+                    if is_in {
+                        set.insert(exchange);
+                    } else {
+                        set.remove(&exchange);
+                    }
+                }
             }
         }
     }

@@ -41,12 +41,12 @@ pub(super) struct FrameJson<'a> {
     ts_recv: Option<u64>,
     flags: Vec<&'static str>,
     #[serde(flatten)]
-    body: Body,
+    body: Body<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Body {
+enum Body<'a> {
     /// What the table of kinds says.
     Columns(Fields),
     Bar {
@@ -64,8 +64,11 @@ enum Body {
         frames: u32,
         next_seq: u64,
     },
-    /// The kind says all.
-    Word {},
+    /// The kind says all, or all of one exchange.
+    Word {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        exchange: Option<&'a str>,
+    },
 }
 
 /// A frame as a line of JSON, without its end; `None` for frames that are the connection's own
@@ -84,15 +87,15 @@ pub fn instrument_gap_json(gap: &Frame, symbol: &Symbol) -> Option<String> {
     Some(json_line(&FrameJson { symbol: Some(symbol.as_str()), ..object }))
 }
 
-/// What is known of the feed from now on, as a line of JSON.
+/// What is known of the feed from now on, or of that of one exchange, as a line of JSON.
 #[must_use]
-pub fn feed_status_json(status: FeedStatus) -> String {
+pub fn feed_status_json(status: FeedStatus, exchange: Option<&str>) -> String {
     let word = match status {
         FeedStatus::Current => "current",
         FeedStatus::Ended => "ended",
         FeedStatus::Stale => "stale",
     };
-    json_line(&unnumbered(word, Body::Word {}))
+    json_line(&unnumbered(word, Body::Word { exchange }))
 }
 
 /// A live bar as a line of JSON: as a bar in frames, and its flags are `revised` and `incomplete`.
@@ -144,7 +147,7 @@ pub(super) fn frame_object<'a>(
 }
 
 /// A control frame: it has no header of data.
-fn unnumbered<'a>(kind: &'static str, body: Body) -> FrameJson<'a> {
+fn unnumbered<'a>(kind: &'static str, body: Body<'a>) -> FrameJson<'a> {
     FrameJson {
         kind,
         symbol: None,

@@ -78,14 +78,20 @@ impl FrameTable {
         Some(self.below_header(line, SYMBOL_COLUMNS_MIN))
     }
 
-    /// What is known of the feed from now on.
-    pub fn feed_status(&mut self, status: FeedStatus) -> String {
+    /// What is known of the feed from now on, or of that of one exchange.
+    pub fn feed_status(&mut self, status: FeedStatus, exchange: Option<&str>) -> String {
         let (kind, text) = match status {
             FeedStatus::Stale => {
                 ("stale", "the feed or a link to it is down: not known to be current")
             }
             FeedStatus::Ended => ("ended", "the feed has ended: nothing more comes"),
             FeedStatus::Current => ("current", "the feed is current again"),
+        };
+        let text = match (exchange, status) {
+            (None, _) => text.to_owned(),
+            (Some(name), FeedStatus::Stale) => format!("{name} is away: not known to be current"),
+            (Some(name), FeedStatus::Ended) => format!("{name} has ended: nothing more comes"),
+            (Some(name), FeedStatus::Current) => format!("{name} is current again"),
         };
         let line = self.styled(warning(), &format!("{:12} {kind:<7} {text}", ""));
         self.below_header(line, SYMBOL_COLUMNS_MIN)

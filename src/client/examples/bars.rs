@@ -65,6 +65,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             Some(BarEvent::Stale) => println!("stale: bars may be late"),
             Some(BarEvent::Ended) => println!("the feed has ended: no more bars come"),
             Some(BarEvent::Current) => println!("current again"),
+            Some(BarEvent::Exchange { exchange, status }) => {
+                println!("exchange {exchange}: {status:?}");
+            }
             None => break,
         }
     }

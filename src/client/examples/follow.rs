@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Event::Stale => println!("stale: the feed is not known to be current"),
             Event::Ended => println!("the feed has ended: nothing more comes"),
             Event::Current => println!("current again"),
+            Event::Exchange { exchange, status } => println!("exchange {exchange}: {status:?}"),
             Event::Live { next_seq } => println!("live from seq {next_seq} on"),
             Event::Lost { reason, from_seq, to_seq, missed, .. } => {
                 println!("lost: seq {from_seq} to {to_seq} ({reason:?}), {missed:?} of ours");

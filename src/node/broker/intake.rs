@@ -21,7 +21,7 @@ use crate::node::ConnId;
 use crate::node::session::{Rejection, Seat};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Definition, ErrorCode, FeedStatus, Flags, Frame, Kind, Seq, Session};
+use crate::wire::{Definition, ErrorCode, FeedStates, Flags, Frame, Kind, Seq, Session};
 
 /// The publishing side of one source.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Intake {
     has_stated: bool,
     pub(super) life: PublisherLife,
     /// It says of its last values that they are not known to be current, or has said nothing in this session.
-    says: FeedStatus,
+    says: FeedStates,
     pub(super) frames: u64,
     pub(super) duplicates: u64,
     /// What the publisher sent before the further reactors had room for it; the rest of one read, since
@@ -77,7 +77,7 @@ impl Intake {
             announced_seq: None,
             has_stated: false,
             life: PublisherLife::default(),
-            says: FeedStatus::Stale,
+            says: FeedStates::STALE,
             frames: 0,
             duplicates: 0,
             waiting: VecDeque::new(),
@@ -176,7 +176,7 @@ impl Intake {
         self.tell_epoch(source, further_reactors, is_new, void_from);
         let displaced = self.seat.take(conn);
         self.life = PublisherLife::new(now);
-        self.says = FeedStatus::Stale;
+        self.says = FeedStates::STALE;
         self.note_publisher(source, further_reactors);
         SessionStart { displaced, void_from, is_new_epoch }
     }
@@ -240,7 +240,7 @@ impl Intake {
     }
 
     /// The publisher says what is known of its last values.
-    pub(super) fn note_says(&mut self, says: FeedStatus) {
+    pub(super) fn note_says(&mut self, says: FeedStates) {
         self.says = says;
     }
 
@@ -252,12 +252,12 @@ impl Intake {
         further_reactors: &mut FurtherReactors,
     ) {
         let has_publisher = self.publisher().is_some();
-        let status = if self.life.is_silent() { FeedStatus::Stale } else { self.says };
+        let states = if self.life.is_silent() { FeedStates::STALE } else { self.says };
         // What it announces to jump over does not come.
         let at = source.wanted_seq().max(self.announced_seq);
         let is_behind = Seq::number(at) < source.publisher_seq;
         let is_catching_up = has_publisher && is_behind && !is_planted(Bug::ConfirmWhileCatchingUp);
-        let state = PublisherState { has_publisher, status, is_catching_up };
+        let state = PublisherState { has_publisher, states, is_catching_up };
         if source.note_publisher(state) {
             let at_seq = source.bounds().1;
             further_reactors.notify(self.number, at_seq, || SourceChange::Publisher(state));

@@ -339,7 +339,7 @@ impl Service for Broker {
             let gaps: u64 = gaps.map(|gaps| gaps.load(Ordering::Relaxed)).sum();
             let prefix = format!("source.{number}");
             status.metric(format!("{prefix}.publisher_up"), i64::from(source.has_publisher));
-            let is_stale = source.announced() == FeedStatus::Stale;
+            let is_stale = source.announced().states.all == FeedStatus::Stale;
             status.metric(format!("{prefix}.stale"), i64::from(is_stale));
             status.metric(format!("{prefix}.epoch"), source.epoch);
             if source.feed != 0 {

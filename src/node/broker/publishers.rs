@@ -7,7 +7,7 @@ use crate::log::EpochEntry;
 use crate::node::session::{Admission, Rejection};
 use crate::node::{ConnId, Level};
 use crate::time::Now;
-use crate::wire::{ErrorCode, FeedStatus, Flags, Frame, Heartbeat, Kind, Lineage, Session};
+use crate::wire::{ErrorCode, FeedStates, Flags, Frame, Heartbeat, Kind, Lineage, Session};
 
 impl Broker {
     /// A frame from a publisher. While the further reactors have no room for it, it waits,
@@ -176,7 +176,7 @@ impl Broker {
         let Some(source) = self.readers.source_mut(number) else { return };
         intake.life.note_heartbeat(beat);
         if beat.flags.get() & Flags::MORE == 0 {
-            intake.note_says(FeedStatus::of(beat.flags.get()));
+            intake.note_says(FeedStates::of(beat));
         }
         let (mut has_stated, mut is_made_ready) = (false, false);
         if let Some(next_seq) = beat.next_seq() {

@@ -15,16 +15,66 @@ use crate::limits;
 use crate::log::{EpochEntry, Lineage};
 use crate::node::ConnId;
 use crate::time::Mono;
-use crate::wire::{FeedStatus, Flags, Frame, Kind, Seq, Session, U32, U64, padded};
+use crate::wire::{
+    ExchangeSet, FeedStates, FeedStatus, Frame, Kind, Seq, Session, U32, U64, padded,
+};
 
 /// What is known of a source's publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PublisherState {
     pub(super) has_publisher: bool,
     /// What it has said of its last values; stale where it is silent.
-    pub(super) status: FeedStatus,
+    pub(super) states: FeedStates,
     /// It has not sent what it had when it came.
     pub(super) is_catching_up: bool,
+}
+
+/// What readers are told of the last values, and which word of that kind it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announcement {
+    pub(super) states: FeedStates,
+    /// Another one for each change of what is said of single exchanges; 0 = nothing is said of them.
+    version: u16,
+}
+
+/// Which announcement a reader was told, in two bytes: there are many readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told(u16);
+
+impl Told {
+    /// Before the first word a reader takes the feed for current.
+    pub(super) const NOTHING: Told = Told(FeedStatus::Current as u16);
+}
+
+impl Announcement {
+    /// The next one.
+    fn next(self, states: FeedStates) -> Announcement {
+        const VERSIONS: u16 = 1 << 13;
+        let is_of_all = states.stale.is_empty() && states.ended.is_empty();
+        let is_same = (states.stale, states.ended) == (self.states.stale, self.states.ended);
+        let version = match (is_of_all, is_same) {
+            (true, _) => 0,
+            (false, true) => self.version,
+            (false, false) => (self.version + 1).checked_rem(VERSIONS).unwrap_or(0).max(1),
+        };
+        Announcement { states, version }
+    }
+
+    /// The same for a reader that has not been sent all of it: nothing has ended for it.
+    pub(super) fn not_ended(mut self) -> Announcement {
+        if self.states.all == FeedStatus::Ended {
+            self.states.all = FeedStatus::Current;
+        }
+        self.states.ended = ExchangeSet::NONE;
+        self
+    }
+
+    /// What a reader has been told that has been told this.
+    #[inline]
+    pub(super) fn told(&self) -> Told {
+        let has_ended = u16::from(!self.states.ended.is_empty());
+        Told(self.version << 3 | has_ended << 2 | self.states.all as u16)
+    }
 }
 
 /// A source. It outlives its publisher's connections.
@@ -53,7 +103,7 @@ pub(super) struct Source<W> {
     pub(super) turn_start: usize,
     pub(super) gaps_sent: u64,
     /// What is known of the publisher's last values, while there is one.
-    pub(super) status: FeedStatus,
+    pub(super) states: FeedStates,
     pub(super) has_publisher: bool,
     /// The publisher has not sent what it had when it came: nothing here is the present yet.
     pub(super) is_catching_up: bool,
@@ -63,7 +113,7 @@ pub(super) struct Source<W> {
     pub(super) is_ready: bool,
     pub(super) has_updates: bool,
     /// What its readers are told of it; what they were told last, as soon as they take it.
-    announced: FeedStatus,
+    announced: Announcement,
     /// When that changed last.
     announced_at: Option<Mono>,
 }
@@ -84,14 +134,14 @@ impl<W> Default for Source<W> {
             resolving: None,
             turn_start: 0,
             gaps_sent: 0,
-            status: FeedStatus::Current,
+            states: FeedStates::default(),
             has_publisher: false,
             is_catching_up: false,
             has_caught_up: false,
             is_ready: false,
             has_updates: false,
             // Before a publisher comes nothing is current.
-            announced: FeedStatus::Stale,
+            announced: Announcement { states: FeedStates::STALE, version: 0 },
             announced_at: None,
         }
     }
@@ -142,8 +192,8 @@ impl<W> Source<W> {
     }
 
     /// What is known of its last values. Those of a publisher that is away, or catches up, are not known to be current.
-    fn status_now(&self) -> FeedStatus {
-        if self.has_publisher && !self.is_catching_up { self.status } else { FeedStatus::Stale }
+    fn states_now(&self) -> FeedStates {
+        if self.has_publisher && !self.is_catching_up { self.states } else { FeedStates::STALE }
     }
 
     /// Takes note of the publisher: whether it is there, what it says of its last values, and whether it has sent
@@ -151,8 +201,8 @@ impl<W> Source<W> {
     pub(super) fn note_publisher(&mut self, state: PublisherState) -> bool {
         let before = self.publisher_state();
         self.has_caught_up |= before.is_catching_up && !state.is_catching_up;
-        let PublisherState { has_publisher, status, is_catching_up } = state;
-        (self.has_publisher, self.status) = (has_publisher, status);
+        let PublisherState { has_publisher, states, is_catching_up } = state;
+        (self.has_publisher, self.states) = (has_publisher, states);
         self.is_catching_up = is_catching_up;
         before != state
     }
@@ -160,7 +210,7 @@ impl<W> Source<W> {
     fn publisher_state(&self) -> PublisherState {
         PublisherState {
             has_publisher: self.has_publisher,
-            status: self.status,
+            states: self.states,
             is_catching_up: self.is_catching_up,
         }
     }
@@ -177,21 +227,22 @@ impl<W> Source<W> {
         }
     }
 
-    /// The delivery flags of last values in a snapshot.
-    pub(super) fn snapshot_flags(&self) -> u16 {
-        Flags::SNAPSHOT | self.status_now().flags()
+    /// What is known of last values in a snapshot.
+    pub(super) fn snapshot_states(&self) -> FeedStates {
+        self.states_now()
     }
 
     /// What its readers are told of it.
-    pub(super) fn announced(&self) -> FeedStatus {
+    pub(super) fn announced(&self) -> Announcement {
         self.announced
     }
 
     /// When its readers may be told of a change; `None`: there is none.
     pub(super) fn announcement_due(&self) -> Option<Mono> {
-        let is_changed = self.announced != self.status_now();
+        let is_changed = self.announced.states != self.states_now();
         // Whoever was told that nothing more comes has to know before anything does.
-        let is_limited = self.announced != FeedStatus::Ended;
+        let states = self.announced.states;
+        let is_limited = states.all != FeedStatus::Ended && states.ended.is_empty();
         let due = |at: Mono| at + limits::STALE_TOLD_EVERY;
         is_changed.then(|| self.announced_at.filter(|_| is_limited).map(due).unwrap_or_default())
     }
@@ -200,7 +251,7 @@ impl<W> Source<W> {
     pub(super) fn announce(&mut self, now: Mono) -> bool {
         let is_due = self.announcement_due().is_some_and(|due| due <= now);
         if is_due {
-            self.announced = self.status_now();
+            self.announced = self.announced.next(self.states_now());
             self.announced_at = Some(now);
         }
         is_due

@@ -20,10 +20,10 @@ use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
     ErrorCode, FRAME_BYTES, FeedStatus, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentIndex,
-    Mode, Seq, Session, SnapshotEnd, Subscribe, Subscribed, U16, U32, U64,
+    Mode, Seq, Session, SnapshotEnd, Subscribe, Subscribed, U32, U64,
 };
 
-use super::source::Source;
+use super::source::{Announcement, Source, Told};
 use super::{MARKET_SOURCE, SNAPSHOT};
 
 /// Where the bytes are that a subscriber is sent next.
@@ -119,7 +119,7 @@ pub(crate) struct Subscriber {
     /// conflated batches.
     is_bulk: bool,
     /// What its last heartbeat said of the feed. Before the first one it takes the feed for current.
-    told: FeedStatus,
+    told: Told,
     /// Where its address is counted.
     bucket: Option<u8>,
     interest: Option<InterestId>,
@@ -145,7 +145,7 @@ impl Default for Subscriber {
             expects_seq: 0,
             is_due: false,
             is_bulk: true,
-            told: FeedStatus::Current,
+            told: Told::NOTHING,
             bucket: None,
             interest: None,
             place: 0,
@@ -349,7 +349,7 @@ impl Subscriber {
         piece: &mut Piece,
     ) -> Next {
         let is_live = matches!(self.state, SubscriberState::Live);
-        if (!is_live || self.told != source.announced())
+        if (!is_live || self.told != source.announced().told())
             && let Some(next) = self.fill_ahead(source, out, piece)
         {
             return next;

@@ -94,7 +94,7 @@ impl<S: Storage> Sequencer<S> {
 
     /// Fills the empty outbox of a connection that streams something.
     pub(super) fn refill(&mut self, now: Now, conn: ConnId) {
-        let provenance = self.feed_status(now).flags();
+        let states = self.feed_states(now);
         self.scratch.clear();
         match self.connections.peer_mut(conn) {
             Some(SequencerPeer::Follower(index)) => {
@@ -108,7 +108,7 @@ impl<S: Storage> Sequencer<S> {
                 let view = QuoteView {
                     values: self.market.values(),
                     names: self.market.names(),
-                    provenance,
+                    states,
                     uncertain_below: self.market.uncertain_below(),
                     as_of: Seq::new(self.journal.next_seq()),
                     durable_seq: Seq::new(self.journal.durable_seq()),

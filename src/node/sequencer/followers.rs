@@ -35,8 +35,8 @@ use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkClose, UplinkConfig, Upli
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, BreakerAction, FeedStatus, Flags, Frame, Heartbeat, InstrumentIndex, Kind, Role, Seq,
-    Session, U16, U32, U64, padded,
+    Ack, BreakerAction, FeedStates, Flags, Frame, Heartbeat, InstrumentIndex, Kind, Role, Seq,
+    Session, U32, U64, padded,
 };
 
 /// What a follower is sent, once its connection is ready.
@@ -87,7 +87,7 @@ struct Follower {
     durable_seq: Option<Seq>,
     next_heartbeat: Mono,
     /// Whether its last heartbeat said that the last values are current; a shard gets none.
-    reported: Option<FeedStatus>,
+    reported: Option<FeedStates>,
     /// It was asked on this connection to look at core's SESSION once more.
     was_asked: bool,
     /// Why it is not fed, and when it is asked again.
@@ -510,9 +510,8 @@ impl Follower {
         self.announced_seq = Some(start);
         self.passed_seq = start;
         let next_seq = Seq::field(self.announced_seq);
-        let flags = U16::new(self.reported_status().flags());
-        let start = Heartbeat { flags, next_seq, ..Heartbeat::default() };
-        out.push(Frame::seal(start));
+        let start = Heartbeat { next_seq, ..Heartbeat::default() };
+        out.push(Frame::seal(self.reported_states().said_by(start)));
         self.stream = Stream::Frames { position };
     }
 

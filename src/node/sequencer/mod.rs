@@ -42,7 +42,7 @@ use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, BreakerChange, Ended, ErrorCode, FeedStatus, Flags, Frame, Heartbeat, Seq,
+    BreakerAction, BreakerChange, Ended, ErrorCode, FeedStates, Flags, Frame, Heartbeat, Seq,
     Session, U32, U64, padded,
 };
 
@@ -288,8 +288,8 @@ impl<S: Storage> Sequencer<S> {
         for (dial, to, within) in self.followers.dials_due(now) {
             self.connections.dial(dial, to, within);
         }
-        let status = self.feed_status(now);
-        for (conn, frame) in self.followers.heartbeats_due(now, &self.journal, status) {
+        let states = self.feed_states(now);
+        for (conn, frame) in self.followers.heartbeats_due(now, &self.journal, states) {
             self.connections.send_frame(conn, &frame);
         }
         for UplinkClose { conn, text, is_late, .. } in self.followers.closes_due(now) {
@@ -306,8 +306,9 @@ impl<S: Storage> Sequencer<S> {
     }
 
     /// What is known of the last values.
-    fn feed_status(&self, now: Now) -> FeedStatus {
-        self.exchange.feed_status(now, self.upstream_seq)
+    fn feed_states(&self, now: Now) -> FeedStates {
+        let all = self.exchange.feed_status(now, self.upstream_seq);
+        FeedStates { all, ..FeedStates::default() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whether what a subscription delivers is known to be current, and what its caller was told of that.
 
 use super::Event;
-use crate::wire::FeedStatus;
+use crate::wire::{ExchangeNumber, FeedStates, FeedStatus};
 
 /// What is known of the way from the exchange to here.
 #[derive(Debug, Default)]
@@ -9,39 +9,50 @@ pub(super) struct FeedState {
     /// The snapshot has come to its end, once at least. Before that nothing was current.
     was_live: bool,
     /// What the broker says of its feed; stale where there is no broker.
-    broker: FeedStatus,
+    broker: FeedStates,
     /// History is wanted before anything else of the broker, and core does not answer.
     is_history_away: bool,
-    told: FeedStatus,
+    told: FeedStates,
 }
 
 impl FeedState {
     pub(super) fn note_live(&mut self) {
         self.was_live = true;
         // If it is not, the broker says so right behind.
-        self.broker = FeedStatus::Current;
+        self.broker = FeedStates::default();
     }
 
-    pub(super) fn note_broker(&mut self, status: FeedStatus) {
-        self.broker = if self.was_live { status } else { FeedStatus::Current };
+    pub(super) fn note_broker(&mut self, states: FeedStates) {
+        self.broker = if self.was_live { states } else { FeedStates::default() };
     }
 
     pub(super) fn note_history(&mut self, is_away: bool) {
         self.is_history_away = is_away;
     }
 
-    pub(super) fn status(&self) -> FeedStatus {
-        if self.is_history_away { FeedStatus::Stale } else { self.broker }
+    pub(super) fn states(&self) -> FeedStates {
+        if self.is_history_away { FeedStates::STALE } else { self.broker }
     }
 
-    /// What the caller has not been told.
-    pub(super) fn poll(&mut self) -> Option<Event> {
-        let status = self.status();
-        let is_news = std::mem::replace(&mut self.told, status) != status;
-        is_news.then_some(match status {
+    /// What the caller has not been told: of all exchanges together first, then of those that differ from that.
+    pub(super) fn poll(&mut self) -> impl Iterator<Item = Event> {
+        let states = self.states();
+        let before = std::mem::replace(&mut self.told, states);
+        let of_all = (before.all != states.all).then_some(match states.all {
             FeedStatus::Current => Event::Current,
             FeedStatus::Ended => Event::Ended,
             FeedStatus::Stale => Event::Stale,
-        })
+        });
+        // Whoever is told something of all of them takes it for the truth about each.
+        let known = if of_all.is_some() {
+            FeedStates { all: states.all, ..FeedStates::default() }
+        } else {
+            before
+        };
+        let of_some = ExchangeNumber::all().filter_map(move |exchange| {
+            let status = states.of_exchange(exchange);
+            (known.of_exchange(exchange) != status).then_some(Event::Exchange { exchange, status })
+        });
+        of_all.into_iter().chain(of_some)
     }
 }

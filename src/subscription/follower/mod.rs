@@ -24,8 +24,8 @@ use super::Symbols;
 use crate::feed::Pattern;
 use crate::planted::{Bug, is_planted};
 use crate::wire::{
-    Ended, FeedStatus, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentId, Kind, Mode, Seq,
-    SnapshotEnd, Subscribed,
+    Ended, ExchangeNumber, FeedStates, FeedStatus, Flags, Frame, Gap, GapReason, Heartbeat,
+    InstrumentId, Kind, Mode, Seq, SnapshotEnd, Subscribed,
 };
 
 /// What a caller subscribes to.
@@ -74,6 +74,14 @@ pub enum Event {
     /// The feed is current again, after [`Event::Stale`], or goes on, after [`Event::Ended`]. What is missing is not lost by that: it comes, or is
     /// reported.
     Current,
+    /// The same of one exchange, where it differs from what is known of all of them together. A frame says which exchange
+    /// sent it ([`Frame::exchange`]).
+    Exchange {
+        /// Which one.
+        exchange: ExchangeNumber,
+        /// What is known of its last values.
+        status: FeedStatus,
+    },
     /// Frames that this subscription will not get, and why.
     ///
     /// A loss is reported where it lies in the sequence, as soon as it is known. What it cost is often known
@@ -185,7 +193,7 @@ impl Follower {
     /// Whether the feed is known not to be current: the last that was said of it.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.freshness.status() == FeedStatus::Stale
+        self.freshness.states().all == FeedStatus::Stale
     }
 
     /// The next event for the caller. To be emptied after each input: a frame makes a few events at most.
@@ -258,7 +266,7 @@ impl Follower {
             self.handle_heartbeat(Seq::from_field(beat.next_seq));
             // Unasked and asking for nothing: the broker's word about the feed.
             if beat.token.get() == 0 && beat.flags.get() & Flags::MORE == 0 {
-                self.freshness.note_broker(FeedStatus::of(beat.flags.get()));
+                self.freshness.note_broker(FeedStates::of(beat));
                 self.events.extend(self.freshness.poll());
             }
         } else if frame.kind().is_some_and(Kind::is_data) {
@@ -524,7 +532,7 @@ impl Follower {
     /// The connection to the broker is gone: what was asked of history is asked again on the next one.
     pub fn handle_broker_lost(&mut self) {
         self.freshness.note_history(false);
-        self.freshness.note_broker(FeedStatus::Stale);
+        self.freshness.note_broker(FeedStates::STALE);
         self.events.extend(self.freshness.poll());
         self.is_misplaced = false;
         self.history_range = None;

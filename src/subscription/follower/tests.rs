@@ -470,6 +470,27 @@ fn a_stale_feed_is_told_once_and_so_is_a_current_one() {
 }
 
 #[test]
+fn one_sick_exchange_is_told_by_its_number_and_all_of_them_at_once() {
+    use FeedStatus::{Current, Ended, Stale};
+    let mut follower = follower("*", 0, 0);
+    broker(&mut follower, &snapshot_end(5));
+    let number = |number| ExchangeNumber::new(number).unwrap();
+    let is = |all: FeedStatus, stale: u32, ended: u32| {
+        let (flags, stale, ended) = (U16::new(all.flags()), U32::new(stale), U32::new(ended));
+        let (stale_exchanges, ended_exchanges) = (stale, ended);
+        Frame::seal(Heartbeat { flags, stale_exchanges, ended_exchanges, ..Heartbeat::default() })
+    };
+    let of = |exchange, status| Event::Exchange { exchange: number(exchange), status };
+    assert_eq!(broker(&mut follower, &is(Current, 1 << 3, 0)), [of(3, Stale)]);
+    assert!(broker(&mut follower, &is(Current, 1 << 3, 0)).is_empty());
+    assert_eq!(broker(&mut follower, &is(Current, 1 << 3, 1 << 4)), [of(4, Ended)]);
+    assert!(!follower.is_stale(), "others are current");
+    assert_eq!(broker(&mut follower, &is(Stale, 1 << 3, 0)), [Event::Stale]);
+    assert_eq!(broker(&mut follower, &is(Current, 1 << 3, 0)), [Event::Current, of(3, Stale)]);
+    assert_eq!(broker(&mut follower, &is(Current, 0, 0)), [of(3, Current)]);
+}
+
+#[test]
 fn a_lost_broker_makes_the_feed_stale_until_the_next_one_does_not() {
     let mut follower = follower("*", 0, 0);
     follower.handle_broker_lost();

@@ -147,7 +147,11 @@ impl LiveBars {
                 self.from_seq = Some(*next_seq);
                 self.complete_what_is_under_way(now, symbols);
             }
-            Event::Live { .. } | Event::Stale | Event::Ended | Event::Current => {}
+            Event::Live { .. }
+            | Event::Stale
+            | Event::Ended
+            | Event::Current
+            | Event::Exchange { .. } => {}
             Event::Lost { reason: GapReason::Void, from_seq, .. } => self.take_back(*from_seq),
             Event::Lost { instrument, .. } => {
                 for (number, known) in &mut self.instruments {

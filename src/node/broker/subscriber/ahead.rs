@@ -14,9 +14,9 @@ impl Subscriber {
         piece: &mut Piece,
     ) -> Option<Next> {
         if matches!(self.state, SubscriberState::Live) {
-            let status = self.status_here(source);
-            if status != self.told {
-                self.tell(status, out);
+            let announced = self.announced_here(source);
+            if announced.told() != self.told {
+                self.tell(announced, out);
             }
             return (!out.is_empty()).then(|| Next::gathered(out, self.is_bulk));
         }
@@ -75,26 +75,21 @@ impl Subscriber {
     }
 
     /// What this subscriber may be told of the feed: it has not ended for who has not been sent all of it.
-    fn status_here<W: Window>(&self, source: &Source<W>) -> FeedStatus {
+    fn announced_here<W: Window>(&self, source: &Source<W>) -> Announcement {
         let is_behind = source.view().is_some_and(|view| self.cursor < view.next_seq());
-        match source.announced() {
-            FeedStatus::Ended if is_behind => FeedStatus::Current,
-            status => status,
-        }
+        let announced = source.announced();
+        if is_behind { announced.not_ended() } else { announced }
     }
 
     /// Says whether the feed is current, and as every heartbeat where this subscriber is.
-    fn tell(&mut self, status: FeedStatus, out: &mut Vec<Frame>) {
-        self.told = status;
-        let is_stale = status == FeedStatus::Stale;
+    fn tell(&mut self, announced: Announcement, out: &mut Vec<Frame>) {
+        self.told = announced.told();
+        let is_stale = announced.states.all == FeedStatus::Stale;
         if is_planted(if is_stale { Bug::StaleNotTold } else { Bug::LiveAgainNotTold }) {
             return;
         }
-        out.push(Frame::seal(Heartbeat {
-            flags: U16::new(status.flags()),
-            next_seq: U64::new(self.cursor),
-            ..Heartbeat::default()
-        }));
+        let beat = Heartbeat { next_seq: U64::new(self.cursor), ..Heartbeat::default() };
+        out.push(Frame::seal(announced.states.said_by(beat)));
     }
 
     fn confirm<W: Window>(
@@ -137,7 +132,7 @@ impl Subscriber {
         out: &mut Vec<Frame>,
         piece: &mut Piece,
     ) {
-        let (values, value_flags) = (&source.values, source.snapshot_flags());
+        let (values, states) = (&source.values, source.snapshot_states());
         let is_repeated = self.is_repeated;
         let SubscriberState::Snapshot { mut next_index, mut frames, live_from } = self.state else {
             return;
@@ -161,7 +156,8 @@ impl Subscriber {
                         .into_iter()
                         .flatten()
                         .filter(|frame| frame.seq.get() < live_from && interest.wants(frame));
-                    out.extend(wanted.map(|frame| frame.delivered(value_flags)));
+                    let flags = |frame: &Frame| SNAPSHOT | states.of_value(frame).flags();
+                    out.extend(wanted.map(|frame| frame.delivered(flags(frame))));
                 }
                 frames += u32::try_from(out.len() - before).unwrap_or(0);
             }

@@ -506,7 +506,7 @@ fn a_further_reactor_knows_values_that_are_not_of_the_sequence() {
         let source = group.fanouts[0].readers.sources[usize::from(MARKET)].as_ref().unwrap();
         (
             source.values.last(InstrumentIndex::FIRST, Kind::Quote).is_some(),
-            source.snapshot_flags() & Flags::STALE == 0,
+            source.snapshot_states().all == FeedStatus::Current,
         )
     };
     assert_eq!(source(&group), (true, true));

@@ -3,7 +3,7 @@
 use super::{Follower, Market};
 use crate::log::{Log, Storage};
 use crate::planted::{Bug, is_planted};
-use crate::wire::{Ack, Frame, Heartbeat, Seq, Session, U16};
+use crate::wire::{Ack, Frame, Heartbeat, Seq, Session};
 
 impl Follower {
     /// Where the stream of a follower begins that has answered our SESSION; `None`: it holds nothing.
@@ -72,8 +72,8 @@ impl Follower {
         if self.config.shard.is_some() {
             return None;
         }
-        let flags = U16::new(self.reported_status().flags());
         let next_seq = Seq::field(frame.seq());
-        Some(Frame::seal(Heartbeat { flags, next_seq, ..Heartbeat::default() }))
+        let notice = Heartbeat { next_seq, ..Heartbeat::default() };
+        Some(Frame::seal(self.reported_states().said_by(notice)))
     }
 }

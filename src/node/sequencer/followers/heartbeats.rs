@@ -7,17 +7,16 @@ use crate::log::{Log, Storage};
 use crate::node::ConnId;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{FeedStatus, Frame, Heartbeat, Seq, U16, U32, U64};
+use crate::wire::{FeedStates, Frame, Heartbeat, Seq, U32, U64};
 
 impl Followers {
     /// The answer to one that wants a sign of life: what it was last told of the last values still holds. A shard
     /// hands none out.
     pub(in crate::node::sequencer) fn sign_of_life(&self, now: Now, index: usize) -> Heartbeat {
         let hands_out = |follower: &&Follower| follower.config.shard.is_none();
-        let reported = self.all.get(index).filter(hands_out).map(Follower::reported_status);
-        let flags = U16::new(reported.unwrap_or_default().flags());
+        let reported = self.all.get(index).filter(hands_out).map(Follower::reported_states);
         let (token, sent_at) = (U32::new(Heartbeat::LIFE_TOKEN), U64::new(now.wall_ns));
-        Heartbeat { flags, token, sent_at, ..Heartbeat::default() }
+        reported.unwrap_or_default().said_by(Heartbeat { token, sent_at, ..Heartbeat::default() })
     }
 
     /// A follower asks whether it has all. Of several questions the last is answered.
@@ -38,9 +37,8 @@ impl Followers {
         &mut self,
         now: Now,
         journal: &Log<S>,
-        status: FeedStatus,
+        states: FeedStates,
     ) -> Vec<(ConnId, Frame)> {
-        let said = U16::new(status.flags());
         let heartbeat = |follower: &mut Follower| {
             // A broker hands last values out: it must know at once whether they are current.
             let hands_out =
@@ -53,14 +51,11 @@ impl Followers {
             let has_all = journal.committed_seq() == journal.next_seq()
                 && follower.position() == Some(journal.committed_position());
             let is_update = follower.config.shard.is_none()
-                && follower.reported != Some(status)
-                && (has_all || status == FeedStatus::Stale);
+                && follower.reported != Some(states)
+                && (has_all || states.is_worse_than(follower.reported_states()));
             if is_update {
-                follower.reported = Some(status);
-                return Some((
-                    conn,
-                    Frame::seal(Heartbeat { flags: said, ..Heartbeat::default() }),
-                ));
+                follower.reported = Some(states);
+                return Some((conn, Frame::seal(states.said_by(Heartbeat::default()))));
             }
             let position = follower.position()?;
             if now.mono < follower.next_heartbeat {
@@ -78,9 +73,8 @@ impl Followers {
             follower.announced_seq = Some(follower.passed_seq);
             let next_seq = Seq::field(follower.announced_seq);
             let sent_at = U64::new(now.wall_ns);
-            let flags = U16::new(follower.reported_status().flags());
-            let heartbeat = Heartbeat { flags, next_seq, sent_at, ..Heartbeat::default() };
-            Some((conn, Frame::seal(heartbeat)))
+            let heartbeat = Heartbeat { next_seq, sent_at, ..Heartbeat::default() };
+            Some((conn, Frame::seal(follower.reported_states().said_by(heartbeat))))
         };
         self.all.iter_mut().filter_map(heartbeat).collect()
     }
@@ -88,8 +82,8 @@ impl Followers {
 
 impl Follower {
     /// What it was last told of the last values; before that nothing is known of them.
-    pub(super) fn reported_status(&self) -> FeedStatus {
-        self.reported.unwrap_or(FeedStatus::Stale)
+    pub(super) fn reported_states(&self) -> FeedStates {
+        self.reported.unwrap_or(FeedStates::STALE)
     }
 
     /// The answer to its question, once its stream has passed all that there was when it asked. It says what was
@@ -99,12 +93,12 @@ impl Follower {
         let is_due =
             |probe: &mut Probe| position >= probe.position || is_planted(Bug::AnswerProbeAhead);
         let Probe { token, .. } = self.probe.take_if(is_due)?;
-        let flags = self.reported_status().flags();
-        let (flags, sent_at) = (U16::new(flags), U64::new(now.wall_ns));
+        let sent_at = U64::new(now.wall_ns);
         // A shard also notes how far its part is whole.
         let passed_seq = self.config.shard.map(|_| self.passed_seq);
         self.announced_seq = self.announced_seq.max(passed_seq);
         let next_seq = Seq::field(passed_seq);
-        Some(Frame::seal(Heartbeat { flags, token, next_seq, sent_at, ..Heartbeat::default() }))
+        let answer = Heartbeat { token, next_seq, sent_at, ..Heartbeat::default() };
+        Some(Frame::seal(self.reported_states().said_by(answer)))
     }
 }

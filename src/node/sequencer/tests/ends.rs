@@ -1,6 +1,7 @@
 //! The end of the exchange's feed: neither a live feed nor a sick one.
 
 use super::*;
+use crate::wire::FeedStatus;
 
 fn end(next_seq: u64) -> Frame {
     let (flags, next_seq) = (U16::new(Flags::ENDED), U64::new(next_seq));

@@ -1,7 +1,7 @@
 //! Small promises that a mistake would break in silence.
 
 use super::*;
-use crate::wire::Ack;
+use crate::wire::{Ack, FeedStatus};
 
 const SNAPSHOT: u16 = Flags::SNAPSHOT;
 

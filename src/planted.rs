@@ -79,11 +79,13 @@ pub enum Bug {
     EndBeforeTheEnd,
     TakeAnyFeed,
     UnitsMayChange,
+    SickExchangeNotTold,
+    VenueForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 69] = [
+    pub const ALL: [Bug; 71] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -153,6 +155,8 @@ impl Bug {
         Bug::EndBeforeTheEnd,
         Bug::TakeAnyFeed,
         Bug::UnitsMayChange,
+        Bug::SickExchangeNotTold,
+        Bug::VenueForgotten,
     ];
 }
 

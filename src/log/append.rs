@@ -362,7 +362,7 @@ impl<S: Storage> Log<S> {
     #[inline]
     fn put_event(&mut self, frame: &Frame) -> u64 {
         debug_assert_eq!(frame.check(), Ok(()), "an unsealed frame was appended");
-        let position = self.writer.place_data(frame.seq.get());
+        let position = self.writer.place_data(frame);
         self.segments.write(position, frame);
         position
     }

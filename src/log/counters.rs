@@ -2,7 +2,7 @@
 //! counters. Appending and recovery both go through it, so they cannot disagree.
 
 use super::mark::{Mark, Reason};
-use crate::wire::{Gap, U64};
+use crate::wire::{ExchangeNumber, Frame, Gap, U64};
 
 /// Which seq may follow which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub enum Sequence {
 /// How appended frames move the upstream position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamRule {
-    /// Upstream has numbers of its own, and each appended frame consumes one unless it is local.
+    /// Upstream has numbers of its own, and each appended frame consumes one unless it is local, or of an exchange with another
+    /// number than 0.
     CountAppended,
     /// The frame's own seq is upstream's: what is wanted next is the one after it.
     FollowSeq,
@@ -65,10 +66,12 @@ impl Counters {
 
     /// Moves past a data frame that [`Counters::accepts`].
     #[inline]
-    pub(super) fn apply_data(&mut self, seq: u64, rules: Rules) {
-        self.next_seq = seq.saturating_add(1);
+    pub(super) fn apply_data(&mut self, frame: &Frame, rules: Rules) {
+        self.next_seq = frame.seq.get().saturating_add(1);
         match rules.upstream {
             UpstreamRule::CountAppended if self.local_next => {}
+            // It is a number of another exchange than the one that marks count for.
+            UpstreamRule::CountAppended if frame.exchange() != ExchangeNumber::FIRST => {}
             UpstreamRule::CountAppended => {
                 self.upstream_seq = self.upstream_seq.saturating_add(1);
             }
@@ -78,13 +81,13 @@ impl Counters {
     }
 
     /// Moves past a data frame behind a damaged range, whose frames are taken to be upstream's.
-    pub(super) fn apply_data_after_damage(&mut self, seq: u64, rules: Rules) {
+    pub(super) fn apply_data_after_damage(&mut self, frame: &Frame, rules: Rules) {
         if rules.upstream == UpstreamRule::CountAppended {
-            let lost = seq.saturating_sub(self.next_seq);
+            let lost = frame.seq.get().saturating_sub(self.next_seq);
             self.upstream_seq = self.upstream_seq.saturating_add(lost);
         }
         self.local_next = false;
-        self.apply_data(seq, rules);
+        self.apply_data(frame, rules);
     }
 
     /// Whether a hole may stand here. In a journal it takes the place of the frames that nobody has any more; in
@@ -167,11 +170,14 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Quote, U16};
 
     fn behind(upstream: UpstreamRule, local_next: bool, seq: u64) -> Counters {
         let mut counters =
             Counters { next_seq: 5, upstream_seq: 50, local_next, ..Counters::FRESH };
-        counters.apply_data_after_damage(seq, Rules { sequence: Sequence::Increasing, upstream });
+        let frame = Frame::seal(Quote { seq: U64::new(seq), ..Quote::default() });
+        let rules = Rules { sequence: Sequence::Increasing, upstream };
+        counters.apply_data_after_damage(&frame, rules);
         counters
     }
 
@@ -185,6 +191,19 @@ mod tests {
         // The Local mark was about one of those that are lost.
         assert_eq!(behind(UpstreamRule::CountAppended, true, 8).upstream_seq, 54);
         assert!(!behind(UpstreamRule::CountAppended, true, 8).local_next);
+    }
+
+    #[test]
+    fn a_frame_of_another_exchange_consumes_no_number_of_this_one() {
+        let rules = Rules { sequence: Sequence::Contiguous, upstream: UpstreamRule::CountAppended };
+        let counted = |number: u16| {
+            let flags = U16::new(ExchangeNumber::new(number).unwrap().flags());
+            let mut counters = Counters { next_seq: 5, upstream_seq: 50, ..Counters::FRESH };
+            let frame = Frame::seal(Quote { flags, seq: U64::new(5), ..Quote::default() });
+            counters.apply_data(&frame, rules);
+            (counters.next_seq, counters.upstream_seq)
+        };
+        assert_eq!((counted(0), counted(1), counted(31)), ((6, 51), (6, 50), (6, 50)));
     }
 
     /// The Local mark was about one of the frames that the hole stands for.

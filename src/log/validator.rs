@@ -91,10 +91,10 @@ impl RecordValidator {
                 if is_first_of_segment {
                     false
                 } else if self.lost && seq >= self.counters.next_seq && seq != u64::MAX {
-                    self.counters.apply_data_after_damage(seq, rules);
+                    self.counters.apply_data_after_damage(frame, rules);
                     true
                 } else if !self.lost && self.counters.accepts(seq, rules) {
-                    self.counters.apply_data(seq, rules);
+                    self.counters.apply_data(frame, rules);
                     true
                 } else {
                     false

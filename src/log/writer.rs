@@ -85,8 +85,8 @@ impl Writer {
 
     /// Places a data frame of a seq that it accepts.
     #[inline]
-    pub(super) fn place_data(&mut self, seq: u64) -> u64 {
-        self.counters.apply_data(seq, self.rules);
+    pub(super) fn place_data(&mut self, frame: &Frame) -> u64 {
+        self.counters.apply_data(frame, self.rules);
         self.place()
     }
 

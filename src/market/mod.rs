@@ -10,6 +10,7 @@ pub mod quantity;
 pub mod summary;
 pub mod synthetic;
 pub mod tape;
+pub mod venue;
 
 pub use instrument::{Instrument, Instruments, TableFull, exchange_id};
 pub use price::{DecimalMark, Price, PriceError};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::limits;
+use crate::log::ExchangePlaces;
 use crate::log::mark::{is_statement, is_uncertain};
 use crate::wire::{Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Symbol, U16};
 
@@ -19,6 +20,8 @@ pub(super) struct Known {
     frames: BTreeMap<(InstrumentIndex, u8), (Frame, bool)>,
     /// Frames that nobody has, of which each may have been a definition.
     lost: usize,
+    /// How far the frames go in the feeds of exchanges.
+    places: ExchangePlaces,
 }
 
 impl Known {
@@ -28,6 +31,7 @@ impl Known {
         if index.place() >= limits::INSTRUMENTS_MAX {
             return;
         }
+        self.places.read(frame);
         let mut plain = *frame;
         plain.flags = U16::new(frame.flags.get() & !(Flags::SNAPSHOT | Flags::STALE));
         plain.renew_crc();
@@ -42,6 +46,7 @@ impl Known {
     /// So many frames are lost: no value is known to be the last.
     pub(super) fn note_lost(&mut self, count: u64) {
         self.lost = self.lost.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
+        self.places.lose(count);
         for ((_, kind), (_, is_uncertain)) in &mut self.frames {
             *is_uncertain |= *kind != Kind::Definition as u8;
         }
@@ -58,6 +63,7 @@ impl Known {
     /// What the head of a journal's segment states.
     pub(super) fn statements(&self) -> Vec<Frame> {
         let stated = self.frames.values().map(|(frame, is_uncertain)| {
+            let frame = self.places.stated(frame);
             frame.delivered(if *is_uncertain { Flags::STALE } else { 0 })
         });
         let last = self.frames.keys().map(|(index, _)| index.place()).max();

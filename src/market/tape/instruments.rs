@@ -185,7 +185,7 @@ fn qualified(
 
 /// A symbol that stands for a name which is none. It ends with a hash of the whole name, so that the same name has the same
 /// symbol in every tape, and another one that looks alike has not.
-pub(super) fn substitute(name: &str) -> Symbol {
+pub(in crate::market) fn substitute(name: &str) -> Symbol {
     let hash = fnv1a_64(FNV_BASIS, name.as_bytes());
     fitted(name, &format!("~{:08x}", hash >> 32))
 }

@@ -29,6 +29,7 @@ use crate::time::nanos;
 use crate::wire::{InstrumentIndex, Symbol};
 
 pub use event::{TapeBody, TapeEvent};
+pub(super) use instruments::substitute;
 pub use instruments::{TapeInstrument, TapeInstruments, Venue};
 pub use merge::Align;
 pub use schedule::{RECORDED, Schedule, ScheduleError};

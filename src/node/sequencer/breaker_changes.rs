@@ -9,14 +9,13 @@
 //!   feed flows meanwhile. A line for each change would hide what matters. So the first is a line, and those that
 //!   follow are summed up once in [`limits::BREAKER_CHANGES_LOG_EVERY`]. The topic has each.
 
-use super::exchange::REQUEST_BREAKER;
 use super::{Sequencer, SequencerPeer};
 use crate::breaker::{Reason, State, Transition};
 use crate::limits;
 use crate::log::Storage;
 use crate::node::{ConnId, Level, breaker_change};
 use crate::time::{Mono, Now};
-use crate::wire::{BreakerChange, Decimals, Frame};
+use crate::wire::BreakerChange;
 
 /// The changes of the breaker of requests that the log has not told.
 #[derive(Debug, Default)]
@@ -26,9 +25,6 @@ pub(super) struct RequestChanges {
     told_at: Option<Mono>,
 }
 
-/// Breaker changes have neither prices nor quantities.
-const NO_DECIMALS: Decimals = Decimals { price: 0, quantity: 0 };
-
 impl RequestChanges {
     fn is_due(&self, now: Now) -> bool {
         let is_long_ago = |at: Mono| now.mono.since(at) >= limits::BREAKER_CHANGES_LOG_EVERY;
@@ -36,7 +32,7 @@ impl RequestChanges {
     }
 
     /// Takes note of a change. Whether it has a line of its own.
-    fn note(&mut self, now: Now) -> bool {
+    pub(super) fn note(&mut self, now: Now) -> bool {
         let is_told = self.untold == 0 && self.is_due(now);
         if is_told {
             self.told_at = Some(now.mono);
@@ -61,23 +57,37 @@ const BREAKER_TOPIC: &str = "$sys.breaker";
 impl<S: Storage> Sequencer<S> {
     /// A breaker of ours changed its state: a line, and a frame on the system topic.
     pub(super) fn report_transition(&mut self, now: Now, name: &str, change: Transition) {
-        let text = format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason);
+        self.connections.log(Level::Warn, transition_text(name, change));
+        self.publish_change(now, breaker_change(name, change));
+    }
+
+    /// The breaker of requests to an exchange did.
+    pub(super) fn report_request_transition(
+        &mut self,
+        now: Now,
+        index: usize,
+        name: &str,
+        change: Transition,
+    ) {
         // What an operator does is always said.
-        let is_ordered = change.reason >= Reason::OperatorForcedOpen;
-        if name != REQUEST_BREAKER || is_ordered {
-            self.connections.log(Level::Warn, text);
-        } else if self.reports.of_requests.note(now) {
+        if change.reason >= Reason::OperatorForcedOpen {
+            return self.report_transition(now, name, change);
+        }
+        if self.exchanges[index].request_changes.note(now) {
+            let text = transition_text(name, change);
             self.connections.log(Level::Info, format!("{text}; the feed is not concerned"));
         }
         self.publish_change(now, breaker_change(name, change));
     }
 
-    /// Says how often the breaker of requests has changed, once a minute at most.
+    /// Says how often each breaker of requests has changed, once a minute at most.
     pub(super) fn sum_up_request_changes(&mut self, now: Now) {
-        if let Some(count) = self.reports.of_requests.poll(now) {
+        for exchange in &mut self.exchanges {
+            let Some(count) = exchange.request_changes.poll(now) else { continue };
             let text = format!(
-                "breaker {REQUEST_BREAKER}: {count} more changes since the last line about it: the exchange refuses \
-                 requests or is late; the feed is not concerned"
+                "breaker {}: {count} more changes since the last line about it: the exchange refuses \
+                 requests or is late; the feed is not concerned",
+                exchange.request_breaker()
             );
             self.connections.log(Level::Info, text);
         }
@@ -113,19 +123,14 @@ impl<S: Storage> Sequencer<S> {
             Ok(symbol) => symbol,
             Err(_) => return,
         };
-        if let Some(definition) =
-            self.market.define_local(topic, NO_DECIMALS, self.journal.next_seq(), now)
-            && self.append_local(&definition).is_err()
-        {
-            self.local_dropped += 1;
-        }
-        let Some(instrument) = self.market.instrument_of(&topic) else { return };
-        let frame = Frame::seal(change);
-        let frame = self.market.stamp_local(now, frame, instrument, self.journal.next_seq());
-        if self.append_local(&frame).is_err() {
+        if self.publish_on(now, topic, change).is_err() {
             self.local_dropped += 1;
         }
     }
+}
+
+fn transition_text(name: &str, change: Transition) -> String {
+    format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::exchanges::EXCHANGE_DIAL;
 use super::*;
 use crate::breaker::{self, Reason, State};
 use crate::limits;

@@ -15,6 +15,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::breaker_changes::RequestChanges;
 use super::{ConnId, DialFailure, ExchangeConfig, SequencerConfig};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
 use crate::node::session::Status;
@@ -23,13 +24,17 @@ use crate::node::{CloseReason, apply_operator_action, describe_breaker};
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, FeedStatus, Flags, Frame, Heartbeat, Kind, Refusal, Resume, Role, Seq, Session,
-    U16, U32, U64, padded,
+    BreakerAction, ExchangeNumber, FeedStatus, Flags, Frame, Heartbeat, Kind, Refusal, Resume,
+    Role, Seq, Session, U16, U32, U64, padded,
 };
 
-/// The names under which the two breakers are known to operators.
-const SESSION_BREAKER: &str = "core.exchange";
-pub(super) const REQUEST_BREAKER: &str = "core.requests";
+/// The names under which the two breakers of an exchange are known to operators: of its sessions and of its requests.
+fn breaker_names(exchange: &str) -> (String, String) {
+    match exchange {
+        ExchangeConfig::NAMELESS => ("core.exchange".to_owned(), "core.requests".to_owned()),
+        name => (format!("core.{name}"), format!("core.{name}.req")),
+    }
+}
 
 /// What a control frame of the exchange means to the sequencer.
 pub(super) enum ExchangeEvent {
@@ -70,6 +75,18 @@ struct Request {
 
 #[derive(Debug)]
 pub(super) struct Exchange {
+    name: String,
+    /// What its frames are marked with.
+    number: ExchangeNumber,
+    /// The name of the breaker of its requests.
+    request_breaker: String,
+    /// Its next number. Ahead of the journal's own count by the frames that were taken in but not journaled, such as
+    /// definitions that are known already.
+    pub(super) upstream_seq: Seq,
+    /// Its place is to be said in the journal before anything else of it is: the journal may have lost frames of it.
+    pub(super) is_place_uncertain: bool,
+    /// The changes of the breaker of its requests that the log has not told.
+    pub(super) request_changes: RequestChanges,
     uplink: Uplink,
     heartbeat: Duration,
     silence_max: Duration,
@@ -100,14 +117,24 @@ impl Exchange {
     pub(super) fn new(
         exchange: &ExchangeConfig,
         config: &SequencerConfig,
+        (number, upstream_seq): (ExchangeNumber, Seq),
         now: Now,
     ) -> Result<Exchange, ConfigError> {
+        let (session_breaker, request_breaker) = breaker_names(&exchange.name);
+        // Or the waits of all of them would have the same jitter.
+        let seed = config.seed ^ (u64::from(number.get()) << 32);
         Ok(Exchange {
+            name: exchange.name.clone(),
+            number,
+            request_breaker,
+            upstream_seq,
+            is_place_uncertain: false,
+            request_changes: RequestChanges::default(),
             uplink: Uplink::new(UplinkConfig {
-                breaker_name: SESSION_BREAKER.to_owned(),
+                breaker_name: session_breaker,
                 address: exchange.address,
                 breaker: &exchange.breaker,
-                seed: config.seed,
+                seed,
                 on_breaker_open: OnBreakerOpen::Keep,
                 connect_deadline: config.connect_deadline,
                 greeting_deadline: config.request_deadline,
@@ -115,7 +142,7 @@ impl Exchange {
             heartbeat: config.heartbeat,
             silence_max: config.silence_max,
             request_deadline: config.request_deadline,
-            requests: Breaker::new(&exchange.breaker, config.seed ^ 1)?,
+            requests: Breaker::new(&exchange.breaker, seed ^ 1)?,
             request: None,
             next_token: 1,
             next_probe: now.mono,
@@ -137,34 +164,63 @@ impl Exchange {
         self.uplink.conn()
     }
 
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn number(&self) -> ExchangeNumber {
+        self.number
+    }
+
+    /// What the symbols of its instruments begin with; `None`: they have no venue.
+    pub(super) fn venue(&self) -> Option<&str> {
+        (self.number != ExchangeNumber::FIRST).then_some(&*self.name)
+    }
+
+    /// The name of the breaker of its requests.
+    pub(super) fn request_breaker(&self) -> &str {
+        &self.request_breaker
+    }
+
+    /// What log lines call its session.
+    pub(super) fn session_title(&self) -> String {
+        match self.venue() {
+            Some(name) => format!("the session with the exchange {name}"),
+            None => "the exchange session".to_owned(),
+        }
+    }
+
+    /// What log lines call it.
+    pub(super) fn title(&self) -> String {
+        match self.venue() {
+            Some(name) => format!("the exchange {name}"),
+            None => "the exchange".to_owned(),
+        }
+    }
+
     pub(super) fn is_streaming(&self) -> bool {
         self.uplink.ready().is_some()
     }
 
     /// Whether the last values are known to be current: the session stands, nothing is missing, the
     /// exchange was heard lately, and what it had released before the session began has been taken
-    /// in. `upstream_seq` is its next number.
-    pub(super) fn is_live(&self, now: Now, upstream_seq: Seq) -> bool {
+    /// in.
+    pub(super) fn is_live(&self, now: Now) -> bool {
         let silence = now.mono.since(self.last_heard);
         self.is_streaming()
             && !self.is_incomplete
             && silence <= self.silence_max
-            && Some(upstream_seq) >= self.head_seq
+            && Some(self.upstream_seq) >= self.head_seq
     }
 
     /// Connected. The SESSION frame to send says what we have.
-    pub(super) fn handle_open(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        feed: u64,
-        wanted: Seq,
-    ) -> Session {
+    pub(super) fn handle_open(&mut self, now: Now, conn: ConnId, feed: u64) -> Session {
         self.uplink.handle_open(now, conn);
         self.last_heard = now.mono;
         Session {
             role: Role::Consumer as u8,
-            next_seq: Seq::field(Some(wanted)),
+            next_seq: Seq::field(Some(self.upstream_seq)),
             feed: U64::new(feed),
             name: padded("core"),
             ..Session::default()
@@ -309,8 +365,8 @@ impl Exchange {
     }
 
     /// What is known of the last values.
-    pub(super) fn feed_status(&self, now: Now, upstream_seq: Seq) -> FeedStatus {
-        match self.is_live(now, upstream_seq) {
+    pub(super) fn feed_status(&self, now: Now) -> FeedStatus {
+        match self.is_live(now) {
             true if self.has_ended && !is_planted(Bug::EndNotTold) => FeedStatus::Ended,
             true => FeedStatus::Current,
             false => FeedStatus::Stale,
@@ -348,21 +404,15 @@ impl Exchange {
 
     /// Does what an operator wants, if the breaker is one of these two.
     pub(super) fn operate(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
-        if name == REQUEST_BREAKER {
+        if name == self.request_breaker {
             apply_operator_action(&mut self.requests, action, now);
             return true;
         }
         self.uplink.operate(now, name, action)
     }
 
-    /// What to do next, until there is nothing. `wanted` is the exchange's next number;
-    /// `has_room` says whether the journal takes frames.
-    pub(super) fn poll_action(
-        &mut self,
-        now: Now,
-        wanted: Seq,
-        has_room: bool,
-    ) -> Option<ExchangeAction> {
+    /// What to do next, until there is nothing. `has_room` says whether the journal takes frames.
+    pub(super) fn poll_action(&mut self, now: Now, has_room: bool) -> Option<ExchangeAction> {
         self.has_room = has_room;
         if let (Some(why), Some(conn)) = (self.give_up.take(), self.conn()) {
             self.uplink.abandon();
@@ -380,7 +430,7 @@ impl Exchange {
         }
         let conn = self.uplink.ready().filter(|_| self.request.is_none())?;
         if self.is_incomplete {
-            return self.request_resume(now, conn, wanted);
+            return self.request_resume(now, conn);
         }
         if now.mono >= self.next_probe {
             return self.request_heartbeat(now, conn);
@@ -388,7 +438,7 @@ impl Exchange {
         None
     }
 
-    fn request_resume(&mut self, now: Now, conn: ConnId, wanted: Seq) -> Option<ExchangeAction> {
+    fn request_resume(&mut self, now: Now, conn: ConnId) -> Option<ExchangeAction> {
         let Ok(permit) = self.requests.try_acquire(now.mono) else {
             // A new session resumes by sequence too, and is guarded by the other breaker.
             self.uplink.abandon();
@@ -399,7 +449,7 @@ impl Exchange {
         };
         self.resumes += 1;
         let token = self.begin(now, permit, true);
-        let (id, next_seq) = (U32::new(token), Seq::field(Some(wanted)));
+        let (id, next_seq) = (U32::new(token), Seq::field(Some(self.upstream_seq)));
         Some(ExchangeAction::Send(conn, Frame::seal(Resume { id, next_seq, ..Resume::default() })))
     }
 
@@ -423,9 +473,15 @@ impl Exchange {
         token
     }
 
-    pub(super) fn poll_transition(&mut self) -> Option<(&'static str, Transition)> {
-        let of_session = self.uplink.poll_transition().map(|(_, change)| (SESSION_BREAKER, change));
-        of_session.or_else(|| self.requests.poll_transition().map(|c| (REQUEST_BREAKER, c)))
+    /// A change of one of its breakers, by name; and whether it is that of the requests.
+    pub(super) fn poll_transition(&mut self) -> Option<(String, Transition, bool)> {
+        let of_session =
+            self.uplink.poll_transition().map(|(name, it)| (name.to_owned(), it, false));
+        let of_requests = || {
+            let change = self.requests.poll_transition()?;
+            Some((self.request_breaker.clone(), change, true))
+        };
+        of_session.or_else(of_requests)
     }
 
     #[cfg(test)]
@@ -467,23 +523,33 @@ impl Exchange {
         [of_uplink, of_stream, of_request, of_breakers].into_iter().flatten().min()
     }
 
-    pub(super) fn describe(&self, now: Now, upstream_seq: Seq, status: &mut Status) {
+    pub(super) fn describe(&self, now: Now, status: &mut Status) {
         let phase = match self.uplink.state() {
-            "ready" if self.feed_status(now, upstream_seq) == FeedStatus::Current => "live",
-            "ready" if self.is_live(now, upstream_seq) => "ended",
+            "ready" if self.feed_status(now) == FeedStatus::Current => "live",
+            "ready" if self.is_live(now) => "ended",
             "ready" if now.mono.since(self.last_heard) > self.silence_max => "silent",
             "ready" => "behind",
             _ if self.is_other_feed => "another feed",
             other => other,
         };
-        status.text("exchange", phase);
+        let prefix = match self.venue() {
+            Some(name) => format!("exchange.{name}"),
+            None => "exchange".to_owned(),
+        };
+        status.text(prefix.clone(), phase);
         let age_ms = |at: Mono| i64::try_from(now.mono.since(at).as_millis()).unwrap_or(i64::MAX);
-        status.metric("exchange.silent_ms", age_ms(self.last_heard));
-        status.metric("exchange.last_event_ms", self.last_event.map_or(-1, age_ms));
-        status.metric("exchange.sessions", self.sessions);
-        status.metric("exchange.resumes", self.resumes);
-        status.metric("exchange.duplicates", self.duplicates);
+        let mut figure = |key: &str, value: i64| status.metric(format!("{prefix}.{key}"), value);
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        figure("silent_ms", age_ms(self.last_heard));
+        figure("last_event_ms", self.last_event.map_or(-1, age_ms));
+        figure("sessions", count(self.sessions));
+        figure("resumes", count(self.resumes));
+        figure("duplicates", count(self.duplicates));
+        if self.venue().is_some() {
+            figure("number", self.number.get().into());
+            figure("upstream_seq", count(self.upstream_seq.get()));
+        }
         self.uplink.describe(now, status);
-        describe_breaker(REQUEST_BREAKER, &self.requests, now, status);
+        describe_breaker(&self.request_breaker, &self.requests, now, status);
     }
 }

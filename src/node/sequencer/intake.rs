@@ -14,9 +14,12 @@ use super::exchange::ExchangeEvent;
 use super::{ConnId, Level, Sequencer};
 use crate::log::{AppendError, LogEntry, Storage};
 use crate::market::tape::RECORDED;
+use crate::market::venue::symbol_at;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Definition, ErrorCode, Flags, Frame, Heartbeat, Kind, Seq};
+use crate::wire::{
+    Definition, ErrorCode, ExchangeNumber, Flags, Frame, Heartbeat, Kind, Seq, Symbol,
+};
 
 /// What core says to an exchange that offers another recording.
 const OTHER_FEED: &str = "another feed than the journal holds";
@@ -24,10 +27,19 @@ const OTHER_FEED: &str = "another feed than the journal holds";
 pub const OTHER_FEED_REMEDY: &str = "another feed than the journal holds, and one of both is a recording. Store it behind with \
      --append, or choose another --data-dir";
 
+/// What core says to an exchange that sends what none of them may.
+const NOT_MARKETS: &str = "system kinds, or symbols that begin with $";
+
 impl<S: Storage> Sequencer<S> {
-    pub(super) fn handle_exchange_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+    pub(super) fn handle_exchange_frame(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        index: usize,
+        frame: &Frame,
+    ) {
         if frame.kind().is_some_and(Kind::is_data) {
-            self.handle_market_frame(now, conn, frame);
+            self.handle_market_frame(now, conn, index, frame);
             return;
         }
         if let Some(beat) = frame.view::<Heartbeat>()
@@ -36,38 +48,41 @@ impl<S: Storage> Sequencer<S> {
             let beat = *beat;
             self.connections.answer_heartbeat(now, conn, &beat, None);
         }
-        match self.exchange.handle_control(now, frame) {
+        match self.exchanges[index].handle_control(now, frame) {
             ExchangeEvent::Ok => {}
             ExchangeEvent::Close(text) => self.connections.refuse_frame(conn, frame, text),
             ExchangeEvent::Start { feed, next_seq, continued } => {
-                self.start_feed(now, conn, (feed, next_seq), continued);
+                self.start_feed(now, conn, index, (feed, next_seq), continued);
             }
             ExchangeEvent::Resumed { next_seq } => {
-                if let Some(next_seq) = self.beyond_wanted(next_seq) {
-                    self.skip_to(now, self.journal.upstream().0, next_seq);
+                if let Some(next_seq) = self.beyond_wanted(index, next_seq) {
+                    self.skip_to(now, index, self.place(index).0, next_seq);
                 }
             }
             ExchangeEvent::At { next_seq, is_end } => {
                 // Without this the loss of the last frame before a silence would not be noticed.
-                if let Some(next_seq) = self.beyond_wanted(next_seq)
-                    && self.exchange.is_streaming()
+                if let Some(next_seq) = self.beyond_wanted(index, next_seq)
+                    && self.exchanges[index].is_streaming()
                 {
-                    self.exchange.raise_head(next_seq);
-                    self.exchange.note_missing();
+                    self.exchanges[index].raise_head(next_seq);
+                    self.exchanges[index].note_missing();
                 }
-                let has_all = next_seq == Some(self.upstream_seq);
-                if has_all && self.exchange.note_end(is_end) {
-                    let text =
-                        "the exchange's feed has ended, and all of it is here: nothing more comes";
-                    self.connections.log(Level::Info, text.to_owned());
+                let exchange = &mut self.exchanges[index];
+                let has_all = next_seq == Some(exchange.upstream_seq);
+                if has_all && exchange.note_end(is_end) {
+                    let text = format!(
+                        "{}'s feed has ended, and all of it is here: nothing more comes",
+                        exchange.title()
+                    );
+                    self.connections.log(Level::Info, text);
                 }
             }
         }
     }
 
     /// The place, when it is beyond the one that is wanted from the exchange.
-    fn beyond_wanted(&self, place: Option<Seq>) -> Option<Seq> {
-        place.filter(|place| *place > self.upstream_seq)
+    fn beyond_wanted(&self, index: usize, place: Option<Seq>) -> Option<Seq> {
+        place.filter(|place| *place > self.exchanges[index].upstream_seq)
     }
 
     /// The exchange has said which feed it offers and where it starts, and, if it is more of the feed that was followed
@@ -79,131 +94,155 @@ impl<S: Storage> Sequencer<S> {
         &mut self,
         now: Now,
         conn: ConnId,
+        index: usize,
         (feed, next_seq): (u64, Seq),
         continued: Option<Seq>,
     ) {
-        let known = self.journal.upstream().0;
+        let known = self.place(index).0;
         let is_other = known != 0 && feed != known;
         if is_other && let Some(place) = continued {
-            if let Err(error) = self.journal.set_upstream(feed, place.get(), now) {
-                self.hold_back(error);
-                self.exchange.abandon("the journal has no room for the exchange's new place");
+            if let Err(error) = self.set_place(now, index, feed, place.get()) {
+                self.hold_back(index, error);
+                let text = "the journal has no room for the exchange's new place";
+                self.exchanges[index].abandon(text);
                 return;
             }
-            (self.upstream_seq, self.has_updates) = (place, true);
-            let text = "the exchange's feed is more of the one that the journal holds";
-            self.connections.log(Level::Info, text.to_owned());
+            (self.exchanges[index].upstream_seq, self.has_updates) = (place, true);
+            let title = self.exchanges[index].title();
+            let text = format!("{title}'s feed is more of the one that the journal holds");
+            self.connections.log(Level::Info, text);
         } else if is_other
             && !self.appends
             && (feed | known) & RECORDED != 0
             && !is_planted(Bug::TakeAnyFeed)
         {
-            if self.exchange.judge_feed(now, false) {
-                let text = format!("nothing is taken in: the exchange offers {OTHER_FEED_REMEDY}");
+            if self.exchanges[index].judge_feed(now, false) {
+                let title = self.exchanges[index].title();
+                let text = format!("nothing is taken in: {title} offers {OTHER_FEED_REMEDY}");
                 self.connections.log(Level::Error, text);
             }
             self.connections.refuse(conn, ErrorCode::Unexpected, OTHER_FEED);
             return;
         }
-        self.exchange.judge_feed(now, true);
-        self.market.forget_exchange_instruments();
-        if self.journal.upstream().0 != feed || next_seq > self.upstream_seq {
-            self.skip_to(now, feed, next_seq);
+        self.exchanges[index].judge_feed(now, true);
+        self.market.forget_exchange_instruments(index);
+        let upstream_seq = self.exchanges[index].upstream_seq;
+        if self.place(index).0 != feed || next_seq > upstream_seq {
+            self.skip_to(now, index, feed, next_seq);
+        } else if self.exchanges[index].is_place_uncertain
+            && let Err(error) = self.set_place(now, index, feed, upstream_seq.get())
+        {
+            self.hold_back(index, error);
         }
-        if next_seq < self.upstream_seq {
+        let exchange = &mut self.exchanges[index];
+        if next_seq < exchange.upstream_seq {
             // It goes back over what is here already: nothing of it is news before it is past that.
-            self.exchange.raise_head(self.upstream_seq.next());
+            exchange.raise_head(exchange.upstream_seq.next());
         }
-        let text = format!("exchange session established, feed {feed:016x} from {next_seq}");
+        let title = exchange.session_title();
+        let text = format!("{title} established, feed {feed:016x} from {next_seq}");
         self.connections.log(Level::Info, text);
     }
 
     /// What was wanted is not to be had: goes on at `next_seq`, and says so in the next frames.
-    pub(super) fn skip_to(&mut self, now: Now, feed: u64, next_seq: Seq) {
-        let (known_feed, wanted) = (self.journal.upstream().0, self.upstream_seq);
-        if let Err(error) = self.journal.set_upstream(feed, next_seq.get(), now) {
+    pub(super) fn skip_to(&mut self, now: Now, index: usize, feed: u64, next_seq: Seq) {
+        let (known_feed, wanted) = (self.place(index).0, self.exchanges[index].upstream_seq);
+        if let Err(error) = self.set_place(now, index, feed, next_seq.get()) {
             // With the old place on record the frames of this session would be taken for others.
-            self.hold_back(error);
-            self.exchange.abandon("the journal has no room for the exchange's new place");
+            self.hold_back(index, error);
+            self.exchanges[index].abandon("the journal has no room for the exchange's new place");
             return;
         }
-        self.upstream_seq = next_seq;
+        self.exchanges[index].upstream_seq = next_seq;
         self.has_updates = true;
         if known_feed != 0 {
+            let title = self.exchanges[index].title();
             let text = if known_feed == feed {
                 let last = Seq::number(next_seq.previous());
-                format!("the exchange no longer has its frames {wanted} to {last}")
+                format!("{title} no longer has its frames {wanted} to {last}")
             } else {
-                "the exchange offers another feed than before".to_owned()
+                format!("{title} offers another feed than before")
             };
             self.connections.log(Level::Warn, text);
-            self.market.note_gap();
+            self.market.note_gap(index);
         }
     }
 
     /// A data frame of the exchange: checks its place, sequences and journals it.
-    pub(super) fn handle_market_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
+    fn handle_market_frame(&mut self, now: Now, conn: ConnId, index: usize, frame: &Frame) {
         if self.is_held_back {
             // What is not taken now is asked for again when there is room. Definitions ahead of the
             // feed come with a session only.
-            self.exchange.note_missing();
+            self.exchanges[index].note_missing();
             if frame.has(Flags::SNAPSHOT) {
-                self.exchange.abandon("the journal has no room for the exchange's instruments");
+                let text = "the journal has no room for the exchange's instruments";
+                self.exchanges[index].abandon(text);
             }
             return;
         }
-        if is_systems(frame) {
-            self.exchange.handle_protocol_error(now);
-            let text = "breaker changes and symbols that begin with $ are the system's own";
-            self.connections.refuse(conn, ErrorCode::Unexpected, text);
-            return;
-        }
+        let named;
+        let frame = if frame.has_exchange() {
+            frame
+        } else {
+            named = match self.named(index, frame) {
+                Ok(named) => named,
+                Err(text) => return self.refuse_market_frame(now, conn, index, text),
+            };
+            &named
+        };
         if self.market.has_other_units(frame) && !is_planted(Bug::UnitsMayChange) {
-            self.exchange.handle_protocol_error(now);
             let text = "an instrument's quantities keep their units";
-            self.connections.refuse(conn, ErrorCode::Unexpected, text);
-            return;
+            return self.refuse_market_frame(now, conn, index, text);
         }
         if frame.has(Flags::SNAPSHOT) {
-            self.meet_instrument(now, frame);
+            self.meet_instrument(now, index, frame);
             return;
         }
-        let (feed, journaled) = self.journal.upstream();
-        let (seq, wanted) = (frame.seq.get(), self.upstream_seq.get());
-        if !self.exchange.is_streaming() || seq < wanted {
-            self.exchange.duplicates += 1;
+        let exchange = &mut self.exchanges[index];
+        let (seq, wanted) = (frame.seq.get(), exchange.upstream_seq.get());
+        if !exchange.is_streaming() || seq < wanted {
+            exchange.duplicates += 1;
             return;
         }
         if seq > wanted {
-            self.exchange.raise_head(Seq::behind(seq));
-            self.exchange.note_missing();
+            exchange.raise_head(Seq::behind(seq));
+            exchange.note_missing();
             return;
         }
-        let Some(mut sequenced) = self.market.sequence(now, frame, self.journal.next_seq()) else {
-            self.exchange.handle_protocol_error(now);
-            self.connections.refuse(
-                conn,
-                ErrorCode::Unexpected,
-                "frame of an undefined instrument",
-            );
-            return;
-        };
-        if self.market.is_known_definition(&sequenced) {
+        if let Some(definition) = frame.view::<Definition>()
+            && self.market.instrument_of(&definition.symbol).is_some()
+        {
             // It was journaled when the instrument was first seen; only its number is used up.
-            self.upstream_seq = self.upstream_seq.next();
+            self.market.map_exchange_instrument(index, definition);
+            exchange.upstream_seq = exchange.upstream_seq.next();
             return;
         }
+        let (feed, journaled) = self.place(index);
+        // Ahead of the frame, whose place in the sequence may change by it.
+        if journaled != seq
+            && let Err(error) = self.set_place(now, index, feed, seq)
+        {
+            return self.hold_back(index, error);
+        }
+        let next_seq = self.journal.next_seq();
+        let Some(mut sequenced) = self.market.sequence(now, index, frame, next_seq) else {
+            let text = "frame of an undefined instrument";
+            return self.refuse_market_frame(now, conn, index, text);
+        };
         sequenced.renew_crc();
-        let appended = if journaled == seq {
-            self.append(LogEntry::Event(&sequenced))
+        // The journal counts by what stands in the frame, and a definition says no exchange.
+        let is_uncounted =
+            !sequenced.has_exchange() && self.exchanges[index].number() != ExchangeNumber::FIRST;
+        let appended = if is_uncounted {
+            self.append(LogEntry::LocalEvent(&sequenced))
         } else {
-            let upstream_set = self.journal.set_upstream(feed, seq, now);
-            upstream_set.and_then(|()| self.append(LogEntry::Event(&sequenced)))
+            self.append(LogEntry::Event(&sequenced))
         };
         match appended {
             Ok(_) => {
-                self.exchange.note_event(now);
-                self.upstream_seq = self.upstream_seq.next();
+                let exchange = &mut self.exchanges[index];
+                exchange.note_event(now);
+                exchange.upstream_seq = exchange.upstream_seq.next();
                 self.market.note(&sequenced);
                 self.has_updates = true;
             }
@@ -214,28 +253,66 @@ impl<S: Storage> Sequencer<S> {
                     }
                 }
                 self.market.take_back(&sequenced);
-                self.hold_back(error);
+                self.hold_back(index, error);
             }
         }
     }
 
-    /// A definition ahead of the feed: gives a new instrument its number here. The feed may start
-    /// behind the place where the exchange defined it.
-    pub(super) fn meet_instrument(&mut self, now: Now, frame: &Frame) {
-        let Some(definition) = frame.view::<Definition>() else { return };
-        let (symbol, decimals) = (definition.symbol, definition.decimals());
-        let seq = self.journal.next_seq();
-        if let Some(local) = self.market.define_local(symbol, decimals, seq, now)
-            && let Err(error) = self.append_local(&local)
-        {
-            self.hold_back(error);
-            self.exchange.abandon("the journal has no room for the exchange's instruments");
-            return;
-        }
-        self.market.map_exchange_instrument(definition);
+    fn refuse_market_frame(&mut self, now: Now, conn: ConnId, index: usize, text: &str) {
+        self.exchanges[index].handle_protocol_error(now);
+        self.connections.refuse(conn, ErrorCode::Unexpected, text);
     }
 
-    pub(super) fn hold_back(&mut self, error: AppendError) {
+    /// What is neither a quote nor a trade nor a cancellation: a definition under the name that its instrument has here.
+    #[cold]
+    fn named(&mut self, index: usize, frame: &Frame) -> Result<Frame, &'static str> {
+        let venue = self.exchanges[index].venue();
+        let Some(definition) = frame.view::<Definition>() else {
+            use Kind::{BreakerChange, ExchangePlace, Silence};
+            let is_systems = matches!(frame.kind(), Some(BreakerChange | ExchangePlace | Silence));
+            // Who counts by what stands in a frame cannot count what does not say its exchange.
+            let is_taken = !is_systems && venue.is_none();
+            return if is_taken { Ok(*frame) } else { Err(NOT_MARKETS) };
+        };
+        if definition.symbol.is_reserved() {
+            return Err(NOT_MARKETS);
+        }
+        let Some(venue) = venue.filter(|_| !is_planted(Bug::VenueForgotten)) else {
+            let prefix = definition.symbol.as_str().split_once(':').map(|(prefix, _)| prefix);
+            return match prefix.is_some_and(|prefix| self.venues.contains(prefix)) {
+                true => Err("the symbol begins with another exchange's name"),
+                false => Ok(*frame),
+            };
+        };
+        let (symbol, is_whole) = symbol_at(venue, &definition.symbol);
+        if !is_whole && self.market.instrument_of(&symbol).is_none() {
+            let text = format!(
+                "{venue}:{} is no symbol here, it has more than {} characters: it is shown as {symbol}",
+                definition.symbol,
+                Symbol::BYTES_MAX
+            );
+            self.connections.log(Level::Warn, text);
+        }
+        Ok(Frame::seal(Definition { symbol, ..*definition }.at_venue()))
+    }
+
+    /// A definition ahead of the feed: gives a new instrument its number here. The feed may start
+    /// behind the place where the exchange defined it.
+    fn meet_instrument(&mut self, now: Now, index: usize, frame: &Frame) {
+        let Some(definition) = frame.view::<Definition>() else { return };
+        let seq = self.journal.next_seq();
+        if let Some(local) = self.market.define_local(definition, seq, now)
+            && let Err(error) = self.append_local(&local)
+        {
+            self.hold_back(index, error);
+            let text = "the journal has no room for the exchange's instruments";
+            self.exchanges[index].abandon(text);
+            return;
+        }
+        self.market.map_exchange_instrument(index, definition);
+    }
+
+    pub(super) fn hold_back(&mut self, index: usize, error: AppendError) {
         if !self.is_held_back {
             self.is_held_back = true;
             let level = if error == AppendError::NotReady { Level::Debug } else { Level::Error };
@@ -243,7 +320,7 @@ impl<S: Storage> Sequencer<S> {
             let reason = health.problem().map_or(error.to_string(), ToString::to_string);
             self.connections.log(level, format!("the journal takes no more for now: {reason}"));
         }
-        self.exchange.note_missing();
+        self.exchanges[index].note_missing();
     }
 
     /// A new segment of the journal begins with all that is known, so that those before it can go.
@@ -266,10 +343,4 @@ impl<S: Storage> Sequencer<S> {
         self.has_updates = true;
         Ok(())
     }
-}
-
-/// Whether a frame of the exchange says what only the system itself may say.
-fn is_systems(frame: &Frame) -> bool {
-    let defined = frame.view::<Definition>();
-    frame.kind == Kind::BreakerChange as u8 || defined.is_some_and(|it| it.symbol.is_reserved())
 }

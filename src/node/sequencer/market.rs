@@ -13,13 +13,15 @@ use super::MARKET_SOURCE;
 use super::damage::{Loss, last_number};
 use crate::feed::LastValues;
 use crate::limits;
-use crate::log::{Log, Mark, Read, Reason, Storage, is_event, is_statement, is_uncertain};
+use crate::log::{
+    ExchangePlaces, Log, Mark, Read, Reason, Storage, is_event, is_statement, is_uncertain,
+};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::time::{ClockChange, Follow, Now, SteadyTime};
 use crate::wire::{
-    DataKind, Decimals, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Seq, Symbol,
-    U16, U32, U64, next_instrument_seq,
+    DataKind, Definition, ExchangeNumber, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Seq,
+    Symbol, U16, U32, U64, next_instrument_seq,
 };
 
 /// Stamps and remembers.
@@ -34,8 +36,10 @@ pub(super) struct Market {
     nameless: BTreeSet<InstrumentIndex>,
     /// Last values with a seq below this may have been followed by others, which the journal lost.
     uncertain_below: Option<Seq>,
-    /// The exchange's index to ours: valid within one session, since the exchange assigns it.
-    own_index: BTreeMap<InstrumentIndex, InstrumentIndex>,
+    /// What is known of each exchange that core follows, in the order of the configuration.
+    upstreams: Vec<Upstream>,
+    /// How far the journal is in the feeds of exchanges.
+    places: ExchangePlaces,
     /// The last frame of each instrument's other kinds, which only count here: of at most five kinds
     /// of every instrument, and in truth of few.
     others: BTreeMap<(InstrumentIndex, u8), Frame>,
@@ -49,12 +53,22 @@ pub(super) struct Market {
     gaps: u64,
 }
 
+/// One exchange, as the frames of it are numbered.
+#[derive(Debug, Default)]
+struct Upstream {
+    number: ExchangeNumber,
+    /// Its index of an instrument to ours: valid within one session, since the exchange assigns it.
+    own_index: BTreeMap<InstrumentIndex, InstrumentIndex>,
+    /// The value of `gaps` behind its last loss.
+    last_gap: u64,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Instrument {
     /// The next `instrument_seq` of each kind.
     next_seqs: [u32; KINDS],
     owner: u16,
-    /// The value of `gaps` that this instrument's frames were flagged for.
+    /// The value of `gaps` up to which this instrument's frames were flagged.
     gaps_flagged: u64,
     /// The `seq` of its newest frame.
     last_seq: u64,
@@ -80,7 +94,8 @@ impl Market {
             instruments: Vec::new(),
             nameless: BTreeSet::new(),
             uncertain_below: None,
-            own_index: BTreeMap::new(),
+            upstreams: Vec::new(),
+            places: ExchangePlaces::default(),
             others: BTreeMap::new(),
             epochs: VecDeque::new(),
             last_ts_recv: 0,
@@ -101,7 +116,7 @@ impl Market {
                         let repaired = journal.repaired(bad).filter(is_event);
                         if let Some(frame) = repaired.filter(|frame| loss.can_be(frame.seq.get())) {
                             loss.pass_frame(frame.seq.get());
-                            market.note(&frame);
+                            market.note_read(&frame);
                         }
                     }
                 }
@@ -123,7 +138,7 @@ impl Market {
                         }
                         let is_data = frame.kind().is_some_and(Kind::is_data);
                         if is_data && frame.seq.get() < void_from {
-                            market.note(frame);
+                            market.note_read(frame);
                         }
                     }
                     position += frames.len() as u64;
@@ -134,11 +149,28 @@ impl Market {
         if let Some(refusal) = loss.refusal(nameless, market.instruments.len()) {
             return Err(refusal);
         }
+        market.places.pass_lost(journal.next_seq());
         let unused = usize::try_from(loss.frames).unwrap_or(0);
         market.instruments.resize(market.instruments.len() + unused, None);
         // Besides what the statements say that a core before this one did not know.
         market.uncertain_below = market.uncertain_below.max(loss.uncertain_below());
         Ok((market, loss.warning()))
+    }
+
+    /// From now on it is fed by the exchanges with these numbers, in this order.
+    pub(super) fn follow(&mut self, exchanges: impl Iterator<Item = ExchangeNumber>) {
+        let upstream = |number| Upstream { number, ..Upstream::default() };
+        self.upstreams = exchanges.map(upstream).collect();
+    }
+
+    /// How far the journal is in the feeds of exchanges.
+    pub(super) fn places(&self) -> &ExchangePlaces {
+        &self.places
+    }
+
+    /// The name of an instrument, when it is defined.
+    pub(super) fn symbol(&self, instrument: InstrumentId) -> Option<Symbol> {
+        self.values.symbol(instrument.index())
     }
 
     pub(super) fn note_epoch(&mut self, epoch: u32, start_seq: u64) {
@@ -207,7 +239,7 @@ impl Market {
             let is_value = frame.kind != Kind::Definition as u8;
             let uncertainty =
                 if is_value && frame.seq() < self.uncertain_below { Flags::STALE } else { 0 };
-            frame.delivered(uncertainty)
+            self.places.stated(frame).delivered(uncertainty)
         };
         // Any other number that is left out has a greater one behind it, which keeps it out.
         let last =
@@ -220,8 +252,19 @@ impl Market {
             .collect()
     }
 
-    /// A journaled frame, or a statement of one: from now on it is the truth.
+    /// A frame that was journaled now: from now on it is the truth.
     pub(super) fn note(&mut self, frame: &Frame) {
+        self.places.note(frame);
+        self.take_in(frame);
+    }
+
+    /// The same of what the journal has, of statements too.
+    fn note_read(&mut self, frame: &Frame) {
+        self.places.read(frame);
+        self.take_in(frame);
+    }
+
+    fn take_in(&mut self, frame: &Frame) {
         let mut frame = *frame;
         let index = frame.instrument().index();
         if is_statement(&frame) {
@@ -275,50 +318,63 @@ impl Market {
     }
 
     /// A new session: the exchange's numbers start over.
-    pub(super) fn forget_exchange_instruments(&mut self) {
-        self.own_index.clear();
+    pub(super) fn forget_exchange_instruments(&mut self, exchange: usize) {
+        self.upstreams[exchange].own_index.clear();
     }
 
     /// The exchange calls a known instrument by this number.
-    pub(super) fn map_exchange_instrument(&mut self, definition: &Definition) {
+    pub(super) fn map_exchange_instrument(&mut self, exchange: usize, definition: &Definition) {
         let theirs = definition.instrument().index();
         let ours = match self.instrument_by_symbol.get(&definition.symbol) {
             Some(instrument) => instrument.index(),
             // The table is full: its frames will close the session.
             None => return,
         };
-        if self.own_index.len() < limits::INSTRUMENTS_MAX {
-            self.own_index.insert(theirs, ours);
+        let own_index = &mut self.upstreams[exchange].own_index;
+        if own_index.len() < limits::INSTRUMENTS_MAX {
+            own_index.insert(theirs, ours);
         }
     }
 
-    /// Frames were lost at the source: the next frame of every instrument says so.
-    pub(super) fn note_gap(&mut self) {
+    /// Frames were lost at the source: the next frame of each of its instruments says so.
+    pub(super) fn note_gap(&mut self, exchange: usize) {
         self.gaps += 1;
+        self.upstreams[exchange].last_gap = self.gaps;
     }
 
-    /// Turns a frame of the exchange into ours: own number, place in the sequence, receive time. The
-    /// caller renews the CRC. `None` when its instrument was never defined or the table is full.
-    pub(super) fn sequence(&mut self, now: Now, frame: &Frame, seq: u64) -> Option<Frame> {
+    /// Turns a frame of an exchange into ours: own number, place in the sequence, receive time, and which exchange sent it.
+    /// The caller renews the CRC. `None` when its instrument was never defined or the table is full.
+    pub(super) fn sequence(
+        &mut self,
+        now: Now,
+        exchange: usize,
+        frame: &Frame,
+        seq: u64,
+    ) -> Option<Frame> {
         let theirs = frame.instrument().index();
         let mut own = *frame;
         let mut flags = frame.flags.get() & !Flags::DELIVERY & !Flags::GAP_BEFORE;
+        if frame.has_exchange() {
+            flags = flags & !Flags::EXCHANGE | self.upstreams[exchange].number.flags();
+        }
         if let Some(definition) = frame.view::<Definition>() {
             let ours = match self.instrument_by_symbol.get(&definition.symbol) {
                 Some(instrument) => instrument.index(),
                 None => self.next_index()?,
             };
-            if self.own_index.len() >= limits::INSTRUMENTS_MAX {
+            let own_index = &mut self.upstreams[exchange].own_index;
+            if own_index.len() >= limits::INSTRUMENTS_MAX {
                 return None;
             }
-            self.own_index.insert(theirs, ours);
+            own_index.insert(theirs, ours);
             own.instrument = own_id(ours).into();
             own.instrument_seq = U32::ZERO;
         } else {
-            let ours = *self.own_index.get(&theirs)?;
+            let upstream = &self.upstreams[exchange];
+            let ours = *upstream.own_index.get(&theirs)?;
             let known = self.instruments.get_mut(ours.place())?.as_mut()?;
-            if known.gaps_flagged != self.gaps && has_gap_flag(frame) {
-                known.gaps_flagged = self.gaps;
+            if known.gaps_flagged < upstream.last_gap && has_gap_flag(frame) {
+                known.gaps_flagged = upstream.last_gap;
                 flags |= Flags::GAP_BEFORE;
             }
             own.instrument = own_id(ours).into();
@@ -328,13 +384,6 @@ impl Market {
         own.seq = U64::new(seq);
         own.ts_recv = U64::new(self.receive_time(now));
         Some(own)
-    }
-
-    /// Whether this is the definition of an instrument that the journal already defines.
-    pub(super) fn is_known_definition(&self, sequenced: &Frame) -> bool {
-        let definition = sequenced.view::<Definition>();
-        definition
-            .is_some_and(|definition| self.instrument_by_symbol.contains_key(&definition.symbol))
     }
 
     /// Whether a definition states quantities of a known instrument in other units than its definition in the journal. All
@@ -353,7 +402,7 @@ impl Market {
         if frame.has(Flags::GAP_BEFORE) {
             let index = frame.instrument().index();
             if let Some(Some(known)) = self.instruments.get_mut(index.place()) {
-                known.gaps_flagged = self.gaps.wrapping_sub(1);
+                known.gaps_flagged = 0;
             }
         }
     }
@@ -361,17 +410,20 @@ impl Market {
     /// The definition of an instrument that is not defined yet.
     pub(super) fn define_local(
         &mut self,
-        symbol: Symbol,
-        decimals: Decimals,
+        stated: &Definition,
         seq: u64,
         now: Now,
     ) -> Option<Frame> {
-        if self.instrument_by_symbol.contains_key(&symbol) {
+        if self.instrument_by_symbol.contains_key(&stated.symbol) {
             return None;
         }
         let index = self.next_index()?;
+        let (symbol, decimals) = (stated.symbol, stated.decimals());
         let mut definition = Definition::new(own_id(index), symbol, decimals.price)
             .with_quantity_decimals(decimals.quantity);
+        if stated.flags.get() & Flags::VENUE != 0 {
+            definition = definition.at_venue();
+        }
         definition.seq = U64::new(seq);
         let received = U64::new(self.receive_time(now));
         definition.ts_event = received;

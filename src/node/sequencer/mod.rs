@@ -21,11 +21,13 @@ mod breaker_changes;
 mod config;
 mod damage;
 mod exchange;
+mod exchanges;
 mod followers;
 mod intake;
 mod market;
 mod replays;
 mod reports;
+mod system_topics;
 mod trim;
 
 pub use config::{ExchangeConfig, FollowerConfig, SequencerConfig};
@@ -42,8 +44,8 @@ use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, BreakerChange, Ended, ErrorCode, FeedStates, Flags, Frame, Heartbeat, Seq,
-    Session, U32, U64, padded,
+    BreakerAction, BreakerChange, Ended, ErrorCode, Flags, Frame, Heartbeat, Seq, Session, U32,
+    U64, padded,
 };
 
 use exchange::Exchange;
@@ -54,13 +56,12 @@ use reports::Reports;
 
 /// The source number that core publishes as.
 pub const MARKET_SOURCE: u8 = 1;
-/// The dial id of the exchange; followers count up from here.
-const EXCHANGE_DIAL: DialId = DialId(0);
 
 /// What a connection is for.
 #[derive(Debug)]
 pub(crate) enum SequencerPeer {
-    Exchange,
+    /// Index into the exchanges.
+    Exchange(usize),
     /// Index into the followers.
     Follower(usize),
     Querier(Querier),
@@ -81,7 +82,9 @@ pub(crate) struct Querier {
 pub struct Sequencer<S: Storage> {
     journal: Log<S>,
     market: Market,
-    exchange: Exchange,
+    exchanges: Vec<Exchange>,
+    /// What symbols of exchanges with a venue begin with, ahead of a `:`.
+    venues: BTreeSet<String>,
     followers: Followers,
     connections: Connections<SequencerPeer>,
     scratch: Vec<Frame>,
@@ -92,10 +95,7 @@ pub struct Sequencer<S: Storage> {
     /// Followers whose stream looked at much and found little: asked again in the next turn.
     scanning: Vec<ConnId>,
     replays: Replays,
-    /// The exchange's next number. Ahead of the journal's own count by the frames that were taken in
-    /// but not journaled, such as definitions that are known already.
-    upstream_seq: Seq,
-    /// The journal refused a frame; nothing is read from the exchange until it has room.
+    /// The journal refused a frame; nothing is read from an exchange until it has room.
     is_held_back: bool,
     /// As configured.
     appends: bool,
@@ -149,19 +149,20 @@ impl<S: Storage> Sequencer<S> {
             );
             connections.log(Level::Error, text);
         }
-        let first = config.exchanges.first().ok_or("no exchange is configured")?;
-        let exchange = Exchange::new(first, &config, now).map_err(|error| error.to_string())?;
+        let exchanges = exchanges::new(&config, &journal, &market, now)?;
+        market.follow(exchanges.iter().map(Exchange::number));
+        let venues = exchanges::all_names(&exchanges, &market);
         let opened_seq = Seq::or_first(journal.next_seq());
         let followers = Followers::new(&config, opened_seq).map_err(|error| error.to_string())?;
         journal.require_checkpoints();
         if let Some((needed_seq, _)) = followers.needed_by_shards() {
             journal.retain_from_seq(Seq::number(needed_seq));
         }
-        Ok(Sequencer {
-            upstream_seq: Seq::or_first(journal.upstream().1),
+        let mut core = Sequencer {
             journal,
             market,
-            exchange,
+            exchanges,
+            venues,
             followers,
             connections,
             scratch: Vec::new(),
@@ -176,14 +177,18 @@ impl<S: Storage> Sequencer<S> {
             local_dropped: 0,
             reports: Reports::new(&config.followers),
             retained_logged_at: None,
-        })
+        };
+        core.tell_uncertain_places(!recovery.damaged.is_empty());
+        Ok(core)
     }
 
     /// A frame of a node that we dialed.
     fn handle_dialed_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) {
         if let Err(error) = frame.check() {
             match self.connections.peer(conn) {
-                Some(SequencerPeer::Exchange) => self.exchange.handle_protocol_error(now),
+                Some(SequencerPeer::Exchange(index)) => {
+                    self.exchanges[*index].handle_protocol_error(now);
+                }
                 Some(SequencerPeer::Follower(index)) => {
                     self.followers.handle_protocol_error(now, *index)
                 }
@@ -193,7 +198,10 @@ impl<S: Storage> Sequencer<S> {
             return;
         }
         match self.connections.peer(conn) {
-            Some(SequencerPeer::Exchange) => self.handle_exchange_frame(now, conn, frame),
+            Some(SequencerPeer::Exchange(index)) => {
+                let index = *index;
+                self.handle_exchange_frame(now, conn, index, frame);
+            }
             Some(SequencerPeer::Follower(index)) => {
                 let index = *index;
                 self.note_probe(now, conn, index, frame);
@@ -261,29 +269,6 @@ impl<S: Storage> Sequencer<S> {
         Admission::Accepted(SequencerPeer::Querier(querier), answer)
     }
 
-    /// Lets the exchange machine act: dial, ask, close.
-    fn drive_exchange(&mut self, now: Now) {
-        let wanted = self.upstream_seq;
-        while let Some(step) = self.exchange.poll_action(now, wanted, !self.is_held_back) {
-            match step {
-                exchange::ExchangeAction::Dial(to, within) => {
-                    self.connections.dial(EXCHANGE_DIAL, to, within)
-                }
-                exchange::ExchangeAction::Send(conn, frame) => {
-                    self.connections.send_frame(conn, &frame)
-                }
-                exchange::ExchangeAction::Close(conn, why) => {
-                    self.connections
-                        .log(Level::Info, format!("closing the exchange session: {why}"));
-                    self.connections.close_after_flush(conn);
-                }
-            }
-        }
-        while let Some((name, change)) = self.exchange.poll_transition() {
-            self.report_transition(now, name, change);
-        }
-    }
-
     fn drive_followers(&mut self, now: Now) {
         for (dial, to, within) in self.followers.dials_due(now) {
             self.connections.dial(dial, to, within);
@@ -304,12 +289,6 @@ impl<S: Storage> Sequencer<S> {
             self.report_transition(now, &name, change);
         }
     }
-
-    /// What is known of the last values.
-    fn feed_states(&self, now: Now) -> FeedStates {
-        let all = self.exchange.feed_status(now, self.upstream_seq);
-        FeedStates { all, ..FeedStates::default() }
-    }
 }
 
 impl<S: Storage> Service for Sequencer<S> {
@@ -328,8 +307,8 @@ impl<S: Storage> Service for Sequencer<S> {
     }
 
     fn on_arrival(&mut self, now: Now, conn: ConnId, _frames: usize) {
-        if self.exchange.conn() == Some(conn) {
-            self.exchange.note_heard(now);
+        if let Some(index) = self.exchange_at(conn) {
+            self.exchanges[index].note_heard(now);
         }
     }
 
@@ -376,7 +355,7 @@ impl<S: Storage> Service for Sequencer<S> {
         status.metric("journal_bytes", self.journal.bytes());
         status.metric("journal_first_seq", Seq::number(self.journal.first_seq()));
         status.metric("instruments", self.market.len());
-        status.metric("upstream_seq", self.upstream_seq.get());
+        status.metric("upstream_seq", self.exchanges[0].upstream_seq.get());
         status.metric("held_back", i64::from(self.is_held_back));
         status.metric("connections", self.connections.len());
         status.metric("refused", self.connections.refused());
@@ -393,7 +372,9 @@ impl<S: Storage> Service for Sequencer<S> {
         if let Some(name) = self.journal_held_by() {
             status.text("journal_held_by", name);
         }
-        self.exchange.describe(now, self.upstream_seq, &mut status);
+        for exchange in &self.exchanges {
+            exchange.describe(now, &mut status);
+        }
         self.followers.describe(now, &mut status);
         status
     }
@@ -404,17 +385,18 @@ impl<S: Storage> Service for Sequencer<S> {
         breaker: &str,
         action: BreakerAction,
     ) -> Result<Ended, Rejection> {
-        let is_known = self.exchange.operate(now, breaker, action)
+        let of_exchange = |it: &mut Exchange| it.operate(now, breaker, action);
+        let is_known = self.exchanges.iter_mut().any(of_exchange)
             || self.followers.operate(now, breaker, action);
         let unknown = || Rejection::new(ErrorCode::NotOwner, "core has no breaker of this name");
         if is_known { Ok(self.end()) } else { Err(unknown()) }
     }
 
     fn on_dialed(&mut self, now: Now, conn: ConnId, dial: DialId) {
-        let hello = if dial == EXCHANGE_DIAL {
-            self.connections.dialed(conn, SequencerPeer::Exchange);
-            let feed = self.journal.upstream().0;
-            self.exchange.handle_open(now, conn, feed, self.upstream_seq)
+        let hello = if let Some(index) = exchanges::index_of(dial) {
+            self.connections.dialed(conn, SequencerPeer::Exchange(index));
+            let feed = self.place(index).0;
+            self.exchanges[index].handle_open(now, conn, feed)
         } else {
             let Some(index) = self.followers.index_of(dial) else { return };
             self.connections.dialed(conn, SequencerPeer::Follower(index));
@@ -424,8 +406,8 @@ impl<S: Storage> Service for Sequencer<S> {
     }
 
     fn on_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
-        if dial == EXCHANGE_DIAL {
-            self.exchange.handle_dial_failed(now, failure);
+        if let Some(index) = exchanges::index_of(dial) {
+            self.exchanges[index].handle_dial_failed(now, failure);
         } else if let Some(index) = self.followers.index_of(dial) {
             self.followers.handle_dial_failed(now, index, failure);
         }
@@ -445,9 +427,10 @@ impl<S: Storage> Service for Sequencer<S> {
         reason: CloseReason,
     ) {
         match peer {
-            Some(SequencerPeer::Exchange) => {
-                self.exchange.handle_close(now, conn, reason);
-                self.connections.log(Level::Info, format!("the exchange session ended: {reason}"));
+            Some(SequencerPeer::Exchange(index)) => {
+                self.exchanges[index].handle_close(now, conn, reason);
+                let text = format!("{} ended: {reason}", self.exchanges[index].session_title());
+                self.connections.log(Level::Info, text);
             }
             Some(SequencerPeer::Follower(index)) => {
                 self.followers.handle_close(now, index, conn, reason);
@@ -491,8 +474,10 @@ impl<S: Storage> Service for Sequencer<S> {
             self.connections.log(level, format!("receive times: {change}"));
         }
         report_log(&mut self.journal, &mut self.connections);
-        self.exchange.handle_timers(now);
-        self.drive_exchange(now);
+        for exchange in &mut self.exchanges {
+            exchange.handle_timers(now);
+        }
+        self.drive_exchanges(now);
         self.sum_up_request_changes(now);
         self.followers.handle_timers(now);
         self.drive_followers(now);
@@ -531,7 +516,7 @@ impl<S: Storage> Service for Sequencer<S> {
             return Some(Mono::default());
         }
         let of_journal = self.journal.next_deadline();
-        let (exchange, followers) = (self.exchange.next_deadline(), self.followers.next_deadline());
+        let (exchange, followers) = (self.exchanges_due(), self.followers.next_deadline());
         let asked = [self.replays.next_due(), self.waited_until()];
         [of_journal, exchange, followers].into_iter().chain(asked).flatten().min()
     }
@@ -542,7 +527,7 @@ impl<S: Storage> Service for Sequencer<S> {
     }
 
     fn wants(&self, conn: ConnId) -> bool {
-        let has_room = !self.is_held_back || self.exchange.conn() != Some(conn);
+        let has_room = !self.is_held_back || self.exchange_at(conn).is_none();
         has_room && self.connections.wants_frames(conn)
     }
 }

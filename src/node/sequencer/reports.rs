@@ -12,7 +12,6 @@
 use std::collections::BTreeMap;
 
 use super::FollowerConfig;
-use super::breaker_changes::RequestChanges;
 use crate::limits;
 use crate::node::{BREAKER_NAME_BYTES_MAX, aggregator_breaker_name};
 use crate::planted::{Bug, is_planted};
@@ -30,8 +29,6 @@ const REPORTER: &str = "aggregator";
 pub(super) struct Reports {
     budgets: BTreeMap<Name, Budget>,
     pub(super) dropped: u64,
-    /// Those of core's own breaker of requests.
-    pub(super) of_requests: RequestChanges,
     logged_at: Option<Mono>,
 }
 
@@ -48,7 +45,7 @@ impl Reports {
         let names = nodes.filter(|name| *name != "broker").chain(["core"]);
         let full = Budget { left: limits::BREAKER_REPORTS_SAVED_MAX, earned_at: Mono::default() };
         let budgets = names.map(|name| (padded(&aggregator_breaker_name(name)), full)).collect();
-        Reports { budgets, dropped: 0, of_requests: RequestChanges::default(), logged_at: None }
+        Reports { budgets, dropped: 0, logged_at: None }
     }
 
     /// Whether a peer of this name may report at all.

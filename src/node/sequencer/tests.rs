@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::exchanges::EXCHANGE_DIAL;
 use super::*;
 use crate::breaker;
 use crate::log::memory::{MemoryDisk, MemoryStorage};
@@ -95,8 +96,12 @@ impl Bench {
     }
 
     fn on(disk: MemoryDisk, now: Now) -> Bench {
+        Bench::configured(config(), disk, now)
+    }
+
+    fn configured(config: SequencerConfig, disk: MemoryDisk, now: Now) -> Bench {
         let (log, recovery) = Log::open(disk.storage(), log_config(), now).unwrap();
-        let core = Sequencer::new(config(), log, &recovery, now).unwrap();
+        let core = Sequencer::new(config, log, &recovery, now).unwrap();
         let mut bench = Bench { core, disk, now, next_slot: 0, actions: Vec::new() };
         bench.turn();
         bench
@@ -149,15 +154,22 @@ impl Bench {
     }
 
     fn exchange_that_offers(&mut self, session: Session, ahead: &[Frame]) -> ConnId {
-        let redials = |action: &Action| matches!(action, Action::Dial { dial: EXCHANGE_DIAL, .. });
+        let (conn, _) = self.dialed_exchange(EXCHANGE_DIAL);
+        self.deliver(conn, &[&[Frame::seal(session)], ahead].concat());
+        conn
+    }
+
+    /// Core has dialed an exchange; what it said.
+    fn dialed_exchange(&mut self, wanted: DialId) -> (ConnId, Session) {
+        let redials =
+            |action: &Action| matches!(action, Action::Dial { dial, .. } if *dial == wanted);
         while !self.actions.iter().any(redials) {
             self.sleep_ms(10);
         }
         self.actions.retain(|action| !redials(action));
-        let conn = self.open(Origin::Dialed(EXCHANGE_DIAL));
-        assert!(self.read(conn)[0].view::<Session>().is_some());
-        self.deliver(conn, &[&[Frame::seal(session)], ahead].concat());
-        conn
+        let conn = self.open(Origin::Dialed(wanted));
+        let said = *self.read(conn)[0].view::<Session>().unwrap();
+        (conn, said)
     }
 
     /// A session from the beginning, with PETR4 (0) and VALE3 (1) defined by frames 1 and 2.
@@ -316,7 +328,7 @@ fn a_duplicate_is_dropped() {
     let conn = bench.market();
     bench.deliver(conn, &[quote(3, 0), quote(3, 0), definition(2, 1, "VALE3"), quote(4, 0)]);
     assert_eq!(bench.kept(), [3, 4]);
-    assert_eq!(bench.core.exchange.duplicates, 2);
+    assert_eq!(bench.core.exchanges[0].duplicates, 2);
 }
 
 #[test]
@@ -359,7 +371,7 @@ fn a_question_of_the_exchange_is_no_answer_to_ours() {
         ..Heartbeat::default()
     };
     bench.deliver(conn, &[Frame::seal(question), quote(5, 0)]);
-    assert!(bench.core.exchange.request_token().is_some(), "the request still waits");
+    assert!(bench.core.exchanges[0].request_token().is_some(), "the request still waits");
     bench.deliver(conn, &[beat(id, 3), quote(3, 0), quote(4, 0)]);
     assert_eq!(bench.kept(), [3, 4]);
 }
@@ -400,7 +412,7 @@ fn a_full_journal_stops_the_reading_and_loses_nothing() {
         assert!(!bench.core.wants_bytes(conn));
     }
     assert!(!bench.closes(conn), "the exchange is not to blame for our disk");
-    let counts = bench.core.exchange.failures();
+    let counts = bench.core.exchanges[0].failures();
     assert_eq!(counts, 0, "nor is it counted");
     bench.read(conn);
     bench.disk.set_bytes_max(usize::MAX);
@@ -503,6 +515,7 @@ mod clocks;
 mod continuity;
 mod damage;
 mod ends;
+mod exchanges;
 mod feeds;
 mod probes;
 mod promises;

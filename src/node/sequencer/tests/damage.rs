@@ -206,7 +206,7 @@ fn a_number_that_a_lost_definition_may_have_had_is_never_used_again() {
         for _ in 0..rolls {
             bench = rolled(bench);
         }
-        let next = bench.core.upstream_seq.get();
+        let next = bench.core.exchanges[0].upstream_seq.get();
         let exchange = bench.exchange(FEED, next, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
         bench.deliver(exchange, &[definition(next, 2, "ITUB4")]);
         let last = *journaled(&bench).last().unwrap();
@@ -218,7 +218,7 @@ fn a_number_that_a_lost_definition_may_have_had_is_never_used_again() {
 /// A core whose journal went on, with trades of PETR4, until it had rolled, and that was started again.
 fn rolled(mut bench: Bench) -> Bench {
     let segments = bench.disk.numbers().len();
-    let next = bench.core.upstream_seq.get();
+    let next = bench.core.exchanges[0].upstream_seq.get();
     let exchange = bench.exchange(FEED, next, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
     for seq in next..next + SEGMENT_RECORDS {
         bench.deliver(exchange, &[trade(seq, 0)]);
@@ -242,7 +242,7 @@ fn a_last_value_that_may_not_be_the_last_is_stale() {
         assert_eq!(last_values(&mut bench), [quote_of(6, true), trade, quote_of(7, true)]);
     }
     // News of an instrument ends the doubt about it, and about no other.
-    let next = bench.core.upstream_seq.get();
+    let next = bench.core.exchanges[0].upstream_seq.get();
     let exchange = bench.exchange(FEED, next, &[ahead(0, "PETR4"), ahead(1, "VALE3")]);
     let news = bench.core.journal.next_seq();
     bench.deliver(exchange, &[quote(next, 1)]);

@@ -122,7 +122,7 @@ fn more_of_a_recording_goes_on_where_the_journal_ends() {
     let mut bench = bench.restart();
     let conn = bench.exchange(FEED + 3, 7, &names);
     bench.deliver(conn, &[quote(7, 0)]);
-    assert_eq!(bench.core.upstream_seq.get(), 8);
+    assert_eq!(bench.core.exchanges[0].upstream_seq.get(), 8);
     // A place that no feed has is none.
     bench.close(conn, CloseReason::Reset);
     let wrong = Session { durable_seq: U64::new(6), ..more(FEED + 5, 7) };
@@ -148,7 +148,7 @@ fn another_feed_is_taken_up_and_flagged_once_per_instrument() {
     assert_eq!(marked, [true, false, true, false]);
     assert_eq!(bench.core.journal.upstream(), (FEED + 2, 7));
     let mut bench = bench.restart();
-    assert_eq!(bench.core.upstream_seq.get(), 7);
+    assert_eq!(bench.core.exchanges[0].upstream_seq.get(), 7);
     let conn = bench.exchange(FEED + 2, 7, &names);
     bench.deliver(conn, &[quote(7, 0)]);
     assert!(!bench.journaled().last().unwrap().has(Flags::GAP_BEFORE));
@@ -184,7 +184,7 @@ fn another_feed_that_meets_a_full_journal_is_met_again_later() {
             met_again += 1;
             bench.close(conn, CloseReason::Ours);
             bench.sleep_ms(1_000);
-            let wanted = bench.core.upstream_seq.get();
+            let wanted = bench.core.exchanges[0].upstream_seq.get();
             let at = if bench.core.journal.upstream().0 == FEED { 1 } else { wanted };
             let conn = bench.exchange(FEED + 2, at, &names);
             let rest = feed.iter().filter(|frame| frame.seq.get() >= at);
@@ -199,7 +199,7 @@ fn another_feed_that_meets_a_full_journal_is_met_again_later() {
         }
         assert_eq!(bench.kept(), [&old[..], &[4, 5, 6]].concat(), "after {count} frames");
         assert_eq!(bench.core.journal.upstream(), (FEED + 2, 7));
-        assert_eq!(bench.core.exchange.failures(), 1, "only the reset is counted");
+        assert_eq!(bench.core.exchanges[0].failures(), 1, "only the reset is counted");
     }
     assert!(met_again > 0);
 }

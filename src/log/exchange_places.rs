@@ -1,0 +1,186 @@
+//! How far a journal is in the feeds of several exchanges.
+//!
+//! The marks of a journal count for the exchange with number 0. Of each other one an EXCHANGE_PLACE frame says the place, and
+//! each of its frames behind that is one number more. Whoever reads the journal counts; so does whoever writes it, for the
+//! heads of its segments.
+//!
+//! # Decisions
+//!
+//! * A mark for each change from one exchange to the next would double a journal of two quiet ones. The number stands in
+//!   flags of the frames that were free, so to count costs no byte.
+//! * Behind rot nobody knows whose the lost frames were. All places go on behind all of them, and are uncertain: core then
+//!   says that frames may be missing. The lower place would store frames twice.
+
+use std::collections::BTreeMap;
+
+use super::mark::{is_event, is_uncertain};
+use crate::wire::{ExchangeNumber, ExchangePlace, Frame, InstrumentId, Seq, U64};
+
+/// Where a journal goes on in the feed of one exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which feed; 0 = none yet.
+    pub feed: u64,
+    /// The number that comes next in it.
+    pub next_seq: u64,
+    /// Frames of it may have been lost in the journal before this place.
+    pub is_uncertain: bool,
+    /// The system topic of the exchange.
+    pub instrument: InstrumentId,
+}
+
+/// The places in the feeds of all exchanges but the one with number 0.
+#[derive(Clone, Debug, Default)]
+pub struct ExchangePlaces {
+    rows: BTreeMap<ExchangeNumber, Place>,
+    /// The `seq` that comes next.
+    next_seq: Option<Seq>,
+}
+
+impl ExchangePlaces {
+    /// Takes in a frame of the journal, or a statement of one.
+    #[inline]
+    pub fn note(&mut self, frame: &Frame) {
+        let exchange = frame.exchange();
+        if exchange != ExchangeNumber::FIRST {
+            if is_event(frame) {
+                self.count(exchange);
+            }
+        } else if !frame.has_exchange() {
+            self.note_place(frame);
+        }
+    }
+
+    fn count(&mut self, exchange: ExchangeNumber) {
+        if let Some(row) = self.rows.get_mut(&exchange) {
+            row.next_seq = row.next_seq.saturating_add(1);
+        }
+    }
+
+    fn note_place(&mut self, frame: &Frame) {
+        let Some(said) = frame.view::<ExchangePlace>() else { return };
+        let Some(exchange) = ExchangeNumber::new(said.exchange.get()) else { return };
+        let place = Place {
+            feed: said.feed.get(),
+            next_seq: said.next_seq.get(),
+            is_uncertain: is_uncertain(frame),
+            instrument: frame.instrument(),
+        };
+        self.rows.insert(exchange, place);
+    }
+
+    /// The same for who reads a journal from its beginning, or from what is left of it: numbers between this frame and the one
+    /// before it were lost. A frame that was read already is passed over.
+    pub fn read(&mut self, frame: &Frame) {
+        if is_event(frame) {
+            let seq = frame.seq.get();
+            if frame.seq() < self.next_seq {
+                return;
+            }
+            self.pass_lost(seq);
+            self.next_seq = Some(Seq::behind(seq));
+        }
+        self.note(frame);
+    }
+
+    /// So many numbers of the journal are lost here.
+    pub fn lose(&mut self, count: u64) {
+        if let Some(next) = self.next_seq {
+            self.pass_lost(next.get().saturating_add(count));
+        }
+    }
+
+    /// The journal goes on at this `seq`: what was not read before it is lost.
+    pub fn pass_lost(&mut self, seq: u64) {
+        let Some(next) = self.next_seq.map(Seq::get).filter(|next| *next < seq) else { return };
+        self.next_seq = Seq::new(seq);
+        for row in self.rows.values_mut() {
+            row.next_seq = row.next_seq.saturating_add(seq - next);
+            row.is_uncertain = true;
+        }
+    }
+
+    /// The place in the feed of an exchange, if one was ever said.
+    #[must_use]
+    pub fn place(&self, exchange: ExchangeNumber) -> Option<Place> {
+        self.rows.get(&exchange).copied()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (ExchangeNumber, Place)> {
+        self.rows.iter().map(|(exchange, place)| (*exchange, *place))
+    }
+
+    /// The frame as the head of a segment states it: an EXCHANGE_PLACE with the place that holds there.
+    #[must_use]
+    pub fn stated(&self, frame: &Frame) -> Frame {
+        let place = frame.view::<ExchangePlace>().and_then(|said| {
+            let place = self.rows.get(&ExchangeNumber::new(said.exchange.get())?)?;
+            let (feed, next_seq) = (U64::new(place.feed), U64::new(place.next_seq));
+            Some(Frame::seal(ExchangePlace { feed, next_seq, ..*said }))
+        });
+        place.unwrap_or(*frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Flags, Trade, U16, U32};
+
+    fn number(exchange: u16) -> ExchangeNumber {
+        ExchangeNumber::new(exchange).unwrap()
+    }
+
+    fn place(seq: u64, exchange: u16, feed: u64, next_seq: u64) -> Frame {
+        Frame::seal(ExchangePlace {
+            instrument: U32::new(1 << 24 | 7),
+            seq: U64::new(seq),
+            feed: U64::new(feed),
+            next_seq: U64::new(next_seq),
+            exchange: U16::new(exchange),
+            ..ExchangePlace::default()
+        })
+    }
+
+    fn trade(seq: u64, exchange: u16) -> Frame {
+        let (flags, seq) = (U16::new(number(exchange).flags()), U64::new(seq));
+        Frame::seal(Trade { flags, seq, ..Trade::default() })
+    }
+
+    fn read(frames: &[Frame]) -> ExchangePlaces {
+        let mut places = ExchangePlaces::default();
+        frames.iter().for_each(|frame| places.read(frame));
+        places
+    }
+
+    #[test]
+    fn each_frame_is_one_number_of_its_own_exchange() {
+        let mut places = read(&[
+            place(1, 1, 70, 10),
+            place(2, 2, 80, 1),
+            trade(3, 1),
+            trade(4, 0),
+            trade(5, 2),
+            trade(6, 1),
+            trade(3, 1).delivered(Flags::SNAPSHOT),
+        ]);
+        let of = |places: &ExchangePlaces, exchange| {
+            let place = places.place(number(exchange)).unwrap();
+            (place.feed, place.next_seq, place.is_uncertain)
+        };
+        assert_eq!((of(&places, 1), of(&places, 2)), ((70, 12, false), (80, 2, false)));
+        assert_eq!(places.place(number(0)), None);
+        let stated = places.stated(&place(1, 1, 70, 10)).delivered(Flags::SNAPSHOT);
+        assert_eq!(of(&read(&[stated]), 1), (70, 12, false));
+        // Two are lost, and may have been of either.
+        places.read(&trade(9, 2));
+        assert_eq!((of(&places, 1), of(&places, 2)), ((70, 14, true), (80, 5, true)));
+        places.lose(2);
+        places.read(&trade(9, 2));
+        places.read(&place(12, 1, 70, 15));
+        assert_eq!((of(&places, 1), of(&places, 2)), ((70, 15, false), (80, 7, true)));
+        let stale = Flags::SNAPSHOT | Flags::STALE;
+        assert_eq!(of(&read(&[place(1, 1, 70, 9).delivered(stale)]), 1), (70, 9, true));
+    }
+}

@@ -81,11 +81,12 @@ pub enum Bug {
     UnitsMayChange,
     SickExchangeNotTold,
     VenueForgotten,
+    SilenceNotTold,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 71] = [
+    pub const ALL: [Bug; 72] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -157,6 +158,7 @@ impl Bug {
         Bug::UnitsMayChange,
         Bug::SickExchangeNotTold,
         Bug::VenueForgotten,
+        Bug::SilenceNotTold,
     ];
 }
 

@@ -103,10 +103,54 @@ pub fn overall(reports: &[NodeReport]) -> Finding {
 /// How long ago something came from the exchange.
 fn last_event(reports: &[NodeReport]) -> String {
     let core = reports.iter().find(|report| report.node == "core").map(Said);
-    match core.and_then(|core| core.figure("exchange.last_event_ms")) {
-        Some(ms) if ms >= 0 => format!("the last event came {} ago", elapsed_ms(ms)),
-        _ => "nothing has come since core started".to_owned(),
+    let of_core = core.iter().flat_map(|core| &core.0.figures);
+    let since = of_core.filter(|(name, ms)| {
+        name.starts_with(EXCHANGE) && name.ends_with(".last_event_ms") && **ms >= 0
+    });
+    match since.map(|(_, ms)| *ms).min() {
+        Some(ms) => format!("the last event came {} ago", elapsed_ms(ms)),
+        None => "nothing has come since core started".to_owned(),
     }
+}
+
+/// What core's word about its exchange is called; behind a dot stands the name of one of several.
+const EXCHANGE: &str = "exchange";
+
+/// What core says of its exchanges.
+fn of_exchanges(core: &Said<'_>) -> Vec<Finding> {
+    let is_one = |name: &str| name == EXCHANGE || name.starts_with("exchange.");
+    let phases = core.0.words.iter().filter(|(key, _)| is_one(key));
+    let phases: Vec<(&str, &str)> = phases.map(|(key, phase)| (&**key, &**phase)).collect();
+    let have_all_ended = phases.iter().all(|(_, phase)| *phase == "ended");
+    let is_only = phases.len() == 1;
+    let found = phases.into_iter().filter_map(|(key, phase)| {
+        let title = match key.strip_prefix("exchange.") {
+            Some(name) => format!("the exchange {name}"),
+            None => "the exchange".to_owned(),
+        };
+        let since =
+            || core.figure(&format!("{key}.last_event_ms")).map_or_else(String::new, elapsed_ms);
+        let (condition, text) = match phase {
+            "live" => return None,
+            "mute" => {
+                let text = format!("{title} is connected and has sent nothing for {}", since());
+                (Condition::Note, text)
+            }
+            "ended" if have_all_ended => (Condition::Ended, format!("{title}'s feed has ended")),
+            "ended" => (Condition::Note, format!("{title}'s feed has ended")),
+            "another feed" if is_only => {
+                let text = format!("takes nothing in: {title} offers {OTHER_FEED_REMEDY}");
+                (Condition::Stopped, text)
+            }
+            "another feed" => {
+                let text = format!("takes nothing of {title} in: it offers {OTHER_FEED_REMEDY}");
+                (Condition::Trouble, text)
+            }
+            phase => (Condition::Stale, exchange_away(core, (key, &title), phase, is_only)),
+        };
+        Some(Finding { condition, text })
+    });
+    found.collect()
 }
 
 fn elapsed_ms(ms: i64) -> String {
@@ -156,22 +200,14 @@ fn of_node(report: &NodeReport) -> Vec<Finding> {
         }
         _ => {}
     }
-    match (said.word("exchange"), said.word("feed.phase")) {
-        (None | Some("live"), None) => {}
-        (Some("ended"), _) | (_, Some("ended")) => {
-            find(Condition::Ended, "the exchange's feed has ended".to_owned());
-        }
-        (Some("another feed"), _) => {
-            find(
-                Condition::Stopped,
-                format!("takes nothing in: the exchange offers {OTHER_FEED_REMEDY}"),
-            );
-        }
-        (Some(phase), _) => find(Condition::Stale, exchange_away(&said, phase)),
-        (None, Some(_)) => {}
+    for finding in of_exchanges(&said) {
+        find(finding.condition, finding.text);
+    }
+    if said.word("feed.phase") == Some("ended") {
+        find(Condition::Ended, "the exchange's feed has ended".to_owned());
     }
     for breaker in &report.breakers {
-        let is_to_exchange = ["core.exchange", "core.requests"].contains(&breaker.name.as_str());
+        let is_to_exchange = is_to_exchange(&said, &breaker.name);
         let condition = match breaker.state.as_str() {
             "open" | "forced-open" if is_to_exchange => Condition::Note,
             "open" | "forced-open" => Condition::Trouble,
@@ -190,21 +226,36 @@ fn of_node(report: &NodeReport) -> Vec<Finding> {
 }
 
 /// Why quotes are not current, as core sees it.
-fn exchange_away(core: &Said<'_>, phase: &str) -> String {
+fn exchange_away(
+    core: &Said<'_>,
+    (key, title): (&str, &str),
+    phase: &str,
+    is_only: bool,
+) -> String {
     let why = match phase {
         "silent" => {
-            let silent = core.figure("exchange.silent_ms").map_or_else(String::new, elapsed_ms);
-            format!("the exchange has said nothing for {silent}")
+            let silent = core.figure(&format!("{key}.silent_ms"));
+            let silent = silent.map_or_else(String::new, elapsed_ms);
+            format!("{title} has said nothing for {silent}")
         }
-        "behind" => "core has not yet all that the exchange has sent".to_owned(),
+        "behind" => format!("core has not yet all that {title} has sent"),
         _ => {
-            let breaker = core.0.breakers.iter().find(|breaker| breaker.name == "core.exchange");
+            let breaker = format!("core.{}", key.strip_prefix("exchange.").unwrap_or(key));
+            let breaker = core.0.breakers.iter().find(|it| it.name == breaker);
             let error = breaker.and_then(|breaker| breaker.last_error.as_deref());
             let error = error.map_or_else(String::new, |error| format!(" ({error})"));
-            format!("there is no session with the exchange{error}")
+            format!("there is no session with {title}{error}")
         }
     };
-    format!("{why}; quotes are the last known")
+    format!("{why}; {} are the last known", if is_only { "quotes" } else { "its quotes" })
+}
+
+/// Whether a breaker of core is one of an exchange.
+fn is_to_exchange(core: &Said<'_>, breaker: &str) -> bool {
+    let name = breaker.strip_prefix("core.").unwrap_or_default();
+    let name = name.strip_suffix(".req").unwrap_or(name);
+    let is_named = || core.word(&format!("exchange.{name}")).is_some();
+    ["exchange", "requests"].contains(&name) || is_named()
 }
 
 /// What core says of one of its followers.

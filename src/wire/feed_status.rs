@@ -39,7 +39,7 @@ impl FeedStatus {
 /// What is known of the last values of each exchange: as a HEARTBEAT says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedStates {
-    /// Of all of them together: what holds for the best of them.
+    /// Of all of them together, where it is the same of each; else current, and what differs is said below.
     pub all: FeedStatus,
     /// Those whose last values are not known to be current.
     pub stale: ExchangeSet,
@@ -95,7 +95,25 @@ impl FeedStates {
             || self.stale.iter().any(|exchange| !is_stale(&before, exchange))
     }
 
-    /// What is known of a last value. What no exchange sent is as current as the best of them.
+    /// What was said before, and what is stale now: of what is better now nothing is said yet.
+    #[must_use]
+    pub fn worsened_by(self, now: FeedStates) -> FeedStates {
+        use FeedStatus::{Ended, Stale};
+        if self.all == Stale || now.all == Stale {
+            return FeedStates::STALE;
+        }
+        let mut states = FeedStates::default();
+        for exchange in ExchangeNumber::all() {
+            match (self.of_exchange(exchange), now.of_exchange(exchange)) {
+                (Stale, _) | (_, Stale) => states.stale.insert(exchange),
+                (Ended, _) => states.ended.insert(exchange),
+                _ => {}
+            }
+        }
+        states
+    }
+
+    /// What is known of a last value. What no exchange sent is as all of them are together.
     #[inline]
     #[must_use]
     pub fn of_value(&self, frame: &Frame) -> FeedStatus {
@@ -135,5 +153,21 @@ mod tests {
         use FeedStatus::{Current, Ended, Stale};
         assert_eq!([of(0), of(3), of(4)], [Current, Stale, Ended]);
         assert_eq!(FeedStates::STALE.of_value(&quote(4)), Stale);
+    }
+
+    #[test]
+    fn what_is_better_is_not_said_with_what_is_worse() {
+        let number = |number| ExchangeNumber::new(number).unwrap();
+        let of = |states: FeedStates| [0, 1, 2].map(|it| states.of_exchange(number(it)));
+        use FeedStatus::{Current, Ended, Stale};
+        let (mut before, mut now) = (FeedStates::default(), FeedStates::default());
+        before.stale.insert(number(2));
+        now.ended.insert(number(1));
+        now.stale.insert(number(0));
+        assert!(now.is_worse_than(before));
+        assert_eq!(of(before.worsened_by(now)), [Stale, Current, Stale]);
+        let ended = FeedStates { all: Ended, ..FeedStates::default() };
+        assert_eq!(of(ended.worsened_by(now)), [Stale, Ended, Ended]);
+        assert_eq!(before.worsened_by(FeedStates::STALE), FeedStates::STALE);
     }
 }

@@ -140,7 +140,7 @@ fn check_shard(
     check_removal(road, host, short > 0 && !known.is_replaced)
 }
 
-/// The journal is contiguous, and holds exactly what is on the tape.
+/// The journal is contiguous, and holds exactly what is on the tapes.
 fn check_journal(road: &Road, journal: &[Frame]) -> Result<(), Violation> {
     let mut next = BTreeMap::new();
     for (seq, frame) in (1..).zip(journal) {
@@ -156,20 +156,8 @@ fn check_journal(road: &Road, journal: &[Frame]) -> Result<(), Violation> {
     }
     let is_sorted = journal.iter().map(|f| f.ts_recv.get()).is_sorted();
     hold(is_sorted, "receive-times-do-not-fall", || "they do".to_owned())?;
-    let (ours, theirs) = (symbols(journal), symbols(road.schedule.frames()));
-    let event = |symbols: &BTreeMap<u32, Symbol>, f: &Frame| {
-        (symbols[&f.instrument.get()], f.kind, f.ts_event.get(), f.body)
-    };
-    let is_event =
-        |f: &&Frame| f.kind != Kind::Definition as u8 && f.kind != Kind::BreakerChange as u8;
-    let kept: Vec<_> = journal.iter().filter(is_event).map(|f| event(&ours, f)).collect();
-    let tape = road.schedule.frames().iter().filter(is_event);
-    let tape: Vec<_> = tape.map(|f| event(&theirs, f)).collect();
-    let first = kept.iter().zip(&tape).position(|(a, b)| a != b);
-    let same = (kept.len(), first) == (tape.len(), None);
-    hold(same, "the-journal-is-the-tape", || {
-        format!("{} events of {}, first difference {first:?}", kept.len(), tape.len())
-    })
+    let difference = road.difference_from_tapes(journal);
+    hold(difference.is_none(), "the-journal-is-the-tape", || difference.unwrap_or_default())
 }
 
 /// The events of a journal that a subscriber asked for.
@@ -212,7 +200,8 @@ fn check_client(
         .map(|f| ((f.instrument.get(), f.kind), *f))
         .collect();
     let name = "a-feed-that-is-back-is-current";
-    hold(!client.is_stale, name, || format!("{who} takes a feed for stale that is current"))?;
+    let is_stale = client.is_stale || !client.stale_exchanges.is_empty();
+    hold(!is_stale, name, || format!("{who} takes a feed for stale that is current"))?;
     hold(client.has_ended, "an-ended-feed-is-told", || format!("{who} waits for more"))?;
     hold(client.behind_end.is_none(), "nothing-comes-behind-the-end", || {
         format!("{who} got {:?}", client.behind_end)
@@ -472,7 +461,7 @@ fn check_replay(day: &mut Day) -> Result<(), Violation> {
     let told = |seq: u64| gaps.iter().any(|g| (g.from_seq.get()..=g.to_seq.get()).contains(&seq));
     let is_due = |f: &&Frame| {
         let seq = f.seq.get();
-        let is_market = f.kind != Kind::Definition as u8 && f.kind != Kind::BreakerChange as u8;
+        let is_market = f.has_exchange();
         is_market && seq >= begins && seq < end.as_of.get() && !told(seq)
     };
     let got: Vec<Frame> = rows.iter().filter(is_due).copied().collect();

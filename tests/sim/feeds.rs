@@ -3,7 +3,7 @@
 
 use pregao::market::tape::Schedule;
 use pregao::node::external::{ExternalConfig, FeedConfig};
-use pregao::wire::{Frame, Kind};
+use pregao::wire::Frame;
 
 use crate::faults::Fault;
 use crate::hosts::Spec;
@@ -25,9 +25,8 @@ fn play(road: &mut Road, schedule: Schedule) {
 
 fn market(road: &Road) -> Vec<Frame> {
     let mut journal = road.stored(road.core);
-    // The system's own topic is defined when there is something to say on it.
-    let is_event = |kind: u8| kind != Kind::BreakerChange as u8 && kind != Kind::Definition as u8;
-    journal.retain(|frame| is_event(frame.kind));
+    // The system's own topics are defined when there is something to say on them.
+    journal.retain(Frame::has_exchange);
     journal
 }
 

@@ -82,7 +82,8 @@ impl Day {
             }),
             ..Options::new(seed)
         };
-        let mut options = extras(options, &mut root.fork(7));
+        let options = extras(options, &mut root.fork(7));
+        let mut options = second_exchange(options, &mut root.fork(14));
         if wish.no_removal {
             (options.core_removes, options.shards_remove) = Default::default();
         }
@@ -179,6 +180,7 @@ impl Day {
             road.aggregator,
         ];
         nodes.extend(road.copies.iter().chain(&road.core_copy));
+        nodes.extend(road.second.iter().map(|second| second.host));
         let mut with_disk = vec![road.core, road.shards[0], road.shards[1], road.shards[2]];
         with_disk.extend(&road.copies);
         let pick = |draw: &mut Random, of: &[usize]| of[draw.below(of.len() as u64) as usize];
@@ -219,8 +221,12 @@ impl Day {
                     Fault::Rot(host, short)
                 }
                 _ => {
-                    let names = ["core.exchange", "core.requests", "core.broker", "core.shard-1"];
-                    let name = names[draw.below(4) as usize];
+                    let mut names =
+                        vec!["core.exchange", "core.requests", "core.broker", "core.shard-1"];
+                    if road.second.is_some() {
+                        names.extend(["core.two", "core.two.req"]);
+                    }
+                    let name = names[draw.below(names.len() as u64) as usize];
                     let actions = [
                         BreakerAction::ForceOpen,
                         BreakerAction::Close,
@@ -352,6 +358,17 @@ fn extras(options: Options, draw: &mut Random) -> Options {
         is_library: draw.below(2) == 0,
         ..options
     }
+}
+
+/// On half of the days there are two exchanges.
+fn second_exchange(options: Options, draw: &mut Random) -> Options {
+    if draw.below(2) == 0 {
+        return options;
+    }
+    // The statements of the journal are more, and have to fit into half a segment, too.
+    let longer = |removal: Removal| Removal { segment_records: 128, ..removal };
+    let core_removes = options.core_removes.map(longer);
+    Options { has_second: true, core_removes, ..options }
 }
 
 fn weather(draw: &mut Random) -> Weather {

@@ -57,6 +57,15 @@ pub(crate) struct Options {
     pub(crate) instruments: u32,
     /// Reactors of the broker besides the first.
     pub(crate) further_reactors: usize,
+    /// A second exchange feeds core, with half as many events.
+    pub(crate) has_second: bool,
+}
+
+/// The second exchange.
+pub(crate) struct Second {
+    pub(crate) host: usize,
+    /// With the names that core gives its instruments.
+    pub(crate) schedule: Schedule,
 }
 
 /// Segments of so many records, and when they may go.
@@ -83,6 +92,7 @@ impl Options {
             round_frames_max: pregao::limits::ROUND_FRAMES_MAX,
             instruments: 0,
             further_reactors: 0,
+            has_second: false,
         }
     }
 }
@@ -91,6 +101,7 @@ pub(crate) struct Road {
     pub(crate) world: World,
     pub(crate) schedule: Schedule,
     pub(crate) exchange: usize,
+    pub(crate) second: Option<Second>,
     pub(crate) core: usize,
     pub(crate) broker: usize,
     pub(crate) shards: Vec<usize>,
@@ -119,6 +130,25 @@ pub(crate) fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
+/// What the second exchange is called, and where it listens.
+pub(crate) const SECOND: &str = "two";
+pub(crate) const SECOND_PORT: u16 = 8083;
+/// Its instruments.
+const SECOND_SYMBOLS: [&str; 6] = ["AMZN", "QQQ", "SPY", "ESU4", "BTC", "UNQUOTED"];
+
+fn second(world: &mut World, options: &Options, first: &ExternalConfig) -> Second {
+    let play = |symbols| {
+        let seed = options.seed ^ 0x5EC0;
+        schedule_of(symbols, FRACTIONS, options.events / 2, 2 * options.pace_ns, seed)
+    };
+    let feed = FeedConfig::Tapes { schedule: play(SECOND_SYMBOLS), looped: false };
+    let chaos = ChaosConfig { seed: first.chaos.seed ^ 2, ..first.chaos };
+    let config = ExternalConfig { feed, chaos, ..first.clone() };
+    let host = world.add("second exchange", address(SECOND_PORT), Spec::External(config));
+    let named = SECOND_SYMBOLS.map(|symbol| format!("{SECOND}:{symbol}"));
+    Second { host, schedule: play(std::array::from_fn(|index| named[index].as_str())) }
+}
+
 /// Decimals of a unit of what the second instrument's quantities are counted in. The others' are whole.
 pub(crate) const FRACTIONS: u8 = 8;
 
@@ -129,10 +159,21 @@ pub(crate) fn schedule(events: u64, pace_ns: u64, seed: u64) -> Schedule {
 
 /// The same with other units of the second instrument's quantities.
 pub(crate) fn schedule_in(fractions: u8, events: u64, pace_ns: u64, seed: u64) -> Schedule {
+    schedule_of(SYMBOLS, fractions, events, pace_ns, seed)
+}
+
+/// The same with these instruments.
+fn schedule_of(
+    symbols: [&str; 6],
+    fractions: u8,
+    events: u64,
+    pace_ns: u64,
+    seed: u64,
+) -> Schedule {
     let mut random = Random::new(seed ^ 0x7A9E);
     let mut tape = Tape::default();
     let indexes =
-        SYMBOLS.map(|s| tape.instruments.insert(Venue::Unnamed, s.parse().unwrap(), 2).unwrap());
+        symbols.map(|s| tape.instruments.insert(Venue::Unnamed, s.parse().unwrap(), 2).unwrap());
     // One has quantities of fractions.
     tape.instruments.set_quantity_decimals(indexes[1], fractions);
     let mut last = BTreeMap::new();
@@ -180,6 +221,7 @@ impl Road {
         let feed = FeedConfig::Tapes { schedule: schedule.clone(), looped: false };
         let chaos = options.chaos;
         let config = ExternalConfig { feed, speed, chaos, sessions_max: 4 };
+        let second = options.has_second.then(|| second(&mut world, options, &config));
         let exchange = world.add("exchange", address(8080), Spec::External(config));
         let broker_config = BrokerConfig {
             round_frames_max: options.round_frames_max,
@@ -244,8 +286,14 @@ impl Road {
             seed: options.seed,
         };
         let aggregator = world.add("aggregator", address(8000), Spec::Aggregator(config));
+        let breaker = breaker::Config::default();
+        let mut exchanges = vec![ExchangeConfig::nameless(address(8080), breaker.clone())];
+        if second.is_some() {
+            let (name, address) = (SECOND.to_owned(), address(SECOND_PORT));
+            exchanges.push(ExchangeConfig { name, address, breaker });
+        }
         let config = SequencerConfig {
-            exchanges: vec![ExchangeConfig::nameless(address(8080), breaker::Config::default())],
+            exchanges,
             followers,
             partition,
             breaker: breaker::Config::default(),
@@ -286,6 +334,7 @@ impl Road {
             world,
             schedule,
             exchange,
+            second,
             core,
             broker,
             shards,
@@ -350,12 +399,42 @@ impl Road {
         }
     }
 
+    /// What each exchange plays, by its number.
+    pub(crate) fn schedules(&self) -> impl Iterator<Item = (u8, &Schedule)> {
+        let second = self.second.as_ref().map(|second| (1, &second.schedule));
+        [(0, &self.schedule)].into_iter().chain(second)
+    }
+
+    /// Where a journal is not what the exchanges played, each frame once and in order.
+    pub(crate) fn difference_from_tapes(&self, journal: &[Frame]) -> Option<String> {
+        let ours = symbols(journal);
+        let event = |symbols: &BTreeMap<u32, Symbol>, f: &Frame| {
+            (symbols[&f.instrument.get()], f.kind, f.ts_event.get(), f.body)
+        };
+        self.schedules().find_map(|(number, schedule)| {
+            let theirs = symbols(schedule.frames());
+            let kept = journal.iter().filter(|f| f.has_exchange() && f.exchange().get() == number);
+            let kept: Vec<_> = kept.map(|f| event(&ours, f)).collect();
+            let tape = schedule.frames().iter().filter(|f| f.has_exchange());
+            let tape: Vec<_> = tape.map(|f| event(&theirs, f)).collect();
+            let first = kept.iter().zip(&tape).position(|(a, b)| a != b);
+            let is_same = (kept.len(), first) == (tape.len(), None);
+            let (kept, tape) = (kept.len(), tape.len());
+            (!is_same).then(|| {
+                format!("exchange {number}: {kept} events of {tape}, first difference {first:?}")
+            })
+        })
+    }
+
     fn is_settled(&self) -> bool {
         let journal = self.stored(self.core);
-        let events = self.schedule.frames().len() - self.schedule.definitions();
-        let is_market = |f: &&Frame| f.kind != Kind::BreakerChange as u8;
-        let market = journal.iter().filter(is_market).filter(|f| f.kind != 1).count();
-        let delivered = self.world.client(self.all).frames.iter().filter(|f| f.kind != 1).count();
+        let events: usize = self
+            .schedules()
+            .map(|(_, schedule)| schedule.frames().len() - schedule.definitions())
+            .sum();
+        let market = journal.iter().filter(|f| f.has_exchange()).count();
+        let delivered = &self.world.client(self.all).frames;
+        let delivered = delivered.iter().filter(|f| f.has_exchange()).count();
         market >= events && delivered >= market
     }
 
@@ -406,21 +485,7 @@ impl Road {
         }
         let times: Vec<u64> = journal.iter().map(|f| f.ts_recv.get()).collect();
         assert!(times.is_sorted(), "receive times go back\n{told}");
-        let (ours, theirs) = (symbols(journal), symbols(self.schedule.frames()));
-        let event = |symbols: &BTreeMap<u32, Symbol>, f: &Frame| {
-            (symbols[&f.instrument.get()], f.kind, f.ts_event.get(), f.body)
-        };
-        let is_event =
-            |f: &&Frame| f.kind != Kind::Definition as u8 && f.kind != Kind::BreakerChange as u8;
-        let kept: Vec<_> = journal.iter().filter(is_event).map(|f| event(&ours, f)).collect();
-        let tape = self.schedule.frames().iter().filter(is_event);
-        let tape: Vec<_> = tape.map(|f| event(&theirs, f)).collect();
-        let first = kept.iter().zip(&tape).position(|(a, b)| a != b);
-        assert_eq!(
-            (kept.len(), first),
-            (tape.len(), None),
-            "the journal is not the tape (length, first difference)\n{told}"
-        );
+        assert_eq!(self.difference_from_tapes(journal), None, "{told}");
     }
 
     pub(crate) fn query(op: Op, symbol: &str) -> Query {

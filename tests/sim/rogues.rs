@@ -5,7 +5,7 @@ use std::time::Duration;
 use pregao::log::Retention;
 use pregao::market::partition::Partition;
 use pregao::time::Mono;
-use pregao::wire::{BreakerChange, Ended, ErrorCode, Frame, Kind, Op, Query, Refusal};
+use pregao::wire::{BreakerChange, Ended, ErrorCode, Frame, Op, Query, Refusal};
 
 use crate::client::ClientConfig;
 use crate::faults::Fault;
@@ -57,8 +57,7 @@ fn has_converged(road: &mut Road) {
 fn lacking(road: &Road) -> Option<String> {
     let journal = road.stored(road.core);
     let events = road.schedule.frames().len() - road.schedule.definitions();
-    let is_event =
-        |f: &&Frame| f.kind != Kind::Definition as u8 && f.kind != Kind::BreakerChange as u8;
+    let is_event = |f: &&Frame| f.has_exchange();
     if road.world.hosts[road.core].spec.keeping().is_some_and(|keeping| !keeping.removes()) {
         let held = journal.iter().filter(is_event).count();
         if held != events {

@@ -30,7 +30,7 @@ const UNREAD_ANSWERS_BYTES_MAX: usize = limits::OUTBOX_BYTES_MAX / 2 + 256 * 102
 /// have vanished and are not missed yet.
 const CONNECTIONS_MAX: usize = 128;
 /// Instruments of the system, which are not on the tape.
-const SYSTEM_INSTRUMENTS_MAX: usize = 2;
+const SYSTEM_INSTRUMENTS_MAX: usize = 4;
 /// Interests of the few subscribers of a day, of three patterns at most.
 const WATCH_LIST_BYTES_MAX: usize = 256 * 1024;
 /// Queries of all clients of the aggregator: the reporter's connection, those of it that are not missed yet,
@@ -424,7 +424,7 @@ impl World {
         let name = unpadded(&metric.name);
         let bound = match (&self.hosts[node].spec, name.as_str()) {
             (_, "connections") => CONNECTIONS_MAX,
-            (_, "instruments") => crate::road::SYMBOLS.len() + SYSTEM_INSTRUMENTS_MAX,
+            (_, "instruments") => 2 * crate::road::SYMBOLS.len() + SYSTEM_INSTRUMENTS_MAX,
             (Spec::Broker(config, _), "subscribers") => config.subscribers_max,
             (Spec::Broker(..), "watch_list_bytes") => WATCH_LIST_BYTES_MAX,
             (Spec::External(config), "consumers") => config.sessions_max,

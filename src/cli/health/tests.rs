@@ -164,3 +164,41 @@ fn of_many_troubles_the_worst_is_said_and_the_others_are_counted() {
     let first = overall(&reports);
     assert_eq!(first.text, "core: takes nothing in: no space left for /d (and 3 more below)");
 }
+
+#[test]
+fn one_of_several_exchanges_is_named_and_the_others_go_on() {
+    let mut several = well();
+    let core = several.iter_mut().find(|it| it.node == "core").unwrap();
+    core.words.remove("exchange");
+    for name in ["exchange.b3", "exchange.xnas"] {
+        core.words.insert(name.to_owned(), "live".to_owned());
+        core.figures.insert(format!("{name}.last_event_ms"), 700);
+    }
+    let judged = |phase: &str| {
+        let mut reports = several.clone();
+        let core = reports.iter_mut().find(|it| it.node == "core").unwrap();
+        core.words.insert("exchange.xnas".to_owned(), phase.to_owned());
+        core.figures.insert("exchange.xnas.silent_ms".to_owned(), 5_200);
+        core.breakers.push(breaker("core.xnas", "open"));
+        core.breakers.push(breaker("core.xnas.req", "open"));
+        judge(&mut reports);
+        let core = reports.iter().find(|it| it.node == "core").unwrap();
+        (core.condition, core.trouble.clone().unwrap_or_default(), overall(&reports))
+    };
+    for (phase, condition, says) in [
+        (
+            "silent",
+            Condition::Stale,
+            "the exchange xnas has said nothing for 5.2 s; its quotes are",
+        ),
+        ("waiting", Condition::Stale, "there is no session with the exchange xnas"),
+        ("mute", Condition::Note, "the exchange xnas is connected and has sent nothing for 700 ms"),
+        ("ended", Condition::Note, "the exchange xnas's feed has ended"),
+        ("another feed", Condition::Trouble, "takes nothing of the exchange xnas in"),
+    ] {
+        let (found, text, first) = judged(phase);
+        assert_eq!(found, condition, "{phase}: {text}");
+        assert!(text.starts_with(says), "{phase}: {text}");
+        assert!(condition != Condition::Note || first.condition == Condition::Ok, "{first:?}");
+    }
+}

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::breaker_changes::RequestChanges;
+use super::silence::{Judge, Pulse, SilenceChange};
 use super::{ConnId, DialFailure, ExchangeConfig, SequencerConfig};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
 use crate::node::session::Status;
@@ -85,6 +86,10 @@ pub(super) struct Exchange {
     pub(super) upstream_seq: Seq,
     /// Its place is to be said in the journal before anything else of it is: the journal may have lost frames of it.
     pub(super) is_place_uncertain: bool,
+    /// What pauses are usual for it.
+    pub(super) pulse: Pulse,
+    /// Since when something can be expected of it; `None`: it cannot.
+    live_since: Option<Mono>,
     /// The changes of the breaker of its requests that the log has not told.
     pub(super) request_changes: RequestChanges,
     uplink: Uplink,
@@ -129,6 +134,8 @@ impl Exchange {
             request_breaker,
             upstream_seq,
             is_place_uncertain: false,
+            pulse: Pulse::default(),
+            live_since: None,
             request_changes: RequestChanges::default(),
             uplink: Uplink::new(UplinkConfig {
                 breaker_name: session_breaker,
@@ -352,9 +359,23 @@ impl Exchange {
         self.head_seq = self.head_seq.max(Some(next_seq));
     }
 
-    /// A frame of the market was taken in.
-    pub(super) fn note_event(&mut self, now: Now) {
+    /// A frame of the market was taken in. Whether it was told to be silent until now.
+    #[inline]
+    pub(super) fn note_event(&mut self, now: Now) -> Option<SilenceChange> {
         (self.last_event, self.has_ended) = (Some(now.mono), false);
+        self.pulse.hear(now.mono)
+    }
+
+    /// Takes note of whether something can be expected of it. Whether it is silent for too long now, and that is news.
+    pub(super) fn judge_silence(&mut self, now: Now) -> Option<SilenceChange> {
+        let is_live = self.feed_status(now) == FeedStatus::Current;
+        self.live_since = is_live.then(|| self.live_since.unwrap_or(now.mono));
+        self.pulse.judge(now.mono, self.live_since?, Judge::OF_EXCHANGES)
+    }
+
+    /// Since when something can be expected of its instruments.
+    pub(super) fn speaks_since(&self) -> Option<Mono> {
+        self.live_since.filter(|_| !self.pulse.is_silent())
     }
 
     /// The exchange has said whether anything comes behind what core has. Whether that is news of an end.
@@ -520,11 +541,15 @@ impl Exchange {
         });
         let of_request = self.request.as_ref().map(|request| request.since + self.request_deadline);
         let of_uplink = self.uplink.next_deadline(true);
-        [of_uplink, of_stream, of_request, of_breakers].into_iter().flatten().min()
+        let of_silence =
+            self.live_since.and_then(|since| self.pulse.due(since, Judge::OF_EXCHANGES));
+        let of_session = [of_uplink, of_stream, of_request, of_breakers];
+        of_session.into_iter().chain([of_silence]).flatten().min()
     }
 
     pub(super) fn describe(&self, now: Now, status: &mut Status) {
         let phase = match self.uplink.state() {
+            "ready" if self.live_since.is_some() && self.pulse.is_silent() => "mute",
             "ready" if self.feed_status(now) == FeedStatus::Current => "live",
             "ready" if self.is_live(now) => "ended",
             "ready" if now.mono.since(self.last_heard) > self.silence_max => "silent",
@@ -542,6 +567,7 @@ impl Exchange {
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         figure("silent_ms", age_ms(self.last_heard));
         figure("last_event_ms", self.last_event.map_or(-1, age_ms));
+        figure("usual_ms", count(self.pulse.usual_ms()));
         figure("sessions", count(self.sessions));
         figure("resumes", count(self.resumes));
         figure("duplicates", count(self.duplicates));

@@ -202,13 +202,10 @@ impl<S: Storage> Sequencer<S> {
         let of = |exchange: &Exchange| (exchange.number(), exchange.feed_status(now));
         let mut known: BTreeMap<ExchangeNumber, FeedStatus> =
             self.exchanges.iter().map(of).collect();
-        let all = match () {
-            () if known.values().any(|status| *status == FeedStatus::Current) => {
-                FeedStatus::Current
-            }
-            () if known.values().any(|status| *status == FeedStatus::Ended) => FeedStatus::Ended,
-            () => FeedStatus::Stale,
-        };
+        // Of all together only what is true of each: where one has ended and another one is away, more may come.
+        let first = known.values().next().copied().unwrap_or(FeedStatus::Stale);
+        let is_common = known.values().all(|status| *status == first);
+        let all = if is_common { first } else { FeedStatus::Current };
         // Those that are not configured any more.
         let had_first = self.journal.upstream().0 != 0;
         let others = self.market.places().iter().map(|(number, _)| number);

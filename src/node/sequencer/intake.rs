@@ -241,9 +241,15 @@ impl<S: Storage> Sequencer<S> {
         match appended {
             Ok(_) => {
                 let exchange = &mut self.exchanges[index];
-                exchange.note_event(now);
                 exchange.upstream_seq = exchange.upstream_seq.next();
+                let heard = exchange.note_event(now);
                 self.market.note(&sequenced);
+                if sequenced.has_exchange() {
+                    self.pulses.hear(sequenced.instrument().index(), index, now.mono);
+                }
+                if let Some(change) = heard {
+                    self.tell_exchange_silence(now, index, change);
+                }
                 self.has_updates = true;
             }
             Err(error) => {

@@ -431,7 +431,7 @@ impl Market {
         Some(Frame::seal(definition))
     }
 
-    /// Gives a frame of our own its place.
+    /// Gives a frame of our own its place, and the time of now, unless it says a time.
     pub(super) fn stamp_local(
         &mut self,
         now: Now,
@@ -444,7 +444,9 @@ impl Market {
         frame.instrument_seq = U32::new(known.map_or(0, |known| known.next_seq(&frame)));
         frame.seq = U64::new(seq);
         let received = U64::new(self.receive_time(now));
-        frame.ts_event = received;
+        if frame.ts_event == U64::ZERO {
+            frame.ts_event = received;
+        }
         frame.ts_recv = received;
         frame.renew_crc();
         frame

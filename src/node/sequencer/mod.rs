@@ -27,6 +27,8 @@ mod intake;
 mod market;
 mod replays;
 mod reports;
+mod silence;
+mod silences;
 mod system_topics;
 mod trim;
 
@@ -53,6 +55,7 @@ use followers::{FollowerReply, Followers};
 use market::Market;
 use replays::{AskedReplay, Replays};
 use reports::Reports;
+use silence::InstrumentPulses;
 
 /// The source number that core publishes as.
 pub const MARKET_SOURCE: u8 = 1;
@@ -85,6 +88,8 @@ pub struct Sequencer<S: Storage> {
     exchanges: Vec<Exchange>,
     /// What symbols of exchanges with a venue begin with, ahead of a `:`.
     venues: BTreeSet<String>,
+    /// When each instrument was heard.
+    pulses: InstrumentPulses,
     followers: Followers,
     connections: Connections<SequencerPeer>,
     scratch: Vec<Frame>,
@@ -163,6 +168,7 @@ impl<S: Storage> Sequencer<S> {
             market,
             exchanges,
             venues,
+            pulses: InstrumentPulses::default(),
             followers,
             connections,
             scratch: Vec::new(),
@@ -375,6 +381,7 @@ impl<S: Storage> Service for Sequencer<S> {
         for exchange in &self.exchanges {
             exchange.describe(now, &mut status);
         }
+        self.describe_silence(&mut status);
         self.followers.describe(now, &mut status);
         status
     }
@@ -478,6 +485,7 @@ impl<S: Storage> Service for Sequencer<S> {
             exchange.handle_timers(now);
         }
         self.drive_exchanges(now);
+        self.watch_silence(now);
         self.sum_up_request_changes(now);
         self.followers.handle_timers(now);
         self.drive_followers(now);
@@ -517,7 +525,7 @@ impl<S: Storage> Service for Sequencer<S> {
         }
         let of_journal = self.journal.next_deadline();
         let (exchange, followers) = (self.exchanges_due(), self.followers.next_deadline());
-        let asked = [self.replays.next_due(), self.waited_until()];
+        let asked = [self.replays.next_due(), self.waited_until(), self.pulses.next_due()];
         [of_journal, exchange, followers].into_iter().chain(asked).flatten().min()
     }
 

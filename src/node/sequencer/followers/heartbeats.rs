@@ -50,12 +50,16 @@ impl Followers {
             // Stale at once; live only when it has been sent all that makes it so.
             let has_all = journal.committed_seq() == journal.next_seq()
                 && follower.position() == Some(journal.committed_position());
-            let is_update = follower.config.shard.is_none()
-                && follower.reported != Some(states)
-                && (has_all || states.is_worse_than(follower.reported_states()));
-            if is_update {
-                follower.reported = Some(states);
-                return Some((conn, Frame::seal(states.said_by(Heartbeat::default()))));
+            let before = follower.reported_states();
+            let said = match has_all {
+                true => Some(states),
+                false if states.is_worse_than(before) => Some(before.worsened_by(states)),
+                false => None,
+            };
+            let hands_out = follower.config.shard.is_none();
+            if let Some(said) = said.filter(|said| hands_out && follower.reported != Some(*said)) {
+                follower.reported = Some(said);
+                return Some((conn, Frame::seal(said.said_by(Heartbeat::default()))));
             }
             let position = follower.position()?;
             if now.mono < follower.next_heartbeat {

@@ -20,6 +20,7 @@ mod check;
 mod client;
 mod counts;
 mod delivered;
+mod exchanges;
 mod faults;
 mod feeds;
 mod fresh;

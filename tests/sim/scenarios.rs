@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 37] = [
+pub(crate) const ALL: [(&str, fn()); 39] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -79,6 +79,14 @@ pub(crate) const ALL: [(&str, fn()); 37] = [
     (
         "another_tape_is_refused_and_a_longer_one_continues",
         crate::feeds::another_tape_is_refused_and_a_longer_one_continues,
+    ),
+    (
+        "one_sick_exchange_makes_only_its_own_quotes_stale",
+        crate::exchanges::one_sick_exchange_makes_only_its_own_quotes_stale,
+    ),
+    (
+        "who_is_silent_for_longer_than_usual_is_told",
+        crate::exchanges::who_is_silent_for_longer_than_usual_is_told,
     ),
     (
         "an_instrument_keeps_the_units_of_its_quantities",

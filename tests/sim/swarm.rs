@@ -190,6 +190,10 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         Bug::AnswerProbeAhead => Some(fresh::a_shard_that_catches_up_is_behind),
         Bug::TakeAnyFeed => Some(crate::feeds::another_tape_is_refused_and_a_longer_one_continues),
         Bug::UnitsMayChange => Some(crate::feeds::an_instrument_keeps_the_units_of_its_quantities),
+        Bug::SickExchangeNotTold => {
+            Some(crate::exchanges::one_sick_exchange_makes_only_its_own_quotes_stale)
+        }
+        Bug::SilenceNotTold => Some(crate::exchanges::who_is_silent_for_longer_than_usual_is_told),
         Bug::ConfirmWhileCatchingUp => {
             Some(crate::present::a_broker_that_catches_up_shows_nobody_the_past)
         }

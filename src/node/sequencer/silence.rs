@@ -15,7 +15,6 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::limits;
-use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::InstrumentIndex;
 
@@ -114,7 +113,7 @@ impl Pulse {
 
     /// Whether it is silent for too long now, and that is news.
     pub(super) fn judge(&mut self, now: Mono, since: Mono, judge: Judge) -> Option<SilenceChange> {
-        let is_due = self.due(since, judge)? <= now && !is_planted(Bug::SilenceNotTold);
+        let is_due = self.due(since, judge)? <= now;
         is_due.then(|| {
             self.is_told = true;
             self.change(now, true)

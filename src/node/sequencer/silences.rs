@@ -7,6 +7,7 @@ use super::silence::SilenceChange;
 use crate::log::Storage;
 use crate::node::Level;
 use crate::node::session::Status;
+use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 use crate::wire::{Flags, InstrumentId, Silence, Symbol, U16, U64};
 
@@ -63,6 +64,9 @@ impl<S: Storage> Sequencer<S> {
             who,
             ..Silence::default()
         };
+        if is_planted(Bug::SilenceNotTold) {
+            return;
+        }
         if self.publish_on(now, topic, silence).is_err() {
             self.local_dropped += 1;
         }

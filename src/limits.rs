@@ -95,22 +95,7 @@ const _: () = {
 pub const INSTRUMENTS_MAX: usize = 65_536;
 /// Exchanges that a journal knows in its life: each has a number in the flags of frames.
 pub const EXCHANGES_MAX: usize = ExchangeNumber::COUNT;
-/// An exchange that is connected and sends nothing for this many times the longest pause that is usual for it is silent, and
-/// so is an instrument.
-pub const SILENCE_FACTOR: u64 = 8;
-/// How long what is usual is remembered: twice this at most.
-pub const USUAL_WINDOW: Duration = Duration::from_mins(5);
-/// A shorter silence of an exchange, or of an instrument, is told to nobody.
-pub const EXCHANGE_SILENCE_MIN: Duration = Duration::from_secs(5);
-/// The same of an instrument.
-pub const INSTRUMENT_SILENCE_MIN: Duration = Duration::from_secs(30);
-/// How long an exchange has to have been heard before its silence is one.
-pub const EXCHANGE_LEARNED_MIN: Duration = Duration::from_secs(10);
-/// The same of an instrument.
-pub const INSTRUMENT_LEARNED_MIN: Duration = USUAL_WINDOW;
-/// How often some of the instruments are looked at for silence, and how many at once.
-pub const SILENCE_LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The same.
+/// Instruments that are looked at for silence in one turn.
 pub const SILENCE_LOOKS_MAX: usize = 16_384;
 /// Changes of silence that are published in one turn.
 pub const SILENCE_FRAMES_MAX: usize = 64;

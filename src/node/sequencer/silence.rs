@@ -35,6 +35,12 @@ pub(super) struct Pulse {
 
 /// Frames after which what is usual is known.
 const ENOUGH: u8 = 20;
+/// Who says nothing for this many times the longest pause that is usual for it is silent.
+const SILENCE_FACTOR: u64 = 8;
+/// How long what is usual is remembered: twice this at most.
+const USUAL_WINDOW: Duration = Duration::from_mins(5);
+/// How often some of the instruments are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Somebody has become silent, or is heard again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +61,10 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) const OF_EXCHANGES: Judge = Judge {
-        silence_min: limits::EXCHANGE_SILENCE_MIN,
-        learned_min: limits::EXCHANGE_LEARNED_MIN,
-    };
-    pub(super) const OF_INSTRUMENTS: Judge = Judge {
-        silence_min: limits::INSTRUMENT_SILENCE_MIN,
-        learned_min: limits::INSTRUMENT_LEARNED_MIN,
-    };
+    pub(super) const OF_EXCHANGES: Judge =
+        Judge { silence_min: Duration::from_secs(5), learned_min: Duration::from_secs(10) };
+    pub(super) const OF_INSTRUMENTS: Judge =
+        Judge { silence_min: Duration::from_secs(30), learned_min: USUAL_WINDOW };
 }
 
 impl Pulse {
@@ -83,7 +85,7 @@ impl Pulse {
     }
 
     fn note_pause(&mut self, now: Mono, pause: Duration) {
-        if now.since(self.window_since) >= limits::USUAL_WINDOW {
+        if now.since(self.window_since) >= USUAL_WINDOW {
             // Two windows without a frame have no pause of their own but this one.
             self.pauses_ms = [self.pauses_ms[1], 0];
             self.window_since = now;
@@ -101,7 +103,7 @@ impl Pulse {
     fn silence_max(&self, judge: Judge) -> Option<Duration> {
         let heard = self.heard?;
         let has_learned = self.count >= ENOUGH && heard.since(self.first) >= judge.learned_min;
-        let usual = Duration::from_millis(self.usual_ms().saturating_mul(limits::SILENCE_FACTOR));
+        let usual = Duration::from_millis(self.usual_ms().saturating_mul(SILENCE_FACTOR));
         has_learned.then_some(usual.max(judge.silence_min))
     }
 
@@ -174,7 +176,7 @@ impl InstrumentPulses {
         if now < self.look_at {
             return changes;
         }
-        self.look_at = now + limits::SILENCE_LOOK_EVERY;
+        self.look_at = now + LOOK_EVERY;
         let end = self.pulses.len().min(self.next_look + limits::SILENCE_LOOKS_MAX);
         for place in self.next_look..end {
             self.next_look = place + 1;

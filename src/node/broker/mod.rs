@@ -110,7 +110,7 @@ pub(crate) enum BrokerPeer {
 }
 
 /// An idle subscriber costs little more than this, so a field more needs a reason.
-const _: () = assert!(size_of::<Connection<BrokerPeer>>() <= 160);
+const _: () = assert!(size_of::<Connection<BrokerPeer>>() <= 152);
 
 impl BrokerPeer {
     /// The next `seq` that it is sent. Who hears only frames of others learns by it that nothing of its own

@@ -113,6 +113,8 @@ enum SubscriberState {
     /// Definitions (and last values) up to this instrument index have been sent.
     Snapshot {
         next_index: InstrumentIndex,
+        /// It was live already, and is sent the definitions once more and nothing else.
+        is_repeated: bool,
         frames: u32,
         live_from: u64,
     },
@@ -127,8 +129,6 @@ pub(crate) struct Subscriber {
     source: u8,
     mode: Mode,
     wants_history: bool,
-    /// It was live already, and is sent the definitions once more and nothing else.
-    is_repeated: bool,
     is_due: bool,
     /// What it is sent next can wait for what others are sent: a snapshot, what it missed while it was away,
     /// conflated batches.
@@ -155,7 +155,6 @@ impl Default for Subscriber {
             source: 0,
             mode: Mode::Lossless,
             wants_history: false,
-            is_repeated: false,
             is_due: false,
             is_bulk: true,
             told: FeedStatus::Current,
@@ -313,10 +312,10 @@ impl Subscriber {
             SubscriberState::Live => {
                 self.state = SubscriberState::Snapshot {
                     next_index: InstrumentIndex::FIRST,
+                    is_repeated: true,
                     frames: 0,
                     live_from: self.cursor,
                 };
-                self.is_repeated = true;
                 self.is_bulk = true;
             }
             // It is confirmed later, and sent them then.

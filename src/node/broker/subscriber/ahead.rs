@@ -125,9 +125,8 @@ impl Subscriber {
                 live_from = oldest;
             }
         }
-        self.state =
-            SubscriberState::Snapshot { next_index: InstrumentIndex::FIRST, frames: 0, live_from };
-        self.is_repeated = false;
+        let (next_index, is_repeated, frames) = (InstrumentIndex::FIRST, false, 0);
+        self.state = SubscriberState::Snapshot { next_index, is_repeated, frames, live_from };
     }
 
     /// Why frames are missing that the ring no longer has, or never had. Only the market has a history: what is
@@ -148,15 +147,17 @@ impl Subscriber {
         piece: &mut Piece,
     ) {
         let (values, value_flags) = (&source.values, source.snapshot_flags());
-        let is_repeated = self.is_repeated;
-        let SubscriberState::Snapshot { mut next_index, mut frames, live_from } = self.state else {
+        let SubscriberState::Snapshot { mut next_index, is_repeated, mut frames, live_from } =
+            self.state
+        else {
             return;
         };
         let end = values.index_end();
         while next_index < end {
             piece.looked += 1;
             if out.len() >= piece.room || piece.looked > piece.look_max {
-                self.state = SubscriberState::Snapshot { next_index, frames, live_from };
+                self.state =
+                    SubscriberState::Snapshot { next_index, is_repeated, frames, live_from };
                 return;
             }
             let is_wanted = interest.kinds_of(next_index) != 0;

@@ -407,6 +407,7 @@ impl Turn {
     }
 
     /// Sends what is live. How many more connections may be flushed.
+    #[inline(never)]
     fn flush<N: Node, S: Shell>(
         &mut self,
         shell: &mut S,
@@ -424,6 +425,8 @@ impl Turn {
         self.flush_live(shell, node, now, flushes_max)
     }
 
+    /// Called several times in a turn, most of the time for nobody: so it is a part of its callers.
+    #[inline(always)]
     fn flush_live<N: Node, S: Shell>(
         &mut self,
         shell: &mut S,
@@ -431,14 +434,16 @@ impl Turn {
         now: Now,
         mut left: usize,
     ) -> usize {
-        while left > 0
-            && let Some(conn) = node.poll_dirty()
-        {
+        if left == 0 {
+            return 0;
+        }
+        while let Some(conn) = node.poll_dirty() {
             flush_one(shell, node, now, conn);
             left -= 1;
             if left == 0 {
                 self.bounded_flushes += 1;
                 self.has_unflushed = !is_planted(Bug::ForgetUnflushed);
+                break;
             }
         }
         left
@@ -446,6 +451,7 @@ impl Turn {
 
     /// Sends what can wait, behind what is live: in each turn something of it. Those that became live meanwhile
     /// are ahead of it.
+    #[inline(always)]
     fn flush_bulk<N: Node, S: Shell>(
         &mut self,
         shell: &mut S,

@@ -19,6 +19,7 @@
 mod index;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -61,8 +62,20 @@ impl Steps {
 }
 
 /// Names an interest of one [`Interests`] table.
+///
+/// The place in the table, plus one: so a reader that has none yet costs no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InterestId(u32);
+pub struct InterestId(NonZeroU32);
+
+impl InterestId {
+    fn of(key: u32) -> InterestId {
+        InterestId(NonZeroU32::MIN.saturating_add(key))
+    }
+
+    fn key(self) -> u32 {
+        self.0.get() - 1
+    }
+}
 
 /// A set of patterns, resolved to instruments.
 #[derive(Debug)]
@@ -196,7 +209,7 @@ impl Interests {
             self.shared.get(&shared).and_then(|key| Some((key, self.table.get_mut(*key as usize)?)))
         {
             same.readers += 1;
-            return InterestId(key);
+            return InterestId::of(key);
         }
         let interest = Interest {
             places: Vec::with_capacity(patterns.len()),
@@ -213,7 +226,7 @@ impl Interests {
         self.bytes += interest.bytes();
         let key = u32::try_from(self.table.insert(interest)).unwrap_or(u32::MAX);
         self.shared.insert(shared, key);
-        InterestId(key)
+        InterestId::of(key)
     }
 
     /// Looks patterns up among the instruments, as far as the steps go. Whether the interest is complete.
@@ -221,10 +234,10 @@ impl Interests {
         if !self.is_settled() {
             return false;
         }
-        let Some(interest) = self.table.get_mut(id.0 as usize) else { return true };
+        let Some(interest) = self.table.get_mut(id.key() as usize) else { return true };
         let capacity = interest.kinds.capacity();
         while !interest.is_ready && steps.left() > 0 {
-            let taken = interest.look_up_next(id.0, &mut self.index, &self.names, steps.left());
+            let taken = interest.look_up_next(id.key(), &mut self.index, &self.names, steps.left());
             steps.take(taken);
         }
         self.bytes += (interest.kinds.capacity() - capacity) * size_of::<u16>();
@@ -233,11 +246,11 @@ impl Interests {
 
     /// Takes a reader away.
     pub fn leave(&mut self, id: InterestId) {
-        let Some(interest) = self.table.get_mut(id.0 as usize) else { return };
+        let Some(interest) = self.table.get_mut(id.key() as usize) else { return };
         interest.readers = interest.readers.saturating_sub(1);
         if interest.readers == 0 && !interest.is_leaving {
             interest.is_leaving = true;
-            self.leaving.push_back(id.0);
+            self.leaving.push_back(id.key());
         }
     }
 
@@ -355,7 +368,7 @@ impl Interests {
     /// The interest with this id.
     #[must_use]
     pub fn get(&self, id: InterestId) -> Option<&Interest> {
-        self.table.get(id.0 as usize)
+        self.table.get(id.key() as usize)
     }
 }
 

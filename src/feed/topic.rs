@@ -1,6 +1,6 @@
 //! Topic patterns: which instruments, and which kinds of their frames.
 
-use crate::wire::{Symbol, padded};
+use crate::wire::Symbol;
 
 /// A symbol, a prefix and `*`, or `*`; and a kind mask.
 ///
@@ -29,20 +29,26 @@ impl Pattern {
     /// When no symbol can match: `*` stands anywhere but last, or the text is empty, too long, not printable ASCII,
     /// or has a space where no symbol has one.
     pub fn new(text: &str, kinds: u16) -> Result<Pattern, PatternError> {
-        let (stem, is_prefix) = match text.strip_suffix('*') {
+        Pattern::from_bytes(text.as_bytes(), kinds)
+    }
+
+    /// What is printable ASCII is text, so nothing else has to be known of the bytes.
+    fn from_bytes(text: &[u8], kinds: u16) -> Result<Pattern, PatternError> {
+        let (stem, is_prefix) = match text.strip_suffix(b"*") {
             Some(stem) => (stem, true),
             None => (text, false),
         };
         // The beginning of a symbol may end with a space, a symbol does not.
-        let is_spaced = stem.starts_with(' ') || !is_prefix && stem.ends_with(' ');
-        let is_printable = stem.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'*');
-        let is_too_long = stem.len() > Symbol::BYTES_MAX;
-        if !is_printable || is_spaced || is_too_long || text.is_empty() {
+        let is_spaced = stem.starts_with(b" ") || !is_prefix && stem.ends_with(b" ");
+        let is_printable = stem.iter().all(|b| (b' '..=b'~').contains(b) && *b != b'*');
+        if !is_printable || is_spaced || text.is_empty() {
             return Err(PatternError);
         }
-        let kinds = if kinds == 0 { u16::MAX } else { kinds };
+        let mut padded = [0; Symbol::BYTES_MAX];
+        padded.get_mut(..stem.len()).ok_or(PatternError)?.copy_from_slice(stem);
         let stem_bytes = u8::try_from(stem.len()).map_err(|_| PatternError)?;
-        Ok(Pattern { stem: padded(stem), stem_bytes, is_prefix, kinds })
+        let kinds = if kinds == 0 { u16::MAX } else { kinds };
+        Ok(Pattern { stem: padded, stem_bytes, is_prefix, kinds })
     }
 
     fn stem(&self) -> &[u8] {
@@ -59,7 +65,7 @@ impl Pattern {
         if padding.iter().any(|&b| b != 0) {
             return Err(PatternError);
         }
-        Pattern::new(std::str::from_utf8(text).map_err(|_| PatternError)?, kinds)
+        Pattern::from_bytes(text, kinds)
     }
 
     /// Which kinds it asks for: a sum of [`crate::wire::Kind::mask`].

@@ -53,7 +53,7 @@ impl<S: Storage> Log<S> {
     ///
     /// # Errors
     /// When it is not the log's turn to take it; then nothing was changed.
-    #[inline]
+    #[inline(always)]
     pub fn append(&mut self, frame: &Frame) -> Result<u64, AppendError> {
         // Nearly every frame of a log passes these few questions and is stored by its caller's own code.
         if self.takes_at_once(frame) {

@@ -119,8 +119,10 @@ impl QuoteQueries {
         if self.open.len() >= limits::LEAF_QUERIES_MAX || too_many_wait {
             return Err(Rejection::new(ErrorCode::Limit, "too many of your queries are open"));
         }
-        let shares = if waits { &places.waiting } else { &places.open };
-        shares.check(self.principal)?;
+        let (open, waiting) = self.counted;
+        let (shares, counted) =
+            if waits { (&places.waiting, waiting) } else { (&places.open, open) };
+        shares.check(self.principal, counted)?;
         let own = Duration::from_micros(u64::from(question.query.deadline_us.get()));
         let until = now + own.min(limits::CUT_AHEAD_WAIT_MAX);
         self.open.push_back(OpenQuery { question, until, is_due: !waits, answering: None });

@@ -48,7 +48,8 @@ pub(super) struct Connection {
     pub(super) is_dead: bool,
     /// What the node has not consumed: the beginning of a message whose end has not arrived.
     unconsumed: Vec<u8>,
-    unconsumed_bytes_max: usize,
+    /// No more than one read can bring.
+    unconsumed_bytes_max: u32,
 }
 
 /// How a read ended.
@@ -78,7 +79,7 @@ impl Connection {
             has_read_end: false,
             is_dead: false,
             unconsumed: Vec::new(),
-            unconsumed_bytes_max,
+            unconsumed_bytes_max: u32::try_from(unconsumed_bytes_max).unwrap_or(u32::MAX),
         }
     }
 
@@ -98,6 +99,7 @@ impl Connection {
     /// What another reactor needs of it.
     pub(super) fn into_transfer(self) -> Transfer {
         let Connection { stream, unconsumed, unconsumed_bytes_max, .. } = self;
+        let unconsumed_bytes_max = unconsumed_bytes_max as usize;
         Transfer { stream, bytes: unconsumed, unconsumed_bytes_max }
     }
 
@@ -131,7 +133,7 @@ impl Connection {
     ) -> ReadOutcome {
         let kept = self.unconsumed.len();
         // Looked at here and not when bytes are kept: a connection that is handed over keeps a whole read.
-        if kept > self.unconsumed_bytes_max {
+        if kept > self.unconsumed_bytes_max as usize {
             return ReadOutcome::Ended(CloseReason::TooLong);
         }
         let end = kept.saturating_add(bytes_max.max(1)).min(buffer.len());

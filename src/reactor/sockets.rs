@@ -181,6 +181,21 @@ impl Sockets {
         Some(id)
     }
 
+    /// The time of a dial or a lingering close is over.
+    #[cold]
+    fn expire(&mut self, id: ConnId) -> Option<Option<DialId>> {
+        let connection = self.get(id)?;
+        let state = connection.state;
+        if connection.is_blocked && matches!(state, State::Lingering { .. }) {
+            connection.drop_unsent();
+        }
+        self.mark_closed(id);
+        Some(match state {
+            State::Dialing { dial, .. } => Some(dial),
+            _ => None,
+        })
+    }
+
     /// Marks a slot as dead; a turn frees it at its end.
     fn mark_closed(&mut self, id: ConnId) {
         if let Some(connection) = self.get_mut(id) {
@@ -330,21 +345,15 @@ impl Shell for Sockets {
         }
     }
 
+    #[inline]
     fn poll_expired(&mut self, now: Mono) -> Option<Option<DialId>> {
         while let Some(&(at, id)) = self.timed.first()
             && at <= now
         {
             self.timed.pop_first();
-            let Some(connection) = self.get(id) else { continue };
-            let state = connection.state;
-            if connection.is_blocked && matches!(state, State::Lingering { .. }) {
-                connection.drop_unsent();
+            if let Some(expired) = self.expire(id) {
+                return Some(expired);
             }
-            self.mark_closed(id);
-            return Some(match state {
-                State::Dialing { dial, .. } => Some(dial),
-                _ => None,
-            });
         }
         None
     }
@@ -453,7 +462,11 @@ impl Shell for Sockets {
         }
     }
 
+    #[inline]
     fn reap(&mut self, count_max: usize) -> bool {
+        if self.closed.is_empty() {
+            return false;
+        }
         let kept = self.closed.len().saturating_sub(count_max);
         for id in self.closed.drain(kept..) {
             let mut connection = self.connections.remove(id.slot as usize);

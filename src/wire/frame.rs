@@ -342,6 +342,13 @@ impl Frame {
         Kind::from_number(self.kind)
     }
 
+    /// The same as [`Kind::is_data`], of a frame whose kind has been checked ([`Frame::check`]).
+    #[must_use]
+    #[inline]
+    pub const fn is_market_data(&self) -> bool {
+        self.kind < Kind::LogMark as u8
+    }
+
     /// The flags that have a name: without the decimals of a definition and other numbers that stand in the flags.
     #[must_use]
     pub fn named_flags(&self) -> u16 {

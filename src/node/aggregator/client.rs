@@ -66,8 +66,9 @@ impl Client {
     /// # Errors
     /// The refusal.
     pub(super) fn check(&self, is_ahead: bool, places: &ClientPlaces) -> Result<(), Rejection> {
-        places.open.check(self.principal)?;
-        if is_ahead { places.ahead.check(self.principal) } else { Ok(()) }
+        let (open, ahead) = self.counted;
+        places.open.check(self.principal, open)?;
+        if is_ahead { places.ahead.check(self.principal, ahead) } else { Ok(()) }
     }
 
     /// Counts what has changed.

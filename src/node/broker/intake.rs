@@ -330,8 +330,9 @@ impl Intake {
             return refused("instrument of another source");
         }
         // Core's own topics are in the market's sequence, and nowhere else.
-        let is_defined = frame.view::<Definition>().is_some_and(|it| it.symbol.is_reserved());
-        if is_defined && self.number != MARKET_SOURCE {
+        if self.number != MARKET_SOURCE
+            && frame.view::<Definition>().is_some_and(|it| it.symbol.is_reserved())
+        {
             return refused("a symbol that begins with $ is the system's own");
         }
         if frame.has(Flags::SNAPSHOT) {
@@ -365,7 +366,9 @@ impl Intake {
             let at_seq = Seq::new(next_seq);
             further_reactors.share_ring(self.number, at_seq, ring.restart_at(seq));
         }
-        self.announced_seq = self.announced_seq.filter(|announced| announced.get() > seq);
+        if self.announced_seq.is_some_and(|announced| announced.get() <= seq) {
+            self.announced_seq = None;
+        }
         if !ring.push(frame) {
             // The jump just made needs the others to follow first; the frame is behind it.
             self.waiting.push_front(*frame);

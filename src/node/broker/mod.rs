@@ -30,7 +30,7 @@ mod subscriber;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::session::{Admission, Filled, Rejection, Roles, Status};
+use super::session::{Admission, Connection, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service, Work};
 use crate::feed::{Interests, LastValues, Pattern, Ring};
 use crate::limits;
@@ -108,6 +108,9 @@ pub(crate) enum BrokerPeer {
     Subscriber(Subscriber),
     Querier,
 }
+
+/// An idle subscriber costs little more than this, so a field more needs a reason.
+const _: () = assert!(size_of::<Connection<BrokerPeer>>() <= 152);
 
 impl BrokerPeer {
     /// The next `seq` that it is sent. Who hears only frames of others learns by it that nothing of its own
@@ -282,11 +285,7 @@ impl Service for Broker {
 
     fn on_frame(&mut self, _now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
         match self.readers.connections.peer(conn) {
-            Some(BrokerPeer::Publisher { source }) => match frame.view::<Session>() {
-                Some(session) if session.source == *source => self.take_back(conn, session),
-                Some(_) => Err(Rejection::out_of_place()),
-                None => self.handle_published(conn, *source, frame),
-            },
+            Some(BrokerPeer::Publisher { source }) => self.handle_published(conn, *source, frame),
             Some(BrokerPeer::Subscriber(_)) => self.readers.handle_frame(conn, frame),
             _ => Err(Rejection::out_of_place()),
         }

@@ -7,12 +7,13 @@
 //!   as one, and only when half of the broker's places are taken.
 
 use std::net::IpAddr;
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::node::session::{Principal, Rejection, may_take};
 
-/// Places of the table.
+/// Places of the table. Nobody has the first one, so that to have none takes no byte of a subscriber.
 const BUCKETS: usize = 256;
 
 /// Subscribers of other machines, by address. Every reactor has the same one.
@@ -26,13 +27,14 @@ impl Default for SubscriberPlaces {
 }
 
 /// Where a peer of another machine is counted; one of this machine is not, see `session/shares.rs`.
-pub(super) fn bucket(principal: Principal) -> Option<u8> {
+pub(super) fn bucket(principal: Principal) -> Option<NonZeroU8> {
     let Principal::Address(address) = principal else { return None };
     let mix = |hash: u8, byte: &u8| (hash ^ byte).wrapping_mul(167).rotate_left(3);
-    Some(match address {
+    let place = match address {
         IpAddr::V4(address) => address.octets().iter().fold(0, mix),
         IpAddr::V6(address) => address.octets().iter().fold(0, mix),
-    })
+    };
+    Some(NonZeroU8::new(place).unwrap_or(NonZeroU8::MAX))
 }
 
 impl SubscriberPlaces {
@@ -47,20 +49,20 @@ impl SubscriberPlaces {
         capacity: usize,
     ) -> Result<(), Rejection> {
         let count = |count: &AtomicU32| count.load(Ordering::Relaxed) as usize;
-        let own = bucket(principal).and_then(|bucket| self.0.get(usize::from(bucket)));
+        let own = bucket(principal).and_then(|bucket| self.0.get(usize::from(bucket.get())));
         let holders = self.0.iter().filter(|it| count(it) > 0).count();
         may_take(own.map_or(0, count), total, holders, capacity)
             .map_err(|why| why.refusal(principal, "subscribers"))
     }
 
-    pub(super) fn enter(&self, bucket: Option<u8>) {
-        if let Some(count) = bucket.and_then(|bucket| self.0.get(usize::from(bucket))) {
+    pub(super) fn enter(&self, bucket: Option<NonZeroU8>) {
+        if let Some(count) = bucket.and_then(|bucket| self.0.get(usize::from(bucket.get()))) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn leave(&self, bucket: Option<u8>) {
-        if let Some(count) = bucket.and_then(|bucket| self.0.get(usize::from(bucket))) {
+    pub(super) fn leave(&self, bucket: Option<NonZeroU8>) {
+        if let Some(count) = bucket.and_then(|bucket| self.0.get(usize::from(bucket.get()))) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
     }

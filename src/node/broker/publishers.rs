@@ -7,7 +7,7 @@ use crate::log::EpochEntry;
 use crate::node::session::{Admission, Rejection};
 use crate::node::{ConnId, Level};
 use crate::time::Now;
-use crate::wire::{ErrorCode, FeedStates, Flags, Frame, Heartbeat, Kind, Lineage, Session};
+use crate::wire::{ErrorCode, FeedStates, Flags, Frame, Heartbeat, Lineage, Session};
 
 impl Broker {
     /// A frame from a publisher. While the further reactors have no room for it, it waits,
@@ -18,6 +18,15 @@ impl Broker {
         number: u8,
         frame: &Frame,
     ) -> Result<(), Rejection> {
+        let is_data = frame.is_market_data();
+        if !is_data && let Some(session) = frame.view::<Session>() {
+            let is_same = session.source == number;
+            return if is_same {
+                self.take_back(conn, session)
+            } else {
+                Err(Rejection::out_of_place())
+            };
+        }
         let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };
         if intake.publisher() != Some(conn) {
             return Ok(());
@@ -31,7 +40,7 @@ impl Broker {
             intake.waiting.push_back(*frame);
             return Ok(());
         }
-        if frame.kind().is_some_and(Kind::is_data) {
+        if is_data {
             // Each frame of the feed comes here: nothing is looked up twice.
             return intake.publish(source, &mut self.further_reactors, frame);
         }
@@ -40,7 +49,7 @@ impl Broker {
 
     /// A frame from a publisher, for which there is room.
     fn take_in(&mut self, number: u8, frame: &Frame) -> Result<(), Rejection> {
-        if frame.kind().is_some_and(Kind::is_data) {
+        if frame.is_market_data() {
             let Some(intake) = self.intakes.get_mut(usize::from(number)) else { return Ok(()) };
             let Some(source) = self.readers.source_mut(number) else { return Ok(()) };
             return intake.publish(source, &mut self.further_reactors, frame);

@@ -19,6 +19,7 @@ use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Kind, Session, Subscribe, padde
 #[derive(Debug)]
 pub(super) struct Readers<W> {
     pub(super) connections: Connections<BrokerPeer>,
+    /// By number, up to the last one that anybody has named: a turn looks at all of them several times.
     pub(super) sources: Vec<Option<Source<W>>>,
     pub(super) subscribers: usize,
     /// The same of all reactors, by address.
@@ -35,7 +36,7 @@ impl<W> Default for Readers<W> {
     fn default() -> Readers<W> {
         Readers {
             connections: Connections::default(),
-            sources: (0..limits::SOURCES_MAX).map(|_| None).collect(),
+            sources: Vec::new(),
             subscribers: 0,
             places: SubscriberPlaces::default(),
             conflating: BTreeSet::new(),
@@ -47,8 +48,11 @@ impl<W> Default for Readers<W> {
 
 impl<W: Window> Readers<W> {
     pub(super) fn source_mut(&mut self, source: u8) -> Option<&mut Source<W>> {
-        let place = self.sources.get_mut(usize::from(source))?;
-        Some(place.get_or_insert_with(Source::default))
+        let place = usize::from(source);
+        if place >= self.sources.len() && place < limits::SOURCES_MAX {
+            self.sources.resize_with(place + 1, || None);
+        }
+        Some(self.sources.get_mut(place)?.get_or_insert_with(Source::default))
     }
 
     /// Welcomes a subscriber. The bound on their number has been kept.
@@ -95,8 +99,12 @@ impl<W: Window> Readers<W> {
     /// interests decide about new instruments, newcomers get their interests, in order.
     pub(super) fn proceed(&mut self, now: Now) {
         // A source with much to do leaves something to the others, now and then.
-        self.proceed_from = (self.proceed_from + 1) % limits::SOURCES_MAX;
-        for place in (self.proceed_from..limits::SOURCES_MAX).chain(0..self.proceed_from) {
+        if !self.has_work() {
+            return;
+        }
+        let count = self.sources.len();
+        self.proceed_from = (self.proceed_from + 1) % count.max(1);
+        for place in (self.proceed_from..count).chain(0..self.proceed_from) {
             if !matches!(self.sources.get(place), Some(Some(source)) if source.has_work()) {
                 continue;
             }
@@ -313,17 +321,14 @@ impl<W: Window> Readers<W> {
             return Filled::Nothing;
         };
         self.scratch.clear();
-        let next = subscriber.fill(source, &mut self.scratch, &mut { Piece::WHOLE });
-        if subscriber.is_foreign() {
-            return self.refuse_foreign(conn);
-        }
-        match next {
+        match subscriber.fill(source, &mut self.scratch, None) {
             Next::Gathered => {
                 self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));
                 Filled::Outbox
             }
             Next::Lent => Filled::Lent,
             Next::Nothing => Filled::Nothing,
+            Next::Foreign => self.refuse_foreign(conn),
             Next::Later => {
                 self.connections.set_bulk(conn, true);
                 self.connections.mark_dirty(conn);
@@ -354,11 +359,8 @@ impl<W: Window> Readers<W> {
         self.scratch.clear();
         if frames_left > 0 {
             let mut piece = Piece::within(frames_left);
-            next = subscriber.fill(source, &mut self.scratch, &mut piece);
+            next = subscriber.fill(source, &mut self.scratch, Some(&mut piece));
             spent = self.scratch.len() + piece.look_cost();
-        }
-        if subscriber.is_foreign() {
-            return self.refuse_foreign(conn);
         }
         let (is_bulk, is_in_snapshot) = (subscriber.is_bulk(), subscriber.is_in_snapshot());
         self.connections.set_bulk(conn, is_bulk);
@@ -371,6 +373,7 @@ impl<W: Window> Readers<W> {
             }
             Next::Lent => Filled::Lent,
             Next::Nothing => Filled::Nothing,
+            Next::Foreign => self.refuse_foreign(conn),
             Next::Later => {
                 self.connections.work_mut().spend_frames(spent);
                 if is_in_snapshot {

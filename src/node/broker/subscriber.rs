@@ -9,6 +9,7 @@ mod ahead;
 mod conflation;
 
 use std::collections::BinaryHeap;
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use zerocopy::IntoBytes;
@@ -37,6 +38,8 @@ pub(super) enum Next {
     Lent,
     /// There is more, behind what others are sent.
     Later,
+    /// Nothing: it has to be refused, since it wants to go on with another sequence.
+    Foreign,
 }
 
 impl Next {
@@ -79,29 +82,47 @@ impl Piece {
     }
 }
 
-#[derive(Debug, Default)]
+/// What it has, as its SESSION says: the identity of the epoch that it is in, and the next `seq` that it expects; 0 =
+/// it does not say. Nobody asks once it is confirmed, so it stands in the states before that.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    feed: u64,
+    expects_seq: u64,
+}
+
+/// A subscription that comes in.
+#[derive(Debug)]
+struct Incoming {
+    standing: Standing,
+    patterns: Vec<Pattern>,
+    /// Its last frame, when it is complete.
+    subscribe: Subscribe,
+}
+
+#[derive(Debug)]
 enum SubscriberState {
+    /// It has not said what it wants.
+    Idle(Standing),
     /// The subscription is not complete.
-    #[default]
-    Idle,
-    /// Its patterns so far.
-    Collecting(Vec<Pattern>),
+    Collecting(Box<Incoming>),
     /// What it wants to go on with is no part of the sequence: it is refused.
     Foreign,
-    /// All its patterns, and the last frame of the subscription. They wait to be looked up.
-    Joining(Box<(Vec<Pattern>, Subscribe)>),
+    /// The subscription is complete, and its patterns wait to be looked up.
+    Joining(Box<Incoming>),
     /// The source has to become ready before the subscription can be confirmed.
-    Waiting,
+    Waiting(Standing),
     /// Definitions (and last values) up to this instrument index have been sent.
     Snapshot {
         next_index: InstrumentIndex,
+        /// It was live already, and is sent the definitions once more and nothing else.
+        is_repeated: bool,
         frames: u32,
         live_from: u64,
     },
     Live,
 }
 
-/// A subscriber.
+/// A subscriber. Most are idle most of the time, so it is kept small.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     state: SubscriberState,
@@ -109,11 +130,6 @@ pub(crate) struct Subscriber {
     source: u8,
     mode: Mode,
     wants_history: bool,
-    /// It was live already, and is sent the definitions once more and nothing else.
-    is_repeated: bool,
-    /// The identity of the epoch that it is in, and the next `seq` that it expects; 0 = it does not say.
-    feed: u64,
-    expects_seq: u64,
     is_due: bool,
     /// What it is sent next can wait for what others are sent: a snapshot, what it missed while it was away,
     /// conflated batches.
@@ -121,10 +137,10 @@ pub(crate) struct Subscriber {
     /// What its last heartbeat said of the feed. Before the first one it takes the feed for current.
     told: Told,
     /// Where its address is counted.
-    bucket: Option<u8>,
+    bucket: Option<NonZeroU8>,
     interest: Option<InterestId>,
     /// Its place among the readers of its source.
-    place: usize,
+    place: u32,
     conflate_ms: u32,
     due: Mono,
     /// The next `seq` to look at: a position of the ring, read and moved for each frame. It stands for a place
@@ -135,14 +151,11 @@ pub(crate) struct Subscriber {
 impl Default for Subscriber {
     fn default() -> Subscriber {
         Subscriber {
-            state: SubscriberState::Idle,
+            state: SubscriberState::Idle(Standing::default()),
             id: 0,
             source: 0,
             mode: Mode::Lossless,
             wants_history: false,
-            is_repeated: false,
-            feed: 0,
-            expects_seq: 0,
             is_due: false,
             is_bulk: true,
             told: Told::NOTHING,
@@ -158,18 +171,14 @@ impl Default for Subscriber {
 
 impl Subscriber {
     /// One that says in its SESSION what it has; its address is counted there.
-    pub(super) fn greeted(session: &Session, bucket: Option<u8>) -> Subscriber {
+    pub(super) fn greeted(session: &Session, bucket: Option<NonZeroU8>) -> Subscriber {
         let (feed, expects_seq) = (session.feed.get(), session.next_seq.get());
-        Subscriber { feed, expects_seq, bucket, ..Subscriber::default() }
+        let state = SubscriberState::Idle(Standing { feed, expects_seq });
+        Subscriber { state, bucket, ..Subscriber::default() }
     }
 
-    pub(super) fn bucket(&self) -> Option<u8> {
+    pub(super) fn bucket(&self) -> Option<NonZeroU8> {
         self.bucket
-    }
-
-    /// Whether it has to be refused: it wants to go on with another sequence.
-    pub(super) fn is_foreign(&self) -> bool {
-        matches!(self.state, SubscriberState::Foreign)
     }
 
     pub(super) fn source(&self) -> u8 {
@@ -185,11 +194,11 @@ impl Subscriber {
     }
 
     pub(super) fn place(&self) -> usize {
-        self.place
+        self.place as usize
     }
 
     pub(super) fn set_place(&mut self, place: usize) {
-        self.place = place;
+        self.place = u32::try_from(place).unwrap_or(u32::MAX);
     }
 
     pub(super) fn conflate_due(&self) -> Option<Mono> {
@@ -198,35 +207,39 @@ impl Subscriber {
 
     /// Collects one frame of a subscription. Whether it was the last.
     pub(super) fn add_pattern(&mut self, subscribe: &Subscribe) -> Result<bool, Rejection> {
-        let mut patterns = match std::mem::take(&mut self.state) {
-            SubscriberState::Idle => Vec::new(),
-            SubscriberState::Collecting(patterns) => patterns,
+        let nothing = SubscriberState::Idle(Standing::default());
+        let mut incoming = match std::mem::replace(&mut self.state, nothing) {
+            SubscriberState::Idle(standing) => {
+                Box::new(Incoming { standing, patterns: Vec::new(), subscribe: *subscribe })
+            }
+            SubscriberState::Collecting(incoming) => incoming,
             other => {
                 self.state = other;
                 return Err(Rejection::new(ErrorCode::Limit, "one subscription per connection"));
             }
         };
-        if patterns.len() >= limits::PATTERNS_MAX {
+        if incoming.patterns.len() >= limits::PATTERNS_MAX {
             let text = "too many patterns in one subscription";
             return Err(Rejection::new(ErrorCode::Limit, text));
         }
         let pattern = Pattern::from_field(&subscribe.pattern, subscribe.kinds.get());
-        patterns.push(pattern.map_err(|_| {
+        incoming.patterns.push(pattern.map_err(|_| {
             Rejection::new(ErrorCode::BadPattern, "a pattern is SYMBOL, PREFIX* or *")
         })?);
         if subscribe.flags.get() & Flags::MORE != 0 {
-            self.state = SubscriberState::Collecting(patterns);
+            self.state = SubscriberState::Collecting(incoming);
             return Ok(false);
         }
         self.source = subscribe.source;
-        self.state = SubscriberState::Joining(Box::new((patterns, *subscribe)));
+        incoming.subscribe = *subscribe;
+        self.state = SubscriberState::Joining(incoming);
         Ok(true)
     }
 
     /// The patterns that wait to be looked up; once.
     pub(super) fn take_patterns(&mut self) -> Option<Vec<Pattern>> {
         match &mut self.state {
-            SubscriberState::Joining(joining) => Some(std::mem::take(&mut joining.0)),
+            SubscriberState::Joining(incoming) => Some(std::mem::take(&mut incoming.patterns)),
             _ => None,
         }
     }
@@ -244,12 +257,12 @@ impl Subscriber {
 
     /// Its patterns have been looked up. Returns when its first conflated batch is due.
     pub(super) fn begin(&mut self, now: Mono, interest: InterestId) -> Option<Mono> {
-        let SubscriberState::Joining(joining) =
-            std::mem::replace(&mut self.state, SubscriberState::Waiting)
-        else {
+        let waiting = SubscriberState::Waiting(Standing::default());
+        let SubscriberState::Joining(incoming) = std::mem::replace(&mut self.state, waiting) else {
             return None;
         };
-        let (_, subscribe) = *joining;
+        let Incoming { standing, subscribe, .. } = *incoming;
+        self.state = SubscriberState::Waiting(standing);
         self.id = subscribe.id.get();
         self.mode = Mode::from_number(subscribe.mode).unwrap_or(Mode::Lossless);
         self.wants_history = subscribe.from_seq().is_some();
@@ -275,10 +288,10 @@ impl Subscriber {
     /// Everything from `seq` on is void. The GAP frame to send, when this subscriber was past it.
     pub(super) fn void_from(&mut self, seq: u64) -> Option<Gap> {
         let place = match &mut self.state {
-            SubscriberState::Idle
+            SubscriberState::Idle(_)
             | SubscriberState::Collecting(_)
             | SubscriberState::Joining(_)
-            | SubscriberState::Waiting
+            | SubscriberState::Waiting(_)
             | SubscriberState::Foreign => return None,
             SubscriberState::Snapshot { live_from, .. } => live_from,
             SubscriberState::Live => &mut self.cursor,
@@ -300,17 +313,17 @@ impl Subscriber {
             SubscriberState::Live => {
                 self.state = SubscriberState::Snapshot {
                     next_index: InstrumentIndex::FIRST,
+                    is_repeated: true,
                     frames: 0,
                     live_from: self.cursor,
                 };
-                self.is_repeated = true;
                 self.is_bulk = true;
             }
             // It is confirmed later, and sent them then.
-            SubscriberState::Idle
+            SubscriberState::Idle(_)
             | SubscriberState::Collecting(_)
             | SubscriberState::Joining(_)
-            | SubscriberState::Waiting
+            | SubscriberState::Waiting(_)
             | SubscriberState::Foreign => return false,
         }
         true
@@ -337,7 +350,8 @@ impl Subscriber {
         }
     }
 
-    /// Decides what is sent next: gathers it into `out`, or points at the ring.
+    /// Decides what is sent next: gathers it into `out`, or points at the ring. `piece`: no more than that, since it
+    /// can wait; `None`: as much as is sent at once.
     ///
     /// Each subscriber comes here for each batch, so this is a part of the caller, and what seldom happens stands
     /// elsewhere.
@@ -346,13 +360,15 @@ impl Subscriber {
         &mut self,
         source: &mut Source<W>,
         out: &mut Vec<Frame>,
-        piece: &mut Piece,
+        mut piece: Option<&mut Piece>,
     ) -> Next {
         let is_live = matches!(self.state, SubscriberState::Live);
-        if (!is_live || self.told != source.announced().told())
-            && let Some(next) = self.fill_ahead(source, out, piece)
-        {
-            return next;
+        if !is_live || self.told != source.announced().told() {
+            let mut whole = Piece::WHOLE;
+            let piece = piece.as_deref_mut().unwrap_or(&mut whole);
+            if let Some(next) = self.fill_ahead(source, out, piece) {
+                return next;
+            }
         }
         let Some(view) = source.view() else { return Next::Nothing };
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
@@ -365,7 +381,7 @@ impl Subscriber {
         }
         let next = view.next_seq();
         if self.mode == Mode::Conflate || self.cursor < view.oldest_seq() {
-            return self.fill_late(source, out, piece);
+            return self.fill_late(source, out, piece.unwrap_or(&mut { Piece::WHOLE }));
         }
         if self.is_bulk && self.cursor >= next {
             self.is_bulk = false;
@@ -374,8 +390,13 @@ impl Subscriber {
             return Next::Lent;
         }
         let before = self.cursor;
-        self.fill_matching(view, interest, out, piece.room, piece.look_max);
-        piece.looked += usize::try_from(self.cursor - before).unwrap_or(0);
+        let (room, look_max) = piece
+            .as_ref()
+            .map_or((Piece::WHOLE.room, Piece::WHOLE.look_max), |it| (it.room, it.look_max));
+        self.fill_matching(view, interest, out, room, look_max);
+        if let Some(piece) = piece {
+            piece.looked += usize::try_from(self.cursor - before).unwrap_or(0);
+        }
         if out.is_empty() {
             // Much was looked at and nothing found: others have their turn. Who has come to the end without a match
             // waits for what is live, like everybody.
@@ -436,7 +457,8 @@ impl Subscriber {
         }
     }
 
-    /// Gathers matching frames between cursor and head, after a bounded look.
+    /// Gathers matching frames between cursor and head, after a bounded look. A part of its only caller.
+    #[inline(always)]
     fn fill_matching(
         &mut self,
         view: RingView<'_>,

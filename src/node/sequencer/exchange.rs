@@ -193,7 +193,7 @@ impl Exchange {
     /// What log lines call its session.
     pub(super) fn session_title(&self) -> String {
         match self.venue() {
-            Some(name) => format!("the session with the exchange {name}"),
+            Some(name) => format!("{name}: the exchange session"),
             None => "the exchange session".to_owned(),
         }
     }

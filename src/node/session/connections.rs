@@ -32,10 +32,8 @@ pub struct Connection<P> {
     outbox: BytesMut,
     last_heard: Mono,
     last_sent: Mono,
-    /// When bytes last left, whatever they were.
-    last_taken: Mono,
-    /// Since when something has waited and nothing was taken, as far as the looks at it show.
-    unread_since: Option<Mono>,
+    /// Since when something has waited and nothing was taken, as far as the looks at it show; or [`NEVER`].
+    unread_since: Mono,
     is_dirty: bool,
     is_closing: bool,
     /// This node dialed it, and is greeted rather than greets.
@@ -46,9 +44,12 @@ pub struct Connection<P> {
     is_bulk: bool,
     /// It brings what is live: it is read ahead of others.
     is_source: bool,
-    /// Who it counts as.
-    principal: Principal,
+    /// What it counts as, on another machine. Boxed, since most are idle, and those of this machine have none.
+    address: Option<Box<IpAddr>>,
 }
+
+/// Of no moment.
+const NEVER: Mono = Mono(u64::MAX);
 
 impl<P> Connection<P> {
     /// What it is for, once it is greeted.
@@ -161,7 +162,7 @@ impl<P> Connections<P> {
     /// The same, from this address. It is refused when that has its share of connections.
     pub fn insert_from(&mut self, now: Now, id: ConnId, address: IpAddr) {
         let principal = Principal::of(id, address);
-        let checked = self.by_principal.check(principal);
+        let checked = self.by_principal.check(principal, 0);
         self.take_in(now, id, false, principal);
         if let Err(rejection) = checked {
             self.refuse(id, rejection.code, &rejection.text);
@@ -186,15 +187,14 @@ impl<P> Connections<P> {
             outbox: BytesMut::new(),
             last_heard: now.mono,
             last_sent: now.mono,
-            last_taken: now.mono,
-            unread_since: None,
+            unread_since: NEVER,
             is_dirty: false,
             is_closing: false,
             is_dialed,
             asks: false,
             is_bulk: false,
             is_source: is_dialed,
-            principal,
+            address: principal.address().map(Box::new),
         });
         if matches!(principal, Principal::Address(_)) {
             self.by_principal.change(principal, 0, 1);
@@ -203,7 +203,8 @@ impl<P> Connections<P> {
 
     /// Who a connection counts as.
     pub(crate) fn principal(&self, id: ConnId) -> Principal {
-        self.get(id).map_or(Principal::Connection(id), |connection| connection.principal)
+        let address = self.get(id).and_then(|connection| connection.address.as_deref());
+        address.map_or(Principal::Connection(id), |address| Principal::Address(*address))
     }
 
     /// Forgets a connection that has ended. What it was for, if that was known.
@@ -214,8 +215,8 @@ impl<P> Connections<P> {
         }
         self.open -= 1;
         let connection = slot.take()?;
-        if matches!(connection.principal, Principal::Address(_)) {
-            self.by_principal.change(connection.principal, 1, 0);
+        if let Some(address) = connection.address {
+            self.by_principal.change(Principal::Address(*address), 1, 0);
         }
         connection.peer
     }
@@ -571,7 +572,9 @@ impl<P> Connections<P> {
             return Sent::Outbox;
         }
         connection.last_sent = now.mono;
-        connection.last_taken = now.mono;
+        if connection.unread_since < now.mono {
+            connection.unread_since = NEVER;
+        }
         if connection.outbox.is_empty() {
             return Sent::Elsewhere;
         }

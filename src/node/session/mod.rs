@@ -422,24 +422,37 @@ fn handle_frame<S: Service>(service: &mut S, now: Now, conn: ConnId, frame: &Fra
             }
         };
     }
-    if frame.view::<Refusal>().is_some_and(|refusal| refusal.id.get() == 0) {
-        // It speaks of the connection, and its sender closes: there is nobody to answer.
-        service.connections_mut().refuse_frame(conn, frame, "a peer refuses");
+    // Most frames from who does not ask are market data, and mean something to the service only.
+    if (asks || !frame.is_market_data()) && handle_control(service, now, conn, frame, asks) {
         return Handled::Here;
-    }
-    if asks && handle_question_frame(service, now, conn, frame) {
-        return Handled::Here;
-    }
-    if let Some(beat) = frame.view::<Heartbeat>() {
-        answer_heartbeat(service, now, conn, beat);
-        if asks {
-            return Handled::Here;
-        }
     }
     if let Err(rejection) = service.on_frame(now, conn, frame) {
         service.connections_mut().refuse(conn, rejection.code, &rejection.text);
     }
     Handled::Here
+}
+
+/// What a frame means in any session, whatever the service. Whether that was all.
+fn handle_control<S: Service>(
+    service: &mut S,
+    now: Now,
+    conn: ConnId,
+    frame: &Frame,
+    asks: bool,
+) -> bool {
+    if frame.view::<Refusal>().is_some_and(|refusal| refusal.id.get() == 0) {
+        // It speaks of the connection, and its sender closes: there is nobody to answer.
+        service.connections_mut().refuse_frame(conn, frame, "a peer refuses");
+        return true;
+    }
+    if asks && handle_question_frame(service, now, conn, frame) {
+        return true;
+    }
+    if let Some(beat) = frame.view::<Heartbeat>() {
+        answer_heartbeat(service, now, conn, beat);
+        return asks;
+    }
+    false
 }
 
 fn answer_heartbeat<S: Service>(service: &mut S, now: Now, conn: ConnId, beat: &Heartbeat) {

@@ -12,6 +12,8 @@
 //! * Without contention nobody is held back: the first half of the places is for whoever comes first. Behind it a peer
 //!   has at most an even share, with one share left for the next one to come. The last quarter is for those who have
 //!   few. So a peer that asks for little finds a place however much the others ask for.
+//! * A connection knows itself how many places it has, so only addresses stand in a table. Each question of a local
+//!   peer would look it up several times.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -41,6 +43,14 @@ impl Principal {
                 Principal::Address(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
             }
             address => Principal::Address(address),
+        }
+    }
+
+    /// The address that counts as one, when it is no connection of this machine.
+    pub(super) fn address(self) -> Option<IpAddr> {
+        match self {
+            Principal::Address(address) => Some(address),
+            Principal::Connection(_) => None,
         }
     }
 
@@ -102,13 +112,15 @@ pub(crate) struct Shares {
     what: &'static str,
     capacity: usize,
     total: usize,
-    /// Who has any. Invariant: none has 0, so there are no more than places.
-    held: BTreeMap<Principal, usize>,
+    /// Connections that have any.
+    connections: usize,
+    /// Addresses that have any. Invariant: none has 0, so there are no more than places.
+    addresses: BTreeMap<IpAddr, usize>,
 }
 
 impl Shares {
     pub(crate) const fn new(what: &'static str, capacity: usize) -> Shares {
-        Shares { what, capacity, total: 0, held: BTreeMap::new() }
+        Shares { what, capacity, total: 0, connections: 0, addresses: BTreeMap::new() }
     }
 
     /// Places that are taken.
@@ -116,27 +128,45 @@ impl Shares {
         self.total
     }
 
-    /// Whether a peer may take one more.
+    /// Whether a peer may take one more. `counted` is what the connection that asks for it has been counted with
+    /// ([`Shares::change`]).
     ///
     /// # Errors
     /// The refusal, which says whose limit it is.
-    pub(crate) fn check(&self, principal: Principal) -> Result<(), Rejection> {
-        let own = self.held.get(&principal).copied().unwrap_or(0);
-        may_take(own, self.total, self.held.len(), self.capacity)
+    pub(crate) fn check(&self, principal: Principal, counted: usize) -> Result<(), Rejection> {
+        let own = match principal {
+            Principal::Connection(_) => counted,
+            Principal::Address(address) => self.addresses.get(&address).copied().unwrap_or(0),
+        };
+        may_take(own, self.total, self.connections + self.addresses.len(), self.capacity)
             .map_err(|why| why.refusal(principal, self.what))
     }
 
-    /// A peer that had `before` places has `after` now.
+    /// A connection that had `before` places has `after` now.
+    #[inline]
     pub(crate) fn change(&mut self, principal: Principal, before: usize, after: usize) {
-        if before == after {
-            return;
+        if before != after {
+            self.change_places(principal, before, after);
         }
-        let held = self.held.entry(principal).or_default();
-        *held = (*held + after).saturating_sub(before);
-        if *held == 0 {
-            self.held.remove(&principal);
+    }
+
+    fn change_places(&mut self, principal: Principal, before: usize, after: usize) {
+        match principal {
+            Principal::Connection(_) => {
+                let holds = |places: usize| usize::from(places > 0);
+                self.connections = (self.connections + holds(after)).saturating_sub(holds(before));
+            }
+            Principal::Address(address) => self.change_address(address, before, after),
         }
         self.total = (self.total + after).saturating_sub(before);
+    }
+
+    fn change_address(&mut self, address: IpAddr, before: usize, after: usize) {
+        let held = self.addresses.entry(address).or_default();
+        *held = (*held + after).saturating_sub(before);
+        if *held == 0 {
+            self.addresses.remove(&address);
+        }
     }
 }
 
@@ -159,7 +189,7 @@ mod tests {
     /// Takes places until there is none more; how many.
     fn take_all(shares: &mut Shares, who: Principal) -> usize {
         let mut taken = 0;
-        while shares.check(who).is_ok() {
+        while shares.check(who, taken).is_ok() {
             shares.change(who, taken, taken + 1);
             taken += 1;
         }
@@ -182,9 +212,9 @@ mod tests {
     fn one_alone_has_half_and_more_and_never_all() {
         let mut shares = Shares::new("queries", 1_000);
         assert_eq!(take_all(&mut shares, local(1)), 500);
-        let refused = shares.check(local(1)).unwrap_err();
+        let refused = shares.check(local(1), 500).unwrap_err();
         assert_eq!(refused.text, "your connection has its share of queries");
-        assert!(shares.check(local(2)).is_ok());
+        assert!(shares.check(local(2), 0).is_ok());
         let refused = NoPlace::Share.refusal(remote(1, 1), "queries");
         assert_eq!(refused.text, "your address has its share of queries");
     }
@@ -195,7 +225,7 @@ mod tests {
         let greedy: Vec<usize> = (0..9).map(|slot| take_all(&mut shares, local(slot))).collect();
         assert!(shares.total() <= 2_048 - 512 + 9 * limits::SMALL_SHARE, "{greedy:?}");
         for slot in 100..200 {
-            assert!(shares.check(local(slot)).is_ok(), "{slot}");
+            assert!(shares.check(local(slot), 0).is_ok(), "{slot}");
             shares.change(local(slot), 0, limits::SMALL_SHARE);
         }
         for slot in 100..200 {
@@ -204,6 +234,22 @@ mod tests {
         for (slot, held) in greedy.into_iter().enumerate() {
             shares.change(local(u32::try_from(slot).unwrap()), held, 0);
         }
-        assert_eq!((shares.total(), shares.held.len()), (0, 0));
+        assert_eq!((shares.total(), shares.connections), (0, 0));
+    }
+
+    #[test]
+    fn connections_of_one_address_share_and_hold_as_one() {
+        let mut shares = Shares::new("queries", 100);
+        assert_eq!(take_all(&mut shares, remote(1, 7)), 50);
+        assert!(shares.check(remote(2, 7), 0).is_err(), "another connection of the same address");
+        assert!(shares.check(remote(3, 8), 0).is_ok());
+        shares.change(remote(3, 8), 0, 2);
+        shares.change(local(4), 0, 3);
+        shares.change(local(4), 3, 1);
+        assert_eq!((shares.connections, shares.addresses.len(), shares.total()), (1, 2, 53));
+        shares.change(local(4), 1, 0);
+        shares.change(remote(3, 8), 2, 0);
+        shares.change(remote(1, 7), 50, 0);
+        assert_eq!((shares.connections, shares.addresses.len(), shares.total()), (0, 0, 0));
     }
 }

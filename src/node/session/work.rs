@@ -78,6 +78,10 @@ impl Work {
     }
 
     pub(super) fn begin_turn(&mut self) {
+        if self.frames_spent == 0 && self.steps.taken() == 0 {
+            // Most turns spend nothing, and leave all as it was.
+            return;
+        }
         let spent = self.spent();
         (self.most_frames, self.most_steps) = (spent.frames, spent.steps);
         self.full_frames += u64::from(self.frames_left == 0);

@@ -151,7 +151,10 @@ impl<S: Storage> Shard<S> {
             self.duplicates += 1;
             return Ok(());
         }
-        let position = self.append(LogEntry::Event(frame))?;
+        let position = match self.log.append(frame) {
+            Err(AppendError::CheckpointDue) => self.append(LogEntry::Event(frame))?,
+            done => done?,
+        };
         self.index.note(position, frame);
         self.has_updates = true;
         Ok(())
@@ -172,7 +175,7 @@ impl<S: Storage> Shard<S> {
     }
 
     /// A new segment of the log begins with all definitions and holes, so that those before it can go.
-    #[inline]
+    #[inline(never)]
     fn append(&mut self, entry: LogEntry<'_>) -> Result<u64, AppendError> {
         let (index, connections) = (&self.index, &mut self.connections);
         let statements = || index.definitions().chain(index.holes.records()).collect();

@@ -309,19 +309,17 @@ impl<S: Storage> Service for Shard<S> {
         if !self.pending.is_empty() {
             return self.keep_back(frame);
         }
-        match frame.kind() {
-            Some(Kind::Gap) => self.store_gap(now, conn, frame),
-            Some(kind) if kind.is_data() => {
-                if kind == Kind::Definition && self.store_if_statement(conn, frame)? {
-                    return Ok(());
-                }
-                self.store(now, conn, frame)
+        if !frame.is_market_data() {
+            if frame.kind == Kind::Gap as u8 {
+                return self.store_gap(now, conn, frame);
             }
-            _ => {
-                let beat = frame.view::<Heartbeat>().ok_or_else(Rejection::out_of_place)?;
-                self.note_heartbeat(now, beat)
-            }
+            let beat = frame.view::<Heartbeat>().ok_or_else(Rejection::out_of_place)?;
+            return self.note_heartbeat(now, beat);
         }
+        if frame.kind == Kind::Definition as u8 && self.store_if_statement(conn, frame)? {
+            return Ok(());
+        }
+        self.store(now, conn, frame)
     }
 
     /// A querier's heartbeat answer says how far the answers go.

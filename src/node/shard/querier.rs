@@ -192,7 +192,7 @@ impl<S: Storage> Shard<S> {
             if load.waiting >= limits::WAITING_QUERIES_PER_CONNECTION_MAX && counts_apart {
                 return too_many("your connection has too many waiting queries");
             }
-            self.load.waiting.check(principal)?;
+            self.load.waiting.check(principal, load.waiting)?;
             let own = Duration::from_micros(question.query.deadline_us.get().into());
             let wait_max = if counts_apart { limits::CUT_AHEAD_WAIT_MAX } else { Duration::MAX };
             let due = now.mono + own.min(wait_max);
@@ -208,7 +208,7 @@ impl<S: Storage> Shard<S> {
         if load.queries >= limits::LEAF_QUERIES_MAX {
             return too_many("too many unread answers on this connection");
         }
-        self.load.queries.check(principal)?;
+        self.load.queries.check(principal, load.queries)?;
         let mut answer = self.answer(now, &question)?;
         answer.note_behind(self.freshness.behind_ms(now), self.is_behind(now));
         if self.load.instruments + answer.instruments() > limits::SCAN_INSTRUMENTS_TOTAL_MAX {

@@ -29,42 +29,52 @@ impl Subscriber {
             // Whether a new instrument is meant is not known, and so not whether its last values are.
             return nothing;
         }
-        if matches!(self.state, SubscriberState::Waiting) {
+        if let SubscriberState::Waiting(standing) = self.state {
             if !self.wants_history && source.is_catching_up {
                 // Its snapshot would be of the past, and what comes behind it no news.
                 return nothing;
             }
-            self.resume(source, view.next_seq(), out);
+            self.resume(source, standing, view.next_seq(), out);
         }
-        if matches!(self.state, SubscriberState::Waiting) {
+        if matches!(self.state, SubscriberState::Waiting(_)) {
             self.confirm(source, view, interest, out);
         }
         if matches!(self.state, SubscriberState::Snapshot { .. }) {
             self.fill_snapshot(source, interest, out, piece);
+        }
+        if matches!(self.state, SubscriberState::Foreign) {
+            return Some(Next::Foreign);
         }
         let is_ahead = !matches!(self.state, SubscriberState::Live) || !out.is_empty();
         is_ahead.then(|| Next::gathered(out, true))
     }
 
     /// What of the frames before its place still stands, when it says under which epoch it has them.
-    fn resume<W>(&mut self, source: &Source<W>, next_seq: u64, out: &mut Vec<Frame>) {
-        let place = if self.wants_history { self.cursor } else { self.expects_seq };
+    fn resume<W>(
+        &mut self,
+        source: &Source<W>,
+        standing: Standing,
+        next_seq: u64,
+        out: &mut Vec<Frame>,
+    ) {
+        let Standing { feed, expects_seq } = standing;
+        let place = if self.wants_history { self.cursor } else { expects_seq };
         // It was sent what the publisher never had, and was away when that was taken back.
         let end = source.publisher_seq.max(next_seq);
-        let is_same = self.feed == 0 || self.feed == source.feed;
+        let is_same = feed == 0 || feed == source.feed;
         if is_same && source.publisher_seq != 0 && place > end {
             // Whoever has something, and does not say under which epoch, may have all of it from somebody else.
-            let is_nobodys = self.feed == 0 && source.feed != 0 && self.expects_seq != 0;
+            let is_nobodys = feed == 0 && source.feed != 0 && expects_seq != 0;
             let end = if is_nobodys { Seq::FIRST.get() } else { end };
             out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
             self.cursor = self.cursor.min(end);
             return;
         }
-        let says_nothing = self.feed == 0 || source.feed == 0 || place == 0;
-        if says_nothing || self.feed == source.feed || is_planted(Bug::ResumeWithoutLineage) {
+        let says_nothing = feed == 0 || source.feed == 0 || place == 0;
+        if says_nothing || feed == source.feed || is_planted(Bug::ResumeWithoutLineage) {
             return;
         }
-        let Some(end) = source.lineage.end_of(self.feed) else {
+        let Some(end) = source.lineage.end_of(feed) else {
             self.state = SubscriberState::Foreign;
             return;
         };
@@ -110,9 +120,8 @@ impl Subscriber {
                 live_from = oldest;
             }
         }
-        self.state =
-            SubscriberState::Snapshot { next_index: InstrumentIndex::FIRST, frames: 0, live_from };
-        self.is_repeated = false;
+        let (next_index, is_repeated, frames) = (InstrumentIndex::FIRST, false, 0);
+        self.state = SubscriberState::Snapshot { next_index, is_repeated, frames, live_from };
     }
 
     /// Why frames are missing that the ring no longer has, or never had. Only the market has a history: what is
@@ -133,15 +142,17 @@ impl Subscriber {
         piece: &mut Piece,
     ) {
         let (values, states) = (&source.values, source.snapshot_states());
-        let is_repeated = self.is_repeated;
-        let SubscriberState::Snapshot { mut next_index, mut frames, live_from } = self.state else {
+        let SubscriberState::Snapshot { mut next_index, is_repeated, mut frames, live_from } =
+            self.state
+        else {
             return;
         };
         let end = values.index_end();
         while next_index < end {
             piece.looked += 1;
             if out.len() >= piece.room || piece.looked > piece.look_max {
-                self.state = SubscriberState::Snapshot { next_index, frames, live_from };
+                self.state =
+                    SubscriberState::Snapshot { next_index, is_repeated, frames, live_from };
                 return;
             }
             let is_wanted = interest.kinds_of(next_index) != 0;

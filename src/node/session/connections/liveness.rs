@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::{Connection, Connections};
+use super::{Connection, Connections, NEVER};
 use crate::limits;
 use crate::node::{ConnId, Level};
 use crate::planted::{Bug, is_planted};
@@ -24,11 +24,12 @@ impl<P> Connection<P> {
     /// How long the peer has taken nothing of what waits for it. What is lent waits unseen, but not beyond the next
     /// heartbeat, which has to wait behind it.
     fn look_unread(&mut self, now: Mono) -> Duration {
-        let is_stuck = !self.outbox.is_empty() && self.unread_since >= Some(self.last_taken);
-        if !is_stuck {
-            self.unread_since = (!self.outbox.is_empty()).then_some(now);
+        if self.outbox.is_empty() {
+            self.unread_since = NEVER;
+        } else if self.unread_since == NEVER {
+            self.unread_since = now;
         }
-        self.unread_since.map_or(Duration::ZERO, |since| now.since(since))
+        now.since(self.unread_since)
     }
 }
 

@@ -195,3 +195,18 @@ fn there_are_no_more_exchanges_than_numbers_for_them() {
         );
     }
 }
+
+#[test]
+fn the_examples_of_the_manual_are_accepted() {
+    const PAGES: [&str; 2] =
+        [include_str!("../../manual/configuration.md"), include_str!("../../manual/nodes.md")];
+    let examples = PAGES.iter().flat_map(|page| page.split("```toml\n").skip(1));
+    let examples: Vec<&str> = examples.filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 3);
+    for text in &examples {
+        config(text);
+    }
+    let three = config(examples[1]);
+    let own: Vec<String> = three.own_exchanges().iter().map(|it| it.name.to_string()).collect();
+    assert_eq!((own, three.exchanges().len()), (vec!["xnas".to_owned(), "xcme".to_owned()], 3));
+}

@@ -201,7 +201,8 @@ mod tests {
 
     /// Two exchanges: one has a tape, the other a market.
     const TWO: &str = "[external]\nspeed = \"3\"\n\
-                       [[exchange]]\nname = \"xnas\"\ntapes = [\"of-file\"]\nspeed = \"5\"\nseed = 40\n\
+                       [[exchange]]\nname = \"xnas\"\ntapes = [\"of-file\"]\nspeed = \"5\"\nseed = 40\nchaos = \"drop=0.1\"\n\
+                       loop = false\nalign = \"clock\"\nallow_torn = false\n\
                        [[exchange]]\nname = \"xcme\"\nrate = 50\n";
 
     /// What a command is to do under a configuration.

@@ -199,13 +199,8 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
             followers.push(FollowerConfig { name, address, shard });
         }
     }
-    let exchange = |it: Exchange| {
-        let (name, address) = (it.name.to_string(), connect(config, it.node())?);
-        Ok(ExchangeConfig { name, address, breaker: it.breaker })
-    };
-    let exchanges = config.exchanges().into_iter().map(exchange).collect::<Result<_, Failure>>()?;
     let sequencer_config = SequencerConfig {
-        exchanges,
+        exchanges: exchanges(config)?,
         followers,
         partition: partition(config)?,
         breaker: config.breaker.clone(),
@@ -221,6 +216,15 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
     let mut node =
         Sequencer::new(sequencer_config, journal, &recovery, now).map_err(Failure::cannot_start)?;
     run(request, &mut reactor, &mut node)
+}
+
+/// Whom core dials: every exchange, whoever runs it.
+fn exchanges(config: &Config) -> Result<Vec<ExchangeConfig>, Failure> {
+    let exchange = |it: Exchange| {
+        let (name, address) = (it.name.to_string(), connect(config, it.node())?);
+        Ok(ExchangeConfig { name, address, breaker: it.breaker })
+    };
+    config.exchanges().into_iter().map(exchange).collect()
 }
 
 /// One shard.
@@ -403,4 +407,26 @@ fn partition(config: &Config) -> Result<crate::market::partition::Partition, Fai
 /// A number for jitter that differs between processes.
 fn seed(reactor: &Reactor) -> u64 {
     reactor.clock().now().wall_ns ^ u64::from(std::process::id()).rotate_left(40)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn core_dials_every_exchange_also_one_that_somebody_else_runs() {
+        let dialled = |text: &str| -> Vec<String> {
+            let config = Config::from_toml(text, "p.toml").unwrap();
+            let of = |it: ExchangeConfig| {
+                format!("{} {} {}", it.name, it.address, it.breaker.sliding_window_size)
+            };
+            exchanges(&config).unwrap().into_iter().map(of).collect()
+        };
+        assert_eq!(dialled(""), ["exchange 127.0.0.1:8080 20"]);
+        let text = "[net]\nhost = \"0.0.0.0\"\n[[exchange]]\nname = \"xnas\"\n\
+                    breaker = { sliding_window_size = 30 }\n[[exchange]]\nname = \"exchange\"\n\
+                    [[exchange]]\nname = \"away\"\naddress = \"192.0.2.1:5\"\nrun = false\n";
+        let want = ["xnas 127.0.0.1:8080 30", "exchange 127.0.0.1:8180 20", "away 192.0.2.1:5 20"];
+        assert_eq!(dialled(text), want);
+    }
 }

@@ -101,6 +101,8 @@ pub const SILENCE_LOOKS_MAX: usize = 16_384;
 pub const SILENCE_FRAMES_MAX: usize = 64;
 /// Bytes of the name of an exchange, which is the venue of its instruments. A breaker's name has room for it.
 pub const EXCHANGE_NAME_BYTES_MAX: usize = 8;
+/// How far the port of an exchange is above that of the one before it in the configuration, unless it is configured.
+pub const EXCHANGE_PORT_STEP: u16 = 100;
 /// Sources (publishers with a sequence of their own) of one broker.
 pub const SOURCES_MAX: usize = 8;
 /// How long a new connection may take to say what it wants.

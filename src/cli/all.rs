@@ -41,19 +41,24 @@ pub(super) fn run(request: &AllRequest) -> Result<Exit, Failure> {
     // Handlers first: a Ctrl-C from here on is never lost.
     let stops = stop_signals().map_err(Failure::cannot_start)?;
     // Before anything is made: a tape that cannot be played would end seven processes and leave their logs.
-    let external = &request.config.external;
-    let schedule = match external.tapes.is_empty() {
-        true => None,
-        false => Some(super::run::schedule(external)?.0),
-    };
+    let exchanges = request.config.own_exchanges();
+    let mut schedule = None;
+    for exchange in exchanges.iter().filter(|exchange| !exchange.played.tapes.is_empty()) {
+        // One after the other, because each holds its tapes whole.
+        drop(schedule.take());
+        schedule = Some(super::run::schedule(&exchange.played)?.0);
+    }
     // Held until this function returns, which is after the last child is gone.
     let _lock = DataLock::take(&request.config.data.dir).map_err(Failure::cannot_start)?;
-    if !request.config.core.append {
+    // Of several exchanges core alone knows which feed of the journal is whose.
+    let is_nameless = matches!(&exchanges[..], [only] if only.node() == NodeId::External);
+    let is_alone = is_nameless && request.config.exchange.len() <= 1;
+    if is_alone && !request.config.core.append {
         check_feed(&request.config, schedule.as_ref())?;
     }
-    // The exchange reads the tapes itself.
+    // Each exchange reads its tapes itself.
     drop(schedule);
-    ports::check_all(&request.config.net).map_err(|error| Failure::cannot_start(who_is(error)))?;
+    ports::check_all(&request.config).map_err(|error| Failure::cannot_start(who_is(error)))?;
     let program = std::env::current_exe().map_err(|error| {
         Failure::cannot_start(format!("cannot find this program's own file: {error}"))
     })?;
@@ -93,7 +98,7 @@ fn check_feed(config: &Config, schedule: Option<&Schedule>) -> Result<(), Failur
 
 /// Who has a port that is taken: most often it is another pregao.
 fn who_is(error: PortError) -> String {
-    let PortError::Taken { node, address } = error else { return error.to_string() };
+    let PortError::Taken { node, address, .. } = error else { return error.to_string() };
     let answers = status::ask_all(&[(node, address)], ASK_WHO_WAIT);
     let role = answers.first().and_then(|report| report.words.get("role"));
     match role {
@@ -107,8 +112,7 @@ fn who_is(error: PortError) -> String {
 
 /// What a newcomer needs to know once the system runs.
 fn sentences(request: &AllRequest) -> Vec<String> {
-    let net = &request.config.net;
-    let address = |node| net.connect(node).map_or_else(String::new, |it| it.to_string());
+    let address = |node| request.config.connect(node).map_or_else(String::new, |it| it.to_string());
     let (broker, aggregator) = (address(NodeId::Broker), address(NodeId::Aggregator));
     let dir = request.config.data.dir.display();
     vec![
@@ -119,10 +123,12 @@ fn sentences(request: &AllRequest) -> Vec<String> {
 }
 
 fn child_specs(request: &AllRequest, program: &Path, parent: u32) -> Vec<ChildSpec> {
-    let nodes = request.config.net.nodes().into_iter();
+    let nodes = request.config.nodes().into_iter();
+    let exchanges = request.config.own_exchanges();
     let spec = |node: NodeId| {
+        let exchange = exchanges.iter().find(|exchange| exchange.node() == node);
         let mut arguments: Vec<OsString> = match node {
-            NodeId::External => vec!["external".into()],
+            NodeId::External | NodeId::Exchange(_) => vec!["external".into()],
             NodeId::Broker => vec!["broker".into()],
             NodeId::Core => vec!["core".into()],
             NodeId::Shard(partition) => {
@@ -138,9 +144,14 @@ fn child_specs(request: &AllRequest, program: &Path, parent: u32) -> Vec<ChildSp
                 format!("--replica={replica}").into(),
             ],
         };
+        if let Some(exchange) = exchange.filter(|_| !request.config.exchange.is_empty()) {
+            arguments.push(format!("--exchange={}", exchange.name).into());
+        }
         arguments.extend(request.node.to_arguments(parent));
-        if node == NodeId::External {
-            arguments.extend(request.market.to_arguments());
+        if let Some(exchange) = exchange {
+            // Of several exchanges a rate is for those without tapes. A child cannot know who else got the flag.
+            let rate = request.market.rate.filter(|_| exchange.played.tapes.is_empty());
+            arguments.extend(MarketFlags { rate, ..request.market.clone() }.to_arguments());
         }
         if node == NodeId::Broker {
             arguments.extend(request.broker.to_arguments());
@@ -270,6 +281,46 @@ mod tests {
                 assert_eq!(request.config.external.chaos, "off");
             }
         }
+    }
+
+    #[test]
+    fn each_exchange_that_runs_here_is_a_child_that_plays_what_is_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("p.toml");
+        let text = "[[exchange]]\nname = \"xnas\"\n[[exchange]]\nname = \"exchange\"\ntapes = [\"a\"]\n\
+                    [[exchange]]\nname = \"away\"\naddress = 5\nrun = false\n\
+                    [[exchange]]\nname = \"xcme\"\nrate = 9\n";
+        std::fs::write(&file, text).unwrap();
+        let config = file.to_str().unwrap();
+        let played = |flags: &[&str]| -> Vec<String> {
+            let flags = [&["--config", config], flags].concat();
+            let specs = specs(&flags);
+            let names: Vec<&str> = specs.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names[..5], ["xnas", "external", "xcme", "broker", "core"]);
+            let of = |(name, arguments): &(String, Vec<String>)| {
+                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                let Ok(Request::Node { request, .. }) = resolve(parse(&arguments).unwrap()) else {
+                    panic!("{arguments:?}")
+                };
+                assert_eq!(request.node.to_string(), *name);
+                let exchanges = request.config.exchanges().into_iter();
+                let mut own = exchanges.filter(|exchange| exchange.node() == request.node);
+                let played = own.next().unwrap().played;
+                format!("{name} {:?} {:?} {}", played.tapes, played.rate, played.chaos)
+            };
+            specs[..3].iter().map(of).collect()
+        };
+        let chaos = ["--chaos", "off"];
+        let want = ["xnas [] None off", "external [\"a\"] None off", "xcme [] Some(9) off"];
+        assert_eq!(played(&chaos), want);
+        let rate = ["--rate", "7"];
+        assert_eq!(
+            played(&rate),
+            ["xnas [] Some(7) ", "external [\"a\"] None ", "xcme [] Some(7) "]
+        );
+        let tape = ["--tape", "xnas=b", "exchange=c=d", "--from", "1"];
+        let want = ["xnas [\"b\"] None ", "external [\"c=d\"] None ", "xcme [] Some(9) "];
+        assert_eq!(played(&tape), want);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::offline::args::{
     ConvertFlags, DumpFlags, ExportFlags, RecoverFlags, RepartitionFlags, VerifyFlags,
 };
 use super::parse::{BarInterval, Beginning, DeliveryMode, Pattern, TimeNs, deadline, whole_number};
-use crate::config::{Align, Partition, Speed, host};
+use crate::config::{Align, ExchangeName, Partition, Speed, host};
 use crate::duration;
 use crate::feed;
 use crate::gather::NEWEST_COMMON_CUT;
@@ -34,9 +34,15 @@ pub(super) struct CommandLine {
     pub(super) command: Command,
 }
 
+/// Stands below the flags of an exchange.
+const SEVERAL_EXCHANGES: &str = "\
+The configuration can list several exchanges, as [[exchange]]. Each that we run is a node of its own. A flag holds for \
+all of them. A tape is for one: --tape NAME=FILE. --rate is for those that play no tapes.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the whole system: seven nodes under one supervisor
+    #[command(after_help = SEVERAL_EXCHANGES)]
     All {
         #[command(flatten)]
         node: NodeFlags,
@@ -47,8 +53,12 @@ pub(super) enum Command {
         #[command(flatten)]
         core: CoreFlags,
     },
-    /// Run the exchange: replayed tapes or a synthetic market
+    /// Run an exchange: replayed tapes or a synthetic market
+    #[command(after_help = SEVERAL_EXCHANGES)]
     External {
+        /// Which exchange, where the configuration has several
+        #[arg(long, value_name = "NAME")]
+        exchange: Option<ExchangeName>,
         #[command(flatten)]
         node: NodeFlags,
         #[command(flatten)]
@@ -167,7 +177,7 @@ pub(super) struct NodeFlags {
     pub(super) parent: Option<u32>,
 }
 
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub(super) struct MarketFlags {
     /// Tapes to replay: files, or data directories; none: a synthetic market
     #[arg(long, value_name = "FILE|DIR", num_args = 1..)]
@@ -433,7 +443,7 @@ pub(super) struct StatusFlags {
 
 #[derive(Debug, Args)]
 pub(super) struct BreakerFlags {
-    /// Which, as `pregao status` names it: core.exchange, aggregator.shard-A
+    /// Which, as `pregao status` names it: core.exchange, core.xnas, aggregator.shard-A
     #[arg(value_name = "NAME", value_parser = breaker_name)]
     pub(super) name: String,
     /// What to do

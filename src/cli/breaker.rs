@@ -30,19 +30,24 @@ pub struct BreakerRequest {
     pub format: Format,
 }
 
+impl BreakerRequest {
+    /// The node whose breaker it is, if there is one, and where to connect to it.
+    pub(super) fn owner(&self) -> Option<(NodeId, SocketAddr)> {
+        let of_name = |(node, _): &&(NodeId, SocketAddr)| {
+            let rest = self.name.strip_prefix(&node.to_string());
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        self.nodes.iter().find(of_name).copied()
+    }
+}
+
 /// Tells the node, and shows the breaker as it is then.
 ///
 /// # Errors
 /// When no node has a breaker of this name, its node cannot be reached or refuses, or the output takes
 /// no more.
 pub fn run(request: &BreakerRequest, output: &mut Output<impl Write>) -> Result<Exit, Failure> {
-    let of_name = |(node, _): &&(NodeId, SocketAddr)| {
-        let rest = request.name.strip_prefix(&node.to_string());
-        rest.is_some_and(|rest| rest.starts_with('.'))
-    };
-    let Some(&(node, address)) = request.nodes.iter().find(of_name) else {
-        return Err(unknown(request));
-    };
+    let Some((node, address)) = request.owner() else { return Err(unknown(request)) };
     if !send_action(request, node, address)? {
         return Err(unknown(request));
     }

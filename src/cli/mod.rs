@@ -11,6 +11,7 @@ mod descriptors;
 pub mod exit;
 pub mod health;
 mod logging;
+mod market;
 pub mod offline;
 pub mod output;
 pub mod parse;

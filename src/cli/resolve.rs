@@ -8,8 +8,8 @@ use std::path::Path;
 use log::LevelFilter;
 
 use super::args::{
-    Action, BreakerFlags, BrokerFlags, Command, ConfigFlag, DataDirFlag, HostFlag, MarketFlags,
-    NodeFlags, Partial, ReportFlags, StatusFlags, SubscribeFlags,
+    Action, BreakerFlags, BrokerFlags, Command, ConfigFlag, DataDirFlag, HostFlag, NodeFlags,
+    Partial, ReportFlags, StatusFlags, SubscribeFlags,
 };
 use super::breaker::BreakerRequest;
 use super::exit::Failure;
@@ -27,11 +27,9 @@ use super::report::{Question, ReportRequest};
 use super::run::NodeRequest;
 use super::status::StatusRequest;
 use super::subscribe::SubscribeRequest;
-use super::{all, stop};
+use super::{all, market, stop};
 use crate::config::{Config, NodeId, Speed};
-use crate::feed;
 use crate::limits::{CONFIG_BYTES_MAX, REPORT_ROWS_DEFAULT};
-use crate::market::tape::TapeSelection;
 use crate::wire::BreakerAction;
 
 /// What is to be done, checked.
@@ -55,21 +53,26 @@ pub(super) enum Request {
 pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
     match command {
         Command::All { node, market, broker, core } => {
-            let mut config = node_config(&node, &market, &broker)?;
+            let mut config = node_config(&node)?;
+            market::apply(&mut config, &market, None)?;
+            broker_flags(&mut config, &broker);
             config.core.append |= core.append;
+            let config = checked(config)?;
             Ok(Request::All(all::AllRequest { config, node, market, broker, core }))
         }
-        Command::External { node, market } => {
-            let config = node_config(&node, &market, &BrokerFlags::default())?;
-            node_request(NodeId::External, &node, config)
+        Command::External { exchange, node, market } => {
+            let mut config = node_config(&node)?;
+            let exchange = market::which(&config, exchange)?;
+            market::apply(&mut config, &market, Some(exchange))?;
+            node_request(exchange.node(), &node, config)
         }
         Command::Broker { node, broker } => {
-            let config = node_config(&node, &MarketFlags::default(), &broker)?;
+            let mut config = node_config(&node)?;
+            broker_flags(&mut config, &broker);
             node_request(NodeId::Broker, &node, config)
         }
         Command::Core { node, core } => {
-            let market = MarketFlags::default();
-            let mut config = node_config(&node, &market, &BrokerFlags::default())?;
+            let mut config = node_config(&node)?;
             config.core.append |= core.append;
             node_request(NodeId::Core, &node, config)
         }
@@ -136,12 +139,12 @@ fn recover_request(flags: RecoverFlags) -> Result<RecoverRequest, Failure> {
 
 /// A node without flags of its own.
 fn plain_request(node: NodeId, flags: &NodeFlags) -> Result<Request, Failure> {
-    let config = node_config(flags, &MarketFlags::default(), &BrokerFlags::default())?;
-    node_request(node, flags, config)
+    node_request(node, flags, node_config(flags)?)
 }
 
 fn node_request(node: NodeId, flags: &NodeFlags, config: Config) -> Result<Request, Failure> {
-    let address = config.net.listen(node).ok_or_else(|| {
+    let config = checked(config)?;
+    let address = config.listen(node).ok_or_else(|| {
         let shards = config.net.shards.len();
         Failure::usage(format!("there is no {node}: [net] shards lists {shards}, named from A on"))
     })?;
@@ -158,50 +161,15 @@ fn with_replica(mut flags: NodeFlags, replica: u8) -> NodeFlags {
     flags
 }
 
-fn node_config(
-    flags: &NodeFlags,
-    market: &MarketFlags,
-    broker: &BrokerFlags,
-) -> Result<Config, Failure> {
+/// The file and the flags that all nodes have, not yet checked.
+fn node_config(flags: &NodeFlags) -> Result<Config, Failure> {
     let mut config = config_of(&flags.config, &flags.data_dir, &flags.host)?;
-    config.broker.reactors = broker.reactors.unwrap_or(config.broker.reactors);
     config.net.replicas = flags.replicas.replicas.unwrap_or(config.net.replicas);
-    let external = &mut config.external;
-    // A tape on the command line replaces a synthetic market of the file, and the other way round.
-    if !market.tape.is_empty() {
-        external.tapes.clone_from(&market.tape);
-        external.rate = None;
-    }
-    if market.rate.is_some() {
-        external.rate = market.rate;
-        external.tapes.clear();
-    }
-    external.speed = market.speed.unwrap_or(external.speed);
-    external.looped |= market.looped;
-    external.align = market.align.unwrap_or(external.align);
-    external.allow_torn |= market.allow_torn;
-    external.selection = selection(market)?;
-    external.seed = market.seed.unwrap_or(external.seed);
-    if let Some(chaos) = &market.chaos {
-        external.chaos.clone_from(chaos);
-    }
-    checked(config)
+    Ok(config)
 }
 
-/// What of the tapes is wanted.
-fn selection(market: &MarketFlags) -> Result<TapeSelection, Failure> {
-    let from_ns = market.from.map_or(0, |time| time.0);
-    let to_ns = market.to.map_or(u64::MAX, |time| time.0);
-    if from_ns >= to_ns {
-        let problem = "--from is not before --to, so nothing lies between them; exchange them";
-        return Err(Failure::usage(problem));
-    }
-    let pattern = |symbol: &String| {
-        feed::Pattern::new(symbol, 0)
-            .map_err(|error| Failure::usage(format!("--symbol {symbol}: {error}")))
-    };
-    let symbols = market.symbols.iter().map(pattern).collect::<Result<_, _>>()?;
-    Ok(TapeSelection { from_ns, to_ns, symbols })
+fn broker_flags(config: &mut Config, flags: &BrokerFlags) {
+    config.broker.reactors = flags.reactors.unwrap_or(config.broker.reactors);
 }
 
 fn config_of(
@@ -242,7 +210,7 @@ fn read_config(file: &Path) -> Result<Config, Failure> {
 
 /// Where a client finds a node that every configuration has.
 fn address_of(config: &Config, node: NodeId) -> Result<SocketAddr, Failure> {
-    config.net.connect(node).ok_or_else(|| Failure::usage(format!("no address of {node}")))
+    config.connect(node).ok_or_else(|| Failure::usage(format!("no address of {node}")))
 }
 
 fn client_config(file: &ConfigFlag, host: &HostFlag) -> Result<Config, Failure> {
@@ -320,9 +288,9 @@ fn status_request(flags: &StatusFlags) -> Result<StatusRequest, Failure> {
     let mut config = config_of(&flags.config, &DataDirFlag::default(), &flags.host)?;
     config.net.replicas = flags.replicas.replicas.unwrap_or(config.net.replicas);
     let config = checked(config)?;
-    let address = |node| Some((node, config.net.connect(node)?));
+    let address = |node| Some((node, config.connect(node)?));
     Ok(StatusRequest {
-        nodes: config.net.nodes().into_iter().filter_map(address).collect(),
+        nodes: config.nodes().into_iter().filter_map(address).collect(),
         deadline: flags.deadline,
         format: flags.format,
         detail: if flags.verbose { Detail::Verbose } else { Detail::Brief },

@@ -10,7 +10,7 @@ use super::descriptors;
 use super::exit::{Exit, Failure};
 use super::offline;
 use crate::client::random_id;
-use crate::config::{self, Config, Durability, NodeId};
+use crate::config::{self, Config, Durability, Exchange, NodeId};
 use crate::limits;
 use crate::log::{
     Log, LogConfig, OpenError, Recovery, Retention, Sequence, StorageError, SyncPolicy,
@@ -46,7 +46,7 @@ pub struct NodeRequest {
 pub fn node(request: &NodeRequest) -> Result<Exit, Failure> {
     let descriptors_max = descriptors::raise_limit();
     match request.node {
-        NodeId::External => external(request),
+        NodeId::External | NodeId::Exchange(_) => external(request),
         NodeId::Broker => broker(request, descriptors_max),
         NodeId::Core => core(request),
         NodeId::Shard(partition) | NodeId::ShardReplica(partition, _) => shard(request, partition),
@@ -55,9 +55,13 @@ pub fn node(request: &NodeRequest) -> Result<Exit, Failure> {
     }
 }
 
-/// The exchange.
+/// An exchange.
 fn external(request: &NodeRequest) -> Result<Exit, Failure> {
-    let settings = &request.config.external;
+    let exchanges = request.config.exchanges();
+    let exchange = exchanges.into_iter().find(|exchange| exchange.node() == request.node);
+    let settings = exchange
+        .ok_or_else(|| Failure::usage(format!("no exchange {} is configured", request.node)))?
+        .played;
     let mut reactor = reactor(request, SocketOptions::default())?;
     let feed = if settings.tapes.is_empty() {
         FeedConfig::Synthetic {
@@ -66,7 +70,7 @@ fn external(request: &NodeRequest) -> Result<Exit, Failure> {
             start_wall_ns: reactor.clock().now().wall_ns,
         }
     } else {
-        let (schedule, remarks) = schedule(settings)?;
+        let (schedule, remarks) = schedule(&settings)?;
         for remark in remarks {
             log::warn!("{remark}");
         }
@@ -188,7 +192,7 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
         address: connect(config, NodeId::Broker)?,
         shard: None,
     }];
-    for node in config.net.nodes() {
+    for node in config.nodes() {
         let shard = shard_number(node);
         if shard.is_some() || matches!(node, NodeId::CoreReplica(_)) {
             let (name, address) = (node.to_string(), connect(config, node)?);
@@ -196,10 +200,7 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
         }
     }
     let sequencer_config = SequencerConfig {
-        exchanges: vec![ExchangeConfig::nameless(
-            connect(config, NodeId::External)?,
-            config.breaker.clone(),
-        )],
+        exchanges: exchanges(config)?,
         followers,
         partition: partition(config)?,
         breaker: config.breaker.clone(),
@@ -215,6 +216,15 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
     let mut node =
         Sequencer::new(sequencer_config, journal, &recovery, now).map_err(Failure::cannot_start)?;
     run(request, &mut reactor, &mut node)
+}
+
+/// Whom core dials: every exchange, whoever runs it.
+fn exchanges(config: &Config) -> Result<Vec<ExchangeConfig>, Failure> {
+    let exchange = |it: Exchange| {
+        let (name, address) = (it.name.to_string(), connect(config, it.node())?);
+        Ok(ExchangeConfig { name, address, breaker: it.breaker })
+    };
+    config.exchanges().into_iter().map(exchange).collect()
 }
 
 /// One shard.
@@ -249,7 +259,7 @@ fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
     let config = &request.config;
     let mut reactor = reactor(request, SocketOptions::default())?;
     let mut leaves = Vec::new();
-    for node in config.net.nodes() {
+    for node in config.nodes() {
         let shard = shard_number(node);
         if shard.is_some() || node.answers_quotes() {
             let (name, address) = (node.to_string(), connect(config, node)?);
@@ -280,10 +290,9 @@ fn reactor(request: &NodeRequest, accepted: SocketOptions) -> Result<Reactor, Fa
     let options = Options { listen, is_punctual };
     let mut reactor = Reactor::new(options).map_err(|error| {
         Failure::cannot_start(format!(
-            "{} cannot listen on {address}: {error}; stop what listens there, or set [net] {} in \
-             --config",
+            "{} cannot listen on {address}: {error}; stop what listens there, or set {} in --config",
             request.node,
-            request.node.key(),
+            request.config.address_key(request.node),
         ))
     })?;
     let cannot =
@@ -383,7 +392,7 @@ fn storage_failure(directory: &Path, error: &StorageError) -> Failure {
 }
 
 fn connect(config: &Config, node: NodeId) -> Result<SocketAddr, Failure> {
-    config.net.connect(node).ok_or_else(|| Failure::usage(format!("no address of {node}")))
+    config.connect(node).ok_or_else(|| Failure::usage(format!("no address of {node}")))
 }
 
 /// The number of the part of the history that a node keeps, if it keeps one.
@@ -398,4 +407,26 @@ fn partition(config: &Config) -> Result<crate::market::partition::Partition, Fai
 /// A number for jitter that differs between processes.
 fn seed(reactor: &Reactor) -> u64 {
     reactor.clock().now().wall_ns ^ u64::from(std::process::id()).rotate_left(40)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn core_dials_every_exchange_also_one_that_somebody_else_runs() {
+        let dialled = |text: &str| -> Vec<String> {
+            let config = Config::from_toml(text, "p.toml").unwrap();
+            let of = |it: ExchangeConfig| {
+                format!("{} {} {}", it.name, it.address, it.breaker.sliding_window_size)
+            };
+            exchanges(&config).unwrap().into_iter().map(of).collect()
+        };
+        assert_eq!(dialled(""), ["exchange 127.0.0.1:8080 20"]);
+        let text = "[net]\nhost = \"0.0.0.0\"\n[[exchange]]\nname = \"xnas\"\n\
+                    breaker = { sliding_window_size = 30 }\n[[exchange]]\nname = \"exchange\"\n\
+                    [[exchange]]\nname = \"away\"\naddress = \"192.0.2.1:5\"\nrun = false\n";
+        let want = ["xnas 127.0.0.1:8080 30", "exchange 127.0.0.1:8180 20", "away 192.0.2.1:5 20"];
+        assert_eq!(dialled(text), want);
+    }
 }

@@ -232,7 +232,7 @@ fn follow<W: Write>(
     request: &SubscribeRequest,
     mut printer: FramePrinter<'_, W>,
 ) -> Result<Exit, Failure> {
-    let core = request.config.net.connect(NodeId::Core);
+    let core = request.config.connect(NodeId::Core);
     let core = core.ok_or_else(|| Failure::usage("no address of core"))?;
     let wanted = client::Request {
         source: client::Request::MARKET,

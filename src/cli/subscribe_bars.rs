@@ -48,7 +48,7 @@ pub(super) fn run(
     output: &mut Output<impl Write>,
 ) -> Result<Exit, Failure> {
     let address = |node| {
-        let address = request.config.net.connect(node);
+        let address = request.config.connect(node);
         address.ok_or_else(|| Failure::usage(format!("no address of {node}")))
     };
     let (core, aggregator) = (address(NodeId::Core)?, address(NodeId::Aggregator)?);

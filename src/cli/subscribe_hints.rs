@@ -49,7 +49,7 @@ fn sentence(patterns: &[Pattern], known: &[Symbol]) -> String {
 
 /// All instruments, where the aggregator answers.
 fn known(request: &SubscribeRequest) -> Option<Vec<Symbol>> {
-    let aggregator = request.config.net.connect(NodeId::Aggregator)?;
+    let aggregator = request.config.connect(NodeId::Aggregator)?;
     let mut query_client = QueryClient::open("aggregator", aggregator, ASK_WAIT).ok()?;
     let all = Query { op: Op::Instruments as u8, symbol: padded("*"), ..Query::default() };
     let answer = query_client.ask(&[all], ASK_WAIT).ok()?.pop()?;

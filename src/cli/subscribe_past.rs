@@ -36,7 +36,7 @@ impl Past {
     /// # Errors
     /// When core cannot be reached.
     pub(super) fn open(request: &SubscribeRequest) -> Result<Past, Failure> {
-        let core = request.config.net.connect(NodeId::Core);
+        let core = request.config.connect(NodeId::Core);
         let core = core.ok_or_else(|| Failure::usage("no address of core"))?;
         let (client, clock) = (open(core)?, Clock::start());
         let asked_at = clock.now().mono;

@@ -228,6 +228,29 @@ fn status_asks_every_node_and_stop_needs_only_the_directory() {
 }
 
 #[test]
+fn named_exchanges_are_nodes_of_status_and_their_breakers_are_of_core() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("p.toml");
+    let text = "[[exchange]]\nname = \"xnas\"\n[[exchange]]\nname = \"12345-78\"\n\
+                [[exchange]]\nname = \"away\"\nrun = false\naddress = 5\n";
+    fs::write(&file, text).unwrap();
+    let file = ["--config", file.to_str().unwrap()];
+    let Request::Status(status) = request(&[&["status"][..], &file].concat()) else { panic!() };
+    let first = status.nodes.iter().take(3).map(|(node, at)| format!("{node} {at}"));
+    let want = ["xnas 127.0.0.1:8080", "12345-78 127.0.0.1:8180", "broker 127.0.0.1:8081"];
+    assert_eq!(first.collect::<Vec<_>>(), want);
+    for name in ["core.xnas", "core.12345-78", "core.12345-78.req", "core.away.req"] {
+        let arguments = [&["breaker", name, "close"][..], &file].concat();
+        let Request::Breaker(request) = request(&arguments) else { panic!() };
+        assert_eq!(request.owner().map(|(node, _)| node), Some(NodeId::Core), "{name}");
+    }
+    for name in ["xnas.core", "corexnas"] {
+        let Request::Breaker(request) = request(&["breaker", name, "close"]) else { panic!() };
+        assert_eq!(request.owner(), None, "{name}");
+    }
+}
+
+#[test]
 fn help_and_version_are_answers_and_not_errors() {
     for arguments in [&["pregao", "--help"][..], &["pregao", "--version"], &["pregao"]] {
         let error = CommandLine::try_parse_from(arguments).unwrap_err();

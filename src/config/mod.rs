@@ -9,6 +9,7 @@
 //! | [`[net]`](Net) | `host`, `external`, `broker`, `core`, `shards`, `aggregator` |
 //! | [`[data]`](Data) | `dir`, `segment_bytes`, `durability`, `sync_interval`, `clock_step_max` |
 //! | [`[partition]`](PartitionRule) | `by`, `ranges` |
+//! | [`[[exchange]]`](ExchangeEntry) | `name`, `address`, `run`, `breaker`, and the keys of `[external]` |
 //! | [`[external]`](External) | `tapes`, `align`, `allow_torn`, `speed`, `loop`, `rate`, `seed`, `chaos` |
 //! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max`, `unread_max`, `reactors` |
 //! | [`[core]`](CoreNode) | `append`, `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline`, `retain_age`, `retain_bytes` |
@@ -53,18 +54,22 @@
 //! # Ok::<(), pregao::config::ConfigError>(())
 //! ```
 
+mod exchange;
+mod external;
 pub mod host;
 mod net;
 mod partition;
+mod places;
 mod speed;
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use exchange::{Exchange, ExchangeEntry, ExchangeName, ExchangeNameError};
+pub use external::{Align, External};
 pub use net::{Listen, Net, NodeId, Partition, PartitionError};
 pub use partition::{PartitionBy, PartitionRule};
 pub use speed::{Speed, SpeedError};
@@ -72,8 +77,6 @@ pub use speed::{Speed, SpeedError};
 use crate::breaker;
 use crate::duration;
 use crate::limits;
-use crate::market::chaos::ChaosConfig;
-use crate::market::tape::TapeSelection;
 
 /// Everything that can be configured. [`Config::default`] is what holds without a file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -85,7 +88,10 @@ pub struct Config {
     pub data: Data,
     /// Which shard owns which symbols.
     pub partition: PartitionRule,
-    /// The exchange.
+    /// The exchanges that feed core, when they are listed; see [`Config::exchanges`].
+    #[serde(deserialize_with = "exchange::deserialize_list")]
+    pub exchange: Vec<ExchangeEntry>,
+    /// The exchange, or what entries of `[[exchange]]` leave out.
     pub external: External,
     /// Distribution.
     pub broker: Broker,
@@ -130,77 +136,6 @@ pub enum Durability {
     Interval,
     /// Acknowledged after the sync that covers it: a loss of power loses nothing acknowledged.
     Batch,
-}
-
-/// How several tapes lie beside each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Align {
-    /// By the time at which they were recorded.
-    #[default]
-    Clock,
-    /// All from their beginning.
-    Start,
-}
-
-impl fmt::Display for Align {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Align::Clock => "clock",
-            Align::Start => "start",
-        })
-    }
-}
-
-/// Section `[external]`: the exchange, replayed or generated.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct External {
-    /// `tapes`: files to replay. Default none: a synthetic market.
-    pub tapes: Vec<PathBuf>,
-    /// `align`: how several tapes lie beside each other: `"clock"` (default) or `"start"`.
-    pub align: Align,
-    /// `allow_torn`: take what is whole of a tape that ends in the middle of a record. Default false.
-    pub allow_torn: bool,
-    /// What of the tapes is wanted. The flags `--from`, `--to` and `--symbol` say it for one start; no file does.
-    #[serde(skip)]
-    pub selection: TapeSelection,
-    /// `speed`: `"1"` real time (default), `"10"`, `"0.5"`, `"max"`; `"0"`: nothing moves.
-    pub speed: Speed,
-    /// `loop`: begin again at the end of the tapes. Default false.
-    #[serde(rename = "loop")]
-    pub looped: bool,
-    /// `rate`: events a second of the synthetic market. Not together with `tapes`. Default 1000.
-    pub rate: Option<u64>,
-    /// `seed`: of the synthetic market and of the chaos. Default 1.
-    pub seed: u64,
-    /// `chaos`: how the exchange misbehaves on purpose: `"off"`, or a list such as
-    /// `"refuse=0.2,stall=0.2,stall-for=2s,drop=0.001"`. Default empty: a fifth of the sessions and
-    /// requests fail, another fifth stalls for two seconds.
-    pub chaos: String,
-}
-
-/// Events a second of a synthetic market that does not say.
-const RATE_DEFAULT: u64 = 1000;
-
-impl External {
-    /// Events a second of the synthetic market.
-    #[must_use]
-    pub fn rate(&self) -> u64 {
-        self.rate.unwrap_or(RATE_DEFAULT)
-    }
-
-    /// How the exchange misbehaves.
-    ///
-    /// # Errors
-    /// When the text is no chaos specification.
-    pub fn chaos(&self) -> Result<ChaosConfig, ConfigError> {
-        if self.chaos.is_empty() {
-            return Ok(ChaosConfig { seed: self.seed, ..ChaosConfig::default() });
-        }
-        let parsed = self.chaos.parse();
-        parsed.map_err(|error| ConfigError::new("[external] chaos (--chaos)", format!("{error}")))
-    }
 }
 
 /// Section `[broker]`: distribution.
@@ -297,22 +232,6 @@ impl Default for Data {
     }
 }
 
-impl Default for External {
-    fn default() -> External {
-        External {
-            tapes: Vec::new(),
-            align: Align::default(),
-            allow_torn: false,
-            selection: TapeSelection::default(),
-            speed: Speed::REAL_TIME,
-            looped: false,
-            rate: None,
-            seed: 1,
-            chaos: String::new(),
-        }
-    }
-}
-
 impl Default for Broker {
     fn default() -> Broker {
         Broker {
@@ -384,7 +303,8 @@ impl ConfigError {
         if let Some(header) = header.and_then(|header| header.split(']').next())
             && !line.starts_with('[')
         {
-            place.push_str(&format!(", {}]", header.replace(char::is_control, "?")));
+            let end = if header.starts_with("[[") { "]]" } else { "]" };
+            place.push_str(&format!(", {}{end}", header.replace(char::is_control, "?")));
         }
         ConfigError::new(format!("{place}, `{quoted}`"), problem)
     }
@@ -397,7 +317,10 @@ impl Config {
     /// # Errors
     /// When the text is no TOML, has an unknown key or a value of the wrong form.
     pub fn from_toml(text: &str, file: &str) -> Result<Config, ConfigError> {
-        toml::from_str(text).map_err(|error| ConfigError::in_toml(text, file, &error))
+        let wrong = |error| ConfigError::in_toml(text, file, &error);
+        let mut config: Config = toml::from_str(text).map_err(wrong)?;
+        config.complete_breakers(text).map_err(wrong)?;
+        Ok(config)
     }
 
     /// Checks all limits, and what one key demands of another.
@@ -406,15 +329,19 @@ impl Config {
     /// The first key that is wrong, and what it may be.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.net.validate()?;
+        // Before what takes it over, so that the right section is named.
+        self.external.validate("[external]")?;
+        let wrong = |error: breaker::ConfigError| ConfigError::new("[breaker]", error.to_string());
+        self.breaker.validate().map_err(wrong)?;
+        self.validate_exchanges()?;
+        self.validate_places()?;
         self.data.validate()?;
         self.partition.partition(self.net.shards.len())?;
-        self.external.validate()?;
         self.broker.validate()?;
         self.core.validate()?;
         self.shard.validate()?;
         let range = limits::BEHIND_AFTER_MIN..=limits::BEHIND_AFTER_MAX;
-        duration_within("[aggregator] behind_after", self.aggregator.behind_after, &range)?;
-        self.breaker.validate().map_err(|error| ConfigError::new("[breaker]", error.to_string()))
+        duration_within("[aggregator] behind_after", self.aggregator.behind_after, &range)
     }
 
     /// How far behind core a node may be whose answer is complete. What core has to sync before it may be
@@ -447,26 +374,6 @@ impl Data {
         duration_within("[data] sync_interval", self.sync_interval, &range)?;
         let range = limits::CLOCK_STEP_MIN..=limits::CLOCK_STEP_MAX;
         duration_within("[data] clock_step_max", self.clock_step_max, &range)
-    }
-}
-
-impl External {
-    fn validate(&self) -> Result<(), ConfigError> {
-        if self.tapes.len() > limits::TAPES_MAX {
-            let problem =
-                format!("{} tapes; replay at most {}", self.tapes.len(), limits::TAPES_MAX);
-            return Err(ConfigError::new("[external] tapes", problem));
-        }
-        if let Some(rate) = self.rate {
-            if !self.tapes.is_empty() {
-                let problem = "belongs to a synthetic market and tapes are given; leave out one \
-                               (the pace of tapes is set by speed)";
-                return Err(ConfigError::new("[external] rate", problem));
-            }
-            within("[external] rate", rate, &(1..=limits::RATE_EVENTS_PER_S_MAX))?;
-        }
-        self.chaos()?;
-        Ok(())
     }
 }
 

@@ -6,15 +6,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, Visitor};
 
-use super::ConfigError;
 use super::host;
+use super::{ConfigError, ExchangeName};
 use crate::limits::{REPLICA_PORT_STEP, REPLICAS_MAX, SHARDS_MAX};
 
 /// One node of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NodeId {
-    /// The exchange.
+    /// The exchange without a name.
     External,
+    /// An exchange with a name.
+    Exchange(ExchangeName),
     /// 1:N distribution.
     Broker,
     /// The sequencer.
@@ -73,12 +75,13 @@ impl std::str::FromStr for Partition {
     }
 }
 
-/// `external`, `broker`, `core`, `shard-A`, `aggregator`, `core.1`, `shard-A.1`: one word, for logs and
+/// `external`, `xnas`, `broker`, `core`, `shard-A`, `aggregator`, `core.1`, `shard-A.1`: one word, for logs and
 /// answers.
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NodeId::External => f.pad("external"),
+            NodeId::Exchange(name) => name.fmt(f),
             NodeId::Broker => f.pad("broker"),
             NodeId::Core => f.pad("core"),
             NodeId::Shard(partition) => f.pad(&format!("shard-{partition}")),
@@ -92,11 +95,10 @@ impl fmt::Display for NodeId {
 }
 
 impl NodeId {
-    /// The configuration key of its address, for messages.
-    #[must_use]
-    pub fn key(self) -> &'static str {
+    /// The key of its address in `[net]`.
+    pub(super) fn key(self) -> &'static str {
         match self {
-            NodeId::External => "external",
+            NodeId::External | NodeId::Exchange(_) => "external",
             NodeId::Broker => "broker",
             NodeId::Core => "core",
             NodeId::Shard(_) => "shards",
@@ -132,20 +134,19 @@ pub enum Listen {
 }
 
 impl Listen {
-    fn on(self, host: IpAddr) -> SocketAddr {
+    pub(super) fn on(self, host: IpAddr) -> SocketAddr {
         match self {
             Listen::Port(port) => SocketAddr::new(host, port),
             Listen::Address(address) => address,
         }
     }
 
-    /// Where a replica listens that is not given a place of its own.
-    fn replica(self, replica: u8) -> Option<Listen> {
-        let step = REPLICA_PORT_STEP * u16::from(replica);
+    /// So many ports above.
+    pub(super) fn above(self, ports: u16) -> Option<Listen> {
         match self {
-            Listen::Port(port) => port.checked_add(step).map(Listen::Port),
+            Listen::Port(port) => port.checked_add(ports).map(Listen::Port),
             Listen::Address(mut address) => {
-                address.set_port(address.port().checked_add(step)?);
+                address.set_port(address.port().checked_add(ports)?);
                 Some(Listen::Address(address))
             }
         }
@@ -193,7 +194,7 @@ pub struct Net {
     /// `host`: the IP address, or the name, of every node that is given by its port alone. Default 127.0.0.1.
     #[serde(deserialize_with = "deserialize_host")]
     pub host: IpAddr,
-    /// `external`: the exchange. Default 8080.
+    /// `external`: the exchange; of `[[exchange]]` the first, and the others above it. Default 8080.
     pub external: Listen,
     /// `broker`: default 8081.
     pub broker: Listen,
@@ -235,16 +236,15 @@ fn deserialize_host<'de, D: Deserializer<'de>>(from: D) -> Result<IpAddr, D::Err
 }
 
 impl Net {
-    /// Every node: external, broker, core, the shards, the replicas of both, aggregator.
-    #[must_use]
-    pub fn nodes(&self) -> Vec<NodeId> {
+    /// Every node but the exchanges: broker, core, the shards, the replicas of both, aggregator.
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
         let shards = (0..self.shards.len()).filter_map(Partition::from_index);
         let replicas = (1..self.replicas).flat_map(|replica| {
             let shards = shards.clone();
             let shards = shards.map(move |shard| NodeId::ShardReplica(shard, replica));
             [NodeId::CoreReplica(replica)].into_iter().chain(shards)
         });
-        [NodeId::External, NodeId::Broker, NodeId::Core]
+        [NodeId::Broker, NodeId::Core]
             .into_iter()
             .chain(shards.clone().map(NodeId::Shard))
             .chain(replicas)
@@ -257,14 +257,14 @@ impl Net {
         if replica == 0 || replica >= self.replicas {
             return None;
         }
-        own.or_else(|| first?.replica(replica))
+        own.or_else(|| first?.above(REPLICA_PORT_STEP * u16::from(replica)))
     }
 
-    /// Where a node listens; `None` for a shard or replica that the configuration does not have.
-    #[must_use]
-    pub fn listen(&self, node: NodeId) -> Option<SocketAddr> {
-        let listen = match node {
+    /// Where a node listens; `None` for a named exchange, and for a shard or replica that the configuration does not have.
+    pub(super) fn listen(&self, node: NodeId) -> Option<Listen> {
+        Some(match node {
             NodeId::External => self.external,
+            NodeId::Exchange(_) => return None,
             NodeId::Broker => self.broker,
             NodeId::Core => self.core,
             NodeId::Shard(partition) => *self.shards.get(partition.index())?,
@@ -278,22 +278,7 @@ impl Net {
                 let own = row.and_then(|row| row.get(partition.index())).copied();
                 self.replica(own, self.shards.get(partition.index()).copied(), replica)?
             }
-        };
-        Some(listen.on(self.host))
-    }
-
-    /// Where to connect to reach a node. It differs from [`Net::listen`] when the node listens on
-    /// all interfaces: "all" is nowhere to connect to, loopback is.
-    #[must_use]
-    pub fn connect(&self, node: NodeId) -> Option<SocketAddr> {
-        let mut address = self.listen(node)?;
-        if address.ip().is_unspecified() {
-            address.set_ip(match address.ip() {
-                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-                IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-            });
-        }
-        Some(address)
+        })
     }
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
@@ -314,33 +299,8 @@ impl Net {
             let problem = format!("lists {} of {shards} shards; list all of them", row.len());
             return Err(ConfigError::new("[net] shard_replicas", problem));
         }
-        let mut seen: Vec<(NodeId, SocketAddr)> = Vec::new();
-        for node in self.nodes() {
-            let key = format!("[net] {}", node.key());
-            let Some(address) = self.listen(node) else {
-                let problem = format!("{node} would listen beyond the last port; give it its own");
-                return Err(ConfigError::new(key, problem));
-            };
-            if address.port() == 0 {
-                let problem = "port 0 is a port that no other node can find; use 1 to 65535";
-                return Err(ConfigError::new(key, problem));
-            }
-            if let Some((other, _)) = seen.iter().find(|(_, taken)| overlaps(*taken, address)) {
-                return Err(ConfigError::new(
-                    key,
-                    format!("{node} and {other} both listen on {address}; give each its own port"),
-                ));
-            }
-            seen.push((node, address));
-        }
         Ok(())
     }
-}
-
-/// Whether two listeners get in each other's way: same port, and same IP or one of them on all.
-fn overlaps(one: SocketAddr, other: SocketAddr) -> bool {
-    one.port() == other.port()
-        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
 #[cfg(test)]
@@ -355,52 +315,5 @@ mod tests {
             assert_eq!(bad.parse::<Partition>(), Err(PartitionError), "{bad:?}");
         }
         assert_eq!(Partition::from_index(SHARDS_MAX), None);
-    }
-
-    #[test]
-    fn a_node_on_all_interfaces_is_reached_over_loopback() {
-        let net = Net { host: "0.0.0.0".parse().unwrap(), ..Net::default() };
-        assert_eq!(net.listen(NodeId::Core), Some("0.0.0.0:8082".parse().unwrap()));
-        assert_eq!(net.connect(NodeId::Core), Some("127.0.0.1:8082".parse().unwrap()));
-        let net = Net { host: "::".parse().unwrap(), ..Net::default() };
-        assert_eq!(net.connect(NodeId::Core), Some("[::1]:8082".parse().unwrap()));
-    }
-
-    #[test]
-    fn node_names_are_one_word() {
-        let names: Vec<String> = Net::default().nodes().iter().map(NodeId::to_string).collect();
-        assert_eq!(
-            names,
-            ["external", "broker", "core", "shard-A", "shard-B", "shard-C", "aggregator"]
-        );
-    }
-
-    #[test]
-    fn replicas_listen_beside_the_first_copies_or_where_they_are_told() {
-        let two = Net { replicas: 2, ..Net::default() };
-        let names: Vec<String> = two.nodes().iter().map(NodeId::to_string).collect();
-        assert_eq!(names[6..10], ["core.1", "shard-A.1", "shard-B.1", "shard-C.1"]);
-        let port = |net: &Net, name: &str| {
-            let node = net.nodes().into_iter().find(|node| node.to_string() == name)?;
-            net.listen(node).map(|address| address.port())
-        };
-        assert_eq!(port(&two, "core.1"), Some(8092));
-        assert_eq!(port(&two, "shard-B.1"), Some(9012));
-        assert_eq!(two.validate(), Ok(()));
-        let rows = vec![vec![Listen::Port(1), Listen::Port(2), Listen::Port(3)]];
-        let own = Net { shard_replicas: rows, replicas: 3, ..Net::default() };
-        assert_eq!(port(&own, "shard-B.1"), Some(2));
-        assert_eq!(port(&own, "shard-B.2"), Some(9022));
-        assert_eq!(Net::default().listen(NodeId::CoreReplica(1)), None, "there is none");
-        let wrong = [
-            Net { replicas: 0, ..Net::default() },
-            Net { replicas: REPLICAS_MAX + 1, ..Net::default() },
-            Net { core: Listen::Port(65_530), replicas: 2, ..Net::default() },
-            Net { core: Listen::Port(8991), replicas: 2, ..Net::default() },
-            Net { shard_replicas: vec![vec![Listen::Port(1)]], ..Net::default() },
-        ];
-        for net in wrong {
-            assert!(net.validate().is_err(), "{net:?}");
-        }
     }
 }

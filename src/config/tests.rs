@@ -13,7 +13,7 @@ fn an_empty_file_is_the_default_and_the_default_is_valid() {
     assert_eq!(config, Config::default());
     assert_eq!(config.validate(), Ok(()));
     let ports: Vec<u16> =
-        config.net.nodes().iter().map(|&node| config.net.listen(node).unwrap().port()).collect();
+        config.nodes().iter().map(|&node| config.listen(node).unwrap().port()).collect();
     assert_eq!(ports, [8080, 8081, 8082, 9001, 9002, 9003, 8000]);
 }
 
@@ -66,13 +66,13 @@ fn every_key_reaches_its_field() {
     "#;
     let config = Config::from_toml(text, "p.toml").unwrap();
     assert_eq!(config.validate(), Ok(()));
-    let at = |node| config.net.listen(node).unwrap().to_string();
+    let at = |node| config.listen(node).unwrap().to_string();
     assert_eq!(at(NodeId::External), "127.0.0.9:1");
     assert_eq!(at(NodeId::Broker), "127.0.0.9:2");
     assert_eq!(at(NodeId::Core), "[::1]:3");
     assert_eq!(at(NodeId::Shard("A".parse().unwrap())), "127.0.0.9:4");
     assert_eq!(at(NodeId::Shard("B".parse().unwrap())), "127.0.0.1:5");
-    assert_eq!(config.net.listen(NodeId::Shard("C".parse().unwrap())), None);
+    assert_eq!(config.listen(NodeId::Shard("C".parse().unwrap())), None);
     assert_eq!(at(NodeId::Aggregator), "127.0.0.9:6");
     assert_eq!(config.data.dir, PathBuf::from("/d"));
     assert_eq!(config.data.segment_bytes, 65536);

@@ -3,29 +3,33 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use crate::config::{Net, NodeId};
+use crate::config::{Config, NodeId};
 
 /// A node cannot listen where it should.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// Somebody else listens there.
     #[error(
-        "port {port} on {ip} is taken; stop what listens there or set [net] {key} in --config",
-        port = address.port(), ip = address.ip(), key = node.key()
+        "port {port} on {ip} is taken; stop what listens there or set {key} in --config",
+        port = address.port(), ip = address.ip()
     )]
     Taken {
         /// Whose port.
         node: NodeId,
         /// Which.
         address: SocketAddr,
+        /// The key of the configuration that says so.
+        key: String,
     },
     /// The system refuses the address.
-    #[error("{node} cannot listen on {address}: {error}; set [net] {key} or --host", key = node.key())]
+    #[error("{node} cannot listen on {address}: {error}; set {key} or --host")]
     Refused {
         /// Whose address.
         node: NodeId,
         /// Which.
         address: SocketAddr,
+        /// The key of the configuration that says so.
+        key: String,
         /// What the system says.
         error: io::Error,
     },
@@ -35,13 +39,14 @@ pub enum PortError {
 ///
 /// # Errors
 /// The first one that cannot be had.
-pub fn check_all(net: &Net) -> Result<(), PortError> {
-    for node in net.nodes() {
-        let Some(address) = net.listen(node) else { continue };
+pub fn check_all(config: &Config) -> Result<(), PortError> {
+    for node in config.nodes() {
+        let Some(address) = config.listen(node) else { continue };
+        let key = config.address_key(node);
         if let Err(error) = TcpListener::bind(address) {
             return Err(match error.kind() {
-                io::ErrorKind::AddrInUse => PortError::Taken { node, address },
-                _ => PortError::Refused { node, address, error },
+                io::ErrorKind::AddrInUse => PortError::Taken { node, address, key },
+                _ => PortError::Refused { node, address, key, error },
             });
         }
     }
@@ -51,14 +56,14 @@ pub fn check_all(net: &Net) -> Result<(), PortError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Listen;
+    use crate::config::{Listen, Net};
 
     #[test]
     fn a_busy_port_is_named_with_its_key() {
         let busy = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = busy.local_addr().unwrap();
         let free = || Listen::Address(SocketAddr::new(address.ip(), 0));
-        let mut net = Net {
+        let net = Net {
             external: free(),
             broker: Listen::Address(address),
             core: free(),
@@ -66,7 +71,8 @@ mod tests {
             aggregator: free(),
             ..Net::default()
         };
-        let message = check_all(&net).unwrap_err().to_string();
+        let mut config = Config { net, ..Config::default() };
+        let message = check_all(&config).unwrap_err().to_string();
         let port = address.port();
         assert_eq!(
             message,
@@ -74,10 +80,15 @@ mod tests {
                 "port {port} on 127.0.0.1 is taken; stop what listens there or set [net] broker in --config"
             )
         );
-        net.broker = free();
-        assert!(check_all(&net).is_ok());
+        config.net.broker = free();
+        assert!(check_all(&config).is_ok());
         // TEST-NET-1 is no machine's own address.
-        net.core = Listen::Address("192.0.2.1:8082".parse().unwrap());
-        assert!(check_all(&net).unwrap_err().to_string().starts_with("core cannot listen on"));
+        config.net.core = Listen::Address("192.0.2.1:8082".parse().unwrap());
+        assert!(check_all(&config).unwrap_err().to_string().starts_with("core cannot listen on"));
+        config.net.core = free();
+        let text = format!("[[exchange]]\nname = \"xnas\"\naddress = \"{address}\"\n");
+        config.exchange = Config::from_toml(&text, "p.toml").unwrap().exchange;
+        let message = check_all(&config).unwrap_err().to_string();
+        assert!(message.ends_with("set [[exchange]] xnas address in --config"), "{message}");
     }
 }

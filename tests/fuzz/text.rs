@@ -76,8 +76,8 @@ fn no_configuration_panics_and_what_is_valid_has_all_its_nodes() {
         if let Ok(config) = Config::from_toml(&text, "fuzz.toml")
             && config.validate().is_ok()
         {
-            for node in config.net.nodes() {
-                assert!(config.net.listen(node).is_some(), "{text}");
+            for node in config.nodes() {
+                assert!(config.listen(node).is_some(), "{text}");
             }
         }
     });

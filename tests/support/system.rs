@@ -143,8 +143,13 @@ impl System {
 
     /// A supervisor that was started at this place, once all its nodes listen.
     pub(crate) fn of(all: Process, place: Arc<Place>) -> System {
+        System::of_nodes(all, place, &NODES)
+    }
+
+    /// The same with nodes that the configuration of the place names.
+    pub(crate) fn of_nodes(all: Process, place: Arc<Place>, nodes: &[&str]) -> System {
         let system = System { all, place };
-        for node in NODES {
+        for node in nodes {
             system.wait_log(node, "listens on");
         }
         system
@@ -282,11 +287,10 @@ impl Drop for System {
 }
 
 fn end_leftovers(log: &[String], place: &Place) {
-    for node in NODES.into_iter().chain(["core.1", "shard-A.1", "shard-B.1", "shard-C.1"]) {
-        for pid in pids(log, node) {
-            if is_node_of(pid, &place.data_dir()) {
-                signal(pid, Signal::KILL);
-            }
+    let started = log.iter().filter_map(|line| line.split_once(" started, pid "));
+    for pid in started.filter_map(|(_, pid)| pid.parse().ok()) {
+        if is_node_of(pid, &place.data_dir()) {
+            signal(pid, Signal::KILL);
         }
     }
 }

@@ -21,6 +21,8 @@ mod ended;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod exchanges;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod fresh;

@@ -10,7 +10,8 @@ use super::system::System;
 pub(crate) const AMZN: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/amzn-2012-06-21.mbp-1.dbn.zst");
 /// Four minutes of a future.
-const ESU4: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/esu4-2024-07-01.mbp-1.dbn.zst");
+pub(crate) const ESU4: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/esu4-2024-07-01.mbp-1.dbn.zst");
 
 pub(crate) const AMZN_TRADES: u64 = 11_419;
 const AMZN_SHARES: u64 = 810_755;

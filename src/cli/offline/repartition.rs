@@ -98,7 +98,6 @@ pub fn run(request: &RepartitionRequest, output: &mut Output<impl Write>) -> Res
 /// The logs that the new partition has: the name of each, and the number of its shard.
 fn wanted(config: &Config) -> Vec<(String, u16)> {
     let shards = config
-        .net
         .nodes()
         .into_iter()
         .filter(|node| matches!(node, NodeId::Shard(_) | NodeId::ShardReplica(..)));

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use pregao::market::tape::{Align, Reading, Schedule, Tape};
+use pregao::wire::{DataKind, Frame};
+
 use super::process::Process;
 use super::support::node::Reserved;
 use super::system::{Place, System};
-use super::tapes::ESU4;
+use super::tapes::{AMZN, ESU4};
 
 /// Two exchanges that run here, and one that does not.
 struct Venues {
@@ -90,4 +93,53 @@ fn a_tape_of_any_exchange_that_cannot_be_played_ends_all_before_it_begins() {
     let refused = venues.place.all(&["--tape", "xcme=/nonexistent.dbn"]).expect(5);
     assert!(refused.stderr[0].contains("/nonexistent.dbn"), "{refused:?}");
     assert!(!venues.place.data_dir().exists(), "nothing was made");
+}
+
+/// What a tape tells: kind and time of each event, in order.
+fn told_by(path: &str) -> Vec<(String, u64)> {
+    let tape = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+    let tape = Tape::read(tape, &Reading::default()).unwrap();
+    let schedule = Schedule::new(&[tape], Align::Clock).unwrap();
+    let name = |frame: &Frame| DataKind::of(frame).unwrap().name.to_owned();
+    let events = schedule.frames().iter().filter(|frame| frame.has_exchange());
+    events.map(|frame| (name(frame), frame.ts_event.get())).collect()
+}
+
+#[test]
+fn each_frame_of_each_exchange_is_journaled_once_whoever_dies() {
+    let place = Place::new();
+    let second = place.address("external").port() + BESIDE;
+    place.configure(&format!(
+        "[external]\nchaos = \"off\"\n\
+         [[exchange]]\nname = \"xnas\"\ntapes = [\"{AMZN}\"]\nspeed = \"6000\"\n\
+         [[exchange]]\nname = \"xcme\"\naddress = {second}\ntapes = [\"{ESU4}\"]\nspeed = \"max\"\n"
+    ));
+    let all = Process::start(&place.all_arguments(&[]));
+    let nodes = ["xnas", "xcme", "broker", "core", "shard-A", "shard-B", "shard-C", "aggregator"];
+    let system = System::of_nodes(all, Arc::new(place), &nodes);
+    system.wait_log("pregao", "the market runs");
+    for node in ["core", "xnas", "core", "xcme", "core"] {
+        system.kill(node);
+        system.wait_started_again(node);
+    }
+    system.retry("both feeds ended", || {
+        let core = system.status().remove("core").ok_or("no core")?;
+        let words = ["exchange.xnas", "exchange.xcme"].map(|name| core["words"][name].clone());
+        if words.iter().all(|word| word == "ended") { Ok(()) } else { Err(format!("{words:?}")) }
+    });
+    let place = system.stop();
+    let journal = place.data_dir().join("core");
+    let dumped = place.run("dump", &[journal.to_str().unwrap(), "--format", "csv"]).expect(0);
+    let head: Vec<&str> = dumped.stdout[0].split(',').collect();
+    let column = |name: &str| head.iter().position(|it| *it == name).unwrap();
+    let (kind, symbol, time) = (column("kind"), column("symbol"), column("ts_event"));
+    for (venue, tape) in [("xnas:", AMZN), ("xcme:", ESU4)] {
+        let rows = dumped.stdout.iter().map(|line| line.split(',').collect::<Vec<&str>>());
+        let rows = rows.filter(|row| row[symbol].starts_with(venue) && row[kind] != "definition");
+        let journaled: Vec<(String, u64)> =
+            rows.map(|row| (row[kind].to_owned(), row[time].parse().unwrap())).collect();
+        let told = told_by(tape);
+        let first = journaled.iter().zip(&told).position(|(one, other)| one != other);
+        assert_eq!((journaled.len(), first), (told.len(), None), "{venue}");
+    }
 }

@@ -7,7 +7,7 @@ pub use tapes::*;
 
 use std::time::Duration;
 
-use crate::wire::{ExchangeNumber, FRAME_BYTES, InstrumentIndex};
+use crate::wire::{ExchangeNumber, FRAME_BYTES, InstrumentIndex, Symbol};
 
 /// What may wait to be sent to one peer outside a ring.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
@@ -96,7 +96,7 @@ pub const INSTRUMENTS_MAX: usize = 65_536;
 /// Exchanges that a journal knows in its life: each has a number in the flags of frames.
 pub const EXCHANGES_MAX: usize = ExchangeNumber::COUNT;
 /// Bytes of the name of an exchange, which is the venue of its instruments. A breaker's name has room for it.
-pub const EXCHANGE_NAME_BYTES_MAX: usize = 8;
+pub const EXCHANGE_NAME_BYTES_MAX: usize = Symbol::VENUE_BYTES_MAX;
 /// Sources (publishers with a sequence of their own) of one broker.
 pub const SOURCES_MAX: usize = 8;
 /// How long a new connection may take to say what it wants.

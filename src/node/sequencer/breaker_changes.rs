@@ -16,7 +16,7 @@ use crate::limits;
 use crate::log::Storage;
 use crate::node::{ConnId, Level, breaker_change};
 use crate::time::{Mono, Now};
-use crate::wire::{BreakerChange, Decimals, Frame};
+use crate::wire::{BreakerChange, Decimals, Frame, Names};
 
 /// The changes of the breaker of requests that the log has not told.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ impl<S: Storage> Sequencer<S> {
             Err(_) => return,
         };
         if let Some(definition) =
-            self.market.define_local(topic, NO_DECIMALS, self.journal.next_seq(), now)
+            self.market.define_local(&Names::of(topic), NO_DECIMALS, self.journal.next_seq(), now)
             && self.append_local(&definition).is_err()
         {
             self.local_dropped += 1;

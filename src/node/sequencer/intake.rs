@@ -223,9 +223,9 @@ impl<S: Storage> Sequencer<S> {
     /// behind the place where the exchange defined it.
     pub(super) fn meet_instrument(&mut self, now: Now, frame: &Frame) {
         let Some(definition) = frame.view::<Definition>() else { return };
-        let (symbol, decimals) = (definition.symbol, definition.decimals());
+        let (names, decimals) = (definition.names(), definition.decimals());
         let seq = self.journal.next_seq();
-        if let Some(local) = self.market.define_local(symbol, decimals, seq, now)
+        if let Some(local) = self.market.define_local(&names, decimals, seq, now)
             && let Err(error) = self.append_local(&local)
         {
             self.hold_back(error);

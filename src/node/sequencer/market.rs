@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use super::MARKET_SOURCE;
 use super::damage::{Loss, last_number};
-use crate::feed::LastValues;
+use crate::feed::{LastValues, NameTable};
 use crate::limits;
 use crate::log::{Log, Mark, Read, Reason, Storage, is_event, is_statement, is_uncertain};
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
 use crate::time::{ClockChange, Follow, Now, SteadyTime};
 use crate::wire::{
-    DataKind, Decimals, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Seq, Symbol,
-    U16, U32, U64, next_instrument_seq,
+    DataKind, Decimals, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Names, Seq,
+    Symbol, U16, U32, U64, next_instrument_seq,
 };
 
 /// Stamps and remembers.
@@ -27,7 +27,7 @@ use crate::wire::{
 pub(super) struct Market {
     partition: Partition,
     values: LastValues,
-    instrument_by_symbol: BTreeMap<Symbol, InstrumentId>,
+    instruments_by_name: NameTable<InstrumentId>,
     /// By own index; a hole is one whose definition the journal has lost.
     instruments: Vec<Option<Instrument>>,
     /// Indexes of those that the journal has frames of, and no definition.
@@ -76,7 +76,7 @@ impl Market {
         let mut market = Market {
             partition,
             values: LastValues::default(),
-            instrument_by_symbol: BTreeMap::new(),
+            instruments_by_name: NameTable::default(),
             instruments: Vec::new(),
             nameless: BTreeSet::new(),
             uncertain_below: None,
@@ -172,12 +172,12 @@ impl Market {
     }
 
     pub(super) fn instrument_of(&self, symbol: &Symbol) -> Option<InstrumentId> {
-        self.instrument_by_symbol.get(symbol).copied()
+        self.instruments_by_name.of_symbol(symbol)
     }
 
     /// Instruments by name.
-    pub(super) fn names(&self) -> &BTreeMap<Symbol, InstrumentId> {
-        &self.instrument_by_symbol
+    pub(super) fn names(&self) -> &NameTable<InstrumentId> {
+        &self.instruments_by_name
     }
 
     /// The shard that owns an instrument.
@@ -237,8 +237,8 @@ impl Market {
         }
         let frame = &frame;
         if let Some(definition) = frame.view::<Definition>() {
-            let owner = self.partition.owner(&definition.symbol);
-            self.instrument_by_symbol.insert(definition.symbol, frame.instrument());
+            let owner = self.partition.owner_of(&definition.names());
+            self.instruments_by_name.insert(&definition.names(), frame.instrument());
             self.reserve(index);
             if let Some(place) = self.instruments.get_mut(index.place()) {
                 let (next_seqs, gaps_flagged) = ([1; KINDS], self.gaps);
@@ -282,7 +282,7 @@ impl Market {
     /// The exchange calls a known instrument by this number.
     pub(super) fn map_exchange_instrument(&mut self, definition: &Definition) {
         let theirs = definition.instrument().index();
-        let ours = match self.instrument_by_symbol.get(&definition.symbol) {
+        let ours = match self.instrument_of(&definition.symbol) {
             Some(instrument) => instrument.index(),
             // The table is full: its frames will close the session.
             None => return,
@@ -304,7 +304,7 @@ impl Market {
         let mut own = *frame;
         let mut flags = frame.flags.get() & !Flags::DELIVERY & !Flags::GAP_BEFORE;
         if let Some(definition) = frame.view::<Definition>() {
-            let ours = match self.instrument_by_symbol.get(&definition.symbol) {
+            let ours = match self.instrument_of(&definition.symbol) {
                 Some(instrument) => instrument.index(),
                 None => self.next_index()?,
             };
@@ -333,15 +333,14 @@ impl Market {
     /// Whether this is the definition of an instrument that the journal already defines.
     pub(super) fn is_known_definition(&self, sequenced: &Frame) -> bool {
         let definition = sequenced.view::<Definition>();
-        definition
-            .is_some_and(|definition| self.instrument_by_symbol.contains_key(&definition.symbol))
+        definition.is_some_and(|definition| self.instrument_of(&definition.symbol).is_some())
     }
 
     /// Whether a definition states quantities of a known instrument in other units than its definition in the journal. All
     /// that the journal has of it would mean something else.
     pub(super) fn has_other_units(&self, frame: &Frame) -> bool {
         let Some(stated) = frame.view::<Definition>() else { return false };
-        let known = self.instrument_by_symbol.get(&stated.symbol);
+        let known = self.instrument_of(&stated.symbol);
         let known = known.and_then(|known| self.values.definition(known.index()));
         known
             .and_then(Frame::view::<Definition>)
@@ -361,17 +360,21 @@ impl Market {
     /// The definition of an instrument that is not defined yet.
     pub(super) fn define_local(
         &mut self,
-        symbol: Symbol,
+        names: &Names,
         decimals: Decimals,
         seq: u64,
         now: Now,
     ) -> Option<Frame> {
-        if self.instrument_by_symbol.contains_key(&symbol) {
+        let symbol = *names.symbol();
+        if self.instrument_of(&symbol).is_some() {
             return None;
         }
         let index = self.next_index()?;
         let mut definition = Definition::new(own_id(index), symbol, decimals.price)
             .with_quantity_decimals(decimals.quantity);
+        if names.short_form().is_some() {
+            definition = definition.at_venue();
+        }
         definition.seq = U64::new(seq);
         let received = U64::new(self.receive_time(now));
         definition.ts_event = received;

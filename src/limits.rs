@@ -7,7 +7,7 @@ pub use tapes::*;
 
 use std::time::Duration;
 
-use crate::wire::{ExchangeNumber, FRAME_BYTES, InstrumentIndex};
+use crate::wire::{ExchangeNumber, FRAME_BYTES, InstrumentIndex, Symbol};
 
 /// What may wait to be sent to one peer outside a ring.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
@@ -100,7 +100,7 @@ pub const SILENCE_LOOKS_MAX: usize = 16_384;
 /// Changes of silence that are published in one turn.
 pub const SILENCE_FRAMES_MAX: usize = 64;
 /// Bytes of the name of an exchange, which is the venue of its instruments. A breaker's name has room for it.
-pub const EXCHANGE_NAME_BYTES_MAX: usize = 8;
+pub const EXCHANGE_NAME_BYTES_MAX: usize = Symbol::VENUE_BYTES_MAX;
 /// How far the port of an exchange is above that of the one before it in the configuration, unless it is configured.
 pub const EXCHANGE_PORT_STEP: u16 = 100;
 /// Sources (publishers with a sequence of their own) of one broker.

@@ -19,8 +19,8 @@ use crate::limits::BAR_SECONDS_MAX;
 use crate::market::bar::BarAssembler;
 use crate::market::summary::{Quoted, average, movers, spreads};
 use crate::wire::{
-    Definition, EndStatus, ErrorCode, FeedStatus, Flags, Frame, InstrumentId, Kind, NodeAnswer,
-    NodeStatus, Op, Query, Quote, Seq, Symbol, U32, U64, padded, unpadded,
+    Definition, EndStatus, ErrorCode, FeedStatus, Flags, Frame, InstrumentId, Kind, Names,
+    NodeAnswer, NodeStatus, Op, Query, Quote, Seq, Symbol, U32, U64, padded, unpadded,
 };
 
 /// What is asked about each symbol, besides its quote. Times are nanoseconds since the epoch,
@@ -209,16 +209,19 @@ impl ReportRequest {
         if let ([(asked, reason)], [_]) = (unknown, self.symbols.as_slice()) {
             return Err(Failure::failed(format!("{asked}: {reason}")));
         }
-        if let Some(symbol) = self.only_symbol()
+        // One name may be that of several instruments: then each has a report, as in a list.
+        let has_none = answer.status() == EndStatus::Failed || answer.definitions.is_empty();
+        if let Some(symbol) = self.only_symbol().filter(|_| has_none)
             && !self.is_figure()
         {
-            return show(&[self.report(symbol, answer, symbols, wall_ns)], self.format, output);
+            let report = self.report((symbol, symbol), answer, symbols, wall_ns);
+            return show(&[report], self.format, output);
         }
         if answer.status() == EndStatus::Failed {
             return Err(Failure::failed(refusal_reason(answer)));
         }
         if self.is_figure() {
-            let figure = self.figure(answer);
+            let figure = self.figure(answer, symbols);
             output.line(&match self.format {
                 Format::Json => figure.json(),
                 Format::Table => figure.table(),
@@ -256,26 +259,29 @@ impl ReportRequest {
         wall_ns: u64,
     ) -> Vec<Result<Report, Refused>> {
         let groups = grouped(answer);
-        let known: Vec<Symbol> = groups.iter().map(|(definition, _)| definition.symbol).collect();
+        let known: Vec<Names> = groups.iter().map(|(definition, _)| definition.names()).collect();
         let mut reports: Vec<Result<Report, Refused>> = groups
             .into_iter()
             .map(|(definition, rows)| {
                 let answer = Answer { rows, ..answer.head() };
-                self.report(definition.symbol, &answer, symbols, wall_ns)
+                let shown = symbols.shown(definition.instrument());
+                let names = (definition.symbol, shown.copied().unwrap_or(definition.symbol));
+                self.report(names, &answer, symbols, wall_ns)
             })
             .collect();
         if answer.status() == EndStatus::Complete {
             return reports;
         }
-        let named = self.symbols.iter().filter_map(|it| it.text().parse::<Symbol>().ok());
-        reports.extend(named.filter(|symbol| !known.contains(symbol)).map(|symbol| {
+        let named = self.symbols.iter().filter(|it| !it.is_prefix());
+        let missing = named.filter(|it| !known.iter().any(|names| it.means(names)));
+        reports.extend(missing.map(|pattern| {
             let reason = "unknown to the nodes that answered; see `pregao status`".to_owned();
-            Err(Refused { asked: symbol.to_string(), reason })
+            Err(Refused { asked: pattern.text(), reason })
         }));
         reports
     }
 
-    fn figure(&self, answer: &Answer) -> Figure {
+    fn figure(&self, answer: &Answer, symbols: &Symbols) -> Figure {
         let quoted = || -> Vec<Quoted> {
             let of_group = |(definition, rows): (Definition, Vec<Frame>)| {
                 let frame = rows.first();
@@ -304,18 +310,23 @@ impl ReportRequest {
             }
             _ => Value::Average(average(&quoted())),
         };
+        let shown = |definition: &Definition| {
+            Some((definition.symbol, *symbols.shown(definition.instrument())?))
+        };
+        let definitions = answer.definitions.iter().filter_map(Frame::view::<Definition>);
         Figure {
             value,
+            shown: definitions.filter_map(shown).collect(),
             instruments: answer.definitions.len(),
             complete: answer.status() == EndStatus::Complete,
             nodes: answer.nodes.iter().map(node_share).collect(),
         }
     }
 
-    /// The answer about one symbol; refused when there is none at all.
+    /// The answer about one symbol, which people know by the other name; refused when there is none at all.
     fn report(
         &self,
-        symbol: Symbol,
+        (symbol, shown): (Symbol, Symbol),
         answer: &Answer,
         symbols: &Symbols,
         wall_ns: u64,
@@ -339,6 +350,7 @@ impl ReportRequest {
         let age = |quote: Frame| wall_ns.saturating_sub(quote.ts_recv.get()) / 1_000_000;
         Ok(Report {
             symbol,
+            shown,
             decimals: symbols.decimals(instrument),
             quote,
             quote_source: match quote {
@@ -427,6 +439,7 @@ mod tests {
     fn report(symbol: &str, complete: bool) -> Report {
         Report {
             symbol: symbol.parse().unwrap(),
+            shown: symbol.parse().unwrap(),
             decimals: Decimals { price: 2, quantity: 0 },
             quote: None,
             quote_source: QuoteSource::None,
@@ -491,7 +504,8 @@ mod tests {
             let rows = delivery.map(|flags| Frame::seal(quote).delivered(flags));
             let answer = Answer { end, rows: rows.into_iter().collect(), ..Answer::default() };
             let symbol = "PETR4".parse().unwrap();
-            let report = request.report(symbol, &answer, &Symbols::default(), wall_ns).unwrap();
+            let report =
+                request.report((symbol, symbol), &answer, &Symbols::default(), wall_ns).unwrap();
             (report.quote_source, report.age_ms)
         };
         assert_eq!(report(Some(0), 5_250_000_000), (QuoteSource::Live, Some(250)));

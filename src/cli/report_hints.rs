@@ -9,7 +9,7 @@ use super::suggest::suggestion;
 use crate::client::{Answer, ClientError, QueryClient};
 use crate::question;
 use crate::wire::{
-    Counted, Definition, EndStatus, ErrorCode, Frame, Op, Query, Symbol, U64, padded,
+    Counted, Definition, EndStatus, ErrorCode, Frame, Names, Op, Query, Symbol, U64, padded,
 };
 
 /// How many instruments without rows are named one by one.
@@ -22,9 +22,9 @@ fn without_instrument(request: &ReportRequest, answer: &Answer) -> Vec<String> {
         return Vec::new();
     }
     let definitions = answer.definitions.iter().filter_map(Frame::view::<Definition>);
-    let known: Vec<Symbol> = definitions.map(|definition| definition.symbol).collect();
+    let known: Vec<Names> = definitions.map(Definition::names).collect();
     let asked = request.symbols.iter();
-    let missing = asked.filter(|pattern| !known.iter().any(|symbol| pattern.matches(symbol)));
+    let missing = asked.filter(|pattern| !known.iter().any(|names| pattern.means(names)));
     missing.map(|pattern| pattern.text()).collect()
 }
 
@@ -44,10 +44,10 @@ pub(super) fn of_unknown(
     let all = Query { op: Op::Instruments as u8, symbol: padded("*"), ..Query::default() };
     let known = ask(query_client, &all, ["*".to_owned()], request.deadline)?;
     let definitions = known.definitions.iter().filter_map(Frame::view::<Definition>);
-    let known: Vec<Symbol> = definitions.map(|definition| definition.symbol).collect();
+    let known: Vec<Names> = definitions.map(Definition::names).collect();
     let told = |asked: String| {
         // Known to the shards, and core has no quote of it: no fault of the name.
-        let is_known = known.iter().any(|symbol| symbol.as_str() == asked);
+        let is_known = known.iter().flat_map(Names::iter).any(|name| name.as_str() == asked);
         let reason = match suggestion(&asked, &known) {
             _ if known.is_empty() => "no instrument is known yet; see `pregao status`".to_owned(),
             Some(instead) if asked.ends_with('*') => format!("no instrument matches; {instead}"),

@@ -121,12 +121,12 @@ impl<'a, W: Write> FramePrinter<'a, W> {
             return Ok(Progress::More);
         };
         let gap = &gap_frame(reason, from_seq, to_seq, missed);
-        let symbol = instrument.and_then(|instrument| symbols.symbol(instrument));
-        let Some(symbol) = symbol else { return self.take(gap) };
+        let names = instrument.and_then(|it| Some((symbols.symbol(it)?, symbols.shown(it)?)));
+        let Some((symbol, shown)) = names else { return self.take(gap) };
         self.note_loss(gap);
         let line = match self.format {
             Format::Json => instrument_gap_json(gap, symbol),
-            Format::Table => self.table.instrument_gap(gap, symbol),
+            Format::Table => self.table.instrument_gap(gap, shown),
         };
         if let Some(line) = line {
             self.output.line(&line)?;

@@ -8,7 +8,7 @@ use super::suggest::suggestion;
 use crate::client::{QueryClient, Symbols};
 use crate::config::NodeId;
 use crate::time::Mono;
-use crate::wire::{Definition, Frame, Op, Query, Symbol, padded};
+use crate::wire::{Definition, Frame, Names, Op, Query, padded};
 
 /// How long the aggregator may take. The subscription waits meanwhile.
 const ASK_WAIT: Duration = Duration::from_millis(500);
@@ -41,20 +41,20 @@ impl Lonely<'_> {
     }
 }
 
-fn sentence(patterns: &[Pattern], known: &[Symbol]) -> String {
+fn sentence(patterns: &[Pattern], known: &[Names]) -> String {
     let instead = patterns.iter().find_map(|pattern| suggestion(&pattern.symbols, known));
     let instead = instead.map_or_else(String::new, |instead| format!("; {instead}"));
     format!("no instrument matches so far, waiting for one that does{instead}")
 }
 
 /// All instruments, where the aggregator answers.
-fn known(request: &SubscribeRequest) -> Option<Vec<Symbol>> {
+fn known(request: &SubscribeRequest) -> Option<Vec<Names>> {
     let aggregator = request.config.connect(NodeId::Aggregator)?;
     let mut query_client = QueryClient::open("aggregator", aggregator, ASK_WAIT).ok()?;
     let all = Query { op: Op::Instruments as u8, symbol: padded("*"), ..Query::default() };
     let answer = query_client.ask(&[all], ASK_WAIT).ok()?.pop()?;
     let definitions = answer.definitions.iter().filter_map(Frame::view::<Definition>);
-    Some(definitions.map(|definition| definition.symbol).collect())
+    Some(definitions.map(Definition::names).collect())
 }
 
 #[cfg(test)]
@@ -63,8 +63,8 @@ mod tests {
 
     #[test]
     fn who_waits_in_vain_reads_what_may_have_been_meant() {
-        let known = ["PETR4", "VALE3"].map(|text| text.parse().unwrap());
-        let said = |text: &str, known: &[Symbol]| sentence(&[text.parse().unwrap()], known);
+        let known = ["PETR4", "VALE3"].map(|text| Names::of(text.parse().unwrap()));
+        let said = |text: &str, known: &[Names]| sentence(&[text.parse().unwrap()], known);
         let waits = "no instrument matches so far, waiting for one that does";
         for (asked, instead) in [
             ("trades.X", "; did you mean trade.X?"),

@@ -256,8 +256,8 @@ fn lost(from: u64, to: u64, reason: GapReason) -> Event {
 
 fn wants(patterns: &[feed::Pattern], symbols: &Symbols, frame: &Frame) -> bool {
     let mask = frame.kind().map_or(0, Kind::mask);
-    let Some(symbol) = symbols.symbol(frame.instrument()) else { return false };
-    let is_meant = |it: &feed::Pattern| it.kinds() & mask != 0 && it.matches(symbol);
+    let Some(names) = symbols.names(frame.instrument()) else { return false };
+    let is_meant = |it: &feed::Pattern| it.kinds() & mask != 0 && it.means(names);
     frame.view::<Definition>().is_none() && patterns.iter().any(is_meant)
 }
 

@@ -1,28 +1,29 @@
 //! What somebody may have meant who asked for a symbol that is not there.
 
-use crate::wire::Symbol;
+use crate::wire::{Names, Symbol};
 
 /// Kinds as people write them who mean one of the topics `trade.`, `quote.`, `cancel.` and `bar.`.
 const PLURALS: [&str; 4] = ["trades.", "quotes.", "cancels.", "bars."];
 
 /// A sentence about what may have been meant, or what there is instead.
 #[must_use]
-pub(super) fn suggestion(asked: &str, known: &[Symbol]) -> Option<String> {
+pub(super) fn suggestion(asked: &str, known: &[Names]) -> Option<String> {
     meant(asked, known).map(|meant| format!("did you mean {meant}?")).or_else(|| examples(known))
 }
 
 /// What may have been meant by one symbol or pattern.
-pub(super) fn meant(asked: &str, known: &[Symbol]) -> Option<String> {
+pub(super) fn meant(asked: &str, known: &[Names]) -> Option<String> {
     if let Some(plural) = PLURALS.iter().find(|plural| asked.starts_with(**plural)) {
         let kind = plural.trim_end_matches("s.");
         return Some(format!("{kind}.{}", &asked[plural.len()..]));
     }
-    let is_known = |text: &str| known.iter().any(|symbol| symbol.as_str() == text);
+    let names: Vec<Symbol> = known.iter().flat_map(Names::iter).collect();
+    let is_known = |text: &str| names.iter().any(|name| name.as_str() == text);
     if asked.contains(',') {
         let parts: Vec<&str> = asked.split(',').map(str::trim).collect();
         return parts.iter().all(|part| is_known(part)).then(|| parts.join(" "));
     }
-    let same_letters = known.iter().find(|symbol| {
+    let same_letters = names.iter().find(|symbol| {
         let symbol = symbol.as_str();
         match asked.strip_suffix('*') {
             Some(prefix) => symbol
@@ -38,14 +39,14 @@ pub(super) fn meant(asked: &str, known: &[Symbol]) -> Option<String> {
             None => symbol.to_owned(),
         });
     }
-    let near = known.iter().find(|symbol| differs_by_one(asked, symbol.as_str()));
+    let near = names.iter().find(|symbol| differs_by_one(asked, symbol.as_str()));
     near.map(|symbol| symbol.as_str().to_owned())
 }
 
 /// Some of what there is.
-fn examples(known: &[Symbol]) -> Option<String> {
+fn examples(known: &[Names]) -> Option<String> {
     const SHOWN: usize = 5;
-    let shown: Vec<&str> = known.iter().take(SHOWN).map(Symbol::as_str).collect();
+    let shown: Vec<&str> = known.iter().take(SHOWN).map(|it| it.symbol().as_str()).collect();
     let more = if known.len() > SHOWN { ", …" } else { "" };
     let (count, noun) = (known.len(), if known.len() == 1 { "instrument" } else { "instruments" });
     (count > 0).then(|| format!("there are {count} {noun}: {}{more}", shown.join(", ")))
@@ -69,8 +70,19 @@ fn differs_by_one(one: &str, other: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn known() -> Vec<Symbol> {
-        ["ITUB4", "PETR3", "PETR4", "VALE3"].map(|text| text.parse().unwrap()).to_vec()
+    fn known() -> Vec<Names> {
+        ["ITUB4", "PETR3", "PETR4", "VALE3"].map(|it| Names::of(it.parse().unwrap())).to_vec()
+    }
+
+    #[test]
+    fn either_name_may_have_been_meant() {
+        let known = [Names::at_venue("xnas:AMZN".parse().unwrap())];
+        for (asked, want) in
+            [("amzn", "AMZN"), ("XNAS:AMZN", "xnas:AMZN"), ("XNAS:*", "'xnas:*'"), ("am*", "'AM*'")]
+        {
+            assert_eq!(meant(asked, &known).as_deref(), Some(want), "{asked}");
+        }
+        assert_eq!(suggestion("X", &known).as_deref(), Some("there are 1 instrument: xnas:AMZN"));
     }
 
     #[test]

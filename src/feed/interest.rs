@@ -25,7 +25,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::Pattern;
-use crate::wire::{Frame, InstrumentIndex, Kind, Symbol};
+use crate::wire::{Frame, InstrumentIndex, Kind, Names, Symbol};
 use index::{Entry, PatternIndex, Walk};
 
 /// How much work there may be now, and how much there was: about so many look-ups.
@@ -180,7 +180,7 @@ pub struct Interests {
     /// Those that a newcomer may share, by their patterns and whether they are everything.
     shared: BTreeMap<(Arc<[Pattern]>, bool), u32>,
     index: PatternIndex,
-    /// All instruments by name.
+    /// All instruments by each of their names. Several may have one name.
     names: BTreeSet<(Symbol, InstrumentIndex)>,
     /// What definitions change and is not settled yet, in their order.
     changes: VecDeque<Change>,
@@ -194,8 +194,8 @@ impl Interests {
     /// What a pattern takes at most: itself, its place, and its part of the index, which for a pattern that
     /// nobody else has is a key, a list of one entry and their share of a tree.
     pub const BYTES_PER_PATTERN: usize = size_of::<Pattern>() + size_of::<u32>() + 128;
-    /// What the name of an instrument takes with its share of a tree.
-    pub const BYTES_PER_NAME: usize = 64;
+    /// What the names of an instrument take with their share of a tree: its symbol and its short form.
+    pub const BYTES_PER_INSTRUMENT: usize = 2 * 64;
 
     /// Adds a reader with these patterns. Its interest can be used when [`Interests::resolve`] says so.
     pub fn join(&mut self, mut patterns: Vec<Pattern>, steps: &mut Steps) -> InterestId {
@@ -254,32 +254,34 @@ impl Interests {
         }
     }
 
-    /// A new instrument, or one with another name than `before`: every interest has to decide whether it is
+    /// A new instrument, or one with other names than `before`: every interest has to decide whether it is
     /// meant ([`Interests::settle`]).
     pub fn note_definition(
         &mut self,
         index: InstrumentIndex,
-        symbol: &Symbol,
-        before: Option<Symbol>,
+        names: &Names,
+        before: Option<Names>,
     ) {
         if let Some(before) = before {
-            self.names.remove(&(before, index));
+            self.note_void_definition(index, &before);
         }
-        self.names.insert((*symbol, index));
-        if self.index.is_empty() {
-            return;
+        for name in names.iter() {
+            self.names.insert((name, index));
+            self.note_change(index, name, true);
         }
-        if let Some(before) = before {
-            self.changes.push_back(Change { index, walk: Walk::of(before), is_new: false });
+    }
+
+    fn note_change(&mut self, index: InstrumentIndex, name: Symbol, is_new: bool) {
+        if !self.index.is_empty() {
+            self.changes.push_back(Change { index, walk: Walk::of(name), is_new });
         }
-        self.changes.push_back(Change { index, walk: Walk::of(*symbol), is_new: true });
     }
 
     /// An instrument is defined no more: its definition was void.
-    pub fn note_void_definition(&mut self, index: InstrumentIndex, symbol: &Symbol) {
-        self.names.remove(&(*symbol, index));
-        if !self.index.is_empty() {
-            self.changes.push_back(Change { index, walk: Walk::of(*symbol), is_new: false });
+    pub fn note_void_definition(&mut self, index: InstrumentIndex, names: &Names) {
+        for name in names.iter() {
+            self.names.remove(&(name, index));
+            self.note_change(index, name, false);
         }
     }
 

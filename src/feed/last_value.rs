@@ -3,7 +3,7 @@
 
 use crate::limits;
 use crate::wire::{
-    DataKind, Definition, FRAME_BYTES, Frame, InstrumentIndex, Kind, LAST_VALUES, Symbol,
+    DataKind, Definition, FRAME_BYTES, Frame, InstrumentIndex, Kind, LAST_VALUES, Names, Symbol,
 };
 
 /// One instrument.
@@ -13,6 +13,13 @@ struct LastValue {
     definition: Frame,
     /// By [`DataKind::last_value_slot`].
     values: [Option<Frame>; LAST_VALUES],
+}
+
+impl LastValue {
+    fn names(&self) -> Names {
+        let definition = self.definition.view::<Definition>();
+        definition.map_or(Names::of(self.symbol), Definition::names)
+    }
 }
 
 /// The last values of all instruments of one source, by index.
@@ -32,12 +39,12 @@ impl LastValues {
     /// What each instrument takes.
     pub const BYTES_PER_INSTRUMENT: usize = size_of::<Option<LastValue>>();
 
-    /// Takes note of a data frame. `true` when it defined a new instrument. Frames older than what is
+    /// Takes note of a data frame. `true` when it defined a new instrument, or gave one other names. Frames older than what is
     /// known, of undefined instruments, or beyond the table's bound change nothing.
     pub fn note(&mut self, frame: &Frame) -> bool {
         let index = frame.instrument().index().place();
         if let Some(definition) = frame.view::<Definition>() {
-            return self.define(index, definition.symbol, frame);
+            return self.define(index, definition, frame);
         }
         let Some(Some(known)) = self.instruments.get_mut(index) else { return false };
         let slot = DataKind::last_value_slot(frame.kind);
@@ -48,7 +55,8 @@ impl LastValues {
         false
     }
 
-    fn define(&mut self, index: usize, symbol: Symbol, frame: &Frame) -> bool {
+    fn define(&mut self, index: usize, definition: &Definition, frame: &Frame) -> bool {
+        let symbol = definition.symbol;
         if index >= limits::INSTRUMENTS_MAX {
             return false;
         }
@@ -60,6 +68,12 @@ impl LastValues {
         if is_new {
             self.defined += usize::from(place.is_none());
             *place = Some(LastValue { symbol, definition: *frame, values: [None; LAST_VALUES] });
+        } else if let Some(known) = place
+            && known.names() != definition.names()
+        {
+            // The same symbol, and only now it says that a venue stands in it.
+            known.definition = *frame;
+            return true;
         } else if let Some(known) = place
             && known.definition.seq != frame.seq
         {
@@ -74,12 +88,12 @@ impl LastValues {
     /// defined no more.
     ///
     /// One look at all instruments in one turn: 65,536 at most, and only at a start of core that takes something back.
-    pub fn void_from(&mut self, seq: u64) -> Vec<(InstrumentIndex, Symbol)> {
+    pub fn void_from(&mut self, seq: u64) -> Vec<(InstrumentIndex, Names)> {
         let mut undefined = Vec::new();
         for (index, place) in InstrumentIndex::until(self.index_end()).zip(&mut self.instruments) {
             let Some(known) = place else { continue };
             if known.definition.seq.get() >= seq {
-                undefined.push((index, known.symbol));
+                undefined.push((index, known.names()));
                 *place = None;
                 self.defined -= 1;
                 continue;
@@ -113,6 +127,12 @@ impl LastValues {
     #[must_use]
     pub fn symbol(&self, index: InstrumentIndex) -> Option<Symbol> {
         self.at(index).map(|known| known.symbol)
+    }
+
+    /// The names of the instrument with this index.
+    #[must_use]
+    pub fn names(&self, index: InstrumentIndex) -> Option<Names> {
+        self.at(index).map(LastValue::names)
     }
 
     /// Its definition frame.
@@ -231,9 +251,23 @@ mod tests {
         let mut values = LastValues::default();
         values.note(&definition);
         assert!(values.void_from(10).is_empty());
-        assert_eq!(values.void_from(9), [(InstrumentIndex::new(2), "PETR4".parse().unwrap())]);
+        let names = Names::of("PETR4".parse().unwrap());
+        assert_eq!(values.void_from(9), [(InstrumentIndex::new(2), names)]);
         assert_eq!((values.len(), values.symbol(InstrumentIndex::new(2))), (0, None));
         assert!(values.note(&definition), "it is new again");
+    }
+
+    #[test]
+    fn a_definition_that_names_the_venue_only_now_changes_the_names_and_keeps_the_values() {
+        let plain = Definition::new(U32::new(3).into(), "xnas:AMZN".parse().unwrap(), 2);
+        let mut values = LastValues::default();
+        values.note(&Frame::seal(plain));
+        values.note(&quote(3, 9));
+        assert!(values.note(&Frame::seal(plain.at_venue())), "a pattern may mean it only now");
+        assert!(!values.note(&Frame::seal(plain.at_venue())), "nothing is new");
+        let index = InstrumentIndex::new(3);
+        assert_eq!(values.names(index), Some(plain.at_venue().names()));
+        assert_eq!((values.len(), values.last(index, Kind::Quote)), (1, Some(&quote(3, 9))));
     }
 
     #[test]

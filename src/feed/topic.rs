@@ -1,6 +1,6 @@
 //! Topic patterns: which instruments, and which kinds of their frames.
 
-use crate::wire::Symbol;
+use crate::wire::{Names, Symbol};
 
 /// A symbol, a prefix and `*`, or `*`; and a kind mask.
 ///
@@ -80,14 +80,24 @@ impl Pattern {
         self.stem_bytes == 0 && self.is_prefix && self.kinds == u16::MAX
     }
 
-    /// Whether the instrument of this name is meant.
+    /// Whether an instrument is meant by this name.
     #[must_use]
-    pub fn matches(&self, symbol: &Symbol) -> bool {
-        let (symbol, stem) = (symbol.as_str().as_bytes(), self.stem());
+    pub fn matches(&self, name: &Symbol) -> bool {
+        self.matches_text(name.as_str().as_bytes())
+    }
+
+    /// Whether the instrument with these names is meant, by one of them or by both.
+    #[must_use]
+    pub fn means(&self, names: &Names) -> bool {
+        self.matches(names.symbol()) || names.short_text().is_some_and(|it| self.matches_text(it))
+    }
+
+    fn matches_text(&self, name: &[u8]) -> bool {
+        let stem = self.stem();
         if !self.is_prefix {
-            return symbol == stem;
+            return name == stem;
         }
-        symbol.starts_with(stem) && (!symbol.starts_with(b"$") || stem.starts_with(b"$"))
+        name.starts_with(stem) && (!name.starts_with(b"$") || stem.starts_with(b"$"))
     }
 
     /// Whether every instrument that `other` means is meant by this pattern too. The kinds are not
@@ -176,6 +186,27 @@ mod tests {
     fn the_market_does_not_contain_the_system() {
         assert!(!matches("*", "$sys.breaker"));
         assert!(matches("$sys.*", "$sys.breaker") && matches("$sys.breaker", "$sys.breaker"));
+    }
+
+    #[test]
+    fn a_venue_may_be_named_and_need_not() {
+        let symbol = "xnas:AMZN".parse().unwrap();
+        for (text, at_venue, without) in [
+            ("AMZN", true, false),
+            ("AM*", true, false),
+            ("xnas:AMZN", true, true),
+            ("xnas:*", true, true),
+            ("xnas*", true, true),
+            ("*", true, true),
+            ("nas*", false, false),
+            ("xnas", false, false),
+            ("$*", false, false),
+            (":AMZN", false, false),
+        ] {
+            let pattern = Pattern::new(text, 0).unwrap();
+            let means = [Names::at_venue(symbol), Names::of(symbol)].map(|it| pattern.means(&it));
+            assert_eq!(means, [at_venue, without], "{text}");
+        }
     }
 
     #[test]

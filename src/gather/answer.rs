@@ -6,7 +6,9 @@
 //!   the parts that answered are right. Bars of one instrument are refused instead. Figures over all
 //!   instruments are refused unless a partial answer is allowed.
 
-use super::gathering::{AttemptKind, BAR_FRAMES, Gathering, Outcome, Part, RowKind, micros};
+use super::gathering::{
+    Attempt, AttemptKind, BAR_FRAMES, Gathering, Outcome, Part, RowKind, micros,
+};
 use super::merge;
 use crate::wire::{
     Counted, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, NodeAnswer, NodeExplain, Op, Query,
@@ -89,7 +91,7 @@ pub(super) fn make(gathering: &Gathering, failure: Option<(ErrorCode, &str)>) ->
     let mut end = Ended { id, status: outcome.status as u8, code, ..Ended::default() };
     end.rows = number(rows);
     if outcome.status != EndStatus::Failed {
-        cover(&mut end, parts);
+        cover(&mut end, gathering);
     } else if outcome.code == Some(ErrorCode::Behind) {
         // What could have been asked for.
         end.as_of = Seq::field(reached(parts));
@@ -129,7 +131,10 @@ fn write(query: &Query, groups: &[merge::Group], frames: &mut Vec<Frame>) -> usi
 
 /// Decides how the gather ends.
 fn decide(gathering: &Gathering, parts: &[Part]) -> GatherOutcome {
-    let missing: Vec<&Part> = parts.iter().filter(|part| part.is_missing()).collect();
+    let nobody_knows = is_known_to_nobody(gathering);
+    let is_unknown = |part: &Part| nobody_knows && part.keeps_history();
+    let missing: Vec<&Part> =
+        parts.iter().filter(|part| part.is_missing() || is_unknown(part)).collect();
     if missing.is_empty() {
         return GatherOutcome { status: EndStatus::Complete, code: None, text: [0; 48] };
     }
@@ -137,7 +142,7 @@ fn decide(gathering: &Gathering, parts: &[Part]) -> GatherOutcome {
     // beside a whole sum is only a hole, and so are the instruments of a part that is away beside
     // those of the others.
     let wanted = gathering.query().options & Query::PARTIAL != 0;
-    let something = parts.iter().any(|part| part.chosen().is_some());
+    let something = parts.iter().any(|part| part.chosen().is_some() && !is_unknown(part));
     // A sum of a node that is behind is right as of its own place.
     let is_hole = |part: &&Part| {
         !part.rows().is_sum() || part.is_behind() || gathering.is_list() && part.chosen().is_none()
@@ -147,11 +152,19 @@ fn decide(gathering: &Gathering, parts: &[Part]) -> GatherOutcome {
         let code = Some(ErrorCode::Incomplete);
         return GatherOutcome { status: EndStatus::Partial, code, text: [0; 48] };
     }
-    failure(&missing)
+    failure(&missing, is_unknown)
 }
 
-/// The one code and sentence for what is missing: the nodes' own if they agree.
-fn failure(missing: &[&Part]) -> GatherOutcome {
+/// Whether it is about one name of which each part that may have it says that it has nothing. Alone it would have said
+/// that the name is unknown.
+fn is_known_to_nobody(gathering: &Gathering) -> bool {
+    let mut asked = gathering.parts().iter().filter(|part| part.keeps_history());
+    gathering.is_spread() && asked.all(|part| part.is_answered_in_full() && part.knows_nothing())
+}
+
+/// The one code and sentence for what is missing: the nodes' own if they agree. Parts that are `is_unknown` say that the
+/// symbol is.
+fn failure(missing: &[&Part], is_unknown: impl Fn(&Part) -> bool) -> GatherOutcome {
     if missing.iter().any(|part| part.is_over_limit()) {
         return GatherOutcome::failed(ErrorCode::Limit, "too many questions are open at a node");
     }
@@ -160,7 +173,10 @@ fn failure(missing: &[&Part]) -> GatherOutcome {
     {
         return GatherOutcome::failed(ErrorCode::Behind, &behind_sentence(first));
     }
-    let code_of = |part: &Part| part.failure().map(|(code, _)| code);
+    let code_of = |part: &Part| match is_unknown(part) {
+        true => Some(ErrorCode::UnknownSymbol),
+        false => part.failure().map(|(code, _)| code),
+    };
     if let Some(code) = missing.first().and_then(|part| code_of(part))
         && missing.iter().all(|part| code_of(part) == Some(code))
     {
@@ -244,21 +260,24 @@ fn node_explain(gathering: &Gathering, part: u16, outcome: &Outcome<'_>) -> Node
 }
 
 /// Fills in what the whole answer covers: what all nodes that answered for the history cover.
-fn cover(end: &mut Ended, parts: &[Part]) {
-    let chosen = || parts.iter().filter_map(|part| Some((part.rows(), part.chosen()?.end_frame())));
-    let history = || chosen().filter(|(rows, _)| *rows != RowKind::Quote);
-    let from = history().map(|(_, end)| end.covered_from.get()).max().unwrap_or(0);
-    let to = history().map(|(_, end)| end.covered_to.get()).min().unwrap_or(0);
+fn cover(end: &mut Ended, gathering: &Gathering) {
+    let parts = || gathering.parts().iter();
+    let chosen = || parts().filter_map(|part| part.chosen()).map(Attempt::end_frame);
+    // Of one name that several parts may have, a part that does not know it has nothing to cover.
+    let covers = |part: &&Part| !(gathering.is_spread() && part.knows_nothing());
+    let history = || parts().filter(|part| part.keeps_history()).filter(covers);
+    let history = || history().filter_map(|part| part.chosen()).map(Attempt::end_frame);
+    let from = history().map(|end| end.covered_from.get()).max().unwrap_or(0);
+    let to = history().map(|end| end.covered_to.get()).min().unwrap_or(0);
     if from < to {
         end.covered_from = U64::new(from);
         end.covered_to = U64::new(to);
     }
     // Of one that does not say it, it is not known.
-    let least =
-        |of: fn(&Ended) -> Option<Seq>| Seq::field(chosen().filter_map(|(_, end)| of(end)).min());
+    let least = |of: fn(&Ended) -> Option<Seq>| Seq::field(chosen().filter_map(of).min());
     end.as_of = least(Ended::as_of);
     end.durable_seq = least(Ended::durable_seq);
-    let behind = chosen().map(|(_, end)| end.behind_ms.get()).max();
+    let behind = chosen().map(|end| end.behind_ms.get()).max();
     end.behind_ms = U32::new(behind.unwrap_or(0));
 }
 

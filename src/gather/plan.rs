@@ -32,7 +32,8 @@ pub struct Replica {
 /// One part of a query: what is asked, and who can answer it.
 #[derive(Clone, Debug)]
 pub struct PartPlan {
-    /// What to ask. Its id and deadline are filled in here.
+    /// What to ask. Its id and deadline are filled in here. Of one name that several parts may have, each is asked for a
+    /// list: an unknown name is no error of a list.
     pub question: Question,
     /// The nodes that hold it, the first copy first.
     pub replicas: Vec<Replica>,

@@ -9,6 +9,7 @@ mod in_flight;
 mod lists;
 mod model;
 mod silence;
+mod spread;
 mod stale_quotes;
 
 use super::gathering::Deadlines;

@@ -11,10 +11,11 @@
 //! * Only what bars are made of is copied. Rows are the log's own frames, compared with what was noted.
 //!   Where the oldest copies were given up, bars read the log, which costs sixteen times as much.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::holes::Holes;
 use super::instrument::InstrumentHistory;
+use crate::feed::NameTable;
 use crate::limits;
 use crate::log::{Log, Mark, Read, Reason, Storage, hole_in};
 use crate::question::Question;
@@ -24,7 +25,7 @@ use crate::wire::{Definition, Frame, Kind, Symbol};
 #[derive(Debug)]
 pub(crate) struct Index {
     /// Place in `histories`.
-    by_symbol: BTreeMap<Symbol, u32>,
+    by_name: NameTable<u32>,
     /// Place in `histories` by the index of the instrument; `u32::MAX` = none.
     by_instrument: Vec<u32>,
     histories: Vec<InstrumentHistory>,
@@ -48,7 +49,7 @@ impl Index {
     /// An empty index whose copies take no more than this.
     fn with_copies(copy_bytes_max: usize) -> Index {
         Index {
-            by_symbol: BTreeMap::new(),
+            by_name: NameTable::default(),
             by_instrument: Vec::new(),
             histories: Vec::new(),
             trades: 0,
@@ -126,7 +127,7 @@ impl Index {
             self.by_instrument[index] = u32::try_from(self.histories.len()).unwrap_or(u32::MAX);
             self.histories.push(InstrumentHistory::new(instrument, *frame));
         }
-        self.by_symbol.insert(definition.symbol, self.by_instrument[index]);
+        self.by_name.insert(&definition.names(), self.by_instrument[index]);
     }
 
     fn note_trade(&mut self, position: u64, frame: &Frame) {
@@ -191,43 +192,14 @@ impl Index {
         self.histories.get_mut(place as usize)
     }
 
-    /// The place of the instrument of this name.
+    /// The place of the instrument with this symbol.
     pub(crate) fn find(&self, symbol: &Symbol) -> Option<u32> {
-        self.by_symbol.get(symbol).copied()
+        self.by_name.of_symbol(symbol)
     }
 
     /// The places of all instruments that a question is about, by symbol.
     pub(crate) fn matching(&self, question: &Question) -> Vec<u32> {
-        let patterns = question.patterns();
-        let mut found: Vec<(Symbol, u32)> = Vec::new();
-        for (number, pattern) in patterns.iter().enumerate() {
-            // A pattern within another finds nothing new, and 256 times `*` would be a lot of work.
-            let is_within = patterns.iter().enumerate().any(|(other_number, other)| {
-                other_number != number
-                    && other.contains(pattern)
-                    && (other_number < number || !pattern.contains(other))
-            });
-            if is_within {
-                continue;
-            }
-            let from = pattern.first_symbol();
-            if !pattern.is_prefix() {
-                found.extend(
-                    self.by_symbol.get_key_value(&from).map(|(symbol, place)| (*symbol, *place)),
-                );
-                continue;
-            }
-            let begins =
-                self.by_symbol.range(from..).take_while(|(symbol, _)| pattern.begins(symbol));
-            let matching = begins.filter(|(symbol, _)| pattern.matches(symbol));
-            found.extend(matching.map(|(symbol, place)| (*symbol, *place)));
-        }
-        found.sort_unstable();
-        // An instrument that was renamed has two names.
-        let mut places: Vec<u32> = found.into_iter().map(|(_, place)| place).collect();
-        let mut seen = std::collections::BTreeSet::new();
-        places.retain(|place| seen.insert(*place));
-        places
+        self.by_name.matching(question.patterns())
     }
 
     pub(crate) fn len(&self) -> usize {

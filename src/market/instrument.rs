@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::limits::INSTRUMENTS_MAX;
 use crate::market::price::DECIMALS_MAX;
-use crate::wire::{InstrumentId, InstrumentIndex, QUANTITY_DECIMALS_MAX, Symbol};
+use crate::wire::{Definition, InstrumentId, InstrumentIndex, QUANTITY_DECIMALS_MAX, Symbol};
 
 /// How an exchange numbers an instrument in its frames: it knows of no sources, so 0 stands for its own.
 #[must_use]
@@ -21,6 +21,18 @@ pub struct Instrument {
     pub decimals: u8,
     /// How many decimals a unit of its quantities has (0 to 14).
     pub quantity_decimals: u8,
+    /// Whether its name begins with its venue.
+    pub is_at_venue: bool,
+}
+
+impl Instrument {
+    /// What the exchange says of it.
+    #[must_use]
+    pub fn definition(&self, index: InstrumentIndex) -> Definition {
+        let definition = Definition::new(exchange_id(index), self.symbol, self.decimals)
+            .with_quantity_decimals(self.quantity_decimals);
+        if self.is_at_venue { definition.at_venue() } else { definition }
+    }
 }
 
 /// The table has [`INSTRUMENTS_MAX`] instruments and takes no more.
@@ -57,8 +69,21 @@ impl Instruments {
         }
         let index = InstrumentIndex::at(self.rows.len()).ok_or(TableFull)?;
         let decimals = decimals.min(DECIMALS_MAX);
-        self.rows.push(Instrument { symbol, decimals, quantity_decimals: 0 });
+        let is_at_venue = false;
+        self.rows.push(Instrument { symbol, decimals, quantity_decimals: 0, is_at_venue });
         self.by_symbol.insert(symbol, index);
+        Ok(index)
+    }
+
+    /// Takes in the row of another table, whose symbol is new here.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn insert_row(&mut self, row: &Instrument) -> Result<InstrumentIndex, TableFull> {
+        let index = self.insert(row.symbol, row.decimals)?;
+        if let Some(place) = self.rows.get_mut(index.place()) {
+            *place = *row;
+        }
         Ok(index)
     }
 
@@ -73,6 +98,13 @@ impl Instruments {
     pub fn set_quantity_decimals(&mut self, index: InstrumentIndex, decimals: u8) {
         if let Some(row) = self.rows.get_mut(index.place()) {
             row.quantity_decimals = decimals.min(QUANTITY_DECIMALS_MAX);
+        }
+    }
+
+    /// States that the instrument's name begins with its venue.
+    pub fn set_at_venue(&mut self, index: InstrumentIndex) {
+        if let Some(row) = self.rows.get_mut(index.place()) {
+            row.is_at_venue = true;
         }
     }
 
@@ -126,6 +158,20 @@ mod tests {
         assert_eq!(table.index_of(&symbol("VALE3")), Some(InstrumentIndex::new(1)));
         assert_eq!(table.index_of(&symbol("ITUB4")), None);
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn a_row_of_another_table_keeps_all_that_it_says() {
+        let (mut one, mut other) = (Instruments::new(), Instruments::new());
+        let index = one.insert(symbol("xnas:BTC"), 2).unwrap();
+        one.set_quantity_decimals(index, 8);
+        one.set_at_venue(index);
+        other.insert(symbol("PETR4"), 2).unwrap();
+        let row = *one.get(index).unwrap();
+        let copy = other.insert_row(&row).unwrap();
+        assert_eq!((copy, other.get(copy)), (InstrumentIndex::new(1), Some(&row)));
+        let definition = row.definition(copy);
+        assert!(definition.is_at_venue() && definition.decimals().quantity == 8);
     }
 
     #[test]

@@ -3,10 +3,16 @@
 //! Every node that computes an owner must compute the same one, on every machine and in every version:
 //! history lies where the owner was. So both ways are written out here and pinned by worked values in
 //! the tests. Not a directory of shards: it knows numbers from 0, not addresses.
+//!
+//! # Decisions
+//!
+//! * The venue of a symbol does not count. A range means symbols as people sort them, and a question for the symbol of every
+//!   venue goes to one shard. The price: a text alone does not say whether it begins with a venue, so a question for a
+//!   whole name may have to go to two.
 
 use std::fmt;
 
-use crate::wire::Symbol;
+use crate::wire::{Names, Symbol};
 
 /// Most shards of one partition.
 pub use crate::limits::PARTITIONS_MAX;
@@ -29,6 +35,27 @@ pub enum Partition {
 pub struct SymbolRange {
     first: String,
     last: String,
+}
+
+/// One shard, or two of which either may own an instrument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owners {
+    whole: u16,
+    short: u16,
+}
+
+impl Owners {
+    /// Whether this shard is one of them.
+    #[must_use]
+    pub fn contains(self, shard: u16) -> bool {
+        shard == self.whole || shard == self.short
+    }
+
+    /// Whether it is one shard.
+    #[must_use]
+    pub fn is_one(self) -> bool {
+        self.whole == self.short
+    }
 }
 
 /// What is wrong with a partition. Whoever configured it is to blame.
@@ -88,7 +115,23 @@ impl Partition {
         }
     }
 
-    /// The number, from 0, of the shard that owns the symbol.
+    /// The number, from 0, of the shard that owns an instrument with these names: that of its short form, so that a symbol
+    /// of several venues lies in one shard, and a range means symbols and not venues.
+    #[must_use]
+    pub fn owner_of(&self, names: &Names) -> u16 {
+        self.owner(&names.shortest())
+    }
+
+    /// The shards that may own an instrument of this name. A text that may begin with a venue is a symbol without one to
+    /// one shard, and a symbol at that venue to the other.
+    #[must_use]
+    pub fn owners_of_name(&self, name: &Symbol) -> Owners {
+        let whole = self.owner(name);
+        let short = name.behind_venue().map_or(whole, |short| self.owner(&short));
+        Owners { whole, short }
+    }
+
+    /// The number, from 0, of the shard that owns what goes by this: an instrument's symbol without its venue.
     #[must_use]
     pub fn owner(&self, symbol: &Symbol) -> u16 {
         match self {
@@ -289,6 +332,27 @@ mod tests {
             assert_eq!(prefixes.owner(&symbol(text)), owner, "{text}");
         }
         assert_eq!(Partition::range(&["M-M"]).unwrap().owner(&symbol("ABEV3")), 0);
+    }
+
+    #[test]
+    fn a_venue_does_not_decide_about_the_owner() {
+        let letters = Partition::range(&["A-M", "N-Z"]).unwrap();
+        for partition in [letters.clone(), Partition::hash(7).unwrap()] {
+            let owner = partition.owner(&symbol("AMZN"));
+            for text in ["xnas:AMZN", "arcx:AMZN", "AMZN"] {
+                assert_eq!(partition.owner_of(&Names::at_venue(symbol(text))), owner, "{text}");
+                assert!(partition.owners_of_name(&symbol(text)).contains(owner), "{text}");
+                // Without a venue the text is all of the name.
+                let whole = partition.owner(&symbol(text));
+                assert_eq!(partition.owner_of(&Names::of(symbol(text))), whole);
+                assert!(partition.owners_of_name(&symbol(text)).contains(whole));
+            }
+        }
+        let of = |text: &str| letters.owners_of_name(&symbol(text));
+        assert!(of("xnas:VALE3").is_one() && !of("xnas:VALE3").contains(0));
+        assert!(!of("xnas:AMZN").is_one() && of("AMZN").is_one());
+        assert!(of("xnas:$sys.breaker").is_one(), "the system's own have no venue");
+        assert!(of("NOEXCHANGE:AMZN").is_one(), "no venue is so long");
     }
 
     #[test]

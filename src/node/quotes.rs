@@ -2,18 +2,17 @@
 //! and its replicas do it alike. What it is not: the place where quotes are kept, or the judge of whether
 //! they are current; both are the node's.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::session::{Principal, Rejection, Shares};
-use crate::feed::LastValues;
+use crate::feed::{LastValues, NameTable};
 use crate::limits;
 use crate::question::Question;
 use crate::time::Mono;
 use crate::wire::{
     EndStatus, Ended, ErrorCode, FeedStates, Flags, Frame, InstrumentId, Kind, Refusal, Run, Seq,
-    Symbol, U16, U32, U64,
+    U16, U32, U64,
 };
 
 /// What a node answers from, as it stands now.
@@ -22,7 +21,7 @@ pub struct QuoteView<'a> {
     /// The last values.
     pub values: &'a LastValues,
     /// Instruments by name.
-    pub names: &'a BTreeMap<Symbol, InstrumentId>,
+    pub names: &'a NameTable<InstrumentId>,
     /// Which quotes are known to be current.
     pub states: FeedStates,
     /// Quotes with a `seq` below this may have been followed by others that are lost: they are STALE.
@@ -74,7 +73,7 @@ struct OpenQuery {
 /// An answer on its way out.
 #[derive(Debug)]
 struct QuoteAnswer {
-    /// By name.
+    /// By symbol.
     instruments: Vec<InstrumentId>,
     /// How far in them, definitions and then quotes.
     next: usize,
@@ -201,7 +200,7 @@ impl OpenQuery {
                 out.push(Frame::seal(Ended { id, status, code, as_of, ..Ended::default() }));
                 return true;
             }
-            let instruments = chosen(&self.question, view.names);
+            let instruments = view.names.matching(self.question.patterns());
             if instruments.len() > limits::QUOTES_PER_ANSWER_MAX {
                 out.push(refused(ErrorCode::Limit, "more instruments than one answer may have"));
                 return true;
@@ -262,37 +261,15 @@ impl QuoteAnswer {
     }
 }
 
-/// The instruments that a question is about, by name, each once.
-fn chosen(question: &Question, names: &BTreeMap<Symbol, InstrumentId>) -> Vec<InstrumentId> {
-    let mut found = BTreeMap::new();
-    for pattern in question.patterns() {
-        let text = pattern.text();
-        let Some(stem) = text.strip_suffix('*') else {
-            let known = text.parse().ok().and_then(|symbol| names.get_key_value(&symbol));
-            found.extend(known.map(|(symbol, instrument)| (*symbol, *instrument)));
-            continue;
-        };
-        // Names stand in the order of their bytes, so those of a prefix stand together.
-        let start = stem.parse::<Symbol>().ok();
-        let from = start.map_or(Bound::Unbounded, Bound::Included);
-        let matching = names
-            .range((from, Bound::Unbounded))
-            .take_while(|(symbol, _)| start.is_none() || symbol.as_str().starts_with(stem))
-            .filter(|(symbol, _)| pattern.matches(symbol));
-        found.extend(matching.map(|(symbol, instrument)| (*symbol, *instrument)));
-    }
-    found.into_values().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::node::ConnId;
-    use crate::wire::{Definition, Op, Query, Quote, padded};
+    use crate::wire::{Definition, Op, Query, Quote, Symbol, padded};
 
     struct Bench {
         values: LastValues,
-        names: BTreeMap<Symbol, InstrumentId>,
+        names: NameTable<InstrumentId>,
         as_of: u64,
         desk: QuoteQueries,
         places: QuotePlaces,
@@ -301,11 +278,14 @@ mod tests {
     impl Bench {
         fn new(symbols: &[&str]) -> Bench {
             let principal = Principal::Connection(ConnId { generation: 1, slot: 1 });
-            let (mut values, mut names) = (LastValues::default(), BTreeMap::new());
+            let (mut values, mut names) = (LastValues::default(), NameTable::default());
             for (index, symbol) in (0..).zip(symbols) {
                 let symbol: Symbol = symbol.parse().unwrap();
-                names.insert(symbol, U32::new(index).into());
-                values.note(&Frame::seal(Definition::new(U32::new(index).into(), symbol, 2)));
+                let definition = Definition::new(U32::new(index).into(), symbol, 2);
+                let is_at_venue = symbol.behind_venue().is_some();
+                let definition = if is_at_venue { definition.at_venue() } else { definition };
+                names.insert(&definition.names(), definition.instrument());
+                values.note(&Frame::seal(definition));
                 let (instrument, seq) = (U32::new(index), U64::new(u64::from(index) + 1));
                 values.note(&Frame::seal(Quote { instrument, seq, ..Quote::default() }));
             }
@@ -379,6 +359,27 @@ mod tests {
         bench.ask(&["X"], 0);
         assert!(bench.piece(0)[0].view::<Refusal>().is_some());
         assert!(bench.desk.is_idle());
+    }
+
+    /// One name may be that of several instruments: all of them are told, each with its definition.
+    #[test]
+    fn a_short_form_asks_for_the_quotes_of_every_venue() {
+        let mut bench = Bench::new(&["xnas:AMZN", "VALE3", "arcx:AMZN", "AMZN", "xnas:QQQ"]);
+        for (asked, found) in [
+            (&["AMZN"][..], &[3, 2, 0][..]),
+            (&["xnas:AMZN"], &[0]),
+            (&["AMZN", "xnas:*", "arcx*"], &[3, 2, 0, 4]),
+            (&["QQQ"], &[4]),
+        ] {
+            bench.ask(asked, 0);
+            let frames = bench.piece(0);
+            assert_eq!(named(&frames), found, "{asked:?}");
+            let definitions = frames.iter().filter_map(Frame::view::<Definition>);
+            let defined: Vec<u32> = definitions.map(|it| it.instrument.get()).collect();
+            assert_eq!(defined, found, "{asked:?}");
+        }
+        bench.ask(&["xnas:VALE3"], 0);
+        assert!(bench.piece(0)[0].view::<Refusal>().is_some());
     }
 
     #[test]

@@ -5,19 +5,17 @@
 //! Invariant: a quote goes out without STALE only while core has said that its own values are current,
 //! and has been heard within [`limits::REPLICA_SILENCE_MAX`].
 
-use std::collections::BTreeMap;
-
 use super::freshness::Freshness;
 use super::quotes::{QuotePlaces, QuoteQueries, QuoteView};
 use super::session::{Admission, Filled, Rejection, Roles, Seat, Status};
 use super::{CloseReason, ConnId, Connections, Level, Service};
-use crate::feed::LastValues;
+use crate::feed::{LastValues, NameTable};
 use crate::limits;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
     Ack, Definition, ErrorCode, FeedStates, FeedStatus, Flags, Frame, Heartbeat, InstrumentId,
-    Kind, Op, Refusal, Seq, Session, Symbol, U16, U32, U64, padded, unpadded,
+    Kind, Op, Refusal, Seq, Session, U16, U32, U64, padded, unpadded,
 };
 
 /// What a replica is configured with.
@@ -40,7 +38,7 @@ pub struct Replica {
     config: ReplicaConfig,
     connections: Connections<ReplicaPeer>,
     values: LastValues,
-    names: BTreeMap<Symbol, InstrumentId>,
+    names: NameTable<InstrumentId>,
     seat: Seat,
     epoch: u32,
     /// The identity of the epoch; 0 = core says none.
@@ -75,7 +73,7 @@ impl Replica {
             config,
             connections: Connections::default(),
             values: LastValues::default(),
-            names: BTreeMap::new(),
+            names: NameTable::default(),
             seat: Seat::default(),
             epoch: 0,
             feed: 0,
@@ -174,7 +172,7 @@ impl Replica {
         // Core never had what is known here, or took it back: begin with its last values.
         if is_void || session.next_seq() < self.next_seq {
             self.values = LastValues::default();
-            self.names = BTreeMap::new();
+            self.names = NameTable::default();
             self.uncertain_below = None;
             self.next_seq = None;
         }
@@ -218,7 +216,7 @@ impl Replica {
         if let Some(definition) = stored.view::<Definition>()
             && self.values.symbol(definition.instrument().index()) == Some(definition.symbol)
         {
-            self.names.insert(definition.symbol, definition.instrument());
+            self.names.insert(&definition.names(), definition.instrument());
         }
         Ok(())
     }

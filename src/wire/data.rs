@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::frame::{FRAME_BYTES, Flags, Frame, Kind, Message};
 use super::kinds::BodyCheck;
-use super::{ExchangeNumber, I64, I128, InstrumentId, Size, Symbol, U16, U32, U64, U128};
+use super::{ExchangeNumber, I64, I128, InstrumentId, Names, Size, Symbol, U16, U32, U64, U128};
 
 /// The price that says "there is none", as in Databento's DBN.
 pub const PRICE_UNDEFINED: i64 = i64::MAX;
@@ -288,19 +288,24 @@ impl Definition {
     }
 
     /// The names that patterns may give it: its symbol; and what stands behind the venue, when the symbol begins with one.
-    pub fn names(&self) -> impl Iterator<Item = Symbol> + Clone {
-        [Some(self.symbol), self.short_form()].into_iter().flatten()
+    #[must_use]
+    pub fn names(&self) -> Names {
+        match self.is_at_venue() {
+            true => Names::at_venue(self.symbol),
+            false => Names::of(self.symbol),
+        }
+    }
+
+    /// Whether its symbol begins with its venue.
+    #[must_use]
+    pub fn is_at_venue(&self) -> bool {
+        self.flags.get() & Flags::VENUE != 0
     }
 
     /// Its symbol without the venue, when it begins with one.
     #[must_use]
     pub fn short_form(&self) -> Option<Symbol> {
-        let (_, short) = self
-            .symbol
-            .as_str()
-            .split_once(':')
-            .filter(|_| self.flags.get() & Flags::VENUE != 0)?;
-        short.parse().ok()
+        self.names().short_form()
     }
 
     /// The same with quantities in units of so many decimals: 0 to [`QUANTITY_DECIMALS_MAX`], and as many of a larger

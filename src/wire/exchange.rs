@@ -135,7 +135,8 @@ mod tests {
     #[test]
     fn a_name_has_a_short_form_only_where_the_definition_says_so() {
         let of = |text: &str| Definition::new(U32::ZERO.into(), text.parse().unwrap(), 2);
-        let names = |it: &Definition| it.names().map(|name| name.to_string()).collect::<Vec<_>>();
+        let names =
+            |it: &Definition| it.names().iter().map(|name| name.to_string()).collect::<Vec<_>>();
         assert_eq!(names(&of("xnas:AMZN").at_venue()), ["xnas:AMZN", "AMZN"]);
         assert_eq!(names(&of("UD:1V: GN 1")), ["UD:1V: GN 1"]);
         assert_eq!(names(&of("xcme:UD:1V: GN").at_venue()), ["xcme:UD:1V: GN", "UD:1V: GN"]);

@@ -9,6 +9,7 @@ mod feed_status;
 mod frame;
 mod instrument;
 mod kinds;
+mod names;
 mod numbers;
 mod seq;
 mod size;
@@ -32,6 +33,7 @@ pub use instrument::{InstrumentId, InstrumentIndex};
 pub use kinds::{
     Column, DATA_KINDS, DataKind, Holds, LAST_VALUES, Line, LineColor, Piece, SHARED_COLUMNS,
 };
+pub use names::Names;
 pub use numbers::{BreakerAction, EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
 pub use seq::{Seq, next_instrument_seq};
 pub use size::Size;

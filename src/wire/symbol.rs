@@ -38,6 +38,8 @@ pub struct SymbolError;
 impl Symbol {
     /// Bytes of the longest symbol.
     pub const BYTES_MAX: usize = SYMBOL_BYTES_MAX;
+    /// Bytes of the longest venue that a symbol may begin with.
+    pub const VENUE_BYTES_MAX: usize = 8;
 
     /// The symbol as text. Bytes that are no symbol (see [`Symbol::is_valid`]) read as empty.
     #[must_use]
@@ -74,6 +76,15 @@ impl Symbol {
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.0[0] == b'$'
+    }
+
+    /// What stands behind the first `:`, where a venue of 1 to 8 characters may stand before it. Whether one does
+    /// stand there says only the definition of the instrument. The system's own symbols have no venue.
+    #[must_use]
+    pub fn behind_venue(&self) -> Option<Symbol> {
+        let (venue, short) = self.as_str().split_once(':')?;
+        let is_venue = (1..=Symbol::VENUE_BYTES_MAX).contains(&venue.len()) && !self.is_reserved();
+        short.parse().ok().filter(|short: &Symbol| is_venue && !short.is_reserved())
     }
 
     /// Whether bytes that came from a peer are a symbol.

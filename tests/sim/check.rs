@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use pregao::feed::Pattern;
 use pregao::market::partition::Partition;
 use pregao::wire::{
-    Definition, EndStatus, Ended, Flags, Frame, Gap, GapReason, Kind, Mode, Op, Query, Symbol,
+    EndStatus, Ended, Flags, Frame, Gap, GapReason, Kind, Mode, Names, Op, Query, Symbol,
 };
 
 use crate::asker::Asker;
 use crate::hosts::AnyNode;
 use crate::plan::Day;
-use crate::road::{MS, Road, SHARDS, SYMBOLS, plain, symbols};
+use crate::road::{MS, Road, SHARDS, SYMBOLS, names, plain, symbols};
 use crate::stored::Stored;
 use crate::world::World;
 
@@ -37,14 +37,9 @@ fn difference(got: &[Frame], want: &[Frame]) -> String {
 
 impl World {
     /// The frames that stand in the end, as they were published; the owner of each by its symbol.
-    pub(crate) fn symbols_of(frames: &[Frame]) -> BTreeMap<u32, Symbol> {
-        let definitions = frames.iter().filter_map(Frame::view::<Definition>);
-        definitions.map(|d| (d.instrument.get(), d.symbol)).collect()
-    }
-
     pub(crate) fn owned(frames: &[Frame], partition: &Partition, shard: u16) -> Vec<Frame> {
-        let symbols = World::symbols_of(frames);
-        let is_owned = |f: &&Frame| partition.owner(&symbols[&f.instrument.get()]) == shard;
+        let names = names(frames);
+        let is_owned = |f: &&Frame| partition.owner_of(&names[&f.instrument.get()]) == shard;
         frames.iter().filter(is_owned).copied().collect()
     }
 }
@@ -73,7 +68,7 @@ pub(crate) fn check(day: &Day) -> Result<(), Violation> {
             check_shard(road, host, owned, first_seq)?;
         }
     }
-    let names = symbols(&journal);
+    let names = names(&journal);
     for &host in &day.clients {
         check_client(road, host, &journal, first_seq, &names)?;
     }
@@ -161,20 +156,16 @@ fn check_journal(road: &Road, journal: &[Frame]) -> Result<(), Violation> {
 }
 
 /// The events of a journal that a subscriber asked for.
-fn wanted(
-    patterns: &[(&str, u16)],
-    journal: &[Frame],
-    names: &BTreeMap<u32, Symbol>,
-) -> Vec<Frame> {
+fn wanted(patterns: &[(&str, u16)], journal: &[Frame], names: &BTreeMap<u32, Names>) -> Vec<Frame> {
     let patterns: Vec<Pattern> =
         patterns.iter().map(|&(text, kinds)| Pattern::new(text, kinds).unwrap()).collect();
     let wants_system = patterns.iter().any(|pattern| pattern.text().starts_with('$'));
     let is_wanted = |frame: &&Frame| {
-        let symbol = names[&frame.instrument.get()];
+        let names = names[&frame.instrument.get()];
         let bit = frame.kind().map_or(0, Kind::mask);
         frame.kind != Kind::Definition as u8
-            && (wants_system || !symbol.as_str().starts_with('$'))
-            && patterns.iter().any(|p| p.matches(&symbol) && p.kinds() & bit != 0)
+            && (wants_system || !names.symbol().is_reserved())
+            && patterns.iter().any(|p| p.means(&names) && p.kinds() & bit != 0)
     };
     journal.iter().filter(is_wanted).copied().collect()
 }
@@ -184,7 +175,7 @@ fn check_client(
     host: usize,
     journal: &[Frame],
     first_seq: u64,
-    names: &BTreeMap<u32, Symbol>,
+    names: &BTreeMap<u32, Names>,
 ) -> Result<(), Violation> {
     let client = road.world.client(host);
     let who = &road.world.hosts[host].name;

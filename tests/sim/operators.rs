@@ -18,7 +18,7 @@ use pregao::random::Random;
 use pregao::wire::{Frame, Kind, padded};
 
 use crate::hosts::Spec;
-use crate::road::{MS, Options, Road, SHARDS, symbols};
+use crate::road::{MS, Options, Road, SHARDS, names, symbols};
 use crate::swarm::attempt;
 use crate::world::{Event, World};
 
@@ -391,12 +391,12 @@ fn is_refused(road: &Road) -> bool {
 /// the journal has.
 fn one_history(road: &Road, seed: u64, seen: &[(usize, usize)]) {
     let journal = road.stored(road.core);
-    let names = symbols(&journal);
+    let names = names(&journal);
     let partition = Partition::hash(SHARDS).unwrap();
     let last = journal.last().map_or(0, |frame| frame.seq.get());
     for (number, shard) in (0..).zip(&road.shards) {
         let is_owned = |f: &&Frame| {
-            names.get(&f.instrument.get()).is_some_and(|name| partition.owner(name) == number)
+            names.get(&f.instrument.get()).is_some_and(|names| partition.owner_of(names) == number)
         };
         let owned: Vec<Frame> = journal.iter().filter(is_owned).copied().collect();
         let found = road.stored_on(*shard);

@@ -10,7 +10,7 @@ use pregao::wire::{Frame, Kind, Mode};
 use crate::client::ClientConfig;
 use crate::hosts::Spec;
 use crate::many::options;
-use crate::road::{Road, address, plain, symbols};
+use crate::road::{Road, address, names, plain};
 
 /// Instruments of the tape, `M00000` and so on.
 const INSTRUMENTS: u32 = 2_000;
@@ -61,7 +61,7 @@ pub(crate) fn thousands_of_patterns_meet_thousands_of_instruments() {
 
 fn check(road: &mut Road, clients: &[usize]) {
     let journal = road.stored(road.core);
-    let names = symbols(&journal);
+    let names = names(&journal);
     let is_quote = |f: &&Frame| f.kind == Kind::Quote as u8;
     let last: BTreeMap<u32, Frame> =
         journal.iter().filter(is_quote).map(|f| (f.instrument.get(), *f)).collect();
@@ -70,7 +70,7 @@ fn check(road: &mut Road, clients: &[usize]) {
         let client = road.world.client(host);
         let lists: Vec<Pattern> =
             client.config.patterns.iter().map(|(text, _)| Pattern::new(text, 0).unwrap()).collect();
-        let is_wanted = |number: &u32| lists.iter().any(|list| list.matches(&names[number]));
+        let is_wanted = |number: &u32| lists.iter().any(|list| list.means(&names[number]));
         let wanted: BTreeSet<u32> = names.keys().copied().filter(is_wanted).collect();
         let all: Vec<&Frame> = client.snapshot.iter().chain(&client.frames).collect();
         let got = all.iter().copied().filter(is_quote).map(plain);
@@ -80,7 +80,8 @@ fn check(road: &mut Road, clients: &[usize]) {
         let others = got.keys().filter(|number| !wanted.contains(number)).count();
         let mode = client.config.mode;
         road.world.hold(lacks.is_empty(), "the-last-value-arrives", || {
-            let (first, last) = (names[&lacks[0]], names[&lacks[lacks.len() - 1]]);
+            let (first, last) =
+                (names[&lacks[0]].symbol(), names[&lacks[lacks.len() - 1]].symbol());
             format!("{mode:?}: {} of {}, {first} to {last}", lacks.len(), wanted.len())
         });
         road.world.hold(others == 0, "nobody-gets-what-others-want", || {

@@ -201,7 +201,7 @@ impl Reporter {
             return;
         }
         let symbol: Symbol = query.symbol().unwrap();
-        let owner = usize::from(self.config.partition.owner(&symbol));
+        let owners = self.config.partition.owners_of_name(&symbol);
         let is_quote = query.op == Op::Quote as u8;
         let wants_core = is_quote || query.options & Query::WITH_QUOTE != 0;
         let mut missing = 0;
@@ -209,7 +209,11 @@ impl Reporter {
         let mut stated: Vec<Vec<usize>> = Vec::new();
         for (part, names) in self.config.parts.clone().iter().enumerate() {
             let is_core = part + 1 == self.config.parts.len();
-            let is_asked = if is_core { wants_core } else { !is_quote && part == owner };
+            let is_asked = if is_core {
+                wants_core
+            } else {
+                !is_quote && owners.contains(u16::try_from(part).unwrap())
+            };
             let (mut is_whole, mut said) = (!is_asked, Vec::new());
             for node in nodes.iter().filter(|node| names.contains(&unpadded(&node.name))) {
                 let node_status = NodeStatus::from_number(node.status).unwrap();

@@ -17,7 +17,7 @@ use pregao::node::replica::ReplicaConfig;
 use pregao::node::sequencer::{ExchangeConfig, FollowerConfig, SequencerConfig};
 use pregao::node::shard::ShardConfig;
 use pregao::random::Random;
-use pregao::wire::{Definition, EndStatus, Ended, Frame, Kind, Op, Query, Symbol, padded};
+use pregao::wire::{Definition, EndStatus, Ended, Frame, Kind, Names, Op, Query, Symbol, padded};
 
 use crate::asker::AskerConfig;
 use crate::client::ClientConfig;
@@ -443,10 +443,10 @@ impl Road {
         let journal = self.stored(self.core);
         let told = self.world.describe();
         self.verify_journal(&journal, &told);
-        let symbols = symbols(&journal);
+        let (symbols, names) = (symbols(&journal), names(&journal));
         for shard in 0..SHARDS {
             let partition = Partition::hash(SHARDS).unwrap();
-            let is_owned = |f: &&Frame| partition.owner(&symbols[&f.instrument.get()]) == shard;
+            let is_owned = |f: &&Frame| partition.owner_of(&names[&f.instrument.get()]) == shard;
             let owned: Vec<Frame> = journal.iter().filter(is_owned).copied().collect();
             let held = self.stored(self.shards[usize::from(shard)]);
             assert_same(&held, &owned, &format!("shard {shard}"), &told);
@@ -524,6 +524,12 @@ impl Road {
 pub(crate) fn symbols(frames: &[Frame]) -> BTreeMap<u32, Symbol> {
     let definitions = frames.iter().filter_map(Frame::view::<Definition>);
     definitions.map(|d| (d.instrument.get(), d.symbol)).collect()
+}
+
+/// All names of each instrument: patterns match either of them, and the shortest decides about the owner.
+pub(crate) fn names(frames: &[Frame]) -> BTreeMap<u32, Names> {
+    let definitions = frames.iter().filter_map(Frame::view::<Definition>);
+    definitions.map(|d| (d.instrument.get(), d.names())).collect()
 }
 
 /// The bytes of frames, for comparing without their delivery flags.

@@ -10,7 +10,7 @@ use pregao::wire::{BreakerChange, Ended, ErrorCode, Frame, Op, Query, Refusal};
 use crate::client::ClientConfig;
 use crate::faults::Fault;
 use crate::hosts::{AnyNode, Spec};
-use crate::road::{MS, Options, Removal, Road, SHARDS, address, plain, symbols};
+use crate::road::{MS, Options, Removal, Road, SHARDS, address, names, plain};
 use crate::rogue::{Rogue, RogueConfig, Voice};
 
 /// When the rogues are gone.
@@ -63,10 +63,10 @@ fn lacking(road: &Road) -> Option<String> {
         if held != events {
             return Some(format!("core has {held} of {events}"));
         }
-        let names = symbols(&journal);
+        let names = names(&journal);
         for shard in 0..SHARDS {
             let partition = Partition::hash(SHARDS).unwrap();
-            let is_owned = |f: &&Frame| partition.owner(&names[&f.instrument.get()]) == shard;
+            let is_owned = |f: &&Frame| partition.owner_of(&names[&f.instrument.get()]) == shard;
             let owned: Vec<Frame> = journal.iter().filter(is_owned).copied().collect();
             let held = road.stored(road.shards[usize::from(shard)]);
             if held != owned {

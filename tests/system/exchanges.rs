@@ -127,9 +127,14 @@ fn each_frame_of_each_exchange_is_journaled_once_whoever_dies() {
         let words = ["exchange.xnas", "exchange.xcme"].map(|name| core["words"][name].clone());
         if words.iter().all(|word| word == "ended") { Ok(()) } else { Err(format!("{words:?}")) }
     });
+    for (name, shown) in [("AMZN", "xnas:AMZN"), ("xcme:ESU4", "xcme:ESU4")] {
+        let report = system.wait_report(name, &["--last", "1"], |_| true);
+        assert_eq!(report["symbol"], shown, "{report}");
+    }
     let place = system.stop();
-    let journal = place.data_dir().join("core");
-    let dumped = place.run("dump", &[journal.to_str().unwrap(), "--format", "csv"]).expect(0);
+    let data = place.data_dir();
+    let dump = ["dump", data.to_str().unwrap(), "--log", "core", "--format", "csv"];
+    let dumped = Process::start(&dump.map(str::to_owned)).finish().expect(0);
     let head: Vec<&str> = dumped.stdout[0].split(',').collect();
     let column = |name: &str| head.iter().position(|it| *it == name).unwrap();
     let (kind, symbol, time) = (column("kind"), column("symbol"), column("ts_event"));

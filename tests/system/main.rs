@@ -51,6 +51,8 @@ mod replicas;
 mod support;
 #[cfg(test)]
 mod tapes;
+#[cfg(test)]
+mod venues;
 
 #[cfg(test)]
 use support::{checks, process, system};

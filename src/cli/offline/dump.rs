@@ -127,6 +127,7 @@ impl Lines {
         match self.format {
             DumpFormat::Json => frame_json(frame, None, symbols),
             DumpFormat::Table if frame.view::<Definition>().is_some() => {
+                // The whole name: this is the line that says which venue is meant.
                 let symbol = symbols.symbol(frame.instrument()).map_or("", Symbol::as_str);
                 let Decimals { price, quantity } = symbols.decimals(frame.instrument());
                 let of_quantities = match quantity {

@@ -128,10 +128,10 @@ impl Selected {
         };
         // A kind that this program does not know has a bit too.
         let mask = 1_u16.checked_shl(frame.kind.into()).unwrap_or(0);
-        let symbol = symbols.symbol(frame.instrument());
+        let names = symbols.names(frame.instrument());
         let symbol_fits = self.patterns.is_empty()
             || self.patterns.iter().any(|pattern| {
-                pattern.kinds() & mask != 0 && symbol.is_some_and(|symbol| pattern.matches(symbol))
+                pattern.kinds() & mask != 0 && names.is_some_and(|names| pattern.means(names))
             });
         kind_fits && symbol_fits
     }

@@ -38,7 +38,7 @@ impl BarTable {
     /// that lacks trades, has a line below that says so.
     pub fn line(&mut self, live: &LiveBar, symbols: &Symbols) -> String {
         let decimals = symbols.decimals(live.instrument);
-        let symbol = symbols.symbol(live.instrument).map_or("?", Symbol::as_str);
+        let symbol = symbols.shown(live.instrument).map_or("?", Symbol::as_str);
         let width = symbols.symbol_columns().max(SYMBOL_COLUMNS_MIN);
         let time = TimeNs(live.bar.start).time_of_day();
         let time = time.get(..8).unwrap_or(&time);
@@ -88,7 +88,7 @@ fn text(time: &str, length: &str, symbol: &str, width: usize, cells: &Cells) -> 
 
 /// A bar as one sentence, for a feed that mixes bars with other frames.
 pub(super) fn bar_sentence(bar: &Bar, instrument: InstrumentId, symbols: &Symbols) -> String {
-    let symbol = symbols.symbol(instrument).map_or("?", Symbol::as_str);
+    let symbol = symbols.shown(instrument).map_or("?", Symbol::as_str);
     let [open, high, low, close, volume, vwap] = cells(bar, symbols.decimals(instrument));
     let length = length(bar);
     format!(

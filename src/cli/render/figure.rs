@@ -1,12 +1,15 @@
 //! `pregao report --average`, `--spread` and `--movers`: one figure over many instruments, as one line of
 //! JSON or as text.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::report::{NodeShareJson, nodes_table, table};
 use super::{NodeShare, json_line, price};
 use crate::market::price::decimal;
 use crate::market::summary::{Average, LeftOut, Move, Movers, Spread, Spreads};
+use crate::wire::Symbol;
 
 /// The figure itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub enum Value {
 pub struct Figure {
     /// What was computed.
     pub value: Value,
+    /// By symbol: the names for people of the instruments in the answer.
+    pub shown: BTreeMap<Symbol, Symbol>,
     /// Instruments in the answer.
     pub instruments: usize,
     /// Whether nothing is missing.
@@ -165,7 +170,8 @@ impl Figure {
                 let row = |it: &Move| {
                     let shown = |units| price(units, it.decimals).unwrap_or_else(|| "-".to_owned());
                     let change = thousandths(it.change());
-                    vec![it.symbol.to_string(), shown(it.open), shown(it.close), change]
+                    let name = self.shown.get(&it.symbol).unwrap_or(&it.symbol);
+                    vec![name.to_string(), shown(it.open), shown(it.close), change]
                 };
                 let rows = it.moves.iter().map(row).collect();
                 let shown = table(&["SYMBOL", "FIRST", "LAST", "CHANGE bps"], 1, rows);
@@ -191,7 +197,8 @@ mod tests {
     use super::*;
 
     fn figure(value: Value) -> Figure {
-        Figure { value, instruments: 3, complete: true, nodes: Vec::new() }
+        let shown = BTreeMap::from([("xnas:AMZN".parse().unwrap(), "AMZN".parse().unwrap())]);
+        Figure { value, shown, instruments: 3, complete: true, nodes: Vec::new() }
     }
 
     #[test]
@@ -234,5 +241,9 @@ mod tests {
             assert!(table.lines().all(|line| line.len() <= 80));
             assert!(table.ends_with("left out: 1, it did not trade"), "{table}");
         }
+        let moved = Move { symbol: "xnas:AMZN".parse().unwrap(), ..moved };
+        let movers = figure(Value::Movers(Movers { moves: vec![moved], left_out: Vec::new() }));
+        assert!(movers.json().contains(r#""symbol":"xnas:AMZN""#), "{}", movers.json());
+        assert!(movers.table().contains("\nAMZN "), "{}", movers.table());
     }
 }

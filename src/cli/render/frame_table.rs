@@ -166,7 +166,7 @@ fn row<'a>(frame: &Frame, symbols: &'a Symbols) -> Option<Row<'a>> {
             ns => TimeNs(ns).time_of_day(),
         },
         kind: Cow::Borrowed(""),
-        symbol: symbols.symbol(frame.instrument()).map_or("?", Symbol::as_str),
+        symbol: symbols.shown(frame.instrument()).map_or("?", Symbol::as_str),
         bid: String::new(),
         ask: String::new(),
         qty: String::new(),

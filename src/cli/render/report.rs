@@ -85,6 +85,8 @@ impl NodeShare {
 pub struct Report {
     /// About which instrument.
     pub symbol: Symbol,
+    /// Its name for people.
+    pub shown: Symbol,
     /// Decimals that its prices have at least.
     pub decimals: Decimals,
     /// The current quote, a quote frame.
@@ -229,7 +231,7 @@ fn rows_table(report: &Report) -> String {
 }
 
 fn quote_line(report: &Report) -> String {
-    let symbol = report.symbol;
+    let symbol = report.shown;
     let Some(quote) = report.quote.as_ref().and_then(Frame::view::<Quote>) else {
         return format!("{symbol}  no quote");
     };
@@ -344,6 +346,7 @@ mod tests {
     fn report() -> Report {
         Report {
             symbol: "PETR4".parse().unwrap(),
+            shown: "PETR4".parse().unwrap(),
             decimals: Decimals { price: 2, quantity: 0 },
             quote: Some(Frame::seal(quote())),
             quote_source: QuoteSource::Stale,
@@ -457,7 +460,8 @@ incomplete: the nodes above say what is missing";
     #[test]
     fn the_nodes_of_an_answer_about_many_stand_once_below_all() {
         let whole = Report { complete: true, ..report() };
-        let other = Report { symbol: "VALE3".parse().unwrap(), ..whole.clone() };
+        let shown = "VALE3".parse().unwrap();
+        let other = Report { symbol: "bvmf:VALE3".parse().unwrap(), shown, ..whole.clone() };
         let text = reports_table(&[&whole, &other]);
         let at =
             |text: &str, what: &str| text.find(what).unwrap_or_else(|| panic!("{what}:\n{text}"));

@@ -12,6 +12,10 @@ fn symbol(text: &str) -> Symbol {
     text.parse().unwrap()
 }
 
+fn names(text: &str) -> Names {
+    Names::of(symbol(text))
+}
+
 fn pattern(text: &str, kinds: u16) -> Pattern {
     Pattern::new(text, kinds).unwrap()
 }
@@ -29,7 +33,7 @@ fn patterns_are_shared_and_follow_new_definitions() {
     let first = join(&mut interests, trades_of_petr());
     assert_eq!(join(&mut interests, trades_of_petr()), first);
 
-    interests.note_definition(InstrumentIndex::new(5), &symbol("PETR4"), None);
+    interests.note_definition(InstrumentIndex::new(5), &names("PETR4"), None);
     assert!(!interests.is_settled(), "nobody may be served before interests have decided");
     interests.settle(&mut all());
     let interest = interests.get(first).unwrap();
@@ -53,7 +57,7 @@ fn patterns_are_shared_and_follow_new_definitions() {
 #[test]
 fn who_comes_back_before_it_is_taken_out_finds_its_interest() {
     let mut interests = Interests::default();
-    interests.note_definition(InstrumentIndex::new(0), &symbol("A"), None);
+    interests.note_definition(InstrumentIndex::new(0), &names("A"), None);
     let first = join(&mut interests, vec![pattern("A", 0), pattern("B", 0)]);
     interests.leave(first);
     assert_eq!(join(&mut interests, vec![pattern("B", 0), pattern("A", 0)]), first);
@@ -66,7 +70,7 @@ fn who_comes_back_before_it_is_taken_out_finds_its_interest() {
     let second = join(&mut interests, vec![pattern("A", 0), pattern("B", 0)]);
     assert_ne!(second, first);
     interests.settle(&mut all());
-    interests.note_definition(InstrumentIndex::new(1), &symbol("B"), None);
+    interests.note_definition(InstrumentIndex::new(1), &names("B"), None);
     interests.settle(&mut all());
     assert_eq!(interests.get(second).unwrap().matched(), 2);
 }
@@ -77,7 +81,7 @@ fn who_comes_back_before_it_is_taken_out_finds_its_interest() {
 fn what_nobody_wants_takes_no_steps() {
     let mut interests = Interests::default();
     for number in 0..20_000 {
-        let name = symbol(&format!("X{number:05}"));
+        let name = names(&format!("X{number:05}"));
         interests.note_definition(InstrumentIndex::new(number), &name, None);
     }
     let list = |number: usize| (0..1024).map(move |it| pattern(&format!("W{number}-{it:04}"), 0));
@@ -90,7 +94,7 @@ fn what_nobody_wants_takes_no_steps() {
     assert!(taken < 50 * 1024 * 3, "{taken} steps for 50 lists of 1,024 patterns");
     let mut steps = all();
     for number in 20_000..21_000 {
-        let name = symbol(&format!("X{number:05}"));
+        let name = names(&format!("X{number:05}"));
         interests.note_definition(InstrumentIndex::new(number), &name, None);
     }
     interests.settle(&mut steps);
@@ -102,8 +106,8 @@ fn what_nobody_wants_takes_no_steps() {
 fn an_interest_holds_no_more_than_its_bound() {
     let mut interests = Interests::default();
     let last = u32::try_from(crate::limits::INSTRUMENTS_MAX - 1).unwrap();
-    interests.note_definition(InstrumentIndex::new(last), &symbol("A9"), None);
-    interests.note_definition(InstrumentIndex::new(0), &symbol("A0"), None);
+    interests.note_definition(InstrumentIndex::new(last), &names("A9"), None);
+    interests.note_definition(InstrumentIndex::new(0), &names("A0"), None);
     let patterns = (0..1024).map(|it| pattern(&format!("A{it}*"), 1 << (it % 16)));
     let id = join(&mut interests, patterns.collect());
     assert_eq!(interests.get(id).unwrap().matched(), 2);
@@ -113,9 +117,69 @@ fn an_interest_holds_no_more_than_its_bound() {
     assert!(interests.bytes() <= bound, "{} bytes", interests.bytes());
 }
 
+/// Two venues with one symbol, and an instrument without a venue that is called the same.
+#[test]
+fn either_name_finds_each_instrument_once() {
+    let at_venue = |text: &str| Names::at_venue(symbol(text));
+    let define = [(0, at_venue("xnas:AMZN")), (1, at_venue("arcx:AMZN")), (2, names("AMZN"))];
+    let define = define.into_iter().chain([(3, at_venue("xnas:QQQ")), (4, names("xnas:ZZ"))]);
+    let asked = [
+        (&["AMZN"][..], &[0, 1, 2][..]),
+        (&["AM*"], &[0, 1, 2]),
+        (&["xnas:AMZN"], &[0]),
+        (&["xnas:*"], &[0, 3, 4]),
+        (&["xnas*"], &[0, 3, 4]),
+        (&["x*", "AMZN", "xnas:AMZN", "Q*"], &[0, 1, 2, 3, 4]),
+        (&["*"], &[0, 1, 2, 3, 4]),
+        (&["ZZ"], &[]),
+        (&["$*"], &[]),
+    ];
+    // Patterns look names up, and names look patterns up.
+    for asks_first in [true, false] {
+        let mut interests = Interests::default();
+        let mut ids = Vec::new();
+        let mut join_all = |interests: &mut Interests| {
+            let list = |texts: &[&str]| texts.iter().map(|text| pattern(text, 0)).collect();
+            ids.extend(asked.iter().map(|(texts, _)| join(interests, list(texts))));
+        };
+        if asks_first {
+            join_all(&mut interests);
+        }
+        for (index, names) in define.clone() {
+            interests.note_definition(InstrumentIndex::new(index), &names, None);
+        }
+        interests.settle(&mut all());
+        if !asks_first {
+            join_all(&mut interests);
+        }
+        let found = |interests: &Interests, id| {
+            let interest = interests.get(id).unwrap();
+            let found = (0..5).filter(|it| interest.kinds_of(InstrumentIndex::new(*it)) != 0);
+            let found: Vec<u32> = found.collect();
+            assert_eq!(interest.matched(), found.len(), "each counts once");
+            found
+        };
+        for (id, (texts, want)) in ids.iter().zip(asked) {
+            assert_eq!(found(&interests, *id), want, "{texts:?}");
+        }
+        // It has another venue now, and then its definition is void.
+        let (before, after) = (at_venue("xnas:AMZN"), at_venue("xcme:AMZN"));
+        interests.note_definition(InstrumentIndex::new(0), &after, Some(before));
+        interests.settle(&mut all());
+        let of = |interests: &Interests, place: usize| found(interests, ids[place]);
+        assert_eq!(of(&interests, 0), [0, 1, 2]);
+        assert_eq!((of(&interests, 2), of(&interests, 4)), (vec![], vec![3, 4]));
+        interests.note_void_definition(InstrumentIndex::new(0), &after);
+        interests.settle(&mut all());
+        assert_eq!((of(&interests, 0), of(&interests, 1)), (vec![1, 2], vec![1, 2]));
+        let late = join(&mut interests, vec![pattern("AMZN", 0)]);
+        assert_eq!(found(&interests, late), [1, 2], "no name of it is left");
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Event {
-    Define(u32, String),
+    Define(u32, Names),
     Join(Vec<(String, u16)>),
     Leave(usize),
     /// So many steps are there.
@@ -127,11 +191,24 @@ fn name() -> impl Strategy<Value = String> {
     "[$AB][AB!]{0,4}".prop_filter("a symbol", |text| text.parse::<Symbol>().is_ok())
 }
 
+/// With or without a venue.
+fn whole() -> impl Strategy<Value = String> {
+    (prop::option::of("[AB]{1,2}"), name()).prop_map(|(venue, name)| match venue {
+        Some(venue) => format!("{venue}:{name}"),
+        None => name,
+    })
+}
+
 fn event() -> impl Strategy<Value = Event> {
-    let text = prop_oneof![name(), "[$AB]?[AB!]{0,4}".prop_map(|stem| format!("{stem}*"))];
+    let stem = "([AB]{1,2}:)?[$AB]?[AB!]{0,4}".prop_map(|stem| format!("{stem}*"));
+    let named = (whole(), any::<bool>()).prop_map(|(text, is_at_venue)| match is_at_venue {
+        true => Names::at_venue(symbol(&text)),
+        false => names(&text),
+    });
+    let text = prop_oneof![whole(), stem];
     let kinds = prop_oneof![Just(0), 1_u16..16];
     prop_oneof![
-        4 => (0_u32..12, name()).prop_map(|(index, name)| Event::Define(index, name)),
+        4 => (0_u32..12, named).prop_map(|(index, name)| Event::Define(index, name)),
         3 => prop::collection::vec((text, kinds), 1..6).prop_map(Event::Join),
         1 => (0_usize..8).prop_map(Event::Leave),
         6 => (1_usize..12).prop_map(Event::Work),
@@ -139,8 +216,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// The matcher that looks at everything.
-fn linear(patterns: &[Pattern], symbol: &Symbol) -> u16 {
-    let wanted = patterns.iter().filter(|pattern| pattern.matches(symbol));
+fn linear(patterns: &[Pattern], names: &Names) -> u16 {
+    let wanted = patterns.iter().filter(|pattern| pattern.means(names));
     wanted.fold(0, |kinds, pattern| kinds | pattern.kinds())
 }
 
@@ -155,7 +232,6 @@ proptest! {
         for event in events {
             match event {
                 Event::Define(index, name) => {
-                    let name = symbol(&name);
                     let before = named.insert(index, name);
                     if before != Some(name) {
                         interests.note_definition(InstrumentIndex::new(index), &name, before);

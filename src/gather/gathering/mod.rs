@@ -122,6 +122,7 @@ pub(super) struct Gathering {
     client: u64,
     query: Query,
     is_list: bool,
+    is_spread: bool,
     begun: Mono,
     deadlines: Deadlines,
     parts: Vec<Part>,
@@ -142,6 +143,7 @@ impl Gathering {
             client,
             query: question.query,
             is_list: question.symbol().is_none(),
+            is_spread: question.symbol().is_some() && parts.iter().any(Part::is_asked_for_a_list),
             begun: now,
             deadlines: Deadlines::new(now, question.query.deadline_us.get()),
             open_parts: parts.iter().filter(|part| !part.is_done()).count(),
@@ -276,9 +278,14 @@ impl Gathering {
         &self.query
     }
 
-    /// Whether it is about more than one instrument: each is whole in one part.
+    /// Whether it may be about more than one part's instruments: each is whole in one part.
     pub(super) fn is_list(&self) -> bool {
-        self.is_list
+        self.is_list || self.is_spread
+    }
+
+    /// Whether it is about one name, which several parts may have: each was asked for a list of what it has of it.
+    pub(super) fn is_spread(&self) -> bool {
+        self.is_spread
     }
 
     pub(super) fn begun(&self) -> Mono {

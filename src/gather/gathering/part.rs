@@ -211,6 +211,21 @@ impl Part {
         self.is_pruned
     }
 
+    /// Whether history is asked of it, and not the current quote.
+    pub(in crate::gather) fn keeps_history(&self) -> bool {
+        !self.is_pruned && self.rows != RowKind::Quote
+    }
+
+    /// Whether it is asked what it has of some names: an unknown one is no error then.
+    pub(in crate::gather) fn is_asked_for_a_list(&self) -> bool {
+        self.keeps_history() && self.question.symbol().is_none()
+    }
+
+    /// Whether its node has answered, and knows no instrument that is asked about.
+    pub(in crate::gather) fn knows_nothing(&self) -> bool {
+        self.chosen().is_some_and(|attempt| attempt.definitions().is_empty())
+    }
+
     /// Whether nothing more is waited for.
     pub(in crate::gather) fn is_done(&self) -> bool {
         self.is_done

@@ -18,7 +18,7 @@ use crate::log::inspect::{Files, Item, Outline, Reader};
 use crate::log::{Log, LogEntry, is_uncertain};
 use crate::market::partition::Partition;
 use crate::time::Now;
-use crate::wire::{Definition, Frame, Gap, GapReason, InstrumentId, Seq, Symbol};
+use crate::wire::{Definition, Frame, Gap, GapReason, InstrumentId, Seq};
 
 /// One old shard's log.
 #[derive(Debug)]
@@ -130,13 +130,13 @@ pub fn split<F: Files, S: Storage>(
         targets.push(Target { log, definitions, holes, part: Part::default() });
     }
     let mut splitting = Splitting { next_seq, whole_from, ..Splitting::default() };
-    let mut symbols: BTreeMap<InstrumentId, Symbol> = BTreeMap::new();
+    let mut owners: BTreeMap<InstrumentId, u16> = BTreeMap::new();
     let readers = sources.into_iter().map(|source| (source.standing.name, source.reader, u64::MAX));
     let mut merge = Merge::new(readers.collect())?;
     loop {
         let frame = merge.next_frame()?;
         for item in merge.take_beside() {
-            beside(&item, partition, &mut symbols, &mut targets, &mut splitting, now)?;
+            beside(&item, partition, &mut owners, &mut targets, &mut splitting, now)?;
         }
         let Some(frame) = frame else { break };
         let seq = frame.seq.get();
@@ -145,12 +145,12 @@ pub fn split<F: Files, S: Storage>(
             continue;
         }
         if let Some(definition) = frame.view::<Definition>()
-            && symbols.len() < limits::INSTRUMENTS_MAX
+            && owners.len() < limits::INSTRUMENTS_MAX
         {
-            symbols.insert(frame.instrument(), definition.symbol);
+            owners.insert(frame.instrument(), partition.owner_of(&definition.names()));
         }
-        let owner = symbols.get(&frame.instrument()).map(|symbol| partition.owner(symbol));
-        let target = owner.and_then(|owner| targets.get_mut(usize::from(owner)));
+        let owner = owners.get(&frame.instrument());
+        let target = owner.and_then(|owner| targets.get_mut(usize::from(*owner)));
         let Some(target) = target else {
             // Whose it is was lost: then it is lost too, and that is told.
             note_lost(seq, seq, &mut targets, &mut splitting, now)?;
@@ -174,7 +174,7 @@ pub fn split<F: Files, S: Storage>(
 fn beside<S: Storage>(
     item: &Item,
     partition: &Partition,
-    symbols: &mut BTreeMap<InstrumentId, Symbol>,
+    owners: &mut BTreeMap<InstrumentId, u16>,
     targets: &mut [Target<S>],
     splitting: &mut Splitting,
     now: Now,
@@ -185,11 +185,11 @@ fn beside<S: Storage>(
             else {
                 return Ok(());
             };
-            if symbols.len() < limits::INSTRUMENTS_MAX {
-                symbols.insert(frame.instrument(), definition.symbol);
+            let owner = partition.owner_of(&definition.names());
+            if owners.len() < limits::INSTRUMENTS_MAX {
+                owners.insert(frame.instrument(), owner);
             }
-            let owner = usize::from(partition.owner(&definition.symbol));
-            let Some(target) = targets.get_mut(owner) else { return Ok(()) };
+            let Some(target) = targets.get_mut(usize::from(owner)) else { return Ok(()) };
             if !target.definitions.contains_key(&frame.instrument()) {
                 target.append(LogEntry::Statement(frame), now)?;
                 target.definitions.insert(frame.instrument(), *frame);

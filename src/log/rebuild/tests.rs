@@ -6,9 +6,10 @@ use crate::log::inspect::{Item, Outline, Reader};
 use crate::log::memory::{MemoryDisk, MemoryStorage};
 use crate::log::{LogConfig, Retention, Sequence, SyncPolicy, UpstreamRule};
 use crate::market::partition::Partition;
-use crate::wire::{Definition, I64, InstrumentId, InstrumentIndex, Symbol, Trade, U64, padded};
+use crate::wire::{Definition, I64, InstrumentId, InstrumentIndex, Names, Trade, U64, padded};
 
-const SYMBOLS: [&str; 5] = ["ABEV3", "ITUB4", "PETR4", "VALE3", "$sys.breaker"];
+/// `ABC` is a venue. The shard of the whole name would be another one than that of the short form.
+const SYMBOLS: [&str; 5] = ["ABEV3", "ITUB4", "PETR4", "ABC:VALE3", "$sys.breaker"];
 
 fn config(name: &str) -> LogConfig {
     let is_shard = name.starts_with("shard");
@@ -37,7 +38,8 @@ fn frame(seq: u64) -> Frame {
         let mut definition =
             Definition::new(instrument(number), SYMBOLS[number].parse().unwrap(), 2);
         definition.seq = U64::new(seq);
-        return Frame::seal(definition);
+        let is_at_venue = definition.symbol.behind_venue().is_some();
+        return Frame::seal(if is_at_venue { definition.at_venue() } else { definition });
     }
     Frame::seal(Trade {
         seq: U64::new(seq),
@@ -50,8 +52,8 @@ fn frame(seq: u64) -> Frame {
     })
 }
 
-fn symbol(seq: u64) -> Symbol {
-    SYMBOLS[usize::try_from(seq - 1).unwrap() % SYMBOLS.len()].parse().unwrap()
+fn names(seq: u64) -> Names {
+    Names::at_venue(SYMBOLS[usize::try_from(seq - 1).unwrap() % SYMBOLS.len()].parse().unwrap())
 }
 
 /// A journal and the shards of a partition, as core and its followers keep them.
@@ -101,7 +103,7 @@ impl History {
     fn run(&mut self, last: u64) {
         for seq in self.journal.next_seq()..=last {
             let frame = frame(seq);
-            let is_system = symbol(seq).as_str().starts_with('$');
+            let is_system = names(seq).symbol().is_reserved();
             let entry =
                 if is_system { LogEntry::LocalEvent(&frame) } else { LogEntry::Event(&frame) };
             let statements = || {
@@ -111,9 +113,9 @@ impl History {
             append(&mut self.journal, entry, now(), statements).unwrap();
             self.journal.commit(now());
             self.journal.handle_completions(now());
-            let owner = usize::from(self.partition.owner(&symbol(seq)));
+            let owner = usize::from(self.partition.owner_of(&names(seq)));
             let (partition, (log, _)) = (&self.partition, &mut self.shards[owner]);
-            let owned = |seq: &u64| usize::from(partition.owner(&symbol(*seq))) == owner;
+            let owned = |seq: &u64| usize::from(partition.owner_of(&names(*seq))) == owner;
             let stated = || statements().into_iter().filter(|it| owned(&it.seq.get())).collect();
             append(log, LogEntry::Event(&frame), now(), stated).unwrap();
             for (log, _) in &mut self.shards {
@@ -284,7 +286,7 @@ fn numbers_that_no_shard_has_become_a_hole_of_the_journal() {
     let (held, holes) = frames(&disk, "core");
     let partition = &history.partition;
     let wanted: Vec<Frame> = (1..=150)
-        .filter(|seq| *seq <= 100 || partition.owner(&symbol(*seq)) == 0)
+        .filter(|seq| *seq <= 100 || partition.owner_of(&names(*seq)) == 0)
         .map(frame)
         .collect();
     assert_eq!(held, wanted);
@@ -364,7 +366,7 @@ fn the_logs_of_another_partition_hold_what_the_old_ones_held() {
     let journal = standing(&history.disk, "core");
     for (number, disk) in made.iter().enumerate() {
         let name = format!("shard-{number}");
-        let owned = |seq: &u64| usize::from(new.owner(&symbol(*seq))) == number;
+        let owned = |seq: &u64| usize::from(new.owner_of(&names(*seq))) == number;
         let wanted: Vec<Frame> = (1..=150).filter(owned).map(frame).collect();
         assert_eq!(frames(disk, &name), (wanted, Vec::new()), "{name}");
         let reader = Reader::new(disk.clone(), &outline(disk, &name)).unwrap();
@@ -394,7 +396,7 @@ fn new_logs_end_where_the_last_of_the_old_ones_stands() {
     });
     let place = (made.storage(), config("shard-0"), "line".to_owned());
     let done = split(sources.into(), &new, vec![place], now()).unwrap();
-    let beyond = (101..=150).filter(|seq| history.partition.owner(&symbol(*seq)) == 0).count();
+    let beyond = (101..=150).filter(|seq| history.partition.owner_of(&names(*seq)) == 0).count();
     assert_eq!((done.next_seq, done.beyond), (101, beyond as u64));
     assert_eq!(frames(&made, "shard-0").0, (1..=100).map(frame).collect::<Vec<_>>());
 }

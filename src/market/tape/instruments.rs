@@ -7,9 +7,10 @@ use ::dbn::Publisher;
 
 use super::Tape;
 use super::schedule::{FNV_BASIS, ScheduleError, fnv1a_64};
+use crate::feed::Pattern;
 use crate::limits::INSTRUMENTS_MAX;
 use crate::market::instrument::{Instruments, TableFull};
-use crate::wire::{InstrumentIndex, Symbol};
+use crate::wire::{InstrumentIndex, Names, Symbol};
 
 /// Where an instrument is traded, as its tape says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,25 @@ pub struct TapeInstrument {
     pub decimals: u8,
     /// How many decimals a unit of its quantities has.
     pub quantity_decimals: u8,
+    /// Whether its symbol begins with its venue, as in a journal.
+    pub is_at_venue: bool,
+}
+
+impl TapeInstrument {
+    /// Whether the pattern means it. The venue may stand ahead of the symbol in the pattern too, but for that its `:` must
+    /// be there: `X*` means what begins with X, and not all of XNAS.
+    #[must_use]
+    pub fn is_meant_by(&self, pattern: &Pattern) -> bool {
+        let names = match self.is_at_venue {
+            true => Names::at_venue(self.symbol),
+            false => Names::of(self.symbol),
+        };
+        let is_at = || {
+            let name = format!("{}:{}", self.venue, self.symbol).parse();
+            pattern.text().contains(':') && name.is_ok_and(|name| pattern.matches(&name))
+        };
+        pattern.means(&names) || is_at()
+    }
 }
 
 /// The instruments of one tape, numbered from 0 in the order in which they came.
@@ -75,7 +95,8 @@ impl TapeInstruments {
             return Err(TableFull);
         }
         let index = InstrumentIndex::at(self.rows.len()).ok_or(TableFull)?;
-        self.rows.push(TapeInstrument { venue, symbol, decimals, quantity_decimals: 0 });
+        let (quantity_decimals, is_at_venue) = (0, false);
+        self.rows.push(TapeInstrument { venue, symbol, decimals, quantity_decimals, is_at_venue });
         self.by_name.insert((venue, symbol), index);
         Ok(index)
     }
@@ -91,6 +112,13 @@ impl TapeInstruments {
     pub fn set_quantity_decimals(&mut self, index: InstrumentIndex, decimals: u8) {
         if let Some(row) = self.rows.get_mut(index.place()) {
             row.quantity_decimals = decimals;
+        }
+    }
+
+    /// States that the instrument's symbol begins with its venue.
+    pub fn set_at_venue(&mut self, index: InstrumentIndex) {
+        if let Some(row) = self.rows.get_mut(index.place()) {
+            row.is_at_venue = true;
         }
     }
 
@@ -110,7 +138,7 @@ pub(super) struct Merged {
 }
 
 /// Instruments of the same venue and symbol become one. A symbol that several venues have is written with its venue, as in
-/// `XNAS:QQQ`; of a symbol that one venue has the venue is left away.
+/// `XNAS:QQQ`, and `QQQ` means all of them; of a symbol that one venue has the venue is left away.
 pub(super) fn merge(tapes: &[Tape]) -> Result<Merged, ScheduleError> {
     // Of an instrument without an event nothing is told, so it is nobody's namesake.
     let told = |tape: &Tape| {
@@ -152,6 +180,9 @@ pub(super) fn merge(tapes: &[Tape]) -> Result<Merged, ScheduleError> {
             let index = merged.instruments.insert(name, row.decimals)?;
             if is_new {
                 merged.instruments.set_quantity_decimals(index, row.quantity_decimals);
+            }
+            if at.len() > 1 || row.is_at_venue {
+                merged.instruments.set_at_venue(index);
             }
             let known = merged.instruments.get(index).map(|known| known.quantity_decimals);
             if known != Some(row.quantity_decimals) {
@@ -243,8 +274,45 @@ mod tests {
         let want = [vec!["XNAS:QQQ", "AMZN", there.as_str()], vec!["PETR4", "XNAS:QQQ"]];
         assert_eq!(names(&merged), want);
         assert_eq!(merged.shared, ["QQQ".parse().unwrap()]);
+        let at_venue = merged.instruments.rows().iter().filter(|row| row.is_at_venue);
+        let at_venue: Vec<&str> = at_venue.map(|row| row.symbol.as_str()).collect();
+        assert_eq!(
+            at_venue,
+            ["XNAS:QQQ", there.as_str()],
+            "QQQ means both, and AMZN is no venue's"
+        );
         let merged = merge(&[tape(&[(xnas, "Q"), (basic, "Q"), (Venue::Publisher(9_999), "Q")])]);
         assert_eq!(names(&merged.unwrap()), [["P2:Q", "P81:Q", "P9999:Q"]]);
+    }
+
+    #[test]
+    fn a_pattern_may_name_the_venue_with_its_colon() {
+        let row = |venue, symbol: &str, is_at_venue| TapeInstrument {
+            venue,
+            symbol: symbol.parse().unwrap(),
+            decimals: 2,
+            quantity_decimals: 0,
+            is_at_venue,
+        };
+        let rows = [
+            row(Venue::Publisher(2), "QQQ", false),
+            row(Venue::B3, "QQQ", false),
+            row(Venue::Unnamed, "xnas:QQQ", true),
+            row(Venue::Unnamed, "xnas:QQQ", false),
+        ];
+        for (text, want) in [
+            ("QQQ", [true, true, true, false]),
+            ("XNAS:QQQ", [true, false, false, false]),
+            ("XNAS:*", [true, false, false, false]),
+            ("X*", [false; 4]),
+            ("xnas:*", [false, false, true, true]),
+            ("xnas*", [false, false, true, true]),
+            ("Q*", [true, true, true, false]),
+            ("*", [true; 4]),
+        ] {
+            let pattern = Pattern::new(text, 0).unwrap();
+            assert_eq!(rows.map(|row| row.is_meant_by(&pattern)), want, "{text}");
+        }
     }
 
     #[test]

@@ -43,6 +43,9 @@ impl JournalTape {
         let instruments = &mut self.tape.instruments;
         let index = instruments.insert(Venue::Unnamed, symbol, decimals.price)?;
         instruments.set_quantity_decimals(index, decimals.quantity);
+        if definition.is_at_venue() {
+            instruments.set_at_venue(index);
+        }
         self.indexes.insert(definition.instrument(), index);
         Ok(())
     }
@@ -191,6 +194,23 @@ mod tests {
         assert_eq!((cancels.len(), cancels[0].qty.get()), (1, 12_345));
         let quotes: Vec<&Quote> = schedule.frames().iter().filter_map(Frame::view).collect();
         assert_eq!((quotes.len(), quotes[0].ts_event.get()), (3, SECOND - 7));
+    }
+
+    #[test]
+    fn a_name_with_its_venue_stays_one() {
+        let symbol = |text: &str| text.parse().unwrap();
+        let definition = Definition::new(instrument(0), symbol("xnas:AMZN"), 2).at_venue();
+        let other = Definition::new(instrument(1), symbol("UD:1V"), 2);
+        let mut journal_tape = JournalTape::new(&Reading::default());
+        for frame in [Frame::seal(definition), Frame::seal(other), quote(1, 0, 10), trade(2, 1, 3)]
+        {
+            journal_tape.take(&frame).unwrap();
+        }
+        let schedule = Schedule::new(&[journal_tape.finish().unwrap()], Align::Clock).unwrap();
+        let told = schedule.frames().iter().filter_map(Frame::view::<Definition>);
+        let told: Vec<(&str, bool)> =
+            told.map(|it| (it.symbol.as_str(), it.is_at_venue())).collect();
+        assert_eq!(told, [("xnas:AMZN", true), ("UD:1V", false)]);
     }
 
     #[test]

@@ -266,8 +266,7 @@ impl Schedule {
             self.frames.push(Frame::seal(Definition {
                 seq: U64::new(u64::from(index.get()) + 1),
                 ts_event: U64::new(ts_event.unwrap_or(0)),
-                ..Definition::new(exchange_id(index), row.symbol, row.decimals)
-                    .with_quantity_decimals(row.quantity_decimals)
+                ..row.definition(index)
             }));
             self.offset_ns.push(0);
         }
@@ -365,9 +364,7 @@ fn by_first_event(
         if renumbered[index.place()].is_none()
             && let Some(row) = all.get(index)
         {
-            let number = table.insert(row.symbol, row.decimals)?;
-            table.set_quantity_decimals(number, row.quantity_decimals);
-            renumbered[index.place()] = Some(number);
+            renumbered[index.place()] = Some(table.insert_row(row)?);
         }
     }
     for index in indexes.iter_mut().flatten() {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{TapeBody, TapeEvent, TapeInstruments};
+use super::{TapeBody, TapeEvent, TapeInstrument, TapeInstruments};
 use crate::feed::Pattern;
-use crate::wire::{Flags, InstrumentIndex, Symbol};
+use crate::wire::{Flags, InstrumentIndex};
 
 /// What is wanted of a tape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ impl Default for TapeSelection {
 }
 
 impl TapeSelection {
-    fn wants(&self, symbol: &Symbol) -> bool {
-        self.symbols.is_empty() || self.symbols.iter().any(|pattern| pattern.matches(symbol))
+    fn wants(&self, row: &TapeInstrument) -> bool {
+        self.symbols.is_empty() || self.symbols.iter().any(|pattern| row.is_meant_by(pattern))
     }
 }
 
@@ -56,7 +56,7 @@ impl Selecting {
         }
         let selection = &self.selection;
         let is_wanted = *self.wanted[place].get_or_insert_with(|| {
-            instruments.rows().get(place).is_some_and(|row| selection.wants(&row.symbol))
+            instruments.rows().get(place).is_some_and(|row| selection.wants(row))
         });
         let is_early = event.ts_recv < selection.from_ns && !self.has_begun;
         let is_halt = matches!(event.body, TapeBody::Halt { .. });

@@ -88,7 +88,7 @@ impl Leaves {
 
     /// Plans a query: a part for the current quotes and one for each shard, with all copies of each.
     pub(super) fn plan(&self, question: &Question) -> Vec<PartPlan> {
-        let owner = plan::sole_owner(question, &self.partition);
+        let owners = plan::owners(question, &self.partition);
         let mut parts: Vec<PartPlan> = Vec::with_capacity(self.all.len());
         let mut before = None;
         for (number, leaf) in (0..).zip(&self.all) {
@@ -104,7 +104,7 @@ impl Leaves {
                 continue;
             }
             before = Some(shard);
-            let theirs = plan::part(question, &self.partition, owner, shard);
+            let theirs = plan::part(question, &self.partition, owners, shard);
             parts.push(PartPlan {
                 replicas: vec![replica],
                 is_pruned: theirs.is_none(),

@@ -88,7 +88,7 @@ impl BrokerConfig {
     fn bytes_max(&self, sources: usize, reactors: usize, kernel_bytes: usize) -> usize {
         let rings = if reactors > 1 { 2 } else { 1 };
         let ring = rings * self.ring_frames * FRAME_BYTES;
-        let instrument = LastValues::BYTES_PER_INSTRUMENT + Interests::BYTES_PER_NAME;
+        let instrument = LastValues::BYTES_PER_INSTRUMENT + Interests::BYTES_PER_INSTRUMENT;
         let values = reactors * limits::INSTRUMENTS_MAX * instrument;
         sources * (ring + values)
             + self.subscribers_max * BrokerConfig::subscriber_bytes_max(kernel_bytes)

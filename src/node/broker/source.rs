@@ -222,8 +222,8 @@ impl<W> Source<W> {
     pub(super) fn void_from(&mut self, seq: u64) {
         // Where nothing of a sequence is left, what has no place in it goes too.
         let seq = if seq <= Seq::FIRST.get() { 0 } else { seq };
-        for (index, symbol) in self.values.void_from(seq) {
-            self.interests.note_void_definition(index, &symbol);
+        for (index, names) in self.values.void_from(seq) {
+            self.interests.note_void_definition(index, &names);
         }
     }
 
@@ -299,10 +299,10 @@ pub(super) fn note(values: &mut LastValues, interests: &mut Interests, frame: &F
         return values.note(frame);
     }
     let index = frame.instrument().index();
-    let before = values.symbol(index);
+    let before = values.names(index);
     let is_news = values.note(frame);
-    if is_news && let Some(symbol) = values.symbol(index) {
-        interests.note_definition(index, &symbol, before);
+    if is_news && let Some(names) = values.names(index) {
+        interests.note_definition(index, &names, before);
     }
     is_news
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::MARKET_SOURCE;
 use super::damage::{Loss, last_number};
-use crate::feed::LastValues;
+use crate::feed::{LastValues, NameTable};
 use crate::limits;
 use crate::log::{
     ExchangePlaces, Log, Mark, Read, Reason, Storage, is_event, is_statement, is_uncertain,
@@ -29,7 +29,7 @@ use crate::wire::{
 pub(super) struct Market {
     partition: Partition,
     values: LastValues,
-    instrument_by_symbol: BTreeMap<Symbol, InstrumentId>,
+    instruments_by_name: NameTable<InstrumentId>,
     /// By own index; a hole is one whose definition the journal has lost.
     instruments: Vec<Option<Instrument>>,
     /// Indexes of those that the journal has frames of, and no definition.
@@ -90,7 +90,7 @@ impl Market {
         let mut market = Market {
             partition,
             values: LastValues::default(),
-            instrument_by_symbol: BTreeMap::new(),
+            instruments_by_name: NameTable::default(),
             instruments: Vec::new(),
             nameless: BTreeSet::new(),
             uncertain_below: None,
@@ -204,12 +204,12 @@ impl Market {
     }
 
     pub(super) fn instrument_of(&self, symbol: &Symbol) -> Option<InstrumentId> {
-        self.instrument_by_symbol.get(symbol).copied()
+        self.instruments_by_name.of_symbol(symbol)
     }
 
     /// Instruments by name.
-    pub(super) fn names(&self) -> &BTreeMap<Symbol, InstrumentId> {
-        &self.instrument_by_symbol
+    pub(super) fn names(&self) -> &NameTable<InstrumentId> {
+        &self.instruments_by_name
     }
 
     /// The shard that owns an instrument.
@@ -280,8 +280,8 @@ impl Market {
         }
         let frame = &frame;
         if let Some(definition) = frame.view::<Definition>() {
-            let owner = self.partition.owner(&definition.symbol);
-            self.instrument_by_symbol.insert(definition.symbol, frame.instrument());
+            let owner = self.partition.owner_of(&definition.names());
+            self.instruments_by_name.insert(&definition.names(), frame.instrument());
             self.reserve(index);
             if let Some(place) = self.instruments.get_mut(index.place()) {
                 let (next_seqs, gaps_flagged) = ([1; KINDS], self.gaps);
@@ -325,7 +325,7 @@ impl Market {
     /// The exchange calls a known instrument by this number.
     pub(super) fn map_exchange_instrument(&mut self, exchange: usize, definition: &Definition) {
         let theirs = definition.instrument().index();
-        let ours = match self.instrument_by_symbol.get(&definition.symbol) {
+        let ours = match self.instrument_of(&definition.symbol) {
             Some(instrument) => instrument.index(),
             // The table is full: its frames will close the session.
             None => return,
@@ -358,7 +358,7 @@ impl Market {
             flags = flags & !Flags::EXCHANGE | self.upstreams[exchange].number.flags();
         }
         if let Some(definition) = frame.view::<Definition>() {
-            let ours = match self.instrument_by_symbol.get(&definition.symbol) {
+            let ours = match self.instrument_of(&definition.symbol) {
                 Some(instrument) => instrument.index(),
                 None => self.next_index()?,
             };
@@ -390,7 +390,7 @@ impl Market {
     /// that the journal has of it would mean something else.
     pub(super) fn has_other_units(&self, frame: &Frame) -> bool {
         let Some(stated) = frame.view::<Definition>() else { return false };
-        let known = self.instrument_by_symbol.get(&stated.symbol);
+        let known = self.instrument_of(&stated.symbol);
         let known = known.and_then(|known| self.values.definition(known.index()));
         known
             .and_then(Frame::view::<Definition>)
@@ -414,7 +414,7 @@ impl Market {
         seq: u64,
         now: Now,
     ) -> Option<Frame> {
-        if self.instrument_by_symbol.contains_key(&stated.symbol) {
+        if self.instrument_of(&stated.symbol).is_some() {
             return None;
         }
         let index = self.next_index()?;

@@ -12,11 +12,11 @@
 //!   keeps others from history by not reading.
 //! * Which instruments are meant is looked up by name, in pieces, and kept as one bit for each.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::followers::first_seq_from;
 use super::{Querier, Sequencer, SequencerPeer};
-use crate::feed::{LastValues, Pattern};
+use crate::feed::{LastValues, NamePlace, NameTable, Pattern};
 use crate::limits;
 use crate::log::{Log, Read, Storage, is_event};
 use crate::node::quotes::QuotePlaces;
@@ -118,7 +118,7 @@ pub(super) struct Replay {
     id: u32,
     pattern: Pattern,
     /// Names from here on have not been looked at; `None`: all have.
-    look_from: Option<Symbol>,
+    look_from: Option<NamePlace>,
     /// By own index: one bit for each instrument that is meant.
     meant: Vec<u64>,
     /// Behind the instruments that there were at its beginning.
@@ -232,7 +232,8 @@ impl<S: Storage> Sequencer<S> {
         let index_end = self.market.values().index_end();
         let replay = Replay {
             id: query.id.get(),
-            look_from: pattern.key().filter(|_| !pattern.is_everything()),
+            look_from: NameTable::<InstrumentId>::first(&pattern)
+                .filter(|_| !pattern.is_everything()),
             meant: vec![0; index_end.place().div_ceil(64)],
             index_end,
             next_index: InstrumentIndex::FIRST,
@@ -359,36 +360,24 @@ impl Replay {
     /// Looks up which instruments are meant. Whether that is done.
     fn look_names_up(
         &mut self,
-        names: &BTreeMap<Symbol, InstrumentId>,
+        names: &NameTable<InstrumentId>,
         values: &LastValues,
         piece: &mut Piece,
     ) -> bool {
-        let Some(from) = self.look_from.take() else { return true };
-        for (symbol, instrument) in names.range(from..) {
-            let is_within = if self.pattern.is_prefix() {
-                self.pattern.begins(symbol)
-            } else {
-                *symbol == from
-            };
-            if !is_within {
-                break;
-            }
-            if piece.looked >= piece.look_max {
-                self.look_from = Some(*symbol);
-                return false;
-            }
-            piece.looked += 1;
+        let (index_end, meant) = (self.index_end, &mut self.meant);
+        let found = |symbol: &Symbol, instrument: InstrumentId| {
             let index = instrument.index();
             let is_named_so = values.symbol(index).as_ref() == Some(symbol);
-            if index < self.index_end
+            if index < index_end
                 && is_named_so
-                && self.pattern.matches(symbol)
-                && let Some(bits) = self.meant.get_mut(index.place() / 64)
+                && let Some(bits) = meant.get_mut(index.place() / 64)
             {
                 *bits |= 1 << (index.place() % 64);
             }
-        }
-        true
+        };
+        let looks_max = piece.look_max.saturating_sub(piece.looked);
+        piece.looked += names.look_up(&self.pattern, &mut self.look_from, looks_max, found);
+        self.look_from.is_none()
     }
 
     /// The kinds that are wanted of an instrument.

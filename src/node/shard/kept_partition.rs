@@ -55,12 +55,11 @@ pub fn keep_partition<S: Storage>(config: &ShardConfig, log: &mut Log<S>) -> Res
             Read::Damaged(range) => position = range.end,
             Read::Frames(frames) => {
                 let definitions = frames.iter().filter_map(|frame| frame.view::<Definition>());
-                let symbols = definitions.map(|definition| definition.symbol);
-                let foreign = |symbol: &_| config.partition.owner(symbol) != config.shard;
-                if let Some(symbol) = symbols.into_iter().find(foreign)
+                let mut owners =
+                    definitions.map(|it| (it.symbol, config.partition.owner_of(&it.names())));
+                if let Some((symbol, owner)) = owners.find(|(_, owner)| *owner != config.shard)
                     && !is_planted(Bug::TakeAnyPartition)
                 {
-                    let owner = config.partition.owner(&symbol);
                     let why = format!("its log has {symbol}, which belongs to shard {owner} now");
                     return Err(refusal(config, &why));
                 }

@@ -147,8 +147,9 @@ impl<S: Storage> Shard<S> {
         }
     }
 
-    fn owns(&self, symbol: &Symbol) -> bool {
-        self.config.partition.owner(symbol) == self.config.shard
+    /// Whether an instrument of this name may be its own. A text does not say whether it begins with a venue.
+    fn may_own(&self, name: &Symbol) -> bool {
+        self.config.partition.owners_of_name(name).contains(self.config.shard)
     }
 
     fn greet_querier(

@@ -230,24 +230,21 @@ impl<S: Storage> Shard<S> {
     /// Finds what a question is about.
     fn answer(&mut self, now: Now, question: &Question) -> Result<HistoryAnswer, Rejection> {
         self.index.forget_before(self.log.first_position());
-        let places = match question.symbol() {
-            Some(symbol) => match self.index.find(&symbol) {
-                Some(place) => vec![place],
-                None if self.owns(&symbol) && self.is_behind(now) => {
-                    let text = "unknown here so far; this shard is behind core";
-                    return Err(Rejection::new(ErrorCode::Behind, text));
+        // One name may be that of several instruments.
+        let places = self.index.matching(question);
+        if let Some(name) = question.symbol().filter(|_| places.is_empty()) {
+            let (code, text) = match self.may_own(&name) {
+                true if self.is_behind(now) => {
+                    (ErrorCode::Behind, "unknown here so far; this shard is behind core")
                 }
-                None if self.owns(&symbol) => {
+                true => {
                     let text = "no instrument of this name has any history here";
-                    return Err(Rejection::new(ErrorCode::UnknownSymbol, text));
+                    (ErrorCode::UnknownSymbol, text)
                 }
-                None => {
-                    let text = "another shard owns this symbol";
-                    return Err(Rejection::new(ErrorCode::NotOwner, text));
-                }
-            },
-            None => self.index.matching(question),
-        };
+                false => (ErrorCode::NotOwner, "another shard owns this symbol"),
+            };
+            return Err(Rejection::new(code, text));
+        }
         // What came behind the cut was not there yet. One with older trades is, whatever its definition says.
         let is_known = |place: &u32, as_of: Seq| {
             self.index.at(*place).is_some_and(|history| {
@@ -256,8 +253,14 @@ impl<S: Storage> Shard<S> {
             })
         };
         let is_list = question.symbol().is_none();
-        let places = match question.as_of.filter(|_| is_list) {
-            Some(as_of) => places.into_iter().filter(|place| is_known(place, as_of)).collect(),
+        let places = match question.as_of.filter(|_| is_list || places.len() > 1) {
+            Some(as_of) => {
+                // Who has a name is there before others have it too, and stays there at every cut.
+                let defined_at = |place: &u32| self.index.at(*place).map(|it| it.definition.seq());
+                let first = places.iter().copied().min_by_key(defined_at).filter(|_| !is_list);
+                let is_there = |place: &u32| Some(*place) == first || is_known(place, as_of);
+                places.into_iter().filter(is_there).collect()
+            }
             None => places,
         };
         HistoryAnswer::new(question, places, &self.index, &self.log)

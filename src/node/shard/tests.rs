@@ -594,3 +594,4 @@ mod holes;
 mod partition;
 mod promises;
 mod retention;
+mod venues;

@@ -5,9 +5,8 @@ use crate::wire::{Frame, Kind};
 
 impl Follower {
     pub(super) fn wants(&self, frame: &Frame) -> bool {
-        let symbol = self.symbols.symbol(frame.instrument());
-        let Some(symbol) = symbol else { return self.is_raw };
-        if symbol.as_str().starts_with('$') && !self.wants_system {
+        let Some(names) = self.symbols.names(frame.instrument()) else { return self.is_raw };
+        if names.symbol().is_reserved() && !self.wants_system {
             return false;
         }
         let bit = frame.kind().map_or(0, Kind::mask);
@@ -15,6 +14,6 @@ impl Follower {
         self.request
             .patterns
             .iter()
-            .any(|pattern| pattern.matches(symbol) && (is_definition || pattern.kinds() & bit != 0))
+            .any(|pattern| pattern.means(names) && (is_definition || pattern.kinds() & bit != 0))
     }
 }

@@ -25,7 +25,7 @@ use crate::feed::Pattern;
 use crate::limits::{INSTRUMENTS_MAX, LIVE_BAR_GRACE, LIVE_BAR_HELD_MAX, LIVE_BAR_TRADES_MAX};
 use crate::market::bar::Bar;
 use crate::time::{Mono, Now, nanos};
-use crate::wire::{Cancel, Flags, Frame, GapReason, InstrumentId, Kind, Seq, Symbol, Trade};
+use crate::wire::{Cancel, Flags, Frame, GapReason, InstrumentId, Kind, Names, Seq, Symbol, Trade};
 
 /// Which instruments' bars, and how long they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,9 +221,9 @@ impl LiveBars {
         if !is_trade && frame.kind != Kind::Cancel as u8 {
             return;
         }
-        let Some(symbol) = symbols.symbol(number) else { return };
+        let Some(names) = symbols.names(number) else { return };
         if !self.instruments.contains_key(&number) {
-            self.add_instrument(number, symbol);
+            self.add_instrument(number, names);
         }
         let Some(known) = self.instruments.get_mut(&number) else { return };
         if frame.has(Flags::SNAPSHOT) {
@@ -253,7 +253,7 @@ impl LiveBars {
                     // The very first trade of an instrument has nothing before it, also of earlier times.
                     known.has_begun = true;
                 } else {
-                    self.begin(number, symbol, ts, Seq::from_field(frame.seq), lacks);
+                    self.begin(number, names.symbol(), ts, Seq::from_field(frame.seq), lacks);
                 }
             } else {
                 // It takes back a trade of a bar that was over before.
@@ -271,11 +271,11 @@ impl LiveBars {
     }
 
     /// An instrument that shows up for the first time.
-    fn add_instrument(&mut self, number: InstrumentId, symbol: &Symbol) {
+    fn add_instrument(&mut self, number: InstrumentId, names: &Names) {
         if self.instruments.len() >= INSTRUMENTS_MAX {
             return;
         }
-        let wanted = self.patterns.iter().filter(|wanted| wanted.pattern.matches(symbol));
+        let wanted = self.patterns.iter().filter(|wanted| wanted.pattern.means(names));
         let lengths: BTreeSet<u32> = wanted.map(|wanted| wanted.seconds.max(1)).collect();
         let second = nanos(Duration::from_secs(1));
         let series =

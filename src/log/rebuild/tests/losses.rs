@@ -152,7 +152,7 @@ fn a_merge_ends_each_log_where_it_is_told_to_and_counts_what_it_read() {
         seqs.push(frame.seq.get());
     }
     let partition = Partition::range(&["A-M", "N-Z"]).unwrap();
-    let is_read = |seq: &u64| *seq < 100 + u64::from(partition.owner(&symbol(*seq)));
+    let is_read = |seq: &u64| *seq < 100 + u64::from(partition.owner_of(&names(*seq)));
     assert_eq!(seqs, (1..=150).filter(is_read).collect::<Vec<_>>());
     let bytes: u64 = outlines.iter().map(Outline::record_bytes).sum();
     assert_eq!(merge.bytes_read(), bytes);
@@ -234,7 +234,7 @@ fn epochs_begin_where_they_began_though_frames_around_them_are_lost() {
     let (core, one) = (history.disk.kill(), history.shards[1].1.kill());
     // Of VALE3, which the shard that is lost had: seq 119 is the last before the epoch.
     history.run(119);
-    assert_eq!(history.partition.owner(&symbol(119)), 1);
+    assert_eq!(history.partition.owner_of(&names(119)), 1);
     let start = history.journal.next_seq();
     let new = NewEpoch { id: 1005, above: 6, is_chosen: false };
     let epoch = history.journal.begin_epoch(new, now()).unwrap();

@@ -75,7 +75,7 @@ fn a_journal_is_rebuilt_of_what_trimmed_shards_still_hold() {
     assert_eq!((made.lost, made.frames), (lost, held.len() as u64));
     assert_eq!((made.lost + made.frames, made.next_seq), (600, 601));
     // The system's own frames are none of the exchange's, and what is lost is taken to be.
-    let own = held.iter().filter(|seq| symbol(**seq).as_str().starts_with('$')).count() as u64;
+    let own = held.iter().filter(|seq| names(**seq).symbol().is_reserved()).count() as u64;
     assert_eq!(made.upstream, (9, 601 - own));
     let items = told(&disk, "core");
     // Each is stated when it is come upon, and again at each head. The numbers that lost frames may have defined are
@@ -120,7 +120,7 @@ fn another_partition_is_made_of_trimmed_logs() {
         let (held, holes) = frames(disk, &name);
         assert_eq!(holes, []);
         assert_eq!(done.parts[number].frames, held.len() as u64);
-        assert!(held.iter().all(|it| usize::from(new.owner(&symbol(it.seq.get()))) == number));
+        assert!(held.iter().all(|it| usize::from(new.owner_of(&names(it.seq.get()))) == number));
         told(disk, &name);
         let counted = done.parts[number].instruments.values().map(|(count, _)| count);
         assert_eq!(counted.sum::<u64>(), held.len() as u64);

@@ -271,3 +271,36 @@ fn every_breaker_change_reaches_core_once_even_when_it_was_away() {
     let conn = bench.connect(CORE);
     assert_eq!(changes(&bench.read(conn)), [("aggregator.shard-B".to_owned(), 0)]);
 }
+
+/// The text does not say whether `xnas` is a venue: one shard would own it then, and another one if not.
+#[test]
+fn a_name_that_two_shards_may_own_is_asked_of_both() {
+    // Those of shard-A and shard-C.
+    for knows in [Some(1), Some(3), None] {
+        let mut bench = Bench::new();
+        let client = bench.client();
+        bench.ask(client, query(5, Op::Last, "xnas:AMZN", 0));
+        for leaf in [1, 3] {
+            let is_known = knows == Some(leaf);
+            let frames = [definition(), trade(3)];
+            bench.answer(leaf, if is_known { &frames } else { &[] });
+        }
+        let frames = bench.read(client);
+        assert_eq!(statuses(&frames), [Pruned, Ok, Pruned, Ok]);
+        if knows.is_some() {
+            assert_eq!((ended(&frames), seqs(&frames)), (EndStatus::Complete, vec![3]));
+        } else {
+            assert_eq!(ended(&frames), EndStatus::Failed);
+            assert_eq!(refusals(&frames), [(5, ErrorCode::UnknownSymbol as u16)]);
+        }
+        bench.assert_nothing_pending();
+    }
+    // Either way it is the same shard's: it alone is asked, and says itself that it does not know it.
+    let mut bench = Bench::new();
+    let client = bench.client();
+    bench.ask(client, query(6, Op::Last, "xnas:VALE3", 0));
+    let question = bench.questions(3)[0].id.get();
+    let refusal = Refusal::new(ErrorCode::UnknownSymbol, question, "no such instrument");
+    bench.leaf_sends(3, &[Frame::seal(refusal)]);
+    assert_eq!(refusals(&bench.read(client)), [(6, ErrorCode::UnknownSymbol as u16)]);
+}

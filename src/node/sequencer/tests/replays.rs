@@ -177,3 +177,30 @@ fn a_quote_does_not_wait_for_the_replays_of_others_or_of_its_own_connection() {
     let end = frames.iter().filter_map(Frame::view::<Ended>).next().unwrap();
     assert_eq!(end.id.get(), 2);
 }
+
+/// Core asks its own names, which stand in pieces of a turn, for either name of an instrument.
+#[test]
+fn a_replay_by_either_name_has_what_the_name_means() {
+    let mut bench = Bench::new();
+    let at_venue = |index: u32, symbol: &str| {
+        let frame = definition(u64::from(index) + 1, index, symbol);
+        Frame::seal(frame.view::<Definition>().unwrap().at_venue())
+    };
+    let names = [at_venue(0, "xnas:AMZN"), at_venue(1, "arcx:AMZN"), definition(3, 2, "AMZN")];
+    let exchange = bench.exchange(FEED, 1, &names.map(|it| it.delivered(Flags::SNAPSHOT)));
+    bench.deliver(exchange, &names);
+    bench.deliver(exchange, &[quote(4, 0), quote(5, 1), quote(6, 2)]);
+    for (asked, quotes) in
+        [("AMZN", &[4_u128, 5, 6][..]), ("AMZN*", &[4, 5, 6]), ("xnas:AMZN", &[4]), ("arcx*", &[5])]
+    {
+        let conn = bench.replaying(asked);
+        let frames = bench.read(conn);
+        let of = |kind: Kind| frames.iter().filter(move |it| it.kind == kind as u8);
+        // A size says which one it is.
+        let sizes: Vec<u128> =
+            of(Kind::Quote).map(|it| it.view::<Quote>().unwrap().bid_qty.units()).collect();
+        assert_eq!(sizes, quotes, "{asked}");
+        let named = of(Kind::Definition).filter(|it| it.has(Flags::SNAPSHOT)).count();
+        assert_eq!(named, quotes.len(), "{asked}: each once");
+    }
+}

@@ -12,7 +12,7 @@ use pregao::wire::{
 use crate::asker::Asker;
 use crate::hosts::AnyNode;
 use crate::plan::Day;
-use crate::road::{MS, Road, SHARDS, SYMBOLS, names, plain, symbols};
+use crate::road::{MS, Road, SECOND, SHARDS, SYMBOLS, names, plain, symbols};
 use crate::stored::Stored;
 use crate::world::World;
 
@@ -275,15 +275,19 @@ fn rows_of(asker: &Asker) -> Vec<Frame> {
     asker.frames.iter().filter(is_row).map(plain).collect()
 }
 
-/// Trades and cancellations of a symbol among these frames, as a range has them.
-fn range_of(frames: &[Frame], names: &BTreeMap<u32, Symbol>, symbol: Symbol) -> Vec<Frame> {
-    let is_row = |f: &&Frame| {
-        names.get(&f.instrument.get()) == Some(&symbol)
-            && matches!(f.kind(), Some(Kind::Trade | Kind::Cancel))
+/// Trades and cancellations among these frames of each instrument that a name means, as a range has them.
+fn range_of(frames: &[Frame], names: &BTreeMap<u32, Symbol>, name: Symbol) -> Vec<Frame> {
+    let there: Symbol = format!("{SECOND}:{name}").parse().unwrap();
+    let range = |symbol: Symbol| {
+        let is_row = |f: &&Frame| {
+            names.get(&f.instrument.get()) == Some(&symbol)
+                && matches!(f.kind(), Some(Kind::Trade | Kind::Cancel))
+        };
+        let mut rows: Vec<Frame> = frames.iter().filter(is_row).copied().collect();
+        rows.sort_by_key(|f| (f.ts_event.get(), f.seq.get()));
+        rows
     };
-    let mut rows: Vec<Frame> = frames.iter().filter(is_row).copied().collect();
-    rows.sort_by_key(|f| (f.ts_event.get(), f.seq.get()));
-    rows
+    [name, there].into_iter().flat_map(range).collect()
 }
 
 /// A question through the aggregator is answered with what the journal has, or what is left of it at one

@@ -365,10 +365,7 @@ fn second_exchange(options: Options, draw: &mut Random) -> Options {
     if draw.below(2) == 0 {
         return options;
     }
-    // The statements of the journal are more, and have to fit into half a segment, too.
-    let longer = |removal: Removal| Removal { segment_records: 128, ..removal };
-    let core_removes = options.core_removes.map(longer);
-    Options { has_second: true, core_removes, ..options }
+    Options { has_second: true, ..options }
 }
 
 fn weather(draw: &mut Random) -> Weather {

@@ -134,7 +134,7 @@ pub(crate) fn address(port: u16) -> SocketAddr {
 pub(crate) const SECOND: &str = "two";
 pub(crate) const SECOND_PORT: u16 = 8083;
 /// Its instruments.
-const SECOND_SYMBOLS: [&str; 6] = ["AMZN", "QQQ", "SPY", "ESU4", "BTC", "UNQUOTED"];
+const SECOND_SYMBOLS: [&str; 6] = ["AMZN", "QQQ", "PETR4", "WINZ26", "BTC", "UNQUOTED"];
 
 fn second(world: &mut World, options: &Options, first: &ExternalConfig) -> Second {
     let play = |symbols| {
@@ -307,7 +307,11 @@ impl Road {
             epoch_id: options.seed,
             appends: false,
         };
-        let keeping = keeping(options.core_removes);
+        let mut keeping = keeping(options.core_removes);
+        if options.has_second {
+            // The statements of the journal are more, and have to fit into half a segment.
+            keeping.segment_records = keeping.segment_records.max(128);
+        }
         let core = world.add("core", address(8082), Spec::Core(config, keeping));
         let client = |world: &mut World, name: &str, patterns| {
             let config = ClientConfig::good(patterns, 1);

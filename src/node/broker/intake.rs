@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use super::MARKET_SOURCE;
+use super::jumps::Jumps;
 use super::mailbox::{EpochChange, FurtherReactors, SourceChange};
 use super::publisher_life::PublisherLife;
 use super::source::{PublisherState, Source};
@@ -32,6 +33,8 @@ pub(super) struct Intake {
     pub(super) seat: Seat,
     /// Where the publisher has said that it goes on, beyond the frame that would be next.
     announced_seq: Option<Seq>,
+    /// Where publishers have led the window ahead.
+    jumps: Jumps,
     /// It has stated an instrument that was not known, in a snapshot that has not ended.
     has_stated: bool,
     pub(super) life: PublisherLife,
@@ -75,6 +78,7 @@ impl Intake {
             asked: None,
             seat: Seat::default(),
             announced_seq: None,
+            jumps: Jumps::default(),
             has_stated: false,
             life: PublisherLife::default(),
             says: FeedStates::STALE,
@@ -197,7 +201,8 @@ impl Intake {
         void_from
     }
 
-    /// What the source has from `start` on is void. The same number, when it has something there.
+    /// What the source has from `start` on is void, and what a publisher jumped over to come beyond it: readers were led
+    /// over that too, and have not had it. From where on, when it has something there.
     fn void(
         &mut self,
         source: &mut Source<Ring>,
@@ -207,6 +212,7 @@ impl Intake {
         let at_seq = source.bounds().1;
         let is_ready = source.is_ready;
         let ring = source.window.as_mut().filter(|ring| is_ready && start < ring.next_seq())?;
+        let start = self.jumps.take_back(start);
         further_reactors.share_ring(self.number, at_seq, ring.restart_at(start));
         if start <= ring.oldest_seq() {
             // Nothing of the old sequence is left: begin as an empty source does.
@@ -304,7 +310,10 @@ impl Intake {
         }
         let at_seq = source.bounds().1;
         let readers = match &mut source.window {
-            Some(ring) => ring.restart_at(next_seq),
+            Some(ring) => {
+                self.jumps.note(ring.next_seq(), next_seq);
+                ring.restart_at(next_seq)
+            }
             None => {
                 let (ring, readers) =
                     Ring::shared(ring_frames, next_seq, further_reactors.mailboxes.len());
@@ -364,6 +373,7 @@ impl Intake {
                 return refused("a jump needs a HEARTBEAT with its next_seq");
             }
             let at_seq = Seq::new(next_seq);
+            self.jumps.note(next_seq, seq);
             further_reactors.share_ring(self.number, at_seq, ring.restart_at(seq));
         }
         if self.announced_seq.is_some_and(|announced| announced.get() <= seq) {

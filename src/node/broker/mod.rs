@@ -19,6 +19,7 @@
 
 mod fanout;
 mod intake;
+mod jumps;
 mod mailbox;
 mod places;
 mod publisher_life;

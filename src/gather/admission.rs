@@ -4,6 +4,7 @@ use super::gathering::{ClientQuery, Part, RowKind};
 use super::{Gather, NEWEST_COMMON_CUT, PartPlan};
 use crate::limits::{GATHER_LEAVES_MAX, GATHER_QUESTIONS_MAX, GATHERS_MAX};
 use crate::question::Question;
+use crate::time::Mono;
 use crate::wire::ErrorCode;
 
 /// Why a query is not taken.
@@ -42,6 +43,7 @@ impl Gather {
     /// Checks a query and its plan, and makes the parts.
     pub(super) fn admit(
         &self,
+        now: Mono,
         client: u64,
         question: &Question,
         plan: Vec<PartPlan>,
@@ -70,7 +72,9 @@ impl Gather {
             parts.push(Part::new(plan).filter(fits).ok_or(AdmissionError::Plan)?);
         }
         if question.as_of == Some(NEWEST_COMMON_CUT) {
-            let cut = self.leaves.common_cut(&parts);
+            // A copy may have been behind when it said where it is: both together stay below the bound.
+            let age_max = self.behind_max.map(|behind_max| behind_max / 2);
+            let cut = self.leaves.common_cut(now, &parts, age_max);
             if cut.is_none() {
                 return Err(AdmissionError::Cut);
             }

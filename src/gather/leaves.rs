@@ -38,6 +38,8 @@ struct Leaf {
     silence: SilenceDetector,
     /// The largest `as_of` that it has shown.
     as_of: Option<Seq>,
+    /// When it showed that.
+    as_of_at: Mono,
 }
 
 /// How a node is at the moment: the better it is, the sooner it is asked.
@@ -303,19 +305,38 @@ impl Leaves {
     }
 
     /// It has everything before this `seq`. Not kept as a maximum for ever: a new epoch may take it back.
-    pub(super) fn note_as_of(&mut self, id: LeafId, as_of: Option<Seq>) {
+    pub(super) fn note_as_of(&mut self, now: Mono, id: LeafId, as_of: Option<Seq>) {
         if as_of.is_some() {
-            self.leaf(id).as_of = as_of;
+            let leaf = self.leaf(id);
+            (leaf.as_of, leaf.as_of_at) = (as_of, now);
         }
     }
 
     /// The newest cut at which some copy of each of these parts can answer at once; `None` when it is
     /// not known of one.
-    pub(super) fn common_cut(&self, parts: &[Part]) -> Option<Seq> {
-        let of_leaf = |id: LeafId| self.all.get(&id).and_then(|leaf| leaf.as_of);
-        let of_part =
-            |part: &Part| part.replicas().iter().map(|copy| of_leaf(copy.leaf)).max().flatten();
-        parts.iter().filter(|part| !part.is_pruned()).map(of_part).min().flatten()
+    ///
+    /// A place that a copy has shown longer ago than `age_max` is not where it is now. A part of which nothing younger is
+    /// known waits for the others' cut, or says that it is behind: as of its old place, an answer would be complete and old.
+    pub(super) fn common_cut(
+        &self,
+        now: Mono,
+        parts: &[Part],
+        age_max: Option<Duration>,
+    ) -> Option<Seq> {
+        let of_leaf = |id: LeafId, is_young_only: bool| {
+            let leaf = self.all.get(&id)?;
+            let is_young = age_max.is_none_or(|age_max| now.since(leaf.as_of_at) <= age_max);
+            leaf.as_of.filter(|_| is_young || !is_young_only)
+        };
+        let of_part = |part: &Part, is_young_only: bool| {
+            part.replicas().iter().filter_map(|copy| of_leaf(copy.leaf, is_young_only)).max()
+        };
+        let asked = || parts.iter().filter(|part| !part.is_pruned());
+        if asked().any(|part| of_part(part, false).is_none()) {
+            return None;
+        }
+        let young = asked().filter_map(|part| of_part(part, true)).min();
+        young.or_else(|| asked().filter_map(|part| of_part(part, false)).min())
     }
 
     /// The newest cut that any node has shown.

@@ -106,7 +106,8 @@ impl Gather {
         question: &Question,
         plan: Vec<PartPlan>,
     ) -> Result<GatherId, AdmissionError> {
-        let parts = self.admit(client, question, plan).inspect_err(|_| self.counts.refused += 1)?;
+        let parts =
+            self.admit(now, client, question, plan).inspect_err(|_| self.counts.refused += 1)?;
         let gathering = self.in_flight.insert(client, question, parts, now);
         let (id, is_done) = (gathering.id(), gathering.is_done());
         self.counts.begun += 1;
@@ -159,7 +160,7 @@ impl Gather {
         now: Mono,
     ) -> FrameOutcome {
         let request = RequestId(query_id);
-        self.note_end_as_of(leaf, request, end);
+        self.note_end_as_of(now, leaf, request, end);
         self.end_due(now);
         let code = ErrorCode::from_number(end.code.get());
         let outcome = match EndStatus::from_number(end.status) {
@@ -243,16 +244,16 @@ impl Gather {
     }
 
     /// Takes note of how far a leaf is, as it reports outside of an answer.
-    pub fn note_as_of(&mut self, leaf: LeafId, as_of: Option<Seq>) {
-        self.leaves.note_as_of(leaf, as_of);
+    pub fn note_as_of(&mut self, now: Mono, leaf: LeafId, as_of: Option<Seq>) {
+        self.leaves.note_as_of(now, leaf, as_of);
     }
 
     /// Takes note of how far a leaf is: an answer at a cut shows only that it is there.
-    fn note_end_as_of(&mut self, leaf: LeafId, request: RequestId, end: &Ended) {
+    fn note_end_as_of(&mut self, now: Mono, leaf: LeafId, request: RequestId, end: &Ended) {
         let part = self.in_flight.part_of(request);
         let is_of_now = part.is_some_and(|part| part.question().as_of.is_none());
         match is_of_now || end.code.get() == ErrorCode::Behind as u16 {
-            true => self.leaves.note_as_of(leaf, end.as_of()),
+            true => self.leaves.note_as_of(now, leaf, end.as_of()),
             false => self.leaves.note_reached(leaf, end.as_of()),
         }
     }

@@ -215,7 +215,8 @@ impl<S: Storage> Log<S> {
 
     #[cold]
     fn fail(&mut self, error: StorageError) {
-        if self.check_health().is_ok() {
+        // It outweighs all that passes: also a directory that is away, and comes back.
+        if !matches!(self.health, Health::Failed(_) | Health::Closed) {
             self.health = Health::Failed(error);
         }
         self.segments.handle_failure();

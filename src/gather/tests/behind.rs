@@ -92,7 +92,7 @@ fn a_sum_of_a_node_that_is_behind_is_right_as_of_its_place() {
 fn at_a_cut_of_the_client_nobody_is_behind_and_at_one_of_ours_everybody_may_be() {
     for (cut, status) in [(500, EndStatus::Complete), (u64::MAX, EndStatus::Partial)] {
         let mut gather = judging();
-        gather.note_as_of(A, Seq::new(500));
+        gather.note_as_of(Mono::default(), A, Seq::new(500));
         let mut plan = copies(Op::Last, &[A]);
         plan[0].question.as_of = Seq::new(cut);
         let question = Question::new(&query(Op::Last, Query::PARTIAL)).unwrap();

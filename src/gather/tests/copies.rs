@@ -220,13 +220,33 @@ fn a_cut_of_our_choice_is_one_that_a_copy_of_each_part_has_reached() {
     let plan = [two(Op::Last), vec![part(B, Op::Last, Availability::Ready)]].concat();
     assert_eq!(gather.begin(START, CLIENT, &ours, plan.clone()), Err(AdmissionError::Cut));
     for (leaf, as_of) in [(A, 70), (A2, 90), (B, 80)] {
-        gather.note_as_of(leaf, Seq::new(as_of));
+        gather.note_as_of(Mono::default(), leaf, Seq::new(as_of));
     }
     gather.begin(START, CLIENT, &ours, plan.clone()).unwrap();
     let cuts: Vec<u64> = std::iter::from_fn(|| gather.poll_request())
         .map(|it| Seq::number(it.question.as_of))
         .collect();
     assert_eq!(cuts, [80, 80]);
+}
+
+#[test]
+fn what_a_copy_said_long_ago_is_not_where_it_is() {
+    let mut gather = Gather::with_behind_max(Duration::from_secs(3));
+    let ours = Question::new(&query(Op::Last, 0)).unwrap().cut_at(Some(NEWEST_COMMON_CUT));
+    let plan = [two(Op::Last), vec![part(B, Op::Last, Availability::Ready)]].concat();
+    for (leaf, as_of) in [(A, 7), (A2, 9), (B, 8)] {
+        gather.note_as_of(START, leaf, Seq::new(as_of));
+    }
+    let cuts = |gather: &mut Gather, now: Mono, client: u64| -> Vec<u64> {
+        gather.begin(now, client, &ours, plan.clone()).unwrap();
+        let asked = std::iter::from_fn(|| gather.poll_request());
+        asked.map(|it| Seq::number(it.question.as_of)).collect()
+    };
+    gather.note_as_of(ms(2_000), B, Seq::new(80));
+    assert_eq!(cuts(&mut gather, ms(2_000), 1), [80, 80], "who said nothing since waits for it");
+    gather.note_as_of(ms(2_000), A, Seq::new(70));
+    assert_eq!(cuts(&mut gather, ms(2_100), 2), [70, 70]);
+    assert_eq!(cuts(&mut gather, ms(9_000), 3), [70, 70], "of nobody is anything younger known");
 }
 
 // ---- simulated leaves ----

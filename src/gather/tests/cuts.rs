@@ -30,7 +30,7 @@ fn asks(gather: &mut Gather) -> Vec<Request> {
 fn nodes_that_wait_for_a_cut_of_the_client_are_healthy_and_nobody_else_is_asked() {
     let mut gather = Gather::new();
     for leaf in [A, A2] {
-        gather.note_as_of(leaf, Seq::new(500));
+        gather.note_as_of(Mono::default(), leaf, Seq::new(500));
     }
     for client in 0..256 {
         gather.begin_query(START, client, &query(Op::Last, 0), &two_at(FAR)).unwrap();
@@ -65,8 +65,8 @@ fn nodes_that_wait_for_a_cut_of_the_client_are_healthy_and_nobody_else_is_asked(
 #[test]
 fn a_cut_that_another_copy_has_reached_is_asked_of_that_one() {
     let mut gather = Gather::new();
-    gather.note_as_of(A, Seq::new(500));
-    gather.note_as_of(A2, Seq::new(900));
+    gather.note_as_of(Mono::default(), A, Seq::new(500));
+    gather.note_as_of(Mono::default(), A2, Seq::new(900));
     gather.begin_query(START, 1, &query(Op::Last, 0), &two_at(800)).unwrap();
     let asked = asks(&mut gather);
     assert_eq!((asked[0].leaf, asked[0].is_ahead), (A2, false), "it need not wait");
@@ -80,7 +80,7 @@ fn a_cut_that_another_copy_has_reached_is_asked_of_that_one() {
     assert_eq!(gather.poll_answer().unwrap().code, Some(ErrorCode::Behind));
     // One that seems well and waits is hedged with the one that is there.
     let mut gather = Gather::new();
-    gather.note_as_of(A2, Seq::new(900));
+    gather.note_as_of(Mono::default(), A2, Seq::new(900));
     gather.leaves.note_failed(START, A2);
     gather.begin_query(START, 1, &query(Op::Last, 0), &two_at(800)).unwrap();
     assert_eq!(asks(&mut gather)[0].leaf, A);
@@ -91,7 +91,7 @@ fn a_cut_that_another_copy_has_reached_is_asked_of_that_one() {
 #[test]
 fn an_answer_at_an_old_cut_does_not_take_a_node_back() {
     let mut gather = Gather::new();
-    gather.note_as_of(A, Seq::new(900));
+    gather.note_as_of(Mono::default(), A, Seq::new(900));
     let at = |as_of: u64| Ended { as_of: U64::new(as_of), ..end(EndStatus::Complete, None) };
     let ask = |gather: &mut Gather, cut: u64, said: &Ended| {
         let mut plan = [part(A, Op::Last, Availability::Ready)];
@@ -107,7 +107,7 @@ fn an_answer_at_an_old_cut_does_not_take_a_node_back() {
     assert!(!gather.leaves.is_ahead(A, Seq::new(950)) && gather.leaves.is_ahead(A, Seq::new(951)));
     // A new epoch may: then it says so of itself.
     for said in [(960, behind(40)), (0, at(40))] {
-        gather.note_as_of(A, Seq::new(900));
+        gather.note_as_of(Mono::default(), A, Seq::new(900));
         ask(&mut gather, said.0, &said.1);
         assert!(
             gather.leaves.is_ahead(A, Seq::new(41)) && !gather.leaves.is_ahead(A, Seq::new(40))

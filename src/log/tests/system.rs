@@ -205,3 +205,26 @@ fn a_step_of_the_clock_is_refused_from_the_configured_length_on() {
         assert_eq!(said.iter().any(is_objection), is_refused, "{said:?}");
     }
 }
+
+/// What passes does not hide what is final.
+#[test]
+fn a_sync_that_fails_while_the_directory_is_away_is_final_too() {
+    let disk = MemoryDisk::new(4096);
+    let (mut log, _) = open(&disk, journal(64));
+    turn(&mut log, [1]);
+    idle(&mut log, at(2));
+    disk.set_displaced(true);
+    // The look at the directory is under way, then a sync.
+    log.handle_timers(at(600));
+    log.append(&frame(2)).unwrap();
+    disk.fail_sync_after(0);
+    log.commit(at(601));
+    let progress = log.handle_completions(at(602));
+    assert!(matches!(notices(&mut log)[..], [Notice::Displaced(_)]));
+    assert!(progress.failed && matches!(log.health(), Health::Failed(_)), "{:?}", log.health());
+    disk.set_displaced(false);
+    for tenth in 7..=20 {
+        idle(&mut log, at(tenth * 100));
+    }
+    assert_eq!(log.append(&frame(3)), Err(AppendError::Failed));
+}

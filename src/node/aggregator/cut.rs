@@ -6,6 +6,8 @@
 //!
 //! * A cut of our choice is asked for, not remembered: what a leaf reported with its last answer may be an
 //!   hour old. A query waits 50 ms at most, and only if nothing younger than a second is known.
+//! * Each time they are asked with another token. An answer may have waited long in a connection that stood still, and says
+//!   where the node was then.
 //! * What is known is used again only if all nodes said where they are, none lagged, and none has connected since. A
 //!   node that has caught up meanwhile would call an answer as of its old place complete.
 
@@ -19,8 +21,8 @@ use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, Flags, Heartbeat, Refusal, Seq, U16, U32};
 
-/// The token of the heartbeats that ask how far a node is.
-const CUT_TOKEN: u32 = 2;
+/// The first token of the heartbeats that ask how far a node is.
+const CUT_TOKEN_FIRST: u32 = 2;
 
 #[derive(Debug)]
 struct WaitingQuery {
@@ -37,6 +39,8 @@ pub(super) struct Cuts {
     /// When the first of them has waited long enough.
     until: Option<Mono>,
     awaited: BTreeSet<ConnId>,
+    /// How often they were asked before.
+    rounds: u32,
     /// The newest place that was known when they were asked.
     known: Option<Seq>,
     /// One of them had not come so far.
@@ -51,9 +55,17 @@ impl Cuts {
         now < self.fresh_until
     }
 
-    /// A leaf has said how far it is.
-    pub(super) fn note_heard(&mut self, conn: ConnId, place: Option<Seq>) {
-        self.is_lagging |= self.awaited.remove(&conn) && place < self.known;
+    /// A leaf has said how far it is: in answer to the last question, or it says nothing of now.
+    pub(super) fn note_heard(&mut self, conn: ConnId, beat: &Heartbeat) {
+        let is_answer = beat.token.get() == self.token();
+        if is_answer && self.awaited.remove(&conn) {
+            self.is_lagging |= beat.next_seq() < self.known;
+        }
+    }
+
+    /// The token of the last question. It is neither 0, nor one that means something else.
+    fn token(&self) -> u32 {
+        CUT_TOKEN_FIRST + self.rounds % (Heartbeat::LIFE_TOKEN - CUT_TOKEN_FIRST)
     }
 
     /// The connection of a leaf has ended.
@@ -88,6 +100,8 @@ impl Aggregator {
         }
         if self.cuts.waiting.is_empty() {
             (self.cuts.known, self.cuts.is_lagging) = (self.gather.newest_cut(), false);
+            self.cuts.rounds = self.cuts.rounds.wrapping_add(1);
+            self.cuts.awaited.clear();
             for leaf in self.leaves.conns().collect::<Vec<ConnId>>() {
                 self.await_place(leaf);
             }
@@ -102,7 +116,7 @@ impl Aggregator {
 
     fn await_place(&mut self, leaf: ConnId) {
         self.cuts.awaited.insert(leaf);
-        let (flags, token) = (U16::new(Flags::MORE), U32::new(CUT_TOKEN));
+        let (flags, token) = (U16::new(Flags::MORE), U32::new(self.cuts.token()));
         self.connections.send(leaf, Heartbeat { flags, token, ..Heartbeat::default() });
     }
 

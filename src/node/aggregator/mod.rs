@@ -140,7 +140,7 @@ impl Aggregator {
             self.note_leaf_connected(conn);
         }
         if let Some(beat) = frame.view::<Heartbeat>() {
-            self.cuts.note_heard(conn, beat.next_seq());
+            self.cuts.note_heard(conn, beat);
             self.connections.answer_heartbeat(now, conn, beat, None);
         }
         Ok(())

@@ -174,8 +174,8 @@ fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
     for (leaf, conn) in &conns {
         let frames = bench.read(*conn);
         assert_eq!((cuts(&frames).len(), frames.len()), (0, 1), "only a heartbeat at first");
-        let next_seq = U64::new(100 + *leaf as u64);
-        bench.deliver(*conn, &[Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() })]);
+        let place = place_of(&frames, 100 + *leaf as u64).expect("a question where it is");
+        bench.deliver(*conn, &[place]);
     }
     // The newer copies of A, B and C have 103, 105 and 107.
     let asked: Vec<u64> = conns.values().flat_map(|conn| cuts(&bench.read(*conn))).collect();
@@ -201,21 +201,61 @@ fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
     assert!(conns.contains_key(&CORE_1));
 }
 
+/// What a node answers that is asked among these frames where it is.
+fn place_of(frames: &[Frame], next_seq: u64) -> Option<Frame> {
+    let asked = frames.iter().filter_map(Frame::view::<Heartbeat>).next_back()?;
+    let (token, next_seq) = (asked.token, U64::new(next_seq));
+    Some(Frame::seal(Heartbeat { token, next_seq, ..Heartbeat::default() }))
+}
+
+#[test]
+fn an_answer_to_an_older_question_says_nothing_of_now() {
+    let mut bench = replicated();
+    let client = bench.client();
+    let ours = |id: u32| {
+        Question::new(&query(id, Op::Last, "*", 0)).unwrap().cut_at(Some(NEWEST_COMMON_CUT))
+    };
+    let cuts = |bench: &mut Bench, conns: &[ConnId]| -> Vec<u64> {
+        let frames: Vec<Frame> = conns.iter().flat_map(|conn| bench.read(*conn)).collect();
+        frames.iter().filter_map(Frame::view::<QueryMore>).map(|more| more.as_of.get()).collect()
+    };
+    bench.deliver(client, &ours(1).frames());
+    let conns: Vec<ConnId> = bench.leaves.values().copied().collect();
+    // All answers stand in connections that stand still, until after the next question.
+    let late: Vec<Frame> =
+        conns.iter().map(|conn| place_of(&bench.read(*conn), 7).unwrap()).collect();
+    bench.wait_ms(60);
+    bench.ask(client, query(1, Op::Stop, "", 0));
+    bench.wait_ms(1_500);
+    conns.iter().for_each(|conn| drop(bench.read(*conn)));
+    bench.deliver(client, &ours(2).frames());
+    let now: Vec<Frame> =
+        conns.iter().map(|conn| place_of(&bench.read(*conn), 100).unwrap()).collect();
+    for (conn, late) in conns.iter().zip(&late) {
+        bench.deliver(*conn, &[*late]);
+    }
+    assert_eq!(cuts(&mut bench, &conns), Vec::<u64>::new(), "nobody has said where it is now");
+    for (conn, now) in conns.iter().zip(&now) {
+        bench.deliver(*conn, &[*now]);
+    }
+    assert_eq!(cuts(&mut bench, &conns), [100; 3]);
+}
+
 /// Asks as of a cut of the aggregator's choice. Whether the nodes were asked where they are, who then say these places.
 fn asks_for_places(
     bench: &mut Bench,
     client: ConnId,
     id: u32,
-    place_of: impl Fn(usize) -> u64,
+    next_seq_of: impl Fn(usize) -> u64,
 ) -> bool {
     let ours = Question::new(&query(id, Op::Last, "*", 0)).unwrap();
     bench.deliver(client, &ours.cut_at(Some(NEWEST_COMMON_CUT)).frames());
     let mut is_asked = false;
     for (leaf, conn) in bench.leaves.clone() {
         let frames = bench.read(conn);
-        is_asked |= frames.iter().any(|frame| frame.kind == Kind::Heartbeat as u8);
-        let next_seq = U64::new(place_of(leaf));
-        bench.deliver(conn, &[Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() })]);
+        let answer = place_of(&frames, next_seq_of(leaf));
+        is_asked |= answer.is_some();
+        answer.into_iter().for_each(|answer| bench.deliver(conn, &[answer]));
     }
     bench.ask(client, query(id, Op::Stop, "", 0));
     for conn in bench.leaves.clone().values() {

@@ -64,8 +64,10 @@ pub fn judge(reports: &mut [NodeReport]) {
         .filter(|report| report.node == "core")
         .flat_map(|core| reports.iter().flat_map(|it| about(core, &it.node)))
         .collect();
+    let is_exchange = |report: &&NodeReport| report.words.contains_key("feed.phase");
+    let exchanges = reports.iter().filter(is_exchange).count();
     for report in reports {
-        let mut findings = of_node(report);
+        let mut findings = of_node(report, exchanges > 1);
         let told = of_core.iter().filter(|(node, _)| *node == report.node);
         findings.extend(told.map(|(_, finding)| finding.clone()));
         // Of two that are as bad the first counts.
@@ -157,7 +159,7 @@ fn elapsed_ms(ms: i64) -> String {
     elapsed(u64::try_from(ms).unwrap_or(0).saturating_mul(1_000))
 }
 
-fn of_node(report: &NodeReport) -> Vec<Finding> {
+fn of_node(report: &NodeReport, is_one_of_several: bool) -> Vec<Finding> {
     let (said, mut findings) = (Said(report), Vec::new());
     let mut find = |condition, text: String| findings.push(Finding { condition, text });
     if report.status != Reachability::Ok {
@@ -204,7 +206,9 @@ fn of_node(report: &NodeReport) -> Vec<Finding> {
         find(finding.condition, finding.text);
     }
     if said.word("feed.phase") == Some("ended") {
-        find(Condition::Ended, "the exchange's feed has ended".to_owned());
+        // Of several, core knows whether all have.
+        let condition = if is_one_of_several { Condition::Note } else { Condition::Ended };
+        find(condition, "the exchange's feed has ended".to_owned());
     }
     for breaker in &report.breakers {
         let is_to_exchange = is_to_exchange(&said, &breaker.name);

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use super::mark::{is_event, is_uncertain};
-use crate::wire::{ExchangeNumber, ExchangePlace, Frame, InstrumentId, Seq, U64};
+use crate::wire::{ExchangeNumber, ExchangePlace, ExchangeSet, Frame, InstrumentId, Seq, U64};
 
 /// Where a journal goes on in the feed of one exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct ExchangePlaces {
     rows: BTreeMap<ExchangeNumber, Place>,
     /// The `seq` that comes next.
     next_seq: Option<Seq>,
+    /// Exchanges that frames are of, and whose place was not said before them.
+    unplaced: ExchangeSet,
 }
 
 impl ExchangePlaces {
@@ -52,8 +54,9 @@ impl ExchangePlaces {
     }
 
     fn count(&mut self, exchange: ExchangeNumber) {
-        if let Some(row) = self.rows.get_mut(&exchange) {
-            row.next_seq = row.next_seq.saturating_add(1);
+        match self.rows.get_mut(&exchange) {
+            Some(row) => row.next_seq = row.next_seq.saturating_add(1),
+            None => self.unplaced.insert(exchange),
         }
     }
 
@@ -104,6 +107,11 @@ impl ExchangePlaces {
     #[must_use]
     pub fn place(&self, exchange: ExchangeNumber) -> Option<Place> {
         self.rows.get(&exchange).copied()
+    }
+
+    /// Exchanges that frames are of, and whose place nothing says: it is lost.
+    pub fn unplaced(&self) -> impl Iterator<Item = ExchangeNumber> {
+        self.unplaced.iter().filter(|exchange| !self.rows.contains_key(exchange))
     }
 
     /// All of them.
@@ -180,6 +188,14 @@ mod tests {
         places.read(&trade(9, 2));
         places.read(&place(12, 1, 70, 15));
         assert_eq!((of(&places, 1), of(&places, 2)), ((70, 15, false), (80, 7, true)));
+        // What the head of a segment says stands behind a loss that a mark has told.
+        let mut places = read(&[place(1, 1, 70, 10), trade(2, 1)]);
+        places.pass_lost(6);
+        places.read(&place(1, 1, 70, 14).delivered(Flags::SNAPSHOT));
+        places.read(&trade(6, 1));
+        assert_eq!(of(&places, 1), (70, 15, false));
+        assert!(read(&[trade(1, 3), trade(2, 0)]).unplaced().eq([number(3)]));
+        assert_eq!(read(&[trade(1, 3), place(2, 3, 70, 1)]).unplaced().count(), 0);
         let stale = Flags::SNAPSHOT | Flags::STALE;
         assert_eq!(of(&read(&[place(1, 1, 70, 9).delivered(stale)]), 1), (70, 9, true));
     }

@@ -107,9 +107,8 @@ pub fn rebuild_journal<F: Files, S: Storage>(
         begin_epochs(&mut log, &mut epochs, frame_seq, &mut rebuilt, &mut known, now)?;
         pass_hole(&mut log, frame_seq, &mut rebuilt, &mut known, now)?;
         known.note(&frame);
-        let is_system =
-            known.symbol(frame.instrument()).is_some_and(|symbol| symbol.as_str().starts_with('$'));
-        let entry = if is_system { LogEntry::LocalEvent(&frame) } else { LogEntry::Event(&frame) };
+        let is_local = known.is_local(&frame);
+        let entry = if is_local { LogEntry::LocalEvent(&frame) } else { LogEntry::Event(&frame) };
         append(&mut log, entry, now, || known.statements())?;
         rebuilt.frames += 1;
     }
@@ -262,6 +261,7 @@ fn copy_below<F: Files, S: Storage>(
                         until = position;
                     }
                     Some(Record::Data(frame) | Record::Statement(frame)) => known.note(frame),
+                    Some(Record::Mark(mark)) => known.pass_mark(mark.seq.get()),
                     _ => {}
                 }
                 if position >= until {

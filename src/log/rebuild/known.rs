@@ -43,6 +43,28 @@ impl Known {
         }
     }
 
+    /// The journal goes on at this seq.
+    pub(super) fn pass_mark(&mut self, seq: u64) {
+        self.places.pass_lost(seq);
+    }
+
+    /// Whether a frame consumes no number of the exchange that the journal's marks count for: it is the system's own, or
+    /// the definition of an instrument of an exchange with a name.
+    pub(super) fn is_local(&self, frame: &Frame) -> bool {
+        let Some(symbol) = self.symbol(frame.instrument()) else { return false };
+        if symbol.is_reserved() {
+            return true;
+        }
+        let is_definition = frame.kind == Kind::Definition as u8;
+        let venue =
+            symbol.as_str().split_once(':').map(|(venue, _)| format!("$sys.exchange.{venue}"));
+        let is_exchange = |name: &str| {
+            let topics = self.places.iter().filter_map(|(_, place)| self.symbol(place.instrument));
+            topics.into_iter().any(|topic| topic.as_str() == name)
+        };
+        is_definition && venue.is_some_and(|venue| is_exchange(&venue))
+    }
+
     /// So many frames are lost: no value is known to be the last.
     pub(super) fn note_lost(&mut self, count: u64) {
         self.lost = self.lost.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));

@@ -241,8 +241,12 @@ impl<W> Source<W> {
     pub(super) fn announcement_due(&self) -> Option<Mono> {
         let is_changed = self.announced.states != self.states_now();
         // Whoever was told that nothing more comes has to know before anything does.
-        let states = self.announced.states;
-        let is_limited = states.all != FeedStatus::Ended && states.ended.is_empty();
+        let (said, now) = (self.announced.states, self.states_now());
+        let goes_on = |exchange| now.of_exchange(exchange) != FeedStatus::Ended;
+        let is_limited = match said.all {
+            FeedStatus::Ended => now.all == FeedStatus::Ended,
+            _ => !said.ended.iter().any(goes_on),
+        };
         let due = |at: Mono| at + limits::STALE_TOLD_EVERY;
         is_changed.then(|| self.announced_at.filter(|_| is_limited).map(due).unwrap_or_default())
     }

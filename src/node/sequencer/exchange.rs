@@ -363,12 +363,23 @@ impl Exchange {
     #[inline]
     pub(super) fn note_event(&mut self, now: Now) -> Option<SilenceChange> {
         (self.last_event, self.has_ended) = (Some(now.mono), false);
-        self.pulse.hear(now.mono)
+        let change = self.pulse.hear(now.mono, self.live_since);
+        if change.is_some() {
+            // Until now nothing could be expected of its instruments.
+            self.live_since = Some(now.mono);
+        }
+        change
+    }
+
+    /// Since when something can be expected of it.
+    pub(super) fn live_since(&self) -> Option<Mono> {
+        self.live_since
     }
 
     /// Takes note of whether something can be expected of it. Whether it is silent for too long now, and that is news.
     pub(super) fn judge_silence(&mut self, now: Now) -> Option<SilenceChange> {
-        let is_live = self.feed_status(now) == FeedStatus::Current;
+        // While nothing is read, its silence says nothing of it.
+        let is_live = self.has_room && self.feed_status(now) == FeedStatus::Current;
         self.live_since = is_live.then(|| self.live_since.unwrap_or(now.mono));
         self.pulse.judge(now.mono, self.live_since?, Judge::OF_EXCHANGES)
     }

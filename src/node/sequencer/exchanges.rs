@@ -16,7 +16,9 @@ use crate::limits;
 use crate::log::{AppendError, ExchangePlaces, Log, Storage};
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
-use crate::wire::{ExchangeNumber, ExchangePlace, FeedStates, FeedStatus, Seq, Symbol, U16, U64};
+use crate::wire::{
+    ExchangeNumber, ExchangePlace, ExchangeSet, FeedStates, FeedStatus, Seq, Symbol, U16, U64,
+};
 
 /// The dial id of the first exchange; followers count up from behind it.
 pub(super) const EXCHANGE_DIAL: DialId = DialId(0);
@@ -77,6 +79,12 @@ pub(super) fn new<S: Storage>(
     if config.exchanges.is_empty() {
         return Err("no exchange is configured".to_owned());
     }
+    if let Some(number) = market.places().unplaced().next() {
+        return Err(format!(
+            "the journal has frames of the exchange with number {number}, and has lost how far core was in its feed: its \
+             frames would be stored twice. Put the journal back from a copy, or begin with another --data-dir"
+        ));
+    }
     let mut numbers = known_names(market.places(), market);
     numbers.insert(ExchangeConfig::NAMELESS.to_owned(), ExchangeNumber::FIRST);
     let make = |exchange: &ExchangeConfig| {
@@ -84,6 +92,13 @@ pub(super) fn new<S: Storage>(
         let next = numbers.values().max().map_or(0, |last| u16::from(last.get()) + 1);
         let number = match numbers.get(name) {
             Some(number) => *number,
+            // They would become instruments of this one.
+            None if market.has_names_of(name) => {
+                return Err(format!(
+                    "an exchange cannot be called {name} here: the journal has symbols that begin with {name}: and are of \
+                     another exchange. Give it another name, or begin with another --data-dir"
+                ));
+            }
             None => ExchangeNumber::new(next).ok_or_else(|| {
                 format!(
                     "no number is left for the exchange {name}: the journal has known {} by name. Begin with \
@@ -199,28 +214,30 @@ impl<S: Storage> Sequencer<S> {
 
     /// What is known of the last values.
     pub(super) fn feed_states(&self, now: Now) -> FeedStates {
-        let of = |exchange: &Exchange| (exchange.number(), exchange.feed_status(now));
-        let mut known: BTreeMap<ExchangeNumber, FeedStatus> =
-            self.exchanges.iter().map(of).collect();
+        let mut of_configured = self.exchanges.iter().map(|exchange| exchange.feed_status(now));
         // Of all together only what is true of each: where one has ended and another one is away, more may come.
-        let first = known.values().next().copied().unwrap_or(FeedStatus::Stale);
-        let is_common = known.values().all(|status| *status == first);
+        let first = of_configured.next().unwrap_or(FeedStatus::Stale);
+        let is_common = of_configured.all(|status| status == first);
         let all = if is_common { first } else { FeedStatus::Current };
+        let mut states = FeedStates { all, ..FeedStates::default() };
+        let mut configured = ExchangeSet::NONE;
+        for exchange in &self.exchanges {
+            configured.insert(exchange.number());
+            match exchange.feed_status(now) {
+                status if status == all => {}
+                FeedStatus::Stale if !is_planted(Bug::SickExchangeNotTold) => {
+                    states.stale.insert(exchange.number());
+                }
+                FeedStatus::Ended => states.ended.insert(exchange.number()),
+                FeedStatus::Stale | FeedStatus::Current => {}
+            }
+        }
         // Those that are not configured any more.
         let had_first = self.journal.upstream().0 != 0;
         let others = self.market.places().iter().map(|(number, _)| number);
-        for number in others.chain(had_first.then_some(ExchangeNumber::FIRST)) {
-            known.entry(number).or_insert(FeedStatus::Stale);
-        }
-        let mut states = FeedStates { all, ..FeedStates::default() };
-        for (number, status) in known.into_iter().filter(|(_, status)| *status != all) {
-            match status {
-                FeedStatus::Stale if !is_planted(Bug::SickExchangeNotTold) => {
-                    states.stale.insert(number);
-                }
-                FeedStatus::Ended => states.ended.insert(number),
-                FeedStatus::Stale | FeedStatus::Current => {}
-            }
+        let known = others.chain(had_first.then_some(ExchangeNumber::FIRST));
+        for number in known.filter(|number| !configured.has(*number) && all != FeedStatus::Stale) {
+            states.stale.insert(number);
         }
         states
     }

@@ -244,8 +244,12 @@ impl<S: Storage> Sequencer<S> {
                 exchange.upstream_seq = exchange.upstream_seq.next();
                 let heard = exchange.note_event(now);
                 self.market.note(&sequenced);
+                let (instrument, since) = (sequenced.instrument().index(), exchange.live_since());
                 if sequenced.has_exchange() {
-                    self.pulses.hear(sequenced.instrument().index(), index, now.mono);
+                    self.pulses.hear(instrument, (index, since), now.mono);
+                }
+                if sequenced.kind == Kind::Quote as u8 && sequenced.has(Flags::HALTED) {
+                    self.pulses.rest(instrument);
                 }
                 if let Some(change) = heard {
                     self.tell_exchange_silence(now, index, change);

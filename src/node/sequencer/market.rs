@@ -14,7 +14,7 @@ use super::damage::{Loss, last_number};
 use crate::feed::{LastValues, NameTable};
 use crate::limits;
 use crate::log::{
-    ExchangePlaces, Log, Mark, Read, Reason, Storage, is_event, is_statement, is_uncertain,
+    ExchangePlaces, Log, Mark, Read, Reason, Storage, hole_in, is_event, is_statement, is_uncertain,
 };
 use crate::market::partition::Partition;
 use crate::planted::{Bug, is_planted};
@@ -126,6 +126,8 @@ impl Market {
                         if let Some(mark) = frame.view::<Mark>() {
                             market.note_epoch(mark.epoch.get(), mark.epoch_start.get());
                             loss.pass_mark(mark.seq.get());
+                            // What is said behind the mark holds behind the loss.
+                            market.places.pass_lost(mark.seq.get());
                             if mark.is(Reason::Segment) {
                                 loss.begin_segment();
                             } else if mark.is(Reason::Stated) {
@@ -135,6 +137,8 @@ impl Market {
                         }
                         if is_event(frame) {
                             loss.pass_frame(frame.seq.get());
+                        } else if let Some(hole) = hole_in(frame) {
+                            market.places.pass_lost(hole.to_seq.get().saturating_add(1));
                         }
                         let is_data = frame.kind().is_some_and(Kind::is_data);
                         if is_data && frame.seq.get() < void_from {
@@ -166,6 +170,16 @@ impl Market {
     /// How far the journal is in the feeds of exchanges.
     pub(super) fn places(&self) -> &ExchangePlaces {
         &self.places
+    }
+
+    /// Whether an instrument has a name that begins so.
+    pub(super) fn has_names_of(&self, venue: &str) -> bool {
+        let is_of_it = |symbol: Symbol| {
+            symbol.as_str().split_once(':').is_some_and(|(prefix, _)| prefix == venue)
+        };
+        InstrumentIndex::until(self.values.index_end())
+            .filter_map(|index| self.values.symbol(index))
+            .any(is_of_it)
     }
 
     /// The name of an instrument, when it is defined.

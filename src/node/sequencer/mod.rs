@@ -361,7 +361,10 @@ impl<S: Storage> Service for Sequencer<S> {
         status.metric("journal_bytes", self.journal.bytes());
         status.metric("journal_first_seq", Seq::number(self.journal.first_seq()));
         status.metric("instruments", self.market.len());
-        status.metric("upstream_seq", self.exchanges[0].upstream_seq.get());
+        let first = self.exchanges.iter().find(|it| it.venue().is_none());
+        if let Some(exchange) = first {
+            status.metric("upstream_seq", exchange.upstream_seq.get());
+        }
         status.metric("held_back", i64::from(self.is_held_back));
         status.metric("connections", self.connections.len());
         status.metric("refused", self.connections.refused());

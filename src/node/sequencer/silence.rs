@@ -68,14 +68,16 @@ impl Judge {
 }
 
 impl Pulse {
-    /// A frame came. Whether it was told to be silent until now.
+    /// A frame came. Whether it was told to be silent until now. `since`: from when on something could be expected of it. What
+    /// was before, while it was away or nobody read it, is no pause of its own.
     #[inline]
-    pub(super) fn hear(&mut self, now: Mono) -> Option<SilenceChange> {
-        match self.heard {
+    pub(super) fn hear(&mut self, now: Mono, since: Option<Mono>) -> Option<SilenceChange> {
+        match (self.heard, since) {
             // Most frames come with others in one turn.
-            Some(heard) if heard == now => return None,
-            Some(heard) => self.note_pause(now, now.since(heard)),
-            None => (self.first, self.window_since) = (now, now),
+            (Some(heard), _) if heard == now => return None,
+            (Some(heard), Some(since)) => self.note_pause(now, now.since(heard.max(since))),
+            (Some(_), None) => {}
+            (None, _) => (self.first, self.window_since) = (now, now),
         }
         let change = self.is_told.then(|| self.change(now, false));
         self.is_told = false;
@@ -151,16 +153,29 @@ pub(super) struct InstrumentPulses {
 impl InstrumentPulses {
     /// A frame of this instrument came from this exchange.
     #[inline]
-    pub(super) fn hear(&mut self, index: InstrumentIndex, exchange: usize, now: Mono) {
+    pub(super) fn hear(
+        &mut self,
+        index: InstrumentIndex,
+        (exchange, since): (usize, Option<Mono>),
+        now: Mono,
+    ) {
         let place = index.place();
         if self.pulses.len() <= place {
             self.pulses.resize(place + 1, Default::default());
         }
         let (pulse, from) = &mut self.pulses[place];
         *from = exchange;
-        if let Some(change) = pulse.hear(now) {
+        if let Some(change) = pulse.hear(now, since) {
             self.silent.remove(&index);
             self.back.push_back((index, change));
+        }
+    }
+
+    /// Its venue has said why nothing comes: what is usual for it is learned anew behind that.
+    pub(super) fn rest(&mut self, index: InstrumentIndex) {
+        if let Some((pulse, _)) = self.pulses.get_mut(index.place()) {
+            *pulse = Pulse::default();
+            self.silent.remove(&index);
         }
     }
 
@@ -205,9 +220,13 @@ impl InstrumentPulses {
         }
     }
 
-    /// Those that are silent.
-    pub(super) fn silent(&self) -> &BTreeSet<InstrumentIndex> {
-        &self.silent
+    /// Those that are silent, of exchanges that speak.
+    pub(super) fn silent(
+        &self,
+        speaks: impl Fn(usize) -> bool,
+    ) -> impl Iterator<Item = InstrumentIndex> {
+        let of = |index: &InstrumentIndex| self.pulses.get(index.place()).map(|(_, from)| *from);
+        self.silent.iter().filter(move |index| of(index).is_some_and(&speaks)).copied()
     }
 }
 
@@ -223,8 +242,9 @@ mod tests {
     fn heard_every(pulse: &mut Pulse, from_ms: u64, every_ms: u64, until_ms: u64) -> u64 {
         let mut at = from_ms;
         while at <= until_ms {
-            assert_eq!(pulse.hear(at_ms(at)), None);
-            assert_eq!(pulse.judge(at_ms(at), Mono::default(), Judge::OF_EXCHANGES), None);
+            // Just before it comes.
+            assert_eq!(pulse.judge(at_ms(at), Mono::default(), Judge::OF_EXCHANGES), None, "{at}");
+            assert_eq!(pulse.hear(at_ms(at), Some(Mono::default())), None);
             at += every_ms;
         }
         at - every_ms
@@ -248,7 +268,7 @@ mod tests {
         let after = silent_after(&mut busy, last, Judge::OF_INSTRUMENTS);
         assert_eq!(after, Some(30_000));
         assert_eq!(silent_after(&mut busy, last, Judge::OF_INSTRUMENTS), None, "said once");
-        let back = busy.hear(at_ms(last + 90_000)).unwrap();
+        let back = busy.hear(at_ms(last + 90_000), Some(Mono::default())).unwrap();
         assert_eq!((back.is_silent, back.silence), (false, Duration::from_secs(90)));
         // That pause is usual now, until it is forgotten.
         assert_eq!(busy.usual_ms(), 90_000);
@@ -270,6 +290,18 @@ mod tests {
     }
 
     #[test]
+    fn an_outage_is_no_usual_pause() {
+        let mut pulse = Pulse::default();
+        let last = heard_every(&mut pulse, 0, 10, 20_000);
+        // It was away for a minute, and is there again since a moment.
+        let back = at_ms(last + 60_000);
+        assert_eq!(pulse.hear(back, None), None);
+        assert_eq!(pulse.hear(at_ms(last + 60_500), Some(at_ms(last + 60_490))), None);
+        assert_eq!(pulse.usual_ms(), 10);
+        assert_eq!(silent_after(&mut pulse, last + 60_500, Judge::OF_EXCHANGES), Some(5_000));
+    }
+
+    #[test]
     fn a_burst_makes_the_pause_behind_it_no_alarm() {
         let mut pulse = Pulse::default();
         for minute in 0..20 {
@@ -285,7 +317,7 @@ mod tests {
         let index = |place| InstrumentIndex::at(place).unwrap();
         for second in 0..400 {
             for place in [0, count - 1] {
-                pulses.hear(index(place), 0, at_ms(second * 1_000));
+                pulses.hear(index(place), (0, Some(Mono::default())), at_ms(second * 1_000));
             }
         }
         let mut found = Vec::new();
@@ -306,14 +338,17 @@ mod tests {
         let places: Vec<usize> = all.iter().map(|it| it.1).collect();
         assert!(places.len() == 2 && places.contains(&0) && places.contains(&(count - 1)));
         assert!(all.iter().all(|it| it.2 && it.0 < 535), "{all:?}");
-        assert_eq!(pulses.silent().len(), 2);
-        pulses.hear(index(0), 0, at_ms(700_000));
+        assert_eq!(pulses.silent(|_| true).count(), 2);
+        assert_eq!(pulses.silent(|_| false).count(), 0, "their exchange is away");
+        pulses.hear(index(0), (0, None), at_ms(700_000));
         assert!(pulses.next_due() < Some(at_ms(700_000)));
         let changes = pulses.poll(at_ms(700_000), |_| None);
         assert_eq!(
             changes.iter().map(|it| (it.0.place(), it.1.is_silent)).collect::<Vec<_>>(),
             [(0, false)]
         );
-        assert!(pulses.silent().iter().eq([&index(count - 1)]));
+        assert!(pulses.silent(|_| true).eq([index(count - 1)]));
+        pulses.rest(index(count - 1));
+        assert_eq!(pulses.silent(|_| true).count(), 0, "its venue has said why");
     }
 }

@@ -74,13 +74,14 @@ impl<S: Storage> Sequencer<S> {
 
     /// How many instruments are silent, and some of their names.
     pub(super) fn describe_silence(&self, status: &mut Status) {
-        let silent = self.pulses.silent();
-        status.metric("silent_instruments", silent.len());
+        let speaks = |index: usize| self.exchanges[index].speaks_since().is_some();
+        let count = self.pulses.silent(speaks).count();
+        status.metric("silent_instruments", count);
         let id = |index| InstrumentId::new(super::MARKET_SOURCE, index);
-        let names = silent.iter().filter_map(|index| self.market.symbol(id(*index)));
+        let names = self.pulses.silent(speaks).filter_map(|index| self.market.symbol(id(index)));
         let names: Vec<String> = names.take(NAMED_MAX).map(|name| name.to_string()).collect();
         if !names.is_empty() {
-            let more = if silent.len() > names.len() { " and others" } else { "" };
+            let more = if count > names.len() { " and others" } else { "" };
             status.text("silent_names", format!("{}{more}", names.join(", ")));
         }
     }

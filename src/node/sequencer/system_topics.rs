@@ -21,7 +21,10 @@ impl<S: Storage> Sequencer<S> {
         if let Some(definition) = self.market.define_local(&stated, self.journal.next_seq(), now) {
             self.append_local(&definition)?;
         }
-        let Some(instrument) = self.market.instrument_of(&topic) else { return Ok(()) };
+        // There is no number left for it.
+        let Some(instrument) = self.market.instrument_of(&topic) else {
+            return Err(AppendError::Full);
+        };
         let frame = Frame::seal(message);
         let frame = self.market.stamp_local(now, frame, instrument, self.journal.next_seq());
         self.append_local(&frame)

@@ -7,7 +7,7 @@ const BROKER: u32 = 1;
 const SHARD: u32 = 2;
 
 /// Spoils the records of these events on a disk: one bit, or everything.
-fn rot(disk: &MemoryDisk, seqs: &[u64], whole: bool) {
+pub(super) fn rot(disk: &MemoryDisk, seqs: &[u64], whole: bool) {
     let mut spoilt = 0;
     for number in disk.numbers() {
         let mut bytes = disk.bytes(number);
@@ -43,7 +43,7 @@ fn spoilt(quotes: std::ops::Range<u64>, seqs: &[u64], whole: bool) -> Bench {
 }
 
 /// All events that can be read, newest last.
-fn journaled(bench: &Bench) -> Vec<Frame> {
+pub(super) fn journaled(bench: &Bench) -> Vec<Frame> {
     let journal = &bench.core.journal;
     let (mut frames, mut position) = (Vec::new(), journal.first_position());
     loop {
@@ -104,7 +104,7 @@ fn a_shard_gets_gaps_of_exactly_what_rotted_before_it_came() {
 }
 
 /// The last event of each segment but the current one.
-fn ends_of_segments(bench: &Bench) -> Vec<u64> {
+pub(super) fn ends_of_segments(bench: &Bench) -> Vec<u64> {
     let ends = bench.disk.numbers().into_iter().filter_map(|number| {
         let bytes = bench.disk.bytes(number);
         let (frames, _) = as_frames(&bytes[crate::log::HEADER_BYTES..]);

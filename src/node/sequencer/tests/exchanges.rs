@@ -236,3 +236,91 @@ fn a_name_that_does_not_fit_is_shown_under_a_substitute_and_that_is_said() {
     let is_said = |action: &Action| matches!(action, Action::Log(_, text) if text.contains(long) && text.contains(name.as_str()));
     assert!(bench.actions.iter().any(is_said));
 }
+
+/// Two exchanges whose journal was closed, with these events of it rotten. How far each was.
+fn spoilt(rounds: u64, choose: impl Fn(&Bench) -> Vec<u64>) -> (Bench, [u64; 2]) {
+    let names = ["xnas", "b3"];
+    let mut before = bench(&names);
+    let conns = both(&mut before);
+    for round in 1..=rounds {
+        for conn in conns {
+            before.deliver(conn, &[trade(round, 0)]);
+            before.sleep_ms(60);
+        }
+    }
+    let lost = choose(&before);
+    before.core.handle_stop(before.now);
+    let disk = before.disk.kill();
+    super::damage::rot(&disk, &lost, true);
+    (Bench::configured(named(&names), disk, before.now), [rounds + 1; 2])
+}
+
+#[test]
+fn a_place_that_is_said_behind_a_loss_is_the_place() {
+    // The last events of a segment: the head of the next one says what holds behind them.
+    let lost = |bench: &Bench| {
+        let end = super::damage::ends_of_segments(bench)[1];
+        vec![end - 2, end - 1, end]
+    };
+    let (mut bench, next) = spoilt(60, lost);
+    for index in [0, 1] {
+        let (conn, said) = session(&mut bench, index, FEEDS[index], next[index]);
+        assert_eq!(said, (FEEDS[index], next[index]), "exchange {index}");
+        bench.deliver(conn, &[trade(next[index], 0)]);
+    }
+    assert!(!super::damage::journaled(&bench).iter().any(|frame| frame.has(Flags::GAP_BEFORE)));
+}
+
+#[test]
+fn behind_a_loss_that_nothing_tells_each_exchange_says_that_frames_may_be_missing() {
+    let lost = |bench: &Bench| {
+        let last = bench.core.journal.next_seq() - 1;
+        vec![last - 2, last - 1]
+    };
+    let (mut bench, next) = spoilt(40, lost);
+    for index in [0, 1] {
+        // One of the two frames was of it. The other number may be one that it has not used.
+        let (conn, said) = session(&mut bench, index, FEEDS[index], next[index] + 1);
+        assert_eq!(said, (FEEDS[index], next[index] + 1), "exchange {index}");
+        bench.deliver(conn, &[trade(next[index] + 1, 0), trade(next[index] + 2, 0)]);
+    }
+    let frames = super::damage::journaled(&bench);
+    let flagged = frames.iter().filter(|frame| frame.has(Flags::GAP_BEFORE));
+    assert!(flagged.map(|frame| frame.exchange().get()).eq([1, 2]));
+    let is_said =
+        |action: &Action| matches!(action, Action::Log(_, text) if text.contains("lost frames"));
+    assert_eq!(bench.actions.iter().filter(|action| is_said(action)).count(), 2);
+    // It is said once: the place is known again.
+    let mut again = restart_cleanly(bench, &["xnas", "b3"]);
+    let (conn, _) = session(&mut again, 0, FEEDS[0], next[0] + 3);
+    again.deliver(conn, &[trade(next[0] + 3, 0)]);
+    let frames = super::damage::journaled(&again);
+    assert!(!frames.last().unwrap().has(Flags::GAP_BEFORE));
+}
+
+#[test]
+fn a_name_that_symbols_of_another_exchange_begin_with_is_refused() {
+    let mut before = bench(&["exchange"]);
+    let (conn, _) = session(&mut before, 0, FEEDS[0], 1);
+    before.deliver(conn, &[ahead(1, "XNAS:QQQ"), trade(1, 1)]);
+    let disk = before.disk.kill();
+    let (log, recovery) = Log::open(disk.storage(), log_config(), before.now).unwrap();
+    let refused = Sequencer::new(named(&["exchange", "XNAS"]), log, &recovery, before.now);
+    let text = refused.err().expect("a refusal");
+    assert!(text.contains("cannot be called XNAS here"), "{text}");
+}
+
+#[test]
+fn a_journal_that_has_lost_a_place_is_refused() {
+    let mut before = bench(&["xnas"]);
+    let (conn, _) = session(&mut before, 0, FEEDS[0], 1);
+    before.deliver(conn, &[trade(1, 0)]);
+    let places = before.journaled();
+    let place = places.iter().find(|frame| frame.view::<ExchangePlace>().is_some()).unwrap();
+    let disk = before.disk.kill();
+    super::damage::rot(&disk, &[place.seq.get()], true);
+    let (log, recovery) = Log::open(disk.storage(), log_config(), before.now).unwrap();
+    let refused = Sequencer::new(named(&["xnas"]), log, &recovery, before.now);
+    let text = refused.err().expect("a refusal");
+    assert!(text.contains("would be stored twice"), "{text}");
+}

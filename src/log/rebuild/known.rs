@@ -109,7 +109,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{I64, Trade, U64};
+    use crate::wire::{ExchangePlace, I64, Trade, U64};
 
     fn instrument(place: usize) -> InstrumentId {
         InstrumentId::new(1, InstrumentIndex::at(place).unwrap())
@@ -189,6 +189,22 @@ mod tests {
         let mut nothing = Known::default();
         nothing.note_lost(5);
         assert_eq!(nothing.statements(), [], "nobody says whose numbers they are");
+    }
+
+    #[test]
+    fn a_definition_of_an_exchange_with_a_name_is_no_number_of_the_first_one() {
+        let place = ExchangePlace {
+            instrument: instrument(5).into(),
+            seq: U64::new(9),
+            next_seq: U64::new(1),
+            exchange: U16::new(1),
+            ..ExchangePlace::default()
+        };
+        let (there, elsewhere) = (definition(6, "xnas:AMZN"), definition(7, "XNAS:QQQ"));
+        let frames = [definition(5, "$sys.exchange.xnas"), Frame::seal(place), there, elsewhere];
+        let known = noted(&frames);
+        assert_eq!(frames.map(|frame| known.is_local(&frame)), [true, true, true, false]);
+        assert!(!known.is_local(&trade(6, 9)), "a trade says its exchange by itself");
     }
 
     #[test]

@@ -310,3 +310,45 @@ pub(super) fn note(values: &mut LastValues, interests: &mut Interests, frame: &F
     }
     is_news
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::Ring;
+    use crate::wire::ExchangeNumber;
+
+    #[test]
+    fn an_exchange_that_has_ended_lets_no_other_one_be_told_without_a_limit() {
+        let number = |number| ExchangeNumber::new(number).unwrap();
+        let (at, later) = (Mono(1_000_000_000), Mono(1_000_000_000) + limits::STALE_TOLD_EVERY);
+        let mut source = Source::<Ring> { has_publisher: true, ..Source::default() };
+        source.states.ended.insert(number(1));
+        assert!(source.announce(at));
+        source.states.stale.insert(number(0));
+        assert_eq!(source.announcement_due(), Some(later), "the other one flaps");
+        // Whoever was told that nothing more comes has to know before anything does.
+        source.states.ended = ExchangeSet::NONE;
+        assert_eq!(source.announcement_due(), Some(Mono::default()));
+    }
+
+    #[test]
+    fn a_reader_is_told_of_each_change_and_of_no_end_before_it_has_all() {
+        let number = |number| ExchangeNumber::new(number).unwrap();
+        let mut said = Announcement { states: FeedStates::default(), version: 0 };
+        assert_eq!(said.told(), Told::NOTHING);
+        let mut states = FeedStates::default();
+        let mut before = said.told();
+        for _ in 0..20_000 {
+            states.stale.insert(number(2));
+            said = said.next(states);
+            assert!(said.told() != before && said.told() != Told::NOTHING);
+            before = said.told();
+            states.ended.insert(number(3));
+            said = said.next(states);
+            assert!(said.told() != before && said.not_ended().told() != said.told());
+            before = said.told();
+            states.ended = ExchangeSet::NONE;
+        }
+        assert_eq!(said.next(FeedStates::default()).told(), Told::NOTHING);
+    }
+}

@@ -257,9 +257,9 @@ fn spoilt(rounds: u64, choose: impl Fn(&Bench) -> Vec<u64>) -> (Bench, [u64; 2])
 
 #[test]
 fn a_place_that_is_said_behind_a_loss_is_the_place() {
-    // The last events of a segment: the head of the next one says what holds behind them.
+    // The last events of a segment: the head of the next one, the last, says what holds behind them.
     let lost = |bench: &Bench| {
-        let end = super::damage::ends_of_segments(bench)[1];
+        let end = *super::damage::ends_of_segments(bench).last().unwrap();
         vec![end - 2, end - 1, end]
     };
     let (mut bench, next) = spoilt(60, lost);
@@ -323,4 +323,49 @@ fn a_journal_that_has_lost_a_place_is_refused() {
     let refused = Sequencer::new(named(&["xnas"]), log, &recovery, before.now);
     let text = refused.err().expect("a refusal");
     assert!(text.contains("would be stored twice"), "{text}");
+}
+
+/// A live exchange that trades these instruments each second for so long, and answers when it is asked.
+fn trade_on(bench: &mut Bench, conn: ConnId, next: &mut u64, instruments: &[u32], seconds: u64) {
+    for _ in 0..seconds {
+        for instrument in instruments {
+            bench.deliver(conn, &[trade(*next, *instrument)]);
+            *next += 1;
+        }
+        stand_still(bench, conn, *next, 1);
+    }
+}
+
+fn stand_still(bench: &mut Bench, conn: ConnId, next: u64, seconds: u64) {
+    for _ in 0..2 * seconds {
+        bench.sleep_ms(500);
+        if let Some(token) = bench.core.exchanges[0].request_token() {
+            bench.deliver(conn, &[beat(token, next)]);
+        }
+        bench.read(conn);
+    }
+}
+
+#[test]
+fn a_mute_exchange_is_told_and_its_instruments_are_not() {
+    let mut bench = bench(&["xnas"]);
+    let (conn, _) = session(&mut bench, 0, FEEDS[0], 1);
+    bench.deliver(conn, &[ahead(1, "VALE3")]);
+    let mut next = 1;
+    trade_on(&mut bench, conn, &mut next, &[0, 1], 320);
+    stand_still(&mut bench, conn, next, 60);
+    // One of them comes a little later than the other.
+    trade_on(&mut bench, conn, &mut next, &[0], 5);
+    trade_on(&mut bench, conn, &mut next, &[0, 1], 5);
+    let told: Vec<(String, bool)> = bench
+        .journaled()
+        .iter()
+        .filter_map(|frame| frame.view::<crate::wire::Silence>())
+        .map(|it| (it.who.to_string(), it.flags.get() & Flags::HEARD != 0))
+        .collect();
+    let exchange = "$sys.exchange.xnas".to_owned();
+    assert_eq!(told, [(exchange.clone(), false), (exchange, true)]);
+    let status = bench.core.status(bench.now).told();
+    assert!(status.contains(&"silent_instruments 0".to_owned()), "{status:?}");
+    assert!(status.contains(&"exchange.xnas live".to_owned()), "{status:?}");
 }

@@ -1,6 +1,5 @@
 //! The node commands: from a checked request to a running node. Here machines meet their shell.
 
-use std::io::BufReader;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -95,14 +94,7 @@ pub(super) fn schedule(external: &config::External) -> Result<(Schedule, Vec<Str
         let tape = if path.is_dir() {
             offline::tape::read(path, &reading)?
         } else {
-            let file = std::fs::File::open(path).map_err(|error| {
-                Failure::cannot_start(format!("cannot read the tape {name}: {error}"))
-            })?;
-            let lines = offline::tape::of_path(path);
-            let reading = Reading { lines, ..reading.clone() };
-            Tape::read(BufReader::new(file), &reading).map_err(|error| {
-                Failure::cannot_start(format!("the tape {name} cannot be replayed: {error}"))
-            })?
+            offline::tape::read_file(path, &reading)?
         };
         remarks.extend(tape.remarks().iter().map(|remark| format!("tape {name}: {remark}")));
         Ok(tape)

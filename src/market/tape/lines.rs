@@ -12,7 +12,9 @@
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 
+use super::merge::{Align, Placed, in_order};
 use super::{Reading, Tape, TapeBody, TapeError, TapeEvent, Venue, read_error};
+use crate::limits::{LINE_NAMES_MAX, TAPE_EVENTS_MAX};
 use crate::market::lines::{LineEnd, LineFormat, Lines, Record, RecordBody, next_line};
 use crate::market::quantity::Quantity;
 use crate::wire::{InstrumentIndex, Symbol};
@@ -152,6 +154,53 @@ pub fn agree_on_quantities(tapes: &mut [Tape]) -> Result<(), TapeError> {
         in_one_unit(tape)?;
     }
     Ok(())
+}
+
+/// Makes one tape of several, as the files of one export: their events by time, and at the same time in the order of the
+/// tapes. `skipped` are kinds of which nothing was read, and how many files of each.
+///
+/// # Errors
+/// When they are too long together, or have too many instruments.
+pub fn joined(mut tapes: Vec<Tape>, skipped: BTreeMap<String, u64>) -> Result<Tape, TapeError> {
+    agree_on_quantities(&mut tapes)?;
+    let mut joined = Tape { is_text: true, ..Tape::default() };
+    let mut indexes = Vec::with_capacity(tapes.len());
+    for tape in &mut tapes {
+        let mut own = Vec::with_capacity(tape.instruments.rows().len());
+        for row in tape.instruments.rows() {
+            let index = joined.instruments.insert(row.venue, row.symbol, row.decimals)?;
+            joined.instruments.set_quantity_decimals(index, row.quantity_decimals);
+            own.push(index);
+        }
+        indexes.push(own);
+        joined.records += tape.records;
+        joined.times_apart += tape.times_apart;
+        joined.opening += tape.opening;
+        joined.selecting.left_out += tape.selecting.left_out;
+        joined.torn = joined.torn.or(tape.torn);
+        for (what, count) in std::mem::take(&mut tape.skipped) {
+            *joined.skipped.entry(what).or_default() += count;
+        }
+        for name in std::mem::take(&mut tape.unread) {
+            if !joined.unread.contains(&name) && joined.unread.len() < LINE_NAMES_MAX {
+                joined.unread.push(name);
+            }
+        }
+    }
+    for (kind, files) in skipped {
+        joined.skipped.insert(format!("files of kind {kind}"), files);
+    }
+    if tapes.iter().map(|tape| tape.events.len()).sum::<usize>() > TAPE_EVENTS_MAX {
+        return Err(TapeError::TooManyEvents);
+    }
+    joined.events = in_order(&tapes, Align::Clock)
+        .into_iter()
+        .map(|Placed { tape, event, .. }| {
+            let event = tapes[tape].events[event];
+            TapeEvent { instrument: indexes[tape][event.instrument.place()], ..event }
+        })
+        .collect();
+    Ok(joined)
 }
 
 /// Writes the quantities of all events in the units of their instruments.

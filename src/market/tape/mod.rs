@@ -33,7 +33,7 @@ use crate::wire::{InstrumentIndex, Symbol};
 pub use event::{TapeBody, TapeEvent};
 pub(super) use instruments::substitute;
 pub use instruments::{TapeInstrument, TapeInstruments, Venue};
-pub use lines::agree_on_quantities;
+pub use lines::{agree_on_quantities, joined};
 pub use merge::Align;
 pub use schedule::{RECORDED, Schedule, ScheduleError};
 pub use selection::TapeSelection;

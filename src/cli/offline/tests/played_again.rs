@@ -1,6 +1,6 @@
 //! What is exported and shown can be read as a tape, and is the same market.
 
-use std::io::BufReader;
+use std::path::PathBuf;
 
 use super::*;
 use crate::cli::offline::tape;
@@ -102,21 +102,34 @@ fn played(mut tapes: Vec<Tape>) -> Vec<(Symbol, Frame)> {
     events
 }
 
-fn read(text: &[u8], path: &Path) -> Tape {
-    let reading = Reading { lines: tape::of_path(path), ..Reading::default() };
-    Tape::read(BufReader::new(text), &reading).unwrap()
-}
-
 #[test]
 fn an_export_as_csv_is_the_same_market() {
     let (dir, out) = (log_of_a_market(), tempfile::tempdir().unwrap());
     let want = played(vec![tape::read(dir.path(), &Reading::default()).unwrap()]);
     assert_eq!(want.len(), 196);
-    export(selected(dir.path()), ExportFormat::Csv, out.path(), false).unwrap();
-    let events = |(name, _): &(String, Vec<u8>)| !name.contains("kind=definition");
-    let files = files(out.path()).into_iter().filter(events);
-    let tapes = files.map(|(name, text)| read(&text, Path::new(&name))).collect();
-    assert_eq!(played(tapes), want);
+    let kinds = ["quote", "trade", "cancel", "definition"]
+        .map(|name| <Rows as clap::ValueEnum>::from_str(name, false).unwrap());
+    let selected = Selected { kinds: kinds.to_vec(), ..selected(dir.path()) };
+    export(selected, ExportFormat::Csv, out.path(), false).unwrap();
+    let is_event = |name: &String| !name.contains("kind=definition");
+    let files = files(out.path()).into_keys().filter(is_event).map(|name| out.path().join(name));
+    let all: Vec<_> = files.collect();
+    let read = |file: &PathBuf| tape::read_file(file, &Reading::default()).unwrap();
+    assert_eq!(played(all.iter().map(read).collect()), want);
+    // As one tape.
+    let tape = tape::read(out.path(), &Reading::default()).unwrap();
+    let remarks = tape.remarks();
+    assert!(
+        remarks.len() == 1 && remarks[0].contains("files of kind definition: 3"),
+        "{remarks:?}"
+    );
+    assert_eq!(played(vec![tape]), want);
+    let quotes = tape::read(&out.path().join("kind=quote"), &Reading::default()).unwrap();
+    assert!(quotes.events.len() > 70, "{}", quotes.events.len());
+    // A file that is no tape is named.
+    fs::write(&all[0], "x").unwrap();
+    let failure = tape::read(out.path(), &Reading::default()).unwrap_err();
+    assert!(failure.message().unwrap().contains("part-00000.csv cannot be replayed: not a tape"));
 }
 
 #[test]
@@ -126,7 +139,7 @@ fn lines_of_json_and_a_dump_as_csv_are_the_same_market() {
     for format in [DumpFormat::Json, DumpFormat::Csv] {
         let (_, lines) = dump(selected(dir.path()), format);
         let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-        let tape = read(text.as_bytes(), Path::new("x"));
+        let tape = Tape::read(text.as_bytes(), &Reading::default()).unwrap();
         let remarks = tape.remarks();
         assert!(remarks.iter().all(|it| it.contains("kind definition")), "{remarks:?}");
         assert_eq!(played(vec![tape]), want);

@@ -40,6 +40,11 @@ fn all_quantities_of_an_instrument_get_the_decimals_of_its_finest_line() {
     assert!(tape.events.iter().all(|event| event.decimals == 0 && event.ts_recv == event.ts_event));
     assert_eq!(tape.remarks(), Vec::<String>::new());
     assert!(Schedule::new(&[tape], Align::Clock).is_ok());
+    let fine_first = "trades,symbol=X price=1,qty=0.25 1\ntrades,symbol=X price=1,qty=2 2\n";
+    let tape = read(fine_first).unwrap();
+    assert_eq!(tape.instruments.rows()[0].quantity_decimals, 2);
+    let price = price("1");
+    assert_eq!(tape.events[1].body, TapeBody::Trade { price, qty: 200, trade_id: 0 });
 }
 
 #[test]

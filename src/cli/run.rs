@@ -1,6 +1,5 @@
 //! The node commands: from a checked request to a running node. Here machines meet their shell.
 
-use std::io::BufReader;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use crate::log::{
     Log, LogConfig, OpenError, Recovery, Retention, Sequence, StorageError, SyncPolicy,
     UpstreamRule,
 };
-use crate::market::tape::{Align, Reading, Schedule, Tape};
+use crate::market::tape::{Align, Reading, Schedule, Tape, agree_on_quantities};
 use crate::node::Node;
 use crate::node::aggregator::{Aggregator, AggregatorConfig, LeafConfig};
 use crate::node::broker::{Broker, BrokerConfig};
@@ -92,31 +91,28 @@ fn external(request: &NodeRequest) -> Result<Exit, Failure> {
 /// Reads all tapes and merges them. Also what is to be said of each of them and of all together.
 pub(super) fn schedule(external: &config::External) -> Result<(Schedule, Vec<String>), Failure> {
     let (allow_torn, selection) = (external.allow_torn, external.selection.clone());
-    let reading = Reading { allow_torn, selection };
+    let reading = Reading { allow_torn, selection, ..Reading::default() };
     let mut remarks = Vec::new();
     let mut read = |path: &PathBuf| {
         let name = path.display();
         let tape = if path.is_dir() {
             offline::tape::read(path, &reading)?
         } else {
-            let file = std::fs::File::open(path).map_err(|error| {
-                Failure::cannot_start(format!("cannot read the tape {name}: {error}"))
-            })?;
-            Tape::read(BufReader::new(file), &reading).map_err(|error| {
-                Failure::cannot_start(format!("the tape {name} cannot be replayed: {error}"))
-            })?
+            offline::tape::read_file(path, &reading)?
         };
         remarks.extend(tape.remarks().iter().map(|remark| format!("tape {name}: {remark}")));
         Ok(tape)
     };
-    let tapes = external.tapes.iter().map(&mut read).collect::<Result<Vec<Tape>, Failure>>()?;
+    let mut tapes = external.tapes.iter().map(&mut read).collect::<Result<Vec<Tape>, Failure>>()?;
     let align = match external.align {
         config::Align::Clock => Align::Clock,
         config::Align::Start => Align::Start,
     };
-    let schedule = Schedule::new(&tapes, align).map_err(|error| {
+    let apart = |error: &dyn std::error::Error| {
         Failure::cannot_start(format!("the tapes cannot be replayed together: {error}"))
-    })?;
+    };
+    agree_on_quantities(&mut tapes).map_err(|error| apart(&error))?;
+    let schedule = Schedule::new(&tapes, align).map_err(|error| apart(&error))?;
     remarks.extend(schedule.remarks().iter().map(|remark| format!("tapes: {remark}")));
     Ok((schedule, remarks))
 }

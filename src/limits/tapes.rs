@@ -20,3 +20,7 @@ pub const TAPES_MAX: usize = 256;
 pub const PAST_PIECE_FRAMES: u64 = 4_096;
 /// What core may take to answer it. Its journal is sent behind everything that is live.
 pub const PAST_DEADLINE: Duration = Duration::from_secs(30);
+/// Bytes of one line of text that tells an event.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Names of what is left out of lines that are told one by one: kinds, columns, measurements.
+pub const LINE_NAMES_MAX: usize = 32;

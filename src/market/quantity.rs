@@ -61,6 +61,43 @@ impl Quantity {
         }
         Ok(units)
     }
+
+    /// Reads a decimal number exactly, with as many decimals as it is written with. Zeros at the end go where the
+    /// number does not fit with them.
+    ///
+    /// # Errors
+    /// When the text is anything else, needs more than [`QUANTITY_DECIMALS_MAX`] decimals, or does not fit 64 bits.
+    pub fn exact(text: &str) -> Result<Quantity, QuantityError> {
+        let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+        let needed = fraction.trim_end_matches('0').len();
+        let decimals = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
+        let written = decimals(fraction.len()).min(QUANTITY_DECIMALS_MAX);
+        let needed = decimals(needed);
+        if needed > QUANTITY_DECIMALS_MAX {
+            // Not digits at all is the graver fault.
+            Quantity::parse(text, needed)?;
+            return Err(QuantityError::TooManyDecimals(QUANTITY_DECIMALS_MAX));
+        }
+        let mut decimals = written;
+        loop {
+            match Quantity::parse(text, decimals) {
+                Ok(units) => return Ok(Quantity::new(units.into(), decimals)),
+                Err(QuantityError::Overflow) if decimals > needed => decimals -= 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The same quantity without decimals that are zeros.
+    #[must_use]
+    pub const fn reduced(self) -> Quantity {
+        let Quantity { mut units, mut decimals } = self;
+        while decimals > 0 && units.is_multiple_of(10) {
+            units /= 10;
+            decimals -= 1;
+        }
+        Quantity { units, decimals }
+    }
 }
 
 /// Exact, without zeros at the end.
@@ -115,6 +152,14 @@ mod tests {
             let units = units >> shift;
             let text = Quantity::new(units.into(), decimals).to_string();
             prop_assert_eq!(Quantity::parse(&text, decimals), Ok(units));
+        }
+
+        #[test]
+        fn an_exact_quantity_is_what_its_text_says(units in any::<u64>(), decimals in 0..=QUANTITY_DECIMALS_MAX) {
+            let text = Quantity::new(units.into(), decimals).to_string();
+            let exact = Quantity::exact(&text).unwrap();
+            prop_assert_eq!(exact, Quantity::new(units.into(), decimals).reduced());
+            prop_assert_eq!(exact.to_string(), text);
         }
 
         #[test]

@@ -12,6 +12,7 @@
 )]
 
 mod frames;
+mod lines;
 mod mutate;
 mod recovery;
 mod tapes;

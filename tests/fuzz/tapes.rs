@@ -1,4 +1,4 @@
-//! Recorded markets: DBN, compressed or not, and B3's trades.
+//! Recorded markets: DBN, compressed or not, B3's trades, and lines of text.
 
 use std::io::BufReader;
 

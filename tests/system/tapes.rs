@@ -181,3 +181,54 @@ fn a_journal_is_replayed_quote_for_quote_and_trade_for_trade() {
     let is_told = |line: &String| line.contains("hold no quote and no trade");
     assert!(refused.stderr.iter().any(is_told), "{:?}", refused.stderr);
 }
+
+/// Plays the tape to its end. What was told of it, in no order: an export does not say in which order events of one moment
+/// came.
+fn played(tape: &std::path::Path) -> Vec<[String; 9]> {
+    let tape = tape.to_str().unwrap();
+    let system = System::start(&["--tape", tape, "--speed", "max", "--chaos", "off"]);
+    the_bars_add_up(&system);
+    let mut told = told(&system.stop());
+    told.sort();
+    told
+}
+
+#[test]
+fn what_is_exported_and_what_is_subscribed_to_are_the_same_market_again() {
+    let system = System::start(&["--tape", AMZN, "--speed", "max", "--chaos", "off"]);
+    the_bars_add_up(&system);
+    let last = system.status()["core"]["figures"]["next_seq"].as_u64().unwrap();
+    let flags = ["AMZN", "--from", "1", "--count", &(last / 2).to_string(), "--format", "json"];
+    let lines = system.place.run("subscribe", &flags).expect(0).stdout;
+    let place = system.stop();
+    let mut want = told(&place);
+    want.sort();
+    let dir = tempfile::tempdir().unwrap();
+    let export = dir.path().join("export");
+    let data = place.data_dir();
+    let arguments = ["export", data.to_str().unwrap(), "--format", "csv", "--out"];
+    let arguments = [&arguments[..], &[export.to_str().unwrap()]].concat();
+    super::process::Process::start(&arguments).finish().expect(0);
+    let again = played(&export);
+    assert!(again == want, "{} frames of {}", again.len(), want.len());
+    // Half a day of what a subscriber has seen: it begins as the whole does.
+    let file = dir.path().join("seen");
+    std::fs::write(&file, format!("{}\n", lines.join("\n"))).unwrap();
+    let tape = ["--tape", file.to_str().unwrap(), "--speed", "max", "--chaos", "off"];
+    let system = System::start(&tape);
+    let quotes_and_trades = lines.iter().filter(|line| !line.contains("\"definition\"")).count();
+    let seen =
+        ["AMZN", "--from", "1", "--count", &quotes_and_trades.to_string(), "--format", "json"];
+    let again = system.place.run("subscribe", &seen).expect(0).stdout;
+    let keys = [
+        "kind", "symbol", "ts_event", "price", "qty", "side", "trade_id", "bid", "ask", "bid_qty",
+        "ask_qty",
+    ];
+    let rows = |lines: &[String]| -> Vec<[String; 11]> {
+        let frames = lines.iter().map(|line| super::process::json(line));
+        let frames = frames.filter(|frame| frame["kind"] != "definition");
+        frames.map(|frame| keys.map(|key| frame[key].to_string())).collect()
+    };
+    let (seen, again) = (rows(&lines), rows(&again));
+    assert!(seen == again, "{} lines of {}", again.len(), seen.len());
+}

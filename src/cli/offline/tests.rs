@@ -26,6 +26,7 @@ mod fractions;
 mod golden;
 mod losses;
 mod new_kind;
+mod played_again;
 
 const DAY_NS: u64 = 86_400_000_000_000;
 const NOW: Now = Now { mono: Mono(0), wall_ns: 1_700_000_000_000_000_000 };

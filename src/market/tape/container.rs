@@ -29,7 +29,7 @@ const KNOWN: [(&[u8], &str); 7] = [
     (b"BZh", "compressed by bzip2; unpack it"),
     (b"\xFD7zXZ\0", "compressed by xz; unpack it"),
     (b"7z\xBC\xAF\x27\x1C", "a 7z archive; unpack it"),
-    (b"PAR1", "a Parquet file; a tape is .dbn, .dbn.zst or B3's trades"),
+    (b"PAR1", "a Parquet file; export it with --format csv"),
     (b"\xFF\xFE", "text in UTF-16; convert it to UTF-8"),
     (b"\xFE\xFF", "text in UTF-16; convert it to UTF-8"),
 ];
@@ -163,7 +163,7 @@ mod tests {
             (b"Date;Price\n", "\"Date;Price\\n\""),
         ] {
             let said = read(bytes).unwrap_err().to_string();
-            let want = format!("not a DBN or B3 file: it begins with {begins};");
+            let want = format!("not a tape: it begins with {begins};");
             assert!(said.starts_with(&want), "{said}");
         }
         for (bytes, what) in [

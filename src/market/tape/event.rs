@@ -60,6 +60,9 @@ pub struct TapeEvent {
     pub sequence: u64,
     /// Which of the streams of the tape told it. One stream tells a print once.
     pub stream: u8,
+    /// While lines of text are read: how many decimals a unit of its quantities has. Of a tape that was read it is 0, and
+    /// the instrument says it.
+    pub(super) decimals: u8,
 }
 
 impl TapeEvent {
@@ -67,6 +70,15 @@ impl TapeEvent {
     #[must_use]
     pub fn new(ts_event: u64, instrument: InstrumentIndex, body: TapeBody) -> TapeEvent {
         let ts_recv = ts_event;
-        TapeEvent { ts_event, ts_recv, instrument, flags: 0, body, sequence: 0, stream: 0 }
+        TapeEvent {
+            ts_event,
+            ts_recv,
+            instrument,
+            flags: 0,
+            body,
+            sequence: 0,
+            stream: 0,
+            decimals: 0,
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! replayed. Readers know formats, not files: the caller opens and closes.
 //!
 //! What a tape is comes from its first bytes, never from a name: zstd or gzip (then again what is inside),
-//! DBN, or the header line of B3's trades file.
+//! DBN, the header line of B3's trades file, or lines of text.
 
 pub mod b3;
 #[cfg(test)]
@@ -13,6 +13,7 @@ mod event;
 mod halts;
 mod instruments;
 pub mod journal;
+mod lines;
 mod merge;
 mod schedule;
 mod selection;
@@ -25,12 +26,14 @@ use selection::Selecting;
 
 use crate::limits::{INSTRUMENTS_MAX, TAPE_BYTES_MAX, TAPE_EVENTS_MAX, TAPE_SPAN_MAX};
 use crate::market::instrument::TableFull;
+use crate::market::lines::{LineError, LineFormat, LineOptions};
 use crate::time::nanos;
 use crate::wire::{InstrumentIndex, Symbol};
 
 pub use event::{TapeBody, TapeEvent};
 pub(super) use instruments::substitute;
 pub use instruments::{TapeInstrument, TapeInstruments, Venue};
+pub use lines::{agree_on_quantities, joined};
 pub use merge::Align;
 pub use schedule::{RECORDED, Schedule, ScheduleError};
 pub use selection::TapeSelection;
@@ -47,8 +50,11 @@ const SUBSTITUTES_TOLD: usize = 20;
 /// What is wrong with a tape.
 #[derive(Debug, thiserror::Error)]
 pub enum TapeError {
-    /// Neither format.
-    #[error("not a DBN or B3 file: it begins with {0}; a tape is .dbn, .dbn.zst or B3's trades")]
+    /// No format of a tape.
+    #[error(
+        "not a tape: it begins with {0}; a tape is .dbn, .dbn.zst, B3's trades, or lines of CSV with a header, of JSON, or of \
+         InfluxDB's line protocol"
+    )]
     Unknown(String),
     /// Something that is known to be no tape.
     #[error("the tape is {0}")]
@@ -104,6 +110,23 @@ pub enum TapeError {
         /// What is wrong with it.
         what: String,
     },
+    /// A line of text.
+    #[error(transparent)]
+    Text(#[from] LineError),
+    /// The last line of text has no end.
+    #[error(
+        "line {line} has no end: the tape is cut off there; copy it again, end the line if it is whole, or leave it out with \
+         --allow-torn"
+    )]
+    Endless {
+        /// Counted from 1.
+        line: u64,
+    },
+    /// Quantities of one instrument that one unit cannot hold.
+    #[error(
+        "the quantities of {0} do not fit 64 bits in units of {1} decimals; write some with fewer digits, or split the tape"
+    )]
+    Quantities(Symbol, u8),
     /// The tape is longer than the bound.
     #[error("the tape has more than {TAPE_EVENTS_MAX} events; split it")]
     TooManyEvents,
@@ -136,6 +159,8 @@ pub struct Reading {
     pub allow_torn: bool,
     /// What of it is wanted.
     pub selection: TapeSelection,
+    /// Of lines of text, what they do not say.
+    pub lines: LineOptions,
 }
 
 /// A tape as it was read, in the order of its records.
@@ -157,6 +182,10 @@ pub struct Tape {
     skipped: BTreeMap<String, u64>,
     /// Names that are no symbol, and what stands for them.
     substitutes: BTreeMap<Symbol, String>,
+    /// Names in lines of text that mean nothing.
+    unread: Vec<String>,
+    /// Its quantities are in units that the text gives, and others can be chosen.
+    is_text: bool,
     selecting: Selecting,
     /// How many of the first events say what stood before the span that is wanted.
     opening: usize,
@@ -203,6 +232,12 @@ impl Tape {
         }
         for (what, count) in &self.skipped {
             remarks.push(format!("records left out, {what}: {count}"));
+        }
+        if !self.unread.is_empty() {
+            remarks.push(format!(
+                "names that mean nothing here, and are not read: {}",
+                self.unread.join(", ")
+            ));
         }
         if self.times_apart > 0 {
             remarks.push(format!(
@@ -269,6 +304,10 @@ fn read_plain(head: &[u8], reader: impl Read, reading: &Reading) -> Result<Tape,
         dbn::read(reader, reading)
     } else if b3::is_header(head) {
         b3::read(reader, reading)
+    } else if let Some(format) =
+        LineFormat::recognized(head).filter(|_| container::known(head).is_none())
+    {
+        lines::read(format, reader, reading)
     } else {
         let unknown = || TapeError::Unknown(Head(head).to_string());
         Err(container::known(head).map_or_else(unknown, TapeError::Known))

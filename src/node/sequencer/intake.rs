@@ -1,4 +1,4 @@
-//! The intake: what the exchange sends gets its place in the sequence, or is asked for again.
+//! The intake: what an exchange sends gets its place in the sequence, or is asked for again.
 //!
 //! # Decisions
 //!
@@ -7,8 +7,9 @@
 //!   journal ends, and no frame comes twice. A longer tape that begins with all that the journal has of a shorter one
 //!   goes on there, too; the exchange says so. Any other identity is another feed: refused if one of both is a
 //!   recording, unless it is wanted. Then core starts at its beginning and flags the discontinuity.
-//! * The journal's place in the exchange's numbering is derived from the journal itself. Each appended
-//!   frame counts one. A mark states the place wherever the count would be wrong.
+//! * The journal's place in the numbering of each exchange is derived from the journal itself. Each appended
+//!   frame counts one for the exchange that sent it. A mark, or a frame on the exchange's topic, states the place
+//!   wherever the count would be wrong.
 
 use super::exchange::ExchangeEvent;
 use super::{ConnId, Level, Sequencer};

@@ -1,6 +1,6 @@
 //! The sequencer: the machine of the node that is called core.
 //!
-//! It holds the session with the exchange behind a circuit breaker, gives every frame its place in the one sequence,
+//! It holds the session with each exchange behind circuit breakers, gives every frame its place in the one sequence,
 //! journals it, and only then lets anybody see it: the broker and the shards follow the journal, each at its own pace.
 //! It answers current quotes and replays from the journal. Fan-out is the broker's, and history the shards'.
 //!

@@ -4,6 +4,7 @@ use std::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::crc::{COVERED, crc_of};
 use super::kinds::{DATA_KINDS, DataKind};
 use super::{ExchangeNumber, InstrumentId, Seq, U16, U32, U64};
 
@@ -12,9 +13,6 @@ pub const FRAME_BYTES: usize = 64;
 
 /// The protocol version in byte 1 of every frame.
 pub const VERSION: u8 = 2;
-
-/// What the CRC covers: everything before it.
-const CRC_OFFSET: usize = 60;
 
 /// What a frame is. The numbers are part of the protocol and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -297,7 +295,7 @@ const _: () = {
     assert!(offset_of!(Frame, ts_recv) == 24);
     assert!(offset_of!(Frame, body) == 32);
     assert!(offset_of!(Frame, instrument_seq) == 56);
-    assert!(offset_of!(Frame, crc) == CRC_OFFSET);
+    assert!(offset_of!(Frame, crc) == COVERED);
 };
 
 impl Frame {
@@ -418,7 +416,8 @@ impl Frame {
     /// The CRC-32C that bytes 0..60 should have.
     #[must_use]
     pub fn computed_crc(&self) -> u32 {
-        crc32c::crc32c(&self.as_bytes()[..CRC_OFFSET])
+        // A frame has that many bytes and four more.
+        self.as_bytes().first_chunk().map_or(0, crc_of)
     }
 
     /// Makes the CRC right again after a change.

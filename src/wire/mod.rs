@@ -3,6 +3,7 @@
 mod answers;
 mod check;
 mod control;
+mod crc;
 mod data;
 mod exchange;
 mod feed_status;

@@ -233,7 +233,7 @@ impl<S: Storage> Sequencer<S> {
         sequenced.renew_crc();
         // The journal counts by what stands in the frame, and a definition says no exchange.
         let is_uncounted =
-            !sequenced.has_exchange() && self.exchanges[index].number() != ExchangeNumber::FIRST;
+            self.exchanges[index].number() != ExchangeNumber::FIRST && !sequenced.has_exchange();
         let appended = if is_uncounted {
             self.append(LogEntry::LocalEvent(&sequenced))
         } else {

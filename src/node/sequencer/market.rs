@@ -278,6 +278,8 @@ impl Market {
         self.take_in(frame);
     }
 
+    // In line: it stands behind each frame that is journaled, and a call costs a tenth of it.
+    #[inline(always)]
     fn take_in(&mut self, frame: &Frame) {
         let mut frame = *frame;
         let index = frame.instrument().index();
@@ -368,8 +370,9 @@ impl Market {
         let theirs = frame.instrument().index();
         let mut own = *frame;
         let mut flags = frame.flags.get() & !Flags::DELIVERY & !Flags::GAP_BEFORE;
+        let upstream = self.upstreams.get_mut(exchange)?;
         if frame.has_exchange() {
-            flags = flags & !Flags::EXCHANGE | self.upstreams[exchange].number.flags();
+            flags = flags & !Flags::EXCHANGE | upstream.number.flags();
         }
         if let Some(definition) = frame.view::<Definition>() {
             let ours = match self.instrument_of(&definition.symbol) {
@@ -384,7 +387,6 @@ impl Market {
             own.instrument = own_id(ours).into();
             own.instrument_seq = U32::ZERO;
         } else {
-            let upstream = &self.upstreams[exchange];
             let ours = *upstream.own_index.get(&theirs)?;
             let known = self.instruments.get_mut(ours.place())?.as_mut()?;
             if known.gaps_flagged < upstream.last_gap && has_gap_flag(frame) {

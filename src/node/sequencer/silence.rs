@@ -159,6 +159,23 @@ impl InstrumentPulses {
         (exchange, since): (usize, Option<Mono>),
         now: Mono,
     ) {
+        // Most frames of an instrument come with others of it in one turn, and this stands behind each frame.
+        if let Some((pulse, from)) = self.pulses.get(index.place())
+            && pulse.heard == Some(now)
+            && *from == exchange
+        {
+            return;
+        }
+        self.hear_anew(index, (exchange, since), now);
+    }
+
+    #[cold]
+    fn hear_anew(
+        &mut self,
+        index: InstrumentIndex,
+        (exchange, since): (usize, Option<Mono>),
+        now: Mono,
+    ) {
         let place = index.place();
         if self.pulses.len() <= place {
             self.pulses.resize(place + 1, Default::default());

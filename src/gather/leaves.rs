@@ -39,7 +39,7 @@ struct Leaf {
     /// The largest `as_of` that it has shown.
     as_of: Option<Seq>,
     /// When it showed that.
-    as_of_at: Mono,
+    as_of_at: Option<Mono>,
 }
 
 /// How a node is at the moment: the better it is, the sooner it is asked.
@@ -308,15 +308,24 @@ impl Leaves {
     pub(super) fn note_as_of(&mut self, now: Mono, id: LeafId, as_of: Option<Seq>) {
         if as_of.is_some() {
             let leaf = self.leaf(id);
-            (leaf.as_of, leaf.as_of_at) = (as_of, now);
+            (leaf.as_of, leaf.as_of_at) = (as_of, Some(now));
+        }
+    }
+
+    /// It says so in its greeting. That is where it was when it took the connection, and it may still have been far behind.
+    pub(super) fn note_greeting(&mut self, id: LeafId, as_of: Option<Seq>) {
+        if as_of.is_some() {
+            let leaf = self.leaf(id);
+            (leaf.as_of, leaf.as_of_at) = (as_of, None);
         }
     }
 
     /// The newest cut at which some copy of each of these parts can answer at once; `None` when it is
     /// not known of one.
     ///
-    /// A place that a copy has shown longer ago than `age_max` is not where it is now. A part of which nothing younger is
+    /// A place that a copy has shown longer ago than `age_max`, or in its greeting, is not where it is now. A part of which nothing younger is
     /// known waits for the others' cut, or says that it is behind: as of its old place, an answer would be complete and old.
+    /// When nothing younger is known of any part, there is no cut, for the same reason.
     pub(super) fn common_cut(
         &self,
         now: Mono,
@@ -325,7 +334,9 @@ impl Leaves {
     ) -> Option<Seq> {
         let of_leaf = |id: LeafId, is_young_only: bool| {
             let leaf = self.all.get(&id)?;
-            let is_young = age_max.is_none_or(|age_max| now.since(leaf.as_of_at) <= age_max);
+            let is_young = age_max.is_none_or(|age_max| {
+                leaf.as_of_at.is_some_and(|as_of_at| now.since(as_of_at) <= age_max)
+            });
             leaf.as_of.filter(|_| is_young || !is_young_only)
         };
         let of_part = |part: &Part, is_young_only: bool| {
@@ -335,8 +346,7 @@ impl Leaves {
         if asked().any(|part| of_part(part, false).is_none()) {
             return None;
         }
-        let young = asked().filter_map(|part| of_part(part, true)).min();
-        young.or_else(|| asked().filter_map(|part| of_part(part, false)).min())
+        asked().filter_map(|part| of_part(part, true)).min()
     }
 
     /// The newest cut that any node has shown.

@@ -248,6 +248,11 @@ impl Gather {
         self.leaves.note_as_of(now, leaf, as_of);
     }
 
+    /// Takes note of how far a leaf says that it is when it is connected.
+    pub fn note_greeting(&mut self, leaf: LeafId, as_of: Option<Seq>) {
+        self.leaves.note_greeting(leaf, as_of);
+    }
+
     /// Takes note of how far a leaf is: an answer at a cut shows only that it is there.
     fn note_end_as_of(&mut self, now: Mono, leaf: LeafId, request: RequestId, end: &Ended) {
         let part = self.in_flight.part_of(request);

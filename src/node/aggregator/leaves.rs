@@ -225,7 +225,7 @@ impl Leaves {
         if leaf.uplink.ready().is_none() {
             // A cut that it was at before it was away would be an old one.
             if let Some(session) = frame.view::<Session>() {
-                gather.note_as_of(now.mono, leaf_id, session.next_seq());
+                gather.note_greeting(leaf_id, session.next_seq());
             }
             return leaf.handle_greeting(now, frame);
         }

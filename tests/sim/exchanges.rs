@@ -106,7 +106,7 @@ pub(crate) fn one_sick_exchange_makes_only_its_own_quotes_stale() {
         let mut road = Road::new(&options);
         road.run_until_ms(4_000);
         let second = road.second.as_ref().unwrap().host;
-        let of = |road: &mut Road| [are_stale(road, "PETR4"), are_stale(road, "two:AMZN")];
+        let of = |road: &mut Road| [are_stale(road, "VALE3"), are_stale(road, "two:AMZN")];
         let before = of(&mut road);
         let is_current = before == [[false; 2]; 2];
         road.world

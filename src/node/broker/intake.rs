@@ -290,7 +290,7 @@ impl Intake {
         further_reactors: &mut FurtherReactors,
     ) -> bool {
         let has_stated = std::mem::take(&mut self.has_stated);
-        if has_stated && !is_planted(Bug::NameToNewcomersOnly) {
+        if has_stated {
             further_reactors.notify(self.number, source.bounds().1, || SourceChange::Stated);
             return true;
         }

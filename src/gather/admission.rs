@@ -75,9 +75,11 @@ impl Gather {
             // A copy may have been behind when it said where it is: both together stay below the bound.
             let age_max = self.behind_max.map(|behind_max| behind_max / 2);
             let cut = self.leaves.common_cut(now, &parts, age_max);
-            let (cut, behind_ms) = cut.ok_or(AdmissionError::Cut)?;
+            if cut.is_none() {
+                return Err(AdmissionError::Cut);
+            }
             for part in &mut parts {
-                part.set_cut(cut, behind_ms);
+                part.set_cut(cut);
             }
         }
         Ok(parts)

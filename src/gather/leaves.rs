@@ -28,7 +28,7 @@ use crate::limits::{
     LEAF_AVOID_WAIT,
 };
 use crate::time::{Mono, nanos};
-use crate::wire::{Ended, ErrorCode, Seq};
+use crate::wire::{ErrorCode, Seq};
 
 #[derive(Debug, Default)]
 struct Leaf {
@@ -312,33 +312,32 @@ impl Leaves {
         }
     }
 
-    /// The same, as it says in its greeting, or while it is not current: it may be far behind.
-    pub(super) fn note_old_place(&mut self, id: LeafId, as_of: Option<Seq>) {
+    /// It says so in its greeting. That is where it was when it took the connection, and it may still have been far behind.
+    pub(super) fn note_greeting(&mut self, id: LeafId, as_of: Option<Seq>) {
         if as_of.is_some() {
             let leaf = self.leaf(id);
             (leaf.as_of, leaf.as_of_at) = (as_of, None);
         }
     }
 
-    /// The newest cut at which some copy of each of these parts can answer at once, and how far behind, in milliseconds, an
-    /// answer as of that place may be; `None` when it is not known of one.
+    /// The newest cut at which some copy of each of these parts can answer at once; `None` when it is
+    /// not known of one.
     ///
-    /// A place that a copy has shown longer ago than `age_max`, or while it was not current, is not where it is now. A part of
-    /// which nothing younger is known waits for the others' cut, or says that it is behind. When nothing younger is known of
-    /// any, the old places give the cut, and the answer is as far behind as they are old: else it would be complete and old.
+    /// A place that a copy has shown longer ago than `age_max`, or in its greeting, is not where it is now. A part of which nothing younger is
+    /// known waits for the others' cut, or says that it is behind: as of its old place, an answer would be complete and old.
+    /// When nothing younger is known of any part, there is no cut, for the same reason.
     pub(super) fn common_cut(
         &self,
         now: Mono,
         parts: &[Part],
         age_max: Option<Duration>,
-    ) -> Option<(Seq, u32)> {
-        let age = |leaf: &Leaf| leaf.as_of_at.map(|as_of_at| now.since(as_of_at));
+    ) -> Option<Seq> {
         let of_leaf = |id: LeafId, is_young_only: bool| {
             let leaf = self.all.get(&id)?;
-            let is_young =
-                age_max.is_none_or(|age_max| age(leaf).is_some_and(|age| age <= age_max));
-            let behind_ms = if is_young { 0 } else { Ended::behind_ms_of(age(leaf)) };
-            leaf.as_of.filter(|_| is_young || !is_young_only).map(|as_of| (as_of, behind_ms))
+            let is_young = age_max.is_none_or(|age_max| {
+                leaf.as_of_at.is_some_and(|as_of_at| now.since(as_of_at) <= age_max)
+            });
+            leaf.as_of.filter(|_| is_young || !is_young_only)
         };
         let of_part = |part: &Part, is_young_only: bool| {
             part.replicas().iter().filter_map(|copy| of_leaf(copy.leaf, is_young_only)).max()
@@ -347,8 +346,7 @@ impl Leaves {
         if asked().any(|part| of_part(part, false).is_none()) {
             return None;
         }
-        let young = asked().filter_map(|part| of_part(part, true)).min();
-        young.or_else(|| asked().filter_map(|part| of_part(part, false)).min())
+        asked().filter_map(|part| of_part(part, true)).min()
     }
 
     /// The newest cut that any node has shown.

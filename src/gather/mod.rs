@@ -248,9 +248,9 @@ impl Gather {
         self.leaves.note_as_of(now, leaf, as_of);
     }
 
-    /// The same of a place that a leaf was at when it was not known to be current.
-    pub fn note_old_place(&mut self, leaf: LeafId, as_of: Option<Seq>) {
-        self.leaves.note_old_place(leaf, as_of);
+    /// Takes note of how far a leaf says that it is when it is connected.
+    pub fn note_greeting(&mut self, leaf: LeafId, as_of: Option<Seq>) {
+        self.leaves.note_greeting(leaf, as_of);
     }
 
     /// Takes note of how far a leaf is: an answer at a cut shows only that it is there.

@@ -339,12 +339,6 @@ impl Service for Replica {
         self.next_seq.filter(|_| matches!(peer, ReplicaPeer::Querier(_)))
     }
 
-    fn answered_status(&self, now: Now, conn: ConnId) -> FeedStatus {
-        let is_querier = matches!(self.connections.peer(conn), Some(ReplicaPeer::Querier(_)));
-        let is_old = is_querier && self.freshness.behind_ms(now) > 0;
-        if is_old { FeedStatus::Stale } else { FeedStatus::Current }
-    }
-
     fn sent_seq(_peer: &ReplicaPeer) -> Option<Seq> {
         None
     }

@@ -14,9 +14,7 @@ use pregao::node::{
 };
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
-use pregao::wire::{
-    Ended, FeedStatus, Frame, Gap, Heartbeat, Kind, Mode, Refusal, Role, Seq, Session,
-};
+use pregao::wire::{Ended, Frame, Gap, Heartbeat, Kind, Mode, Refusal, Role, Seq, Session};
 
 use crate::delivered::Delivered;
 use crate::querier::is_a_client_with;
@@ -250,7 +248,7 @@ impl Client {
             assert_eq!(frame.check(), Ok(()), "a node sent a bad frame");
             if let Some(beat) = frame.view::<Heartbeat>() {
                 let beat = *beat;
-                self.connections.answer_heartbeat(now, conn, &beat, None, FeedStatus::Current);
+                self.connections.answer_heartbeat(now, conn, &beat, None);
             }
             if self.broker == Line::Open(conn) {
                 self.broker_heard = now.mono;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pregao::node::{ConnId, Connections, DialId};
 use pregao::time::{Mono, Now};
-use pregao::wire::{FeedStatus, Frame, Role, Session};
+use pregao::wire::{Frame, Role, Session};
 
 /// The methods of a [`pregao::node::Node`] that is no server: it sends what these connections hold, has no
 /// descriptors to run out of, and goes on until its host ends it.
@@ -126,7 +126,7 @@ impl Querier {
 
     pub(crate) fn answer_heartbeat(&mut self, now: Now, conn: ConnId, frame: &Frame) {
         if let Some(beat) = frame.view() {
-            self.connections.answer_heartbeat(now, conn, beat, None, FeedStatus::Current);
+            self.connections.answer_heartbeat(now, conn, beat, None);
         }
     }
 

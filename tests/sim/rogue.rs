@@ -15,9 +15,8 @@ use pregao::question::Question;
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{
-    Ack, BreakerChange, Ended, FeedStatus, Frame, Gap, GapReason, Heartbeat, InstrumentId,
-    InstrumentIndex, Op, Query, Refusal, Role, Seq, Session, Subscribe, Trade, U16, U32, U64,
-    padded,
+    Ack, BreakerChange, Ended, Frame, Gap, GapReason, Heartbeat, InstrumentId, InstrumentIndex, Op,
+    Query, Refusal, Role, Seq, Session, Subscribe, Trade, U16, U32, U64, padded,
 };
 
 use crate::querier::is_a_client_with;
@@ -287,7 +286,7 @@ impl Rogue {
                 self.ended += 1;
                 self.first_end.get_or_insert(now.mono);
             } else if let Some(beat) = frame.view::<Heartbeat>() {
-                self.connections.answer_heartbeat(now, conn, beat, None, FeedStatus::Current);
+                self.connections.answer_heartbeat(now, conn, beat, None);
             }
         }
     }

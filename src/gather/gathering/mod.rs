@@ -19,7 +19,7 @@ use super::request::RequestId;
 use crate::limits::{GATHER_DEADLINE_US_MAX, GATHER_FRAMES_MAX};
 use crate::question::Question;
 use crate::time::Mono;
-use crate::wire::{Ended, Frame, NodeStatus, Query, Refusal, U32};
+use crate::wire::{Ended, Frame, NodeStatus, Query, Refusal};
 
 pub(super) use attempt::{Attempt, AttemptKind, NewAttempt};
 pub(super) use part::{Outcome, Part, Untried};
@@ -198,10 +198,8 @@ impl Gathering {
         let part = self.part_mut(id.part)?;
         let behind_max = behind_max.filter(|_| part.wants_newest());
         let rows = part.rows();
-        let behind_ms = end.behind_ms.get().max(part.cut_behind_ms());
-        let end = Ended { behind_ms: U32::new(behind_ms), ..*end };
         let attempt = part.open_attempt_mut(id.index)?;
-        let status = attempt.take_end(&end, behind_max);
+        let status = attempt.take_end(end, behind_max);
         Some((attempt, rows, status))
     }
 

@@ -65,7 +65,6 @@ pub(in crate::gather) struct Part {
     question: Question,
     /// The client named no cut: what a node lacks of the newest is missing.
     wants_newest: bool,
-    cut_behind_ms: u32,
     replicas: Vec<Replica>,
     is_pruned: bool,
     is_done: bool,
@@ -86,7 +85,6 @@ impl Part {
         Some(Part {
             rows: RowKind::of(&plan.question.query)?,
             wants_newest: plan.question.as_of.is_none_or(|cut| cut == NEWEST_COMMON_CUT),
-            cut_behind_ms: 0,
             question: plan.question,
             replicas: plan.replicas,
             is_pruned: plan.is_pruned,
@@ -99,14 +97,9 @@ impl Part {
         })
     }
 
-    /// Has the question answered at a cut, which may be so many milliseconds behind core. Before it is asked.
-    pub(in crate::gather) fn set_cut(&mut self, cut: Seq, behind_ms: u32) {
-        (self.question.as_of, self.cut_behind_ms) = (Some(cut), behind_ms);
-    }
-
-    /// How far behind core every answer is at least, in milliseconds, because the cut is.
-    pub(in crate::gather) fn cut_behind_ms(&self) -> u32 {
-        self.cut_behind_ms
+    /// Has the question answered at a cut. Before it is asked.
+    pub(in crate::gather) fn set_cut(&mut self, cut: Option<Seq>) {
+        self.question.as_of = cut;
     }
 
     // ---- what happens to it ----

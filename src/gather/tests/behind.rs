@@ -106,32 +106,6 @@ fn at_a_cut_of_the_client_nobody_is_behind_and_at_one_of_ours_everybody_may_be()
 }
 
 #[test]
-fn an_answer_as_of_an_old_place_is_behind() {
-    let ours = || {
-        let question = Question::new(&query(Op::Last, 0)).unwrap();
-        question.cut_at(Some(crate::gather::NEWEST_COMMON_CUT))
-    };
-    let ask = |gather: &mut Gather, now: Mono| {
-        gather.begin(now, CLIENT, &ours(), copies(Op::Last, &[A])).unwrap();
-        let ask = gather.poll_request().unwrap();
-        let _ = gather.handle_end(A, ask.id(), &end_behind(0), now);
-        answer(gather).0
-    };
-    let mut gather = judging();
-    gather.note_as_of(START, A, Seq::new(500));
-    assert_eq!(ask(&mut gather, ms(1_000)).status, EndStatus::Complete);
-    let late = ask(&mut gather, ms(9_000));
-    assert_eq!(late.code, Some(ErrorCode::Behind));
-    let told = format!("leaf-1 is {} s behind core", ms(9_000).since(START).as_secs());
-    assert_eq!(words(&late), told);
-    gather.note_as_of(ms(9_000), A, Seq::new(500));
-    gather.note_old_place(A, Seq::new(500));
-    let old = ask(&mut gather, ms(9_100));
-    assert_eq!(old.code, Some(ErrorCode::Behind));
-    assert_eq!(words(&old), "the cut may be old: no node was current lately");
-}
-
-#[test]
 fn another_copy_is_asked_and_of_those_that_are_behind_the_nearest_stands() {
     let begin = |gather: &mut Gather, at: Mono| {
         let (query, plan) = (query(Op::Last, Query::PARTIAL), copies(Op::Last, &[A, A2]));

@@ -246,10 +246,11 @@ fn what_a_copy_said_long_ago_is_not_where_it_is() {
     assert_eq!(cuts(&mut gather, ms(2_000), 1), [80, 80], "who said nothing since waits for it");
     gather.note_as_of(ms(2_000), A, Seq::new(70));
     assert_eq!(cuts(&mut gather, ms(2_100), 2), [70, 70]);
-    assert_eq!(cuts(&mut gather, ms(9_000), 3), [70, 70], "of nobody is anything younger known");
+    let refused = gather.begin(ms(9_000), 3, &ours, plan.clone());
+    assert_eq!(refused, Err(AdmissionError::Cut), "of nobody is anything younger known");
     gather.note_as_of(ms(9_000), B, Seq::new(800));
-    gather.note_old_place(A, Seq::new(700));
-    gather.note_old_place(A2, Seq::new(500));
+    gather.note_greeting(A, Seq::new(700));
+    gather.note_greeting(A2, Seq::new(500));
     assert_eq!(cuts(&mut gather, ms(9_100), 4), [800, 800], "a greeting is no place of now");
 }
 

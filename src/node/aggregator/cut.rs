@@ -8,8 +8,6 @@
 //!   hour old. A query waits 50 ms at most, and only if nothing younger than a second is known.
 //! * Each time they are asked with another token. An answer may have waited long in a connection that stood still, and says
 //!   where the node was then.
-//! * A node that is not current says so (STALE): its place gives a cut only if nothing better is known, and the answer is
-//!   then behind. It may be current when it answers, and would call an answer as of its old place complete.
 //! * What is known is used again only if all nodes said where they are, none lagged, and none has connected since. A
 //!   node that has caught up meanwhile would call an answer as of its old place complete.
 
@@ -61,8 +59,7 @@ impl Cuts {
     pub(super) fn note_heard(&mut self, conn: ConnId, beat: &Heartbeat) {
         let is_answer = beat.token.get() == self.token();
         if is_answer && self.awaited.remove(&conn) {
-            let is_stale = beat.flags.get() & Flags::STALE != 0;
-            self.is_lagging |= is_stale || beat.next_seq() < self.known;
+            self.is_lagging |= beat.next_seq() < self.known;
         }
     }
 

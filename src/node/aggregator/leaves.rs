@@ -31,8 +31,8 @@ use crate::node::{CloseReason, aggregator_breaker_name};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, Counted, Ended, Flags, Frame, Heartbeat, Kind, NodeStatus, Refusal, Run,
-    Session, padded, unpadded,
+    BreakerAction, Counted, Ended, Frame, Heartbeat, Kind, NodeStatus, Refusal, Run, Session,
+    padded, unpadded,
 };
 
 /// All of them: core first, then the shards in order, each with its copies behind it.
@@ -225,7 +225,7 @@ impl Leaves {
         if leaf.uplink.ready().is_none() {
             // A cut that it was at before it was away would be an old one.
             if let Some(session) = frame.view::<Session>() {
-                gather.note_old_place(leaf_id, session.next_seq());
+                gather.note_greeting(leaf_id, session.next_seq());
             }
             return leaf.handle_greeting(now, frame);
         }
@@ -267,10 +267,8 @@ impl Leaves {
                 }
             }
             Some(Kind::Heartbeat) => {
-                let Some(beat) = frame.view::<Heartbeat>() else { return Ok(()) };
-                match frame.has(Flags::STALE) {
-                    true => gather.note_old_place(leaf_id, beat.next_seq()),
-                    false => gather.note_as_of(now.mono, leaf_id, beat.next_seq()),
+                if let Some(beat) = frame.view::<Heartbeat>() {
+                    gather.note_as_of(now.mono, leaf_id, beat.next_seq());
                 }
                 Ok(())
             }

@@ -31,8 +31,8 @@ use crate::limits;
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, Ended, ErrorCode, FeedStatus, Frame, Heartbeat, Kind, Op, Query, Role, Seq,
-    Session, U32, padded,
+    BreakerAction, Ended, ErrorCode, Frame, Heartbeat, Kind, Op, Query, Role, Seq, Session, U32,
+    padded,
 };
 
 use client::{Client, ClientPlaces};
@@ -141,7 +141,7 @@ impl Aggregator {
         }
         if let Some(beat) = frame.view::<Heartbeat>() {
             self.cuts.note_heard(conn, beat);
-            self.connections.answer_heartbeat(now, conn, beat, None, FeedStatus::Current);
+            self.connections.answer_heartbeat(now, conn, beat, None);
         }
         Ok(())
     }

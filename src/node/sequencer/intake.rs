@@ -19,7 +19,7 @@ use crate::market::venue::symbol_at;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 use crate::wire::{
-    Definition, ErrorCode, ExchangeNumber, FeedStatus, Flags, Frame, Heartbeat, Kind, Seq, Symbol,
+    Definition, ErrorCode, ExchangeNumber, Flags, Frame, Heartbeat, Kind, Seq, Symbol,
 };
 
 /// What core says to an exchange that offers another recording.
@@ -47,7 +47,7 @@ impl<S: Storage> Sequencer<S> {
             && beat.flags.get() & Flags::MORE != 0
         {
             let beat = *beat;
-            self.connections.answer_heartbeat(now, conn, &beat, None, FeedStatus::Current);
+            self.connections.answer_heartbeat(now, conn, &beat, None);
         }
         match self.exchanges[index].handle_control(now, frame) {
             ExchangeEvent::Ok => {}

@@ -27,8 +27,7 @@ use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, ErrorCode, FeedStatus, Frame, Heartbeat, Kind, Refusal, Seq, Session, Symbol, U32, U64,
-    padded,
+    Ack, ErrorCode, Frame, Heartbeat, Kind, Refusal, Seq, Session, Symbol, U32, U64, padded,
 };
 
 use continuity::Continuity;
@@ -327,12 +326,6 @@ impl<S: Storage> Service for Shard<S> {
     /// A querier's heartbeat answer says how far the answers go.
     fn answered_seq(&self, peer: &ShardPeer) -> Option<Seq> {
         matches!(peer, ShardPeer::Querier(_)).then(|| self.wanted())
-    }
-
-    fn answered_status(&self, now: Now, conn: ConnId) -> FeedStatus {
-        let is_querier = matches!(self.connections.peer(conn), Some(ShardPeer::Querier(_)));
-        let is_old = is_querier && self.freshness.behind_ms(now) > 0;
-        if is_old { FeedStatus::Stale } else { FeedStatus::Current }
     }
 
     fn sent_seq(_peer: &ShardPeer) -> Option<Seq> {

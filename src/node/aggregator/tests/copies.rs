@@ -198,6 +198,11 @@ fn a_cut_of_our_choice_is_asked_for_and_then_the_same_everywhere() {
     assert_eq!(asked.len(), 3);
     bench.ask(client, query(2, Op::Stop, "", 0));
     bench.wait_ms(1_500);
+    bench.read(client);
+    // When nobody says where it is, there is no cut: as of an old place an answer would be complete and old.
+    bench.deliver(client, &again(4).frames());
+    bench.wait_ms(50);
+    assert_eq!(refusals(&bench.read(client)), [(4, ErrorCode::NoData as u16)]);
     bench.deliver(client, &again(3).frames());
     bench.aggregator.handle_close(bench.now, client, CloseReason::Reset);
     bench.wait_ms(60);

@@ -1,8 +1,10 @@
 //! Every bound of the system, decided before anything is built on it.
 
 mod checks;
+mod producers;
 mod tapes;
 
+pub use producers::*;
 pub use tapes::*;
 
 use std::time::Duration;

@@ -58,6 +58,8 @@ pub enum Bug {
     NoDescriptorReserve,
     WriteWhileDisplaced,
     TrustWhoIsBehind,
+    AckBeforeSync,
+    ForgetLeftFeed,
     AnswerProbeAhead,
     FreshWithoutFeeder,
     StaleNotTold,

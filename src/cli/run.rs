@@ -9,7 +9,7 @@ use super::descriptors;
 use super::exit::{Exit, Failure};
 use super::offline;
 use crate::client::random_id;
-use crate::config::{self, Config, Durability, Exchange, NodeId};
+use crate::config::{self, Config, Durability, Exchange, ExchangeKind, NodeId};
 use crate::limits;
 use crate::log::{
     Log, LogConfig, OpenError, Recovery, Retention, Sequence, StorageError, SyncPolicy,
@@ -214,10 +214,14 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
     run(request, &mut reactor, &mut node)
 }
 
-/// Whom core dials: every exchange, whoever runs it.
+/// Who feeds core: every exchange, whoever runs it. Core dials those that do not come by themselves.
 fn exchanges(config: &Config) -> Result<Vec<ExchangeConfig>, Failure> {
     let exchange = |it: Exchange| {
-        let (name, address) = (it.name.to_string(), connect(config, it.node())?);
+        let address = match it.kind {
+            ExchangeKind::Played => Some(connect(config, it.node())?),
+            ExchangeKind::Producer => None,
+        };
+        let name = it.name.to_string();
         Ok(ExchangeConfig { name, address, breaker: it.breaker })
     };
     config.exchanges().into_iter().map(exchange).collect()
@@ -414,7 +418,8 @@ mod tests {
         let dialled = |text: &str| -> Vec<String> {
             let config = Config::from_toml(text, "p.toml").unwrap();
             let of = |it: ExchangeConfig| {
-                format!("{} {} {}", it.name, it.address, it.breaker.sliding_window_size)
+                let address = it.address.map_or("comes".to_owned(), |address| address.to_string());
+                format!("{} {address} {}", it.name, it.breaker.sliding_window_size)
             };
             exchanges(&config).unwrap().into_iter().map(of).collect()
         };

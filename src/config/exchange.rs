@@ -18,6 +18,7 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use super::{Align, Config, ConfigError, External, Listen, NodeId, Speed};
 use crate::breaker;
 use crate::limits::{EXCHANGE_NAME_BYTES_MAX, EXCHANGES_MAX};
+use crate::market::venue::{ExchangeNameError, check_exchange_name};
 use crate::node::sequencer::ExchangeConfig;
 use crate::wire::{padded, unpadded};
 
@@ -25,23 +26,6 @@ use crate::wire::{padded, unpadded};
 /// and `_`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeName([u8; EXCHANGE_NAME_BYTES_MAX]);
-
-/// A text that is no name of an exchange.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExchangeNameError {
-    /// Too long, empty, or of other characters.
-    #[error(
-        "{0:?} is no name of an exchange; use 1 to {EXCHANGE_NAME_BYTES_MAX} letters, digits, - and _"
-    )]
-    Form(String),
-    /// It would be mistaken for something else.
-    #[error("{0:?} is what a node or a breaker is called; choose another name for the exchange")]
-    Taken(String),
-}
-
-/// What nodes, breakers of core and the supervisor's own lines are called, besides shards and numbers of replicas.
-const TAKEN: [&str; 7] =
-    ["aggregator", "broker", "core", "external", "pregao", "replica", "requests"];
 
 impl ExchangeName {
     /// The name of the exchange whose instruments have no venue.
@@ -61,15 +45,7 @@ impl FromStr for ExchangeName {
     type Err = ExchangeNameError;
 
     fn from_str(text: &str) -> Result<ExchangeName, ExchangeNameError> {
-        let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        if !(1..=EXCHANGE_NAME_BYTES_MAX).contains(&text.len()) || !text.bytes().all(is_usual) {
-            return Err(ExchangeNameError::Form(text.to_owned()));
-        }
-        let lower = text.to_ascii_lowercase();
-        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-        if TAKEN.contains(&lower.as_str()) || lower.starts_with("shard") || is_number {
-            return Err(ExchangeNameError::Taken(text.to_owned()));
-        }
+        check_exchange_name(text)?;
         Ok(ExchangeName(padded(text)))
     }
 }
@@ -92,12 +68,26 @@ impl<'de> Deserialize<'de> for ExchangeName {
     }
 }
 
+/// How an exchange comes to core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExchangeKind {
+    /// Core dials a node that plays it.
+    #[default]
+    Played,
+    /// A program brings it to core, such as `pregao publish`.
+    Producer,
+}
+
 /// One entry of `[[exchange]]`. Every key but `name` may be left out.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExchangeEntry {
     /// `name`: the venue of its instruments. `exchange` means that they have none.
     pub name: ExchangeName,
+    /// `kind`: `"played"` (default) by a node that core dials, or `"producer"`: a program brings it to core.
+    #[serde(default)]
+    pub kind: ExchangeKind,
     /// `address`: where it listens. Default: `[net] external`, 100 ports above it for the second entry, and so on.
     pub address: Option<Listen>,
     /// `run`: whether it is a process of ours. Default true. With false somebody else runs it.
@@ -193,6 +183,8 @@ impl ExchangeEntry {
 pub struct Exchange {
     /// Its name.
     pub name: ExchangeName,
+    /// How it comes to core.
+    pub kind: ExchangeKind,
     /// Whether it is a process of ours.
     pub run: bool,
     /// How it is played, if it is.
@@ -215,11 +207,13 @@ impl Config {
     pub fn exchanges(&self) -> Vec<Exchange> {
         if self.exchange.is_empty() {
             let (played, breaker) = (self.external.clone(), self.breaker.clone());
-            return vec![Exchange { name: ExchangeName::nameless(), run: true, played, breaker }];
+            let (name, kind) = (ExchangeName::nameless(), ExchangeKind::Played);
+            return vec![Exchange { name, kind, run: true, played, breaker }];
         }
         let exchange = |(place, entry): (usize, &ExchangeEntry)| Exchange {
             name: entry.name,
-            run: entry.run,
+            kind: entry.kind,
+            run: entry.run && entry.kind == ExchangeKind::Played,
             played: entry.played(place, &self.external),
             breaker: entry.breaker.as_ref().unwrap_or(&self.breaker).clone(),
         };
@@ -281,6 +275,20 @@ impl Config {
             if let Some(other) = self.exchange[..place].iter().find(is_same) {
                 let problem = format!("{} is there before; give each its own name", other.name);
                 return wrong("name", problem);
+            }
+            if entry.kind == ExchangeKind::Producer {
+                if entry.name == nameless {
+                    let problem =
+                        "means that instruments have no venue; give a producer a name of its own";
+                    return wrong("name", problem.to_owned());
+                }
+                let place = entry.address.is_some().then_some("address");
+                let own = place.or((!entry.run).then_some("run")).or(entry.played_key());
+                if let Some(key) = own {
+                    let problem =
+                        "belongs to an exchange that core dials; leave it out for a producer";
+                    return wrong(key, problem.to_owned());
+                }
             }
             if let Some(key) = entry.played_key().filter(|_| !entry.run) {
                 let problem = "belongs to an exchange that runs here; leave it out, or run = false";

@@ -68,7 +68,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use exchange::{Exchange, ExchangeEntry, ExchangeName, ExchangeNameError};
+pub use crate::market::venue::ExchangeNameError;
+pub use exchange::{Exchange, ExchangeEntry, ExchangeKind, ExchangeName};
 pub use external::{Align, External};
 pub use net::{Listen, Net, NodeId, Partition, PartitionError};
 pub use partition::{PartitionBy, PartitionRule};

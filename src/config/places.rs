@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Config, ConfigError, ExchangeEntry, Listen, NodeId};
+use super::{Config, ConfigError, Exchange, ExchangeEntry, ExchangeKind, Listen, NodeId};
 use crate::limits::EXCHANGE_PORT_STEP;
 
 impl Config {
@@ -58,7 +58,9 @@ impl Config {
     }
 
     pub(super) fn validate_places(&self) -> Result<(), ConfigError> {
-        let exchanges = self.exchanges().into_iter().map(|exchange| exchange.node());
+        let is_dialed = |exchange: &Exchange| exchange.kind == ExchangeKind::Played;
+        let exchanges = self.exchanges().into_iter().filter(is_dialed);
+        let exchanges = exchanges.map(|exchange| exchange.node());
         let mut seen: Vec<(NodeId, SocketAddr)> = Vec::new();
         for node in exchanges.chain(self.net.nodes()) {
             let key = self.address_key(node);

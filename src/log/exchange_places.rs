@@ -11,9 +11,10 @@
 //! * Behind rot nobody knows whose the lost frames were. All places go on behind all of them, and are uncertain: core then
 //!   says that frames may be missing. The lower place would store frames twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::mark::{is_event, is_uncertain};
+use crate::limits::FEEDS_KEPT_MAX;
 use crate::wire::{ExchangeNumber, ExchangePlace, ExchangeSet, Frame, InstrumentId, Seq, U64};
 
 /// Where a journal goes on in the feed of one exchange.
@@ -35,6 +36,8 @@ pub struct ExchangePlaces {
     rows: BTreeMap<ExchangeNumber, Place>,
     /// The `seq` that comes next.
     next_seq: Option<Seq>,
+    /// Feeds that an exchange had before its present one, and how far each was taken in; the newest last.
+    left: VecDeque<(ExchangeNumber, Place)>,
     /// Exchanges that frames are of, and whose place was not said before them.
     unplaced: ExchangeSet,
 }
@@ -69,7 +72,14 @@ impl ExchangePlaces {
             is_uncertain: is_uncertain(frame),
             instrument: frame.instrument(),
         };
-        self.rows.insert(exchange, place);
+        let before = self.rows.insert(exchange, place);
+        if let Some(before) = before.filter(|it| it.feed != place.feed && it.feed != 0) {
+            self.left.retain(|(of, it)| (*of, it.feed) != (exchange, place.feed));
+            if self.left.len() >= FEEDS_KEPT_MAX {
+                self.left.pop_front();
+            }
+            self.left.push_back((exchange, before));
+        }
     }
 
     /// The same for who reads a journal from its beginning, or from what is left of it: numbers between this frame and the one
@@ -107,6 +117,14 @@ impl ExchangePlaces {
     #[must_use]
     pub fn place(&self, exchange: ExchangeNumber) -> Option<Place> {
         self.rows.get(&exchange).copied()
+    }
+
+    /// The place in a feed that the exchange had before its present one; `None`: there was none, or it is not known any more.
+    #[must_use]
+    pub fn before(&self, exchange: ExchangeNumber, feed: u64) -> Option<Place> {
+        let (_, place) =
+            self.left.iter().rev().find(|(of, it)| (*of, it.feed) == (exchange, feed))?;
+        Some(*place)
     }
 
     /// Exchanges that frames are of, and whose place nothing says: it is lost.
@@ -160,6 +178,25 @@ mod tests {
         let mut places = ExchangePlaces::default();
         frames.iter().for_each(|frame| places.read(frame));
         places
+    }
+
+    #[test]
+    fn a_feed_that_was_left_is_known_with_its_place() {
+        let mut frames = vec![place(1, 1, 70, 10), trade(2, 1), place(3, 1, 80, 1), trade(4, 1)];
+        let of = |places: &ExchangePlaces, feed| {
+            places.before(number(1), feed).map(|place| place.next_seq)
+        };
+        let places = read(&frames);
+        assert_eq!((of(&places, 70), of(&places, 80)), (Some(11), None));
+        assert_eq!(places.before(number(2), 70), None);
+        frames.extend([place(5, 1, 70, 11), trade(6, 1), place(7, 1, 80, 2)]);
+        let places = read(&frames);
+        assert_eq!((of(&places, 70), of(&places, 80)), (Some(12), None));
+        let many = FEEDS_KEPT_MAX as u64 + 2;
+        let frames: Vec<Frame> = (1..=many).map(|seq| place(seq, 1, 100 + seq, 5)).collect();
+        let places = read(&frames);
+        assert_eq!((of(&places, 101), of(&places, 102)), (None, Some(5)));
+        assert_eq!(places.left.len(), FEEDS_KEPT_MAX);
     }
 
     #[test]

@@ -36,6 +36,8 @@ numbered! {
         Querier = 4,
         /// Core, asking the exchange for its feed.
         Consumer = 5,
+        /// Sends core a feed of its own, as an exchange.
+        Producer = 6,
     }
 }
 

@@ -290,7 +290,7 @@ impl Road {
         let mut exchanges = vec![ExchangeConfig::nameless(address(8080), breaker.clone())];
         if second.is_some() {
             let (name, address) = (SECOND.to_owned(), address(SECOND_PORT));
-            exchanges.push(ExchangeConfig { name, address, breaker });
+            exchanges.push(ExchangeConfig { name, address: Some(address), breaker });
         }
         let config = SequencerConfig {
             exchanges,

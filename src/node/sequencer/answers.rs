@@ -120,7 +120,11 @@ impl<S: Storage> Sequencer<S> {
                     return self.refill_replay(now, conn);
                 }
             }
-            _ => return,
+            Some(SequencerPeer::Exchange(index)) => {
+                let index = *index;
+                self.fill_definitions(conn, index);
+            }
+            None => return,
         }
         if !self.scratch.is_empty() {
             self.connections.fill(conn, zerocopy::IntoBytes::as_bytes(self.scratch.as_slice()));

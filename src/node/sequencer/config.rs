@@ -25,8 +25,8 @@ pub struct ExchangeConfig {
     /// Its name, which is the venue of its instruments: up to [`limits::EXCHANGE_NAME_BYTES_MAX`] letters, digits, `-` and
     /// `_`. The one that is called [`ExchangeConfig::NAMELESS`] has no venue.
     pub name: String,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it listens; `None`: it is a producer, and comes by itself.
+    pub address: Option<SocketAddr>,
     /// For its session and its requests.
     pub breaker: breaker::Config,
 }
@@ -38,7 +38,11 @@ impl ExchangeConfig {
     /// The exchange whose instruments have no venue.
     #[must_use]
     pub fn nameless(address: SocketAddr, breaker: breaker::Config) -> ExchangeConfig {
-        ExchangeConfig { name: ExchangeConfig::NAMELESS.to_owned(), address, breaker }
+        ExchangeConfig {
+            name: ExchangeConfig::NAMELESS.to_owned(),
+            address: Some(address),
+            breaker,
+        }
     }
 }
 

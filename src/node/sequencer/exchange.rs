@@ -1,5 +1,6 @@
 //! The session with the exchange: what to ask, when to give up. Two breakers guard it: one the session
-//! (connect and greeting, see [`crate::node::uplink`]), one the requests on a standing session.
+//! (connect and greeting, see [`crate::node::uplink`]), one the requests on a standing session. A producer is an exchange
+//! that comes by itself: without the first breaker, and all else alike.
 //!
 //! # Decisions
 //!
@@ -12,16 +13,18 @@
 //!   quotes are STALE. Core reports this to the broker by a flag on a heartbeat, and the broker flags the
 //!   last values of its snapshots. A broker without core flags all of them.
 
+mod status;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::breaker_changes::RequestChanges;
+use super::link::{Accepted, Link};
 use super::silence::{Judge, Pulse, SilenceChange};
 use super::{ConnId, DialFailure, ExchangeConfig, SequencerConfig};
 use crate::breaker::{Breaker, ConfigError, Outcome, Permit, State, Transition};
-use crate::node::session::Status;
-use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkConfig, UplinkEnd};
-use crate::node::{CloseReason, apply_operator_action, describe_breaker};
+use crate::node::uplink::{OnBreakerOpen, Uplink, UplinkConfig};
+use crate::node::{CloseReason, apply_operator_action};
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
@@ -92,7 +95,7 @@ pub(super) struct Exchange {
     live_since: Option<Mono>,
     /// The changes of the breaker of its requests that the log has not told.
     pub(super) request_changes: RequestChanges,
-    uplink: Uplink,
+    link: Link,
     heartbeat: Duration,
     silence_max: Duration,
     request_deadline: Duration,
@@ -137,15 +140,18 @@ impl Exchange {
             pulse: Pulse::default(),
             live_since: None,
             request_changes: RequestChanges::default(),
-            uplink: Uplink::new(UplinkConfig {
-                breaker_name: session_breaker,
-                address: exchange.address,
-                breaker: &exchange.breaker,
-                seed,
-                on_breaker_open: OnBreakerOpen::Keep,
-                connect_deadline: config.connect_deadline,
-                greeting_deadline: config.request_deadline,
-            })?,
+            link: match exchange.address {
+                Some(address) => Link::Dialed(Uplink::new(UplinkConfig {
+                    breaker_name: session_breaker,
+                    address,
+                    breaker: &exchange.breaker,
+                    seed,
+                    on_breaker_open: OnBreakerOpen::Keep,
+                    connect_deadline: config.connect_deadline,
+                    greeting_deadline: config.request_deadline,
+                })?),
+                None => Link::Accepted(Accepted::default()),
+            },
             heartbeat: config.heartbeat,
             silence_max: config.silence_max,
             request_deadline: config.request_deadline,
@@ -168,7 +174,7 @@ impl Exchange {
     }
 
     pub(super) fn conn(&self) -> Option<ConnId> {
-        self.uplink.conn()
+        self.link.conn()
     }
 
     /// What it is called.
@@ -207,7 +213,7 @@ impl Exchange {
     }
 
     pub(super) fn is_streaming(&self) -> bool {
-        self.uplink.ready().is_some()
+        self.link.ready().is_some()
     }
 
     /// Whether the last values are known to be current: the session stands, nothing is missing, the
@@ -223,7 +229,9 @@ impl Exchange {
 
     /// Connected. The SESSION frame to send says what we have.
     pub(super) fn handle_open(&mut self, now: Now, conn: ConnId, feed: u64) -> Session {
-        self.uplink.handle_open(now, conn);
+        if let Some(uplink) = self.link.uplink() {
+            uplink.handle_open(now, conn);
+        }
         self.last_heard = now.mono;
         Session {
             role: Role::Consumer as u8,
@@ -236,18 +244,14 @@ impl Exchange {
 
     pub(super) fn handle_dial_failed(&mut self, now: Now, failure: DialFailure) {
         self.is_other_feed = false;
-        self.uplink.handle_dial_failed(now, failure);
+        self.link.handle_dial_failed(now, failure);
     }
 
     pub(super) fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {
         if self.conn() != Some(conn) {
             return;
         }
-        if let UplinkEnd::Ready(outcome) = self.uplink.handle_close(now, conn, reason)
-            && reason != CloseReason::Ours
-        {
-            self.uplink.breaker_mut().observe(outcome, now.mono);
-        }
+        self.link.handle_close(now, conn, reason);
         // A session that we ended says nothing about a request that still had time: its permit is
         // given back.
         if let Some(request) = self.request.take_if(|_| reason != CloseReason::Ours) {
@@ -260,13 +264,13 @@ impl Exchange {
 
     /// The exchange sent nonsense; the caller closes the connection.
     pub(super) fn handle_protocol_error(&mut self, now: Now) {
-        self.uplink.fail(now, Outcome::ProtocolError);
+        self.link.fail(now, Outcome::ProtocolError);
     }
 
     /// Whether the feed that it offers is one that is taken. Whether another one is refused for the first time.
     pub(super) fn judge_feed(&mut self, now: Now, is_taken: bool) -> bool {
         if !is_taken {
-            self.uplink.fail(now, Outcome::Refused);
+            self.link.fail(now, Outcome::Refused);
         }
         !std::mem::replace(&mut self.is_other_feed, !is_taken) && !is_taken
     }
@@ -298,7 +302,8 @@ impl Exchange {
         if self.conn().is_none() {
             return ExchangeEvent::Ok;
         }
-        let Some(session) = frame.view::<Session>().filter(|_| self.uplink.is_greeting()) else {
+        let is_greeting = self.link.uplink().is_some_and(|uplink| uplink.is_greeting());
+        let Some(session) = frame.view::<Session>().filter(|_| is_greeting) else {
             self.handle_protocol_error(now);
             return ExchangeEvent::Close("a second SESSION");
         };
@@ -308,13 +313,38 @@ impl Exchange {
             self.handle_protocol_error(now);
             return ExchangeEvent::Close("a SESSION from a place that no feed has");
         };
-        self.uplink.handle_greeted(now);
-        self.sessions += 1;
-        self.next_probe = now.mono + self.heartbeat;
-        (self.head_seq, self.has_ended) = (head_seq, false);
+        if let Some(uplink) = self.link.uplink() {
+            uplink.handle_greeted(now);
+        }
+        self.begin(now, head_seq);
         let is_continued = session.options.get() & Session::CONTINUES != 0;
         let continued = session.epoch_start().filter(|place| is_continued && is_place(place));
         ExchangeEvent::Start { feed: session.feed.get(), next_seq, continued }
+    }
+
+    fn begin(&mut self, now: Now, head_seq: Option<Seq>) {
+        self.sessions += 1;
+        self.next_probe = now.mono + self.heartbeat;
+        (self.head_seq, self.has_ended) = (head_seq, false);
+    }
+
+    /// A producer was let in, and its feed is this far.
+    pub(super) fn accept(&mut self, now: Now, conn: ConnId, head_seq: Option<Seq>) {
+        if let Some(accepted) = self.link.accepted() {
+            accepted.open(conn);
+        }
+        self.last_heard = now.mono;
+        self.begin(now, head_seq);
+    }
+
+    /// The producer's connection, if it is one.
+    pub(super) fn accepted(&mut self) -> Option<&mut Accepted> {
+        self.link.accepted()
+    }
+
+    /// Whether it comes by itself.
+    pub(super) fn is_producer(&self) -> bool {
+        self.link.is_accepted()
     }
 
     fn handle_refusal(&mut self, now: Now, frame: &Frame) -> ExchangeEvent {
@@ -323,7 +353,7 @@ impl Exchange {
             self.complete_request(now, refusal.id.get(), Some(Outcome::Refused));
             return ExchangeEvent::Ok;
         }
-        self.uplink.fail(now, Outcome::Refused);
+        self.link.fail(now, Outcome::Refused);
         ExchangeEvent::Close("refused by the exchange")
     }
 
@@ -398,7 +428,7 @@ impl Exchange {
 
     /// What is known of the last values.
     pub(super) fn feed_status(&self, now: Now) -> FeedStatus {
-        match self.is_live(now) {
+        match self.is_live(now) || self.has_ended && self.link.is_away() {
             true if self.has_ended && !is_planted(Bug::EndNotTold) => FeedStatus::Ended,
             true => FeedStatus::Current,
             false => FeedStatus::Stale,
@@ -411,7 +441,7 @@ impl Exchange {
     }
 
     pub(super) fn handle_timers(&mut self, now: Now) {
-        self.uplink.handle_timers(now);
+        self.link.handle_timers(now);
         self.requests.handle_timeout(now.mono);
         if !self.has_room {
             // Nothing is read: its silence says nothing about the exchange.
@@ -429,7 +459,7 @@ impl Exchange {
         let was_asked = self.requests.state() == State::Closed;
         let silence = now.mono.since(self.last_heard);
         if self.is_streaming() && was_asked && silence > self.silence_max {
-            self.uplink.breaker_mut().observe(Outcome::RequestDeadline, now.mono);
+            self.link.observe(now, Outcome::RequestDeadline);
             self.give_up = Some("the exchange is silent");
         }
     }
@@ -440,27 +470,26 @@ impl Exchange {
             apply_operator_action(&mut self.requests, action, now);
             return true;
         }
-        self.uplink.operate(now, name, action)
+        self.link.operate(now, name, action)
     }
 
     /// What to do next, until there is nothing. `has_room` says whether the journal takes frames.
     pub(super) fn poll_action(&mut self, now: Now, has_room: bool) -> Option<ExchangeAction> {
         self.has_room = has_room;
         if let (Some(why), Some(conn)) = (self.give_up.take(), self.conn()) {
-            self.uplink.abandon();
+            self.link.abandon();
             return Some(ExchangeAction::Close(conn, why));
         }
-        // While nothing is read, the answer to our SESSION cannot come.
-        if let Some(close) = self.uplink.poll_close(now, false, has_room) {
+        if let Some(close) = self.link.poll_close(now, has_room) {
             return Some(ExchangeAction::Close(close.conn, close.text));
         }
         if !has_room {
             return None;
         }
-        if let Some((to, within)) = self.uplink.poll_dial(now) {
+        if let Some((to, within)) = self.link.poll_dial(now) {
             return Some(ExchangeAction::Dial(to, within));
         }
-        let conn = self.uplink.ready().filter(|_| self.request.is_none())?;
+        let conn = self.link.ready().filter(|_| self.request.is_none())?;
         if self.is_incomplete {
             return self.request_resume(now, conn);
         }
@@ -473,14 +502,14 @@ impl Exchange {
     fn request_resume(&mut self, now: Now, conn: ConnId) -> Option<ExchangeAction> {
         let Ok(permit) = self.requests.try_acquire(now.mono) else {
             // A new session resumes by sequence too, and is guarded by the other breaker.
-            self.uplink.abandon();
+            self.link.abandon();
             return Some(ExchangeAction::Close(
                 conn,
                 "frames are missing and requests are not permitted",
             ));
         };
         self.resumes += 1;
-        let token = self.begin(now, permit, true);
+        let token = self.begin_request(now, permit, true);
         let (id, next_seq) = (U32::new(token), Seq::field(Some(self.upstream_seq)));
         Some(ExchangeAction::Send(conn, Frame::seal(Resume { id, next_seq, ..Resume::default() })))
     }
@@ -488,7 +517,7 @@ impl Exchange {
     fn request_heartbeat(&mut self, now: Now, conn: ConnId) -> Option<ExchangeAction> {
         self.next_probe = now.mono + self.heartbeat;
         let permit = self.requests.try_acquire(now.mono).ok()?;
-        let token = self.begin(now, permit, false);
+        let token = self.begin_request(now, permit, false);
         let beat = Heartbeat {
             flags: U16::new(Flags::MORE),
             token: U32::new(token),
@@ -498,7 +527,7 @@ impl Exchange {
         Some(ExchangeAction::Send(conn, Frame::seal(beat)))
     }
 
-    fn begin(&mut self, now: Now, permit: Permit, is_resume: bool) -> u32 {
+    fn begin_request(&mut self, now: Now, permit: Permit, is_resume: bool) -> u32 {
         let token = self.next_token;
         self.next_token = self.next_token.wrapping_add(1).max(1);
         self.request = Some(Request { token, permit, since: now.mono, is_resume });
@@ -507,8 +536,9 @@ impl Exchange {
 
     /// A change of one of its breakers, by name; and whether it is that of the requests.
     pub(super) fn poll_transition(&mut self) -> Option<(String, Transition, bool)> {
-        let of_session =
-            self.uplink.poll_transition().map(|(name, it)| (name.to_owned(), it, false));
+        let of_session = self.link.uplink().and_then(|uplink| {
+            uplink.poll_transition().map(|(name, it)| (name.to_owned(), it, false))
+        });
         let of_requests = || {
             let change = self.requests.poll_transition()?;
             Some((self.request_breaker.clone(), change, true))
@@ -534,16 +564,17 @@ impl Exchange {
                 .map(|(_, n)| *n)
                 .sum::<u64>()
         };
-        of(self.uplink.breaker()) + of(&self.requests)
+        let of_session = self.link.breaker().map_or(0, of);
+        of_session + of(&self.requests)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        let of_breakers = self.uplink.breaker().next_deadline().into_iter();
-        let of_breakers = of_breakers.chain(self.requests.next_deadline()).min();
+        let of_link = self.link.next_deadline(self.has_room);
+        let of_breakers = of_link.into_iter().chain(self.requests.next_deadline()).min();
         if !self.has_room {
             return of_breakers;
         }
-        let of_stream = self.uplink.ready().and_then(|_| {
+        let of_stream = self.link.ready().and_then(|_| {
             // One nanosecond later, since silence is given up on when it is *over* its bound.
             let silence = self.last_heard + self.silence_max + Duration::from_nanos(1);
             let silence = (self.requests.state() == State::Closed).then_some(silence);
@@ -551,42 +582,9 @@ impl Exchange {
             silence.into_iter().chain(probe).min()
         });
         let of_request = self.request.as_ref().map(|request| request.since + self.request_deadline);
-        let of_uplink = self.uplink.next_deadline(true);
         let of_silence =
             self.live_since.and_then(|since| self.pulse.due(since, Judge::OF_EXCHANGES));
-        let of_session = [of_uplink, of_stream, of_request, of_breakers];
+        let of_session = [of_stream, of_request, of_breakers];
         of_session.into_iter().chain([of_silence]).flatten().min()
-    }
-
-    pub(super) fn describe(&self, now: Now, status: &mut Status) {
-        let phase = match self.uplink.state() {
-            "ready" if self.live_since.is_some() && self.pulse.is_silent() => "mute",
-            "ready" if self.feed_status(now) == FeedStatus::Current => "live",
-            "ready" if self.is_live(now) => "ended",
-            "ready" if now.mono.since(self.last_heard) > self.silence_max => "silent",
-            "ready" => "behind",
-            _ if self.is_other_feed => "another feed",
-            other => other,
-        };
-        let prefix = match self.venue() {
-            Some(name) => format!("exchange.{name}"),
-            None => "exchange".to_owned(),
-        };
-        status.text(prefix.clone(), phase);
-        let age_ms = |at: Mono| i64::try_from(now.mono.since(at).as_millis()).unwrap_or(i64::MAX);
-        let mut figure = |key: &str, value: i64| status.metric(format!("{prefix}.{key}"), value);
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        figure("silent_ms", age_ms(self.last_heard));
-        figure("last_event_ms", self.last_event.map_or(-1, age_ms));
-        figure("usual_ms", count(self.pulse.usual_ms()));
-        figure("sessions", count(self.sessions));
-        figure("resumes", count(self.resumes));
-        figure("duplicates", count(self.duplicates));
-        if self.venue().is_some() {
-            figure("number", self.number.get().into());
-            figure("upstream_seq", count(self.upstream_seq.get()));
-        }
-        self.uplink.describe(now, status);
-        describe_breaker(&self.request_breaker, &self.requests, now, status);
     }
 }

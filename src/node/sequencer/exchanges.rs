@@ -17,7 +17,8 @@ use crate::log::{AppendError, ExchangePlaces, Log, Storage};
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    ExchangeNumber, ExchangePlace, ExchangeSet, FeedStates, FeedStatus, Seq, Symbol, U16, U64,
+    ErrorCode, ExchangeNumber, ExchangePlace, ExchangeSet, FeedStates, FeedStatus, Seq, Symbol,
+    U16, U64,
 };
 
 /// The dial id of the first exchange; followers count up from behind it.
@@ -52,7 +53,10 @@ pub(super) fn index_of(dial: DialId) -> Option<usize> {
 }
 
 /// The exchanges that a journal knows by name.
-fn known_names(places: &ExchangePlaces, market: &Market) -> BTreeMap<String, ExchangeNumber> {
+pub(super) fn known_names(
+    places: &ExchangePlaces,
+    market: &Market,
+) -> BTreeMap<String, ExchangeNumber> {
     let named = places.iter().filter_map(|(number, place)| {
         let symbol = market.symbol(place.instrument)?;
         Some((symbol.as_str().strip_prefix(PLACE_TOPIC)?.to_owned(), number))
@@ -64,6 +68,31 @@ fn known_names(places: &ExchangePlaces, market: &Market) -> BTreeMap<String, Exc
 pub(super) fn all_names(exchanges: &[Exchange], market: &Market) -> BTreeSet<String> {
     let known = known_names(market.places(), market).into_keys();
     known.chain(exchanges.iter().filter_map(Exchange::venue).map(str::to_owned)).collect()
+}
+
+/// Why an exchange gets no number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unnumbered {
+    /// Symbols of another one begin with its name: they would become its instruments.
+    NamesOfAnother,
+    /// All numbers are given.
+    Full,
+}
+
+/// The number of the exchange of this name: the one that it has, or the next one.
+pub(super) fn number_of(
+    name: &str,
+    numbers: &BTreeMap<String, ExchangeNumber>,
+    market: &Market,
+) -> Result<ExchangeNumber, Unnumbered> {
+    if let Some(number) = numbers.get(name) {
+        return Ok(*number);
+    }
+    if market.has_names_of(name) {
+        return Err(Unnumbered::NamesOfAnother);
+    }
+    let next = numbers.values().max().map_or(0, |last| u16::from(last.get()) + 1);
+    ExchangeNumber::new(next).ok_or(Unnumbered::Full)
 }
 
 /// The configured exchanges, each with its number and its place.
@@ -89,24 +118,17 @@ pub(super) fn new<S: Storage>(
     numbers.insert(ExchangeConfig::NAMELESS.to_owned(), ExchangeNumber::FIRST);
     let make = |exchange: &ExchangeConfig| {
         let name = &exchange.name;
-        let next = numbers.values().max().map_or(0, |last| u16::from(last.get()) + 1);
-        let number = match numbers.get(name) {
-            Some(number) => *number,
-            // They would become instruments of this one.
-            None if market.has_names_of(name) => {
-                return Err(format!(
-                    "an exchange cannot be called {name} here: the journal has symbols that begin with {name}: and are of \
-                     another exchange. Give it another name, or begin with another --data-dir"
-                ));
-            }
-            None => ExchangeNumber::new(next).ok_or_else(|| {
-                format!(
-                    "no number is left for the exchange {name}: the journal has known {} by name. Begin with \
-                     another --data-dir",
-                    limits::EXCHANGES_MAX - 1
-                )
-            })?,
-        };
+        let number = number_of(name, &numbers, market).map_err(|why| match why {
+            Unnumbered::NamesOfAnother => format!(
+                "an exchange cannot be called {name} here: the journal has symbols that begin with {name}: and are of \
+                 another exchange. Give it another name, or begin with another --data-dir"
+            ),
+            Unnumbered::Full => format!(
+                "no number is left for the exchange {name}: the journal has known {} by name. Begin with \
+                 another --data-dir",
+                limits::EXCHANGES_MAX - 1
+            ),
+        })?;
         numbers.insert(name.clone(), number);
         let place = market.places().place(number);
         let upstream_seq = match number {
@@ -199,7 +221,12 @@ impl<S: Storage> Sequencer<S> {
                     let title = self.exchanges[index].session_title();
                     let text = format!("closing {title}: {why}");
                     self.connections.log(Level::Info, text);
-                    self.connections.close_after_flush(conn);
+                    if self.exchanges[index].is_producer() {
+                        // It has to know why: it comes again by itself.
+                        self.connections.refuse(conn, ErrorCode::Failed, why);
+                    } else {
+                        self.connections.close_after_flush(conn);
+                    }
                 }
             }
         }

@@ -113,7 +113,7 @@ impl<S: Storage> Sequencer<S> {
             let text = format!("{title}'s feed is more of the one that the journal holds");
             self.connections.log(Level::Info, text);
         } else if is_other
-            && !self.appends
+            && !self.config.appends
             && (feed | known) & RECORDED != 0
             && !is_planted(Bug::TakeAnyFeed)
         {

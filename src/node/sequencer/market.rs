@@ -167,6 +167,11 @@ impl Market {
         self.upstreams = exchanges.map(upstream).collect();
     }
 
+    /// The same, and one exchange more.
+    pub(super) fn follow_also(&mut self, number: ExchangeNumber) {
+        self.upstreams.push(Upstream { number, ..Upstream::default() });
+    }
+
     /// How far the journal is in the feeds of exchanges.
     pub(super) fn places(&self) -> &ExchangePlaces {
         &self.places

@@ -24,7 +24,9 @@ mod exchange;
 mod exchanges;
 mod followers;
 mod intake;
+mod link;
 mod market;
+mod producers;
 mod replays;
 mod reports;
 mod silence;
@@ -102,8 +104,7 @@ pub struct Sequencer<S: Storage> {
     replays: Replays,
     /// The journal refused a frame; nothing is read from an exchange until it has room.
     is_held_back: bool,
-    /// As configured.
-    appends: bool,
+    config: SequencerConfig,
     has_updates: bool,
     failure: Option<String>,
     local_dropped: u64,
@@ -159,6 +160,7 @@ impl<S: Storage> Sequencer<S> {
         let venues = exchanges::all_names(&exchanges, &market);
         let opened_seq = Seq::or_first(journal.next_seq());
         let followers = Followers::new(&config, opened_seq).map_err(|error| error.to_string())?;
+        let reports = Reports::new(&config.followers);
         journal.require_checkpoints();
         if let Some((needed_seq, _)) = followers.needed_by_shards() {
             journal.retain_from_seq(Seq::number(needed_seq));
@@ -177,11 +179,11 @@ impl<S: Storage> Sequencer<S> {
             scanning: Vec::new(),
             replays: Replays::default(),
             is_held_back: false,
-            appends: config.appends,
+            config,
             has_updates: false,
             failure: None,
             local_dropped: 0,
-            reports: Reports::new(&config.followers),
+            reports,
             retained_logged_at: None,
         };
         core.tell_uncertain_places(!recovery.damaged.is_empty());
@@ -301,7 +303,11 @@ impl<S: Storage> Service for Sequencer<S> {
     type Peer = SequencerPeer;
 
     const TITLE: &'static str = "core";
-    const ROLES: Roles<Self> = Roles { querier: Some(Self::greet_querier), ..Roles::NONE };
+    const ROLES: Roles<Self> = Roles {
+        producer: Some(Self::greet_producer),
+        querier: Some(Self::greet_querier),
+        ..Roles::NONE
+    };
     const SENDS_BEFORE_TIMERS: bool = false;
 
     fn connections(&self) -> &Connections<SequencerPeer> {
@@ -318,11 +324,20 @@ impl<S: Storage> Service for Sequencer<S> {
         }
     }
 
-    /// Queriers report changes of their own breakers.
+    /// Producers bring their feed. Queriers report changes of their own breakers.
     fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Rejection> {
+        if let Some(SequencerPeer::Exchange(index)) = self.connections.peer(conn) {
+            let index = *index;
+            return self.on_producer_frame(now, conn, index, frame);
+        }
         let change = frame.view::<BreakerChange>().ok_or_else(Rejection::out_of_place)?;
         self.take_report(now, conn, change);
         Ok(())
+    }
+
+    /// What an exchange asks is answered where its other frames are handled.
+    fn is_answered_here(peer: &SequencerPeer) -> bool {
+        !matches!(peer, SequencerPeer::Exchange(_))
     }
 
     fn answered_seq(&self, _peer: &SequencerPeer) -> Option<Seq> {
@@ -467,6 +482,7 @@ impl<S: Storage> Service for Sequencer<S> {
             for conn in self.followers.streaming() {
                 self.connections.mark_dirty(conn);
             }
+            self.acknowledge_durable();
         }
         if progress.failed {
             self.failure = Some(format!("the journal {}", self.journal.health()));
@@ -507,6 +523,7 @@ impl<S: Storage> Service for Sequencer<S> {
         for conn in self.followers.streaming() {
             self.connections.mark_dirty(conn);
         }
+        self.acknowledge_committed();
     }
 
     fn on_proceed(&mut self, _now: Now) {}

@@ -100,7 +100,11 @@ impl Bench {
     }
 
     fn configured(config: SequencerConfig, disk: MemoryDisk, now: Now) -> Bench {
-        let (log, recovery) = Log::open(disk.storage(), log_config(), now).unwrap();
+        Bench::opened(config, log_config(), disk, now)
+    }
+
+    fn opened(config: SequencerConfig, log_config: LogConfig, disk: MemoryDisk, now: Now) -> Bench {
+        let (log, recovery) = Log::open(disk.storage(), log_config, now).unwrap();
         let core = Sequencer::new(config, log, &recovery, now).unwrap();
         let mut bench = Bench { core, disk, now, next_slot: 0, actions: Vec::new() };
         bench.turn();
@@ -518,6 +522,7 @@ mod ends;
 mod exchanges;
 mod feeds;
 mod probes;
+mod producers;
 mod promises;
 mod replays;
 mod trimming;

@@ -63,14 +63,22 @@ pub(crate) struct Roles<S: Service> {
     pub subscriber: Option<Admit<S>>,
     /// Takes the exchange's feed.
     pub consumer: Option<Admit<S>>,
+    /// Brings core a feed of its own.
+    pub producer: Option<Admit<S>>,
     /// Asks questions. Whoever is welcomed as this may.
     pub querier: Option<Admit<S>>,
 }
 
 impl<S: Service> Roles<S> {
     /// Nobody.
-    pub(crate) const NONE: Roles<S> =
-        Roles { publisher: None, feeder: None, subscriber: None, consumer: None, querier: None };
+    pub(crate) const NONE: Roles<S> = Roles {
+        publisher: None,
+        feeder: None,
+        subscriber: None,
+        consumer: None,
+        producer: None,
+        querier: None,
+    };
 
     fn admit(&self, role: Role) -> Option<Admit<S>> {
         match role {
@@ -78,6 +86,7 @@ impl<S: Service> Roles<S> {
             Role::Feeder => self.feeder,
             Role::Subscriber => self.subscriber,
             Role::Consumer => self.consumer,
+            Role::Producer => self.producer,
             Role::Querier => self.querier,
         }
     }
@@ -92,7 +101,8 @@ pub(super) fn greet<S: Service>(
 ) -> Handled {
     let admission = admit(service, now, conn, session).unwrap_or_else(Admission::Refused);
     let asks = session.role == Role::Querier as u8;
-    let is_source = [Role::Publisher, Role::Feeder].map(|role| role as u8).contains(&session.role);
+    let sources = [Role::Publisher, Role::Feeder, Role::Producer];
+    let is_source = sources.map(|role| role as u8).contains(&session.role);
     let connections = service.connections_mut();
     match admission {
         Admission::Accepted(peer, answer) => {

@@ -12,7 +12,7 @@ fn named(names: &[&str]) -> SequencerConfig {
     let breaker = breaker::Config::default();
     let exchange = |name: &&str| ExchangeConfig {
         name: (*name).to_owned(),
-        address,
+        address: Some(address),
         breaker: breaker.clone(),
     };
     SequencerConfig { exchanges: names.iter().map(exchange).collect(), ..config() }

@@ -82,7 +82,7 @@ fn another_recording_is_refused_unless_it_is_wanted() {
             let market = [definition(1, 0, "PETR4"), definition(2, 1, "VALE3"), quote(3, 0)];
             bench.deliver(conn, &market);
             bench.close(conn, CloseReason::Reset);
-            bench.core.appends = appends;
+            bench.core.config.appends = appends;
             let conn = bench.exchange(offered, 1, &names);
             bench.deliver(conn, &market);
             assert_eq!(bench.closes(conn), !appends, "{offered:x} behind {before:x}");

@@ -16,6 +16,7 @@ pub mod market;
 pub mod node;
 pub mod planted;
 pub mod playback;
+pub mod producer;
 pub mod question;
 pub mod random;
 pub mod reactor;

@@ -14,6 +14,7 @@ use super::offline::args::{
     ConvertFlags, DumpFlags, ExportFlags, RecoverFlags, RepartitionFlags, VerifyFlags,
 };
 use super::parse::{BarInterval, Beginning, DeliveryMode, Pattern, TimeNs, deadline, whole_number};
+use super::publish::args::PublishFlags;
 use crate::config::{Align, ExchangeName, Partition, Speed, host};
 use crate::duration;
 use crate::feed;
@@ -110,6 +111,7 @@ pub(super) enum Command {
     Subscribe(SubscribeFlags),
     /// Show the current quote and history of symbols
     Report(ReportFlags),
+    Publish(PublishFlags),
     /// Show what each node says about itself
     Status(StatusFlags),
     /// Open, close or disable a circuit breaker by hand
@@ -502,7 +504,7 @@ fn cut(text: &str) -> Result<Seq, String> {
     }
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = duration::parse(text).map_err(|error| error.to_string())?;
     if duration.is_zero() { Err("give it some time, as in 10s".into()) } else { Ok(duration) }
 }

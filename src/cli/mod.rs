@@ -15,6 +15,7 @@ mod market;
 pub mod offline;
 pub mod output;
 pub mod parse;
+pub mod publish;
 pub mod render;
 pub mod report;
 mod report_hints;
@@ -93,6 +94,10 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Fa
         Request::Report(request) => {
             logging::start(log::LevelFilter::Warn, true);
             report::run(&request, &mut output)?
+        }
+        Request::Publish(request) => {
+            logging::start(log::LevelFilter::Warn, true);
+            publish::run(&request, &mut output)?
         }
         Request::Status(request) => status::run(&request, &mut output)?,
         Request::Breaker(request) => breaker::run(&request, &mut output)?,

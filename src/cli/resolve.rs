@@ -22,6 +22,8 @@ use super::offline::recover::{RecoverRequest, Remedy};
 use super::offline::repartition::RepartitionRequest;
 use super::offline::verify::VerifyRequest;
 use super::parse::Beginning;
+use super::publish::PublishRequest;
+use super::publish::args::PublishFlags;
 use super::render::Detail;
 use super::report::{Question, ReportRequest};
 use super::run::NodeRequest;
@@ -39,6 +41,7 @@ pub(super) enum Request {
     Node { request: NodeRequest, log: LevelFilter, parent: Option<u32> },
     Subscribe(SubscribeRequest),
     Report(ReportRequest),
+    Publish(PublishRequest),
     Status(StatusRequest),
     Breaker(BreakerRequest),
     Stop(stop::StopRequest),
@@ -89,6 +92,7 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
         Command::Aggregator { node } => plain_request(NodeId::Aggregator, &node),
         Command::Subscribe(flags) => subscribe_request(flags).map(Request::Subscribe),
         Command::Report(flags) => report_request(flags).map(Request::Report),
+        Command::Publish(flags) => publish_request(flags).map(Request::Publish),
         Command::Status(flags) => status_request(&flags).map(Request::Status),
         Command::Breaker(flags) => breaker_request(flags).map(Request::Breaker),
         Command::Verify(flags) => {
@@ -124,6 +128,12 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
             Ok(Request::Stop(stop::StopRequest { dir: checked(config)?.data.dir }))
         }
     }
+}
+
+fn publish_request(flags: PublishFlags) -> Result<PublishRequest, Failure> {
+    let config = client_config(&flags.config, &flags.host)?;
+    let core = address_of(&config, NodeId::Core)?;
+    Ok(PublishRequest { core, flags })
 }
 
 fn recover_request(flags: RecoverFlags) -> Result<RecoverRequest, Failure> {

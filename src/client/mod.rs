@@ -20,6 +20,7 @@ mod connection;
 mod identity;
 mod local_broker;
 mod nonblocking;
+mod producer;
 mod publisher;
 mod query_client;
 mod subscription;
@@ -31,10 +32,12 @@ pub use connection::{ClientError, Connection};
 pub use identity::random_id;
 pub use local_broker::LocalBroker;
 pub use nonblocking::NonblockingSubscription;
+pub use producer::{Producer, ProducerError};
 pub use publisher::{PublishError, Publisher};
 pub use query_client::{Answer, QueryClient};
 pub use subscription::Subscription;
 
+pub use crate::producer::{FeedId, Instrument, ProduceError};
 pub use crate::subscription::{
     Action, Backfill, Backoff, BarPattern, Event, Follower, LiveBar, LiveBars, NextRead, Request,
     Subscriber, Symbols, Upstream,

@@ -67,7 +67,7 @@ control_message! {
         role: u8,
         /// The source that a publisher publishes as, or that an answer speaks of.
         source: u8,
-        /// Sum of [`Session::CONTINUES`] and [`Session::GIVE_UP`].
+        /// Sum of [`Session::CONTINUES`], [`Session::GIVE_UP`] and [`Session::APPENDS`].
         options: U16,
         /// Epoch of the sequence that the sender knows; 0 = none.
         epoch: U32,
@@ -96,7 +96,9 @@ impl Session {
     pub const CONTINUES: u16 = 1;
     /// An operator decided that what the receiver has from `epoch_start` on is given up.
     pub const GIVE_UP: u16 = 2;
-    pub(super) const OPTIONS: u16 = Session::CONTINUES | Session::GIVE_UP;
+    /// Of a producer: its feed may come behind another one that core has.
+    pub const APPENDS: u16 = 4;
+    pub(super) const OPTIONS: u16 = Session::CONTINUES | Session::GIVE_UP | Session::APPENDS;
 
     /// Whether its role is one, or none as in an answer.
     pub(super) fn has_known_role(&self) -> bool {

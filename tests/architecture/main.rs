@@ -20,7 +20,7 @@ use text::{blanked, paths, tokens};
 ///
 /// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
 /// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 26] = [
     "planted",
     "wire",
     "limits",
@@ -33,6 +33,7 @@ const ORDER: [&str; 25] = [
     "playback",
     "question",
     "subscription",
+    "producer",
     "log",
     "history",
     "breaker",

@@ -63,7 +63,10 @@ impl<R: BufRead> Read for Inside<'_, R> {
 }
 
 /// The bytes inside, whatever they are compressed by, and the first of them.
-pub(super) fn unpacked(reader: impl BufRead) -> Result<(Vec<u8>, impl BufRead), TapeError> {
+///
+/// # Errors
+/// When they cannot be read.
+pub fn unpacked(reader: impl BufRead) -> Result<(Vec<u8>, impl BufRead), TapeError> {
     let (head, reader) = peek(reader)?;
     let is_skippable = head.first().is_some_and(|first| first & 0xF0 == ZSTD_SKIPPABLE_MAGIC[0])
         && head.get(1..4) == Some(&ZSTD_SKIPPABLE_MAGIC[1..]);

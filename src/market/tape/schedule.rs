@@ -374,10 +374,11 @@ fn by_first_event(
 }
 
 /// The offset basis of FNV-1a with 64 bits, from its authors' page.
-pub(super) const FNV_BASIS: u64 = 0xCBF2_9CE4_8422_2325;
+pub const FNV_BASIS: u64 = 0xCBF2_9CE4_8422_2325;
 
 /// FNV-1a with 64 bits, going on from `hash`; the prime is from the same page.
-pub(super) fn fnv1a_64(hash: u64, bytes: &[u8]) -> u64 {
+#[must_use]
+pub fn fnv1a_64(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
 }
 

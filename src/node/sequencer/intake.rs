@@ -23,7 +23,7 @@ use crate::wire::{
 };
 
 /// What core says to an exchange that offers another recording.
-const OTHER_FEED: &str = "another feed than the journal holds";
+pub(super) const OTHER_FEED: &str = "another feed than the journal holds";
 /// The same to whoever runs it.
 pub const OTHER_FEED_REMEDY: &str = "another feed than the journal holds, and one of both is a recording. Store it behind with \
      --append, or choose another --data-dir";

@@ -7,7 +7,8 @@
 //!   nobody else's memory.
 //! * Its place is the place of an exchange in the journal. So what holds for exchanges holds for producers: a number is
 //!   stored once, whoever of both dies.
-//! * Feeds of one exchange come one after the other, such as a file a day. The journal says the place where each was left,
+//! * Feeds of one exchange come one after the other, such as a file a day, where the producer says so: a feed that is the same
+//!   one with another identity would be there twice. The journal says the place where each was left,
 //!   and core knows those as far back as the journal reaches. A file that is sent again is stored once.
 //! * Definitions have no number: they come ahead of the frames that need them, in each session. A number is one event, so
 //!   who reads a file knows the event of a number from the file alone.
@@ -19,6 +20,7 @@
 
 use super::exchange::Exchange;
 use super::exchanges::{self, Unnumbered};
+use super::intake::OTHER_FEED;
 use super::{ConnId, ExchangeConfig, Level, MARKET_SOURCE, Sequencer, SequencerPeer};
 use crate::limits;
 use crate::log::Storage;
@@ -80,6 +82,9 @@ impl<S: Storage> Sequencer<S> {
             Some(place) => Seq::or_first(place.next_seq),
             None => first.unwrap_or(Seq::FIRST),
         };
+        if known != 0 && !has_some && !session.has(Session::APPENDS) {
+            return Err(refused(OTHER_FEED));
+        }
         if has_some && head.is_some_and(|head| head < next_seq) {
             return Err(refused("core has more of this feed than you offer"));
         }
@@ -148,10 +153,9 @@ impl<S: Storage> Sequencer<S> {
                 return Err(refused("core dials this exchange itself"));
             }
             return match exchange.conn() {
-                Some(_) => Err(Rejection::new(
-                    ErrorCode::Limit,
-                    "this exchange has a producer already",
-                )),
+                Some(_) => {
+                    Err(Rejection::new(ErrorCode::Limit, "this exchange has a producer already"))
+                }
                 None => Ok((exchange.number(), Some(index))),
             };
         }

@@ -11,6 +11,7 @@ fn offer(name: &str, feed: u64, first: u64) -> Session {
     let role = Role::Producer as u8;
     Session {
         role,
+        options: U16::new(Session::APPENDS),
         name: padded(name),
         feed: U64::new(feed),
         next_seq: U64::new(first),
@@ -96,6 +97,24 @@ fn a_number_is_stored_once_whoever_dies() {
     assert_eq!(wanted, 5);
     bench.deliver(conn, &[trade(5, 0)]);
     assert_eq!(bench.kept(), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn another_feed_comes_behind_the_one_that_is_there_only_where_the_producer_says_so() {
+    let mut bench = Bench::new();
+    let unasked = |feed| Session { options: U16::ZERO, ..offer("own", feed, 1) };
+    for (feed, trade) in [(OWN, trade(1, 0)), (OTHER, trade(1, 0))] {
+        let (conn, _) = producer(&mut bench, offer("own", feed, 1));
+        bench.deliver(conn, &[ahead(0, "GOLD"), trade]);
+        bench.close(conn, CloseReason::PeerClosed);
+    }
+    let text = "another feed than the journal holds".to_owned();
+    assert_eq!(refusal(&mut bench, unasked(0xC1)), (Some(ErrorCode::Unexpected), text));
+    for feed in [OTHER, OWN] {
+        let (conn, wanted) = producer(&mut bench, unasked(feed));
+        assert_eq!(wanted, 2, "it is known");
+        bench.close(conn, CloseReason::PeerClosed);
+    }
 }
 
 #[test]

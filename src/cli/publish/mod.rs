@@ -1,0 +1,464 @@
+//! `pregao publish`: lines of text become a feed that core journals. A file is read twice: first as a whole, so that nothing of
+//! one that is wrong somewhere is published; then to send it.
+
+pub mod args;
+mod source;
+mod survey;
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, bounded};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use self::args::PublishFlags;
+use self::source::{Source, is_stdin};
+use self::survey::{Counts, Survey};
+use super::args::Format;
+use super::exit::{Exit, Failure};
+use super::output::Output;
+use crate::client::{FeedId, Instrument, Producer, ProducerError, random_id};
+use crate::market::lines::{LineOptions, Record};
+use crate::market::tape::{FNV_BASIS, fnv1a_64};
+use crate::producer::{RecordEvent, decimals_of, event_of};
+use crate::time::Mono;
+use crate::wire::{Decimals, QUANTITY_DECIMALS_MAX};
+
+/// Decimals of a unit of quantities, where lines come one at a time and nobody knows what the next one needs.
+const QUANTITY_DECIMALS_DEFAULT: u8 = 8;
+/// How long core may take nothing before it is said.
+const NEWS_AFTER: Duration = Duration::from_secs(5);
+/// Records that are read ahead of those that are sent.
+const RECORDS_AHEAD_MAX: usize = 4_096;
+/// How often core is answered while no line comes.
+const ANSWER_EVERY: Duration = Duration::from_millis(50);
+/// How far ahead of its rate an event may be: so many are sent together.
+const AHEAD: Duration = Duration::from_millis(2);
+
+/// What to publish, and where.
+#[derive(Debug)]
+pub struct PublishRequest {
+    /// Core.
+    pub core: SocketAddr,
+    /// All else.
+    pub flags: PublishFlags,
+}
+
+/// Publishes lines.
+///
+/// # Errors
+/// Names the line that is wrong, or says why core does not take the feed.
+pub fn run<W: Write>(request: &PublishRequest, output: &mut Output<W>) -> Result<Exit, Failure> {
+    let flags = &request.flags;
+    let options = LineOptions {
+        mapping: flags.map.clone().unwrap_or_default(),
+        time_unit: flags.time_unit.into(),
+        kind: flags.kind.map(Into::into),
+        symbol: flags.symbol,
+        time_ns: None,
+    };
+    let is_stdin = is_stdin(&flags.file);
+    let open =
+        || Source::open(&flags.file, flags.format.map(Into::into), &options, flags.allow_torn);
+    let mut source = open()?;
+    let mut bar = Bar::new(None);
+    if is_stdin && !flags.dry_run {
+        let publication = publish(request, None, source, &mut bar)?;
+        bar.clear();
+        return publication.show(flags, output);
+    }
+    let survey = Survey::of(&mut source, |bytes| bar.show(bytes));
+    bar.clear();
+    let survey = survey?;
+    if flags.dry_run {
+        return show_survey(flags, &source, &survey, output);
+    }
+    let mut bar = Bar::new(Some(survey.bytes));
+    let publication = publish(request, Some(&survey), open()?, &mut bar)?;
+    bar.clear();
+    publication.show(flags, output)
+}
+
+/// What was published.
+#[derive(Debug)]
+struct Publication {
+    source: Leavings,
+    counts: Counts,
+    /// Events of this feed that core had before.
+    before: u64,
+    sessions: u64,
+}
+
+/// What was left out of the lines.
+#[derive(Debug)]
+struct Leavings {
+    skipped: Vec<(String, u64)>,
+    unread: Vec<String>,
+    is_torn: bool,
+}
+
+impl Leavings {
+    fn of(source: &Source) -> Leavings {
+        let skipped = source.lines().skipped().iter();
+        let mut skipped: Vec<(String, u64)> =
+            skipped.map(|(kind, count)| (format!("of kind {kind}"), *count)).collect();
+        if source.snapshot_trades() > 0 {
+            let what = "trades from before the first event (flag snapshot)".to_owned();
+            skipped.push((what, source.snapshot_trades()));
+        }
+        let unread = source.lines().unread().keys().cloned().collect();
+        Leavings { skipped, unread, is_torn: source.is_torn() }
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let of_kinds = self.skipped.iter().map(|(what, count)| format!("left out: {count} {what}"));
+        let names = (!self.unread.is_empty()).then(|| {
+            let names = self.unread.join(", ");
+            format!("names that mean nothing here, and are not read: {names}")
+        });
+        let torn = self.is_torn.then(|| "left out: a last line without its end".to_owned());
+        of_kinds.chain(names).chain(torn).collect()
+    }
+}
+
+/// Which feed the lines are, and whether it may come behind another one.
+fn feed_of(flags: &PublishFlags, survey: Option<&Survey>) -> Result<FeedId, Failure> {
+    let (identity, is_new) = match (&flags.feed, survey) {
+        (Some(name), _) => (fnv1a_64(FNV_BASIS, name.as_bytes()), false),
+        (None, Some(survey)) => (survey.content, false),
+        // Nothing says that it is one that was there before.
+        (None, None) => (random_id(), true),
+    };
+    let feed = FeedId::new(&flags.exchange.to_string(), identity.max(1)).map_err(Failure::usage)?;
+    Ok(if flags.append || is_new { feed.behind_others() } else { feed })
+}
+
+fn failed(flags: &PublishFlags, error: &ProducerError) -> Failure {
+    let text = error.to_string();
+    let name = flags.exchange;
+    if text.contains("another feed than the journal holds") {
+        return Failure::failed(format!(
+            "{name} has another feed already; store this one behind it with --append, choose another --exchange, or say \
+             with --feed that it is the same one and has grown"
+        ));
+    }
+    if text.contains("core dials this exchange itself") {
+        return Failure::failed(format!(
+            "core is fed by {name} already; choose another --exchange"
+        ));
+    }
+    Failure::failed(text)
+}
+
+/// What the thread that reads the lines has found.
+enum Found {
+    /// An event, and how many bytes were read up to it.
+    Record(Record, u64),
+    /// There are no more.
+    End(Leavings),
+    /// A line is wrong: nothing behind it is read.
+    Wrong(Failure),
+}
+
+/// Reads lines on a thread of its own: core asks whether a producer lives, also while standard input is quiet.
+fn read(mut source: Source) -> io::Result<Receiver<Found>> {
+    let (sender, receiver) = bounded(RECORDS_AHEAD_MAX);
+    let work = move || loop {
+        let found = match source.next_record() {
+            Ok(Some(record)) => Found::Record(record, source.bytes()),
+            Ok(None) => Found::End(Leavings::of(&source)),
+            Err(failure) => Found::Wrong(failure),
+        };
+        let is_last = !matches!(found, Found::Record(..));
+        if sender.send(found).is_err() || is_last {
+            break;
+        }
+    };
+    std::thread::Builder::new().name("lines".into()).spawn(work)?;
+    Ok(receiver)
+}
+
+/// Sends what comes, and waits until all of it is durable.
+fn publish(
+    request: &PublishRequest,
+    survey: Option<&Survey>,
+    source: Source,
+    bar: &mut Bar,
+) -> Result<Publication, Failure> {
+    let flags = &request.flags;
+    let feed = feed_of(flags, survey)?;
+    let refused = |error: ProducerError| failed(flags, &error);
+    let name = source.name().to_owned();
+    let mut producer = Producer::open(request.core, feed, flags.wait).map_err(refused)?;
+    let before = producer.next_seq() - 1;
+    if let Some(survey) = survey {
+        define_all(flags, &mut producer, survey, &source)?;
+    }
+    let found = read(source).map_err(Failure::failed)?;
+    let mut pace =
+        flags.rate.map(|rate| Pace { rate, begun: producer.clock().now().mono, sent: 0 });
+    let (mut counts, mut number) = (Counts::default(), 0);
+    let end = loop {
+        let record = match found.try_recv() {
+            Ok(Found::Record(record, bytes)) => {
+                bar.show(bytes);
+                record
+            }
+            Ok(Found::End(leavings)) => break Ok(leavings),
+            Ok(Found::Wrong(failure)) => break Err(failure),
+            Err(_) => {
+                // Nothing more is at hand: what there is goes out, and core is answered.
+                producer.flush().map_err(refused)?;
+                match found.recv_timeout(ANSWER_EVERY) {
+                    Ok(Found::Record(record, bytes)) => {
+                        bar.show(bytes);
+                        record
+                    }
+                    Ok(Found::End(leavings)) => break Ok(leavings),
+                    Ok(Found::Wrong(failure)) => break Err(failure),
+                    Err(_) => continue,
+                }
+            }
+        };
+        number += 1;
+        if number <= before {
+            continue;
+        }
+        let needed = decimals_of(&record);
+        let default = flags.quantity_decimals.unwrap_or(QUANTITY_DECIMALS_DEFAULT);
+        let decimals = Decimals { quantity: default, ..needed };
+        let instrument: Instrument =
+            producer.define(record.symbol.as_str(), decimals).map_err(refused)?;
+        let event = match event_of(&record, &instrument) {
+            Ok(event) => event,
+            Err(error) => break Err(Failure::failed(format!("{name}: event {number}: {error}"))),
+        };
+        wait_for_room(&mut producer).map_err(refused)?;
+        let produced = match event {
+            RecordEvent::Quote(quote) => producer.produce(quote),
+            RecordEvent::Trade(trade) => producer.produce(trade),
+            RecordEvent::Cancel(cancel) => producer.produce(cancel),
+        };
+        produced.map_err(refused)?;
+        counts.note(&record);
+        if let Some(pace) = &mut pace {
+            pace.keep(&mut producer).map_err(refused)?;
+        }
+    };
+    if number < before && end.is_ok() {
+        return Err(Failure::failed(format!(
+            "{name} has {number} events, and core has {before} of this feed; is it another one? Choose another --feed"
+        )));
+    }
+    wait_for_all(&mut producer).map_err(refused)?;
+    match end {
+        Ok(source) => Ok(Publication { source, counts, before, sessions: producer.sessions() }),
+        Err(failure) => {
+            bar.clear();
+            let text = failure.message().unwrap_or_default();
+            let stored = counts.events();
+            Err(Failure::failed(format!(
+                "{text}. What stands before it is stored: {stored} events"
+            )))
+        }
+    }
+}
+
+/// Defines all instruments ahead of the first event, so that one that does not fit is known before anything is sent.
+fn define_all(
+    flags: &PublishFlags,
+    producer: &mut Producer,
+    survey: &Survey,
+    source: &Source,
+) -> Result<(), Failure> {
+    for (symbol, needed) in survey.instruments() {
+        let quantity = flags.quantity_decimals.unwrap_or(needed.quantity);
+        let decimals = Decimals { quantity: quantity.min(QUANTITY_DECIMALS_MAX), ..needed };
+        let instrument = producer.define(symbol.as_str(), decimals);
+        let has = instrument.map_err(|error| failed(flags, &error))?.decimals.quantity;
+        if has < needed.quantity {
+            let needed = needed.quantity;
+            return Err(source.wrong(&format!(
+                "{symbol} needs units of {needed} decimals, and has units of {has}; an instrument keeps its units: \
+                 choose another --exchange"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Says so when core takes nothing for long: its journal may have no room.
+fn wait_for_room(producer: &mut Producer) -> Result<(), ProducerError> {
+    while !producer.has_room() {
+        let before = producer.durable_seq();
+        let deadline = producer.clock().now().mono + NEWS_AFTER;
+        if !producer.wait_room(deadline)? && producer.durable_seq() == before {
+            tell_wait(producer);
+        }
+    }
+    Ok(())
+}
+
+/// Waits until all events are durable.
+fn wait_for_all(producer: &mut Producer) -> Result<(), ProducerError> {
+    loop {
+        let before = producer.durable_seq();
+        let deadline = producer.clock().now().mono + NEWS_AFTER;
+        if producer.end(deadline)? {
+            return Ok(());
+        }
+        if producer.durable_seq() == before {
+            tell_wait(producer);
+        }
+    }
+}
+
+fn tell_wait(producer: &Producer) {
+    let waits = producer.next_seq().saturating_sub(producer.durable_seq());
+    log::warn!(
+        "core has acknowledged nothing for {} s, and {waits} events wait; `pregao status` says what it lacks",
+        NEWS_AFTER.as_secs()
+    );
+}
+
+/// Keeps a rate.
+struct Pace {
+    rate: u64,
+    begun: Mono,
+    sent: u64,
+}
+
+impl Pace {
+    fn keep(&mut self, producer: &mut Producer) -> Result<(), ProducerError> {
+        self.sent += 1;
+        let ns = u128::from(self.sent) * 1_000_000_000 / u128::from(self.rate);
+        let due = self.begun + Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX));
+        if due.since(producer.clock().now().mono) > AHEAD {
+            producer.wait_until(due)?;
+        }
+        Ok(())
+    }
+}
+
+impl Publication {
+    fn show<W: Write>(
+        &self,
+        flags: &PublishFlags,
+        output: &mut Output<W>,
+    ) -> Result<Exit, Failure> {
+        for remark in self.source.remarks() {
+            log::warn!("{remark}");
+        }
+        let Counts { quotes, trades, cancels } = self.counts;
+        let name = flags.exchange;
+        match flags.result {
+            Format::Json => output.line(
+                &json!({
+                    "exchange": name.to_string(),
+                    "stored": self.counts.events(),
+                    "quotes": quotes,
+                    "trades": trades,
+                    "cancels": cancels,
+                    "stored_before": self.before,
+                    "sessions": self.sessions,
+                    "left_out": left_out(&self.source),
+                })
+                .to_string(),
+            )?,
+            Format::Table => {
+                let stored = self.counts.events();
+                let before = match self.before {
+                    0 => String::new(),
+                    before => format!("; {before} of this feed were there before"),
+                };
+                output.line(&format!(
+                    "{stored} events of {name} are stored: {quotes} quotes, {trades} trades, {cancels} cancels{before}"
+                ))?;
+            }
+        }
+        Ok(Exit::Complete)
+    }
+}
+
+fn left_out(leavings: &Leavings) -> serde_json::Value {
+    let kinds =
+        leavings.skipped.iter().map(|(what, count)| json!({ "what": what, "lines": count }));
+    let torn =
+        leavings.is_torn.then(|| json!({ "what": "a last line without its end", "lines": 1 }));
+    kinds.chain(torn).collect()
+}
+
+fn show_survey<W: Write>(
+    flags: &PublishFlags,
+    source: &Source,
+    survey: &Survey,
+    output: &mut Output<W>,
+) -> Result<Exit, Failure> {
+    let leavings = Leavings::of(source);
+    for remark in leavings.remarks() {
+        log::warn!("{remark}");
+    }
+    let Counts { quotes, trades, cancels } = survey.counts;
+    let lines = source.lines().line();
+    match flags.result {
+        Format::Json => output.line(
+            &json!({
+                "lines": lines,
+                "format": format!("{:?}", source.format()).to_lowercase(),
+                "quotes": quotes,
+                "trades": trades,
+                "cancels": cancels,
+                "instruments": survey.instruments().count(),
+                "left_out": left_out(&leavings),
+            })
+            .to_string(),
+        )?,
+        Format::Table => output.line(&format!(
+            "{}: {lines} lines can be read: {quotes} quotes, {trades} trades, {cancels} cancels of {} instruments; \
+             nothing was sent",
+            source.name(),
+            survey.instruments().count()
+        ))?,
+    }
+    Ok(Exit::Complete)
+}
+
+/// The progress bar: on standard error, and only when that is a terminal.
+struct Bar {
+    bar: ProgressBar,
+    next: u64,
+}
+
+impl Bar {
+    /// Bytes between two looks at the clock, which the bar takes.
+    const STEP_BYTES: u64 = 1 << 16;
+
+    fn new(bytes: Option<u64>) -> Bar {
+        let target = match std::io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr_with_hz(10),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(bytes, target);
+        let style = match bytes {
+            Some(_) => "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+            None => "{spinner} {bytes} read, {bytes_per_sec}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        Bar { bar, next: 0 }
+    }
+
+    fn show(&mut self, bytes: u64) {
+        if bytes >= self.next {
+            self.next = bytes.saturating_add(Bar::STEP_BYTES);
+            self.bar.set_position(bytes);
+        }
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -131,8 +131,6 @@ pub const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 pub const LOSSES_REMEMBERED_MAX: usize = 64;
 /// How long a client waits for a connection and the first answer on it.
 pub const CLIENT_CONNECT_MAX: Duration = Duration::from_secs(2);
-/// Frames that the client's publisher sends ahead of the broker's acknowledgement.
-pub const PUBLISH_UNACCEPTED_MAX: u64 = 1024;
 /// What an answer may need to travel after its deadline.
 pub const ANSWER_GRACE: Duration = Duration::from_millis(250);
 

@@ -4,11 +4,11 @@
 //! [`Subscription`] follows the feed and blocks; [`NonblockingSubscription`] does the same inside a
 //! caller's `mio` loop. Their examples run. Both deliver in order, each frame once, come back
 //! after a break, fetch what they missed from core's journal, and report every loss that is left.
-//! [`BarSubscription`] folds trades into bars as they come. [`QueryClient`] asks questions. [`Publisher`] feeds a
-//! source of its own.
+//! [`BarSubscription`] folds trades into bars as they come. [`QueryClient`] asks questions. [`Producer`] brings core a feed that it journals,
+//! and [`Publisher`] feeds the broker a source of its own, which nobody journals.
 //!
-//! Four programs use it from outside, in `src/client/examples/`: `cargo run --example follow`, `ask`, `bars`,
-//! and `publish`.
+//! Five programs use it from outside, in `src/client/examples/`: `cargo run --example follow`, `ask`, `bars`,
+//! `produce` and `publish`.
 //!
 //! All of this module is a shell: sockets, waits and threads. The machines that it drives are in
 //! [`crate::subscription`] and shown here too, for callers who bring sockets of their own. The

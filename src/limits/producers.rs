@@ -1,4 +1,4 @@
-//! Bounds of producers.
+//! Bounds of producers and of other publishers.
 
 /// Places in the journal that core keeps for one producer until they are durable; of more, the newest two are one.
 pub const PRODUCER_ACKS_MAX: usize = 64;
@@ -8,3 +8,5 @@ pub const FEEDS_KEPT_MAX: usize = 1_024;
 pub const DEFINITIONS_PER_FILL_MAX: usize = 4_096;
 /// Frames that a producer keeps until core says that they are durable: 16 MiB.
 pub const PRODUCER_WINDOW_FRAMES: usize = 256 * 1_024;
+/// Frames that the client's publisher sends ahead of the broker's acknowledgement.
+pub const PUBLISH_UNACCEPTED_MAX: u64 = 1024;

@@ -12,6 +12,7 @@
 //! [subscriptions]: crate::manual::subscriptions
 //! [questions]: crate::manual::questions
 //! [tapes]: crate::manual::tapes
+//! [publish]: crate::manual::publish
 //! [misbehaviour]: crate::manual::misbehaviour
 //! [retention]: crate::manual::retention
 //! [replicas]: crate::manual::replicas
@@ -39,6 +40,7 @@ macro_rules! pages {
             #[doc = "[subscriptions]: crate::manual::subscriptions"]
             #[doc = "[questions]: crate::manual::questions"]
             #[doc = "[tapes]: crate::manual::tapes"]
+            #[doc = "[publish]: crate::manual::publish"]
             #[doc = "[misbehaviour]: crate::manual::misbehaviour"]
             #[doc = "[retention]: crate::manual::retention"]
             #[doc = "[replicas]: crate::manual::replicas"]
@@ -69,6 +71,7 @@ pages! {
     subscriptions "subscriptions.md"
     questions "questions.md"
     tapes "tapes.md"
+    publish "publish.md"
     misbehaviour "misbehaviour.md"
     retention "retention.md"
     replicas "replicas.md"

@@ -106,7 +106,7 @@ mod tests {
         let query = Query { op: Op::Last as u8, ..Query::default() };
         for (frame, field) in [
             (Frame::seal(Session { role: 9, ..Session::default() }), "unknown role 9 in"),
-            (Frame::seal(Session { options: U16::new(4), ..Session::default() }), "options 4"),
+            (Frame::seal(Session { options: U16::new(8), ..Session::default() }), "options 8"),
             (Frame::seal(Subscribe { mode: 3, ..Subscribe::default() }), "unknown mode 3 in"),
             (Frame::seal(Query { op: 77, ..query }), "unknown op 77 in"),
             (Frame::seal(Query { options: 16, ..query }), "unknown options 16 in"),

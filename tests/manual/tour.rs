@@ -42,7 +42,7 @@ fn install(place: &Place) -> std::path::PathBuf {
     let programs = place.config_file().with_file_name("programs");
     fs::create_dir(&programs).unwrap();
     let script = format!(
-        "#!/bin/sh\ncase \"$1\" in\nall|subscribe|report|status|breaker)\n\
+        "#!/bin/sh\ncase \"$1\" in\nall|subscribe|report|publish|status|breaker)\n\
          exec '{PROGRAM}' \"$@\" --config='{}' --host={} ;;\n*) exec '{PROGRAM}' \"$@\" ;;\nesac\n",
         place.config_file().display(),
         place.host

@@ -260,7 +260,7 @@ fn publish(
             let text = failure.message().unwrap_or_default();
             let stored = counts.events();
             Err(Failure::failed(format!(
-                "{text}. What stands before it is stored: {stored} events"
+                "{text}. What stands before it is stored; events: {stored}"
             )))
         }
     }
@@ -368,14 +368,11 @@ impl Publication {
                 .to_string(),
             )?,
             Format::Table => {
-                let stored = self.counts.events();
                 let before = match self.before {
                     0 => String::new(),
-                    before => format!("; {before} of this feed were there before"),
+                    before => format!("; of this feed there were before: {before}"),
                 };
-                output.line(&format!(
-                    "{stored} events of {name} are stored: {quotes} quotes, {trades} trades, {cancels} cancels{before}"
-                ))?;
+                output.line(&format!("stored as {name}: {}{before}", self.counts))?;
             }
         }
         Ok(Exit::Complete)
@@ -416,10 +413,10 @@ fn show_survey<W: Write>(
             .to_string(),
         )?,
         Format::Table => output.line(&format!(
-            "{}: {lines} lines can be read: {quotes} quotes, {trades} trades, {cancels} cancels of {} instruments; \
-             nothing was sent",
+            "{}: lines: {lines}, instruments: {}, {}; nothing was sent",
             source.name(),
-            survey.instruments().count()
+            survey.instruments().count(),
+            survey.counts,
         ))?,
     }
     Ok(Exit::Complete)

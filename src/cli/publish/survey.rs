@@ -2,6 +2,7 @@
 //! So nothing of a file that is wrong somewhere is published.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::source::Source;
 use crate::cli::exit::Failure;
@@ -43,6 +44,14 @@ impl Counts {
     /// All of them.
     pub(super) fn events(&self) -> u64 {
         self.quotes + self.trades + self.cancels
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { quotes, trades, cancels } = self;
+        let events = self.events();
+        write!(f, "events: {events} (quotes: {quotes}, trades: {trades}, cancels: {cancels})")
     }
 }
 

@@ -37,8 +37,7 @@ pub enum ProduceError {
     Units(Symbol, u8),
     /// The quantity is finer than a unit, or too large in such units.
     #[error(
-        "{} of {symbol} does not fit 64 bits in units of {decimals} decimals, which core has; publish it as another \
-         symbol or exchange",
+        "{} of {symbol} does not fit 64 bits in units of {decimals} decimals",
         quantity.reduced()
     )]
     Quantity {

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -178,9 +178,19 @@ impl Process {
 
     /// Starts any program, with its outputs read.
     pub(crate) fn of(command: &mut Command) -> Process {
+        Process::spawn(command.stdin(Stdio::null())).0
+    }
+
+    /// Starts `pregao` with these arguments and an input that the test writes.
+    pub(crate) fn with_input(arguments: &[impl AsRef<OsStr>]) -> (Process, ChildStdin) {
+        let (process, input) =
+            Process::spawn(Command::new(PROGRAM).args(arguments).stdin(Stdio::piped()));
+        (process, input.unwrap())
+    }
+
+    fn spawn(command: &mut Command) -> (Process, Option<ChildStdin>) {
         let mut child = command
             .env_remove("RUST_BACKTRACE")
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -189,11 +199,12 @@ impl Process {
         // Not yet waited for, so the number is still this child's.
         let handle = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let input = child.stdin.take();
         let (sender, exit) = channel::bounded(1);
         thread::spawn(move || {
             let _ = sender.send(child.wait().unwrap());
         });
-        Process::with(pid, handle, (stdout.unwrap(), stderr.unwrap()), exit)
+        (Process::with(pid, handle, (stdout.unwrap(), stderr.unwrap()), exit), input)
     }
 
     /// A child that somebody else waits for, who says so when it ends. Its outputs are pipes.
@@ -243,6 +254,11 @@ impl Process {
         self.signal(Signal::KILL);
         let (status, log) = (self.wait(), self.stderr.all());
         assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}:\n{}", tail(&log));
+    }
+
+    /// Whether it ends by itself in so long.
+    pub(crate) fn ends_within(&mut self, wait: Duration) -> bool {
+        self.wait_within(wait).is_some()
     }
 
     /// Waits for its end.

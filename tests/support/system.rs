@@ -93,7 +93,8 @@ impl Place {
         arguments
     }
 
-    fn arguments(&self, command: &str, flags: &[&str]) -> Vec<String> {
+    /// The arguments of a command that asks the system.
+    pub(crate) fn arguments(&self, command: &str, flags: &[&str]) -> Vec<String> {
         let own = [
             command.to_owned(),
             format!("--config={}", self.config_file().display()),

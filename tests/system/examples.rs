@@ -75,8 +75,15 @@ fn every_example_runs_against_a_system_prints_and_ends() {
     assert_eq!(count(&asked, |line| line.contains("(seq ")), 10, "{asked:?}");
 
     let bars = ["*", "--seconds", "1", "--count", "3"];
-    let barred = run(example("bars"), &bars, &[broker.clone(), core, aggregator]);
+    let barred = run(example("bars"), &bars, &[broker.clone(), core.clone(), aggregator]);
     assert_eq!(count(&barred, |line| line.contains(": open ")), 3, "{barred:?}");
+
+    let produce = |count| {
+        let flags = ["IRON", "--every-ms", "1", "--count", count];
+        run(example("produce"), &flags, std::slice::from_ref(&core)).stdout
+    };
+    assert_eq!(produce("5"), ["core has 0 trades of this feed", "all 5 trades are durable"]);
+    assert_eq!(produce("8"), ["core has 5 trades of this feed", "all 8 trades are durable"]);
 
     let publish = ["GOLD", "--source", "7", "--count", "5", "--every-ms", "1"];
     let published = run(example("publish"), &publish, &[broker]);

@@ -39,6 +39,8 @@ mod offline;
 #[cfg(test)]
 mod past;
 #[cfg(test)]
+mod publish;
+#[cfg(test)]
 mod reactors;
 #[cfg(test)]
 mod recover;

@@ -233,7 +233,12 @@ fn publish(
             producer.define(record.symbol.as_str(), decimals).map_err(refused)?;
         let event = match event_of(&record, &instrument) {
             Ok(event) => event,
-            Err(error) => break Err(Failure::failed(format!("{name}: event {number}: {error}"))),
+            Err(error) => {
+                break Err(Failure::failed(format!(
+                    "{name}, event {number}: {error}; of an instrument that core does not have --quantity-decimals says the \
+                 unit, and of any other one --exchange chooses another place"
+                )));
+            }
         };
         wait_for_room(&mut producer).map_err(refused)?;
         let produced = match event {

@@ -60,6 +60,7 @@ pub enum Bug {
     TrustWhoIsBehind,
     AckBeforeSync,
     ForgetLeftFeed,
+    ProducerBeginsAnew,
     AnswerProbeAhead,
     FreshWithoutFeeder,
     StaleNotTold,
@@ -87,7 +88,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 71] = [
+    pub const ALL: [Bug; 74] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -159,6 +160,9 @@ impl Bug {
         Bug::SickExchangeNotTold,
         Bug::VenueForgotten,
         Bug::SilenceNotTold,
+        Bug::AckBeforeSync,
+        Bug::ForgetLeftFeed,
+        Bug::ProducerBeginsAnew,
     ];
 }
 

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::{ClientError, random_id};
-use crate::limits::CLIENT_CONNECT_MAX;
+use crate::limits::{CLIENT_CONNECT_MAX, SILENCE_MAX};
 use crate::producer::{FeedId, Instrument, ProduceError, Production};
 use crate::subscription::Backoff;
 use crate::time::{Clock, Mono};
@@ -85,6 +85,8 @@ pub struct Producer {
     socket: Option<Socket>,
     backoff: Backoff,
     next_dial: Mono,
+    /// When core was last heard.
+    last_heard: Mono,
     /// Since when core has not let it in.
     away_since: Mono,
     /// For how long that may be.
@@ -122,6 +124,7 @@ impl Producer {
             socket: None,
             backoff: Backoff::new(REDIAL_FIRST, REDIAL_LONGEST, random_id()),
             next_dial: now,
+            last_heard: now,
             away_since: now,
             patience,
         };
@@ -258,10 +261,10 @@ impl Producer {
             if now >= deadline {
                 return Ok(false);
             }
-            let redial = if self.socket.is_some() { deadline } else { self.next_dial };
+            let silent_at = self.last_heard + SILENCE_MAX;
+            let redial = if self.socket.is_some() { silent_at } else { self.next_dial };
             let wait = deadline.min(redial).since(now);
-            let wait = Some(wait).filter(|_| deadline.min(redial) < Mono(u64::MAX));
-            match self.poll.poll(&mut self.events, wait) {
+            match self.poll.poll(&mut self.events, Some(wait)) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     return Err(broken(error).into());
                 }
@@ -280,6 +283,7 @@ impl Producer {
             match self.dial() {
                 Ok(socket) => {
                     self.socket = Some(socket);
+                    self.last_heard = self.clock.now().mono;
                     self.machine.handle_open();
                 }
                 Err(error) => {
@@ -292,8 +296,13 @@ impl Producer {
             Err(ProducerError::Produce(error)) if error.is_final() => Err(error.into()),
             Err(error) => self.lose(error),
             Ok(()) => {
+                let now = self.clock.now().mono;
+                if now.since(self.last_heard) >= SILENCE_MAX {
+                    // Its host has lost its power, or the network between: the kernel does not know.
+                    return self.lose(ClientError::Deadline { node: NODE }.into());
+                }
                 if self.machine.is_ready() {
-                    self.away_since = self.clock.now().mono;
+                    self.away_since = now;
                     self.backoff.reset();
                 }
                 Ok(())
@@ -336,6 +345,9 @@ impl Producer {
             let (frames, rest) = as_frames(&socket.read);
             let consumed = frames.len() * FRAME_BYTES;
             debug_assert_eq!(consumed + rest.len(), socket.read.len());
+            if has_read {
+                self.last_heard = self.clock.now().mono;
+            }
             for frame in frames {
                 self.machine.handle_frame(frame)?;
             }

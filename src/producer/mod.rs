@@ -101,6 +101,8 @@ pub struct Instrument {
 pub struct Production {
     id: FeedId,
     state: State,
+    /// How many events are kept at most.
+    window_max: usize,
     /// Events that are not durable, in order.
     window: VecDeque<Frame>,
     /// The number of the first event of the window, or of the next one if there is none. `None` before core has said it.
@@ -129,9 +131,16 @@ impl Production {
     /// Nothing is sent before [`Production::handle_open`].
     #[must_use]
     pub fn new(id: FeedId) -> Production {
+        Production::with_window(id, PRODUCER_WINDOW_FRAMES)
+    }
+
+    /// The same, and no more than so many events are kept.
+    #[must_use]
+    pub fn with_window(id: FeedId, window_max: usize) -> Production {
         Production {
             id,
             state: State::Away,
+            window_max,
             window: VecDeque::new(),
             front: None,
             cursor: 1,
@@ -164,7 +173,7 @@ impl Production {
             options: U16::new(if self.id.appends { Session::APPENDS } else { 0 }),
             // Who has sent nothing yet can begin wherever core wants.
             next_seq: U64::new(self.front.unwrap_or(1)),
-            durable_seq: U64::new(self.end.unwrap_or(0)),
+            durable_seq: U64::new(self.end.or(self.next_seq()).unwrap_or(0)),
             feed: U64::new(self.id.feed),
             name: padded(&self.id.exchange()),
             ..Session::default()
@@ -223,7 +232,7 @@ impl Production {
     /// Whether [`Production::push`] takes an event.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.window.len() < PRODUCER_WINDOW_FRAMES && self.front.is_some()
+        self.window.len() < self.window_max && self.front.is_some()
     }
 
     /// Events that are not sent on this connection.
@@ -291,6 +300,11 @@ impl Production {
         frame.renew_crc();
         self.window.push_back(frame);
         Ok(seq)
+    }
+
+    /// So many events there are in all. Core is told ahead of the first one, and does not take numbers behind them for its own.
+    pub fn set_total(&mut self, events: u64) {
+        self.end = Some(events.saturating_add(1));
     }
 
     /// There are no more events. Core is told when it has been sent all of them.

@@ -262,6 +262,11 @@ pub(crate) fn check_now(day: &Day) {
         {
             world.broken("answers-say-what-they-lack", text);
         }
+        if let Some(AnyNode::Producer(producer)) = &host.node
+            && let Some(text) = &producer.complaint
+        {
+            world.broken("what-a-producer-was-told-stands", text);
+        }
         if let Some(text) = world.delivered(number).and_then(|it| it.disorder.as_ref()) {
             let text = format!("{} got {text}", host.name);
             world.broken("each-subscriber-gets-its-frames-in-order", &text);

@@ -1,15 +1,19 @@
 //! Two exchanges, of which one is sick, or connected and mute: it is told, and so is its return, and the other one is not
 //! concerned.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use pregao::market::Price;
 use pregao::market::tape::{Align, Schedule, Tape, TapeBody, TapeEvent, Venue};
 use pregao::node::external::{ExternalConfig, FeedConfig};
-use pregao::wire::{Flags, Kind, Op, Silence};
+use pregao::wire::{Flags, Frame, Kind, Op, Silence, Symbol};
 
 use crate::client::ClientConfig;
 use crate::faults::Fault;
 use crate::hosts::Spec;
-use crate::road::{MS, Options, Road, address};
+use crate::producer::ProducerConfig;
+use crate::road::{MS, Options, Road, address, second_schedule, symbols};
 
 /// An instrument that trades every so many milliseconds within these ranges of milliseconds.
 type Trader = (&'static str, u64, &'static [(u64, u64)]);
@@ -83,6 +87,55 @@ pub(crate) fn who_is_silent_for_longer_than_usual_is_told() {
     road.world.hold(is_soon && is_whole, "silence-is-told-in-time", || format!("{told:?}"));
 }
 
+/// A producer leaves a feed in its middle, brings another one, and comes back to the first, whoever dies meanwhile: both
+/// are there, each event once.
+pub(crate) fn feeds_of_one_exchange_take_turns() {
+    for seed in 0..4 {
+        let options =
+            Options { has_second: true, is_produced: true, pace_ns: 5 * MS, ..Options::new(seed) };
+        let mut road = Road::new(&options);
+        let host = road.second.as_ref().unwrap().host;
+        let Spec::Producer(first) = road.world.hosts[host].spec.clone() else { panic!() };
+        let schedule = second_schedule(150, 5 * MS, seed + 1_000);
+        let other = ProducerConfig { schedule, durable: Arc::default(), ..first.clone() };
+        for (turn, config) in [&first, &other, &first, &other].into_iter().enumerate() {
+            road.world.hosts[host].spec = Spec::Producer(config.clone());
+            road.world.fault(Fault::Kill(host, MS));
+            if turn % 2 == 1 {
+                let core = road.core;
+                road.world.fault(match seed % 2 {
+                    0 => Fault::Kill(core, 40 * MS),
+                    _ => Fault::PowerLoss(core, 40 * MS),
+                });
+            }
+            // The last turns are long enough for the rest.
+            let wait = if turn < 2 { 700 } else { 9_000 };
+            let now_ms = road.world.now_ns() / MS;
+            road.run_until_ms(now_ms + wait);
+        }
+        let journal = road.stored(road.core);
+        let event = |symbols: &BTreeMap<u32, Symbol>, f: &Frame| {
+            let symbol = symbols[&f.instrument.get()].to_string();
+            let name = symbol.strip_prefix("two:").unwrap_or(&symbol).to_owned();
+            (name, f.kind, f.ts_event.get(), f.body)
+        };
+        let events = |frames: &[Frame], number: u8| {
+            let names = symbols(frames);
+            let its = frames.iter().filter(|f| f.has_exchange() && f.exchange().get() == number);
+            let mut events: Vec<_> = its.map(|f| event(&names, f)).collect();
+            events.sort();
+            events
+        };
+        let mut want = events(first.schedule.frames(), 0);
+        want.extend(events(other.schedule.frames(), 0));
+        want.sort();
+        let got = events(&journal, 1);
+        road.world.hold(got == want, "feeds-of-one-exchange-take-turns", || {
+            format!("{} events, not {}", got.len(), want.len())
+        });
+    }
+}
+
 /// Whether the quotes of an instrument are stale: as core says it, and as a snapshot of the broker does.
 fn are_stale(road: &mut Road, symbol: &str) -> [bool; 2] {
     let is_stale = |frames: &[pregao::wire::Frame]| {
@@ -101,8 +154,15 @@ fn are_stale(road: &mut Road, symbol: &str) -> [bool; 2] {
 
 pub(crate) fn one_sick_exchange_makes_only_its_own_quotes_stale() {
     for seed in 0..4 {
-        let options =
-            Options { has_second: true, pace_ns: 20 * MS, events: 2_000, ..Options::new(seed) };
+        // On half of them it is a producer.
+        let is_produced = seed >= 2;
+        let options = Options {
+            has_second: true,
+            is_produced,
+            pace_ns: 20 * MS,
+            events: 2_000,
+            ..Options::new(seed)
+        };
         let mut road = Road::new(&options);
         road.run_until_ms(4_000);
         let second = road.second.as_ref().unwrap().host;

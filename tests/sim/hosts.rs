@@ -22,6 +22,7 @@ use crate::attacker::{Attacker, AttackerConfig};
 use crate::client::{Client, ClientConfig};
 use crate::library::Library;
 use crate::monitor::{Monitor, MonitorConfig};
+use crate::producer::{Producer, ProducerConfig};
 use crate::reporter::{Reporter, ReporterConfig};
 use crate::rogue::{Rogue, RogueConfig};
 
@@ -41,6 +42,7 @@ pub(crate) enum Spec {
     /// The same with the machine of the client library.
     Library(ClientConfig),
     Monitor(MonitorConfig),
+    Producer(ProducerConfig),
     Asker(AskerConfig),
     Reporter(ReporterConfig),
     Attacker(AttackerConfig),
@@ -60,6 +62,7 @@ pub(crate) enum AnyNode {
     Client(Box<Client>),
     Library(Box<Library>),
     Monitor(Box<Monitor>),
+    Producer(Box<Producer>),
     Asker(Box<Asker>),
     Reporter(Box<Reporter>),
     Attacker(Box<Attacker>),
@@ -188,6 +191,7 @@ impl Spec {
             Spec::Client(config) => AnyNode::Client(Box::new(Client::new(config.clone()))),
             Spec::Library(config) => AnyNode::Library(Box::new(Library::new(config.clone()))),
             Spec::Monitor(config) => AnyNode::Monitor(Box::new(Monitor::new(config.clone()))),
+            Spec::Producer(config) => AnyNode::Producer(Box::new(Producer::new(config.clone()))),
             Spec::Asker(config) => AnyNode::Asker(Box::new(Asker::new(config.clone()))),
             Spec::Reporter(config) => AnyNode::Reporter(Box::new(Reporter::new(config.clone()))),
             Spec::Attacker(config) => AnyNode::Attacker(Box::new(Attacker::new(config.clone()))),
@@ -210,6 +214,7 @@ macro_rules! each {
             AnyNode::Client($node) => $call,
             AnyNode::Library($node) => $call,
             AnyNode::Monitor($node) => $call,
+            AnyNode::Producer($node) => $call,
             AnyNode::Asker($node) => $call,
             AnyNode::Reporter($node) => $call,
             AnyNode::Attacker($node) => $call,

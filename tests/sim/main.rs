@@ -35,6 +35,7 @@ mod outside;
 mod patterns;
 mod plan;
 mod present;
+mod producer;
 mod querier;
 mod questions;
 mod reactors;

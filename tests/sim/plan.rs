@@ -223,8 +223,11 @@ impl Day {
                 _ => {
                     let mut names =
                         vec!["core.exchange", "core.requests", "core.broker", "core.shard-1"];
-                    if road.second.is_some() {
-                        names.extend(["core.two", "core.two.req"]);
+                    if let Some(second) = &road.second {
+                        // A producer is not dialed. One that nobody has listed is unknown before it comes.
+                        let is_played = road.world.hosts[second.host].address != address(1);
+                        names.extend(is_played.then_some("core.two"));
+                        names.extend(is_played.then_some("core.two.req"));
                     }
                     let name = names[draw.below(names.len() as u64) as usize];
                     let actions = [
@@ -360,12 +363,12 @@ fn extras(options: Options, draw: &mut Random) -> Options {
     }
 }
 
-/// On half of the days there are two exchanges.
+/// On half of the days there are two exchanges, and on half of these the second one is a producer.
 fn second_exchange(options: Options, draw: &mut Random) -> Options {
     if draw.below(2) == 0 {
         return options;
     }
-    Options { has_second: true, ..options }
+    Options { has_second: true, is_produced: draw.fork(1).below(2) == 0, ..options }
 }
 
 fn weather(draw: &mut Random) -> Weather {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pregao::breaker;
@@ -22,6 +23,7 @@ use pregao::wire::{Definition, EndStatus, Ended, Frame, Kind, Names, Op, Query, 
 use crate::asker::AskerConfig;
 use crate::client::ClientConfig;
 use crate::hosts::{Keeping, Spec};
+use crate::producer::ProducerConfig;
 use crate::stored::Stored;
 use crate::work::WorkBounds;
 use crate::world::World;
@@ -59,6 +61,8 @@ pub(crate) struct Options {
     pub(crate) further_reactors: usize,
     /// A second exchange feeds core, with half as many events.
     pub(crate) has_second: bool,
+    /// It is a producer, and comes by itself.
+    pub(crate) is_produced: bool,
 }
 
 /// The second exchange.
@@ -93,6 +97,7 @@ impl Options {
             instruments: 0,
             further_reactors: 0,
             has_second: false,
+            is_produced: false,
         }
     }
 }
@@ -141,12 +146,30 @@ fn second(world: &mut World, options: &Options, first: &ExternalConfig) -> Secon
         let seed = options.seed ^ 0x5EC0;
         schedule_of(symbols, FRACTIONS, options.events / 2, 2 * options.pace_ns, seed)
     };
+    let named = SECOND_SYMBOLS.map(|symbol| format!("{SECOND}:{symbol}"));
+    let schedule = play(std::array::from_fn(|index| named[index].as_str()));
+    if options.is_produced {
+        let config = ProducerConfig {
+            core: address(8082),
+            exchange: SECOND,
+            schedule: play(SECOND_SYMBOLS),
+            is_paced: options.pace_ns > 0,
+            seed: options.seed,
+            durable: Arc::default(),
+        };
+        let host = world.add("producer", address(1), Spec::Producer(config));
+        return Second { host, schedule };
+    }
     let feed = FeedConfig::Tapes { schedule: play(SECOND_SYMBOLS), looped: false };
     let chaos = ChaosConfig { seed: first.chaos.seed ^ 2, ..first.chaos };
     let config = ExternalConfig { feed, chaos, ..first.clone() };
     let host = world.add("second exchange", address(SECOND_PORT), Spec::External(config));
-    let named = SECOND_SYMBOLS.map(|symbol| format!("{SECOND}:{symbol}"));
-    Second { host, schedule: play(std::array::from_fn(|index| named[index].as_str())) }
+    Second { host, schedule }
+}
+
+/// What the second exchange plays, under its own names.
+pub(crate) fn second_schedule(events: u64, pace_ns: u64, seed: u64) -> Schedule {
+    schedule_of(SECOND_SYMBOLS, FRACTIONS, events, pace_ns, seed)
 }
 
 /// Decimals of a unit of what the second instrument's quantities are counted in. The others' are whole.
@@ -288,9 +311,11 @@ impl Road {
         let aggregator = world.add("aggregator", address(8000), Spec::Aggregator(config));
         let breaker = breaker::Config::default();
         let mut exchanges = vec![ExchangeConfig::nameless(address(8080), breaker.clone())];
-        if second.is_some() {
+        // A producer need not be listed.
+        if second.is_some() && (!options.is_produced || options.seed.is_multiple_of(2)) {
             let (name, address) = (SECOND.to_owned(), address(SECOND_PORT));
-            exchanges.push(ExchangeConfig { name, address: Some(address), breaker });
+            let address = Some(address).filter(|_| !options.is_produced);
+            exchanges.push(ExchangeConfig { name, address, breaker });
         }
         let config = SequencerConfig {
             exchanges,

@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 39] = [
+pub(crate) const ALL: [(&str, fn()); 40] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -84,6 +84,7 @@ pub(crate) const ALL: [(&str, fn()); 39] = [
         "one_sick_exchange_makes_only_its_own_quotes_stale",
         crate::exchanges::one_sick_exchange_makes_only_its_own_quotes_stale,
     ),
+    ("feeds_of_one_exchange_take_turns", crate::exchanges::feeds_of_one_exchange_take_turns),
     (
         "who_is_silent_for_longer_than_usual_is_told",
         crate::exchanges::who_is_silent_for_longer_than_usual_is_told,

@@ -193,6 +193,7 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         Bug::SickExchangeNotTold => {
             Some(crate::exchanges::one_sick_exchange_makes_only_its_own_quotes_stale)
         }
+        Bug::ForgetLeftFeed => Some(crate::exchanges::feeds_of_one_exchange_take_turns),
         Bug::SilenceNotTold => Some(crate::exchanges::who_is_silent_for_longer_than_usual_is_told),
         Bug::ConfirmWhileCatchingUp => {
             Some(crate::present::a_broker_that_catches_up_shows_nobody_the_past)

@@ -12,6 +12,8 @@
 //!   and core knows those as far back as the journal reaches. A file that is sent again is stored once.
 //! * Definitions have no number: they come ahead of the frames that need them, in each session. A number is one event, so
 //!   who reads a file knows the event of a number from the file alone.
+//! * Behind rot of the journal a place may count frames of others. A producer says how far its feed is, and core wants no more
+//!   than that.
 //! * A producer that has lost what core wants next begins another feed, at a number above 1: the next frames of its
 //!   instruments say that others are missing. It may not jump in a feed that core knows: whoever knew the identity could make
 //!   core drop what comes.
@@ -78,6 +80,7 @@ impl<S: Storage> Sequencer<S> {
         let before = before.filter(|_| !is_planted(Bug::ForgetLeftFeed));
         let has_some = known == feed || before.is_some();
         let next_seq = match before {
+            _ if known == feed && is_planted(Bug::ProducerBeginsAnew) => Seq::FIRST,
             _ if known == feed => upstream_seq,
             Some(place) => Seq::or_first(place.next_seq),
             None => first.unwrap_or(Seq::FIRST),
@@ -85,6 +88,13 @@ impl<S: Storage> Sequencer<S> {
         if known != 0 && !has_some && !session.has(Session::APPENDS) {
             return Err(refused(OTHER_FEED));
         }
+        let is_uncertain = place.is_some_and(|place| place.is_uncertain) && known == feed
+            || before.is_some_and(|place| place.is_uncertain);
+        let next_seq = match head {
+            // Core has lost frames, and counts more as this producer's than it has made.
+            Some(head) if is_uncertain => next_seq.min(head),
+            _ => next_seq,
+        };
         if has_some && head.is_some_and(|head| head < next_seq) {
             return Err(refused("core has more of this feed than you offer"));
         }
@@ -98,8 +108,6 @@ impl<S: Storage> Sequencer<S> {
             Some(index) => index,
             None => self.add_producer(now, &name, (number, upstream_seq))?,
         };
-        let is_uncertain = self.exchanges[index].is_place_uncertain && known == feed
-            || before.is_some_and(|place| place.is_uncertain);
         if (known != feed || is_uncertain)
             && let Err(error) = self.set_place(now, index, feed, next_seq.get())
         {

@@ -20,6 +20,7 @@ use crate::node::Node;
 use crate::node::aggregator::{Aggregator, AggregatorConfig, LeafConfig};
 use crate::node::broker::{Broker, BrokerConfig};
 use crate::node::external::{External, ExternalConfig, FeedConfig, Speed};
+use crate::node::lines::{Lines, LinesConfig};
 use crate::node::replica::{Replica, ReplicaConfig};
 use crate::node::sequencer::{ExchangeConfig, FollowerConfig, Sequencer, SequencerConfig};
 use crate::node::shard::{Shard, ShardConfig, check_partition, keep_partition};
@@ -58,9 +59,12 @@ pub fn node(request: &NodeRequest) -> Result<Exit, Failure> {
 fn external(request: &NodeRequest) -> Result<Exit, Failure> {
     let exchanges = request.config.exchanges();
     let exchange = exchanges.into_iter().find(|exchange| exchange.node() == request.node);
-    let settings = exchange
-        .ok_or_else(|| Failure::usage(format!("no exchange {} is configured", request.node)))?
-        .played;
+    let exchange = exchange
+        .ok_or_else(|| Failure::usage(format!("no exchange {} is configured", request.node)))?;
+    if exchange.kind == ExchangeKind::Lines {
+        return lines(request, exchange);
+    }
+    let settings = exchange.played;
     let mut reactor = reactor(request, SocketOptions::default())?;
     let feed = if settings.tapes.is_empty() {
         FeedConfig::Synthetic {
@@ -86,6 +90,30 @@ fn external(request: &NodeRequest) -> Result<Exit, Failure> {
     };
     let now = reactor.clock().now();
     run(request, &mut reactor, &mut External::new(config, now))
+}
+
+/// An exchange that programs write lines to.
+fn lines(request: &NodeRequest, exchange: Exchange) -> Result<Exit, Failure> {
+    let mut reactor = reactor_on(
+        request,
+        Listen {
+            // The beginning of a line may wait for its end.
+            unconsumed_bytes_max: limits::LINE_BYTES_MAX,
+            ..Listen::frames(request.address)
+        },
+    )?;
+    let config = LinesConfig {
+        name: exchange.name.to_string(),
+        core: connect(&request.config, NodeId::Core)?,
+        breaker: exchange.breaker,
+        connect_deadline: request.config.core.connect_deadline,
+        request_deadline: request.config.core.request_deadline,
+        options: exchange.lines.options,
+        quantity_decimals: exchange.lines.quantity_decimals,
+        seed: random_id(),
+    };
+    let mut node = Lines::new(config).map_err(Failure::cannot_start)?;
+    run(request, &mut reactor, &mut node)
 }
 
 /// Reads all tapes and merges them. Also what is to be said of each of them and of all together.
@@ -219,7 +247,7 @@ fn exchanges(config: &Config) -> Result<Vec<ExchangeConfig>, Failure> {
     let exchange = |it: Exchange| {
         let address = match it.kind {
             ExchangeKind::Played => Some(connect(config, it.node())?),
-            ExchangeKind::Producer => None,
+            ExchangeKind::Producer | ExchangeKind::Lines => None,
         };
         let name = it.name.to_string();
         Ok(ExchangeConfig { name, address, breaker: it.breaker })
@@ -283,11 +311,14 @@ fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
 /// Binds the node's port, first of all: while a log is opened, peers wait in the kernel's queue. Were
 /// they refused instead, every start would open their breakers.
 fn reactor(request: &NodeRequest, accepted: SocketOptions) -> Result<Reactor, Failure> {
+    reactor_on(request, Listen { sockets: accepted, ..Listen::frames(request.address) })
+}
+
+fn reactor_on(request: &NodeRequest, listen: Listen) -> Result<Reactor, Failure> {
     let address = request.address;
     // A poll would send a hedge up to a millisecond late.
     let is_punctual = request.node == NodeId::Aggregator;
-    let listen = vec![Listen { sockets: accepted, ..Listen::frames(address) }];
-    let options = Options { listen, is_punctual };
+    let options = Options { listen: vec![listen], is_punctual };
     let mut reactor = Reactor::new(options).map_err(|error| {
         Failure::cannot_start(format!(
             "{} cannot listen on {address}: {error}; stop what listens there, or set {} in --config",

@@ -15,12 +15,15 @@ use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 
-use super::{Align, Config, ConfigError, External, Listen, NodeId, Speed};
+use super::{
+    Align, Config, ConfigError, External, LinesSettings, LinesTimeUnit, Listen, NodeId, Speed,
+};
 use crate::breaker;
 use crate::limits::{EXCHANGE_NAME_BYTES_MAX, EXCHANGES_MAX};
+use crate::market::lines::MappingError;
 use crate::market::venue::{ExchangeNameError, check_exchange_name};
 use crate::node::sequencer::ExchangeConfig;
-use crate::wire::{padded, unpadded};
+use crate::wire::{QUANTITY_DECIMALS_MAX, padded, unpadded};
 
 /// The name of an exchange, which is the venue of its instruments: 1 to [`EXCHANGE_NAME_BYTES_MAX`] letters, digits, `-`
 /// and `_`.
@@ -77,6 +80,8 @@ pub enum ExchangeKind {
     Played,
     /// A program brings it to core, such as `pregao publish`.
     Producer,
+    /// Programs write lines to a node, which brings them to core.
+    Lines,
 }
 
 /// One entry of `[[exchange]]`. Every key but `name` may be left out.
@@ -85,7 +90,8 @@ pub enum ExchangeKind {
 pub struct ExchangeEntry {
     /// `name`: the venue of its instruments. `exchange` means that they have none.
     pub name: ExchangeName,
-    /// `kind`: `"played"` (default) by a node that core dials, or `"producer"`: a program brings it to core.
+    /// `kind`: `"played"` (default) by a node that core dials; `"producer"`: a program brings it to core; or `"lines"`:
+    /// programs write line protocol to a node of it.
     #[serde(default)]
     pub kind: ExchangeKind,
     /// `address`: where it listens. Default: `[net] external`, 100 ports above it for the second entry, and so on.
@@ -112,6 +118,13 @@ pub struct ExchangeEntry {
     pub seed: Option<u64>,
     /// `chaos`: default as in `[external]`.
     pub chaos: Option<String>,
+    /// `map`: other names of fields and measurements, as `"price=last,qty=amount"`. Of lines only.
+    pub map: Option<String>,
+    /// `time_unit`: what a time without a unit counts: `"ns"` (default), `"us"`, `"ms"` or `"s"`. Of lines only.
+    pub time_unit: Option<LinesTimeUnit>,
+    /// `quantity_decimals`: decimals of a unit of quantities, of instruments that core does not have. Default 8. Of lines
+    /// only.
+    pub quantity_decimals: Option<u8>,
 }
 
 fn yes() -> bool {
@@ -143,6 +156,49 @@ impl ExchangeEntry {
     /// What messages call its place.
     pub(super) fn section(&self) -> String {
         format!("[[exchange]] {}", self.name)
+    }
+
+    /// How its lines are read.
+    fn lines(&self) -> Result<LinesSettings, MappingError> {
+        LinesSettings::new(self.map.as_deref(), self.time_unit, self.quantity_decimals)
+    }
+
+    /// A key that says how lines are read.
+    fn lines_key(&self) -> Option<&'static str> {
+        let keys = [
+            ("map", self.map.is_some()),
+            ("time_unit", self.time_unit.is_some()),
+            ("quantity_decimals", self.quantity_decimals.is_some()),
+        ];
+        keys.into_iter().find(|(_, is_given)| *is_given).map(|(key, _)| key)
+    }
+
+    /// What is wrong with an entry that core does not dial: the key, and why.
+    fn problem_of_kind(&self) -> Option<(&'static str, String)> {
+        let key = self.lines_key().filter(|_| self.kind != ExchangeKind::Lines);
+        if let Some(key) = key {
+            let problem = "belongs to an exchange of lines; leave it out, or say kind = \"lines\"";
+            return Some((key, problem.to_owned()));
+        }
+        if self.kind == ExchangeKind::Played {
+            return None;
+        }
+        if self.name == ExchangeName::nameless() {
+            let problem = "means that instruments have no venue; give it a name of its own";
+            return Some(("name", problem.to_owned()));
+        }
+        let is_producer = self.kind == ExchangeKind::Producer;
+        let address = (is_producer && self.address.is_some()).then_some("address");
+        let run = (is_producer && !self.run).then_some("run");
+        if let Some(key) = self.played_key().or(address).or(run) {
+            let problem = "belongs to an exchange that core dials; leave it out for this kind";
+            return Some((key, problem.to_owned()));
+        }
+        if let Err(error) = self.lines() {
+            return Some(("map", error.to_string()));
+        }
+        let is_too_fine = self.quantity_decimals.is_some_and(|it| it > QUANTITY_DECIMALS_MAX);
+        is_too_fine.then(|| ("quantity_decimals", format!("is at most {QUANTITY_DECIMALS_MAX}")))
     }
 
     /// How it is played; `place` counts the entries from 0.
@@ -189,6 +245,8 @@ pub struct Exchange {
     pub run: bool,
     /// How it is played, if it is.
     pub played: External,
+    /// How its lines are read, if it has some.
+    pub lines: LinesSettings,
     /// For its session and its requests.
     pub breaker: breaker::Config,
 }
@@ -208,12 +266,14 @@ impl Config {
         if self.exchange.is_empty() {
             let (played, breaker) = (self.external.clone(), self.breaker.clone());
             let (name, kind) = (ExchangeName::nameless(), ExchangeKind::Played);
-            return vec![Exchange { name, kind, run: true, played, breaker }];
+            let lines = LinesSettings::default();
+            return vec![Exchange { name, kind, run: true, played, lines, breaker }];
         }
         let exchange = |(place, entry): (usize, &ExchangeEntry)| Exchange {
             name: entry.name,
             kind: entry.kind,
-            run: entry.run && entry.kind == ExchangeKind::Played,
+            run: entry.run && entry.kind != ExchangeKind::Producer,
+            lines: entry.lines().unwrap_or_default(),
             played: entry.played(place, &self.external),
             breaker: entry.breaker.as_ref().unwrap_or(&self.breaker).clone(),
         };
@@ -276,19 +336,8 @@ impl Config {
                 let problem = format!("{} is there before; give each its own name", other.name);
                 return wrong("name", problem);
             }
-            if entry.kind == ExchangeKind::Producer {
-                if entry.name == nameless {
-                    let problem =
-                        "means that instruments have no venue; give a producer a name of its own";
-                    return wrong("name", problem.to_owned());
-                }
-                let place = entry.address.is_some().then_some("address");
-                let own = place.or((!entry.run).then_some("run")).or(entry.played_key());
-                if let Some(key) = own {
-                    let problem =
-                        "belongs to an exchange that core dials; leave it out for a producer";
-                    return wrong(key, problem.to_owned());
-                }
+            if let Some((key, problem)) = entry.problem_of_kind() {
+                return wrong(key, problem);
             }
             if let Some(key) = entry.played_key().filter(|_| !entry.run) {
                 let problem = "belongs to an exchange that runs here; leave it out, or run = false";

@@ -57,6 +57,7 @@
 mod exchange;
 mod external;
 pub mod host;
+mod lines;
 mod net;
 mod partition;
 mod places;
@@ -71,6 +72,7 @@ use serde::Deserialize;
 pub use crate::market::venue::ExchangeNameError;
 pub use exchange::{Exchange, ExchangeEntry, ExchangeKind, ExchangeName};
 pub use external::{Align, External};
+pub use lines::{LinesSettings, LinesTimeUnit};
 pub use net::{Listen, Net, NodeId, Partition, PartitionError};
 pub use partition::{PartitionBy, PartitionRule};
 pub use speed::{Speed, SpeedError};

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{Config, ConfigError, Exchange, ExchangeEntry, ExchangeKind, Listen, NodeId};
-use crate::limits::EXCHANGE_PORT_STEP;
+use crate::limits::{EXCHANGE_PORT_STEP, LINES_PORT};
 
 impl Config {
     /// Every node that is a process of ours: exchanges, broker, core, the shards, the replicas of both, aggregator.
@@ -53,13 +53,16 @@ impl Config {
     }
 
     fn listen_of(&self, place: usize, entry: &ExchangeEntry) -> Option<Listen> {
+        if entry.kind == ExchangeKind::Lines && entry.address.is_none() {
+            return Some(Listen::Port(LINES_PORT));
+        }
         let above = u16::try_from(place).ok()?.checked_mul(EXCHANGE_PORT_STEP)?;
         entry.address.or_else(|| self.net.external.above(above))
     }
 
     pub(super) fn validate_places(&self) -> Result<(), ConfigError> {
-        let is_dialed = |exchange: &Exchange| exchange.kind == ExchangeKind::Played;
-        let exchanges = self.exchanges().into_iter().filter(is_dialed);
+        let listens = |exchange: &Exchange| exchange.kind != ExchangeKind::Producer;
+        let exchanges = self.exchanges().into_iter().filter(listens);
         let exchanges = exchanges.map(|exchange| exchange.node());
         let mut seen: Vec<(NodeId, SocketAddr)> = Vec::new();
         for node in exchanges.chain(self.net.nodes()) {

@@ -10,3 +10,9 @@ pub const DEFINITIONS_PER_FILL_MAX: usize = 4_096;
 pub const PRODUCER_WINDOW_FRAMES: usize = 256 * 1_024;
 /// Frames that the client's publisher sends ahead of the broker's acknowledgement.
 pub const PUBLISH_UNACCEPTED_MAX: u64 = 1024;
+/// Connections that write lines to one node.
+pub const LINE_CONNECTIONS_MAX: usize = 256;
+/// Bytes of answers about wrong lines that wait for one connection; further answers are left out.
+pub const LINE_ANSWERS_BYTES_MAX: usize = 4 * 1_024;
+/// The port that servers of line protocol over TCP have.
+pub const LINES_PORT: u16 = 9_009;

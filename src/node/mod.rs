@@ -11,6 +11,7 @@ pub mod broker;
 pub mod codec;
 pub mod external;
 mod freshness;
+pub mod lines;
 pub mod quotes;
 pub mod replica;
 pub mod sequencer;

@@ -103,6 +103,8 @@ pub struct Production {
     state: State,
     /// How many events are kept at most.
     window_max: usize,
+    /// The lowest number of the feed.
+    first: u64,
     /// Events that are not durable, in order.
     window: VecDeque<Frame>,
     /// The number of the first event of the window, or of the next one if there is none. `None` before core has said it.
@@ -141,6 +143,7 @@ impl Production {
             id,
             state: State::Away,
             window_max,
+            first: 1,
             window: VecDeque::new(),
             front: None,
             cursor: 1,
@@ -172,7 +175,7 @@ impl Production {
             role: Role::Producer as u8,
             options: U16::new(if self.id.appends { Session::APPENDS } else { 0 }),
             // Who has sent nothing yet can begin wherever core wants.
-            next_seq: U64::new(self.front.unwrap_or(1)),
+            next_seq: U64::new(self.front.unwrap_or(self.first)),
             durable_seq: U64::new(self.end.or(self.next_seq()).unwrap_or(0)),
             feed: U64::new(self.id.feed),
             name: padded(&self.id.exchange()),
@@ -233,6 +236,18 @@ impl Production {
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.window.len() < self.window_max && self.front.is_some()
+    }
+
+    /// Events that are kept: core has not said that they are durable.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Begins another feed, and forgets the events that are kept: core is told that some are missing.
+    pub fn begin_anew(&mut self, id: FeedId) {
+        let first = 2;
+        *self = Production { first, ..Production::with_window(id, self.window_max) };
     }
 
     /// Events that are not sent on this connection.

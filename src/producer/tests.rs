@@ -235,3 +235,15 @@ fn a_refusal_says_whether_to_come_again() {
         assert_eq!(error.is_final(), is_final, "{error}");
     }
 }
+
+#[test]
+fn a_feed_that_begins_anew_says_that_something_is_missing() {
+    let mut it = production();
+    open(&mut it, 1, &[]);
+    push(&mut it, 3);
+    it.begin_anew(FeedId::new("own", 8).unwrap());
+    assert_eq!((it.kept(), it.next_seq(), it.is_open()), (0, None, false));
+    it.handle_open();
+    let offer = *sent(&mut it)[0].view::<Session>().unwrap();
+    assert_eq!((offer.feed.get(), offer.next_seq.get()), (8, 2));
+}

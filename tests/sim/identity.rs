@@ -91,7 +91,13 @@ pub(crate) fn tell(seed: u64, is_traced: bool) -> String {
 
 fn day(seed: u64, is_traced: bool) -> (bool, Change, Outcome) {
     let mut draw = Random::new(seed).fork(0x1D);
-    let wish = Wish { no_faults: true, no_removal: true, is_traced, ..Wish::default() };
+    let wish = Wish {
+        no_faults: true,
+        no_removal: true,
+        directories_change: true,
+        is_traced,
+        ..Wish::default()
+    };
     let mut day = Day::new(seed, wish);
     let road = &day.road;
     let shards: Vec<usize> = road.shards.iter().chain(&road.copies).copied().collect();

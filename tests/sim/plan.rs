@@ -44,6 +44,8 @@ pub(crate) struct Wish {
     pub(crate) no_faults: bool,
     /// No log forgets anything.
     pub(crate) no_removal: bool,
+    /// Core's journal may become an older one.
+    pub(crate) directories_change: bool,
     /// The broker has no further reactors: what a seed meant before there were any.
     pub(crate) one_reactor: bool,
 }
@@ -91,7 +93,8 @@ impl Day {
         let draw = &mut root.fork(11);
         let has_further = draw.below(3) == 0 && !wish.one_reactor;
         let further_reactors = if has_further { draw.between(1, 2) as usize } else { 0 };
-        let options = Options { further_reactors, ..options };
+        let begins_again = wish.directories_change;
+        let options = Options { further_reactors, begins_again, ..options };
         let events = options.events;
         let options =
             if wish.no_faults { Options { chaos: ChaosConfig::OFF, ..options } } else { options };

@@ -30,6 +30,8 @@ pub(crate) struct ProducerConfig {
     /// Whether events wait for their time; else they come as fast as they are taken.
     pub(crate) is_paced: bool,
     pub(crate) seed: u64,
+    /// Core's journal may go back to an older copy: then the program begins again, and makes all that core wants.
+    pub(crate) begins_again: bool,
     /// All before this number was told to be durable, on any connection and by any process of it.
     pub(crate) durable: Arc<AtomicU64>,
 }
@@ -131,18 +133,29 @@ impl Producer {
 
     fn take(&mut self, now: Now, conn: ConnId, frame: &Frame) {
         if let Err(error) = self.machine.handle_frame(frame) {
-            if error.is_final() {
+            self.hang_up(now, conn);
+            if error.is_final() && self.config.begins_again {
+                self.begin_again();
+            } else if error.is_final() {
                 self.complaint.get_or_insert(error.to_string());
             }
-            self.hang_up(now, conn);
             return;
         }
         let told = self.config.durable.load(Ordering::Relaxed);
-        if self.machine.is_ready() && self.machine.next_seq() < Some(told) {
+        let is_behind = self.machine.is_ready() && self.machine.next_seq() < Some(told);
+        if is_behind && !self.config.begins_again {
             let text = format!("{told} was durable, and core wants {:?}", self.machine.next_seq());
             self.complaint.get_or_insert(text);
         }
         self.config.durable.fetch_max(self.machine.durable_seq(), Ordering::Relaxed);
+    }
+
+    /// The program is started once more.
+    fn begin_again(&mut self) {
+        let window = Random::new(self.config.seed).between(1, 64);
+        let window = usize::try_from(window).unwrap();
+        self.machine = Production::with_window(self.machine.id(), window);
+        self.begun = None;
     }
 
     fn hang_up(&mut self, now: Now, conn: ConnId) {

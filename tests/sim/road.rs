@@ -63,6 +63,8 @@ pub(crate) struct Options {
     pub(crate) has_second: bool,
     /// It is a producer, and comes by itself.
     pub(crate) is_produced: bool,
+    /// A producer whose feed does not fit core's journal any more makes it again from its start.
+    pub(crate) begins_again: bool,
 }
 
 /// The second exchange.
@@ -98,6 +100,7 @@ impl Options {
             further_reactors: 0,
             has_second: false,
             is_produced: false,
+            begins_again: false,
         }
     }
 }
@@ -155,6 +158,7 @@ fn second(world: &mut World, options: &Options, first: &ExternalConfig) -> Secon
             schedule: play(SECOND_SYMBOLS),
             is_paced: options.pace_ns > 0,
             seed: options.seed,
+            begins_again: options.begins_again,
             durable: Arc::default(),
         };
         let host = world.add("producer", address(1), Spec::Producer(config));

@@ -13,18 +13,21 @@ use pregao::limits;
 use pregao::log::memory::{MemoryDisk, MemoryStorage};
 use pregao::log::{Log, LogConfig, Recovery, Retention, Sequence, SyncPolicy, UpstreamRule};
 use pregao::market::chaos::ChaosConfig;
+use pregao::market::lines::LineOptions;
 use pregao::market::partition::Partition;
 use pregao::node::aggregator::{Aggregator, AggregatorConfig, LeafConfig};
 use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::node::external::{External, ExternalConfig, FeedConfig, Speed};
+use pregao::node::lines::{Lines, LinesConfig};
 use pregao::node::sequencer::{ExchangeConfig, FollowerConfig, Sequencer, SequencerConfig};
 use pregao::node::shard::{Shard, ShardConfig};
 use pregao::node::{Action, CloseReason, ConnId, FrameInput, Node, Origin};
+use pregao::producer::{FeedId, Production};
 use pregao::random::Random;
 use pregao::time::{Mono, Now};
 use pregao::wire::{
-    Ended, FRAME_BYTES, Flags, Frame, Kind, Mode, Role, Seq, Session, Symbol, U16, U32, U64,
-    VERSION, as_frames, padded,
+    Decimals, Ended, FRAME_BYTES, Flags, Frame, Kind, Mode, Role, Seq, Session, SnapshotEnd,
+    Symbol, Trade, U16, U32, U64, VERSION, as_frames, padded,
 };
 
 use crate::mutate::{below, cases, pick};
@@ -190,14 +193,23 @@ fn torment<N: Node>(random: &mut Random, node: &mut N, source: u8) {
             generation += 1;
             conns.push(conn);
             node.handle_open(now, conn, Origin::LOCAL);
-            let roles =
-                [Role::Subscriber, Role::Publisher, Role::Feeder, Role::Querier, Role::Consumer];
+            let roles = [
+                Role::Subscriber,
+                Role::Publisher,
+                Role::Feeder,
+                Role::Querier,
+                Role::Consumer,
+                Role::Producer,
+            ];
             let hello = Session {
                 role: *pick(random, &roles) as u8,
                 source,
                 epoch: U32::new(random.below(3) as u32),
                 epoch_start: U64::new(random.below(3)),
                 next_seq: U64::new(random.below(3)),
+                feed: U64::new(random.below(3)),
+                options: U16::new(*pick(random, &[0, Session::APPENDS])),
+                name: padded(["own", "two", "core"][below(random, 3)]),
                 ..Session::default()
             };
             node.handle_frames(now, conn, &[Frame::seal(hello)]);
@@ -309,6 +321,49 @@ fn no_frame_confuses_core() {
             appends: false,
         };
         torment(random, &mut Sequencer::new(config, log, &recovery, START).unwrap(), 1);
+    });
+}
+
+#[test]
+fn no_frame_confuses_an_exchange_of_lines_or_a_producer() {
+    cases(1_500, |random| {
+        let config = LinesConfig {
+            name: "own".to_owned(),
+            core: address(8082),
+            breaker: breaker::Config::default(),
+            connect_deadline: Duration::from_secs(1),
+            request_deadline: Duration::from_millis(500),
+            options: LineOptions::default(),
+            quantity_decimals: 8,
+            seed: 1,
+        };
+        torment(random, &mut Lines::new(config).unwrap(), 0);
+        // What a core of any kind says to a producer: it goes on, or the connection is of no use.
+        let mut producer = Production::with_window(FeedId::new("own", 1).unwrap(), 8);
+        let mut out = Vec::new();
+        for _ in 0..40 {
+            if !producer.is_open() || random.below(9) == 0 {
+                producer.handle_open();
+                let next_seq = U64::new(random.below(4));
+                let greeting = Session { next_seq, feed: U64::new(1), ..Session::default() };
+                let _ = producer.handle_frame(&Frame::seal(greeting));
+                let _ = producer.handle_frame(&Frame::seal(SnapshotEnd::default()));
+            }
+            if let Ok(gold) =
+                producer.define("GOLD".parse().unwrap(), Decimals { price: 2, quantity: 0 })
+            {
+                let _ = producer.push(Trade { instrument: gold.id.into(), ..Trade::default() });
+            }
+            if producer.handle_frame(&any_frame(random)).is_err() {
+                producer.handle_close();
+            }
+            out.clear();
+            producer.poll_bytes(&mut out, 5);
+            assert!(
+                producer.kept() <= 8
+                    && producer.durable_seq() <= producer.next_seq().unwrap_or(u64::MAX)
+            );
+        }
     });
 }
 

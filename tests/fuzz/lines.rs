@@ -1,9 +1,15 @@
 //! Lines of text that people bring: CSV, JSON and InfluxDB's line protocol.
 
+use std::time::Duration;
+
+use pregao::breaker;
 use pregao::limits::LINE_NAMES_MAX;
 use pregao::market::Price;
 use pregao::market::lines::{LineFormat, LineOptions, Lines, Mapping, Record, RecordBody};
-use pregao::wire::{Flags, QUANTITY_DECIMALS_MAX};
+use pregao::node::lines::{Lines as LinesNode, LinesConfig};
+use pregao::node::{CloseReason, ConnId, DialId, FrameInput, Node, Origin};
+use pregao::time::{Mono, Now};
+use pregao::wire::{Flags, Frame, QUANTITY_DECIMALS_MAX, Session, SnapshotEnd, U64, as_frames};
 
 use crate::mutate::{cases, corpus, mutate, pick};
 
@@ -62,6 +68,54 @@ fn reduced(mut record: Record) -> Record {
         RecordBody::Trade { qty, .. } | RecordBody::Cancel { qty, .. } => *qty = qty.reduced(),
     }
     record
+}
+
+/// Mutated lines and noise, in pieces, over several connections of the node that takes them.
+#[test]
+fn no_line_confuses_the_node_that_takes_them() {
+    let files = files();
+    cases(2_000, |random| {
+        let config = LinesConfig {
+            name: "own".to_owned(),
+            core: ([127, 0, 0, 1], 1).into(),
+            breaker: breaker::Config::default(),
+            connect_deadline: Duration::from_secs(1),
+            request_deadline: Duration::from_millis(500),
+            options: LineOptions::default(),
+            quantity_decimals: 8,
+            seed: 1,
+        };
+        let now = Now { mono: Mono(1), wall_ns: 1 };
+        let mut node = LinesNode::new(config).unwrap();
+        let core = ConnId { generation: 1, slot: 99 };
+        node.handle_open(now, core, Origin::Dialed(DialId(0)));
+        let hello = as_frames(node.outgoing(now, core).head).0[0];
+        let feed = hello.view::<Session>().unwrap().feed;
+        let next_seq = U64::new(1);
+        let greeting = Session { next_seq, feed, ..Session::default() };
+        let told = [Frame::seal(greeting), Frame::seal(SnapshotEnd::default())];
+        node.handle_frames(now, core, &told);
+        let mut kept: [Vec<u8>; 2] = [Vec::new(), Vec::new()];
+        let conns = [0, 1].map(|slot| ConnId { generation: 1, slot });
+        conns.iter().for_each(|conn| node.handle_open(now, *conn, Origin::LOCAL));
+        for _ in 0..6 {
+            let side = usize::try_from(random.below(2)).unwrap();
+            let mut bytes = pick(random, &files).clone();
+            mutate(random, &mut bytes);
+            for piece in bytes.chunks(1 + usize::try_from(random.below(200)).unwrap()) {
+                kept[side].extend_from_slice(piece);
+                let consumed = node.handle_bytes(now, conns[side], &kept[side]);
+                kept[side].drain(..consumed);
+                assert!(!kept[side].contains(&b'\n') || kept[side].len() < 64);
+            }
+            node.handle_timers(now);
+            let _ = node.outgoing(now, conns[side]).len();
+            while node.poll_action().is_some() {}
+        }
+        conns.iter().for_each(|conn| node.handle_close(now, *conn, CloseReason::MidMessage));
+        let sent = node.outgoing(now, core).head.to_vec();
+        assert!(as_frames(&sent).0.iter().all(|frame| frame.check().is_ok()));
+    });
 }
 
 #[test]

@@ -33,6 +33,8 @@ mod identity;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod lines;
+#[cfg(test)]
 mod market;
 #[cfg(test)]
 mod offline;

@@ -210,3 +210,35 @@ fn the_examples_of_the_manual_are_accepted() {
     let own: Vec<String> = three.own_exchanges().iter().map(|it| it.name.to_string()).collect();
     assert_eq!((own, three.exchanges().len()), (vec!["xnas".to_owned(), "xcme".to_owned()], 3));
 }
+
+#[test]
+fn an_exchange_that_comes_by_itself_says_how_and_nothing_of_what_is_played() {
+    let text = "[[exchange]]\nname = \"own\"\nkind = \"producer\"\n[[exchange]]\nname = \"quest\"\n\
+                kind = \"lines\"\nmap = \"price=last\"\ntime_unit = \"ms\"\nquantity_decimals = 3\n";
+    let config = config(text);
+    let [own, quest] = &config.exchanges()[..] else { panic!("{:?}", config.exchanges()) };
+    assert_eq!((own.kind, own.run), (ExchangeKind::Producer, false));
+    assert_eq!((quest.kind, quest.run), (ExchangeKind::Lines, true));
+    assert_eq!(quest.lines.quantity_decimals, 3);
+    assert_eq!(quest.lines.options.mapping, "price=last".parse().unwrap());
+    let nodes: Vec<String> = config.nodes().iter().map(NodeId::to_string).collect();
+    assert_eq!(nodes[..2], ["quest", "broker"]);
+    assert_eq!(config.listen(quest.node()).unwrap().port(), crate::limits::LINES_PORT);
+    for (kind, more, want) in [
+        ("producer", "address = 5\n", "own address: belongs to"),
+        ("producer", "run = false\n", "own run: belongs to"),
+        ("producer", "rate = 5\n", "own rate: belongs to"),
+        ("producer", "map = \"price=last\"\n", "own map: belongs to an exchange of lines"),
+        ("played", "quantity_decimals = 3\n", "own quantity_decimals: belongs to"),
+        ("lines", "tapes = [\"a\"]\n", "own tapes: belongs to"),
+        ("lines", "map = \"cost=last\"\n", "own map"),
+        ("lines", "quantity_decimals = 15\n", "own quantity_decimals: is at most 14"),
+        ("lines", "time_unit = \"m\"\n", "unknown variant"),
+        ("other", "", "unknown variant"),
+    ] {
+        let said = refusal(&format!("[[exchange]]\nname = \"own\"\nkind = \"{kind}\"\n{more}"));
+        assert!(said.contains(want), "{said}");
+    }
+    let said = refusal("[[exchange]]\nname = \"exchange\"\nkind = \"lines\"\n");
+    assert!(said.contains("give it a name of its own"), "{said}");
+}

@@ -22,6 +22,7 @@ mod peers;
 mod plan;
 mod plot;
 mod process;
+mod produce;
 mod progress;
 mod publish;
 mod query;
@@ -78,6 +79,9 @@ fn main() -> ExitCode {
             let result = compare::compare(&flags, |text| print(text).map_err(|(_, why)| why));
             result.map(|all_valid| if all_valid { VALID } else { INVALID }).map_err(|w| (FAILED, w))
         }
+        Some(Command::Produce(flags)) => produce::produce(&flags)
+            .map_err(|why| (FAILED, why))
+            .and_then(|text| print(&text).map(|()| VALID)),
         Some(Command::Query(flags)) => {
             let result = query::query(&flags, |text| print(text).map_err(|(_, why)| why));
             result.map(|is_valid| if is_valid { VALID } else { INVALID }).map_err(|w| (FAILED, w))

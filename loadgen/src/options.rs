@@ -38,6 +38,8 @@ pub(crate) enum Command {
     },
     /// Ask a running system, and measure the answers
     Query(crate::query::QueryFlags),
+    /// Bring events to a running core as a producer, as fast as it takes them
+    Produce(crate::produce::ProduceFlags),
 }
 
 /// How results are shown.

@@ -286,3 +286,36 @@ fn a_producer_that_is_silent_is_given_up_and_told() {
     bench.close(conn, CloseReason::Ours);
     assert_eq!(own(&mut bench).1, 1);
 }
+
+#[test]
+fn behind_rot_core_wants_no_more_than_the_producer_has_and_says_that_something_may_be_missing() {
+    let mut before = Bench::new();
+    let market = before.market();
+    let (own, _) = own(&mut before);
+    for number in 1..=28 {
+        before.deliver(own, &[trade(number, 0)]);
+        before.deliver(market, &[quote(number + 2, 0)]);
+        before.sleep_ms(60);
+    }
+    // One is of the producer. Its place counts both.
+    let last = before.core.journal.next_seq() - 1;
+    let lost = [last - 2, last - 1];
+    before.core.handle_stop(before.now);
+    let disk = before.disk.kill();
+    super::damage::rot(&disk, &lost, true);
+    let mut bench = Bench::on(disk, before.now);
+    let offered = Session { durable_seq: U64::new(29), ..offer("own", OWN, 18) };
+    let (conn, wanted) = producer(&mut bench, offered);
+    assert_eq!(wanted, 29);
+    bench.deliver(conn, &[ahead(0, "GOLD"), trade(29, 0)]);
+    let frames = super::damage::journaled(&bench);
+    let trade = frames.iter().rev().find_map(Frame::view::<Trade>).unwrap();
+    assert_eq!(trade.trade_id.get(), 29);
+    assert!(
+        frames.iter().rev().find(|it| it.view::<Trade>().is_some()).unwrap().has(Flags::GAP_BEFORE)
+    );
+    // Now it is known again.
+    bench.close(conn, CloseReason::PeerClosed);
+    let offered = Session { durable_seq: U64::new(29), ..offer("own", OWN, 18) };
+    assert_eq!(refusal(&mut bench, offered).1, "core has more of this feed than you offer");
+}

@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 39] = [
+pub(crate) const ALL: [(&str, fn()); 40] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -100,6 +100,10 @@ pub(crate) const ALL: [(&str, fn()); 39] = [
         crate::rogues::a_rogue_publisher_that_announces_is_forgotten,
     ),
     ("nobody_goes_live_where_core_never_was", crate::rogues::nobody_goes_live_where_core_never_was),
+    (
+        "who_was_away_gets_what_a_rogue_jumped_over",
+        crate::rogues::who_was_away_gets_what_a_rogue_jumped_over,
+    ),
     ("a_rogue_consumer_takes_nothing_away", crate::rogues::a_rogue_consumer_takes_nothing_away),
     ("a_living_feeder_keeps_its_seat", crate::rogues::a_living_feeder_keeps_its_seat),
     (

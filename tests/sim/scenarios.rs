@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 40] = [
+pub(crate) const ALL: [(&str, fn()); 41] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -65,6 +65,7 @@ pub(crate) const ALL: [(&str, fn()); 40] = [
         "no_answer_of_a_node_that_nobody_feeds_is_complete",
         fresh::no_answer_of_a_node_that_nobody_feeds_is_complete,
     ),
+    ("no_answer_as_of_an_old_place_is_complete", fresh::no_answer_as_of_an_old_place_is_complete),
     (
         "a_copy_that_is_fed_answers_for_one_that_is_not",
         fresh::a_copy_that_is_fed_answers_for_one_that_is_not,

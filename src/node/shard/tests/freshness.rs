@@ -126,3 +126,20 @@ fn who_says_what_no_core_can_say_has_made_nobody_fresh() {
     bench.deliver(rogue, &[Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() })]);
     assert_eq!(last(&mut bench), (BEHIND.0, BEHIND.1, Ended::BEHIND_UNKNOWN));
 }
+
+#[test]
+fn whoever_asks_where_it_is_hears_whether_that_is_all() {
+    let (mut bench, core) = judged();
+    let conn = bench.querier();
+    let said = |bench: &mut Bench| {
+        let asks = Heartbeat { flags: U16::new(Flags::MORE), ..Heartbeat::default() };
+        bench.deliver(conn, &[Frame::seal(asks)]);
+        let beat = *bench.read(conn).last().unwrap().view::<Heartbeat>().unwrap();
+        (beat.next_seq.get(), beat.flags.get())
+    };
+    assert_eq!(said(&mut bench), (4, Flags::STALE), "it cannot know");
+    bench.deliver(core, &[has_all()]);
+    assert_eq!(said(&mut bench), (4, 0));
+    bench.sleep_ms(2_500);
+    assert_eq!(said(&mut bench), (4, Flags::STALE));
+}

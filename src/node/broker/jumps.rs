@@ -3,7 +3,7 @@
 //! A publisher may jump: its journal has lost what stood there. One that is not what it says may, too, and beyond all that there
 //! is. Readers follow the window, so they pass over what the next honest publisher has. When that one takes the place back, it
 //! knows only where its own epoch ended. What was jumped over before that has to come as well. A reader that is away when that
-//! happens is told when it comes back.
+//! happens is told when it comes back. A broker that starts again has forgotten all that.
 
 use crate::limits::JUMPS_KEPT_MAX;
 

@@ -221,6 +221,7 @@ impl<S: Storage> Shard<S> {
     /// Core says how far its sequence has come.
     fn note_heartbeat(&mut self, now: Now, beat: &Heartbeat) -> Result<(), Rejection> {
         if beat.next_seq.get() == u64::MAX {
+            self.refute_feeder();
             return Err(Rejection::new(ErrorCode::Unexpected, "no sequence ends there"));
         }
         let next_seq = beat.next_seq();

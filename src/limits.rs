@@ -596,5 +596,5 @@ pub const DESCRIPTORS_REFUSING_PART: u64 = 4;
 pub const DIRECTORY_EXAMINED_EVERY: Duration = Duration::from_millis(500);
 /// Notices that a log keeps for its node between two turns; of more, the number is told.
 pub const LOG_NOTICES_MAX: usize = 64;
-/// Jumps of publishers that a broker keeps for each source, to take them back.
+/// Jumps of publishers that a broker keeps for each source, to take them back; and as many that it has taken back.
 pub const JUMPS_KEPT_MAX: usize = 8;

@@ -74,12 +74,16 @@ impl Gather {
         if question.as_of == Some(NEWEST_COMMON_CUT) {
             // A copy may have been behind when it said where it is: both together stay below the bound.
             let age_max = self.behind_max.map(|behind_max| behind_max / 2);
-            let cut = self.leaves.common_cut(now, &parts, age_max);
-            if cut.is_none() {
-                return Err(AdmissionError::Cut);
-            }
+            let cut = self.leaves.common_cut(now, &parts, age_max).ok_or(AdmissionError::Cut)?;
+            let holds_back = |part: &Part| self.leaves.holds_back(now, part, cut, age_max);
+            // Quotes are not as of the cut: the history is, whose copies are beyond it.
+            let is_of_quotes = !parts.iter().any(|part| part.keeps_history() && holds_back(part));
+            let lacks = |part: &Part| {
+                cut.is_old && part.keeps_history() && (is_of_quotes || holds_back(part))
+            };
             for part in &mut parts {
-                part.set_cut(cut);
+                let is_old = lacks(part);
+                part.set_cut(cut.seq, is_old);
             }
         }
         Ok(parts)

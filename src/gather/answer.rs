@@ -196,6 +196,9 @@ fn behind_sentence(part: &Part) -> String {
     let name = part.chosen_name().map_or_else(String::new, |name| unpadded(&name));
     let behind_ms = part.chosen().map_or(0, |attempt| attempt.end_frame().behind_ms.get());
     match NodeAnswer::behind_s_of(behind_ms) {
+        NodeAnswer::BEHIND_UNKNOWN if part.is_cut_old() => {
+            "the common cut may be old; ask again".to_owned()
+        }
         NodeAnswer::BEHIND_UNKNOWN => format!("{name} has not reached core since its start"),
         seconds => format!("{name} is {seconds} s behind core"),
     }

@@ -40,6 +40,16 @@ struct Leaf {
     as_of: Option<Seq>,
     /// When it showed that.
     as_of_at: Option<Mono>,
+    /// It did not know then that it had all that core had.
+    is_as_of_old: bool,
+}
+
+/// A cut that all nodes of a query are to answer at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CommonCut {
+    pub(super) seq: Seq,
+    /// No node that was current was there, or before it: core may have been far beyond it.
+    pub(super) is_old: bool,
 }
 
 /// How a node is at the moment: the better it is, the sooner it is asked.
@@ -65,6 +75,12 @@ impl Leaf {
     /// Whether a cut is ahead of all that it is known to have.
     fn is_ahead(&self, cut: Option<Seq>) -> bool {
         self.as_of < cut
+    }
+
+    /// Whether it has shown its place lately: no longer ago than `age_max`, where that matters.
+    fn is_young(&self, now: Mono, age_max: Option<Duration>) -> bool {
+        let is_young = |age_max| self.as_of_at.is_some_and(|at| now.since(at) <= age_max);
+        age_max.is_none_or(is_young)
     }
 }
 
@@ -304,11 +320,12 @@ impl Leaves {
         leaf.as_of = leaf.as_of.max(cut);
     }
 
-    /// It has everything before this `seq`. Not kept as a maximum for ever: a new epoch may take it back.
-    pub(super) fn note_as_of(&mut self, now: Mono, id: LeafId, as_of: Option<Seq>) {
+    /// It has everything before this `seq`. Not kept as a maximum for ever: a new epoch may take it back. `is_old`: it
+    /// does not know that this is all that core has.
+    pub(super) fn note_as_of(&mut self, now: Mono, id: LeafId, as_of: Option<Seq>, is_old: bool) {
         if as_of.is_some() {
             let leaf = self.leaf(id);
-            (leaf.as_of, leaf.as_of_at) = (as_of, Some(now));
+            (leaf.as_of, leaf.as_of_at, leaf.is_as_of_old) = (as_of, Some(now), is_old);
         }
     }
 
@@ -326,27 +343,47 @@ impl Leaves {
     /// A place that a copy has shown longer ago than `age_max`, or in its greeting, is not where it is now. A part of which nothing younger is
     /// known waits for the others' cut, or says that it is behind: as of its old place, an answer would be complete and old.
     /// When nothing younger is known of any part, there is no cut, for the same reason.
+    ///
+    /// A young place may be an old one too: that of a node that nobody feeds. It gives the cut, and the cut is old, unless a
+    /// node that was current has shown that core was not beyond it.
     pub(super) fn common_cut(
         &self,
         now: Mono,
         parts: &[Part],
         age_max: Option<Duration>,
-    ) -> Option<Seq> {
-        let of_leaf = |id: LeafId, is_young_only: bool| {
-            let leaf = self.all.get(&id)?;
-            let is_young = age_max.is_none_or(|age_max| {
-                leaf.as_of_at.is_some_and(|as_of_at| now.since(as_of_at) <= age_max)
-            });
-            leaf.as_of.filter(|_| is_young || !is_young_only)
-        };
-        let of_part = |part: &Part, is_young_only: bool| {
-            part.replicas().iter().filter_map(|copy| of_leaf(copy.leaf, is_young_only)).max()
-        };
+    ) -> Option<CommonCut> {
         let asked = || parts.iter().filter(|part| !part.is_pruned());
-        if asked().any(|part| of_part(part, false).is_none()) {
+        let is_known = |part: &Part| self.places(part).any(|leaf| leaf.as_of.is_some());
+        if !asked().all(is_known) {
             return None;
         }
-        asked().filter_map(|part| of_part(part, true)).min()
+        let seq = asked().filter_map(|part| self.young_place(now, part, age_max)).min()?;
+        let young = asked().flat_map(|part| self.places(part));
+        let mut young = young.filter(|leaf| leaf.is_young(now, age_max));
+        let is_old = !young.any(|leaf| !leaf.is_as_of_old && leaf.as_of <= Some(seq));
+        Some(CommonCut { seq, is_old })
+    }
+
+    /// Whether an old cut is this part's: no copy of it was known to be beyond it.
+    pub(super) fn holds_back(
+        &self,
+        now: Mono,
+        part: &Part,
+        cut: CommonCut,
+        age_max: Option<Duration>,
+    ) -> bool {
+        cut.is_old && self.young_place(now, part, age_max) == Some(cut.seq)
+    }
+
+    /// What is known of the copies of a part.
+    fn places(&self, part: &Part) -> impl Iterator<Item = &Leaf> {
+        part.replicas().iter().filter_map(|copy| self.all.get(&copy.leaf))
+    }
+
+    /// How far the copy of a part is that is furthest, of those that have shown it lately.
+    fn young_place(&self, now: Mono, part: &Part, age_max: Option<Duration>) -> Option<Seq> {
+        let young = self.places(part).filter(|leaf| leaf.is_young(now, age_max));
+        young.filter_map(|leaf| leaf.as_of).max()
     }
 
     /// The newest cut that any node has shown.

@@ -245,7 +245,12 @@ impl Gather {
 
     /// Takes note of how far a leaf is, as it reports outside of an answer.
     pub fn note_as_of(&mut self, now: Mono, leaf: LeafId, as_of: Option<Seq>) {
-        self.leaves.note_as_of(now, leaf, as_of);
+        self.leaves.note_as_of(now, leaf, as_of, false);
+    }
+
+    /// The same of a leaf that does not know whether core is far beyond that place.
+    pub fn note_old_place(&mut self, now: Mono, leaf: LeafId, as_of: Option<Seq>) {
+        self.leaves.note_as_of(now, leaf, as_of, true);
     }
 
     /// Takes note of how far a leaf says that it is when it is connected.
@@ -257,8 +262,12 @@ impl Gather {
     fn note_end_as_of(&mut self, now: Mono, leaf: LeafId, request: RequestId, end: &Ended) {
         let part = self.in_flight.part_of(request);
         let is_of_now = part.is_some_and(|part| part.question().as_of.is_none());
-        match is_of_now || end.code.get() == ErrorCode::Behind as u16 {
-            true => self.leaves.note_as_of(now, leaf, end.as_of()),
+        let has_not_come = end.code.get() == ErrorCode::Behind as u16;
+        match is_of_now || has_not_come {
+            true => {
+                let is_old = has_not_come || end.behind_ms.get() > 0;
+                self.leaves.note_as_of(now, leaf, end.as_of(), is_old);
+            }
             false => self.leaves.note_reached(leaf, end.as_of()),
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::limits;
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
-use crate::wire::{Ended, Flags, Heartbeat, U16, U32, U64};
+use crate::wire::{Ended, FeedStatus, Flags, Heartbeat, U16, U32, U64};
 
 /// The token of our question. One is open at a time on a connection, so all may have the same.
 const PROBE_TOKEN: u32 = 1;
@@ -89,6 +89,11 @@ impl Freshness {
             Some(age) if is_usual(&age) => 0,
             age => Ended::behind_ms_of(age),
         }
+    }
+
+    /// The same beside the place at which it is, in one word.
+    pub(crate) fn status(&self, now: Now) -> FeedStatus {
+        if self.behind_ms(now) == 0 { FeedStatus::Current } else { FeedStatus::Stale }
     }
 
     /// The same as a figure of a status; -1: not known.

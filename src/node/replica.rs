@@ -339,6 +339,10 @@ impl Service for Replica {
         self.next_seq.filter(|_| matches!(peer, ReplicaPeer::Querier(_)))
     }
 
+    fn answered_status(&self, now: Now) -> FeedStatus {
+        self.freshness.status(now)
+    }
+
     fn sent_seq(_peer: &ReplicaPeer) -> Option<Seq> {
         None
     }

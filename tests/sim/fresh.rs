@@ -142,6 +142,27 @@ pub(crate) fn no_answer_of_a_node_that_nobody_feeds_is_complete() {
     }
 }
 
+/// The same as of the place of a node that nobody feeds, when the node has all again before it answers. The world judges
+/// each answer.
+pub(crate) fn no_answer_as_of_an_old_place_is_complete() {
+    for seed in 0..6 {
+        let mut road = road(seed, false);
+        until_complete(&mut road);
+        let outage_ms = 4_000 + 211 * seed;
+        road.world.fault(Fault::Partition(road.core, road.shards[0], outage_ms * MS));
+        run_ms(&mut road, outage_ms - 500);
+        let mut statuses = Vec::new();
+        for _ in 0..400 {
+            // There is no time to wait for what all nodes say of their places.
+            let query = Query { deadline_us: 2_000.into(), ..last_of_all() };
+            statuses.push(asked(&mut road, query, Seq::LAST.get()).0.status);
+            run_ms(&mut road, 4);
+        }
+        let is_seen = |status: EndStatus| statuses.contains(&(status as u8));
+        assert!(is_seen(EndStatus::Partial) && is_seen(EndStatus::Complete), "{statuses:?}");
+    }
+}
+
 /// A copy that nobody feeds stands behind one that is fed.
 pub(crate) fn a_copy_that_is_fed_answers_for_one_that_is_not() {
     let mut road = road(2, true);

@@ -158,6 +158,36 @@ pub(crate) fn nobody_goes_live_where_core_never_was() {
     }
 }
 
+/// Who began with the present while a rogue held the broker, and is away when that is taken back, has passed over what core
+/// published meanwhile. When it comes back it is sent all of that.
+pub(crate) fn who_was_away_gets_what_a_rogue_jumped_over() {
+    for seed in 0..4 {
+        let mut road = Road::new(&Options { events: 900, pace_ns: 20 * MS, ..Options::new(seed) });
+        let rogue = rogue(&mut road, Voice::Jumper, 8081, 3_100, JUMPER_GONE_MS);
+        let apart = Fault::Partition(road.core, road.broker, 8_000 * MS);
+        road.world.plan_fault(3_000 * MS, apart);
+        road.run_until_ms(9_000);
+        let config = ClientConfig::good(vec![("*", 0)], 0);
+        let specs = [Spec::Client(config.clone()), Spec::Library(config)];
+        let latecomers = specs.map(|spec| road.world.add("latecomer", address(1), spec));
+        for host in latecomers {
+            let apart = Fault::Partition(host, road.broker, 6_000 * MS);
+            road.world.plan_fault(10_000 * MS, apart);
+            road.world.plan_fault(10_050 * MS, Fault::Cut(host));
+        }
+        road.run_until_ms(JUMPER_GONE_MS + 20_000);
+        assert!(of(&road, rogue).greeted > 0, "the rogue was never let in");
+        has_converged(&mut road);
+        for host in latecomers {
+            let client = road.world.client(host);
+            let lost = client.lost.clone();
+            road.world.hold(lost.is_empty(), "lossless-loses-nothing", || {
+                format!("a latecomer lost {lost:?} and took back {:?}", client.voids)
+            });
+        }
+    }
+}
+
 pub(crate) fn a_rogue_consumer_takes_nothing_away() {
     while_core_is_away(Voice::Consumer, &[8080]);
 }

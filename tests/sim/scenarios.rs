@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 40] = [
+pub(crate) const ALL: [(&str, fn()); 42] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -65,6 +65,7 @@ pub(crate) const ALL: [(&str, fn()); 40] = [
         "no_answer_of_a_node_that_nobody_feeds_is_complete",
         fresh::no_answer_of_a_node_that_nobody_feeds_is_complete,
     ),
+    ("no_answer_as_of_an_old_place_is_complete", fresh::no_answer_as_of_an_old_place_is_complete),
     (
         "a_copy_that_is_fed_answers_for_one_that_is_not",
         fresh::a_copy_that_is_fed_answers_for_one_that_is_not,
@@ -101,6 +102,10 @@ pub(crate) const ALL: [(&str, fn()); 40] = [
         crate::rogues::a_rogue_publisher_that_announces_is_forgotten,
     ),
     ("nobody_goes_live_where_core_never_was", crate::rogues::nobody_goes_live_where_core_never_was),
+    (
+        "who_was_away_gets_what_a_rogue_jumped_over",
+        crate::rogues::who_was_away_gets_what_a_rogue_jumped_over,
+    ),
     ("a_rogue_consumer_takes_nothing_away", crate::rogues::a_rogue_consumer_takes_nothing_away),
     ("a_living_feeder_keeps_its_seat", crate::rogues::a_living_feeder_keeps_its_seat),
     (

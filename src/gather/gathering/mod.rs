@@ -19,7 +19,7 @@ use super::request::RequestId;
 use crate::limits::{GATHER_DEADLINE_US_MAX, GATHER_FRAMES_MAX};
 use crate::question::Question;
 use crate::time::Mono;
-use crate::wire::{Ended, Frame, NodeStatus, Query, Refusal};
+use crate::wire::{Ended, Frame, NodeStatus, Query, Refusal, U32};
 
 pub(super) use attempt::{Attempt, AttemptKind, NewAttempt};
 pub(super) use part::{Outcome, Part, Untried};
@@ -198,8 +198,13 @@ impl Gathering {
         let part = self.part_mut(id.part)?;
         let behind_max = behind_max.filter(|_| part.wants_newest());
         let rows = part.rows();
+        let mut end = *end;
+        if part.is_cut_old() && behind_max.is_some_and(|limit| !end.is_behind(limit)) {
+            // The node has all now. As of this cut its answer has not.
+            end.behind_ms = U32::new(Ended::BEHIND_UNKNOWN);
+        }
         let attempt = part.open_attempt_mut(id.index)?;
-        let status = attempt.take_end(end, behind_max);
+        let status = attempt.take_end(&end, behind_max);
         Some((attempt, rows, status))
     }
 

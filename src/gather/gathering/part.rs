@@ -65,6 +65,8 @@ pub(in crate::gather) struct Part {
     question: Question,
     /// The client named no cut: what a node lacks of the newest is missing.
     wants_newest: bool,
+    /// The cut may be far behind core, and so is every answer of it.
+    is_cut_old: bool,
     replicas: Vec<Replica>,
     is_pruned: bool,
     is_done: bool,
@@ -85,6 +87,7 @@ impl Part {
         Some(Part {
             rows: RowKind::of(&plan.question.query)?,
             wants_newest: plan.question.as_of.is_none_or(|cut| cut == NEWEST_COMMON_CUT),
+            is_cut_old: false,
             question: plan.question,
             replicas: plan.replicas,
             is_pruned: plan.is_pruned,
@@ -97,9 +100,14 @@ impl Part {
         })
     }
 
-    /// Has the question answered at a cut. Before it is asked.
-    pub(in crate::gather) fn set_cut(&mut self, cut: Option<Seq>) {
-        self.question.as_of = cut;
+    /// Has the question answered at a cut, which may be an old one. Before it is asked.
+    pub(in crate::gather) fn set_cut(&mut self, cut: Seq, is_old: bool) {
+        (self.question.as_of, self.is_cut_old) = (Some(cut), is_old);
+    }
+
+    /// Whether the cut may be far behind core.
+    pub(in crate::gather) fn is_cut_old(&self) -> bool {
+        self.is_cut_old
     }
 
     // ---- what happens to it ----

@@ -105,6 +105,102 @@ fn at_a_cut_of_the_client_nobody_is_behind_and_at_one_of_ours_everybody_may_be()
     }
 }
 
+/// Which nodes are behind in an answer at a cut of ours, which all call complete. Each has shown a place, as of which it was not
+/// current where that is `true`.
+fn behind_at_our_cut(
+    plan: &[PartPlan],
+    places: &[(LeafId, u64, bool)],
+    want_cut: u64,
+) -> Vec<LeafId> {
+    let mut gather = judging();
+    for &(leaf, place, is_old) in places {
+        match is_old {
+            true => gather.note_old_place(START, leaf, Seq::new(place)),
+            false => gather.note_as_of(START, leaf, Seq::new(place)),
+        }
+    }
+    let question = Question::new(&query(Op::Last, Query::PARTIAL)).unwrap();
+    let question = question.cut_at(Some(crate::gather::NEWEST_COMMON_CUT));
+    gather.begin(ms(100), CLIENT, &question, plan.to_vec()).unwrap();
+    while let Some(ask) = gather.poll_request() {
+        assert_eq!(ask.question.as_of, Seq::new(want_cut), "{places:?}");
+        let _ = gather.handle_end(ask.leaf, ask.id(), &end_behind(0), ms(101));
+    }
+    let answer = answer(&mut gather).0;
+    let nodes = answer.frames.iter().filter_map(Frame::view::<NodeAnswer>);
+    let behind: Vec<LeafId> = plan
+        .iter()
+        .flat_map(|part| &part.replicas)
+        .zip(nodes)
+        .filter(|(_, node)| node.status == NodeStatus::Behind as u8)
+        .map(|(copy, _)| copy.leaf)
+        .collect();
+    let want = if behind.is_empty() { EndStatus::Complete } else { EndStatus::Partial };
+    assert_eq!(answer.status, want, "{places:?}");
+    behind
+}
+
+#[test]
+fn an_answer_as_of_a_place_where_nobody_was_current_is_behind() {
+    let plan = [copies(Op::Last, &[A, A2]), copies(Op::Last, &[B])].concat();
+    let asked = |places: &[(LeafId, u64, bool)], cut| behind_at_our_cut(&plan, places, cut);
+    // Nobody fed A when it said where it was, and it has all when it answers.
+    assert_eq!(asked(&[(A, 500, true), (B, 800, false)], 500), [A, A2]);
+    assert_eq!(asked(&[(A, 500, true), (B, 501, true)], 500), [A, A2]);
+    assert_eq!(asked(&[(A, 800, false), (B, 500, true)], 500), [B]);
+    // Core was not beyond that place, as somebody shows who was current.
+    let nobody: [LeafId; 0] = [];
+    assert_eq!(asked(&[(A, 500, true), (B, 500, false)], 500), nobody);
+    assert_eq!(asked(&[(A, 500, true), (A2, 499, false), (B, 800, true)], 500), nobody);
+    assert_eq!(asked(&[(A, 500, true), (A2, 700, false), (B, 800, true)], 700), nobody);
+}
+
+#[test]
+fn the_history_is_behind_where_a_copy_of_core_gives_an_old_cut() {
+    let quotes = part(A2, Op::Quote, Availability::Ready);
+    let plan = [vec![quotes], copies(Op::Last, &[A]), copies(Op::Last, &[B])].concat();
+    let places = [(A2, 300, true), (A, 800, false), (B, 800, false)];
+    assert_eq!(behind_at_our_cut(&plan, &places, 300), [A, B], "the quotes are of now");
+}
+
+#[test]
+fn who_is_told_of_an_old_cut_may_ask_again() {
+    let mut gather = judging();
+    gather.note_old_place(START, A, Seq::new(500));
+    let question = Question::new(&query(Op::Last, 0)).unwrap();
+    let question = question.cut_at(Some(crate::gather::NEWEST_COMMON_CUT));
+    for (end, told) in [
+        (end_behind(0), "the common cut may be old; ask again"),
+        (end_behind(12_900), "leaf-1 is 12 s behind core"),
+    ] {
+        gather.begin(START, CLIENT, &question, copies(Op::Last, &[A])).unwrap();
+        let ask = gather.poll_request().unwrap();
+        let _ = gather.handle_end(A, ask.id(), &end, ms(3));
+        let answer = answer(&mut gather).0;
+        assert_eq!((answer.status, answer.code), (EndStatus::Failed, Some(ErrorCode::Behind)));
+        assert_eq!(words(&answer), told);
+    }
+}
+
+#[test]
+fn an_end_shows_an_old_place_when_its_node_is_not_current() {
+    for (end, is_old) in [(end_behind(0), false), (end_behind(2_001), true)] {
+        let mut gather = judging();
+        let end = Ended { as_of: U64::new(500), ..end };
+        gather.begin_query(START, CLIENT, &query(Op::Last, 0), &copies(Op::Last, &[A])).unwrap();
+        let ask = gather.poll_request().unwrap();
+        let _ = gather.handle_end(A, ask.id(), &end, ms(1));
+        answer(&mut gather);
+        let question = Question::new(&query(Op::Last, 0)).unwrap();
+        let question = question.cut_at(Some(crate::gather::NEWEST_COMMON_CUT));
+        gather.begin(ms(2), CLIENT, &question, copies(Op::Last, &[A])).unwrap();
+        let ask = gather.poll_request().unwrap();
+        let _ = gather.handle_end(A, ask.id(), &end_behind(0), ms(3));
+        let code = is_old.then_some(ErrorCode::Behind);
+        assert_eq!(answer(&mut gather).0.code, code);
+    }
+}
+
 #[test]
 fn another_copy_is_asked_and_of_those_that_are_behind_the_nearest_stands() {
     let begin = |gather: &mut Gather, at: Mono| {

@@ -8,8 +8,10 @@
 //!   hour old. A query waits 50 ms at most, and only if nothing younger than a second is known.
 //! * Each time they are asked with another token. An answer may have waited long in a connection that stood still, and says
 //!   where the node was then.
-//! * What is known is used again only if all nodes said where they are, none lagged, and none has connected since. A
-//!   node that has caught up meanwhile would call an answer as of its old place complete.
+//! * A node that is not current says so (STALE). Its place may still be the cut: it is then named as behind. But it may
+//!   be current when it answers, so the gather calls an answer as of that place behind, whatever the node says.
+//! * What is known is used again only if all nodes said where they are and were current, none lagged, and none has connected
+//!   since.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -43,7 +45,7 @@ pub(super) struct Cuts {
     rounds: u32,
     /// The newest place that was known when they were asked.
     known: Option<Seq>,
-    /// One of them had not come so far.
+    /// One of them had not come so far, or was not current.
     is_lagging: bool,
     /// Until then what the nodes have said is recent enough.
     fresh_until: Mono,
@@ -59,7 +61,8 @@ impl Cuts {
     pub(super) fn note_heard(&mut self, conn: ConnId, beat: &Heartbeat) {
         let is_answer = beat.token.get() == self.token();
         if is_answer && self.awaited.remove(&conn) {
-            self.is_lagging |= beat.next_seq() < self.known;
+            let is_stale = beat.flags.get() & Flags::STALE != 0;
+            self.is_lagging |= is_stale || beat.next_seq() < self.known;
         }
     }
 

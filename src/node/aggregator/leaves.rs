@@ -31,8 +31,8 @@ use crate::node::{CloseReason, aggregator_breaker_name};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, Counted, Ended, Frame, Heartbeat, Kind, NodeStatus, Refusal, Run, Session,
-    padded, unpadded,
+    BreakerAction, Counted, Ended, Flags, Frame, Heartbeat, Kind, NodeStatus, Refusal, Run,
+    Session, padded, unpadded,
 };
 
 /// All of them: core first, then the shards in order, each with its copies behind it.
@@ -267,8 +267,10 @@ impl Leaves {
                 }
             }
             Some(Kind::Heartbeat) => {
-                if let Some(beat) = frame.view::<Heartbeat>() {
-                    gather.note_as_of(now.mono, leaf_id, beat.next_seq());
+                let Some(beat) = frame.view::<Heartbeat>() else { return Ok(()) };
+                match frame.has(Flags::STALE) {
+                    true => gather.note_old_place(now.mono, leaf_id, beat.next_seq()),
+                    false => gather.note_as_of(now.mono, leaf_id, beat.next_seq()),
                 }
                 Ok(())
             }

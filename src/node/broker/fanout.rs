@@ -198,6 +198,7 @@ impl Fanout {
             }
             SourceChange::Epoch(change) => {
                 let is_new_epoch = (source.epoch, source.feed) != (change.epoch, change.feed);
+                change.jump.into_iter().for_each(|jump| source.taken_back.note(jump));
                 source.begin_epoch(change.feed, change.epoch, change.epoch_start, change.is_new);
                 source.publisher_seq = change.publisher_seq;
                 source.is_ready = change.is_ready;

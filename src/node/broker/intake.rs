@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 
 use super::MARKET_SOURCE;
-use super::jumps::Jumps;
+use super::jumps::{Jump, Jumps};
 use super::mailbox::{EpochChange, FurtherReactors, SourceChange};
 use super::publisher_life::PublisherLife;
 use super::source::{PublisherState, Source};
@@ -59,6 +59,15 @@ pub(super) enum Continuity {
     Unknown,
     /// No.
     Refused,
+}
+
+/// What is taken back.
+#[derive(Clone, Copy, Debug)]
+struct Void {
+    /// Everything from here on.
+    from: u64,
+    /// The jump that led beyond it.
+    jump: Option<Jump>,
 }
 
 /// What a new session means to readers.
@@ -170,19 +179,19 @@ impl Intake {
         self.waiting.clear();
         self.announced_seq = None;
         let is_new_epoch = (source.epoch, source.feed) != (epoch, feed);
-        let void_from = is_new_epoch.then(|| self.void(source, further_reactors, start)).flatten();
+        let void = is_new_epoch.then(|| self.void(source, further_reactors, start)).flatten();
         if is_new {
             source.void_from(0);
         }
         let epoch_start = if is_new_epoch { start } else { session.epoch_start.get() };
         source.begin_epoch(feed, epoch, epoch_start, is_new);
         source.publisher_seq = session.next_seq.get();
-        self.tell_epoch(source, further_reactors, is_new, void_from);
+        self.tell_epoch(source, further_reactors, is_new, void);
         let displaced = self.seat.take(conn);
         self.life = PublisherLife::new(now);
         self.says = FeedStates::STALE;
         self.note_publisher(source, further_reactors);
-        SessionStart { displaced, void_from, is_new_epoch }
+        SessionStart { displaced, void_from: void.map(|it| it.from), is_new_epoch }
     }
 
     /// The publisher says SESSION again: what is here from its next `seq` on never was its own. Void from where,
@@ -196,30 +205,32 @@ impl Intake {
         self.waiting.clear();
         self.announced_seq = None;
         source.publisher_seq = session.next_seq.get();
-        let void_from = self.void(source, further_reactors, session.next_seq()?.get());
-        self.tell_epoch(source, further_reactors, false, void_from);
-        void_from
+        let void = self.void(source, further_reactors, session.next_seq()?.get());
+        self.tell_epoch(source, further_reactors, false, void);
+        void.map(|it| it.from)
     }
 
     /// What the source has from `start` on is void, and what a publisher jumped over to come beyond it: readers were led
-    /// over that too, and have not had it. From where on, when it has something there.
+    /// over that too, and have not had it. `None`: it has nothing there.
     fn void(
         &mut self,
         source: &mut Source<Ring>,
         further_reactors: &mut FurtherReactors,
         start: u64,
-    ) -> Option<u64> {
+    ) -> Option<Void> {
         let at_seq = source.bounds().1;
         let is_ready = source.is_ready;
         let ring = source.window.as_mut().filter(|ring| is_ready && start < ring.next_seq())?;
-        let start = self.jumps.take_back(start);
+        let jump = self.jumps.take_back(start);
+        let start = jump.map_or(start, |jump| jump.from.min(start));
+        jump.into_iter().for_each(|jump| source.taken_back.note(jump));
         further_reactors.share_ring(self.number, at_seq, ring.restart_at(start));
         if start <= ring.oldest_seq() {
             // Nothing of the old sequence is left: begin as an empty source does.
             source.is_ready = false;
         }
         source.void_from(start);
-        Some(start)
+        Some(Void { from: start, jump })
     }
 
     fn tell_epoch(
@@ -227,14 +238,23 @@ impl Intake {
         source: &Source<Ring>,
         further_reactors: &mut FurtherReactors,
         is_new: bool,
-        void_from: Option<u64>,
+        void: Option<Void>,
     ) {
         let (feed, epoch, epoch_start) = (source.feed, source.epoch, source.epoch_start);
         let (publisher_seq, is_ready) = (source.publisher_seq, source.is_ready);
         // Where the new window stands: not a frame of the new epoch is to be taken in before.
         let at_seq = source.bounds().1;
-        let change =
-            EpochChange { feed, epoch, epoch_start, publisher_seq, is_new, void_from, is_ready };
+        let (void_from, jump) = (void.map(|it| it.from), void.and_then(|it| it.jump));
+        let change = EpochChange {
+            feed,
+            epoch,
+            epoch_start,
+            publisher_seq,
+            is_new,
+            void_from,
+            jump,
+            is_ready,
+        };
         further_reactors.notify(self.number, at_seq, || SourceChange::Epoch(change));
     }
 

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::jumps::Jump;
 use super::source::PublisherState;
 use crate::feed::RingReader;
 use crate::limits;
@@ -52,6 +53,8 @@ pub(super) struct EpochChange {
     /// It begins another sequence.
     pub(super) is_new: bool,
     pub(super) void_from: Option<u64>,
+    /// The jump that is taken back with it.
+    pub(super) jump: Option<Jump>,
     pub(super) is_ready: bool,
 }
 

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 
+use super::jumps::TakenBack;
 use crate::feed::{InterestId, Interests, LastValues, RingView, Window};
 use crate::limits;
 use crate::log::{EpochEntry, Lineage};
@@ -89,6 +90,8 @@ pub(super) struct Source<W> {
     /// Where the publisher's sequence ended when it came: nobody can rightly be beyond that and the window. 0: it does
     /// not say.
     pub(super) publisher_seq: u64,
+    /// Where readers were led ahead, and what they passed over is not void.
+    pub(super) taken_back: TakenBack,
     /// None before the publisher has ever said where its sequence begins.
     pub(super) window: Option<W>,
     pub(super) values: LastValues,
@@ -126,6 +129,7 @@ impl<W> Default for Source<W> {
             epoch: 0,
             epoch_start: 0,
             publisher_seq: 0,
+            taken_back: TakenBack::default(),
             window: None,
             values: LastValues::default(),
             interests: Interests::default(),
@@ -184,6 +188,7 @@ impl<W> Source<W> {
         (self.feed, self.epoch, self.epoch_start) = (feed, epoch, first_seq);
         if is_new {
             self.lineage = Lineage::default();
+            self.taken_back = TakenBack::default();
         }
         if feed != 0 && epoch != 0 && self.lineage.id_of(epoch) != feed {
             let (epoch_id, is_chosen, is_given_up) = (feed, false, false);
@@ -280,6 +285,9 @@ impl<W> Source<W> {
         }
         if self.feed != other.feed || self.lineage != other.lineage {
             return Some("lineage");
+        }
+        if self.taken_back != other.taken_back {
+            return Some("jumps");
         }
         if self.publisher_state() != other.publisher_state() {
             return Some("publisher");

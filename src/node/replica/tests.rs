@@ -167,6 +167,25 @@ fn core_that_is_silent_or_away_makes_quotes_stale() {
 }
 
 #[test]
+fn who_asks_where_it_is_hears_whether_that_is_all() {
+    let mut bench = Bench::new();
+    let querier = bench.querier();
+    let said = |bench: &mut Bench| {
+        bench.deliver(querier, &[beat(Flags::MORE, 0)]);
+        let said = *bench.read(querier).last().unwrap().view::<Heartbeat>().unwrap();
+        (said.next_seq.get(), said.flags.get())
+    };
+    let (core, _) = bench.core(session(1, 1, 1));
+    bench.deliver(core, &[beat(0, 10)]);
+    assert_eq!(said(&mut bench), (10, Flags::STALE), "it cannot know");
+    let answer = Heartbeat { token: U32::new(1), ..Heartbeat::default() };
+    bench.deliver(core, &[Frame::seal(answer)]);
+    assert_eq!(said(&mut bench), (10, 0));
+    bench.wait_ms(2_500);
+    assert_eq!(said(&mut bench), (10, Flags::STALE));
+}
+
+#[test]
 fn what_a_new_epoch_takes_back_is_asked_for_anew() {
     for (hello, wanted) in [
         (session(2, 46, 46), 46),

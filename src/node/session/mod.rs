@@ -41,8 +41,8 @@ use super::{Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, 
 use crate::question::{Question, QuestionError};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, EndStatus, Ended, ErrorCode, FRAME_BYTES, Frame, Heartbeat, Kind, Op, Query,
-    QueryMore, Refusal, Seq, Session, unpadded,
+    BreakerAction, EndStatus, Ended, ErrorCode, FRAME_BYTES, FeedStatus, Frame, Heartbeat, Kind,
+    Op, Query, QueryMore, Refusal, Seq, Session, unpadded,
 };
 
 /// Where the bytes are that a connection is sent next.
@@ -98,6 +98,11 @@ pub(crate) trait Service: Sized {
 
     /// The `seq` that the answer to a heartbeat of this peer states; `None`: it is sent no sequence.
     fn answered_seq(&self, peer: &Self::Peer) -> Option<Seq>;
+
+    /// Whether the node knows that it has all that core has, as it states it beside that `seq`.
+    fn answered_status(&self, _now: Now) -> FeedStatus {
+        FeedStatus::Current
+    }
 
     /// The `seq` that heartbeats to this peer state; `None`: it is sent no sequence.
     fn sent_seq(peer: &Self::Peer) -> Option<Seq>;
@@ -459,7 +464,8 @@ fn answer_heartbeat<S: Service>(service: &mut S, now: Now, conn: ConnId, beat: &
     let peer = service.connections().get(conn).and_then(Connection::peer);
     if let Some(peer) = peer.filter(|peer| S::is_answered_here(peer)) {
         let seq = service.answered_seq(peer);
-        service.connections_mut().answer_heartbeat(now, conn, beat, seq);
+        let status = if seq.is_some() { service.answered_status(now) } else { FeedStatus::Current };
+        service.connections_mut().answer_heartbeat_as(now, conn, beat, seq, status);
     }
 }
 

@@ -175,10 +175,15 @@ impl<S: Storage> Shard<S> {
     fn check_growth(&mut self, now: Now, next_seq: Seq) -> Result<(), Rejection> {
         let checked = self.feed.check(now, next_seq);
         if checked.is_err() {
-            self.freshness.forget();
-            (self.feed.is_refuted, self.feed.is_doubtful) = (true, true);
+            self.refute_feeder();
         }
         checked
+    }
+
+    /// The feeder has said what core cannot have said, so nothing that it said was core's word.
+    pub(super) fn refute_feeder(&mut self) {
+        self.freshness.forget();
+        (self.feed.is_refuted, self.feed.is_doubtful) = (true, true);
     }
 
     /// From where on a hole of core's is one of this shard's too. Before that, all is here that is its own; but where

@@ -27,7 +27,8 @@ use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ack, ErrorCode, Frame, Heartbeat, Kind, Refusal, Seq, Session, Symbol, U32, U64, padded,
+    Ack, ErrorCode, FeedStatus, Frame, Heartbeat, Kind, Refusal, Seq, Session, Symbol, U32, U64,
+    padded,
 };
 
 use continuity::Continuity;
@@ -220,6 +221,7 @@ impl<S: Storage> Shard<S> {
     /// Core says how far its sequence has come.
     fn note_heartbeat(&mut self, now: Now, beat: &Heartbeat) -> Result<(), Rejection> {
         if beat.next_seq.get() == u64::MAX {
+            self.refute_feeder();
             return Err(Rejection::new(ErrorCode::Unexpected, "no sequence ends there"));
         }
         let next_seq = beat.next_seq();
@@ -326,6 +328,10 @@ impl<S: Storage> Service for Shard<S> {
     /// A querier's heartbeat answer says how far the answers go.
     fn answered_seq(&self, peer: &ShardPeer) -> Option<Seq> {
         matches!(peer, ShardPeer::Querier(_)).then(|| self.wanted())
+    }
+
+    fn answered_status(&self, now: Now) -> FeedStatus {
+        self.freshness.status(now)
     }
 
     fn sent_seq(_peer: &ShardPeer) -> Option<Seq> {

@@ -219,6 +219,30 @@ fn place_of(frames: &[Frame], next_seq: u64) -> Option<Frame> {
 }
 
 #[test]
+fn a_node_that_is_not_current_is_asked_again_for_the_next_query() {
+    for flags in [0, Flags::STALE] {
+        let mut bench = replicated();
+        let client = bench.client();
+        let ours = |id: u32| {
+            Question::new(&query(id, Op::Last, "*", 0)).unwrap().cut_at(Some(NEWEST_COMMON_CUT))
+        };
+        let conns: Vec<ConnId> = bench.leaves.values().copied().collect();
+        bench.deliver(client, &ours(1).frames());
+        for (number, conn) in conns.iter().enumerate() {
+            let place = place_of(&bench.read(*conn), 7).unwrap();
+            let flags = if number == 2 { flags } else { 0 };
+            let beat = Heartbeat { flags: U16::new(flags), ..*place.view::<Heartbeat>().unwrap() };
+            bench.deliver(*conn, &[Frame::seal(beat)]);
+        }
+        conns.iter().for_each(|conn| drop(bench.read(*conn)));
+        bench.deliver(client, &ours(2).frames());
+        let asked = conns.iter().filter(|conn| place_of(&bench.read(**conn), 7).is_some());
+        let want = if flags == 0 { 0 } else { conns.len() };
+        assert_eq!(asked.count(), want);
+    }
+}
+
+#[test]
 fn an_answer_to_an_older_question_says_nothing_of_now() {
     let mut bench = replicated();
     let client = bench.client();

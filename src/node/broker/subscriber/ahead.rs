@@ -65,7 +65,8 @@ impl Subscriber {
         if is_same && source.publisher_seq != 0 && place > end {
             // Whoever has something, and does not say under which epoch, may have all of it from somebody else.
             let is_nobodys = feed == 0 && source.feed != 0 && expects_seq != 0;
-            let end = if is_nobodys { Seq::FIRST.get() } else { end };
+            let end =
+                if is_nobodys { Seq::FIRST.get() } else { source.taken_back.end_for(place, end) };
             out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
             self.cursor = self.cursor.min(end);
             return;
@@ -79,6 +80,7 @@ impl Subscriber {
             return;
         };
         if let Some(end) = end.seq.filter(|end| place > *end) {
+            let end = source.taken_back.end_for(place, end);
             out.push(Frame::seal(gap(GapReason::Void, end, place - 1, u64::MAX)));
             self.cursor = self.cursor.min(end);
         }

@@ -344,6 +344,43 @@ fn what_a_publisher_never_sent_is_taken_back_from_who_has_it() {
 }
 
 #[test]
+fn who_was_led_ahead_and_was_away_meanwhile_gets_what_it_passed_over() {
+    for is_new_epoch in [false, true] {
+        let (mut bench, core) = Bench::first_epoch();
+        bench.broker.handle_close(bench.now, core, CloseReason::Reset);
+        // Somebody speaks as core, and jumps.
+        let (other, _) = bench.publisher(MARKET, FIRST, 1, 1);
+        bench.deliver(other, &[beat_to(1_000), quote(1_000, 0)]);
+        bench.broker.handle_close(bench.now, other, CloseReason::Reset);
+        // Core has 6 to 8 from the first epoch, which the broker had not.
+        let core = if is_new_epoch {
+            let (core, _) = bench.publisher(MARKET, SECOND, 2, 9);
+            bench.say(core, MARKET, SECOND, 2, 9, Session::CONTINUES);
+            bench.tell(core, FIRST, 1, 1);
+            bench.tell(core, SECOND, 2, 9);
+            core
+        } else {
+            let (core, _) = bench.publisher(MARKET, FIRST, 1, 1);
+            let next_seq = U64::new(9);
+            let (source, feed, epoch) = (MARKET, U64::new(FIRST), U32::new(1));
+            let session = Session { source, feed, epoch, next_seq, ..Session::default() };
+            bench.deliver(core, &[Frame::seal(session)]);
+            core
+        };
+        // Of all that the ring had nothing is left, and core begins with the newest.
+        bench.deliver(core, &[beat_to(15)]);
+        bench.deliver(core, &(15..=20).map(|seq| quote(seq, 1)).collect::<Vec<_>>());
+        let before_ring = |from| (GapReason::BeforeRing as u8, from, 14);
+        let told = gaps(&bench.resume(FIRST, Mode::Lossless, 1_001, 1_001));
+        let void = (GapReason::Void as u8, 6, 1_000);
+        assert_eq!(told, [void, before_ring(6)], "{is_new_epoch}");
+        // Who was not led there keeps what stands.
+        let told = gaps(&bench.resume(FIRST, Mode::Lossless, 9, 9));
+        assert_eq!(told, [before_ring(9)], "{is_new_epoch}");
+    }
+}
+
+#[test]
 fn a_publisher_that_gives_no_sign_of_life_is_displaced_and_told() {
     let (mut bench, old) = Bench::first_epoch();
     bench.wait_ms(3_000);

@@ -15,7 +15,7 @@ use crate::limits;
 use crate::node::{ConnId, Level};
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, Flags, Heartbeat, Seq, U16, U32, U64};
+use crate::wire::{ErrorCode, FeedStatus, Flags, Heartbeat, Seq, U16, U32, U64};
 
 /// The token of the heartbeats that [`Connections::tick`] sends; nobody else counts so far.
 const TICK_TOKEN: u32 = u32::MAX;
@@ -116,10 +116,23 @@ impl<P> Connections<P> {
         beat: &Heartbeat,
         next_seq: Option<Seq>,
     ) {
+        self.answer_heartbeat_as(now, id, beat, next_seq, FeedStatus::Current);
+    }
+
+    /// The same, and says whether what it has up to there is known to be current.
+    pub(in crate::node) fn answer_heartbeat_as(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        beat: &Heartbeat,
+        next_seq: Option<Seq>,
+        status: FeedStatus,
+    ) {
         if beat.flags.get() & Flags::MORE != 0 {
             self.send(
                 id,
                 Heartbeat {
+                    flags: U16::new(status.flags()),
                     token: beat.token,
                     next_seq: Seq::field(next_seq),
                     sent_at: U64::new(now.wall_ns),

@@ -119,10 +119,29 @@ fn what_the_log_cannot_note_makes_nobody_fresh() {
 
 #[test]
 fn who_says_what_no_core_can_say_has_made_nobody_fresh() {
-    let (mut bench, rogue) = judged();
-    bench.deliver(rogue, &[has_all()]);
-    assert_eq!(last(&mut bench), (COMPLETE, 0, 0));
-    let next_seq = U64::new(1 << 60);
-    bench.deliver(rogue, &[Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() })]);
-    assert_eq!(last(&mut bench), (BEHIND.0, BEHIND.1, Ended::BEHIND_UNKNOWN));
+    for place in [1 << 60, u64::MAX] {
+        let (mut bench, rogue) = judged();
+        bench.deliver(rogue, &[has_all()]);
+        assert_eq!(last(&mut bench), (COMPLETE, 0, 0));
+        let next_seq = U64::new(place);
+        bench.deliver(rogue, &[Frame::seal(Heartbeat { next_seq, ..Heartbeat::default() })]);
+        assert_eq!(last(&mut bench), (BEHIND.0, BEHIND.1, Ended::BEHIND_UNKNOWN), "{place}");
+    }
+}
+
+#[test]
+fn whoever_asks_where_it_is_hears_whether_that_is_all() {
+    let (mut bench, core) = judged();
+    let conn = bench.querier();
+    let said = |bench: &mut Bench| {
+        let asks = Heartbeat { flags: U16::new(Flags::MORE), ..Heartbeat::default() };
+        bench.deliver(conn, &[Frame::seal(asks)]);
+        let beat = *bench.read(conn).last().unwrap().view::<Heartbeat>().unwrap();
+        (beat.next_seq.get(), beat.flags.get())
+    };
+    assert_eq!(said(&mut bench), (4, Flags::STALE), "it cannot know");
+    bench.deliver(core, &[has_all()]);
+    assert_eq!(said(&mut bench), (4, 0));
+    bench.sleep_ms(2_500);
+    assert_eq!(said(&mut bench), (4, Flags::STALE));
 }

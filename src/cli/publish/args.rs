@@ -27,14 +27,14 @@ pub struct PublishFlags {
     /// The file to read, packed by gzip or zstd or as it is; - is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     pub file: PathBuf,
-    /// How the lines are written [default: as they look]
+    /// How the lines are written [default: as the first 64 bytes look]
     #[arg(long, value_enum)]
     pub format: Option<LineFormatName>,
     /// The exchange, which becomes the venue of the instruments
     #[arg(long, value_name = "NAME", default_value = "own")]
     pub exchange: ExchangeName,
-    /// A name by which core knows the feed again: what has it begins with the same events each time [default: of a file
-    /// its content, of standard input none]
+    /// A name by which core knows the feed again; it must begin with the same events each time [default: of a file its
+    /// content, of standard input none]
     #[arg(long, value_name = "NAME")]
     pub feed: Option<String>,
     /// Store it behind another feed that the exchange has

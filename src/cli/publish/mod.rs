@@ -62,6 +62,9 @@ pub fn run<W: Write>(request: &PublishRequest, output: &mut Output<W>) -> Result
     let is_stdin = is_stdin(&flags.file);
     let open =
         || Source::open(&flags.file, flags.format.map(Into::into), &options, flags.allow_torn);
+    if is_stdin && io::stdin().is_terminal() {
+        log::warn!("reading lines from the terminal; Ctrl-D on an empty line ends them");
+    }
     let mut source = open()?;
     let mut bar = Bar::new(None);
     if is_stdin && !flags.dry_run {

@@ -269,6 +269,7 @@ fn replays(scale: &Scale) {
         broker_warmup_frames: 2,
         seed: 1,
         epoch_id: 1,
+        takes_unlisted: true,
         appends: false,
     };
     let core = Sequencer::new(config, log, &recovery, clock.now()).expect("core");

@@ -235,6 +235,7 @@ fn core(request: &NodeRequest) -> Result<Exit, Failure> {
         broker_warmup_frames: u64::from(config.broker.ring_frames) / 2,
         seed: seed(&reactor),
         epoch_id: random_id(),
+        takes_unlisted: settings.producers == config::Producers::Any,
         appends: settings.append,
     };
     let mut node =

@@ -13,7 +13,7 @@ use crate::limits::{CLIENT_CONNECT_MAX, SILENCE_MAX};
 use crate::producer::{FeedId, Instrument, ProduceError, Production};
 use crate::subscription::Backoff;
 use crate::time::{Clock, Mono};
-use crate::wire::{Decimals, FRAME_BYTES, Message, Symbol, SymbolError, as_frames};
+use crate::wire::{Decimals, ErrorCode, FRAME_BYTES, Message, Symbol, SymbolError, as_frames};
 
 const NODE: &str = "core";
 const SOCKET: Token = Token(0);
@@ -91,6 +91,8 @@ pub struct Producer {
     away_since: Mono,
     /// For how long that may be.
     patience: Duration,
+    /// What went wrong when an event had been taken already: told by the next call.
+    failed: Option<ProducerError>,
 }
 
 #[derive(Debug)]
@@ -113,12 +115,36 @@ impl Producer {
         feed: FeedId,
         patience: Duration,
     ) -> Result<Producer, ProducerError> {
+        Producer::connect(core, Production::new(feed), patience)
+    }
+
+    /// The same for a feed that has so many events, all in all. Core then never takes numbers behind them for its own, also
+    /// where its journal has lost frames.
+    ///
+    /// # Errors
+    /// As [`Producer::open`].
+    pub fn open_whole(
+        core: SocketAddr,
+        feed: FeedId,
+        events: u64,
+        patience: Duration,
+    ) -> Result<Producer, ProducerError> {
+        let mut machine = Production::new(feed);
+        machine.set_total(events);
+        Producer::connect(core, machine, patience)
+    }
+
+    fn connect(
+        core: SocketAddr,
+        machine: Production,
+        patience: Duration,
+    ) -> Result<Producer, ProducerError> {
         let clock = Clock::start();
         let now = clock.now().mono;
         let mut producer = Producer {
             core,
             clock,
-            machine: Production::new(feed),
+            machine,
             poll: Poll::new().map_err(broken)?,
             events: Events::with_capacity(8),
             socket: None,
@@ -127,6 +153,7 @@ impl Producer {
             last_heard: now,
             away_since: now,
             patience,
+            failed: None,
         };
         producer.drive(Mono(u64::MAX), Production::is_ready)?;
         Ok(producer)
@@ -187,12 +214,13 @@ impl Producer {
     /// # Errors
     /// When it is no such event, core refuses, or is away for too long.
     pub fn produce<M: Message>(&mut self, event: M) -> Result<u64, ProducerError> {
-        if !self.machine.has_room() {
+        if !self.machine.has_room() || self.failed.is_some() {
             self.drive(Mono(u64::MAX), Production::has_room)?;
         }
         let seq = self.machine.push(event)?;
         if self.machine.unsent() >= GATHERED_EVENTS && seq.is_multiple_of(GATHERED_EVENTS) {
-            self.flush()?;
+            // The event is taken: an error now would make the caller bring it once more.
+            self.failed = self.advance().err();
         }
         Ok(seq)
     }
@@ -216,7 +244,7 @@ impl Producer {
     /// # Errors
     /// When core refuses, or is away for too long.
     pub fn flush(&mut self) -> Result<(), ProducerError> {
-        self.advance()
+        self.drive(Mono(0), |_| false).map(drop)
     }
 
     /// Lets time pass until the deadline, and answers core meanwhile.
@@ -252,6 +280,9 @@ impl Producer {
         deadline: Mono,
         is_enough: impl Fn(&Production) -> bool,
     ) -> Result<bool, ProducerError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         loop {
             self.advance()?;
             if is_enough(&self.machine) {
@@ -312,9 +343,17 @@ impl Producer {
 
     /// The connection is over, or there is none. That is an error when it has been so for too long.
     fn lose(&mut self, error: ProducerError) -> Result<(), ProducerError> {
+        let now = self.clock.now().mono;
+        let is_full = matches!(
+            &error,
+            ProducerError::Produce(ProduceError::Refused { code: Some(ErrorCode::Storage), .. })
+        );
+        if self.machine.is_ready() || is_full {
+            // It was there until now, or it is there and its journal has no room.
+            self.away_since = now;
+        }
         self.socket = None;
         self.machine.handle_close();
-        let now = self.clock.now().mono;
         if now.since(self.away_since) >= self.patience {
             return Err(error);
         }

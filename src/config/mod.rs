@@ -12,7 +12,7 @@
 //! | [`[[exchange]]`](ExchangeEntry) | `name`, `address`, `run`, `breaker`, and the keys of `[external]` |
 //! | [`[external]`](External) | `tapes`, `align`, `allow_torn`, `speed`, `loop`, `rate`, `seed`, `chaos` |
 //! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max`, `unread_max`, `reactors` |
-//! | [`[core]`](CoreNode) | `append`, `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline`, `retain_age`, `retain_bytes` |
+//! | [`[core]`](CoreNode) | `append`, `producers`, `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline`, `retain_age`, `retain_bytes` |
 //! | [`[shard]`](ShardNode) | `retain_age`, `retain_bytes` |
 //! | [`[aggregator]`](AggregatorNode) | `behind_after` |
 //! | [`[breaker]`](breaker::Config) | the circuit breakers: names of resilience4j where the meaning is the same |
@@ -166,6 +166,17 @@ pub struct Broker {
     pub reactors: u32,
 }
 
+/// Whose producers core takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Producers {
+    /// Of any exchange that core does not dial. A new name gets a number for as long as the journal stands.
+    #[default]
+    Any,
+    /// Of exchanges that `[[exchange]]` lists.
+    Listed,
+}
+
 /// Section `[core]`: the sequencer's session with the exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -173,6 +184,8 @@ pub struct CoreNode {
     /// `append`: store another feed behind the one that the journal holds, also where one of both is a recording.
     /// Default false: it is refused.
     pub append: bool,
+    /// `producers`: whose producers are taken: of `"any"` exchange (default), or of a `"listed"` one.
+    pub producers: Producers,
     /// `connect_deadline`: time for a connect, our own and not the kernel's two minutes. Default
     /// `"1s"`.
     #[serde(deserialize_with = "duration::deserialize")]
@@ -258,6 +271,7 @@ impl Default for CoreNode {
     fn default() -> CoreNode {
         CoreNode {
             append: false,
+            producers: Producers::default(),
             connect_deadline: Duration::from_secs(1),
             request_deadline: Duration::from_secs(1),
             heartbeat_interval: Duration::from_secs(1),

@@ -52,6 +52,7 @@ fn every_key_reaches_its_field() {
         reactors = 3
         [core]
         append = true
+        producers = "listed"
         connect_deadline = "1ms"
         request_deadline = "2ms"
         heartbeat_interval = "3ms"
@@ -85,6 +86,7 @@ fn every_key_reaches_its_field() {
     assert!(config.external.looped && config.external.allow_torn);
     assert_eq!(config.external.align, Align::Start);
     assert!(config.core.append);
+    assert_eq!(config.core.producers, Producers::Listed);
     assert_eq!((config.external.seed, config.external.chaos.as_str()), (9, "refuse=0.1,stall=0.3"));
     assert_eq!(config.external.rate(), 1000);
     assert_eq!(config.broker.ring_frames, 64);

@@ -2,8 +2,10 @@
 
 /// Places in the journal that core keeps for one producer until they are durable; of more, the newest two are one.
 pub const PRODUCER_ACKS_MAX: usize = 64;
-/// Feeds that producers have left behind, of which core knows how far it has them.
+/// Feeds that an exchange has left behind, of which core knows how far it has them.
 pub const FEEDS_KEPT_MAX: usize = 1_024;
+/// Instruments at which producers may define no more: the rest is left to exchanges that core dials, and to its own topics.
+pub const INSTRUMENTS_OF_PRODUCERS_MAX: usize = super::INSTRUMENTS_MAX - 8 * 1_024;
 /// Instruments that core looks at in one piece, for the definitions that a producer is told.
 pub const DEFINITIONS_PER_FILL_MAX: usize = 4_096;
 /// Frames that a producer keeps until core says that they are durable: 16 MiB.

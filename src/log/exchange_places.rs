@@ -58,8 +58,23 @@ impl ExchangePlaces {
 
     fn count(&mut self, exchange: ExchangeNumber) {
         match self.rows.get_mut(&exchange) {
-            Some(row) => row.next_seq = row.next_seq.saturating_add(1),
+            Some(row) => {
+                row.next_seq = row.next_seq.saturating_add(1);
+                if row.is_uncertain {
+                    self.count_left(exchange);
+                }
+            }
             None => self.unplaced.insert(exchange),
+        }
+    }
+
+    /// Behind a loss a frame may be of any feed that the exchange has had: what was lost may be where another one came back.
+    #[cold]
+    fn count_left(&mut self, exchange: ExchangeNumber) {
+        for (_, left) in
+            self.left.iter_mut().filter(|(of, left)| *of == exchange && left.is_uncertain)
+        {
+            left.next_seq = left.next_seq.saturating_add(1);
         }
     }
 
@@ -75,8 +90,10 @@ impl ExchangePlaces {
         let before = self.rows.insert(exchange, place);
         if let Some(before) = before.filter(|it| it.feed != place.feed && it.feed != 0) {
             self.left.retain(|(of, it)| (*of, it.feed) != (exchange, place.feed));
-            if self.left.len() >= FEEDS_KEPT_MAX {
-                self.left.pop_front();
+            let kept = self.left.iter().filter(|(of, _)| *of == exchange).count();
+            let oldest = self.left.iter().position(|(of, _)| *of == exchange);
+            if let Some(oldest) = oldest.filter(|_| kept >= FEEDS_KEPT_MAX) {
+                self.left.remove(oldest);
             }
             self.left.push_back((exchange, before));
         }
@@ -107,7 +124,8 @@ impl ExchangePlaces {
     pub fn pass_lost(&mut self, seq: u64) {
         let Some(next) = self.next_seq.map(Seq::get).filter(|next| *next < seq) else { return };
         self.next_seq = Seq::new(seq);
-        for row in self.rows.values_mut() {
+        let left = self.left.iter_mut().map(|(_, place)| place);
+        for row in self.rows.values_mut().chain(left) {
             row.next_seq = row.next_seq.saturating_add(seq - next);
             row.is_uncertain = true;
         }
@@ -192,6 +210,11 @@ mod tests {
         frames.extend([place(5, 1, 70, 11), trade(6, 1), place(7, 1, 80, 2)]);
         let places = read(&frames);
         assert_eq!((of(&places, 70), of(&places, 80)), (Some(12), None));
+        // What is lost may be where a feed came back: it may have been told all that stands behind the loss.
+        let frames =
+            [place(1, 1, 70, 10), trade(2, 1), place(3, 1, 80, 1), trade(4, 1), trade(6, 1)];
+        let before = read(&frames).before(number(1), 70).unwrap();
+        assert_eq!((before.next_seq, before.is_uncertain), (13, true));
         let many = FEEDS_KEPT_MAX as u64 + 2;
         let frames: Vec<Frame> = (1..=many).map(|seq| place(seq, 1, 100 + seq, 5)).collect();
         let places = read(&frames);

@@ -27,7 +27,7 @@ pub enum ProduceError {
     #[error("{0} begins with $, as the system's own topics do; use another symbol")]
     Reserved(Symbol),
     /// The feed has all the instruments that it may have.
-    #[error("a feed has at most {INSTRUMENTS_MAX} instruments")]
+    #[error("core has no room for a further instrument; it has at most {INSTRUMENTS_MAX}")]
     TooManyInstruments,
     /// A unit of quantities would be finer than a definition can say.
     #[error("a unit of quantities has at most {QUANTITY_DECIMALS_MAX} decimals, not {0}")]
@@ -60,7 +60,7 @@ pub enum ProduceError {
         text: String,
     },
     /// What came is no frame.
-    #[error("core sent a bad frame: {0}")]
+    #[error("a bad frame: {0}")]
     BadFrame(#[from] FrameError),
     /// What came has no place here.
     #[error("core said what no core says; is it another version?")]

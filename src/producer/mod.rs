@@ -120,6 +120,9 @@ pub struct Production {
     is_end_sent: bool,
     /// What is to be sent ahead of the next event.
     control: Vec<Frame>,
+    /// How many instruments core takes that it does not have, and how many of ours these are.
+    room: usize,
+    further: usize,
     /// What core has of this exchange, by the names that it uses.
     known: BTreeMap<Symbol, Decimals>,
     definitions: Vec<Frame>,
@@ -153,6 +156,8 @@ impl Production {
             end: None,
             is_end_sent: false,
             control: Vec::new(),
+            room: 0,
+            further: 0,
             known: BTreeMap::new(),
             definitions: Vec::new(),
             by_symbol: BTreeMap::new(),
@@ -281,6 +286,10 @@ impl Production {
             return Err(full());
         }
         let known = self.known.get(&symbol_at(&self.id.exchange(), &symbol).0);
+        let is_further = known.is_none();
+        if is_further && self.further >= self.room {
+            return Err(full());
+        }
         let decimals = known.copied().unwrap_or(decimals);
         if decimals.quantity > QUANTITY_DECIMALS_MAX {
             return Err(ProduceError::QuantityDecimals(decimals.quantity));
@@ -289,6 +298,7 @@ impl Production {
         let definition = Definition::new(id, symbol, decimals.price);
         let definition = Frame::seal(definition.with_quantity_decimals(decimals.quantity));
         self.definitions.push(definition.delivered(Flags::SNAPSHOT));
+        self.further += usize::from(is_further);
         let instrument = Instrument { id, decimals };
         self.by_symbol.insert(symbol, instrument);
         Ok(instrument)
@@ -313,6 +323,8 @@ impl Production {
         }
         frame.seq = U64::new(seq);
         frame.renew_crc();
+        // What core refuses would be kept for ever.
+        frame.check()?;
         self.window.push_back(frame);
         Ok(seq)
     }
@@ -402,21 +414,24 @@ impl Production {
             }
             return Ok(());
         }
-        frame.view::<SnapshotEnd>().ok_or(ProduceError::Confused)?;
+        let end = frame.view::<SnapshotEnd>().ok_or(ProduceError::Confused)?;
         self.state = State::Streaming;
-        self.check_units()
+        self.room = usize::try_from(end.id.get()).unwrap_or(usize::MAX);
+        self.check_instruments()
     }
 
-    /// An instrument keeps its units. Another journal may have others than the one of before.
-    fn check_units(&self) -> Result<(), ProduceError> {
+    /// An instrument keeps its units. Another journal may have others than the one of before, or other instruments.
+    fn check_instruments(&mut self) -> Result<(), ProduceError> {
         let exchange = self.id.exchange();
+        self.further = 0;
         for (symbol, instrument) in &self.by_symbol {
             let known = self.known.get(&symbol_at(&exchange, symbol).0);
             if let Some(known) = known.filter(|it| it.quantity != instrument.decimals.quantity) {
                 return Err(ProduceError::Units(*symbol, known.quantity));
             }
+            self.further += usize::from(known.is_none());
         }
-        Ok(())
+        if self.further > self.room { Err(ProduceError::TooManyInstruments) } else { Ok(()) }
     }
 
     fn handle_ack(&mut self, ack: &Ack) -> Result<(), ProduceError> {
@@ -440,7 +455,8 @@ impl Production {
         if self.front > Some(wanted) || wanted > self.cursor {
             return Err(ProduceError::Confused);
         }
-        self.cursor = wanted;
+        // The end stands behind the events, so it is said again.
+        (self.cursor, self.is_end_sent) = (wanted, false);
         self.say_cursor(resume.id);
         Ok(())
     }

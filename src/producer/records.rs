@@ -17,6 +17,23 @@ pub enum RecordEvent {
     Cancel(Cancel),
 }
 
+impl RecordEvent {
+    /// Whether a size of the quote has more digits than its field keeps: the first eight.
+    #[must_use]
+    pub fn is_rounded(&self, record: &Record, instrument: &Instrument) -> bool {
+        let (RecordEvent::Quote(quote), RecordBody::Quote { bid_qty, ask_qty, .. }) =
+            (self, record.body)
+        else {
+            return false;
+        };
+        let decimals = instrument.decimals.quantity;
+        let is_kept = |size: Size, quantity: Quantity| {
+            Quantity::new(size.units(), decimals).reduced() == quantity.reduced()
+        };
+        !is_kept(quote.bid_qty, bid_qty) || !is_kept(quote.ask_qty, ask_qty)
+    }
+}
+
 /// Fewest decimals that prices are shown with.
 const PRICE_DECIMALS_MIN: u8 = 2;
 
@@ -124,5 +141,13 @@ mod tests {
         assert_eq!(quote.ask.get(), Price::UNDEFINED.0);
         assert_eq!((quote.bid_qty.units(), quote.ask_qty.units()), (25, 0));
         assert_eq!(quote.flags.get(), one.flags);
+        assert!(!RecordEvent::Quote(quote).is_rounded(&one, &instrument(1)));
+        let long = record("quotes,symbol=X bid=1,bid_qty=987654.321 5");
+        for (decimals, is_rounded) in [(3, true), (4, true)] {
+            let event = event_of(&long, &instrument(decimals)).unwrap();
+            assert_eq!(event.is_rounded(&long, &instrument(decimals)), is_rounded);
+        }
+        let short = record("quotes,symbol=X bid=1,bid_qty=98765.432 5");
+        assert!(!event_of(&short, &instrument(3)).unwrap().is_rounded(&short, &instrument(3)));
     }
 }

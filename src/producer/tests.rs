@@ -36,7 +36,7 @@ fn told(known: &[(&str, u8)]) -> Vec<Frame> {
         let definition = Definition::new(id, name.parse().unwrap(), 2);
         Frame::seal(definition.with_quantity_decimals(*decimals).at_venue())
     };
-    let end = Frame::seal(SnapshotEnd::default());
+    let end = Frame::seal(SnapshotEnd { id: U32::new(100), ..SnapshotEnd::default() });
     known.iter().map(definition).chain([end]).collect()
 }
 
@@ -132,6 +132,12 @@ fn what_core_asks_is_answered_with_what_was_sent() {
     assert_eq!((beat.flags.get(), beat.next_seq.get()), (Flags::ENDED, 3));
     it.handle_frame(&ask(5)).unwrap();
     assert!(sent(&mut it)[0].has(Flags::ENDED));
+    // It has to go back: the end is said once more, behind the events.
+    let (id, next_seq) = (U32::new(6), U64::new(2));
+    it.handle_frame(&Frame::seal(Resume { id, next_seq, ..Resume::default() })).unwrap();
+    let frames = sent(&mut it);
+    assert!(!frames[0].has(Flags::ENDED) && frames.last().unwrap().has(Flags::ENDED));
+    assert_eq!(numbers(&frames), [2]);
 }
 
 #[test]

@@ -206,7 +206,7 @@ control_message! {
 control_message! {
     /// The snapshot is complete; live frames follow from `next_seq`.
     SnapshotEnd(SnapshotEnd) {
-        /// The subscription.
+        /// The subscription. To a producer: how many further instruments core takes.
         id: U32,
         /// Frames between SUBSCRIBED and this one.
         frames: U32,

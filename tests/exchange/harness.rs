@@ -148,6 +148,7 @@ impl Core {
             broker_warmup_frames: 0,
             seed: 1,
             epoch_id: 11,
+            takes_unlisted: true,
             appends: false,
         };
         let (stop, stopped) = UnixStream::pair().unwrap();

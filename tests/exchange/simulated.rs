@@ -94,6 +94,7 @@ impl World {
             broker_warmup_frames: 0,
             seed,
             epoch_id: 11,
+            takes_unlisted: true,
             appends: false,
         };
         let mut core = Sequencer::new(config, journal, &recovery, START).unwrap();

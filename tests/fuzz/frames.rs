@@ -318,6 +318,7 @@ fn no_frame_confuses_core() {
             broker_warmup_frames: 32,
             seed: 1,
             epoch_id: 11,
+            takes_unlisted: true,
             appends: false,
         };
         torment(random, &mut Sequencer::new(config, log, &recovery, START).unwrap(), 1);
@@ -347,7 +348,8 @@ fn no_frame_confuses_an_exchange_of_lines_or_a_producer() {
                 let next_seq = U64::new(random.below(4));
                 let greeting = Session { next_seq, feed: U64::new(1), ..Session::default() };
                 let _ = producer.handle_frame(&Frame::seal(greeting));
-                let _ = producer.handle_frame(&Frame::seal(SnapshotEnd::default()));
+                let end = SnapshotEnd { id: U32::new(3), ..SnapshotEnd::default() };
+                let _ = producer.handle_frame(&Frame::seal(end));
             }
             if let Ok(gold) =
                 producer.define("GOLD".parse().unwrap(), Decimals { price: 2, quantity: 0 })

@@ -9,7 +9,9 @@ use pregao::market::lines::{LineFormat, LineOptions, Lines, Mapping, Record, Rec
 use pregao::node::lines::{Lines as LinesNode, LinesConfig};
 use pregao::node::{CloseReason, ConnId, DialId, FrameInput, Node, Origin};
 use pregao::time::{Mono, Now};
-use pregao::wire::{Flags, Frame, QUANTITY_DECIMALS_MAX, Session, SnapshotEnd, U64, as_frames};
+use pregao::wire::{
+    Flags, Frame, QUANTITY_DECIMALS_MAX, Session, SnapshotEnd, U32, U64, as_frames,
+};
 
 use crate::mutate::{cases, corpus, mutate, pick};
 
@@ -93,7 +95,10 @@ fn no_line_confuses_the_node_that_takes_them() {
         let feed = hello.view::<Session>().unwrap().feed;
         let next_seq = U64::new(1);
         let greeting = Session { next_seq, feed, ..Session::default() };
-        let told = [Frame::seal(greeting), Frame::seal(SnapshotEnd::default())];
+        let told = [
+            Frame::seal(greeting),
+            Frame::seal(SnapshotEnd { id: U32::new(9), ..SnapshotEnd::default() }),
+        ];
         node.handle_frames(now, core, &told);
         let mut kept: [Vec<u8>; 2] = [Vec::new(), Vec::new()];
         let conns = [0, 1].map(|slot| ConnId { generation: 1, slot });

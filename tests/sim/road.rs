@@ -334,6 +334,7 @@ impl Road {
             seed: options.seed,
             // Each start makes one of its own of it.
             epoch_id: options.seed,
+            takes_unlisted: true,
             appends: false,
         };
         let mut keeping = keeping(options.core_removes);

@@ -14,8 +14,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use self::args::PublishFlags;
-use self::source::{Source, is_stdin};
-use self::survey::{Counts, Survey};
+use self::source::{Source, is_stdin, is_stream};
+use self::survey::{Counts, Survey, hashed};
 use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
@@ -34,6 +34,8 @@ const NEWS_AFTER: Duration = Duration::from_secs(5);
 const RECORDS_AHEAD_MAX: usize = 4_096;
 /// How often core is answered while no line comes.
 const ANSWER_EVERY: Duration = Duration::from_millis(50);
+/// How far behind its rate the next events may be and catch up.
+const BEHIND: Duration = Duration::from_millis(100);
 /// How far ahead of its rate an event may be: so many are sent together.
 const AHEAD: Duration = Duration::from_millis(2);
 
@@ -59,15 +61,15 @@ pub fn run<W: Write>(request: &PublishRequest, output: &mut Output<W>) -> Result
         symbol: flags.symbol,
         time_ns: None,
     };
-    let is_stdin = is_stdin(&flags.file);
+    let is_stream = is_stream(&flags.file);
     let open =
         || Source::open(&flags.file, flags.format.map(Into::into), &options, flags.allow_torn);
-    if is_stdin && io::stdin().is_terminal() {
+    if is_stdin(&flags.file) && io::stdin().is_terminal() {
         log::warn!("reading lines from the terminal; Ctrl-D on an empty line ends them");
     }
     let mut source = open()?;
     let mut bar = Bar::new(None);
-    if is_stdin && !flags.dry_run {
+    if is_stream && !flags.dry_run {
         let publication = publish(request, None, source, &mut bar)?;
         bar.clear();
         return publication.show(flags, output);
@@ -91,6 +93,8 @@ struct Publication {
     counts: Counts,
     /// Events of this feed that core had before.
     before: u64,
+    /// Quotes with a size of more digits than are kept.
+    rounded: u64,
     sessions: u64,
 }
 
@@ -147,6 +151,12 @@ fn failed(flags: &PublishFlags, error: &ProducerError) -> Failure {
              with --feed that it is the same one and has grown"
         ));
     }
+    if text.contains("core has more of this feed than you offer") {
+        return Failure::failed(format!(
+            "{} has fewer events than core has of this feed; is it another one? Choose another --feed",
+            flags.file.display()
+        ));
+    }
     if text.contains("core dials this exchange itself") {
         return Failure::failed(format!(
             "core is fed by {name} already; choose another --exchange"
@@ -194,7 +204,13 @@ fn publish(
     let feed = feed_of(flags, survey)?;
     let refused = |error: ProducerError| failed(flags, &error);
     let name = source.name().to_owned();
-    let mut producer = Producer::open(request.core, feed, flags.wait).map_err(refused)?;
+    let mut producer = match survey {
+        Some(survey) => {
+            Producer::open_whole(request.core, feed, survey.counts.events(), flags.wait)
+        }
+        None => Producer::open(request.core, feed, flags.wait),
+    }
+    .map_err(refused)?;
     let before = producer.next_seq() - 1;
     if let Some(survey) = survey {
         define_all(flags, &mut producer, survey, &source)?;
@@ -202,7 +218,8 @@ fn publish(
     let found = read(source).map_err(Failure::failed)?;
     let mut pace =
         flags.rate.map(|rate| Pace { rate, begun: producer.clock().now().mono, sent: 0 });
-    let (mut counts, mut number) = (Counts::default(), 0);
+    let (mut counts, mut number, mut rounded) = (Counts::default(), 0, 0);
+    let mut content = FNV_BASIS;
     let end = loop {
         let record = match found.try_recv() {
             Ok(Found::Record(record, bytes)) => {
@@ -225,7 +242,11 @@ fn publish(
                 }
             }
         };
+        if survey.is_some_and(|survey| number >= survey.counts.events()) {
+            break Err(changed(&name));
+        }
         number += 1;
+        content = hashed(content, &record);
         if number <= before {
             continue;
         }
@@ -251,6 +272,7 @@ fn publish(
         };
         produced.map_err(refused)?;
         counts.note(&record);
+        rounded += u64::from(event.is_rounded(&record, &instrument));
         if let Some(pace) = &mut pace {
             pace.keep(&mut producer).map_err(refused)?;
         }
@@ -260,9 +282,12 @@ fn publish(
             "{name} has {number} events, and core has {before} of this feed; is it another one? Choose another --feed"
         )));
     }
+    let has_changed = survey.is_some_and(|survey| survey.content != content);
+    let end = end.and_then(|it| if has_changed { Err(changed(&name)) } else { Ok(it) });
     wait_for_all(&mut producer).map_err(refused)?;
+    let sessions = producer.sessions();
     match end {
-        Ok(source) => Ok(Publication { source, counts, before, sessions: producer.sessions() }),
+        Ok(source) => Ok(Publication { source, counts, before, rounded, sessions }),
         Err(failure) => {
             bar.clear();
             let text = failure.message().unwrap_or_default();
@@ -272,6 +297,14 @@ fn publish(
             )))
         }
     }
+}
+
+/// The file is not the one any more that was looked at.
+fn changed(name: &str) -> Failure {
+    Failure::failed(format!(
+        "{name} has changed while it was published; publish it again when nobody writes to it, with --append if it is \
+         another feed now"
+    ))
 }
 
 /// Defines all instruments ahead of the first event, so that one that does not fit is known before anything is sent.
@@ -286,6 +319,12 @@ fn define_all(
         let decimals = Decimals { quantity: quantity.min(QUANTITY_DECIMALS_MAX), ..needed };
         let instrument = producer.define(symbol.as_str(), decimals);
         let has = instrument.map_err(|error| failed(flags, &error))?.decimals.quantity;
+        if !survey.fits(&symbol, has) {
+            return Err(source.wrong(&format!(
+                "the quantities of {symbol} do not fit 64 bits in units of {has} decimals; an instrument keeps its units: \
+                 choose another --exchange, or fewer --quantity-decimals where it is new"
+            )));
+        }
         if has < needed.quantity {
             let needed = needed.quantity;
             return Err(source.wrong(&format!(
@@ -343,8 +382,12 @@ impl Pace {
         self.sent += 1;
         let ns = u128::from(self.sent) * 1_000_000_000 / u128::from(self.rate);
         let due = self.begun + Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX));
-        if due.since(producer.clock().now().mono) > AHEAD {
+        let now = producer.clock().now().mono;
+        if due.since(now) > AHEAD {
             producer.wait_until(due)?;
+        } else if now.since(due) > BEHIND {
+            // What was missed while no line came is not made up for.
+            (self.begun, self.sent) = (now, 0);
         }
         Ok(())
     }
@@ -359,6 +402,12 @@ impl Publication {
         for remark in self.source.remarks() {
             log::warn!("{remark}");
         }
+        if self.rounded > 0 {
+            log::warn!(
+                "quotes with a size of more than eight digits: {}; the first eight are kept, and trades keep all",
+                self.rounded
+            );
+        }
         let Counts { quotes, trades, cancels } = self.counts;
         let name = flags.exchange;
         match flags.result {
@@ -370,6 +419,7 @@ impl Publication {
                     "trades": trades,
                     "cancels": cancels,
                     "stored_before": self.before,
+                    "rounded": self.rounded,
                     "sessions": self.sessions,
                     "left_out": left_out(&self.source),
                 })

@@ -32,6 +32,11 @@ pub(super) fn is_stdin(path: &Path) -> bool {
     path == Path::new(STDIN)
 }
 
+/// Whether it can be read only once: standard input, a pipe, or a terminal.
+pub(super) fn is_stream(path: &Path) -> bool {
+    is_stdin(path) || std::fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir())
+}
+
 impl Source {
     /// Opens a file, or standard input.
     ///
@@ -52,9 +57,14 @@ impl Source {
             let file = File::open(path).map_err(|error| unread(error.to_string()))?;
             Box::new(BufReader::with_capacity(1 << 16, file))
         };
-        let (reader, head): (Box<dyn BufRead + Send>, Vec<u8>) = match (format, is_stdin(path)) {
-            // Nothing is waited for but the first line.
-            (Some(_), true) => (raw, Vec::new()),
+        let mut raw = raw;
+        // Of a stream whose format is known nothing is waited for but its first bytes.
+        let is_plain = |raw: &mut Box<dyn BufRead + Send>| {
+            // What a pack of gzip or zstd begins with, and no line.
+            raw.fill_buf().is_ok_and(|head| !matches!(head.first(), Some(0x1F | 0x28)))
+        };
+        let (reader, head): (Box<dyn BufRead + Send>, Vec<u8>) = match format {
+            Some(_) if is_stream(path) && is_plain(&mut raw) => (raw, Vec::new()),
             _ => {
                 let (head, reader) = unpacked(raw).map_err(|error| unread(error.to_string()))?;
                 (Box::new(reader), head)

@@ -83,8 +83,7 @@ impl Survey {
         survey.bytes = source.bytes();
         for (symbol, needs) in &survey.instruments {
             let decimals = needs.decimals.quantity;
-            let unit = 10_u128.pow(u32::from(QUANTITY_DECIMALS_MAX.saturating_sub(decimals)));
-            if needs.largest / unit > u128::from(u64::MAX) {
+            if !survey.fits(symbol, decimals) {
                 return Err(source.wrong(&format!(
                     "the quantities of {symbol} do not fit 64 bits in units of {decimals} decimals; publish the finest \
                      or the largest as another symbol"
@@ -115,6 +114,13 @@ impl Survey {
         Ok(())
     }
 
+    /// Whether all quantities of an instrument fit 64 bits in units of so many decimals.
+    pub(super) fn fits(&self, symbol: &Symbol, decimals: u8) -> bool {
+        let unit = 10_u128.pow(u32::from(QUANTITY_DECIMALS_MAX.saturating_sub(decimals)));
+        let needs = self.instruments.get(symbol);
+        needs.is_none_or(|needs| needs.largest / unit <= u128::from(u64::MAX))
+    }
+
     /// Each instrument with the decimals that it needs, by symbol.
     pub(super) fn instruments(&self) -> impl Iterator<Item = (Symbol, Decimals)> {
         self.instruments.iter().map(|(symbol, needs)| (*symbol, needs.decimals))
@@ -122,7 +128,7 @@ impl Survey {
 }
 
 /// The hash of a sequence of events, and of this one behind them.
-fn hashed(hash: u64, record: &Record) -> u64 {
+pub(super) fn hashed(hash: u64, record: &Record) -> u64 {
     let hash = fnv1a_64(hash, record.symbol.as_str().as_bytes());
     let (kind, prices, trade_id) = match record.body {
         RecordBody::Quote { bid, ask, .. } => (0, [bid, ask], 0),

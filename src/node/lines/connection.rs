@@ -3,6 +3,7 @@
 use super::{Intake, Level};
 use crate::limits;
 use crate::market::lines::{LineFormat, LineOptions, Lines};
+use crate::node::CloseReason;
 use crate::time::Now;
 
 /// Lines of the log about one connection's wrong lines.
@@ -16,6 +17,8 @@ pub(super) struct LineConnection {
     held: Vec<u8>,
     /// How much of `held` was taken.
     taken: usize,
+    /// What comes is the rest of a line that is longer than the bound.
+    skips: bool,
     /// Answers about wrong lines.
     pub(super) outbox: Vec<u8>,
     wrong: u64,
@@ -24,7 +27,8 @@ pub(super) struct LineConnection {
 impl LineConnection {
     pub(super) fn new(options: &LineOptions) -> LineConnection {
         let lines = Lines::new(LineFormat::Ilp, options.clone());
-        LineConnection { lines, held: Vec::new(), taken: 0, outbox: Vec::new(), wrong: 0 }
+        let (held, outbox) = (Vec::new(), Vec::new());
+        LineConnection { lines, held, taken: 0, skips: false, outbox, wrong: 0 }
     }
 
     /// Whether more may be read from it.
@@ -39,6 +43,31 @@ impl LineConnection {
 
     /// Takes the whole lines at the beginning of `bytes`. How many bytes they are.
     pub(super) fn take_bytes(&mut self, now: Now, intake: &mut Intake, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        if self.skips {
+            let Some(at) = rest.iter().position(|byte| *byte == b'\n') else { return bytes.len() };
+            (rest, self.skips) = (&rest[at + 1..], false);
+        }
+        let taken = bytes.len() - rest.len() + self.take_whole(now, intake, rest);
+        if bytes.len() - taken < limits::LINE_BYTES_MAX {
+            return taken;
+        }
+        // Nobody waits for the end of such a line.
+        self.skips = true;
+        let end = &bytes[taken..];
+        let wrong = match self.lines.take(end) {
+            Err(error) => error.to_string(),
+            Ok(_) => {
+                format!("line {}: longer than {} bytes", self.lines.line(), limits::LINE_BYTES_MAX)
+            }
+        };
+        intake.counts.lines += 1;
+        self.object(intake, &wrong);
+        bytes.len()
+    }
+
+    /// The same of whole lines.
+    fn take_whole(&mut self, now: Now, intake: &mut Intake, bytes: &[u8]) -> usize {
         let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let taken = match self.is_waiting() {
             false => self.take_lines(now, intake, &bytes[..end]),
@@ -100,14 +129,20 @@ impl LineConnection {
         }
     }
 
-    /// It has ended, in the middle of a line or between two. What is to be said of it.
-    pub(super) fn end(&self, intake: &mut Intake, is_torn: bool) {
-        if is_torn {
+    /// It has ended. What is to be said of it.
+    pub(super) fn end(&self, intake: &mut Intake, reason: CloseReason) {
+        let line = self.lines.line();
+        let text = match reason {
+            CloseReason::MidMessage | CloseReason::TooLong => {
+                format!("a connection ended inside of line {}, which is left out", line + 1)
+            }
+            CloseReason::Reset => {
+                format!("a connection was reset behind line {line}: what came behind that is lost")
+            }
+            CloseReason::PeerClosed | CloseReason::Ours => String::new(),
+        };
+        if !text.is_empty() {
             intake.counts.torn += 1;
-            let text = format!(
-                "a connection ended inside of line {}, which is left out",
-                self.lines.line() + 1
-            );
             intake.connections.log(Level::Warn, text);
         }
         if self.is_waiting() {

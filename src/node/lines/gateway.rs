@@ -1,5 +1,6 @@
 //! Both protocols at one address: who begins with a frame is a peer as at any node, who begins with a line writes lines.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::{Intake, LineConnection, LineConnections, LinesConfig};
@@ -20,6 +21,8 @@ pub struct Lines {
     lines: LineConnections,
     /// Connections that have not said anything yet.
     unknown: Vec<(ConnId, Origin)>,
+    /// Whose held lines were taken last.
+    served: ConnId,
     dirty: Vec<ConnId>,
     closes: Vec<ConnId>,
 }
@@ -55,9 +58,31 @@ impl Lines {
             intake: Intake::new(config)?,
             lines: LineConnections::new(),
             unknown: Vec::new(),
+            served: ConnId { generation: 0, slot: 0 },
             dirty: Vec::new(),
             closes: Vec::new(),
         })
+    }
+
+    /// Takes lines that have waited for room: of whoever was not the first last time.
+    fn take_held(&mut self, now: Now) {
+        let waiting = |(conn, it): (&ConnId, &LineConnection)| it.is_waiting().then_some(*conn);
+        let behind = self.lines.range((Bound::Excluded(self.served), Bound::Unbounded));
+        let turn: Vec<ConnId> =
+            behind.chain(self.lines.range(..=self.served)).filter_map(waiting).collect();
+        for conn in turn {
+            if !self.intake.has_room() {
+                break;
+            }
+            if let Some(connection) = self.lines.get_mut(&conn) {
+                connection.take_held(now, &mut self.intake);
+                if !connection.outbox.is_empty() {
+                    self.dirty.push(conn);
+                }
+            }
+            self.served = conn;
+            self.intake.mark_core();
+        }
     }
 
     /// A connection has said its first bytes. What it speaks.
@@ -92,9 +117,9 @@ impl Node for Lines {
             Origin::Accepted(..) => {
                 self.unknown.push((conn, origin));
                 if self.unknown.len() > limits::LINE_CONNECTIONS_MAX {
-                    // As many say nothing already.
+                    // Who has said nothing for longest makes room: a dead host, or one that has nothing to say.
                     self.intake.counts.refused += 1;
-                    self.closes.push(conn);
+                    self.closes.push(self.unknown.remove(0).0);
                 }
             }
             _ => self.intake.handle_open(now, conn, origin),
@@ -123,8 +148,7 @@ impl Node for Lines {
     fn handle_close(&mut self, now: Now, conn: ConnId, reason: CloseReason) {
         self.closes.retain(|closed| *closed != conn);
         if let Some(connection) = self.lines.remove(&conn) {
-            let is_torn = matches!(reason, CloseReason::MidMessage | CloseReason::TooLong);
-            connection.end(&mut self.intake, is_torn);
+            connection.end(&mut self.intake, reason);
         } else if let Some(place) = self.unknown.iter().position(|(known, _)| *known == conn) {
             self.unknown.swap_remove(place);
         } else {
@@ -169,24 +193,14 @@ impl Node for Lines {
     }
 
     fn handle_timers(&mut self, now: Now) {
-        let mut has_taken = false;
-        for (conn, connection) in self.lines.iter_mut().filter(|(_, it)| it.is_waiting()) {
-            if !self.intake.has_room() {
-                break;
-            }
-            connection.take_held(now, &mut self.intake);
-            has_taken = true;
-            if !connection.outbox.is_empty() {
-                self.dirty.push(*conn);
-            }
-        }
-        if has_taken {
-            self.intake.mark_core();
-        }
+        self.take_held(now);
         if self.intake.stops_at == Some(Mono::default()) {
             self.intake.stops_at = Some(now.mono + STOP_WAIT);
         }
-        if self.intake.may_end(now) {
+        if self.intake.may_end(now) && !self.intake.is_stopped() {
+            for connection in self.lines.values() {
+                connection.end(&mut self.intake, CloseReason::Ours);
+            }
             self.intake.handle_stop(now);
         }
         self.intake.handle_timers(now);

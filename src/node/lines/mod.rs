@@ -78,6 +78,8 @@ struct Counts {
     connections: u64,
     refused: u64,
     torn: u64,
+    /// Quotes with a size of more digits than are kept.
+    rounded: u64,
 }
 
 /// The node without its connections of lines.
@@ -146,12 +148,20 @@ impl Intake {
         let needed = decimals_of(record);
         let decimals = Decimals { quantity: self.config.quantity_decimals, ..needed };
         let instrument = self.machine.define(record.symbol, decimals)?;
-        match event_of(record, &instrument)? {
+        let event = event_of(record, &instrument)?;
+        let is_rounded = event.is_rounded(record, &instrument);
+        match event {
             RecordEvent::Quote(quote) => self.machine.push(quote),
             RecordEvent::Trade(trade) => self.machine.push(trade),
             RecordEvent::Cancel(cancel) => self.machine.push(cancel),
         }?;
         self.counts.events += 1;
+        self.counts.rounded += u64::from(is_rounded);
+        if is_rounded && self.counts.rounded == 1 {
+            let text = "a quote has a size of more than eight digits: the first eight are kept. The status counts \
+                        further ones as lines.rounded";
+            self.connections.log(Level::Warn, text.to_owned());
+        }
         Ok(())
     }
 
@@ -257,6 +267,7 @@ impl Service for Intake {
         status.metric("lines.wrong", self.counts.wrong);
         status.metric("lines.skipped", self.counts.skipped);
         status.metric("lines.torn", self.counts.torn);
+        status.metric("lines.rounded", self.counts.rounded);
         status.metric("events", self.counts.events);
         status.metric("events.kept", self.machine.kept());
         status.metric("events.durable", self.machine.durable_seq().saturating_sub(1));
@@ -335,7 +346,15 @@ impl Service for Intake {
 
     fn on_proceed(&mut self, _now: Now) {}
 
-    fn on_stop(&mut self, _now: Now) {}
+    fn on_stop(&mut self, _now: Now) {
+        let kept = self.machine.kept();
+        if kept > 0 {
+            let text = format!(
+                "stopped before core had acknowledged all; events that it may not have: {kept}"
+            );
+            self.connections.log(Level::Error, text);
+        }
+    }
 
     fn failed(&self) -> Option<&str> {
         None

@@ -74,6 +74,11 @@ impl Bench {
 
     /// Core was dialed, and wants this number next. What it was offered.
     fn core(&mut self, next_seq: u64) -> (ConnId, Session) {
+        self.core_with_room(next_seq, 1_000)
+    }
+
+    /// The same, and it takes so many instruments.
+    fn core_with_room(&mut self, next_seq: u64, room: u32) -> (ConnId, Session) {
         let is_dial = |action: &Action| matches!(action, Action::Dial { .. });
         while !self.actions.iter().any(is_dial) {
             self.sleep_ms(10);
@@ -83,7 +88,8 @@ impl Bench {
         let offer = *self.frames(conn)[0].view::<Session>().unwrap();
         let (next_seq, durable_seq) = (U64::new(next_seq), U64::new(1));
         let answer = Session { next_seq, durable_seq, feed: offer.feed, ..Session::default() };
-        self.say(conn, &[Frame::seal(answer), Frame::seal(SnapshotEnd::default())]);
+        let end = SnapshotEnd { id: U32::new(room), ..SnapshotEnd::default() };
+        self.say(conn, &[Frame::seal(answer), Frame::seal(end)]);
         (conn, offer)
     }
 
@@ -266,12 +272,11 @@ fn too_many_connections_and_silent_ones_are_refused_and_the_others_stay() {
     bench.node.handle_close(bench.now, more, CloseReason::Ours);
     bench.write(writers[0], &line(3));
     assert_eq!(ids(&bench.frames(core)), [3]);
-    for _ in 0..limits::LINE_CONNECTIONS_MAX {
-        bench.open(Origin::LOCAL);
-    }
-    let silent = bench.open(Origin::LOCAL);
+    let silent: Vec<ConnId> =
+        (0..=limits::LINE_CONNECTIONS_MAX).map(|_| bench.open(Origin::LOCAL)).collect();
     bench.turn();
-    assert!(bench.actions.contains(&Action::Close(silent)));
+    assert!(bench.actions.contains(&Action::Close(silent[0])), "it has said nothing for longest");
+    assert!(!bench.actions.contains(&Action::Close(silent[1])));
 }
 
 #[test]
@@ -293,6 +298,39 @@ fn a_node_that_stops_lets_core_acknowledge_what_it_has() {
     bench.turn();
     bench.sleep_ms(2_000);
     assert!(bench.node.is_stopped());
+}
+
+#[test]
+fn a_line_without_an_end_is_answered_and_the_next_one_is_taken() {
+    let mut bench = Bench::new();
+    let (core, _) = bench.core(1);
+    let writer = bench.writer(&line(1));
+    let endless = "x".repeat(limits::LINE_BYTES_MAX);
+    assert_eq!(bench.write(writer, &endless[1..]), limits::LINE_BYTES_MAX - 1, "it may still end");
+    assert_eq!(bench.write(writer, &endless), 0);
+    assert_eq!(bench.write(writer, &endless), 0);
+    assert_eq!(bench.write(writer, &format!("xx\n{}", line(2))), 0);
+    let answer = String::from_utf8(bench.read(writer)).unwrap();
+    assert!(answer.starts_with("error: line 2: ") && answer.lines().count() == 1, "{answer}");
+    assert_eq!(ids(&bench.frames(core)), [1, 2]);
+    bench.node.handle_close(bench.now, writer, CloseReason::Reset);
+    bench.turn();
+    assert!(bench.told().iter().any(|it| it.contains("reset behind line 3")), "{:?}", bench.told());
+}
+
+#[test]
+fn an_instrument_too_many_costs_its_own_line_only() {
+    let mut bench = Bench::new();
+    let (core, _) = bench.core_with_room(1, 2);
+    let text = "trades,symbol=A price=1,qty=1,id=1 5\ntrades,symbol=B price=1,qty=1,id=2 5\n\
+                trades,symbol=C price=1,qty=1,id=3 5\ntrades,symbol=A price=1,qty=1,id=4 5\n";
+    let writer = bench.writer(text);
+    assert_eq!(ids(&bench.frames(core)), [1, 2, 4]);
+    let answer = String::from_utf8(bench.read(writer)).unwrap();
+    assert!(
+        answer.starts_with("error: line 3: core has no room for a further instrument"),
+        "{answer}"
+    );
 }
 
 #[test]

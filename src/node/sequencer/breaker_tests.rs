@@ -71,6 +71,7 @@ impl Bench {
             broker_warmup_frames: 0,
             seed: 1,
             epoch_id: 11,
+            takes_unlisted: true,
             appends: false,
         };
         let core = Sequencer::new(config, journal, &recovery, now).unwrap();

@@ -71,6 +71,8 @@ pub struct SequencerConfig {
     pub seed: u64,
     /// The identity of the epoch that core begins when it starts: random, and used once.
     pub epoch_id: u64,
+    /// Whether producers may come for exchanges that are not in the list.
+    pub takes_unlisted: bool,
     /// Stores another feed behind the one that the journal holds, also where one of both is a recording.
     pub appends: bool,
 }

@@ -89,6 +89,8 @@ pub(super) struct Exchange {
     pub(super) upstream_seq: Seq,
     /// Its place is to be said in the journal before anything else of it is: the journal may have lost frames of it.
     pub(super) is_place_uncertain: bool,
+    /// The feed of a producer's session, while the journal does not have its place.
+    pub(super) unplaced: Option<u64>,
     /// What pauses are usual for it.
     pub(super) pulse: Pulse,
     /// Since when something can be expected of it; `None`: it cannot.
@@ -137,6 +139,7 @@ impl Exchange {
             request_breaker,
             upstream_seq,
             is_place_uncertain: false,
+            unplaced: None,
             pulse: Pulse::default(),
             live_since: None,
             request_changes: RequestChanges::default(),
@@ -329,11 +332,17 @@ impl Exchange {
     }
 
     /// A producer was let in, and its feed is this far.
-    pub(super) fn accept(&mut self, now: Now, conn: ConnId, head_seq: Option<Seq>) {
+    pub(super) fn accept(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        head_seq: Option<Seq>,
+        unplaced: Option<u64>,
+    ) {
         if let Some(accepted) = self.link.accepted() {
             accepted.open(conn);
         }
-        self.last_heard = now.mono;
+        (self.last_heard, self.unplaced) = (now.mono, unplaced);
         self.begin(now, head_seq);
     }
 
@@ -475,6 +484,10 @@ impl Exchange {
 
     /// What to do next, until there is nothing. `has_room` says whether the journal takes frames.
     pub(super) fn poll_action(&mut self, now: Now, has_room: bool) -> Option<ExchangeAction> {
+        if has_room && !self.has_room {
+            // It may have spoken all the time.
+            (self.last_heard, self.next_probe) = (now.mono, now.mono);
+        }
         self.has_room = has_room;
         if let (Some(why), Some(conn)) = (self.give_up.take(), self.conn()) {
             self.link.abandon();
@@ -505,7 +518,7 @@ impl Exchange {
             self.link.abandon();
             return Some(ExchangeAction::Close(
                 conn,
-                "frames are missing and requests are not permitted",
+                "frames are missing, and requests not permitted",
             ));
         };
         self.resumes += 1;
@@ -549,23 +562,6 @@ impl Exchange {
     #[cfg(test)]
     pub(super) fn request_token(&self) -> Option<u32> {
         self.request.as_ref().map(|request| request.token)
-    }
-
-    /// Outcomes that were counted against the exchange.
-    #[cfg(test)]
-    pub(super) fn failures(&self) -> u64 {
-        let good = crate::breaker::OutcomeClass::Answered as usize;
-        let of = |breaker: &Breaker| {
-            let counts = breaker.snapshot(Mono::default()).counts.by_class;
-            counts
-                .iter()
-                .enumerate()
-                .filter(|&(class, _)| class != good)
-                .map(|(_, n)| *n)
-                .sum::<u64>()
-        };
-        let of_session = self.link.breaker().map_or(0, of);
-        of_session + of(&self.requests)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {

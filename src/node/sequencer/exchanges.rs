@@ -91,8 +91,11 @@ pub(super) fn number_of(
     if market.has_names_of(name) {
         return Err(Unnumbered::NamesOfAnother);
     }
-    let next = numbers.values().max().map_or(0, |last| u16::from(last.get()) + 1);
-    ExchangeNumber::new(next).ok_or(Unnumbered::Full)
+    // One that was given to a name of which the journal has nothing is free again after a start.
+    let is_free = |number: &ExchangeNumber| {
+        *number != ExchangeNumber::FIRST && numbers.values().all(|given| given != number)
+    };
+    ExchangeNumber::all().find(is_free).ok_or(Unnumbered::Full)
 }
 
 /// The configured exchanges, each with its number and its place.

@@ -55,6 +55,14 @@ impl<S: Storage> Sequencer<S> {
             ExchangeEvent::Start { feed, next_seq, continued } => {
                 self.start_feed(now, conn, index, (feed, next_seq), continued);
             }
+            ExchangeEvent::Resumed { next_seq } if self.exchanges[index].is_producer() => {
+                // It has what core wants, or it begins another feed: it may not jump in this one.
+                if next_seq != Some(self.exchanges[index].upstream_seq) {
+                    self.exchanges[index].handle_protocol_error(now);
+                    let text = "RESUME is answered by the place that it named";
+                    self.connections.refuse(conn, ErrorCode::Unexpected, text);
+                }
+            }
             ExchangeEvent::Resumed { next_seq } => {
                 if let Some(next_seq) = self.beyond_wanted(index, next_seq) {
                     self.skip_to(now, index, self.place(index).0, next_seq);
@@ -104,7 +112,7 @@ impl<S: Storage> Sequencer<S> {
         if is_other && let Some(place) = continued {
             if let Err(error) = self.set_place(now, index, feed, place.get()) {
                 self.hold_back(index, error);
-                let text = "the journal has no room for the exchange's new place";
+                let text = "no room for the exchange's new place";
                 self.exchanges[index].abandon(text);
                 return;
             }
@@ -151,7 +159,7 @@ impl<S: Storage> Sequencer<S> {
         if let Err(error) = self.set_place(now, index, feed, next_seq.get()) {
             // With the old place on record the frames of this session would be taken for others.
             self.hold_back(index, error);
-            self.exchanges[index].abandon("the journal has no room for the exchange's new place");
+            self.exchanges[index].abandon("no room for the exchange's new place");
             return;
         }
         self.exchanges[index].upstream_seq = next_seq;
@@ -176,7 +184,7 @@ impl<S: Storage> Sequencer<S> {
             // feed come with a session only.
             self.exchanges[index].note_missing();
             if frame.has(Flags::SNAPSHOT) {
-                let text = "the journal has no room for the exchange's instruments";
+                let text = "no room for the exchange's instruments";
                 self.exchanges[index].abandon(text);
             }
             return;
@@ -196,6 +204,11 @@ impl<S: Storage> Sequencer<S> {
             return self.refuse_market_frame(now, conn, index, text);
         }
         if frame.has(Flags::SNAPSHOT) {
+            if frame.view::<Definition>().is_some_and(|it| self.has_too_many(index, it)) {
+                self.exchanges[index].handle_protocol_error(now);
+                let text = "no room for further instruments of producers";
+                return self.connections.refuse(conn, ErrorCode::Limit, text);
+            }
             self.meet_instrument(now, index, frame);
             return;
         }
@@ -217,6 +230,9 @@ impl<S: Storage> Sequencer<S> {
             self.market.map_exchange_instrument(index, definition);
             exchange.upstream_seq = exchange.upstream_seq.next();
             return;
+        }
+        if let Err(error) = self.place_feed(now, index) {
+            return self.hold_back(index, error);
         }
         let (feed, journaled) = self.place(index);
         // Ahead of the frame, whose place in the sequence may change by it.
@@ -311,12 +327,15 @@ impl<S: Storage> Sequencer<S> {
     /// behind the place where the exchange defined it.
     fn meet_instrument(&mut self, now: Now, index: usize, frame: &Frame) {
         let Some(definition) = frame.view::<Definition>() else { return };
+        let placed = self.place_feed(now, index);
         let seq = self.journal.next_seq();
-        if let Some(local) = self.market.define_local(definition, seq, now)
-            && let Err(error) = self.append_local(&local)
-        {
+        let stored = placed.and_then(|()| match self.market.define_local(definition, seq, now) {
+            Some(local) => self.append_local(&local),
+            None => Ok(()),
+        });
+        if let Err(error) = stored {
             self.hold_back(index, error);
-            let text = "the journal has no room for the exchange's instruments";
+            let text = "no room for the exchange's instruments";
             self.exchanges[index].abandon(text);
             return;
         }

@@ -500,6 +500,9 @@ impl<S: Storage> Service for Sequencer<S> {
             self.connections.log(level, format!("receive times: {change}"));
         }
         report_log(&mut self.journal, &mut self.connections);
+        if self.is_held_back {
+            self.excuse_producers(now);
+        }
         for exchange in &mut self.exchanges {
             exchange.handle_timers(now);
         }

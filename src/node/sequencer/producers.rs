@@ -12,6 +12,9 @@
 //!   and core knows those as far back as the journal reaches. A file that is sent again is stored once.
 //! * Definitions have no number: they come ahead of the frames that need them, in each session. A number is one event, so
 //!   who reads a file knows the event of a number from the file alone.
+//! * A name and a feed stand in the journal from their first frame on. What only connects takes no number for ever.
+//! * Producers leave a part of the instrument numbers to exchanges that core dials. Core says how many are left, so that one
+//!   too many fails at the producer, and is not a refusal of all.
 //! * Behind rot of the journal a place may count frames of others. A producer says how far its feed is, and core wants no more
 //!   than that.
 //! * A producer that has lost what core wants next begins another feed, at a number above 1: the next frames of its
@@ -25,8 +28,8 @@ use super::exchanges::{self, Unnumbered};
 use super::intake::OTHER_FEED;
 use super::{ConnId, ExchangeConfig, Level, MARKET_SOURCE, Sequencer, SequencerPeer};
 use crate::limits;
-use crate::log::Storage;
-use crate::market::venue::check_exchange_name;
+use crate::log::{AppendError, Storage};
+use crate::market::venue::{ExchangeNameError, check_exchange_name};
 use crate::node::session::{Admission, Rejection};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
@@ -71,10 +74,7 @@ impl<S: Storage> Sequencer<S> {
         let (number, found) = self.number_of_producer(&name)?;
         let place = self.market.places().place(number);
         let known = place.map_or(0, |place| place.feed);
-        let upstream_seq = match found {
-            Some(index) => self.exchanges[index].upstream_seq,
-            None => Seq::or_first(place.map_or(1, |place| place.next_seq)),
-        };
+        let upstream_seq = Seq::or_first(place.map_or(1, |place| place.next_seq));
         let (first, head) = (session.next_seq(), session.durable_seq());
         let before = self.market.places().before(number, feed);
         let before = before.filter(|_| !is_planted(Bug::ForgetLeftFeed));
@@ -108,12 +108,6 @@ impl<S: Storage> Sequencer<S> {
             Some(index) => index,
             None => self.add_producer(now, &name, (number, upstream_seq))?,
         };
-        if (known != feed || is_uncertain)
-            && let Err(error) = self.set_place(now, index, feed, next_seq.get())
-        {
-            self.hold_back(index, error);
-            return Err(Rejection::new(ErrorCode::Storage, NO_ROOM));
-        }
         let begins_late = !has_some && next_seq > Seq::FIRST;
         if begins_late || is_uncertain {
             self.market.note_gap(index);
@@ -121,7 +115,8 @@ impl<S: Storage> Sequencer<S> {
         self.market.forget_exchange_instruments(index);
         let exchange = &mut self.exchanges[index];
         exchange.upstream_seq = next_seq;
-        exchange.accept(now, conn, head);
+        let unplaced = Some(feed).filter(|_| known != feed || is_uncertain);
+        exchange.accept(now, conn, head, unplaced);
         // The commit tells the producer what is durable, also when nothing is new.
         self.has_updates = true;
         let text = format!("the producer {name} begins: feed {feed:016x} from {next_seq}");
@@ -149,8 +144,12 @@ impl<S: Storage> Sequencer<S> {
 
     /// The number of the exchange of this name, and the exchange, if it was there since core's start.
     fn number_of_producer(&self, name: &str) -> Result<(ExchangeNumber, Option<usize>), Rejection> {
-        check_exchange_name(name)
-            .map_err(|_| refused("1 to 8 letters, digits, - and _ name an exchange"))?;
+        check_exchange_name(name).map_err(|error| match error {
+            ExchangeNameError::Form(_) => {
+                refused("1 to 8 letters, digits, - and _ name an exchange")
+            }
+            ExchangeNameError::Taken(_) => refused("a node or a breaker is called so"),
+        })?;
         let is_named = |exchange: &Exchange| exchange.name().eq_ignore_ascii_case(name);
         if let Some(index) = self.exchanges.iter().position(is_named) {
             let exchange = &self.exchanges[index];
@@ -166,6 +165,9 @@ impl<S: Storage> Sequencer<S> {
                 }
                 None => Ok((exchange.number(), Some(index))),
             };
+        }
+        if !self.config.takes_unlisted {
+            return Err(refused("core takes listed exchanges only"));
         }
         if name == ExchangeConfig::NAMELESS {
             return Err(refused("a producer needs a name of its own"));
@@ -205,6 +207,36 @@ impl<S: Storage> Sequencer<S> {
         self.venues.insert(name.to_owned());
         self.exchanges.push(exchange);
         Ok(self.exchanges.len() - 1)
+    }
+
+    /// The journal is to say the place of a feed that it does not have, ahead of what comes of it. So a producer that only
+    /// comes and goes leaves nothing behind.
+    ///
+    /// # Errors
+    /// When the journal does not take it.
+    pub(super) fn place_feed(&mut self, now: Now, index: usize) -> Result<(), AppendError> {
+        let exchange = &self.exchanges[index];
+        let Some(feed) = exchange.unplaced else { return Ok(()) };
+        let next_seq = exchange.upstream_seq.get();
+        self.set_place(now, index, feed, next_seq)?;
+        self.exchanges[index].unplaced = None;
+        Ok(())
+    }
+
+    /// Whether there is no room for this instrument: a producer leaves some to exchanges that core dials, and to core.
+    pub(super) fn has_too_many(&self, index: usize, definition: &Definition) -> bool {
+        self.exchanges[index].is_producer()
+            && self.market.instrument_of(&definition.symbol).is_none()
+            && self.market.len() >= limits::INSTRUMENTS_OF_PRODUCERS_MAX
+    }
+
+    /// While nothing is read, nobody is silent.
+    pub(super) fn excuse_producers(&mut self, now: Now) {
+        for exchange in self.exchanges.iter().filter(|exchange| exchange.is_producer()) {
+            if let Some(conn) = exchange.conn() {
+                self.connections.heard(now, conn);
+            }
+        }
     }
 
     /// A frame of a producer.
@@ -272,7 +304,9 @@ impl<S: Storage> Sequencer<S> {
         let next = Some(until).filter(|until| *until < end);
         let told = accepted.note_told(self.scratch.len(), next);
         if next.is_none() {
+            let room = limits::INSTRUMENTS_OF_PRODUCERS_MAX.saturating_sub(self.market.len());
             self.scratch.push(Frame::seal(SnapshotEnd {
+                id: U32::new(u32::try_from(room).unwrap_or(u32::MAX)),
                 frames: U32::new(told),
                 next_seq: Seq::field(Some(next_seq)),
                 ..SnapshotEnd::default()

@@ -83,6 +83,7 @@ fn config() -> SequencerConfig {
         broker_warmup_frames: 2,
         seed: 1,
         epoch_id: EPOCH_IDS.fetch_add(1, Ordering::Relaxed),
+        takes_unlisted: true,
         appends: false,
     }
 }

@@ -39,4 +39,21 @@ impl Exchange {
         self.link.describe(now, status);
         describe_breaker(&self.request_breaker, &self.requests, now, status);
     }
+
+    /// Outcomes that were counted against the exchange.
+    #[cfg(test)]
+    pub(in crate::node::sequencer) fn failures(&self) -> u64 {
+        let good = crate::breaker::OutcomeClass::Answered as usize;
+        let of = |breaker: &crate::breaker::Breaker| {
+            let counts = breaker.snapshot(Mono::default()).counts.by_class;
+            counts
+                .iter()
+                .enumerate()
+                .filter(|&(class, _)| class != good)
+                .map(|(_, n)| *n)
+                .sum::<u64>()
+        };
+        let of_session = self.link.breaker().map_or(0, of);
+        of_session + of(&self.requests)
+    }
 }

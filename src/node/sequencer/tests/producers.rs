@@ -30,7 +30,11 @@ fn producer(bench: &mut Bench, offer: Session) -> (ConnId, u64) {
 }
 
 fn own(bench: &mut Bench) -> (ConnId, u64) {
-    let (conn, wanted) = producer(bench, offer("own", OWN, 1));
+    own_of(bench, "own")
+}
+
+fn own_of(bench: &mut Bench, name: &str) -> (ConnId, u64) {
+    let (conn, wanted) = producer(bench, offer(name, OWN, 1));
     bench.deliver(conn, &[ahead(0, "GOLD")]);
     (conn, wanted)
 }
@@ -204,7 +208,7 @@ fn who_may_not_produce_is_told_why() {
     for (offer, want) in [
         (offer("OWN", OTHER, 1), "an exchange is called so in other letters"),
         (offer("exchange", OTHER, 1), "core dials this exchange itself"),
-        (offer("shard-A", OTHER, 1), "1 to 8 letters, digits, - and _ name an exchange"),
+        (offer("shard-A", OTHER, 1), "a node or a breaker is called so"),
         (offer("", OTHER, 1), "1 to 8 letters, digits, - and _ name an exchange"),
         (offer("two", 0, 1), "a producer's feed needs an identity, not 0"),
         (offer("two", OTHER, u64::MAX), "a place that no feed has"),
@@ -216,10 +220,114 @@ fn who_may_not_produce_is_told_why() {
         assert_eq!(refusal(&mut bench, offer), (Some(Unexpected), want.to_owned()));
     }
     for number in 1..31 {
-        assert_eq!(producer(&mut bench, offer(&format!("x{number}"), OTHER, 1)).1, 1);
+        let (conn, wanted) = producer(&mut bench, offer(&format!("x{number}"), OTHER, 1));
+        assert_eq!(wanted, 1);
+        bench.deliver(conn, &[ahead(0, "GOLD")]);
     }
     let full = refusal(&mut bench, offer("late", OTHER, 1));
     assert_eq!(full, (Some(Limit), "no number is left for another exchange".to_owned()));
+}
+
+#[test]
+fn who_only_comes_and_goes_leaves_nothing_behind() {
+    let mut bench = roomy();
+    let (conn, _) = own(&mut bench);
+    bench.deliver(conn, &[trade(1, 0)]);
+    bench.close(conn, CloseReason::PeerClosed);
+    let before = bench.journaled().len();
+    for number in 1..31 {
+        let (conn, _) = producer(&mut bench, offer(&format!("x{number}"), OTHER, 1));
+        bench.close(conn, CloseReason::PeerClosed);
+        // Another feed of an exchange that is known.
+        let (conn, wanted) = producer(&mut bench, offer("own", OTHER + number, 1));
+        assert_eq!(wanted, 1);
+        bench.close(conn, CloseReason::PeerClosed);
+    }
+    assert_eq!(bench.journaled().len(), before);
+    // The numbers are free again after a start, and those of listed exchanges are theirs.
+    let listed =
+        ExchangeConfig { name: "late".to_owned(), address: None, ..config().exchanges[0].clone() };
+    let exchanges = vec![config().exchanges[0].clone(), listed];
+    let (disk, now) = (bench.disk.kill(), bench.now);
+    let log = LogConfig { segment_records: 1 << 14, ..log_config() };
+    let config = SequencerConfig { exchanges, takes_unlisted: false, ..config() };
+    let mut bench = Bench::opened(config, log, disk, now);
+    let (conn, wanted) = own_of(&mut bench, "late");
+    assert_eq!(wanted, 1);
+    bench.deliver(conn, &[trade(1, 0)]);
+    assert_eq!(bench.journaled().last().unwrap().exchange().get(), 2);
+    let text = "core takes listed exchanges only".to_owned();
+    assert_eq!(refusal(&mut bench, offer("x1", OTHER, 1)), (Some(ErrorCode::Unexpected), text));
+}
+
+#[test]
+fn the_answer_to_a_resume_is_no_way_to_jump() {
+    let mut bench = Bench::new();
+    let (conn, _) = own(&mut bench);
+    bench.read(conn);
+    bench.deliver(conn, &[trade(1, 0), trade(3, 0)]);
+    let (token, wanted) = resumes(&bench.read(conn))[0];
+    assert_eq!(wanted, 2);
+    bench.deliver(conn, &[beat(token, 1 << 62)]);
+    let refusal = bench.read(conn);
+    assert!(refusal.iter().any(|frame| frame.view::<Refusal>().is_some()), "{refusal:?}");
+    bench.close(conn, CloseReason::Ours);
+    assert_eq!(own(&mut bench).1, 2);
+}
+
+#[test]
+fn producers_leave_instrument_numbers_to_others_and_are_told_how_many_are_left() {
+    let mut bench = roomy();
+    let market = bench.market();
+    let (conn, _) = producer(&mut bench, offer("own", OWN, 1));
+    let count = u32::try_from(limits::INSTRUMENTS_OF_PRODUCERS_MAX).unwrap();
+    let names: Vec<Frame> = (0..count).map(|index| ahead(index, &format!("S{index}"))).collect();
+    let mut refused = Vec::new();
+    for piece in names.chunks(4_000) {
+        bench.deliver(conn, piece);
+        bench.sleep_ms(1);
+        refused.extend(bench.read(conn));
+    }
+    let refusal = refused.iter().filter_map(Frame::view::<Refusal>).next().unwrap();
+    assert_eq!(ErrorCode::from_number(refusal.code.get()), Some(ErrorCode::Limit));
+    bench.close(conn, CloseReason::Ours);
+    bench.deliver(market, &[definition(3, 2, "LATE"), quote(4, 2)]);
+    assert_eq!(bench.kept(), [4], "the market's own instruments have room");
+    let again = bench.open(Origin::LOCAL);
+    bench.deliver(again, &[Frame::seal(offer("own", OWN, 1))]);
+    let mut frames = Vec::new();
+    for _ in 0..40 {
+        frames.extend(bench.read(again));
+        bench.turn();
+    }
+    let end = frames.iter().filter_map(Frame::view::<SnapshotEnd>).next().unwrap();
+    assert_eq!(end.id.get(), 0);
+}
+
+#[test]
+fn while_the_journal_has_no_room_a_producer_is_not_taken_for_silent() {
+    let mut bench = Bench::new();
+    let (conn, _) = own(&mut bench);
+    bench.disk.set_bytes_max(0);
+    let mut next = 1;
+    while !bench.core.is_held_back {
+        bench.deliver(conn, &[trade(next, 0)]);
+        next += 1;
+    }
+    bench.read(conn);
+    for _ in 0..100 {
+        bench.sleep_ms(1_000);
+    }
+    let frames = bench.read(conn);
+    assert!(!frames.iter().any(|frame| frame.view::<Refusal>().is_some()), "{frames:?}");
+    bench.disk.set_bytes_max(usize::MAX);
+    while bench.core.is_held_back {
+        bench.sleep_ms(100);
+    }
+    bench.sleep_ms(100);
+    let frames = bench.read(conn);
+    assert!(!frames.iter().any(|frame| frame.view::<Refusal>().is_some()), "{frames:?}");
+    assert_eq!(resumes(&frames)[0].1, next - 1);
 }
 
 #[test]

@@ -99,6 +99,11 @@ fn lines(request: &NodeRequest, exchange: Exchange) -> Result<Exit, Failure> {
         Listen {
             // The beginning of a line may wait for its end.
             unconsumed_bytes_max: limits::LINE_BYTES_MAX,
+            // Lines have no heartbeats: a host that is gone would keep its place.
+            sockets: SocketOptions {
+                keepalive: Some(limits::LINE_KEEPALIVE),
+                ..SocketOptions::default()
+            },
             ..Listen::frames(request.address)
         },
     )?;
@@ -151,6 +156,7 @@ fn broker(request: &NodeRequest, descriptors_max: Option<u64>) -> Result<Exit, F
     let accepted = SocketOptions {
         send_buffer_bytes: Some(settings.send_buffer_bytes as usize).filter(|&bytes| bytes > 0),
         notsent_lowat_bytes: Some(settings.notsent_lowat_bytes).filter(|&bytes| bytes > 0),
+        keepalive: None,
     };
     let ring_frames = settings.ring_frames as usize;
     let subscribers_max = settings.subscribers_max as usize;

@@ -1,5 +1,7 @@
 //! Bounds of producers and of other publishers.
 
+use std::time::Duration;
+
 /// Places in the journal that core keeps for one producer until they are durable; of more, the newest two are one.
 pub const PRODUCER_ACKS_MAX: usize = 64;
 /// Feeds that an exchange has left behind, of which core knows how far it has them.
@@ -18,3 +20,5 @@ pub const LINE_CONNECTIONS_MAX: usize = 256;
 pub const LINE_ANSWERS_BYTES_MAX: usize = 4 * 1_024;
 /// The port that servers of line protocol over TCP have.
 pub const LINES_PORT: u16 = 9_009;
+/// Silence behind which the kernel asks whether a program that writes lines is still there.
+pub const LINE_KEEPALIVE: Duration = Duration::from_mins(1);

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::node::{DialFailure, LocalFault};
 
@@ -20,6 +21,9 @@ pub struct SocketOptions {
     pub send_buffer_bytes: Option<usize>,
     /// `TCP_NOTSENT_LOWAT`: writable only while fewer unsent bytes than this wait.
     pub notsent_lowat_bytes: Option<u32>,
+    /// The kernel asks a peer that has said nothing for this long whether it is there, and ends the connection when it
+    /// is not. For protocols without heartbeats of their own.
+    pub keepalive: Option<Duration>,
 }
 
 impl SocketOptions {
@@ -31,6 +35,9 @@ impl SocketOptions {
         }
         if let Some(bytes) = self.notsent_lowat_bytes {
             socket.set_tcp_notsent_lowat(bytes)?;
+        }
+        if let Some(idle) = self.keepalive {
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
         }
         Ok(())
     }

@@ -243,7 +243,7 @@ fn the_reason_of_a_refusal_outruns_the_reset_of_unread_bytes() {
 
 #[test]
 fn the_kernel_keeps_nothing_for_a_closed_peer_that_does_not_read() {
-    let small = SocketOptions { send_buffer_bytes: Some(4096), notsent_lowat_bytes: None };
+    let small = SocketOptions { send_buffer_bytes: Some(4096), ..SocketOptions::default() };
     let mut bench = Bench::with(small);
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -379,7 +379,7 @@ fn more_than_the_kernel_takes_is_sent_when_it_has_room() {
 #[test]
 fn a_full_kernel_that_has_room_again_is_reason_enough_to_go_on_sending() {
     let send_buffer_bytes = Some(32 * 1024);
-    let mut bench = Bench::with(SocketOptions { send_buffer_bytes, notsent_lowat_bytes: None });
+    let mut bench = Bench::with(SocketOptions { send_buffer_bytes, ..SocketOptions::default() });
     let mut peer = bench.peer();
     socket2::SockRef::from(&peer).set_recv_buffer_size(32 * 1024).unwrap();
     let sent = vec![frame(); 8_000];

@@ -27,7 +27,7 @@ impl Running {
     fn start(ring_frames: usize, send_buffer_bytes: Option<usize>) -> Running {
         let (stop, stopped) = UnixStream::pair().unwrap();
         let anywhere = "127.0.0.1:0".parse().unwrap();
-        let accepted = SocketOptions { send_buffer_bytes, notsent_lowat_bytes: None };
+        let accepted = SocketOptions { send_buffer_bytes, ..SocketOptions::default() };
         let listen = vec![Listen { sockets: accepted, ..Listen::frames(anywhere) }];
         let mut reactor = Reactor::new(Options { listen, is_punctual: false }).unwrap();
         let address = reactor.local_addr().unwrap();

@@ -61,6 +61,7 @@ pub enum Bug {
     AckBeforeSync,
     ForgetLeftFeed,
     ProducerBeginsAnew,
+    ForgetAccepted,
     AnswerProbeAhead,
     FreshWithoutFeeder,
     StaleNotTold,
@@ -88,7 +89,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 74] = [
+    pub const ALL: [Bug; 75] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -163,6 +164,7 @@ impl Bug {
         Bug::AckBeforeSync,
         Bug::ForgetLeftFeed,
         Bug::ProducerBeginsAnew,
+        Bug::ForgetAccepted,
     ];
 }
 

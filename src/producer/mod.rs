@@ -28,6 +28,7 @@ pub use records::{RecordEvent, decimals_of, event_of};
 
 use crate::limits::{EXCHANGE_NAME_BYTES_MAX, INSTRUMENTS_MAX, PRODUCER_WINDOW_FRAMES};
 use crate::market::venue::{check_exchange_name, symbol_at};
+use crate::planted::{Bug, is_planted};
 use crate::wire::{
     Ack, Decimals, Definition, ErrorCode, Flags, Frame, Heartbeat, InstrumentId, InstrumentIndex,
     Kind, Message, QUANTITY_DECIMALS_MAX, Refusal, Resume, Role, Seq, Session, SnapshotEnd, Symbol,
@@ -228,7 +229,8 @@ impl Production {
     /// Every event before this number survives a loss of power, or core's journal makes nothing durable and has it.
     #[must_use]
     pub fn durable_seq(&self) -> u64 {
-        if self.waits_for_disk { self.durable } else { self.accepted }
+        let waits_for_disk = self.waits_for_disk && !is_planted(Bug::ForgetAccepted);
+        if waits_for_disk { self.durable } else { self.accepted }
     }
 
     /// Whether core has acknowledged all that was pushed.

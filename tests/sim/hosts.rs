@@ -7,6 +7,7 @@ use pregao::log::{
 use pregao::node::aggregator::{Aggregator, AggregatorConfig};
 use pregao::node::broker::{Broker, BrokerConfig, Fanout};
 use pregao::node::external::{External, ExternalConfig};
+use pregao::node::lines::{Lines, LinesConfig};
 use pregao::node::replica::{Replica, ReplicaConfig};
 use pregao::node::sequencer::{Sequencer, SequencerConfig};
 use pregao::node::shard::{Shard, ShardConfig, check_partition, keep_partition};
@@ -21,6 +22,7 @@ use crate::asker::{Asker, AskerConfig};
 use crate::attacker::{Attacker, AttackerConfig};
 use crate::client::{Client, ClientConfig};
 use crate::library::Library;
+use crate::lines::{Writer, WriterConfig};
 use crate::monitor::{Monitor, MonitorConfig};
 use crate::producer::{Producer, ProducerConfig};
 use crate::reporter::{Reporter, ReporterConfig};
@@ -42,6 +44,8 @@ pub(crate) enum Spec {
     /// The same with the machine of the client library.
     Library(ClientConfig),
     Monitor(MonitorConfig),
+    Lines(LinesConfig),
+    Writer(WriterConfig),
     Producer(ProducerConfig),
     Asker(AskerConfig),
     Reporter(ReporterConfig),
@@ -62,6 +66,8 @@ pub(crate) enum AnyNode {
     Client(Box<Client>),
     Library(Box<Library>),
     Monitor(Box<Monitor>),
+    Lines(Box<Lines>),
+    Writer(Box<Writer>),
     Producer(Box<Producer>),
     Asker(Box<Asker>),
     Reporter(Box<Reporter>),
@@ -191,6 +197,8 @@ impl Spec {
             Spec::Client(config) => AnyNode::Client(Box::new(Client::new(config.clone()))),
             Spec::Library(config) => AnyNode::Library(Box::new(Library::new(config.clone()))),
             Spec::Monitor(config) => AnyNode::Monitor(Box::new(Monitor::new(config.clone()))),
+            Spec::Lines(config) => AnyNode::Lines(Box::new(Lines::new(config.clone())?)),
+            Spec::Writer(config) => AnyNode::Writer(Box::new(Writer::new(config.clone()))),
             Spec::Producer(config) => AnyNode::Producer(Box::new(Producer::new(config.clone()))),
             Spec::Asker(config) => AnyNode::Asker(Box::new(Asker::new(config.clone()))),
             Spec::Reporter(config) => AnyNode::Reporter(Box::new(Reporter::new(config.clone()))),
@@ -214,6 +222,8 @@ macro_rules! each {
             AnyNode::Client($node) => $call,
             AnyNode::Library($node) => $call,
             AnyNode::Monitor($node) => $call,
+            AnyNode::Lines($node) => $call,
+            AnyNode::Writer($node) => $call,
             AnyNode::Producer($node) => $call,
             AnyNode::Asker($node) => $call,
             AnyNode::Reporter($node) => $call,

@@ -27,6 +27,7 @@ mod fresh;
 mod hosts;
 mod identity;
 mod library;
+mod lines;
 mod many;
 mod monitor;
 mod net;

@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 42] = [
+pub(crate) const ALL: [(&str, fn()); 43] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -84,6 +84,10 @@ pub(crate) const ALL: [(&str, fn()); 42] = [
     (
         "one_sick_exchange_makes_only_its_own_quotes_stale",
         crate::exchanges::one_sick_exchange_makes_only_its_own_quotes_stale,
+    ),
+    (
+        "lines_are_journaled_once_though_core_dies",
+        crate::lines::lines_are_journaled_once_though_core_dies,
     ),
     ("feeds_of_one_exchange_take_turns", crate::exchanges::feeds_of_one_exchange_take_turns),
     (

@@ -193,6 +193,10 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         Bug::SickExchangeNotTold => {
             Some(crate::exchanges::one_sick_exchange_makes_only_its_own_quotes_stale)
         }
+        // Days find them too, but only one in hundreds.
+        Bug::ForgetAccepted | Bug::AckBeforeSync => {
+            Some(crate::lines::lines_are_journaled_once_though_core_dies)
+        }
         Bug::ForgetLeftFeed => Some(crate::exchanges::feeds_of_one_exchange_take_turns),
         Bug::SilenceNotTold => Some(crate::exchanges::who_is_silent_for_longer_than_usual_is_told),
         Bug::ConfirmWhileCatchingUp => {

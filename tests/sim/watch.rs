@@ -139,7 +139,9 @@ impl World {
     /// A node has read these frames of that one.
     pub(crate) fn watch_read(&mut self, host: usize, from: usize, number: u64, frames: &[Frame]) {
         // The exchange, the attacker and the rogues may send anything, and nothing is promised to these.
-        let may = |host: usize| matches!(self.hosts[host].spec, Spec::Attacker(_) | Spec::Rogue(_));
+        let may = |host: usize| {
+            matches!(self.hosts[host].spec, Spec::Attacker(_) | Spec::Rogue(_) | Spec::Writer(_))
+        };
         if may(from) || may(host) || matches!(self.hosts[from].spec, Spec::External(_)) {
             return;
         }

@@ -4,14 +4,11 @@ use super::Log;
 use super::backend::Storage;
 use super::config::{AppendError, Health};
 use super::counters::Sequence;
-use super::lineage::{EpochEntry, UNKNOWN_EPOCH_ID};
+use super::lineage::{EpochEntry, UNKNOWN_EPOCH_ID, lineage_room};
 use super::mark::{Reason, hole_in, is_statement};
 use super::writer::{PlacedMark, Stamp};
 use crate::time::Now;
 use crate::wire::{DataKind, Flags, Frame, Kind};
-
-/// The lineage takes at most this part of a segment.
-const LINEAGE_SHARE: u64 = 8;
 
 /// What can be appended to a log.
 #[derive(Clone, Copy, Debug)]
@@ -344,7 +341,7 @@ impl<S: Storage> Log<S> {
     /// an eighth of the segment has room for.
     pub(super) fn restate_lineage(&mut self) {
         let known = self.lineage.entries().len();
-        let room = self.segments.active().records / LINEAGE_SHARE;
+        let room = lineage_room(self.segments.active().records);
         let skipped = known.saturating_sub(usize::try_from(room).unwrap_or(usize::MAX));
         let journal_id = self.lineage.journal_id();
         for place in skipped..known {

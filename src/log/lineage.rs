@@ -82,6 +82,11 @@ impl Message for LogEpoch {
 /// identity, so it continues nothing.
 pub const UNKNOWN_EPOCH_ID: u64 = u64::MAX;
 
+/// The head of a segment with so many records has room for so many entries: the newest ones.
+pub(super) const fn lineage_room(records: u64) -> u64 {
+    records / 8
+}
+
 /// One epoch of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEntry {

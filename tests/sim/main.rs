@@ -133,9 +133,11 @@ fn all(jobs: usize) -> Vec<Trial> {
     for (name, scenario) in scenarios::ALL {
         tests.push(test(&format!("scenarios::{name}"), scenario));
     }
-    for (name, seed) in swarm::REGRESSIONS {
+    let days = swarm::REGRESSIONS.map(|day| (day, false));
+    let old_days = swarm::OLD_REGRESSIONS.map(|day| (day, true));
+    for ((name, seed), one_reactor) in days.into_iter().chain(old_days) {
         let day = move || {
-            run::run(seed, Wish { one_reactor: true, ..Wish::default() });
+            run::run(seed, Wish { one_reactor, ..Wish::default() });
         };
         tests.push(test(&format!("regressions::{name}"), day));
     }

@@ -23,9 +23,20 @@ const SEEDS_PER_BUG_MAX: u64 = 1_000;
 const FAILURES_MAX: usize = 20;
 
 /// Seeds that once failed, by what they showed. What a seed means changes with the plan and with the
-/// machines; what these found is also held by tests of the machines themselves. They are of a time when
-/// the broker had no further reactors, and run without.
-pub(crate) const REGRESSIONS: [(&str, u64); 14] = [
+/// machines; what these found is also held by tests of the machines themselves.
+pub(crate) const REGRESSIONS: [(&str, u64); 8] = [
+    ("a_hole_before_the_place_of_a_wrong_heartbeat_is_not_told", 8_632),
+    ("a_rogue_feeder_makes_a_shard_fresh", 9_570),
+    ("an_empty_snapshot_of_a_rogue_is_kept_for_the_markets", 1_894),
+    ("a_common_cut_from_before_a_node_came_back_is_taken_for_new", 2_118),
+    ("a_log_that_cannot_note_its_place_is_taken_for_fresh", 2_885),
+    ("core_asks_itself_for_a_mark_that_is_not_committed", 10_662),
+    ("a_value_that_a_void_one_stood_for_is_not_sent", 36_653),
+    ("a_shard_that_forgot_an_epoch_voids_what_others_have", 37_135),
+];
+
+/// The same of a time when days had no further reactors and no rogues. They run without.
+pub(crate) const OLD_REGRESSIONS: [(&str, u64); 8] = [
     ("a_conflated_batch_hides_a_loss_behind_values_from_ahead_of_the_ring", 5),
     ("a_full_feed_takes_system_frames_for_the_markets_after_a_replay", 26),
     ("a_broker_overtaken_by_the_trimming_does_not_know_a_new_instrument", 301),
@@ -34,12 +45,6 @@ pub(crate) const REGRESSIONS: [(&str, u64); 14] = [
     ("a_broker_behind_a_hole_hands_out_an_old_quote_as_current", 10_105_491),
     ("a_broker_behind_a_hole_hands_out_an_old_trade_as_current", 10_110_448),
     ("a_conflated_value_that_core_stated_again_comes_as_of_a_snapshot", 30_148_517),
-    ("a_hole_before_the_place_of_a_wrong_heartbeat_is_not_told", 8_632),
-    ("a_rogue_feeder_makes_a_shard_fresh", 9_570),
-    ("an_empty_snapshot_of_a_rogue_is_kept_for_the_markets", 1_894),
-    ("a_common_cut_from_before_a_node_came_back_is_taken_for_new", 2_118),
-    ("a_log_that_cannot_note_its_place_is_taken_for_fresh", 2_885),
-    ("core_asks_itself_for_a_mark_that_is_not_committed", 10_662),
 ];
 
 thread_local! {

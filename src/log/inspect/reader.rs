@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
 use super::{Files, Outline, Place, each_record, load, reported_before};
-use crate::limits::INSPECT_EPOCHS_MAX;
+use crate::limits::{EPOCHS_KEPT_MAX, INSPECT_EPOCHS_MAX};
 use crate::log::backend::StorageError;
 use crate::log::counters::Sequence;
-use crate::log::lineage::{EpochEntry, Lineage};
+use crate::log::lineage::{EpochEntry, Lineage, lineage_room};
 use crate::log::mark::{Mark, Record};
 use crate::planted::{Bug, is_planted};
 use crate::wire::{FRAME_BYTES, Frame};
@@ -75,10 +75,12 @@ impl Epochs {
         }
     }
 
-    /// Takes in what another log of the same sequence knows.
+    /// Takes in what another log of the same sequence knows. Of two that say where an epoch began, one may have missed later
+    /// ones, and says where the first of them all did: both are right about what came before.
     pub fn merge(&mut self, other: &Epochs) {
         for (epoch, start) in &other.begun {
-            self.begun.entry(*epoch).or_insert(*start);
+            let known = self.begun.entry(*epoch).or_insert(*start);
+            *known = (*known).min(*start);
         }
     }
 
@@ -365,6 +367,8 @@ fn epochs<F: Files>(files: &mut F, outline: &Outline, end: u64) -> Result<Epochs
     let oldest = first_marks.iter().flatten().map(|mark| mark.epoch.get()).next();
     let earlier = outline.lineage.entries().iter().map(|entry| entry.epoch);
     let before = earlier.filter(|epoch| Some(*epoch) < oldest).max();
+    // Behind an epoch that nothing says, the mark of the next one may be that of a later one: it says nothing then.
+    let before = before.or(oldest.filter(|_| may_lack_entries(outline, &used)));
     let mut epochs = Epochs::behind(before.unwrap_or(0));
     for (index, place) in used.iter().enumerate() {
         let first = first_marks[index];
@@ -383,4 +387,12 @@ fn epochs<F: Files>(files: &mut F, outline: &Outline, end: u64) -> Result<Epochs
         }
     }
     Ok(epochs)
+}
+
+/// Whether the log had epochs, in segments that are gone, that its lineage does not say: the head of a segment has room for so
+/// many entries only.
+fn may_lack_entries(outline: &Outline, used: &[&Place]) -> bool {
+    let records = used.iter().map(|place| place.end() - place.base).min().unwrap_or(0);
+    let room = usize::try_from(lineage_room(records)).unwrap_or(usize::MAX).min(EPOCHS_KEPT_MAX);
+    outline.first_position() > 0 && outline.lineage.entries().len() >= room
 }

@@ -198,12 +198,12 @@ impl<W: Window> Readers<W> {
 
     /// The publisher has stated instruments that were not known: who is connected has to learn their names too.
     ///
-    /// Once for each reader, and only marks: the definitions are sent in pieces, as a snapshot is.
+    /// Once for each reader, and only marks: what is sent goes in pieces, as a snapshot does.
     pub(super) fn notify_stated(&mut self, number: u8) {
         let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
         for &conn in &source.readers {
             if let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn)
-                && subscriber.repeat_definitions()
+                && subscriber.repeat_stated()
             {
                 self.connections.set_bulk(conn, true);
                 self.connections.mark_dirty(conn);

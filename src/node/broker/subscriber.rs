@@ -112,14 +112,22 @@ enum SubscriberState {
     /// The source has to become ready before the subscription can be confirmed.
     Waiting(Standing),
     /// Definitions (and last values) up to this instrument index have been sent.
-    Snapshot {
-        next_index: InstrumentIndex,
-        /// It was live already, and is sent the definitions once more and nothing else.
-        is_repeated: bool,
-        frames: u32,
-        live_from: u64,
+    Snapshot { next_index: InstrumentIndex, repeats: Repeats, frames: u32, live_from: u64 },
+    Live {
+        /// Values that it was sent are void. It may have been sent them instead of others, which stand.
+        lacks_values: bool,
     },
-    Live,
+}
+
+/// What a snapshot is to a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeats {
+    /// Its first.
+    Nothing,
+    /// It was live already, and is sent the definitions once more.
+    Definitions,
+    /// And the last values.
+    Values,
 }
 
 /// A subscriber. Most are idle most of the time, so it is kept small.
@@ -287,18 +295,26 @@ impl Subscriber {
 
     /// Everything from `seq` on is void. The GAP frame to send, when this subscriber was past it.
     pub(super) fn void_from(&mut self, seq: u64) -> Option<Gap> {
+        let may_lack = self.mode != Mode::Lossless;
         let place = match &mut self.state {
             SubscriberState::Idle(_)
             | SubscriberState::Collecting(_)
             | SubscriberState::Joining(_)
             | SubscriberState::Waiting(_)
             | SubscriberState::Foreign => return None,
-            SubscriberState::Snapshot { live_from, .. } => live_from,
-            SubscriberState::Live => &mut self.cursor,
+            SubscriberState::Snapshot { live_from, .. } if *live_from <= seq => return None,
+            SubscriberState::Live { .. } if self.cursor <= seq => return None,
+            SubscriberState::Snapshot { live_from, next_index, repeats, .. } => {
+                if may_lack && *repeats == Repeats::Definitions {
+                    (*next_index, *repeats) = (InstrumentIndex::FIRST, Repeats::Values);
+                }
+                live_from
+            }
+            SubscriberState::Live { lacks_values } => {
+                *lacks_values |= may_lack;
+                &mut self.cursor
+            }
         };
-        if *place <= seq {
-            return None;
-        }
         let gap = gap(GapReason::Void, seq, *place - 1, u64::MAX);
         *place = seq;
         self.cursor = self.cursor.min(seq);
@@ -306,14 +322,15 @@ impl Subscriber {
     }
 
     /// The publisher has stated instruments that the broker did not know. Their definitions stand in no ring, so all
-    /// are sent once more, before anything else. Whether there is something to send.
-    pub(super) fn repeat_definitions(&mut self) -> bool {
+    /// are sent once more, before anything else; and last values to who may lack some. Whether there is something to send.
+    pub(super) fn repeat_stated(&mut self) -> bool {
         match &mut self.state {
             SubscriberState::Snapshot { next_index, .. } => *next_index = InstrumentIndex::FIRST,
-            SubscriberState::Live => {
+            SubscriberState::Live { lacks_values } => {
+                let repeats = if *lacks_values { Repeats::Values } else { Repeats::Definitions };
                 self.state = SubscriberState::Snapshot {
                     next_index: InstrumentIndex::FIRST,
-                    is_repeated: true,
+                    repeats,
                     frames: 0,
                     live_from: self.cursor,
                 };
@@ -331,7 +348,8 @@ impl Subscriber {
 
     /// What says that the subscription stands, and in which epoch; none before it does.
     pub(super) fn confirmation<W: Window>(&self, source: &Source<W>) -> Option<Subscribed> {
-        let stands = matches!(self.state, SubscriberState::Snapshot { .. } | SubscriberState::Live);
+        let stands =
+            matches!(self.state, SubscriberState::Snapshot { .. } | SubscriberState::Live { .. });
         let interest = source.interests.get(self.interest.filter(|_| stands)?)?;
         Some(self.subscribed(source, interest))
     }
@@ -362,7 +380,7 @@ impl Subscriber {
         out: &mut Vec<Frame>,
         mut piece: Option<&mut Piece>,
     ) -> Next {
-        let is_live = matches!(self.state, SubscriberState::Live);
+        let is_live = matches!(self.state, SubscriberState::Live { .. });
         if !is_live || self.told != source.announced().told() {
             let mut whole = Piece::WHOLE;
             let piece = piece.as_deref_mut().unwrap_or(&mut whole);

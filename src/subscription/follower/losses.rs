@@ -63,6 +63,12 @@ impl Losses {
         }
     }
 
+    /// Whether this frame, or a later one of its instrument and kind, has come.
+    pub(super) fn covers(&self, frame: &Frame) -> bool {
+        let position = self.positions.get(&key(frame));
+        position.is_some_and(|position| position.seq >= frame.seq.get())
+    }
+
     /// What is missing before this frame; `None` also where nothing is known of its instrument yet.
     pub(super) fn hole_before(&self, frame: &Frame) -> Option<Hole> {
         let position = self.positions.get(&key(frame))?;

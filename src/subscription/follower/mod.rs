@@ -14,6 +14,7 @@
 mod asking;
 mod feed_state;
 mod losses;
+mod snapshot;
 mod wanted;
 
 use std::collections::VecDeque;
@@ -157,6 +158,8 @@ pub struct Follower {
     losses: Losses,
     /// Frames that a snapshot's values have stepped over.
     skipped: u64,
+    /// The snapshot of this connection has come to its end.
+    is_live: bool,
     is_raw: bool,
     matched: Option<u32>,
     freshness: FeedState,
@@ -183,6 +186,7 @@ impl Follower {
             checked_seq: None,
             losses: Losses::default(),
             skipped: 0,
+            is_live: false,
             is_raw,
             matched: None,
             freshness: FeedState::default(),
@@ -289,34 +293,6 @@ impl Follower {
         self.is_lossless() && self.request.source == Request::MARKET
     }
 
-    fn handle_snapshot_value(&mut self, frame: &Frame) {
-        if !self.wants(frame) {
-            return;
-        }
-        if !self.is_lossless() || self.next_seq.is_none() {
-            // Those who begin again with the present see by the numbers what they missed.
-            self.skipped += self.losses.jump_to(frame, self.next_seq.is_some());
-            self.losses.note(frame);
-        }
-        self.events.push_back(Event::Data(*frame));
-    }
-
-    fn handle_snapshot_end(&mut self, end: Seq) {
-        let skipped = std::mem::take(&mut self.skipped);
-        let missed_from = self.next_seq.filter(|&next| next < end && !self.is_lossless());
-        if let Some(missed_from) = missed_from {
-            let (reason, from_seq, to_seq) = (GapReason::Skipped, missed_from.get(), end.get() - 1);
-            self.losses.note_reported(reason, from_seq, to_seq, false);
-            self.events.push_back(lost(reason, from_seq, to_seq, Some(skipped)));
-        }
-        let next_seq = self.next_seq.map_or(end, |next| next.max(end));
-        self.next_seq = Some(next_seq);
-        self.seen_seq = self.seen_seq.max(self.next_seq);
-        self.events.push_back(Event::Live { next_seq });
-        self.freshness.note_live();
-        self.events.extend(self.freshness.poll());
-    }
-
     /// The broker states where its next frame for us will be at the earliest. For a watch list that is
     /// its word that the frames before were not ours. A follower of everything has had them all, or
     /// has lost the tail, and would not learn it before the next frame.
@@ -372,6 +348,11 @@ impl Follower {
         if !wanted {
             return;
         }
+        self.hand_out(frame);
+    }
+
+    /// Tells the caller of a frame, and what of its instrument is missing before it.
+    fn hand_out(&mut self, frame: &Frame) {
         if let Some(hole) = self.losses.hole_before(frame) {
             match (hole.reported, &mut self.history_range) {
                 (Some(reported), _) if reported.is_counted => {}
@@ -537,7 +518,7 @@ impl Follower {
         self.is_misplaced = false;
         self.history_range = None;
         self.checked_seq = None;
-        self.skipped = 0;
+        (self.skipped, self.is_live) = (0, false);
         if self.next_seq.is_none() {
             // It begins with another snapshot. The numbers of this one, which did not come to its end, are
             // places in a sequence that was never followed from there.

@@ -550,3 +550,25 @@ fn a_frame_that_waits_behind_a_piece_that_core_does_not_have_is_dropped() {
     follower.handle_broker_lost();
     assert_eq!(follower.next_read(), broker_from(2));
 }
+
+#[test]
+fn a_value_in_place_of_a_void_one_is_told_unless_it_is_known() {
+    let mut follower = follower("*", 0, 0);
+    follower.request.mode = Mode::Latest;
+    let value = |seq, number| numbered(seq, 1, number).delivered(Flags::SNAPSHOT);
+    for frame in [subscribed(1, 1, 4), value(2, 1), snapshot_end(4)] {
+        broker(&mut follower, &frame);
+    }
+    broker(&mut follower, &gap(GapReason::Skipped, 4, 1_000));
+    let forged = numbered(1_000, 1, 0);
+    assert_eq!(broker(&mut follower, &forged), [Event::Data(forged)]);
+    broker(&mut follower, &gap(GapReason::Void, 9, 1_000));
+    let skipped = part(GapReason::Skipped, (3, 7), 1, 2);
+    assert_eq!(broker(&mut follower, &value(8, 4)), [skipped, Event::Data(value(8, 4))]);
+    assert!(broker(&mut follower, &value(8, 4)).is_empty(), "it has that one");
+    // On the next connection it is part of a snapshot.
+    follower.handle_broker_lost();
+    reported(&mut follower);
+    assert_eq!(broker(&mut follower, &value(8, 4)), [Event::Data(value(8, 4))]);
+    assert_eq!(broker(&mut follower, &snapshot_end(9)).first(), Some(&live(9)));
+}

@@ -62,26 +62,43 @@ fn frames_before_any_epoch_are_void_where_another_log_says_so() {
 }
 
 /// It notes where the epoch that it had has ended, and that is where the next one began, of which it knows nothing.
-/// That holds too when what it had of the earlier epoch is removed.
+/// That holds too when what it had of the earlier epoch is removed, and when small segments have no room to say that there
+/// was one.
 #[test]
 fn a_shard_that_missed_epochs_makes_no_frame_of_them_void() {
-    let frames: Vec<u64> = (30..=140).collect();
-    let away = followed(shard(16), &[(1, 1, &[1, 2, 3]), (5, 20, &frames)]);
-    let there = followed(shard(16), &[(1, 1, &[5]), (3, 20, &[22, 24]), (5, 26, &[27])]);
-    let together: Vec<u64> = [1, 2, 3, 5, 22, 24, 27].into_iter().chain(30..=140).collect();
-    assert_eq!(union(&[&away, &there]), together);
-    let keeps = Retention { bytes_max: Some(4 * (4096 + 16 * 64)), age_max: None };
-    let (mut log, _) = open(&away, LogConfig { retention: keeps, ..shard(16) });
-    for _ in 0..40 {
-        log.handle_timers(at(2));
-        log.handle_completions(at(2));
+    for (records, entries) in [(16, 2), (8, 1)] {
+        let frames: Vec<u64> = (30..=140).collect();
+        let away = followed(shard(records), &[(1, 1, &[1, 2, 3]), (5, 20, &frames)]);
+        let there = followed(shard(16), &[(1, 1, &[5]), (3, 20, &[22, 24]), (5, 26, &[27])]);
+        let together: Vec<u64> = [1, 2, 3, 5, 22, 24, 27].into_iter().chain(30..=140).collect();
+        assert_eq!(union(&[&away, &there]), together);
+        let bytes_max = 4 * (4096 + records * 64);
+        let keeps = Retention { bytes_max: Some(bytes_max), age_max: None };
+        let (mut log, _) = open(&away, LogConfig { retention: keeps, ..shard(records) });
+        for _ in 0..40 {
+            log.handle_timers(at(2));
+            log.handle_completions(at(2));
+        }
+        let first = log.first_seq().unwrap().get();
+        drop(log);
+        let said = reader(&away).lineage().entries().len();
+        assert!(first > 30 && said == entries, "{first} {said}");
+        let is_left = |seq: &u64| *seq > 3 && (*seq < 30 || *seq >= first);
+        let left: Vec<u64> = together.into_iter().filter(is_left).collect();
+        assert_eq!(union(&[&away, &there]), left);
+        assert_eq!(union(&[&there, &away]), left);
     }
-    let first = log.first_seq().unwrap().get();
-    assert!(first > 30 && log.lineage().entries().len() == 2, "{first}");
-    drop(log);
-    let left: Vec<u64> =
-        together.into_iter().filter(|seq| *seq > 3 && (*seq < 30 || *seq >= first)).collect();
-    assert_eq!(union(&[&away, &there]), left);
+}
+
+/// One shard missed the third epoch. It says where the second had ended when the fourth began, before the place where the
+/// third had begun.
+#[test]
+fn of_two_words_about_the_end_of_an_epoch_the_earlier_counts() {
+    let there = followed(shard(16), &[(2, 1, &[41]), (3, 50, &[])]);
+    let missed = followed(shard(16), &[(2, 1, &[39]), (4, 40, &[60])]);
+    let away = followed(shard(16), &[(2, 1, &[38, 40, 45])]);
+    assert_eq!(union(&[&there, &missed, &away]), [38, 39, 60]);
+    assert_eq!(union(&[&missed, &away, &there]), [38, 39, 60]);
 }
 
 #[test]

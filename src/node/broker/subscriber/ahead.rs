@@ -13,7 +13,7 @@ impl Subscriber {
         out: &mut Vec<Frame>,
         piece: &mut Piece,
     ) -> Option<Next> {
-        if matches!(self.state, SubscriberState::Live) {
+        if matches!(self.state, SubscriberState::Live { .. }) {
             let announced = self.announced_here(source);
             if announced.told() != self.told {
                 self.tell(announced, out);
@@ -45,7 +45,7 @@ impl Subscriber {
         if matches!(self.state, SubscriberState::Foreign) {
             return Some(Next::Foreign);
         }
-        let is_ahead = !matches!(self.state, SubscriberState::Live) || !out.is_empty();
+        let is_ahead = !matches!(self.state, SubscriberState::Live { .. }) || !out.is_empty();
         is_ahead.then(|| Next::gathered(out, true))
     }
 
@@ -122,8 +122,8 @@ impl Subscriber {
                 live_from = oldest;
             }
         }
-        let (next_index, is_repeated, frames) = (InstrumentIndex::FIRST, false, 0);
-        self.state = SubscriberState::Snapshot { next_index, is_repeated, frames, live_from };
+        let (next_index, repeats, frames) = (InstrumentIndex::FIRST, Repeats::Nothing, 0);
+        self.state = SubscriberState::Snapshot { next_index, repeats, frames, live_from };
     }
 
     /// Why frames are missing that the ring no longer has, or never had. Only the market has a history: what is
@@ -132,7 +132,8 @@ impl Subscriber {
         if self.source == MARKET_SOURCE { reason } else { GapReason::SourceLost }
     }
 
-    /// Sends definitions and, to who did not ask for history, last values. Repeated, the definitions only.
+    /// Sends definitions and, to who did not ask for history, last values. Repeated, the definitions only, but to who
+    /// may lack values.
     ///
     /// A snapshot may take several turns while the feed goes on. Values that are newer than its start
     /// are left out: the ring delivers them, in order, from `live_from` on.
@@ -144,17 +145,21 @@ impl Subscriber {
         piece: &mut Piece,
     ) {
         let (values, states) = (&source.values, source.snapshot_states());
-        let SubscriberState::Snapshot { mut next_index, is_repeated, mut frames, live_from } =
+        let SubscriberState::Snapshot { mut next_index, repeats, mut frames, live_from } =
             self.state
         else {
             return;
+        };
+        let has_values = match repeats {
+            Repeats::Nothing => !self.wants_history,
+            Repeats::Definitions => false,
+            Repeats::Values => true,
         };
         let end = values.index_end();
         while next_index < end {
             piece.looked += 1;
             if out.len() >= piece.room || piece.looked > piece.look_max {
-                self.state =
-                    SubscriberState::Snapshot { next_index, is_repeated, frames, live_from };
+                self.state = SubscriberState::Snapshot { next_index, repeats, frames, live_from };
                 return;
             }
             let is_wanted = interest.kinds_of(next_index) != 0;
@@ -163,7 +168,7 @@ impl Subscriber {
             if is_wanted || interest.is_everything() {
                 let before = out.len();
                 out.extend(values.definition(next_index).map(|frame| frame.delivered(SNAPSHOT)));
-                if is_wanted && !self.wants_history && !is_repeated {
+                if is_wanted && has_values {
                     let wanted = values
                         .values(next_index)
                         .into_iter()
@@ -176,7 +181,7 @@ impl Subscriber {
             }
             next_index = next_index.next();
         }
-        if !is_repeated {
+        if repeats == Repeats::Nothing {
             out.push(Frame::seal(SnapshotEnd {
                 id: U32::new(self.id),
                 frames: U32::new(frames),
@@ -185,6 +190,6 @@ impl Subscriber {
             }));
         }
         self.cursor = live_from;
-        self.state = SubscriberState::Live;
+        self.state = SubscriberState::Live { lacks_values: false };
     }
 }

@@ -381,6 +381,46 @@ fn who_was_led_ahead_and_was_away_meanwhile_gets_what_it_passed_over() {
 }
 
 #[test]
+fn who_was_sent_a_void_value_instead_of_one_that_stands_gets_that_one() {
+    for mode in [Mode::Lossless, Mode::Latest, Mode::Conflate] {
+        let (mut bench, core) = Bench::first_epoch();
+        let reader = bench.subscribe("*", mode, 0);
+        bench.read(reader);
+        bench.deliver(core, &[quote(6, 1), trade(7, 0), quote(8, 0)]);
+        bench.broker.handle_close(bench.now, core, CloseReason::Reset);
+        // Somebody speaks as core, and jumps: its trade is the last one, and the ring has no other.
+        let (other, _) = bench.publisher(MARKET, FIRST, 1, 1);
+        bench.deliver(other, &[beat_to(1_000), trade(1_000, 0)]);
+        bench.wait_ms(100);
+        let seqs = data_seqs(&bench.read(reader));
+        let expected = if mode == Mode::Lossless { vec![1_000] } else { vec![6, 8, 1_000] };
+        assert_eq!(seqs, expected, "{mode:?}");
+        bench.broker.handle_close(bench.now, other, CloseReason::Reset);
+        let (core, _) = bench.publisher(MARKET, FIRST, 1, 1);
+        let (source, feed, epoch, next_seq) = (MARKET, U64::new(FIRST), U32::new(1), U64::new(9));
+        let session = Session { source, feed, epoch, next_seq, ..Session::default() };
+        bench.deliver(core, &[Frame::seal(session)]);
+        assert_eq!(gaps(&bench.read(reader)), [(GapReason::Void as u8, 9, 1_000)], "{mode:?}");
+        let known =
+            [definition(1, 0, "PETR4"), quote(8, 0), trade(7, 0), definition(2, 1, "VALE3")];
+        let states = known.map(stated);
+        bench.deliver(core, &[states[0], states[1], states[2], states[3], stated(quote(6, 1))]);
+        bench.deliver(core, &[beat_to(5), trade(5, 0), quote(6, 1), trade(7, 0), quote(8, 0)]);
+        let frames = bench.read(reader);
+        let seqs: Vec<u64> = frames.iter().map(|frame| frame.seq.get()).collect();
+        // Who follows each frame has what stands, or asks history for it.
+        let expected = if mode == Mode::Lossless { vec![1, 2] } else { vec![1, 8, 7, 2, 6] };
+        assert_eq!(seqs, expected, "{mode:?}");
+        assert!(frames.iter().all(|frame| frame.has(Flags::SNAPSHOT)), "{mode:?}");
+        bench.deliver(core, &[quote(9, 0), stated(definition(3, 2, "ABEV3")), beat_to(10)]);
+        bench.wait_ms(100);
+        let again = bench.read(reader);
+        let again: Vec<u64> = again.iter().map(|frame| frame.seq.get()).collect();
+        assert_eq!(again, [1, 2, 3, 9], "{mode:?}: values are sent once");
+    }
+}
+
+#[test]
 fn a_publisher_that_gives_no_sign_of_life_is_displaced_and_told() {
     let (mut bench, old) = Bench::first_epoch();
     bench.wait_ms(3_000);

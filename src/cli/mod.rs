@@ -15,6 +15,7 @@ mod market;
 pub mod offline;
 pub mod output;
 pub mod parse;
+mod progress;
 pub mod publish;
 pub mod render;
 pub mod report;

@@ -3,9 +3,7 @@
 use serde::Deserialize;
 
 use crate::market::lines::{LineOptions, MappingError, TimeUnit};
-
-/// Decimals of a unit where nothing is configured.
-const QUANTITY_DECIMALS_DEFAULT: u8 = 8;
+use crate::producer::QUANTITY_DECIMALS_DEFAULT;
 
 /// What a time in lines counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, VecDeque};
 use zerocopy::IntoBytes;
 
 pub use error::ProduceError;
-pub use records::{RecordEvent, decimals_of, event_of};
+pub use records::{QUANTITY_DECIMALS_DEFAULT, RecordEvent, decimals_of, event_of};
 
 use crate::limits::{EXCHANGE_NAME_BYTES_MAX, INSTRUMENTS_MAX, PRODUCER_WINDOW_FRAMES};
 use crate::market::venue::{check_exchange_name, symbol_at};

@@ -34,6 +34,8 @@ impl RecordEvent {
     }
 }
 
+/// Decimals of a unit of quantities, where lines come one at a time, and nobody knows what the next one needs.
+pub const QUANTITY_DECIMALS_DEFAULT: u8 = 8;
 /// Fewest decimals that prices are shown with.
 const PRICE_DECIMALS_MIN: u8 = 2;
 

@@ -13,7 +13,6 @@ use pregao::limits;
 use pregao::log::memory::{MemoryDisk, MemoryStorage};
 use pregao::log::{Log, LogConfig, Recovery, Retention, Sequence, SyncPolicy, UpstreamRule};
 use pregao::market::chaos::ChaosConfig;
-use pregao::market::lines::LineOptions;
 use pregao::market::partition::Partition;
 use pregao::node::aggregator::{Aggregator, AggregatorConfig, LeafConfig};
 use pregao::node::broker::{Broker, BrokerConfig};
@@ -328,16 +327,7 @@ fn no_frame_confuses_core() {
 #[test]
 fn no_frame_confuses_an_exchange_of_lines_or_a_producer() {
     cases(1_500, |random| {
-        let config = LinesConfig {
-            name: "own".to_owned(),
-            core: address(8082),
-            breaker: breaker::Config::default(),
-            connect_deadline: Duration::from_secs(1),
-            request_deadline: Duration::from_millis(500),
-            options: LineOptions::default(),
-            quantity_decimals: 8,
-            seed: 1,
-        };
+        let config = LinesConfig::new("own", address(8082), 1);
         torment(random, &mut Lines::new(config).unwrap(), 0);
         // What a core of any kind says to a producer: it goes on, or the connection is of no use.
         let mut producer = Production::with_window(FeedId::new("own", 1).unwrap(), 8);

@@ -1,8 +1,5 @@
 //! Lines of text that people bring: CSV, JSON and InfluxDB's line protocol.
 
-use std::time::Duration;
-
-use pregao::breaker;
 use pregao::limits::LINE_NAMES_MAX;
 use pregao::market::Price;
 use pregao::market::lines::{LineFormat, LineOptions, Lines, Mapping, Record, RecordBody};
@@ -77,16 +74,7 @@ fn reduced(mut record: Record) -> Record {
 fn no_line_confuses_the_node_that_takes_them() {
     let files = files();
     cases(2_000, |random| {
-        let config = LinesConfig {
-            name: "own".to_owned(),
-            core: ([127, 0, 0, 1], 1).into(),
-            breaker: breaker::Config::default(),
-            connect_deadline: Duration::from_secs(1),
-            request_deadline: Duration::from_millis(500),
-            options: LineOptions::default(),
-            quantity_decimals: 8,
-            seed: 1,
-        };
+        let config = LinesConfig::new("own", ([127, 0, 0, 1], 1).into(), 1);
         let now = Now { mono: Mono(1), wall_ns: 1 };
         let mut node = LinesNode::new(config).unwrap();
         let core = ConnId { generation: 1, slot: 99 };

@@ -5,8 +5,6 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pregao::breaker;
-use pregao::market::lines::LineOptions;
 use pregao::node::lines::LinesConfig;
 use pregao::node::{
     Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing,
@@ -16,6 +14,7 @@ use pregao::wire::Trade;
 
 use crate::faults::Fault;
 use crate::hosts::{AnyNode, Spec};
+use crate::querier::is_no_server;
 use crate::road::{MS, Options, Road, address};
 
 /// Where the node of lines listens.
@@ -85,40 +84,12 @@ impl Node for Writer {
     fn wants_bytes(&self, _conn: ConnId) -> bool {
         true
     }
-    fn is_source(&self, _conn: ConnId) -> bool {
-        true
-    }
-    fn handle_local_fault(&mut self, _now: Now, _fault: LocalFault) {}
-    fn handle_storage(&mut self, _now: Now) {}
-    fn handle_mail(&mut self, _now: Now) {}
-    fn sends_before_timers(&self) -> bool {
-        false
-    }
     fn handle_timers(&mut self, _now: Now) {}
-    fn commit(&mut self, _now: Now) {}
-    fn proceed(&mut self, _now: Now) {}
-    fn handle_stop(&mut self, _now: Now) {}
-    fn is_stopped(&self) -> bool {
-        false
-    }
-    fn failure(&self) -> Option<&str> {
-        None
-    }
     fn next_deadline(&self) -> Option<Mono> {
         (!self.has_dialed).then(Mono::default)
     }
-    fn poll_wake(&mut self) -> Option<usize> {
-        None
-    }
-    fn poll_bulk(&mut self) -> Option<ConnId> {
-        None
-    }
-    fn has_bulk(&self) -> bool {
-        false
-    }
-    fn put_off(&mut self, _conn: ConnId) -> bool {
-        false
-    }
+
+    is_no_server!();
 }
 
 fn text() -> Vec<u8> {
@@ -135,16 +106,7 @@ fn text() -> Vec<u8> {
 pub(crate) fn lines_are_journaled_once_though_core_dies() {
     for seed in 0..6 {
         let mut road = Road::new(&Options { events: 100, pace_ns: 4 * MS, ..Options::new(seed) });
-        let config = LinesConfig {
-            name: "quest".to_owned(),
-            core: address(8082),
-            breaker: breaker::Config::default(),
-            connect_deadline: Duration::from_secs(1),
-            request_deadline: Duration::from_millis(500),
-            options: LineOptions::default(),
-            quantity_decimals: 8,
-            seed,
-        };
+        let config = LinesConfig::new("quest", address(8082), seed);
         let node = road.world.add("lines", address(PORT), Spec::Lines(config));
         let config = WriterConfig { to: address(PORT), text: text() };
         let writer = road.world.add("writer", address(1), Spec::Writer(config));

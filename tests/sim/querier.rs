@@ -9,23 +9,9 @@ use pregao::node::{ConnId, Connections, DialId};
 use pregao::time::{Mono, Now};
 use pregao::wire::{Frame, Role, Session};
 
-/// The methods of a [`pregao::node::Node`] that is no server: it sends what these connections hold, has no
-/// descriptors to run out of, and goes on until its host ends it.
-macro_rules! is_a_client_with {
-    ($($connections:ident).+, always reads) => {
-        is_a_client_with!($($connections).+);
-
-        fn wants_bytes(&self, _conn: ConnId) -> bool {
-            true
-        }
-    };
-    ($($connections:ident).+) => {
-        fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
-            let (frames, consumed) = <pregao::node::codec::Frames as pregao::node::codec::Codec>::split(bytes);
-            self.handle_frames(now, conn, frames);
-            consumed
-        }
-
+/// Of a [`pregao::node::Node`] that is no server what it never does.
+macro_rules! is_no_server {
+    () => {
         fn handle_storage(&mut self, _now: Now) {}
 
         fn handle_mail(&mut self, _now: Now) {}
@@ -54,14 +40,6 @@ macro_rules! is_a_client_with {
             false
         }
 
-        fn poll_action(&mut self) -> Option<Action> {
-            self.$($connections).+.poll_action()
-        }
-
-        fn poll_dirty(&mut self) -> Option<ConnId> {
-            self.$($connections).+.poll_dirty()
-        }
-
         fn poll_bulk(&mut self) -> Option<ConnId> {
             None
         }
@@ -76,6 +54,37 @@ macro_rules! is_a_client_with {
 
         fn is_source(&self, _conn: ConnId) -> bool {
             true
+        }
+    };
+}
+
+pub(crate) use is_no_server;
+
+/// The methods of a [`pregao::node::Node`] that is no server: it sends what these connections hold, has no
+/// descriptors to run out of, and goes on until its host ends it.
+macro_rules! is_a_client_with {
+    ($($connections:ident).+, always reads) => {
+        is_a_client_with!($($connections).+);
+
+        fn wants_bytes(&self, _conn: ConnId) -> bool {
+            true
+        }
+    };
+    ($($connections:ident).+) => {
+        fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
+            let (frames, consumed) = <pregao::node::codec::Frames as pregao::node::codec::Codec>::split(bytes);
+            self.handle_frames(now, conn, frames);
+            consumed
+        }
+
+        crate::querier::is_no_server!();
+
+        fn poll_action(&mut self) -> Option<Action> {
+            self.$($connections).+.poll_action()
+        }
+
+        fn poll_dirty(&mut self) -> Option<ConnId> {
+            self.$($connections).+.poll_dirty()
         }
 
         fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {

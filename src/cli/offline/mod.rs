@@ -17,14 +17,12 @@ pub(super) mod tape;
 pub mod verify;
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::rows::Rows;
 use super::exit::Failure;
 use super::parse::Pattern;
+use crate::cli::progress::Bar;
 use crate::client::Symbols;
 use crate::feed;
 use crate::log::inspect::{Item, Outline, Reader, Union};
@@ -194,7 +192,7 @@ impl Selected {
         Ok(Records {
             union: Union::new(readers),
             symbols: Symbols::default(),
-            bar: Bar::new(bytes),
+            bar: Bar::new(Some(bytes)),
             is_short,
             without_rows: BTreeMap::new(),
         })
@@ -287,50 +285,6 @@ impl Records {
 fn note_symbol(symbols: &mut Symbols, frame: &Frame) {
     if !is_uncertain(frame) {
         symbols.note(frame);
-    }
-}
-
-/// The progress bar: on standard error, and only when that is a terminal.
-struct Bar {
-    bar: ProgressBar,
-    next: u64,
-}
-
-impl Bar {
-    /// Bytes between two looks at the clock, which the bar takes.
-    const STEP_BYTES: u64 = 1 << 20;
-
-    fn new(bytes: u64) -> Bar {
-        let target = match std::io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr_with_hz(10),
-            false => ProgressDrawTarget::hidden(),
-        };
-        let bar = ProgressBar::with_draw_target(Some(bytes), target);
-        let style = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style);
-        }
-        Bar { bar, next: 0 }
-    }
-
-    /// Where lines go to the same terminal, a bar between them would only garble both.
-    fn hide_beside_output(&mut self) {
-        if std::io::stdout().is_terminal() {
-            self.bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
-    }
-
-    fn show(&mut self, bytes: u64) {
-        if bytes >= self.next {
-            self.next = bytes.saturating_add(Bar::STEP_BYTES);
-            self.bar.set_position(bytes);
-        }
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
     }
 }
 

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Bar, Found, id_text, logs_in};
+use super::{Found, id_text, logs_in};
 use crate::cli::args::Format;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
+use crate::cli::progress::Bar;
 use crate::log::StorageError;
 use crate::log::inspect::{Finding, Outline, Severity, Summary, Verdict, Watch, verify};
 
@@ -54,7 +55,7 @@ fn one(mut found: Found, format: Format, output: &mut Output<impl Write>) -> Res
         format,
         log: &name,
         dir: &dir,
-        bar: Bar::new(bytes),
+        bar: Bar::new(Some(bytes)),
         passed: 0,
         failure: None,
     };
@@ -112,7 +113,7 @@ impl<W: Write> Watch for Shown<'_, W> {
         };
         if self.failure.is_none() {
             let output = &mut self.output;
-            self.failure = self.bar.bar.suspend(|| output.line(&text)).err();
+            self.failure = self.bar.suspend(|| output.line(&text)).err();
         }
     }
 

@@ -34,7 +34,9 @@ use super::{CloseReason, ConnId, Connections, DialFailure, DialId, Level, Servic
 use crate::breaker::{self, ConfigError, Outcome};
 use crate::limits;
 use crate::market::lines::{LineOptions, Record};
-use crate::producer::{FeedId, ProduceError, Production, RecordEvent, decimals_of, event_of};
+use crate::producer::{
+    FeedId, ProduceError, Production, QUANTITY_DECIMALS_DEFAULT, RecordEvent, decimals_of, event_of,
+};
 use crate::random::Random;
 use crate::time::{Mono, Now};
 use crate::wire::{BreakerAction, Decimals, Ended, ErrorCode, Frame, Seq, Session, U64, padded};
@@ -58,6 +60,23 @@ pub struct LinesConfig {
     pub quantity_decimals: u8,
     /// For jitter, and for identities of feeds: random.
     pub seed: u64,
+}
+
+impl LinesConfig {
+    /// An exchange of this name, that reads lines as they are usual. `seed` is random.
+    #[must_use]
+    pub fn new(name: &str, core: SocketAddr, seed: u64) -> LinesConfig {
+        LinesConfig {
+            name: name.to_owned(),
+            core,
+            breaker: breaker::Config::default(),
+            connect_deadline: Duration::from_secs(1),
+            request_deadline: Duration::from_secs(1),
+            options: LineOptions::default(),
+            quantity_decimals: QUANTITY_DECIMALS_DEFAULT,
+            seed,
+        }
+    }
 }
 
 /// What a connection of frames is for.

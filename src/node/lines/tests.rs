@@ -19,16 +19,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let config = LinesConfig {
-            name: "own".to_owned(),
-            core: SocketAddr::from(([127, 0, 0, 1], 1)),
-            breaker: breaker::Config::default(),
-            connect_deadline: Duration::from_secs(1),
-            request_deadline: Duration::from_millis(500),
-            options: LineOptions::default(),
-            quantity_decimals: 8,
-            seed: 1,
-        };
+        let config = LinesConfig::new("own", SocketAddr::from(([127, 0, 0, 1], 1)), 1);
         let now = Now { mono: Mono(1_000 * MS), wall_ns: 77 };
         let node = Lines::new(config).unwrap();
         let mut bench = Bench { node, now, next_slot: 0, actions: Vec::new() };

@@ -22,8 +22,8 @@ use crate::wire::{
     Definition, ErrorCode, ExchangeNumber, Flags, Frame, Heartbeat, Kind, Seq, Symbol,
 };
 
-/// What core says to an exchange that offers another recording.
-pub(super) const OTHER_FEED: &str = "another feed than the journal holds";
+/// What core says to an exchange, or a producer, that offers another feed than the one that is there.
+pub const OTHER_FEED: &str = "another feed than the journal holds";
 /// The same to whoever runs it.
 pub const OTHER_FEED_REMEDY: &str = "another feed than the journal holds, and one of both is a recording. Store it behind with \
      --append, or choose another --data-dir";

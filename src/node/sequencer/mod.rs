@@ -35,7 +35,8 @@ mod system_topics;
 mod trim;
 
 pub use config::{ExchangeConfig, FollowerConfig, SequencerConfig};
-pub use intake::OTHER_FEED_REMEDY;
+pub use intake::{OTHER_FEED, OTHER_FEED_REMEDY};
+pub use producers::{DIALED_EXCHANGE, SHORTER_FEED};
 
 use std::collections::BTreeSet;
 

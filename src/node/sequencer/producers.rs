@@ -38,6 +38,10 @@ use crate::wire::{
     SnapshotEnd, U32, U64, padded, unpadded,
 };
 
+/// What a producer is told whose feed has fewer events than core has of it.
+pub const SHORTER_FEED: &str = "core has more of this feed than you offer";
+/// What a producer is told whose exchange is not one of producers.
+pub const DIALED_EXCHANGE: &str = "core dials this exchange itself";
 /// What a producer is told while the journal takes nothing.
 const NO_ROOM: &str = "the journal takes nothing now; come back later";
 
@@ -96,7 +100,7 @@ impl<S: Storage> Sequencer<S> {
             _ => next_seq,
         };
         if has_some && head.is_some_and(|head| head < next_seq) {
-            return Err(refused("core has more of this feed than you offer"));
+            return Err(refused(SHORTER_FEED));
         }
         if has_some && first > Some(next_seq) {
             return Err(refused("numbers before yours are missing here"));
@@ -157,7 +161,7 @@ impl<S: Storage> Sequencer<S> {
                 return Err(refused("an exchange is called so in other letters"));
             }
             if !exchange.is_producer() {
-                return Err(refused("core dials this exchange itself"));
+                return Err(refused(DIALED_EXCHANGE));
             }
             return match exchange.conn() {
                 Some(_) => {

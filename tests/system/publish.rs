@@ -207,6 +207,7 @@ fn core_that_is_away_is_waited_for_and_one_that_never_comes_is_told() {
     let refused = publish(&place, &good, &["--wait", "300ms"]).expect(4);
     assert!(refused.stderr[0].contains("cannot reach core on"), "{refused:?}");
     let waits = place.start("publish", &[good.to_str().unwrap()]);
+    waits.wait_log("trying again for 29 s, as --wait says");
     let all = Process::start(&place.all_arguments(&["--chaos", "off"]));
     let system = System::of(all, Arc::new(place));
     waits.finish().expect(0);

@@ -22,6 +22,8 @@ use crate::wire::{Decimals, QUANTITY_DECIMALS_MAX};
 
 /// How long core may take nothing before it is said.
 const NEWS_AFTER: Duration = Duration::from_secs(5);
+/// How long core may be away before it is said.
+const WAIT_TOLD_AFTER: Duration = Duration::from_secs(1);
 /// Records that are read ahead of those that are sent.
 const RECORDS_AHEAD_MAX: usize = 4_096;
 /// How often core is answered while no line comes.
@@ -112,13 +114,7 @@ pub(super) fn publish(
     let feed = feed_of(flags, survey)?;
     let refused = |error: ProducerError| failed(flags, &error);
     let name = source.name().to_owned();
-    let mut producer = match survey {
-        Some(survey) => {
-            Producer::open_whole(request.core, feed, survey.counts.events(), flags.wait)
-        }
-        None => Producer::open(request.core, feed, flags.wait),
-    }
-    .map_err(refused)?;
+    let mut producer = open(request, feed, survey).map_err(refused)?;
     let before = producer.next_seq() - 1;
     if let Some(survey) = survey {
         define_all(flags, &mut producer, survey, &source)?;
@@ -196,6 +192,28 @@ pub(super) fn publish(
                 "{text}. What stands before it is stored; events: {stored}"
             )))
         }
+    }
+}
+
+/// Comes to core. Says so when that takes long.
+fn open(
+    request: &PublishRequest,
+    feed: FeedId,
+    survey: Option<&Survey>,
+) -> Result<Producer, ProducerError> {
+    let wait = request.flags.wait;
+    let come = |patience| match survey {
+        Some(survey) => Producer::open_whole(request.core, feed, survey.counts.events(), patience),
+        None => Producer::open(request.core, feed, patience),
+    };
+    let first = wait.min(WAIT_TOLD_AFTER);
+    match come(first) {
+        Err(ProducerError::Produce(error)) if error.is_final() => Err(error.into()),
+        Err(error) if first < wait => {
+            log::warn!("{error}; trying again for {} s, as --wait says", (wait - first).as_secs());
+            come(wait - first)
+        }
+        opened => opened,
     }
 }
 

@@ -1,10 +1,14 @@
 //! Every bound of the system, decided before anything is built on it.
 
 mod checks;
+mod gateway;
 mod producers;
+mod supervisor;
 mod tapes;
 
+pub use gateway::*;
 pub use producers::*;
+pub use supervisor::*;
 pub use tapes::*;
 
 use std::time::Duration;
@@ -290,23 +294,6 @@ pub const SPEED_THOUSANDTHS_MAX: u64 = 1_000_000_000;
 /// Largest configuration file in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
-/// First restart of a child waits this long; each further one twice as long.
-pub const RESTART_WAIT_MIN: Duration = Duration::from_millis(200);
-/// No restart waits longer.
-pub const RESTART_WAIT_MAX: Duration = Duration::from_secs(5);
-/// A child that lived this long starts over at [`RESTART_WAIT_MIN`].
-pub const RESTART_RESET_AFTER: Duration = Duration::from_secs(10);
-/// Time that children have to stop by themselves.
-pub const STOP_WAIT: Duration = Duration::from_secs(5);
-/// Time that the kernel has to end children after SIGKILL. One that still stands is left behind.
-pub const KILL_WAIT: Duration = Duration::from_secs(2);
-/// How long `pregao stop` waits: the supervisor's own two waits and some.
-pub const STOP_COMMAND_WAIT: Duration = Duration::from_secs(10);
-/// Longest line taken from a child; the rest of the line is cut.
-pub const CHILD_LINE_BYTES_MAX: usize = 4096;
-/// Lines of children that wait for a slow terminal; more are counted and dropped.
-pub const CHILD_LINES_QUEUED_MAX: usize = 4096;
-
 /// Symbols of one report.
 pub const REPORT_SYMBOLS_MAX: usize = 256;
 /// Rows of one report.
@@ -322,8 +309,6 @@ const _: () = {
     assert!(RING_FRAMES_MIN.is_power_of_two() && RING_FRAMES_MAX.is_power_of_two());
     assert!(SEGMENT_BYTES_MIN.is_multiple_of(SEGMENT_BYTES_STEP));
     assert!(SEGMENT_BYTES_MAX.is_multiple_of(SEGMENT_BYTES_STEP));
-    assert!(STOP_COMMAND_WAIT.as_millis() > STOP_WAIT.as_millis() + KILL_WAIT.as_millis());
-    assert!(RESTART_WAIT_MIN.as_millis() <= RESTART_WAIT_MAX.as_millis());
 };
 const _: () = assert!(STORAGE_JOBS_MAX >= 7);
 /// Frames that the exchange still holds of a synthetic market, 4 MiB of them. A tape is held whole.

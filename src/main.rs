@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use pregao::cli::output::Screen;
-use pregao::cli::render::wrap;
+use pregao::render::wrap;
 
 fn main() -> ExitCode {
     match pregao::cli::execute(std::env::args_os()) {

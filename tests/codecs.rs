@@ -125,7 +125,7 @@ impl Node for Gateway {
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
         match self.others.get_mut(&conn) {
             None => self.broker.outgoing(now, conn),
-            Some(Speaks::Lines { outbox }) => Outgoing { head: outbox, tail: &[] },
+            Some(Speaks::Lines { outbox }) => Outgoing::one(outbox),
             Some(Speaks::Masked { outbox, .. }) => {
                 if outbox.is_empty() {
                     let plain = self.broker.outgoing(now, conn);
@@ -133,7 +133,7 @@ impl Node for Gateway {
                     outbox.extend(plain.head.iter().chain(plain.tail).map(|byte| byte ^ MASK));
                     self.broker.handle_sent(now, conn, bytes);
                 }
-                Outgoing { head: outbox, tail: &[] }
+                Outgoing::one(outbox)
             }
         }
     }

@@ -13,7 +13,6 @@ use log::LevelFilter;
 use super::offline::args::{
     ConvertFlags, DumpFlags, ExportFlags, RecoverFlags, RepartitionFlags, VerifyFlags,
 };
-use super::parse::{BarInterval, Beginning, DeliveryMode, Pattern, TimeNs, deadline, whole_number};
 use super::publish::args::PublishFlags;
 use crate::config::{Align, ExchangeName, Partition, Speed, host};
 use crate::duration;
@@ -24,6 +23,7 @@ use crate::limits::{
     REPORT_SYMBOLS_MAX,
 };
 use crate::node::BREAKER_NAME_BYTES_MAX;
+use crate::parse::{BarInterval, Beginning, DeliveryMode, Pattern, TimeNs, deadline, whole_number};
 use crate::wire::{Seq, Symbol};
 
 /// A real-time market-quote system: sequenced, journaled, fanned out, sharded and queried.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::render::{BreakerReport, breaker_json, breaker_text};
 use super::status::ask_all;
 use crate::client::{ClientError, QueryClient};
 use crate::config::NodeId;
+use crate::render::{BreakerReport, breaker_json, breaker_text};
 use crate::wire::{BreakerAction, EndStatus, ErrorCode, Op, Query, U32, padded};
 
 /// What is to be done to which breaker.

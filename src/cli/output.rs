@@ -7,27 +7,14 @@ use std::os::fd::AsFd;
 use rustix::termios::{Winsize, tcgetwinsize};
 
 use super::exit::Failure;
-use super::render::wrap;
+use crate::render::{SCREEN_COLUMNS_DEFAULT, wrap};
 
-/// Lines and columns of a terminal that does not say.
+pub use crate::render::Screen;
+
+/// Lines of a terminal that does not say.
 const SCREEN_LINES_DEFAULT: u32 = 24;
-const SCREEN_COLUMNS_DEFAULT: u32 = 80;
-
-/// What the output can show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Screen {
-    /// Whether colours are wanted.
-    pub color: bool,
-    /// Lines of the terminal; `None` = no terminal.
-    pub lines: Option<u32>,
-    /// Columns of the terminal; `None` = no terminal.
-    pub columns: Option<u32>,
-}
 
 impl Screen {
-    /// No terminal: a file or a pipe.
-    pub const NONE: Screen = Screen { color: false, lines: None, columns: None };
-
     /// What a stream can show.
     #[must_use]
     pub fn of(stream: &(impl AsFd + IsTerminal)) -> Screen {
@@ -43,12 +30,6 @@ impl Screen {
             lines: side(|size| size.ws_row, "LINES", SCREEN_LINES_DEFAULT),
             columns: side(|size| size.ws_col, "COLUMNS", SCREEN_COLUMNS_DEFAULT),
         }
-    }
-
-    /// How wide a text should be: as wide as the terminal, and as most terminals are where there is none.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        usize::try_from(self.columns.unwrap_or(SCREEN_COLUMNS_DEFAULT)).unwrap_or(usize::MAX)
     }
 }
 

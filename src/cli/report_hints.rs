@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use super::parse::TimeNs;
-use super::report::{Question, ReportRequest};
+use super::report::ReportRequest;
 use super::suggest::suggestion;
 use crate::client::{Answer, ClientError, QueryClient};
+use crate::parse::TimeNs;
 use crate::question;
+use crate::report::Question;
 use crate::wire::{
     Counted, Definition, EndStatus, ErrorCode, Frame, Names, Op, Query, Symbol, U64, padded,
 };
@@ -23,7 +24,7 @@ fn without_instrument(request: &ReportRequest, answer: &Answer) -> Vec<String> {
     }
     let definitions = answer.definitions.iter().filter_map(Frame::view::<Definition>);
     let known: Vec<Names> = definitions.map(Definition::names).collect();
-    let asked = request.symbols.iter();
+    let asked = request.asked.symbols.iter();
     let missing = asked.filter(|pattern| !known.iter().any(|names| pattern.means(names)));
     missing.map(|pattern| pattern.text()).collect()
 }
@@ -68,10 +69,10 @@ pub(super) fn of_empty(
     empty: &[Symbol],
     query_client: &mut QueryClient,
 ) -> Result<Vec<String>, ClientError> {
-    let (rows, is_bounded) = match request.question {
+    let (rows, is_bounded) = match request.asked.question {
         Question::Range { .. } => ("trades", true),
         Question::Bars { from, to, .. } => ("trades", from > 0 || to < u64::MAX),
-        Question::Last(rows) if rows > 0 => ("trades", request.as_of.is_some()),
+        Question::Last(rows) if rows > 0 => ("trades", request.asked.as_of.is_some()),
         _ => return Ok(Vec::new()),
     };
     let shown = &empty[..empty.len().min(NAMED_MAX)];

@@ -21,17 +21,18 @@ use super::offline::export::ExportRequest;
 use super::offline::recover::{RecoverRequest, Remedy};
 use super::offline::repartition::RepartitionRequest;
 use super::offline::verify::VerifyRequest;
-use super::parse::Beginning;
 use super::publish::PublishRequest;
 use super::publish::args::PublishFlags;
-use super::render::Detail;
-use super::report::{Question, ReportRequest};
+use super::report::ReportRequest;
 use super::run::NodeRequest;
 use super::status::StatusRequest;
 use super::subscribe::SubscribeRequest;
 use super::{all, market, stop};
 use crate::config::{Config, NodeId, Speed};
 use crate::limits::{CONFIG_BYTES_MAX, REPORT_ROWS_DEFAULT};
+use crate::parse::Beginning;
+use crate::render::Detail;
+use crate::report::{Asked, Question};
 use crate::wire::BreakerAction;
 
 /// What is to be done, checked.
@@ -282,14 +283,17 @@ fn report_request(flags: ReportFlags) -> Result<ReportRequest, Failure> {
         None => Question::Last(flags.last.unwrap_or(REPORT_ROWS_DEFAULT)),
     };
     let question = figure.unwrap_or(rows);
-    Ok(ReportRequest {
-        address: address_of(&config, NodeId::Aggregator)?,
+    let asked = Asked {
         symbols: flags.symbols,
         question,
-        deadline: flags.deadline,
         partial_allowed: partial,
         as_of: flags.as_of,
         explain: flags.explain,
+    };
+    Ok(ReportRequest {
+        address: address_of(&config, NodeId::Aggregator)?,
+        asked,
+        deadline: flags.deadline,
         format: flags.format,
     })
 }

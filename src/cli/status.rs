@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::args::Format;
 use super::exit::{Exit, Failure};
-use super::health::{Condition, judge, overall};
 use super::output::Output;
-use super::render::{Detail, NodeReport, Reachability, status_json, status_table, take_breakers};
 use crate::client::{Answer, ClientError, QueryClient};
 use crate::config::NodeId;
+use crate::render::health::{Condition, judge, overall};
+use crate::render::{Detail, NodeReport, Reachability, status_json, status_table, take_breakers};
 use crate::time::Clock;
 use crate::wire::{Op, Query};
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::args::Format;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::parse::{DeliveryMode, Pattern};
-use super::render::{BarTable, live_bar_json};
 use super::subscribe::{FramePrinter, SubscribeRequest};
 use super::subscribe_hints::Lonely;
 use crate::client::{BarEvent, BarPattern, BarSubscription, ClientError};
 use crate::config::NodeId;
 use crate::feed;
+use crate::parse::{DeliveryMode, Pattern};
+use crate::render::{BarTable, live_bar_json};
 use crate::time::Mono;
 use crate::wire::FeedStatus;
 

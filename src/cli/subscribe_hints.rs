@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::parse::Pattern;
 use super::subscribe::SubscribeRequest;
 use super::suggest::suggestion;
 use crate::client::{QueryClient, Symbols};
 use crate::config::NodeId;
+use crate::parse::Pattern;
 use crate::time::Mono;
 use crate::wire::{Definition, Frame, Names, Op, Query, padded};
 

@@ -7,13 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use super::exit::Failure;
-use super::parse::TimeNs;
 use super::subscribe::{FramePrinter, Progress, SubscribeRequest, feed_pattern};
 use crate::client::{Answer, ClientError, Event, QueryClient, Symbols};
 use crate::config::{NodeId, Speed};
 use crate::duration;
 use crate::feed;
 use crate::limits::{HEARTBEAT_EVERY, PAST_DEADLINE, PAST_PIECE_FRAMES};
+use crate::parse::TimeNs;
 use crate::time::{Clock, Mono};
 use crate::wire::{
     Definition, EndStatus, Frame, GapReason, Kind, Op, Query, SnapshotEnd, U64, padded,

@@ -4,10 +4,10 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use super::args::Command;
-use super::parse::DeliveryMode;
-use super::report::Question;
 use super::*;
 use crate::config::{NodeId, Speed};
+use crate::parse::DeliveryMode;
+use crate::report::Question;
 
 pub(super) fn parse(arguments: &[&str]) -> Result<Command, Failure> {
     let arguments = ["pregao"].iter().chain(arguments);
@@ -156,7 +156,7 @@ fn report_asks_one_question() {
     let question = |flags: &[&str]| {
         let arguments: Vec<&str> = ["report", "PETR4"].iter().chain(flags).copied().collect();
         let Request::Report(request) = request(&arguments) else { panic!() };
-        request.question
+        request.asked.question
     };
     let interval = "1m".parse().unwrap();
     assert_eq!(question(&[]), Question::Last(10));

@@ -34,6 +34,7 @@ pub use local_broker::LocalBroker;
 pub use nonblocking::NonblockingSubscription;
 pub use producer::{Producer, ProducerError};
 pub use publisher::{PublishError, Publisher};
+pub(crate) use query_client::note as note_answer;
 pub use query_client::{Answer, QueryClient};
 pub use subscription::Subscription;
 

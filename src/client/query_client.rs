@@ -190,7 +190,7 @@ impl QueryClient {
 }
 
 /// Files a frame under its query. `true` when that query is over.
-fn note(
+pub(crate) fn note(
     answers: &mut BTreeMap<u32, Answer>,
     symbols: &mut Symbols,
     current: u32,

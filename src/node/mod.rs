@@ -15,9 +15,9 @@ pub mod lines;
 pub mod quotes;
 pub mod replica;
 pub mod sequencer;
-mod session;
+pub(crate) mod session;
 pub mod shard;
-mod uplink;
+pub(crate) mod uplink;
 
 pub use breakers::{
     BREAKER_NAME_BYTES_MAX, aggregator_breaker_name, apply_operator_action, breaker_change,
@@ -154,9 +154,11 @@ pub enum Action {
     Log(Level, String),
 }
 
-/// The bytes that a connection has ready, in order, as up to two slices.
+/// The bytes that a connection has ready, in order, as up to three slices.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outgoing<'a> {
+    /// Ahead of the others: what a transport puts before them, such as the header of a message. Most often empty.
+    pub front: &'a [u8],
     /// First.
     pub head: &'a [u8],
     /// Behind it; empty unless the source wraps around.
@@ -164,16 +166,22 @@ pub struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    /// Bytes in both slices.
+    /// Bytes in one slice.
+    #[must_use]
+    pub fn one(bytes: &[u8]) -> Outgoing<'_> {
+        Outgoing { head: bytes, ..Outgoing::default() }
+    }
+
+    /// Bytes in all slices.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.head.len() + self.tail.len()
+        self.front.len() + self.head.len() + self.tail.len()
     }
 
     /// Whether there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.tail.is_empty()
+        self.front.is_empty() && self.head.is_empty() && self.tail.is_empty()
     }
 }
 

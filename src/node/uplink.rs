@@ -33,7 +33,7 @@ use crate::wire::BreakerAction;
 
 /// What happens to a standing connection when its breaker opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OnBreakerOpen {
+pub(crate) enum OnBreakerOpen {
     /// It stays: the breaker judges sessions, and this one stands.
     Keep,
     /// It is drained: it is closed when nothing is under way on it, or when the breaker's wait is over. The
@@ -43,22 +43,22 @@ pub(super) enum OnBreakerOpen {
 
 /// Whom to dial, and how.
 #[derive(Clone, Debug)]
-pub(super) struct UplinkConfig<'a> {
+pub(crate) struct UplinkConfig<'a> {
     /// The breaker's name, everywhere.
-    pub(super) breaker_name: String,
-    pub(super) address: SocketAddr,
-    pub(super) breaker: &'a breaker::Config,
+    pub(crate) breaker_name: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) breaker: &'a breaker::Config,
     /// For jitter.
-    pub(super) seed: u64,
-    pub(super) on_breaker_open: OnBreakerOpen,
-    pub(super) connect_deadline: Duration,
+    pub(crate) seed: u64,
+    pub(crate) on_breaker_open: OnBreakerOpen,
+    pub(crate) connect_deadline: Duration,
     /// How long the answer to our SESSION may take, from the connect on.
-    pub(super) greeting_deadline: Duration,
+    pub(crate) greeting_deadline: Duration,
 }
 
 /// How far a connection was when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UplinkEnd {
+pub(crate) enum UplinkEnd {
     /// It stood. The owner decides what the breaker hears, and how often: this is the outcome.
     Ready(Outcome),
     /// It did not stand, or had been given up; the breaker knows.
@@ -67,18 +67,18 @@ pub(super) enum UplinkEnd {
 
 /// A connection to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct UplinkClose {
-    pub(super) conn: ConnId,
+pub(crate) struct UplinkClose {
+    pub(crate) conn: ConnId,
     /// Why.
-    pub(super) text: &'static str,
-    pub(super) end: UplinkEnd,
+    pub(crate) text: &'static str,
+    pub(crate) end: UplinkEnd,
     /// The peer did not answer our SESSION in time.
-    pub(super) is_late: bool,
+    pub(crate) is_late: bool,
 }
 
 /// One kept connection, and its breaker.
 #[derive(Debug)]
-pub(super) struct Uplink {
+pub(crate) struct Uplink {
     breaker_name: String,
     address: SocketAddr,
     breaker: Breaker,
@@ -91,7 +91,7 @@ pub(super) struct Uplink {
 }
 
 impl Uplink {
-    pub(super) fn new(config: UplinkConfig<'_>) -> Result<Uplink, ConfigError> {
+    pub(crate) fn new(config: UplinkConfig<'_>) -> Result<Uplink, ConfigError> {
         Ok(Uplink {
             breaker: Breaker::new(config.breaker, config.seed)?,
             breaker_name: config.breaker_name,
@@ -105,37 +105,37 @@ impl Uplink {
     }
 
     /// The connection, from the connect until the shell says that it is closed.
-    pub(super) fn conn(&self) -> Option<ConnId> {
+    pub(crate) fn conn(&self) -> Option<ConnId> {
         self.conn
     }
 
     /// The connection, while it stands.
-    pub(super) fn ready(&self) -> Option<ConnId> {
+    pub(crate) fn ready(&self) -> Option<ConnId> {
         self.conn.filter(|_| self.dial.is_ready())
     }
 
     /// Whether our SESSION waits for its answer.
-    pub(super) fn is_greeting(&self) -> bool {
+    pub(crate) fn is_greeting(&self) -> bool {
         self.dial.is_greeting()
     }
 
-    pub(super) fn breaker(&self) -> &Breaker {
+    pub(crate) fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
     /// For permits and outcomes of what is asked on the connection.
-    pub(super) fn breaker_mut(&mut self) -> &mut Breaker {
+    pub(crate) fn breaker_mut(&mut self) -> &mut Breaker {
         &mut self.breaker
     }
 
     /// Whether not even a dial is permitted.
-    pub(super) fn is_breaker_open(&self) -> bool {
+    pub(crate) fn is_breaker_open(&self) -> bool {
         matches!(self.breaker.state(), State::Open | State::ForcedOpen)
     }
 
     /// Whom to dial now, and within what time, if it is time and the breaker permits it.
     #[inline]
-    pub(super) fn poll_dial(&mut self, now: Now) -> Option<(SocketAddr, Duration)> {
+    pub(crate) fn poll_dial(&mut self, now: Now) -> Option<(SocketAddr, Duration)> {
         if !self.dial.is_due(now.mono) || self.is_breaker_open() {
             return None;
         }
@@ -148,12 +148,12 @@ impl Uplink {
     }
 
     /// The dial came through.
-    pub(super) fn handle_open(&mut self, now: Now, conn: ConnId) {
+    pub(crate) fn handle_open(&mut self, now: Now, conn: ConnId) {
         self.conn = Some(conn);
         self.dial.opened(now.mono);
     }
 
-    pub(super) fn handle_dial_failed(&mut self, now: Now, failure: DialFailure) {
+    pub(crate) fn handle_dial_failed(&mut self, now: Now, failure: DialFailure) {
         if let DialEnd::Attempt(permit) = self.dial.end(now.mono + limits::REDIAL_MIN) {
             self.breaker.record(permit, breaker_outcome(failure), now.mono);
         }
@@ -161,7 +161,7 @@ impl Uplink {
 
     /// The peer has answered our SESSION, and it is a good answer: the connection stands. Whether it was
     /// waited for.
-    pub(super) fn handle_greeted(&mut self, now: Now) -> bool {
+    pub(crate) fn handle_greeted(&mut self, now: Now) -> bool {
         let Some((permit, since)) = self.dial.greeted() else { return false };
         let latency = now.mono.since(since);
         self.breaker.record(permit, Outcome::Answered { latency }, now.mono);
@@ -169,7 +169,7 @@ impl Uplink {
     }
 
     /// The connection has ended.
-    pub(super) fn handle_close(
+    pub(crate) fn handle_close(
         &mut self,
         now: Now,
         conn: ConnId,
@@ -202,7 +202,7 @@ impl Uplink {
 
     /// Gives the connection up by the peer's fault. The breaker hears of it at once if it did not stand yet;
     /// if it stood, the owner decides (see [`UplinkEnd::Ready`]).
-    pub(super) fn give_up(&mut self, now: Now, outcome: Outcome) -> UplinkEnd {
+    pub(crate) fn give_up(&mut self, now: Now, outcome: Outcome) -> UplinkEnd {
         if self.conn.is_none() {
             return UplinkEnd::Other;
         }
@@ -211,19 +211,19 @@ impl Uplink {
     }
 
     /// Gives the connection up by the peer's fault, and counts it once.
-    pub(super) fn fail(&mut self, now: Now, outcome: Outcome) {
+    pub(crate) fn fail(&mut self, now: Now, outcome: Outcome) {
         if let UplinkEnd::Ready(outcome) = self.give_up(now, outcome) {
             self.breaker.observe(outcome, now.mono);
         }
     }
 
     /// No dial before this; only while no connection is there or on its way.
-    pub(super) fn delay_until(&mut self, until: Mono) {
+    pub(crate) fn delay_until(&mut self, until: Mono) {
         self.dial.delay_until(until);
     }
 
     /// Gives the connection up for a reason of our own: nothing is held against the peer.
-    pub(super) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         if self.conn.is_some() {
             // A permit that is dropped is given back.
             drop(self.dial.give_up());
@@ -233,7 +233,7 @@ impl Uplink {
     /// Gives the connection up if it is time: the answer to our SESSION is late (only if `may_be_late`), or the
     /// breaker is open. `is_idle` says that nothing is under way.
     #[inline]
-    pub(super) fn poll_close(
+    pub(crate) fn poll_close(
         &mut self,
         now: Now,
         is_idle: bool,
@@ -273,13 +273,13 @@ impl Uplink {
     }
 
     #[inline]
-    pub(super) fn handle_timers(&mut self, now: Now) {
+    pub(crate) fn handle_timers(&mut self, now: Now) {
         self.breaker.handle_timeout(now.mono);
     }
 
     /// When a dial, a deadline or the breaker is due. `may_dial` is false while the owner does not dial.
     #[inline]
-    pub(super) fn next_deadline(&self, may_dial: bool) -> Option<Mono> {
+    pub(crate) fn next_deadline(&self, may_dial: bool) -> Option<Mono> {
         let of_breaker = self.breaker.next_deadline();
         // The usual case first: this is looked at in every turn.
         if self.dial.is_ready() {
@@ -291,7 +291,7 @@ impl Uplink {
     }
 
     /// Does what an operator wants, if this is the breaker of that name.
-    pub(super) fn operate(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
+    pub(crate) fn operate(&mut self, now: Now, name: &str, action: BreakerAction) -> bool {
         let is_meant = self.breaker_name == name;
         if is_meant {
             apply_operator_action(&mut self.breaker, action, now);
@@ -299,18 +299,18 @@ impl Uplink {
         is_meant
     }
 
-    pub(super) fn poll_transition(&mut self) -> Option<(&str, Transition)> {
+    pub(crate) fn poll_transition(&mut self) -> Option<(&str, Transition)> {
         let change = self.breaker.poll_transition()?;
         Some((&self.breaker_name, change))
     }
 
     /// The state of the connection, as a name.
-    pub(super) fn state(&self) -> &'static str {
+    pub(crate) fn state(&self) -> &'static str {
         self.dial.state()
     }
 
     /// Adds the breaker to a status answer.
-    pub(super) fn describe(&self, now: Now, status: &mut Status) {
+    pub(crate) fn describe(&self, now: Now, status: &mut Status) {
         describe_breaker(&self.breaker_name, &self.breaker, now, status);
     }
 }

@@ -170,11 +170,16 @@ impl Connection {
     #[inline(always)]
     pub(super) fn write(&mut self, outgoing: Outgoing<'_>) -> Written {
         loop {
-            let result = if outgoing.tail.is_empty() {
-                self.stream.write(outgoing.head)
-            } else {
-                self.stream
-                    .write_vectored(&[IoSlice::new(outgoing.head), IoSlice::new(outgoing.tail)])
+            let Outgoing { front, head, tail } = outgoing;
+            let result = match (front.is_empty(), tail.is_empty()) {
+                (true, true) => self.stream.write(head),
+                (true, false) => {
+                    self.stream.write_vectored(&[IoSlice::new(head), IoSlice::new(tail)])
+                }
+                (false, _) => {
+                    let slices = [IoSlice::new(front), IoSlice::new(head), IoSlice::new(tail)];
+                    self.stream.write_vectored(&slices)
+                }
             };
             return match result {
                 Ok(0) => Written::Broken,

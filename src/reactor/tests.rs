@@ -109,7 +109,7 @@ impl Node for Echo {
         true
     }
     fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-        Outgoing { head: self.connections.outbox(conn), tail: &[] }
+        Outgoing::one(self.connections.outbox(conn))
     }
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
         self.connections.sent(now, conn, bytes);

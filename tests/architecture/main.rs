@@ -20,7 +20,7 @@ use text::{blanked, paths, tokens};
 ///
 /// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
 /// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 29] = [
     "planted",
     "wire",
     "limits",
@@ -45,6 +45,9 @@ const ORDER: [&str; 26] = [
     "client",
     "config",
     "supervisor",
+    "parse",
+    "render",
+    "report",
     "cli",
     "manual",
 ];

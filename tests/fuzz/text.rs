@@ -3,10 +3,10 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use pregao::cli::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline};
 use pregao::config::{Config, Speed};
 use pregao::market::chaos::ChaosConfig;
 use pregao::market::{DecimalMark, Price};
+use pregao::parse::{BarInterval, DeliveryMode, Pattern, TimeNs, deadline};
 use pregao::random::Random;
 use pregao::{duration, feed, wire};
 

@@ -75,7 +75,7 @@ impl Node for Writer {
     fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
         let is_it = self.conn == Some(conn);
         let head = if is_it { &self.config.text[self.written..] } else { &[][..] };
-        Outgoing { head: &head[..head.len().min(500)], tail: &[] }
+        Outgoing::one(&head[..head.len().min(500)])
     }
     fn handle_sent(&mut self, _now: Now, _conn: ConnId, bytes: usize) -> bool {
         self.written += bytes;

@@ -88,7 +88,7 @@ macro_rules! is_a_client_with {
         }
 
         fn outgoing(&mut self, _now: Now, conn: ConnId) -> Outgoing<'_> {
-            Outgoing { head: self.$($connections).+.outbox(conn), tail: &[] }
+            Outgoing::one(self.$($connections).+.outbox(conn))
         }
 
         fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::rows::Rows;
 use crate::cli::args::{ConfigFlag, DataDirFlag, Format, ReplicasFlag};
-use crate::cli::parse::{Pattern, whole_number};
+use crate::parse::{Pattern, whole_number};
 
 /// Check every record of a log without opening it
 ///

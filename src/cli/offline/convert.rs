@@ -161,7 +161,7 @@ fn show(
     let ConvertedLog { segments, records, shortened, saturated, unreadable, .. } = log;
     let unreadable_segments = log.unreadable_segments;
     if let Format::Json = format {
-        return output.line(&crate::cli::render::json_line(&LogJson {
+        return output.line(&crate::render::json_line(&LogJson {
             kind: "log",
             node: name,
             segments,

@@ -9,11 +9,11 @@ use super::rows::Rows;
 use super::{Records, Selected, id_text};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
-use crate::cli::parse::TimeNs;
-use crate::cli::render::{ColumnValue, FrameTable, frame_json, json_line};
 use crate::client::Symbols;
 use crate::log::inspect::Item;
 use crate::log::{EpochEntry, Mark, Reason};
+use crate::parse::TimeNs;
+use crate::render::{ColumnValue, FrameTable, frame_json, json_line};
 use crate::wire::{Column, Decimals, Definition, Frame, Gap, GapReason, Seq, Symbol};
 
 /// What to show.

@@ -17,10 +17,10 @@ use super::rows::Rows;
 use super::{Identity, Selected};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
-use crate::cli::parse::TimeNs;
 use crate::client::Symbols;
 use crate::limits::{EXPORT_BATCH_FRAMES, EXPORT_FILES_MAX, EXPORT_FRAMES_MAX};
 use crate::log::inspect::Item;
+use crate::parse::TimeNs;
 use crate::wire::{Frame, Symbol};
 
 /// What to export, and where to.

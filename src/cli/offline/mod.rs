@@ -21,12 +21,12 @@ use std::path::{Path, PathBuf};
 
 use self::rows::Rows;
 use super::exit::Failure;
-use super::parse::Pattern;
 use crate::cli::progress::Bar;
 use crate::client::Symbols;
 use crate::feed;
 use crate::log::inspect::{Item, Outline, Reader, Union};
 use crate::log::{StorageError, is_uncertain};
+use crate::parse::Pattern;
 use crate::storage::LogFiles;
 use crate::wire::{Definition, Frame, padded};
 

@@ -27,7 +27,7 @@ use parquet::schema::types::{ColumnPath, TypePtr};
 
 use super::Identity;
 use super::rows::{self, Rows};
-use crate::cli::render::ColumnValue as Value;
+use crate::render::ColumnValue as Value;
 use crate::wire::{Column, Frame, Holds, PRICE_UNDEFINED};
 
 /// Bytes of a DECIMAL(19, 9): 2^71 is more than 10^19.

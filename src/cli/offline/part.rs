@@ -9,9 +9,9 @@ use super::args::ExportFormat;
 #[cfg(feature = "parquet")]
 use super::parquet::ParquetWriter;
 use super::rows::{self, Rows};
-use crate::cli::render::ColumnValue;
 use crate::client::Symbols;
 use crate::limits::EXPORT_PARTS_MAX;
+use crate::render::ColumnValue;
 use crate::wire::Frame;
 
 /// A file that is being written. Dropped before it is finished, it leaves nothing.

@@ -256,7 +256,7 @@ fn report(request: &RecoverRequest, output: &mut Output<impl Write>) -> Result<E
     let remedies = remedies(&request.dir.display().to_string(), is_core_well, are_shards_well);
     for row in &rows {
         output.line(&match request.format {
-            Format::Json => crate::cli::render::json_line(row),
+            Format::Json => crate::render::json_line(row),
             Format::Table => row.sentence(),
         })?;
     }
@@ -264,7 +264,7 @@ fn report(request: &RecoverRequest, output: &mut Output<impl Write>) -> Result<E
         output.line(&match request.format {
             Format::Json => {
                 let kind = "remedy";
-                crate::cli::render::json_line(&RemedyJson { kind, command: &command, effect })
+                crate::render::json_line(&RemedyJson { kind, command: &command, effect })
             }
             Format::Table => format!("  {command}\n      {effect}"),
         })?;
@@ -392,7 +392,7 @@ impl Done<'_> {
 
     fn show(&self, format: Format, output: &mut Output<impl Write>) -> Result<(), Failure> {
         if format == Format::Json {
-            return output.line(&crate::cli::render::json_line(self));
+            return output.line(&crate::render::json_line(self));
         }
         let mut text = format!("{} {}", self.node, self.kind);
         if let (Some(kept), Some(frames), Some(next)) =

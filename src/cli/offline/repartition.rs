@@ -251,7 +251,7 @@ fn show(
             lost: splitting.lost,
         };
         output.line(&match request.format {
-            Format::Json => crate::cli::render::json_line(&row),
+            Format::Json => crate::render::json_line(&row),
             Format::Table => {
                 let lost = match row.lost {
                     0 => String::new(),
@@ -282,7 +282,7 @@ fn placed(
 ) -> Result<(), Failure> {
     output.line(&match (request.format, &replaced) {
         (Format::Json, _) => {
-            crate::cli::render::json_line(&PlacedJson { kind: "placed", node, replaced })
+            crate::render::json_line(&PlacedJson { kind: "placed", node, replaced })
         }
         (Format::Table, Some(replaced)) => {
             format!("{node:<10} what was there before is {replaced}")

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
-use crate::cli::render::ColumnValue;
+use crate::render::ColumnValue;
 use crate::wire::{Column, DATA_KINDS, DataKind, Frame, SHARED_COLUMNS};
 
 /// A kind of rows: a kind of the table that has columns, by its place there.
@@ -76,8 +76,8 @@ pub(super) fn values(frame: &Frame, values: &mut Vec<ColumnValue>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::render::frame_json;
     use crate::client::Symbols;
+    use crate::render::frame_json;
     use crate::wire::{
         BreakerChange, Cancel, Definition, Flags, I64, PRICE_UNDEFINED, Quote, Size, Trade, U16,
         U32, U64, padded,

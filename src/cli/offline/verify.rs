@@ -284,5 +284,5 @@ impl<'a> SummaryJson<'a> {
 }
 
 fn line(value: &impl Serialize) -> String {
-    crate::cli::render::json_line(value)
+    crate::render::json_line(value)
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::{ConfigFlag, Format, HostFlag, positive_duration};
-use crate::cli::parse::whole_number;
 use crate::config::ExchangeName;
 use crate::limits::RATE_EVENTS_PER_S_MAX;
 use crate::market::lines::{LineFormat, Mapping, RecordKind, TimeUnit};
+use crate::parse::whole_number;
 use crate::wire::{QUANTITY_DECIMALS_MAX, Symbol};
 
 /// Stands below the flags.

@@ -174,6 +174,11 @@ impl Broker {
         self.kernel_bytes_per_subscriber = per_subscriber;
     }
 
+    /// The last values of a source, if anything is known of it.
+    pub(crate) fn last_values(&self, source: u8) -> Option<&LastValues> {
+        Some(&self.readers.sources.get(usize::from(source))?.as_ref()?.values)
+    }
+
     /// What its turns spend on what can wait.
     #[must_use]
     pub fn work(&self) -> &Work {

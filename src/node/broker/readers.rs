@@ -398,7 +398,7 @@ impl<W: Window> Readers<W> {
                 frames = limits::bulk_piece(self.connections.work().frames_left()).0;
             }
             let (head, tail) = view.bytes(subscriber.cursor(), frames);
-            return Outgoing { head, tail };
+            return Outgoing { front: &[], head, tail };
         }
         Outgoing::default()
     }

@@ -162,7 +162,7 @@ impl Node for Lines {
 
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
         if let Some(connection) = self.lines.get(&conn) {
-            return Outgoing { head: &connection.outbox, tail: &[] };
+            return Outgoing::one(&connection.outbox);
         }
         self.intake.outgoing(now, conn)
     }

@@ -373,7 +373,7 @@ impl<S: Service> Node for S {
                 Filled::Outbox => {}
             }
         }
-        Outgoing { head: self.connections().outbox(conn), tail: &[] }
+        Outgoing::one(self.connections().outbox(conn))
     }
 
     #[inline]

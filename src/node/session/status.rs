@@ -25,6 +25,15 @@ impl Status {
         self.texts.push((name.into(), text.into()));
     }
 
+    /// All of it as one object of JSON, in the order of its names.
+    pub(crate) fn json(&self) -> String {
+        let text = |(name, text): &(String, String)| (name.clone(), text.clone().into());
+        let metric = |(name, value): &(String, i64)| (name.clone(), (*value).into());
+        let all: serde_json::Map<String, serde_json::Value> =
+            self.texts.iter().map(text).chain(self.metrics.iter().map(metric)).collect();
+        serde_json::Value::Object(all).to_string()
+    }
+
     /// Everything in it, for tests.
     #[cfg(test)]
     pub(crate) fn told(&self) -> Vec<String> {

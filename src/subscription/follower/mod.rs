@@ -200,6 +200,12 @@ impl Follower {
         self.freshness.states().all == FeedStatus::Stale
     }
 
+    /// What is known of the last values of each exchange: the last that was said.
+    #[must_use]
+    pub fn states(&self) -> FeedStates {
+        self.freshness.states()
+    }
+
     /// The next event for the caller. To be emptied after each input: a frame makes a few events at most.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

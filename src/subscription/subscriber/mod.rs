@@ -12,8 +12,8 @@ use crate::dial::Dial;
 use crate::limits;
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Ended, ErrorCode, Flags, Frame, Gap, Heartbeat, Kind, Message, Refusal, Role, Seq, Session,
-    Subscribed, U16, U32, U64, padded,
+    Ended, ErrorCode, FeedStates, Flags, Frame, Gap, Heartbeat, Kind, Message, Refusal, Role, Seq,
+    Session, Subscribed, U16, U32, U64, padded,
 };
 
 /// Chosen for all heartbeats of ours: one is under way at a time, and its answer is a sign of life whatever
@@ -148,6 +148,12 @@ impl Subscriber {
     #[must_use]
     pub fn next_seq(&self) -> Option<Seq> {
         self.follower.next_seq()
+    }
+
+    /// What is known of the last values of each exchange: the last that was said.
+    #[must_use]
+    pub fn states(&self) -> FeedStates {
+        self.follower.states()
     }
 
     /// Whether the broker has ever answered. Before, a failure is rather a wrong address than a break.

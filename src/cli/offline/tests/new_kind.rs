@@ -105,7 +105,7 @@ fn a_new_kind_is_shown_to_a_subscriber() {
                 patterns: vec!["sample.PETR4".parse().unwrap()],
                 count: Some(1),
                 duration: None,
-                mode: crate::cli::parse::DeliveryMode::Lossless,
+                mode: crate::parse::DeliveryMode::Lossless,
                 from_seq: None,
                 from_time: None,
                 speed: None,

@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::bar::BarJson;
 use super::frame_json::{FrameJson, frame_object};
 use super::{elapsed, json_line, node_status_name, price, rounded, side_name};
-use crate::cli::parse::TimeNs;
 use crate::client::Symbols;
 use crate::market::Quantity;
 use crate::market::bar::Bar;
+use crate::parse::TimeNs;
 use crate::wire::{
     Decimals, Definition, FeedStatus, Flags, Frame, NodeAnswer, NodeStatus, Quote, Size, Symbol,
     Trade,
@@ -121,15 +121,16 @@ struct ReportJson<'a> {
 }
 
 #[derive(Serialize)]
-struct AskedBarJson {
+pub(super) struct AskedBarJson {
     #[serde(flatten)]
-    bar: BarJson,
-    cut: bool,
+    pub(super) bar: BarJson,
+    pub(super) cut: bool,
 }
 
 impl Report {
     /// Whether only a part of the bar was asked for.
-    fn cuts(&self, bar: &Bar) -> bool {
+    #[must_use]
+    pub fn cuts(&self, bar: &Bar) -> bool {
         let end = bar.start.saturating_add(bar.interval_ns);
         bar.start < self.asked.start || end > self.asked.end
     }
@@ -163,7 +164,7 @@ pub(super) fn known_behind_s(status: NodeStatus, behind_s: u16) -> Option<u16> {
 }
 
 /// A table of one symbol: the instruments of all frames of a report are this one.
-fn symbols_of(report: &Report) -> Symbols {
+pub(super) fn symbols_of(report: &Report) -> Symbols {
     let mut symbols = Symbols::default();
     let rows: &[Frame] = match &report.rows {
         Rows::History(frames) => frames,

@@ -163,8 +163,8 @@ fn unnumbered<'a>(kind: &'static str, body: Body<'a>) -> FrameJson<'a> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::cli::render::bar::tests::bar_frames;
     use crate::market::bar::BarAssembler;
+    use crate::render::bar::tests::bar_frames;
     use crate::wire::{
         BreakerChange, Cancel, Definition, Flags, GapReason, Heartbeat, I64, PRICE_UNDEFINED,
         Quote, Seq, Size, Trade, U16, U32, U64, padded,

@@ -13,14 +13,17 @@ mod explain;
 mod figure;
 mod frame_json;
 mod frame_table;
+pub mod health;
 mod json;
 mod lines;
 mod report;
+mod rows;
+mod screen;
 mod status;
 mod wrap;
 
-pub(super) use column::Value as ColumnValue;
-pub(super) use json::json_line;
+pub(crate) use column::Value as ColumnValue;
+pub(crate) use json::json_line;
 
 pub use bar_table::BarTable;
 pub use breaker::{BreakerReport, breaker_json, take_breakers};
@@ -30,6 +33,13 @@ pub use figure::{Figure, Value};
 pub use frame_json::{feed_status_json, frame_json, instrument_gap_json, live_bar_json};
 pub use frame_table::FrameTable;
 pub use report::{NodeShare, QuoteSource, Report, Rows, report_json, reports_table};
+pub use rows::{
+    BAR_CSV, INSTRUMENT_CSV, QUOTE_CSV, TRADE_CSV, bar_row_csv, bar_row_json, instrument_row_csv,
+    instrument_row_json, nodes_json, quote_row_csv, quote_row_json, symbols_of_report,
+    trade_row_csv,
+};
+pub(crate) use screen::SCREEN_COLUMNS_DEFAULT;
+pub use screen::Screen;
 pub use status::{Detail, NodeReport, Reachability, breaker_text, status_json, status_table};
 pub use wrap::wrap;
 

@@ -12,7 +12,7 @@ use crate::wire::{Column, Decimals, Flags, Frame, Holds, Piece, unpadded};
 
 /// What stands in a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Value {
+pub(crate) enum Value {
     /// A number or a time.
     Number(u64),
     /// Units of 1e-9, or [`crate::wire::PRICE_UNDEFINED`].
@@ -25,7 +25,7 @@ pub(in crate::cli) enum Value {
 
 impl Value {
     /// What a frame has in this column.
-    pub(in crate::cli) fn of(column: &Column, frame: &Frame) -> Value {
+    pub(crate) fn of(column: &Column, frame: &Frame) -> Value {
         let number = || column.number(frame);
         // One byte, as the table has it.
         let byte = || column.bytes(frame).first().copied().unwrap_or_default();
@@ -52,7 +52,7 @@ impl Value {
     }
 
     /// The value as text; `None` for what JSON calls null.
-    pub(in crate::cli) fn text(self, decimals: Decimals) -> Option<String> {
+    pub(crate) fn text(self, decimals: Decimals) -> Option<String> {
         match self {
             Value::Number(number) => Some(number.to_string()),
             Value::Price(units) => price(units, decimals.price),

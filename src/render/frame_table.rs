@@ -11,9 +11,9 @@ use super::bar_table::bar_sentence;
 use super::column::pieces_text;
 use super::lines::{COLUMNS, Headers, styled, warning};
 use super::{gap_reason_name, side_name};
-use crate::cli::parse::TimeNs;
 use crate::client::Symbols;
 use crate::market::bar::Bar;
+use crate::parse::TimeNs;
 use crate::wire::{
     DataKind, Definition, FeedStatus, Flags, Frame, Gap, Line, LineColor, SnapshotEnd, Symbol,
 };

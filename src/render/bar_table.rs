@@ -7,11 +7,11 @@ use anstyle::Style;
 
 use super::lines::{Headers, styled, warning};
 use super::{price, rounded};
-use crate::cli::parse::TimeNs;
 use crate::client::{LiveBar, Symbols};
 use crate::duration;
 use crate::market::Quantity;
 use crate::market::bar::Bar;
+use crate::parse::TimeNs;
 use crate::wire::{Decimals, InstrumentId, Symbol};
 
 const SYMBOL_COLUMNS_MIN: usize = 9;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
-use crate::cli::parse::TimeNs;
+use crate::parse::TimeNs;
 
 /// Fields with nanoseconds since 1970.
 const TIMES: [&str; 4] = ["ts_event", "ts_recv", "start", "written_at"];
@@ -37,7 +37,7 @@ fn is_number(key: &str) -> bool {
 }
 
 /// One line of JSON, without its end.
-pub(in crate::cli) fn json_line(value: &impl Serialize) -> String {
+pub(crate) fn json_line(value: &impl Serialize) -> String {
     let mut line = Vec::with_capacity(256);
     value
         .serialize(&mut Serializer::with_formatter(&mut line, WithTexts::default()))

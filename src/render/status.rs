@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::breaker::{BreakerReport, breaker_counts, breaker_header, breaker_line};
 use super::lines::{COLUMNS, styled, warning};
+use super::screen::Screen;
 use super::{elapsed, json_line, wrap};
-use crate::cli::health::{Condition, Finding, overall};
-use crate::cli::output::Screen;
+use crate::render::health::{Condition, Finding, overall};
 
 /// Whether a node could be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,7 +1,7 @@
 //! What is wrong with a system, judged from what its nodes say in their status: the worst of each node, and the worst
 //! of all. Here is no text of figures and no table; those are `render`'s.
 
-use super::render::{NodeReport, Reachability, elapsed};
+use super::{NodeReport, Reachability, elapsed};
 use crate::limits::BEHIND_AFTER_DEFAULT;
 use crate::node::sequencer::OTHER_FEED_REMEDY;
 

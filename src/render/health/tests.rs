@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::cli::render::{BreakerReport, NodeReport, take_breakers};
+use crate::render::{BreakerReport, NodeReport, take_breakers};
 
 fn node(name: &str, words: &[(&str, &str)], figures: &[(&str, i64)]) -> NodeReport {
     let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
@@ -89,26 +89,34 @@ fn an_exchange_with_another_feed_stops_the_market_and_the_remedy_is_named() {
 
 #[test]
 fn each_trouble_of_a_node_stands_in_its_line() {
-    type Change = Box<dyn Fn(&mut NodeReport)>;
+    enum Change {
+        Say(&'static str, &'static str),
+        Count(&'static str, i64),
+        Do(fn(&mut NodeReport)),
+    }
     let faults: [(&str, Change, &str); 11] = [
-        ("core", Box::new(count("clock_refused", 1)), "the wall clock is not believed"),
-        ("shard-A", Box::new(say("log", "displaced: /d was moved")), "waits: /d was moved"),
-        ("shard-A", Box::new(say("feeder", "none")), "core does not feed it"),
-        ("shard-A", Box::new(count("behind_ms", 12_300)), "is behind core by 12.3 s"),
-        ("shard-A", Box::new(count("behind_ms", -1)), "has not caught up"),
-        ("shard-A", Box::new(count("front_missing", 1)), "the front of its history"),
-        ("broker", Box::new(count("source.1.publisher_up", 0)), "core does not publish to it"),
-        ("broker", Box::new(|it| it.figures.clear()), "core does not publish to it"),
-        ("external", Box::new(|it| it.status = Reachability::Refused), "nobody listens"),
-        ("shard-A", Box::new(|it| it.status = Reachability::Timeout), "no answer in 90 us"),
+        ("core", Change::Count("clock_refused", 1), "the wall clock is not believed"),
+        ("shard-A", Change::Say("log", "displaced: /d was moved"), "waits: /d was moved"),
+        ("shard-A", Change::Say("feeder", "none"), "core does not feed it"),
+        ("shard-A", Change::Count("behind_ms", 12_300), "is behind core by 12.3 s"),
+        ("shard-A", Change::Count("behind_ms", -1), "has not caught up"),
+        ("shard-A", Change::Count("front_missing", 1), "the front of its history"),
+        ("broker", Change::Count("source.1.publisher_up", 0), "core does not publish to it"),
+        ("broker", Change::Do(|it| it.figures.clear()), "core does not publish to it"),
+        ("external", Change::Do(|it| it.status = Reachability::Refused), "nobody listens"),
+        ("shard-A", Change::Do(|it| it.status = Reachability::Timeout), "no answer in 90 us"),
         (
             "aggregator",
-            Box::new(|it| it.breakers.push(breaker("aggregator.shard-A", "forced-open"))),
+            Change::Do(|it| it.breakers.push(breaker("aggregator.shard-A", "forced-open"))),
             "the breaker aggregator.shard-A is forced-open",
         ),
     ];
     for (name, change, says) in faults {
-        let (condition, text, first) = changed(name, change);
+        let (condition, text, first) = changed(name, |report| match change {
+            Change::Say(of, word) => say(of, word)(report),
+            Change::Count(of, number) => count(of, number)(report),
+            Change::Do(change) => change(report),
+        });
         assert_eq!(condition, Condition::Trouble, "{name}: {text}");
         assert!(text.contains(says), "{name}: {text}");
         assert_eq!(first, Finding { condition, text: format!("{name}: {text}") });

@@ -1,0 +1,44 @@
+//! Bounds of the gateway.
+
+use std::time::Duration;
+
+/// The port that the gateway has.
+pub const GATEWAY_PORT: u16 = 8_090;
+/// Lines of JSON of the newest frames that are kept for all who are sent them: about 2 MiB.
+pub const GATEWAY_LINES_KEPT: usize = 8 * 1_024;
+/// Frames that become one message of JSON.
+pub const GATEWAY_JSON_FRAMES_MAX: usize = 512;
+/// Bytes of frames in one binary message: so long a control frame may have to wait for its end.
+pub const GATEWAY_MESSAGE_BYTES_MAX: usize = 64 * 1_024;
+/// Subscriptions of one connection.
+pub const GATEWAY_SUBSCRIPTIONS_MAX: usize = 32;
+/// Patterns of one subscription of a browser.
+pub const GATEWAY_PATTERNS_MAX: usize = 512;
+/// Bytes of texts about a connection that wait for it; one with more is closed.
+pub const GATEWAY_TEXTS_BYTES_MAX: usize = 64 * 1_024;
+/// How often a browser is asked for a sign of life.
+pub const GATEWAY_PING_EVERY: Duration = Duration::from_secs(15);
+/// A browser that has been silent for so long is closed.
+pub const GATEWAY_SILENCE_MAX: Duration = Duration::from_secs(45);
+/// How often the gateway looks at all its connections.
+pub const GATEWAY_SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// The wait behind a refusal of the broker.
+pub const GATEWAY_REFUSED_WAIT: Duration = Duration::from_secs(1);
+/// How long a browser may take the last words of its connection.
+pub const GATEWAY_CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// What JSON conflates to where nobody says otherwise.
+pub const GATEWAY_CONFLATE_DEFAULT_MS: u32 = 250;
+/// Questions that wait for the aggregator.
+pub const GATEWAY_QUESTIONS_MAX: usize = 1_024;
+/// Frames of one answer of the aggregator.
+pub const GATEWAY_ANSWER_FRAMES_MAX: usize = 4 * super::REPORT_ROWS_MAX as usize;
+/// The time that a question has where nobody says otherwise.
+pub const GATEWAY_DEADLINE_DEFAULT: Duration = Duration::from_millis(800);
+/// How old an answer about the state of the nodes may be.
+pub const GATEWAY_STATUS_AGE_MAX: Duration = Duration::from_millis(900);
+/// How long a node may take to say how it is.
+pub const GATEWAY_STATUS_WAIT: Duration = Duration::from_millis(400);
+/// Rows of an answer that are written in one piece.
+pub const GATEWAY_ROWS_PER_PIECE: usize = 512;
+/// Bytes of an answer that wait for a client before the next piece is made.
+pub const GATEWAY_ANSWER_BYTES_WAITING: usize = 64 * 1_024;

@@ -9,6 +9,7 @@ pub mod duration;
 pub mod feed;
 pub mod gather;
 mod history;
+pub mod http;
 pub mod limits;
 pub mod log;
 pub mod manual;

@@ -20,7 +20,7 @@ use text::{blanked, paths, tokens};
 ///
 /// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
 /// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 27] = [
     "planted",
     "wire",
     "limits",
@@ -28,6 +28,7 @@ const ORDER: [&str; 26] = [
     "dial",
     "duration",
     "random",
+    "http",
     "feed",
     "market",
     "playback",

@@ -1,12 +1,16 @@
 //! Every bound of the system, decided before anything is built on it.
 
 mod checks;
+mod descriptors;
 mod gateway;
+mod http;
 mod producers;
 mod supervisor;
 mod tapes;
 
+pub use descriptors::*;
 pub use gateway::*;
+pub use http::*;
 pub use producers::*;
 pub use supervisor::*;
 pub use tapes::*;
@@ -570,13 +574,6 @@ pub const CLOCK_STEP_MAX: Duration = Duration::from_hours(24);
 pub const CLOCK_STEP_DEFAULT: Duration = Duration::from_secs(10);
 /// How often it is said again that the wall clock is not believed.
 pub const CLOCK_LOG_EVERY: Duration = Duration::from_mins(10);
-/// Descriptors that accepted connections leave free for the files of a log and for connections of the node's own:
-/// every node that an aggregator or core can dial, and some files.
-pub const DESCRIPTORS_RESERVED: u64 = GATHER_COPIES_MAX as u64 + 32;
-/// Where the limit of open files is low, the reserve is this part of it.
-pub const DESCRIPTORS_RESERVED_PART: u64 = 8;
-/// This part of the reserve may be taken by peers that are being told that there is no room for them.
-pub const DESCRIPTORS_REFUSING_PART: u64 = 4;
 /// How often a log looks whether its directory is still where it was.
 pub const DIRECTORY_EXAMINED_EVERY: Duration = Duration::from_millis(500);
 /// Notices that a log keeps for its node between two turns; of more, the number is told.

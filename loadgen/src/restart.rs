@@ -78,7 +78,7 @@ impl System {
         let files = Leftover::new(Thing::Path(directory.clone()));
         let text = format!(
             "[net]\nhost = \"{}\"\nexternal = {external}\nbroker = {broker}\ncore = {core}\n\
-             shards = [{a}, {b}, {c}]\naggregator = {aggregator}\n[broker]\nsubscribers_max = {}\n",
+             shards = [{a}, {b}, {c}]\naggregator = {aggregator}\n[gateway]\nrun = false\n[broker]\nsubscribers_max = {}\n",
             to.flags.host,
             subscribers + 100
         );

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-use super::args::{BrokerFlags, CoreFlags, MarketFlags, NodeFlags};
+use super::args::{BrokerFlags, CoreFlags, GatewayFlags, MarketFlags, NodeFlags};
 use super::exit::{Exit, Failure};
 use super::output::color_wanted;
 use super::status;
@@ -27,7 +27,7 @@ const ASK_WHO_WAIT: Duration = Duration::from_millis(300);
 const LAST_LINES_WAIT: Duration = Duration::from_secs(1);
 
 /// Everything that is to run. The flags are kept because the children get them again: each child
-/// resolves the same file and flags by itself, so a node alone and a node of seven start alike.
+/// resolves the same file and flags by itself, so a node alone and a node of eight start alike.
 #[derive(Debug)]
 pub(super) struct AllRequest {
     pub(super) config: Config,
@@ -35,12 +35,13 @@ pub(super) struct AllRequest {
     pub(super) market: MarketFlags,
     pub(super) broker: BrokerFlags,
     pub(super) core: CoreFlags,
+    pub(super) gateway: GatewayFlags,
 }
 
 pub(super) fn run(request: &AllRequest) -> Result<Exit, Failure> {
     // Handlers first: a Ctrl-C from here on is never lost.
     let stops = stop_signals().map_err(Failure::cannot_start)?;
-    // Before anything is made: a tape that cannot be played would end seven processes and leave their logs.
+    // Before anything is made: a tape that cannot be played would end eight processes and leave their logs.
     let exchanges = request.config.own_exchanges();
     let mut schedule = None;
     for exchange in exchanges.iter().filter(|exchange| !exchange.played.tapes.is_empty()) {
@@ -115,11 +116,17 @@ fn sentences(request: &AllRequest) -> Vec<String> {
     let address = |node| request.config.connect(node).map_or_else(String::new, |it| it.to_string());
     let (broker, aggregator) = (address(NodeId::Broker), address(NodeId::Aggregator));
     let dir = request.config.data.dir.display();
-    vec![
-        format!("the market runs: broker {broker}, aggregator {aggregator}, data in {dir}"),
+    let page = request.config.gateway.run.then(|| {
+        let gateway = address(NodeId::Gateway);
+        format!("look at it in a browser: http://{gateway}/")
+    });
+    let runs = format!("the market runs: broker {broker}, aggregator {aggregator}, data in {dir}");
+    let more = [
+        runs,
         "try `pregao subscribe --count 20` or `pregao status` in another terminal; Ctrl-C stops it"
             .to_owned(),
-    ]
+    ];
+    page.into_iter().chain(more).collect()
 }
 
 fn child_specs(request: &AllRequest, program: &Path, parent: u32) -> Vec<ChildSpec> {
@@ -135,6 +142,7 @@ fn child_specs(request: &AllRequest, program: &Path, parent: u32) -> Vec<ChildSp
                 vec!["shard".into(), format!("--partition={partition}").into()]
             }
             NodeId::Aggregator => vec!["aggregator".into()],
+            NodeId::Gateway => vec!["gateway".into()],
             NodeId::CoreReplica(replica) => {
                 vec!["replica".into(), format!("--replica={replica}").into()]
             }
@@ -155,6 +163,9 @@ fn child_specs(request: &AllRequest, program: &Path, parent: u32) -> Vec<ChildSp
         }
         if node == NodeId::Broker {
             arguments.extend(request.broker.to_arguments());
+        }
+        if node == NodeId::Gateway {
+            arguments.extend(request.gateway.to_arguments());
         }
         if node == NodeId::Core {
             arguments.extend(request.core.to_arguments());

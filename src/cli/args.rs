@@ -42,7 +42,7 @@ all of them. A tape is for one: --tape NAME=FILE. --rate is for those that play 
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run the whole system: seven nodes under one supervisor
+    /// Run the whole system: eight nodes under one supervisor
     #[command(after_help = SEVERAL_EXCHANGES)]
     All {
         #[command(flatten)]
@@ -53,6 +53,8 @@ pub(super) enum Command {
         broker: BrokerFlags,
         #[command(flatten)]
         core: CoreFlags,
+        #[command(flatten)]
+        gateway: GatewayFlags,
     },
     /// Run an exchange: replayed tapes or a synthetic market
     #[command(after_help = SEVERAL_EXCHANGES)]
@@ -106,6 +108,13 @@ pub(super) enum Command {
     Aggregator {
         #[command(flatten)]
         node: NodeFlags,
+    },
+    /// Run the gateway: the page, WebSocket, events and HTTP
+    Gateway {
+        #[command(flatten)]
+        node: NodeFlags,
+        #[command(flatten)]
+        gateway: GatewayFlags,
     },
     /// Show frames as they come
     Subscribe(SubscribeFlags),
@@ -315,6 +324,20 @@ impl CoreFlags {
     /// The same flags again, for the child that they are meant for.
     pub(super) fn to_arguments(&self) -> Vec<OsString> {
         if self.append { vec!["--append".into()] } else { Vec::new() }
+    }
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct GatewayFlags {
+    /// Let the page break things on purpose: open breakers, kill nodes
+    #[arg(long)]
+    pub(super) playground: bool,
+}
+
+impl GatewayFlags {
+    /// The same flags again, for the child that they are meant for.
+    pub(super) fn to_arguments(&self) -> Vec<OsString> {
+        if self.playground { vec!["--playground".into()] } else { Vec::new() }
     }
 }
 

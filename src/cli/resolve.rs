@@ -56,13 +56,14 @@ pub(super) enum Request {
 
 pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
     match command {
-        Command::All { node, market, broker, core } => {
+        Command::All { node, market, broker, core, gateway } => {
             let mut config = node_config(&node)?;
             market::apply(&mut config, &market, None)?;
             broker_flags(&mut config, &broker);
             config.core.append |= core.append;
+            config.gateway.playground |= gateway.playground;
             let config = checked(config)?;
-            Ok(Request::All(all::AllRequest { config, node, market, broker, core }))
+            Ok(Request::All(all::AllRequest { config, node, market, broker, core, gateway }))
         }
         Command::External { exchange, node, market } => {
             let mut config = node_config(&node)?;
@@ -91,6 +92,11 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
             plain_request(NodeId::CoreReplica(replica), &with_replica(node, replica))
         }
         Command::Aggregator { node } => plain_request(NodeId::Aggregator, &node),
+        Command::Gateway { node, gateway } => {
+            let mut config = node_config(&node)?;
+            config.gateway.playground |= gateway.playground;
+            node_request(NodeId::Gateway, &node, config)
+        }
         Command::Subscribe(flags) => subscribe_request(flags).map(Request::Subscribe),
         Command::Report(flags) => report_request(flags).map(Request::Report),
         Command::Publish(flags) => publish_request(flags).map(Request::Publish),

@@ -10,6 +10,8 @@ use super::exit::{Exit, Failure};
 use super::offline;
 use crate::client::random_id;
 use crate::config::{self, Config, Durability, Exchange, ExchangeKind, NodeId};
+use crate::gateway::{Gateway, GatewayConfig};
+use crate::http::HttpConnection;
 use crate::limits;
 use crate::log::{
     Log, LogConfig, OpenError, Recovery, Retention, Sequence, StorageError, SyncPolicy,
@@ -52,6 +54,7 @@ pub fn node(request: &NodeRequest) -> Result<Exit, Failure> {
         NodeId::Shard(partition) | NodeId::ShardReplica(partition, _) => shard(request, partition),
         NodeId::CoreReplica(_) => replica(request),
         NodeId::Aggregator => aggregator(request),
+        NodeId::Gateway => gateway(request),
     }
 }
 
@@ -312,6 +315,44 @@ fn aggregator(request: &NodeRequest) -> Result<Exit, Failure> {
         seed: seed(&reactor),
     };
     let mut node = Aggregator::new(&aggregator_config).map_err(Failure::usage)?;
+    run(request, &mut reactor, &mut node)
+}
+
+/// The gateway.
+fn gateway(request: &NodeRequest) -> Result<Exit, Failure> {
+    let (config, settings) = (&request.config, &request.config.gateway);
+    let sockets = SocketOptions {
+        send_buffer_bytes: Some(config.broker.send_buffer_bytes as usize)
+            .filter(|&bytes| bytes > 0),
+        notsent_lowat_bytes: Some(config.broker.notsent_lowat_bytes).filter(|&bytes| bytes > 0),
+        keepalive: Some(limits::LINE_KEEPALIVE),
+    };
+    let mut reactor = reactor_on(
+        request,
+        Listen {
+            // The head of a request waits for its end.
+            unconsumed_bytes_max: HttpConnection::OFFERED_BYTES_MAX,
+            sockets,
+            ..Listen::frames(request.address)
+        },
+    )?;
+    let nodes = config.nodes().into_iter().filter(|node| *node != NodeId::Gateway);
+    let nodes = nodes.map(|node| Ok((node.to_string(), connect(config, node)?)));
+    let hosts = settings.allowed_hosts(request.address.port());
+    let mut node = Gateway::new(GatewayConfig {
+        broker: connect(config, NodeId::Broker)?,
+        core: connect(config, NodeId::Core)?,
+        nodes: nodes.collect::<Result<_, Failure>>()?,
+        ring_frames: settings.ring_frames as usize,
+        subscriptions_max: settings.subscriptions_max as usize,
+        unread_max: settings.unread_max,
+        breaker: config.breaker.clone(),
+        connect_deadline: config.core.connect_deadline,
+        hosts: hosts.map_err(|error| Failure::usage(error.to_string()))?,
+        playground: settings.playground,
+        seed: seed(&reactor),
+    })
+    .map_err(|error| Failure::usage(error.to_string()))?;
     run(request, &mut reactor, &mut node)
 }
 

@@ -6,7 +6,7 @@
 //!
 //! | section | keys |
 //! |---|---|
-//! | [`[net]`](Net) | `host`, `external`, `broker`, `core`, `shards`, `aggregator` |
+//! | [`[net]`](Net) | `host`, `external`, `broker`, `core`, `shards`, `aggregator`, `gateway` |
 //! | [`[data]`](Data) | `dir`, `segment_bytes`, `durability`, `sync_interval`, `clock_step_max` |
 //! | [`[partition]`](PartitionRule) | `by`, `ranges` |
 //! | [`[[exchange]]`](ExchangeEntry) | `name`, `address`, `run`, `breaker`, and the keys of `[external]` |
@@ -15,6 +15,7 @@
 //! | [`[core]`](CoreNode) | `append`, `producers`, `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline`, `retain_age`, `retain_bytes` |
 //! | [`[shard]`](ShardNode) | `retain_age`, `retain_bytes` |
 //! | [`[aggregator]`](AggregatorNode) | `behind_after` |
+//! | [`[gateway]`](GatewayNode) | `run`, `ring_frames`, `subscriptions_max`, `unread_max`, `hosts`, `playground` |
 //! | [`[breaker]`](breaker::Config) | the circuit breakers: names of resilience4j where the meaning is the same |
 //!
 //! Durations are texts: `"50ms"`, `"10s"` (see [`crate::duration`]).
@@ -56,6 +57,7 @@
 
 mod exchange;
 mod external;
+mod gateway;
 pub mod host;
 mod lines;
 mod net;
@@ -72,6 +74,7 @@ use serde::Deserialize;
 pub use crate::market::venue::ExchangeNameError;
 pub use exchange::{Exchange, ExchangeEntry, ExchangeKind, ExchangeName};
 pub use external::{Align, External};
+pub use gateway::GatewayNode;
 pub use lines::{LinesSettings, LinesTimeUnit};
 pub use net::{Listen, Net, NodeId, Partition, PartitionError};
 pub use partition::{PartitionBy, PartitionRule};
@@ -104,6 +107,8 @@ pub struct Config {
     pub shard: ShardNode,
     /// The aggregator, and what its answers take for complete.
     pub aggregator: AggregatorNode,
+    /// The node for browsers.
+    pub gateway: GatewayNode,
     /// Every circuit breaker.
     pub breaker: breaker::Config,
 }
@@ -357,6 +362,7 @@ impl Config {
         self.broker.validate()?;
         self.core.validate()?;
         self.shard.validate()?;
+        self.gateway.validate()?;
         let range = limits::BEHIND_AFTER_MIN..=limits::BEHIND_AFTER_MAX;
         duration_within("[aggregator] behind_after", self.aggregator.behind_after, &range)
     }

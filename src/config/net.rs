@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error as _, Visitor};
 
 use super::host;
 use super::{ConfigError, ExchangeName};
-use crate::limits::{REPLICA_PORT_STEP, REPLICAS_MAX, SHARDS_MAX};
+use crate::limits::{self, REPLICA_PORT_STEP, REPLICAS_MAX, SHARDS_MAX};
 
 /// One node of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,8 @@ pub enum NodeId {
     Shard(Partition),
     /// Scatter/gather.
     Aggregator,
+    /// WebSocket, events and HTTP for browsers.
+    Gateway,
     /// Another node that answers current quotes; its number counts from 1.
     CoreReplica(u8),
     /// Another copy of one part of the history; its number counts from 1.
@@ -86,6 +88,7 @@ impl fmt::Display for NodeId {
             NodeId::Core => f.pad("core"),
             NodeId::Shard(partition) => f.pad(&format!("shard-{partition}")),
             NodeId::Aggregator => f.pad("aggregator"),
+            NodeId::Gateway => f.pad("gateway"),
             NodeId::CoreReplica(replica) => f.pad(&format!("core.{replica}")),
             NodeId::ShardReplica(partition, replica) => {
                 f.pad(&format!("shard-{partition}.{replica}"))
@@ -103,6 +106,7 @@ impl NodeId {
             NodeId::Core => "core",
             NodeId::Shard(_) => "shards",
             NodeId::Aggregator => "aggregator",
+            NodeId::Gateway => "gateway",
             NodeId::CoreReplica(_) => "core_replicas",
             NodeId::ShardReplica(..) => "shard_replicas",
         }
@@ -204,6 +208,8 @@ pub struct Net {
     pub shards: Vec<Listen>,
     /// `aggregator`: default 8000.
     pub aggregator: Listen,
+    /// `gateway`: default 8090.
+    pub gateway: Listen,
     /// `replicas`: copies of each part of the history, and nodes that answer quotes, the first ones
     /// included: 1 to 4. Default 1, which is none besides.
     pub replicas: u8,
@@ -224,6 +230,7 @@ impl Default for Net {
             core: Listen::Port(8082),
             shards: vec![Listen::Port(9001), Listen::Port(9002), Listen::Port(9003)],
             aggregator: Listen::Port(8000),
+            gateway: Listen::Port(limits::GATEWAY_PORT),
             replicas: 1,
             shard_replicas: Vec::new(),
             core_replicas: Vec::new(),
@@ -269,6 +276,7 @@ impl Net {
             NodeId::Core => self.core,
             NodeId::Shard(partition) => *self.shards.get(partition.index())?,
             NodeId::Aggregator => self.aggregator,
+            NodeId::Gateway => self.gateway,
             NodeId::CoreReplica(replica) => {
                 let own = self.core_replicas.get(usize::from(replica).checked_sub(1)?).copied();
                 self.replica(own, Some(self.core), replica)?

@@ -10,7 +10,8 @@ impl Config {
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
         let exchanges = self.own_exchanges().into_iter().map(|exchange| exchange.node());
-        exchanges.chain(self.net.nodes()).collect()
+        let gateway = self.gateway.run.then_some(NodeId::Gateway);
+        exchanges.chain(self.net.nodes()).chain(gateway).collect()
     }
 
     /// Where a node listens; `None` for an exchange, shard or replica that the configuration does not have.

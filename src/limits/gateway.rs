@@ -22,6 +22,8 @@ pub const GATEWAY_PING_EVERY: Duration = Duration::from_secs(15);
 pub const GATEWAY_SILENCE_MAX: Duration = Duration::from_secs(45);
 /// How often the gateway looks at all its connections.
 pub const GATEWAY_SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long a browser may take nothing of what waits for it, unless configured.
+pub const GATEWAY_UNREAD_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 /// The wait behind a refusal of the broker.
 pub const GATEWAY_REFUSED_WAIT: Duration = Duration::from_secs(1);
 /// How long a browser may take the last words of its connection.

@@ -1,4 +1,4 @@
-//! `pregao all`: seven children of this executable, kept alive and stopped together.
+//! `pregao all`: eight children of this executable, kept alive and stopped together.
 //!
 //! The decisions are in [`policy`], in virtual time; this file has the processes, pipes and threads.
 //! Nothing here sleeps or polls: one thread waits for each child, one reads each of its pipes, and

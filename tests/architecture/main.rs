@@ -20,7 +20,7 @@ use text::{blanked, paths, tokens};
 ///
 /// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
 /// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 31] = [
     "planted",
     "wire",
     "limits",
@@ -28,6 +28,7 @@ const ORDER: [&str; 29] = [
     "dial",
     "duration",
     "random",
+    "http",
     "feed",
     "market",
     "playback",
@@ -48,6 +49,7 @@ const ORDER: [&str; 29] = [
     "parse",
     "render",
     "report",
+    "gateway",
     "cli",
     "manual",
 ];

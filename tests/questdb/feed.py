@@ -33,7 +33,7 @@ def config(ports):
     external, broker, core, aggregator, a, b, c, lines = ports
     return (
         f"[net]\nexternal = {external}\nbroker = {broker}\ncore = {core}\naggregator = {aggregator}\n"
-        f"shards = [{a}, {b}, {c}]\n[[exchange]]\nname = \"quest\"\nkind = \"lines\"\naddress = {lines}\n"
+        f"shards = [{a}, {b}, {c}]\n[gateway]\nrun = false\n[[exchange]]\nname = \"quest\"\nkind = \"lines\"\naddress = {lines}\n"
     )
 
 

@@ -14,11 +14,11 @@ use tempfile::TempDir;
 use super::process::{Deadline, Finished, PATIENCE, Process, tail};
 
 /// The nodes of the default configuration, in the order of their start.
-pub(crate) const NODES: [&str; 7] =
-    ["external", "broker", "core", "shard-A", "shard-B", "shard-C", "aggregator"];
+pub(crate) const NODES: [&str; 8] =
+    ["external", "broker", "core", "shard-A", "shard-B", "shard-C", "aggregator", "gateway"];
 
 /// Their ports where the configuration says nothing.
-const PORTS: [u16; 7] = [8080, 8081, 8082, 9001, 9002, 9003, 8000];
+const PORTS: [u16; 8] = [8080, 8081, 8082, 9001, 9002, 9003, 8000, 8090];
 
 /// Where further systems of one process have their ports: below every ephemeral port, so that no
 /// outgoing connection of anybody sits on one.
@@ -27,7 +27,7 @@ const FURTHER_PORTS: u16 = 10_000;
 /// A system's addresses, and the file that tells them to every command.
 pub(crate) struct Place {
     pub(crate) host: IpAddr,
-    ports: [u16; 7],
+    ports: [u16; 8],
     /// The data directory is inside.
     directory: TempDir,
 }
@@ -63,10 +63,10 @@ impl Place {
     /// Writes the configuration file: ports, small segments (so that logs roll and the disk is not
     /// filled), and what the test adds.
     pub(crate) fn configure(&self, more: &str) {
-        let [external, broker, core, a, b, c, aggregator] = self.ports;
+        let [external, broker, core, a, b, c, aggregator, gateway] = self.ports;
         let text = format!(
             "[net]\nexternal = {external}\nbroker = {broker}\ncore = {core}\n\
-             shards = [{a}, {b}, {c}]\naggregator = {aggregator}\n\
+             shards = [{a}, {b}, {c}]\naggregator = {aggregator}\ngateway = {gateway}\n\
              [data]\nsegment_bytes = 1048576\n{more}"
         );
         fs::write(self.config_file(), text).unwrap();
@@ -132,7 +132,7 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// Starts the system and waits until all seven nodes listen.
+    /// Starts the system and waits until all eight nodes listen.
     pub(crate) fn start(flags: &[&str]) -> System {
         System::start_at(Arc::new(Place::new()), flags)
     }
@@ -213,7 +213,7 @@ impl System {
 
     /// Waits until all nodes say that they are well.
     pub(crate) fn wait_well(&self) {
-        self.retry("seven nodes ok", || {
+        self.retry("eight nodes ok", || {
             let status = self.place.run("status", &["--format", "json", "--deadline", "10s"]);
             let states: Vec<String> =
                 status.json().iter().map(|it| it["status"].to_string()).collect();

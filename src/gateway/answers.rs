@@ -1,0 +1,306 @@
+//! Answers as bodies: JSON, lines of JSON, or CSV, made piece by piece, so that a long one needs no more memory than its
+//! rows have as frames.
+
+use super::routes::{Ask, What};
+use crate::client::Answer;
+use crate::http::{Format, Problem};
+use crate::limits;
+use crate::parse::TimeNs;
+use crate::render::{
+    BAR_CSV, INSTRUMENT_CSV, NodeShare, QUOTE_CSV, Report, Rows, TRADE_CSV, bar_row_csv,
+    bar_row_json, frame_json, instrument_row_csv, instrument_row_json, json_line, nodes_json,
+    quote_row_csv, quote_row_json, symbols_of_report, trade_row_csv,
+};
+use crate::report::{Refused, node_share, refusal_reason};
+use crate::subscription::Symbols;
+use crate::wire::{DataKind, Definition, EndStatus, ErrorCode, Frame};
+
+/// The rows of an answer.
+#[derive(Debug)]
+enum Source {
+    Quotes(Vec<Report>),
+    Trades {
+        report: Box<Report>,
+        symbols: Box<Symbols>,
+    },
+    Bars {
+        report: Box<Report>,
+        first: usize,
+    },
+    Instruments(Vec<Definition>),
+    /// All of it stands in the head.
+    None,
+}
+
+/// One answer that is being written.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) status: u16,
+    pub(super) format: Format,
+    source: Source,
+    head: String,
+    tail: String,
+    next: usize,
+    is_begun: bool,
+    is_over: bool,
+}
+
+#[derive(serde::Serialize)]
+struct LeftOut<'a> {
+    symbol: &'a str,
+    reason: &'a str,
+}
+
+fn left_out_json(refused: &[Refused]) -> String {
+    let all = refused.iter().map(|it| LeftOut { symbol: &it.asked, reason: &it.reason });
+    json_line(&all.collect::<Vec<_>>())
+}
+
+/// The status of an answer that is there.
+fn status_of(complete: bool) -> u16 {
+    if complete { 200 } else { 206 }
+}
+
+/// Why there is no answer, as a problem.
+pub(super) fn problem_of(answer: &Answer) -> Problem {
+    let status = match answer.code() {
+        Some(ErrorCode::UnknownSymbol) => 404,
+        Some(ErrorCode::BadPattern | ErrorCode::Limit) => 400,
+        Some(ErrorCode::Deadline) => 504,
+        Some(
+            ErrorCode::Incomplete | ErrorCode::Behind | ErrorCode::NoData | ErrorCode::Stopping,
+        ) => 503,
+        _ => 502,
+    };
+    Problem::new(status, refusal_reason(answer))
+}
+
+impl Writer {
+    /// The answer to a question. `now_ns`: the time of ages.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn of(
+        ask: &Ask,
+        answer: &Answer,
+        symbols: &Symbols,
+        now_ns: u64,
+    ) -> Result<Writer, Problem> {
+        if answer.status() == EndStatus::Failed {
+            return Err(problem_of(answer));
+        }
+        let complete = answer.status() == EndStatus::Complete;
+        let nodes: Vec<NodeShare> = answer.nodes.iter().map(node_share).collect();
+        if ask.what == What::Figure {
+            let head = format!("{}\n", ask.asked.figure(answer, symbols).json());
+            let (status, format) = (status_of(complete), Format::Json);
+            return Ok(Writer::new(status, format, Source::None, head, String::new()));
+        }
+        let (mut reports, mut refused) = (Vec::new(), Vec::new());
+        for report in ask.asked.reports(answer, symbols, now_ns) {
+            match report {
+                Ok(report) => reports.push(report),
+                Err(one) => refused.push(one),
+            }
+        }
+        let known = |text: &str| {
+            let is_it = |name: &str| name == text || name.ends_with(&format!(":{text}"));
+            reports.iter().any(|it| is_it(it.symbol.as_str()))
+                || refused.iter().any(|it| it.asked == text)
+        };
+        let unknown: Vec<Refused> = ask
+            .asked
+            .symbols
+            .iter()
+            .filter(|it| !it.is_prefix())
+            .map(crate::feed::Pattern::text)
+            .filter(|text| !known(text))
+            .map(|asked| Refused { asked, reason: "no such instrument".to_owned() })
+            .collect();
+        refused.extend(unknown);
+        if reports.is_empty() && !refused.is_empty() {
+            let says = refused.iter().map(|it| format!("{}: {}", it.asked, it.reason));
+            return Err(Problem::new(404, says.collect::<Vec<_>>().join("; ")));
+        }
+        let end = End { complete: complete && refused.is_empty(), nodes, refused };
+        Ok(match ask.what {
+            What::Quotes => Writer::quotes(ask.format, reports, &end),
+            _ => Writer::rows(ask, reports, &end),
+        })
+    }
+
+    fn quotes(format: Format, reports: Vec<Report>, end: &End) -> Writer {
+        let head = match format {
+            Format::Csv => format!("{QUOTE_CSV}\n"),
+            Format::Json => "{\"quotes\":[".to_owned(),
+            _ => String::new(),
+        };
+        Writer::new(end.status(), format, Source::Quotes(reports), head, end.text(format))
+    }
+
+    /// Trades or bars of one instrument.
+    fn rows(ask: &Ask, reports: Vec<Report>, end: &End) -> Writer {
+        let format = ask.format;
+        let Some(report) = reports.into_iter().next() else {
+            return Writer::new(
+                end.status(),
+                format,
+                Source::None,
+                String::new(),
+                end.text(format),
+            );
+        };
+        let symbol = json_line(&report.symbol.as_str());
+        let (csv, json, source) = match (&report.rows, ask.what) {
+            (Rows::Bars(bars), What::Bars { interval, last }) => {
+                let kept =
+                    last.map_or(bars.len(), |last| usize::try_from(last).unwrap_or(usize::MAX));
+                let first = bars.len().saturating_sub(kept);
+                let interval_ns = u64::from(interval.seconds()) * 1_000_000_000;
+                let json =
+                    format!("{{\"symbol\":{symbol},\"interval_ns\":{interval_ns},\"bars\":[");
+                (BAR_CSV, json, Source::Bars { report: Box::new(report), first })
+            }
+            _ => {
+                let symbols = Box::new(symbols_of_report(&report));
+                let json = format!("{{\"symbol\":{symbol},\"trades\":[");
+                (TRADE_CSV, json, Source::Trades { report: Box::new(report), symbols })
+            }
+        };
+        let head = match format {
+            Format::Csv => format!("{csv}\n"),
+            Format::Json => json,
+            _ => String::new(),
+        };
+        Writer::new(end.status(), format, source, head, end.text(format))
+    }
+
+    /// All instruments that match.
+    pub(super) fn instruments(format: Format, all: Vec<Definition>) -> Writer {
+        let head = match format {
+            Format::Csv => format!("{INSTRUMENT_CSV}\n"),
+            Format::Json => "{\"instruments\":[".to_owned(),
+            _ => String::new(),
+        };
+        let end = End { complete: true, nodes: Vec::new(), refused: Vec::new() };
+        Writer::new(200, format, Source::Instruments(all), head, end.text(format))
+    }
+
+    fn new(status: u16, format: Format, source: Source, head: String, tail: String) -> Writer {
+        Writer { status, format, source, head, tail, next: 0, is_begun: false, is_over: false }
+    }
+
+    /// Whether all of it was written.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Writes the next piece.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.is_begun, true) {
+            out.extend_from_slice(self.head.as_bytes());
+        }
+        for _ in 0..limits::GATEWAY_ROWS_PER_PIECE {
+            if self.next >= self.len() {
+                if !std::mem::replace(&mut self.is_over, true) {
+                    out.extend_from_slice(self.tail.as_bytes());
+                }
+                return;
+            }
+            let row = self.row(self.next);
+            self.next += 1;
+            let Some(row) = row else { continue };
+            if self.format == Format::Json {
+                if !out.ends_with(b"[") && !(out.is_empty() && self.next == 1) {
+                    out.push(b',');
+                }
+                out.extend_from_slice(row.as_bytes());
+            } else {
+                out.extend_from_slice(row.as_bytes());
+                out.push(b'\n');
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match &self.source {
+            Source::Quotes(reports) => reports.len(),
+            Source::Trades { report, .. } => match &report.rows {
+                Rows::History(frames) => frames.len(),
+                Rows::Bars(_) => 0,
+            },
+            Source::Bars { report, first } => match &report.rows {
+                Rows::Bars(bars) => bars.len() - first,
+                Rows::History(_) => 0,
+            },
+            Source::Instruments(all) => all.len(),
+            Source::None => 0,
+        }
+    }
+
+    fn row(&self, place: usize) -> Option<String> {
+        let is_csv = self.format == Format::Csv;
+        match &self.source {
+            Source::Quotes(reports) => {
+                let report = reports.get(place)?;
+                Some(if is_csv { quote_row_csv(report) } else { quote_row_json(report) })
+            }
+            Source::Trades { report, symbols } => {
+                let Rows::History(frames) = &report.rows else { return None };
+                let frame: &Frame = frames.get(place)?;
+                DataKind::of(frame)?;
+                if is_csv { trade_row_csv(frame, report) } else { frame_json(frame, None, symbols) }
+            }
+            Source::Bars { report, first } => {
+                let Rows::Bars(bars) = &report.rows else { return None };
+                let bar = bars.get(first + place)?;
+                let cut = report.cuts(bar);
+                let symbol = report.symbol.as_str();
+                Some(match is_csv {
+                    true => bar_row_csv(symbol, bar, report.decimals, cut),
+                    false => bar_row_json(bar, report.decimals, cut),
+                })
+            }
+            Source::Instruments(all) => {
+                let one = all.get(place)?;
+                Some(if is_csv { instrument_row_csv(one) } else { instrument_row_json(one) })
+            }
+            Source::None => None,
+        }
+    }
+}
+
+/// What is said behind the rows.
+struct End {
+    complete: bool,
+    nodes: Vec<NodeShare>,
+    refused: Vec<Refused>,
+}
+
+impl End {
+    fn status(&self) -> u16 {
+        status_of(self.complete)
+    }
+
+    fn text(&self, format: Format) -> String {
+        let said = format!(
+            "\"complete\":{},\"nodes\":{},\"left_out\":{}}}\n",
+            self.complete,
+            nodes_json(&self.nodes),
+            left_out_json(&self.refused)
+        );
+        match format {
+            Format::Csv => String::new(),
+            Format::Json => format!("],{said}"),
+            _ => format!("{{\"kind\":\"end\",{said}"),
+        }
+    }
+}
+
+/// When a question begins that wants the last bars before this time: as far back as one answer may reach.
+pub(super) fn bars_from(last_ns: u64, interval_s: u32, last: u32) -> u64 {
+    let interval_ns = u64::from(interval_s) * 1_000_000_000;
+    let bars = u64::from(last).saturating_mul(8).min(u64::from(limits::REPORT_ROWS_MAX) / 4);
+    let begin = TimeNs(last_ns.saturating_sub(interval_ns.saturating_mul(bars))).0;
+    begin - begin.checked_rem(interval_ns).unwrap_or(0)
+}

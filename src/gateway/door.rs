@@ -1,0 +1,103 @@
+//! The connections of browsers and of other HTTP clients, by what they are at.
+
+use std::net::IpAddr;
+
+use super::answers::Writer;
+use super::front::Ticket;
+use super::stream::{Stream, Subscription};
+use crate::http::{Format, HttpConnection};
+use crate::node::ConnId;
+
+/// What an HTTP connection waits for.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Nothing: a request may come.
+    None,
+    /// An answer of the aggregator.
+    Answer(Ticket),
+    /// The state of all nodes.
+    Nodes(Format),
+    /// Whether the system can serve.
+    Ready,
+    /// The rest of a long answer is written as the client takes it.
+    Writing(Box<Writer>),
+}
+
+/// One connection that speaks HTTP.
+#[derive(Debug)]
+pub(super) struct HttpDoor {
+    pub(super) http: HttpConnection,
+    pub(super) from: IpAddr,
+    pub(super) job: Job,
+    /// Bytes that came behind a request whose answer is not sent.
+    pub(super) pending: Vec<u8>,
+    /// Nothing has come yet: it may turn out to be a peer that speaks frames.
+    pub(super) is_new: bool,
+}
+
+/// One stream of events.
+#[derive(Debug)]
+pub(super) struct EventsDoor {
+    pub(super) http: HttpConnection,
+    pub(super) subscription: Subscription,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) enum Door {
+    Http(Box<HttpDoor>),
+    Stream(Box<Stream>),
+    Events(Box<EventsDoor>),
+}
+
+/// All of them, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    slots: Vec<Option<(ConnId, Door)>>,
+    open: usize,
+}
+
+impl Doors {
+    pub(super) fn insert(&mut self, conn: ConnId, door: Door) {
+        let place = conn.slot as usize;
+        if self.slots.len() <= place {
+            self.slots.resize_with(place + 1, || None);
+        }
+        self.open += usize::from(self.slots[place].is_none());
+        self.slots[place] = Some((conn, door));
+    }
+
+    pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Door> {
+        let slot = self.slots.get_mut(conn.slot as usize)?.as_mut();
+        slot.filter(|(id, _)| *id == conn).map(|(_, door)| door)
+    }
+
+    pub(super) fn get(&self, conn: ConnId) -> Option<&Door> {
+        let slot = self.slots.get(conn.slot as usize)?.as_ref();
+        slot.filter(|(id, _)| *id == conn).map(|(_, door)| door)
+    }
+
+    pub(super) fn remove(&mut self, conn: ConnId) -> Option<Door> {
+        let slot = self.slots.get_mut(conn.slot as usize)?;
+        if slot.as_ref().is_none_or(|(id, _)| *id != conn) {
+            return None;
+        }
+        self.open -= 1;
+        slot.take().map(|(_, door)| door)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.open
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Door)> {
+        self.slots.iter().flatten().map(|(conn, door)| (*conn, door))
+    }
+
+    /// Their numbers.
+    pub(super) fn conns(&self) -> Vec<ConnId> {
+        self.slots.iter().flatten().map(|(conn, _)| *conn).collect()
+    }
+}

@@ -1,0 +1,665 @@
+//! The feed within the gateway. It follows the broker as any subscriber does, and hands each frame to a broker of its
+//! own. The subscriptions of browsers are subscribers of that one: the same ring, snapshots, gaps and bounds.
+//!
+//! What is *not* here: sockets of browsers, and how a subscription is told to them.
+//!
+//! # Decisions
+//!
+//! * The inner broker has no listener. Its connections are this module's: one publisher, which says what the follower has
+//!   learned, and one for each subscription. So a loss, a new epoch and a stale exchange need no second machine.
+//! * A frame of the inner broker is as it was sequenced. Flags of its delivery to the gateway are taken off.
+//! * A sequence that does not continue what this gateway has sent ends the process. Whoever runs it starts it again, and
+//!   browsers connect again: nothing is kept here that could be lost.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use zerocopy::IntoBytes;
+
+use crate::feed::Pattern;
+use crate::limits;
+use crate::node::broker::{Broker, BrokerConfig};
+use crate::node::codec::{Codec, Frames};
+use crate::node::{
+    Action, CloseReason, ConnId, DialFailure, DialId, FrameInput, Level, ListenerId, Node, Origin,
+};
+use crate::subscription::{self, Event, Request, Subscriber, Symbols, Upstream};
+use crate::time::{Mono, Now};
+use crate::wire::{
+    Definition, ErrorCode, FRAME_BYTES, FeedStates, Flags, Frame, GapReason, Heartbeat,
+    InstrumentIndex, Kind, Mode, Role, Seq, Session, Subscribe, Subscribed, U16, U32, U64, padded,
+    unpadded,
+};
+
+/// Flags that say how a copy of a frame came here.
+const DELIVERY: u16 = Flags::STALE | Flags::SNAPSHOT | Flags::REPLAY | Flags::ENDED;
+/// The dials of this module, by upstream.
+const DIALS: [DialId; 2] = [DialId(0), DialId(1)];
+/// A heartbeat of ours to the inner broker, for a browser that was heard.
+const ALIVE_TOKEN: u32 = 1;
+
+/// One of the two real connections.
+#[derive(Debug)]
+struct Line {
+    address: SocketAddr,
+    conn: Option<ConnId>,
+    is_dialing: bool,
+    is_wanted: bool,
+    /// What it has to send was shown; more is asked for by who writes.
+    was_asked: bool,
+    /// Frames that came while none were wanted.
+    held: Vec<Frame>,
+}
+
+impl Line {
+    fn new(address: SocketAddr) -> Line {
+        Line {
+            address,
+            conn: None,
+            is_dialing: false,
+            is_wanted: false,
+            was_asked: false,
+            held: Vec::new(),
+        }
+    }
+}
+
+/// What a subscription asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// At least one.
+    pub(super) patterns: Vec<Pattern>,
+    pub(super) mode: Mode,
+    pub(super) conflate_ms: u32,
+    /// The first frame wanted; `None`: a snapshot, and what follows it.
+    pub(super) from_seq: Option<Seq>,
+}
+
+/// The follower and the inner broker.
+#[derive(Debug)]
+pub(super) struct Feed {
+    seed: u64,
+    upstream: Subscriber,
+    lines: [Line; 2],
+    broker: Broker,
+    publisher: Option<ConnId>,
+    /// The epoch that the inner broker was told, by identity and number.
+    epoch: (u64, u32),
+    /// The next `seq` that the inner broker takes.
+    next_seq: u64,
+    /// What the inner broker was told of the last values.
+    told: Option<FeedStates>,
+    /// Frames for the inner broker, from one read.
+    batch: Vec<Frame>,
+    /// Numbers of inner connections.
+    generation: u32,
+    free_slots: Vec<u32>,
+    slots: u32,
+    /// By slot: whose subscription it is.
+    owners: Vec<ConnId>,
+    actions: VecDeque<Action>,
+    /// The broker refused; another attempt is made then.
+    again_at: Option<Mono>,
+    failure: Option<String>,
+    /// Instruments were named: lines of text that were made before may be wrong.
+    pub(super) has_new_names: bool,
+    /// Frames that nobody has any more, as far as they were counted.
+    pub(super) missed: u64,
+    pub(super) frames: u64,
+}
+
+fn request() -> Request {
+    let patterns = ["*", "$*"].iter().filter_map(|text| Pattern::new(text, 0).ok());
+    Request::market(patterns.collect())
+}
+
+impl Feed {
+    pub(super) fn new(
+        broker: SocketAddr,
+        core: SocketAddr,
+        config: BrokerConfig,
+        seed: u64,
+    ) -> Feed {
+        Feed {
+            seed,
+            upstream: Subscriber::new(request(), seed),
+            lines: [Line::new(broker), Line::new(core)],
+            broker: Broker::new(config),
+            publisher: None,
+            epoch: (0, 0),
+            next_seq: 0,
+            told: None,
+            batch: Vec::new(),
+            generation: 0,
+            free_slots: Vec::new(),
+            slots: 0,
+            owners: Vec::new(),
+            actions: VecDeque::new(),
+            again_at: None,
+            failure: None,
+            has_new_names: false,
+            missed: 0,
+            frames: 0,
+        }
+    }
+
+    /// The inner broker, as the turn drives it.
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The same.
+    pub(super) fn broker_mut(&mut self) -> &mut Broker {
+        &mut self.broker
+    }
+
+    /// Names of all instruments so far.
+    pub(super) fn symbols(&self) -> &Symbols {
+        self.upstream.symbols()
+    }
+
+    /// The definitions of all instruments that are known now.
+    pub(super) fn definitions(&self) -> Vec<Frame> {
+        let Some(values) = self.broker.last_values(Request::MARKET) else { return Vec::new() };
+        InstrumentIndex::until(values.index_end())
+            .filter_map(|index| values.definition(index).copied())
+            .collect()
+    }
+
+    /// When the newest trade of an instrument was, by its own clock.
+    pub(super) fn last_trade_ns(&self, pattern: &Pattern) -> Option<u64> {
+        let values = self.broker.last_values(Request::MARKET)?;
+        let is_it = |index: &InstrumentIndex| {
+            let definition = values.definition(*index).and_then(Frame::view::<Definition>);
+            definition.is_some_and(|it| pattern.means(&it.names()))
+        };
+        let index = InstrumentIndex::until(values.index_end()).find(is_it)?;
+        let trades = values.known(index).into_iter().flatten();
+        trades.filter(|frame| frame.kind == Kind::Trade as u8).map(|it| it.ts_event.get()).max()
+    }
+
+    /// What is known of the last values.
+    pub(super) fn states(&self) -> FeedStates {
+        self.told.unwrap_or(FeedStates::STALE)
+    }
+
+    /// Why this node cannot go on.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref().or_else(|| self.broker.failure())
+    }
+
+    /// The next `seq` that comes.
+    pub(super) fn next_seq(&self) -> Option<Seq> {
+        Seq::new(self.next_seq)
+    }
+
+    /// Whether this dial is one of this module's.
+    pub(super) fn upstream_of(dial: DialId) -> Option<Upstream> {
+        DIALS.iter().position(|it| *it == dial).and_then(|place| Upstream::ALL.get(place)).copied()
+    }
+
+    fn line(&mut self, upstream: Upstream) -> &mut Line {
+        &mut self.lines[usize::from(upstream == Upstream::Core)]
+    }
+
+    /// Which of the two connections this is.
+    pub(super) fn upstream_at(&self, conn: ConnId) -> Option<Upstream> {
+        let place = self.lines.iter().position(|line| line.conn == Some(conn))?;
+        Upstream::ALL.get(place).copied()
+    }
+
+    /// Bytes for a connection of ours.
+    pub(super) fn outgoing(&self, upstream: Upstream) -> &[u8] {
+        self.upstream.outgoing(upstream)
+    }
+
+    /// The connection, if it has something to send that it was not asked for.
+    pub(super) fn poll_dirty(&mut self, upstream: Upstream) -> Option<ConnId> {
+        let has_some = !self.upstream.outgoing(upstream).is_empty();
+        let line = self.line(upstream);
+        let conn = line.conn.filter(|_| has_some && !line.was_asked);
+        line.was_asked = has_some;
+        conn
+    }
+
+    pub(super) fn handle_sent(&mut self, upstream: Upstream, bytes: usize) {
+        self.upstream.handle_sent(upstream, bytes);
+    }
+
+    /// Whether the node is connected to the broker.
+    pub(super) fn is_connected(&self) -> bool {
+        self.lines[0].conn.is_some()
+    }
+
+    pub(super) fn wants_bytes(&self, upstream: Upstream) -> bool {
+        let held = &self.lines[usize::from(upstream == Upstream::Core)].held;
+        let has_room = self.publisher.is_none_or(|conn| self.broker.wants_bytes(conn));
+        held.is_empty() && has_room && self.upstream.wants_frames(upstream)
+    }
+
+    /// A connection stands. It is closed if nobody waits for it any more.
+    pub(super) fn handle_open(&mut self, now: Now, conn: ConnId, upstream: Upstream) {
+        let line = self.line(upstream);
+        line.is_dialing = false;
+        if !line.is_wanted || line.conn.is_some() {
+            self.actions.push_back(Action::Close(conn));
+            return;
+        }
+        line.conn = Some(conn);
+        line.held.clear();
+        self.upstream.handle_connected(now, upstream);
+        self.settle(now);
+    }
+
+    pub(super) fn handle_dial_failed(
+        &mut self,
+        now: Now,
+        upstream: Upstream,
+        failure: DialFailure,
+    ) {
+        let line = self.line(upstream);
+        line.is_dialing = false;
+        if std::mem::take(&mut line.is_wanted) {
+            let text = format!("{}: {failure:?}", upstream.name());
+            self.actions.push_back(Action::Log(Level::Debug, text));
+            self.upstream.handle_disconnected(now, upstream);
+            self.settle(now);
+        }
+    }
+
+    pub(super) fn handle_close(&mut self, now: Now, upstream: Upstream, reason: CloseReason) {
+        let line = self.line(upstream);
+        (line.conn, line.is_wanted) = (None, false);
+        line.held.clear();
+        if upstream == Upstream::Broker {
+            let text = format!("the link to the broker ended: {reason}");
+            self.actions.push_back(Action::Log(Level::Warn, text));
+        }
+        self.upstream.handle_disconnected(now, upstream);
+        self.settle(now);
+    }
+
+    /// Takes bytes of one of the two connections. How many of them are whole frames.
+    pub(super) fn handle_bytes(&mut self, now: Now, upstream: Upstream, bytes: &[u8]) -> usize {
+        let (frames, consumed) = Frames::split(bytes);
+        self.take(now, upstream, frames);
+        self.settle(now);
+        consumed
+    }
+
+    /// Takes frames, as long as some are wanted; the rest is held.
+    fn take(&mut self, now: Now, upstream: Upstream, frames: &[Frame]) {
+        for (place, frame) in frames.iter().enumerate() {
+            if !self.upstream.wants_frames(upstream) {
+                self.line(upstream).held.extend_from_slice(frames.get(place..).unwrap_or_default());
+                return;
+            }
+            if let Err(error) = frame.check() {
+                let text = format!("{} sent a bad frame: {error}", upstream.name());
+                self.leave(now, upstream, &text);
+                return;
+            }
+            if let Err(refusal) = self.upstream.handle_frame(now, upstream, frame) {
+                self.handle_refusal(
+                    now,
+                    ErrorCode::from_number(refusal.code.get()),
+                    &unpadded(&refusal.text),
+                );
+                return;
+            }
+            if let Some(subscribed) = frame.view::<Subscribed>()
+                && upstream == Upstream::Broker
+            {
+                self.begin_session(now, subscribed);
+            }
+            self.take_events(now);
+        }
+    }
+
+    /// The broker refuses this subscription.
+    fn handle_refusal(&mut self, now: Now, code: Option<ErrorCode>, text: &str) {
+        if code == Some(ErrorCode::Unexpected) && self.next_seq != 0 {
+            self.failure =
+                Some(format!("the broker goes on with {text}; start this gateway again"));
+            return;
+        }
+        self.actions.push_back(Action::Log(Level::Warn, format!("the broker refused: {text}")));
+        self.again_at = Some(now.mono + limits::GATEWAY_REFUSED_WAIT);
+    }
+
+    fn leave(&mut self, now: Now, upstream: Upstream, text: &str) {
+        self.actions.push_back(Action::Log(Level::Warn, text.to_owned()));
+        if let Some(conn) = self.line(upstream).conn.take() {
+            self.actions.push_back(Action::Close(conn));
+        }
+        self.line(upstream).is_wanted = false;
+        self.line(upstream).held.clear();
+        self.upstream.handle_disconnected(now, upstream);
+    }
+
+    /// What the follower wants done, what it has learned, and what was held for it.
+    fn settle(&mut self, now: Now) {
+        loop {
+            self.take_events(now);
+            let mut is_idle = true;
+            while let Some(action) = self.upstream.poll_action() {
+                is_idle = false;
+                self.act(action);
+            }
+            for upstream in Upstream::ALL {
+                if !self.line(upstream).held.is_empty() && self.upstream.wants_frames(upstream) {
+                    is_idle = false;
+                    let held = std::mem::take(&mut self.line(upstream).held);
+                    self.take(now, upstream, &held);
+                }
+            }
+            if is_idle {
+                break;
+            }
+        }
+        self.publish(now);
+        self.say_states(now);
+    }
+
+    fn act(&mut self, action: subscription::Action) {
+        match action {
+            subscription::Action::Connect(upstream) => {
+                let dial = DIALS[usize::from(upstream == Upstream::Core)];
+                let line = self.line(upstream);
+                line.is_wanted = true;
+                if !std::mem::replace(&mut line.is_dialing, true) {
+                    let to = line.address;
+                    self.actions.push_back(Action::Dial {
+                        dial,
+                        to,
+                        within: limits::CLIENT_CONNECT_MAX,
+                    });
+                }
+            }
+            subscription::Action::Disconnect(upstream) => {
+                let line = self.line(upstream);
+                line.is_wanted = false;
+                line.held.clear();
+                if let Some(conn) = line.conn.take() {
+                    self.actions.push_back(Action::Close(conn));
+                }
+            }
+        }
+    }
+
+    /// The broker has confirmed the subscription: the inner broker learns in which epoch, and how far there is something.
+    fn begin_session(&mut self, now: Now, subscribed: &Subscribed) {
+        self.publish(now);
+        if let Some(before) = self.publisher.take() {
+            self.close(now, before);
+        }
+        let conn = self.open(now, Origin::LOCAL, ConnId { generation: 0, slot: u32::MAX });
+        let session = Session {
+            role: Role::Publisher as u8,
+            source: Request::MARKET,
+            name: padded("gateway"),
+            epoch: subscribed.epoch,
+            epoch_start: subscribed.epoch_start,
+            next_seq: subscribed.next_seq,
+            feed: subscribed.feed,
+            ..Session::default()
+        };
+        self.publisher = Some(conn);
+        self.epoch = (subscribed.feed.get(), subscribed.epoch.get());
+        self.broker.handle_frames(now, conn, &[Frame::seal(session)]);
+        // Another epoch: the follower was told what of the one before is void, so this one continues it.
+        if self.answer(now, conn).is_some_and(|answer| answer.feed != session.feed) {
+            let options = U16::new(Session::CONTINUES);
+            self.broker.handle_frames(now, conn, &[Frame::seal(Session { options, ..session })]);
+            self.answer(now, conn);
+        }
+        self.told = None;
+    }
+
+    /// Reads what the inner broker has for its publisher. The SESSION among it.
+    fn answer(&mut self, now: Now, conn: ConnId) -> Option<Session> {
+        let mut session = None;
+        for frame in self.frames_of(now, conn, usize::MAX) {
+            if let Some(answer) = frame.view::<Session>() {
+                session = Some(*answer);
+                self.next_seq = answer.next_seq.get();
+            } else if let Some(refusal) = frame.view::<crate::wire::Refusal>() {
+                let text = unpadded(&refusal.text);
+                self.failure = Some(format!("the inner broker refused the feed: {text}"));
+            } else if let Some(beat) = frame.view::<Heartbeat>()
+                && beat.flags.get() & Flags::MORE != 0
+            {
+                let (token, next_seq) = (beat.token, Seq::field(Seq::new(self.next_seq)));
+                let states = self.told.unwrap_or(FeedStates::STALE);
+                let answer = states.said_by(Heartbeat { token, next_seq, ..Heartbeat::default() });
+                self.broker.handle_frames(now, conn, &[Frame::seal(answer)]);
+            }
+        }
+        session
+    }
+
+    /// Whole frames that wait for an inner connection, at most so many; they count as sent.
+    pub(super) fn frames_of(&mut self, now: Now, conn: ConnId, frames_max: usize) -> Vec<Frame> {
+        let mut taken: Vec<Frame> = Vec::new();
+        while taken.len() < frames_max {
+            let outgoing = self.broker.outgoing(now, conn);
+            let room = frames_max - taken.len();
+            let before = taken.len();
+            let (head, _) = crate::wire::as_frames(outgoing.head);
+            taken.extend_from_slice(head.get(..room.min(head.len())).unwrap_or_default());
+            let room = frames_max - taken.len();
+            let (tail, _) = crate::wire::as_frames(outgoing.tail);
+            taken.extend_from_slice(tail.get(..room.min(tail.len())).unwrap_or_default());
+            let count = taken.len() - before;
+            if count == 0 {
+                break;
+            }
+            if !self.broker.handle_sent(now, conn, count * FRAME_BYTES) {
+                break;
+            }
+        }
+        taken
+    }
+
+    fn take_events(&mut self, now: Now) {
+        while let Some(event) = self.upstream.poll_event() {
+            if let Event::Data(frame) = &event {
+                self.has_new_names |= frame.kind == Kind::Definition as u8;
+            }
+            match event {
+                Event::Data(frame) if frame.has(Flags::SNAPSHOT) => {
+                    self.batch.push(frame.delivered(Flags::SNAPSHOT));
+                }
+                Event::Data(frame) => self.take_frame(now, &frame),
+                Event::Live { next_seq } => {
+                    self.publish(now);
+                    let beat =
+                        Heartbeat { next_seq: Seq::field(Some(next_seq)), ..Heartbeat::default() };
+                    self.say(now, beat);
+                    self.next_seq = self.next_seq.max(next_seq.get());
+                }
+                Event::Lost { reason: GapReason::Void, from_seq, .. } => self.void(now, from_seq),
+                Event::Lost { missed, .. } => {
+                    self.missed = self.missed.saturating_add(missed.unwrap_or(0));
+                }
+                // All of them are said at the end of a turn.
+                Event::Stale | Event::Ended | Event::Current | Event::Exchange { .. } => {}
+            }
+        }
+    }
+
+    /// The next frame of the sequence.
+    fn take_frame(&mut self, now: Now, frame: &Frame) {
+        let seq = frame.seq.get();
+        if self.next_seq == 0 || seq < self.next_seq {
+            return;
+        }
+        if seq > self.next_seq {
+            // What is between is lost, and the inner broker says so to whoever waits for it.
+            self.publish(now);
+            let beat = Heartbeat { next_seq: U64::new(seq), ..Heartbeat::default() };
+            self.say(now, beat);
+        }
+        self.next_seq = seq.saturating_add(1);
+        self.frames += 1;
+        self.batch.push(match frame.flags.get() & DELIVERY {
+            0 => *frame,
+            _ => frame.delivered(0),
+        });
+    }
+
+    /// Everything from `seq` on never was; its numbers come again.
+    fn void(&mut self, now: Now, seq: u64) {
+        self.publish(now);
+        let Some(conn) = self.publisher.filter(|_| seq < self.next_seq) else { return };
+        let (feed, epoch) = self.epoch;
+        let session = Session {
+            role: Role::Publisher as u8,
+            source: Request::MARKET,
+            epoch: U32::new(epoch),
+            feed: U64::new(feed),
+            next_seq: U64::new(seq),
+            ..Session::default()
+        };
+        self.broker.handle_frames(now, conn, &[Frame::seal(session)]);
+        self.answer(now, conn);
+    }
+
+    /// Says what is known of the last values, when that has changed.
+    fn say_states(&mut self, now: Now) {
+        let states = self.upstream.states();
+        if self.publisher.is_some() && self.told != Some(states) {
+            self.told = Some(states);
+            self.say(now, Heartbeat { next_seq: U64::new(self.next_seq), ..Heartbeat::default() });
+        }
+    }
+
+    fn say(&mut self, now: Now, beat: Heartbeat) {
+        let states = self.told.unwrap_or(FeedStates::STALE);
+        if let Some(conn) = self.publisher {
+            self.broker.handle_frames(now, conn, &[Frame::seal(states.said_by(beat))]);
+        }
+    }
+
+    /// Hands the batch over.
+    fn publish(&mut self, now: Now) {
+        if let Some(conn) = self.publisher.filter(|_| !self.batch.is_empty()) {
+            self.broker.handle_frames(now, conn, &self.batch);
+        }
+        self.batch.clear();
+    }
+
+    pub(super) fn handle_timers(&mut self, now: Now) {
+        if self.again_at.is_some_and(|at| at <= now.mono) {
+            self.again_at = None;
+            self.upstream = Subscriber::new(request(), self.seed.rotate_left(7));
+        }
+        self.upstream.handle_timers(now);
+        self.settle(now);
+        self.broker.handle_timers(now);
+        // It may have asked whether its publisher is there.
+        if let Some(conn) = self.publisher {
+            self.answer(now, conn);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let held = self.lines.iter().any(|line| !line.held.is_empty());
+        let at_once = held.then(Mono::default).filter(|_| self.upstream.has_updates());
+        let of_upstream = self.upstream.deadline();
+        [at_once, of_upstream, self.again_at, self.broker.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    // ---- Subscriptions.
+
+    /// Begins a subscription of `owner`, who came from there. Its inner connection.
+    pub(super) fn subscribe(
+        &mut self,
+        now: Now,
+        owner: ConnId,
+        from: IpAddr,
+        id: u32,
+        wish: &Wish,
+    ) -> ConnId {
+        let conn = self.open(now, Origin::Accepted(ListenerId(0), from), owner);
+        let role = Role::Subscriber as u8;
+        let session = Session { role, name: padded("browser"), ..Session::default() };
+        self.broker.handle_frames(now, conn, &[Frame::seal(session)]);
+        // Its answer says nothing to a browser. A refusal does.
+        let is_greeted = |frame: &Frame| frame.kind == Kind::Session as u8;
+        let first = self.broker.outgoing(now, conn).head;
+        if crate::wire::as_frames(first).0.first().is_some_and(is_greeted) {
+            self.broker.handle_sent(now, conn, FRAME_BYTES);
+        }
+        let last = wish.patterns.len().saturating_sub(1);
+        let frame = |(place, pattern): (usize, &Pattern)| {
+            Frame::seal(Subscribe {
+                flags: U16::new(if place < last { Flags::MORE } else { 0 }),
+                id: U32::new(id),
+                source: Request::MARKET,
+                mode: wish.mode as u8,
+                kinds: U16::new(if pattern.kinds() == u16::MAX { 0 } else { pattern.kinds() }),
+                conflate_ms: U32::new(wish.conflate_ms),
+                from_seq: Seq::field(wish.from_seq),
+                pattern: padded(&pattern.text()),
+                ..Subscribe::default()
+            })
+        };
+        let frames: Vec<Frame> = wish.patterns.iter().enumerate().map(frame).collect();
+        self.broker.handle_frames(now, conn, &frames);
+        conn
+    }
+
+    /// Why the inner broker ends a connection: its last frame.
+    pub(super) fn last_words(&mut self, now: Now, conn: ConnId) -> (Option<ErrorCode>, String) {
+        let outgoing = self.broker.outgoing(now, conn).head;
+        // What is left of a frame that was half sent stands before it.
+        let at = outgoing.len().saturating_sub(FRAME_BYTES);
+        let (frames, _) = crate::wire::as_frames(outgoing.get(at..).unwrap_or_default());
+        match frames.first().and_then(|frame| frame.view::<crate::wire::Refusal>()) {
+            Some(refusal) => (ErrorCode::from_number(refusal.code.get()), unpadded(&refusal.text)),
+            None => (None, String::new()),
+        }
+    }
+
+    /// A subscription is over.
+    pub(super) fn close(&mut self, now: Now, conn: ConnId) {
+        self.broker.handle_close(now, conn, CloseReason::PeerClosed);
+        self.free_slots.push(conn.slot);
+    }
+
+    /// The one whose subscription it is was heard.
+    pub(super) fn note_heard(&mut self, now: Now, conn: ConnId) {
+        let beat = Heartbeat { token: U32::new(ALIVE_TOKEN), ..Heartbeat::default() };
+        self.broker.handle_bytes(now, conn, Frame::seal(beat).as_bytes());
+    }
+
+    /// Whose subscription it is.
+    pub(super) fn owner(&self, conn: ConnId) -> Option<ConnId> {
+        let owner = self.owners.get(conn.slot as usize).copied()?;
+        (owner.slot != u32::MAX).then_some(owner)
+    }
+
+    fn open(&mut self, now: Now, origin: Origin, owner: ConnId) -> ConnId {
+        let slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slots - 1
+        });
+        self.generation = self.generation.wrapping_add(1);
+        let conn = ConnId { generation: self.generation, slot };
+        let place = slot as usize;
+        if self.owners.len() <= place {
+            self.owners.resize(place + 1, owner);
+        }
+        self.owners[place] = owner;
+        self.broker.handle_open(now, conn, origin);
+        conn
+    }
+}

@@ -1,0 +1,412 @@
+//! Requests: what each leads to, and the answers that are written as the client takes them.
+
+use super::Gateway;
+use super::answers::{Writer, bars_from};
+use super::door::{Door, EventsDoor, HttpDoor, Job};
+use super::front::{Outcomes, Ticket, Unanswered};
+use super::playground::Deed;
+use super::routes::{Ask, Route, What, route};
+use super::stream::{Speech, Stream, Subscription};
+use crate::http::{Format, Problem, Request, Response, check_host, upgrade};
+use crate::limits;
+use crate::node::{Action, ConnId, Level};
+use crate::question::Question;
+use crate::report;
+use crate::time::Now;
+use crate::wire::{Definition, EndStatus, Frame, Op, Query, U32, padded};
+
+/// What an event stream begins with: how long a client waits before it comes back.
+const EVENTS_BEGIN: &[u8] = b"retry: 2000\n\n";
+
+/// What must be asked every time.
+const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+
+impl Gateway {
+    /// Bytes of an HTTP client. All are taken: what comes behind a request waits here until that is answered.
+    pub(super) fn handle_http_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
+        let mut consumed = 0;
+        while let Some(Door::Http(door)) = self.doors.get_mut(conn) {
+            let rest = bytes.get(consumed..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            if !door.http.wants_bytes() {
+                door.pending.extend_from_slice(rest);
+                consumed = bytes.len();
+                break;
+            }
+            let (taken, request) = door.http.handle_bytes(now.mono, rest);
+            consumed += taken;
+            self.mark_dirty(conn);
+            match request {
+                Some(request) => {
+                    self.counts.requests += 1;
+                    self.handle_request(now, conn, &request);
+                }
+                None if taken == 0 => break,
+                None => {}
+            }
+        }
+        // It has become a WebSocket: what stands behind its request is a message.
+        if consumed < bytes.len() && matches!(self.doors.get(conn), Some(Door::Stream(_))) {
+            consumed +=
+                self.handle_stream_bytes(now, conn, bytes.get(consumed..).unwrap_or_default());
+        }
+        consumed
+    }
+
+    /// Goes on with requests that came behind another one.
+    pub(super) fn take_pipelined(&mut self, now: Now) {
+        for _ in 0..self.pipelined.len() {
+            let Some(conn) = self.pipelined.pop_front() else { return };
+            let Some(Door::Http(door)) = self.doors.get_mut(conn) else { continue };
+            let pending = std::mem::take(&mut door.pending);
+            let consumed = self.handle_http_bytes(now, conn, &pending);
+            if let Some(Door::Http(door)) = self.doors.get_mut(conn)
+                && let Some(rest) = pending.get(consumed..).filter(|rest| !rest.is_empty())
+            {
+                door.pending.extend_from_slice(rest);
+            }
+        }
+    }
+
+    fn handle_request(&mut self, now: Now, conn: ConnId, request: &Request) {
+        let checked = check_host(request, &self.hosts).and_then(|()| route(request));
+        let outcome = match checked {
+            Ok(route) => self.follow(now, conn, request, route),
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = outcome {
+            self.refuse(now, conn, &problem);
+        }
+    }
+
+    pub(super) fn respond(&mut self, now: Now, conn: ConnId, response: Response) {
+        if let Some(Door::Http(door)) = self.doors.get_mut(conn) {
+            door.job = Job::None;
+            door.http.respond(now.mono, response);
+            self.mark_dirty(conn);
+        }
+    }
+
+    fn refuse(&mut self, now: Now, conn: ConnId, problem: &Problem) {
+        self.counts.problems += 1;
+        let mut response = Response::problem(problem);
+        if problem.status == 503 {
+            response = response.with_header("Retry-After", "1");
+        }
+        self.respond(now, conn, response);
+    }
+
+    fn follow(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: &Request,
+        route: Route,
+    ) -> Result<(), Problem> {
+        match route {
+            Route::Stream => self.begin_stream(now, conn, request),
+            Route::Events { wish, mode } => self.begin_events(now, conn, &wish, &mode),
+            Route::Ask(ask) => self.ask(now, conn, ask),
+            Route::Instruments { pattern, format } => {
+                let symbols = self.feed.symbols();
+                let matching = |frame: &Frame| {
+                    let definition = frame.view::<Definition>().copied()?;
+                    pattern.means(&definition.names()).then_some(definition)
+                };
+                let known = self.feed.definitions();
+                let all = known.iter().filter_map(matching);
+                let all: Vec<Definition> = all.filter(|it| !it.symbol.is_reserved()).collect();
+                if all.is_empty() && symbols.is_empty() {
+                    return Err(Problem::new(
+                        503,
+                        "No instrument is known yet: the feed has not begun.",
+                    ));
+                }
+                self.begin_answer(now, conn, Writer::instruments(format, all));
+                Ok(())
+            }
+            Route::Status { format } => {
+                if self.nodes.fresh(now).is_some() {
+                    self.answer_status(now, conn, format);
+                } else {
+                    self.set_job(conn, Job::Nodes(format));
+                    self.waiting.push_back(conn);
+                    self.nodes.ask(now, &mut self.front);
+                    self.answer_waiting(now);
+                }
+                Ok(())
+            }
+            Route::Healthy => {
+                let said = r#"{"status":"ok"}"#.to_owned() + "\n";
+                let response = Response::json(200, said).with_header(NO_STORE.0, NO_STORE.1);
+                self.respond(now, conn, response);
+                Ok(())
+            }
+            Route::Ready => {
+                self.set_job(conn, Job::Ready);
+                self.waiting.push_back(conn);
+                if self.nodes.fresh(now).is_none() {
+                    self.nodes.ask(now, &mut self.front);
+                }
+                self.answer_waiting(now);
+                Ok(())
+            }
+            Route::Page(name) => {
+                let response = self.page.response(&name, request)?;
+                self.respond(now, conn, response);
+                Ok(())
+            }
+            Route::Playground(deed) => self.perform(now, conn, &deed),
+        }
+    }
+
+    fn set_job(&mut self, conn: ConnId, job: Job) {
+        if let Some(Door::Http(door)) = self.doors.get_mut(conn) {
+            door.job = job;
+        }
+    }
+
+    fn begin_stream(&mut self, now: Now, conn: ConnId, request: &Request) -> Result<(), Problem> {
+        let accepted = upgrade(request, &Speech::OFFERED)?;
+        let Some(Door::Http(door)) = self.doors.remove(conn) else { return Ok(()) };
+        let HttpDoor { from, .. } = *door;
+        let stream = Stream::new(now, Speech::of(accepted.protocol), from, accepted.response);
+        self.doors.insert(conn, Door::Stream(Box::new(stream)));
+        self.counts.streams += 1;
+        self.mark_dirty(conn);
+        Ok(())
+    }
+
+    fn begin_events(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        wish: &super::feed::Wish,
+        mode: &str,
+    ) -> Result<(), Problem> {
+        let Some(Door::Http(door)) = self.doors.remove(conn) else { return Ok(()) };
+        let HttpDoor { mut http, from, .. } = *door;
+        http.begin_stream(now.mono, 200, "text/event-stream", &[NO_STORE]);
+        http.push(EVENTS_BEGIN);
+        let inner = self.feed.subscribe(now, conn, from, 1, wish);
+        let subscription = Subscription::new(1, inner, mode);
+        self.doors.insert(conn, Door::Events(Box::new(EventsDoor { http, subscription })));
+        self.counts.events += 1;
+        self.mark_dirty(conn);
+        Ok(())
+    }
+
+    fn ask(&mut self, now: Now, conn: ConnId, mut ask: Box<Ask>) -> Result<(), Problem> {
+        // The last bars before the last trade: not all that there are.
+        if let (
+            What::Bars { interval, last: Some(last) },
+            report::Question::Bars { from: 0, to, .. },
+        ) = (ask.what, ask.asked.question)
+        {
+            let end = match to {
+                u64::MAX => ask.asked.symbols.first().and_then(|it| self.feed.last_trade_ns(it)),
+                to => Some(to),
+            };
+            let from = end.map_or(0, |end| bars_from(end, interval.seconds(), last));
+            ask.asked.question = report::Question::Bars { interval, from, to };
+        }
+        let question = ask.asked.question();
+        let question =
+            question.ok_or_else(|| Problem::new(400, "Too many symbols are asked at once."))?;
+        let away = |why: Unanswered| {
+            let status = if why == Unanswered::Late { 504 } else { 503 };
+            Problem::new(status, format!("The aggregator does not answer: {}.", why.text()))
+        };
+        let place = self.aggregator.ok_or_else(|| away(Unanswered::Away))?;
+        let ticket = self.front.ask(now, place, question, ask.deadline).map_err(away)?;
+        self.tickets.insert(ticket, (conn, ask));
+        self.set_job(conn, Job::Answer(ticket));
+        Ok(())
+    }
+
+    /// Answers that have come.
+    pub(super) fn take_answers(&mut self, now: Now) {
+        while let Some((ticket, answer)) = self.front.poll_answer() {
+            let Some(answer) = self.nodes.take(now, ticket, answer) else {
+                self.answer_waiting(now);
+                continue;
+            };
+            self.take_answer(now, (ticket, answer));
+        }
+    }
+
+    fn take_answer(&mut self, now: Now, (ticket, answer): Outcomes) {
+        if let Some(conn) = self.deeds.remove(&ticket) {
+            self.answer_deed(now, conn, answer);
+            return;
+        }
+        let Some((conn, ask)) = self.tickets.remove(&ticket) else { return };
+        let written = match answer {
+            Ok(answer) => Writer::of(&ask, &answer, &self.front.symbols, now.wall_ns),
+            Err(why) => {
+                let status = if why == Unanswered::Late { 504 } else { 503 };
+                let text = format!("The aggregator does not answer: {}.", why.text());
+                Err(Problem::new(status, text))
+            }
+        };
+        match written {
+            Ok(writer) => self.begin_answer(now, conn, writer),
+            Err(problem) => self.refuse(now, conn, &problem),
+        }
+    }
+
+    /// Begins to send an answer: at once, if it is short.
+    fn begin_answer(&mut self, now: Now, conn: ConnId, mut writer: Writer) {
+        let mut piece = Vec::new();
+        writer.write(&mut piece);
+        if !writer.is_over() {
+            writer.write(&mut piece);
+        }
+        let (status, kind) = (writer.status, writer.format.content_type());
+        if writer.is_over() {
+            let response = Response::new(status, kind, piece).with_header(NO_STORE.0, NO_STORE.1);
+            self.respond(now, conn, response);
+            return;
+        }
+        let Some(Door::Http(door)) = self.doors.get_mut(conn) else { return };
+        door.http.begin_stream(now.mono, status, kind, &[NO_STORE]);
+        door.http.push(&piece);
+        door.job = Job::Writing(Box::new(writer));
+        self.mark_dirty(conn);
+    }
+
+    /// Who waits for the state of the nodes, if it is known now.
+    fn answer_waiting(&mut self, now: Now) {
+        if self.nodes.fresh(now).is_none() {
+            return;
+        }
+        while let Some(conn) = self.waiting.pop_front() {
+            match self.doors.get(conn) {
+                Some(Door::Http(door)) => match door.job {
+                    Job::Nodes(format) => self.answer_status(now, conn, format),
+                    Job::Ready => self.answer_ready(now, conn),
+                    _ => {}
+                },
+                _ => continue,
+            }
+        }
+    }
+
+    fn answer_status(&mut self, now: Now, conn: ConnId, format: Format) {
+        let (body, kind) = match format {
+            Format::Ndjson => (self.nodes.lines(), format.content_type()),
+            _ => {
+                let own = self.describe_json(now);
+                (self.nodes.json(self.playground, &own), Format::Json.content_type())
+            }
+        };
+        let status = if self.nodes.is_complete() { 200 } else { 206 };
+        let response = Response::new(status, kind, body).with_header(NO_STORE.0, NO_STORE.1);
+        self.respond(now, conn, response);
+    }
+
+    fn answer_ready(&mut self, now: Now, conn: ConnId) {
+        let mut faults: Vec<String> = self.nodes.fault().into_iter().collect();
+        if !self.feed.is_connected() {
+            faults.insert(0, "this gateway is not connected to the broker".to_owned());
+        }
+        let ready = faults.is_empty();
+        let body = serde_json::json!({ "ready": ready, "faults": faults }).to_string() + "\n";
+        let response = Response::json(if ready { 200 } else { 503 }, body);
+        self.respond(now, conn, response.with_header(NO_STORE.0, NO_STORE.1));
+    }
+
+    fn perform(&mut self, now: Now, conn: ConnId, deed: &Deed) -> Result<(), Problem> {
+        if !self.playground {
+            let text = "Nothing may be broken here: the system was not started with --playground.";
+            return Err(Problem::new(403, text));
+        }
+        let (node, query) = match deed {
+            Deed::Kill { node } => (node, Query { op: Op::Stop as u8, ..Query::default() }),
+            Deed::Breaker { node, breaker, action } => {
+                let limit = U32::new(u32::from(*action as u8));
+                let symbol = padded(breaker);
+                (node, Query { op: Op::Breaker as u8, limit, symbol, ..Query::default() })
+            }
+        };
+        let text = format!("the page asks for {deed:?}");
+        self.actions.push_back(Action::Log(Level::Warn, text));
+        let known = self.front.names().collect::<Vec<_>>().join(", ");
+        let place = self.front.place(node);
+        let place = place
+            .ok_or_else(|| Problem::new(404, format!("No node {node:?}; there are {known}.")))?;
+        let question = Question::new(&query);
+        let question = question.map_err(|_| Problem::new(400, "No breaker has such a name."))?;
+        let ticket: Ticket = self
+            .front
+            .ask(now, place, question, limits::GATEWAY_DEADLINE_DEFAULT)
+            .map_err(|why| Problem::new(503, format!("{node}: {}.", why.text())))?;
+        self.deeds.insert(ticket, conn);
+        self.set_job(conn, Job::Answer(ticket));
+        Ok(())
+    }
+
+    fn answer_deed(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        answer: Result<crate::client::Answer, Unanswered>,
+    ) {
+        match answer {
+            // A node that is told to stop may be gone before its answer has left.
+            Ok(answer) if answer.status() != EndStatus::Failed => {
+                self.respond(now, conn, Response::json(200, "{\"done\":true}\n".to_owned()));
+            }
+            Err(Unanswered::Broken) => {
+                self.respond(now, conn, Response::json(202, "{\"done\":true}\n".to_owned()));
+            }
+            Ok(answer) => self.refuse(now, conn, &super::answers::problem_of(&answer)),
+            Err(why) => self.refuse(now, conn, &Problem::new(503, why.text())),
+        }
+    }
+
+    /// Writes more of an answer that the client takes.
+    pub(super) fn write_more(&mut self, now: Now, conn: ConnId) {
+        let Some(Door::Http(door)) = self.doors.get_mut(conn) else { return };
+        let Job::Writing(writer) = &mut door.job else { return };
+        if door.http.outgoing_bytes() >= limits::GATEWAY_ANSWER_BYTES_WAITING {
+            return;
+        }
+        let mut piece = Vec::new();
+        writer.write(&mut piece);
+        let is_over = writer.is_over();
+        if !piece.is_empty() {
+            door.http.push(&piece);
+        }
+        if is_over {
+            door.http.end_stream(now.mono);
+            door.job = Job::None;
+        }
+    }
+
+    /// Writes what an event stream has.
+    pub(super) fn write_events(&mut self, now: Now, conn: ConnId) {
+        let Some(Door::Events(door)) = self.doors.get_mut(conn) else { return };
+        let mut piece = String::new();
+        while piece.is_empty() {
+            let inner = door.subscription.conn;
+            let frames = self.feed.frames_of(now, inner, limits::GATEWAY_JSON_FRAMES_MAX);
+            if frames.is_empty() {
+                return;
+            }
+            door.subscription.write(&frames, &mut self.lines, &self.feed, |kind, seq, line| {
+                piece.push_str("event: ");
+                piece.push_str(kind);
+                piece.push_str("\ndata: ");
+                piece.push_str(line);
+                if let Some(seq) = seq {
+                    piece.push_str(&format!("\nid: {seq}"));
+                }
+                piece.push_str("\n\n");
+            });
+        }
+        door.http.push(piece.as_bytes());
+    }
+}

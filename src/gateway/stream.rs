@@ -1,0 +1,380 @@
+//! One WebSocket: its subscriptions, and what is sent next. A binary message is lent from the ring behind its header;
+//! a message of text is made of lines.
+//!
+//! # Decisions
+//!
+//! * A message is as long as what waits when it begins. A client that is too slow may be overtaken by the ring in the
+//!   middle of one. Then the frames behind what was overtaken fill it, GAP first, and if those are too few, heartbeats that
+//!   say nothing. So a message always has the length that its header says, and a run of whole frames.
+//! * Nobody is sent more than one message ahead. What waits stays in the ring.
+
+use std::net::IpAddr;
+
+use zerocopy::IntoBytes;
+
+use super::feed::Feed;
+use super::json::{Lines, Told, error_json, id_json, refusal_json, subscribed_json};
+use crate::http::{MessageHeader, WebSocket};
+use crate::limits;
+use crate::node::{ConnId, Node, Outgoing};
+use crate::time::{Mono, Now};
+use crate::wire::{
+    DataKind, FRAME_BYTES, Flags, Frame, Heartbeat, Refusal, SnapshotEnd, Subscribed, U32,
+};
+
+/// Too slow: nothing was taken for the configured time.
+pub(super) const CLOSE_SLOW: u16 = 4001;
+
+/// What a stream's messages are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speech {
+    /// Runs of frames.
+    Frames,
+    /// Lines of JSON.
+    Json,
+}
+
+impl Speech {
+    /// The subprotocols, by name.
+    pub(super) const OFFERED: [&'static str; 2] = ["pregao.frames.v1", "pregao.json.v1"];
+
+    pub(super) fn of(protocol: Option<&str>) -> Speech {
+        if protocol == Some(Speech::OFFERED[0]) { Speech::Frames } else { Speech::Json }
+    }
+}
+
+/// One subscription of a connection.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) id: u32,
+    /// Its connection to the inner broker.
+    pub(super) conn: ConnId,
+    /// It ends behind the message that is being sent.
+    is_ending: bool,
+    told: Told,
+    mode: Box<str>,
+}
+
+impl Subscription {
+    pub(super) fn new(id: u32, conn: ConnId, mode: &str) -> Subscription {
+        Subscription { id, conn, is_ending: false, told: Told::default(), mode: mode.into() }
+    }
+
+    /// Hands the lines of these frames on, each with its kind and, if it is one, the place behind which a reader that has
+    /// it goes on.
+    pub(super) fn write(
+        &mut self,
+        frames: &[Frame],
+        lines: &mut Lines,
+        feed: &Feed,
+        mut each: impl FnMut(&str, Option<u64>, &str),
+    ) {
+        for frame in frames {
+            if let Some(subscribed) = frame.view::<Subscribed>() {
+                each("subscribed", None, &subscribed_json(self.id, subscribed, &self.mode));
+            } else if let Some(refusal) = frame.view::<Refusal>() {
+                each("error", None, &refusal_json(self.id, refusal));
+            } else if let Some(beat) = frame.view::<Heartbeat>() {
+                self.told.note(beat, |kind, line| each(kind, None, line));
+            } else if let Some(line) = lines.line(frame, feed.symbols()) {
+                let kind = DataKind::of(frame).map(|row| row.name);
+                let seq = match frame.view::<SnapshotEnd>() {
+                    Some(end) => end.next_seq.get().checked_sub(1),
+                    // A value of a snapshot is no place to go on from.
+                    None => {
+                        (kind.is_some() && !frame.has(Flags::SNAPSHOT)).then(|| frame.seq.get())
+                    }
+                };
+                let kind = kind.unwrap_or_else(|| super::json::control_kind(frame));
+                each(kind, seq, line);
+            }
+        }
+    }
+}
+
+/// What the last bytes that were shown are part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Nothing,
+    Control,
+    Texts,
+    Message,
+}
+
+/// One WebSocket.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) socket: WebSocket,
+    pub(super) speech: Speech,
+    pub(super) from: IpAddr,
+    pub(super) subscriptions: Vec<Subscription>,
+    /// More than one subscription was made here: messages say whose they are.
+    had_many: bool,
+    /// Whose messages follow.
+    current: u32,
+    /// The inner connection whose message is being sent.
+    sending: Option<ConnId>,
+    /// Where the next look for something to send begins.
+    turn: usize,
+    part: Part,
+    header: MessageHeader,
+    header_sent: usize,
+    /// Bytes of the message that have not left.
+    payload_left: usize,
+    /// Bytes of a filler that have not left.
+    filler_left: usize,
+    /// Whole messages of text; the first may be half sent.
+    texts: Vec<u8>,
+    texts_sent: usize,
+    pub(super) last_heard: Mono,
+    pub(super) last_ping: Mono,
+    /// It is being closed; at the latest then.
+    pub(super) close_at: Option<Mono>,
+}
+
+/// Fills a message whose frames are no more: a heartbeat that says nothing about the feed.
+fn filler() -> Frame {
+    Frame::seal(Heartbeat { token: U32::new(u32::MAX), ..Heartbeat::default() })
+}
+
+impl Stream {
+    pub(super) fn new(now: Now, speech: Speech, from: IpAddr, answer: Vec<u8>) -> Stream {
+        Stream {
+            socket: WebSocket::new(),
+            speech,
+            from,
+            subscriptions: Vec::new(),
+            had_many: false,
+            current: 0,
+            sending: None,
+            turn: 0,
+            part: Part::Nothing,
+            header: MessageHeader::text(0),
+            header_sent: usize::MAX,
+            payload_left: 0,
+            filler_left: 0,
+            texts: answer,
+            texts_sent: 0,
+            last_heard: now.mono,
+            last_ping: now.mono,
+            close_at: None,
+        }
+    }
+
+    /// A subscription of this id, if there is one.
+    pub(super) fn place_of(&self, id: u32) -> Option<usize> {
+        self.subscriptions.iter().position(|it| it.id == id && !it.is_ending)
+    }
+
+    pub(super) fn add(&mut self, subscription: Subscription) {
+        self.had_many |= !self.subscriptions.is_empty() || self.current != 0;
+        if self.subscriptions.is_empty() && !self.had_many {
+            self.current = subscription.id;
+        }
+        self.subscriptions.push(subscription);
+    }
+
+    /// Ends a subscription, at once or behind the message that is being sent. The connections to close.
+    pub(super) fn remove(&mut self, place: usize) -> Option<ConnId> {
+        let subscription = self.subscriptions.get_mut(place)?;
+        if self.sending == Some(subscription.conn) {
+            subscription.is_ending = true;
+            return None;
+        }
+        Some(self.subscriptions.remove(place).conn)
+    }
+
+    /// Adds one message with this line. `false`: too many wait.
+    #[must_use]
+    pub(super) fn tell(&mut self, line: &str) -> bool {
+        let header = MessageHeader::text(line.len());
+        self.texts.extend_from_slice(header.as_bytes());
+        self.texts.extend_from_slice(line.as_bytes());
+        self.texts.len() - self.texts_sent <= limits::GATEWAY_TEXTS_BYTES_MAX
+    }
+
+    /// As [`Stream::tell`], of what was refused.
+    #[must_use]
+    pub(super) fn object(&mut self, id: Option<u32>, code: &str, text: &str) -> bool {
+        self.tell(&error_json(id, code, text))
+    }
+
+    /// That a subscription has ended.
+    #[must_use]
+    pub(super) fn tell_ended(&mut self, id: u32) -> bool {
+        self.tell(&id_json("unsubscribed", id))
+    }
+
+    fn is_in_message(&self) -> bool {
+        self.payload_left > 0 || self.header_sent < self.header.as_bytes().len()
+    }
+
+    /// Whether only the ring, or the inner broker, may have something.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_in_message() && self.texts.is_empty() && self.socket.control().is_empty()
+    }
+
+    /// Whether more of it may be read: not while much waits that it was told.
+    pub(super) fn is_reading_allowed(&self) -> bool {
+        self.texts.len() - self.texts_sent < limits::GATEWAY_TEXTS_BYTES_MAX
+    }
+
+    /// What is sent next.
+    pub(super) fn outgoing<'a>(
+        &'a mut self,
+        now: Now,
+        feed: &'a mut Feed,
+        lines: &mut Lines,
+        filler: &'a Frame,
+    ) -> Outgoing<'a> {
+        if self.is_in_message() {
+            return self.rest_of_message(now, feed, filler);
+        }
+        if self.texts.is_empty() && self.socket.control().is_empty() && !self.socket.is_closing() {
+            self.begin_message(now, feed, lines);
+            if self.is_in_message() {
+                return self.rest_of_message(now, feed, filler);
+            }
+        }
+        if !self.texts.is_empty() {
+            self.part = Part::Texts;
+            return Outgoing::one(self.texts.get(self.texts_sent..).unwrap_or_default());
+        }
+        self.part = Part::Control;
+        Outgoing::one(self.socket.control())
+    }
+
+    /// Looks for something to send, from one subscription to the next.
+    fn begin_message(&mut self, now: Now, feed: &mut Feed, lines: &mut Lines) {
+        let count = self.subscriptions.len();
+        for step in 0..count {
+            let place = (self.turn + step) % count;
+            let Some(subscription) = self.subscriptions.get(place) else { return };
+            let (conn, id) = (subscription.conn, subscription.id);
+            if self.speech == Speech::Json {
+                if self.write_lines(now, place, feed, lines) {
+                    self.turn = place + 1;
+                    return;
+                }
+                continue;
+            }
+            let length = feed.broker_mut().outgoing(now, conn).len();
+            let length = length.min(limits::GATEWAY_MESSAGE_BYTES_MAX);
+            let length = length - length % FRAME_BYTES;
+            if length == 0 {
+                continue;
+            }
+            self.turn = place + 1;
+            if self.had_many && self.current != id {
+                // Whose they are is said first.
+                self.current = id;
+                let _ = self.tell(&id_json("subscription", id));
+                return;
+            }
+            (self.header, self.header_sent) = (MessageHeader::binary(length), 0);
+            (self.payload_left, self.sending) = (length, Some(conn));
+            return;
+        }
+    }
+
+    /// Makes a message of the lines that a subscription has. Whether there are any.
+    fn write_lines(&mut self, now: Now, place: usize, feed: &mut Feed, lines: &mut Lines) -> bool {
+        let Some(subscription) = self.subscriptions.get_mut(place) else { return false };
+        let mut text = Vec::new();
+        loop {
+            let frames = feed.frames_of(now, subscription.conn, limits::GATEWAY_JSON_FRAMES_MAX);
+            if frames.is_empty() {
+                return false;
+            }
+            if self.had_many && self.current != subscription.id {
+                self.current = subscription.id;
+                text.extend_from_slice(id_json("subscription", subscription.id).as_bytes());
+            }
+            subscription.write(&frames, lines, feed, |_, _, line| {
+                if !text.is_empty() {
+                    text.push(b'\n');
+                }
+                text.extend_from_slice(line.as_bytes());
+            });
+            if !text.is_empty() {
+                break;
+            }
+        }
+        self.texts.extend_from_slice(MessageHeader::text(text.len()).as_bytes());
+        self.texts.append(&mut text);
+        true
+    }
+
+    /// The rest of the message that is being sent.
+    fn rest_of_message<'a>(
+        &'a mut self,
+        now: Now,
+        feed: &'a mut Feed,
+        filler: &'a Frame,
+    ) -> Outgoing<'a> {
+        self.part = Part::Message;
+        let front = self.header.as_bytes().get(self.header_sent..).unwrap_or_default();
+        let left = self.payload_left;
+        let outgoing = match self.sending.filter(|_| self.filler_left == 0) {
+            Some(conn) => feed.broker_mut().outgoing(now, conn),
+            None => Outgoing::default(),
+        };
+        let head = outgoing.head.get(..left.min(outgoing.head.len())).unwrap_or_default();
+        let left_for_tail = left - head.len();
+        let tail = outgoing.tail.get(..left_for_tail.min(outgoing.tail.len())).unwrap_or_default();
+        if head.is_empty() && left > 0 {
+            if self.filler_left == 0 {
+                self.filler_left = FRAME_BYTES;
+            }
+            let head = filler.as_bytes().get(FRAME_BYTES - self.filler_left..).unwrap_or_default();
+            return Outgoing { front, head, tail: &[] };
+        }
+        Outgoing { front, head, tail }
+    }
+
+    /// So many bytes of what was shown have left. Whether there may be more.
+    pub(super) fn handle_sent(&mut self, now: Now, feed: &mut Feed, bytes: usize) -> bool {
+        match std::mem::replace(&mut self.part, Part::Nothing) {
+            Part::Nothing => {}
+            Part::Control => self.socket.handle_control_sent(bytes),
+            Part::Texts => {
+                self.texts_sent += bytes;
+                if self.texts_sent >= self.texts.len() {
+                    // An idle browser keeps no buffer.
+                    (self.texts, self.texts_sent) = (Vec::new(), 0);
+                }
+            }
+            Part::Message => self.note_message_sent(now, feed, bytes),
+        }
+        true
+    }
+
+    fn note_message_sent(&mut self, now: Now, feed: &mut Feed, bytes: usize) {
+        let header_left = self.header.as_bytes().len().saturating_sub(self.header_sent);
+        let of_header = bytes.min(header_left);
+        self.header_sent += of_header;
+        let of_payload = (bytes - of_header).min(self.payload_left);
+        self.payload_left -= of_payload;
+        if self.filler_left > 0 {
+            self.filler_left -= of_payload.min(self.filler_left);
+        } else if let Some(conn) = self.sending.filter(|_| of_payload > 0) {
+            feed.broker_mut().handle_sent(now, conn, of_payload);
+        }
+        if !self.is_in_message() {
+            self.sending = None;
+        }
+    }
+
+    /// Subscriptions that have ended and can be closed now.
+    pub(super) fn poll_ended(&mut self) -> Option<ConnId> {
+        let sending = self.sending;
+        let place =
+            self.subscriptions.iter().position(|it| it.is_ending && sending != Some(it.conn))?;
+        Some(self.subscriptions.remove(place).conn)
+    }
+}
+
+/// The one filler.
+pub(super) fn make_filler() -> Frame {
+    filler()
+}

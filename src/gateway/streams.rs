@@ -1,0 +1,184 @@
+//! WebSockets: commands, subscriptions, signs of life, and the end.
+
+use super::Gateway;
+use super::door::Door;
+use super::stream::{CLOSE_SLOW, Speech, Subscription};
+use super::wish::{Command, JSON_MODE};
+use crate::http::Incoming;
+use crate::limits;
+use crate::node::{Action, ConnId, Level};
+use crate::parse::DeliveryMode;
+use crate::time::Now;
+
+/// Closes that the gateway begins.
+const CLOSE_NORMAL: u16 = 1000;
+pub(super) const CLOSE_GOING_AWAY: u16 = 1001;
+const CLOSE_UNSUPPORTED: u16 = 1003;
+const CLOSE_REFUSED: u16 = 1008;
+const CLOSE_TRY_LATER: u16 = 1013;
+
+impl Gateway {
+    /// Bytes of a browser. How many are consumed.
+    pub(super) fn handle_stream_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
+        let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return bytes.len() };
+        stream.last_heard = now.mono;
+        let mut incoming = Vec::new();
+        let consumed = stream.socket.handle_bytes(bytes, &mut incoming);
+        let heard: Vec<ConnId> = stream.subscriptions.iter().map(|it| it.conn).collect();
+        for inner in heard {
+            self.feed.note_heard(now, inner);
+        }
+        for message in incoming {
+            match message {
+                Incoming::Text(text) => self.handle_command(now, conn, &text),
+                Incoming::Binary => {
+                    self.counts.wrong_messages += 1;
+                    self.close_stream(
+                        now,
+                        conn,
+                        CLOSE_UNSUPPORTED,
+                        "commands are messages of text",
+                    );
+                }
+                Incoming::Pong | Incoming::Closed { .. } => {}
+            }
+        }
+        self.settle_stream(now, conn);
+        self.mark_dirty(conn);
+        consumed
+    }
+
+    /// A socket that has closed or been refused ends its subscriptions.
+    fn settle_stream(&mut self, now: Now, conn: ConnId) {
+        let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return };
+        if stream.socket.is_closing() && stream.close_at.is_none() {
+            stream.close_at = Some(now.mono + limits::GATEWAY_CLOSE_WAIT);
+        }
+        if stream.socket.is_over() && stream.is_idle() {
+            self.actions.push_back(Action::Close(conn));
+        }
+    }
+
+    fn handle_command(&mut self, now: Now, conn: ConnId, text: &str) {
+        let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return };
+        let default = match stream.speech {
+            Speech::Frames => DeliveryMode::Lossless,
+            Speech::Json => JSON_MODE,
+        };
+        let (id, why) = match Command::read(text, default) {
+            Ok(Command::Subscribe { id, wish, mode }) => {
+                let count = stream.subscriptions.len();
+                let is_taken = stream.subscriptions.iter().any(|it| it.id == id);
+                if !is_taken && count < limits::GATEWAY_SUBSCRIPTIONS_MAX {
+                    let from = stream.from;
+                    let inner = self.feed.subscribe(now, conn, from, id, &wish);
+                    if let Some(Door::Stream(stream)) = self.doors.get_mut(conn) {
+                        stream.add(Subscription::new(id, inner, &mode));
+                    }
+                    return;
+                }
+                let most = limits::GATEWAY_SUBSCRIPTIONS_MAX;
+                let why = match is_taken {
+                    true => "this id is in use".to_owned(),
+                    false => format!("at most {most} subscriptions a connection"),
+                };
+                (Some(id), why)
+            }
+            Ok(Command::Unsubscribe { id }) => match stream.place_of(id) {
+                Some(place) => {
+                    let ended = stream.remove(place);
+                    let has_room = stream.tell_ended(id);
+                    if let Some(inner) = ended {
+                        self.feed.close(now, inner);
+                    }
+                    self.keep_bound(now, conn, has_room);
+                    return;
+                }
+                None => (Some(id), "no subscription has this id".to_owned()),
+            },
+            Ok(Command::Bars { id, .. }) => {
+                (Some(id), "live bars are not sent here: ask /v1/bars, and fold trades".to_owned())
+            }
+            Err(objection) => objection,
+        };
+        self.counts.wrong_messages += 1;
+        let has_room = stream.object(id, "wrong", &why);
+        self.keep_bound(now, conn, has_room);
+    }
+
+    /// Closes who does not read what it is told about its connection.
+    fn keep_bound(&mut self, now: Now, conn: ConnId, has_room: bool) {
+        if !has_room {
+            self.close_stream(now, conn, CLOSE_REFUSED, "too many answers wait for you; read them");
+        }
+    }
+
+    /// Begins the end of a WebSocket.
+    pub(super) fn close_stream(&mut self, now: Now, conn: ConnId, code: u16, reason: &str) {
+        if let Some(Door::Stream(stream)) = self.doors.get_mut(conn) {
+            stream.socket.close(code, reason);
+            stream.close_at.get_or_insert(now.mono + limits::GATEWAY_CLOSE_WAIT);
+            self.mark_dirty(conn);
+        }
+    }
+
+    /// The inner broker has ended a subscription: it takes nothing, or there is no place for it.
+    pub(super) fn end_subscription(&mut self, now: Now, inner: ConnId) {
+        let Some(conn) = self.feed.owner(inner) else {
+            self.feed.close(now, inner);
+            return;
+        };
+        // Its last frame in the inner broker says why it ends.
+        let (code, text) = self.feed.last_words(now, inner);
+        let is_slow = text.starts_with("you read nothing");
+        match self.doors.get_mut(conn) {
+            Some(Door::Stream(stream)) => {
+                let Some(place) = stream.subscriptions.iter().position(|it| it.conn == inner)
+                else {
+                    return;
+                };
+                let id = stream.subscriptions.get(place).map(|it| it.id);
+                let ended = stream.remove(place);
+                let name =
+                    code.map_or_else(|| "ended".to_owned(), |it| format!("{it:?}").to_lowercase());
+                let _ = stream.object(id, &name, &text);
+                if let Some(inner) = ended {
+                    self.feed.close(now, inner);
+                }
+                self.counts.closed_slow += u64::from(is_slow);
+                let close = if is_slow { CLOSE_SLOW } else { CLOSE_TRY_LATER };
+                if is_slow || code == Some(crate::wire::ErrorCode::Limit) {
+                    self.close_stream(now, conn, close, &text);
+                }
+                self.mark_dirty(conn);
+            }
+            Some(Door::Events(_)) => {
+                self.feed.close(now, inner);
+                self.doors.remove(conn);
+                self.actions
+                    .push_back(Action::Log(Level::Info, format!("an event stream ended: {text}")));
+                self.actions.push_back(Action::Close(conn));
+            }
+            _ => self.feed.close(now, inner),
+        }
+    }
+
+    pub(super) fn sweep_stream(&mut self, now: Now, conn: ConnId) {
+        let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return };
+        if stream.close_at.is_some_and(|at| at <= now.mono) {
+            self.actions.push_back(Action::Close(conn));
+            return;
+        }
+        let silence = now.mono.since(stream.last_heard);
+        if silence >= limits::GATEWAY_SILENCE_MAX && stream.close_at.is_none() {
+            self.counts.closed_silent += 1;
+            self.close_stream(now, conn, CLOSE_NORMAL, "silent for 45 s; answer pings");
+        } else if now.mono.since(stream.last_ping) >= limits::GATEWAY_PING_EVERY
+            && stream.close_at.is_none()
+        {
+            stream.last_ping = now.mono;
+            stream.socket.ping();
+            self.mark_dirty(conn);
+        }
+    }
+}

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use zerocopy::IntoBytes;
 
+use super::bars::Bars;
 use super::feed::Feed;
 use super::json::{Lines, Told, error_json, id_json, refusal_json, subscribed_json};
 use crate::http::{MessageHeader, WebSocket};
@@ -19,7 +20,7 @@ use crate::limits;
 use crate::node::{ConnId, Node, Outgoing};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    DataKind, FRAME_BYTES, Flags, Frame, Heartbeat, Refusal, SnapshotEnd, Subscribed, U32,
+    DataKind, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Refusal, SnapshotEnd, Subscribed, U32,
 };
 
 /// Too slow: nothing was taken for the configured time.
@@ -53,17 +54,27 @@ pub(super) struct Subscription {
     is_ending: bool,
     told: Told,
     mode: Box<str>,
+    /// Bars are sent, and no frames.
+    pub(super) bars: Option<Box<Bars>>,
 }
 
 impl Subscription {
-    pub(super) fn new(id: u32, conn: ConnId, mode: &str) -> Subscription {
-        Subscription { id, conn, is_ending: false, told: Told::default(), mode: mode.into() }
+    pub(super) fn new(id: u32, conn: ConnId, mode: &str, bars: Option<Bars>) -> Subscription {
+        let (told, bars) = (Told::default(), bars.map(Box::new));
+        Subscription { id, conn, is_ending: false, told, mode: mode.into(), bars }
+    }
+
+    /// Whether a bar may be over by time alone.
+    fn has_due_bars(&self, now: Now) -> bool {
+        let due = self.bars.as_ref().and_then(|bars| bars.deadline());
+        due.is_some_and(|due| due <= now.mono)
     }
 
     /// Hands the lines of these frames on, each with its kind and, if it is one, the place behind which a reader that has
     /// it goes on.
     pub(super) fn write(
         &mut self,
+        now: Now,
         frames: &[Frame],
         lines: &mut Lines,
         feed: &Feed,
@@ -76,6 +87,13 @@ impl Subscription {
                 each("error", None, &refusal_json(self.id, refusal));
             } else if let Some(beat) = frame.view::<Heartbeat>() {
                 self.told.note(beat, |kind, line| each(kind, None, line));
+            } else if let Some(bars) = &mut self.bars {
+                bars.handle_frame(now, frame, feed.symbols());
+                if frame.kind == Kind::Gap as u8
+                    && let Some(line) = lines.line(frame, feed.symbols())
+                {
+                    each("gap", None, line);
+                }
             } else if let Some(line) = lines.line(frame, feed.symbols()) {
                 let kind = DataKind::of(frame).map(|row| row.name);
                 let seq = match frame.view::<SnapshotEnd>() {
@@ -88,6 +106,9 @@ impl Subscription {
                 let kind = kind.unwrap_or_else(|| super::json::control_kind(frame));
                 each(kind, seq, line);
             }
+        }
+        if let Some(bars) = &mut self.bars {
+            bars.write(now, feed.symbols(), |line| each("bar", None, line));
         }
     }
 }
@@ -251,7 +272,7 @@ impl Stream {
             let place = (self.turn + step) % count;
             let Some(subscription) = self.subscriptions.get(place) else { return };
             let (conn, id) = (subscription.conn, subscription.id);
-            if self.speech == Speech::Json {
+            if self.speech == Speech::Json || subscription.bars.is_some() {
                 if self.write_lines(now, place, feed, lines) {
                     self.turn = place + 1;
                     return;
@@ -283,14 +304,14 @@ impl Stream {
         let mut text = Vec::new();
         loop {
             let frames = feed.frames_of(now, subscription.conn, limits::GATEWAY_JSON_FRAMES_MAX);
-            if frames.is_empty() {
+            if frames.is_empty() && !subscription.has_due_bars(now) {
                 return false;
             }
             if self.had_many && self.current != subscription.id {
                 self.current = subscription.id;
                 text.extend_from_slice(id_json("subscription", subscription.id).as_bytes());
             }
-            subscription.write(&frames, lines, feed, |_, _, line| {
+            subscription.write(now, &frames, lines, feed, |_, _, line| {
                 if !text.is_empty() {
                     text.push(b'\n');
                 }
@@ -298,6 +319,9 @@ impl Stream {
             });
             if !text.is_empty() {
                 break;
+            }
+            if frames.is_empty() {
+                return false;
             }
         }
         self.texts.extend_from_slice(MessageHeader::text(text.len()).as_bytes());

@@ -70,6 +70,7 @@ impl Response {
         match problem.status {
             426 => {
                 let response = response.with_header("Upgrade", "websocket");
+                let response = response.with_header("Connection", "Upgrade");
                 response.with_header("Sec-WebSocket-Version", "13")
             }
             _ => response,
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(object["detail"], problem.detail.as_str());
         let response = Response::problem(&problem);
         assert_eq!((response.status, response.headers.len()), (404, 0));
-        assert_eq!(Response::problem(&Problem::new(426, "")).headers.len(), 2);
+        assert_eq!(Response::problem(&Problem::new(426, "")).headers.len(), 3);
     }
 
     #[test]

@@ -9,10 +9,10 @@ pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x5A, 0x01, 0xFE, 0x33];
     let mut bytes = vec![first];
     match payload.len() {
-        len @ 0..=125 => bytes.push(0x80 | len as u8),
+        len @ 0..=125 => bytes.push(0x80 | u8::try_from(len).unwrap()),
         len @ 126..=0xFFFF => {
             bytes.push(0x80 | 126);
-            bytes.extend_from_slice(&(len as u16).to_be_bytes());
+            bytes.extend_from_slice(&u16::try_from(len).unwrap().to_be_bytes());
         }
         len => {
             bytes.push(0x80 | 127);
@@ -139,6 +139,22 @@ fn after_our_close_only_the_answer_to_it_counts() {
     assert_eq!(socket.handle_bytes(b"anything", &mut out), 8);
 }
 
+/// What comes out of these bytes in pieces of these lengths, what is answered, whether it ends, and what is left.
+fn read(bytes: &[u8], mut cuts: impl FnMut() -> usize) -> (Vec<Incoming>, Vec<u8>, bool, Vec<u8>) {
+    let mut socket = WebSocket::new();
+    let (mut out, mut offered) = (Vec::new(), Vec::new());
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (piece, behind) = rest.split_at(cuts().min(rest.len()));
+        rest = behind;
+        offered.extend_from_slice(piece);
+        let consumed = socket.handle_bytes(&offered, &mut out);
+        offered.drain(..consumed);
+        assert!(offered.len() < WebSocket::OFFERED_BYTES_MAX);
+    }
+    (out, socket.control().to_vec(), socket.is_closing(), offered)
+}
+
 proptest! {
     #[test]
     fn no_cut_changes_what_comes_out(
@@ -153,23 +169,9 @@ proptest! {
             let text = "é".repeat(len);
             bytes.extend(frame(first, &text.as_bytes()[..len]));
         }
-        let read = |cuts: &mut dyn FnMut() -> usize| {
-            let mut socket = WebSocket::new();
-            let (mut out, mut offered) = (Vec::new(), Vec::new());
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let (piece, behind) = rest.split_at(cuts().min(rest.len()));
-                rest = behind;
-                offered.extend_from_slice(piece);
-                let consumed = socket.handle_bytes(&offered, &mut out);
-                offered.drain(..consumed);
-                assert!(offered.len() < WebSocket::OFFERED_BYTES_MAX);
-            }
-            (out, socket.control().to_vec(), socket.is_closing(), offered)
-        };
-        let whole = read(&mut || bytes.len());
+        let whole = read(&bytes, || bytes.len());
         let mut cuts = cuts.iter().cycle().copied();
-        prop_assert_eq!(&read(&mut || cuts.next().unwrap()), &whole);
-        prop_assert_eq!(&read(&mut || 1), &whole);
+        prop_assert_eq!(&read(&bytes, || cuts.next().unwrap()), &whole);
+        prop_assert_eq!(&read(&bytes, || 1), &whole);
     }
 }

@@ -252,10 +252,8 @@ impl Gateway {
             report::Question::Bars { from: 0, to, .. },
         ) = (ask.what, ask.asked.question)
         {
-            let end = match to {
-                u64::MAX => ask.asked.symbols.first().and_then(|it| self.feed.last_trade_ns(it)),
-                to => Some(to),
-            };
+            let newest = ask.asked.symbols.first().and_then(|it| self.feed.last_trade_ns(it));
+            let end = newest.map(|newest| newest.min(to));
             let from = end.map_or(0, |end| bars_from(end, interval.seconds(), last));
             ask.asked.question = report::Question::Bars { interval, from, to };
         }

@@ -59,7 +59,7 @@ const FORMAT: Parameter = optional("format", "json, ndjson or csv; else Accept c
 const DEADLINE: Parameter = optional("deadline", "How long an answer may take, such as 800ms");
 const PARTIAL: Parameter =
     optional("partial", "allow or deny an answer of which a part is missing");
-const FROM: Parameter = optional("from", "The first time included, such as 2012-06-21T13:30Z");
+const FROM: Parameter = optional("from", "The first time included, such as 2012-06-21T13:30:00Z");
 const TO: Parameter = optional("to", "The first time excluded");
 const SYMBOLS: Parameter = optional("symbols", "Patterns, separated by commas: PETR4, PETR* or *");
 

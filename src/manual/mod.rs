@@ -13,6 +13,7 @@
 //! [questions]: crate::manual::questions
 //! [tapes]: crate::manual::tapes
 //! [publish]: crate::manual::publish
+//! [gateway]: crate::manual::gateway
 //! [misbehaviour]: crate::manual::misbehaviour
 //! [retention]: crate::manual::retention
 //! [replicas]: crate::manual::replicas
@@ -41,6 +42,7 @@ macro_rules! pages {
             #[doc = "[questions]: crate::manual::questions"]
             #[doc = "[tapes]: crate::manual::tapes"]
             #[doc = "[publish]: crate::manual::publish"]
+            #[doc = "[gateway]: crate::manual::gateway"]
             #[doc = "[misbehaviour]: crate::manual::misbehaviour"]
             #[doc = "[retention]: crate::manual::retention"]
             #[doc = "[replicas]: crate::manual::replicas"]
@@ -72,6 +74,7 @@ pages! {
     questions "questions.md"
     tapes "tapes.md"
     publish "publish.md"
+    gateway "gateway.md"
     misbehaviour "misbehaviour.md"
     retention "retention.md"
     replicas "replicas.md"

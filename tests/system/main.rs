@@ -27,6 +27,8 @@ mod failures;
 #[cfg(test)]
 mod fresh;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod identity;

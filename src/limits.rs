@@ -3,9 +3,9 @@
 mod checks;
 mod producers;
 mod tapes;
+mod watch;
 
-pub use producers::*;
-pub use tapes::*;
+pub use self::{producers::*, tapes::*, watch::*};
 
 use std::time::Duration;
 

@@ -19,6 +19,7 @@ mod report;
 mod status;
 mod wrap;
 
+pub(super) use breaker::{breaker_header, breaker_line};
 pub(super) use column::Value as ColumnValue;
 pub(super) use json::json_line;
 

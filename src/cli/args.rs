@@ -40,6 +40,11 @@ const SEVERAL_EXCHANGES: &str = "\
 The configuration can list several exchanges, as [[exchange]]. Each that we run is a node of its own. A flag holds for \
 all of them. A tape is for one: --tape NAME=FILE. --rate is for those that play no tapes.";
 
+/// Stands below the flags of `watch`.
+const WATCH_KEYS: &str = "\
+Keys: up and down move, Enter chooses an instrument, / filters, s sorts, Tab shows the next view, ? shows all keys, \
+q quits. It needs a terminal of 60x15 at least. `subscribe` and `status` print lines instead.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the whole system: eight nodes under one supervisor
@@ -118,6 +123,9 @@ pub(super) enum Command {
     },
     /// Show frames as they come
     Subscribe(SubscribeFlags),
+    /// Watch quotes, one instrument and the system in a terminal
+    #[command(after_help = WATCH_KEYS)]
+    Watch(WatchFlags),
     /// Show the current quote and history of symbols
     Report(ReportFlags),
     Publish(PublishFlags),
@@ -391,6 +399,22 @@ pub(super) struct SubscribeFlags {
     /// How frames are shown
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WatchFlags {
+    /// Instruments of the list: PETR4, PETR*, or * (all, the default)
+    #[arg(value_name = "PATTERN", num_args = 0..=PATTERNS_MAX, value_parser = symbol_pattern)]
+    pub(super) patterns: Vec<feed::Pattern>,
+    /// Length of the bars at first: 5s, 1m, 1h, 1d
+    #[arg(long, value_name = "LENGTH", default_value = "1m")]
+    pub(super) bars: BarInterval,
+    #[command(flatten)]
+    pub(super) config: ConfigFlag,
+    #[command(flatten)]
+    pub(super) host: HostFlag,
+    #[command(flatten)]
+    pub(super) replicas: ReplicasFlag,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@
 //! [exit codes]: crate::manual::exit_codes
 //! [JSON formats]: crate::manual::json_formats
 //! [subscriptions]: crate::manual::subscriptions
+//! [watch]: crate::manual::watch
 //! [questions]: crate::manual::questions
 //! [tapes]: crate::manual::tapes
 //! [publish]: crate::manual::publish
@@ -39,6 +40,7 @@ macro_rules! pages {
             #[doc = "[exit codes]: crate::manual::exit_codes"]
             #[doc = "[JSON formats]: crate::manual::json_formats"]
             #[doc = "[subscriptions]: crate::manual::subscriptions"]
+            #[doc = "[watch]: crate::manual::watch"]
             #[doc = "[questions]: crate::manual::questions"]
             #[doc = "[tapes]: crate::manual::tapes"]
             #[doc = "[publish]: crate::manual::publish"]
@@ -71,6 +73,7 @@ pages! {
     exit_codes "exit_codes.md"
     json_formats "json_formats.md"
     subscriptions "subscriptions.md"
+    watch "watch.md"
     questions "questions.md"
     tapes "tapes.md"
     publish "publish.md"

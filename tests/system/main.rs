@@ -59,6 +59,8 @@ mod support;
 mod tapes;
 #[cfg(test)]
 mod venues;
+#[cfg(test)]
+mod watch;
 
 #[cfg(test)]
-use support::{checks, process, system};
+use support::{checks, process, system, terminal};

@@ -17,7 +17,7 @@ function make(name, attributes, text) {
 }
 
 const cut = (text, width) => {
-  const most = Math.max(4, Math.floor(width / 6.1));
+  const most = Math.max(4, Math.floor(width / 5.9));
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 };
 
@@ -149,7 +149,7 @@ export class System {
     group.append(make("title", {}, [place.name, word, place.trouble, ...place.lines].filter(Boolean).join("; ")));
     group.append(make("rect", { x: x + 0.5, y: y + 0.5, width, height, rx: 4 }));
     group.append(make("circle", { cx: x + 11, cy: y + 13, r: 4 }));
-    group.append(make("text", { x: x + 20, y: y + 17, class: "s-name" }, cut(place.name, width - 24)));
+    group.append(make("text", { x: x + 20, y: y + 17, class: "s-name" }, cut(place.name, (width - 24) * 0.84)));
     const inside = width - 14;
     const texts = [place.state === "ok" && place.lines.length > 0 ? "" : word, ...place.lines].filter(Boolean);
     if (place.trouble && place.state !== "ok") texts.splice(1, 0, place.trouble);

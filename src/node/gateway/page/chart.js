@@ -320,9 +320,9 @@ export class Chart {
     const shown = (units) => priceText(units, this.decimals);
     const notes = [bar.forming && "forming", bar.revised && "revised (R)", bar.incomplete && "incomplete: trades are missing (?)",
       bar.cut && "cut"].filter(Boolean);
-    return `${date(bar.start * 1000)} ${clock(bar.start * 1000, true)}  O ${shown(bar.open)}  H ${shown(bar.high)}  `
-      + `L ${shown(bar.low)}  C ${shown(bar.close)}  V ${quantity(bar.volume, this.qtyDecimals)}  `
-      + `${grouped(bar.trades)} trades${notes.length > 0 ? `  ${notes.join(", ")}` : ""}`;
+    return `${date(bar.start * 1000)} ${clock(bar.start * 1000, true)}${notes.length > 0 ? `  ${notes.join(", ")}` : ""}  `
+      + `O ${shown(bar.open)}  H ${shown(bar.high)}  L ${shown(bar.low)}  C ${shown(bar.close)}  `
+      + `V ${quantity(bar.volume, this.qtyDecimals)}  ${grouped(bar.trades)} trade${bar.trades === 1 ? "" : "s"}`;
   }
 
   #legend() {

@@ -208,6 +208,7 @@ function showFigures() {
 async function poll() {
   if (document.hidden) return setTimeout(poll, POLL_MS);
   const { updates, median } = showFigures();
+  if (stream.connection.state === "open") fill.rest();
   const began = performance.now();
   try {
     const { body } = await ask("/v1/status");

@@ -9,6 +9,7 @@ import { NONE, grouped, timeOfDay } from "./text.js";
 const EVENTS_MAX = 100;
 /** Among so many of the newest events the same one is counted instead of said again. */
 const RECENT_MAX = 12;
+const RECENT_MS = 60_000;
 
 /** What has happened, newest first. */
 export class Events {
@@ -21,7 +22,7 @@ export class Events {
 
   /** @param {"gap"|"bad"|"good"|"note"} tone @param {string} text */
   add(tone, text) {
-    const same = this.recent.find((one) => one.text === text);
+    const same = this.recent.find((one) => one.text === text && Date.now() - one.ms < RECENT_MS);
     if (same) {
       // The same again is counted, so that one cause cannot push all others out.
       same.count += 1;

@@ -11,7 +11,6 @@ import { Losses } from "./losses.js";
 import { Market } from "./market.js";
 import { Meter } from "./meter.js";
 import { readRoad } from "./road.js";
-import { setSparkColor } from "./spark.js";
 import { System } from "./system.js";
 import { Watch } from "./watch.js";
 import { duration, grouped, latency, rate } from "./text.js";
@@ -239,10 +238,7 @@ const showPart = parts(document.querySelector("nav"), () => {
   watch.resize();
   instrument.chart.resize();
 });
-theme($("theme"), () => {
-  setSparkColor(getComputedStyle(document.body).getPropertyValue("--muted").trim());
-  instrument.chart.restyle();
-});
+theme($("theme"), () => instrument.chart.restyle());
 tabs($("views"));
 slash($("filter"), () => showPart("list"));
 $("retry").addEventListener("click", () => stream.connect());

@@ -21,6 +21,7 @@ use crate::node::{ConnId, Node, Outgoing};
 use crate::time::{Mono, Now};
 use crate::wire::{
     DataKind, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Refusal, SnapshotEnd, Subscribed, U32,
+    as_frames,
 };
 
 /// Too slow: nothing was taken for the configured time.
@@ -52,6 +53,8 @@ pub(super) struct Subscription {
     pub(super) conn: ConnId,
     /// It ends behind the message that is being sent.
     is_ending: bool,
+    /// Its reader of frames was told by a line of text that it stands.
+    is_confirmed: bool,
     told: Told,
     mode: Box<str>,
     /// Bars are sent, and no frames.
@@ -61,7 +64,8 @@ pub(super) struct Subscription {
 impl Subscription {
     pub(super) fn new(id: u32, conn: ConnId, mode: &str, bars: Option<Bars>) -> Subscription {
         let (told, bars) = (Told::default(), bars.map(Box::new));
-        Subscription { id, conn, is_ending: false, told, mode: mode.into(), bars }
+        let (is_ending, is_confirmed) = (false, false);
+        Subscription { id, conn, is_ending, is_confirmed, told, mode: mode.into(), bars }
     }
 
     /// Whether a bar may be over by time alone.
@@ -285,6 +289,10 @@ impl Stream {
             if length == 0 {
                 continue;
             }
+            if let Some(line) = self.confirmation(now, place, feed) {
+                let _ = self.tell(&line);
+                return;
+            }
             self.turn = place + 1;
             if self.had_many && self.current != id {
                 // Whose they are is said first.
@@ -296,6 +304,15 @@ impl Stream {
             (self.payload_left, self.sending) = (length, Some(conn));
             return;
         }
+    }
+
+    /// The line that says that a subscription of frames stands, once its first frames say so.
+    fn confirmation(&mut self, now: Now, place: usize, feed: &mut Feed) -> Option<String> {
+        let subscription = self.subscriptions.get_mut(place).filter(|it| !it.is_confirmed)?;
+        let (frames, _) = as_frames(feed.broker_mut().outgoing(now, subscription.conn).head);
+        let subscribed = frames.iter().find_map(|frame| frame.view::<Subscribed>())?;
+        subscription.is_confirmed = true;
+        Some(subscribed_json(subscription.id, subscribed, &subscription.mode))
     }
 
     /// Makes a message of the lines that a subscription has. Whether there are any.

@@ -531,12 +531,14 @@ fn breaker_name(text: &str) -> Result<String, String> {
     if is_name { Ok(text.to_owned()) } else { Err("`pregao status` shows the names".into()) }
 }
 
-/// A symbol, a prefix and `*`, or `*`, as it fits a QUERY.
+/// A symbol, a longer name, a prefix and `*`, or `*`, as it fits a QUERY.
 fn symbol_pattern(text: &str) -> Result<feed::Pattern, String> {
-    let is_symbol = text.strip_suffix('*').is_some() || text.parse::<Symbol>().is_ok();
-    let pattern = feed::Pattern::new(text, 0).ok().filter(|_| is_symbol && text.len() <= 24);
-    pattern.ok_or_else(|| {
-        "a symbol is 1 to 24 printable ASCII characters, without accents; with * last it is a pattern, as in 'PETR*'"
+    if text.ends_with('*') && text.len() > Symbol::BYTES_MAX {
+        return Err("the beginning of a name has at most 23 characters before its *; give fewer, or the whole name".into());
+    }
+    let is_symbol = text.ends_with('*') || Symbol::meant_by(text).is_ok();
+    feed::Pattern::new(text, 0).ok().filter(|_| is_symbol).ok_or_else(|| {
+        "a symbol is 1 to 80 printable ASCII characters, without accents; with * last it is a pattern, as in 'PETR*'"
             .into()
     })
 }

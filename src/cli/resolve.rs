@@ -14,7 +14,7 @@ use super::args::{
 use super::breaker::BreakerRequest;
 use super::exit::Failure;
 use super::offline::Selected;
-use super::offline::args::RecoverFlags;
+use super::offline::args::{RecoverFlags, feed_places};
 use super::offline::convert::ConvertRequest;
 use super::offline::dump::DumpRequest;
 use super::offline::export::ExportRequest;
@@ -150,7 +150,10 @@ fn publish_request(flags: PublishFlags) -> Result<PublishRequest, Failure> {
 fn recover_request(flags: RecoverFlags) -> Result<RecoverRequest, Failure> {
     let config = checked(config_of(&flags.config, &flags.data_dir, &HostFlag::default())?)?;
     let remedy = match (flags.from_shards, flags.follow_journal, flags.reset) {
-        (true, _, _) => Remedy::FromShards(flags.feed, flags.feed_next),
+        (true, _, _) => {
+            let places = feed_places(flags.feed, flags.feed_next).map_err(Failure::usage)?;
+            Remedy::FromShards(places)
+        }
         (_, true, _) => Remedy::FollowJournal,
         (_, _, Some(node)) => Remedy::Reset(node),
         _ => Remedy::Report,

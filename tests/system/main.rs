@@ -49,6 +49,8 @@ mod reactors;
 #[cfg(test)]
 mod recover;
 #[cfg(test)]
+mod recover_exchanges;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod replicas;

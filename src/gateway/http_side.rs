@@ -23,6 +23,18 @@ const EVENTS_BEGIN: &[u8] = b"retry: 2000\n\n";
 /// What must be asked every time.
 const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
 
+/// A part of a body: of what is behind its end, the status says that there is nothing.
+fn ranged(body: &[u8], (first, last): (usize, Option<usize>), kind: &'static str) -> Response {
+    let end = last.map_or(body.len(), |last| last.saturating_add(1).min(body.len()));
+    let total = body.len();
+    let (status, part, says) = match body.get(first..end).filter(|part| !part.is_empty()) {
+        Some(part) => (206, part.to_vec(), format!("bytes {first}-{}/{total}", end - 1)),
+        None => (416, Vec::new(), format!("bytes */{total}")),
+    };
+    let response = Response::new(status, kind, part).with_header("Content-Range", says);
+    response.with_header(NO_STORE.0, NO_STORE.1).with_header("Accept-Ranges", "bytes")
+}
+
 impl Gateway {
     /// Bytes of an HTTP client. All are taken: what comes behind a request waits here until that is answered.
     pub(super) fn handle_http_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
@@ -126,7 +138,7 @@ impl Gateway {
                         "No instrument is known yet: the feed has not begun.",
                     ));
                 }
-                self.begin_answer(now, conn, Writer::instruments(format, all));
+                self.begin_answer(now, conn, Writer::instruments(format, all), None);
                 Ok(())
             }
             Route::Status { format } => {
@@ -202,7 +214,11 @@ impl Gateway {
                 let asked = history.asked()?;
                 let (what, format) = (What::Chart(history), Format::Json);
                 let deadline = limits::GATEWAY_DEADLINE_DEFAULT;
-                return self.ask(now, conn, Box::new(Ask { asked, deadline, what, format }));
+                return self.ask(
+                    now,
+                    conn,
+                    Box::new(Ask { asked, deadline, what, format, range: None }),
+                );
             }
         };
         self.respond(now, conn, Response::json(200, body).with_header(NO_STORE.0, NO_STORE.1));
@@ -301,22 +317,36 @@ impl Gateway {
             }
         };
         match written {
-            Ok(writer) => self.begin_answer(now, conn, writer),
+            Ok(writer) => self.begin_answer(now, conn, writer, ask.range),
             Err(problem) => self.refuse(now, conn, &problem),
         }
     }
 
     /// Begins to send an answer: at once, if it is short.
-    fn begin_answer(&mut self, now: Now, conn: ConnId, mut writer: Writer) {
+    fn begin_answer(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        mut writer: Writer,
+        range: Option<(usize, Option<usize>)>,
+    ) {
         let mut piece = Vec::new();
         writer.write(&mut piece);
+        if let Some(range) = range.filter(|_| writer.status == 200) {
+            // Its length is known when it is whole. It has a bound as its rows have.
+            while !writer.is_over() {
+                writer.write(&mut piece);
+            }
+            self.respond(now, conn, ranged(&piece, range, writer.format.content_type()));
+            return;
+        }
         if !writer.is_over() {
             writer.write(&mut piece);
         }
         let (status, kind) = (writer.status, writer.format.content_type());
         if writer.is_over() {
             let response = Response::new(status, kind, piece).with_header(NO_STORE.0, NO_STORE.1);
-            self.respond(now, conn, response);
+            self.respond(now, conn, response.with_header("Accept-Ranges", "bytes"));
             return;
         }
         let Some(Door::Http(door)) = self.doors.get_mut(conn) else { return };

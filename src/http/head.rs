@@ -15,6 +15,7 @@ const KEPT: [(&str, bool); 13] = [
     ("accept-encoding", true),
     ("if-none-match", true),
     ("last-event-id", false),
+    ("range", false),
     ("content-type", false),
     ("connection", true),
     ("upgrade", true),

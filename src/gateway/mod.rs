@@ -19,6 +19,7 @@ mod door;
 mod feed;
 mod front;
 mod http_side;
+mod inner;
 mod json;
 mod node;
 mod page;
@@ -236,3 +237,6 @@ impl Gateway {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

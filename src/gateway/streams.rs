@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use super::door::Door;
+use super::json::error_json;
 use super::stream::{CLOSE_SLOW, Speech, Subscription};
 use super::wish::{Command, JSON_MODE};
 use crate::http::Incoming;
@@ -13,6 +14,7 @@ use crate::time::Now;
 /// Closes that the gateway begins.
 const CLOSE_NORMAL: u16 = 1000;
 pub(super) const CLOSE_GOING_AWAY: u16 = 1001;
+pub(super) const CLOSE_PROTOCOL: u16 = 1002;
 const CLOSE_UNSUPPORTED: u16 = 1003;
 const CLOSE_REFUSED: u16 = 1008;
 const CLOSE_TRY_LATER: u16 = 1013;
@@ -87,11 +89,11 @@ impl Gateway {
             Ok(Command::Unsubscribe { id }) => match stream.place_of(id) {
                 Some(place) => {
                     let ended = stream.remove(place);
-                    let has_room = stream.tell_ended(id);
+                    stream.tell_ended(id);
                     if let Some(inner) = ended {
                         self.feed.close(now, inner);
                     }
-                    self.keep_bound(now, conn, has_room);
+                    self.keep_bound(now, conn);
                     return;
                 }
                 None => (Some(id), "no subscription has this id".to_owned()),
@@ -102,13 +104,13 @@ impl Gateway {
             Err(objection) => objection,
         };
         self.counts.wrong_messages += 1;
-        let has_room = stream.object(id, "wrong", &why);
-        self.keep_bound(now, conn, has_room);
+        stream.object(id, "wrong", &why);
+        self.keep_bound(now, conn);
     }
 
     /// Closes who does not read what it is told about its connection.
-    fn keep_bound(&mut self, now: Now, conn: ConnId, has_room: bool) {
-        if !has_room {
+    fn keep_bound(&mut self, now: Now, conn: ConnId) {
+        if matches!(self.doors.get(conn), Some(Door::Stream(it)) if !it.keeps_bound()) {
             self.close_stream(now, conn, CLOSE_REFUSED, "too many answers wait for you; read them");
         }
     }
@@ -141,7 +143,7 @@ impl Gateway {
                 let ended = stream.remove(place);
                 let name =
                     code.map_or_else(|| "ended".to_owned(), |it| format!("{it:?}").to_lowercase());
-                let _ = stream.object(id, &name, &text);
+                stream.object(id, &name, &text);
                 if let Some(inner) = ended {
                     self.feed.close(now, inner);
                 }
@@ -152,9 +154,14 @@ impl Gateway {
                 }
                 self.mark_dirty(conn);
             }
-            Some(Door::Events(_)) => {
+            Some(Door::Events(door)) => {
+                let name =
+                    code.map_or_else(|| "ended".to_owned(), |it| format!("{it:?}").to_lowercase());
+                let said = error_json(None, &name, &text);
+                door.http.push(format!("event: error\ndata: {said}\n\n").as_bytes());
+                // It ends without the last chunk: who reads it comes back.
+                door.http.abort();
                 self.feed.close(now, inner);
-                self.doors.remove(conn);
                 self.actions
                     .push_back(Action::Log(Level::Info, format!("an event stream ended: {text}")));
                 self.actions.push_back(Action::Close(conn));

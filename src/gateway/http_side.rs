@@ -7,11 +7,13 @@ use super::front::{Outcomes, Ticket, Unanswered};
 use super::playground::Deed;
 use super::routes::{Ask, Route, What, route};
 use super::stream::{Speech, Stream, Subscription};
+use super::streams::CLOSE_PROTOCOL;
 use super::udf::{self, Udf};
 use crate::feed::Pattern;
-use crate::http::{Format, Problem, Request, Response, check_host, upgrade};
+use crate::http::{Format, Method, Problem, Request, Response, check_host, upgrade};
 use crate::limits;
 use crate::node::{Action, ConnId, Level};
+use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::report;
 use crate::time::Now;
@@ -38,6 +40,18 @@ fn ranged(body: &[u8], (first, last): (usize, Option<usize>), kind: &'static str
 impl Gateway {
     /// Bytes of an HTTP client. All are taken: what comes behind a request waits here until that is answered.
     pub(super) fn handle_http_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
+        if let Some(Door::Http(door)) = self.doors.get_mut(conn)
+            && !door.pending.is_empty()
+        {
+            // A part of a request waits here: what comes now belongs behind it.
+            door.pending.extend_from_slice(bytes);
+            self.go_on_with_pending(now, conn);
+            return bytes.len();
+        }
+        self.take_http_bytes(now, conn, bytes)
+    }
+
+    fn take_http_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
         let mut consumed = 0;
         while let Some(Door::Http(door)) = self.doors.get_mut(conn) {
             let rest = bytes.get(consumed..).unwrap_or_default();
@@ -73,14 +87,26 @@ impl Gateway {
     pub(super) fn take_pipelined(&mut self, now: Now) {
         for _ in 0..self.pipelined.len() {
             let Some(conn) = self.pipelined.pop_front() else { return };
-            let Some(Door::Http(door)) = self.doors.get_mut(conn) else { continue };
-            let pending = std::mem::take(&mut door.pending);
-            let consumed = self.handle_http_bytes(now, conn, &pending);
-            if let Some(Door::Http(door)) = self.doors.get_mut(conn)
-                && let Some(rest) = pending.get(consumed..).filter(|rest| !rest.is_empty())
-            {
-                door.pending.extend_from_slice(rest);
+            self.go_on_with_pending(now, conn);
+        }
+    }
+
+    /// Reads what waits behind a request that is answered now. A part of a request goes on waiting.
+    fn go_on_with_pending(&mut self, now: Now, conn: ConnId) {
+        let Some(Door::Http(door)) = self.doors.get_mut(conn) else { return };
+        if !door.http.wants_bytes() {
+            return;
+        }
+        let pending = std::mem::take(&mut door.pending);
+        let consumed = self.take_http_bytes(now, conn, &pending);
+        let Some(rest) = pending.get(consumed..).filter(|rest| !rest.is_empty()) else { return };
+        match self.doors.get_mut(conn) {
+            Some(Door::Http(door)) => door.pending.extend_from_slice(rest),
+            Some(Door::Stream(_)) => {
+                let text = "a message before the answer to the upgrade";
+                self.close_stream(now, conn, CLOSE_PROTOCOL, text);
             }
+            _ => {}
         }
     }
 
@@ -121,6 +147,10 @@ impl Gateway {
     ) -> Result<(), Problem> {
         match route {
             Route::Stream => self.begin_stream(now, conn, request),
+            Route::Events { .. } if request.method() == Method::Head => {
+                self.begin_no_events(now, conn);
+                Ok(())
+            }
             Route::Events { wish, mode } => self.begin_events(now, conn, &wish, &mode),
             Route::Ask(ask) => self.ask(now, conn, ask),
             Route::Instruments { pattern, format } => {
@@ -242,6 +272,15 @@ impl Gateway {
         Ok(())
     }
 
+    /// The head of an event stream is all that was asked for.
+    fn begin_no_events(&mut self, now: Now, conn: ConnId) {
+        if let Some(Door::Http(door)) = self.doors.get_mut(conn) {
+            door.http.begin_stream(now.mono, 200, "text/event-stream", &[NO_STORE]);
+            door.http.end_stream(now.mono);
+            self.mark_dirty(conn);
+        }
+    }
+
     fn begin_events(
         &mut self,
         now: Now,
@@ -307,7 +346,11 @@ impl Gateway {
             self.answer_deed(now, conn, answer);
             return;
         }
-        let Some((conn, ask)) = self.tickets.remove(&ticket) else { return };
+        let taken = match is_planted(Bug::AnswerToAnother) {
+            true => self.tickets.pop_first().map(|(_, it)| it),
+            false => self.tickets.remove(&ticket),
+        };
+        let Some((conn, ask)) = taken else { return };
         let written = match answer {
             Ok(answer) => Writer::of(&ask, &answer, &self.front.symbols, now.wall_ns),
             Err(why) => {

@@ -20,6 +20,7 @@ mod door;
 mod feed;
 mod front;
 mod http_side;
+mod inner;
 mod json;
 mod node;
 mod openapi;
@@ -247,3 +248,6 @@ impl Gateway {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,6 +187,7 @@ impl Gateway {
         status.metric("frames", self.feed.frames);
         status.metric("missed", self.feed.missed);
         status.metric("next_seq", Seq::number(self.feed.next_seq()));
+        self.feed.broker().describe_delivery(&mut status);
         status
     }
 

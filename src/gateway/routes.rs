@@ -48,6 +48,8 @@ pub(super) enum Route {
     Instruments { pattern: Pattern, format: Format },
     /// How each node is.
     Status { format: Format },
+    /// Figures of all nodes, for a monitoring system.
+    Metrics,
     /// Whether this process lives.
     Healthy,
     /// Whether the system can serve.
@@ -146,6 +148,7 @@ pub(super) fn route(request: &Request) -> Result<Route, Problem> {
         "/v1/status" => {
             Route::Status { format: negotiate(request, &[Format::Json, Format::Ndjson])? }
         }
+        "/metrics" => Route::Metrics,
         "/healthz" => Route::Healthy,
         "/readyz" => Route::Ready,
         _ => match path.split('/').collect::<Vec<_>>().as_slice() {

@@ -52,7 +52,10 @@ impl Command {
                 return Err((None, "an id is 1 or more".to_owned()));
             }
             _ => {
-                return Err((None, "a command has one of `subscribe` and `unsubscribe`".to_owned()));
+                return Err((
+                    None,
+                    "a command has one of `subscribe` and `unsubscribe`".to_owned(),
+                ));
             }
         };
         if raw.unsubscribe.is_some() {

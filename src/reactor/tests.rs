@@ -32,6 +32,12 @@ struct Echo {
     sent: usize,
 }
 
+impl Timed for Echo {
+    fn handle_turn_end(&mut self, _now: Now, length: Duration) {
+        self.connections.note_turn(length);
+    }
+}
+
 impl Node for Echo {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         assert!(!self.panics, "this node panics on purpose");

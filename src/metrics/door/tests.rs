@@ -61,7 +61,7 @@ fn figures_are_told_beside_the_frames_of_the_node() {
         assert_eq!(node.handle_frames(NOW, conn(0), &[Frame::seal(session)]), 1);
         assert_eq!(node.poll_dirty(), Some(conn(0)));
         node.handle_close(NOW, conn(1), CloseReason::PeerClosed);
-        assert_eq!((node.doors.len(), node.next_deadline() > Some(NOW.mono)), (0, true));
+        assert_eq!((node.doors.len(), node.due()), (0, None));
     });
 }
 

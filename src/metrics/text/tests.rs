@@ -221,6 +221,45 @@ fn the_table_is_in_order() {
     }
 }
 
+/// The manual's table of series, one row each, in the words of the program.
+#[test]
+fn the_manual_has_every_series() {
+    let mut core = report(
+        "core",
+        &[("broker.accepted_seq", 1)],
+        &[("role", "core"), ("exchange", "live"), ("broker", "streaming")],
+    );
+    let all = BreakerReport {
+        slow_call_rate: Some(1.0),
+        next_probe_ms: Some(1),
+        ..breaker("core.exchange")
+    };
+    core.breakers = vec![all];
+    let text = Text::of(&[core]).with_ready(true);
+    let mut rows = Vec::new();
+    for family in text.families.iter().filter(|it| FAMILIES.iter().all(|of| of.name != it.name)) {
+        let labels = family.samples[0].labels.iter().map(|(name, _)| *name);
+        let labels = labels.filter(|name| !["node", "copy"].contains(name)).collect();
+        rows.push(row(family.name, family.kind, labels, family.help));
+    }
+    for family in FAMILIES {
+        let label = family.figures[0].label;
+        rows.push(row(family.name, family.kind, key(label).into_iter().collect(), family.help));
+    }
+    let page = include_str!("../../manual/metrics.md");
+    for row in &rows {
+        assert!(page.contains(row), "this row is missing in src/manual/metrics.md:\n{row}");
+    }
+    let of_page = page.lines().filter(|line| line.starts_with("| `pregao_")).count();
+    assert_eq!(of_page, rows.len(), "the page has rows of series that are not there");
+}
+
+fn row(name: &str, kind: Kind, labels: Vec<&str>, help: &str) -> String {
+    let kind = format!("{kind:?}").to_lowercase();
+    let labels: Vec<String> = labels.into_iter().map(|label| format!("`{label}`")).collect();
+    format!("\n| `{name}` | {kind} | {} | {help} |\n", labels.join(", "))
+}
+
 fn key(label: Label) -> Option<&'static str> {
     match label {
         Label::None => None,

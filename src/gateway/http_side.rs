@@ -12,6 +12,8 @@ use super::udf::{self, Udf};
 use crate::feed::Pattern;
 use crate::http::{Format, Method, Problem, Request, Response, check_host, upgrade};
 use crate::limits;
+use crate::metrics::Text;
+use crate::node::session::Described as _;
 use crate::node::{Action, ConnId, Level};
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
@@ -182,6 +184,10 @@ impl Gateway {
                 }
                 Ok(())
             }
+            Route::Metrics => {
+                self.wait_for_nodes(now, conn, Job::Metrics);
+                Ok(())
+            }
             Route::Healthy => {
                 let said = r#"{"status":"ok"}"#.to_owned() + "\n";
                 let response = Response::json(200, said).with_header(NO_STORE.0, NO_STORE.1);
@@ -189,12 +195,7 @@ impl Gateway {
                 Ok(())
             }
             Route::Ready => {
-                self.set_job(conn, Job::Ready);
-                self.waiting.push_back(conn);
-                if self.nodes.fresh(now).is_none() {
-                    self.nodes.ask(now, &mut self.front);
-                }
-                self.answer_waiting(now);
+                self.wait_for_nodes(now, conn, Job::Ready);
                 Ok(())
             }
             Route::Page(name) => {
@@ -253,6 +254,16 @@ impl Gateway {
         };
         self.respond(now, conn, Response::json(200, body).with_header(NO_STORE.0, NO_STORE.1));
         Ok(())
+    }
+
+    /// Answers as soon as it is known how the nodes are.
+    fn wait_for_nodes(&mut self, now: Now, conn: ConnId, job: Job) {
+        self.set_job(conn, job);
+        self.waiting.push_back(conn);
+        if self.nodes.fresh(now).is_none() {
+            self.nodes.ask(now, &mut self.front);
+        }
+        self.answer_waiting(now);
     }
 
     fn set_job(&mut self, conn: ConnId, job: Job) {
@@ -409,6 +420,7 @@ impl Gateway {
                 Some(Door::Http(door)) => match door.job {
                     Job::Nodes(format) => self.answer_status(now, conn, format),
                     Job::Ready => self.answer_ready(now, conn),
+                    Job::Metrics => self.answer_metrics(now, conn),
                     _ => {}
                 },
                 _ => continue,
@@ -429,14 +441,26 @@ impl Gateway {
         self.respond(now, conn, response);
     }
 
+    /// Why the system cannot serve, if it cannot.
+    fn faults(&self) -> Vec<String> {
+        let is_away = !self.feed.is_connected();
+        let own = is_away.then(|| "this gateway is not connected to the broker".to_owned());
+        own.into_iter().chain(self.nodes.fault()).collect()
+    }
+
     fn answer_ready(&mut self, now: Now, conn: ConnId) {
-        let mut faults: Vec<String> = self.nodes.fault().into_iter().collect();
-        if !self.feed.is_connected() {
-            faults.insert(0, "this gateway is not connected to the broker".to_owned());
-        }
+        let faults = self.faults();
         let ready = faults.is_empty();
         let body = serde_json::json!({ "ready": ready, "faults": faults }).to_string() + "\n";
         let response = Response::json(if ready { 200 } else { 503 }, body);
+        self.respond(now, conn, response.with_header(NO_STORE.0, NO_STORE.1));
+    }
+
+    /// Nodes that do not answer are in it as such, so the answer is whole in any case.
+    fn answer_metrics(&mut self, now: Now, conn: ConnId) {
+        let own = self.described(now);
+        let body = self.nodes.metrics(&own, self.faults().is_empty());
+        let response = Response::new(200, Text::CONTENT_TYPE, body);
         self.respond(now, conn, response.with_header(NO_STORE.0, NO_STORE.1));
     }
 

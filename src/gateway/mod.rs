@@ -22,6 +22,7 @@ mod front;
 mod http_side;
 mod inner;
 mod json;
+mod known;
 mod node;
 mod openapi;
 mod page;
@@ -199,6 +200,7 @@ impl Gateway {
         status.metric("frames", self.feed.frames);
         status.metric("missed", self.feed.missed);
         status.metric("next_seq", Seq::number(self.feed.next_seq()));
+        self.feed.broker().describe_delivery(&mut status);
         status
     }
 

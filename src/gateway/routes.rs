@@ -53,6 +53,8 @@ pub(super) enum Route {
     Instruments { pattern: Pattern, format: Format },
     /// How each node is.
     Status { format: Format },
+    /// Figures of all nodes, for a monitoring system.
+    Metrics,
     /// Whether this process lives.
     Healthy,
     /// Whether the system can serve.
@@ -169,6 +171,7 @@ pub(super) fn route(request: &Request) -> Result<Route, Problem> {
             Route::Status { format: negotiate(request, &[Format::Json, Format::Ndjson])? }
         }
         Id::OpenApi => Route::OpenApi,
+        Id::Metrics => Route::Metrics,
         Id::Healthy => Route::Healthy,
         Id::Ready => Route::Ready,
         Id::Udf => {

@@ -187,9 +187,9 @@ impl HttpConnection {
     }
 
     /// Answers a peer that may not even ask, and ends.
-    pub fn turn_away(&mut self, problem: &Problem) {
+    pub fn turn_away(&mut self, now: Mono, problem: &Problem) {
         if self.phase == Phase::Idle {
-            self.refuse(problem);
+            self.refuse(now, problem);
         }
     }
 

@@ -39,6 +39,8 @@ mod lines;
 #[cfg(test)]
 mod market;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod offline;
 #[cfg(test)]
 mod past;

@@ -7,6 +7,7 @@ mod http;
 mod producers;
 mod supervisor;
 mod tapes;
+mod watch;
 
 pub use descriptors::*;
 pub use gateway::*;
@@ -14,6 +15,7 @@ pub use http::*;
 pub use producers::*;
 pub use supervisor::*;
 pub use tapes::*;
+pub use watch::*;
 
 use std::time::Duration;
 

@@ -26,8 +26,8 @@ use crate::planted::{Bug, is_planted};
 use crate::subscription::{self, Event, Request, Subscriber, Symbols, Upstream};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Definition, ErrorCode, FeedStates, Flags, Frame, GapReason, Heartbeat, InstrumentIndex, Kind,
-    Mode, Role, Seq, Session, Subscribed, U16, U32, U64, padded, unpadded,
+    ErrorCode, FeedStates, Flags, Frame, GapReason, Heartbeat, Kind, Mode, Role, Seq, Session,
+    Subscribed, U16, U32, U64, padded, unpadded,
 };
 
 /// Flags that say how a copy of a frame came here.
@@ -156,26 +156,6 @@ impl Feed {
     /// Names of all instruments so far.
     pub(super) fn symbols(&self) -> &Symbols {
         self.upstream.symbols()
-    }
-
-    /// The definitions of all instruments that are known now.
-    pub(super) fn definitions(&self) -> Vec<Frame> {
-        let Some(values) = self.broker.last_values(Request::MARKET) else { return Vec::new() };
-        InstrumentIndex::until(values.index_end())
-            .filter_map(|index| values.definition(index).copied())
-            .collect()
-    }
-
-    /// When the newest trade of an instrument was, by its own clock.
-    pub(super) fn last_trade_ns(&self, pattern: &Pattern) -> Option<u64> {
-        let values = self.broker.last_values(Request::MARKET)?;
-        let is_it = |index: &InstrumentIndex| {
-            let definition = values.definition(*index).and_then(Frame::view::<Definition>);
-            definition.is_some_and(|it| pattern.means(&it.names()))
-        };
-        let index = InstrumentIndex::until(values.index_end()).find(is_it)?;
-        let trades = values.known(index).into_iter().flatten();
-        trades.filter(|frame| frame.kind == Kind::Trade as u8).map(|it| it.ts_event.get()).max()
     }
 
     /// What is known of the last values.

@@ -15,22 +15,26 @@
 //! * A subscription of a browser is a subscriber of the inner broker. What a browser is told is what a subscriber is told.
 
 mod answers;
+mod bars;
 mod door;
 mod feed;
 mod front;
 mod http_side;
 mod inner;
 mod json;
+mod known;
 mod node;
+mod openapi;
 mod page;
 mod playground;
 mod routes;
 mod status;
 mod stream;
 mod streams;
+mod udf;
 mod wish;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -109,6 +113,11 @@ pub struct Gateway {
     waiting: VecDeque<ConnId>,
     /// Deeds that were asked for, by whom.
     deeds: BTreeMap<Ticket, ConnId>,
+    /// Whose bars under way each question is for: the connection, and the inner one.
+    backfills: BTreeMap<Ticket, (ConnId, ConnId)>,
+    /// Connections with bars.
+    with_bars: BTreeSet<ConnId>,
+    next_bars: Mono,
     dirty: VecDeque<ConnId>,
     /// Connections with requests that came behind another.
     pipelined: VecDeque<ConnId>,
@@ -145,6 +154,9 @@ impl Gateway {
             tickets: BTreeMap::new(),
             waiting: VecDeque::new(),
             deeds: BTreeMap::new(),
+            backfills: BTreeMap::new(),
+            with_bars: BTreeSet::new(),
+            next_bars: Mono::default(),
             dirty: VecDeque::new(),
             pipelined: VecDeque::new(),
             actions: VecDeque::new(),

@@ -81,7 +81,7 @@ impl Node for Gateway {
                 self.counts.refused += 1;
                 let mut http = HttpConnection::new(now.mono);
                 let text = "No descriptor is left here; come back later.";
-                http.turn_away(&Problem::new(503, text));
+                http.turn_away(now.mono, &Problem::new(503, text));
                 let from = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
                 let (job, pending, is_new) = (Job::None, Vec::new(), false);
                 let door = HttpDoor { http, from, job, pending, is_new };
@@ -170,6 +170,7 @@ impl Node for Gateway {
         self.take_pipelined(now);
         self.feed.handle_timers(now);
         self.front.handle_timers(now);
+        self.look_after_bars(now);
         self.take_answers(now);
         self.sweep(now);
         self.take_inner_actions(now);
@@ -222,7 +223,8 @@ impl Node for Gateway {
         let at_once = !self.pipelined.is_empty() || self.front.has_answers();
         let at_once = at_once.then(Mono::default);
         let sweep = (self.doors.len() > 0).then_some(self.next_sweep);
-        [at_once, sweep, self.stops_at, self.feed.next_deadline(), self.front.next_deadline()]
+        let bars = (!self.with_bars.is_empty()).then_some(self.next_bars);
+        [at_once, sweep, bars, self.stops_at, self.feed.next_deadline(), self.front.next_deadline()]
             .into_iter()
             .flatten()
             .min()

@@ -27,6 +27,8 @@ mod failures;
 #[cfg(test)]
 mod fresh;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod identity;
@@ -57,6 +59,8 @@ mod support;
 mod tapes;
 #[cfg(test)]
 mod venues;
+#[cfg(test)]
+mod watch;
 
 #[cfg(test)]
-use support::{checks, process, system};
+use support::{checks, process, system, terminal};

@@ -8,6 +8,7 @@ mod metrics;
 mod producers;
 mod supervisor;
 mod tapes;
+mod watch;
 
 pub use descriptors::*;
 pub use gateway::*;
@@ -16,6 +17,7 @@ pub use metrics::*;
 pub use producers::*;
 pub use supervisor::*;
 pub use tapes::*;
+pub use watch::*;
 
 use std::time::Duration;
 

@@ -60,6 +60,10 @@ struct Gateway {
     closed: Vec<CloseReason>,
 }
 
+impl Timed for Gateway {
+    fn handle_turn_end(&mut self, _now: Now, _length: Duration) {}
+}
+
 impl Node for Gateway {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         let speaks = match origin {

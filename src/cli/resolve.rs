@@ -9,12 +9,12 @@ use log::LevelFilter;
 
 use super::args::{
     Action, BreakerFlags, BrokerFlags, Command, ConfigFlag, DataDirFlag, HostFlag, MetricsFlag,
-    NodeFlags, Partial, ReportFlags, StatusFlags, SubscribeFlags,
+    NodeFlags, Partial, ReplicasFlag, ReportFlags, StatusFlags, SubscribeFlags, WatchFlags,
 };
 use super::breaker::BreakerRequest;
 use super::exit::Failure;
 use super::offline::Selected;
-use super::offline::args::RecoverFlags;
+use super::offline::args::{RecoverFlags, feed_places};
 use super::offline::convert::ConvertRequest;
 use super::offline::dump::DumpRequest;
 use super::offline::export::ExportRequest;
@@ -27,13 +27,15 @@ use super::report::ReportRequest;
 use super::run::NodeRequest;
 use super::status::StatusRequest;
 use super::subscribe::SubscribeRequest;
+use super::watch::WatchRequest;
 use super::{all, market, stop};
 use crate::config::{Config, NodeId, Speed};
+use crate::feed;
 use crate::limits::{CONFIG_BYTES_MAX, REPORT_ROWS_DEFAULT};
 use crate::parse::Beginning;
 use crate::render::Detail;
 use crate::report::{Asked, Question};
-use crate::wire::BreakerAction;
+use crate::wire::{BreakerAction, Kind};
 
 /// What is to be done, checked.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ pub(super) enum Request {
     All(all::AllRequest),
     Node { request: NodeRequest, log: LevelFilter, parent: Option<u32> },
     Subscribe(SubscribeRequest),
+    Watch(WatchRequest),
     Report(ReportRequest),
     Publish(PublishRequest),
     Status(StatusRequest),
@@ -98,6 +101,7 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
             node_request(NodeId::Gateway, &node, metrics, config)
         }
         Command::Subscribe(flags) => subscribe_request(flags).map(Request::Subscribe),
+        Command::Watch(flags) => watch_request(&flags).map(Request::Watch),
         Command::Report(flags) => report_request(flags).map(Request::Report),
         Command::Publish(flags) => publish_request(flags).map(Request::Publish),
         Command::Status(flags) => status_request(&flags).map(Request::Status),
@@ -146,7 +150,10 @@ fn publish_request(flags: PublishFlags) -> Result<PublishRequest, Failure> {
 fn recover_request(flags: RecoverFlags) -> Result<RecoverRequest, Failure> {
     let config = checked(config_of(&flags.config, &flags.data_dir, &HostFlag::default())?)?;
     let remedy = match (flags.from_shards, flags.follow_journal, flags.reset) {
-        (true, _, _) => Remedy::FromShards(flags.feed, flags.feed_next),
+        (true, _, _) => {
+            let places = feed_places(flags.feed, flags.feed_next).map_err(Failure::usage)?;
+            Remedy::FromShards(places)
+        }
         (_, true, _) => Remedy::FollowJournal,
         (_, _, Some(node)) => Remedy::Reset(node),
         _ => Remedy::Report,
@@ -243,6 +250,39 @@ fn client_config(file: &ConfigFlag, host: &HostFlag) -> Result<Config, Failure> 
     checked(config_of(file, &DataDirFlag::default(), host)?)
 }
 
+/// The same of a command that asks every copy.
+fn client_config_of(
+    file: &ConfigFlag,
+    host: &HostFlag,
+    replicas: &ReplicasFlag,
+) -> Result<Config, Failure> {
+    let mut config = config_of(file, &DataDirFlag::default(), host)?;
+    config.net.replicas = replicas.replicas.unwrap_or(config.net.replicas);
+    checked(config)
+}
+
+/// Every node and where to connect to it.
+fn nodes_of(config: &Config) -> Vec<(NodeId, SocketAddr)> {
+    let address = |node| Some((node, config.connect(node)?));
+    config.nodes().into_iter().filter_map(address).collect()
+}
+
+fn watch_request(flags: &WatchFlags) -> Result<WatchRequest, Failure> {
+    let config = client_config_of(&flags.config, &flags.host, &flags.replicas)?;
+    let texts: Vec<String> = flags.patterns.iter().map(feed::Pattern::text).collect();
+    let texts = if texts.is_empty() { vec!["*".to_owned()] } else { texts };
+    let kinds = Kind::Quote.mask() | Kind::Trade.mask();
+    let patterns = texts.iter().map(|text| feed::Pattern::new(text, kinds));
+    Ok(WatchRequest {
+        broker: address_of(&config, NodeId::Broker)?,
+        core: address_of(&config, NodeId::Core)?,
+        aggregator: address_of(&config, NodeId::Aggregator)?,
+        nodes: nodes_of(&config),
+        patterns: patterns.collect::<Result<_, _>>().map_err(Failure::usage)?,
+        seconds: flags.bars.seconds(),
+    })
+}
+
 fn subscribe_request(flags: SubscribeFlags) -> Result<SubscribeRequest, Failure> {
     let config = client_config(&flags.config, &flags.host)?;
     let mut patterns = flags.patterns;
@@ -314,12 +354,9 @@ fn report_request(flags: ReportFlags) -> Result<ReportRequest, Failure> {
 }
 
 fn status_request(flags: &StatusFlags) -> Result<StatusRequest, Failure> {
-    let mut config = config_of(&flags.config, &DataDirFlag::default(), &flags.host)?;
-    config.net.replicas = flags.replicas.replicas.unwrap_or(config.net.replicas);
-    let config = checked(config)?;
-    let address = |node| Some((node, config.connect(node)?));
+    let config = client_config_of(&flags.config, &flags.host, &flags.replicas)?;
     Ok(StatusRequest {
-        nodes: config.nodes().into_iter().filter_map(address).collect(),
+        nodes: nodes_of(&config),
         deadline: flags.deadline,
         format: flags.format,
         detail: if flags.verbose { Detail::Verbose } else { Detail::Brief },

@@ -91,6 +91,22 @@ impl Writer {
         }
         let complete = answer.status() == EndStatus::Complete;
         let nodes: Vec<NodeShare> = answer.nodes.iter().map(node_share).collect();
+        if let What::Chart(history) = ask.what {
+            let reports = ask.asked.reports(answer, symbols, now_ns);
+            let report = reports.into_iter().find_map(Result::ok);
+            let (bars, decimals) = match report {
+                Some(Report { rows: Rows::Bars(bars), decimals, .. }) => (bars, decimals.quantity),
+                _ => (Vec::new(), 0),
+            };
+            let head = format!("{}\n", history.json(&bars, decimals));
+            return Ok(Writer::new(
+                status_of(complete),
+                Format::Json,
+                Source::None,
+                head,
+                String::new(),
+            ));
+        }
         if ask.what == What::Figure {
             let head = format!("{}\n", ask.asked.figure(answer, symbols).json());
             let (status, format) = (status_of(complete), Format::Json);

@@ -27,8 +27,8 @@ use crate::subscription::{self, Event, Request, Subscriber, Symbols, Upstream};
 use crate::time::{Mono, Now};
 use crate::wire::{
     Definition, ErrorCode, FRAME_BYTES, FeedStates, Flags, Frame, GapReason, Heartbeat,
-    InstrumentIndex, Kind, Mode, Role, Seq, Session, Subscribe, Subscribed, U16, U32, U64, padded,
-    unpadded,
+    InstrumentIndex, Kind, Mode, Quote, Role, Seq, Session, Subscribe, Subscribed, Trade, U16, U32,
+    U64, padded, unpadded,
 };
 
 /// Flags that say how a copy of a frame came here.
@@ -164,6 +164,23 @@ impl Feed {
         InstrumentIndex::until(values.index_end())
             .filter_map(|index| values.definition(index).copied())
             .collect()
+    }
+
+    /// The definition of an instrument, its last quote and its last trade.
+    pub(super) fn last_of(
+        &self,
+        symbol: &str,
+    ) -> Option<(Definition, Option<Quote>, Option<Trade>)> {
+        let pattern = Pattern::new(symbol, 0).ok()?;
+        let values = self.broker.last_values(Request::MARKET)?;
+        let defined = |index| values.definition(index).and_then(Frame::view::<Definition>);
+        let is_it =
+            |index: &InstrumentIndex| defined(*index).is_some_and(|it| pattern.means(&it.names()));
+        let index = InstrumentIndex::until(values.index_end()).find(is_it)?;
+        let known = values.known(index).into_iter().flatten();
+        let quote = known.clone().find_map(|frame| frame.view::<Quote>()).copied();
+        let trade = known.into_iter().find_map(|frame| frame.view::<Trade>()).copied();
+        Some((*defined(index)?, quote, trade))
     }
 
     /// When the newest trade of an instrument was, by its own clock.

@@ -7,6 +7,8 @@ use super::front::{Outcomes, Ticket, Unanswered};
 use super::playground::Deed;
 use super::routes::{Ask, Route, What, route};
 use super::stream::{Speech, Stream, Subscription};
+use super::udf::{self, Udf};
+use crate::feed::Pattern;
 use crate::http::{Format, Problem, Request, Response, check_host, upgrade};
 use crate::limits;
 use crate::metrics::Text;
@@ -159,6 +161,11 @@ impl Gateway {
                 self.respond(now, conn, response);
                 Ok(())
             }
+            Route::OpenApi => {
+                self.respond(now, conn, Response::json(200, super::openapi::document()));
+                Ok(())
+            }
+            Route::Udf(udf) => self.answer_udf(now, conn, udf),
             Route::Playground(deed) => self.perform(now, conn, &deed),
         }
     }
@@ -171,6 +178,46 @@ impl Gateway {
             self.nodes.ask(now, &mut self.front);
         }
         self.answer_waiting(now);
+    }
+
+    fn answer_udf(&mut self, now: Now, conn: ConnId, asked: Udf) -> Result<(), Problem> {
+        let named = |symbol: &str| {
+            let pattern = Pattern::new(symbol, 0).ok()?;
+            let known = self.feed.definitions();
+            let mut known = known.iter().filter_map(Frame::view::<Definition>);
+            known.find(|it| pattern.means(&it.names())).copied()
+        };
+        let body = match asked {
+            Udf::Config => udf::config(),
+            Udf::Time => {
+                let text = (now.wall_ns / 1_000_000_000).to_string();
+                self.respond(now, conn, Response::text(200, text));
+                return Ok(());
+            }
+            Udf::Symbols { symbol } => match named(&symbol) {
+                Some(definition) => udf::symbol_info(&definition),
+                None => udf::unknown(),
+            },
+            Udf::Search { query, limit } => {
+                let known = self.feed.definitions();
+                let known = known.iter().filter_map(Frame::view::<Definition>).copied();
+                let known: Vec<Definition> = known.filter(|it| !it.symbol.is_reserved()).collect();
+                udf::found(&known, &query, limit)
+            }
+            Udf::Quotes { symbols } => {
+                let known =
+                    symbols.iter().map(|symbol| (*symbol, self.feed.last_of(symbol.as_str())));
+                udf::quotes(&known.collect::<Vec<_>>())
+            }
+            Udf::History(history) => {
+                let asked = history.asked()?;
+                let (what, format) = (What::Chart(history), Format::Json);
+                let deadline = limits::GATEWAY_DEADLINE_DEFAULT;
+                return self.ask(now, conn, Box::new(Ask { asked, deadline, what, format }));
+            }
+        };
+        self.respond(now, conn, Response::json(200, body).with_header(NO_STORE.0, NO_STORE.1));
+        Ok(())
     }
 
     fn set_job(&mut self, conn: ConnId, job: Job) {
@@ -202,7 +249,7 @@ impl Gateway {
         http.begin_stream(now.mono, 200, "text/event-stream", &[NO_STORE]);
         http.push(EVENTS_BEGIN);
         let inner = self.feed.subscribe(now, conn, from, 1, wish);
-        let subscription = Subscription::new(1, inner, mode);
+        let subscription = Subscription::new(1, inner, mode, None);
         self.doors.insert(conn, Door::Events(Box::new(EventsDoor { http, subscription })));
         self.counts.events += 1;
         self.mark_dirty(conn);
@@ -216,10 +263,8 @@ impl Gateway {
             report::Question::Bars { from: 0, to, .. },
         ) = (ask.what, ask.asked.question)
         {
-            let end = match to {
-                u64::MAX => ask.asked.symbols.first().and_then(|it| self.feed.last_trade_ns(it)),
-                to => Some(to),
-            };
+            let newest = ask.asked.symbols.first().and_then(|it| self.feed.last_trade_ns(it));
+            let end = newest.map(|newest| newest.min(to));
             let from = end.map_or(0, |end| bars_from(end, interval.seconds(), last));
             ask.asked.question = report::Question::Bars { interval, from, to };
         }
@@ -249,6 +294,10 @@ impl Gateway {
     }
 
     fn take_answer(&mut self, now: Now, (ticket, answer): Outcomes) {
+        if let Some(whose) = self.backfills.remove(&ticket) {
+            self.take_backfill(now, (ticket, answer), whose);
+            return;
+        }
         if let Some(conn) = self.deeds.remove(&ticket) {
             self.answer_deed(now, conn, answer);
             return;
@@ -420,16 +469,22 @@ impl Gateway {
             if frames.is_empty() {
                 return;
             }
-            door.subscription.write(&frames, &mut self.lines, &self.feed, |kind, seq, line| {
-                piece.push_str("event: ");
-                piece.push_str(kind);
-                piece.push_str("\ndata: ");
-                piece.push_str(line);
-                if let Some(seq) = seq {
-                    piece.push_str(&format!("\nid: {seq}"));
-                }
-                piece.push_str("\n\n");
-            });
+            door.subscription.write(
+                now,
+                &frames,
+                &mut self.lines,
+                &self.feed,
+                |kind, seq, line| {
+                    piece.push_str("event: ");
+                    piece.push_str(kind);
+                    piece.push_str("\ndata: ");
+                    piece.push_str(line);
+                    if let Some(seq) = seq {
+                        piece.push_str(&format!("\nid: {seq}"));
+                    }
+                    piece.push_str("\n\n");
+                },
+            );
         }
         door.http.push(piece.as_bytes());
     }

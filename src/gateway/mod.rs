@@ -15,21 +15,24 @@
 //! * A subscription of a browser is a subscriber of the inner broker. What a browser is told is what a subscriber is told.
 
 mod answers;
+mod bars;
 mod door;
 mod feed;
 mod front;
 mod http_side;
 mod json;
 mod node;
+mod openapi;
 mod page;
 mod playground;
 mod routes;
 mod status;
 mod stream;
 mod streams;
+mod udf;
 mod wish;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -108,6 +111,11 @@ pub struct Gateway {
     waiting: VecDeque<ConnId>,
     /// Deeds that were asked for, by whom.
     deeds: BTreeMap<Ticket, ConnId>,
+    /// Whose bars under way each question is for: the connection, and the inner one.
+    backfills: BTreeMap<Ticket, (ConnId, ConnId)>,
+    /// Connections with bars.
+    with_bars: BTreeSet<ConnId>,
+    next_bars: Mono,
     dirty: VecDeque<ConnId>,
     /// Connections with requests that came behind another.
     pipelined: VecDeque<ConnId>,
@@ -144,6 +152,9 @@ impl Gateway {
             tickets: BTreeMap::new(),
             waiting: VecDeque::new(),
             deeds: BTreeMap::new(),
+            backfills: BTreeMap::new(),
+            with_bars: BTreeSet::new(),
+            next_bars: Mono::default(),
             dirty: VecDeque::new(),
             pipelined: VecDeque::new(),
             actions: VecDeque::new(),

@@ -183,6 +183,7 @@ impl Node for Gateway {
         self.feed.handle_timers(now);
         self.front.status = self.describe();
         self.front.handle_timers(now);
+        self.look_after_bars(now);
         self.take_answers(now);
         self.sweep(now);
         self.take_inner_actions(now);
@@ -235,7 +236,8 @@ impl Node for Gateway {
         let at_once = !self.pipelined.is_empty() || self.front.has_answers();
         let at_once = at_once.then(Mono::default);
         let sweep = (self.doors.len() > 0).then_some(self.next_sweep);
-        [at_once, sweep, self.stops_at, self.feed.next_deadline(), self.front.next_deadline()]
+        let bars = (!self.with_bars.is_empty()).then_some(self.next_bars);
+        [at_once, sweep, bars, self.stops_at, self.feed.next_deadline(), self.front.next_deadline()]
             .into_iter()
             .flatten()
             .min()

@@ -19,6 +19,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 
 /// Each file of the page by name.
 macro_rules! files {
@@ -45,7 +46,31 @@ impl Page {
     /// The files, compressed.
     pub(super) fn load() -> Page {
         let all = files![
+            "bars.js", SCRIPT;
+            "chart.js", SCRIPT;
+            "chart_input.js", SCRIPT;
+            "favicon.svg", SVG;
+            "fill.js", SCRIPT;
+            "frame.js", SCRIPT;
+            "frames.js", SCRIPT;
+            "http.js", SCRIPT;
             "index.html", HTML;
+            "losses.js", SCRIPT;
+            "instrument.js", SCRIPT;
+            "main.js", SCRIPT;
+            "market.js", SCRIPT;
+            "meter.js", SCRIPT;
+            "page.css", CSS;
+            "panel.js", SCRIPT;
+            "parts.css", CSS;
+            "quote.js", SCRIPT;
+            "road.js", SCRIPT;
+            "spark.js", SCRIPT;
+            "system.js", SCRIPT;
+            "text.js", SCRIPT;
+            "trades.js", SCRIPT;
+            "view.js", SCRIPT;
+            "watch.js", SCRIPT;
         ];
         let file = |(name, kind, bytes): (&'static str, &'static str, &'static [u8])| {
             let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -81,5 +106,22 @@ impl Page {
             .with_header("Content-Security-Policy", POLICY)
             .with_header("Referrer-Policy", "no-referrer")
             .with_header("Cross-Origin-Resource-Policy", "same-origin"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_asks_another_host_or_breaks_the_policy() {
+        let page = Page::load();
+        for (name, file) in &page.files {
+            assert!(!file.plain.is_empty() && !file.gzip.is_empty(), "{name}");
+            let text = std::str::from_utf8(&file.plain).unwrap();
+            for wrong in ["https://", "style=\"", "onclick=", "eval(", "<script>"] {
+                assert!(!text.contains(wrong), "{name}: {wrong}");
+            }
+        }
     }
 }

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use super::feed::Wish;
+use super::openapi::{self, Found, Id, Operation, Parameter};
+use super::udf::{History, Udf};
 use super::wish;
 use crate::feed::Pattern;
-use crate::http::{Format, Method, Problem, Request, negotiate};
+use crate::http::{Format, Problem, Request, negotiate};
 use crate::limits;
 use crate::parse::{BarInterval, DeliveryMode, TimeNs, deadline};
 use crate::report::{Asked, Question};
@@ -33,6 +35,7 @@ pub(super) enum What {
     Trades,
     Bars { interval: BarInterval, last: Option<u32> },
     Figure,
+    Chart(History),
 }
 
 /// What a path leads to.
@@ -54,32 +57,53 @@ pub(super) enum Route {
     Healthy,
     /// Whether the system can serve.
     Ready,
+    /// The description of all this.
+    OpenApi,
+    /// Something of TradingView's data feed.
+    Udf(Udf),
     /// A file of the page.
     Page(String),
     /// Something breaks on purpose.
     Playground(super::playground::Deed),
 }
 
-/// The query of one request. Each name is taken once; what is left over is refused by name.
+/// The query of one request: only what the table of paths has, and each name once.
 pub(super) struct Parameters<'a> {
     all: &'a [(String, String)],
-    taken: Vec<&'static str>,
+    known: &'static [Parameter],
 }
 
 impl<'a> Parameters<'a> {
-    pub(super) fn of(request: &'a Request) -> Parameters<'a> {
-        Parameters { all: request.query(), taken: vec!["format"] }
+    /// The query of a request for this operation.
+    ///
+    /// # Errors
+    /// When it has a name that does not stand there, or one twice.
+    pub(super) fn of(
+        request: &'a Request,
+        operation: &'static Operation,
+    ) -> Result<Parameters<'a>, Problem> {
+        let (all, known) = (request.query(), operation.parameters);
+        for (place, (name, _)) in all.iter().enumerate() {
+            if !known.iter().any(|it| it.name == name) {
+                let name: String = name.chars().take(40).collect();
+                let there: Vec<&str> = known.iter().map(|it| it.name).collect();
+                let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+                return Err(Problem::new(
+                    400,
+                    format!("No parameter {name:?} here; there is {there}."),
+                ));
+            }
+            if all.iter().take(place).any(|(before, _)| before == name) {
+                return Err(Problem::new(400, format!("The parameter {name} stands twice.")));
+            }
+        }
+        Ok(Parameters { all, known })
     }
 
     /// The value of a name, if it is there.
     pub(super) fn take(&mut self, name: &'static str) -> Result<Option<&'a str>, Problem> {
-        self.taken.push(name);
-        let mut found =
-            self.all.iter().filter(|(it, _)| it == name).map(|(_, value)| value.as_str());
-        match (found.next(), found.next()) {
-            (value, None) => Ok(value),
-            _ => Err(Problem::new(400, format!("The parameter {name} stands twice."))),
-        }
+        debug_assert!(self.known.iter().any(|it| it.name == name), "{name} stands in no table");
+        Ok(self.all.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str()))
     }
 
     /// The same as a value of a type.
@@ -90,20 +114,6 @@ impl<'a> Parameters<'a> {
         let wrong = |error: T::Err| Problem::new(400, format!("The parameter {name}: {error}."));
         self.take(name)?.map(|text| text.parse().map_err(wrong)).transpose()
     }
-
-    /// Nothing may be left.
-    pub(super) fn end(self) -> Result<(), Problem> {
-        let unknown = self.all.iter().find(|(name, _)| !self.taken.contains(&name.as_str()));
-        match unknown {
-            None => Ok(()),
-            Some((name, _)) => {
-                let name: String = name.chars().take(40).collect();
-                let known = self.taken.join(", ");
-                let text = format!("No parameter {name:?} here; there is {known}.");
-                Err(Problem::new(400, text))
-            }
-        }
-    }
 }
 
 /// Where a request leads.
@@ -111,58 +121,73 @@ impl<'a> Parameters<'a> {
 /// # Errors
 /// What is wrong with it.
 pub(super) fn route(request: &Request) -> Result<Route, Problem> {
-    let path = request.path();
-    let is_read = matches!(request.method(), Method::Get | Method::Head);
-    if let Some(deed) = path.strip_prefix("/v1/playground/") {
-        return super::playground::Deed::read(deed, request).map(Route::Playground);
-    }
-    if !is_read {
-        return Err(Problem::new(405, "This path takes GET and HEAD."));
-    }
-    let mut parameters = Parameters::of(request);
-    let route = match path {
-        "/" | "/favicon.ico" => Route::Page(path.to_owned()),
-        "/v1/stream" => Route::Stream,
-        "/v1/events" => events(request, &mut parameters)?,
-        "/v1/quotes" => {
-            let symbols = symbols(&mut parameters, None)?;
-            ask(request, &mut parameters, symbols, Question::Last(0), What::Quotes)?
+    let (operation, part) = match openapi::find(request.method(), request.path()) {
+        Found::Operation(operation, part) => (operation, part),
+        Found::OtherMethod(takes) => {
+            return Err(Problem::new(405, format!("This path takes {takes}.")));
         }
-        "/v1/figures/average" | "/v1/figures/spread" | "/v1/figures/movers" => {
-            let symbols = symbols(&mut parameters, Some("*"))?;
-            let question = match path {
-                "/v1/figures/average" => Question::Average,
-                "/v1/figures/spread" => Question::Spread,
-                _ => {
-                    let count = parameters.parse::<u32>("count")?.unwrap_or(MOVERS_DEFAULT);
-                    let (from, to) = span(&mut parameters)?;
-                    Question::Movers { count, from, to }
-                }
-            };
-            ask(request, &mut parameters, symbols, question, What::Figure)?
+        Found::Nothing => {
+            let text = "Nothing is here. /v1/openapi.json lists what there is.";
+            return Err(Problem::new(404, text));
         }
-        "/v1/instruments" => {
+    };
+    // What a page's own address says behind `?` is the page's matter.
+    match operation.id {
+        Id::Page => return Ok(Route::Page("/".to_owned())),
+        Id::File => {
+            let name = if part.is_empty() { "favicon.svg" } else { part };
+            return Ok(Route::Page(name.to_owned()));
+        }
+        Id::Playground => {
+            let deed = request.path().rsplit('/').next().unwrap_or_default();
+            return super::playground::Deed::read(deed, request).map(Route::Playground);
+        }
+        _ => {}
+    }
+    let mut parameters = Parameters::of(request, operation)?;
+    let parameters = &mut parameters;
+    Ok(match operation.id {
+        Id::Page | Id::File | Id::Playground => Route::Healthy,
+        Id::Stream => Route::Stream,
+        Id::Events => events(request, parameters)?,
+        Id::Quotes => {
+            let symbols = symbols(parameters, None)?;
+            ask(request, parameters, symbols, Question::Last(0), What::Quotes)?
+        }
+        Id::Average => figure(request, parameters, Question::Average)?,
+        Id::Spread => figure(request, parameters, Question::Spread)?,
+        Id::Movers => {
+            let count = parameters.parse::<u32>("count")?.unwrap_or(MOVERS_DEFAULT);
+            let (from, to) = span(parameters)?;
+            figure(request, parameters, Question::Movers { count, from, to })?
+        }
+        Id::Instruments => {
             let text = parameters.take("symbols")?.unwrap_or("*");
             Route::Instruments { pattern: pattern(text)?, format: format(request)? }
         }
-        "/v1/status" => {
+        Id::Status => {
             Route::Status { format: negotiate(request, &[Format::Json, Format::Ndjson])? }
         }
-        "/metrics" => Route::Metrics,
-        "/healthz" => Route::Healthy,
-        "/readyz" => Route::Ready,
-        _ => match path.split('/').collect::<Vec<_>>().as_slice() {
-            ["", "page", name] => Route::Page((*name).to_owned()),
-            ["", "v1", "trades", symbol] => trades(request, &mut parameters, symbol)?,
-            ["", "v1", "bars", symbol] => bars(request, &mut parameters, symbol)?,
-            _ => return Err(Problem::new(404, "Nothing is here.")),
-        },
-    };
-    // What a page's own address says behind `?` is the page's matter.
-    if !matches!(route, Route::Page(_)) {
-        parameters.end()?;
-    }
-    Ok(route)
+        Id::OpenApi => Route::OpenApi,
+        Id::Metrics => Route::Metrics,
+        Id::Healthy => Route::Healthy,
+        Id::Ready => Route::Ready,
+        Id::Udf => {
+            let name = request.path().rsplit('/').next().unwrap_or_default();
+            Route::Udf(Udf::read(name, parameters)?)
+        }
+        Id::Trades => trades(request, parameters, part)?,
+        Id::Bars => bars(request, parameters, part)?,
+    })
+}
+
+fn figure(
+    request: &Request,
+    parameters: &mut Parameters<'_>,
+    question: Question,
+) -> Result<Route, Problem> {
+    let symbols = symbols(parameters, Some("*"))?;
+    ask(request, parameters, symbols, question, What::Figure)
 }
 
 fn format(request: &Request) -> Result<Format, Problem> {

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use zerocopy::IntoBytes;
 
+use super::bars::Bars;
 use super::feed::Feed;
 use super::json::{Lines, Told, error_json, id_json, refusal_json, subscribed_json};
 use crate::http::{MessageHeader, WebSocket};
@@ -19,7 +20,8 @@ use crate::limits;
 use crate::node::{ConnId, Node, Outgoing};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    DataKind, FRAME_BYTES, Flags, Frame, Heartbeat, Refusal, SnapshotEnd, Subscribed, U32,
+    DataKind, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Refusal, SnapshotEnd, Subscribed, U32,
+    as_frames,
 };
 
 /// Too slow: nothing was taken for the configured time.
@@ -51,19 +53,32 @@ pub(super) struct Subscription {
     pub(super) conn: ConnId,
     /// It ends behind the message that is being sent.
     is_ending: bool,
+    /// Its reader of frames was told by a line of text that it stands.
+    is_confirmed: bool,
     told: Told,
     mode: Box<str>,
+    /// Bars are sent, and no frames.
+    pub(super) bars: Option<Box<Bars>>,
 }
 
 impl Subscription {
-    pub(super) fn new(id: u32, conn: ConnId, mode: &str) -> Subscription {
-        Subscription { id, conn, is_ending: false, told: Told::default(), mode: mode.into() }
+    pub(super) fn new(id: u32, conn: ConnId, mode: &str, bars: Option<Bars>) -> Subscription {
+        let (told, bars) = (Told::default(), bars.map(Box::new));
+        let (is_ending, is_confirmed) = (false, false);
+        Subscription { id, conn, is_ending, is_confirmed, told, mode: mode.into(), bars }
+    }
+
+    /// Whether a bar may be over by time alone.
+    fn has_due_bars(&self, now: Now) -> bool {
+        let due = self.bars.as_ref().and_then(|bars| bars.deadline());
+        due.is_some_and(|due| due <= now.mono)
     }
 
     /// Hands the lines of these frames on, each with its kind and, if it is one, the place behind which a reader that has
     /// it goes on.
     pub(super) fn write(
         &mut self,
+        now: Now,
         frames: &[Frame],
         lines: &mut Lines,
         feed: &Feed,
@@ -76,6 +91,13 @@ impl Subscription {
                 each("error", None, &refusal_json(self.id, refusal));
             } else if let Some(beat) = frame.view::<Heartbeat>() {
                 self.told.note(beat, |kind, line| each(kind, None, line));
+            } else if let Some(bars) = &mut self.bars {
+                bars.handle_frame(now, frame, feed.symbols());
+                if frame.kind == Kind::Gap as u8
+                    && let Some(line) = lines.line(frame, feed.symbols())
+                {
+                    each("gap", None, line);
+                }
             } else if let Some(line) = lines.line(frame, feed.symbols()) {
                 let kind = DataKind::of(frame).map(|row| row.name);
                 let seq = match frame.view::<SnapshotEnd>() {
@@ -88,6 +110,9 @@ impl Subscription {
                 let kind = kind.unwrap_or_else(|| super::json::control_kind(frame));
                 each(kind, seq, line);
             }
+        }
+        if let Some(bars) = &mut self.bars {
+            bars.write(now, feed.symbols(), |line| each("bar", None, line));
         }
     }
 }
@@ -251,7 +276,7 @@ impl Stream {
             let place = (self.turn + step) % count;
             let Some(subscription) = self.subscriptions.get(place) else { return };
             let (conn, id) = (subscription.conn, subscription.id);
-            if self.speech == Speech::Json {
+            if self.speech == Speech::Json || subscription.bars.is_some() {
                 if self.write_lines(now, place, feed, lines) {
                     self.turn = place + 1;
                     return;
@@ -263,6 +288,10 @@ impl Stream {
             let length = length - length % FRAME_BYTES;
             if length == 0 {
                 continue;
+            }
+            if let Some(line) = self.confirmation(now, place, feed) {
+                let _ = self.tell(&line);
+                return;
             }
             self.turn = place + 1;
             if self.had_many && self.current != id {
@@ -277,20 +306,29 @@ impl Stream {
         }
     }
 
+    /// The line that says that a subscription of frames stands, once its first frames say so.
+    fn confirmation(&mut self, now: Now, place: usize, feed: &mut Feed) -> Option<String> {
+        let subscription = self.subscriptions.get_mut(place).filter(|it| !it.is_confirmed)?;
+        let (frames, _) = as_frames(feed.broker_mut().outgoing(now, subscription.conn).head);
+        let subscribed = frames.iter().find_map(|frame| frame.view::<Subscribed>())?;
+        subscription.is_confirmed = true;
+        Some(subscribed_json(subscription.id, subscribed, &subscription.mode))
+    }
+
     /// Makes a message of the lines that a subscription has. Whether there are any.
     fn write_lines(&mut self, now: Now, place: usize, feed: &mut Feed, lines: &mut Lines) -> bool {
         let Some(subscription) = self.subscriptions.get_mut(place) else { return false };
         let mut text = Vec::new();
         loop {
             let frames = feed.frames_of(now, subscription.conn, limits::GATEWAY_JSON_FRAMES_MAX);
-            if frames.is_empty() {
+            if frames.is_empty() && !subscription.has_due_bars(now) {
                 return false;
             }
             if self.had_many && self.current != subscription.id {
                 self.current = subscription.id;
                 text.extend_from_slice(id_json("subscription", subscription.id).as_bytes());
             }
-            subscription.write(&frames, lines, feed, |_, _, line| {
+            subscription.write(now, &frames, lines, feed, |_, _, line| {
                 if !text.is_empty() {
                     text.push(b'\n');
                 }
@@ -298,6 +336,9 @@ impl Stream {
             });
             if !text.is_empty() {
                 break;
+            }
+            if frames.is_empty() {
+                return false;
             }
         }
         self.texts.extend_from_slice(MessageHeader::text(text.len()).as_bytes());

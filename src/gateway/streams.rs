@@ -1,7 +1,10 @@
 //! WebSockets: commands, subscriptions, signs of life, and the end.
 
 use super::Gateway;
+use super::bars::Bars;
 use super::door::Door;
+use super::feed::Wish;
+use super::front::Outcomes;
 use super::stream::{CLOSE_SLOW, Speech, Subscription};
 use super::wish::{Command, JSON_MODE};
 use crate::http::Incoming;
@@ -9,6 +12,7 @@ use crate::limits;
 use crate::node::{Action, ConnId, Level};
 use crate::parse::DeliveryMode;
 use crate::time::Now;
+use crate::wire::Mode;
 
 /// Closes that the gateway begins.
 const CLOSE_NORMAL: u16 = 1000;
@@ -67,22 +71,24 @@ impl Gateway {
         };
         let (id, why) = match Command::read(text, default) {
             Ok(Command::Subscribe { id, wish, mode }) => {
-                let count = stream.subscriptions.len();
-                let is_taken = stream.subscriptions.iter().any(|it| it.id == id);
-                if !is_taken && count < limits::GATEWAY_SUBSCRIPTIONS_MAX {
-                    let from = stream.from;
-                    let inner = self.feed.subscribe(now, conn, from, id, &wish);
-                    if let Some(Door::Stream(stream)) = self.doors.get_mut(conn) {
-                        stream.add(Subscription::new(id, inner, &mode));
-                    }
-                    return;
+                match self.begin_subscription(now, conn, id, &wish, (&mode, None)) {
+                    Ok(()) => return,
+                    Err(why) => (Some(id), why),
                 }
-                let most = limits::GATEWAY_SUBSCRIPTIONS_MAX;
-                let why = match is_taken {
-                    true => "this id is in use".to_owned(),
-                    false => format!("at most {most} subscriptions a connection"),
-                };
-                (Some(id), why)
+            }
+            Ok(Command::Bars { id, symbols, interval }) => {
+                let begun = Bars::new(&symbols, interval).and_then(|(bars, patterns)| {
+                    let (mode, conflate_ms, from_seq) = (Mode::Lossless, 0, None);
+                    let wish = Wish { patterns, mode, conflate_ms, from_seq };
+                    self.begin_subscription(now, conn, id, &wish, ("lossless", Some(bars)))
+                });
+                match begun {
+                    Ok(()) => {
+                        self.with_bars.insert(conn);
+                        return;
+                    }
+                    Err(why) => (Some(id), why),
+                }
             }
             Ok(Command::Unsubscribe { id }) => match stream.place_of(id) {
                 Some(place) => {
@@ -96,14 +102,76 @@ impl Gateway {
                 }
                 None => (Some(id), "no subscription has this id".to_owned()),
             },
-            Ok(Command::Bars { id, .. }) => {
-                (Some(id), "live bars are not sent here: ask /v1/bars, and fold trades".to_owned())
-            }
             Err(objection) => objection,
         };
         self.counts.wrong_messages += 1;
+        let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return };
         let has_room = stream.object(id, "wrong", &why);
         self.keep_bound(now, conn, has_room);
+    }
+
+    fn begin_subscription(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        id: u32,
+        wish: &Wish,
+        (mode, bars): (&str, Option<Bars>),
+    ) -> Result<(), String> {
+        let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return Ok(()) };
+        if stream.subscriptions.iter().any(|it| it.id == id) {
+            return Err("this id is in use".to_owned());
+        }
+        let most = limits::GATEWAY_SUBSCRIPTIONS_MAX;
+        if stream.subscriptions.len() >= most {
+            return Err(format!("at most {most} subscriptions a connection"));
+        }
+        let inner = self.feed.subscribe(now, conn, stream.from, id, wish);
+        stream.add(Subscription::new(id, inner, mode, bars));
+        Ok(())
+    }
+
+    /// Bars whose time has passed, and what bars under way lack.
+    pub(super) fn look_after_bars(&mut self, now: Now) {
+        if now.mono < self.next_bars || self.with_bars.is_empty() {
+            return;
+        }
+        self.next_bars = now.mono + limits::GATEWAY_BARS_EVERY;
+        let mut gone = Vec::new();
+        for &conn in &self.with_bars {
+            let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else {
+                gone.push(conn);
+                continue;
+            };
+            for subscription in &mut stream.subscriptions {
+                let inner = subscription.conn;
+                let Some(bars) = subscription.bars.as_mut() else { continue };
+                let tickets = bars.ask(now, &mut self.front, self.aggregator);
+                self.backfills.extend(tickets.into_iter().map(|ticket| (ticket, (conn, inner))));
+                if bars.deadline().is_some_and(|due| due <= now.mono) {
+                    self.dirty.push_back(conn);
+                }
+            }
+        }
+        for conn in gone {
+            self.with_bars.remove(&conn);
+        }
+    }
+
+    /// An answer for bars under way.
+    pub(super) fn take_backfill(
+        &mut self,
+        now: Now,
+        (ticket, answer): Outcomes,
+        (conn, inner): (ConnId, ConnId),
+    ) {
+        let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return };
+        let found = stream.subscriptions.iter_mut().find(|it| it.conn == inner);
+        if let Some(bars) = found.and_then(|it| it.bars.as_mut()) {
+            bars.handle_answer(now, ticket, answer);
+            self.next_bars = now.mono;
+            self.mark_dirty(conn);
+        }
     }
 
     /// Closes who does not read what it is told about its connection.

@@ -19,7 +19,7 @@ pub(super) enum Command {
         mode: String,
     },
     /// Live bars of this length, under this id.
-    Bars { id: u32, symbols: Vec<String>, interval: BarInterval },
+    Bars { id: u32, symbols: Vec<Pattern>, interval: BarInterval },
     /// The subscription of this id ends.
     Unsubscribe { id: u32 },
 }
@@ -69,7 +69,8 @@ impl Command {
                 let text = "`kinds`, `mode` and `from` do not go with `bars`";
                 return Err(about(text.to_owned()));
             }
-            return Ok(Command::Bars { id, symbols, interval });
+            let wish = wish_of(&symbols, &[], DeliveryMode::Lossless, None).map_err(about)?;
+            return Ok(Command::Bars { id, symbols: wish.patterns, interval });
         }
         let mode = mode_of(raw.mode.as_deref(), default_mode).map_err(about)?;
         let kinds = raw.kinds.unwrap_or_default();

@@ -105,7 +105,7 @@ impl HttpConnection {
             Ok(None) => return (0, None),
             Err(problem) => {
                 self.asked = UNKNOWN;
-                self.refuse(&problem);
+                self.refuse(now, &problem);
                 return (bytes.len(), None);
             }
         };
@@ -116,6 +116,7 @@ impl HttpConnection {
             keeps_alive: head.keeps_alive,
         };
         if head.awaits_continue {
+            self.stalled_since.get_or_insert(now);
             self.front.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         self.enter(Phase::Body, now);
@@ -149,14 +150,15 @@ impl HttpConnection {
     }
 
     /// The whole answer to the request that came last.
-    pub fn respond(&mut self, _now: Mono, response: Response) {
+    pub fn respond(&mut self, now: Mono, response: Response) {
         if self.phase == Phase::Answering {
-            self.put(response);
+            self.put(now, response);
             self.phase = Phase::Sending;
         }
     }
 
-    fn put(&mut self, response: Response) {
+    fn put(&mut self, now: Mono, response: Response) {
+        self.stalled_since.get_or_insert(now);
         let Response { status, content_type, headers, body } = response;
         let framing = match has_body(status) {
             true => Framing::Length(body.len()),
@@ -177,17 +179,17 @@ impl HttpConnection {
     }
 
     /// Answers what is wrong, and ends.
-    fn refuse(&mut self, problem: &Problem) {
+    fn refuse(&mut self, now: Mono, problem: &Problem) {
         self.reading = None;
         self.asked.keeps_alive = false;
-        self.put(Response::problem(problem));
+        self.put(now, Response::problem(problem));
         self.phase = Phase::Ending;
     }
 
     /// The head of an answer whose body comes in pieces: in chunks, or until the close for HTTP/1.0.
     pub fn begin_stream(
         &mut self,
-        _now: Mono,
+        now: Mono,
         status: u16,
         content_type: &'static str,
         headers: &[(&'static str, &str)],
@@ -201,6 +203,7 @@ impl HttpConnection {
         };
         let closes = !self.asked.keeps_alive;
         let headers = headers.iter().copied();
+        self.stalled_since.get_or_insert(now);
         write_head(&mut self.front, (status, content_type), headers, framing, closes);
         self.phase = Phase::Streaming;
     }
@@ -250,7 +253,7 @@ impl HttpConnection {
     /// So many bytes of [`HttpConnection::outgoing`] were sent; 0 when the peer took none.
     pub fn handle_sent(&mut self, now: Mono, bytes: usize) {
         if self.sent < self.front.len() {
-            self.sent = self.front.len().min(self.sent + bytes);
+            self.sent = self.front.len().min(self.sent.saturating_add(bytes));
         } else {
             let _sent = self.body.split_to(bytes.min(self.body.len()));
         }
@@ -325,8 +328,7 @@ impl HttpConnection {
             Phase::Head | Phase::Body if now >= self.since + HTTP_REQUEST_TIME_MAX => {
                 let seconds = HTTP_REQUEST_TIME_MAX.as_secs();
                 let detail = format!("The request was not whole after {seconds} s.");
-                self.refuse(&Problem::new(408, detail));
-                self.stalled_since.get_or_insert(now);
+                self.refuse(now, &Problem::new(408, detail));
                 false
             }
             _ => false,

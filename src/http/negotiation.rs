@@ -148,3 +148,113 @@ fn thousandths(text: &str) -> Option<u16> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::HttpConnection;
+    use crate::time::Mono;
+
+    fn request(query: &str, headers: &str) -> Request {
+        let bytes = format!("GET /{query} HTTP/1.0\r\n{headers}\r\n");
+        HttpConnection::new(Mono(0)).handle_bytes(Mono(0), bytes.as_bytes()).1.unwrap()
+    }
+
+    const ALL: [Format; 4] = [Format::Json, Format::Ndjson, Format::Csv, Format::Parquet];
+
+    #[test]
+    fn the_format_is_what_the_peer_wants_most() {
+        let cases = [
+            ("", Some(Format::Json)),
+            ("*/*", Some(Format::Json)),
+            ("application/json", Some(Format::Json)),
+            ("APPLICATION/X-NDJSON", Some(Format::Ndjson)),
+            ("application/jsonl", Some(Format::Ndjson)),
+            ("text/csv", Some(Format::Csv)),
+            ("text/*", Some(Format::Csv)),
+            ("text/csv, */*", Some(Format::Csv)),
+            ("text/csv;q=0.5, application/json", Some(Format::Json)),
+            ("text/csv;header=present;q=0.9, application/json;q=0.5", Some(Format::Csv)),
+            ("application/json;q=0, */*;q=0.1", Some(Format::Ndjson)),
+            ("application/vnd.apache.parquet", Some(Format::Parquet)),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Some(Format::Json)),
+            ("text/html", None),
+            ("application/json;q=0", None),
+            ("text/csv;q=0.000", None),
+        ];
+        for (accept, expected) in cases {
+            let headers = format!("Accept: {accept}\r\n");
+            let found = negotiate(&request("", &headers), &ALL);
+            assert_eq!(found.as_ref().ok(), expected.as_ref(), "{accept}: {found:?}");
+            assert!(found.is_ok() || found.unwrap_err().status == 406);
+        }
+        assert_eq!(negotiate(&request("", ""), &ALL), Ok(Format::Json));
+        let csv_first = [Format::Csv, Format::Json];
+        assert_eq!(negotiate(&request("", ""), &csv_first), Ok(Format::Csv));
+        assert!(negotiate(&request("", "Accept: application/x-parquet\r\n"), &csv_first).is_err());
+    }
+
+    #[test]
+    fn the_parameter_goes_before_the_header() {
+        let wanted = request("?format=csv", "Accept: application/json\r\n");
+        assert_eq!(negotiate(&wanted, &ALL), Ok(Format::Csv));
+        let problem = negotiate(&request("?format=xml", ""), &ALL).unwrap_err();
+        assert_eq!((problem.status, problem.detail.contains("ndjson")), (400, true));
+        let not_offered = negotiate(&request("?format=parquet", ""), &ALL[..3]);
+        assert_eq!(not_offered.unwrap_err().status, 400);
+        for format in ALL {
+            let wanted = request(&format!("?format={}", format.name()), "");
+            assert_eq!(negotiate(&wanted, &ALL), Ok(format));
+        }
+    }
+
+    #[test]
+    fn gzip_is_used_when_it_is_accepted() {
+        let cases = [
+            ("gzip, deflate, br", true),
+            ("GZIP;q=0.001", true),
+            ("x-gzip", true),
+            ("*", true),
+            ("gzip;q=0, *", false),
+            ("*;q=0", false),
+            ("identity", false),
+            ("", false),
+        ];
+        for (accepted, expected) in cases {
+            let found = accepts_gzip(&request("", &format!("Accept-Encoding: {accepted}\r\n")));
+            assert_eq!(found, expected, "{accepted}");
+        }
+        assert!(!accepts_gzip(&request("", "")));
+    }
+
+    #[test]
+    fn a_known_tag_is_unchanged() {
+        let cases = [
+            ("\"a\"", true),
+            ("W/\"a\"", true),
+            ("\"b\", \"a\"", true),
+            ("*", true),
+            ("\"b\"", false),
+            ("a", false),
+            ("", false),
+        ];
+        for (tags, expected) in cases {
+            let request = request("", &format!("If-None-Match: {tags}\r\n"));
+            assert_eq!(is_unchanged(&request, "\"a\""), expected, "{tags}");
+            assert_eq!(is_unchanged(&request, "W/\"a\""), expected, "{tags}");
+        }
+        assert!(!is_unchanged(&request("", ""), "\"a\""));
+    }
+
+    #[test]
+    fn weights_have_three_digits_at_most() {
+        let cases =
+            [("1", Some(1_000)), ("1.000", Some(1_000)), ("0.5", Some(500)), ("0.", Some(0))];
+        for (text, expected) in cases {
+            assert_eq!(thousandths(text), expected, "{text}");
+        }
+        for text in ["", "2", "1.001", "0.0001", "-0", "+1", ".5", "0.+1", "1e0"] {
+            assert_eq!(thousandths(text), None, "{text}");
+        }
+    }
+}

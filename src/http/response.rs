@@ -70,6 +70,7 @@ impl Response {
         match problem.status {
             426 => {
                 let response = response.with_header("Upgrade", "websocket");
+                let response = response.with_header("Connection", "Upgrade");
                 response.with_header("Sec-WebSocket-Version", "13")
             }
             _ => response,
@@ -179,10 +180,12 @@ fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
-        200..=299 => "Success",
-        300..=399 => "Redirection",
-        400..=499 => "Client Error",
-        _ => "Server Error",
+        _ => match status / 100 {
+            2 => "Success",
+            3 => "Redirection",
+            4 => "Client Error",
+            _ => "Server Error",
+        },
     }
 }
 
@@ -199,7 +202,7 @@ mod tests {
         assert_eq!(object["detail"], problem.detail.as_str());
         let response = Response::problem(&problem);
         assert_eq!((response.status, response.headers.len()), (404, 0));
-        assert_eq!(Response::problem(&Problem::new(426, "")).headers.len(), 2);
+        assert_eq!(Response::problem(&Problem::new(426, "")).headers.len(), 3);
     }
 
     #[test]

@@ -113,3 +113,84 @@ fn is_loopback(name: &str) -> bool {
 pub(super) fn shown(text: &str) -> &str {
     &text[..text.floor_char_boundary(HTTP_SHOWN_BYTES_MAX)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::HttpConnection;
+    use crate::time::Mono;
+
+    /// A request with these headers.
+    fn request(headers: &str) -> Request {
+        let bytes = format!("GET / HTTP/1.0\r\n{headers}\r\n");
+        HttpConnection::new(Mono(0)).handle_bytes(Mono(0), bytes.as_bytes()).1.unwrap()
+    }
+
+    #[test]
+    fn only_our_own_hosts_are_answered() {
+        let mut allowed = AllowedHosts::loopback(8090);
+        assert!(allowed.allow("Quotes.Example.com") && allowed.allow("other.example:443"));
+        assert!(!allowed.allow("http://a") && !allowed.allow("a:b") && !allowed.allow(""));
+        let cases = [
+            ("localhost:8090", 0),
+            ("LOCALHOST:8090", 0),
+            ("127.0.0.1:8090", 0),
+            ("127.9.9.9:8090", 0),
+            ("[::1]:8090", 0),
+            ("quotes.example.com", 0),
+            ("quotes.example.com:1", 0),
+            ("other.example:443", 0),
+            ("other.example", 421),
+            ("localhost", 421),
+            ("localhost:80", 421),
+            ("localhost.evil.example:8090", 421),
+            ("evil.example:8090", 421),
+            ("192.168.0.1:8090", 421),
+            ("[::2]:8090", 421),
+            ("0x7f000001:8090", 421),
+            ("", 400),
+            ("localhost:+8090", 400),
+            ("localhost:8090:8090", 400),
+            ("localhost:99999", 400),
+            ("localhost:", 400),
+            ("[::1", 400),
+            ("[localhost]:8090", 400),
+            ("a b", 400),
+            ("localhost:8090, evil.example", 400),
+            ("user@localhost:8090", 400),
+        ];
+        for (host, status) in cases {
+            let checked = check_host(&request(&format!("Host: {host}\r\n")), &allowed);
+            assert_eq!(checked.err().map_or(0, |problem| problem.status), status, "{host}");
+        }
+        assert_eq!(check_host(&request(""), &allowed).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn only_our_own_pages_may_ask() {
+        let mut allowed = AllowedHosts::loopback(8090);
+        assert!(allowed.allow("quotes.example.com"));
+        let cases = [
+            ("localhost:8090", "http://localhost:8090", true),
+            ("LocalHost:8090", "http://localhost:8090", true),
+            ("localhost:8090", "https://localhost:8090", true),
+            ("quotes.example.com", "https://quotes.example.com", true),
+            ("quotes.example.com:443", "https://quotes.example.com", true),
+            ("quotes.example.com", "https://quotes.example.com:8443", false),
+            ("localhost:8090", "http://127.0.0.1:8090", false),
+            ("localhost:8090", "http://localhost:8091", false),
+            ("localhost:8090", "http://localhost", false),
+            ("localhost:8090", "http://evil.example", false),
+            ("localhost:8090", "http://localhost:8090.evil.example", false),
+            ("localhost:8090", "null", false),
+            ("localhost:8090", "", false),
+            ("localhost:8090", "file://", false),
+        ];
+        for (host, origin, is_fine) in cases {
+            let headers = format!("Host: {host}\r\nOrigin: {origin}\r\n");
+            let checked = check_host(&request(&headers), &allowed);
+            let status = checked.err().map_or(0, |problem| problem.status);
+            assert_eq!(status, if is_fine { 0 } else { 403 }, "{host} {origin}");
+        }
+    }
+}

@@ -44,3 +44,7 @@ pub const GATEWAY_STATUS_WAIT: Duration = Duration::from_millis(400);
 pub const GATEWAY_ROWS_PER_PIECE: usize = 512;
 /// Bytes of an answer that wait for a client before the next piece is made.
 pub const GATEWAY_ANSWER_BYTES_WAITING: usize = 64 * 1_024;
+/// Questions for one subscription's bars under way that are asked at once.
+pub const GATEWAY_BACKFILLS_AT_ONCE: usize = 8;
+/// How often bars are looked at that no frame ends.
+pub const GATEWAY_BARS_EVERY: Duration = Duration::from_millis(50);

@@ -93,12 +93,12 @@ pub fn breaker_json(breaker: &BreakerReport) -> String {
 }
 
 /// What stands above [`breaker_line`]s.
-pub(super) fn breaker_header(width: usize) -> String {
+pub(crate) fn breaker_header(width: usize) -> String {
     columns(width, ["BREAKER", "STATE", "FOR", "FAIL", "SLOW", "PROBE", "LAST ERROR"])
 }
 
 /// A breaker as one line of at most 80 columns; of 40, with its name and state, where there are no more.
-pub(super) fn breaker_line(breaker: &BreakerReport, width: usize) -> String {
+pub(crate) fn breaker_line(breaker: &BreakerReport, width: usize) -> String {
     let percent = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.0}%"));
     columns(
         width,

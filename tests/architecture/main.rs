@@ -138,6 +138,18 @@ fn every_top_level_module_has_its_place_in_the_order_and_in_the_map() {
     assert_eq!(page::map_rows(&page::text()), in_order, "the code map of src/ARCHITECTURE.md");
 }
 
+#[test]
+fn every_file_of_the_gateways_page_is_served() {
+    let folder = source_root().join("gateway/page");
+    let table = std::fs::read_to_string(source_root().join("gateway/page.rs")).expect("the table");
+    let files = std::fs::read_dir(folder).expect("the page");
+    let names = files.map(|file| file.expect("a file").file_name().to_string_lossy().into_owned());
+    let missing: Vec<String> = names
+        .filter(|name| name != "README.md" && !table.contains(&format!("\"{name}\"")))
+        .collect();
+    assert_eq!(missing, Vec::<String>::new());
+}
+
 // ---- The rules. Each says what is wrong in one file.
 
 fn direction(file: &str, text: &str) -> Vec<String> {

@@ -12,8 +12,10 @@
 )]
 
 mod frames;
+mod http;
 mod lines;
 mod mutate;
 mod recovery;
 mod tapes;
 mod text;
+mod websocket;

@@ -27,6 +27,8 @@ mod failures;
 #[cfg(test)]
 mod fresh;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod identity;
@@ -49,6 +51,8 @@ mod reactors;
 #[cfg(test)]
 mod recover;
 #[cfg(test)]
+mod recover_exchanges;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod replicas;
@@ -59,6 +63,8 @@ mod support;
 mod tapes;
 #[cfg(test)]
 mod venues;
+#[cfg(test)]
+mod watch;
 
 #[cfg(test)]
-use support::{checks, process, system};
+use support::{checks, process, system, terminal};

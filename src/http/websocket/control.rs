@@ -24,7 +24,7 @@ impl Waiting {
 
     /// Returns whether nothing waits any more.
     pub(super) fn handle_sent(&mut self, bytes: usize) -> bool {
-        self.sent = self.bytes.len().min(self.sent + bytes);
+        self.sent = self.bytes.len().min(self.sent.saturating_add(bytes));
         self.sent == self.bytes.len()
     }
 

@@ -68,3 +68,63 @@ pub fn accept_key(key: &str) -> String {
     hash.update(KEY_SUFFIX);
     BASE64.encode(&hash.digest().bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::HttpConnection;
+    use crate::time::Mono;
+
+    const OFFERED: [&str; 2] = ["pregao.frames.v1", "pregao.json.v1"];
+    const HEADERS: &str = "Host: h\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
+                           Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+    fn request(line: &str, headers: &str) -> Request {
+        let bytes = format!("{line}\r\n{headers}\r\n");
+        HttpConnection::new(Mono(0)).handle_bytes(Mono(0), bytes.as_bytes()).1.unwrap()
+    }
+
+    #[test]
+    fn the_sample_of_the_rfc_is_accepted() {
+        let upgraded = upgrade(&request("GET /v1/stream HTTP/1.1", HEADERS), &OFFERED).unwrap();
+        let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        assert_eq!(String::from_utf8(upgraded.response).unwrap(), expected);
+        assert_eq!(upgraded.protocol, None);
+    }
+
+    #[test]
+    fn the_first_known_subprotocol_of_the_client_is_taken() {
+        let wanted = "Sec-WebSocket-Protocol: x, pregao.json.v1\r\nSec-WebSocket-Protocol: pregao.frames.v1\r\n";
+        let headers = format!("{HEADERS}{wanted}");
+        let upgraded = upgrade(&request("GET / HTTP/1.1", &headers), &OFFERED).unwrap();
+        assert_eq!(upgraded.protocol, Some("pregao.json.v1"));
+        let response = String::from_utf8(upgraded.response).unwrap();
+        assert!(
+            response.contains("\r\nSec-WebSocket-Protocol: pregao.json.v1\r\n\r\n"),
+            "{response}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_upgrade_is_refused() {
+        let line = "GET / HTTP/1.1";
+        let cases = [
+            (405, "POST / HTTP/1.1", HEADERS.to_owned()),
+            (400, "GET / HTTP/1.0", HEADERS.to_owned()),
+            (426, line, HEADERS.replace("WebSocket\r\n", "h2c\r\n")),
+            (426, line, HEADERS.replace("keep-alive, Upgrade", "keep-alive")),
+            (426, line, "Host: h\r\n".to_owned()),
+            (426, line, HEADERS.replace("13", "8")),
+            (400, line, HEADERS.replace("dGhl", "dGh")),
+            (400, line, HEADERS.replace("dGhl", "*Ghl")),
+            (400, line, HEADERS.replace("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZWE=")),
+            (400, line, HEADERS.replace("Sec-WebSocket-Key", "X-Key")),
+            (400, line, format!("{HEADERS}Sec-WebSocket-Protocol: graphql-ws\r\n")),
+        ];
+        for (status, line, headers) in cases {
+            let refused = upgrade(&request(line, &headers), &OFFERED);
+            assert_eq!(refused.unwrap_err().status, status, "{line} {headers}");
+        }
+    }
+}

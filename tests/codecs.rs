@@ -14,7 +14,7 @@ use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::node::codec::Codec;
 use pregao::node::{
     Action, CloseReason, ConnId, DialFailure, DialId, ListenerId, LocalFault, Node, Origin,
-    Outgoing,
+    Outgoing, Timed,
 };
 use pregao::reactor::{Listen, Options, Reactor};
 use pregao::time::{Mono, Now};

@@ -85,11 +85,12 @@ pub enum Bug {
     SickExchangeNotTold,
     VenueForgotten,
     SilenceNotTold,
+    NameLeftOut,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 75] = [
+    pub const ALL: [Bug; 76] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -161,6 +162,7 @@ impl Bug {
         Bug::SickExchangeNotTold,
         Bug::VenueForgotten,
         Bug::SilenceNotTold,
+        Bug::NameLeftOut,
         Bug::AckBeforeSync,
         Bug::ForgetLeftFeed,
         Bug::ProducerBeginsAnew,

@@ -266,7 +266,9 @@ impl ReportRequest {
                 let answer = Answer { rows, ..answer.head() };
                 let shown = symbols.shown(definition.instrument());
                 let names = (definition.symbol, shown.copied().unwrap_or(definition.symbol));
-                self.report(names, &answer, symbols, wall_ns)
+                let full_name = symbols.full_name(definition.instrument());
+                let report = self.report(names, &answer, symbols, wall_ns);
+                report.map(|report| Report { full_name, ..report })
             })
             .collect();
         if answer.status() == EndStatus::Complete {
@@ -351,6 +353,7 @@ impl ReportRequest {
         Ok(Report {
             symbol,
             shown,
+            full_name: None,
             decimals: symbols.decimals(instrument),
             quote,
             quote_source: match quote {
@@ -440,6 +443,7 @@ mod tests {
         Report {
             symbol: symbol.parse().unwrap(),
             shown: symbol.parse().unwrap(),
+            full_name: None,
             decimals: Decimals { price: 2, quantity: 0 },
             quote: None,
             quote_source: QuoteSource::None,

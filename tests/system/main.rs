@@ -37,6 +37,8 @@ mod lines;
 #[cfg(test)]
 mod market;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod offline;
 #[cfg(test)]
 mod past;

@@ -402,4 +402,5 @@ fn new_logs_end_where_the_last_of_the_old_ones_stands() {
 }
 
 mod losses;
+mod names;
 mod trimmed;

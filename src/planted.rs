@@ -92,11 +92,12 @@ pub enum Bug {
     ResumeFromNow,
     AnswerToAnother,
     SubscriptionNotNamed,
+    NameLeftOut,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 82] = [
+    pub const ALL: [Bug; 83] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -175,6 +176,7 @@ impl Bug {
         Bug::ResumeFromNow,
         Bug::AnswerToAnother,
         Bug::SubscriptionNotNamed,
+        Bug::NameLeftOut,
         Bug::AckBeforeSync,
         Bug::ForgetLeftFeed,
         Bug::ProducerBeginsAnew,

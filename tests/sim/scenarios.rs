@@ -352,10 +352,10 @@ fn a_quote_says_whether_it_is_live() {
         assert!(!quote.has(Flags::STALE), "the session stands");
         assert_eq!(quote.view::<Quote>().unwrap().ask_qty, last.ask_qty);
 
-        let asker = road.world.ask(road.asker, Road::query(Op::Quote, "NOQUOTE"));
+        let asker = road.world.ask(road.asker, Road::query(Op::Quote, crate::road::LONG));
         let end = asker.messages::<Ended>().next().unwrap();
         assert_eq!((end.rows.get(), end.code.get()), (0, ErrorCode::NoData as u16));
-        let asker = road.ask_aggregator(Road::query(Op::Quote, "NOQUOTE"));
+        let asker = road.ask_aggregator(Road::query(Op::Quote, crate::road::LONG));
         let end = asker.messages::<Ended>().next().unwrap();
         assert_eq!((end.rows.get(), end.code.get()), (0, ErrorCode::NoData as u16));
         let asker = road.world.ask(road.asker, Road::query(Op::Quote, "NOBODY"));
@@ -412,7 +412,7 @@ fn breaker_changes_are_frames_of_the_system_topic() {
 fn a_bar_is_the_same_whoever_folds_it() {
     let mut road = Road::new(&Options::new(3));
     road.settle(0, 10_000);
-    let asker = road.ask_shard(Road::query(Op::Range, "NOQUOTE"));
+    let asker = road.ask_shard(Road::query(Op::Range, crate::road::LONG));
     let mut trades: Vec<Trade> = asker.messages().copied().collect();
     for cancel in asker.messages::<Cancel>() {
         trades.retain(|trade| trade.trade_id != cancel.trade_id);
@@ -420,7 +420,8 @@ fn a_bar_is_the_same_whoever_folds_it() {
     let mut fold = BarFold::new(60_000_000_000);
     let mut bars: Vec<_> = trades.iter().filter_map(|trade| fold.add(trade)).collect();
     bars.extend(fold.finish());
-    let query = pregao::wire::Query { limit: 60.into(), ..Road::query(Op::Bars, "NOQUOTE") };
+    let query =
+        pregao::wire::Query { limit: 60.into(), ..Road::query(Op::Bars, crate::road::LONG) };
     let asker = road.ask_shard(query);
     let volumes: Vec<u128> = asker.messages::<BarTotals>().map(|bar| bar.volume.get()).collect();
     assert_eq!(volumes, bars.iter().map(|bar| bar.volume).collect::<Vec<_>>());

@@ -277,6 +277,9 @@ impl Rows {
         let (symbol, decimals) = (name.symbol, self.names.decimals(id));
         let instrument = tape.instrument(venue, symbol)?;
         tape.instruments.raise_decimals(instrument, decimals);
+        if let Some(full) = name.full {
+            tape.name(instrument, full)?;
+        }
         Ok(instrument)
     }
 }

@@ -129,7 +129,7 @@ impl Schedule {
                 schedule.first_events.push(schedule.identities.len());
             }
             let frame = sealed(event, index, schedule.frames.len() as u64 + 1, *count);
-            let row = schedule.instruments.rows()[index.place()];
+            let row = &schedule.instruments.rows()[index.place()];
             hash = fnv1a_64(hash, row.symbol.as_bytes());
             if row.quantity_decimals > 0 {
                 hash = fnv1a_64(hash, &[row.quantity_decimals]);
@@ -178,6 +178,16 @@ impl Schedule {
     #[must_use]
     pub fn definitions(&self) -> usize {
         self.instruments.len()
+    }
+
+    /// The parts of the full names of instruments that have another symbol. They have no place in the feed.
+    #[must_use]
+    pub fn names(&self) -> Vec<Frame> {
+        let indexes = InstrumentIndex::until(InstrumentIndex::LAST);
+        indexes
+            .zip(self.instruments.rows())
+            .flat_map(|(index, row)| row.name_parts(index))
+            .collect()
     }
 
     /// The frames of the first lap; a frame's position is its `seq` - 1.

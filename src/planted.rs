@@ -85,11 +85,25 @@ pub enum Bug {
     SickExchangeNotTold,
     VenueForgotten,
     SilenceNotTold,
+    NameOfTheFirst,
+    NameByEventTime,
+    PublisherForgotten,
+    PrintsToldTwice,
+    PaceByEventTime,
+    DaysSideBySide,
+    CancelNewest,
+    LateBarSplit,
+    LateTradeNotTold,
+    BarsBeginWhole,
+    LongerFeedIsOther,
+    LeftOutInSilence,
+    FirstMemberOnly,
+    TakeReservedNames,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 75] = [
+    pub const ALL: [Bug; 89] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -165,6 +179,20 @@ impl Bug {
         Bug::ForgetLeftFeed,
         Bug::ProducerBeginsAnew,
         Bug::ForgetAccepted,
+        Bug::NameOfTheFirst,
+        Bug::NameByEventTime,
+        Bug::PublisherForgotten,
+        Bug::PrintsToldTwice,
+        Bug::PaceByEventTime,
+        Bug::DaysSideBySide,
+        Bug::CancelNewest,
+        Bug::LateBarSplit,
+        Bug::LateTradeNotTold,
+        Bug::BarsBeginWhole,
+        Bug::LongerFeedIsOther,
+        Bug::LeftOutInSilence,
+        Bug::FirstMemberOnly,
+        Bug::TakeReservedNames,
     ];
 }
 

@@ -93,11 +93,25 @@ pub enum Bug {
     AnswerToAnother,
     SubscriptionNotNamed,
     NameLeftOut,
+    NameOfTheFirst,
+    NameByEventTime,
+    PublisherForgotten,
+    PrintsToldTwice,
+    PaceByEventTime,
+    DaysSideBySide,
+    CancelNewest,
+    LateBarSplit,
+    LateTradeNotTold,
+    BarsBeginWhole,
+    LongerFeedIsOther,
+    LeftOutInSilence,
+    FirstMemberOnly,
+    TakeReservedNames,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 83] = [
+    pub const ALL: [Bug; 97] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -181,6 +195,20 @@ impl Bug {
         Bug::ForgetLeftFeed,
         Bug::ProducerBeginsAnew,
         Bug::ForgetAccepted,
+        Bug::NameOfTheFirst,
+        Bug::NameByEventTime,
+        Bug::PublisherForgotten,
+        Bug::PrintsToldTwice,
+        Bug::PaceByEventTime,
+        Bug::DaysSideBySide,
+        Bug::CancelNewest,
+        Bug::LateBarSplit,
+        Bug::LateTradeNotTold,
+        Bug::BarsBeginWhole,
+        Bug::LongerFeedIsOther,
+        Bug::LeftOutInSilence,
+        Bug::FirstMemberOnly,
+        Bug::TakeReservedNames,
     ];
 }
 

@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 43] = [
+pub(crate) const ALL: [(&str, fn()); 50] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -97,6 +97,28 @@ pub(crate) const ALL: [(&str, fn()); 43] = [
     (
         "an_instrument_keeps_the_units_of_its_quantities",
         crate::feeds::an_instrument_keeps_the_units_of_its_quantities,
+    ),
+    ("live_bars_and_those_of_history_are_one", crate::bars::live_bars_and_those_of_history_are_one),
+    ("a_figure_says_what_it_leaves_out", crate::bars::a_figure_says_what_it_leaves_out),
+    (
+        "names_are_those_of_the_file_at_that_time",
+        crate::tapes::names_are_those_of_the_file_at_that_time,
+    ),
+    (
+        "a_print_that_two_files_tell_is_journaled_once",
+        crate::tapes::a_print_that_two_files_tell_is_journaled_once,
+    ),
+    (
+        "a_replay_takes_as_long_as_the_recording",
+        crate::tapes::a_replay_takes_as_long_as_the_recording,
+    ),
+    (
+        "a_container_of_several_members_is_read_to_its_end",
+        crate::tapes::a_container_of_several_members_is_read_to_its_end,
+    ),
+    (
+        "nobody_outside_defines_the_names_of_the_system",
+        crate::tapes::nobody_outside_defines_the_names_of_the_system,
     ),
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),
     ("a_rogue_feeder_takes_nothing_away", crate::rogues::a_rogue_feeder_takes_nothing_away),

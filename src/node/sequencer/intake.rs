@@ -313,7 +313,7 @@ impl<S: Storage> Sequencer<S> {
             let is_taken = !is_systems && venue.is_none();
             return if is_taken { Ok(*frame) } else { Err(NOT_MARKETS) };
         };
-        if definition.symbol.is_reserved() {
+        if definition.symbol.is_reserved() && !is_planted(Bug::TakeReservedNames) {
             return Err(NOT_MARKETS);
         }
         let Some(venue) = venue.filter(|_| !is_planted(Bug::VenueForgotten)) else {

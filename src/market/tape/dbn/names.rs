@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dbn::{InstrumentDefMsg, Metadata, RecordRef, SType, SymbolMappingMsg, v1, v2};
 
 use crate::market::price::Price;
+use crate::planted::{Bug, is_planted};
 use crate::wire::{FullName, Symbol};
 
 /// Nanoseconds of one day.
@@ -88,7 +89,8 @@ impl Names {
         };
         // What was asked for may be a rule such as the front month; what was given is the contract, unless it is the id.
         let is_name = |text: &&str| !text.is_empty() && text.parse() != Ok(id);
-        if let Some(text) = [given, asked].into_iter().find(is_name) {
+        let is_kept = self.by_record.contains_key(&id) && is_planted(Bug::NameOfTheFirst);
+        if let Some(text) = [given, asked].into_iter().find(is_name).filter(|_| !is_kept) {
             self.by_record.insert(id, Name::new(text));
         }
         Ok(())

@@ -4,16 +4,20 @@ mod checks;
 mod descriptors;
 mod gateway;
 mod http;
+mod metrics;
 mod producers;
 mod supervisor;
 mod tapes;
+mod watch;
 
 pub use descriptors::*;
 pub use gateway::*;
 pub use http::*;
+pub use metrics::*;
 pub use producers::*;
 pub use supervisor::*;
 pub use tapes::*;
+pub use watch::*;
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 //! (`resolve.rs`). The comments on commands and flags are the help text.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,6 +41,11 @@ const SEVERAL_EXCHANGES: &str = "\
 The configuration can list several exchanges, as [[exchange]]. Each that we run is a node of its own. A flag holds for \
 all of them. A tape is for one: --tape NAME=FILE. --rate is for those that play no tapes.";
 
+/// Stands below the flags of `watch`.
+const WATCH_KEYS: &str = "\
+Keys: up and down move, Enter chooses an instrument, / filters, s sorts, Tab shows the next view, ? shows all keys, \
+q quits. It needs a terminal of 60x15 at least. `subscribe` and `status` print lines instead.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the whole system: eight nodes under one supervisor
@@ -65,6 +71,8 @@ pub(super) enum Command {
         #[command(flatten)]
         node: NodeFlags,
         #[command(flatten)]
+        metrics: MetricsFlag,
+        #[command(flatten)]
         market: MarketFlags,
     },
     /// Run the broker: 1:N distribution by topic
@@ -72,12 +80,16 @@ pub(super) enum Command {
         #[command(flatten)]
         node: NodeFlags,
         #[command(flatten)]
+        metrics: MetricsFlag,
+        #[command(flatten)]
         broker: BrokerFlags,
     },
     /// Run core: sequences, journals and publishes the exchange's feed
     Core {
         #[command(flatten)]
         node: NodeFlags,
+        #[command(flatten)]
+        metrics: MetricsFlag,
         #[command(flatten)]
         core: CoreFlags,
     },
@@ -93,6 +105,8 @@ pub(super) enum Command {
         replica: u8,
         #[command(flatten)]
         node: NodeFlags,
+        #[command(flatten)]
+        metrics: MetricsFlag,
     },
     /// Run another node that answers current quotes
     Replica {
@@ -103,21 +117,30 @@ pub(super) enum Command {
         replica: u8,
         #[command(flatten)]
         node: NodeFlags,
+        #[command(flatten)]
+        metrics: MetricsFlag,
     },
     /// Run the aggregator: one answer from current price and history
     Aggregator {
         #[command(flatten)]
         node: NodeFlags,
+        #[command(flatten)]
+        metrics: MetricsFlag,
     },
     /// Run the gateway: the page, WebSocket, events and HTTP
     Gateway {
         #[command(flatten)]
         node: NodeFlags,
         #[command(flatten)]
+        metrics: MetricsFlag,
+        #[command(flatten)]
         gateway: GatewayFlags,
     },
     /// Show frames as they come
     Subscribe(SubscribeFlags),
+    /// Watch quotes, one instrument and the system in a terminal
+    #[command(after_help = WATCH_KEYS)]
+    Watch(WatchFlags),
     /// Show the current quote and history of symbols
     Report(ReportFlags),
     Publish(PublishFlags),
@@ -159,6 +182,21 @@ pub(super) struct HostFlag {
     /// Host of the nodes that the configuration gives by port alone [default: 127.0.0.1]
     #[arg(long, value_name = "HOST", value_parser = host::ip_of)]
     pub(super) host: Option<std::net::IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct MetricsFlag {
+    /// Where this node also tells its own figures by HTTP: a port of 127.0.0.1, or HOST:PORT
+    #[arg(long, value_name = "ADDR", value_parser = metrics_address)]
+    pub(super) metrics: Option<SocketAddr>,
+}
+
+/// A port is one of this machine alone: whoever wants others to read the figures says so.
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    text.parse().map_err(|_| "give a port, or an address and a port, like 10.0.0.7:9100".to_owned())
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -394,6 +432,22 @@ pub(super) struct SubscribeFlags {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct WatchFlags {
+    /// Instruments of the list: PETR4, PETR*, or * (all, the default)
+    #[arg(value_name = "PATTERN", num_args = 0..=PATTERNS_MAX, value_parser = symbol_pattern)]
+    pub(super) patterns: Vec<feed::Pattern>,
+    /// Length of the bars at first: 5s, 1m, 1h, 1d
+    #[arg(long, value_name = "LENGTH", default_value = "1m")]
+    pub(super) bars: BarInterval,
+    #[command(flatten)]
+    pub(super) config: ConfigFlag,
+    #[command(flatten)]
+    pub(super) host: HostFlag,
+    #[command(flatten)]
+    pub(super) replicas: ReplicasFlag,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct ReportFlags {
     /// Symbols to report on, or patterns: PETR4, PETR*, *
     #[arg(value_name = "SYMBOL", required = true, num_args = 1..=REPORT_SYMBOLS_MAX,
@@ -507,12 +561,14 @@ fn breaker_name(text: &str) -> Result<String, String> {
     if is_name { Ok(text.to_owned()) } else { Err("`pregao status` shows the names".into()) }
 }
 
-/// A symbol, a prefix and `*`, or `*`, as it fits a QUERY.
+/// A symbol, a longer name, a prefix and `*`, or `*`, as it fits a QUERY.
 fn symbol_pattern(text: &str) -> Result<feed::Pattern, String> {
-    let is_symbol = text.strip_suffix('*').is_some() || text.parse::<Symbol>().is_ok();
-    let pattern = feed::Pattern::new(text, 0).ok().filter(|_| is_symbol && text.len() <= 24);
-    pattern.ok_or_else(|| {
-        "a symbol is 1 to 24 printable ASCII characters, without accents; with * last it is a pattern, as in 'PETR*'"
+    if text.ends_with('*') && text.len() > Symbol::BYTES_MAX {
+        return Err("the beginning of a name has at most 23 characters before its *; give fewer, or the whole name".into());
+    }
+    let is_symbol = text.ends_with('*') || Symbol::meant_by(text).is_ok();
+    feed::Pattern::new(text, 0).ok().filter(|_| is_symbol).ok_or_else(|| {
+        "a symbol is 1 to 80 printable ASCII characters, without accents; with * last it is a pattern, as in 'PETR*'"
             .into()
     })
 }

@@ -27,6 +27,7 @@ mod subscribe_hints;
 mod subscribe_past;
 mod suggest;
 mod venues;
+pub mod watch;
 
 use std::ffi::OsString;
 
@@ -97,6 +98,8 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit, Fa
             logging::start(log::LevelFilter::Warn, true);
             publish::run(&request, &mut output)?
         }
+        // Without a log: its lines would stand in the middle of the screen.
+        Request::Watch(request) => watch::run(&request)?,
         Request::Status(request) => status::run(&request, &mut output)?,
         Request::Breaker(request) => breaker::run(&request, &mut output)?,
         Request::Verify(request) => {

@@ -8,13 +8,13 @@ use std::path::Path;
 use log::LevelFilter;
 
 use super::args::{
-    Action, BreakerFlags, BrokerFlags, Command, ConfigFlag, DataDirFlag, HostFlag, NodeFlags,
-    Partial, ReportFlags, StatusFlags, SubscribeFlags,
+    Action, BreakerFlags, BrokerFlags, Command, ConfigFlag, DataDirFlag, HostFlag, MetricsFlag,
+    NodeFlags, Partial, ReplicasFlag, ReportFlags, StatusFlags, SubscribeFlags, WatchFlags,
 };
 use super::breaker::BreakerRequest;
 use super::exit::Failure;
 use super::offline::Selected;
-use super::offline::args::RecoverFlags;
+use super::offline::args::{RecoverFlags, feed_places};
 use super::offline::convert::ConvertRequest;
 use super::offline::dump::DumpRequest;
 use super::offline::export::ExportRequest;
@@ -27,13 +27,15 @@ use super::report::ReportRequest;
 use super::run::NodeRequest;
 use super::status::StatusRequest;
 use super::subscribe::SubscribeRequest;
+use super::watch::WatchRequest;
 use super::{all, market, stop};
 use crate::config::{Config, NodeId, Speed};
+use crate::feed;
 use crate::limits::{CONFIG_BYTES_MAX, REPORT_ROWS_DEFAULT};
 use crate::parse::Beginning;
 use crate::render::Detail;
 use crate::report::{Asked, Question};
-use crate::wire::BreakerAction;
+use crate::wire::{BreakerAction, Kind};
 
 /// What is to be done, checked.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ pub(super) enum Request {
     All(all::AllRequest),
     Node { request: NodeRequest, log: LevelFilter, parent: Option<u32> },
     Subscribe(SubscribeRequest),
+    Watch(WatchRequest),
     Report(ReportRequest),
     Publish(PublishRequest),
     Status(StatusRequest),
@@ -65,39 +68,40 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
             let config = checked(config)?;
             Ok(Request::All(all::AllRequest { config, node, market, broker, core, gateway }))
         }
-        Command::External { exchange, node, market } => {
+        Command::External { exchange, node, metrics, market } => {
             let mut config = node_config(&node)?;
             let exchange = market::which(&config, exchange)?;
             market::apply(&mut config, &market, Some(exchange))?;
-            node_request(exchange.node(), &node, config)
+            node_request(exchange.node(), &node, metrics, config)
         }
-        Command::Broker { node, broker } => {
+        Command::Broker { node, metrics, broker } => {
             let mut config = node_config(&node)?;
             broker_flags(&mut config, &broker);
-            node_request(NodeId::Broker, &node, config)
+            node_request(NodeId::Broker, &node, metrics, config)
         }
-        Command::Core { node, core } => {
+        Command::Core { node, metrics, core } => {
             let mut config = node_config(&node)?;
             config.core.append |= core.append;
-            node_request(NodeId::Core, &node, config)
+            node_request(NodeId::Core, &node, metrics, config)
         }
-        Command::Shard { partition, replica, node } => {
+        Command::Shard { partition, replica, node, metrics } => {
             let id = match replica {
                 0 => NodeId::Shard(partition),
                 replica => NodeId::ShardReplica(partition, replica),
             };
-            plain_request(id, &with_replica(node, replica))
+            plain_request(id, &with_replica(node, replica), metrics)
         }
-        Command::Replica { replica, node } => {
-            plain_request(NodeId::CoreReplica(replica), &with_replica(node, replica))
+        Command::Replica { replica, node, metrics } => {
+            plain_request(NodeId::CoreReplica(replica), &with_replica(node, replica), metrics)
         }
-        Command::Aggregator { node } => plain_request(NodeId::Aggregator, &node),
-        Command::Gateway { node, gateway } => {
+        Command::Aggregator { node, metrics } => plain_request(NodeId::Aggregator, &node, metrics),
+        Command::Gateway { node, metrics, gateway } => {
             let mut config = node_config(&node)?;
             config.gateway.playground |= gateway.playground;
-            node_request(NodeId::Gateway, &node, config)
+            node_request(NodeId::Gateway, &node, metrics, config)
         }
         Command::Subscribe(flags) => subscribe_request(flags).map(Request::Subscribe),
+        Command::Watch(flags) => watch_request(&flags).map(Request::Watch),
         Command::Report(flags) => report_request(flags).map(Request::Report),
         Command::Publish(flags) => publish_request(flags).map(Request::Publish),
         Command::Status(flags) => status_request(&flags).map(Request::Status),
@@ -146,7 +150,10 @@ fn publish_request(flags: PublishFlags) -> Result<PublishRequest, Failure> {
 fn recover_request(flags: RecoverFlags) -> Result<RecoverRequest, Failure> {
     let config = checked(config_of(&flags.config, &flags.data_dir, &HostFlag::default())?)?;
     let remedy = match (flags.from_shards, flags.follow_journal, flags.reset) {
-        (true, _, _) => Remedy::FromShards(flags.feed, flags.feed_next),
+        (true, _, _) => {
+            let places = feed_places(flags.feed, flags.feed_next).map_err(Failure::usage)?;
+            Remedy::FromShards(places)
+        }
         (_, true, _) => Remedy::FollowJournal,
         (_, _, Some(node)) => Remedy::Reset(node),
         _ => Remedy::Report,
@@ -155,17 +162,26 @@ fn recover_request(flags: RecoverFlags) -> Result<RecoverRequest, Failure> {
 }
 
 /// A node without flags of its own.
-fn plain_request(node: NodeId, flags: &NodeFlags) -> Result<Request, Failure> {
-    node_request(node, flags, node_config(flags)?)
+fn plain_request(
+    node: NodeId,
+    flags: &NodeFlags,
+    metrics: MetricsFlag,
+) -> Result<Request, Failure> {
+    node_request(node, flags, metrics, node_config(flags)?)
 }
 
-fn node_request(node: NodeId, flags: &NodeFlags, config: Config) -> Result<Request, Failure> {
+fn node_request(
+    node: NodeId,
+    flags: &NodeFlags,
+    metrics: MetricsFlag,
+    config: Config,
+) -> Result<Request, Failure> {
     let config = checked(config)?;
     let address = config.listen(node).ok_or_else(|| {
         let shards = config.net.shards.len();
         Failure::usage(format!("there is no {node}: [net] shards lists {shards}, named from A on"))
     })?;
-    let request = NodeRequest { node, address, config };
+    let request = NodeRequest { node, address, metrics: metrics.metrics, config };
     Ok(Request::Node { request, log: flags.log, parent: flags.parent })
 }
 
@@ -232,6 +248,39 @@ fn address_of(config: &Config, node: NodeId) -> Result<SocketAddr, Failure> {
 
 fn client_config(file: &ConfigFlag, host: &HostFlag) -> Result<Config, Failure> {
     checked(config_of(file, &DataDirFlag::default(), host)?)
+}
+
+/// The same of a command that asks every copy.
+fn client_config_of(
+    file: &ConfigFlag,
+    host: &HostFlag,
+    replicas: &ReplicasFlag,
+) -> Result<Config, Failure> {
+    let mut config = config_of(file, &DataDirFlag::default(), host)?;
+    config.net.replicas = replicas.replicas.unwrap_or(config.net.replicas);
+    checked(config)
+}
+
+/// Every node and where to connect to it.
+fn nodes_of(config: &Config) -> Vec<(NodeId, SocketAddr)> {
+    let address = |node| Some((node, config.connect(node)?));
+    config.nodes().into_iter().filter_map(address).collect()
+}
+
+fn watch_request(flags: &WatchFlags) -> Result<WatchRequest, Failure> {
+    let config = client_config_of(&flags.config, &flags.host, &flags.replicas)?;
+    let texts: Vec<String> = flags.patterns.iter().map(feed::Pattern::text).collect();
+    let texts = if texts.is_empty() { vec!["*".to_owned()] } else { texts };
+    let kinds = Kind::Quote.mask() | Kind::Trade.mask();
+    let patterns = texts.iter().map(|text| feed::Pattern::new(text, kinds));
+    Ok(WatchRequest {
+        broker: address_of(&config, NodeId::Broker)?,
+        core: address_of(&config, NodeId::Core)?,
+        aggregator: address_of(&config, NodeId::Aggregator)?,
+        nodes: nodes_of(&config),
+        patterns: patterns.collect::<Result<_, _>>().map_err(Failure::usage)?,
+        seconds: flags.bars.seconds(),
+    })
 }
 
 fn subscribe_request(flags: SubscribeFlags) -> Result<SubscribeRequest, Failure> {
@@ -305,12 +354,9 @@ fn report_request(flags: ReportFlags) -> Result<ReportRequest, Failure> {
 }
 
 fn status_request(flags: &StatusFlags) -> Result<StatusRequest, Failure> {
-    let mut config = config_of(&flags.config, &DataDirFlag::default(), &flags.host)?;
-    config.net.replicas = flags.replicas.replicas.unwrap_or(config.net.replicas);
-    let config = checked(config)?;
-    let address = |node| Some((node, config.connect(node)?));
+    let config = client_config_of(&flags.config, &flags.host, &flags.replicas)?;
     Ok(StatusRequest {
-        nodes: config.nodes().into_iter().filter_map(address).collect(),
+        nodes: nodes_of(&config),
         deadline: flags.deadline,
         format: flags.format,
         detail: if flags.verbose { Detail::Verbose } else { Detail::Brief },

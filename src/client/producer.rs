@@ -13,7 +13,7 @@ use crate::limits::{CLIENT_CONNECT_MAX, SILENCE_MAX};
 use crate::producer::{FeedId, Instrument, ProduceError, Production};
 use crate::subscription::Backoff;
 use crate::time::{Clock, Mono};
-use crate::wire::{Decimals, ErrorCode, FRAME_BYTES, Message, Symbol, SymbolError, as_frames};
+use crate::wire::{Decimals, ErrorCode, FRAME_BYTES, Message, NameError, Symbol, as_frames};
 
 const NODE: &str = "core";
 const SOCKET: Token = Token(0);
@@ -38,7 +38,7 @@ pub enum ProducerError {
     Produce(#[from] ProduceError),
     /// That is no symbol.
     #[error(transparent)]
-    Symbol(#[from] SymbolError),
+    Symbol(#[from] NameError),
 }
 
 /// A producer of one exchange's feed.
@@ -199,7 +199,7 @@ impl Producer {
         symbol: &str,
         decimals: Decimals,
     ) -> Result<Instrument, ProducerError> {
-        let symbol: Symbol = symbol.parse()?;
+        let symbol = Symbol::meant_by(symbol)?;
         match self.machine.define(symbol, decimals) {
             Err(ProduceError::NotReady) => {
                 self.drive(Mono(u64::MAX), Production::is_ready)?;

@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::time::{Clock, Follow, Mono, SteadyTime};
 use crate::wire::{
     Ack, Decimals, Definition, Frame, Heartbeat, InstrumentId, InstrumentIndex, Kind, Message,
-    QUANTITY_DECIMALS_MAX, Refusal, Role, Session, Symbol, SymbolError, U32, U64,
+    NameError, QUANTITY_DECIMALS_MAX, Refusal, Role, Session, Symbol, U32, U64,
     next_instrument_seq, padded,
 };
 
@@ -28,7 +28,7 @@ pub enum PublishError {
     Client(#[from] ClientError),
     /// That is no symbol.
     #[error(transparent)]
-    Symbol(#[from] SymbolError),
+    Symbol(#[from] NameError),
     /// Control frames and definitions have no place among the events.
     #[error("a frame of kind {0:?} is not an event of an instrument")]
     NotAnEvent(Kind),
@@ -173,7 +173,7 @@ impl Publisher {
         symbol: &str,
         decimals: Decimals,
     ) -> Result<InstrumentId, PublishError> {
-        let symbol: Symbol = symbol.parse()?;
+        let symbol = Symbol::meant_by(symbol)?;
         if self.instruments.place() >= INSTRUMENTS_MAX {
             return Err(PublishError::TooManyInstruments);
         }

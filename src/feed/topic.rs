@@ -19,17 +19,33 @@ pub struct Pattern {
 
 /// Why a text is no pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a pattern is a symbol, the beginning of one and '*', or '*'")]
-pub struct PatternError;
+pub enum PatternError {
+    /// No symbol can match it.
+    #[error("a pattern is a symbol, the beginning of one and '*', or '*'")]
+    Form,
+    /// It begins as no symbol can: what stands for a longer name does not begin with more of it.
+    #[error(
+        "the beginning of a name has at most {} characters before its '*'; give fewer, or the whole name",
+        Symbol::BYTES_MAX
+    )]
+    Long,
+}
 
 impl Pattern {
-    /// Parses a pattern without kind prefix; `kinds` is a sum of [`crate::wire::Kind::mask`], 0 = all.
+    /// Parses a pattern without kind prefix; `kinds` is a sum of [`crate::wire::Kind::mask`], 0 = all. A name that is longer
+    /// than a symbol means the symbol that stands for it.
     ///
     /// # Errors
     /// When no symbol can match: `*` stands anywhere but last, or the text is empty, too long, not printable ASCII,
     /// or has a space where no symbol has one.
     pub fn new(text: &str, kinds: u16) -> Result<Pattern, PatternError> {
-        Pattern::from_bytes(text.as_bytes(), kinds)
+        if text.strip_suffix('*').is_some_and(|beginning| beginning.len() > Symbol::BYTES_MAX) {
+            return Err(PatternError::Long);
+        }
+        match Symbol::meant_by(text) {
+            Ok(symbol) => Pattern::from_bytes(symbol.text_bytes(), kinds),
+            Err(_) => Pattern::from_bytes(text.as_bytes(), kinds),
+        }
     }
 
     /// What is printable ASCII is text, so nothing else has to be known of the bytes.
@@ -42,11 +58,11 @@ impl Pattern {
         let is_spaced = stem.starts_with(b" ") || !is_prefix && stem.ends_with(b" ");
         let is_printable = stem.iter().all(|b| (b' '..=b'~').contains(b) && *b != b'*');
         if !is_printable || is_spaced || text.is_empty() {
-            return Err(PatternError);
+            return Err(PatternError::Form);
         }
         let mut padded = [0; Symbol::BYTES_MAX];
-        padded.get_mut(..stem.len()).ok_or(PatternError)?.copy_from_slice(stem);
-        let stem_bytes = u8::try_from(stem.len()).map_err(|_| PatternError)?;
+        padded.get_mut(..stem.len()).ok_or(PatternError::Form)?.copy_from_slice(stem);
+        let stem_bytes = u8::try_from(stem.len()).map_err(|_| PatternError::Form)?;
         let kinds = if kinds == 0 { u16::MAX } else { kinds };
         Ok(Pattern { stem: padded, stem_bytes, is_prefix, kinds })
     }
@@ -63,7 +79,7 @@ impl Pattern {
         let end = field.iter().position(|&b| b == 0).unwrap_or(field.len());
         let (text, padding) = field.split_at(end);
         if padding.iter().any(|&b| b != 0) {
-            return Err(PatternError);
+            return Err(PatternError::Form);
         }
         Pattern::from_bytes(text, kinds)
     }
@@ -234,14 +250,18 @@ mod tests {
 
     #[test]
     fn hostile_patterns_are_refused() {
-        let (long, longer) = ("X".repeat(24), "X".repeat(25));
-        let long_prefix = format!("{longer}*");
+        let (long, longer) = ("X".repeat(24), "X".repeat(81));
+        let long_prefix = format!("{long}X*");
         let spaced = [" A", "A ", " ", " *", " A*"];
         for bad in
             ["", "PE*R4", "**", "a\u{7f}", "é", &longer, &long_prefix].into_iter().chain(spaced)
         {
             assert!(Pattern::new(bad, 0).is_err(), "{bad:?}");
         }
+        assert_eq!(Pattern::new(&long_prefix, 0), Err(PatternError::Long));
+        let named = Pattern::new(&format!("{long}X"), 0).unwrap();
+        assert!(named.matches(&Symbol::standing_for(&format!("{long}X"))));
+        assert!(!named.matches(&Symbol::standing_for(&format!("{long}Y"))));
         for good in [&*long, &format!("{long}*"), "A B", "A *"] {
             assert!(Pattern::new(good, 0).is_ok(), "{good:?}");
         }

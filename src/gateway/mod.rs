@@ -20,7 +20,9 @@ mod door;
 mod feed;
 mod front;
 mod http_side;
+mod inner;
 mod json;
+mod known;
 mod node;
 mod openapi;
 mod page;
@@ -198,6 +200,7 @@ impl Gateway {
         status.metric("frames", self.feed.frames);
         status.metric("missed", self.feed.missed);
         status.metric("next_seq", Seq::number(self.feed.next_seq()));
+        self.feed.broker().describe_delivery(&mut status);
         status
     }
 
@@ -247,3 +250,6 @@ impl Gateway {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

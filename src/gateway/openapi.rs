@@ -21,6 +21,7 @@ pub(super) enum Id {
     Instruments,
     Status,
     OpenApi,
+    Metrics,
     Healthy,
     Ready,
     Udf,
@@ -59,7 +60,7 @@ const FORMAT: Parameter = optional("format", "json, ndjson or csv; else Accept c
 const DEADLINE: Parameter = optional("deadline", "How long an answer may take, such as 800ms");
 const PARTIAL: Parameter =
     optional("partial", "allow or deny an answer of which a part is missing");
-const FROM: Parameter = optional("from", "The first time included, such as 2012-06-21T13:30Z");
+const FROM: Parameter = optional("from", "The first time included, such as 2012-06-21T13:30:00Z");
 const TO: Parameter = optional("to", "The first time excluded");
 const SYMBOLS: Parameter = optional("symbols", "Patterns, separated by commas: PETR4, PETR* or *");
 
@@ -131,6 +132,37 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ROWS,
     ),
     get(
+        "/v1/trades",
+        Id::Trades,
+        "The same of a symbol that no path can have, such as BTC/USD",
+        &[
+            required("symbol", "Its name"),
+            optional("last", "How many"),
+            FROM,
+            TO,
+            DEADLINE,
+            PARTIAL,
+            FORMAT,
+        ],
+        ROWS,
+    ),
+    get(
+        "/v1/bars",
+        Id::Bars,
+        "The same of a symbol that no path can have, such as BTC/USD",
+        &[
+            required("symbol", "Its name"),
+            optional("interval", "Their length, 1s to 1d; 1m if not said"),
+            optional("last", "The newest so many"),
+            FROM,
+            TO,
+            DEADLINE,
+            PARTIAL,
+            FORMAT,
+        ],
+        ROWS,
+    ),
+    get(
         "/v1/figures/average",
         Id::Average,
         "The average of the current prices",
@@ -154,6 +186,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
     get("/v1/instruments", Id::Instruments, "All instruments", &[SYMBOLS, FORMAT], ROWS),
     get("/v1/status", Id::Status, "How each node is", &[FORMAT], &[JSON, "application/x-ndjson"]),
     get("/v1/openapi.json", Id::OpenApi, "This document", &[], &[JSON]),
+    get(
+        "/metrics",
+        Id::Metrics,
+        "The figures of all nodes for Prometheus",
+        &[],
+        &["application/openmetrics-text"],
+    ),
     get("/healthz", Id::Healthy, "Whether this process lives", &[], &[JSON]),
     get("/readyz", Id::Ready, "Whether the system can serve, and what cannot", &[], &[JSON]),
     get("/udf/config", Id::Udf, "TradingView: what there is", &[], &[JSON]),

@@ -55,6 +55,7 @@ impl Page {
             "frames.js", SCRIPT;
             "http.js", SCRIPT;
             "index.html", HTML;
+            "losses.js", SCRIPT;
             "instrument.js", SCRIPT;
             "main.js", SCRIPT;
             "market.js", SCRIPT;

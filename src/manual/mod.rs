@@ -10,9 +10,11 @@
 //! [exit codes]: crate::manual::exit_codes
 //! [JSON formats]: crate::manual::json_formats
 //! [subscriptions]: crate::manual::subscriptions
+//! [watch]: crate::manual::watch
 //! [questions]: crate::manual::questions
 //! [tapes]: crate::manual::tapes
 //! [publish]: crate::manual::publish
+//! [gateway]: crate::manual::gateway
 //! [misbehaviour]: crate::manual::misbehaviour
 //! [retention]: crate::manual::retention
 //! [replicas]: crate::manual::replicas
@@ -38,13 +40,16 @@ macro_rules! pages {
             #[doc = "[exit codes]: crate::manual::exit_codes"]
             #[doc = "[JSON formats]: crate::manual::json_formats"]
             #[doc = "[subscriptions]: crate::manual::subscriptions"]
+            #[doc = "[watch]: crate::manual::watch"]
             #[doc = "[questions]: crate::manual::questions"]
             #[doc = "[tapes]: crate::manual::tapes"]
             #[doc = "[publish]: crate::manual::publish"]
+            #[doc = "[gateway]: crate::manual::gateway"]
             #[doc = "[misbehaviour]: crate::manual::misbehaviour"]
             #[doc = "[retention]: crate::manual::retention"]
             #[doc = "[replicas]: crate::manual::replicas"]
             #[doc = "[operations]: crate::manual::operations"]
+            #[doc = "[metrics]: crate::manual::metrics"]
             #[doc = "[export]: crate::manual::export"]
             #[doc = "[loadgen]: crate::manual::loadgen"]
             #[doc = "[screens]: crate::manual::screens"]
@@ -69,13 +74,16 @@ pages! {
     exit_codes "exit_codes.md"
     json_formats "json_formats.md"
     subscriptions "subscriptions.md"
+    watch "watch.md"
     questions "questions.md"
     tapes "tapes.md"
     publish "publish.md"
+    gateway "gateway.md"
     misbehaviour "misbehaviour.md"
     retention "retention.md"
     replicas "replicas.md"
     operations "operations.md"
+    metrics "metrics.md"
     export "export.md"
     loadgen "loadgen.md"
     screens "screens.md"

@@ -19,7 +19,8 @@ pub struct Pattern {
     pub kinds: u16,
     /// The bars' length, when bars are asked for.
     pub bars: Option<BarInterval>,
-    /// A symbol, the beginning of one with a `*` behind it, or `*`; at most 25 bytes.
+    /// A symbol, the beginning of one with a `*` behind it, or `*`; at most 25 bytes. Of a longer name the symbol that stands
+    /// for it.
     pub symbols: String,
 }
 
@@ -27,8 +28,12 @@ pub struct Pattern {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum PatternError {
-    #[error("a pattern is a symbol of 1 to 24 printable ASCII characters, PETR*, or *")]
+    #[error("a pattern is a name of 1 to 80 printable ASCII characters, PETR*, or *")]
     Symbol,
+    #[error(
+        "the beginning of a name has at most 24 characters before its *; give fewer, or the whole name"
+    )]
+    Long,
     #[error("a * stands only at the end of a pattern, as in PETR*")]
     Star,
     #[error("bars are asked for as bar.1m.PETR4, with a length from 1s to 1d")]
@@ -56,8 +61,15 @@ impl FromStr for Pattern {
 
 fn symbols(text: &str) -> Result<String, PatternError> {
     match text.split_once('*') {
-        None => text.parse::<Symbol>().map(|_| ()).map_err(|_| PatternError::Symbol)?,
+        None => {
+            return Symbol::meant_by(text)
+                .map(|it| it.to_string())
+                .map_err(|_| PatternError::Symbol);
+        }
         Some((beginning, "")) => {
+            if beginning.len() > Symbol::BYTES_MAX {
+                return Err(PatternError::Long);
+            }
             // A beginning may end with a space, which a symbol may not; a full one has no room left.
             let whole = match beginning.ends_with(' ') {
                 true => format!("{beginning}{ANY_LETTER}"),
@@ -118,8 +130,22 @@ mod tests {
     }
 
     #[test]
+    fn a_longer_name_means_the_symbol_that_stands_for_it() {
+        let name = "A-STRATEGY-OF-MORE-THAN-24-CHARACTERS";
+        let symbol = Symbol::standing_for(name).to_string();
+        for (text, shown) in [
+            (name.to_owned(), symbol.clone()),
+            (format!("trade.{name}"), format!("trade.{symbol}")),
+            (format!("bar.1m.{name}"), format!("bar.1m.{symbol}")),
+        ] {
+            let pattern: Pattern = text.parse().unwrap();
+            assert_eq!((pattern.symbols.as_str(), pattern.to_string()), (symbol.as_str(), shown));
+        }
+    }
+
+    #[test]
     fn hostile_patterns_are_refused() {
-        let too_long = format!("{}*", "X".repeat(25));
+        let (too_long, no_name) = (format!("{}*", "X".repeat(25)), "X".repeat(81));
         for (bad, error) in [
             ("", PatternError::Symbol),
             ("trade.", PatternError::Symbol),
@@ -129,7 +155,8 @@ mod tests {
             ("PÉTR*", PatternError::Symbol),
             ("a\nb", PatternError::Symbol),
             ("\u{1b}[31m*", PatternError::Symbol),
-            (&too_long, PatternError::Symbol),
+            (&too_long, PatternError::Long),
+            (&no_name, PatternError::Symbol),
             ("*PETR", PatternError::Star),
             ("P*R", PatternError::Star),
             ("**", PatternError::Star),

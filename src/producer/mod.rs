@@ -27,7 +27,7 @@ pub use error::ProduceError;
 pub use records::{QUANTITY_DECIMALS_DEFAULT, RecordEvent, decimals_of, event_of};
 
 use crate::limits::{EXCHANGE_NAME_BYTES_MAX, INSTRUMENTS_MAX, PRODUCER_WINDOW_FRAMES};
-use crate::market::venue::{check_exchange_name, symbol_at};
+use crate::market::venue::check_exchange_name;
 use crate::planted::{Bug, is_planted};
 use crate::wire::{
     Ack, Decimals, Definition, ErrorCode, Flags, Frame, Heartbeat, InstrumentId, InstrumentIndex,
@@ -287,7 +287,7 @@ impl Production {
         if index.place() >= INSTRUMENTS_MAX {
             return Err(full());
         }
-        let known = self.known.get(&symbol_at(&self.id.exchange(), &symbol).0);
+        let known = self.known.get(&Symbol::at_venue(&self.id.exchange(), &symbol).0);
         let is_further = known.is_none();
         if is_further && self.further >= self.room {
             return Err(full());
@@ -427,7 +427,7 @@ impl Production {
         let exchange = self.id.exchange();
         self.further = 0;
         for (symbol, instrument) in &self.by_symbol {
-            let known = self.known.get(&symbol_at(&exchange, symbol).0);
+            let known = self.known.get(&Symbol::at_venue(&exchange, symbol).0);
             if let Some(known) = known.filter(|it| it.quantity != instrument.decimals.quantity) {
                 return Err(ProduceError::Units(*symbol, known.quantity));
             }

@@ -22,6 +22,7 @@ mod screen;
 mod status;
 mod wrap;
 
+pub(crate) use breaker::{breaker_header, breaker_line};
 pub(crate) use column::Value as ColumnValue;
 pub(crate) use json::json_line;
 
@@ -74,7 +75,7 @@ fn live_bar_texts(bar: &LiveBar) -> Vec<&'static str> {
 }
 
 /// The aggressor's side; `None` when it is unknown, or contradicts itself.
-pub(super) fn side_name(flags: u16) -> Option<&'static str> {
+pub(crate) fn side_name(flags: u16) -> Option<&'static str> {
     match (flags & Flags::BUY != 0, flags & Flags::SELL != 0) {
         (true, false) => Some("buy"),
         (false, true) => Some("sell"),
@@ -106,7 +107,7 @@ pub(super) fn breaker_reason_name(reason: u8) -> String {
 }
 
 /// A price in a frame as exact decimal text; `None` when it is undefined.
-pub(super) fn price(units: i64, decimals: u8) -> Option<String> {
+pub(crate) fn price(units: i64, decimals: u8) -> Option<String> {
     (units != PRICE_UNDEFINED).then(|| decimal(i128::from(units), decimals))
 }
 

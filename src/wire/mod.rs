@@ -7,7 +7,9 @@ mod crc;
 mod data;
 mod exchange;
 mod feed_status;
+mod fnv;
 mod frame;
+mod full_name;
 mod instrument;
 mod kinds;
 mod names;
@@ -29,7 +31,9 @@ pub use data::{
 };
 pub use exchange::{ExchangeNumber, ExchangeSet};
 pub use feed_status::{FeedStates, FeedStatus};
+pub use fnv::{FNV_BASIS, fnv1a_64};
 pub use frame::{FRAME_BYTES, Flags, Frame, FrameError, Kind, Message, VERSION, as_frames};
+pub use full_name::{FullName, NameError};
 pub use instrument::{InstrumentId, InstrumentIndex};
 pub use kinds::{
     Column, DATA_KINDS, DataKind, Holds, LAST_VALUES, Line, LineColor, Piece, SHARED_COLUMNS,

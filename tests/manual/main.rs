@@ -18,4 +18,4 @@ mod support;
 #[cfg(test)]
 mod tour;
 
-use support::{process, system, tmpfs};
+use support::{process, system, terminal, tmpfs};

@@ -52,7 +52,7 @@ fn normal_line(line: &str) -> Option<String> {
         // The exchange refuses a part of what it is asked, at random.
         return None;
     }
-    if first.starts_with("core.") || first.starts_with("aggregator.") {
+    if ["core.", "aggregator.", "gateway."].iter().any(|of| first.starts_with(of)) {
         let state = words.next().unwrap_or_default();
         // The requests' breaker lives with refusals.
         let state = if first == "core.requests" { "" } else { state };

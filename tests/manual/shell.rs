@@ -1,17 +1,14 @@
 //! A shell whose commands print on a terminal of a given size: what somebody sees who types them.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, kill_process_group};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::process::Lines;
+use super::terminal::terminal;
 
 /// What the shell prints behind each command, with its exit code.
 const MARK: &str = "<exit code of the command ";
@@ -22,19 +19,6 @@ pub(crate) struct Shell {
     lines: Lines,
     /// How many lines have been looked at.
     seen: usize,
-}
-
-/// A terminal: its own end, and the one that programs write to.
-fn terminal(columns: u16, rows: u16) -> (OwnedFd, OwnedFd) {
-    let own = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&own).unwrap();
-    unlockpt(&own).unwrap();
-    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(&own, size).unwrap();
-    let name = ptsname(&own, Vec::new()).unwrap();
-    let theirs =
-        open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
-    (own, theirs.unwrap())
 }
 
 impl Shell {

@@ -41,16 +41,27 @@ fn steps(from: &str, to: &str) -> Vec<Step> {
 fn install(place: &Place) -> std::path::PathBuf {
     let programs = place.config_file().with_file_name("programs");
     fs::create_dir(&programs).unwrap();
+    // The real curl, with the address of this system for the one of the README.
+    let gateway = place.address("gateway");
+    let curl = format!(
+        "#!/bin/sh\nfor word do shift\n\
+         set -- \"$@\" \"$(printf %s \"$word\" | sed s,http://127.0.0.1:8090,http://{gateway},)\"\n\
+         done\nPATH=\"${{PATH#*:}}\" exec curl -sS \"$@\"\n"
+    );
+    executable(&programs.join("curl"), &curl);
     let script = format!(
         "#!/bin/sh\ncase \"$1\" in\nall|subscribe|report|publish|status|breaker)\n\
          exec '{PROGRAM}' \"$@\" --config='{}' --host={} ;;\n*) exec '{PROGRAM}' \"$@\" ;;\nesac\n",
         place.config_file().display(),
         place.host
     );
-    let program = programs.join("pregao");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&programs.join("pregao"), &script);
     programs
+}
+
+fn executable(program: &std::path::Path, script: &str) {
+    fs::write(program, script).unwrap();
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// What a command has printed.
@@ -130,7 +141,7 @@ fn status_pause() {
 /// Walks the tour, and compares what a terminal of this size has shown.
 fn shows_what_the_manual_has(size: (u16, u16)) {
     let (columns, rows) = size;
-    let seen = walk(&steps("## A tour of five minutes", "### The same with a real day"), size);
+    let seen = walk(&steps("## A tour of five minutes", "### The same with curl"), size);
     let lines = seen.iter().flat_map(|seen| seen.printed.lines());
     let lines = lines.filter(|line| !line.starts_with('{'));
     let wide: Vec<&str> = lines.filter(|line| line.chars().count() > columns.into()).collect();
@@ -165,10 +176,26 @@ fn the_real_day_of_the_tour_in_a_real_shell_ends_each_command_with_the_code_of_t
 }
 
 #[test]
+fn the_lines_with_curl_work_as_the_readme_has_them() {
+    if std::process::Command::new("curl").arg("--version").output().is_err() {
+        println!("skipped: there is no curl");
+        return;
+    }
+    let mut tour = steps("## A tour of five minutes", "**1. Is everybody there?**");
+    tour.extend(steps("### The same with curl", "### The same with a real day"));
+    let seen = walk(&tour, (200, 50));
+    let of = |what: &str| seen.iter().find(|it| it.command.contains(what)).unwrap();
+    assert!(of("/v1/quotes").printed.contains("\"complete\":true"), "{}", of("quotes").printed);
+    assert!(of("/v1/bars").printed.starts_with("symbol,start,open"), "{}", of("bars").printed);
+    assert!(of("/v1/events").printed.contains("event: quote"), "{}", of("events").printed);
+    assert!(of("/readyz").printed.contains("\"ready\":true"), "{}", of("readyz").printed);
+}
+
+#[test]
 fn a_line_of_the_readme_states_its_exit_code() {
     let steps = steps("## A tour of five minutes", "To remove what the tour");
     let codes: Vec<i32> = steps.iter().map(|step| step.code).filter(|code| *code != 0).collect();
-    assert_eq!(codes, [3, 3], "{steps:#?}");
+    assert_eq!(codes, [3, 3, 28], "{steps:#?}");
     assert!(steps.iter().any(|step| step.command == "pregao report PETR4 --last 2"), "{steps:#?}");
     assert!(steps.len() > 25, "{steps:#?}");
 }

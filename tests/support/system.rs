@@ -218,7 +218,7 @@ impl System {
             let states: Vec<String> =
                 status.json().iter().map(|it| it["status"].to_string()).collect();
             match states.iter().filter(|state| *state == "\"ok\"").count() {
-                7 if status.code() == 0 => Ok(()),
+                8 if status.code() == 0 => Ok(()),
                 _ => Err(format!("{states:?}")),
             }
         });

@@ -92,6 +92,11 @@ fn nonsense_is_answered_by_a_reason_on_every_port() {
     let flags = ["trade.*", "--from", "1", "--format", "json"];
     let subscriber = system.place.start("subscribe", &flags);
     for node in NODES {
+        if node == "gateway" {
+            // What is no frame is a request there.
+            nonsense_to_the_gateway(&system);
+            continue;
+        }
         for (name, bytes, words) in nonsense() {
             let what = format!("{name} to {node}");
             let mut stream = connect(system.place.address(node));
@@ -125,6 +130,25 @@ fn nonsense_is_answered_by_a_reason_on_every_port() {
     subscriber.stdout.wait_len(subscriber.stdout.len() + 500);
     assert!(subscriber.stderr.all().is_empty(), "{:?}", subscriber.stderr.all());
     check_trades(&subscriber.end());
+}
+
+/// What begins as a frame is answered as everywhere, and anything else as a wrong request.
+fn nonsense_to_the_gateway(system: &System) {
+    for (name, bytes, words) in nonsense() {
+        let what = format!("{name} to the gateway");
+        let mut stream = connect(system.place.address("gateway"));
+        let _ = stream.write_all(&bytes);
+        if bytes[0] == hello().kind && bytes[1] == VERSION {
+            let (code, text) = reason(&read_out(stream, &what), &what);
+            assert_eq!(code, ErrorCode::BadFrame, "{what}: {text}");
+            assert!(text.contains(words), "{what}: {text}");
+            continue;
+        }
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 4") || answer.is_empty(), "{what}: {answer}");
+    }
 }
 
 /// Half a frame, followed by nothing and by the end.

@@ -27,6 +27,8 @@ mod failures;
 #[cfg(test)]
 mod fresh;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod identity;
@@ -36,6 +38,8 @@ mod lifecycle;
 mod lines;
 #[cfg(test)]
 mod market;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod offline;
 #[cfg(test)]
@@ -47,6 +51,8 @@ mod reactors;
 #[cfg(test)]
 mod recover;
 #[cfg(test)]
+mod recover_exchanges;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod replicas;
@@ -57,6 +63,8 @@ mod support;
 mod tapes;
 #[cfg(test)]
 mod venues;
+#[cfg(test)]
+mod watch;
 
 #[cfg(test)]
-use support::{checks, process, system};
+use support::{checks, process, system, terminal};

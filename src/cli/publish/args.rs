@@ -50,7 +50,7 @@ pub struct PublishFlags {
     #[arg(long, value_enum)]
     pub kind: Option<KindName>,
     /// The symbol of lines that do not say theirs
-    #[arg(long, value_name = "SYMBOL")]
+    #[arg(long, value_name = "SYMBOL", value_parser = Symbol::meant_by)]
     pub symbol: Option<Symbol>,
     /// Decimals of a unit of quantities, of instruments that core does not have [default: of a file as many as it needs, of
     /// standard input 8]

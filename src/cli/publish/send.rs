@@ -14,11 +14,10 @@ use crate::cli::exit::Failure;
 use crate::cli::progress::Bar;
 use crate::client::{FeedId, Instrument, ProduceError, Producer, ProducerError, random_id};
 use crate::market::lines::Record;
-use crate::market::tape::{FNV_BASIS, fnv1a_64};
 use crate::node::sequencer::{DIALED_EXCHANGE, OTHER_FEED, SHORTER_FEED};
 use crate::producer::{QUANTITY_DECIMALS_DEFAULT, RecordEvent, decimals_of, event_of};
 use crate::time::Mono;
-use crate::wire::{Decimals, QUANTITY_DECIMALS_MAX};
+use crate::wire::{Decimals, FNV_BASIS, QUANTITY_DECIMALS_MAX, fnv1a_64};
 
 /// How long core may take nothing before it is said.
 const NEWS_AFTER: Duration = Duration::from_secs(5);

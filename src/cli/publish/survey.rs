@@ -9,9 +9,8 @@ use crate::cli::exit::Failure;
 use crate::limits::INSTRUMENTS_MAX;
 use crate::market::lines::{Record, RecordBody};
 use crate::market::quantity::Quantity;
-use crate::market::tape::{FNV_BASIS, fnv1a_64};
 use crate::producer::decimals_of;
-use crate::wire::{Decimals, QUANTITY_DECIMALS_MAX, Symbol};
+use crate::wire::{Decimals, FNV_BASIS, QUANTITY_DECIMALS_MAX, Symbol, fnv1a_64};
 
 /// What a file has.
 #[derive(Debug)]

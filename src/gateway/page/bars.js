@@ -193,7 +193,7 @@ export class Bars {
   gap(ms, text) {
     const start = Math.floor(ms / 1000 / this.seconds) * this.seconds;
     const before = this.marks.at(-1);
-    if (before?.start === start) before.text = text;
+    if (before?.start === start) before.text = before.text.length < 60 ? `${before.text}; ${text}` : before.text;
     else this.marks.push({ start, text });
     if (this.marks.length > MARKS_MAX) this.marks.shift();
     this.#doubt(ms);

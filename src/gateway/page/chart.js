@@ -30,6 +30,7 @@ export class Chart {
     this.isDirty = true;
     this.bars = null;
     this.version = -1;
+    this.newest = null;
     this.paintedAt = 0;
     this.decimals = 2;
     this.qtyDecimals = 0;
@@ -41,7 +42,7 @@ export class Chart {
 
   /** @param {import("./bars.js").Bars|null} bars */
   show(bars, decimals, qtyDecimals) {
-    Object.assign(this, { bars, decimals, qtyDecimals, back: -2, cross: null, version: -1, isDirty: true });
+    Object.assign(this, { bars, decimals, qtyDecimals, back: -2, cross: null, newest: null, version: -1, isDirty: true });
   }
 
   /** Another theme. */
@@ -106,6 +107,7 @@ export class Chart {
   paint(now) {
     const hasNews = this.bars !== null && this.bars.version !== this.version && now - this.paintedAt > DATA_MS;
     if ((!this.isDirty && !hasNews) || this.width < 40 || this.height < 60) return undefined;
+    this.#stay();
     Object.assign(this, { isDirty: false, version: this.bars?.version ?? -1, paintedAt: now });
     const { context, colors } = this;
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
@@ -132,6 +134,15 @@ export class Chart {
     this.#newest(range);
     this.#cross(range);
     return undefined;
+  }
+
+  /** What is looked at stays where it is when a new bar comes. */
+  #stay() {
+    const newest = this.list.at(-1)?.start ?? null;
+    if (this.newest !== null && newest > this.newest && this.back > 0) {
+      this.back += this.list.length - 1 - this.list.findLastIndex((bar) => bar.start <= this.newest);
+    }
+    this.newest = newest;
   }
 
   #say() {
@@ -320,9 +331,9 @@ export class Chart {
     const shown = (units) => priceText(units, this.decimals);
     const notes = [bar.forming && "forming", bar.revised && "revised (R)", bar.incomplete && "incomplete: trades are missing (?)",
       bar.cut && "cut"].filter(Boolean);
-    return `${date(bar.start * 1000)} ${clock(bar.start * 1000, true)}  O ${shown(bar.open)}  H ${shown(bar.high)}  `
-      + `L ${shown(bar.low)}  C ${shown(bar.close)}  V ${quantity(bar.volume, this.qtyDecimals)}  `
-      + `${grouped(bar.trades)} trades${notes.length > 0 ? `  ${notes.join(", ")}` : ""}`;
+    return `${date(bar.start * 1000)} ${clock(bar.start * 1000, true)}${notes.length > 0 ? `  ${notes.join(", ")}` : ""}  `
+      + `O ${shown(bar.open)}  H ${shown(bar.high)}  L ${shown(bar.low)}  C ${shown(bar.close)}  `
+      + `V ${quantity(bar.volume, this.qtyDecimals)}  ${grouped(bar.trades)} trade${bar.trades === 1 ? "" : "s"}`;
   }
 
   #legend() {

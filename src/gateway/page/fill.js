@@ -1,12 +1,13 @@
 /**
  * Asks history for what no stream says: the day's first price and volume, and the last five minutes, of each row that is
- * looked at. A few questions at a time, each row once.
+ * looked at, and later of the others. A few questions at a time, each row once.
  */
 import { parseDecimal } from "./frames.js";
 import { ask, milliseconds, units } from "./http.js";
 import { SPARK_POINTS } from "./market.js";
 
 const AT_ONCE = 3;
+const REST_ROWS = 10;
 const WAITING_MAX = 200;
 /** What failed, or was partial, is asked again after this time, if it is looked at then. */
 const AGAIN_MS = 15_000;
@@ -21,6 +22,7 @@ export class Fill {
     /** @type {number[]} rows, the newest last */
     this.waiting = [];
     this.busy = 0;
+    this.rested = 0;
   }
 
   /** A row is on the screen. @param {number} row @param {number} [now] */
@@ -32,6 +34,20 @@ export class Fill {
     // Rows that were scrolled past are asked for when they are seen again.
     if (this.waiting.length > WAITING_MAX) this.done.delete(this.market.symbols[this.waiting.shift()]);
     this.#next();
+  }
+
+  /**
+   * Called once a second: rows that nobody has looked at yet are asked for too, a few at a time, so that a list can be sorted
+   * by what history says.
+   */
+  rest() {
+    if (this.busy > 0 || this.waiting.length > 0) return;
+    const { market } = this;
+    for (let asked = 0; asked < REST_ROWS && this.rested < market.size; this.rested += 1) {
+      if (this.done.has(market.symbols[this.rested])) continue;
+      this.seen(this.rested);
+      asked += 1;
+    }
   }
 
   #next() {

@@ -26,6 +26,7 @@ export * from "./frame.js";
 
 const FIRST_WAIT_MS = 500;
 const WAIT_MS_MAX = 15_000;
+const OPEN_MS_MAX = 10_000;
 const RESUME_MS_MAX = 60_000;
 const COUNTED_INSTRUMENTS_MAX = 65_536;
 
@@ -69,7 +70,13 @@ export class FrameStream {
     const socket = new this.WebSocket(this.url, ["pregao.frames.v1"]);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
+    // A browser waits for minutes, and Node 20 tells of a refused connection by an error only.
+    this.timer = setTimeout(() => this.#lost(1006, "no answer"), OPEN_MS_MAX);
+    let wasOpen = false;
     socket.onopen = () => {
+      if (socket !== this.socket) return;
+      clearTimeout(this.timer);
+      wasOpen = true;
       this.current = 0;
       this.#say({ state: "open", code: null, reason: "" });
       for (const subscription of this.subscriptions.values()) this.#send(subscription);
@@ -82,7 +89,9 @@ export class FrameStream {
     socket.onclose = (event) => {
       if (socket === this.socket) this.#lost(event.code, event.reason);
     };
-    socket.onerror = () => {};
+    socket.onerror = () => {
+      if (socket === this.socket && !wasOpen) this.#lost(1006, "");
+    };
   }
 
   /** Ends for good. */
@@ -285,14 +294,14 @@ export class FrameStream {
     this.handlers.feed?.(feed);
   }
 
-  #broken(reason) {
-    const socket = this.socket;
-    this.#lost(1002, reason);
-    socket.close(4000, reason.slice(0, 100));
-  }
+  #broken(reason) { this.#lost(1002, reason); }
 
   #lost(code, reason) {
+    clearTimeout(this.timer);
+    const socket = this.socket;
     this.socket = null;
+    // One that is closed already, or never opened, takes this too.
+    socket.close(4000, reason.slice(0, 100));
     this.lostAt ??= this.now();
     // Twice as long each time; half of it by chance, so that not all come back at once.
     const most = Math.min(WAIT_MS_MAX, FIRST_WAIT_MS * 2 ** Math.min(this.attempt, 10));

@@ -43,6 +43,7 @@ export class Instrument {
     if (this.row < 0) return;
     const { market, row } = this;
     this.tape.reset(market.symbols[row], market.decimals[row], market.qtyDecimals[row]);
+    $("tape-title").textContent = `Trades of ${market.symbols[row]}`;
     this.tape.load();
     this.#load();
   }

@@ -7,13 +7,13 @@ import { FLAG, FrameStream, KIND } from "./frames.js";
 import { ask } from "./http.js";
 import { Fill } from "./fill.js";
 import { Instrument } from "./instrument.js";
+import { Losses } from "./losses.js";
 import { Market } from "./market.js";
 import { Meter } from "./meter.js";
 import { readRoad } from "./road.js";
-import { setSparkColor } from "./spark.js";
 import { System } from "./system.js";
 import { Watch } from "./watch.js";
-import { duration, gapText, grouped, latency, rate } from "./text.js";
+import { duration, grouped, latency, rate } from "./text.js";
 import { parts, slash, tabs, theme } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
@@ -22,6 +22,7 @@ const POLL_MS = 1_000;
 const market = new Market();
 const meter = new Meter();
 const events = new Events($("events"));
+const losses = new Losses(events);
 const system = new System($("road"), $("system-summary"));
 const panel = new Panel(
   { breakers: $("breakers"), nodes: $("nodes"), dialog: $("confirm"), note: $("no-playground") }, events);
@@ -29,7 +30,6 @@ const panel = new Panel(
 const topics = new Map();
 const exchanges = new Map();
 let wanted = decodeURIComponent(location.hash.slice(1));
-let missedTotal = 0n;
 let status = null;
 
 const stream = new FrameStream(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/stream`, {
@@ -87,15 +87,13 @@ function happened(frame, isOld) {
 }
 
 function takeGap(gap) {
-  const text = gapText(gap);
-  if (gap.missed !== null) missedTotal += gap.missed;
   if (gap.instrument === null) {
-    events.add("gap", `Gap: ${text}`);
+    losses.add(gap, null);
     instrument.gap(gap);
     return;
   }
   const row = market.rows.get(gap.instrument);
-  events.add("gap", `Gap in ${row === undefined ? `instrument ${gap.instrument}` : market.symbols[row]}: ${text}`);
+  losses.add(gap, row === undefined ? topics.get(gap.instrument) ?? `instrument ${gap.instrument}` : market.symbols[row]);
   if (gap.instrument === instrument.instrument) instrument.gap(gap);
 }
 
@@ -193,6 +191,7 @@ function paint(now) {
   watch.paint(now);
   chooseFirst();
   instrument.paint(now);
+  losses.flush(now);
   events.paint();
   showWait();
 }
@@ -208,6 +207,7 @@ function showFigures() {
 async function poll() {
   if (document.hidden) return setTimeout(poll, POLL_MS);
   const { updates, median } = showFigures();
+  if (stream.connection.state === "open") fill.rest();
   const began = performance.now();
   try {
     const { body } = await ask("/v1/status");
@@ -222,7 +222,7 @@ async function poll() {
       state: isOpen ? stream.feed.state === "stale" ? "stale" : "ok" : "away",
       word: isOpen ? `feed ${FEEDS[stream.feed.state]}` : LINKS[stream.connection.state],
       lines: [`${rate(updates)} frames`, behind === null ? "" : `${grouped(behind > 0n ? behind : 0n)} behind core`,
-        median === null ? "" : `${latency(median)} since core`, `${grouped(missedTotal)} missed`].filter(Boolean),
+        median === null ? "" : `${latency(median)} since core`, `${grouped(losses.total)} missed`].filter(Boolean),
       edge: isOpen ? rate(updates) : "",
     });
     panel.show(road);
@@ -238,10 +238,7 @@ const showPart = parts(document.querySelector("nav"), () => {
   watch.resize();
   instrument.chart.resize();
 });
-theme($("theme"), () => {
-  setSparkColor(getComputedStyle(document.body).getPropertyValue("--muted").trim());
-  instrument.chart.restyle();
-});
+theme($("theme"), () => instrument.chart.restyle());
 tabs($("views"));
 slash($("filter"), () => showPart("list"));
 $("retry").addEventListener("click", () => stream.connect());

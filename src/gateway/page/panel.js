@@ -7,6 +7,9 @@ import { isOpen } from "./road.js";
 import { NONE, grouped, timeOfDay } from "./text.js";
 
 const EVENTS_MAX = 100;
+/** Among so many of the newest events the same one is counted instead of said again. */
+const RECENT_MAX = 12;
+const RECENT_MS = 60_000;
 
 /** What has happened, newest first. */
 export class Events {
@@ -14,18 +17,22 @@ export class Events {
   constructor(list) {
     this.list = list;
     this.waiting = [];
+    this.recent = [];
   }
 
   /** @param {"gap"|"bad"|"good"|"note"} tone @param {string} text */
   add(tone, text) {
-    const same = this.waiting.at(-1) ?? this.newest;
-    if (same?.text === text && same.element) {
+    const same = this.recent.find((one) => one.text === text && Date.now() - one.ms < RECENT_MS);
+    if (same) {
       // The same again is counted, so that one cause cannot push all others out.
       same.count += 1;
-      same.element.lastChild.textContent = `${text} (${grouped(same.count)} times)`;
+      same.isChanged = true;
       return;
     }
-    this.waiting.push({ tone, text, ms: Date.now(), count: 1, element: null });
+    const event = { tone, text, ms: Date.now(), count: 1, element: null, isChanged: true };
+    this.recent.push(event);
+    if (this.recent.length > RECENT_MAX) this.recent.shift();
+    this.waiting.push(event);
     if (this.waiting.length > EVENTS_MAX) this.waiting.shift();
   }
 
@@ -36,14 +43,16 @@ export class Events {
       item.dataset.tone = event.tone;
       const time = document.createElement("time");
       time.textContent = timeOfDay(event.ms).slice(0, 8);
-      const text = document.createElement("span");
-      text.textContent = event.text;
-      item.append(time, text);
+      item.append(time, document.createElement("span"));
       this.list.prepend(item);
       event.element = item;
-      this.newest = event;
     }
     this.waiting = [];
+    for (const event of this.recent) {
+      if (!event.isChanged) continue;
+      event.isChanged = false;
+      event.element.lastChild.textContent = event.count === 1 ? event.text : `${event.text} (${grouped(event.count)} times)`;
+    }
     while (this.list.children.length > EVENTS_MAX) this.list.lastChild.remove();
   }
 }

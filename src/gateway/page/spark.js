@@ -1,50 +1,46 @@
 /**
- * A sparkline in a small canvas. Prices are floats here, because they only become pixels.
+ * A sparkline: one polyline in a small SVG. Prices are floats here, because they only become pixels.
+ *
+ * A canvas in each row would be a layer in each row, and each layer costs the browser time in every frame.
  */
 
-let line = "#888";
+const SVG = "http://www.w3.org/2000/svg";
+const WIDTH = 60;
+const HEIGHT = 18;
 
-/** Another theme. @param {string} color */
-export function setSparkColor(color) { line = color; }
+/** @returns {SVGSVGElement} an empty one */
+export function makeSpark() {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", "spark");
+  svg.setAttribute("width", String(WIDTH));
+  svg.setAttribute("height", String(HEIGHT));
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(document.createElementNS(SVG, "polyline"));
+  return svg;
+}
 
-/** @param {HTMLCanvasElement} canvas @param {Float64Array|null} points */
-export function drawSpark(canvas, points) {
-  const ratio = globalThis.devicePixelRatio || 1;
-  // The size is kept, because to ask for it costs a layout.
-  canvas.wide ??= canvas.clientWidth;
-  canvas.tall ??= canvas.clientHeight;
-  const [width, height] = [canvas.wide, canvas.tall];
-  if (width === 0 || height === 0) {
-    canvas.wide = undefined;
-    canvas.tall = undefined;
-    return;
-  }
-  if (canvas.width !== Math.round(width * ratio)) {
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
-  }
-  const context = canvas.getContext("2d");
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.clearRect(0, 0, width, height);
-  if (points === null) return;
+/** @param {SVGSVGElement} svg @param {Float64Array|null} points */
+export function drawSpark(svg, points) {
+  const text = points === null ? "" : polyline(points);
+  if (svg.shown === text) return;
+  svg.shown = text;
+  svg.firstChild.setAttribute("points", text);
+}
+
+function polyline(points) {
   let [low, high] = [Infinity, -Infinity];
   for (const point of points) {
     if (point < low) low = point;
     if (point > high) high = point;
   }
-  if (low > high) return;
-  const range = high - low;
-  const y = (point) => (range === 0 ? height / 2 : height - 2 - ((point - low) / range) * (height - 4));
-  const step = width / (points.length - 1);
-  context.strokeStyle = line;
-  context.lineWidth = 1.2;
-  context.beginPath();
-  let isBegun = false;
+  if (low > high) return "";
+  const scale = high === low ? 0 : (HEIGHT - 4) / (high - low);
+  const step = WIDTH / (points.length - 1);
+  let text = "";
   for (let at = 0; at < points.length; at += 1) {
     if (Number.isNaN(points[at])) continue;
-    if (isBegun) context.lineTo(at * step, y(points[at]));
-    else context.moveTo(at * step, y(points[at]));
-    isBegun = true;
+    const y = scale === 0 ? HEIGHT / 2 : HEIGHT - 2 - (points[at] - low) * scale;
+    text += `${(at * step).toFixed(1)},${y.toFixed(1)} `;
   }
-  context.stroke();
+  return text;
 }

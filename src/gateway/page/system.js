@@ -17,7 +17,7 @@ function make(name, attributes, text) {
 }
 
 const cut = (text, width) => {
-  const most = Math.max(4, Math.floor(width / 6.1));
+  const most = Math.max(4, Math.floor(width / 5.9));
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 };
 
@@ -72,7 +72,7 @@ export class System {
       const y = top + index * (each + 4);
       this.#box(svg, x(0), y, box, each, exchange, exchange.session && exchange.session !== "live"
         ? `session: ${exchange.session}` : exchange.word);
-      this.#edge(svg, [[x(0) + box, y + each / 2], [x(1), y + each / 2]], this.#exchangeEdge(exchange));
+      this.#edge(svg, [[x(0) + box, y + each / 2], [x(1), y + each / 2]], this.#exchangeEdge(exchange, each < 40));
     });
     const extra = road.exchanges.length - exchanges.length;
     if (extra > 0) svg.append(make("text", { x: x(0), y: top + tall + 12, class: "s-line" }, `and ${extra} more exchanges`));
@@ -149,7 +149,7 @@ export class System {
     group.append(make("title", {}, [place.name, word, place.trouble, ...place.lines].filter(Boolean).join("; ")));
     group.append(make("rect", { x: x + 0.5, y: y + 0.5, width, height, rx: 4 }));
     group.append(make("circle", { cx: x + 11, cy: y + 13, r: 4 }));
-    group.append(make("text", { x: x + 20, y: y + 17, class: "s-name" }, cut(place.name, width - 24)));
+    group.append(make("text", { x: x + 20, y: y + 17, class: "s-name" }, cut(place.name, (width - 24 - 24 * place.copies.length) * 0.84)));
     const inside = width - 14;
     const texts = [place.state === "ok" && place.lines.length > 0 ? "" : word, ...place.lines].filter(Boolean);
     if (place.trouble && place.state !== "ok") texts.splice(1, 0, place.trouble);
@@ -161,9 +161,9 @@ export class System {
     place.copies.forEach((copy, index) => {
       const dot = make("g", { class: "s-copy", "data-state": copy.state });
       dot.append(make("title", {}, `copy ${copy.name}: ${copy.word}`));
-      const left = x + width - 30 - index * 26;
-      dot.append(make("rect", { x: left, y: y + height - 18, width: 24, height: 13, rx: 2 }));
-      dot.append(make("text", { x: left + 12, y: y + height - 8, class: "s-small" }, `.${copy.name.split(".").at(-1)}`));
+      const left = x + width - 27 - index * 24;
+      dot.append(make("rect", { x: left, y: y + 6.5, width: 22, height: 13, rx: 2 }));
+      dot.append(make("text", { x: left + 11, y: y + 16.5, class: "s-small" }, `.${copy.name.split(".").at(-1)}`));
       group.append(dot);
     });
     svg.append(group);
@@ -208,8 +208,10 @@ export class System {
     return { breaker, state: isOpen(breaker) ? "trouble" : "ok", note: isOpen(breaker) ? breaker.state : "" };
   }
 
-  #exchangeEdge(exchange) {
+  #exchangeEdge(exchange, isNarrow = false) {
     const edge = this.#plainEdge(exchange.breaker);
+    // Between two lines that are close there is room for one text.
+    if (isNarrow && edge.note) return { ...edge, label: edge.note, note: "" };
     const age = exchange.last === null ? "" : `${duration(exchange.last)} ago`;
     const isLive = exchange.session === "" || exchange.session === "live" || exchange.session === "ended";
     return { ...edge, label: age, state: edge.state === "ok" && !isLive ? "stale" : edge.state };

@@ -20,11 +20,14 @@ export function quantity(units, decimals) {
   return grouped(whole) + (fraction ? `.${fraction}` : "");
 }
 
-/** A quantity that may be long, with four digits and a letter: for narrow columns, beside the exact one. */
+/** A quantity for a narrow column: a long one with three digits and a letter, or cut off where a … says so. */
 export function shortQuantity(units, decimals) {
   if (units === null) return NONE;
   const whole = units / 10n ** BigInt(decimals);
-  if (whole < 100_000n) return quantity(units, decimals);
+  if (whole < 100_000n) {
+    const exact = quantity(units, decimals);
+    return exact.length > 7 ? `${exact.slice(0, 6)}…` : exact;
+  }
   const letters = ["", "k", "M", "G", "T", "P"];
   let [value, power] = [Number(whole), 0];
   while (value >= 1000 && power < letters.length - 1) [value, power] = [value / 1000, power + 1];

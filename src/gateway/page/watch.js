@@ -4,12 +4,13 @@
  */
 import { DIRTY } from "./market.js";
 import { NO_PRICE, sizeUnits } from "./frames.js";
-import { drawSpark } from "./spark.js";
+import { drawSpark, makeSpark } from "./spark.js";
 import { NONE, changeBp, duration, percent, price, quantity, shortQuantity } from "./text.js";
 
 const FLASH_MS = 250;
 /** A cell that changes all the time flashes once in so long: a screen that flickers says nothing. */
 const FLASH_REST_MS = 1_500;
+const SYMBOL_MAX = 9;
 const SORT_MS = 1_000;
 const AGE_MS = 500;
 const EXTRA_ROWS = 4;
@@ -139,8 +140,7 @@ export class Watch {
       cell.className = `c-${column.id}`;
       let text = null;
       if (column.id === "spark") {
-        text = document.createElement("canvas");
-        text.setAttribute("aria-hidden", "true");
+        text = makeSpark();
       } else {
         text = document.createTextNode("");
       }
@@ -220,6 +220,9 @@ export class Watch {
       slot.row = row;
       slot.flashes.fill(0);
       for (const cell of slot.cells) cell.classList.remove("up", "down");
+      // Only what is too long is clipped.
+      slot.element.classList.toggle("long", market.symbols[row].length > SYMBOL_MAX);
+      slot.element.title = market.symbols[row].length > SYMBOL_MAX ? market.symbols[row] : "";
     }
     if (isOther || dirty !== 0) {
       for (let at = 0; at < COLUMNS.length; at += 1) this.#cell(slot, at, row, isOther ? 0 : dirty, now);

@@ -1,12 +1,14 @@
 //! What the heads of a log's segments state: definitions, and in a journal the last value of each kind of each
 //! instrument, as a node that kept the log would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits;
-use crate::log::ExchangePlaces;
+use crate::log::exchange_places::{ExchangePlaces, PLACE_TOPIC};
 use crate::log::mark::{is_statement, is_uncertain};
-use crate::wire::{Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Symbol, U16};
+use crate::wire::{
+    Definition, ExchangeNumber, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Symbol, U16,
+};
 
 /// The symbol in a definition that defines nothing: the flag STALE makes it one, whatever stands here.
 const NO_SYMBOL: &str = "$lost";
@@ -22,9 +24,20 @@ pub(super) struct Known {
     lost: usize,
     /// How far the frames go in the feeds of exchanges.
     places: ExchangePlaces,
+    /// What the instruments of an exchange are called before the `:`. It names the exchange where its topic is lost.
+    venues: BTreeMap<ExchangeNumber, String>,
+    /// Names of exchanges that an operator says.
+    told: BTreeSet<String>,
+    /// The highest receive time.
+    last_received: u64,
 }
 
 impl Known {
+    /// Nothing yet, but that exchanges have these names.
+    pub(super) fn with_names(names: impl Iterator<Item = String>) -> Known {
+        Known { told: names.collect(), ..Known::default() }
+    }
+
     /// Takes in a frame, or a statement of one.
     pub(super) fn note(&mut self, frame: &Frame) {
         let index = frame.instrument().index();
@@ -32,6 +45,8 @@ impl Known {
             return;
         }
         self.places.read(frame);
+        self.last_received = self.last_received.max(frame.ts_recv.get());
+        self.note_venue(frame);
         let mut plain = *frame;
         plain.flags = U16::new(frame.flags.get() & !(Flags::SNAPSHOT | Flags::STALE));
         plain.renew_crc();
@@ -43,6 +58,69 @@ impl Known {
         }
     }
 
+    fn note_venue(&mut self, frame: &Frame) {
+        let exchange = frame.exchange();
+        if exchange == ExchangeNumber::FIRST || self.venues.contains_key(&exchange) {
+            return;
+        }
+        let symbol = self.symbol(frame.instrument());
+        let venue = symbol.as_ref().and_then(|symbol| symbol.as_str().split_once(':'));
+        if let Some((venue, _)) = venue {
+            self.venues.insert(exchange, venue.to_owned());
+        }
+    }
+
+    /// How far the frames go in the feeds of exchanges with a name.
+    pub(super) fn places(&self) -> &ExchangePlaces {
+        &self.places
+    }
+
+    /// The exchanges that frames or places are of, each with its name where it is known: from its topic, or from its
+    /// instruments.
+    pub(super) fn exchanges(&self) -> Vec<(ExchangeNumber, Option<String>)> {
+        let placed = self.places.iter().map(|(number, place)| {
+            let topic = self.symbol(place.instrument);
+            let name = topic.and_then(|it| Some(it.as_str().strip_prefix(PLACE_TOPIC)?.to_owned()));
+            (number, name)
+        });
+        let unplaced = self.places.unplaced().map(|number| (number, None));
+        let named = placed
+            .chain(unplaced)
+            .map(|(number, name)| (number, name.or_else(|| self.venues.get(&number).cloned())));
+        named.collect::<BTreeMap<_, _>>().into_iter().collect()
+    }
+
+    /// The instrument that has this symbol.
+    pub(super) fn instrument_of(&self, symbol: &Symbol) -> Option<InstrumentId> {
+        let mut instruments = self.frames.values().map(|(frame, _)| frame.instrument());
+        instruments.find(|it| self.symbol(*it).as_ref() == Some(symbol))
+    }
+
+    /// An instrument that nothing defines, and that no lost frame can have defined.
+    pub(super) fn free_instrument(&self) -> Option<InstrumentId> {
+        let behind = self.frames.keys().map(|(index, _)| index.place() + 1).max()?;
+        let place = behind.saturating_add(self.reserved());
+        let index = InstrumentIndex::at(place).filter(|_| place < limits::INSTRUMENTS_MAX)?;
+        Some(InstrumentId::new(self.frames.values().next()?.0.instrument().source(), index))
+    }
+
+    /// How many numbers of instruments lost frames may have used up. More than are said here are a front that was trimmed:
+    /// then the heads of the shards' logs state what was defined.
+    fn reserved(&self) -> usize {
+        if self.lost <= limits::LOST_NUMBERS_MAX { self.lost } else { 0 }
+    }
+
+    /// The `instrument_seq` of the last frame that says a place of this topic.
+    pub(super) fn last_place(&self, topic: InstrumentId) -> Option<u32> {
+        let (frame, _) = self.frames.get(&(topic.index(), Kind::ExchangePlace as u8))?;
+        Some(frame.instrument_seq.get())
+    }
+
+    /// The highest receive time of all frames.
+    pub(super) fn last_received(&self) -> u64 {
+        self.last_received
+    }
+
     /// The journal goes on at this seq.
     pub(super) fn pass_mark(&mut self, seq: u64) {
         self.places.pass_lost(seq);
@@ -51,18 +129,22 @@ impl Known {
     /// Whether a frame consumes no number of the exchange that the journal's marks count for: it is the system's own, or
     /// the definition of an instrument of an exchange with a name.
     pub(super) fn is_local(&self, frame: &Frame) -> bool {
-        let Some(symbol) = self.symbol(frame.instrument()) else { return false };
+        let defined = frame.view::<Definition>().map(|it| it.symbol);
+        let is_definition = defined.is_some();
+        let Some(symbol) = defined.or_else(|| self.symbol(frame.instrument())) else {
+            return false;
+        };
         if symbol.is_reserved() {
             return true;
         }
-        let is_definition = frame.kind == Kind::Definition as u8;
-        let venue =
-            symbol.as_str().split_once(':').map(|(venue, _)| format!("$sys.exchange.{venue}"));
+        let venue = symbol.as_str().split_once(':').map(|(venue, _)| venue);
         let is_exchange = |name: &str| {
-            let topics = self.places.iter().filter_map(|(_, place)| self.symbol(place.instrument));
-            topics.into_iter().any(|topic| topic.as_str() == name)
+            let mut topics =
+                self.places.iter().filter_map(|(_, place)| self.symbol(place.instrument));
+            self.told.contains(name)
+                || topics.any(|topic| topic.as_str().strip_prefix(PLACE_TOPIC) == Some(name))
         };
-        is_definition && venue.is_some_and(|venue| is_exchange(&venue))
+        is_definition && venue.is_some_and(is_exchange)
     }
 
     /// So many frames are lost: no value is known to be the last.
@@ -90,11 +172,9 @@ impl Known {
         });
         let last = self.frames.keys().map(|(index, _)| index.place()).max();
         let behind = last.map_or(0, |last| last + 1);
-        // More than that are a front that was trimmed: then the heads of the shards' logs state what was defined.
-        let reserved = (1..=limits::LOST_NUMBERS_MAX)
-            .contains(&self.lost)
-            .then(|| InstrumentIndex::at(behind.saturating_add(self.lost).saturating_sub(1)))
-            .flatten();
+        let reserved = Some(self.reserved())
+            .filter(|count| *count > 0)
+            .and_then(|count| InstrumentIndex::at(behind.saturating_add(count).saturating_sub(1)));
         let reserved = reserved.filter(|index| index.place() < limits::INSTRUMENTS_MAX);
         let reserved = reserved.and_then(|index| {
             let source = self.frames.values().next()?.0.instrument().source();

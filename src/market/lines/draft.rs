@@ -196,7 +196,7 @@ impl Values<'_> {
         let Some(text) = self.draft.value(Field::Symbol) else {
             return self.options.symbol.ok_or_else(|| self.missing(Field::Symbol));
         };
-        match text.parse::<Symbol>() {
+        match Symbol::meant_by(text) {
             Ok(symbol) if symbol.is_reserved() => Err(self.problem(
                 Field::Symbol,
                 format!("{text:?}: names that begin with $ are the system's own; choose another"),

@@ -115,7 +115,7 @@ fn what_is_wrong_in_the_protocol_is_named() {
         ("trades,symbol=X qty=1 5", "price: there is no price"),
         ("trades price=1,qty=1 5", "symbol: there is no symbol"),
         ("trades,symbol=$sys.x price=1,qty=1 5", "names that begin with $"),
-        ("trades,symbol=A* price=1,qty=1 5", "a symbol is 1 to 24"),
+        ("trades,symbol=A* price=1,qty=1 5", "a name is 1 to 80"),
         ("trades,symbol=X,side=up price=1,qty=1 5", "side: \"up\" is neither buy nor sell"),
         ("trades,symbol=X price=1,qty=1,amount=1 5", "amount: qty is there twice"),
         ("trades,symbol=X price=1,qty=1,id=\"a\" 5", "id: \"a\" is no whole number"),

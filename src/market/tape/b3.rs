@@ -191,7 +191,7 @@ impl Fields<'_> {
 
     fn symbol(&self) -> Result<Symbol, TapeError> {
         let text = self.text(SYMBOL)?;
-        match text.parse::<Symbol>() {
+        match Symbol::meant_by(text) {
             Ok(symbol) if symbol.is_reserved() => {
                 self.bad(SYMBOL, format!("{text:?}: names that begin with $ are the system's own"))
             }

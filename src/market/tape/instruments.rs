@@ -6,7 +6,7 @@ use std::fmt;
 use ::dbn::Publisher;
 
 use super::Tape;
-use super::schedule::{FNV_BASIS, ScheduleError, fnv1a_64};
+use super::schedule::ScheduleError;
 use crate::feed::Pattern;
 use crate::limits::INSTRUMENTS_MAX;
 use crate::market::instrument::{Instruments, TableFull};
@@ -209,31 +209,9 @@ fn qualified(
     };
     let whole = format!("{venue}:{symbol}");
     let free = |name: &Symbol| !taken.contains(name);
-    let numbered = (2_u32..).map(|number| fitted(&whole, &format!("~{number}")));
-    let first = whole.parse().ok();
-    first.into_iter().chain(numbered).find(free).unwrap_or(*symbol)
-}
-
-/// A symbol that stands for a name which is none. It ends with a hash of the whole name, so that the same name has the same
-/// symbol in every tape, and another one that looks alike has not.
-pub(in crate::market) fn substitute(name: &str) -> Symbol {
-    let hash = fnv1a_64(FNV_BASIS, name.as_bytes());
-    fitted(name, &format!("~{:08x}", hash >> 32))
-}
-
-/// What a symbol may not have becomes `_`, and `end` tells it from others that look the same then.
-fn fitted(name: &str, end: &str) -> Symbol {
-    let is_plain = |letter: &char| letter.is_ascii_graphic() && *letter != '*';
-    let room = Symbol::BYTES_MAX.saturating_sub(end.len());
-    // `$` begins the names of the system's own instruments.
-    let plain = |(place, letter): (usize, char)| match letter {
-        '$' if place == 0 => '_',
-        letter if is_plain(&letter) => letter,
-        _ => '_',
-    };
-    let mut text: String = name.chars().enumerate().map(plain).take(room).collect();
-    text.push_str(end);
-    text.parse().unwrap_or_default()
+    let numbered = (2_u32..).map(|number| Symbol::fitted(&whole, &format!("~{number}")));
+    let first = Symbol::at_venue(&venue, symbol).0;
+    std::iter::once(first).chain(numbered).find(free).unwrap_or(*symbol)
 }
 
 #[cfg(test)]
@@ -321,31 +299,9 @@ mod tests {
         let long = "A-SYMBOL-OF-TWENTY-TWO";
         let merged =
             merge(&[tape(&[(xnas, "Q"), (b3, "Q"), (b3, "XNAS:Q"), (xnas, long), (b3, long)])]);
-        let want = [
-            "XNAS:Q~2",
-            "BVMF:Q",
-            "XNAS:Q",
-            "XNAS:A-SYMBOL-OF-TWENT~2",
-            "BVMF:A-SYMBOL-OF-TWENT~2",
-        ];
+        let at = |venue: &str| Symbol::standing_for(&format!("{venue}:{long}")).to_string();
+        let want = ["XNAS:Q~2", "BVMF:Q", "XNAS:Q", &at("XNAS"), &at("BVMF")];
         let merged = merged.unwrap();
         assert_eq!(names(&merged), [want]);
-    }
-
-    #[test]
-    fn what_is_no_symbol_gets_one_that_says_where_it_is_from() {
-        for (name, want) in [
-            ("BAC-I*", "BAC-I_~1000"),
-            ("$sys.feed", "_sys.feed~1000"),
-            ("a b", "a_b~1000"),
-            ("", "~1000"),
-            ("LONG-STRATEGY-NAME-OF-26-CH", "LONG-STRATEGY-NAME-~1000"),
-            ("ação", "a__o~1000"),
-        ] {
-            assert_eq!(fitted(name, "~1000").as_str(), want);
-        }
-        let like = ["LONG-STRATEGY-NAME-OF-26-CH", "LONG-STRATEGY-NAME-OF-26-CI"].map(substitute);
-        assert_ne!(like[0], like[1]);
-        assert!(like[0].as_str().starts_with("LONG-STRATEGY-N~"), "{}", like[0]);
     }
 }

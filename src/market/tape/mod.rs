@@ -32,11 +32,10 @@ use crate::wire::{InstrumentIndex, Symbol};
 
 pub use container::unpacked;
 pub use event::{TapeBody, TapeEvent};
-pub(super) use instruments::substitute;
 pub use instruments::{TapeInstrument, TapeInstruments, Venue};
 pub use lines::{agree_on_quantities, joined};
 pub use merge::Align;
-pub use schedule::{FNV_BASIS, RECORDED, Schedule, ScheduleError, fnv1a_64};
+pub use schedule::{RECORDED, Schedule, ScheduleError};
 pub use selection::TapeSelection;
 
 /// Decimals that every instrument is shown with at least.

@@ -9,8 +9,8 @@ use super::{TIMES_APART_NS, Tape, TapeBody, TapeEvent};
 use crate::limits::{INSTRUMENTS_MAX, TAPE_EVENTS_MAX, TAPES_MAX};
 use crate::market::instrument::{Instruments, TableFull, exchange_id};
 use crate::wire::{
-    Cancel, Definition, Flags, Frame, I64, InstrumentIndex, Quote, Size, Symbol, Trade, U16, U32,
-    U64,
+    Cancel, Definition, FNV_BASIS, Flags, Frame, I64, InstrumentIndex, Quote, Size, Symbol, Trade,
+    U16, U32, U64, fnv1a_64,
 };
 
 /// The bit of an identity that says that the feed is a recording: it has a beginning, and comes again as it was.
@@ -373,15 +373,6 @@ fn by_first_event(
     Ok(table)
 }
 
-/// The offset basis of FNV-1a with 64 bits, from its authors' page.
-pub const FNV_BASIS: u64 = 0xCBF2_9CE4_8422_2325;
-
-/// FNV-1a with 64 bits, going on from `hash`; the prime is from the same page.
-#[must_use]
-pub fn fnv1a_64(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Venue;
@@ -523,8 +514,6 @@ mod tests {
 
     #[test]
     fn the_identity_is_stable_and_distinguishes_tapes() {
-        assert_eq!(fnv1a_64(FNV_BASIS, b""), 0xCBF2_9CE4_8422_2325);
-        assert_eq!(fnv1a_64(fnv1a_64(FNV_BASIS, b"foo"), b"bar"), 0x8594_4171_F739_67E8);
         let identity =
             |price| Schedule::new(&[tape(&[(5, "A", price)])], Align::Clock).unwrap().identity();
         assert_eq!(identity("1"), identity("1.0"));

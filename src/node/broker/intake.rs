@@ -41,6 +41,8 @@ pub(super) struct Intake {
     /// It says of its last values that they are not known to be current, or has said nothing in this session.
     says: FeedStates,
     pub(super) frames: u64,
+    /// Core's time of the first frame of this turn; 0 when there is none.
+    first_received_ns: u64,
     pub(super) duplicates: u64,
     /// What the publisher sent before the further reactors had room for it; the rest of one read, since
     /// it is not read again until this is empty.
@@ -92,10 +94,18 @@ impl Intake {
             life: PublisherLife::default(),
             says: FeedStates::STALE,
             frames: 0,
+            first_received_ns: 0,
             duplicates: 0,
             waiting: VecDeque::new(),
             stalls: 0,
         }
+    }
+
+    /// Core's time of the first frame since this was asked last, if there was one.
+    #[inline]
+    pub(super) fn take_first_received(&mut self) -> Option<u64> {
+        let at = std::mem::take(&mut self.first_received_ns);
+        (at > 0).then_some(at)
     }
 
     pub(super) fn number(&self) -> u8 {
@@ -406,6 +416,9 @@ impl Intake {
         }
         let _ = source.note(frame);
         self.frames += 1;
+        if self.first_received_ns == 0 {
+            self.first_received_ns = frame.ts_recv.get();
+        }
         source.has_updates = true;
         if source.is_catching_up {
             self.note_publisher(source, further_reactors);

@@ -15,7 +15,6 @@ use super::exchange::ExchangeEvent;
 use super::{ConnId, Level, Sequencer};
 use crate::log::{AppendError, LogEntry, Storage};
 use crate::market::tape::RECORDED;
-use crate::market::venue::symbol_at;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 use crate::wire::{
@@ -311,7 +310,7 @@ impl<S: Storage> Sequencer<S> {
                 false => Ok(*frame),
             };
         };
-        let (symbol, is_whole) = symbol_at(venue, &definition.symbol);
+        let (symbol, is_whole) = Symbol::at_venue(venue, &definition.symbol);
         if !is_whole && self.market.instrument_of(&symbol).is_none() {
             let text = format!(
                 "{venue}:{} is no symbol here, it has more than {} characters: it is shown as {symbol}",

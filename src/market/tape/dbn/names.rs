@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use dbn::{InstrumentDefMsg, Metadata, RecordRef, SType, SymbolMappingMsg, v1, v2};
 
 use crate::market::price::Price;
-use crate::market::tape::instruments::substitute;
 use crate::wire::Symbol;
 
 /// Nanoseconds of one day.
@@ -40,12 +39,9 @@ pub(super) struct Name {
 
 impl Name {
     fn new(text: &str) -> Name {
-        // `$` begins the names of the system's own instruments.
-        let symbol = text.parse().ok().filter(|_| !text.starts_with('$'));
-        match symbol {
-            Some(symbol) => Name { symbol, replaced: None },
-            None => Name { symbol: substitute(text), replaced: Some(text.to_owned()) },
-        }
+        let symbol = Symbol::standing_for(text);
+        let is_whole = symbol.as_str() == text;
+        Name { symbol, replaced: (!is_whole).then(|| text.to_owned()) }
     }
 }
 

@@ -242,12 +242,15 @@ pub(super) fn found(definitions: &[Definition], query: &str, limit: usize) -> St
     Value::Array(all).to_string()
 }
 
+/// An instrument, its last quote and its last trade.
+pub(super) type Last = (Definition, Option<Quote>, Option<Trade>);
+
 /// The last values of some symbols.
 pub(super) fn quotes(
-    known: &[(Symbol, Option<(Definition, Option<Quote>, Option<Trade>)>)],
+    known: &[(Symbol, Option<Last>)],
 ) -> String {
     let object =
-        |(symbol, known): &(Symbol, Option<(Definition, Option<Quote>, Option<Trade>)>)| {
+        |(symbol, known): &(Symbol, Option<Last>)| {
             let name = symbol.as_str();
             let Some((definition, quote, trade)) = known else {
                 return json!({ "s": "error", "n": name, "v": {} });

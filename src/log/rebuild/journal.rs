@@ -18,7 +18,7 @@ use crate::log::mark::{Reason, Record, is_uncertain};
 use crate::log::{Log, LogEntry};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Definition, ExchangeNumber, Frame, Gap, GapReason, Seq, as_frames};
+use crate::wire::{ExchangeNumber, Frame, Gap, GapReason, Seq, as_frames};
 
 /// What the exchange without a name is called where it is told with others.
 const NAMELESS: &str = "exchange";

@@ -7,7 +7,8 @@ use crate::limits;
 use crate::log::exchange_places::{ExchangePlaces, PLACE_TOPIC};
 use crate::log::mark::{is_statement, is_uncertain};
 use crate::wire::{
-    Definition, ExchangeNumber, Flags, Frame, InstrumentId, InstrumentIndex, InstrumentName, Kind, Symbol, U16,
+    Definition, ExchangeNumber, Flags, Frame, InstrumentId, InstrumentIndex, InstrumentName, Kind,
+    Symbol, U16,
 };
 
 /// The symbol in a definition that defines nothing: the flag STALE makes it one, whatever stands here.
@@ -104,7 +105,7 @@ impl Known {
 
     /// An instrument that nothing defines, and that no lost frame can have defined.
     pub(super) fn free_instrument(&self) -> Option<InstrumentId> {
-        let behind = self.frames.keys().map(|(index, _)| index.place() + 1).max()?;
+        let behind = self.frames.keys().map(|(index, ..)| index.place() + 1).max()?;
         let place = behind.saturating_add(self.reserved());
         let index = InstrumentIndex::at(place).filter(|_| place < limits::INSTRUMENTS_MAX)?;
         Some(InstrumentId::new(self.frames.values().next()?.0.instrument().source(), index))
@@ -118,7 +119,7 @@ impl Known {
 
     /// The `instrument_seq` of the last frame that says a place of this topic.
     pub(super) fn last_place(&self, topic: InstrumentId) -> Option<u32> {
-        let (frame, _) = self.frames.get(&(topic.index(), Kind::ExchangePlace as u8))?;
+        let (frame, _) = self.frames.get(&(topic.index(), Kind::ExchangePlace as u8, 0))?;
         Some(frame.instrument_seq.get())
     }
 

@@ -85,11 +85,18 @@ pub enum Bug {
     SickExchangeNotTold,
     VenueForgotten,
     SilenceNotTold,
+    GatewayDropsFrame,
+    GatewayForgetsVoid,
+    GatewayForgetsStates,
+    FillerInsideFrame,
+    ResumeFromNow,
+    AnswerToAnother,
+    SubscriptionNotNamed,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 75] = [
+    pub const ALL: [Bug; 82] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -161,6 +168,13 @@ impl Bug {
         Bug::SickExchangeNotTold,
         Bug::VenueForgotten,
         Bug::SilenceNotTold,
+        Bug::GatewayDropsFrame,
+        Bug::GatewayForgetsVoid,
+        Bug::GatewayForgetsStates,
+        Bug::FillerInsideFrame,
+        Bug::ResumeFromNow,
+        Bug::AnswerToAnother,
+        Bug::SubscriptionNotNamed,
         Bug::AckBeforeSync,
         Bug::ForgetLeftFeed,
         Bug::ProducerBeginsAnew,

@@ -93,7 +93,7 @@ pub(super) struct Front {
     /// Names of the instruments in the answers so far.
     pub(super) symbols: Symbols,
     done: VecDeque<Outcomes>,
-    /// What this node says about itself, of its last turn.
+    /// What this node says about itself, of when it was last asked.
     pub(super) status: Status,
     is_stopping: bool,
 }
@@ -184,6 +184,11 @@ impl Front {
     /// What became of a question that was asked.
     pub(super) fn poll_answer(&mut self) -> Option<Outcomes> {
         self.done.pop_front()
+    }
+
+    /// Whether this connection is of somebody who may ask.
+    pub(super) fn is_querier(&self, conn: ConnId) -> bool {
+        matches!(self.connections.peer(conn), Some(FrontPeer::Querier))
     }
 
     /// Whether an answer waits to be taken.
@@ -399,7 +404,7 @@ impl Service for Front {
             node.uplink.handle_timers(now);
             while let Some((name, change)) = node.uplink.poll_transition() {
                 let text =
-                    format!("breaker {name}: {} to {}: {}", change.from, change.to, change.reason);
+                    format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason);
                 self.connections.log(Level::Warn, text);
             }
             let late: Vec<u32> = node

@@ -20,7 +20,9 @@ mod door;
 mod feed;
 mod front;
 mod http_side;
+mod inner;
 mod json;
+mod known;
 mod node;
 mod openapi;
 mod page;
@@ -248,3 +250,6 @@ impl Gateway {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use super::Gateway;
 use super::door::{Door, HttpDoor, Job};
 use super::feed::Feed;
 use super::streams::CLOSE_GOING_AWAY;
-use crate::http::{HttpConnection, Problem, Response};
+use crate::http::{HttpConnection, Problem};
 use crate::limits;
 use crate::node::session::{Described, Service as _, Status};
 use crate::node::{
@@ -100,7 +100,7 @@ impl Node for Gateway {
                 self.counts.refused += 1;
                 let mut http = HttpConnection::new(now.mono);
                 let text = "No descriptor is left here; come back later.";
-                http.respond(now.mono, Response::problem(&Problem::new(503, text)));
+                http.turn_away(now.mono, &Problem::new(503, text));
                 let from = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
                 let (job, pending, is_new) = (Job::None, Vec::new(), false);
                 let door = HttpDoor { http, from, job, pending, is_new };
@@ -136,6 +136,7 @@ impl Node for Gateway {
                     self.doors.remove(conn);
                     let origin = Origin::Accepted(crate::node::ListenerId(0), from);
                     self.front.handle_open(now, conn, origin);
+                    self.front.status = self.describe();
                     return self.front.handle_bytes(now, conn, bytes);
                 }
                 self.handle_http_bytes(now, conn, bytes)
@@ -146,7 +147,13 @@ impl Node for Gateway {
             Some(Door::Events(_)) => bytes.len(),
             None => match self.feed.upstream_at(conn) {
                 Some(upstream) => self.feed.handle_bytes(now, upstream, bytes),
-                None => self.front.handle_bytes(now, conn, bytes),
+                None => {
+                    // Only who asks for it pays for it.
+                    if self.front.is_querier(conn) {
+                        self.front.status = self.describe();
+                    }
+                    self.front.handle_bytes(now, conn, bytes)
+                }
             },
         }
     }
@@ -181,7 +188,6 @@ impl Node for Gateway {
     fn handle_timers(&mut self, now: Now) {
         self.take_pipelined(now);
         self.feed.handle_timers(now);
-        self.front.status = self.describe();
         self.front.handle_timers(now);
         self.look_after_bars(now);
         self.take_answers(now);
@@ -358,7 +364,7 @@ impl Node for Gateway {
 
     fn wants_bytes(&self, conn: ConnId) -> bool {
         match self.doors.get(conn) {
-            Some(Door::Http(door)) => door.http.wants_bytes() && door.pending.is_empty(),
+            Some(Door::Http(door)) => door.http.wants_bytes(),
             // Commands of one that reads no answers wait.
             Some(Door::Stream(stream)) => stream.is_reading_allowed(),
             Some(Door::Events(_)) => true,

@@ -26,6 +26,8 @@ pub(super) struct Ask {
     pub(super) deadline: Duration,
     pub(super) what: What,
     pub(super) format: Format,
+    /// The bytes of the answer that are wanted, if not all: the first, and the last.
+    pub(super) range: Option<(usize, Option<usize>)>,
 }
 
 /// The form of an answer of the aggregator.
@@ -176,8 +178,18 @@ pub(super) fn route(request: &Request) -> Result<Route, Problem> {
             let name = request.path().rsplit('/').next().unwrap_or_default();
             Route::Udf(Udf::read(name, parameters)?)
         }
-        Id::Trades => trades(request, parameters, part)?,
-        Id::Bars => bars(request, parameters, part)?,
+        Id::Trades | Id::Bars => {
+            let symbol = match part {
+                "" => parameters
+                    .take("symbol")?
+                    .ok_or_else(|| Problem::new(400, "The parameter symbol is missing."))?,
+                part => part,
+            };
+            match operation.id {
+                Id::Trades => trades(request, parameters, symbol)?,
+                _ => bars(request, parameters, symbol)?,
+            }
+        }
     })
 }
 
@@ -302,7 +314,20 @@ fn ask(
         _ => format(request)?,
     };
     let asked = Asked { symbols, question, partial_allowed, as_of: None, explain: false };
-    Ok(Route::Ask(Box::new(Ask { asked, deadline, what, format })))
+    let range = range(request);
+    Ok(Route::Ask(Box::new(Ask { asked, deadline, what, format, range })))
+}
+
+/// One range of bytes, as programs that read tables ask for it (RFC 9110, section 14.2). Any other is not looked at, as is
+/// allowed.
+fn range(request: &Request) -> Option<(usize, Option<usize>)> {
+    let (first, last) = request.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+    let last = match last {
+        "" => None,
+        last => Some(last.parse().ok()?),
+    };
+    let first: usize = first.parse().ok()?;
+    last.is_none_or(|last| last >= first).then_some((first, last))
 }
 
 fn events(request: &Request, parameters: &mut Parameters<'_>) -> Result<Route, Problem> {

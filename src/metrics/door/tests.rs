@@ -109,7 +109,7 @@ fn who_is_one_too_many_is_told_so_and_closed() {
         // A peer for which no descriptor is left is told the same.
         node.handle_open(NOW, conn(99), Origin::Surplus(ListenerId(1)));
         assert_eq!(node.poll_action(), Some(Action::Close(conn(99))));
-        assert!(sent(node, conn(99), 500).contains("Retry-After"));
+        assert!(sent(node, conn(99), 500).contains("come back later"));
         // At an address for other machines any name may stand.
         let request = get("/healthz", "broker.example");
         node.handle_bytes(NOW, conn(0), request.as_bytes());

@@ -314,6 +314,7 @@ impl Stream {
                 continue;
             }
             if let Some(line) = self.confirmation(now, place, feed) {
+                self.turn = place;
                 self.tell(&line);
                 return;
             }

@@ -205,7 +205,17 @@ impl Writer {
     }
 
     fn new(status: u16, format: Format, source: Source, head: String, tail: String) -> Writer {
-        Writer { status, format, source, head, tail, next: 0, has_rows: false, is_begun: false, is_over: false }
+        Writer {
+            status,
+            format,
+            source,
+            head,
+            tail,
+            next: 0,
+            has_rows: false,
+            is_begun: false,
+            is_over: false,
+        }
     }
 
     /// Whether all of it was written.

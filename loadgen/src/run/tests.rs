@@ -5,8 +5,8 @@ use std::thread::JoinHandle;
 
 use pregao::gateway::{Gateway, GatewayConfig};
 use pregao::http::{AllowedHosts, HttpConnection};
-use pregao::node::{Node, Timed};
 use pregao::node::broker::{Broker, BrokerConfig};
+use pregao::node::{Node, Timed};
 use pregao::reactor::{Listen, Options, Reactor, SocketOptions};
 
 use super::*;

@@ -367,7 +367,11 @@ fn breaker_request(flags: BreakerFlags) -> Result<BreakerRequest, Failure> {
     let config = client_config(&flags.config, &flags.host)?;
     let address = |node| Ok((node, address_of(&config, node)?));
     Ok(BreakerRequest {
-        nodes: vec![address(NodeId::Core)?, address(NodeId::Aggregator)?],
+        nodes: vec![
+            address(NodeId::Core)?,
+            address(NodeId::Aggregator)?,
+            address(NodeId::Gateway)?,
+        ],
         name: flags.name,
         action: match flags.action {
             Action::ForceOpen => BreakerAction::ForceOpen,

@@ -393,7 +393,10 @@ impl Feed {
             source: Request::MARKET,
             name: padded("gateway"),
             epoch: subscribed.epoch,
-            epoch_start: subscribed.epoch_start,
+            epoch_start: match is_planted(Bug::GatewayForgetsVoid) {
+                true => U64::new(self.next_seq.max(1)),
+                false => subscribed.epoch_start,
+            },
             next_seq: subscribed.next_seq,
             feed: subscribed.feed,
             ..Session::default()

@@ -234,8 +234,14 @@ impl World {
             if is_laps || !known.conns.contains_key(&conn) {
                 continue;
             }
-            let had = self.watch.had.get(&gateway);
-            let had = had.and_then(|had| had.range(told.from_seq..=told.to_seq).next());
+            // What it read behind a hole, and had to let go of with its connection, it asks core for; who may have removed it.
+            let core = self.hosts.iter().find(|known| matches!(known.spec, Spec::Core(..)));
+            let found = core.and_then(|core| core.read_settled(self.now()));
+            let from_seq = found.map_or(u64::MAX, |it| it.first_seq).max(told.from_seq);
+            let is_rotten = |seq: &u64| core.is_some_and(|core| core.rotten.contains_key(seq));
+            let had = self.watch.had.get(&gateway).filter(|_| from_seq <= told.to_seq);
+            let mut had = had.into_iter().flat_map(|had| had.range(from_seq..=told.to_seq));
+            let had = had.find(|seq| !is_rotten(seq)).copied();
             self.hold(had.is_none(), "what-the-gateway-has-no-browser-lacks", || {
                 let name = &self.hosts[host].name;
                 format!("{name} was told {told:?}, and the gateway had {had:?}")

@@ -30,8 +30,6 @@ use crate::wire::{
     Subscribed, U16, U32, U64, padded, unpadded,
 };
 
-/// Flags that say how a copy of a frame came here.
-const DELIVERY: u16 = Flags::STALE | Flags::SNAPSHOT | Flags::REPLAY | Flags::ENDED;
 /// The dials of this module, by upstream.
 const DIALS: [DialId; 2] = [DialId(0), DialId(1)];
 
@@ -105,6 +103,17 @@ pub(super) struct Feed {
     /// Frames that nobody has any more, as far as they were counted.
     pub(super) missed: u64,
     pub(super) frames: u64,
+}
+
+/// The frame as core sequenced it, and with these delivery flags. How a copy came here says nothing about how it goes on.
+fn as_sequenced(frame: &Frame, delivery: u16) -> Frame {
+    let flags = frame.flags.get() & !Flags::DELIVERY | delivery;
+    let mut plain = *frame;
+    if flags != frame.flags.get() {
+        plain.flags = U16::new(flags);
+        plain.renew_crc();
+    }
+    plain
 }
 
 fn request() -> Request {
@@ -384,7 +393,10 @@ impl Feed {
             source: Request::MARKET,
             name: padded("gateway"),
             epoch: subscribed.epoch,
-            epoch_start: subscribed.epoch_start,
+            epoch_start: match is_planted(Bug::GatewayForgetsVoid) {
+                true => U64::new(self.next_seq.max(1)),
+                false => subscribed.epoch_start,
+            },
             next_seq: subscribed.next_seq,
             feed: subscribed.feed,
             ..Session::default()
@@ -440,7 +452,7 @@ impl Feed {
                         // A word of where the sequence stands ends the statement: browsers learn the names.
                         self.told = None;
                     }
-                    self.batch.push(frame.delivered(Flags::SNAPSHOT));
+                    self.batch.push(as_sequenced(&frame, Flags::SNAPSHOT));
                 }
                 Event::Data(frame) => self.take_frame(now, &frame),
                 Event::Live { next_seq } => {
@@ -478,10 +490,7 @@ impl Feed {
         }
         self.next_seq = seq.saturating_add(1);
         self.frames += 1;
-        self.batch.push(match frame.flags.get() & DELIVERY {
-            0 => *frame,
-            _ => frame.delivered(0),
-        });
+        self.batch.push(as_sequenced(frame, 0));
     }
 
     /// Everything from `seq` on never was; its numbers come again.

@@ -1,7 +1,7 @@
 //! The gateway's side of frames: who asks it for its status, and the nodes that it asks itself, each behind a circuit
 //! breaker. What the answers become is not here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -93,6 +93,8 @@ pub(super) struct Front {
     /// Names of the instruments in the answers so far.
     pub(super) symbols: Symbols,
     done: VecDeque<Outcomes>,
+    /// When each question is late, by the place of its node and its id: a turn looks at the first one only.
+    due: BTreeSet<(Mono, usize, u32)>,
     /// What this node says about itself, of when it was last asked.
     pub(super) status: Status,
     is_stopping: bool,
@@ -130,6 +132,7 @@ impl Front {
             nodes: links,
             symbols: Symbols::default(),
             done: VecDeque::new(),
+            due: BTreeSet::new(),
             status: Status::default(),
             is_stopping: false,
         })
@@ -171,6 +174,7 @@ impl Front {
         node.answers.insert(id, Answer::default());
         let until = now.mono + deadline + limits::ANSWER_GRACE;
         node.waiting.insert(id, Waiting { permit, asked: now.mono, until });
+        self.due.insert((until, place, id));
         for frame in question.frames() {
             match (frame.view::<Query>(), frame.view::<QueryMore>()) {
                 (Some(query), _) => self.connections.send(conn, *query),
@@ -211,10 +215,27 @@ impl Front {
         let Some(node) = self.nodes.get_mut(place) else { return };
         node.answers.clear();
         for (id, waiting) in std::mem::take(&mut node.waiting) {
+            self.due.remove(&(waiting.until, place, id));
             if let Some(outcome) = outcome {
                 node.uplink.breaker_mut().record(waiting.permit, outcome, now.mono);
             }
             self.done.push_back((Ticket { node: place, id }, Err(why)));
+        }
+    }
+
+    /// Questions end whose time is over.
+    fn end_late(&mut self, now: Now) {
+        while let Some(&(until, place, id)) = self.due.first()
+            && until <= now.mono
+        {
+            self.due.pop_first();
+            let Some(node) = self.nodes.get_mut(place) else { continue };
+            node.answers.remove(&id);
+            if let Some(waiting) = node.waiting.remove(&id) {
+                let outcome = Outcome::RequestDeadline;
+                node.uplink.breaker_mut().record(waiting.permit, outcome, now.mono);
+            }
+            self.done.push_back((Ticket { node: place, id }, Err(Unanswered::Late)));
         }
     }
 
@@ -268,6 +289,7 @@ impl Front {
         }
         if let (Some(waiting), Some(answer)) = (node.waiting.remove(&id), node.answers.remove(&id))
         {
+            self.due.remove(&(waiting.until, place, id));
             let latency = now.mono.since(waiting.asked);
             let outcome = Outcome::Answered { latency };
             node.uplink.breaker_mut().record(waiting.permit, outcome, now.mono);
@@ -399,6 +421,7 @@ impl Service for Front {
     fn on_turn_begin(&mut self, _now: Now) {}
 
     fn on_timers(&mut self, now: Now) {
+        self.end_late(now);
         let mut closes = Vec::new();
         for (place, node) in self.nodes.iter_mut().enumerate() {
             node.uplink.handle_timers(now);
@@ -406,22 +429,6 @@ impl Service for Front {
                 let text =
                     format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason);
                 self.connections.log(Level::Warn, text);
-            }
-            let late: Vec<u32> = node
-                .waiting
-                .iter()
-                .filter_map(|(id, waiting)| (waiting.until <= now.mono).then_some(*id))
-                .collect();
-            for id in late {
-                node.answers.remove(&id);
-                if let Some(waiting) = node.waiting.remove(&id) {
-                    node.uplink.breaker_mut().record(
-                        waiting.permit,
-                        Outcome::RequestDeadline,
-                        now.mono,
-                    );
-                }
-                self.done.push_back((Ticket { node: place, id }, Err(Unanswered::Late)));
             }
             if let Some(close) = node.uplink.poll_close(now, node.waiting.is_empty(), true) {
                 closes.push((place, close.conn));
@@ -454,9 +461,7 @@ impl Service for Front {
     fn next_due(&self) -> Option<Mono> {
         let of_uplinks =
             self.nodes.iter().filter_map(|node| node.uplink.next_deadline(!self.is_stopping));
-        let of_questions =
-            self.nodes.iter().flat_map(|node| node.waiting.values().map(|it| it.until));
-        of_uplinks.chain(of_questions).min()
+        of_uplinks.chain(self.due.first().map(|(until, ..)| *until)).min()
     }
 
     fn fill(&mut self, _now: Now, _conn: ConnId) -> Filled {

@@ -358,7 +358,7 @@ impl Gateway {
             return;
         }
         let taken = match is_planted(Bug::AnswerToAnother) {
-            true => self.tickets.pop_first().map(|(_, it)| it),
+            true => self.tickets.pop_last().map(|(_, it)| it),
             false => self.tickets.remove(&ticket),
         };
         let Some((conn, ask)) = taken else { return };

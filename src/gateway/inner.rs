@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 
 use super::feed::{Feed, Wish};
 use crate::feed::Pattern;
+use crate::node::Service;
 use crate::node::{CloseReason, ConnId, FrameInput, ListenerId, Node, Origin};
 use crate::planted::{Bug, is_planted};
 use crate::subscription::Request;
@@ -84,6 +85,11 @@ impl Feed {
         let frames: Vec<Frame> = wish.patterns.iter().enumerate().map(frame).collect();
         self.broker.handle_frames(now, conn, &frames);
         conn
+    }
+
+    /// Whether an inner connection waits to be asked for what it has.
+    pub(super) fn has_dirty(&self) -> bool {
+        self.broker.connections().dirty_len() > 0
     }
 
     /// Whether what comes next on a connection has to wait for the next turn.

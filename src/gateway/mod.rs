@@ -137,6 +137,8 @@ impl Gateway {
     pub fn new(config: GatewayConfig) -> Result<Gateway, breaker::ConfigError> {
         let inner = BrokerConfig {
             unread_max: config.unread_max,
+            // Browsers have no history to learn names from.
+            names_behind_gaps: true,
             ..BrokerConfig::new(config.ring_frames, config.subscriptions_max)
         };
         let front =

@@ -284,7 +284,8 @@ impl Node for Gateway {
     }
 
     fn has_bulk(&self) -> bool {
-        self.feed.broker().has_bulk() || self.front.has_bulk()
+        // One connection asks several inner ones at once, and one of these may become live by that: a turn more looks at it.
+        self.feed.broker().has_bulk() || self.feed.has_dirty() || self.front.has_bulk()
     }
 
     fn put_off(&mut self, conn: ConnId) -> bool {

@@ -10,6 +10,7 @@ use pregao::wire::{
 };
 
 use crate::asker::Asker;
+use crate::delivered::Delivered;
 use crate::hosts::AnyNode;
 use crate::plan::Day;
 use crate::road::{LONG, LONG_NAME, MS, Road, SECOND, SHARDS, SYMBOLS, names, plain, symbols};
@@ -19,7 +20,11 @@ use crate::world::World;
 /// An invariant by its name, and how it does not hold.
 pub(crate) type Violation = (&'static str, String);
 
-fn hold(holds: bool, name: &'static str, text: impl FnOnce() -> String) -> Result<(), Violation> {
+pub(crate) fn hold(
+    holds: bool,
+    name: &'static str,
+    text: impl FnOnce() -> String,
+) -> Result<(), Violation> {
     if holds { Ok(()) } else { Err((name, text())) }
 }
 
@@ -70,9 +75,10 @@ pub(crate) fn check(day: &Day) -> Result<(), Violation> {
     }
     let names = names(&journal);
     for &host in &day.clients {
-        check_client(road, host, &journal, first_seq, &names)?;
+        let told = Told { who: &road.world.hosts[host].name, client: road.world.client(host) };
+        check_client(road, told, &journal, first_seq, &names, false)?;
     }
-    Ok(())
+    crate::gateway::check(day, &journal, first_seq, &names)
 }
 
 /// The journal with what retention has removed from it, which core had published before.
@@ -173,15 +179,22 @@ fn wanted(patterns: &[(&str, u16)], journal: &[Frame], names: &BTreeMap<u32, Nam
     journal.iter().filter(is_wanted).copied().collect()
 }
 
-fn check_client(
+/// Who was told what.
+#[derive(Clone, Copy)]
+pub(crate) struct Told<'a> {
+    pub(crate) who: &'a str,
+    pub(crate) client: &'a Delivered,
+}
+
+/// `may_lose`: whether a lossless one may be told that frames are lost to it, beside those that nobody has any more.
+pub(crate) fn check_client(
     road: &Road,
-    host: usize,
+    Told { who, client }: Told<'_>,
     journal: &[Frame],
     first_seq: u64,
     names: &BTreeMap<u32, Names>,
+    may_lose: bool,
 ) -> Result<(), Violation> {
-    let client = road.world.client(host);
-    let who = &road.world.hosts[host].name;
     let config = &client.config;
     let mut wanted = wanted(&config.patterns, journal, names);
     let is_event = |f: &&Frame| !f.is_naming();
@@ -236,12 +249,15 @@ fn check_client(
         // Only what the journal does not have any more may be lost, and what has rotted in it.
         let rotten = &road.world.hosts[road.core].rotten;
         let is_gone = |&(_, from_seq, to_seq): &(GapReason, u64, u64)| {
-            from_seq < first_seq || rotten.range(from_seq..=to_seq).next().is_some()
+            from_seq < first_seq || rotten.range(from_seq..=to_seq).next().is_some() || may_lose
         };
         hold(client.lost.iter().all(is_gone), "lossless-loses-nothing", || {
             format!("{who} lost {:?}, the journal begins at {first_seq}", client.lost)
         })?;
-        let is_there = |seq: u64| seq >= first_seq && !rotten.contains_key(&seq);
+        let is_there = |seq: u64| {
+            let is_lost = told(seq) && may_lose;
+            seq >= first_seq && !rotten.contains_key(&seq) && !is_lost
+        };
         wanted.retain(|f| is_there(f.seq.get()) || have.contains(&f.seq.get()));
         let ours: Vec<Frame> = got
             .iter()
@@ -274,6 +290,7 @@ fn check_client(
 /// What is wrong at once, whatever comes later.
 pub(crate) fn check_now(day: &Day) {
     let world = &day.road.world;
+    crate::gateway::check_now(world);
     world.watch_overdue();
     for (number, host) in world.hosts.iter().enumerate() {
         if let Some(AnyNode::Reporter(reporter)) = &host.node
@@ -294,7 +311,7 @@ pub(crate) fn check_now(day: &Day) {
 }
 
 /// The rows of an answer.
-fn rows_of(asker: &Asker) -> Vec<Frame> {
+pub(crate) fn rows_of(asker: &Asker) -> Vec<Frame> {
     let is_row = |f: &&Frame| f.kind().is_some_and(Kind::is_data) && !f.has(Flags::SNAPSHOT);
     asker.frames.iter().filter(is_row).map(plain).collect()
 }
@@ -360,6 +377,7 @@ pub(crate) fn check_answers(day: &mut Day) -> Result<(), Violation> {
         check_cut(day, symbol, journal.len() as u64 / 2, &hosts, &names)?;
     }
     check_quotes(day)?;
+    crate::gateway::check_answers(day)?;
     check_replay(day)
 }
 

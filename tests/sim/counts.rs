@@ -23,10 +23,14 @@ pub(crate) struct Counts {
     pub(crate) surplus: u64,
     /// Segments that went by their age alone.
     pub(crate) removed_by_age: u64,
+    /// What browsers were sent, and what of it only filled a message; answers over HTTP.
+    pub(crate) browser_frames: u64,
+    pub(crate) fillers: u64,
+    pub(crate) http_answers: u64,
 }
 
 impl Counts {
-    pub(crate) fn by_name(&self) -> [(&'static str, u64); 11] {
+    pub(crate) fn by_name(&self) -> [(&'static str, u64); 14] {
         [
             ("flushes cut short by their bound", self.bounded_flushes),
             ("full rounds of the fan-out", self.full_rounds),
@@ -39,6 +43,9 @@ impl Counts {
             ("logs without their directory", self.displaced),
             ("peers told that there is no descriptor", self.surplus),
             ("segments removed by age", self.removed_by_age),
+            ("frames and lines for browsers", self.browser_frames),
+            ("frames that only fill a message", self.fillers),
+            ("answers over HTTP", self.http_answers),
         ]
     }
 
@@ -54,6 +61,9 @@ impl Counts {
         self.displaced += other.displaced;
         self.surplus += other.surplus;
         self.removed_by_age += other.removed_by_age;
+        self.browser_frames += other.browser_frames;
+        self.fillers += other.fillers;
+        self.http_answers += other.http_answers;
     }
 }
 

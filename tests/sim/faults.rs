@@ -208,6 +208,7 @@ impl World {
             self.watch_crash(host, is_power, before, after);
         }
         self.hosts[host].is_dark = is_power;
+        self.watch.had.remove(&host);
         self.log(host, "---- end");
         let known = &mut self.hosts[host];
         known.incarnation += 1;

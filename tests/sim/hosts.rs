@@ -1,5 +1,6 @@
 //! What can stand on a host: every node of the system, and the hand-made clients.
 
+use pregao::gateway::{Gateway, GatewayConfig};
 use pregao::log::memory::{MemoryDisk, MemoryStorage};
 use pregao::log::{
     Log, LogConfig, OpenError, Recovery, Retention, Sequence, SyncPolicy, UpstreamRule,
@@ -20,6 +21,7 @@ use pregao::wire::padded;
 
 use crate::asker::{Asker, AskerConfig};
 use crate::attacker::{Attacker, AttackerConfig};
+use crate::browser::{Browser, BrowserConfig};
 use crate::client::{Client, ClientConfig};
 use crate::library::Library;
 use crate::lines::{Writer, WriterConfig};
@@ -27,6 +29,7 @@ use crate::monitor::{Monitor, MonitorConfig};
 use crate::producer::{Producer, ProducerConfig};
 use crate::reporter::{Reporter, ReporterConfig};
 use crate::rogue::{Rogue, RogueConfig};
+use crate::surfer::{Surfer, SurferConfig};
 
 /// How a host's node is made, again and again.
 #[derive(Clone, Debug)]
@@ -51,6 +54,9 @@ pub(crate) enum Spec {
     Reporter(ReporterConfig),
     Attacker(AttackerConfig),
     Rogue(RogueConfig),
+    Gateway(GatewayConfig),
+    Browser(BrowserConfig),
+    Surfer(SurferConfig),
 }
 
 /// Any node.
@@ -73,6 +79,9 @@ pub(crate) enum AnyNode {
     Reporter(Box<Reporter>),
     Attacker(Box<Attacker>),
     Rogue(Box<Rogue>),
+    Gateway(Box<Gateway>),
+    Browser(Box<Browser>),
+    Surfer(Box<Surfer>),
 }
 
 /// How a node's log is kept.
@@ -204,6 +213,12 @@ impl Spec {
             Spec::Reporter(config) => AnyNode::Reporter(Box::new(Reporter::new(config.clone()))),
             Spec::Attacker(config) => AnyNode::Attacker(Box::new(Attacker::new(config.clone()))),
             Spec::Rogue(config) => AnyNode::Rogue(Box::new(Rogue::new(config.clone()))),
+            Spec::Gateway(config) => {
+                let made = Gateway::new(config.clone()).map_err(|error| error.to_string())?;
+                AnyNode::Gateway(Box::new(made))
+            }
+            Spec::Browser(config) => AnyNode::Browser(Box::new(Browser::new(config.clone()))),
+            Spec::Surfer(config) => AnyNode::Surfer(Box::new(Surfer::new(config.clone()))),
         };
         Ok((node, fanouts))
     }
@@ -229,6 +244,9 @@ macro_rules! each {
             AnyNode::Reporter($node) => $call,
             AnyNode::Attacker($node) => $call,
             AnyNode::Rogue($node) => $call,
+            AnyNode::Gateway($node) => $call,
+            AnyNode::Browser($node) => $call,
+            AnyNode::Surfer($node) => $call,
         }
     };
 }

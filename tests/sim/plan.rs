@@ -29,6 +29,8 @@ pub(crate) struct Day {
     pub(crate) calm_at_ns: u64,
     /// All subscribers.
     pub(crate) clients: Vec<usize>,
+    /// The gateway, and who is there.
+    pub(crate) gateway: Option<crate::gateway::AtGateway>,
     /// Breakers that an operator has forced open.
     pub(crate) forced: Vec<&'static str>,
     pub(crate) faults: usize,
@@ -150,8 +152,15 @@ impl Day {
                 }
             }
         }
-        let mut day =
-            Day { road, calm_at_ns, clients, forced: Vec::new(), faults: 0, epochs: Vec::new() };
+        let mut day = Day {
+            road,
+            calm_at_ns,
+            clients,
+            gateway: None,
+            forced: Vec::new(),
+            faults: 0,
+            epochs: Vec::new(),
+        };
         if !wish.no_faults {
             day.plan_faults(&mut root.fork(6));
             day.slow_down_reactors(&mut root.fork(12));
@@ -167,6 +176,10 @@ impl Day {
                 day.road.world.plan_fault(draw.between(1, calm_at_ns / MS) * MS, fault);
                 day.faults += 1;
             }
+        }
+        // Last, so that days without it are what they were.
+        if !wish.one_reactor {
+            crate::gateway::plan(&mut day, &mut root.fork(41), wish);
         }
         day
     }

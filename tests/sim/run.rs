@@ -53,6 +53,7 @@ pub(crate) fn run(seed: u64, wish: Wish) -> Report {
     crate::caller::exercise(seed);
     live(&mut day);
     finish(&mut day);
+    crate::gateway::count(&mut day.road.world);
     let world = &day.road.world;
     let voids = day.clients.iter().map(|&host| world.client(host).voids.len() as u64).sum();
     Report {

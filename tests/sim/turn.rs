@@ -66,6 +66,7 @@ impl World {
             return;
         }
         self.watch_what_waits(host, &mut node, &turn, has_late_input);
+        self.watch_browser(host, &mut node);
         self.probe_closed(host, &mut node, now);
         let is_busy = self.watch_work(host, &node) || is_busy;
         self.plan_next(host, &node, &turn, is_busy);
@@ -319,8 +320,7 @@ impl Shell for Sockets<'_> {
 
     fn write(&mut self, now: Mono, conn: ConnId, outgoing: Outgoing<'_>) -> Written {
         let Some((number, side)) = self.place(conn) else { return Written::Broken };
-        let mut bytes = outgoing.head.to_vec();
-        bytes.extend_from_slice(outgoing.tail);
+        let bytes = [outgoing.front, outgoing.head, outgoing.tail].concat();
         let (world, host) = (&mut *self.world, self.host);
         world.watch_memory(host, bytes.len());
         let weather = world.weather;

@@ -93,6 +93,8 @@ pub(crate) struct Watch {
     /// in its place since.
     ignored_before: u64,
     pub(crate) clock: ClockWatch,
+    /// What each gateway has been sent since its start, by host.
+    pub(crate) had: BTreeMap<usize, std::collections::BTreeSet<u64>>,
     /// Nodes that ended because their disk failed.
     pub(crate) failures: u64,
     pub(crate) answers: u64,
@@ -145,14 +147,19 @@ impl World {
         if may(from) || may(host) || matches!(self.hosts[from].spec, Spec::External(_)) {
             return;
         }
+        if self.speaks_http(host) || self.speaks_http(from) {
+            return;
+        }
         let is_aggregator = matches!(self.hosts[host].spec, Spec::Aggregator(_));
-        let is_reporter = matches!(self.hosts[from].spec, Spec::Reporter(_) | Spec::Asker(_));
+        let is_reporter =
+            matches!(self.hosts[from].spec, Spec::Reporter(_) | Spec::Asker(_) | Spec::Gateway(_));
         let is_broker = matches!(self.hosts[from].spec, Spec::Broker(..) | Spec::Fanout);
-        let is_subscriber = matches!(self.hosts[host].spec, Spec::Client(_) | Spec::Library(_));
+        let is_subscriber = self.is_subscriber(host);
         for frame in frames {
             self.hold(frame.check().is_ok(), "frames-are-whole", || {
                 format!("{} sent {frame:?}", self.hosts[from].name)
             });
+            self.note_had(host, from, frame);
             if is_broker && is_subscriber {
                 let late = self.watch.said.entry(number).or_default().note(frame);
                 self.hold(late.is_none(), "an-epoch-is-sent-ahead-of-its-frames", || {
@@ -199,7 +206,7 @@ impl World {
         }
         let is_follower =
             matches!(self.hosts[host].spec, Spec::Broker(..) | Spec::Shard(..) | Spec::Replica(_));
-        let is_client = matches!(self.hosts[host].spec, Spec::Client(_) | Spec::Library(_));
+        let is_client = self.is_subscriber(host);
         if (is_follower || is_client)
             && let Some(gap) = frame.view::<Gap>()
             && gap.reason == GapReason::SourceLost as u8
@@ -532,10 +539,20 @@ impl World {
 
     /// The lines of a turn are complete: whoever was dialed in it does not stand behind an open breaker.
     pub(crate) fn watch_turn(&mut self, host: usize) {
-        let owner = if self.is_core(host) { "core" } else { "aggregator" };
+        let owner = match self.hosts[host].spec {
+            Spec::Core(..) => "core",
+            Spec::Gateway(_) => "gateway",
+            _ => "aggregator",
+        };
         for (from, to) in std::mem::take(&mut self.watch.dials) {
             let target = self.hosts.iter().find(|known| known.address == to);
             let Some(target) = target else { continue };
+            // These it follows too, which asks no breaker.
+            let is_followed =
+                owner == "gateway" && matches!(target.name.as_str(), "broker" | "core");
+            if is_followed {
+                continue;
+            }
             // A breaker's name has 18 bytes: the aggregator's of a copy of a shard goes without `shard-`.
             let name = match target.name.strip_prefix("shard-") {
                 Some(short) if owner == "aggregator" && short.len() > 1 => short,

@@ -17,6 +17,23 @@ fn what_the_broker_sends_a_browser_has() {
 }
 
 #[test]
+fn how_a_frame_came_here_is_not_how_it_goes_on() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.live(10);
+    let stale = trade(5, 0).delivered(Flags::SNAPSHOT | Flags::STALE);
+    bench.give_frames(broker, &[stale, trade(10, 0).delivered(Flags::REPLAY)]);
+    let current = Heartbeat { next_seq: U64::new(11), ..Heartbeat::default() };
+    bench.give_frames(broker, &[Frame::seal(current)]);
+    let browser = bench.browser("pregao.frames.v1");
+    bench.command(browser, r#"{"subscribe":1,"from":10}"#);
+    bench.command(browser, r#"{"subscribe":2}"#);
+    bench.turns(3);
+    let frames = frames_of(&messages(&bench.take(browser)));
+    let live = frames.iter().find(|f| f.seq.get() == 10 && !f.has(Flags::SNAPSHOT)).unwrap();
+    assert_eq!(live.flags.get() & Flags::DELIVERY, 0, "{live:?}");
+}
+
+#[test]
 fn a_void_that_leaves_nothing_is_no_end() {
     let mut bench = Bench::new(64, 8);
     let broker = bench.live(10);

@@ -83,6 +83,27 @@ fn who_unsubscribes_in_the_middle_of_a_message_gets_its_end() {
 }
 
 #[test]
+fn who_was_overtaken_learns_the_names_that_stood_in_the_gap() {
+    let mut bench = Bench::new(16, 8);
+    let broker = bench.live(10);
+    let browser = follower(&mut bench, "pregao.frames.v1");
+    bench.room(browser, 0);
+    let mut new = Definition::new(instrument(2), "ITUB4".parse().unwrap(), 2);
+    new.seq = U64::new(10);
+    bench.give_frames(broker, &[Frame::seal(new)]);
+    bench.give_frames(broker, &trades(11, 60));
+    bench.give_frames(broker, &[trade(60, 2)]);
+    bench.room(browser, usize::MAX / 2);
+    bench.turns(4);
+    let frames = frames_of(&messages(&bench.take(browser)));
+    let named = frames
+        .iter()
+        .position(|f| f.kind == Kind::Definition as u8 && f.instrument() == instrument(2));
+    let used = frames.iter().position(|f| f.seq.get() == 60 && f.instrument() == instrument(2));
+    assert!(named.is_some() && named < used, "{named:?} {used:?}");
+}
+
+#[test]
 fn what_waits_for_the_next_turn_is_not_filled() {
     let mut bench = Bench::new(1 << 12, 8);
     let broker = bench.live(10);

@@ -61,6 +61,9 @@ pub struct BrokerConfig {
     pub round_frames_max: usize,
     /// How long a subscriber may take nothing while something waits for it.
     pub unread_max: Duration,
+    /// Whether a lossless subscriber that was overtaken is sent all names again: for those who cannot read history, where
+    /// the others learn what was defined meanwhile.
+    pub names_behind_gaps: bool,
 }
 
 impl BrokerConfig {
@@ -72,6 +75,7 @@ impl BrokerConfig {
             subscribers_max,
             round_frames_max: limits::ROUND_FRAMES_MAX,
             unread_max: limits::UNREAD_WAIT_DEFAULT,
+            names_behind_gaps: false,
         }
     }
 
@@ -155,6 +159,7 @@ impl Broker {
         let mut readers = Readers::default();
         readers.connections.bound_rounds(config.round_frames_max);
         readers.connections.bound_unread(config.unread_max);
+        readers.names_behind_gaps = config.names_behind_gaps;
         let fanout = |mailbox: &_| {
             let (stall, places) = (further_reactors.stall.clone(), readers.places.clone());
             Fanout::new(std::sync::Arc::clone(mailbox), stall, places, config.unread_max)

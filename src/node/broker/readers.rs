@@ -32,6 +32,8 @@ pub(super) struct Readers<W> {
     pub(super) by_mode: [usize; MODES],
     /// The same of all reactors, by address.
     pub(super) places: SubscriberPlaces,
+    /// See [`super::BrokerConfig::names_behind_gaps`].
+    pub(super) names_behind_gaps: bool,
     /// When the next batch of each conflating subscriber is due.
     pub(super) conflating: BTreeSet<(Mono, ConnId)>,
     /// The source that has the first steps of a turn.
@@ -48,6 +50,7 @@ impl<W> Default for Readers<W> {
             subscribers: 0,
             by_mode: [0; MODES],
             places: SubscriberPlaces::default(),
+            names_behind_gaps: false,
             conflating: BTreeSet::new(),
             proceed_from: 0,
             scratch: Vec::new(),
@@ -61,7 +64,9 @@ impl<W: Window> Readers<W> {
         if place >= self.sources.len() && place < limits::SOURCES_MAX {
             self.sources.resize_with(place + 1, || None);
         }
-        Some(self.sources.get_mut(place)?.get_or_insert_with(Source::default))
+        let source = self.sources.get_mut(place)?.get_or_insert_with(Source::default);
+        source.names_behind_gaps = self.names_behind_gaps;
+        Some(source)
     }
 
     /// Welcomes a subscriber. The bound on their number has been kept.

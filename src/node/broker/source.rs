@@ -105,6 +105,8 @@ pub(super) struct Source<W> {
     /// Where the next fan-out starts in `readers`.
     pub(super) turn_start: usize,
     pub(super) gaps_sent: u64,
+    /// Who was overtaken is sent all names again.
+    pub(super) names_behind_gaps: bool,
     /// What is known of the publisher's last values, while there is one.
     pub(super) states: FeedStates,
     pub(super) has_publisher: bool,
@@ -138,6 +140,7 @@ impl<W> Default for Source<W> {
             resolving: None,
             turn_start: 0,
             gaps_sent: 0,
+            names_behind_gaps: false,
             states: FeedStates::default(),
             has_publisher: false,
             is_catching_up: false,

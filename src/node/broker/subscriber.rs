@@ -475,6 +475,9 @@ impl Subscriber {
                 }
                 self.cursor = resume;
                 source.gaps_sent += 1;
+                if source.names_behind_gaps {
+                    self.repeat_stated();
+                }
                 Next::gathered(out, true)
             }
         }

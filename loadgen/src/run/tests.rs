@@ -5,8 +5,8 @@ use std::thread::JoinHandle;
 
 use pregao::gateway::{Gateway, GatewayConfig};
 use pregao::http::{AllowedHosts, HttpConnection};
-use pregao::node::Node;
 use pregao::node::broker::{Broker, BrokerConfig};
+use pregao::node::{Node, Timed};
 use pregao::reactor::{Listen, Options, Reactor, SocketOptions};
 
 use super::*;
@@ -56,7 +56,7 @@ impl Running {
         })
     }
 
-    fn run<N: Node>(
+    fn run<N: Node + Timed>(
         listen: impl FnOnce(Listen) -> Listen,
         node: impl FnOnce(SocketAddr) -> N + Send + 'static,
     ) -> Running {

@@ -26,11 +26,8 @@ fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
 fn an_address_with_nobody_there_says_how_to_start_it() {
     // Bound by us and closed again: nobody else is likely to listen there.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let targets = [
-        ("pregao", "pregao all"),
-        ("redis", "redis-server"),
-        ("nats-ws", "websocket { no_tls: true }"),
-    ];
+    let targets =
+        [("pregao", "pregao all"), ("redis", "redis-server"), ("nats-ws", "--publish-addr")];
     for (target, start) in targets {
         let mut flags = vec!["--addr", &address, "--rate", "10", "--target", target];
         if target == "nats-ws" {

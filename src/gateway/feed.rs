@@ -26,8 +26,8 @@ use crate::planted::{Bug, is_planted};
 use crate::subscription::{self, Event, Request, Subscriber, Symbols, Upstream};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Definition, ErrorCode, FeedStates, Flags, Frame, GapReason, Heartbeat, InstrumentIndex, Kind,
-    Mode, Quote, Role, Seq, Session, Subscribed, Trade, U16, U32, U64, padded, unpadded,
+    ErrorCode, FeedStates, Flags, Frame, GapReason, Heartbeat, Kind, Mode, Role, Seq, Session,
+    Subscribed, U16, U32, U64, padded, unpadded,
 };
 
 /// Flags that say how a copy of a frame came here.

@@ -1,4 +1,4 @@
-//! What the gateway knows of instruments without asking anybody: their definitions and their last values.
+//! What the inner broker knows of the instruments: names and last values. What is *not* here: how that came.
 
 use super::feed::Feed;
 use crate::feed::Pattern;
@@ -8,7 +8,7 @@ use crate::wire::{Definition, Frame, InstrumentIndex, Kind, Quote, Trade};
 impl Feed {
     /// The definitions of all instruments that are known now.
     pub(super) fn definitions(&self) -> Vec<Frame> {
-        let Some(values) = self.broker().last_values(Request::MARKET) else { return Vec::new() };
+        let Some(values) = self.broker.last_values(Request::MARKET) else { return Vec::new() };
         InstrumentIndex::until(values.index_end())
             .filter_map(|index| values.definition(index).copied())
             .collect()
@@ -20,7 +20,7 @@ impl Feed {
         symbol: &str,
     ) -> Option<(Definition, Option<Quote>, Option<Trade>)> {
         let pattern = Pattern::new(symbol, 0).ok()?;
-        let values = self.broker().last_values(Request::MARKET)?;
+        let values = self.broker.last_values(Request::MARKET)?;
         let defined = |index| values.definition(index).and_then(Frame::view::<Definition>);
         let is_it =
             |index: &InstrumentIndex| defined(*index).is_some_and(|it| pattern.means(&it.names()));
@@ -33,7 +33,7 @@ impl Feed {
 
     /// When the newest trade of an instrument was, by its own clock.
     pub(super) fn last_trade_ns(&self, pattern: &Pattern) -> Option<u64> {
-        let values = self.broker().last_values(Request::MARKET)?;
+        let values = self.broker.last_values(Request::MARKET)?;
         let is_it = |index: &InstrumentIndex| {
             let definition = values.definition(*index).and_then(Frame::view::<Definition>);
             definition.is_some_and(|it| pattern.means(&it.names()))

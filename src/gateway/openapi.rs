@@ -189,9 +189,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
     get(
         "/metrics",
         Id::Metrics,
-        "The figures of all nodes for Prometheus",
+        "Figures of all nodes, in Prometheus' text format",
         &[],
-        &["application/openmetrics-text"],
+        &["text/plain"],
     ),
     get("/healthz", Id::Healthy, "Whether this process lives", &[], &[JSON]),
     get("/readyz", Id::Ready, "Whether the system can serve, and what cannot", &[], &[JSON]),

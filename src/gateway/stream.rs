@@ -345,6 +345,7 @@ impl Stream {
                 continue;
             }
             if let Some(line) = self.confirmation(now, place, feed) {
+                self.turn = turn_at(place);
                 self.tell(&line);
                 return;
             }

@@ -38,13 +38,7 @@ struct Door {
     pending: Vec<u8>,
     /// The rest of a head is missing.
     is_partial: bool,
-    /// What it is told instead of everything else.
-    refusal: &'static [u8],
 }
-
-/// What somebody is told for whom there is no room. Nothing was asked yet, so it is no answer of the HTTP machine.
-const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
-    Connection: close\r\n\r\n";
 
 impl<'a, N: Node + Described> WithMetrics<'a, N> {
     /// The listener that speaks HTTP.
@@ -64,17 +58,14 @@ impl<'a, N: Node + Described> WithMetrics<'a, N> {
     }
 
     fn enter(&mut self, now: Now, conn: ConnId, is_refused: bool) {
-        let is_refused = is_refused || self.doors.len() >= METRICS_CONNECTIONS_MAX;
-        if is_refused {
+        let mut http = HttpConnection::new(now.mono);
+        if is_refused || self.doors.len() >= METRICS_CONNECTIONS_MAX {
+            let text = "Too many ask for the figures of this node; come back later.";
+            http.turn_away(now.mono, &Problem::new(503, text));
+            self.dirty.push_back(conn);
             self.closes.push_back(conn);
         }
-        let door = Door {
-            http: HttpConnection::new(now.mono),
-            pending: Vec::new(),
-            is_partial: false,
-            refusal: if is_refused { BUSY } else { &[] },
-        };
-        self.doors.insert(conn, door);
+        self.doors.insert(conn, Door { http, pending: Vec::new(), is_partial: false });
     }
 
     /// Reads what has come, up to the first request whose answer has to be sent.
@@ -211,14 +202,13 @@ impl<N: Node + Described> Node for WithMetrics<'_, N> {
 
     #[inline]
     fn poll_dirty(&mut self) -> Option<ConnId> {
-        // What is live goes first.
-        self.node.poll_dirty().or_else(|| self.dirty.pop_front())
+        // They are few. Behind a node whose flushes reach the bound of a turn they would never have theirs.
+        self.dirty.pop_front().or_else(|| self.node.poll_dirty())
     }
 
     #[inline]
     fn outgoing(&mut self, now: Now, conn: ConnId) -> Outgoing<'_> {
         match self.doors.get(&conn) {
-            Some(door) if !door.refusal.is_empty() => Outgoing::one(door.refusal),
             Some(door) => Outgoing::one(door.http.outgoing()),
             None => self.node.outgoing(now, conn),
         }
@@ -229,10 +219,6 @@ impl<N: Node + Described> Node for WithMetrics<'_, N> {
         let Some(door) = self.doors.get_mut(&conn) else {
             return self.node.handle_sent(now, conn, bytes);
         };
-        if !door.refusal.is_empty() {
-            door.refusal = door.refusal.get(bytes..).unwrap_or_default();
-            return !door.refusal.is_empty();
-        }
         door.http.handle_sent(now.mono, bytes);
         if door.http.is_over() {
             self.closes.push_back(conn);

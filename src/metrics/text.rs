@@ -1,5 +1,6 @@
 //! Statuses as text: families in the order of the table, and in each the nodes in the order of the reports.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -69,10 +70,7 @@ impl Text {
         text.add_nodes(reports);
         text.add_breakers(reports);
         text.add_words(reports);
-        for family in FAMILIES {
-            text.add_figures(family, reports);
-        }
-        text.left_out += reports.iter().map(|report| strangers(report).count()).sum::<usize>();
+        text.add_figures(reports);
         let help =
             "Figures of nodes that this program has no series for, and samples over the bound.";
         let count = Value::Whole(i64::try_from(text.left_out).unwrap_or(i64::MAX));
@@ -288,36 +286,34 @@ impl Text {
         );
     }
 
-    fn add_figures(&mut self, family: &Family, reports: &[NodeReport]) {
-        let mut samples = Vec::new();
+    /// One look at each figure: a system has thousands, and the gateway sends what is live meanwhile.
+    fn add_figures(&mut self, reports: &[NodeReport]) {
+        let rows = Rows::new();
+        let mut samples: Vec<Vec<(Labels, Value)>> = FAMILIES.iter().map(|_| Vec::new()).collect();
         for report in reports {
-            for figure in family.figures {
-                if family.kind == Kind::Histogram {
-                    add_histograms(&mut samples, report, figure);
+            for (name, number) in &report.figures {
+                let Some(row) = rows.of(name) else {
+                    self.left_out += usize::from(!is_left_out(name));
                     continue;
-                }
-                let mut add = |part: &str, number: i64| {
-                    let labels = match figure.label {
-                        Label::None => node_labels(report),
-                        Label::Fixed(label, value) => with(report, label, value),
-                        Label::Part(label) => with(report, label, part),
-                    };
-                    samples.extend(value(family.unit, number).map(|value| (labels, value)));
                 };
-                if figure.label == Label::None || !figure.pattern.contains('*') {
-                    if let Some(number) = report.figures.get(figure.pattern) {
-                        add("", *number);
-                    }
-                    continue;
-                }
-                for (name, number) in &report.figures {
-                    if let Some(part) = figure.part(name) {
-                        add(part, *number);
-                    }
-                }
+                let family = &FAMILIES[row.family];
+                let value = match family.kind {
+                    Kind::Gauge | Kind::Counter => value(family.unit, *number),
+                    Kind::Histogram => name.strip_suffix(".count").map(|histogram| {
+                        Value::Histogram(distribution(report, histogram, *number))
+                    }),
+                };
+                let labels = || match row.label {
+                    Label::None => node_labels(report),
+                    Label::Fixed(label, value) => with(report, label, value),
+                    Label::Part(label) => with(report, label, row.part),
+                };
+                samples[row.family].extend(value.map(|value| (labels(), value)));
             }
         }
-        self.add(family.name, family.kind, family.help, samples);
+        for (family, samples) in FAMILIES.iter().zip(samples) {
+            self.add(family.name, family.kind, family.help, samples);
+        }
     }
 }
 
@@ -351,20 +347,6 @@ fn write_sample(mut encoder: MetricEncoder<'_>, kind: Kind, value: &Value) -> fm
         (_, Value::Histogram(it)) => {
             encoder.encode_histogram::<NoLabelSet>(it.sum_seconds, it.count, &it.classes, None)
         }
-    }
-}
-
-/// All histograms of a node that a row means.
-fn add_histograms(samples: &mut Vec<(Labels, Value)>, report: &NodeReport, figure: &Figure) {
-    for (name, count) in &report.figures {
-        let Some(name) = name.strip_suffix(".count") else { continue };
-        let Some(part) = figure.part(name) else { continue };
-        let labels = match figure.label {
-            Label::None => node_labels(report),
-            Label::Fixed(label, value) => with(report, label, value),
-            Label::Part(label) => with(report, label, part),
-        };
-        samples.push((labels, Value::Histogram(distribution(report, name, *count))));
     }
 }
 
@@ -413,20 +395,65 @@ fn with(report: &NodeReport, label: &'static str, value: &str) -> Labels {
     labels
 }
 
-/// Figures that stand in no row of the table.
-pub(super) fn strangers(report: &NodeReport) -> impl Iterator<Item = &str> {
-    let names = report.figures.keys().map(String::as_str);
-    names.filter(|name| {
-        let is_of = |family: &Family| {
-            let name =
-                if family.kind == Kind::Histogram { histogram_of(name) } else { Some(*name) };
-            name.is_some_and(|name| family.figures.iter().any(|it| it.part(name).is_some()))
+/// The row of the table that a figure has.
+#[derive(Clone, Copy, Debug)]
+struct Row<'a> {
+    /// Its place in the table.
+    family: usize,
+    label: Label,
+    /// What `*` stands for.
+    part: &'a str,
+}
+
+/// The table, to look names up in it.
+#[derive(Debug)]
+struct Rows {
+    whole: BTreeMap<&'static str, (usize, Label)>,
+    /// Those with a `*`.
+    parts: Vec<(usize, Figure)>,
+}
+
+impl Rows {
+    fn new() -> Rows {
+        let all = || {
+            let of = |(place, family): (usize, &Family)| {
+                let figures: &'static [Figure] = family.figures;
+                figures.iter().map(move |figure| (place, *figure))
+            };
+            FAMILIES.iter().enumerate().flat_map(of)
         };
-        let left_out = |(pattern, _): &(&'static str, &str)| {
-            Figure { pattern, label: Label::None }.part(name).is_some()
-        };
-        !FAMILIES.iter().any(is_of) && !LEFT_OUT.iter().any(left_out)
-    })
+        let has_part = |(_, figure): &(usize, Figure)| figure.pattern.contains('*');
+        Rows {
+            whole: all()
+                .filter(|it| !has_part(it))
+                .map(|(place, figure)| (figure.pattern, (place, figure.label)))
+                .collect(),
+            parts: all().filter(has_part).collect(),
+        }
+    }
+
+    /// The row of a figure. That of a histogram is meant by its parts only.
+    fn of<'a>(&self, name: &'a str) -> Option<Row<'a>> {
+        let is_histogram = |row: &Row<'_>| FAMILIES[row.family].kind == Kind::Histogram;
+        let of_histogram = histogram_of(name).and_then(|it| self.find(it)).filter(is_histogram);
+        of_histogram.or_else(|| self.find(name).filter(|row| !is_histogram(row)))
+    }
+
+    fn find<'a>(&self, name: &'a str) -> Option<Row<'a>> {
+        if let Some(&(family, label)) = self.whole.get(name) {
+            return Some(Row { family, label, part: "" });
+        }
+        self.parts.iter().find_map(|&(family, figure)| {
+            let part = figure.part(name)?;
+            Some(Row { family, label: figure.label, part })
+        })
+    }
+}
+
+/// Whether a figure becomes no series on purpose.
+fn is_left_out(name: &str) -> bool {
+    let is = |pattern| Figure { pattern, label: Label::None }.part(name).is_some();
+    LEFT_OUT.iter().any(|(pattern, _)| is(pattern))
 }
 
 /// The histogram that a figure is a part of, if it can be one.

@@ -76,7 +76,7 @@ fn refused_with(bytes: &[u8]) -> u16 {
 #[test]
 fn a_peer_that_may_not_even_ask_is_told_so() {
     let mut peer = Peer::new();
-    peer.http.turn_away(Mono(0), &Problem::new(503, "Come back later."));
+    peer.http.turn_away(START, &Problem::new(503, "Come back later."));
     let answer = peer.take();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Come back later."), "{answer}");
     assert!(peer.http.is_over());

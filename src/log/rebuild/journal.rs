@@ -18,7 +18,7 @@ use crate::log::mark::{Reason, Record, is_uncertain};
 use crate::log::{Log, LogEntry};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Definition, ExchangeNumber, Frame, Gap, GapReason, Seq, as_frames};
+use crate::wire::{ExchangeNumber, Frame, Gap, GapReason, Seq, as_frames};
 
 /// What the exchange without a name is called where it is told with others.
 const NAMELESS: &str = "exchange";
@@ -95,9 +95,8 @@ pub fn rebuild_journal<F: Files, S: Storage>(
         for item in merge.take_beside() {
             let Item::Statement(stated) = item else { continue };
             // The frame that defined it may be gone from every log.
-            let is_news = stated.view::<Definition>().is_some()
-                && known.symbol(stated.instrument()).is_none()
-                && !is_uncertain(&stated);
+            let is_news =
+                stated.is_naming() && !known.has_naming(&stated) && !is_uncertain(&stated);
             if is_news {
                 append(&mut log, LogEntry::Statement(&stated), now, || known.statements())?;
             }

@@ -7,19 +7,25 @@ use crate::limits;
 use crate::log::exchange_places::{ExchangePlaces, PLACE_TOPIC};
 use crate::log::mark::{is_statement, is_uncertain};
 use crate::wire::{
-    Definition, ExchangeNumber, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Symbol, U16,
+    Definition, ExchangeNumber, Flags, Frame, InstrumentId, InstrumentIndex, InstrumentName, Kind,
+    Symbol, U16,
 };
 
 /// The symbol in a definition that defines nothing: the flag STALE makes it one, whatever stands here.
 const NO_SYMBOL: &str = "$lost";
+
+/// Which part of a name a frame is.
+fn part_of(frame: &Frame) -> usize {
+    frame.view::<InstrumentName>().map_or(0, InstrumentName::part)
+}
 
 /// All that the frames so far say.
 ///
 /// Invariant: it has at most [`limits::INSTRUMENTS_MAX`] instruments, each with a frame of each data kind.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// By index and kind: the newest frame, and whether it may not be the newest.
-    frames: BTreeMap<(InstrumentIndex, u8), (Frame, bool)>,
+    /// By index, kind and part of a name: the newest frame, and whether it may not be the newest.
+    frames: BTreeMap<(InstrumentIndex, u8, usize), (Frame, bool)>,
     /// Frames that nobody has, of which each may have been a definition.
     lost: usize,
     /// How far the frames go in the feeds of exchanges.
@@ -51,7 +57,8 @@ impl Known {
         plain.flags = U16::new(frame.flags.get() & !(Flags::SNAPSHOT | Flags::STALE));
         plain.renew_crc();
         let is_uncertain = is_uncertain(frame);
-        let known = self.frames.entry((index, frame.kind)).or_insert((plain, is_uncertain));
+        let known =
+            self.frames.entry((index, frame.kind, part_of(frame))).or_insert((plain, is_uncertain));
         // What was said again says no more than the frame did.
         if !is_statement(frame) || frame.seq >= known.0.seq {
             *known = (plain, is_uncertain);
@@ -98,7 +105,7 @@ impl Known {
 
     /// An instrument that nothing defines, and that no lost frame can have defined.
     pub(super) fn free_instrument(&self) -> Option<InstrumentId> {
-        let behind = self.frames.keys().map(|(index, _)| index.place() + 1).max()?;
+        let behind = self.frames.keys().map(|(index, ..)| index.place() + 1).max()?;
         let place = behind.saturating_add(self.reserved());
         let index = InstrumentIndex::at(place).filter(|_| place < limits::INSTRUMENTS_MAX)?;
         Some(InstrumentId::new(self.frames.values().next()?.0.instrument().source(), index))
@@ -112,7 +119,7 @@ impl Known {
 
     /// The `instrument_seq` of the last frame that says a place of this topic.
     pub(super) fn last_place(&self, topic: InstrumentId) -> Option<u32> {
-        let (frame, _) = self.frames.get(&(topic.index(), Kind::ExchangePlace as u8))?;
+        let (frame, _) = self.frames.get(&(topic.index(), Kind::ExchangePlace as u8, 0))?;
         Some(frame.instrument_seq.get())
     }
 
@@ -126,15 +133,15 @@ impl Known {
         self.places.pass_lost(seq);
     }
 
-    /// Whether a frame consumes no number of the exchange that the journal's marks count for: it is the system's own, or
-    /// the definition of an instrument of an exchange with a name.
+    /// Whether a frame consumes no number of the exchange that the journal's marks count for: it is the system's own, a part of
+    /// a full name, or the definition of an instrument of an exchange with a name.
     pub(super) fn is_local(&self, frame: &Frame) -> bool {
         let defined = frame.view::<Definition>().map(|it| it.symbol);
         let is_definition = defined.is_some();
         let Some(symbol) = defined.or_else(|| self.symbol(frame.instrument())) else {
             return false;
         };
-        if symbol.is_reserved() {
+        if symbol.is_reserved() || frame.view::<InstrumentName>().is_some() {
             return true;
         }
         let venue = symbol.as_str().split_once(':').map(|(venue, _)| venue);
@@ -151,17 +158,25 @@ impl Known {
     pub(super) fn note_lost(&mut self, count: u64) {
         self.lost = self.lost.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
         self.places.lose(count);
-        for ((_, kind), (_, is_uncertain)) in &mut self.frames {
-            *is_uncertain |= *kind != Kind::Definition as u8;
+        for (frame, is_uncertain) in self.frames.values_mut() {
+            *is_uncertain |= !frame.is_naming();
         }
     }
 
     /// The symbol of an instrument, when it is defined.
     pub(super) fn symbol(&self, instrument: InstrumentId) -> Option<Symbol> {
         let (definition, is_uncertain) =
-            self.frames.get(&(instrument.index(), Kind::Definition as u8))?;
+            self.frames.get(&(instrument.index(), Kind::Definition as u8, 0))?;
         let definition = definition.view::<Definition>()?;
         (!is_uncertain && definition.instrument() == instrument).then_some(definition.symbol)
+    }
+
+    /// Whether the definition, or the part of a name, is known that this frame states.
+    pub(super) fn has_naming(&self, frame: &Frame) -> bool {
+        let index = frame.instrument().index();
+        let has_part = || self.frames.contains_key(&(index, frame.kind, part_of(frame)));
+        self.symbol(frame.instrument()).is_some()
+            && (frame.view::<Definition>().is_some() || has_part())
     }
 
     /// What the head of a journal's segment states.
@@ -170,7 +185,7 @@ impl Known {
             let frame = self.places.stated(frame);
             frame.delivered(if *is_uncertain { Flags::STALE } else { 0 })
         });
-        let last = self.frames.keys().map(|(index, _)| index.place()).max();
+        let last = self.frames.keys().map(|(index, ..)| index.place()).max();
         let behind = last.map_or(0, |last| last + 1);
         let reserved = Some(self.reserved())
             .filter(|count| *count > 0)

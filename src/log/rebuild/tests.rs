@@ -407,4 +407,5 @@ fn new_logs_end_where_the_last_of_the_old_ones_stands() {
 
 mod exchanges;
 mod losses;
+mod names;
 mod trimmed;

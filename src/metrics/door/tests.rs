@@ -108,8 +108,9 @@ fn who_is_one_too_many_is_told_so_and_closed() {
         assert!(sent(node, conn(0), 20).is_empty());
         // A peer for which no descriptor is left is told the same.
         node.handle_open(NOW, conn(99), Origin::Surplus(ListenerId(1)));
-        assert_eq!(node.poll_action(), Some(Action::Close(conn(99))));
-        assert!(sent(node, conn(99), 500).contains("Retry-After"));
+        let actions: Vec<Action> = std::iter::from_fn(|| node.poll_action()).collect();
+        assert!(actions.contains(&Action::Close(conn(99))), "{actions:?}");
+        assert!(sent(node, conn(99), 500).contains("come back later"));
         // At an address for other machines any name may stand.
         let request = get("/healthz", "broker.example");
         node.handle_bytes(NOW, conn(0), request.as_bytes());

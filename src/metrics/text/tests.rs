@@ -37,6 +37,13 @@ fn breaker(name: &str) -> BreakerReport {
     }
 }
 
+/// Figures that stand in no row of the table.
+fn strangers(report: &NodeReport) -> impl Iterator<Item = &str> {
+    let rows = Rows::new();
+    let names = report.figures.keys().map(String::as_str);
+    names.filter(move |name| rows.of(name).is_none() && !is_left_out(name))
+}
+
 /// The lines of a family, its two comments first.
 fn lines_of<'a>(text: &'a str, family: &str) -> Vec<&'a str> {
     let is_of = |line: &&str| {

@@ -22,7 +22,7 @@ use crate::node::ConnId;
 use crate::node::session::{Rejection, Seat};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Definition, ErrorCode, FeedStates, Flags, Frame, Kind, Seq, Session};
+use crate::wire::{Definition, ErrorCode, FeedStates, Flags, Frame, Seq, Session};
 
 /// The publishing side of one source.
 #[derive(Debug)]
@@ -377,7 +377,7 @@ impl Intake {
         if frame.has(Flags::SNAPSHOT) {
             let is_news = source.note(frame);
             // Behind a void that left nothing, who is connected has names of the sequence before.
-            let is_named = frame.kind == Kind::Definition as u8 && (is_news || !source.is_ready);
+            let is_named = frame.is_naming() && (is_news || !source.is_ready);
             self.has_stated |= is_named;
             let at_seq = source.bounds().1;
             further_reactors.notify(self.number, at_seq, || SourceChange::Value(Box::new(*frame)));

@@ -591,13 +591,6 @@ impl<P> Connections<P> {
         }
         Sent::Outbox
     }
-
-    /// Notes that bytes left by another way than the outbox.
-    pub fn sent_elsewhere(&mut self, now: Now, id: ConnId) {
-        if let Some(connection) = self.get_mut(id) {
-            connection.last_sent = now.mono;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::Connections;
 use crate::histogram::Histogram;
+use crate::node::ConnId;
 use crate::node::session::Status;
+use crate::time::Now;
 
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
@@ -29,6 +31,13 @@ impl<P> Connections<P> {
     /// The node has sent bytes on a connection that is not in here.
     pub fn note_sent_bytes(&mut self, bytes: usize) {
         self.traffic.note_sent(bytes);
+    }
+
+    /// Notes that bytes left by another way than the outbox.
+    pub fn sent_elsewhere(&mut self, now: Now, id: ConnId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.last_sent = now.mono;
+        }
     }
 
     /// Bytes that the node has sent.

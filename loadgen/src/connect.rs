@@ -15,7 +15,10 @@ use crate::target::Target;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     /// Nobody listens there.
-    #[error("nobody listens on {address}; start it with `{start}`, or say where it is with --addr")]
+    #[error(
+        "nobody listens on {address}; start it with `{start}`, or say where it is with --addr, or with \
+         --publish-addr where messages are published elsewhere"
+    )]
     Nobody { address: SocketAddr, start: &'static str },
     /// This machine ran out of something.
     #[error("connection {number} hit a limit of this machine: {limit}")]

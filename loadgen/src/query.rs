@@ -6,6 +6,7 @@
 //! answers say; that an answer ended, and how, is all that is looked at.
 
 mod hops;
+mod http;
 mod load;
 mod naive;
 mod shapes;
@@ -54,6 +55,12 @@ pub(crate) struct QueryFlags {
     /// The aggregator
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8000")]
     pub(crate) addr: SocketAddr,
+    /// How to ask; over HTTP a mix has quote, bars and all
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) over: Over,
+    /// The gateway, for --over http
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8090")]
+    pub(crate) gateway: SocketAddr,
     /// Core, for --naive, and for the CPU time of the system
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8082")]
     pub(crate) core: SocketAddr,
@@ -72,6 +79,16 @@ pub(crate) struct QueryFlags {
     /// How the result is shown
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+}
+
+/// How questions are asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Over {
+    /// In frames, of the aggregator
+    #[default]
+    Frames,
+    /// As requests on connections that are kept, of the gateway
+    Http,
 }
 
 /// What one way of asking has come to.
@@ -146,6 +163,8 @@ struct Row {
     behind_p99_us: f64,
     /// Of the aggregator (not for naive), core and the shards.
     system_cpu_us_per_query: Option<f64>,
+    /// Of the gateway, over HTTP.
+    gateway_cpu_us_per_query: Option<f64>,
     valid: bool,
     objections: Vec<String>,
 }
@@ -160,12 +179,21 @@ pub(crate) fn query(
         flags.shards =
             [9001, 9002, 9003].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).to_vec();
     }
+    let is_http = flags.over == Over::Http;
+    if is_http && !flags.mix.has_paths() {
+        return Err("over HTTP a mix has quote, bars and all, as in --mix bars=1".to_owned());
+    }
+    if is_http && (flags.hops || flags.naive) {
+        return Err("--hops and --naive ask in frames; leave out --over http".to_owned());
+    }
     let symbols = symbols(&flags)?;
     let shapes = Shapes::new(symbols, flags.mix.clone(), flags.deadline, flags.seed);
     let mut is_valid = true;
-    for idle in Ways::open(&flags, &shapes)?.ask_idle()? {
-        print(&shown(&idle, flags.format, || idle.text()))?;
-        is_valid &= idle.objection().is_none();
+    if !is_http {
+        for idle in Ways::open(&flags, &shapes)?.ask_idle()? {
+            print(&shown(&idle, flags.format, || idle.text()))?;
+            is_valid &= idle.objection().is_none();
+        }
     }
     let (row, hops) = measure_with_hops(&flags, &shapes)?;
     if let Some(hops) = hops {
@@ -196,9 +224,11 @@ fn shown(value: &impl Serialize, format: Format, table: impl FnOnce() -> String)
 fn table(row: &Row) -> String {
     let cpu =
         row.system_cpu_us_per_query.map_or_else(|| "-".to_owned(), |us| format!("{us:.0} us"));
+    let gateway = row.gateway_cpu_us_per_query;
+    let gateway = gateway.map_or_else(String::new, |us| format!(", gateway's {us:.0} us"));
     let mut text = format!(
         "{}: {} clients, {:.0} queries/s ({} complete, {} partial, {} failed, {} lost)\n  p50 {:.0} us  \
-         p90 {:.0}  p99 {:.0}  p99.9 {:.0}  max {:.0}  system CPU per query {cpu}",
+         p90 {:.0}  p99 {:.0}  p99.9 {:.0}  max {:.0}  system CPU per query {cpu}{gateway}",
         row.way,
         row.clients,
         row.queries_per_s,
@@ -235,7 +265,8 @@ fn measure_with_hops(flags: &QueryFlags, shapes: &Shapes) -> Result<(Row, Option
             std::thread::Builder::new().spawn_scoped(scope, beside)
         });
         let ended = Ended(&progress);
-        let row = measure("aggregator", flags, || load::run(flags, shapes, &progress));
+        let way = if flags.over == Over::Http { "http" } else { "aggregator" };
+        let row = measure(way, flags, || load::run(flags, shapes, &progress));
         drop(ended);
         let mut row = row?;
         let hops = match beside {
@@ -261,8 +292,13 @@ fn measure(
     let addresses = [flags.addr, flags.core].into_iter().chain(flags.shards.iter().copied());
     let pids: Vec<u32> = addresses.filter_map(process::listening_on).collect();
     let cpu = || -> Option<u64> { pids.iter().map(|pid| process::read(*pid).cpu_ns).sum() };
-    let before = cpu();
+    let gateway = Some(flags.gateway).filter(|_| flags.over == Over::Http);
+    let gateway = gateway.and_then(process::listening_on);
+    let gateway_cpu = || gateway.and_then(|pid| process::read(pid).cpu_ns);
+    let (before, gateway_before) = (cpu(), gateway_cpu());
     let tally = run()?;
+    let gateway_used =
+        gateway_cpu().zip(gateway_before).map(|(after, before)| after.saturating_sub(before));
     let used = cpu().zip(before).map(|(after, before)| after.saturating_sub(before));
     let queries = tally.answered();
     let quantile = |q: f64| micros(tally.latency.value_at_quantile(q));
@@ -298,6 +334,7 @@ fn measure(
         max_us: micros(tally.latency.max()),
         behind_p99_us: behind,
         system_cpu_us_per_query: used.map(|ns| per_query(ns) / measured),
+        gateway_cpu_us_per_query: gateway_used.map(|ns| per_query(ns) / measured),
         valid: objections.is_empty(),
         objections,
     })

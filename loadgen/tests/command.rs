@@ -26,8 +26,13 @@ fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
 fn an_address_with_nobody_there_says_how_to_start_it() {
     // Bound by us and closed again: nobody else is likely to listen there.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    for (target, start) in [("pregao", "pregao all"), ("redis", "redis-server")] {
-        let flags = ["--addr", &address, "--rate", "10", "--target", target];
+    let targets =
+        [("pregao", "pregao all"), ("redis", "redis-server"), ("nats-ws", "--publish-addr")];
+    for (target, start) in targets {
+        let mut flags = vec!["--addr", &address, "--rate", "10", "--target", target];
+        if target == "nats-ws" {
+            flags.extend(["--publish-addr", &address]);
+        }
         let (code, stdout, stderr) = output(&flags);
         assert_eq!((code, stdout.as_str()), (Some(4), ""), "{stderr}");
         assert!(stderr.contains("nobody listens") && stderr.contains(start), "{stderr}");
@@ -41,6 +46,8 @@ fn wrong_flags_say_what_is_right() {
         (&["--churn", "10"], "10/s"),
         (&["--watch", "3"], "--rate"),
         (&["--target", "redis"], "--rate"),
+        (&["--target", "nats-ws"], "--rate"),
+        (&["--rate", "9", "--publish-addr", "127.0.0.1:1"], "where it listens"),
         (&["compare", "--scenario", "nonsense"], "full-feed"),
         (&["--rate", "9", "--stall", "60%", "--slow", "40%"], "--slow"),
     ] {

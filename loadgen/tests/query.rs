@@ -62,11 +62,58 @@ fn query(aggregator: EndStatus, flags: &[&str]) -> (Option<i32>, Vec<serde_json:
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.args(["query", "--addr", &aggregator, "--core", &core, "--shards", &shard]);
     command.args(["--clients", "3", "--rate", "200", "--warm-up", "20ms", "--duration", "300ms"]);
-    command.args(["--mix", "last=1", "--format", "json"]).args(flags).stdin(Stdio::null());
+    if !flags.contains(&"--mix") {
+        command.args(["--mix", "last=1"]);
+    }
+    command.args(["--format", "json"]).args(flags).stdin(Stdio::null());
     let output = command.output().unwrap();
     eprintln!("{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     (output.status.code(), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+/// A gateway that answers every request alike, in two pieces.
+fn gateway(status: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || -> std::io::Result<()> {
+                let (mut stream, mut held, mut bytes) = (stream?, Vec::new(), [0; 1_024]);
+                stream.set_nodelay(true)?;
+                loop {
+                    let count = stream.read(&mut bytes)?;
+                    if count == 0 {
+                        return Ok(());
+                    }
+                    held.extend_from_slice(&bytes[..count]);
+                    while let Some(end) = held.windows(4).position(|it| it == b"\r\n\r\n") {
+                        let request = String::from_utf8(held.drain(..end + 4).collect()).unwrap();
+                        assert!(request.starts_with("GET /v1/bars/PETR4?interval=1m&last=60 "));
+                        stream.write_all(status.as_bytes())?;
+                        stream.write_all(b"\r\nContent-Length: 2\r\n\r\n{}")?;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn questions_are_asked_over_http_too() {
+    for (status, code) in [("HTTP/1.1 200 OK", 0), ("HTTP/1.1 503 Busy", 3)] {
+        let address = gateway(status).to_string();
+        let flags = ["--over", "http", "--gateway", &address, "--mix", "bars=1"];
+        let (exit, lines) = query(EndStatus::Complete, &flags);
+        assert_eq!((ways(&lines), lines.len()), (vec!["http"], 1));
+        // A slow machine may say that its load was late.
+        assert!(exit == Some(code) || exit == Some(3), "{exit:?}: {lines:?}");
+        let right = if code == 0 { &lines[0]["complete"] } else { &lines[0]["failed"] };
+        assert_eq!((right, &lines[0]["lost"]), (&60.into(), &0.into()));
+    }
+    let (exit, lines) = query(EndStatus::Complete, &["--over", "http"]);
+    assert_eq!((exit, lines.len()), (Some(4), 0), "the last trades are no path of HTTP");
 }
 
 fn ways(lines: &[serde_json::Value]) -> Vec<&str> {

@@ -15,6 +15,7 @@ use crate::limits;
 use crate::metrics::Text;
 use crate::node::session::Described as _;
 use crate::node::{Action, ConnId, Level};
+use crate::parse::DeliveryMode;
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::report;
@@ -153,7 +154,7 @@ impl Gateway {
                 self.begin_no_events(now, conn);
                 Ok(())
             }
-            Route::Events { wish, mode } => self.begin_events(now, conn, &wish, &mode),
+            Route::Events { wish, mode } => self.begin_events(now, conn, &wish, mode),
             Route::Ask(ask) => self.ask(now, conn, ask),
             Route::Instruments { pattern, format } => {
                 let symbols = self.feed.symbols();
@@ -297,7 +298,7 @@ impl Gateway {
         now: Now,
         conn: ConnId,
         wish: &super::feed::Wish,
-        mode: &str,
+        mode: DeliveryMode,
     ) -> Result<(), Problem> {
         let Some(Door::Http(door)) = self.doors.remove(conn) else { return Ok(()) };
         let HttpDoor { mut http, from, .. } = *door;

@@ -46,7 +46,7 @@ pub(super) enum Route {
     /// A WebSocket.
     Stream,
     /// A stream of events.
-    Events { wish: Wish, mode: String },
+    Events { wish: Wish, mode: DeliveryMode },
     /// A question for the aggregator.
     Ask(Box<Ask>),
     /// All instruments.
@@ -349,5 +349,5 @@ fn events(request: &Request, parameters: &mut Parameters<'_>) -> Result<Route, P
     }
     let mode = wish::mode_of(mode, default).map_err(bad)?;
     let wish = wish::wish_of(&symbols, &kinds, mode, from).map_err(bad)?;
-    Ok(Route::Events { wish, mode: wish::mode_text(mode) })
+    Ok(Route::Events { wish, mode })
 }

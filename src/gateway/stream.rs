@@ -15,9 +15,11 @@ use zerocopy::IntoBytes;
 use super::bars::Bars;
 use super::feed::Feed;
 use super::json::{Lines, Told, error_json, id_json, refusal_json, subscribed_json};
+use super::wish::mode_text;
 use crate::http::{MessageHeader, WebSocket};
 use crate::limits;
 use crate::node::{ConnId, Node, Outgoing};
+use crate::parse::DeliveryMode;
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
@@ -57,16 +59,21 @@ pub(super) struct Subscription {
     /// Its reader of frames was told by a line of text that it stands.
     is_confirmed: bool,
     told: Told,
-    mode: Box<str>,
+    mode: DeliveryMode,
     /// Bars are sent, and no frames.
     pub(super) bars: Option<Box<Bars>>,
 }
 
 impl Subscription {
-    pub(super) fn new(id: u32, conn: ConnId, mode: &str, bars: Option<Bars>) -> Subscription {
+    pub(super) fn new(
+        id: u32,
+        conn: ConnId,
+        mode: DeliveryMode,
+        bars: Option<Bars>,
+    ) -> Subscription {
         let (told, bars) = (Told::default(), bars.map(Box::new));
         let (is_ending, is_confirmed) = (false, false);
-        Subscription { id, conn, is_ending, is_confirmed, told, mode: mode.into(), bars }
+        Subscription { id, conn, is_ending, is_confirmed, told, mode, bars }
     }
 
     /// Whether a bar may be over by time alone.
@@ -87,7 +94,11 @@ impl Subscription {
     ) {
         for frame in frames {
             if let Some(subscribed) = frame.view::<Subscribed>() {
-                each("subscribed", None, &subscribed_json(self.id, subscribed, &self.mode));
+                each(
+                    "subscribed",
+                    None,
+                    &subscribed_json(self.id, subscribed, &mode_text(self.mode)),
+                );
             } else if let Some(refusal) = frame.view::<Refusal>() {
                 each("error", None, &refusal_json(self.id, refusal));
             } else if let Some(beat) = frame.view::<Heartbeat>() {
@@ -127,7 +138,17 @@ enum Part {
     Message,
 }
 
-/// One WebSocket.
+/// Messages of text that have not left.
+#[derive(Debug, Default)]
+struct Texts {
+    /// Whole messages; the first may be half sent.
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Bytes of the message of market data among them.
+    of_market: usize,
+}
+
+/// One WebSocket. Small, since most of thousands are idle.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) socket: WebSocket,
@@ -141,23 +162,30 @@ pub(super) struct Stream {
     /// The inner connection whose message is being sent.
     sending: Option<ConnId>,
     /// Where the next look for something to send begins.
-    turn: usize,
+    turn: u8,
     part: Part,
     header: MessageHeader,
-    header_sent: usize,
+    header_sent: u8,
     /// Bytes of the message that have not left.
-    payload_left: usize,
+    payload_left: u32,
     /// Bytes of a filler that have not left.
-    filler_left: usize,
-    /// Whole messages of text; the first may be half sent.
-    texts: Vec<u8>,
-    texts_sent: usize,
-    /// Bytes of the message of market data among them.
-    texts_of_market: usize,
+    filler_left: u8,
+    /// Messages of text that wait.
+    texts: Option<Box<Texts>>,
     pub(super) last_heard: Mono,
     pub(super) last_ping: Mono,
     /// It is being closed; at the latest then.
     pub(super) close_at: Option<Mono>,
+}
+
+/// Bytes of a filler.
+#[allow(clippy::cast_possible_truncation, reason = "a frame has 64 bytes")]
+const FILLER_BYTES: u8 = FRAME_BYTES as u8;
+const _: () = assert!(limits::GATEWAY_SUBSCRIPTIONS_MAX < u8::MAX as usize);
+
+/// A place among the subscriptions: there are fewer than 255.
+fn turn_at(place: usize) -> u8 {
+    u8::try_from(place).unwrap_or(0)
 }
 
 /// Fills a message whose frames are no more: a heartbeat that says nothing about the feed.
@@ -178,12 +206,10 @@ impl Stream {
             turn: 0,
             part: Part::Nothing,
             header: MessageHeader::text(0),
-            header_sent: usize::MAX,
+            header_sent: u8::MAX,
             payload_left: 0,
             filler_left: 0,
-            texts: answer,
-            texts_sent: 0,
-            texts_of_market: 0,
+            texts: Some(Box::new(Texts { bytes: answer, ..Texts::default() })),
             last_heard: now.mono,
             last_ping: now.mono,
             close_at: None,
@@ -200,6 +226,8 @@ impl Stream {
         if self.subscriptions.is_empty() && !self.had_many {
             self.current = subscription.id;
         }
+        // Most have one.
+        self.subscriptions.reserve_exact(1);
         self.subscriptions.push(subscription);
     }
 
@@ -218,14 +246,15 @@ impl Stream {
         if self.socket.is_closing() {
             return;
         }
-        if self.texts_sent > self.texts.len() / 2 {
+        let texts = self.texts.get_or_insert_default();
+        if texts.sent > texts.bytes.len() / 2 {
             // What never runs empty must not grow.
-            self.texts.drain(..self.texts_sent);
-            self.texts_sent = 0;
+            texts.bytes.drain(..texts.sent);
+            texts.sent = 0;
         }
         let header = MessageHeader::text(line.len());
-        self.texts.extend_from_slice(header.as_bytes());
-        self.texts.extend_from_slice(line.as_bytes());
+        texts.bytes.extend_from_slice(header.as_bytes());
+        texts.bytes.extend_from_slice(line.as_bytes());
     }
 
     /// Says what was refused.
@@ -246,21 +275,23 @@ impl Stream {
     /// Bytes that are held for texts.
     #[cfg(test)]
     pub(super) fn texts_held(&self) -> usize {
-        self.texts.capacity()
+        self.texts.as_ref().map_or(0, |texts| texts.bytes.capacity())
     }
 
     /// Bytes that wait, without those of market data: these are bounded by what one message has.
     fn texts_waiting(&self) -> usize {
-        (self.texts.len() - self.texts_sent).saturating_sub(self.texts_of_market)
+        let waiting =
+            |texts: &Texts| (texts.bytes.len() - texts.sent).saturating_sub(texts.of_market);
+        self.texts.as_deref().map_or(0, waiting)
     }
 
     fn is_in_message(&self) -> bool {
-        self.payload_left > 0 || self.header_sent < self.header.as_bytes().len()
+        self.payload_left > 0 || usize::from(self.header_sent) < self.header.as_bytes().len()
     }
 
     /// Whether only the ring, or the inner broker, may have something.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_in_message() && self.texts.is_empty() && self.socket.control().is_empty()
+        !self.is_in_message() && self.texts.is_none() && self.socket.control().is_empty()
     }
 
     /// Whether more of it may be read: not while much waits that it was told.
@@ -279,15 +310,15 @@ impl Stream {
         if self.is_in_message() {
             return self.rest_of_message(now, feed, filler);
         }
-        if self.texts.is_empty() && self.socket.control().is_empty() && !self.socket.is_closing() {
+        if self.texts.is_none() && self.socket.control().is_empty() && !self.socket.is_closing() {
             self.begin_message(now, feed, lines);
             if self.is_in_message() {
                 return self.rest_of_message(now, feed, filler);
             }
         }
-        if !self.texts.is_empty() {
+        if let Some(texts) = &self.texts {
             self.part = Part::Texts;
-            return Outgoing::one(self.texts.get(self.texts_sent..).unwrap_or_default());
+            return Outgoing::one(texts.bytes.get(texts.sent..).unwrap_or_default());
         }
         self.part = Part::Control;
         Outgoing::one(self.socket.control())
@@ -297,12 +328,12 @@ impl Stream {
     fn begin_message(&mut self, now: Now, feed: &mut Feed, lines: &mut Lines) {
         let count = self.subscriptions.len();
         for step in 0..count {
-            let place = (self.turn + step) % count;
+            let place = (usize::from(self.turn) + step) % count;
             let Some(subscription) = self.subscriptions.get(place) else { return };
             let (conn, id) = (subscription.conn, subscription.id);
             if self.speech == Speech::Json || subscription.bars.is_some() {
                 if self.write_lines(now, place, feed, lines) {
-                    self.turn = place + 1;
+                    self.turn = turn_at(place + 1);
                     return;
                 }
                 continue;
@@ -314,22 +345,24 @@ impl Stream {
                 continue;
             }
             if let Some(line) = self.confirmation(now, place, feed) {
-                self.turn = place;
+                self.turn = turn_at(place);
                 self.tell(&line);
                 return;
             }
             if self.had_many && self.current != id {
                 // Whose they are is said first, and then it is still its turn.
-                (self.current, self.turn) = (id, place);
+                (self.current, self.turn) = (id, turn_at(place));
                 if is_planted(Bug::SubscriptionNotNamed) {
                     return self.begin_message(now, feed, lines);
                 }
                 self.tell(&id_json("subscription", id));
                 return;
             }
-            self.turn = place + 1;
+            self.turn = turn_at(place + 1);
             (self.header, self.header_sent) = (MessageHeader::binary(length), 0);
-            (self.payload_left, self.sending) = (length, Some(conn));
+            // One message is shorter than the bound of both.
+            self.payload_left = u32::try_from(length).unwrap_or(0);
+            self.sending = Some(conn);
             return;
         }
     }
@@ -340,7 +373,7 @@ impl Stream {
         let (frames, _) = as_frames(feed.broker_mut().outgoing(now, subscription.conn).head);
         let subscribed = frames.iter().find_map(|frame| frame.view::<Subscribed>())?;
         subscription.is_confirmed = true;
-        Some(subscribed_json(subscription.id, subscribed, &subscription.mode))
+        Some(subscribed_json(subscription.id, subscribed, &mode_text(subscription.mode)))
     }
 
     /// Makes a message of the lines that a subscription has. Whether there are any.
@@ -369,9 +402,10 @@ impl Stream {
                 return false;
             }
         }
-        self.texts.extend_from_slice(MessageHeader::text(text.len()).as_bytes());
-        self.texts.append(&mut text);
-        self.texts_of_market = self.texts.len();
+        let texts = self.texts.get_or_insert_default();
+        texts.bytes.extend_from_slice(MessageHeader::text(text.len()).as_bytes());
+        texts.bytes.append(&mut text);
+        texts.of_market = texts.bytes.len();
         true
     }
 
@@ -383,8 +417,8 @@ impl Stream {
         filler: &'a Frame,
     ) -> Outgoing<'a> {
         self.part = Part::Message;
-        let front = self.header.as_bytes().get(self.header_sent..).unwrap_or_default();
-        let left = self.payload_left;
+        let front = self.header.as_bytes().get(usize::from(self.header_sent)..).unwrap_or_default();
+        let left = self.payload_left as usize;
         // What can wait has had its part of this turn: it comes in the next one.
         let is_put_off = self.sending.is_some_and(|conn| feed.is_put_off(conn));
         let outgoing = match self.sending.filter(|_| self.filler_left == 0) {
@@ -400,9 +434,10 @@ impl Stream {
                 return Outgoing { front, ..Outgoing::default() };
             }
             if self.filler_left == 0 {
-                self.filler_left = FRAME_BYTES;
+                self.filler_left = FILLER_BYTES;
             }
-            let head = filler.as_bytes().get(FRAME_BYTES - self.filler_left..).unwrap_or_default();
+            let at = usize::from(FILLER_BYTES - self.filler_left);
+            let head = filler.as_bytes().get(at..).unwrap_or_default();
             return Outgoing { front, head, tail: &[] };
         }
         Outgoing { front, head, tail }
@@ -414,11 +449,11 @@ impl Stream {
             Part::Nothing => {}
             Part::Control => self.socket.handle_control_sent(bytes),
             Part::Texts => {
-                self.texts_sent += bytes;
-                if self.texts_sent >= self.texts.len() {
-                    // An idle browser keeps no buffer.
-                    (self.texts, self.texts_sent, self.texts_of_market) = (Vec::new(), 0, 0);
+                if let Some(texts) = &mut self.texts {
+                    texts.sent += bytes;
                 }
+                // An idle browser keeps no buffer.
+                self.texts.take_if(|texts| texts.sent >= texts.bytes.len());
             }
             Part::Message => self.note_message_sent(now, feed, bytes),
         }
@@ -426,13 +461,15 @@ impl Stream {
     }
 
     fn note_message_sent(&mut self, now: Now, feed: &mut Feed, bytes: usize) {
-        let header_left = self.header.as_bytes().len().saturating_sub(self.header_sent);
-        let of_header = bytes.min(header_left);
-        self.header_sent += of_header;
-        let of_payload = (bytes - of_header).min(self.payload_left);
-        self.payload_left -= of_payload;
+        let header_left = &self.header.as_bytes().get(usize::from(self.header_sent)..);
+        let of_header = bytes.min(header_left.map_or(0, <[u8]>::len));
+        // A header is shorter than 256 bytes, and a payload than 2^32.
+        self.header_sent = self.header_sent.saturating_add(u8::try_from(of_header).unwrap_or(0));
+        let of_payload = (bytes - of_header).min(self.payload_left as usize);
+        self.payload_left -= u32::try_from(of_payload).unwrap_or(self.payload_left);
         if self.filler_left > 0 {
-            self.filler_left -= of_payload.min(self.filler_left);
+            let of_filler = u8::try_from(of_payload).unwrap_or(u8::MAX);
+            self.filler_left = self.filler_left.saturating_sub(of_filler);
         } else if let Some(conn) = self.sending.filter(|_| of_payload > 0) {
             feed.broker_mut().handle_sent(now, conn, of_payload);
         }

@@ -73,7 +73,7 @@ impl Gateway {
         };
         let (id, why) = match Command::read(text, default) {
             Ok(Command::Subscribe { id, wish, mode }) => {
-                match self.begin_subscription(now, conn, id, &wish, (&mode, None)) {
+                match self.begin_subscription(now, conn, id, &wish, (mode, None)) {
                     Ok(()) => return,
                     Err(why) => (Some(id), why),
                 }
@@ -82,7 +82,13 @@ impl Gateway {
                 let begun = Bars::new(&symbols, interval).and_then(|(bars, patterns)| {
                     let (mode, conflate_ms, from_seq) = (Mode::Lossless, 0, None);
                     let wish = Wish { patterns, mode, conflate_ms, from_seq };
-                    self.begin_subscription(now, conn, id, &wish, ("lossless", Some(bars)))
+                    self.begin_subscription(
+                        now,
+                        conn,
+                        id,
+                        &wish,
+                        (DeliveryMode::Lossless, Some(bars)),
+                    )
                 });
                 match begun {
                     Ok(()) => {
@@ -118,7 +124,7 @@ impl Gateway {
         conn: ConnId,
         id: u32,
         wish: &Wish,
-        (mode, bars): (&str, Option<Bars>),
+        (mode, bars): (DeliveryMode, Option<Bars>),
     ) -> Result<(), String> {
         let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return Ok(()) };
         if stream.subscriptions.iter().any(|it| it.id == id) {

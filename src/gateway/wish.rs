@@ -12,12 +12,7 @@ use crate::wire::{DataKind, Seq};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     /// A subscription begins under this id.
-    Subscribe {
-        id: u32,
-        wish: Wish,
-        /// The mode as people write it.
-        mode: String,
-    },
+    Subscribe { id: u32, wish: Wish, mode: DeliveryMode },
     /// Live bars of this length, under this id.
     Bars { id: u32, symbols: Vec<Pattern>, interval: BarInterval },
     /// The subscription of this id ends.
@@ -75,7 +70,7 @@ impl Command {
         let mode = mode_of(raw.mode.as_deref(), default_mode).map_err(about)?;
         let kinds = raw.kinds.unwrap_or_default();
         let wish = wish_of(&symbols, &kinds, mode, raw.from).map_err(about)?;
-        Ok(Command::Subscribe { id, wish, mode: mode_text(mode) })
+        Ok(Command::Subscribe { id, wish, mode })
     }
 }
 
@@ -154,7 +149,7 @@ mod tests {
         };
         assert_eq!((id, wish.mode, wish.conflate_ms), (7, Mode::Conflate, 1000));
         assert_eq!(wish.from_seq, Seq::new(5));
-        assert_eq!(mode, "conflate=1000ms");
+        assert_eq!(mode_text(mode), "conflate=1000ms");
         let of = |place: usize| (wish.patterns[place].text(), wish.patterns[place].kinds());
         assert_eq!(of(0), ("PETR*".to_owned(), 1 << 2));
         assert_eq!(of(1), ("VALE3".to_owned(), 1 << 3));

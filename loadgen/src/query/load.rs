@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
@@ -11,12 +11,14 @@ use pregao::wire::{EndStatus, Ended, Frame, Refusal, Role, Session, U32, as_fram
 use zerocopy::IntoBytes;
 
 use super::hops::Progress;
+use super::http::{self, Next};
 use super::shapes::Shapes;
-use super::{QueryFlags, Tally};
+use super::{Over, QueryFlags, Tally};
 use crate::limits::{CONNECT_MAX, DRAIN_MAX, EVENTS_MAX, LEAD_IN, POLL_MAX, READ_BYTES};
 use crate::pace::Pacer;
 
 struct Client {
+    over: Over,
     stream: mio::net::TcpStream,
     out: Vec<u8>,
     carry: Vec<u8>,
@@ -29,6 +31,7 @@ struct Client {
 /// What a run does, and what it has seen.
 struct Load<'a> {
     clients: Vec<Client>,
+    address: SocketAddr,
     shapes: &'a Shapes,
     clock: Clock,
     from: Mono,
@@ -48,17 +51,21 @@ pub(super) fn run(
     let failed = |error: io::Error| error.to_string();
     let mut poll = Poll::new().map_err(failed)?;
     let mut clients = Vec::new();
+    let over = flags.over;
+    let address = if over == Over::Http { flags.gateway } else { flags.addr };
     for token in 0..flags.clients as usize {
-        let mut stream = TcpStream::connect_timeout(&flags.addr, CONNECT_MAX).map_err(failed)?;
+        let mut stream = TcpStream::connect_timeout(&address, CONNECT_MAX).map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
-        let hello = Session { role: Role::Querier as u8, ..Session::default() };
-        stream.write_all(Frame::seal(hello).as_bytes()).map_err(failed)?;
+        if over == Over::Frames {
+            let hello = Session { role: Role::Querier as u8, ..Session::default() };
+            stream.write_all(Frame::seal(hello).as_bytes()).map_err(failed)?;
+        }
         stream.set_nonblocking(true).map_err(failed)?;
         let mut stream = mio::net::TcpStream::from_std(stream);
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(&mut stream, Token(token), interest).map_err(failed)?;
         let (out, carry, open) = (Vec::new(), Vec::new(), BTreeMap::new());
-        clients.push(Client { stream, out, carry, next_id: 0, open, is_broken: false });
+        clients.push(Client { over, stream, out, carry, next_id: 0, open, is_broken: false });
     }
     let clock = Clock::start();
     let start = clock.now().mono + LEAD_IN;
@@ -66,7 +73,7 @@ pub(super) fn run(
     let to = from + flags.duration;
     let idle = (0..clients.len()).collect();
     let tally = Tally::new();
-    let mut load = Load { clients, shapes, clock, from, to, number: 0, tally, idle };
+    let mut load = Load { clients, address, shapes, clock, from, to, number: 0, tally, idle };
     let pacer = flags.rate.map(|rate| Pacer::new(start, rate, flags.warm_up + flags.duration));
     let mut events = Events::with_capacity(EVENTS_MAX);
     let mut buffer = vec![0; READ_BYTES];
@@ -124,16 +131,24 @@ impl Load<'_> {
     }
 
     fn send(&mut self, index: usize, due: Mono, now: Mono) {
-        let mut question = self.shapes.question(self.number);
+        let number = self.number;
         self.number += 1;
         if due >= self.from {
             self.tally.behind.saturating_record(nanos(now.since(due)).max(1));
         }
         let Some(client) = self.clients.get_mut(index) else { return };
         client.next_id += 1;
-        question.query.id = U32::new(client.next_id);
         client.open.insert(client.next_id, due);
-        client.out.extend_from_slice(question.frames().as_slice().as_bytes());
+        match client.over {
+            Over::Frames => {
+                let mut question = self.shapes.question(number);
+                question.query.id = U32::new(client.next_id);
+                client.out.extend_from_slice(question.frames().as_slice().as_bytes());
+            }
+            Over::Http => {
+                client.out.extend(http::request(&self.shapes.path(number), self.address));
+            }
+        }
         client.flush();
     }
 
@@ -182,6 +197,9 @@ impl Client {
     /// The queries that these bytes end, each with the time when it was to be sent.
     fn take(&mut self, bytes: &[u8]) -> Vec<(Mono, EndStatus)> {
         self.carry.extend_from_slice(bytes);
+        if self.over == Over::Http {
+            return self.take_http();
+        }
         let (frames, rest) = as_frames(&self.carry);
         let rest = rest.len();
         let mut ended = Vec::new();
@@ -197,6 +215,25 @@ impl Client {
             ended.extend(self.open.remove(&id.get()).map(|due| (due, status)));
         }
         self.carry.drain(..self.carry.len() - rest);
+        ended
+    }
+    /// The same of HTTP, whose answers come in the order of the requests.
+    fn take_http(&mut self) -> Vec<(Mono, EndStatus)> {
+        let (mut at, mut ended) = (0, Vec::new());
+        loop {
+            match http::next_answer(&self.carry[at..]) {
+                Next::More => break,
+                Next::Answer { bytes, status } => {
+                    at += bytes;
+                    ended.extend(self.open.pop_first().map(|(_, due)| (due, status)));
+                }
+                Next::Wrong => {
+                    self.is_broken = true;
+                    break;
+                }
+            }
+        }
+        self.carry.drain(..at);
         ended
     }
 }

@@ -43,6 +43,14 @@ impl FromStr for Mix {
     }
 }
 
+impl Mix {
+    /// Whether HTTP has a path for each kind that asks the same.
+    pub(crate) fn has_paths(&self) -> bool {
+        let has_path = |kind: &Kind| matches!(kind, Kind::Quote | Kind::Bars | Kind::All);
+        self.0.iter().all(|(kind, _)| has_path(kind))
+    }
+}
+
 /// Makes the questions.
 #[derive(Clone, Debug)]
 pub(crate) struct Shapes {
@@ -62,6 +70,24 @@ impl Shapes {
     /// Question number `number` of the run, without an id.
     pub(crate) fn question(&self, number: u64) -> Question {
         let mut random = Random::new(self.seed).fork(number);
+        let kind = self.kind(&mut random);
+        self.of_kind(kind, &mut random)
+    }
+
+    /// The same as a path of HTTP. Bars are the last 60, which are all of a system's first hour.
+    pub(crate) fn path(&self, number: u64) -> String {
+        let mut random = Random::new(self.seed).fork(number);
+        let kind = self.kind(&mut random);
+        let index = usize::try_from(random.below(self.symbols.len() as u64)).unwrap_or(0);
+        let symbol = self.symbols.get(index).map_or("*", String::as_str);
+        match kind {
+            Kind::Bars => format!("/v1/bars/{symbol}?interval=1m&last=60"),
+            Kind::All => "/v1/quotes?symbols=*".to_owned(),
+            _ => format!("/v1/quotes?symbols={symbol}"),
+        }
+    }
+
+    fn kind(&self, random: &mut Random) -> Kind {
         let all: u64 = self.mix.0.iter().map(|(_, weight)| weight).sum();
         let mut chosen = random.below(all);
         let mut kind = Kind::Quote;
@@ -72,7 +98,7 @@ impl Shapes {
                 None => break,
             }
         }
-        self.of_kind(kind, &mut random)
+        kind
     }
 
     /// The last trades of one symbol with its quote.
@@ -115,6 +141,10 @@ impl Shapes {
 mod tests {
     use super::*;
 
+    fn mix_of(text: &str) -> Mix {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn a_mix_is_what_it_says_and_the_same_seed_asks_the_same() {
         let mix: Mix = "quote=1,list=3".parse().unwrap();
@@ -124,6 +154,9 @@ mod tests {
         let lists = asked.iter().filter(|question| question.patterns().len() == 10).count();
         assert!((250..350).contains(&lists), "{lists}");
         assert_eq!(asked[17], shapes.question(17));
+        assert!(!mix_of("quote=1,list=3").has_paths() && mix_of("bars=1,quote=2").has_paths());
+        let bars = Shapes::new(vec!["PETR4".to_owned()], mix_of("bars=1"), Duration::ZERO, 7);
+        assert_eq!(bars.path(3), "/v1/bars/PETR4?interval=1m&last=60");
         for bad in ["", "quote", "quote=0", "quote=1,", "tick=1"] {
             assert!(bad.parse::<Mix>().is_err(), "{bad:?}");
         }

@@ -12,31 +12,28 @@
 //!   browsers connect again: nothing is kept here that could be lost.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use zerocopy::IntoBytes;
-
+use super::inner::NOBODY;
 use crate::feed::Pattern;
 use crate::limits;
 use crate::node::broker::{Broker, BrokerConfig};
 use crate::node::codec::{Codec, Frames};
 use crate::node::{
-    Action, CloseReason, ConnId, DialFailure, DialId, FrameInput, Level, ListenerId, Node, Origin,
+    Action, CloseReason, ConnId, DialFailure, DialId, FrameInput, Level, Node, Origin,
 };
+use crate::planted::{Bug, is_planted};
 use crate::subscription::{self, Event, Request, Subscriber, Symbols, Upstream};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    Definition, ErrorCode, FRAME_BYTES, FeedStates, Flags, Frame, GapReason, Heartbeat,
-    InstrumentIndex, Kind, Mode, Quote, Role, Seq, Session, Subscribe, Subscribed, Trade, U16, U32,
-    U64, padded, unpadded,
+    ErrorCode, FeedStates, Flags, Frame, GapReason, Heartbeat, Kind, Mode, Role, Seq, Session,
+    Subscribed, U16, U32, U64, padded, unpadded,
 };
 
 /// Flags that say how a copy of a frame came here.
 const DELIVERY: u16 = Flags::STALE | Flags::SNAPSHOT | Flags::REPLAY | Flags::ENDED;
 /// The dials of this module, by upstream.
 const DIALS: [DialId; 2] = [DialId(0), DialId(1)];
-/// A heartbeat of ours to the inner broker, for a browser that was heard.
-const ALIVE_TOKEN: u32 = 1;
 
 /// One of the two real connections.
 #[derive(Debug)]
@@ -81,7 +78,7 @@ pub(super) struct Feed {
     seed: u64,
     upstream: Subscriber,
     lines: [Line; 2],
-    broker: Broker,
+    pub(super) broker: Broker,
     publisher: Option<ConnId>,
     /// The epoch that the inner broker was told, by identity and number.
     epoch: (u64, u32),
@@ -92,14 +89,16 @@ pub(super) struct Feed {
     /// Frames for the inner broker, from one read.
     batch: Vec<Frame>,
     /// Numbers of inner connections.
-    generation: u32,
-    free_slots: Vec<u32>,
-    slots: u32,
-    /// By slot: whose subscription it is.
-    owners: Vec<ConnId>,
+    pub(super) generation: u32,
+    pub(super) free_slots: Vec<u32>,
+    pub(super) slots: u32,
+    /// By slot: the inner connection that has it now, and whose subscription it is.
+    pub(super) owners: Vec<Option<(ConnId, ConnId)>>,
     actions: VecDeque<Action>,
     /// The broker refused; another attempt is made then.
     again_at: Option<Mono>,
+    /// The follower has begun anew behind a refusal: it knows nothing of what the inner broker has.
+    is_begun_anew: bool,
     failure: Option<String>,
     /// Instruments were named: lines of text that were made before may be wrong.
     pub(super) has_new_names: bool,
@@ -136,6 +135,7 @@ impl Feed {
             owners: Vec::new(),
             actions: VecDeque::new(),
             again_at: None,
+            is_begun_anew: false,
             failure: None,
             has_new_names: false,
             missed: 0,
@@ -156,43 +156,6 @@ impl Feed {
     /// Names of all instruments so far.
     pub(super) fn symbols(&self) -> &Symbols {
         self.upstream.symbols()
-    }
-
-    /// The definitions of all instruments that are known now.
-    pub(super) fn definitions(&self) -> Vec<Frame> {
-        let Some(values) = self.broker.last_values(Request::MARKET) else { return Vec::new() };
-        InstrumentIndex::until(values.index_end())
-            .filter_map(|index| values.definition(index).copied())
-            .collect()
-    }
-
-    /// The definition of an instrument, its last quote and its last trade.
-    pub(super) fn last_of(
-        &self,
-        symbol: &str,
-    ) -> Option<(Definition, Option<Quote>, Option<Trade>)> {
-        let pattern = Pattern::new(symbol, 0).ok()?;
-        let values = self.broker.last_values(Request::MARKET)?;
-        let defined = |index| values.definition(index).and_then(Frame::view::<Definition>);
-        let is_it =
-            |index: &InstrumentIndex| defined(*index).is_some_and(|it| pattern.means(&it.names()));
-        let index = InstrumentIndex::until(values.index_end()).find(is_it)?;
-        let known = values.known(index).into_iter().flatten();
-        let quote = known.clone().find_map(|frame| frame.view::<Quote>()).copied();
-        let trade = known.into_iter().find_map(|frame| frame.view::<Trade>()).copied();
-        Some((*defined(index)?, quote, trade))
-    }
-
-    /// When the newest trade of an instrument was, by its own clock.
-    pub(super) fn last_trade_ns(&self, pattern: &Pattern) -> Option<u64> {
-        let values = self.broker.last_values(Request::MARKET)?;
-        let is_it = |index: &InstrumentIndex| {
-            let definition = values.definition(*index).and_then(Frame::view::<Definition>);
-            definition.is_some_and(|it| pattern.means(&it.names()))
-        };
-        let index = InstrumentIndex::until(values.index_end()).find(is_it)?;
-        let trades = values.known(index).into_iter().flatten();
-        trades.filter(|frame| frame.kind == Kind::Trade as u8).map(|it| it.ts_event.get()).max()
     }
 
     /// What is known of the last values.
@@ -241,6 +204,9 @@ impl Feed {
 
     pub(super) fn handle_sent(&mut self, upstream: Upstream, bytes: usize) {
         self.upstream.handle_sent(upstream, bytes);
+        // What comes next is news again, also when the bound of a flush is met before anybody looks.
+        let has_more = !self.upstream.outgoing(upstream).is_empty();
+        self.line(upstream).was_asked &= has_more;
     }
 
     /// Whether the node is connected to the broker.
@@ -263,6 +229,7 @@ impl Feed {
             return;
         }
         line.conn = Some(conn);
+        line.was_asked = false;
         line.held.clear();
         self.upstream.handle_connected(now, upstream);
         self.settle(now);
@@ -304,10 +271,11 @@ impl Feed {
         consumed
     }
 
-    /// Takes frames, as long as some are wanted; the rest is held.
+    /// Takes frames, as long as some are wanted and nothing else is to be done first; the rest is held.
     fn take(&mut self, now: Now, upstream: Upstream, frames: &[Frame]) {
         for (place, frame) in frames.iter().enumerate() {
-            if !self.upstream.wants_frames(upstream) {
+            // What the follower wants done comes first: it may be done with this connection.
+            if self.upstream.has_updates() || !self.upstream.wants_frames(upstream) {
                 self.line(upstream).held.extend_from_slice(frames.get(place..).unwrap_or_default());
                 return;
             }
@@ -410,7 +378,7 @@ impl Feed {
         if let Some(before) = self.publisher.take() {
             self.close(now, before);
         }
-        let conn = self.open(now, Origin::LOCAL, ConnId { generation: 0, slot: u32::MAX });
+        let conn = self.open(now, Origin::LOCAL, NOBODY);
         let session = Session {
             role: Role::Publisher as u8,
             source: Request::MARKET,
@@ -424,8 +392,14 @@ impl Feed {
         self.publisher = Some(conn);
         self.epoch = (subscribed.feed.get(), subscribed.epoch.get());
         self.broker.handle_frames(now, conn, &[Frame::seal(session)]);
+        let is_begun_anew = std::mem::take(&mut self.is_begun_anew);
         // Another epoch: the follower was told what of the one before is void, so this one continues it.
         if self.answer(now, conn).is_some_and(|answer| answer.feed != session.feed) {
+            if is_begun_anew {
+                let text = "the broker has another sequence now; start this gateway again";
+                self.failure = Some(text.to_owned());
+                return;
+            }
             let options = U16::new(Session::CONTINUES);
             self.broker.handle_frames(now, conn, &[Frame::seal(Session { options, ..session })]);
             self.answer(now, conn);
@@ -455,29 +429,6 @@ impl Feed {
         session
     }
 
-    /// Whole frames that wait for an inner connection, at most so many; they count as sent.
-    pub(super) fn frames_of(&mut self, now: Now, conn: ConnId, frames_max: usize) -> Vec<Frame> {
-        let mut taken: Vec<Frame> = Vec::new();
-        while taken.len() < frames_max {
-            let outgoing = self.broker.outgoing(now, conn);
-            let room = frames_max - taken.len();
-            let before = taken.len();
-            let (head, _) = crate::wire::as_frames(outgoing.head);
-            taken.extend_from_slice(head.get(..room.min(head.len())).unwrap_or_default());
-            let room = frames_max - taken.len();
-            let (tail, _) = crate::wire::as_frames(outgoing.tail);
-            taken.extend_from_slice(tail.get(..room.min(tail.len())).unwrap_or_default());
-            let count = taken.len() - before;
-            if count == 0 {
-                break;
-            }
-            if !self.broker.handle_sent(now, conn, count * FRAME_BYTES) {
-                break;
-            }
-        }
-        taken
-    }
-
     fn take_events(&mut self, now: Now) {
         while let Some(event) = self.upstream.poll_event() {
             if let Event::Data(frame) = &event {
@@ -485,6 +436,10 @@ impl Feed {
             }
             match event {
                 Event::Data(frame) if frame.has(Flags::SNAPSHOT) => {
+                    if self.next_seq != 0 && frame.kind == Kind::Definition as u8 {
+                        // A word of where the sequence stands ends the statement: browsers learn the names.
+                        self.told = None;
+                    }
                     self.batch.push(frame.delivered(Flags::SNAPSHOT));
                 }
                 Event::Data(frame) => self.take_frame(now, &frame),
@@ -508,7 +463,11 @@ impl Feed {
     /// The next frame of the sequence.
     fn take_frame(&mut self, now: Now, frame: &Frame) {
         let seq = frame.seq.get();
-        if self.next_seq == 0 || seq < self.next_seq {
+        self.make_ready(now, seq);
+        if seq % 32 == 17 && is_planted(Bug::GatewayDropsFrame) {
+            return;
+        }
+        if seq < self.next_seq {
             return;
         }
         if seq > self.next_seq {
@@ -528,7 +487,8 @@ impl Feed {
     /// Everything from `seq` on never was; its numbers come again.
     fn void(&mut self, now: Now, seq: u64) {
         self.publish(now);
-        let Some(conn) = self.publisher.filter(|_| seq < self.next_seq) else { return };
+        let is_ours = seq < self.next_seq && !is_planted(Bug::GatewayForgetsVoid);
+        let Some(conn) = self.publisher.filter(|_| is_ours) else { return };
         let (feed, epoch) = self.epoch;
         let session = Session {
             role: Role::Publisher as u8,
@@ -540,11 +500,25 @@ impl Feed {
         };
         self.broker.handle_frames(now, conn, &[Frame::seal(session)]);
         self.answer(now, conn);
+        self.make_ready(now, seq);
+    }
+
+    /// The inner broker may have nothing, as behind a start, or when all that it had is void. The follower has its place
+    /// all the same, and is sent no snapshot: the sequence begins there.
+    fn make_ready(&mut self, now: Now, seq: u64) {
+        if self.next_seq == 0 {
+            self.publish(now);
+            self.say(now, Heartbeat { next_seq: U64::new(seq), ..Heartbeat::default() });
+            self.next_seq = seq;
+        }
     }
 
     /// Says what is known of the last values, when that has changed.
     fn say_states(&mut self, now: Now) {
         let states = self.upstream.states();
+        if self.told.is_some() && is_planted(Bug::GatewayForgetsStates) {
+            return;
+        }
         if self.publisher.is_some() && self.told != Some(states) {
             self.told = Some(states);
             self.say(now, Heartbeat { next_seq: U64::new(self.next_seq), ..Heartbeat::default() });
@@ -569,6 +543,7 @@ impl Feed {
     pub(super) fn handle_timers(&mut self, now: Now) {
         if self.again_at.is_some_and(|at| at <= now.mono) {
             self.again_at = None;
+            self.is_begun_anew = true;
             self.upstream = Subscriber::new(request(), self.seed.rotate_left(7));
         }
         self.upstream.handle_timers(now);
@@ -592,91 +567,5 @@ impl Feed {
 
     pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
-    }
-
-    // ---- Subscriptions.
-
-    /// Begins a subscription of `owner`, who came from there. Its inner connection.
-    pub(super) fn subscribe(
-        &mut self,
-        now: Now,
-        owner: ConnId,
-        from: IpAddr,
-        id: u32,
-        wish: &Wish,
-    ) -> ConnId {
-        let conn = self.open(now, Origin::Accepted(ListenerId(0), from), owner);
-        let role = Role::Subscriber as u8;
-        let session = Session { role, name: padded("browser"), ..Session::default() };
-        self.broker.handle_frames(now, conn, &[Frame::seal(session)]);
-        // Its answer says nothing to a browser. A refusal does.
-        let is_greeted = |frame: &Frame| frame.kind == Kind::Session as u8;
-        let first = self.broker.outgoing(now, conn).head;
-        if crate::wire::as_frames(first).0.first().is_some_and(is_greeted) {
-            self.broker.handle_sent(now, conn, FRAME_BYTES);
-        }
-        let last = wish.patterns.len().saturating_sub(1);
-        let frame = |(place, pattern): (usize, &Pattern)| {
-            Frame::seal(Subscribe {
-                flags: U16::new(if place < last { Flags::MORE } else { 0 }),
-                id: U32::new(id),
-                source: Request::MARKET,
-                mode: wish.mode as u8,
-                kinds: U16::new(if pattern.kinds() == u16::MAX { 0 } else { pattern.kinds() }),
-                conflate_ms: U32::new(wish.conflate_ms),
-                from_seq: Seq::field(wish.from_seq),
-                pattern: padded(&pattern.text()),
-                ..Subscribe::default()
-            })
-        };
-        let frames: Vec<Frame> = wish.patterns.iter().enumerate().map(frame).collect();
-        self.broker.handle_frames(now, conn, &frames);
-        conn
-    }
-
-    /// Why the inner broker ends a connection: its last frame.
-    pub(super) fn last_words(&mut self, now: Now, conn: ConnId) -> (Option<ErrorCode>, String) {
-        let outgoing = self.broker.outgoing(now, conn).head;
-        // What is left of a frame that was half sent stands before it.
-        let at = outgoing.len().saturating_sub(FRAME_BYTES);
-        let (frames, _) = crate::wire::as_frames(outgoing.get(at..).unwrap_or_default());
-        match frames.first().and_then(|frame| frame.view::<crate::wire::Refusal>()) {
-            Some(refusal) => (ErrorCode::from_number(refusal.code.get()), unpadded(&refusal.text)),
-            None => (None, String::new()),
-        }
-    }
-
-    /// A subscription is over.
-    pub(super) fn close(&mut self, now: Now, conn: ConnId) {
-        self.broker.handle_close(now, conn, CloseReason::PeerClosed);
-        self.free_slots.push(conn.slot);
-    }
-
-    /// The one whose subscription it is was heard.
-    pub(super) fn note_heard(&mut self, now: Now, conn: ConnId) {
-        let beat = Heartbeat { token: U32::new(ALIVE_TOKEN), ..Heartbeat::default() };
-        self.broker.handle_bytes(now, conn, Frame::seal(beat).as_bytes());
-    }
-
-    /// Whose subscription it is.
-    pub(super) fn owner(&self, conn: ConnId) -> Option<ConnId> {
-        let owner = self.owners.get(conn.slot as usize).copied()?;
-        (owner.slot != u32::MAX).then_some(owner)
-    }
-
-    fn open(&mut self, now: Now, origin: Origin, owner: ConnId) -> ConnId {
-        let slot = self.free_slots.pop().unwrap_or_else(|| {
-            self.slots += 1;
-            self.slots - 1
-        });
-        self.generation = self.generation.wrapping_add(1);
-        let conn = ConnId { generation: self.generation, slot };
-        let place = slot as usize;
-        if self.owners.len() <= place {
-            self.owners.resize(place + 1, owner);
-        }
-        self.owners[place] = owner;
-        self.broker.handle_open(now, conn, origin);
-        conn
     }
 }

@@ -93,7 +93,7 @@ pub(super) struct Front {
     /// Names of the instruments in the answers so far.
     pub(super) symbols: Symbols,
     done: VecDeque<Outcomes>,
-    /// What this node says about itself, of its last turn.
+    /// What this node says about itself, of when it was last asked.
     pub(super) status: Status,
     is_stopping: bool,
 }
@@ -186,6 +186,11 @@ impl Front {
         self.done.pop_front()
     }
 
+    /// Whether this connection is of somebody who may ask.
+    pub(super) fn is_querier(&self, conn: ConnId) -> bool {
+        matches!(self.connections.peer(conn), Some(FrontPeer::Querier))
+    }
+
     /// Whether an answer waits to be taken.
     pub(super) fn has_answers(&self) -> bool {
         !self.done.is_empty()
@@ -250,7 +255,9 @@ impl Front {
         };
         let is_over = note_answer(&mut node.answers, &mut self.symbols, node.current, frame);
         let is_long = node.answers.get(&id).is_some_and(|answer| {
-            answer.rows.len() + answer.definitions.len() > limits::GATEWAY_ANSWER_FRAMES_MAX
+            let status = answer.metrics.len() + answer.texts.len();
+            let frames = answer.rows.len() + answer.definitions.len() + status;
+            frames > limits::GATEWAY_ANSWER_FRAMES_MAX
         });
         if is_long {
             self.leave(now, place, conn, "an answer is longer than any may be");
@@ -397,7 +404,7 @@ impl Service for Front {
             node.uplink.handle_timers(now);
             while let Some((name, change)) = node.uplink.poll_transition() {
                 let text =
-                    format!("breaker {name}: {} to {}: {}", change.from, change.to, change.reason);
+                    format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason);
                 self.connections.log(Level::Warn, text);
             }
             let late: Vec<u32> = node

@@ -7,11 +7,15 @@ use super::front::{Outcomes, Ticket, Unanswered};
 use super::playground::Deed;
 use super::routes::{Ask, Route, What, route};
 use super::stream::{Speech, Stream, Subscription};
+use super::streams::CLOSE_PROTOCOL;
 use super::udf::{self, Udf};
 use crate::feed::Pattern;
-use crate::http::{Format, Problem, Request, Response, check_host, upgrade};
+use crate::http::{Format, Method, Problem, Request, Response, check_host, upgrade};
 use crate::limits;
+use crate::metrics::Text;
+use crate::node::session::Described as _;
 use crate::node::{Action, ConnId, Level};
+use crate::planted::{Bug, is_planted};
 use crate::question::Question;
 use crate::report;
 use crate::time::Now;
@@ -23,9 +27,33 @@ const EVENTS_BEGIN: &[u8] = b"retry: 2000\n\n";
 /// What must be asked every time.
 const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
 
+/// A part of a body: of what is behind its end, the status says that there is nothing.
+fn ranged(body: &[u8], (first, last): (usize, Option<usize>), kind: &'static str) -> Response {
+    let end = last.map_or(body.len(), |last| last.saturating_add(1).min(body.len()));
+    let total = body.len();
+    let (status, part, says) = match body.get(first..end).filter(|part| !part.is_empty()) {
+        Some(part) => (206, part.to_vec(), format!("bytes {first}-{}/{total}", end - 1)),
+        None => (416, Vec::new(), format!("bytes */{total}")),
+    };
+    let response = Response::new(status, kind, part).with_header("Content-Range", says);
+    response.with_header(NO_STORE.0, NO_STORE.1).with_header("Accept-Ranges", "bytes")
+}
+
 impl Gateway {
     /// Bytes of an HTTP client. All are taken: what comes behind a request waits here until that is answered.
     pub(super) fn handle_http_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
+        if let Some(Door::Http(door)) = self.doors.get_mut(conn)
+            && !door.pending.is_empty()
+        {
+            // A part of a request waits here: what comes now belongs behind it.
+            door.pending.extend_from_slice(bytes);
+            self.go_on_with_pending(now, conn);
+            return bytes.len();
+        }
+        self.take_http_bytes(now, conn, bytes)
+    }
+
+    fn take_http_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
         let mut consumed = 0;
         while let Some(Door::Http(door)) = self.doors.get_mut(conn) {
             let rest = bytes.get(consumed..).unwrap_or_default();
@@ -61,14 +89,26 @@ impl Gateway {
     pub(super) fn take_pipelined(&mut self, now: Now) {
         for _ in 0..self.pipelined.len() {
             let Some(conn) = self.pipelined.pop_front() else { return };
-            let Some(Door::Http(door)) = self.doors.get_mut(conn) else { continue };
-            let pending = std::mem::take(&mut door.pending);
-            let consumed = self.handle_http_bytes(now, conn, &pending);
-            if let Some(Door::Http(door)) = self.doors.get_mut(conn)
-                && let Some(rest) = pending.get(consumed..).filter(|rest| !rest.is_empty())
-            {
-                door.pending.extend_from_slice(rest);
+            self.go_on_with_pending(now, conn);
+        }
+    }
+
+    /// Reads what waits behind a request that is answered now. A part of a request goes on waiting.
+    fn go_on_with_pending(&mut self, now: Now, conn: ConnId) {
+        let Some(Door::Http(door)) = self.doors.get_mut(conn) else { return };
+        if !door.http.wants_bytes() {
+            return;
+        }
+        let pending = std::mem::take(&mut door.pending);
+        let consumed = self.take_http_bytes(now, conn, &pending);
+        let Some(rest) = pending.get(consumed..).filter(|rest| !rest.is_empty()) else { return };
+        match self.doors.get_mut(conn) {
+            Some(Door::Http(door)) => door.pending.extend_from_slice(rest),
+            Some(Door::Stream(_)) => {
+                let text = "a message before the answer to the upgrade";
+                self.close_stream(now, conn, CLOSE_PROTOCOL, text);
             }
+            _ => {}
         }
     }
 
@@ -109,6 +149,10 @@ impl Gateway {
     ) -> Result<(), Problem> {
         match route {
             Route::Stream => self.begin_stream(now, conn, request),
+            Route::Events { .. } if request.method() == Method::Head => {
+                self.begin_no_events(now, conn);
+                Ok(())
+            }
             Route::Events { wish, mode } => self.begin_events(now, conn, &wish, &mode),
             Route::Ask(ask) => self.ask(now, conn, ask),
             Route::Instruments { pattern, format } => {
@@ -126,7 +170,7 @@ impl Gateway {
                         "No instrument is known yet: the feed has not begun.",
                     ));
                 }
-                self.begin_answer(now, conn, Writer::instruments(format, all));
+                self.begin_answer(now, conn, Writer::instruments(format, all), None);
                 Ok(())
             }
             Route::Status { format } => {
@@ -140,6 +184,10 @@ impl Gateway {
                 }
                 Ok(())
             }
+            Route::Metrics => {
+                self.wait_for_nodes(now, conn, Job::Metrics);
+                Ok(())
+            }
             Route::Healthy => {
                 let said = r#"{"status":"ok"}"#.to_owned() + "\n";
                 let response = Response::json(200, said).with_header(NO_STORE.0, NO_STORE.1);
@@ -147,12 +195,7 @@ impl Gateway {
                 Ok(())
             }
             Route::Ready => {
-                self.set_job(conn, Job::Ready);
-                self.waiting.push_back(conn);
-                if self.nodes.fresh(now).is_none() {
-                    self.nodes.ask(now, &mut self.front);
-                }
-                self.answer_waiting(now);
+                self.wait_for_nodes(now, conn, Job::Ready);
                 Ok(())
             }
             Route::Page(name) => {
@@ -202,11 +245,25 @@ impl Gateway {
                 let asked = history.asked()?;
                 let (what, format) = (What::Chart(history), Format::Json);
                 let deadline = limits::GATEWAY_DEADLINE_DEFAULT;
-                return self.ask(now, conn, Box::new(Ask { asked, deadline, what, format }));
+                return self.ask(
+                    now,
+                    conn,
+                    Box::new(Ask { asked, deadline, what, format, range: None }),
+                );
             }
         };
         self.respond(now, conn, Response::json(200, body).with_header(NO_STORE.0, NO_STORE.1));
         Ok(())
+    }
+
+    /// Answers as soon as it is known how the nodes are.
+    fn wait_for_nodes(&mut self, now: Now, conn: ConnId, job: Job) {
+        self.set_job(conn, job);
+        self.waiting.push_back(conn);
+        if self.nodes.fresh(now).is_none() {
+            self.nodes.ask(now, &mut self.front);
+        }
+        self.answer_waiting(now);
     }
 
     fn set_job(&mut self, conn: ConnId, job: Job) {
@@ -224,6 +281,15 @@ impl Gateway {
         self.counts.streams += 1;
         self.mark_dirty(conn);
         Ok(())
+    }
+
+    /// The head of an event stream is all that was asked for.
+    fn begin_no_events(&mut self, now: Now, conn: ConnId) {
+        if let Some(Door::Http(door)) = self.doors.get_mut(conn) {
+            door.http.begin_stream(now.mono, 200, "text/event-stream", &[NO_STORE]);
+            door.http.end_stream(now.mono);
+            self.mark_dirty(conn);
+        }
     }
 
     fn begin_events(
@@ -291,7 +357,11 @@ impl Gateway {
             self.answer_deed(now, conn, answer);
             return;
         }
-        let Some((conn, ask)) = self.tickets.remove(&ticket) else { return };
+        let taken = match is_planted(Bug::AnswerToAnother) {
+            true => self.tickets.pop_first().map(|(_, it)| it),
+            false => self.tickets.remove(&ticket),
+        };
+        let Some((conn, ask)) = taken else { return };
         let written = match answer {
             Ok(answer) => Writer::of(&ask, &answer, &self.front.symbols, now.wall_ns),
             Err(why) => {
@@ -301,22 +371,36 @@ impl Gateway {
             }
         };
         match written {
-            Ok(writer) => self.begin_answer(now, conn, writer),
+            Ok(writer) => self.begin_answer(now, conn, writer, ask.range),
             Err(problem) => self.refuse(now, conn, &problem),
         }
     }
 
     /// Begins to send an answer: at once, if it is short.
-    fn begin_answer(&mut self, now: Now, conn: ConnId, mut writer: Writer) {
+    fn begin_answer(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        mut writer: Writer,
+        range: Option<(usize, Option<usize>)>,
+    ) {
         let mut piece = Vec::new();
         writer.write(&mut piece);
+        if let Some(range) = range.filter(|_| writer.status == 200) {
+            // Its length is known when it is whole. It has a bound as its rows have.
+            while !writer.is_over() {
+                writer.write(&mut piece);
+            }
+            self.respond(now, conn, ranged(&piece, range, writer.format.content_type()));
+            return;
+        }
         if !writer.is_over() {
             writer.write(&mut piece);
         }
         let (status, kind) = (writer.status, writer.format.content_type());
         if writer.is_over() {
             let response = Response::new(status, kind, piece).with_header(NO_STORE.0, NO_STORE.1);
-            self.respond(now, conn, response);
+            self.respond(now, conn, response.with_header("Accept-Ranges", "bytes"));
             return;
         }
         let Some(Door::Http(door)) = self.doors.get_mut(conn) else { return };
@@ -336,6 +420,7 @@ impl Gateway {
                 Some(Door::Http(door)) => match door.job {
                     Job::Nodes(format) => self.answer_status(now, conn, format),
                     Job::Ready => self.answer_ready(now, conn),
+                    Job::Metrics => self.answer_metrics(now, conn),
                     _ => {}
                 },
                 _ => continue,
@@ -356,14 +441,26 @@ impl Gateway {
         self.respond(now, conn, response);
     }
 
+    /// Why the system cannot serve, if it cannot.
+    fn faults(&self) -> Vec<String> {
+        let is_away = !self.feed.is_connected();
+        let own = is_away.then(|| "this gateway is not connected to the broker".to_owned());
+        own.into_iter().chain(self.nodes.fault()).collect()
+    }
+
     fn answer_ready(&mut self, now: Now, conn: ConnId) {
-        let mut faults: Vec<String> = self.nodes.fault().into_iter().collect();
-        if !self.feed.is_connected() {
-            faults.insert(0, "this gateway is not connected to the broker".to_owned());
-        }
+        let faults = self.faults();
         let ready = faults.is_empty();
         let body = serde_json::json!({ "ready": ready, "faults": faults }).to_string() + "\n";
         let response = Response::json(if ready { 200 } else { 503 }, body);
+        self.respond(now, conn, response.with_header(NO_STORE.0, NO_STORE.1));
+    }
+
+    /// Nodes that do not answer are in it as such, so the answer is whole in any case.
+    fn answer_metrics(&mut self, now: Now, conn: ConnId) {
+        let own = self.described(now);
+        let body = self.nodes.metrics(&own, self.faults().is_empty());
+        let response = Response::new(200, Text::CONTENT_TYPE, body);
         self.respond(now, conn, response.with_header(NO_STORE.0, NO_STORE.1));
     }
 

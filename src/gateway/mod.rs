@@ -20,7 +20,9 @@ mod door;
 mod feed;
 mod front;
 mod http_side;
+mod inner;
 mod json;
+mod known;
 mod node;
 mod openapi;
 mod page;
@@ -198,6 +200,7 @@ impl Gateway {
         status.metric("frames", self.feed.frames);
         status.metric("missed", self.feed.missed);
         status.metric("next_seq", Seq::number(self.feed.next_seq()));
+        self.feed.broker().describe_delivery(&mut status);
         status
     }
 
@@ -221,10 +224,11 @@ impl Gateway {
         for conn in self.doors.conns() {
             match self.doors.get_mut(conn) {
                 Some(Door::Http(door)) => {
-                    if door.http.deadline().is_some_and(|at| at <= now.mono) {
-                        if door.http.handle_timeout(now.mono) {
-                            self.actions.push_back(Action::Close(conn));
-                        }
+                    let is_due = door.http.deadline().is_some_and(|at| at <= now.mono);
+                    if is_due && door.http.handle_timeout(now.mono) {
+                        self.actions.push_back(Action::Close(conn));
+                    }
+                    if is_due {
                         self.mark_dirty(conn);
                     }
                 }
@@ -247,3 +251,6 @@ impl Gateway {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,16 @@
 //! The gateway as a node: which of its parts each call of the turn is for.
 
+use std::time::Duration;
+
 use super::Gateway;
 use super::door::{Door, HttpDoor, Job};
 use super::feed::Feed;
 use super::streams::CLOSE_GOING_AWAY;
-use crate::http::{HttpConnection, Problem, Response};
+use crate::http::{HttpConnection, Problem};
 use crate::limits;
+use crate::node::session::{Described, Service as _, Status};
 use crate::node::{
-    Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing,
+    Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing, Timed,
 };
 use crate::time::{Mono, Now};
 use crate::wire::{Kind, VERSION};
@@ -68,6 +71,22 @@ impl Gateway {
     }
 }
 
+impl Described for Gateway {
+    fn described(&self, now: Now) -> Status {
+        let mut status = self.describe();
+        self.front.describe(now, &mut status);
+        self.front.connections().describe(&mut status);
+        status
+    }
+}
+
+impl Timed for Gateway {
+    fn handle_turn_end(&mut self, now: Now, length: Duration) {
+        self.front.handle_turn_end(now, length);
+        self.feed.broker_mut().handle_turn_end(now, length);
+    }
+}
+
 impl Node for Gateway {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         match origin {
@@ -81,7 +100,7 @@ impl Node for Gateway {
                 self.counts.refused += 1;
                 let mut http = HttpConnection::new(now.mono);
                 let text = "No descriptor is left here; come back later.";
-                http.respond(now.mono, Response::problem(&Problem::new(503, text)));
+                http.turn_away(now.mono, &Problem::new(503, text));
                 let from = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
                 let (job, pending, is_new) = (Job::None, Vec::new(), false);
                 let door = HttpDoor { http, from, job, pending, is_new };
@@ -117,6 +136,7 @@ impl Node for Gateway {
                     self.doors.remove(conn);
                     let origin = Origin::Accepted(crate::node::ListenerId(0), from);
                     self.front.handle_open(now, conn, origin);
+                    self.front.status = self.describe();
                     return self.front.handle_bytes(now, conn, bytes);
                 }
                 self.handle_http_bytes(now, conn, bytes)
@@ -127,7 +147,13 @@ impl Node for Gateway {
             Some(Door::Events(_)) => bytes.len(),
             None => match self.feed.upstream_at(conn) {
                 Some(upstream) => self.feed.handle_bytes(now, upstream, bytes),
-                None => self.front.handle_bytes(now, conn, bytes),
+                None => {
+                    // Only who asks for it pays for it.
+                    if self.front.is_querier(conn) {
+                        self.front.status = self.describe();
+                    }
+                    self.front.handle_bytes(now, conn, bytes)
+                }
             },
         }
     }
@@ -162,7 +188,6 @@ impl Node for Gateway {
     fn handle_timers(&mut self, now: Now) {
         self.take_pipelined(now);
         self.feed.handle_timers(now);
-        self.front.status = self.describe();
         self.front.handle_timers(now);
         self.look_after_bars(now);
         self.take_answers(now);
@@ -303,6 +328,9 @@ impl Node for Gateway {
     }
 
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
+        if self.doors.get(conn).is_some() {
+            self.front.connections_mut().note_sent_bytes(bytes);
+        }
         match self.doors.get_mut(conn) {
             Some(Door::Http(door)) => {
                 door.http.handle_sent(now.mono, bytes);
@@ -336,7 +364,7 @@ impl Node for Gateway {
 
     fn wants_bytes(&self, conn: ConnId) -> bool {
         match self.doors.get(conn) {
-            Some(Door::Http(door)) => door.http.wants_bytes() && door.pending.is_empty(),
+            Some(Door::Http(door)) => door.http.wants_bytes(),
             // Commands of one that reads no answers wait.
             Some(Door::Stream(stream)) => stream.is_reading_allowed(),
             Some(Door::Events(_)) => true,

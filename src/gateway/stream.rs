@@ -18,6 +18,7 @@ use super::json::{Lines, Told, error_json, id_json, refusal_json, subscribed_jso
 use crate::http::{MessageHeader, WebSocket};
 use crate::limits;
 use crate::node::{ConnId, Node, Outgoing};
+use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
     DataKind, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Refusal, SnapshotEnd, Subscribed, U32,
@@ -151,6 +152,8 @@ pub(super) struct Stream {
     /// Whole messages of text; the first may be half sent.
     texts: Vec<u8>,
     texts_sent: usize,
+    /// Bytes of the message of market data among them.
+    texts_of_market: usize,
     pub(super) last_heard: Mono,
     pub(super) last_ping: Mono,
     /// It is being closed; at the latest then.
@@ -180,6 +183,7 @@ impl Stream {
             filler_left: 0,
             texts: answer,
             texts_sent: 0,
+            texts_of_market: 0,
             last_heard: now.mono,
             last_ping: now.mono,
             close_at: None,
@@ -209,25 +213,45 @@ impl Stream {
         Some(self.subscriptions.remove(place).conn)
     }
 
-    /// Adds one message with this line. `false`: too many wait.
-    #[must_use]
-    pub(super) fn tell(&mut self, line: &str) -> bool {
+    /// Adds one message with this line, unless the end of the connection was said.
+    fn tell(&mut self, line: &str) {
+        if self.socket.is_closing() {
+            return;
+        }
+        if self.texts_sent > self.texts.len() / 2 {
+            // What never runs empty must not grow.
+            self.texts.drain(..self.texts_sent);
+            self.texts_sent = 0;
+        }
         let header = MessageHeader::text(line.len());
         self.texts.extend_from_slice(header.as_bytes());
         self.texts.extend_from_slice(line.as_bytes());
-        self.texts.len() - self.texts_sent <= limits::GATEWAY_TEXTS_BYTES_MAX
     }
 
-    /// As [`Stream::tell`], of what was refused.
-    #[must_use]
-    pub(super) fn object(&mut self, id: Option<u32>, code: &str, text: &str) -> bool {
-        self.tell(&error_json(id, code, text))
+    /// Says what was refused.
+    pub(super) fn object(&mut self, id: Option<u32>, code: &str, text: &str) {
+        self.tell(&error_json(id, code, text));
     }
 
-    /// That a subscription has ended.
-    #[must_use]
-    pub(super) fn tell_ended(&mut self, id: u32) -> bool {
-        self.tell(&id_json("unsubscribed", id))
+    /// Says that a subscription has ended.
+    pub(super) fn tell_ended(&mut self, id: u32) {
+        self.tell(&id_json("unsubscribed", id));
+    }
+
+    /// Whether what waits about the connection is no more than may wait.
+    pub(super) fn keeps_bound(&self) -> bool {
+        self.texts_waiting() <= limits::GATEWAY_TEXTS_BYTES_MAX
+    }
+
+    /// Bytes that are held for texts.
+    #[cfg(test)]
+    pub(super) fn texts_held(&self) -> usize {
+        self.texts.capacity()
+    }
+
+    /// Bytes that wait, without those of market data: these are bounded by what one message has.
+    fn texts_waiting(&self) -> usize {
+        (self.texts.len() - self.texts_sent).saturating_sub(self.texts_of_market)
     }
 
     fn is_in_message(&self) -> bool {
@@ -241,7 +265,7 @@ impl Stream {
 
     /// Whether more of it may be read: not while much waits that it was told.
     pub(super) fn is_reading_allowed(&self) -> bool {
-        self.texts.len() - self.texts_sent < limits::GATEWAY_TEXTS_BYTES_MAX
+        self.texts_waiting() < limits::GATEWAY_TEXTS_BYTES_MAX
     }
 
     /// What is sent next.
@@ -290,16 +314,20 @@ impl Stream {
                 continue;
             }
             if let Some(line) = self.confirmation(now, place, feed) {
-                let _ = self.tell(&line);
+                self.turn = place;
+                self.tell(&line);
+                return;
+            }
+            if self.had_many && self.current != id {
+                // Whose they are is said first, and then it is still its turn.
+                (self.current, self.turn) = (id, place);
+                if is_planted(Bug::SubscriptionNotNamed) {
+                    return self.begin_message(now, feed, lines);
+                }
+                self.tell(&id_json("subscription", id));
                 return;
             }
             self.turn = place + 1;
-            if self.had_many && self.current != id {
-                // Whose they are is said first.
-                self.current = id;
-                let _ = self.tell(&id_json("subscription", id));
-                return;
-            }
             (self.header, self.header_sent) = (MessageHeader::binary(length), 0);
             (self.payload_left, self.sending) = (length, Some(conn));
             return;
@@ -343,6 +371,7 @@ impl Stream {
         }
         self.texts.extend_from_slice(MessageHeader::text(text.len()).as_bytes());
         self.texts.append(&mut text);
+        self.texts_of_market = self.texts.len();
         true
     }
 
@@ -356,6 +385,8 @@ impl Stream {
         self.part = Part::Message;
         let front = self.header.as_bytes().get(self.header_sent..).unwrap_or_default();
         let left = self.payload_left;
+        // What can wait has had its part of this turn: it comes in the next one.
+        let is_put_off = self.sending.is_some_and(|conn| feed.is_put_off(conn));
         let outgoing = match self.sending.filter(|_| self.filler_left == 0) {
             Some(conn) => feed.broker_mut().outgoing(now, conn),
             None => Outgoing::default(),
@@ -363,7 +394,11 @@ impl Stream {
         let head = outgoing.head.get(..left.min(outgoing.head.len())).unwrap_or_default();
         let left_for_tail = left - head.len();
         let tail = outgoing.tail.get(..left_for_tail.min(outgoing.tail.len())).unwrap_or_default();
-        if head.is_empty() && left > 0 {
+        let is_rest = head.len() < FRAME_BYTES && is_planted(Bug::FillerInsideFrame);
+        if (head.is_empty() || is_rest) && left > 0 {
+            if self.filler_left == 0 && is_put_off {
+                return Outgoing { front, ..Outgoing::default() };
+            }
             if self.filler_left == 0 {
                 self.filler_left = FRAME_BYTES;
             }
@@ -382,7 +417,7 @@ impl Stream {
                 self.texts_sent += bytes;
                 if self.texts_sent >= self.texts.len() {
                     // An idle browser keeps no buffer.
-                    (self.texts, self.texts_sent) = (Vec::new(), 0);
+                    (self.texts, self.texts_sent, self.texts_of_market) = (Vec::new(), 0, 0);
                 }
             }
             Part::Message => self.note_message_sent(now, feed, bytes),

@@ -5,6 +5,7 @@ use super::bars::Bars;
 use super::door::Door;
 use super::feed::Wish;
 use super::front::Outcomes;
+use super::json::error_json;
 use super::stream::{CLOSE_SLOW, Speech, Subscription};
 use super::wish::{Command, JSON_MODE};
 use crate::http::Incoming;
@@ -17,6 +18,7 @@ use crate::wire::Mode;
 /// Closes that the gateway begins.
 const CLOSE_NORMAL: u16 = 1000;
 pub(super) const CLOSE_GOING_AWAY: u16 = 1001;
+pub(super) const CLOSE_PROTOCOL: u16 = 1002;
 const CLOSE_UNSUPPORTED: u16 = 1003;
 const CLOSE_REFUSED: u16 = 1008;
 const CLOSE_TRY_LATER: u16 = 1013;
@@ -93,11 +95,11 @@ impl Gateway {
             Ok(Command::Unsubscribe { id }) => match stream.place_of(id) {
                 Some(place) => {
                     let ended = stream.remove(place);
-                    let has_room = stream.tell_ended(id);
+                    stream.tell_ended(id);
                     if let Some(inner) = ended {
                         self.feed.close(now, inner);
                     }
-                    self.keep_bound(now, conn, has_room);
+                    self.keep_bound(now, conn);
                     return;
                 }
                 None => (Some(id), "no subscription has this id".to_owned()),
@@ -106,8 +108,8 @@ impl Gateway {
         };
         self.counts.wrong_messages += 1;
         let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return };
-        let has_room = stream.object(id, "wrong", &why);
-        self.keep_bound(now, conn, has_room);
+        stream.object(id, "wrong", &why);
+        self.keep_bound(now, conn);
     }
 
     fn begin_subscription(
@@ -175,8 +177,8 @@ impl Gateway {
     }
 
     /// Closes who does not read what it is told about its connection.
-    fn keep_bound(&mut self, now: Now, conn: ConnId, has_room: bool) {
-        if !has_room {
+    fn keep_bound(&mut self, now: Now, conn: ConnId) {
+        if matches!(self.doors.get(conn), Some(Door::Stream(it)) if !it.keeps_bound()) {
             self.close_stream(now, conn, CLOSE_REFUSED, "too many answers wait for you; read them");
         }
     }
@@ -209,7 +211,7 @@ impl Gateway {
                 let ended = stream.remove(place);
                 let name =
                     code.map_or_else(|| "ended".to_owned(), |it| format!("{it:?}").to_lowercase());
-                let _ = stream.object(id, &name, &text);
+                stream.object(id, &name, &text);
                 if let Some(inner) = ended {
                     self.feed.close(now, inner);
                 }
@@ -220,9 +222,14 @@ impl Gateway {
                 }
                 self.mark_dirty(conn);
             }
-            Some(Door::Events(_)) => {
+            Some(Door::Events(door)) => {
+                let name =
+                    code.map_or_else(|| "ended".to_owned(), |it| format!("{it:?}").to_lowercase());
+                let said = error_json(None, &name, &text);
+                door.http.push(format!("event: error\ndata: {said}\n\n").as_bytes());
+                // It ends without the last chunk: who reads it comes back.
+                door.http.abort();
                 self.feed.close(now, inner);
-                self.doors.remove(conn);
                 self.actions
                     .push_back(Action::Log(Level::Info, format!("an event stream ended: {text}")));
                 self.actions.push_back(Action::Close(conn));

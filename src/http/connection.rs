@@ -186,6 +186,13 @@ impl HttpConnection {
         self.phase = Phase::Ending;
     }
 
+    /// Answers a peer that may not even ask, and ends.
+    pub fn turn_away(&mut self, now: Mono, problem: &Problem) {
+        if self.phase == Phase::Idle {
+            self.refuse(now, problem);
+        }
+    }
+
     /// The head of an answer whose body comes in pieces: in chunks, or until the close for HTTP/1.0.
     pub fn begin_stream(
         &mut self,

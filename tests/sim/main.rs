@@ -15,6 +15,7 @@
 mod args;
 mod asker;
 mod attacker;
+mod bars;
 mod caller;
 mod check;
 mod client;
@@ -50,6 +51,7 @@ mod scenarios;
 mod stored;
 mod swarm;
 mod system;
+mod tapes;
 mod turn;
 mod watch;
 mod work;

@@ -74,6 +74,15 @@ fn refused_with(bytes: &[u8]) -> u16 {
 }
 
 #[test]
+fn a_peer_that_may_not_even_ask_is_told_so() {
+    let mut peer = Peer::new();
+    peer.http.turn_away(START, &Problem::new(503, "Come back later."));
+    let answer = peer.take();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Come back later."), "{answer}");
+    assert!(peer.http.is_over());
+}
+
+#[test]
 fn a_request_is_read_and_answered_and_the_next_one_follows() {
     let mut peer = Peer::new();
     let text = "GET /v1/quotes?symbols=PETR4%2CVALE3 HTTP/1.1\r\nHost: localhost:8090\r\n\
@@ -348,7 +357,11 @@ fn a_slow_request_is_answered_408_and_an_idle_peer_is_closed() {
     assert!(peer.http.is_over());
 
     let mut peer = Peer::new();
-    peer.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab");
+    peer.send(b"POST / HTTP/1.1\r\nHost: h\r\n");
+    assert!(!peer.pass(Duration::from_secs(9)));
+    // A body has a time of its own.
+    peer.send(b"Content-Length: 3\r\n\r\nab");
+    assert_eq!(peer.http.deadline(), Some(peer.now + HTTP_REQUEST_TIME_MAX));
     assert!(!peer.pass(HTTP_REQUEST_TIME_MAX));
     assert!(peer.take().starts_with("HTTP/1.1 408 "));
 }

@@ -1,0 +1,124 @@
+//! Between the follower and the broker within: nothing is lost or doubled there.
+
+use super::*;
+use crate::wire::{Gap, GapReason};
+
+#[test]
+fn what_the_broker_sends_a_browser_has() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.live(10);
+    let browser = bench.browser("pregao.frames.v1");
+    bench.command(browser, r#"{"subscribe":1}"#);
+    bench.turns(3);
+    bench.give_frames(broker, &[trade(10, 0), trade(11, 1)]);
+    let frames = frames_of(&messages(&bench.take(browser)));
+    assert!(frames.iter().any(|frame| frame.view::<SnapshotEnd>().is_some()));
+    assert_eq!(seqs(&frames), [10, 11]);
+}
+
+#[test]
+fn a_void_that_leaves_nothing_is_no_end() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.live(10);
+    let browser = bench.browser("pregao.frames.v1");
+    bench.command(browser, r#"{"subscribe":1}"#);
+    bench.turns(3);
+    bench.give_frames(broker, &[trade(10, 0), trade(11, 0)]);
+    // All that the gateway has in its ring is void, and more.
+    let void = Gap::uncounted(GapReason::Void, Seq::or_first(8), Seq::or_first(11));
+    bench.give_frames(broker, &[Frame::seal(void), subscribed(8, 2, 8, 8)]);
+    bench.give_frames(broker, &[trade(8, 0), trade(9, 0)]);
+    bench.turns(2);
+    let frames = frames_of(&messages(&bench.take(browser)));
+    assert_eq!(seqs(&frames), [10, 11, 8, 9]);
+    let is_void =
+        |f: &Frame| f.view::<Gap>().is_some_and(|gap| gap.reason == GapReason::Void as u8);
+    assert!(frames.iter().any(is_void), "it was told");
+    assert_eq!(bench.gateway.failure(), None);
+}
+
+#[test]
+fn what_stands_behind_the_end_of_a_connection_is_not_followed() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.connect_broker();
+    let end = SnapshotEnd { next_seq: U64::new(10), ..SnapshotEnd::default() };
+    // A broker that knows epochs by their number only.
+    bench.give_frames(
+        broker,
+        &[Frame::seal(Session::default()), subscribed(0, 1, 1, 10), Frame::seal(end)],
+    );
+    bench.give_frames(broker, &[trade(10, 0), trade(11, 0)]);
+    // The follower takes itself back and subscribes again. What comes behind is of a place that it has left.
+    bench.give_frames(broker, &[subscribed(0, 2, 5, 20), trade(20, 0), trade(21, 0)]);
+    bench.turns(2);
+    assert!(bench.is_closed(broker), "it leaves this connection");
+    assert!(!bench.dials.contains(&CORE), "it asks core for a hole that there is not");
+}
+
+#[test]
+fn words_for_the_broker_are_sent_behind_a_flush_that_was_cut_short() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.live(10);
+    bench.now.mono = bench.now.mono + limits::HEARTBEAT_EVERY;
+    bench.gateway.handle_timers(bench.now);
+    assert_eq!(bench.gateway.poll_dirty(), Some(broker));
+    // The bound of the flush ends it here: nobody asks who else is dirty.
+    bench.flush(broker);
+    let before = bench.take(broker).len();
+    assert!(before > 0);
+    bench.now.mono = bench.now.mono + limits::HEARTBEAT_EVERY;
+    bench.gateway.handle_timers(bench.now);
+    assert_eq!(bench.gateway.poll_dirty(), Some(broker), "its heartbeat is never sent");
+}
+
+#[test]
+fn a_follower_that_begins_anew_continues_no_other_sequence() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.live(10);
+    let refusal = crate::wire::Refusal::new(crate::wire::ErrorCode::BadPattern, 0, "no");
+    bench.give_frames(broker, &[Frame::seal(refusal)]);
+    assert!(bench.is_closed(broker));
+    bench.pass(limits::GATEWAY_REFUSED_WAIT);
+    bench.pass(limits::GATEWAY_REFUSED_WAIT);
+    let broker = bench.connect_broker();
+    bench.give_frames(broker, &[Frame::seal(Session::default()), subscribed(99, 1, 1, 3)]);
+    assert!(bench.gateway.failure().is_some(), "browsers have frames of another sequence");
+}
+
+#[test]
+fn a_subscription_that_was_refused_is_closed_once() {
+    let mut bench = Bench::new(64, 1);
+    bench.live(10);
+    let first = bench.browser("pregao.frames.v1");
+    bench.command(first, r#"{"subscribe":1}"#);
+    bench.turn();
+    let second = bench.browser("pregao.frames.v1");
+    // Refused, and gone in the same turn.
+    bench.command(second, r#"{"subscribe":1}"#);
+    bench.close(second, CloseReason::PeerClosed);
+    bench.turns(2);
+    let mut slots = bench.gateway.feed.free_slots.clone();
+    slots.sort_unstable();
+    slots.dedup();
+    assert_eq!(slots.len(), bench.gateway.feed.free_slots.len(), "one slot is free twice");
+}
+
+#[test]
+fn the_refusal_of_one_who_left_meets_nobody_who_has_its_place_now() {
+    let mut bench = Bench::new(64, 1);
+    let broker = bench.live(10);
+    let first = bench.browser("pregao.frames.v1");
+    bench.command(first, r#"{"subscribe":1}"#);
+    bench.turn();
+    let second = bench.browser("pregao.frames.v1");
+    bench.command(second, r#"{"subscribe":1}"#);
+    bench.close(first, CloseReason::PeerClosed);
+    bench.close(second, CloseReason::PeerClosed);
+    let events = bench.accept();
+    bench.give(events, get("/v1/events?mode=lossless").as_bytes());
+    bench.turns(3);
+    bench.give_frames(broker, &[trade(10, 0)]);
+    assert!(!bench.is_closed(events));
+    let got = bench.text(events);
+    assert!(got.contains("event: trade"), "{got}");
+}

@@ -27,6 +27,12 @@ fn a_button_of_a_playground_breaks_something_after_a_confirmation() {
     page.wait_text("feed", "=== 'feed: stale'");
     page.wait_event("Force core.exchange open: done");
     page.browser.screenshot("playground");
+    // However long an error is, no button is behind the edge.
+    let edges = page.browser.eval(
+        "[...document.querySelectorAll('#breakers button')].map((it) => it.getBoundingClientRect().right)",
+    );
+    let edges: Vec<f64> = edges.as_array().unwrap().iter().map(|it| it.as_f64().unwrap()).collect();
+    assert!(!edges.is_empty() && edges.iter().all(|edge| *edge <= 1280.0), "{edges:?}");
     press(&mut page, "Reset core.exchange", "yes");
     page.wait_text("feed", "=== 'feed: live'");
     page.check(&[]);

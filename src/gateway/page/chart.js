@@ -8,6 +8,9 @@ import { clock, date, grouped, price as priceText, quantity } from "./text.js";
 
 const AXIS_WIDTH = 76;
 const TIME_HEIGHT = 22;
+/** Texts of gaps that are close to each other stand below each other, so many at most. The line is drawn in any case. */
+const GAP_LINES_MAX = 4;
+const GAP_LINE_HEIGHT = 14;
 const TOP = 10;
 const VOLUME_SHARE = 0.18;
 /** Trades change a candle faster than anybody sees. What the user moves is painted at once. */
@@ -255,6 +258,8 @@ export class Chart {
 
   #gaps({ bottom }) {
     const { context, colors, list } = this;
+    /** Where texts stand already, by line. */
+    const taken = [];
     for (const { start, text } of this.bars.marks) {
       let index = list.findIndex((bar) => bar.start >= start);
       if (index < 0) index = list.length - 1;
@@ -271,7 +276,13 @@ export class Chart {
       const short = text.length > 44 ? `${text.slice(0, 43)}…` : text;
       const isRight = x > this.plotWidth / 2;
       context.textAlign = isRight ? "right" : "left";
-      context.fillText(short, x + (isRight ? -5 : 5), TOP + 4);
+      const width = context.measureText(short).width + 10;
+      const [left, right] = isRight ? [x - width, x] : [x, x + width];
+      let line = 0;
+      while (taken.some((one) => one.line === line && one.left < right && left < one.right)) line += 1;
+      if (line === GAP_LINES_MAX) continue;
+      taken.push({ line, left, right });
+      context.fillText(short, x + (isRight ? -5 : 5), TOP + 4 + line * GAP_LINE_HEIGHT);
     }
   }
 

@@ -83,6 +83,8 @@ export class Panel {
       const probe = report.next_probe_ms === null ? "" : `, probe in ${(report.next_probe_ms / 1000).toFixed(1)} s`;
       const rate = report.failure_rate === null ? NONE : `${report.failure_rate}%`;
       write(row, [breaker.name, `${breaker.state}${probe}`, breaker.since, rate, report.last_error ?? NONE]);
+      const error = report.last_error ?? "";
+      if (row.cells[4].title !== error) row.cells[4].title = error;
     });
     road.nodes.forEach((node, index) => {
       const row = this.nodes.rows[index];

@@ -175,7 +175,8 @@ export class Watch {
     this.rows.style.height = `${order.length * this.rowHeight}px`;
     this.scroller.setAttribute("aria-rowcount", String(order.length + 1));
     const count = wanted === "" ? `${market.size}` : `${order.length} of ${market.size}`;
-    const text = market.size > 0 && order.length === 0 ? `nothing matches; ${market.size} instruments` : `${count} instruments`;
+    const text = market.size > 0 && order.length === 0 ? `nothing matches; ${market.size} instruments`
+      : `${count} ${market.size === 1 ? "instrument" : "instruments"}`;
     if (this.count.textContent !== text) this.count.textContent = text;
   }
 

@@ -277,7 +277,7 @@ pub(crate) fn node_share(node: &NodeAnswer) -> NodeShare {
     }
 }
 
-/// Why there is no answer, which nodes are missing, and what to do.
+/// Why there is no answer, and which nodes are missing.
 pub(crate) fn refusal_reason(answer: &Answer) -> String {
     let is_limit = answer.code() == Some(ErrorCode::Limit);
     let missing: Vec<String> = answer
@@ -294,10 +294,16 @@ pub(crate) fn refusal_reason(answer: &Answer) -> String {
         .map(|share| format!("{} {}", share.node, share.what()))
         .collect();
     let said = answer.refusal.as_ref().map_or("no answer", |(_, text)| text.as_str());
+    if answer.code() == Some(ErrorCode::UnknownSymbol) || missing.is_empty() {
+        return said.to_owned();
+    }
+    format!("{said} ({})", missing.join(", "))
+}
+
+/// The same for who typed a command, with what to do.
+pub(crate) fn refusal_advice(answer: &Answer) -> String {
     let advice = match answer.code() {
-        Some(ErrorCode::UnknownSymbol) => {
-            return format!("{said}; `pregao subscribe '*' --count 5` shows what trades");
-        }
+        Some(ErrorCode::UnknownSymbol) => "; `pregao subscribe '*' --count 5` shows what trades",
         Some(ErrorCode::Deadline) => "; allow more time with --deadline",
         Some(ErrorCode::Incomplete) => "; see `pregao status`",
         Some(ErrorCode::Limit) => {
@@ -308,9 +314,7 @@ pub(crate) fn refusal_reason(answer: &Answer) -> String {
         }
         _ => "",
     };
-    let missing =
-        if missing.is_empty() { String::new() } else { format!(" ({})", missing.join(", ")) };
-    format!("{said}{missing}{advice}")
+    format!("{}{advice}", refusal_reason(answer))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod report;
 mod report_hints;
 mod resolve;
 pub mod run;
+mod siblings;
 pub mod status;
 mod stop;
 pub mod subscribe;

@@ -10,7 +10,7 @@ use super::output::Output;
 use super::report_hints;
 use crate::client::{Answer, ClientError, QueryClient, Symbols};
 use crate::render::{Explained, Report, report_json, reports_table};
-use crate::report::{Asked, Refused, refusal_reason};
+use crate::report::{Asked, Refused, refusal_advice};
 use crate::wire::EndStatus;
 
 /// What to report on.
@@ -113,7 +113,7 @@ impl ReportRequest {
             return show(&[report], self.format, output);
         }
         if answer.status() == EndStatus::Failed {
-            return Err(Failure::failed(refusal_reason(answer)));
+            return Err(Failure::failed(refusal_advice(answer)));
         }
         if self.asked.is_figure() {
             let figure = self.asked.figure(answer, symbols);

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::descriptors;
 use super::exit::{Exit, Failure};
-use super::offline;
+use super::{offline, siblings};
 use crate::client::random_id;
 use crate::config::{self, Config, Durability, Exchange, ExchangeKind, NodeId};
-use crate::gateway::{Gateway, GatewayConfig};
+use crate::gateway::{self, Gateway, GatewayConfig};
 use crate::http::HttpConnection;
 use crate::limits;
 use crate::log::{
@@ -360,6 +360,7 @@ fn gateway(request: &NodeRequest) -> Result<Exit, Failure> {
         connect_deadline: config.core.connect_deadline,
         hosts: hosts.map_err(|error| Failure::usage(error.to_string()))?,
         playground: settings.playground,
+        kill: settings.playground.then_some(siblings::kill as gateway::Kill),
         seed: seed(&reactor),
     })
     .map_err(|error| Failure::usage(error.to_string()))?;

@@ -470,20 +470,31 @@ impl Gateway {
             let text = "Nothing may be broken here: the system was not started with --playground.";
             return Err(Problem::new(403, text));
         }
+        let text = format!("the page asks for {deed:?}");
+        self.actions.push_back(Action::Log(Level::Warn, text));
+        let known = self.front.names().collect::<Vec<_>>().join(", ");
+        let unknown =
+            |node: &str| Problem::new(404, format!("No node {node:?}; there are {known}."));
         let (node, query) = match deed {
-            Deed::Kill { node } => (node, Query { op: Op::Stop as u8, ..Query::default() }),
+            Deed::Kill { node } => {
+                self.front.place(node).ok_or_else(|| unknown(node))?;
+                let kill = self.kill.ok_or_else(|| {
+                    Problem::new(
+                        503,
+                        "This gateway has no supervisor that would start a node again.",
+                    )
+                })?;
+                kill(node).map_err(|why| Problem::new(503, format!("{node}: {why}.")))?;
+                self.respond(now, conn, Response::json(200, "{\"done\":true}\n".to_owned()));
+                return Ok(());
+            }
             Deed::Breaker { node, breaker, action } => {
                 let limit = U32::new(u32::from(*action as u8));
                 let symbol = padded(breaker);
                 (node, Query { op: Op::Breaker as u8, limit, symbol, ..Query::default() })
             }
         };
-        let text = format!("the page asks for {deed:?}");
-        self.actions.push_back(Action::Log(Level::Warn, text));
-        let known = self.front.names().collect::<Vec<_>>().join(", ");
-        let place = self.front.place(node);
-        let place = place
-            .ok_or_else(|| Problem::new(404, format!("No node {node:?}; there are {known}.")))?;
+        let place = self.front.place(node).ok_or_else(|| unknown(node))?;
         let question = Question::new(&query);
         let question = question.map_err(|_| Problem::new(400, "No breaker has such a name."))?;
         let ticket: Ticket = self
@@ -502,12 +513,8 @@ impl Gateway {
         answer: Result<crate::client::Answer, Unanswered>,
     ) {
         match answer {
-            // A node that is told to stop may be gone before its answer has left.
             Ok(answer) if answer.status() != EndStatus::Failed => {
                 self.respond(now, conn, Response::json(200, "{\"done\":true}\n".to_owned()));
-            }
-            Err(Unanswered::Broken) => {
-                self.respond(now, conn, Response::json(202, "{\"done\":true}\n".to_owned()));
             }
             Ok(answer) => self.refuse(now, conn, &super::answers::problem_of(&answer)),
             Err(why) => self.refuse(now, conn, &Problem::new(503, why.text())),

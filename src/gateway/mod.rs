@@ -55,6 +55,9 @@ use page::Page;
 use routes::Ask;
 use status::Nodes;
 
+/// Ends the process of the node of this name; why it cannot, in words.
+pub type Kill = fn(&str) -> Result<(), String>;
+
 /// What the gateway is configured with.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
@@ -78,6 +81,8 @@ pub struct GatewayConfig {
     pub hosts: AllowedHosts,
     /// Whether the page may break things on purpose.
     pub playground: bool,
+    /// What ends the process of a node of the same supervisor at once, if there is one.
+    pub kill: Option<Kill>,
     /// For jitter.
     pub seed: u64,
 }
@@ -99,6 +104,7 @@ struct Counts {
 #[derive(Debug)]
 pub struct Gateway {
     playground: bool,
+    kill: Option<Kill>,
     hosts: AllowedHosts,
     aggregator: Option<usize>,
     feed: Feed,
@@ -145,6 +151,7 @@ impl Gateway {
             Front::new(&config.nodes, &config.breaker, config.connect_deadline, config.seed)?;
         Ok(Gateway {
             playground: config.playground,
+            kill: config.kill,
             hosts: config.hosts,
             aggregator: front.place("aggregator"),
             feed: Feed::new(config.broker, config.core, inner, config.seed),

@@ -248,7 +248,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "post",
         path: "/v1/playground/kill",
         id: Id::Playground,
-        what: "Stops a node; only with --playground, and from the page",
+        what: "Ends the process of a node; only with --playground, and from the page",
         parameters: &[],
         types: &[JSON],
     },

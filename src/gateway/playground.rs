@@ -11,7 +11,7 @@ use crate::wire::BreakerAction;
 pub(super) enum Deed {
     /// A circuit breaker of a node is forced.
     Breaker { node: String, breaker: String, action: BreakerAction },
-    /// A node is told to stop. Whoever runs it starts it again.
+    /// The process of a node is ended at once. Its supervisor starts it again.
     Kill { node: String },
 }
 

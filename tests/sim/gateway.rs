@@ -53,6 +53,7 @@ pub(crate) fn config(ring_frames: usize, seed: u64) -> GatewayConfig {
         connect_deadline: Duration::from_secs(1),
         hosts: AllowedHosts::loopback(PORT),
         playground: false,
+        kill: None,
         seed,
     }
 }

@@ -50,6 +50,7 @@ impl Running {
                 connect_deadline: Duration::from_secs(1),
                 hosts: AllowedHosts::loopback(own.port()),
                 playground: false,
+                kill: None,
                 seed: 1,
             };
             Gateway::new(config).unwrap()

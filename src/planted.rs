@@ -92,11 +92,26 @@ pub enum Bug {
     ResumeFromNow,
     AnswerToAnother,
     SubscriptionNotNamed,
+    NameLeftOut,
+    NameOfTheFirst,
+    NameByEventTime,
+    PublisherForgotten,
+    PrintsToldTwice,
+    PaceByEventTime,
+    DaysSideBySide,
+    CancelNewest,
+    LateBarSplit,
+    LateTradeNotTold,
+    BarsBeginWhole,
+    LongerFeedIsOther,
+    LeftOutInSilence,
+    FirstMemberOnly,
+    TakeReservedNames,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 82] = [
+    pub const ALL: [Bug; 97] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -175,10 +190,25 @@ impl Bug {
         Bug::ResumeFromNow,
         Bug::AnswerToAnother,
         Bug::SubscriptionNotNamed,
+        Bug::NameLeftOut,
         Bug::AckBeforeSync,
         Bug::ForgetLeftFeed,
         Bug::ProducerBeginsAnew,
         Bug::ForgetAccepted,
+        Bug::NameOfTheFirst,
+        Bug::NameByEventTime,
+        Bug::PublisherForgotten,
+        Bug::PrintsToldTwice,
+        Bug::PaceByEventTime,
+        Bug::DaysSideBySide,
+        Bug::CancelNewest,
+        Bug::LateBarSplit,
+        Bug::LateTradeNotTold,
+        Bug::BarsBeginWhole,
+        Bug::LongerFeedIsOther,
+        Bug::LeftOutInSilence,
+        Bug::FirstMemberOnly,
+        Bug::TakeReservedNames,
     ];
 }
 

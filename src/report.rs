@@ -147,7 +147,9 @@ impl Asked {
                 let answer = Answer { rows, ..answer.head() };
                 let shown = symbols.shown(definition.instrument());
                 let names = (definition.symbol, shown.copied().unwrap_or(definition.symbol));
-                self.report(names, &answer, symbols, wall_ns)
+                let full_name = symbols.full_name(definition.instrument());
+                let report = self.report(names, &answer, symbols, wall_ns);
+                report.map(|report| Report { full_name, ..report })
             })
             .collect();
         if answer.status() == EndStatus::Complete {
@@ -232,6 +234,7 @@ impl Asked {
         Ok(Report {
             symbol,
             shown,
+            full_name: None,
             decimals: symbols.decimals(instrument),
             quote,
             quote_source: match quote {

@@ -14,7 +14,7 @@ use pregao::node::broker::{Broker, BrokerConfig};
 use pregao::node::codec::Codec;
 use pregao::node::{
     Action, CloseReason, ConnId, DialFailure, DialId, ListenerId, LocalFault, Node, Origin,
-    Outgoing,
+    Outgoing, Timed,
 };
 use pregao::reactor::{Listen, Options, Reactor};
 use pregao::time::{Mono, Now};
@@ -58,6 +58,10 @@ struct Gateway {
     others: BTreeMap<ConnId, Speaks>,
     dirty: Vec<ConnId>,
     closed: Vec<CloseReason>,
+}
+
+impl Timed for Gateway {
+    fn handle_turn_end(&mut self, _now: Now, _length: Duration) {}
 }
 
 impl Node for Gateway {

@@ -89,6 +89,7 @@ fn data_layouts_are_as_written() {
         BreakerChange { from, to, reason, reserved, generation, name }
         ExchangePlace { feed, next_seq, exchange, reserved }
         Silence { who }
+        InstrumentName { text }
     }
     let header = rows(|line| line == "### Data frames: the shared header");
     let names: Vec<(&str, &str)> = header.iter().map(|row| (row[0], row[2])).collect();

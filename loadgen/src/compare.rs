@@ -15,7 +15,7 @@ use crate::limits::{
 use crate::options::{CompareFlags, Format, Scenario};
 use crate::peers::{OurBroker, PeerBroker, PeerError};
 use crate::progress::Bar;
-use crate::report::{Row, heading};
+use crate::report::{Row, heading, ratios};
 use crate::run::{Failure, Load, Outcome, RunSpec, run};
 use crate::scenario::{Offer, Shape, shapes};
 use crate::search::Search;
@@ -58,7 +58,8 @@ pub(crate) fn compare(
     let reactors = flags.reactors.iter();
     let more = reactors.flat_map(|count| ["--reactors".to_owned(), count.to_string()]).collect();
     let ours = OurBroker { program, flags: more, settings: String::new() };
-    if flags.target.is_empty() || flags.target.contains(&Target::Pregao) {
+    let is_ours = |target: &Target| target.publisher() == Target::Pregao;
+    if flags.target.is_empty() || flags.target.iter().any(is_ours) {
         ours.refuse_planted()?;
     }
     let mut comparison = Comparison {
@@ -104,15 +105,26 @@ impl Comparison<'_> {
         let flags = self.flags;
         let targets = if flags.target.is_empty() { &Target::ALL[..] } else { &flags.target };
         self.title(&shape.title())?;
+        let mut rows = Vec::new();
         for &target in targets {
             // A bare loop keeps nothing for a subscriber, so it is no match for a high rate.
             if self.skipped.contains(&target) || target == Target::Bare && !shape.with_bare {
                 continue;
             }
             match self.measure(shape, target) {
-                Ok(row) => self.show(&row)?,
+                Ok(row) => {
+                    self.show(&row)?;
+                    rows.push(row);
+                }
                 Err(trouble) => self.report(shape.name, target, trouble),
             }
+        }
+        for ratio in ratios(&rows, shape.offer == Offer::Search) {
+            let text = match self.flags.format {
+                Format::Json => ratio.json(),
+                Format::Table => ratio.line().trim_start_matches('\n').to_owned(),
+            };
+            (self.print)(&text)?;
         }
         Ok(())
     }
@@ -242,7 +254,7 @@ impl Comparison<'_> {
                 rate,
                 instruments: shape.instruments,
                 watch: shape.watch,
-                source: 2,
+                source: target.own_source(),
             }),
             duration: self.flags.duration.max(shape.duration_min),
             ..self.spec(target, shape.subscribers, rate)
@@ -256,9 +268,10 @@ impl Comparison<'_> {
             target,
             // Where the server will listen is known when it does.
             address: (self.flags.host, 0).into(),
+            publish_address: None,
             subscribers,
             threads: usize::from(self.flags.threads),
-            load: Some(Load { rate, instruments: 100, watch: 0, source: 2 }),
+            load: Some(Load { rate, instruments: 100, watch: 0, source: target.own_source() }),
             market_source: 0,
             warm_up: self.flags.warm_up.max(Duration::from_millis(1)),
             duration: self.flags.duration,
@@ -268,7 +281,7 @@ impl Comparison<'_> {
             joiners: 0,
             connect_max: CONNECT_ALL_MAX,
             drain_max: crate::limits::DRAIN_MAX,
-            broker_pid: None,
+            pids: Vec::new(),
             seed: 1,
         }
     }
@@ -281,7 +294,12 @@ impl Comparison<'_> {
     ) -> Result<(Outcome, Option<String>), Trouble> {
         let peer = PeerBroker::start(spec.target, self.flags.host, spec.subscribers, &self.ours)
             .map_err(Trouble::Server)?;
-        let spec = RunSpec { address: peer.address(), broker_pid: Some(peer.pid()), ..spec };
+        let spec = RunSpec {
+            address: peer.address(),
+            publish_address: peer.publish_address(),
+            pids: peer.pids(),
+            ..spec
+        };
         let rate = spec.load.map_or(0, |load| load.rate);
         let what = format!("{scenario} {} {rate} msg/s", spec.target.name());
         let outcome = run(&spec, &Bar::new(&what));

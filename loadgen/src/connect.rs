@@ -104,6 +104,8 @@ impl Dialer {
                     Target::Redis => "redis-server",
                     Target::Nats => "nats-server",
                     Target::Mqtt => "mosquitto",
+                    Target::PregaoWs => "pregao all",
+                    Target::NatsWs => "nats-server -c FILE, with websocket { no_tls: true } in it",
                     Target::Bare => "loadgen bare --listen IP:PORT",
                 };
                 return ConnectError::Nobody { address: self.address, start };

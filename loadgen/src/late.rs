@@ -40,11 +40,13 @@ pub(crate) fn join_all(
     Ok(waits)
 }
 
-fn join(dialer: Dialer, source: u8, number: usize) -> io::Result<()> {
+/// Joins once, and leaves at the end of the snapshot.
+pub(crate) fn join(dialer: Dialer, source: u8, number: usize) -> io::Result<()> {
     let interest = Interest { source, topics: &[] };
     let mut stream = dialer.dial(number).map_err(io::Error::other)?;
     stream.set_read_timeout(Some(limits::CONNECT_MAX))?;
-    stream.write_all(&dialer.target.hello_subscriber(interest))?;
+    let (greeting, mut unwrapping) = dialer.target.greet(dialer.address, interest);
+    stream.write_all(&greeting)?;
     let mut held = Vec::new();
     let mut buffer = [0; 16 * 1024];
     let mut left = dialer.target.confirmations(interest);
@@ -54,14 +56,16 @@ fn join(dialer: Dialer, source: u8, number: usize) -> io::Result<()> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         held.extend_from_slice(&buffer[..bytes]);
-        let mut refused = None;
+        let (mut refused, mut replies) = (None, Vec::new());
         let mut on = |event: Event<'_>| match event {
             Event::Confirmed => left = left.saturating_sub(1),
             Event::Refused(why) => refused = Some(why),
-            _ => {}
+            Event::Reply(bytes) => replies.extend_from_slice(bytes),
+            Event::Frames(_) | Event::Gap(_) => {}
         };
-        let taken = dialer.target.parse(&held, &mut on).map_err(io::Error::other)?;
-        held.drain(..taken);
+        let taken = dialer.target.parse(&mut unwrapping, &held, &mut on);
+        held.drain(..taken.map_err(io::Error::other)?);
+        stream.write_all(&replies)?;
         if let Some(why) = refused {
             return Err(io::Error::other(why));
         }

@@ -16,6 +16,7 @@ mod leftovers;
 mod limits;
 mod live_first;
 mod measure;
+mod nobody;
 mod options;
 mod pace;
 mod peers;
@@ -148,9 +149,15 @@ fn seconds(span: Duration) -> f64 {
 
 fn spec_of(flags: &RunFlags) -> Result<RunSpec, String> {
     let target = flags.target;
-    if flags.rate.is_none() && target != target::Target::Pregao {
+    let has_market = target.publisher() == target::Target::Pregao;
+    if flags.rate.is_none() && !has_market {
         return Err(format!("{} has no market of its own; say a --rate", target.name()));
     }
+    let publisher = target.publisher();
+    if flags.publish_addr.is_some() && publisher == target {
+        return Err(format!("messages for {} are published where it listens", target.name()));
+    }
+    let local = |target: target::Target| SocketAddr::from(([127, 0, 0, 1], target.port()));
     let subscribers = flags.subscribers as usize;
     let (stalled, slow) = (flags.stall.of(subscribers), flags.slow.of(subscribers));
     if stalled + slow >= subscribers {
@@ -158,14 +165,21 @@ fn spec_of(flags: &RunFlags) -> Result<RunSpec, String> {
     }
     Ok(RunSpec {
         target,
-        address: flags.addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], target.port()))),
+        address: flags.addr.unwrap_or_else(|| local(target)),
+        publish_address: match publisher == target {
+            true => None,
+            false => Some(flags.publish_addr.unwrap_or_else(|| local(publisher))),
+        },
         subscribers,
         threads: usize::from(flags.threads),
         load: flags.rate.map(|rate| Load {
             rate,
             instruments: flags.instruments,
             watch: flags.watch.unwrap_or(0) as usize,
-            source: flags.source,
+            source: match target {
+                target::Target::PregaoWs => target.own_source(),
+                _ => flags.source,
+            },
         }),
         market_source: pregao::node::sequencer::MARKET_SOURCE,
         warm_up: flags.warm_up,
@@ -176,7 +190,7 @@ fn spec_of(flags: &RunFlags) -> Result<RunSpec, String> {
         joiners: 0,
         connect_max: limits::CONNECT_LONGEST,
         drain_max: limits::DRAIN_MAX,
-        broker_pid: flags.broker_pid,
+        pids: flags.broker_pid.into_iter().collect(),
         seed: flags.seed,
     })
 }

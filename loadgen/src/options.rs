@@ -81,6 +81,10 @@ pub(crate) struct RunFlags {
     /// Where it listens [default: 127.0.0.1 and the target's usual port]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) addr: Option<SocketAddr>,
+    /// Where messages are published, if not at --addr: the broker of pregao-ws, the plain port of nats-ws [default:
+    /// 127.0.0.1 and its usual port]
+    #[arg(long, value_name = "IP:PORT", requires = "rate")]
+    pub(crate) publish_addr: Option<SocketAddr>,
     /// Receiving threads
     #[arg(long, value_name = "T", default_value = "1",
           value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -94,7 +98,8 @@ pub(crate) struct RunFlags {
     /// Subscribers that leave and come back, as in 10/s
     #[arg(long, value_name = "FREQUENCY", value_parser = frequency)]
     pub(crate) churn: Option<u32>,
-    /// Source number to publish as; 1 is the market
+    /// Source number to publish as; 1 is the market. With pregao-ws it is always 1, since a gateway
+    /// follows the market alone, so core must not run
     #[arg(long, value_name = "N", default_value = "2",
           value_parser = clap::value_parser!(u8).range(2..=7))]
     pub(crate) source: u8,

@@ -13,12 +13,17 @@ use pregao::time::Clock;
 
 use crate::leftovers::{self, Leftover, Thing};
 use crate::limits::{PEER_START_MAX, PEER_STOP_MAX};
+use crate::nobody::Nobody;
 use crate::target::Target;
 
 /// A started server; it ends with this value.
 pub(crate) struct PeerBroker {
     child: Child,
     address: SocketAddr,
+    /// Where messages are published, if elsewhere.
+    publish_address: Option<SocketAddr>,
+    /// The broker behind a gateway, and what else a gateway has addresses of.
+    behind: Option<(Box<PeerBroker>, [Nobody; 4])>,
     /// Configuration that it reads from a file.
     files: Option<PathBuf>,
     /// It and its file, for the case that a signal ends us.
@@ -86,17 +91,45 @@ impl PeerBroker {
         ours: &OurBroker,
     ) -> Result<PeerBroker, PeerError> {
         let program = match target {
-            Target::Pregao => ours.program.clone(),
+            Target::Pregao | Target::PregaoWs => ours.program.clone(),
             Target::Bare => std::env::current_exe().unwrap_or_else(|_| "loadgen".into()),
             Target::Redis => find("redis-server"),
-            Target::Nats => find("nats-server"),
+            Target::Nats | Target::NatsWs => find("nats-server"),
             Target::Mqtt => find("mosquitto"),
         };
         let name = program.display().to_string();
         let broken = |why: String| PeerError::Broken { program: name.clone(), why };
-        let free = TcpListener::bind((host, 0)).and_then(|listener| listener.local_addr());
-        let address = free.map_err(|error| broken(format!("no free port on {host}: {error}")))?;
-        let files = write_configuration(target, address, subscribers, &ours.settings)
+        // Both are held until both are known.
+        let bind = || TcpListener::bind((host, 0)).and_then(|it| Ok((it.local_addr()?, it)));
+        let no_port = |error: io::Error| broken(format!("no free port on {host}: {error}"));
+        let (own, other) = (bind().map_err(no_port)?, bind().map_err(no_port)?);
+        let (address, plain) = (own.0, other.0);
+        drop((own, other));
+        let behind = match target {
+            Target::PregaoWs => {
+                let broker = PeerBroker::start(Target::Pregao, host, 1, ours)?;
+                let nobody = || Nobody::new(host).map_err(no_port);
+                Some((Box::new(broker), [nobody()?, nobody()?, nobody()?, nobody()?]))
+            }
+            _ => None,
+        };
+        let publish_address = match (&behind, target) {
+            (Some((broker, _)), _) => Some(broker.address),
+            (None, Target::NatsWs) => Some(plain),
+            _ => None,
+        };
+        let text = match &behind {
+            Some((broker, nobody)) => Some(gateway_configuration(
+                address,
+                broker.address,
+                nobody.each_ref().map(|it| it.address),
+                subscribers,
+            )),
+            None => configuration(target, address, plain, subscribers, &ours.settings),
+        };
+        let files = text
+            .map(|text| write_configuration(address, &text))
+            .transpose()
             .map_err(|error| broken(format!("its configuration cannot be written: {error}")))?;
         let mut command = Command::new(&program);
         command.args(arguments(target, address, subscribers, files.as_deref()));
@@ -114,7 +147,15 @@ impl PeerBroker {
             Ok((child, leftover)) => {
                 leftovers.push(leftover);
                 let memory = Arc::default();
-                PeerBroker { child, address, files, _leftovers: leftovers, memory }
+                PeerBroker {
+                    child,
+                    address,
+                    publish_address,
+                    behind,
+                    files,
+                    _leftovers: leftovers,
+                    memory,
+                }
             }
             Err(error) => {
                 remove(files.as_deref());
@@ -125,7 +166,7 @@ impl PeerBroker {
         Ok(peer)
     }
 
-    /// Where it listens.
+    /// Where its subscribers connect.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -133,6 +174,17 @@ impl PeerBroker {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where messages are published, if elsewhere.
+    pub(crate) fn publish_address(&self) -> Option<SocketAddr> {
+        self.publish_address
+    }
+
+    /// All of its processes, the one with the subscribers first.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let behind = self.behind.iter().map(|(broker, _)| broker.pid());
+        [self.pid()].into_iter().chain(behind).collect()
     }
 
     /// What it said of its memory when it started; our broker does.
@@ -218,6 +270,7 @@ fn arguments(
     let clients = (subscribers + 100).to_string();
     let text: Vec<&str> = match target {
         Target::Pregao => vec!["broker", "--log", "info"],
+        Target::PregaoWs => vec!["gateway", "--log", "warn"],
         Target::Redis => vec![
             "--bind",
             &ip,
@@ -233,12 +286,12 @@ fn arguments(
             "4096",
         ],
         Target::Nats => vec!["-a", &ip, "-p", &port],
-        Target::Mqtt => vec![],
+        Target::Mqtt | Target::NatsWs => vec![],
         Target::Bare => vec!["bare", "--listen"],
     };
     let flag = match target {
-        Target::Pregao => Some("--config"),
-        Target::Mqtt => Some("-c"),
+        Target::Pregao | Target::PregaoWs => Some("--config"),
+        Target::Mqtt | Target::NatsWs => Some("-c"),
         Target::Redis | Target::Nats | Target::Bare => None,
     };
     let mut all: Vec<std::ffi::OsString> = text.into_iter().map(Into::into).collect();
@@ -251,28 +304,49 @@ fn arguments(
     all
 }
 
-/// Writes what cannot be said by flags.
-fn write_configuration(
+/// What cannot be said by flags.
+fn configuration(
     target: Target,
     address: SocketAddr,
+    plain: SocketAddr,
     subscribers: usize,
     settings: &str,
-) -> io::Result<Option<PathBuf>> {
+) -> Option<String> {
     let (ip, port) = (address.ip(), address.port());
-    let text = match target {
-        Target::Pregao => format!(
+    match target {
+        Target::Pregao => Some(format!(
             "[net]\nbroker = \"{address}\"\n[broker]\nsubscribers_max = {}\n{settings}",
             subscribers + 100
-        ),
-        Target::Mqtt => format!(
+        )),
+        Target::Mqtt => Some(format!(
             "listener {port} {ip}\nallow_anonymous true\npersistence false\nlog_type none\n"
-        ),
-        Target::Redis | Target::Nats | Target::Bare => return Ok(None),
-    };
-    let name = format!("loadgen-{}-{port}.conf", std::process::id());
+        )),
+        Target::NatsWs => Some(format!(
+            "listen: \"{plain}\"\nwebsocket {{ listen: \"{address}\", no_tls: true }}\n"
+        )),
+        Target::Redis | Target::Nats | Target::Bare | Target::PregaoWs => None,
+    }
+}
+
+/// A gateway that has a broker, and none of the nodes that answer questions.
+fn gateway_configuration(
+    address: SocketAddr,
+    broker: SocketAddr,
+    [external, core, shard, aggregator]: [SocketAddr; 4],
+    subscribers: usize,
+) -> String {
+    format!(
+        "[net]\nexternal = \"{external}\"\nbroker = \"{broker}\"\ncore = \"{core}\"\nshards = [\"{shard}\"]\n\
+         aggregator = \"{aggregator}\"\ngateway = \"{address}\"\n[gateway]\nsubscriptions_max = {}\n",
+        subscribers + 100
+    )
+}
+
+fn write_configuration(address: SocketAddr, text: &str) -> io::Result<PathBuf> {
+    let name = format!("loadgen-{}-{}.conf", std::process::id(), address.port());
     let file = std::env::temp_dir().join(name);
     std::fs::write(&file, text)?;
-    Ok(Some(file))
+    Ok(file)
 }
 
 fn remove(file: Option<&Path>) {

@@ -29,6 +29,19 @@ pub(crate) fn read(pid: u32) -> Reading {
     }
 }
 
+/// The sums of several: nothing is known where one says nothing, or where there is none.
+pub(crate) fn read_all(pids: &[u32]) -> Reading {
+    let readings: Vec<Reading> = pids.iter().map(|pid| read(*pid)).collect();
+    let sum = |of: fn(&Reading) -> Option<u64>| {
+        readings.iter().map(of).sum::<Option<u64>>().filter(|_| !pids.is_empty())
+    };
+    Reading {
+        cpu_ns: sum(|it| it.cpu_ns),
+        rss_bytes: sum(|it| it.rss_bytes),
+        io_calls: sum(|it| it.io_calls),
+    }
+}
+
 /// The scheduler's books of every thread, in nanoseconds; `stat` counts in ticks of 10 ms.
 fn cpu_ns(pid: u32) -> Option<u64> {
     let mut sum = 0;
@@ -130,11 +143,15 @@ impl Drop for SyscallCounter {
 }
 
 impl SyscallCounter {
-    /// Starts counting. `None` when there is no perf.
-    pub(crate) fn start(pid: u32) -> Option<SyscallCounter> {
+    /// Starts counting, over all of these. `None` when there is no perf, or no process.
+    pub(crate) fn start(pids: &[u32]) -> Option<SyscallCounter> {
+        if pids.is_empty() {
+            return None;
+        }
+        let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
         let arguments = ["stat", "-x,", "-I", "100", "-e", "raw_syscalls:sys_enter", "-p"];
         let mut command = Command::new("perf");
-        command.args(arguments).arg(pid.to_string());
+        command.args(arguments).arg(pids.join(","));
         let perf = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let (perf, _leftover) = leftovers::spawn(perf).ok()?;
         Some(SyscallCounter { perf, _leftover })

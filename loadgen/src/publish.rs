@@ -17,7 +17,7 @@ use crate::measure::histogram;
 use crate::pace::Pacer;
 use crate::plan::Plan;
 use crate::shared::{BusyMark, Shared};
-use crate::target::Event;
+use crate::target::{Event, Unwrapping};
 use crate::timebase::Timebase;
 
 /// A connection that has greeted and may publish.
@@ -97,8 +97,9 @@ impl Publisher {
             Event::Refused(why) => refusal = Some(why),
             Event::Frames(_) | Event::Gap(_) => {}
         };
-        let taken = self.dialer.target.parse(&self.held, &mut on).map_err(io::Error::other)?;
-        self.held.drain(..taken);
+        // A publisher's stream is never a WebSocket.
+        let taken = self.dialer.target.parse(&mut Unwrapping::default(), &self.held, &mut on);
+        self.held.drain(..taken.map_err(io::Error::other)?);
         self.refusal = self.refusal.take().or(refusal);
         if !replies.is_empty() {
             self.stream.write_all(&replies)?;

@@ -163,8 +163,9 @@ impl Receiver {
         };
         let source = self.share.plan.as_ref().map_or(self.share.market_source, |p| p.source());
         let interest = Interest { source, topics: &topics };
+        let (greeting, unwrapping) = dialer.target.greet(dialer.address, interest);
         let register = |stream: &mut std::net::TcpStream| -> io::Result<()> {
-            stream.write_all(&dialer.target.hello_subscriber(interest))?;
+            stream.write_all(&greeting)?;
             stream.set_nonblocking(true)
         };
         register(&mut stream)
@@ -179,6 +180,7 @@ impl Receiver {
             stream,
             pace,
             carry: Vec::new(),
+            unwrapping,
             confirmations_left: dialer.target.confirmations(interest),
             continuity,
             bytes: 0,

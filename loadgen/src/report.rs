@@ -1,5 +1,7 @@
 //! How results are shown: one JSON object per run, or a table.
 
+mod ratios;
+
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
@@ -8,8 +10,10 @@ use crate::limits::BUSY_PERCENT_MAX;
 use crate::run::Outcome;
 use crate::timebase::micros;
 
+pub(crate) use ratios::ratios;
+
 /// One run as one object. The names are part of the command's contract.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Row {
     scenario: &'static str,
     target: &'static str,
@@ -211,9 +215,9 @@ pub(crate) fn heading(title: &str) -> String {
     format!("{}\n{columns}", folded(title, "", "  "))
 }
 
-/// Nine columns in 79 characters; the first is aligned left.
+/// Nine columns in 79 characters, a mark among them; the first is aligned left.
 fn columns(cells: [impl AsRef<str>; 9], mark: &str) -> String {
-    const WIDTHS: [usize; 9] = [6, 9, 12, 7, 7, 7, 8, 6, 7];
+    const WIDTHS: [usize; 9] = [9, 9, 11, 7, 7, 7, 8, 5, 7];
     let mut text = String::new();
     for (place, (cell, width)) in cells.iter().zip(WIDTHS).enumerate() {
         let cell = cell.as_ref();
@@ -341,7 +345,8 @@ mod tests {
     #[test]
     fn nothing_is_wider_than_a_terminal() {
         let width = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
-        let widest = ["pregao", "6,400,000", "37,712,999", "100 ms", "100 ms", "1.25 s", "9.6 µs"];
+        let widest =
+            ["pregao-ws", "6,400,000", "37,712,999", "100 ms", "100 ms", "1.25 s", "9.6 µs"];
         let [a, b, c, d, e, f, g] = widest;
         assert!(width(&columns([a, b, c, d, e, f, g, "0.004", "131,072"], "!")) <= 79);
         let long = "word ".repeat(100);

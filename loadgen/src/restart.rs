@@ -25,7 +25,7 @@ use crate::options::Format;
 use crate::process;
 use crate::report::wrapped;
 use crate::target::pregao::resume_subscriber;
-use crate::target::{Event, Interest, Target};
+use crate::target::{Event, Interest, Target, Unwrapping};
 use crate::timebase::Timebase;
 
 /// Runs the scenario and prints its one object.
@@ -353,7 +353,7 @@ impl Crowd {
                 Event::Reply(bytes) => drop(stream.write(bytes)),
                 Event::Refused(_) => is_refused = true,
             };
-            let taken = Target::Pregao.parse(&member.held, &mut on);
+            let taken = Target::Pregao.parse(&mut Unwrapping::default(), &member.held, &mut on);
             let Ok(taken) = taken else { return self.lose(place) };
             member.held.drain(..taken);
             if is_refused {

@@ -1,6 +1,8 @@
 //! One run: publisher first, then subscribers, then the clock starts; afterwards everything is added
 //! up and judged.
 
+mod costs;
+
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +29,9 @@ use crate::subscriber::Pace;
 use crate::target::Target;
 use crate::timebase::{Timebase, per_second};
 
+pub(crate) use costs::Costs;
+use costs::{bytes_per_subscriber, costs_of};
+
 /// What to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
@@ -42,7 +47,10 @@ pub(crate) struct Load {
 #[derive(Clone, Debug)]
 pub(crate) struct RunSpec {
     pub(crate) target: Target,
+    /// Where subscribers connect.
     pub(crate) address: SocketAddr,
+    /// Where messages are published, if elsewhere.
+    pub(crate) publish_address: Option<SocketAddr>,
     pub(crate) subscribers: usize,
     pub(crate) threads: usize,
     /// `None`: listen to the live market.
@@ -60,23 +68,10 @@ pub(crate) struct RunSpec {
     pub(crate) connect_max: Duration,
     /// How long the run waits for late deliveries at all.
     pub(crate) drain_max: Duration,
-    /// The process to read the costs from; found by its address when not given.
-    pub(crate) broker_pid: Option<u32>,
+    /// The processes to read the costs from, the one with the subscribers first; found by their addresses when none
+    /// is given.
+    pub(crate) pids: Vec<u32>,
     pub(crate) seed: u64,
-}
-
-/// Costs of the process under load.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Costs {
-    pub(crate) cpu_ns_per_delivery: Option<f64>,
-    pub(crate) syscalls_per_delivery: Option<f64>,
-    pub(crate) syscalls_counted: Option<Counted>,
-    pub(crate) bytes_per_subscriber: Option<f64>,
-    /// Resident memory before anybody subscribed, and at the end.
-    pub(crate) rss_bytes_before: Option<u64>,
-    pub(crate) rss_bytes_after: Option<u64>,
-    /// Most memory that the kernel held for TCP, of the whole machine.
-    pub(crate) kernel_tcp_bytes_max: u64,
 }
 
 /// The generator's own condition.
@@ -225,6 +220,8 @@ pub(crate) fn run(spec: &RunSpec, progress: &dyn Progress) -> Result<Outcome, Fa
     raise_descriptor_limit(spec.subscribers).map_err(Failure::Connecting)?;
     let timebase = Timebase::start();
     let dialer = Dialer { target: spec.target, address: spec.address };
+    let publish_address = spec.publish_address.unwrap_or(spec.address);
+    let to_publish = Dialer { target: spec.target.publisher(), address: publish_address };
     let plan = spec
         .load
         .map(|load| Arc::new(Plan::new(load.source, load.instruments, load.watch, spec.seed)));
@@ -234,7 +231,7 @@ pub(crate) fn run(spec: &RunSpec, progress: &dyn Progress) -> Result<Outcome, Fa
         u32::try_from(timebase.wall_ns() / 1_000_000 % u64::from(u32::MAX)).unwrap_or(0) + 1;
     let publisher = match &plan {
         Some(plan) => {
-            let opened = Publisher::open(dialer, Arc::clone(plan), epoch);
+            let opened = Publisher::open(to_publish, Arc::clone(plan), epoch);
             Some(opened.map_err(Failure::Connecting)?)
         }
         None => {
@@ -243,11 +240,21 @@ pub(crate) fn run(spec: &RunSpec, progress: &dyn Progress) -> Result<Outcome, Fa
             None
         }
     };
-    let pid = spec.broker_pid.or_else(|| process::listening_on(spec.address));
-    let idle = pid.map(process::read).unwrap_or_default();
+    let mut pids = spec.pids.clone();
+    if pids.is_empty() {
+        let addresses = [Some(spec.address), spec.publish_address];
+        pids = addresses.into_iter().flatten().filter_map(process::listening_on).collect();
+    }
+    // What the first one costs a gateway is not what each costs.
+    if spec.target != to_publish.target {
+        let source = spec.load.map_or(spec.market_source, |load| load.source);
+        late::join(dialer, source, spec.subscribers)
+            .map_err(|error| Failure::Connecting(format!("no WebSocket can be had: {error}")))?;
+    }
+    let idle = process::read_all(&pids);
 
     let shared = Arc::new(Shared::default());
-    let result = attempt(spec, timebase, dialer, plan, publisher, (pid, idle), &shared, progress);
+    let result = attempt(spec, timebase, dialer, plan, publisher, (&pids, idle), &shared, progress);
     if result.is_err() {
         shared.abort.store(true, Ordering::Relaxed);
     }
@@ -262,13 +269,13 @@ fn attempt(
     dialer: Dialer,
     plan: Option<Arc<Plan>>,
     publisher: Option<Publisher>,
-    (pid, idle): (Option<u32>, Reading),
+    (pids, idle): (&[u32], Reading),
     shared: &Arc<Shared>,
     progress: &dyn Progress,
 ) -> Result<Outcome, Failure> {
     let (workers, ready) = spawn_receivers(spec, timebase, dialer, &plan, shared)?;
     await_confirmed(spec, &ready, workers.len(), shared, progress).map_err(Failure::Connecting)?;
-    let subscribed = pid.map(process::read).unwrap_or_default();
+    let subscribed = process::read_all(pids);
 
     let start = timebase.mono() + limits::LEAD_IN;
     let (window, pacer) = schedule(spec, timebase, start);
@@ -284,7 +291,7 @@ fn attempt(
         None => None,
     };
     let joiners = join_late(spec, timebase, dialer, window)?;
-    let syscalls = pid.and_then(SyscallCounter::start);
+    let syscalls = SyscallCounter::start(pids);
     let kernel_tcp_bytes_max = Cell::new(0);
     let show = |now: Mono| {
         let held = process::kernel_tcp_bytes().unwrap_or(0);
@@ -297,13 +304,13 @@ fn attempt(
         return Err(Failure::from("ended before anything was measured"));
     }
     let at_start = (timebase.mono(), shared.delivered.load(Ordering::Relaxed));
-    let cost_start = pid.map(process::read).unwrap_or_default();
+    let cost_start = process::read_all(pids);
     wait_until(window.to, timebase, &ready, show, || progress.wants_end())?;
     if timebase.mono() < window.to {
         shared.end_early(timebase.mono());
     }
     let at_end = (timebase.mono(), shared.delivered.load(Ordering::Relaxed));
-    let cost_end = pid.map(process::read).unwrap_or_default();
+    let cost_end = process::read_all(pids);
     let calls_per_s = syscalls.and_then(SyscallCounter::finish);
 
     let offered = match publisher {
@@ -479,26 +486,6 @@ fn wait_until(
     }
 }
 
-/// What an idle subscriber costs. Not known where the process has not grown: it has the memory of subscribers that
-/// were there before.
-fn bytes_per_subscriber(with: u64, without: u64, subscribers: usize) -> Option<f64> {
-    (with > without).then(|| ratio(with - without, subscribers as u64))
-}
-
-fn costs_of(start: Reading, end: Reading, deliveries: u64) -> Costs {
-    let per_delivery = |from: Option<u64>, to: Option<u64>| {
-        let spent = to?.saturating_sub(from?);
-        (deliveries > 0).then(|| ratio(spent, deliveries))
-    };
-    let syscalls_per_delivery = per_delivery(start.io_calls, end.io_calls);
-    Costs {
-        cpu_ns_per_delivery: per_delivery(start.cpu_ns, end.cpu_ns),
-        syscalls_per_delivery,
-        syscalls_counted: syscalls_per_delivery.map(|_| Counted::ReadsAndWrites),
-        ..Costs::default()
-    }
-}
-
 fn add_up(
     spec: &RunSpec,
     received: Vec<Received>,
@@ -581,11 +568,6 @@ impl Condition {
             (a, b) => a.or(b),
         };
     }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a figure for people")]
-fn ratio(sum: u64, count: u64) -> f64 {
-    sum as f64 / count.max(1) as f64
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a figure for people")]

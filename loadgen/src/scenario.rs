@@ -58,12 +58,16 @@ impl Shape {
             (Target::Redis, _) => 450_000,
             (Target::Nats, 0) => 420_000,
             (Target::Nats, _) => 200_000,
+            (Target::PregaoWs, 0) => 20_000_000,
+            (Target::PregaoWs, _) => 5_000_000,
+            (Target::NatsWs, 0) => 400_000,
+            (Target::NatsWs, _) => 200_000,
             (Target::Mqtt | Target::Bare, _) => 150_000,
         };
         if self.subscribers == 1 {
             return match target {
-                Target::Pregao => 5_000_000,
-                Target::Redis | Target::Nats => 1_500_000,
+                Target::Pregao | Target::PregaoWs => 5_000_000,
+                Target::Redis | Target::Nats | Target::NatsWs => 1_500_000,
                 Target::Mqtt | Target::Bare => 200_000,
             };
         }

@@ -9,7 +9,7 @@ use crate::check::{Continuity, Faults, every};
 use crate::limits;
 use crate::measure::Recorder;
 use crate::shared::Shared;
-use crate::target::{Event, Target};
+use crate::target::{Event, Target, Unwrapping};
 
 /// How a subscriber reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub(crate) struct Subscriber {
     pub(crate) pace: Pace,
     /// The beginning of a message whose end has not arrived.
     pub(crate) carry: Vec<u8>,
+    /// Where in its WebSocket it is.
+    pub(crate) unwrapping: Unwrapping,
     pub(crate) confirmations_left: usize,
     pub(crate) continuity: Continuity,
     /// Bytes read since it was confirmed.
@@ -72,7 +74,8 @@ impl Subscriber {
         sink: &mut Sink<'_>,
         counted: &mut u64,
     ) -> Result<bool, String> {
-        let Subscriber { stream, confirmations_left, continuity, tally, pace, .. } = self;
+        let Subscriber { stream, unwrapping, confirmations_left, continuity, tally, pace, .. } =
+            self;
         let was_unconfirmed = *confirmations_left > 0;
         let mut refused = None;
         let mut on = |event: Event<'_>| match event {
@@ -89,7 +92,7 @@ impl Subscriber {
             Event::Reply(bytes) => drop(stream.write(bytes)),
             Event::Refused(why) => refused = Some(why),
         };
-        let taken = target.parse(held, &mut on).map_err(|error| error.to_string())?;
+        let taken = target.parse(unwrapping, held, &mut on).map_err(|error| error.to_string())?;
         if let Some(why) = refused {
             tally.told.get_or_insert("ERROR");
             return Err(why);
@@ -229,6 +232,7 @@ mod tests {
             stream: mio::net::TcpStream::from_std(stream),
             pace: Pace::Full,
             carry: Vec::new(),
+            unwrapping: Unwrapping::default(),
             confirmations_left: 0,
             continuity,
             bytes: 0,

@@ -412,6 +412,7 @@ impl Breaker {
         }
         let generation = self.shared.begin_generation();
         self.counts.entered[to as usize] += 1;
+        self.counts.by_reason[reason as usize - 1] += 1;
         if self.transitions.len() >= BREAKER_TRANSITIONS_MAX {
             self.transitions.pop_front();
             self.counts.transitions_lost += 1;

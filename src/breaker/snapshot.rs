@@ -3,7 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use super::{Breaker, BreakerState, LocalFault, OutcomeClass, State};
+use super::{Breaker, BreakerState, LocalFault, OutcomeClass, Reason, State};
 use crate::time::Mono;
 
 /// Counters since the breaker was made. They only grow.
@@ -15,6 +15,8 @@ pub struct Counts {
     pub local_faults: [u64; LocalFault::COUNT],
     /// How often each [`State`], by number, was entered.
     pub entered: [u64; State::ALL.len()],
+    /// How often the state changed for each [`Reason`], by number less one.
+    pub by_reason: [u64; Reason::ALL.len()],
     /// Permits granted.
     pub granted: u64,
     /// Permits that came back with an outcome in their own generation.

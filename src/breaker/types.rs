@@ -121,6 +121,27 @@ impl Reason {
         Reason::ALL.get(usize::from(number.checked_sub(1)?)).copied()
     }
 
+    /// The reason as one word of at most 15 bytes: for names of figures.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Reason::ConsecutiveRefusals => "refusals",
+            Reason::FailureRate => "failure_rate",
+            Reason::SlowRate => "slow_rate",
+            Reason::WaitOver => "wait_over",
+            Reason::ProbesAnswered => "probes_answered",
+            Reason::ProbeFailed => "probe_failed",
+            Reason::ProbeSlow => "probe_slow",
+            Reason::ProbeDeadline => "probe_deadline",
+            Reason::ComeBackLater => "come_back_later",
+            Reason::OperatorForcedOpen => "forced_open",
+            Reason::OperatorClosed => "closed",
+            Reason::OperatorDisabled => "disabled",
+            Reason::OperatorMetricsOnly => "metrics_only",
+            Reason::OperatorReset => "reset",
+        }
+    }
+
     /// The reason in words, for a log line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

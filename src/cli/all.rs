@@ -244,6 +244,7 @@ mod tests {
             "--append",
             "--reactors",
             "2",
+            "--playground",
         ]);
         let common = ["--data-dir=/d", "--host=127.0.0.2", "--log=debug", "--parent=77"];
         let with = |command: &[&str], market: &[&str]| -> Vec<String> {
@@ -270,6 +271,7 @@ mod tests {
             ("shard-B", with(&["shard", "--partition=B"], &[])),
             ("shard-C", with(&["shard", "--partition=C"], &[])),
             ("aggregator", with(&["aggregator"], &[])),
+            ("gateway", with(&["gateway"], &["--playground"])),
         ];
         assert_eq!(specs, want.map(|(name, arguments)| (name.to_owned(), arguments)));
     }
@@ -278,7 +280,7 @@ mod tests {
     fn every_child_understands_the_flags_it_gets() {
         let flags = ["--rate", "5", "--chaos=off", "--speed", "0.5", "--replicas", "2"];
         let specs = specs(&flags);
-        assert_eq!(specs.len(), 11);
+        assert_eq!(specs.len(), 12);
         for (name, arguments) in specs {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             let command = parse(&arguments).unwrap_or_else(|error| panic!("{name}: {error:?}"));

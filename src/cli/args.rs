@@ -4,6 +4,7 @@
 //! (`resolve.rs`). The comments on commands and flags are the help text.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub(super) enum Command {
         #[command(flatten)]
         node: NodeFlags,
         #[command(flatten)]
+        metrics: MetricsFlag,
+        #[command(flatten)]
         market: MarketFlags,
     },
     /// Run the broker: 1:N distribution by topic
@@ -77,12 +80,16 @@ pub(super) enum Command {
         #[command(flatten)]
         node: NodeFlags,
         #[command(flatten)]
+        metrics: MetricsFlag,
+        #[command(flatten)]
         broker: BrokerFlags,
     },
     /// Run core: sequences, journals and publishes the exchange's feed
     Core {
         #[command(flatten)]
         node: NodeFlags,
+        #[command(flatten)]
+        metrics: MetricsFlag,
         #[command(flatten)]
         core: CoreFlags,
     },
@@ -98,6 +105,8 @@ pub(super) enum Command {
         replica: u8,
         #[command(flatten)]
         node: NodeFlags,
+        #[command(flatten)]
+        metrics: MetricsFlag,
     },
     /// Run another node that answers current quotes
     Replica {
@@ -108,16 +117,22 @@ pub(super) enum Command {
         replica: u8,
         #[command(flatten)]
         node: NodeFlags,
+        #[command(flatten)]
+        metrics: MetricsFlag,
     },
     /// Run the aggregator: one answer from current price and history
     Aggregator {
         #[command(flatten)]
         node: NodeFlags,
+        #[command(flatten)]
+        metrics: MetricsFlag,
     },
     /// Run the gateway: the page, WebSocket, events and HTTP
     Gateway {
         #[command(flatten)]
         node: NodeFlags,
+        #[command(flatten)]
+        metrics: MetricsFlag,
         #[command(flatten)]
         gateway: GatewayFlags,
     },
@@ -167,6 +182,21 @@ pub(super) struct HostFlag {
     /// Host of the nodes that the configuration gives by port alone [default: 127.0.0.1]
     #[arg(long, value_name = "HOST", value_parser = host::ip_of)]
     pub(super) host: Option<std::net::IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct MetricsFlag {
+    /// Where this node also tells its own figures by HTTP: a port of 127.0.0.1, or HOST:PORT
+    #[arg(long, value_name = "ADDR", value_parser = metrics_address)]
+    pub(super) metrics: Option<SocketAddr>,
+}
+
+/// A port is one of this machine alone: whoever wants others to read the figures says so.
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    text.parse().map_err(|_| "give a port, or an address and a port, like 10.0.0.7:9100".to_owned())
 }
 
 #[derive(Clone, Debug, Default, Args)]

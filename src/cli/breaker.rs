@@ -69,7 +69,11 @@ fn send_action(
     address: SocketAddr,
 ) -> Result<bool, Failure> {
     let failed = |error: ClientError| Failure::failed(error.to_string());
-    let asked_as = if node == NodeId::Core { "core" } else { "aggregator" };
+    let asked_as = match node {
+        NodeId::Core => "core",
+        NodeId::Gateway => "gateway",
+        _ => "aggregator",
+    };
     let mut query_client =
         QueryClient::open(asked_as, address, request.deadline).map_err(failed)?;
     let query = Query {

@@ -143,6 +143,7 @@ mod tests {
         Report {
             symbol: symbol.parse().unwrap(),
             shown: symbol.parse().unwrap(),
+            full_name: None,
             decimals: Decimals { price: 2, quantity: 0 },
             quote: None,
             quote_source: QuoteSource::None,

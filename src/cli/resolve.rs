@@ -8,13 +8,13 @@ use std::path::Path;
 use log::LevelFilter;
 
 use super::args::{
-    Action, BreakerFlags, BrokerFlags, Command, ConfigFlag, DataDirFlag, HostFlag, NodeFlags,
-    Partial, ReplicasFlag, ReportFlags, StatusFlags, SubscribeFlags, WatchFlags,
+    Action, BreakerFlags, BrokerFlags, Command, ConfigFlag, DataDirFlag, HostFlag, MetricsFlag,
+    NodeFlags, Partial, ReplicasFlag, ReportFlags, StatusFlags, SubscribeFlags, WatchFlags,
 };
 use super::breaker::BreakerRequest;
 use super::exit::Failure;
 use super::offline::Selected;
-use super::offline::args::RecoverFlags;
+use super::offline::args::{RecoverFlags, feed_places};
 use super::offline::convert::ConvertRequest;
 use super::offline::dump::DumpRequest;
 use super::offline::export::ExportRequest;
@@ -68,37 +68,37 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
             let config = checked(config)?;
             Ok(Request::All(all::AllRequest { config, node, market, broker, core, gateway }))
         }
-        Command::External { exchange, node, market } => {
+        Command::External { exchange, node, metrics, market } => {
             let mut config = node_config(&node)?;
             let exchange = market::which(&config, exchange)?;
             market::apply(&mut config, &market, Some(exchange))?;
-            node_request(exchange.node(), &node, config)
+            node_request(exchange.node(), &node, metrics, config)
         }
-        Command::Broker { node, broker } => {
+        Command::Broker { node, metrics, broker } => {
             let mut config = node_config(&node)?;
             broker_flags(&mut config, &broker);
-            node_request(NodeId::Broker, &node, config)
+            node_request(NodeId::Broker, &node, metrics, config)
         }
-        Command::Core { node, core } => {
+        Command::Core { node, metrics, core } => {
             let mut config = node_config(&node)?;
             config.core.append |= core.append;
-            node_request(NodeId::Core, &node, config)
+            node_request(NodeId::Core, &node, metrics, config)
         }
-        Command::Shard { partition, replica, node } => {
+        Command::Shard { partition, replica, node, metrics } => {
             let id = match replica {
                 0 => NodeId::Shard(partition),
                 replica => NodeId::ShardReplica(partition, replica),
             };
-            plain_request(id, &with_replica(node, replica))
+            plain_request(id, &with_replica(node, replica), metrics)
         }
-        Command::Replica { replica, node } => {
-            plain_request(NodeId::CoreReplica(replica), &with_replica(node, replica))
+        Command::Replica { replica, node, metrics } => {
+            plain_request(NodeId::CoreReplica(replica), &with_replica(node, replica), metrics)
         }
-        Command::Aggregator { node } => plain_request(NodeId::Aggregator, &node),
-        Command::Gateway { node, gateway } => {
+        Command::Aggregator { node, metrics } => plain_request(NodeId::Aggregator, &node, metrics),
+        Command::Gateway { node, metrics, gateway } => {
             let mut config = node_config(&node)?;
             config.gateway.playground |= gateway.playground;
-            node_request(NodeId::Gateway, &node, config)
+            node_request(NodeId::Gateway, &node, metrics, config)
         }
         Command::Subscribe(flags) => subscribe_request(flags).map(Request::Subscribe),
         Command::Watch(flags) => watch_request(&flags).map(Request::Watch),
@@ -150,7 +150,10 @@ fn publish_request(flags: PublishFlags) -> Result<PublishRequest, Failure> {
 fn recover_request(flags: RecoverFlags) -> Result<RecoverRequest, Failure> {
     let config = checked(config_of(&flags.config, &flags.data_dir, &HostFlag::default())?)?;
     let remedy = match (flags.from_shards, flags.follow_journal, flags.reset) {
-        (true, _, _) => Remedy::FromShards(flags.feed, flags.feed_next),
+        (true, _, _) => {
+            let places = feed_places(flags.feed, flags.feed_next).map_err(Failure::usage)?;
+            Remedy::FromShards(places)
+        }
         (_, true, _) => Remedy::FollowJournal,
         (_, _, Some(node)) => Remedy::Reset(node),
         _ => Remedy::Report,
@@ -159,17 +162,26 @@ fn recover_request(flags: RecoverFlags) -> Result<RecoverRequest, Failure> {
 }
 
 /// A node without flags of its own.
-fn plain_request(node: NodeId, flags: &NodeFlags) -> Result<Request, Failure> {
-    node_request(node, flags, node_config(flags)?)
+fn plain_request(
+    node: NodeId,
+    flags: &NodeFlags,
+    metrics: MetricsFlag,
+) -> Result<Request, Failure> {
+    node_request(node, flags, metrics, node_config(flags)?)
 }
 
-fn node_request(node: NodeId, flags: &NodeFlags, config: Config) -> Result<Request, Failure> {
+fn node_request(
+    node: NodeId,
+    flags: &NodeFlags,
+    metrics: MetricsFlag,
+    config: Config,
+) -> Result<Request, Failure> {
     let config = checked(config)?;
     let address = config.listen(node).ok_or_else(|| {
         let shards = config.net.shards.len();
         Failure::usage(format!("there is no {node}: [net] shards lists {shards}, named from A on"))
     })?;
-    let request = NodeRequest { node, address, config };
+    let request = NodeRequest { node, address, metrics: metrics.metrics, config };
     Ok(Request::Node { request, log: flags.log, parent: flags.parent })
 }
 
@@ -355,7 +367,11 @@ fn breaker_request(flags: BreakerFlags) -> Result<BreakerRequest, Failure> {
     let config = client_config(&flags.config, &flags.host)?;
     let address = |node| Ok((node, address_of(&config, node)?));
     Ok(BreakerRequest {
-        nodes: vec![address(NodeId::Core)?, address(NodeId::Aggregator)?],
+        nodes: vec![
+            address(NodeId::Core)?,
+            address(NodeId::Aggregator)?,
+            address(NodeId::Gateway)?,
+        ],
         name: flags.name,
         action: match flags.action {
             Action::ForceOpen => BreakerAction::ForceOpen,

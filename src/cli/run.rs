@@ -18,14 +18,16 @@ use crate::log::{
     UpstreamRule,
 };
 use crate::market::tape::{Align, Reading, Schedule, Tape, agree_on_quantities};
-use crate::node::Node;
+use crate::metrics::WithMetrics;
 use crate::node::aggregator::{Aggregator, AggregatorConfig, LeafConfig};
 use crate::node::broker::{Broker, BrokerConfig};
 use crate::node::external::{External, ExternalConfig, FeedConfig, Speed};
 use crate::node::lines::{Lines, LinesConfig};
 use crate::node::replica::{Replica, ReplicaConfig};
 use crate::node::sequencer::{ExchangeConfig, FollowerConfig, Sequencer, SequencerConfig};
+use crate::node::session::Described;
 use crate::node::shard::{Shard, ShardConfig, check_partition, keep_partition};
+use crate::node::{ListenerId, Node, Timed};
 use crate::reactor::{Listen, Options, Reactor, SocketOptions, run_together};
 use crate::storage::FileStorage;
 use crate::wire::{FRAME_BYTES, padded};
@@ -37,6 +39,8 @@ pub struct NodeRequest {
     pub node: NodeId,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it tells its own figures by HTTP, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// The whole configuration, with flags applied and limits checked.
     pub config: Config,
 }
@@ -187,8 +191,14 @@ fn broker(request: &NodeRequest, descriptors_max: Option<u64>) -> Result<Exit, F
     })?;
     log::info!("{} listens on {}", request.node, request.address);
     log::info!("{} reactors share its rings", settings.reactors);
-    run_together(&mut reactor, &mut node, others)
-        .map_err(|error| Failure::failed(format!("{}: {error}", request.node)))?;
+    let outcome = match told_at(request, &reactor)? {
+        Some(address) => {
+            let mut node = WithMetrics::new(&mut node, request.node.to_string(), address);
+            run_together(&mut reactor, &mut node, others)
+        }
+        None => run_together(&mut reactor, &mut node, others),
+    };
+    outcome.map_err(|error| Failure::failed(format!("{}: {error}", request.node)))?;
     log::info!("{} stopped", request.node);
     Ok(Exit::Complete)
 }
@@ -366,12 +376,28 @@ fn reactor_on(request: &NodeRequest, listen: Listen) -> Result<Reactor, Failure>
     let address = request.address;
     // A poll would send a hedge up to a millisecond late.
     let is_punctual = request.node == NodeId::Aggregator;
-    let options = Options { listen: vec![listen], is_punctual };
+    let mut listen = vec![listen];
+    listen.extend(request.metrics.map(|address| Listen {
+        unconsumed_bytes_max: HttpConnection::OFFERED_BYTES_MAX,
+        sockets: SocketOptions {
+            keepalive: Some(limits::LINE_KEEPALIVE),
+            ..SocketOptions::default()
+        },
+        ..Listen::frames(address)
+    }));
+    let options = Options { listen, is_punctual };
     let mut reactor = Reactor::new(options).map_err(|error| {
+        let key = request.config.address_key(request.node);
+        let (places, remedy) = match request.metrics {
+            None => (address.to_string(), format!("set {key} in --config")),
+            Some(metrics) => (
+                format!("{address} and {metrics}"),
+                format!("set {key} in --config, or another --metrics"),
+            ),
+        };
         Failure::cannot_start(format!(
-            "{} cannot listen on {address}: {error}; stop what listens there, or set {} in --config",
+            "{} cannot listen on {places}: {error}; stop what listens there, or {remedy}",
             request.node,
-            request.config.address_key(request.node),
         ))
     })?;
     let cannot =
@@ -389,13 +415,31 @@ fn stop_pipe() -> std::io::Result<UnixStream> {
     Ok(read)
 }
 
-fn run<N: Node>(
+/// Where the node tells its own figures, if anywhere.
+fn told_at(request: &NodeRequest, reactor: &Reactor) -> Result<Option<SocketAddr>, Failure> {
+    if request.metrics.is_none() {
+        return Ok(None);
+    }
+    let address = reactor.local_addr_of(ListenerId(1)).map_err(|error| {
+        Failure::cannot_start(format!("{}: no address for its figures: {error}", request.node))
+    })?;
+    log::info!("{} tells its figures on http://{address}/metrics", request.node);
+    Ok(Some(address))
+}
+
+fn run<N: Node + Timed + Described>(
     request: &NodeRequest,
     reactor: &mut Reactor,
     node: &mut N,
 ) -> Result<Exit, Failure> {
     log::info!("{} listens on {}", request.node, request.address);
-    reactor.run(node).map_err(|error| Failure::failed(format!("{}: {error}", request.node)))?;
+    let outcome = match told_at(request, reactor)? {
+        Some(address) => {
+            reactor.run(&mut WithMetrics::new(node, request.node.to_string(), address))
+        }
+        None => reactor.run(node),
+    };
+    outcome.map_err(|error| Failure::failed(format!("{}: {error}", request.node)))?;
     log::info!("{} stopped", request.node);
     Ok(Exit::Complete)
 }

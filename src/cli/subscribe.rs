@@ -94,8 +94,15 @@ impl<'a, W: Write> FramePrinter<'a, W> {
     pub fn take(&mut self, frame: &Frame) -> Result<Progress, Failure> {
         self.symbols.note(frame);
         self.venues.note(frame, &self.symbols);
-        if frame.kind == Kind::Definition as u8 {
-            // Every line carries its symbol, so the definition itself says nothing more.
+        if frame.is_naming() {
+            // Every line carries its symbol, so the definition itself says nothing more. Lines of JSON carry the full name too.
+            let full_name = self.symbols.full_name(frame.instrument());
+            if let Some(name) = full_name.filter(|_| self.format == Format::Table)
+                && frame.kind == Kind::InstrumentName as u8
+                && let Some(symbol) = self.symbols.shown(frame.instrument())
+            {
+                self.output.line(&format!("{:12} {:6} {symbol} is {name}", "", "name"))?;
+            }
             return Ok(Progress::More);
         }
         self.note_loss(frame);
@@ -193,7 +200,7 @@ impl<'a, W: Write> FramePrinter<'a, W> {
 
 /// Whether a shown frame is one of those that `--count` counts.
 fn counts(frame: &Frame) -> bool {
-    frame.kind().is_some_and(|kind| kind.is_data() && kind != Kind::Definition)
+    frame.kind().is_some_and(|kind| kind.is_data()) && !frame.is_naming()
 }
 
 /// Runs the subscription until its count or its time. A broken connection is mended meanwhile.
@@ -277,8 +284,7 @@ fn follow<W: Write>(
 
 /// Whether a frame was received before the time that is asked for. Definitions name what comes.
 fn is_before(request: &SubscribeRequest, frame: &Frame) -> bool {
-    let is_definition = frame.kind == Kind::Definition as u8;
-    request.from_time.is_some_and(|time| frame.ts_recv.get() < time.0) && !is_definition
+    request.from_time.is_some_and(|time| frame.ts_recv.get() < time.0) && !frame.is_naming()
 }
 
 /// How long to wait for a frame before looking at the clock again.

@@ -15,9 +15,7 @@ use crate::feed;
 use crate::limits::{HEARTBEAT_EVERY, PAST_DEADLINE, PAST_PIECE_FRAMES};
 use crate::parse::TimeNs;
 use crate::time::{Clock, Mono};
-use crate::wire::{
-    Definition, EndStatus, Frame, GapReason, Kind, Op, Query, SnapshotEnd, U64, padded,
-};
+use crate::wire::{EndStatus, Frame, GapReason, Kind, Op, Query, SnapshotEnd, U64, padded};
 
 /// Core's journal, as a reader asks for it.
 pub(super) struct Past {
@@ -258,7 +256,7 @@ fn wants(patterns: &[feed::Pattern], symbols: &Symbols, frame: &Frame) -> bool {
     let mask = frame.kind().map_or(0, Kind::mask);
     let Some(names) = symbols.names(frame.instrument()) else { return false };
     let is_meant = |it: &feed::Pattern| it.kinds() & mask != 0 && it.means(names);
-    frame.view::<Definition>().is_none() && patterns.iter().any(is_meant)
+    !frame.is_naming() && patterns.iter().any(is_meant)
 }
 
 /// When frames are due.

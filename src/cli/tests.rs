@@ -221,7 +221,7 @@ fn a_hostile_configuration_file_is_one_line() {
 #[test]
 fn status_asks_every_node_and_stop_needs_only_the_directory() {
     let Request::Status(status) = request(&["status"]) else { panic!() };
-    assert_eq!(status.nodes.len(), 7);
+    assert_eq!(status.nodes.len(), 8);
     assert_eq!(status.nodes[3].0, NodeId::Shard("A".parse().unwrap()));
     let Request::Stop(stop) = request(&["stop", "--data-dir", "/x"]) else { panic!() };
     assert_eq!(stop.dir.to_str(), Some("/x"));

@@ -279,7 +279,11 @@ mod tests {
                 asked.push((from.get(), to.get()));
                 let status = EndStatus::Failed as u8;
                 let code = U16::new(ErrorCode::Limit as u16);
-                if to.get() - from.get() > span {
+                // As with the real one, it is what an answer would have that is too much.
+                let range = from.get()..to.get();
+                let rows = trades.iter().filter(|it| range.contains(&it.ts_event.get()));
+                let times: Vec<u64> = rows.map(|it| it.ts_event.get()).collect();
+                if times.last().unwrap_or(&0) - times.first().unwrap_or(&0) > span {
                     let refusal =
                         Refusal::new(ErrorCode::Limit, id.get(), "more than one answer may have");
                     let end = Ended { id, status, code, ..Ended::default() };

@@ -13,7 +13,9 @@ use crate::limits::{CLIENT_CONNECT_MAX, SILENCE_MAX};
 use crate::producer::{FeedId, Instrument, ProduceError, Production};
 use crate::subscription::Backoff;
 use crate::time::{Clock, Mono};
-use crate::wire::{Decimals, ErrorCode, FRAME_BYTES, Message, NameError, Symbol, as_frames};
+use crate::wire::{
+    Decimals, ErrorCode, FRAME_BYTES, FullName, Message, NameError, Symbol, as_frames,
+};
 
 const NODE: &str = "core";
 const SOCKET: Token = Token(0);
@@ -189,21 +191,24 @@ impl Producer {
         self.machine.sessions()
     }
 
-    /// Gives an instrument its number, or finds the one that it has. The answer has the decimals that count: those of
+    /// Gives an instrument its number, or finds the one that it has. For a name that is longer than a symbol, of 80 characters at
+    /// most, a symbol stands, and core is told the name. The answer has the decimals that count: those of
     /// core, if it has the instrument.
     ///
     /// # Errors
     /// When that is no symbol, or the feed is full, or core is away for too long.
-    pub fn define(
-        &mut self,
-        symbol: &str,
-        decimals: Decimals,
-    ) -> Result<Instrument, ProducerError> {
-        let symbol = Symbol::meant_by(symbol)?;
-        match self.machine.define(symbol, decimals) {
+    pub fn define(&mut self, name: &str, decimals: Decimals) -> Result<Instrument, ProducerError> {
+        let symbol = Symbol::meant_by(name)?;
+        let is_longer = name.len() > Symbol::BYTES_MAX;
+        let longer = if is_longer { Some(name.parse::<FullName>()?) } else { None };
+        let define = |machine: &mut Production| match &longer {
+            Some(name) => machine.define_named(name, decimals),
+            None => machine.define(symbol, decimals),
+        };
+        match define(&mut self.machine) {
             Err(ProduceError::NotReady) => {
                 self.drive(Mono(u64::MAX), Production::is_ready)?;
-                Ok(self.machine.define(symbol, decimals)?)
+                Ok(define(&mut self.machine)?)
             }
             defined => Ok(defined?),
         }

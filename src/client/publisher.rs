@@ -11,9 +11,9 @@ use crate::limits::{
 };
 use crate::time::{Clock, Follow, Mono, SteadyTime};
 use crate::wire::{
-    Ack, Decimals, Definition, Frame, Heartbeat, InstrumentId, InstrumentIndex, Kind, Message,
-    NameError, QUANTITY_DECIMALS_MAX, Refusal, Role, Session, Symbol, U32, U64,
-    next_instrument_seq, padded,
+    Ack, Decimals, Definition, Frame, FullName, Heartbeat, InstrumentId, InstrumentIndex,
+    InstrumentName, Kind, Message, NameError, QUANTITY_DECIMALS_MAX, Refusal, Role, Session,
+    Symbol, U32, U64, next_instrument_seq, padded,
 };
 
 const NODE: &str = "broker";
@@ -170,10 +170,12 @@ impl Publisher {
     /// As [`Publisher::define`].
     pub fn define_with(
         &mut self,
-        symbol: &str,
+        name: &str,
         decimals: Decimals,
     ) -> Result<InstrumentId, PublishError> {
-        let symbol = Symbol::meant_by(symbol)?;
+        let symbol = Symbol::meant_by(name)?;
+        let is_longer = name.len() > Symbol::BYTES_MAX;
+        let longer = if is_longer { Some(name.parse::<FullName>()?) } else { None };
         if self.instruments.place() >= INSTRUMENTS_MAX {
             return Err(PublishError::TooManyInstruments);
         }
@@ -183,6 +185,9 @@ impl Publisher {
         }
         let definition = Definition::new(instrument, symbol, decimals.price);
         self.send(Frame::seal(definition.with_quantity_decimals(decimals.quantity)))?;
+        for part in longer.iter().flat_map(|name| InstrumentName::parts(instrument, name)) {
+            self.send(part)?;
+        }
         self.instruments = self.instruments.next();
         Ok(instrument)
     }
@@ -194,7 +199,7 @@ impl Publisher {
     /// When it is no event of an instrument of this publisher, or the broker refuses, accepts nothing for
     /// [`SILENCE_MAX`], or is gone.
     pub fn publish<M: Message>(&mut self, event: M) -> Result<u64, PublishError> {
-        if !M::KIND.is_data() || M::KIND == Kind::Definition {
+        if !M::KIND.is_data() || matches!(M::KIND, Kind::Definition | Kind::InstrumentName) {
             return Err(PublishError::NotAnEvent(M::KIND));
         }
         let mut frame = Frame::seal(event);

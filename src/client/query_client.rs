@@ -238,10 +238,10 @@ pub(crate) fn note(
         }
     } else if frame.kind().is_some_and(Kind::is_data) {
         symbols.note(frame);
-        // Definitions that only name the instruments of the rows are no rows.
-        if frame.kind != Kind::Definition as u8 || !frame.has(Flags::SNAPSHOT) {
+        // What only names the instruments of the rows is no row.
+        if !frame.is_naming() || !frame.has(Flags::SNAPSHOT) {
             answer.rows.push(*frame);
-        } else {
+        } else if frame.kind == Kind::Definition as u8 {
             answer.definitions.push(*frame);
         }
     }

@@ -6,7 +6,7 @@ use super::{Config, ConfigError, Exchange, ExchangeEntry, ExchangeKind, Listen, 
 use crate::limits::{EXCHANGE_PORT_STEP, LINES_PORT};
 
 impl Config {
-    /// Every node that is a process of ours: exchanges, broker, core, the shards, the replicas of both, aggregator.
+    /// Every node that is a process of ours: exchanges, broker, core, the shards, the replicas of both, aggregator, gateway.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
         let exchanges = self.own_exchanges().into_iter().map(|exchange| exchange.node());
@@ -118,7 +118,16 @@ mod tests {
         let names: Vec<String> = Config::default().nodes().iter().map(NodeId::to_string).collect();
         assert_eq!(
             names,
-            ["external", "broker", "core", "shard-A", "shard-B", "shard-C", "aggregator"]
+            [
+                "external",
+                "broker",
+                "core",
+                "shard-A",
+                "shard-B",
+                "shard-C",
+                "aggregator",
+                "gateway"
+            ]
         );
     }
 

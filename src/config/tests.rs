@@ -14,7 +14,7 @@ fn an_empty_file_is_the_default_and_the_default_is_valid() {
     assert_eq!(config.validate(), Ok(()));
     let ports: Vec<u16> =
         config.nodes().iter().map(|&node| config.listen(node).unwrap().port()).collect();
-    assert_eq!(ports, [8080, 8081, 8082, 9001, 9002, 9003, 8000]);
+    assert_eq!(ports, [8080, 8081, 8082, 9001, 9002, 9003, 8000, 8090]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::Pattern;
-use crate::wire::{Frame, InstrumentIndex, Kind, Names, Symbol};
+use crate::wire::{Frame, InstrumentIndex, Names, Symbol};
 use index::{Entry, PatternIndex, Walk};
 
 /// How much work there may be now, and how much there was: about so many look-ups.
@@ -118,9 +118,8 @@ impl Interest {
     #[must_use]
     pub fn wants(&self, frame: &Frame) -> bool {
         let kinds = self.kinds_of(frame.instrument().index());
-        // A definition is wanted with anything of its instrument.
-        frame.kind == Kind::Definition as u8 && kinds != 0
-            || frame.kind < 16 && kinds & (1 << frame.kind) != 0
+        // What an instrument is called is wanted with anything of it.
+        frame.is_naming() && kinds != 0 || frame.kind < 16 && kinds & (1 << frame.kind) != 0
     }
 
     /// The kinds wanted of the instrument with this index.

@@ -1,10 +1,16 @@
-//! What is known of every instrument of one source: its definition, and its last value of each kind that
-//! keeps one, as the table of kinds says.
+//! What is known of every instrument of one source: its definition, its full name where that is another than its symbol, and
+//! its last value of each kind that keeps one, as the table of kinds says.
+
+use std::collections::BTreeMap;
 
 use crate::limits;
 use crate::wire::{
-    DataKind, Definition, FRAME_BYTES, Frame, InstrumentIndex, Kind, LAST_VALUES, Names, Symbol,
+    DataKind, Definition, FRAME_BYTES, Frame, FullName, InstrumentIndex, InstrumentName, Kind,
+    LAST_VALUES, NameParts, Names, Symbol,
 };
+
+/// Frames that are known of one instrument at most.
+const KNOWN: usize = 1 + InstrumentName::PARTS_MAX + LAST_VALUES;
 
 /// One instrument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +32,8 @@ impl LastValue {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct LastValues {
     instruments: Vec<Option<LastValue>>,
+    /// The full names, of few instruments: 260 bytes each. Only of those that are defined.
+    full_names: BTreeMap<InstrumentIndex, NameParts>,
     defined: usize,
 }
 
@@ -48,11 +56,22 @@ impl LastValues {
         }
         let Some(Some(known)) = self.instruments.get_mut(index) else { return false };
         let slot = DataKind::last_value_slot(frame.kind);
-        let Some(place) = slot.and_then(|slot| known.values.get_mut(slot)) else { return false };
+        let Some(place) = slot.and_then(|slot| known.values.get_mut(slot)) else {
+            self.note_name(frame);
+            return false;
+        };
         if place.is_none_or(|held| held.seq <= frame.seq) {
             *place = Some(*frame);
         }
         false
+    }
+
+    /// Takes in a part of the full name of a defined instrument.
+    #[cold]
+    fn note_name(&mut self, frame: &Frame) {
+        if frame.kind == Kind::InstrumentName as u8 {
+            self.full_names.entry(frame.instrument().index()).or_default().note(frame);
+        }
     }
 
     fn define(&mut self, index: usize, definition: &Definition, frame: &Frame) -> bool {
@@ -68,6 +87,7 @@ impl LastValues {
         if is_new {
             self.defined += usize::from(place.is_none());
             *place = Some(LastValue { symbol, definition: *frame, values: [None; LAST_VALUES] });
+            self.full_names.remove(&frame.instrument().index());
         } else if let Some(known) = place
             && known.names() != definition.names()
         {
@@ -90,11 +110,13 @@ impl LastValues {
     /// One look at all instruments in one turn: 65,536 at most, and only at a start of core that takes something back.
     pub fn void_from(&mut self, seq: u64) -> Vec<(InstrumentIndex, Names)> {
         let mut undefined = Vec::new();
+        self.full_names.retain(|_, parts| parts.void_from(seq));
         for (index, place) in InstrumentIndex::until(self.index_end()).zip(&mut self.instruments) {
             let Some(known) = place else { continue };
             if known.definition.seq.get() >= seq {
                 undefined.push((index, known.names()));
                 *place = None;
+                self.full_names.remove(&index);
                 self.defined -= 1;
                 continue;
             }
@@ -141,6 +163,18 @@ impl LastValues {
         self.at(index).map(|known| &known.definition)
     }
 
+    /// Its definition frame, and the parts of its full name as far as they are known.
+    pub fn naming(&self, index: InstrumentIndex) -> impl Iterator<Item = &Frame> {
+        let parts = self.full_names.get(&index).into_iter().flat_map(NameParts::frames);
+        self.definition(index).into_iter().chain(parts)
+    }
+
+    /// Its full name, where that is another than its symbol and is known.
+    #[must_use]
+    pub fn full_name(&self, index: InstrumentIndex) -> Option<FullName> {
+        self.full_names.get(&index)?.full_name(&self.symbol(index)?)
+    }
+
     /// Its last frame of a kind that keeps one.
     #[must_use]
     pub fn last(&self, index: InstrumentIndex, kind: Kind) -> Option<&Frame> {
@@ -156,13 +190,14 @@ impl LastValues {
         }
     }
 
-    /// Its definition, and its last frames in the order of the table of kinds.
+    /// Its definition, the parts of its full name, and its last frames in the order of the table of kinds.
     #[must_use]
-    pub fn known(&self, index: InstrumentIndex) -> [Option<&Frame>; LAST_VALUES + 1] {
-        let mut all = [None; LAST_VALUES + 1];
+    pub fn known(&self, index: InstrumentIndex) -> [Option<&Frame>; KNOWN] {
+        let mut all = [None; KNOWN];
         if let Some(known) = self.at(index) {
             let (definition, values) = (Some(&known.definition), known.values.iter());
-            let known = std::iter::once(definition).chain(values.map(Option::as_ref));
+            let parts = self.full_names.get(&index).map(NameParts::by_part).unwrap_or_default();
+            let known = std::iter::once(definition).chain(parts).chain(values.map(Option::as_ref));
             all.iter_mut().zip(known).for_each(|(place, frame)| *place = frame);
         }
         all
@@ -174,6 +209,9 @@ impl LastValues {
         let Some(known) = self.at(frame.instrument().index()) else { return false };
         let last = if frame.kind == Kind::Definition as u8 {
             Some(&known.definition)
+        } else if let Some(name) = frame.view::<InstrumentName>() {
+            let parts = self.full_names.get(&frame.instrument().index());
+            parts.and_then(|parts| parts.by_part().get(name.part()).copied().flatten())
         } else {
             let slot = DataKind::last_value_slot(frame.kind);
             slot.and_then(|slot| known.values.get(slot)).and_then(Option::as_ref)
@@ -233,6 +271,47 @@ mod tests {
         assert_eq!(values.values(InstrumentIndex::new(3)).into_iter().flatten().count(), 2);
         values.void_from(5);
         assert_eq!(values.last(InstrumentIndex::new(3), Kind::Sample), None);
+    }
+
+    #[test]
+    fn a_full_name_is_kept_beside_the_definition_and_goes_with_it() {
+        let name = "A NAME OF TWO PARTS WHICH ENDS HERE".parse::<FullName>().unwrap();
+        let index = InstrumentIndex::new(3);
+        let parts: Vec<Frame> = InstrumentName::parts(U32::new(3).into(), &name)
+            .zip(11..)
+            .map(|(mut part, seq)| {
+                part.seq = U64::new(seq);
+                part.renew_crc();
+                part
+            })
+            .collect();
+        let mut values = LastValues::default();
+        values.note(&parts[0]);
+        assert!(values.full_names.is_empty(), "of nobody who is known");
+        let defined = definition(3, name.symbol().as_str());
+        values.note(&defined);
+        values.note(&quote(3, 9));
+        for part in &parts {
+            values.note(part);
+        }
+        assert_eq!(values.full_name(index), Some(name));
+        let known: Vec<&Frame> = values.known(index).into_iter().flatten().collect();
+        assert_eq!(known, [&defined, &parts[0], &parts[1], &quote(3, 9)]);
+        assert_eq!(values.naming(index).count(), 3);
+        assert!(
+            values.is_last(&parts[1])
+                && !values.is_last(&{
+                    let mut old = parts[1];
+                    old.seq = U64::new(2);
+                    old
+                })
+        );
+        // The last part is void.
+        values.void_from(12);
+        assert_eq!((values.full_name(index), values.naming(index).count()), (None, 2));
+        // Another instrument has the number now.
+        values.note(&definition(3, "PETR4"));
+        assert!(values.full_names.is_empty());
     }
 
     #[test]

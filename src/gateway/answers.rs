@@ -41,6 +41,8 @@ pub(super) struct Writer {
     head: String,
     tail: String,
     next: usize,
+    /// A row was written: the next one stands behind a comma.
+    has_rows: bool,
     is_begun: bool,
     is_over: bool,
 }
@@ -203,7 +205,17 @@ impl Writer {
     }
 
     fn new(status: u16, format: Format, source: Source, head: String, tail: String) -> Writer {
-        Writer { status, format, source, head, tail, next: 0, is_begun: false, is_over: false }
+        Writer {
+            status,
+            format,
+            source,
+            head,
+            tail,
+            next: 0,
+            has_rows: false,
+            is_begun: false,
+            is_over: false,
+        }
     }
 
     /// Whether all of it was written.
@@ -227,7 +239,7 @@ impl Writer {
             self.next += 1;
             let Some(row) = row else { continue };
             if self.format == Format::Json {
-                if !out.ends_with(b"[") && !(out.is_empty() && self.next == 1) {
+                if std::mem::replace(&mut self.has_rows, true) {
                     out.push(b',');
                 }
                 out.extend_from_slice(row.as_bytes());

@@ -17,6 +17,8 @@ pub(super) enum Job {
     Answer(Ticket),
     /// The state of all nodes.
     Nodes(Format),
+    /// Figures of all nodes, for a monitoring system.
+    Metrics,
     /// Whether the system can serve.
     Ready,
     /// The rest of a long answer is written as the client takes it.

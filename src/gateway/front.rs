@@ -276,7 +276,9 @@ impl Front {
         };
         let is_over = note_answer(&mut node.answers, &mut self.symbols, node.current, frame);
         let is_long = node.answers.get(&id).is_some_and(|answer| {
-            answer.rows.len() + answer.definitions.len() > limits::GATEWAY_ANSWER_FRAMES_MAX
+            let status = answer.metrics.len() + answer.texts.len();
+            let frames = answer.rows.len() + answer.definitions.len() + status;
+            frames > limits::GATEWAY_ANSWER_FRAMES_MAX
         });
         if is_long {
             self.leave(now, place, conn, "an answer is longer than any may be");

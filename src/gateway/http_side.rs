@@ -12,6 +12,8 @@ use super::udf::{self, Udf};
 use crate::feed::Pattern;
 use crate::http::{Format, Method, Problem, Request, Response, check_host, upgrade};
 use crate::limits;
+use crate::metrics::Text;
+use crate::node::session::Described as _;
 use crate::node::{Action, ConnId, Level};
 use crate::planted::{Bug, is_planted};
 use crate::question::Question;
@@ -24,6 +26,18 @@ const EVENTS_BEGIN: &[u8] = b"retry: 2000\n\n";
 
 /// What must be asked every time.
 const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+
+/// A part of a body: of what is behind its end, the status says that there is nothing.
+fn ranged(body: &[u8], (first, last): (usize, Option<usize>), kind: &'static str) -> Response {
+    let end = last.map_or(body.len(), |last| last.saturating_add(1).min(body.len()));
+    let total = body.len();
+    let (status, part, says) = match body.get(first..end).filter(|part| !part.is_empty()) {
+        Some(part) => (206, part.to_vec(), format!("bytes {first}-{}/{total}", end - 1)),
+        None => (416, Vec::new(), format!("bytes */{total}")),
+    };
+    let response = Response::new(status, kind, part).with_header("Content-Range", says);
+    response.with_header(NO_STORE.0, NO_STORE.1).with_header("Accept-Ranges", "bytes")
+}
 
 impl Gateway {
     /// Bytes of an HTTP client. All are taken: what comes behind a request waits here until that is answered.
@@ -156,7 +170,7 @@ impl Gateway {
                         "No instrument is known yet: the feed has not begun.",
                     ));
                 }
-                self.begin_answer(now, conn, Writer::instruments(format, all));
+                self.begin_answer(now, conn, Writer::instruments(format, all), None);
                 Ok(())
             }
             Route::Status { format } => {
@@ -170,6 +184,10 @@ impl Gateway {
                 }
                 Ok(())
             }
+            Route::Metrics => {
+                self.wait_for_nodes(now, conn, Job::Metrics);
+                Ok(())
+            }
             Route::Healthy => {
                 let said = r#"{"status":"ok"}"#.to_owned() + "\n";
                 let response = Response::json(200, said).with_header(NO_STORE.0, NO_STORE.1);
@@ -177,12 +195,7 @@ impl Gateway {
                 Ok(())
             }
             Route::Ready => {
-                self.set_job(conn, Job::Ready);
-                self.waiting.push_back(conn);
-                if self.nodes.fresh(now).is_none() {
-                    self.nodes.ask(now, &mut self.front);
-                }
-                self.answer_waiting(now);
+                self.wait_for_nodes(now, conn, Job::Ready);
                 Ok(())
             }
             Route::Page(name) => {
@@ -232,11 +245,25 @@ impl Gateway {
                 let asked = history.asked()?;
                 let (what, format) = (What::Chart(history), Format::Json);
                 let deadline = limits::GATEWAY_DEADLINE_DEFAULT;
-                return self.ask(now, conn, Box::new(Ask { asked, deadline, what, format }));
+                return self.ask(
+                    now,
+                    conn,
+                    Box::new(Ask { asked, deadline, what, format, range: None }),
+                );
             }
         };
         self.respond(now, conn, Response::json(200, body).with_header(NO_STORE.0, NO_STORE.1));
         Ok(())
+    }
+
+    /// Answers as soon as it is known how the nodes are.
+    fn wait_for_nodes(&mut self, now: Now, conn: ConnId, job: Job) {
+        self.set_job(conn, job);
+        self.waiting.push_back(conn);
+        if self.nodes.fresh(now).is_none() {
+            self.nodes.ask(now, &mut self.front);
+        }
+        self.answer_waiting(now);
     }
 
     fn set_job(&mut self, conn: ConnId, job: Job) {
@@ -344,22 +371,36 @@ impl Gateway {
             }
         };
         match written {
-            Ok(writer) => self.begin_answer(now, conn, writer),
+            Ok(writer) => self.begin_answer(now, conn, writer, ask.range),
             Err(problem) => self.refuse(now, conn, &problem),
         }
     }
 
     /// Begins to send an answer: at once, if it is short.
-    fn begin_answer(&mut self, now: Now, conn: ConnId, mut writer: Writer) {
+    fn begin_answer(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        mut writer: Writer,
+        range: Option<(usize, Option<usize>)>,
+    ) {
         let mut piece = Vec::new();
         writer.write(&mut piece);
+        if let Some(range) = range.filter(|_| writer.status == 200) {
+            // Its length is known when it is whole. It has a bound as its rows have.
+            while !writer.is_over() {
+                writer.write(&mut piece);
+            }
+            self.respond(now, conn, ranged(&piece, range, writer.format.content_type()));
+            return;
+        }
         if !writer.is_over() {
             writer.write(&mut piece);
         }
         let (status, kind) = (writer.status, writer.format.content_type());
         if writer.is_over() {
             let response = Response::new(status, kind, piece).with_header(NO_STORE.0, NO_STORE.1);
-            self.respond(now, conn, response);
+            self.respond(now, conn, response.with_header("Accept-Ranges", "bytes"));
             return;
         }
         let Some(Door::Http(door)) = self.doors.get_mut(conn) else { return };
@@ -379,6 +420,7 @@ impl Gateway {
                 Some(Door::Http(door)) => match door.job {
                     Job::Nodes(format) => self.answer_status(now, conn, format),
                     Job::Ready => self.answer_ready(now, conn),
+                    Job::Metrics => self.answer_metrics(now, conn),
                     _ => {}
                 },
                 _ => continue,
@@ -399,14 +441,26 @@ impl Gateway {
         self.respond(now, conn, response);
     }
 
+    /// Why the system cannot serve, if it cannot.
+    fn faults(&self) -> Vec<String> {
+        let is_away = !self.feed.is_connected();
+        let own = is_away.then(|| "this gateway is not connected to the broker".to_owned());
+        own.into_iter().chain(self.nodes.fault()).collect()
+    }
+
     fn answer_ready(&mut self, now: Now, conn: ConnId) {
-        let mut faults: Vec<String> = self.nodes.fault().into_iter().collect();
-        if !self.feed.is_connected() {
-            faults.insert(0, "this gateway is not connected to the broker".to_owned());
-        }
+        let faults = self.faults();
         let ready = faults.is_empty();
         let body = serde_json::json!({ "ready": ready, "faults": faults }).to_string() + "\n";
         let response = Response::json(if ready { 200 } else { 503 }, body);
+        self.respond(now, conn, response.with_header(NO_STORE.0, NO_STORE.1));
+    }
+
+    /// Nodes that do not answer are in it as such, so the answer is whole in any case.
+    fn answer_metrics(&mut self, now: Now, conn: ConnId) {
+        let own = self.described(now);
+        let body = self.nodes.metrics(&own, self.faults().is_empty());
+        let response = Response::new(200, Text::CONTENT_TYPE, body);
         self.respond(now, conn, response.with_header(NO_STORE.0, NO_STORE.1));
     }
 

@@ -202,6 +202,7 @@ impl Gateway {
         status.metric("frames", self.feed.frames);
         status.metric("missed", self.feed.missed);
         status.metric("next_seq", Seq::number(self.feed.next_seq()));
+        self.feed.broker().describe_delivery(&mut status);
         status
     }
 
@@ -225,10 +226,11 @@ impl Gateway {
         for conn in self.doors.conns() {
             match self.doors.get_mut(conn) {
                 Some(Door::Http(door)) => {
-                    if door.http.deadline().is_some_and(|at| at <= now.mono) {
-                        if door.http.handle_timeout(now.mono) {
-                            self.actions.push_back(Action::Close(conn));
-                        }
+                    let is_due = door.http.deadline().is_some_and(|at| at <= now.mono);
+                    if is_due && door.http.handle_timeout(now.mono) {
+                        self.actions.push_back(Action::Close(conn));
+                    }
+                    if is_due {
                         self.mark_dirty(conn);
                     }
                 }

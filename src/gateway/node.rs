@@ -1,13 +1,16 @@
 //! The gateway as a node: which of its parts each call of the turn is for.
 
+use std::time::Duration;
+
 use super::Gateway;
 use super::door::{Door, HttpDoor, Job};
 use super::feed::Feed;
 use super::streams::CLOSE_GOING_AWAY;
 use crate::http::{HttpConnection, Problem};
 use crate::limits;
+use crate::node::session::{Described, Service as _, Status};
 use crate::node::{
-    Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing,
+    Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing, Timed,
 };
 use crate::time::{Mono, Now};
 use crate::wire::{Kind, VERSION};
@@ -65,6 +68,22 @@ impl Gateway {
         {
             self.actions.push_back(Action::Close(conn));
         }
+    }
+}
+
+impl Described for Gateway {
+    fn described(&self, now: Now) -> Status {
+        let mut status = self.describe();
+        self.front.describe(now, &mut status);
+        self.front.connections().describe(&mut status);
+        status
+    }
+}
+
+impl Timed for Gateway {
+    fn handle_turn_end(&mut self, now: Now, length: Duration) {
+        self.front.handle_turn_end(now, length);
+        self.feed.broker_mut().handle_turn_end(now, length);
     }
 }
 
@@ -310,6 +329,9 @@ impl Node for Gateway {
     }
 
     fn handle_sent(&mut self, now: Now, conn: ConnId, bytes: usize) -> bool {
+        if self.doors.get(conn).is_some() {
+            self.front.connections_mut().note_sent_bytes(bytes);
+        }
         match self.doors.get_mut(conn) {
             Some(Door::Http(door)) => {
                 door.http.handle_sent(now.mono, bytes);

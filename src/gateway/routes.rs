@@ -26,6 +26,8 @@ pub(super) struct Ask {
     pub(super) deadline: Duration,
     pub(super) what: What,
     pub(super) format: Format,
+    /// The bytes of the answer that are wanted, if not all: the first, and the last.
+    pub(super) range: Option<(usize, Option<usize>)>,
 }
 
 /// The form of an answer of the aggregator.
@@ -51,6 +53,8 @@ pub(super) enum Route {
     Instruments { pattern: Pattern, format: Format },
     /// How each node is.
     Status { format: Format },
+    /// Figures of all nodes, for a monitoring system.
+    Metrics,
     /// Whether this process lives.
     Healthy,
     /// Whether the system can serve.
@@ -167,14 +171,25 @@ pub(super) fn route(request: &Request) -> Result<Route, Problem> {
             Route::Status { format: negotiate(request, &[Format::Json, Format::Ndjson])? }
         }
         Id::OpenApi => Route::OpenApi,
+        Id::Metrics => Route::Metrics,
         Id::Healthy => Route::Healthy,
         Id::Ready => Route::Ready,
         Id::Udf => {
             let name = request.path().rsplit('/').next().unwrap_or_default();
             Route::Udf(Udf::read(name, parameters)?)
         }
-        Id::Trades => trades(request, parameters, part)?,
-        Id::Bars => bars(request, parameters, part)?,
+        Id::Trades | Id::Bars => {
+            let symbol = match part {
+                "" => parameters
+                    .take("symbol")?
+                    .ok_or_else(|| Problem::new(400, "The parameter symbol is missing."))?,
+                part => part,
+            };
+            match operation.id {
+                Id::Trades => trades(request, parameters, symbol)?,
+                _ => bars(request, parameters, symbol)?,
+            }
+        }
     })
 }
 
@@ -299,7 +314,20 @@ fn ask(
         _ => format(request)?,
     };
     let asked = Asked { symbols, question, partial_allowed, as_of: None, explain: false };
-    Ok(Route::Ask(Box::new(Ask { asked, deadline, what, format })))
+    let range = range(request);
+    Ok(Route::Ask(Box::new(Ask { asked, deadline, what, format, range })))
+}
+
+/// One range of bytes, as programs that read tables ask for it (RFC 9110, section 14.2). Any other is not looked at, as is
+/// allowed.
+fn range(request: &Request) -> Option<(usize, Option<usize>)> {
+    let (first, last) = request.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+    let last = match last {
+        "" => None,
+        last => Some(last.parse().ok()?),
+    };
+    let first: usize = first.parse().ok()?;
+    last.is_none_or(|last| last >= first).then_some((first, last))
 }
 
 fn events(request: &Request, parameters: &mut Parameters<'_>) -> Result<Route, Problem> {

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use super::front::{Front, Ticket, Unanswered};
 use crate::client::Answer;
 use crate::limits;
+use crate::metrics::Text;
+use crate::node::session::Status;
 use crate::question::Question;
 use crate::render::health::{Condition, judge, overall};
 use crate::render::{NodeReport, Reachability, json_line, status_json, take_breakers};
@@ -145,6 +147,15 @@ impl Nodes {
     /// The same as lines, one a node.
     pub(super) fn lines(&self) -> String {
         self.reports.iter().map(|report| format!("{}\n", status_json(report))).collect()
+    }
+
+    /// All of it as figures for a monitoring system, this gateway's among them.
+    pub(super) fn metrics(&self, own: &Status, is_ready: bool) -> String {
+        let mut reports = self.reports.clone();
+        reports.push(NodeReport::of_own("gateway", own));
+        // The gateway has breakers of its own, and core's word counts about the others.
+        judge(&mut reports);
+        Text::of(&reports).with_ready(is_ready).write()
     }
 
     /// Why the system cannot serve all that it should, if it cannot.

@@ -242,29 +242,29 @@ pub(super) fn found(definitions: &[Definition], query: &str, limit: usize) -> St
     Value::Array(all).to_string()
 }
 
+/// An instrument, its last quote and its last trade.
+pub(super) type Last = (Definition, Option<Quote>, Option<Trade>);
+
 /// The last values of some symbols.
-pub(super) fn quotes(
-    known: &[(Symbol, Option<(Definition, Option<Quote>, Option<Trade>)>)],
-) -> String {
-    let object =
-        |(symbol, known): &(Symbol, Option<(Definition, Option<Quote>, Option<Trade>)>)| {
-            let name = symbol.as_str();
-            let Some((definition, quote, trade)) = known else {
-                return json!({ "s": "error", "n": name, "v": {} });
-            };
-            let exchange = exchange_of(definition);
-            json!({
-                "s": "ok",
-                "n": name,
-                "v": {
-                    "short_name": name,
-                    "exchange": exchange,
-                    "description": name,
-                    "lp": trade.as_ref().map(|it| float(it.price.get())),
-                    "bid": quote.as_ref().map(|it| float(it.bid.get())),
-                    "ask": quote.as_ref().map(|it| float(it.ask.get())),
-                }
-            })
+pub(super) fn quotes(known: &[(Symbol, Option<Last>)]) -> String {
+    let object = |(symbol, known): &(Symbol, Option<Last>)| {
+        let name = symbol.as_str();
+        let Some((definition, quote, trade)) = known else {
+            return json!({ "s": "error", "n": name, "v": {} });
         };
+        let exchange = exchange_of(definition);
+        json!({
+            "s": "ok",
+            "n": name,
+            "v": {
+                "short_name": name,
+                "exchange": exchange,
+                "description": name,
+                "lp": trade.as_ref().map(|it| float(it.price.get())),
+                "bid": quote.as_ref().map(|it| float(it.bid.get())),
+                "ask": quote.as_ref().map(|it| float(it.ask.get())),
+            }
+        })
+    };
     json!({ "s": "ok", "d": known.iter().map(object).collect::<Vec<_>>() }).to_string()
 }

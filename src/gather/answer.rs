@@ -111,8 +111,12 @@ fn write(query: &Query, groups: &[merge::Group], frames: &mut Vec<Frame>) -> usi
     let id = query.id;
     let kind = RowKind::of(query);
     frames.push(Frame::seal(Run { id, ..Run::default() }));
-    frames.extend(groups.iter().filter_map(|group| group.definition));
-    let mut count = if kind == Some(RowKind::Instruments) { frames.len() - 1 } else { 0 };
+    for group in groups {
+        frames.extend(group.definition);
+        frames.extend(group.full_name.frames());
+    }
+    let defined = groups.iter().filter(|group| group.definition.is_some()).count();
+    let mut count = if kind == Some(RowKind::Instruments) { defined } else { 0 };
     for group in groups {
         count += usize::from(group.quote.is_some());
         count += match kind {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::gathering::{BAR_FRAMES, Part, RowKind};
-use crate::wire::{Counted, Definition, Frame, InstrumentId, Kind, Op, Query, Symbol};
+use crate::wire::{Counted, Definition, Frame, InstrumentId, Kind, NameParts, Op, Query, Symbol};
 
 /// Two nodes sent the same bar or count with different figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,7 @@ pub(super) struct Disagree;
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) definition: Option<Frame>,
+    pub(super) full_name: NameParts,
     pub(super) quote: Option<Frame>,
     /// Trades and cancels, whole bars, or the COUNTED.
     pub(super) rows: Vec<Frame>,
@@ -41,6 +42,10 @@ pub(super) fn groups(parts: &[Part], query: &Query) -> Result<Vec<Group>, Disagr
         for definition in attempt.definitions() {
             let group = groups.entry(order(definition.instrument())).or_default();
             group.definition.get_or_insert(*definition);
+        }
+        for part in attempt.names() {
+            let group = groups.entry(order(part.instrument())).or_default();
+            group.full_name.note(part);
         }
         // A node sends the rows of one instrument together.
         for rows in attempt.rows().chunk_by(|a, b| instrument_of(a) == instrument_of(b)) {

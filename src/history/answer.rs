@@ -35,6 +35,8 @@ pub(crate) struct HistoryAnswer {
     /// Places in the index, by symbol.
     places: Vec<u32>,
     next_definition: usize,
+    /// How many parts of a name were sent of the instrument whose definition was sent last.
+    parts: usize,
     next_place: usize,
     scan: Scan,
     rows: u32,
@@ -130,6 +132,7 @@ impl HistoryAnswer {
             epoch: log.epoch(),
             places,
             next_definition: 0,
+            parts: 0,
             next_place: 0,
             scan: Scan::Idle,
             rows: 0,
@@ -252,7 +255,9 @@ impl HistoryAnswer {
         }
         // A bar is three frames, and the end one.
         while context.out.len() + 4 <= context.room && *context.budget > 0 {
-            if self.next_definition < self.places.len() {
+            if self.next_part(context) {
+                self.parts += 1;
+            } else if self.next_definition < self.places.len() {
                 self.define(context);
             } else if self.next_place < self.places.len() && self.op != Op::Instruments {
                 self.advance(context);
@@ -267,10 +272,20 @@ impl HistoryAnswer {
         AnswerProgress::More
     }
 
+    /// The next part of the full name of what was defined last. Whether there was one.
+    fn next_part<S: Storage>(&self, context: &mut AnswerContext<'_, S>) -> bool {
+        let last = self.next_definition.checked_sub(1);
+        let place = last.and_then(|last| self.places.get(last));
+        let part = place.and_then(|place| context.index.full_name(*place).nth(self.parts));
+        context.out.extend(part.map(|frame| frame.delivered(Flags::SNAPSHOT)));
+        part.is_some()
+    }
+
     /// The next definition.
     fn define<S: Storage>(&mut self, context: &mut AnswerContext<'_, S>) {
         let place = self.places[self.next_definition];
         self.next_definition += 1;
+        self.parts = 0;
         *context.budget = context.budget.saturating_sub(1);
         let Some(history) = context.index.at(place) else { return };
         context.out.push(history.definition.delivered(Flags::SNAPSHOT));

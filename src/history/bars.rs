@@ -14,6 +14,7 @@ use super::scan_range::ScanRange;
 use crate::limits;
 use crate::log::{Log, Storage};
 use crate::market::bar::Bar;
+use crate::planted::{Bug, is_planted};
 
 /// A bar that trades may still come for.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +75,7 @@ impl BarScan {
     pub(crate) fn new(history: &InstrumentHistory, wanted: ScanRange, interval_ns: u64) -> BarScan {
         BarScan {
             interval_ns: interval_ns.max(1),
-            is_ordered: wanted.is_ordered(history),
+            is_ordered: wanted.is_ordered(history) || is_planted(Bug::LateBarSplit),
             next_block: wanted.blocks().start,
             wanted,
             current: None,

@@ -20,6 +20,7 @@ use super::instrument::{
 };
 use crate::limits::CANCEL_REACH;
 use crate::log::{Log, Storage};
+use crate::planted::{Bug, is_planted};
 use crate::time::nanos;
 
 /// The cancellations of one instrument.
@@ -48,7 +49,11 @@ struct Search {
 impl Search {
     /// Only what is nearer than this is looked for.
     fn reach(&self) -> u64 {
-        self.nearest.map_or(nanos(CANCEL_REACH).saturating_add(1), |(distance, _)| distance)
+        match self.nearest {
+            None => nanos(CANCEL_REACH).saturating_add(1),
+            Some(_) if is_planted(Bug::CancelNewest) => 0,
+            Some((distance, _)) => distance,
+        }
     }
 }
 

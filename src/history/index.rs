@@ -11,7 +11,7 @@
 //! * Only what bars are made of is copied. Rows are the log's own frames, compared with what was noted.
 //!   Where the oldest copies were given up, bars read the log, which costs sixteen times as much.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::holes::Holes;
 use super::instrument::InstrumentHistory;
@@ -19,13 +19,15 @@ use crate::feed::NameTable;
 use crate::limits;
 use crate::log::{Log, Mark, Read, Reason, Storage, hole_in};
 use crate::question::Question;
-use crate::wire::{Definition, Frame, Kind, Symbol};
+use crate::wire::{Definition, Frame, InstrumentId, Kind, NameParts, Symbol};
 
 /// All instruments of a shard.
 #[derive(Debug)]
 pub(crate) struct Index {
     /// Place in `histories`.
     by_name: NameTable<u32>,
+    /// Full names, of few instruments, by place in `histories`.
+    full_names: BTreeMap<u32, NameParts>,
     /// Place in `histories` by the index of the instrument; `u32::MAX` = none.
     by_instrument: Vec<u32>,
     histories: Vec<InstrumentHistory>,
@@ -50,6 +52,7 @@ impl Index {
     fn with_copies(copy_bytes_max: usize) -> Index {
         Index {
             by_name: NameTable::default(),
+            full_names: BTreeMap::new(),
             by_instrument: Vec::new(),
             histories: Vec::new(),
             trades: 0,
@@ -108,13 +111,18 @@ impl Index {
     pub(crate) fn note(&mut self, position: u64, frame: &Frame) {
         if frame.kind == Kind::Trade as u8 || frame.kind == Kind::Cancel as u8 {
             self.note_trade(position, frame);
-        } else if frame.kind == Kind::Definition as u8 {
-            self.note_definition(frame);
+        } else if frame.is_naming() {
+            self.note_naming(frame);
         }
     }
 
-    fn note_definition(&mut self, frame: &Frame) {
-        let Some(definition) = frame.view::<Definition>() else { return };
+    fn note_naming(&mut self, frame: &Frame) {
+        let Some(definition) = frame.view::<Definition>() else {
+            if let Some(place) = self.place_of(frame.instrument()) {
+                self.full_names.entry(place).or_default().note(frame);
+            }
+            return;
+        };
         let instrument = frame.instrument();
         let index = instrument.index().place();
         if index >= limits::INSTRUMENTS_MAX {
@@ -177,9 +185,29 @@ impl Index {
         });
     }
 
-    /// The definitions of all instruments.
+    /// The place of a defined instrument.
+    fn place_of(&self, instrument: InstrumentId) -> Option<u32> {
+        let place = *self.by_instrument.get(instrument.index().place())?;
+        let history = self.histories.get(place as usize)?;
+        (history.instrument == instrument).then_some(place)
+    }
+
+    /// The definitions of all instruments, each with the parts of its full name behind it.
     pub(crate) fn definitions(&self) -> impl Iterator<Item = Frame> {
-        self.histories.iter().map(|history| history.definition)
+        (0..).zip(&self.histories).flat_map(|(place, history)| {
+            std::iter::once(history.definition).chain(self.full_name(place).copied())
+        })
+    }
+
+    /// The parts of the full name of the instrument at this place, as far as they are known.
+    pub(crate) fn full_name(&self, place: u32) -> impl Iterator<Item = &Frame> {
+        self.full_names.get(&place).into_iter().flat_map(NameParts::frames)
+    }
+
+    /// Whether this part of a name is here, as it is.
+    pub(crate) fn has_name(&self, part: &Frame) -> bool {
+        let place = self.place_of(part.instrument());
+        place.is_some_and(|place| self.full_name(place).any(|known| known.body == part.body))
     }
 
     /// An instrument by its place.

@@ -8,13 +8,14 @@ use crate::limits::{
 };
 
 /// Headers that are kept. `true`: a list, whose lines are put together; any other comes once.
-const KEPT: [(&str, bool); 13] = [
+const KEPT: [(&str, bool); 14] = [
     ("host", false),
     ("origin", false),
     ("accept", true),
     ("accept-encoding", true),
     ("if-none-match", true),
     ("last-event-id", false),
+    ("range", false),
     ("content-type", false),
     ("connection", true),
     ("upgrade", true),

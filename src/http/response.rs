@@ -26,6 +26,16 @@ pub struct Problem {
     pub detail: String,
 }
 
+/// A problem as it is written, in this order.
+#[derive(serde::Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
 impl Problem {
     /// A problem whose title is the usual phrase of its status.
     #[must_use]
@@ -37,10 +47,8 @@ impl Problem {
     #[must_use]
     pub fn to_json(&self) -> String {
         let Problem { status, title, detail } = self;
-        let object = serde_json::json!({
-            "type": "about:blank", "title": title, "status": status, "detail": detail,
-        });
-        object.to_string()
+        let body = Body { kind: "about:blank", title, status: *status, detail };
+        serde_json::to_string(&body).expect("texts and a number can always be written")
     }
 }
 
@@ -196,6 +204,7 @@ mod tests {
     #[test]
     fn a_problem_is_json_whatever_its_detail_says() {
         let problem = Problem::new(404, "No symbol \"A\\\n\".");
+        assert!(problem.to_json().starts_with("{\"type\":\"about:blank\",\"title\":"));
         let object: serde_json::Value = serde_json::from_str(&problem.to_json()).unwrap();
         assert_eq!(object["type"], "about:blank");
         assert_eq!((&object["title"], &object["status"]), (&"Not Found".into(), &404.into()));

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use super::config::SyncPolicy;
+use crate::histogram::Histogram;
 use crate::time::Mono;
 
 /// A place in the log, with what the records before it come to.
@@ -13,6 +14,15 @@ pub(super) struct Point {
     pub(super) position: u64,
     pub(super) next_seq: u64,
     pub(super) upstream_seq: u64,
+}
+
+/// A sync under way.
+#[derive(Clone, Copy, Debug)]
+struct Sync {
+    covered: Point,
+    started: Mono,
+    /// When the first record that it covers was committed, as far as a look at the policy shows.
+    waiting_since: Mono,
 }
 
 /// The two watermarks of a log, and the syncs between them.
@@ -28,7 +38,13 @@ pub(super) struct Durability {
     committed: Point,
     durable: Point,
     /// What each sync under way covers.
-    syncs: VecDeque<Point>,
+    syncs: VecDeque<Sync>,
+    /// Since when something committed waits for a sync that is not started.
+    waiting_since: Option<Mono>,
+    /// From the start of a sync to the turn that learns of its end.
+    sync_lengths: Histogram,
+    /// The same from the commit of the first record that it covers.
+    waits: Histogram,
     /// When the interval of the policy ends; `None` while nothing waits for that.
     sync_at: Option<Mono>,
     /// `durable` has moved since the last mark, so no mark states it yet.
@@ -43,6 +59,9 @@ impl Durability {
             committed: end,
             durable: end,
             syncs: VecDeque::new(),
+            waiting_since: None,
+            sync_lengths: Histogram::default(),
+            waits: Histogram::default(),
             sync_at: None,
             is_mark_due: false,
         }
@@ -66,11 +85,14 @@ impl Durability {
 
     /// Whether everything before `position` is durable, or will be when the syncs under way have ended.
     pub(super) fn covers(&self, position: u64) -> bool {
-        position <= self.syncs.back().unwrap_or(&self.durable).position
+        position <= self.syncs.back().map_or(self.durable, |sync| sync.covered).position
     }
 
     /// Whether the policy wants a sync now. When it wants one later, [`Durability::next_deadline`] says when.
     pub(super) fn is_sync_due(&mut self, now: Mono) -> bool {
+        if self.waiting_since.is_none() && !self.covers(self.committed.position) {
+            self.waiting_since = Some(now);
+        }
         // One sync at a time: what is committed meanwhile shares the next one.
         if !self.syncs.is_empty() || self.covers(self.committed.position) {
             return false;
@@ -91,16 +113,19 @@ impl Durability {
         self.sync_at.filter(|_| self.syncs.is_empty())
     }
 
-    pub(super) fn handle_sync_started(&mut self, covered: Point) {
+    pub(super) fn handle_sync_started(&mut self, now: Mono, covered: Point) {
         debug_assert!(!self.covers(covered.position), "a sync of nothing new");
         self.sync_at = None;
-        self.syncs.push_back(covered);
+        let waiting_since = self.waiting_since.take().unwrap_or(now);
+        self.syncs.push_back(Sync { covered, started: now, waiting_since });
     }
 
     /// The oldest sync under way has ended well. `false`: none was under way.
-    pub(super) fn handle_synced(&mut self) -> bool {
-        let Some(covered) = self.syncs.pop_front() else { return false };
-        self.durable = covered;
+    pub(super) fn handle_synced(&mut self, now: Mono) -> bool {
+        let Some(sync) = self.syncs.pop_front() else { return false };
+        self.sync_lengths.note(now.since(sync.started));
+        self.waits.note(now.since(sync.waiting_since));
+        self.durable = sync.covered;
         self.is_mark_due = true;
         true
     }
@@ -109,6 +134,12 @@ impl Durability {
     pub(super) fn handle_failure(&mut self) {
         self.sync_at = None;
         self.syncs.clear();
+        self.waiting_since = None;
+    }
+
+    /// How long syncs took, and how long records waited for their end.
+    pub(super) fn durations(&self) -> (&Histogram, &Histogram) {
+        (&self.sync_lengths, &self.waits)
     }
 
     /// A sync has ended, and no mark states the new watermark yet.
@@ -124,7 +155,8 @@ impl Durability {
 
     /// An epoch takes numbers back. Frames that had them are durable no more: other frames will have them.
     pub(super) fn fall_back(&mut self, next_seq: u64, upstream_seq: u64) {
-        for point in self.syncs.iter_mut().chain([&mut self.committed, &mut self.durable]) {
+        let of_syncs = self.syncs.iter_mut().map(|sync| &mut sync.covered);
+        for point in of_syncs.chain([&mut self.committed, &mut self.durable]) {
             point.next_seq = point.next_seq.min(next_seq);
             point.upstream_seq = point.upstream_seq.min(upstream_seq);
         }
@@ -151,10 +183,10 @@ mod tests {
         assert!(!durability.is_sync_due(at(0)));
         durability.commit(point(5));
         assert!(durability.is_sync_due(at(0)));
-        durability.handle_sync_started(point(5));
+        durability.handle_sync_started(at(0), point(5));
         durability.commit(point(9));
         assert!(!durability.is_sync_due(at(0)), "two syncs at a time");
-        assert!(durability.handle_synced());
+        assert!(durability.handle_synced(at(0)));
         assert_eq!(durability.durable(), point(5));
         assert!(durability.is_mark_due() && durability.is_sync_due(at(0)));
     }
@@ -179,8 +211,8 @@ mod tests {
         durability.commit(point(1));
         assert!(!durability.is_sync_due(at(0)));
         // Sooner than the interval asks for: a segment is left.
-        durability.handle_sync_started(point(1));
-        assert!(durability.handle_synced());
+        durability.handle_sync_started(at(0), point(1));
+        assert!(durability.handle_synced(at(0)));
         assert_eq!(durability.next_deadline(), None, "nothing waits");
         durability.commit(point(2));
         assert!(!durability.is_sync_due(at(60)), "it waits for an interval of its own");
@@ -191,12 +223,12 @@ mod tests {
     fn numbers_that_an_epoch_takes_back_stay_taken_back_when_an_older_sync_ends() {
         let mut durability = Durability::new(SyncPolicy::Batch, point(0));
         durability.commit(point(9));
-        durability.handle_sync_started(point(9));
+        durability.handle_sync_started(at(0), point(9));
         durability.fall_back(4, 3);
         assert_eq!(durability.committed(), Point { position: 9, next_seq: 4, upstream_seq: 3 });
-        assert!(durability.handle_synced());
+        assert!(durability.handle_synced(at(0)));
         assert_eq!(durability.durable(), Point { position: 9, next_seq: 4, upstream_seq: 3 });
-        assert!(!durability.handle_synced(), "no sync was under way");
+        assert!(!durability.handle_synced(at(0)), "no sync was under way");
     }
 
     /// A sync that ends well behind one that failed says nothing about what that one was to cover.
@@ -204,11 +236,11 @@ mod tests {
     fn nothing_becomes_durable_behind_a_sync_that_failed() {
         let mut durability = Durability::new(SyncPolicy::Batch, point(0));
         durability.commit(point(5));
-        durability.handle_sync_started(point(5));
+        durability.handle_sync_started(at(0), point(5));
         durability.commit(point(9));
-        durability.handle_sync_started(point(9));
+        durability.handle_sync_started(at(0), point(9));
         durability.handle_failure();
-        assert!(!durability.handle_synced());
+        assert!(!durability.handle_synced(at(0)));
         assert_eq!((durability.durable(), durability.is_mark_due()), (point(0), false));
         let policy = SyncPolicy::Interval(Duration::from_millis(50));
         let mut durability = Durability::new(policy, point(0));
@@ -223,5 +255,22 @@ mod tests {
         let promises = |policy| Durability::new(policy, point(0)).promises();
         assert!(promises(SyncPolicy::Batch) && promises(SyncPolicy::Interval(Duration::ZERO)));
         assert!(!promises(SyncPolicy::None));
+    }
+
+    #[test]
+    fn what_waits_for_a_sync_under_way_waits_longer_than_its_own() {
+        let mut durability = Durability::new(SyncPolicy::Batch, point(0));
+        durability.commit(point(5));
+        assert!(durability.is_sync_due(at(0)));
+        durability.handle_sync_started(at(0), point(5));
+        durability.commit(point(9));
+        assert!(!durability.is_sync_due(at(2)));
+        assert!(durability.handle_synced(at(20)));
+        assert!(durability.is_sync_due(at(20)));
+        durability.handle_sync_started(at(20), point(9));
+        assert!(durability.handle_synced(at(25)));
+        let (lengths, waits) = durability.durations();
+        assert_eq!((lengths.count(), lengths.sum_us()), (2, 25_000));
+        assert_eq!((waits.count(), waits.sum_us()), (2, 20_000 + 23_000));
     }
 }

@@ -17,6 +17,9 @@ use super::mark::{is_event, is_uncertain};
 use crate::limits::FEEDS_KEPT_MAX;
 use crate::wire::{ExchangeNumber, ExchangePlace, ExchangeSet, Frame, InstrumentId, Seq, U64};
 
+/// What the topic of an exchange's place begins with; its name is the rest.
+pub const PLACE_TOPIC: &str = "$sys.exchange.";
+
 /// Where a journal goes on in the feed of one exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -24,6 +27,8 @@ pub struct Place {
     pub feed: u64,
     /// The number that comes next in it.
     pub next_seq: u64,
+    /// Numbers below this one are here for sure. It is `next_seq`, unless frames may have been lost.
+    pub least_seq: u64,
     /// Frames of it may have been lost in the journal before this place.
     pub is_uncertain: bool,
     /// The system topic of the exchange.
@@ -62,6 +67,8 @@ impl ExchangePlaces {
                 row.next_seq = row.next_seq.saturating_add(1);
                 if row.is_uncertain {
                     self.count_left(exchange);
+                } else {
+                    row.least_seq = row.next_seq;
                 }
             }
             None => self.unplaced.insert(exchange),
@@ -81,12 +88,15 @@ impl ExchangePlaces {
     fn note_place(&mut self, frame: &Frame) {
         let Some(said) = frame.view::<ExchangePlace>() else { return };
         let Some(exchange) = ExchangeNumber::new(said.exchange.get()) else { return };
-        let place = Place {
-            feed: said.feed.get(),
-            next_seq: said.next_seq.get(),
-            is_uncertain: is_uncertain(frame),
-            instrument: frame.instrument(),
+        let (feed, next_seq) = (said.feed.get(), said.next_seq.get());
+        let is_uncertain = is_uncertain(frame);
+        let least_seq = match self.rows.get(&exchange).filter(|it| it.feed == feed) {
+            _ if !is_uncertain => next_seq,
+            Some(known) => known.least_seq.min(next_seq),
+            None => 1,
         };
+        let instrument = frame.instrument();
+        let place = Place { feed, next_seq, least_seq, is_uncertain, instrument };
         let before = self.rows.insert(exchange, place);
         if let Some(before) = before.filter(|it| it.feed != place.feed && it.feed != 0) {
             self.left.retain(|(of, it)| (*of, it.feed) != (exchange, place.feed));
@@ -237,17 +247,25 @@ mod tests {
             let place = places.place(number(exchange)).unwrap();
             (place.feed, place.next_seq, place.is_uncertain)
         };
+        let least = |places: &ExchangePlaces| places.place(number(1)).unwrap().least_seq;
         assert_eq!((of(&places, 1), of(&places, 2)), ((70, 12, false), (80, 2, false)));
+        assert_eq!(least(&places), 12);
         assert_eq!(places.place(number(0)), None);
         let stated = places.stated(&place(1, 1, 70, 10)).delivered(Flags::SNAPSHOT);
         assert_eq!(of(&read(&[stated]), 1), (70, 12, false));
         // Two are lost, and may have been of either.
         places.read(&trade(9, 2));
         assert_eq!((of(&places, 1), of(&places, 2)), ((70, 14, true), (80, 5, true)));
-        places.lose(2);
+        places.read(&trade(10, 1));
+        assert_eq!((of(&places, 1).1, least(&places)), (15, 12), "it may be of another feed");
+        let uncertain = Flags::SNAPSHOT | Flags::STALE;
+        places.read(&place(11, 1, 70, 15).delivered(uncertain));
+        assert_eq!(least(&places), 12);
+        places.lose(1);
         places.read(&trade(9, 2));
         places.read(&place(12, 1, 70, 15));
-        assert_eq!((of(&places, 1), of(&places, 2)), ((70, 15, false), (80, 7, true)));
+        assert_eq!(least(&places), 15);
+        assert_eq!((of(&places, 1), of(&places, 2)), ((70, 15, false), (80, 6, true)));
         // What the head of a segment says stands behind a loss that a mark has told.
         let mut places = read(&[place(1, 1, 70, 10), trade(2, 1)]);
         places.pass_lost(6);

@@ -32,7 +32,7 @@ pub use append::{LogEntry, NewEpoch};
 pub use backend::{Completion, Segment, Storage, StorageError};
 pub use config::{AppendError, Health, LogConfig, Progress, Retention, SyncPolicy};
 pub use counters::{Sequence, UpstreamRule};
-pub use exchange_places::{ExchangePlaces, Place};
+pub use exchange_places::{ExchangePlaces, PLACE_TOPIC, Place};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, HeaderFault};
 pub use lineage::{EpochEnd, EpochEntry, Lineage, LogEpoch, UNKNOWN_EPOCH_ID};
 pub use mark::{Mark, Reason, hole_in, is_event, is_statement, is_uncertain};

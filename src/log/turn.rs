@@ -8,6 +8,7 @@ use super::backend::{Completion, Storage, StorageError};
 use super::config::{AppendError, Health, Progress};
 use super::mark::Reason;
 use super::notice::Notice;
+use crate::histogram::Histogram;
 use crate::limits::{CLOCK_LOG_EVERY, SEGMENTS_MAX};
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now, SteadyTime};
@@ -111,7 +112,7 @@ impl<S: Storage> Log<S> {
     }
 
     pub(super) fn start_sync(&mut self) {
-        self.durability.handle_sync_started(self.writer.point());
+        self.durability.handle_sync_started(self.clock.read_at(), self.writer.point());
         self.storage.start_sync(&self.segments.active().segment);
     }
 
@@ -133,7 +134,7 @@ impl<S: Storage> Log<S> {
     fn complete(&mut self, completion: Completion<S::Segment>, now: Now, progress: &mut Progress) {
         match completion {
             Completion::Synced(Ok(())) => {
-                if self.durability.handle_synced() {
+                if self.durability.handle_synced(now.mono) {
                     self.segments.retire_before(self.durability.durable().position);
                     progress.durable = true;
                     // The segment may have been ready long ago, and have waited for this.
@@ -205,6 +206,12 @@ impl<S: Storage> Log<S> {
     pub fn set_clock_step_max(&mut self, step_max: Duration) {
         self.clock_step_max = step_max;
         self.clock.set_step_max(step_max);
+    }
+
+    /// How long its syncs took, and how long its records waited from the first look at them to their place on the disk.
+    #[must_use]
+    pub fn durations(&self) -> (&Histogram, &Histogram) {
+        self.durability.durations()
     }
 
     /// What [`Log::set_clock_step_max`] was given.

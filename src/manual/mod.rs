@@ -49,6 +49,7 @@ macro_rules! pages {
             #[doc = "[retention]: crate::manual::retention"]
             #[doc = "[replicas]: crate::manual::replicas"]
             #[doc = "[operations]: crate::manual::operations"]
+            #[doc = "[metrics]: crate::manual::metrics"]
             #[doc = "[export]: crate::manual::export"]
             #[doc = "[loadgen]: crate::manual::loadgen"]
             #[doc = "[screens]: crate::manual::screens"]
@@ -82,6 +83,7 @@ pages! {
     retention "retention.md"
     replicas "replicas.md"
     operations "operations.md"
+    metrics "metrics.md"
     export "export.md"
     loadgen "loadgen.md"
     screens "screens.md"

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::limits::INSTRUMENTS_MAX;
 use crate::market::price::DECIMALS_MAX;
-use crate::wire::{Definition, InstrumentId, InstrumentIndex, QUANTITY_DECIMALS_MAX, Symbol};
+use crate::wire::{
+    Definition, Frame, FullName, InstrumentId, InstrumentIndex, InstrumentName,
+    QUANTITY_DECIMALS_MAX, Symbol,
+};
 
 /// How an exchange numbers an instrument in its frames: it knows of no sources, so 0 stands for its own.
 #[must_use]
@@ -17,6 +20,8 @@ pub const fn exchange_id(index: InstrumentIndex) -> InstrumentId {
 pub struct Instrument {
     /// Its name.
     pub symbol: Symbol,
+    /// What the symbol stands for, where that is another name.
+    pub full_name: Option<FullName>,
     /// How many decimals its prices are shown with (0 to 9).
     pub decimals: u8,
     /// How many decimals a unit of its quantities has (0 to 14).
@@ -32,6 +37,12 @@ impl Instrument {
         let definition = Definition::new(exchange_id(index), self.symbol, self.decimals)
             .with_quantity_decimals(self.quantity_decimals);
         if self.is_at_venue { definition.at_venue() } else { definition }
+    }
+
+    /// The parts of its full name, where that is another than its symbol. They come ahead of the feed, and have no place in it.
+    pub fn name_parts(&self, index: InstrumentIndex) -> impl Iterator<Item = Frame> + use<> {
+        let parts = self.full_name.map(|name| InstrumentName::parts(exchange_id(index), &name));
+        parts.into_iter().flatten()
     }
 }
 
@@ -70,7 +81,8 @@ impl Instruments {
         let index = InstrumentIndex::at(self.rows.len()).ok_or(TableFull)?;
         let decimals = decimals.min(DECIMALS_MAX);
         let is_at_venue = false;
-        self.rows.push(Instrument { symbol, decimals, quantity_decimals: 0, is_at_venue });
+        let (full_name, quantity_decimals) = (None, 0);
+        self.rows.push(Instrument { symbol, full_name, decimals, quantity_decimals, is_at_venue });
         self.by_symbol.insert(symbol, index);
         Ok(index)
     }
@@ -98,6 +110,13 @@ impl Instruments {
     pub fn set_quantity_decimals(&mut self, index: InstrumentIndex, decimals: u8) {
         if let Some(row) = self.rows.get_mut(index.place()) {
             row.quantity_decimals = decimals.min(QUANTITY_DECIMALS_MAX);
+        }
+    }
+
+    /// States the name that the instrument's symbol stands for.
+    pub fn set_full_name(&mut self, index: InstrumentIndex, name: FullName) {
+        if let Some(row) = self.rows.get_mut(index.place()) {
+            row.full_name = Some(name);
         }
     }
 

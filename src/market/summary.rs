@@ -11,6 +11,7 @@ use std::cmp::Ordering;
 
 use super::bar::Bar;
 use super::price::UNITS;
+use crate::planted::{Bug, is_planted};
 use crate::wire::{Quote, Symbol};
 
 /// Units of a basis point: spreads and moves are given in thousandths of one.
@@ -110,7 +111,8 @@ pub struct LeftOut {
 
 /// The reasons that there were, with their counts.
 fn left_out<const N: usize>(reasons: [(&'static str, usize); N]) -> Vec<LeftOut> {
-    let reasons = reasons.into_iter().filter(|(_, count)| *count > 0);
+    let is_told = |count: usize| count > 0 && !is_planted(Bug::LeftOutInSilence);
+    let reasons = reasons.into_iter().filter(|(_, count)| is_told(*count));
     reasons.map(|(reason, count)| LeftOut { reason, count }).collect()
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::DialFailure;
 use super::session::Status;
-use crate::breaker::{Breaker, Outcome, OutcomeClass, State, Transition};
+use crate::breaker::{Breaker, Outcome, OutcomeClass, Reason, State, Transition};
 use crate::time::Now;
 use crate::wire::{BreakerAction, BreakerChange, U16, padded};
 
@@ -112,12 +112,24 @@ pub fn describe_breaker(name: &str, breaker: &Breaker, now: Now, status: &mut St
     ] {
         figure(key, count);
     }
+    for reason in Reason::ALL {
+        let count = snapshot.counts.by_reason[reason as usize - 1];
+        if count > 0 {
+            figure(&reason_key(reason), count);
+        }
+    }
     for class in OutcomeClass::ALL {
         let count = snapshot.counts.by_class[class as usize];
         if count > 0 {
             figure(class.key(), count);
         }
     }
+}
+
+/// What behind a breaker's name says how often it changed its state for this reason.
+#[must_use]
+pub fn reason_key(reason: Reason) -> String {
+    format!("why.{}", reason.key())
 }
 
 /// The breaker that a TEXT frame of this name gives the state of.
@@ -140,6 +152,8 @@ mod tests {
         assert!(name.len() <= room, "{room}");
         let mut keys = OutcomeClass::ALL.map(OutcomeClass::key).to_vec();
         keys.push("failure_rate_bp");
+        let reasons = Reason::ALL.map(reason_key);
+        keys.extend(reasons.iter().map(String::as_str));
         for key in keys {
             assert!(name.len() + 1 + key.len() <= Metric::default().name.len(), "{key}");
         }

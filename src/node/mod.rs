@@ -21,7 +21,7 @@ pub(crate) mod uplink;
 
 pub use breakers::{
     BREAKER_NAME_BYTES_MAX, aggregator_breaker_name, apply_operator_action, breaker_change,
-    breaker_described_by, breaker_outcome, describe_breaker,
+    breaker_described_by, breaker_outcome, describe_breaker, reason_key,
 };
 pub(crate) use session::Service;
 pub use session::{Connection, Connections, Round, Work, WorkSpent};
@@ -273,6 +273,12 @@ pub trait Node {
 
     /// Whether `conn` brings what is live: it is read in every turn. Of others a turn reads a bounded part.
     fn is_source(&self, conn: ConnId) -> bool;
+}
+
+/// A node that is told how long its turns take. Only a shell with a clock can say that: simulated turns have no length.
+pub trait Timed {
+    /// The turn that began at `now` has ended: so much later, all that it had to send was given to the kernel.
+    fn handle_turn_end(&mut self, now: Now, length: Duration);
 }
 
 /// Hands whole frames to a node, for tests and simulations.

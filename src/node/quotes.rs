@@ -235,8 +235,8 @@ impl QuoteAnswer {
                 return false;
             }
             if self.next < count {
-                let definition = view.values.definition(instrument.index());
-                out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
+                let naming = view.values.naming(instrument.index());
+                out.extend(naming.map(|frame| frame.delivered(Flags::SNAPSHOT)));
             } else if let Some(quote) = view.values.last(instrument.index(), Kind::Quote) {
                 let is_uncertain = quote.seq() < view.uncertain_below;
                 let uncertainty = if is_uncertain { Flags::STALE } else { 0 };

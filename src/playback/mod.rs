@@ -93,6 +93,14 @@ impl Playback {
         }
     }
 
+    /// What of their names is too long for a definition. It has no place in the feed.
+    pub(crate) fn names(&self) -> Vec<Frame> {
+        match self {
+            Playback::Tape(tape) => tape.schedule.names(),
+            Playback::Synthetic(_) => Vec::new(),
+        }
+    }
+
     /// Frames of one lap; none for a feed without an end.
     pub(crate) fn total_frames(&self) -> Option<usize> {
         match self {

@@ -3,7 +3,9 @@
 use crate::limits::INSTRUMENTS_MAX;
 use crate::market::quantity::Quantity;
 use crate::market::venue::ExchangeNameError;
-use crate::wire::{ErrorCode, FrameError, InstrumentId, Kind, QUANTITY_DECIMALS_MAX, Symbol};
+use crate::wire::{
+    ErrorCode, FrameError, FullName, InstrumentId, Kind, QUANTITY_DECIMALS_MAX, Symbol,
+};
 
 /// Why something was not produced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +28,9 @@ pub enum ProduceError {
     /// The system's own.
     #[error("{0} begins with $, as the system's own topics do; use another symbol")]
     Reserved(Symbol),
+    /// Two names have the same symbol.
+    #[error("{0} and {1} have the same symbol here; rename one of them")]
+    NamesAlike(Box<FullName>, Box<FullName>),
     /// The feed has all the instruments that it may have.
     #[error("core has no room for a further instrument; it has at most {INSTRUMENTS_MAX}")]
     TooManyInstruments,

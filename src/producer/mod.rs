@@ -30,9 +30,9 @@ use crate::limits::{EXCHANGE_NAME_BYTES_MAX, INSTRUMENTS_MAX, PRODUCER_WINDOW_FR
 use crate::market::venue::check_exchange_name;
 use crate::planted::{Bug, is_planted};
 use crate::wire::{
-    Ack, Decimals, Definition, ErrorCode, Flags, Frame, Heartbeat, InstrumentId, InstrumentIndex,
-    Kind, Message, QUANTITY_DECIMALS_MAX, Refusal, Resume, Role, Seq, Session, SnapshotEnd, Symbol,
-    U16, U32, U64, padded, unpadded,
+    Ack, Decimals, Definition, ErrorCode, Flags, Frame, FullName, Heartbeat, InstrumentId,
+    InstrumentIndex, InstrumentName, Kind, Message, QUANTITY_DECIMALS_MAX, Refusal, Resume, Role,
+    Seq, Session, SnapshotEnd, Symbol, U16, U32, U64, padded, unpadded,
 };
 
 /// Which feed of which exchange.
@@ -126,8 +126,11 @@ pub struct Production {
     further: usize,
     /// What core has of this exchange, by the names that it uses.
     known: BTreeMap<Symbol, Decimals>,
+    /// Of each instrument its definition, and the parts of its full name where it has one.
     definitions: Vec<Frame>,
     by_symbol: BTreeMap<Symbol, Instrument>,
+    /// Full names of symbols that stand for one.
+    full_names: BTreeMap<Symbol, FullName>,
     /// How many definitions were sent on this connection.
     defined: usize,
     sessions: u64,
@@ -161,6 +164,7 @@ impl Production {
             further: 0,
             known: BTreeMap::new(),
             definitions: Vec::new(),
+            full_names: BTreeMap::new(),
             by_symbol: BTreeMap::new(),
             defined: 0,
             sessions: 0,
@@ -283,7 +287,7 @@ impl Production {
             return Err(ProduceError::Reserved(symbol));
         }
         let full = || ProduceError::TooManyInstruments;
-        let index = InstrumentIndex::at(self.definitions.len()).ok_or_else(full)?;
+        let index = InstrumentIndex::at(self.by_symbol.len()).ok_or_else(full)?;
         if index.place() >= INSTRUMENTS_MAX {
             return Err(full());
         }
@@ -306,6 +310,32 @@ impl Production {
         Ok(instrument)
     }
 
+    /// The same of an instrument with a name that may be longer than a symbol: a symbol stands for it then, and core is told the
+    /// name.
+    ///
+    /// # Errors
+    /// As [`Production::define`], and when the symbol stands for another name already.
+    pub fn define_named(
+        &mut self,
+        name: &FullName,
+        decimals: Decimals,
+    ) -> Result<Instrument, ProduceError> {
+        let symbol = name.symbol();
+        let instrument = self.define(symbol, decimals)?;
+        match self.full_names.get(&symbol) {
+            Some(other) if other != name => {
+                return Err(ProduceError::NamesAlike(Box::new(*other), Box::new(*name)));
+            }
+            None if name.as_str() != symbol.as_str() => {
+                let parts = InstrumentName::parts(instrument.id, name);
+                self.definitions.extend(parts.map(|part| part.delivered(Flags::SNAPSHOT)));
+                self.full_names.insert(symbol, *name);
+            }
+            _ => {}
+        }
+        Ok(instrument)
+    }
+
     /// Gives an event of a defined instrument the next number, and keeps it. Returns the number.
     ///
     /// # Errors
@@ -320,7 +350,7 @@ impl Production {
         }
         let mut frame = Frame::seal(event);
         let instrument = frame.instrument();
-        if instrument.source() != 0 || instrument.index().place() >= self.definitions.len() {
+        if instrument.source() != 0 || instrument.index().place() >= self.by_symbol.len() {
             return Err(ProduceError::Undefined(instrument));
         }
         frame.seq = U64::new(seq);

@@ -15,7 +15,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use mio::Waker;
 
 use crate::limits;
-use crate::node::Node;
+use crate::node::{Node, Timed};
 
 use super::Reactor;
 
@@ -125,7 +125,7 @@ fn join(reactors: &mut [&mut Reactor]) {
 ///
 /// # Errors
 /// The first failure: of polling, of a node, or a panic of a further reactor's thread.
-pub fn run_together<A: Node, B: Node + Send>(
+pub fn run_together<A: Node + Timed, B: Node + Timed + Send>(
     first: &mut Reactor,
     node: &mut A,
     mut others: Vec<(Reactor, B)>,

@@ -28,7 +28,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Waker};
 
 use crate::limits;
-use crate::node::{ListenerId, Node};
+use crate::node::{ListenerId, Node, Timed};
 use crate::time::{Clock, Mono, Now};
 use crate::turn::Turn;
 
@@ -89,6 +89,8 @@ pub struct Reactor {
     punctual: Option<PunctualTimer>,
     sockets: Sockets,
     turn: Turn,
+    /// When the turn began whose end the node has not been told.
+    began: Option<Now>,
     stop_asked: bool,
 }
 
@@ -113,6 +115,7 @@ impl Reactor {
             signals: None,
             punctual,
             turn: Turn::default(),
+            began: None,
             stop_asked: false,
         })
     }
@@ -166,7 +169,7 @@ impl Reactor {
     ///
     /// # Errors
     /// When polling fails, or the node says that it cannot go on.
-    pub fn run<N: Node>(&mut self, node: &mut N) -> io::Result<()> {
+    pub fn run<N: Node + Timed>(&mut self, node: &mut N) -> io::Result<()> {
         let mut stop_by: Option<Mono> = None;
         loop {
             let now = self.turn(node, stop_by)?;
@@ -198,22 +201,37 @@ impl Reactor {
     }
 
     /// One turn.
-    fn turn<N: Node>(&mut self, node: &mut N, stop_by: Option<Mono>) -> io::Result<Now> {
+    fn turn<N: Node + Timed>(&mut self, node: &mut N, stop_by: Option<Mono>) -> io::Result<Now> {
         self.poll_readiness(node, stop_by)?;
         let now = self.clock.now();
+        // The poll of an urgent turn does not wait, so its time belongs to the turn before.
+        self.end_turn(node, now.mono);
+        self.began = Some(now);
         self.stop_asked |= self.sockets.note_events(&self.events);
         self.turn.run(&mut self.sockets, node, now);
         Ok(now)
     }
 
+    /// Tells the node how long its turn took. It costs no reading of the clock: `at` was read for something else.
+    fn end_turn<N: Timed>(&mut self, node: &mut N, at: Mono) {
+        if let Some(began) = self.began.take() {
+            node.handle_turn_end(began, at.since(began.mono));
+        }
+    }
+
     /// Step 1.
-    fn poll_readiness<N: Node>(&mut self, node: &N, stop_by: Option<Mono>) -> io::Result<()> {
+    fn poll_readiness<N: Node + Timed>(
+        &mut self,
+        node: &mut N,
+        stop_by: Option<Mono>,
+    ) -> io::Result<()> {
         let of_sockets = self.sockets.next_deadline();
         let deadline = [node.next_deadline(), stop_by, of_sockets].into_iter().flatten().min();
         let timeout = if self.turn.is_urgent() || self.sockets.is_ready(node) {
             Some(Duration::ZERO)
         } else {
             let now = self.clock.now().mono;
+            self.end_turn(node, now);
             if let (Some(timer), Some(at)) = (&mut self.punctual, deadline) {
                 timer.arm(now, at);
             }

@@ -32,6 +32,12 @@ struct Echo {
     sent: usize,
 }
 
+impl Timed for Echo {
+    fn handle_turn_end(&mut self, _now: Now, length: Duration) {
+        self.connections.note_turn(length);
+    }
+}
+
 impl Node for Echo {
     fn handle_open(&mut self, now: Now, conn: ConnId, origin: Origin) {
         assert!(!self.panics, "this node panics on purpose");
@@ -429,6 +435,28 @@ fn a_dial_that_nobody_answers_ends_at_our_deadline_not_at_the_kernels() {
     bench.turn_until(|bench| !bench.node.failed.is_empty());
     assert_eq!(bench.node.failed, [DialFailure::Deadline]);
     assert!(bench.reactor.sockets.connections.is_empty() && bench.reactor.sockets.timed.is_empty());
+}
+
+/// A turn that follows at once ends with the next reading of the clock, any other one with the wait.
+#[test]
+fn every_turn_is_counted_once() {
+    let mut bench = Bench::new();
+    let mut peer = bench.peer();
+    let mut looks = 0;
+    for frames in 1..=5 {
+        peer.write_all(Frame::seal(Run::default()).as_bytes()).unwrap();
+        bench.turn_until(|bench| {
+            looks += 1;
+            bench.node.frames == frames
+        });
+    }
+    let mut status = crate::node::session::Status::default();
+    bench.node.connections.describe(&mut status);
+    let told = status.told();
+    // A turn stands before each look but the first of its loop, and the last turn has not ended.
+    let ended = looks - 5 - 1;
+    assert!(told.contains(&format!("turn_us.count {ended}")), "{ended}: {told:?}");
+    assert!(told.contains(&"sent_bytes 320".to_owned()), "{told:?}");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::lines::COLUMNS;
-use crate::breaker::OutcomeClass;
-use crate::node::breaker_described_by;
+use crate::breaker::{OutcomeClass, Reason};
+use crate::node::{breaker_described_by, reason_key};
 
 /// One breaker.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,6 +38,8 @@ pub struct BreakerReport {
     pub opened: i64,
     /// How often it changed its state.
     pub changes: i64,
+    /// How often for which reason; every reason is there.
+    pub reasons: BTreeMap<String, i64>,
 }
 
 /// Takes the breakers out of a node's words and figures, in the order of their names.
@@ -76,6 +78,10 @@ fn take_breaker(
         late: figure("late").unwrap_or(0),
         opened: figure("opened").unwrap_or(0),
         changes: figure("changes").unwrap_or(0),
+        reasons: Reason::ALL
+            .iter()
+            .map(|it| (it.key().to_owned(), figure(&reason_key(*it)).unwrap_or(0)))
+            .collect(),
         name,
     }
 }

@@ -13,6 +13,8 @@
 //! Flags of a bar are `revised`, when it was shown before and has changed, and `incomplete`, when trades of
 //! it are missing; both only in a live subscription.
 //!
+//! Behind `symbol` stands `full_name`, where the symbol only stands for a name that is no symbol.
+//!
 //! The shared ones are `kind symbol seq instrument_seq ts_event ts_recv flags`. A gap and the end
 //! of a snapshot belong to no instrument and have no number of their own: there these are `null`. Only a gap that
 //! says what one instrument missed of a loss has its `symbol`.
@@ -35,6 +37,8 @@ use crate::wire::{DataKind, FeedStatus, Frame, Gap, SnapshotEnd, Symbol};
 pub(super) struct FrameJson<'a> {
     kind: &'static str,
     symbol: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    full_name: Option<String>,
     seq: Option<u64>,
     instrument_seq: Option<u32>,
     ts_event: Option<u64>,
@@ -137,6 +141,7 @@ pub(super) fn frame_object<'a>(
     Some(FrameJson {
         kind: row.name,
         symbol: symbols.symbol(frame.instrument()).map(Symbol::as_str),
+        full_name: symbols.full_name(frame.instrument()).map(|name| name.to_string()),
         seq: Some(frame.seq.get()),
         instrument_seq: Some(frame.instrument_seq.get()),
         ts_event: Some(frame.ts_event.get()),
@@ -151,6 +156,7 @@ fn unnumbered<'a>(kind: &'static str, body: Body<'a>) -> FrameJson<'a> {
     FrameJson {
         kind,
         symbol: None,
+        full_name: None,
         seq: None,
         instrument_seq: None,
         ts_event: None,

@@ -24,6 +24,29 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// Every condition, the best first.
+    pub const ALL: [Condition; 6] = [
+        Condition::Ok,
+        Condition::Note,
+        Condition::Ended,
+        Condition::Stale,
+        Condition::Trouble,
+        Condition::Stopped,
+    ];
+
+    /// Its name, as JSON has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Condition::Ok => "ok",
+            Condition::Note => "note",
+            Condition::Ended => "ended",
+            Condition::Stale => "stale",
+            Condition::Trouble => "trouble",
+            Condition::Stopped => "stopped",
+        }
+    }
+
     /// Whether the system itself has a fault. A feed that has ended and an exchange that is sick are none of its own.
     #[must_use]
     pub fn is_fault(self) -> bool {

@@ -13,8 +13,8 @@ use crate::market::Quantity;
 use crate::market::bar::Bar;
 use crate::parse::TimeNs;
 use crate::wire::{
-    Decimals, Definition, FeedStatus, Flags, Frame, NodeAnswer, NodeStatus, Quote, Size, Symbol,
-    Trade,
+    Decimals, Definition, FeedStatus, Flags, Frame, FullName, NodeAnswer, NodeStatus, Quote, Size,
+    Symbol, Trade,
 };
 
 /// Where a report's quote comes from.
@@ -87,6 +87,8 @@ pub struct Report {
     pub symbol: Symbol,
     /// Its name for people.
     pub shown: Symbol,
+    /// What the symbol stands for, where that is another name.
+    pub full_name: Option<FullName>,
     /// Decimals that its prices have at least.
     pub decimals: Decimals,
     /// The current quote, a quote frame.
@@ -109,6 +111,8 @@ pub struct Report {
 #[derive(Serialize)]
 struct ReportJson<'a> {
     symbol: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    full_name: Option<&'a str>,
     quote: Option<FrameJson<'a>>,
     quote_source: QuoteSource,
     age_ms: Option<u64>,
@@ -199,6 +203,7 @@ pub fn report_json(report: &Report) -> String {
     let nodes = report.nodes.iter().map(NodeShareJson::new);
     json_line(&ReportJson {
         symbol: report.symbol.as_str(),
+        full_name: report.full_name.as_ref().map(FullName::as_str),
         quote: report.quote.as_ref().and_then(object),
         quote_source: report.quote_source,
         age_ms: report.age_ms,
@@ -223,7 +228,8 @@ pub fn reports_table(reports: &[&Report]) -> String {
 
 /// The quote of one report, and its rows.
 fn rows_table(report: &Report) -> String {
-    let quote = quote_line(report);
+    let full_name = report.full_name.map(|name| format!("{} is {name}\n", report.shown));
+    let quote = format!("{}{}", full_name.unwrap_or_default(), quote_line(report));
     let rows = match &report.rows {
         Rows::History(frames) => history_table(frames, report.decimals),
         Rows::Bars(bars) => bars_table(bars, report),
@@ -348,6 +354,7 @@ mod tests {
         Report {
             symbol: "PETR4".parse().unwrap(),
             shown: "PETR4".parse().unwrap(),
+            full_name: None,
             decimals: Decimals { price: 2, quantity: 0 },
             quote: Some(Frame::seal(quote())),
             quote_source: QuoteSource::Stale,

@@ -22,7 +22,7 @@ struct QuoteRow<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum QuoteBody<'a> {
-    Known(FrameJson<'a>),
+    Known(Box<FrameJson<'a>>),
     Unknown { symbol: &'a str },
 }
 
@@ -32,7 +32,7 @@ pub fn quote_row_json(report: &Report) -> String {
     let symbols = symbols_of(report);
     let object = report.quote.as_ref().and_then(|frame| frame_object(frame, None, &symbols));
     let quote = match object {
-        Some(object) => QuoteBody::Known(object),
+        Some(object) => QuoteBody::Known(Box::new(object)),
         None => QuoteBody::Unknown { symbol: report.symbol.as_str() },
     };
     json_line(&QuoteRow { quote_source: report.quote_source, age_ms: report.age_ms, quote })

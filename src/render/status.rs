@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use super::breaker::{BreakerReport, breaker_counts, breaker_header, breaker_line};
+use super::breaker::{BreakerReport, breaker_counts, breaker_header, breaker_line, take_breakers};
 use super::lines::{COLUMNS, styled, warning};
 use super::screen::Screen;
 use super::{elapsed, json_line, wrap};
+use crate::node::session::Status;
 use crate::render::health::{Condition, Finding, overall};
 
 /// Whether a node could be asked.
@@ -53,6 +54,24 @@ pub struct NodeReport {
     pub words: BTreeMap<String, String>,
 }
 
+impl NodeReport {
+    /// What a node says about itself without being asked over a connection. It is not judged.
+    pub(crate) fn of_own(node: &str, status: &Status) -> NodeReport {
+        let (mut figures, mut words) = status.parts();
+        NodeReport {
+            node: node.to_owned(),
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            status: Reachability::Ok,
+            elapsed_us: 0,
+            breakers: take_breakers(&mut words, &mut figures),
+            figures,
+            words,
+            condition: Condition::Ok,
+            trouble: None,
+        }
+    }
+}
+
 /// A node's report as one line of JSON, without its end.
 #[must_use]
 pub fn status_json(report: &NodeReport) -> String {
@@ -94,7 +113,8 @@ pub fn status_table(reports: &[NodeReport], detail: Detail, screen: Screen) -> S
             for (name, word) in &report.words {
                 lines.push(format!("  {name:<40} {word:>20}"));
             }
-            for (name, value) in &report.figures {
+            // A histogram's classes are for programs: for people there are its count and its sum.
+            for (name, value) in report.figures.iter().filter(|(name, _)| !name.contains(".le_")) {
                 lines.push(format!("  {name:<40} {value:>20}"));
             }
         }
@@ -191,7 +211,7 @@ mod tests {
     fn json_is_one_object_per_node() {
         assert_eq!(
             status_json(&reports()[0]),
-            r#"{"node":"core","address":"127.0.0.1:8082","status":"ok","elapsed_us":250,"condition":"ok","trouble":null,"breakers":[{"name":"aggregator.shard-A","state":"forced-open","since_ms":599999,"failure_rate":100.0,"slow_call_rate":null,"last_error":"no descriptor left in this process (EMFILE)","next_probe_ms":9999,"counts":{"answered":0,"come_back_later":0,"connect_deadline":0,"local_fault":0,"protocol_error":0,"refused":3,"request_deadline":0,"reset":0,"slow":0,"unreachable":0},"granted":5,"denied":0,"late":0,"opened":0,"changes":0}],"figures":{"journal.accepted_seq":-9223372036854775808},"words":{"exchange":"live"}}"#
+            r#"{"node":"core","address":"127.0.0.1:8082","status":"ok","elapsed_us":250,"condition":"ok","trouble":null,"breakers":[{"name":"aggregator.shard-A","state":"forced-open","since_ms":599999,"failure_rate":100.0,"slow_call_rate":null,"last_error":"no descriptor left in this process (EMFILE)","next_probe_ms":9999,"counts":{"answered":0,"come_back_later":0,"connect_deadline":0,"local_fault":0,"protocol_error":0,"refused":3,"request_deadline":0,"reset":0,"slow":0,"unreachable":0},"granted":5,"denied":0,"late":0,"opened":0,"changes":0,"reasons":{"closed":0,"come_back_later":0,"disabled":0,"failure_rate":0,"forced_open":0,"metrics_only":0,"probe_deadline":0,"probe_failed":0,"probe_slow":0,"probes_answered":0,"refusals":0,"reset":0,"slow_rate":0,"wait_over":0}}],"figures":{"journal.accepted_seq":-9223372036854775808},"words":{"exchange":"live"}}"#
         );
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::INSTRUMENTS_MAX;
-use crate::wire::{Decimals, Definition, Frame, InstrumentId, Names, Symbol};
+use crate::wire::{Decimals, Definition, Frame, FullName, InstrumentId, NameParts, Names, Symbol};
 
 /// Decimals of an instrument that nobody announced.
 const DECIMALS_DEFAULT: Decimals = Decimals { price: 2, quantity: 0 };
@@ -16,6 +16,8 @@ pub struct Symbols {
     /// All instruments by their shortest names.
     shortest: BTreeSet<(Symbol, InstrumentId)>,
     symbol_columns: usize,
+    /// Full names, of few instruments.
+    full_names: BTreeMap<InstrumentId, NameParts>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +29,18 @@ struct Known {
 }
 
 impl Symbols {
-    /// Learns from a frame when it is a definition; to be shown every frame.
+    /// Learns from a frame when it is a definition or a part of a name; to be shown every frame.
     pub fn note(&mut self, frame: &Frame) {
-        let Some(definition) = frame.view::<Definition>() else { return };
+        if !frame.is_naming() {
+            return;
+        }
+        let Some(definition) = frame.view::<Definition>() else {
+            // Nothing is named that is not defined, so there are no more of them.
+            if self.by_instrument.contains_key(&frame.instrument()) {
+                self.full_names.entry(frame.instrument()).or_default().note(frame);
+            }
+            return;
+        };
         let instrument = definition.instrument();
         let (names, decimals) = (definition.names(), definition.decimals());
         let before = self.by_instrument.get(&instrument).copied();
@@ -38,6 +49,9 @@ impl Symbols {
         }
         let shown = *names.symbol();
         self.by_instrument.insert(instrument, Known { names, decimals, shown });
+        if before.is_some_and(|before| before.names.symbol() != names.symbol()) {
+            self.full_names.remove(&instrument);
+        }
         if let Some(before) = before.map(|known| known.names.shortest()) {
             self.shortest.remove(&(before, instrument));
             self.decide_shown(before);
@@ -73,6 +87,12 @@ impl Symbols {
     #[must_use]
     pub fn symbol(&self, instrument: InstrumentId) -> Option<&Symbol> {
         self.by_instrument.get(&instrument).map(|known| known.names.symbol())
+    }
+
+    /// What the instrument's symbol stands for, where that is another name and was told.
+    #[must_use]
+    pub fn full_name(&self, instrument: InstrumentId) -> Option<FullName> {
+        self.full_names.get(&instrument)?.full_name(self.symbol(instrument)?)
     }
 
     /// The instrument's names, when it was announced.

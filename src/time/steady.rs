@@ -133,6 +133,12 @@ impl SteadyTime {
         self.wall_ns
     }
 
+    /// When the clocks were read last.
+    #[must_use]
+    pub fn read_at(&self) -> Mono {
+        self.read_at
+    }
+
     /// Takes the clocks of this turn in, and returns the time. It has to be called once a minute or so: it knows
     /// a step by the difference to the reading before.
     #[inline]

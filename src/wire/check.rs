@@ -2,7 +2,7 @@
 //! What is *not* here: header and checksum, which [`Frame::check`] looks at first.
 
 use super::control::*;
-use super::data::{Definition, QUANTITY_DECIMALS_MAX, Silence, holds};
+use super::data::{Definition, InstrumentName, QUANTITY_DECIMALS_MAX, Silence, holds};
 use super::frame::{Frame, FrameError, Kind};
 use super::kinds::DataKind;
 use super::{EndStatus, GapReason, Mode, NodeStatus, Op};
@@ -69,6 +69,8 @@ fn body_error(frame: &Frame) -> FrameError {
         unknown("decimals", decimals.price.into(), is_known)
             .or_else(|| unknown("qty_decimals", decimals.quantity.into(), of_quantities))
             .or(Some(FrameError::Symbol))
+    } else if frame.view::<InstrumentName>().is_some() {
+        Some(FrameError::Name)
     } else if frame.view::<Silence>().is_some() {
         Some(FrameError::Symbol)
     } else {

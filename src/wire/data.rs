@@ -233,6 +233,15 @@ data_message! {
     } well_formed(it) it.who.is_valid()
 }
 
+data_message! {
+    /// A part of the full name of an instrument whose symbol only stands for it. Comes behind its definition. [`Flags::PART`]
+    /// says which part it is, and [`Flags::LAST`] that the name ends with it.
+    InstrumentName {
+        /// Printable ASCII: 24 characters, in the last part fewer and zeros behind them.
+        text: [u8; 24],
+    } well_formed(it) it.is_part()
+}
+
 #[cfg(test)]
 data_message! {
     /// A kind that no program has: shows what a new one takes.

@@ -29,6 +29,7 @@ pub enum Kind {
     BreakerChange = 8,
     ExchangePlace = 9,
     Silence = 10,
+    InstrumentName = 11,
     /// What a new kind takes, shown by the tests.
     #[cfg(test)]
     Sample = 15,
@@ -220,6 +221,10 @@ impl Flags {
     pub const QUANTITY_DECIMALS: u16 = 0xF << 2;
     /// Where these decimals begin.
     pub const QUANTITY_DECIMALS_SHIFT: u32 = 2;
+    /// INSTRUMENT_NAME: which part of the name it is, from 0.
+    pub const PART: u16 = 0x3 << 2;
+    /// Where the number of the part begins.
+    pub const PART_SHIFT: u32 = 2;
     /// All delivery flags.
     pub const DELIVERY: u16 = Flags::ENDED | Flags::STALE | Flags::SNAPSHOT | Flags::REPLAY;
 }
@@ -243,6 +248,8 @@ pub enum FrameError {
     Unknown { kind: u8, field: &'static str, number: u16 },
     #[error("no symbol: 1 to 24 characters without '*'")]
     Symbol,
+    #[error("no part of a name of 80 printable characters")]
+    Name,
     #[error("frame checksum {got:08x}, computed {want:08x}")]
     Crc { got: u32, want: u32 },
 }
@@ -354,10 +361,19 @@ impl Frame {
         let numbers = match is_definition {
             true => Flags::DECIMALS | Flags::QUANTITY_DECIMALS,
             false if is_of_an_exchange(self.kind) => Flags::EXCHANGE,
+            false if self.kind == Kind::InstrumentName as u8 => Flags::PART,
             false if self.kind == Kind::Silence as u8 => Flags::HEARD | Flags::USUAL,
             false => 0,
         };
         self.flags.get() & !numbers
+    }
+
+    /// Whether it says what its instrument is called: it is a definition, or a part of a full name. Whoever wants anything of an
+    /// instrument wants these too.
+    #[inline]
+    #[must_use]
+    pub const fn is_naming(&self) -> bool {
+        self.kind == Kind::Definition as u8 || self.kind == Kind::InstrumentName as u8
     }
 
     /// Whether it is of a kind that exchanges send and that says which one did.

@@ -128,6 +128,14 @@ impl Symbol {
         }
     }
 
+    /// Whether it ends as one does that stands for a name. A name of somebody's own may end so too.
+    #[must_use]
+    pub fn is_substitute(&self) -> bool {
+        let is_hash = |hash: &[u8]| hash.iter().all(u8::is_ascii_hexdigit);
+        let text = self.text_bytes();
+        text.last_chunk::<9>().is_some_and(|end| end[0] == b'~' && is_hash(&end[1..]))
+    }
+
     /// What can be shown of a name, and `end` behind it. What a symbol may not have becomes `_`.
     #[must_use]
     pub(crate) fn fitted(name: &str, end: &str) -> Symbol {
@@ -169,6 +177,8 @@ mod tests {
         ] {
             assert_eq!(Symbol::fitted(name, "~1000").as_str(), want);
         }
+        assert!(Symbol::standing_for(LONG).is_substitute());
+        assert!(!"XNAS:Q~2".parse::<Symbol>().unwrap().is_substitute());
         let like = ["LONG-STRATEGY-NAME-OF-26-CH", "LONG-STRATEGY-NAME-OF-26-CI"];
         let like = like.map(Symbol::standing_for);
         assert_ne!(like[0], like[1]);

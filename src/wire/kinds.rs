@@ -9,8 +9,8 @@ use std::mem::offset_of;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::data::{
-    BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, ExchangePlace, Quote,
-    Silence, Trade,
+    BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Definition, ExchangePlace,
+    InstrumentName, Quote, Silence, Trade,
 };
 use super::frame::{FRAME_BYTES, Flags, Frame, Kind};
 use super::{I64, Size, U16, U32, U64};
@@ -198,6 +198,7 @@ const PLACE_FEED: Column = column!(ExchangePlace.feed: U64);
 const PLACE_NEXT_SEQ: Column = column!(ExchangePlace.next_seq: U64);
 const SILENCE_WHO: Column =
     Column { name: "who", holds: Holds::Text(24), offset: offset_of!(Silence, who) };
+const NAME_TEXT: Column = column!(InstrumentName.text: Text);
 const SILENCE_STATE: Column = Column::of_flags("state", Holds::Silence);
 const SILENCE_USUAL_MS: Column = Column::of_flags("usual_ms", Holds::UsualMs);
 
@@ -364,6 +365,18 @@ pub const DATA_KINDS: &[DataKind] = &[
                 Piece::Text(" ms between two frames"),
             ],
         },
+    },
+    DataKind {
+        kind: Kind::InstrumentName,
+        name: "name",
+        about: "A part of the full name of an instrument",
+        flags: Flags::LAST | Flags::PART,
+        has_topic: false,
+        // It is kept beside the definition.
+        has_last_value: false,
+        body_check: InstrumentName::BODY_CHECK,
+        columns: &[NAME_TEXT],
+        line: Line::Sentence { word: "name", text: &[Piece::Value(NAME_TEXT)] },
     },
     #[cfg(test)]
     DataKind {

@@ -12,6 +12,7 @@ mod frame;
 mod full_name;
 mod instrument;
 mod kinds;
+mod name_parts;
 mod names;
 mod numbers;
 mod seq;
@@ -27,7 +28,8 @@ pub use control::{
 pub use data::Sample;
 pub use data::{
     BarNotional, BarPrices, BarTotals, BreakerChange, Cancel, Decimals, Definition, ExchangePlace,
-    NOTIONAL_UNDEFINED, PRICE_UNDEFINED, QUANTITY_DECIMALS_MAX, Quote, Silence, Trade,
+    InstrumentName, NOTIONAL_UNDEFINED, PRICE_UNDEFINED, QUANTITY_DECIMALS_MAX, Quote, Silence,
+    Trade,
 };
 pub use exchange::{ExchangeNumber, ExchangeSet};
 pub use feed_status::{FeedStates, FeedStatus};
@@ -38,6 +40,7 @@ pub use instrument::{InstrumentId, InstrumentIndex};
 pub use kinds::{
     Column, DATA_KINDS, DataKind, Holds, LAST_VALUES, Line, LineColor, Piece, SHARED_COLUMNS,
 };
+pub use name_parts::NameParts;
 pub use names::Names;
 pub use numbers::{BreakerAction, EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
 pub use seq::{Seq, next_instrument_seq};

@@ -20,7 +20,7 @@ use text::{blanked, paths, tokens};
 ///
 /// Invariant: there are no cycles. `wire` stands below `limits` because limits are multiples of the
 /// frame; `storage` and `reactor` are the two edges to the operating system and do not know each other.
-const ORDER: [&str; 31] = [
+const ORDER: [&str; 33] = [
     "planted",
     "wire",
     "limits",
@@ -28,6 +28,7 @@ const ORDER: [&str; 31] = [
     "dial",
     "duration",
     "random",
+    "histogram",
     "http",
     "feed",
     "market",
@@ -49,6 +50,7 @@ const ORDER: [&str; 31] = [
     "parse",
     "render",
     "report",
+    "metrics",
     "gateway",
     "cli",
     "manual",

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use pregao::feed::Pattern;
 use pregao::market::partition::Partition;
 use pregao::wire::{
-    EndStatus, Ended, Flags, Frame, Gap, GapReason, Kind, Mode, Names, Op, Query, Symbol,
+    EndStatus, Ended, Flags, Frame, Gap, GapReason, Kind, Mode, NameParts, Names, Op, Query, Symbol,
 };
 
 use crate::asker::Asker;
 use crate::delivered::Delivered;
 use crate::hosts::AnyNode;
 use crate::plan::Day;
-use crate::road::{MS, Road, SECOND, SHARDS, SYMBOLS, names, plain, symbols};
+use crate::road::{LONG, LONG_NAME, MS, Road, SECOND, SHARDS, SYMBOLS, names, plain, symbols};
 use crate::stored::Stored;
 use crate::world::World;
 
@@ -147,7 +147,7 @@ fn check_journal(road: &Road, journal: &[Frame]) -> Result<(), Violation> {
     for (seq, frame) in (1..).zip(journal) {
         let is_next = frame.seq.get() == seq;
         hold(is_next, "the-journal-is-contiguous", || format!("{frame:?} at {seq}"))?;
-        if frame.kind == Kind::Definition as u8 {
+        if frame.is_naming() {
             continue;
         }
         let next = next.entry((frame.instrument.get(), frame.kind)).or_insert(1);
@@ -161,15 +161,18 @@ fn check_journal(road: &Road, journal: &[Frame]) -> Result<(), Violation> {
     hold(difference.is_none(), "the-journal-is-the-tape", || difference.unwrap_or_default())
 }
 
+fn patterns_of(patterns: &[(&str, u16)]) -> Vec<Pattern> {
+    patterns.iter().map(|&(text, kinds)| Pattern::new(text, kinds).unwrap()).collect()
+}
+
 /// The events of a journal that a subscriber asked for.
 fn wanted(patterns: &[(&str, u16)], journal: &[Frame], names: &BTreeMap<u32, Names>) -> Vec<Frame> {
-    let patterns: Vec<Pattern> =
-        patterns.iter().map(|&(text, kinds)| Pattern::new(text, kinds).unwrap()).collect();
+    let patterns = patterns_of(patterns);
     let wants_system = patterns.iter().any(|pattern| pattern.text().starts_with('$'));
     let is_wanted = |frame: &&Frame| {
         let names = names[&frame.instrument.get()];
         let bit = frame.kind().map_or(0, Kind::mask);
-        frame.kind != Kind::Definition as u8
+        !frame.is_naming()
             && (wants_system || !names.symbol().is_reserved())
             && patterns.iter().any(|p| p.means(&names) && p.kinds() & bit != 0)
     };
@@ -194,7 +197,7 @@ pub(crate) fn check_client(
 ) -> Result<(), Violation> {
     let config = &client.config;
     let mut wanted = wanted(&config.patterns, journal, names);
-    let is_event = |f: &&Frame| f.kind != Kind::Definition as u8;
+    let is_event = |f: &&Frame| !f.is_naming();
     let got: Vec<Frame> = client.frames.iter().filter(is_event).map(plain).collect();
     let order = "each-subscriber-gets-its-frames-in-order";
     hold(client.disorder.is_none(), order, || format!("{who} got {:?}", client.disorder))?;
@@ -215,6 +218,22 @@ pub(crate) fn check_client(
     };
     if config.from_seq == 0 {
         wanted.retain(|frame| frame.seq.get() >= live_from);
+    }
+    // What rotted, or was lost on the way, is told; the days leave it at that.
+    let told_all = client.lost.is_empty() && road.world.hosts[road.core].rotten.is_empty();
+    if let Some((number, of)) = names.iter().find(|(_, it)| it.symbol().as_str() == LONG)
+        && told_all
+        && patterns_of(&config.patterns).iter().any(|pattern| pattern.means(of))
+    {
+        let mut known = NameParts::default();
+        let all = client.snapshot.iter().chain(&client.frames);
+        for frame in all.filter(|f| f.instrument.get() == *number) {
+            known.note(&plain(frame));
+        }
+        let name = known.full_name(of.symbol()).map(|name| name.to_string());
+        hold(name.as_deref() == Some(LONG_NAME), "a-full-name-arrives", || {
+            format!("{who} knows {known:?}")
+        })?;
     }
     let have: BTreeSet<u64> = got.iter().map(|f| f.seq.get()).collect();
     let known: BTreeMap<u64, &Frame> = journal.iter().map(|f| (f.seq.get(), f)).collect();

@@ -36,6 +36,8 @@ pub(crate) struct ClientConfig {
     /// From here on it behaves.
     pub(crate) calm_at: Mono,
     pub(crate) seed: u64,
+    /// Of the client library's machine only: it folds bars of so many seconds; none with 0.
+    pub(crate) bar_seconds: u32,
 }
 
 impl ClientConfig {
@@ -51,6 +53,7 @@ impl ClientConfig {
             habit: Habit::Good,
             calm_at: Mono::default(),
             seed: 0,
+            bar_seconds: 0,
         }
     }
 

@@ -108,9 +108,7 @@ impl Delivered {
             Event::Lost { reason: GapReason::Void, from_seq, to_seq, .. } => {
                 self.voids.push((from_seq, to_seq));
                 self.frames.retain(|frame| frame.seq.get() < from_seq);
-                self.snapshot.retain(|frame| {
-                    frame.kind == Kind::Definition as u8 || frame.seq.get() < from_seq
-                });
+                self.snapshot.retain(|frame| frame.is_naming() || frame.seq.get() < from_seq);
                 self.last_seq = self.last_seq.min(from_seq.saturating_sub(1));
             }
             Event::Lost { reason, from_seq, to_seq, .. } => {

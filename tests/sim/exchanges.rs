@@ -46,7 +46,8 @@ fn tape(traders: &[Trader]) -> Schedule {
     Schedule::new(&[tape], Align::Clock).unwrap()
 }
 
-fn play(road: &mut Road, host: usize, schedule: Schedule) {
+/// The exchange on this host plays this, from the beginning.
+pub(crate) fn play(road: &mut Road, host: usize, schedule: Schedule) {
     let feed = FeedConfig::Tapes { schedule, looped: false };
     let known = &mut road.world.hosts[host];
     if let Spec::External(config) = &known.spec {

@@ -46,6 +46,10 @@ pub(crate) fn another_tape_is_refused_and_a_longer_one_continues() {
         road.schedule = schedule(180, 4 * MS, seed);
         let now_ms = road.world.now_ns() / MS;
         road.settle(now_ms, 60_000);
+        let (kept, events) = (market(&road).len(), road.schedule.frames().len());
+        let events = events - road.schedule.definitions();
+        road.world
+            .hold(kept == events, "a-longer-tape-goes-on", || format!("{kept} events of {events}"));
         let gaps =
             market(&road).iter().filter(|frame| frame.has(pregao::wire::Flags::GAP_BEFORE)).count();
         road.world.hold(gaps == 0, "a-longer-tape-has-no-gap", || format!("{gaps} gaps"));

@@ -325,7 +325,7 @@ fn one_history(day: &Day, right: &BTreeMap<u64, Frame>) {
     }
     for &host in &day.clients {
         let client = world.client(host);
-        let market = client.frames.iter().filter(|f| f.kind != Kind::Definition as u8);
+        let market = client.frames.iter().filter(|f| !f.is_naming());
         hold(&world.hosts[host].name, &market.copied().collect::<Vec<_>>());
     }
 }

@@ -13,6 +13,7 @@ use pregao::wire::{ErrorCode, Frame, Refusal, Seq, unpadded};
 
 use std::time::Duration;
 
+use crate::bars::Folded;
 use crate::client::{ClientConfig, FOREIGN, Habit};
 use crate::delivered::Delivered;
 use crate::querier::is_a_client_with;
@@ -32,6 +33,8 @@ pub(crate) struct Library {
     config: ClientConfig,
     machine: Subscriber,
     pub(crate) delivered: Delivered,
+    /// The bars of what it is told.
+    pub(crate) bars: Option<Folded>,
     connections: Connections<()>,
     sides: [Side; 2],
     next_dial: u32,
@@ -52,6 +55,7 @@ impl Library {
         Library {
             machine: Subscriber::new(config.request(), random.next_u64()),
             delivered: Delivered::new(config.clone()),
+            bars: Folded::new(&config),
             connections: Connections::default(),
             sides: [Side::default(), Side::default()],
             next_dial: 0,
@@ -69,12 +73,13 @@ impl Library {
         }
         loop {
             self.machine.handle_timers(now);
+            self.bars.iter_mut().for_each(|bars| bars.go_on(now));
             let mut has_moved = false;
             while let Some(wish) = self.machine.poll_action() {
                 has_moved = true;
                 self.act(wish);
             }
-            self.note();
+            self.note(now);
             for upstream in Upstream::ALL {
                 has_moved |= self.hand_on(now, upstream);
             }
@@ -92,9 +97,12 @@ impl Library {
         }
     }
 
-    fn note(&mut self) {
+    fn note(&mut self, now: Now) {
         while let Some(event) = self.machine.poll_event() {
             self.delivered.note(&event);
+            if let Some(bars) = &mut self.bars {
+                bars.take(now, &event, self.machine.symbols());
+            }
         }
         self.delivered.next_seq = Seq::number(self.machine.next_seq());
     }
@@ -134,7 +142,7 @@ impl Library {
                 self.begin_again(&refusal);
                 return true;
             }
-            self.note();
+            self.note(now);
             if self.machine.has_updates() {
                 return true;
             }
@@ -161,6 +169,7 @@ impl Library {
             ..Delivered::new(self.config.clone())
         };
         self.machine = Subscriber::new(self.config.request(), self.random.next_u64());
+        self.bars = Folded::new(&self.config);
     }
 
     fn peer_of(&self, is_it: impl Fn(&Side) -> bool) -> Option<Upstream> {
@@ -234,7 +243,8 @@ impl Node for Library {
             Some(until) => Some(until),
             None => self.machine.deadline(),
         };
-        own.into_iter().chain(self.next_flap).min()
+        let bars = self.bars.as_ref().and_then(Folded::deadline);
+        own.into_iter().chain(bars).chain(self.next_flap).min()
     }
 
     is_a_client_with!(connections);

@@ -15,6 +15,7 @@
 mod args;
 mod asker;
 mod attacker;
+mod bars;
 mod browser;
 mod caller;
 mod check;
@@ -53,6 +54,7 @@ mod stored;
 mod surfer;
 mod swarm;
 mod system;
+mod tapes;
 mod told;
 mod turn;
 mod watch;

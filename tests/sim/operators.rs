@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use pregao::log::inspect::{Item, Outline, Reader};
 use pregao::log::memory::MemoryDisk;
 use pregao::log::rebuild::{
-    FeedPlace, PlanError, Relation, SplitSource, Standing, check_split, follow_journal, plan,
-    plan_to_follow, plan_to_go_on, rebuild_journal, relation, split,
+    FeedPlace, FeedPlaces, PlanError, Relation, SplitSource, Standing, check_split, follow_journal,
+    plan, plan_to_follow, plan_to_go_on, rebuild_journal, relation, split,
 };
 use pregao::log::{LogConfig, SyncPolicy};
 use pregao::market::chaos::ChaosConfig;
@@ -297,7 +297,9 @@ fn from_shards(
     let made = MemoryDisk::new(512);
     let config = keep(road, road.core);
     let (now, source) = (road.world.now(), Some((core, &outline)));
-    let ids = (FeedPlace { feed, next_seq: None }, road.world.now_ns() | 1);
+    let nameless = Some(FeedPlace { feed, next_seq: None });
+    let feeds = FeedPlaces { nameless, ..FeedPlaces::default() };
+    let ids = (&feeds, road.world.now_ns() | 1);
     let rebuilt = rebuild_journal(made.storage(), config, &plan, source, shards, ids, now);
     let rebuilt = match rebuilt {
         Ok(rebuilt) => rebuilt,

@@ -19,8 +19,7 @@ type Rows = Vec<Frame>;
 
 fn rows(road: &mut Road, query: Query, as_of: u64) -> (Rows, Ended) {
     let asker = road.world.ask_as_of(road.aggregator_asker, query, as_of);
-    let is_row =
-        |f: &&Frame| f.kind().is_some_and(Kind::is_data) && f.kind != Kind::Definition as u8;
+    let is_row = |f: &&Frame| f.kind().is_some_and(Kind::is_data) && !f.is_naming();
     let end = *asker.messages::<Ended>().next().expect("an end");
     (asker.frames.iter().filter(is_row).map(plain).collect(), end)
 }

@@ -32,7 +32,11 @@ pub(crate) const MS: u64 = 1_000_000;
 /// How far behind core a node of a day may be whose answer is complete.
 pub(crate) const BEHIND_MAX: Duration = pregao::limits::BEHIND_AFTER_MIN;
 pub(crate) const SHARDS: u16 = 3;
-pub(crate) const SYMBOLS: [&str; 6] = ["PETR4", "VALE3", "ITUB4", "BBDC4", "WINZ26", "NOQUOTE"];
+pub(crate) const SYMBOLS: [&str; 6] = ["PETR4", "VALE3", "ITUB4", "BBDC4", "WINZ26", LONG];
+/// What stands for [`LONG_NAME`]: it has no quote.
+pub(crate) const LONG: &str = "A-STRATEGY-OF-F~a1538cda";
+/// A name that is no symbol.
+pub(crate) const LONG_NAME: &str = "A-STRATEGY-OF-FORTY-LETTERS-AND-NO-QUOTE";
 
 /// What differs between scenarios.
 pub(crate) struct Options {
@@ -201,6 +205,10 @@ fn schedule_of(
     let mut tape = Tape::default();
     let indexes =
         symbols.map(|s| tape.instruments.insert(Venue::Unnamed, s.parse().unwrap(), 2).unwrap());
+    if symbols.contains(&LONG) {
+        let name = LONG_NAME.parse().unwrap();
+        tape.instruments.set_full_name(indexes[5], name).unwrap();
+    }
     // One has quantities of fractions.
     tape.instruments.set_quantity_decimals(indexes[1], fractions);
     let mut last = BTreeMap::new();
@@ -496,7 +504,7 @@ impl Road {
             |f: &&Frame| f.kind == Kind::Trade as u8 && symbols[&f.instrument.get()] == petr4;
         let trades: Vec<Frame> = journal.iter().filter(is_one).copied().collect();
         let client = self.world.client(self.one);
-        let delivered = client.frames.iter().filter(|f| f.kind != Kind::Definition as u8);
+        let delivered = client.frames.iter().filter(|f| !f.is_naming());
         let delivered: Vec<Frame> = delivered.map(plain).collect();
         assert_same(&delivered, &trades, "the subscriber of trade.PETR4", &told);
         let changes: Vec<Frame> = journal.iter().filter(|f| is_system(f)).copied().collect();
@@ -510,7 +518,7 @@ impl Road {
         let mut next = BTreeMap::new();
         for (seq, frame) in (1..).zip(journal) {
             assert_eq!(frame.seq.get(), seq, "the journal is not contiguous\n{told}");
-            if frame.kind == Kind::Definition as u8 {
+            if frame.is_naming() {
                 continue;
             }
             let next = next.entry((frame.instrument.get(), frame.kind)).or_insert(1);

@@ -19,7 +19,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn()); 43] = [
+pub(crate) const ALL: [(&str, fn()); 50] = [
     (
         "what_an_open_takes_for_durable_survives_a_loss_of_power",
         crate::reopen::what_an_open_takes_for_durable_survives_a_loss_of_power,
@@ -97,6 +97,28 @@ pub(crate) const ALL: [(&str, fn()); 43] = [
     (
         "an_instrument_keeps_the_units_of_its_quantities",
         crate::feeds::an_instrument_keeps_the_units_of_its_quantities,
+    ),
+    ("live_bars_and_those_of_history_are_one", crate::bars::live_bars_and_those_of_history_are_one),
+    ("a_figure_says_what_it_leaves_out", crate::bars::a_figure_says_what_it_leaves_out),
+    (
+        "names_are_those_of_the_file_at_that_time",
+        crate::tapes::names_are_those_of_the_file_at_that_time,
+    ),
+    (
+        "a_print_that_two_files_tell_is_journaled_once",
+        crate::tapes::a_print_that_two_files_tell_is_journaled_once,
+    ),
+    (
+        "a_replay_takes_as_long_as_the_recording",
+        crate::tapes::a_replay_takes_as_long_as_the_recording,
+    ),
+    (
+        "a_container_of_several_members_is_read_to_its_end",
+        crate::tapes::a_container_of_several_members_is_read_to_its_end,
+    ),
+    (
+        "nobody_outside_defines_the_names_of_the_system",
+        crate::tapes::nobody_outside_defines_the_names_of_the_system,
     ),
     ("questions_of_every_kind_agree", crate::questions::questions_of_every_kind_agree),
     ("a_rogue_feeder_takes_nothing_away", crate::rogues::a_rogue_feeder_takes_nothing_away),
@@ -352,10 +374,10 @@ fn a_quote_says_whether_it_is_live() {
         assert!(!quote.has(Flags::STALE), "the session stands");
         assert_eq!(quote.view::<Quote>().unwrap().ask_qty, last.ask_qty);
 
-        let asker = road.world.ask(road.asker, Road::query(Op::Quote, "NOQUOTE"));
+        let asker = road.world.ask(road.asker, Road::query(Op::Quote, crate::road::LONG));
         let end = asker.messages::<Ended>().next().unwrap();
         assert_eq!((end.rows.get(), end.code.get()), (0, ErrorCode::NoData as u16));
-        let asker = road.ask_aggregator(Road::query(Op::Quote, "NOQUOTE"));
+        let asker = road.ask_aggregator(Road::query(Op::Quote, crate::road::LONG));
         let end = asker.messages::<Ended>().next().unwrap();
         assert_eq!((end.rows.get(), end.code.get()), (0, ErrorCode::NoData as u16));
         let asker = road.world.ask(road.asker, Road::query(Op::Quote, "NOBODY"));
@@ -412,7 +434,7 @@ fn breaker_changes_are_frames_of_the_system_topic() {
 fn a_bar_is_the_same_whoever_folds_it() {
     let mut road = Road::new(&Options::new(3));
     road.settle(0, 10_000);
-    let asker = road.ask_shard(Road::query(Op::Range, "NOQUOTE"));
+    let asker = road.ask_shard(Road::query(Op::Range, crate::road::LONG));
     let mut trades: Vec<Trade> = asker.messages().copied().collect();
     for cancel in asker.messages::<Cancel>() {
         trades.retain(|trade| trade.trade_id != cancel.trade_id);
@@ -420,7 +442,8 @@ fn a_bar_is_the_same_whoever_folds_it() {
     let mut fold = BarFold::new(60_000_000_000);
     let mut bars: Vec<_> = trades.iter().filter_map(|trade| fold.add(trade)).collect();
     bars.extend(fold.finish());
-    let query = pregao::wire::Query { limit: 60.into(), ..Road::query(Op::Bars, "NOQUOTE") };
+    let query =
+        pregao::wire::Query { limit: 60.into(), ..Road::query(Op::Bars, crate::road::LONG) };
     let asker = road.ask_shard(query);
     let volumes: Vec<u128> = asker.messages::<BarTotals>().map(|bar| bar.volume.get()).collect();
     assert_eq!(volumes, bars.iter().map(|bar| bar.volume).collect::<Vec<_>>());

@@ -176,7 +176,7 @@ pub(crate) fn bad_days(jobs: usize) {
 
 /// The scenario that has what a bug needs, and days have not.
 fn scenario_for(bug: Bug) -> Option<fn()> {
-    use crate::rogues;
+    use crate::{rogues, tapes};
     match bug {
         Bug::ConflateOnePiece => Some(crate::many::a_conflated_batch_of_thousands_is_whole),
         Bug::TakeSealForEnd => Some(crate::operators::a_journal_without_its_end_is_refused),
@@ -193,7 +193,9 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
             Some(fresh::no_answer_of_a_node_that_nobody_feeds_is_complete)
         }
         Bug::AnswerProbeAhead => Some(fresh::a_shard_that_catches_up_is_behind),
-        Bug::TakeAnyFeed => Some(crate::feeds::another_tape_is_refused_and_a_longer_one_continues),
+        Bug::TakeAnyFeed | Bug::LongerFeedIsOther => {
+            Some(crate::feeds::another_tape_is_refused_and_a_longer_one_continues)
+        }
         Bug::UnitsMayChange => Some(crate::feeds::an_instrument_keeps_the_units_of_its_quantities),
         Bug::SickExchangeNotTold => {
             Some(crate::exchanges::one_sick_exchange_makes_only_its_own_quotes_stale)
@@ -204,6 +206,19 @@ fn scenario_for(bug: Bug) -> Option<fn()> {
         }
         Bug::ForgetLeftFeed => Some(crate::exchanges::feeds_of_one_exchange_take_turns),
         Bug::SilenceNotTold => Some(crate::exchanges::who_is_silent_for_longer_than_usual_is_told),
+        Bug::NameOfTheFirst | Bug::NameByEventTime | Bug::PublisherForgotten => {
+            Some(tapes::names_are_those_of_the_file_at_that_time)
+        }
+        Bug::PrintsToldTwice => Some(tapes::a_print_that_two_files_tell_is_journaled_once),
+        Bug::PaceByEventTime | Bug::DaysSideBySide => {
+            Some(tapes::a_replay_takes_as_long_as_the_recording)
+        }
+        Bug::FirstMemberOnly => Some(tapes::a_container_of_several_members_is_read_to_its_end),
+        Bug::TakeReservedNames => Some(tapes::nobody_outside_defines_the_names_of_the_system),
+        Bug::CancelNewest | Bug::LateBarSplit | Bug::LateTradeNotTold | Bug::BarsBeginWhole => {
+            Some(crate::bars::live_bars_and_those_of_history_are_one)
+        }
+        Bug::LeftOutInSilence => Some(crate::bars::a_figure_says_what_it_leaves_out),
         Bug::ConfirmWhileCatchingUp => {
             Some(crate::present::a_broker_that_catches_up_shows_nobody_the_past)
         }

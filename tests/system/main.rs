@@ -39,6 +39,10 @@ mod lines;
 #[cfg(test)]
 mod market;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
+mod names;
+#[cfg(test)]
 mod offline;
 #[cfg(test)]
 mod past;
@@ -48,6 +52,8 @@ mod publish;
 mod reactors;
 #[cfg(test)]
 mod recover;
+#[cfg(test)]
+mod recover_exchanges;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

@@ -17,7 +17,7 @@ const FLAGS: [&str; 6] = ["--tape", AMZN, "--speed", "max", "--chaos", "off"];
 const SHARDS: [&str; 3] = ["shard-A", "shard-B", "shard-C"];
 
 /// A command on the data directory of a place, with its configuration.
-fn tool(place: &Place, command: &str, flags: &[&str]) -> Finished {
+pub(crate) fn tool(place: &Place, command: &str, flags: &[&str]) -> Finished {
     let own = [
         command.to_owned(),
         format!("--config={}", place.config_file().display()),
@@ -29,23 +29,28 @@ fn tool(place: &Place, command: &str, flags: &[&str]) -> Finished {
     Process::start(&all).finish()
 }
 
-fn verify(place: &Place) -> Finished {
+pub(crate) fn verify(place: &Place) -> Finished {
     let dir = place.data_dir();
     Process::start(&["verify", dir.to_str().unwrap(), "--format", "json"]).finish()
 }
 
 /// All frames of a log, or of all shards together, as they stand in the files.
-fn frames(place: &Place, log: &str) -> Vec<String> {
+pub(crate) fn frames(place: &Place, log: &str) -> Vec<String> {
+    dumped(place, log).expect(0).stdout
+}
+
+/// The same, and where some are lost.
+pub(crate) fn dumped(place: &Place, log: &str) -> Finished {
     let dir = place.data_dir();
     let mut arguments = vec!["dump", dir.to_str().unwrap(), "--format", "json", "--log", log];
-    for kind in ["quote", "trade", "cancel", "breaker", "definition"] {
+    for kind in ["quote", "trade", "cancel", "breaker", "definition", "exchange", "silence"] {
         arguments.extend(["--kind", kind]);
     }
-    Process::start(&arguments).finish().expect(0).stdout
+    Process::start(&arguments).finish()
 }
 
 /// Every frame of the journal is in the shards, and the other way round.
-fn is_one_history(place: &Place) -> Vec<String> {
+pub(crate) fn is_one_history(place: &Place) -> Vec<String> {
     let (journal, shards) = (frames(place, "core"), frames(place, "shards"));
     let first = journal.iter().zip(&shards).position(|(one, other)| one != other);
     assert!(journal == shards, "{} and {}, from {first:?}", journal.len(), shards.len());
@@ -63,7 +68,7 @@ fn played() -> (Arc<Place>, Vec<String>, String) {
 }
 
 /// Stops a system once the shards have all that the journal has.
-fn stop_when_fed(system: System) -> Arc<Place> {
+pub(crate) fn stop_when_fed(system: System) -> Arc<Place> {
     system.retry("the shards have all", || {
         let status = system.status();
         let next = |node: &str| status[node]["figures"]["next_seq"].as_u64().unwrap_or(0);
@@ -114,7 +119,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn done<'a>(lines: &'a [Value], kind: &str) -> &'a Value {
+pub(crate) fn done<'a>(lines: &'a [Value], kind: &str) -> &'a Value {
     lines.iter().find(|line| line["kind"] == kind).unwrap_or_else(|| panic!("{kind}: {lines:?}"))
 }
 

@@ -9,27 +9,11 @@ use std::time::Duration;
 use pregao::client::QueryClient;
 use pregao::wire::{Op, Query};
 use rustix::process::{Pid, Signal, kill_process};
-use socket2::{Domain, Socket, Type};
 
 use crate::leftovers::{self, Leftover, Thing};
 use crate::limits;
+use crate::nobody::Nobody;
 use crate::timebase::Timebase;
-
-/// An address that core dials and nobody answers at: bound and never listening, so that it is refused at once.
-struct Nobody {
-    address: SocketAddr,
-    _socket: Socket,
-}
-
-impl Nobody {
-    fn new(host: IpAddr) -> io::Result<Nobody> {
-        let any = SocketAddr::new(host, 0);
-        let socket = Socket::new(Domain::for_address(any), Type::STREAM, None)?;
-        socket.bind(&any.into())?;
-        let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Nobody { address, _socket: socket })
-    }
-}
 
 /// A started core; it ends with this value, and its files go with it.
 pub(super) struct Core {

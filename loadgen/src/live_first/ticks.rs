@@ -21,7 +21,7 @@ use zerocopy::IntoBytes;
 use crate::connect::Dialer;
 use crate::limits::{self, TICKED_INSTRUMENTS};
 use crate::pace::Pacer;
-use crate::target::{Event, Target};
+use crate::target::{Event, Target, Unwrapping};
 use crate::timebase::Timebase;
 
 /// The source that a publisher of the broker speaks for.
@@ -184,7 +184,9 @@ fn await_confirmed(stream: &mut TcpStream) -> io::Result<()> {
             Event::Refused(why) => refused = Some(why),
             _ => {}
         };
-        let taken = Target::Pregao.parse(&held, &mut on).map_err(io::Error::other)?;
+        let taken = Target::Pregao
+            .parse(&mut Unwrapping::default(), &held, &mut on)
+            .map_err(io::Error::other)?;
         held.drain(..taken);
         if let Some(why) = refused {
             return Err(io::Error::other(why));

@@ -16,7 +16,7 @@ use crate::check::{Continuity, Faults};
 use crate::connect::Dialer;
 use crate::limits;
 use crate::measure::histogram;
-use crate::target::{Event, Interest, Target};
+use crate::target::{Event, Interest, Target, Unwrapping};
 use crate::timebase::Timebase;
 
 /// One tick, by the stamps of its three moments.
@@ -157,7 +157,9 @@ fn read_all(
             Event::Refused(why) => refused = Some(why),
             Event::Confirmed => {}
         };
-        let taken = Target::Pregao.parse(&held, &mut on).map_err(|error| error.to_string())?;
+        let taken = Target::Pregao
+            .parse(&mut Unwrapping::default(), &held, &mut on)
+            .map_err(|error| error.to_string())?;
         held.drain(..taken);
         if let Some(why) = refused {
             return Err(format!("the measured subscriber is refused: {why}"));

@@ -3,7 +3,10 @@
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
+use pregao::gateway::{Gateway, GatewayConfig};
+use pregao::http::{AllowedHosts, HttpConnection};
 use pregao::node::broker::{Broker, BrokerConfig};
+use pregao::node::{Node, Timed};
 use pregao::reactor::{Listen, Options, Reactor, SocketOptions};
 
 use super::*;
@@ -25,17 +28,45 @@ struct Running {
 
 impl Running {
     fn start(ring_frames: usize, send_buffer_bytes: Option<usize>) -> Running {
+        let accepted = SocketOptions { send_buffer_bytes, ..SocketOptions::default() };
+        let config = BrokerConfig::new(ring_frames, 1_000);
+        Running::run(move |it| Listen { sockets: accepted, ..it }, |_| Broker::new(config))
+    }
+
+    /// A gateway that follows this broker and has no other node.
+    fn gateway(&self) -> Running {
+        let broker = self.address;
+        let listen = |it| Listen { unconsumed_bytes_max: HttpConnection::OFFERED_BYTES_MAX, ..it };
+        Running::run(listen, move |own| {
+            let config = GatewayConfig {
+                broker,
+                // Nobody listens on port 1: what the ring has no more cannot be had.
+                core: "127.0.0.1:1".parse().unwrap(),
+                nodes: Vec::new(),
+                ring_frames: 1 << 14,
+                subscriptions_max: 1_000,
+                unread_max: Duration::from_secs(30),
+                breaker: pregao::breaker::Config::default(),
+                connect_deadline: Duration::from_secs(1),
+                hosts: AllowedHosts::loopback(own.port()),
+                playground: false,
+                seed: 1,
+            };
+            Gateway::new(config).unwrap()
+        })
+    }
+
+    fn run<N: Node + Timed>(
+        listen: impl FnOnce(Listen) -> Listen,
+        node: impl FnOnce(SocketAddr) -> N + Send + 'static,
+    ) -> Running {
         let (stop, stopped) = UnixStream::pair().unwrap();
         let anywhere = "127.0.0.1:0".parse().unwrap();
-        let accepted = SocketOptions { send_buffer_bytes, ..SocketOptions::default() };
-        let listen = vec![Listen { sockets: accepted, ..Listen::frames(anywhere) }];
+        let listen = vec![listen(Listen::frames(anywhere))];
         let mut reactor = Reactor::new(Options { listen, is_punctual: false }).unwrap();
         let address = reactor.local_addr().unwrap();
         reactor.stop_on(stopped).unwrap();
-        let work = move || {
-            let mut broker = Broker::new(BrokerConfig::new(ring_frames, 1_000));
-            reactor.run(&mut broker).unwrap();
-        };
+        let work = move || reactor.run(&mut node(address)).map(drop).unwrap();
         Running { address, stop: Some(stop), thread: Some(std::thread::spawn(work)) }
     }
 
@@ -43,6 +74,7 @@ impl Running {
         RunSpec {
             target: Target::Pregao,
             address: self.address,
+            publish_address: None,
             subscribers: 20,
             threads: 2,
             load: Some(Load { rate, instruments: 50, watch, source: 2 }),
@@ -55,7 +87,7 @@ impl Running {
             joiners: 0,
             connect_max: limits::CONNECT_ALL_MAX,
             drain_max: limits::DRAIN_MAX,
-            broker_pid: Some(std::process::id()),
+            pids: vec![std::process::id()],
             seed: 3,
         }
     }
@@ -79,6 +111,24 @@ fn every_delivery_of_a_full_feed_is_counted_once() {
         assert_eq!(outcome.measured.service.len(), 600 * 20);
         assert_eq!((outcome.groups.deliveries_min, outcome.groups.deliveries_max), (600, 600));
         assert_eq!(outcome.measured.skew.len(), 600);
+    }
+}
+
+#[test]
+fn what_a_gateway_brings_to_web_sockets_is_counted_once() {
+    for watch in [0, 5] {
+        let broker = Running::start(1 << 14, None);
+        let gateway = broker.gateway();
+        let spec = broker.spec(2_000, watch);
+        let load = spec.load.map(|load| Load { source: Target::PregaoWs.own_source(), ..load });
+        let publish_address = Some(broker.address);
+        let (target, address) = (Target::PregaoWs, gateway.address);
+        let spec = RunSpec { target, address, publish_address, load, joiners: 3, ..spec };
+        let outcome = run(&spec, &Silent).unwrap();
+        assert_eq!((outcome.losses(), outcome.joins.len()), (Vec::<String>::new(), 3));
+        let all = 600 * 20;
+        let is_right = |count| if watch == 0 { count == all } else { 600 < count && count < all };
+        assert!(is_right(outcome.measured.latency.len()), "{}", outcome.measured.latency.len());
     }
 }
 

@@ -7,8 +7,14 @@ pub(crate) mod pregao;
 mod redis;
 #[cfg(test)]
 mod tests;
+mod websocket;
+
+use std::net::SocketAddr;
 
 use ::pregao::wire::Frame;
+
+pub(crate) use websocket::Unwrapping;
+use websocket::Within;
 
 /// A system under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -21,6 +27,10 @@ pub(crate) enum Target {
     Nats,
     /// An MQTT 3.1.1 broker, QoS 0
     Mqtt,
+    /// Our broker behind a gateway: its subscribers are WebSockets that take frames
+    PregaoWs,
+    /// NATS core, whose subscribers are WebSockets
+    NatsWs,
     /// A loop of bare writes, for scale: `compare` starts it, in its light load alone
     Bare,
 }
@@ -61,8 +71,15 @@ pub(crate) struct Interest<'a> {
 pub(crate) const FULL_FEED: &str = "FULLFEED";
 
 impl Target {
-    pub(crate) const ALL: [Target; 5] =
-        [Target::Pregao, Target::Redis, Target::Nats, Target::Mqtt, Target::Bare];
+    pub(crate) const ALL: [Target; 7] = [
+        Target::Pregao,
+        Target::Redis,
+        Target::Nats,
+        Target::Mqtt,
+        Target::PregaoWs,
+        Target::NatsWs,
+        Target::Bare,
+    ];
 
     /// The name in reports.
     pub(crate) const fn name(self) -> &'static str {
@@ -71,19 +88,56 @@ impl Target {
             Target::Redis => "redis",
             Target::Nats => "nats",
             Target::Mqtt => "mqtt",
+            Target::PregaoWs => "pregao-ws",
+            Target::NatsWs => "nats-ws",
             Target::Bare => "bare",
         }
     }
 
-    /// The port that it usually listens on.
+    /// Who takes what is published: WebSocket is for subscribers alone.
+    pub(crate) const fn publisher(self) -> Target {
+        match self {
+            Target::PregaoWs => Target::Pregao,
+            Target::NatsWs => Target::Nats,
+            other => other,
+        }
+    }
+
+    /// The source to publish as on a server of our own. A gateway follows the market alone.
+    pub(crate) const fn own_source(self) -> u8 {
+        match self {
+            Target::PregaoWs => ::pregao::node::sequencer::MARKET_SOURCE,
+            _ => 2,
+        }
+    }
+
+    /// The port that its subscribers usually find it on.
     pub(crate) const fn port(self) -> u16 {
         match self {
             Target::Pregao => 8081,
             Target::Redis => 6379,
             Target::Nats => 4222,
             Target::Mqtt => 1883,
+            Target::PregaoWs => ::pregao::limits::GATEWAY_PORT,
+            Target::NatsWs => 8443,
             Target::Bare => 8099,
         }
+    }
+
+    /// What a connection of a subscriber sends first, and how what comes is read: a WebSocket says its hello when the
+    /// server has agreed to it.
+    pub(crate) fn greet(
+        self,
+        address: SocketAddr,
+        interest: Interest<'_>,
+    ) -> (Vec<u8>, Unwrapping) {
+        let hello = self.hello_subscriber(interest);
+        let request = match self {
+            Target::PregaoWs => websocket::request("/v1/stream", address, Some("pregao.frames.v1")),
+            Target::NatsWs => websocket::request("/", address, None),
+            _ => return (hello, Unwrapping::default()),
+        };
+        (request, Unwrapping::before(hello))
     }
 
     /// What a subscriber says first.
@@ -93,6 +147,12 @@ impl Target {
             Target::Redis => redis::hello_subscriber(interest),
             Target::Nats => nats::hello_subscriber(interest),
             Target::Mqtt => mqtt::hello_subscriber(interest),
+            Target::PregaoWs => {
+                websocket::message(websocket::TEXT, pregao::subscribe_command(interest).as_bytes())
+            }
+            Target::NatsWs => {
+                websocket::message(websocket::BINARY, &nats::hello_subscriber(interest))
+            }
         }
     }
 
@@ -101,16 +161,18 @@ impl Target {
         match self {
             Target::Redis => interest.topics.len().max(1),
             Target::Mqtt => 2,
-            Target::Pregao | Target::Nats | Target::Bare => 1,
+            Target::Pregao | Target::Nats | Target::Bare | Target::PregaoWs | Target::NatsWs => 1,
         }
     }
 
     /// What a publisher says first; one [`Event::Confirmed`] answers it.
     pub(crate) fn hello_publisher(self, source: u8, epoch: u32) -> Vec<u8> {
         match self {
-            Target::Pregao | Target::Bare => pregao::hello_publisher(source, epoch),
+            Target::Pregao | Target::Bare | Target::PregaoWs => {
+                pregao::hello_publisher(source, epoch)
+            }
             Target::Redis => redis::hello_publisher(),
-            Target::Nats => nats::hello_publisher(),
+            Target::Nats | Target::NatsWs => nats::hello_publisher(),
             Target::Mqtt => mqtt::hello_publisher(),
         }
     }
@@ -119,7 +181,7 @@ impl Target {
     /// Unless it is nothing, one [`Event::Confirmed`] answers it.
     pub(crate) fn prepare(self, source: u8, symbols: &[String]) -> Vec<u8> {
         match self {
-            Target::Pregao => pregao::prepare(source, symbols),
+            Target::Pregao | Target::PregaoWs => pregao::prepare(source, symbols),
             _ => Vec::new(),
         }
     }
@@ -127,9 +189,9 @@ impl Target {
     /// Appends one message.
     pub(crate) fn publish(self, topic: &str, frame: &Frame, out: &mut Vec<u8>) {
         match self {
-            Target::Pregao | Target::Bare => pregao::publish(frame, out),
+            Target::Pregao | Target::Bare | Target::PregaoWs => pregao::publish(frame, out),
             Target::Redis => redis::publish(topic, frame, out),
-            Target::Nats => nats::publish(topic, frame, out),
+            Target::Nats | Target::NatsWs => nats::publish(topic, frame, out),
             Target::Mqtt => mqtt::publish(topic, frame, out),
         }
     }
@@ -138,17 +200,19 @@ impl Target {
     pub(crate) fn heartbeat(self) -> Vec<u8> {
         match self {
             Target::Pregao => pregao::heartbeat(),
-            // Neither hears silence as death within a run: no timeout, server-side pings, keep-alive 0.
-            Target::Redis | Target::Nats | Target::Mqtt | Target::Bare => Vec::new(),
+            // None hears silence as death within a run: no timeout, server-side pings, keep-alive 0.
+            _ => Vec::new(),
         }
     }
 
-    /// Reads as many whole messages as there are and returns how many bytes they took.
+    /// Reads as many whole messages as there are and returns how many bytes they took. The rest is offered again, with
+    /// what comes behind it.
     ///
     /// # Errors
     /// When the bytes are not the target's protocol.
     pub(crate) fn parse(
         self,
+        unwrapping: &mut Unwrapping,
         bytes: &[u8],
         on: &mut impl FnMut(Event<'_>),
     ) -> Result<usize, ProtocolError> {
@@ -157,6 +221,8 @@ impl Target {
             Target::Redis => redis::parse(bytes, on),
             Target::Nats => nats::parse(bytes, on),
             Target::Mqtt => mqtt::parse(bytes, on),
+            Target::PregaoWs => websocket::parse(Within::Frames, unwrapping, bytes, on),
+            Target::NatsWs => websocket::parse(Within::Nats, unwrapping, bytes, on),
         }
     }
 }

@@ -68,6 +68,13 @@ pub(crate) fn resume_subscriber(interest: Interest<'_>, from_seq: u64) -> Vec<u8
     out
 }
 
+/// The same as a command to a gateway. Topics are symbols, which need no escaping.
+pub(super) fn subscribe_command(interest: Interest<'_>) -> String {
+    let quoted: Vec<String> = interest.topics.iter().map(|topic| format!("\"{topic}\"")).collect();
+    let symbols = if quoted.is_empty() { "\"*\"".to_owned() } else { quoted.join(",") };
+    format!("{{\"subscribe\":1,\"symbols\":[{symbols}],\"mode\":\"lossless\"}}")
+}
+
 /// A fresh epoch from `seq` 1 on makes void whatever an earlier run has left.
 pub(super) fn hello_publisher(source: u8, epoch: u32) -> Vec<u8> {
     let mut out = Vec::new();

@@ -157,6 +157,7 @@ proptest! {
             if matches!(state, State::Open | State::ForcedOpen) {
                 prop_assert_eq!(snapshot.under_way, 0);
             }
+            prop_assert_eq!(counts.by_reason.iter().sum::<u64>(), u64::from(generation));
             let counted: u64 = counts.by_class.iter().sum();
             prop_assert_eq!(counted, counts.recorded + counts.observed);
         }

@@ -1,12 +1,17 @@
 //! The flags of `verify`, `dump`, `export`, `recover` and `repartition`. The comments are the help text.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
 use super::rows::Rows;
 use crate::cli::args::{ConfigFlag, DataDirFlag, Format, ReplicasFlag};
+use crate::log::rebuild::{FeedPlace, FeedPlaces};
+use crate::market::venue::check_exchange_name;
+use crate::node::sequencer::ExchangeConfig;
 use crate::parse::{Pattern, whole_number};
+use crate::wire::Seq;
 
 /// Check every record of a log without opening it
 ///
@@ -48,10 +53,12 @@ pub(in crate::cli) struct RecoverFlags {
     /// Set the log of this shard aside: core feeds it anew
     #[arg(long, value_name = "NODE")]
     pub(in crate::cli) reset: Option<String>,
-    /// The feed that the exchange plays: `feed.identity` of `pregao status --verbose`; 0: it begins a new one
-    #[arg(long, value_name = "HEX", requires = "from_shards", value_parser = feed_identity)]
-    pub(in crate::cli) feed: Option<u64>,
-    /// The next number that core wants of the exchange, where it cannot be counted
+    /// The feed that an exchange plays, as HEX or NAME=HEX, and behind a `:` where core goes on in it, as HEX:N or
+    /// NAME=HEX:N. Without NAME: the exchange that has none. HEX is `feed.identity` of `pregao status --verbose`, or 0:
+    /// it begins a new one. An exchange with a name that is left out goes on where the logs say
+    #[arg(long, value_name = "[NAME=]HEX[:N]", requires = "from_shards")]
+    pub(in crate::cli) feed: Vec<FeedFlag>,
+    /// The next number that core wants of the exchange without a name, where it cannot be counted
     #[arg(long, value_name = "N", requires = "feed", value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) feed_next: Option<u64>,
     /// How it is shown
@@ -59,8 +66,75 @@ pub(in crate::cli) struct RecoverFlags {
     pub(in crate::cli) format: Format,
 }
 
-fn feed_identity(text: &str) -> Result<u64, String> {
-    u64::from_str_radix(text, 16).map_err(|_| "a feed is up to 16 hexadecimal digits".to_owned())
+/// Where core goes on at one exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct FeedFlag {
+    /// `None`: the one without a name.
+    pub(in crate::cli) name: Option<String>,
+    pub(in crate::cli) place: FeedPlace,
+}
+
+impl FromStr for FeedFlag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<FeedFlag, String> {
+        let (name, place) = match text.split_once('=') {
+            None => (None, text),
+            Some((name, place)) => {
+                check_exchange_name(name).map_err(|error| error.to_string())?;
+                (Some(name.to_owned()), place)
+            }
+        };
+        let name = name.filter(|name| name != ExchangeConfig::NAMELESS);
+        let (feed, next_seq) = match place.split_once(':') {
+            None => (place, None),
+            Some((feed, next_seq)) => (feed, Some(next_seq)),
+        };
+        // Rust also reads a sign.
+        let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let feed = u64::from_str_radix(feed, 16)
+            .ok()
+            .filter(|_| is_plain(feed))
+            .ok_or_else(|| format!("{feed:?} is no feed: it is up to 16 hexadecimal digits"))?;
+        let number = |text: &str| {
+            let number = text.parse::<u64>().ok().filter(|_| is_plain(text));
+            let number = number.filter(|number| (1..Seq::LAST.get()).contains(number));
+            number.ok_or_else(|| format!("{text:?} is no place in a feed: numbers begin at 1"))
+        };
+        let next_seq = next_seq.map(number).transpose()?;
+        Ok(FeedFlag { name, place: FeedPlace { feed, next_seq } })
+    }
+}
+
+/// What these flags say together.
+///
+/// # Errors
+/// When one exchange is named twice.
+pub(in crate::cli) fn feed_places(
+    feeds: Vec<FeedFlag>,
+    next_seq: Option<u64>,
+) -> Result<FeedPlaces, String> {
+    let mut places = FeedPlaces::default();
+    for FeedFlag { name, place } in feeds {
+        let shown = name.clone().unwrap_or_else(|| "the exchange without a name".to_owned());
+        let before = match name {
+            None => places.nameless.replace(place),
+            Some(name) => places.named.insert(name, place),
+        };
+        if before.is_some() {
+            return Err(format!("--feed says the place of {shown} twice; say it once"));
+        }
+    }
+    if let Some(next_seq) = next_seq {
+        let nameless = places.nameless.as_mut();
+        let nameless = nameless.ok_or(
+            "--feed-next is of the exchange without a name; say the number of another one with --feed NAME=HEX:N",
+        )?;
+        if nameless.next_seq.replace(next_seq).is_some() {
+            return Err("--feed and --feed-next both say a number; say it once".to_owned());
+        }
+    }
+    Ok(places)
 }
 
 /// Move the shards' history to the partition that the configuration says
@@ -189,4 +263,58 @@ pub enum ExportFormat {
     Parquet,
     /// Comma-separated, with a header in each file.
     Csv,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(feeds: &[&str], next_seq: Option<u64>) -> Result<FeedPlaces, String> {
+        let feeds: Result<Vec<FeedFlag>, String> = feeds.iter().map(|it| it.parse()).collect();
+        feed_places(feeds?, next_seq)
+    }
+
+    fn at(feed: u64, next_seq: Option<u64>) -> FeedPlace {
+        FeedPlace { feed, next_seq }
+    }
+
+    #[test]
+    fn a_place_is_of_a_name_or_of_the_exchange_that_has_none() {
+        let read = |feeds: &[&str], next_seq| {
+            let places = places(feeds, next_seq).unwrap();
+            (places.nameless, places.named.into_iter().collect::<Vec<_>>())
+        };
+        assert_eq!(read(&[], None), (None, vec![]));
+        assert_eq!(read(&["19c05f27EE8A4B63"], None).0, Some(at(0x19c0_5f27_ee8a_4b63, None)));
+        for told in ["1f:77", "exchange=1f:77"] {
+            assert_eq!(read(&[told], None).0, Some(at(0x1f, Some(77))));
+        }
+        assert_eq!(read(&["1f"], Some(77)).0, Some(at(0x1f, Some(77))));
+        let (nameless, named) = read(&["xnas=1f:77", "xcme=0", "12"], Some(3));
+        let wanted = [("xcme", at(0, None)), ("xnas", at(0x1f, Some(77)))];
+        assert_eq!(named, wanted.map(|(name, at)| (name.to_owned(), at)));
+        assert_eq!(nameless, Some(at(0x12, Some(3))));
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused_and_so_is_one_said_twice() {
+        for (feeds, next_seq, why) in [
+            (&["xnas=1f", "xnas=1f:3"][..], None, "the place of xnas twice"),
+            (&["1f", "exchange=1f"], None, "the exchange without a name twice"),
+            (&["1f:3"], Some(3), "--feed and --feed-next both say a number"),
+            (&["xnas=1f:3"], Some(3), "--feed NAME=HEX:N"),
+            (&["xnas=1f:0"], None, "\"0\" is no place in a feed"),
+            (&["xnas=1f:18446744073709551615"], None, "is no place in a feed"),
+            (&["xnas=1f:+3"], None, "\"+3\" is no place in a feed"),
+            (&["xnas=1f:"], None, "\"\" is no place in a feed"),
+            (&["xnas="], None, "\"\" is no feed"),
+            (&["xnas=+1"], None, "\"+1\" is no feed"),
+            (&["xnas=12345678901234567"], None, "up to 16 hexadecimal digits"),
+            (&["=1f"], None, "is no name of an exchange"),
+            (&["core=1f"], None, "is what a node or a breaker is called"),
+        ] {
+            let refused = places(feeds, next_seq).unwrap_err();
+            assert!(refused.contains(why), "{feeds:?}: {refused}");
+        }
+    }
 }

@@ -28,7 +28,7 @@ use crate::log::inspect::{Item, Outline, Reader, Union};
 use crate::log::{StorageError, is_uncertain};
 use crate::parse::Pattern;
 use crate::storage::LogFiles;
-use crate::wire::{Definition, Frame, padded};
+use crate::wire::{Frame, padded};
 
 /// What `--log` calls the union of all shards.
 const SHARDS: &str = "shards";
@@ -121,7 +121,7 @@ impl Selected {
             return false;
         }
         let kind_fits = match &self.kinds[..] {
-            [] => frame.view::<Definition>().is_none(),
+            [] => !frame.is_naming(),
             kinds => Rows::of(frame).is_some_and(|rows| kinds.contains(&rows)),
         };
         // A kind that this program does not know has a bit too.

@@ -10,11 +10,11 @@ use crate::cli::args::Format;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::client::random_id;
-use crate::config::Config;
+use crate::config::{Config, ExchangeName};
 use crate::log::inspect::Reader;
 use crate::log::rebuild::{
-    FeedPlace, PlanError, Rebuilt, Relation, Standing, follow_journal, plan, plan_to_follow,
-    plan_to_go_on, rebuild_journal, relation,
+    FeedPlaces, GoesOn, PlanError, Rebuilt, Relation, Standing, follow_journal, plan,
+    plan_to_follow, plan_to_go_on, rebuild_journal, relation,
 };
 use crate::log::{Sequence, UpstreamRule};
 use crate::storage::{FileStorage, Places};
@@ -28,9 +28,8 @@ const CORE: &str = "core";
 pub enum Remedy {
     /// Say how it is.
     Report,
-    /// The journal is rebuilt from what the shards hold. The exchange's feed, and its next number, where no journal
-    /// says them.
-    FromShards(Option<u64>, Option<u64>),
+    /// The journal is rebuilt from what the shards hold. Where core goes on at exchanges, if the logs do not say it.
+    FromShards(FeedPlaces),
     /// Who does not continue the journal gives up what it has.
     FollowJournal,
     /// A shard's log is set aside, and core feeds it anew.
@@ -98,9 +97,7 @@ fn mend(
     match &request.remedy {
         Remedy::Report => {}
         Remedy::Reset(node) => reset(request, places, &logs, node, output)?,
-        Remedy::FromShards(feed, next_seq) => {
-            from_shards(request, places, logs, (*feed, *next_seq), output)?;
-        }
+        Remedy::FromShards(feeds) => from_shards(request, places, logs, feeds, output)?,
         Remedy::FollowJournal => follow(request, places, logs, output)?,
     }
     Ok(Exit::Complete)
@@ -127,7 +124,7 @@ fn from_shards(
     request: &RecoverRequest,
     places: &Places,
     logs: Logs,
-    (feed, next_seq): (Option<u64>, Option<u64>),
+    feeds: &FeedPlaces,
     output: &mut Output<impl Write>,
 ) -> Result<(), Failure> {
     logs.all_readable()?;
@@ -143,13 +140,13 @@ fn from_shards(
     if plan.journal_id == 0 {
         plan.journal_id = random_id();
     }
-    let Some(feed) = feed else {
+    if has_nameless(&request.config) && feeds.nameless.is_none() {
         return Err(Failure::usage(
             "say with --feed which feed the exchange plays: what the shards hold does not tell, and core must not \
              take its frames twice. `pregao status --verbose` has it as `feed.identity` of the exchange, core's \
              log where a session begins; --feed 0 when the exchange begins a new one",
         ));
-    };
+    }
     let mut shards = Vec::new();
     for (shard, standing) in logs.shards.into_iter().zip(standings) {
         let reader = Reader::new(shard.files, &shard.outline).map_err(Failure::failed)?;
@@ -171,7 +168,7 @@ fn from_shards(
         None => (None, None),
     };
     let journal = files.zip(outline.as_ref());
-    let ids = (FeedPlace { feed, next_seq }, random_id());
+    let ids = (feeds, random_id());
     let rebuilt = rebuild_journal(storage, config, &plan, journal, shards, ids, now())
         .map_err(Failure::failed)?;
     super::places::check(&made, CORE)?;
@@ -217,6 +214,11 @@ fn follow(
     Done::of("followed", &rebuilt, replaced).show(request.format, output)
 }
 
+/// Whether an exchange is configured whose instruments have no venue.
+fn has_nameless(config: &Config) -> bool {
+    config.exchanges().iter().any(|exchange| exchange.name == ExchangeName::nameless())
+}
+
 fn journal_config(config: &Config) -> crate::log::LogConfig {
     log_config(config, CORE, UpstreamRule::CountAppended, Sequence::Contiguous)
 }
@@ -253,7 +255,9 @@ fn report(request: &RecoverRequest, output: &mut Output<impl Write>) -> Result<E
     }
     let is_core_well = rows.first().is_some_and(|row| row.is_well);
     let are_shards_well = rows.iter().skip(1).all(|row| row.is_well);
-    let remedies = remedies(&request.dir.display().to_string(), is_core_well, are_shards_well);
+    let feed = if has_nameless(&request.config) { " --feed HEX" } else { "" };
+    let dir = request.dir.display().to_string();
+    let remedies = remedies(&dir, feed, is_core_well, are_shards_well);
     for row in &rows {
         output.line(&match request.format {
             Format::Json => crate::render::json_line(row),
@@ -290,13 +294,18 @@ fn relation_text(related: Option<Relation>, shard: &NodeLog) -> String {
     }
 }
 
-fn remedies(dir: &str, is_core_well: bool, are_shards_well: bool) -> Vec<(String, &'static str)> {
+fn remedies(
+    dir: &str,
+    feed: &str,
+    is_core_well: bool,
+    are_shards_well: bool,
+) -> Vec<(String, &'static str)> {
     let mut remedies = Vec::new();
     if is_core_well && are_shards_well {
         return remedies;
     }
     remedies.push((
-        format!("pregao recover --data-dir {dir} --from-shards --feed HEX"),
+        format!("pregao recover --data-dir {dir} --from-shards{feed}"),
         "rebuilds the end of the journal from what the shards hold: nothing that a shard holds is lost",
     ));
     remedies.push((
@@ -373,6 +382,40 @@ struct Done<'a> {
     next_seq: Option<u64>,
     epoch: Option<u32>,
     upstream_seq: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exchanges: Vec<GoesOnJson>,
+}
+
+/// Where core goes on at an exchange with a name.
+#[derive(Debug, Serialize)]
+struct GoesOnJson {
+    name: String,
+    feed: String,
+    next_seq: u64,
+    is_uncertain: bool,
+    is_told: bool,
+}
+
+impl GoesOnJson {
+    fn of(it: &GoesOn) -> GoesOnJson {
+        GoesOnJson {
+            name: it.name.clone(),
+            feed: format!("{:016x}", it.feed),
+            next_seq: it.next_seq,
+            is_uncertain: it.is_uncertain,
+            is_told: it.is_told,
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let why = if self.is_told { "as you say" } else { "as the logs say" };
+        let loss = match self.is_uncertain {
+            true => "; frames of it may be lost before that, and core tells it",
+            false => "",
+        };
+        let (name, feed, next_seq) = (&self.name, &self.feed, self.next_seq);
+        format!("{name} goes on at {next_seq} of feed {feed}, {why}{loss}")
+    }
 }
 
 impl Done<'_> {
@@ -386,7 +429,9 @@ impl Done<'_> {
             lost: Some(rebuilt.lost),
             next_seq: Some(rebuilt.next_seq),
             epoch: Some(rebuilt.epoch),
-            upstream_seq: Some(rebuilt.upstream.1),
+            // A journal that knows no exchange without a name says no place of it.
+            upstream_seq: Some(rebuilt.upstream).filter(|it| *it != (0, 1)).map(|it| it.1),
+            exchanges: rebuilt.exchanges.iter().map(GoesOnJson::of).collect(),
         }
     }
 
@@ -411,6 +456,7 @@ impl Done<'_> {
         if let Some(replaced) = &self.replaced {
             text.push_str(&format!("; what was there before is {replaced}"));
         }
-        output.line(&text)
+        output.line(&text)?;
+        self.exchanges.iter().try_for_each(|it| output.line(&it.sentence()))
     }
 }

@@ -10,7 +10,7 @@ use crate::config::ExchangeName;
 use crate::limits::RATE_EVENTS_PER_S_MAX;
 use crate::market::lines::{LineFormat, Mapping, RecordKind, TimeUnit};
 use crate::parse::whole_number;
-use crate::wire::{QUANTITY_DECIMALS_MAX, Symbol};
+use crate::wire::{FullName, NameError, QUANTITY_DECIMALS_MAX, Symbol};
 
 /// Stands below the flags.
 const AFTER_HELP: &str = "\
@@ -50,8 +50,8 @@ pub struct PublishFlags {
     #[arg(long, value_enum)]
     pub kind: Option<KindName>,
     /// The symbol of lines that do not say theirs
-    #[arg(long, value_name = "SYMBOL", value_parser = Symbol::meant_by)]
-    pub symbol: Option<Symbol>,
+    #[arg(long, value_name = "SYMBOL", value_parser = symbol_name)]
+    pub symbol: Option<FullName>,
     /// Decimals of a unit of quantities, of instruments that core does not have [default: of a file as many as it needs, of
     /// standard input 8]
     #[arg(long, value_name = "N", allow_negative_numbers = true,
@@ -142,4 +142,11 @@ impl From<KindName> for RecordKind {
             KindName::Cancel => RecordKind::Cancel,
         }
     }
+}
+
+/// A symbol, or a longer name.
+fn symbol_name(text: &str) -> Result<FullName, NameError> {
+    // It may be said of events as it is typed.
+    let symbol = Symbol::meant_by(text)?;
+    if symbol.is_reserved() { Err(NameError) } else { text.parse() }
 }

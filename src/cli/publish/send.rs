@@ -1,5 +1,6 @@
 //! The lines on their way to core: read on a thread, made events, sent, and waited for.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::market::lines::Record;
 use crate::node::sequencer::{DIALED_EXCHANGE, OTHER_FEED, SHORTER_FEED};
 use crate::producer::{QUANTITY_DECIMALS_DEFAULT, RecordEvent, decimals_of, event_of};
 use crate::time::Mono;
-use crate::wire::{Decimals, FNV_BASIS, QUANTITY_DECIMALS_MAX, fnv1a_64};
+use crate::wire::{Decimals, FNV_BASIS, FullName, QUANTITY_DECIMALS_MAX, Symbol, fnv1a_64};
 
 /// How long core may take nothing before it is said.
 const NEWS_AFTER: Duration = Duration::from_secs(5);
@@ -73,6 +74,8 @@ fn failed(flags: &PublishFlags, error: &ProducerError) -> Failure {
 enum Found {
     /// An event, and how many bytes were read up to it.
     Record(Record, u64),
+    /// A name that is longer than its symbol, ahead of its first event.
+    Name(FullName),
     /// There are no more.
     End(Leavings),
     /// A line is wrong: nothing behind it is read.
@@ -91,7 +94,8 @@ fn read(mut source: Source) -> io::Result<Receiver<Found>> {
             Err(failure) => Found::Wrong(failure),
         };
         let is_last = !matches!(found, Found::Record(..));
-        if sender.send(found).is_err() || is_last {
+        let is_gone = |name| sender.send(Found::Name(name)).is_err();
+        if source.take_new_name().is_some_and(is_gone) || sender.send(found).is_err() || is_last {
             break;
         }
     };
@@ -122,6 +126,8 @@ pub(super) fn publish(
     let mut pace =
         flags.rate.map(|rate| Pace { rate, begun: producer.clock().now().mono, sent: 0 });
     let (mut counts, mut number, mut rounded) = (Counts::default(), 0, 0);
+    // Names that are longer than their symbols: as many as there are instruments.
+    let mut names: BTreeMap<Symbol, FullName> = BTreeMap::new();
     let mut content = FNV_BASIS;
     let end = loop {
         let next = found.try_recv().or_else(|_| {
@@ -136,6 +142,10 @@ pub(super) fn publish(
             }
             Found::End(leavings) => break Ok(leavings),
             Found::Wrong(failure) => break Err(failure),
+            Found::Name(name) => {
+                names.insert(name.symbol(), name);
+                continue;
+            }
             Found::Nothing => continue,
         };
         if survey.is_some_and(|survey| number >= survey.counts.events()) {
@@ -149,8 +159,9 @@ pub(super) fn publish(
         let needed = decimals_of(&record);
         let default = flags.quantity_decimals.unwrap_or(QUANTITY_DECIMALS_DEFAULT);
         let decimals = Decimals { quantity: default, ..needed };
-        let instrument: Instrument =
-            producer.define(record.symbol.as_str(), decimals).map_err(refused)?;
+        let longer = names.get(&record.symbol).map(FullName::as_str);
+        let symbol = longer.unwrap_or(record.symbol.as_str());
+        let instrument: Instrument = producer.define(symbol, decimals).map_err(refused)?;
         let event = match event_of(&record, &instrument) {
             Ok(event) => event,
             Err(error) => {
@@ -234,7 +245,7 @@ fn define_all(
     for (symbol, needed) in survey.instruments() {
         let quantity = flags.quantity_decimals.unwrap_or(needed.quantity);
         let decimals = Decimals { quantity: quantity.min(QUANTITY_DECIMALS_MAX), ..needed };
-        let instrument = producer.define(symbol.as_str(), decimals);
+        let instrument = producer.define(&survey.name(&symbol), decimals);
         let has = instrument.map_err(|error| failed(flags, &error))?.decimals.quantity;
         if !survey.fits(&symbol, has) {
             return Err(source.wrong(&format!(

@@ -9,6 +9,7 @@ use crate::market::lines::{
     LineEnd, LineFormat, LineOptions, Lines, Record, RecordBody, next_line,
 };
 use crate::market::tape::unpacked;
+use crate::wire::FullName;
 
 /// What standard input is called.
 const STDIN: &str = "-";
@@ -106,6 +107,11 @@ impl Source {
     /// Bytes read so far, unpacked.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The name, longer than its symbol, that the last record brought, once.
+    pub(super) fn take_new_name(&mut self) -> Option<FullName> {
+        self.lines.take_new_name()
     }
 
     /// The reader of its lines, for what it counts.

@@ -10,7 +10,7 @@ use crate::limits::INSTRUMENTS_MAX;
 use crate::market::lines::{Record, RecordBody};
 use crate::market::quantity::Quantity;
 use crate::producer::decimals_of;
-use crate::wire::{Decimals, FNV_BASIS, QUANTITY_DECIMALS_MAX, Symbol, fnv1a_64};
+use crate::wire::{Decimals, FNV_BASIS, FullName, QUANTITY_DECIMALS_MAX, Symbol, fnv1a_64};
 
 /// What a file has.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Survey {
     pub(super) bytes: u64,
     pub(super) counts: Counts,
     instruments: BTreeMap<Symbol, Needs>,
+    /// Names that are longer than their symbols.
+    full_names: BTreeMap<Symbol, FullName>,
 }
 
 /// Events by kind.
@@ -72,7 +74,8 @@ impl Survey {
         mut progress: impl FnMut(u64),
     ) -> Result<Survey, Failure> {
         let (content, counts, instruments) = (FNV_BASIS, Counts::default(), BTreeMap::new());
-        let mut survey = Survey { content, bytes: 0, counts, instruments };
+        let full_names = BTreeMap::new();
+        let mut survey = Survey { content, bytes: 0, counts, instruments, full_names };
         while let Some(record) = source.next_record()? {
             survey.content = hashed(survey.content, &record);
             survey.counts.note(&record);
@@ -80,6 +83,7 @@ impl Survey {
             progress(source.bytes());
         }
         survey.bytes = source.bytes();
+        survey.full_names.clone_from(source.lines().full_names());
         for (symbol, needs) in &survey.instruments {
             let decimals = needs.decimals.quantity;
             if !survey.fits(symbol, decimals) {
@@ -118,6 +122,11 @@ impl Survey {
         let unit = 10_u128.pow(u32::from(QUANTITY_DECIMALS_MAX.saturating_sub(decimals)));
         let needs = self.instruments.get(symbol);
         needs.is_none_or(|needs| needs.largest / unit <= u128::from(u64::MAX))
+    }
+
+    /// The name of an instrument.
+    pub(super) fn name(&self, symbol: &Symbol) -> String {
+        self.full_names.get(symbol).map_or(symbol.to_string(), ToString::to_string)
     }
 
     /// Each instrument with the decimals that it needs, by symbol.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::{Definition, Quote, Trade, U32};
+use crate::wire::{Definition, Kind, Quote, Trade, U32};
 
 /// Steps without a bound.
 fn all() -> Steps {

@@ -329,11 +329,13 @@ export class Chart {
     const bar = this.chosen;
     if (!bar) return "";
     const shown = (units) => priceText(units, this.decimals);
+    // On a narrow screen the text is broken between figures, and not within one.
+    const named = (name, text) => `${name}\u00a0${text}`;
     const notes = [bar.forming && "forming", bar.revised && "revised (R)", bar.incomplete && "incomplete: trades are missing (?)",
       bar.cut && "cut"].filter(Boolean);
     return `${date(bar.start * 1000)} ${clock(bar.start * 1000, true)}${notes.length > 0 ? `  ${notes.join(", ")}` : ""}  `
-      + `O ${shown(bar.open)}  H ${shown(bar.high)}  L ${shown(bar.low)}  C ${shown(bar.close)}  `
-      + `V ${quantity(bar.volume, this.qtyDecimals)}  ${grouped(bar.trades)} trade${bar.trades === 1 ? "" : "s"}`;
+      + [named("O", shown(bar.open)), named("H", shown(bar.high)), named("L", shown(bar.low)), named("C", shown(bar.close)),
+        named("V", quantity(bar.volume, this.qtyDecimals)), named(grouped(bar.trades), bar.trades === 1 ? "trade" : "trades")].join("  ");
   }
 
   #legend() {

@@ -205,7 +205,9 @@ export class System {
   }
 
   #plainEdge(breaker) {
-    return { breaker, state: isOpen(breaker) ? "trouble" : "ok", note: isOpen(breaker) ? breaker.state : "" };
+    // Between two boxes there is room for a short word; that it is open is drawn.
+    const word = breaker?.state === "forced-open" ? "forced" : breaker?.state;
+    return { breaker, state: isOpen(breaker) ? "trouble" : "ok", note: isOpen(breaker) ? word : "" };
   }
 
   #exchangeEdge(exchange, isNarrow = false) {

@@ -57,8 +57,8 @@ export function percent(bp) {
 /** An age or a wait. @param {number} ms */
 export function duration(ms) {
   if (!Number.isFinite(ms)) return NONE;
-  if (ms < 0) return "0 s";
-  if (ms < 9_950) return `${(ms / 1000).toFixed(1)} s`;
+  // What came after the frame was begun is younger than nothing.
+  if (ms < 9_950) return `${(Math.max(0, ms) / 1000).toFixed(1)} s`;
   if (ms < 120_000) return `${Math.round(ms / 1000)} s`;
   if (ms < 7_200_000) return `${Math.round(ms / 60_000)} min`;
   if (ms < 172_800_000) return `${Math.round(ms / 3_600_000)} h`;
@@ -97,7 +97,7 @@ export function date(ms) {
 
 const GAP_TEXTS = {
   lapped: "this reader was slower than the broker's memory",
-  before_ring: "older than what the broker holds",
+  before_ring: "older than what the gateway holds",
   skipped: "left out on purpose, because this reader was slow",
   source_lost: "the source lost them; nobody has them",
   corrupt: "the log is damaged there",

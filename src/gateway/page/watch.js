@@ -121,7 +121,8 @@ export class Watch {
     const wanted = Math.ceil(this.scroller.clientHeight / this.rowHeight) + 2 * EXTRA_ROWS;
     while (this.slots.length < wanted) this.slots.push(this.#makeSlot(this.slots.length));
     while (this.slots.length > wanted) this.slots.pop().element.remove();
-    for (const slot of this.slots) slot.row = -1;
+    // Their place in pixels too: a row may have another height now.
+    for (const slot of this.slots) Object.assign(slot, { row: -1, at: -1 });
     this.isMoved = true;
     this.mustSort = true;
   }

@@ -222,6 +222,11 @@ impl Attempt {
         self.rows.definitions()
     }
 
+    /// The parts of full names that came behind them.
+    pub(in crate::gather) fn names(&self) -> &[Frame] {
+        self.rows.names()
+    }
+
     pub(super) fn frames_held(&self) -> usize {
         self.rows.held()
     }

@@ -1,12 +1,12 @@
 //! The rows that one copy has sent for one question, each checked against what the question is answered
 //! with. Not here: how many rows may be held, which the gathering counts.
 //!
-//! Invariant: definitions stand before the data, each instrument once; a quote comes once for each
+//! Invariant: definitions stand before the data, each instrument once, and the parts of its name behind its own; a quote comes once for each
 //! instrument; the frames of a bar follow each other.
 
 use std::collections::BTreeSet;
 
-use crate::wire::{Flags, Frame, InstrumentId, Kind, Op, Query};
+use crate::wire::{Flags, Frame, InstrumentId, InstrumentName, Kind, Op, Query};
 
 /// What kind of rows a question is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +58,9 @@ pub(super) struct Rows {
     data: Vec<Frame>,
     definitions: Vec<Frame>,
     defined: BTreeSet<InstrumentId>,
+    /// Parts of full names, in the order of their definitions.
+    names: Vec<Frame>,
+    named: BTreeSet<(InstrumentId, usize)>,
     quoted: BTreeSet<InstrumentId>,
 }
 
@@ -72,6 +75,8 @@ impl Rows {
             data,
             definitions: Vec::new(),
             defined: BTreeSet::new(),
+            names: Vec::new(),
+            named: BTreeSet::new(),
             quoted: BTreeSet::new(),
         }
     }
@@ -84,6 +89,16 @@ impl Rows {
             let fits = self.data.is_empty() && self.defined.insert(frame.instrument());
             if fits {
                 self.definitions.push(*frame);
+            }
+            return fits;
+        }
+        if let Some(name) = frame.view::<InstrumentName>() {
+            let instrument = name.instrument();
+            let fits = self.data.is_empty()
+                && self.defined.contains(&instrument)
+                && self.named.insert((instrument, name.part()));
+            if fits {
+                self.names.push(*frame);
             }
             return fits;
         }
@@ -121,6 +136,8 @@ impl Rows {
         self.data = Vec::new();
         self.definitions = Vec::new();
         self.defined = BTreeSet::new();
+        self.names = Vec::new();
+        self.named = BTreeSet::new();
         self.quoted = BTreeSet::new();
         dropped
     }
@@ -132,7 +149,7 @@ impl Rows {
 
     /// Frames that are held.
     pub(super) fn held(&self) -> usize {
-        self.data.len() + self.definitions.len()
+        self.data.len() + self.definitions.len() + self.names.len()
     }
 
     /// Frames that came, held or not.
@@ -155,5 +172,34 @@ impl Rows {
 
     pub(super) fn definitions(&self) -> &[Frame] {
         &self.definitions
+    }
+
+    pub(super) fn names(&self) -> &[Frame] {
+        &self.names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Definition, Trade, U32};
+
+    #[test]
+    fn names_stand_behind_their_definitions_each_part_once_and_are_no_rows() {
+        let id = |index: u32| InstrumentId::from(U32::new(index));
+        let name = "A NAME OF TWO PARTS WHICH ENDS HERE".parse().unwrap();
+        let parts: Vec<Frame> = InstrumentName::parts(id(1), &name).collect();
+        let definition = Frame::seal(Definition::new(id(1), name.symbol(), 2));
+        let trade = Frame::seal(Trade { instrument: U32::new(1), ..Trade::default() });
+        let mut rows = Rows::new(RowKind::Trades, 4);
+        assert!(!rows.take(&parts[0]), "of what is not defined");
+        assert!(rows.take(&definition) && rows.take(&parts[0]) && rows.take(&parts[1]));
+        assert!(!rows.take(&parts[1]), "twice");
+        assert!(rows.take(&trade) && !rows.take(&parts[0]), "behind rows");
+        assert_eq!((rows.count(), rows.held(), rows.names()), (1, 4, &parts[..]));
+        let mut list = Rows::new(RowKind::Instruments, 0);
+        assert!(list.take(&definition) && list.take(&parts[0]));
+        assert_eq!(list.count(), 1);
+        assert_eq!((list.drop_all(), list.held()), (2, 0));
     }
 }

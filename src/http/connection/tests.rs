@@ -357,7 +357,11 @@ fn a_slow_request_is_answered_408_and_an_idle_peer_is_closed() {
     assert!(peer.http.is_over());
 
     let mut peer = Peer::new();
-    peer.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab");
+    peer.send(b"POST / HTTP/1.1\r\nHost: h\r\n");
+    assert!(!peer.pass(Duration::from_secs(9)));
+    // A body has a time of its own.
+    peer.send(b"Content-Length: 3\r\n\r\nab");
+    assert_eq!(peer.http.deadline(), Some(peer.now + HTTP_REQUEST_TIME_MAX));
     assert!(!peer.pass(HTTP_REQUEST_TIME_MAX));
     assert!(peer.take().starts_with("HTTP/1.1 408 "));
 }

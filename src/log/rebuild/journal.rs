@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::exchanges::{self, Decided, FeedPlaces, GoesOn};
 use super::known::Known;
 use super::merge::Merge;
 use super::standing::{Plan, Standing};
@@ -17,10 +18,13 @@ use crate::log::mark::{Reason, Record, is_uncertain};
 use crate::log::{Log, LogEntry};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Definition, Frame, Gap, GapReason, Seq, as_frames};
+use crate::wire::{ExchangeNumber, Frame, Gap, GapReason, Seq, as_frames};
+
+/// What the exchange without a name is called where it is told with others.
+const NAMELESS: &str = "exchange";
 
 /// What was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rebuilt {
     /// The seq below which the old journal was kept.
     pub kept_below_seq: u64,
@@ -32,21 +36,13 @@ pub struct Rebuilt {
     pub next_seq: u64,
     /// The epoch that begins there.
     pub epoch: u32,
-    /// The feed of the exchange, and the next number that is wanted of it.
+    /// The feed of the exchange without a name, and the next number that is wanted of it.
     pub upstream: (u64, u64),
+    /// The same of each exchange with a name, where the journal was rebuilt.
+    pub exchanges: Vec<GoesOn>,
 }
 
-/// Where core goes on at the exchange: what an operator knows, or the old journal says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FeedPlace {
-    /// Which feed; 0: unknown.
-    pub feed: u64,
-    /// The next number; `None`: it is counted. Each frame of the market is one number. What the exchange numbered and
-    /// core did not journal cannot be counted: a definition that was known, a frame that was lost.
-    pub next_seq: Option<u64>,
-}
-
-/// Writes the journal of this plan into an empty place, closed. `place` says where core goes on at the exchange, and
+/// Writes the journal of this plan into an empty place, closed. `places` says where core goes on at the exchanges, and
 /// `epoch_id` is the identity of the epoch that begins at the end: a random number.
 ///
 /// # Errors
@@ -57,22 +53,30 @@ pub fn rebuild_journal<F: Files, S: Storage>(
     plan: &Plan,
     journal: Option<(F, &Outline)>,
     shards: Vec<(Standing, Reader<F>)>,
-    (place, epoch_id): (FeedPlace, u64),
+    (places, epoch_id): (&FeedPlaces, u64),
     now: Now,
 ) -> Result<Rebuilt, RebuildError> {
-    let mut known = Known::default();
+    let mut known = Known::with_names(places.named.keys().cloned());
     let has_kept = journal.is_some() && plan.keep_below_seq > 1;
     if let Some((mut files, outline)) = journal.filter(|_| has_kept) {
         copy_below(&mut files, outline, plan, &mut storage, &mut known)?;
     }
-    let (mut log, _) = Log::open_journal(storage, config, plan.journal_id, now)?;
+    let (mut log, recovery) = Log::open_journal(storage, config, plan.journal_id, now)?;
     log.require_checkpoints();
+    let place = places.nameless.unwrap_or_default();
     if !has_kept {
         log.set_upstream(place.feed, 1, now)?;
     }
-    let before = log.upstream().0;
+    let (before, least_seq) = log.upstream();
     if place.feed != 0 && place.feed != before && place.next_seq.is_none() {
         return Err(RebuildError::FeedChanged { before, now: place.feed });
+    }
+    // Where the journal rots, it counts what may be another exchange's.
+    let is_whole = recovery.damaged.is_empty() && recovery.skipped_segments.is_empty();
+    let is_behind = |next_seq: &u64| place.feed == before && before != 0 && *next_seq < least_seq;
+    if let Some(next_seq) = place.next_seq.filter(is_behind).filter(|_| is_whole) {
+        let name = NAMELESS.to_owned();
+        return Err(RebuildError::PlaceBehind { name, next_seq, feed: before, least_seq });
     }
     if log.next_seq() != plan.keep_below_seq {
         let text = format!("it ends at seq {} and not at {}", log.next_seq(), plan.keep_below_seq);
@@ -91,9 +95,8 @@ pub fn rebuild_journal<F: Files, S: Storage>(
         for item in merge.take_beside() {
             let Item::Statement(stated) = item else { continue };
             // The frame that defined it may be gone from every log.
-            let is_news = stated.view::<Definition>().is_some()
-                && known.symbol(stated.instrument()).is_none()
-                && !is_uncertain(&stated);
+            let is_news =
+                stated.is_naming() && !known.has_naming(&stated) && !is_uncertain(&stated);
             if is_news {
                 append(&mut log, LogEntry::Statement(&stated), now, || known.statements())?;
             }
@@ -106,14 +109,21 @@ pub fn rebuild_journal<F: Files, S: Storage>(
         let frame_seq = frame.seq.get();
         begin_epochs(&mut log, &mut epochs, frame_seq, &mut rebuilt, &mut known, now)?;
         pass_hole(&mut log, frame_seq, &mut rebuilt, &mut known, now)?;
-        known.note(&frame);
         let is_local = known.is_local(&frame);
+        // A definition does not say whose it is.
+        let is_nameless = frame.has_exchange() && frame.exchange() == ExchangeNumber::FIRST;
+        if is_nameless && !is_local && places.nameless.is_none() {
+            return Err(RebuildError::FeedUnknown);
+        }
         let entry = if is_local { LogEntry::LocalEvent(&frame) } else { LogEntry::Event(&frame) };
         append(&mut log, entry, now, || known.statements())?;
+        // Behind that: a head that is written ahead of the frame must not count it, or who reads both counts it twice.
+        known.note(&frame);
         rebuilt.frames += 1;
     }
     begin_epochs(&mut log, &mut epochs, plan.end_seq, &mut rebuilt, &mut known, now)?;
     pass_hole(&mut log, plan.end_seq, &mut rebuilt, &mut known, now)?;
+    let decided = exchanges::decide(&known, &places.named)?;
     if rebuilt.lost > 0 {
         // So that core need not take each of the lost numbers for a definition that nobody states again.
         while let Err(error) = log.write_checkpoint(&known.statements()) {
@@ -128,7 +138,7 @@ pub fn rebuild_journal<F: Files, S: Storage>(
         let feed = if place.feed == 0 { log.upstream().0 } else { place.feed };
         log.set_upstream(feed, next_seq, now)?;
     }
-    finish(log, plan, epoch_id, rebuilt, now)
+    finish(log, plan, epoch_id, (rebuilt, &mut known, decided), now)
 }
 
 /// Has followers give up what the journal in this place never had. `source`: a journal that cannot be opened because
@@ -151,15 +161,15 @@ pub fn follow_journal<F: Files, S: Storage>(
     }
     let (log, _) = Log::open_journal(storage, config, plan.journal_id, now)?;
     let rebuilt = Rebuilt { kept_below_seq: log.next_seq(), ..Rebuilt::default() };
-    finish(log, plan, epoch_id, rebuilt, now)
+    finish(log, plan, epoch_id, (rebuilt, &mut Known::default(), Vec::new()), now)
 }
 
-/// Says what is given up, begins the epoch that an operator chose, and closes.
+/// Says what is given up, begins the epoch that an operator chose, says in it where exchanges go on, and closes.
 fn finish<S: Storage>(
     mut log: Log<S>,
     plan: &Plan,
     epoch_id: u64,
-    mut rebuilt: Rebuilt,
+    (mut rebuilt, known, decided): (Rebuilt, &mut Known, Vec<Decided>),
     now: Now,
 ) -> Result<Rebuilt, RebuildError> {
     for entry in &plan.given_up {
@@ -167,6 +177,8 @@ fn finish<S: Storage>(
     }
     let new = NewEpoch { id: epoch_id, above: plan.epoch_max, is_chosen: true };
     rebuilt.epoch = log.begin_epoch(new, now)?;
+    exchanges::say(&mut log, known, &decided, now)?;
+    rebuilt.exchanges = exchanges::goes_on(decided);
     (rebuilt.next_seq, rebuilt.upstream) = (log.next_seq(), log.upstream());
     log.close(now)?;
     Ok(rebuilt)
@@ -205,9 +217,9 @@ fn pass_hole<S: Storage>(
     }
     let (first, last) = (Seq::or_first(from), Seq::or_first(seq - 1));
     let hole = Frame::seal(Gap::uncounted(GapReason::Corrupt, first, last));
+    append(log, LogEntry::Hole(&hole), now, || known.statements())?;
     // Stated at the next head: what comes before it, a reader of this journal counts by itself.
     known.note_lost(seq - from);
-    append(log, LogEntry::Hole(&hole), now, || known.statements())?;
     rebuilt.lost += seq - from;
     Ok(())
 }

@@ -1,30 +1,49 @@
 //! What the heads of a log's segments state: definitions, and in a journal the last value of each kind of each
 //! instrument, as a node that kept the log would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits;
-use crate::log::ExchangePlaces;
+use crate::log::exchange_places::{ExchangePlaces, PLACE_TOPIC};
 use crate::log::mark::{is_statement, is_uncertain};
-use crate::wire::{Definition, Flags, Frame, InstrumentId, InstrumentIndex, Kind, Symbol, U16};
+use crate::wire::{
+    Definition, ExchangeNumber, Flags, Frame, InstrumentId, InstrumentIndex, InstrumentName, Kind,
+    Symbol, U16,
+};
 
 /// The symbol in a definition that defines nothing: the flag STALE makes it one, whatever stands here.
 const NO_SYMBOL: &str = "$lost";
+
+/// Which part of a name a frame is.
+fn part_of(frame: &Frame) -> usize {
+    frame.view::<InstrumentName>().map_or(0, InstrumentName::part)
+}
 
 /// All that the frames so far say.
 ///
 /// Invariant: it has at most [`limits::INSTRUMENTS_MAX`] instruments, each with a frame of each data kind.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// By index and kind: the newest frame, and whether it may not be the newest.
-    frames: BTreeMap<(InstrumentIndex, u8), (Frame, bool)>,
+    /// By index, kind and part of a name: the newest frame, and whether it may not be the newest.
+    frames: BTreeMap<(InstrumentIndex, u8, usize), (Frame, bool)>,
     /// Frames that nobody has, of which each may have been a definition.
     lost: usize,
     /// How far the frames go in the feeds of exchanges.
     places: ExchangePlaces,
+    /// What the instruments of an exchange are called before the `:`. It names the exchange where its topic is lost.
+    venues: BTreeMap<ExchangeNumber, String>,
+    /// Names of exchanges that an operator says.
+    told: BTreeSet<String>,
+    /// The highest receive time.
+    last_received: u64,
 }
 
 impl Known {
+    /// Nothing yet, but that exchanges have these names.
+    pub(super) fn with_names(names: impl Iterator<Item = String>) -> Known {
+        Known { told: names.collect(), ..Known::default() }
+    }
+
     /// Takes in a frame, or a statement of one.
     pub(super) fn note(&mut self, frame: &Frame) {
         let index = frame.instrument().index();
@@ -32,15 +51,81 @@ impl Known {
             return;
         }
         self.places.read(frame);
+        self.last_received = self.last_received.max(frame.ts_recv.get());
+        self.note_venue(frame);
         let mut plain = *frame;
         plain.flags = U16::new(frame.flags.get() & !(Flags::SNAPSHOT | Flags::STALE));
         plain.renew_crc();
         let is_uncertain = is_uncertain(frame);
-        let known = self.frames.entry((index, frame.kind)).or_insert((plain, is_uncertain));
+        let known =
+            self.frames.entry((index, frame.kind, part_of(frame))).or_insert((plain, is_uncertain));
         // What was said again says no more than the frame did.
         if !is_statement(frame) || frame.seq >= known.0.seq {
             *known = (plain, is_uncertain);
         }
+    }
+
+    fn note_venue(&mut self, frame: &Frame) {
+        let exchange = frame.exchange();
+        if exchange == ExchangeNumber::FIRST || self.venues.contains_key(&exchange) {
+            return;
+        }
+        let symbol = self.symbol(frame.instrument());
+        let venue = symbol.as_ref().and_then(|symbol| symbol.as_str().split_once(':'));
+        if let Some((venue, _)) = venue {
+            self.venues.insert(exchange, venue.to_owned());
+        }
+    }
+
+    /// How far the frames go in the feeds of exchanges with a name.
+    pub(super) fn places(&self) -> &ExchangePlaces {
+        &self.places
+    }
+
+    /// The exchanges that frames or places are of, each with its name where it is known: from its topic, or from its
+    /// instruments.
+    pub(super) fn exchanges(&self) -> Vec<(ExchangeNumber, Option<String>)> {
+        let placed = self.places.iter().map(|(number, place)| {
+            let topic = self.symbol(place.instrument);
+            let name = topic.and_then(|it| Some(it.as_str().strip_prefix(PLACE_TOPIC)?.to_owned()));
+            (number, name)
+        });
+        let unplaced = self.places.unplaced().map(|number| (number, None));
+        let named = placed
+            .chain(unplaced)
+            .map(|(number, name)| (number, name.or_else(|| self.venues.get(&number).cloned())));
+        named.collect::<BTreeMap<_, _>>().into_iter().collect()
+    }
+
+    /// The instrument that has this symbol.
+    pub(super) fn instrument_of(&self, symbol: &Symbol) -> Option<InstrumentId> {
+        let mut instruments = self.frames.values().map(|(frame, _)| frame.instrument());
+        instruments.find(|it| self.symbol(*it).as_ref() == Some(symbol))
+    }
+
+    /// An instrument that nothing defines, and that no lost frame can have defined.
+    pub(super) fn free_instrument(&self) -> Option<InstrumentId> {
+        let behind = self.frames.keys().map(|(index, ..)| index.place() + 1).max()?;
+        let place = behind.saturating_add(self.reserved());
+        let index = InstrumentIndex::at(place).filter(|_| place < limits::INSTRUMENTS_MAX)?;
+        Some(InstrumentId::new(self.frames.values().next()?.0.instrument().source(), index))
+    }
+
+    /// How many numbers of instruments lost frames may have used up. More than are said here are a front that was trimmed:
+    /// then the heads of the shards' logs state what was defined.
+    fn reserved(&self) -> usize {
+        if self.lost <= limits::LOST_NUMBERS_MAX { self.lost } else { 0 }
+    }
+
+    /// The `instrument_seq` of the last frame that says a place of this topic.
+    pub(super) fn last_place(&self, topic: InstrumentId) -> Option<u32> {
+        let (frame, _) = self.frames.get(&(topic.index(), Kind::ExchangePlace as u8, 0))?;
+        Some(frame.instrument_seq.get())
+    }
+
+    /// The highest receive time of all frames.
+    pub(super) fn last_received(&self) -> u64 {
+        self.last_received
     }
 
     /// The journal goes on at this seq.
@@ -48,38 +133,50 @@ impl Known {
         self.places.pass_lost(seq);
     }
 
-    /// Whether a frame consumes no number of the exchange that the journal's marks count for: it is the system's own, or
-    /// the definition of an instrument of an exchange with a name.
+    /// Whether a frame consumes no number of the exchange that the journal's marks count for: it is the system's own, a part of
+    /// a full name, or the definition of an instrument of an exchange with a name.
     pub(super) fn is_local(&self, frame: &Frame) -> bool {
-        let Some(symbol) = self.symbol(frame.instrument()) else { return false };
-        if symbol.is_reserved() {
+        let defined = frame.view::<Definition>().map(|it| it.symbol);
+        let is_definition = defined.is_some();
+        let Some(symbol) = defined.or_else(|| self.symbol(frame.instrument())) else {
+            return false;
+        };
+        if symbol.is_reserved() || frame.view::<InstrumentName>().is_some() {
             return true;
         }
-        let is_definition = frame.kind == Kind::Definition as u8;
-        let venue =
-            symbol.as_str().split_once(':').map(|(venue, _)| format!("$sys.exchange.{venue}"));
+        let venue = symbol.as_str().split_once(':').map(|(venue, _)| venue);
         let is_exchange = |name: &str| {
-            let topics = self.places.iter().filter_map(|(_, place)| self.symbol(place.instrument));
-            topics.into_iter().any(|topic| topic.as_str() == name)
+            let mut topics =
+                self.places.iter().filter_map(|(_, place)| self.symbol(place.instrument));
+            self.told.contains(name)
+                || topics.any(|topic| topic.as_str().strip_prefix(PLACE_TOPIC) == Some(name))
         };
-        is_definition && venue.is_some_and(|venue| is_exchange(&venue))
+        is_definition && venue.is_some_and(is_exchange)
     }
 
     /// So many frames are lost: no value is known to be the last.
     pub(super) fn note_lost(&mut self, count: u64) {
         self.lost = self.lost.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
         self.places.lose(count);
-        for ((_, kind), (_, is_uncertain)) in &mut self.frames {
-            *is_uncertain |= *kind != Kind::Definition as u8;
+        for (frame, is_uncertain) in self.frames.values_mut() {
+            *is_uncertain |= !frame.is_naming();
         }
     }
 
     /// The symbol of an instrument, when it is defined.
     pub(super) fn symbol(&self, instrument: InstrumentId) -> Option<Symbol> {
         let (definition, is_uncertain) =
-            self.frames.get(&(instrument.index(), Kind::Definition as u8))?;
+            self.frames.get(&(instrument.index(), Kind::Definition as u8, 0))?;
         let definition = definition.view::<Definition>()?;
         (!is_uncertain && definition.instrument() == instrument).then_some(definition.symbol)
+    }
+
+    /// Whether the definition, or the part of a name, is known that this frame states.
+    pub(super) fn has_naming(&self, frame: &Frame) -> bool {
+        let index = frame.instrument().index();
+        let has_part = || self.frames.contains_key(&(index, frame.kind, part_of(frame)));
+        self.symbol(frame.instrument()).is_some()
+            && (frame.view::<Definition>().is_some() || has_part())
     }
 
     /// What the head of a journal's segment states.
@@ -88,13 +185,11 @@ impl Known {
             let frame = self.places.stated(frame);
             frame.delivered(if *is_uncertain { Flags::STALE } else { 0 })
         });
-        let last = self.frames.keys().map(|(index, _)| index.place()).max();
+        let last = self.frames.keys().map(|(index, ..)| index.place()).max();
         let behind = last.map_or(0, |last| last + 1);
-        // More than that are a front that was trimmed: then the heads of the shards' logs state what was defined.
-        let reserved = (1..=limits::LOST_NUMBERS_MAX)
-            .contains(&self.lost)
-            .then(|| InstrumentIndex::at(behind.saturating_add(self.lost).saturating_sub(1)))
-            .flatten();
+        let reserved = Some(self.reserved())
+            .filter(|count| *count > 0)
+            .and_then(|count| InstrumentIndex::at(behind.saturating_add(count).saturating_sub(1)));
         let reserved = reserved.filter(|index| index.place() < limits::INSTRUMENTS_MAX);
         let reserved = reserved.and_then(|index| {
             let source = self.frames.values().next()?.0.instrument().source();

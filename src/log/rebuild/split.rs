@@ -18,7 +18,7 @@ use crate::log::inspect::{Files, Item, Outline, Reader};
 use crate::log::{Log, LogEntry, is_uncertain};
 use crate::market::partition::Partition;
 use crate::time::Now;
-use crate::wire::{Definition, Frame, Gap, GapReason, InstrumentId, Seq};
+use crate::wire::{Definition, Frame, Gap, GapReason, InstrumentId, NameParts, Seq};
 
 /// One old shard's log.
 #[derive(Debug)]
@@ -83,19 +83,34 @@ impl Part {
 struct Target<S: Storage> {
     log: Log<S>,
     definitions: BTreeMap<InstrumentId, Frame>,
+    full_names: BTreeMap<InstrumentId, NameParts>,
     holes: Vec<(u64, u64)>,
     part: Part,
 }
 
 impl<S: Storage> Target<S> {
     fn append(&mut self, entry: LogEntry<'_>, now: Now) -> Result<(), RebuildError> {
-        let (definitions, holes) = (&self.definitions, &self.holes);
+        let (definitions, names, holes) = (&self.definitions, &self.full_names, &self.holes);
         let statements = || {
             let holes = holes.iter().map(|(from, to)| hole(*from, *to));
-            definitions.values().copied().chain(holes).collect()
+            let naming = |(instrument, definition): (&InstrumentId, &Frame)| {
+                let parts = names.get(instrument).into_iter().flat_map(NameParts::frames);
+                std::iter::once(*definition).chain(parts.copied()).collect::<Vec<_>>()
+            };
+            definitions.iter().flat_map(naming).chain(holes).collect()
         };
         append(&mut self.log, entry, now, statements)?;
         Ok(())
+    }
+
+    /// A part of a name that the head of a segment states, unless it is here.
+    fn state_name(&mut self, frame: &Frame, now: Now) -> Result<(), RebuildError> {
+        let known = self.full_names.entry(frame.instrument()).or_default();
+        if known.frames().any(|part| part.body == frame.body) {
+            return Ok(());
+        }
+        known.note(frame);
+        self.append(LogEntry::Statement(frame), now)
     }
 }
 
@@ -126,8 +141,9 @@ pub fn split<F: Files, S: Storage>(
         for entry in &history {
             log.follow_epoch((entry.epoch, entry.epoch_id), entry.first_seq, now)?;
         }
-        let (definitions, holes) = (BTreeMap::new(), Vec::new());
-        targets.push(Target { log, definitions, holes, part: Part::default() });
+        let (definitions, full_names) = (BTreeMap::new(), BTreeMap::new());
+        let (holes, part) = (Vec::new(), Part::default());
+        targets.push(Target { log, definitions, full_names, holes, part });
     }
     let mut splitting = Splitting { next_seq, whole_from, ..Splitting::default() };
     let mut owners: BTreeMap<InstrumentId, u16> = BTreeMap::new();
@@ -158,6 +174,8 @@ pub fn split<F: Files, S: Storage>(
         };
         if frame.view::<Definition>().is_some() {
             target.definitions.insert(frame.instrument(), frame);
+        } else if frame.is_naming() {
+            target.full_names.entry(frame.instrument()).or_default().note(&frame);
         }
         target.append(LogEntry::Event(&frame), now)?;
         target.part.note(&frame);
@@ -181,9 +199,16 @@ fn beside<S: Storage>(
 ) -> Result<(), RebuildError> {
     match item {
         Item::Statement(frame) => {
-            let Some(definition) = frame.view::<Definition>().filter(|_| !is_uncertain(frame))
-            else {
+            if is_uncertain(frame) {
                 return Ok(());
+            }
+            let Some(definition) = frame.view::<Definition>() else {
+                let owner = owners.get(&frame.instrument());
+                let target = owner.and_then(|owner| targets.get_mut(usize::from(*owner)));
+                return match target {
+                    Some(target) if frame.is_naming() => target.state_name(frame, now),
+                    _ => Ok(()),
+                };
             };
             let owner = partition.owner_of(&definition.names());
             if owners.len() < limits::INSTRUMENTS_MAX {

@@ -158,6 +158,10 @@ fn frames(disk: &MemoryDisk, name: &str) -> (Vec<Frame>, Vec<(u64, u64)>) {
     (frames, holes)
 }
 
+fn nameless(feed: u64, next_seq: Option<u64>) -> FeedPlaces {
+    FeedPlaces { nameless: Some(FeedPlace { feed, next_seq }), ..FeedPlaces::default() }
+}
+
 /// Rebuilds the journal on this disk from these shards.
 fn rebuilt(core: Option<&MemoryDisk>, disks: &[MemoryDisk]) -> (MemoryDisk, Rebuilt) {
     let journal = core.map(|disk| standing(disk, "core"));
@@ -165,7 +169,7 @@ fn rebuilt(core: Option<&MemoryDisk>, disks: &[MemoryDisk]) -> (MemoryDisk, Rebu
     let standings: Vec<Standing> = shards.iter().map(|(standing, _)| standing.clone()).collect();
     let plan = plan(journal.as_ref(), &standings).unwrap();
     let disk = MemoryDisk::new(512);
-    let place = FeedPlace { feed: 9, next_seq: None };
+    let places = nameless(9, None);
     let outline = core.map(|disk| outline(disk, "core"));
     let journal = core.cloned().zip(outline.as_ref());
     let made = rebuild_journal(
@@ -174,7 +178,7 @@ fn rebuilt(core: Option<&MemoryDisk>, disks: &[MemoryDisk]) -> (MemoryDisk, Rebu
         &plan,
         journal,
         shards,
-        (place, 555),
+        (&places, 555),
         now(),
     );
     (disk, made.unwrap())
@@ -401,5 +405,7 @@ fn new_logs_end_where_the_last_of_the_old_ones_stands() {
     assert_eq!(frames(&made, "shard-0").0, (1..=100).map(frame).collect::<Vec<_>>());
 }
 
+mod exchanges;
 mod losses;
+mod names;
 mod trimmed;

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::field::{FIELDS, FURTHER_KINDS, Field, Mapping, is_known};
+use super::field::{FIELDS, FULL_NAME, FURTHER_KINDS, Field, Mapping, is_known};
 use super::record::{Record, RecordBody, RecordKind};
 use super::{LineOptions, number, time};
 use crate::market::price::Price;
 use crate::market::quantity::Quantity;
-use crate::wire::{DATA_KINDS, Flags, Symbol};
+use crate::wire::{DATA_KINDS, Flags, FullName, Symbol};
 
 /// What is wrong with a line whose number somebody else knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub(super) struct Draft<'a> {
     /// Fields that the line or its header names, also where they have no value.
     named: u32,
     unread: Vec<Cow<'a, str>>,
+    full_name: Option<Cow<'a, str>>,
     /// The table that the line belongs to, where a format has one.
     measurement: Option<Cow<'a, str>>,
 }
@@ -68,7 +69,9 @@ impl<'a> Draft<'a> {
         match mapping.field(&name) {
             Some(field) => self.set(field, &name, value),
             None => {
-                if !is_known(&name) {
+                if name == FULL_NAME {
+                    self.full_name = Some(value);
+                } else if !is_known(&name) {
                     self.unread.push(name);
                 }
                 Ok(())
@@ -91,6 +94,16 @@ impl<'a> Draft<'a> {
 
     fn value(&self, field: Field) -> Option<&str> {
         self.values.get(field.place()).and_then(Option::as_deref)
+    }
+
+    /// The name that the symbol of the line only stands for.
+    pub(super) fn longer_name(&self, symbol: &Symbol, options: &LineOptions) -> Option<FullName> {
+        let name = match self.value(Field::Symbol) {
+            Some(text) if text.len() > Symbol::BYTES_MAX => text.parse().ok(),
+            Some(_) => self.full_name.as_ref()?.parse().ok(),
+            None => options.symbol,
+        };
+        name.filter(|name: &FullName| name.as_str() != symbol.as_str() && name.symbol() == *symbol)
     }
 
     /// The kind of a line that tells no event of a market.
@@ -194,7 +207,8 @@ impl Values<'_> {
 
     fn symbol(&self) -> Result<Symbol, Problem> {
         let Some(text) = self.draft.value(Field::Symbol) else {
-            return self.options.symbol.ok_or_else(|| self.missing(Field::Symbol));
+            let name = self.options.symbol.ok_or_else(|| self.missing(Field::Symbol))?;
+            return Ok(name.symbol());
         };
         match Symbol::meant_by(text) {
             Ok(symbol) if symbol.is_reserved() => Err(self.problem(

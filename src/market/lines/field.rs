@@ -103,10 +103,13 @@ impl Field {
     }
 }
 
+/// What `subscribe` and `dump` write beside a symbol that stands for a longer name.
+pub(super) const FULL_NAME: &str = "full_name";
+
 /// Names of an event that `export` and `subscribe` write, and that nobody else can say.
 pub(super) fn is_known(name: &str) -> bool {
     let name = name.strip_suffix("_text").unwrap_or(name);
-    Field::of(name).is_some() || matches!(name, "seq" | "instrument_seq" | "ts_recv")
+    Field::of(name).is_some() || matches!(name, "seq" | "instrument_seq" | "ts_recv" | FULL_NAME)
 }
 
 /// Names that kinds have which are passed over.

@@ -29,8 +29,8 @@ pub use record::{Record, RecordBody, RecordKind};
 pub use split::{LineEnd, next_line};
 pub use time::TimeUnit;
 
-use crate::limits::{LINE_BYTES_MAX, LINE_NAMES_MAX};
-use crate::wire::Symbol;
+use crate::limits::{INSTRUMENTS_MAX, LINE_BYTES_MAX, LINE_NAMES_MAX};
+use crate::wire::{FullName, Symbol};
 use draft::{Draft, Problem};
 
 /// What a spreadsheet may put before the first line.
@@ -81,7 +81,7 @@ pub struct LineOptions {
     /// The kind of lines that do not say theirs.
     pub kind: Option<RecordKind>,
     /// The symbol of lines that do not say theirs.
-    pub symbol: Option<Symbol>,
+    pub symbol: Option<FullName>,
     /// The time of lines that do not say theirs, in nanoseconds; without it they are refused.
     pub time_ns: Option<u64>,
 }
@@ -107,6 +107,8 @@ pub struct Lines {
     line: u64,
     skipped: BTreeMap<String, u64>,
     unread: BTreeMap<String, u64>,
+    full_names: BTreeMap<Symbol, FullName>,
+    new_name: Option<FullName>,
 }
 
 impl Lines {
@@ -114,7 +116,17 @@ impl Lines {
     #[must_use]
     pub fn new(format: LineFormat, options: LineOptions) -> Lines {
         let (skipped, unread) = (BTreeMap::new(), BTreeMap::new());
-        Lines { format, options, columns: None, line: 0, skipped, unread }
+        let full_names = BTreeMap::new();
+        Lines {
+            format,
+            options,
+            columns: None,
+            line: 0,
+            skipped,
+            unread,
+            full_names,
+            new_name: None,
+        }
     }
 
     /// The time of further lines that do not say theirs.
@@ -144,6 +156,17 @@ impl Lines {
     #[must_use]
     pub fn unread(&self) -> &BTreeMap<String, u64> {
         &self.unread
+    }
+
+    /// Names that are longer than a symbol, each by the symbol that stands for it.
+    #[must_use]
+    pub fn full_names(&self) -> &BTreeMap<Symbol, FullName> {
+        &self.full_names
+    }
+
+    /// The name in [`Lines::full_names`] that the last line brought, once.
+    pub fn take_new_name(&mut self) -> Option<FullName> {
+        self.new_name.take()
     }
 
     /// Reads the next line, with its end or without. `None` is a line that tells nothing: it is empty, a header, a comment or
@@ -199,7 +222,31 @@ impl Lines {
             return Ok(None);
         }
         draft.unread().for_each(|name| count(&mut self.unread, name, "others"));
-        draft.record(&self.options).map(Some)
+        let record = draft.record(&self.options)?;
+        if let Some(name) = draft.longer_name(&record.symbol, &self.options) {
+            self.note_name(record.symbol, name)?;
+        }
+        Ok(Some(record))
+    }
+
+    #[cold]
+    fn note_name(&mut self, symbol: Symbol, name: FullName) -> Result<(), Problem> {
+        match self.full_names.get(&symbol) {
+            Some(other) if *other != name => {
+                let what =
+                    format!("{name} has the same symbol here as {other}; rename one of them");
+                Err(Problem::of_line(what))
+            }
+            Some(_) => Ok(()),
+            None if self.full_names.len() >= INSTRUMENTS_MAX => {
+                Err(Problem::of_line(format!("more than {INSTRUMENTS_MAX} names")))
+            }
+            None => {
+                self.full_names.insert(symbol, name);
+                self.new_name = Some(name);
+                Ok(())
+            }
+        }
     }
 }
 

@@ -257,7 +257,7 @@ fn what_the_lines_do_not_say_comes_from_the_options() {
     let (records, errors, _) = read_with(LineFormat::Csv, &options, "price,qty,trade_id\n1,2,3\n");
     assert_eq!(errors, Vec::<String>::new());
     let body = RecordBody::Cancel { price: price("1"), qty: units(2, 0), trade_id: 3 };
-    assert_eq!((records[0].body, records[0].ts_event, Some(records[0].symbol)), (body, AT, symbol));
+    assert_eq!((records[0].body, records[0].ts_event, records[0].symbol.as_str()), (body, AT, "X"));
 }
 
 // ---- JSON.

@@ -188,3 +188,14 @@ fn what_is_whole_of_a_torn_tape_is_read_if_that_is_asked_for() {
     let read = Tape::read(torn, &Reading { allow_torn: true, ..Reading::default() }).unwrap();
     assert_eq!((read.events.len(), read.torn), (4, Some(5)));
 }
+
+/// What a selection leaves out is counted, so that nobody takes a part for the whole.
+#[test]
+fn events_that_a_selection_leaves_out_are_told() {
+    let text = "ts_event,symbol,price,qty\n1000,PETR4,1,1\n2000,PETR4,1,1\n2000,VALE3,1,1\n3000,PETR4,1,1\n";
+    let symbols = vec![crate::feed::Pattern::new("PETR4", 0).unwrap()];
+    let selection = TapeSelection { from_ns: 1500, to_ns: 3000, symbols };
+    let read = Tape::read(text.as_bytes(), &Reading { selection, ..Reading::default() }).unwrap();
+    assert_eq!(read.events.len(), 1);
+    assert_eq!(read.remarks(), ["events left out by --from, --to and --symbol: 3"]);
+}

@@ -6,9 +6,10 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use ::dbn::Compression;
 use ::dbn::decode::DynReader;
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::{GzDecoder, MultiGzDecoder};
 
 use super::TapeError;
+use crate::planted::{Bug, is_planted};
 
 /// How much of a tape its format is recognized by.
 pub(super) const HEAD_BYTES: usize = 64;
@@ -50,6 +51,8 @@ enum Inside<'a, R: BufRead> {
     Plain(R),
     Zstd(DynReader<'a, R>),
     Gzip(MultiGzDecoder<R>),
+    /// A planted bug.
+    GzipMember(GzDecoder<R>),
 }
 
 impl<R: BufRead> Read for Inside<'_, R> {
@@ -58,6 +61,7 @@ impl<R: BufRead> Read for Inside<'_, R> {
             Inside::Plain(reader) => reader.read(buffer),
             Inside::Zstd(reader) => reader.read(buffer),
             Inside::Gzip(reader) => reader.read(buffer),
+            Inside::GzipMember(reader) => reader.read(buffer),
         }
     }
 }
@@ -73,6 +77,8 @@ pub fn unpacked(reader: impl BufRead) -> Result<(Vec<u8>, impl BufRead), TapeErr
     let inside = if head.starts_with(&ZSTD_MAGIC) || is_skippable {
         let inside = DynReader::with_buffer(reader, Compression::Zstd);
         Inside::Zstd(inside.map_err(|error| TapeError::Metadata(error.to_string()))?)
+    } else if head.starts_with(&GZIP_MAGIC) && is_planted(Bug::FirstMemberOnly) {
+        Inside::GzipMember(GzDecoder::new(reader))
     } else if head.starts_with(&GZIP_MAGIC) {
         Inside::Gzip(MultiGzDecoder::new(reader))
     } else {

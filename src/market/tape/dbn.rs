@@ -20,6 +20,7 @@ use row::{Row, Top};
 use super::{Reading, Tape, TapeBody, TapeError, TapeEvent, Venue, read_error};
 use crate::limits::TAPE_METADATA_BYTES_MAX;
 use crate::market::price::Price;
+use crate::planted::{Bug, is_planted};
 use crate::wire::{Flags, InstrumentIndex, PRICE_UNDEFINED, Symbol};
 
 /// Records start at multiples of this; a length that is none would put the next one astray.
@@ -180,7 +181,8 @@ impl Rows {
         };
         let (ts_event, ts_recv) =
             times(row.ts_event, row.ts_recv).ok_or_else(|| bad("it has no time".to_owned()))?;
-        let instrument = self.instrument((row.publisher, row.instrument_id), ts_recv, tape)?;
+        let named_at = if is_planted(Bug::NameByEventTime) { ts_event } else { ts_recv };
+        let instrument = self.instrument((row.publisher, row.instrument_id), named_at, tape)?;
         let index = instrument.place();
         if index >= self.seen.len() {
             self.seen.resize(index + 1, Seen { top: Top::EMPTY, unfinished: None });
@@ -264,7 +266,10 @@ impl Rows {
         ts_recv: u64,
         tape: &mut Tape,
     ) -> Result<InstrumentIndex, TapeError> {
-        let venue = Venue::Publisher(publisher);
+        let venue = match is_planted(Bug::PublisherForgotten) {
+            false => Venue::Publisher(publisher),
+            true => Venue::Unnamed,
+        };
         let Some(name) = self.names.get(id, ts_recv) else {
             let id: Symbol = id.to_string().parse().expect("ten digits at most");
             return tape.instrument(venue, id);
@@ -277,6 +282,9 @@ impl Rows {
         let (symbol, decimals) = (name.symbol, self.names.decimals(id));
         let instrument = tape.instrument(venue, symbol)?;
         tape.instruments.raise_decimals(instrument, decimals);
+        if let Some(full) = name.full {
+            tape.name(instrument, full)?;
+        }
         Ok(instrument)
     }
 }

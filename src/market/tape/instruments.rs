@@ -10,7 +10,7 @@ use super::schedule::ScheduleError;
 use crate::feed::Pattern;
 use crate::limits::INSTRUMENTS_MAX;
 use crate::market::instrument::{Instruments, TableFull};
-use crate::wire::{InstrumentIndex, Names, Symbol};
+use crate::wire::{FullName, InstrumentIndex, Names, Symbol};
 
 /// Where an instrument is traded, as its tape says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,8 @@ pub struct TapeInstrument {
     pub venue: Venue,
     /// Its name there.
     pub symbol: Symbol,
+    /// What the symbol stands for, where that is another name.
+    pub full_name: Option<FullName>,
     /// How many decimals its prices are shown with at least.
     pub decimals: u8,
     /// How many decimals a unit of its quantities has.
@@ -62,8 +64,8 @@ impl TapeInstrument {
             false => Names::of(self.symbol),
         };
         let is_at = || {
-            let name = format!("{}:{}", self.venue, self.symbol).parse();
-            pattern.text().contains(':') && name.is_ok_and(|name| pattern.matches(&name))
+            let (name, _) = Symbol::at_venue(&self.venue.to_string(), &self.symbol);
+            pattern.text().contains(':') && pattern.matches(&name)
         };
         pattern.means(&names) || is_at()
     }
@@ -95,8 +97,14 @@ impl TapeInstruments {
             return Err(TableFull);
         }
         let index = InstrumentIndex::at(self.rows.len()).ok_or(TableFull)?;
-        let (quantity_decimals, is_at_venue) = (0, false);
-        self.rows.push(TapeInstrument { venue, symbol, decimals, quantity_decimals, is_at_venue });
+        self.rows.push(TapeInstrument {
+            venue,
+            symbol,
+            full_name: None,
+            decimals,
+            quantity_decimals: 0,
+            is_at_venue: false,
+        });
         self.by_name.insert((venue, symbol), index);
         Ok(index)
     }
@@ -112,6 +120,25 @@ impl TapeInstruments {
     pub fn set_quantity_decimals(&mut self, index: InstrumentIndex, decimals: u8) {
         if let Some(row) = self.rows.get_mut(index.place()) {
             row.quantity_decimals = decimals;
+        }
+    }
+
+    /// States the name that the instrument's symbol stands for.
+    ///
+    /// # Errors
+    /// The other name that it stands for already.
+    pub fn set_full_name(
+        &mut self,
+        index: InstrumentIndex,
+        name: FullName,
+    ) -> Result<(), FullName> {
+        let Some(row) = self.rows.get_mut(index.place()) else { return Ok(()) };
+        match row.full_name {
+            Some(other) if other != name => Err(other),
+            _ => {
+                row.full_name = Some(name);
+                Ok(())
+            }
         }
     }
 
@@ -178,6 +205,15 @@ pub(super) fn merge(tapes: &[Tape]) -> Result<Merged, ScheduleError> {
             });
             let is_new = merged.instruments.index_of(&name).is_none();
             let index = merged.instruments.insert(name, row.decimals)?;
+            let text = row.full_name.map_or(row.symbol.to_string(), |name| name.to_string());
+            let full = if at.len() > 1 { format!("{}:{text}", row.venue) } else { text };
+            // A name with a number behind it stands for nothing.
+            if let Ok(full) = full.parse::<FullName>()
+                && full.as_str() != name.as_str()
+                && full.symbol() == name
+            {
+                merged.instruments.set_full_name(index, full);
+            }
             if is_new {
                 merged.instruments.set_quantity_decimals(index, row.quantity_decimals);
             }
@@ -268,6 +304,7 @@ mod tests {
         let row = |venue, symbol: &str, is_at_venue| TapeInstrument {
             venue,
             symbol: symbol.parse().unwrap(),
+            full_name: None,
             decimals: 2,
             quantity_decimals: 0,
             is_at_venue,

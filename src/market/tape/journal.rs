@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::{Reading, Tape, TapeBody, TapeError, TapeEvent, Venue};
 use crate::market::price::Price;
 use crate::wire::{
-    BreakerChange, Cancel, Definition, Flags, Frame, InstrumentId, InstrumentIndex, Quote, Size,
-    Trade,
+    BreakerChange, Cancel, Definition, Flags, Frame, InstrumentId, InstrumentIndex, NameParts,
+    Quote, Size, Trade,
 };
 
 /// What an exchange says of an event.
@@ -20,13 +20,14 @@ const FLAGS: u16 = Flags::LAST | Flags::BUY | Flags::SELL | Flags::AFTER_MARKET 
 pub struct JournalTape {
     tape: Tape,
     indexes: BTreeMap<InstrumentId, InstrumentIndex>,
+    parts: BTreeMap<InstrumentIndex, NameParts>,
 }
 
 impl JournalTape {
     /// An empty one, for what is wanted of a journal.
     #[must_use]
     pub fn new(reading: &Reading) -> JournalTape {
-        JournalTape { tape: Tape::selecting(reading), indexes: BTreeMap::new() }
+        JournalTape { tape: Tape::selecting(reading), ..JournalTape::default() }
     }
 
     /// Takes the name and the units of an instrument from a definition, which may be said again. Other frames are passed
@@ -35,7 +36,9 @@ impl JournalTape {
     /// # Errors
     /// When there are too many instruments.
     pub fn note(&mut self, frame: &Frame) -> Result<(), TapeError> {
-        let Some(definition) = frame.view::<Definition>() else { return Ok(()) };
+        let Some(definition) = frame.view::<Definition>() else {
+            return self.note_name(frame);
+        };
         if definition.symbol.is_reserved() {
             return Ok(());
         }
@@ -48,6 +51,18 @@ impl JournalTape {
         }
         self.indexes.insert(definition.instrument(), index);
         Ok(())
+    }
+
+    /// Takes a part of the full name of a defined instrument. Names that are not whole name nothing.
+    fn note_name(&mut self, frame: &Frame) -> Result<(), TapeError> {
+        let Some(&index) = self.indexes.get(&frame.instrument()) else { return Ok(()) };
+        let parts = self.parts.entry(index).or_default();
+        parts.note(frame);
+        let row = self.tape.instruments.rows().get(index.place());
+        match row.and_then(|row| parts.full_name(&row.symbol)) {
+            Some(name) => self.tape.name(index, name),
+            None => Ok(()),
+        }
     }
 
     /// Takes the next frame of the sequence.
@@ -71,7 +86,7 @@ impl JournalTape {
             let (price, qty) = (Price(cancel.price.get()), cancel.qty.get());
             TapeBody::Cancel { price, qty, trade_id: cancel.trade_id.get() }
         } else {
-            let is_known = frame.view::<Definition>().is_some();
+            let is_known = frame.is_naming();
             let is_systems = frame.view::<BreakerChange>().is_some();
             let what =
                 if is_systems { "changes of breakers" } else { "kinds that are no market's" };

@@ -125,6 +125,11 @@ impl TextTape {
             *self.tape.skipped.entry(format!("kind {what}")).or_default() += count;
         }
         self.tape.unread.extend(lines.unread().keys().cloned());
+        for (symbol, name) in lines.full_names() {
+            let index = self.tape.instrument(Venue::Unnamed, *symbol)?;
+            self.tape.name(index, *name)?;
+            self.tape.substitutes.insert(*symbol, name.to_string());
+        }
         for (index, decimals) in InstrumentIndex::until(InstrumentIndex::LAST).zip(&self.finest) {
             self.tape.instruments.set_quantity_decimals(index, *decimals);
         }
@@ -170,6 +175,9 @@ pub fn joined(mut tapes: Vec<Tape>, skipped: BTreeMap<String, u64>) -> Result<Ta
         for row in tape.instruments.rows() {
             let index = joined.instruments.insert(row.venue, row.symbol, row.decimals)?;
             joined.instruments.set_quantity_decimals(index, row.quantity_decimals);
+            if let Some(name) = row.full_name {
+                joined.name(index, name)?;
+            }
             own.push(index);
         }
         indexes.push(own);

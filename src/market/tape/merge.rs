@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::{Tape, TapeBody};
+use super::{Tape, TapeBody, TapeEvent};
+use crate::planted::{Bug, is_planted};
 use crate::wire::{Flags, InstrumentIndex};
 
 /// The longest silence where no tape is under way.
@@ -34,15 +35,19 @@ pub(super) struct Placed {
 /// the order of its records, whatever its clock says.
 pub(super) fn in_order(tapes: &[Tape], align: Align) -> Vec<Placed> {
     let mut placed = Vec::with_capacity(tapes.iter().map(|tape| tape.events.len()).sum());
+    let clock_ns = |event: &TapeEvent| match is_planted(Bug::PaceByEventTime) {
+        false => event.ts_recv,
+        true => event.ts_event,
+    };
     let base_ns = |tape: &Tape| match align {
-        Align::Clock => 0,
-        Align::Start => tape.events.first().map_or(0, |first| first.ts_recv),
+        Align::Clock if !is_planted(Bug::DaysSideBySide) => 0,
+        Align::Clock | Align::Start => tape.events.first().map_or(0, clock_ns),
     };
     // The next event of each tape. The tape's number breaks ties.
     let mut next: BinaryHeap<Reverse<(u64, usize, usize)>> = BinaryHeap::new();
     for (number, tape) in tapes.iter().enumerate() {
         if let Some(first) = tape.events.first() {
-            next.push(Reverse((first.ts_recv.saturating_sub(base_ns(tape)), number, 0)));
+            next.push(Reverse((clock_ns(first).saturating_sub(base_ns(tape)), number, 0)));
         }
     }
     let (mut offset_ns, mut before_ns) = (0_u64, None);
@@ -58,7 +63,7 @@ pub(super) fn in_order(tapes: &[Tape], align: Align) -> Vec<Placed> {
         let tape = &tapes[number];
         match tape.events.get(event + 1) {
             Some(following) => {
-                let due_ns = following.ts_recv.saturating_sub(base_ns(tape));
+                let due_ns = clock_ns(following).saturating_sub(base_ns(tape));
                 next.push(Reverse((due_ns.max(time_ns), number, event + 1)));
             }
             None => under_way -= 1,
@@ -109,7 +114,7 @@ pub(super) fn leave_out_repeats(
         let first = *first_stream[place].get_or_insert(stream(at));
         has_several[place] |= first != stream(at);
     }
-    if !has_several.contains(&true) {
+    if !has_several.contains(&true) || is_planted(Bug::PrintsToldTwice) {
         return 0;
     }
     let mut repeats = 0;

@@ -28,7 +28,7 @@ use crate::limits::{INSTRUMENTS_MAX, TAPE_BYTES_MAX, TAPE_EVENTS_MAX, TAPE_SPAN_
 use crate::market::instrument::TableFull;
 use crate::market::lines::{LineError, LineFormat, LineOptions};
 use crate::time::nanos;
-use crate::wire::{InstrumentIndex, Symbol};
+use crate::wire::{FullName, InstrumentIndex, Symbol};
 
 pub use container::unpacked;
 pub use event::{TapeBody, TapeEvent};
@@ -127,6 +127,9 @@ pub enum TapeError {
         "the quantities of {0} do not fit 64 bits in units of {1} decimals; write some with fewer digits, or split the tape"
     )]
     Quantities(Symbol, u8),
+    /// Two names have the same symbol here.
+    #[error("the names {0} and {1} have the same symbol here; rename one of them in the tape")]
+    NamesAlike(Box<FullName>, Box<FullName>),
     /// The tape is longer than the bound.
     #[error("the tape has more than {TAPE_EVENTS_MAX} events; split it")]
     TooManyEvents,
@@ -289,6 +292,12 @@ impl Tape {
         }
         self.events.push(event);
         Ok(self.events.len() - 1)
+    }
+
+    /// States the name that the symbol of an instrument stands for.
+    fn name(&mut self, instrument: InstrumentIndex, name: FullName) -> Result<(), TapeError> {
+        let named = self.instruments.set_full_name(instrument, name);
+        named.map_err(|other| TapeError::NamesAlike(Box::new(other), Box::new(name)))
     }
 
     /// The index of a symbol of this tape.

@@ -8,6 +8,7 @@ use super::merge::{Align, PAUSE_NS, Placed, in_order, leave_out_repeats};
 use super::{TIMES_APART_NS, Tape, TapeBody, TapeEvent};
 use crate::limits::{INSTRUMENTS_MAX, TAPE_EVENTS_MAX, TAPES_MAX};
 use crate::market::instrument::{Instruments, TableFull, exchange_id};
+use crate::planted::{Bug, is_planted};
 use crate::wire::{
     Cancel, Definition, FNV_BASIS, Flags, Frame, I64, InstrumentIndex, Quote, Size, Symbol, Trade,
     U16, U32, U64, fnv1a_64,
@@ -129,7 +130,7 @@ impl Schedule {
                 schedule.first_events.push(schedule.identities.len());
             }
             let frame = sealed(event, index, schedule.frames.len() as u64 + 1, *count);
-            let row = schedule.instruments.rows()[index.place()];
+            let row = &schedule.instruments.rows()[index.place()];
             hash = fnv1a_64(hash, row.symbol.as_bytes());
             if row.quantity_decimals > 0 {
                 hash = fnv1a_64(hash, &[row.quantity_decimals]);
@@ -180,6 +181,16 @@ impl Schedule {
         self.instruments.len()
     }
 
+    /// The parts of the full names of instruments that have another symbol. They have no place in the feed.
+    #[must_use]
+    pub fn names(&self) -> Vec<Frame> {
+        let indexes = InstrumentIndex::until(InstrumentIndex::LAST);
+        indexes
+            .zip(self.instruments.rows())
+            .flat_map(|(index, row)| row.name_parts(index))
+            .collect()
+    }
+
     /// The frames of the first lap; a frame's position is its `seq` - 1.
     #[must_use]
     pub fn frames(&self) -> &[Frame] {
@@ -206,6 +217,9 @@ impl Schedule {
     #[must_use]
     pub fn continued(&self, feed: u64, next_seq: u64) -> Option<u64> {
         let events = self.identities.iter().position(|identity| *identity == feed)? as u64 + 1;
+        if is_planted(Bug::LongerFeedIsOther) && feed != self.identity() {
+            return None;
+        }
         let had_defined = self.first_events.partition_point(|first| (*first as u64) < events);
         let definitions = |count: usize| count as u64;
         let Some(had) = next_seq.checked_sub(definitions(had_defined) + 1) else { return Some(1) };

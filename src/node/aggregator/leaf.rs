@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{ConnId, LeafConfig};
 use crate::breaker::{Permit, State};
 use crate::gather::Availability;
+use crate::histogram::Histogram;
 use crate::node::uplink::Uplink;
 use crate::time::{Mono, Now};
 use crate::wire::{ErrorCode, Frame, NodeStatus, Refusal, Session, unpadded};
@@ -29,6 +30,8 @@ pub(super) struct Leaf {
     /// The question that data frames answer now.
     pub(super) run: Option<u32>,
     pub(super) questions: BTreeMap<u32, OpenQuestion>,
+    /// From asking to the end of the answer.
+    pub(super) answered: Histogram,
 }
 
 /// Why a leaf's connection is given up.

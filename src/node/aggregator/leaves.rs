@@ -23,6 +23,7 @@ use super::leaf::{Leaf, LeafFault, OpenQuestion};
 use super::{AggregatorConfig, ConnId, DialFailure, DialId, LeafConfig, plan};
 use crate::breaker::{ConfigError, Outcome, Permit, Transition};
 use crate::gather::{FrameOutcome, Gather, LeafId, PartPlan, Replica, Request};
+use crate::histogram::Histogram;
 use crate::limits;
 use crate::market::partition::Partition;
 use crate::node::session::Status;
@@ -62,6 +63,7 @@ impl Leaves {
                 })?,
                 config: leaf,
                 run: None,
+                answered: Histogram::default(),
                 questions: BTreeMap::new(),
             })
         };
@@ -355,6 +357,7 @@ impl Leaves {
             let name = &leaf.config.name;
             status.text(name.clone(), leaf.uplink.state());
             status.metric(format!("{name}.questions"), leaf.questions.len());
+            status.histogram(&format!("{name}.gather_us"), &leaf.answered);
             leaf.uplink.describe(now, status);
         }
     }
@@ -378,6 +381,9 @@ impl Leaves {
     /// A question has its END or its refusal: either is an answer of a healthy node, unless it is late.
     fn note_answered(&mut self, now: Now, index: usize, id: u32) {
         let Some(question) = self.take_question(index, id) else { return };
+        if let Some(leaf) = self.all.get_mut(index) {
+            leaf.answered.note(now.mono.since(question.asked));
+        }
         let Some(permit) = question.permit else { return };
         let outcome = if now.mono < question.deadline {
             Outcome::Answered { latency: now.mono.since(question.asked) }

@@ -301,6 +301,10 @@ impl Service for Fanout {
         self.mailbox.refused.store(self.readers.connections.refused(), Ordering::Relaxed);
         let unread_closed = self.readers.connections.unread_closed();
         self.mailbox.unread_closed.store(unread_closed, Ordering::Relaxed);
+        self.mailbox.sent_bytes.store(self.readers.connections.sent_bytes(), Ordering::Relaxed);
+        for (shared, count) in self.mailbox.by_mode.iter().zip(self.readers.by_mode) {
+            shared.store(count, Ordering::Relaxed);
+        }
         for (count, source) in self.mailbox.gaps_sent.iter().zip(&self.readers.sources) {
             let Some(source) = source else { continue };
             count.store(source.gaps_sent, Ordering::Relaxed);

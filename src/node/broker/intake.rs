@@ -22,7 +22,7 @@ use crate::node::ConnId;
 use crate::node::session::{Rejection, Seat};
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
-use crate::wire::{Definition, ErrorCode, FeedStates, Flags, Frame, Kind, Seq, Session};
+use crate::wire::{Definition, ErrorCode, FeedStates, Flags, Frame, Seq, Session};
 
 /// The publishing side of one source.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Intake {
     /// It says of its last values that they are not known to be current, or has said nothing in this session.
     says: FeedStates,
     pub(super) frames: u64,
+    /// Core's time of the first frame of this turn; 0 when there is none.
+    first_received_ns: u64,
     pub(super) duplicates: u64,
     /// What the publisher sent before the further reactors had room for it; the rest of one read, since
     /// it is not read again until this is empty.
@@ -92,10 +94,18 @@ impl Intake {
             life: PublisherLife::default(),
             says: FeedStates::STALE,
             frames: 0,
+            first_received_ns: 0,
             duplicates: 0,
             waiting: VecDeque::new(),
             stalls: 0,
         }
+    }
+
+    /// Core's time of the first frame since this was asked last, if there was one.
+    #[inline]
+    pub(super) fn take_first_received(&mut self) -> Option<u64> {
+        let at = std::mem::take(&mut self.first_received_ns);
+        (at > 0).then_some(at)
     }
 
     pub(super) fn number(&self) -> u8 {
@@ -367,7 +377,7 @@ impl Intake {
         if frame.has(Flags::SNAPSHOT) {
             let is_news = source.note(frame);
             // Behind a void that left nothing, who is connected has names of the sequence before.
-            let is_named = frame.kind == Kind::Definition as u8 && (is_news || !source.is_ready);
+            let is_named = frame.is_naming() && (is_news || !source.is_ready);
             self.has_stated |= is_named;
             let at_seq = source.bounds().1;
             further_reactors.notify(self.number, at_seq, || SourceChange::Value(Box::new(*frame)));
@@ -406,6 +416,9 @@ impl Intake {
         }
         let _ = source.note(frame);
         self.frames += 1;
+        if self.first_received_ns == 0 {
+            self.first_received_ns = frame.ts_recv.get();
+        }
         source.has_updates = true;
         if source.is_catching_up {
             self.note_publisher(source, further_reactors);

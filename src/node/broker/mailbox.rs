@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::jumps::Jump;
+use super::readers::MODES;
 use super::source::PublisherState;
 use crate::feed::RingReader;
 use crate::limits;
@@ -78,6 +79,8 @@ pub(super) struct Mailbox {
     pub(super) unread_closed: AtomicU64,
     pub(super) interest_bytes: AtomicU64,
     pub(super) gaps_sent: [AtomicU64; limits::SOURCES_MAX],
+    pub(super) by_mode: [AtomicUsize; MODES],
+    pub(super) sent_bytes: AtomicU64,
 }
 
 impl Mailbox {

@@ -34,8 +34,9 @@ use std::time::Duration;
 use super::session::{Admission, Connection, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Outgoing, Service, Work};
 use crate::feed::{Interests, LastValues, Pattern, Ring};
+use crate::histogram::Histogram;
 use crate::limits;
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, nanos};
 use crate::wire::{
     Ack, FRAME_BYTES, FeedStatus, Flags, Frame, Refusal, Seq, Session, U32, padded, unpadded,
 };
@@ -43,7 +44,7 @@ use crate::wire::{
 pub use fanout::Fanout;
 use intake::Intake;
 use mailbox::FurtherReactors;
-use readers::Readers;
+use readers::{MODE_NAMES, Readers};
 use subscriber::Subscriber;
 
 /// The source whose publisher, core, keeps its sequence, and knows its lineage.
@@ -140,6 +141,8 @@ pub struct Broker {
     further_reactors: FurtherReactors,
     /// The next further reactor that the intake has something for.
     next_wake: usize,
+    /// From core's stamp on the first frame of a turn to the end of that turn, where there are subscribers.
+    delivery: Histogram,
 }
 
 impl Broker {
@@ -170,6 +173,7 @@ impl Broker {
             intakes: numbers.map(Intake::new).collect(),
             further_reactors,
             next_wake: usize::MAX,
+            delivery: Histogram::default(),
         };
         (broker, fanouts)
     }
@@ -177,6 +181,18 @@ impl Broker {
     /// Says what the kernel may hold for each subscriber, so that the status counts it too.
     pub fn note_kernel_bytes(&mut self, per_subscriber: usize) {
         self.kernel_bytes_per_subscriber = per_subscriber;
+    }
+
+    /// Adds how long frames of core took to their subscribers to a status answer.
+    pub(crate) fn describe_delivery(&self, status: &mut Status) {
+        status.histogram("delivery_us", &self.delivery);
+        let mailboxes = &self.further_reactors.mailboxes;
+        for (number, name) in MODE_NAMES.iter().enumerate() {
+            let elsewhere: usize =
+                mailboxes.iter().map(|it| it.by_mode[number].load(Ordering::Relaxed)).sum();
+            let count = self.readers.by_mode[number] + elsewhere;
+            status.metric(format!("subscribers.{name}"), count);
+        }
     }
 
     /// The last values of a source, if anything is known of it.
@@ -316,9 +332,21 @@ impl Service for Broker {
 
     fn on_question_stopped(&mut self, _now: Now, _conn: ConnId, _id: u32) {}
 
+    fn on_turn_end(&mut self, now: Now, length: Duration) {
+        // The end of the turn stands for the flush: it costs no reading of the clock.
+        let market = self.intakes.get_mut(usize::from(MARKET_SOURCE));
+        if let Some(received_ns) = market.and_then(Intake::take_first_received)
+            && self.readers.subscribers > 0
+        {
+            let before = now.wall_ns.saturating_sub(received_ns);
+            self.delivery.note_ns(before.saturating_add(nanos(length)));
+        }
+    }
+
     fn status(&self, _now: Now) -> Status {
         let mut status = Status::default();
         status.text("role", "broker");
+        self.describe_delivery(&mut status);
         let mailboxes = &self.further_reactors.mailboxes;
         let elsewhere: usize =
             mailboxes.iter().map(|it| it.connections.load(Ordering::Relaxed)).sum();
@@ -328,6 +356,8 @@ impl Service for Broker {
         status.metric("connections", self.readers.connections.len() + elsewhere);
         status.metric("refused", self.readers.connections.refused() + refused);
         status.metric("local_faults", self.readers.connections.local_faults());
+        let sent: u64 = mailboxes.iter().map(|it| it.sent_bytes.load(Ordering::Relaxed)).sum();
+        status.metric("further_sent_bytes", sent);
         let elsewhere: u64 =
             mailboxes.iter().map(|it| it.interest_bytes.load(Ordering::Relaxed)).sum();
         let sources = self.readers.sources.iter().flatten().count();

@@ -13,7 +13,13 @@ use crate::node::session::{Admission, Filled, Rejection};
 use crate::node::{ConnId, Connections, Outgoing};
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
-use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Kind, Session, Subscribe, padded};
+use crate::wire::{ErrorCode, FRAME_BYTES, Frame, Kind, Mode, Session, Subscribe, padded};
+
+/// How many modes there are, and their names by number.
+pub(super) const MODES: usize = 3;
+pub(super) const MODE_NAMES: [&str; MODES] = ["lossless", "latest", "conflate"];
+
+const _: () = assert!(Mode::Lossless as usize == 0 && Mode::Conflate as usize + 1 == MODES);
 
 /// Connections and what they read.
 #[derive(Debug)]
@@ -22,6 +28,8 @@ pub(super) struct Readers<W> {
     /// By number, up to the last one that anybody has named: a turn looks at all of them several times.
     pub(super) sources: Vec<Option<Source<W>>>,
     pub(super) subscribers: usize,
+    /// Of these, who has a subscription, by the number of its mode.
+    pub(super) by_mode: [usize; MODES],
     /// The same of all reactors, by address.
     pub(super) places: SubscriberPlaces,
     /// See [`super::BrokerConfig::names_behind_gaps`].
@@ -40,6 +48,7 @@ impl<W> Default for Readers<W> {
             connections: Connections::default(),
             sources: Vec::new(),
             subscribers: 0,
+            by_mode: [0; MODES],
             places: SubscriberPlaces::default(),
             names_behind_gaps: false,
             conflating: BTreeSet::new(),
@@ -184,7 +193,11 @@ impl<W: Window> Readers<W> {
         };
         subscriber.set_place(source.readers.len());
         source.readers.push(conn);
-        if let Some(due) = subscriber.begin(now.mono, interest) {
+        let due = subscriber.begin(now.mono, interest);
+        if let Some(mode) = subscriber.mode() {
+            self.by_mode[mode as usize] += 1;
+        }
+        if let Some(due) = due {
             self.conflating.insert((due, conn));
         }
         self.connections.set_bulk(conn, true);
@@ -297,6 +310,9 @@ impl<W: Window> Readers<W> {
     /// A subscriber has left.
     pub(super) fn forget(&mut self, conn: ConnId, subscriber: &Subscriber) {
         self.subscribers -= 1;
+        if let Some(mode) = subscriber.mode() {
+            self.by_mode[mode as usize] -= 1;
+        }
         self.places.leave(subscriber.bucket());
         if let Some(due) = subscriber.conflate_due() {
             self.conflating.remove(&(due, conn));

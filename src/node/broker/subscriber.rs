@@ -193,6 +193,11 @@ impl Subscriber {
         self.source
     }
 
+    /// How it is sent what its patterns match, once they have been looked up.
+    pub(super) fn mode(&self) -> Option<Mode> {
+        self.interest.map(|_| self.mode)
+    }
+
     pub(super) fn cursor(&self) -> u64 {
         self.cursor
     }

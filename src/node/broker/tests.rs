@@ -11,6 +11,7 @@ use crate::wire::{
 
 mod conflated;
 mod continuity;
+mod delivery;
 mod fanouts;
 mod joins;
 mod publishers;

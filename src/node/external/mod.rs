@@ -304,13 +304,15 @@ impl External {
         if let ConsumerState::Snapshot { position } = consumer.state {
             // Spared by the misbehaviour: a definition lost here would leave no hole in the sequence
             // by which anybody could notice.
-            let left = &self.playback.definitions()[position..];
-            let count = left.len().min(limits::FILL_FRAMES_MAX);
+            let (definitions, names) = (self.playback.definitions(), self.playback.names());
+            let left = definitions.iter().chain(&names).skip(position);
+            let left_count = definitions.len() + names.len() - position;
+            let count = left_count.min(limits::FILL_FRAMES_MAX);
             self.scratch.clear();
-            for definition in &left[..count] {
-                self.scratch.extend_from_slice(definition.delivered(Flags::SNAPSHOT).as_bytes());
+            for naming in left.take(count) {
+                self.scratch.extend_from_slice(naming.delivered(Flags::SNAPSHOT).as_bytes());
             }
-            consumer.state = if count < left.len() {
+            consumer.state = if count < left_count {
                 ConsumerState::Snapshot { position: position + count }
             } else {
                 ConsumerState::Live

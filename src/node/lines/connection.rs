@@ -101,10 +101,12 @@ impl LineConnection {
             taken += line.len();
             intake.counts.lines += 1;
             let wrong = match self.lines.take(line) {
-                Ok(Some(record)) => match intake.take(&record) {
-                    Ok(()) => continue,
-                    Err(error) => format!("line {}: {error}", self.lines.line()),
-                },
+                Ok(Some(record)) => {
+                    match intake.take(&record, self.lines.full_names().get(&record.symbol)) {
+                        Ok(()) => continue,
+                        Err(error) => format!("line {}: {error}", self.lines.line()),
+                    }
+                }
                 Ok(None) => {
                     intake.counts.skipped += 1;
                     continue;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{Intake, LineConnection, LineConnections, LinesConfig};
 use crate::limits;
+use crate::node::session::{Described, Status};
 use crate::node::{
-    Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing,
+    Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, Origin, Outgoing, Timed,
 };
 use crate::time::{Mono, Now};
 use crate::wire::{Kind, VERSION};
@@ -108,6 +109,18 @@ impl Lines {
                 self.lines.insert(conn, connection);
             }
         }
+    }
+}
+
+impl Described for Lines {
+    fn described(&self, now: Now) -> Status {
+        self.intake.described(now)
+    }
+}
+
+impl Timed for Lines {
+    fn handle_turn_end(&mut self, now: Now, length: Duration) {
+        self.intake.handle_turn_end(now, length);
     }
 }
 

@@ -39,7 +39,9 @@ use crate::producer::{
 };
 use crate::random::Random;
 use crate::time::{Mono, Now};
-use crate::wire::{BreakerAction, Decimals, Ended, ErrorCode, Frame, Seq, Session, U64, padded};
+use crate::wire::{
+    BreakerAction, Decimals, Ended, ErrorCode, Frame, FullName, Seq, Session, U64, padded,
+};
 
 /// What the node is configured with.
 #[derive(Clone, Debug)]
@@ -159,14 +161,17 @@ impl Intake {
         self.machine.is_ready() && self.machine.has_room() && self.stops_at.is_none()
     }
 
-    /// Makes an event of what a line tells.
+    /// Makes an event of what a line tells, of the instrument with this name where that is longer than the symbol.
     ///
     /// # Errors
     /// Why it is none.
-    fn take(&mut self, record: &Record) -> Result<(), ProduceError> {
+    fn take(&mut self, record: &Record, name: Option<&FullName>) -> Result<(), ProduceError> {
         let needed = decimals_of(record);
         let decimals = Decimals { quantity: self.config.quantity_decimals, ..needed };
-        let instrument = self.machine.define(record.symbol, decimals)?;
+        let instrument = match name {
+            Some(name) => self.machine.define_named(name, decimals)?,
+            None => self.machine.define(record.symbol, decimals)?,
+        };
         let event = event_of(record, &instrument)?;
         let is_rounded = event.is_rounded(record, &instrument);
         match event {

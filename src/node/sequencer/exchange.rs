@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::breaker_changes::RequestChanges;
+use super::full_names::Saying;
 use super::link::{Accepted, Link};
 use super::silence::{Judge, Pulse, SilenceChange};
 use super::{ConnId, DialFailure, ExchangeConfig, SequencerConfig};
@@ -119,6 +120,8 @@ pub(super) struct Exchange {
     /// What it offers is another recording than the journal holds.
     is_other_feed: bool,
     pub(super) duplicates: u64,
+    /// The full name that it is saying.
+    pub(super) saying: Saying,
     sessions: u64,
     resumes: u64,
 }
@@ -171,6 +174,7 @@ impl Exchange {
             give_up: None,
             is_other_feed: false,
             duplicates: 0,
+            saying: Saying::default(),
             sessions: 0,
             resumes: 0,
         })

@@ -13,7 +13,7 @@ use super::exchange::{Exchange, ExchangeAction};
 use super::market::Market;
 use super::{ConnId, DialId, ExchangeConfig, Level, Sequencer, SequencerConfig};
 use crate::limits;
-use crate::log::{AppendError, ExchangePlaces, Log, Storage};
+use crate::log::{AppendError, ExchangePlaces, Log, PLACE_TOPIC, Storage};
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
@@ -25,8 +25,6 @@ use crate::wire::{
 pub(super) const EXCHANGE_DIAL: DialId = DialId(0);
 /// The dial ids of the other exchanges count up from here.
 const OTHER_EXCHANGES_DIAL: u32 = 1 << 16;
-/// What the topic of an exchange's place begins with.
-const PLACE_TOPIC: &str = "$sys.exchange.";
 
 /// The topic of an exchange's place.
 pub(super) fn place_topic(name: &str) -> Option<Symbol> {

@@ -496,8 +496,7 @@ impl Follower {
                 return;
             }
             out.extend(values.known(next_index).into_iter().flatten().map(|frame| {
-                let is_definition = frame.kind == Kind::Definition as u8;
-                let is_uncertain = frame.seq() < market.uncertain_below() && !is_definition;
+                let is_uncertain = frame.seq() < market.uncertain_below() && !frame.is_naming();
                 let uncertainty = if is_uncertain { Flags::STALE } else { 0 };
                 frame.delivered(Flags::SNAPSHOT | uncertainty)
             }));

@@ -18,7 +18,8 @@ use crate::market::tape::RECORDED;
 use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 use crate::wire::{
-    Definition, ErrorCode, ExchangeNumber, Flags, Frame, Heartbeat, Kind, Seq, Symbol,
+    Definition, ErrorCode, ExchangeNumber, Flags, Frame, Heartbeat, InstrumentName, Kind, Seq,
+    Symbol,
 };
 
 /// What core says to an exchange, or a producer, that offers another feed than the one that is there.
@@ -188,10 +189,16 @@ impl<S: Storage> Sequencer<S> {
             }
             return;
         }
+        let theirs = frame;
         let named;
         let frame = if frame.has_exchange() {
             frame
         } else {
+            if let Some(part) = frame.view::<InstrumentName>()
+                && frame.has(Flags::SNAPSHOT)
+            {
+                return self.meet_name(now, conn, index, part);
+            }
             named = match self.named(index, frame) {
                 Ok(named) => named,
                 Err(text) => return self.refuse_market_frame(now, conn, index, text),
@@ -209,6 +216,9 @@ impl<S: Storage> Sequencer<S> {
                 return self.connections.refuse(conn, ErrorCode::Limit, text);
             }
             self.meet_instrument(now, index, frame);
+            if let Some(theirs) = theirs.view::<Definition>() {
+                self.name_cut(now, index, theirs);
+            }
             return;
         }
         let exchange = &mut self.exchanges[index];
@@ -284,7 +294,7 @@ impl<S: Storage> Sequencer<S> {
         }
     }
 
-    fn refuse_market_frame(&mut self, now: Now, conn: ConnId, index: usize, text: &str) {
+    pub(super) fn refuse_market_frame(&mut self, now: Now, conn: ConnId, index: usize, text: &str) {
         self.exchanges[index].handle_protocol_error(now);
         self.connections.refuse(conn, ErrorCode::Unexpected, text);
     }
@@ -294,13 +304,16 @@ impl<S: Storage> Sequencer<S> {
     fn named(&mut self, index: usize, frame: &Frame) -> Result<Frame, &'static str> {
         let venue = self.exchanges[index].venue();
         let Some(definition) = frame.view::<Definition>() else {
-            use Kind::{BreakerChange, ExchangePlace, Silence};
-            let is_systems = matches!(frame.kind(), Some(BreakerChange | ExchangePlace | Silence));
+            use Kind::{BreakerChange, ExchangePlace, InstrumentName, Silence};
+            let is_systems = matches!(
+                frame.kind(),
+                Some(BreakerChange | ExchangePlace | InstrumentName | Silence)
+            );
             // Who counts by what stands in a frame cannot count what does not say its exchange.
             let is_taken = !is_systems && venue.is_none();
             return if is_taken { Ok(*frame) } else { Err(NOT_MARKETS) };
         };
-        if definition.symbol.is_reserved() {
+        if definition.symbol.is_reserved() && !is_planted(Bug::TakeReservedNames) {
             return Err(NOT_MARKETS);
         }
         let Some(venue) = venue.filter(|_| !is_planted(Bug::VenueForgotten)) else {

@@ -255,9 +255,11 @@ impl Market {
             values.known(index).into_iter().flatten().chain(others.map(|(_, frame)| frame))
         };
         let stated = |frame: &Frame| {
-            let is_value = frame.kind != Kind::Definition as u8;
-            let uncertainty =
-                if is_value && frame.seq() < self.uncertain_below { Flags::STALE } else { 0 };
+            let uncertainty = if !frame.is_naming() && frame.seq() < self.uncertain_below {
+                Flags::STALE
+            } else {
+                0
+            };
             self.places.stated(frame).delivered(uncertainty)
         };
         // Any other number that is left out has a greater one behind it, which keeps it out.
@@ -322,8 +324,7 @@ impl Market {
             known.last_seq = known.last_seq.max(frame.seq.get());
         }
         self.last_ts_recv = self.last_ts_recv.max(frame.ts_recv.get());
-        let is_definition = frame.kind == Kind::Definition as u8;
-        let is_kept = is_definition || DataKind::last_value_slot(frame.kind).is_some();
+        let is_kept = frame.is_naming() || DataKind::last_value_slot(frame.kind).is_some();
         if !is_kept && index.place() < limits::INSTRUMENTS_MAX {
             self.others.insert((index, frame.kind), *frame);
         }
@@ -355,6 +356,15 @@ impl Market {
         if own_index.len() < limits::INSTRUMENTS_MAX {
             own_index.insert(theirs, ours);
         }
+    }
+
+    /// The own number of what the exchange calls so.
+    pub(super) fn own_instrument(
+        &self,
+        exchange: usize,
+        theirs: InstrumentId,
+    ) -> Option<InstrumentId> {
+        self.upstreams.get(exchange)?.own_index.get(&theirs.index()).map(|ours| own_id(*ours))
     }
 
     /// Frames were lost at the source: the next frame of each of its instruments says so.
@@ -462,7 +472,9 @@ impl Market {
     ) -> Frame {
         let known = self.instruments.get(instrument.index().place()).and_then(Option::as_ref);
         frame.instrument = instrument.into();
-        frame.instrument_seq = U32::new(known.map_or(0, |known| known.next_seq(&frame)));
+        // Names are not counted, as definitions are not: each stands for itself.
+        let counted = known.filter(|_| !frame.is_naming());
+        frame.instrument_seq = U32::new(counted.map_or(0, |known| known.next_seq(&frame)));
         frame.seq = U64::new(seq);
         let received = U64::new(self.receive_time(now));
         if frame.ts_event == U64::ZERO {

@@ -23,6 +23,7 @@ mod damage;
 mod exchange;
 mod exchanges;
 mod followers;
+mod full_names;
 mod intake;
 mod link;
 mod market;

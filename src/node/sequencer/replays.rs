@@ -397,9 +397,9 @@ impl Replay {
         {
             piece.looked += 1;
             if self.kinds_of(self.next_index) != 0 {
-                let definition = values.definition(self.next_index);
+                let naming = values.naming(self.next_index);
                 let delivery = Flags::SNAPSHOT | Flags::REPLAY;
-                out.extend(definition.map(|frame| frame.delivered(delivery)));
+                out.extend(naming.map(|frame| frame.delivered(delivery)));
             }
             self.next_index = self.next_index.next();
         }
@@ -440,8 +440,7 @@ impl Replay {
                 self.next_seq = frame.next_seq();
                 let wanted = self.kinds_of(frame.instrument().index());
                 let bit = frame.kind().map_or(0, Kind::mask);
-                let is_definition = frame.kind == Kind::Definition as u8 && wanted != 0;
-                if wanted & bit != 0 || is_definition {
+                if wanted & bit != 0 || frame.is_naming() && wanted != 0 {
                     out.push(frame.delivered(Flags::REPLAY));
                     self.rows = self.rows.saturating_add(1);
                 }

@@ -522,6 +522,7 @@ mod damage;
 mod ends;
 mod exchanges;
 mod feeds;
+mod names;
 mod probes;
 mod producers;
 mod promises;

@@ -4,6 +4,7 @@
 
 mod bulk;
 mod liveness;
+mod traffic;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use zerocopy::IntoBytes;
+
+use traffic::Traffic;
 
 use super::round::Round;
 use super::shares::{Principal, Shares};
@@ -119,6 +122,7 @@ pub struct Connections<P> {
     /// How long a peer may take nothing of what waits for it, where that is bounded.
     unread_max: Option<Duration>,
     unread_closed: u64,
+    traffic: Traffic,
 }
 
 /// Where bytes were that have left.
@@ -149,6 +153,7 @@ impl<P> Default for Connections<P> {
             by_principal: Shares::new("connections", limits::CONNECTIONS_MAX),
             unread_max: None,
             unread_closed: 0,
+            traffic: Traffic::default(),
         }
     }
 }
@@ -571,6 +576,7 @@ impl<P> Connections<P> {
         if connection.id != id {
             return Sent::Outbox;
         }
+        self.traffic.note_sent(bytes);
         connection.last_sent = now.mono;
         if connection.unread_since < now.mono {
             connection.unread_since = NEVER;
@@ -584,13 +590,6 @@ impl<P> Connections<P> {
             connection.outbox = BytesMut::new();
         }
         Sent::Outbox
-    }
-
-    /// Notes that bytes left by another way than the outbox.
-    pub fn sent_elsewhere(&mut self, now: Now, id: ConnId) {
-        if let Some(connection) = self.get_mut(id) {
-            connection.last_sent = now.mono;
-        }
     }
 }
 

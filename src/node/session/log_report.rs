@@ -18,6 +18,9 @@ pub(crate) fn describe_log<S: Storage>(name: &str, log: &Log<S>, status: &mut St
     if !matches!(log.health(), Health::Open) {
         status.text(name, log.health().to_string());
     }
+    let (syncs, waits) = log.durations();
+    status.histogram("log_sync_us", syncs);
+    status.histogram("log_commit_us", waits);
     let objection = log.clock().objection();
     status.metric("clock_refused", i64::from(objection.is_some()));
     if let Some(objection) = objection {

@@ -26,6 +26,8 @@ mod shares;
 mod status;
 mod work;
 
+use std::time::Duration;
+
 pub(crate) use crate::question::Rejection;
 pub(crate) use admission::{Admission, Permission, Roles, authorize};
 pub use connections::{Connection, Connections};
@@ -217,6 +219,12 @@ pub(crate) trait Service: Sized {
         false
     }
 
+    /// See [`Timed::handle_turn_end`]. The length is counted already.
+    fn on_turn_end(&mut self, now: Now, length: Duration) {
+        // Most nodes measure nothing else.
+        let (_, _) = (now, length);
+    }
+
     /// See [`Node::wants_bytes`]. Most nodes read no more of a peer that does not read its answers
     /// ([`Connections::wants_frames`]).
     fn wants(&self, conn: ConnId) -> bool;
@@ -393,6 +401,28 @@ impl<S: Service> Node for S {
     }
 }
 
+impl<S: Service> super::Timed for S {
+    #[inline]
+    fn handle_turn_end(&mut self, now: Now, length: Duration) {
+        self.connections_mut().note_turn(length);
+        self.on_turn_end(now, length);
+    }
+}
+
+/// A node that can say how it is without being asked by a frame.
+pub(crate) trait Described {
+    /// What it answers to a status query.
+    fn described(&self, now: Now) -> Status;
+}
+
+impl<S: Service> Described for S {
+    fn described(&self, now: Now) -> Status {
+        let mut status = self.status(now);
+        self.connections().describe(&mut status);
+        status
+    }
+}
+
 /// Whether a frame was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Handled {
@@ -523,7 +553,7 @@ fn handle_question<S: Service>(
     }
     match question.op() {
         Some(Op::Status) => {
-            let status = service.status(now);
+            let status = service.described(now);
             status.send(service.connections_mut(), conn, id.get());
             Ok(())
         }

@@ -1,6 +1,9 @@
 //! How every node answers a status query: METRIC and TEXT frames, then the end.
 
+use std::collections::BTreeMap;
+
 use super::Connections;
+use crate::histogram::Histogram;
 use crate::node::ConnId;
 use crate::wire::{EndStatus, Ended, I64, Metric, Run, Text, U32, padded};
 
@@ -20,9 +23,24 @@ impl Status {
         self.metrics.push((name.into(), value.try_into().unwrap_or(i64::MAX)));
     }
 
+    /// Adds a histogram: how many took no longer than each limit, how many there are, and all of them together in
+    /// microseconds. The name ends with `_us`.
+    pub fn histogram(&mut self, name: &str, histogram: &Histogram) {
+        for (limit_us, count) in histogram.cumulative() {
+            self.metric(format!("{name}.le_{limit_us}"), count);
+        }
+        self.metric(format!("{name}.count"), histogram.count());
+        self.metric(format!("{name}.sum"), histogram.sum_us());
+    }
+
     /// Adds a text.
     pub fn text(&mut self, name: impl Into<String>, text: impl Into<String>) {
         self.texts.push((name.into(), text.into()));
+    }
+
+    /// All of it: figures, and words.
+    pub(crate) fn parts(&self) -> (BTreeMap<String, i64>, BTreeMap<String, String>) {
+        (self.metrics.iter().cloned().collect(), self.texts.iter().cloned().collect())
     }
 
     /// All of it as one object of JSON, in the order of its names.

@@ -161,12 +161,14 @@ impl<S: Storage> Shard<S> {
         Ok(())
     }
 
-    /// A definition ahead of frames that begin behind its own place.
+    /// A definition, or a part of a name, ahead of frames that begin behind its own place.
     fn store_statement(&mut self, frame: &Frame) -> Result<(), AppendError> {
-        let Some(definition) = frame.view::<Definition>() else {
-            return Err(AppendError::NotData(frame.kind));
+        let is_known = match frame.view::<Definition>() {
+            Some(definition) => self.index.find(&definition.symbol).is_some(),
+            None if frame.is_naming() => self.index.has_name(frame),
+            None => return Err(AppendError::NotData(frame.kind)),
         };
-        if self.index.find(&definition.symbol).is_some() {
+        if is_known {
             return Ok(());
         }
         let position = self.append(LogEntry::Statement(frame))?;

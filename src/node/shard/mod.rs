@@ -319,7 +319,7 @@ impl<S: Storage> Service for Shard<S> {
             let beat = frame.view::<Heartbeat>().ok_or_else(Rejection::out_of_place)?;
             return self.note_heartbeat(now, beat);
         }
-        if frame.kind == Kind::Definition as u8 && self.store_if_statement(conn, frame)? {
+        if frame.is_naming() && self.store_if_statement(conn, frame)? {
             return Ok(());
         }
         self.store(now, conn, frame)

@@ -591,6 +591,7 @@ mod continuity;
 mod feeders;
 mod freshness;
 mod holes;
+mod names;
 mod partition;
 mod promises;
 mod retention;

@@ -10,10 +10,8 @@ impl Follower {
             return false;
         }
         let bit = frame.kind().map_or(0, Kind::mask);
-        let is_definition = frame.kind == Kind::Definition as u8;
-        self.request
-            .patterns
-            .iter()
-            .any(|pattern| pattern.means(names) && (is_definition || pattern.kinds() & bit != 0))
+        self.request.patterns.iter().any(|pattern| {
+            pattern.means(names) && (frame.is_naming() || pattern.kinds() & bit != 0)
+        })
     }
 }

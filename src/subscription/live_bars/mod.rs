@@ -22,7 +22,9 @@ use std::time::Duration;
 use self::series::{Room, Series};
 use super::{Event, Symbols};
 use crate::feed::Pattern;
-use crate::limits::{INSTRUMENTS_MAX, LIVE_BAR_GRACE, LIVE_BAR_HELD_MAX, LIVE_BAR_TRADES_MAX};
+use crate::limits::{
+    CANCEL_REACH, INSTRUMENTS_MAX, LIVE_BAR_GRACE, LIVE_BAR_HELD_MAX, LIVE_BAR_TRADES_MAX,
+};
 use crate::market::bar::Bar;
 use crate::time::{Mono, Now, nanos};
 use crate::wire::{Cancel, Flags, Frame, GapReason, InstrumentId, Kind, Names, Seq, Symbol, Trade};
@@ -49,7 +51,8 @@ pub struct LiveBar {
     pub is_incomplete: bool,
 }
 
-/// Trades from before the subscription that a bar under way lacks.
+/// Trades from before the subscription that bars under way lack. Trades come late too, so the last of them does not say which bars
+/// these are: history is asked up to a day behind the end of the first one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backfill {
     /// Whose.
@@ -199,7 +202,8 @@ impl LiveBars {
             }
         }
         if found.is_none() {
-            known.series.iter_mut().for_each(Series::begin_incomplete);
+            let newest = held.iter().map(|(frame, _)| frame.ts_event.get()).max().unwrap_or(0);
+            known.series.iter_mut().for_each(|series| series.begin_incomplete(newest));
         }
         frames.extend(held.iter().map(|held| (held.0.seq.get(), *held)));
         for (frame, is_torn) in frames.values() {
@@ -242,18 +246,13 @@ impl LiveBars {
             if is_trade {
                 let ts = frame.ts_event.get();
                 known.heard = Some((ts, now.mono));
-                let lacks = match &known.prior {
-                    Some(prior) => known
-                        .series
-                        .iter()
-                        .any(|series| series.start_of(prior.ts_event.get()) >= series.start_of(ts)),
-                    None => true,
-                };
                 if known.prior.is_none() && frame.instrument_seq.get() == 1 {
                     // The very first trade of an instrument has nothing before it, also of earlier times.
                     known.has_begun = true;
                 } else {
-                    self.begin(number, names.symbol(), ts, Seq::from_field(frame.seq), lacks);
+                    // Either may have come late. So neither says that nothing of the bar under way came before.
+                    let newest = known.prior.map_or(ts, |prior| ts.max(prior.ts_event.get()));
+                    self.begin(number, names.symbol(), newest, Seq::from_field(frame.seq));
                 }
             } else {
                 // It takes back a trade of a bar that was over before.
@@ -310,32 +309,23 @@ impl LiveBars {
                 .any(|series| series.end_of(ts).saturating_add(nanos(LIVE_BAR_GRACE)) > event_now);
             if is_under_way {
                 known.heard = Some((ts, Mono(now.mono.0.saturating_sub(age))));
-                self.begin(number, symbol, ts, self.from_seq, true);
+                self.begin(number, symbol, ts, self.from_seq);
             }
         }
     }
 
-    /// The first bars of an instrument begin, those around `ts`.
-    fn begin(
-        &mut self,
-        number: InstrumentId,
-        symbol: &Symbol,
-        ts: u64,
-        before_seq: Option<Seq>,
-        lacks: bool,
-    ) {
+    /// The first bars of an instrument begin, those around `ts`. Of these and of later ones trades may have come before.
+    fn begin(&mut self, number: InstrumentId, symbol: &Symbol, ts: u64, before_seq: Option<Seq>) {
         let Some(known) = self.instruments.get_mut(&number) else { return };
         known.has_begun = true;
         known.series.iter_mut().for_each(|series| series.begin(ts));
-        if !lacks {
-            return;
-        }
         known.held = Some(Vec::new());
+        let end = known.series.iter().map(|series| series.end_of(ts)).max().unwrap_or(ts);
         self.backfills.push_back(Backfill {
             instrument: number,
             symbol: *symbol,
             from: known.series.iter().map(|series| series.start_of(ts)).min().unwrap_or(ts),
-            to: known.series.iter().map(|series| series.end_of(ts)).max().unwrap_or(ts),
+            to: end.saturating_add(nanos(CANCEL_REACH)),
             as_of: self.from_seq,
             before_seq,
         });

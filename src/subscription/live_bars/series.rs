@@ -8,6 +8,7 @@ use std::ops::Bound;
 use super::LiveBar;
 use crate::limits::{CANCEL_REACH, LIVE_BAR_GRACE};
 use crate::market::bar::{Bar, BarFold};
+use crate::planted::{Bug, is_planted};
 use crate::time::nanos;
 use crate::wire::{Cancel, I64, InstrumentId, Trade, U64};
 
@@ -41,7 +42,8 @@ pub(super) struct Series {
     windows: BTreeMap<u64, Window>,
     /// Those that are not over.
     under_way: BTreeSet<u64>,
-    begins_torn: bool,
+    /// Trades from before may be missing in bars from the first one to this one; `None`: in none.
+    torn_until: Option<u64>,
 }
 
 impl Series {
@@ -52,7 +54,7 @@ impl Series {
             forgotten_before: 0,
             windows: BTreeMap::new(),
             under_way: BTreeSet::new(),
-            begins_torn: false,
+            torn_until: None,
         }
     }
 
@@ -71,9 +73,11 @@ impl Series {
         self.first_start = self.start_of(ts);
     }
 
-    /// The beginning of the first bar is missing.
-    pub(super) fn begin_incomplete(&mut self) {
-        self.begins_torn = true;
+    /// What came before is missing: in the first bar, and in those up to the bar of this event time. Which of them is under way
+    /// a trade that comes late does not say.
+    pub(super) fn begin_incomplete(&mut self, newest: u64) {
+        let until = self.first_start.max(self.start_of(newest));
+        self.torn_until = Some(until).filter(|_| !is_planted(Bug::BarsBeginWhole));
     }
 
     /// Trades of the bars under way may be missing.
@@ -130,12 +134,12 @@ impl Series {
             Window::default()
         });
         let is_over = !self.under_way.contains(&start);
-        let is_first_torn = start == self.first_start && self.begins_torn;
+        let is_first_torn = self.torn_until.is_some_and(|until| start <= until);
         window.is_incomplete |= room.is_torn || is_first_torn || is_before || !room.has_room;
         let kept =
             Kept { price: trade.price.get(), qty: trade.qty.get(), trade_id: trade.trade_id.get() };
         let is_new = room.has_room && window.insert((ts, seq), kept, self.interval_ns);
-        if is_new && is_over {
+        if is_new && is_over && !is_planted(Bug::LateTradeNotTold) {
             window.report(instrument, self.interval_ns, out);
         }
         is_new
@@ -152,8 +156,13 @@ impl Series {
             // Its trade was told before we came, or is forgotten. One that looks the same is another.
             return false;
         }
+        let start = self.start_of(cancel.ts_event.get());
+        // Of a bar that lacks trades it may be a trade that is missing. What looks the same in a whole bar is another.
+        let is_unsure = self.torn_until.is_some_and(|until| start <= until)
+            || self.windows.get(&start).is_some_and(|window| window.is_incomplete);
         let wanted = (cancel.trade_id.get(), cancel.price.get(), cancel.qty.get());
-        let standing = self.windows.iter().flat_map(|(&start, window)| {
+        let windows = self.windows.iter().filter(|(_, it)| it.is_incomplete || !is_unsure);
+        let standing = windows.flat_map(|(&start, window)| {
             window.trades.iter().map(move |(&key, kept)| (start, key, kept))
         });
         let distance = |ts: u64| ts.abs_diff(cancel.ts_event.get());
@@ -224,7 +233,7 @@ impl Series {
         }
         let end = oldest.key().saturating_add(self.interval_ns);
         self.forgotten_before = self.forgotten_before.max(end);
-        self.begins_torn &= self.forgotten_before <= self.first_start;
+        self.torn_until.take_if(|until| *until < self.forgotten_before);
         oldest.remove().trades.len()
     }
 }

@@ -3,6 +3,7 @@ use crate::market::bar::BarFold;
 use crate::wire::{Definition, I64, U32, U64};
 
 const MINUTE: u64 = 60;
+const DAY: u64 = 86_400;
 const PETR4: u32 = 1;
 
 /// Live bars in virtual time. Event times are in seconds, and so is the clock.
@@ -50,6 +51,12 @@ impl Bench {
             (live.bar.start / 1_000_000_000, live.bar.trades, flags)
         });
         reported.collect()
+    }
+
+    /// What history has of the bars that are asked for.
+    fn answer(&mut self, found: &[Frame]) {
+        let backfill = self.bars.poll_backfill().unwrap();
+        self.bars.handle_backfill(self.now, &backfill, Some(found));
     }
 
     fn sleep_until_due(&mut self) -> Duration {
@@ -154,7 +161,7 @@ fn the_bar_under_way_is_completed_from_history() {
     bench.handle(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
     bench.handle(Event::Live { next_seq: Seq::new(10).unwrap() });
     let backfill = bench.bars.poll_backfill().unwrap();
-    assert_eq!((backfill.from, backfill.to), (0, event_ns(MINUTE).get()));
+    assert_eq!((backfill.from, backfill.to), (0, event_ns(MINUTE + DAY).get()));
     assert_eq!((backfill.as_of, backfill.symbol.as_str()), (Seq::new(10), "PETR4"));
     // Meanwhile the feed goes on; history answers late, and has what the feed brought too.
     assert_eq!(bench.trade(11, 55, 9), []);
@@ -178,6 +185,20 @@ fn without_history_the_first_bar_says_that_it_is_incomplete() {
     bench.bars.handle_backfill(bench.now, &backfill, None);
     assert_eq!(bench.trade(12, 60, 9), [(0, 1, "incomplete")]);
     assert_eq!(bench.trade(13, 120, 9), [(60, 1, "")], "only the first");
+    // Late trades do not say which bar was under way: those that came while history was asked may lack some.
+    let mut bench = Bench::new(&[60], 0);
+    bench.handle(Event::Data(trade(7, 30, 5).delivered(Flags::SNAPSHOT)));
+    bench.trade(11, 50, 9);
+    bench.trade(12, 70, 9);
+    bench.trade(13, 125, 9);
+    let backfill = bench.bars.poll_backfill().unwrap();
+    bench.bars.handle_backfill(bench.now, &backfill, None);
+    assert_eq!(bench.reported(), [(0, 1, "incomplete"), (60, 1, "incomplete")]);
+    assert_eq!(bench.trade(14, 180, 9), [(120, 1, "incomplete")]);
+    assert_eq!(bench.trade(15, 240, 9), [(180, 1, "")]);
+    // It is of the first bar, whose trades are missing, and not of the one that looks the same.
+    assert_eq!(bench.handle(cancel(16, 20, 15, 9)), []);
+    assert_eq!(bench.trade(17, 300, 9), [(240, 1, "")]);
 }
 
 #[test]
@@ -189,6 +210,7 @@ fn a_bar_that_was_over_before_is_not_ours() {
     bench.handle(Event::Live { next_seq: Seq::new(10).unwrap() });
     assert_eq!(bench.bars.poll_backfill(), None);
     assert_eq!(bench.trade(11, 161, 9), []);
+    bench.answer(&[]);
     assert_eq!(bench.trade(12, 50, 9), [(0, 1, "incomplete")], "late for a bar that was over");
     assert_eq!(bench.trade(13, 180, 9), [(120, 1, "")]);
     // But event time may have stood still: then the first trade shows that the bar goes on.
@@ -200,12 +222,36 @@ fn a_bar_that_was_over_before_is_not_ours() {
     assert!(bench.bars.poll_backfill().is_some());
 }
 
+/// The last trade before the subscription, or the first one of it, was late: bars that neither is of have trades from before.
+#[test]
+fn a_late_trade_hides_no_bar_under_way() {
+    for (prior, first) in [(30, 131), (125, 40)] {
+        let mut bench = Bench::new(&[60], 0);
+        bench.now.wall_ns = 600 * 1_000_000_000;
+        bench.handle(Event::Data(trade(7, prior, 5).delivered(Flags::SNAPSHOT)));
+        bench.handle(Event::Live { next_seq: Seq::new(10).unwrap() });
+        assert_eq!(bench.trade(11, first, 9), []);
+        bench.answer(&[trade(4, 121, 5), trade(5, 122, 5), trade(7, prior, 5)]);
+        bench.reported();
+        let counted = 2 + u64::from(prior > 120) + u64::from(first > 120);
+        assert_eq!(bench.trade(12, 180, 9), [(120, counted, "")], "{prior} and {first}");
+    }
+    // Both were late.
+    let mut bench = Bench::new(&[60], 0);
+    bench.handle(Event::Data(trade(7, 30, 5).delivered(Flags::SNAPSHOT)));
+    bench.trade(11, 50, 9);
+    bench.answer(&[trade(5, 122, 5), trade(7, 30, 5)]);
+    assert_eq!(bench.reported().last(), Some(&(0, 2, "revised")));
+    bench.trade(12, 125, 9);
+    assert_eq!(bench.trade(13, 180, 9), [(120, 2, "")]);
+}
+
 #[test]
 fn a_replay_from_the_middle_asks_for_what_is_before_it() {
     let mut bench = Bench::new(&[60, 300], 20);
     bench.trade(20, 130, 9);
     let backfill = bench.bars.poll_backfill().unwrap();
-    assert_eq!((backfill.from, backfill.to), (0, event_ns(300).get()), "the longer bar's");
+    assert_eq!((backfill.from, backfill.to), (0, event_ns(300 + DAY).get()), "the longer bar's");
     let found = [trade(18, 10, 1), trade(19, 125, 1), trade(25, 140, 1)];
     bench.bars.handle_backfill(bench.now, &backfill, Some(&found));
     assert_eq!(
@@ -290,6 +336,7 @@ fn a_cancellation_of_what_was_told_before_takes_back_nothing_that_looks_the_same
     bench.handle(Event::Data(trade(7, 40, 5).delivered(Flags::SNAPSHOT)));
     bench.handle(Event::Live { next_seq: Seq::new(10).unwrap() });
     assert_eq!(bench.trade(11, 301, 9), []);
+    bench.answer(&[]);
     // The same number, price and quantity, and the time of a bar before the first.
     assert_eq!(bench.handle(cancel(12, 100, 11, 9)), []);
     assert_eq!(bench.trade(13, 360, 9), [(300, 1, "")]);

@@ -132,13 +132,13 @@ fn a_dump_as_csv_stays_what_it_is() {
     let dir = one_of_each();
     let (_, lines) = dump(everything(dir.path()), DumpFormat::Csv);
     let want = [
-        "kind,symbol,seq,instrument_seq,ts_event,ts_recv,flags,bid,ask,bid_qty,ask_qty,price,qty,side,trade_id,name,from,to,reason,generation,decimals,qty_decimals,exchange,feed,next_seq,who,state,usual_ms,from_seq,to_seq",
-        "definition,PETR4,1,0,86400000000001,86400000000008,,,,,,,,,,,,,,,2,0,,,,,,,,",
-        "definition,$sys.breaker,2,0,86400000000002,86400000000009,,,,,,,,,,,,,,,0,0,,,,,,,,",
-        "quote,PETR4,3,1,86400000000003,86400000000010,last gap_before after_market,-32.015,,300,4294967200,,,,,,,,,,,,,,,,,,,",
-        "trade,PETR4,4,1,86400000000004,86400000000011,last buy,,,,,32.015000001,18446744073709551615,buy,77,,,,,,,,,,,,,,,",
-        "cancel,PETR4,5,1,86400000000005,86400000000012,sell,,,,,32.00,5,sell,76,,,,,,,,,,,,,,,",
-        "breaker,$sys.breaker,6,1,86400000000006,86400000000013,,,,,,,,,,core.exchange,closed,open,slow rate reached the threshold,4,,,,,,,,,,",
+        "kind,symbol,seq,instrument_seq,ts_event,ts_recv,flags,bid,ask,bid_qty,ask_qty,price,qty,side,trade_id,name,from,to,reason,generation,decimals,qty_decimals,exchange,feed,next_seq,who,state,usual_ms,text,from_seq,to_seq",
+        "definition,PETR4,1,0,86400000000001,86400000000008,,,,,,,,,,,,,,,2,0,,,,,,,,,",
+        "definition,$sys.breaker,2,0,86400000000002,86400000000009,,,,,,,,,,,,,,,0,0,,,,,,,,,",
+        "quote,PETR4,3,1,86400000000003,86400000000010,last gap_before after_market,-32.015,,300,4294967200,,,,,,,,,,,,,,,,,,,,",
+        "trade,PETR4,4,1,86400000000004,86400000000011,last buy,,,,,32.015000001,18446744073709551615,buy,77,,,,,,,,,,,,,,,,",
+        "cancel,PETR4,5,1,86400000000005,86400000000012,sell,,,,,32.00,5,sell,76,,,,,,,,,,,,,,,,",
+        "breaker,$sys.breaker,6,1,86400000000006,86400000000013,,,,,,,,,,core.exchange,closed,open,slow rate reached the threshold,4,,,,,,,,,,,",
     ];
     assert_eq!(lines.iter().map(|line| without_sample(line)).collect::<Vec<_>>(), want);
 }

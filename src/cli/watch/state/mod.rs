@@ -252,7 +252,11 @@ impl Watch {
                     self.say(text);
                 }
             }
-            Input::Key(key) => self.handle_key(key),
+            Input::Key(key) => {
+                // Several keys may come at once: each acts on what those before it have made.
+                self.list.handle_time(now, self.list_lines());
+                self.handle_key(key);
+            }
             Input::Size(columns, lines) => self.size = (columns, lines),
             Input::Stop => self.is_over = true,
             Input::Broken => (self.is_over, self.is_broken) = (true, true),

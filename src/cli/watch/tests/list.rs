@@ -78,6 +78,17 @@ fn a_filter_finds_a_part_of_a_name() {
 }
 
 #[test]
+fn keys_that_come_at_once_act_one_after_the_other() {
+    let mut watch = three((80, 24));
+    let letters = "/WDO".chars().map(Key::Char);
+    for key in letters.chain([Key::Enter, Key::Enter]) {
+        watch.handle(at(1), Input::Key(key));
+    }
+    let symbol = watch.chosen.as_ref().map(|it| it.symbol.to_string());
+    assert_eq!(symbol.as_deref(), Some("WDOQ26"));
+}
+
+#[test]
 fn the_selected_row_is_always_on_the_screen() {
     let mut watch = Watch::new(at(0), (80, 15), 60);
     for index in 1..=100 {

@@ -210,7 +210,7 @@ fn an_epoch_that_is_given_up_is_left_out_though_its_record_is_rot() {
     bytes[at.unwrap() + 20] ^= 1;
     early.put(used, bytes);
     let (disk, outline) = (MemoryDisk::new(512), outline(&early, "core"));
-    let place = FeedPlace { feed: 9, next_seq: Some(77) };
+    let places = nameless(9, Some(97));
     let journal = Some((early.clone(), &outline));
     let made = rebuild_journal(
         disk.storage(),
@@ -218,11 +218,11 @@ fn an_epoch_that_is_given_up_is_left_out_though_its_record_is_rot() {
         &plan,
         journal,
         shards_of(),
-        (place, 555),
+        (&places, 555),
         now(),
     );
     let made = made.unwrap();
-    assert_eq!((made.kept_below_seq, made.next_seq, made.upstream), (101, 121, (9, 77)));
+    assert_eq!((made.kept_below_seq, made.next_seq, made.upstream), (101, 121, (9, 97)));
     assert_eq!(frames(&disk, "core").0, (1..=120).map(frame).collect::<Vec<_>>());
 }
 
@@ -271,8 +271,8 @@ fn a_place_in_another_feed_has_to_be_said() {
     let outline = outline(&core, "core");
     let made = |feed, next_seq| {
         let (storage, shards) = (MemoryDisk::new(512).storage(), shards(&disks));
-        let (journal, place) = (Some((core.clone(), &outline)), FeedPlace { feed, next_seq });
-        rebuild_journal(storage, config("core"), &plan, journal, shards, (place, 5), now())
+        let (journal, places) = (Some((core.clone(), &outline)), nameless(feed, next_seq));
+        rebuild_journal(storage, config("core"), &plan, journal, shards, (&places, 5), now())
             .map(|it| it.upstream)
     };
     let counted = 1 + 100 - 20;

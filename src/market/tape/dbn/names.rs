@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use dbn::{InstrumentDefMsg, Metadata, RecordRef, SType, SymbolMappingMsg, v1, v2};
 
 use crate::market::price::Price;
-use crate::wire::Symbol;
+use crate::planted::{Bug, is_planted};
+use crate::wire::{FullName, Symbol};
 
 /// Nanoseconds of one day.
 pub(super) const DAY_NS: u64 = 86_400_000_000_000;
@@ -35,13 +36,16 @@ pub(super) struct Name {
     pub(super) symbol: Symbol,
     /// What the file has, where that is no symbol.
     pub(super) replaced: Option<String>,
+    /// The same, as it can be told.
+    pub(super) full: Option<FullName>,
 }
 
 impl Name {
     fn new(text: &str) -> Name {
         let symbol = Symbol::standing_for(text);
         let is_whole = symbol.as_str() == text;
-        Name { symbol, replaced: (!is_whole).then(|| text.to_owned()) }
+        let full = text.parse().ok().filter(|_| !is_whole);
+        Name { symbol, replaced: (!is_whole).then(|| text.to_owned()), full }
     }
 }
 
@@ -85,7 +89,8 @@ impl Names {
         };
         // What was asked for may be a rule such as the front month; what was given is the contract, unless it is the id.
         let is_name = |text: &&str| !text.is_empty() && text.parse() != Ok(id);
-        if let Some(text) = [given, asked].into_iter().find(is_name) {
+        let is_kept = self.by_record.contains_key(&id) && is_planted(Bug::NameOfTheFirst);
+        if let Some(text) = [given, asked].into_iter().find(is_name).filter(|_| !is_kept) {
             self.by_record.insert(id, Name::new(text));
         }
         Ok(())

@@ -30,6 +30,27 @@ fn a_whole_report_is_run_definition_quote_rows_nodes_end() {
 }
 
 #[test]
+fn the_time_of_an_answer_is_counted_for_its_leaf() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    bench.ask(client, query(5, Op::Last, "PETR4", Query::WITH_QUOTE));
+    bench.wait_ms(2);
+    bench.answer(OWNER, &[definition(), trade(3)]);
+    bench.wait_ms(18);
+    bench.answer(CORE, &[definition(), quote()]);
+    let told = Service::status(&bench.aggregator, bench.now).told();
+    for figure in [
+        "shard-B.gather_us.count 1",
+        "shard-B.gather_us.sum 2000",
+        "core.gather_us.le_10000 0",
+        "core.gather_us.sum 20000",
+        "shard-A.gather_us.count 0",
+    ] {
+        assert!(told.contains(&figure.to_owned()), "{figure}: {told:?}");
+    }
+}
+
+#[test]
 fn only_the_owner_of_a_part_is_asked_for_it() {
     // Operation, options, and what each leaf is asked.
     let nobody = None;

@@ -167,7 +167,9 @@ impl Subscriber {
             // nobody could distinguish them.
             if is_wanted || interest.is_everything() {
                 let before = out.len();
-                out.extend(values.definition(next_index).map(|frame| frame.delivered(SNAPSHOT)));
+                let naming = values.naming(next_index);
+                let naming = naming.take(if is_planted(Bug::NameLeftOut) { 1 } else { usize::MAX });
+                out.extend(naming.map(|frame| frame.delivered(SNAPSHOT)));
                 if is_wanted && has_values {
                     let wanted = values
                         .values(next_index)

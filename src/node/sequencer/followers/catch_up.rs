@@ -61,10 +61,10 @@ impl Follower {
         let (end, (_, end_seq)) = (values.index_end(), self.end(journal));
         while next_index < end && out.len() < limits::FILL_FRAMES_MAX {
             let is_theirs = market.owner(next_index) == self.config.shard;
-            let definition = values.definition(next_index).filter(|_| is_theirs);
+            let naming = values.naming(next_index).filter(|_| is_theirs);
             // What core could still lose, the frames bring when it cannot any more.
-            let definition = definition.filter(|frame| frame.seq.get() < end_seq);
-            out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
+            let naming = naming.filter(|frame| frame.seq.get() < end_seq);
+            out.extend(naming.map(|frame| frame.delivered(Flags::SNAPSHOT)));
             next_index = next_index.next();
         }
         self.stream = Stream::CatchingUp { next_index, wanted_seq };
@@ -139,10 +139,9 @@ impl Follower {
         let lost = hole.from_seq..=hole.to_seq;
         while next_index < end && out.len() < limits::FILL_FRAMES_MAX {
             let is_theirs = market.owner(next_index) == self.config.shard;
-            let definition = values.definition(next_index).filter(|_| is_theirs);
+            let naming = values.naming(next_index).filter(|_| is_theirs);
             let is_lost = |frame: &&Frame| frame.seq().is_some_and(|seq| lost.contains(&seq));
-            let definition = definition.filter(is_lost);
-            out.extend(definition.map(|frame| frame.delivered(Flags::SNAPSHOT)));
+            out.extend(naming.filter(is_lost).map(|frame| frame.delivered(Flags::SNAPSHOT)));
             next_index = next_index.next();
         }
         if next_index < end {

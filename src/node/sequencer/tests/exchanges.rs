@@ -18,7 +18,7 @@ fn named(names: &[&str]) -> SequencerConfig {
     SequencerConfig { exchanges: names.iter().map(exchange).collect(), ..config() }
 }
 
-fn bench(names: &[&str]) -> Bench {
+pub(super) fn bench(names: &[&str]) -> Bench {
     let now = Now { mono: Mono(1_000 * MS), wall_ns: 1_000_000 };
     Bench::configured(named(names), MemoryDisk::new(4096), now)
 }
@@ -28,7 +28,12 @@ fn again(bench: Bench, names: &[&str]) -> Bench {
 }
 
 /// A session with one of them from a place on, with PETR4 (0) defined ahead. What core had said.
-fn session(bench: &mut Bench, index: usize, feed: u64, next_seq: u64) -> (ConnId, (u64, u64)) {
+pub(super) fn session(
+    bench: &mut Bench,
+    index: usize,
+    feed: u64,
+    next_seq: u64,
+) -> (ConnId, (u64, u64)) {
     let (conn, said) = bench.dialed_exchange(dial_of(index));
     let (feed, next_seq) = (U64::new(feed), U64::new(next_seq));
     let greeting = Session { feed, next_seq, ..Session::default() };

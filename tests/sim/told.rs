@@ -232,7 +232,7 @@ impl Subscription {
                     "quote" => Kind::Quote,
                     "trade" => Kind::Trade,
                     "cancel" => Kind::Cancel,
-                    "definition" => Kind::Definition,
+                    "definition" | "name" => Kind::Definition,
                     _ => return Err(wrong("no kind")),
                 };
                 let seq = number("seq")?;
@@ -243,7 +243,7 @@ impl Subscription {
                 frame.kind = kind as u8;
                 if line.contains("\"snapshot\"") {
                     frame.flags = Flags::SNAPSHOT.into();
-                } else {
+                } else if kind != Kind::Definition {
                     self.lines.insert(seq, line.to_owned());
                 }
                 self.note_data(&frame)?;

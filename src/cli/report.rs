@@ -110,6 +110,8 @@ impl ReportRequest {
             && !self.asked.is_figure()
         {
             let report = self.asked.report((symbol, symbol), answer, symbols, wall_ns);
+            let advised = |it: Refused| Refused { reason: refusal_advice(answer), ..it };
+            let report = report.map_err(advised);
             return show(&[report], self.format, output);
         }
         if answer.status() == EndStatus::Failed {

@@ -118,6 +118,12 @@ impl<'a> RingView<'a> {
         self.next_seq
     }
 
+    /// How many frames its slots hold at most.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.slots.frames.len() as u64
+    }
+
     /// The frame with this `seq`, while it is held.
     #[must_use]
     pub fn get(&self, seq: u64) -> Option<&'a Frame> {

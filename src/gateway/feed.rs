@@ -103,6 +103,8 @@ pub(super) struct Feed {
     /// Frames that nobody has any more, as far as they were counted.
     pub(super) missed: u64,
     pub(super) frames: u64,
+    /// Losses that it was told of, beside what is void.
+    pub(super) losses: u64,
 }
 
 /// The frame as core sequenced it, and with these delivery flags. How a copy came here says nothing about how it goes on.
@@ -149,6 +151,7 @@ impl Feed {
             has_new_names: false,
             missed: 0,
             frames: 0,
+            losses: 0,
         }
     }
 
@@ -464,6 +467,7 @@ impl Feed {
                 }
                 Event::Lost { reason: GapReason::Void, from_seq, .. } => self.void(now, from_seq),
                 Event::Lost { missed, .. } => {
+                    self.losses += 1;
                     self.missed = self.missed.saturating_add(missed.unwrap_or(0));
                 }
                 // All of them are said at the end of a turn.

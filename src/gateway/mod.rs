@@ -177,6 +177,12 @@ impl Gateway {
         })
     }
 
+    /// Losses that it was told of itself: nobody has those frames any more.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.feed.losses
+    }
+
     /// What this node says about itself.
     fn describe(&self) -> Status {
         let mut status = Status::default();

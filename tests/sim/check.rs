@@ -76,7 +76,7 @@ pub(crate) fn check(day: &Day) -> Result<(), Violation> {
     let names = names(&journal);
     for &host in &day.clients {
         let told = Told { who: &road.world.hosts[host].name, client: road.world.client(host) };
-        check_client(road, told, &journal, first_seq, &names, false)?;
+        check_client(road, told, &journal, first_seq, &names, Lacks::Nothing)?;
     }
     crate::gateway::check(day, &journal, first_seq, &names)
 }
@@ -186,15 +186,27 @@ pub(crate) struct Told<'a> {
     pub(crate) client: &'a Delivered,
 }
 
-/// `may_lose`: whether a lossless one may be told that frames are lost to it, beside those that nobody has any more.
+/// What may be missing at who follows a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lacks {
+    /// Nothing beside what nobody has any more.
+    Nothing,
+    /// What the gateway did not have when it was wanted: a lossless one is told.
+    Frames,
+    /// And last values, since the gateway was told of a loss itself: who is lossless is sent no values from there.
+    FramesAndValues,
+}
+
+/// `lacks`: what may be missing, beside what nobody has any more.
 pub(crate) fn check_client(
     road: &Road,
     Told { who, client }: Told<'_>,
     journal: &[Frame],
     first_seq: u64,
     names: &BTreeMap<u32, Names>,
-    may_lose: bool,
+    lacks: Lacks,
 ) -> Result<(), Violation> {
+    let may_lose = lacks != Lacks::Nothing;
     let config = &client.config;
     let mut wanted = wanted(&config.patterns, journal, names);
     let is_event = |f: &&Frame| !f.is_naming();
@@ -277,7 +289,8 @@ pub(crate) fn check_client(
             && (told(value.seq.get())
                 || client.snapshot.iter().filter(of_it).all(|f| f.has(Flags::STALE)));
         // A lossless subscriber that is told of a loss is not given what stood in it.
-        let is_reported = config.mode == Mode::Lossless && told(value.seq.get());
+        let is_reported = (config.mode == Mode::Lossless || lacks == Lacks::FramesAndValues)
+            && told(value.seq.get());
         hold(
             has_come || is_reported || is_rotten || config.from_seq > 0 && !wanted.contains(value),
             "the-last-value-arrives",

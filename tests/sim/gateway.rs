@@ -14,7 +14,7 @@ use pregao::time::Mono;
 use pregao::wire::{EndStatus, Ended, Frame, GapReason, Kind, Mode, Names, Op};
 
 use crate::browser::{Browser, BrowserConfig};
-use crate::check::{Told, Violation, check_client, hold, rows_of};
+use crate::check::{Lacks, Told, Violation, check_client, hold, rows_of};
 use crate::client::{ClientConfig, Habit};
 use crate::delivered::Delivered;
 use crate::faults::Fault;
@@ -319,6 +319,11 @@ pub(crate) fn check(
     let mut symbols = Symbols::default();
     journal.iter().for_each(|frame| symbols.note(frame));
     let known: BTreeMap<u64, &Frame> = journal.iter().map(|f| (f.seq.get(), f)).collect();
+    let has_lost = match &road.world.hosts[at.host].node {
+        Some(AnyNode::Gateway(gateway)) => gateway.losses() > 0,
+        _ => false,
+    };
+    let lacks = if has_lost { Lacks::FramesAndValues } else { Lacks::Frames };
     for &host in &at.browsers {
         let Some(browser) = road.world.browser(host) else { continue };
         let who = &road.world.hosts[host].name;
@@ -326,7 +331,7 @@ pub(crate) fn check(
             let delivered = &subscription.delivered;
             if !browser.config.is_json {
                 let told = Told { who, client: delivered };
-                check_client(road, told, journal, first_seq, names, true)?;
+                check_client(road, told, journal, first_seq, names, lacks)?;
                 continue;
             }
             let mut frames = Vec::new();
@@ -357,7 +362,7 @@ pub(crate) fn check(
                 ..Delivered::new(delivered.config.clone())
             };
             let told = Told { who, client: &client };
-            check_client(road, told, journal, first_seq, names, true)?;
+            check_client(road, told, journal, first_seq, names, lacks)?;
         }
     }
     Ok(())

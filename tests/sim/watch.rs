@@ -150,6 +150,13 @@ impl World {
         if self.speaks_http(host) || self.speaks_http(from) {
             return;
         }
+        // For whom it has no descriptor it does not know yet which protocol that is: it is told in HTTP.
+        let is_http = frames
+            .first()
+            .is_some_and(|frame| zerocopy::IntoBytes::as_bytes(frame).starts_with(b"HTTP/1.1 503"));
+        if is_http && matches!(self.hosts[from].spec, Spec::Gateway(_)) {
+            return;
+        }
         let is_aggregator = matches!(self.hosts[host].spec, Spec::Aggregator(_));
         let is_reporter =
             matches!(self.hosts[from].spec, Spec::Reporter(_) | Spec::Asker(_) | Spec::Gateway(_));

@@ -465,8 +465,10 @@ impl Subscriber {
                 Next::gathered(out, true)
             }
             Mode::Lossless => {
-                // Half a ring ahead of the edge, or the next frame would push it out again.
-                let resume = oldest + (next - oldest) / 2;
+                // Half of it ahead of the edge, or the next frame would push it out again. In a ring that has just begun
+                // behind a jump nothing is pushed out soon.
+                let held = next - oldest;
+                let resume = if held * 4 < view.capacity() { oldest } else { oldest + held / 2 };
                 let reason = self.loss(GapReason::Lapped);
                 let lapped = gap(reason, self.cursor, resume - 1, u64::MAX);
                 out.push(Frame::seal(lapped));

@@ -336,7 +336,7 @@ mod tests {
                 code: (code as u16).into(),
                 ..Ended::default()
             };
-            refusal_reason(&Answer {
+            refusal_advice(&Answer {
                 end: Some(end),
                 refusal: Some((Some(code), text.to_owned())),
                 nodes: vec![node("shard-A", NodeStatus::Timeout), node("core", NodeStatus::Ok)],

@@ -159,6 +159,7 @@ impl Bench {
             connect_deadline: Duration::from_secs(1),
             hosts: AllowedHosts::loopback(8090),
             playground: false,
+            kill: None,
             seed: 1,
         });
         let now = Now { mono: Mono(1_000_000_000), wall_ns: 7 };

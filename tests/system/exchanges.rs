@@ -18,7 +18,7 @@ struct Venues {
 }
 
 /// Ports of exchanges beside the first one's, which no other node of this place has.
-const BESIDE: u16 = 7;
+const BESIDE: u16 = 8;
 
 impl Venues {
     fn new() -> Venues {
@@ -39,7 +39,17 @@ impl Venues {
 fn each_exchange_of_ours_is_a_process_that_is_watched_and_shown_by_its_name() {
     let venues = Venues::new();
     let all = Process::start(&venues.place.all_arguments(&[]));
-    let nodes = ["xnas", "xcme", "broker", "core", "shard-A", "shard-B", "shard-C", "aggregator"];
+    let nodes = [
+        "xnas",
+        "xcme",
+        "broker",
+        "core",
+        "shard-A",
+        "shard-B",
+        "shard-C",
+        "aggregator",
+        "gateway",
+    ];
     let system = System::of_nodes(all, Arc::clone(&venues.place), &nodes);
     system.wait_log("pregao", "the market runs");
     let started = |log: &[String]| -> Vec<String> {
@@ -115,7 +125,17 @@ fn each_frame_of_each_exchange_is_journaled_once_whoever_dies() {
          [[exchange]]\nname = \"xcme\"\naddress = {second}\ntapes = [\"{ESU4}\"]\nspeed = \"max\"\n"
     ));
     let all = Process::start(&place.all_arguments(&[]));
-    let nodes = ["xnas", "xcme", "broker", "core", "shard-A", "shard-B", "shard-C", "aggregator"];
+    let nodes = [
+        "xnas",
+        "xcme",
+        "broker",
+        "core",
+        "shard-A",
+        "shard-B",
+        "shard-C",
+        "aggregator",
+        "gateway",
+    ];
     let system = System::of_nodes(all, Arc::new(place), &nodes);
     system.wait_log("pregao", "the market runs");
     for node in ["core", "xnas", "core", "xcme", "core"] {

@@ -29,7 +29,7 @@ fn start(place: Arc<Place>) -> System {
 /// Each exchange has played its tape to the end, and was stopped.
 fn played() -> (Arc<Place>, Vec<String>) {
     let place = Place::new();
-    let second = place.address("external").port() + 7;
+    let second = place.address("external").port() + 8;
     place.configure(&format!(
         "[external]\nchaos = \"off\"\n\
          [[exchange]]\nname = \"xnas\"\ntapes = [\"{AMZN}\"]\nspeed = \"max\"\n\

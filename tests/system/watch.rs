@@ -32,8 +32,8 @@ fn an_instrument_is_seen_and_chosen_and_the_terminal_is_given_back() {
     assert!(watch.is_taken());
     // Its volume comes from history.
     watch.wait_for("a volume", |lines| {
-        let petr4 = lines.iter().find(|line| line.contains("PETR4 "));
-        let cells = petr4.map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let first = lines.iter().find(|line| line.contains("ABEV3 "));
+        let cells = first.map(|line| line.split_whitespace().collect::<Vec<_>>());
         cells.is_some_and(|cells| {
             cells.iter().rev().nth(1).is_some_and(|it| it.parse::<u64>().is_ok())
         })
@@ -52,7 +52,7 @@ fn an_instrument_is_seen_and_chosen_and_the_terminal_is_given_back() {
         ["0 B", "0 S"].iter().all(|side| lines.iter().any(|line| line.ends_with(side)))
     });
     watch.press("\t");
-    watch.wait("aggregator.shard-A");
+    watch.wait("aggregator.core");
     watch.wait("OK: the market flows");
     watch.resize(100, 40);
     watch.wait_for("a line at the bottom of a larger screen", |lines| {
@@ -151,7 +151,7 @@ fn no_color_is_honoured() {
     watch.press("2");
     watch.wait("bars: ");
     watch.press("3");
-    watch.wait("aggregator.shard-A");
+    watch.wait("aggregator.core");
     assert!(!watch.has_color());
     watch.press("q");
     assert_eq!(watch.finish(), (Some(0), String::new()));

@@ -1,7 +1,7 @@
 //! `pregao watch`: the watch list, one instrument and the system in a terminal.
 //!
-//! [`state`] is the machine, [`draw`] what it looks like, [`workers`] the threads with the clients of the library,
-//! [`terminal`] the terminal. Here they meet: one loop that takes what came, asks what the machine wants to know, and
+//! `state` is the machine, `draw` what it looks like, `workers` the threads with the clients of the library,
+//! `terminal` the terminal. Here they meet: one loop that takes what came, asks what the machine wants to know, and
 //! draws at most twenty times a second.
 //!
 //! # Decisions

@@ -27,7 +27,6 @@ mod subscribe_bars;
 mod subscribe_hints;
 mod subscribe_past;
 mod suggest;
-mod venues;
 pub mod watch;
 
 use std::ffi::OsString;

@@ -10,13 +10,12 @@ use super::output::Output;
 use super::subscribe_bars;
 use super::subscribe_hints::Lonely;
 use super::subscribe_past;
-use super::venues::Venues;
 use crate::client::{self, ClientError, Event, Subscription, Symbols};
 use crate::config::{Config, NodeId, Speed};
 use crate::feed;
 use crate::market::bar::BarAssembler;
 use crate::parse::{DeliveryMode, Pattern, TimeNs};
-use crate::render::{FrameTable, feed_status_json, frame_json, instrument_gap_json};
+use crate::render::{FrameTable, Venues, feed_status_json, frame_json, instrument_gap_json};
 use crate::time::{Clock, Mono};
 use crate::wire::{ExchangeNumber, FeedStatus, Frame, Gap, GapReason, Kind, Seq, U64};
 

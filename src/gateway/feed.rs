@@ -23,6 +23,7 @@ use crate::node::{
     Action, CloseReason, ConnId, DialFailure, DialId, FrameInput, Level, Node, Origin,
 };
 use crate::planted::{Bug, is_planted};
+use crate::render::Venues;
 use crate::subscription::{self, Event, Request, Subscriber, Symbols, Upstream};
 use crate::time::{Mono, Now};
 use crate::wire::{
@@ -75,6 +76,7 @@ pub(super) struct Wish {
 pub(super) struct Feed {
     seed: u64,
     upstream: Subscriber,
+    venues: Venues,
     lines: [Line; 2],
     pub(super) broker: Broker,
     publisher: Option<ConnId>,
@@ -133,6 +135,7 @@ impl Feed {
         Feed {
             seed,
             upstream: Subscriber::new(request(), seed),
+            venues: Venues::default(),
             lines: [Line::new(broker), Line::new(core)],
             broker: Broker::new(config),
             publisher: None,
@@ -163,6 +166,11 @@ impl Feed {
     /// The same.
     pub(super) fn broker_mut(&mut self) -> &mut Broker {
         &mut self.broker
+    }
+
+    /// What exchanges are called.
+    pub(super) fn venues(&self) -> &Venues {
+        &self.venues
     }
 
     /// Names of all instruments so far.
@@ -447,7 +455,9 @@ impl Feed {
     fn take_events(&mut self, now: Now) {
         while let Some(event) = self.upstream.poll_event() {
             if let Event::Data(frame) = &event {
-                self.has_new_names |= frame.kind == Kind::Definition as u8;
+                let kind = frame.kind();
+                self.has_new_names |= matches!(kind, Some(Kind::Definition | Kind::InstrumentName));
+                self.venues.note(frame, self.upstream.symbols());
             }
             match event {
                 Event::Data(frame) if frame.has(Flags::SNAPSHOT) => {

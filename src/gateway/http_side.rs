@@ -40,6 +40,12 @@ fn ranged(body: &[u8], (first, last): (usize, Option<usize>), kind: &'static str
     response.with_header(NO_STORE.0, NO_STORE.1).with_header("Accept-Ranges", "bytes")
 }
 
+/// What a client is told whose question the aggregator did not answer.
+fn unanswered(why: Unanswered) -> Problem {
+    let status = if why == Unanswered::Late { 504 } else { 503 };
+    Problem::new(status, format!("The aggregator does not answer: {}.", why.text()))
+}
+
 impl Gateway {
     /// Bytes of an HTTP client. All are taken: what comes behind a request waits here until that is answered.
     pub(super) fn handle_http_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> usize {
@@ -175,14 +181,7 @@ impl Gateway {
                 Ok(())
             }
             Route::Status { format } => {
-                if self.nodes.fresh(now).is_some() {
-                    self.answer_status(now, conn, format);
-                } else {
-                    self.set_job(conn, Job::Nodes(format));
-                    self.waiting.push_back(conn);
-                    self.nodes.ask(now, &mut self.front);
-                    self.answer_waiting(now);
-                }
+                self.wait_for_nodes(now, conn, Job::Nodes(format));
                 Ok(())
             }
             Route::Metrics => {
@@ -327,12 +326,8 @@ impl Gateway {
         let question = ask.asked.question();
         let question =
             question.ok_or_else(|| Problem::new(400, "Too many symbols are asked at once."))?;
-        let away = |why: Unanswered| {
-            let status = if why == Unanswered::Late { 504 } else { 503 };
-            Problem::new(status, format!("The aggregator does not answer: {}.", why.text()))
-        };
-        let place = self.aggregator.ok_or_else(|| away(Unanswered::Away))?;
-        let ticket = self.front.ask(now, place, question, ask.deadline).map_err(away)?;
+        let place = self.aggregator.ok_or_else(|| unanswered(Unanswered::Away))?;
+        let ticket = self.front.ask(now, place, question, ask.deadline).map_err(unanswered)?;
         self.tickets.insert(ticket, (conn, ask));
         self.set_job(conn, Job::Answer(ticket));
         Ok(())
@@ -365,11 +360,7 @@ impl Gateway {
         let Some((conn, ask)) = taken else { return };
         let written = match answer {
             Ok(answer) => Writer::of(&ask, &answer, &self.front.symbols, now.wall_ns),
-            Err(why) => {
-                let status = if why == Unanswered::Late { 504 } else { 503 };
-                let text = format!("The aggregator does not answer: {}.", why.text());
-                Err(Problem::new(status, text))
-            }
+            Err(why) => Err(unanswered(why)),
         };
         match written {
             Ok(writer) => self.begin_answer(now, conn, writer, ask.range),

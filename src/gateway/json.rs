@@ -6,11 +6,10 @@
 //!   of a snapshot and the same frame live are two lines. Browsers that follow the same instruments cost one encoding.
 
 use crate::limits;
-use crate::render::{feed_status_json, frame_json, json_line};
+use crate::render::{Venues, feed_status_json, frame_json, json_line};
 use crate::subscription::Symbols;
 use crate::wire::{
-    ExchangeNumber, FeedStates, FeedStatus, Flags, Frame, Heartbeat, Kind, Refusal, Seq,
-    Subscribed, unpadded,
+    ErrorCode, FeedStates, Flags, Frame, Heartbeat, Kind, Refusal, Seq, Subscribed, unpadded,
 };
 
 /// One line that is kept.
@@ -67,33 +66,20 @@ pub(super) struct Told {
 
 impl Told {
     /// Hands on what a heartbeat of the inner broker says that was not said before, as lines with their kinds.
-    pub(super) fn note(&mut self, beat: &Heartbeat, mut each: impl FnMut(&str, &str)) {
+    pub(super) fn note(
+        &mut self,
+        beat: &Heartbeat,
+        venues: &Venues,
+        mut each: impl FnMut(&str, &str),
+    ) {
         if beat.token.get() != 0 || beat.flags.get() & Flags::MORE != 0 {
             return;
         }
         let (before, states) = (self.states, FeedStates::of(beat));
         self.states = states;
-        let mut say = |status: FeedStatus, exchange: Option<&str>| {
-            let kind = match status {
-                FeedStatus::Current => "current",
-                FeedStatus::Ended => "ended",
-                FeedStatus::Stale => "stale",
-            };
-            each(kind, &feed_status_json(status, exchange));
-        };
-        let is_of_all = before.all != states.all;
-        if is_of_all {
-            say(states.all, None);
-        }
-        let known = match is_of_all {
-            true => FeedStates { all: states.all, ..FeedStates::default() },
-            false => before,
-        };
-        for exchange in ExchangeNumber::all() {
-            let status = states.of_exchange(exchange);
-            if known.of_exchange(exchange) != status {
-                say(status, Some(&exchange.to_string()));
-            }
+        for (exchange, status) in states.changes_since(before) {
+            let exchange = exchange.map(|number| venues.name(number));
+            each(status.name(), &feed_status_json(status, exchange.as_deref()));
         }
     }
 }
@@ -147,10 +133,14 @@ pub(super) fn error_json(id: Option<u32>, code: &str, text: &str) -> String {
     json_line(&ErrorJson { kind: "error", id, code, text })
 }
 
+/// What a code of an ERROR frame is called in lines; `None`: the frame has none, or one that is not known here.
+pub(super) fn code_name(code: Option<ErrorCode>) -> String {
+    code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}").to_lowercase())
+}
+
 /// The same of an ERROR frame.
 pub(super) fn refusal_json(id: u32, refusal: &Refusal) -> String {
-    let code = crate::wire::ErrorCode::from_number(refusal.code.get());
-    let code = code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}").to_lowercase());
+    let code = code_name(ErrorCode::from_number(refusal.code.get()));
     error_json(Some(id), &code, &unpadded(&refusal.text))
 }
 

@@ -169,7 +169,7 @@ impl Gateway {
             dirty: VecDeque::new(),
             pipelined: VecDeque::new(),
             actions: VecDeque::new(),
-            filler: stream::make_filler(),
+            filler: stream::filler(),
             next_sweep: Mono::default(),
             stops_at: None,
             is_stopped: false,
@@ -196,7 +196,7 @@ impl Gateway {
             }
         }
         let states = self.feed.states();
-        status.text("feed", format!("{:?}", states.all).to_lowercase());
+        status.text("feed", states.all.name());
         status.text("broker", if self.feed.is_connected() { "ready" } else { "away" });
         status.metric("connections", self.doors.len() + self.front.connections_open());
         status.metric("browsers", streams);

@@ -102,7 +102,7 @@ impl Subscription {
             } else if let Some(refusal) = frame.view::<Refusal>() {
                 each("error", None, &refusal_json(self.id, refusal));
             } else if let Some(beat) = frame.view::<Heartbeat>() {
-                self.told.note(beat, |kind, line| each(kind, None, line));
+                self.told.note(beat, feed.venues(), |kind, line| each(kind, None, line));
             } else if let Some(bars) = &mut self.bars {
                 bars.handle_frame(now, frame, feed.symbols());
                 if frame.kind == Kind::Gap as u8
@@ -189,7 +189,7 @@ fn turn_at(place: usize) -> u8 {
 }
 
 /// Fills a message whose frames are no more: a heartbeat that says nothing about the feed.
-fn filler() -> Frame {
+pub(super) fn filler() -> Frame {
     Frame::seal(Heartbeat { token: U32::new(u32::MAX), ..Heartbeat::default() })
 }
 
@@ -485,9 +485,4 @@ impl Stream {
             self.subscriptions.iter().position(|it| it.is_ending && sending != Some(it.conn))?;
         Some(self.subscriptions.remove(place).conn)
     }
-}
-
-/// The one filler.
-pub(super) fn make_filler() -> Frame {
-    filler()
 }

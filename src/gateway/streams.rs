@@ -5,7 +5,7 @@ use super::bars::Bars;
 use super::door::Door;
 use super::feed::Wish;
 use super::front::Outcomes;
-use super::json::error_json;
+use super::json::{code_name, error_json};
 use super::stream::{CLOSE_SLOW, Speech, Subscription};
 use super::wish::{Command, JSON_MODE};
 use crate::http::Incoming;
@@ -206,6 +206,7 @@ impl Gateway {
         };
         // Its last frame in the inner broker says why it ends.
         let (code, text) = self.feed.last_words(now, inner);
+        let name = code.map_or_else(|| "ended".to_owned(), |code| code_name(Some(code)));
         let is_slow = text.starts_with("you read nothing");
         match self.doors.get_mut(conn) {
             Some(Door::Stream(stream)) => {
@@ -215,8 +216,6 @@ impl Gateway {
                 };
                 let id = stream.subscriptions.get(place).map(|it| it.id);
                 let ended = stream.remove(place);
-                let name =
-                    code.map_or_else(|| "ended".to_owned(), |it| format!("{it:?}").to_lowercase());
                 stream.object(id, &name, &text);
                 if let Some(inner) = ended {
                     self.feed.close(now, inner);
@@ -229,8 +228,6 @@ impl Gateway {
                 self.mark_dirty(conn);
             }
             Some(Door::Events(door)) => {
-                let name =
-                    code.map_or_else(|| "ended".to_owned(), |it| format!("{it:?}").to_lowercase());
                 let said = error_json(None, &name, &text);
                 door.http.push(format!("event: error\ndata: {said}\n\n").as_bytes());
                 // It ends without the last chunk: who reads it comes back.

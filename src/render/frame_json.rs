@@ -94,12 +94,7 @@ pub fn instrument_gap_json(gap: &Frame, symbol: &Symbol) -> Option<String> {
 /// What is known of the feed from now on, or of that of one exchange, as a line of JSON.
 #[must_use]
 pub fn feed_status_json(status: FeedStatus, exchange: Option<&str>) -> String {
-    let word = match status {
-        FeedStatus::Current => "current",
-        FeedStatus::Ended => "ended",
-        FeedStatus::Stale => "stale",
-    };
-    json_line(&unnumbered(word, Body::Word { exchange }))
+    json_line(&unnumbered(status.name(), Body::Word { exchange }))
 }
 
 /// A live bar as a line of JSON: as a bar in frames, and its flags are `revised` and `incomplete`.

@@ -20,6 +20,7 @@ mod report;
 mod rows;
 mod screen;
 mod status;
+mod venues;
 mod wrap;
 
 pub(crate) use breaker::{breaker_header, breaker_line};
@@ -42,6 +43,7 @@ pub use rows::{
 pub(crate) use screen::SCREEN_COLUMNS_DEFAULT;
 pub use screen::Screen;
 pub use status::{Detail, NodeReport, Reachability, breaker_text, status_json, status_table};
+pub use venues::Venues;
 pub use wrap::wrap;
 
 use crate::breaker::State;

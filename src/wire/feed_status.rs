@@ -25,6 +25,16 @@ impl FeedStatus {
         }
     }
 
+    /// What it is called in lines of JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FeedStatus::Current => "current",
+            FeedStatus::Ended => "ended",
+            FeedStatus::Stale => "stale",
+        }
+    }
+
     /// The flags that say this.
     #[must_use]
     pub fn flags(self) -> u16 {
@@ -85,6 +95,24 @@ impl FeedStates {
         } else {
             FeedStatus::Current
         }
+    }
+
+    /// What a reader that knows `before` is told: of all exchanges together first, then of those that differ from that.
+    pub fn changes_since(
+        self,
+        before: FeedStates,
+    ) -> impl Iterator<Item = (Option<ExchangeNumber>, FeedStatus)> {
+        let of_all = (before.all != self.all).then_some((None, self.all));
+        // Whoever is told something of all of them takes it for the truth about each.
+        let known = match of_all {
+            Some(_) => FeedStates { all: self.all, ..FeedStates::default() },
+            None => before,
+        };
+        let of_some = ExchangeNumber::all().filter_map(move |exchange| {
+            let status = self.of_exchange(exchange);
+            (known.of_exchange(exchange) != status).then_some((Some(exchange), status))
+        });
+        of_all.into_iter().chain(of_some)
     }
 
     /// Whether something is stale now that was not by `before`: that is told at once.
@@ -153,6 +181,20 @@ mod tests {
         use FeedStatus::{Current, Ended, Stale};
         assert_eq!([of(0), of(3), of(4)], [Current, Stale, Ended]);
         assert_eq!(FeedStates::STALE.of_value(&quote(4)), Stale);
+    }
+
+    #[test]
+    fn what_is_said_of_all_is_not_said_again_of_each() {
+        let number = |number| ExchangeNumber::new(number).unwrap();
+        let (mut states, current) = (FeedStates::STALE, FeedStates::default());
+        let said = |now: FeedStates, before| now.changes_since(before).collect::<Vec<_>>();
+        use FeedStatus::{Current, Ended, Stale};
+        assert_eq!(said(states, current), [(None, Stale)]);
+        states = FeedStates::default();
+        states.ended.insert(number(2));
+        assert_eq!(said(states, FeedStates::STALE), [(None, Current), (Some(number(2)), Ended)]);
+        assert_eq!(said(current, states), [(Some(number(2)), Current)]);
+        assert_eq!(said(states, states), []);
     }
 
     #[test]

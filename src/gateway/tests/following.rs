@@ -139,3 +139,25 @@ fn the_refusal_of_one_who_left_meets_nobody_who_has_its_place_now() {
     let got = bench.text(events);
     assert!(got.contains("event: trade"), "{got}");
 }
+
+#[test]
+fn one_stale_exchange_is_called_by_the_venue_of_what_it_sends() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.live(10);
+    let browser = bench.browser("pregao.json.v1");
+    bench.command(browser, r#"{"subscribe":1,"mode":"lossless"}"#);
+    bench.turns(3);
+    let number = crate::wire::ExchangeNumber::new(2).unwrap();
+    let mut of_second = trade(10, 2);
+    of_second.flags = (of_second.flags.get() | number.flags()).into();
+    of_second.renew_crc();
+    bench.give_frames(broker, &[definition(2, "xnas:AMZN").delivered(Flags::SNAPSHOT), of_second]);
+    let mut states = crate::wire::FeedStates::default();
+    states.stale.insert(number);
+    let beat = Heartbeat { next_seq: U64::new(11), ..Heartbeat::default() };
+    bench.give_frames(broker, &[Frame::seal(states.said_by(beat))]);
+    (0..3).for_each(|_| bench.pass(limits::HEARTBEAT_EVERY));
+    let lines = lines_of(&messages(&bench.take(browser)));
+    let stale = lines.iter().find(|line| line.contains(r#""kind":"stale""#));
+    assert!(stale.is_some_and(|line| line.contains(r#""exchange":"xnas""#)), "{lines:#?}");
+}

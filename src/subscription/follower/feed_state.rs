@@ -1,7 +1,7 @@
 //! Whether what a subscription delivers is known to be current, and what its caller was told of that.
 
 use super::Event;
-use crate::wire::{ExchangeNumber, FeedStates, FeedStatus};
+use crate::wire::{FeedStates, FeedStatus};
 
 /// What is known of the way from the exchange to here.
 #[derive(Debug, Default)]
@@ -34,25 +34,15 @@ impl FeedState {
         if self.is_history_away { FeedStates::STALE } else { self.broker }
     }
 
-    /// What the caller has not been told: of all exchanges together first, then of those that differ from that.
+    /// What the caller has not been told.
     pub(super) fn poll(&mut self) -> impl Iterator<Item = Event> {
         let states = self.states();
         let before = std::mem::replace(&mut self.told, states);
-        let of_all = (before.all != states.all).then_some(match states.all {
-            FeedStatus::Current => Event::Current,
-            FeedStatus::Ended => Event::Ended,
-            FeedStatus::Stale => Event::Stale,
-        });
-        // Whoever is told something of all of them takes it for the truth about each.
-        let known = if of_all.is_some() {
-            FeedStates { all: states.all, ..FeedStates::default() }
-        } else {
-            before
-        };
-        let of_some = ExchangeNumber::all().filter_map(move |exchange| {
-            let status = states.of_exchange(exchange);
-            (known.of_exchange(exchange) != status).then_some(Event::Exchange { exchange, status })
-        });
-        of_all.into_iter().chain(of_some)
+        states.changes_since(before).map(|change| match change {
+            (Some(exchange), status) => Event::Exchange { exchange, status },
+            (None, FeedStatus::Current) => Event::Current,
+            (None, FeedStatus::Ended) => Event::Ended,
+            (None, FeedStatus::Stale) => Event::Stale,
+        })
     }
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::feeds::Feeds;
-use crate::cli::venues::Venues;
 use crate::client::{Event, Symbols};
 use crate::limits::{INSTRUMENTS_MAX, REPORT_SYMBOLS_MAX, WATCH_FLASH};
 use crate::market::bar::Bar;
+use crate::render::Venues;
 use crate::time::{Mono, Now};
 use crate::wire::{
     Decimals, Definition, ExchangeNumber, FeedStatus, Flags, Frame, InstrumentId, PRICE_UNDEFINED,

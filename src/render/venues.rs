@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::client::Symbols;
+use crate::subscription::Symbols;
 use crate::wire::{ExchangeNumber, Frame};
 
 /// Names of exchanges by their numbers.
 #[derive(Debug, Default)]
-pub(super) struct Venues {
+pub struct Venues {
     names: BTreeMap<ExchangeNumber, String>,
 }
 
 impl Venues {
     /// Learns from a frame; to be shown every frame.
-    pub(super) fn note(&mut self, frame: &Frame, symbols: &Symbols) {
+    pub fn note(&mut self, frame: &Frame, symbols: &Symbols) {
         let exchange = frame.exchange();
         if exchange == ExchangeNumber::FIRST || self.names.contains_key(&exchange) {
             return;
@@ -24,7 +24,7 @@ impl Venues {
     }
 
     /// What to call it: by its number, when nothing of it was seen.
-    pub(super) fn name(&self, exchange: ExchangeNumber) -> String {
+    pub fn name(&self, exchange: ExchangeNumber) -> String {
         match self.names.get(&exchange) {
             Some(name) => name.clone(),
             None if exchange == ExchangeNumber::FIRST => "exchange".to_owned(),

@@ -86,7 +86,7 @@ impl Rejection {
 fn takes_patterns(op: u8) -> bool {
     match Op::from_number(op) {
         Some(Op::Quote | Op::Last | Op::Range | Op::Bars | Op::Count | Op::Instruments) => true,
-        Some(Op::Replay | Op::Status | Op::Stop | Op::Breaker) | None => false,
+        Some(Op::Replay | Op::Status | Op::Stop | Op::Breaker | Op::Chaos) | None => false,
     }
 }
 

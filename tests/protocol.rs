@@ -126,7 +126,7 @@ macro_rules! same_numbers {
 #[test]
 fn numbers_are_as_written() {
     same_numbers! {
-        Role: u8, ErrorCode: u16, GapReason: u8, Op: u8, BreakerAction: u8, NodeStatus: u8,
+        Role: u8, ErrorCode: u16, GapReason: u8, Op: u8, BreakerAction: u8, ChaosAction: u8, NodeStatus: u8,
         EndStatus: u8,        State: u8, Reason: u8,
     }
     let modes = rows(|line| line.starts_with("| number | Mode |"));

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-use super::args::{BrokerFlags, CoreFlags, GatewayFlags, MarketFlags, NodeFlags};
+use super::args::{BrokerFlags, CoreFlags, MarketFlags, NodeFlags, PlaygroundFlag};
 use super::exit::{Exit, Failure};
 use super::output::color_wanted;
 use super::status;
@@ -35,7 +35,7 @@ pub(super) struct AllRequest {
     pub(super) market: MarketFlags,
     pub(super) broker: BrokerFlags,
     pub(super) core: CoreFlags,
-    pub(super) gateway: GatewayFlags,
+    pub(super) playground: PlaygroundFlag,
 }
 
 pub(super) fn run(request: &AllRequest) -> Result<Exit, Failure> {
@@ -164,8 +164,8 @@ fn child_specs(request: &AllRequest, program: &Path, parent: u32) -> Vec<ChildSp
         if node == NodeId::Broker {
             arguments.extend(request.broker.to_arguments());
         }
-        if node == NodeId::Gateway {
-            arguments.extend(request.gateway.to_arguments());
+        if node == NodeId::Gateway || exchange.is_some() {
+            arguments.extend(request.playground.to_arguments());
         }
         if node == NodeId::Core {
             arguments.extend(request.core.to_arguments());
@@ -262,6 +262,7 @@ mod tests {
             "--align=start",
             "--loop",
             "--allow-torn",
+            "--playground",
         ];
         let want = [
             ("external", with(&["external"], &market)),

@@ -60,7 +60,7 @@ pub(super) enum Command {
         #[command(flatten)]
         core: CoreFlags,
         #[command(flatten)]
-        gateway: GatewayFlags,
+        playground: PlaygroundFlag,
     },
     /// Run an exchange: replayed tapes or a synthetic market
     #[command(after_help = SEVERAL_EXCHANGES)]
@@ -74,6 +74,8 @@ pub(super) enum Command {
         metrics: MetricsFlag,
         #[command(flatten)]
         market: MarketFlags,
+        #[command(flatten)]
+        playground: PlaygroundFlag,
     },
     /// Run the broker: 1:N distribution by topic
     Broker {
@@ -134,7 +136,7 @@ pub(super) enum Command {
         #[command(flatten)]
         metrics: MetricsFlag,
         #[command(flatten)]
-        gateway: GatewayFlags,
+        playground: PlaygroundFlag,
     },
     /// Show frames as they come
     Subscribe(SubscribeFlags),
@@ -366,13 +368,13 @@ impl CoreFlags {
 }
 
 #[derive(Clone, Debug, Default, Args)]
-pub(super) struct GatewayFlags {
-    /// Let the page break things on purpose: open breakers, kill nodes
+pub(super) struct PlaygroundFlag {
+    /// Let the page break things on purpose: open breakers, kill nodes, have an exchange misbehave
     #[arg(long)]
     pub(super) playground: bool,
 }
 
-impl GatewayFlags {
+impl PlaygroundFlag {
     /// The same flags again, for the child that they are meant for.
     pub(super) fn to_arguments(&self) -> Vec<OsString> {
         if self.playground { vec!["--playground".into()] } else { Vec::new() }

@@ -59,19 +59,20 @@ pub(super) enum Request {
 
 pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
     match command {
-        Command::All { node, market, broker, core, gateway } => {
+        Command::All { node, market, broker, core, playground } => {
             let mut config = node_config(&node)?;
             market::apply(&mut config, &market, None)?;
             broker_flags(&mut config, &broker);
             config.core.append |= core.append;
-            config.gateway.playground |= gateway.playground;
+            config.gateway.playground |= playground.playground;
             let config = checked(config)?;
-            Ok(Request::All(all::AllRequest { config, node, market, broker, core, gateway }))
+            Ok(Request::All(all::AllRequest { config, node, market, broker, core, playground }))
         }
-        Command::External { exchange, node, metrics, market } => {
+        Command::External { exchange, node, metrics, market, playground } => {
             let mut config = node_config(&node)?;
             let exchange = market::which(&config, exchange)?;
             market::apply(&mut config, &market, Some(exchange))?;
+            config.gateway.playground |= playground.playground;
             node_request(exchange.node(), &node, metrics, config)
         }
         Command::Broker { node, metrics, broker } => {
@@ -95,9 +96,9 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
             plain_request(NodeId::CoreReplica(replica), &with_replica(node, replica), metrics)
         }
         Command::Aggregator { node, metrics } => plain_request(NodeId::Aggregator, &node, metrics),
-        Command::Gateway { node, metrics, gateway } => {
+        Command::Gateway { node, metrics, playground } => {
             let mut config = node_config(&node)?;
-            config.gateway.playground |= gateway.playground;
+            config.gateway.playground |= playground.playground;
             node_request(NodeId::Gateway, &node, metrics, config)
         }
         Command::Subscribe(flags) => subscribe_request(flags).map(Request::Subscribe),

@@ -93,6 +93,8 @@ fn external(request: &NodeRequest) -> Result<Exit, Failure> {
             config::Speed::Thousandths(thousandths) => Speed::Times { thousandths },
         },
         chaos: settings.chaos().map_err(Failure::usage)?,
+        // One word for the whole system: whoever lets the page break things means the exchange too.
+        playground: request.config.gateway.playground,
         sessions_max: limits::EXCHANGE_SESSIONS_MAX,
     };
     let now = reactor.clock().now();

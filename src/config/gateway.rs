@@ -26,7 +26,8 @@ pub struct GatewayNode {
     /// `hosts`: names by which browsers may ask for it, besides those of this machine's loopback: `"quotes.example.com"`,
     /// or with a port. Default: none.
     pub hosts: Vec<String>,
-    /// `playground`: whether the page may break things on purpose (`--playground`). Default false.
+    /// `playground`: whether the page may break things on purpose (`--playground`). An exchange reads it too: whether it may
+    /// be told to misbehave. Default false.
     pub playground: bool,
 }
 

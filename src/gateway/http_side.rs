@@ -484,6 +484,10 @@ impl Gateway {
                 let symbol = padded(breaker);
                 (node, Query { op: Op::Breaker as u8, limit, symbol, ..Query::default() })
             }
+            Deed::Chaos { node, action } => {
+                let limit = U32::new(u32::from(*action as u8));
+                (node, Query { op: Op::Chaos as u8, limit, ..Query::default() })
+            }
         };
         let place = self.front.place(node).ok_or_else(|| unknown(node))?;
         let question = Question::new(&query);

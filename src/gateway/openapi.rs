@@ -252,6 +252,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
         parameters: &[],
         types: &[JSON],
     },
+    Operation {
+        method: "post",
+        path: "/v1/playground/chaos",
+        id: Id::Playground,
+        what: "Has an exchange misbehave, or not; only with --playground, and from the page",
+        parameters: &[],
+        types: &[JSON],
+    },
 ];
 
 /// What a lookup finds.

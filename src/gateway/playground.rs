@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use crate::http::{Method, Problem, Request};
-use crate::wire::BreakerAction;
+use crate::wire::{BreakerAction, ChaosAction};
 
 /// One such deed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(super) enum Deed {
     Breaker { node: String, breaker: String, action: BreakerAction },
     /// The process of a node is ended at once. Its supervisor starts it again.
     Kill { node: String },
+    /// An exchange is told to misbehave, or to stop it.
+    Chaos { node: String, action: ChaosAction },
 }
 
 #[derive(Deserialize)]
@@ -30,7 +32,7 @@ impl Deed {
     /// What is wrong with it.
     pub(super) fn read(name: &str, request: &Request) -> Result<Deed, Problem> {
         let bad = |text: &str| Problem::new(400, text);
-        if !matches!(name, "breaker" | "kill") {
+        if !matches!(name, "breaker" | "kill" | "chaos") {
             return Err(Problem::new(404, "There is no such deed."));
         }
         if request.method() != Method::Post {
@@ -56,6 +58,16 @@ impl Deed {
                 };
                 Ok(Deed::Breaker { node: raw.node, breaker, action })
             }
+            ("chaos", None, Some(action)) => {
+                let action = match action {
+                    "behave" => ChaosAction::Behave,
+                    "misbehave" => ChaosAction::Misbehave,
+                    "reset" => ChaosAction::Reset,
+                    _ => return Err(bad("`action` is behave, misbehave or reset.")),
+                };
+                Ok(Deed::Chaos { node: raw.node, action })
+            }
+            ("chaos", ..) => Err(bad("`chaos` takes `node` and `action`.")),
             ("kill", ..) => Err(bad("`kill` takes `node` only.")),
             _ => Err(bad("`breaker` takes `node`, `breaker` and `action`.")),
         }

@@ -140,6 +140,19 @@ impl ChaosConfig {
         seed: 42,
     };
 
+    /// What a playground's exchange does wrong when it is told to: everything, each often enough to be seen within seconds
+    /// at hundreds of frames a second, and rarely enough for frames to come through between.
+    pub const PLAYGROUND: ChaosConfig = ChaosConfig {
+        refuse: Probability(200_000),
+        stall: Probability(200_000),
+        stall_for: Duration::from_secs(2),
+        drop: Probability(500),
+        garbage: Probability(500),
+        lose: Probability(2_000),
+        delay: Duration::from_millis(50),
+        seed: 42,
+    };
+
     /// Whether nothing is ever done wrong.
     #[must_use]
     pub fn is_off(&self) -> bool {
@@ -286,6 +299,12 @@ impl Chaos {
     #[must_use]
     pub fn config(&self) -> &ChaosConfig {
         &self.config
+    }
+
+    /// Whether any frame is ever touched. If not, who sends them need not ask about each.
+    #[must_use]
+    pub fn touches_frames(&self) -> bool {
+        self.touches_frames
     }
 
     /// How long every answer waits.

@@ -262,7 +262,7 @@ control_message! {
         kinds: U16,
         /// Time that the client will wait from now on.
         deadline_us: U32,
-        /// Rows at most; for bars the interval in seconds; for breakers a [`super::BreakerAction`].
+        /// Rows at most; for bars the interval in seconds; for breakers a [`super::BreakerAction`], for chaos a [`super::ChaosAction`].
         limit: U32,
         /// Symbol, pattern or name of a breaker, padded with zeros.
         symbol: [u8; 24],

@@ -42,7 +42,9 @@ pub use kinds::{
 };
 pub use name_parts::NameParts;
 pub use names::Names;
-pub use numbers::{BreakerAction, EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role};
+pub use numbers::{
+    BreakerAction, ChaosAction, EndStatus, ErrorCode, GapReason, Mode, NodeStatus, Op, Role,
+};
 pub use seq::{Seq, next_instrument_seq};
 pub use size::Size;
 pub use symbol::{Symbol, SymbolError};

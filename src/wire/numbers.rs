@@ -129,6 +129,8 @@ numbered! {
         Count = 9,
         /// The definitions of the instruments.
         Instruments = 10,
+        /// Operator: an exchange of a playground is to misbehave as `limit` says, a [`ChaosAction`].
+        Chaos = 11,
     }
 }
 
@@ -145,6 +147,26 @@ numbered! {
         MetricsOnly = 4,
         /// Start anew: closed, empty window, first wait.
         Reset = 5,
+    }
+}
+
+numbered! {
+    /// How an exchange is to misbehave from now on.
+    ChaosAction: u8 {
+        /// In nothing.
+        Behave = 1,
+        /// In every way that there is, each often enough to be seen within seconds.
+        Misbehave = 2,
+        /// As it was started.
+        Reset = 3,
+    }
+}
+
+impl ChaosAction {
+    /// The action that stands in a query's `limit`.
+    #[must_use]
+    pub fn from_limit(limit: U32) -> Option<ChaosAction> {
+        u8::try_from(limit.get()).ok().and_then(ChaosAction::from_number)
     }
 }
 

@@ -65,6 +65,7 @@ impl World {
                     seed,
                     ..ChaosConfig::default()
                 },
+                playground: false,
                 sessions_max: limits::EXCHANGE_SESSIONS_MAX,
             },
             START,

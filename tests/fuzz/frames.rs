@@ -275,6 +275,7 @@ fn no_frame_confuses_the_exchange() {
             feed: FeedConfig::Synthetic { seed: 1, events_per_second: 500, start_wall_ns },
             speed: Speed::Times { thousandths: 1_000 },
             chaos: ChaosConfig::OFF,
+            playground: true,
             sessions_max: 2,
         };
         torment(random, &mut External::new(config, START), 0);

@@ -255,7 +255,7 @@ impl Road {
         };
         let feed = FeedConfig::Tapes { schedule: schedule.clone(), looped: false };
         let chaos = options.chaos;
-        let config = ExternalConfig { feed, speed, chaos, sessions_max: 4 };
+        let config = ExternalConfig { feed, speed, chaos, playground: false, sessions_max: 4 };
         let second = options.has_second.then(|| second(&mut world, options, &config));
         let exchange = world.add("exchange", address(8080), Spec::External(config));
         let broker_config = BrokerConfig {

@@ -209,15 +209,18 @@ fn pages_of_other_sites_and_wrong_commands_get_nothing() {
     let mut web = Web::connect(gateway);
     assert_eq!(web.ask("/../../etc/passwd", "").status, 400);
     // Without --playground nothing is broken.
-    let mut web = Web::connect(gateway);
-    let body = r#"{"node":"core"}"#;
-    let head = format!(
-        "POST /v1/playground/kill HTTP/1.1\r\nHost: {gateway}\r\nOrigin: http://{gateway}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    web.raw(head.as_bytes());
-    assert_eq!(web.answer().status, 403);
+    for (deed, body) in
+        [("kill", r#"{"node":"core"}"#), ("chaos", r#"{"node":"external","action":"misbehave"}"#)]
+    {
+        let mut web = Web::connect(gateway);
+        let head = format!(
+            "POST /v1/playground/{deed} HTTP/1.1\r\nHost: {gateway}\r\nOrigin: http://{gateway}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        web.raw(head.as_bytes());
+        assert_eq!(web.answer().status, 403, "{deed}");
+    }
     // A wrong command is answered, and harms no other subscription.
     let mut socket = Web::connect(gateway).upgrade("pregao.json.v1");
     socket.send(r#"{"subscribe":1,"symbols":["PETR4"]}"#);

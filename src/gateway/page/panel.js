@@ -67,6 +67,8 @@ export class Panel {
   constructor(parts, events) {
     Object.assign(this, parts);
     this.events = events;
+    /** Nodes that say how they misbehave on purpose: the exchanges. */
+    this.misbehaving = new Set();
     this.dialog.querySelector("[data-part=no]").addEventListener("click", () => this.dialog.close());
     this.dialog.querySelector("[data-part=yes]").addEventListener("click", () => this.#do());
   }
@@ -74,7 +76,10 @@ export class Panel {
   /** @param {ReturnType<import("./road.js").readRoad>} road */
   show(road) {
     this.note.hidden = road.isPlayground;
-    const key = JSON.stringify([road.isPlayground, road.breakers.map((one) => one.name), road.nodes.map((one) => one.name)]);
+    // An exchange that is away for a moment keeps its buttons.
+    for (const node of road.nodes) if (node.chaos !== null) this.misbehaving.add(node.name);
+    const key = JSON.stringify([road.isPlayground, road.breakers.map((one) => one.name),
+      road.nodes.map((one) => [one.name, this.misbehaving.has(one.name)])]);
     if (this.key !== key) this.#build(road, key);
     road.breakers.forEach((breaker, index) => {
       const row = this.breakers.rows[index];
@@ -90,7 +95,10 @@ export class Panel {
       const row = this.nodes.rows[index];
       row.dataset.state = node.state;
       const took = node.elapsedUs === null ? NONE : `${(node.elapsedUs / 1000).toFixed(2)} ms`;
-      write(row, [node.name, node.word, took, node.trouble ?? ""]);
+      const wrong = node.chaos === null || node.chaos === "off" ? "" : `misbehaves on purpose: ${node.chaos}`;
+      const trouble = [node.trouble, wrong].filter(Boolean).join("; ");
+      write(row, [node.name, node.word, took, trouble]);
+      if (row.cells[3].title !== trouble) row.cells[3].title = trouble;
     });
   }
 
@@ -120,11 +128,26 @@ export class Panel {
       for (let at = 0; at < 4; at += 1) row.insertCell();
       if (!road.isPlayground) continue;
       const cell = row.insertCell();
+      if (this.misbehaving.has(name)) cell.append(...this.#chaosButtons(name));
       if (!name.startsWith("shard-")) continue;
       cell.append(this.#button("Kill", `Kill ${name}`, "/v1/playground/kill", { node: name },
         `The process of ${name} is ended at once, without a goodbye. Its supervisor starts it again. Until then questions that `
         + "need it are answered in part, or by its copy if there is one. Its log is on disk and nothing of it is lost."));
     }
+  }
+
+  #chaosButtons(node) {
+    const path = "/v1/playground/chaos";
+    return [
+      this.#button("Misbehave", `Have ${node} misbehave`, path, { node, action: "misbehave" },
+        `The exchange ${node} then refuses and stalls sessions and requests, delays answers, loses frames, sends garbage and breaks `
+        + "off in the middle of a frame, until it is told otherwise here. Core asks for what is missing, so nothing is lost, but quotes "
+        + "are stale meanwhile."),
+      this.#button("Behave", `Have ${node} behave`, path, { node, action: "behave" },
+        `The exchange ${node} does nothing wrong any more. What it stalls already is answered when its time has come.`),
+      this.#button("Reset", `Have ${node} misbehave as it was started`, path, { node, action: "reset" },
+        `The exchange ${node} misbehaves as its flags and its configuration say.`),
+    ];
   }
 
   #button(text, label, path, body, warning) {

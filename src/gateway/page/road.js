@@ -60,8 +60,10 @@ export function readRoad(status, before, seconds) {
     const found = place(report, name, lines.filter(Boolean));
     // Core says how its session with the exchange is; that outweighs what the exchange says of itself.
     const session = words[key] ?? "";
+    // What it does wrong on purpose, which everything else in the drawing may follow from.
+    const chaos = report?.words?.chaos ?? "off";
     return {
-      ...found, session, last: last === null || last < 0 ? null : last,
+      ...found, session, chaos: chaos === "off" ? "" : chaos, last: last === null || last < 0 ? null : last,
       breaker: breaker(key === "exchange" ? "core.exchange" : `core.${name}`),
     };
   });
@@ -122,7 +124,7 @@ export function readRoad(status, before, seconds) {
     toAggregator: { breaker: breaker("gateway.aggregator") },
     isPlayground: status.playground === true,
     nodes: [...nodes.entries()].map(([name, node]) => ({ ...place(node, name, []), node: node.node, copy: node.copy ?? null,
-      address: node.address ?? "", elapsedUs: node.elapsed_us ?? null })),
+      address: node.address ?? "", elapsedUs: node.elapsed_us ?? null, chaos: node.words?.chaos ?? null })),
   };
 }
 

@@ -145,18 +145,21 @@ export class System {
   }
 
   #box(svg, x, y, width, height, place, word) {
-    const group = make("g", { class: "s-node", "data-state": place.state });
-    group.append(make("title", {}, [place.name, word, place.trouble, ...place.lines].filter(Boolean).join("; ")));
+    const group = make("g", { class: "s-node", "data-state": place.state, ...(place.chaos ? { "data-chaos": "on" } : {}) });
+    const wrong = place.chaos ? "misbehaves" : "";
+    group.append(make("title", {}, [place.name, word, place.trouble, wrong && `${wrong} on purpose: ${place.chaos}`, ...place.lines]
+      .filter(Boolean).join("; ")));
     group.append(make("rect", { x: x + 0.5, y: y + 0.5, width, height, rx: 4 }));
     group.append(make("circle", { cx: x + 11, cy: y + 13, r: 4 }));
     group.append(make("text", { x: x + 20, y: y + 17, class: "s-name" }, cut(place.name, (width - 24 - 24 * place.copies.length) * 0.84)));
     const inside = width - 14;
-    const texts = [place.state === "ok" && place.lines.length > 0 ? "" : word, ...place.lines].filter(Boolean);
+    const texts = [place.state === "ok" && place.lines.length > 0 ? "" : word, wrong, ...place.lines].filter(Boolean);
     if (place.trouble && place.state !== "ok") texts.splice(1, 0, place.trouble);
     const room = Math.floor((height - 22) / 14);
     texts.slice(0, room).forEach((text, index) => {
       const isWord = index === 0 && place.state !== "ok";
-      group.append(make("text", { x: x + 8, y: y + 33 + index * 14, class: isWord ? "s-word" : "s-line" }, cut(text, inside)));
+      const kind = isWord ? "s-word" : text === wrong ? "s-wrong" : "s-line";
+      group.append(make("text", { x: x + 8, y: y + 33 + index * 14, class: kind }, cut(text, inside)));
     });
     place.copies.forEach((copy, index) => {
       const dot = make("g", { class: "s-copy", "data-state": copy.state });
@@ -248,7 +251,8 @@ export class System {
     const places = [...road.exchanges, road.core, road.broker, road.gateway, ...road.shards, road.aggregator];
     const bad = places.filter((place) => !["ok", "unknown"].includes(place.state)).map((place) => `${place.name}: ${place.word}`);
     const open = road.breakers.filter(isOpen).map((breaker) => `breaker ${breaker.name} ${breaker.state}`);
-    const troubles = [...bad, ...open];
+    const wrong = road.exchanges.filter((one) => one.chaos).map((one) => `${one.name} misbehaves on purpose: ${one.chaos}`);
+    const troubles = [...wrong, ...bad, ...open];
     return `The road of a quote: ${places.length} nodes. ${troubles.length > 0 ? troubles.join(", ") : "All nodes are well"}. `
       + `This browser: ${browser.word}.`;
   }

@@ -32,7 +32,7 @@ impl RowKind {
             Op::Bars => Some(RowKind::Bars),
             Op::Count => Some(RowKind::Counts),
             Op::Instruments => Some(RowKind::Instruments),
-            Op::Replay | Op::Status | Op::Stop | Op::Breaker => None,
+            Op::Replay | Op::Status | Op::Stop | Op::Breaker | Op::Chaos => None,
         }
     }
 

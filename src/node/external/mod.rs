@@ -4,6 +4,7 @@
 
 mod consumer;
 mod end;
+mod misbehaviour;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,15 +14,16 @@ use zerocopy::IntoBytes;
 use super::session::{Admission, Filled, Rejection, Roles, Status};
 use super::{CloseReason, ConnId, Connections, Level, Service};
 use crate::limits;
-use crate::market::chaos::{Chaos, ChaosConfig, ChaosDecision, FrameAction, Probability};
+use crate::market::chaos::{ChaosConfig, ChaosDecision};
 use crate::playback::{MarketClock, Playback};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    ErrorCode, FeedStatus, Flags, Frame, Heartbeat, Refusal, Resume, Seq, Session, U16, U32, U64,
-    padded,
+    ChaosAction, ErrorCode, FeedStatus, Flags, Frame, Heartbeat, Refusal, Resume, Seq, Session,
+    U16, U32, U64, padded,
 };
 
 use consumer::{Answer, Consumer, ConsumerState};
+use misbehaviour::{DecisionCounts, FrameCounts, Misbehaviour, Spoiled, spoil};
 
 pub use crate::playback::{FeedConfig, Speed};
 
@@ -34,6 +36,8 @@ pub struct ExternalConfig {
     pub speed: Speed,
     /// What is done wrong on the way.
     pub chaos: ChaosConfig,
+    /// Whether an operator may have something else done wrong while it runs.
+    pub playground: bool,
     /// Consumers at once.
     pub sessions_max: usize,
 }
@@ -45,49 +49,12 @@ pub(crate) enum ExternalPeer {
     Querier,
 }
 
-/// What became of sessions or requests.
-#[derive(Debug, Default)]
-struct DecisionCounts {
-    served: u64,
-    refused: u64,
-    stalled: u64,
-}
-
-impl DecisionCounts {
-    fn count(&mut self, decision: ChaosDecision) {
-        *match decision {
-            ChaosDecision::Serve => &mut self.served,
-            ChaosDecision::Refuse => &mut self.refused,
-            ChaosDecision::Stall(_) => &mut self.stalled,
-        } += 1;
-    }
-
-    fn report(&self, status: &mut Status, what: &str) {
-        status.metric(format!("{what}.served"), self.served);
-        status.metric(format!("{what}.refused"), self.refused);
-        status.metric(format!("{what}.stalled"), self.stalled);
-    }
-}
-
-/// What became of the frames of the feed.
-#[derive(Debug, Default)]
-struct FrameCounts {
-    sent: u64,
-    lost: u64,
-    cut: u64,
-    garbage: u64,
-    /// Frames that left the window before a slow consumer came to them.
-    lapped: u64,
-}
-
 /// The exchange node.
 #[derive(Debug)]
 pub struct External {
     connections: Connections<ExternalPeer>,
     playback: Playback,
-    chaos: Chaos,
-    /// Whether frames are ever spoiled; if not, they are copied in runs.
-    spoils_frames: bool,
+    misbehaviour: Misbehaviour,
     sessions_max: usize,
     /// When a consumer has to be looked at: an answer held back is due, or frames were all lost.
     timers: BTreeSet<(Mono, ConnId)>,
@@ -103,12 +70,10 @@ impl External {
     #[must_use]
     pub fn new(config: ExternalConfig, now: Now) -> External {
         let clock = MarketClock::new(config.speed, now.mono);
-        let ChaosConfig { drop, garbage, lose, .. } = config.chaos;
         External {
             connections: Connections::default(),
             playback: Playback::new(config.feed, clock, now.mono),
-            chaos: Chaos::new(config.chaos),
-            spoils_frames: [drop, garbage, lose].iter().any(|p| *p != Probability::NEVER),
+            misbehaviour: Misbehaviour::new(config.chaos, config.playground),
             sessions_max: config.sessions_max,
             timers: BTreeSet::new(),
             scratch: Vec::new(),
@@ -171,7 +136,7 @@ impl External {
         if id == 0 {
             return Err(Rejection::new(ErrorCode::Unexpected, "a request needs a number, not 0"));
         }
-        let decision = self.chaos.request();
+        let decision = self.misbehaviour.chaos.request();
         self.requests.count(decision);
         self.decide(now, conn, decision, answer, Answer::No { id });
         Ok(())
@@ -184,7 +149,7 @@ impl External {
             ChaosDecision::Stall(stall) => (yes, stall),
             ChaosDecision::Refuse => (no, Duration::ZERO),
         };
-        let due = now.mono + stall + self.chaos.delay();
+        let due = now.mono + stall + self.misbehaviour.chaos.delay();
         let Some(consumer) = self.consumer_mut(conn) else { return };
         let Some(due) = consumer.delay_until(now.mono, due) else {
             self.answer(now, conn, answer);
@@ -333,10 +298,10 @@ impl External {
             self.tell_end(now, conn);
             return;
         }
-        if self.spoils_frames {
+        if self.misbehaviour.chaos.touches_frames() {
             self.scratch.clear();
             let spoiled = spoil(
-                &mut self.chaos,
+                &mut self.misbehaviour.chaos,
                 &mut self.frames,
                 head.iter().chain(tail),
                 &mut self.scratch,
@@ -401,41 +366,6 @@ impl External {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spoiled {
-    Whole,
-    /// The last frame is not; the connection ends in it.
-    Cut,
-}
-
-/// Lets every frame meet its fate on the way into `out`.
-fn spoil<'a>(
-    chaos: &mut Chaos,
-    counts: &mut FrameCounts,
-    frames: impl Iterator<Item = &'a Frame>,
-    out: &mut Vec<u8>,
-) -> Spoiled {
-    for frame in frames {
-        match chaos.frame() {
-            FrameAction::Send => {
-                counts.sent += 1;
-                out.extend_from_slice(frame.as_bytes());
-            }
-            FrameAction::Lose => counts.lost += 1,
-            FrameAction::Garbage => {
-                counts.garbage += 1;
-                out.extend_from_slice(&chaos.garbage());
-            }
-            FrameAction::CutMidway => {
-                counts.cut += 1;
-                out.extend_from_slice(&frame.as_bytes()[..chaos.cut_bytes()]);
-                return Spoiled::Cut;
-            }
-        }
-    }
-    Spoiled::Whole
-}
-
 impl Service for External {
     type Peer = ExternalPeer;
 
@@ -459,7 +389,7 @@ impl Service for External {
 
     /// The answer to a consumer's SESSION may be a refusal, or late.
     fn on_greeted(&mut self, now: Now, conn: ConnId, session: &Session) {
-        let decision = self.chaos.session();
+        let decision = self.misbehaviour.chaos.session();
         self.sessions.count(decision);
         self.decide(now, conn, decision, Answer::Session(*session), Answer::NoSession);
     }
@@ -510,6 +440,7 @@ impl Service for External {
             status.text("feed.phase", "ended");
         }
         status.text("feed.identity", format!("{:016x}", self.playback.identity()));
+        status.text("chaos", self.misbehaviour.chaos.config().to_string());
         status.metric("consumers", self.consumers().count());
         status.metric("connections", self.connections.len());
         status.metric("refused", self.connections.refused());
@@ -529,6 +460,12 @@ impl Service for External {
         status.metric("frames.garbage", self.frames.garbage);
         status.metric("frames.lapped", self.frames.lapped);
         status
+    }
+
+    fn misbehave(&mut self, action: ChaosAction) -> Result<(), Rejection> {
+        let how = self.misbehaviour.change(action)?;
+        self.connections.log(Level::Warn, format!("an operator changes the misbehaviour: {how}"));
+        Ok(())
     }
 
     fn on_close(

@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::market::Price;
+use crate::market::chaos::Chaos;
 use crate::market::tape::Schedule;
 use crate::market::tape::{Align, Tape, TapeBody, TapeEvent, Venue};
 use crate::node::{Action, FrameInput, Node, Origin};
-use crate::wire::{Ack, Kind, Metric, Op, Query, Quote, Role, Text, U16, as_frames, unpadded};
+use crate::wire::{
+    Ack, Ended, Kind, Metric, Op, Query, Quote, Role, Text, U16, as_frames, unpadded,
+};
 
 const START: Mono = Mono(5_000_000_000);
 const MS: u64 = 1_000_000;
@@ -54,7 +57,7 @@ impl Bench {
 
     fn with_chaos(feed: FeedConfig, speed: Speed, chaos: ChaosConfig) -> Bench {
         let now = Now { mono: START, wall_ns: 7 };
-        let config = ExternalConfig { feed, speed, chaos, sessions_max: 3 };
+        let config = ExternalConfig { feed, speed, chaos, playground: true, sessions_max: 3 };
         Bench { external: External::new(config, now), now, next_slot: 0 }
     }
 
@@ -542,7 +545,7 @@ fn places_are_bounded_and_a_closing_consumer_has_left_its_own() {
 #[test]
 fn a_querier_gets_the_status_and_nothing_else() {
     let mut bench = Bench::with_chaos(tapes(&[0, 1], false), Speed::Max, chaos("lose=0.5"));
-    bench.external.chaos = Chaos::new("refuse=1,stall=0".parse().unwrap());
+    bench.external.misbehaviour.chaos = Chaos::new("refuse=1,stall=0".parse().unwrap());
     let consumer = bench.connect(0, 0);
     bench.read(consumer);
     let conn = bench.open();
@@ -560,8 +563,13 @@ fn a_querier_gets_the_status_and_nothing_else() {
     assert_eq!(metric("feed.released_seq"), Some(4));
     assert_eq!(metric("feed.total_frames"), Some(4));
     assert_eq!(metric("consumers"), Some(0));
-    let texts: Vec<String> =
-        frames.iter().filter_map(Frame::view::<Text>).map(|t| unpadded(&t.text)).collect();
+    let is_other = |text: &&Text| unpadded(&text.name) != "chaos";
+    let texts: Vec<String> = frames
+        .iter()
+        .filter_map(Frame::view::<Text>)
+        .filter(is_other)
+        .map(|t| unpadded(&t.text))
+        .collect();
     // A name that ends with `.state` is taken for a breaker's.
     let names = frames.iter().filter_map(Frame::view::<Text>).map(|t| unpadded(&t.name));
     assert!(names.into_iter().all(|name| !name.ends_with(".state")));

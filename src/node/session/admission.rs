@@ -6,7 +6,7 @@
 use super::{Handled, Rejection, Service};
 use crate::node::ConnId;
 use crate::time::Now;
-use crate::wire::{BreakerAction, ErrorCode, Role, Session};
+use crate::wire::{BreakerAction, ChaosAction, ErrorCode, Role, Session};
 
 /// What a peer wants to be allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(crate) enum Permission {
     Role(Role),
     /// To change the state of a circuit breaker.
     Operate(BreakerAction),
+    /// To have an exchange misbehave.
+    Misbehave(ChaosAction),
 }
 
 /// Whether a peer of a node may have a right. Everybody may have all of them: nodes listen on loopback, and

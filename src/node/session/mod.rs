@@ -43,8 +43,8 @@ use super::{Action, CloseReason, ConnId, DialFailure, DialId, LocalFault, Node, 
 use crate::question::{Question, QuestionError};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    BreakerAction, EndStatus, Ended, ErrorCode, FRAME_BYTES, FeedStatus, Frame, Heartbeat, Kind,
-    Op, Query, QueryMore, Refusal, Seq, Session, unpadded,
+    BreakerAction, ChaosAction, EndStatus, Ended, ErrorCode, FRAME_BYTES, FeedStatus, Frame,
+    Heartbeat, Kind, Op, Query, QueryMore, Refusal, Seq, Session, unpadded,
 };
 
 /// Where the bytes are that a connection is sent next.
@@ -112,7 +112,7 @@ pub(crate) trait Service: Sized {
     /// Whether a question of this peer with this id is open.
     fn has_open(&self, conn: ConnId, id: u32) -> bool;
 
-    /// A whole question, other than STATUS, STOP and BREAKER. Its id is neither 0 nor open.
+    /// A whole question, other than STATUS, STOP, BREAKER and CHAOS. Its id is neither 0 nor open.
     ///
     /// # Errors
     /// Why it is not answered.
@@ -140,6 +140,16 @@ pub(crate) trait Service: Sized {
     ) -> Result<Ended, Rejection> {
         let (_, _, _) = (now, breaker, action);
         let text = format!("{} has no breaker of this name", Self::TITLE);
+        Err(Rejection::new(ErrorCode::NotOwner, text))
+    }
+
+    /// Misbehaves from now on as an operator wants.
+    ///
+    /// # Errors
+    /// When this node never misbehaves, or may not be told to.
+    fn misbehave(&mut self, action: ChaosAction) -> Result<(), Rejection> {
+        let _ = action;
+        let text = format!("{} never misbehaves on purpose", Self::TITLE);
         Err(Rejection::new(ErrorCode::NotOwner, text))
     }
 
@@ -565,6 +575,15 @@ fn handle_question<S: Service>(
             let end = service.operate(now, &unpadded(&question.query.symbol), action)?;
             let status = EndStatus::Complete as u8;
             service.connections_mut().send(conn, Ended { id, status, ..end });
+            Ok(())
+        }
+        Some(Op::Chaos) => {
+            let action = ChaosAction::from_limit(question.query.limit)
+                .ok_or_else(|| Rejection::new(ErrorCode::Unexpected, "no such misbehaviour"))?;
+            authorize(S::TITLE, Permission::Misbehave(action))?;
+            service.misbehave(action)?;
+            let status = EndStatus::Complete as u8;
+            service.connections_mut().send(conn, Ended { id, status, ..Ended::default() });
             Ok(())
         }
         _ => service.on_question(now, conn, question),

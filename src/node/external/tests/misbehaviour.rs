@@ -53,7 +53,7 @@ fn a_refused_request_keeps_its_session() {
     let mut bench = Bench::new(tapes(&[0, 1, 2], false), Speed::Max);
     let conn = bench.connect(0, 0);
     bench.read(conn);
-    bench.external.chaos = Chaos::new("refuse=1,stall=0".parse().unwrap());
+    bench.external.misbehaviour.chaos = Chaos::new("refuse=1,stall=0".parse().unwrap());
     bench.deliver(conn, &[beat(5), resume(6, 1)]);
     let frames = bench.read(conn);
     let code = ErrorCode::Failed as u16;
@@ -67,7 +67,8 @@ fn a_stalled_request_does_not_hold_the_feed_up() {
     let mut bench = Bench::new(tapes(&[0, 500, 900], false), times(1_000));
     let conn = bench.connect(0, 0);
     bench.flush(conn);
-    bench.external.chaos = Chaos::new("refuse=0,stall=1,stall-for=700ms".parse().unwrap());
+    bench.external.misbehaviour.chaos =
+        Chaos::new("refuse=0,stall=1,stall-for=700ms".parse().unwrap());
     bench.deliver(conn, &[beat(5)]);
     bench.sleep_until(699);
     let frames = bench.flush(conn);
@@ -142,4 +143,51 @@ fn garbage_is_no_frame() {
     assert_eq!(beats(&[*end]), [(0, 6)], "what it is told of the end is spared");
     assert!(frames.iter().all(|frame| frame.check().is_err()));
     assert_eq!(bench.external.frames.garbage, 5);
+}
+
+/// Tells the exchange how to misbehave, as an operator does; what it answers.
+fn order(bench: &mut Bench, limit: u32) -> Vec<Frame> {
+    let conn = bench.open();
+    let hello = Session { role: Role::Querier as u8, ..Session::default() };
+    let op = Op::Chaos as u8;
+    let query = Query { id: U32::new(3), op, limit: U32::new(limit), ..Query::default() };
+    bench.deliver(conn, &[Frame::seal(hello), Frame::seal(query)]);
+    bench.read(conn).split_off(1)
+}
+
+fn chaos_word(bench: &Bench) -> String {
+    let (_, words) = bench.external.status(bench.now).parts();
+    words["chaos"].clone()
+}
+
+#[test]
+fn an_operator_has_the_exchange_misbehave_and_behave_again() {
+    let config: ChaosConfig = "refuse=0,stall=0,lose=1,seed=9".parse().unwrap();
+    let mut bench = Bench::with_chaos(tapes(&[0, 1, 2], false), Speed::Max, config);
+    let conn = bench.connect(0, 0);
+    assert!(seqs(&bench.read(conn)).iter().all(|seq| *seq <= 2), "every frame is lost");
+    for (action, word) in [
+        (ChaosAction::Behave, "off".to_owned()),
+        (ChaosAction::Misbehave, ChaosConfig { seed: 9, ..ChaosConfig::PLAYGROUND }.to_string()),
+        (ChaosAction::Reset, config.to_string()),
+        (ChaosAction::Behave, "off".to_owned()),
+    ] {
+        assert!(order(&mut bench, action as u32)[0].view::<Ended>().is_some());
+        assert_eq!(chaos_word(&bench), word);
+    }
+    bench.deliver(conn, &[resume(6, 1)]);
+    assert_eq!(seqs(&bench.read(conn)), [1, 2, 3, 4, 5], "a behaving exchange sends every frame");
+}
+
+#[test]
+fn what_is_no_such_misbehaviour_or_no_playground_changes_nothing() {
+    let mut bench = Bench::new(tapes(&[0], false), Speed::Max);
+    for limit in [0, 4, 255, 256 + 2, u32::MAX] {
+        assert_eq!(refusals(&order(&mut bench, limit)), [(ErrorCode::Unexpected as u16, 3)]);
+    }
+    assert_eq!(chaos_word(&bench), "off");
+    bench.external.misbehaviour = Misbehaviour::new(ChaosConfig::OFF, false);
+    let answer = order(&mut bench, ChaosAction::Misbehave as u32);
+    assert_eq!(refusals(&answer), [(ErrorCode::Unexpected as u16, 3)]);
+    assert_eq!(chaos_word(&bench), "off");
 }

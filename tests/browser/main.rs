@@ -15,6 +15,8 @@ mod following;
 #[cfg(test)]
 mod market_page;
 #[cfg(test)]
+mod painting;
+#[cfg(test)]
 mod pictures;
 #[cfg(test)]
 #[path = "../support/mod.rs"]

@@ -96,6 +96,6 @@ export class Instrument {
   paint(now) {
     this.head.paint(this.market, now);
     this.chart.paint(now);
-    this.tape.paint();
+    this.tape.paint(now);
   }
 }

@@ -16,6 +16,22 @@ function make(name, attributes, text) {
   return element;
 }
 
+/** Makes `old` say what `fresh` says: what differs is written, and a part of another shape is replaced. */
+function change(old, fresh) {
+  if (old.nodeName !== fresh.nodeName || old.childNodes.length !== fresh.childNodes.length) {
+    old.replaceWith(fresh);
+    return;
+  }
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const name of old.getAttributeNames()) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  const fresher = [...fresh.childNodes];
+  [...old.childNodes].forEach((child, index) => change(child, fresher[index]));
+}
+
 const cut = (text, width) => {
   const most = Math.max(4, Math.floor(width / 5.9));
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
@@ -54,7 +70,9 @@ export class System {
     svg.setAttribute("width", String(width));
     svg.setAttribute("height", String(height));
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.host.replaceChildren(svg);
+    // What stays as it is keeps its place in the browser, and costs nothing.
+    if (this.host.firstChild) change(this.host.firstChild, svg);
+    else this.host.append(svg);
     const text = this.#words();
     if (this.summary.textContent !== text) this.summary.textContent = text;
   }

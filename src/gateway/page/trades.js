@@ -7,6 +7,8 @@ import { Refused, ask, milliseconds, units } from "./http.js";
 import { price as priceText, quantity, timeOfDay } from "./text.js";
 
 const LINES_MAX = 120;
+/** Each new line moves all others. Faster is not read by anybody. */
+const PAINT_MS = 100;
 
 /** @typedef {{seq: bigint|null, ms: number, price: bigint, qty: bigint, side: string|null, id: bigint,
  *   cancelled: boolean, flags: string[], text: string|null, isGap: boolean}} Line */
@@ -28,6 +30,7 @@ export class Tape {
     this.fresh = [];
     this.lines = [];
     this.cancels = [];
+    this.paintedAt = 0;
     this.body.replaceChildren();
     this.note.textContent = "";
   }
@@ -92,8 +95,10 @@ export class Tape {
     if (this.fresh.length > LINES_MAX) this.fresh.shift();
   }
 
-  /** Once in an animation frame. */
-  paint() {
+  /** Once in an animation frame. @param {number} now */
+  paint(now) {
+    if ((this.fresh.length === 0 && this.cancels.length === 0) || now - this.paintedAt < PAINT_MS) return;
+    this.paintedAt = now;
     if (this.fresh.length > 0) {
       const added = document.createDocumentFragment();
       for (const line of this.fresh) {

@@ -1,6 +1,7 @@
 /**
  * The watch list: all instruments as rows, of which only those on the screen exist. What it is not: the values, which are
- * in market.js; they change at any rate, and a row is painted once in an animation frame, if something of it has changed.
+ * in market.js; they change at any rate. What changes after a rest is painted in the next animation frame, what goes on
+ * changing is painted a few times a second.
  */
 import { DIRTY } from "./market.js";
 import { NO_PRICE, sizeUnits } from "./frames.js";
@@ -13,6 +14,10 @@ const FLASH_REST_MS = 1_500;
 const SYMBOL_MAX = 9;
 const SORT_MS = 1_000;
 const AGE_MS = 500;
+/** A row that changes all the time is painted so often: faster is not read by anybody, and costs in every frame. */
+const ROW_MS = 100;
+/** Rows just outside of the view, which scrolling shows before a script can paint them. */
+const UNSEEN_MS = 500;
 const EXTRA_ROWS = 4;
 
 const known = (units) => (units === NO_PRICE ? null : units);
@@ -62,7 +67,6 @@ export class Watch {
     this.chosen = -1;
     this.generation = -1;
     this.sortedAt = 0;
-    this.agedAt = 0;
     this.isMoved = true;
     this.mustSort = true;
     this.reduced = matchMedia("(prefers-reduced-motion: reduce)");
@@ -118,7 +122,8 @@ export class Watch {
     this.rowHeight = parseFloat(getComputedStyle(this.rows).getPropertyValue("--row-height")) || 26;
     // The head stands in the scroller and stays at its top.
     this.headHeight = this.head.offsetHeight;
-    const wanted = Math.ceil(this.scroller.clientHeight / this.rowHeight) + 2 * EXTRA_ROWS;
+    this.viewHeight = this.scroller.clientHeight;
+    const wanted = Math.ceil(this.viewHeight / this.rowHeight) + 2 * EXTRA_ROWS;
     while (this.slots.length < wanted) this.slots.push(this.#makeSlot(this.slots.length));
     while (this.slots.length > wanted) this.slots.pop().element.remove();
     // Their place in pixels too: a row may have another height now.
@@ -151,7 +156,11 @@ export class Watch {
       element.append(cell);
     }
     this.rows.append(element);
-    return { element, cells, texts, shown: [], row: -1, at: -1, state: "", flashes: new Float64Array(COLUMNS.length) };
+    return {
+      element, cells, texts, shown: [], row: -1, at: -1, state: "", flashes: new Float64Array(COLUMNS.length), paintedAt: 0, agedAt: 0,
+      // Ages are written at different times, so that no frame has all of them.
+      phase: (index % 16) * (AGE_MS / 16),
+    };
   }
 
   #makeOrder(now) {
@@ -186,15 +195,16 @@ export class Watch {
     if (this.mustSort || this.generation !== this.market.generation || (!isStatic && now - this.sortedAt > SORT_MS)) {
       this.#makeOrder(now);
     }
-    const mustAge = now - this.agedAt > AGE_MS;
-    if (mustAge) this.agedAt = now;
-    const first = Math.max(0, Math.floor(this.scroller.scrollTop / this.rowHeight) - EXTRA_ROWS);
+    const { scrollTop } = this.scroller;
+    const firstSeen = Math.floor(scrollTop / this.rowHeight);
+    const lastSeen = Math.floor((scrollTop + this.viewHeight - this.headHeight) / this.rowHeight);
+    const first = Math.max(0, firstSeen - EXTRA_ROWS);
     for (let place = first; place < first + this.slots.length; place += 1) {
       // A place keeps its slot, so that scrolling by one row changes one row.
       const slot = this.slots[place % this.slots.length];
       const row = this.order[place] ?? -1;
       if (this.isMoved) this.#move(slot, place, row);
-      if (row >= 0) this.#row(slot, row, now, mustAge);
+      if (row >= 0) this.#row(slot, row, now, place >= firstSeen && place <= lastSeen ? ROW_MS : UNSEEN_MS);
     }
     this.isMoved = false;
   }
@@ -214,19 +224,22 @@ export class Watch {
     element.setAttribute("aria-selected", String(isChosen));
   }
 
-  #row(slot, row, now, mustAge) {
+  /** `rest`: how long what is dirty waits for the row to have been painted. */
+  #row(slot, row, now, rest) {
     const { market } = this;
     const isOther = slot.row !== row;
     const dirty = market.dirty[row];
     if (isOther) {
       slot.row = row;
+      slot.agedAt = now - slot.phase;
       slot.flashes.fill(0);
       for (const cell of slot.cells) cell.classList.remove("up", "down");
       // Only what is too long is clipped.
       slot.element.classList.toggle("long", market.symbols[row].length > SYMBOL_MAX);
       slot.element.title = market.symbols[row].length > SYMBOL_MAX ? market.symbols[row] : "";
     }
-    if (isOther || dirty !== 0) {
+    if (isOther || (dirty !== 0 && now - slot.paintedAt >= rest)) {
+      slot.paintedAt = now;
       for (let at = 0; at < COLUMNS.length; at += 1) this.#cell(slot, at, row, isOther ? 0 : dirty, now);
       market.dirty[row] = 0;
       const state = market.stateOf(row);
@@ -235,6 +248,8 @@ export class Watch {
         slot.element.dataset.state = state;
       }
     }
+    const mustAge = now - slot.agedAt > AGE_MS;
+    if (mustAge) slot.agedAt = now;
     if (isOther || mustAge) {
       const age = duration(now - market.newestAt(row));
       const text = slot.state === "current" || slot.state === "" ? age : `${slot.state} ${age}`;

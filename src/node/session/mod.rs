@@ -2,7 +2,7 @@
 //!
 //! It stands between the shell and what a node is about. It cuts bytes into frames and checks them, greets
 //! peers (`admission`), answers heartbeats and misses silent peers (`connections`), puts questions together out of
-//! their frames, answers STATUS, STOP and BREAKER, refuses, and closes behind the last frame. A node
+//! their frames, answers STATUS, STOP, BREAKER and CHAOS, refuses, and closes behind the last frame. A node
 //! implements [`Service`] and keeps what only it does: its roles, its data, its answers, what it commits and
 //! what it sends next. Every [`Service`] is a [`Node`].
 //!

@@ -3,15 +3,13 @@
 
 use std::net::SocketAddr;
 
-use super::{ClientError, QueryClient, Subscription};
-use crate::limits::{
-    BACKFILL_DEADLINE, BACKFILL_GIVE_UP, BACKFILL_RETRY, BACKFILL_SPAN_MIN, LIVE_BAR_TRADES_MAX,
+use super::{Answer, ClientError, QueryClient, Subscription};
+use crate::limits::{BACKFILL_DEADLINE, BACKFILL_GIVE_UP, BACKFILL_RETRY, LIVE_BAR_TRADES_MAX};
+use crate::subscription::{
+    Backfill, BackfillSearch, BarPattern, Event, LiveBar, LiveBars, Request, Symbols, Unfound,
 };
-use crate::subscription::{Backfill, BarPattern, Event, LiveBar, LiveBars, Request, Symbols};
-use crate::time::{Clock, Mono, nanos};
-use crate::wire::{
-    EndStatus, ErrorCode, ExchangeNumber, FeedStatus, Frame, Op, Query, Seq, U64, padded,
-};
+use crate::time::{Clock, Mono};
+use crate::wire::{ErrorCode, ExchangeNumber, FeedStatus, Frame, Query, Seq};
 
 /// What a subscription to bars brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,63 +174,53 @@ impl BarSubscription {
         for (backfill, until) in std::mem::take(&mut self.waiting) {
             let now = self.clock().now();
             // After one question that nobody answered the others wait too.
-            let found = if self.retry_at <= now.mono { self.ask(&backfill) } else { None };
+            let found =
+                if self.retry_at <= now.mono { self.ask(&backfill) } else { Err(Unfound::NotYet) };
             let now = self.clock().now();
-            if found.is_some() || now.mono >= until {
-                if found.is_none() {
-                    log::warn!("history of {} is away: its bar is incomplete", backfill.symbol);
+            let symbol = &backfill.symbol;
+            match &found {
+                Err(Unfound::NotYet) if now.mono < until => {
+                    self.retry_at = now.mono + BACKFILL_RETRY;
+                    self.waiting.push((backfill, until));
+                    continue;
                 }
-                self.bars.handle_backfill(now, &backfill, found.as_deref());
-            } else {
-                self.retry_at = now.mono + BACKFILL_RETRY;
-                self.waiting.push((backfill, until));
+                Err(Unfound::NotYet) => {
+                    log::warn!("history of {symbol} is away: its bar is incomplete");
+                }
+                Err(Unfound::TooMany) => log::warn!(
+                    "a bar of {symbol} has more than {LIVE_BAR_TRADES_MAX} trades: it is incomplete"
+                ),
+                Ok(_) => {}
             }
+            self.bars.handle_backfill(now, &backfill, found.ok().as_deref());
         }
     }
 
-    /// All trades of a backfill, in as many questions as it takes. `None` when an answer is missing.
-    fn ask(&mut self, backfill: &Backfill) -> Option<Vec<Frame>> {
-        let mut rows = Vec::new();
-        let mut spans = vec![(backfill.from, backfill.to)];
-        while let Some((from, to)) = spans.pop() {
-            let query_client = match self.query_client.take() {
-                Some(query_client) => query_client,
-                None => QueryClient::open("aggregator", self.aggregator, BACKFILL_DEADLINE).ok()?,
-            };
-            let query_client = self.query_client.insert(query_client);
-            let query = Query {
-                op: Op::Range as u8,
-                symbol: padded(backfill.symbol.as_str()),
-                from: U64::new(from),
-                to: U64::new(to),
-                ..Query::default()
-            };
-            let answer = match query_client.ask(&[query], BACKFILL_DEADLINE) {
-                Ok(mut answers) => answers.pop()?,
-                Err(error) => {
-                    log::debug!("{error}");
-                    self.query_client = None;
-                    return None;
-                }
-            };
-            let has_all =
-                answer.end.is_some_and(|end| Seq::from_field(end.as_of) >= backfill.as_of);
-            if answer.status() == EndStatus::Complete && has_all {
-                rows.extend(answer.rows);
-            } else if answer.code() == Some(ErrorCode::Limit)
-                && to - from > nanos(BACKFILL_SPAN_MIN)
-            {
-                // More than one answer may have: half of the time at once.
-                let middle = from + (to - from) / 2;
-                spans.extend([(middle, to), (from, middle)]);
-            } else {
-                return None;
-            }
-            if rows.len() > LIVE_BAR_TRADES_MAX {
-                return None;
+    /// All trades of a backfill, in as many questions as it takes.
+    fn ask(&mut self, backfill: &Backfill) -> Result<Vec<Frame>, Unfound> {
+        let mut search = BackfillSearch::new(*backfill);
+        while let Some(query) = search.query() {
+            let answer = self.answer(query).ok_or(Unfound::NotYet)?;
+            search.handle_answer(&answer.rows, answer.end.as_ref(), answer.code())?;
+        }
+        Ok(search.into_rows())
+    }
+
+    /// The answer to one question. `None` when the aggregator is away.
+    fn answer(&mut self, query: Query) -> Option<Answer> {
+        let query_client = match self.query_client.take() {
+            Some(query_client) => query_client,
+            None => QueryClient::open("aggregator", self.aggregator, BACKFILL_DEADLINE).ok()?,
+        };
+        let query_client = self.query_client.insert(query_client);
+        match query_client.ask(&[query], BACKFILL_DEADLINE) {
+            Ok(mut answers) => answers.pop(),
+            Err(error) => {
+                log::debug!("{error}");
+                self.query_client = None;
+                None
             }
         }
-        Some(rows)
     }
 }
 
@@ -245,7 +233,9 @@ mod tests {
     use crate::client::LocalBroker;
     use crate::client::tests::{read, write};
     use crate::feed::Pattern;
-    use crate::wire::{Ended, I64, InstrumentId, Refusal, Run, Session, Trade, U16};
+    use crate::wire::{
+        EndStatus, Ended, I64, InstrumentId, Refusal, Run, Session, Trade, U16, U64,
+    };
 
     const SECOND: u64 = 1_000_000_000;
 

@@ -40,6 +40,6 @@ pub use subscription::Subscription;
 
 pub use crate::producer::{FeedId, Instrument, ProduceError};
 pub use crate::subscription::{
-    Action, Backfill, Backoff, BarPattern, Event, Follower, LiveBar, LiveBars, NextRead, Request,
-    Subscriber, Symbols, Upstream,
+    Action, Backfill, BackfillSearch, Backoff, BarPattern, Event, Follower, LiveBar, LiveBars,
+    NextRead, Request, Subscriber, Symbols, Unfound, Upstream,
 };

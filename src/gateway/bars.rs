@@ -15,20 +15,15 @@ use crate::limits;
 use crate::parse::BarInterval;
 use crate::question::Question;
 use crate::render::live_bar_json;
-use crate::subscription::{Backfill, BarPattern, Event, LiveBars, Symbols};
-use crate::time::{Mono, Now, nanos};
-use crate::wire::{
-    EndStatus, ErrorCode, Flags, Frame, Gap, GapReason, Kind, Op, Query, Seq, SnapshotEnd, U64,
-    padded,
-};
+use crate::subscription::{BackfillSearch, BarPattern, Event, LiveBars, Symbols, Unfound};
+use crate::time::{Mono, Now};
+use crate::wire::{Flags, Frame, Gap, GapReason, Kind, Seq, SnapshotEnd};
 
-/// One backfill that is being asked for, in as many questions as it takes.
+/// One backfill that is being asked for.
 #[derive(Debug)]
 struct Asking {
-    backfill: Backfill,
+    search: BackfillSearch,
     until: Mono,
-    rows: Vec<Frame>,
-    spans: Vec<(u64, u64)>,
 }
 
 /// The bars of one subscription.
@@ -106,33 +101,23 @@ impl Bars {
     ) -> Vec<Ticket> {
         while let Some(backfill) = self.machine.poll_backfill() {
             let until = now.mono + limits::BACKFILL_GIVE_UP;
-            let spans = vec![(backfill.from, backfill.to)];
-            self.waiting.push_back(Asking { backfill, until, rows: Vec::new(), spans });
+            self.waiting.push_back(Asking { search: BackfillSearch::new(backfill), until });
         }
         let mut tickets = Vec::new();
         if self.retry_at > now.mono {
             return tickets;
         }
         while self.asked.len() < limits::GATEWAY_BACKFILLS_AT_ONCE
-            && let Some(mut asking) = self.waiting.pop_front()
+            && let Some(asking) = self.waiting.pop_front()
         {
-            let Some((from, to)) = asking.spans.pop() else {
-                self.machine.handle_backfill(now, &asking.backfill, Some(&asking.rows));
+            let Some(query) = asking.search.query() else {
+                self.hand_over(now, asking.search);
                 continue;
-            };
-            let query = Query {
-                op: Op::Range as u8,
-                symbol: padded(asking.backfill.symbol.as_str()),
-                from: U64::new(from),
-                to: U64::new(to),
-                ..Query::default()
             };
             let place = aggregator.ok_or(Unanswered::Away);
             let question = Question::new(&query).map_err(|_| Unanswered::Away);
             let deadline = limits::GATEWAY_DEADLINE_DEFAULT;
-            let asked = place.and_then(|place| front.ask(now, place, question?, deadline));
-            asking.spans.push((from, to));
-            match asked {
+            match place.and_then(|place| front.ask(now, place, question?, deadline)) {
                 Ok(ticket) => {
                     self.asked.insert(ticket, asking);
                     tickets.push(ticket);
@@ -146,16 +131,21 @@ impl Bars {
         tickets
     }
 
+    /// All is found.
+    fn hand_over(&mut self, now: Now, search: BackfillSearch) {
+        let backfill = *search.backfill();
+        self.machine.handle_backfill(now, &backfill, Some(&search.into_rows()));
+    }
+
     /// Asks again later, or gives up: the bar is incomplete then.
-    fn put_off(&mut self, now: Now, mut asking: Asking) {
+    fn put_off(&mut self, now: Now, asking: Asking) {
+        let backfill = *asking.search.backfill();
         if now.mono >= asking.until {
-            self.machine.handle_backfill(now, &asking.backfill, None);
+            self.machine.handle_backfill(now, &backfill, None);
             return;
         }
-        asking.rows.clear();
-        asking.spans = vec![(asking.backfill.from, asking.backfill.to)];
         self.retry_at = now.mono + limits::BACKFILL_RETRY;
-        self.waiting.push_back(asking);
+        self.waiting.push_back(Asking { search: BackfillSearch::new(backfill), ..asking });
     }
 
     /// An answer to one of its questions.
@@ -167,27 +157,14 @@ impl Bars {
     ) {
         let Some(mut asking) = self.asked.remove(&ticket) else { return };
         let Ok(answer) = answer else { return self.put_off(now, asking) };
-        let Some((from, to)) = asking.spans.pop() else { return };
-        let as_of = answer.end.and_then(|end| Seq::from_field(end.as_of));
-        if answer.status() == EndStatus::Complete && as_of >= asking.backfill.as_of {
-            asking.rows.extend(answer.rows);
-            let is_long = asking.rows.len() > limits::LIVE_BAR_TRADES_MAX;
-            if is_long {
-                self.machine.handle_backfill(now, &asking.backfill, None);
-            } else if asking.spans.is_empty() {
-                self.machine.handle_backfill(now, &asking.backfill, Some(&asking.rows));
-            } else {
-                self.waiting.push_front(asking);
+        let code = answer.code();
+        match asking.search.handle_answer(&answer.rows, answer.end.as_ref(), code) {
+            Ok(()) if asking.search.query().is_none() => self.hand_over(now, asking.search),
+            Ok(()) => self.waiting.push_front(asking),
+            Err(Unfound::NotYet) => self.put_off(now, asking),
+            Err(Unfound::TooMany) => {
+                self.machine.handle_backfill(now, asking.search.backfill(), None);
             }
-        } else if answer.code() == Some(ErrorCode::Limit)
-            && to - from > nanos(limits::BACKFILL_SPAN_MIN)
-        {
-            // More than one answer may have: half of the time at once.
-            let middle = from + (to - from) / 2;
-            asking.spans.extend([(middle, to), (from, middle)]);
-            self.waiting.push_front(asking);
-        } else {
-            self.put_off(now, asking);
         }
     }
 }

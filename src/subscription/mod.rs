@@ -13,6 +13,6 @@ mod symbols;
 
 pub use backoff::Backoff;
 pub use follower::{Event, Follower, NextRead, Request};
-pub use live_bars::{Backfill, BarPattern, LiveBar, LiveBars};
+pub use live_bars::{Backfill, BackfillSearch, BarPattern, LiveBar, LiveBars, Unfound};
 pub use subscriber::{Action, Subscriber, Upstream};
 pub use symbols::Symbols;

@@ -14,7 +14,10 @@
 //! * Event time advances from an instrument's last trade as fast as the clock. That is never too fast for a
 //!   live market, and two instruments need not agree about the year.
 
+mod search;
 mod series;
+
+pub use self::search::{BackfillSearch, Unfound};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -1,6 +1,8 @@
-//! Answers as bodies: JSON, lines of JSON, or CSV, made piece by piece, so that a long one needs no more memory than its
+//! Answers as bodies: JSON, lines of JSON, CSV, or Parquet, made piece by piece, so that a long one needs no more memory than its
 //! rows have as frames.
 
+#[cfg(feature = "parquet")]
+use super::parquet::Table;
 use super::routes::{Ask, What};
 use crate::client::Answer;
 use crate::http::{Format, Problem};
@@ -17,7 +19,7 @@ use crate::wire::{DataKind, Definition, EndStatus, ErrorCode, Frame};
 
 /// The rows of an answer.
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     Quotes(Vec<Report>),
     Trades {
         report: Box<Report>,
@@ -38,6 +40,9 @@ pub(super) struct Writer {
     pub(super) status: u16,
     pub(super) format: Format,
     source: Source,
+    /// In Parquet, all of it is made here.
+    #[cfg(feature = "parquet")]
+    table: Option<Box<Table>>,
     head: String,
     tail: String,
     next: usize,
@@ -141,33 +146,26 @@ impl Writer {
             return Err(Problem::new(404, says.collect::<Vec<_>>().join("; ")));
         }
         let end = End { complete: complete && refused.is_empty(), nodes, refused };
-        Ok(match ask.what {
+        match ask.what {
             What::Quotes => Writer::quotes(ask.format, reports, &end),
             _ => Writer::rows(ask, reports, &end),
-        })
+        }
     }
 
-    fn quotes(format: Format, reports: Vec<Report>, end: &End) -> Writer {
+    fn quotes(format: Format, reports: Vec<Report>, end: &End) -> Result<Writer, Problem> {
         let head = match format {
             Format::Csv => format!("{QUOTE_CSV}\n"),
             Format::Json => "{\"quotes\":[".to_owned(),
             _ => String::new(),
         };
-        Writer::new(end.status(), format, Source::Quotes(reports), head, end.text(format))
+        Writer::of_rows(format, Source::Quotes(reports), head, end)
     }
 
     /// Trades or bars of one instrument.
-    fn rows(ask: &Ask, reports: Vec<Report>, end: &End) -> Writer {
+    fn rows(ask: &Ask, reports: Vec<Report>, end: &End) -> Result<Writer, Problem> {
         let format = ask.format;
-        let Some(report) = reports.into_iter().next() else {
-            return Writer::new(
-                end.status(),
-                format,
-                Source::None,
-                String::new(),
-                end.text(format),
-            );
-        };
+        let report = reports.into_iter().next();
+        let report = report.ok_or_else(|| Problem::new(404, "The answer is about nothing."))?;
         let symbol = json_line(&report.symbol.as_str());
         let (csv, json, source) = match (&report.rows, ask.what) {
             (Rows::Bars(bars), What::Bars { interval, last }) => {
@@ -190,18 +188,36 @@ impl Writer {
             Format::Json => json,
             _ => String::new(),
         };
-        Writer::new(end.status(), format, source, head, end.text(format))
+        Writer::of_rows(format, source, head, end)
     }
 
     /// All instruments that match.
-    pub(super) fn instruments(format: Format, all: Vec<Definition>) -> Writer {
+    ///
+    /// # Errors
+    /// When they cannot be written in this format.
+    pub(super) fn instruments(format: Format, all: Vec<Definition>) -> Result<Writer, Problem> {
         let head = match format {
             Format::Csv => format!("{INSTRUMENT_CSV}\n"),
             Format::Json => "{\"instruments\":[".to_owned(),
             _ => String::new(),
         };
         let end = End { complete: true, nodes: Vec::new(), refused: Vec::new() };
-        Writer::new(200, format, Source::Instruments(all), head, end.text(format))
+        Writer::of_rows(format, Source::Instruments(all), head, &end)
+    }
+
+    fn of_rows(format: Format, source: Source, head: String, end: &End) -> Result<Writer, Problem> {
+        #[cfg(feature = "parquet")]
+        let table = match format {
+            Format::Parquet => Some(Box::new(Table::new(&source, end)?)),
+            _ => None,
+        };
+        #[cfg_attr(not(feature = "parquet"), allow(unused_mut, reason = "it has no table"))]
+        let mut writer = Writer::new(end.status(), format, source, head, end.text(format));
+        #[cfg(feature = "parquet")]
+        {
+            writer.table = table;
+        }
+        Ok(writer)
     }
 
     fn new(status: u16, format: Format, source: Source, head: String, tail: String) -> Writer {
@@ -209,6 +225,8 @@ impl Writer {
             status,
             format,
             source,
+            #[cfg(feature = "parquet")]
+            table: None,
             head,
             tail,
             next: 0,
@@ -224,7 +242,19 @@ impl Writer {
     }
 
     /// Writes the next piece.
-    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// When a row cannot be written in this format.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>) -> Result<(), Problem> {
+        #[cfg(feature = "parquet")]
+        if let Some(mut table) = self.table.take() {
+            let is_whole = table.write(&self.source, self.len(), out).map_err(|error| {
+                Problem::new(500, format!("This answer cannot be written as Parquet: {error}."))
+            })?;
+            self.is_over = is_whole;
+            self.table = Some(table);
+            return Ok(());
+        }
         if !std::mem::replace(&mut self.is_begun, true) {
             out.extend_from_slice(self.head.as_bytes());
         }
@@ -233,7 +263,7 @@ impl Writer {
                 if !std::mem::replace(&mut self.is_over, true) {
                     out.extend_from_slice(self.tail.as_bytes());
                 }
-                return;
+                return Ok(());
             }
             let row = self.row(self.next);
             self.next += 1;
@@ -248,6 +278,7 @@ impl Writer {
                 out.push(b'\n');
             }
         }
+        Ok(())
     }
 
     fn len(&self) -> usize {
@@ -299,15 +330,21 @@ impl Writer {
 }
 
 /// What is said behind the rows.
-struct End {
-    complete: bool,
-    nodes: Vec<NodeShare>,
+pub(super) struct End {
+    pub(super) complete: bool,
+    pub(super) nodes: Vec<NodeShare>,
     refused: Vec<Refused>,
 }
 
 impl End {
     fn status(&self) -> u16 {
         status_of(self.complete)
+    }
+
+    /// Which symbols have no row, and why.
+    #[cfg(feature = "parquet")]
+    pub(super) fn left_out(&self) -> String {
+        left_out_json(&self.refused)
     }
 
     fn text(&self, format: Format) -> String {
@@ -318,7 +355,7 @@ impl End {
             left_out_json(&self.refused)
         );
         match format {
-            Format::Csv => String::new(),
+            Format::Csv | Format::Parquet => String::new(),
             Format::Json => format!("],{said}"),
             _ => format!("{{\"kind\":\"end\",{said}"),
         }

@@ -5,6 +5,7 @@ use super::answers::{Writer, bars_from};
 use super::door::{Door, EventsDoor, HttpDoor, Job};
 use super::front::{Outcomes, Ticket, Unanswered};
 use super::playground::Deed;
+use super::ranges::Wanted;
 use super::routes::{Ask, Route, What, route};
 use super::stream::{Speech, Stream, Subscription};
 use super::streams::CLOSE_PROTOCOL;
@@ -21,24 +22,16 @@ use crate::question::Question;
 use crate::report;
 use crate::time::Now;
 use crate::wire::{Definition, EndStatus, Frame, Op, Query, U32, padded};
+use bytes::Bytes;
 
 /// What an event stream begins with: how long a client waits before it comes back.
 const EVENTS_BEGIN: &[u8] = b"retry: 2000\n\n";
 
+/// Pieces that an answer may have to be sent with its length.
+const PIECES_AT_ONCE: usize = 2;
+
 /// What must be asked every time.
 const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
-
-/// A part of a body: of what is behind its end, the status says that there is nothing.
-fn ranged(body: &[u8], (first, last): (usize, Option<usize>), kind: &'static str) -> Response {
-    let end = last.map_or(body.len(), |last| last.saturating_add(1).min(body.len()));
-    let total = body.len();
-    let (status, part, says) = match body.get(first..end).filter(|part| !part.is_empty()) {
-        Some(part) => (206, part.to_vec(), format!("bytes {first}-{}/{total}", end - 1)),
-        None => (416, Vec::new(), format!("bytes */{total}")),
-    };
-    let response = Response::new(status, kind, part).with_header("Content-Range", says);
-    response.with_header(NO_STORE.0, NO_STORE.1).with_header("Accept-Ranges", "bytes")
-}
 
 /// What a client is told whose question the aggregator did not answer.
 fn unanswered(why: Unanswered) -> Problem {
@@ -162,7 +155,7 @@ impl Gateway {
             }
             Route::Events { wish, mode } => self.begin_events(now, conn, &wish, mode),
             Route::Ask(ask) => self.ask(now, conn, ask),
-            Route::Instruments { pattern, format } => {
+            Route::Instruments { pattern, format, wanted } => {
                 let symbols = self.feed.symbols();
                 let matching = |frame: &Frame| {
                     let definition = frame.view::<Definition>().copied()?;
@@ -177,7 +170,12 @@ impl Gateway {
                         "No instrument is known yet: the feed has not begun.",
                     ));
                 }
-                self.begin_answer(now, conn, Writer::instruments(format, all), None);
+                if let Some(response) = self.kept_part(now, conn, wanted.as_ref()) {
+                    self.respond(now, conn, response);
+                    return Ok(());
+                }
+                let writer = Writer::instruments(format, all)?;
+                self.begin_answer(now, conn, writer, wanted.as_ref());
                 Ok(())
             }
             Route::Status { format } => {
@@ -248,7 +246,7 @@ impl Gateway {
                 return self.ask(
                     now,
                     conn,
-                    Box::new(Ask { asked, deadline, what, format, range: None }),
+                    Box::new(Ask { asked, deadline, what, format, wanted: None }),
                 );
             }
         };
@@ -312,6 +310,10 @@ impl Gateway {
     }
 
     fn ask(&mut self, now: Now, conn: ConnId, mut ask: Box<Ask>) -> Result<(), Problem> {
+        if let Some(response) = self.kept_part(now, conn, ask.wanted.as_ref()) {
+            self.respond(now, conn, response);
+            return Ok(());
+        }
         // The last bars before the last trade: not all that there are.
         if let (
             What::Bars { interval, last: Some(last) },
@@ -363,9 +365,16 @@ impl Gateway {
             Err(why) => Err(unanswered(why)),
         };
         match written {
-            Ok(writer) => self.begin_answer(now, conn, writer, ask.range),
+            Ok(writer) => self.begin_answer(now, conn, writer, ask.wanted.as_ref()),
             Err(problem) => self.refuse(now, conn, &problem),
         }
+    }
+
+    /// The part of an answer that this client was shown before.
+    fn kept_part(&mut self, now: Now, conn: ConnId, wanted: Option<&Wanted>) -> Option<Response> {
+        let Some(Door::Http(door)) = self.doors.get(conn) else { return None };
+        let part = self.kept.find(now.mono, (conn, door.from), wanted?)?;
+        Some(part.with_header(NO_STORE.0, NO_STORE.1).with_header("Accept-Ranges", "bytes"))
     }
 
     /// Begins to send an answer: at once, if it is short.
@@ -374,24 +383,31 @@ impl Gateway {
         now: Now,
         conn: ConnId,
         mut writer: Writer,
-        range: Option<(usize, Option<usize>)>,
+        wanted: Option<&Wanted>,
     ) {
+        let wanted = wanted.filter(|_| writer.status == 200);
         let mut piece = Vec::new();
-        writer.write(&mut piece);
-        if let Some(range) = range.filter(|_| writer.status == 200) {
-            // Its length is known when it is whole. It has a bound as its rows have.
-            while !writer.is_over() {
-                writer.write(&mut piece);
+        // The length of what is asked for in parts is known when it is whole. It has a bound as its rows have.
+        for number in 0.. {
+            if writer.is_over() || (wanted.is_none() && number >= PIECES_AT_ONCE) {
+                break;
             }
-            self.respond(now, conn, ranged(&piece, range, writer.format.content_type()));
-            return;
-        }
-        if !writer.is_over() {
-            writer.write(&mut piece);
+            if let Err(problem) = writer.write(&mut piece) {
+                self.refuse(now, conn, &problem);
+                return;
+            }
         }
         let (status, kind) = (writer.status, writer.format.content_type());
         if writer.is_over() {
-            let response = Response::new(status, kind, piece).with_header(NO_STORE.0, NO_STORE.1);
+            let body = Bytes::from(piece);
+            let response = match (wanted, self.doors.get(conn)) {
+                (Some(wanted), Some(Door::Http(door))) => {
+                    self.kept.keep(now.mono, (conn, door.from), wanted, kind, &body);
+                    wanted.cut(&body, kind)
+                }
+                _ => Response::new(status, kind, body),
+            };
+            let response = response.with_header(NO_STORE.0, NO_STORE.1);
             self.respond(now, conn, response.with_header("Accept-Ranges", "bytes"));
             return;
         }
@@ -524,10 +540,16 @@ impl Gateway {
             return;
         }
         let mut piece = Vec::new();
-        writer.write(&mut piece);
+        let written = writer.write(&mut piece);
         let is_over = writer.is_over();
-        if !piece.is_empty() {
-            door.http.push(&piece);
+        door.http.push(&piece);
+        if let Err(problem) = written {
+            // Its beginning is sent. Without the last chunk the client sees that something is missing.
+            door.http.abort();
+            door.job = Job::None;
+            self.counts.problems += 1;
+            self.actions.push_back(Action::Log(Level::Warn, problem.detail));
+            return;
         }
         if is_over {
             door.http.end_stream(now.mono);

@@ -26,7 +26,10 @@ mod known;
 mod node;
 mod openapi;
 mod page;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod playground;
+mod ranges;
 mod routes;
 mod status;
 mod stream;
@@ -52,6 +55,7 @@ use feed::Feed;
 use front::{Front, Ticket};
 use json::Lines;
 use page::Page;
+use ranges::KeptAnswers;
 use routes::Ask;
 use status::Nodes;
 
@@ -110,6 +114,8 @@ pub struct Gateway {
     feed: Feed,
     front: Front,
     doors: Doors,
+    /// Answers of which parts were asked for.
+    kept: KeptAnswers,
     nodes: Nodes,
     page: Page,
     lines: Lines,
@@ -157,6 +163,7 @@ impl Gateway {
             feed: Feed::new(config.broker, config.core, inner, config.seed),
             front,
             doors: Doors::default(),
+            kept: KeptAnswers::default(),
             nodes: Nodes::new(config.nodes),
             page: Page::load(),
             lines: Lines::default(),
@@ -236,6 +243,7 @@ impl Gateway {
             return;
         }
         self.next_sweep = now.mono + limits::GATEWAY_SWEEP_EVERY;
+        self.kept.forget_old(now.mono);
         for conn in self.doors.conns() {
             match self.doors.get_mut(conn) {
                 Some(Door::Http(door)) => {

@@ -45,7 +45,7 @@ pub(super) struct Operation {
     pub(super) id: Id,
     what: &'static str,
     pub(super) parameters: &'static [Parameter],
-    types: &'static [&'static str],
+    pub(super) types: &'static [&'static str],
 }
 
 const fn optional(name: &'static str, what: &'static str) -> Parameter {
@@ -56,7 +56,11 @@ const fn required(name: &'static str, what: &'static str) -> Parameter {
     Parameter { name, what, is_required: true }
 }
 
-const FORMAT: Parameter = optional("format", "json, ndjson or csv; else Accept chooses");
+const FORMAT: Parameter = optional("format", "json; else Accept chooses");
+const TABLE: Parameter = match cfg!(feature = "parquet") {
+    true => optional("format", "json, ndjson, csv or parquet; else Accept chooses"),
+    false => optional("format", "json, ndjson or csv; else Accept chooses"),
+};
 const DEADLINE: Parameter = optional("deadline", "How long an answer may take, such as 800ms");
 const PARTIAL: Parameter =
     optional("partial", "allow or deny an answer of which a part is missing");
@@ -65,7 +69,11 @@ const TO: Parameter = optional("to", "The first time excluded");
 const SYMBOLS: Parameter = optional("symbols", "Patterns, separated by commas: PETR4, PETR* or *");
 
 const JSON: &str = "application/json";
-const ROWS: &[&str] = &[JSON, "application/x-ndjson", "text/csv"];
+/// Types of rows, as this program was built.
+const ROWS: &[&str] = match cfg!(feature = "parquet") {
+    true => &[JSON, "application/x-ndjson", "text/csv", "application/vnd.apache.parquet"],
+    false => &[JSON, "application/x-ndjson", "text/csv"],
+};
 
 /// One line of the table.
 const fn get(
@@ -106,14 +114,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/quotes",
         Id::Quotes,
         "Current quotes",
-        &[required("symbols", "Patterns, separated by commas"), DEADLINE, PARTIAL, FORMAT],
+        &[required("symbols", "Patterns, separated by commas"), DEADLINE, PARTIAL, TABLE],
         ROWS,
     ),
     get(
         "/v1/trades/{symbol}",
         Id::Trades,
         "The last trades of one instrument, or those of a time",
-        &[optional("last", "How many"), FROM, TO, DEADLINE, PARTIAL, FORMAT],
+        &[optional("last", "How many"), FROM, TO, DEADLINE, PARTIAL, TABLE],
         ROWS,
     ),
     get(
@@ -127,7 +135,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             TO,
             DEADLINE,
             PARTIAL,
-            FORMAT,
+            TABLE,
         ],
         ROWS,
     ),
@@ -142,7 +150,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             TO,
             DEADLINE,
             PARTIAL,
-            FORMAT,
+            TABLE,
         ],
         ROWS,
     ),
@@ -158,7 +166,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             TO,
             DEADLINE,
             PARTIAL,
-            FORMAT,
+            TABLE,
         ],
         ROWS,
     ),
@@ -183,8 +191,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[SYMBOLS, optional("count", "How many"), FROM, TO, DEADLINE, PARTIAL, FORMAT],
         &[JSON],
     ),
-    get("/v1/instruments", Id::Instruments, "All instruments", &[SYMBOLS, FORMAT], ROWS),
-    get("/v1/status", Id::Status, "How each node is", &[FORMAT], &[JSON, "application/x-ndjson"]),
+    get("/v1/instruments", Id::Instruments, "All instruments", &[SYMBOLS, TABLE], ROWS),
+    get(
+        "/v1/status",
+        Id::Status,
+        "How each node is",
+        &[optional("format", "json or ndjson; else Accept chooses")],
+        &[JSON, "application/x-ndjson"],
+    ),
     get("/v1/openapi.json", Id::OpenApi, "This document", &[], &[JSON]),
     get(
         "/metrics",

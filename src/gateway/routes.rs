@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::feed::Wish;
 use super::openapi::{self, Found, Id, Operation, Parameter};
+use super::ranges::Wanted;
 use super::udf::{History, Udf};
 use super::wish;
 use crate::feed::Pattern;
@@ -26,8 +27,8 @@ pub(super) struct Ask {
     pub(super) deadline: Duration,
     pub(super) what: What,
     pub(super) format: Format,
-    /// The bytes of the answer that are wanted, if not all: the first, and the last.
-    pub(super) range: Option<(usize, Option<usize>)>,
+    /// The part of the answer that is wanted, if not all.
+    pub(super) wanted: Option<Wanted>,
 }
 
 /// The form of an answer of the aggregator.
@@ -50,7 +51,7 @@ pub(super) enum Route {
     /// A question for the aggregator.
     Ask(Box<Ask>),
     /// All instruments.
-    Instruments { pattern: Pattern, format: Format },
+    Instruments { pattern: Pattern, format: Format, wanted: Option<Wanted> },
     /// How each node is.
     Status { format: Format },
     /// Figures of all nodes, for a monitoring system.
@@ -165,7 +166,8 @@ pub(super) fn route(request: &Request) -> Result<Route, Problem> {
         }
         Id::Instruments => {
             let text = parameters.take("symbols")?.unwrap_or("*");
-            Route::Instruments { pattern: pattern(text)?, format: format(request)? }
+            let (pattern, format) = (pattern(text)?, format(request)?);
+            Route::Instruments { pattern, format, wanted: Wanted::of(request, format) }
         }
         Id::Status => {
             Route::Status { format: negotiate(request, &[Format::Json, Format::Ndjson])? }
@@ -202,8 +204,22 @@ fn figure(
     ask(request, parameters, symbols, question, What::Figure)
 }
 
+/// The formats of rows, as this program was built.
+const TABLES: &[Format] = match cfg!(feature = "parquet") {
+    true => &[Format::Json, Format::Csv, Format::Ndjson, Format::Parquet],
+    false => &[Format::Json, Format::Csv, Format::Ndjson],
+};
+
 fn format(request: &Request) -> Result<Format, Problem> {
-    negotiate(request, &[Format::Json, Format::Csv, Format::Ndjson])
+    negotiate(request, TABLES).map_err(|problem| {
+        let is_not_built = !TABLES.contains(&Format::Parquet);
+        if !is_not_built || negotiate(request, &[Format::Parquet]).is_err() {
+            return problem;
+        }
+        let text = "This program was built without Parquet: build it with \
+                    `cargo build --release --features parquet`, or ask for csv.";
+        Problem::new(problem.status, text)
+    })
 }
 
 fn pattern(text: &str) -> Result<Pattern, Problem> {
@@ -314,20 +330,8 @@ fn ask(
         _ => format(request)?,
     };
     let asked = Asked { symbols, question, partial_allowed, as_of: None, explain: false };
-    let range = range(request);
-    Ok(Route::Ask(Box::new(Ask { asked, deadline, what, format, range })))
-}
-
-/// One range of bytes, as programs that read tables ask for it (RFC 9110, section 14.2). Any other is not looked at, as is
-/// allowed.
-fn range(request: &Request) -> Option<(usize, Option<usize>)> {
-    let (first, last) = request.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
-    let last = match last {
-        "" => None,
-        last => Some(last.parse().ok()?),
-    };
-    let first: usize = first.parse().ok()?;
-    last.is_none_or(|last| last >= first).then_some((first, last))
+    let wanted = Wanted::of(request, format);
+    Ok(Route::Ask(Box::new(Ask { asked, deadline, what, format, wanted })))
 }
 
 fn events(request: &Request, parameters: &mut Parameters<'_>) -> Result<Route, Problem> {

@@ -8,7 +8,7 @@ use crate::limits::{
 };
 
 /// Headers that are kept. `true`: a list, whose lines are put together; any other comes once.
-const KEPT: [(&str, bool); 14] = [
+const KEPT: [(&str, bool); 15] = [
     ("host", false),
     ("origin", false),
     ("accept", true),
@@ -16,6 +16,7 @@ const KEPT: [(&str, bool); 14] = [
     ("if-none-match", true),
     ("last-event-id", false),
     ("range", false),
+    ("if-range", false),
     ("content-type", false),
     ("connection", true),
     ("upgrade", true),

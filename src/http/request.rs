@@ -59,7 +59,7 @@ impl Request {
     }
 
     /// The value of a header, by its name in any letters. Only those that something here reads are kept: `host`,
-    /// `origin`, `accept`, `accept-encoding`, `if-none-match`, `last-event-id`, `range`, `content-type`, `connection`, `upgrade`
+    /// `origin`, `accept`, `accept-encoding`, `if-none-match`, `last-event-id`, `range`, `if-range`, `content-type`, `connection`, `upgrade`
     /// and `sec-websocket-*`. Several lines of a list are one value, with commas between them.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

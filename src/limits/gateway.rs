@@ -44,6 +44,14 @@ pub const GATEWAY_STATUS_WAIT: Duration = Duration::from_millis(400);
 pub const GATEWAY_ROWS_PER_PIECE: usize = 512;
 /// Bytes of an answer that wait for a client before the next piece is made.
 pub const GATEWAY_ANSWER_BYTES_WAITING: usize = 64 * 1_024;
+/// Answers of which parts were asked for, that are kept for further parts.
+pub const GATEWAY_KEPT_ANSWERS_MAX: usize = 64;
+/// Bytes of all of them.
+pub const GATEWAY_KEPT_BYTES_MAX: usize = 32 * 1_024 * 1_024;
+/// How long one is kept: far longer than a program needs between two parts.
+pub const GATEWAY_KEPT_FOR: Duration = Duration::from_secs(10);
+/// Rows of one row group of an answer in Parquet: what is made in one piece, and what a column has in memory.
+pub const GATEWAY_ROW_GROUP_ROWS: usize = 4 * GATEWAY_ROWS_PER_PIECE;
 /// Questions for one subscription's bars under way that are asked at once.
 pub const GATEWAY_BACKFILLS_AT_ONCE: usize = 8;
 /// How often bars are looked at that no frame ends.

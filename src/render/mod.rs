@@ -16,6 +16,8 @@ mod frame_table;
 pub mod health;
 mod json;
 mod lines;
+#[cfg(feature = "parquet")]
+pub(crate) mod parquet;
 mod report;
 mod rows;
 mod screen;

@@ -67,7 +67,7 @@ pub fn instrument_row_json(definition: &Definition) -> String {
     json_line(&InstrumentRow { symbol: symbol.as_str(), venue, decimals, qty_decimals })
 }
 
-fn venue_of(definition: &Definition) -> Option<&str> {
+pub(super) fn venue_of(definition: &Definition) -> Option<&str> {
     let has_venue = definition.flags.get() & Flags::VENUE != 0;
     definition.symbol.as_str().split_once(':').filter(|_| has_venue).map(|(venue, _)| venue)
 }

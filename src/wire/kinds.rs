@@ -55,7 +55,7 @@ pub struct Column {
 }
 
 /// What a column holds. It decides how the value is shown: `cli/render/column.rs` for text and JSON,
-/// `cli/offline/parquet.rs` for Parquet.
+/// `render/parquet.rs` for Parquet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {
     /// An unsigned number of 64 bits.

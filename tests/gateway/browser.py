@@ -82,14 +82,17 @@ def is_ready(address):
         return False
 
 
-def read_tables(address):
-    """How many rows each program reads from an address of CSV."""
+def read_tables(address, has_parquet):
+    """How many rows each program reads from an address of CSV, and of Parquet where the program was built with it."""
     url = f"{address}/v1/bars/PETR4?interval=1s&last=5&format=csv"
+    parquet = url.replace("format=csv", "format=parquet")
     rows = []
     if importlib.util.find_spec("polars"):
         import polars
 
         rows.append(("polars", polars.read_csv(url).height))
+        if has_parquet:
+            rows.append(("polars from Parquet", polars.read_parquet(parquet).height))
     if importlib.util.find_spec("duckdb"):
         import duckdb
 
@@ -105,6 +108,9 @@ def read_tables(address):
         import pandas
 
         rows.append(("pandas", len(pandas.read_csv(url))))
+        # Pandas itself reads Parquet by another package.
+        if has_parquet and importlib.util.find_spec("pyarrow"):
+            rows.append(("pandas from Parquet", len(pandas.read_parquet(parquet))))
     assert all(count > 0 for _, count in rows), rows
     return rows
 
@@ -119,6 +125,8 @@ def main():
     except ImportError as error:
         print(f"skipped: the package websockets is not installed: {error}")
         return
+    version = subprocess.run([arguments.pregao, "--version"], capture_output=True, text=True, check=True)
+    has_parquet = "parquet" in version.stdout
     with tempfile.TemporaryDirectory() as place:
         ports = free_ports(8)
         file, data = Path(place, "c.toml"), Path(place, "data")
@@ -138,7 +146,7 @@ def main():
                 frames = asyncio.run(read_frames(client, stream, arguments.frames))
                 seconds = time.monotonic() - begun
                 asyncio.run(read_lines(client, stream))
-                tables = read_tables(f"http://{host}")
+                tables = read_tables(f"http://{host}", has_parquet)
             finally:
                 system.terminate()
                 system.wait()

@@ -64,7 +64,7 @@ impl Part {
         match &mut self.writer {
             Some(Writer::Csv(writer)) => write_csv(writer, frames, symbols),
             #[cfg(feature = "parquet")]
-            Some(Writer::Parquet(writer)) => writer.write(self.rows, frames),
+            Some(Writer::Parquet(writer)) => writer.write(frames),
             None => Ok(()),
         }
     }

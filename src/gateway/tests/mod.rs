@@ -8,17 +8,20 @@ use zerocopy::IntoBytes;
 
 use super::*;
 use crate::node::{CloseReason, DialId, FrameInput, ListenerId, Node, Origin};
-use crate::wire::{
-    Definition, Flags, Heartbeat, InstrumentId, InstrumentIndex, Kind, Session, SnapshotEnd,
-    Subscribed, Trade, U16, U32, U64,
-};
+use crate::wire::{Definition, Flags, Heartbeat, InstrumentId, InstrumentIndex, Kind, Session, SnapshotEnd, Subscribed, Trade, U16, U32, U64};
+#[cfg(feature = "parquet")]
+use crate::wire::{Ended, NodeAnswer, Query, Run, padded};
 
 mod following;
 mod requests;
 mod streaming;
+#[cfg(feature = "parquet")]
+mod tables;
 
 const BROKER: DialId = DialId(0);
 const CORE: DialId = DialId(1);
+#[cfg(feature = "parquet")]
+const AGGREGATOR: DialId = DialId(2);
 
 /// One connection, as its peer sees it.
 #[derive(Default)]
@@ -164,7 +167,8 @@ impl Bench {
         });
         let now = Now { mono: Mono(1_000_000_000), wall_ns: 7 };
         let (peers, dials) = (BTreeMap::new(), VecDeque::new());
-        let mut bench = Bench { gateway: gateway.unwrap(), now, peers, next: 0, dials };
+        let gateway = gateway.unwrap();
+        let mut bench = Bench { gateway, now, peers, next: 0, dials };
         bench.turn();
         bench
     }
@@ -261,6 +265,59 @@ impl Bench {
         let conn = self.open(Origin::Dialed(BROKER));
         self.turn();
         conn
+    }
+
+    #[cfg(feature = "parquet")]
+    /// The aggregator that it dialed.
+    fn connect_aggregator(&mut self) -> ConnId {
+        let place = self.dials.iter().position(|dial| *dial == AGGREGATOR).expect("a dial");
+        self.dials.remove(place);
+        let conn = self.open(Origin::Dialed(AGGREGATOR));
+        self.turn();
+        self.give_frames(conn, &[Frame::seal(Session::default())]);
+        self.take(conn);
+        conn
+    }
+
+    #[cfg(feature = "parquet")]
+    /// The question that the aggregator was asked since the last look, if any.
+    fn query(&mut self, aggregator: ConnId) -> Option<U32> {
+        let frames = frames_of(&[(2, self.take(aggregator))]);
+        frames.iter().filter_map(Frame::view::<Query>).next_back().map(|query| query.id)
+    }
+
+    #[cfg(feature = "parquet")]
+    /// The whole answer to a question, of one node.
+    fn answer(&mut self, aggregator: ConnId, id: U32, rows: &[Frame]) {
+        let mut frames = vec![Frame::seal(Run { id, ..Run::default() })];
+        frames.extend_from_slice(rows);
+        let (name, rows) = (padded("shard-A"), U32::new(7));
+        frames.push(Frame::seal(NodeAnswer { id, name, rows, ..NodeAnswer::default() }));
+        frames.push(Frame::seal(Ended { id, ..Ended::default() }));
+        self.give_frames(aggregator, &frames);
+    }
+
+    /// The head and the body of the answer that a client has got.
+    fn response(&mut self, conn: ConnId) -> (String, Vec<u8>) {
+        let got = self.take(conn);
+        let at = got.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        let head = String::from_utf8(got[..at].to_vec()).unwrap();
+        let mut rest = &got[at..];
+        if !head.contains("Transfer-Encoding: chunked") {
+            return (head, rest.to_vec());
+        }
+        let mut body = Vec::new();
+        loop {
+            let line = rest.windows(2).position(|two| two == b"\r\n").expect("a chunk");
+            let length = std::str::from_utf8(&rest[..line]).unwrap();
+            let length = usize::from_str_radix(length, 16).unwrap();
+            rest = &rest[line + 2..];
+            if length == 0 {
+                return (head, body);
+            }
+            body.extend_from_slice(&rest[..length]);
+            rest = &rest[length + 2..];
+        }
     }
 
     /// A broker that has two instruments, whose sequence goes on there.

@@ -89,3 +89,44 @@ fn its_status_is_of_now_and_made_for_who_asks() {
     let browsers = browsers.filter(|metric| unpadded(&metric.name) == "browsers");
     assert_eq!(browsers.map(|metric| metric.value.get()).collect::<Vec<_>>(), [1]);
 }
+
+#[test]
+fn a_format_is_taken_by_its_name_and_its_type_as_the_document_has_it() {
+    use crate::gateway::openapi::{Id, OPERATIONS};
+    let accept = |path: &str, kind: &str| {
+        get(path).replace("\r\n\r\n", &format!("\r\nAccept: {kind}\r\n\r\n"))
+    };
+    let mut bench = Bench::new(64, 8);
+    bench.live(10);
+    let mut ask = |text: String| {
+        let client = bench.accept();
+        bench.give(client, text.as_bytes());
+        bench.turns(2);
+        let (head, body) = bench.response(client);
+        (head, String::from_utf8_lossy(&body).into_owned())
+    };
+    let instruments = OPERATIONS.iter().find(|it| it.id == Id::Instruments).unwrap();
+    let all = [
+        ("json", "application/json"),
+        ("ndjson", "application/x-ndjson"),
+        ("csv", "text/csv"),
+        ("parquet", "application/vnd.apache.parquet"),
+    ];
+    for (name, kind) in all {
+        let says = instruments.types.contains(&kind);
+        let named = format!("/v1/instruments?format={name}");
+        for (text, status) in [(get(&named), 400), (accept("/v1/instruments", kind), 406)] {
+            let (head, body) = ask(text);
+            let status = if says { 200 } else { status };
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {head}{body}");
+            match says {
+                true => assert!(head.contains(&format!("Content-Type: {kind}")), "{head}"),
+                false => assert!(body.contains("cargo build --release --features parquet")),
+            }
+        }
+        assert!(says || (name, cfg!(feature = "parquet")) == ("parquet", false), "{name}");
+    }
+    // What is no table is JSON alone, in any build.
+    let (head, body) = ask(get("/v1/figures/average?format=parquet"));
+    assert!(head.starts_with("HTTP/1.1 400 ") && !body.contains("cargo"), "{head}{body}");
+}

@@ -152,7 +152,9 @@ impl Writer {
         }
     }
 
-    fn quotes(format: Format, reports: Vec<Report>, end: &End) -> Result<Writer, Problem> {
+    fn quotes(format: Format, mut reports: Vec<Report>, end: &End) -> Result<Writer, Problem> {
+        // They are said once, at the end.
+        reports.iter_mut().for_each(|report| report.nodes = Vec::new());
         let head = match format {
             Format::Csv => format!("{QUOTE_CSV}\n"),
             Format::Json => "{\"quotes\":[".to_owned(),
@@ -279,6 +281,19 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Memory that its rows have until all is written.
+    pub(super) fn rows_bytes(&self) -> usize {
+        match &self.source {
+            Source::Quotes(reports) => size_of_val(reports.as_slice()),
+            Source::Trades { report, .. } | Source::Bars { report, .. } => match &report.rows {
+                Rows::History(frames) => size_of_val(frames.as_slice()),
+                Rows::Bars(bars) => size_of_val(bars.as_slice()),
+            },
+            Source::Instruments(all) => size_of_val(all.as_slice()),
+            Source::None => self.head.len(),
+        }
     }
 
     fn len(&self) -> usize {

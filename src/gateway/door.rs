@@ -31,6 +31,8 @@ pub(super) struct HttpDoor {
     pub(super) http: HttpConnection,
     pub(super) from: IpAddr,
     pub(super) job: Job,
+    /// Memory that its answer has.
+    pub(super) held: usize,
     /// Bytes that came behind a request whose answer is not sent.
     pub(super) pending: Vec<u8>,
     /// Nothing has come yet: it may turn out to be a peer that speaks frames.

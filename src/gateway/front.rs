@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::memory::{About, AnswerMemory};
 use crate::breaker::{self, Outcome};
 use crate::client::{Answer, note_answer};
 use crate::limits;
@@ -15,8 +16,8 @@ use crate::question::Question;
 use crate::subscription::Symbols;
 use crate::time::{Mono, Now, nanos};
 use crate::wire::{
-    BreakerAction, Ended, ErrorCode, Flags, Frame, Heartbeat, Query, QueryMore, Refusal, Role, Run,
-    Seq, Session, U32, U64, padded, unpadded,
+    BreakerAction, Ended, ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Op, Query, QueryMore,
+    Refusal, Role, Run, Seq, Session, U32, U64, padded, unpadded,
 };
 
 /// Dials below belong to the feed.
@@ -50,6 +51,8 @@ pub(super) enum Unanswered {
     Late,
     /// The connection broke.
     Broken,
+    /// No memory is left for its answer.
+    Full,
 }
 
 impl Unanswered {
@@ -60,6 +63,7 @@ impl Unanswered {
             Unanswered::Busy => "too many questions wait for it",
             Unanswered::Late => "it did not answer in time",
             Unanswered::Broken => "the connection to it broke",
+            Unanswered::Full => "no memory is left for the answer",
         }
     }
 }
@@ -72,6 +76,9 @@ struct Waiting {
     permit: breaker::Permit,
     asked: Mono,
     until: Mono,
+    about: About,
+    /// Frames that have come for it.
+    frames: usize,
 }
 
 /// One node that is asked.
@@ -92,7 +99,10 @@ pub(super) struct Front {
     nodes: Vec<NodeLink>,
     /// Names of the instruments in the answers so far.
     pub(super) symbols: Symbols,
-    done: VecDeque<Outcomes>,
+    /// What became of questions, and the memory that each answer has.
+    done: VecDeque<(Outcomes, usize)>,
+    /// What all answers have together.
+    pub(super) memory: AnswerMemory,
     /// When each question is late, by the place of its node and its id: a turn looks at the first one only.
     due: BTreeSet<(Mono, usize, u32)>,
     /// What this node says about itself, of when it was last asked.
@@ -132,6 +142,7 @@ impl Front {
             nodes: links,
             symbols: Symbols::default(),
             done: VecDeque::new(),
+            memory: AnswerMemory::default(),
             due: BTreeSet::new(),
             status: Status::default(),
             is_stopping: false,
@@ -161,6 +172,13 @@ impl Front {
             let is_open = node.uplink.is_breaker_open();
             return Err(if is_open { Unanswered::BreakerOpen } else { Unanswered::Away });
         };
+        let about = match question.query.op == Op::Status as u8 {
+            true => About::System,
+            false => About::Market,
+        };
+        if !self.memory.has_room(about) {
+            return Err(Unanswered::Full);
+        }
         if node.waiting.len() >= limits::GATEWAY_QUESTIONS_MAX {
             return Err(Unanswered::Busy);
         }
@@ -173,7 +191,8 @@ impl Front {
         question.query.deadline_us = U32::new(deadline_us);
         node.answers.insert(id, Answer::default());
         let until = now.mono + deadline + limits::ANSWER_GRACE;
-        node.waiting.insert(id, Waiting { permit, asked: now.mono, until });
+        let waiting = Waiting { permit, asked: now.mono, until, about, frames: 0 };
+        node.waiting.insert(id, waiting);
         self.due.insert((until, place, id));
         for frame in question.frames() {
             match (frame.view::<Query>(), frame.view::<QueryMore>()) {
@@ -185,9 +204,11 @@ impl Front {
         Ok(Ticket { node: place, id })
     }
 
-    /// What became of a question that was asked.
+    /// What became of a question that was asked. Its memory is the caller's matter from now on.
     pub(super) fn poll_answer(&mut self) -> Option<Outcomes> {
-        self.done.pop_front()
+        let (outcome, bytes) = self.done.pop_front()?;
+        self.memory.give_back(bytes);
+        Some(outcome)
     }
 
     /// Whether this connection is of somebody who may ask.
@@ -219,7 +240,8 @@ impl Front {
             if let Some(outcome) = outcome {
                 node.uplink.breaker_mut().record(waiting.permit, outcome, now.mono);
             }
-            self.done.push_back((Ticket { node: place, id }, Err(why)));
+            self.memory.give_back(waiting.frames * FRAME_BYTES);
+            self.done.push_back(((Ticket { node: place, id }, Err(why)), 0));
         }
     }
 
@@ -234,9 +256,23 @@ impl Front {
             if let Some(waiting) = node.waiting.remove(&id) {
                 let outcome = Outcome::RequestDeadline;
                 node.uplink.breaker_mut().record(waiting.permit, outcome, now.mono);
+                self.memory.give_back(waiting.frames * FRAME_BYTES);
             }
-            self.done.push_back((Ticket { node: place, id }, Err(Unanswered::Late)));
+            self.done.push_back(((Ticket { node: place, id }, Err(Unanswered::Late)), 0));
         }
+    }
+
+    /// No memory is left for the rest of an answer. The node is not to blame: it has answered.
+    fn end_full(&mut self, now: Now, place: usize, id: u32) {
+        let Some(node) = self.nodes.get_mut(place) else { return };
+        node.answers.remove(&id);
+        if let Some(waiting) = node.waiting.remove(&id) {
+            self.due.remove(&(waiting.until, place, id));
+            let outcome = Outcome::Answered { latency: now.mono.since(waiting.asked) };
+            node.uplink.breaker_mut().record(waiting.permit, outcome, now.mono);
+            self.memory.give_back(waiting.frames * FRAME_BYTES);
+        }
+        self.done.push_back(((Ticket { node: place, id }, Err(Unanswered::Full)), 0));
     }
 
     fn leave(&mut self, now: Now, place: usize, conn: ConnId, text: &str) {
@@ -274,16 +310,18 @@ impl Front {
             (_, Some(refusal)) => refusal.id.get(),
             _ => node.current,
         };
-        let is_over = note_answer(&mut node.answers, &mut self.symbols, node.current, frame);
-        let is_long = node.answers.get(&id).is_some_and(|answer| {
-            let status = answer.metrics.len() + answer.texts.len();
-            let frames = answer.rows.len() + answer.definitions.len() + status;
-            frames > limits::GATEWAY_ANSWER_FRAMES_MAX
-        });
-        if is_long {
-            self.leave(now, place, conn, "an answer is longer than any may be");
-            return;
+        if let Some(waiting) = node.waiting.get_mut(&id) {
+            if waiting.frames >= limits::GATEWAY_ANSWER_FRAMES_MAX {
+                self.leave(now, place, conn, "an answer is longer than any may be");
+                return;
+            }
+            if !self.memory.take(FRAME_BYTES, waiting.about) {
+                self.end_full(now, place, id);
+                return;
+            }
+            waiting.frames += 1;
         }
+        let is_over = note_answer(&mut node.answers, &mut self.symbols, node.current, frame);
         if !is_over {
             return;
         }
@@ -293,7 +331,8 @@ impl Front {
             let latency = now.mono.since(waiting.asked);
             let outcome = Outcome::Answered { latency };
             node.uplink.breaker_mut().record(waiting.permit, outcome, now.mono);
-            self.done.push_back((Ticket { node: place, id }, Ok(answer)));
+            let bytes = waiting.frames * FRAME_BYTES;
+            self.done.push_back(((Ticket { node: place, id }, Ok(answer)), bytes));
         }
     }
 

@@ -4,8 +4,8 @@ use super::Gateway;
 use super::answers::{Writer, bars_from};
 use super::door::{Door, EventsDoor, HttpDoor, Job};
 use super::front::{Outcomes, Ticket, Unanswered};
+use super::memory::{About, no_room};
 use super::playground::Deed;
-use super::ranges::Wanted;
 use super::routes::{Ask, Route, What, route};
 use super::stream::{Speech, Stream, Subscription};
 use super::streams::CLOSE_PROTOCOL;
@@ -22,19 +22,18 @@ use crate::question::Question;
 use crate::report;
 use crate::time::Now;
 use crate::wire::{Definition, EndStatus, Frame, Op, Query, U32, padded};
-use bytes::Bytes;
 
 /// What an event stream begins with: how long a client waits before it comes back.
 const EVENTS_BEGIN: &[u8] = b"retry: 2000\n\n";
 
-/// Pieces that an answer may have to be sent with its length.
-const PIECES_AT_ONCE: usize = 2;
-
 /// What must be asked every time.
-const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+pub(super) const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
 
 /// What a client is told whose question the aggregator did not answer.
 fn unanswered(why: Unanswered) -> Problem {
+    if why == Unanswered::Full {
+        return no_room();
+    }
     let status = if why == Unanswered::Late { 504 } else { 503 };
     Problem::new(status, format!("The aggregator does not answer: {}.", why.text()))
 }
@@ -131,7 +130,7 @@ impl Gateway {
         }
     }
 
-    fn refuse(&mut self, now: Now, conn: ConnId, problem: &Problem) {
+    pub(super) fn refuse(&mut self, now: Now, conn: ConnId, problem: &Problem) {
         self.counts.problems += 1;
         let mut response = Response::problem(problem);
         if problem.status == 503 {
@@ -171,8 +170,11 @@ impl Gateway {
                     ));
                 }
                 if let Some(response) = self.kept_part(now, conn, wanted.as_ref()) {
-                    self.respond(now, conn, response);
+                    self.answer(now, conn, response, About::Market);
                     return Ok(());
+                }
+                if !self.front.memory.has_room(About::Market) {
+                    return Err(no_room());
                 }
                 let writer = Writer::instruments(format, all)?;
                 self.begin_answer(now, conn, writer, wanted.as_ref());
@@ -202,7 +204,8 @@ impl Gateway {
                 Ok(())
             }
             Route::OpenApi => {
-                self.respond(now, conn, Response::json(200, super::openapi::document()));
+                let response = Response::json(200, super::openapi::document());
+                self.answer(now, conn, response, About::Market);
                 Ok(())
             }
             Route::Udf(udf) => self.answer_udf(now, conn, udf),
@@ -250,7 +253,7 @@ impl Gateway {
                 );
             }
         };
-        self.respond(now, conn, Response::json(200, body).with_header(NO_STORE.0, NO_STORE.1));
+        self.answer(now, conn, Response::json(200, body), About::Market);
         Ok(())
     }
 
@@ -273,7 +276,8 @@ impl Gateway {
     fn begin_stream(&mut self, now: Now, conn: ConnId, request: &Request) -> Result<(), Problem> {
         let accepted = upgrade(request, &Speech::OFFERED)?;
         let Some(Door::Http(door)) = self.doors.remove(conn) else { return Ok(()) };
-        let HttpDoor { from, .. } = *door;
+        let HttpDoor { from, held, .. } = *door;
+        self.front.memory.give_back(held);
         let stream = Stream::new(now, Speech::of(accepted.protocol), from, accepted.response);
         self.doors.insert(conn, Door::Stream(Box::new(stream)));
         self.counts.streams += 1;
@@ -298,7 +302,8 @@ impl Gateway {
         mode: DeliveryMode,
     ) -> Result<(), Problem> {
         let Some(Door::Http(door)) = self.doors.remove(conn) else { return Ok(()) };
-        let HttpDoor { mut http, from, .. } = *door;
+        let HttpDoor { mut http, from, held, .. } = *door;
+        self.front.memory.give_back(held);
         http.begin_stream(now.mono, 200, "text/event-stream", &[NO_STORE]);
         http.push(EVENTS_BEGIN);
         let inner = self.feed.subscribe(now, conn, from, 1, wish);
@@ -311,7 +316,7 @@ impl Gateway {
 
     fn ask(&mut self, now: Now, conn: ConnId, mut ask: Box<Ask>) -> Result<(), Problem> {
         if let Some(response) = self.kept_part(now, conn, ask.wanted.as_ref()) {
-            self.respond(now, conn, response);
+            self.answer(now, conn, response, About::Market);
             return Ok(());
         }
         // The last bars before the last trade: not all that there are.
@@ -370,54 +375,6 @@ impl Gateway {
         }
     }
 
-    /// The part of an answer that this client was shown before.
-    fn kept_part(&mut self, now: Now, conn: ConnId, wanted: Option<&Wanted>) -> Option<Response> {
-        let Some(Door::Http(door)) = self.doors.get(conn) else { return None };
-        let part = self.kept.find(now.mono, (conn, door.from), wanted?)?;
-        Some(part.with_header(NO_STORE.0, NO_STORE.1).with_header("Accept-Ranges", "bytes"))
-    }
-
-    /// Begins to send an answer: at once, if it is short.
-    fn begin_answer(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        mut writer: Writer,
-        wanted: Option<&Wanted>,
-    ) {
-        let wanted = wanted.filter(|_| writer.status == 200);
-        let mut piece = Vec::new();
-        // The length of what is asked for in parts is known when it is whole. It has a bound as its rows have.
-        for number in 0.. {
-            if writer.is_over() || (wanted.is_none() && number >= PIECES_AT_ONCE) {
-                break;
-            }
-            if let Err(problem) = writer.write(&mut piece) {
-                self.refuse(now, conn, &problem);
-                return;
-            }
-        }
-        let (status, kind) = (writer.status, writer.format.content_type());
-        if writer.is_over() {
-            let body = Bytes::from(piece);
-            let response = match (wanted, self.doors.get(conn)) {
-                (Some(wanted), Some(Door::Http(door))) => {
-                    self.kept.keep(now.mono, (conn, door.from), wanted, kind, &body);
-                    wanted.cut(&body, kind)
-                }
-                _ => Response::new(status, kind, body),
-            };
-            let response = response.with_header(NO_STORE.0, NO_STORE.1);
-            self.respond(now, conn, response.with_header("Accept-Ranges", "bytes"));
-            return;
-        }
-        let Some(Door::Http(door)) = self.doors.get_mut(conn) else { return };
-        door.http.begin_stream(now.mono, status, kind, &[NO_STORE]);
-        door.http.push(&piece);
-        door.job = Job::Writing(Box::new(writer));
-        self.mark_dirty(conn);
-    }
-
     /// Who waits for the state of the nodes, if it is known now.
     fn answer_waiting(&mut self, now: Now) {
         if self.nodes.fresh(now).is_none() {
@@ -445,8 +402,7 @@ impl Gateway {
             }
         };
         let status = if self.nodes.is_complete() { 200 } else { 206 };
-        let response = Response::new(status, kind, body).with_header(NO_STORE.0, NO_STORE.1);
-        self.respond(now, conn, response);
+        self.answer(now, conn, Response::new(status, kind, body), About::System);
     }
 
     /// Why the system cannot serve, if it cannot.
@@ -468,8 +424,7 @@ impl Gateway {
     fn answer_metrics(&mut self, now: Now, conn: ConnId) {
         let own = self.described(now);
         let body = self.nodes.metrics(&own, self.faults().is_empty());
-        let response = Response::new(200, Text::CONTENT_TYPE, body);
-        self.respond(now, conn, response.with_header(NO_STORE.0, NO_STORE.1));
+        self.answer(now, conn, Response::new(200, Text::CONTENT_TYPE, body), About::System);
     }
 
     fn perform(&mut self, now: Now, conn: ConnId, deed: &Deed) -> Result<(), Problem> {
@@ -529,31 +484,6 @@ impl Gateway {
             }
             Ok(answer) => self.refuse(now, conn, &super::answers::problem_of(&answer)),
             Err(why) => self.refuse(now, conn, &Problem::new(503, why.text())),
-        }
-    }
-
-    /// Writes more of an answer that the client takes.
-    pub(super) fn write_more(&mut self, now: Now, conn: ConnId) {
-        let Some(Door::Http(door)) = self.doors.get_mut(conn) else { return };
-        let Job::Writing(writer) = &mut door.job else { return };
-        if door.http.outgoing_bytes() >= limits::GATEWAY_ANSWER_BYTES_WAITING {
-            return;
-        }
-        let mut piece = Vec::new();
-        let written = writer.write(&mut piece);
-        let is_over = writer.is_over();
-        door.http.push(&piece);
-        if let Err(problem) = written {
-            // Its beginning is sent. Without the last chunk the client sees that something is missing.
-            door.http.abort();
-            door.job = Job::None;
-            self.counts.problems += 1;
-            self.actions.push_back(Action::Log(Level::Warn, problem.detail));
-            return;
-        }
-        if is_over {
-            door.http.end_stream(now.mono);
-            door.job = Job::None;
         }
     }
 

@@ -31,6 +31,7 @@ impl Gateway {
             }
             Some(Door::Events(door)) => self.feed.close(now, door.subscription.conn),
             Some(Door::Http(door)) => {
+                self.front.memory.give_back(door.held);
                 if let Job::Answer(ticket) = door.job {
                     self.tickets.remove(&ticket);
                 }
@@ -93,7 +94,7 @@ impl Node for Gateway {
             Origin::Accepted(_, from) | Origin::HandedOver(from) => {
                 let http = HttpConnection::new(now.mono);
                 let (job, pending, is_new) = (Job::None, Vec::new(), true);
-                let door = HttpDoor { http, from, job, pending, is_new };
+                let door = HttpDoor { http, from, job, held: 0, pending, is_new };
                 self.doors.insert(conn, Door::Http(Box::new(door)));
             }
             Origin::Surplus(_) => {
@@ -103,7 +104,7 @@ impl Node for Gateway {
                 http.turn_away(now.mono, &Problem::new(503, text));
                 let from = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
                 let (job, pending, is_new) = (Job::None, Vec::new(), false);
-                let door = HttpDoor { http, from, job, pending, is_new };
+                let door = HttpDoor { http, from, job, held: 0, pending, is_new };
                 self.doors.insert(conn, Door::Http(Box::new(door)));
                 self.mark_dirty(conn);
                 self.actions.push_back(Action::Close(conn));
@@ -332,9 +333,12 @@ impl Node for Gateway {
         if self.doors.get(conn).is_some() {
             self.front.connections_mut().note_sent_bytes(bytes);
         }
+        if let Some(Door::Http(door)) = self.doors.get_mut(conn) {
+            door.http.handle_sent(now.mono, bytes);
+            self.release_sent(conn);
+        }
         match self.doors.get_mut(conn) {
             Some(Door::Http(door)) => {
-                door.http.handle_sent(now.mono, bytes);
                 if door.http.is_over() {
                     self.actions.push_back(Action::Close(conn));
                     return false;

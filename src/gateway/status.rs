@@ -105,7 +105,7 @@ impl Nodes {
                 Err(Unanswered::Broken | Unanswered::Away | Unanswered::BreakerOpen) => {
                     Reachability::Refused
                 }
-                Err(Unanswered::Busy) => Reachability::Failed,
+                Err(Unanswered::Busy | Unanswered::Full) => Reachability::Failed,
             };
             let answer = answer.unwrap_or_default();
             let mut figures = answer.metrics.into_iter().collect();

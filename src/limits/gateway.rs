@@ -50,9 +50,26 @@ pub const GATEWAY_KEPT_ANSWERS_MAX: usize = 64;
 pub const GATEWAY_KEPT_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 /// How long one is kept: far longer than a program needs between two parts.
 pub const GATEWAY_KEPT_FOR: Duration = Duration::from_secs(10);
+/// Bytes of all answers in memory at once, over all HTTP connections, those kept for further parts included. Beyond it a
+/// new question gets 503.
+pub const GATEWAY_ANSWERS_BYTES_MAX: usize = 256 * 1_024 * 1_024;
+/// What questions about the market may have of it. The rest is for how the nodes are: who watches them must not be turned
+/// away when it counts.
+pub const GATEWAY_QUESTIONS_BYTES_MAX: usize =
+    GATEWAY_ANSWERS_BYTES_MAX - GATEWAY_KEPT_BYTES_MAX - 16 * 1_024 * 1_024;
+/// Bytes of an answer that is sent while it is written, besides its rows: what waits, and the two pieces that it begins
+/// with. No row has more than a KiB as text.
+pub const GATEWAY_WRITING_BYTES_MAX: usize =
+    GATEWAY_ANSWER_BYTES_WAITING + 2 * GATEWAY_ROWS_PER_PIECE * 1_024;
 /// Rows of one row group of an answer in Parquet: what is made in one piece, and what a column has in memory.
 pub const GATEWAY_ROW_GROUP_ROWS: usize = 4 * GATEWAY_ROWS_PER_PIECE;
 /// Questions for one subscription's bars under way that are asked at once.
 pub const GATEWAY_BACKFILLS_AT_ONCE: usize = 8;
 /// How often bars are looked at that no frame ends.
 pub const GATEWAY_BARS_EVERY: Duration = Duration::from_millis(50);
+
+const _: () = {
+    // The longest answer has room, as frames and then as text.
+    let longest = GATEWAY_ANSWER_FRAMES_MAX * crate::wire::FRAME_BYTES;
+    assert!(longest + GATEWAY_WRITING_BYTES_MAX < GATEWAY_QUESTIONS_BYTES_MAX);
+};

@@ -8,11 +8,13 @@ use zerocopy::IntoBytes;
 
 use super::*;
 use crate::node::{CloseReason, DialId, FrameInput, ListenerId, Node, Origin};
-use crate::wire::{Definition, Flags, Heartbeat, InstrumentId, InstrumentIndex, Kind, Session, SnapshotEnd, Subscribed, Trade, U16, U32, U64};
-#[cfg(feature = "parquet")]
-use crate::wire::{Ended, NodeAnswer, Query, Run, padded};
+use crate::wire::{
+    Definition, Ended, Flags, Heartbeat, InstrumentId, InstrumentIndex, Kind, NodeAnswer, Query,
+    Run, Session, SnapshotEnd, Subscribed, Trade, U16, U32, U64, padded,
+};
 
 mod following;
+mod memory;
 mod requests;
 mod streaming;
 #[cfg(feature = "parquet")]
@@ -20,7 +22,6 @@ mod tables;
 
 const BROKER: DialId = DialId(0);
 const CORE: DialId = DialId(1);
-#[cfg(feature = "parquet")]
 const AGGREGATOR: DialId = DialId(2);
 
 /// One connection, as its peer sees it.
@@ -267,7 +268,6 @@ impl Bench {
         conn
     }
 
-    #[cfg(feature = "parquet")]
     /// The aggregator that it dialed.
     fn connect_aggregator(&mut self) -> ConnId {
         let place = self.dials.iter().position(|dial| *dial == AGGREGATOR).expect("a dial");
@@ -279,14 +279,12 @@ impl Bench {
         conn
     }
 
-    #[cfg(feature = "parquet")]
     /// The question that the aggregator was asked since the last look, if any.
     fn query(&mut self, aggregator: ConnId) -> Option<U32> {
         let frames = frames_of(&[(2, self.take(aggregator))]);
         frames.iter().filter_map(Frame::view::<Query>).next_back().map(|query| query.id)
     }
 
-    #[cfg(feature = "parquet")]
     /// The whole answer to a question, of one node.
     fn answer(&mut self, aggregator: ConnId, id: U32, rows: &[Frame]) {
         let mut frames = vec![Frame::seal(Run { id, ..Run::default() })];

@@ -338,6 +338,28 @@ mod tests {
     }
 
     #[test]
+    fn a_child_tells_its_figures_where_the_file_says_unless_a_flag_says_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("p.toml");
+        std::fs::write(&file, "[metrics]\ncore = 9101\nshards = [9102, 9103, 9104]\n").unwrap();
+        let told = |arguments: &[&str]| {
+            let Ok(Request::Node { request, .. }) = resolve(parse(arguments).unwrap()) else {
+                panic!("{arguments:?}")
+            };
+            request.metrics.map(|address| address.to_string())
+        };
+        let mut all = Vec::new();
+        for (name, arguments) in specs(&["--config", file.to_str().unwrap()]) {
+            let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            all.extend(told(&arguments).map(|address| format!("{name} {address}")));
+            arguments.push("--metrics=10.0.0.7:1");
+            assert_eq!(told(&arguments).as_deref(), Some("10.0.0.7:1"), "{name}");
+        }
+        let want = ["core 9101", "shard-A 9102", "shard-B 9103", "shard-C 9104"];
+        assert_eq!(all, want.map(|it| it.replace(' ', " 127.0.0.1:")));
+    }
+
+    #[test]
     fn the_message_and_the_exit_code_of_a_child_are_ours() {
         for (code, exit) in [(2, Exit::Usage), (5, Exit::CannotStart)] {
             let line = "error: the tape is damaged".to_owned();

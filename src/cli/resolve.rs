@@ -182,7 +182,8 @@ fn node_request(
         let shards = config.net.shards.len();
         Failure::usage(format!("there is no {node}: [net] shards lists {shards}, named from A on"))
     })?;
-    let request = NodeRequest { node, address, metrics: metrics.metrics, config };
+    let metrics = metrics.metrics.or_else(|| config.metrics(node));
+    let request = NodeRequest { node, address, metrics, config };
     Ok(Request::Node { request, log: flags.log, parent: flags.parent })
 }
 

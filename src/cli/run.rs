@@ -391,11 +391,12 @@ fn reactor_on(request: &NodeRequest, listen: Listen) -> Result<Reactor, Failure>
     let options = Options { listen, is_punctual };
     let mut reactor = Reactor::new(options).map_err(|error| {
         let key = request.config.address_key(request.node);
+        let metrics_key = request.config.metrics_key(request.node);
         let (places, remedy) = match request.metrics {
             None => (address.to_string(), format!("set {key} in --config")),
             Some(metrics) => (
                 format!("{address} and {metrics}"),
-                format!("set {key} in --config, or another --metrics"),
+                format!("set {key} in --config, or {metrics_key}, or another --metrics"),
             ),
         };
         Failure::cannot_start(format!(

@@ -96,6 +96,8 @@ pub struct ExchangeEntry {
     pub kind: ExchangeKind,
     /// `address`: where it listens. Default: `[net] external`, 100 ports above it for the second entry, and so on.
     pub address: Option<Listen>,
+    /// `metrics`: where its node also tells its own figures. Default: nowhere.
+    pub metrics: Option<Listen>,
     /// `run`: whether it is a process of ours. Default true. With false somebody else runs it.
     #[serde(default = "yes")]
     pub run: bool,
@@ -190,7 +192,8 @@ impl ExchangeEntry {
         let is_producer = self.kind == ExchangeKind::Producer;
         let address = (is_producer && self.address.is_some()).then_some("address");
         let run = (is_producer && !self.run).then_some("run");
-        if let Some(key) = self.played_key().or(address).or(run) {
+        let metrics = (is_producer && self.metrics.is_some()).then_some("metrics");
+        if let Some(key) = self.played_key().or(address).or(run).or(metrics) {
             let problem = "belongs to an exchange that core dials; leave it out for this kind";
             return Some((key, problem.to_owned()));
         }

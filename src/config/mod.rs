@@ -7,9 +7,10 @@
 //! | section | keys |
 //! |---|---|
 //! | [`[net]`](Net) | `host`, `external`, `broker`, `core`, `shards`, `aggregator`, `gateway` |
+//! | [`[metrics]`](Metrics) | `external`, `broker`, `core`, `shards`, `aggregator`, `gateway`, `core_replicas`, `shard_replicas` |
 //! | [`[data]`](Data) | `dir`, `segment_bytes`, `durability`, `sync_interval`, `clock_step_max` |
 //! | [`[partition]`](PartitionRule) | `by`, `ranges` |
-//! | [`[[exchange]]`](ExchangeEntry) | `name`, `address`, `run`, `breaker`, and the keys of `[external]` |
+//! | [`[[exchange]]`](ExchangeEntry) | `name`, `address`, `metrics`, `run`, `breaker`, and the keys of `[external]` |
 //! | [`[external]`](External) | `tapes`, `align`, `allow_torn`, `speed`, `loop`, `rate`, `seed`, `chaos` |
 //! | [`[broker]`](Broker) | `ring_frames`, `send_buffer_bytes`, `notsent_lowat_bytes`, `subscribers_max`, `unread_max`, `reactors` |
 //! | [`[core]`](CoreNode) | `append`, `producers`, `connect_deadline`, `request_deadline`, `heartbeat_interval`, `heartbeat_deadline`, `retain_age`, `retain_bytes` |
@@ -60,6 +61,7 @@ mod external;
 mod gateway;
 pub mod host;
 mod lines;
+mod metrics;
 mod net;
 mod partition;
 mod places;
@@ -76,6 +78,7 @@ pub use exchange::{Exchange, ExchangeEntry, ExchangeKind, ExchangeName};
 pub use external::{Align, External};
 pub use gateway::GatewayNode;
 pub use lines::{LinesSettings, LinesTimeUnit};
+pub use metrics::Metrics;
 pub use net::{Listen, Net, NodeId, Partition, PartitionError};
 pub use partition::{PartitionBy, PartitionRule};
 pub use speed::{Speed, SpeedError};
@@ -90,6 +93,8 @@ use crate::limits;
 pub struct Config {
     /// Where the nodes listen.
     pub net: Net,
+    /// Where nodes tell their own figures.
+    pub metrics: Metrics,
     /// Where and how history is kept.
     pub data: Data,
     /// Which shard owns which symbols.
@@ -357,6 +362,7 @@ impl Config {
         self.breaker.validate().map_err(wrong)?;
         self.validate_exchanges()?;
         self.validate_places()?;
+        self.validate_metrics()?;
         self.data.validate()?;
         self.partition.partition(self.net.shards.len())?;
         self.broker.validate()?;

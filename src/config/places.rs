@@ -49,7 +49,7 @@ impl Config {
     }
 
     /// The entry of `[[exchange]]` that this node plays, and its place.
-    fn entry(&self, node: NodeId) -> Option<(usize, &ExchangeEntry)> {
+    pub(super) fn entry(&self, node: NodeId) -> Option<(usize, &ExchangeEntry)> {
         self.exchange.iter().enumerate().find(|(_, entry)| entry.name.node() == node)
     }
 
@@ -89,7 +89,7 @@ impl Config {
 }
 
 /// Whether two listeners get in each other's way: same port, and same IP or one of them on all.
-fn overlaps(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn overlaps(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port()
         && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
 }

@@ -35,19 +35,21 @@ pub enum PortError {
     },
 }
 
-/// Binds and releases the address of every node.
+/// Binds and releases the addresses of every node.
 ///
 /// # Errors
 /// The first one that cannot be had.
 pub fn check_all(config: &Config) -> Result<(), PortError> {
     for node in config.nodes() {
-        let Some(address) = config.listen(node) else { continue };
-        let key = config.address_key(node);
-        if let Err(error) = TcpListener::bind(address) {
-            return Err(match error.kind() {
-                io::ErrorKind::AddrInUse => PortError::Taken { node, address, key },
-                _ => PortError::Refused { node, address, key, error },
-            });
+        let own = config.listen(node).map(|address| (address, config.address_key(node)));
+        let metrics = config.metrics(node).map(|address| (address, config.metrics_key(node)));
+        for (address, key) in own.into_iter().chain(metrics) {
+            if let Err(error) = TcpListener::bind(address) {
+                return Err(match error.kind() {
+                    io::ErrorKind::AddrInUse => PortError::Taken { node, address, key },
+                    _ => PortError::Refused { node, address, key, error },
+                });
+            }
         }
     }
     Ok(())

@@ -33,6 +33,8 @@ pub const SILENCE_CHECK_EVERY: Duration = Duration::from_secs(2);
 pub const PROGRESS_HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// We greet a peer that we sent nothing to for this long.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+/// Heartbeats that one turn begins to send, of those that are due: so many buffers they take at once.
+pub const HEARTBEATS_PER_TURN_MAX: usize = 256;
 /// A peer that said nothing for this long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// A feeder or a publisher that was heard within this time lives, and nobody takes its place. One that was not is
@@ -376,6 +378,11 @@ const _: () =
     assert!(ANSWER_ROWS_MAX < GATHER_FRAMES_MAX && REPORT_ROWS_MAX as usize <= ANSWER_ROWS_MAX);
 /// Sessions that the exchange holds at once.
 pub const EXCHANGE_SESSIONS_MAX: usize = 64;
+/// What a connection takes in the table of its reactor. This table and the next ones are made once, in their whole
+/// length: pages of it that nobody uses are no memory, and one that grows leaves holes behind.
+pub const REACTOR_CONNECTION_BYTES: usize = 64;
+/// What a subscriber takes in the broker's table of connections.
+pub const SUBSCRIBER_CONNECTION_BYTES: usize = 152;
 /// What a subscriber costs besides its buffers: its slots in the reactor and in the broker.
 pub const SUBSCRIBER_STATE_BYTES: usize = 512;
 

@@ -4,8 +4,11 @@ use std::net::IpAddr;
 
 use super::answers::Writer;
 use super::front::Ticket;
-use super::stream::{Stream, Subscription};
+use super::inner::Owner;
+use super::stream::Stream;
+use super::subscriptions::Subscription;
 use crate::http::{Format, HttpConnection};
+use crate::limits;
 use crate::node::ConnId;
 
 /// What an HTTP connection waits for.
@@ -48,20 +51,31 @@ pub(super) struct EventsDoor {
 
 /// One connection.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "most are streams, and a box for each costs more")]
 pub(super) enum Door {
     Http(Box<HttpDoor>),
-    Stream(Box<Stream>),
+    Stream(Stream),
     Events(Box<EventsDoor>),
 }
 
 /// All of them, by slot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Doors {
     slots: Vec<Option<(ConnId, Door)>>,
     open: usize,
 }
 
+/// An idle browser costs this here, and no more, so a field more needs a reason.
+const _: () = assert!(
+    size_of::<Option<(ConnId, Door)>>() + size_of::<Owner>() <= limits::GATEWAY_BROWSER_BYTES
+);
+
 impl Doors {
+    /// A table that does not move up to so many connections.
+    pub(super) fn with_capacity(count: usize) -> Doors {
+        Doors { slots: Vec::with_capacity(count.min(limits::CONNECTIONS_MAX)), open: 0 }
+    }
+
     pub(super) fn insert(&mut self, conn: ConnId, door: Door) {
         let place = conn.slot as usize;
         if self.slots.len() <= place {
@@ -93,6 +107,16 @@ impl Doors {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.open
+    }
+
+    /// So many places have had one.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The one at a place.
+    pub(super) fn at(&self, place: usize) -> Option<ConnId> {
+        self.slots.get(place)?.as_ref().map(|(conn, _)| *conn)
     }
 
     /// All of them.

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::inner::NOBODY;
+use super::inner::{NOBODY, Owner};
 use crate::feed::Pattern;
 use crate::limits;
 use crate::node::broker::{Broker, BrokerConfig};
@@ -92,8 +92,8 @@ pub(super) struct Feed {
     pub(super) generation: u32,
     pub(super) free_slots: Vec<u32>,
     pub(super) slots: u32,
-    /// By slot: the inner connection that has it now, and whose subscription it is.
-    pub(super) owners: Vec<Option<(ConnId, ConnId)>>,
+    /// By slot: which inner connection has it now, and whose subscription that is.
+    pub(super) owners: Vec<Owner>,
     actions: VecDeque<Action>,
     /// The broker refused; another attempt is made then.
     again_at: Option<Mono>,
@@ -132,6 +132,7 @@ impl Feed {
         config: BrokerConfig,
         seed: u64,
     ) -> Feed {
+        let owners_max = config.subscribers_max.min(limits::CONNECTIONS_MAX);
         Feed {
             seed,
             upstream: Subscriber::new(request(), seed),
@@ -146,7 +147,7 @@ impl Feed {
             generation: 0,
             free_slots: Vec::new(),
             slots: 0,
-            owners: Vec::new(),
+            owners: Vec::with_capacity(owners_max),
             actions: VecDeque::new(),
             again_at: None,
             is_begun_anew: false,

@@ -7,8 +7,9 @@ use super::front::{Outcomes, Ticket, Unanswered};
 use super::memory::{About, no_room};
 use super::playground::Deed;
 use super::routes::{Ask, Route, What, route};
-use super::stream::{Speech, Stream, Subscription};
+use super::stream::{Speech, Stream};
 use super::streams::CLOSE_PROTOCOL;
+use super::subscriptions::Subscription;
 use super::udf::{self, Udf};
 use crate::feed::Pattern;
 use crate::http::{Format, Method, Problem, Request, Response, check_host, upgrade};
@@ -279,7 +280,7 @@ impl Gateway {
         let HttpDoor { from, held, .. } = *door;
         self.front.memory.give_back(held);
         let stream = Stream::new(now, Speech::of(accepted.protocol), from, accepted.response);
-        self.doors.insert(conn, Door::Stream(Box::new(stream)));
+        self.doors.insert(conn, Door::Stream(stream));
         self.counts.streams += 1;
         self.mark_dirty(conn);
         Ok(())

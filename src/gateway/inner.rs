@@ -25,6 +25,18 @@ const ALIVE_TOKEN: u32 = 1;
 /// The owner of the feed's own connection.
 pub(super) const NOBODY: ConnId = ConnId { generation: 0, slot: u32::MAX };
 
+/// Whose subscription an inner connection is. One for each slot, so it does not say which slot that is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    /// Of the inner connection. 0: the slot is free.
+    generation: u32,
+    conn: ConnId,
+}
+
+impl Owner {
+    const NONE: Owner = Owner { generation: 0, conn: NOBODY };
+}
+
 impl Feed {
     /// Whole frames that wait for an inner connection, at most so many; they count as sent.
     pub(super) fn frames_of(&mut self, now: Now, conn: ConnId, frames_max: usize) -> Vec<Frame> {
@@ -112,8 +124,8 @@ impl Feed {
     /// A subscription is over. One that is over already stays so: its slot may have another one.
     pub(super) fn close(&mut self, now: Now, conn: ConnId) {
         let place = self.owners.get_mut(conn.slot as usize);
-        let is_it = |known: &mut (ConnId, ConnId)| known.0 == conn;
-        if place.and_then(|known| known.take_if(is_it)).is_some() {
+        if let Some(known) = place.filter(|known| known.generation == conn.generation) {
+            *known = Owner::NONE;
             self.broker.handle_close(now, conn, CloseReason::PeerClosed);
             self.free_slots.push(conn.slot);
         }
@@ -127,8 +139,8 @@ impl Feed {
 
     /// Whose subscription it is, unless that is over.
     pub(super) fn owner(&self, conn: ConnId) -> Option<ConnId> {
-        let (known, owner) = self.owners.get(conn.slot as usize).copied()??;
-        (known == conn && owner != NOBODY).then_some(owner)
+        let known = self.owners.get(conn.slot as usize)?;
+        (known.generation == conn.generation && known.conn != NOBODY).then_some(known.conn)
     }
 
     pub(super) fn open(&mut self, now: Now, origin: Origin, owner: ConnId) -> ConnId {
@@ -136,13 +148,13 @@ impl Feed {
             self.slots += 1;
             self.slots - 1
         });
-        self.generation = self.generation.wrapping_add(1);
+        self.generation = self.generation.wrapping_add(1).max(1);
         let conn = ConnId { generation: self.generation, slot };
         let place = slot as usize;
         if self.owners.len() <= place {
-            self.owners.resize(place + 1, None);
+            self.owners.resize(place + 1, Owner::NONE);
         }
-        self.owners[place] = Some((conn, owner));
+        self.owners[place] = Owner { generation: conn.generation, conn: owner };
         self.broker.handle_open(now, conn, origin);
         conn
     }

@@ -36,6 +36,7 @@ mod sending;
 mod status;
 mod stream;
 mod streams;
+mod subscriptions;
 mod udf;
 mod wish;
 
@@ -50,7 +51,7 @@ use crate::node::broker::BrokerConfig;
 use crate::node::session::{Service, Status};
 use crate::node::{Action, ConnId};
 use crate::time::{Mono, Now};
-use crate::wire::{Frame, Seq};
+use crate::wire::Seq;
 
 use door::{Door, Doors};
 use feed::Feed;
@@ -60,6 +61,7 @@ use page::Page;
 use ranges::KeptAnswers;
 use routes::Ask;
 use status::Nodes;
+use stream::ToLend;
 
 /// Ends the process of the node of this name; why it cannot, in words.
 pub type Kill = fn(&str) -> Result<(), String>;
@@ -136,8 +138,10 @@ pub struct Gateway {
     /// Connections with requests that came behind another.
     pipelined: VecDeque<ConnId>,
     actions: VecDeque<Action>,
-    filler: Frame,
+    to_lend: ToLend,
     next_sweep: Mono,
+    /// Where the next sweep goes on.
+    sweep_from: usize,
     stops_at: Option<Mono>,
     is_stopped: bool,
     counts: Counts,
@@ -164,7 +168,7 @@ impl Gateway {
             aggregator: front.place("aggregator"),
             feed: Feed::new(config.broker, config.core, inner, config.seed),
             front,
-            doors: Doors::default(),
+            doors: Doors::with_capacity(config.subscriptions_max),
             kept: KeptAnswers::default(),
             nodes: Nodes::new(config.nodes),
             page: Page::load(),
@@ -178,8 +182,9 @@ impl Gateway {
             dirty: VecDeque::new(),
             pipelined: VecDeque::new(),
             actions: VecDeque::new(),
-            filler: stream::filler(),
+            to_lend: ToLend::default(),
             next_sweep: Mono::default(),
+            sweep_from: 0,
             stops_at: None,
             is_stopped: false,
             counts: Counts::default(),
@@ -239,14 +244,21 @@ impl Gateway {
         self.dirty.push_back(conn);
     }
 
-    /// Looks at all connections: who was silent, who takes nothing.
+    /// Looks at all connections: who was silent, who takes nothing. A turn looks at some of them, and the next one follows
+    /// at once: pings of all would wait at the same time, and the memory of a process does not shrink behind that.
     fn sweep(&mut self, now: Now) {
         if now.mono < self.next_sweep {
             return;
         }
-        self.next_sweep = now.mono + limits::GATEWAY_SWEEP_EVERY;
         self.kept.forget_old(now.mono);
-        for conn in self.doors.conns() {
+        let (from, end) = (self.sweep_from, self.doors.slots());
+        let until = end.min(from + limits::GATEWAY_SWEEP_LOOKS_MAX);
+        (self.sweep_from, self.next_sweep) = match until < end {
+            true => (until, now.mono),
+            false => (0, now.mono + limits::GATEWAY_SWEEP_EVERY),
+        };
+        for place in from..until {
+            let Some(conn) = self.doors.at(place) else { continue };
             match self.doors.get_mut(conn) {
                 Some(Door::Http(door)) => {
                     let is_due = door.http.deadline().is_some_and(|at| at <= now.mono);

@@ -25,7 +25,7 @@ impl Gateway {
     fn shut(&mut self, now: Now, conn: ConnId) {
         match self.doors.remove(conn) {
             Some(Door::Stream(stream)) => {
-                for subscription in &stream.subscriptions {
+                for subscription in stream.subscriptions.all() {
                     self.feed.close(now, subscription.conn);
                 }
             }
@@ -293,9 +293,8 @@ impl Node for Gateway {
         match self.doors.get(conn) {
             Some(Door::Stream(stream)) if stream.is_idle() => {
                 // Only if all that it has can wait.
-                let inner: Vec<ConnId> = stream.subscriptions.iter().map(|it| it.conn).collect();
-                match inner.as_slice() {
-                    [only] => self.feed.broker_mut().put_off(*only),
+                match stream.subscriptions.all() {
+                    [only] => self.feed.broker_mut().put_off(only.conn),
                     _ => false,
                 }
             }
@@ -320,7 +319,7 @@ impl Node for Gateway {
             Some(Door::Http(door)) => Outgoing::one(door.http.outgoing()),
             Some(Door::Events(door)) => Outgoing::one(door.http.outgoing()),
             Some(Door::Stream(stream)) => {
-                stream.outgoing(now, &mut self.feed, &mut self.lines, &self.filler)
+                stream.outgoing(now, &mut self.feed, &mut self.lines, &mut self.to_lend)
             }
             None => match self.feed.upstream_at(conn) {
                 Some(upstream) => Outgoing::one(self.feed.outgoing(upstream)),

@@ -8,24 +8,21 @@
 //!   say nothing. So a message always has the length that its header says, and a run of whole frames.
 //! * Nobody is sent more than one message ahead. What waits stays in the ring.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use zerocopy::IntoBytes;
 
-use super::bars::Bars;
 use super::feed::Feed;
-use super::json::{Lines, Told, error_json, id_json, refusal_json, subscribed_json};
+use super::json::{Lines, error_json, id_json, subscribed_json};
+use super::subscriptions::{Subscription, Subscriptions};
 use super::wish::mode_text;
 use crate::http::{MessageHeader, WebSocket};
 use crate::limits;
+use crate::node::session::Address;
 use crate::node::{ConnId, Node, Outgoing};
-use crate::parse::DeliveryMode;
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
-use crate::wire::{
-    DataKind, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Refusal, SnapshotEnd, Subscribed, U32,
-    as_frames,
-};
+use crate::wire::{FRAME_BYTES, Frame, Heartbeat, Subscribed, U32, as_frames};
 
 /// Too slow: nothing was taken for the configured time.
 pub(super) const CLOSE_SLOW: u16 = 4001;
@@ -48,87 +45,6 @@ impl Speech {
     }
 }
 
-/// One subscription of a connection.
-#[derive(Debug)]
-pub(super) struct Subscription {
-    pub(super) id: u32,
-    /// Its connection to the inner broker.
-    pub(super) conn: ConnId,
-    /// It ends behind the message that is being sent.
-    is_ending: bool,
-    /// Its reader of frames was told by a line of text that it stands.
-    is_confirmed: bool,
-    told: Told,
-    mode: DeliveryMode,
-    /// Bars are sent, and no frames.
-    pub(super) bars: Option<Box<Bars>>,
-}
-
-impl Subscription {
-    pub(super) fn new(
-        id: u32,
-        conn: ConnId,
-        mode: DeliveryMode,
-        bars: Option<Bars>,
-    ) -> Subscription {
-        let (told, bars) = (Told::default(), bars.map(Box::new));
-        let (is_ending, is_confirmed) = (false, false);
-        Subscription { id, conn, is_ending, is_confirmed, told, mode, bars }
-    }
-
-    /// Whether a bar may be over by time alone.
-    fn has_due_bars(&self, now: Now) -> bool {
-        let due = self.bars.as_ref().and_then(|bars| bars.deadline());
-        due.is_some_and(|due| due <= now.mono)
-    }
-
-    /// Hands the lines of these frames on, each with its kind and, if it is one, the place behind which a reader that has
-    /// it goes on.
-    pub(super) fn write(
-        &mut self,
-        now: Now,
-        frames: &[Frame],
-        lines: &mut Lines,
-        feed: &Feed,
-        mut each: impl FnMut(&str, Option<u64>, &str),
-    ) {
-        for frame in frames {
-            if let Some(subscribed) = frame.view::<Subscribed>() {
-                each(
-                    "subscribed",
-                    None,
-                    &subscribed_json(self.id, subscribed, &mode_text(self.mode)),
-                );
-            } else if let Some(refusal) = frame.view::<Refusal>() {
-                each("error", None, &refusal_json(self.id, refusal));
-            } else if let Some(beat) = frame.view::<Heartbeat>() {
-                self.told.note(beat, feed.venues(), |kind, line| each(kind, None, line));
-            } else if let Some(bars) = &mut self.bars {
-                bars.handle_frame(now, frame, feed.symbols());
-                if frame.kind == Kind::Gap as u8
-                    && let Some(line) = lines.line(frame, feed.symbols())
-                {
-                    each("gap", None, line);
-                }
-            } else if let Some(line) = lines.line(frame, feed.symbols()) {
-                let kind = DataKind::of(frame).map(|row| row.name);
-                let seq = match frame.view::<SnapshotEnd>() {
-                    Some(end) => end.next_seq.get().checked_sub(1),
-                    // A value of a snapshot is no place to go on from.
-                    None => {
-                        (kind.is_some() && !frame.has(Flags::SNAPSHOT)).then(|| frame.seq.get())
-                    }
-                };
-                let kind = kind.unwrap_or_else(|| super::json::control_kind(frame));
-                each(kind, seq, line);
-            }
-        }
-        if let Some(bars) = &mut self.bars {
-            bars.write(now, feed.symbols(), |line| each("bar", None, line));
-        }
-    }
-}
-
 /// What the last bytes that were shown are part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -148,24 +64,25 @@ struct Texts {
     of_market: usize,
 }
 
-/// One WebSocket. Small, since most of thousands are idle.
+/// One WebSocket. Small, since most of thousands are idle: what can be made anew when it is needed is not kept.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) socket: WebSocket,
     pub(super) speech: Speech,
-    pub(super) from: IpAddr,
-    pub(super) subscriptions: Vec<Subscription>,
+    /// Where it came from, if that is another machine.
+    from: Option<Address>,
+    pub(super) subscriptions: Subscriptions,
     /// More than one subscription was made here: messages say whose they are.
     had_many: bool,
     /// Whose messages follow.
     current: u32,
-    /// The inner connection whose message is being sent.
-    sending: Option<ConnId>,
+    /// The place of the subscription whose message is being sent, or [`NOBODY`].
+    sending: u8,
     /// Where the next look for something to send begins.
     turn: u8,
     part: Part,
-    header: MessageHeader,
-    header_sent: u8,
+    /// Bytes of the message's header that have not left. Before they have, nothing behind them has.
+    header_left: u8,
     /// Bytes of the message that have not left.
     payload_left: u32,
     /// Bytes of a filler that have not left.
@@ -173,10 +90,13 @@ pub(super) struct Stream {
     /// Messages of text that wait.
     texts: Option<Box<Texts>>,
     pub(super) last_heard: Mono,
-    pub(super) last_ping: Mono,
-    /// It is being closed; at the latest then.
-    pub(super) close_at: Option<Mono>,
+    /// When it is pinged next; once it is being closed, when that ends at the latest.
+    pub(super) due: Mono,
+    is_leaving: bool,
 }
+
+/// No place.
+const NOBODY: u8 = u8::MAX;
 
 /// Bytes of a filler.
 #[allow(clippy::cast_possible_truncation, reason = "a frame has 64 bytes")]
@@ -188,9 +108,20 @@ fn turn_at(place: usize) -> u8 {
     u8::try_from(place).unwrap_or(0)
 }
 
-/// Fills a message whose frames are no more: a heartbeat that says nothing about the feed.
-pub(super) fn filler() -> Frame {
-    Frame::seal(Heartbeat { token: U32::new(u32::MAX), ..Heartbeat::default() })
+/// What one stream after the other lends beside frames of the ring.
+#[derive(Debug)]
+pub(super) struct ToLend {
+    /// The header of the message of whoever was asked last.
+    header: MessageHeader,
+    /// Fills a message whose frames are no more: a heartbeat that says nothing about the feed.
+    filler: Frame,
+}
+
+impl Default for ToLend {
+    fn default() -> ToLend {
+        let beat = Heartbeat { token: U32::new(u32::MAX), ..Heartbeat::default() };
+        ToLend { header: MessageHeader::binary(0), filler: Frame::seal(beat) }
+    }
 }
 
 impl Stream {
@@ -198,47 +129,75 @@ impl Stream {
         Stream {
             socket: WebSocket::new(),
             speech,
-            from,
-            subscriptions: Vec::new(),
+            from: Address::of(from),
+            subscriptions: Subscriptions::NONE,
             had_many: false,
             current: 0,
-            sending: None,
+            sending: NOBODY,
             turn: 0,
             part: Part::Nothing,
-            header: MessageHeader::text(0),
-            header_sent: u8::MAX,
+            header_left: 0,
             payload_left: 0,
             filler_left: 0,
             texts: Some(Box::new(Texts { bytes: answer, ..Texts::default() })),
             last_heard: now.mono,
-            last_ping: now.mono,
-            close_at: None,
+            due: now.mono + limits::GATEWAY_PING_EVERY,
+            is_leaving: false,
         }
+    }
+
+    /// Where it came from, as far as that counts.
+    pub(super) fn from(&self) -> IpAddr {
+        self.from.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), Address::ip)
+    }
+
+    /// It is being closed, and is gone at this time at the latest. The first word counts.
+    pub(super) fn leave_by(&mut self, at: Mono) {
+        if !std::mem::replace(&mut self.is_leaving, true) {
+            self.due = at;
+        }
+    }
+
+    /// Whether it is being closed.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving
     }
 
     /// A subscription of this id, if there is one.
     pub(super) fn place_of(&self, id: u32) -> Option<usize> {
-        self.subscriptions.iter().position(|it| it.id == id && !it.is_ending)
+        self.subscriptions.all().iter().position(|it| it.id == id && !it.is_ending)
     }
 
     pub(super) fn add(&mut self, subscription: Subscription) {
-        self.had_many |= !self.subscriptions.is_empty() || self.current != 0;
-        if self.subscriptions.is_empty() && !self.had_many {
+        let is_first = self.subscriptions.all().is_empty();
+        self.had_many |= !is_first || self.current != 0;
+        if is_first && !self.had_many {
             self.current = subscription.id;
         }
-        // Most have one.
-        self.subscriptions.reserve_exact(1);
         self.subscriptions.push(subscription);
     }
 
     /// Ends a subscription, at once or behind the message that is being sent. The connections to close.
     pub(super) fn remove(&mut self, place: usize) -> Option<ConnId> {
-        let subscription = self.subscriptions.get_mut(place)?;
-        if self.sending == Some(subscription.conn) {
+        let subscription = self.subscriptions.all_mut().get_mut(place)?;
+        if usize::from(self.sending) == place {
             subscription.is_ending = true;
             return None;
         }
-        Some(self.subscriptions.remove(place).conn)
+        self.take_out(place)
+    }
+
+    /// Takes one out whose message is not being sent.
+    fn take_out(&mut self, place: usize) -> Option<ConnId> {
+        if self.sending != NOBODY && place < usize::from(self.sending) {
+            self.sending -= 1;
+        }
+        self.subscriptions.remove(place).map(|it| it.conn)
+    }
+
+    /// The inner connection whose message is being sent.
+    fn sending(&self) -> Option<ConnId> {
+        self.subscriptions.all().get(usize::from(self.sending)).map(|it| it.conn)
     }
 
     /// Adds one message with this line, unless the end of the connection was said.
@@ -286,7 +245,7 @@ impl Stream {
     }
 
     fn is_in_message(&self) -> bool {
-        self.payload_left > 0 || usize::from(self.header_sent) < self.header.as_bytes().len()
+        self.payload_left > 0 || self.header_left > 0
     }
 
     /// Whether only the ring, or the inner broker, may have something.
@@ -305,15 +264,15 @@ impl Stream {
         now: Now,
         feed: &'a mut Feed,
         lines: &mut Lines,
-        filler: &'a Frame,
+        to_lend: &'a mut ToLend,
     ) -> Outgoing<'a> {
         if self.is_in_message() {
-            return self.rest_of_message(now, feed, filler);
+            return self.rest_of_message(now, feed, to_lend);
         }
         if self.texts.is_none() && self.socket.control().is_empty() && !self.socket.is_closing() {
             self.begin_message(now, feed, lines);
             if self.is_in_message() {
-                return self.rest_of_message(now, feed, filler);
+                return self.rest_of_message(now, feed, to_lend);
             }
         }
         if let Some(texts) = &self.texts {
@@ -326,10 +285,10 @@ impl Stream {
 
     /// Looks for something to send, from one subscription to the next.
     fn begin_message(&mut self, now: Now, feed: &mut Feed, lines: &mut Lines) {
-        let count = self.subscriptions.len();
+        let count = self.subscriptions.all().len();
         for step in 0..count {
             let place = (usize::from(self.turn) + step) % count;
-            let Some(subscription) = self.subscriptions.get(place) else { return };
+            let Some(subscription) = self.subscriptions.all().get(place) else { return };
             let (conn, id) = (subscription.conn, subscription.id);
             if self.speech == Speech::Json || subscription.bars.is_some() {
                 if self.write_lines(now, place, feed, lines) {
@@ -359,17 +318,19 @@ impl Stream {
                 return;
             }
             self.turn = turn_at(place + 1);
-            (self.header, self.header_sent) = (MessageHeader::binary(length), 0);
-            // One message is shorter than the bound of both.
+            // A header is shorter than 256 bytes, and a message than 2^32.
+            let header_bytes = MessageHeader::binary(length).as_bytes().len();
+            self.header_left = u8::try_from(header_bytes).unwrap_or(0);
             self.payload_left = u32::try_from(length).unwrap_or(0);
-            self.sending = Some(conn);
+            self.sending = turn_at(place);
             return;
         }
     }
 
     /// The line that says that a subscription of frames stands, once its first frames say so.
     fn confirmation(&mut self, now: Now, place: usize, feed: &mut Feed) -> Option<String> {
-        let subscription = self.subscriptions.get_mut(place).filter(|it| !it.is_confirmed)?;
+        let subscription =
+            self.subscriptions.all_mut().get_mut(place).filter(|it| !it.is_confirmed)?;
         let (frames, _) = as_frames(feed.broker_mut().outgoing(now, subscription.conn).head);
         let subscribed = frames.iter().find_map(|frame| frame.view::<Subscribed>())?;
         subscription.is_confirmed = true;
@@ -378,7 +339,7 @@ impl Stream {
 
     /// Makes a message of the lines that a subscription has. Whether there are any.
     fn write_lines(&mut self, now: Now, place: usize, feed: &mut Feed, lines: &mut Lines) -> bool {
-        let Some(subscription) = self.subscriptions.get_mut(place) else { return false };
+        let Some(subscription) = self.subscriptions.all_mut().get_mut(place) else { return false };
         let mut text = Vec::new();
         loop {
             let frames = feed.frames_of(now, subscription.conn, limits::GATEWAY_JSON_FRAMES_MAX);
@@ -414,14 +375,21 @@ impl Stream {
         &'a mut self,
         now: Now,
         feed: &'a mut Feed,
-        filler: &'a Frame,
+        to_lend: &'a mut ToLend,
     ) -> Outgoing<'a> {
         self.part = Part::Message;
-        let front = self.header.as_bytes().get(usize::from(self.header_sent)..).unwrap_or_default();
         let left = self.payload_left as usize;
+        if self.header_left > 0 {
+            to_lend.header = MessageHeader::binary(left);
+        }
+        let ToLend { header, filler } = to_lend;
+        let header = header.as_bytes();
+        let front = header.len().checked_sub(usize::from(self.header_left));
+        let front = front.and_then(|sent| header.get(sent..)).unwrap_or_default();
         // What can wait has had its part of this turn: it comes in the next one.
-        let is_put_off = self.sending.is_some_and(|conn| feed.is_put_off(conn));
-        let outgoing = match self.sending.filter(|_| self.filler_left == 0) {
+        let sending = self.sending();
+        let is_put_off = sending.is_some_and(|conn| feed.is_put_off(conn));
+        let outgoing = match sending.filter(|_| self.filler_left == 0) {
             Some(conn) => feed.broker_mut().outgoing(now, conn),
             None => Outgoing::default(),
         };
@@ -461,28 +429,27 @@ impl Stream {
     }
 
     fn note_message_sent(&mut self, now: Now, feed: &mut Feed, bytes: usize) {
-        let header_left = &self.header.as_bytes().get(usize::from(self.header_sent)..);
-        let of_header = bytes.min(header_left.map_or(0, <[u8]>::len));
+        let of_header = bytes.min(usize::from(self.header_left));
         // A header is shorter than 256 bytes, and a payload than 2^32.
-        self.header_sent = self.header_sent.saturating_add(u8::try_from(of_header).unwrap_or(0));
+        self.header_left -= u8::try_from(of_header).unwrap_or(self.header_left);
         let of_payload = (bytes - of_header).min(self.payload_left as usize);
         self.payload_left -= u32::try_from(of_payload).unwrap_or(self.payload_left);
         if self.filler_left > 0 {
             let of_filler = u8::try_from(of_payload).unwrap_or(u8::MAX);
             self.filler_left = self.filler_left.saturating_sub(of_filler);
-        } else if let Some(conn) = self.sending.filter(|_| of_payload > 0) {
+        } else if let Some(conn) = self.sending().filter(|_| of_payload > 0) {
             feed.broker_mut().handle_sent(now, conn, of_payload);
         }
         if !self.is_in_message() {
-            self.sending = None;
+            self.sending = NOBODY;
         }
     }
 
     /// Subscriptions that have ended and can be closed now.
     pub(super) fn poll_ended(&mut self) -> Option<ConnId> {
-        let sending = self.sending;
-        let place =
-            self.subscriptions.iter().position(|it| it.is_ending && sending != Some(it.conn))?;
-        Some(self.subscriptions.remove(place).conn)
+        let sending = usize::from(self.sending);
+        let mut all = self.subscriptions.all().iter().enumerate();
+        let (place, _) = all.find(|(place, it)| it.is_ending && *place != sending)?;
+        self.take_out(place)
     }
 }

@@ -6,7 +6,8 @@ use super::door::Door;
 use super::feed::Wish;
 use super::front::Outcomes;
 use super::json::{code_name, error_json};
-use super::stream::{CLOSE_SLOW, Speech, Subscription};
+use super::stream::{CLOSE_SLOW, Speech};
+use super::subscriptions::Subscription;
 use super::wish::{Command, JSON_MODE};
 use crate::http::Incoming;
 use crate::limits;
@@ -30,9 +31,8 @@ impl Gateway {
         stream.last_heard = now.mono;
         let mut incoming = Vec::new();
         let consumed = stream.socket.handle_bytes(bytes, &mut incoming);
-        let heard: Vec<ConnId> = stream.subscriptions.iter().map(|it| it.conn).collect();
-        for inner in heard {
-            self.feed.note_heard(now, inner);
+        for subscription in stream.subscriptions.all() {
+            self.feed.note_heard(now, subscription.conn);
         }
         for message in incoming {
             match message {
@@ -57,8 +57,8 @@ impl Gateway {
     /// A socket that has closed or been refused ends its subscriptions.
     fn settle_stream(&mut self, now: Now, conn: ConnId) {
         let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return };
-        if stream.socket.is_closing() && stream.close_at.is_none() {
-            stream.close_at = Some(now.mono + limits::GATEWAY_CLOSE_WAIT);
+        if stream.socket.is_closing() {
+            stream.leave_by(now.mono + limits::GATEWAY_CLOSE_WAIT);
         }
         if stream.socket.is_over() && stream.is_idle() {
             self.actions.push_back(Action::Close(conn));
@@ -127,14 +127,14 @@ impl Gateway {
         (mode, bars): (DeliveryMode, Option<Bars>),
     ) -> Result<(), String> {
         let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return Ok(()) };
-        if stream.subscriptions.iter().any(|it| it.id == id) {
+        if stream.subscriptions.all().iter().any(|it| it.id == id) {
             return Err("this id is in use".to_owned());
         }
         let most = limits::GATEWAY_SUBSCRIPTIONS_MAX;
-        if stream.subscriptions.len() >= most {
+        if stream.subscriptions.all().len() >= most {
             return Err(format!("at most {most} subscriptions a connection"));
         }
-        let inner = self.feed.subscribe(now, conn, stream.from, id, wish);
+        let inner = self.feed.subscribe(now, conn, stream.from(), id, wish);
         stream.add(Subscription::new(id, inner, mode, bars));
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Gateway {
                 gone.push(conn);
                 continue;
             };
-            for subscription in &mut stream.subscriptions {
+            for subscription in stream.subscriptions.all_mut() {
                 let inner = subscription.conn;
                 let Some(bars) = subscription.bars.as_mut() else { continue };
                 let tickets = bars.ask(now, &mut self.front, self.aggregator);
@@ -174,7 +174,7 @@ impl Gateway {
         (conn, inner): (ConnId, ConnId),
     ) {
         let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return };
-        let found = stream.subscriptions.iter_mut().find(|it| it.conn == inner);
+        let found = stream.subscriptions.all_mut().iter_mut().find(|it| it.conn == inner);
         if let Some(bars) = found.and_then(|it| it.bars.as_mut()) {
             bars.handle_answer(now, ticket, answer);
             self.next_bars = now.mono;
@@ -193,7 +193,7 @@ impl Gateway {
     pub(super) fn close_stream(&mut self, now: Now, conn: ConnId, code: u16, reason: &str) {
         if let Some(Door::Stream(stream)) = self.doors.get_mut(conn) {
             stream.socket.close(code, reason);
-            stream.close_at.get_or_insert(now.mono + limits::GATEWAY_CLOSE_WAIT);
+            stream.leave_by(now.mono + limits::GATEWAY_CLOSE_WAIT);
             self.mark_dirty(conn);
         }
     }
@@ -210,11 +210,9 @@ impl Gateway {
         let is_slow = text.starts_with("you read nothing");
         match self.doors.get_mut(conn) {
             Some(Door::Stream(stream)) => {
-                let Some(place) = stream.subscriptions.iter().position(|it| it.conn == inner)
-                else {
-                    return;
-                };
-                let id = stream.subscriptions.get(place).map(|it| it.id);
+                let all = stream.subscriptions.all();
+                let Some(place) = all.iter().position(|it| it.conn == inner) else { return };
+                let id = all.get(place).map(|it| it.id);
                 let ended = stream.remove(place);
                 stream.object(id, &name, &text);
                 if let Some(inner) = ended {
@@ -243,18 +241,18 @@ impl Gateway {
 
     pub(super) fn sweep_stream(&mut self, now: Now, conn: ConnId) {
         let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return };
-        if stream.close_at.is_some_and(|at| at <= now.mono) {
-            self.actions.push_back(Action::Close(conn));
+        if stream.is_leaving() {
+            if stream.due <= now.mono {
+                self.actions.push_back(Action::Close(conn));
+            }
             return;
         }
         let silence = now.mono.since(stream.last_heard);
-        if silence >= limits::GATEWAY_SILENCE_MAX && stream.close_at.is_none() {
+        if silence >= limits::GATEWAY_SILENCE_MAX {
             self.counts.closed_silent += 1;
             self.close_stream(now, conn, CLOSE_NORMAL, "silent for 45 s; answer pings");
-        } else if now.mono.since(stream.last_ping) >= limits::GATEWAY_PING_EVERY
-            && stream.close_at.is_none()
-        {
-            stream.last_ping = now.mono;
+        } else if stream.due <= now.mono {
+            stream.due = now.mono + limits::GATEWAY_PING_EVERY;
             stream.socket.ping();
             self.mark_dirty(conn);
         }

@@ -16,12 +16,16 @@ pub const GATEWAY_SUBSCRIPTIONS_MAX: usize = 32;
 pub const GATEWAY_PATTERNS_MAX: usize = 512;
 /// Bytes of texts about a connection that wait for it; one with more is closed.
 pub const GATEWAY_TEXTS_BYTES_MAX: usize = 64 * 1_024;
+/// What a browser takes in the table of browsers, and its subscription in that of owners.
+pub const GATEWAY_BROWSER_BYTES: usize = 136 + 12;
 /// How often a browser is asked for a sign of life.
 pub const GATEWAY_PING_EVERY: Duration = Duration::from_secs(15);
 /// A browser that has been silent for so long is closed.
 pub const GATEWAY_SILENCE_MAX: Duration = Duration::from_secs(45);
 /// How often the gateway looks at all its connections.
 pub const GATEWAY_SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Connections that it looks at in one turn: so many pings wait at once.
+pub const GATEWAY_SWEEP_LOOKS_MAX: usize = 256;
 /// How long a browser may take nothing of what waits for it, unless configured.
 pub const GATEWAY_UNREAD_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 /// The wait behind a refusal of the broker.

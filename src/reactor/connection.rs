@@ -7,6 +7,7 @@ use mio::net::TcpStream;
 
 use super::group::Transfer;
 use super::socket;
+use crate::limits;
 use crate::node::{CloseReason, ConnId, DialFailure, DialId, Outgoing};
 use crate::time::Mono;
 use crate::turn::Written;
@@ -52,6 +53,10 @@ pub(super) struct Connection {
     unconsumed_bytes_max: u32,
 }
 
+/// Most connections are idle, so a field more needs a reason. (With debug assertions mio keeps more of each socket.)
+const _: () =
+    assert!(cfg!(debug_assertions) || size_of::<Connection>() <= limits::REACTOR_CONNECTION_BYTES);
+
 /// How a read ended.
 pub(super) enum ReadOutcome {
     /// Nothing more for now; the kernel will say when there is.
@@ -92,6 +97,11 @@ impl Connection {
 
     /// Keeps what the node did not consume.
     pub(super) fn keep(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            // An idle connection keeps no buffer.
+            self.unconsumed = Vec::new();
+            return;
+        }
         self.unconsumed.clear();
         self.unconsumed.extend_from_slice(bytes);
     }

@@ -63,7 +63,7 @@ impl Sockets {
             listeners: listeners.map(bind).collect::<io::Result<_>>()?,
             registry,
             next_listener: 0,
-            connections: Slab::new(),
+            connections: Slab::with_capacity(limits::CONNECTIONS_MAX),
             connections_max: limits::CONNECTIONS_MAX,
             next_generation: 1,
             dialed: VecDeque::new(),

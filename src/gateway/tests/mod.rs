@@ -9,8 +9,8 @@ use zerocopy::IntoBytes;
 use super::*;
 use crate::node::{CloseReason, DialId, FrameInput, ListenerId, Node, Origin};
 use crate::wire::{
-    Definition, Ended, Flags, Heartbeat, InstrumentId, InstrumentIndex, Kind, NodeAnswer, Query,
-    Run, Session, SnapshotEnd, Subscribed, Trade, U16, U32, U64, padded,
+    Definition, Ended, Flags, Frame, Heartbeat, InstrumentId, InstrumentIndex, Kind, NodeAnswer,
+    Query, Run, Session, SnapshotEnd, Subscribed, Trade, U16, U32, U64, padded,
 };
 
 mod following;

@@ -186,3 +186,53 @@ fn nothing_is_said_behind_the_close() {
     let close = messages.iter().position(|(opcode, _)| *opcode == 8).expect("a close");
     assert_eq!(close + 1, messages.len(), "{messages:?}");
 }
+
+#[test]
+fn pings_of_many_go_out_over_several_turns_and_each_gets_one() {
+    let count = limits::GATEWAY_SWEEP_LOOKS_MAX * 2;
+    let mut bench = Bench::new(64, 8);
+    bench.live(10);
+    let browsers: Vec<ConnId> = (0..count).map(|_| bench.browser("pregao.frames.v1")).collect();
+    bench.now.mono = bench.now.mono + limits::GATEWAY_PING_EVERY;
+    let mut pinged = vec![0; count];
+    let mut turns = 0;
+    while bench.gateway.next_deadline().is_some_and(|due| due <= bench.now.mono) {
+        bench.turn();
+        turns += 1;
+        let mut of_turn = 0;
+        for (browser, pinged) in browsers.iter().zip(&mut pinged) {
+            let got = bench.take(*browser).windows(2).filter(|it| *it == [0x89, 0]).count();
+            (of_turn, *pinged) = (of_turn + got, *pinged + got);
+        }
+        assert!(of_turn <= limits::GATEWAY_SWEEP_LOOKS_MAX, "{of_turn} in one turn");
+    }
+    assert!(turns >= 3 && pinged.iter().all(|it| *it == 1), "{turns} turns: {pinged:?}");
+}
+
+#[test]
+fn who_leaves_before_another_one_takes_nothing_from_its_message() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.live(10);
+    let browser = bench.browser("pregao.frames.v1");
+    bench.command(browser, r#"{"subscribe":1,"symbols":["PETR4"]}"#);
+    bench.command(browser, r#"{"subscribe":2,"symbols":["VALE3"]}"#);
+    bench.turns(3);
+    bench.take(browser);
+    bench.room(browser, 0);
+    let trades: Vec<Frame> = (10..20).map(|seq| trade(seq, 1)).collect();
+    bench.give_frames(broker, &trades);
+    // In the middle of the second one's message the first one goes, and then the second.
+    bench.room(browser, 300);
+    bench.command(browser, r#"{"unsubscribe":1}"#);
+    bench.command(browser, r#"{"unsubscribe":2}"#);
+    bench.turn();
+    bench.room(browser, usize::MAX / 2);
+    bench.turns(2);
+    let messages = messages(&bench.take(browser));
+    assert_eq!(seqs(&frames_of(&messages)), (10..20).collect::<Vec<_>>());
+    let ended = lines_of(&messages);
+    let ended = ended.iter().filter(|line| line.contains("unsubscribed")).count();
+    assert_eq!(ended, 2, "{messages:?}");
+    let Some(Door::Stream(stream)) = bench.gateway.doors.get(browser) else { panic!("closed") };
+    assert!(stream.subscriptions.all().is_empty());
+}

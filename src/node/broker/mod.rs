@@ -116,7 +116,8 @@ pub(crate) enum BrokerPeer {
 }
 
 /// An idle subscriber costs little more than this, so a field more needs a reason.
-const _: () = assert!(size_of::<Connection<BrokerPeer>>() <= 152);
+const _: () =
+    assert!(size_of::<Option<Connection<BrokerPeer>>>() <= limits::SUBSCRIBER_CONNECTION_BYTES);
 
 impl BrokerPeer {
     /// The next `seq` that it is sent. Who hears only frames of others learns by it that nothing of its own
@@ -159,6 +160,7 @@ impl Broker {
         let mut readers = Readers::default();
         readers.connections.bound_rounds(config.round_frames_max);
         readers.connections.bound_unread(config.unread_max);
+        readers.connections.reserve(config.subscribers_max);
         readers.names_behind_gaps = config.names_behind_gaps;
         let fanout = |mailbox: &_| {
             let (stall, places) = (further_reactors.stall.clone(), readers.places.clone());

@@ -6,7 +6,6 @@
 //!   table of counters that never grows: addresses are spread over its places. Two that meet in one place are judged
 //!   as one, and only when half of the broker's places are taken.
 
-use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,11 +29,7 @@ impl Default for SubscriberPlaces {
 pub(super) fn bucket(principal: Principal) -> Option<NonZeroU8> {
     let Principal::Address(address) = principal else { return None };
     let mix = |hash: u8, byte: &u8| (hash ^ byte).wrapping_mul(167).rotate_left(3);
-    let place = match address {
-        IpAddr::V4(address) => address.octets().iter().fold(0, mix),
-        IpAddr::V6(address) => address.octets().iter().fold(0, mix),
-    };
-    Some(NonZeroU8::new(place).unwrap_or(NonZeroU8::MAX))
+    Some(NonZeroU8::new(address.octets().iter().fold(0, mix)).unwrap_or(NonZeroU8::MAX))
 }
 
 impl SubscriberPlaces {

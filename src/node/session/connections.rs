@@ -16,7 +16,7 @@ use zerocopy::IntoBytes;
 use traffic::Traffic;
 
 use super::round::Round;
-use super::shares::{Principal, Shares};
+use super::shares::{Address, Principal, Shares};
 use super::work::Work;
 use crate::limits;
 use crate::node::{Action, ConnId, DialId, Level, LocalFault};
@@ -47,8 +47,8 @@ pub struct Connection<P> {
     is_bulk: bool,
     /// It brings what is live: it is read ahead of others.
     is_source: bool,
-    /// What it counts as, on another machine. Boxed, since most are idle, and those of this machine have none.
-    address: Option<Box<IpAddr>>,
+    /// What it counts as, on another machine.
+    address: Option<Address>,
 }
 
 /// Of no moment.
@@ -110,6 +110,8 @@ pub struct Connections<P> {
     work: Work,
     actions: VecDeque<Action>,
     next_tick: Mono,
+    /// From this slot on, connections wait to be looked at for heartbeats.
+    beats_from: Option<usize>,
     refused: u64,
     /// Refusals since the last tick: a flood of bad peers must not become a flood of log lines.
     refused_lately: u64,
@@ -144,6 +146,7 @@ impl<P> Default for Connections<P> {
             work: Work::default(),
             actions: VecDeque::new(),
             next_tick: Mono::default(),
+            beats_from: None,
             refused: 0,
             refused_lately: 0,
             round: Round::default(),
@@ -159,6 +162,11 @@ impl<P> Default for Connections<P> {
 }
 
 impl<P> Connections<P> {
+    /// Makes the table as long as for so many connections, so that it need not grow.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.slots.reserve_exact(count.min(limits::CONNECTIONS_MAX));
+    }
+
     /// Takes in a connection whose peer has not said what it wants.
     pub fn insert(&mut self, now: Now, id: ConnId) {
         self.insert_from(now, id, IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -199,7 +207,7 @@ impl<P> Connections<P> {
             asks: false,
             is_bulk: false,
             is_source: is_dialed,
-            address: principal.address().map(Box::new),
+            address: principal.address(),
         });
         if matches!(principal, Principal::Address(_)) {
             self.by_principal.change(principal, 0, 1);
@@ -208,8 +216,8 @@ impl<P> Connections<P> {
 
     /// Who a connection counts as.
     pub(crate) fn principal(&self, id: ConnId) -> Principal {
-        let address = self.get(id).and_then(|connection| connection.address.as_deref());
-        address.map_or(Principal::Connection(id), |address| Principal::Address(*address))
+        let address = self.get(id).and_then(|connection| connection.address);
+        address.map_or(Principal::Connection(id), Principal::Address)
     }
 
     /// Forgets a connection that has ended. What it was for, if that was known.
@@ -221,7 +229,7 @@ impl<P> Connections<P> {
         self.open -= 1;
         let connection = slot.take()?;
         if let Some(address) = connection.address {
-            self.by_principal.change(Principal::Address(*address), 1, 0);
+            self.by_principal.change(Principal::Address(address), 1, 0);
         }
         connection.peer
     }
@@ -342,22 +350,6 @@ impl<P> Connections<P> {
     pub(super) fn begin_turn(&mut self) {
         self.work.begin_turn();
         self.round.begin_turn(self.dirty.len());
-    }
-
-    /// A round of the fan-out takes in so many frames.
-    pub fn bound_rounds(&mut self, frames_max: usize) {
-        self.round = Round::new(frames_max);
-    }
-
-    /// Whoever sends what is handed out to others sent so many frames.
-    pub fn note_published(&mut self, frames: usize) {
-        self.round.note_read(frames);
-    }
-
-    /// The present round of the fan-out.
-    #[must_use]
-    pub fn round(&self) -> &Round {
-        &self.round
     }
 
     /// The connection in a slot, for walks that also mark dirty.

@@ -34,7 +34,7 @@ pub use connections::{Connection, Connections};
 pub(crate) use log_report::{describe_log, report_log};
 pub use round::Round;
 pub(crate) use seat::Seat;
-pub(crate) use shares::{Principal, Shares, may_take};
+pub(crate) use shares::{Address, Principal, Shares, may_take};
 pub(crate) use status::Status;
 pub use work::{Work, WorkSpent};
 

@@ -16,7 +16,7 @@
 //!   peer would look it up several times.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Rejection;
 use crate::limits;
@@ -24,11 +24,51 @@ use crate::node::ConnId;
 use crate::planted::{Bug, is_planted};
 use crate::wire::ErrorCode;
 
+/// An address of another machine, as far as it counts: of IPv6 the network, since a host has one of its own.
+/// Thousands of idle connections have one each, so it is small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Address {
+    V4([u8; 4]),
+    V6([u8; 8]),
+}
+
+impl Address {
+    /// `None`: it is this machine's.
+    pub(crate) fn of(address: IpAddr) -> Option<Address> {
+        match address.to_canonical() {
+            address if address.is_loopback() => None,
+            IpAddr::V4(address) => Some(Address::V4(address.octets())),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, g, h, ..] = address.octets();
+                Some(Address::V6([a, b, c, d, e, f, g, h]))
+            }
+        }
+    }
+
+    /// One that counts as the same.
+    pub(crate) fn ip(self) -> IpAddr {
+        match self {
+            Address::V4(octets) => Ipv4Addr::from(octets).into(),
+            Address::V6([a, b, c, d, e, f, g, h]) => {
+                Ipv6Addr::from([a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]).into()
+            }
+        }
+    }
+
+    /// What it is told apart by.
+    pub(crate) fn octets(&self) -> &[u8] {
+        match self {
+            Address::V4(octets) => octets,
+            Address::V6(octets) => octets,
+        }
+    }
+}
+
 /// Who counts as one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Principal {
     /// All connections from one address.
-    Address(IpAddr),
+    Address(Address),
     /// One connection of this machine.
     Connection(ConnId),
 }
@@ -36,18 +76,11 @@ pub(crate) enum Principal {
 impl Principal {
     /// Who a connection from this address is.
     pub(crate) fn of(conn: ConnId, address: IpAddr) -> Principal {
-        match address.to_canonical() {
-            address if address.is_loopback() => Principal::Connection(conn),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Principal::Address(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
-            }
-            address => Principal::Address(address),
-        }
+        Address::of(address).map_or(Principal::Connection(conn), Principal::Address)
     }
 
     /// The address that counts as one, when it is no connection of this machine.
-    pub(super) fn address(self) -> Option<IpAddr> {
+    pub(super) fn address(self) -> Option<Address> {
         match self {
             Principal::Address(address) => Some(address),
             Principal::Connection(_) => None,
@@ -115,7 +148,7 @@ pub(crate) struct Shares {
     /// Connections that have any.
     connections: usize,
     /// Addresses that have any. Invariant: none has 0, so there are no more than places.
-    addresses: BTreeMap<IpAddr, usize>,
+    addresses: BTreeMap<Address, usize>,
 }
 
 impl Shares {
@@ -161,7 +194,7 @@ impl Shares {
         self.total = (self.total + after).saturating_sub(before);
     }
 
-    fn change_address(&mut self, address: IpAddr, before: usize, after: usize) {
+    fn change_address(&mut self, address: Address, before: usize, after: usize) {
         let held = self.addresses.entry(address).or_default();
         *held = (*held + after).saturating_sub(before);
         if *held == 0 {
@@ -206,6 +239,10 @@ mod tests {
         assert_ne!(v6("2001:db8::1"), v6("2001:db8:0:1::1"));
         assert_eq!(v6("::ffff:10.0.0.7"), remote(1, 7));
         assert_eq!(v6("::1"), local(1));
+        for text in ["2001:db8::1", "10.0.0.7", "::ffff:10.0.0.7", "::2", "::", "fe80::1"] {
+            let address = Address::of(text.parse().unwrap()).expect("of another machine");
+            assert_eq!(Address::of(address.ip()), Some(address), "{text}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Two lines to be flushed: who is sent what is live, and behind them who is sent what can wait; and who is read
-//! ahead of others.
+//! Two lines to be flushed, and their rounds: who is sent what is live, and behind them who is sent what can wait; and
+//! who is read ahead of others.
 
 use super::Connections;
 use crate::node::ConnId;
+use crate::node::session::round::Round;
 use crate::node::session::work::Work;
 
 impl<P> Connections<P> {
@@ -15,6 +16,22 @@ impl<P> Connections<P> {
     /// The same, to spend it.
     pub fn work_mut(&mut self) -> &mut Work {
         &mut self.work
+    }
+
+    /// A round of the fan-out takes in so many frames.
+    pub fn bound_rounds(&mut self, frames_max: usize) {
+        self.round = Round::new(frames_max);
+    }
+
+    /// Whoever sends what is handed out to others sent so many frames.
+    pub fn note_published(&mut self, frames: usize) {
+        self.round.note_read(frames);
+    }
+
+    /// The present round of the fan-out.
+    #[must_use]
+    pub fn round(&self) -> &Round {
+        &self.round
     }
 
     /// Says whether what a connection is sent next can wait. It stands in the line that it has now.

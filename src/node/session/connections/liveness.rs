@@ -55,11 +55,48 @@ impl<P> Connections<P> {
 
     /// Every [`limits::SILENCE_CHECK_EVERY`]: closes peers that have been silent too long, and greets those that we have been
     /// silent to. One look at all connections, every two seconds: `limits::CONNECTIONS_MAX` at most. `next_seq` says what a connection's heartbeat states (`None`: it is sent no sequence).
+    ///
+    /// Of many heartbeats that are due at once, each turn sends some: all of them would have a buffer at the same time,
+    /// and the memory of a process does not shrink behind that.
     pub fn tick(&mut self, now: Now, next_seq: impl Fn(&P) -> Option<Seq>) {
-        if now.mono < self.next_tick {
-            return;
+        if now.mono >= self.next_tick {
+            self.next_tick = now.mono + limits::SILENCE_CHECK_EVERY;
+            self.check_silence(now);
+            self.beats_from = Some(0);
         }
-        self.next_tick = now.mono + limits::SILENCE_CHECK_EVERY;
+        let Some(from) = self.beats_from.take() else { return };
+        let mut sent = 0;
+        for slot in from..self.slots.len() {
+            if sent >= limits::HEARTBEATS_PER_TURN_MAX {
+                self.beats_from = Some(slot);
+                return;
+            }
+            sent += usize::from(self.beat(now, slot, &next_seq));
+        }
+    }
+
+    /// Says to one that we have been silent to that we are there. Whether that was so.
+    fn beat(&mut self, now: Now, slot: usize, next_seq: impl Fn(&P) -> Option<Seq>) -> bool {
+        let Some(connection) = self.at_slot(slot) else { return false };
+        let is_due = now.mono.since(connection.last_sent) >= limits::HEARTBEAT_EVERY
+            && connection.outbox.is_empty();
+        if is_due {
+            let beat = Heartbeat {
+                flags: U16::new(Flags::MORE),
+                token: U32::new(TICK_TOKEN),
+                next_seq: Seq::field(connection.peer.as_ref().and_then(&next_seq)),
+                sent_at: U64::new(now.wall_ns),
+                ..Heartbeat::default()
+            };
+            connection.last_sent = now.mono;
+            let id = connection.id;
+            self.send(id, beat);
+        }
+        is_due
+    }
+
+    /// Closes those who have been silent for too long, and those who do not read.
+    fn check_silence(&mut self, now: Now) {
         let unlogged = self.refused_lately.saturating_sub(limits::REFUSALS_LOGGED_PER_TICK_MAX);
         if unlogged > 0 {
             self.log(Level::Warn, format!("closed {unlogged} more connections"));
@@ -79,18 +116,6 @@ impl<P> Connections<P> {
             } else if unread_max.is_some_and(|unread_max| unread >= unread_max) {
                 self.unread_closed += 1;
                 self.refuse(id, ErrorCode::Limit, "you read nothing for too long");
-            } else if now.mono.since(connection.last_sent) >= limits::HEARTBEAT_EVERY
-                && connection.outbox.is_empty()
-            {
-                let beat = Heartbeat {
-                    flags: U16::new(Flags::MORE),
-                    token: U32::new(TICK_TOKEN),
-                    next_seq: Seq::field(connection.peer.as_ref().and_then(&next_seq)),
-                    sent_at: U64::new(now.wall_ns),
-                    ..Heartbeat::default()
-                };
-                connection.last_sent = now.mono;
-                self.send(id, beat);
             }
         }
     }
@@ -105,7 +130,8 @@ impl<P> Connections<P> {
     /// When [`Connections::tick`] is due; never while nobody is connected, so that a quiet node sleeps.
     #[must_use]
     pub fn next_tick(&self) -> Option<Mono> {
-        (self.open > 0).then_some(self.next_tick)
+        let at_once = self.beats_from.map(|_| Mono::default());
+        (self.open > 0).then_some(at_once.unwrap_or(self.next_tick))
     }
 
     /// Answers a heartbeat that wants an answer.
@@ -169,6 +195,27 @@ mod tests {
         // The last look before the bound.
         connections.tick(now(45), |()| Seq::new(7));
         assert!(connections.get(conn(1)).is_none());
+    }
+
+    #[test]
+    fn many_heartbeats_that_are_due_at_once_are_sent_over_several_turns() {
+        let mut connections = Connections::<()>::default();
+        let count = limits::HEARTBEATS_PER_TURN_MAX * 2 + 1;
+        for slot in 0..u32::try_from(count).unwrap() {
+            let id = ConnId { generation: 1, slot };
+            connections.insert(now(0), id);
+            connections.greet(id, false, ());
+        }
+        let waiting = |it: &Connections<()>| it.iter().filter(|it| it.outbox_bytes() > 0).count();
+        for turn in 1..=3 {
+            connections.tick(now(16), |()| None);
+            assert_eq!(waiting(&connections), count.min(turn * limits::HEARTBEATS_PER_TURN_MAX));
+            let is_at_once = connections.next_tick() == Some(Mono::default());
+            assert_eq!(is_at_once, turn < 3, "the next turn follows at once");
+        }
+        connections.tick(now(17), |()| None);
+        let of_one = |it: &Connections<()>| it.iter().all(|it| it.outbox_bytes() == 64);
+        assert!(of_one(&connections), "each has one");
     }
 
     #[test]

@@ -7,6 +7,7 @@ of the process, without the kernel's.
 
   python3 benches/gateway.py --build target/release
   python3 benches/gateway.py --build target/release --idle 5000
+  python3 benches/gateway.py --build target/release --idle 5000 --protocol pregao.json.v1
 """
 import argparse
 import os
@@ -93,6 +94,7 @@ def main():
     flags.add_argument("--seconds", type=float, default=10)
     flags.add_argument("--rounds", type=int, default=3)
     flags.add_argument("--idle", type=int, metavar="N", help="measure the memory of N idle WebSockets instead")
+    flags.add_argument("--protocol", default="pregao.frames.v1", metavar="NAME", help="what idle WebSockets speak")
     flags = flags.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -120,7 +122,7 @@ def main():
             time.sleep(3)
             if flags.idle:
                 quiet = '{"subscribe":1,"symbols":["QUIET"]}'
-                crowd = Crowd(ports[4], "pregao.frames.v1", quiet)
+                crowd = Crowd(ports[4], flags.protocol, quiet)
                 # What the first ones cost is not what each costs.
                 crowd.join(100)
                 crowd.read_for(2)

@@ -396,6 +396,8 @@ impl Feed {
     /// The broker has confirmed the subscription: the inner broker learns in which epoch, and how far there is something.
     fn begin_session(&mut self, now: Now, subscribed: &Subscribed) {
         self.publish(now);
+        // Another session lets go of what waits, and nobody sends it again.
+        self.broker.take_in_all();
         if let Some(before) = self.publisher.take() {
             self.close(now, before);
         }
@@ -511,6 +513,8 @@ impl Feed {
     /// Everything from `seq` on never was; its numbers come again.
     fn void(&mut self, now: Now, seq: u64) {
         self.publish(now);
+        // Another session lets go of what waits, and nobody sends it again.
+        self.broker.take_in_all();
         let is_ours = seq < self.next_seq && !is_planted(Bug::GatewayForgetsVoid);
         let Some(conn) = self.publisher.filter(|_| is_ours) else { return };
         let (feed, epoch) = self.epoch;

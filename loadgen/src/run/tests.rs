@@ -117,9 +117,10 @@ fn every_delivery_of_a_full_feed_is_counted_once() {
 
 #[test]
 fn what_a_gateway_brings_to_web_sockets_is_counted_once() {
+    let broker = Running::start(1 << 14, None);
+    let gateway = broker.gateway();
+    // Twice on one gateway: what a run leaves behind must not reach the next one.
     for watch in [0, 5] {
-        let broker = Running::start(1 << 14, None);
-        let gateway = broker.gateway();
         let spec = broker.spec(2_000, watch);
         let load = spec.load.map(|load| Load { source: Target::PregaoWs.own_source(), ..load });
         let publish_address = Some(broker.address);

@@ -54,6 +54,65 @@ fn a_void_that_leaves_nothing_is_no_end() {
     assert_eq!(bench.gateway.failure(), None);
 }
 
+/// A market of more instruments than interests decide about in one turn, without an identity.
+fn many() -> Vec<Frame> {
+    (0..200).map(|index| definition(index, &format!("SYM{index}"))).collect()
+}
+
+#[test]
+fn a_second_epoch_without_identity_lets_newcomers_in_before_its_first_frame() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.connect_broker();
+    // Names have to be looked at for somebody.
+    let watching = bench.browser("pregao.frames.v1");
+    bench.command(watching, r#"{"subscribe":1,"symbols":["SYM*"]}"#);
+    bench.turns(2);
+    let end = SnapshotEnd { next_seq: U64::new(1), ..SnapshotEnd::default() };
+    bench.give_frames(broker, &[Frame::seal(Session::default()), subscribed(0, 1, 1, 1)]);
+    bench.give_frames(broker, &[many(), vec![Frame::seal(end)]].concat());
+    bench.turns(10);
+    bench.give_frames(broker, &trades(1, 20));
+    // The next run of the publisher: all is void, and nothing has come but names.
+    let void = Gap::uncounted(GapReason::Void, Seq::FIRST, Seq::or_first(19));
+    bench.give_frames(broker, &[Frame::seal(void), subscribed(0, 9, 1, 1)]);
+    bench.give_frames(broker, &many());
+    let browser = bench.browser("pregao.frames.v1");
+    bench.command(browser, r#"{"subscribe":1}"#);
+    bench.turns(20);
+    let frames = frames_of(&messages(&bench.take(browser)));
+    let ends: Vec<u64> =
+        frames.iter().filter_map(|f| Some(f.view::<SnapshotEnd>()?.next_seq.get())).collect();
+    assert_eq!(ends, [1], "it waits for a frame that need not come");
+    bench.give_frames(broker, &trades(1, 5));
+    assert_eq!(seqs(&frames_of(&messages(&bench.take(browser)))), [1, 2, 3, 4]);
+}
+
+#[test]
+fn what_waits_for_names_is_taken_in_ahead_of_an_epoch() {
+    let mut bench = Bench::new(1 << 10, 8);
+    let broker = bench.live(10);
+    let browser = bench.browser("pregao.frames.v1");
+    bench.command(browser, r#"{"subscribe":1}"#);
+    bench.turns(3);
+    let named = (10..110_u32).map(|index| {
+        let mut named = Definition::new(instrument(index), format!("N{index}").parse().unwrap(), 2);
+        named.seq = U64::new(u64::from(index));
+        Frame::seal(named)
+    });
+    let mut frames: Vec<Frame> = named.collect();
+    frames.extend(trades(110, 120));
+    let void = Gap::uncounted(GapReason::Void, Seq::or_first(115), Seq::or_first(119));
+    frames.extend([Frame::seal(void), subscribed(8, 2, 115, 115), trade(115, 1)]);
+    bench.give_frames(broker, &frames);
+    bench.turns(20);
+    let frames = frames_of(&messages(&bench.take(browser)));
+    let is_loss =
+        |f: &&Frame| f.view::<Gap>().is_some_and(|gap| gap.reason != GapReason::Void as u8);
+    let lost: Vec<&Frame> = frames.iter().filter(is_loss).collect();
+    assert!(lost.is_empty(), "the gateway had it: {lost:?}");
+    assert_eq!(seqs(&frames).last(), Some(&115));
+}
+
 #[test]
 fn what_stands_behind_the_end_of_a_connection_is_not_followed() {
     let mut bench = Bench::new(64, 8);

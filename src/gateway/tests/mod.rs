@@ -53,6 +53,10 @@ fn trade(seq: u64, index: u32) -> Frame {
     Frame::seal(Trade { seq, instrument, ..Trade::default() })
 }
 
+fn trades(from: u64, to: u64) -> Vec<Frame> {
+    (from..to).map(|seq| trade(seq, 0)).collect()
+}
+
 fn definition(index: u32, symbol: &str) -> Frame {
     let mut definition = Definition::new(instrument(index), symbol.parse().unwrap(), 2);
     (definition.seq, definition.flags) = (U64::new(1), U16::new(Flags::SNAPSHOT));

@@ -12,10 +12,6 @@ fn follower(bench: &mut Bench, protocol: &str) -> ConnId {
     browser
 }
 
-fn trades(from: u64, to: u64) -> Vec<Frame> {
-    (from..to).map(|seq| trade(seq, 0)).collect()
-}
-
 fn is_filler(frame: &Frame) -> bool {
     frame.view::<Heartbeat>().is_some_and(|beat| beat.token.get() == u32::MAX)
 }

@@ -101,6 +101,25 @@ impl Broker {
         }
     }
 
+    /// Takes in all that waits for interests to decide, however much they have to look at: for a publisher of this
+    /// process that begins another session and cannot send it again.
+    pub(crate) fn take_in_all(&mut self) {
+        let waiting =
+            |broker: &Broker| broker.intakes.iter().map(|it| it.waiting.len()).sum::<usize>();
+        let mut left = waiting(self);
+        while left > 0 {
+            for number in 0..u8::try_from(self.intakes.len()).unwrap_or(u8::MAX) {
+                self.readers.settle_all(number);
+            }
+            self.take_in_waiting();
+            // A frame that defines an instrument stops those behind it. What makes no progress waits for readers.
+            let before = std::mem::replace(&mut left, waiting(self));
+            if left >= before {
+                return;
+            }
+        }
+    }
+
     pub(super) fn greet_publisher(
         &mut self,
         now: Now,

@@ -147,6 +147,15 @@ impl<W: Window> Readers<W> {
         is_settled
     }
 
+    /// Lets interests decide about all instruments of a source at once.
+    pub(super) fn settle_all(&mut self, number: u8) {
+        let Some(Some(source)) = self.sources.get_mut(usize::from(number)) else { return };
+        if !source.interests.is_settled() {
+            source.interests.settle(&mut Steps::new(usize::MAX));
+            self.notify_ready(number);
+        }
+    }
+
     /// Whether a source has instruments that interests have not decided about.
     pub(super) fn is_settled(&self) -> bool {
         self.sources.iter().flatten().all(|source| source.interests.is_settled())

@@ -62,9 +62,19 @@ impl Lines {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
     states: FeedStates,
+    is_confirmed: bool,
+    /// It was told that it waits: how the feed is that it waited for is said in any case.
+    has_waited: bool,
 }
 
 impl Told {
+    /// The subscription stands.
+    pub(super) fn note_confirmed(&mut self) {
+        if !std::mem::replace(&mut self.is_confirmed, true) {
+            self.has_waited = self.states != FeedStates::default();
+        }
+    }
+
     /// Hands on what a heartbeat of the inner broker says that was not said before, as lines with their kinds.
     pub(super) fn note(
         &mut self,
@@ -75,8 +85,12 @@ impl Told {
         if beat.token.get() != 0 || beat.flags.get() & Flags::MORE != 0 {
             return;
         }
-        let (before, states) = (self.states, FeedStates::of(beat));
+        let (mut before, states) = (self.states, FeedStates::of(beat));
         self.states = states;
+        if std::mem::take(&mut self.has_waited) {
+            each(states.all.name(), &feed_status_json(states.all, None));
+            before = FeedStates { all: states.all, ..FeedStates::default() };
+        }
         for (exchange, status) in states.changes_since(before) {
             let exchange = exchange.map(|number| venues.name(number));
             each(status.name(), &feed_status_json(status, exchange.as_deref()));

@@ -55,6 +55,7 @@ impl Subscription {
     ) {
         for frame in frames {
             if let Some(subscribed) = frame.view::<Subscribed>() {
+                self.told.note_confirmed();
                 each(
                     "subscribed",
                     None,

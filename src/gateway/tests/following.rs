@@ -54,6 +54,44 @@ fn a_void_that_leaves_nothing_is_no_end() {
     assert_eq!(bench.gateway.failure(), None);
 }
 
+#[test]
+fn who_comes_before_there_is_a_market_is_told_at_once_and_again_when_it_begins() {
+    for flags in [0, Flags::STALE] {
+        let mut bench = Bench::new(64, 8);
+        let frames = bench.browser("pregao.frames.v1");
+        bench.command(frames, r#"{"subscribe":1}"#);
+        let lines = bench.browser("pregao.json.v1");
+        bench.command(lines, r#"{"subscribe":1,"mode":"lossless"}"#);
+        let events = bench.accept();
+        bench.give(events, get("/v1/events?mode=lossless").as_bytes());
+        bench.turns(3);
+        let got = frames_of(&messages(&bench.take(frames)));
+        assert!(got.len() == 1 && got[0].has(Flags::STALE), "{got:?}");
+        let got = lines_of(&messages(&bench.take(lines)));
+        assert!(got.len() == 1 && got[0].contains(r#""kind":"stale""#), "{got:?}");
+        assert!(bench.text(events).contains("event: stale\n"));
+        let broker = bench.live(10);
+        let beat = Heartbeat { flags: U16::new(flags), ..Heartbeat::default() };
+        bench.give_frames(broker, &[Frame::seal(beat)]);
+        // A change is told once a second.
+        bench.pass(limits::STALE_TOLD_EVERY);
+        bench.turns(3);
+        let got = messages(&bench.take(frames));
+        assert!(lines_of(&got)[0].contains(r#""kind":"subscribed""#), "{got:?}");
+        let beats = frames_of(&got);
+        let last = beats.iter().rfind(|frame| frame.kind == Kind::Heartbeat as u8).unwrap();
+        assert_eq!(last.has(Flags::STALE), flags != 0);
+        let got = lines_of(&messages(&bench.take(lines)));
+        let kind = |line: &String| line.split('"').nth(3).unwrap_or_default().to_owned();
+        let kinds: Vec<String> = got.iter().map(kind).collect();
+        let end = kinds.iter().position(|kind| kind == "snapshot_end").expect("a snapshot");
+        assert_eq!(kinds[0], "subscribed");
+        let says = if flags == 0 { "current" } else { "stale" };
+        assert_eq!(kinds[end + 1..].last().map(String::as_str), Some(says), "{got:?}");
+        assert!(bench.text(events).contains(&format!("event: {says}\n")));
+    }
+}
+
 /// A market of more instruments than interests decide about in one turn, without an identity.
 fn many() -> Vec<Frame> {
     (0..200).map(|index| definition(index, &format!("SYM{index}"))).collect()

@@ -45,6 +45,8 @@ pub(super) struct Told(u16);
 impl Told {
     /// Before the first word a reader takes the feed for current.
     pub(super) const NOTHING: Told = Told(FeedStatus::Current as u16);
+    /// That it waits for the feed: no announcement, so it is told how the feed is as soon as it has its snapshot.
+    pub(super) const WAITS: Told = Told(u16::MAX);
 }
 
 impl Announcement {

@@ -20,8 +20,8 @@ use crate::node::session::Rejection;
 use crate::planted::{Bug, is_planted};
 use crate::time::Mono;
 use crate::wire::{
-    ErrorCode, FRAME_BYTES, FeedStatus, Flags, Frame, Gap, GapReason, Heartbeat, InstrumentIndex,
-    Mode, Seq, Session, SnapshotEnd, Subscribe, Subscribed, U32, U64,
+    ErrorCode, FRAME_BYTES, FeedStates, FeedStatus, Flags, Frame, Gap, GapReason, Heartbeat,
+    InstrumentIndex, Mode, Seq, Session, SnapshotEnd, Subscribe, Subscribed, U32, U64,
 };
 
 use super::source::{Announcement, Source, Told};

@@ -355,7 +355,7 @@ fn a_reader_older_than_the_ring_is_sent_to_history() {
 fn a_subscriber_may_come_before_the_publisher() {
     let mut bench = Bench::new(64);
     let conn = bench.subscribe("PETR4", Mode::Lossless, 0);
-    assert_eq!(bench.read(conn).len(), 1, "only the SESSION");
+    assert_eq!(bench.read(conn).len(), 2, "only the SESSION, and that it waits");
     let publisher = bench.market();
     bench.deliver(publisher, &[quote(3, 0)]);
     let frames = bench.read(conn);

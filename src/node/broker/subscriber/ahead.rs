@@ -21,7 +21,7 @@ impl Subscriber {
             return (!out.is_empty()).then(|| Next::gathered(out, self.is_bulk));
         }
         let nothing = Some(Next::Nothing);
-        let Some(view) = source.view() else { return nothing };
+        let Some(view) = source.view() else { return Some(self.wait(out)) };
         let Some(interest) = self.interest.and_then(|id| source.interests.get(id)) else {
             return nothing;
         };
@@ -32,7 +32,7 @@ impl Subscriber {
         if let SubscriberState::Waiting(standing) = self.state {
             if !self.wants_history && source.is_catching_up {
                 // Its snapshot would be of the past, and what comes behind it no news.
-                return nothing;
+                return Some(self.wait(out));
             }
             self.resume(source, standing, view.next_seq(), out);
         }
@@ -47,6 +47,15 @@ impl Subscriber {
         }
         let is_ahead = !matches!(self.state, SubscriberState::Live { .. }) || !out.is_empty();
         is_ahead.then(|| Next::gathered(out, true))
+    }
+
+    /// Says, once, to one that has asked and cannot be confirmed that it waits: nothing is known to be current.
+    fn wait(&mut self, out: &mut Vec<Frame>) -> Next {
+        if matches!(self.state, SubscriberState::Waiting(_)) && self.told != Told::WAITS {
+            self.told = Told::WAITS;
+            out.push(Frame::seal(FeedStates::STALE.said_by(Heartbeat::default())));
+        }
+        Next::gathered(out, false)
     }
 
     /// What of the frames before its place still stands, when it says under which epoch it has them.

@@ -97,7 +97,9 @@ fn waits_for_the_present(flags: u16) {
     let modes = [Mode::Lossless, Mode::Latest, Mode::Conflate];
     let readers = modes.map(|mode| bench.subscribe("*", mode, 0));
     for conn in readers {
-        assert_eq!(kinds(&bench.read(conn)), [Kind::Session], "nothing is confirmed");
+        let frames = bench.read(conn);
+        assert_eq!(kinds(&frames), [Kind::Session, Kind::Heartbeat], "nothing is confirmed");
+        assert!(frames[1].has(Flags::STALE), "it is told that it waits");
     }
     let resumed = bench.subscribe("*", Mode::Lossless, 4);
     assert_eq!(data_seqs(&bench.read(resumed)), [4, 5], "who goes on has a place");

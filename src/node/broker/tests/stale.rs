@@ -78,6 +78,31 @@ fn a_dead_feed_and_a_dead_core_are_told_at_once_and_so_is_their_return() {
 }
 
 #[test]
+fn who_waits_for_a_publisher_is_told_so_at_once_and_how_the_feed_is_when_it_begins() {
+    for flags in [0, Flags::STALE] {
+        let mut bench = Bench::new(64);
+        let modes =
+            [(Mode::Lossless, 0), (Mode::Latest, 0), (Mode::Conflate, 0), (Mode::Lossless, 1)];
+        let all = modes.map(|(mode, from_seq)| bench.subscribe("*", mode, from_seq));
+        // It stands nowhere yet, and is told it once.
+        all_told(&mut bench, &all, &[(true, 0)]);
+        bench.wait_ms(5_000);
+        all_told(&mut bench, &all, &[]);
+        let publisher = bench.open();
+        bench.begin(publisher, 1, 1);
+        bench.deliver(publisher, &[alive(flags)]);
+        bench.wait_ms(1_000);
+        for conn in &all {
+            let frames = bench.read(*conn);
+            let end = frames.iter().position(|frame| frame.kind == Kind::SnapshotEnd as u8);
+            let (ahead, behind) = frames.split_at(end.expect("a snapshot"));
+            assert!(told(ahead).is_empty());
+            assert_eq!(told(behind).first(), Some(&(flags != 0, 1)), "{conn:?}");
+        }
+    }
+}
+
+#[test]
 fn a_core_that_is_silent_is_missed_within_a_second() {
     let (mut bench, publisher, all) = followed();
     bench.read(publisher);

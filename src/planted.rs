@@ -90,6 +90,7 @@ pub enum Bug {
     GatewayForgetsStates,
     FillerInsideFrame,
     ResumeFromNow,
+    ResumeWithoutEpoch,
     AnswerToAnother,
     SubscriptionNotNamed,
     NameLeftOut,
@@ -111,7 +112,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 97] = [
+    pub const ALL: [Bug; 98] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -188,6 +189,7 @@ impl Bug {
         Bug::GatewayForgetsStates,
         Bug::FillerInsideFrame,
         Bug::ResumeFromNow,
+        Bug::ResumeWithoutEpoch,
         Bug::AnswerToAnother,
         Bug::SubscriptionNotNamed,
         Bug::NameLeftOut,

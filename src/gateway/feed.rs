@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::inner::{NOBODY, Owner};
+use super::start::Start;
 use crate::feed::Pattern;
 use crate::limits;
 use crate::node::broker::{Broker, BrokerConfig};
@@ -68,7 +69,7 @@ pub(super) struct Wish {
     pub(super) mode: Mode,
     pub(super) conflate_ms: u32,
     /// The first frame wanted; `None`: a snapshot, and what follows it.
-    pub(super) from_seq: Option<Seq>,
+    pub(super) from: Option<Start>,
 }
 
 /// The follower and the inner broker.

@@ -9,7 +9,7 @@ use super::playground::Deed;
 use super::routes::{Ask, Route, What, route};
 use super::stream::{Speech, Stream};
 use super::streams::CLOSE_PROTOCOL;
-use super::subscriptions::Subscription;
+use super::subscriptions::{Mark, Subscription};
 use super::udf::{self, Udf};
 use crate::feed::Pattern;
 use crate::http::{Format, Method, Problem, Request, Response, check_host, upgrade};
@@ -503,13 +503,16 @@ impl Gateway {
                 &frames,
                 &mut self.lines,
                 &self.feed,
-                |kind, seq, line| {
+                |kind, mark, line| {
                     piece.push_str("event: ");
                     piece.push_str(kind);
                     piece.push_str("\ndata: ");
                     piece.push_str(line);
-                    if let Some(seq) = seq {
-                        piece.push_str(&format!("\nid: {seq}"));
+                    match mark {
+                        Mark::None => {}
+                        Mark::Behind(start) => piece.push_str(&format!("\nid: {start}")),
+                        // A client that comes back without an id begins with a snapshot.
+                        Mark::Nowhere => piece.push_str("\nid"),
                     }
                     piece.push_str("\n\n");
                 },

@@ -16,7 +16,7 @@ use crate::subscription::Request;
 use crate::time::Now;
 use crate::wire::{
     ErrorCode, FRAME_BYTES, Flags, Frame, Heartbeat, Kind, Role, Seq, Session, Subscribe, U16, U32,
-    padded, unpadded,
+    U64, padded, unpadded,
 };
 
 /// A heartbeat of ours to the inner broker, for a browser that was heard.
@@ -72,7 +72,11 @@ impl Feed {
     ) -> ConnId {
         let conn = self.open(now, Origin::Accepted(ListenerId(0), from), owner);
         let role = Role::Subscriber as u8;
-        let session = Session { role, name: padded("browser"), ..Session::default() };
+        let from = wish.from.filter(|_| !is_planted(Bug::ResumeFromNow));
+        // Under which epoch it has what it has: the inner broker says what of that is void.
+        let epoch_id = from.map_or(0, |from| from.epoch_id);
+        let feed = U64::new(if is_planted(Bug::ResumeWithoutEpoch) { 0 } else { epoch_id });
+        let session = Session { role, feed, name: padded("browser"), ..Session::default() };
         self.broker.handle_frames(now, conn, &[Frame::seal(session)]);
         // Its answer says nothing to a browser. A refusal does.
         let is_greeted = |frame: &Frame| frame.kind == Kind::Session as u8;
@@ -89,7 +93,7 @@ impl Feed {
                 mode: wish.mode as u8,
                 kinds: U16::new(if pattern.kinds() == u16::MAX { 0 } else { pattern.kinds() }),
                 conflate_ms: U32::new(wish.conflate_ms),
-                from_seq: Seq::field(wish.from_seq.filter(|_| !is_planted(Bug::ResumeFromNow))),
+                from_seq: Seq::field(from.map(|from| from.seq)),
                 pattern: padded(&pattern.text()),
                 ..Subscribe::default()
             })

@@ -33,6 +33,7 @@ mod playground;
 mod ranges;
 mod routes;
 mod sending;
+mod start;
 mod status;
 mod stream;
 mod streams;

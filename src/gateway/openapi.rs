@@ -106,7 +106,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
             SYMBOLS,
             optional("kinds", "Kinds, separated by commas: quote, trade, cancel"),
             optional("mode", "lossless, latest or conflate=250ms"),
-            optional("from", "The first seq wanted"),
+            optional(
+                "from",
+                "The first seq wanted, or EPOCH:SEQ with the epoch_id of what is before it",
+            ),
         ],
         &["text/event-stream"],
     ),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::feed::Wish;
 use super::openapi::{self, Found, Id, Operation, Parameter};
 use super::ranges::Wanted;
+use super::start::Start;
 use super::udf::{History, Udf};
 use super::wish;
 use crate::feed::Pattern;
@@ -13,7 +14,6 @@ use crate::http::{Format, Problem, Request, negotiate};
 use crate::limits;
 use crate::parse::{BarInterval, DeliveryMode, TimeNs, deadline};
 use crate::report::{Asked, Question};
-use crate::wire::Seq;
 
 /// Rows of an answer about trades that says no number.
 const TRADES_DEFAULT: u32 = 100;
@@ -342,13 +342,13 @@ fn events(request: &Request, parameters: &mut Parameters<'_>) -> Result<Route, P
     let symbols = list(parameters.take("symbols")?).unwrap_or_else(|| vec!["*".to_owned()]);
     let kinds = list(parameters.take("kinds")?).unwrap_or_default();
     let mode = parameters.take("mode")?;
-    let mut from = parameters.parse::<u64>("from")?;
+    let mut from = parameters.parse::<Start>("from")?;
     let mut default = wish::JSON_MODE;
     // Who comes back with the last event that it has wants what follows that one.
     if let Some(last) = request.header("last-event-id") {
-        let last: Option<Seq> = last.parse().ok().and_then(Seq::new);
-        let last = last.ok_or_else(|| bad("Last-Event-ID is the id of an event.".to_owned()))?;
-        from = Some(last.next().get());
+        let last: Result<Start, _> = last.parse();
+        let last = last.map_err(|_| bad("Last-Event-ID is the id of an event.".to_owned()))?;
+        from = Some(last.next());
         default = DeliveryMode::Lossless;
     }
     let mode = wish::mode_of(mode, default).map_err(bad)?;

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use zerocopy::IntoBytes;
 
 use super::feed::Feed;
-use super::json::{Lines, error_json, id_json, subscribed_json};
+use super::json::{Lines, code_name, error_json, id_json, subscribed_json};
 use super::subscriptions::{Subscription, Subscriptions};
 use super::wish::mode_text;
 use crate::http::{MessageHeader, WebSocket};
@@ -22,7 +22,9 @@ use crate::node::session::Address;
 use crate::node::{ConnId, Node, Outgoing};
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Now};
-use crate::wire::{FRAME_BYTES, Frame, Heartbeat, Subscribed, U32, as_frames};
+use crate::wire::{
+    ErrorCode, FRAME_BYTES, Frame, Heartbeat, Kind, Refusal, Subscribed, U32, as_frames, unpadded,
+};
 
 /// Too slow: nothing was taken for the configured time.
 pub(super) const CLOSE_SLOW: u16 = 4001;
@@ -303,6 +305,13 @@ impl Stream {
             if length == 0 {
                 continue;
             }
+            if let Some((code, text)) = self.refusal(now, place, feed) {
+                // It is told as a command that is refused, and its id is free again.
+                self.object(Some(id), &code, &text);
+                self.subscriptions.remove(place);
+                feed.close(now, conn);
+                return;
+            }
             if let Some(line) = self.confirmation(now, place, feed) {
                 self.turn = turn_at(place);
                 self.tell(&line);
@@ -327,6 +336,15 @@ impl Stream {
         }
     }
 
+    /// Why a subscription of frames is refused instead of being confirmed.
+    fn refusal(&self, now: Now, place: usize, feed: &mut Feed) -> Option<(String, String)> {
+        let subscription = self.subscriptions.all().get(place).filter(|it| !it.is_confirmed)?;
+        let (frames, _) = as_frames(feed.broker_mut().outgoing(now, subscription.conn).head);
+        let refusal = frames.first().and_then(|frame| frame.view::<Refusal>())?;
+        let code = ErrorCode::from_number(refusal.code.get());
+        Some((code_name(code), unpadded(&refusal.text)))
+    }
+
     /// The line that says that a subscription of frames stands, once its first frames say so.
     fn confirmation(&mut self, now: Now, place: usize, feed: &mut Feed) -> Option<String> {
         let subscription =
@@ -341,6 +359,7 @@ impl Stream {
     fn write_lines(&mut self, now: Now, place: usize, feed: &mut Feed, lines: &mut Lines) -> bool {
         let Some(subscription) = self.subscriptions.all_mut().get_mut(place) else { return false };
         let mut text = Vec::new();
+        let mut is_refused = false;
         loop {
             let frames = feed.frames_of(now, subscription.conn, limits::GATEWAY_JSON_FRAMES_MAX);
             if frames.is_empty() && !subscription.has_due_bars(now) {
@@ -350,6 +369,7 @@ impl Stream {
                 self.current = subscription.id;
                 text.extend_from_slice(id_json("subscription", subscription.id).as_bytes());
             }
+            is_refused |= frames.iter().any(|frame| frame.kind == Kind::Error as u8);
             subscription.write(now, &frames, lines, feed, |_, _, line| {
                 if !text.is_empty() {
                     text.push(b'\n');
@@ -362,6 +382,9 @@ impl Stream {
             if frames.is_empty() {
                 return false;
             }
+        }
+        if is_refused && let Some(ended) = self.subscriptions.remove(place) {
+            feed.close(now, ended.conn);
         }
         let texts = self.texts.get_or_insert_default();
         texts.bytes.extend_from_slice(MessageHeader::text(text.len()).as_bytes());

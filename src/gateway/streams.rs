@@ -80,8 +80,8 @@ impl Gateway {
             }
             Ok(Command::Bars { id, symbols, interval }) => {
                 let begun = Bars::new(&symbols, interval).and_then(|(bars, patterns)| {
-                    let (mode, conflate_ms, from_seq) = (Mode::Lossless, 0, None);
-                    let wish = Wish { patterns, mode, conflate_ms, from_seq };
+                    let (mode, conflate_ms, from) = (Mode::Lossless, 0, None);
+                    let wish = Wish { patterns, mode, conflate_ms, from };
                     self.begin_subscription(
                         now,
                         conn,
@@ -214,7 +214,10 @@ impl Gateway {
                 let Some(place) = all.iter().position(|it| it.conn == inner) else { return };
                 let id = all.get(place).map(|it| it.id);
                 let ended = stream.remove(place);
-                stream.object(id, &name, &text);
+                // Without last words it was told before.
+                if !text.is_empty() {
+                    stream.object(id, &name, &text);
+                }
                 if let Some(inner) = ended {
                     self.feed.close(now, inner);
                 }
@@ -226,8 +229,10 @@ impl Gateway {
                 self.mark_dirty(conn);
             }
             Some(Door::Events(door)) => {
-                let said = error_json(None, &name, &text);
-                door.http.push(format!("event: error\ndata: {said}\n\n").as_bytes());
+                if !text.is_empty() {
+                    let said = error_json(None, &name, &text);
+                    door.http.push(format!("event: error\ndata: {said}\n\n").as_bytes());
+                }
                 // It ends without the last chunk: who reads it comes back.
                 door.http.abort();
                 self.feed.close(now, inner);

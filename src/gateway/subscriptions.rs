@@ -3,11 +3,25 @@
 use super::bars::Bars;
 use super::feed::Feed;
 use super::json::{Lines, Told, control_kind, refusal_json, subscribed_json};
+use super::start::Start;
 use super::wish::mode_text;
 use crate::node::ConnId;
 use crate::parse::DeliveryMode;
 use crate::time::Now;
-use crate::wire::{DataKind, Flags, Frame, Heartbeat, Kind, Refusal, SnapshotEnd, Subscribed};
+use crate::wire::{
+    DataKind, ErrorCode, Flags, Frame, Heartbeat, Kind, Refusal, Seq, SnapshotEnd, Subscribed,
+};
+
+/// What a line says of the place of who reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// Nothing.
+    None,
+    /// Who has it goes on behind this place.
+    Behind(Start),
+    /// Its place is none.
+    Nowhere,
+}
 
 /// One subscription of a connection.
 #[derive(Debug)]
@@ -20,6 +34,8 @@ pub(super) struct Subscription {
     /// Its reader of frames was told by a line of text that it stands.
     pub(super) is_confirmed: bool,
     told: Told,
+    /// Under which epoch its frames are: the identity that it was told last.
+    epoch_id: u64,
     pub(super) mode: DeliveryMode,
     /// Bars are sent, and no frames.
     pub(super) bars: Option<Box<Bars>>,
@@ -33,8 +49,8 @@ impl Subscription {
         bars: Option<Bars>,
     ) -> Subscription {
         let (told, bars) = (Told::default(), bars.map(Box::new));
-        let (is_ending, is_confirmed) = (false, false);
-        Subscription { id, conn, is_ending, is_confirmed, told, mode, bars }
+        let (is_ending, is_confirmed, epoch_id) = (false, false, 0);
+        Subscription { id, conn, is_ending, is_confirmed, told, epoch_id, mode, bars }
     }
 
     /// Whether a bar may be over by time alone.
@@ -43,34 +59,37 @@ impl Subscription {
         due.is_some_and(|due| due <= now.mono)
     }
 
-    /// Hands the lines of these frames on, each with its kind and, if it is one, the place behind which a reader that has
-    /// it goes on.
+    /// Hands the lines of these frames on, each with its kind and what it says of the reader's place.
     pub(super) fn write(
         &mut self,
         now: Now,
         frames: &[Frame],
         lines: &mut Lines,
         feed: &Feed,
-        mut each: impl FnMut(&str, Option<u64>, &str),
+        mut each: impl FnMut(&str, Mark, &str),
     ) {
         for frame in frames {
             if let Some(subscribed) = frame.view::<Subscribed>() {
                 self.told.note_confirmed();
+                self.epoch_id = subscribed.feed.get();
                 each(
                     "subscribed",
-                    None,
+                    Mark::None,
                     &subscribed_json(self.id, subscribed, &mode_text(self.mode)),
                 );
             } else if let Some(refusal) = frame.view::<Refusal>() {
-                each("error", None, &refusal_json(self.id, refusal));
+                // What it has is of another sequence: it must not come back with that.
+                let is_foreign = refusal.code.get() == ErrorCode::Unexpected as u16;
+                let mark = if is_foreign { Mark::Nowhere } else { Mark::None };
+                each("error", mark, &refusal_json(self.id, refusal));
             } else if let Some(beat) = frame.view::<Heartbeat>() {
-                self.told.note(beat, feed.venues(), |kind, line| each(kind, None, line));
+                self.told.note(beat, feed.venues(), |kind, line| each(kind, Mark::None, line));
             } else if let Some(bars) = &mut self.bars {
                 bars.handle_frame(now, frame, feed.symbols());
                 if frame.kind == Kind::Gap as u8
                     && let Some(line) = lines.line(frame, feed.symbols())
                 {
-                    each("gap", None, line);
+                    each("gap", Mark::None, line);
                 }
             } else if let Some(line) = lines.line(frame, feed.symbols()) {
                 let kind = DataKind::of(frame).map(|row| row.name);
@@ -82,11 +101,13 @@ impl Subscription {
                     }
                 };
                 let kind = kind.unwrap_or_else(|| control_kind(frame));
-                each(kind, seq, line);
+                let place = |seq| Start { epoch_id: self.epoch_id, seq };
+                let mark = seq.and_then(Seq::new).map(place).map_or(Mark::None, Mark::Behind);
+                each(kind, mark, line);
             }
         }
         if let Some(bars) = &mut self.bars {
-            bars.write(now, feed.symbols(), |line| each("bar", None, line));
+            bars.write(now, feed.symbols(), |line| each("bar", Mark::None, line));
         }
     }
 }

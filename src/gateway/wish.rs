@@ -3,10 +3,11 @@
 use serde::Deserialize;
 
 use super::feed::Wish;
+use super::start::Start;
 use crate::feed::Pattern;
 use crate::limits;
 use crate::parse::{BarInterval, DeliveryMode};
-use crate::wire::{DataKind, Seq};
+use crate::wire::DataKind;
 
 /// One command of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ struct Raw {
     #[serde(default)]
     kinds: Option<Vec<String>>,
     mode: Option<String>,
-    from: Option<u64>,
+    from: Option<serde_json::Value>,
     bars: Option<String>,
 }
 
@@ -69,7 +70,9 @@ impl Command {
         }
         let mode = mode_of(raw.mode.as_deref(), default_mode).map_err(about)?;
         let kinds = raw.kinds.unwrap_or_default();
-        let wish = wish_of(&symbols, &kinds, mode, raw.from).map_err(about)?;
+        let from = raw.from.as_ref().map(Start::of_json).transpose();
+        let from = from.map_err(|error| about(format!("`from`: {error}")))?;
+        let wish = wish_of(&symbols, &kinds, mode, from).map_err(about)?;
         Ok(Command::Subscribe { id, wish, mode })
     }
 }
@@ -100,7 +103,7 @@ pub(super) fn wish_of(
     symbols: &[String],
     kinds: &[String],
     mode: DeliveryMode,
-    from: Option<u64>,
+    from: Option<Start>,
 ) -> Result<Wish, String> {
     if symbols.is_empty() || symbols.len() > limits::GATEWAY_PATTERNS_MAX {
         return Err(format!("`symbols` has 1 to {} patterns", limits::GATEWAY_PATTERNS_MAX));
@@ -124,17 +127,13 @@ pub(super) fn wish_of(
         let pattern = Pattern::new(&read.symbols, kinds);
         patterns.push(pattern.map_err(|error| format!("`symbols`: {text:?}: {error}"))?);
     }
-    let from_seq = match from {
-        None => None,
-        Some(from) => Some(Seq::new(from).ok_or("`from` is a seq: 1 or more")?),
-    };
-    Ok(Wish { patterns, mode: mode.wire_mode(), conflate_ms: mode.conflate_ms(), from_seq })
+    Ok(Wish { patterns, mode: mode.wire_mode(), conflate_ms: mode.conflate_ms(), from })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Mode;
+    use crate::wire::{Mode, Seq};
 
     fn read(text: &str) -> Result<Command, Objection> {
         Command::read(text, DeliveryMode::Lossless)
@@ -148,7 +147,10 @@ mod tests {
             panic!("it is a subscription")
         };
         assert_eq!((id, wish.mode, wish.conflate_ms), (7, Mode::Conflate, 1000));
-        assert_eq!(wish.from_seq, Seq::new(5));
+        assert_eq!(wish.from, Some(Start { epoch_id: 0, seq: Seq::or_first(5) }));
+        let under = read(r#"{"subscribe":7,"from":"00c0ffee:5"}"#);
+        let start = Start { epoch_id: 0x00c0_ffee, seq: Seq::or_first(5) };
+        assert!(matches!(under, Ok(Command::Subscribe { wish, .. }) if wish.from == Some(start)));
         assert_eq!(mode_text(mode), "conflate=1000ms");
         let of = |place: usize| (wish.patterns[place].text(), wish.patterns[place].kinds());
         assert_eq!(of(0), ("PETR*".to_owned(), 1 << 2));
@@ -163,6 +165,8 @@ mod tests {
             (r#"{"subscribe":1,"kinds":["tick"]}"#, Some(1), "no kind is called"),
             (r#"{"subscribe":1,"mode":"fast"}"#, Some(1), "a mode is"),
             (r#"{"subscribe":1,"from":0}"#, Some(1), "1 or more"),
+            (r#"{"subscribe":1,"from":"5:x"}"#, Some(1), "1 or more"),
+            (r#"{"subscribe":1,"from":[1]}"#, Some(1), "1 or more"),
             (r#"{"subscribe":1,"bars":"7w"}"#, Some(1), "bars"),
             (r#"{"subscribe":1,"bars":"1m","from":1}"#, Some(1), "do not go"),
             ("[]", None, "one object"),

@@ -105,7 +105,7 @@ test("a lost connection goes on behind the last frame", () => {
   assert.equal(seen.feeds.at(-1).state, "lost");
   wait(250);
   sockets[1].onopen();
-  assert.equal(sockets[1].sent[0], '{"subscribe":1,"symbols":["*"],"from":1004}');
+  assert.equal(sockets[1].sent[0], '{"subscribe":1,"symbols":["*"],"from":"0000000000000000:1004"}');
   // What was seen is not given out again.
   sockets[1].frames(trade(1003, 418), trade(1004, 419));
   assert.deepEqual(seen.frames.filter(([kind]) => kind === KIND.TRADE).map(([, seq]) => seq), [1003n, 1004n]);

@@ -157,7 +157,11 @@ impl Browser {
             Mode::Latest => "latest".to_owned(),
             Mode::Conflate => format!("conflate={}ms", config.conflate_ms.max(10)),
         };
-        let from = if from > 0 { format!(",\"from\":{from}") } else { String::new() };
+        let from = match (from, subscription.is_resumed) {
+            (0, _) => String::new(),
+            (from, true) => format!(",\"from\":\"{:016x}:{from}\"", subscription.feed),
+            (from, false) => format!(",\"from\":{from}"),
+        };
         let symbols = symbols.join(",");
         let text =
             format!("{{\"subscribe\":{id},\"symbols\":[{symbols}],\"mode\":\"{mode}\"{from}}}");
@@ -239,11 +243,15 @@ impl Browser {
             Took::Gap(_, from_seq, to_seq) => {
                 self.losses.push(ToldLoss { conn, from_seq, to_seq });
             }
+            Took::Refused(text) if text.contains("another sequence") => {
+                // The gateway was started anew, and does not know the epoch.
+                self.subscriptions[place].begin_again();
+                self.subscribe(place);
+            }
             Took::Refused(text) => {
                 self.subscriptions[place].delivered.refusals.push(text);
                 self.lose(now, RETRY);
             }
-            Took::OfAnotherEpoch => self.renew(place),
         }
     }
 
@@ -289,10 +297,8 @@ impl Browser {
                     let place = self.subscriptions.iter().position(|it| it.id == id);
                     let feed = word(line, "epoch_id").unwrap_or_default();
                     let feed = u64::from_str_radix(feed, 16).unwrap_or_default();
-                    if let Some(place) = place
-                        && self.subscriptions[place].confirm(feed)
-                    {
-                        self.renew(place);
+                    if let Some(place) = place {
+                        self.subscriptions[place].confirm(feed);
                     }
                 }
                 _ if !self.config.is_json => {

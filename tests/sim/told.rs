@@ -20,7 +20,7 @@ pub(crate) struct Subscription {
     /// The lines of JSON of its frames, by `seq`.
     pub(crate) lines: BTreeMap<u64, String>,
     /// The identity of the epoch that it was told.
-    feed: u64,
+    pub(crate) feed: u64,
     pub(crate) is_confirmed: bool,
     pub(crate) has_snapshot: bool,
     /// It has asked for what follows what it has.
@@ -52,8 +52,8 @@ impl Subscription {
         self.delivered.note(&Event::Stale);
     }
 
-    /// What it has is of another sequence, or of an epoch of which nobody told it how much stands.
-    fn begin_again(&mut self) {
+    /// What it has is of another sequence, or of an epoch of which nobody can tell it how much stands.
+    pub(crate) fn begin_again(&mut self) {
         let disorder = self.delivered.disorder.take();
         let config = self.delivered.config.clone();
         let refusals = std::mem::take(&mut self.delivered.refusals);
@@ -87,8 +87,9 @@ impl Subscription {
         }
     }
 
-    /// Its subscription stands. Whether what it has is of another epoch, of which it was told nothing.
-    pub(crate) fn confirm(&mut self, feed: u64) -> bool {
+    /// Its subscription stands. One that goes on said under which epoch it has what it has, and is told what of that is
+    /// void.
+    pub(crate) fn confirm(&mut self, feed: u64) {
         let is_first = !std::mem::replace(&mut self.is_confirmed, true);
         if is_first {
             // Before the first word about it a feed is current.
@@ -96,14 +97,12 @@ impl Subscription {
             self.delivered.note(&Event::Current);
         }
         let before = std::mem::replace(&mut self.feed, feed);
-        if !is_first || before == 0 || before == feed {
-            return false;
+        if !is_first || before == 0 || before == feed || self.is_resumed {
+            return;
         }
-        let is_resumed = self.is_resumed;
         self.begin_again();
         (self.feed, self.is_confirmed, self.states) = (feed, true, FeedStates::default());
         self.delivered.note(&Event::Current);
-        is_resumed
     }
 
     fn go_live(&mut self, next_seq: u64) {
@@ -161,8 +160,7 @@ impl Subscription {
 
     pub(crate) fn take_frame(&mut self, frame: &Frame) -> Result<Took, (&'static str, String)> {
         if let Some(subscribed) = frame.view::<Subscribed>() {
-            let again = self.confirm(subscribed.feed.get());
-            return Ok(if again { Took::OfAnotherEpoch } else { Took::Nothing });
+            self.confirm(subscribed.feed.get());
         } else if let Some(end) = frame.view::<SnapshotEnd>() {
             self.go_live(end.next_seq.get());
         } else if let Some(gap) = frame.view::<Gap>() {
@@ -259,7 +257,6 @@ pub(crate) enum Took {
     Filler,
     Gap(GapReason, u64, u64),
     Refused(String),
-    OfAnotherEpoch,
 }
 
 /// The number of a field in a line of JSON.

@@ -129,8 +129,9 @@ export class FrameStream {
     if (!whole || away > this.resumeMs) this.#forget(subscription, "away");
     subscription.resumed = subscription.next !== null;
     const text = JSON.stringify({ subscribe: id, ...wanted });
-    // A seq has 64 bits, more than a number of JavaScript.
-    this.socket.send(subscription.resumed ? `${text.slice(0, -1)},"from":${subscription.next}}` : text);
+    // A seq has 64 bits, more than a number of JavaScript. With the epoch the gateway says what of the frames before is void.
+    const epoch = (subscription.epoch ?? 0n).toString(16).padStart(16, "0");
+    this.socket.send(subscription.resumed ? `${text.slice(0, -1)},"from":"${epoch}:${subscription.next}"}` : text);
     this.current ||= id;
   }
 

@@ -151,6 +151,75 @@ fn what_waits_for_names_is_taken_in_ahead_of_an_epoch() {
     assert_eq!(seqs(&frames).last(), Some(&115));
 }
 
+/// A gateway that has lived through two epochs, 7 and from 12 on 8; its broker.
+fn two_epochs(bench: &mut Bench) -> ConnId {
+    let broker = bench.live(10);
+    bench.give_frames(broker, &trades(10, 16));
+    let void = Gap::uncounted(GapReason::Void, Seq::or_first(12), Seq::or_first(15));
+    bench.give_frames(broker, &[Frame::seal(void), subscribed(8, 2, 12, 12)]);
+    bench.give_frames(broker, &trades(12, 20));
+    broker
+}
+
+#[test]
+fn who_resumes_under_its_epoch_is_told_what_of_that_is_void() {
+    let mut bench = Bench::new(64, 8);
+    two_epochs(&mut bench);
+    let voids = |frames: &[Frame]| -> Vec<(u64, u64)> {
+        let gaps = frames.iter().filter_map(Frame::view::<Gap>);
+        gaps.map(|gap| (gap.from_seq.get(), gap.to_seq.get())).collect()
+    };
+    for (from, void, next) in
+        [("7:16", vec![(12, 15)], 12), ("7:12", vec![], 12), ("8:16", vec![], 16)]
+    {
+        let browser = bench.browser("pregao.frames.v1");
+        bench.command(browser, &format!(r#"{{"subscribe":1,"from":"{from}"}}"#));
+        bench.turns(3);
+        let frames = frames_of(&messages(&bench.take(browser)));
+        assert_eq!((voids(&frames), seqs(&frames)), (void, (next..20).collect()), "{from}");
+    }
+    let lines = bench.browser("pregao.json.v1");
+    bench.command(lines, r#"{"subscribe":1,"mode":"lossless","from":"7:16"}"#);
+    let events = bench.accept();
+    let last =
+        get("/v1/events").replace("\r\n\r\n", "\r\nLast-Event-ID: 0000000000000007:15\r\n\r\n");
+    bench.give(events, last.as_bytes());
+    bench.turns(3);
+    let got = lines_of(&messages(&bench.take(lines)));
+    assert!(got[0].contains(r#""kind":"gap""#) && got[0].contains("void"), "{got:?}");
+    assert!(got[1].contains(r#""epoch_id":"0000000000000008""#), "{got:?}");
+    let got = bench.text(events);
+    assert!(got.contains("event: gap\n") && got.contains("\nid: 0000000000000008:12\n"), "{got}");
+}
+
+#[test]
+fn a_place_of_another_sequence_is_refused_and_its_id_is_free_again() {
+    let mut bench = Bench::new(64, 8);
+    two_epochs(&mut bench);
+    for protocol in ["pregao.frames.v1", "pregao.json.v1"] {
+        let browser = bench.browser(protocol);
+        bench.command(browser, r#"{"subscribe":1,"mode":"lossless","from":"99:16"}"#);
+        bench.turn();
+        let got = messages(&bench.take(browser));
+        let lines = lines_of(&got);
+        assert!(frames_of(&got).is_empty() && lines.len() == 1, "{lines:?}");
+        assert!(lines[0].contains(r#""code":"unexpected""#), "{lines:?}");
+        bench.command(browser, r#"{"subscribe":1,"mode":"lossless"}"#);
+        bench.turns(3);
+        let got = lines_of(&messages(&bench.take(browser)));
+        assert!(got[0].contains(r#""kind":"subscribed""#), "{got:?}");
+        assert!(!got.iter().any(|line| line.contains("error")), "{got:?}");
+    }
+    let events = bench.accept();
+    let last = get("/v1/events").replace("\r\n\r\n", "\r\nLast-Event-ID: 99:15\r\n\r\n");
+    bench.give(events, last.as_bytes());
+    bench.turns(3);
+    let got = bench.text(events);
+    assert_eq!(got.matches("event: error").count(), 1, "{got}");
+    assert!(got.contains("\nid\n\n"), "it must not come back with this id: {got}");
+    assert!(bench.is_closed(events));
+}
+
 #[test]
 fn what_stands_behind_the_end_of_a_connection_is_not_followed() {
     let mut bench = Bench::new(64, 8);

@@ -88,6 +88,7 @@ pub enum Bug {
     GatewayDropsFrame,
     GatewayForgetsVoid,
     GatewayForgetsStates,
+    GatewayKeepsOldValues,
     FillerInsideFrame,
     ResumeFromNow,
     ResumeWithoutEpoch,
@@ -112,7 +113,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 98] = [
+    pub const ALL: [Bug; 99] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -187,6 +188,7 @@ impl Bug {
         Bug::GatewayDropsFrame,
         Bug::GatewayForgetsVoid,
         Bug::GatewayForgetsStates,
+        Bug::GatewayKeepsOldValues,
         Bug::FillerInsideFrame,
         Bug::ResumeFromNow,
         Bug::ResumeWithoutEpoch,

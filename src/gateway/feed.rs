@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::inner::{NOBODY, Owner};
-use super::start::Start;
+use super::refresh::Refresh;
 use crate::feed::Pattern;
 use crate::limits;
 use crate::node::broker::{Broker, BrokerConfig};
@@ -28,7 +28,7 @@ use crate::render::Venues;
 use crate::subscription::{self, Event, Request, Subscriber, Symbols, Upstream};
 use crate::time::{Mono, Now};
 use crate::wire::{
-    ErrorCode, FeedStates, Flags, Frame, GapReason, Heartbeat, Kind, Mode, Role, Seq, Session,
+    ErrorCode, FeedStates, Flags, Frame, GapReason, Heartbeat, Kind, Role, Seq, Session,
     Subscribed, U16, U32, U64, padded, unpadded,
 };
 
@@ -37,19 +37,19 @@ const DIALS: [DialId; 2] = [DialId(0), DialId(1)];
 
 /// One of the two real connections.
 #[derive(Debug)]
-struct Line {
-    address: SocketAddr,
-    conn: Option<ConnId>,
-    is_dialing: bool,
-    is_wanted: bool,
+pub(super) struct Line {
+    pub(super) address: SocketAddr,
+    pub(super) conn: Option<ConnId>,
+    pub(super) is_dialing: bool,
+    pub(super) is_wanted: bool,
     /// What it has to send was shown; more is asked for by who writes.
-    was_asked: bool,
+    pub(super) was_asked: bool,
     /// Frames that came while none were wanted.
     held: Vec<Frame>,
 }
 
 impl Line {
-    fn new(address: SocketAddr) -> Line {
+    pub(super) fn new(address: SocketAddr) -> Line {
         Line {
             address,
             conn: None,
@@ -61,17 +61,6 @@ impl Line {
     }
 }
 
-/// What a subscription asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wish {
-    /// At least one.
-    pub(super) patterns: Vec<Pattern>,
-    pub(super) mode: Mode,
-    pub(super) conflate_ms: u32,
-    /// The first frame wanted; `None`: a snapshot, and what follows it.
-    pub(super) from: Option<Start>,
-}
-
 /// The follower and the inner broker.
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -80,22 +69,22 @@ pub(super) struct Feed {
     venues: Venues,
     lines: [Line; 2],
     pub(super) broker: Broker,
-    publisher: Option<ConnId>,
+    pub(super) publisher: Option<ConnId>,
     /// The epoch that the inner broker was told, by identity and number.
-    epoch: (u64, u32),
+    pub(super) epoch: (u64, u32),
     /// The next `seq` that the inner broker takes.
-    next_seq: u64,
+    pub(super) next_seq: u64,
     /// What the inner broker was told of the last values.
-    told: Option<FeedStates>,
+    pub(super) told: Option<FeedStates>,
     /// Frames for the inner broker, from one read.
-    batch: Vec<Frame>,
+    pub(super) batch: Vec<Frame>,
     /// Numbers of inner connections.
     pub(super) generation: u32,
     pub(super) free_slots: Vec<u32>,
     pub(super) slots: u32,
     /// By slot: which inner connection has it now, and whose subscription that is.
     pub(super) owners: Vec<Owner>,
-    actions: VecDeque<Action>,
+    pub(super) actions: VecDeque<Action>,
     /// The broker refused; another attempt is made then.
     again_at: Option<Mono>,
     /// The follower has begun anew behind a refusal: it knows nothing of what the inner broker has.
@@ -106,12 +95,12 @@ pub(super) struct Feed {
     /// Frames that nobody has any more, as far as they were counted.
     pub(super) missed: u64,
     pub(super) frames: u64,
-    /// Losses that it was told of, beside what is void.
-    pub(super) losses: u64,
+    /// Last values that stood in a loss.
+    pub(super) refresh: Refresh,
 }
 
 /// The frame as core sequenced it, and with these delivery flags. How a copy came here says nothing about how it goes on.
-fn as_sequenced(frame: &Frame, delivery: u16) -> Frame {
+pub(super) fn as_sequenced(frame: &Frame, delivery: u16) -> Frame {
     let flags = frame.flags.get() & !Flags::DELIVERY | delivery;
     let mut plain = *frame;
     if flags != frame.flags.get() {
@@ -121,7 +110,8 @@ fn as_sequenced(frame: &Frame, delivery: u16) -> Frame {
     plain
 }
 
-fn request() -> Request {
+/// All of the market, and the system's topics.
+pub(super) fn request() -> Request {
     let patterns = ["*", "$*"].iter().filter_map(|text| Pattern::new(text, 0).ok());
     Request::market(patterns.collect())
 }
@@ -156,7 +146,7 @@ impl Feed {
             has_new_names: false,
             missed: 0,
             frames: 0,
-            losses: 0,
+            refresh: Refresh::new(broker, seed.rotate_left(17)),
         }
     }
 
@@ -481,7 +471,7 @@ impl Feed {
                 }
                 Event::Lost { reason: GapReason::Void, from_seq, .. } => self.void(now, from_seq),
                 Event::Lost { missed, .. } => {
-                    self.losses += 1;
+                    self.want_values();
                     self.missed = self.missed.saturating_add(missed.unwrap_or(0));
                 }
                 // All of them are said at the end of a turn.
@@ -543,7 +533,7 @@ impl Feed {
     }
 
     /// Says what is known of the last values, when that has changed.
-    fn say_states(&mut self, now: Now) {
+    pub(super) fn say_states(&mut self, now: Now) {
         let states = self.upstream.states();
         if self.told.is_some() && is_planted(Bug::GatewayForgetsStates) {
             return;
@@ -562,7 +552,7 @@ impl Feed {
     }
 
     /// Hands the batch over.
-    fn publish(&mut self, now: Now) {
+    pub(super) fn publish(&mut self, now: Now) {
         if let Some(conn) = self.publisher.filter(|_| !self.batch.is_empty()) {
             self.broker.handle_frames(now, conn, &self.batch);
         }
@@ -577,6 +567,7 @@ impl Feed {
         }
         self.upstream.handle_timers(now);
         self.settle(now);
+        self.look_after_refresh(now);
         self.broker.handle_timers(now);
         // It may have asked whether its publisher is there.
         if let Some(conn) = self.publisher {
@@ -588,7 +579,8 @@ impl Feed {
         let held = self.lines.iter().any(|line| !line.held.is_empty());
         let at_once = held.then(Mono::default).filter(|_| self.upstream.has_updates());
         let of_upstream = self.upstream.deadline();
-        [at_once, of_upstream, self.again_at, self.broker.next_deadline()]
+        let of_refresh = self.refresh.deadline().filter(|_| self.publisher.is_some());
+        [at_once, of_upstream, of_refresh, self.again_at, self.broker.next_deadline()]
             .into_iter()
             .flatten()
             .min()

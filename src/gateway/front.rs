@@ -21,7 +21,7 @@ use crate::wire::{
 };
 
 /// Dials below belong to the feed.
-const DIAL_FIRST: u32 = 2;
+const DIAL_FIRST: u32 = 3;
 
 /// What a connection of frames is for.
 #[derive(Debug)]

@@ -299,7 +299,7 @@ impl Gateway {
         &mut self,
         now: Now,
         conn: ConnId,
-        wish: &super::feed::Wish,
+        wish: &super::wish::Wish,
         mode: DeliveryMode,
     ) -> Result<(), Problem> {
         let Some(Door::Http(door)) = self.doors.remove(conn) else { return Ok(()) };

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use zerocopy::IntoBytes;
 
-use super::feed::{Feed, Wish};
+use super::feed::Feed;
+use super::wish::Wish;
 use crate::feed::Pattern;
 use crate::node::Service;
 use crate::node::{CloseReason, ConnId, FrameInput, ListenerId, Node, Origin};

@@ -31,6 +31,7 @@ mod page;
 mod parquet;
 mod playground;
 mod ranges;
+mod refresh;
 mod routes;
 mod sending;
 mod start;
@@ -190,12 +191,6 @@ impl Gateway {
             is_stopped: false,
             counts: Counts::default(),
         })
-    }
-
-    /// Losses that it was told of itself: nobody has those frames any more.
-    #[must_use]
-    pub fn losses(&self) -> u64 {
-        self.feed.losses
     }
 
     /// What this node says about itself.

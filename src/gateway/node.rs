@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Gateway;
 use super::door::{Door, HttpDoor, Job};
 use super::feed::Feed;
+use super::refresh;
 use super::streams::CLOSE_GOING_AWAY;
 use crate::http::{HttpConnection, Problem};
 use crate::limits;
@@ -109,6 +110,7 @@ impl Node for Gateway {
                 self.mark_dirty(conn);
                 self.actions.push_back(Action::Close(conn));
             }
+            Origin::Dialed(refresh::DIAL) => self.feed.open_refresh(now, conn),
             Origin::Dialed(dial) => match Feed::upstream_of(dial) {
                 Some(upstream) => self.feed.handle_open(now, conn, upstream),
                 None => self.front.handle_open(now, conn, origin),
@@ -117,6 +119,9 @@ impl Node for Gateway {
     }
 
     fn handle_dial_failed(&mut self, now: Now, dial: DialId, failure: DialFailure) {
+        if dial == refresh::DIAL {
+            return self.feed.refresh_failed(now);
+        }
         match Feed::upstream_of(dial) {
             Some(upstream) => self.feed.handle_dial_failed(now, upstream, failure),
             None => self.front.handle_dial_failed(now, dial, failure),
@@ -146,6 +151,7 @@ impl Node for Gateway {
             Some(Door::Stream(_)) => self.handle_stream_bytes(now, conn, bytes),
             // Nothing more is said on an event stream.
             Some(Door::Events(_)) => bytes.len(),
+            None if self.feed.refresh.conn() == Some(conn) => self.feed.take_values(now, bytes),
             None => match self.feed.upstream_at(conn) {
                 Some(upstream) => self.feed.handle_bytes(now, upstream, bytes),
                 None => {
@@ -164,6 +170,8 @@ impl Node for Gateway {
             self.shut(now, conn);
         } else if let Some(upstream) = self.feed.upstream_at(conn) {
             self.feed.handle_close(now, upstream, reason);
+        } else if self.feed.refresh.conn() == Some(conn) {
+            self.feed.refresh_closed(now);
         } else {
             self.front.handle_close(now, conn, reason);
         }
@@ -272,7 +280,7 @@ impl Node for Gateway {
                 return Some(conn);
             }
         }
-        self.front.poll_dirty()
+        self.feed.refresh.poll_dirty().or_else(|| self.front.poll_dirty())
     }
 
     fn poll_bulk(&mut self) -> Option<ConnId> {
@@ -299,7 +307,7 @@ impl Node for Gateway {
                 }
             }
             Some(_) => false,
-            None => self.feed.upstream_at(conn).is_none() && self.front.put_off(conn),
+            None => !self.feed.has(conn) && self.front.put_off(conn),
         }
     }
 
@@ -320,6 +328,9 @@ impl Node for Gateway {
             Some(Door::Events(door)) => Outgoing::one(door.http.outgoing()),
             Some(Door::Stream(stream)) => {
                 stream.outgoing(now, &mut self.feed, &mut self.lines, &mut self.to_lend)
+            }
+            None if self.feed.refresh.conn() == Some(conn) => {
+                Outgoing::one(self.feed.refresh.outgoing())
             }
             None => match self.feed.upstream_at(conn) {
                 Some(upstream) => Outgoing::one(self.feed.outgoing(upstream)),
@@ -356,6 +367,10 @@ impl Node for Gateway {
                 self.note_stream_sent(now, conn);
                 more
             }
+            None if self.feed.refresh.conn() == Some(conn) => {
+                self.feed.refresh.handle_sent(bytes);
+                !self.feed.refresh.outgoing().is_empty()
+            }
             None => match self.feed.upstream_at(conn) {
                 Some(upstream) => {
                     self.feed.handle_sent(upstream, bytes);
@@ -372,6 +387,7 @@ impl Node for Gateway {
             // Commands of one that reads no answers wait.
             Some(Door::Stream(stream)) => stream.is_reading_allowed(),
             Some(Door::Events(_)) => true,
+            None if self.feed.refresh.conn() == Some(conn) => self.feed.wants_values(),
             None => match self.feed.upstream_at(conn) {
                 Some(upstream) => self.feed.wants_bytes(upstream),
                 None => self.front.wants_bytes(conn),
@@ -382,7 +398,7 @@ impl Node for Gateway {
     fn is_source(&self, conn: ConnId) -> bool {
         match self.doors.get(conn) {
             Some(_) => false,
-            None => self.feed.upstream_at(conn).is_some() || self.front.is_source(conn),
+            None => self.feed.has(conn) || self.front.is_source(conn),
         }
     }
 }

@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use super::feed::Wish;
 use super::openapi::{self, Found, Id, Operation, Parameter};
 use super::ranges::Wanted;
 use super::start::Start;
 use super::udf::{History, Udf};
-use super::wish;
+use super::wish::{self, Wish};
 use crate::feed::Pattern;
 use crate::http::{Format, Problem, Request, negotiate};
 use crate::limits;

@@ -3,12 +3,11 @@
 use super::Gateway;
 use super::bars::Bars;
 use super::door::Door;
-use super::feed::Wish;
 use super::front::Outcomes;
 use super::json::{code_name, error_json};
 use super::stream::{CLOSE_SLOW, Speech};
 use super::subscriptions::Subscription;
-use super::wish::{Command, JSON_MODE};
+use super::wish::{Command, JSON_MODE, Wish};
 use crate::http::Incoming;
 use crate::limits;
 use crate::node::{Action, ConnId, Level};

@@ -2,12 +2,22 @@
 
 use serde::Deserialize;
 
-use super::feed::Wish;
 use super::start::Start;
 use crate::feed::Pattern;
 use crate::limits;
 use crate::parse::{BarInterval, DeliveryMode};
-use crate::wire::DataKind;
+use crate::wire::{DataKind, Mode};
+
+/// What a subscription asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// At least one.
+    pub(super) patterns: Vec<Pattern>,
+    pub(super) mode: Mode,
+    pub(super) conflate_ms: u32,
+    /// The first frame wanted; `None`: a snapshot, and what follows it.
+    pub(super) from: Option<Start>,
+}
 
 /// One command of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +143,7 @@ pub(super) fn wish_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Mode, Seq};
+    use crate::wire::Seq;
 
     fn read(text: &str) -> Result<Command, Objection> {
         Command::read(text, DeliveryMode::Lossless)

@@ -30,6 +30,8 @@ pub const GATEWAY_SWEEP_LOOKS_MAX: usize = 256;
 pub const GATEWAY_UNREAD_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 /// The wait behind a refusal of the broker.
 pub const GATEWAY_REFUSED_WAIT: Duration = Duration::from_secs(1);
+/// The wait between two snapshots that the gateway takes of the broker behind losses.
+pub const GATEWAY_REFRESH_EVERY: Duration = Duration::from_millis(250);
 /// How long a browser may take the last words of its connection.
 pub const GATEWAY_CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// What JSON conflates to where nobody says otherwise.

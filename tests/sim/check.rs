@@ -193,8 +193,6 @@ pub(crate) enum Lacks {
     Nothing,
     /// What the gateway did not have when it was wanted: a lossless one is told.
     Frames,
-    /// And last values, since the gateway was told of a loss itself: who is lossless is sent no values from there.
-    FramesAndValues,
 }
 
 /// `lacks`: what may be missing, beside what nobody has any more.
@@ -289,8 +287,7 @@ pub(crate) fn check_client(
             && (told(value.seq.get())
                 || client.snapshot.iter().filter(of_it).all(|f| f.has(Flags::STALE)));
         // A lossless subscriber that is told of a loss is not given what stood in it.
-        let is_reported = (config.mode == Mode::Lossless || lacks == Lacks::FramesAndValues)
-            && told(value.seq.get());
+        let is_reported = config.mode == Mode::Lossless && told(value.seq.get());
         hold(
             has_come || is_reported || is_rotten || config.from_seq > 0 && !wanted.contains(value),
             "the-last-value-arrives",

@@ -319,11 +319,7 @@ pub(crate) fn check(
     let mut symbols = Symbols::default();
     journal.iter().for_each(|frame| symbols.note(frame));
     let known: BTreeMap<u64, &Frame> = journal.iter().map(|f| (f.seq.get(), f)).collect();
-    let has_lost = match &road.world.hosts[at.host].node {
-        Some(AnyNode::Gateway(gateway)) => gateway.losses() > 0,
-        _ => false,
-    };
-    let lacks = if has_lost { Lacks::FramesAndValues } else { Lacks::Frames };
+    let lacks = Lacks::Frames;
     for &host in &at.browsers {
         let Some(browser) = road.world.browser(host) else { continue };
         let who = &road.world.hosts[host].name;

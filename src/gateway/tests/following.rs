@@ -151,6 +151,50 @@ fn what_waits_for_names_is_taken_in_ahead_of_an_epoch() {
     assert_eq!(seqs(&frames).last(), Some(&115));
 }
 
+#[test]
+fn last_values_that_stood_in_a_loss_are_fetched_before_a_newcomer_is_shown_any() {
+    const REFRESH: DialId = super::super::refresh::DIAL;
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.live(10);
+    let latest = bench.browser("pregao.frames.v1");
+    bench.command(latest, r#"{"subscribe":1,"mode":"latest"}"#);
+    bench.turns(3);
+    bench.give_frames(broker, &[trade(10, 0), trade(11, 1)]);
+    // The last trade of VALE3 is lost for good.
+    let lost = Gap::uncounted(GapReason::SourceLost, Seq::or_first(12), Seq::or_first(19));
+    bench.give_frames(broker, &[Frame::seal(lost), trade(20, 0)]);
+    bench.turns(3);
+    bench.take(latest);
+    let browser = bench.browser("pregao.frames.v1");
+    bench.command(browser, r#"{"subscribe":1}"#);
+    bench.turns(3);
+    let frames = frames_of(&messages(&bench.take(browser)));
+    assert!(frames.len() == 1 && frames[0].has(Flags::STALE), "it waits: {frames:?}");
+    let place = bench.dials.iter().position(|dial| *dial == REFRESH).expect("a dial");
+    bench.dials.remove(place);
+    let conn = bench.open(Origin::Dialed(REFRESH));
+    bench.turn();
+    assert!(!bench.take(conn).is_empty(), "it subscribes");
+    // The broker is ahead of the feed: what the feed brings itself is left out.
+    let values = [trade(25, 0), trade(15, 1)].map(|it| it.delivered(Flags::SNAPSHOT));
+    let end = SnapshotEnd { next_seq: U64::new(30), ..SnapshotEnd::default() };
+    let head = [Frame::seal(Session::default()), subscribed(7, 1, 1, 30)];
+    let names = [definition(0, "PETR4"), definition(1, "VALE3")];
+    bench.give_frames(conn, &[&head[..], &names, &values, &[Frame::seal(end)]].concat());
+    bench.turns(3);
+    assert!(bench.is_closed(conn), "it has served");
+    let of_snapshot = |frames: &[Frame]| -> Vec<u64> {
+        let is_it = |f: &&Frame| f.kind == Kind::Trade as u8 && f.has(Flags::SNAPSHOT);
+        frames.iter().filter(is_it).map(|f| f.seq.get()).collect()
+    };
+    let frames = frames_of(&messages(&bench.take(browser)));
+    assert_eq!(of_snapshot(&frames), [20, 15]);
+    let frames = frames_of(&messages(&bench.take(latest)));
+    assert!(of_snapshot(&frames).contains(&15), "it passed over the loss with an older value");
+    bench.give_frames(broker, &trades(21, 24));
+    assert_eq!(seqs(&frames_of(&messages(&bench.take(browser)))), [21, 22, 23]);
+}
+
 /// A gateway that has lived through two epochs, 7 and from 12 on 8; its broker.
 fn two_epochs(bench: &mut Bench) -> ConnId {
     let broker = bench.live(10);

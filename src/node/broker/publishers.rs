@@ -120,6 +120,22 @@ impl Broker {
         }
     }
 
+    /// Begins no snapshot of a source: last values are missing, and its publisher is about to state them.
+    pub(crate) fn hold_snapshots(&mut self, number: u8) {
+        if let Some(source) = self.readers.source_mut(number) {
+            source.is_held = true;
+        }
+    }
+
+    /// They have come.
+    pub(crate) fn release_snapshots(&mut self, number: u8) {
+        let Some(source) = self.readers.source_mut(number) else { return };
+        if std::mem::take(&mut source.is_held) {
+            self.readers.notify_ready(number);
+            self.readers.notify_late_values(number);
+        }
+    }
+
     pub(super) fn greet_publisher(
         &mut self,
         now: Now,

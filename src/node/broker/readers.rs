@@ -238,6 +238,20 @@ impl<W: Window> Readers<W> {
         }
     }
 
+    /// Last values have come that were missing: who passes frames over may have been sent older ones behind a loss.
+    pub(super) fn notify_late_values(&mut self, number: u8) {
+        let Some(Some(source)) = self.sources.get(usize::from(number)) else { return };
+        for &conn in &source.readers {
+            if let Some(BrokerPeer::Subscriber(subscriber)) = self.connections.peer_mut(conn)
+                && subscriber.note_late_values()
+                && subscriber.repeat_stated()
+            {
+                self.connections.set_bulk(conn, true);
+                self.connections.mark_dirty(conn);
+            }
+        }
+    }
+
     /// A new epoch began. It may have taken back what subscribers have seen or were about to see; and
     /// all of them must know that they are in it, or they would take it for a loss on their next visit.
     ///

@@ -114,6 +114,8 @@ pub(super) struct Source<W> {
     pub(super) has_publisher: bool,
     /// The publisher has not sent what it had when it came: nothing here is the present yet.
     pub(super) is_catching_up: bool,
+    /// Last values are missing that are about to come: no snapshot is begun meanwhile.
+    pub(super) is_held: bool,
     /// It has now: who waits for the present is to be told.
     pub(super) has_caught_up: bool,
     /// The publisher has said where the sequence goes on; before, nobody can be served.
@@ -146,6 +148,7 @@ impl<W> Default for Source<W> {
             states: FeedStates::default(),
             has_publisher: false,
             is_catching_up: false,
+            is_held: false,
             has_caught_up: false,
             is_ready: false,
             has_updates: false,

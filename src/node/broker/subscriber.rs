@@ -326,6 +326,21 @@ impl Subscriber {
         Some(gap)
     }
 
+    /// Last values were missing when it was told of a loss, and have come. Whether it is sent last values then.
+    pub(super) fn note_late_values(&mut self) -> bool {
+        let may_lack = self.mode != Mode::Lossless;
+        match &mut self.state {
+            SubscriberState::Live { lacks_values } => *lacks_values |= may_lack,
+            SubscriberState::Snapshot { repeats, .. }
+                if *repeats == Repeats::Definitions && may_lack =>
+            {
+                *repeats = Repeats::Values;
+            }
+            _ => {}
+        }
+        may_lack
+    }
+
     /// The publisher has stated instruments that the broker did not know. Their definitions stand in no ring, so all
     /// are sent once more, before anything else; and last values to who may lack some. Whether there is something to send.
     pub(super) fn repeat_stated(&mut self) -> bool {

@@ -30,7 +30,7 @@ impl Subscriber {
             return nothing;
         }
         if let SubscriberState::Waiting(standing) = self.state {
-            if !self.wants_history && source.is_catching_up {
+            if !self.wants_history && (source.is_catching_up || source.is_held) {
                 // Its snapshot would be of the past, and what comes behind it no news.
                 return Some(self.wait(out));
             }

@@ -17,6 +17,8 @@ pub(crate) fn normal(screen: &str) -> Vec<String> {
                 last.push(' ');
                 last.push_str(rest.trim());
             }
+            // A line that was folded above it has pushed it from the screen in some runs.
+            (None, Some(last)) if line.is_empty() && last.starts_with("[ ") => {}
             _ => unfolded.push(line.to_owned()),
         }
     }
@@ -150,4 +152,12 @@ fn a_sentence_is_the_same_however_it_is_folded() {
         normal("core       127.0.0.1:8082        takes nothing in: no space left for /d/1.log");
     let folded = "core       127.9.0.1:8082        takes nothing in: no space left\n                                 for /d/2.log";
     assert_eq!(wide, normal(folded));
+}
+
+#[test]
+fn a_blank_line_at_the_upper_edge_of_a_screen_does_not_count() {
+    let screen =
+        |left: &str, top: &str| normal(&format!("[ {left} lines have left\n{top}core  ok"));
+    assert_eq!(screen("1", "\n"), screen("2", ""));
+    assert_ne!(screen("1", "broker  ok\n"), screen("2", ""));
 }

@@ -400,7 +400,7 @@ impl Feed {
             epoch: subscribed.epoch,
             epoch_start: match is_planted(Bug::GatewayForgetsVoid) {
                 true => U64::new(self.next_seq.max(1)),
-                false => subscribed.epoch_start,
+                false => U64::new(self.epoch_start(subscribed)),
             },
             next_seq: subscribed.next_seq,
             feed: subscribed.feed,
@@ -422,6 +422,18 @@ impl Feed {
             self.answer(now, conn);
         }
         self.told = None;
+    }
+
+    /// Where the epoch begins for the inner broker: not behind what that has.
+    ///
+    /// Whoever was away while several epochs began is told where the last one did, and what of its own frames is void. So an
+    /// epoch that is known here may have ended before the new one began.
+    fn epoch_start(&self, subscribed: &Subscribed) -> u64 {
+        let start = subscribed.epoch_start.get();
+        match self.next_seq {
+            0 => start,
+            next => start.min(next),
+        }
     }
 
     /// Reads what the inner broker has for its publisher. The SESSION among it.

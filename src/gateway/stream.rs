@@ -305,17 +305,10 @@ impl Stream {
             if length == 0 {
                 continue;
             }
-            if let Some((code, text)) = self.refusal(now, place, feed) {
-                // It is told as a command that is refused, and its id is free again.
-                self.object(Some(id), &code, &text);
-                self.subscriptions.remove(place);
-                feed.close(now, conn);
-                return;
-            }
-            if let Some(line) = self.confirmation(now, place, feed) {
+            let ahead = self.bytes_ahead_of_answer(now, place, feed);
+            if ahead == Some(0) {
                 self.turn = turn_at(place);
-                self.tell(&line);
-                return;
+                return self.tell_answer(now, place, feed);
             }
             if self.had_many && self.current != id {
                 // Whose they are is said first, and then it is still its turn.
@@ -326,6 +319,9 @@ impl Stream {
                 self.tell(&id_json("subscription", id));
                 return;
             }
+            // What is void is sent before the line that names another epoch. Else who loses the connection between the two
+            // would come back under the new epoch with frames of the old one.
+            let length = ahead.map_or(length, |ahead| length.min(ahead));
             self.turn = turn_at(place + 1);
             // A header is shorter than 256 bytes, and a message than 2^32.
             let header_bytes = MessageHeader::binary(length).as_bytes().len();
@@ -336,23 +332,34 @@ impl Stream {
         }
     }
 
-    /// Why a subscription of frames is refused instead of being confirmed.
-    fn refusal(&self, now: Now, place: usize, feed: &mut Feed) -> Option<(String, String)> {
+    /// Bytes of frames ahead of the one that confirms or refuses a subscription, if that one is there and has not been told.
+    fn bytes_ahead_of_answer(&self, now: Now, place: usize, feed: &mut Feed) -> Option<usize> {
         let subscription = self.subscriptions.all().get(place).filter(|it| !it.is_confirmed)?;
         let (frames, _) = as_frames(feed.broker_mut().outgoing(now, subscription.conn).head);
-        let refusal = frames.first().and_then(|frame| frame.view::<Refusal>())?;
-        let code = ErrorCode::from_number(refusal.code.get());
-        Some((code_name(code), unpadded(&refusal.text)))
+        let is_answer = |frame: &Frame| {
+            frame.view::<Subscribed>().is_some() || frame.view::<Refusal>().is_some()
+        };
+        Some(frames.iter().position(is_answer)? * FRAME_BYTES)
     }
 
-    /// The line that says that a subscription of frames stands, once its first frames say so.
-    fn confirmation(&mut self, now: Now, place: usize, feed: &mut Feed) -> Option<String> {
-        let subscription =
-            self.subscriptions.all_mut().get_mut(place).filter(|it| !it.is_confirmed)?;
-        let (frames, _) = as_frames(feed.broker_mut().outgoing(now, subscription.conn).head);
-        let subscribed = frames.iter().find_map(|frame| frame.view::<Subscribed>())?;
-        subscription.is_confirmed = true;
-        Some(subscribed_json(subscription.id, subscribed, &mode_text(subscription.mode)))
+    /// Tells by a line what the next frame of a subscription says: that it stands, or why not.
+    fn tell_answer(&mut self, now: Now, place: usize, feed: &mut Feed) {
+        let Some(subscription) = self.subscriptions.all_mut().get_mut(place) else { return };
+        let (id, conn) = (subscription.id, subscription.conn);
+        let (frames, _) = as_frames(feed.broker_mut().outgoing(now, conn).head);
+        let Some(frame) = frames.first() else { return };
+        if let Some(subscribed) = frame.view::<Subscribed>() {
+            subscription.is_confirmed = true;
+            let line = subscribed_json(id, subscribed, &mode_text(subscription.mode));
+            self.tell(&line);
+        } else if let Some(refusal) = frame.view::<Refusal>() {
+            // It is told as a command that is refused, and its id is free again.
+            let code = ErrorCode::from_number(refusal.code.get());
+            let text = unpadded(&refusal.text);
+            self.object(Some(id), &code_name(code), &text);
+            self.subscriptions.remove(place);
+            feed.close(now, conn);
+        }
     }
 
     /// Makes a message of the lines that a subscription has. Whether there are any.

@@ -219,8 +219,13 @@ fn who_resumes_under_its_epoch_is_told_what_of_that_is_void() {
         let browser = bench.browser("pregao.frames.v1");
         bench.command(browser, &format!(r#"{{"subscribe":1,"from":"{from}"}}"#));
         bench.turns(3);
-        let frames = frames_of(&messages(&bench.take(browser)));
+        let got = messages(&bench.take(browser));
+        let frames = frames_of(&got);
+        let has_void = !void.is_empty();
         assert_eq!((voids(&frames), seqs(&frames)), (void, (next..20).collect()), "{from}");
+        // Who loses the connection before it is told what is void must not know of the other epoch.
+        let line = got.iter().position(|it| it.0 == 1).expect("a line");
+        assert_eq!(!voids(&frames_of(&got[..line])).is_empty(), has_void, "{from}");
     }
     let lines = bench.browser("pregao.json.v1");
     bench.command(lines, r#"{"subscribe":1,"mode":"lossless","from":"7:16"}"#);
@@ -234,6 +239,24 @@ fn who_resumes_under_its_epoch_is_told_what_of_that_is_void() {
     assert!(got[1].contains(r#""epoch_id":"0000000000000008""#), "{got:?}");
     let got = bench.text(events);
     assert!(got.contains("event: gap\n") && got.contains("\nid: 0000000000000008:12\n"), "{got}");
+}
+
+#[test]
+fn an_epoch_that_began_and_ended_while_the_gateway_was_away_ended_the_one_before() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.live(10);
+    bench.give_frames(broker, &trades(10, 16));
+    // Epoch 2 began at 12 and epoch 3 at 14.
+    let void = Gap::uncounted(GapReason::Void, Seq::or_first(12), Seq::or_first(15));
+    bench.give_frames(broker, &[Frame::seal(void), subscribed(9, 3, 14, 12)]);
+    bench.give_frames(broker, &trades(12, 20));
+    let browser = bench.browser("pregao.frames.v1");
+    bench.command(browser, r#"{"subscribe":1,"from":"7:14"}"#);
+    bench.turns(3);
+    let frames = frames_of(&messages(&bench.take(browser)));
+    let gap = frames.iter().find_map(Frame::view::<Gap>).expect("it is told what is void");
+    assert_eq!((gap.from_seq.get(), gap.to_seq.get()), (12, 13));
+    assert_eq!(seqs(&frames), (12..20).collect::<Vec<_>>());
 }
 
 #[test]

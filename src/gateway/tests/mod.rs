@@ -22,7 +22,7 @@ mod tables;
 
 const BROKER: DialId = DialId(0);
 const CORE: DialId = DialId(1);
-const AGGREGATOR: DialId = DialId(2);
+const AGGREGATOR: DialId = DialId(3);
 
 /// One connection, as its peer sees it.
 #[derive(Default)]

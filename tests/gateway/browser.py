@@ -1,6 +1,6 @@
 """An unmodified client of WebSocket, the package `websockets`, reads 100,000 frames of a gateway without a loss, and lines of
-JSON. Tables are read from their addresses by polars and duckdb where those are installed. Says so and ends well where the
-package is not there.
+JSON. Tables are read from their addresses by polars, pandas and duckdb where those are installed; duckdb wants the package
+duckdb-extension-httpfs of its own version too. Says so and ends well where the package is not there.
 
     python3 -m venv v && v/bin/pip install websockets && v/bin/python tests/gateway/browser.py --pregao target/release/pregao
 """
@@ -82,6 +82,13 @@ def is_ready(address):
         return False
 
 
+def httpfs():
+    """What duckdb reads an address with: a file of the package duckdb-extension-httpfs, or what it has fetched itself."""
+    package = importlib.util.find_spec("duckdb_extension_httpfs")
+    files = sorted(Path(package.origin).parent.rglob("*.duckdb_extension")) if package else []
+    return files[-1] if files else "httpfs"
+
+
 def read_tables(address, has_parquet):
     """How many rows each program reads from an address of CSV, and of Parquet where the program was built with it."""
     url = f"{address}/v1/bars/PETR4?interval=1s&last=5&format=csv"
@@ -96,14 +103,16 @@ def read_tables(address, has_parquet):
     if importlib.util.find_spec("duckdb"):
         import duckdb
 
-        # It is no part of the package: duckdb fetches it from its makers.
         try:
-            duckdb.sql("INSTALL httpfs")
+            duckdb.sql(f"LOAD '{httpfs()}'")
         except duckdb.Error as error:
             why = str(error).partition("\n")[0]
-            print(f"skipped: duckdb cannot get its extension httpfs: {why}")
+            print(f"skipped: duckdb cannot load its extension httpfs: {why}")
         else:
             rows.append(("duckdb", len(duckdb.sql(f"FROM read_csv('{url}')").fetchall())))
+            if has_parquet:
+                read = f"FROM read_parquet('{parquet}')"
+                rows.append(("duckdb from Parquet", len(duckdb.sql(read).fetchall())))
     if importlib.util.find_spec("pandas"):
         import pandas
 

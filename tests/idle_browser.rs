@@ -25,8 +25,8 @@ use pregao::wire::{
 /// The goal: what a browser may cost that has subscribed and is sent nothing, also while it is pinged.
 const BYTES_PER_BROWSER_MAX: usize = 400;
 /// The same of one whose lines are conflated: it also has a place in the table of who is due, and its heartbeats wait with
-/// what can wait.
-const BYTES_PER_CONFLATING_MAX: usize = 512;
+/// what can wait. What it was told stands apart, so that who reads frames does not pay for it.
+const BYTES_PER_CONFLATING_MAX: usize = 544;
 
 /// What it takes in tables that do not grow. The tables hold themselves to that when they are compiled.
 const IN_TABLES: usize = limits::REACTOR_CONNECTION_BYTES

@@ -292,7 +292,7 @@ impl Stream {
             let place = (usize::from(self.turn) + step) % count;
             let Some(subscription) = self.subscriptions.all().get(place) else { return };
             let (conn, id) = (subscription.conn, subscription.id);
-            if self.speech == Speech::Json || subscription.bars.is_some() {
+            if self.speech == Speech::Json || subscription.has_bars() {
                 if self.write_lines(now, place, feed, lines) {
                     self.turn = turn_at(place + 1);
                     return;

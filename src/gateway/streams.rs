@@ -152,7 +152,7 @@ impl Gateway {
             };
             for subscription in stream.subscriptions.all_mut() {
                 let inner = subscription.conn;
-                let Some(bars) = subscription.bars.as_mut() else { continue };
+                let Some(bars) = subscription.bars_mut() else { continue };
                 let tickets = bars.ask(now, &mut self.front, self.aggregator);
                 self.backfills.extend(tickets.into_iter().map(|ticket| (ticket, (conn, inner))));
                 if bars.deadline().is_some_and(|due| due <= now.mono) {
@@ -174,7 +174,7 @@ impl Gateway {
     ) {
         let Some(Door::Stream(stream)) = self.doors.get_mut(conn) else { return };
         let found = stream.subscriptions.all_mut().iter_mut().find(|it| it.conn == inner);
-        if let Some(bars) = found.and_then(|it| it.bars.as_mut()) {
+        if let Some(bars) = found.and_then(|it| it.bars_mut()) {
             bars.handle_answer(now, ticket, answer);
             self.next_bars = now.mono;
             self.mark_dirty(conn);

@@ -33,12 +33,19 @@ pub(super) struct Subscription {
     pub(super) is_ending: bool,
     /// Its reader of frames was told by a line of text that it stands.
     pub(super) is_confirmed: bool,
+    pub(super) mode: DeliveryMode,
+    /// Only who is sent lines has it: most read frames, and cost less without.
+    of_lines: Option<Box<OfLines>>,
+}
+
+/// What becomes lines, and what its reader was told by them.
+#[derive(Debug, Default)]
+struct OfLines {
     told: Told,
     /// Under which epoch its frames are: the identity that it was told last.
     epoch_id: u64,
-    pub(super) mode: DeliveryMode,
     /// Bars are sent, and no frames.
-    pub(super) bars: Option<Box<Bars>>,
+    bars: Option<Box<Bars>>,
 }
 
 impl Subscription {
@@ -48,14 +55,25 @@ impl Subscription {
         mode: DeliveryMode,
         bars: Option<Bars>,
     ) -> Subscription {
-        let (told, bars) = (Told::default(), bars.map(Box::new));
-        let (is_ending, is_confirmed, epoch_id) = (false, false, 0);
-        Subscription { id, conn, is_ending, is_confirmed, told, epoch_id, mode, bars }
+        let with_bars = |bars| OfLines { bars: Some(Box::new(bars)), ..OfLines::default() };
+        let of_lines = bars.map(with_bars).map(Box::new);
+        Subscription { id, conn, is_ending: false, is_confirmed: false, mode, of_lines }
+    }
+
+    /// Whether bars are sent, and no frames.
+    pub(super) fn has_bars(&self) -> bool {
+        self.of_lines.as_ref().is_some_and(|of| of.bars.is_some())
+    }
+
+    /// The bars that are sent, if it is bars.
+    pub(super) fn bars_mut(&mut self) -> Option<&mut Bars> {
+        self.of_lines.as_mut()?.bars.as_deref_mut()
     }
 
     /// Whether a bar may be over by time alone.
     pub(super) fn has_due_bars(&self, now: Now) -> bool {
-        let due = self.bars.as_ref().and_then(|bars| bars.deadline());
+        let bars = self.of_lines.as_ref().and_then(|of| of.bars.as_ref());
+        let due = bars.and_then(|bars| bars.deadline());
         due.is_some_and(|due| due <= now.mono)
     }
 
@@ -68,10 +86,11 @@ impl Subscription {
         feed: &Feed,
         mut each: impl FnMut(&str, Mark, &str),
     ) {
+        let of = self.of_lines.get_or_insert_default();
         for frame in frames {
             if let Some(subscribed) = frame.view::<Subscribed>() {
-                self.told.note_confirmed();
-                self.epoch_id = subscribed.feed.get();
+                of.told.note_confirmed();
+                of.epoch_id = subscribed.feed.get();
                 each(
                     "subscribed",
                     Mark::None,
@@ -83,8 +102,8 @@ impl Subscription {
                 let mark = if is_foreign { Mark::Nowhere } else { Mark::None };
                 each("error", mark, &refusal_json(self.id, refusal));
             } else if let Some(beat) = frame.view::<Heartbeat>() {
-                self.told.note(beat, feed.venues(), |kind, line| each(kind, Mark::None, line));
-            } else if let Some(bars) = &mut self.bars {
+                of.told.note(beat, feed.venues(), |kind, line| each(kind, Mark::None, line));
+            } else if let Some(bars) = &mut of.bars {
                 bars.handle_frame(now, frame, feed.symbols());
                 if frame.kind == Kind::Gap as u8
                     && let Some(line) = lines.line(frame, feed.symbols())
@@ -101,12 +120,12 @@ impl Subscription {
                     }
                 };
                 let kind = kind.unwrap_or_else(|| control_kind(frame));
-                let place = |seq| Start { epoch_id: self.epoch_id, seq };
+                let place = |seq| Start { epoch_id: of.epoch_id, seq };
                 let mark = seq.and_then(Seq::new).map(place).map_or(Mark::None, Mark::Behind);
                 each(kind, mark, line);
             }
         }
-        if let Some(bars) = &mut self.bars {
+        if let Some(bars) = &mut of.bars {
             bars.write(now, feed.symbols(), |line| each("bar", Mark::None, line));
         }
     }

@@ -17,7 +17,7 @@ pub const GATEWAY_PATTERNS_MAX: usize = 512;
 /// Bytes of texts about a connection that wait for it; one with more is closed.
 pub const GATEWAY_TEXTS_BYTES_MAX: usize = 64 * 1_024;
 /// What a browser takes in the table of browsers, and its subscription in that of owners.
-pub const GATEWAY_BROWSER_BYTES: usize = 144 + 12;
+pub const GATEWAY_BROWSER_BYTES: usize = 120 + 12;
 /// How often a browser is asked for a sign of life.
 pub const GATEWAY_PING_EVERY: Duration = Duration::from_secs(15);
 /// A browser that has been silent for so long is closed.

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::inner::{NOBODY, Owner};
+use super::line::Line;
 use super::refresh::Refresh;
 use crate::feed::Pattern;
 use crate::limits;
@@ -34,32 +35,6 @@ use crate::wire::{
 
 /// The dials of this module, by upstream.
 const DIALS: [DialId; 2] = [DialId(0), DialId(1)];
-
-/// One of the two real connections.
-#[derive(Debug)]
-pub(super) struct Line {
-    pub(super) address: SocketAddr,
-    pub(super) conn: Option<ConnId>,
-    pub(super) is_dialing: bool,
-    pub(super) is_wanted: bool,
-    /// What it has to send was shown; more is asked for by who writes.
-    pub(super) was_asked: bool,
-    /// Frames that came while none were wanted.
-    held: Vec<Frame>,
-}
-
-impl Line {
-    pub(super) fn new(address: SocketAddr) -> Line {
-        Line {
-            address,
-            conn: None,
-            is_dialing: false,
-            is_wanted: false,
-            was_asked: false,
-            held: Vec::new(),
-        }
-    }
-}
 
 /// The follower and the inner broker.
 #[derive(Debug)]

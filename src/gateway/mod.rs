@@ -23,6 +23,7 @@ mod http_side;
 mod inner;
 mod json;
 mod known;
+mod line;
 mod memory;
 mod node;
 mod openapi;

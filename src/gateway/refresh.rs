@@ -10,7 +10,8 @@
 
 use std::net::SocketAddr;
 
-use super::feed::{Feed, Line, request};
+use super::feed::{Feed, request};
+use super::line::Line;
 use crate::limits;
 use crate::node::codec::{Codec, Frames};
 use crate::node::{Action, ConnId, DialId};

@@ -19,17 +19,11 @@ import sys
 import tempfile
 import time
 
+from ports import free_ports
+
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x37\xfa\x21\x3d"
 NAMES = ("external", "broker", "core", "aggregator", "gateway")
-
-
-def free_ports(count):
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [it.getsockname()[1] for it in held]
-    for it in held:
-        it.close()
-    return ports
 
 
 def masked(text):

@@ -7,6 +7,8 @@ import struct
 import subprocess
 import time
 
+from ports import free_ports
+
 # How long anything that normally takes a moment may take. Valgrind makes a start take seconds.
 PATIENCE_S = 30
 children = []
@@ -14,24 +16,6 @@ children = []
 
 class Failure(Exception):
     """Why nothing can be measured, as one sentence."""
-
-
-next_port = 20_000 + os.getpid() % 8_000
-
-
-def free_ports(count):
-    """Ports below the ephemeral range, where a dial cannot meet itself; each is given out once."""
-    global next_port
-    ports = []
-    while len(ports) < count:
-        next_port += 1
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", next_port))
-                ports.append(next_port)
-            except OSError:
-                pass
-    return ports
 
 
 def dial(port):

@@ -24,23 +24,11 @@ import sys
 import tempfile
 import time
 
+from ports import free_ports
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MINUTE = 60_000_000_000
 children = []
-
-
-def free_ports(count):
-    """Below the ephemeral range, where a dial cannot meet itself."""
-    ports, candidate = [], 20_000 + os.getpid() % 8_000
-    while len(ports) < count:
-        candidate += 1
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", candidate))
-                ports.append(candidate)
-            except OSError:
-                pass
-    return ports
 
 
 def start(command, port, log):

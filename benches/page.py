@@ -21,12 +21,13 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+
+from ports import free_ports
 
 NODES = ("external", "broker", "core", "aggregator", "gateway")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -50,14 +51,6 @@ COUNT_FRAMES = """
 if (!window.frameTimes) requestAnimationFrame(function count(now) { frameTimes.push(now); requestAnimationFrame(count); });
 window.frameTimes = [];
 """
-
-
-def free_ports(count):
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [it.getsockname()[1] for it in held]
-    for it in held:
-        it.close()
-    return ports
 
 
 def write_tape(path, instruments, rate):

@@ -66,7 +66,6 @@ impl AnswerMemory {
     }
 
     /// Bytes that answers have now.
-    #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.held
     }

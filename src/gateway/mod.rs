@@ -216,6 +216,7 @@ impl Gateway {
         status.metric("local_faults", self.front.connections().local_faults());
         status.metric("requests", self.counts.requests);
         status.metric("problems", self.counts.problems);
+        status.metric("answer_bytes", self.front.memory.held());
         status.metric("streams_opened", self.counts.streams);
         status.metric("event_streams_opened", self.counts.events);
         status.metric("closed_silent", self.counts.closed_silent);

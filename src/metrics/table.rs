@@ -503,6 +503,11 @@ pub(super) const FAMILIES: &[Family] = &[
         "Streams of server-sent events.",
         &[one("event_streams")],
     ),
+    gauge(
+        "pregao_gateway_answer_bytes",
+        "Bytes of memory that answers of the gateway have until they are sent.",
+        &[one("answer_bytes")],
+    ),
     counter("pregao_http_requests_total", "Requests of HTTP.", &[one("requests")]),
     counter(
         "pregao_http_problems_total",

@@ -32,6 +32,17 @@ pub enum QuoteSource {
 }
 
 impl QuoteSource {
+    /// Its word in tables, as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            QuoteSource::Live => "live",
+            QuoteSource::Ended => "ended",
+            QuoteSource::Stale => "stale",
+            QuoteSource::None => "none",
+        }
+    }
+
     /// Of a quote of which this is known.
     #[must_use]
     pub fn of(status: FeedStatus) -> QuoteSource {
@@ -246,11 +257,11 @@ fn quote_line(report: &Report) -> String {
     let size = |size: Size| Quantity::new(size.units(), report.decimals.quantity);
     let age = |ms: u64| format!(", {} old", elapsed(ms.saturating_mul(1_000)));
     let age = report.age_ms.map_or_else(String::new, age);
+    // For people.
     let source = match report.quote_source {
-        QuoteSource::Live => "live",
-        QuoteSource::Ended => "ended",
         QuoteSource::Stale => "STALE",
         QuoteSource::None => "unknown",
+        source => source.name(),
     };
     let halted = if quote.flags.get() & Flags::HALTED == 0 { "" } else { ", trading halted" };
     format!(

@@ -98,12 +98,7 @@ fn or_empty(text: Option<String>) -> String {
 #[must_use]
 pub fn quote_row_csv(report: &Report) -> String {
     let symbol = quoted(report.symbol.as_str());
-    let source = match report.quote_source {
-        QuoteSource::Live => "live",
-        QuoteSource::Ended => "ended",
-        QuoteSource::Stale => "stale",
-        QuoteSource::None => "none",
-    };
+    let source = report.quote_source.name();
     let age = or_empty(report.age_ms.map(|ms| ms.to_string()));
     let Some(quote) = report.quote.as_ref().and_then(Frame::view::<Quote>) else {
         return format!("{symbol},{source},{age},,,,,,,");

@@ -1,7 +1,5 @@
 //! The buttons of a playground: what they break, and that they ask first.
 
-use serde_json::Value;
-
 use crate::market_page::MarketPage;
 use crate::support::system::System;
 
@@ -66,14 +64,7 @@ fn note_of_trades(page: &mut MarketPage) -> String {
 fn a_shard_killed_from_the_page_is_named_in_a_partial_answer_and_comes_back() {
     let system = System::start(&["--rate", "500", "--chaos", "off", "--playground"]);
     system.wait_well();
-    let report = system.wait_report("PETR4", &["--last", "1"], |report| {
-        report["history"].as_array().is_some_and(|rows| rows.len() == 1)
-    });
-    let is_owner = |node: &&Value| {
-        node["node"].as_str().unwrap().starts_with("shard") && node["status"] == "ok"
-    };
-    let owner = report["nodes"].as_array().unwrap().iter().find(is_owner).unwrap();
-    let owner = owner["node"].as_str().unwrap().to_owned();
+    let owner = system.wait_owner("PETR4");
     let first = system.pid(&owner);
     let gateway = system.place.address("gateway");
     let Some(mut page) = MarketPage::open(gateway, "PETR4") else { return };

@@ -101,14 +101,7 @@ fn a_live_price_changes_and_what_is_stale_is_grey_with_its_age() {
 fn a_partial_answer_names_the_shard_that_is_missing() {
     let system = System::start(&["--rate", "500", "--chaos", "off"]);
     system.wait_well();
-    let report = system.wait_report("PETR4", &["--last", "1"], |report| {
-        report["history"].as_array().is_some_and(|rows| rows.len() == 1)
-    });
-    let is_owner = |node: &&Value| {
-        node["node"].as_str().unwrap().starts_with("shard") && node["status"] == "ok"
-    };
-    let owner = report["nodes"].as_array().unwrap().iter().find(is_owner).unwrap();
-    let owner = owner["node"].as_str().unwrap().to_owned();
+    let owner = system.wait_owner("PETR4");
     let gateway = system.place.address("gateway");
     signal(system.pid(&owner), Signal::STOP);
     let Some(mut page) = MarketPage::open(gateway, "PETR4") else { return };

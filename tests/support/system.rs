@@ -266,6 +266,17 @@ impl System {
         })
     }
 
+    /// The shard that owns a symbol, once it has a trade of it.
+    pub(crate) fn wait_owner(&self, symbol: &str) -> String {
+        let report = self.wait_report(symbol, &["--last", "1"], |report| {
+            report["history"].as_array().is_some_and(|rows| rows.len() == 1)
+        });
+        let name = |node: &Value| node["node"].as_str().unwrap().to_owned();
+        let nodes = report["nodes"].as_array().unwrap().iter();
+        let mut owners = nodes.filter(|node| node["status"] == "ok").map(name);
+        owners.find(|node| node.starts_with("shard")).unwrap()
+    }
+
     /// Stops it with the command and gives back the place, to start there again.
     pub(crate) fn stop(mut self) -> Arc<Place> {
         self.place.stop().expect(0);

@@ -150,11 +150,7 @@ fn answers_are_those_of_the_report_and_say_what_is_missing() {
     assert_eq!(unknown.status, 404);
     assert_eq!(unknown.header("Content-Type"), Some("application/problem+json"));
     // A shard that is gone is named.
-    let owner =
-        of_report["nodes"].as_array().unwrap().iter().find(|node| {
-            node["node"].as_str().unwrap().starts_with("shard") && node["status"] == "ok"
-        });
-    let owner = owner.unwrap()["node"].as_str().unwrap().to_owned();
+    let owner = system.wait_owner("PETR4");
     super::system::signal(system.pid(&owner), rustix::process::Signal::STOP);
     let partial = web.ask("/v1/trades/PETR4?last=3&deadline=300ms", "");
     assert_eq!(partial.status, 206, "{}", partial.text());

@@ -16,15 +16,21 @@ fn is_filler(frame: &Frame) -> bool {
     frame.view::<Heartbeat>().is_some_and(|beat| beat.token.get() == u32::MAX)
 }
 
-#[test]
-fn two_busy_subscriptions_of_one_connection_are_both_sent() {
-    let mut bench = Bench::new(64, 8);
-    let broker = bench.live(10);
+/// A browser that has one subscription to PETR4 and one to VALE3, and their snapshots.
+fn two_subscriptions(bench: &mut Bench) -> ConnId {
     let browser = bench.browser("pregao.frames.v1");
     bench.command(browser, r#"{"subscribe":1,"symbols":["PETR4"]}"#);
     bench.command(browser, r#"{"subscribe":2,"symbols":["VALE3"]}"#);
     bench.turns(3);
     bench.take(browser);
+    browser
+}
+
+#[test]
+fn two_busy_subscriptions_of_one_connection_are_both_sent() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.live(10);
+    let browser = two_subscriptions(&mut bench);
     bench.give_frames(broker, &[trade(10, 0), trade(11, 1), trade(12, 0)]);
     bench.turns(2);
     let messages = messages(&bench.take(browser));
@@ -209,11 +215,7 @@ fn pings_of_many_go_out_over_several_turns_and_each_gets_one() {
 fn who_leaves_before_another_one_takes_nothing_from_its_message() {
     let mut bench = Bench::new(64, 8);
     let broker = bench.live(10);
-    let browser = bench.browser("pregao.frames.v1");
-    bench.command(browser, r#"{"subscribe":1,"symbols":["PETR4"]}"#);
-    bench.command(browser, r#"{"subscribe":2,"symbols":["VALE3"]}"#);
-    bench.turns(3);
-    bench.take(browser);
+    let browser = two_subscriptions(&mut bench);
     bench.room(browser, 0);
     let trades: Vec<Frame> = (10..20).map(|seq| trade(seq, 1)).collect();
     bench.give_frames(broker, &trades);

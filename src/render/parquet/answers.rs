@@ -49,12 +49,7 @@ pub(crate) fn quote_fields(reports: &[Report]) -> Option<(Vec<Field>, Scale)> {
 
 /// The current quote of a report.
 pub(crate) fn quote_cells(report: &Report, scale: Scale) -> Vec<Cell> {
-    let source = match report.quote_source {
-        QuoteSource::Live => "live",
-        QuoteSource::Ended => "ended",
-        QuoteSource::Stale => "stale",
-        QuoteSource::None => "none",
-    };
+    let source = report.quote_source.name();
     let mut cells = vec![
         text(report.symbol.as_str()),
         Cell::Text(source.into()),

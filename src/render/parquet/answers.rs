@@ -3,7 +3,7 @@
 use super::{Cell, DIGITS_MAX, Field, QUANTITY_DIGITS, SIZE_DIGITS, Scale, Stored};
 use crate::market::bar::Bar;
 use crate::render::rows::venue_of;
-use crate::render::{QuoteSource, Report, side_name};
+use crate::render::{Report, side_name};
 use crate::wire::{Cancel, Decimals, Definition, Frame, Quote, Trade};
 
 /// Columns in which each row has a value, and others.

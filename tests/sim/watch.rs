@@ -2,7 +2,7 @@
 //! and what every crash leaves of a disk. A violation is a panic that names the invariant. What must
 //! hold in the end stands in `check`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Bound::{Excluded, Included};
 
@@ -11,6 +11,8 @@ use pregao::wire::{
     Ack, Ended, Flags, Frame, Gap, GapReason, Heartbeat, Kind, Metric, Query, QueryMore, Refusal,
     Session, as_frames, unpadded,
 };
+
+use zerocopy::IntoBytes;
 
 use crate::delivered::Said;
 use crate::fresh::Published;
@@ -94,7 +96,11 @@ pub(crate) struct Watch {
     ignored_before: u64,
     pub(crate) clock: ClockWatch,
     /// What each gateway has been sent since its start, by host.
-    pub(crate) had: BTreeMap<usize, std::collections::BTreeSet<u64>>,
+    pub(crate) had: BTreeMap<usize, BTreeSet<u64>>,
+    /// Connections on which a gateway asks for browsers: what comes there is not its own.
+    for_browsers: BTreeSet<u64>,
+    /// Connections that a gateway without a descriptor has refused.
+    told_in_http: BTreeSet<u64>,
     /// Nodes that ended because their disk failed.
     pub(crate) failures: u64,
     pub(crate) answers: u64,
@@ -151,10 +157,12 @@ impl World {
             return;
         }
         // For whom it has no descriptor it does not know yet which protocol that is: it is told in HTTP.
-        let is_http = frames
-            .first()
-            .is_some_and(|frame| zerocopy::IntoBytes::as_bytes(frame).starts_with(b"HTTP/1.1 503"));
-        if is_http && matches!(self.hosts[from].spec, Spec::Gateway(_)) {
+        let is_http = |frame: &Frame| frame.as_bytes().starts_with(b"HTTP/1.1 503");
+        if frames.first().is_some_and(is_http) && matches!(self.hosts[from].spec, Spec::Gateway(_))
+        {
+            self.watch.told_in_http.insert(number);
+        }
+        if self.watch.told_in_http.contains(&number) {
             return;
         }
         let is_aggregator = matches!(self.hosts[host].spec, Spec::Aggregator(_));
@@ -166,7 +174,14 @@ impl World {
             self.hold(frame.check().is_ok(), "frames-are-whole", || {
                 format!("{} sent {frame:?}", self.hosts[from].name)
             });
-            self.note_had(host, from, frame);
+            if matches!(self.hosts[from].spec, Spec::Gateway(_))
+                && frame.view::<Session>().is_some_and(|it| unpadded(&it.name) == "gateway")
+            {
+                self.watch.for_browsers.insert(number);
+            }
+            if !self.watch.for_browsers.contains(&number) {
+                self.note_had(host, from, frame);
+            }
             if is_broker && is_subscriber {
                 let late = self.watch.said.entry(number).or_default().note(frame);
                 self.hold(late.is_none(), "an-epoch-is-sent-ahead-of-its-frames", || {

@@ -279,10 +279,17 @@ impl Feed {
                 );
                 return;
             }
-            if let Some(subscribed) = frame.view::<Subscribed>()
-                && upstream == Upstream::Broker
-            {
-                self.begin_session(now, subscribed);
+            match upstream {
+                Upstream::Broker => {
+                    if let Some(subscribed) = frame.view::<Subscribed>() {
+                        self.begin_session(now, subscribed);
+                    }
+                }
+                Upstream::Core => {
+                    if let Some(session) = frame.view::<Session>() {
+                        self.note_core(now, session);
+                    }
+                }
             }
             self.take_events(now);
         }
@@ -381,10 +388,13 @@ impl Feed {
             feed: subscribed.feed,
             ..Session::default()
         };
+        let is_begun_anew = std::mem::take(&mut self.is_begun_anew);
+        // A snapshot that has begun goes on in another epoch: what came of it stands.
+        let goes_on = self.epoch.0 != 0 && !is_begun_anew;
+        let options = U16::new(if goes_on { Session::CONTINUES } else { 0 });
         self.publisher = Some(conn);
         self.epoch = (subscribed.feed.get(), subscribed.epoch.get());
-        self.broker.handle_frames(now, conn, &[Frame::seal(session)]);
-        let is_begun_anew = std::mem::take(&mut self.is_begun_anew);
+        self.broker.handle_frames(now, conn, &[Frame::seal(Session { options, ..session })]);
         // Another epoch: the follower was told what of the one before is void, so this one continues it.
         if self.answer(now, conn).is_some_and(|answer| answer.feed != session.feed) {
             if is_begun_anew {
@@ -397,6 +407,16 @@ impl Feed {
             self.answer(now, conn);
         }
         self.told = None;
+    }
+
+    /// What follows is read from core. Under an epoch that says nothing of itself nobody would know it for core's, and the
+    /// broker's word of core's epoch would make it void.
+    fn note_core(&mut self, now: Now, session: &Session) {
+        if self.publisher.is_some() && self.epoch.0 == 0 && session.feed.get() != 0 {
+            let Session { epoch, epoch_start, next_seq, feed, .. } = *session;
+            let it = Subscribed { epoch, epoch_start, next_seq, feed, ..Subscribed::default() };
+            self.begin_session(now, &it);
+        }
     }
 
     /// Where the epoch begins for the inner broker: not behind what that has.

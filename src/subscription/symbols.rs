@@ -29,24 +29,27 @@ struct Known {
 }
 
 impl Symbols {
-    /// Learns from a frame when it is a definition or a part of a name; to be shown every frame.
-    pub fn note(&mut self, frame: &Frame) {
+    /// Learns from a frame when it is a definition or a part of a name; to be shown every frame. Whether it was news.
+    pub fn note(&mut self, frame: &Frame) -> bool {
         if !frame.is_naming() {
-            return;
+            return false;
         }
         let Some(definition) = frame.view::<Definition>() else {
             // Nothing is named that is not defined, so there are no more of them.
-            if self.by_instrument.contains_key(&frame.instrument()) {
-                self.full_names.entry(frame.instrument()).or_default().note(frame);
+            if !self.by_instrument.contains_key(&frame.instrument()) {
+                return false;
             }
-            return;
+            let parts = self.full_names.entry(frame.instrument()).or_default();
+            let before = parts.frames().count();
+            return parts.note(frame) && parts.frames().count() != before;
         };
         let instrument = definition.instrument();
         let (names, decimals) = (definition.names(), definition.decimals());
         let before = self.by_instrument.get(&instrument).copied();
         if before.is_none() && self.by_instrument.len() >= INSTRUMENTS_MAX {
-            return;
+            return false;
         }
+        let is_news = before.is_none_or(|known| (known.names, known.decimals) != (names, decimals));
         let shown = *names.symbol();
         self.by_instrument.insert(instrument, Known { names, decimals, shown });
         if before.is_some_and(|before| before.names.symbol() != names.symbol()) {
@@ -60,6 +63,7 @@ impl Symbols {
         self.decide_shown(names.shortest());
         let shown = self.shown(instrument).map_or(0, |shown| shown.as_str().len());
         self.symbol_columns = self.symbol_columns.max(shown);
+        is_news
     }
 
     /// Decides how instruments are shown of which this is the shortest name. Only whether there is one or two of them

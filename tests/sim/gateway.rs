@@ -239,10 +239,14 @@ impl World {
             let core = self.hosts.iter().find(|known| matches!(known.spec, Spec::Core(..)));
             let found = core.and_then(|core| core.read_settled(self.now()));
             let from_seq = found.map_or(u64::MAX, |it| it.first_seq).max(told.from_seq);
-            let is_rotten = |seq: &u64| core.is_some_and(|core| core.rotten.contains_key(seq));
+            // The sequence jumps over what has rotted, and the ring begins anew behind a jump: who has not read what stood
+            // before it loses that too.
+            let lost = told.from_seq..=told.to_seq;
+            if core.is_some_and(|core| core.rotten.range(lost).next().is_some()) {
+                continue;
+            }
             let had = self.watch.had.get(&gateway).filter(|_| from_seq <= told.to_seq);
-            let mut had = had.into_iter().flat_map(|had| had.range(from_seq..=told.to_seq));
-            let had = had.find(|seq| !is_rotten(seq)).copied();
+            let had = had.and_then(|had| had.range(from_seq..=told.to_seq).next()).copied();
             self.hold(had.is_none(), "what-the-gateway-has-no-browser-lacks", || {
                 let name = &self.hosts[host].name;
                 format!("{name} was told {told:?}, and the gateway had {had:?}")
@@ -317,7 +321,9 @@ pub(crate) fn check(
     let Some(at) = &day.gateway else { return Ok(()) };
     let road = &day.road;
     let mut symbols = Symbols::default();
-    journal.iter().for_each(|frame| symbols.note(frame));
+    for frame in journal {
+        symbols.note(frame);
+    }
     let known: BTreeMap<u64, &Frame> = journal.iter().map(|f| (f.seq.get(), f)).collect();
     let lacks = Lacks::Frames;
     for &host in &at.browsers {

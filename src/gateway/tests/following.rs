@@ -394,3 +394,88 @@ fn one_stale_exchange_is_called_by_the_venue_of_what_it_sends() {
     let stale = lines.iter().find(|line| line.contains(r#""kind":"stale""#));
     assert!(stale.is_some_and(|line| line.contains(r#""exchange":"xnas""#)), "{lines:#?}");
 }
+
+#[test]
+fn a_snapshot_that_goes_on_in_another_epoch_is_whole() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.connect_broker();
+    let value = |seq, index| trade(seq, index).delivered(Flags::SNAPSHOT);
+    bench.give_frames(broker, &[Frame::seal(Session::default()), subscribed(7, 1, 1, 10)]);
+    bench.give_frames(broker, &[definition(0, "PETR4"), value(4, 0)]);
+    bench.give_frames(broker, &[definition(1, "VALE3"), value(9, 1)]);
+    // From 8 on what epoch 1 had is void.
+    let end = SnapshotEnd { next_seq: U64::new(8), ..SnapshotEnd::default() };
+    bench.give_frames(broker, &[subscribed(8, 2, 8, 8), definition(2, "ITUB4"), Frame::seal(end)]);
+    let browser = bench.browser("pregao.frames.v1");
+    bench.command(browser, r#"{"subscribe":1}"#);
+    bench.turns(3);
+    let frames = frames_of(&messages(&bench.take(browser)));
+    let named = frames.iter().filter(|f| f.kind == Kind::Definition as u8).count();
+    let values = frames.iter().filter(|f| f.kind == Kind::Trade as u8);
+    let values: Vec<u64> = values.map(|f| f.seq.get()).collect();
+    assert_eq!((named, values), (3, vec![4]));
+}
+
+/// Core, that it dialed, and what it is asked to replay.
+fn connect_core(bench: &mut Bench, session: Session) -> (ConnId, U32) {
+    let place = bench.dials.iter().position(|dial| *dial == CORE).expect("a dial");
+    bench.dials.remove(place);
+    let core = bench.open(Origin::Dialed(CORE));
+    bench.turn();
+    bench.give_frames(core, &[Frame::seal(session)]);
+    let id = bench.query(core).expect("a replay");
+    (core, id)
+}
+
+#[test]
+fn what_is_read_from_core_is_of_its_epoch_where_the_broker_has_none() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.connect_broker();
+    let end = SnapshotEnd { next_seq: U64::new(10), ..SnapshotEnd::default() };
+    let head = [Frame::seal(Session::default()), subscribed(0, 1, 1, 10)];
+    bench.give_frames(broker, &[&head[..], &[definition(0, "PETR4"), Frame::seal(end)]].concat());
+    let lost = Gap::uncounted(GapReason::Lapped, Seq::or_first(10), Seq::or_first(19));
+    bench.give_frames(broker, &[Frame::seal(lost)]);
+    let (epoch, epoch_start) = (U32::new(1), U64::new(1));
+    let session = Session { feed: U64::new(8), epoch, epoch_start, ..Session::default() };
+    let (core, id) = connect_core(&mut bench, session);
+    let (covered_from, as_of) = (U64::new(1), U64::new(20));
+    let ended = Ended { id, covered_from, as_of, ..Ended::default() };
+    bench.give_frames(core, &[trades(10, 20), vec![Frame::seal(ended)]].concat());
+    // The broker learns of core's epoch later.
+    bench.close(broker, CloseReason::PeerClosed);
+    bench.pass(Duration::from_secs(5));
+    let broker = bench.connect_broker();
+    bench.give_frames(broker, &[Frame::seal(Session::default()), subscribed(8, 1, 1, 20)]);
+    let browser = bench.browser("pregao.frames.v1");
+    bench.command(browser, r#"{"subscribe":1,"from":10}"#);
+    bench.turns(3);
+    let frames = frames_of(&messages(&bench.take(browser)));
+    assert_eq!(seqs(&frames), (10..20).collect::<Vec<_>>(), "{frames:?}");
+}
+
+#[test]
+fn a_name_that_core_says_ahead_of_a_replay_reaches_browsers_before_its_frames() {
+    let mut bench = Bench::new(64, 8);
+    let broker = bench.live(10);
+    let browser = bench.browser("pregao.frames.v1");
+    bench.command(browser, r#"{"subscribe":1}"#);
+    bench.turns(3);
+    bench.take(browser);
+    let lost = Gap::uncounted(GapReason::Lapped, Seq::or_first(10), Seq::or_first(19));
+    bench.give_frames(broker, &[Frame::seal(lost)]);
+    let (feed, epoch, epoch_start) = (U64::new(7), U32::new(1), U64::new(1));
+    let session = Session { feed, epoch, epoch_start, ..Session::default() };
+    let (core, id) = connect_core(&mut bench, session);
+    // The journal has removed the definition, at 12, and knows the name.
+    let named = definition(2, "ITUB4").delivered(Flags::SNAPSHOT | Flags::REPLAY);
+    let (covered_from, as_of) = (U64::new(15), U64::new(20));
+    let ended = Ended { id, covered_from, as_of, ..Ended::default() };
+    bench.give_frames(core, &[named, trade(15, 2), Frame::seal(ended)]);
+    bench.turns(3);
+    let frames = frames_of(&messages(&bench.take(browser)));
+    let of_it = |f: &&Frame| f.instrument() == instrument(2);
+    let first = frames.iter().find(of_it).expect("its frames");
+    assert_eq!(first.kind, Kind::Definition as u8);
+    assert_eq!(seqs(&frames), [15]);
+}

@@ -138,9 +138,11 @@ impl Intake {
     ) -> Continuity {
         let start = session.epoch_start.get();
         let is_same = session.feed.get() == source.feed;
+        // What was stated before there is a sequence belongs to it, if the publisher says so.
+        let is_new = !session.has(Session::CONTINUES);
         if source.window.is_none() {
             // Nobody was ever sent anything.
-            return Continuity::Goes { start, is_new: true };
+            return Continuity::Goes { start, is_new };
         }
         if is_same {
             // Where an epoch began that was missed is not known, but it was not before the one known here.
@@ -153,7 +155,7 @@ impl Intake {
         }
         if !source.is_ready {
             // There is nothing, whoever has brought it about.
-            return Continuity::Goes { start, is_new: true };
+            return Continuity::Goes { start, is_new };
         }
         if source.feed == 0 && self.number == MARKET_SOURCE {
             // Whose it is, nobody said, so core's it is not.

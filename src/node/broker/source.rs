@@ -193,7 +193,12 @@ impl<W: Window> Source<W> {
 impl<W> Source<W> {
     /// The sequence goes on in this epoch, from this seq on; `is_new`: it is another sequence.
     pub(super) fn begin_epoch(&mut self, feed: u64, epoch: u32, first_seq: u64, is_new: bool) {
+        let is_other = (self.feed, self.epoch) != (feed, epoch);
         (self.feed, self.epoch, self.epoch_start) = (feed, epoch, first_seq);
+        if is_other && !is_new && !self.is_ready {
+            // Values may be stated before there is a window. Those of the epoch before end where this one begins.
+            self.void_from(first_seq);
+        }
         if is_new {
             self.lineage = Lineage::default();
             self.taken_back = TakenBack::default();

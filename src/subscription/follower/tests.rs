@@ -539,6 +539,24 @@ fn a_journal_that_ends_before_the_piece_is_no_loss() {
 }
 
 #[test]
+fn a_name_that_stands_in_what_the_journal_has_removed_is_told_ahead_of_the_frames() {
+    let mut follower = follower("*", 0, 1);
+    broker(&mut follower, &every(1));
+    broker(&mut follower, &every(9));
+    assert_eq!(follower.next_read(), history_of(2, 9));
+    let definition = Definition::new(U32::new(7).into(), "VALE3".parse().unwrap(), 2);
+    let name = Frame::seal(Definition { seq: U64::new(3), ..definition });
+    let name = name.delivered(Flags::SNAPSHOT | Flags::REPLAY);
+    assert_eq!(history(&mut follower, &name), [Event::Data(name)]);
+    assert_eq!(history(&mut follower, &name), [], "it is known");
+    // Those of the watched instrument are known from the broker.
+    history(&mut follower, &trade(8, 1));
+    let (covered_from, as_of) = (U64::new(8), U64::new(9));
+    follower.handle_history_end(&Ended { covered_from, as_of, ..Ended::default() });
+    assert!(reported(&mut follower).contains(&Event::Data(every(9))));
+}
+
+#[test]
 fn a_frame_that_waits_behind_a_piece_that_core_does_not_have_is_dropped() {
     let mut follower = follower("*", 0, 1);
     broker(&mut follower, &every(1));

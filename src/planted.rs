@@ -92,6 +92,7 @@ pub enum Bug {
     FillerInsideFrame,
     ResumeFromNow,
     ResumeWithoutEpoch,
+    SeamLosesFrame,
     AnswerToAnother,
     SubscriptionNotNamed,
     NameLeftOut,
@@ -113,7 +114,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 99] = [
+    pub const ALL: [Bug; 100] = [
         Bug::AcknowledgeBeforeSync,
         Bug::SkipDirectorySync,
         Bug::TrustFirstWatermark,
@@ -192,6 +193,7 @@ impl Bug {
         Bug::FillerInsideFrame,
         Bug::ResumeFromNow,
         Bug::ResumeWithoutEpoch,
+        Bug::SeamLosesFrame,
         Bug::AnswerToAnother,
         Bug::SubscriptionNotNamed,
         Bug::NameLeftOut,

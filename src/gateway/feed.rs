@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 
 use super::inner::{NOBODY, Owner};
 use super::line::Line;
+use super::past::Past;
 use super::refresh::Refresh;
 use crate::feed::Pattern;
 use crate::limits;
@@ -72,6 +73,8 @@ pub(super) struct Feed {
     pub(super) frames: u64,
     /// Last values that stood in a loss.
     pub(super) refresh: Refresh,
+    /// Subscriptions that go on from a place before the ring.
+    pub(super) past: Past,
 }
 
 /// The frame as core sequenced it, and with these delivery flags. How a copy came here says nothing about how it goes on.
@@ -122,6 +125,7 @@ impl Feed {
             missed: 0,
             frames: 0,
             refresh: Refresh::new(broker, seed.rotate_left(17)),
+            past: Past::default(),
         }
     }
 

@@ -1,10 +1,14 @@
 //! The gateway's side of frames: who asks it for its status, and the nodes that it asks itself, each behind a circuit
 //! breaker. What the answers become is not here.
 
+mod pieces;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use self::pieces::Pieces;
+pub(super) use self::pieces::{Piece, PieceEnd};
 use super::memory::{About, AnswerMemory};
 use crate::breaker::{self, Outcome};
 use crate::client::{Answer, note_answer};
@@ -105,6 +109,7 @@ pub(super) struct Front {
     pub(super) memory: AnswerMemory,
     /// When each question is late, by the place of its node and its id: a turn looks at the first one only.
     due: BTreeSet<(Mono, usize, u32)>,
+    pieces: Pieces,
     /// What this node says about itself, of when it was last asked.
     pub(super) status: Status,
     is_stopping: bool,
@@ -137,8 +142,10 @@ impl Front {
                 waiting: BTreeMap::new(),
             });
         }
+        let core = links.iter().position(|node| node.name == "core");
         Ok(Front {
             connections: Connections::default(),
+            pieces: Pieces::of(core),
             nodes: links,
             symbols: Symbols::default(),
             done: VecDeque::new(),
@@ -233,6 +240,7 @@ impl Front {
 
     /// The questions of a node end without an answer.
     fn end_all(&mut self, now: Now, place: usize, why: Unanswered, outcome: Option<Outcome>) {
+        self.break_piece(now, place, outcome);
         let Some(node) = self.nodes.get_mut(place) else { return };
         node.answers.clear();
         for (id, waiting) in std::mem::take(&mut node.waiting) {
@@ -289,8 +297,9 @@ impl Front {
             return;
         }
         let Some(node) = self.nodes.get_mut(place) else { return };
-        if frame.view::<Session>().is_some() {
+        if let Some(session) = frame.view::<Session>() {
             node.uplink.handle_greeted(now);
+            self.pieces.note_session(place, session);
             return;
         }
         if let Some(refusal) = frame.view::<Refusal>().filter(|it| it.id == U32::ZERO) {
@@ -310,6 +319,10 @@ impl Front {
             (_, Some(refusal)) => refusal.id.get(),
             _ => node.current,
         };
+        if self.pieces.has(place, id) {
+            self.take_piece_frame(now, frame);
+            return;
+        }
         if let Some(waiting) = node.waiting.get_mut(&id) {
             if waiting.frames >= limits::GATEWAY_ANSWER_FRAMES_MAX {
                 self.leave(now, place, conn, "an answer is longer than any may be");
@@ -461,6 +474,7 @@ impl Service for Front {
 
     fn on_timers(&mut self, now: Now) {
         self.end_late(now);
+        self.end_late_piece(now);
         let mut closes = Vec::new();
         for (place, node) in self.nodes.iter_mut().enumerate() {
             node.uplink.handle_timers(now);
@@ -469,7 +483,8 @@ impl Service for Front {
                     format!("breaker {name}: {} -> {} ({})", change.from, change.to, change.reason);
                 self.connections.log(Level::Warn, text);
             }
-            if let Some(close) = node.uplink.poll_close(now, node.waiting.is_empty(), true) {
+            let is_idle = node.waiting.is_empty() && !self.pieces.is_busy(place);
+            if let Some(close) = node.uplink.poll_close(now, is_idle, true) {
                 closes.push((place, close.conn));
             }
             let dial = DialId(DIAL_FIRST + u32::try_from(place).unwrap_or(u32::MAX - DIAL_FIRST));
@@ -500,7 +515,8 @@ impl Service for Front {
     fn next_due(&self) -> Option<Mono> {
         let of_uplinks =
             self.nodes.iter().filter_map(|node| node.uplink.next_deadline(!self.is_stopping));
-        of_uplinks.chain(self.due.first().map(|(until, ..)| *until)).min()
+        let of_questions = self.due.first().map(|(until, ..)| *until);
+        of_uplinks.chain(of_questions).chain(self.pieces.deadline()).min()
     }
 
     fn fill(&mut self, _now: Now, _conn: ConnId) -> Filled {

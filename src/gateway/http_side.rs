@@ -493,8 +493,8 @@ impl Gateway {
         let Some(Door::Events(door)) = self.doors.get_mut(conn) else { return };
         let mut piece = String::new();
         while piece.is_empty() {
-            let inner = door.subscription.conn;
-            let frames = self.feed.frames_of(now, inner, limits::GATEWAY_JSON_FRAMES_MAX);
+            let inner = &mut door.subscription.conn;
+            let frames = self.feed.take_frames(now, inner, limits::GATEWAY_JSON_FRAMES_MAX);
             if frames.is_empty() {
                 return;
             }

@@ -71,11 +71,25 @@ impl Feed {
         id: u32,
         wish: &Wish,
     ) -> ConnId {
+        let start = wish.from.filter(|_| !is_planted(Bug::ResumeFromNow));
+        // Under which epoch it has what it has: the inner broker says what of that is void.
+        let epoch_id = start.map_or(0, |start| start.epoch_id);
+        let conn = self.open_subscriber(now, owner, from, epoch_id);
+        self.ask_ring(now, conn, id, wish, start.map(|start| start.seq));
+        self.begin_from(conn, id, from, wish);
+        conn
+    }
+
+    /// A connection that has not subscribed yet, of one who has what it has under this epoch.
+    pub(super) fn open_subscriber(
+        &mut self,
+        now: Now,
+        owner: ConnId,
+        from: IpAddr,
+        epoch_id: u64,
+    ) -> ConnId {
         let conn = self.open(now, Origin::Accepted(ListenerId(0), from), owner);
         let role = Role::Subscriber as u8;
-        let from = wish.from.filter(|_| !is_planted(Bug::ResumeFromNow));
-        // Under which epoch it has what it has: the inner broker says what of that is void.
-        let epoch_id = from.map_or(0, |from| from.epoch_id);
         let feed = U64::new(if is_planted(Bug::ResumeWithoutEpoch) { 0 } else { epoch_id });
         let session = Session { role, feed, name: padded("browser"), ..Session::default() };
         self.broker.handle_frames(now, conn, &[Frame::seal(session)]);
@@ -85,6 +99,18 @@ impl Feed {
         if crate::wire::as_frames(first).0.first().is_some_and(is_greeted) {
             self.broker.handle_sent(now, conn, FRAME_BYTES);
         }
+        conn
+    }
+
+    /// Subscribes there, from this place on or from now.
+    pub(super) fn ask_ring(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        id: u32,
+        wish: &Wish,
+        from_seq: Option<Seq>,
+    ) {
         let last = wish.patterns.len().saturating_sub(1);
         let frame = |(place, pattern): (usize, &Pattern)| {
             Frame::seal(Subscribe {
@@ -94,14 +120,13 @@ impl Feed {
                 mode: wish.mode as u8,
                 kinds: U16::new(if pattern.kinds() == u16::MAX { 0 } else { pattern.kinds() }),
                 conflate_ms: U32::new(wish.conflate_ms),
-                from_seq: Seq::field(from.map(|from| from.seq)),
+                from_seq: Seq::field(from_seq),
                 pattern: padded(&pattern.text()),
                 ..Subscribe::default()
             })
         };
         let frames: Vec<Frame> = wish.patterns.iter().enumerate().map(frame).collect();
         self.broker.handle_frames(now, conn, &frames);
-        conn
     }
 
     /// Whether an inner connection waits to be asked for what it has.
@@ -131,6 +156,7 @@ impl Feed {
         let place = self.owners.get_mut(conn.slot as usize);
         if let Some(known) = place.filter(|known| known.generation == conn.generation) {
             *known = Owner::NONE;
+            self.past.forget(conn);
             self.broker.handle_close(now, conn, CloseReason::PeerClosed);
             self.free_slots.push(conn.slot);
         }

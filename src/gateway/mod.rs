@@ -30,6 +30,7 @@ mod openapi;
 mod page;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod past;
 mod playground;
 mod ranges;
 mod refresh;
@@ -61,6 +62,7 @@ use feed::Feed;
 use front::{Front, Ticket};
 use json::Lines;
 use page::Page;
+use past::Past;
 use ranges::KeptAnswers;
 use routes::Ask;
 use status::Nodes;
@@ -117,6 +119,7 @@ pub struct Gateway {
     playground: bool,
     kill: Option<Kill>,
     hosts: AllowedHosts,
+    unread_max: Duration,
     aggregator: Option<usize>,
     feed: Feed,
     front: Front,
@@ -164,12 +167,15 @@ impl Gateway {
         };
         let front =
             Front::new(&config.nodes, &config.breaker, config.connect_deadline, config.seed)?;
+        let mut feed = Feed::new(config.broker, config.core, inner, config.seed);
+        feed.past = Past::new(front.has_core());
         Ok(Gateway {
             playground: config.playground,
             kill: config.kill,
             hosts: config.hosts,
+            unread_max: config.unread_max,
             aggregator: front.place("aggregator"),
-            feed: Feed::new(config.broker, config.core, inner, config.seed),
+            feed,
             front,
             doors: Doors::with_capacity(config.subscriptions_max),
             kept: KeptAnswers::default(),
@@ -226,6 +232,9 @@ impl Gateway {
         status.metric("lines.sent", self.lines.sent);
         status.metric("frames", self.feed.frames);
         status.metric("missed", self.feed.missed);
+        status.metric("journal.subscriptions", self.feed.past.len());
+        status.metric("journal.frames", self.feed.past.frames);
+        status.metric("journal.given_up", self.feed.past.given_up);
         status.metric("next_seq", Seq::number(self.feed.next_seq()));
         self.feed.broker().describe_delivery(&mut status);
         status

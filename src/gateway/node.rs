@@ -200,6 +200,7 @@ impl Node for Gateway {
         self.front.handle_timers(now);
         self.look_after_bars(now);
         self.take_answers(now);
+        self.look_after_past(now);
         self.sweep(now);
         self.take_inner_actions(now);
         if self.stops_at.is_some_and(|at| at <= now.mono || self.doors.len() == 0) {
@@ -252,10 +253,9 @@ impl Node for Gateway {
         let at_once = at_once.then(Mono::default);
         let sweep = (self.doors.len() > 0).then_some(self.next_sweep);
         let bars = (!self.with_bars.is_empty()).then_some(self.next_bars);
-        [at_once, sweep, bars, self.stops_at, self.feed.next_deadline(), self.front.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let past = self.feed.past.deadline(&self.front, self.feed.epoch, self.unread_max);
+        let (feed, front) = (self.feed.next_deadline(), self.front.next_deadline());
+        [at_once, sweep, bars, past, self.stops_at, feed, front].into_iter().flatten().min()
     }
 
     fn poll_action(&mut self) -> Option<Action> {
@@ -359,6 +359,7 @@ impl Node for Gateway {
                 !door.http.outgoing().is_empty() || matches!(door.job, Job::Writing(_))
             }
             Some(Door::Events(door)) => {
+                self.feed.past.note_taken(now, door.subscription.conn);
                 door.http.handle_sent(now.mono, bytes);
                 true
             }

@@ -292,6 +292,13 @@ impl Stream {
             let place = (usize::from(self.turn) + step) % count;
             let Some(subscription) = self.subscriptions.all().get(place) else { return };
             let (conn, id) = (subscription.conn, subscription.id);
+            if self.speech == Speech::Frames && feed.past.has(conn) {
+                if self.write_frames(now, place, feed) {
+                    self.turn = turn_at(place + 1);
+                    return;
+                }
+                continue;
+            }
             if self.speech == Speech::Json || subscription.has_bars() {
                 if self.write_lines(now, place, feed, lines) {
                     self.turn = turn_at(place + 1);
@@ -362,13 +369,65 @@ impl Stream {
         }
     }
 
+    /// Makes a message of frames that the ring does not lend: those of a subscription that has not reached it. Whether there
+    /// are any.
+    fn write_frames(&mut self, now: Now, place: usize, feed: &mut Feed) -> bool {
+        let Some(subscription) = self.subscriptions.all_mut().get_mut(place) else { return false };
+        let inner = &mut subscription.conn;
+        let frames = feed.take_frames(now, inner, limits::GATEWAY_JSON_FRAMES_MAX);
+        if frames.is_empty() {
+            return false;
+        }
+        let (id, conn) = (subscription.id, subscription.conn);
+        let is_told = subscription.is_confirmed;
+        let is_answer = |frame: &Frame| {
+            frame.view::<Refusal>().is_some() || !is_told && frame.view::<Subscribed>().is_some()
+        };
+        let at = frames.iter().position(is_answer).unwrap_or(frames.len());
+        let (ahead, rest) = frames.split_at(at);
+        self.add_frames(id, ahead);
+        if let Some(refusal) = rest.first().and_then(Frame::view::<Refusal>) {
+            let code = code_name(ErrorCode::from_number(refusal.code.get()));
+            self.object(Some(id), &code, &unpadded(&refusal.text));
+            self.subscriptions.remove(place);
+            feed.close(now, conn);
+            return true;
+        }
+        if let Some(subscribed) = rest.first().and_then(Frame::view::<Subscribed>)
+            && let Some(subscription) = self.subscriptions.all_mut().get_mut(place)
+        {
+            subscription.is_confirmed = true;
+            let line = subscribed_json(id, subscribed, &mode_text(subscription.mode));
+            self.tell(&line);
+        }
+        self.add_frames(id, rest);
+        true
+    }
+
+    /// Adds a message of frames.
+    fn add_frames(&mut self, id: u32, frames: &[Frame]) {
+        if frames.is_empty() {
+            return;
+        }
+        if self.had_many && self.current != id {
+            self.current = id;
+            self.tell(&id_json("subscription", id));
+        }
+        let texts = self.texts.get_or_insert_default();
+        let bytes = frames.as_bytes();
+        texts.bytes.extend_from_slice(MessageHeader::binary(bytes.len()).as_bytes());
+        texts.bytes.extend_from_slice(bytes);
+        texts.of_market = texts.bytes.len();
+    }
+
     /// Makes a message of the lines that a subscription has. Whether there are any.
     fn write_lines(&mut self, now: Now, place: usize, feed: &mut Feed, lines: &mut Lines) -> bool {
         let Some(subscription) = self.subscriptions.all_mut().get_mut(place) else { return false };
         let mut text = Vec::new();
         let mut is_refused = false;
         loop {
-            let frames = feed.frames_of(now, subscription.conn, limits::GATEWAY_JSON_FRAMES_MAX);
+            let inner = &mut subscription.conn;
+            let frames = feed.take_frames(now, inner, limits::GATEWAY_JSON_FRAMES_MAX);
             if frames.is_empty() && !subscription.has_due_bars(now) {
                 return false;
             }
@@ -443,6 +502,9 @@ impl Stream {
 
     /// So many bytes of what was shown have left. Whether there may be more.
     pub(super) fn handle_sent(&mut self, now: Now, feed: &mut Feed, bytes: usize) -> bool {
+        for subscription in self.subscriptions.all() {
+            feed.past.note_taken(now, subscription.conn);
+        }
         match std::mem::replace(&mut self.part, Part::Nothing) {
             Part::Nothing => {}
             Part::Control => self.socket.handle_control_sent(bytes),

@@ -205,6 +205,30 @@ impl Gateway {
         };
         // Its last frame in the inner broker says why it ends.
         let (code, text) = self.feed.last_words(now, inner);
+        self.end_saying(now, (conn, inner), code, &text);
+    }
+
+    /// What browsers want from before the ring.
+    pub(super) fn look_after_past(&mut self, now: Now) {
+        let woken = self.feed.look_after_past(now, &mut self.front);
+        self.dirty.extend(woken);
+        while let Some(inner) = self.feed.past.find_slow(now, self.unread_max) {
+            let Some(conn) = self.feed.owner(inner) else { return };
+            let code = Some(crate::wire::ErrorCode::Limit);
+            self.end_saying(now, (conn, inner), code, "you read nothing for too long");
+            // It may end only behind a message that is being sent.
+            self.feed.past.forget(inner);
+        }
+    }
+
+    /// Ends a subscription for this reason.
+    fn end_saying(
+        &mut self,
+        now: Now,
+        (conn, inner): (ConnId, ConnId),
+        code: Option<crate::wire::ErrorCode>,
+        text: &str,
+    ) {
         let name = code.map_or_else(|| "ended".to_owned(), |code| code_name(Some(code)));
         let is_slow = text.starts_with("you read nothing");
         match self.doors.get_mut(conn) {
@@ -215,7 +239,7 @@ impl Gateway {
                 let ended = stream.remove(place);
                 // Without last words it was told before.
                 if !text.is_empty() {
-                    stream.object(id, &name, &text);
+                    stream.object(id, &name, text);
                 }
                 if let Some(inner) = ended {
                     self.feed.close(now, inner);
@@ -223,13 +247,13 @@ impl Gateway {
                 self.counts.closed_slow += u64::from(is_slow);
                 let close = if is_slow { CLOSE_SLOW } else { CLOSE_TRY_LATER };
                 if is_slow || code == Some(crate::wire::ErrorCode::Limit) {
-                    self.close_stream(now, conn, close, &text);
+                    self.close_stream(now, conn, close, text);
                 }
                 self.mark_dirty(conn);
             }
             Some(Door::Events(door)) => {
                 if !text.is_empty() {
-                    let said = error_json(None, &name, &text);
+                    let said = error_json(None, &name, text);
                     door.http.push(format!("event: error\ndata: {said}\n\n").as_bytes());
                 }
                 // It ends without the last chunk: who reads it comes back.

@@ -73,8 +73,19 @@ pub const GATEWAY_ROW_GROUP_ROWS: usize = 4 * GATEWAY_ROWS_PER_PIECE;
 pub const GATEWAY_BACKFILLS_AT_ONCE: usize = 8;
 /// How often bars are looked at that no frame ends.
 pub const GATEWAY_BARS_EVERY: Duration = Duration::from_millis(50);
+/// Frames of one piece of core's journal for a browser: half a MiB.
+pub const GATEWAY_PIECE_FRAMES_MAX: usize = 8 * 1_024;
+/// Places of the sequence that one piece is about at most, where few of their frames are wanted.
+pub const GATEWAY_PIECE_SPAN_MAX: u64 = 1 << 18;
+/// Pieces of core's journal that are asked for or held at once, over all browsers: 32 MiB. Others wait for their turn.
+pub const GATEWAY_PIECES_MAX: usize = 64;
+/// How long core may be away, or take for one piece, before a browser is told of a gap instead.
+pub const GATEWAY_PIECE_WAIT: Duration = Duration::from_secs(3);
+/// How often a piece is asked for whose connection breaks.
+pub const GATEWAY_PIECE_ATTEMPTS: u8 = 3;
 
 const _: () = {
+    assert!(GATEWAY_PIECE_FRAMES_MAX as u64 <= GATEWAY_PIECE_SPAN_MAX);
     // The longest answer has room, as frames and then as text.
     let longest = GATEWAY_ANSWER_FRAMES_MAX * crate::wire::FRAME_BYTES;
     assert!(longest + GATEWAY_WRITING_BYTES_MAX < GATEWAY_QUESTIONS_BYTES_MAX);

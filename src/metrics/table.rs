@@ -542,6 +542,21 @@ pub(super) const FAMILIES: &[Family] = &[
         "Lines of JSON that were sent.",
         &[one("lines.sent")],
     ),
+    gauge(
+        "pregao_gateway_journal_subscriptions",
+        "Subscriptions that have begun at a place and do not follow the ring yet.",
+        &[one("journal.subscriptions")],
+    ),
+    counter(
+        "pregao_gateway_journal_frames_total",
+        "Frames that browsers were sent from core's journal.",
+        &[one("journal.frames")],
+    ),
+    counter(
+        "pregao_gateway_journal_given_up_total",
+        "Subscriptions that were told of a gap, since core did not have what was before the ring, or not in time.",
+        &[one("journal.given_up")],
+    ),
     counter(
         "pregao_frames_missed_total",
         "Data frames of the sequence that the gateway never got.",

@@ -11,7 +11,7 @@ use pregao::http::AllowedHosts;
 use pregao::random::Random;
 use pregao::render::frame_json;
 use pregao::time::Mono;
-use pregao::wire::{EndStatus, Ended, Frame, GapReason, Kind, Mode, Names, Op};
+use pregao::wire::{EndStatus, Ended, Flags, Frame, GapReason, Kind, Mode, Names, Op};
 
 use crate::browser::{Browser, BrowserConfig};
 use crate::check::{Lacks, Told, Violation, check_client, hold, rows_of};
@@ -35,6 +35,8 @@ pub(crate) struct AtGateway {
     pub(crate) host: usize,
     pub(crate) browsers: Vec<usize>,
     pub(crate) surfers: Vec<usize>,
+    /// Browsers that came when all was calm: see [`add_late`].
+    pub(crate) late: Vec<usize>,
 }
 
 pub(crate) fn config(ring_frames: usize, seed: u64) -> GatewayConfig {
@@ -75,7 +77,26 @@ pub(crate) fn add(
         .into_iter()
         .map(|config| world.add("surfer", address(1), Spec::Surfer(config)))
         .collect();
-    AtGateway { host, browsers, surfers }
+    AtGateway { host, browsers, surfers, late: Vec::new() }
+}
+
+/// Browsers that come when all is calm and want everything from the beginning: what the gateway's ring does not have any
+/// more, core's journal has, and nothing keeps the gateway from asking it.
+pub(crate) fn add_late(day: &mut Day) {
+    let Some(at) = &mut day.gateway else { return };
+    let watch = vec![("PETR4", 0), ("B*", Kind::Quote.mask())];
+    for (is_json, patterns) in [(false, vec![("*", 0)]), (true, vec![("*", 0)]), (false, watch)] {
+        let config = BrowserConfig {
+            gateway: address(PORT),
+            is_json,
+            subscriptions: vec![ClientConfig::good(patterns, 1)],
+            habit: Habit::Good,
+            is_fickle: false,
+            calm_at: Mono::default(),
+            seed: 1,
+        };
+        at.late.push(day.road.world.add("late browser", address(1), Spec::Browser(config)));
+    }
 }
 
 /// On a third of the days there is a gateway.
@@ -325,8 +346,8 @@ pub(crate) fn check(
         symbols.note(frame);
     }
     let known: BTreeMap<u64, &Frame> = journal.iter().map(|f| (f.seq.get(), f)).collect();
-    let lacks = Lacks::Frames;
-    for &host in &at.browsers {
+    for &host in at.browsers.iter().chain(&at.late) {
+        let lacks = if at.late.contains(&host) { Lacks::Nothing } else { Lacks::Frames };
         let Some(browser) = road.world.browser(host) else { continue };
         let who = &road.world.hosts[host].name;
         for subscription in &browser.subscriptions {
@@ -347,7 +368,10 @@ pub(crate) fn check(
                 let line = subscription.lines.get(&seq);
                 let journaled = known.get(&seq).copied();
                 let wanted = journaled.and_then(|frame| frame_json(frame, None, &symbols));
-                hold(line == wanted.as_ref(), "a-line-is-its-frame", || {
+                let replayed = journaled.map(|frame| frame.delivered(Flags::REPLAY));
+                let replayed = replayed.and_then(|frame| frame_json(&frame, None, &symbols));
+                let is_its = line == wanted.as_ref() || line == replayed.as_ref();
+                hold(is_its, "a-line-is-its-frame", || {
                     format!("{who} got {line:?}, and the journal has {wanted:?}")
                 })?;
                 frames.extend(journaled.copied());

@@ -119,6 +119,13 @@ pub(crate) fn finish(day: &mut Day) {
         }
     }
     converge(day);
+    if day.gateway.is_some() {
+        // A connection to core that died without a word is missed after 45 seconds, and a breaker waits up to ten.
+        let now_ns = day.road.world.now_ns();
+        day.road.world.run_until(now_ns + 60_000 * MS);
+        crate::gateway::add_late(day);
+        converge(day);
+    }
     check_union(day);
 }
 

@@ -15,6 +15,7 @@ use crate::wire::{
 
 mod following;
 mod memory;
+mod past;
 mod requests;
 mod streaming;
 #[cfg(feature = "parquet")]
@@ -155,11 +156,15 @@ fn seqs(frames: &[Frame]) -> Vec<u64> {
 
 impl Bench {
     fn new(ring_frames: usize, subscriptions_max: usize) -> Bench {
+        Bench::with_nodes(&["aggregator"], ring_frames, subscriptions_max)
+    }
+
+    fn with_nodes(nodes: &[&str], ring_frames: usize, subscriptions_max: usize) -> Bench {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let gateway = Gateway::new(GatewayConfig {
             broker: at(8081),
             core: at(8082),
-            nodes: vec![("aggregator".to_owned(), at(8000))],
+            nodes: nodes.iter().map(|name| ((*name).to_owned(), at(8000))).collect(),
             ring_frames,
             subscriptions_max,
             unread_max: Duration::from_secs(30),

@@ -202,6 +202,11 @@ impl Broker {
         Some(&self.readers.sources.get(usize::from(source))?.as_ref()?.values)
     }
 
+    /// The oldest frame that the ring of a source has.
+    pub(crate) fn oldest_seq(&self, source: u8) -> Option<Seq> {
+        self.readers.sources.get(usize::from(source))?.as_ref()?.bounds().0
+    }
+
     /// What its turns spend on what can wait.
     #[must_use]
     pub fn work(&self) -> &Work {

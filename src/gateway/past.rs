@@ -28,8 +28,8 @@ use crate::subscription::Request;
 use crate::time::{Mono, Now};
 use crate::wire::{
     Definition, ExchangeSet, FRAME_BYTES, FeedStates, FeedStatus, Flags, Frame, Gap, GapReason,
-    Heartbeat, Kind, Mode, Op, Query, Refusal, Seq, SnapshotEnd, Subscribed, U32, U64, as_frames,
-    padded,
+    Heartbeat, InstrumentId, Kind, Mode, Op, Query, Refusal, Seq, SnapshotEnd, Subscribed, U32,
+    U64, as_frames, padded,
 };
 
 /// How far one subscription is.
@@ -65,6 +65,8 @@ struct Behind {
     /// The next place that it is to be sent.
     next_seq: u64,
     stage: Stage,
+    /// Instruments of which it was told what they are called.
+    named: BTreeSet<InstrumentId>,
     /// It was told where it begins.
     has_begun: bool,
     /// The journal was asked in vain: the gap is told.
@@ -257,10 +259,26 @@ impl Behind {
                 }
             } else if let Some(state) = state_of(frame) {
                 self.told = Some(state);
+            } else if frame.is_naming() {
+                self.named.insert(frame.instrument());
             }
             out.push(*frame);
         }
         self.stage = Stage::Joining(joining);
+    }
+
+    /// Names come before the frames of an instrument: puts those ahead of a piece that it was not told. The gateway may have
+    /// learned some since it subscribed.
+    fn name_all(&mut self, piece: &mut Piece) {
+        let mut lacks = BTreeSet::new();
+        for frame in piece.frames.iter().filter(|frame| frame.kind != Kind::Gap as u8) {
+            if self.named.insert(frame.instrument()) && !frame.is_naming() {
+                lacks.insert(frame.instrument());
+            }
+        }
+        let mut names = std::mem::take(&mut piece.names);
+        names.retain(|frame| lacks.contains(&frame.instrument()));
+        piece.frames.splice(0..0, names);
     }
 
     fn say(&mut self, states: FeedStates, out: &mut Vec<Frame>) {
@@ -281,6 +299,7 @@ impl Feed {
             epoch_id: 0,
             next_seq: start.seq.get(),
             stage: Stage::Joining(Joining::default()),
+            named: BTreeSet::new(),
             has_begun: false,
             is_given_up: false,
             told: None,
@@ -337,7 +356,7 @@ impl Feed {
                     out.extend_from_slice(taken);
                     *sent += taken.len();
                     self.past.frames += taken.len() as u64;
-                    if let Some(last) = taken.last() {
+                    if let Some(last) = taken.iter().rfind(|it| !it.has(Flags::SNAPSHOT)) {
                         let last =
                             last.view::<Gap>().map_or(last.seq.get(), |gap| gap.to_seq.get());
                         behind.next_seq = Seq::behind(last).get();
@@ -433,7 +452,8 @@ impl Feed {
             true => (behind.span * 2).min(limits::GATEWAY_PIECE_SPAN_MAX),
             false => limits::GATEWAY_PIECE_FRAMES_MAX as u64,
         };
-        self.sort_out(&behind.wish.patterns, &mut piece.frames);
+        self.sort_out(&behind.wish.patterns, &mut piece);
+        behind.name_all(&mut piece);
         if piece.frames.is_empty() {
             behind.next_seq = piece.next_seq;
             self.go_on(now, conn, behind);
@@ -446,18 +466,23 @@ impl Feed {
     }
 
     /// Lets go of what the patterns do not mean.
-    fn sort_out(&self, patterns: &[Pattern], frames: &mut Vec<Frame>) {
+    fn sort_out(&self, patterns: &[Pattern], piece: &mut Piece) {
         if patterns.iter().any(Pattern::is_everything) {
             return;
         }
         let Some(values) = self.broker.last_values(Request::MARKET) else { return };
         let mut known = BTreeMap::new();
-        frames.retain(|frame| {
+        let names = &piece.names;
+        piece.frames.retain(|frame| {
             if frame.kind == Kind::Gap as u8 {
                 return true;
             }
             let kinds = *known.entry(frame.instrument()).or_insert_with(|| {
+                let is_its = |it: &&Frame| {
+                    it.instrument() == frame.instrument() && it.kind == Kind::Definition as u8
+                };
                 let definition = values.definition(frame.instrument().index());
+                let definition = definition.or_else(|| names.iter().find(is_its));
                 let Some(it) = definition.and_then(Frame::view::<Definition>) else { return 0 };
                 let names = it.names();
                 let meaning = patterns.iter().filter(|pattern| pattern.means(&names));
@@ -470,9 +495,8 @@ impl Feed {
     /// Takes the heartbeats for those that have not subscribed. They say nothing to a browser that reads a piece, and the
     /// inner broker would take it for one that reads nothing.
     fn take_words(&mut self, now: Now) {
-        let is_idle = |(_, it): &(&ConnId, &Box<Behind>)| !matches!(it.stage, Stage::Joining(_));
-        let idle: Vec<ConnId> =
-            self.past.all.iter().filter(is_idle).map(|(conn, _)| *conn).collect();
+        let idle = self.past.all.iter().filter(|(_, it)| !matches!(it.stage, Stage::Joining(_)));
+        let idle: Vec<ConnId> = idle.map(|(conn, _)| *conn).collect();
         for conn in idle {
             let (frames, _) = as_frames(self.broker.outgoing(now, conn).head);
             let words = frames.iter().take_while(|it| it.view::<Refusal>().is_none()).count();

@@ -75,6 +75,8 @@ pub const GATEWAY_BACKFILLS_AT_ONCE: usize = 8;
 pub const GATEWAY_BARS_EVERY: Duration = Duration::from_millis(50);
 /// Frames of one piece of core's journal for a browser: half a MiB.
 pub const GATEWAY_PIECE_FRAMES_MAX: usize = 8 * 1_024;
+/// Names of instruments ahead of a piece, of which one is under way at once: definitions, and parts of long names.
+pub const GATEWAY_PIECE_NAMES_MAX: usize = 4 * super::INSTRUMENTS_MAX;
 /// Places of the sequence that one piece is about at most, where few of their frames are wanted.
 pub const GATEWAY_PIECE_SPAN_MAX: u64 = 1 << 18;
 /// Pieces of core's journal that are asked for or held at once, over all browsers: 32 MiB. Others wait for their turn.

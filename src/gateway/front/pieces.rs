@@ -18,6 +18,8 @@ use crate::wire::{
 /// Frames of the journal that follow each other.
 #[derive(Debug)]
 pub(in crate::gateway) struct Piece {
+    /// What instruments are called, flagged SNAPSHOT: who asks may have been told fewer.
+    pub(in crate::gateway) names: Vec<Frame>,
     /// Data by `seq`, and a GAP where the journal has nothing any more.
     pub(in crate::gateway) frames: Vec<Frame>,
     /// Behind the last place that it is about.
@@ -135,7 +137,7 @@ impl Front {
             asked: now.mono,
             until: now.mono + limits::GATEWAY_PIECE_WAIT,
             to_seq: query.to.get(),
-            piece: Piece { frames: Vec::new(), next_seq: query.from.get() },
+            piece: Piece { names: Vec::new(), frames: Vec::new(), next_seq: query.from.get() },
             is_cut: false,
             is_late: false,
         });
@@ -199,7 +201,7 @@ impl Front {
         let node = self.pieces.core.and_then(|place| self.nodes.get_mut(place));
         if let (Some(node), Some(under_way)) = (node, &mut self.pieces.under_way) {
             under_way.is_late = true;
-            under_way.piece.frames = Vec::new();
+            (under_way.piece.frames, under_way.piece.names) = (Vec::new(), Vec::new());
             if let Some(permit) = under_way.permit.take() {
                 node.uplink.breaker_mut().record(permit, Outcome::RequestDeadline, now.mono);
             }
@@ -228,7 +230,10 @@ impl UnderWay {
             None => {
                 let seq = frame.seq.get();
                 let is_data = frame.kind().is_some_and(Kind::is_data);
-                // Names ahead of the replay: who asks was told them.
+                let has_room = self.piece.names.len() < limits::GATEWAY_PIECE_NAMES_MAX;
+                if frame.is_naming() && frame.has(Flags::SNAPSHOT) && has_room {
+                    self.piece.names.push(*frame);
+                }
                 if !is_data || frame.has(Flags::SNAPSHOT) || !due.contains(&seq) {
                     return;
                 }

@@ -17,10 +17,12 @@
 mod answers;
 mod bars;
 mod door;
+mod epochs;
 mod feed;
 mod front;
 mod http_side;
 mod inner;
+mod instrument_set;
 mod json;
 mod known;
 mod line;

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use super::feed::Feed;
 use super::front::{Front, Piece, PieceEnd};
+use super::instrument_set::InstrumentSet;
 use super::wish::Wish;
 use crate::feed::Pattern;
 use crate::limits;
@@ -28,8 +29,8 @@ use crate::subscription::Request;
 use crate::time::{Mono, Now};
 use crate::wire::{
     Definition, ExchangeSet, FRAME_BYTES, FeedStates, FeedStatus, Flags, Frame, Gap, GapReason,
-    Heartbeat, InstrumentId, Kind, Mode, Op, Query, Refusal, Seq, SnapshotEnd, Subscribed, U32,
-    U64, as_frames, padded,
+    Heartbeat, Kind, Mode, Op, Query, Refusal, Seq, SnapshotEnd, Subscribed, U32, U64, as_frames,
+    padded,
 };
 
 /// How far one subscription is.
@@ -66,7 +67,7 @@ struct Behind {
     next_seq: u64,
     stage: Stage,
     /// Instruments of which it was told what they are called.
-    named: BTreeSet<InstrumentId>,
+    named: InstrumentSet,
     /// It was told where it begins.
     has_begun: bool,
     /// The journal was asked in vain: the gap is told.
@@ -260,7 +261,7 @@ impl Behind {
             } else if let Some(state) = state_of(frame) {
                 self.told = Some(state);
             } else if frame.is_naming() {
-                self.named.insert(frame.instrument());
+                self.named.insert(frame.instrument().index());
             }
             out.push(*frame);
         }
@@ -272,7 +273,7 @@ impl Behind {
     fn name_all(&mut self, piece: &mut Piece) {
         let mut lacks = BTreeSet::new();
         for frame in piece.frames.iter().filter(|frame| frame.kind != Kind::Gap as u8) {
-            if self.named.insert(frame.instrument()) && !frame.is_naming() {
+            if self.named.insert(frame.instrument().index()) && !frame.is_naming() {
                 lacks.insert(frame.instrument());
             }
         }
@@ -299,7 +300,7 @@ impl Feed {
             epoch_id: 0,
             next_seq: start.seq.get(),
             stage: Stage::Joining(Joining::default()),
-            named: BTreeSet::new(),
+            named: InstrumentSet::default(),
             has_begun: false,
             is_given_up: false,
             told: None,

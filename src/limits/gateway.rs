@@ -73,7 +73,8 @@ pub const GATEWAY_ROW_GROUP_ROWS: usize = 4 * GATEWAY_ROWS_PER_PIECE;
 pub const GATEWAY_BACKFILLS_AT_ONCE: usize = 8;
 /// How often bars are looked at that no frame ends.
 pub const GATEWAY_BARS_EVERY: Duration = Duration::from_millis(50);
-/// Frames of one piece of core's journal for a browser: half a MiB.
+/// Frames of one piece of core's journal for a browser: half a MiB, and what their instruments are called where the browser
+/// was not told.
 pub const GATEWAY_PIECE_FRAMES_MAX: usize = 8 * 1_024;
 /// Names of instruments ahead of a piece, of which one is under way at once: definitions, and parts of long names.
 pub const GATEWAY_PIECE_NAMES_MAX: usize = 4 * super::INSTRUMENTS_MAX;

@@ -80,6 +80,12 @@ pub(crate) fn add(
     AtGateway { host, browsers, surfers, late: Vec::new() }
 }
 
+/// Whether the gateway's ring does not hold the day.
+pub(crate) fn has_short_ring(day: &Day) -> bool {
+    let host = day.gateway.as_ref().map(|at| &day.road.world.hosts[at.host].spec);
+    matches!(host, Some(Spec::Gateway(it)) if it.ring_frames < RING_OF_A_DAY)
+}
+
 /// Browsers that come when all is calm and want everything from the beginning: what the gateway's ring does not have any
 /// more, core's journal has, and nothing keeps the gateway from asking it.
 pub(crate) fn add_late(day: &mut Day) {

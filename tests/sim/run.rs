@@ -119,7 +119,7 @@ pub(crate) fn finish(day: &mut Day) {
         }
     }
     converge(day);
-    if day.gateway.is_some() {
+    if crate::gateway::has_short_ring(day) {
         // A connection to core that died without a word is missed after 45 seconds, and a breaker waits up to ten.
         let now_ns = day.road.world.now_ns();
         day.road.world.run_until(now_ns + 60_000 * MS);

@@ -1,13 +1,15 @@
 //! The gateway over real sockets: what a browser, `curl` and a dashboard see.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pregao::wire::{Flags, Frame, Gap, Kind, Trade, as_frames};
 use serde_json::Value;
 
 use super::process::Process;
 use super::support::web::{Message, Socket, Web};
-use super::system::System;
+use super::system::{Place, System};
+use super::tapes::AMZN;
 
 /// All frames of the next binary message.
 fn frames(socket: &mut Socket) -> Vec<Frame> {
@@ -191,6 +193,23 @@ fn an_event_stream_goes_on_behind_its_last_event() {
     assert_eq!(id, format!("id: {last}"));
     let next = web.lines_until(is_id).pop().unwrap();
     assert!(place(&next).0 == epoch && place(&next).1 > seq, "{next}");
+}
+
+#[test]
+fn what_the_ring_has_no_more_a_browser_is_sent_from_the_journal() {
+    let place = Arc::new(Place::new());
+    place.configure("[gateway]\nring_frames = 1024\n");
+    let flags = ["--tape", AMZN, "--speed", "max", "--chaos", "off"];
+    let system = System::start_at(place, &flags);
+    system.wait_log("core", "the exchange's feed has ended");
+    let report = |report: &Value| report["quote_source"] == "ended";
+    system.wait_report("AMZN", &["--last", "1"], report);
+    let mut socket = Web::connect(system.place.address("gateway")).upgrade("pregao.frames.v1");
+    socket.send(r#"{"subscribe":1,"symbols":["*"],"from":1}"#);
+    // From the first frame on: more than the ring holds.
+    let seen = follow(&mut socket, 20_000);
+    assert_eq!(seen[0].seq.get(), 1);
+    assert!(seen[0].has(Flags::REPLAY));
 }
 
 #[test]

@@ -127,6 +127,8 @@ pub const GREETING_MAX: Duration = Duration::from_secs(5);
 pub const PATTERNS_MAX: usize = 1024;
 /// Frames gathered for one connection before the kernel is asked to take them.
 pub const FILL_FRAMES_MAX: usize = 1024;
+/// How often a node says that other machines reach it and that it asks nobody who they are.
+pub const INSECURE_TOLD_EVERY: Duration = Duration::from_hours(1);
 /// Log lines about refused peers per tick; the rest is counted.
 pub const REFUSALS_LOGGED_PER_TICK_MAX: u64 = 5;
 /// Shortest interval of a conflated subscription.

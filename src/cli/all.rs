@@ -245,8 +245,10 @@ mod tests {
             "--reactors",
             "2",
             "--playground",
+            "--insecure",
         ]);
-        let common = ["--data-dir=/d", "--host=127.0.0.2", "--log=debug", "--parent=77"];
+        let common =
+            ["--data-dir=/d", "--host=127.0.0.2", "--log=debug", "--parent=77", "--insecure"];
         let with = |command: &[&str], market: &[&str]| -> Vec<String> {
             command.iter().chain(&common).chain(market).map(|&it| it.to_owned()).collect()
         };
@@ -352,8 +354,8 @@ mod tests {
         for (name, arguments) in specs(&["--config", file.to_str().unwrap()]) {
             let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             all.extend(told(&arguments).map(|address| format!("{name} {address}")));
-            arguments.push("--metrics=10.0.0.7:1");
-            assert_eq!(told(&arguments).as_deref(), Some("10.0.0.7:1"), "{name}");
+            arguments.push("--metrics=127.0.0.7:1");
+            assert_eq!(told(&arguments).as_deref(), Some("127.0.0.7:1"), "{name}");
         }
         let want = ["core 9101", "shard-A 9102", "shard-B 9103", "shard-C 9104"];
         assert_eq!(all, want.map(|it| it.replace(' ', " 127.0.0.1:")));

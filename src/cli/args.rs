@@ -218,6 +218,9 @@ pub(super) struct NodeFlags {
     pub(super) data_dir: DataDirFlag,
     #[command(flatten)]
     pub(super) host: HostFlag,
+    /// Listen also where other machines reach it: whoever does may read, publish and stop
+    #[arg(long)]
+    pub(super) insecure: bool,
     #[command(flatten)]
     pub(super) replicas: ReplicasFlag,
     /// Least severe log lines shown: off, error, warn, info, debug or trace
@@ -333,6 +336,9 @@ impl NodeFlags {
         }
         add("--log", &self.log.to_string().to_lowercase().into());
         add("--parent", &parent.to_string().into());
+        if self.insecure {
+            arguments.push("--insecure".into());
+        }
         arguments
     }
 }

@@ -29,7 +29,7 @@ use super::status::StatusRequest;
 use super::subscribe::SubscribeRequest;
 use super::watch::WatchRequest;
 use super::{all, market, stop};
-use crate::config::{Config, NodeId, Speed};
+use crate::config::{Config, NodeId, Speed, host};
 use crate::feed;
 use crate::limits::{CONFIG_BYTES_MAX, REPORT_ROWS_DEFAULT};
 use crate::parse::Beginning;
@@ -66,6 +66,9 @@ pub(super) fn resolve(command: Command) -> Result<Request, Failure> {
             config.core.append |= core.append;
             config.gateway.playground |= playground.playground;
             let config = checked(config)?;
+            for node in config.nodes() {
+                refuse_exposed(&config, node, [config.listen(node), config.metrics(node)])?;
+            }
             Ok(Request::All(all::AllRequest { config, node, market, broker, core, playground }))
         }
         Command::External { exchange, node, metrics, market, playground } => {
@@ -183,8 +186,26 @@ fn node_request(
         Failure::usage(format!("there is no {node}: [net] shards lists {shards}, named from A on"))
     })?;
     let metrics = metrics.metrics.or_else(|| config.metrics(node));
+    refuse_exposed(&config, node, [Some(address), metrics])?;
     let request = NodeRequest { node, address, metrics, config };
     Ok(Request::Node { request, log: flags.log, parent: flags.parent })
+}
+
+/// Refuses to listen where other machines reach a node, which asks nobody who they are, unless that is wanted.
+fn refuse_exposed(
+    config: &Config,
+    node: NodeId,
+    addresses: [Option<SocketAddr>; 2],
+) -> Result<(), Failure> {
+    let exposed = addresses.into_iter().flatten().find(|address| host::is_exposed(*address));
+    match exposed.filter(|_| !config.net.insecure) {
+        None => Ok(()),
+        Some(address) => Err(Failure::usage(format!(
+            "{node} would listen on {address}, which other machines reach, and it asks nobody who they are: they could read, \
+             publish and stop it. Use an address of this machine alone, such as 127.0.0.1; or, where you trust whoever \
+             reaches it, say --insecure, or insecure = true in [net]"
+        ))),
+    }
 }
 
 /// Whoever starts a replica by hand need not say that there are as many.
@@ -200,6 +221,7 @@ fn with_replica(mut flags: NodeFlags, replica: u8) -> NodeFlags {
 fn node_config(flags: &NodeFlags) -> Result<Config, Failure> {
     let mut config = config_of(&flags.config, &flags.data_dir, &flags.host)?;
     config.net.replicas = flags.replicas.replicas.unwrap_or(config.net.replicas);
+    config.net.insecure |= flags.insecure;
     Ok(config)
 }
 

@@ -9,7 +9,7 @@ use super::descriptors;
 use super::exit::{Exit, Failure};
 use super::{offline, siblings};
 use crate::client::random_id;
-use crate::config::{self, Config, Durability, Exchange, ExchangeKind, NodeId};
+use crate::config::{self, Config, Durability, Exchange, ExchangeKind, NodeId, host};
 use crate::gateway::{self, Gateway, GatewayConfig};
 use crate::http::HttpConnection;
 use crate::limits;
@@ -191,7 +191,7 @@ fn broker(request: &NodeRequest, descriptors_max: Option<u64>) -> Result<Exit, F
     let others = others.collect::<std::io::Result<Vec<_>>>().map_err(|error| {
         Failure::cannot_start(format!("no room for {} reactors: {error}", settings.reactors))
     })?;
-    log::info!("{} listens on {}", request.node, request.address);
+    say_where(request, &mut node);
     log::info!("{} reactors share its rings", settings.reactors);
     let outcome = match told_at(request, &reactor)? {
         Some(address) => {
@@ -436,7 +436,7 @@ fn run<N: Node + Timed + Described>(
     reactor: &mut Reactor,
     node: &mut N,
 ) -> Result<Exit, Failure> {
-    log::info!("{} listens on {}", request.node, request.address);
+    say_where(request, node);
     let outcome = match told_at(request, reactor)? {
         Some(address) => {
             reactor.run(&mut WithMetrics::new(node, request.node.to_string(), address))
@@ -446,6 +446,22 @@ fn run<N: Node + Timed + Described>(
     outcome.map_err(|error| Failure::failed(format!("{}: {error}", request.node)))?;
     log::info!("{} stopped", request.node);
     Ok(Exit::Complete)
+}
+
+/// Says where a node listens, and to whom that is open.
+fn say_where(request: &NodeRequest, node: &mut impl Described) {
+    log::info!("{} listens on {}", request.node, request.address);
+    let addresses = [Some(request.address), request.metrics].into_iter().flatten();
+    let exposed = addresses.filter(|it| host::is_exposed(*it)).map(|it| it.to_string());
+    let exposed: Vec<String> = exposed.collect();
+    if !exposed.is_empty() {
+        let text = format!(
+            "insecure: other machines reach {}, and nobody is asked who they are: they can read, publish and stop",
+            exposed.join(" and ")
+        );
+        log::warn!("{text}");
+        node.expose(text);
+    }
 }
 
 /// Takes the directory of a node's log.

@@ -37,6 +37,41 @@ fn the_definitions_are_consistent() {
 }
 
 #[test]
+fn a_node_listens_where_other_machines_reach_it_only_if_that_is_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pregao.toml");
+    let written = |text: &str| {
+        fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let core = written("[net]\ncore = \"192.0.2.1:8082\"\n");
+    let exposed: [(&[&str], &str); 7] = [
+        (&["core", "--host", "0.0.0.0"], "core would listen on 0.0.0.0:8082"),
+        (&["all", "--host", "::"], "external would listen on [::]:8080"),
+        (&["all", "--config", &core], "core would listen on 192.0.2.1:8082"),
+        (&["gateway", "--host", "10.0.0.7"], "gateway would listen on 10.0.0.7:8090"),
+        (&["replica", "--replica", "1", "--host", "10.0.0.7"], "core.1 would listen on"),
+        (&["broker", "--metrics", "10.0.0.7:9100"], "broker would listen on 10.0.0.7:9100"),
+        (&["shard", "--partition", "A", "--host", "::ffff:10.0.0.7"], "shard-A would listen on"),
+    ];
+    for (arguments, text) in exposed {
+        let refused = refusal(arguments);
+        assert!(refused.contains(text) && refused.contains("--insecure"), "{refused}");
+        request(&[arguments, &["--insecure"]].concat());
+    }
+    for loopback in ["127.0.0.9", "::1", "::ffff:127.0.0.1"] {
+        request(&["core", "--host", loopback]);
+    }
+    let metrics = written("[metrics]\ncore = \"10.0.0.7:9100\"\n");
+    assert!(refusal(&["all", "--config", &metrics]).contains("core would listen on 10.0.0.7:9100"));
+    request(&["broker", "--config", &metrics]);
+    let wanted = written("[net]\nhost = \"0.0.0.0\"\ninsecure = true\n");
+    request(&["all", "--config", &wanted]);
+    // Who asks nodes listens nowhere.
+    request(&["status", "--host", "10.0.0.7"]);
+}
+
+#[test]
 fn wrong_flags_are_one_line_that_names_the_flag() {
     for (arguments, parts) in [
         (&["fly"][..], &["fly", "pregao --help"][..]),

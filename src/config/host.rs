@@ -47,6 +47,12 @@ pub fn address_of(text: &str) -> Option<Result<SocketAddr, HostError>> {
     Some(looked_up(name, port))
 }
 
+/// Whether other machines reach who listens there.
+#[must_use]
+pub fn is_exposed(address: SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}
+
 fn looked_up(name: &str, port: u16) -> Result<SocketAddr, HostError> {
     let found = (name, port).to_socket_addrs();
     let found = found.map_err(|error| HostError::Unknown { name: name.to_owned(), error })?;

@@ -6,7 +6,7 @@
 //!
 //! | section | keys |
 //! |---|---|
-//! | [`[net]`](Net) | `host`, `external`, `broker`, `core`, `shards`, `aggregator`, `gateway` |
+//! | [`[net]`](Net) | `host`, `insecure`, `external`, `broker`, `core`, `shards`, `aggregator`, `gateway` |
 //! | [`[metrics]`](Metrics) | `external`, `broker`, `core`, `shards`, `aggregator`, `gateway`, `core_replicas`, `shard_replicas` |
 //! | [`[data]`](Data) | `dir`, `segment_bytes`, `durability`, `sync_interval`, `clock_step_max` |
 //! | [`[partition]`](PartitionRule) | `by`, `ranges` |

@@ -198,6 +198,8 @@ pub struct Net {
     /// `host`: the IP address, or the name, of every node that is given by its port alone. Default 127.0.0.1.
     #[serde(deserialize_with = "deserialize_host")]
     pub host: IpAddr,
+    /// `insecure`: nodes may listen where other machines reach them, although they ask nobody who they are. Default false.
+    pub insecure: bool,
     /// `external`: the exchange; of `[[exchange]]` the first, and the others above it. Default 8080.
     pub external: Listen,
     /// `broker`: default 8081.
@@ -225,6 +227,7 @@ impl Default for Net {
     fn default() -> Net {
         Net {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            insecure: false,
             external: Listen::Port(8080),
             broker: Listen::Port(8081),
             core: Listen::Port(8082),

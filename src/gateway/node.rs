@@ -80,6 +80,10 @@ impl Described for Gateway {
         self.front.connections().describe(&mut status);
         status
     }
+
+    fn expose(&mut self, text: String) {
+        self.front.connections_mut().expose(text);
+    }
 }
 
 impl Timed for Gateway {

@@ -109,6 +109,11 @@ pub(super) const FAMILIES: &[Family] = &[
         "Connections that were refused with an error.",
         &[one("refused")],
     ),
+    gauge(
+        "pregao_insecure",
+        "1 when other machines reach the node, which asks nobody who they are.",
+        &[one("insecure")],
+    ),
     counter(
         "pregao_local_faults_total",
         "How often something of this machine ran out: descriptors, ports, memory.",

@@ -192,6 +192,10 @@ fn of_node(report: &NodeReport, is_one_of_several: bool) -> Vec<Finding> {
         find(condition, unreached(report));
         return findings;
     }
+    if said.is("insecure", 1) {
+        let text = "insecure: other machines reach it, and it asks nobody who they are";
+        find(Condition::Note, text.to_owned());
+    }
     let is_held_back = said.is("held_back", 1);
     for name in ["journal", "log"] {
         let Some(health) = said.word(name) else { continue };

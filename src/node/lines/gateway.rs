@@ -116,6 +116,10 @@ impl Described for Lines {
     fn described(&self, now: Now) -> Status {
         self.intake.described(now)
     }
+
+    fn expose(&mut self, text: String) {
+        self.intake.expose(text);
+    }
 }
 
 impl Timed for Lines {

@@ -3,6 +3,7 @@
 //! own type `P`, unknown until it is greeted. Not here: what a frame means to a node.
 
 mod bulk;
+mod exposure;
 mod liveness;
 mod traffic;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use zerocopy::IntoBytes;
 
+use exposure::Exposure;
 use traffic::Traffic;
 
 use super::round::Round;
@@ -125,6 +127,8 @@ pub struct Connections<P> {
     unread_max: Option<Duration>,
     unread_closed: u64,
     traffic: Traffic,
+    /// Other machines reach the node.
+    exposure: Option<Exposure>,
 }
 
 /// Where bytes were that have left.
@@ -157,6 +161,7 @@ impl<P> Default for Connections<P> {
             unread_max: None,
             unread_closed: 0,
             traffic: Traffic::default(),
+            exposure: None,
         }
     }
 }

@@ -423,6 +423,9 @@ impl<S: Service> super::Timed for S {
 pub(crate) trait Described {
     /// What it answers to a status query.
     fn described(&self, now: Now) -> Status;
+
+    /// Other machines reach it, as the text says.
+    fn expose(&mut self, text: String);
 }
 
 impl<S: Service> Described for S {
@@ -430,6 +433,10 @@ impl<S: Service> Described for S {
         let mut status = self.status(now);
         self.connections().describe(&mut status);
         status
+    }
+
+    fn expose(&mut self, text: String) {
+        self.connections_mut().expose(text);
     }
 }
 

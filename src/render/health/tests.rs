@@ -127,6 +127,16 @@ fn each_trouble_of_a_node_stands_in_its_line() {
 }
 
 #[test]
+fn a_node_that_others_reach_says_so_and_it_is_no_fault() {
+    let mut reports = well();
+    reports[1].figures.insert("insecure".to_owned(), 1);
+    judge(&mut reports);
+    assert_eq!(reports[1].condition, Condition::Note);
+    assert!(reports[1].trouble.as_deref().unwrap().starts_with("insecure: other machines"));
+    assert_eq!(overall(&reports).condition, Condition::Ok);
+}
+
+#[test]
 fn what_core_says_of_a_node_stands_in_the_line_of_that_node() {
     let mut reports = well();
     reports[2].words.insert("shard-A.feed".to_owned(), "refused: holds another history".to_owned());

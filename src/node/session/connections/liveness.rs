@@ -62,6 +62,7 @@ impl<P> Connections<P> {
         if now.mono >= self.next_tick {
             self.next_tick = now.mono + limits::SILENCE_CHECK_EVERY;
             self.check_silence(now);
+            self.repeat_exposure(now);
             self.beats_from = Some(0);
         }
         let Some(from) = self.beats_from.take() else { return };

@@ -50,5 +50,8 @@ impl<P> Connections<P> {
     pub(crate) fn describe(&self, status: &mut Status) {
         status.histogram("turn_us", &self.traffic.turns);
         status.metric("sent_bytes", self.traffic.sent_bytes);
+        if self.is_exposed() {
+            status.metric("insecure", 1);
+        }
     }
 }

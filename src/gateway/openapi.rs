@@ -67,6 +67,7 @@ const PARTIAL: Parameter =
 const FROM: Parameter = optional("from", "The first time included, such as 2012-06-21T13:30:00Z");
 const TO: Parameter = optional("to", "The first time excluded");
 const SYMBOLS: Parameter = optional("symbols", "Patterns, separated by commas: PETR4, PETR* or *");
+const PATTERN: Parameter = optional("symbols", "One pattern: PETR4, PETR* or *");
 
 const JSON: &str = "application/json";
 /// Types of rows, as this program was built.
@@ -194,7 +195,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[SYMBOLS, optional("count", "How many"), FROM, TO, DEADLINE, PARTIAL, FORMAT],
         &[JSON],
     ),
-    get("/v1/instruments", Id::Instruments, "All instruments", &[SYMBOLS, TABLE], ROWS),
+    get("/v1/instruments", Id::Instruments, "All instruments", &[PATTERN, TABLE], ROWS),
     get(
         "/v1/status",
         Id::Status,

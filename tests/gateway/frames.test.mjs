@@ -1,6 +1,6 @@
 /**
- * Tests of frame.js and frames.js: `node --test src/node/gateway/page/`. The WebSocket and the time are made up, so
- * nothing is waited for. The examples are those of PROTOCOL.md.
+ * Tests of frame.js and frames.js of src/gateway/page/: `node --test tests/gateway/frames.test.mjs`. The WebSocket and the
+ * time are made up, so nothing is waited for. The examples are those of PROTOCOL.md.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -7,9 +7,9 @@
 /** Bytes of a frame. */
 export const FRAME_BYTES = 64;
 
-/** The kinds of frames that a subscriber meets, by PROTOCOL.md, section 3. */
+/** The kinds of frames that a subscriber meets, by PROTOCOL.md, section 3. The page passes over INSTRUMENT_NAME. */
 export const KIND = Object.freeze({
-  DEFINITION: 1, QUOTE: 2, TRADE: 3, CANCEL: 4, BREAKER_CHANGE: 8, EXCHANGE_PLACE: 9, SILENCE: 10,
+  DEFINITION: 1, QUOTE: 2, TRADE: 3, CANCEL: 4, BREAKER_CHANGE: 8, EXCHANGE_PLACE: 9, SILENCE: 10, INSTRUMENT_NAME: 11,
   ERROR: 33, HEARTBEAT: 34, SUBSCRIBED: 37, SNAPSHOT_END: 38, GAP: 39,
 });
 

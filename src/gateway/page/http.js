@@ -58,7 +58,8 @@ export function whatIsMissing(body) {
     if (!WHOLE.has(status)) parts.push(`${node} ${STATUSES[status] ?? status}`);
     else if (behind > 0) parts.push(`${node} is ${behind} s behind`);
   }
-  for (const { reason, count } of body.left_out ?? []) parts.push(`${count} left out: ${reason}`);
+  // Figures say how many, other answers which one.
+  for (const { symbol, reason, count } of body.left_out ?? []) parts.push(`${symbol ?? count} left out: ${reason}`);
   return parts.length > 0 ? parts.join("; ") : "a part of the answer is missing";
 }
 

@@ -1,6 +1,6 @@
-//! The cases of the Autobahn test suite (github.com/crossbario/autobahn-testsuite) that apply to a server which
-//! receives text and sends no extension: sections 1 to 7, and the limits of section 9. Each is a row: what the
-//! client sends, what the owner sees, and how the connection ends.
+//! Cases of the list of the Autobahn test suite (github.com/crossbario/autobahn-testsuite) that a server's reader of frames
+//! meets: a choice of sections 1 to 7, and section 9 with this server's own limit. Rows without a number are our own, and those
+//! of RFC 6455 name its section. Each is a row: what the client sends, what the owner sees, and how the connection ends.
 
 use super::tests::frame;
 use super::{Incoming, WebSocket};

@@ -7,7 +7,6 @@ use super::routes::{Ask, What};
 use crate::client::Answer;
 use crate::http::{Format, Problem};
 use crate::limits;
-use crate::parse::TimeNs;
 use crate::render::{
     BAR_CSV, INSTRUMENT_CSV, NodeShare, QUOTE_CSV, Report, Rows, TRADE_CSV, bar_row_csv,
     bar_row_json, frame_json, instrument_row_csv, instrument_row_json, json_line, nodes_json,
@@ -82,6 +81,25 @@ pub(super) fn problem_of(answer: &Answer) -> Problem {
     Problem::new(status, refusal_reason(answer))
 }
 
+/// What an answer about one instrument says, if it says something. Who is called so in full is meant, whoever else is called
+/// so in short.
+///
+/// # Errors
+/// When a short name meant several instruments.
+pub(super) fn only_one(ask: &Ask, mut reports: Vec<Report>) -> Result<Option<Report>, Problem> {
+    let asked = ask.asked.symbols.first().map(crate::feed::Pattern::text);
+    if let Some(place) = reports.iter().position(|it| Some(it.symbol.as_str()) == asked.as_deref())
+    {
+        return Ok(Some(reports.swap_remove(place)));
+    }
+    if reports.len() > 1 {
+        let names: Vec<String> = reports.iter().map(|it| it.symbol.to_string()).collect();
+        let text = format!("Several instruments are called so: {}. Ask for one.", names.join(", "));
+        return Err(Problem::new(400, text));
+    }
+    Ok(reports.pop())
+}
+
 impl Writer {
     /// The answer to a question. `now_ns`: the time of ages.
     ///
@@ -100,7 +118,7 @@ impl Writer {
         let nodes: Vec<NodeShare> = answer.nodes.iter().map(node_share).collect();
         if let What::Chart(history) = ask.what {
             let reports = ask.asked.reports(answer, symbols, now_ns);
-            let report = reports.into_iter().find_map(Result::ok);
+            let report = only_one(ask, reports.into_iter().filter_map(Result::ok).collect())?;
             let (bars, decimals) = match report {
                 Some(Report { rows: Rows::Bars(bars), decimals, .. }) => (bars, decimals.quantity),
                 _ => (Vec::new(), 0),
@@ -152,6 +170,18 @@ impl Writer {
         }
     }
 
+    /// What a chart is answered that asked for what there is not: its format has words for it.
+    ///
+    /// # Errors
+    /// When it is no fault of the question.
+    pub(super) fn of_chart_refused(problem: Problem) -> Result<Writer, Problem> {
+        if problem.status >= 500 {
+            return Err(problem);
+        }
+        let head = format!("{}\n", super::udf::refused(&problem.detail));
+        Ok(Writer::new(200, Format::Json, Source::None, head, String::new()))
+    }
+
     fn quotes(format: Format, mut reports: Vec<Report>, end: &End) -> Result<Writer, Problem> {
         // They are said once, at the end.
         reports.iter_mut().for_each(|report| report.nodes = Vec::new());
@@ -166,7 +196,7 @@ impl Writer {
     /// Trades or bars of one instrument.
     fn rows(ask: &Ask, reports: Vec<Report>, end: &End) -> Result<Writer, Problem> {
         let format = ask.format;
-        let report = reports.into_iter().next();
+        let report = only_one(ask, reports)?;
         let report = report.ok_or_else(|| Problem::new(404, "The answer is about nothing."))?;
         let symbol = json_line(&report.symbol.as_str());
         let (csv, json, source) = match (&report.rows, ask.what) {
@@ -193,17 +223,21 @@ impl Writer {
         Writer::of_rows(format, source, head, end)
     }
 
-    /// All instruments that match.
+    /// All instruments that match; `complete`: the feed is there, so none can be missing.
     ///
     /// # Errors
     /// When they cannot be written in this format.
-    pub(super) fn instruments(format: Format, all: Vec<Definition>) -> Result<Writer, Problem> {
+    pub(super) fn instruments(
+        format: Format,
+        all: Vec<Definition>,
+        complete: bool,
+    ) -> Result<Writer, Problem> {
         let head = match format {
             Format::Csv => format!("{INSTRUMENT_CSV}\n"),
             Format::Json => "{\"instruments\":[".to_owned(),
             _ => String::new(),
         };
-        let end = End { complete: true, nodes: Vec::new(), refused: Vec::new() };
+        let end = End { complete, nodes: Vec::new(), refused: Vec::new() };
         Writer::of_rows(format, Source::Instruments(all), head, &end)
     }
 
@@ -375,12 +409,4 @@ impl End {
             _ => format!("{{\"kind\":\"end\",{said}"),
         }
     }
-}
-
-/// When a question begins that wants the last bars before this time: as far back as one answer may reach.
-pub(super) fn bars_from(last_ns: u64, interval_s: u32, last: u32) -> u64 {
-    let interval_ns = u64::from(interval_s) * 1_000_000_000;
-    let bars = u64::from(last).saturating_mul(8).min(u64::from(limits::REPORT_ROWS_MAX) / 4);
-    let begin = TimeNs(last_ns.saturating_sub(interval_ns.saturating_mul(bars))).0;
-    begin - begin.checked_rem(interval_ns).unwrap_or(0)
 }

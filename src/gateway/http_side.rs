@@ -1,7 +1,7 @@
 //! Requests: what each leads to, and the answers that are written as the client takes them.
 
 use super::Gateway;
-use super::answers::{Writer, bars_from};
+use super::answers::Writer;
 use super::door::{Door, EventsDoor, HttpDoor, Job};
 use super::front::{Outcomes, Ticket, Unanswered};
 use super::memory::{About, no_room};
@@ -24,8 +24,12 @@ use crate::report;
 use crate::time::Now;
 use crate::wire::{Definition, EndStatus, Frame, Op, Query, U32, padded};
 
-/// What an event stream begins with: how long a client waits before it comes back.
-const EVENTS_BEGIN: &[u8] = b"retry: 2000\n\n";
+/// What an event stream begins with: how long its client waits before it comes back, in milliseconds. Those that lost one
+/// gateway at one moment are spread over a second, by a number that the connections have in turn.
+fn events_begin(conn: ConnId) -> String {
+    let spread = conn.generation.wrapping_mul(0x9E37_79B1) >> 16;
+    format!("retry: {}\n\n", 1_500 + spread % 1_000)
+}
 
 /// What must be asked every time.
 pub(super) const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
@@ -177,7 +181,7 @@ impl Gateway {
                 if !self.front.memory.has_room(About::Market) {
                     return Err(no_room());
                 }
-                let writer = Writer::instruments(format, all)?;
+                let writer = Writer::instruments(format, all, self.feed.is_connected())?;
                 self.begin_answer(now, conn, writer, wanted.as_ref());
                 Ok(())
             }
@@ -250,7 +254,7 @@ impl Gateway {
                 return self.ask(
                     now,
                     conn,
-                    Box::new(Ask { asked, deadline, what, format, wanted: None }),
+                    Box::new(Ask { asked, deadline, what, format, wanted: None, search: None }),
                 );
             }
         };
@@ -306,7 +310,7 @@ impl Gateway {
         let HttpDoor { mut http, from, held, .. } = *door;
         self.front.memory.give_back(held);
         http.begin_stream(now.mono, 200, "text/event-stream", &[NO_STORE]);
-        http.push(EVENTS_BEGIN);
+        http.push(events_begin(conn).as_bytes());
         let inner = self.feed.subscribe(now, conn, from, 1, wish);
         let subscription = Subscription::new(1, inner, mode, None);
         self.doors.insert(conn, Door::Events(Box::new(EventsDoor { http, subscription })));
@@ -320,22 +324,29 @@ impl Gateway {
             self.answer(now, conn, response, About::Market);
             return Ok(());
         }
-        // The last bars before the last trade: not all that there are.
-        if let (
-            What::Bars { interval, last: Some(last) },
-            report::Question::Bars { from: 0, to, .. },
-        ) = (ask.what, ask.asked.question)
+        self.begin_search(now, &mut ask);
+        self.ask_aggregator(now, conn, ask)
+    }
+
+    pub(super) fn ask_aggregator(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        mut ask: Box<Ask>,
+    ) -> Result<(), Problem> {
+        let mut deadline = ask.deadline;
+        if let (Some((search, until)), report::Question::Bars { interval, .. }) =
+            (&ask.search, ask.asked.question)
         {
-            let newest = ask.asked.symbols.first().and_then(|it| self.feed.last_trade_ns(it));
-            let end = newest.map(|newest| newest.min(to));
-            let from = end.map_or(0, |end| bars_from(end, interval.seconds(), last));
+            let (from, to) = search.asked();
             ask.asked.question = report::Question::Bars { interval, from, to };
+            deadline = until.since(now.mono);
         }
         let question = ask.asked.question();
         let question =
             question.ok_or_else(|| Problem::new(400, "Too many symbols are asked at once."))?;
         let place = self.aggregator.ok_or_else(|| unanswered(Unanswered::Away))?;
-        let ticket = self.front.ask(now, place, question, ask.deadline).map_err(unanswered)?;
+        let ticket = self.front.ask(now, place, question, deadline).map_err(unanswered)?;
         self.tickets.insert(ticket, (conn, ask));
         self.set_job(conn, Job::Answer(ticket));
         Ok(())
@@ -365,10 +376,18 @@ impl Gateway {
             true => self.tickets.pop_last().map(|(_, it)| it),
             false => self.tickets.remove(&ticket),
         };
-        let Some((conn, ask)) = taken else { return };
+        let Some((conn, mut ask)) = taken else { return };
         let written = match answer {
-            Ok(answer) => Writer::of(&ask, &answer, &self.front.symbols, now.wall_ns),
+            Ok(answer) => match self.go_on_searching(now, conn, &mut ask, &answer) {
+                Ok(true) => return,
+                Ok(false) => Writer::of(&ask, &answer, &self.front.symbols, now.wall_ns),
+                Err(problem) => Err(problem),
+            },
             Err(why) => Err(unanswered(why)),
+        };
+        let written = match ask.what {
+            What::Chart(_) => written.or_else(Writer::of_chart_refused),
+            _ => written,
         };
         match written {
             Ok(writer) => self.begin_answer(now, conn, writer, ask.wanted.as_ref()),

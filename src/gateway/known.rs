@@ -34,11 +34,16 @@ impl Feed {
     /// When the newest trade of an instrument was, by its own clock.
     pub(super) fn last_trade_ns(&self, pattern: &Pattern) -> Option<u64> {
         let values = self.broker.last_values(Request::MARKET)?;
-        let is_it = |index: &InstrumentIndex| {
-            let definition = values.definition(*index).and_then(Frame::view::<Definition>);
-            definition.is_some_and(|it| pattern.means(&it.names()))
+        let named = |index: &InstrumentIndex| {
+            values.definition(*index).and_then(Frame::view::<Definition>).map(Definition::names)
         };
-        let index = InstrumentIndex::until(values.index_end()).find(is_it)?;
+        let all = || InstrumentIndex::until(values.index_end());
+        // Who is called so in full is meant, whoever else is called so in short.
+        let text = pattern.text();
+        let is_it =
+            |index: &InstrumentIndex| named(index).is_some_and(|it| it.symbol().as_str() == text);
+        let may_be = |index: &InstrumentIndex| named(index).is_some_and(|it| pattern.means(&it));
+        let index = all().find(is_it).or_else(|| all().find(may_be))?;
         let trades = values.known(index).into_iter().flatten();
         trades.filter(|frame| frame.kind == Kind::Trade as u8).map(|it| it.ts_event.get()).max()
     }

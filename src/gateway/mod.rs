@@ -15,6 +15,7 @@
 //! * A subscription of a browser is a subscriber of the inner broker. What a browser is told is what a subscriber is told.
 
 mod answers;
+mod bar_search;
 mod bars;
 mod door;
 mod epochs;
@@ -28,6 +29,7 @@ mod known;
 mod line;
 mod memory;
 mod node;
+mod older_bars;
 mod openapi;
 mod page;
 #[cfg(feature = "parquet")]
@@ -238,6 +240,10 @@ impl Gateway {
         status.metric("journal.frames", self.feed.past.frames);
         status.metric("journal.given_up", self.feed.past.given_up);
         status.metric("next_seq", Seq::number(self.feed.next_seq()));
+        status.metric(
+            "gaps_told",
+            self.feed.broker().gaps_told(crate::subscription::Request::MARKET),
+        );
         self.feed.broker().describe_delivery(&mut status);
         status
     }

@@ -1,17 +1,23 @@
 //! Subscriptions that go on from a place that the ring has no more: what is before the ring comes from core's journal, and
-//! what follows it from the inner broker. What is *not* here: how core is asked (`front/pieces`).
+//! what follows it from the inner broker. What is *not* here: whose turn it is (`past/turns`), and how core is asked
+//! (`front/pieces`).
 //!
 //! # Decisions
 //!
 //! * The inner broker is asked first. It alone knows what of a place is void, and whether the ring has it. Only its gap
 //!   before the ring is held back.
 //! * While the journal is read, the subscription has a connection to the inner broker that has not subscribed yet. So it
-//!   keeps its place among the subscribers, nothing waits for it there, and the words of the connection are as ever.
+//!   counts among the subscribers, nothing waits for it there, and the words of the connection are as ever. It asks for its
+//!   place anew: where an address has more than its share meanwhile, it is refused.
 //! * Who has reached the ring subscribes there from its next place, under the epoch that it was told. What became void
 //!   meanwhile it is told by that; if the ring has moved on meanwhile, there is another gap, and another piece.
-//! * The next piece is asked for when the one before has left. A bounded number of subscriptions has one at once.
-//! * Where core does not answer, or not under the epoch of the feed, or does not have the place, the gap is told.
+//! * The next piece is asked for when the one before has left. A bounded number of subscriptions has one at once. Who does
+//!   not read its piece gives it up while others wait.
+//! * Where core does not answer, or not under the epoch of the feed, or does not have the place, the gap is told. So it is to
+//!   who waits too long for its turn, and to whom the ring moves on faster than the pieces come.
 //! * The state is in a table of its own: a browser that is live has none.
+
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -29,8 +35,8 @@ use crate::subscription::Request;
 use crate::time::{Mono, Now};
 use crate::wire::{
     Definition, ExchangeSet, FRAME_BYTES, FeedStates, FeedStatus, Flags, Frame, Gap, GapReason,
-    Heartbeat, Kind, Mode, Op, Query, Refusal, Seq, SnapshotEnd, Subscribed, U32, U64, as_frames,
-    padded,
+    Heartbeat, InstrumentId, Kind, Mode, Op, Query, Refusal, Seq, SnapshotEnd, Subscribed, U32,
+    U64, as_frames, padded,
 };
 
 /// How far one subscription is.
@@ -55,6 +61,15 @@ struct Joining {
     has_ended: bool,
 }
 
+/// What a subscription that joins has around it.
+#[derive(Clone, Copy, Debug)]
+struct Surroundings {
+    has_core: bool,
+    /// The oldest place of the ring.
+    oldest: u64,
+    states: FeedStates,
+}
+
 /// A subscription that began at a place, until it follows the ring.
 #[derive(Debug)]
 struct Behind {
@@ -77,8 +92,14 @@ struct Behind {
     /// Places that the next piece is about.
     span: u64,
     attempts: u8,
-    /// When bytes of its piece were last taken.
+    /// Since when it wants a piece.
+    wants_since: Mono,
+    /// How far it was from the ring when it was closest, and how many pieces have brought it no closer since.
+    distance: u64,
+    in_vain: u8,
+    /// When bytes were last taken by whom it is of, and when frames of its piece were.
     taken_at: Mono,
+    moved_at: Mono,
 }
 
 /// All of them.
@@ -165,19 +186,39 @@ impl Past {
         if front.has_piece() {
             return Some(Mono::default());
         }
-        let takes_nothing = self.holding.iter().filter_map(|conn| self.all.get(conn));
-        let slow = takes_nothing.map(|it| it.taken_at + unread_max).min();
-        let asks = match (self.waiting.is_empty(), front.can_replay(epoch)) {
-            (true, _) => None,
-            (false, false) => {
-                Some(self.unable_since.unwrap_or_default() + limits::GATEWAY_PIECE_WAIT)
-            }
-            (false, true) => {
-                let may_ask = front.is_free() && self.holding.len() < limits::GATEWAY_PIECES_MAX;
-                may_ask.then(Mono::default)
+        let holders = || self.holding.iter().filter_map(|conn| self.all.get(conn));
+        let slow = holders().map(|it| it.taken_at + unread_max).min();
+        let Some(first) = self.waiting.front() else { return slow };
+        let first = self.all.get(first).filter(|it| matches!(it.stage, Stage::Wants));
+        let asks = match (first, front.can_replay(epoch)) {
+            // It has left: who is behind it is the first then.
+            (None, _) => Mono::default(),
+            (_, false) => self.unable_since.unwrap_or_default() + limits::GATEWAY_PIECE_WAIT,
+            (Some(_), true) if front.is_free() && !self.is_full() => Mono::default(),
+            (Some(first), true) => {
+                let turn = first.wants_since + limits::GATEWAY_PIECE_TURN_WAIT;
+                let place = holders().map(|it| it.moved_at + limits::GATEWAY_PIECE_UNREAD_MAX);
+                turn.min(place.min().filter(|_| self.is_full()).unwrap_or(turn))
             }
         };
-        [slow, asks].into_iter().flatten().min()
+        slow.into_iter().chain([asks]).min()
+    }
+
+    /// As many have a piece as may.
+    fn is_full(&self) -> bool {
+        self.holding.len() >= limits::GATEWAY_PIECES_MAX
+    }
+
+    /// Puts a subscription behind those that want a piece.
+    fn line_up(&mut self, now: Now, conn: ConnId, behind: &mut Behind) {
+        behind.stage = Stage::Wants;
+        behind.wants_since = now.mono;
+        if self.waiting.len() > 2 * self.all.len() + limits::GATEWAY_PIECES_MAX {
+            // Most of them have left.
+            let all = &self.all;
+            self.waiting.retain(|conn| all.contains_key(conn));
+        }
+        self.waiting.push_back(conn);
     }
 }
 
@@ -210,7 +251,7 @@ impl Behind {
     fn join(
         &mut self,
         mut joining: Joining,
-        has_core: bool,
+        at: Surroundings,
         frames: &[Frame],
         out: &mut Vec<Frame>,
     ) {
@@ -230,7 +271,7 @@ impl Behind {
                 }
             } else if let Some(gap) = frame.view::<Gap>() {
                 let reason = GapReason::from_number(gap.reason);
-                if reason == Some(GapReason::BeforeRing) && has_core && self.may_replay() {
+                if reason == Some(GapReason::BeforeRing) && at.has_core && self.may_replay() {
                     joining.is_before_ring = true;
                     self.next_seq = gap.from_seq.get();
                     continue;
@@ -240,12 +281,16 @@ impl Behind {
                 }
             } else if let Some(end) = frame.view::<SnapshotEnd>() {
                 joining.has_ended = true;
+                // The ring has moved on while it was told names.
+                joining.is_before_ring |=
+                    at.has_core && self.may_replay() && self.next_seq < at.oldest;
                 if std::mem::replace(&mut self.has_begun, true) {
                     // It was told where it begins. How the feed is, the inner broker says to a newcomer only if it is not
                     // current.
                     let next = frames.get(place + 1).and_then(state_of);
                     let may_differ = self.told != Some(FeedStates::default());
-                    if !joining.is_before_ring && may_differ && next.is_none() {
+                    let is_current = at.states == FeedStates::default();
+                    if !joining.is_before_ring && may_differ && is_current && next.is_none() {
                         self.say(FeedStates::default(), out);
                     }
                     continue;
@@ -306,7 +351,11 @@ impl Feed {
             told: None,
             span: limits::GATEWAY_PIECE_FRAMES_MAX as u64,
             attempts: 0,
+            wants_since: Mono::default(),
+            distance: u64::MAX,
+            in_vain: 0,
             taken_at: Mono::default(),
+            moved_at: Mono::default(),
         };
         self.past.all.insert(conn, Box::new(behind));
     }
@@ -337,7 +386,12 @@ impl Feed {
                     if frames.is_empty() {
                         break;
                     }
-                    behind.join(joining, self.past.has_core, &frames, &mut out);
+                    let at = Surroundings {
+                        has_core: self.past.has_core,
+                        oldest: Seq::number(self.broker.oldest_seq(Request::MARKET)),
+                        states: self.states(),
+                    };
+                    behind.join(joining, at, &frames, &mut out);
                     let Stage::Joining(joining) = behind.stage else { break };
                     if joining.has_ended && !joining.is_before_ring {
                         return out;
@@ -356,7 +410,10 @@ impl Feed {
                     let taken = rest.get(..room.min(rest.len())).unwrap_or_default();
                     out.extend_from_slice(taken);
                     *sent += taken.len();
-                    self.past.frames += taken.len() as u64;
+                    behind.moved_at = now.mono;
+                    let of_market =
+                        |it: &&Frame| !it.has(Flags::SNAPSHOT) && it.kind != Kind::Gap as u8;
+                    self.past.frames += taken.iter().filter(of_market).count() as u64;
                     if let Some(last) = taken.iter().rfind(|it| !it.has(Flags::SNAPSHOT)) {
                         let last =
                             last.view::<Gap>().map_or(last.seq.get(), |gap| gap.to_seq.get());
@@ -395,8 +452,7 @@ impl Feed {
         let Some(owner) = self.owner(*conn) else { return };
         self.close(now, *conn);
         *conn = self.open_subscriber(now, owner, behind.from, behind.epoch_id);
-        behind.stage = Stage::Wants;
-        self.past.waiting.push_back(*conn);
+        self.past.line_up(now, *conn, behind);
     }
 
     /// Subscribes at the ring from the next place on.
@@ -410,12 +466,16 @@ impl Feed {
 
     /// The piece before has left: the ring follows, or another piece.
     fn go_on(&mut self, now: Now, conn: ConnId, behind: &mut Behind) {
-        let oldest = self.broker.oldest_seq(Request::MARKET);
-        if oldest.is_some_and(|oldest| behind.next_seq < oldest.get()) {
-            behind.stage = Stage::Wants;
-            self.past.waiting.push_back(conn);
-        } else {
+        let oldest = Seq::number(self.broker.oldest_seq(Request::MARKET));
+        let distance = oldest.saturating_sub(behind.next_seq);
+        behind.in_vain = if distance < behind.distance { 0 } else { behind.in_vain + 1 };
+        behind.distance = distance.min(behind.distance);
+        if distance == 0 {
             self.join_ring(now, conn, behind);
+        } else if behind.in_vain < limits::GATEWAY_PIECES_IN_VAIN_MAX {
+            self.past.line_up(now, conn, behind);
+        } else {
+            self.give_up(now, conn, behind);
         }
     }
 
@@ -423,141 +483,5 @@ impl Feed {
         behind.is_given_up = true;
         self.past.given_up += 1;
         self.join_ring(now, conn, behind);
-    }
-
-    /// What became of the piece under way.
-    fn take_piece(&mut self, now: Now, end: PieceEnd) {
-        let Some(conn) = self.past.asked.take() else { return };
-        let Some(mut behind) = self.past.all.remove(&conn) else { return };
-        if matches!(behind.stage, Stage::Asked) {
-            self.take_piece_of(now, conn, &mut behind, end);
-        }
-        self.past.all.insert(conn, behind);
-    }
-
-    fn take_piece_of(&mut self, now: Now, conn: ConnId, behind: &mut Behind, end: PieceEnd) {
-        let mut piece = match end {
-            PieceEnd::Whole(piece) if piece.next_seq > behind.next_seq => piece,
-            PieceEnd::Broken if behind.attempts < limits::GATEWAY_PIECE_ATTEMPTS => {
-                behind.stage = Stage::Wants;
-                self.past.waiting.push_front(conn);
-                return;
-            }
-            PieceEnd::Whole(_) | PieceEnd::Broken | PieceEnd::None => {
-                return self.give_up(now, conn, behind);
-            }
-        };
-        behind.attempts = 0;
-        let few = limits::GATEWAY_PIECE_FRAMES_MAX / 4;
-        behind.span = match piece.frames.len() < few {
-            true => (behind.span * 2).min(limits::GATEWAY_PIECE_SPAN_MAX),
-            false => limits::GATEWAY_PIECE_FRAMES_MAX as u64,
-        };
-        self.sort_out(&behind.wish.patterns, &mut piece);
-        behind.name_all(&mut piece);
-        if piece.frames.is_empty() {
-            behind.next_seq = piece.next_seq;
-            self.go_on(now, conn, behind);
-            return;
-        }
-        piece.frames.shrink_to_fit();
-        behind.taken_at = now.mono;
-        behind.stage = Stage::Sends(piece, 0);
-        self.past.holding.insert(conn);
-    }
-
-    /// Lets go of what the patterns do not mean.
-    fn sort_out(&self, patterns: &[Pattern], piece: &mut Piece) {
-        if patterns.iter().any(Pattern::is_everything) {
-            return;
-        }
-        let Some(values) = self.broker.last_values(Request::MARKET) else { return };
-        let mut known = BTreeMap::new();
-        let names = &piece.names;
-        piece.frames.retain(|frame| {
-            if frame.kind == Kind::Gap as u8 {
-                return true;
-            }
-            let kinds = *known.entry(frame.instrument()).or_insert_with(|| {
-                let is_its = |it: &&Frame| {
-                    it.instrument() == frame.instrument() && it.kind == Kind::Definition as u8
-                };
-                let definition = values.definition(frame.instrument().index());
-                let definition = definition.or_else(|| names.iter().find(is_its));
-                let Some(it) = definition.and_then(Frame::view::<Definition>) else { return 0 };
-                let names = it.names();
-                let meaning = patterns.iter().filter(|pattern| pattern.means(&names));
-                meaning.fold(0, |kinds, pattern| kinds | pattern.kinds())
-            });
-            frame.is_naming() && kinds != 0 || kinds & frame.kind().map_or(0, Kind::mask) != 0
-        });
-    }
-
-    /// Takes the heartbeats for those that have not subscribed. They say nothing to a browser that reads a piece, and the
-    /// inner broker would take it for one that reads nothing.
-    fn take_words(&mut self, now: Now) {
-        let idle = self.past.all.iter().filter(|(_, it)| !matches!(it.stage, Stage::Joining(_)));
-        let idle: Vec<ConnId> = idle.map(|(conn, _)| *conn).collect();
-        for conn in idle {
-            let (frames, _) = as_frames(self.broker.outgoing(now, conn).head);
-            let words = frames.iter().take_while(|it| it.view::<Refusal>().is_none()).count();
-            if words > 0 {
-                self.broker.handle_sent(now, conn, words * FRAME_BYTES);
-            }
-        }
-    }
-
-    /// Asks for pieces, takes what has come, and gives up what cannot come. Whoever has something is returned.
-    pub(super) fn look_after_past(&mut self, now: Now, front: &mut Front) -> Vec<ConnId> {
-        let mut woken = Vec::new();
-        if let Some(end) = front.poll_piece() {
-            woken.extend(self.past.asked);
-            self.take_piece(now, end);
-        }
-        if self.past.next_words <= now.mono && !self.past.all.is_empty() {
-            self.past.next_words = now.mono + limits::GATEWAY_SWEEP_EVERY;
-            self.take_words(now);
-        }
-        let is_able = front.can_replay(self.epoch);
-        self.past.unable_since = (!is_able).then(|| self.past.unable_since.unwrap_or(now.mono));
-        let seen = (self.epoch.0, self.states_behind());
-        if std::mem::replace(&mut self.past.seen, seen) != seen {
-            woken.extend(self.past.all.keys());
-        }
-        let wait = limits::GATEWAY_PIECE_WAIT;
-        if self.past.unable_since.is_some_and(|since| now.mono.since(since) >= wait) {
-            for conn in std::mem::take(&mut self.past.waiting) {
-                if let Some(mut behind) = self.past.all.remove(&conn) {
-                    if matches!(behind.stage, Stage::Wants) {
-                        self.give_up(now, conn, &mut behind);
-                    }
-                    self.past.all.insert(conn, behind);
-                }
-            }
-        }
-        while is_able && front.is_free() && self.past.holding.len() < limits::GATEWAY_PIECES_MAX {
-            let Some(conn) = self.past.waiting.pop_front() else { break };
-            let Some(mut behind) = self.past.all.remove(&conn) else { continue };
-            if matches!(behind.stage, Stage::Wants) && behind.epoch_id == self.epoch.0 {
-                self.ask_core(now, front, conn, &mut behind);
-            }
-            self.past.all.insert(conn, behind);
-        }
-        woken.into_iter().filter_map(|conn| self.owner(conn)).collect()
-    }
-
-    fn ask_core(&mut self, now: Now, front: &mut Front, conn: ConnId, behind: &mut Behind) {
-        let oldest = Seq::number(self.broker.oldest_seq(Request::MARKET));
-        let to_seq = behind.next_seq.saturating_add(behind.span).min(oldest);
-        if to_seq <= behind.next_seq {
-            self.join_ring(now, conn, behind);
-        } else if front.ask_piece(now, behind.query(to_seq)) {
-            behind.attempts += 1;
-            behind.stage = Stage::Asked;
-            self.past.asked = Some(conn);
-        } else {
-            // Its breaker lets nothing through.
-            self.give_up(now, conn, behind);
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::bar_search::BarSearch;
 use super::openapi::{self, Found, Id, Operation, Parameter};
 use super::ranges::Wanted;
 use super::start::Start;
@@ -13,6 +14,7 @@ use crate::http::{Format, Problem, Request, negotiate};
 use crate::limits;
 use crate::parse::{BarInterval, DeliveryMode, TimeNs, deadline};
 use crate::report::{Asked, Question};
+use crate::time::Mono;
 
 /// Rows of an answer about trades that says no number.
 const TRADES_DEFAULT: u32 = 100;
@@ -28,6 +30,8 @@ pub(super) struct Ask {
     pub(super) format: Format,
     /// The part of the answer that is wanted, if not all.
     pub(super) wanted: Option<Wanted>,
+    /// How far back its bars are looked for, and until when.
+    pub(super) search: Option<(BarSearch, Mono)>,
 }
 
 /// The form of an answer of the aggregator.
@@ -330,7 +334,7 @@ fn ask(
     };
     let asked = Asked { symbols, question, partial_allowed, as_of: None, explain: false };
     let wanted = Wanted::of(request, format);
-    Ok(Route::Ask(Box::new(Ask { asked, deadline, what, format, wanted })))
+    Ok(Route::Ask(Box::new(Ask { asked, deadline, what, format, wanted, search: None })))
 }
 
 fn events(request: &Request, parameters: &mut Parameters<'_>) -> Result<Route, Problem> {

@@ -252,6 +252,7 @@ impl Gateway {
                 self.mark_dirty(conn);
             }
             Some(Door::Events(door)) => {
+                self.counts.closed_slow += u64::from(is_slow);
                 if !text.is_empty() {
                     let said = error_json(None, &name, text);
                     door.http.push(format!("event: error\ndata: {said}\n\n").as_bytes());

@@ -121,16 +121,10 @@ impl History {
     pub(super) fn asked(&self) -> Result<Asked, Problem> {
         let pattern = Pattern::new(self.symbol.as_str(), 0);
         let symbols = vec![pattern.map_err(|error| Problem::new(400, error.to_string()))?];
-        let length = u64::from(self.interval.seconds()) * SECOND;
-        let from = match self.countback {
-            // Times without trades have no bars: look further back than that many.
-            Some(count) => {
-                let back = length.saturating_mul(u64::from(count)).saturating_mul(4);
-                self.from.min(self.to.saturating_sub(back))
-            }
-            None => self.from,
-        };
-        let question = Question::Bars { interval: self.interval, from, to: self.to.max(from + 1) };
+        // So many bars before `to` are wanted, wherever they begin: see `BarSearch`.
+        let from = if self.countback.is_some() { 0 } else { self.from };
+        let to = self.to.max(from.saturating_add(1));
+        let question = Question::Bars { interval: self.interval, from, to };
         Ok(Asked { symbols, question, partial_allowed: true, as_of: None, explain: false })
     }
 
@@ -220,7 +214,12 @@ pub(super) fn symbol_info(definition: &Definition) -> String {
 
 /// That a symbol is not known.
 pub(super) fn unknown() -> String {
-    json!({ "s": "error", "errmsg": "unknown_symbol" }).to_string()
+    refused("unknown_symbol")
+}
+
+/// That there is no answer.
+pub(super) fn refused(why: &str) -> String {
+    json!({ "s": "error", "errmsg": why }).to_string()
 }
 
 /// The instruments whose names have this text, whatever its case.

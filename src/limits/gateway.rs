@@ -73,17 +73,29 @@ pub const GATEWAY_ROW_GROUP_ROWS: usize = 4 * GATEWAY_ROWS_PER_PIECE;
 pub const GATEWAY_BACKFILLS_AT_ONCE: usize = 8;
 /// How often bars are looked at that no frame ends.
 pub const GATEWAY_BARS_EVERY: Duration = Duration::from_millis(50);
+/// Questions for the last bars before a pause, until the client is told to ask by time.
+pub const GATEWAY_BAR_QUESTIONS_MAX: u32 = 32;
 /// Frames of one piece of core's journal for a browser: half a MiB, and what their instruments are called where the browser
 /// was not told.
 pub const GATEWAY_PIECE_FRAMES_MAX: usize = 8 * 1_024;
 /// Names of instruments ahead of a piece, of which one is under way at once: definitions, and parts of long names.
-pub const GATEWAY_PIECE_NAMES_MAX: usize = 4 * super::INSTRUMENTS_MAX;
+pub const GATEWAY_PIECE_NAMES_MAX: usize = 5 * super::INSTRUMENTS_MAX;
 /// Places of the sequence that one piece is about at most, where few of their frames are wanted.
 pub const GATEWAY_PIECE_SPAN_MAX: u64 = 1 << 18;
 /// Pieces of core's journal that are asked for or held at once, over all browsers: 32 MiB. Others wait for their turn.
 pub const GATEWAY_PIECES_MAX: usize = 64;
 /// How long core may be away, or take for one piece, before a browser is told of a gap instead.
 pub const GATEWAY_PIECE_WAIT: Duration = Duration::from_secs(3);
+/// How long core may take for one piece at most, as long as frames of it come.
+pub const GATEWAY_PIECE_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a browser waits for its turn to be asked for, before it is told of a gap instead.
+pub const GATEWAY_PIECE_TURN_WAIT: Duration = Duration::from_secs(10);
+/// A piece that is not read for this long gives its place up while others wait, and is asked for again.
+pub const GATEWAY_PIECE_UNREAD_MAX: Duration = Duration::from_secs(1);
+/// Pieces in a row that bring a browser no closer to the ring, before it is told of a gap instead.
+pub const GATEWAY_PIECES_IN_VAIN_MAX: u8 = 8;
+/// Browsers that are told of a gap, or reach the ring, in one turn: each has its subscription made again.
+pub const GATEWAY_REJOINS_PER_TURN_MAX: usize = 32;
 /// How often a piece is asked for whose connection breaks.
 pub const GATEWAY_PIECE_ATTEMPTS: u8 = 3;
 

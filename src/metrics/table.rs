@@ -547,6 +547,11 @@ pub(super) const FAMILIES: &[Family] = &[
         "Lines of JSON that were sent.",
         &[one("lines.sent")],
     ),
+    counter(
+        "pregao_gateway_gaps_told_total",
+        "How often browsers were told that frames are lost: they were too slow, or what they wanted is not held any more.",
+        &[one("gaps_told")],
+    ),
     gauge(
         "pregao_gateway_journal_subscriptions",
         "Subscriptions that have begun at a place and do not follow the ring yet.",

@@ -190,10 +190,30 @@ fn what_was_missed_for_good_is_drawn_as_a_gap() {
         next if next > goal => Ok(()),
         next => Err(format!("{next} of {goal}")),
     });
-    let gateway = start();
+    let mut gateway = start();
     page.wait_text("link", "=== 'connected'");
+    page.wait_text("feed", "=== 'feed: live'");
+    let before = page.cell("PETR4", "last");
+    page.wait_other("PETR4", "last", &before);
+    assert_eq!(page.gaps(), 0, "what the gateway has no more comes from core's journal");
+
+    // While core stands still nobody has it.
+    gateway.kill();
+    page.browser.wait("!document.getElementById('lost').hidden");
+    let goal = next() + 2 * SMALL_RING;
+    system.retry("more frames than the gateway holds", || match next() {
+        next if next > goal => Ok(()),
+        next => Err(format!("{next} of {goal}")),
+    });
+    let core = system.pid("core");
+    signal(core, Signal::STOP);
+    let gateway = start();
     page.browser.wait("document.querySelectorAll('#trades tr.gap').length");
     page.browser.wait("document.querySelectorAll('#events li[data-tone=gap]').length");
+    let text = page.browser.eval("document.querySelector('#trades tr.gap').textContent");
+    let text = text.as_str().unwrap().to_owned();
+    assert!(text.contains(|it: char| it.is_ascii_digit()), "it says how many: {text}");
+    signal(core, Signal::CONT);
     page.wait_text("feed", "=== 'feed: live'");
     let before = page.cell("PETR4", "last");
     page.wait_other("PETR4", "last", &before);

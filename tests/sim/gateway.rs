@@ -269,7 +269,7 @@ impl World {
             // The sequence jumps over what has rotted, and the ring begins anew behind a jump: who has not read what stood
             // before it loses that too.
             let lost = told.from_seq..=told.to_seq;
-            if core.is_some_and(|core| core.rotten.range(lost).next().is_some()) {
+            if core.is_some_and(|core| core.rotten.keys().any(|seq| lost.contains(seq))) {
                 continue;
             }
             let had = self.watch.had.get(&gateway).filter(|_| from_seq <= told.to_seq);

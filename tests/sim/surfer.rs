@@ -163,7 +163,9 @@ impl Surfer {
     /// An answer is about what was asked, and says how it is.
     fn judge(&mut self, asked: &Asked, status: u16, body: &str) {
         let is_problem = status >= 400;
-        let is_known = matches!(status, 200 | 206 | 404 | 502 | 503 | 504);
+        // Two exchanges may have an instrument of that name.
+        let means_two = status == 400 && body.contains("Several instruments");
+        let is_known = means_two || matches!(status, 200 | 206 | 404 | 502 | 503 | 504);
         let says = if is_problem { "\"detail\":" } else { "{" };
         let mut wrong = !is_known || !body.contains(says);
         if !is_problem && let Some(symbol) = asked.symbol {

@@ -15,6 +15,8 @@ mod between;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod charts;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod ended;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::process::{Finished, Process};
+use super::support::web::Web;
 use super::system::{Place, System};
 
 /// Five trades of ESU4 at GLBX. `tests/data/PROVENANCE.md` says more.
@@ -67,6 +68,23 @@ fn of_kind(lines: Vec<Value>, kind: &str) -> Vec<Value> {
 
 fn report(system: &System, flags: &[&str]) -> Finished {
     system.place.run("report", &[flags, &["--deadline", "10s"]].concat())
+}
+
+#[test]
+fn a_path_about_one_instrument_refuses_a_name_of_two() {
+    let system = start();
+    let gateway = system.place.address("gateway");
+    for path in ["trades", "bars"] {
+        let both = Web::get(gateway, &format!("/v1/{path}/ESU4?deadline=5s"));
+        assert_eq!(both.status, 400, "{}", both.text());
+        assert!(BOTH.iter().all(|(name, _)| both.text().contains(name)), "{}", both.text());
+        for (name, trades) in BOTH {
+            let one = Web::get(gateway, &format!("/v1/{path}/{name}?last=100&deadline=5s"));
+            assert_eq!(one.status, 200, "{}", one.text());
+            let rows = one.json()[path].as_array().map_or(0, Vec::len);
+            assert!(rows > 0 && (path == "bars" || rows == trades), "{name}: {}", one.text());
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,11 @@
 //!
 //! * One piece at a time: core answers one replay on a connection.
 //! * A piece has a bound in frames, whatever span was asked for. What comes beyond it is let go of and asked for again.
-//! * A piece that is late is given up, and the next one waits until core has ended it: core would refuse a second one.
+//! * A piece that is late is given up, and the next one waits until core has ended it: core would refuse a second one. It is
+//!   late when no frame of it has come for a while, and after a longer time in any case.
+//! * The breaker is told how soon core began to answer. How long a piece is, is no fault of core.
+
+use std::time::Duration;
 
 use super::Front;
 use crate::breaker::{self, Outcome};
@@ -24,6 +28,8 @@ pub(in crate::gateway) struct Piece {
     pub(in crate::gateway) frames: Vec<Frame>,
     /// Behind the last place that it is about.
     pub(in crate::gateway) next_seq: u64,
+    /// Before this place the journal has nothing; 0: it does not say.
+    pub(in crate::gateway) covered_from: u64,
 }
 
 /// What became of a piece.
@@ -41,6 +47,8 @@ struct UnderWay {
     id: u32,
     permit: Option<breaker::Permit>,
     asked: Mono,
+    /// Core has begun to answer, so long after it was asked.
+    answered: Option<Duration>,
     until: Mono,
     /// Behind the last place that was asked for.
     to_seq: u64,
@@ -135,9 +143,15 @@ impl Front {
             id,
             permit: Some(permit),
             asked: now.mono,
+            answered: None,
             until: now.mono + limits::GATEWAY_PIECE_WAIT,
             to_seq: query.to.get(),
-            piece: Piece { names: Vec::new(), frames: Vec::new(), next_seq: query.from.get() },
+            piece: Piece {
+                names: Vec::new(),
+                frames: Vec::new(),
+                next_seq: query.from.get(),
+                covered_from: 0,
+            },
             is_cut: false,
             is_late: false,
         });
@@ -148,11 +162,17 @@ impl Front {
     /// A checked frame of the piece under way.
     pub(super) fn take_piece_frame(&mut self, now: Now, frame: &Frame) {
         let Some(under_way) = &mut self.pieces.under_way else { return };
+        under_way.answered.get_or_insert(now.mono.since(under_way.asked));
+        let latest = under_way.asked + limits::GATEWAY_PIECE_TIME_MAX;
+        under_way.until = latest.min(now.mono + limits::GATEWAY_PIECE_WAIT);
         if let Some(end) = frame.view::<Ended>() {
             let is_failed = end.status == EndStatus::Failed as u8;
             if !under_way.is_cut {
                 // A journal that ends before has nothing of what follows.
-                under_way.piece.next_seq = under_way.to_seq.min(end.as_of.get());
+                let end_seq = under_way.to_seq.min(end.as_of.get());
+                let piece = &mut under_way.piece;
+                piece.next_seq = piece.next_seq.max(end_seq);
+                piece.covered_from = end.covered_from.get();
             }
             self.end_piece(now, !is_failed);
         } else if frame.view::<Refusal>().is_some() {
@@ -167,7 +187,8 @@ impl Front {
         let Some(under_way) = self.pieces.under_way.take() else { return };
         let node = self.pieces.core.and_then(|place| self.nodes.get_mut(place));
         if let (Some(node), Some(permit)) = (node, under_way.permit) {
-            let outcome = Outcome::Answered { latency: now.mono.since(under_way.asked) };
+            let latency = under_way.answered.unwrap_or_else(|| now.mono.since(under_way.asked));
+            let outcome = Outcome::Answered { latency };
             node.uplink.breaker_mut().record(permit, outcome, now.mono);
         }
         if !under_way.is_late {
@@ -203,7 +224,11 @@ impl Front {
             under_way.is_late = true;
             (under_way.piece.frames, under_way.piece.names) = (Vec::new(), Vec::new());
             if let Some(permit) = under_way.permit.take() {
-                node.uplink.breaker_mut().record(permit, Outcome::RequestDeadline, now.mono);
+                let outcome = match under_way.answered {
+                    Some(latency) => Outcome::Answered { latency },
+                    None => Outcome::RequestDeadline,
+                };
+                node.uplink.breaker_mut().record(permit, outcome, now.mono);
             }
             self.pieces.done = Some(PieceEnd::None);
         }

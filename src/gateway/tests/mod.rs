@@ -17,6 +17,7 @@ mod following;
 mod memory;
 mod past;
 mod requests;
+mod rules;
 mod streaming;
 #[cfg(feature = "parquet")]
 mod tables;

@@ -202,6 +202,12 @@ impl Broker {
         Some(&self.readers.sources.get(usize::from(source))?.as_ref()?.values)
     }
 
+    /// How often subscribers of a source were told of a loss.
+    pub(crate) fn gaps_told(&self, source: u8) -> u64 {
+        let source = self.readers.sources.get(usize::from(source)).and_then(Option::as_ref);
+        source.map_or(0, |source| source.gaps_sent)
+    }
+
     /// The oldest frame that the ring of a source has.
     pub(crate) fn oldest_seq(&self, source: u8) -> Option<Seq> {
         self.readers.sources.get(usize::from(source))?.as_ref()?.bounds().0

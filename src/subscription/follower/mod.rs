@@ -466,8 +466,8 @@ impl Follower {
 
     /// A checked data frame of core's history.
     pub fn handle_history_frame(&mut self, frame: &Frame) {
-        let is_news = self.symbols.note(frame);
         let Some(history_range) = self.history_range else { return };
+        let is_news = self.symbols.note(frame);
         let due = self.next_seq..Some(history_range.to_seq);
         // A definition ahead of the replay is a name, not an event of the asked span. Who does not know it is told: its own
         // place may be in what the journal has removed, and frames of the instrument follow.

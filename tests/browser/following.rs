@@ -133,6 +133,8 @@ fn the_page_outlives_broker_and_gateway() {
     page.wait_text("feed", "=== 'feed: live'");
     page.browser.wait("document.querySelectorAll('#trades tr').length > 5");
 
+    // How long each hop takes stands in the drawing.
+    page.browser.wait("document.getElementById('road').textContent.includes('since core ≤')");
     // The gateway goes on where the journal does, so nothing is lost.
     system.kill("broker");
     page.wait_event("Breaker core.broker: half-open to closed");

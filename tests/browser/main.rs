@@ -13,6 +13,8 @@ mod devtools;
 #[cfg(test)]
 mod following;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod market_page;
 #[cfg(test)]
 mod painting;

@@ -1,11 +1,12 @@
 /**
- * Tests of frame.js and frames.js of src/gateway/page/: `node --test tests/gateway/frames.test.mjs`. The WebSocket and the
+ * Tests of frame.js, frames.js and road.js of src/gateway/page/: `node --test tests/gateway/frames.test.mjs`. The WebSocket and the
  * time are made up, so nothing is waited for. The examples are those of PROTOCOL.md.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { afterEach, test } from "node:test";
 import { FRAME_BYTES, Frame, FrameStream, KIND, NO_PRICE, crc32c, decimal, parseDecimal, sizeUnits } from "../../src/gateway/page/frames.js";
+import { readRoad, spread } from "../../src/gateway/page/road.js";
 
 const examples = new Map();
 {
@@ -182,4 +183,23 @@ test("attempts wait longer each time, and not for ever", () => {
   }
   const waits = seen.states.filter(({ state }) => state === "waiting").map(({ waitMs }) => waitMs);
   assert.deepEqual(waits, [250, 500, 1000, 2000, 4000, 7500, 7500, 7500]);
+});
+
+test("the drawing says how long each hop takes, by the polls of now and before", () => {
+  const node = (counts, more = {}) => {
+    const figures = { "delivery_us.count": counts[3], ...more };
+    [100, 1000, 5000].forEach((limit, index) => { figures[`delivery_us.le_${limit}`] = counts[index]; });
+    return { figures };
+  };
+  const before = node([50, 60, 60, 60]);
+  assert.equal(spread(node([110, 155, 160, 160]), before, "delivery_us"), "≤ 0.1 / 5 ms");
+  assert.equal(spread(node([50, 60, 160, 160]), before, "delivery_us"), "≤ 5 / 5 ms");
+  assert.equal(spread(node([50, 60, 140, 160]), before, "delivery_us"), "≤ 5 / > 5 ms");
+  assert.equal(spread(node([50, 60, 60, 160]), before, "delivery_us"), "> 5 ms");
+  assert.equal(spread(before, before, "delivery_us"), "", "nothing since");
+  assert.equal(spread(node([9, 10, 10, 10]), before, "delivery_us"), "≤ 0.1 / 1 ms", "it has begun anew");
+  assert.equal(spread(undefined, undefined, "delivery_us"), "");
+  assert.equal(spread({ figures: {} }, null, "delivery_us"), "");
+  const status = { nodes: [{ node: "broker", status: "ok", condition: "ok", ...node([9, 10, 10, 10]) }] };
+  assert.ok(readRoad(status, null, 0).broker.lines.includes("since core ≤ 0.1 / 1 ms"));
 });

@@ -213,6 +213,26 @@ fn what_the_ring_has_no_more_a_browser_is_sent_from_the_journal() {
 }
 
 #[test]
+fn the_files_of_the_page_are_small_and_are_sent_once() {
+    let system = System::start(&["--rate", "100", "--chaos", "off"]);
+    system.wait_well();
+    let gateway = system.place.address("gateway");
+    for path in ["/", "/page/main.js", "/page/page.css"] {
+        let plain = Web::connect(gateway).ask(path, "");
+        let packed = Web::connect(gateway).ask(path, "Accept-Encoding: gzip\r\n");
+        assert_eq!((plain.status, packed.status), (200, 200), "{path}");
+        assert_eq!(packed.header("Content-Encoding"), Some("gzip"), "{path}");
+        assert!(packed.header("Vary").is_some_and(|it| it.contains("Accept-Encoding")), "{path}");
+        assert!(packed.body.len() < plain.body.len() && packed.body.starts_with(&[0x1F, 0x8B]));
+        let tag = plain.header("ETag").unwrap_or_else(|| panic!("{path} has no ETag"));
+        let known = Web::connect(gateway).ask(path, &format!("If-None-Match: {tag}\r\n"));
+        assert_eq!((known.status, known.body.len()), (304, 0), "{path}");
+        let other = Web::connect(gateway).ask(path, "If-None-Match: \"other\"\r\n");
+        assert_eq!(other.status, 200, "{path}");
+    }
+}
+
+#[test]
 fn pages_of_other_sites_and_wrong_commands_get_nothing() {
     let system = System::start(&["--rate", "100", "--chaos", "off"]);
     let gateway = system.place.address("gateway");

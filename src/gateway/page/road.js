@@ -33,6 +33,32 @@ function perSecond(node, before, name, seconds) {
 }
 
 /**
+ * In which time half of what a histogram has counted since the poll before was done, and 99 %: limits of its classes.
+ * @param {object|undefined} node @param {object|undefined} before @param {string} name of the figures, ending in `_us`
+ */
+export function spread(node, before, name) {
+  const count = figure(node, `${name}.count`);
+  // A node that has begun anew counts from nothing.
+  const earlier = count !== null && count >= (figure(before, `${name}.count`) ?? 0) ? before : null;
+  const since = (key) => (figure(node, key) ?? 0) - (figure(earlier, key) ?? 0);
+  const all = since(`${name}.count`);
+  if (all <= 0) return "";
+  const classes = Object.keys(node.figures).filter((key) => key.startsWith(`${name}.le_`));
+  const limits = classes.map((key) => Number(key.slice(`${name}.le_`.length))).sort((one, other) => one - other);
+  const within = (part) => limits.find((limit) => since(`${name}.le_${limit}`) >= part * all);
+  const [half, most] = [within(0.5), within(0.99)];
+  const ms = (us) => String(us / 1_000);
+  if (half === undefined) return `> ${ms(limits.at(-1))} ms`;
+  return most === undefined ? `≤ ${ms(half)} / > ${ms(limits.at(-1))} ms` : `≤ ${ms(half)} / ${ms(most)} ms`;
+}
+
+/** The same with what it is about, if there is something. */
+function hop(what, node, before, name) {
+  const text = spread(node, before, name);
+  return text && `${what} ${text}`;
+}
+
+/**
  * @param {object} status the answer @param {object|null} before the one before @param {number} seconds between them
  */
 export function readRoad(status, before, seconds) {
@@ -68,7 +94,8 @@ export function readRoad(status, before, seconds) {
     };
   });
 
-  const coreLines = [next === null ? "" : `next seq ${grouped(next)}`, rate(coreRate)];
+  const coreLines = [next === null ? "" : `next seq ${grouped(next)}`, rate(coreRate),
+    hop("to disk", core, olds.get("core"), "log_sync_us")];
   const durable = difference(next, figure(core, "durable_seq"));
   const journal = {
     ...place(core, "journal", [durable === null ? "" : `${grouped(durable)} unsynced`]),
@@ -83,6 +110,7 @@ export function readRoad(status, before, seconds) {
     subscribers === null ? "" : `${grouped(subscribers)} subscriber${subscribers === 1 ? "" : "s"}`,
     rate(perSecond(broker, olds.get("broker"), "source.1.next_seq", seconds)),
     brokerBehind === null ? "" : `${grouped(brokerBehind)} behind core`,
+    hop("since core", broker, olds.get("broker"), "delivery_us"),
   ];
 
   const shards = [...nodes.keys()].filter((name) => /^shard-[^.]+$/.test(name)).map((name) => {
@@ -93,6 +121,7 @@ export function readRoad(status, before, seconds) {
     const lines = [
       trades === null ? "" : `${grouped(Math.round(trades))} trades/s`,
       behind !== null && behind > BEHIND_MS ? `${duration(behind)} behind` : "not behind",
+      hop("asked", get("aggregator"), olds.get("aggregator"), `${name}.gather_us`),
     ];
     const found = place(report, name, lines);
     found.copies = copies.map((other) => place(get(other), other, []));
@@ -117,7 +146,8 @@ export function readRoad(status, before, seconds) {
       asked === null ? "" : `${grouped(Math.round(asked))} questions/s`, flight === null ? "" : `${flight} in flight`,
       partial ? `${grouped(partial)} partial so far` : "",
     ]),
-    gateway: gateway ? place(gateway, "gateway", [readers === null ? "" : `connections: ${grouped(readers)}`])
+    gateway: gateway ? place(gateway, "gateway", [readers === null ? "" : `connections: ${grouped(readers)}`,
+      hop("since core", gateway, olds.get("gateway"), "delivery_us")])
       : { ...place(null, "gateway", []), state: "ok", word: "ok" },
     toBroker: { word: words.broker ?? "", breaker: breaker("core.broker") },
     fromBroker: { breaker: breaker("gateway.broker") },

@@ -306,6 +306,8 @@ export class Watch {
   }
 
   #key(event) {
+    // The head stands in the scroller: its buttons sort, and choose no row.
+    if (event.target.closest("button")) return;
     const page = Math.max(1, Math.floor(this.scroller.clientHeight / this.rowHeight) - 1);
     const last = this.order.length - 1;
     const goals = {

@@ -12,6 +12,7 @@
 )]
 
 mod frames;
+mod gateway;
 mod http;
 mod lines;
 mod mutate;

@@ -61,6 +61,40 @@ fn the_last_bars_are_found_before_a_pause_however_long_it_was() {
 }
 
 #[test]
+fn figures_are_answered_and_a_name_may_stand_among_the_parameters() {
+    let (system, _directory) = start();
+    let gateway = system.place.address("gateway");
+    let get = |path: &str| {
+        let answer = Web::get(gateway, &format!("{path}&deadline=5s"));
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        let json = answer.json();
+        assert_eq!(json["complete"], true, "{path}: {json}");
+        assert!(json["nodes"].is_array() && json["left_out"].is_array(), "{path}: {json}");
+        json
+    };
+    let average = get("/v1/figures/average?symbols=PETR4");
+    assert_eq!((&average["figure"], &average["priced"]), (&"average".into(), &0.into()));
+    assert_eq!(average["left_out"][0]["reason"], "it has no quote", "it was traded only");
+    assert_eq!(get("/v1/figures/spread?symbols=PETR4")["quotes"], 0);
+    let mover = &get("/v1/figures/movers?symbols=PETR4&count=1")["movers"][0];
+    let at = 1_804 + PAUSE;
+    let last = format!("{}.{:02}", 10 + at % 7, at % 100);
+    assert_eq!((&mover["symbol"], &mover["close"]), (&"PETR4".into(), &last.into()), "{mover}");
+    assert_eq!(mover["open"], "10.00", "{mover}");
+    let by_parameter = get("/v1/trades?symbol=PETR4&last=3");
+    assert_eq!(by_parameter["trades"], get("/v1/trades/PETR4?last=3")["trades"]);
+    let by_parameter = get("/v1/bars?symbol=PETR4&interval=1h&last=2");
+    assert_eq!(by_parameter["bars"], get("/v1/bars/PETR4?interval=1h&last=2")["bars"]);
+    for partial in ["allow", "deny"] {
+        get(&format!("/v1/figures/average?symbols=PETR4&partial={partial}"));
+    }
+    for wrong in ["partial=maybe", "format=xml", "deadline=0ms"] {
+        let answer = Web::get(gateway, &format!("/v1/figures/average?symbols=PETR4&{wrong}"));
+        assert!(matches!(answer.status, 400 | 406), "{wrong}: {}", answer.text());
+    }
+}
+
+#[test]
 fn a_tradingview_chart_gets_what_its_data_feed_promises() {
     let (system, _directory) = start();
     let gateway = system.place.address("gateway");

@@ -131,9 +131,9 @@ impl Nodes {
         let finding = overall(&self.reports);
         let summary = Summary { condition: finding.condition, text: &finding.text };
         let nodes: Vec<String> = self.reports.iter().map(status_json).collect();
-        let complete = self.is_complete();
+        let (complete, left_out) = (self.is_complete(), self.left_out());
         format!(
-            "{{\"complete\":{complete},\"playground\":{playground},\"overall\":{},\"gateway\":{gateway},\"nodes\":[{}]}}\n",
+            "{{\"complete\":{complete},\"left_out\":{left_out},\"playground\":{playground},\"overall\":{},\"gateway\":{gateway},\"nodes\":[{}]}}\n",
             json_line(&summary),
             nodes.join(",")
         )
@@ -144,9 +144,19 @@ impl Nodes {
         self.reports.iter().all(|it| it.status == Reachability::Ok)
     }
 
-    /// The same as lines, one a node.
+    /// The nodes that have not, and why, as JSON.
+    fn left_out(&self) -> String {
+        let away = self.reports.iter().filter(|it| it.status != Reachability::Ok);
+        let away = away.map(|it| serde_json::json!({ "node": it.node, "reason": it.status }));
+        serde_json::Value::from_iter(away).to_string()
+    }
+
+    /// The same as lines, one a node, and an end.
     pub(super) fn lines(&self) -> String {
-        self.reports.iter().map(|report| format!("{}\n", status_json(report))).collect()
+        let lines = self.reports.iter().map(|report| format!("{}\n", status_json(report)));
+        let (complete, left_out) = (self.is_complete(), self.left_out());
+        let end = format!("{{\"kind\":\"end\",\"complete\":{complete},\"left_out\":{left_out}}}\n");
+        lines.chain([end]).collect()
     }
 
     /// All of it as figures for a monitoring system, this gateway's among them.

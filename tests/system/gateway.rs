@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pregao::wire::{Flags, Frame, Gap, Kind, Trade, as_frames};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::process::Process;
 use super::support::web::{Message, Socket, Web};
-use super::system::{Place, System};
+use super::system::{Place, System, signal};
 use super::tapes::AMZN;
 
 /// All frames of the next binary message.
@@ -153,7 +154,7 @@ fn answers_are_those_of_the_report_and_say_what_is_missing() {
     assert_eq!(unknown.header("Content-Type"), Some("application/problem+json"));
     // A shard that is gone is named.
     let owner = system.wait_owner("PETR4");
-    super::system::signal(system.pid(&owner), rustix::process::Signal::STOP);
+    signal(system.pid(&owner), Signal::STOP);
     let partial = web.ask("/v1/trades/PETR4?last=3&deadline=300ms", "");
     assert_eq!(partial.status, 206, "{}", partial.text());
     let partial = partial.json();
@@ -164,7 +165,7 @@ fn answers_are_those_of_the_report_and_say_what_is_missing() {
     let ready = web.ask("/readyz", "");
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains(&owner), "{}", ready.text());
-    super::system::signal(system.pid(&owner), rustix::process::Signal::CONT);
+    signal(system.pid(&owner), Signal::CONT);
 }
 
 #[test]
@@ -210,6 +211,32 @@ fn what_the_ring_has_no_more_a_browser_is_sent_from_the_journal() {
     let seen = follow(&mut socket, 20_000);
     assert_eq!(seen[0].seq.get(), 1);
     assert!(seen[0].has(Flags::REPLAY));
+}
+
+#[test]
+fn a_status_names_the_nodes_that_have_not_answered() {
+    let system = System::start(&["--rate", "100", "--chaos", "off"]);
+    system.wait_well();
+    let gateway = system.place.address("gateway");
+    let status = |format: &str| Web::get(gateway, &format!("/v1/status?format={format}"));
+    let well = status("json").json();
+    assert_eq!((&well["complete"], &well["left_out"]), (&true.into(), &Value::Array(Vec::new())));
+    let shard = system.pid("shard-B");
+    signal(shard, Signal::STOP);
+    let away = system.retry("a status without shard-B", || {
+        let answer = status("json");
+        let json = answer.json();
+        match json["complete"] == false && json["left_out"][0]["node"] == "shard-B" {
+            true => Ok(answer),
+            false => Err(json["left_out"].to_string()),
+        }
+    });
+    assert_eq!(away.status, 206);
+    let lines = status("ndjson").text();
+    let end: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!((&end["kind"], &end["left_out"][0]["node"]), (&"end".into(), &"shard-B".into()));
+    signal(shard, Signal::CONT);
+    system.wait_well();
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// What fills a message whose frames were overtaken.
+pub(crate) const FILLERS: &str = "frames that only fill a message";
+
 /// How often what is looked at here had an effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -44,7 +47,7 @@ impl Counts {
             ("peers told that there is no descriptor", self.surplus),
             ("segments removed by age", self.removed_by_age),
             ("frames and lines for browsers", self.browser_frames),
-            ("frames that only fill a message", self.fillers),
+            (FILLERS, self.fillers),
             ("answers over HTTP", self.http_answers),
         ]
     }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use pregao::planted::{Bug, plant};
 use pregao::wire::Frame;
 
-use crate::counts::Counts;
+use crate::counts::{Counts, FILLERS};
 use crate::fresh;
 use crate::plan::{Day, Wish};
 use crate::road::plain;
@@ -171,7 +171,10 @@ pub(crate) fn bad_days(jobs: usize) {
     let counts = run_days(0, SEEDS, jobs).expect("a day showed a violation");
     // What never has an effect is not tested by these days.
     for (name, count) in counts.by_name() {
-        assert!(count > 0, "{SEEDS} days without {name}");
+        // Only frames that are lent by the ring can be overtaken in the middle of a message. What a browser gets when it comes
+        // back is copied since it may come from the journal, and live messages are too short in these days. The gateway's own
+        // tests overtake one.
+        assert!(count > 0 || name == FILLERS, "{SEEDS} days without {name}");
     }
 }
 

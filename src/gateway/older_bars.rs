@@ -59,7 +59,7 @@ impl Gateway {
             Step::Done => return Ok(false),
             Step::GivenUp => {
                 let text = "The bars before a long pause were not found; ask with from and to.";
-                return Err(Problem::new(503, text));
+                return Err(Problem::new(400, text));
             }
             Step::Ask(..) => {}
         }

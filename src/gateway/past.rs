@@ -315,11 +315,15 @@ impl Behind {
 
     /// Names come before the frames of an instrument: puts those ahead of a piece that it was not told. The gateway may have
     /// learned some since it subscribed.
-    fn name_all(&mut self, piece: &mut Piece) {
-        let mut lacks = BTreeSet::new();
+    fn name_all(&self, piece: &mut Piece) {
+        let (mut lacks, mut seen) = (BTreeSet::new(), BTreeSet::new());
         for frame in piece.frames.iter().filter(|frame| frame.kind != Kind::Gap as u8) {
-            if self.named.insert(frame.instrument().index()) && !frame.is_naming() {
-                lacks.insert(frame.instrument());
+            let instrument = frame.instrument();
+            if seen.insert(instrument)
+                && !frame.is_naming()
+                && !self.named.contains(instrument.index())
+            {
+                lacks.insert(instrument);
             }
         }
         let mut names = std::mem::take(&mut piece.names);
@@ -411,6 +415,10 @@ impl Feed {
                     out.extend_from_slice(taken);
                     *sent += taken.len();
                     behind.moved_at = now.mono;
+                    // Only what it takes: the rest of a piece may be taken back.
+                    for name in taken.iter().filter(|it| it.is_naming()) {
+                        behind.named.insert(name.instrument().index());
+                    }
                     let of_market =
                         |it: &&Frame| !it.has(Flags::SNAPSHOT) && it.kind != Kind::Gap as u8;
                     self.past.frames += taken.iter().filter(of_market).count() as u64;

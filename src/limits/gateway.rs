@@ -84,7 +84,7 @@ pub const GATEWAY_PIECE_NAMES_MAX: usize = 5 * super::INSTRUMENTS_MAX;
 pub const GATEWAY_PIECE_SPAN_MAX: u64 = 1 << 18;
 /// Pieces of core's journal that are asked for or held at once, over all browsers: 32 MiB. Others wait for their turn.
 pub const GATEWAY_PIECES_MAX: usize = 64;
-/// How long core may be away, or take for one piece, before a browser is told of a gap instead.
+/// How long core may be away, or say nothing of a piece, before a browser is told of a gap instead.
 pub const GATEWAY_PIECE_WAIT: Duration = Duration::from_secs(3);
 /// How long core may take for one piece at most, as long as frames of it come.
 pub const GATEWAY_PIECE_TIME_MAX: Duration = Duration::from_secs(30);

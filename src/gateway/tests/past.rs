@@ -3,6 +3,8 @@
 use super::*;
 use crate::wire::{Gap, GapReason, Op};
 
+mod turns;
+
 /// The dial of core, the second of the nodes.
 const JOURNAL: DialId = DialId(4);
 
@@ -408,85 +410,6 @@ fn an_epoch_that_ends_meanwhile_is_told_and_what_follows_is_of_the_next_one() {
 }
 
 #[test]
-fn pieces_have_a_bound_and_each_comes_to_its_turn() {
-    let (mut bench, _, core) = bench(2_000, Some((7, 1)));
-    let core = core.unwrap();
-    let count = limits::GATEWAY_PIECES_MAX + 5;
-    let browsers: Vec<ConnId> = (0..count)
-        .map(|_| {
-            let browser = frames_from(&mut bench, 10);
-            bench.turns(3);
-            // It has the names, and nothing else leaves.
-            bench.room(browser, 500);
-            browser
-        })
-        .collect();
-    serve(&mut bench, core, 1..2_000);
-    assert_eq!(bench.gateway.feed.past.holding(), limits::GATEWAY_PIECES_MAX);
-    assert_eq!(bench.gateway.feed.past.len(), count);
-    for browser in &browsers {
-        bench.room(*browser, usize::MAX / 2);
-    }
-    serve(&mut bench, core, 1..2_000);
-    for browser in browsers {
-        let frames = taken(&mut bench, browser);
-        assert_eq!((seqs(&frames), gaps(&frames)), ((10..2_000).collect(), vec![]));
-    }
-    assert_eq!((bench.gateway.feed.past.holding(), bench.gateway.feed.past.len()), (0, 0));
-}
-
-#[test]
-fn who_does_not_read_its_piece_gives_it_up_while_others_wait() {
-    let (mut bench, _, core) = bench(2_000, Some((7, 1)));
-    let core = core.unwrap();
-    let mut slow = || {
-        let browser = frames_from(&mut bench, 10);
-        bench.turns(3);
-        bench.room(browser, 500);
-        browser
-    };
-    let slow: Vec<ConnId> = (0..limits::GATEWAY_PIECES_MAX).map(|_| slow()).collect();
-    serve(&mut bench, core, 1..2_000);
-    let other = frames_from(&mut bench, 10);
-    serve(&mut bench, core, 1..2_000);
-    assert!(seqs(&taken(&mut bench, other)).is_empty(), "there is no room for its piece");
-    bench.pass(limits::GATEWAY_PIECE_UNREAD_MAX);
-    serve(&mut bench, core, 1..2_000);
-    let frames = taken(&mut bench, other);
-    assert_eq!((seqs(&frames), gaps(&frames)), ((10..2_000).collect(), vec![]));
-    // Who reads again has lost nothing by that.
-    bench.room(slow[0], usize::MAX / 2);
-    bench.pass(limits::GATEWAY_PIECE_UNREAD_MAX);
-    serve(&mut bench, core, 1..2_000);
-    let frames = taken(&mut bench, slow[0]);
-    assert_eq!((seqs(&frames), gaps(&frames)), ((10..2_000).collect(), vec![]));
-}
-
-#[test]
-fn who_waits_too_long_for_its_turn_is_told_the_gap() {
-    let (mut bench, _, core) = bench(100, Some((7, 1)));
-    let core = core.unwrap();
-    frames_from(&mut bench, 20);
-    bench.turns(3);
-    let query = asked(&mut bench, core).expect("a piece");
-    let browser = frames_from(&mut bench, 20);
-    bench.turns(3);
-    // Core goes on with the piece of the first one, and does not end it.
-    let some = limits::GATEWAY_PIECE_WAIT / 2;
-    let times = limits::GATEWAY_PIECE_TURN_WAIT.as_millis() / some.as_millis() + 1;
-    for _ in 0..times {
-        assert_eq!(gaps(&taken(&mut bench, browser)), []);
-        bench.give_frames(core, &[Frame::seal(Run { id: query.id, ..Run::default() })]);
-        bench.pass(some);
-    }
-    let oldest = oldest(&bench);
-    bench.turns(3);
-    let frames = taken(&mut bench, browser);
-    assert_eq!(gaps(&frames), [(GapReason::BeforeRing as u8, 20, oldest - 1)]);
-    assert_eq!(seqs(&frames), (oldest..100).collect::<Vec<_>>());
-}
-
-#[test]
 fn what_the_journal_has_removed_is_told_at_once() {
     let (mut bench, _, core) = bench(60_000, Some((7, 1)));
     let browser = frames_from(&mut bench, 10);
@@ -497,23 +420,6 @@ fn what_the_journal_has_removed_is_told_at_once() {
     assert_eq!((lost[0].1, lost.last().unwrap().2), (10, 49_999));
     assert!(lost.windows(2).all(|two| two[0].2 + 1 == two[1].1), "{lost:?}");
     assert_eq!(seqs(&frames), (50_000..60_000).collect::<Vec<_>>());
-}
-
-#[test]
-fn a_piece_of_one_who_left_meets_nobody_who_has_its_place() {
-    let (mut bench, _, core) = bench(100, Some((7, 1)));
-    let core = core.unwrap();
-    let first = frames_from(&mut bench, 10);
-    bench.turns(3);
-    let query = asked(&mut bench, core).expect("a piece");
-    bench.close(first, CloseReason::PeerClosed);
-    let second = frames_from(&mut bench, 50);
-    bench.turns(3);
-    assert!(asked(&mut bench, core).is_none());
-    bench.give_frames(core, &replay(&query, 1..100));
-    serve(&mut bench, core, 1..100);
-    let frames = taken(&mut bench, second);
-    assert_eq!((seqs(&frames), gaps(&frames)), ((50..100).collect(), vec![]));
 }
 
 #[test]
